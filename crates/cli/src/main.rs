@@ -1,0 +1,3 @@
+//! The `generate` command: arguments, terminal, progress and exit codes.
+
+fn main() {}

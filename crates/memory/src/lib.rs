@@ -1,0 +1,1 @@
+//! Bytes: what memory there is, what a run uses and when.

@@ -1,0 +1,1 @@
+//! The networks of Stable Diffusion: text encoders, transformers, autoencoders.

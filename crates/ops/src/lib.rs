@@ -1,0 +1,1 @@
+//! The tensor operations that networks are written in.

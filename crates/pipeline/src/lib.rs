@@ -1,0 +1,1 @@
+//! From a request to a picture: recipes, stages, schedulers, seeds, saving.

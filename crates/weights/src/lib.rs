@@ -1,0 +1,1 @@
+//! Files of named tensors, and where the blocks of a network live.
