@@ -1,1 +1,25 @@
 //! Files of named tensors, and where the blocks of a network live.
+//!
+//! Four nouns and how they meet: a [`ModelFolder`] is a set of named files, on disk or inside the binary;
+//! a [`Checkpoint`] is one network's tensors in such files, known by their headers alone; [`Weights`] is a
+//! scope of names inside a checkpoint together with how its tensors are to be held (device, type,
+//! residency); [`Blocks`] are the parts of a network in the order in which its forward pass wants them.
+//!
+//! A tensor is read when it is asked for, with positioned reads into a buffer of its own: no memory map, so
+//! that what is resident is what was asked for. Whether a block stays in memory after its turn is decided
+//! here and nowhere else, and never changes a result.
+
+mod blocks;
+mod checkpoint;
+mod error;
+mod folder;
+mod header;
+mod source;
+mod weights;
+
+pub use blocks::{Blocks, Pass};
+pub use checkpoint::Checkpoint;
+pub use error::{Error, Result};
+pub use folder::{EmbeddedFile, ModelFolder};
+pub use header::{ElementType, TensorHeader};
+pub use weights::{Holding, Residency, WeightType, Weights};

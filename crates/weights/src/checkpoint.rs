@@ -1,0 +1,183 @@
+//! One network's tensors in one file or several, known by their headers and read by name.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytemuck::Zeroable;
+use candle_core::{Device, Tensor, WithDType};
+use half::{bf16, f16};
+use serde::Deserialize;
+
+use crate::source::Source;
+use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header};
+
+/// A network's tensors: names, types, shapes and where their bytes are. No weight is held.
+#[derive(Debug)]
+pub struct Checkpoint {
+    place: PathBuf,
+    tensors: BTreeMap<String, Stored>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    header: TensorHeader,
+    source: Arc<Source>,
+}
+
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    pub(crate) fn open(source: Arc<Source>) -> Result<Self> {
+        let tensors = header::read(&source)?
+            .into_iter()
+            .map(|(name, header)| (name, Stored { header, source: source.clone() }))
+            .collect();
+        Ok(Self { place: source.path().to_owned(), tensors })
+    }
+
+    /// Opens the shards that `index` lists: `weight_map` says for every tensor which file holds it.
+    pub(crate) fn open_shards(folder: &ModelFolder, component: &str, index: &str) -> Result<Self> {
+        let index: ShardIndex = folder.json(index)?;
+        let mut shards = BTreeMap::new();
+        let mut tensors = BTreeMap::new();
+        for (tensor, shard) in index.weight_map {
+            if !shards.contains_key(&shard) {
+                let source = folder.source(&format!("{component}/{shard}"))?;
+                let headers = header::read(&source)?;
+                shards.insert(shard.clone(), (source, headers));
+            }
+            let (source, headers) = &shards[&shard];
+            let Some(header) = headers.get(&tensor) else {
+                return Err(Error::MissingFromShard { file: source.path().to_owned(), tensor });
+            };
+            tensors.insert(tensor, Stored { header: header.clone(), source: source.clone() });
+        }
+        Ok(Self { place: folder.root().join(component), tensors })
+    }
+
+    /// The file, or the folder of the shards.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Every tensor's name and header, in the order of the names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorHeader)> {
+        self.tensors.iter().map(|(name, stored)| (name.as_str(), &stored.header))
+    }
+
+    /// What the header says of the tensor `name`, if there is one.
+    pub fn header(&self, name: &str) -> Option<&TensorHeader> {
+        self.tensors.get(name).map(|stored| &stored.header)
+    }
+
+    /// Bytes of all tensors as they are stored.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.values().map(|stored| stored.header.bytes).sum()
+    }
+
+    /// The type in which most of the bytes are stored, or `None` for a file without tensors.
+    pub fn main_type(&self) -> Option<ElementType> {
+        let mut bytes: Vec<(ElementType, u64)> = Vec::new();
+        for Stored { header, .. } in self.tensors.values() {
+            match bytes.iter_mut().find(|(element_type, _)| *element_type == header.element_type) {
+                Some((_, sum)) => *sum += header.bytes,
+                None => bytes.push((header.element_type, header.bytes)),
+            }
+        }
+        bytes.into_iter().max_by_key(|&(_, sum)| sum).map(|(element_type, _)| element_type)
+    }
+
+    /// The name of the first tensor that holds a value that is not finite. It reads every weight, one
+    /// tensor at a time: for saying what is wrong after something has gone wrong.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn first_non_finite(&self) -> Result<Option<(PathBuf, String)>> {
+        for (name, stored) in &self.tensors {
+            let finite = match stored.header.element_type {
+                ElementType::F32 => stored.elements::<f32>()?.iter().all(|value| value.is_finite()),
+                ElementType::F16 => stored.elements::<f16>()?.iter().all(|value| value.is_finite()),
+                ElementType::Bf16 => stored.elements::<bf16>()?.iter().all(|value| value.is_finite()),
+                _ => true,
+            };
+            if !finite {
+                return Ok(Some((stored.source.path().to_owned(), name.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The tensor `name` in the type and shape of the file, in host memory.
+    pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
+        let stored = self.stored(name)?;
+        let shape = stored.header.shape.as_slice();
+        let place = &Device::Cpu;
+        let tensor = match stored.header.element_type {
+            ElementType::F32 => Tensor::from_vec(stored.elements::<f32>()?, shape, place),
+            ElementType::F16 => Tensor::from_vec(stored.elements::<f16>()?, shape, place),
+            ElementType::Bf16 => Tensor::from_vec(stored.elements::<bf16>()?, shape, place),
+            found => return Err(stored.unsupported(name, found)),
+        };
+        Ok(tensor?)
+    }
+
+    /// The given rows (places in the first dimension) of the tensor `name`, in the order given.
+    pub(crate) fn read_rows(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
+        let stored = self.stored(name)?;
+        match stored.header.element_type {
+            ElementType::F32 => stored.rows::<f32>(name, rows),
+            ElementType::F16 => stored.rows::<f16>(name, rows),
+            ElementType::Bf16 => stored.rows::<bf16>(name, rows),
+            found => Err(stored.unsupported(name, found)),
+        }
+    }
+
+    /// The file that holds the tensor `name`, for messages.
+    pub(crate) fn file_of(&self, name: &str) -> PathBuf {
+        self.tensors.get(name).map_or(&*self.place, |stored| stored.source.path()).to_owned()
+    }
+
+    fn stored(&self, name: &str) -> Result<&Stored> {
+        self.tensors
+            .get(name)
+            .ok_or_else(|| Error::MissingTensor { file: self.place.clone(), tensor: name.to_owned() })
+    }
+}
+
+impl Stored {
+    fn elements<T: bytemuck::Pod>(&self) -> Result<Vec<T>> {
+        let count = self.header.bytes as usize / size_of::<T>();
+        let mut elements = vec![T::zeroed(); count];
+        self.source.read_at(self.header.offset, bytemuck::cast_slice_mut(&mut elements))?;
+        Ok(elements)
+    }
+
+    fn rows<T: bytemuck::Pod + Zeroable + WithDType>(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
+        let (&available, row_shape) = self.header.shape.split_first().unwrap_or((&0, &[]));
+        let width: usize = row_shape.iter().product();
+        let row_bytes = (width * size_of::<T>()) as u64;
+        let mut elements = vec![T::zeroed(); width * rows.len()];
+        for (&row, target) in rows.iter().zip(elements.chunks_exact_mut(width.max(1))) {
+            if row >= available {
+                return Err(Error::RowOutOfRange {
+                    file: self.source.path().to_owned(),
+                    tensor: name.to_owned(),
+                    row,
+                    rows: available,
+                });
+            }
+            self.source
+                .read_at(self.header.offset + row as u64 * row_bytes, bytemuck::cast_slice_mut(target))?;
+        }
+        let shape: Vec<usize> = std::iter::once(rows.len()).chain(row_shape.iter().copied()).collect();
+        Ok(Tensor::from_vec(elements, shape, &Device::Cpu)?)
+    }
+
+    fn unsupported(&self, name: &str, found: ElementType) -> Error {
+        Error::UnsupportedType { file: self.source.path().to_owned(), tensor: name.to_owned(), found }
+    }
+}

@@ -1,0 +1,115 @@
+//! The ways in which a file of weights can be wrong, each with the facts that name it.
+
+use std::path::PathBuf;
+
+use crate::ElementType;
+
+/// The result of every call into this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What is wrong with a model's files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that the model needs is not there.
+    #[error("`{}` is missing", file.display())]
+    MissingFile {
+        /// The file that was looked for.
+        file: PathBuf,
+    },
+    /// None of the names under which a network's weights are saved is there.
+    #[error("no weights in `{}` (looked for {})", folder.display(), tried.join(", "))]
+    MissingWeights {
+        /// The network's folder.
+        folder: PathBuf,
+        /// The file names that were tried.
+        tried: Vec<String>,
+    },
+    /// The system refused to read a file.
+    #[error("cannot read `{}`", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file ends before its header says it does.
+    #[error("`{}` is truncated: its header promises {promised} bytes, the file has {found}", file.display())]
+    Truncated {
+        /// The file.
+        file: PathBuf,
+        /// Bytes that the header accounts for.
+        promised: u64,
+        /// Bytes that the file has.
+        found: u64,
+    },
+    /// The file does not begin with a safetensors header.
+    #[error("`{}` is not a safetensors file: {reason}", file.display())]
+    BadHeader {
+        /// The file.
+        file: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// A text file of the model (JSON, vocabulary) cannot be understood.
+    #[error("`{}` cannot be understood: {reason}", file.display())]
+    BadText {
+        /// The file.
+        file: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// The shard index names a file that does not hold the tensor.
+    #[error("`{}` should hold tensor `{tensor}` and does not", file.display())]
+    MissingFromShard {
+        /// The shard.
+        file: PathBuf,
+        /// The tensor's full name.
+        tensor: String,
+    },
+    /// The network asks for a tensor that no file holds.
+    #[error("`{}` has no tensor `{tensor}`", file.display())]
+    MissingTensor {
+        /// The file, or the folder when there are several.
+        file: PathBuf,
+        /// The tensor's full name.
+        tensor: String,
+    },
+    /// A tensor has another shape than the network's configuration says.
+    #[error("tensor `{tensor}` in `{}` has shape {found:?}, the configuration wants {wanted:?}", file.display())]
+    WrongShape {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's full name.
+        tensor: String,
+        /// The shape that the configuration asks for.
+        wanted: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor is stored in a type that cannot be computed with.
+    #[error("tensor `{tensor}` in `{}` is stored as {found}, which cannot be computed with", file.display())]
+    UnsupportedType {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's full name.
+        tensor: String,
+        /// The type in the file.
+        found: ElementType,
+    },
+    /// A row was asked for that the tensor does not have.
+    #[error("row {row} of tensor `{tensor}` in `{}` does not exist: it has {rows} rows", file.display())]
+    RowOutOfRange {
+        /// The file.
+        file: PathBuf,
+        /// The tensor's full name.
+        tensor: String,
+        /// The row that was asked for.
+        row: usize,
+        /// How many rows there are.
+        rows: usize,
+    },
+    /// The tensor library failed, for instance because the device has no memory left.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+}
