@@ -62,9 +62,12 @@ impl<B> Blocks<B> {
         Ok(())
     }
 
-    /// The blocks in order.
-XX
-        Pass { blocks: self, next: 0 }
+    /// One walk over the blocks in order.
+    ///
+    /// # Errors
+    /// The walk cannot begin: what reads ahead of it could not be started.
+    pub fn pass(&self) -> Result<Pass<'_, B>> {
+        Ok(Pass { blocks: self, next: 0 })
     }
 
     /// The block at `index`, for parts of a network that are wanted out of order.
