@@ -1,0 +1,109 @@
+//! What the system says of its memory and of this process.
+
+use std::fmt;
+
+use serde::Serialize;
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, get_current_pid};
+
+use crate::Bytes;
+
+/// Memory at one moment, as the system reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct MemoryInfo {
+    /// Resident bytes of this process.
+    pub process: Bytes,
+    /// The most that this process ever had resident, where the system keeps that figure.
+    pub process_peak: Option<Bytes>,
+    /// Bytes in use by everything on this machine.
+    pub system_used: Bytes,
+    /// Bytes that could be had now without pushing others out.
+    pub system_available: Bytes,
+    /// Bytes that the machine has.
+    pub system_total: Bytes,
+}
+
+/// Reads the system's figures, all zero on a system that has none to read. It takes well under a
+/// millisecond.
+pub fn memory_info() -> MemoryInfo {
+    let Ok(mut system) = System::new() else {
+        return MemoryInfo::default();
+    };
+    system.refresh_memory();
+    let process = get_current_pid().ok().and_then(|id| {
+        system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&[id]),
+            false,
+            ProcessRefreshKind::nothing().with_memory(),
+        );
+        system.process(id).map(|process| Bytes(process.memory()))
+    });
+    MemoryInfo {
+        process: process.unwrap_or_default(),
+        process_peak: process_peak(),
+        system_used: Bytes(system.used_memory()),
+        system_available: Bytes(system.available_memory()),
+        system_total: Bytes(system.total_memory()),
+    }
+}
+
+/// The kernel's high-water mark of the resident size (`VmHWM`).
+#[cfg(target_os = "linux")]
+fn process_peak() -> Option<Bytes> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(Bytes(kilobytes << 10))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process_peak() -> Option<Bytes> {
+    None
+}
+
+/// `Process=22.8GB, System=35.4GB/64.0GB (55.3%)`
+impl fmt::Display for MemoryInfo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = 100.0 * self.system_used.0 as f64 / self.system_total.0.max(1) as f64;
+        write!(
+            formatter,
+            "Process={:.1}GB, System={:.1}GB/{:.1}GB ({share:.1}%)",
+            self.process.gigabytes(),
+            self.system_used.gigabytes(),
+            self.system_total.gigabytes(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_what_this_process_allocates() {
+        let before = memory_info();
+        assert!(before.process > Bytes(0) && before.process < before.system_total);
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let during = memory_info();
+        assert!(
+            during.process >= Bytes(before.process.0 + (48 << 20)),
+            "{before:?} {during:?}"
+        );
+        if let Some(peak) = during.process_peak {
+            assert!(peak.0 + (1 << 20) >= during.process.0);
+        }
+        drop(block);
+    }
+
+    #[test]
+    fn reads_like_the_log_lines() {
+        let gigabytes = |number: f64| Bytes((number * f64::from(1 << 30)) as u64);
+        let info = MemoryInfo {
+            process: gigabytes(22.8),
+            process_peak: None,
+            system_used: gigabytes(35.4),
+            system_available: gigabytes(28.6),
+            system_total: gigabytes(64.0),
+        };
+        assert_eq!(info.to_string(), "Process=22.8GB, System=35.4GB/64.0GB (55.3%)");
+    }
+}
