@@ -1,1 +1,28 @@
 //! From a request to a picture: recipes, stages, schedulers, seeds, saving.
+//!
+//! A picture travels one way: a [`Request`] becomes a [`Recipe`] in which every setting is known; a
+//! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; the [`stage`]s encode the
+//! prompt, denoise and decode, each giving back what it took; [`save`] writes the picture and how it was
+//! made. [`generate()`] is that way in one call.
+
+pub mod bundle;
+mod device;
+mod error;
+mod event;
+mod generate;
+pub mod memory;
+mod recipe;
+mod request;
+pub mod save;
+pub mod scheduler;
+pub mod seed;
+pub mod stage;
+pub mod tokenizer;
+
+pub use error::{Error, Result};
+pub use event::{Event, Interrupt, Observer, SavedPicture};
+pub use generate::generate;
+pub use recipe::{FamilyDefaults, Recipe};
+pub use request::{
+    BadSize, DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice,
+};

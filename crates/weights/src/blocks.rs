@@ -31,7 +31,11 @@ impl<B> Blocks<B> {
     ) -> Self {
         let scopes: Vec<Weights> = scopes.into_iter().collect();
         let kept = scopes.iter().map(|_| OnceLock::new()).collect();
-        Self { scopes, build: Box::new(build), kept }
+        Self {
+            scopes,
+            build: Box::new(build),
+            kept,
+        }
     }
 
     /// A single block, for a part of a network that has no like.
@@ -67,7 +71,10 @@ impl<B> Blocks<B> {
     /// # Errors
     /// The walk cannot begin: what reads ahead of it could not be started.
     pub fn pass(&self) -> Result<Pass<'_, B>> {
-        Ok(Pass { blocks: self, next: 0 })
+        Ok(Pass {
+            blocks: self,
+            next: 0,
+        })
     }
 
     /// The block at `index`, for parts of a network that are wanted out of order.

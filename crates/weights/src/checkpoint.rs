@@ -34,9 +34,20 @@ impl Checkpoint {
     pub(crate) fn open(source: Arc<Source>) -> Result<Self> {
         let tensors = header::read(&source)?
             .into_iter()
-            .map(|(name, header)| (name, Stored { header, source: source.clone() }))
+            .map(|(name, header)| {
+                (
+                    name,
+                    Stored {
+                        header,
+                        source: source.clone(),
+                    },
+                )
+            })
             .collect();
-        Ok(Self { place: source.path().to_owned(), tensors })
+        Ok(Self {
+            place: source.path().to_owned(),
+            tensors,
+        })
     }
 
     /// Opens the shards that `index` lists: `weight_map` says for every tensor which file holds it.
@@ -52,11 +63,23 @@ impl Checkpoint {
             }
             let (source, headers) = &shards[&shard];
             let Some(header) = headers.get(&tensor) else {
-                return Err(Error::MissingFromShard { file: source.path().to_owned(), tensor });
+                return Err(Error::MissingFromShard {
+                    file: source.path().to_owned(),
+                    tensor,
+                });
             };
-            tensors.insert(tensor, Stored { header: header.clone(), source: source.clone() });
+            tensors.insert(
+                tensor,
+                Stored {
+                    header: header.clone(),
+                    source: source.clone(),
+                },
+            );
         }
-        Ok(Self { place: folder.root().join(component), tensors })
+        Ok(Self {
+            place: folder.root().join(component),
+            tensors,
+        })
     }
 
     /// The file, or the folder of the shards.
@@ -66,7 +89,9 @@ impl Checkpoint {
 
     /// Every tensor's name and header, in the order of the names.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorHeader)> {
-        self.tensors.iter().map(|(name, stored)| (name.as_str(), &stored.header))
+        self.tensors
+            .iter()
+            .map(|(name, stored)| (name.as_str(), &stored.header))
     }
 
     /// What the header says of the tensor `name`, if there is one.
@@ -83,12 +108,18 @@ impl Checkpoint {
     pub fn main_type(&self) -> Option<ElementType> {
         let mut bytes: Vec<(ElementType, u64)> = Vec::new();
         for Stored { header, .. } in self.tensors.values() {
-            match bytes.iter_mut().find(|(element_type, _)| *element_type == header.element_type) {
+            match bytes
+                .iter_mut()
+                .find(|(element_type, _)| *element_type == header.element_type)
+            {
                 Some((_, sum)) => *sum += header.bytes,
                 None => bytes.push((header.element_type, header.bytes)),
             }
         }
-        bytes.into_iter().max_by_key(|&(_, sum)| sum).map(|(element_type, _)| element_type)
+        bytes
+            .into_iter()
+            .max_by_key(|&(_, sum)| sum)
+            .map(|(element_type, _)| element_type)
     }
 
     /// The name of the first tensor that holds a value that is not finite. It reads every weight, one
@@ -138,13 +169,17 @@ impl Checkpoint {
 
     /// The file that holds the tensor `name`, for messages.
     pub(crate) fn file_of(&self, name: &str) -> PathBuf {
-        self.tensors.get(name).map_or(&*self.place, |stored| stored.source.path()).to_owned()
+        self.tensors
+            .get(name)
+            .map_or(&*self.place, |stored| stored.source.path())
+            .to_owned()
     }
 
     fn stored(&self, name: &str) -> Result<&Stored> {
-        self.tensors
-            .get(name)
-            .ok_or_else(|| Error::MissingTensor { file: self.place.clone(), tensor: name.to_owned() })
+        self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
+            file: self.place.clone(),
+            tensor: name.to_owned(),
+        })
     }
 }
 
@@ -152,7 +187,8 @@ impl Stored {
     fn elements<T: bytemuck::Pod>(&self) -> Result<Vec<T>> {
         let count = self.header.bytes as usize / size_of::<T>();
         let mut elements = vec![T::zeroed(); count];
-        self.source.read_at(self.header.offset, bytemuck::cast_slice_mut(&mut elements))?;
+        self.source
+            .read_at(self.header.offset, bytemuck::cast_slice_mut(&mut elements))?;
         Ok(elements)
     }
 
@@ -170,14 +206,22 @@ impl Stored {
                     rows: available,
                 });
             }
-            self.source
-                .read_at(self.header.offset + row as u64 * row_bytes, bytemuck::cast_slice_mut(target))?;
+            self.source.read_at(
+                self.header.offset + row as u64 * row_bytes,
+                bytemuck::cast_slice_mut(target),
+            )?;
         }
-        let shape: Vec<usize> = std::iter::once(rows.len()).chain(row_shape.iter().copied()).collect();
+        let shape: Vec<usize> = std::iter::once(rows.len())
+            .chain(row_shape.iter().copied())
+            .collect();
         Ok(Tensor::from_vec(elements, shape, &Device::Cpu)?)
     }
 
     fn unsupported(&self, name: &str, found: ElementType) -> Error {
-        Error::UnsupportedType { file: self.source.path().to_owned(), tensor: name.to_owned(), found }
+        Error::UnsupportedType {
+            file: self.source.path().to_owned(),
+            tensor: name.to_owned(),
+            found,
+        }
     }
 }

@@ -27,12 +27,18 @@ pub struct ModelFolder {
 impl ModelFolder {
     /// The folder at `root`. Nothing is read yet.
     pub fn on_disk(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), embedded: None }
+        Self {
+            root: root.into(),
+            embedded: None,
+        }
     }
 
     /// A folder built into the binary, called `name` in messages.
     pub fn embedded(name: &str, files: &'static [EmbeddedFile]) -> Self {
-        Self { root: PathBuf::from(name), embedded: Some(files) }
+        Self {
+            root: PathBuf::from(name),
+            embedded: Some(files),
+        }
     }
 
     /// The folder's place, or the name of an embedded one.
@@ -64,8 +70,10 @@ impl ModelFolder {
     /// # Errors
     /// The file is missing, cannot be read, or is not the JSON of a `T`.
     pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        serde_json::from_slice(&self.bytes(path)?)
-            .map_err(|error| Error::BadText { file: self.root.join(path), reason: error.to_string() })
+        serde_json::from_slice(&self.bytes(path)?).map_err(|error| Error::BadText {
+            file: self.root.join(path),
+            reason: error.to_string(),
+        })
     }
 
     /// The weights of `component` (the folder `transformer`, say), by their headers alone: one file under
@@ -91,14 +99,20 @@ impl ModelFolder {
                 tried.push(name);
             }
         }
-        Err(Error::MissingWeights { folder: self.root.join(component), tried })
+        Err(Error::MissingWeights {
+            folder: self.root.join(component),
+            tried,
+        })
     }
 
     pub(crate) fn source(&self, path: &str) -> Result<Arc<Source>> {
         let place = self.root.join(path);
         let source = match self.embedded {
             Some(files) => match files.iter().find(|file| file.path == path) {
-                Some(file) => Source::Embedded { path: place, bytes: file.bytes },
+                Some(file) => Source::Embedded {
+                    path: place,
+                    bytes: file.bytes,
+                },
                 None => return Err(Error::MissingFile { file: place }),
             },
             None => Source::open(place)?,

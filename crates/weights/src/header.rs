@@ -82,11 +82,18 @@ struct Entry {
 /// its shape needs.
 pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     let file = source.path();
-    let bad = |reason: String| Error::BadHeader { file: file.to_owned(), reason };
+    let bad = |reason: String| Error::BadHeader {
+        file: file.to_owned(),
+        reason,
+    };
 
     let length = source.length()?;
     if length < 8 {
-        return Err(Error::Truncated { file: file.to_owned(), promised: 8, found: length });
+        return Err(Error::Truncated {
+            file: file.to_owned(),
+            promised: 8,
+            found: length,
+        });
     }
     let mut prefix = [0; 8];
     source.read_at(0, &mut prefix)?;
@@ -96,7 +103,11 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     }
     let data_start = 8 + header_bytes;
     if data_start > length {
-        return Err(Error::Truncated { file: file.to_owned(), promised: data_start, found: length });
+        return Err(Error::Truncated {
+            file: file.to_owned(),
+            promised: data_start,
+            found: length,
+        });
     }
     let mut text = vec![0; header_bytes as usize];
     source.read_at(8, &mut text)?;
@@ -109,27 +120,44 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
         if name == "__metadata__" {
             continue;
         }
-        let entry: Entry = serde_json::from_value(value)
-            .map_err(|error| bad(format!("the header's entry for tensor `{name}` is wrong ({error})")))?;
+        let entry: Entry = serde_json::from_value(value).map_err(|error| {
+            bad(format!(
+                "the header's entry for tensor `{name}` is wrong ({error})"
+            ))
+        })?;
         let header = locate(&name, entry, data_start, file)?;
         promised = promised.max(header.offset + header.bytes);
         tensors.insert(name, header);
     }
     if promised > length {
-        return Err(Error::Truncated { file: file.to_owned(), promised, found: length });
+        return Err(Error::Truncated {
+            file: file.to_owned(),
+            promised,
+            found: length,
+        });
     }
     Ok(tensors)
 }
 
 /// Turns an entry's offsets into a place in the file, or says why they cannot be right.
 fn locate(name: &str, entry: Entry, data_start: u64, file: &Path) -> Result<TensorHeader> {
-    let bad = |reason: String| Error::BadHeader { file: file.to_owned(), reason };
+    let bad = |reason: String| Error::BadHeader {
+        file: file.to_owned(),
+        reason,
+    };
     let (begin, end) = entry.data_offsets;
     let needed = entry
         .shape
         .iter()
-        .try_fold(entry.dtype.size(), |product, &size| product.checked_mul(size as u64))
-        .ok_or_else(|| bad(format!("tensor `{name}` has the impossible shape {:?}", entry.shape)))?;
+        .try_fold(entry.dtype.size(), |product, &size| {
+            product.checked_mul(size as u64)
+        })
+        .ok_or_else(|| {
+            bad(format!(
+                "tensor `{name}` has the impossible shape {:?}",
+                entry.shape
+            ))
+        })?;
     if begin.checked_add(needed) != Some(end) {
         return Err(bad(format!(
             "tensor `{name}` needs {needed} bytes and is given the range {begin} to {end}"
@@ -139,5 +167,10 @@ fn locate(name: &str, entry: Entry, data_start: u64, file: &Path) -> Result<Tens
         .checked_add(begin)
         .filter(|offset| offset.checked_add(needed).is_some())
         .ok_or_else(|| bad(format!("tensor `{name}` begins at the impossible offset {begin}")))?;
-    Ok(TensorHeader { element_type: entry.dtype, shape: entry.shape, offset, bytes: needed })
+    Ok(TensorHeader {
+        element_type: entry.dtype,
+        shape: entry.shape,
+        offset,
+        bytes: needed,
+    })
 }

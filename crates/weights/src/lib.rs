@@ -14,6 +14,7 @@ mod checkpoint;
 mod error;
 mod folder;
 mod header;
+mod release;
 mod source;
 mod weights;
 
@@ -22,4 +23,5 @@ pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
+pub use release::release_free_memory;
 pub use weights::{Holding, Residency, WeightType, Weights};

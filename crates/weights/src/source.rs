@@ -32,10 +32,14 @@ impl Source {
 
     pub(crate) fn length(&self) -> Result<u64> {
         match self {
-            Self::Disk { path, file } => file
-                .metadata()
-                .map(|metadata| metadata.len())
-                .map_err(|source| Error::Read { file: path.clone(), source }),
+            Self::Disk { path, file } => {
+                file.metadata()
+                    .map(|metadata| metadata.len())
+                    .map_err(|source| Error::Read {
+                        file: path.clone(),
+                        source,
+                    })
+            }
             Self::Embedded { bytes, .. } => Ok(bytes.len() as u64),
         }
     }
@@ -50,7 +54,10 @@ impl Source {
                 .map(|range| buffer.copy_from_slice(range))
                 .ok_or_else(|| io::ErrorKind::UnexpectedEof.into()),
         };
-        result.map_err(|source| Error::Read { file: self.path().to_owned(), source })
+        result.map_err(|source| Error::Read {
+            file: self.path().to_owned(),
+            source,
+        })
     }
 }
 

@@ -59,7 +59,11 @@ pub struct Weights {
 impl Weights {
     /// All tensors of `checkpoint`.
     pub fn new(checkpoint: Checkpoint, holding: Holding) -> Self {
-        Self { checkpoint: Arc::new(checkpoint), holding: Arc::new(holding), prefix: String::new() }
+        Self {
+            checkpoint: Arc::new(checkpoint),
+            holding: Arc::new(holding),
+            prefix: String::new(),
+        }
     }
 
     /// The tensors below `name`: `weights.scope("norm1").tensor("weight", …)` reads `norm1.weight`.
@@ -88,7 +92,9 @@ impl Weights {
 
     /// The shape that the file gives the tensor `name`, if there is one.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.checkpoint.header(&self.full_name(name)).map(|header| header.shape.as_slice())
+        self.checkpoint
+            .header(&self.full_name(name))
+            .map(|header| header.shape.as_slice())
     }
 
     /// Bytes, as stored, of every tensor in this scope.

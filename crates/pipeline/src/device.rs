@@ -1,0 +1,48 @@
+//! Which device a run computes on, and in which type it holds its weights there.
+
+use candle_core::Device;
+use sd_weights::WeightType;
+
+use crate::request::{DeviceChoice, TypeChoice};
+use crate::{Error, Result};
+
+/// Opens the device that was chosen. Automatic takes a GPU where this build has one that answers, else the
+/// processor.
+///
+/// # Errors
+/// A device was named that this build or this machine does not have.
+pub fn open(choice: DeviceChoice) -> Result<Device> {
+    let unusable = |device: String| move |error: candle_core::Error| Error::Device { device, reason: first_line(&error) };
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Cuda(index) => Device::new_cuda(index).map_err(unusable(format!("cuda:{index}"))),
+        DeviceChoice::Metal => Device::new_metal(0).map_err(unusable("metal".to_owned())),
+        DeviceChoice::Automatic => {
+            Ok(Device::new_cuda(0).or_else(|_| Device::new_metal(0)).unwrap_or(Device::Cpu))
+        }
+    }
+}
+
+/// The type that weights are held in. Automatic keeps what the files store, on every device: the choice must
+/// not depend on how much memory there is, or the picture would.
+pub fn weight_type(choice: TypeChoice) -> WeightType {
+    match choice {
+        TypeChoice::Automatic => WeightType::AsStored,
+        TypeChoice::F32 => WeightType::F32,
+        TypeChoice::Bf16 => WeightType::Bf16,
+    }
+}
+
+/// The device's name as the command line and the metadata write it.
+pub fn name(device: &Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Metal(_) => "metal",
+    }
+}
+
+/// candle appends a backtrace to some of its messages; one line says what happened.
+fn first_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

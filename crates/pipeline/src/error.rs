@@ -1,0 +1,118 @@
+//! Why a run could not draw its picture.
+
+use std::path::PathBuf;
+
+/// The result of every call into this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a run stopped before its picture was saved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model's folder is not there.
+    #[error("there is no model at `{}`", folder.display())]
+    NoModel {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// The folder is there and holds a model of another family.
+    #[error("`{}` is not a Stable Diffusion 3 model: {reason}", folder.display())]
+    UnknownArchitecture {
+        /// The model's folder.
+        folder: PathBuf,
+        /// What was looked for and not found.
+        reason: String,
+    },
+    /// The model's files are wrong.
+    #[error(transparent)]
+    Weights(#[from] sd_weights::Error),
+    /// A network cannot be made of its configuration, or failed.
+    #[error(transparent)]
+    Model(#[from] sd_models::Error),
+    /// A tokenizer's files are wrong.
+    #[error("the tokenizer in `{}` cannot be used: {reason}", folder.display())]
+    Tokenizer {
+        /// The tokenizer's folder.
+        folder: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
+    /// A tokenizer gives ids, or as many of them, as its text encoder has no place for.
+    #[error(
+        "the tokenizer in `{}` does not fit its text encoder: it {gives} and the encoder takes {takes}",
+        folder.display()
+    )]
+    TokenizerDoesNotFit {
+        /// The tokenizer's folder.
+        folder: PathBuf,
+        /// What the tokenizer gives.
+        gives: String,
+        /// What the text encoder takes.
+        takes: String,
+    },
+    /// Two parts of a model do not belong together.
+    #[error("the parts of `{}` do not fit together: {reason}", folder.display())]
+    PartsDoNotFit {
+        /// The model's folder.
+        folder: PathBuf,
+        /// Which parts and how.
+        reason: String,
+    },
+    /// The scheduler's configuration asks for what is not there.
+    #[error("the scheduler of `{}` is not supported: {reason}", folder.display())]
+    Scheduler {
+        /// The model's folder.
+        folder: PathBuf,
+        /// What it asks for.
+        reason: String,
+    },
+    /// A picture is larger than the model's position table.
+    #[error("{wanted} is larger than this model can draw: its longest side is {longest} pixels")]
+    TooLarge {
+        /// The size that was asked for.
+        wanted: crate::ImageSize,
+        /// The longest side that the model has positions for, in pixels.
+        longest: usize,
+    },
+    /// A number became infinite or not a number, and the picture with it.
+    #[error(
+        "the picture is lost: {stage} gave values that are not finite{}",
+        culprit.as_ref().map(|(file, tensor)| format!(" (tensor `{tensor}` in `{}` holds such values)", file.display())).unwrap_or_default()
+    )]
+    NotFinite {
+        /// The stage that gave them.
+        stage: String,
+        /// The file and the tensor that hold such values, where the weights are to blame.
+        culprit: Option<(PathBuf, String)>,
+    },
+    /// The device that was asked for cannot be used.
+    #[error("{device} cannot be used: {reason}")]
+    Device {
+        /// The device.
+        device: String,
+        /// Why.
+        reason: String,
+    },
+    /// The output folder cannot be made or written.
+    #[error("cannot write to `{}`", path.display())]
+    Output {
+        /// The folder or file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The picture cannot be encoded.
+    #[error("cannot encode `{}`", path.display())]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// The encoder's reason.
+        source: png::EncodingError,
+    },
+    /// A tensor operation failed, for instance because the device has no memory left.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,98 @@
+//! What a run tells while it works, and how it is told to stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sd_memory::Reading;
+
+use crate::recipe::Recipe;
+use crate::{Error, Result};
+
+/// Something that happened in a run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Every setting is known; the work begins.
+    Started {
+        /// The settings.
+        recipe: &'a Recipe,
+    },
+    /// The memory was read at one of the points that a run is watched at.
+    Memory(&'a Reading),
+    /// A denoising step ended.
+    Step {
+        /// Which picture, from 0.
+        image: usize,
+        /// How many pictures.
+        images: usize,
+        /// Which step of this picture, from 1.
+        step: usize,
+        /// How many steps a picture takes.
+        steps: usize,
+        /// How long the step took.
+        duration: Duration,
+    },
+    /// Something the user should know of went otherwise than asked.
+    Warning(&'a str),
+    /// A picture was saved.
+    Saved(&'a SavedPicture),
+    /// Everything was saved.
+    Finished {
+        /// How long the run took.
+        duration: Duration,
+    },
+}
+
+/// A picture on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedPicture {
+    /// The PNG file.
+    pub image: PathBuf,
+    /// The JSON file beside it.
+    pub metadata: PathBuf,
+    /// Which picture of the run, from 0.
+    pub index: usize,
+    /// The seed that draws it again.
+    pub seed: u64,
+}
+
+impl SavedPicture {
+    /// The PNG's file name.
+    pub fn file_name(&self) -> &Path {
+        self.image.file_name().map_or(&self.image, Path::new)
+    }
+}
+
+/// Who is told.
+pub trait Observer {
+    /// Called on the run's own thread, between pieces of work.
+    fn observe(&mut self, event: &Event<'_>);
+}
+
+impl<F: FnMut(&Event<'_>)> Observer for F {
+    fn observe(&mut self, event: &Event<'_>) {
+        self(event);
+    }
+}
+
+/// A flag that asks a run to stop between two pieces of work. Its clones are one flag.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Asks the run to stop. Safe to call from any thread, also from a signal handler's.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run was asked to stop.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_raised() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,69 @@
+//! From a request to a recipe: every setting known. A pure function of the request and of what the model's
+//! files say.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::request::{GuidanceScale, ImageSize, Request};
+
+/// What a model is drawn with when the user does not say: its family's customs and its own configuration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FamilyDefaults {
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance.
+    pub guidance_scale: GuidanceScale,
+    /// The size that the model was trained for.
+    pub size: ImageSize,
+}
+
+/// Every setting of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recipe {
+    /// The model, as the user calls it.
+    pub model: String,
+    /// What the pictures show.
+    pub prompt: String,
+    /// What they should not show; empty where nothing was said.
+    pub negative_prompt: String,
+    /// How many pictures.
+    pub images: usize,
+    /// The first picture's seed.
+    pub seed: u64,
+    /// Denoising steps.
+    pub steps: usize,
+    /// The pictures' size.
+    pub size: ImageSize,
+    /// Guidance.
+    pub guidance_scale: GuidanceScale,
+    /// The folder that the pictures go to.
+    pub output: PathBuf,
+}
+
+impl Recipe {
+    /// Fills in what `request` leaves open: first from what the model's maker recommends, then from
+    /// `defaults`.
+    pub fn new(request: &Request, defaults: FamilyDefaults) -> Self {
+        let recommended = request.model.recommended;
+        Self {
+            model: request.model.name.clone(),
+            prompt: request.prompt.clone(),
+            negative_prompt: request.negative_prompt.clone().unwrap_or_default(),
+            images: request.images,
+            seed: request.seed,
+            steps: request.steps.or(recommended.steps).unwrap_or(defaults.steps),
+            size: request.size.unwrap_or(defaults.size),
+            guidance_scale: request
+                .guidance_scale
+                .or(recommended.guidance_scale)
+                .unwrap_or(defaults.guidance_scale),
+            output: request.output.clone(),
+        }
+    }
+
+    /// The seed of picture `image`, counted from 0, so that each can be drawn again alone.
+    pub fn seed_of(&self, image: usize) -> u64 {
+        self.seed.wrapping_add(image as u64)
+    }
+}

@@ -1,0 +1,191 @@
+//! What the user typed, as typed values.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use sd_weights::ModelFolder;
+use serde::Serialize;
+
+/// A picture's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct ImageSize {
+    width: usize,
+    height: usize,
+}
+
+impl ImageSize {
+    /// Both sides are multiples of this: eight pixels a latent, two latents a patch.
+    pub const STEP: usize = 16;
+    /// The longest side that is accepted.
+    pub const MAXIMUM: usize = 16_384;
+
+    /// A size of `width` by `height` pixels.
+    ///
+    /// # Errors
+    /// A side is zero, too long, or not a multiple of [`ImageSize::STEP`].
+    pub fn new(width: usize, height: usize) -> Result<Self, BadSize> {
+        let fits = |side: usize| side > 0 && side <= Self::MAXIMUM && side.is_multiple_of(Self::STEP);
+        if fits(width) && fits(height) {
+            Ok(Self { width, height })
+        } else {
+            Err(BadSize::Sides { width, height })
+        }
+    }
+
+    /// Pixels from left to right.
+    pub fn width(self) -> usize {
+        self.width
+    }
+
+    /// Pixels from top to bottom.
+    pub fn height(self) -> usize {
+        self.height
+    }
+}
+
+impl fmt::Display for ImageSize {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}x{}", self.width, self.height)
+    }
+}
+
+impl FromStr for ImageSize {
+    type Err = BadSize;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let sides = text.split_once(['x', 'X', '×']);
+        let sides = sides.and_then(|(width, height)| {
+            Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
+        });
+        let (width, height) = sides.ok_or_else(|| BadSize::Text(text.to_owned()))?;
+        Self::new(width, height)
+    }
+}
+
+/// Why a picture cannot have a size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSize {
+    /// It is not written as a size.
+    #[error("`{0}` is not a size: write it like 1024x768")]
+    Text(String),
+    /// A side is not possible. The message names the nearest size that is.
+    #[error("{width}x{height} is not possible: both sides must be multiples of 16, at most 16384; {} is the nearest", nearest(*.width, *.height))]
+    Sides {
+        /// The width that was asked for.
+        width: usize,
+        /// The height that was asked for.
+        height: usize,
+    },
+}
+
+fn nearest(width: usize, height: usize) -> ImageSize {
+    let step = ImageSize::STEP;
+    let round = |side: usize| {
+        (side.min(ImageSize::MAXIMUM) + step / 2).div_euclid(step).clamp(1, ImageSize::MAXIMUM / step) * step
+    };
+    ImageSize { width: round(width), height: round(height) }
+}
+
+/// How strongly the prompt is followed: the factor of classifier-free guidance. At 1 and below there is no
+/// guidance and the negative prompt has no effect.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct GuidanceScale(pub f64);
+
+impl GuidanceScale {
+    /// Whether the network is asked about the negative prompt as well.
+    pub fn guides(self) -> bool {
+        self.0 > 1.0
+    }
+}
+
+/// Where a run computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DeviceChoice {
+    /// The fastest device that this build can use here.
+    #[default]
+    Automatic,
+    /// The processor.
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(usize),
+    /// The Apple GPU.
+    Metal,
+}
+
+/// In which type weights are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TypeChoice {
+    /// As the files store them, where the device can compute with that.
+    #[default]
+    Automatic,
+    /// 32 bits.
+    F32,
+    /// The sixteen bits of `bfloat16`.
+    Bf16,
+}
+
+/// Which model draws.
+#[derive(Debug, Clone)]
+pub struct ModelChoice {
+    /// What the user calls it; it goes into the metadata.
+    pub name: String,
+    /// Its files.
+    pub folder: ModelFolder,
+    /// What the model's maker recommends, where it is known apart from the files.
+    pub recommended: Recommended,
+}
+
+/// Settings that a model is best used with; what is not said comes from its family.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Recommended {
+    /// Denoising steps.
+    pub steps: Option<usize>,
+    /// Guidance.
+    pub guidance_scale: Option<GuidanceScale>,
+}
+
+/// A request as the user typed it: what was left open is `None`.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it should not show.
+    pub negative_prompt: Option<String>,
+    /// The model.
+    pub model: ModelChoice,
+    /// How many pictures.
+    pub images: usize,
+    /// Denoising steps.
+    pub steps: Option<usize>,
+    /// The first picture's seed; picture `i` uses `seed + i`.
+    pub seed: u64,
+    /// The pictures' size.
+    pub size: Option<ImageSize>,
+    /// Guidance.
+    pub guidance_scale: Option<GuidanceScale>,
+    /// The folder that the pictures go to; it is made if it is missing.
+    pub output: PathBuf,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// In which type.
+    pub weight_type: TypeChoice,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_read_and_held_to_its_step() {
+        assert_eq!("1024x768".parse(), ImageSize::new(1024, 768));
+        assert_eq!(" 64 X 64 ".parse(), ImageSize::new(64, 64));
+        for text in ["100x100", "0x64", "64", "x", "64x-64", "99999999999999999999x64", "32768x64"] {
+            assert!(text.parse::<ImageSize>().is_err(), "{text}");
+        }
+        let message = "1000x250".parse::<ImageSize>().unwrap_err().to_string();
+        assert!(message.contains("1008x256 is the nearest"), "{message}");
+        assert_eq!(nearest(usize::MAX, 0).to_string(), "16384x16");
+    }
+}

@@ -1,0 +1,112 @@
+//! How a picture was made: the JSON file beside it.
+
+use sd_memory::{Bytes, Reading};
+use serde::Serialize;
+
+use crate::{GuidanceScale, ImageSize};
+
+/// Everything that went into one picture, in the names that scripts read.
+#[derive(Debug, Clone, Serialize)]
+pub struct Metadata {
+    /// What the picture shows.
+    pub prompt: String,
+    /// What it should not show.
+    pub negative_prompt: String,
+    /// This picture's own seed.
+    pub seed: u64,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance.
+    pub guidance_scale: GuidanceScale,
+    /// Pixels from left to right and from top to bottom.
+    #[serde(flatten)]
+    pub size: ImageSize,
+    /// The sampler.
+    pub sampler: String,
+    /// The style that was added to the prompt.
+    pub style: Option<String>,
+    /// The model, as the user called it.
+    pub model: String,
+    /// LoRAs, with their scales.
+    pub lora: Vec<String>,
+    /// The control network.
+    pub controlnet: Option<String>,
+    /// The factor of the upscaling.
+    pub upscale: Option<u32>,
+    /// How it was upscaled.
+    pub upscale_method: Option<String>,
+    /// The refiner.
+    pub refiner: Option<String>,
+    /// The preset.
+    pub quality_preset: Option<String>,
+    /// How many pictures the run drew.
+    pub num_images: usize,
+    /// Which of them this is, from 0.
+    pub image_index: usize,
+    /// The picture's file name.
+    pub filename: String,
+    /// The device that drew it.
+    pub device: String,
+    /// The type that the transformer's weights were held in.
+    pub dtype: String,
+    /// The family of the model.
+    pub pipeline_type: String,
+    /// What was done to need less memory.
+    pub memory_optimizations: Vec<String>,
+    /// Seconds from the start of the run until this picture was ready to be saved.
+    pub generation_time: f64,
+    /// What failed and was left out.
+    pub failures: Vec<String>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Memory over the run.
+    pub memory: MemoryReport,
+    /// The program and its version.
+    pub version: String,
+}
+
+/// A run's memory, up to the moment the picture was saved.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MemoryReport {
+    /// What the run was allowed, where a budget was given.
+    pub budget: Option<Bytes>,
+    /// What it was predicted to need, where a plan was made.
+    pub predicted_peak: Option<Bytes>,
+    /// The most that was resident.
+    pub measured_peak: Bytes,
+    /// The readings.
+    pub timeline: Vec<Reading>,
+}
+
+#[cfg(test)]
+pub(super) fn example() -> Metadata {
+    Metadata {
+        prompt: "a red circle".into(),
+        negative_prompt: String::new(),
+        seed: 42,
+        steps: 20,
+        guidance_scale: GuidanceScale(4.5),
+        size: ImageSize::new(256, 128).unwrap(),
+        sampler: "Euler".into(),
+        style: None,
+        model: "demo".into(),
+        lora: Vec::new(),
+        controlnet: None,
+        upscale: None,
+        upscale_method: None,
+        refiner: None,
+        quality_preset: None,
+        num_images: 1,
+        image_index: 0,
+        filename: String::new(),
+        device: "cpu".into(),
+        dtype: "bf16".into(),
+        pipeline_type: "stable-diffusion-3".into(),
+        memory_optimizations: Vec::new(),
+        generation_time: 1.5,
+        failures: Vec::new(),
+        warnings: Vec::new(),
+        memory: MemoryReport::default(),
+        version: "sd-generate 0.0.0".into(),
+    }
+}

@@ -1,0 +1,156 @@
+//! Saving: a picture and how it was made, both written whole or not at all, never over an existing file.
+
+mod image;
+mod metadata;
+mod parameters;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Zoned;
+use tempfile::{Builder, NamedTempFile};
+
+pub use image::RgbImage;
+pub use metadata::{MemoryReport, Metadata};
+pub use parameters::parameters_text;
+
+use crate::{Error, Result, SavedPicture};
+
+/// A folder that pictures are saved into.
+#[derive(Debug)]
+pub struct Gallery {
+    folder: PathBuf,
+    stamp: String,
+    next: u32,
+}
+
+impl Gallery {
+    /// Opens `folder`, makes it if it is missing, and makes sure that it can be written, so that nobody waits
+    /// for a picture that has no place. File names carry the moment `now`.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written.
+    pub fn open(folder: &Path, now: &Zoned) -> Result<Self> {
+        let unwritable = |source| Error::Output { path: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(unwritable)?;
+        temporary(folder).map_err(unwritable)?;
+        let stamp = now.strftime("output_%Y-%m-%d_%H-%M-%S").to_string();
+        Ok(Self { folder: folder.to_owned(), stamp, next: 1 })
+    }
+
+    /// Saves `image` with `metadata` under the next free name, `output_YYYY-MM-DD_HH-MM-SS_001.png` and the
+    /// same with `.json`. `metadata` is given its file's name.
+    ///
+    /// # Errors
+    /// The files cannot be written; then neither is there.
+    pub fn save(&mut self, image: &RgbImage, metadata: &mut Metadata) -> Result<SavedPicture> {
+        loop {
+            let stem = format!("{}_{:03}", self.stamp, self.next);
+            let picture = self.folder.join(format!("{stem}.png"));
+            let sidecar = self.folder.join(format!("{stem}.json"));
+            self.next += 1;
+            if picture.exists() || sidecar.exists() {
+                continue;
+            }
+            metadata.filename = format!("{stem}.png");
+            let text = parameters_text(metadata);
+            let written_picture = self.write(&picture, |file| image.write_png(file, &text, &picture))?;
+            let written_sidecar = self.write(&sidecar, |file| {
+                let result = serde_json::to_writer_pretty(&mut *file, metadata).map_err(io::Error::from);
+                let result = result.and_then(|()| file.write_all(b"\n"));
+                result.map_err(|source| Error::Output { path: sidecar.clone(), source })
+            })?;
+            // The picture is put in place last: who sees it finds its metadata beside it.
+            if !place(written_sidecar, &sidecar)? {
+                continue;
+            }
+            match place(written_picture, &picture) {
+                Ok(true) => {}
+                Ok(false) => {
+                    remove(&sidecar)?;
+                    continue;
+                }
+                Err(error) => {
+                    remove(&sidecar)?;
+                    return Err(error);
+                }
+            }
+            return Ok(SavedPicture {
+                image: picture,
+                metadata: sidecar,
+                index: metadata.image_index,
+                seed: metadata.seed,
+            });
+        }
+    }
+
+    /// Writes a temporary file in the folder and makes sure that it is on the disk. `path` is the name that
+    /// messages call it by.
+    fn write(&self, path: &Path, fill: impl FnOnce(&mut fs::File) -> Result<()>) -> Result<NamedTempFile> {
+        let failed = |source| Error::Output { path: path.to_owned(), source };
+        let mut file = temporary(&self.folder).map_err(failed)?;
+        fill(file.as_file_mut())?;
+        file.as_file().sync_all().map_err(failed)?;
+        Ok(file)
+    }
+}
+
+/// A temporary file that is gone when it is dropped.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    builder.prefix(".generate-").suffix(".part");
+    // Temporary files are private by default; a picture is as readable as any other file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// Gives a file its name, unless another already has it.
+fn place(file: NamedTempFile, path: &Path) -> Result<bool> {
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(refused) => Err(Error::Output { path: path.to_owned(), source: refused.error }),
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(|source| Error::Output { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture() -> (RgbImage, Metadata) {
+        (RgbImage::new(2, 1, vec![255, 0, 0, 0, 0, 255]), metadata::example())
+    }
+
+    #[test]
+    fn numbers_go_on_where_names_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = "2026-05-04T03:02:01[UTC]".parse().unwrap();
+        fs::write(folder.path().join("output_2026-05-04_03-02-01_001.json"), "mine").unwrap();
+        let (image, mut metadata) = picture();
+        let saved = Gallery::open(folder.path(), &now).unwrap().save(&image, &mut metadata).unwrap();
+        assert!(saved.image.ends_with("output_2026-05-04_03-02-01_002.png"));
+        let again = Gallery::open(folder.path(), &now).unwrap().save(&image, &mut metadata).unwrap();
+        assert!(again.image.ends_with("output_2026-05-04_03-02-01_003.png"));
+        let mine = fs::read_to_string(folder.path().join("output_2026-05-04_03-02-01_001.json")).unwrap();
+        assert_eq!(mine, "mine");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
+        let sidecar: serde_json::Value =
+            serde_json::from_slice(&fs::read(&saved.metadata).unwrap()).unwrap();
+        assert_eq!(sidecar["filename"], "output_2026-05-04_03-02-01_002.png");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Gallery::open(&file.join("below"), &Zoned::now()).unwrap_err();
+        assert!(matches!(error, Error::Output { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,38 @@
+//! From latents to a picture.
+
+use candle_core::{Device, Tensor};
+use sd_models::vae::Decoder;
+use sd_weights::{Residency, WeightType};
+
+use super::finite;
+use crate::Result;
+use crate::bundle::Bundle;
+use crate::event::Interrupt;
+use crate::save::RgbImage;
+
+const COMPONENT: &str = "vae";
+
+/// Decodes each of `latents`, `[1, channels, height, width]`, with the autoencoder of `bundle`, which is read
+/// once and dropped at the end. `on_picture` is given each picture as soon as it is there.
+///
+/// # Errors
+/// A file is wrong, the device fails, a value is not finite, the run was interrupted, or `on_picture` fails.
+pub fn decode(
+    bundle: &Bundle,
+    latents: &[Tensor],
+    device: &Device,
+    weight_type: WeightType,
+    interrupt: &Interrupt,
+    mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
+) -> Result<()> {
+    let weights = bundle.weights(COMPONENT, device, weight_type, Residency::Resident)?;
+    let decoder = Decoder::new(weights, &bundle.vae)?;
+    for (index, latents) in latents.iter().enumerate() {
+        interrupt.check()?;
+        let unscaled = bundle.vae.unscale(&latents.to_device(device)?)?;
+        let image = decoder.decode(&unscaled)?.squeeze(0)?;
+        finite::check(&image, "the decoder", bundle, COMPONENT)?;
+        on_picture(index, RgbImage::from_tensor(&image)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! From a prompt to token ids: the tokenizers of CLIP and T5, as their folders describe them.
+
+use std::path::PathBuf;
+
+use sd_weights::ModelFolder;
+use serde::Deserialize;
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
+
+use crate::{Error, Result};
+
+/// Beyond this a length limit in a configuration means that there is none.
+const LONGEST_LIMIT: f64 = 1e6;
+
+/// Turns prompts into rows of token ids, all of one length.
+#[derive(Debug)]
+pub struct Tokenizer {
+    folder: PathBuf,
+    tokenizer: tokenizers::Tokenizer,
+    padding: u32,
+    limit: Option<usize>,
+}
+
+/// A prompt as token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The ids, padded to the length that was asked for.
+    pub ids: Vec<u32>,
+    /// How many tokens of the prompt had no place.
+    pub cut: usize,
+}
+
+/// What `tokenizer_config.json` says, as far as ids depend on it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TokenizerConfig {
+    model_max_length: Option<f64>,
+    pad_token: Option<SpecialToken>,
+    bos_token: Option<SpecialToken>,
+    eos_token: Option<SpecialToken>,
+    unk_token: Option<SpecialToken>,
+}
+
+/// A special token, written plainly or with its attributes.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum SpecialToken {
+    Plain(String),
+    Described { content: String },
+}
+
+impl SpecialToken {
+    fn text(&self) -> &str {
+        match self {
+            Self::Plain(text) | Self::Described { content: text } => text,
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer in `folder/component`: `tokenizer.json` where there is one, else CLIP's
+    /// `vocab.json` and `merges.txt`.
+    ///
+    /// # Errors
+    /// A file is missing or is not what it should be.
+    pub fn open(folder: &ModelFolder, component: &str) -> Result<Self> {
+        let path = |name: &str| format!("{component}/{name}");
+        let json = |name: &str| -> Result<TokenizerConfig> {
+            Ok(if folder.contains(&path(name)) { folder.json(&path(name))? } else { Default::default() })
+        };
+        let config = json("tokenizer_config.json")?;
+        let special = json("special_tokens_map.json")?;
+        let place = folder.root().join(component);
+        let bad = |reason: String| Error::Tokenizer { folder: place.clone(), reason };
+
+        let padding_token = config.pad_token.as_ref().or(special.pad_token.as_ref());
+        let (tokenizer, fallback) = if folder.contains(&path("tokenizer.json")) {
+            let bytes = folder.bytes(&path("tokenizer.json"))?;
+            let tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
+            (tokenizer, "<pad>")
+        } else {
+            let vocabulary: Vocab = folder.json(&path("vocab.json"))?;
+            let merges = String::from_utf8(folder.bytes(&path("merges.txt"))?)
+                .map_err(|error| bad(format!("merges.txt: {error}")))?;
+            let name = |token: fn(&TokenizerConfig) -> Option<&SpecialToken>, usual: &str| {
+                token(&config).or(token(&special)).map_or(usual, SpecialToken::text).to_owned()
+            };
+            let start = name(|config| config.bos_token.as_ref(), "<|startoftext|>");
+            let end = name(|config| config.eos_token.as_ref(), "<|endoftext|>");
+            let unknown = name(|config| config.unk_token.as_ref(), "<|endoftext|>");
+            let tokenizer = clip(vocabulary, parse_merges(&merges), &start, &end, unknown)
+                .map_err(|error| bad(error.to_string()))?;
+            (tokenizer, "<|endoftext|>")
+        };
+        let padding_token = padding_token.map_or(fallback, SpecialToken::text);
+        let padding = tokenizer
+            .token_to_id(padding_token)
+            .ok_or_else(|| bad(format!("its padding token `{padding_token}` is not in its vocabulary")))?;
+        let limit = config.model_max_length.filter(|limit| (1.0..LONGEST_LIMIT).contains(limit));
+        Ok(Self { folder: place, tokenizer, padding, limit: limit.map(|limit| limit as usize) })
+    }
+
+    /// The tokenizer's folder.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    /// The most tokens that its model takes, where the configuration says so.
+    pub fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    /// One more than the largest id that it gives.
+    pub fn vocabulary_size(&self) -> usize {
+        self.tokenizer.get_vocab(true).values().max().map_or(0, |&largest| largest as usize + 1)
+    }
+
+    /// The ids of `text` with the special tokens around them, cut and padded to `length`. What is cut is the
+    /// end of the text, never a special token.
+    ///
+    /// # Errors
+    /// The tokenizer cannot take this text.
+    pub fn encode(&self, text: &str, length: usize) -> Result<Tokens> {
+        let bad = |error: tokenizers::Error| Error::Tokenizer {
+            folder: self.folder.clone(),
+            reason: error.to_string(),
+        };
+        let mut encoding = self.tokenizer.encode_fast(text, true).map_err(bad)?.get_ids().to_vec();
+        let cut = encoding.len().saturating_sub(length);
+        if cut > 0 {
+            let around = self.tokenizer.encode_fast("", true).map_err(bad)?.len();
+            let closing = around.min(1);
+            let tail = encoding.split_off(encoding.len() - closing);
+            encoding.truncate(length.saturating_sub(closing));
+            encoding.extend(tail);
+        }
+        encoding.resize(length, self.padding);
+        Ok(Tokens { ids: encoding, cut })
+    }
+}
+
+/// CLIP's byte-level pair encoding over lower-cased words.
+///
+/// Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, as
+/// transformers' `CLIPTokenizer` carries it out.
+fn clip(
+    vocabulary: Vocab,
+    merges: Merges,
+    start: &str,
+    end: &str,
+    unknown: String,
+) -> tokenizers::Result<tokenizers::Tokenizer> {
+    const WORDS: &str =
+        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+    const SPACES: &str = r"\s+";
+
+    let model = BPE::builder()
+        .vocab_and_merges(vocabulary, merges)
+        .end_of_word_suffix("</w>".to_owned())
+        .unk_token(unknown)
+        .build()?;
+    let mut tokenizer = tokenizers::Tokenizer::new(model);
+    let spaces = Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(SPACES.to_owned()), " ")?;
+    tokenizer.with_normalizer(Some(Normalizers::new(vec![
+        NormalizerWrapper::NFC(NFC),
+        NormalizerWrapper::Replace(spaces),
+        NormalizerWrapper::Lowercase(Lowercase),
+    ])))?;
+    let words = Split::new(SplitPattern::Regex(WORDS.to_owned()), SplitDelimiterBehavior::Removed, true)?;
+    tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
+        PreTokenizerWrapper::Split(words),
+        PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true)),
+    ])));
+    let id = |token: &str| {
+        tokenizer.token_to_id(token).ok_or_else(|| format!("`{token}` is not in its vocabulary"))
+    };
+    let (start_id, end_id) = (id(start)?, id(end)?);
+    tokenizer.add_special_tokens([AddedToken::from(start, true), AddedToken::from(end, true)])?;
+    let around = RobertaProcessing::new((end.to_owned(), end_id), (start.to_owned(), start_id));
+    tokenizer.with_post_processor(Some(around.trim_offsets(false).add_prefix_space(false)));
+    Ok(tokenizer)
+}
+
+/// The pairs of `merges.txt`, one a line after a version line.
+fn parse_merges(text: &str) -> Merges {
+    text.lines()
+        .filter(|line| !line.starts_with("#version"))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(left, right)| (left.to_owned(), right.to_owned()))
+        .collect()
+}
