@@ -1,1 +1,32 @@
 //! The tensor operations that networks are written in.
+//!
+//! Each has one plain definition on candle tensors that every device can run. On a processor a kernel of our
+//! own stands behind the same name, held to the plain definition by tests. There activations are 32-bit
+//! numbers, and weights of 16 bits stay so in memory: they are widened a panel at a time, inside the product.
+//! Elsewhere activations and weights share a type.
+//!
+//! How work is cut into pieces depends on shapes alone, never on threads or on free memory: the same inputs
+//! give the same bits.
+
+mod activation;
+mod attention;
+mod convolution;
+mod cpu;
+mod linear;
+mod norm;
+mod resample;
+mod timestep;
+
+/// The result of an operation. It fails where shapes do not fit or a device does.
+pub type Result<T> = candle_core::Result<T>;
+
+pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
+pub use attention::attention;
+pub use convolution::{Conv2d, conv2d};
+pub use linear::{Linear, linear};
+pub use norm::{
+    GroupNorm, LayerNorm, RmsNorm, gated_residual, group_norm, group_norm_silu, layer_norm,
+    modulated_layer_norm, rms_norm,
+};
+pub use resample::upsample_nearest;
+pub use timestep::timestep_embedding;

@@ -1,0 +1,143 @@
+//! Functions of single values, and gates made of them.
+
+use candle_core::{D, Tensor, bail};
+
+use crate::Result;
+use crate::cpu::activation as kernels;
+use crate::cpu::kernel::{on_one, on_two};
+
+/// Gelu by the error function. Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
+///
+/// # Errors
+/// The device fails.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    elementwise("gelu", x, kernels::gelu, Tensor::gelu_erf)
+}
+
+/// Gelu by its approximation with a hyperbolic tangent.
+///
+/// # Errors
+/// The device fails.
+pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    elementwise("gelu_tanh", x, kernels::gelu_tanh, Tensor::gelu)
+}
+
+/// `x * sigmoid(1.702 x)`, the gelu of CLIP.
+///
+/// # Errors
+/// The device fails.
+pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    const SLOPE: f64 = 1.702;
+    elementwise(
+        "quick_gelu",
+        x,
+        |x| x * kernels::sigmoid(SLOPE as f32 * x),
+        |x| x * ((x * -SLOPE)?.exp()? + 1.0)?.recip()?,
+    )
+}
+
+/// `x * sigmoid(x)`
+///
+/// # Errors
+/// The device fails.
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    elementwise("silu", x, kernels::silu, Tensor::silu)
+}
+
+/// `gelu_tanh(gate) * up`, the gate of T5 v1.1. Shazeer, "GLU Variants Improve Transformer", 2020.
+///
+/// # Errors
+/// The shapes differ or the device fails.
+pub fn gated_gelu_tanh(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    if gate.dims() != up.dims() {
+        bail!("a gate of shape {:?} for {:?}", gate.dims(), up.dims());
+    }
+    if !gate.device().is_cpu() {
+        return gate.gelu()? * up;
+    }
+    on_two("gated_gelu_tanh", gate.dims(), gate, up, |gate, up| {
+        Ok(kernels::map_pairs(gate.floats()?, up.floats()?, |gate, up| {
+            kernels::gelu_tanh(gate) * up
+        }))
+    })
+}
+
+/// The first half of the last dimension times the gelu of the second: `[…, 2n]` to `[…, n]`. Shazeer 2020,
+/// in the order of diffusers' `GEGLU`.
+///
+/// # Errors
+/// The last dimension is odd or the device fails.
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    if width % 2 != 0 {
+        bail!("a gate and its values need an even number of features, not {width}");
+    }
+    let values = x.narrow(D::Minus1, 0, width / 2)?;
+    let gate = x.narrow(D::Minus1, width / 2, width / 2)?;
+    if !x.device().is_cpu() {
+        return values * gate.gelu_erf()?;
+    }
+    on_two("geglu", values.dims(), &values, &gate, |values, gate| {
+        Ok(kernels::map_pairs(
+            values.floats()?,
+            gate.floats()?,
+            |value, gate| value * kernels::gelu(gate),
+        ))
+    })
+}
+
+fn elementwise(
+    name: &'static str,
+    x: &Tensor,
+    kernel: impl Fn(f32) -> f32 + Sync,
+    plain: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return plain(x);
+    }
+    on_one(name, x.dims(), x, |x| Ok(kernels::map(x.floats()?, &kernel)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernel::tests::{close, random};
+
+    #[test]
+    fn agree_with_the_plain_definitions() {
+        let x = (random(&[3, 5000], 1) * 8.0).unwrap();
+        let y = random(&[3, 5000], 2);
+        close(&gelu(&x).unwrap(), &x.gelu_erf().unwrap(), 1e-6);
+        close(&gelu_tanh(&x).unwrap(), &x.gelu().unwrap(), 1e-6);
+        close(&silu(&x).unwrap(), &x.silu().unwrap(), 1e-6);
+        let quick = (&x * candle_sigmoid(&(&x * 1.702).unwrap())).unwrap();
+        close(&quick_gelu(&x).unwrap(), &quick, 1e-6);
+        close(
+            &gated_gelu_tanh(&x, &y).unwrap(),
+            &(x.gelu().unwrap() * &y).unwrap(),
+            1e-6,
+        );
+        let both = Tensor::cat(&[&y, &x], 1).unwrap();
+        close(
+            &geglu(&both).unwrap(),
+            &(x.gelu_erf().unwrap() * &y).unwrap(),
+            1e-6,
+        );
+        let view = x.t().unwrap();
+        close(&silu(&view).unwrap(), &view.silu().unwrap(), 1e-6);
+    }
+
+    fn candle_sigmoid(x: &Tensor) -> Tensor {
+        (x.neg().unwrap().exp().unwrap() + 1.0).unwrap().recip().unwrap()
+    }
+
+    #[test]
+    fn far_values_stay_finite() {
+        let x = Tensor::new(&[-1e6_f32, -100.0, 0.0, 100.0, 1e6], &candle_core::Device::Cpu).unwrap();
+        for function in [gelu, gelu_tanh, quick_gelu, silu] {
+            let values = function(&x).unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values[3..], [100.0, 1e6]);
+            assert!(values[..3].iter().all(|value| value.abs() < 1e-30), "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Resampling on the processor.
+
+use rayon::prelude::*;
+
+/// Every pixel of planes with rows of `width` values, four times.
+pub(crate) fn upsample_nearest(values: &[f32], width: usize) -> Vec<f32> {
+    let mut result = vec![0.0; 4 * values.len()];
+    let width = width.max(1);
+    result.par_chunks_mut(4 * width).zip(values.par_chunks(width)).for_each(|(to, from)| {
+        let (first, second) = to.split_at_mut(2 * width);
+        for (pair, &value) in first.as_chunks_mut::<2>().0.iter_mut().zip(from) {
+            *pair = [value; 2];
+        }
+        second.copy_from_slice(first);
+    });
+    result
+}

@@ -1,0 +1,180 @@
+//! Linear projections.
+
+use candle_core::{DType, Tensor, bail};
+
+use crate::cpu::kernel::on_two;
+use crate::{Result, cpu};
+
+/// The weight and bias of a linear projection, prepared once when they are loaded.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Linear {
+    /// A projection by `weight`, `[outputs, inputs]`, and `bias`, `[outputs]`.
+    ///
+    /// # Errors
+    /// The shapes do not fit each other.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        if let Some(bias) = &bias
+            && bias.dims() != [outputs]
+        {
+            bail!(
+                "a projection to {outputs} features has a bias of shape {:?}",
+                bias.dims()
+            );
+        }
+        Ok(Self {
+            weight: weight.contiguous()?,
+            bias: bias.map(|bias| small(&bias)).transpose()?,
+            inputs,
+            outputs,
+        })
+    }
+
+    /// Features that go in.
+    pub fn in_features(&self) -> usize {
+        self.inputs
+    }
+
+    /// Features that come out.
+    pub fn out_features(&self) -> usize {
+        self.outputs
+    }
+
+    /// Bytes that the weight and the bias take.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        bytes(&self.weight) + self.bias.as_ref().map_or(0, bytes)
+    }
+}
+
+/// A bias or the like in the type that it is computed with: 32 bits on a processor.
+pub(crate) fn small(tensor: &Tensor) -> Result<Tensor> {
+    if tensor.device().is_cpu() {
+        tensor.to_dtype(DType::F32)?.contiguous()
+    } else {
+        tensor.contiguous()
+    }
+}
+
+/// `x * weight^T + bias` over the last dimension: `[…, inputs]` to `[…, outputs]`.
+///
+/// # Errors
+/// The last dimension of `x` is not the projection's, or the device fails.
+pub fn linear(x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    let Some((&features, leading)) = x.dims().split_last() else {
+        bail!("a projection of a single number")
+    };
+    if features != projection.inputs {
+        bail!(
+            "a projection of {} features was given {:?}",
+            projection.inputs,
+            x.dims()
+        );
+    }
+    if !x.device().is_cpu() {
+        return plain(x, projection);
+    }
+    let shape = [leading, &[projection.outputs]].concat();
+    let bias = projection.bias.as_ref().map(Tensor::to_vec1::<f32>).transpose()?;
+    on_two("linear", shape, x, &projection.weight, |x, weight| {
+        Ok(cpu::product::linear(
+            x.floats()?,
+            weight,
+            bias.as_deref(),
+            projection.inputs,
+            projection.outputs,
+        ))
+    })
+}
+
+/// The plain definition.
+fn plain(x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    let (leading, rows) = (x.dims(), x.elem_count() / projection.inputs.max(1));
+    let shape = [&leading[..leading.len() - 1], &[projection.outputs]].concat();
+    let product = x
+        .reshape((rows, projection.inputs))?
+        .matmul(&projection.weight.t()?)?;
+    match &projection.bias {
+        Some(bias) => product.broadcast_add(bias)?.reshape(shape),
+        None => product.reshape(shape),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::cpu::kernel::tests::{close, equal, random};
+
+    #[test]
+    fn agrees_with_the_plain_definition() {
+        for (rows, inputs, outputs) in [
+            (1, 1, 1),
+            (7, 33, 5),
+            (64, 144, 432),
+            (3, 5, 2100),
+            (130, 600, 2049),
+        ] {
+            let x = random(&[2, rows, inputs], 1);
+            for bias in [None, Some(random(&[outputs], 3))] {
+                let projection = Linear::new(random(&[outputs, inputs], 2), bias).unwrap();
+                close(
+                    &linear(&x, &projection).unwrap(),
+                    &plain(&x, &projection).unwrap(),
+                    1e-5,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_weight_of_16_bits_gives_the_bits_of_the_same_weight_widened() {
+        for kind in [DType::BF16, DType::F16] {
+            let weight = random(&[700, 300], 1).to_dtype(kind).unwrap();
+            let x = random(&[9, 300], 2);
+            let narrow = Linear::new(weight.clone(), None).unwrap();
+            let wide = Linear::new(weight.to_dtype(DType::F32).unwrap(), None).unwrap();
+            assert_eq!(narrow.bytes(), 2 * 700 * 300);
+            equal(&linear(&x, &narrow).unwrap(), &linear(&x, &wide).unwrap());
+        }
+    }
+
+    #[test]
+    fn views_and_wrong_shapes() {
+        let projection = Linear::new(random(&[4, 6], 1), None).unwrap();
+        let x = random(&[6, 5], 2);
+        let view = x.t().unwrap();
+        equal(
+            &linear(&view, &projection).unwrap(),
+            &linear(&view.contiguous().unwrap(), &projection).unwrap(),
+        );
+        assert!(linear(&x, &projection).is_err());
+        assert!(Linear::new(random(&[4, 6], 1), Some(random(&[6], 1))).is_err());
+        let none = Tensor::zeros((0, 6), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(linear(&none, &projection).unwrap().dims(), [0, 4]);
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let (x, projection) = (
+            random(&[300, 500], 1),
+            Linear::new(random(&[900, 500], 2), None).unwrap(),
+        );
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| linear(&x, &projection).unwrap())
+        };
+        equal(&with(1), &with(3));
+    }
+}

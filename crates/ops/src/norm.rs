@@ -1,0 +1,368 @@
+//! Norms, and what modulated transformers do around them.
+
+use candle_core::{D, DType, Tensor, bail};
+
+use crate::Result;
+use crate::cpu::kernel::{on_one, on_three};
+use crate::cpu::norm as kernels;
+use crate::linear::small;
+
+/// A norm over groups of channels. Wu and He, "Group Normalization", 2018.
+#[derive(Debug, Clone)]
+pub struct GroupNorm {
+    groups: usize,
+    epsilon: f64,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl GroupNorm {
+    /// A norm of `groups` groups with `weight` and `bias`, `[channels]` both.
+    ///
+    /// # Errors
+    /// The shapes differ, or the channels cannot be divided into so many groups.
+    pub fn new(groups: usize, epsilon: f64, weight: Tensor, bias: Tensor) -> Result<Self> {
+        let channels = weight.dims1()?;
+        if groups == 0 || channels % groups != 0 || bias.dims() != [channels] {
+            bail!(
+                "{channels} channels with a bias of {:?} cannot be normed in {groups} groups",
+                bias.dims()
+            );
+        }
+        Ok(Self {
+            groups,
+            epsilon,
+            weight: small(&weight)?,
+            bias: small(&bias)?,
+        })
+    }
+}
+
+/// Each group of channels of `x`, `[batch, channels, height, width]`, normed over all of its pixels.
+///
+/// # Errors
+/// `x` has other channels than the norm, or the device fails.
+pub fn group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
+    group_norm_then(x, norm, false)
+}
+
+/// [`group_norm`] followed by silu.
+///
+/// # Errors
+/// As [`group_norm`].
+pub fn group_norm_silu(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
+    group_norm_then(x, norm, true)
+}
+
+fn group_norm_then(x: &Tensor, norm: &GroupNorm, then_silu: bool) -> Result<Tensor> {
+    let (_, channels, height, width) = x.dims4()?;
+    if norm.weight.dims() != [channels] {
+        bail!("a norm of {:?} channels was given {channels}", norm.weight.dims());
+    }
+    if !x.device().is_cpu() {
+        let normed = plain_group_norm(x, norm)?;
+        return if then_silu { normed.silu() } else { Ok(normed) };
+    }
+    let (weight, bias) = (norm.weight.to_vec1::<f32>()?, norm.bias.to_vec1::<f32>()?);
+    let settings = kernels::GroupNormSettings {
+        channels,
+        groups: norm.groups,
+        weight: &weight,
+        bias: &bias,
+        epsilon: norm.epsilon,
+        then_silu,
+    };
+    on_one("group_norm", x.dims(), x, |x| {
+        Ok(kernels::group_norm(x.floats()?, height * width, settings))
+    })
+}
+
+fn plain_group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    let grouped = x.reshape((batch, norm.groups, ()))?.to_dtype(DType::F32)?;
+    let normed = plain_normed(&grouped, norm.epsilon)?
+        .to_dtype(x.dtype())?
+        .reshape(x.dims())?;
+    let by_channel = |tensor: &Tensor| tensor.reshape((1, channels, 1, 1));
+    let _ = (height, width);
+    normed
+        .broadcast_mul(&by_channel(&norm.weight)?)?
+        .broadcast_add(&by_channel(&norm.bias)?)
+}
+
+/// The last dimension less its mean, over its deviation.
+fn plain_normed(x: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    centred.broadcast_div(&(variance + epsilon)?.sqrt()?)
+}
+
+/// A norm over the features of each token. Ba, Kiros and Hinton, "Layer Normalization", 2016.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    /// A norm with `weight` and `bias`, `[features]` each, where there are such.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn new(weight: Option<Tensor>, bias: Option<Tensor>, epsilon: f64) -> Result<Self> {
+        let small = |tensor: Option<Tensor>| tensor.map(|tensor| small(&tensor)).transpose();
+        Ok(Self {
+            weight: small(weight)?,
+            bias: small(bias)?,
+            epsilon,
+        })
+    }
+}
+
+/// Each token of `x`, `[…, features]`, normed over its features.
+///
+/// # Errors
+/// `x` has other features than the norm, or the device fails.
+pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    for tensor in norm.weight.iter().chain(&norm.bias) {
+        check_features(tensor, width)?;
+    }
+    if !x.device().is_cpu() {
+        let normed = plain_normed(&x.to_dtype(DType::F32)?, norm.epsilon)?.to_dtype(x.dtype())?;
+        let weighted = norm
+            .weight
+            .iter()
+            .try_fold(normed, |x, weight| x.broadcast_mul(weight))?;
+        return norm
+            .bias
+            .iter()
+            .try_fold(weighted, |x, bias| x.broadcast_add(bias));
+    }
+    let values = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::to_vec1::<f32>).transpose();
+    let (weight, bias) = (values(&norm.weight)?, values(&norm.bias)?);
+    on_one("layer_norm", x.dims(), x, |x| {
+        Ok(kernels::layer_norm(
+            x.floats()?,
+            width,
+            weight.as_deref(),
+            bias.as_deref(),
+            norm.epsilon,
+        ))
+    })
+}
+
+/// Each token of `x`, `[batch, tokens, features]`, normed over its features without weights, then times
+/// `1 + scale` plus `shift`, `[batch, features]` both. Peebles and Xie, "Scalable Diffusion Models with
+/// Transformers", 2023.
+///
+/// # Errors
+/// The shapes do not fit each other, or the device fails.
+pub fn modulated_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let (batch, tokens, width) = x.dims3()?;
+    check_modulation(shift, batch, width)?;
+    check_modulation(scale, batch, width)?;
+    if !x.device().is_cpu() {
+        let normed = plain_normed(&x.to_dtype(DType::F32)?, epsilon)?.to_dtype(x.dtype())?;
+        return normed
+            .broadcast_mul(&(scale.unsqueeze(1)? + 1.0)?)?
+            .broadcast_add(&shift.unsqueeze(1)?);
+    }
+    on_three(
+        "modulated_layer_norm",
+        x.dims(),
+        x,
+        shift,
+        scale,
+        |x, shift, scale| {
+            Ok(kernels::modulated_layer_norm(
+                x.floats()?,
+                width,
+                tokens,
+                shift.floats()?,
+                scale.floats()?,
+                epsilon,
+            ))
+        },
+    )
+}
+
+/// `residual + gate * x` with `residual` and `x` `[batch, tokens, features]` and `gate` `[batch, features]`.
+///
+/// # Errors
+/// The shapes do not fit each other, or the device fails.
+pub fn gated_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let (batch, tokens, width) = x.dims3()?;
+    check_modulation(gate, batch, width)?;
+    if residual.dims() != x.dims() {
+        bail!("a residual of shape {:?} for {:?}", residual.dims(), x.dims());
+    }
+    if !x.device().is_cpu() {
+        return residual + x.broadcast_mul(&gate.unsqueeze(1)?)?;
+    }
+    on_three(
+        "gated_residual",
+        x.dims(),
+        residual,
+        gate,
+        x,
+        |residual, gate, x| {
+            Ok(kernels::gated_residual(
+                residual.floats()?,
+                gate.floats()?,
+                x.floats()?,
+                width,
+                tokens,
+            ))
+        },
+    )
+}
+
+/// A norm by the root of the mean square. Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Tensor,
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    /// A norm with `weight`, `[features]`.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn new(weight: Tensor, epsilon: f64) -> Result<Self> {
+        Ok(Self {
+            weight: small(&weight)?,
+            epsilon,
+        })
+    }
+}
+
+/// Each row of the last dimension of `x` over the root of its mean square, times the norm's weight.
+///
+/// # Errors
+/// `x` has other features than the norm, or the device fails.
+pub fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    check_features(&norm.weight, width)?;
+    if !x.device().is_cpu() {
+        let wide = x.to_dtype(DType::F32)?;
+        let mean_square = wide.sqr()?.mean_keepdim(D::Minus1)?;
+        let normed = wide
+            .broadcast_div(&(mean_square + norm.epsilon)?.sqrt()?)?
+            .to_dtype(x.dtype())?;
+        return normed.broadcast_mul(&norm.weight);
+    }
+    let weight = norm.weight.to_vec1::<f32>()?;
+    on_one("rms_norm", x.dims(), x, |x| {
+        Ok(kernels::rms_norm(x.floats()?, width, &weight, norm.epsilon))
+    })
+}
+
+fn check_features(weight: &Tensor, width: usize) -> Result<()> {
+    if weight.dims() == [width] {
+        Ok(())
+    } else {
+        bail!("a norm of {:?} features was given {width}", weight.dims())
+    }
+}
+
+fn check_modulation(vector: &Tensor, batch: usize, width: usize) -> Result<()> {
+    if vector.dims() == [batch, width] {
+        Ok(())
+    } else {
+        bail!(
+            "a modulation of shape {:?} for a batch of {batch} with {width} features",
+            vector.dims()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernel::tests::{close, equal, random};
+
+    fn vector(size: usize, seed: u64) -> Tensor {
+        random(&[size], seed)
+    }
+
+    #[test]
+    fn group_norms_agree_with_the_plain_definition() {
+        for (channels, groups, height, width) in
+            [(8, 4, 1, 1), (6, 2, 5, 7), (32, 32, 16, 16), (12, 1, 33, 40)]
+        {
+            let x = ((random(&[2, channels, height, width], 1) * 3.0).unwrap() + 5.0).unwrap();
+            let norm = GroupNorm::new(groups, 1e-6, vector(channels, 2), vector(channels, 3)).unwrap();
+            let plain = plain_group_norm(&x, &norm).unwrap();
+            close(&group_norm(&x, &norm).unwrap(), &plain, 1e-5);
+            close(&group_norm_silu(&x, &norm).unwrap(), &plain.silu().unwrap(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn token_norms_agree_with_the_plain_definition() {
+        for width in [1, 7, 64, 1500] {
+            let x = random(&[3, 11, width], 1);
+            let normed = plain_normed(&x, 1e-6).unwrap();
+            let (weight, bias) = (vector(width, 2), vector(width, 3));
+            let norm = LayerNorm::new(Some(weight.clone()), Some(bias.clone()), 1e-6).unwrap();
+            let expected = normed
+                .broadcast_mul(&weight)
+                .unwrap()
+                .broadcast_add(&bias)
+                .unwrap();
+            close(&layer_norm(&x, &norm).unwrap(), &expected, 1e-5);
+
+            let (shift, scale) = (random(&[3, width], 4), random(&[3, width], 5));
+            let by_token = |vector: &Tensor| vector.unsqueeze(1).unwrap();
+            let scaled = normed.broadcast_mul(&(by_token(&scale) + 1.0).unwrap()).unwrap();
+            let expected = scaled.broadcast_add(&by_token(&shift)).unwrap();
+            close(
+                &modulated_layer_norm(&x, &shift, &scale, 1e-6).unwrap(),
+                &expected,
+                1e-5,
+            );
+
+            let y = random(&[3, 11, width], 6);
+            let expected = (&y + x.broadcast_mul(&by_token(&scale)).unwrap()).unwrap();
+            close(&gated_residual(&y, &scale, &x).unwrap(), &expected, 1e-6);
+
+            let norm = RmsNorm::new(weight.clone(), 1e-6).unwrap();
+            let mean_square = x.sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
+            let expected = x
+                .broadcast_div(&(mean_square + 1e-6).unwrap().sqrt().unwrap())
+                .unwrap();
+            close(
+                &rms_norm(&x, &norm).unwrap(),
+                &expected.broadcast_mul(&weight).unwrap(),
+                1e-5,
+            );
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let x = random(&[2, 3, 8], 1);
+        assert!(GroupNorm::new(3, 1e-6, vector(8, 1), vector(8, 1)).is_err());
+        assert!(GroupNorm::new(0, 1e-6, vector(8, 1), vector(8, 1)).is_err());
+        assert!(rms_norm(&x, &RmsNorm::new(vector(7, 1), 1e-6).unwrap()).is_err());
+        assert!(modulated_layer_norm(&x, &random(&[1, 8], 1), &random(&[2, 8], 1), 1e-6).is_err());
+        assert!(gated_residual(&x, &random(&[2, 8], 1), &random(&[2, 4, 8], 1)).is_err());
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let x = random(&[1, 8, 300, 100], 1);
+        let norm = GroupNorm::new(4, 1e-6, vector(8, 2), vector(8, 3)).unwrap();
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| group_norm_silu(&x, &norm).unwrap())
+        };
+        equal(&with(1), &with(3));
+    }
+}
