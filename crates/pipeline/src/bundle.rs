@@ -54,9 +54,14 @@ impl Bundle {
         if !folder.contains("model_index.json") && !folder.contains("transformer/config.json") {
             return Err(if folder.root().is_dir() {
                 let reason = "it has neither model_index.json nor transformer/config.json".to_owned();
-                Error::UnknownArchitecture { folder: folder.root().to_owned(), reason }
+                Error::UnknownArchitecture {
+                    folder: folder.root().to_owned(),
+                    reason,
+                }
             } else {
-                Error::NoModel { folder: folder.root().to_owned() }
+                Error::NoModel {
+                    folder: folder.root().to_owned(),
+                }
             });
         }
         recognise(folder)?;
@@ -89,7 +94,9 @@ impl Bundle {
             steps: 28,
             guidance_scale: GuidanceScale(4.5),
             // A configuration can hold any number; one that is no size gives way to the family's.
-            size: ImageSize::new(side, side).or(ImageSize::new(1024, 1024)).expect("1024 is a size. This is a bug."),
+            size: ImageSize::new(side, side)
+                .or(ImageSize::new(1024, 1024))
+                .expect("1024 is a size. This is a bug."),
         }
     }
 
@@ -115,7 +122,11 @@ impl Bundle {
         weight_type: WeightType,
         residency: Residency,
     ) -> Result<Weights> {
-        let holding = Holding { device: device.clone(), weight_type, residency };
+        let holding = Holding {
+            device: device.clone(),
+            weight_type,
+            residency,
+        };
         Ok(Weights::new(self.checkpoint(component)?, holding))
     }
 
@@ -130,9 +141,18 @@ impl Bundle {
     /// Whether the parts can work together, from their configurations alone: what would otherwise show as a
     /// shape error in the middle of a run.
     fn check(&self) -> Result<()> {
-        let refuse = |reason: String| Error::PartsDoNotFit { folder: self.folder.root().to_owned(), reason };
-        self.clip_large.check(self.clip_large.config.vocab_size, Some(self.clip_large.config.max_position_embeddings))?;
-        self.clip_big.check(self.clip_big.config.vocab_size, Some(self.clip_big.config.max_position_embeddings))?;
+        let refuse = |reason: String| Error::PartsDoNotFit {
+            folder: self.folder.root().to_owned(),
+            reason,
+        };
+        self.clip_large.check(
+            self.clip_large.config.vocab_size,
+            Some(self.clip_large.config.max_position_embeddings),
+        )?;
+        self.clip_big.check(
+            self.clip_big.config.vocab_size,
+            Some(self.clip_big.config.max_position_embeddings),
+        )?;
         if let Some(t5) = &self.t5 {
             t5.check(t5.config.vocab_size, None)?;
         }
@@ -147,15 +167,22 @@ impl Bundle {
         let joint = self.transformer.joint_attention_dim;
         let clip = self.clip_large.config.hidden_size + self.clip_big.config.hidden_size;
         if clip > joint {
-            return Err(refuse(format!("CLIP gives {clip} features and the transformer takes {joint}")));
+            return Err(refuse(format!(
+                "CLIP gives {clip} features and the transformer takes {joint}"
+            )));
         }
         if let Some(t5) = self.t5.as_ref().filter(|t5| t5.config.d_model != joint) {
-            return Err(refuse(format!("T5 gives {} features and the transformer takes {joint}", t5.config.d_model)));
+            return Err(refuse(format!(
+                "T5 gives {} features and the transformer takes {joint}",
+                t5.config.d_model
+            )));
         }
         let pooled = self.clip_large.config.projection_dim + self.clip_big.config.projection_dim;
         let wanted = self.transformer.pooled_projection_dim;
         if pooled != wanted {
-            return Err(refuse(format!("CLIP's summaries have {pooled} features and the transformer takes {wanted}")));
+            return Err(refuse(format!(
+                "CLIP's summaries have {pooled} features and the transformer takes {wanted}"
+            )));
         }
         if self.vae.latent_channels != self.transformer.in_channels {
             return Err(refuse(format!(
@@ -164,7 +191,10 @@ impl Bundle {
             )));
         }
         match self.scheduler.unsupported() {
-            Some(reason) => Err(Error::Scheduler { folder: self.folder.root().to_owned(), reason }),
+            Some(reason) => Err(Error::Scheduler {
+                folder: self.folder.root().to_owned(),
+                reason,
+            }),
             None => Ok(()),
         }
     }
@@ -188,12 +218,16 @@ impl<C: serde::de::DeserializeOwned> TextPart<C> {
         };
         let ids = self.tokenizer.vocabulary_size();
         if ids > vocabulary {
-            return Err(refuse(format!("gives {ids} different ids"), format!("{vocabulary}")));
+            return Err(refuse(
+                format!("gives {ids} different ids"),
+                format!("{vocabulary}"),
+            ));
         }
         match (self.tokenizer.limit(), positions) {
-            (Some(limit), Some(positions)) if limit > positions => {
-                Err(refuse(format!("gives up to {limit} ids for a prompt"), format!("{positions}")))
-            }
+            (Some(limit), Some(positions)) if limit > positions => Err(refuse(
+                format!("gives up to {limit} ids for a prompt"),
+                format!("{positions}"),
+            )),
             _ => Ok(()),
         }
     }
@@ -216,12 +250,19 @@ fn has_component(folder: &ModelFolder, component: &str) -> Result<bool> {
 
 /// Recognises the family by the transformer's tensors, never by a name.
 fn recognise(folder: &ModelFolder) -> Result<()> {
-    let unknown = |reason: String| Error::UnknownArchitecture { folder: folder.root().to_owned(), reason };
+    let unknown = |reason: String| Error::UnknownArchitecture {
+        folder: folder.root().to_owned(),
+        reason,
+    };
     if !folder.contains("transformer/config.json") {
         return Err(unknown("it has no transformer/config.json".to_owned()));
     }
     let checkpoint = folder.checkpoint("transformer")?;
-    for tensor in ["pos_embed.proj.weight", "context_embedder.weight", "transformer_blocks.0.attn.add_q_proj.weight"] {
+    for tensor in [
+        "pos_embed.proj.weight",
+        "context_embedder.weight",
+        "transformer_blocks.0.attn.add_q_proj.weight",
+    ] {
         if checkpoint.header(tensor).is_none() {
             return Err(unknown(format!("its transformer has no tensor `{tensor}`")));
         }

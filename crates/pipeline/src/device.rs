@@ -12,14 +12,19 @@ use crate::{Error, Result};
 /// # Errors
 /// A device was named that this build or this machine does not have.
 pub fn open(choice: DeviceChoice) -> Result<Device> {
-    let unusable = |device: String| move |error: candle_core::Error| Error::Device { device, reason: first_line(&error) };
+    let unusable = |device: String| {
+        move |error: candle_core::Error| Error::Device {
+            device,
+            reason: first_line(&error),
+        }
+    };
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Cuda(index) => Device::new_cuda(index).map_err(unusable(format!("cuda:{index}"))),
         DeviceChoice::Metal => Device::new_metal(0).map_err(unusable("metal".to_owned())),
-        DeviceChoice::Automatic => {
-            Ok(Device::new_cuda(0).or_else(|_| Device::new_metal(0)).unwrap_or(Device::Cpu))
-        }
+        DeviceChoice::Automatic => Ok(Device::new_cuda(0)
+            .or_else(|_| Device::new_metal(0))
+            .unwrap_or(Device::Cpu)),
     }
 }
 

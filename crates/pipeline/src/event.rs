@@ -93,6 +93,10 @@ impl Interrupt {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if self.is_raised() { Err(Error::Interrupted) } else { Ok(()) }
+        if self.is_raised() {
+            Err(Error::Interrupted)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use sd_memory::Timeline;
 use sd_weights::{Residency, WeightType};
 
@@ -56,11 +56,22 @@ impl<'a> Run<'a> {
         let recipe = Recipe::new(request, bundle.defaults());
         stage::check_size(&bundle, recipe.size)?;
         let device = device::open(request.device)?;
-        let gallery = Gallery::open(&recipe.output, &Zoned::now())?;
+        let gallery = Gallery::open(&recipe.output, ZonedDateTime::now().datetime())?;
         observer.observe(&Event::Started { recipe: &recipe });
         let weight_type = device::weight_type(request.weight_type);
         let warnings = Vec::new();
-        Ok(Self { start, timeline, observer, interrupt, bundle, recipe, gallery, device, weight_type, warnings })
+        Ok(Self {
+            start,
+            timeline,
+            observer,
+            interrupt,
+            bundle,
+            recipe,
+            gallery,
+            device,
+            weight_type,
+            warnings,
+        })
     }
 
     /// The stages, in order. Each drops its networks before the next begins.
@@ -68,17 +79,37 @@ impl<'a> Run<'a> {
         let prompts = self.encode()?;
         let latents = self.denoise(&prompts)?;
         let saved = self.decode(&latents)?;
-        self.observer.observe(&Event::Finished { duration: self.start.elapsed() });
+        self.observer.observe(&Event::Finished {
+            duration: self.start.elapsed(),
+        });
         Ok(saved)
     }
 
     fn encode(&mut self) -> Result<EncodedPrompt> {
-        let Recipe { prompt, negative_prompt, guidance_scale, .. } = &self.recipe;
+        let Recipe {
+            prompt,
+            negative_prompt,
+            guidance_scale,
+            ..
+        } = &self.recipe;
         let both = [negative_prompt.as_str(), prompt.as_str()];
-        let prompts = if guidance_scale.guides() { &both[..] } else { &both[1..] };
-        let encoded = stage::encode(&self.bundle, prompts, &self.device, self.weight_type, self.interrupt)?;
+        let prompts = if guidance_scale.guides() {
+            &both[..]
+        } else {
+            &both[1..]
+        };
+        let encoded = stage::encode(
+            &self.bundle,
+            prompts,
+            &self.device,
+            self.weight_type,
+            self.interrupt,
+        )?;
         if encoded.cut > 0 {
-            self.warn(format!("the prompt is too long for this model: its last {} tokens were cut", encoded.cut));
+            self.warn(format!(
+                "the prompt is too long for this model: its last {} tokens were cut",
+                encoded.cut
+            ));
         }
         self.clean("After text encoding", false);
         Ok(encoded)
@@ -100,9 +131,17 @@ impl<'a> Run<'a> {
         let mut latents = Vec::with_capacity(images);
         for image in 0..images {
             let observer = &mut *self.observer;
-            latents.push(stage.run(self.recipe.seed_of(image), self.interrupt, |step, duration| {
-                observer.observe(&Event::Step { image, images, step, steps, duration });
-            })?);
+            latents.push(
+                stage.run(self.recipe.seed_of(image), self.interrupt, |step, duration| {
+                    observer.observe(&Event::Step {
+                        image,
+                        images,
+                        step,
+                        steps,
+                        duration,
+                    });
+                })?,
+            );
         }
         drop(stage);
         self.clean("After generation", true);
@@ -156,7 +195,14 @@ impl<'a> Run<'a> {
             saved.push(picture);
             Ok(())
         };
-        stage::decode(&self.bundle, latents, &self.device, self.weight_type, self.interrupt, on_picture)?;
+        stage::decode(
+            &self.bundle,
+            latents,
+            &self.device,
+            self.weight_type,
+            self.interrupt,
+            on_picture,
+        )?;
         self.clean("Complete", true);
         Ok(saved)
     }
@@ -177,8 +223,11 @@ impl<'a> Run<'a> {
 }
 
 /// What every run does to need less memory, for the metadata.
-const MEMORY_OPTIMIZATIONS: [&str; 3] =
-    ["text encoders streamed and dropped", "attention in chunks", "transformer dropped before decoding"];
+const MEMORY_OPTIMIZATIONS: [&str; 3] = [
+    "text encoders streamed and dropped",
+    "attention in chunks",
+    "transformer dropped before decoding",
+];
 
 /// The type that the transformer's weights are held in, as the metadata writes it.
 fn dtype_name(bundle: &Bundle, weight_type: WeightType) -> Result<String> {

@@ -6,7 +6,7 @@
 //! made. [`generate()`] is that way in one call.
 
 pub mod bundle;
-mod device;
+pub mod device;
 mod error;
 mod event;
 mod generate;

@@ -55,9 +55,8 @@ impl FromStr for ImageSize {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let sides = text.split_once(['x', 'X', '×']);
-        let sides = sides.and_then(|(width, height)| {
-            Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
-        });
+        let sides =
+            sides.and_then(|(width, height)| Some((width.trim().parse().ok()?, height.trim().parse().ok()?)));
         let (width, height) = sides.ok_or_else(|| BadSize::Text(text.to_owned()))?;
         Self::new(width, height)
     }
@@ -82,9 +81,15 @@ pub enum BadSize {
 fn nearest(width: usize, height: usize) -> ImageSize {
     let step = ImageSize::STEP;
     let round = |side: usize| {
-        (side.min(ImageSize::MAXIMUM) + step / 2).div_euclid(step).clamp(1, ImageSize::MAXIMUM / step) * step
+        (side.min(ImageSize::MAXIMUM) + step / 2)
+            .div_euclid(step)
+            .clamp(1, ImageSize::MAXIMUM / step)
+            * step
     };
-    ImageSize { width: round(width), height: round(height) }
+    ImageSize {
+        width: round(width),
+        height: round(height),
+    }
 }
 
 /// How strongly the prompt is followed: the factor of classifier-free guidance. At 1 and below there is no
@@ -181,7 +186,15 @@ mod tests {
     fn a_size_is_read_and_held_to_its_step() {
         assert_eq!("1024x768".parse(), ImageSize::new(1024, 768));
         assert_eq!(" 64 X 64 ".parse(), ImageSize::new(64, 64));
-        for text in ["100x100", "0x64", "64", "x", "64x-64", "99999999999999999999x64", "32768x64"] {
+        for text in [
+            "100x100",
+            "0x64",
+            "64",
+            "x",
+            "64x-64",
+            "99999999999999999999x64",
+            "32768x64",
+        ] {
             assert!(text.parse::<ImageSize>().is_err(), "{text}");
         }
         let message = "1000x250".parse::<ImageSize>().unwrap_err().to_string();

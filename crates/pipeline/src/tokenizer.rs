@@ -71,24 +71,35 @@ impl Tokenizer {
     pub fn open(folder: &ModelFolder, component: &str) -> Result<Self> {
         let path = |name: &str| format!("{component}/{name}");
         let json = |name: &str| -> Result<TokenizerConfig> {
-            Ok(if folder.contains(&path(name)) { folder.json(&path(name))? } else { Default::default() })
+            Ok(if folder.contains(&path(name)) {
+                folder.json(&path(name))?
+            } else {
+                Default::default()
+            })
         };
         let config = json("tokenizer_config.json")?;
         let special = json("special_tokens_map.json")?;
         let place = folder.root().join(component);
-        let bad = |reason: String| Error::Tokenizer { folder: place.clone(), reason };
+        let bad = |reason: String| Error::Tokenizer {
+            folder: place.clone(),
+            reason,
+        };
 
         let padding_token = config.pad_token.as_ref().or(special.pad_token.as_ref());
         let (tokenizer, fallback) = if folder.contains(&path("tokenizer.json")) {
             let bytes = folder.bytes(&path("tokenizer.json"))?;
-            let tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
+            let tokenizer =
+                tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
             (tokenizer, "<pad>")
         } else {
             let vocabulary: Vocab = folder.json(&path("vocab.json"))?;
             let merges = String::from_utf8(folder.bytes(&path("merges.txt"))?)
                 .map_err(|error| bad(format!("merges.txt: {error}")))?;
             let name = |token: fn(&TokenizerConfig) -> Option<&SpecialToken>, usual: &str| {
-                token(&config).or(token(&special)).map_or(usual, SpecialToken::text).to_owned()
+                token(&config)
+                    .or(token(&special))
+                    .map_or(usual, SpecialToken::text)
+                    .to_owned()
             };
             let start = name(|config| config.bos_token.as_ref(), "<|startoftext|>");
             let end = name(|config| config.eos_token.as_ref(), "<|endoftext|>");
@@ -98,11 +109,20 @@ impl Tokenizer {
             (tokenizer, "<|endoftext|>")
         };
         let padding_token = padding_token.map_or(fallback, SpecialToken::text);
-        let padding = tokenizer
-            .token_to_id(padding_token)
-            .ok_or_else(|| bad(format!("its padding token `{padding_token}` is not in its vocabulary")))?;
-        let limit = config.model_max_length.filter(|limit| (1.0..LONGEST_LIMIT).contains(limit));
-        Ok(Self { folder: place, tokenizer, padding, limit: limit.map(|limit| limit as usize) })
+        let padding = tokenizer.token_to_id(padding_token).ok_or_else(|| {
+            bad(format!(
+                "its padding token `{padding_token}` is not in its vocabulary"
+            ))
+        })?;
+        let limit = config
+            .model_max_length
+            .filter(|limit| (1.0..LONGEST_LIMIT).contains(limit));
+        Ok(Self {
+            folder: place,
+            tokenizer,
+            padding,
+            limit: limit.map(|limit| limit as usize),
+        })
     }
 
     /// The tokenizer's folder.
@@ -117,7 +137,11 @@ impl Tokenizer {
 
     /// One more than the largest id that it gives.
     pub fn vocabulary_size(&self) -> usize {
-        self.tokenizer.get_vocab(true).values().max().map_or(0, |&largest| largest as usize + 1)
+        self.tokenizer
+            .get_vocab(true)
+            .values()
+            .max()
+            .map_or(0, |&largest| largest as usize + 1)
     }
 
     /// The ids of `text` with the special tokens around them, cut and padded to `length`. What is cut is the
@@ -130,7 +154,12 @@ impl Tokenizer {
             folder: self.folder.clone(),
             reason: error.to_string(),
         };
-        let mut encoding = self.tokenizer.encode_fast(text, true).map_err(bad)?.get_ids().to_vec();
+        let mut encoding = self
+            .tokenizer
+            .encode_fast(text, true)
+            .map_err(bad)?
+            .get_ids()
+            .to_vec();
         let cut = encoding.len().saturating_sub(length);
         if cut > 0 {
             let around = self.tokenizer.encode_fast("", true).map_err(bad)?.len();
@@ -165,19 +194,28 @@ fn clip(
         .unk_token(unknown)
         .build()?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
-    let spaces = Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(SPACES.to_owned()), " ")?;
+    let spaces = Replace::new(
+        tokenizers::normalizers::replace::ReplacePattern::Regex(SPACES.to_owned()),
+        " ",
+    )?;
     tokenizer.with_normalizer(Some(Normalizers::new(vec![
         NormalizerWrapper::NFC(NFC),
         NormalizerWrapper::Replace(spaces),
         NormalizerWrapper::Lowercase(Lowercase),
     ])))?;
-    let words = Split::new(SplitPattern::Regex(WORDS.to_owned()), SplitDelimiterBehavior::Removed, true)?;
+    let words = Split::new(
+        SplitPattern::Regex(WORDS.to_owned()),
+        SplitDelimiterBehavior::Removed,
+        true,
+    )?;
     tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
         PreTokenizerWrapper::Split(words),
         PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true)),
     ])));
     let id = |token: &str| {
-        tokenizer.token_to_id(token).ok_or_else(|| format!("`{token}` is not in its vocabulary"))
+        tokenizer
+            .token_to_id(token)
+            .ok_or_else(|| format!("`{token}` is not in its vocabulary"))
     };
     let (start_id, end_id) = (id(start)?, id(end)?);
     tokenizer.add_special_tokens([AddedToken::from(start, true), AddedToken::from(end, true)])?;

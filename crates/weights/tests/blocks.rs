@@ -14,14 +14,25 @@ fn blocks(residency: Residency) -> (tempfile::TempDir, Blocks<f32>, Arc<AtomicUs
     std::fs::create_dir(directory.path().join("network")).unwrap();
     let values: Vec<[u8; 4]> = (0..3).map(|layer| (layer as f32).to_le_bytes()).collect();
     let tensors = values.iter().enumerate().map(|(layer, value)| {
-        (format!("layers.{layer}.weight"), TensorView::new(Dtype::F32, vec![1], value).unwrap())
+        (
+            format!("layers.{layer}.weight"),
+            TensorView::new(Dtype::F32, vec![1], value).unwrap(),
+        )
     });
     let path = directory.path().join("network/model.safetensors");
     safetensors::serialize_to_file(tensors, None, &path).unwrap();
 
-    let checkpoint = ModelFolder::on_disk(directory.path()).checkpoint("network").unwrap();
-    let weights =
-        Weights::new(checkpoint, Holding { device: Device::Cpu, weight_type: WeightType::AsStored, residency });
+    let checkpoint = ModelFolder::on_disk(directory.path())
+        .checkpoint("network")
+        .unwrap();
+    let weights = Weights::new(
+        checkpoint,
+        Holding {
+            device: Device::Cpu,
+            weight_type: WeightType::AsStored,
+            residency,
+        },
+    );
     let reads = Arc::new(AtomicUsize::new(0));
     let counter = reads.clone();
     let scopes = (0..3).map(|layer| weights.scope("layers").scope(layer));
@@ -39,7 +50,11 @@ fn walk(blocks: &Blocks<f32>) -> Vec<f32> {
 #[test]
 fn resident_blocks_are_read_once() {
     let (_directory, blocks, reads) = blocks(Residency::Resident);
-    assert_eq!(reads.load(Ordering::Relaxed), 0, "nothing is read before it is asked for");
+    assert_eq!(
+        reads.load(Ordering::Relaxed),
+        0,
+        "nothing is read before it is asked for"
+    );
     blocks.load().unwrap();
     assert_eq!(reads.load(Ordering::Relaxed), 3);
     assert_eq!(walk(&blocks), [0., 1., 2.]);

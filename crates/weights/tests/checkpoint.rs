@@ -16,10 +16,16 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
 /// A file of one network with `table`, `[4, 2]`, counting up from 0, and `norm.weight`, `[2]`.
 fn write_network(path: &Path) {
     let table = bytes_of(&(0..8).map(|value| value as f32).collect::<Vec<_>>());
-    let norm: Vec<u8> = [1.5, -2.0].iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect();
+    let norm: Vec<u8> = [1.5, -2.0]
+        .iter()
+        .flat_map(|&value| half::bf16::from_f32(value).to_le_bytes())
+        .collect();
     let tensors = [
         ("table", TensorView::new(Dtype::F32, vec![4, 2], &table).unwrap()),
-        ("norm.weight", TensorView::new(Dtype::BF16, vec![2], &norm).unwrap()),
+        (
+            "norm.weight",
+            TensorView::new(Dtype::BF16, vec![2], &norm).unwrap(),
+        ),
     ];
     safetensors::serialize_to_file(tensors, None, path).unwrap();
 }
@@ -33,21 +39,36 @@ fn folder() -> (tempfile::TempDir, ModelFolder) {
 }
 
 fn weights(folder: &ModelFolder, weight_type: WeightType) -> Weights {
-    let holding = Holding { device: Device::Cpu, weight_type, residency: Residency::Resident };
+    let holding = Holding {
+        device: Device::Cpu,
+        weight_type,
+        residency: Residency::Resident,
+    };
     Weights::new(folder.checkpoint("network").unwrap(), holding)
 }
 
 #[test]
 fn tensors_are_read_in_the_type_they_are_to_be_held_in() {
     let (_directory, folder) = folder();
-    for (weight_type, held) in
-        [(WeightType::AsStored, DType::BF16), (WeightType::F32, DType::F32), (WeightType::Bf16, DType::BF16)]
-    {
-        let norm = weights(&folder, weight_type).scope("norm").tensor("weight", &[2]).unwrap();
+    for (weight_type, held) in [
+        (WeightType::AsStored, DType::BF16),
+        (WeightType::F32, DType::F32),
+        (WeightType::Bf16, DType::BF16),
+    ] {
+        let norm = weights(&folder, weight_type)
+            .scope("norm")
+            .tensor("weight", &[2])
+            .unwrap();
         assert_eq!(norm.dtype(), held);
-        assert_eq!(norm.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(), [1.5, -2.0]);
+        assert_eq!(
+            norm.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(),
+            [1.5, -2.0]
+        );
     }
-    assert_eq!(folder.checkpoint("network").unwrap().main_type(), Some(ElementType::F32));
+    assert_eq!(
+        folder.checkpoint("network").unwrap().main_type(),
+        Some(ElementType::F32)
+    );
     assert_eq!(weights(&folder, WeightType::AsStored).scope("norm").bytes(), 4);
 }
 
@@ -58,7 +79,10 @@ fn rows_are_read_alone_and_in_the_order_asked_for() {
     let rows = weights.rows("table", &[4, 2], &[3, 0, 3]).unwrap();
     assert_eq!(rows.to_vec2::<f32>().unwrap(), [[6., 7.], [0., 1.], [6., 7.]]);
     let error = weights.rows("table", &[4, 2], &[4]).unwrap_err();
-    assert!(matches!(error, Error::RowOutOfRange { row: 4, rows: 4, .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::RowOutOfRange { row: 4, rows: 4, .. }),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -66,9 +90,15 @@ fn a_tensor_that_is_not_as_configured_is_named_with_both_shapes() {
     let (_directory, folder) = folder();
     let weights = weights(&folder, WeightType::AsStored);
     let message = weights.tensor("table", &[2, 4]).unwrap_err().to_string();
-    assert!(message.contains("`table`") && message.contains("[4, 2]") && message.contains("[2, 4]"), "{message}");
+    assert!(
+        message.contains("`table`") && message.contains("[4, 2]") && message.contains("[2, 4]"),
+        "{message}"
+    );
     let error = weights.scope("norm").tensor("bias", &[2]).unwrap_err();
-    assert!(matches!(&error, Error::MissingTensor { tensor, .. } if tensor == "norm.bias"), "{error:?}");
+    assert!(
+        matches!(&error, Error::MissingTensor { tensor, .. } if tensor == "norm.bias"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -109,14 +139,21 @@ fn a_damaged_file_is_refused_when_it_is_opened() {
     assert!(matches!(refused(&endless), Error::BadHeader { .. }));
 
     fs::remove_file(&path).unwrap();
-    assert!(matches!(folder.checkpoint("network").unwrap_err(), Error::MissingWeights { .. }));
+    assert!(matches!(
+        folder.checkpoint("network").unwrap_err(),
+        Error::MissingWeights { .. }
+    ));
 }
 
 #[test]
 fn shards_are_found_through_their_index() {
     let (directory, folder) = folder();
     let network = directory.path().join("network");
-    fs::rename(network.join("model.safetensors"), network.join("model-00001-of-00001.safetensors")).unwrap();
+    fs::rename(
+        network.join("model.safetensors"),
+        network.join("model-00001-of-00001.safetensors"),
+    )
+    .unwrap();
     let write_index = |map: HashMap<&str, &str>| {
         let index = serde_json::json!({ "weight_map": map });
         fs::write(network.join("model.safetensors.index.json"), index.to_string()).unwrap();
@@ -127,15 +164,24 @@ fn shards_are_found_through_their_index() {
     assert_eq!(checkpoint.bytes(), 32);
 
     write_index([("other", "model-00001-of-00001.safetensors")].into());
-    assert!(matches!(folder.checkpoint("network").unwrap_err(), Error::MissingFromShard { .. }));
+    assert!(matches!(
+        folder.checkpoint("network").unwrap_err(),
+        Error::MissingFromShard { .. }
+    ));
     write_index([("table", "model-00002-of-00002.safetensors")].into());
-    assert!(matches!(folder.checkpoint("network").unwrap_err(), Error::MissingFile { .. }));
+    assert!(matches!(
+        folder.checkpoint("network").unwrap_err(),
+        Error::MissingFile { .. }
+    ));
 }
 
 #[test]
 fn the_tensor_that_holds_a_bad_value_is_found() {
     let (directory, folder) = folder();
-    assert_eq!(folder.checkpoint("network").unwrap().first_non_finite().unwrap(), None);
+    assert_eq!(
+        folder.checkpoint("network").unwrap().first_non_finite().unwrap(),
+        None
+    );
     let path = directory.path().join("network/model.safetensors");
     let table = bytes_of(&[0.0, f32::NAN]);
     let view = TensorView::new(Dtype::F32, vec![2], &table).unwrap();

@@ -21,8 +21,16 @@ impl RgbImage {
     /// # Panics
     /// There are more or fewer bytes. This is a bug.
     pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Self {
-        assert_eq!(pixels.len(), 3 * width * height, "a picture has three bytes a pixel. This is a bug.");
-        Self { width, height, pixels }
+        assert_eq!(
+            pixels.len(),
+            3 * width * height,
+            "a picture has three bytes a pixel. This is a bug."
+        );
+        Self {
+            width,
+            height,
+            pixels,
+        }
     }
 
     /// The picture of `image`, `[3, height, width]` with values from -1 to 1; what lies outside is clamped.
@@ -32,7 +40,11 @@ impl RgbImage {
     /// The tensor has another shape, or the device fails.
     pub fn from_tensor(image: &Tensor) -> Result<Self> {
         let (_, height, width) = image.dims3()?;
-        let values = image.permute((1, 2, 0))?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = image
+            .permute((1, 2, 0))?
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         let byte = |value: f32| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
         Ok(Self::new(width, height, values.into_iter().map(byte).collect()))
     }
@@ -57,8 +69,14 @@ impl RgbImage {
     pub(crate) fn write_png(&self, target: &mut impl Write, parameters: &str, path: &Path) -> Result<()> {
         const KEYWORD: &str = "parameters";
         let failed = |error| match error {
-            png::EncodingError::IoError(source) => Error::Output { path: path.to_owned(), source },
-            source => Error::Encoding { path: path.to_owned(), source },
+            png::EncodingError::IoError(source) => Error::Output {
+                path: path.to_owned(),
+                source,
+            },
+            source => Error::Encoding {
+                path: path.to_owned(),
+                source,
+            },
         };
         let mut buffered = BufWriter::new(target);
         let mut encoder = png::Encoder::new(&mut buffered, self.width as u32, self.height as u32);
@@ -66,13 +84,18 @@ impl RgbImage {
         encoder.set_depth(png::BitDepth::Eight);
         // A plain text chunk is Latin-1; what does not fit goes into an international one.
         let is_latin = parameters.chars().all(|character| u32::from(character) < 256);
-        let text = if is_latin { encoder.add_text_chunk(KEYWORD.into(), parameters.into()) } else {
+        let text = if is_latin {
+            encoder.add_text_chunk(KEYWORD.into(), parameters.into())
+        } else {
             encoder.add_itxt_chunk(KEYWORD.into(), parameters.into())
         };
         text.map_err(failed)?;
         let mut writer = encoder.write_header().map_err(failed)?;
         writer.write_image_data(&self.pixels).map_err(failed)?;
         writer.finish().map_err(failed)?;
-        buffered.flush().map_err(|source: io::Error| Error::Output { path: path.to_owned(), source })
+        buffered.flush().map_err(|source: io::Error| Error::Output {
+            path: path.to_owned(),
+            source,
+        })
     }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Zoned;
+use jiff::civil::DateTime;
 use tempfile::{Builder, NamedTempFile};
 
 pub use image::RgbImage;
@@ -31,12 +31,19 @@ impl Gallery {
     ///
     /// # Errors
     /// The folder cannot be made or written.
-    pub fn open(folder: &Path, now: &Zoned) -> Result<Self> {
-        let unwritable = |source| Error::Output { path: folder.to_owned(), source };
+    pub fn open(folder: &Path, now: DateTime) -> Result<Self> {
+        let unwritable = |source| Error::Output {
+            path: folder.to_owned(),
+            source,
+        };
         fs::create_dir_all(folder).map_err(unwritable)?;
         temporary(folder).map_err(unwritable)?;
         let stamp = now.strftime("output_%Y-%m-%d_%H-%M-%S").to_string();
-        Ok(Self { folder: folder.to_owned(), stamp, next: 1 })
+        Ok(Self {
+            folder: folder.to_owned(),
+            stamp,
+            next: 1,
+        })
     }
 
     /// Saves `image` with `metadata` under the next free name, `output_YYYY-MM-DD_HH-MM-SS_001.png` and the
@@ -59,7 +66,10 @@ impl Gallery {
             let written_sidecar = self.write(&sidecar, |file| {
                 let result = serde_json::to_writer_pretty(&mut *file, metadata).map_err(io::Error::from);
                 let result = result.and_then(|()| file.write_all(b"\n"));
-                result.map_err(|source| Error::Output { path: sidecar.clone(), source })
+                result.map_err(|source| Error::Output {
+                    path: sidecar.clone(),
+                    source,
+                })
             })?;
             // The picture is put in place last: who sees it finds its metadata beside it.
             if !place(written_sidecar, &sidecar)? {
@@ -88,7 +98,10 @@ impl Gallery {
     /// Writes a temporary file in the folder and makes sure that it is on the disk. `path` is the name that
     /// messages call it by.
     fn write(&self, path: &Path, fill: impl FnOnce(&mut fs::File) -> Result<()>) -> Result<NamedTempFile> {
-        let failed = |source| Error::Output { path: path.to_owned(), source };
+        let failed = |source| Error::Output {
+            path: path.to_owned(),
+            source,
+        };
         let mut file = temporary(&self.folder).map_err(failed)?;
         fill(file.as_file_mut())?;
         file.as_file().sync_all().map_err(failed)?;
@@ -111,12 +124,18 @@ fn place(file: NamedTempFile, path: &Path) -> Result<bool> {
     match file.persist_noclobber(path) {
         Ok(_) => Ok(true),
         Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(refused) => Err(Error::Output { path: path.to_owned(), source: refused.error }),
+        Err(refused) => Err(Error::Output {
+            path: path.to_owned(),
+            source: refused.error,
+        }),
     }
 }
 
 fn remove(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(|source| Error::Output { path: path.to_owned(), source })
+    fs::remove_file(path).map_err(|source| Error::Output {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -124,24 +143,32 @@ mod tests {
     use super::*;
 
     fn picture() -> (RgbImage, Metadata) {
-        (RgbImage::new(2, 1, vec![255, 0, 0, 0, 0, 255]), metadata::example())
+        (
+            RgbImage::new(2, 1, vec![255, 0, 0, 0, 0, 255]),
+            metadata::example(),
+        )
     }
 
     #[test]
     fn numbers_go_on_where_names_are_taken() {
         let folder = tempfile::tempdir().unwrap();
-        let now = "2026-05-04T03:02:01[UTC]".parse().unwrap();
+        let now = DateTime::constant(2026, 5, 4, 3, 2, 1, 0);
         fs::write(folder.path().join("output_2026-05-04_03-02-01_001.json"), "mine").unwrap();
         let (image, mut metadata) = picture();
-        let saved = Gallery::open(folder.path(), &now).unwrap().save(&image, &mut metadata).unwrap();
+        let saved = Gallery::open(folder.path(), now)
+            .unwrap()
+            .save(&image, &mut metadata)
+            .unwrap();
         assert!(saved.image.ends_with("output_2026-05-04_03-02-01_002.png"));
-        let again = Gallery::open(folder.path(), &now).unwrap().save(&image, &mut metadata).unwrap();
+        let again = Gallery::open(folder.path(), now)
+            .unwrap()
+            .save(&image, &mut metadata)
+            .unwrap();
         assert!(again.image.ends_with("output_2026-05-04_03-02-01_003.png"));
         let mine = fs::read_to_string(folder.path().join("output_2026-05-04_03-02-01_001.json")).unwrap();
         assert_eq!(mine, "mine");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
-        let sidecar: serde_json::Value =
-            serde_json::from_slice(&fs::read(&saved.metadata).unwrap()).unwrap();
+        let sidecar: serde_json::Value = serde_json::from_slice(&fs::read(&saved.metadata).unwrap()).unwrap();
         assert_eq!(sidecar["filename"], "output_2026-05-04_03-02-01_002.png");
     }
 
@@ -150,7 +177,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = Gallery::open(&file.join("below"), &Zoned::now()).unwrap_err();
+        let error =
+            Gallery::open(&file.join("below"), DateTime::constant(2026, 5, 4, 3, 2, 1, 0)).unwrap_err();
         assert!(matches!(error, Error::Output { .. }), "{error:?}");
     }
 }

@@ -25,7 +25,10 @@ pub fn parameters_text(metadata: &Metadata) -> String {
         ("RNG", "CPU".to_owned()),
         ("Version", metadata.version.clone()),
     ];
-    let line: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}: {}", quoted(value))).collect();
+    let line: Vec<String> = pairs
+        .iter()
+        .map(|(key, value)| format!("{key}: {}", quoted(value)))
+        .collect();
     text.push('\n');
     text.push_str(&line.join(", "));
     text

@@ -76,7 +76,10 @@ impl FlowMatchEulerConfig {
             return Some(format!("its class is {}, not {}", self.class_name, Self::CLASS));
         }
         if self.num_train_timesteps == 0 || !(self.shift.is_finite() && self.shift > 0.0) {
-            return Some(format!("{} timesteps with a shift of {}", self.num_train_timesteps, self.shift));
+            return Some(format!(
+                "{} timesteps with a shift of {}",
+                self.num_train_timesteps, self.shift
+            ));
         }
         if !matches!(self.time_shift_type.as_str(), "exponential" | "linear") {
             return Some(format!("its time_shift_type is `{}`", self.time_shift_type));
@@ -87,9 +90,15 @@ impl FlowMatchEulerConfig {
             ("use_beta_sigmas", set(self.use_beta_sigmas)),
             ("invert_sigmas", self.invert_sigmas),
             ("stochastic_sampling", self.stochastic_sampling),
-            ("shift_terminal", self.shift_terminal.is_some_and(|value| value != 0.0)),
+            (
+                "shift_terminal",
+                self.shift_terminal.is_some_and(|value| value != 0.0),
+            ),
         ];
-        refused.iter().find(|(_, set)| *set).map(|(name, _)| format!("it sets `{name}`"))
+        refused
+            .iter()
+            .find(|(_, set)| *set)
+            .map(|(name, _)| format!("it sets `{name}`"))
     }
 }
 
@@ -108,13 +117,25 @@ impl FlowMatchEuler {
         let train = config.num_train_timesteps as f32;
         // The configured shift also moves the smallest level, from which the steps are spread. A
         // size-dependent shift replaces it.
-        let fixed = if config.use_dynamic_shifting { 1.0 } else { config.shift as f32 };
-        let smallest = if config.use_dynamic_shifting { 1.0 / train } else { shifted(1.0 / train, fixed) };
+        let fixed = if config.use_dynamic_shifting {
+            1.0
+        } else {
+            config.shift as f32
+        };
+        let smallest = if config.use_dynamic_shifting {
+            1.0 / train
+        } else {
+            shifted(1.0 / train, fixed)
+        };
         let highest = train;
         let lowest = smallest * train;
 
         let sigmas = (0..steps).map(|step| {
-            let share = if steps > 1 { step as f64 / (steps - 1) as f64 } else { 0.0 };
+            let share = if steps > 1 {
+                step as f64 / (steps - 1) as f64
+            } else {
+                0.0
+            };
             let timestep = f64::from(highest) + share * (f64::from(lowest) - f64::from(highest));
             let sigma = timestep / f64::from(train);
             if config.use_dynamic_shifting {
@@ -169,6 +190,10 @@ fn size_shifted(sigma: f64, config: &FlowMatchEulerConfig, patches: usize) -> f6
     let maximum = config.max_shift.unwrap_or(1.15);
     let slope = (maximum - base) / (maximum_patches - base_patches);
     let exponent = slope * (patches as f64 - base_patches) + base;
-    let strength = if config.time_shift_type == "linear" { exponent } else { exponent.exp() };
+    let strength = if config.time_shift_type == "linear" {
+        exponent
+    } else {
+        exponent.exp()
+    };
     strength / (strength + (1.0 / sigma - 1.0))
 }

@@ -23,7 +23,9 @@ impl MersenneTwister {
         state[0] = seed as u32;
         for index in 1..STATE {
             let previous = state[index - 1];
-            state[index] = 1_812_433_253_u32.wrapping_mul(previous ^ (previous >> 30)).wrapping_add(index as u32);
+            state[index] = 1_812_433_253_u32
+                .wrapping_mul(previous ^ (previous >> 30))
+                .wrapping_add(index as u32);
         }
         Self { state, next: STATE }
     }
@@ -49,8 +51,7 @@ impl MersenneTwister {
 
     fn twist(&mut self) {
         for index in 0..STATE {
-            let joined =
-                (self.state[index] & UPPER_BIT) | (self.state[(index + 1) % STATE] & LOWER_BITS);
+            let joined = (self.state[index] & UPPER_BIT) | (self.state[(index + 1) % STATE] & LOWER_BITS);
             let twisted = if joined & 1 == 0 { 0 } else { TWIST };
             self.state[index] = self.state[(index + MIDDLE) % STATE] ^ (joined >> 1) ^ twisted;
         }

@@ -25,7 +25,10 @@ pub struct NormalStream {
 impl NormalStream {
     /// The stream of `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { uniform: MersenneTwister::new(seed), waiting: None }
+        Self {
+            uniform: MersenneTwister::new(seed),
+            waiting: None,
+        }
     }
 
     /// The numbers that `torch.randn(count)` would draw next.
@@ -106,7 +109,10 @@ fn natural_logarithm(number: f32) -> f32 {
     }
     let square = x * x;
     let (first, rest) = (COEFFICIENTS[0], &COEFFICIENTS[1..]);
-    let polynomial = rest.iter().fold(first, |sum, &coefficient| sum.mul_add(x, coefficient)) * x;
+    let polynomial = rest
+        .iter()
+        .fold(first, |sum, &coefficient| sum.mul_add(x, coefficient))
+        * x;
     let correction = polynomial.mul_add(square, exponent * LN_2_LOW);
     let correction = square.mul_add(-0.5, correction);
     exponent.mul_add(LN_2_HIGH, x + correction)
@@ -121,7 +127,9 @@ fn sine_and_cosine(angle: f32) -> (f32, f32) {
 
     // The nearest even number of eighth turns is taken away.
     let eighths = ((angle * (4.0 / std::f32::consts::PI)) as i32 + 1) & !1;
-    let x = QUARTER.iter().fold(angle, |x, &part| (eighths as f32).mul_add(part, x));
+    let x = QUARTER
+        .iter()
+        .fold(angle, |x, &part| (eighths as f32).mul_add(part, x));
     let square = x * x;
 
     let cosine = COSINE[0].mul_add(square, COSINE[1]).mul_add(square, COSINE[2]) * square;
@@ -129,9 +137,16 @@ fn sine_and_cosine(angle: f32) -> (f32, f32) {
     let sine = SINE[0].mul_add(square, SINE[1]).mul_add(square, SINE[2]) * square;
     let sine = sine.mul_add(x, x);
 
-    let (sine, cosine) = if eighths & 2 == 0 { (sine, cosine) } else { (cosine, sine) };
+    let (sine, cosine) = if eighths & 2 == 0 {
+        (sine, cosine)
+    } else {
+        (cosine, sine)
+    };
     let signed = |value: f32, negative: bool| if negative { -value } else { value };
-    (signed(sine, eighths & 4 != 0), signed(cosine, !(eighths - 2) & 4 != 0))
+    (
+        signed(sine, eighths & 4 != 0),
+        signed(cosine, !(eighths - 2) & 4 != 0),
+    )
 }
 
 #[cfg(test)]
@@ -142,10 +157,18 @@ mod tests {
     fn the_distribution_is_normal() {
         let numbers = NormalStream::new(1).normals(100_000);
         let moment = |power: i32| {
-            numbers.iter().map(|&number| f64::from(number).powi(power)).sum::<f64>() / numbers.len() as f64
+            numbers
+                .iter()
+                .map(|&number| f64::from(number).powi(power))
+                .sum::<f64>()
+                / numbers.len() as f64
         };
         for (power, expected) in [(1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)] {
-            assert!((moment(power) - expected).abs() < 0.05, "moment {power}: {}", moment(power));
+            assert!(
+                (moment(power) - expected).abs() < 0.05,
+                "moment {power}: {}",
+                moment(power)
+            );
         }
     }
 
@@ -156,7 +179,10 @@ mod tests {
             assert!((natural_logarithm(share) - share.ln()).abs() < 2e-6 * share.ln().abs().max(0.1));
             let angle = TAU as f32 * share;
             let (sine, cosine) = sine_and_cosine(angle);
-            assert!((sine - angle.sin()).abs() < 1e-6 && (cosine - angle.cos()).abs() < 1e-6, "{angle}");
+            assert!(
+                (sine - angle.sin()).abs() < 1e-6 && (cosine - angle.cos()).abs() < 1e-6,
+                "{angle}"
+            );
         }
     }
 }

@@ -33,7 +33,11 @@ impl GuidancePasses {
 
     /// Chosen by the picture's size alone, so that it is the same at every budget.
     pub fn for_patches(patches: usize) -> Self {
-        if patches <= Self::MOST_BATCHED_PATCHES { Self::Batched } else { Self::Separate }
+        if patches <= Self::MOST_BATCHED_PATCHES {
+            Self::Batched
+        } else {
+            Self::Separate
+        }
     }
 }
 
@@ -112,7 +116,12 @@ impl<'a> Denoise<'a> {
             let start = Instant::now();
             let velocity = self.velocity(&latents, timestep)?;
             latents = self.scheduler.step(step, &latents, &velocity)?;
-            finite::check(&latents, &format!("step {} of the denoising", step + 1), self.bundle, COMPONENT)?;
+            finite::check(
+                &latents,
+                &format!("step {} of the denoising", step + 1),
+                self.bundle,
+                COMPONENT,
+            )?;
             on_step(step + 1, start.elapsed());
         }
         Ok(latents)
@@ -133,12 +142,20 @@ impl<'a> Denoise<'a> {
         }
         let (without, with) = match self.passes {
             GuidancePasses::Batched => {
-                let both = ask(&Tensor::cat(&[&latents, &latents], 0)?, &self.context, &self.pooled)?;
+                let both = ask(
+                    &Tensor::cat(&[&latents, &latents], 0)?,
+                    &self.context,
+                    &self.pooled,
+                )?;
                 (both.narrow(0, 0, 1)?, both.narrow(0, 1, 1)?)
             }
             GuidancePasses::Separate => {
                 let one = |index: usize| -> Result<Tensor> {
-                    ask(&latents, &self.context.narrow(0, index, 1)?, &self.pooled.narrow(0, index, 1)?)
+                    ask(
+                        &latents,
+                        &self.context.narrow(0, index, 1)?,
+                        &self.pooled.narrow(0, index, 1)?,
+                    )
                 };
                 (one(0)?, one(1)?)
             }
@@ -159,11 +176,17 @@ pub(crate) fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
     let pixels_a_patch = bundle.transformer.patch_size * bundle.vae.downsampling();
     let longest = positions * pixels_a_patch;
     if size.width().max(size.height()) > longest {
-        return Err(Error::TooLarge { wanted: size, longest });
+        return Err(Error::TooLarge {
+            wanted: size,
+            longest,
+        });
     }
     if !size.width().is_multiple_of(pixels_a_patch) || !size.height().is_multiple_of(pixels_a_patch) {
         let reason = format!("it draws in squares of {pixels_a_patch} pixels, which {size} is not made of");
-        return Err(Error::PartsDoNotFit { folder: bundle.folder().root().to_owned(), reason });
+        return Err(Error::PartsDoNotFit {
+            folder: bundle.folder().root().to_owned(),
+            reason,
+        });
     }
     Ok(())
 }

@@ -5,10 +5,10 @@ use sd_models::{clip, t5};
 use sd_weights::{Residency, WeightType};
 
 use super::finite;
+use crate::Result;
 use crate::bundle::{Bundle, TextPart};
 use crate::event::Interrupt;
 use crate::tokenizer::Tokenizer;
-use crate::Result;
 
 /// Prompts as the transformer reads them.
 #[derive(Debug, Clone)]
@@ -37,9 +37,23 @@ pub fn encode(
     interrupt: &Interrupt,
 ) -> Result<EncodedPrompt> {
     let clip_length = bundle.clip_length();
-    let (large, clip_cut) = run_clip(bundle, &bundle.clip_large, prompts, clip_length, device, weight_type)?;
+    let (large, clip_cut) = run_clip(
+        bundle,
+        &bundle.clip_large,
+        prompts,
+        clip_length,
+        device,
+        weight_type,
+    )?;
     interrupt.check()?;
-    let (big, _) = run_clip(bundle, &bundle.clip_big, prompts, clip_length, device, weight_type)?;
+    let (big, _) = run_clip(
+        bundle,
+        &bundle.clip_big,
+        prompts,
+        clip_length,
+        device,
+        weight_type,
+    )?;
     interrupt.check()?;
 
     let features = bundle.transformer.joint_attention_dim;
@@ -49,7 +63,11 @@ pub fn encode(
     let (t5_context, cut) = match &bundle.t5 {
         Some(part) => run_t5(bundle, part, prompts, device, weight_type)?,
         None => {
-            let zeros = Tensor::zeros((prompts.len(), bundle.t5_length(), features), DType::F32, &Device::Cpu)?;
+            let zeros = Tensor::zeros(
+                (prompts.len(), bundle.t5_length(), features),
+                DType::F32,
+                &Device::Cpu,
+            )?;
             (zeros, clip_cut)
         }
     };
@@ -72,7 +90,10 @@ fn run_clip(
     let (ids, cut) = tokenize(&part.tokenizer, prompts, length)?;
     let weights = bundle.weights(part.component, device, weight_type, Residency::Streamed)?;
     let encoded = clip::TextEncoder::new(weights, &part.config)?.encode(&ids)?;
-    let encoded = clip::Encoded { penultimate: to_host(&encoded.penultimate)?, pooled: to_host(&encoded.pooled)? };
+    let encoded = clip::Encoded {
+        penultimate: to_host(&encoded.penultimate)?,
+        pooled: to_host(&encoded.pooled)?,
+    };
     for tensor in [&encoded.penultimate, &encoded.pooled] {
         finite::check(tensor, part.component, bundle, part.component)?;
     }

@@ -13,5 +13,8 @@ pub(super) fn check(tensor: &Tensor, stage: &str, bundle: &Bundle, component: &s
         return Ok(());
     }
     let culprit = bundle.checkpoint(component)?.first_non_finite()?;
-    Err(Error::NotFinite { stage: stage.to_owned(), culprit })
+    Err(Error::NotFinite {
+        stage: stage.to_owned(),
+        culprit,
+    })
 }
