@@ -1,1 +1,14 @@
 //! The networks of Stable Diffusion: text encoders, transformers, autoencoders.
+//!
+//! One folder a network, each with its configuration (the network's own `config.json`) and its forward pass,
+//! written over [`sd_weights::Blocks`] in the operations of `sd-ops`. A network does not know where its
+//! weights live.
+
+pub mod clip;
+mod error;
+mod layers;
+pub mod mmdit;
+pub mod t5;
+pub mod vae;
+
+pub use error::{Error, Result};

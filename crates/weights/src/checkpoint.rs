@@ -156,7 +156,7 @@ impl Checkpoint {
         Ok(tensor?)
     }
 
-    /// The given rows (places in the first dimension) of the tensor `name`, in the order given.
+    /// The given rows (runs of the last dimension) of the tensor `name`, in the order given.
     pub(crate) fn read_rows(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
         let stored = self.stored(name)?;
         match stored.header.element_type {
@@ -193,8 +193,8 @@ impl Stored {
     }
 
     fn rows<T: bytemuck::Pod + Zeroable + WithDType>(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
-        let (&available, row_shape) = self.header.shape.split_first().unwrap_or((&0, &[]));
-        let width: usize = row_shape.iter().product();
+        let (&width, leading) = self.header.shape.split_last().unwrap_or((&1, &[]));
+        let available: usize = leading.iter().product();
         let row_bytes = (width * size_of::<T>()) as u64;
         let mut elements = vec![T::zeroed(); width * rows.len()];
         for (&row, target) in rows.iter().zip(elements.chunks_exact_mut(width.max(1))) {
@@ -211,10 +211,7 @@ impl Stored {
                 bytemuck::cast_slice_mut(target),
             )?;
         }
-        let shape: Vec<usize> = std::iter::once(rows.len())
-            .chain(row_shape.iter().copied())
-            .collect();
-        Ok(Tensor::from_vec(elements, shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec(elements, (rows.len(), width), &Device::Cpu)?)
     }
 
     fn unsupported(&self, name: &str, found: ElementType) -> Error {

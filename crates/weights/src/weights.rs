@@ -116,8 +116,9 @@ impl Weights {
         self.hold(self.checkpoint.read(&full_name)?)
     }
 
-    /// Reads some rows of the table `name`, which must have the shape `wanted`: `rows[i]` of the table
-    /// becomes row `i` of the result, `[rows, …]`. Only these rows are read.
+    /// Reads some rows of the table `name`, which must have the shape `wanted`. A row is a run of the last
+    /// dimension, counted over all the others: `rows[i]` of the table becomes row `i` of the result,
+    /// `[rows, width]`. Only these rows are read.
     ///
     /// # Errors
     /// As [`Weights::tensor`], and when a row lies outside the table.

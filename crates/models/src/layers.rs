@@ -1,0 +1,61 @@
+//! Layers read from a scope of weights, in the names that diffusers and transformers save them under.
+
+use sd_ops::{Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm};
+use sd_weights::{Result, Weights};
+
+/// A projection with a bias: `weight`, `[outputs, inputs]`, and `bias`.
+pub(crate) fn linear(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
+    let weight = weights.tensor("weight", &[outputs, inputs])?;
+    Ok(Linear::new(weight, Some(weights.tensor("bias", &[outputs])?))?)
+}
+
+/// A projection without a bias.
+pub(crate) fn linear_without_bias(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
+    Ok(Linear::new(weights.tensor("weight", &[outputs, inputs])?, None)?)
+}
+
+/// A convolution with a square kernel and a bias.
+pub(crate) fn conv2d(
+    weights: &Weights,
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+) -> Result<Conv2d> {
+    let weight = weights.tensor("weight", &[outputs, inputs, kernel, kernel])?;
+    Ok(Conv2d::new(
+        weight,
+        Some(weights.tensor("bias", &[outputs])?),
+        stride,
+        padding,
+    )?)
+}
+
+/// A group norm with weight and bias.
+pub(crate) fn group_norm(
+    weights: &Weights,
+    groups: usize,
+    channels: usize,
+    epsilon: f64,
+) -> Result<GroupNorm> {
+    let (weight, bias) = (
+        weights.tensor("weight", &[channels])?,
+        weights.tensor("bias", &[channels])?,
+    );
+    Ok(GroupNorm::new(groups, epsilon, weight, bias)?)
+}
+
+/// A layer norm with weight and bias.
+pub(crate) fn layer_norm(weights: &Weights, features: usize, epsilon: f64) -> Result<LayerNorm> {
+    let (weight, bias) = (
+        weights.tensor("weight", &[features])?,
+        weights.tensor("bias", &[features])?,
+    );
+    Ok(LayerNorm::new(Some(weight), Some(bias), epsilon)?)
+}
+
+/// A norm by the root of the mean square, with its weight.
+pub(crate) fn rms_norm(weights: &Weights, features: usize, epsilon: f64) -> Result<RmsNorm> {
+    Ok(RmsNorm::new(weights.tensor("weight", &[features])?, epsilon)?)
+}

@@ -1,0 +1,95 @@
+//! What `transformer/config.json` says of the transformer.
+
+use serde::Deserialize;
+
+use crate::{Error, Result};
+
+/// The shape of a transformer of the family.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// The side of the latents that it was trained for.
+    pub sample_size: usize,
+    /// The side of a patch, in latents.
+    pub patch_size: usize,
+    /// Channels of the latents.
+    pub in_channels: usize,
+    /// Channels of the prediction, where they differ from the latents'.
+    #[serde(default)]
+    pub out_channels: Option<usize>,
+    /// Joint blocks.
+    pub num_layers: usize,
+    /// Features of a head.
+    pub attention_head_dim: usize,
+    /// Heads.
+    pub num_attention_heads: usize,
+    /// Features of a token of text as it comes in.
+    pub joint_attention_dim: usize,
+    /// Features of a token of text inside.
+    pub caption_projection_dim: usize,
+    /// Features of the pooled text.
+    pub pooled_projection_dim: usize,
+    /// The side of the position table, in patches.
+    pub pos_embed_max_size: usize,
+    /// How queries and keys are normed: `rms_norm`, or not at all.
+    #[serde(default)]
+    pub qk_norm: Option<String>,
+    /// The blocks whose picture stream attends to itself a second time.
+    #[serde(default)]
+    pub dual_attention_layers: Vec<usize>,
+}
+
+impl Config {
+    /// Features of a token inside: those of all heads.
+    pub fn width(&self) -> usize {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// Channels of the prediction.
+    pub fn predicted_channels(&self) -> usize {
+        self.out_channels.unwrap_or(self.in_channels)
+    }
+
+    pub(super) fn norms_queries(&self) -> bool {
+        self.qk_norm.is_some()
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let refuse = |reason: String| {
+            Err(Error::Config {
+                network: "transformer",
+                reason,
+            })
+        };
+        let counts = [
+            ("sample_size", self.sample_size),
+            ("patch_size", self.patch_size),
+            ("in_channels", self.in_channels),
+            ("num_layers", self.num_layers),
+            ("attention_head_dim", self.attention_head_dim),
+            ("num_attention_heads", self.num_attention_heads),
+            ("pos_embed_max_size", self.pos_embed_max_size),
+        ];
+        for (name, count) in counts {
+            if !(1..=1 << 16).contains(&count) {
+                return refuse(format!("{name} is {count}"));
+            }
+        }
+        if self.caption_projection_dim != self.width() {
+            return refuse(format!(
+                "caption_projection_dim is {} and must be attention_head_dim * num_attention_heads = {}",
+                self.caption_projection_dim,
+                self.width()
+            ));
+        }
+        if !self.width().is_multiple_of(4) {
+            return refuse(format!(
+                "{} features cannot hold positions, which need a multiple of 4",
+                self.width()
+            ));
+        }
+        match self.qk_norm.as_deref() {
+            None | Some("rms_norm") => Ok(()),
+            Some(other) => refuse(format!("qk_norm is `{other}`, which is not known; rms_norm is")),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! How the prediction leaves the transformer.
+
+use candle_core::Tensor;
+use sd_ops::{Linear, linear, modulated_layer_norm};
+use sd_weights::Weights;
+
+use super::modulation::AffineProjection;
+use super::{Config, NORM_EPSILON};
+use crate::{Result, layers};
+
+/// The transformer's exit.
+#[derive(Debug)]
+pub(super) struct Head {
+    modulation: AffineProjection,
+    projection: Linear,
+    patch_size: usize,
+    channels: usize,
+}
+
+impl Head {
+    pub(super) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+        let (width, channels) = (config.width(), config.predicted_channels());
+        let values = config.patch_size * config.patch_size * channels;
+        Ok(Self {
+            modulation: AffineProjection::new(&weights.scope("norm_out"), width)?,
+            projection: layers::linear(&weights.scope("proj_out"), width, values)?,
+            patch_size: config.patch_size,
+            channels,
+        })
+    }
+
+    /// Tokens of patches, `[batch, patches, width]`, as latents, `[batch, channels, height, width]`.
+    pub(super) fn forward(
+        &self,
+        tokens: &Tensor,
+        conditioning: &Tensor,
+        height: usize,
+        width: usize,
+    ) -> Result<Tensor> {
+        let affine = self.modulation.modulation(conditioning)?;
+        let normed = modulated_layer_norm(tokens, &affine.shift, &affine.scale, NORM_EPSILON)?;
+        let side = self.patch_size;
+        let (batch, rows, columns) = (tokens.dim(0)?, height / side, width / side);
+        let patches = linear(&normed, &self.projection)?;
+        Ok(patches
+            .reshape((batch, rows, columns, side, side, self.channels))?
+            .permute((0, 5, 1, 3, 2, 4))?
+            .reshape((batch, self.channels, height, width))?)
+    }
+}

@@ -1,0 +1,62 @@
+//! Where in the picture a patch lies, as a vector.
+
+use candle_core::{DType, Device, Tensor};
+use sd_weights::Weights;
+
+use super::Config;
+
+const TABLE: &str = "pos_embed.pos_embed";
+
+/// The positions of a picture of `rows` by `columns` patches, `[rows * columns, width]` in 32 bits: the middle of
+/// the model's square table. Of a table in the file only these rows are read.
+pub(super) fn positions(
+    weights: &Weights,
+    config: &Config,
+    rows: usize,
+    columns: usize,
+) -> sd_weights::Result<Tensor> {
+    let side = config.pos_embed_max_size;
+    let (top, left) = ((side - rows) / 2, (side - columns) / 2);
+    if !weights.contains(TABLE) {
+        return Ok(sinusoids(
+            config,
+            (top, left),
+            (rows, columns),
+            &weights.holding().device,
+        )?);
+    }
+    let wanted: Vec<usize> = (top..top + rows)
+        .flat_map(|row| (left..left + columns).map(move |column| row * side + column))
+        .collect();
+    Ok(weights
+        .rows(TABLE, &[1, side * side, config.width()], &wanted)?
+        .to_dtype(DType::F32)?)
+}
+
+/// The table computed: sines and cosines of the column in the first half, of the row in the second, as
+/// diffusers' `get_2d_sincos_pos_embed` computes them.
+fn sinusoids(
+    config: &Config,
+    (top, left): (usize, usize),
+    (rows, columns): (usize, usize),
+    device: &Device,
+) -> candle_core::Result<Tensor> {
+    const LONGEST_PERIOD: f64 = 10_000.0;
+    let base = (config.sample_size / config.patch_size).max(1);
+    let step = base as f64 / config.pos_embed_max_size as f64;
+    let frequencies = config.width() / 4;
+    let mut values = Vec::with_capacity(rows * columns * config.width());
+    let mut push = |place: usize| {
+        let angles = (0..frequencies)
+            .map(|index| place as f64 * step / LONGEST_PERIOD.powf(index as f64 / frequencies as f64));
+        values.extend(angles.clone().map(|angle| angle.sin() as f32));
+        values.extend(angles.map(|angle| angle.cos() as f32));
+    };
+    for row in top..top + rows {
+        for column in left..left + columns {
+            push(column);
+            push(row);
+        }
+    }
+    Tensor::from_vec(values, (rows * columns, config.width()), device)
+}

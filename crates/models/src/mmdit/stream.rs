@@ -1,0 +1,113 @@
+//! The parts that each of the two streams has of its own: attention's projections and the feed-forward layer.
+
+use candle_core::Tensor;
+use sd_ops::{Linear, RmsNorm, gelu_tanh, linear, rms_norm};
+use sd_weights::{Result, Weights};
+
+use super::{Config, NORM_EPSILON};
+use crate::layers;
+
+/// The names under which a stream's projections are saved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProjectionNames {
+    query: &'static str,
+    key: &'static str,
+    value: &'static str,
+    query_norm: &'static str,
+    key_norm: &'static str,
+}
+
+impl ProjectionNames {
+    pub(super) const IMAGE: Self = Self {
+        query: "to_q",
+        key: "to_k",
+        value: "to_v",
+        query_norm: "norm_q",
+        key_norm: "norm_k",
+    };
+    pub(super) const TEXT: Self = Self {
+        query: "add_q_proj",
+        key: "add_k_proj",
+        value: "add_v_proj",
+        query_norm: "norm_added_q",
+        key_norm: "norm_added_k",
+    };
+}
+
+/// Queries, keys and values, `[batch, heads, tokens, head_dim]` each.
+#[derive(Debug, Clone)]
+pub(super) struct Heads {
+    pub(super) query: Tensor,
+    pub(super) key: Tensor,
+    pub(super) value: Tensor,
+}
+
+/// A stream's projections to queries, keys and values, with the norms of queries and keys.
+#[derive(Debug)]
+pub(super) struct HeadProjections {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    norms: Option<(RmsNorm, RmsNorm)>,
+    heads: usize,
+}
+
+impl HeadProjections {
+    pub(super) fn new(weights: &Weights, config: &Config, names: ProjectionNames) -> Result<Self> {
+        let width = config.width();
+        let projection = |name: &str| layers::linear(&weights.scope(name), width, width);
+        let norm =
+            |name: &str| layers::rms_norm(&weights.scope(name), config.attention_head_dim, NORM_EPSILON);
+        Ok(Self {
+            query: projection(names.query)?,
+            key: projection(names.key)?,
+            value: projection(names.value)?,
+            norms: if config.norms_queries() {
+                Some((norm(names.query_norm)?, norm(names.key_norm)?))
+            } else {
+                None
+            },
+            heads: config.num_attention_heads,
+        })
+    }
+
+    pub(super) fn forward(&self, tokens: &Tensor) -> candle_core::Result<Heads> {
+        let (batch, count, width) = tokens.dims3()?;
+        let split = |projection: &Linear, norm: Option<&RmsNorm>| {
+            let heads =
+                linear(tokens, projection)?.reshape((batch, count, self.heads, width / self.heads))?;
+            let heads = norm.map_or_else(|| Ok(heads.clone()), |norm| rms_norm(&heads, norm))?;
+            heads.transpose(1, 2)
+        };
+        let (query_norm, key_norm) = self.norms.as_ref().map(|(query, key)| (query, key)).unzip();
+        Ok(Heads {
+            query: split(&self.query, query_norm)?,
+            key: split(&self.key, key_norm)?,
+            value: split(&self.value, None)?,
+        })
+    }
+}
+
+/// Two projections with a gelu between them.
+#[derive(Debug)]
+pub(super) struct FeedForward {
+    up: Linear,
+    down: Linear,
+}
+
+impl FeedForward {
+    /// How much wider it is inside.
+    const EXPANSION: usize = 4;
+
+    pub(super) fn new(weights: &Weights, width: usize) -> Result<Self> {
+        let inner = Self::EXPANSION * width;
+        Ok(Self {
+            up: layers::linear(&weights.scope("net.0.proj"), width, inner)?,
+            down: layers::linear(&weights.scope("net.2"), inner, width)?,
+        })
+    }
+
+    pub(super) fn forward(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
+        linear(&gelu_tanh(&linear(tokens, &self.up)?)?, &self.down)
+    }
+}

@@ -1,0 +1,121 @@
+//! The encoder of T5 v1.1: transformers' `T5EncoderModel`.
+//!
+//! Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020, with the
+//! gated feed-forward layers of Shazeer, "GLU Variants Improve Transformer", 2020.
+
+mod config;
+mod layer;
+mod position;
+
+use candle_core::Tensor;
+use sd_ops::{RmsNorm, rms_norm};
+use sd_weights::{Blocks, Weights};
+
+pub use config::Config;
+
+use crate::{Error, Result, layers};
+use layer::Layer;
+use position::RelativePositions;
+
+/// A text encoder.
+#[derive(Debug)]
+pub struct TextEncoder {
+    config: Config,
+    weights: Weights,
+    positions: Blocks<RelativePositions>,
+    layers: Blocks<Layer>,
+    exit: Blocks<RmsNorm>,
+}
+
+impl TextEncoder {
+    /// The encoder that `config` describes. Nothing is read yet.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn new(weights: Weights, config: &Config) -> Result<Self> {
+        config.check()?;
+        let (of_positions, of_layers) = (config.clone(), config.clone());
+        let (width, epsilon) = (config.d_model, config.layer_norm_epsilon);
+        let encoder = weights.scope("encoder");
+        let scopes: Vec<Weights> = (0..config.num_layers)
+            .map(|layer| encoder.scope("block").scope(layer))
+            .collect();
+        // The first layer's attention holds the table of positions that all layers use.
+        let first = encoder.scope("block.0.layer.0.SelfAttention.relative_attention_bias");
+        Ok(Self {
+            config: config.clone(),
+            positions: Blocks::single(first, move |weights| {
+                RelativePositions::new(weights, &of_positions)
+            }),
+            layers: Blocks::new(scopes, move |_, weights| Layer::new(weights, &of_layers)),
+            exit: Blocks::single(encoder.scope("final_layer_norm"), move |weights| {
+                layers::rms_norm(weights, width, epsilon)
+            }),
+            weights,
+        })
+    }
+
+    /// Encodes `texts`, rows of token ids, all of one length: one vector a token, `[texts, tokens, d_model]`. Padding
+    /// is read like any other token, as diffusers does for Stable Diffusion 3.
+    ///
+    /// # Errors
+    /// An id has no place in the encoder, the lengths differ, a file is wrong, or the device fails.
+    pub fn encode(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
+        let tokens = self.check_texts(texts)?;
+        let mut hidden = self.embed(texts, tokens)?;
+        let bias = self.positions.block(0)?.bias(tokens, hidden.device())?;
+        for layer in self.layers.pass()? {
+            hidden = layer?.forward(&hidden, &bias)?;
+        }
+        Ok(rms_norm(&hidden, &*self.exit.block(0)?)?)
+    }
+
+    /// Token embeddings, `[texts, tokens, d_model]`. Of the table only the rows that are needed are read.
+    fn embed(&self, texts: &[Vec<u32>], tokens: usize) -> Result<Tensor> {
+        let Config {
+            vocab_size, d_model, ..
+        } = self.config;
+        // One table under either of two names.
+        let names = ["shared.weight", "encoder.embed_tokens.weight"];
+        let name = names
+            .into_iter()
+            .find(|name| self.weights.contains(name))
+            .unwrap_or(names[0]);
+        let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
+        let words = self.weights.rows(name, &[vocab_size, d_model], &ids)?;
+        let activation_type = self.weights.holding().activation_type();
+        Ok(words
+            .to_dtype(activation_type)?
+            .reshape((texts.len(), tokens, d_model))?)
+    }
+
+    /// The length that all texts have.
+    fn check_texts(&self, texts: &[Vec<u32>]) -> Result<usize> {
+        let refuse = |found: String, wanted: String| {
+            Err(Error::Input {
+                network: "T5 text encoder",
+                found,
+                wanted,
+            })
+        };
+        let tokens = texts.first().map_or(0, Vec::len);
+        if tokens == 0 || texts.iter().any(|text| text.len() != tokens) {
+            let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
+            return refuse(
+                format!("texts of {lengths:?} tokens"),
+                "texts of one length".to_owned(),
+            );
+        }
+        match texts
+            .iter()
+            .flatten()
+            .find(|&&id| id as usize >= self.config.vocab_size)
+        {
+            Some(id) => refuse(
+                format!("token {id}"),
+                format!("tokens below {}", self.config.vocab_size),
+            ),
+            None => Ok(tokens),
+        }
+    }
+}

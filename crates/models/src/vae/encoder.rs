@@ -1,0 +1,170 @@
+//! From a picture to the distribution of its latents.
+
+use candle_core::Tensor;
+use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu};
+use sd_weights::{Blocks, Weights};
+
+use super::config::{Config, NORM_EPSILON};
+use super::residual::{MiddleBlock, ResidualBlock};
+use crate::{Error, Result, layers};
+
+/// The encoder of an autoencoder.
+#[derive(Debug)]
+pub struct Encoder {
+    blocks: Blocks<Block>,
+    activation_type: candle_core::DType,
+    factor: usize,
+}
+
+/// The distribution of a picture's latents, `[batch, latent_channels, height, width]` both.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// The mean.
+    pub mean: Tensor,
+    /// The logarithm of the variance, held between -30 and 20.
+    pub log_variance: Tensor,
+}
+
+/// The encoder's parts, in order.
+#[derive(Debug)]
+enum Block {
+    Entry {
+        conv: Conv2d,
+    },
+    Level {
+        residuals: Vec<ResidualBlock>,
+        downsampler: Option<Conv2d>,
+    },
+    Exit {
+        middle: MiddleBlock,
+        norm: GroupNorm,
+        conv: Conv2d,
+        quant: Option<Conv2d>,
+    },
+}
+
+impl Encoder {
+    /// The encoder that `config` describes, with `weights` of the whole autoencoder. Nothing is read yet.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn new(weights: Weights, config: &Config) -> Result<Self> {
+        config.check()?;
+        let activation_type = weights.holding().activation_type();
+        let (config, factor) = (config.clone(), config.downsampling());
+        let scopes = vec![weights; config.block_out_channels.len() + 2];
+        let blocks = Blocks::new(scopes, move |index, weights| Block::new(index, weights, &config));
+        Ok(Self {
+            blocks,
+            activation_type,
+            factor,
+        })
+    }
+
+    /// Encodes `image`, `[batch, 3, height, width]` with values from -1 to 1 and sides that are multiples of
+    /// the autoencoder's factor.
+    ///
+    /// # Errors
+    /// The picture has another shape, a file is wrong, or the device fails.
+    pub fn encode(&self, image: &Tensor) -> Result<Encoded> {
+        let (_, _, height, width) = image.dims4()?;
+        if height % self.factor != 0 || width % self.factor != 0 {
+            return Err(Error::Input {
+                network: "encoder",
+                found: format!("a picture of {width}x{height}"),
+                wanted: format!("sides that are multiples of {}", self.factor),
+            });
+        }
+        let mut x = image.to_dtype(self.activation_type)?;
+        for block in self.blocks.pass()? {
+            x = block?.forward(&x)?;
+        }
+        let moments = x.chunk(2, 1)?;
+        Ok(Encoded {
+            mean: moments[0].clone(),
+            log_variance: moments[1].clamp(-30.0, 20.0)?,
+        })
+    }
+}
+
+impl Block {
+    fn new(index: usize, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+        let encoder = weights.scope("encoder");
+        let (levels, groups) = (&config.block_out_channels, config.norm_num_groups);
+        if index == 0 {
+            let conv = layers::conv2d(&encoder.scope("conv_in"), config.in_channels, levels[0], 3, 1, 1)?;
+            return Ok(Self::Entry { conv });
+        }
+        let level = index - 1;
+        if level == levels.len() {
+            let (channels, moments) = (levels[level - 1], 2 * config.latent_channels);
+            return Ok(Self::Exit {
+                middle: MiddleBlock::new(&encoder.scope("mid_block"), config, channels)?,
+                norm: layers::group_norm(&encoder.scope("conv_norm_out"), groups, channels, NORM_EPSILON)?,
+                conv: layers::conv2d(&encoder.scope("conv_out"), channels, moments, 3, 1, 1)?,
+                quant: if config.use_quant_conv {
+                    Some(layers::conv2d(
+                        &weights.scope("quant_conv"),
+                        moments,
+                        moments,
+                        1,
+                        1,
+                        0,
+                    )?)
+                } else {
+                    None
+                },
+            });
+        }
+        let weights = encoder.scope("down_blocks").scope(level);
+        let (inputs, outputs) = (levels[level.saturating_sub(1)], levels[level]);
+        let residuals = (0..config.layers_per_block).map(|layer| {
+            let inputs = if layer == 0 { inputs } else { outputs };
+            ResidualBlock::new(&weights.scope("resnets").scope(layer), groups, inputs, outputs)
+        });
+        Ok(Self::Level {
+            residuals: residuals.collect::<sd_weights::Result<_>>()?,
+            downsampler: if level + 1 < levels.len() {
+                Some(layers::conv2d(
+                    &weights.scope("downsamplers.0.conv"),
+                    outputs,
+                    outputs,
+                    3,
+                    2,
+                    0,
+                )?)
+            } else {
+                None
+            },
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Entry { conv } => conv2d(x, conv)?,
+            Self::Level {
+                residuals,
+                downsampler,
+            } => {
+                let mut x = x.clone();
+                for residual in residuals {
+                    x = residual.forward(&x)?;
+                }
+                match downsampler {
+                    // Padded on the right and below only.
+                    Some(conv) => conv2d(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?, conv)?,
+                    None => x,
+                }
+            }
+            Self::Exit {
+                middle,
+                norm,
+                conv,
+                quant,
+            } => {
+                let x = conv2d(&group_norm_silu(&middle.forward(x)?, norm)?, conv)?;
+                quant.as_ref().map_or(Ok(x.clone()), |quant| conv2d(&x, quant))?
+            }
+        })
+    }
+}
