@@ -1,0 +1,105 @@
+//! Reading reference cases, and comparing with them.
+
+#![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
+
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
+use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
+use serde::de::DeserializeOwned;
+
+/// Relative errors that are allowed.
+pub const WITHIN_F32: f64 = 1e-4;
+pub const WITHIN_BF16: f64 = 3e-2;
+
+/// A tiny random network of the reference with inputs and outputs. The scripts `tools/reference/make_*.py` make
+/// them.
+pub struct Case {
+    folder: ModelFolder,
+    name: String,
+    tensors: std::collections::HashMap<String, Tensor>,
+}
+
+impl Case {
+    pub fn open(network: &str, name: &str) -> Self {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(network);
+        let tensors =
+            candle_core::safetensors::load(root.join(name).join("case.safetensors"), &Device::Cpu).unwrap();
+        Self {
+            folder: ModelFolder::on_disk(root),
+            name: name.to_owned(),
+            tensors,
+        }
+    }
+
+    pub fn config<C: DeserializeOwned>(&self) -> C {
+        self.folder.json(&format!("{}/config.json", self.name)).unwrap()
+    }
+
+    pub fn weights(&self, weight_type: WeightType, residency: Residency) -> Weights {
+        let holding = Holding {
+            device: Device::Cpu,
+            weight_type,
+            residency,
+        };
+        Weights::new(self.folder.checkpoint(&self.name).unwrap(), holding)
+    }
+
+    pub fn tensor(&self, name: &str) -> &Tensor {
+        &self.tensors[name]
+    }
+
+    /// Rows of token ids.
+    pub fn ids(&self, name: &str) -> Vec<Vec<u32>> {
+        self.tensor(name).to_dtype(DType::U32).unwrap().to_vec2().unwrap()
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor
+        .to_dtype(DType::F32)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
+}
+
+/// Runs `network` with weights of 32 bits, of 16, and streamed, and holds each to the reference. `network` gives
+/// what it computed, with the names of what the reference computed.
+pub fn compare(case: &Case, network: impl Fn(Weights) -> Vec<(&'static str, Tensor)>) {
+    let resident = network(case.weights(WeightType::F32, Residency::Resident));
+    assert!(!resident.is_empty());
+    for (name, found) in &resident {
+        assert_close(found, case.tensor(name), WITHIN_F32, name);
+    }
+    for (name, found) in network(case.weights(WeightType::Bf16, Residency::Resident)) {
+        assert_close(&found, case.tensor(name), WITHIN_BF16, name);
+    }
+    for ((name, streamed), (_, resident)) in network(case.weights(WeightType::F32, Residency::Streamed))
+        .iter()
+        .zip(&resident)
+    {
+        assert!(
+            values(streamed) == values(resident),
+            "{name}: residency changed a bit"
+        );
+    }
+}
+
+#[track_caller]
+pub fn assert_close(found: &Tensor, expected: &Tensor, tolerance: f64, name: &str) {
+    assert_eq!(found.dims(), expected.dims(), "{name}");
+    let norm =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let (found, expected) = (values(found), values(expected));
+    let size = norm(&mut expected.iter().copied());
+    let error = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b)) / size;
+    eprintln!("{name}: relative error {error:.2e}, at most {tolerance:.0e}");
+    assert!(
+        size > 0.0 && error <= tolerance,
+        "{name}: relative error {error:.2e}"
+    );
+}
