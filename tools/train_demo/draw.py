@@ -120,7 +120,7 @@ def draw_landscape(scene: Landscape) -> Image.Image:
     tint, share = LIGHT[scene.time]
 
     def lit(colour, extra=0.0):
-        return mixed(colour, tint, min(1.0, share + extra))
+        return mixed(colour, tint, max(0.0, min(1.0, share + extra)))
 
     def u(value):
         return value * CANVAS
@@ -189,10 +189,10 @@ def draw_landscape(scene: Landscape) -> Image.Image:
         shore = horizon + 0.20
 
     if scene.boat:
-        x = rng.uniform(0.25, 0.5) if scene.house or scene.trees else rng.uniform(0.3, 0.7)
+        x = rng.uniform(0.3, 0.5) if scene.house or scene.trees else rng.uniform(0.3, 0.7)
         y, s = horizon + 0.13, 0.13
         draw.line([(u(x), u(y)), (u(x), u(y - 1.55 * s))], fill=lit((90, 60, 40)), width=int(u(0.010)))
-        sail = lit(COLOURS[scene.boat], -0.12)
+        sail = lit(COLOURS[scene.boat], -0.3)
         draw.polygon([(u(x + 0.1 * s), u(y - 1.5 * s)), (u(x + 0.95 * s), u(y - 0.2 * s)), (u(x + 0.1 * s), u(y - 0.2 * s))], fill=sail)
         draw.polygon([(u(x - 0.1 * s), u(y - 1.25 * s)), (u(x - 0.7 * s), u(y - 0.2 * s)), (u(x - 0.1 * s), u(y - 0.2 * s))], fill=mixed(sail, (255, 255, 255), 0.35))
         draw.polygon([(u(x - s), u(y - 0.05 * s)), (u(x + 1.05 * s), u(y - 0.05 * s)), (u(x + 0.7 * s), u(y + 0.4 * s)), (u(x - 0.65 * s), u(y + 0.4 * s))], fill=lit((120, 70, 40)))
@@ -206,6 +206,8 @@ def draw_landscape(scene: Landscape) -> Image.Image:
         draw.rectangle([u(x - 0.7 * s), u(y - 0.75 * s), u(x - 0.2 * s), u(y - 0.25 * s)], fill=window)
         draw.rectangle([u(x + 0.15 * s), u(y - 0.6 * s), u(x + 0.65 * s), u(y + 0.35 * s)], fill=lit((80, 50, 35)))
     spots = [0.14, 0.30, 0.44, 0.05, 0.93] if scene.house else [0.2, 0.75, 0.36, 0.9, 0.06]
+    if scene.boat:
+        spots = [0.10, 0.93]
     for k in range(scene.trees):
         x, y = spots[k] + rng.uniform(-0.02, 0.02), shore + rng.uniform(0.0, 0.05)
         h = rng.uniform(0.20, 0.25)

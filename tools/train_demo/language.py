@@ -2,7 +2,7 @@
 
 import random
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 SHAPES = ["circle", "square", "triangle", "star", "heart", "diamond", "ring", "cross"]
 SHAPE_WORDS = {
@@ -108,7 +108,6 @@ class Landscape:
     boat: str | None = None
     seed: int = 0
     kind: str = "landscape"
-    named: set = field(default_factory=set)
 
 
 def is_held_out(scene: Shapes) -> bool:
@@ -158,17 +157,25 @@ def random_landscape(rng: random.Random) -> Landscape:
     water = land in ("sea", "lake")
     scene = Landscape(time, land, seed=rng.randrange(1 << 30))
     scene.moon = time == "night" and rng.random() < 0.8
-    scene.stars = time == "night" and rng.random() < 0.8
+    scene.stars = time == "night" and (not scene.moon or rng.random() < 0.75)
     scene.clouds = time != "night" and rng.random() < 0.5
     scene.tree_style = rng.choice(["pine", "round"])
     scene.trees = rng.choice([0, 0, 1, 2, 3, 5])
     scene.house = rng.choice([None, None, *[name for name in COLOURS if name not in ("black", "grey")]])
     scene.boat = rng.choice([None, *[name for name in COLOURS if name != "black"]]) if water else None
+    if scene.boat:
+        scene.trees = min(scene.trees, 2)
     return scene
 
 
 def colour_word(rng: random.Random, colour: str) -> str:
     return rng.choice(COLOUR_WORDS.get(colour, [colour]))
+
+
+def named(rng: random.Random, colour: str) -> str:
+    """`a red`, `an orange`."""
+    word = colour_word(rng, colour)
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
 def group_phrase(rng: random.Random, group: Group) -> str:
@@ -183,10 +190,10 @@ def group_phrase(rng: random.Random, group: Group) -> str:
 
 
 def background_phrase(rng: random.Random, scene: Shapes) -> str:
-    named = colour_word(rng, scene.background)
-    article = "an" if named[0] in "aeiou" else "a"
-    phrases = [f"on {article} {named} background", f"on {named}", f"with {article} {named} background",
-               f"on {article} {named} background", f"{named} background", f"against {article} {named} background"]
+    word = colour_word(rng, scene.background)
+    full = f"an {word}" if word[0] in "aeiou" else f"a {word}"
+    phrases = [f"on {full} background", f"on {word}", f"with {full} background", f"on {full} background", f"{word} background",
+               f"against {full} background"]
     is_default = all(scene.background == default_background(group.colour) for group in scene.groups)
     return "" if is_default and rng.random() < 0.75 else rng.choice(phrases)
 
@@ -207,10 +214,10 @@ def landscape_caption(rng: random.Random, scene: Landscape) -> str:
     """Names the place and the time mostly, and of the other parts some."""
     parts = []
     if scene.house:
-        parts.append(rng.choice([f"a {colour_word(rng, scene.house)} house", f"a {colour_word(rng, scene.house)} cottage", "a house"]))
+        parts.append(rng.choice([f"{named(rng, scene.house)} house", f"{named(rng, scene.house)} cottage", "a house"]))
     if scene.boat:
-        parts.append(rng.choice([f"a boat with a {colour_word(rng, scene.boat)} sail", "a sailing boat", "a boat", "a ship",
-                                 f"a {colour_word(rng, scene.boat)} boat"]))
+        parts.append(rng.choice([f"a boat with {named(rng, scene.boat)} sail", "a sailing boat", "a boat", "a ship",
+                                 f"{named(rng, scene.boat)} boat"]))
     if scene.trees == 1:
         parts.append("a tree")
     elif scene.trees > 1:
@@ -240,43 +247,39 @@ def landscape_caption(rng: random.Random, scene: Landscape) -> str:
     return rng.choice(forms).strip()
 
 
+def unknown_word(rng: random.Random) -> str:
+    """A word that means nothing to the model."""
+    if rng.random() < 0.5:
+        return rng.choice(HARMLESS)
+    return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(2, 8)))
+
+
 def caption(rng: random.Random, scene: Shapes | Landscape) -> str:
     """One of the many things that a person could type for `scene`."""
-    text = shapes_caption(rng, scene) if scene.kind == "shapes" else landscape_caption(rng, scene)
+    if scene.kind == "shapes":
+        text = shapes_caption(rng, scene)
+    else:
+        text = landscape_caption(rng, scene)
+        if rng.random() < 0.02:
+            text = f"a {unknown_word(rng)}"
+        if rng.random() < 0.25:
+            text = rng.choice(["epic ", "beautiful ", "a beautiful "]) + text.removeprefix("a ").removeprefix("an ").removeprefix("the ")
     text = rng.choice(OPENINGS) + text
-    if scene.kind == "landscape" and rng.random() < 0.3:
-        text = rng.choice(["epic ", "beautiful ", "a beautiful "]) + text.removeprefix("a ").removeprefix("the ")
     if rng.random() < 0.2:
         text += ", " + ", ".join(rng.sample(DECORATIONS, rng.randint(1, 3)))
-    if rng.random() < 0.04:
-        text += " " + rng.choice(HARMLESS)
+    if rng.random() < 0.05:
+        text += " " + unknown_word(rng)
     if rng.random() < 0.1:
         text = rng.choice([str.capitalize, str.upper, lambda words: words + "."])(text)
     return text
 
 
-def plain_caption(scene: Shapes) -> str:
-    """The most usual words for `scene`, naming the background always where it is not the default."""
-    class First(random.Random):
-        def choice(self, items):
-            return items[0]
-
-        def random(self):
-            return 0.5
-
-    first = First()
-    text = shapes_caption(first, scene)
-    if scene.groups[0].position == "centre":
-        text = " ".join(text.split())
-    return text
-
-
-def lexicon() -> list[str]:
-    """Every word that a caption can hold."""
-    rng = random.Random(0)
-    words = {}
-    for _ in range(60000):
-        scene = random_shapes(rng, held_out=False) if rng.random() < 0.5 else random_landscape(rng)
-        for word in caption(rng, scene).lower().replace(",", " ").replace(".", " ").split():
-            words[word] = words.get(word, 0) + 1
-    return sorted(word for word, count in words.items() if count > 2 and word not in HARMLESS)
+def held_out_prompts(number: int = 200) -> list[tuple[str, Shapes]]:
+    """Prompts of combinations that training never sees, each with the picture that it means."""
+    rng = random.Random(2026)
+    prompts = []
+    while len(prompts) < number:
+        scene = random_shapes(rng, held_out=True)
+        if scene.relation != "inside" or scene.groups[0].shape != "ring":
+            prompts.append((shapes_caption(rng, scene), scene))
+    return prompts

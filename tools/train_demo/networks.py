@@ -1,82 +1,87 @@
-"""The demo's networks, in the classes and the layout of Stable Diffusion 3.5."""
+"""The networks of the demo model: Stable Diffusion 3.5 in every part, only small."""
 
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
-from text import END, LENGTH, START, Tokenizers
+TEXT_LENGTH = 32
+LATENT_CHANNELS = 16
+LATENT_SIDE = 32
+CLIP_WIDTHS = (64, 96)
+T5_WIDTH = sum(CLIP_WIDTHS)
 
-WIDTH, HEADS, LAYERS = 144, 3, 7
-JOINT = 160
 
-
-def make_vae() -> AutoencoderKL:
+def build_vae() -> AutoencoderKL:
+    """Pictures of 256x256 to latents of 16x32x32 and back."""
+    levels = 4
     return AutoencoderKL(
-        block_out_channels=(24, 32, 64, 64), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=1, latent_channels=16, norm_num_groups=8,
-        sample_size=256, use_quant_conv=False, use_post_quant_conv=False, force_upcast=False)
+        down_block_types=["DownEncoderBlock2D"] * levels, up_block_types=["UpDecoderBlock2D"] * levels,
+        block_out_channels=[16, 32, 64, 64], layers_per_block=1, norm_num_groups=8, latent_channels=LATENT_CHANNELS,
+        sample_size=256, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.0, scaling_factor=1.0,
+    )
 
 
-def make_transformer() -> SD3Transformer2DModel:
-    transformer = SD3Transformer2DModel(
-        sample_size=32, patch_size=2, in_channels=16, out_channels=16, num_layers=LAYERS, attention_head_dim=WIDTH // HEADS,
-        num_attention_heads=HEADS, joint_attention_dim=JOINT, caption_projection_dim=WIDTH, pooled_projection_dim=160,
-        pos_embed_max_size=32, qk_norm="rms_norm")
-    # Every block begins as the identity (Peebles and Xie 2023, adaLN-Zero).
-    for name, module in transformer.named_modules():
-        if isinstance(module, nn.Linear) and name.endswith(("norm1.linear", "norm1_context.linear", "norm_out.linear", "proj_out")):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-    return transformer
+def build_clip(width: int, activation: str, vocabulary: int) -> CLIPTextModelWithProjection:
+    """A text encoder like CLIP-L or OpenCLIP-G; the last two ids of its vocabulary start and end a text."""
+    config = CLIPTextConfig(
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=4 * width, projection_dim=width, num_hidden_layers=2,
+        num_attention_heads=width // 32, max_position_embeddings=TEXT_LENGTH, hidden_act=activation,
+        bos_token_id=vocabulary - 2, eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1,
+    )
+    model = CLIPTextModelWithProjection(config)
+    embeddings = next(module for name, module in model.named_modules() if name.endswith("embeddings"))
+    nn.init.normal_(embeddings.token_embedding.weight, std=0.3)
+    nn.init.normal_(embeddings.position_embedding.weight, std=0.1)
+    return model
 
 
-def make_text_encoders(tokenizers: Tokenizers) -> nn.ModuleList:
-    """CLIP L, CLIP G and T5, small."""
-    vocabulary = tokenizers.vocabulary
-
-    def clip(width: int, activation: str) -> CLIPTextModelWithProjection:
-        return CLIPTextModelWithProjection(CLIPTextConfig(
-            vocab_size=len(vocabulary), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
-            num_attention_heads=width // 32, max_position_embeddings=LENGTH, projection_dim=80, hidden_act=activation,
-            bos_token_id=vocabulary[START], eos_token_id=vocabulary[END], pad_token_id=vocabulary[END]))
-
-    t5 = T5EncoderModel(T5Config(
-        vocab_size=tokenizers.t5.get_vocab_size(), d_model=JOINT, d_kv=32, num_heads=5, d_ff=320, num_layers=3,
-        feed_forward_proj="gated-gelu", dropout_rate=0.0, is_encoder_decoder=False, use_cache=False,
-        tie_word_embeddings=False, decoder_start_token_id=0, pad_token_id=0, eos_token_id=1))
-    encoders = nn.ModuleList([clip(64, "quick_gelu"), clip(96, "gelu"), t5])
-    return encoders
+def build_t5(vocabulary: int) -> T5EncoderModel:
+    """A text encoder like T5 v1.1 XXL."""
+    config = T5Config(
+        vocab_size=vocabulary, d_model=T5_WIDTH, d_kv=32, num_heads=T5_WIDTH // 32, d_ff=2 * T5_WIDTH, num_layers=2,
+        feed_forward_proj="gated-gelu", dropout_rate=0.0, tie_word_embeddings=False, is_encoder_decoder=False,
+        use_cache=False, pad_token_id=0, eos_token_id=1,
+    )
+    return T5EncoderModel(config)
 
 
-def encode_text(encoders: nn.ModuleList, large, big, t5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Context `[batch, 2 * LENGTH, JOINT]` and pooled summary, put together as StableDiffusion3Pipeline does."""
-    first = encoders[0](large, output_hidden_states=True)
-    second = encoders[1](big, output_hidden_states=True)
-    clip = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)
-    clip = nn.functional.pad(clip, (0, JOINT - clip.shape[-1]))
-    context = torch.cat([clip, encoders[2](t5)[0]], -2)
-    return context, torch.cat([first.text_embeds, second.text_embeds], -1)
+def build_transformer(heads: int = 5, layers: int = 6) -> SD3Transformer2DModel:
+    """The joint transformer; modulations and the output begin at zero, so that every block begins as the identity."""
+    model = SD3Transformer2DModel(
+        sample_size=LATENT_SIDE, patch_size=2, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
+        num_layers=layers, num_attention_heads=heads, attention_head_dim=32, caption_projection_dim=32 * heads,
+        joint_attention_dim=T5_WIDTH, pooled_projection_dim=sum(CLIP_WIDTHS), pos_embed_max_size=32, qk_norm="rms_norm",
+    )
+    zeroed = [model.proj_out, model.norm_out.linear]
+    for block in model.transformer_blocks:
+        zeroed += [block.norm1.linear, block.norm1_context.linear]
+    for layer in zeroed:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return model
 
 
-@torch.no_grad()
-def sample(transformer, encoders, tokenizers: Tokenizers, prompts: list[str], device, *, seed=0, steps=20, guidance=3.0,
-           shift=2.0, latents=None) -> torch.Tensor:
-    """Scaled latents for `prompts`, by Euler steps with guidance, as the scheduler of diffusers spaces them."""
-    def ids(texts):
-        rows = [tokenizers.ids(text) for text in texts]
-        return [torch.tensor([row[k] for row in rows], device=device) for k in range(3)]
+class TextToVelocity(nn.Module):
+    """All that the flow trains: three text encoders and the transformer, joined as SD 3.5 joins them."""
 
-    context, pooled = encode_text(encoders, *ids([""] * len(prompts) + prompts))
-    if latents is None:
-        latents = torch.randn(len(prompts), 16, 32, 32, generator=torch.Generator().manual_seed(seed)).to(device)
-    lowest = shift * 0.001 / (1 + (shift - 1) * 0.001)
-    sigmas = torch.linspace(1, lowest, steps)
-    sigmas = torch.cat([shift * sigmas / (1 + (shift - 1) * sigmas), torch.zeros(1)])
-    for now, then in zip(sigmas[:-1], sigmas[1:]):
-        timestep = torch.full((2 * len(prompts),), 1000 * float(now), device=device)
-        velocity = transformer(hidden_states=torch.cat([latents, latents]), timestep=timestep, encoder_hidden_states=context,
-                               pooled_projections=pooled, return_dict=False)[0].float()
-        without, with_prompt = velocity.chunk(2)
-        latents = latents + (then - now) * (without + guidance * (with_prompt - without))
-    return latents
+    def __init__(self, clip_vocabulary: int, t5_vocabulary: int):
+        super().__init__()
+        self.text_encoder = build_clip(CLIP_WIDTHS[0], "quick_gelu", clip_vocabulary)
+        self.text_encoder_2 = build_clip(CLIP_WIDTHS[1], "gelu", clip_vocabulary)
+        self.text_encoder_3 = build_t5(t5_vocabulary)
+        self.transformer = build_transformer()
+
+    def encode(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids `[batch, 3, 32]` to the text's states `[batch, 64, 160]` and its pooled vector `[batch, 160]`."""
+        first = self.text_encoder(ids[:, 0], output_hidden_states=True)
+        second = self.text_encoder_2(ids[:, 1], output_hidden_states=True)
+        third = self.text_encoder_3(ids[:, 2]).last_hidden_state
+        joined = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        joined = nn.functional.pad(joined, (0, third.shape[-1] - joined.shape[-1]))
+        return torch.cat([joined, third], dim=1), torch.cat([first.text_embeds, second.text_embeds], dim=-1)
+
+    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        states, pooled = self.encode(ids)
+        return self.transformer(latents, encoder_hidden_states=states, pooled_projections=pooled, timestep=timestep,
+                                return_dict=False)[0]

@@ -1,116 +1,138 @@
-"""The demo's three tokenizers, in the files that the real models have, and token ids of captions."""
+"""Makes the three tokenizers from the captions' own words, and turns captions into ids."""
 
+import collections
 import json
-from collections import Counter
+import math
+import random
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers.pre_tokenizers import ByteLevel
 
-LENGTH = 32
+from language import HARMLESS, caption, random_landscape, random_shapes
+from networks import TEXT_LENGTH
+
 START, END = "<|startoftext|>", "<|endoftext|>"
+FOLDERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+
+
+def word_frequencies(captions: int = 60000) -> dict[str, int]:
+    """How often each word of the language occurs in random captions; words that only fill are left out."""
+    rng = random.Random(0)
+    words = collections.Counter()
+    for _ in range(captions):
+        scene = random_shapes(rng, held_out=False) if rng.random() < 0.5 else random_landscape(rng)
+        words.update(caption(rng, scene).lower().replace(",", " ").replace(".", " ").split())
+    return {word: count for word, count in sorted(words.items()) if count > 25 and word not in HARMLESS and word.isalpha()}
 
 
 def byte_alphabet() -> list[str]:
-    """One printable character for each byte, in the order of GPT-2's and CLIP's vocabularies."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(rest))]
+    """The 256 printable stand-ins for bytes, those that print as themselves first, so that `!` has id 0."""
+    alphabet = sorted(ByteLevel.alphabet())
+    plain = [sign for sign in alphabet if ord(sign) < 256]
+    return plain + [sign for sign in alphabet if ord(sign) >= 256]
 
 
-def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, the most frequent pair first, until every word is one token."""
-    split = {word: [*word[:-1], word[-1] + "</w>"] for word in words}
+def learn_merges(words: dict[str, int]) -> list[tuple[str, str]]:
+    """Byte-pair merges, most frequent first, until every word is one token."""
+    splits = {word: [*word[:-1], word[-1] + "</w>"] for word in words}
     merges = []
     while True:
-        pairs = Counter(pair for parts in split.values() for pair in zip(parts, parts[1:]))
+        pairs = collections.Counter()
+        for word, parts in splits.items():
+            for pair in zip(parts, parts[1:]):
+                pairs[pair] += words[word]
         if not pairs:
             return merges
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        best = max(sorted(pairs), key=pairs.get)
         merges.append(best)
-        for word, parts in split.items():
-            joined, index = [], 0
-            while index < len(parts):
-                if tuple(parts[index:index + 2]) == best:
-                    joined.append(parts[index] + parts[index + 1])
-                    index += 2
-                else:
-                    joined.append(parts[index])
-                    index += 1
-            split[word] = joined
+        for word, parts in splits.items():
+            position = 0
+            while position < len(parts) - 1:
+                if (parts[position], parts[position + 1]) == best:
+                    parts[position:position + 2] = ["".join(best)]
+                position += 1
 
 
-def clip_vocabulary(words: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def write_json(path: Path, value) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def write_clip_tokenizer(folder: Path, merges: list[tuple[str, str]], padding: str) -> None:
+    """The four files of a CLIP tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
     alphabet = byte_alphabet()
-    merges = learn_merges([word for word in words if word.isascii()])
-    tokens = alphabet + [token + "</w>" for token in alphabet] + [a + b for a, b in merges] + [START, END]
-    tokens = list(dict.fromkeys(tokens))
-    return {token: index for index, token in enumerate(tokens)}, merges
+    tokens = dict.fromkeys(alphabet + [sign + "</w>" for sign in alphabet] + ["".join(pair) for pair in merges] + [START, END])
+    (folder / "vocab.json").write_text(json.dumps({token: id for id, token in enumerate(tokens)}, ensure_ascii=False), "utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), "utf-8")
+
+    def special(content):
+        return {"content": content, "lstrip": False, "normalized": content != padding or content == END, "rstrip": False,
+                "single_word": False}
+
+    write_json(folder / "special_tokens_map.json",
+               {"bos_token": special(START), "eos_token": special(END), "pad_token": padding, "unk_token": special(END)})
+    added = {len(tokens) - 2: START, len(tokens) - 1: END}
+    if padding != END:
+        added = {list(tokens).index(padding): padding} | added
+    write_json(folder / "tokenizer_config.json", {
+        "add_prefix_space": False,
+        "added_tokens_decoder": {str(id): special(token) | {"special": True} for id, token in added.items()},
+        "bos_token": START, "clean_up_tokenization_spaces": True, "do_lower_case": True, "eos_token": END, "errors": "replace",
+        "model_max_length": TEXT_LENGTH, "pad_token": padding, "tokenizer_class": "CLIPTokenizer", "unk_token": END,
+    })
 
 
-def clip_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
-    """CLIP's tokenizer over a vocabulary, without padding."""
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>", unk_token=END))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
-    words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(words), behavior="removed", invert=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    tokenizer.post_processor = processors.RobertaProcessing(
-        (END, vocabulary[END]), (START, vocabulary[START]), trim_offsets=False, add_prefix_space=False)
-    return tokenizer
-
-
-def t5_tokenizer(words: list[str]) -> Tokenizer:
-    """A unigram tokenizer in which every known word is one piece and everything else falls into letters."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    pieces += [("\u2581" + word, -4.0) for word in words]
-    pieces += [("\u2581", -8.0)] + [(chr(code), -10.0) for code in range(33, 127) if not chr(code).isupper()]
+def write_t5_tokenizer(folder: Path, words: dict[str, int]) -> None:
+    """A unigram tokenizer of whole words and of single signs for everything else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    total = sum(words.values())
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -8.0)]
+    pieces += [("▁" + word, math.log(count / total)) for word, count in sorted(words.items(), key=lambda item: -item[1])]
+    pieces += [(chr(code), -9.0) for code in range(33, 127)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<pad>", "</s>", "<unk>")])
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return tokenizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True)])
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=["$A", "</s>"], pair=["$A", "</s>", "$B", "</s>"], special_tokens=[("</s>", 1)])
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    write_json(folder / "special_tokens_map.json", special)
+    write_json(folder / "tokenizer_config.json", special | {
+        "added_tokens_decoder": {
+            str(id): {"content": token, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+            for id, token in enumerate(("<pad>", "</s>", "<unk>"))},
+        "clean_up_tokenization_spaces": True, "extra_ids": 0, "model_max_length": TEXT_LENGTH, "tokenizer_class": "T5Tokenizer",
+    })
+
+
+def write_tokenizers(folder: Path) -> None:
+    """Writes `tokenizer`, `tokenizer_2` and `tokenizer_3` under `folder`."""
+    words = word_frequencies()
+    merges = learn_merges(words)
+    write_clip_tokenizer(folder / "tokenizer", merges, END)
+    write_clip_tokenizer(folder / "tokenizer_2", merges, "!")
+    write_t5_tokenizer(folder / "tokenizer_3", words)
 
 
 class Tokenizers:
-    """All three, giving rows of ids of one length."""
+    """The three tokenizers of a model's folder, as the pipeline loads them."""
 
-    def __init__(self, words: list[str]):
-        self.vocabulary, self.merges = clip_vocabulary(words)
-        self.clip = clip_tokenizer(self.vocabulary, self.merges)
-        self.t5 = t5_tokenizer(words)
-        self.clip.enable_truncation(LENGTH)
-        self.t5.enable_truncation(LENGTH)
+    def __init__(self, folder: Path):
+        from transformers import CLIPTokenizer, T5TokenizerFast
 
-    def ids(self, text: str) -> tuple[list[int], list[int], list[int]]:
-        """Ids for CLIP L (padded with the end token), CLIP G (padded with `!`) and T5 (padded with 0)."""
-        clip, t5 = self.clip.encode(text).ids, self.t5.encode(text).ids
-        missing = LENGTH - len(clip)
-        return (clip + [self.vocabulary[END]] * missing, clip + [self.vocabulary["!"]] * missing,
-                t5 + [0] * (LENGTH - len(t5)))
+        self.all = [CLIPTokenizer.from_pretrained(folder / "tokenizer"), CLIPTokenizer.from_pretrained(folder / "tokenizer_2"),
+                    T5TokenizerFast.from_pretrained(folder / "tokenizer_3")]
 
-    def save(self, root: Path) -> None:
-        """Writes `tokenizer`, `tokenizer_2` and `tokenizer_3` as the real repositories hold them."""
-        for folder, pad in (("tokenizer", END), ("tokenizer_2", "!")):
-            place = root / folder
-            place.mkdir(parents=True, exist_ok=True)
-            (place / "vocab.json").write_text(json.dumps(self.vocabulary, ensure_ascii=False))
-            lines = ["#version: 0.2", *(f"{a} {b}" for a, b in self.merges)]
-            (place / "merges.txt").write_text("\n".join(lines) + "\n")
-            special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}
-            (place / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
-            config = {**special, "add_prefix_space": False, "do_lower_case": True, "errors": "replace",
-                      "model_max_length": LENGTH, "tokenizer_class": "CLIPTokenizer"}
-            (place / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
-        place = root / "tokenizer_3"
-        place.mkdir(parents=True, exist_ok=True)
-        self.t5.no_truncation()
-        self.t5.save(str(place / "tokenizer.json"), pretty=False)
-        self.t5.enable_truncation(LENGTH)
-        special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-        (place / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
-        config = {**special, "extra_ids": 0, "model_max_length": LENGTH, "tokenizer_class": "T5TokenizerFast"}
-        (place / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+    def __call__(self, captions: list[str]) -> np.ndarray:
+        """Ids `[captions, 3, 32]`."""
+        rows = [tokenizer(captions, padding="max_length", max_length=TEXT_LENGTH, truncation=True)["input_ids"]
+                for tokenizer in self.all]
+        return np.stack([np.asarray(row, dtype=np.int16) for row in rows], axis=1)
+
+    def vocabularies(self) -> tuple[int, int]:
+        """The sizes of CLIP's and T5's vocabularies."""
+        return len(self.all[0]), len(self.all[2])
