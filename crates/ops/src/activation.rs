@@ -27,13 +27,9 @@ pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The device fails.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    const SLOPE: f64 = 1.702;
-    elementwise(
-        "quick_gelu",
-        x,
-        |x| x * kernels::sigmoid(SLOPE as f32 * x),
-        |x| x * ((x * -SLOPE)?.exp()? + 1.0)?.recip()?,
-    )
+    elementwise("quick_gelu", x, kernels::quick_gelu, |x| {
+        x * ((x * -1.702)?.exp()? + 1.0)?.recip()?
+    })
 }
 
 /// `x * sigmoid(x)`
@@ -56,9 +52,11 @@ pub fn gated_gelu_tanh(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         return gate.gelu()? * up;
     }
     on_two("gated_gelu_tanh", gate.dims(), gate, up, |gate, up| {
-        Ok(kernels::map_pairs(gate.floats()?, up.floats()?, |gate, up| {
-            kernels::gelu_tanh(gate) * up
-        }))
+        Ok(kernels::map_pairs(
+            gate.floats()?,
+            up.floats()?,
+            kernels::gated_gelu_tanh,
+        ))
     })
 }
 
@@ -81,7 +79,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         Ok(kernels::map_pairs(
             values.floats()?,
             gate.floats()?,
-            |value, gate| value * kernels::gelu(gate),
+            kernels::gated_gelu,
         ))
     })
 }
@@ -89,13 +87,13 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
 fn elementwise(
     name: &'static str,
     x: &Tensor,
-    kernel: impl Fn(f32) -> f32 + Sync,
+    kernel: fn(&[f32], &mut [f32]),
     plain: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return plain(x);
     }
-    on_one(name, x.dims(), x, |x| Ok(kernels::map(x.floats()?, &kernel)))
+    on_one(name, x.dims(), x, |x| Ok(kernels::map(x.floats()?, kernel)))
 }
 
 #[cfg(test)]

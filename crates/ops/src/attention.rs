@@ -1,8 +1,9 @@
 //! Scaled dot-product attention.
 
-use candle_core::{D, DType, Tensor, bail};
+use candle_core::{CpuStorage, D, DType, Device, Layout, Storage, Tensor, bail};
 
 use crate::Result;
+use crate::cpu::attention as kernel;
 
 /// Scores that the plain definition holds at a time: 64 MiB of 32-bit floats.
 const PLAIN_SCORES: usize = 1 << 24;
@@ -15,7 +16,8 @@ const PLAIN_SCORES: usize = 1 << 24;
 /// - `bias`: what is added to the scores before the softmax, such as a causal mask of `-inf` or T5's bias by
 ///   position; anything that broadcasts to `[batch, heads, queries, keys]`
 ///
-/// gives `[batch, heads, queries, value size]`. The whole matrix of scores is never stored. A query whose
+/// gives `[batch, heads, queries, value size]`, on a processor as a view of `[batch, queries, heads, value size]`, so that
+/// `transpose(1, 2)` and a reshape that joins the heads copy nothing. The whole matrix of scores is never stored. A query whose
 /// every key is masked by `-inf` gets zeros.
 ///
 /// # Errors
@@ -37,7 +39,55 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scal
     let bias = bias
         .map(|bias| bias.broadcast_as((batch, heads, queries, keys)))
         .transpose()?;
+    if q.device().is_cpu() {
+        return on_cpu(q, k, v, bias.as_ref(), scale);
+    }
     plain(q, k, v, bias.as_ref(), scale)
+}
+
+fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) -> Result<Tensor> {
+    let (batch, heads, queries, size) = q.dims4()?;
+    let (keys, value_size) = (k.dim(2)?, v.dim(3)?);
+    // Heads that were split off a joined row are read where they are.
+    let readable = |tensor: &Tensor| {
+        if tensor.stride()[3] == 1 {
+            Ok(tensor.clone())
+        } else {
+            tensor.contiguous()
+        }
+    };
+    let (q, k, v) = (readable(q)?, readable(k)?, readable(v)?);
+    let (q, k, v) = (
+        q.storage_and_layout(),
+        k.storage_and_layout(),
+        v.storage_and_layout(),
+    );
+    let bias = bias.map(Tensor::storage_and_layout);
+    let result = kernel::attention(&kernel::Attention {
+        q: view(&q.0, q.1)?,
+        k: view(&k.0, k.1)?,
+        v: view(&v.0, v.1)?,
+        bias: bias.as_ref().map(|bias| view(&bias.0, bias.1)).transpose()?,
+        batch,
+        heads,
+        queries,
+        keys,
+        size,
+        value_size,
+        scale: scale as f32,
+    });
+    // Stored with the heads of a token side by side, so that joining them copies nothing.
+    Tensor::from_vec(result, (batch, queries, heads, value_size), &Device::Cpu)?.transpose(1, 2)
+}
+
+fn view<'a>(storage: &'a Storage, layout: &Layout) -> Result<kernel::View<'a>> {
+    let (Storage::Cpu(CpuStorage::F32(values)), &[a, b, c, d]) = (storage, layout.stride()) else {
+        bail!("activations on the processor are 32-bit floats");
+    };
+    Ok(kernel::View {
+        values: &values[layout.start_offset()..],
+        steps: [a, b, c, d],
+    })
 }
 
 /// The plain definition, by chunks of queries whose scores stay small.
@@ -56,7 +106,7 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) 
             .to_dtype(DType::F32)?
             * scale)?;
         let scores = match bias {
-            Some(bias) => scores.broadcast_add(&bias.narrow(2, first, count)?.to_dtype(DType::F32)?)?,
+            Some(bias) => scores.broadcast_add(&bias.narrow(2, first, count)?)?,
             None => scores,
         };
         // A row that is masked whole has no greatest score; zero in its place keeps `-inf - -inf` away.
@@ -70,5 +120,141 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) 
     match chunks.len() {
         0 => Tensor::zeros((batch, heads, 0, v.dim(3)?), v.dtype(), v.device()),
         _ => Tensor::cat(&chunks, 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cpu::kernel::tests::{close, equal, random};
+
+    fn qkv(batch: usize, heads: usize, queries: usize, keys: usize, size: usize) -> [Tensor; 3] {
+        let of = |rows: usize, seed: u64| (random(&[batch, heads, rows, size], seed) * 3.0).unwrap();
+        [of(queries, 1), of(keys, 2), of(keys, 3)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn agrees_with_the_plain_definition(
+            (batch, heads, size) in (1_usize..3, 1_usize..4, 1_usize..90),
+            (queries, keys) in (1_usize..150, 1_usize..1200),
+            bias in prop::option::of((any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>())),
+        ) {
+            let [q, k, v] = qkv(batch, heads, queries, keys, size);
+            let bias = bias.map(|(by_batch, by_head, by_query, by_key)| {
+                let dimension = |varies: bool, size: usize| if varies { size } else { 1 };
+                random(
+                    &[
+                        dimension(by_batch, batch),
+                        dimension(by_head, heads),
+                        dimension(by_query, queries),
+                        dimension(by_key, keys),
+                    ],
+                    4,
+                )
+            });
+            let scale = 1.0 / (size as f64).sqrt();
+            let found = attention(&q, &k, &v, bias.as_ref(), scale).unwrap();
+            let bias = bias.map(|bias| bias.broadcast_as((batch, heads, queries, keys)).unwrap());
+            close(&found, &plain(&q, &k, &v, bias.as_ref(), scale).unwrap(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn heads_are_read_and_joined_where_they_are() {
+        let (batch, heads, tokens, size) = (2, 3, 70, 8);
+        let joined = random(&[batch, tokens, 3 * heads * size], 1);
+        let split = |index: usize| {
+            let part = joined.narrow(2, index * heads * size, heads * size).unwrap();
+            part.reshape((batch, tokens, heads, size))
+                .unwrap()
+                .transpose(1, 2)
+                .unwrap()
+        };
+        let [q, k, v] = [split(0), split(1), split(2)];
+        let found = attention(&q, &k, &v, None, 0.3).unwrap();
+        let contiguous = |tensor: &Tensor| tensor.contiguous().unwrap();
+        equal(
+            &found,
+            &attention(&contiguous(&q), &contiguous(&k), &contiguous(&v), None, 0.3).unwrap(),
+        );
+        assert!(found.transpose(1, 2).unwrap().is_contiguous());
+        // Features that do not lie side by side.
+        let strided = |tensor: &Tensor| tensor.t().unwrap().contiguous().unwrap().t().unwrap();
+        equal(
+            &found,
+            &attention(&strided(&q), &strided(&k), &strided(&v), None, 0.3).unwrap(),
+        );
+        let values = v.narrow(3, 0, 5).unwrap();
+        assert_eq!(
+            attention(&q, &k, &values, None, 0.3).unwrap().dims(),
+            [batch, heads, tokens, 5]
+        );
+    }
+
+    #[test]
+    fn masked_keys_weigh_nothing() {
+        let [q, k, v] = qkv(1, 2, 100, 1100, 16);
+        // Whole blocks of keys are masked at either end, and one query sees none at all.
+        let seen = |query: usize, key: usize| query != 7 && (600..600 + query).contains(&key);
+        let mask = (0..100 * 1100).map(|at| {
+            if seen(at / 1100, at % 1100) {
+                0.0
+            } else {
+                f32::NEG_INFINITY
+            }
+        });
+        let mask = Tensor::from_vec(mask.collect(), (1, 1, 100, 1100), &Device::Cpu).unwrap();
+        let found = attention(&q, &k, &v, Some(&mask), 0.25).unwrap();
+        close(&found, &plain(&q, &k, &v, Some(&mask), 0.25).unwrap(), 1e-5);
+        let rows = found.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!((&rows[0], &rows[7]), (&vec![0.0; 16], &vec![0.0; 16]));
+        let only = v
+            .get(0)
+            .unwrap()
+            .get(0)
+            .unwrap()
+            .get(600)
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        assert_eq!(rows[1], only);
+    }
+
+    #[test]
+    fn large_scores_stay_finite() {
+        let [q, k, v] = qkv(1, 1, 5, 700, 32);
+        let found = attention(&(q * 1e3).unwrap(), &(k * 1e3).unwrap(), &v, None, 1.0).unwrap();
+        let rows = found.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap();
+        let values = v.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap();
+        // The greatest score is so far above the others that its value is all of the result.
+        assert!(rows.iter().all(|row| values.contains(row)));
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let [q, k, v] = qkv(1, 2, 5, 9, 4);
+        assert!(attention(&q, &k, &q, None, 1.0).is_err());
+        assert!(attention(&q, &k.narrow(3, 0, 2).unwrap(), &v, None, 1.0).is_err());
+        assert!(attention(&q, &k, &v, Some(&random(&[1, 1, 5, 8], 1)), 1.0).is_err());
+        let none = q.narrow(2, 0, 0).unwrap();
+        assert_eq!(attention(&none, &k, &v, None, 1.0).unwrap().dims(), [1, 2, 0, 4]);
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let [q, k, v] = qkv(2, 3, 200, 700, 40);
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| attention(&q, &k, &v, None, 0.2).unwrap())
+        };
+        equal(&with(1), &with(3));
     }
 }

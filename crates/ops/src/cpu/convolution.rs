@@ -1,118 +1,178 @@
-//! Convolutions on the processor, as products with columns of the input that are gathered band by band.
+//! Convolutions on the processor.
+//!
+//! The windows of a band of pixels are laid out as the columns of a matrix, small enough for the cache, which
+//! the weight is multiplied by. Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks
+//! for Document Processing", 2006.
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::product::{Matrix, Target, multiply};
+use super::kernel::Values;
+use super::product::{Matrix, Target, multiply, with_many_floats};
+use super::scratch::with_scratch;
 
-/// Floats in the gathered columns of a band: half a megabyte, which stays in a core's cache.
-const COLUMN_VALUES: usize = 1 << 17;
+/// Floats of windows that a task lays out, where that many pixels are enough to multiply well.
+const WINDOW_VALUES: usize = 1 << 17;
+/// The fewest pixels of a band, unless the picture has fewer.
+const LEAST_PIXELS: usize = 192;
+/// Pixels in a band are a multiple of this, which products are made in steps of.
+const PIXEL_STEP: usize = 48;
+/// Floats of a weight that is widened at a time: 16 MB.
+const PANEL_VALUES: usize = 1 << 22;
+/// Output channels in a panel of the weight are a multiple of this.
+const CHANNEL_STEP: usize = 64;
 
-/// The sizes of a convolution over `[batch, channels, height, width]`.
+/// The sizes of a convolution of one picture.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Geometry {
-    pub(crate) batch: usize,
-    pub(crate) channels: usize,
+pub(crate) struct Sizes {
+    pub(crate) in_channels: usize,
     pub(crate) height: usize,
     pub(crate) width: usize,
-    pub(crate) outputs: usize,
+    pub(crate) out_channels: usize,
+    pub(crate) out_height: usize,
+    pub(crate) out_width: usize,
     pub(crate) kernel_height: usize,
     pub(crate) kernel_width: usize,
     pub(crate) stride: usize,
     pub(crate) padding: usize,
 }
 
-impl Geometry {
-    /// Height and width of the result, or `None` where the kernel is larger than the padded input.
-    pub(crate) fn output_sides(&self) -> Option<(usize, usize)> {
-        let side = |input: usize, kernel: usize| {
-            let room = (input + 2 * self.padding).checked_sub(kernel)?;
-            Some(room / self.stride + 1)
-        };
-        Some((side(self.height, self.kernel_height)?, side(self.width, self.kernel_width)?))
+impl Sizes {
+    /// Values in a window.
+    fn window(&self) -> usize {
+        self.in_channels * self.kernel_height * self.kernel_width
     }
 
+    /// Pixels of a channel that goes in.
+    fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Pixels of a channel that comes out.
+    fn out_pixels(&self) -> usize {
+        self.out_height * self.out_width
+    }
+
+    /// Whether a window is a single pixel, so that the picture is its own matrix of windows.
     fn is_pointwise(&self) -> bool {
         self.kernel_height == 1 && self.kernel_width == 1 && self.stride == 1 && self.padding == 0
     }
 }
 
-/// `x` convolved with `weight`, `[outputs, channels, kernel_height, kernel_width]`, plus `bias`.
-pub(crate) fn conv2d(x: &[f32], weight: &[f32], bias: Option<&[f32]>, geometry: Geometry) -> Vec<f32> {
-    let Geometry { batch, channels, height, width, outputs, .. } = geometry;
-    let (rows, columns) = geometry.output_sides().unwrap_or_default();
-    let (input_pixels, output_pixels) = (height * width, rows * columns);
-    let patch = channels * geometry.kernel_height * geometry.kernel_width;
-    let mut result = vec![0.0; batch * outputs * output_pixels];
-    if output_pixels == 0 {
-        return result;
+/// The convolution of the pictures in `x`.
+pub(crate) fn conv2d(x: &[f32], weight: Values<'_>, bias: Option<&[f32]>, sizes: Sizes) -> Vec<f32> {
+    let (window, out_pixels) = (sizes.window(), sizes.out_pixels());
+    let picture = (sizes.in_channels * sizes.pixels()).max(1);
+    let batch = x.len() / picture;
+    let mut result = vec![0.0; batch * sizes.out_channels * out_pixels];
+    let target = Target::new(&mut result, out_pixels);
+    let band = (WINDOW_VALUES / window / PIXEL_STEP * PIXEL_STEP).max(LEAST_PIXELS);
+    let bands = out_pixels.div_ceil(band);
+    let panel = (PANEL_VALUES / window / CHANNEL_STEP * CHANNEL_STEP).max(CHANNEL_STEP);
+    for first_channel in (0..sizes.out_channels).step_by(panel) {
+        let channels = panel.min(sizes.out_channels - first_channel);
+        let range = first_channel * window..(first_channel + channels) * window;
+        with_many_floats(weight, range, |weight| {
+            let left = Matrix::row_major(weight, channels, window);
+            (0..batch * bands).into_par_iter().for_each(|task| {
+                let (index, first) = (task / bands, task % bands * band);
+                let count = band.min(out_pixels - first);
+                let x = &x[index * picture..(index + 1) * picture];
+                let tile = target.at((index * sizes.out_channels + first_channel) * out_pixels + first);
+                let finish = |windows: Matrix<'_>| {
+                    // SAFETY: `result` lives until the end, and the tile of this task is no other's.
+                    unsafe {
+                        if let Some(bias) = bias {
+                            tile.fill(channels, count, |channel, row| {
+                                row.fill(bias[first_channel + channel])
+                            });
+                        }
+                        multiply(tile, left, windows, 1.0, bias.is_some());
+                    }
+                };
+                if sizes.is_pointwise() {
+                    let row_step = sizes.pixels();
+                    finish(Matrix {
+                        values: &x[first..],
+                        rows: window,
+                        columns: count,
+                        row_step,
+                        column_step: 1,
+                    });
+                } else {
+                    with_scratch(window * count, |scratch| {
+                        lay_out(x, first, count, &sizes, scratch);
+                        finish(Matrix::row_major(scratch, window, count));
+                    });
+                }
+            });
+        });
     }
-    if let Some(bias) = bias {
-        let planes = result.par_chunks_mut(output_pixels).enumerate();
-        planes.for_each(|(plane, values)| values.fill(bias[plane % outputs]));
-    }
-
-    let target = Target::new(&mut result, output_pixels);
-    let weight = Matrix::row_major(weight, outputs, patch);
-    let band_rows = (COLUMN_VALUES / (patch * columns).max(1)).clamp(1, rows);
-    let bands: Vec<(usize, usize)> =
-        (0..batch).flat_map(|image| (0..rows).step_by(band_rows).map(move |row| (image, row))).collect();
-    bands.into_par_iter().for_each_init(Vec::new, |scratch: &mut Vec<f32>, (image, first_row)| {
-        let band = first_row..(first_row + band_rows).min(rows);
-        let pixels = band.len() * columns;
-        let input = &x[image * channels * input_pixels..(image + 1) * channels * input_pixels];
-        let gathered = if geometry.is_pointwise() {
-            let values = &input[band.start * columns..];
-            Matrix { values, rows: patch, columns: pixels, row_step: input_pixels, column_step: 1 }
-        } else {
-            scratch.resize(patch * pixels, 0.0);
-            gather(input, scratch, band.clone(), columns, geometry);
-            Matrix::row_major(&scratch[..patch * pixels], patch, pixels)
-        };
-        let target = target.from_offset(image * outputs * output_pixels + band.start * columns);
-        // SAFETY: `result` outlives the loop, and every band writes to pixels of its own.
-        #[allow(unsafe_code)]
-        unsafe {
-            multiply(target, weight, gathered, 1.0, true, Parallelism::None);
-        }
-    });
     result
 }
 
-/// Fills `columns_of` with, for each value of a patch, the inputs that it meets over the band's pixels.
-fn gather(
-    input: &[f32],
-    columns_of: &mut [f32],
-    band: std::ops::Range<usize>,
-    columns: usize,
-    geometry: Geometry,
-) {
-    let Geometry { height, width, kernel_height, kernel_width, stride, padding, .. } = geometry;
-    let pixels = band.len() * columns;
-    for (index, values) in columns_of.chunks_exact_mut(pixels).enumerate() {
-        let (channel, offset) = (index / (kernel_height * kernel_width), index % (kernel_height * kernel_width));
-        let (down, right) = (offset / kernel_width, offset % kernel_width);
-        let plane = &input[channel * height * width..(channel + 1) * height * width];
-        for (row, values) in band.clone().zip(values.chunks_exact_mut(columns)) {
-            let Some(y) = (row * stride + down).checked_sub(padding).filter(|&y| y < height) else {
-                values.fill(0.0);
-                continue;
-            };
-            let line = &plane[y * width..(y + 1) * width];
-            if stride == 1 {
-                // The middle is one copy; what the padding adds is zero.
-                let left = padding.saturating_sub(right).min(columns);
-                let start = right.saturating_sub(padding);
-                let count = width.saturating_sub(start).min(columns - left);
-                values[..left].fill(0.0);
-                values[left..left + count].copy_from_slice(&line[start..start + count]);
-                values[left + count..].fill(0.0);
-            } else {
-                for (column, value) in values.iter_mut().enumerate() {
-                    let x = (column * stride + right).checked_sub(padding);
-                    *value = x.and_then(|x| line.get(x)).copied().unwrap_or(0.0);
+/// Writes the windows of the `count` pixels from `first` on as the columns of `windows`: a row for each channel
+/// and place in the kernel.
+fn lay_out(x: &[f32], first: usize, count: usize, sizes: &Sizes, windows: &mut [f32]) {
+    let mut rows = windows.chunks_exact_mut(count);
+    for channel in x.chunks_exact(sizes.pixels()) {
+        for kernel_row in 0..sizes.kernel_height {
+            for kernel_column in 0..sizes.kernel_width {
+                if let Some(row) = rows.next() {
+                    lay_out_row(channel, first, kernel_row, kernel_column, sizes, row);
                 }
             }
         }
+    }
+}
+
+/// Writes the values at one place of the kernel for consecutive pixels, of which the first is `first`.
+fn lay_out_row(
+    channel: &[f32],
+    first: usize,
+    kernel_row: usize,
+    kernel_column: usize,
+    sizes: &Sizes,
+    row: &mut [f32],
+) {
+    let Sizes {
+        stride,
+        padding,
+        width,
+        height,
+        out_width,
+        ..
+    } = *sizes;
+    // The columns of the output whose place in the kernel lies inside of the picture.
+    let inside_from = padding.saturating_sub(kernel_column).div_ceil(stride);
+    let inside_to = (width + padding).saturating_sub(kernel_column).div_ceil(stride);
+    let (mut out_row, mut from) = (first / out_width, first % out_width);
+    let mut rest = row;
+    while !rest.is_empty() {
+        let to = out_width.min(from + rest.len());
+        let (segment, after) = rest.split_at_mut(to - from);
+        let y = out_row * stride + kernel_row;
+        if y < padding || y >= height + padding {
+            segment.fill(0.0);
+        } else {
+            let source = &channel[(y - padding) * width..(y - padding + 1) * width];
+            let start = inside_from.clamp(from, to);
+            let end = inside_to.clamp(start, to);
+            segment[..start - from].fill(0.0);
+            segment[end - from..].fill(0.0);
+            let inside = &mut segment[start - from..end - from];
+            if !inside.is_empty() {
+                let source = &source[start * stride + kernel_column - padding..];
+                if stride == 1 {
+                    inside.copy_from_slice(&source[..inside.len()]);
+                } else {
+                    for (to, &value) in inside.iter_mut().zip(source.iter().step_by(stride)) {
+                        *to = value;
+                    }
+                }
+            }
+        }
+        rest = after;
+        out_row += 1;
+        from = 0;
     }
 }

@@ -1,7 +1,14 @@
 //! Kernels for the processor, over plain slices.
 
 pub(crate) mod activation;
+#[allow(unsafe_code)]
+pub(crate) mod attention;
+#[allow(unsafe_code)]
+pub(crate) mod convolution;
 pub(crate) mod kernel;
 pub(crate) mod norm;
 #[allow(unsafe_code)]
 pub(crate) mod product;
+pub(crate) mod resample;
+mod scratch;
+mod vector;

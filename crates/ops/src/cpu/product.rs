@@ -1,17 +1,23 @@
 //! Matrix products on the processor.
 //!
-//! The arithmetic is the `gemm` crate's. Here weights of 16 bits are widened a panel of rows at a time, and
-//! the matrices that a product reads and writes are described and checked.
+//! The arithmetic is the `gemm` crate's. Here the matrices that a product reads and writes are described and
+//! checked, work is shared among threads, and weights of 16 bits are widened a panel of rows at a time.
 
-use std::cell::RefCell;
+use std::ops::Range;
 
 use gemm::Parallelism;
+use half::bf16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::kernel::Values;
+use super::scratch::with_scratch;
+use super::vector::vectorised;
 
-/// Floats in a panel of widened weights: 4 MB.
-const PANEL_VALUES: usize = 1 << 20;
+/// Rows of a weight that a task multiplies by.
+const PANEL_ROWS: usize = 128;
+/// Rows of activations that a task multiplies.
+const BAND_ROWS: usize = 1024;
 /// Widening is shared among threads in pieces of this many values.
 const PIECE: usize = 1 << 14;
 
@@ -67,8 +73,8 @@ pub(crate) struct Target {
     pub(crate) row_step: usize,
 }
 
-// SAFETY: a Target is only ever written through `multiply`, whose contract is that no two calls that run at
-// the same time share an element.
+// SAFETY: a Target is only ever written through `multiply` and `fill`, whose contract is that no two calls that
+// run at the same time share an element.
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
@@ -84,7 +90,7 @@ impl Target {
     }
 
     /// The part of the target that begins `offset` values later.
-    pub(crate) fn from_offset(self, offset: usize) -> Self {
+    pub(crate) fn at(self, offset: usize) -> Self {
         assert!(
             offset <= self.length,
             "a product begins outside of its target. This is a bug."
@@ -94,6 +100,33 @@ impl Target {
             values: unsafe { self.values.add(offset) },
             length: self.length - offset,
             ..self
+        }
+    }
+
+    /// Copies `row` to each of the first `rows` rows.
+    ///
+    /// # Safety
+    /// As for [`multiply`].
+    pub(crate) unsafe fn fill_rows(self, rows: usize, row: &[f32]) {
+        // SAFETY: as the caller vouches for.
+        unsafe { self.fill(rows, row.len(), |_, to| to.copy_from_slice(row)) }
+    }
+
+    /// Calls `fill(index, row)` with the first `columns` values of each of the first `rows` rows.
+    ///
+    /// # Safety
+    /// As for [`multiply`].
+    pub(crate) unsafe fn fill(self, rows: usize, columns: usize, fill: impl Fn(usize, &mut [f32])) {
+        assert!(
+            spans(self.length, rows, columns, self.row_step, 1),
+            "rows lie outside of their target. This is a bug."
+        );
+        for index in 0..rows {
+            // SAFETY: the row lies inside of the slice, which was checked above; the caller vouches that it
+            // lives and that nobody else touches it.
+            fill(index, unsafe {
+                std::slice::from_raw_parts_mut(self.values.add(index * self.row_step), columns)
+            });
         }
     }
 }
@@ -107,14 +140,7 @@ fn spans(length: usize, rows: usize, columns: usize, row_step: usize, column_ste
 /// # Safety
 /// The slice that `target` was made of lives, and no other thread touches the elements that are written:
 /// `left.rows` rows of `right.columns` values.
-pub(crate) unsafe fn multiply(
-    target: Target,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    scale: f32,
-    add: bool,
-    parallelism: Parallelism,
-) {
+pub(crate) unsafe fn multiply(target: Target, left: Matrix<'_>, right: Matrix<'_>, scale: f32, add: bool) {
     assert!(
         left.fits()
             && right.fits()
@@ -144,12 +170,16 @@ pub(crate) unsafe fn multiply(
             false,
             false,
             false,
-            parallelism,
+            // Tasks are shared among threads by whoever calls, so that no thread waits for another inside.
+            Parallelism::None,
         );
     }
 }
 
 /// `x * weight^T + bias`: `x` holds rows of `inputs` values, `weight` `outputs` rows of as many.
+///
+/// A task multiplies a band of rows by a panel of the weight, which it widens into a buffer of its own that
+/// stays in the cache. Bands and panels are the same for every type of weight, so that widening changes no bit.
 pub(crate) fn linear(
     x: &[f32],
     weight: Values<'_>,
@@ -159,85 +189,74 @@ pub(crate) fn linear(
 ) -> Vec<f32> {
     let rows = x.len() / inputs.max(1);
     let mut result = vec![0.0; rows * outputs];
-    if let Some(bias) = bias {
-        result
-            .par_chunks_mut(outputs.max(1))
-            .for_each(|row| row.copy_from_slice(bias));
-    }
-    let left = Matrix::row_major(x, rows, inputs);
     let target = Target::new(&mut result, outputs);
-    // The panels are the same for every type of weight, so that widening changes no bit.
-    let panel_rows = (PANEL_VALUES / inputs.max(1)).clamp(64, 2048);
-    for first in (0..outputs).step_by(panel_rows) {
-        let count = panel_rows.min(outputs - first);
-        let range = first * inputs..(first + count) * inputs;
-        with_floats(weight, range, |panel| {
-            let right = Matrix::row_major(panel, count, inputs).transposed();
-            // SAFETY: `result` lives until the end, and this call alone writes to it meanwhile.
+    let (bands, panels) = (rows.div_ceil(BAND_ROWS), outputs.div_ceil(PANEL_ROWS));
+    (0..bands * panels).into_par_iter().for_each(|task| {
+        let (band, panel) = (task / panels * BAND_ROWS, task % panels * PANEL_ROWS);
+        let (rows, columns) = (BAND_ROWS.min(rows - band), PANEL_ROWS.min(outputs - panel));
+        let left = Matrix::row_major(&x[band * inputs..], rows, inputs);
+        let target = target.at(band * outputs + panel);
+        with_floats(weight, panel * inputs..(panel + columns) * inputs, |weight| {
+            let right = Matrix::row_major(weight, columns, inputs).transposed();
+            // SAFETY: `result` lives until the end, and the tile of this task is no other's.
             unsafe {
-                multiply(
-                    target.from_offset(first),
-                    left,
-                    right,
-                    1.0,
-                    bias.is_some(),
-                    Parallelism::Rayon(0),
-                );
+                if let Some(bias) = bias {
+                    target.fill_rows(rows, &bias[panel..panel + columns]);
+                }
+                multiply(target, left, right, 1.0, bias.is_some());
             }
         });
-    }
+    });
     result
 }
 
 /// Gives `use_them` a range of values as 32-bit floats: in place where they are stored so, else widened into
-/// a buffer that is used again for the next panel.
+/// a buffer.
 pub(crate) fn with_floats<R>(
     values: Values<'_>,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     use_them: impl FnOnce(&[f32]) -> R,
 ) -> R {
-    thread_local! {
-        static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    match values {
+        Values::F32(values) => use_them(&values[range]),
+        Values::Bf16(values) => with_scratch(range.len(), |widened| {
+            widen_bf16(&values[range], widened);
+            use_them(widened)
+        }),
+        Values::F16(values) => with_scratch(range.len(), |widened| {
+            // With the processor's own instruction where it has one.
+            values[range].convert_to_f32_slice(widened);
+            use_them(widened)
+        }),
     }
-    let widened = |fill: &dyn Fn(&mut [f32])| {
-        // Taken out of its cell for the while: rayon may run another kernel on this thread inside of
-        // `use_them`, which then makes a buffer of its own.
-        let mut panel = PANEL.with(RefCell::take);
-        if panel.len() < range.len() {
-            panel.resize(range.len(), 0.0);
+}
+
+/// [`with_floats`] for a range that is large enough to be widened by several threads.
+pub(crate) fn with_many_floats<R>(
+    values: Values<'_>,
+    range: Range<usize>,
+    use_them: impl FnOnce(&[f32]) -> R,
+) -> R {
+    if let Values::F32(values) = values {
+        return use_them(&values[range]);
+    }
+    with_scratch(range.len(), |widened| {
+        widened.par_chunks_mut(PIECE).enumerate().for_each(|(index, to)| {
+            let first = range.start + index * PIECE;
+            match values {
+                Values::F32(values) => to.copy_from_slice(&values[first..first + to.len()]),
+                Values::Bf16(values) => widen_bf16(&values[first..first + to.len()], to),
+                Values::F16(values) => values[first..first + to.len()].convert_to_f32_slice(to),
+            }
+        });
+        use_them(widened)
+    })
+}
+
+vectorised! {
+    fn widen_bf16(from: &[bf16], to: &mut [f32]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
         }
-        fill(&mut panel[..range.len()]);
-        panel
-    };
-    let panel = match values {
-        Values::F32(values) => return use_them(&values[range]),
-        Values::Bf16(values) => widened(&|panel| {
-            let source = &values[range.clone()];
-            panel
-                .par_chunks_mut(PIECE)
-                .zip(source.par_chunks(PIECE))
-                .for_each(|(to, from)| {
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-                    }
-                });
-        }),
-        Values::F16(values) => widened(&|panel| {
-            let source = &values[range.clone()];
-            panel
-                .par_chunks_mut(PIECE)
-                .zip(source.par_chunks(PIECE))
-                .for_each(|(to, from)| {
-                    for (to, from) in to.iter_mut().zip(from) {
-                        *to = from.to_f32();
-                    }
-                });
-        }),
-    };
-    let result = use_them(&panel[..range.len()]);
-    // A buffer of the size of a panel is worth keeping, a larger one is not.
-    if panel.len() <= 2 * PANEL_VALUES {
-        PANEL.with(|cell| cell.replace(panel));
     }
-    result
 }
