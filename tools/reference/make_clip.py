@@ -47,8 +47,8 @@ def main() -> None:
     begin, end = 98, 99
     rows = [[begin, *words(5), end], [begin, 2, *words(20), 2, end], [begin, *words(LENGTH - 2), end]]
     large = CLIPTextConfig(
-        vocab_size=100, hidden_size=32, intermediate_size=128, projection_dim=32, num_hidden_layers=3,
-        num_attention_heads=4, max_position_embeddings=LENGTH, hidden_act="quick_gelu", layer_norm_eps=1e-5,
+        vocab_size=100, hidden_size=24, intermediate_size=64, projection_dim=24, num_hidden_layers=3,
+        num_attention_heads=3, max_position_embeddings=LENGTH, hidden_act="quick_gelu", layer_norm_eps=1e-5,
         bos_token_id=0, eos_token_id=2, pad_token_id=1,
     )
     make("large", large, texts(rows, end), seed=1)
@@ -57,8 +57,8 @@ def main() -> None:
     begin, end = 96, 97
     rows = [[begin, *words(4), end, 99, end], [begin, 99, *words(30), 98, end], [begin, *words(LENGTH - 2), end]]
     big = CLIPTextConfig(
-        vocab_size=100, hidden_size=40, intermediate_size=96, projection_dim=24, num_hidden_layers=2,
-        num_attention_heads=5, max_position_embeddings=LENGTH, hidden_act="gelu", layer_norm_eps=1e-5,
+        vocab_size=100, hidden_size=32, intermediate_size=48, projection_dim=24, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=LENGTH, hidden_act="gelu", layer_norm_eps=1e-5,
         bos_token_id=begin, eos_token_id=end, pad_token_id=1,
     )
     make("big", big, texts(rows, 0), seed=2)

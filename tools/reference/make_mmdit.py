@@ -70,10 +70,10 @@ def make(case: str, seed: int, size: tuple[int, int], shard: str, **options) -> 
 
 def main() -> None:
     whole = "1GB"
-    make("medium", 21, (16, 24), whole, num_layers=3, attention_head_dim=16, num_attention_heads=2)
-    make("large", 22, (10, 14), "150KB", num_layers=2, attention_head_dim=8, num_attention_heads=4, qk_norm="rms_norm")
+    make("medium", 21, (12, 20), whole, num_layers=3, attention_head_dim=12, num_attention_heads=2)
+    make("large", 22, (10, 14), "80KB", num_layers=2, attention_head_dim=8, num_attention_heads=3, qk_norm="rms_norm")
     make(
-        "medium35", 23, (20, 12), whole, num_layers=3, attention_head_dim=8, num_attention_heads=4, qk_norm="rms_norm",
+        "medium35", 23, (16, 12), whole, num_layers=3, attention_head_dim=8, num_attention_heads=3, qk_norm="rms_norm",
         dual_attention_layers=(0, 1),
     )
 

@@ -4,6 +4,7 @@ import json
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
 from places import PIPELINE
 
@@ -15,11 +16,17 @@ def numbers(tensor: torch.Tensor) -> list[float]:
     return tensor.double().flatten().tolist()
 
 
-def schedule(steps: int, mu: float | None, **config) -> dict:
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, **config)
+def schedule(steps: int, patches: int | None = None, **options) -> dict:
+    """`patches` is what a size-dependent shift depends on."""
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, **options)
+    config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
+    mu = None
+    if patches is not None:
+        limits = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+        mu = calculate_shift(patches, *(config[limit] for limit in limits))
     scheduler.set_timesteps(steps, mu=mu)
     return {
-        "config": dict(scheduler.config), "mu": mu, "steps": steps,
+        "config": config, "patches": patches, "mu": mu, "steps": steps,
         "sigmas": numbers(scheduler.sigmas), "timesteps": numbers(scheduler.timesteps),
     }
 
@@ -40,10 +47,10 @@ def trace(shift: float, steps: int) -> dict:
 
 
 def main() -> None:
-    schedules = [schedule(steps, None, shift=shift) for shift in (1.0, 3.0) for steps in STEPS]
+    schedules = [schedule(steps, shift=shift) for shift in (1.0, 3.0) for steps in STEPS]
     for kind in ("exponential", "linear"):
         dynamic = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15, "time_shift_type": kind}
-        schedules += [schedule(steps, mu, shift=3.0, **dynamic) for steps, mu in ((5, 0.8), (20, 1.15))]
+        schedules += [schedule(steps, patches, shift=3.0, **dynamic) for steps, patches in ((5, 1024), (20, 4096))]
     content = {"schedules": schedules, "trace": trace(3.0, 4)}
     (PIPELINE / "schedules.json").write_text(json.dumps(content, indent=1) + "\n")
     for entry in schedules:

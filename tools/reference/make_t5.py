@@ -14,7 +14,7 @@ def main() -> None:
     # Attention of T5 is not divided by the root of the head's width, so queries must be small.
     head_width = 8
     config = T5Config(
-        vocab_size=64, d_model=40, d_kv=head_width, num_heads=4, d_ff=56, num_layers=3, feed_forward_proj="gated-gelu",
+        vocab_size=64, d_model=32, d_kv=head_width, num_heads=3, d_ff=40, num_layers=3, feed_forward_proj="gated-gelu",
         relative_attention_num_buckets=32, relative_attention_max_distance=128, layer_norm_epsilon=1e-6,
         dropout_rate=0.0, tie_word_embeddings=False, is_encoder_decoder=False, use_cache=False, pad_token_id=0,
         eos_token_id=1,

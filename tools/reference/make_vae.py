@@ -43,12 +43,12 @@ def make(case: str, seed: int, latent_size: tuple[int, int], image_size: tuple[i
 
 def main() -> None:
     make(
-        "plain", 31, (6, 8), (48, 32), block_out_channels=[8, 8, 16, 16], layers_per_block=2, norm_num_groups=4,
+        "plain", 31, (6, 8), (48, 32), block_out_channels=[8, 8, 8, 16], layers_per_block=2, norm_num_groups=4,
         latent_channels=16, use_quant_conv=False, use_post_quant_conv=False, scaling_factor=1.5305,
         shift_factor=0.0609, sample_size=64,
     )
     make(
-        "quant", 32, (8, 6), (24, 40), block_out_channels=[8, 8, 16], layers_per_block=1, norm_num_groups=4,
+        "quant", 32, (8, 6), (24, 40), block_out_channels=[8, 8, 8], layers_per_block=1, norm_num_groups=4,
         latent_channels=4, use_quant_conv=True, use_post_quant_conv=True, scaling_factor=0.18215, sample_size=32,
     )
 
