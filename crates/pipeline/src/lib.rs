@@ -26,3 +26,5 @@ pub use recipe::{FamilyDefaults, Recipe};
 pub use request::{
     BadSize, DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice,
 };
+pub use sd_models::Error as ModelError;
+pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder};

@@ -1,0 +1,47 @@
+//! Lists the files of the built-in model, so that they become part of the binary.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+/// Beside the model lie its card and the prompts that it is tested with, which are not part of it.
+const NOT_OF_THE_MODEL: [&str; 2] = ["README.md", "held_out.json"];
+
+fn main() -> io::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let mut files = Vec::new();
+    if root.is_dir() {
+        collect(&root, &mut files)?;
+    }
+    files.sort();
+
+    let mut list = String::from("&[\n");
+    for file in files {
+        let inside = file.strip_prefix(&root).map_err(io::Error::other)?;
+        let inside = inside.to_string_lossy().replace('\\', "/");
+        if !NOT_OF_THE_MODEL.contains(&inside.as_str()) {
+            let place = fs::canonicalize(&file)?;
+            writeln!(
+                list,
+                "    EmbeddedFile {{ path: {inside:?}, bytes: include_bytes!({place:?}) }},"
+            )
+            .map_err(io::Error::other)?;
+        }
+    }
+    list.push_str("]\n");
+    let target = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
+    fs::write(target.join("demo_files.rs"), list)
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?
+        } else {
+            files.push(path)
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! The command line as typed: names, defaults and ranges. Nothing here looks at the machine.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use sd_pipeline::{DeviceChoice, ImageSize, TypeChoice};
+
+use crate::hint::Failure;
+
+/// Most pictures of one run.
+const MOST_IMAGES: u64 = 10_000;
+/// Most denoising steps.
+const MOST_STEPS: u64 = 1000;
+
+/// Draws pictures with Stable Diffusion on your own machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "generate",
+    version,
+    override_usage = "generate \"PROMPT\" [OPTIONS]",
+    after_help = "Each picture's path goes to stdout, progress to stderr. Beside every picture lies a .json file that says \
+                  how it was made.\nExit codes: 0 done, 1 failed, 2 bad usage, 4 a model is missing, 130 interrupted.",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Arguments {
+    /// What the picture shows
+    #[arg(value_name = "PROMPT", required_unless_present = "prompt_option")]
+    positional_prompt: Option<String>,
+
+    /// What the picture shows, for a prompt that looks like an option
+    #[arg(
+        long = "prompt",
+        value_name = "PROMPT",
+        conflicts_with = "positional_prompt",
+        id = "prompt_option"
+    )]
+    prompt_option: Option<String>,
+
+    /// What it should not show
+    #[arg(long, value_name = "TEXT", help_heading = "Picture")]
+    pub(crate) negative_prompt: Option<String>,
+
+    /// Width and height in pixels, multiples of 16 [default: the model's own]
+    #[arg(long, value_name = "WxH", help_heading = "Picture")]
+    size: Option<ImageSize>,
+
+    /// Width in pixels, together with --height
+    #[arg(
+        long,
+        value_name = "W",
+        help_heading = "Picture",
+        requires = "height",
+        conflicts_with = "size"
+    )]
+    width: Option<usize>,
+
+    /// Height in pixels, together with --width
+    #[arg(
+        long,
+        value_name = "H",
+        help_heading = "Picture",
+        requires = "width",
+        conflicts_with = "size"
+    )]
+    height: Option<usize>,
+
+    /// How many pictures; picture i uses seed + i
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Picture",
+          value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
+    pub(crate) n: u64,
+
+    /// The same seed draws the same picture
+    #[arg(long, value_name = "N", default_value_t = 42, help_heading = "Picture")]
+    pub(crate) seed: u64,
+
+    /// `demo`, or a folder in the layout of diffusers
+    #[arg(long, value_name = "REF", default_value = crate::demo::NAME, help_heading = "Model")]
+    pub(crate) model: String,
+
+    /// Denoising steps [default: the model's own]
+    #[arg(long, value_name = "N", help_heading = "Model",
+          value_parser = clap::value_parser!(u64).range(1..=MOST_STEPS))]
+    pub(crate) steps: Option<u64>,
+
+    /// How strongly the prompt is followed, 1 for no guidance [default: the model's own]
+    #[arg(long, value_name = "SCALE", help_heading = "Model", value_parser = guidance)]
+    pub(crate) cfg: Option<f64>,
+
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Machine", value_parser = device)]
+    pub(crate) device: DeviceChoice,
+
+    /// Type that weights are held in: auto (as stored), f32 or bf16
+    #[arg(long, value_name = "TYPE", default_value = "auto", help_heading = "Machine", value_parser = weight_type)]
+    pub(crate) dtype: TypeChoice,
+
+    /// Folder for the pictures; made if missing
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "./outputs",
+        help_heading = "Output"
+    )]
+    pub(crate) output: PathBuf,
+
+    /// Print one JSON event a line
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+
+    /// Print only paths and errors
+    #[arg(long, help_heading = "Output")]
+    pub(crate) quiet: bool,
+}
+
+impl Arguments {
+    /// The prompt, typed either way.
+    pub(crate) fn prompt(&self) -> &str {
+        self.positional_prompt
+            .as_deref()
+            .or(self.prompt_option.as_deref())
+            .unwrap_or_default()
+    }
+
+    /// The size, typed either way.
+    pub(crate) fn size(&self) -> Result<Option<ImageSize>, Failure> {
+        match (self.width, self.height) {
+            (Some(width), Some(height)) => ImageSize::new(width, height)
+                .map(Some)
+                .map_err(|error| Failure::usage(error.to_string())),
+            _ => Ok(self.size),
+        }
+    }
+}
+
+/// What the command line asks for.
+pub(crate) enum Typed {
+    /// A run.
+    Run(Box<Arguments>),
+    /// The help or the version, to be shown.
+    Show(String),
+    /// Nothing that can be done.
+    Wrong(Failure),
+}
+
+/// Reads the command line.
+pub(crate) fn parse() -> Typed {
+    let parsed = Arguments::command()
+        .try_get_matches()
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    match parsed {
+        Ok(arguments) => Typed::Run(Box::new(arguments)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Typed::Show(error.render().to_string())
+        }
+        Err(error) => Typed::Wrong(Failure::usage(one_line(&error))),
+    }
+}
+
+/// clap's message without its heading and its usage, in one line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
+}
+
+fn guidance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if (0.0..=100.0).contains(&scale) => Ok(scale),
+        _ => Err("a guidance scale is a number from 0 to 100".to_owned()),
+    }
+}
+
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Automatic),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        "metal" => Ok(DeviceChoice::Metal),
+        other => match other.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            Some(index) => Ok(DeviceChoice::Cuda(index)),
+            None => Err("the devices are auto, cpu, cuda, cuda:N and metal".to_owned()),
+        },
+    }
+}
+
+fn weight_type(text: &str) -> Result<TypeChoice, String> {
+    match text {
+        "auto" => Ok(TypeChoice::Automatic),
+        "f32" => Ok(TypeChoice::F32),
+        "bf16" => Ok(TypeChoice::Bf16),
+        _ => Err("the types are auto, f32 and bf16".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn prompt_and_size_can_be_typed_either_way() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["generate"], words].concat());
+        let first = parse(&["a cat", "--size", "64x32"]).unwrap();
+        let second = parse(&["--prompt", "a cat", "--width", "64", "--height", "32"]).unwrap();
+        for arguments in [first, second] {
+            assert_eq!(arguments.prompt(), "a cat");
+            assert_eq!(arguments.size().ok(), Some(ImageSize::new(64, 32).ok()));
+        }
+        for wrong in [
+            &["a cat", "--prompt", "a dog"][..],
+            &[],
+            &["a cat", "--width", "64"],
+            &["a cat", "--cfg", "nan"],
+            &["a cat", "--n", "0"],
+            &["a cat", "--steps", "0"],
+            &["a cat", "--device", "tpu"],
+            &["a cat", "--seed", "-1"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Errors as a person sees them: one line that says what is wrong and where, one that says what to do, and the exit
+//! code.
+
+use std::error::Error as _;
+use std::io;
+use std::process::ExitCode;
+
+use sd_pipeline::{Error, ModelError, WeightsError};
+
+use crate::terminal;
+
+/// Something failed.
+const FAILED: u8 = 1;
+/// The command line cannot be understood.
+const USAGE: u8 = 2;
+/// A model, or a part of one, is not there.
+const NO_MODEL: u8 = 4;
+/// The user stopped the run.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// How a program that reads JSON is told.
+type Tell = dyn Fn(&str, Option<&str>, u8);
+
+/// An error, ready to be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    /// The command line cannot be understood.
+    pub(crate) fn usage(message: String) -> Self {
+        Self {
+            message,
+            hint: Some("`generate --help` lists what can be asked for".to_owned()),
+            code: USAGE,
+        }
+    }
+
+    /// An error with nothing to advise.
+    pub(crate) fn other(message: String) -> Self {
+        Self {
+            message,
+            hint: None,
+            code: FAILED,
+        }
+    }
+
+    /// There is nothing at `name`.
+    pub(crate) fn no_model(name: &str) -> Self {
+        let hint = "--model takes `demo` or a folder on this machine in the layout of diffusers; models of the hub \
+                    cannot be downloaded yet";
+        Self {
+            message: format!("there is no model at `{name}`"),
+            hint: Some(hint.to_owned()),
+            code: NO_MODEL,
+        }
+    }
+
+    /// `name` is a file.
+    pub(crate) fn single_file(name: &str) -> Self {
+        let hint = "--model takes a folder in the layout of diffusers, with model_index.json in it";
+        Self {
+            message: format!("`{name}` is a file, and models in a single file cannot be read yet"),
+            hint: Some(hint.to_owned()),
+            code: FAILED,
+        }
+    }
+
+    /// Shows the error on stderr, and through `tell` where a program is listening.
+    pub(crate) fn report(self, tell: Option<&Tell>) -> ExitCode {
+        terminal::note(&format!("error: {}", self.message));
+        if let Some(hint) = &self.hint {
+            terminal::note(&format!("hint: {hint}"));
+        }
+        if let Some(tell) = tell {
+            tell(&self.message, self.hint.as_deref(), self.code);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            message: chain(&error),
+            hint: hint(&error).map(str::to_owned),
+            code: code(&error),
+        }
+    }
+}
+
+/// The error and its causes in one line.
+fn chain(error: &Error) -> String {
+    let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+    let mut message = first_line(error.to_string());
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = first_line(error.to_string());
+        if !message.ends_with(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = error.source();
+    }
+    message
+}
+
+/// The weights' error inside of `error`, if that is what it is.
+fn weights_error(error: &Error) -> Option<&WeightsError> {
+    match error {
+        Error::Weights(error) | Error::Model(ModelError::Weights(error)) => Some(error),
+        _ => None,
+    }
+}
+
+fn code(error: &Error) -> u8 {
+    match (error, weights_error(error)) {
+        (Error::Interrupted, _) => INTERRUPTED,
+        (Error::TooLarge { .. }, _) => USAGE,
+        (Error::NoModel { .. }, _) => NO_MODEL,
+        (_, Some(WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. })) => NO_MODEL,
+        _ => FAILED,
+    }
+}
+
+/// The way out, one line a kind of error.
+fn hint(error: &Error) -> Option<&'static str> {
+    if let Some(error) = weights_error(error) {
+        return Some(match error {
+            WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. } => {
+                "the model's folder is not complete: download or copy it again"
+            }
+            WeightsError::Truncated { .. } => "the file did not arrive whole: download or copy it again",
+            WeightsError::BadHeader { .. }
+            | WeightsError::BadText { .. }
+            | WeightsError::MissingFromShard { .. } => {
+                "the file is damaged or not what its name says: download or copy it again"
+            }
+            WeightsError::MissingTensor { .. }
+            | WeightsError::WrongShape { .. }
+            | WeightsError::RowOutOfRange { .. } => {
+                "config.json and weights are not of one model: take both from the same download"
+            }
+            WeightsError::UnsupportedType { .. } => "take the model in bf16, f16 or f32",
+            WeightsError::Read { .. } => "make sure that the file can be read and that its disk is well",
+            _ => "see the error above; smaller pictures (--size) need less memory",
+        });
+    }
+    Some(match error {
+        Error::NoModel { .. } => "--model takes `demo` or a folder in the layout of diffusers",
+        Error::UnknownArchitecture { .. } => {
+            "Stable Diffusion 3 and 3.5 can be drawn with, in folders with transformer/, vae/ and text encoders"
+        }
+        Error::Model(ModelError::Config { .. }) => "the model's config.json asks for what is not known here",
+        Error::Tokenizer { .. } => "the tokenizer's files are damaged: download or copy them again",
+        Error::TokenizerDoesNotFit { .. } => {
+            "tokenizer and text encoder are not of one model: take both from the same download"
+        }
+        Error::PartsDoNotFit { .. } => {
+            "the parts of the folder are not of one model: take all from the same download"
+        }
+        Error::Scheduler { .. } => "scheduler_config.json must describe a FlowMatchEulerDiscreteScheduler",
+        Error::TooLarge { .. } => "ask for a smaller --size",
+        Error::NotFinite { culprit: Some(_), .. } => "the weights are damaged: download or copy them again",
+        Error::NotFinite { culprit: None, .. } => "try --dtype f32, or a lower --cfg",
+        Error::Device { .. } => "--device cpu works everywhere; a GPU needs a build with its feature",
+        Error::Output { source, .. } => match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                "make room on the disk, or name another folder with --output"
+            }
+            _ => "name a folder that can be written with --output",
+        },
+        Error::Interrupted => return None,
+        _ => "smaller pictures (--size) need less memory",
+    })
+}

@@ -1,0 +1,55 @@
+//! What a program reads while a run works: one JSON object a line on stdout, each with its `event`.
+
+use sd_pipeline::{Event, Observer};
+use serde_json::{Value, json};
+
+use crate::terminal;
+
+/// Writes every event as a line.
+pub(crate) struct Lines;
+
+impl Observer for Lines {
+    fn observe(&mut self, event: &Event<'_>) {
+        if let Some(line) = line(event) {
+            terminal::print_line(&line.to_string());
+        }
+    }
+}
+
+fn line(event: &Event<'_>) -> Option<Value> {
+    Some(match event {
+        Event::Started { recipe } => json!({ "event": "started", "recipe": recipe }),
+        Event::Memory(reading) => json!({ "event": "memory", "reading": reading }),
+        Event::Step {
+            image,
+            images,
+            step,
+            steps,
+            duration,
+        } => json!({
+            "event": "step",
+            "image": image,
+            "images": images,
+            "step": step,
+            "steps": steps,
+            "seconds": duration.as_secs_f64(),
+        }),
+        Event::Warning(warning) => json!({ "event": "warning", "message": warning }),
+        Event::Saved(picture) => json!({
+            "event": "saved",
+            "image": picture.image,
+            "metadata": picture.metadata,
+            "index": picture.index,
+            "seed": picture.seed,
+        }),
+        Event::Finished { duration } => json!({ "event": "finished", "seconds": duration.as_secs_f64() }),
+        _ => return None,
+    })
+}
+
+/// Writes an error as the last line.
+pub(crate) fn error(message: &str, hint: Option<&str>, code: u8) {
+    terminal::print_line(
+        &json!({ "event": "error", "message": message, "hint": hint, "code": code }).to_string(),
+    );
+}

@@ -1,0 +1,94 @@
+//! What a person sees while a run works: memory lines, a progress bar, warnings, and the paths of pictures.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sd_pipeline::{Event, Observer};
+
+use crate::terminal;
+
+/// The display of one run.
+pub(crate) struct Display {
+    quiet: bool,
+    /// Only where stderr is a terminal.
+    bar: Option<ProgressBar>,
+}
+
+impl Display {
+    /// A display that shows nothing but paths where `quiet` is set.
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, bar: None }
+    }
+
+    /// Takes the bar away, so that what is written next has the terminal for itself.
+    pub(crate) fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&self, line: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.suspend(|| terminal::note(line)),
+            None => terminal::note(line),
+        }
+    }
+
+    fn step(&mut self, done: u64, all: u64, image: usize, images: usize, duration: Duration) {
+        if self.quiet || !stderr().is_terminal() {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| new_bar(all));
+        let of_images = if images > 1 {
+            format!("picture {} of {images}, ", image + 1)
+        } else {
+            String::new()
+        };
+        bar.set_message(format!("{of_images}{:.2} s a step", duration.as_secs_f64()));
+        bar.set_position(done);
+        if done == all {
+            self.finish();
+        }
+    }
+}
+
+fn new_bar(steps: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    let template = "{bar:30} {pos}/{len} steps, {msg}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+impl Observer for Display {
+    fn observe(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { recipe } => self.note(&format!(
+                "{}: {}, {} steps, guidance {}, seed {}",
+                recipe.model, recipe.size, recipe.steps, recipe.guidance_scale.0, recipe.seed
+            )),
+            Event::Memory(reading) => {
+                self.note(&format!("💾 Memory [{}]: {}", reading.label, reading.memory))
+            }
+            Event::Step {
+                image,
+                images,
+                step,
+                steps,
+                duration,
+            } => {
+                let (done, all) = (image * steps + step, images * steps);
+                self.step(done as u64, all as u64, *image, *images, *duration);
+            }
+            Event::Warning(warning) => self.note(&format!("warning: {warning}")),
+            Event::Saved(picture) => terminal::print_line(&picture.image.display().to_string()),
+            Event::Finished { duration } => self.note(&format!("Done in {:.1} s", duration.as_secs_f64())),
+            _ => {}
+        }
+    }
+}

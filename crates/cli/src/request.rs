@@ -1,0 +1,49 @@
+//! From what was typed to a request: the model is found, ranges are checked.
+
+use std::path::Path;
+
+use sd_pipeline::{GuidanceScale, ModelChoice, ModelFolder, Recommended, Request};
+
+use crate::arguments::Arguments;
+use crate::hint::Failure;
+use crate::{demo, terminal};
+
+/// The request that `arguments` describe.
+pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
+    Ok(Request {
+        prompt: arguments.prompt().to_owned(),
+        negative_prompt: arguments.negative_prompt.clone(),
+        images: arguments.n as usize,
+        steps: arguments.steps.map(|steps| steps as usize),
+        seed: arguments.seed,
+        size: arguments.size()?,
+        guidance_scale: arguments.cfg.map(GuidanceScale),
+        output: arguments.output.clone(),
+        device: arguments.device,
+        weight_type: arguments.dtype,
+        model: model(arguments)?,
+    })
+}
+
+fn model(arguments: &Arguments) -> Result<ModelChoice, Failure> {
+    let name = &arguments.model;
+    let place = Path::new(name);
+    if name == demo::NAME {
+        if !arguments.quiet && !arguments.json {
+            terminal::note("Drawing with the small built-in model `demo`; --model DIR names a real one.");
+        }
+        return Ok(demo::model());
+    }
+    if place.is_file() {
+        return Err(Failure::single_file(name));
+    }
+    if !place.exists() {
+        return Err(Failure::no_model(name));
+    }
+    let folder = ModelFolder::on_disk(place);
+    Ok(ModelChoice {
+        name: name.clone(),
+        folder,
+        recommended: Recommended::default(),
+    })
+}
