@@ -104,8 +104,15 @@ impl Tokenizer {
             let start = name(|config| config.bos_token.as_ref(), "<|startoftext|>");
             let end = name(|config| config.eos_token.as_ref(), "<|endoftext|>");
             let unknown = name(|config| config.unk_token.as_ref(), "<|endoftext|>");
-            let tokenizer = clip(vocabulary, parse_merges(&merges), &start, &end, unknown)
-                .map_err(|error| bad(error.to_string()))?;
+            let padding = padding_token.map_or(end.as_str(), SpecialToken::text);
+            let special = SpecialTokens {
+                start: &start,
+                end: &end,
+                unknown: &unknown,
+                padding,
+            };
+            let tokenizer =
+                clip(vocabulary, parse_merges(&merges), special).map_err(|error| bad(error.to_string()))?;
             (tokenizer, "<|endoftext|>")
         };
         let padding_token = padding_token.map_or(fallback, SpecialToken::text);
@@ -173,6 +180,16 @@ impl Tokenizer {
     }
 }
 
+/// The tokens of CLIP that stand for themselves wherever a text holds them.
+#[derive(Debug, Clone, Copy)]
+struct SpecialTokens<'a> {
+    start: &'a str,
+    end: &'a str,
+    unknown: &'a str,
+    /// The second tokenizer of Stable Diffusion 3 pads with `!`, which is thereby cut out of words too.
+    padding: &'a str,
+}
+
 /// CLIP's byte-level pair encoding over lower-cased words.
 ///
 /// Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, as
@@ -180,9 +197,7 @@ impl Tokenizer {
 fn clip(
     vocabulary: Vocab,
     merges: Merges,
-    start: &str,
-    end: &str,
-    unknown: String,
+    special: SpecialTokens<'_>,
 ) -> tokenizers::Result<tokenizers::Tokenizer> {
     const WORDS: &str =
         r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
@@ -191,7 +206,7 @@ fn clip(
     let model = BPE::builder()
         .vocab_and_merges(vocabulary, merges)
         .end_of_word_suffix("</w>".to_owned())
-        .unk_token(unknown)
+        .unk_token(special.unknown.to_owned())
         .build()?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     let spaces = Replace::new(
@@ -217,8 +232,15 @@ fn clip(
             .token_to_id(token)
             .ok_or_else(|| format!("`{token}` is not in its vocabulary"))
     };
+    let SpecialTokens {
+        start,
+        end,
+        unknown,
+        padding,
+    } = special;
     let (start_id, end_id) = (id(start)?, id(end)?);
-    tokenizer.add_special_tokens([AddedToken::from(start, true), AddedToken::from(end, true)])?;
+    tokenizer
+        .add_special_tokens([start, end, unknown, padding].map(|token| AddedToken::from(token, true)))?;
     let around = RobertaProcessing::new((end.to_owned(), end_id), (start.to_owned(), start_id));
     tokenizer.with_post_processor(Some(around.trim_offsets(false).add_prefix_space(false)));
     Ok(tokenizer)

@@ -75,8 +75,9 @@ fn transform(group: &mut [f32; GROUP]) {
     for (first, second) in radii.iter_mut().zip(angles) {
         let radius = (-2.0 * natural_logarithm(1.0 - *first)).sqrt();
         let (sine, cosine) = sine_and_cosine(TAU as f32 * *second);
-        *first = radius * cosine;
-        *second = radius * sine;
+        // The mean is added, which turns a negative zero into a positive one.
+        *first = radius * cosine + 0.0;
+        *second = radius * sine + 0.0;
     }
 }
 

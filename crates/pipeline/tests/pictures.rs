@@ -1,0 +1,233 @@
+//! Whole pictures of tiny random models against diffusers' `StableDiffusion3Pipeline` in 32 bits.
+//! `tools/reference/make_models.py` and `make_cases.py` make the data.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use sd_pipeline::bundle::Bundle;
+use sd_pipeline::save::RgbImage;
+use sd_pipeline::stage::{self, Denoise, GuidancePasses};
+use sd_pipeline::{
+    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recipe, Recommended,
+    Request, TypeChoice,
+};
+use sd_weights::{Residency, WeightType};
+use serde::Deserialize;
+
+/// The most that a byte of a picture may be away.
+const MOST_DIFFERENCE: u8 = 2;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    model: String,
+    prompt: String,
+    negative_prompt: String,
+    seed: u64,
+    steps: usize,
+    guidance_scale: f64,
+    width: usize,
+    height: usize,
+    expected: PathBuf,
+    tensors: PathBuf,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_slice(&std::fs::read(fixtures().join("cases.json")).unwrap()).unwrap()
+}
+
+impl Case {
+    fn request(&self, output: &Path) -> Request {
+        Request {
+            prompt: self.prompt.clone(),
+            negative_prompt: Some(self.negative_prompt.clone()),
+            model: ModelChoice {
+                name: self.model.clone(),
+                folder: ModelFolder::on_disk(fixtures().join("models").join(&self.model)),
+                recommended: Recommended::default(),
+            },
+            images: 1,
+            steps: Some(self.steps),
+            seed: self.seed,
+            size: Some(ImageSize::new(self.width, self.height).unwrap()),
+            guidance_scale: Some(GuidanceScale(self.guidance_scale)),
+            output: output.to_owned(),
+            device: DeviceChoice::Cpu,
+            weight_type: TypeChoice::F32,
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Tensor {
+        let tensors = candle_core::safetensors::load(fixtures().join(&self.tensors), &Device::Cpu).unwrap();
+        tensors[name].clone()
+    }
+}
+
+fn read_png(path: &Path) -> (Vec<u8>, usize, usize) {
+    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap()))
+        .read_info()
+        .unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!(info.color_type, png::ColorType::Rgb);
+    (pixels, info.width as usize, info.height as usize)
+}
+
+#[test]
+fn every_picture_is_the_reference_s() {
+    let cases = cases();
+    assert!(cases.len() >= 10);
+    for case in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let mut observer = |_: &Event<'_>| {};
+        let saved = sd_pipeline::generate(&case.request(folder.path()), &mut observer, &Interrupt::default())
+            .unwrap();
+        let (found, width, height) = read_png(&saved[0].image);
+        let (expected, ..) = read_png(&fixtures().join(&case.expected));
+        assert_eq!((width, height), (case.width, case.height), "{}", case.name);
+        let worst = found
+            .iter()
+            .zip(&expected)
+            .map(|(a, b)| a.abs_diff(*b))
+            .max()
+            .unwrap();
+        eprintln!("{}: at most {worst} of 255 away", case.name);
+        assert!(
+            found.len() == expected.len() && worst <= MOST_DIFFERENCE,
+            "{}: {worst}",
+            case.name
+        );
+        let mean =
+            f64::from(expected.iter().map(|&byte| u32::from(byte)).sum::<u32>()) / expected.len() as f64;
+        let variance = expected
+            .iter()
+            .map(|&byte| (f64::from(byte) - mean).powi(2))
+            .sum::<f64>();
+        assert!(
+            (variance / expected.len() as f64).sqrt() > 20.0,
+            "{}: the reference is flat",
+            case.name
+        );
+    }
+}
+
+/// A case carried through the stages by hand: latents, and the picture.
+fn by_hand(
+    case: &Case,
+    weight_type: WeightType,
+    residency: Residency,
+    passes: Option<GuidancePasses>,
+) -> (Tensor, RgbImage) {
+    let request = case.request(Path::new("unused"));
+    let bundle = Bundle::open(&request.model.folder).unwrap();
+    let recipe = Recipe::new(&request, bundle.defaults());
+    let interrupt = Interrupt::default();
+    let device = Device::Cpu;
+    let both = [case.negative_prompt.as_str(), case.prompt.as_str()];
+    let prompts = if recipe.guidance_scale.guides() {
+        &both[..]
+    } else {
+        &both[1..]
+    };
+    let encoded = stage::encode(&bundle, prompts, &device, weight_type, &interrupt).unwrap();
+    let denoise = Denoise::load(&bundle, &recipe, &encoded, &device, weight_type, residency).unwrap();
+    let denoise = match passes {
+        Some(passes) => denoise.with_passes(passes),
+        None => denoise,
+    };
+    let latents = denoise.run(case.seed, &interrupt, |_, _| {}).unwrap();
+    let mut picture = None;
+    stage::decode(
+        &bundle,
+        std::slice::from_ref(&latents),
+        &device,
+        weight_type,
+        &interrupt,
+        |_, image| {
+            picture = Some(image);
+            Ok(())
+        },
+    )
+    .unwrap();
+    (latents, picture.unwrap())
+}
+
+fn relative_error(found: &Tensor, expected: &Tensor) -> f32 {
+    let size = |tensor: &Tensor| {
+        tensor
+            .sqr()
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap()
+            .sqrt()
+    };
+    size(&(found - expected).unwrap()) / size(expected)
+}
+
+#[test]
+fn residency_and_the_type_that_bits_are_stored_in_change_no_pixel() {
+    for case in cases()
+        .iter()
+        .filter(|case| ["medium", "large", "medium35"].contains(&case.name.as_str()))
+    {
+        let (latents, picture) = by_hand(case, WeightType::F32, Residency::Resident, None);
+        assert!(
+            relative_error(&latents, &case.tensor("latents")) < 1e-4,
+            "{}",
+            case.name
+        );
+        let (_, streamed) = by_hand(case, WeightType::F32, Residency::Streamed, None);
+        assert!(streamed == picture, "{}: streaming changed a pixel", case.name);
+        let (_, as_stored) = by_hand(case, WeightType::AsStored, Residency::Resident, None);
+        assert!(
+            as_stored == picture,
+            "{}: the stored type changed a pixel",
+            case.name
+        );
+    }
+}
+
+#[test]
+fn guidance_in_one_pass_and_in_two_gives_one_picture() {
+    for case in cases().iter().filter(|case| case.guidance_scale > 1.0) {
+        let with = |passes| by_hand(case, WeightType::F32, Residency::Resident, Some(passes)).0;
+        let error = relative_error(&with(GuidancePasses::Separate), &with(GuidancePasses::Batched));
+        assert!(error < 1e-5, "{}: {error}", case.name);
+    }
+}
+
+#[test]
+fn weights_of_16_bits_draw_nearly_the_same() {
+    for case in cases()
+        .iter()
+        .filter(|case| case.steps <= 4 && case.guidance_scale <= 1.0)
+    {
+        let (latents, _) = by_hand(case, WeightType::Bf16, Residency::Resident, None);
+        let error = relative_error(&latents, &case.tensor("latents"));
+        eprintln!("{}: latents in 16 bits {error:.2e} away", case.name);
+        assert!(error < 5e-2, "{}: {error}", case.name);
+    }
+}
+
+#[test]
+fn an_interrupted_run_saves_nothing() {
+    let case = &cases()[0];
+    let folder = tempfile::tempdir().unwrap();
+    let interrupt = Interrupt::default();
+    let mut observer = |event: &Event<'_>| {
+        if matches!(event, Event::Step { step: 2, .. }) {
+            interrupt.raise();
+        }
+    };
+    let error = sd_pipeline::generate(&case.request(folder.path()), &mut observer, &interrupt).unwrap_err();
+    assert!(matches!(error, sd_pipeline::Error::Interrupted), "{error:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
