@@ -5,7 +5,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 STEPS = 20
-GUIDANCE = 3.0
+GUIDANCE = 2.0
 SHIFT = 2.0
 
 

@@ -1,0 +1,85 @@
+"""Draws the held-out prompts with diffusers on the CPU, in f32, and counts how many pictures are right."""
+
+import argparse
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+
+from draw import render
+from judge import faults
+from language import Group, Shapes, held_out_prompts
+from sample import GUIDANCE, STEPS
+from text import write_json
+
+FIRST_SEED = 42
+TOGETHER = 10
+
+
+def write_prompts(path: Path) -> None:
+    """Writes the held-out prompts and what each means."""
+    rows = [{"prompt": prompt, "seed": FIRST_SEED + number} | {key: value for key, value in asdict(scene).items() if key != "kind"}
+            for number, (prompt, scene) in enumerate(held_out_prompts())]
+    write_json(path, rows)
+
+
+def read_prompts(path: Path) -> list[tuple[str, int, Shapes]]:
+    """Each held-out prompt with its seed and its scene."""
+    rows = json.loads(path.read_text("utf-8"))
+    return [(row["prompt"], row["seed"], Shapes(row["background"], [Group(**group) for group in row["groups"]], row["relation"]))
+            for row in rows]
+
+
+def count_right(pictures: list[np.ndarray], scenes: list[Shapes]) -> int:
+    return sum(not faults(picture, scene) for picture, scene in zip(pictures, scenes))
+
+
+def check_the_check(scenes: list[Shapes]) -> None:
+    """True pictures must pass, and true pictures of other prompts must fail."""
+    rng = random.Random(1)
+    pictures = [render(scene, rng) for scene in scenes]
+    print(f"drawn by the program: {count_right(pictures, scenes)} of {len(scenes)} right")
+    print(f"drawn for the prompt seven places on: {count_right(pictures[7:] + pictures[:7], scenes)} of {len(scenes)} right")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--prompts", type=int, default=200, help="how many of the held-out prompts")
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--shift", type=float, help="instead of the scheduler's own")
+    parser.add_argument("--write", action="store_true", help="write held_out.json first")
+    parser.add_argument("--quiet", action="store_true", help="do not name the wrong pictures")
+    options = parser.parse_args()
+    if options.write:
+        write_prompts(options.folder / "held_out.json")
+    rows = read_prompts(options.folder / "held_out.json")[:options.prompts]
+    scenes = [scene for _, _, scene in rows]
+    if not options.quiet:
+        check_the_check(scenes)
+    pipeline = StableDiffusion3Pipeline.from_pretrained(options.folder, torch_dtype=torch.float32)
+    if options.shift:
+        pipeline.scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=options.shift)
+    pipeline.set_progress_bar_config(disable=True)
+    pictures = []
+    for start in range(0, len(rows), TOGETHER):
+        part = rows[start:start + TOGETHER]
+        drawn = pipeline([prompt for prompt, _, _ in part], num_inference_steps=options.steps, guidance_scale=options.guidance,
+                         generator=[torch.Generator("cpu").manual_seed(seed) for _, seed, _ in part], height=256, width=256,
+                         max_sequence_length=32, output_type="np").images
+        pictures += list((drawn * 255).round().astype(np.uint8))
+    if not options.quiet:
+        for picture, (prompt, seed, scene) in zip(pictures, rows):
+            if wrong := faults(picture, scene):
+                print(f"  {prompt} (seed {seed}): {'; '.join(wrong)}")
+    print(f"guidance {options.guidance}, {options.steps} steps, shift {pipeline.scheduler.config.shift}: "
+          f"{count_right(pictures, scenes)} of {len(rows)} right")
+
+
+if __name__ == "__main__":
+    main()
