@@ -21,7 +21,8 @@ const MOST_STEPS: u64 = 1000;
     override_usage = "generate \"PROMPT\" [OPTIONS]",
     after_help = "Each picture's path goes to stdout, progress to stderr. Beside every picture lies a .json file that says \
                   how it was made.\nExit codes: 0 done, 1 failed, 2 bad usage, 4 a model is missing, 130 interrupted.",
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    term_width = 100
 )]
 pub(crate) struct Arguments {
     /// What the picture shows

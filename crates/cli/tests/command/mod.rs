@@ -1,0 +1,170 @@
+//! Running the real binary in a fresh folder.
+
+#![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A fresh folder with the binary to run in it.
+pub struct Fresh {
+    folder: TempDir,
+}
+
+/// What a run printed and how it ended.
+pub struct Run {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: Option<i32>,
+}
+
+impl Fresh {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The binary, to be started in this folder, with nothing of the caller's settings.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
+        command
+            .current_dir(self.path())
+            .env_remove("RUST_LOG")
+            .env_remove("RUST_BACKTRACE");
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(self.command().args(arguments).output().unwrap())
+    }
+
+    /// Names of the files in `folder` below this one.
+    pub fn files(&self, folder: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.path().join(folder)) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A copy of one of the tiny random models, to be damaged.
+    pub fn tiny_model(&self) -> PathBuf {
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures/models/tiny-large");
+        let target = self.path().join("model");
+        copy_folder(&source, &target);
+        target
+    }
+}
+
+impl Run {
+    pub fn of(output: Output) -> Self {
+        Self {
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            code: output.status.code(),
+        }
+    }
+
+    /// The run, which must have ended well.
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// The run, which must have failed with `code`, one line of error that holds `cause`, and one of hint.
+    #[track_caller]
+    pub fn fails(self, code: i32, cause: &str) -> Self {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        let starting = |start: &str| {
+            self.stderr
+                .lines()
+                .filter(|line| line.starts_with(start))
+                .collect::<Vec<_>>()
+        };
+        let (errors, hints) = (starting("error: "), starting("hint: "));
+        assert!(
+            errors.len() == 1 && errors[0].contains(cause),
+            "{cause:?} is not in:\n{}",
+            self.stderr
+        );
+        assert!(hints.len() == 1 && hints[0].len() > 20, "{}", self.stderr);
+        let last = self.stderr.lines().last().unwrap_or_default();
+        assert!(last.starts_with("hint: "), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// The paths of the pictures that were printed.
+    pub fn pictures(&self) -> Vec<PathBuf> {
+        self.stdout.lines().map(PathBuf::from).collect()
+    }
+
+    /// The events that were printed.
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// A PNG's pixels, its size, and its text chunks.
+pub struct Picture {
+    pub pixels: Vec<[u8; 3]>,
+    pub width: usize,
+    pub height: usize,
+    pub texts: Vec<(String, String)>,
+}
+
+impl Picture {
+    pub fn read(path: &Path) -> Self {
+        let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap()))
+            .read_info()
+            .unwrap();
+        let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+        let frame = reader.next_frame(&mut bytes).unwrap();
+        reader.finish().unwrap();
+        let info = reader.info();
+        let plain = info
+            .uncompressed_latin1_text
+            .iter()
+            .map(|chunk| (chunk.keyword.clone(), chunk.text.clone()));
+        let wide = info
+            .utf8_text
+            .iter()
+            .map(|chunk| (chunk.keyword.clone(), chunk.get_text().unwrap()));
+        Self {
+            texts: plain.chain(wide).collect(),
+            width: frame.width as usize,
+            height: frame.height as usize,
+            pixels: bytes.as_chunks::<3>().0.to_vec(),
+        }
+    }
+}
+
+fn copy_folder(source: &Path, target: &Path) {
+    fs::create_dir_all(target).unwrap();
+    for entry in fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        let place = target.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
