@@ -67,8 +67,11 @@ def background_share(picture: np.ndarray, background: str) -> float:
     return float(((nearest.argmin(-1) == NAMES.index(background)) & (nearest.min(-1) < FARTHEST_COLOUR)).mean())
 
 
-def faults(picture: np.ndarray, scene: Shapes) -> list[str]:
-    """What is wrong with `picture`, `[256, 256, 3]` bytes, as a picture of `scene`; nothing where it is right."""
+def faults(picture: np.ndarray, scene: Shapes, forms: bool = True) -> list[str]:
+    """What is wrong with `picture`, `[256, 256, 3]` bytes, as a picture of `scene`; nothing where it is right.
+
+    Colours, count, places and background always; with `forms` the size and the outline of each object too.
+    """
     wrong = []
     if background_share(picture, scene.background) < 0.97:
         wrong.append("background")
@@ -84,6 +87,8 @@ def faults(picture: np.ndarray, scene: Shapes) -> list[str]:
             wrong.append(f"no {group.colour} object in its place")
             continue
         mask = found.pop(number)[1]
+        if not forms:
+            continue
         if scene.relation == "inside" and group is scene.groups[1]:
             mask = ndimage.binary_fill_holes(mask)
         image = Image.new("L", (SIDE * 2, SIDE * 2), 0)

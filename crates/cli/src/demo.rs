@@ -11,7 +11,7 @@ const FILES: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/demo_files.rs
 /// The settings that the model's card measures it with.
 const RECOMMENDED: Recommended = Recommended {
     steps: Some(20),
-    guidance_scale: Some(GuidanceScale(3.0)),
+    guidance_scale: Some(GuidanceScale(2.0)),
 };
 
 /// The model.

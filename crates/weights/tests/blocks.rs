@@ -1,5 +1,7 @@
 //! What a walk over blocks reads, and when.
 
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -18,6 +18,10 @@ pub struct Decoder {
 
 /// The decoder's parts, in order.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a handful of blocks, one of them the largest"
+)]
 enum Block {
     Entry {
         post_quant: Option<Conv2d>,

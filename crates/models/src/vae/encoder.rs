@@ -27,6 +27,10 @@ pub struct Encoded {
 
 /// The encoder's parts, in order.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a handful of blocks, one of them the largest"
+)]
 enum Block {
     Entry {
         conv: Conv2d,

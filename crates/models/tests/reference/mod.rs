@@ -1,6 +1,6 @@
 //! Reading reference cases, and comparing with them.
 
-#![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
+#![allow(dead_code, unreachable_pub, clippy::print_stderr)] // Each test binary uses a part, and says how close it came.
 
 use std::path::PathBuf;
 

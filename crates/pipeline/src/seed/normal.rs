@@ -92,7 +92,7 @@ fn natural_logarithm(number: f32) -> f32 {
         -1.666_805_8e-1,
         2.000_071_4e-1,
         -2.499_999_4e-1,
-        3.333_333_1e-1,
+        3.333_333e-1,
     ];
     // ln 2 in two parts, the larger one exact.
     const LN_2_LOW: f32 = -2.121_944_4e-4;
