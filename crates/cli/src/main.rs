@@ -15,10 +15,15 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Typed};
 use hint::Failure;
+use sd_pipeline::memory::{CountingAllocator, return_large_pieces_at_once};
 use sd_pipeline::{Interrupt, Observer};
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
 fn main() -> ExitCode {
+    return_large_pieces_at_once();
     let arguments = match arguments::parse() {
         Typed::Run(arguments) => *arguments,
         Typed::Show(text) => {

@@ -6,9 +6,11 @@
 
 pub mod clip;
 mod error;
+mod footprint;
 mod layers;
 pub mod mmdit;
 pub mod t5;
 pub mod vae;
 
 pub use error::{Error, Result};
+pub use footprint::Footprint;

@@ -2,6 +2,7 @@
 
 use sd_memory::Timeline;
 pub use sd_memory::{MemoryInfo, Reading, memory_info};
+pub use sd_weights::{CountingAllocator, return_large_pieces_at_once};
 
 use crate::event::{Event, Observer};
 

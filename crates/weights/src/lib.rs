@@ -9,19 +9,22 @@
 //! that what is resident is what was asked for. Whether a block stays in memory after its turn is decided
 //! here and nowhere else, and never changes a result.
 
+mod allocator;
 mod blocks;
 mod checkpoint;
 mod error;
 mod folder;
 mod header;
-mod release;
 mod source;
 mod weights;
 
+pub use allocator::{
+    CountingAllocator, allocated_bytes, allocated_peak, release_free_memory, restart_allocated_peak,
+    return_large_pieces_at_once,
+};
 pub use blocks::{Blocks, Pass};
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
-pub use release::release_free_memory;
 pub use weights::{Holding, Residency, WeightType, Weights};

@@ -1,0 +1,122 @@
+//! The process's allocator: what is allocated is counted, and what is free goes back to the system.
+//!
+//! This lives here because it is among the few places of the program that cannot do without `unsafe`.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static CURRENT: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// The system's allocator with a count of the bytes that are allocated. A binary makes it its own:
+///
+/// ```ignore
+/// #[global_allocator]
+/// static ALLOCATOR: sd_weights::CountingAllocator = sd_weights::CountingAllocator;
+/// ```
+///
+/// Without that the counts stay zero.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CountingAllocator;
+
+/// Bytes that are allocated now.
+pub fn allocated_bytes() -> u64 {
+    CURRENT.load(Ordering::Relaxed)
+}
+
+/// The most bytes that were allocated at a time since the program began, or since the last call of
+/// [`restart_allocated_peak`].
+pub fn allocated_peak() -> u64 {
+    PEAK.load(Ordering::Relaxed)
+}
+
+/// Begins to look for a new peak, from what is allocated now.
+pub fn restart_allocated_peak() {
+    PEAK.store(allocated_bytes(), Ordering::Relaxed);
+}
+
+fn count(bytes: usize) {
+    let bytes = bytes as u64;
+    let now = CURRENT.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(now, Ordering::Relaxed);
+}
+
+fn discount(bytes: usize) {
+    CURRENT.fetch_sub(bytes as u64, Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator as it came, whose contract is then ours; the counts touch
+// nothing that was allocated.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are the ones that the system's allocator asks for.
+        let pointer = unsafe { System.alloc(layout) };
+        if !pointer.is_null() {
+            count(layout.size());
+        }
+        pointer
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as in `alloc`.
+        let pointer = unsafe { System.alloc_zeroed(layout) };
+        if !pointer.is_null() {
+            count(layout.size());
+        }
+        pointer
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as in `alloc`.
+        unsafe { System.dealloc(pointer, layout) };
+        discount(layout.size());
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: as in `alloc`.
+        let moved = unsafe { System.realloc(pointer, layout, new_size) };
+        if !moved.is_null() {
+            // While it moves, at most the larger of both is resident: large ones are remapped, not copied.
+            discount(layout.size());
+            count(new_size);
+        }
+        moved
+    }
+}
+
+/// Lets every large piece of memory go back to the system as soon as it is freed, so that what is resident is
+/// what is in use. To be called once, at the start of a program.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)]
+pub fn return_large_pieces_at_once() {
+    /// Pieces from this size on are mapped on their own. glibc would raise its threshold to 32 MB as such pieces
+    /// come and go; setting it stops that.
+    const LARGE: libc::c_int = 1 << 20;
+    // SAFETY: mallopt takes two numbers and changes a setting of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
+/// Lets every large piece of memory go back to the system as soon as it is freed. This system does so by itself.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn return_large_pieces_at_once() {}
+
+/// Asks the allocator to give pages that nothing uses back to the system, which it otherwise keeps for
+/// later. Other systems than Linux with glibc do so by themselves. `aggressive` keeps no reserve.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)]
+pub fn release_free_memory(aggressive: bool) {
+    /// What a gentle release leaves with the allocator: about what the next stage begins with.
+    const RESERVE: usize = 16 << 20;
+    // SAFETY: malloc_trim takes a number and touches nothing but the allocator's own free lists, under the
+    // allocator's own locks.
+    unsafe {
+        libc::malloc_trim(if aggressive { 0 } else { RESERVE });
+    }
+}
+
+/// Asks the allocator to give pages that nothing uses back to the system. This system does so by itself.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn release_free_memory(_aggressive: bool) {}
