@@ -1,0 +1,55 @@
+//! Writes a full-size model folder with random weights in the layout of the real one, to measure memory and speed
+//! with. Its pictures are noise.
+//!
+//! ```text
+//! cargo run --release -p sd-weights --example synthesize -- --arch sd3.5-large DIR
+//! ```
+
+#![allow(clippy::print_stderr)]
+
+mod architecture;
+mod networks;
+mod shards;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use architecture::{ARCHITECTURES, Architecture};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (architecture, folder) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--arch", name, folder] => (architecture::named(name), PathBuf::from(folder)),
+        _ => (None, PathBuf::new()),
+    };
+    let Some(architecture) = architecture else {
+        eprintln!("usage: synthesize --arch {} DIR", ARCHITECTURES.join("|"));
+        return ExitCode::from(2);
+    };
+    match write(&architecture, &folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot write `{}`: {error}", folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes every component into a folder of its own, and last the index that makes the folder a model.
+fn write(architecture: &Architecture, folder: &Path) -> io::Result<()> {
+    for (path, contents) in &architecture.texts {
+        let path = folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        std::fs::write(path, contents)?;
+    }
+    for component in &architecture.components {
+        let bytes = shards::write(&folder.join(component.folder), component)?;
+        eprintln!(
+            "{}: {:.2} GB",
+            component.folder,
+            bytes as f64 / f64::from(1 << 30)
+        );
+    }
+    std::fs::write(folder.join("model_index.json"), &architecture.index)
+}
