@@ -122,11 +122,7 @@ impl Bundle {
         weight_type: WeightType,
         residency: Residency,
     ) -> Result<Weights> {
-        let holding = Holding {
-            device: device.clone(),
-            weight_type,
-            residency,
-        };
+        let holding = Holding::new(device.clone(), weight_type, residency);
         Ok(Weights::new(self.checkpoint(component)?, holding))
     }
 

@@ -1,11 +1,38 @@
 //! The parts of a network in the order of its forward pass, each in memory when its turn comes.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{Residency, Result, Weights};
+use crate::buffers::Buffers;
+use crate::pass::Pass;
+use crate::reader::{Reader, Slot};
+use crate::{Result, Weights};
 
 type Build<B> = dyn Fn(usize, &Weights) -> Result<B> + Send + Sync;
+
+/// What the blocks are made of, shared with the thread that reads them.
+pub(crate) struct List<B> {
+    pub(crate) scopes: Vec<Weights>,
+    pub(crate) build: Box<Build<B>>,
+}
+
+/// A block that stays, and the bytes of its tensors.
+#[derive(Debug)]
+pub(crate) struct Kept<B> {
+    pub(crate) block: Arc<B>,
+    pub(crate) bytes: u64,
+}
+
+/// A place in the list.
+#[derive(Debug)]
+pub(crate) enum Place<B> {
+    /// The block is streamed.
+    Streamed,
+    /// The block will stay once it was read.
+    Unread,
+    /// The block stays.
+    Kept(Kept<B>),
+}
 
 /// An ordered list of blocks, each made from a scope of a checkpoint.
 ///
@@ -16,13 +43,17 @@ type Build<B> = dyn Fn(usize, &Weights) -> Result<B> + Send + Sync;
 ///     x = block?.forward(&x, &conditioning)?;
 /// }
 /// ```
+///
+/// A block's tensors lie in buffers that the next block will be read into: a block must not hand out a tensor of
+/// its own, only what it computes from them.
 pub struct Blocks<B> {
-    scopes: Vec<Weights>,
-    build: Box<Build<B>>,
-    kept: Vec<OnceLock<Arc<B>>>,
+    list: Arc<List<B>>,
+    places: Mutex<Vec<Place<B>>>,
+    reader: Mutex<Option<Reader<B>>>,
+    passes: Mutex<u64>,
 }
 
-impl<B> Blocks<B> {
+impl<B: Send + Sync + 'static> Blocks<B> {
     /// Blocks that `build` makes, the `i`-th from `scopes[i]`. Nothing is read yet. `build` must depend on
     /// nothing but its arguments: it may run again for every pass, and on another thread.
     pub fn new(
@@ -30,11 +61,22 @@ impl<B> Blocks<B> {
         build: impl Fn(usize, &Weights) -> Result<B> + Send + Sync + 'static,
     ) -> Self {
         let scopes: Vec<Weights> = scopes.into_iter().collect();
-        let kept = scopes.iter().map(|_| OnceLock::new()).collect();
+        let length = scopes.len();
+        let places = scopes.iter().enumerate().map(|(index, scope)| {
+            if scope.holding().residency.keeps(index, length) {
+                Place::Unread
+            } else {
+                Place::Streamed
+            }
+        });
         Self {
-            scopes,
-            build: Box::new(build),
-            kept,
+            places: Mutex::new(places.collect()),
+            list: Arc::new(List {
+                scopes,
+                build: Box::new(build),
+            }),
+            reader: Mutex::new(None),
+            passes: Mutex::new(0),
         }
     }
 
@@ -43,38 +85,30 @@ impl<B> Blocks<B> {
         Self::new([scope], move |_, weights| build(weights))
     }
 
-    /// How many blocks there are.
-    pub fn len(&self) -> usize {
-        self.scopes.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.scopes.is_empty()
-    }
-
     /// Reads every block that is to stay in memory, so that the first pass finds it there.
     ///
     /// # Errors
     /// A block cannot be read.
     pub fn load(&self) -> Result<()> {
         for index in 0..self.len() {
-            if self.residency(index) == Residency::Resident {
+            if !self.is_streamed(index) {
                 self.block(index)?;
             }
         }
         Ok(())
     }
 
-    /// One walk over the blocks in order.
+    /// One walk over the blocks in order. While a block is computed with, the next streamed one is read.
     ///
     /// # Errors
     /// The walk cannot begin: what reads ahead of it could not be started.
     pub fn pass(&self) -> Result<Pass<'_, B>> {
-        Ok(Pass {
-            blocks: self,
-            next: 0,
-        })
+        let earlier = {
+            let mut passes = lock(&self.passes);
+            *passes += 1;
+            *passes - 1
+        };
+        Pass::begin(self, earlier > 0)
     }
 
     /// The block at `index`, for parts of a network that are wanted out of order.
@@ -85,43 +119,77 @@ impl<B> Blocks<B> {
     /// # Panics
     /// There is no block at `index`.
     pub fn block(&self, index: usize) -> Result<Arc<B>> {
-        if let Some(block) = self.kept[index].get() {
-            return Ok(block.clone());
+        if let Place::Kept(kept) = &lock(&self.places)[index] {
+            return Ok(kept.block.clone());
         }
-        let block = Arc::new((self.build)(index, &self.scopes[index])?);
-        Ok(match self.residency(index) {
-            Residency::Resident => self.kept[index].get_or_init(|| block).clone(),
-            Residency::Streamed => block,
-        })
+        let Slot { block, tensors } = Slot::read(&self.list, index, &Arc::new(Buffers::default()))?;
+        let block = Arc::new(block);
+        let bytes = tensors
+            .iter()
+            .map(|tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64)
+            .sum();
+        let place = &mut lock(&self.places)[index];
+        if matches!(place, Place::Unread) {
+            *place = Place::Kept(Kept {
+                block: block.clone(),
+                bytes,
+            });
+        }
+        Ok(block)
     }
 
-    fn residency(&self, index: usize) -> Residency {
-        self.scopes[index].holding().residency
+    pub(crate) fn list(&self) -> &Arc<List<B>> {
+        &self.list
+    }
+
+    /// The reader, which is there from the first pass over streamed blocks on.
+    pub(crate) fn reader(&self) -> MutexGuard<'_, Option<Reader<B>>> {
+        lock(&self.reader)
+    }
+
+    pub(crate) fn places(&self) -> MutexGuard<'_, Vec<Place<B>>> {
+        lock(&self.places)
+    }
+
+    pub(crate) fn is_streamed(&self, index: usize) -> bool {
+        matches!(lock(&self.places)[index], Place::Streamed)
+    }
+}
+
+impl<B> Blocks<B> {
+    /// How many blocks there are.
+    pub fn len(&self) -> usize {
+        self.list.scopes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.scopes.is_empty()
+    }
+}
+
+impl<B> Drop for Blocks<B> {
+    fn drop(&mut self) {
+        let reader = lock(&self.reader).take();
+        if reader.is_some() {
+            drop(reader);
+            self.list.scopes.iter().for_each(Weights::forget);
+        }
     }
 }
 
 impl<B> fmt::Debug for Blocks<B> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let resident = self.kept.iter().filter(|block| block.get().is_some()).count();
-        write!(formatter, "Blocks({} of {} resident)", resident, self.len())
+        let places = lock(&self.places);
+        let kept = places
+            .iter()
+            .filter(|place| matches!(place, Place::Kept(_)))
+            .count();
+        write!(formatter, "Blocks({kept} of {} resident)", places.len())
     }
 }
 
-/// One walk over the blocks of a network, in order.
-#[derive(Debug)]
-pub struct Pass<'a, B> {
-    blocks: &'a Blocks<B>,
-    next: usize,
-}
-
-impl<B> Iterator for Pass<'_, B> {
-    type Item = Result<Arc<B>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let index = self.next;
-        (index < self.blocks.len()).then(|| {
-            self.next += 1;
-            self.blocks.block(index)
-        })
-    }
+/// What a thread that panicked left behind is whole: nothing here is changed in two steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

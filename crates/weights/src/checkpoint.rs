@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use candle_core::{Device, Tensor, WithDType};
+use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 use serde::Deserialize;
 
+use crate::buffers::{Buffers, Elements};
 use crate::source::Source;
 use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header};
+
+/// Values that are converted at a time where a file's type is not the one that a tensor is held in.
+const CONVERTED_AT_A_TIME: usize = 1 << 20;
 
 /// A network's tensors: names, types, shapes and where their bytes are. No weight is held.
 #[derive(Debug)]
@@ -142,18 +146,59 @@ impl Checkpoint {
         Ok(None)
     }
 
-    /// The tensor `name` in the type and shape of the file, in host memory.
-    pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
+    /// The tensor `name` as `held_type`, or in the file's own type, in host memory: in one of `buffers`, which
+    /// is lent for as long as the tensor is used, or in memory of its own.
+    pub(crate) fn read(
+        &self,
+        name: &str,
+        held_type: Option<DType>,
+        buffers: Option<&Buffers>,
+    ) -> Result<Tensor> {
         let stored = self.stored(name)?;
-        let shape = stored.header.shape.as_slice();
-        let place = &Device::Cpu;
-        let tensor = match stored.header.element_type {
-            ElementType::F32 => Tensor::from_vec(stored.elements::<f32>()?, shape, place),
-            ElementType::F16 => Tensor::from_vec(stored.elements::<f16>()?, shape, place),
-            ElementType::Bf16 => Tensor::from_vec(stored.elements::<bf16>()?, shape, place),
-            found => return Err(stored.unsupported(name, found)),
+        let stored_type = stored.float_type(name)?;
+        let held_type = held_type.unwrap_or(stored_type);
+        let count = stored.header.shape.iter().product();
+        let elements = match buffers {
+            Some(buffers) => buffers.take(held_type, count),
+            None => Elements::zeros(held_type, count),
         };
-        Ok(tensor?)
+        let mut elements = elements.ok_or_else(|| stored.unsupported(name, stored.header.element_type))?;
+        match &mut elements {
+            Elements::F32(values) => stored.fill(values, stored_type, |value| value)?,
+            Elements::F16(values) => stored.fill(values, stored_type, f16::from_f32)?,
+            Elements::Bf16(values) => stored.fill(values, stored_type, bf16::from_f32)?,
+        }
+        let tensor = elements.into_tensor(&stored.header.shape)?;
+        if let Some(buffers) = buffers {
+            buffers.lend(&tensor);
+        }
+        Ok(tensor)
+    }
+
+    /// Refuses files that were written to since they were opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.sources().try_for_each(|source| source.check_unchanged())
+    }
+
+    /// Tells the system that the bytes of the tensors whose names begin with `prefix` need not be kept at hand.
+    pub(crate) fn forget(&self, prefix: &str) {
+        for (name, stored) in &self.tensors {
+            if name.starts_with(prefix) {
+                stored.source.forget(stored.header.offset, stored.header.bytes);
+            }
+        }
+    }
+
+    /// The files, each once.
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        let mut seen = Vec::new();
+        self.tensors.values().filter_map(move |stored| {
+            let address = Arc::as_ptr(&stored.source);
+            (!seen.contains(&address)).then(|| {
+                seen.push(address);
+                &*stored.source
+            })
+        })
     }
 
     /// The given rows (runs of the last dimension) of the tensor `name`, in the order given.
@@ -190,6 +235,48 @@ impl Stored {
         self.source
             .read_at(self.header.offset, bytemuck::cast_slice_mut(&mut elements))?;
         Ok(elements)
+    }
+
+    /// The type of the elements, which must be floats.
+    fn float_type(&self, name: &str) -> Result<DType> {
+        match self.header.element_type {
+            ElementType::F32 => Ok(DType::F32),
+            ElementType::F16 => Ok(DType::F16),
+            ElementType::Bf16 => Ok(DType::BF16),
+            found => Err(self.unsupported(name, found)),
+        }
+    }
+
+    /// Reads all elements into `values`: in place where the types agree, else through `narrow`.
+    fn fill<T: bytemuck::Pod + WithDType>(
+        &self,
+        values: &mut [T],
+        stored_type: DType,
+        narrow: impl Fn(f32) -> T,
+    ) -> Result<()> {
+        if T::DTYPE == stored_type {
+            let bytes = bytemuck::cast_slice_mut(values);
+            return self.source.read_at(self.header.offset, bytes);
+        }
+        match stored_type {
+            DType::F16 => self.convert::<f16, T>(values, |value| narrow(value.to_f32())),
+            DType::BF16 => self.convert::<bf16, T>(values, |value| narrow(value.to_f32())),
+            _ => self.convert::<f32, T>(values, narrow),
+        }
+    }
+
+    fn convert<S: bytemuck::Pod, T>(&self, values: &mut [T], convert: impl Fn(S) -> T) -> Result<()> {
+        let mut read = vec![S::zeroed(); values.len().min(CONVERTED_AT_A_TIME)];
+        let mut offset = self.header.offset;
+        for values in values.chunks_mut(CONVERTED_AT_A_TIME) {
+            let read = &mut read[..values.len()];
+            self.source.read_at(offset, bytemuck::cast_slice_mut(read))?;
+            offset += size_of_val(read) as u64;
+            for (value, &read) in values.iter_mut().zip(read.iter()) {
+                *value = convert(read);
+            }
+        }
+        Ok(())
     }
 
     fn rows<T: bytemuck::Pod + Zeroable + WithDType>(&self, name: &str, rows: &[usize]) -> Result<Tensor> {

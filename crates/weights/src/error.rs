@@ -109,6 +109,18 @@ pub enum Error {
         /// How many rows there are.
         rows: usize,
     },
+    /// A file was written to while it was in use.
+    #[error("`{}` has changed since it was opened", file.display())]
+    Changed {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The thread that reads blocks ahead could not be started, or ended before its time.
+    #[error("the reading of weights ahead of their turn failed: {reason}")]
+    Reader {
+        /// What happened.
+        reason: String,
+    },
     /// The tensor library failed, for instance because the device has no memory left.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),

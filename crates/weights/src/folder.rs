@@ -60,7 +60,7 @@ impl ModelFolder {
     /// The file is missing or cannot be read.
     pub fn bytes(&self, path: &str) -> Result<Vec<u8>> {
         let source = self.source(path)?;
-        let mut bytes = vec![0; source.length()? as usize];
+        let mut bytes = vec![0; source.length() as usize];
         source.read_at(0, &mut bytes)?;
         Ok(bytes)
     }

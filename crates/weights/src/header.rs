@@ -87,7 +87,7 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
         reason,
     };
 
-    let length = source.length()?;
+    let length = source.length();
     if length < 8 {
         return Err(Error::Truncated {
             file: file.to_owned(),

@@ -11,10 +11,13 @@
 
 mod allocator;
 mod blocks;
+mod buffers;
 mod checkpoint;
 mod error;
 mod folder;
 mod header;
+mod pass;
+mod reader;
 mod source;
 mod weights;
 
@@ -22,9 +25,11 @@ pub use allocator::{
     CountingAllocator, allocated_bytes, allocated_peak, release_free_memory, restart_allocated_peak,
     return_large_pieces_at_once,
 };
-pub use blocks::{Blocks, Pass};
+pub use blocks::Blocks;
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
-pub use weights::{Holding, Residency, WeightType, Weights};
+pub use pass::{Lent, Pass};
+pub use source::bytes_read;
+pub use weights::{Holding, PageCache, Relief, Residency, WeightType, Weights};

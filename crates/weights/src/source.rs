@@ -3,22 +3,54 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use crate::{Error, Result};
+
+/// What a thread asks the system for at a time. Pieces begin at multiples of it in the file.
+const PIECE: u64 = 4 << 20;
+/// Threads that read one tensor: enough to keep a solid-state disk busy.
+const READERS: usize = 4;
+
+static BYTES_READ: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that this process has read of weights so far.
+pub fn bytes_read() -> u64 {
+    BYTES_READ.load(Ordering::Relaxed)
+}
 
 /// A file that is read at given places, by any number of threads.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A file on disk.
-    Disk { path: PathBuf, file: File },
+    /// A file on disk, as it was when it was opened.
+    Disk {
+        path: PathBuf,
+        file: File,
+        length: u64,
+        modified: Option<SystemTime>,
+    },
     /// A file that was built into the binary.
     Embedded { path: PathBuf, bytes: &'static [u8] },
+    /// A file on a disk that breaks after a number of reads.
+    #[cfg(test)]
+    Failing {
+        path: PathBuf,
+        whole: &'static [u8],
+        reads: AtomicUsize,
+    },
 }
 
 impl Source {
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
-        match File::open(&path) {
-            Ok(file) => Ok(Self::Disk { path, file }),
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
+        match opened {
+            Ok((metadata, file)) => Ok(Self::Disk {
+                path,
+                file,
+                length: metadata.len(),
+                modified: metadata.modified().ok(),
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::MissingFile { file: path }),
             Err(source) => Err(Error::Read { file: path, source }),
         }
@@ -27,38 +59,125 @@ impl Source {
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Disk { path, .. } | Self::Embedded { path, .. } => path,
+            #[cfg(test)]
+            Self::Failing { path, .. } => path,
         }
     }
 
-    pub(crate) fn length(&self) -> Result<u64> {
+    /// The file's length when it was opened.
+    pub(crate) fn length(&self) -> u64 {
         match self {
-            Self::Disk { path, file } => {
-                file.metadata()
-                    .map(|metadata| metadata.len())
-                    .map_err(|source| Error::Read {
-                        file: path.clone(),
-                        source,
-                    })
-            }
-            Self::Embedded { bytes, .. } => Ok(bytes.len() as u64),
+            Self::Disk { length, .. } => *length,
+            Self::Embedded { bytes, .. } => bytes.len() as u64,
+            #[cfg(test)]
+            Self::Failing { whole, .. } => whole.len() as u64,
         }
     }
 
-    /// Fills `buffer` with the bytes that begin at `offset`.
+    /// Fills `buffer` with the bytes that begin at `offset`; several threads share a large one.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let bytes = buffer.len() as u64;
         let result = match self {
+            Self::Disk { file, .. } if bytes >= 2 * PIECE => read_in_pieces(file, offset, buffer),
             Self::Disk { file, .. } => read_exact_at(file, buffer, offset),
-            Self::Embedded { bytes, .. } => usize::try_from(offset)
-                .ok()
-                .and_then(|start| bytes.get(start..start.checked_add(buffer.len())?))
-                .map(|range| buffer.copy_from_slice(range))
-                .ok_or_else(|| io::ErrorKind::UnexpectedEof.into()),
+            Self::Embedded { bytes, .. } => copy_from(bytes, offset, buffer),
+            #[cfg(test)]
+            Self::Failing { whole, reads, .. } => {
+                if reads.fetch_sub(1, Ordering::Relaxed) == 0 {
+                    Err(io::Error::other("input/output error"))
+                } else {
+                    copy_from(whole, offset, buffer)
+                }
+            }
         };
-        result.map_err(|source| Error::Read {
-            file: self.path().to_owned(),
-            source,
+        BYTES_READ.fetch_add(bytes, Ordering::Relaxed);
+        result.map_err(|source| match source.kind() {
+            // The header promised these bytes when the file was opened.
+            io::ErrorKind::UnexpectedEof => self.changed(),
+            _ => Error::Read {
+                file: self.path().to_owned(),
+                source,
+            },
         })
     }
+
+    /// Refuses a file that somebody has written to since it was opened: what was read before would not go
+    /// with what is read from now on.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        let Self::Disk {
+            path,
+            file,
+            length,
+            modified,
+        } = self
+        else {
+            return Ok(());
+        };
+        let metadata = file.metadata().map_err(|source| Error::Read {
+            file: path.clone(),
+            source,
+        })?;
+        if metadata.len() == *length && metadata.modified().ok() == *modified {
+            Ok(())
+        } else {
+            Err(self.changed())
+        }
+    }
+
+    /// Tells the system that it need not keep the file's bytes at hand, where there is a call for that.
+    pub(crate) fn forget(&self, offset: u64, bytes: u64) {
+        if let Self::Disk { file, .. } = self {
+            forget(file, offset, bytes);
+        }
+    }
+
+    fn changed(&self) -> Error {
+        Error::Changed {
+            file: self.path().to_owned(),
+        }
+    }
+}
+
+fn copy_from(bytes: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    usize::try_from(offset)
+        .ok()
+        .and_then(|start| bytes.get(start..start.checked_add(buffer.len())?))
+        .map(|range| buffer.copy_from_slice(range))
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Reads a long stretch with several threads, each of which takes the next piece that nobody has.
+fn read_in_pieces(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let to_boundary = ((PIECE - offset % PIECE) as usize).min(buffer.len());
+    let (first, rest) = buffer.split_at_mut(to_boundary);
+    let mut at = offset;
+    let mut pieces = Vec::with_capacity(2 + rest.len() / PIECE as usize);
+    for piece in std::iter::once(first).chain(rest.chunks_mut(PIECE as usize)) {
+        let length = piece.len() as u64;
+        pieces.push(std::sync::Mutex::new(Some((at, piece))));
+        at += length;
+    }
+    let next = AtomicUsize::new(0);
+    let read_some = || -> io::Result<()> {
+        while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let taken = piece.lock().ok().and_then(|mut piece| piece.take());
+            if let Some((at, piece)) = taken {
+                read_exact_at(file, piece, at)?;
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..READERS).map(|_| scope.spawn(read_some)).collect();
+        let mut result = read_some();
+        for other in others {
+            let theirs = other
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a reading thread panicked")));
+            result = result.and(theirs);
+        }
+        result
+    })
 }
 
 #[cfg(unix)]
@@ -78,4 +197,77 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Res
         }
     }
     Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn forget(file: &File, offset: u64, bytes: u64) {
+    use std::os::fd::AsRawFd;
+    let (Ok(offset), Ok(bytes)) = (libc::off_t::try_from(offset), libc::off_t::try_from(bytes)) else {
+        return;
+    };
+    // SAFETY: the descriptor is open as long as the file is borrowed, and the call touches no memory of ours.
+    // Its failure costs nothing: the advice was not taken.
+    unsafe {
+        libc::posix_fadvise(file.as_raw_fd(), offset, bytes, libc::POSIX_FADV_DONTNEED);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget(_file: &File, _offset: u64, _bytes: u64) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_stretch_is_read_whole_from_any_offset() {
+        let bytes: Vec<u8> = (0..3 * PIECE as u32 + 77)
+            .map(|index| (index / 251) as u8)
+            .collect();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, &bytes).unwrap();
+        let source = Source::open(path).unwrap();
+        for offset in [0, 5, PIECE as usize - 1] {
+            let mut buffer = vec![0; bytes.len() - offset];
+            source.read_at(offset as u64, &mut buffer).unwrap();
+            assert!(buffer == bytes[offset..]);
+            source.forget(0, 0);
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, [1; 100]).unwrap();
+        let source = Source::open(path.clone()).unwrap();
+        source.check_unchanged().unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(matches!(source.check_unchanged(), Err(Error::Changed { .. })));
+        file.set_len(50).unwrap();
+        assert!(matches!(
+            source.read_at(0, &mut [0; 100]),
+            Err(Error::Changed { .. })
+        ));
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_named_with_the_systems_reason() {
+        let source = Source::Failing {
+            path: "broken".into(),
+            whole: &[7; 64],
+            reads: AtomicUsize::new(1),
+        };
+        source.read_at(0, &mut [0; 64]).unwrap();
+        match source.read_at(0, &mut [0; 64]) {
+            Err(Error::Read { file, source }) => {
+                assert_eq!(file, Path::new("broken"));
+                assert_eq!(source.to_string(), "input/output error");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! A scope of names inside a checkpoint, and how the tensors read from it are held.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::buffers::Buffers;
 use crate::{Checkpoint, Error, Result};
 
 /// In which type weights are held in memory.
@@ -17,13 +19,83 @@ pub enum WeightType {
     Bf16,
 }
 
-/// Whether the blocks of a network stay in memory after their turn. It never changes a result.
+/// How many of a list of blocks stay in memory after their turn. It never changes a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Residency {
     /// Every block is read on its first turn and kept.
     Resident,
-    /// Every block is read for its turn and dropped after it.
+    /// Every block is read for its turn, ahead of it, and dropped after it.
     Streamed,
+    /// This many blocks, spread evenly over the list, are kept; the others are streamed between them.
+    Partly(usize),
+}
+
+impl Residency {
+    /// Streamed blocks that are in memory at a time: one that is computed with and one that is being read.
+    pub const WINDOW: usize = 2;
+
+    /// Whether block `index` of a list of `length` is kept.
+    pub fn keeps(self, index: usize, length: usize) -> bool {
+        match self {
+            Self::Resident => true,
+            Self::Streamed => false,
+            Self::Partly(kept) => (index + 1) * kept / length.max(1) > index * kept / length.max(1),
+        }
+    }
+
+    /// How many blocks of a list of `length` are kept.
+    pub fn kept_of(self, length: usize) -> usize {
+        match self {
+            Self::Resident => length,
+            Self::Streamed => 0,
+            Self::Partly(kept) => kept.min(length),
+        }
+    }
+}
+
+/// What becomes of the copies of streamed weights that the system keeps of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PageCache {
+    /// They stay until the network is dropped, so that the next pass finds them: where there is memory to spare.
+    #[default]
+    Keep,
+    /// They go as soon as they were read: where they would push out what other programs use.
+    Release,
+}
+
+/// A way to ask networks, while they work, to give up blocks that they keep and to stream them from then on. Its
+/// clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Relief(Arc<ReliefCounts>);
+
+#[derive(Debug, Default)]
+struct ReliefCounts {
+    wanted: AtomicU64,
+    given: AtomicU64,
+}
+
+impl Relief {
+    /// Asks for `bytes`. They are given up between two blocks.
+    pub fn ask(&self, bytes: u64) {
+        self.0.wanted.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that were given up since this was last asked.
+    pub fn take_given(&self) -> u64 {
+        self.0.given.swap(0, Ordering::Relaxed)
+    }
+
+    /// Bytes that are asked for; asking makes them this caller's to give.
+    pub(crate) fn take_wanted(&self) -> u64 {
+        match self.0.wanted.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.0.wanted.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn give(&self, bytes: u64) {
+        self.0.given.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// How a network's tensors are held once they are read.
@@ -33,17 +105,41 @@ pub struct Holding {
     pub device: Device,
     /// The type that they are held in.
     pub weight_type: WeightType,
-    /// Whether they stay.
+    /// Which blocks stay.
     pub residency: Residency,
+    /// What becomes of the system's copies of the others.
+    pub page_cache: PageCache,
+    /// Who may ask for kept blocks back.
+    pub relief: Relief,
 }
 
 impl Holding {
+    /// A holding that nobody asks to give anything up.
+    pub fn new(device: Device, weight_type: WeightType, residency: Residency) -> Self {
+        Self {
+            device,
+            weight_type,
+            residency,
+            page_cache: PageCache::default(),
+            relief: Relief::default(),
+        }
+    }
+
     /// The type in which a network computes between its weights: 32 bits on a processor, which multiplies
     /// weights of any type into them, and the weights' own type elsewhere.
     pub fn activation_type(&self) -> DType {
         match (&self.device, self.weight_type) {
             (Device::Cpu, _) | (_, WeightType::F32) => DType::F32,
             (_, WeightType::AsStored | WeightType::Bf16) => DType::BF16,
+        }
+    }
+
+    /// The type that tensors are held in, where it is not the file's.
+    fn held_type(&self) -> Option<DType> {
+        match (self.weight_type, &self.device) {
+            (WeightType::AsStored, Device::Cpu) => None,
+            (WeightType::AsStored | WeightType::Bf16, _) => Some(DType::BF16),
+            (WeightType::F32, _) => Some(DType::F32),
         }
     }
 }
@@ -53,6 +149,7 @@ impl Holding {
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
     holding: Arc<Holding>,
+    buffers: Option<Arc<Buffers>>,
     prefix: String,
 }
 
@@ -62,16 +159,36 @@ impl Weights {
         Self {
             checkpoint: Arc::new(checkpoint),
             holding: Arc::new(holding),
+            buffers: None,
             prefix: String::new(),
+        }
+    }
+
+    /// The same tensors, of which `residency` says what stays of a list of blocks.
+    pub fn with_residency(&self, residency: Residency) -> Self {
+        let holding = Holding {
+            residency,
+            ..(*self.holding).clone()
+        };
+        Self {
+            holding: Arc::new(holding),
+            ..self.clone()
+        }
+    }
+
+    /// The same tensors, read into `buffers`.
+    pub(crate) fn with_buffers(&self, buffers: &Arc<Buffers>) -> Self {
+        Self {
+            buffers: Some(buffers.clone()),
+            ..self.clone()
         }
     }
 
     /// The tensors below `name`: `weights.scope("norm1").tensor("weight", …)` reads `norm1.weight`.
     pub fn scope(&self, name: impl std::fmt::Display) -> Self {
         Self {
-            checkpoint: self.checkpoint.clone(),
-            holding: self.holding.clone(),
             prefix: format!("{}{name}.", self.prefix),
+            ..self.clone()
         }
     }
 
@@ -113,7 +230,11 @@ impl Weights {
     pub fn tensor(&self, name: &str, wanted: &[usize]) -> Result<Tensor> {
         let full_name = self.full_name(name);
         self.check_shape(&full_name, wanted)?;
-        self.hold(self.checkpoint.read(&full_name)?)
+        let Holding { device, .. } = &*self.holding;
+        let tensor = self
+            .checkpoint
+            .read(&full_name, self.holding.held_type(), self.buffers.as_deref())?;
+        Ok(tensor.to_device(device)?)
     }
 
     /// Reads some rows of the table `name`, which must have the shape `wanted`. A row is a run of the last
@@ -125,7 +246,9 @@ impl Weights {
     pub fn rows(&self, name: &str, wanted: &[usize], rows: &[usize]) -> Result<Tensor> {
         let full_name = self.full_name(name);
         self.check_shape(&full_name, wanted)?;
-        self.hold(self.checkpoint.read_rows(&full_name, rows)?)
+        let tensor = self.checkpoint.read_rows(&full_name, rows)?;
+        let held_type = self.holding.held_type().unwrap_or(tensor.dtype());
+        Ok(tensor.to_dtype(held_type)?.to_device(&self.holding.device)?)
     }
 
     fn full_name(&self, name: &str) -> String {
@@ -148,12 +271,35 @@ impl Weights {
         }
     }
 
-    fn hold(&self, tensor: Tensor) -> Result<Tensor> {
-        let held_type = match (self.holding.weight_type, &self.holding.device) {
-            (WeightType::AsStored, Device::Cpu) => tensor.dtype(),
-            (WeightType::AsStored | WeightType::Bf16, _) => DType::BF16,
-            (WeightType::F32, _) => DType::F32,
+    /// Refuses files that were written to since they were opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.checkpoint.check_unchanged()
+    }
+
+    /// Tells the system that the bytes of this scope need not be kept at hand.
+    pub(crate) fn forget(&self) {
+        self.checkpoint.forget(&self.prefix);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_blocks_are_spread_evenly() {
+        let kept = |residency: Residency, length: usize| -> Vec<usize> {
+            (0..length)
+                .filter(|&index| residency.keeps(index, length))
+                .collect()
         };
-        Ok(tensor.to_dtype(held_type)?.to_device(&self.holding.device)?)
+        assert_eq!(kept(Residency::Resident, 4), [0, 1, 2, 3]);
+        assert!(kept(Residency::Streamed, 4).is_empty());
+        assert_eq!(kept(Residency::Partly(2), 6), [2, 5]);
+        for length in [1, 5, 38] {
+            for count in 0..=length {
+                assert_eq!(kept(Residency::Partly(count), length).len(), count);
+            }
+        }
     }
 }

@@ -12,6 +12,23 @@ use sd_weights::{Blocks, Holding, ModelFolder, Residency, WeightType, Weights};
 
 /// Three blocks, `layers.0` to `layers.2`, whose `weight` is their number; and how often one was read.
 fn blocks(residency: Residency) -> (tempfile::TempDir, Blocks<f32>, Arc<AtomicUsize>) {
+    let (directory, weights) = weights(residency);
+    let (blocks, reads) = counted(&weights);
+    (directory, blocks, reads)
+}
+
+fn counted(weights: &Weights) -> (Blocks<f32>, Arc<AtomicUsize>) {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counter = reads.clone();
+    let scopes = (0..3).map(|layer| weights.scope("layers").scope(layer));
+    let blocks = Blocks::new(scopes, move |_, weights| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(weights.tensor("weight", &[1])?.to_vec1::<f32>()?[0])
+    });
+    (blocks, reads)
+}
+
+fn weights(residency: Residency) -> (tempfile::TempDir, Weights) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("network")).unwrap();
     let values: Vec<[u8; 4]> = (0..3).map(|layer| (layer as f32).to_le_bytes()).collect();
@@ -29,20 +46,9 @@ fn blocks(residency: Residency) -> (tempfile::TempDir, Blocks<f32>, Arc<AtomicUs
         .unwrap();
     let weights = Weights::new(
         checkpoint,
-        Holding {
-            device: Device::Cpu,
-            weight_type: WeightType::AsStored,
-            residency,
-        },
+        Holding::new(Device::Cpu, WeightType::AsStored, residency),
     );
-    let reads = Arc::new(AtomicUsize::new(0));
-    let counter = reads.clone();
-    let scopes = (0..3).map(|layer| weights.scope("layers").scope(layer));
-    let blocks = Blocks::new(scopes, move |_, weights| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Ok(weights.tensor("weight", &[1])?.to_vec1::<f32>()?[0])
-    });
-    (directory, blocks, reads)
+    (directory, weights)
 }
 
 fn walk(blocks: &Blocks<f32>) -> Vec<f32> {
@@ -70,8 +76,57 @@ fn streamed_blocks_are_read_for_every_pass_and_give_the_same() {
     blocks.load().unwrap();
     assert_eq!(reads.load(Ordering::Relaxed), 0);
     assert_eq!(walk(&blocks), [0., 1., 2.]);
+    assert_eq!(reads.load(Ordering::Relaxed), 3);
     assert_eq!(walk(&blocks), [0., 1., 2.]);
-    assert_eq!(reads.load(Ordering::Relaxed), 6);
+    assert_eq!(walk(&blocks), [0., 1., 2.]);
+    drop(blocks);
+    // From the second pass on the first block of the next one is read ahead.
+    assert_eq!(reads.load(Ordering::Relaxed), 10);
+}
+
+#[test]
+fn a_share_of_the_blocks_can_stay() {
+    let (_directory, blocks, reads) = blocks(Residency::Partly(1));
+    blocks.load().unwrap();
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+    assert_eq!(walk(&blocks), [0., 1., 2.]);
+    assert_eq!(reads.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn blocks_are_given_up_between_two_turns_when_that_is_asked_for() {
+    let (_directory, weights) = weights(Residency::Resident);
+    let relief = weights.holding().relief.clone();
+    let (blocks, reads) = counted(&weights);
+    blocks.load().unwrap();
+    let mut pass = blocks.pass().unwrap();
+    assert_eq!(*pass.next().unwrap().unwrap(), 0.);
+    relief.ask(5);
+    assert_eq!(*pass.next().unwrap().unwrap(), 1.);
+    // Two blocks of four bytes: the one before, and the one after this, which is further away than this.
+    assert_eq!(relief.take_given(), 8);
+    assert_eq!(*pass.next().unwrap().unwrap(), 2.);
+    assert!(pass.next().is_none());
+    assert_eq!(walk(&blocks), [0., 1., 2.]);
+    assert!(reads.load(Ordering::Relaxed) > 3);
+    relief.ask(u64::MAX);
+    assert_eq!(walk(&blocks), [0., 1., 2.]);
+    assert_eq!(relief.take_given(), 4);
+}
+
+#[test]
+fn a_walk_that_ends_early_leaves_the_next_one_right() {
+    let (_directory, blocks, _) = blocks(Residency::Streamed);
+    for taken in 0..=3 {
+        let some: Vec<f32> = blocks
+            .pass()
+            .unwrap()
+            .take(taken)
+            .map(|block| *block.unwrap())
+            .collect();
+        assert_eq!(some, [0., 1., 2.][..taken]);
+    }
+    assert_eq!(walk(&blocks), [0., 1., 2.]);
 }
 
 #[test]

@@ -41,11 +41,7 @@ fn folder() -> (tempfile::TempDir, ModelFolder) {
 }
 
 fn weights(folder: &ModelFolder, weight_type: WeightType) -> Weights {
-    let holding = Holding {
-        device: Device::Cpu,
-        weight_type,
-        residency: Residency::Resident,
-    };
+    let holding = Holding::new(Device::Cpu, weight_type, Residency::Resident);
     Weights::new(folder.checkpoint("network").unwrap(), holding)
 }
 

@@ -39,11 +39,7 @@ impl Case {
     }
 
     pub fn weights(&self, weight_type: WeightType, residency: Residency) -> Weights {
-        let holding = Holding {
-            device: Device::Cpu,
-            weight_type,
-            residency,
-        };
+        let holding = Holding::new(Device::Cpu, weight_type, residency);
         Weights::new(self.folder.checkpoint(&self.name).unwrap(), holding)
     }
 

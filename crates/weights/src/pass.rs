@@ -1,0 +1,153 @@
+//! One walk over the blocks of a network.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::blocks::{Blocks, Place};
+use crate::buffers::Buffers;
+use crate::reader::{Reader, Slot};
+use crate::{Residency, Result};
+
+/// One walk over the blocks of a network, in order.
+pub struct Pass<'a, B: Send + Sync + 'static> {
+    blocks: &'a Blocks<B>,
+    next: usize,
+    /// Whether another pass will follow, as far as one can tell: one did before.
+    repeats: bool,
+}
+
+impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
+    pub(crate) fn begin(blocks: &'a Blocks<B>, repeats: bool) -> Result<Self> {
+        let this = Self {
+            blocks,
+            next: 0,
+            repeats,
+        };
+        this.read_ahead(0)?;
+        Ok(this)
+    }
+
+    /// Asks the reader for the streamed blocks that come from `index` on, as many as the window has room for
+    /// beside the one that is computed with.
+    fn read_ahead(&self, index: usize) -> Result<()> {
+        let length = self.blocks.len();
+        let round = if self.repeats { index + length } else { length };
+        let coming = (index..round)
+            .map(|index| index % length)
+            .filter(|&index| self.blocks.is_streamed(index));
+        let mut coming = coming.take(Residency::WINDOW - 1).peekable();
+        if coming.peek().is_none() {
+            return Ok(());
+        }
+        let mut reader = self.blocks.reader();
+        if reader.is_none() {
+            *reader = Some(Reader::start(self.blocks.list())?);
+        }
+        if let Some(reader) = reader.as_mut() {
+            let already = reader.in_flight();
+            coming.skip(already).for_each(|index| reader.request(index));
+        }
+        Ok(())
+    }
+
+    fn turn_of(&self, index: usize) -> Result<Lent<B>> {
+        self.give_up_what_is_wanted(index);
+        if !self.blocks.is_streamed(index) {
+            return Ok(Lent(State::Kept(self.blocks.block(index)?)));
+        }
+        let (slot, buffers) = {
+            let mut reader = self.blocks.reader();
+            if reader.is_none() {
+                *reader = Some(Reader::start(self.blocks.list())?);
+            }
+            let Some(reader) = reader.as_mut() else {
+                unreachable!("a reader was just started. This is a bug.")
+            };
+            (reader.take(index)?, reader.buffers().clone())
+        };
+        self.read_ahead(index + 1)?;
+        Ok(Lent(State::Streamed {
+            slot: Some(slot),
+            buffers,
+        }))
+    }
+
+    /// Gives up kept blocks where that was asked for: those first whose next turn is farthest away.
+    fn give_up_what_is_wanted(&self, index: usize) {
+        let list = self.blocks.list();
+        let relief = &list.scopes[index].holding().relief;
+        let wanted = relief.take_wanted();
+        if wanted == 0 {
+            return;
+        }
+        let mut places = self.blocks.places();
+        let mut given = 0;
+        let length = places.len();
+        for distance in 1..=length {
+            if given >= wanted {
+                break;
+            }
+            let place = &mut places[(index + length - distance) % length];
+            match place {
+                Place::Kept(kept) => {
+                    given += kept.bytes;
+                    *place = Place::Streamed;
+                }
+                // It would take memory when it is read.
+                Place::Unread => *place = Place::Streamed,
+                Place::Streamed => {}
+            }
+        }
+        relief.give(given);
+    }
+}
+
+impl<B: Send + Sync + 'static> Iterator for Pass<'_, B> {
+    type Item = Result<Lent<B>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let index = self.next;
+        (index < self.blocks.len()).then(|| {
+            self.next += 1;
+            self.turn_of(index)
+        })
+    }
+}
+
+/// A block for the time of its turn. What it was read into is used again when this is dropped.
+pub struct Lent<B>(State<B>);
+
+enum State<B> {
+    Kept(Arc<B>),
+    Streamed {
+        /// There until this is dropped.
+        slot: Option<Slot<B>>,
+        buffers: Arc<Buffers>,
+    },
+}
+
+impl<B> Deref for Lent<B> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        match &self.0 {
+            State::Kept(block) => block,
+            State::Streamed { slot: Some(slot), .. } => &slot.block,
+            State::Streamed { slot: None, .. } => {
+                unreachable!("a block is used after its turn. This is a bug.")
+            }
+        }
+    }
+}
+
+impl<B> Drop for Lent<B> {
+    fn drop(&mut self) {
+        if let State::Streamed { slot, buffers } = &mut self.0
+            && let Some(slot) = slot.take()
+            // A buffer that cannot be had back is made anew.
+            && slot.recycle(buffers).is_err()
+        {
+            buffers.clear();
+        }
+    }
+}
