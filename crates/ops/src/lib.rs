@@ -30,3 +30,8 @@ pub use norm::{
 };
 pub use resample::upsample_nearest;
 pub use timestep::timestep_embedding;
+
+/// Threads that operations share their work among on a processor.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}

@@ -223,6 +223,17 @@ impl Weights {
             .sum()
     }
 
+    /// The tensors of this scope: each one's name in it, its shape, and the bytes that it is held in.
+    pub fn held(&self) -> impl Iterator<Item = (&str, &[usize], u64)> {
+        let held_type = self.holding.held_type();
+        self.checkpoint.tensors().filter_map(move |(name, header)| {
+            let name = name.strip_prefix(self.prefix.as_str())?;
+            let count: usize = header.shape.iter().product();
+            let size = held_type.map_or(header.element_type.size(), |held| held.size_in_bytes() as u64);
+            Some((name, header.shape.as_slice(), count as u64 * size))
+        })
+    }
+
     /// Reads the tensor `name`, which must have the shape `wanted`, onto the device.
     ///
     /// # Errors

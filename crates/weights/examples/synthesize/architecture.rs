@@ -128,7 +128,7 @@ fn sd3(transformer: &Sd3) -> Architecture {
         components: vec![
             component("text_encoder", "model", clip_large.tensors()),
             component("text_encoder_2", "model", clip_big.tensors()),
-            component("text_encoder_3", "model", T5::tensors()),
+            component("text_encoder_3", "model", T5::XXL.tensors()),
             component("transformer", "diffusion_pytorch_model", transformer.tensors()),
             component("vae", "diffusion_pytorch_model", vae.tensors()),
         ],
@@ -193,14 +193,15 @@ fn clip_config(clip: &Clip, heads: usize, activation: &str) -> Value {
 }
 
 fn t5_config() -> Value {
+    let t5 = T5::XXL;
     json!({
         "architectures": ["T5EncoderModel"],
-        "vocab_size": T5::VOCABULARY,
-        "d_model": T5::WIDTH,
-        "d_kv": T5::WIDTH / T5::HEADS,
-        "d_ff": T5::INNER,
-        "num_layers": T5::LAYERS,
-        "num_heads": T5::HEADS,
+        "vocab_size": t5.vocabulary,
+        "d_model": t5.width,
+        "d_kv": t5.width / t5.heads,
+        "d_ff": t5.inner,
+        "num_layers": t5.layers,
+        "num_heads": t5.heads,
         "relative_attention_num_buckets": T5::BUCKETS,
         "relative_attention_max_distance": 128,
         "layer_norm_epsilon": 1e-6,
