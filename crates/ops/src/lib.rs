@@ -10,9 +10,11 @@
 
 mod activation;
 mod attention;
+mod bands;
 mod convolution;
 mod cpu;
 mod linear;
+mod moments;
 mod norm;
 mod resample;
 mod timestep;
@@ -22,8 +24,10 @@ pub type Result<T> = candle_core::Result<T>;
 
 pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
 pub use attention::attention;
+pub use bands::{Band, BandedConv2d};
 pub use convolution::{Conv2d, conv2d};
 pub use linear::{Linear, linear};
+pub use moments::ChannelMoments;
 pub use norm::{
     GroupNorm, LayerNorm, RmsNorm, gated_residual, group_norm, group_norm_silu, layer_norm,
     modulated_layer_norm, rms_norm,

@@ -2,11 +2,14 @@
 //!
 //! Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022.
 
+mod bands;
 mod config;
 mod decoder;
 mod encoder;
+mod middle;
 mod residual;
 
+pub use bands::Banding;
 pub use config::Config;
 pub use decoder::Decoder;
 pub use encoder::{Encoded, Encoder};
