@@ -45,6 +45,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let request = request::request(arguments)?;
+    if arguments.plan {
+        let plan = sd_pipeline::plan(&request)?;
+        terminal::print_line(&if arguments.json {
+            json::plan(&plan)
+        } else {
+            plan.to_string()
+        });
+        return Ok(());
+    }
     let interrupt = Interrupt::default();
     stop_on_signals(&interrupt)?;
     let mut json = json::Lines;

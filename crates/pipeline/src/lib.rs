@@ -1,7 +1,8 @@
 //! From a request to a picture: recipes, stages, schedulers, seeds, saving.
 //!
 //! A picture travels one way: a [`Request`] becomes a [`Recipe`] in which every setting is known; a
-//! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; the [`stage`]s encode the
+//! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; a [`Plan`](plan::Plan) says where each
+//! byte will live; the [`stage`]s encode the
 //! prompt, denoise and decode, each giving back what it took; [`save`] writes the picture and how it was
 //! made. [`generate()`] is that way in one call.
 
@@ -11,6 +12,7 @@ mod error;
 mod event;
 mod generate;
 pub mod memory;
+pub mod plan;
 mod recipe;
 mod request;
 pub mod save;
@@ -21,10 +23,11 @@ pub mod tokenizer;
 
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
-pub use generate::generate;
+pub use generate::{generate, plan};
 pub use recipe::{FamilyDefaults, Recipe};
 pub use request::{
     BadSize, DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice,
 };
+pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
 pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder};

@@ -15,7 +15,7 @@ use sd_pipeline::{
     DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recipe, Recommended,
     Request, TypeChoice,
 };
-use sd_weights::{Residency, WeightType};
+use sd_weights::{Holding, Residency, WeightType};
 use serde::Deserialize;
 
 /// The most that a byte of a picture may be away.
@@ -62,6 +62,7 @@ impl Case {
             output: output.to_owned(),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
+            memory: None,
         }
     }
 
@@ -130,15 +131,15 @@ fn by_hand(
     let bundle = Bundle::open(&request.model.folder).unwrap();
     let recipe = Recipe::new(&request, bundle.defaults());
     let interrupt = Interrupt::default();
-    let device = Device::Cpu;
+    let holding = Holding::new(Device::Cpu, weight_type, residency);
     let both = [case.negative_prompt.as_str(), case.prompt.as_str()];
     let prompts = if recipe.guidance_scale.guides() {
         &both[..]
     } else {
         &both[1..]
     };
-    let encoded = stage::encode(&bundle, prompts, &device, weight_type, &interrupt).unwrap();
-    let denoise = Denoise::load(&bundle, &recipe, &encoded, &device, weight_type, residency).unwrap();
+    let encoded = stage::encode(&bundle, prompts, &holding, &interrupt).unwrap();
+    let denoise = Denoise::load(&bundle, &recipe, &encoded, &holding).unwrap();
     let denoise = match passes {
         Some(passes) => denoise.with_passes(passes),
         None => denoise,
@@ -148,8 +149,7 @@ fn by_hand(
     stage::decode(
         &bundle,
         std::slice::from_ref(&latents),
-        &device,
-        weight_type,
+        &holding,
         &interrupt,
         |_, image| {
             picture = Some(image);

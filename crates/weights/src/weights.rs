@@ -125,6 +125,14 @@ impl Holding {
         }
     }
 
+    /// The same, of which `residency` says what stays.
+    pub fn with_residency(&self, residency: Residency) -> Self {
+        Self {
+            residency,
+            ..self.clone()
+        }
+    }
+
     /// The type in which a network computes between its weights: 32 bits on a processor, which multiplies
     /// weights of any type into them, and the weights' own type elsewhere.
     pub fn activation_type(&self) -> DType {
@@ -166,12 +174,8 @@ impl Weights {
 
     /// The same tensors, of which `residency` says what stays of a list of blocks.
     pub fn with_residency(&self, residency: Residency) -> Self {
-        let holding = Holding {
-            residency,
-            ..(*self.holding).clone()
-        };
         Self {
-            holding: Arc::new(holding),
+            holding: Arc::new(self.holding.with_residency(residency)),
             ..self.clone()
         }
     }

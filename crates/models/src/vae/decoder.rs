@@ -15,8 +15,9 @@ use crate::{Error, Result, layers};
 pub struct Decoder {
     blocks: Blocks<Block>,
     activation_type: DType,
-    config: Config,
+    pub(super) config: Config,
     banding: Option<Banding>,
+    pub(super) weights: Weights,
 }
 
 /// The decoder's parts, in order.
@@ -51,7 +52,7 @@ impl Decoder {
         config.check()?;
         let levels = config.block_out_channels.len();
         let activation_type = weights.holding().activation_type();
-        let scopes = vec![weights; levels + 2];
+        let scopes = vec![weights.clone(); levels + 2];
         let of_blocks = config.clone();
         let blocks = Blocks::new(scopes, move |index, weights| {
             Block::new(index, weights, &of_blocks)
@@ -61,6 +62,7 @@ impl Decoder {
             activation_type,
             config: config.clone(),
             banding: None,
+            weights,
         })
     }
 

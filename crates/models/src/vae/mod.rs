@@ -6,6 +6,7 @@ mod bands;
 mod config;
 mod decoder;
 mod encoder;
+mod footprint;
 mod middle;
 mod residual;
 

@@ -6,6 +6,6 @@ mod encode;
 mod finite;
 
 pub use decode::decode;
-pub(crate) use denoise::check_size;
-pub use denoise::{Denoise, GuidancePasses};
+pub use denoise::{Denoise, GuidancePasses, Unfinished};
+pub(crate) use denoise::{check_size, latent_sides, patches};
 pub use encode::{EncodedPrompt, encode};
