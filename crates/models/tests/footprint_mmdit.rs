@@ -45,6 +45,8 @@ fn the_transformer_takes_what_it_says() {
             heads: 8,
             table_side: 64,
             dual_attention_layers,
+            context: Sd3::CONTEXT,
+            pooled: Sd3::POOLED,
         };
         let directory = tempfile::tempdir().unwrap();
         let tensors = shape.tensors();

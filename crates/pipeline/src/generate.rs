@@ -191,6 +191,7 @@ impl<'a> Run<'a> {
                     budget: Some(plan.budget),
                     predicted_peak: Some(plan.predicted_peak),
                     measured_peak: timeline.peak(),
+                    weights_read: Bytes(sd_weights::bytes_read()),
                     timeline: timeline.readings().to_vec(),
                 },
                 version: concat!("sd-generate ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -29,11 +29,11 @@ pub fn autoencoder(config: &Config, weight_type: WeightType) -> Weights {
     fs::create_dir_all(&place).unwrap();
     let file = BufWriter::new(File::create(place.join("model.safetensors")).unwrap());
     write(&tensors(config), file, weight_type == WeightType::F32);
-    let holding = Holding {
-        device: candle_core::Device::Cpu,
-        weight_type: WeightType::AsStored,
-        residency: Residency::Resident,
-    };
+    let holding = Holding::new(
+        candle_core::Device::Cpu,
+        WeightType::AsStored,
+        Residency::Resident,
+    );
     let checkpoint = ModelFolder::on_disk(folder.path()).checkpoint("vae").unwrap();
     // It has the file open, which needs its name no more.
     Weights::new(checkpoint, holding)

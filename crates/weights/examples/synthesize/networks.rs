@@ -81,6 +81,10 @@ pub(crate) struct Sd3 {
     pub(crate) heads: usize,
     pub(crate) table_side: usize,
     pub(crate) dual_attention_layers: usize,
+    /// Features of a token of text.
+    pub(crate) context: usize,
+    /// Features of a pooled text.
+    pub(crate) pooled: usize,
 }
 
 impl Sd3 {
@@ -102,11 +106,11 @@ impl Sd3 {
             "pos_embed.pos_embed",
             &[1, self.table_side * self.table_side, width],
         );
-        for (name, inputs) in [("timestep_embedder", 256), ("text_embedder", Self::POOLED)] {
+        for (name, inputs) in [("timestep_embedder", 256), ("text_embedder", self.pooled)] {
             list.linear(&format!("time_text_embed.{name}.linear_1"), inputs, width);
             list.linear(&format!("time_text_embed.{name}.linear_2"), width, width);
         }
-        list.linear("context_embedder", Self::CONTEXT, width);
+        list.linear("context_embedder", self.context, width);
         for layer in 0..self.layers {
             self.block(&mut list, layer);
         }
