@@ -68,14 +68,3 @@ pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u6
         })
         .sum()
 }
-
-/// What the products and the attention of a transformer take of every thread: a panel of a weight of `inputs`
-/// features, widened, and what the products pack for themselves.
-pub(crate) fn product_scratch(inputs: usize) -> u64 {
-    /// Rows of a panel.
-    const PANEL: u64 = 128;
-    /// What the products pack: it depends on the caches of the processor.
-    const PACKED: u64 = 3 << 20;
-    let threads = sd_ops::threads() as u64;
-    threads * 4 * PANEL * inputs as u64 + threads * PACKED
-}

@@ -135,6 +135,9 @@ fn how_pictures_are_cut_changes_no_bit() {
         let decoded = decoder().with_banding(Banding::WHOLE).decode(&latents).unwrap();
         let encoded = encoder().with_banding(Banding::WHOLE).encode(&image).unwrap();
         assert_equal(&decoder().decode(&latents).unwrap(), &decoded, "by its size");
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let by_threads = threads.install(|| decoder().decode(&latents).unwrap());
+        assert_equal(&by_threads, &decoded, "by three threads");
         for banding in bandings(batch * 8 * factor * width) {
             let what = format!("{:?} by {banding:?}", config.block_out_channels);
             let by_bands = decoder().with_banding(banding).decode(&latents).unwrap();

@@ -108,7 +108,8 @@ impl<'a> BandedConv2d<'a> {
         })
     }
 
-    /// `convolution`, by 3 by 3, of the pictures made twice as large: every pixel is repeated twice in both directions.
+    /// `convolution`, by 3 by 3, of the pictures made twice as large: every pixel is repeated twice in both
+    /// directions.
     ///
     /// # Errors
     /// `convolution` is another one, or moves by more than one pixel, or gives less than it takes.
@@ -242,8 +243,8 @@ impl<'a> BandedConv2d<'a> {
         )
     }
 
-    /// Puts the band whose values are `rows` together with the rows around it, normed where there is a norm. The result
-    /// is how many values that makes.
+    /// Puts the band whose values are `rows` together with the rows around it, normed where there is a norm. The
+    /// result is how many values that makes.
     fn gather(&mut self, band: Band<'_>, rows: &[f32]) -> Result<usize> {
         let (batch, channels, height, width) = band.rows.dims4()?;
         let norms = match &self.before {

@@ -118,8 +118,8 @@ impl Conv2d {
 }
 
 /// The convolution of `x`, `[batch, in channels, height, width]`: `[batch, out channels, height', width']`
-/// with `height' = (height + padding above + padding below - kernel height) / stride + 1`, and the width alike. As
-/// usual with networks the kernel is not turned round.
+/// with `height' = (height + padding above and below - kernel height) / stride + 1`, and the width alike. As usual
+/// with networks the kernel is not turned round.
 ///
 /// # Errors
 /// `x` has other channels than the convolution, or is smaller than its kernel, or the device fails.

@@ -17,6 +17,7 @@ mod linear;
 mod moments;
 mod norm;
 mod resample;
+mod scratch;
 mod timestep;
 
 /// The result of an operation. It fails where shapes do not fit or a device does.
@@ -33,9 +34,5 @@ pub use norm::{
     modulated_layer_norm, rms_norm,
 };
 pub use resample::upsample_nearest;
+pub use scratch::Scratch;
 pub use timestep::timestep_embedding;
-
-/// Threads that operations share their work among on a processor.
-pub fn threads() -> usize {
-    rayon::current_num_threads()
-}

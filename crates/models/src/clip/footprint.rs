@@ -1,7 +1,9 @@
 //! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `layer.rs`.
 
+use sd_ops::Scratch;
+
 use super::TextEncoder;
-use crate::footprint::{held_bytes, product_scratch};
+use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 
 impl TextEncoder {
@@ -30,7 +32,7 @@ impl TextEncoder {
         let feed_forward = 4 * width + 2 * inner;
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask,
-            scratch: product_scratch(self.config.intermediate_size),
+            scratch: Scratch::of_linear(self.config.intermediate_size).bytes(),
         }
     }
 }

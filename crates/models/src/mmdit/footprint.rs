@@ -2,10 +2,12 @@
 //!
 //! The counts follow `block.rs` line by line: what is dropped there is no longer counted here.
 
+use sd_ops::Scratch;
+
 use super::Transformer;
 use super::modulation::parts_of;
 use super::stream::FeedForward;
-use crate::footprint::{held_bytes, product_scratch};
+use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 
 /// What one forward pass is over.
@@ -75,7 +77,7 @@ impl Transformer {
         let positions = 4 * self.patches_of(load) * width;
         Footprint {
             activations: conditioning + context.max(positions),
-            scratch: product_scratch(self.config.width().max(self.config.joint_attention_dim)),
+            scratch: Scratch::of_linear(self.config.width().max(self.config.joint_attention_dim)).bytes(),
         }
     }
 
@@ -105,7 +107,7 @@ impl Transformer {
         let modulation = 18 * texts * width * element;
         Footprint {
             activations: streams + attention.max(feed_forward).max(second_attention) + modulation,
-            scratch: product_scratch(FeedForward::EXPANSION * self.config.width()),
+            scratch: Scratch::of_linear(FeedForward::EXPANSION * self.config.width()).bytes(),
         }
     }
 

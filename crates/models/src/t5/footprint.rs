@@ -1,7 +1,9 @@
 //! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `layer.rs`.
 
+use sd_ops::Scratch;
+
 use super::TextEncoder;
-use crate::footprint::{held_bytes, product_scratch};
+use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 
 impl TextEncoder {
@@ -34,7 +36,7 @@ impl TextEncoder {
         let feed_forward = 3 * width + 3 * inner;
         Footprint {
             activations: attention.max(feed_forward) + bias,
-            scratch: product_scratch(self.config.d_ff.max(self.config.d_model)),
+            scratch: Scratch::of_linear(self.config.d_ff.max(self.config.d_model)).bytes(),
         }
     }
 }

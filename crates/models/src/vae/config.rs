@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::Deserialize;
 
-use super::bands::Banding;
+use super::picture::Banding;
 use crate::{Error, Result};
 
 /// The epsilon of the autoencoder's norms.

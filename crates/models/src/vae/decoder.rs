@@ -4,20 +4,23 @@ use candle_core::{DType, Tensor};
 use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
 use sd_weights::{Blocks, Weights};
 
-use super::bands::{Banding, Input, Picture, convolved, moments};
+use super::bands::{convolved, moments};
 use super::config::{Config, NORM_EPSILON};
+use super::footprint;
 use super::middle::MiddleBlock;
+use super::picture::{Banding, Input, Picture};
 use super::residual::ResidualBlock;
-use crate::{Error, Result, layers};
+use crate::footprint::held_bytes;
+use crate::{Error, Footprint, Result, layers};
 
 /// The decoder of an autoencoder.
 #[derive(Debug)]
 pub struct Decoder {
     blocks: Blocks<Block>,
     activation_type: DType,
-    pub(super) config: Config,
+    config: Config,
     banding: Option<Banding>,
-    pub(super) weights: Weights,
+    weight_bytes: u64,
 }
 
 /// The decoder's parts, in order.
@@ -52,7 +55,10 @@ impl Decoder {
         config.check()?;
         let levels = config.block_out_channels.len();
         let activation_type = weights.holding().activation_type();
-        let scopes = vec![weights.clone(); levels + 2];
+        let weight_bytes = held_bytes(&weights, |name| {
+            name.starts_with("decoder.") || name.starts_with("post_quant_conv.")
+        });
+        let scopes = vec![weights; levels + 2];
         let of_blocks = config.clone();
         let blocks = Blocks::new(scopes, move |index, weights| {
             Block::new(index, weights, &of_blocks)
@@ -62,8 +68,21 @@ impl Decoder {
             activation_type,
             config: config.clone(),
             banding: None,
-            weights,
+            weight_bytes,
         })
+    }
+
+    /// Reads the weights that are to stay in memory, so that the first picture finds them there.
+    ///
+    /// # Errors
+    /// A file is wrong.
+    pub fn load(&self) -> Result<()> {
+        Ok(self.blocks.load()?)
+    }
+
+    /// Bytes of the weights that decoding uses.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     /// Cuts pictures in another way than the one chosen from their sizes.
@@ -71,6 +90,18 @@ impl Decoder {
     pub fn with_banding(mut self, banding: Banding) -> Self {
         self.banding = Some(banding);
         self
+    }
+
+    /// What decoding `batch` latents of `height` and `width` takes beside these and the weights, on a processor
+    /// with as many threads as there are now.
+    pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
+        let banding = self.banding(batch, height, width);
+        footprint::decoding(&self.config, banding, [batch, height, width]).footprint(self.activation_type)
+    }
+
+    fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
+        let by_size = || self.config.banding(batch, height, width);
+        self.banding.unwrap_or_else(by_size)
     }
 
     /// Decodes `latents`, `[batch, latent_channels, height, width]`, to pictures,
@@ -87,9 +118,7 @@ impl Decoder {
                 wanted: self.config.latent_channels.to_string(),
             });
         }
-        let banding = self
-            .banding
-            .unwrap_or_else(|| self.config.banding(batch, height, width));
+        let banding = self.banding(batch, height, width);
         let mut x = Picture::whole(latents.to_dtype(self.activation_type)?, banding);
         for block in self.blocks.pass()? {
             x = block?.forward(x)?;
@@ -162,11 +191,15 @@ impl Block {
                 middle,
             } => {
                 let banding = x.banding();
-                let x = x.joined()?;
-                let x = post_quant
-                    .as_ref()
-                    .map_or(Ok(x.clone()), |post_quant| conv2d(&x, post_quant))?;
-                middle.forward(Picture::cut(conv2d(&x, conv)?, conv.out_channels(), banding)?)
+                let x = match post_quant {
+                    Some(post_quant) => conv2d(&x.joined()?, post_quant)?,
+                    None => x.joined()?,
+                };
+                let rows = Picture::cut(x, conv.out_channels(), banding)?.into_rows();
+                middle.forward(Picture::hold(
+                    convolved(rows, BandedConv2d::new(conv)?, None),
+                    banding,
+                )?)
             }
             Self::Level { upsampler, residuals } => {
                 let mut x = Input::new(x, upsampler.as_ref());

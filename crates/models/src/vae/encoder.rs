@@ -4,11 +4,13 @@ use candle_core::{DType, Tensor};
 use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
 use sd_weights::{Blocks, Weights};
 
-use super::bands::{Banding, Picture, convolved, moments};
+use super::bands::{convolved, moments};
 use super::config::{Config, NORM_EPSILON};
+use super::footprint;
 use super::middle::MiddleBlock;
+use super::picture::{Banding, Picture};
 use super::residual::ResidualBlock;
-use crate::{Error, Result, layers};
+use crate::{Error, Footprint, Result, layers};
 
 /// The encoder of an autoencoder.
 #[derive(Debug)]
@@ -71,11 +73,31 @@ impl Encoder {
         })
     }
 
+    /// Reads the weights that are to stay in memory, so that the first picture finds them there.
+    ///
+    /// # Errors
+    /// A file is wrong.
+    pub fn load(&self) -> Result<()> {
+        Ok(self.blocks.load()?)
+    }
+
     /// Cuts pictures in another way than the one chosen from their sizes.
     #[must_use]
     pub fn with_banding(mut self, banding: Banding) -> Self {
         self.banding = Some(banding);
         self
+    }
+
+    /// What encoding `batch` pictures whose latents have `height` and `width` takes beside these and the weights,
+    /// on a processor with as many threads as there are now.
+    pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
+        let banding = self.banding(batch, height, width);
+        footprint::encoding(&self.config, banding, [batch, height, width]).footprint(self.activation_type)
+    }
+
+    fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
+        let by_size = || self.config.banding(batch, height, width);
+        self.banding.unwrap_or_else(by_size)
     }
 
     /// Encodes `image`, `[batch, 3, height, width]` with values from -1 to 1 and sides that are multiples of
@@ -92,10 +114,10 @@ impl Encoder {
                 wanted: format!("sides that are multiples of {factor}"),
             });
         }
-        let by_size = || self.config.banding(batch, height / factor, width / factor);
+        let banding = self.banding(batch, height / factor, width / factor);
         let image = image.to_dtype(self.activation_type)?;
         let first = self.config.block_out_channels[0];
-        let mut x = Picture::cut(image, first, self.banding.unwrap_or_else(by_size))?;
+        let mut x = Picture::cut(image, first, banding)?;
         for block in self.blocks.pass()? {
             x = block?.forward(x)?;
         }

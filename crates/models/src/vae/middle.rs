@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 use sd_ops::{GroupNorm, Linear, attention, group_norm, linear};
 use sd_weights::Weights;
 
-use super::bands::Picture;
 use super::config::{Config, NORM_EPSILON};
+use super::picture::Picture;
 use super::residual::ResidualBlock;
 use crate::layers;
 

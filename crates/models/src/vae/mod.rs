@@ -8,9 +8,10 @@ mod decoder;
 mod encoder;
 mod footprint;
 mod middle;
+mod picture;
 mod residual;
 
-pub use bands::Banding;
 pub use config::Config;
 pub use decoder::Decoder;
 pub use encoder::{Encoded, Encoder};
+pub use picture::Banding;

@@ -4,8 +4,9 @@ use candle_core::{Result, Tensor};
 use sd_ops::{BandedConv2d, ChannelMoments, Conv2d, GroupNorm, conv2d};
 use sd_weights::Weights;
 
-use super::bands::{Carried, Input, Picture, Rows, convolved, moments};
+use super::bands::{Carried, Rows, convolved, moments};
 use super::config::NORM_EPSILON;
+use super::picture::{Input, Picture};
 use crate::layers;
 
 /// Two convolutions, each after a norm and silu, around which the input is carried.
@@ -45,8 +46,8 @@ impl ResidualBlock {
         })
     }
 
-    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`, with the shortcut's convolution of the first `x` if there is one.
-    /// The result takes the place of `x`, which goes.
+    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`, with the shortcut's convolution of the first `x` if there is
+    /// one. The result takes the place of `x`, which goes.
     pub(super) fn forward<'a>(&self, x: impl Into<Input<'a>>) -> Result<Picture> {
         let mut x = x.into();
         let (banding, inputs, outputs) = (x.banding(), self.conv1.in_channels(), self.conv1.out_channels());

@@ -1,6 +1,6 @@
 //! Convolutions on the processor.
 //!
-//! The windows of a band of pixels are laid out as the columns of a matrix, small enough for the cache, which
+//! The windows of a tile of pixels are laid out as the columns of a matrix, small enough for the cache, which
 //! the weight is multiplied by. Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks
 //! for Document Processing", 2006.
 
@@ -13,9 +13,9 @@ use super::vector::add_in_place;
 
 /// Floats of windows that a task lays out, where that many pixels are enough to multiply well.
 const WINDOW_VALUES: usize = 1 << 17;
-/// The fewest pixels of a band, unless the picture has fewer.
+/// The fewest pixels of a tile, unless the picture has fewer.
 const LEAST_PIXELS: usize = 192;
-/// Pixels in a band are a multiple of this, which products are made in steps of.
+/// Pixels in a tile are a multiple of this, which products are made in steps of.
 const PIXEL_STEP: usize = 48;
 /// Floats of a weight that is widened at a time: 16 MB.
 const PANEL_VALUES: usize = 1 << 22;
@@ -63,11 +63,16 @@ impl Sizes {
         // A single pixel would be a matrix whose rows lie side by side: see `multiply_in_parts`.
         alone && self.pixels() == self.out_pixels() && self.pixels() > 1
     }
+}
 
-    /// Pixels whose windows a task lays out.
-    fn band(&self) -> usize {
-        (WINDOW_VALUES / self.window() / PIXEL_STEP * PIXEL_STEP).max(LEAST_PIXELS)
-    }
+/// Pixels whose windows, of `window` values each, a task lays out.
+pub(crate) fn tile(window: usize) -> usize {
+    (WINDOW_VALUES / window / PIXEL_STEP * PIXEL_STEP).max(LEAST_PIXELS)
+}
+
+/// Output channels whose weights are widened at a time.
+pub(crate) fn panel(window: usize) -> usize {
+    (PANEL_VALUES / window / CHANNEL_STEP * CHANNEL_STEP).max(CHANNEL_STEP)
 }
 
 /// The convolution of the pictures in `x`, added to the values of `onto` where there are such.
@@ -85,31 +90,31 @@ pub(crate) fn conv2d(
     let batch = x.len() / picture;
     let mut result = vec![0.0; batch * sizes.out_channels * out_pixels];
     let target = Target::new(&mut result, out_pixels);
-    let band = sizes.band();
-    let bands = out_pixels.div_ceil(band);
-    let panel = (PANEL_VALUES / window / CHANNEL_STEP * CHANNEL_STEP).max(CHANNEL_STEP);
+    let tile = tile(window);
+    let tiles = out_pixels.div_ceil(tile);
+    let panel = panel(window);
     for first_channel in (0..sizes.out_channels).step_by(panel) {
         let channels = panel.min(sizes.out_channels - first_channel);
         let range = first_channel * window..(first_channel + channels) * window;
         with_many_floats(weight, range, |weight| {
             let left = Matrix::row_major(weight, channels, window);
-            (0..batch * bands).into_par_iter().for_each(|task| {
-                let (index, first) = (task / bands, task % bands * band);
-                let count = band.min(out_pixels - first);
+            (0..batch * tiles).into_par_iter().for_each(|task| {
+                let (index, first) = (task / tiles, task % tiles * tile);
+                let count = tile.min(out_pixels - first);
                 let x = &x[index * picture..(index + 1) * picture];
                 let place = (index * sizes.out_channels + first_channel) * out_pixels + first;
-                let tile = target.at(place);
+                let target = target.at(place);
                 let finish = |windows: Matrix<'_>| {
-                    // SAFETY: `result` lives until the end, and the tile of this task is no other's.
+                    // SAFETY: `result` lives until the end, and the pixels of this task are no other's.
                     unsafe {
                         if let Some(bias) = bias {
-                            tile.fill(channels, count, |channel, row| {
+                            target.fill(channels, count, |channel, row| {
                                 row.fill(bias[first_channel + channel])
                             });
                         }
-                        multiply_in_parts(tile, left, windows, bias.is_some());
+                        multiply_in_parts(target, left, windows, bias.is_some());
                         if let Some(onto) = onto {
-                            tile.fill(channels, count, |channel, row| {
+                            target.fill(channels, count, |channel, row| {
                                 let first = place + channel * out_pixels;
                                 add_in_place(row, &onto[first..first + count]);
                             });

@@ -15,7 +15,7 @@ use super::scratch::with_scratch;
 use super::vector::vectorised;
 
 /// Rows of a weight that a task multiplies by.
-const PANEL_ROWS: usize = 128;
+pub(crate) const PANEL_ROWS: usize = 128;
 /// Rows of activations that a task multiplies.
 const BAND_ROWS: usize = 1024;
 /// Widening is shared among threads in pieces of this many values.

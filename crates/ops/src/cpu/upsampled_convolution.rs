@@ -71,6 +71,16 @@ impl SummedWeights {
     }
 }
 
+/// Floats that a task takes.
+pub(crate) fn task(in_channels: usize, out_channels: usize) -> usize {
+    (6 * in_channels + 2 * out_channels) * PIXELS
+}
+
+/// Floats of the weights once they are summed.
+pub(crate) fn weights(in_channels: usize, out_channels: usize) -> usize {
+    16 * in_channels * out_channels
+}
+
 /// The convolution of the pictures in `x`, each made twice as large. `x` has a row above and a row below that are
 /// neighbours only; `height` and `width` rows and columns without them become twice as many.
 pub(crate) fn upsampled_conv2d(
