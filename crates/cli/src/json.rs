@@ -19,6 +19,11 @@ impl Observer for Lines {
 fn line(event: &Event<'_>) -> Option<Value> {
     Some(match event {
         Event::Started { recipe } => json!({ "event": "started", "recipe": recipe }),
+        Event::Resumed {
+            run,
+            steps_done,
+            steps,
+        } => json!({ "event": "resumed", "run": run, "steps_done": steps_done, "steps": steps }),
         Event::Memory(reading) => json!({ "event": "memory", "reading": reading }),
         Event::Step {
             image,
@@ -42,6 +47,7 @@ fn line(event: &Event<'_>) -> Option<Value> {
             "index": picture.index,
             "seed": picture.seed,
         }),
+        Event::Kept { run } => json!({ "event": "kept", "run": run }),
         Event::Finished { duration } => json!({ "event": "finished", "seconds": duration.as_secs_f64() }),
         _ => return None,
     })

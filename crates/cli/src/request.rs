@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sd_pipeline::{GuidanceScale, ModelChoice, ModelFolder, Recommended, Request};
+use sd_pipeline::{GuidanceScale, ModelChoice, ModelFolder, Places, Recommended, Request};
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
@@ -22,6 +22,7 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
         device: arguments.device,
         weight_type: arguments.dtype,
         model: model(arguments)?,
+        places: Places::of_user(),
     })
 }
 

@@ -1,7 +1,5 @@
 //! One run, from a request to saved pictures.
 
-use std::time::Instant;
-
 use candle_core::{Device, Tensor};
 use jiff::ZonedDateTime;
 use sd_memory::Timeline;
@@ -9,9 +7,12 @@ use sd_weights::{Residency, WeightType};
 
 use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
+use crate::identity::ModelIdentity;
 use crate::memory::{cleanup_memory, log_memory_status};
+use crate::places::Places;
 use crate::recipe::Recipe;
-use crate::request::Request;
+use crate::request::{ModelChoice, Request};
+use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
 use crate::stage::{self, Denoise, EncodedPrompt};
 use crate::{Result, device};
@@ -20,13 +21,42 @@ use crate::{Result, device};
 /// between two pieces of work.
 ///
 /// # Errors
-/// Anything that [`crate::Error`] lists. Pictures that were saved before stay, and nothing is half-written.
+/// Anything that [`crate::Error`] lists. Pictures that were saved before stay, and nothing is half-written. What
+/// is worth going on with is kept for [`resume()`], and the observer told so.
 pub fn generate(
     request: &Request,
     observer: &mut dyn Observer,
     interrupt: &Interrupt,
 ) -> Result<Vec<SavedPicture>> {
-    let outcome = Run::open(request, observer, interrupt).and_then(|mut run| run.draw());
+    run(request, None, observer, interrupt)
+}
+
+/// Goes on with a run that was interrupted, as [`generate()`] would have, and gives all of its pictures, also those
+/// that were saved before. `model` is the one that [`ClaimedRun::model`] names.
+///
+/// # Errors
+/// As [`generate()`], and where the model or the device is no longer what it was when the run began.
+pub fn resume(
+    claimed: ClaimedRun,
+    model: ModelChoice,
+    places: &Places,
+    observer: &mut dyn Observer,
+    interrupt: &Interrupt,
+) -> Result<Vec<SavedPicture>> {
+    let request = claimed.request(model, places);
+    run(&request, Some(claimed), observer, interrupt)
+}
+
+fn run(
+    request: &Request,
+    claimed: Option<ClaimedRun>,
+    observer: &mut dyn Observer,
+    interrupt: &Interrupt,
+) -> Result<Vec<SavedPicture>> {
+    let outcome = Run::open(request, claimed, observer, interrupt).and_then(|mut run| {
+        let outcome = run.draw();
+        run.end(outcome)
+    });
     // Whatever the run held is gone by now, also after an error.
     cleanup_memory(true);
     outcome
@@ -34,55 +64,85 @@ pub fn generate(
 
 /// A run between its stages.
 struct Run<'a> {
-    start: Instant,
     timeline: Timeline,
     observer: &'a mut dyn Observer,
     interrupt: &'a Interrupt,
     bundle: Bundle,
     recipe: Recipe,
     gallery: Gallery,
+    journal: Journal,
     device: Device,
     weight_type: WeightType,
-    warnings: Vec<String>,
 }
 
 impl<'a> Run<'a> {
     /// Everything that can fail before a weight is read.
-    fn open(request: &Request, observer: &'a mut dyn Observer, interrupt: &'a Interrupt) -> Result<Self> {
-        let start = Instant::now();
+    fn open(
+        request: &Request,
+        claimed: Option<ClaimedRun>,
+        observer: &'a mut dyn Observer,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
         let mut timeline = Timeline::start();
         log_memory_status("Startup", &mut timeline, observer);
         let bundle = Bundle::open(&request.model.folder)?;
         let recipe = Recipe::new(request, bundle.defaults());
         stage::check_size(&bundle, recipe.size)?;
         let device = device::open(request.device)?;
-        let gallery = Gallery::open(&recipe.output, ZonedDateTime::now().datetime())?;
+        let model = ModelIdentity::of(&bundle)?;
+        let name = match &claimed {
+            Some(claimed) => claimed.name().clone(),
+            None => RunName::new(&ZonedDateTime::now()),
+        };
+        let mut gallery = Gallery::open(&recipe.output, &name)?;
+        let (journal, warning) = match claimed {
+            Some(claimed) => (
+                Journal::go_on(claimed, &bundle, &model, &device, &mut gallery)?,
+                None,
+            ),
+            None => Journal::begin(name, request, &recipe, &device, model),
+        };
         observer.observe(&Event::Started { recipe: &recipe });
-        let weight_type = device::weight_type(request.weight_type);
-        let warnings = Vec::new();
-        Ok(Self {
-            start,
+        journal.tell(observer);
+        let mut run = Self {
             timeline,
             observer,
             interrupt,
             bundle,
             recipe,
             gallery,
+            journal,
             device,
-            weight_type,
-            warnings,
-        })
+            weight_type: device::weight_type(request.weight_type),
+        };
+        if let Some(warning) = warning {
+            run.warn(warning);
+        }
+        Ok(run)
     }
 
     /// The stages, in order. Each drops its networks before the next begins.
     fn draw(&mut self) -> Result<Vec<SavedPicture>> {
-        let prompts = self.encode()?;
-        let latents = self.denoise(&prompts)?;
-        let saved = self.decode(&latents)?;
-        self.observer.observe(&Event::Finished {
-            duration: self.start.elapsed(),
-        });
-        Ok(saved)
+        if !self.journal.is_denoised() {
+            let prompts = self.encode()?;
+            self.denoise(&prompts)?;
+        }
+        if !self.journal.unsaved().is_empty() {
+            self.decode()?;
+        }
+        Ok(self.journal.saved())
+    }
+
+    /// Closes the journal: what was not finished is kept, if there is a use in going on with it.
+    fn end(self, outcome: Result<Vec<SavedPicture>>) -> Result<Vec<SavedPicture>> {
+        let (name, duration) = (self.journal.name().clone(), self.journal.duration());
+        if self.journal.close(outcome.as_ref().err()) {
+            self.observer.observe(&Event::Kept { run: name.id() });
+        }
+        if outcome.is_ok() {
+            self.observer.observe(&Event::Finished { duration });
+        }
+        outcome
     }
 
     fn encode(&mut self) -> Result<EncodedPrompt> {
@@ -115,7 +175,7 @@ impl<'a> Run<'a> {
         Ok(encoded)
     }
 
-    fn denoise(&mut self, prompts: &EncodedPrompt) -> Result<Vec<Tensor>> {
+    fn denoise(&mut self, prompts: &EncodedPrompt) -> Result<()> {
         self.log("Before model load");
         let stage = Denoise::load(
             &self.bundle,
@@ -128,33 +188,40 @@ impl<'a> Run<'a> {
         log_memory_status("After model load", &mut self.timeline, self.observer);
         log_memory_status("Before generation", &mut self.timeline, self.observer);
         let Recipe { images, steps, .. } = self.recipe;
-        let mut latents = Vec::with_capacity(images);
-        for image in 0..images {
-            let observer = &mut *self.observer;
-            latents.push(
-                stage.run(self.recipe.seed_of(image), self.interrupt, |step, duration| {
-                    observer.observe(&Event::Step {
-                        image,
-                        images,
-                        step,
-                        steps,
-                        duration,
-                    });
-                })?,
-            );
+        for image in self.journal.unsaved() {
+            let from = match self.journal.denoised(image) {
+                Some(denoised) => denoised,
+                None => stage.noise(self.recipe.seed_of(image))?,
+            };
+            let (journal, observer) = (&mut self.journal, &mut *self.observer);
+            stage.run(from, self.interrupt, |step, latents, duration| {
+                observer.observe(&Event::Step {
+                    image,
+                    images,
+                    step,
+                    steps,
+                    duration,
+                });
+                journal.record(image, step, latents);
+                journal.commit_if_due(observer);
+            })?;
         }
         drop(stage);
         self.clean("After generation", true);
-        Ok(latents)
+        Ok(())
     }
 
-    fn decode(&mut self, latents: &[Tensor]) -> Result<Vec<SavedPicture>> {
-        let mut saved = Vec::with_capacity(latents.len());
+    fn decode(&mut self) -> Result<()> {
+        let unsaved = self.journal.unsaved().into_iter();
+        let (images, latents): (Vec<usize>, Vec<Tensor>) = unsaved
+            .filter_map(|image| Some((image, self.journal.denoised(image)?.latents)))
+            .unzip();
         let (timeline, observer) = (&mut self.timeline, &mut *self.observer);
-        let (recipe, gallery) = (&self.recipe, &mut self.gallery);
+        let (recipe, gallery, journal) = (&self.recipe, &mut self.gallery, &mut self.journal);
         let dtype = dtype_name(&self.bundle, self.weight_type)?;
-        let (warnings, start, device) = (&self.warnings, self.start, device::name(&self.device));
-        let on_picture = |index: usize, image: RgbImage| {
+        let device = device::name(&self.device);
+        let on_picture = |position: usize, image: RgbImage| {
+            let index = images[position];
             log_memory_status("After decoding", timeline, observer);
             let mut metadata = Metadata {
                 prompt: recipe.prompt.clone(),
@@ -179,32 +246,33 @@ impl<'a> Run<'a> {
                 dtype: dtype.clone(),
                 pipeline_type: "stable-diffusion-3".to_owned(),
                 memory_optimizations: MEMORY_OPTIMIZATIONS.map(str::to_owned).to_vec(),
-                generation_time: start.elapsed().as_secs_f64(),
+                started: String::new(),
+                generation_time: journal.duration().as_secs_f64(),
                 failures: Vec::new(),
-                warnings: warnings.clone(),
+                warnings: journal.warnings().to_vec(),
                 memory: MemoryReport {
                     budget: None,
                     predicted_peak: None,
                     measured_peak: timeline.peak(),
                     timeline: timeline.readings().to_vec(),
                 },
-                version: concat!("sd-generate ", env!("CARGO_PKG_VERSION")).to_owned(),
+                version: format!("sd-generate {}", crate::VERSION),
             };
             let picture = gallery.save(&image, &mut metadata)?;
+            journal.record_saved(&picture, observer);
             observer.observe(&Event::Saved(&picture));
-            saved.push(picture);
             Ok(())
         };
         stage::decode(
             &self.bundle,
-            latents,
+            &latents,
             &self.device,
             self.weight_type,
             self.interrupt,
             on_picture,
         )?;
         self.clean("Complete", true);
-        Ok(saved)
+        Ok(())
     }
 
     fn log(&mut self, label: &str) {
@@ -217,8 +285,7 @@ impl<'a> Run<'a> {
     }
 
     fn warn(&mut self, warning: String) {
-        self.observer.observe(&Event::Warning(&warning));
-        self.warnings.push(warning);
+        self.journal.warn(warning, self.observer);
     }
 }
 

@@ -12,8 +12,8 @@ use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
 use sd_pipeline::stage::{self, Denoise, GuidancePasses};
 use sd_pipeline::{
-    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recipe, Recommended,
-    Request, TypeChoice,
+    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Places, Recipe,
+    Recommended, Request, TypeChoice,
 };
 use sd_weights::{Residency, WeightType};
 use serde::Deserialize;
@@ -62,6 +62,7 @@ impl Case {
             output: output.to_owned(),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
+            places: Places::default(),
         }
     }
 
@@ -143,7 +144,8 @@ fn by_hand(
         Some(passes) => denoise.with_passes(passes),
         None => denoise,
     };
-    let latents = denoise.run(case.seed, &interrupt, |_, _| {}).unwrap();
+    let noise = denoise.noise(case.seed).unwrap();
+    let latents = denoise.run(noise, &interrupt, |_, _, _| {}).unwrap();
     let mut picture = None;
     stage::decode(
         &bundle,

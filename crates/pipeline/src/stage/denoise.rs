@@ -41,6 +41,15 @@ impl GuidancePasses {
     }
 }
 
+/// Latents, and how many steps they have behind them: none where they are noise.
+#[derive(Debug, Clone)]
+pub struct Denoised {
+    /// Steps that are done.
+    pub steps: usize,
+    /// `[1, channels, height / 8, width / 8]`, 32-bit numbers in the processor's memory.
+    pub latents: Tensor,
+}
+
 /// The transformer with everything that is the same for all pictures of a run.
 #[derive(Debug)]
 pub struct Denoise<'a> {
@@ -96,22 +105,33 @@ impl<'a> Denoise<'a> {
         self
     }
 
-    /// Denoises the noise of `seed` and gives latents, `[1, channels, height / 8, width / 8]`, 32-bit numbers
-    /// in the processor's memory. `on_step` is told after each step how many are done, and its time.
+    /// The noise of `seed`, which a picture begins as.
+    ///
+    /// # Errors
+    /// There is no memory left.
+    pub fn noise(&self, seed: u64) -> Result<Denoised> {
+        let (rows, columns) = latent_sides(self.bundle, self.size);
+        let channels = self.bundle.transformer.in_channels;
+        let noise = NormalStream::new(seed).normals(channels * rows * columns);
+        Ok(Denoised {
+            steps: 0,
+            latents: Tensor::from_vec(noise, (1, channels, rows, columns), &Device::Cpu)?,
+        })
+    }
+
+    /// Takes the steps that `from` has still before it and gives the latents after the last. `on_step` is told
+    /// after each step how many are done, the latents, and the step's time.
     ///
     /// # Errors
     /// The device fails, a value is not finite, or the run was interrupted.
     pub fn run(
         &self,
-        seed: u64,
+        from: Denoised,
         interrupt: &Interrupt,
-        mut on_step: impl FnMut(usize, Duration),
+        mut on_step: impl FnMut(usize, &Tensor, Duration),
     ) -> Result<Tensor> {
-        let (rows, columns) = latent_sides(self.bundle, self.size);
-        let channels = self.bundle.transformer.in_channels;
-        let noise = NormalStream::new(seed).normals(channels * rows * columns);
-        let mut latents = Tensor::from_vec(noise, (1, channels, rows, columns), &Device::Cpu)?;
-        for (step, &timestep) in self.scheduler.timesteps().iter().enumerate() {
+        let Denoised { steps, mut latents } = from;
+        for (step, &timestep) in self.scheduler.timesteps().iter().enumerate().skip(steps) {
             interrupt.check()?;
             let start = Instant::now();
             let velocity = self.velocity(&latents, timestep)?;
@@ -122,7 +142,7 @@ impl<'a> Denoise<'a> {
                 self.bundle,
                 COMPONENT,
             )?;
-            on_step(step + 1, start.elapsed());
+            on_step(step + 1, &latents, start.elapsed());
         }
         Ok(latents)
     }
@@ -165,7 +185,7 @@ impl<'a> Denoise<'a> {
 }
 
 /// Rows and columns of the latents of a picture.
-fn latent_sides(bundle: &Bundle, size: ImageSize) -> (usize, usize) {
+pub(crate) fn latent_sides(bundle: &Bundle, size: ImageSize) -> (usize, usize) {
     let factor = bundle.vae.downsampling();
     (size.height() / factor, size.width() / factor)
 }

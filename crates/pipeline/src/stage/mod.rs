@@ -6,6 +6,6 @@ mod encode;
 mod finite;
 
 pub use decode::decode;
-pub(crate) use denoise::check_size;
-pub use denoise::{Denoise, GuidancePasses};
+pub use denoise::{Denoise, Denoised, GuidancePasses};
+pub(crate) use denoise::{check_size, latent_sides};
 pub use encode::{EncodedPrompt, encode};
