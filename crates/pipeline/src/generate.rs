@@ -10,6 +10,7 @@ use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::identity::ModelIdentity;
 use crate::memory::{cleanup_memory, log_memory_status};
 use crate::places::Places;
+use crate::prompt_cache::PromptCache;
 use crate::recipe::Recipe;
 use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, Journal, RunName};
@@ -71,6 +72,7 @@ struct Run<'a> {
     recipe: Recipe,
     gallery: Gallery,
     journal: Journal,
+    prompts: PromptCache,
     device: Device,
     weight_type: WeightType,
 }
@@ -95,6 +97,7 @@ impl<'a> Run<'a> {
             None => RunName::new(&ZonedDateTime::now()),
         };
         let mut gallery = Gallery::open(&recipe.output, &name)?;
+        let prompts = PromptCache::new(&request.places, &bundle, &model, &name);
         let (journal, warning) = match claimed {
             Some(claimed) => (
                 Journal::go_on(claimed, &bundle, &model, &device, &mut gallery)?,
@@ -112,6 +115,7 @@ impl<'a> Run<'a> {
             recipe,
             gallery,
             journal,
+            prompts,
             device,
             weight_type: device::weight_type(request.weight_type),
         };
@@ -158,7 +162,7 @@ impl<'a> Run<'a> {
         } else {
             &both[1..]
         };
-        let encoded = stage::encode(
+        let encoded = self.prompts.encode(
             &self.bundle,
             prompts,
             &self.device,

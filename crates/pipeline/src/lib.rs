@@ -15,6 +15,7 @@ mod generate;
 mod identity;
 pub mod memory;
 mod places;
+mod prompt_cache;
 mod recipe;
 mod request;
 pub mod resume;
