@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
 
 use crate::hint::Failure;
+use crate::resume::ResumeArguments;
 
 /// Most pictures of one run.
 const MOST_IMAGES: u64 = 10_000;
@@ -23,9 +24,14 @@ const MOST_STEPS: u64 = 1000;
     after_help = "Each picture's path goes to stdout, progress to stderr. Beside every picture lies a .json file that says \
                   how it was made.\nExit codes: 0 done, 1 failed, 2 bad usage, 3 too little memory, 4 a model is missing, 130 interrupted.",
     disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     term_width = 100
 )]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// What the picture shows
     #[arg(value_name = "PROMPT", required_unless_present = "prompt_option")]
     positional_prompt: Option<String>,
@@ -123,6 +129,13 @@ pub(crate) struct Arguments {
     pub(crate) quiet: bool,
 }
 
+/// What else than drawing can be asked for, as the first word. A prompt that is such a word goes into `--prompt`, or
+/// after `--`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Resume(ResumeArguments),
+}
+
 impl Arguments {
     /// The prompt, typed either way.
     pub(crate) fn prompt(&self) -> &str {
@@ -147,6 +160,8 @@ impl Arguments {
 pub(crate) enum Typed {
     /// A run.
     Run(Box<Arguments>),
+    /// Going on with runs that were interrupted.
+    Resume(ResumeArguments),
     /// The help or the version, to be shown.
     Show(String),
     /// Nothing that can be done.
@@ -159,7 +174,10 @@ pub(crate) fn parse() -> Typed {
         .try_get_matches_from(with_subcommands_as_options(std::env::args_os()))
         .and_then(|matches| Arguments::from_arg_matches(&matches));
     match parsed {
-        Ok(arguments) => Typed::Run(Box::new(arguments)),
+        Ok(arguments) => match arguments.command {
+            Some(Command::Resume(resume)) => Typed::Resume(resume),
+            None => Typed::Run(Box::new(arguments)),
+        },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Typed::Show(error.render().to_string())
         }
@@ -231,6 +249,25 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_can_be_the_word_of_a_command() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["generate"], words].concat()).unwrap();
+        assert!(parse(&["resume"]).command.is_some());
+        assert!(parse(&["resume", "--last", "--json"]).command.is_some());
+        for words in [
+            &["--", "resume"][..],
+            &["--prompt", "resume"],
+            &["--seed", "1", "resume"],
+            &["resume the game"],
+        ] {
+            let arguments = Arguments::try_parse_from([&["generate"], words].concat());
+            assert!(
+                arguments.is_ok_and(|arguments| arguments.command.is_none()),
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
     fn prompt_and_size_can_be_typed_either_way() {
         let parse = |words: &[&str]| Arguments::try_parse_from([&["generate"], words].concat());
         let first = parse(&["a cat", "--size", "64x32"]).unwrap();
@@ -248,6 +285,8 @@ mod tests {
             &["a cat", "--steps", "0"],
             &["a cat", "--device", "tpu"],
             &["a cat", "--seed", "-1"],
+            &["a cat", "resume"],
+            &["resume", "k7f3x9qa", "--last"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::io;
 use std::process::ExitCode;
 
+use sd_pipeline::resume::ResumeError;
 use sd_pipeline::{Error, ModelError, WeightsError};
 
 use crate::terminal;
@@ -71,6 +72,28 @@ impl Failure {
         }
     }
 
+    /// `generate resume --discard` without a run.
+    pub(crate) fn nothing_to_discard() -> Self {
+        Self {
+            message: "--discard needs the ID of a run, or --last".to_owned(),
+            hint: Some("`generate resume` lists the interrupted runs".to_owned()),
+            code: USAGE,
+        }
+    }
+
+    /// The error that ended a run. `kept` is the run's id where one can go on with it.
+    pub(crate) fn of_run(error: Error, kept: Option<&str>) -> Self {
+        let mut failure = Self::from(error);
+        if let Some(run) = kept {
+            let resume = format!("`generate resume {run}` goes on where it stopped");
+            failure.hint = Some(match failure.hint {
+                Some(hint) => format!("{hint}; then {resume}"),
+                None => resume,
+            });
+        }
+        failure
+    }
+
     /// Shows the error on stderr, and through `tell` where a program is listening.
     pub(crate) fn report(self, tell: Option<&Tell>) -> ExitCode {
         terminal::note(&format!("error: {}", self.message));
@@ -120,8 +143,8 @@ fn weights_error(error: &Error) -> Option<&WeightsError> {
 fn code(error: &Error) -> u8 {
     match (error, weights_error(error)) {
         (Error::Interrupted, _) => INTERRUPTED,
-        (Error::TooLarge { .. }, _) => USAGE,
         (Error::BudgetTooSmall { .. }, _) => BUDGET,
+        (Error::TooLarge { .. } | Error::Resume(ResumeError::NoSuchRun { .. }), _) => USAGE,
         (Error::NoModel { .. }, _) => NO_MODEL,
         (_, Some(WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. })) => NO_MODEL,
         _ => FAILED,
@@ -181,7 +204,30 @@ fn hint(error: &Error) -> Option<&'static str> {
             }
             _ => "name a folder that can be written with --output",
         },
+        Error::Resume(error) => resume_hint(error),
         Error::Interrupted => return None,
         _ => "smaller pictures (--size) need less memory",
     })
+}
+
+/// The way out of an error of `generate resume`.
+fn resume_hint(error: &ResumeError) -> &'static str {
+    match error {
+        ResumeError::NoSuchRun { .. } => "`generate resume` lists the interrupted runs",
+        ResumeError::AtWork { .. } => "wait for it, or stop that process first",
+        ResumeError::Damaged { .. } => {
+            "`generate resume ID --discard` forgets the run; draw it again from the start"
+        }
+        ResumeError::State { .. } => "make sure that the folder of states can be read and written",
+        ResumeError::OtherVersion { .. } => {
+            "go on with the version that began it, or forget it with `generate resume ID --discard`"
+        }
+        ResumeError::OtherDevice { .. } => {
+            "go on where it was begun, or forget it with `generate resume ID --discard`"
+        }
+        ResumeError::ModelChanged { .. } => {
+            "put the file back as it was, or forget the run with `generate resume ID --discard`"
+        }
+        _ => "`generate resume` lists the interrupted runs",
+    }
 }

@@ -21,6 +21,11 @@ fn line(event: &Event<'_>) -> Option<Value> {
     Some(match event {
         Event::Started { recipe } => json!({ "event": "started", "recipe": recipe }),
         Event::Planned { plan } => json!({ "event": "planned", "plan": plan }),
+        Event::Resumed {
+            run,
+            steps_done,
+            steps,
+        } => json!({ "event": "resumed", "run": run, "steps_done": steps_done, "steps": steps }),
         Event::Memory(reading) => json!({ "event": "memory", "reading": reading }),
         Event::Step {
             image,
@@ -44,6 +49,7 @@ fn line(event: &Event<'_>) -> Option<Value> {
             "index": picture.index,
             "seed": picture.seed,
         }),
+        Event::Kept { run } => json!({ "event": "kept", "run": run }),
         Event::Finished { duration } => json!({ "event": "finished", "seconds": duration.as_secs_f64() }),
         _ => return None,
     })

@@ -1,7 +1,8 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
-//! What was typed ([`arguments`]) becomes a request ([`request`]); the pipeline draws it and tells what happens to a
-//! [`progress`] display or to [`json`] lines; an error is shown with a hint ([`hint`]).
+//! What was typed ([`arguments`]) becomes a request ([`request`]), or names a run that was interrupted ([`resume`]);
+//! the pipeline draws it and tells what happens to a [`progress`] display or to [`json`] lines; an error is shown with
+//! a hint ([`hint`]).
 
 mod arguments;
 mod demo;
@@ -9,6 +10,7 @@ mod hint;
 mod json;
 mod progress;
 mod request;
+mod resume;
 mod terminal;
 
 use std::process::ExitCode;
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use arguments::{Arguments, Typed};
 use hint::Failure;
 use sd_pipeline::memory::{CountingAllocator, return_large_pieces_at_once};
-use sd_pipeline::{Interrupt, Observer};
+use sd_pipeline::{Event, Interrupt, Observer, SavedPicture};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -24,22 +26,23 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     return_large_pieces_at_once();
-    let arguments = match arguments::parse() {
-        Typed::Run(arguments) => *arguments,
-        Typed::Show(text) => {
-            terminal::print(&text);
-            return ExitCode::SUCCESS;
-        }
-        Typed::Wrong(failure) => return failure.report(None),
-    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    match run(&arguments) {
+    let (json, outcome) = match arguments::parse() {
+        Typed::Run(arguments) => (arguments.json, run(&arguments)),
+        Typed::Resume(arguments) => (arguments.json, resume::run(&arguments)),
+        Typed::Show(text) => {
+            terminal::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Typed::Wrong(failure) => (false, Err(failure)),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(arguments.json.then_some(&json::error)),
+        Err(failure) => failure.report(json.then_some(&json::error)),
     }
 }
 
@@ -54,15 +57,35 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         });
         return Ok(());
     }
+    draw(arguments.json, arguments.quiet, |observer, interrupt| {
+        sd_pipeline::generate(&request, observer, interrupt)
+    })
+}
+
+/// Has `pipeline` work, shows what happens, and stops it when a signal asks for that.
+fn draw(
+    json: bool,
+    quiet: bool,
+    pipeline: impl FnOnce(&mut dyn Observer, &Interrupt) -> sd_pipeline::Result<Vec<SavedPicture>>,
+) -> Result<(), Failure> {
     let interrupt = Interrupt::default();
     stop_on_signals(&interrupt)?;
-    let mut json = json::Lines;
-    let mut display = progress::Display::new(arguments.quiet);
-    let observer: &mut dyn Observer = if arguments.json { &mut json } else { &mut display };
-    let outcome = sd_pipeline::generate(&request, observer, &interrupt);
+    let mut lines = json::Lines;
+    let mut display = progress::Display::new(quiet);
+    let shown: &mut dyn Observer = if json { &mut lines } else { &mut display };
+    let mut kept = None;
+    let mut observer = |event: &Event<'_>| {
+        if let Event::Kept { run } = event {
+            kept = Some((*run).to_owned());
+        }
+        shown.observe(event);
+    };
+    let outcome = pipeline(&mut observer, &interrupt);
     display.finish();
-    outcome?;
-    Ok(())
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::of_run(error, kept.as_deref())),
+    }
 }
 
 /// The first signal asks the run to stop, the second ends the process.

@@ -73,6 +73,13 @@ impl Observer for Display {
                 "{}: {}, {} steps, guidance {}, seed {}",
                 recipe.model, recipe.size, recipe.steps, recipe.guidance_scale.0, recipe.seed
             )),
+            Event::Resumed {
+                run,
+                steps_done,
+                steps,
+            } => self.note(&format!(
+                "Going on with the run {run} after {steps_done} of {steps} steps"
+            )),
             Event::Memory(reading) => {
                 self.note(&format!("💾 Memory [{}]: {}", reading.label, reading.memory))
             }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sd_pipeline::{GuidanceScale, ModelChoice, ModelFolder, Recommended, Request};
+use sd_pipeline::{GuidanceScale, ModelChoice, ModelFolder, Places, Recommended, Request};
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
@@ -23,6 +23,7 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
         weight_type: arguments.dtype,
         memory: arguments.memory,
         model: model(arguments)?,
+        places: Places::of_user(),
     })
 }
 

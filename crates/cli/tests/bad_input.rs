@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use command::{Fresh, Run};
+use command::{Fresh, Run, tensor_offset};
 use serde_json::{Value, json};
 
 /// Draws with a model in the folder `model`, which `damage` changes before; nothing may be written.
@@ -32,14 +32,6 @@ fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     edit(&mut value);
     fs::write(path, value.to_string()).unwrap();
-}
-
-/// Where the tensor `name` of a safetensors file begins, and its header's text.
-fn tensor_offset(bytes: &[u8], name: &str) -> (usize, Value) {
-    let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
-    let offset = header[name]["data_offsets"][0].as_u64().unwrap() as usize;
-    (8 + header_bytes + offset, header)
 }
 
 #[test]
@@ -245,11 +237,7 @@ fn a_disk_without_room() {
         "trap '' XFSZ; ulimit -f 1; exec {:?} 'a house by the sea' --steps 1 --output pictures",
         env!("CARGO_BIN_EXE_generate")
     );
-    let output = Command::new("sh")
-        .args(["-c", &script])
-        .current_dir(fresh.path())
-        .output()
-        .unwrap();
+    let output = fresh.shell(&script).output().unwrap();
     Run::of(output).fails(1, "cannot write to `pictures/output_");
     assert_eq!(fresh.files("pictures"), [""; 0]);
 }

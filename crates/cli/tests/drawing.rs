@@ -268,11 +268,7 @@ fn a_reader_that_goes_away_is_no_panic() {
         "{:?} 'a tree' --steps 1 --json | head -n 1",
         env!("CARGO_BIN_EXE_generate")
     );
-    let output = std::process::Command::new("sh")
-        .args(["-c", &script])
-        .current_dir(fresh.path())
-        .output()
-        .unwrap();
+    let output = fresh.shell(&script).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!stderr.contains("panicked"), "{stderr}");
 }

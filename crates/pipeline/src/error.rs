@@ -87,6 +87,9 @@ pub enum Error {
         /// The file and the tensor that hold such values, where the weights are to blame.
         culprit: Option<(PathBuf, String)>,
     },
+    /// An interrupted run cannot go on.
+    #[error(transparent)]
+    Resume(#[from] crate::resume::ResumeError),
     /// The device that was asked for cannot be used.
     #[error("{device} cannot be used: {reason}")]
     Device {
@@ -127,4 +130,26 @@ pub enum Error {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl Error {
+    /// Whether the same run would end in the same way again, so that there is no use in going on with it.
+    pub fn would_come_again(&self) -> bool {
+        use sd_weights::Error as Weights;
+        match self {
+            Self::Weights(error) | Self::Model(sd_models::Error::Weights(error)) => matches!(
+                error,
+                Weights::BadHeader { .. }
+                    | Weights::BadText { .. }
+                    | Weights::MissingFromShard { .. }
+                    | Weights::MissingTensor { .. }
+                    | Weights::WrongShape { .. }
+                    | Weights::UnsupportedType { .. }
+                    | Weights::RowOutOfRange { .. }
+            ),
+            Self::Model(error) => matches!(error, sd_models::Error::Config { .. }),
+            Self::NotFinite { .. } | Self::Encoding { .. } => true,
+            _ => false,
+        }
+    }
 }

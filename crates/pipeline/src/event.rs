@@ -25,6 +25,15 @@ pub enum Event<'a> {
         /// The plan.
         plan: &'a Plan,
     },
+    /// A run goes on that was interrupted.
+    Resumed {
+        /// The run's id.
+        run: &'a str,
+        /// Steps that are done, of all pictures.
+        steps_done: usize,
+        /// Steps that all pictures take.
+        steps: usize,
+    },
     /// The memory was read at one of the points that a run is watched at.
     Memory(&'a Reading),
     /// A denoising step ended.
@@ -44,6 +53,11 @@ pub enum Event<'a> {
     Warning(&'a str),
     /// A picture was saved.
     Saved(&'a SavedPicture),
+    /// The run ends early. What it has done is kept, and [`resume()`](crate::resume()) goes on with it.
+    Kept {
+        /// The run's id.
+        run: &'a str,
+    },
     /// Everything was saved.
     Finished {
         /// How long the run took.

@@ -1,5 +1,6 @@
 //! One run, from a request to saved pictures.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -9,25 +10,58 @@ use sd_weights::{Holding, Residency, WeightType};
 
 use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
+use crate::identity::ModelIdentity;
 use crate::memory::{cleanup_memory, log_memory_status};
+use crate::places::Places;
 use crate::plan::Plan;
+use crate::prompt_cache::PromptCache;
 use crate::recipe::Recipe;
-use crate::request::Request;
+use crate::request::{ModelChoice, Request};
+use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
-use crate::stage::{self, Denoise, EncodedPrompt};
+use crate::stage::{self, Denoise, Denoised, EncodedPrompt};
 use crate::{Result, device};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
 ///
 /// # Errors
-/// Anything that [`crate::Error`] lists. Pictures that were saved before stay, and nothing is half-written.
+/// Anything that [`crate::Error`] lists. Pictures that were saved before stay, and nothing is half-written. What
+/// is worth going on with is kept for [`resume()`], and the observer told so.
 pub fn generate(
     request: &Request,
     observer: &mut dyn Observer,
     interrupt: &Interrupt,
 ) -> Result<Vec<SavedPicture>> {
-    let outcome = Run::open(request, observer, interrupt).and_then(|mut run| run.draw());
+    run(request, None, observer, interrupt)
+}
+
+/// Goes on with a run that was interrupted, as [`generate()`] would have, and gives all of its pictures, also those
+/// that were saved before. `model` is the one that [`ClaimedRun::model`] names.
+///
+/// # Errors
+/// As [`generate()`], and where the model or the device is no longer what it was when the run began.
+pub fn resume(
+    claimed: ClaimedRun,
+    model: ModelChoice,
+    places: &Places,
+    observer: &mut dyn Observer,
+    interrupt: &Interrupt,
+) -> Result<Vec<SavedPicture>> {
+    let request = claimed.request(model, places);
+    run(&request, Some(claimed), observer, interrupt)
+}
+
+fn run(
+    request: &Request,
+    claimed: Option<ClaimedRun>,
+    observer: &mut dyn Observer,
+    interrupt: &Interrupt,
+) -> Result<Vec<SavedPicture>> {
+    let outcome = Run::open(request, claimed, observer, interrupt).and_then(|mut run| {
+        let outcome = run.draw();
+        run.end(outcome)
+    });
     // Whatever the run held is gone by now, also after an error.
     cleanup_memory(true);
     outcome
@@ -35,22 +69,26 @@ pub fn generate(
 
 /// A run between its stages.
 struct Run<'a> {
-    start: Instant,
     timeline: Timeline,
     observer: &'a mut dyn Observer,
     interrupt: &'a Interrupt,
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
     recipe: Recipe,
     gallery: Gallery,
+    journal: Journal,
+    prompts: PromptCache,
     holding: Holding,
     plan: Plan,
-    warnings: Vec<String>,
 }
 
 impl<'a> Run<'a> {
     /// Everything that can fail before a weight is read.
-    fn open(request: &Request, observer: &'a mut dyn Observer, interrupt: &'a Interrupt) -> Result<Self> {
-        let start = Instant::now();
+    fn open(
+        request: &Request,
+        claimed: Option<ClaimedRun>,
+        observer: &'a mut dyn Observer,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
         let mut timeline = Timeline::start();
         log_memory_status("Startup", &mut timeline, observer);
         let bundle = Bundle::open(&request.model.folder)?;
@@ -59,26 +97,42 @@ impl<'a> Run<'a> {
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
         let plan = plan_for(request, &bundle, &recipe, &holding)?;
-        let gallery = Gallery::open(&recipe.output, ZonedDateTime::now().datetime())?;
+        let model = ModelIdentity::of(&bundle)?;
+        let name = match &claimed {
+            Some(claimed) => claimed.name().clone(),
+            None => RunName::new(&ZonedDateTime::now()),
+        };
+        let mut gallery = Gallery::open(&recipe.output, &name)?;
+        let prompts = PromptCache::new(&request.places, &bundle, &model, &name);
+        let (journal, warning) = match claimed {
+            Some(claimed) => (
+                Journal::go_on(claimed, &bundle, &model, &holding.device, &mut gallery)?,
+                None,
+            ),
+            None => Journal::begin(name, request, &recipe, &holding.device, model),
+        };
         observer.observe(&Event::Started { recipe: &recipe });
         observer.observe(&Event::Planned { plan: &plan });
-        let holding = Holding {
-            residency: plan.residency(),
-            page_cache: plan.page_cache(),
-            ..holding
-        };
+        journal.tell(observer);
         let mut run = Self {
-            start,
             timeline,
             observer,
             interrupt,
-            bundle,
+            bundle: Arc::new(bundle),
             recipe,
             gallery,
-            holding,
+            journal,
+            prompts,
+            holding: Holding {
+                residency: plan.residency(),
+                page_cache: plan.page_cache(),
+                ..holding
+            },
             plan,
-            warnings: Vec::new(),
         };
+        if let Some(warning) = warning {
+            run.warn(warning);
+        }
         if run.plan.streams() {
             run.warn(streaming_warning(&run.plan));
         }
@@ -87,13 +141,26 @@ impl<'a> Run<'a> {
 
     /// The stages, in order. Each drops its networks before the next begins.
     fn draw(&mut self) -> Result<Vec<SavedPicture>> {
-        let prompts = self.encode()?;
-        let latents = self.denoise(prompts)?;
-        let saved = self.decode(&latents)?;
-        self.observer.observe(&Event::Finished {
-            duration: self.start.elapsed(),
-        });
-        Ok(saved)
+        if !self.journal.is_denoised() {
+            let prompts = self.encode()?;
+            self.denoise(prompts)?;
+        }
+        if !self.journal.unsaved().is_empty() {
+            self.decode()?;
+        }
+        Ok(self.journal.saved())
+    }
+
+    /// Closes the journal: what was not finished is kept, if there is a use in going on with it.
+    fn end(self, outcome: Result<Vec<SavedPicture>>) -> Result<Vec<SavedPicture>> {
+        let (name, duration) = (self.journal.name().clone(), self.journal.duration());
+        if self.journal.close(outcome.as_ref().err()) {
+            self.observer.observe(&Event::Kept { run: name.id() });
+        }
+        if outcome.is_ok() {
+            self.observer.observe(&Event::Finished { duration });
+        }
+        outcome
     }
 
     fn encode(&mut self) -> Result<EncodedPrompt> {
@@ -109,7 +176,9 @@ impl<'a> Run<'a> {
         } else {
             &both[1..]
         };
-        let encoded = stage::encode(&self.bundle, prompts, &self.holding, self.interrupt)?;
+        let encoded = self
+            .prompts
+            .encode(&self.bundle, prompts, &self.holding, self.interrupt)?;
         if encoded.cut > 0 {
             self.warn(format!(
                 "the prompt is too long for this model: its last {} tokens were cut",
@@ -120,46 +189,78 @@ impl<'a> Run<'a> {
         Ok(encoded)
     }
 
-    /// Takes all pictures from noise to latents: as many at a time as the plan lets share a pass.
-    fn denoise(&mut self, prompts: EncodedPrompt) -> Result<Vec<Tensor>> {
+    /// Takes all pictures from noise, or from where they were left, to latents: as many at a time as the plan lets
+    /// share a pass.
+    fn denoise(&mut self, prompts: EncodedPrompt) -> Result<()> {
         self.log("Before model load");
-        let stage = Denoise::load(&self.bundle, &self.recipe, &prompts, &self.holding)?;
+        let bundle = self.bundle.clone();
+        let stage = Denoise::load(&bundle, &self.recipe, &prompts, &self.holding)?;
         drop(prompts);
         log_memory_status("After model load", &mut self.timeline, self.observer);
         log_memory_status("Before generation", &mut self.timeline, self.observer);
-        let images = self.recipe.images;
-        let mut pictures = (0..images)
-            .map(|image| stage.begin(image, self.recipe.seed_of(image)))
-            .collect::<Result<Vec<_>>>()?;
-        for group in pictures.chunks_mut(self.plan.pictures_a_pass) {
-            for _ in 0..stage.steps() {
+        let mut waiting = self.journal.unsaved();
+        while !waiting.is_empty() {
+            let mut group = self.next_group(&stage, &mut waiting)?;
+            while group.steps() < stage.steps() {
                 self.interrupt.check()?;
-                let start = Instant::now();
-                stage.step(group)?;
-                let duration = start.elapsed() / group.len() as u32;
-                for picture in &*group {
-                    self.observer.observe(&Event::Step {
-                        image: picture.image,
-                        images,
-                        step: picture.step,
-                        steps: stage.steps(),
-                        duration,
-                    });
-                }
+                self.step(&stage, &mut group)?;
             }
         }
         drop(stage);
         self.clean("After generation", true);
-        Ok(pictures.into_iter().map(|picture| picture.latents).collect())
+        Ok(())
     }
 
-    fn decode(&mut self, latents: &[Tensor]) -> Result<Vec<SavedPicture>> {
-        let mut saved = Vec::with_capacity(latents.len());
+    /// The next of the pictures that wait which have come equally far, as many as may share a pass.
+    fn next_group(&self, stage: &Denoise<'_>, waiting: &mut Vec<usize>) -> Result<Group> {
+        let mut group = Group::default();
+        while let Some(&image) = waiting.first() {
+            let picture = match self.journal.denoised(image) {
+                Some(denoised) => denoised,
+                None => stage.noise(self.recipe.seed_of(image))?,
+            };
+            let fits = group.images.len() < self.plan.pictures_a_pass && picture.steps == group.steps();
+            if !group.images.is_empty() && !fits {
+                break;
+            }
+            waiting.remove(0);
+            group.images.push(image);
+            group.pictures.push(picture);
+        }
+        Ok(group)
+    }
+
+    /// Takes a group one step further, and keeps what it has come to.
+    fn step(&mut self, stage: &Denoise<'_>, group: &mut Group) -> Result<()> {
+        let start = Instant::now();
+        stage.step(&mut group.pictures)?;
+        let duration = start.elapsed() / group.images.len() as u32;
+        for (&image, picture) in group.images.iter().zip(&group.pictures) {
+            self.observer.observe(&Event::Step {
+                image,
+                images: self.recipe.images,
+                step: picture.steps,
+                steps: stage.steps(),
+                duration,
+            });
+            self.journal.record(image, picture.steps, &picture.latents);
+        }
+        self.journal.commit_if_due(self.observer);
+        Ok(())
+    }
+
+    fn decode(&mut self) -> Result<()> {
+        let unsaved = self.journal.unsaved().into_iter();
+        let (images, latents): (Vec<usize>, Vec<Tensor>) = unsaved
+            .filter_map(|image| Some((image, self.journal.denoised(image)?.latents)))
+            .unzip();
         let (timeline, observer) = (&mut self.timeline, &mut *self.observer);
-        let (recipe, gallery, plan) = (&self.recipe, &mut self.gallery, &self.plan);
+        let (recipe, gallery, journal) = (&self.recipe, &mut self.gallery, &mut self.journal);
+        let plan = &self.plan;
         let dtype = dtype_name(&self.bundle, self.holding.weight_type)?;
-        let (warnings, start, device) = (&self.warnings, self.start, device::name(&self.holding.device));
-        let on_picture = |index: usize, image: RgbImage| {
+        let device = device::name(&self.holding.device);
+        let on_picture = |position: usize, image: RgbImage| {
+            let index = images[position];
             log_memory_status("After decoding", timeline, observer);
             let mut metadata = Metadata {
                 prompt: recipe.prompt.clone(),
@@ -184,9 +285,10 @@ impl<'a> Run<'a> {
                 dtype: dtype.clone(),
                 pipeline_type: "stable-diffusion-3".to_owned(),
                 memory_optimizations: memory_optimizations(plan),
-                generation_time: start.elapsed().as_secs_f64(),
+                started: String::new(),
+                generation_time: journal.duration().as_secs_f64(),
                 failures: Vec::new(),
-                warnings: warnings.clone(),
+                warnings: journal.warnings().to_vec(),
                 memory: MemoryReport {
                     budget: Some(plan.budget),
                     predicted_peak: Some(plan.predicted_peak),
@@ -194,16 +296,16 @@ impl<'a> Run<'a> {
                     weights_read: Bytes(sd_weights::bytes_read()),
                     timeline: timeline.readings().to_vec(),
                 },
-                version: concat!("sd-generate ", env!("CARGO_PKG_VERSION")).to_owned(),
+                version: format!("sd-generate {}", crate::VERSION),
             };
             let picture = gallery.save(&image, &mut metadata)?;
+            journal.record_saved(&picture, observer);
             observer.observe(&Event::Saved(&picture));
-            saved.push(picture);
             Ok(())
         };
-        stage::decode(&self.bundle, latents, &self.holding, self.interrupt, on_picture)?;
+        stage::decode(&self.bundle, &latents, &self.holding, self.interrupt, on_picture)?;
         self.clean("Complete", true);
-        Ok(saved)
+        Ok(())
     }
 
     fn log(&mut self, label: &str) {
@@ -216,8 +318,21 @@ impl<'a> Run<'a> {
     }
 
     fn warn(&mut self, warning: String) {
-        self.observer.observe(&Event::Warning(&warning));
-        self.warnings.push(warning);
+        self.journal.warn(warning, self.observer);
+    }
+}
+
+/// Pictures that go through the steps together.
+#[derive(Debug, Default)]
+struct Group {
+    images: Vec<usize>,
+    pictures: Vec<Denoised>,
+}
+
+impl Group {
+    /// Steps that all of them have behind them.
+    fn steps(&self) -> usize {
+        self.pictures.first().map_or(0, |picture| picture.steps)
     }
 }
 

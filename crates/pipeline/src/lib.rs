@@ -6,24 +6,32 @@
 //! prompt, denoise and decode, each giving back what it took; [`save`] writes the picture and how it was
 //! made. [`generate()`] is that way in one call.
 
+mod arithmetic;
 pub mod bundle;
 pub mod device;
+mod durable;
 mod error;
 mod event;
 mod generate;
+mod identity;
 pub mod memory;
+mod places;
 pub mod plan;
+mod prompt_cache;
 mod recipe;
 mod request;
+pub mod resume;
 pub mod save;
 pub mod scheduler;
+mod sealed;
 pub mod seed;
 pub mod stage;
 pub mod tokenizer;
 
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
-pub use generate::{generate, plan};
+pub use generate::{generate, plan, resume};
+pub use places::Places;
 pub use recipe::{FamilyDefaults, Recipe};
 pub use request::{
     BadSize, DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice,
@@ -31,3 +39,6 @@ pub use request::{
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
 pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder};
+
+/// The version of the program.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

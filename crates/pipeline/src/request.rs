@@ -6,13 +6,31 @@ use std::str::FromStr;
 
 use sd_memory::Bytes;
 use sd_weights::ModelFolder;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::places::Places;
 
 /// A picture's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Sides")]
 pub struct ImageSize {
     width: usize,
     height: usize,
+}
+
+/// Two numbers that may be a size.
+#[derive(Deserialize)]
+struct Sides {
+    width: usize,
+    height: usize,
+}
+
+impl TryFrom<Sides> for ImageSize {
+    type Error = BadSize;
+
+    fn try_from(Sides { width, height }: Sides) -> Result<Self, BadSize> {
+        Self::new(width, height)
+    }
 }
 
 impl ImageSize {
@@ -95,7 +113,7 @@ fn nearest(width: usize, height: usize) -> ImageSize {
 
 /// How strongly the prompt is followed: the factor of classifier-free guidance. At 1 and below there is no
 /// guidance and the negative prompt has no effect.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GuidanceScale(pub f64);
 
@@ -107,7 +125,7 @@ impl GuidanceScale {
 }
 
 /// Where a run computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum DeviceChoice {
     /// The fastest device that this build can use here.
     #[default]
@@ -121,7 +139,7 @@ pub enum DeviceChoice {
 }
 
 /// In which type weights are held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum TypeChoice {
     /// As the files store them, where the device can compute with that.
     #[default]
@@ -179,6 +197,8 @@ pub struct Request {
     pub weight_type: TypeChoice,
     /// What the run may have of memory; without it, what is available less a margin.
     pub memory: Option<Bytes>,
+    /// Where things may be kept beside the pictures.
+    pub places: Places,
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
-use sd_pipeline::stage::{self, Denoise, GuidancePasses};
+use sd_pipeline::stage::{self, Denoise, Denoised, GuidancePasses};
 use sd_pipeline::{
-    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recipe, Recommended,
-    Request, TypeChoice,
+    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Places, Recipe,
+    Recommended, Request, TypeChoice,
 };
 use sd_weights::{Holding, Residency, WeightType};
 use serde::Deserialize;
@@ -63,6 +63,7 @@ impl Case {
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
             memory: None,
+            places: Places::default(),
         }
     }
 
@@ -144,7 +145,11 @@ fn by_hand(
         Some(passes) => denoise.with_passes(passes),
         None => denoise,
     };
-    let latents = denoise.run(case.seed, &interrupt, |_, _| {}).unwrap();
+    let mut pictures = [denoise.noise(case.seed).unwrap()];
+    while pictures[0].steps < denoise.steps() {
+        denoise.step(&mut pictures).unwrap();
+    }
+    let [Denoised { latents, .. }] = pictures;
     let mut picture = None;
     stage::decode(
         &bundle,

@@ -24,6 +24,14 @@ pub struct ModelFolder {
     embedded: Option<&'static [EmbeddedFile]>,
 }
 
+/// Where a component's weights are, as a path inside the folder.
+pub(crate) enum WeightsPlace {
+    /// In this file.
+    File(String),
+    /// In the shards that this index lists.
+    Index(String),
+}
+
 impl ModelFolder {
     /// The folder at `root`. Nothing is read yet.
     pub fn on_disk(root: impl Into<PathBuf>) -> Self {
@@ -44,6 +52,11 @@ impl ModelFolder {
     /// The folder's place, or the name of an embedded one.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether the folder is built into the binary.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
     }
 
     /// Whether the folder has a file at `path`.
@@ -93,6 +106,13 @@ impl ModelFolder {
     /// # Errors
     /// There are no weights, or a header is wrong.
     pub fn checkpoint(&self, component: &str) -> Result<Checkpoint> {
+        match self.find_weights(component)? {
+            WeightsPlace::File(path) => Checkpoint::open(self.source(&path)?),
+            WeightsPlace::Index(path) => Checkpoint::open_shards(self, component, &path),
+        }
+    }
+
+    pub(crate) fn find_weights(&self, component: &str) -> Result<WeightsPlace> {
         const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
         const ENDINGS: [&str; 2] = ["safetensors", "fp16.safetensors"];
         let mut tried = Vec::new();
@@ -101,11 +121,11 @@ impl ModelFolder {
                 let name = format!("{stem}.{ending}");
                 let path = format!("{component}/{name}");
                 if self.contains(&path) {
-                    return Checkpoint::open(self.source(&path)?);
+                    return Ok(WeightsPlace::File(path));
                 }
                 let index = format!("{path}.index.json");
                 if self.contains(&index) {
-                    return Checkpoint::open_shards(self, component, &index);
+                    return Ok(WeightsPlace::Index(index));
                 }
                 tried.push(name);
             }

@@ -13,7 +13,7 @@ use crate::source::Source;
 use crate::{Error, Result};
 
 /// The largest header that is believed. The reference implementation draws the same line.
-const MAXIMUM_HEADER_BYTES: u64 = 100_000_000;
+pub(crate) const MAXIMUM_HEADER_BYTES: u64 = 100_000_000;
 
 /// In which type a file stores the elements of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]

@@ -21,6 +21,8 @@ use networks::{Sd3, Values};
 /// A fresh folder with the binary to run in it.
 pub struct Fresh {
     folder: TempDir,
+    /// What the user's own folders are to the binary.
+    user: TempDir,
 }
 
 /// What a run printed and how it ended.
@@ -34,6 +36,7 @@ impl Fresh {
     pub fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
+            user: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -41,11 +44,33 @@ impl Fresh {
         self.folder.path()
     }
 
+    /// Where the states of runs are kept.
+    pub fn runs(&self) -> PathBuf {
+        self.user.path().join("state/runs")
+    }
+
+    /// Where encoded prompts are kept.
+    pub fn prompts(&self) -> PathBuf {
+        self.user.path().join("cache/prompts")
+    }
+
     /// The binary, to be started in this folder, with nothing of the caller's settings.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_generate"));
+        self.settled(Command::new(env!("CARGO_BIN_EXE_generate")))
+    }
+
+    /// A shell that runs `script` in this folder, with nothing of the caller's settings.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = self.settled(Command::new("sh"));
+        command.args(["-c", script]);
+        command
+    }
+
+    fn settled(&self, mut command: Command) -> Command {
         command
             .current_dir(self.path())
+            .env("SD_GENERATE_STATE", self.user.path().join("state"))
+            .env("SD_GENERATE_CACHE", self.user.path().join("cache"))
             .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE");
         command
@@ -220,6 +245,14 @@ impl Picture {
             pixels: bytes.as_chunks::<3>().0.to_vec(),
         }
     }
+}
+
+/// Where the tensor `name` of a safetensors file begins, and its header's text.
+pub fn tensor_offset(bytes: &[u8], name: &str) -> (usize, Value) {
+    let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
+    let offset = header[name]["data_offsets"][0].as_u64().unwrap() as usize;
+    (8 + header_bytes + offset, header)
 }
 
 fn copy_folder(source: &Path, target: &Path) {

@@ -53,7 +53,9 @@ pub struct Metadata {
     pub pipeline_type: String,
     /// What was done to need less memory.
     pub memory_optimizations: Vec<String>,
-    /// Seconds from the start of the run until this picture was ready to be saved.
+    /// When the run began, in local time, to the nanosecond. Its pictures are recognised by it.
+    pub started: String,
+    /// Seconds that the run took until this picture was ready to be saved.
     pub generation_time: f64,
     /// What failed and was left out.
     pub failures: Vec<String>,
@@ -105,6 +107,7 @@ pub(super) fn example() -> Metadata {
         dtype: "bf16".into(),
         pipeline_type: "stable-diffusion-3".into(),
         memory_optimizations: Vec::new(),
+        started: String::new(),
         generation_time: 1.5,
         failures: Vec::new(),
         warnings: Vec::new(),

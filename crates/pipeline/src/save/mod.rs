@@ -1,6 +1,7 @@
 //! Saving: a picture and how it was made, both written whole or not at all, never over an existing file.
 
 mod image;
+mod interrupted;
 mod metadata;
 mod parameters;
 
@@ -8,52 +9,54 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::civil::DateTime;
 use tempfile::{Builder, NamedTempFile};
 
 pub use image::RgbImage;
+pub(crate) use interrupted::remove_temporary_files;
 pub use metadata::{MemoryReport, Metadata};
 pub use parameters::parameters_text;
 
+use crate::durable::sync_folder;
+use crate::resume::RunName;
 use crate::{Error, Result, SavedPicture};
 
-/// A folder that pictures are saved into.
+/// A folder that the pictures of a run are saved into.
 #[derive(Debug)]
 pub struct Gallery {
     folder: PathBuf,
-    stamp: String,
-    next: u32,
+    run: RunName,
+    next: usize,
 }
 
 impl Gallery {
     /// Opens `folder`, makes it if it is missing, and makes sure that it can be written, so that nobody waits
-    /// for a picture that has no place. File names carry the moment `now`.
+    /// for a picture that has no place. File names carry the moment at which `run` began.
     ///
     /// # Errors
     /// The folder cannot be made or written.
-    pub fn open(folder: &Path, now: DateTime) -> Result<Self> {
+    pub fn open(folder: &Path, run: &RunName) -> Result<Self> {
         let unwritable = |source| Error::Output {
             path: folder.to_owned(),
             source,
         };
         fs::create_dir_all(folder).map_err(unwritable)?;
-        temporary(folder).map_err(unwritable)?;
-        let stamp = now.strftime("output_%Y-%m-%d_%H-%M-%S").to_string();
+        // A file without a name, where the system has such: even a process that is killed here leaves nothing.
+        tempfile::tempfile_in(folder).map_err(unwritable)?;
         Ok(Self {
             folder: folder.to_owned(),
-            stamp,
+            run: run.clone(),
             next: 1,
         })
     }
 
     /// Saves `image` with `metadata` under the next free name, `output_YYYY-MM-DD_HH-MM-SS_001.png` and the
-    /// same with `.json`. `metadata` is given its file's name.
+    /// same with `.json`. `metadata` is given its file's name and its run's beginning.
     ///
     /// # Errors
     /// The files cannot be written; then neither is there.
     pub fn save(&mut self, image: &RgbImage, metadata: &mut Metadata) -> Result<SavedPicture> {
         loop {
-            let stem = format!("{}_{:03}", self.stamp, self.next);
+            let stem = format!("{}_{:03}", self.run.file_stem(), self.next);
             let picture = self.folder.join(format!("{stem}.png"));
             let sidecar = self.folder.join(format!("{stem}.json"));
             self.next += 1;
@@ -61,6 +64,7 @@ impl Gallery {
                 continue;
             }
             metadata.filename = format!("{stem}.png");
+            metadata.started = self.run.started().to_owned();
             let text = parameters_text(metadata);
             let written_picture = self.write(&picture, |file| image.write_png(file, &text, &picture))?;
             let written_sidecar = self.write(&sidecar, |file| {
@@ -86,6 +90,7 @@ impl Gallery {
                     return Err(error);
                 }
             }
+            sync_folder(&self.folder);
             return Ok(SavedPicture {
                 image: picture,
                 metadata: sidecar,
@@ -102,21 +107,29 @@ impl Gallery {
             path: path.to_owned(),
             source,
         };
-        let mut file = temporary(&self.folder).map_err(failed)?;
+        let mut file = self.temporary().map_err(failed)?;
         fill(file.as_file_mut())?;
         file.as_file().sync_all().map_err(failed)?;
         Ok(file)
     }
+
+    /// A temporary file that is gone when it is dropped, and that the run knows for its own.
+    fn temporary(&self) -> io::Result<NamedTempFile> {
+        let prefix = temporary_prefix(&self.run);
+        let mut builder = Builder::new();
+        builder.prefix(&prefix).suffix(TEMPORARY_SUFFIX);
+        // Temporary files are private by default; a picture is as readable as any other file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.tempfile_in(&self.folder)
+    }
 }
 
-/// A temporary file that is gone when it is dropped.
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = Builder::new();
-    builder.prefix(".generate-").suffix(".part");
-    // Temporary files are private by default; a picture is as readable as any other file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+const TEMPORARY_SUFFIX: &str = ".part";
+
+/// What the names of the temporary files of `run` begin with.
+fn temporary_prefix(run: &RunName) -> String {
+    format!(".generate-{run}-")
 }
 
 /// Gives a file its name, unless another already has it.
@@ -140,7 +153,15 @@ fn remove(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::civil::DateTime;
+    use jiff::tz::TimeZone;
+
     use super::*;
+
+    fn run() -> RunName {
+        let now = DateTime::constant(2026, 5, 4, 3, 2, 1, 0);
+        RunName::new(&now.to_zoned_datetime(TimeZone::UTC).unwrap())
+    }
 
     fn picture() -> (RgbImage, Metadata) {
         (
@@ -152,15 +173,14 @@ mod tests {
     #[test]
     fn numbers_go_on_where_names_are_taken() {
         let folder = tempfile::tempdir().unwrap();
-        let now = DateTime::constant(2026, 5, 4, 3, 2, 1, 0);
         fs::write(folder.path().join("output_2026-05-04_03-02-01_001.json"), "mine").unwrap();
         let (image, mut metadata) = picture();
-        let saved = Gallery::open(folder.path(), now)
+        let saved = Gallery::open(folder.path(), &run())
             .unwrap()
             .save(&image, &mut metadata)
             .unwrap();
         assert!(saved.image.ends_with("output_2026-05-04_03-02-01_002.png"));
-        let again = Gallery::open(folder.path(), now)
+        let again = Gallery::open(folder.path(), &run())
             .unwrap()
             .save(&image, &mut metadata)
             .unwrap();
@@ -177,8 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let error =
-            Gallery::open(&file.join("below"), DateTime::constant(2026, 5, 4, 3, 2, 1, 0)).unwrap_err();
+        let error = Gallery::open(&file.join("below"), &run()).unwrap_err();
         assert!(matches!(error, Error::Output { .. }), "{error:?}");
     }
 }

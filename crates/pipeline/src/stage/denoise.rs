@@ -1,7 +1,5 @@
 //! From noise to latents: the loop over the scheduler's steps.
 
-use std::time::{Duration, Instant};
-
 use candle_core::{DType, Device, Tensor};
 use sd_models::mmdit::{Conditions, Input, Transformer};
 use sd_weights::Holding;
@@ -9,7 +7,6 @@ use sd_weights::Holding;
 use super::encode::EncodedPrompt;
 use super::finite;
 use crate::bundle::Bundle;
-use crate::event::Interrupt;
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize};
 use crate::scheduler::FlowMatchEuler;
@@ -41,13 +38,11 @@ impl GuidancePasses {
     }
 }
 
-/// A picture on its way from noise.
+/// Latents, and how many steps they have behind them: none where they are noise.
 #[derive(Debug, Clone)]
-pub struct Unfinished {
-    /// Which picture of the run, from 0.
-    pub image: usize,
+pub struct Denoised {
     /// Steps that are done.
-    pub step: usize,
+    pub steps: usize,
     /// `[1, channels, height / 8, width / 8]`, 32-bit numbers in the processor's memory.
     pub latents: Tensor,
 }
@@ -112,17 +107,16 @@ impl<'a> Denoise<'a> {
         self.scheduler.timesteps().len()
     }
 
-    /// The noise of `seed`, which picture `image` begins as.
+    /// The noise of `seed`, which a picture begins as.
     ///
     /// # Errors
     /// There is no memory for it.
-    pub fn begin(&self, image: usize, seed: u64) -> Result<Unfinished> {
+    pub fn noise(&self, seed: u64) -> Result<Denoised> {
         let channels = self.bundle.transformer.in_channels;
         let (rows, columns) = self.latent_sides;
         let noise = NormalStream::new(seed).normals(channels * rows * columns);
-        Ok(Unfinished {
-            image,
-            step: 0,
+        Ok(Denoised {
+            steps: 0,
             latents: Tensor::from_vec(noise, (1, channels, rows, columns), &Device::Cpu)?,
         })
     }
@@ -134,50 +128,29 @@ impl<'a> Denoise<'a> {
     ///
     /// # Panics
     /// The pictures have not come equally far, or are finished.
-    pub fn step(&self, pictures: &mut [Unfinished]) -> Result<()> {
-        let Some(step) = pictures.first().map(|picture| picture.step) else {
+    pub fn step(&self, pictures: &mut [Denoised]) -> Result<()> {
+        let Some(step) = pictures.first().map(|picture| picture.steps) else {
             return Ok(());
         };
         assert!(
-            step < self.steps() && pictures.iter().all(|picture| picture.step == step),
+            step < self.steps() && pictures.iter().all(|picture| picture.steps == step),
             "pictures share a pass at the same step"
         );
         let velocities = self.velocities(pictures, step)?;
         for (picture, velocity) in pictures.iter_mut().zip(velocities) {
             picture.latents = self.scheduler.step(step, &picture.latents, &velocity)?;
-            picture.step = step + 1;
+            picture.steps = step + 1;
             let stage = format!("step {} of the denoising", step + 1);
             finite::check(&picture.latents, &stage, self.bundle, COMPONENT)?;
         }
         Ok(())
     }
 
-    /// Denoises the noise of `seed` and gives latents, `[1, channels, height / 8, width / 8]`, 32-bit numbers
-    /// in the processor's memory. `on_step` is told after each step how many are done, and its time.
-    ///
-    /// # Errors
-    /// As [`step`](Self::step), and when the run was interrupted.
-    pub fn run(
-        &self,
-        seed: u64,
-        interrupt: &Interrupt,
-        mut on_step: impl FnMut(usize, Duration),
-    ) -> Result<Tensor> {
-        let mut picture = self.begin(0, seed)?;
-        while picture.step < self.steps() {
-            interrupt.check()?;
-            let start = Instant::now();
-            self.step(std::slice::from_mut(&mut picture))?;
-            on_step(picture.step, start.elapsed());
-        }
-        Ok(picture.latents)
-    }
-
     /// The network's prediction for each picture, guided: the negative prompt's, moved along the difference to the
     /// prompt's.
     ///
     /// Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
-    fn velocities(&self, pictures: &[Unfinished], step: usize) -> Result<Vec<Tensor>> {
+    fn velocities(&self, pictures: &[Denoised], step: usize) -> Result<Vec<Tensor>> {
         let texts: Vec<Conditions> = match self.passes {
             GuidancePasses::Batched => vec![self.conditions.clone()],
             GuidancePasses::Separate => (0..self.conditions.texts())

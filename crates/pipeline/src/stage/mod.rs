@@ -6,6 +6,6 @@ mod encode;
 mod finite;
 
 pub use decode::decode;
-pub use denoise::{Denoise, GuidancePasses, Unfinished};
+pub use denoise::{Denoise, Denoised, GuidancePasses};
 pub(crate) use denoise::{check_size, latent_sides, patches};
 pub use encode::{EncodedPrompt, encode};

@@ -1,0 +1,169 @@
+//! `generate resume`: which runs were interrupted, going on with one, or forgetting it.
+
+use clap::Args;
+use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
+use sd_pipeline::{ModelChoice, ModelFolder, Places, Recommended};
+use serde_json::{Value, json};
+
+use crate::hint::Failure;
+use crate::{demo, draw, terminal};
+
+/// The longest part of a prompt that the table shows, in characters.
+const LONGEST_PROMPT: usize = 50;
+
+/// Goes on with a run that was interrupted, to the very same pictures; without an ID lists them
+#[derive(Debug, Args)]
+#[command(override_usage = "generate resume [ID | --last] [OPTIONS]")]
+pub(crate) struct ResumeArguments {
+    /// The run to go on with; without it the interrupted runs are listed
+    #[arg(value_name = "ID", conflicts_with = "last")]
+    id: Option<String>,
+
+    /// Go on with the run that was interrupted last
+    #[arg(long)]
+    last: bool,
+
+    /// Forget the run instead; pictures that were saved stay
+    #[arg(long)]
+    discard: bool,
+
+    /// Print one JSON event a line
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print only paths and errors
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Does what was asked for.
+pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
+    let places = Places::of_user();
+    let id = match &arguments.id {
+        Some(id) => id.clone(),
+        None => {
+            let runs = interrupted_runs(&places)?;
+            match runs.first() {
+                Some(last) if arguments.last => last.id.clone(),
+                Some(_) if arguments.discard => return Err(Failure::nothing_to_discard()),
+                _ => {
+                    list(&runs, arguments);
+                    return Ok(());
+                }
+            }
+        }
+    };
+    if arguments.discard {
+        discard(&places, &id)?;
+        if !arguments.quiet {
+            terminal::note(&format!("forgot the run {id}"));
+        }
+        return Ok(());
+    }
+    let claimed = ClaimedRun::claim(&places, &id)?;
+    let model = model(&claimed)?;
+    draw(arguments.json, arguments.quiet, |observer, interrupt| {
+        sd_pipeline::resume(claimed, model, &places, observer, interrupt)
+    })
+}
+
+/// The model that the run was drawing with.
+fn model(claimed: &ClaimedRun) -> Result<ModelChoice, Failure> {
+    let (name, folder) = claimed.model();
+    match folder {
+        None => Ok(demo::model()),
+        Some(folder) if !folder.exists() => Err(Failure::no_model(&folder.to_string_lossy())),
+        Some(folder) => Ok(ModelChoice {
+            name: name.to_owned(),
+            folder: ModelFolder::on_disk(folder),
+            recommended: Recommended::default(),
+        }),
+    }
+}
+
+fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
+    if arguments.json {
+        let runs: Vec<Value> = runs.iter().map(object).collect();
+        terminal::print_line(&json!({ "event": "interrupted", "runs": runs }).to_string());
+        return;
+    }
+    if runs.is_empty() {
+        if !arguments.quiet {
+            terminal::note("Nothing to go on with: no run was interrupted.");
+        }
+        return;
+    }
+    let rows = runs.iter().map(row);
+    let heading = ["ID", "STEP", "WHEN", "PROMPT"].map(str::to_owned);
+    let rows: Vec<[String; 4]> = std::iter::once(heading).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths = [0, 1, 2].map(|column| width(column).unwrap_or_default());
+    for [id, step, when, prompt] in &rows {
+        let [first, second, third] = widths;
+        terminal::print_line(&format!("{id:first$}  {step:second$}  {when:third$}  {prompt}"));
+    }
+    if !arguments.quiet {
+        terminal::note("`generate resume ID` goes on with one, `generate resume --last` with the first.");
+    }
+}
+
+/// A run's id, its steps, when it was interrupted, and its prompt.
+fn row(run: &InterruptedRun) -> [String; 4] {
+    match &run.outline {
+        Ok(outline) => {
+            let when = outline.kept_at.get(..19).unwrap_or(&outline.kept_at);
+            [
+                run.id.clone(),
+                format!("{} of {}", outline.steps_done, outline.steps),
+                when.replace('T', " "),
+                shortened(&outline.prompt),
+            ]
+        }
+        Err(error) => [run.id.clone(), "-".to_owned(), "-".to_owned(), error.to_string()],
+    }
+}
+
+/// The prompt in one short line.
+fn shortened(prompt: &str) -> String {
+    let mut line: String = prompt
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|character| !character.is_control())
+        .collect();
+    if let Some((end, _)) = line.char_indices().nth(LONGEST_PROMPT) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+fn object(run: &InterruptedRun) -> Value {
+    match &run.outline {
+        Ok(outline) => json!({
+            "id": run.id,
+            "prompt": outline.prompt,
+            "model": outline.model,
+            "images": outline.images,
+            "steps_done": outline.steps_done,
+            "steps": outline.steps,
+            "kept_at": outline.kept_at,
+            "output": outline.output,
+        }),
+        Err(error) => json!({ "id": run.id, "error": error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_becomes_one_short_line() {
+        assert_eq!(shortened("a cat,\n\tsleeping \u{1b}[31m"), "a cat, sleeping [31m");
+        let long = shortened(&"ö".repeat(80));
+        assert_eq!(long.chars().count(), LONGEST_PROMPT + 1);
+        assert!(long.ends_with('…'));
+    }
+}

@@ -1,0 +1,72 @@
+//! Which model a run draws with: every file that its pictures depend on.
+
+use sd_weights::{FileIdentity, ModelFolder};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::bundle::Bundle;
+
+const TOKENIZER_FILES: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+];
+const TEXT_PARTS: [(&str, &str); 3] = [
+    ("text_encoder", "tokenizer"),
+    ("text_encoder_2", "tokenizer_2"),
+    ("text_encoder_3", "tokenizer_3"),
+];
+
+/// The files of a model as they were when they were looked at. It costs the reading of headers and of small files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ModelIdentity {
+    /// What the encoding of a prompt depends on.
+    pub(crate) text: Vec<FileIdentity>,
+    /// What a picture depends on besides.
+    pub(crate) picture: Vec<FileIdentity>,
+}
+
+impl ModelIdentity {
+    /// Looks at the files of `bundle`.
+    ///
+    /// # Errors
+    /// One of them has gone or cannot be read.
+    pub(crate) fn of(bundle: &Bundle) -> Result<Self> {
+        let folder = bundle.folder();
+        let mut text = small_files(folder, ["model_index.json".to_owned()])?;
+        let parts = if bundle.t5.is_some() { 3 } else { 2 };
+        for (encoder, tokenizer) in &TEXT_PARTS[..parts] {
+            let names = TOKENIZER_FILES.map(|name| format!("{tokenizer}/{name}"));
+            text.extend(small_files(folder, names)?);
+            text.extend(small_files(folder, [format!("{encoder}/config.json")])?);
+            text.extend(folder.weights_identity(encoder)?);
+        }
+        let names = [
+            "transformer/config.json",
+            "vae/config.json",
+            "scheduler/scheduler_config.json",
+        ];
+        let mut picture = small_files(folder, names.map(str::to_owned))?;
+        for component in ["transformer", "vae"] {
+            picture.extend(folder.weights_identity(component)?);
+        }
+        Ok(Self { text, picture })
+    }
+
+    /// The path of the first file that is not in `now` as it is here, or that is only there.
+    pub(crate) fn first_change<'a>(&'a self, now: &'a Self) -> Option<&'a str> {
+        let files = |identity: &'a Self| identity.text.iter().chain(&identity.picture);
+        let known = |file: &&FileIdentity, others: &'a Self| files(others).any(|other| other == *file);
+        let changed = files(self).find(|file| !known(file, now));
+        let appeared = || files(now).find(|file| !known(file, self));
+        changed.or_else(appeared).map(|file| file.path.as_str())
+    }
+}
+
+/// Those of `paths` that are there.
+fn small_files(folder: &ModelFolder, paths: impl IntoIterator<Item = String>) -> Result<Vec<FileIdentity>> {
+    let there = paths.into_iter().filter(|path| folder.contains(path));
+    there.map(|path| Ok(folder.file_identity(&path)?)).collect()
+}

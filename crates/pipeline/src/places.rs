@@ -1,0 +1,83 @@
+//! The user's folders: where the states of runs and the results of text encoders are kept.
+
+use std::env;
+use std::path::PathBuf;
+
+/// The program's name among the user's folders.
+const PROGRAM: &str = "sd-generate";
+
+/// Where a run may keep things. By default nowhere: then it can be neither resumed nor helped by earlier ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Below it the states of runs are kept, so that an interrupted one can be resumed.
+    pub state: Option<PathBuf>,
+    /// Below it results are kept that can be computed again. Safe to delete at any moment.
+    pub cache: Option<PathBuf>,
+}
+
+impl Places {
+    /// The folders of the user who runs the program: `$SD_GENERATE_STATE` and `$SD_GENERATE_CACHE` where they
+    /// are set; else those of the XDG base directories on Linux, of the Library on macOS, and of the local
+    /// application data on Windows. Nothing is made or looked at.
+    pub fn of_user() -> Self {
+        Self {
+            state: absolute("SD_GENERATE_STATE").or_else(|| Some(state_of_user()?.join(PROGRAM))),
+            cache: absolute("SD_GENERATE_CACHE").or_else(|| Some(cache_of_user()?.join(PROGRAM))),
+        }
+    }
+
+    /// The folder of the states of runs.
+    pub fn runs(&self) -> Option<PathBuf> {
+        self.state.as_ref().map(|state| state.join("runs"))
+    }
+
+    /// The folder of the results of text encoders.
+    pub fn prompts(&self) -> Option<PathBuf> {
+        self.cache.as_ref().map(|cache| cache.join("prompts"))
+    }
+}
+
+#[cfg(target_os = "macos")]
+fn state_of_user() -> Option<PathBuf> {
+    Some(env::home_dir()?.join("Library/Application Support"))
+}
+
+#[cfg(target_os = "macos")]
+fn cache_of_user() -> Option<PathBuf> {
+    Some(env::home_dir()?.join("Library/Caches"))
+}
+
+#[cfg(windows)]
+fn state_of_user() -> Option<PathBuf> {
+    absolute("LOCALAPPDATA")
+}
+
+#[cfg(windows)]
+fn cache_of_user() -> Option<PathBuf> {
+    // Beside the states, which have a folder of their own.
+    absolute("LOCALAPPDATA")
+}
+
+#[cfg(not(any(target_os = "macos", windows)))]
+fn state_of_user() -> Option<PathBuf> {
+    xdg("XDG_STATE_HOME").or_else(|| Some(env::home_dir()?.join(".local/state")))
+}
+
+#[cfg(not(any(target_os = "macos", windows)))]
+fn cache_of_user() -> Option<PathBuf> {
+    xdg("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")))
+}
+
+/// A base directory; the specification has relative ones ignored.
+#[cfg(not(any(target_os = "macos", windows)))]
+fn xdg(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|folder| folder.is_absolute())
+}
+
+/// The folder that an environment variable names, if it names one.
+fn absolute(variable: &str) -> Option<PathBuf> {
+    let folder = env::var_os(variable).filter(|folder| !folder.is_empty())?;
+    std::path::absolute(folder).ok()
+}

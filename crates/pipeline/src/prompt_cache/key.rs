@@ -1,0 +1,69 @@
+//! What an encoded prompt depends on.
+
+use candle_core::Device;
+use sd_weights::{FileIdentity, WeightType};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::bundle::Bundle;
+use crate::{arithmetic, sealed};
+
+/// Raised whenever the same encoders give other bits for the same prompt, within a version of the program.
+const ENCODING: u32 = 1;
+
+/// Everything that the bits of an encoded prompt depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PromptKey {
+    encoding: u32,
+    program: String,
+    /// What computes, and with which instructions.
+    device: String,
+    weight_type: String,
+    /// All prompts that were encoded together, as they were.
+    prompts: Vec<String>,
+    /// Tokens of CLIP and of T5 that a prompt is given.
+    tokens: (usize, usize),
+    /// Features of a token, and of a pooled prompt.
+    features: (usize, usize),
+    /// The encoders and their tokenizers.
+    files: Vec<FileIdentity>,
+}
+
+impl PromptKey {
+    pub(super) fn new(
+        files: &[FileIdentity],
+        bundle: &Bundle,
+        prompts: &[&str],
+        device: &Device,
+        weight_type: WeightType,
+    ) -> Self {
+        let config = &bundle.transformer;
+        Self {
+            encoding: ENCODING,
+            program: crate::VERSION.to_owned(),
+            device: arithmetic::name(device),
+            weight_type: format!("{weight_type:?}"),
+            prompts: prompts.iter().map(|&prompt| prompt.to_owned()).collect(),
+            tokens: (bundle.clip_length(), bundle.t5_length()),
+            features: (config.joint_attention_dim, config.pooled_projection_dim),
+            files: files.to_vec(),
+        }
+    }
+
+    /// A name for the key, in hexadecimal digits.
+    pub(super) fn digest(&self) -> String {
+        // Its fields are texts and numbers, whose JSON cannot fail; two failures would only share a name.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        sealed::hexadecimal(&Sha256::digest(text)[..16])
+    }
+
+    /// `[prompts, tokens, features]`
+    pub(super) fn context_shape(&self) -> [usize; 3] {
+        [self.prompts.len(), self.tokens.0 + self.tokens.1, self.features.0]
+    }
+
+    /// `[prompts, features]`
+    pub(super) fn pooled_shape(&self) -> [usize; 2] {
+        [self.prompts.len(), self.features.1]
+    }
+}

@@ -1,0 +1,152 @@
+//! Results of the text encoders, kept on disk: the same prompt is not encoded twice.
+//!
+//! An entry holds the very numbers that the encoders gave, and is found under everything that they depend on (see
+//! [`PromptKey`]), so it never changes a picture. It is written whole or not at all, and what is damaged is as good
+//! as missing; so any number of processes can use the folder, and it can be deleted at any moment. A folder that
+//! cannot be written is no error either. Above [`LIMIT`] the entries that were not used for longest go.
+//!
+//! The built-in model is encoded in less time than it takes to look for it, and has no entries.
+
+mod key;
+mod limit;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use candle_core::Tensor;
+use sd_weights::{FileIdentity, Holding};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::bundle::Bundle;
+use crate::event::Interrupt;
+use crate::identity::ModelIdentity;
+use crate::places::Places;
+use crate::resume::RunName;
+use crate::sealed::{self, Durability};
+use crate::stage::{self, EncodedPrompt};
+use key::PromptKey;
+
+/// Bytes that all entries together may have.
+const LIMIT: u64 = 256 << 20;
+const ENTRY: &str = "safetensors";
+const PART: &str = "part";
+const CONTEXT: &str = "context";
+const POOLED: &str = "pooled";
+
+/// The text encoders of one model, with what they have encoded before.
+#[derive(Debug)]
+pub(crate) struct PromptCache {
+    /// `None` where nothing is looked for or kept.
+    folder: Option<PathBuf>,
+    /// The files that the encoders are made of.
+    files: Vec<FileIdentity>,
+    /// Who writes, for the names of temporary files: a run that goes on replaces what it left behind.
+    writer: String,
+    limit: u64,
+}
+
+/// What an entry says apart from its numbers.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    key: PromptKey,
+    cut: usize,
+}
+
+impl PromptCache {
+    /// The cache of `bundle`'s text encoders among `places`, for `run`.
+    pub(crate) fn new(places: &Places, bundle: &Bundle, model: &ModelIdentity, run: &RunName) -> Self {
+        Self {
+            folder: places.prompts().filter(|_| !bundle.folder().is_embedded()),
+            files: model.text.clone(),
+            writer: run.id().to_owned(),
+            limit: LIMIT,
+        }
+    }
+
+    /// As [`stage::encode`], which is asked only for what was not encoded before.
+    ///
+    /// # Errors
+    /// As [`stage::encode`].
+    pub(crate) fn encode(
+        &self,
+        bundle: &Bundle,
+        prompts: &[&str],
+        holding: &Holding,
+        interrupt: &Interrupt,
+    ) -> Result<EncodedPrompt> {
+        let encode = || stage::encode(bundle, prompts, holding, interrupt);
+        let Some(folder) = &self.folder else {
+            return encode();
+        };
+        let key = PromptKey::new(&self.files, bundle, prompts, &holding.device, holding.weight_type);
+        let path = folder.join(key.digest()).with_extension(ENTRY);
+        if let Some(found) = find(&path, &key) {
+            tracing::debug!("the prompt was encoded before: `{}`", path.display());
+            return Ok(found);
+        }
+        let encoded = encode()?;
+        if let Err(error) = self.keep(folder, &path, key, &encoded) {
+            tracing::debug!("cannot keep the encoded prompt in `{}`: {error}", path.display());
+        }
+        Ok(encoded)
+    }
+
+    fn keep(
+        &self,
+        folder: &Path,
+        path: &Path,
+        key: PromptKey,
+        encoded: &EncodedPrompt,
+    ) -> std::io::Result<()> {
+        sealed::make_private_folder(folder)?;
+        let temporary = path.with_extension(format!("{}.{PART}", self.writer));
+        let tensors = [
+            (CONTEXT.to_owned(), &encoded.context),
+            (POOLED.to_owned(), &encoded.pooled),
+        ];
+        let cut = encoded.cut;
+        sealed::replace(
+            path,
+            &temporary,
+            Durability::Process,
+            &Description { key, cut },
+            &tensors,
+        )?;
+        limit::apply(folder, self.limit, SystemTime::now())
+    }
+}
+
+/// The entry at `path`, if it is there, whole, and of `key`.
+fn find(path: &Path, key: &PromptKey) -> Option<EncodedPrompt> {
+    if !path.exists() {
+        return None;
+    }
+    let entry = match sealed::read::<Description>(path) {
+        Ok(entry) if entry.description.key == *key => entry,
+        Ok(_) => return None,
+        Err(unreadable) => {
+            tracing::debug!("`{}` is left aside: {unreadable}", path.display());
+            return None;
+        }
+    };
+    let tensor = |name: &str, shape: &[usize]| -> Option<Tensor> {
+        let tensor = entry.tensors.get(name)?;
+        (tensor.dims() == shape).then(|| tensor.clone())
+    };
+    let found = EncodedPrompt {
+        context: tensor(CONTEXT, &key.context_shape())?,
+        pooled: tensor(POOLED, &key.pooled_shape())?,
+        cut: entry.description.cut,
+    };
+    // Its time says when it was last of use.
+    if let Err(error) = File::options()
+        .append(true)
+        .open(path)
+        .and_then(|file| file.set_modified(SystemTime::now()))
+    {
+        tracing::debug!("cannot mark `{}` as used: {error}", path.display());
+    }
+    Some(found)
+}

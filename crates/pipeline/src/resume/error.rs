@@ -1,0 +1,67 @@
+//! Why an interrupted run cannot go on.
+
+use std::path::PathBuf;
+
+/// Why an interrupted run cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// There is no interrupted run of this id.
+    #[error("there is no interrupted run `{id}`")]
+    NoSuchRun {
+        /// What was asked for.
+        id: String,
+    },
+    /// Another process works on the run.
+    #[error("run {id} is still at work in another process")]
+    AtWork {
+        /// The run.
+        id: String,
+    },
+    /// The file that holds the run's state is damaged.
+    #[error("the state of run {id} in `{}` is damaged: {reason}", file.display())]
+    Damaged {
+        /// The run.
+        id: String,
+        /// The file.
+        file: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The folder of states, or a file in it, cannot be used.
+    #[error("cannot use `{}`", path.display())]
+    State {
+        /// The folder or file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Another version of the program began the run, and might draw another picture.
+    #[error("run {id} was begun by version {begun_by}, and this is {this}, which might draw another picture")]
+    OtherVersion {
+        /// The run.
+        id: String,
+        /// The version that began it.
+        begun_by: String,
+        /// This version.
+        this: String,
+    },
+    /// The run was begun on a device that may compute other bits.
+    #[error("run {id} was begun on {begun_on}, and this is {this}, which might draw another picture")]
+    OtherDevice {
+        /// The run.
+        id: String,
+        /// Where it was begun.
+        begun_on: String,
+        /// What is here.
+        this: String,
+    },
+    /// A file of the model is no longer what it was when the run began.
+    #[error("`{}` has changed since run {id} began, which would draw another picture", file.display())]
+    ModelChanged {
+        /// The run.
+        id: String,
+        /// The first file that has changed, come or gone.
+        file: PathBuf,
+    },
+}

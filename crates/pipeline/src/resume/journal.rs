@@ -1,0 +1,352 @@
+//! The state of a run while it works: in memory after every step, on disk soon after.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use jiff::ZonedDateTime;
+
+use super::lock::RunLock;
+use super::rhythm::Rhythm;
+use super::runs::{self, ClaimedRun, RunFiles};
+use super::state::{self, Description};
+use super::{ResumeError, RunName};
+use crate::bundle::Bundle;
+use crate::durable::sync_folder;
+use crate::event::{Event, Observer, SavedPicture};
+use crate::identity::ModelIdentity;
+use crate::recipe::Recipe;
+use crate::request::Request;
+use crate::save::Gallery;
+use crate::sealed::{self, Durability};
+use crate::stage::{Denoised, latent_sides};
+use crate::{Error, Result, arithmetic};
+
+/// What a run has done so far. Where there is a folder for states, it is committed there: the whole state is
+/// written to a temporary file, which then takes the place of the one before.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    description: Description,
+    /// By picture: the latents after its last step, until it is saved.
+    latents: Vec<Option<Denoised>>,
+    is_resumed: bool,
+    /// Counts the time of this process.
+    start: Instant,
+    seconds_before: f64,
+    /// `None` where nothing is kept.
+    keeping: Option<Keeping>,
+}
+
+#[derive(Debug)]
+struct Keeping {
+    files: RunFiles,
+    lock: RunLock,
+    rhythm: Rhythm,
+    /// Whether a commit has failed and the user was told so.
+    has_failed: bool,
+}
+
+impl Journal {
+    /// The journal of a new run, with its first state on disk. Where that cannot be, the run goes on without: the
+    /// second part says why.
+    pub(crate) fn begin(
+        name: RunName,
+        request: &Request,
+        recipe: &Recipe,
+        device: &Device,
+        model: ModelIdentity,
+    ) -> (Self, Option<String>) {
+        let description = Description::new(name, request, recipe, device, model);
+        let mut journal = Self {
+            latents: vec![None; description.pictures.len()],
+            description,
+            is_resumed: false,
+            start: Instant::now(),
+            seconds_before: 0.0,
+            keeping: None,
+        };
+        let warning = request
+            .places
+            .runs()
+            .and_then(|folder| journal.keep_in(&folder).err())
+            .map(|error| {
+                format!(
+                    "this run cannot be resumed if it is interrupted: {}",
+                    reason(&error)
+                )
+            });
+        (journal, warning)
+    }
+
+    /// The journal of a run that was taken up again. What it left unfinished in `gallery` is cleared away.
+    ///
+    /// # Errors
+    /// The device computes other bits than the one that the run was begun on, the model has changed since, or the
+    /// gallery cannot be read.
+    pub(crate) fn go_on(
+        claimed: ClaimedRun,
+        bundle: &Bundle,
+        model: &ModelIdentity,
+        device: &Device,
+        gallery: &mut Gallery,
+    ) -> Result<Self> {
+        let ClaimedRun {
+            description,
+            latents,
+            files,
+            lock,
+        } = claimed;
+        let id = || description.name.id().to_owned();
+        let this = arithmetic::name(device);
+        if description.device != this {
+            return Err(ResumeError::OtherDevice {
+                id: id(),
+                begun_on: description.device,
+                this,
+            }
+            .into());
+        }
+        if let Some(file) = description.model.first_change(model) {
+            return Err(ResumeError::ModelChanged {
+                id: id(),
+                file: bundle.folder().root().join(file),
+            }
+            .into());
+        }
+        let (rows, columns) = latent_sides(bundle, description.request.size);
+        let shape = [1, bundle.transformer.in_channels, rows, columns];
+        if latents
+            .iter()
+            .flatten()
+            .any(|denoised| denoised.latents.dims() != shape)
+        {
+            return Err(ResumeError::Damaged {
+                id: id(),
+                file: files.state,
+                reason: format!("its latents are not {shape:?}"),
+            }
+            .into());
+        }
+        let mut journal = Self {
+            is_resumed: true,
+            seconds_before: description.seconds,
+            description,
+            latents,
+            start: Instant::now(),
+            keeping: Some(Keeping {
+                files,
+                lock,
+                rhythm: Rhythm::new(Instant::now()),
+                has_failed: false,
+            }),
+        };
+        let known = journal.saved().len();
+        for picture in gallery.recover(known)? {
+            journal.note_saved(&picture);
+        }
+        Ok(journal)
+    }
+
+    fn keep_in(&mut self, folder: &Path) -> Result<()> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |source| ResumeError::State { path, source }
+        };
+        sealed::make_private_folder(folder).map_err(failed(folder))?;
+        runs::sweep(folder)?;
+        let files = RunFiles::new(folder, self.description.name.id());
+        let lock = RunLock::take(&files.lock).map_err(failed(&files.lock))?;
+        let lock = lock.ok_or_else(|| ResumeError::AtWork {
+            id: self.description.name.id().to_owned(),
+        })?;
+        self.keeping = Some(Keeping {
+            files: files.clone(),
+            lock,
+            rhythm: Rhythm::new(Instant::now()),
+            has_failed: false,
+        });
+        if let Err(error) = self.commit() {
+            if let Some(Keeping { files, lock, .. }) = self.keeping.take() {
+                // What cannot be written can perhaps not be removed either.
+                let _ = files.remove(lock);
+            }
+            return Err(failed(&files.state)(error).into());
+        }
+        sync_folder(folder);
+        Ok(())
+    }
+
+    /// What the run is called.
+    pub(crate) fn name(&self) -> &RunName {
+        &self.description.name
+    }
+
+    /// How long the run has taken, in this process and in those before it.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::try_from_secs_f64(self.seconds_before).unwrap_or_default() + self.start.elapsed()
+    }
+
+    /// Tells `observer` what the processes before this one have done, if the run has been taken up again.
+    pub(crate) fn tell(&self, observer: &mut dyn Observer) {
+        if !self.is_resumed {
+            return;
+        }
+        observer.observe(&Event::Resumed {
+            run: self.description.name.id(),
+            steps_done: self.description.steps_done(),
+            steps: self.description.steps(),
+        });
+        for picture in self.saved() {
+            observer.observe(&Event::Saved(&picture));
+        }
+    }
+
+    /// What the user was warned of so far.
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.description.warnings
+    }
+
+    /// Warns the user, and keeps the warning for the pictures that are still to be saved.
+    pub(crate) fn warn(&mut self, warning: String, observer: &mut dyn Observer) {
+        observer.observe(&Event::Warning(&warning));
+        // A run that goes on may come past the same place again.
+        if !self.description.warnings.contains(&warning) {
+            self.description.warnings.push(warning);
+        }
+    }
+
+    /// The pictures that are not saved yet.
+    pub(crate) fn unsaved(&self) -> Vec<usize> {
+        let pictures = self.description.pictures.iter().enumerate();
+        pictures
+            .filter(|(_, picture)| picture.saved.is_none())
+            .map(|(image, _)| image)
+            .collect()
+    }
+
+    /// Whether every picture that is not saved yet has all of its steps behind it.
+    pub(crate) fn is_denoised(&self) -> bool {
+        let steps = self.description.request.steps;
+        let pictures = self.description.pictures.iter();
+        pictures
+            .filter(|picture| picture.saved.is_none())
+            .all(|picture| picture.steps_done == steps)
+    }
+
+    /// Where picture `image` was left, if it was begun and is not saved.
+    pub(crate) fn denoised(&self, image: usize) -> Option<Denoised> {
+        self.latents[image].clone()
+    }
+
+    /// The latents of picture `image` after `steps` steps. They are on disk after the next commit.
+    pub(crate) fn record(&mut self, image: usize, steps: usize, latents: &Tensor) {
+        self.description.pictures[image].steps_done = steps;
+        self.latents[image] = Some(Denoised {
+            steps,
+            latents: latents.clone(),
+        });
+    }
+
+    /// Commits the state if enough time has passed since the last commit; see [`Rhythm`].
+    pub(crate) fn commit_if_due(&mut self, observer: &mut dyn Observer) {
+        let is_due = |keeping: &Keeping| keeping.rhythm.is_due(Instant::now());
+        if self.keeping.as_ref().is_some_and(is_due) {
+            self.commit_or_warn(observer);
+        }
+    }
+
+    /// Notes that `picture` is saved, and commits that at once, so that it is not saved again.
+    pub(crate) fn record_saved(&mut self, picture: &SavedPicture, observer: &mut dyn Observer) {
+        self.note_saved(picture);
+        self.commit_or_warn(observer);
+    }
+
+    fn note_saved(&mut self, picture: &SavedPicture) {
+        // What is in a gallery was written by a run with as many pictures, or by nobody who knows of it.
+        if let Some(state) = self.description.pictures.get_mut(picture.index) {
+            state.saved = Some(picture.file_name().to_string_lossy().into_owned());
+            self.latents[picture.index] = None;
+        }
+    }
+
+    /// The pictures that this run has saved.
+    pub(crate) fn saved(&self) -> Vec<SavedPicture> {
+        let pictures = self.description.pictures.iter().enumerate();
+        pictures
+            .filter_map(|(index, picture)| {
+                let image = self.description.request.picture(picture.saved.as_ref()?);
+                Some(SavedPicture {
+                    metadata: image.with_extension("json"),
+                    image,
+                    index,
+                    seed: picture.seed,
+                })
+            })
+            .collect()
+    }
+
+    /// Ends the journal of a run that `failure` has ended, if anything has. What can be resumed is kept, up to
+    /// the last step; the result says whether that is so.
+    pub(crate) fn close(mut self, failure: Option<&Error>) -> bool {
+        if failure.is_some_and(|error| !error.would_come_again()) {
+            if let Err(error) = self.commit() {
+                tracing::warn!("the last steps of the run could not be kept: {error}");
+            }
+            return self.keeping.is_some();
+        }
+        if let Some(Keeping { files, lock, .. }) = self.keeping
+            && let Err(error) = files.remove(lock)
+        {
+            tracing::warn!("cannot remove `{}`: {error}", files.state.display());
+        }
+        false
+    }
+
+    /// A disk that is full is told of once; the run goes on, and so do the attempts.
+    fn commit_or_warn(&mut self, observer: &mut dyn Observer) {
+        let Err(source) = self.commit() else {
+            return;
+        };
+        if let Some(keeping) = &mut self.keeping
+            && !std::mem::replace(&mut keeping.has_failed, true)
+        {
+            let path = keeping.files.state.clone();
+            let error = ResumeError::State { path, source };
+            self.warn(
+                format!(
+                    "the last steps are lost if this run is interrupted: {}",
+                    reason(&error.into())
+                ),
+                observer,
+            );
+        }
+    }
+
+    /// Puts the state on disk, where there is a place for it.
+    fn commit(&mut self) -> io::Result<()> {
+        self.description.seconds = self.duration().as_secs_f64();
+        self.description.kept_at = ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        let Some(Keeping { files, rhythm, .. }) = &mut self.keeping else {
+            return Ok(());
+        };
+        let begun = self.latents.iter().enumerate();
+        let tensors: Vec<(String, &Tensor)> = begun
+            .filter_map(|(image, denoised)| Some((state::tensor_name(image), &denoised.as_ref()?.latents)))
+            .collect();
+        let begin = Instant::now();
+        let (state, part) = (&files.state, &files.part);
+        let result = sealed::replace(state, part, Durability::Power, &self.description, &tensors);
+        rhythm.note(begin, Instant::now());
+        tracing::debug!(?rhythm, "the state of the run was committed");
+        result
+    }
+}
+
+/// The error and its cause in one line.
+fn reason(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

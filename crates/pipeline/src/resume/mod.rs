@@ -1,0 +1,28 @@
+//! Going on with a run that was interrupted: by a signal, an error, the power.
+//!
+//! The state of a run is everything that a second process needs to draw the very pictures that the first would have
+//! drawn: the request with all that it left open settled, the latents of every picture after its last step, which
+//! pictures are saved, and what the program, the device and the model's files were. It is one file in the user's
+//! folder of states, which is there from the run's beginning to its end and is replaced whole at every commit.
+//! There is one after every step, or, where steps are quick, after every so many, so that all commits together take a
+//! hundredth of the time. A kill costs the work since the last one: a step, or a minute of steps at most. Latents are
+//! kept to the bit.
+//!
+//! Pictures are recognised as a run's own by the moment of its beginning, which is in their metadata. So one that
+//! was saved just before the process was killed is not saved again. Temporary files, among the pictures too, carry
+//! the run's id, so that who goes on with it removes its own and nobody else's.
+
+mod error;
+mod journal;
+mod lock;
+mod name;
+mod rhythm;
+mod runs;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use error::ResumeError;
+pub(crate) use journal::Journal;
+pub use name::RunName;
+pub use runs::{ClaimedRun, InterruptedRun, Outline, discard, interrupted_runs};

@@ -1,0 +1,85 @@
+//! How often the state of a run is put on disk.
+
+use std::time::{Duration, Instant};
+
+/// Decides when the next commit is due: when it and all before it will have taken a hundredth of the time. Where
+/// steps are long, that is after every step.
+#[derive(Debug)]
+pub(super) struct Rhythm {
+    start: Instant,
+    last_end: Instant,
+    /// What all commits took together.
+    spent: Duration,
+    /// What the slowest of them took, which the next may take again.
+    slowest: Duration,
+}
+
+impl Rhythm {
+    /// The part of the time that commits may take, as its inverse.
+    const INVERSE_SHARE: u32 = 100;
+    /// What a kill costs at most, however slow the disk is.
+    const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            last_end: start,
+            spent: Duration::ZERO,
+            slowest: Duration::ZERO,
+        }
+    }
+
+    /// Notes a commit that began and ended at these moments.
+    pub(super) fn note(&mut self, begin: Instant, end: Instant) {
+        let cost = end.saturating_duration_since(begin);
+        self.last_end = end;
+        self.spent += cost;
+        self.slowest = self.slowest.max(cost);
+    }
+
+    /// Whether another commit is due at `now`.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let wanted = (self.spent + self.slowest).saturating_mul(Self::INVERSE_SHARE);
+        now.saturating_duration_since(self.start) >= wanted
+            || now.saturating_duration_since(self.last_end) >= Self::LONGEST_PAUSE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn commits_take_a_hundredth_of_the_time() {
+        let start = Instant::now();
+        let mut rhythm = Rhythm::new(start);
+        assert!(rhythm.is_due(start), "nothing is known of the disk yet");
+        rhythm.note(start, start + at(3));
+        assert!(!rhythm.is_due(start + at(599)) && rhythm.is_due(start + at(600)));
+        // Steps of 25 ms for 20 seconds, with commits between 1 and 5 ms.
+        let mut now = start + at(3);
+        for step in 0..800 {
+            now += at(25);
+            if rhythm.is_due(now) {
+                let end = now + at(1 + step % 5);
+                rhythm.note(now, end);
+                now = end;
+            }
+        }
+        assert!(rhythm.spent <= (now - start) / 100, "{:?}", rhythm.spent);
+        assert!(rhythm.spent >= (now - start) / 150, "{:?}", rhythm.spent);
+    }
+
+    #[test]
+    fn a_slow_disk_costs_a_minute_at_most() {
+        let start = Instant::now();
+        let mut rhythm = Rhythm::new(start);
+        let end = start + at(5_000);
+        rhythm.note(start, end);
+        assert!(!rhythm.is_due(end + at(59_999)) && rhythm.is_due(end + at(60_000)));
+    }
+}

@@ -1,0 +1,297 @@
+//! The folder of the states of runs: what was interrupted, and taking it up again.
+//!
+//! A run has up to three files there: its state, `ID.safetensors`; `ID.part`, while the next state is written; and
+//! `ID.lock`, which the process that works on it holds locked.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::lock::RunLock;
+use super::state::{Description, KeptModel};
+use super::{ResumeError, RunName};
+use crate::Result;
+use crate::places::Places;
+use crate::request::{ModelChoice, Request};
+use crate::sealed::{self, Unreadable};
+use crate::stage::Denoised;
+
+const STATE: &str = "safetensors";
+const PART: &str = "part";
+const LOCK: &str = "lock";
+
+/// The files of one run in the folder of states.
+#[derive(Debug, Clone)]
+pub(super) struct RunFiles {
+    pub(super) state: PathBuf,
+    pub(super) part: PathBuf,
+    pub(super) lock: PathBuf,
+}
+
+impl RunFiles {
+    pub(super) fn new(folder: &Path, id: &str) -> Self {
+        let file = |extension| folder.join(format!("{id}.{extension}"));
+        Self {
+            state: file(STATE),
+            part: file(PART),
+            lock: file(LOCK),
+        }
+    }
+
+    /// Removes all of them. The lock goes last: as long as there is a state, nobody else has the run.
+    pub(super) fn remove(&self, lock: RunLock) -> io::Result<()> {
+        remove_if_there(&self.state)?;
+        remove_if_there(&self.part)?;
+        lock.remove()
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// An interrupted run, as a list shows it.
+#[derive(Debug)]
+pub struct InterruptedRun {
+    /// What the run is called.
+    pub id: String,
+    /// What its state says, where it can be read.
+    pub outline: std::result::Result<Outline, ResumeError>,
+    changed: SystemTime,
+}
+
+/// What a list says of an interrupted run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// What the pictures show.
+    pub prompt: String,
+    /// The model, as the user called it.
+    pub model: String,
+    /// How many pictures.
+    pub images: usize,
+    /// Steps that are done, of all pictures.
+    pub steps_done: usize,
+    /// Steps that all pictures take.
+    pub steps: usize,
+    /// When the state was kept, in local time: `2026-05-04T03:02:01+02:00`.
+    pub kept_at: String,
+    /// The folder that the pictures go to.
+    pub output: PathBuf,
+}
+
+/// The runs that were interrupted and that nobody works on, the latest first.
+///
+/// # Errors
+/// The folder is there and cannot be read. A state that cannot be read is in the list, with the reason.
+pub fn interrupted_runs(places: &Places) -> Result<Vec<InterruptedRun>> {
+    let Some(folder) = places.runs() else {
+        return Ok(Vec::new());
+    };
+    let mut runs = Vec::new();
+    for id in ids(&folder, STATE)? {
+        let files = RunFiles::new(&folder, &id);
+        // A run may end, and its files go, while the list is made.
+        let changed = fs::metadata(&files.state).and_then(|metadata| metadata.modified());
+        let (Ok(changed), Ok(false)) = (changed, RunLock::is_held(&files.lock)) else {
+            continue;
+        };
+        let outline = match sealed::read_description::<Description>(&files.state) {
+            Err(Unreadable::System(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(unreadable) => Err(error_of(&id, &files.state, unreadable)),
+            Ok(description) => Ok(outline(description)),
+        };
+        runs.push(InterruptedRun { id, outline, changed });
+    }
+    runs.sort_by_key(|run| std::cmp::Reverse(run.changed));
+    Ok(runs)
+}
+
+fn outline(description: Description) -> Outline {
+    Outline {
+        steps_done: description.steps_done(),
+        steps: description.steps(),
+        prompt: description.request.prompt,
+        model: description.request.model.name,
+        images: description.request.images,
+        kept_at: description.kept_at,
+        output: description.request.output,
+    }
+}
+
+/// An interrupted run that this process has taken up: no other can, until it is dropped.
+#[derive(Debug)]
+pub struct ClaimedRun {
+    pub(super) description: Description,
+    pub(super) latents: Vec<Option<Denoised>>,
+    pub(super) files: RunFiles,
+    pub(super) lock: RunLock,
+}
+
+impl ClaimedRun {
+    /// Takes up the run `id`.
+    ///
+    /// # Errors
+    /// There is none of this id, another process works on it, or its state is damaged or of another version.
+    pub fn claim(places: &Places, id: &str) -> Result<Self> {
+        let (files, lock) = take(places, id)?;
+        let damaged = |reason: String| ResumeError::Damaged {
+            id: id.to_owned(),
+            file: files.state.clone(),
+            reason,
+        };
+        // The version first: another one may have written what this one takes for damage.
+        let begun_by = sealed::read_description::<Version>(&files.state);
+        let begun_by = begun_by.map_err(|unreadable| error_of(id, &files.state, unreadable))?;
+        if begun_by.version != crate::VERSION {
+            return Err(ResumeError::OtherVersion {
+                id: id.to_owned(),
+                begun_by: begun_by.version,
+                this: crate::VERSION.to_owned(),
+            }
+            .into());
+        }
+        let state = sealed::read::<Description>(&files.state);
+        let state = state.map_err(|unreadable| error_of(id, &files.state, unreadable))?;
+        let description = state.description;
+        if let Some(reason) = description.contradiction() {
+            return Err(damaged(reason.to_owned()).into());
+        }
+        let latents = description.latents(&state.tensors);
+        let lost = |(picture, latents): (&super::state::PictureState, &Option<Denoised>)| {
+            picture.steps_done > 0 && picture.saved.is_none() && latents.is_none()
+        };
+        if description.pictures.iter().zip(&latents).any(lost) {
+            return Err(damaged("the latents of a picture are not in it".to_owned()).into());
+        }
+        Ok(Self {
+            description,
+            latents,
+            files,
+            lock,
+        })
+    }
+
+    /// What the run is called.
+    pub fn name(&self) -> &RunName {
+        &self.description.name
+    }
+
+    /// What the run draws, with `model` in the place of the one that [`ClaimedRun::model`] names.
+    pub fn request(&self, model: ModelChoice, places: &Places) -> Request {
+        self.description.request.restore(model, places)
+    }
+
+    /// The model as the user called it, and its folder, or `None` where it is built into the program.
+    pub fn model(&self) -> (&str, Option<&Path>) {
+        let KeptModel { name, folder } = &self.description.request.model;
+        (name, folder.as_deref())
+    }
+}
+
+/// Forgets the interrupted run `id`: its state is removed, and what it left unfinished among its pictures.
+///
+/// # Errors
+/// There is none of this id, another process works on it, or its files cannot be removed.
+pub fn discard(places: &Places, id: &str) -> Result<()> {
+    let (files, lock) = take(places, id)?;
+    // A state that cannot be read says nothing of where the pictures were to go.
+    if let Ok(description) = sealed::read_description::<Description>(&files.state) {
+        crate::save::remove_temporary_files(&description.request.output, &description.name)?;
+    }
+    let failed = |source| ResumeError::State {
+        path: files.state.clone(),
+        source,
+    };
+    Ok(files.remove(lock).map_err(failed)?)
+}
+
+/// Removes what killed processes left in `folder` without a state: nothing was begun yet, or all was done.
+pub(super) fn sweep(folder: &Path) -> Result<()> {
+    let left = [ids(folder, LOCK)?, ids(folder, PART)?].concat();
+    for id in left {
+        let files = RunFiles::new(folder, &id);
+        if files.state.exists() {
+            continue;
+        }
+        let failed = |source| ResumeError::State {
+            path: files.lock.clone(),
+            source,
+        };
+        if let Some(lock) = RunLock::take_at_once(&files.lock).map_err(failed)? {
+            // Its process may have put a state in place before it died.
+            if !files.state.exists() {
+                files.remove(lock).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The lock of the run `id`, which has a state.
+fn take(places: &Places, id: &str) -> Result<(RunFiles, RunLock)> {
+    let no_such_run = || ResumeError::NoSuchRun { id: id.to_owned() };
+    let folder = places.runs().ok_or_else(no_such_run)?;
+    // Looked for in the list of files: what a user types never becomes a path.
+    if !ids(&folder, STATE)?.contains(&id.to_owned()) {
+        return Err(no_such_run().into());
+    }
+    let files = RunFiles::new(&folder, id);
+    let failed = |source| ResumeError::State {
+        path: files.lock.clone(),
+        source,
+    };
+    let lock = RunLock::take(&files.lock).map_err(failed)?;
+    let lock = lock.ok_or_else(|| ResumeError::AtWork { id: id.to_owned() })?;
+    if !files.state.exists() {
+        // It has come to its end just now.
+        lock.remove().map_err(failed)?;
+        return Err(no_such_run().into());
+    }
+    Ok((files, lock))
+}
+
+/// The ids of the files in `folder` with `extension`; none where there is no such folder.
+fn ids(folder: &Path, extension: &str) -> std::result::Result<Vec<String>, ResumeError> {
+    let failed = |source| ResumeError::State {
+        path: folder.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut ids = BTreeSet::new();
+    for entry in entries {
+        let path = PathBuf::from(entry.map_err(failed)?.file_name());
+        if path.extension().is_some_and(|found| found == extension)
+            && let Some(id) = path.file_stem().and_then(|id| id.to_str())
+        {
+            ids.insert(id.to_owned());
+        }
+    }
+    Ok(ids.into_iter().collect())
+}
+
+#[derive(serde::Deserialize)]
+struct Version {
+    version: String,
+}
+
+fn error_of(id: &str, file: &Path, unreadable: Unreadable) -> ResumeError {
+    match unreadable {
+        Unreadable::System(source) => ResumeError::State {
+            path: file.to_owned(),
+            source,
+        },
+        Unreadable::Damaged(reason) => ResumeError::Damaged {
+            id: id.to_owned(),
+            file: file.to_owned(),
+            reason,
+        },
+    }
+}

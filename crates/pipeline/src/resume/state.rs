@@ -1,0 +1,212 @@
+//! The state of a run: everything that a second process needs to go on with it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use sd_memory::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::RunName;
+use crate::arithmetic;
+use crate::identity::ModelIdentity;
+use crate::places::Places;
+use crate::recipe::Recipe;
+use crate::request::{DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice};
+use crate::stage::Denoised;
+
+/// Raised whenever a field changes its meaning.
+const FORMAT: u32 = 1;
+
+/// What is known of a run apart from its latents.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Description {
+    format: u32,
+    /// The version of the program that began the run.
+    pub(super) version: String,
+    pub(super) name: RunName,
+    /// What computes, and with which instructions.
+    pub(super) device: String,
+    pub(super) request: KeptRequest,
+    pub(super) model: ModelIdentity,
+    /// Seconds that the run had taken.
+    pub(super) seconds: f64,
+    /// When the state was kept, in local time.
+    pub(super) kept_at: String,
+    pub(super) warnings: Vec<String>,
+    pub(super) pictures: Vec<PictureState>,
+}
+
+/// How far one picture is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PictureState {
+    pub(super) seed: u64,
+    pub(super) steps_done: usize,
+    /// The name of its file, once it has one.
+    pub(super) saved: Option<String>,
+}
+
+/// A request with everything settled that it left open: on whatever machine, in whatever folder it is taken up
+/// again, it asks for the same pictures in the same place.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KeptRequest {
+    pub(super) prompt: String,
+    pub(super) negative_prompt: String,
+    pub(super) model: KeptModel,
+    pub(super) images: usize,
+    pub(super) seed: u64,
+    pub(super) steps: usize,
+    pub(super) size: ImageSize,
+    pub(super) guidance_scale: GuidanceScale,
+    pub(super) output: PathBuf,
+    pub(super) device: DeviceChoice,
+    pub(super) weight_type: TypeChoice,
+    pub(super) memory: Option<Bytes>,
+}
+
+/// Where a run's model is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KeptModel {
+    pub(super) name: String,
+    /// Its folder; `None` where it is built into the program.
+    pub(super) folder: Option<PathBuf>,
+}
+
+impl Description {
+    /// The state at the beginning of a run.
+    pub(super) fn new(
+        name: RunName,
+        request: &Request,
+        recipe: &Recipe,
+        device: &Device,
+        model: ModelIdentity,
+    ) -> Self {
+        let pictures = (0..recipe.images).map(|image| PictureState {
+            seed: recipe.seed_of(image),
+            steps_done: 0,
+            saved: None,
+        });
+        Self {
+            format: FORMAT,
+            version: crate::VERSION.to_owned(),
+            name,
+            device: arithmetic::name(device),
+            request: KeptRequest::new(request, recipe, device),
+            model,
+            seconds: 0.0,
+            kept_at: String::new(),
+            warnings: Vec::new(),
+            pictures: pictures.collect(),
+        }
+    }
+
+    /// What is wrong with the description, if it contradicts itself.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let steps = self.request.steps;
+        if self.format != FORMAT {
+            Some("it is written in another format")
+        } else if self.pictures.len() != self.request.images {
+            Some("it has not as many pictures as were asked for")
+        } else if self.pictures.iter().any(|picture| picture.steps_done > steps) {
+            Some("a picture has more steps behind it than were asked for")
+        } else if !(self.seconds.is_finite() && self.seconds >= 0.0) {
+            Some("its time is no time")
+        } else {
+            None
+        }
+    }
+
+    /// Steps that are done, of all pictures.
+    pub(super) fn steps_done(&self) -> usize {
+        self.pictures.iter().map(|picture| picture.steps_done).sum()
+    }
+
+    /// Steps that all pictures take.
+    pub(super) fn steps(&self) -> usize {
+        self.pictures.len() * self.request.steps
+    }
+
+    /// The latents among `tensors`, each with its steps.
+    pub(super) fn latents(&self, tensors: &BTreeMap<String, Tensor>) -> Vec<Option<Denoised>> {
+        let pictures = self.pictures.iter().enumerate();
+        pictures
+            .map(|(image, picture)| {
+                let latents = tensors.get(&tensor_name(image))?.clone();
+                let steps = picture.steps_done;
+                Some(Denoised { steps, latents })
+            })
+            .collect()
+    }
+}
+
+impl KeptRequest {
+    fn new(request: &Request, recipe: &Recipe, device: &Device) -> Self {
+        // Taken apart whole, so that a new field of a request finds its place here.
+        let Request {
+            prompt: _,
+            negative_prompt: _,
+            model,
+            images: _,
+            steps: _,
+            seed: _,
+            size: _,
+            guidance_scale: _,
+            output: _,
+            device: _,
+            weight_type,
+            memory,
+            places: _,
+        } = request;
+        // A relative path is below the current folder, which is known wherever the model was just opened.
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let folder = (!model.folder.is_embedded()).then(|| absolute(model.folder.root()));
+        let name = recipe.model.clone();
+        Self {
+            prompt: recipe.prompt.clone(),
+            negative_prompt: recipe.negative_prompt.clone(),
+            model: KeptModel { name, folder },
+            images: recipe.images,
+            seed: recipe.seed,
+            steps: recipe.steps,
+            size: recipe.size,
+            guidance_scale: recipe.guidance_scale,
+            output: absolute(&recipe.output),
+            device: arithmetic::settled(device),
+            weight_type: *weight_type,
+            memory: *memory,
+        }
+    }
+
+    /// The request, to be drawn with `model`.
+    pub(super) fn restore(&self, model: ModelChoice, places: &Places) -> Request {
+        let model = ModelChoice {
+            recommended: Recommended::default(),
+            ..model
+        };
+        Request {
+            prompt: self.prompt.clone(),
+            negative_prompt: Some(self.negative_prompt.clone()),
+            model,
+            images: self.images,
+            steps: Some(self.steps),
+            seed: self.seed,
+            size: Some(self.size),
+            guidance_scale: Some(self.guidance_scale),
+            output: self.output.clone(),
+            device: self.device,
+            weight_type: self.weight_type,
+            memory: self.memory,
+            places: places.clone(),
+        }
+    }
+
+    /// Where a picture of the run lies.
+    pub(super) fn picture(&self, file_name: &str) -> PathBuf {
+        self.output.join(Path::new(file_name))
+    }
+}
+
+/// What the latents of picture `image` are called in the file.
+pub(super) fn tensor_name(image: usize) -> String {
+    format!("latents.{image}")
+}

@@ -1,0 +1,153 @@
+//! What an interrupted run left among the pictures: those it saved, and what it did not come to the end of.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Gallery, TEMPORARY_SUFFIX, remove, temporary_prefix};
+use crate::resume::RunName;
+use crate::{Error, Result, SavedPicture};
+
+/// As much of a picture's metadata as says whose it is.
+#[derive(Deserialize)]
+struct Origin {
+    started: String,
+    image_index: usize,
+    seed: u64,
+}
+
+impl Gallery {
+    /// Finds the pictures that this run has saved in other processes, and removes what those left unfinished. Names
+    /// go on after `known`, as many pictures as are known to have been saved.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a file in it not removed.
+    pub(crate) fn recover(&mut self, known: usize) -> Result<Vec<SavedPicture>> {
+        self.next += known;
+        remove_temporary_files(&self.folder, &self.run)?;
+        let mut saved = Vec::new();
+        for metadata in files(&self.folder)? {
+            if !is_between(&metadata, self.run.file_stem(), ".json") {
+                continue;
+            }
+            // Others may have written into the same second, and what they wrote need not be metadata.
+            let origin = fs::read(&metadata)
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Origin>(&text).ok())
+                .filter(|origin| origin.started == self.run.started());
+            let Some(Origin {
+                image_index, seed, ..
+            }) = origin
+            else {
+                continue;
+            };
+            let image = metadata.with_extension("png");
+            if image.exists() {
+                saved.push(SavedPicture {
+                    image,
+                    metadata,
+                    index: image_index,
+                    seed,
+                });
+            } else {
+                // The process was killed after it had put the metadata in place and before the picture.
+                remove(&metadata)?;
+            }
+        }
+        Ok(saved)
+    }
+}
+
+/// Removes the temporary files that processes of `run` left in `folder`. None of them may be at work.
+///
+/// # Errors
+/// The folder cannot be read, or a file in it not removed.
+pub(crate) fn remove_temporary_files(folder: &Path, run: &RunName) -> Result<()> {
+    for file in files(folder)? {
+        if is_between(&file, &temporary_prefix(run), TEMPORARY_SUFFIX) {
+            remove(&file)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the file's name begins with `start` and ends with `end`.
+fn is_between(file: &Path, start: &str, end: &str) -> bool {
+    let name = file.file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| name.starts_with(start) && name.ends_with(end))
+}
+
+/// Everything in `folder`; nothing where it is gone.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |source| Error::Output {
+        path: folder.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ZonedDateTime;
+
+    use super::super::{RgbImage, metadata};
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<PathBuf> {
+        let mut names = files(folder).unwrap();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_run_finds_its_own_pictures_and_clears_its_own_traces() {
+        let folder = tempfile::tempdir().unwrap();
+        // Of the same second, so that their files are called alike.
+        let now = ZonedDateTime::now();
+        let (run, other) = (
+            RunName::new(&now),
+            RunName::new(&(now + std::time::Duration::from_nanos(1))),
+        );
+        let image = RgbImage::new(1, 1, vec![1, 2, 3]);
+        let save = |run: &RunName, index: usize| {
+            let mut metadata = metadata::example();
+            metadata.image_index = index;
+            let mut gallery = Gallery::open(folder.path(), run).unwrap();
+            gallery.save(&image, &mut metadata).unwrap()
+        };
+        let (first, theirs, half) = (save(&run, 0), save(&other, 0), save(&run, 1));
+        fs::remove_file(&half.image).unwrap();
+        let stray = |run: &RunName| {
+            let path = folder.path().join(format!("{}abc.part", temporary_prefix(run)));
+            fs::write(&path, "half a picture").unwrap();
+            path
+        };
+        let (ours, not_ours) = (stray(&run), stray(&other));
+        fs::write(
+            folder.path().join(format!("{}_009.json", run.file_stem())),
+            "no metadata",
+        )
+        .unwrap();
+
+        let mut gallery = Gallery::open(folder.path(), &run).unwrap();
+        assert_eq!(gallery.recover(0).unwrap(), std::slice::from_ref(&first));
+        let left = names(folder.path());
+        assert!(
+            !left.contains(&ours) && !left.contains(&half.metadata),
+            "{left:?}"
+        );
+        assert!(
+            left.contains(&not_ours) && left.contains(&theirs.metadata),
+            "{left:?}"
+        );
+        assert_eq!(left.len(), 6, "{left:?}");
+        assert_eq!(gallery.recover(1).unwrap(), [first]);
+    }
+}

@@ -1,0 +1,198 @@
+//! What a model's files are recognised by, so that a change shows without reading every weight again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::folder::WeightsPlace;
+use crate::source::Source;
+use crate::{ModelFolder, Result, header};
+
+/// A file as it was when it was looked at.
+///
+/// Small files are known by all of their bytes. A file of weights on disk is known by its header, its length and
+/// the moment of its last change: reading it whole would take as long as loading the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// Its path inside the model's folder, with `/` between the parts.
+    pub path: String,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was last written to, in nanoseconds since 1970; `None` where all of its bytes are in the digest.
+    pub modified: Option<i64>,
+    /// SHA-256 of the whole file, or of the header of weights on disk, in hexadecimal digits.
+    pub digest: String,
+}
+
+impl ModelFolder {
+    /// What the file at `path` is recognised by.
+    ///
+    /// # Errors
+    /// The file is missing or cannot be read.
+    pub fn file_identity(&self, path: &str) -> Result<FileIdentity> {
+        let source = self.source(path)?;
+        let length = source.length();
+        let (modified, digest) = match &*source {
+            Source::Embedded { bytes, .. } => (None, digest(bytes)),
+            Source::Disk { modified, .. } if path.ends_with(".safetensors") => {
+                (modified.map(nanoseconds), digest(&header_bytes(&source)?))
+            }
+            _ => (None, digest(&self.bytes(path)?)),
+        };
+        Ok(FileIdentity {
+            path: path.to_owned(),
+            length,
+            modified,
+            digest,
+        })
+    }
+
+    /// What the weights of `component` are recognised by: the file, or the index and every shard that it names.
+    ///
+    /// # Errors
+    /// There are no weights, or a file of them is missing or cannot be read.
+    pub fn weights_identity(&self, component: &str) -> Result<Vec<FileIdentity>> {
+        #[derive(Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        match self.find_weights(component)? {
+            WeightsPlace::File(path) => Ok(vec![self.file_identity(&path)?]),
+            WeightsPlace::Index(path) => {
+                let index: Index = self.json(&path)?;
+                let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+                let shards = shards.into_iter().map(|shard| format!("{component}/{shard}"));
+                std::iter::once(path)
+                    .chain(shards)
+                    .map(|path| self.file_identity(&path))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// The beginning of a safetensors file, up to the tensors' bytes: names, types, shapes and places. What is no such
+/// file is told apart when it is opened, not here.
+fn header_bytes(source: &Source) -> Result<Vec<u8>> {
+    let length = source.length();
+    let mut prefix = vec![0; length.min(8) as usize];
+    source.read_at(0, &mut prefix)?;
+    let Ok(promised) = <[u8; 8]>::try_from(prefix.as_slice()) else {
+        return Ok(prefix);
+    };
+    let promised = u64::from_le_bytes(promised).min(header::MAXIMUM_HEADER_BYTES);
+    let mut bytes = vec![0; promised.saturating_add(8).min(length) as usize];
+    source.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn nanoseconds(moment: SystemTime) -> i64 {
+    let since = |duration: std::time::Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    match moment.duration_since(UNIX_EPOCH) {
+        Ok(after) => since(after),
+        Err(before) => -since(before.duration()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{EmbeddedFile, Error};
+
+    /// A file with a header of `header` and `data` after it, last changed at `second`.
+    fn write_weights(path: &Path, header: &str, data: &[u8], second: u64) {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(data);
+        fs::write(path, bytes).unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(second))
+            .unwrap();
+    }
+
+    #[test]
+    fn weights_are_known_by_header_length_and_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = ModelFolder::on_disk(directory.path());
+        fs::create_dir(directory.path().join("network")).unwrap();
+        let path = directory.path().join("network/model.safetensors");
+        let identity = |header: &str, data: &[u8], second| {
+            write_weights(&path, header, data, second);
+            folder.weights_identity("network").unwrap()
+        };
+        let first = identity("{}", &[1; 64], 7);
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].path, "network/model.safetensors");
+        assert_eq!(first[0].modified, Some(7_000_000_000));
+        assert!(
+            identity("{}", &[2; 64], 7) == first,
+            "the weights themselves are not read"
+        );
+        assert!(identity("{}", &[1; 64], 8) != first);
+        assert!(identity("{}", &[1; 65], 7) != first);
+        assert!(identity("[]", &[1; 64], 7) != first);
+        // Files that are too short for what they promise, or for anything, are still told apart.
+        fs::write(&path, [9; 12]).unwrap();
+        assert_eq!(folder.weights_identity("network").unwrap()[0].length, 12);
+        fs::write(&path, [9; 3]).unwrap();
+        assert_eq!(folder.weights_identity("network").unwrap()[0].length, 3);
+    }
+
+    #[test]
+    fn every_shard_and_the_index_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = ModelFolder::on_disk(directory.path());
+        let place = directory.path().join("network");
+        fs::create_dir(&place).unwrap();
+        let index =
+            r#"{"weight_map": {"a": "one.safetensors", "b": "two.safetensors", "c": "one.safetensors"}}"#;
+        fs::write(place.join("model.safetensors.index.json"), index).unwrap();
+        write_weights(&place.join("one.safetensors"), "{}", &[], 1);
+        let error = folder.weights_identity("network").unwrap_err();
+        assert!(matches!(error, Error::MissingFile { .. }), "{error:?}");
+        write_weights(&place.join("two.safetensors"), "{}", &[], 1);
+        let paths: Vec<String> = folder
+            .weights_identity("network")
+            .unwrap()
+            .into_iter()
+            .map(|file| file.path)
+            .collect();
+        let expected = [
+            "model.safetensors.index.json",
+            "one.safetensors",
+            "two.safetensors",
+        ];
+        assert_eq!(paths, expected.map(|name| format!("network/{name}")));
+    }
+
+    #[test]
+    fn small_files_and_embedded_ones_are_known_by_their_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("config.json"), "{}").unwrap();
+        let on_disk = ModelFolder::on_disk(directory.path())
+            .file_identity("config.json")
+            .unwrap();
+        assert_eq!(on_disk.modified, None);
+        // `printf '{}' | sha256sum`
+        let known = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        assert_eq!(on_disk.digest, known);
+
+        const FILES: &[EmbeddedFile] = &[EmbeddedFile {
+            path: "config.json",
+            bytes: b"{}",
+        }];
+        let embedded = ModelFolder::embedded("inside", FILES).file_identity("config.json");
+        assert_eq!(embedded.unwrap(), on_disk);
+    }
+}
