@@ -58,6 +58,8 @@ pub struct Plan {
     pub resident_blocks: usize,
     /// Pictures that share a pass over the denoising network.
     pub pictures_a_pass: usize,
+    /// Bytes that the steps' modulations, the text and the positions take while pictures are denoised.
+    pub condition_bytes: Bytes,
     /// Whether the system's copies of streamed weights are given back at once: there is no room for them to be of use.
     pub release_page_cache: bool,
     /// The stages, in order.

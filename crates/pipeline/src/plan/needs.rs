@@ -38,6 +38,8 @@ impl OnePass {
 #[derive(Debug)]
 pub(super) struct Denoising {
     pub(super) weights: WeightBytes,
+    /// What steers all steps, among what is beside the weights.
+    pub(super) conditions: u64,
     /// Everything beside the weights when so many pictures share a pass: of one picture, of two, ….
     pub(super) beside: Vec<u64>,
 }
@@ -163,6 +165,7 @@ impl Needs {
             .collect();
         let denoising = Denoising {
             weights: transformer.weight_bytes(),
+            conditions,
             beside,
         };
 

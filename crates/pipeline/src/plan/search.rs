@@ -43,6 +43,7 @@ pub(super) fn fastest(needs: &Needs, recipe: &Recipe, budget: Bytes, room: Bytes
         blocks,
         resident_blocks: choice.kept,
         pictures_a_pass: choice.pictures,
+        condition_bytes: Bytes(needs.denoising.conditions),
         // A walk over more than there is room for finds nothing of its last round.
         release_page_cache: room.saturating_sub(peak).0 < streamed,
         stages,
@@ -94,6 +95,7 @@ mod tests {
                 blocks: vec![100; 10],
                 always: 5,
             },
+            conditions: 20,
             beside: vec![50, 70, 90, 110],
         }
     }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes every component into a folder of its own, and last the index that makes the folder a model.
+/// Writes every component into a folder of its own, unless it is there, and last the index that makes the folder a model.
 fn write(architecture: &Architecture, folder: &Path) -> io::Result<()> {
     for (path, contents) in &architecture.texts {
         let path = folder.join(path);
@@ -44,6 +44,9 @@ fn write(architecture: &Architecture, folder: &Path) -> io::Result<()> {
         std::fs::write(path, contents)?;
     }
     for component in &architecture.components {
+        if shards::are_there(&folder.join(component.folder), component) {
+            continue;
+        }
         let bytes = shards::write(&folder.join(component.folder), component)?;
         eprintln!(
             "{}: {:.2} GB",

@@ -16,6 +16,13 @@ const LARGEST_SHARD: usize = 10_000_000_000;
 const CHUNK: usize = 1 << 24;
 const BYTES_A_VALUE: usize = 2;
 
+/// Whether `folder` holds the weights of `component` already.
+pub(crate) fn are_there(folder: &Path, component: &Component) -> bool {
+    ["safetensors", "safetensors.index.json"]
+        .iter()
+        .any(|ending| folder.join(format!("{}.{ending}", component.file_stem)).exists())
+}
+
 /// Writes the tensors of `component` into `folder` and gives their bytes.
 pub(crate) fn write(folder: &Path, component: &Component) -> io::Result<u64> {
     fs::create_dir_all(folder)?;
@@ -70,7 +77,9 @@ fn write_shard(path: &Path, tensors: &[Tensor]) -> io::Result<()> {
     let mut header = Value::Object(header).to_string().into_bytes();
     // The values begin at a multiple of eight bytes, as the reference implementation has it.
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = File::create(path)?;
+    // Under its own name only once it is whole.
+    let unfinished = path.with_extension("part");
+    let mut file = File::create(&unfinished)?;
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
     let mut values = vec![0_u16; CHUNK];
@@ -82,7 +91,8 @@ fn write_shard(path: &Path, tensors: &[Tensor]) -> io::Result<()> {
             file.write_all(bytemuck::cast_slice(values))?;
         }
     }
-    Ok(())
+    drop(file);
+    fs::rename(unfinished, path)
 }
 
 /// FNV-1a, so that a tensor's values depend on nothing but its name and the place in it.
