@@ -414,9 +414,15 @@ fn an_error_that_would_come_again_leaves_no_state() {
 fn strays_of_runs_without_a_state_are_swept() {
     let fresh = Fresh::new();
     fs::create_dir_all(fresh.runs()).unwrap();
-    for stray in ["aaaaaaaa.lock", "aaaaaaaa.part", "bbbbbbbb.lock", "cccccccc.part"] {
-        fs::write(fresh.runs().join(stray), "").unwrap();
-    }
+    let stray = || {
+        for stray in ["aaaaaaaa.lock", "aaaaaaaa.part", "bbbbbbbb.lock", "cccccccc.part"] {
+            fs::write(fresh.runs().join(stray), "").unwrap();
+        }
+    };
+    stray();
+    fresh.run(&["resume"]).succeeds();
+    assert_nothing_is_left(&fresh, 0);
+    stray();
     fresh.run(&["a tree", "--steps", "1"]).succeeds();
     assert_nothing_is_left(&fresh, 1);
 }

@@ -92,6 +92,9 @@ pub fn interrupted_runs(places: &Places) -> Result<Vec<InterruptedRun>> {
     let Some(folder) = places.runs() else {
         return Ok(Vec::new());
     };
+    if let Err(error) = sweep(&folder) {
+        tracing::debug!("what killed processes left is still there: {error}");
+    }
     let mut runs = Vec::new();
     for id in ids(&folder, STATE)? {
         let files = RunFiles::new(&folder, &id);
