@@ -1,10 +1,11 @@
 //! The command line as typed: names, defaults and ranges. Nothing here looks at the machine.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use sd_pipeline::{DeviceChoice, ImageSize, TypeChoice};
+use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
 
 use crate::hint::Failure;
 use crate::resume::ResumeArguments;
@@ -21,7 +22,7 @@ const MOST_STEPS: u64 = 1000;
     version,
     override_usage = "generate \"PROMPT\" [OPTIONS]",
     after_help = "Each picture's path goes to stdout, progress to stderr. Beside every picture lies a .json file that says \
-                  how it was made.\nExit codes: 0 done, 1 failed, 2 bad usage, 4 a model is missing, 130 interrupted.",
+                  how it was made.\nExit codes: 0 done, 1 failed, 2 bad usage, 3 too little memory, 4 a model is missing, 130 interrupted.",
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
@@ -94,6 +95,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SCALE", help_heading = "Model", value_parser = guidance)]
     pub(crate) cfg: Option<f64>,
 
+    /// Memory that the run may have, 8GB say [default: what is available, less a margin]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = memory)]
+    pub(crate) memory: Option<Bytes>,
+
+    /// Show where each byte would live and draw nothing; `generate plan "PROMPT"` does the same
+    #[arg(long, help_heading = "Machine")]
+    pub(crate) plan: bool,
+
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Machine", value_parser = device)]
     pub(crate) device: DeviceChoice,
@@ -162,7 +171,7 @@ pub(crate) enum Typed {
 /// Reads the command line.
 pub(crate) fn parse() -> Typed {
     let parsed = Arguments::command()
-        .try_get_matches()
+        .try_get_matches_from(with_subcommands_as_options(std::env::args_os()))
         .and_then(|matches| Arguments::from_arg_matches(&matches));
     match parsed {
         Ok(arguments) => match arguments.command {
@@ -174,6 +183,19 @@ pub(crate) fn parse() -> Typed {
         }
         Err(error) => Typed::Wrong(Failure::usage(one_line(&error))),
     }
+}
+
+/// Turns a word that is a command, where it comes first, into the option that means it: `plan` into `--plan`.
+fn with_subcommands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.collect();
+    if let Some(word) = words.get_mut(1).filter(|word| *word == "plan") {
+        *word = "--plan".into();
+    }
+    words
+}
+
+fn memory(text: &str) -> Result<Bytes, String> {
+    text.parse::<Bytes>().map_err(|error| error.to_string())
 }
 
 /// clap's message without its heading and its usage, in one line.

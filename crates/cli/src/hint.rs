@@ -14,6 +14,8 @@ use crate::terminal;
 const FAILED: u8 = 1;
 /// The command line cannot be understood.
 const USAGE: u8 = 2;
+/// The budget cannot be met.
+const BUDGET: u8 = 3;
 /// A model, or a part of one, is not there.
 const NO_MODEL: u8 = 4;
 /// The user stopped the run.
@@ -141,6 +143,7 @@ fn weights_error(error: &Error) -> Option<&WeightsError> {
 fn code(error: &Error) -> u8 {
     match (error, weights_error(error)) {
         (Error::Interrupted, _) => INTERRUPTED,
+        (Error::BudgetTooSmall { .. }, _) => BUDGET,
         (Error::TooLarge { .. } | Error::Resume(ResumeError::NoSuchRun { .. }), _) => USAGE,
         (Error::NoModel { .. }, _) => NO_MODEL,
         (_, Some(WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. })) => NO_MODEL,
@@ -167,6 +170,9 @@ fn hint(error: &Error) -> Option<&'static str> {
                 "config.json and weights are not of one model: take both from the same download"
             }
             WeightsError::UnsupportedType { .. } => "take the model in bf16, f16 or f32",
+            WeightsError::Changed { .. } => {
+                "the model was written to while it was in use: start again once it is whole"
+            }
             WeightsError::Read { .. } => "make sure that the file can be read and that its disk is well",
             _ => "see the error above; smaller pictures (--size) need less memory",
         });
@@ -185,6 +191,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             "the parts of the folder are not of one model: take all from the same download"
         }
         Error::Scheduler { .. } => "scheduler_config.json must describe a FlowMatchEulerDiscreteScheduler",
+        Error::BudgetTooSmall { .. } => {
+            "give it more with --memory, or ask for a smaller --size; `generate plan` shows what needs what"
+        }
         Error::TooLarge { .. } => "ask for a smaller --size",
         Error::NotFinite { culprit: Some(_), .. } => "the weights are damaged: download or copy them again",
         Error::NotFinite { culprit: None, .. } => "try --dtype f32, or a lower --cfg",

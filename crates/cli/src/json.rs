@@ -1,5 +1,6 @@
 //! What a program reads while a run works: one JSON object a line on stdout, each with its `event`.
 
+use sd_pipeline::plan::Plan;
 use sd_pipeline::{Event, Observer};
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ impl Observer for Lines {
 fn line(event: &Event<'_>) -> Option<Value> {
     Some(match event {
         Event::Started { recipe } => json!({ "event": "started", "recipe": recipe }),
+        Event::Planned { plan } => json!({ "event": "planned", "plan": plan }),
         Event::Resumed {
             run,
             steps_done,
@@ -51,6 +53,11 @@ fn line(event: &Event<'_>) -> Option<Value> {
         Event::Finished { duration } => json!({ "event": "finished", "seconds": duration.as_secs_f64() }),
         _ => return None,
     })
+}
+
+/// A plan as one line.
+pub(crate) fn plan(plan: &Plan) -> String {
+    json!(plan).to_string()
 }
 
 /// Writes an error as the last line.

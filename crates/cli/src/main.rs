@@ -48,6 +48,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let request = request::request(arguments)?;
+    if arguments.plan {
+        let plan = sd_pipeline::plan(&request)?;
+        terminal::print_line(&if arguments.json {
+            json::plan(&plan)
+        } else {
+            plan.to_string()
+        });
+        return Ok(());
+    }
     draw(arguments.json, arguments.quiet, |observer, interrupt| {
         sd_pipeline::generate(&request, observer, interrupt)
     })

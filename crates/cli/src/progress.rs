@@ -38,7 +38,8 @@ impl Display {
         }
     }
 
-    fn step(&mut self, done: u64, all: u64, image: usize, images: usize, duration: Duration) {
+    /// Pictures may take their steps in turns, so that steps are counted over all of them.
+    fn step(&mut self, all: u64, image: usize, images: usize, duration: Duration) {
         if self.quiet || !stderr().is_terminal() {
             return;
         }
@@ -49,8 +50,8 @@ impl Display {
             String::new()
         };
         bar.set_message(format!("{of_images}{:.2} s a step", duration.as_secs_f64()));
-        bar.set_position(done);
-        if done == all {
+        bar.inc(1);
+        if bar.position() >= all {
             self.finish();
         }
     }
@@ -85,13 +86,10 @@ impl Observer for Display {
             Event::Step {
                 image,
                 images,
-                step,
                 steps,
                 duration,
-            } => {
-                let (done, all) = (image * steps + step, images * steps);
-                self.step(done as u64, all as u64, *image, *images, *duration);
-            }
+                ..
+            } => self.step((images * steps) as u64, *image, *images, *duration),
             Event::Warning(warning) => self.note(&format!("warning: {warning}")),
             Event::Saved(picture) => terminal::print_line(&picture.image.display().to_string()),
             Event::Finished { duration } => self.note(&format!("Done in {:.1} s", duration.as_secs_f64())),

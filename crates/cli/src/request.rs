@@ -21,6 +21,7 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
         output: arguments.output.clone(),
         device: arguments.device,
         weight_type: arguments.dtype,
+        memory: arguments.memory,
         model: model(arguments)?,
         places: Places::of_user(),
     })

@@ -13,4 +13,4 @@ pub mod t5;
 pub mod vae;
 
 pub use error::{Error, Result};
-pub use footprint::Footprint;
+pub use footprint::{Footprint, WeightBytes};

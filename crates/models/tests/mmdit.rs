@@ -6,19 +6,38 @@ mod reference;
 
 use candle_core::Tensor;
 use reference::{Case, WITHIN_F32, assert_close, compare};
-use sd_models::mmdit::{Config, Transformer};
+use sd_models::mmdit::{Conditions, Config, Input, Transformer};
 use sd_weights::{Residency, WeightType, Weights};
 
+/// What `transformer` needs to know of the texts and timesteps of `case`.
+fn condition(transformer: &Transformer, case: &Case) -> Conditions {
+    let timesteps = case.tensor("timestep").to_vec1::<f32>().unwrap();
+    let (_, _, height, width) = case.tensor("latents").dims4().unwrap();
+    transformer
+        .condition(
+            &timesteps,
+            case.tensor("encoder_hidden_states"),
+            case.tensor("pooled"),
+            (height, width),
+        )
+        .unwrap()
+}
+
+/// The predictions for each latents of the case, whose timesteps differ: the `i`-th at step `i`.
 fn predict(weights: Weights, config: &Config, case: &Case) -> Tensor {
     let transformer = Transformer::new(weights, config).unwrap();
     transformer.load().unwrap();
-    let timesteps = case.tensor("timestep").to_vec1::<f32>().unwrap();
-    let (latents, context, pooled) = (
-        case.tensor("latents"),
-        case.tensor("encoder_hidden_states"),
-        case.tensor("pooled"),
-    );
-    transformer.forward(latents, &timesteps, context, pooled).unwrap()
+    let conditions = condition(&transformer, case);
+    let predictions: Vec<Tensor> = (0..conditions.texts())
+        .map(|index| {
+            let input = Input {
+                latents: &case.tensor("latents").narrow(0, index, 1).unwrap(),
+                conditions: &conditions.only(index),
+            };
+            transformer.forward(&[input], index).unwrap().remove(0)
+        })
+        .collect();
+    Tensor::cat(&predictions, 0).unwrap()
 }
 
 fn agrees(name: &str) {
@@ -45,22 +64,33 @@ fn stable_diffusion_3_5_medium_attends_twice() {
 }
 
 #[test]
-fn a_batch_gives_what_each_of_it_gives_alone() {
+fn a_batch_gives_what_each_of_it_gives_alone_and_beside_others() {
     let case = Case::open("mmdit", "large");
     let config: Config = case.config();
     let transformer = Transformer::new(case.weights(WeightType::F32, Residency::Resident), &config).unwrap();
-    let timesteps = case.tensor("timestep").to_vec1::<f32>().unwrap();
-    for (index, timestep) in timesteps.into_iter().enumerate() {
-        let one = |name: &str| case.tensor(name).narrow(0, index, 1).unwrap();
-        let alone = transformer
-            .forward(
-                &one("latents"),
-                &[timestep],
-                &one("encoder_hidden_states"),
-                &one("pooled"),
-            )
-            .unwrap();
-        assert_close(&alone, &one("noise_prediction"), WITHIN_F32, "alone");
+    let conditions = condition(&transformer, &case);
+    let latents = case.tensor("latents");
+    for step in 0..conditions.steps() {
+        let batch = Input {
+            latents,
+            conditions: &conditions,
+        };
+        let together = transformer.forward(&[batch], step).unwrap().remove(0);
+        let one = |index: usize| (latents.narrow(0, index, 1).unwrap(), conditions.only(index));
+        let ones: Vec<_> = (0..conditions.texts()).map(one).collect();
+        let inputs: Vec<Input<'_>> = ones
+            .iter()
+            .map(|(latents, conditions)| Input { latents, conditions })
+            .collect();
+        let beside = transformer.forward(&inputs, step).unwrap();
+        for (index, input) in inputs.iter().enumerate() {
+            let alone = transformer.forward(&[*input], step).unwrap().remove(0);
+            let expected = together.narrow(0, index, 1).unwrap();
+            assert_close(&alone, &expected, WITHIN_F32, "alone");
+            let difference = (&alone - &beside[index]).unwrap().abs().unwrap();
+            let greatest = difference.max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert_eq!(greatest, 0.0, "another input in the same pass changed a bit");
+        }
     }
 }
 
@@ -127,13 +157,28 @@ fn what_does_not_fit_is_refused() {
     }
     let transformer = Transformer::new(weights(), &config).unwrap();
     let (context, pooled) = (case.tensor("encoder_hidden_states"), case.tensor("pooled"));
-    for shape in [(2, 15, 12, 20), (2, 16, 11, 20), (2, 16, 12, 34), (1, 16, 12, 20)] {
-        let latents = Tensor::zeros(shape, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    for size in [(11, 20), (12, 34)] {
         assert!(
-            transformer
-                .forward(&latents, &[1.0, 2.0], context, pooled)
-                .is_err(),
-            "{shape:?}"
+            transformer.condition(&[1.0], context, pooled, size).is_err(),
+            "{size:?}"
+        );
+    }
+    assert!(transformer.condition(&[1.0], pooled, context, (12, 20)).is_err());
+    let conditions = transformer.condition(&[1.0], context, pooled, (12, 20)).unwrap();
+    for (shape, step) in [
+        ((2, 15, 12, 20), 0),
+        ((2, 16, 12, 18), 0),
+        ((1, 16, 12, 20), 0),
+        ((2, 16, 12, 20), 1),
+    ] {
+        let latents = Tensor::zeros(shape, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let input = Input {
+            latents: &latents,
+            conditions: &conditions,
+        };
+        assert!(
+            transformer.forward(&[input], step).is_err(),
+            "{shape:?} at step {step}"
         );
     }
     let deeper = Config {

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
+mod random;
 mod reference;
 
+use candle_core::{Device, Tensor};
 use reference::{Case, assert_close, compare};
-use sd_models::vae::{Config, Decoder, Encoder};
+use sd_models::vae::{Banding, Config, Decoder, Encoder};
 use sd_weights::{Residency, WeightType};
 
 fn agrees(name: &str) {
@@ -87,4 +89,62 @@ fn what_does_not_fit_is_refused() {
         ),
         "{error:?}"
     );
+}
+
+fn assert_equal(found: &Tensor, expected: &Tensor, what: &str) {
+    let bits = |tensor: &Tensor| -> Vec<u32> {
+        let values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    };
+    assert_eq!(found.dims(), expected.dims(), "{what}");
+    assert!(bits(found) == bits(expected), "{what} is not equal to the bit");
+}
+
+fn input(shape: [usize; 4]) -> Tensor {
+    Tensor::from_vec(random::values(shape.iter().product()), &shape, &Device::Cpu).unwrap()
+}
+
+/// Ways to cut, from single rows of which nothing is kept to some that are kept in part.
+fn bandings(row: usize) -> impl Iterator<Item = Banding> {
+    let bands = [1, 3 * row, 10 * row].into_iter();
+    bands.flat_map(move |band| [0, 60 * row, 300 * row, usize::MAX].map(|room| Banding { band, room }))
+}
+
+#[test]
+fn how_pictures_are_cut_changes_no_bit() {
+    for (channels, convolution, attention, [batch, height, width]) in [
+        (vec![8, 12, 12], true, true, [2, 5, 3]),
+        (vec![12, 8, 16], false, false, [1, 7, 9]),
+        (vec![8, 24], false, true, [1, 13, 4]),
+        (vec![16, 16, 16, 16], true, false, [2, 3, 5]),
+    ] {
+        let config = Config {
+            block_out_channels: channels,
+            norm_num_groups: 4,
+            use_quant_conv: convolution,
+            use_post_quant_conv: convolution,
+            mid_block_add_attention: attention,
+            ..Config::default()
+        };
+        let weights = random::autoencoder(&config, WeightType::F32);
+        let decoder = || Decoder::new(weights.clone(), &config).unwrap();
+        let encoder = || Encoder::new(weights.clone(), &config).unwrap();
+        let latents = input([batch, config.latent_channels, height, width]);
+        let factor = config.downsampling();
+        let image = input([batch, 3, factor * height, factor * width]);
+        let decoded = decoder().with_banding(Banding::WHOLE).decode(&latents).unwrap();
+        let encoded = encoder().with_banding(Banding::WHOLE).encode(&image).unwrap();
+        assert_equal(&decoder().decode(&latents).unwrap(), &decoded, "by its size");
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let by_threads = threads.install(|| decoder().decode(&latents).unwrap());
+        assert_equal(&by_threads, &decoded, "by three threads");
+        for banding in bandings(batch * 8 * factor * width) {
+            let what = format!("{:?} by {banding:?}", config.block_out_channels);
+            let by_bands = decoder().with_banding(banding).decode(&latents).unwrap();
+            assert_equal(&by_bands, &decoded, &what);
+            let by_bands = encoder().with_banding(banding).encode(&image).unwrap();
+            assert_equal(&by_bands.mean, &encoded.mean, &what);
+            assert_equal(&by_bands.log_variance, &encoded.log_variance, &what);
+        }
+    }
 }

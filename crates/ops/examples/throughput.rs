@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use sd_ops::{Conv2d, GroupNorm, Linear, Result};
+use sd_ops::{Band, BandedConv2d, Conv2d, GroupNorm, Linear, Result};
 
 fn main() -> Result<()> {
     println!("linear, GFLOP/s with a weight of 32 bits and of 16:");
@@ -77,6 +77,15 @@ fn main() -> Result<()> {
             "  {batch} x {inputs} -> {outputs}, {size}, {kernel}/{stride}: {:.0}",
             work / time / 1e9
         );
+    }
+
+    println!("convolution after upsampling, GFLOP/s as if of every pixel:");
+    for (channels, size) in [(64, 64), (256, 128), (512, 64)] {
+        let x = random(&[1, channels, size, size])?;
+        let convolution = Conv2d::new(random(&[channels, channels, 3, 3])?, None, 1, 1)?;
+        let work = 2.0 * (channels * channels * 9 * 4 * size * size) as f64;
+        let time = seconds(|| BandedConv2d::after_upsampling(&convolution)?.rows(Band::from(&x), None))?;
+        println!("  {channels}, {size}: {:.0}", work / time / 1e9);
     }
 
     println!("over 32 channels of 256 x 256, thousand millions of values a second:");

@@ -10,16 +10,29 @@ use crate::linear::small;
 /// The weight and bias of a convolution, prepared once when they are loaded.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    stride: usize,
-    padding: usize,
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Option<Tensor>,
+    pub(crate) stride: usize,
+    pub(crate) padding: Padding,
+}
+
+/// Rows of zeros above and below a picture, and as many columns to the left and to the right of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Padding {
+    pub(crate) before: usize,
+    pub(crate) after: usize,
+}
+
+impl Padding {
+    pub(crate) fn sum(self) -> usize {
+        self.before + self.after
+    }
 }
 
 impl Conv2d {
     /// A convolution by `weight`, `[out channels, in channels, kernel height, kernel width]`, and `bias`,
     /// `[out channels]`. A window begins every `stride` pixels; `padding` rows and columns of zeros lie on
-    /// every side of the picture. Other paddings are the caller's to add.
+    /// every side of the picture.
     ///
     /// # Errors
     /// The shapes do not fit each other, or the stride or the weight is empty.
@@ -41,8 +54,19 @@ impl Conv2d {
             weight: weight.contiguous()?,
             bias,
             stride,
-            padding,
+            padding: Padding {
+                before: padding,
+                after: padding,
+            },
         })
+    }
+
+    /// The same convolution with `padding` rows of zeros below the picture and as many columns to its right, whatever
+    /// lies above and to the left.
+    #[must_use]
+    pub fn padded_after(mut self, padding: usize) -> Self {
+        self.padding.after = padding;
+        self
     }
 
     /// Channels that go in.
@@ -60,70 +84,87 @@ impl Conv2d {
         let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
         bytes(&self.weight) + self.bias.as_ref().map_or(0, bytes)
     }
+
+    /// The sizes of the convolution of a picture of `channels` channels, `height` and `width`, unless they do not
+    /// fit.
+    fn sizes(&self, [channels, height, width]: [usize; 3]) -> Option<kernel::Sizes> {
+        let &[out_channels, in_channels, kernel_height, kernel_width] = self.weight.dims() else {
+            return None;
+        };
+        let windows = |size: usize, kernel: usize| {
+            let rest = (size + self.padding.sum()).checked_sub(kernel)?;
+            Some(rest / self.stride + 1)
+        };
+        (channels == in_channels && height * width > 0).then_some(())?;
+        Some(kernel::Sizes {
+            in_channels,
+            height,
+            width,
+            out_channels,
+            out_height: windows(height, kernel_height)?,
+            out_width: windows(width, kernel_width)?,
+            kernel_height,
+            kernel_width,
+            stride: self.stride,
+            rows_above: self.padding.before,
+            columns_left: self.padding.before,
+        })
+    }
+
+    /// The bias as the kernels take it.
+    pub(crate) fn bias_values(&self) -> Result<Option<Vec<f32>>> {
+        self.bias.as_ref().map(Tensor::to_vec1::<f32>).transpose()
+    }
 }
 
 /// The convolution of `x`, `[batch, in channels, height, width]`: `[batch, out channels, height', width']`
-/// with `height' = (height + 2 * padding - kernel height) / stride + 1`, and the width alike. As usual with
-/// networks the kernel is not turned round.
+/// with `height' = (height + padding above and below - kernel height) / stride + 1`, and the width alike. As usual
+/// with networks the kernel is not turned round.
 ///
 /// # Errors
 /// `x` has other channels than the convolution, or is smaller than its kernel, or the device fails.
 pub fn conv2d(x: &Tensor, convolution: &Conv2d) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
-    let (out_channels, inputs, kernel_height, kernel_width) = convolution.weight.dims4()?;
-    let padding = 2 * convolution.padding;
-    if height * width == 0
-        || channels != inputs
-        || height + padding < kernel_height
-        || width + padding < kernel_width
-    {
+    let Some(sizes) = convolution.sizes([channels, height, width]) else {
         bail!(
             "a convolution by {:?} was given {:?}",
             convolution.weight.dims(),
             x.dims()
         );
-    }
+    };
     if !x.device().is_cpu() {
         return plain(x, convolution);
     }
-    let stride = convolution.stride;
-    let sizes = kernel::Sizes {
-        in_channels: channels,
-        height,
-        width,
-        out_channels,
-        out_height: (height + padding - kernel_height) / stride + 1,
-        out_width: (width + padding - kernel_width) / stride + 1,
-        kernel_height,
-        kernel_width,
-        stride,
-        padding: convolution.padding,
-    };
-    let bias = convolution
-        .bias
-        .as_ref()
-        .map(Tensor::to_vec1::<f32>)
-        .transpose()?;
-    let shape = (batch, out_channels, sizes.out_height, sizes.out_width);
+    let bias = convolution.bias_values()?;
+    let shape = (batch, sizes.out_channels, sizes.out_height, sizes.out_width);
     on_two("conv2d", shape, x, &convolution.weight, |x, weight| {
-        Ok(kernel::conv2d(x.floats()?, weight, bias.as_deref(), sizes))
+        Ok(kernel::conv2d(x.floats()?, weight, bias.as_deref(), None, sizes))
     })
 }
 
 /// The plain definition.
-fn plain(x: &Tensor, convolution: &Conv2d) -> Result<Tensor> {
+pub(crate) fn plain(x: &Tensor, convolution: &Conv2d) -> Result<Tensor> {
+    let Padding { before, after } = convolution.padding;
+    if before == after {
+        return plain_padded(x, convolution, before);
+    }
+    let padded = x
+        .pad_with_zeros(2, before, after)?
+        .pad_with_zeros(3, before, after)?;
+    plain_padded(&padded, convolution, 0)
+}
+
+/// The plain definition with as much padding on all sides.
+pub(crate) fn plain_padded(x: &Tensor, convolution: &Conv2d, padding: usize) -> Result<Tensor> {
     let Conv2d {
-        weight,
-        bias,
-        stride,
-        padding,
+        weight, bias, stride, ..
     } = convolution;
     let weight = if x.device().is_cpu() {
         &weight.to_dtype(DType::F32)?
     } else {
         weight
     };
-    let product = x.contiguous()?.conv2d(weight, *padding, *stride, 1, 1)?;
+    let product = x.contiguous()?.conv2d(weight, padding, *stride, 1, 1)?;
     match bias {
         Some(bias) => product.broadcast_add(&bias.reshape((1, (), 1, 1))?),
         None => Ok(product),
@@ -151,12 +192,12 @@ mod tests {
             (batch, inputs, outputs) in (1_usize..3, 1_usize..20, 1_usize..70),
             (height, width) in (5_usize..40, 5_usize..40),
             (kernel_height, kernel_width) in (1_usize..6, 1_usize..6),
-            (stride, padding) in (1_usize..4, 0_usize..4),
+            (stride, padding, after) in (1_usize..4, 0_usize..4, 0_usize..4),
             bias: bool,
         ) {
             let x = random(&[batch, inputs, height, width], 1);
             let convolution =
-                convolution([outputs, inputs, kernel_height, kernel_width], bias, stride, padding);
+                convolution([outputs, inputs, kernel_height, kernel_width], bias, stride, padding).padded_after(after);
             close(&conv2d(&x, &convolution).unwrap(), &plain(&x, &convolution).unwrap(), 1e-5);
         }
     }

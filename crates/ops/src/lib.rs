@@ -10,11 +10,14 @@
 
 mod activation;
 mod attention;
+mod bands;
 mod convolution;
 mod cpu;
 mod linear;
+mod moments;
 mod norm;
 mod resample;
+mod scratch;
 mod timestep;
 
 /// The result of an operation. It fails where shapes do not fit or a device does.
@@ -22,11 +25,14 @@ pub type Result<T> = candle_core::Result<T>;
 
 pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
 pub use attention::attention;
+pub use bands::{Band, BandedConv2d};
 pub use convolution::{Conv2d, conv2d};
 pub use linear::{Linear, linear};
+pub use moments::ChannelMoments;
 pub use norm::{
     GroupNorm, LayerNorm, RmsNorm, gated_residual, group_norm, group_norm_silu, layer_norm,
     modulated_layer_norm, rms_norm,
 };
 pub use resample::upsample_nearest;
+pub use scratch::Scratch;
 pub use timestep::timestep_embedding;

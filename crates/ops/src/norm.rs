@@ -6,6 +6,7 @@ use crate::Result;
 use crate::cpu::kernel::{on_one, on_three};
 use crate::cpu::norm as kernels;
 use crate::linear::small;
+use crate::moments::ChannelMoments;
 
 /// A norm over groups of channels. Wu and He, "Group Normalization", 2018.
 #[derive(Debug, Clone)]
@@ -56,38 +57,74 @@ pub fn group_norm_silu(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
 
 fn group_norm_then(x: &Tensor, norm: &GroupNorm, then_silu: bool) -> Result<Tensor> {
     let (_, channels, height, width) = x.dims4()?;
-    if norm.weight.dims() != [channels] {
-        bail!("a norm of {:?} channels was given {channels}", norm.weight.dims());
-    }
+    norm.check_channels(channels)?;
     if !x.device().is_cpu() {
         let normed = plain_group_norm(x, norm)?;
         return if then_silu { normed.silu() } else { Ok(normed) };
     }
-    let (weight, bias) = (norm.weight.to_vec1::<f32>()?, norm.bias.to_vec1::<f32>()?);
-    let settings = kernels::GroupNormSettings {
-        channels,
-        groups: norm.groups,
-        weight: &weight,
-        bias: &bias,
-        epsilon: norm.epsilon,
-        then_silu,
-    };
+    let norms = norm.of_channels(&ChannelMoments::of(x)?, then_silu)?;
     on_one("group_norm", x.dims(), x, |x| {
-        Ok(kernels::group_norm(x.floats()?, height * width, settings))
+        Ok(kernels::norm_channels(x.floats()?, height * width, &norms))
     })
 }
 
+impl GroupNorm {
+    pub(crate) fn check_channels(&self, channels: usize) -> Result<()> {
+        if self.weight.dims() != [channels] {
+            bail!("a norm of {:?} channels was given {channels}", self.weight.dims());
+        }
+        Ok(())
+    }
+
+    /// How each channel of pictures on the processor with these `moments` is normed.
+    pub(crate) fn of_channels(
+        &self,
+        moments: &ChannelMoments,
+        then_silu: bool,
+    ) -> Result<Vec<kernels::ChannelNorm>> {
+        let (weight, bias) = (self.weight.to_vec1::<f32>()?, self.bias.to_vec1::<f32>()?);
+        let settings = kernels::GroupNormSettings {
+            channels: weight.len(),
+            groups: self.groups,
+            weight: &weight,
+            bias: &bias,
+            epsilon: self.epsilon,
+            then_silu,
+        };
+        Ok(settings.channel_norms(moments.on_cpu()?))
+    }
+
+    /// The plain definition for a part of pictures with these `moments`.
+    pub(crate) fn plain_by(&self, x: &Tensor, moments: &ChannelMoments) -> Result<Tensor> {
+        let channels = x.dim(1)?;
+        let (mean, variance) = moments.of_groups(self.groups)?;
+        let deviation = (variance + self.epsilon)?.sqrt()?;
+        let by_channel = |groups: &Tensor| {
+            let batch = groups.dim(0)?;
+            let spread = groups
+                .unsqueeze(2)?
+                .broadcast_as((batch, self.groups, channels / self.groups))?;
+            spread.contiguous()?.reshape((batch, channels, 1, 1))
+        };
+        let wide = x.to_dtype(DType::F32)?;
+        let centred = wide.broadcast_sub(&by_channel(&mean)?)?;
+        let normed = centred.broadcast_div(&by_channel(&deviation)?)?;
+        self.plain_weighted(&normed.to_dtype(x.dtype())?)
+    }
+
+    fn plain_weighted(&self, normed: &Tensor) -> Result<Tensor> {
+        normed
+            .broadcast_mul(&self.weight.reshape((1, (), 1, 1))?)?
+            .broadcast_add(&self.bias.reshape((1, (), 1, 1))?)
+    }
+}
+
 fn plain_group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
-    let (batch, channels, height, width) = x.dims4()?;
-    let grouped = x.reshape((batch, norm.groups, ()))?.to_dtype(DType::F32)?;
+    let grouped = x.reshape((x.dim(0)?, norm.groups, ()))?.to_dtype(DType::F32)?;
     let normed = plain_normed(&grouped, norm.epsilon)?
         .to_dtype(x.dtype())?
         .reshape(x.dims())?;
-    let by_channel = |tensor: &Tensor| tensor.reshape((1, channels, 1, 1));
-    let _ = (height, width);
-    normed
-        .broadcast_mul(&by_channel(&norm.weight)?)?
-        .broadcast_add(&by_channel(&norm.bias)?)
+    norm.plain_weighted(&normed)
 }
 
 /// The last dimension less its mean, over its deviation.

@@ -1,8 +1,7 @@
 //! A model's files opened: configurations, tokenizers and headers. No weight is read.
 
-use candle_core::Device;
 use sd_models::{clip, mmdit, t5, vae};
-use sd_weights::{Checkpoint, Holding, ModelFolder, Residency, WeightType, Weights};
+use sd_weights::{Checkpoint, Holding, ModelFolder, Weights};
 use serde::Deserialize;
 
 use crate::recipe::FamilyDefaults;
@@ -111,19 +110,21 @@ impl Bundle {
         limit.map_or(LONGEST_T5_PROMPT, |limit| limit.min(LONGEST_T5_PROMPT))
     }
 
-    /// The weights of `component`, to be held on `device` as `weight_type`.
+    /// Bytes of the tokenizers' files.
+    pub fn tokenizer_bytes(&self) -> u64 {
+        const FILES: [&str; 3] = ["vocab.json", "merges.txt", "tokenizer.json"];
+        ["tokenizer", "tokenizer_2", "tokenizer_3"]
+            .iter()
+            .flat_map(|folder| FILES.map(|file| self.folder.length(&format!("{folder}/{file}"))))
+            .sum()
+    }
+
+    /// The weights of `component`, to be held as `holding` says.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
-    pub fn weights(
-        &self,
-        component: &str,
-        device: &Device,
-        weight_type: WeightType,
-        residency: Residency,
-    ) -> Result<Weights> {
-        let holding = Holding::new(device.clone(), weight_type, residency);
-        Ok(Weights::new(self.checkpoint(component)?, holding))
+    pub fn weights(&self, component: &str, holding: &Holding) -> Result<Weights> {
+        Ok(Weights::new(self.checkpoint(component)?, holding.clone()))
     }
 
     /// The tensors of `component`, by their headers.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use sd_memory::Bytes;
+
 /// The result of every call into this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -95,6 +97,16 @@ pub enum Error {
         device: String,
         /// Why.
         reason: String,
+    },
+    /// The run needs more memory than it may have.
+    #[error("{budget} of memory are too little: {stage} needs {smallest} at the least")]
+    BudgetTooSmall {
+        /// What the run may have.
+        budget: Bytes,
+        /// The smallest budget that it could be run in.
+        smallest: Bytes,
+        /// The stage that needs the most.
+        stage: &'static str,
     },
     /// The output folder cannot be made or written.
     #[error("cannot write to `{}`", path.display())]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sd_memory::Reading;
 
+use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
 
@@ -18,6 +19,11 @@ pub enum Event<'a> {
     Started {
         /// The settings.
         recipe: &'a Recipe,
+    },
+    /// It is known where each byte will live.
+    Planned {
+        /// The plan.
+        plan: &'a Plan,
     },
     /// A run goes on that was interrupted.
     Resumed {

@@ -1,21 +1,25 @@
 //! One run, from a request to saved pictures.
 
-use candle_core::{Device, Tensor};
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Tensor;
 use jiff::ZonedDateTime;
-use sd_memory::Timeline;
-use sd_weights::{Residency, WeightType};
+use sd_memory::{Bytes, MemoryInfo, Timeline, memory_info};
+use sd_weights::{Holding, Residency, WeightType};
 
 use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::identity::ModelIdentity;
 use crate::memory::{cleanup_memory, log_memory_status};
 use crate::places::Places;
+use crate::plan::Plan;
 use crate::prompt_cache::PromptCache;
 use crate::recipe::Recipe;
 use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
-use crate::stage::{self, Denoise, EncodedPrompt};
+use crate::stage::{self, Denoise, Denoised, EncodedPrompt};
 use crate::{Result, device};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
@@ -68,13 +72,13 @@ struct Run<'a> {
     timeline: Timeline,
     observer: &'a mut dyn Observer,
     interrupt: &'a Interrupt,
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
     recipe: Recipe,
     gallery: Gallery,
     journal: Journal,
     prompts: PromptCache,
-    device: Device,
-    weight_type: WeightType,
+    holding: Holding,
+    plan: Plan,
 }
 
 impl<'a> Run<'a> {
@@ -90,7 +94,9 @@ impl<'a> Run<'a> {
         let bundle = Bundle::open(&request.model.folder)?;
         let recipe = Recipe::new(request, bundle.defaults());
         stage::check_size(&bundle, recipe.size)?;
-        let device = device::open(request.device)?;
+        let weight_type = device::weight_type(request.weight_type);
+        let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
+        let plan = plan_for(request, &bundle, &recipe, &holding)?;
         let model = ModelIdentity::of(&bundle)?;
         let name = match &claimed {
             Some(claimed) => claimed.name().clone(),
@@ -100,27 +106,35 @@ impl<'a> Run<'a> {
         let prompts = PromptCache::new(&request.places, &bundle, &model, &name);
         let (journal, warning) = match claimed {
             Some(claimed) => (
-                Journal::go_on(claimed, &bundle, &model, &device, &mut gallery)?,
+                Journal::go_on(claimed, &bundle, &model, &holding.device, &mut gallery)?,
                 None,
             ),
-            None => Journal::begin(name, request, &recipe, &device, model),
+            None => Journal::begin(name, request, &recipe, &holding.device, model),
         };
         observer.observe(&Event::Started { recipe: &recipe });
+        observer.observe(&Event::Planned { plan: &plan });
         journal.tell(observer);
         let mut run = Self {
             timeline,
             observer,
             interrupt,
-            bundle,
+            bundle: Arc::new(bundle),
             recipe,
             gallery,
             journal,
             prompts,
-            device,
-            weight_type: device::weight_type(request.weight_type),
+            holding: Holding {
+                residency: plan.residency(),
+                page_cache: plan.page_cache(),
+                ..holding
+            },
+            plan,
         };
         if let Some(warning) = warning {
             run.warn(warning);
+        }
+        if run.plan.streams() {
+            run.warn(streaming_warning(&run.plan));
         }
         Ok(run)
     }
@@ -129,7 +143,7 @@ impl<'a> Run<'a> {
     fn draw(&mut self) -> Result<Vec<SavedPicture>> {
         if !self.journal.is_denoised() {
             let prompts = self.encode()?;
-            self.denoise(&prompts)?;
+            self.denoise(prompts)?;
         }
         if !self.journal.unsaved().is_empty() {
             self.decode()?;
@@ -162,13 +176,9 @@ impl<'a> Run<'a> {
         } else {
             &both[1..]
         };
-        let encoded = self.prompts.encode(
-            &self.bundle,
-            prompts,
-            &self.device,
-            self.weight_type,
-            self.interrupt,
-        )?;
+        let encoded = self
+            .prompts
+            .encode(&self.bundle, prompts, &self.holding, self.interrupt)?;
         if encoded.cut > 0 {
             self.warn(format!(
                 "the prompt is too long for this model: its last {} tokens were cut",
@@ -179,39 +189,63 @@ impl<'a> Run<'a> {
         Ok(encoded)
     }
 
-    fn denoise(&mut self, prompts: &EncodedPrompt) -> Result<()> {
+    /// Takes all pictures from noise, or from where they were left, to latents: as many at a time as the plan lets
+    /// share a pass.
+    fn denoise(&mut self, prompts: EncodedPrompt) -> Result<()> {
         self.log("Before model load");
-        let stage = Denoise::load(
-            &self.bundle,
-            &self.recipe,
-            prompts,
-            &self.device,
-            self.weight_type,
-            Residency::Resident,
-        )?;
+        let bundle = self.bundle.clone();
+        let stage = Denoise::load(&bundle, &self.recipe, &prompts, &self.holding)?;
+        drop(prompts);
         log_memory_status("After model load", &mut self.timeline, self.observer);
         log_memory_status("Before generation", &mut self.timeline, self.observer);
-        let Recipe { images, steps, .. } = self.recipe;
-        for image in self.journal.unsaved() {
-            let from = match self.journal.denoised(image) {
-                Some(denoised) => denoised,
-                None => stage.noise(self.recipe.seed_of(image))?,
-            };
-            let (journal, observer) = (&mut self.journal, &mut *self.observer);
-            stage.run(from, self.interrupt, |step, latents, duration| {
-                observer.observe(&Event::Step {
-                    image,
-                    images,
-                    step,
-                    steps,
-                    duration,
-                });
-                journal.record(image, step, latents);
-                journal.commit_if_due(observer);
-            })?;
+        let mut waiting = self.journal.unsaved();
+        while !waiting.is_empty() {
+            let mut group = self.next_group(&stage, &mut waiting)?;
+            while group.steps() < stage.steps() {
+                self.interrupt.check()?;
+                self.step(&stage, &mut group)?;
+            }
         }
         drop(stage);
         self.clean("After generation", true);
+        Ok(())
+    }
+
+    /// The next of the pictures that wait which have come equally far, as many as may share a pass.
+    fn next_group(&self, stage: &Denoise<'_>, waiting: &mut Vec<usize>) -> Result<Group> {
+        let mut group = Group::default();
+        while let Some(&image) = waiting.first() {
+            let picture = match self.journal.denoised(image) {
+                Some(denoised) => denoised,
+                None => stage.noise(self.recipe.seed_of(image))?,
+            };
+            let fits = group.images.len() < self.plan.pictures_a_pass && picture.steps == group.steps();
+            if !group.images.is_empty() && !fits {
+                break;
+            }
+            waiting.remove(0);
+            group.images.push(image);
+            group.pictures.push(picture);
+        }
+        Ok(group)
+    }
+
+    /// Takes a group one step further, and keeps what it has come to.
+    fn step(&mut self, stage: &Denoise<'_>, group: &mut Group) -> Result<()> {
+        let start = Instant::now();
+        stage.step(&mut group.pictures)?;
+        let duration = start.elapsed() / group.images.len() as u32;
+        for (&image, picture) in group.images.iter().zip(&group.pictures) {
+            self.observer.observe(&Event::Step {
+                image,
+                images: self.recipe.images,
+                step: picture.steps,
+                steps: stage.steps(),
+                duration,
+            });
+            self.journal.record(image, picture.steps, &picture.latents);
+        }
+        self.journal.commit_if_due(self.observer);
         Ok(())
     }
 
@@ -222,8 +256,9 @@ impl<'a> Run<'a> {
             .unzip();
         let (timeline, observer) = (&mut self.timeline, &mut *self.observer);
         let (recipe, gallery, journal) = (&self.recipe, &mut self.gallery, &mut self.journal);
-        let dtype = dtype_name(&self.bundle, self.weight_type)?;
-        let device = device::name(&self.device);
+        let plan = &self.plan;
+        let dtype = dtype_name(&self.bundle, self.holding.weight_type)?;
+        let device = device::name(&self.holding.device);
         let on_picture = |position: usize, image: RgbImage| {
             let index = images[position];
             log_memory_status("After decoding", timeline, observer);
@@ -249,15 +284,16 @@ impl<'a> Run<'a> {
                 device: device.to_owned(),
                 dtype: dtype.clone(),
                 pipeline_type: "stable-diffusion-3".to_owned(),
-                memory_optimizations: MEMORY_OPTIMIZATIONS.map(str::to_owned).to_vec(),
+                memory_optimizations: memory_optimizations(plan),
                 started: String::new(),
                 generation_time: journal.duration().as_secs_f64(),
                 failures: Vec::new(),
                 warnings: journal.warnings().to_vec(),
                 memory: MemoryReport {
-                    budget: None,
-                    predicted_peak: None,
+                    budget: Some(plan.budget),
+                    predicted_peak: Some(plan.predicted_peak),
                     measured_peak: timeline.peak(),
+                    weights_read: Bytes(sd_weights::bytes_read()),
                     timeline: timeline.readings().to_vec(),
                 },
                 version: format!("sd-generate {}", crate::VERSION),
@@ -267,14 +303,7 @@ impl<'a> Run<'a> {
             observer.observe(&Event::Saved(&picture));
             Ok(())
         };
-        stage::decode(
-            &self.bundle,
-            &latents,
-            &self.device,
-            self.weight_type,
-            self.interrupt,
-            on_picture,
-        )?;
+        stage::decode(&self.bundle, &latents, &self.holding, self.interrupt, on_picture)?;
         self.clean("Complete", true);
         Ok(())
     }
@@ -293,12 +322,78 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What every run does to need less memory, for the metadata.
-const MEMORY_OPTIMIZATIONS: [&str; 3] = [
-    "text encoders streamed and dropped",
-    "attention in chunks",
-    "transformer dropped before decoding",
-];
+/// Pictures that go through the steps together.
+#[derive(Debug, Default)]
+struct Group {
+    images: Vec<usize>,
+    pictures: Vec<Denoised>,
+}
+
+impl Group {
+    /// Steps that all of them have behind them.
+    fn steps(&self) -> usize {
+        self.pictures.first().map_or(0, |picture| picture.steps)
+    }
+}
+
+/// The plan that a run of `request` would follow. No weight is read.
+///
+/// # Errors
+/// The model or the request is wrong, or the budget is too small.
+pub fn plan(request: &Request) -> Result<Plan> {
+    let bundle = Bundle::open(&request.model.folder)?;
+    let recipe = Recipe::new(request, bundle.defaults());
+    stage::check_size(&bundle, recipe.size)?;
+    let weight_type = device::weight_type(request.weight_type);
+    let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
+    plan_for(request, &bundle, &recipe, &holding)
+}
+
+fn plan_for(request: &Request, bundle: &Bundle, recipe: &Recipe, holding: &Holding) -> Result<Plan> {
+    let memory = memory_info();
+    let budget = request.memory.unwrap_or_else(|| default_budget(&memory));
+    let room = Bytes(memory.system_available.0 + memory.process.0);
+    Plan::new(bundle, recipe, holding, budget, room)
+}
+
+/// What is available now less a margin for everybody else.
+fn default_budget(memory: &MemoryInfo) -> Bytes {
+    const LEAST_MARGIN: u64 = 512 << 20;
+    let available = memory.system_available.0 + memory.process.0;
+    Bytes(available.saturating_sub(LEAST_MARGIN.max(available / 10)))
+}
+
+/// What streaming costs, and what would avoid it.
+fn streaming_warning(plan: &Plan) -> String {
+    /// Bytes a second of a good solid-state disk.
+    const DISK: f64 = 2.0 * (1_u64 << 30) as f64;
+    let each_step = plan.read_each_step();
+    format!(
+        "the model does not fit in {}: {each_step} are read in every step, which takes at least {:.1} s from a disk of 2 \
+         GB/s; --memory {:.1}GB would avoid it",
+        plan.budget,
+        each_step.0 as f64 / DISK,
+        (plan.resident_budget.gigabytes() * 10.0).ceil() / 10.0,
+    )
+}
+
+/// What the run does to need less memory, for the metadata.
+fn memory_optimizations(plan: &Plan) -> Vec<String> {
+    let mut done = [
+        "text encoders streamed and dropped",
+        "modulations computed once, their weights dropped",
+        "attention in chunks",
+        "transformer dropped before decoding",
+        "exact decoding by bands",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    if plan.streams() {
+        let streamed = plan.blocks - plan.resident_blocks;
+        done.push(format!("{streamed} of {} blocks streamed", plan.blocks));
+    }
+    done
+}
 
 /// The type that the transformer's weights are held in, as the metadata writes it.
 fn dtype_name(bundle: &Bundle, weight_type: WeightType) -> Result<String> {

@@ -1,7 +1,8 @@
 //! From a request to a picture: recipes, stages, schedulers, seeds, saving.
 //!
 //! A picture travels one way: a [`Request`] becomes a [`Recipe`] in which every setting is known; a
-//! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; the [`stage`]s encode the
+//! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; a [`Plan`](plan::Plan) says where each
+//! byte will live; the [`stage`]s encode the
 //! prompt, denoise and decode, each giving back what it took; [`save`] writes the picture and how it was
 //! made. [`generate()`] is that way in one call.
 
@@ -15,6 +16,7 @@ mod generate;
 mod identity;
 pub mod memory;
 mod places;
+pub mod plan;
 mod prompt_cache;
 mod recipe;
 mod request;
@@ -28,12 +30,13 @@ pub mod tokenizer;
 
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
-pub use generate::{generate, resume};
+pub use generate::{generate, plan, resume};
 pub use places::Places;
 pub use recipe::{FamilyDefaults, Recipe};
 pub use request::{
     BadSize, DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice,
 };
+pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
 pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder};
 

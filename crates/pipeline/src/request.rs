@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use sd_memory::Bytes;
 use sd_weights::ModelFolder;
 use serde::{Deserialize, Serialize};
 
@@ -194,6 +195,8 @@ pub struct Request {
     pub device: DeviceChoice,
     /// In which type.
     pub weight_type: TypeChoice,
+    /// What the run may have of memory; without it, what is available less a margin.
+    pub memory: Option<Bytes>,
     /// Where things may be kept beside the pictures.
     pub places: Places,
 }

@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
-use sd_pipeline::stage::{self, Denoise, GuidancePasses};
+use sd_pipeline::stage::{self, Denoise, Denoised, GuidancePasses};
 use sd_pipeline::{
     DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Places, Recipe,
     Recommended, Request, TypeChoice,
 };
-use sd_weights::{Residency, WeightType};
+use sd_weights::{Holding, Residency, WeightType};
 use serde::Deserialize;
 
 /// The most that a byte of a picture may be away.
@@ -62,6 +62,7 @@ impl Case {
             output: output.to_owned(),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
+            memory: None,
             places: Places::default(),
         }
     }
@@ -131,27 +132,29 @@ fn by_hand(
     let bundle = Bundle::open(&request.model.folder).unwrap();
     let recipe = Recipe::new(&request, bundle.defaults());
     let interrupt = Interrupt::default();
-    let device = Device::Cpu;
+    let holding = Holding::new(Device::Cpu, weight_type, residency);
     let both = [case.negative_prompt.as_str(), case.prompt.as_str()];
     let prompts = if recipe.guidance_scale.guides() {
         &both[..]
     } else {
         &both[1..]
     };
-    let encoded = stage::encode(&bundle, prompts, &device, weight_type, &interrupt).unwrap();
-    let denoise = Denoise::load(&bundle, &recipe, &encoded, &device, weight_type, residency).unwrap();
+    let encoded = stage::encode(&bundle, prompts, &holding, &interrupt).unwrap();
+    let denoise = Denoise::load(&bundle, &recipe, &encoded, &holding).unwrap();
     let denoise = match passes {
         Some(passes) => denoise.with_passes(passes),
         None => denoise,
     };
-    let noise = denoise.noise(case.seed).unwrap();
-    let latents = denoise.run(noise, &interrupt, |_, _, _| {}).unwrap();
+    let mut pictures = [denoise.noise(case.seed).unwrap()];
+    while pictures[0].steps < denoise.steps() {
+        denoise.step(&mut pictures).unwrap();
+    }
+    let [Denoised { latents, .. }] = pictures;
     let mut picture = None;
     stage::decode(
         &bundle,
         std::slice::from_ref(&latents),
-        &device,
-        weight_type,
+        &holding,
         &interrupt,
         |_, image| {
             picture = Some(image);

@@ -138,6 +138,16 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         Ok(block)
     }
 
+    /// Gives back what the reading ahead holds, where no further pass is near. Kept blocks stay.
+    pub fn rest(&self) {
+        *lock(&self.passes) = 0;
+        let reader = lock(&self.reader).take();
+        if reader.is_some() {
+            drop(reader);
+            self.list.forget();
+        }
+    }
+
     pub(crate) fn list(&self) -> &Arc<List<B>> {
         &self.list
     }
@@ -173,8 +183,15 @@ impl<B> Drop for Blocks<B> {
         let reader = lock(&self.reader).take();
         if reader.is_some() {
             drop(reader);
-            self.list.scopes.iter().for_each(Weights::forget);
+            self.list.forget();
         }
+    }
+}
+
+impl<B> List<B> {
+    /// Tells the system that the files' bytes need not be kept at hand.
+    fn forget(&self) {
+        self.scopes.iter().for_each(Weights::forget);
     }
 }
 

@@ -67,6 +67,17 @@ impl ModelFolder {
         }
     }
 
+    /// How many bytes the file at `path` has, or none where it is not there.
+    pub fn length(&self, path: &str) -> u64 {
+        match self.embedded {
+            Some(files) => files
+                .iter()
+                .find(|file| file.path == path)
+                .map_or(0, |file| file.bytes.len() as u64),
+            None => std::fs::metadata(self.root.join(path)).map_or(0, |metadata| metadata.len()),
+        }
+    }
+
     /// The whole of a small file, as bytes.
     ///
     /// # Errors

@@ -125,6 +125,14 @@ impl Holding {
         }
     }
 
+    /// The same, of which `residency` says what stays.
+    pub fn with_residency(&self, residency: Residency) -> Self {
+        Self {
+            residency,
+            ..self.clone()
+        }
+    }
+
     /// The type in which a network computes between its weights: 32 bits on a processor, which multiplies
     /// weights of any type into them, and the weights' own type elsewhere.
     pub fn activation_type(&self) -> DType {
@@ -166,12 +174,8 @@ impl Weights {
 
     /// The same tensors, of which `residency` says what stays of a list of blocks.
     pub fn with_residency(&self, residency: Residency) -> Self {
-        let holding = Holding {
-            residency,
-            ..(*self.holding).clone()
-        };
         Self {
-            holding: Arc::new(holding),
+            holding: Arc::new(self.holding.with_residency(residency)),
             ..self.clone()
         }
     }
@@ -221,6 +225,17 @@ impl Weights {
             .filter(|(name, _)| name.starts_with(&self.prefix))
             .map(|(_, header)| header.bytes)
             .sum()
+    }
+
+    /// The tensors of this scope: each one's name in it, its shape, and the bytes that it is held in.
+    pub fn held(&self) -> impl Iterator<Item = (&str, &[usize], u64)> {
+        let held_type = self.holding.held_type();
+        self.checkpoint.tensors().filter_map(move |(name, header)| {
+            let name = name.strip_prefix(self.prefix.as_str())?;
+            let count: usize = header.shape.iter().product();
+            let size = held_type.map_or(header.element_type.size(), |held| held.size_in_bytes() as u64);
+            Some((name, header.shape.as_slice(), count as u64 * size))
+        })
     }
 
     /// Reads the tensor `name`, which must have the shape `wanted`, onto the device.

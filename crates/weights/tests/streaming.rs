@@ -47,11 +47,7 @@ fn a_window_is_held_and_the_values_are_the_same() {
         });
         blocks.load().unwrap();
         for _ in 0..3 {
-            let sums: Vec<f64> = blocks
-                .pass()
-                .unwrap()
-                .map(|block| sum(&*block.unwrap()))
-                .collect();
+            let sums: Vec<f64> = blocks.pass().unwrap().map(|block| sum(&block.unwrap())).collect();
             assert_eq!(sums, expected, "{residency:?}");
         }
         let kept = residency.kept_of(BLOCKS);

@@ -7,8 +7,16 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+
+// The names and shapes that full-size models are synthesized from.
+#[path = "../../../weights/examples/synthesize/networks.rs"]
+mod networks;
+
+use networks::{Sd3, Values};
 
 /// A fresh folder with the binary to run in it.
 pub struct Fresh {
@@ -92,6 +100,64 @@ impl Fresh {
         copy_folder(&source, &target);
         target
     }
+}
+
+/// A model whose transformer is much larger than its other parts, so that small budgets have to stream it: a tiny
+/// random model with a transformer of `layers` blocks of 9 MB.
+pub fn model_with_large_transformer(fresh: &Fresh, layers: usize) -> PathBuf {
+    let model = fresh.tiny_model();
+    let folder = model.join("transformer");
+    let mut config: Value = serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let size = |name: &str| config[name].as_u64().unwrap() as usize;
+    let shape = Sd3 {
+        layers,
+        heads: 6,
+        table_side: size("pos_embed_max_size"),
+        dual_attention_layers: 0,
+        context: size("joint_attention_dim"),
+        pooled: size("pooled_projection_dim"),
+    };
+    config["num_layers"] = json!(shape.layers);
+    config["num_attention_heads"] = json!(shape.heads);
+    config["attention_head_dim"] = json!(Sd3::HEAD);
+    config["caption_projection_dim"] = json!(shape.width());
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name() != Some("config.json".as_ref()) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    save(
+        &folder.join("diffusion_pytorch_model.safetensors"),
+        &shape.tensors(),
+    );
+    model
+}
+
+/// Writes tensors of the right size whose values are those of a simple generator, in 32 bits.
+fn save(path: &Path, tensors: &[networks::Tensor]) {
+    let mut state = 1_u32;
+    let bytes: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|tensor| {
+            let value = |state: &mut u32| match tensor.values {
+                Values::Ones => 1.0,
+                Values::Around(deviation) => {
+                    *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (f64::from(*state) / f64::from(u32::MAX) - 0.5) as f32 * 3.4 * deviation
+                }
+            };
+            (0..tensor.count())
+                .flat_map(|_| value(&mut state).to_le_bytes())
+                .collect()
+        })
+        .collect();
+    let views = tensors.iter().zip(&bytes).map(|(tensor, bytes)| {
+        let view = TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).unwrap();
+        (tensor.name.as_str(), view)
+    });
+    safetensors::serialize_to_file(views, None, path).unwrap();
 }
 
 impl Run {

@@ -4,6 +4,7 @@
 //! ones have the same shape.
 
 mod config;
+mod footprint;
 mod layer;
 
 use candle_core::{DType, Device, Tensor};

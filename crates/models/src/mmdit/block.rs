@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use sd_ops::{Linear, attention, gated_residual, linear, modulated_layer_norm};
 use sd_weights::Weights;
 
-use super::modulation::{Affine, AffineProjection, StreamModulation, StreamProjection};
+use super::modulation::{Affine, BlockModulation, StreamModulation, TextModulation};
 use super::stream::{FeedForward, HeadProjections, Heads, ProjectionNames};
 use super::{Config, NORM_EPSILON};
 use crate::layers;
@@ -19,7 +19,6 @@ pub(super) struct JointBlock {
 /// What the picture's tokens pass through.
 #[derive(Debug)]
 struct ImageStream {
-    modulation: StreamProjection,
     heads: HeadProjections,
     output: Linear,
     second: Option<SelfAttention>,
@@ -37,28 +36,13 @@ struct SelfAttention {
 #[derive(Debug)]
 enum TextStream {
     Goes {
-        modulation: StreamProjection,
         heads: HeadProjections,
         output: Linear,
         feed_forward: FeedForward,
     },
     Ends {
-        modulation: AffineProjection,
         heads: HeadProjections,
     },
-}
-
-/// The modulations of both streams through one block, for one step.
-#[derive(Debug)]
-pub(super) struct BlockModulation {
-    image: StreamModulation,
-    text: TextModulation,
-}
-
-#[derive(Debug)]
-enum TextModulation {
-    Goes(StreamModulation),
-    Ends(Affine),
 }
 
 impl JointBlock {
@@ -68,15 +52,10 @@ impl JointBlock {
         let is_last = layer + 1 == config.num_layers;
         let attention = weights.scope("attn");
         let text_heads = HeadProjections::new(&attention, config, ProjectionNames::TEXT)?;
-        let norm_of_text = weights.scope("norm1_context");
         let text = if is_last {
-            TextStream::Ends {
-                modulation: AffineProjection::new(&norm_of_text, width)?,
-                heads: text_heads,
-            }
+            TextStream::Ends { heads: text_heads }
         } else {
             TextStream::Goes {
-                modulation: StreamProjection::new(&norm_of_text, width, false)?,
                 heads: text_heads,
                 output: layers::linear(&attention.scope("to_add_out"), width, width)?,
                 feed_forward: FeedForward::new(&weights.scope("ff_context"), width)?,
@@ -92,7 +71,6 @@ impl JointBlock {
             None
         };
         let image = ImageStream {
-            modulation: StreamProjection::new(&weights.scope("norm1"), width, has_second)?,
             heads: HeadProjections::new(&attention, config, ProjectionNames::IMAGE)?,
             output: layers::linear(&attention.scope("to_out.0"), width, width)?,
             second,
@@ -101,54 +79,44 @@ impl JointBlock {
         Ok(Self { image, text })
     }
 
-    /// What the conditioning of a step does to this block. It does not depend on the tokens.
-    pub(super) fn modulation(&self, conditioning: &Tensor) -> candle_core::Result<BlockModulation> {
-        Ok(BlockModulation {
-            image: self.image.modulation.modulation(conditioning)?,
-            text: match &self.text {
-                TextStream::Goes { modulation, .. } => {
-                    TextModulation::Goes(modulation.modulation(conditioning)?)
-                }
-                TextStream::Ends { modulation, .. } => {
-                    TextModulation::Ends(modulation.modulation(conditioning)?)
-                }
-            },
-        })
-    }
-
     /// Both streams, `[batch, tokens, width]`, after this block. After the last one the text is of no more use and
     /// is returned as it came.
+    ///
+    /// Every tensor goes as soon as it was used: what lives at the same time is what `footprint.rs` counts.
     pub(super) fn forward(
         &self,
-        image: &Tensor,
+        image: Tensor,
         text: Tensor,
         modulation: &BlockModulation,
     ) -> candle_core::Result<(Tensor, Tensor)> {
         let of_image = &modulation.image;
-        let image_heads = self
-            .image
-            .heads
-            .forward(&normed(image, &of_image.attention.input)?)?;
         let (text_heads, of_text) = match (&self.text, &modulation.text) {
             (TextStream::Goes { heads, .. }, TextModulation::Goes(of_text)) => (
                 heads.forward(&normed(&text, &of_text.attention.input)?)?,
                 Some(of_text),
             ),
-            (TextStream::Ends { heads, .. }, TextModulation::Ends(affine)) => {
+            (TextStream::Ends { heads }, TextModulation::Ends(affine)) => {
                 (heads.forward(&normed(&text, affine)?)?, None)
             }
             _ => unreachable!("a block is given its own modulation. This is a bug."),
         };
-        let (of_patches, of_words) = attend_jointly(&image_heads, &text_heads)?;
+        let image_heads = self
+            .image
+            .heads
+            .forward(&normed(&image, &of_image.attention.input)?)?;
+        let (of_patches, of_words) = attend_jointly(image_heads, text_heads)?;
 
         let mixed = linear(&of_patches, &self.image.output)?;
-        let mut after = gated_residual(image, &of_image.attention.gate, &mixed)?;
+        drop(of_patches);
+        let mut after = gated_residual(&image, &of_image.attention.gate, &mixed)?;
+        drop(mixed);
         if let (Some(second), Some(gated)) = (&self.image.second, &of_image.second_attention) {
-            let heads = second.heads.forward(&normed(image, &gated.input)?)?;
-            let mixed = linear(&attend(&heads)?, &second.output)?;
+            let heads = second.heads.forward(&normed(&image, &gated.input)?)?;
+            let mixed = linear(&attend(heads)?, &second.output)?;
             after = gated_residual(&after, &gated.gate, &mixed)?;
         }
-        let image = feed_forward(&after, &self.image.feed_forward, of_image)?;
+        drop(image);
+        let image = feed_forward(after, &self.image.feed_forward, of_image)?;
 
         let text = match (&self.text, of_text) {
             (
@@ -160,8 +128,9 @@ impl JointBlock {
                 Some(of_text),
             ) => {
                 let mixed = linear(&of_words, output)?;
+                drop(of_words);
                 let after = gated_residual(&text, &of_text.attention.gate, &mixed)?;
-                feed_forward(&after, layer, of_text)?
+                feed_forward(after, layer, of_text)?
             }
             _ => text,
         };
@@ -174,35 +143,41 @@ fn normed(tokens: &Tensor, affine: &Affine) -> candle_core::Result<Tensor> {
 }
 
 fn feed_forward(
-    tokens: &Tensor,
+    tokens: Tensor,
     layer: &FeedForward,
     modulation: &StreamModulation,
 ) -> candle_core::Result<Tensor> {
     let gated = &modulation.feed_forward;
-    gated_residual(
-        tokens,
-        &gated.gate,
-        &layer.forward(&normed(tokens, &gated.input)?)?,
-    )
+    let changed = layer.forward(normed(&tokens, &gated.input)?)?;
+    gated_residual(&tokens, &gated.gate, &changed)
 }
 
 /// Every token attends to the tokens of both streams. The results are `[batch, tokens, width]` of either.
-fn attend_jointly(image: &Heads, text: &Heads) -> candle_core::Result<(Tensor, Tensor)> {
-    let join = |image: &Tensor, text: &Tensor| Tensor::cat(&[image, text], 2);
-    let both = Heads {
-        query: join(&image.query, &text.query)?,
-        key: join(&image.key, &text.key)?,
-        value: join(&image.value, &text.value)?,
-    };
-    let mixed = attend(&both)?;
-    let (patches, words) = (image.query.dim(2)?, text.query.dim(2)?);
-    Ok((mixed.narrow(1, 0, patches)?, mixed.narrow(1, patches, words)?))
+fn attend_jointly(image: Heads, text: Heads) -> candle_core::Result<(Tensor, Tensor)> {
+    // The two that are joined go at the end of each call.
+    let join = |image: Tensor, text: Tensor| Tensor::cat(&[image, text], 1);
+    let (patches, words) = (image.query.dim(1)?, text.query.dim(1)?);
+    let query = join(image.query, text.query)?;
+    let key = join(image.key, text.key)?;
+    let value = join(image.value, text.value)?;
+    let mixed = attend(Heads { query, key, value })?;
+    // Copies, so that neither keeps the memory of both.
+    Ok((
+        mixed.narrow(1, 0, patches)?.force_contiguous()?,
+        mixed.narrow(1, patches, words)?.force_contiguous()?,
+    ))
 }
 
 /// Attention with the heads joined again: `[batch, tokens, width]`.
-fn attend(heads: &Heads) -> candle_core::Result<Tensor> {
-    let (batch, count, tokens, size) = heads.query.dims4()?;
+fn attend(heads: Heads) -> candle_core::Result<Tensor> {
+    let (batch, tokens, count, size) = heads.query.dims4()?;
     let scale = 1.0 / (size as f64).sqrt();
-    let mixed = attention(&heads.query, &heads.key, &heads.value, None, scale)?;
+    let mixed = attention(
+        &heads.query.transpose(1, 2)?,
+        &heads.key.transpose(1, 2)?,
+        &heads.value.transpose(1, 2)?,
+        None,
+        scale,
+    )?;
     mixed.transpose(1, 2)?.reshape((batch, tokens, count * size))
 }

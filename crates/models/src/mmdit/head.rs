@@ -4,14 +4,13 @@ use candle_core::Tensor;
 use sd_ops::{Linear, linear, modulated_layer_norm};
 use sd_weights::Weights;
 
-use super::modulation::AffineProjection;
+use super::modulation::Affine;
 use super::{Config, NORM_EPSILON};
 use crate::{Result, layers};
 
 /// The transformer's exit.
 #[derive(Debug)]
 pub(super) struct Head {
-    modulation: AffineProjection,
     projection: Linear,
     patch_size: usize,
     channels: usize,
@@ -22,7 +21,6 @@ impl Head {
         let (width, channels) = (config.width(), config.predicted_channels());
         let values = config.patch_size * config.patch_size * channels;
         Ok(Self {
-            modulation: AffineProjection::new(&weights.scope("norm_out"), width)?,
             projection: layers::linear(&weights.scope("proj_out"), width, values)?,
             patch_size: config.patch_size,
             channels,
@@ -33,11 +31,10 @@ impl Head {
     pub(super) fn forward(
         &self,
         tokens: &Tensor,
-        conditioning: &Tensor,
+        affine: &Affine,
         height: usize,
         width: usize,
     ) -> Result<Tensor> {
-        let affine = self.modulation.modulation(conditioning)?;
         let normed = modulated_layer_norm(tokens, &affine.shift, &affine.scale, NORM_EPSILON)?;
         let side = self.patch_size;
         let (batch, rows, columns) = (tokens.dim(0)?, height / side, width / side);

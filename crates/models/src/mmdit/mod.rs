@@ -4,22 +4,31 @@
 //! tokens, the picture's patches and the text, have weights of their own in every block and attend jointly.
 
 mod block;
+mod conditions;
 mod config;
+mod entry;
+mod footprint;
 mod head;
 mod modulation;
+mod patches;
 mod position;
-mod stem;
 mod stream;
 
 use candle_core::{DType, Tensor};
-use sd_weights::{Blocks, Weights};
+use sd_weights::{Blocks, Residency, Weights};
 
+pub use conditions::Conditions;
 pub use config::Config;
+pub use footprint::Load;
 
 use crate::{Error, Result};
 use block::JointBlock;
+use conditions::All;
+use entry::Entry;
 use head::Head;
-use stem::Stem;
+use modulation::{AffineProjection, BlockProjections};
+use patches::PatchEmbedding;
+use position::positions;
 
 /// The epsilon of the transformer's norms.
 const NORM_EPSILON: f64 = 1e-6;
@@ -28,10 +37,23 @@ const NORM_EPSILON: f64 = 1e-6;
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
-    stem: Blocks<Stem>,
+    weights: Weights,
+    entry: Blocks<Entry>,
+    projections: Blocks<BlockProjections>,
+    head_projection: Blocks<AffineProjection>,
+    patches: Blocks<PatchEmbedding>,
     blocks: Blocks<JointBlock>,
     head: Blocks<Head>,
     activation_type: DType,
+}
+
+/// Latents, `[texts, in_channels, height, width]`, and what steers them.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The noisy latents, once for every text.
+    pub latents: &'a Tensor,
+    /// The texts.
+    pub conditions: &'a Conditions,
 }
 
 impl Transformer {
@@ -42,17 +64,39 @@ impl Transformer {
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let activation_type = weights.holding().activation_type();
-        let (of_stem, of_blocks, of_head) = (config.clone(), config.clone(), config.clone());
-        let scopes: Vec<Weights> = (0..config.num_layers)
-            .map(|layer| weights.scope("transformer_blocks").scope(layer))
-            .collect();
+        let scopes = |weights: &Weights| -> Vec<Weights> {
+            (0..config.num_layers)
+                .map(|layer| weights.scope("transformer_blocks").scope(layer))
+                .collect()
+        };
+        let (of_entry, of_projections, of_patches, of_blocks, of_head) = (
+            config.clone(),
+            config.clone(),
+            config.clone(),
+            config.clone(),
+            config.clone(),
+        );
+        let width = config.width();
+        // What is needed once a run never stays; what is small and needed in every step always does.
+        let once = weights.with_residency(Residency::Streamed);
+        let always = weights.with_residency(Residency::Resident);
         Ok(Self {
-            stem: Blocks::single(weights.clone(), move |weights| Stem::new(weights, &of_stem)),
-            blocks: Blocks::new(scopes, move |layer, weights| {
+            entry: Blocks::single(once.clone(), move |weights| Entry::new(weights, &of_entry)),
+            projections: Blocks::new(scopes(&once), move |layer, weights| {
+                BlockProjections::new(layer, weights, &of_projections)
+            }),
+            head_projection: Blocks::single(once.scope("norm_out"), move |weights| {
+                AffineProjection::new(weights, width)
+            }),
+            patches: Blocks::single(always.clone(), move |weights| {
+                PatchEmbedding::new(weights, &of_patches)
+            }),
+            blocks: Blocks::new(scopes(&weights), move |layer, weights| {
                 JointBlock::new(layer, weights, &of_blocks)
             }),
-            head: Blocks::single(weights, move |weights| Head::new(weights, &of_head)),
+            head: Blocks::single(always, move |weights| Head::new(weights, &of_head)),
             config: config.clone(),
+            weights,
             activation_type,
         })
     }
@@ -62,101 +106,143 @@ impl Transformer {
     /// # Errors
     /// A file is wrong, or the device has no room.
     pub fn load(&self) -> Result<()> {
-        self.stem.load()?;
+        self.patches.load()?;
         self.blocks.load()?;
         Ok(self.head.load()?)
     }
 
-    /// The prediction for each of a batch.
+    /// What steers the pictures of a run, for all of its steps: one pass over weights that are not needed again.
     ///
-    /// - `latents`: `[batch, in_channels, height, width]`, both sides multiples of the patch size
-    /// - `timesteps`: one a picture, from 0 to 1000
-    /// - `context`: one vector a token of text, `[batch, tokens, joint_attention_dim]`
-    /// - `pooled`: one vector a text, `[batch, pooled_projection_dim]`
-    ///
-    /// gives `[batch, out_channels, height, width]`.
+    /// - `timesteps`: one a step, from 0 to 1000
+    /// - `context`: one vector a token of text, `[texts, tokens, joint_attention_dim]`
+    /// - `pooled`: one vector a text, `[texts, pooled_projection_dim]`
+    /// - `latents`: height and width of the latents, both multiples of the patch size
     ///
     /// # Errors
     /// A shape does not fit, a file is wrong, or the device fails.
-    pub fn forward(
+    pub fn condition(
         &self,
-        latents: &Tensor,
         timesteps: &[f32],
         context: &Tensor,
         pooled: &Tensor,
-    ) -> Result<Tensor> {
-        self.check_inputs(latents, timesteps, context, pooled)?;
-        let (_, _, height, width) = latents.dims4()?;
-        let (latents, context, pooled) = (
-            latents.to_dtype(self.activation_type)?,
-            context.to_dtype(self.activation_type)?,
-            pooled.to_dtype(self.activation_type)?,
-        );
-        let stem = self.stem.block(0)?;
-        let conditioning = stem.conditioning(timesteps, &pooled)?;
-        let mut image = stem.patches(&latents)?;
-        let mut text = stem.context(&context)?;
-        drop(stem);
-        for block in self.blocks.pass()? {
-            let block = block?;
-            let modulation = block.modulation(&conditioning)?;
-            (image, text) = block.forward(&image, text, &modulation)?;
+        latents: (usize, usize),
+    ) -> Result<Conditions> {
+        self.check_texts(context, pooled)?;
+        self.check_size(latents)?;
+        let context = context.to_dtype(self.activation_type)?;
+        let pooled = pooled.to_dtype(self.activation_type)?;
+        let entry = self.entry.block(0)?;
+        let conditioning = entry.conditioning(timesteps, &pooled)?;
+        let text = entry.context(&context)?;
+        drop((entry, context));
+        let mut blocks = Vec::with_capacity(self.projections.len());
+        for projections in self.projections.pass()? {
+            blocks.push(projections?.project(&conditioning)?);
         }
-        self.head.block(0)?.forward(&image, &conditioning, height, width)
+        self.projections.rest();
+        let (height, width) = latents;
+        let side = self.config.patch_size;
+        Ok(Conditions::new(All {
+            text,
+            blocks,
+            head: self.head_projection.block(0)?.project(&conditioning)?,
+            positions: positions(&self.weights, &self.config, height / side, width / side)?,
+            latents,
+            steps: timesteps.len(),
+            width: self.config.width(),
+        })?)
     }
 
-    fn check_inputs(
-        &self,
-        latents: &Tensor,
-        timesteps: &[f32],
-        context: &Tensor,
-        pooled: &Tensor,
-    ) -> Result<()> {
-        let Config {
-            in_channels,
-            patch_size,
-            joint_attention_dim,
-            pooled_projection_dim,
-            ..
-        } = self.config;
-        let refuse = |found: String, wanted: String| {
-            Err(Error::Input {
-                network: "transformer",
-                found,
-                wanted,
-            })
-        };
-        let (batch, channels, height, width) = latents.dims4()?;
-        if channels != in_channels || height % patch_size != 0 || width % patch_size != 0 {
-            let wanted = format!("{in_channels} channels and sides that are multiples of {patch_size}");
-            return refuse(format!("latents {:?}", latents.dims()), wanted);
+    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each. A
+    /// block is used for all of them before the next one is.
+    ///
+    /// # Errors
+    /// A shape does not fit, a file is wrong, or the device fails.
+    pub fn forward(&self, inputs: &[Input<'_>], step: usize) -> Result<Vec<Tensor>> {
+        let patches = self.patches.block(0)?;
+        let mut streams = Vec::with_capacity(inputs.len());
+        for &Input { latents, conditions } in inputs {
+            self.check_latents(latents, conditions, step)?;
+            let latents = latents.to_dtype(self.activation_type)?;
+            let image = patches.forward(&latents, conditions.positions())?;
+            streams.push(Some((image, conditions.text()?)));
         }
-        let longest = self.config.pos_embed_max_size * patch_size;
-        if height.max(width) > longest {
-            return refuse(
-                format!("latents {:?}", latents.dims()),
-                format!("sides of at most {longest}"),
-            );
+        for (index, block) in self.blocks.pass()?.enumerate() {
+            let block = block?;
+            for (streams, input) in streams.iter_mut().zip(inputs) {
+                // Taken out, so that the tokens go as soon as the block is through with them.
+                if let Some((image, text)) = streams.take() {
+                    let modulation = input.conditions.of_block(index, step)?;
+                    *streams = Some(block.forward(image, text, &modulation)?);
+                }
+            }
         }
-        if timesteps.len() != batch {
+        let head = self.head.block(0)?;
+        let predictions = streams
+            .into_iter()
+            .flatten()
+            .zip(inputs)
+            .map(|((image, _), input)| {
+                let (height, width) = input.conditions.latents();
+                head.forward(&image, &input.conditions.of_head(step)?, height, width)
+            });
+        predictions.collect()
+    }
+
+    fn check_size(&self, (height, width): (usize, usize)) -> Result<()> {
+        let side = self.config.patch_size;
+        let longest = self.config.pos_embed_max_size * side;
+        if !height.is_multiple_of(side) || !width.is_multiple_of(side) || height.max(width) > longest {
             return refuse(
-                format!("{} timesteps for a batch of {batch}", timesteps.len()),
-                "one each".to_owned(),
-            );
-        }
-        let tokens = context.dim(1)?;
-        if context.dims() != [batch, tokens, joint_attention_dim] {
-            return refuse(
-                format!("a context {:?}", context.dims()),
-                format!("[{batch}, tokens, {joint_attention_dim}]"),
-            );
-        }
-        if pooled.dims() != [batch, pooled_projection_dim] {
-            return refuse(
-                format!("a pooled text {:?}", pooled.dims()),
-                format!("[{batch}, {pooled_projection_dim}]"),
+                format!("latents of {height} by {width}"),
+                format!("sides that are multiples of {side} and at most {longest}"),
             );
         }
         Ok(())
     }
+
+    fn check_latents(&self, latents: &Tensor, conditions: &Conditions, step: usize) -> Result<()> {
+        let (height, width) = conditions.latents();
+        let wanted = [conditions.texts(), self.config.in_channels, height, width];
+        if latents.dims() != wanted {
+            return refuse(format!("latents {:?}", latents.dims()), format!("{wanted:?}"));
+        }
+        if step >= conditions.steps() {
+            return refuse(
+                format!("step {step}"),
+                format!("one of the {} that were prepared", conditions.steps()),
+            );
+        }
+        Ok(())
+    }
+
+    fn check_texts(&self, context: &Tensor, pooled: &Tensor) -> Result<()> {
+        let Config {
+            joint_attention_dim,
+            pooled_projection_dim,
+            ..
+        } = self.config;
+        let (texts, tokens, _) = context.dims3()?;
+        if context.dims() != [texts, tokens, joint_attention_dim] {
+            return refuse(
+                format!("a context {:?}", context.dims()),
+                format!("[texts, tokens, {joint_attention_dim}]"),
+            );
+        }
+        if pooled.dims() != [texts, pooled_projection_dim] {
+            return refuse(
+                format!("a pooled text {:?}", pooled.dims()),
+                format!("[{texts}, {pooled_projection_dim}]"),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn refuse(found: String, wanted: String) -> Result<()> {
+    Err(Error::Input {
+        network: "transformer",
+        found,
+        wanted,
+    })
 }

@@ -1,13 +1,22 @@
 //! Modulations: shifts, scales and gates that a step's conditioning gives to a block.
 //!
 //! Peebles and Xie, "Scalable Diffusion Models with Transformers", 2023 (adaLN-Zero). They depend on the timestep
-//! and the pooled text alone, not on the picture.
+//! and the pooled text alone, not on the picture: those of all steps are computed in one pass, and their weights, a
+//! third of the network, are never held again.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, linear};
 use sd_weights::{Result, Weights};
 
+use super::Config;
 use crate::layers;
+
+/// Parts of a stream's modulation: shift, scale and gate of the attention and of the feed-forward layer.
+const STREAM_PARTS: usize = 6;
+/// The same with those of a second attention.
+const STREAM_PARTS_WITH_SECOND: usize = 9;
+/// Scale and shift alone.
+const AFFINE_PARTS: usize = 2;
 
 /// How a norm's result is shifted and scaled, `[batch, width]` both.
 #[derive(Debug, Clone)]
@@ -32,68 +41,142 @@ pub(super) struct StreamModulation {
     pub(super) second_attention: Option<Gated>,
 }
 
-/// Splits the projected conditioning, `[batch, parts * width]`, into its parts.
-fn split(projection: &Linear, conditioning: &Tensor, parts: usize) -> candle_core::Result<Vec<Tensor>> {
-    let width = projection.out_features() / parts;
-    let all = linear(conditioning, projection)?;
-    (0..parts)
-        .map(|part| all.narrow(1, part * width, width)?.contiguous())
-        .collect()
-}
-
-/// The projection from conditioning to a stream's modulation: six parts, or nine with a second attention.
+/// The modulations of both streams through one block, for one step.
 #[derive(Debug)]
-pub(super) struct StreamProjection {
-    projection: Linear,
-    parts: usize,
+pub(super) struct BlockModulation {
+    pub(super) image: StreamModulation,
+    pub(super) text: TextModulation,
 }
 
-impl StreamProjection {
-    pub(super) fn new(weights: &Weights, width: usize, has_second_attention: bool) -> Result<Self> {
-        let parts = if has_second_attention { 9 } else { 6 };
+/// That of the text, which in the last block ends as keys and values.
+#[derive(Debug)]
+pub(super) enum TextModulation {
+    Goes(StreamModulation),
+    Ends(Affine),
+}
+
+/// The projections of a block from conditioning to its modulations. They are needed once a run.
+#[derive(Debug)]
+pub(super) struct BlockProjections {
+    image: Linear,
+    text: Linear,
+}
+
+impl BlockProjections {
+    pub(super) fn new(layer: usize, weights: &Weights, config: &Config) -> Result<Self> {
+        let width = config.width();
+        let (image, text) = parts_of(layer, config);
         Ok(Self {
-            projection: layers::linear(&weights.scope("linear"), width, parts * width)?,
-            parts,
+            image: layers::linear(&weights.scope("norm1.linear"), width, image * width)?,
+            text: layers::linear(&weights.scope("norm1_context.linear"), width, text * width)?,
         })
     }
 
-    pub(super) fn modulation(&self, conditioning: &Tensor) -> candle_core::Result<StreamModulation> {
-        let mut parts = split(&self.projection, conditioning, self.parts)?.into_iter();
-        let mut gated = || {
-            let (shift, scale, gate) = (parts.next()?, parts.next()?, parts.next()?);
-            Some(Gated {
-                input: Affine { shift, scale },
-                gate,
-            })
-        };
-        let (attention, feed_forward) = (gated(), gated());
-        let (Some(attention), Some(feed_forward)) = (attention, feed_forward) else {
-            unreachable!("a modulation has at least six parts. This is a bug.")
-        };
-        Ok(StreamModulation {
-            attention,
-            feed_forward,
-            second_attention: gated(),
+    /// Those for each row of `conditioning`, `[rows, width]`.
+    pub(super) fn project(&self, conditioning: &Tensor) -> candle_core::Result<Projected> {
+        Ok(Projected {
+            image: linear(conditioning, &self.image)?,
+            text: linear(conditioning, &self.text)?,
         })
     }
 }
 
-/// The projection from conditioning to a shift and a scale alone, for a norm with nothing after it to gate. Here
-/// the scale comes first (diffusers' `AdaLayerNormContinuous`).
+/// How many parts the modulations of block `layer` have: the image's and the text's.
+pub(super) fn parts_of(layer: usize, config: &Config) -> (usize, usize) {
+    let image = if config.dual_attention_layers.contains(&layer) {
+        STREAM_PARTS_WITH_SECOND
+    } else {
+        STREAM_PARTS
+    };
+    let is_last = layer + 1 == config.num_layers;
+    (image, if is_last { AFFINE_PARTS } else { STREAM_PARTS })
+}
+
+/// The modulations of a block for all steps, `[steps * batch, parts * width]` both.
+#[derive(Debug)]
+pub(super) struct Projected {
+    image: Tensor,
+    text: Tensor,
+}
+
+impl Projected {
+    /// Those of `count` rows from `first` on: of one step.
+    pub(super) fn of_step(
+        &self,
+        first: usize,
+        count: usize,
+        width: usize,
+    ) -> candle_core::Result<BlockModulation> {
+        let text = split(&self.text, first, count, width)?;
+        let text = if text.len() == AFFINE_PARTS {
+            TextModulation::Ends(affine(text))
+        } else {
+            TextModulation::Goes(stream(text))
+        };
+        Ok(BlockModulation {
+            image: stream(split(&self.image, first, count, width)?),
+            text,
+        })
+    }
+}
+
+/// The projection of the head from conditioning to a scale and a shift.
 #[derive(Debug)]
 pub(super) struct AffineProjection(Linear);
 
 impl AffineProjection {
     pub(super) fn new(weights: &Weights, width: usize) -> Result<Self> {
-        Ok(Self(layers::linear(&weights.scope("linear"), width, 2 * width)?))
+        let weights = weights.scope("linear");
+        Ok(Self(layers::linear(&weights, width, AFFINE_PARTS * width)?))
     }
 
-    pub(super) fn modulation(&self, conditioning: &Tensor) -> candle_core::Result<Affine> {
-        let mut parts = split(&self.0, conditioning, 2)?;
-        let shift = parts.remove(1);
-        Ok(Affine {
-            scale: parts.remove(0),
-            shift,
+    /// Those for each row of `conditioning`, `[rows, 2 * width]`.
+    pub(super) fn project(&self, conditioning: &Tensor) -> candle_core::Result<Tensor> {
+        linear(conditioning, &self.0)
+    }
+}
+
+/// The affine of one step, of all that [`AffineProjection::project`] gave.
+pub(super) fn affine_of_step(
+    projected: &Tensor,
+    first: usize,
+    count: usize,
+    width: usize,
+) -> candle_core::Result<Affine> {
+    Ok(affine(split(projected, first, count, width)?))
+}
+
+/// `count` rows from `first` on, cut into parts of `width`.
+fn split(projected: &Tensor, first: usize, count: usize, width: usize) -> candle_core::Result<Vec<Tensor>> {
+    let rows = projected.narrow(0, first, count)?;
+    (0..projected.dim(1)? / width)
+        .map(|part| rows.narrow(1, part * width, width)?.contiguous())
+        .collect()
+}
+
+/// A norm with nothing after it to gate has its scale first (diffusers' `AdaLayerNormContinuous`).
+fn affine(parts: Vec<Tensor>) -> Affine {
+    let [scale, shift] = <[Tensor; AFFINE_PARTS]>::try_from(parts)
+        .unwrap_or_else(|parts| unreachable!("an affine of {} parts. This is a bug.", parts.len()));
+    Affine { shift, scale }
+}
+
+fn stream(parts: Vec<Tensor>) -> StreamModulation {
+    let mut parts = parts.into_iter();
+    let mut gated = || {
+        let (shift, scale, gate) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Gated {
+            input: Affine { shift, scale },
+            gate,
         })
+    };
+    let (attention, feed_forward) = (gated(), gated());
+    let (Some(attention), Some(feed_forward)) = (attention, feed_forward) else {
+        unreachable!("a stream's modulation has at least six parts. This is a bug.")
+    };
+    StreamModulation {
+        attention,
+        feed_forward,
+        second_attention: gated(),
     }
 }

@@ -34,7 +34,7 @@ impl ProjectionNames {
     };
 }
 
-/// Queries, keys and values, `[batch, heads, tokens, head_dim]` each.
+/// Queries, keys and values, `[batch, tokens, heads, head_dim]` each.
 #[derive(Debug, Clone)]
 pub(super) struct Heads {
     pub(super) query: Tensor,
@@ -76,8 +76,7 @@ impl HeadProjections {
         let split = |projection: &Linear, norm: Option<&RmsNorm>| {
             let heads =
                 linear(tokens, projection)?.reshape((batch, count, self.heads, width / self.heads))?;
-            let heads = norm.map_or_else(|| Ok(heads.clone()), |norm| rms_norm(&heads, norm))?;
-            heads.transpose(1, 2)
+            norm.map_or_else(|| Ok(heads.clone()), |norm| rms_norm(&heads, norm))
         };
         let (query_norm, key_norm) = self.norms.as_ref().map(|(query, key)| (query, key)).unzip();
         Ok(Heads {
@@ -97,7 +96,7 @@ pub(super) struct FeedForward {
 
 impl FeedForward {
     /// How much wider it is inside.
-    const EXPANSION: usize = 4;
+    pub(super) const EXPANSION: usize = 4;
 
     pub(super) fn new(weights: &Weights, width: usize) -> Result<Self> {
         let inner = Self::EXPANSION * width;
@@ -107,7 +106,25 @@ impl FeedForward {
         })
     }
 
-    pub(super) fn forward(&self, tokens: &Tensor) -> candle_core::Result<Tensor> {
-        linear(&gelu_tanh(&linear(tokens, &self.up)?)?, &self.down)
+    /// `tokens`, `[batch, tokens, width]`, a chunk of them at a time, so that the wider inside stays small.
+    pub(super) fn forward(&self, tokens: Tensor) -> candle_core::Result<Tensor> {
+        let (batch, count, width) = tokens.dims3()?;
+        let rows = batch * count;
+        let tokens = tokens.contiguous()?.reshape((rows, width))?;
+        let result = Tensor::zeros((rows, width), tokens.dtype(), tokens.device())?;
+        let chunk = Self::chunk(tokens.device().is_cpu());
+        for first in (0..rows).step_by(chunk) {
+            let inside = linear(&tokens.narrow(0, first, chunk.min(rows - first))?, &self.up)?;
+            let inside = gelu_tanh(&inside)?;
+            result.slice_set(&linear(&inside, &self.down)?, 0, first)?;
+        }
+        result.reshape((batch, count, width))
+    }
+
+    /// Tokens that pass through at a time.
+    pub(super) fn chunk(on_processor: bool) -> usize {
+        // The products' own bands on a processor, so that chunks change no bit of them; more where there are more
+        // cores to keep busy.
+        if on_processor { 1024 } else { 8192 }
     }
 }

@@ -4,6 +4,7 @@
 //! gated feed-forward layers of Shazeer, "GLU Variants Improve Transformer", 2020.
 
 mod config;
+mod footprint;
 mod layer;
 mod position;
 

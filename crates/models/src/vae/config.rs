@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use serde::Deserialize;
 
+use super::picture::Banding;
 use crate::{Error, Result};
 
 /// The epsilon of the autoencoder's norms.
@@ -74,6 +75,17 @@ impl Config {
     /// The device fails.
     pub fn scale(&self, latents: &Tensor) -> Result<Tensor> {
         Ok(((latents - self.shift_factor.unwrap_or(0.0))? * self.scaling_factor)?)
+    }
+
+    /// How pictures are cut that have `batch` latents of `height` and `width`: beside the largest of those that are
+    /// held, which is the result of a level.
+    pub(super) fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
+        let places = batch * height * width;
+        let levels = self.block_out_channels.iter().rev().enumerate();
+        let largest = levels
+            .map(|(level, channels)| (channels * places) << (2 * level))
+            .max();
+        Banding::beside(largest.unwrap_or(0))
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -1,19 +1,26 @@
 //! From latents to a picture.
 
-use candle_core::Tensor;
-use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu, upsample_nearest};
+use candle_core::{DType, Tensor};
+use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
 use sd_weights::{Blocks, Weights};
 
+use super::bands::{convolved, moments};
 use super::config::{Config, NORM_EPSILON};
-use super::residual::{MiddleBlock, ResidualBlock};
-use crate::{Error, Result, layers};
+use super::footprint;
+use super::middle::MiddleBlock;
+use super::picture::{Banding, Input, Picture};
+use super::residual::ResidualBlock;
+use crate::footprint::held_bytes;
+use crate::{Error, Footprint, Result, layers};
 
 /// The decoder of an autoencoder.
 #[derive(Debug)]
 pub struct Decoder {
     blocks: Blocks<Block>,
-    activation_type: candle_core::DType,
-    latent_channels: usize,
+    activation_type: DType,
+    config: Config,
+    banding: Option<Banding>,
+    weight_bytes: u64,
 }
 
 /// The decoder's parts, in order.
@@ -29,8 +36,9 @@ enum Block {
         middle: MiddleBlock,
     },
     Level {
-        residuals: Vec<ResidualBlock>,
+        /// What makes the level below into the first input of this one.
         upsampler: Option<Conv2d>,
+        residuals: Vec<ResidualBlock>,
     },
     Exit {
         norm: GroupNorm,
@@ -47,15 +55,53 @@ impl Decoder {
         config.check()?;
         let levels = config.block_out_channels.len();
         let activation_type = weights.holding().activation_type();
-        let config = config.clone();
-        let latent_channels = config.latent_channels;
+        let weight_bytes = held_bytes(&weights, |name| {
+            name.starts_with("decoder.") || name.starts_with("post_quant_conv.")
+        });
         let scopes = vec![weights; levels + 2];
-        let blocks = Blocks::new(scopes, move |index, weights| Block::new(index, weights, &config));
+        let of_blocks = config.clone();
+        let blocks = Blocks::new(scopes, move |index, weights| {
+            Block::new(index, weights, &of_blocks)
+        });
         Ok(Self {
             blocks,
             activation_type,
-            latent_channels,
+            config: config.clone(),
+            banding: None,
+            weight_bytes,
         })
+    }
+
+    /// Reads the weights that are to stay in memory, so that the first picture finds them there.
+    ///
+    /// # Errors
+    /// A file is wrong.
+    pub fn load(&self) -> Result<()> {
+        Ok(self.blocks.load()?)
+    }
+
+    /// Bytes of the weights that decoding uses.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Cuts pictures in another way than the one chosen from their sizes.
+    #[must_use]
+    pub fn with_banding(mut self, banding: Banding) -> Self {
+        self.banding = Some(banding);
+        self
+    }
+
+    /// What decoding `batch` latents of `height` and `width` takes beside these and the weights, on a processor
+    /// with as many threads as there are now.
+    pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
+        let banding = self.banding(batch, height, width);
+        footprint::decoding(&self.config, banding, [batch, height, width]).footprint(self.activation_type)
+    }
+
+    fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
+        let by_size = || self.config.banding(batch, height, width);
+        self.banding.unwrap_or_else(by_size)
     }
 
     /// Decodes `latents`, `[batch, latent_channels, height, width]`, to pictures,
@@ -64,19 +110,20 @@ impl Decoder {
     /// # Errors
     /// The latents have another shape, a file is wrong, or the device fails.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let (_, channels, _, _) = latents.dims4()?;
-        if channels != self.latent_channels {
+        let (batch, channels, height, width) = latents.dims4()?;
+        if channels != self.config.latent_channels {
             return Err(Error::Input {
                 network: "decoder",
                 found: format!("latents of {channels} channels"),
-                wanted: self.latent_channels.to_string(),
+                wanted: self.config.latent_channels.to_string(),
             });
         }
-        let mut x = latents.to_dtype(self.activation_type)?;
+        let banding = self.banding(batch, height, width);
+        let mut x = Picture::whole(latents.to_dtype(self.activation_type)?, banding);
         for block in self.blocks.pass()? {
-            x = block?.forward(&x)?;
+            x = block?.forward(x)?;
         }
-        Ok(x)
+        Ok(x.joined()?)
     }
 }
 
@@ -113,52 +160,59 @@ impl Block {
                 conv: layers::conv2d(&decoder.scope("conv_out"), channels, config.out_channels, 3, 1, 1)?,
             });
         }
-        let weights = decoder.scope("up_blocks").scope(level);
+        let blocks = decoder.scope("up_blocks");
         let (inputs, outputs) = (levels[level.saturating_sub(1)], levels[level]);
         let residuals = (0..=config.layers_per_block).map(|layer| {
-            let inputs = if layer == 0 { inputs } else { outputs };
-            ResidualBlock::new(&weights.scope("resnets").scope(layer), groups, inputs, outputs)
+            let weights = blocks.scope(level).scope("resnets").scope(layer);
+            ResidualBlock::new(
+                &weights,
+                groups,
+                if layer == 0 { inputs } else { outputs },
+                outputs,
+            )
         });
         Ok(Self::Level {
-            residuals: residuals.collect::<sd_weights::Result<_>>()?,
-            upsampler: if level + 1 < levels.len() {
-                Some(layers::conv2d(
-                    &weights.scope("upsamplers.0.conv"),
-                    outputs,
-                    outputs,
-                    3,
-                    1,
-                    1,
-                )?)
-            } else {
-                None
+            upsampler: match level.checked_sub(1) {
+                Some(below) => {
+                    let weights = blocks.scope(below).scope("upsamplers.0.conv");
+                    Some(layers::conv2d(&weights, inputs, inputs, 3, 1, 1)?)
+                }
+                None => None,
             },
+            residuals: residuals.collect::<sd_weights::Result<_>>()?,
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
+    fn forward(&self, x: Picture) -> candle_core::Result<Picture> {
+        match self {
             Self::Entry {
                 post_quant,
                 conv,
                 middle,
             } => {
-                let x = post_quant
-                    .as_ref()
-                    .map_or_else(|| Ok(x.clone()), |post_quant| conv2d(x, post_quant))?;
-                middle.forward(&conv2d(&x, conv)?)?
+                let banding = x.banding();
+                let x = match post_quant {
+                    Some(post_quant) => conv2d(&x.joined()?, post_quant)?,
+                    None => x.joined()?,
+                };
+                let rows = Picture::cut(x, conv.out_channels(), banding)?.into_rows();
+                middle.forward(Picture::hold(
+                    convolved(rows, BandedConv2d::new(conv)?, None),
+                    banding,
+                )?)
             }
-            Self::Level { residuals, upsampler } => {
-                let mut x = x.clone();
+            Self::Level { upsampler, residuals } => {
+                let mut x = Input::new(x, upsampler.as_ref());
                 for residual in residuals {
-                    x = residual.forward(&x)?;
+                    x = residual.forward(x)?.into();
                 }
-                match upsampler {
-                    Some(conv) => conv2d(&upsample_nearest(&x)?, conv)?,
-                    None => x,
-                }
+                x.held()
             }
-            Self::Exit { norm, conv } => conv2d(&group_norm_silu(x, norm)?, conv)?,
-        })
+            Self::Exit { norm, conv } => {
+                let (banding, moments) = (x.banding(), moments(x.rows())?);
+                let exit = BandedConv2d::after_norm_silu(conv, norm, &moments)?;
+                Picture::hold(convolved(x.into_rows(), exit, None), banding)
+            }
+        }
     }
 }

@@ -1,19 +1,24 @@
 //! From a picture to the distribution of its latents.
 
-use candle_core::Tensor;
-use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu};
+use candle_core::{DType, Tensor};
+use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
 use sd_weights::{Blocks, Weights};
 
+use super::bands::{convolved, moments};
 use super::config::{Config, NORM_EPSILON};
-use super::residual::{MiddleBlock, ResidualBlock};
-use crate::{Error, Result, layers};
+use super::footprint;
+use super::middle::MiddleBlock;
+use super::picture::{Banding, Picture};
+use super::residual::ResidualBlock;
+use crate::{Error, Footprint, Result, layers};
 
 /// The encoder of an autoencoder.
 #[derive(Debug)]
 pub struct Encoder {
     blocks: Blocks<Block>,
-    activation_type: candle_core::DType,
-    factor: usize,
+    activation_type: DType,
+    config: Config,
+    banding: Option<Banding>,
 }
 
 /// The distribution of a picture's latents, `[batch, latent_channels, height, width]` both.
@@ -55,14 +60,44 @@ impl Encoder {
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let activation_type = weights.holding().activation_type();
-        let (config, factor) = (config.clone(), config.downsampling());
+        let of_blocks = config.clone();
         let scopes = vec![weights; config.block_out_channels.len() + 2];
-        let blocks = Blocks::new(scopes, move |index, weights| Block::new(index, weights, &config));
+        let blocks = Blocks::new(scopes, move |index, weights| {
+            Block::new(index, weights, &of_blocks)
+        });
         Ok(Self {
             blocks,
             activation_type,
-            factor,
+            config: config.clone(),
+            banding: None,
         })
+    }
+
+    /// Reads the weights that are to stay in memory, so that the first picture finds them there.
+    ///
+    /// # Errors
+    /// A file is wrong.
+    pub fn load(&self) -> Result<()> {
+        Ok(self.blocks.load()?)
+    }
+
+    /// Cuts pictures in another way than the one chosen from their sizes.
+    #[must_use]
+    pub fn with_banding(mut self, banding: Banding) -> Self {
+        self.banding = Some(banding);
+        self
+    }
+
+    /// What encoding `batch` pictures whose latents have `height` and `width` takes beside these and the weights,
+    /// on a processor with as many threads as there are now.
+    pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
+        let banding = self.banding(batch, height, width);
+        footprint::encoding(&self.config, banding, [batch, height, width]).footprint(self.activation_type)
+    }
+
+    fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
+        let by_size = || self.config.banding(batch, height, width);
+        self.banding.unwrap_or_else(by_size)
     }
 
     /// Encodes `image`, `[batch, 3, height, width]` with values from -1 to 1 and sides that are multiples of
@@ -71,22 +106,26 @@ impl Encoder {
     /// # Errors
     /// The picture has another shape, a file is wrong, or the device fails.
     pub fn encode(&self, image: &Tensor) -> Result<Encoded> {
-        let (_, _, height, width) = image.dims4()?;
-        if height % self.factor != 0 || width % self.factor != 0 {
+        let ((batch, _, height, width), factor) = (image.dims4()?, self.config.downsampling());
+        if height % factor != 0 || width % factor != 0 {
             return Err(Error::Input {
                 network: "encoder",
                 found: format!("a picture of {width}x{height}"),
-                wanted: format!("sides that are multiples of {}", self.factor),
+                wanted: format!("sides that are multiples of {factor}"),
             });
         }
-        let mut x = image.to_dtype(self.activation_type)?;
+        let banding = self.banding(batch, height / factor, width / factor);
+        let image = image.to_dtype(self.activation_type)?;
+        let first = self.config.block_out_channels[0];
+        let mut x = Picture::cut(image, first, banding)?;
         for block in self.blocks.pass()? {
-            x = block?.forward(&x)?;
+            x = block?.forward(x)?;
         }
-        let moments = x.chunk(2, 1)?;
+        let x = x.joined()?;
+        let parts = x.chunk(2, 1)?;
         Ok(Encoded {
-            mean: moments[0].clone(),
-            log_variance: moments[1].clamp(-30.0, 20.0)?,
+            mean: parts[0].clone(),
+            log_variance: parts[1].clamp(-30.0, 20.0)?,
         })
     }
 }
@@ -129,36 +168,30 @@ impl Block {
         Ok(Self::Level {
             residuals: residuals.collect::<sd_weights::Result<_>>()?,
             downsampler: if level + 1 < levels.len() {
-                Some(layers::conv2d(
-                    &weights.scope("downsamplers.0.conv"),
-                    outputs,
-                    outputs,
-                    3,
-                    2,
-                    0,
-                )?)
+                let weights = weights.scope("downsamplers.0.conv");
+                // Padded on the right and below only.
+                Some(layers::conv2d(&weights, outputs, outputs, 3, 2, 0)?.padded_after(1))
             } else {
                 None
             },
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::Entry { conv } => conv2d(x, conv)?,
+    fn forward(&self, x: Picture) -> candle_core::Result<Picture> {
+        match self {
+            Self::Entry { conv } => {
+                let banding = x.banding();
+                Picture::hold(convolved(x.into_rows(), BandedConv2d::new(conv)?, None), banding)
+            }
             Self::Level {
                 residuals,
                 downsampler,
             } => {
-                let mut x = x.clone();
+                let mut x = x;
                 for residual in residuals {
-                    x = residual.forward(&x)?;
+                    x = residual.forward(x)?;
                 }
-                match downsampler {
-                    // Padded on the right and below only.
-                    Some(conv) => conv2d(&x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?, conv)?,
-                    None => x,
-                }
+                x.downsampled(downsampler.as_ref())
             }
             Self::Exit {
                 middle,
@@ -166,9 +199,13 @@ impl Block {
                 conv,
                 quant,
             } => {
-                let x = conv2d(&group_norm_silu(&middle.forward(x)?, norm)?, conv)?;
-                quant.as_ref().map_or(Ok(x.clone()), |quant| conv2d(&x, quant))?
+                let x = middle.forward(x)?;
+                let (banding, moments) = (x.banding(), moments(x.rows())?);
+                let exit = BandedConv2d::after_norm_silu(conv, norm, &moments)?;
+                let x = Picture::hold(convolved(x.into_rows(), exit, None), banding)?.joined()?;
+                let x = quant.as_ref().map_or(Ok(x.clone()), |quant| conv2d(&x, quant))?;
+                Ok(Picture::whole(x, banding))
             }
-        })
+        }
     }
 }

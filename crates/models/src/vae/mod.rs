@@ -2,11 +2,16 @@
 //!
 //! Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022.
 
+mod bands;
 mod config;
 mod decoder;
 mod encoder;
+mod footprint;
+mod middle;
+mod picture;
 mod residual;
 
 pub use config::Config;
 pub use decoder::Decoder;
 pub use encoder::{Encoded, Encoder};
+pub use picture::Banding;

@@ -1,10 +1,12 @@
-//! The parts that encoder and decoder are made of: residual blocks and the lowest level.
+//! The residual blocks that encoder and decoder are made of.
 
-use candle_core::Tensor;
-use sd_ops::{Conv2d, GroupNorm, Linear, attention, conv2d, group_norm, group_norm_silu, linear};
-use sd_weights::{Result, Weights};
+use candle_core::{Result, Tensor};
+use sd_ops::{BandedConv2d, ChannelMoments, Conv2d, GroupNorm, conv2d};
+use sd_weights::Weights;
 
-use super::config::{Config, NORM_EPSILON};
+use super::bands::{Carried, Rows, convolved, moments};
+use super::config::NORM_EPSILON;
+use super::picture::{Input, Picture};
 use crate::layers;
 
 /// Two convolutions, each after a norm and silu, around which the input is carried.
@@ -18,7 +20,12 @@ pub(super) struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    pub(super) fn new(weights: &Weights, groups: usize, inputs: usize, outputs: usize) -> Result<Self> {
+    pub(super) fn new(
+        weights: &Weights,
+        groups: usize,
+        inputs: usize,
+        outputs: usize,
+    ) -> sd_weights::Result<Self> {
         Ok(Self {
             norm1: layers::group_norm(&weights.scope("norm1"), groups, inputs, NORM_EPSILON)?,
             conv1: layers::conv2d(&weights.scope("conv1"), inputs, outputs, 3, 1, 1)?,
@@ -39,109 +46,45 @@ impl ResidualBlock {
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let hidden = conv2d(&group_norm_silu(x, &self.norm1)?, &self.conv1)?;
-        let hidden = conv2d(&group_norm_silu(&hidden, &self.norm2)?, &self.conv2)?;
-        match &self.shortcut {
-            Some(shortcut) => conv2d(x, shortcut)? + hidden,
-            None => x + hidden,
+    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`, with the shortcut's convolution of the first `x` if there is
+    /// one. The result takes the place of `x`, which goes.
+    pub(super) fn forward<'a>(&self, x: impl Into<Input<'a>>) -> Result<Picture> {
+        let mut x = x.into();
+        let (banding, inputs, outputs) = (x.banding(), self.conv1.in_channels(), self.conv1.out_channels());
+        if x.values(inputs)? <= banding.room {
+            x = x.held()?.into();
         }
-    }
-}
-
-/// Attention of every place of the lowest level to every other, in a single head.
-#[derive(Debug)]
-struct SpatialAttention {
-    norm: GroupNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    channels: usize,
-}
-
-impl SpatialAttention {
-    fn new(weights: &Weights, groups: usize, channels: usize) -> Result<Self> {
-        // The first releases of Stable Diffusion saved these under other names, and as convolutions at times.
-        let projection = |name: &str, old: &str| {
-            let name = if weights.contains(&format!("{old}.weight")) {
-                old
-            } else {
-                name
-            };
-            let weights = weights.scope(name);
-            if weights.shape("weight").is_some_and(|shape| shape.len() == 4) {
-                let weight = weights.tensor("weight", &[channels, channels, 1, 1])?;
-                let weight = weight.reshape((channels, channels))?;
-                return Ok(Linear::new(weight, Some(weights.tensor("bias", &[channels])?))?);
-            }
-            layers::linear(&weights, channels, channels)
+        let norm1 = moments(x.rows()?)?;
+        let carried = Carried::default();
+        // What lies between the convolutions takes the place of `x` too, together with what is carried around them.
+        let (norm2, hidden) = if x.values(inputs.max(2 * outputs))? <= banding.room {
+            let hidden = self.first(self.carry(x.into_rows()?, &carried), &norm1)?;
+            let hidden = Picture::hold(hidden, banding)?;
+            (moments(hidden.rows())?, hidden.into_rows())
+        } else {
+            let norm2 = moments(self.first(x.rows()?, &norm1)?)?;
+            (norm2, self.first(self.carry(x.into_rows()?, &carried), &norm1)?)
         };
-        Ok(Self {
-            norm: layers::group_norm(&weights.scope("group_norm"), groups, channels, NORM_EPSILON)?,
-            query: projection("to_q", "query")?,
-            key: projection("to_k", "key")?,
-            value: projection("to_v", "value")?,
-            output: projection("to_out.0", "proj_attn")?,
-            channels,
-        })
+        let second = BandedConv2d::after_norm_silu(&self.conv2, &self.norm2, &norm2)?;
+        Picture::hold(convolved(hidden, second, Some(&carried)), banding)
     }
 
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let (batch, channels, height, width) = x.dims4()?;
-        let places = height * width;
-        let tokens = group_norm(x, &self.norm)?
-            .reshape((batch, channels, places))?
-            .transpose(1, 2)?
-            .contiguous()?;
-        let head = |projection: &Linear| linear(&tokens, projection)?.reshape((batch, 1, places, channels));
-        let scale = 1.0 / (self.channels as f64).sqrt();
-        let mixed = attention(
-            &head(&self.query)?,
-            &head(&self.key)?,
-            &head(&self.value)?,
-            None,
-            scale,
-        )?;
-        let mixed = linear(&mixed.reshape((batch, places, channels))?, &self.output)?;
-        x + mixed.transpose(1, 2)?.reshape((batch, channels, height, width))?
+    /// What the first convolution makes of `rows`.
+    fn first<'a>(&'a self, rows: Rows<'a>, norm1: &'a ChannelMoments) -> Result<Rows<'a>> {
+        let first = BandedConv2d::after_norm_silu(&self.conv1, &self.norm1, norm1)?;
+        Ok(convolved(rows, first, None))
     }
-}
 
-/// The lowest level: a residual block, attention, and another residual block.
-#[derive(Debug)]
-pub(super) struct MiddleBlock {
-    first: ResidualBlock,
-    attention: Option<SpatialAttention>,
-    second: ResidualBlock,
-}
-
-impl MiddleBlock {
-    pub(super) fn new(weights: &Weights, config: &Config, channels: usize) -> Result<Self> {
-        let groups = config.norm_num_groups;
-        let residual = |index: usize| {
-            ResidualBlock::new(&weights.scope("resnets").scope(index), groups, channels, channels)
+    /// `rows` as they are. What is carried around the convolutions goes to `carried` on the way.
+    fn carry<'a>(&'a self, rows: Rows<'a>, carried: &'a Carried) -> Rows<'a> {
+        let around = |band: &Tensor| match &self.shortcut {
+            Some(shortcut) => conv2d(band, shortcut),
+            None => Ok(band.clone()),
         };
-        Ok(Self {
-            first: residual(0)?,
-            attention: if config.mid_block_add_attention {
-                Some(SpatialAttention::new(
-                    &weights.scope("attentions.0"),
-                    groups,
-                    channels,
-                )?)
-            } else {
-                None
-            },
-            second: residual(1)?,
-        })
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let mut x = self.first.forward(x)?;
-        if let Some(attention) = &self.attention {
-            x = attention.forward(&x)?;
-        }
-        self.second.forward(&x)
+        Box::new(rows.map(move |band| {
+            let band = band?;
+            carried.borrow_mut().push_back(around(&band)?);
+            Ok(band)
+        }))
     }
 }

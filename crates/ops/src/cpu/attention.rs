@@ -15,6 +15,8 @@ use super::vector::{LANES, greatest, total, vectorised};
 const QUERY_BLOCK: usize = 64;
 /// Keys whose scores a task holds at a time; with their values they fit the cache.
 const KEY_BLOCK: usize = 512;
+/// Scores that a task holds at a time.
+pub(crate) const SCORES: usize = QUERY_BLOCK * KEY_BLOCK;
 /// Keys are transposed in strips of this many features.
 const STRIP: usize = 16;
 

@@ -1,6 +1,8 @@
 //! The door between candle's tensors and kernels over slices.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
+};
 use half::{bf16, f16};
 
 /// The values of a contiguous tensor, in the type that they are stored in.
@@ -22,6 +24,14 @@ impl<'a> Values<'a> {
             CpuStorage::F16(values) => Self::F16(&values[start..end]),
             _ => bail!("a kernel was given a tensor that is not of floats"),
         })
+    }
+
+    /// The values of a tensor on the processor.
+    pub(crate) fn of_storage(storage: &'a Storage, layout: &Layout) -> Result<Self> {
+        match storage {
+            Storage::Cpu(storage) => Self::of(storage, layout),
+            _ => bail!("a kernel for the processor was given a tensor of another device"),
+        }
     }
 
     /// The values as 32-bit floats, which they must be stored as.

@@ -5,10 +5,14 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 #[allow(unsafe_code)]
 pub(crate) mod convolution;
+pub(crate) mod gather;
 pub(crate) mod kernel;
+pub(crate) mod moments;
 pub(crate) mod norm;
 #[allow(unsafe_code)]
 pub(crate) mod product;
 pub(crate) mod resample;
 mod scratch;
+#[allow(unsafe_code)]
+pub(crate) mod upsampled_convolution;
 mod vector;

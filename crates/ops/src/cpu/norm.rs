@@ -5,69 +5,13 @@
 use rayon::prelude::*;
 
 use super::activation::silu_of;
-use super::vector::{sum_of, vectorised};
+use super::moments::{BLOCK, Moments, moments};
+use super::vector::{add_in_place, sum_of, vectorised};
 
 /// Rows are shared among threads in pieces of about this many values.
 const PIECE: usize = 1 << 13;
-/// Sums are taken over blocks of this many values in 32 bits, and over the blocks in 64.
-const BLOCK: usize = 1024;
-/// The statistics of a large group are shared among threads in pieces of this many values.
-const GROUP_PIECE: usize = 1 << 16;
-
-/// How many values there are, their mean, and the sum of the squares of what they differ from it.
-#[derive(Debug, Clone, Copy)]
-struct Moments {
-    count: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Moments {
-    const NONE: Self = Self {
-        count: 0.0,
-        mean: 0.0,
-        squares: 0.0,
-    };
-
-    /// Those of both sets of values. Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for
-    /// Computing Sample Variances", 1979.
-    fn and(self, other: Self) -> Self {
-        let count = self.count + other.count;
-        if count == 0.0 {
-            return self;
-        }
-        let difference = other.mean - self.mean;
-        Self {
-            count,
-            mean: self.mean + difference * other.count / count,
-            squares: self.squares
-                + other.squares
-                + difference * difference * self.count * other.count / count,
-        }
-    }
-
-    /// The mean, and the reciprocal of the standard deviation.
-    fn mean_and_scale(self, epsilon: f64) -> (f32, f32) {
-        let variance = self.squares / self.count.max(1.0);
-        (self.mean as f32, (1.0 / (variance + epsilon).sqrt()) as f32)
-    }
-}
 
 vectorised! {
-    fn moments(values: &[f32]) -> Moments {
-        let mut moments = Moments::NONE;
-        for block in values.chunks(BLOCK) {
-            let count = block.len() as f32;
-            let mean = sum_of(block, |value| value) / count;
-            // What the rounded mean leaves over is taken out of the mean and of the squares again.
-            let rest = sum_of(block, |value| value - mean) / count;
-            let squares = sum_of(block, |value| (value - mean) * (value - mean)) - rest * rest * count;
-            let mean = f64::from(mean) + f64::from(rest);
-            moments = moments.and(Moments { count: f64::from(count), mean, squares: f64::from(squares.max(0.0)) });
-        }
-        moments
-    }
-
     fn mean_square(values: &[f32]) -> f64 {
         let sum: f64 = values.chunks(BLOCK).map(|block| f64::from(sum_of(block, |value| value * value))).sum();
         sum / values.len().max(1) as f64
@@ -97,12 +41,6 @@ vectorised! {
     fn multiply_in_place(values: &mut [f32], factors: &[f32]) {
         for (value, factor) in values.iter_mut().zip(factors) {
             *value *= factor;
-        }
-    }
-
-    fn add_in_place(values: &mut [f32], terms: &[f32]) {
-        for (value, term) in values.iter_mut().zip(terms) {
-            *value += term;
         }
     }
 
@@ -213,6 +151,28 @@ pub(crate) fn gated_residual(
     })
 }
 
+/// What becomes of the values of a channel: `(value - mean) * scale + shift`, and silu of that where it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChannelNorm {
+    mean: f32,
+    scale: f32,
+    shift: f32,
+    then_silu: bool,
+}
+
+impl ChannelNorm {
+    pub(crate) fn apply(self, from: &[f32], to: &mut [f32]) {
+        let Self {
+            mean, scale, shift, ..
+        } = self;
+        if self.then_silu {
+            normalise_channel_silu(from, mean, scale, shift, to);
+        } else {
+            normalise_channel(from, mean, scale, shift, to);
+        }
+    }
+}
+
 /// What a group norm is told besides its values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupNormSettings<'a> {
@@ -224,45 +184,36 @@ pub(crate) struct GroupNormSettings<'a> {
     pub(crate) then_silu: bool,
 }
 
-/// Each group of channels less its mean over its deviation, then each channel times its weight plus its bias,
-/// and silu of that where it is asked for. `pixels` values a channel.
-pub(crate) fn group_norm(values: &[f32], pixels: usize, settings: GroupNormSettings<'_>) -> Vec<f32> {
-    let GroupNormSettings {
-        channels,
-        groups,
-        weight,
-        bias,
-        epsilon,
-        then_silu,
-    } = settings;
-    let channels_a_group = channels / groups;
-    let pixels = pixels.max(1);
-    let group_size = channels_a_group * pixels;
-    let apply = if then_silu {
-        normalise_channel_silu
-    } else {
-        normalise_channel
-    };
-    let mut result = vec![0.0; values.len()];
-    let pieces = result
-        .par_chunks_mut(group_size)
-        .zip(values.par_chunks(group_size));
-    pieces.enumerate().for_each(|(index, (to, from))| {
-        let pieces: Vec<Moments> = from.par_chunks(GROUP_PIECE).map(moments).collect();
-        let (mean, deviation) = pieces
-            .into_iter()
-            .fold(Moments::NONE, Moments::and)
-            .mean_and_scale(epsilon);
-        let first = index % groups * channels_a_group;
-        // Channels of small pictures are too little work to be shared.
-        let rows = to
-            .par_chunks_mut(pixels)
-            .zip(from.par_chunks(pixels))
-            .with_min_len(PIECE.div_ceil(pixels));
-        rows.enumerate().for_each(|(channel, (to, from))| {
-            let channel = first + channel;
-            apply(from, mean, deviation * weight[channel], bias[channel], to);
+impl GroupNormSettings<'_> {
+    /// How the channels of pictures with these `moments` are normed: each group of them less its mean over its
+    /// deviation, then each channel times its weight plus its bias.
+    pub(crate) fn channel_norms(&self, moments: &[Moments]) -> Vec<ChannelNorm> {
+        let channels_a_group = self.channels / self.groups;
+        let groups = moments.chunks(channels_a_group).enumerate();
+        let norms = groups.flat_map(|(index, group)| {
+            let together = group.iter().copied().fold(Moments::NONE, Moments::and);
+            let (mean, deviation) = together.mean_and_scale(self.epsilon);
+            let first = index % self.groups * channels_a_group;
+            (first..first + channels_a_group).map(move |channel| ChannelNorm {
+                mean,
+                scale: deviation * self.weight[channel],
+                shift: self.bias[channel],
+                then_silu: self.then_silu,
+            })
         });
-    });
+        norms.collect()
+    }
+}
+
+/// Each channel, of `pixels` values, normed as its own of `norms` says.
+pub(crate) fn norm_channels(values: &[f32], pixels: usize, norms: &[ChannelNorm]) -> Vec<f32> {
+    let mut result = vec![0.0; values.len()];
+    let pixels = pixels.max(1);
+    // Channels of small pictures are too little work to be shared.
+    let channels = result.par_chunks_mut(pixels).zip(values.par_chunks(pixels));
+    channels
+        .zip(norms)
+        .with_min_len(PIECE.div_ceil(pixels))
+        .for_each(|((to, from), norm)| norm.apply(from, to));
     result
 }

@@ -49,6 +49,15 @@ macro_rules! vectorised {
 
 pub(crate) use vectorised;
 
+vectorised! {
+    /// Adds each of `terms` to its own of `values`.
+    pub(crate) fn add_in_place(values: &mut [f32], terms: &[f32]) {
+        for (value, term) in values.iter_mut().zip(terms) {
+            *value += term;
+        }
+    }
+}
+
 /// Values that a sum or a maximum is spread over.
 pub(crate) const LANES: usize = 16;
 

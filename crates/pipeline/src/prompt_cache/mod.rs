@@ -14,8 +14,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use candle_core::{Device, Tensor};
-use sd_weights::{FileIdentity, WeightType};
+use candle_core::Tensor;
+use sd_weights::{FileIdentity, Holding};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -73,15 +73,14 @@ impl PromptCache {
         &self,
         bundle: &Bundle,
         prompts: &[&str],
-        device: &Device,
-        weight_type: WeightType,
+        holding: &Holding,
         interrupt: &Interrupt,
     ) -> Result<EncodedPrompt> {
-        let encode = || stage::encode(bundle, prompts, device, weight_type, interrupt);
+        let encode = || stage::encode(bundle, prompts, holding, interrupt);
         let Some(folder) = &self.folder else {
             return encode();
         };
-        let key = PromptKey::new(&self.files, bundle, prompts, device, weight_type);
+        let key = PromptKey::new(&self.files, bundle, prompts, &holding.device, holding.weight_type);
         let path = folder.join(key.digest()).with_extension(ENTRY);
         if let Some(found) = find(&path, &key) {
             tracing::debug!("the prompt was encoded before: `{}`", path.display());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use sd_memory::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::RunName;
@@ -60,6 +61,7 @@ pub(super) struct KeptRequest {
     pub(super) output: PathBuf,
     pub(super) device: DeviceChoice,
     pub(super) weight_type: TypeChoice,
+    pub(super) memory: Option<Bytes>,
 }
 
 /// Where a run's model is.
@@ -152,6 +154,7 @@ impl KeptRequest {
             output: _,
             device: _,
             weight_type,
+            memory,
             places: _,
         } = request;
         // A relative path is below the current folder, which is known wherever the model was just opened.
@@ -170,6 +173,7 @@ impl KeptRequest {
             output: absolute(&recipe.output),
             device: arithmetic::settled(device),
             weight_type: *weight_type,
+            memory: *memory,
         }
     }
 
@@ -191,6 +195,7 @@ impl KeptRequest {
             output: self.output.clone(),
             device: self.device,
             weight_type: self.weight_type,
+            memory: self.memory,
             places: places.clone(),
         }
     }

@@ -119,6 +119,7 @@ fn request(folder: &Path) -> Request {
         output: folder.join("outputs"),
         device: DeviceChoice::Automatic,
         weight_type: TypeChoice::Automatic,
+        memory: None,
         places: places(folder),
     }
 }

@@ -76,6 +76,8 @@ pub struct MemoryReport {
     pub predicted_peak: Option<Bytes>,
     /// The most that was resident.
     pub measured_peak: Bytes,
+    /// Bytes of weights that were read.
+    pub weights_read: Bytes,
     /// The readings.
     pub timeline: Vec<Reading>,
 }

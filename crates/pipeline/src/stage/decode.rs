@@ -1,8 +1,8 @@
 //! From latents to a picture.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use sd_models::vae::Decoder;
-use sd_weights::{Residency, WeightType};
+use sd_weights::{Holding, Residency};
 
 use super::finite;
 use crate::Result;
@@ -20,16 +20,15 @@ const COMPONENT: &str = "vae";
 pub fn decode(
     bundle: &Bundle,
     latents: &[Tensor],
-    device: &Device,
-    weight_type: WeightType,
+    holding: &Holding,
     interrupt: &Interrupt,
     mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
 ) -> Result<()> {
-    let weights = bundle.weights(COMPONENT, device, weight_type, Residency::Resident)?;
+    let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
     let decoder = Decoder::new(weights, &bundle.vae)?;
     for (index, latents) in latents.iter().enumerate() {
         interrupt.check()?;
-        let unscaled = bundle.vae.unscale(&latents.to_device(device)?)?;
+        let unscaled = bundle.vae.unscale(&latents.to_device(&holding.device)?)?;
         let image = decoder.decode(&unscaled)?.squeeze(0)?;
         finite::check(&image, "the decoder", bundle, COMPONENT)?;
         on_picture(index, RgbImage::from_tensor(&image)?)?;

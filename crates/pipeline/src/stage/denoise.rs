@@ -1,15 +1,12 @@
 //! From noise to latents: the loop over the scheduler's steps.
 
-use std::time::{Duration, Instant};
-
 use candle_core::{DType, Device, Tensor};
-use sd_models::mmdit::Transformer;
-use sd_weights::{Residency, WeightType};
+use sd_models::mmdit::{Conditions, Input, Transformer};
+use sd_weights::Holding;
 
 use super::encode::EncodedPrompt;
 use super::finite;
 use crate::bundle::Bundle;
-use crate::event::Interrupt;
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize};
 use crate::scheduler::FlowMatchEuler;
@@ -59,15 +56,14 @@ pub struct Denoise<'a> {
     guidance_scale: GuidanceScale,
     passes: GuidancePasses,
     device: Device,
-    /// The negative prompt first, where there is guidance.
-    context: Tensor,
-    pooled: Tensor,
-    size: ImageSize,
+    /// Of the negative prompt first, where there is guidance.
+    conditions: Conditions,
+    latent_sides: (usize, usize),
 }
 
 impl<'a> Denoise<'a> {
-    /// Reads the transformer. `prompts` holds the negative prompt and the prompt, or the prompt alone where
-    /// the recipe's guidance does not guide.
+    /// Computes what steers all steps, and then reads the transformer. `prompts` holds the negative prompt and the
+    /// prompt, or the prompt alone where the recipe's guidance does not guide.
     ///
     /// # Errors
     /// A file is wrong, the device has no room, or the picture is larger than the model's position table.
@@ -75,28 +71,29 @@ impl<'a> Denoise<'a> {
         bundle: &'a Bundle,
         recipe: &Recipe,
         prompts: &EncodedPrompt,
-        device: &Device,
-        weight_type: WeightType,
-        residency: Residency,
+        holding: &Holding,
     ) -> Result<Self> {
-        let weights = bundle.weights(COMPONENT, device, weight_type, residency)?;
-        let transformer = Transformer::new(weights, &bundle.transformer)?;
-        let (rows, columns) = latent_sides(bundle, recipe.size);
-        let patch = bundle.transformer.patch_size;
-        let patches = (rows / patch) * (columns / patch);
-        let this = Self {
+        let transformer = Transformer::new(bundle.weights(COMPONENT, holding)?, &bundle.transformer)?;
+        let latent_sides = latent_sides(bundle, recipe.size);
+        let patches = patches(bundle, latent_sides);
+        let scheduler = FlowMatchEuler::new(&bundle.scheduler, recipe.steps, patches);
+        let conditions = transformer.condition(
+            scheduler.timesteps(),
+            &prompts.context.to_device(&holding.device)?,
+            &prompts.pooled.to_device(&holding.device)?,
+            latent_sides,
+        )?;
+        transformer.load()?;
+        Ok(Self {
             bundle,
             transformer,
-            scheduler: FlowMatchEuler::new(&bundle.scheduler, recipe.steps, patches),
+            scheduler,
             guidance_scale: recipe.guidance_scale,
             passes: GuidancePasses::for_patches(patches),
-            device: device.clone(),
-            context: prompts.context.to_device(device)?,
-            pooled: prompts.pooled.to_device(device)?,
-            size: recipe.size,
-        };
-        this.transformer.load()?;
-        Ok(this)
+            device: holding.device.clone(),
+            conditions,
+            latent_sides,
+        })
     }
 
     /// Asks the network in other passes than the picture's size suggests.
@@ -105,13 +102,18 @@ impl<'a> Denoise<'a> {
         self
     }
 
+    /// Steps from noise to latents.
+    pub fn steps(&self) -> usize {
+        self.scheduler.timesteps().len()
+    }
+
     /// The noise of `seed`, which a picture begins as.
     ///
     /// # Errors
-    /// There is no memory left.
+    /// There is no memory for it.
     pub fn noise(&self, seed: u64) -> Result<Denoised> {
-        let (rows, columns) = latent_sides(self.bundle, self.size);
         let channels = self.bundle.transformer.in_channels;
+        let (rows, columns) = self.latent_sides;
         let noise = NormalStream::new(seed).normals(channels * rows * columns);
         Ok(Denoised {
             steps: 0,
@@ -119,68 +121,65 @@ impl<'a> Denoise<'a> {
         })
     }
 
-    /// Takes the steps that `from` has still before it and gives the latents after the last. `on_step` is told
-    /// after each step how many are done, the latents, and the step's time.
+    /// Takes each of `pictures`, which have all come equally far, one step further, in one pass over the network.
     ///
     /// # Errors
-    /// The device fails, a value is not finite, or the run was interrupted.
-    pub fn run(
-        &self,
-        from: Denoised,
-        interrupt: &Interrupt,
-        mut on_step: impl FnMut(usize, &Tensor, Duration),
-    ) -> Result<Tensor> {
-        let Denoised { steps, mut latents } = from;
-        for (step, &timestep) in self.scheduler.timesteps().iter().enumerate().skip(steps) {
-            interrupt.check()?;
-            let start = Instant::now();
-            let velocity = self.velocity(&latents, timestep)?;
-            latents = self.scheduler.step(step, &latents, &velocity)?;
-            finite::check(
-                &latents,
-                &format!("step {} of the denoising", step + 1),
-                self.bundle,
-                COMPONENT,
-            )?;
-            on_step(step + 1, &latents, start.elapsed());
+    /// The device fails, or a value is not finite.
+    ///
+    /// # Panics
+    /// The pictures have not come equally far, or are finished.
+    pub fn step(&self, pictures: &mut [Denoised]) -> Result<()> {
+        let Some(step) = pictures.first().map(|picture| picture.steps) else {
+            return Ok(());
+        };
+        assert!(
+            step < self.steps() && pictures.iter().all(|picture| picture.steps == step),
+            "pictures share a pass at the same step"
+        );
+        let velocities = self.velocities(pictures, step)?;
+        for (picture, velocity) in pictures.iter_mut().zip(velocities) {
+            picture.latents = self.scheduler.step(step, &picture.latents, &velocity)?;
+            picture.steps = step + 1;
+            let stage = format!("step {} of the denoising", step + 1);
+            finite::check(&picture.latents, &stage, self.bundle, COMPONENT)?;
         }
-        Ok(latents)
+        Ok(())
     }
 
-    /// The network's prediction, guided: the negative prompt's, moved along the difference to the prompt's.
+    /// The network's prediction for each picture, guided: the negative prompt's, moved along the difference to the
+    /// prompt's.
     ///
     /// Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
-    fn velocity(&self, latents: &Tensor, timestep: f32) -> Result<Tensor> {
-        let latents = latents.to_device(&self.device)?;
-        let ask = |latents: &Tensor, context: &Tensor, pooled: &Tensor| -> Result<Tensor> {
-            let timesteps = vec![timestep; latents.dim(0)?];
-            let predicted = self.transformer.forward(latents, &timesteps, context, pooled)?;
-            Ok(predicted.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
+    fn velocities(&self, pictures: &[Denoised], step: usize) -> Result<Vec<Tensor>> {
+        let texts: Vec<Conditions> = match self.passes {
+            GuidancePasses::Batched => vec![self.conditions.clone()],
+            GuidancePasses::Separate => (0..self.conditions.texts())
+                .map(|text| self.conditions.only(text))
+                .collect(),
         };
-        if !self.guidance_scale.guides() {
-            return ask(&latents, &self.context, &self.pooled);
+        let mut asked = Vec::with_capacity(pictures.len() * texts.len());
+        for picture in pictures {
+            let latents = picture.latents.to_device(&self.device)?;
+            for conditions in &texts {
+                asked.push((latents.repeat((conditions.texts(), 1, 1, 1))?, conditions));
+            }
         }
-        let (without, with) = match self.passes {
-            GuidancePasses::Batched => {
-                let both = ask(
-                    &Tensor::cat(&[&latents, &latents], 0)?,
-                    &self.context,
-                    &self.pooled,
-                )?;
-                (both.narrow(0, 0, 1)?, both.narrow(0, 1, 1)?)
+        let inputs: Vec<Input<'_>> = asked
+            .iter()
+            .map(|(latents, conditions)| Input { latents, conditions })
+            .collect();
+        let predicted = self.transformer.forward(&inputs, step)?;
+        let guided = predicted.chunks(texts.len()).map(|of_picture| {
+            let predicted = Tensor::cat(of_picture, 0)?
+                .to_dtype(DType::F32)?
+                .to_device(&Device::Cpu)?;
+            if !self.guidance_scale.guides() {
+                return Ok(predicted);
             }
-            GuidancePasses::Separate => {
-                let one = |index: usize| -> Result<Tensor> {
-                    ask(
-                        &latents,
-                        &self.context.narrow(0, index, 1)?,
-                        &self.pooled.narrow(0, index, 1)?,
-                    )
-                };
-                (one(0)?, one(1)?)
-            }
-        };
-        Ok((&without + ((with - &without)? * self.guidance_scale.0)?)?)
+            let (without, with) = (predicted.narrow(0, 0, 1)?, predicted.narrow(0, 1, 1)?);
+            Ok((&without + ((with - &without)? * self.guidance_scale.0)?)?)
+        });
+        guided.collect()
     }
 }
 
@@ -188,6 +187,12 @@ impl<'a> Denoise<'a> {
 pub(crate) fn latent_sides(bundle: &Bundle, size: ImageSize) -> (usize, usize) {
     let factor = bundle.vae.downsampling();
     (size.height() / factor, size.width() / factor)
+}
+
+/// The patches that latents are cut into.
+pub(crate) fn patches(bundle: &Bundle, (rows, columns): (usize, usize)) -> usize {
+    let side = bundle.transformer.patch_size;
+    (rows / side) * (columns / side)
 }
 
 /// Refuses a picture that the model has no positions for, before anything is read.

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::{clip, t5};
-use sd_weights::{Residency, WeightType};
+use sd_weights::{Holding, PageCache, Residency};
 
 use super::finite;
 use crate::Result;
@@ -32,28 +32,16 @@ pub struct EncodedPrompt {
 pub fn encode(
     bundle: &Bundle,
     prompts: &[&str],
-    device: &Device,
-    weight_type: WeightType,
+    holding: &Holding,
     interrupt: &Interrupt,
 ) -> Result<EncodedPrompt> {
+    // Each weight is needed once.
+    let mut holding = holding.with_residency(Residency::Streamed);
+    holding.page_cache = PageCache::Release;
     let clip_length = bundle.clip_length();
-    let (large, clip_cut) = run_clip(
-        bundle,
-        &bundle.clip_large,
-        prompts,
-        clip_length,
-        device,
-        weight_type,
-    )?;
+    let (large, clip_cut) = run_clip(bundle, &bundle.clip_large, prompts, clip_length, &holding)?;
     interrupt.check()?;
-    let (big, _) = run_clip(
-        bundle,
-        &bundle.clip_big,
-        prompts,
-        clip_length,
-        device,
-        weight_type,
-    )?;
+    let (big, _) = run_clip(bundle, &bundle.clip_big, prompts, clip_length, &holding)?;
     interrupt.check()?;
 
     let features = bundle.transformer.joint_attention_dim;
@@ -61,7 +49,7 @@ pub fn encode(
     let missing = features - clip_context.dim(2)?;
     let clip_context = clip_context.pad_with_zeros(2, 0, missing)?;
     let (t5_context, cut) = match &bundle.t5 {
-        Some(part) => run_t5(bundle, part, prompts, device, weight_type)?,
+        Some(part) => run_t5(bundle, part, prompts, &holding)?,
         None => {
             let zeros = Tensor::zeros(
                 (prompts.len(), bundle.t5_length(), features),
@@ -84,11 +72,10 @@ fn run_clip(
     part: &TextPart<clip::Config>,
     prompts: &[&str],
     length: usize,
-    device: &Device,
-    weight_type: WeightType,
+    holding: &Holding,
 ) -> Result<(clip::Encoded, usize)> {
     let (ids, cut) = tokenize(&part.tokenizer, prompts, length)?;
-    let weights = bundle.weights(part.component, device, weight_type, Residency::Streamed)?;
+    let weights = bundle.weights(part.component, holding)?;
     let encoded = clip::TextEncoder::new(weights, &part.config)?.encode(&ids)?;
     let encoded = clip::Encoded {
         penultimate: to_host(&encoded.penultimate)?,
@@ -104,11 +91,10 @@ fn run_t5(
     bundle: &Bundle,
     part: &TextPart<t5::Config>,
     prompts: &[&str],
-    device: &Device,
-    weight_type: WeightType,
+    holding: &Holding,
 ) -> Result<(Tensor, usize)> {
     let (ids, cut) = tokenize(&part.tokenizer, prompts, bundle.t5_length())?;
-    let weights = bundle.weights(part.component, device, weight_type, Residency::Streamed)?;
+    let weights = bundle.weights(part.component, holding)?;
     let context = to_host(&t5::TextEncoder::new(weights, &part.config)?.encode(&ids)?)?;
     finite::check(&context, part.component, bundle, part.component)?;
     Ok((context, cut))

@@ -7,5 +7,5 @@ mod finite;
 
 pub use decode::decode;
 pub use denoise::{Denoise, Denoised, GuidancePasses};
-pub(crate) use denoise::{check_size, latent_sides};
+pub(crate) use denoise::{check_size, latent_sides, patches};
 pub use encode::{EncodedPrompt, encode};

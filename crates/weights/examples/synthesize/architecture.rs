@@ -59,12 +59,16 @@ pub(crate) fn named(name: &str) -> Option<Architecture> {
             heads: 38,
             table_side: 192,
             dual_attention_layers: 0,
+            context: Sd3::CONTEXT,
+            pooled: Sd3::POOLED,
         })),
         "sd3.5-medium" => Some(sd3(&Sd3 {
             layers: 24,
             heads: 24,
             table_side: 384,
             dual_attention_layers: 13,
+            context: Sd3::CONTEXT,
+            pooled: Sd3::POOLED,
         })),
         _ => None,
     }
@@ -128,7 +132,7 @@ fn sd3(transformer: &Sd3) -> Architecture {
         components: vec![
             component("text_encoder", "model", clip_large.tensors()),
             component("text_encoder_2", "model", clip_big.tensors()),
-            component("text_encoder_3", "model", T5::tensors()),
+            component("text_encoder_3", "model", T5::XXL.tensors()),
             component("transformer", "diffusion_pytorch_model", transformer.tensors()),
             component("vae", "diffusion_pytorch_model", vae.tensors()),
         ],
@@ -167,9 +171,9 @@ fn transformer_config(transformer: &Sd3) -> Value {
         "num_layers": transformer.layers,
         "attention_head_dim": Sd3::HEAD,
         "num_attention_heads": transformer.heads,
-        "joint_attention_dim": Sd3::CONTEXT,
+        "joint_attention_dim": transformer.context,
         "caption_projection_dim": transformer.width(),
-        "pooled_projection_dim": Sd3::POOLED,
+        "pooled_projection_dim": transformer.pooled,
         "pos_embed_max_size": transformer.table_side,
         "qk_norm": "rms_norm",
         "dual_attention_layers": (0..transformer.dual_attention_layers).collect::<Vec<_>>(),
@@ -193,14 +197,15 @@ fn clip_config(clip: &Clip, heads: usize, activation: &str) -> Value {
 }
 
 fn t5_config() -> Value {
+    let t5 = T5::XXL;
     json!({
         "architectures": ["T5EncoderModel"],
-        "vocab_size": T5::VOCABULARY,
-        "d_model": T5::WIDTH,
-        "d_kv": T5::WIDTH / T5::HEADS,
-        "d_ff": T5::INNER,
-        "num_layers": T5::LAYERS,
-        "num_heads": T5::HEADS,
+        "vocab_size": t5.vocabulary,
+        "d_model": t5.width,
+        "d_kv": t5.width / t5.heads,
+        "d_ff": t5.inner,
+        "num_layers": t5.layers,
+        "num_heads": t5.heads,
         "relative_attention_num_buckets": T5::BUCKETS,
         "relative_attention_max_distance": 128,
         "layer_norm_epsilon": 1e-6,

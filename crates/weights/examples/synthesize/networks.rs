@@ -81,6 +81,10 @@ pub(crate) struct Sd3 {
     pub(crate) heads: usize,
     pub(crate) table_side: usize,
     pub(crate) dual_attention_layers: usize,
+    /// Features of a token of text.
+    pub(crate) context: usize,
+    /// Features of a pooled text.
+    pub(crate) pooled: usize,
 }
 
 impl Sd3 {
@@ -102,11 +106,11 @@ impl Sd3 {
             "pos_embed.pos_embed",
             &[1, self.table_side * self.table_side, width],
         );
-        for (name, inputs) in [("timestep_embedder", 256), ("text_embedder", Self::POOLED)] {
+        for (name, inputs) in [("timestep_embedder", 256), ("text_embedder", self.pooled)] {
             list.linear(&format!("time_text_embed.{name}.linear_1"), inputs, width);
             list.linear(&format!("time_text_embed.{name}.linear_2"), width, width);
         }
-        list.linear("context_embedder", Self::CONTEXT, width);
+        list.linear("context_embedder", self.context, width);
         for layer in 0..self.layers {
             self.block(&mut list, layer);
         }
@@ -212,48 +216,45 @@ impl Clip {
     }
 }
 
-/// The encoder of T5 v1.1 XXL: `T5EncoderModel`.
-pub(crate) struct T5;
+/// The encoder of T5 v1.1: `T5EncoderModel`.
+pub(crate) struct T5 {
+    pub(crate) width: usize,
+    pub(crate) inner: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) vocabulary: usize,
+}
 
 impl T5 {
-    pub(crate) const WIDTH: usize = 4096;
-    pub(crate) const INNER: usize = 10_240;
-    pub(crate) const LAYERS: usize = 24;
-    pub(crate) const HEADS: usize = 64;
     pub(crate) const BUCKETS: usize = 32;
-    pub(crate) const VOCABULARY: usize = 32_128;
+    pub(crate) const XXL: Self = Self {
+        width: 4096,
+        inner: 10_240,
+        layers: 24,
+        heads: 64,
+        vocabulary: 32_128,
+    };
 
-    pub(crate) fn tensors() -> Vec<Tensor> {
+    pub(crate) fn tensors(&self) -> Vec<Tensor> {
+        let Self { width, inner, .. } = *self;
         let mut list = List::default();
-        list.table("shared.weight", &[Self::VOCABULARY, Self::WIDTH]);
-        for layer in 0..Self::LAYERS {
+        list.table("shared.weight", &[self.vocabulary, width]);
+        for layer in 0..self.layers {
             let name = format!("encoder.block.{layer}.layer");
             for projection in ["q", "k", "v", "o"] {
-                list.weight(
-                    &format!("{name}.0.SelfAttention.{projection}"),
-                    &[Self::WIDTH, Self::WIDTH],
-                );
+                list.weight(&format!("{name}.0.SelfAttention.{projection}"), &[width, width]);
             }
             if layer == 0 {
                 let table = format!("{name}.0.SelfAttention.relative_attention_bias.weight");
-                list.table(&table, &[Self::BUCKETS, Self::HEADS]);
+                list.table(&table, &[Self::BUCKETS, self.heads]);
             }
-            list.scale(&format!("{name}.0.layer_norm"), Self::WIDTH);
-            list.weight(
-                &format!("{name}.1.DenseReluDense.wi_0"),
-                &[Self::INNER, Self::WIDTH],
-            );
-            list.weight(
-                &format!("{name}.1.DenseReluDense.wi_1"),
-                &[Self::INNER, Self::WIDTH],
-            );
-            list.weight(
-                &format!("{name}.1.DenseReluDense.wo"),
-                &[Self::WIDTH, Self::INNER],
-            );
-            list.scale(&format!("{name}.1.layer_norm"), Self::WIDTH);
+            list.scale(&format!("{name}.0.layer_norm"), width);
+            list.weight(&format!("{name}.1.DenseReluDense.wi_0"), &[inner, width]);
+            list.weight(&format!("{name}.1.DenseReluDense.wi_1"), &[inner, width]);
+            list.weight(&format!("{name}.1.DenseReluDense.wo"), &[width, inner]);
+            list.scale(&format!("{name}.1.layer_norm"), width);
         }
-        list.scale("encoder.final_layer_norm", Self::WIDTH);
+        list.scale("encoder.final_layer_norm", width);
         list.0
     }
 }

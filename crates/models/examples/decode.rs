@@ -1,0 +1,53 @@
+//! Decodes random latents with a random autoencoder of the size of Stable Diffusion 3.5's, and says what it took:
+//! `cargo run --release -p sd-models --example decode -- SIDE`.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // It measures, for whoever reads its output.
+
+#[path = "../tests/random/mod.rs"]
+mod random;
+
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use sd_models::vae::Decoder;
+use sd_weights::WeightType;
+
+#[global_allocator]
+static ALLOCATOR: sd_weights::CountingAllocator = sd_weights::CountingAllocator;
+
+fn main() {
+    sd_weights::return_large_pieces_at_once();
+    let side: usize = std::env::args().nth(1).map_or(512, |side| side.parse().unwrap());
+    let config = random::stable_diffusion_3();
+    let (channels, side_of_latents) = (config.latent_channels, side / config.downsampling());
+    let shape = (1, channels, side_of_latents, side_of_latents);
+    let values = random::values(channels * side_of_latents * side_of_latents);
+    let latents = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+    let decoder = Decoder::new(random::autoencoder(&config, WeightType::Bf16), &config).unwrap();
+    decoder.load().unwrap();
+    let before = sd_weights::allocated_bytes();
+    sd_weights::restart_allocated_peak();
+    let start = Instant::now();
+    let picture = decoder.decode(&latents).unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    let taken = sd_weights::allocated_peak() - before;
+    let mean = picture.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>();
+    println!("{side}x{side}: {seconds:.2} s, mean square {}", mean.unwrap());
+    let predicted = decoder.footprint(1, side_of_latents, side_of_latents).bytes();
+    println!("taken at most       {}", gigabytes(taken));
+    println!("predicted           {}", gigabytes(predicted));
+    println!("weights and latents {}", gigabytes(before));
+    println!("resident at most    {}", gigabytes(resident_at_most()));
+}
+
+fn gigabytes(bytes: u64) -> String {
+    format!("{:.3} GB", bytes as f64 / f64::from(1 << 30))
+}
+
+/// `VmHWM` of this process.
+fn resident_at_most() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kilobytes.unwrap_or_default() << 10
+}

@@ -1,0 +1,45 @@
+//! How latents become tokens, one a patch.
+
+use candle_core::{DType, Tensor};
+use sd_ops::{Linear, linear};
+use sd_weights::Weights;
+
+use super::Config;
+use crate::Result;
+
+/// The projection of patches to tokens.
+#[derive(Debug)]
+pub(super) struct PatchEmbedding {
+    projection: Linear,
+    side: usize,
+}
+
+impl PatchEmbedding {
+    pub(super) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+        // A convolution whose stride is its kernel's side is a projection of patches.
+        let (width, channels, side) = (config.width(), config.in_channels, config.patch_size);
+        let weights = weights.scope("pos_embed.proj");
+        let kernel = weights.tensor("weight", &[width, channels, side, side])?;
+        let kernel = kernel.reshape((width, channels * side * side))?;
+        Ok(Self {
+            projection: Linear::new(kernel, Some(weights.tensor("bias", &[width])?))?,
+            side,
+        })
+    }
+
+    /// Latents as tokens with their positions: `[batch, patches, width]`.
+    pub(super) fn forward(&self, latents: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = latents.dims4()?;
+        let side = self.side;
+        let (rows, columns) = (height / side, width / side);
+        let patches = latents
+            .reshape((batch, channels, rows, side, columns, side))?
+            .permute((0, 2, 4, 1, 3, 5))?
+            .reshape((batch, rows * columns, channels * side * side))?;
+        let tokens = linear(&patches, &self.projection)?;
+        Ok(tokens
+            .to_dtype(DType::F32)?
+            .broadcast_add(positions)?
+            .to_dtype(latents.dtype())?)
+    }
+}

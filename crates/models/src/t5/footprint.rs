@@ -1,0 +1,42 @@
+//! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `layer.rs`.
+
+use sd_ops::Scratch;
+
+use super::TextEncoder;
+use crate::footprint::held_bytes;
+use crate::{Footprint, WeightBytes};
+
+impl TextEncoder {
+    /// The weights that an encoding passes over. Of the table of words only the rows of a text are read.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        let blocks = self.weights.scope("encoder").scope("block");
+        WeightBytes {
+            blocks: (0..self.config.num_layers)
+                .map(|layer| {
+                    held_bytes(&blocks.scope(layer), |name| {
+                        !name.contains("relative_attention_bias")
+                    })
+                })
+                .collect(),
+            always: 0,
+        }
+    }
+
+    /// What encoding `texts` texts of `tokens` tokens takes beside the weights.
+    pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
+        let element = self.weights.holding().activation_type().size_in_bytes() as u64;
+        let rows = (texts * tokens) as u64;
+        let width = rows * self.config.d_model as u64 * element;
+        let heads = rows * (self.config.num_heads * self.config.d_kv) as u64 * element;
+        let inner = rows * self.config.d_ff as u64 * element;
+        let bias = (self.config.num_heads * tokens * tokens) as u64 * element;
+        // What came in, its norm, queries, keys, values, the keys transposed, and the result.
+        let attention = 2 * width + 5 * heads;
+        // What came in, its norm, gate, up, and what they make.
+        let feed_forward = 3 * width + 3 * inner;
+        Footprint {
+            activations: attention.max(feed_forward) + bias,
+            scratch: Scratch::of_linear(self.config.d_ff.max(self.config.d_model)).bytes(),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The lowest level of encoder and decoder.
+
+use candle_core::{Result, Tensor};
+use sd_ops::{GroupNorm, Linear, attention, group_norm, linear};
+use sd_weights::Weights;
+
+use super::config::{Config, NORM_EPSILON};
+use super::picture::Picture;
+use super::residual::ResidualBlock;
+use crate::layers;
+
+/// Attention of every place of the lowest level to every other, in a single head.
+#[derive(Debug)]
+struct SpatialAttention {
+    norm: GroupNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    channels: usize,
+}
+
+impl SpatialAttention {
+    fn new(weights: &Weights, groups: usize, channels: usize) -> sd_weights::Result<Self> {
+        // The first releases of Stable Diffusion saved these under other names, and as convolutions at times.
+        let projection = |name: &str, old: &str| {
+            let name = if weights.contains(&format!("{old}.weight")) {
+                old
+            } else {
+                name
+            };
+            let weights = weights.scope(name);
+            if weights.shape("weight").is_some_and(|shape| shape.len() == 4) {
+                let weight = weights.tensor("weight", &[channels, channels, 1, 1])?;
+                let weight = weight.reshape((channels, channels))?;
+                return Ok(Linear::new(weight, Some(weights.tensor("bias", &[channels])?))?);
+            }
+            layers::linear(&weights, channels, channels)
+        };
+        Ok(Self {
+            norm: layers::group_norm(&weights.scope("group_norm"), groups, channels, NORM_EPSILON)?,
+            query: projection("to_q", "query")?,
+            key: projection("to_k", "key")?,
+            value: projection("to_v", "value")?,
+            output: projection("to_out.0", "proj_attn")?,
+            channels,
+        })
+    }
+
+    fn forward(&self, x: Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = x.dims4()?;
+        let places = height * width;
+        let tokens = group_norm(&x, &self.norm)?
+            .reshape((batch, channels, places))?
+            .transpose(1, 2)?
+            .contiguous()?;
+        let head = |projection: &Linear| linear(&tokens, projection)?.reshape((batch, 1, places, channels));
+        let (query, key, value) = (head(&self.query)?, head(&self.key)?, head(&self.value)?);
+        drop(tokens);
+        let scale = 1.0 / (self.channels as f64).sqrt();
+        let mixed = attention(&query, &key, &value, None, scale)?;
+        drop((query, key, value));
+        let mixed = linear(&mixed.reshape((batch, places, channels))?, &self.output)?;
+        x + mixed.transpose(1, 2)?.reshape((batch, channels, height, width))?
+    }
+}
+
+/// The lowest level: a residual block, attention, and another residual block.
+#[derive(Debug)]
+pub(super) struct MiddleBlock {
+    first: ResidualBlock,
+    attention: Option<SpatialAttention>,
+    second: ResidualBlock,
+}
+
+impl MiddleBlock {
+    pub(super) fn new(weights: &Weights, config: &Config, channels: usize) -> sd_weights::Result<Self> {
+        let groups = config.norm_num_groups;
+        let residual = |index: usize| {
+            ResidualBlock::new(&weights.scope("resnets").scope(index), groups, channels, channels)
+        };
+        Ok(Self {
+            first: residual(0)?,
+            attention: if config.mid_block_add_attention {
+                Some(SpatialAttention::new(
+                    &weights.scope("attentions.0"),
+                    groups,
+                    channels,
+                )?)
+            } else {
+                None
+            },
+            second: residual(1)?,
+        })
+    }
+
+    pub(super) fn forward(&self, x: Picture) -> Result<Picture> {
+        let mut x = self.first.forward(x)?;
+        if let Some(attention) = &self.attention {
+            let banding = x.banding();
+            x = Picture::cut(attention.forward(x.joined()?)?, attention.channels, banding)?;
+        }
+        self.second.forward(x)
+    }
+}

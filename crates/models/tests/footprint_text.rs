@@ -1,0 +1,87 @@
+//! What the text encoders say they take, against what the allocator counts. One test, so that nothing else
+//! allocates meanwhile.
+
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+
+mod synthetic;
+
+use sd_models::{WeightBytes, clip, t5};
+use sd_weights::{CountingAllocator, Residency, allocated_bytes, allocated_peak, restart_allocated_peak};
+use serde_json::json;
+use synthetic::assert_predicted;
+use synthetic::networks::{Clip, T5};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// What is in memory of a list that is streamed.
+fn window(weights: &WeightBytes) -> u64 {
+    let largest = weights.blocks.windows(2).map(|two| two[0] + two[1]).max();
+    weights.always + largest.unwrap()
+}
+
+#[test]
+fn the_text_encoders_take_what_they_say() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let shape = T5 {
+        width: 1024,
+        inner: 2560,
+        layers: 3,
+        heads: 16,
+        vocabulary: 2000,
+    };
+    let of_t5 = synthetic::weights(directories[0].path(), &shape.tensors(), Residency::Streamed);
+    let config: t5::Config = serde_json::from_value(json!({
+        "vocab_size": shape.vocabulary,
+        "d_model": shape.width,
+        "d_kv": shape.width / shape.heads,
+        "d_ff": shape.inner,
+        "num_layers": shape.layers,
+        "num_heads": shape.heads,
+        "relative_attention_num_buckets": T5::BUCKETS,
+        "relative_attention_max_distance": 128,
+        "layer_norm_epsilon": 1e-6,
+        "feed_forward_proj": "gated-gelu",
+    }))
+    .unwrap();
+    let shape = Clip {
+        width: 1024,
+        layers: 4,
+    };
+    let of_clip = synthetic::weights(directories[1].path(), &shape.tensors(), Residency::Streamed);
+    let clip_config: clip::Config = serde_json::from_value(json!({
+        "vocab_size": Clip::VOCABULARY,
+        "hidden_size": shape.width,
+        "intermediate_size": 4 * shape.width,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": 16,
+        "max_position_embeddings": Clip::POSITIONS,
+        "hidden_act": "gelu",
+        "projection_dim": shape.width,
+    }))
+    .unwrap();
+
+    let start = allocated_bytes();
+    for (texts, tokens) in [(2, 256), (4, 512), (8, 256)] {
+        let ids = vec![vec![7_u32; tokens]; texts];
+        let encoder = t5::TextEncoder::new(of_t5.clone(), &config).unwrap();
+        encoder.encode(&ids).unwrap();
+        restart_allocated_peak();
+        encoder.encode(&ids).unwrap();
+        let predicted = window(&encoder.weight_bytes()) + encoder.footprint(texts, tokens).bytes();
+        let measured = allocated_peak() - start;
+        eprintln!("T5, {texts} texts of {tokens}: predicted {predicted}, measured {measured}");
+        assert_predicted("T5", predicted, measured);
+    }
+    for texts in [2, 12, 24] {
+        let ids = vec![vec![7_u32; Clip::POSITIONS]; texts];
+        let encoder = clip::TextEncoder::new(of_clip.clone(), &clip_config).unwrap();
+        encoder.encode(&ids).unwrap();
+        restart_allocated_peak();
+        encoder.encode(&ids).unwrap();
+        let predicted = window(&encoder.weight_bytes()) + encoder.footprint(texts, Clip::POSITIONS).bytes();
+        let measured = allocated_peak() - start;
+        eprintln!("CLIP, {texts} texts: predicted {predicted}, measured {measured}");
+        assert_predicted("CLIP", predicted, measured);
+    }
+}

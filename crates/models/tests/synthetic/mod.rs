@@ -1,0 +1,53 @@
+//! Networks of any size with random weights, in the names that the real ones are saved under.
+
+#![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
+
+// The list of names and shapes that full-size models are synthesized from.
+#[path = "../../../weights/examples/synthesize/networks.rs"]
+pub mod networks;
+
+use networks::Values;
+
+/// Writes `tensors` as 16-bit numbers into a folder below `directory`, and opens them.
+pub fn weights(directory: &Path, tensors: &[networks::Tensor], residency: Residency) -> Weights {
+    let component = directory.join("network");
+    let file = component.join("model.safetensors");
+    if !file.exists() {
+        std::fs::create_dir(&component).unwrap();
+        let tensors: HashMap<&str, Tensor> = tensors
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), values(tensor)))
+            .collect();
+        candle_core::safetensors::save(&tensors, file).unwrap();
+    }
+    let checkpoint = ModelFolder::on_disk(directory).checkpoint("network").unwrap();
+    Weights::new(
+        checkpoint,
+        Holding::new(Device::Cpu, WeightType::AsStored, residency),
+    )
+}
+
+fn values(tensor: &networks::Tensor) -> Tensor {
+    let shape = tensor.shape.as_slice();
+    let values = match tensor.values {
+        Values::Ones => Tensor::ones(shape, DType::F32, &Device::Cpu),
+        Values::Around(deviation) => Tensor::randn(0.0, deviation, shape, &Device::Cpu),
+    };
+    values.unwrap().to_dtype(DType::BF16).unwrap()
+}
+
+/// Asserts that `measured` bytes are what was `predicted`: no more, and at most a tenth less.
+#[track_caller]
+pub fn assert_predicted(what: &str, predicted: u64, measured: u64) {
+    assert!(
+        measured <= predicted && measured * 10 >= predicted * 9,
+        "{what}: {predicted} bytes predicted, {measured} measured ({:.3})",
+        measured as f64 / predicted as f64
+    );
+}

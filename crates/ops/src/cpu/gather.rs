@@ -1,0 +1,68 @@
+//! A band of rows put together with the rows around it, on the processor.
+
+use rayon::prelude::*;
+
+use super::norm::ChannelNorm;
+
+/// Rows of pictures: the values of `[batch, channels, height, width]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) height: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// `count` rows of one channel, counted over all pictures.
+    fn of(self, channel: usize, first: usize, count: usize, width: usize) -> &'a [f32] {
+        let start = (channel * self.height + first) * width;
+        &self.values[start..start + count * width]
+    }
+}
+
+/// A band with the rows above and below it; where the picture ends there are none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gathered<'a> {
+    pub(crate) above: Option<Rows<'a>>,
+    pub(crate) rows: Rows<'a>,
+    pub(crate) below: Option<Rows<'a>>,
+    pub(crate) width: usize,
+    /// How many of the rows above and below are wanted.
+    pub(crate) margins: (usize, usize),
+}
+
+impl Gathered<'_> {
+    /// Rows of a channel, those of the neighbours among them.
+    pub(crate) fn height(&self) -> usize {
+        self.margins.0 + self.rows.height + self.margins.1
+    }
+
+    /// Writes for each channel the rows above, the band and the rows below, normed where there are `norms`, and
+    /// zeros for what lies outside of the picture.
+    pub(crate) fn write(&self, norms: Option<&[ChannelNorm]>, to: &mut [f32]) {
+        let Self {
+            above,
+            rows,
+            below,
+            width,
+            margins: (above_margin, below_margin),
+            ..
+        } = *self;
+        let size = self.height() * width;
+        to.par_chunks_mut(size.max(1))
+            .enumerate()
+            .for_each(|(channel, to)| {
+                let write = |from: Option<&[f32]>, to: &mut [f32]| match (from, norms) {
+                    (None, _) => to.fill(0.0),
+                    (Some(from), None) => to.copy_from_slice(from),
+                    (Some(from), Some(norms)) => norms[channel].apply(from, to),
+                };
+                let (top, to) = to.split_at_mut(above_margin * width);
+                let (middle, bottom) = to.split_at_mut(rows.height * width);
+                let last =
+                    above.map(|rows| rows.of(channel, rows.height - above_margin, above_margin, width));
+                write(last, top);
+                write(Some(rows.of(channel, 0, rows.height, width)), middle);
+                write(below.map(|rows| rows.of(channel, 0, below_margin, width)), bottom);
+            });
+    }
+}

@@ -1,0 +1,190 @@
+//! The means and variances of a picture's channels, taken from the whole of it or from one band after another.
+
+use candle_core::{D, DType, Tensor, bail};
+
+use crate::Result;
+use crate::cpu::kernel::Values;
+use crate::cpu::moments as kernel;
+
+/// The mean and the variance of each channel of pictures, from which group norms are made. A picture may come in
+/// bands of rows, from the top down: however it is cut, the result is the same to the bit on a processor, and
+/// to rounding elsewhere.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelMoments {
+    kept: Option<Kept>,
+}
+
+#[derive(Debug, Clone)]
+enum Kept {
+    /// Of each channel of each picture.
+    OnCpu {
+        channels: usize,
+        moments: Vec<kernel::Moments>,
+    },
+    Plain(Plain),
+}
+
+/// The plain definition: `[batch, channels]` both, over `count` values of each channel.
+#[derive(Debug, Clone)]
+struct Plain {
+    count: f64,
+    mean: Tensor,
+    /// The sum of the squares of what the values differ from the mean.
+    squares: Tensor,
+}
+
+impl ChannelMoments {
+    /// Those of `x`, `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// `x` has other than four dimensions, or the device fails.
+    pub fn of(x: &Tensor) -> Result<Self> {
+        let mut moments = Self::default();
+        moments.add(x)?;
+        Ok(moments)
+    }
+
+    /// Adds the next rows of the same pictures, `[batch, channels, rows, width]`.
+    ///
+    /// # Errors
+    /// `rows` has other pictures or channels than what came before, or the device fails.
+    pub fn add(&mut self, rows: &Tensor) -> Result<()> {
+        let (batch, channels, height, width) = rows.dims4()?;
+        if !rows.device().is_cpu() {
+            return self.add_plain(rows);
+        }
+        let kept = self.kept.get_or_insert_with(|| Kept::OnCpu {
+            channels,
+            moments: vec![kernel::Moments::NONE; batch * channels],
+        });
+        let moments = match kept {
+            Kept::OnCpu {
+                channels: before,
+                moments,
+            } if (*before, moments.len()) == (channels, batch * channels) => moments,
+            _ => bail!("moments of other pictures than these of {:?}", rows.dims()),
+        };
+        let rows = rows.contiguous()?;
+        let (storage, layout) = rows.storage_and_layout();
+        let values = Values::of_storage(&storage, layout)?.floats()?;
+        kernel::add_channels(moments, values, height * width, width);
+        Ok(())
+    }
+
+    pub(crate) fn add_plain(&mut self, rows: &Tensor) -> Result<()> {
+        let (_, _, height, width) = rows.dims4()?;
+        let values = rows.to_dtype(DType::F32)?.flatten_from(2)?;
+        let mean = values.mean_keepdim(D::Minus1)?;
+        let added = Plain {
+            count: (height * width) as f64,
+            squares: values.broadcast_sub(&mean)?.sqr()?.sum(D::Minus1)?,
+            mean: mean.squeeze(2)?,
+        };
+        self.kept = Some(Kept::Plain(match &self.kept {
+            None => added,
+            Some(Kept::Plain(before)) => before.and(&added)?,
+            Some(Kept::OnCpu { .. }) => bail!("moments of a picture on two devices"),
+        }));
+        Ok(())
+    }
+
+    pub(crate) fn on_cpu(&self) -> Result<&[kernel::Moments]> {
+        match &self.kept {
+            Some(Kept::OnCpu { moments, .. }) => Ok(moments),
+            Some(Kept::Plain(_)) => bail!("the moments of a picture on another device"),
+            None => bail!("the moments of no picture"),
+        }
+    }
+
+    /// The means and variances of `groups` groups of the channels, `[batch, groups]` both, by the plain definition.
+    pub(crate) fn of_groups(&self, groups: usize) -> Result<(Tensor, Tensor)> {
+        let Some(Kept::Plain(Plain { count, mean, squares })) = &self.kept else {
+            bail!("the moments of no picture on this device")
+        };
+        let (batch, channels) = mean.dims2()?;
+        let grouped = |tensor: &Tensor| tensor.reshape((batch, groups, channels / groups));
+        // Every channel has as many values as any other.
+        let means = grouped(mean)?;
+        let mean = means.mean_keepdim(D::Minus1)?;
+        let apart = means.broadcast_sub(&mean)?.sqr()?.mean(D::Minus1)?;
+        let within = (grouped(squares)?.mean(D::Minus1)? / *count)?;
+        Ok((mean.squeeze(2)?, (within + apart)?))
+    }
+}
+
+impl Plain {
+    /// Those of both sets of values, as [`kernel::Moments`] are taken together.
+    fn and(&self, other: &Self) -> Result<Self> {
+        let count = self.count + other.count;
+        let difference = (&other.mean - &self.mean)?;
+        let squares = (difference.sqr()? * (self.count * other.count / count))?;
+        Ok(Self {
+            count,
+            mean: (&self.mean + (difference * (other.count / count))?)?,
+            squares: ((&self.squares + &other.squares)? + squares)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernel::tests::{close, random};
+    use crate::{GroupNorm, group_norm};
+
+    fn picture() -> Tensor {
+        ((random(&[2, 6, 23, 70], 1) * 3.0).unwrap() + 5.0).unwrap()
+    }
+
+    fn bands(x: &Tensor, height: usize) -> Vec<Tensor> {
+        let rows = x.dim(2).unwrap();
+        let firsts = (0..rows).step_by(height);
+        firsts
+            .map(|first| x.narrow(2, first, height.min(rows - first)).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn it_makes_no_difference_how_a_picture_is_cut() {
+        let x = picture();
+        let norm = GroupNorm::new(3, 1e-6, random(&[6], 2), random(&[6], 3)).unwrap();
+        let norms = |moments: &ChannelMoments| format!("{:?}", norm.of_channels(moments, false).unwrap());
+        let whole = norms(&ChannelMoments::of(&x).unwrap());
+        for height in [1, 2, 7, 22] {
+            let mut moments = ChannelMoments::default();
+            for band in bands(&x, height) {
+                moments.add(&band).unwrap();
+            }
+            assert_eq!(norms(&moments), whole);
+        }
+    }
+
+    #[test]
+    fn the_plain_definition_is_the_norm_too() {
+        let x = picture();
+        let norm = GroupNorm::new(3, 1e-6, random(&[6], 2), random(&[6], 3)).unwrap();
+        let expected = group_norm(&x, &norm).unwrap();
+        for height in [4, 23] {
+            let mut moments = ChannelMoments::default();
+            for band in bands(&x, height) {
+                moments.add_plain(&band).unwrap();
+            }
+            let normed: Vec<Tensor> = bands(&x, 9)
+                .iter()
+                .map(|band| norm.plain_by(band, &moments).unwrap())
+                .collect();
+            close(&Tensor::cat(&normed, 2).unwrap(), &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let mut moments = ChannelMoments::default();
+        assert!(moments.on_cpu().is_err());
+        moments.add(&picture()).unwrap();
+        assert!(moments.add(&random(&[2, 5, 3, 70], 1)).is_err());
+        assert!(moments.add(&random(&[1, 6, 3, 70], 1)).is_err());
+        assert!(moments.add_plain(&picture()).is_err());
+        assert!(moments.of_groups(3).is_err());
+    }
+}

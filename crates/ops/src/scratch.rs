@@ -1,0 +1,66 @@
+//! What operations take for themselves on a processor while they run.
+
+use crate::cpu::{attention, convolution, product, upsampled_convolution};
+
+/// Bytes that operations take for themselves on a processor while they run, beside what goes in and what comes
+/// out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scratch {
+    /// Those of each thread that takes part.
+    pub a_thread: u64,
+    /// Those that all share.
+    pub shared: u64,
+}
+
+/// What `gemm` keeps for each thread: a buffer of the size of the second cache, and what it packs.
+const PRODUCT: u64 = 3 << 20;
+
+impl Scratch {
+    /// Of operations of which one runs at a time.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            a_thread: self.a_thread.max(other.a_thread),
+            shared: self.shared.max(other.shared),
+        }
+    }
+
+    /// All of it, with the threads that there are.
+    pub fn bytes(self) -> u64 {
+        self.a_thread * rayon::current_num_threads() as u64 + self.shared
+    }
+
+    fn floats(a_thread: usize, shared: usize) -> Self {
+        Self {
+            a_thread: 4 * a_thread as u64 + PRODUCT,
+            shared: 4 * shared as u64,
+        }
+    }
+
+    /// Of a convolution by `kernel` x `kernel`, or of one of bands, at most: weights of 16 bits are widened.
+    pub fn of_conv2d(in_channels: usize, out_channels: usize, kernel: usize) -> Self {
+        let window = in_channels * kernel * kernel;
+        Self::floats(
+            convolution::tile(window) * window,
+            convolution::panel(window).min(out_channels) * window,
+        )
+    }
+
+    /// Of a convolution of bands after upsampling.
+    pub fn of_upsampled_conv2d(in_channels: usize, out_channels: usize) -> Self {
+        Self::floats(
+            upsampled_convolution::task(in_channels, out_channels),
+            upsampled_convolution::weights(in_channels, out_channels),
+        )
+    }
+
+    /// Of a linear projection.
+    pub fn of_linear(inputs: usize) -> Self {
+        Self::floats(product::PANEL_ROWS * inputs, 0)
+    }
+
+    /// Of attention with so many keys of `size` features, over all heads.
+    pub fn of_attention(keys: usize, size: usize) -> Self {
+        Self::floats(attention::SCORES, keys * size)
+    }
+}

@@ -1,0 +1,122 @@
+//! Where each byte will live and when: a pure function of the model's headers, the recipe and the budget.
+//!
+//! Nothing that could change a bit of a picture is decided here. Which pass asks about what, how work is cut into
+//! chunks and bands: shapes alone decide that, in the networks and their operations. A plan chooses which blocks stay
+//! in memory, and how many pictures share a pass.
+
+mod needs;
+mod search;
+mod table;
+
+use sd_memory::Bytes;
+use sd_weights::{Holding, PageCache, Residency};
+use serde::Serialize;
+
+use crate::bundle::Bundle;
+use crate::recipe::Recipe;
+use crate::{Error, Result};
+use needs::Needs;
+
+/// What one stage holds and reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StagePlan {
+    /// The stage: `denoise`, say.
+    pub name: &'static str,
+    /// Bytes of weights that stay until the stage ends.
+    pub resident: Bytes,
+    /// Bytes of weights that pass through a window, each pass anew.
+    pub streamed: Bytes,
+    /// The most bytes that the process has while the stage works.
+    pub predicted_peak: Bytes,
+    /// Bytes that a pass reads: of the denoising, a step. What stays is read once beside this.
+    pub read_each_pass: Bytes,
+    /// How often it passes over its network.
+    pub passes: usize,
+}
+
+impl StagePlan {
+    /// Bytes that the whole stage reads.
+    pub fn read(&self) -> Bytes {
+        Bytes(self.resident.0 + self.read_each_pass.0 * self.passes as u64)
+    }
+}
+
+/// How a run will use memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What the run may have.
+    pub budget: Bytes,
+    /// The most that it will have.
+    pub predicted_peak: Bytes,
+    /// The smallest budget that it could be run in.
+    pub smallest_budget: Bytes,
+    /// The budget from which on all blocks of the denoising network stay.
+    pub resident_budget: Bytes,
+    /// Blocks of the denoising network.
+    pub blocks: usize,
+    /// How many of them stay.
+    pub resident_blocks: usize,
+    /// Pictures that share a pass over the denoising network.
+    pub pictures_a_pass: usize,
+    /// Whether the system's copies of streamed weights are given back at once: there is no room for them to be of use.
+    pub release_page_cache: bool,
+    /// The stages, in order.
+    pub stages: Vec<StagePlan>,
+}
+
+impl Plan {
+    /// The fastest plan that `budget` has room for. `room` is what the machine has free, in which the system may keep
+    /// copies of what is read again.
+    ///
+    /// # Errors
+    /// A header is wrong, or the budget is smaller than the smallest that the run can be done in.
+    pub fn new(
+        bundle: &Bundle,
+        recipe: &Recipe,
+        holding: &Holding,
+        budget: Bytes,
+        room: Bytes,
+    ) -> Result<Self> {
+        let needs = Needs::of(bundle, recipe, holding)?;
+        let smallest_budget = needs.smallest_budget();
+        if budget < smallest_budget {
+            return Err(Error::BudgetTooSmall {
+                budget,
+                smallest: smallest_budget,
+                stage: needs.largest_stage(),
+            });
+        }
+        Ok(search::fastest(&needs, recipe, budget, room))
+    }
+
+    /// Which blocks of the denoising network stay.
+    pub fn residency(&self) -> Residency {
+        if self.resident_blocks == self.blocks {
+            Residency::Resident
+        } else {
+            Residency::Partly(self.resident_blocks)
+        }
+    }
+
+    /// What becomes of the system's copies of streamed weights.
+    pub fn page_cache(&self) -> PageCache {
+        if self.release_page_cache {
+            PageCache::Release
+        } else {
+            PageCache::Keep
+        }
+    }
+
+    /// Whether weights of the denoising network are read again in every step.
+    pub fn streams(&self) -> bool {
+        self.resident_blocks < self.blocks
+    }
+
+    /// Bytes that the denoising reads in a step.
+    pub fn read_each_step(&self) -> Bytes {
+        self.stages
+            .iter()
+            .find(|stage| stage.name == needs::DENOISE)
+            .map_or(Bytes(0), |stage| stage.read_each_pass)
+    }
+}

@@ -1,0 +1,145 @@
+//! The fastest plan that a budget has room for.
+
+use sd_memory::Bytes;
+
+use super::needs::{DENOISE, Denoising, Needs, OnePass};
+use super::{Plan, StagePlan};
+use crate::recipe::Recipe;
+
+/// How many blocks stay, and how many pictures share a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Choice {
+    kept: usize,
+    pictures: usize,
+}
+
+/// The plan that reads least among those that `budget` has room for. The smallest must fit.
+pub(super) fn fastest(needs: &Needs, recipe: &Recipe, budget: Bytes, room: Bytes) -> Plan {
+    let choice = choose(&needs.denoising, recipe.images, budget);
+    let blocks = needs.denoising.weights.blocks.len();
+    let groups = recipe.images.div_ceil(choice.pictures);
+    let streamed = needs.denoising.streamed(choice.kept);
+    let denoise = StagePlan {
+        name: DENOISE,
+        resident: Bytes(needs.denoising.weights.always + needs.denoising.kept(choice.kept)),
+        streamed: Bytes(streamed),
+        predicted_peak: Bytes(needs.denoising.peak(choice.kept, choice.pictures)),
+        read_each_pass: Bytes(streamed),
+        passes: groups * recipe.steps,
+    };
+    let peak = denoise.predicted_peak;
+    let mut stages: Vec<StagePlan> = needs.before.iter().map(one_pass).collect();
+    stages.push(denoise);
+    stages.push(one_pass(&needs.decoding));
+    Plan {
+        budget,
+        predicted_peak: stages
+            .iter()
+            .map(|stage| stage.predicted_peak)
+            .max()
+            .unwrap_or_default(),
+        smallest_budget: needs.smallest_budget(),
+        resident_budget: Bytes(needs.denoising.peak(blocks, 1)).max(needs.smallest_budget()),
+        blocks,
+        resident_blocks: choice.kept,
+        pictures_a_pass: choice.pictures,
+        // A walk over more than there is room for finds nothing of its last round.
+        release_page_cache: room.saturating_sub(peak).0 < streamed,
+        stages,
+    }
+}
+
+fn one_pass(stage: &OnePass) -> StagePlan {
+    let streamed: u64 = stage.weights.blocks.iter().sum();
+    StagePlan {
+        name: stage.name,
+        resident: Bytes(stage.weights.always),
+        streamed: Bytes(streamed),
+        predicted_peak: Bytes(stage.peak()),
+        read_each_pass: Bytes(streamed),
+        passes: 1,
+    }
+}
+
+/// Where all blocks fit, pictures gain nothing by sharing a pass; else the choice by which a picture's step reads
+/// least, and of equal ones that with fewer pictures, which hold less.
+fn choose(denoising: &Denoising, images: usize, budget: Bytes) -> Choice {
+    let blocks = denoising.weights.blocks.len();
+    let most_kept = |pictures: usize| {
+        (0..=blocks)
+            .rev()
+            .find(|&kept| denoising.peak(kept, pictures) <= budget.0)
+    };
+    let choices =
+        (1..=images).map_while(|pictures| most_kept(pictures).map(|kept| Choice { kept, pictures }));
+    let cost = |choice: &Choice| {
+        let groups = images.div_ceil(choice.pictures) as u64;
+        groups * denoising.streamed(choice.kept)
+    };
+    // The first of the least: `min_by_key` keeps it.
+    choices
+        .min_by_key(cost)
+        .unwrap_or(Choice { kept: 0, pictures: 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use sd_models::WeightBytes;
+
+    use super::*;
+
+    fn denoising() -> Denoising {
+        Denoising {
+            weights: WeightBytes {
+                blocks: vec![100; 10],
+                always: 5,
+            },
+            beside: vec![50, 70, 90, 110],
+        }
+    }
+
+    #[test]
+    fn what_fits_stays() {
+        let all = choose(&denoising(), 4, Bytes(1055));
+        assert_eq!(
+            all,
+            Choice {
+                kept: 10,
+                pictures: 1
+            }
+        );
+        let nearly = choose(&denoising(), 1, Bytes(1054));
+        // The window of two takes the place of two blocks.
+        assert_eq!(nearly, Choice { kept: 7, pictures: 1 });
+        assert_eq!(denoising().peak(nearly.kept, 1), 50 + 5 + 700 + 200);
+    }
+
+    #[test]
+    fn pictures_share_a_pass_that_is_streamed() {
+        assert_eq!(
+            choose(&denoising(), 4, Bytes(400)),
+            Choice { kept: 0, pictures: 4 }
+        );
+        assert_eq!(
+            choose(&denoising(), 4, Bytes(280)),
+            Choice { kept: 0, pictures: 2 }
+        );
+        assert_eq!(
+            choose(&denoising(), 4, Bytes(255)),
+            Choice { kept: 0, pictures: 1 }
+        );
+    }
+
+    #[test]
+    fn more_memory_never_reads_more() {
+        let denoising = denoising();
+        let mut before = u64::MAX;
+        for budget in 255..1200 {
+            let choice = choose(&denoising, 4, Bytes(budget));
+            assert!(denoising.peak(choice.kept, choice.pictures) <= budget);
+            let read = 4_u64.div_ceil(choice.pictures as u64) * denoising.streamed(choice.kept);
+            assert!(read <= before, "{budget}");
+            before = read;
+        }
+    }
+}
