@@ -49,6 +49,7 @@ impl Fresh {
             output: self.path("outputs"),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
+            memory: None,
             places: Places {
                 state: None,
                 cache: Some(self.path("cache")),
