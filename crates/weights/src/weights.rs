@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Tensor};
 
 use crate::buffers::Buffers;
-use crate::{Checkpoint, Error, Result};
+use crate::{Checkpoint, Error, HostMemory, Result};
 
 /// In which type weights are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,6 +111,8 @@ pub struct Holding {
     pub page_cache: PageCache,
     /// Who may ask for kept blocks back.
     pub relief: Relief,
+    /// Where the other blocks are kept beside a device with memory of its own.
+    pub host_memory: HostMemory,
 }
 
 impl Holding {
@@ -122,6 +124,7 @@ impl Holding {
             residency,
             page_cache: PageCache::default(),
             relief: Relief::default(),
+            host_memory: HostMemory::default(),
         }
     }
 
@@ -157,7 +160,7 @@ impl Holding {
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
     holding: Arc<Holding>,
-    buffers: Option<Arc<Buffers>>,
+    buffers: Option<Arc<dyn Buffers>>,
     prefix: String,
 }
 
@@ -181,7 +184,7 @@ impl Weights {
     }
 
     /// The same tensors, read into `buffers`.
-    pub(crate) fn with_buffers(&self, buffers: &Arc<Buffers>) -> Self {
+    pub(crate) fn with_buffers(&self, buffers: &Arc<dyn Buffers>) -> Self {
         Self {
             buffers: Some(buffers.clone()),
             ..self.clone()
@@ -245,11 +248,14 @@ impl Weights {
     pub fn tensor(&self, name: &str, wanted: &[usize]) -> Result<Tensor> {
         let full_name = self.full_name(name);
         self.check_shape(&full_name, wanted)?;
-        let Holding { device, .. } = &*self.holding;
-        let tensor = self
-            .checkpoint
-            .read(&full_name, self.holding.held_type(), self.buffers.as_deref())?;
-        Ok(tensor.to_device(device)?)
+        let held_type = self.holding.held_type();
+        match &self.buffers {
+            Some(buffers) => buffers.read(&self.checkpoint, &full_name, held_type),
+            None => {
+                let tensor = self.checkpoint.read(&full_name, held_type, None)?;
+                Ok(tensor.to_device(&self.holding.device)?)
+            }
+        }
     }
 
     /// Reads some rows of the table `name`, which must have the shape `wanted`. A row is a run of the last
