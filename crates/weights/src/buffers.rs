@@ -64,7 +64,10 @@ impl Lot {
     }
 
     /// Tensors whose values are on their way.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a GPU copies beside its kernels"))]
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "only a GPU copies beside its kernels")
+    )]
     pub(crate) fn arriving(tensors: Vec<Tensor>, arrival: Box<dyn Arrival>) -> Self {
         Self {
             tensors,

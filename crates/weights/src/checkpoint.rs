@@ -269,8 +269,18 @@ impl Parts<'_> {
         let first = offset / held_type.size_in_bytes();
         match held_type {
             DType::F16 => stored.fill(bytemuck::cast_slice_mut(bytes), first, stored_type, f16::from_f32),
-            DType::BF16 => stored.fill(bytemuck::cast_slice_mut(bytes), first, stored_type, bf16::from_f32),
-            _ => stored.fill(bytemuck::cast_slice_mut(bytes), first, stored_type, |value: f32| value),
+            DType::BF16 => stored.fill(
+                bytemuck::cast_slice_mut(bytes),
+                first,
+                stored_type,
+                bf16::from_f32,
+            ),
+            _ => stored.fill(
+                bytemuck::cast_slice_mut(bytes),
+                first,
+                stored_type,
+                |value: f32| value,
+            ),
         }
     }
 }

@@ -30,7 +30,10 @@ impl HostMemory {
     }
 
     /// Takes `bytes`, unless there are not so many left.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a GPU has other memory"))]
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "only a GPU has other memory")
+    )]
     pub(crate) fn take(&self, bytes: u64) -> bool {
         let more = |taken: u64| taken.checked_add(bytes).filter(|&taken| taken <= self.0.limit);
         let taken = &self.0.taken;
@@ -40,7 +43,10 @@ impl HostMemory {
     }
 
     /// Gives `bytes` back that were taken.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a GPU has other memory"))]
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "only a GPU has other memory")
+    )]
     pub(crate) fn give_back(&self, bytes: u64) {
         self.0.taken.fetch_sub(bytes, Ordering::Relaxed);
     }

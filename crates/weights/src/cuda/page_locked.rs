@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::sys::{CUdeviceptr, CUevent_flags};
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaEvent, CudaStream, PinnedHostSlice, result};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaContext, CudaEvent, CudaStream, PinnedHostSlice, result,
+};
 
 use super::failed;
 use crate::Result;

@@ -87,7 +87,11 @@ impl Uploader {
         Ok(())
     }
 
-    fn keep(&self, length: usize, read: &mut impl FnMut(usize, &mut [u8]) -> Result<()>) -> Result<PageLocked> {
+    fn keep(
+        &self,
+        length: usize,
+        read: &mut impl FnMut(usize, &mut [u8]) -> Result<()>,
+    ) -> Result<PageLocked> {
         let mut memory = PageLocked::zeros(self.copies.context(), length)?;
         read(0, memory.bytes()?)?;
         Ok(memory)
@@ -135,5 +139,8 @@ fn pointer(tensor: &Tensor, stream: &CudaStream) -> Result<CUdeviceptr> {
 
 fn not_a_buffer(tensor: &Tensor) -> Result<CUdeviceptr> {
     let (shape, held_type) = (tensor.dims(), tensor.dtype());
-    Err(candle_core::Error::msg(format!("values are copied to whole tensors of floats, not {held_type:?} {shape:?}")).into())
+    Err(candle_core::Error::msg(format!(
+        "values are copied to whole tensors of floats, not {held_type:?} {shape:?}"
+    ))
+    .into())
 }
