@@ -136,6 +136,15 @@ impl Holding {
         }
     }
 
+    /// The same for weights of which each is needed once: nothing stays, on the device or beside it.
+    pub fn for_one_pass(&self) -> Self {
+        Self {
+            residency: Residency::Streamed,
+            host_memory: HostMemory::default(),
+            ..self.clone()
+        }
+    }
+
     /// The type in which a network computes between its weights: 32 bits on a processor, which multiplies
     /// weights of any type into them, and the weights' own type elsewhere.
     pub fn activation_type(&self) -> DType {
@@ -179,6 +188,14 @@ impl Weights {
     pub fn with_residency(&self, residency: Residency) -> Self {
         Self {
             holding: Arc::new(self.holding.with_residency(residency)),
+            ..self.clone()
+        }
+    }
+
+    /// The same tensors, of which each is needed once.
+    pub fn for_one_pass(&self) -> Self {
+        Self {
+            holding: Arc::new(self.holding.for_one_pass()),
             ..self.clone()
         }
     }

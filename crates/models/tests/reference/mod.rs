@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::print_stderr)] // Each test binary uses a part, and says how close it came.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
 use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
@@ -14,10 +15,11 @@ pub const WITHIN_BF16: f64 = 3e-2;
 
 /// The device that networks are compared on: the processor, or with `SD_TEST_DEVICE=cuda` a GPU.
 pub fn device() -> Device {
-    match std::env::var("SD_TEST_DEVICE").as_deref() {
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| match std::env::var("SD_TEST_DEVICE").as_deref() {
         Ok("cuda") => sd_weights::open_cuda(0).unwrap(),
         _ => Device::Cpu,
-    }
+    });
+    DEVICE.clone()
 }
 
 /// A tiny random network of the reference with inputs and outputs. The scripts `tools/reference/make_*.py` make
