@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::{clip, t5};
-use sd_weights::{Holding, PageCache, Residency};
+use sd_weights::{Holding, PageCache};
 
 use super::finite;
 use crate::Result;
