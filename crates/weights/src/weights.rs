@@ -1,5 +1,6 @@
 //! A scope of names inside a checkpoint, and how the tensors read from it are held.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,18 +64,28 @@ pub enum PageCache {
     Release,
 }
 
-/// A way to ask networks, while they work, to give up blocks that they keep and to stream them from then on. Its
-/// clones are one.
-#[derive(Debug, Clone, Default)]
-pub struct Relief(Arc<ReliefCounts>);
+/// A way to have networks, while they work, give up blocks that they keep and stream them from then on. Its clones
+/// are one.
+#[derive(Clone, Default)]
+pub struct Relief(Arc<ReliefState>);
 
-#[derive(Debug, Default)]
-struct ReliefCounts {
+#[derive(Default)]
+struct ReliefState {
     wanted: AtomicU64,
     given: AtomicU64,
+    /// Bytes that are missing, as somebody sees it who watches the machine.
+    shortfall: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 impl Relief {
+    /// One that asks `shortfall` between every two blocks how many bytes are missing.
+    pub fn watching(shortfall: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ReliefState {
+            shortfall: Some(Box::new(shortfall)),
+            ..ReliefState::default()
+        }))
+    }
+
     /// Asks for `bytes`. They are given up between two blocks.
     pub fn ask(&self, bytes: u64) {
         self.0.wanted.fetch_max(bytes, Ordering::Relaxed);
@@ -85,16 +96,28 @@ impl Relief {
         self.0.given.swap(0, Ordering::Relaxed)
     }
 
-    /// Bytes that are asked for; asking makes them this caller's to give.
+    /// Bytes that are asked for, or missing; asking makes them this caller's to give.
     pub(crate) fn take_wanted(&self) -> u64 {
-        match self.0.wanted.load(Ordering::Relaxed) {
+        let asked = match self.0.wanted.load(Ordering::Relaxed) {
             0 => 0,
             _ => self.0.wanted.swap(0, Ordering::Relaxed),
-        }
+        };
+        let missing = self.0.shortfall.as_ref().map_or(0, |shortfall| shortfall());
+        asked.max(missing)
     }
 
     pub(crate) fn give(&self, bytes: u64) {
         self.0.given.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Relief {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Relief")
+            .field("wanted", &self.0.wanted)
+            .field("given", &self.0.given)
+            .finish_non_exhaustive()
     }
 }
 
