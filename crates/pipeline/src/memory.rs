@@ -17,8 +17,11 @@ pub fn monitor() -> Monitor {
 }
 
 /// Gives memory that nothing uses any more back to the system, where the allocator would keep it for later.
-/// `aggressive` also gives back what would be wanted again soon.
+/// `aggressive` also gives back what would be wanted again soon, the buffers that threads keep between kernels among it.
 pub fn cleanup_memory(aggressive: bool) {
+    if aggressive {
+        sd_ops::release_scratch();
+    }
     sd_weights::release_free_memory(aggressive);
 }
 
