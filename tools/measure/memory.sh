@@ -127,7 +127,7 @@ for part in $parts; do
         plan=$("$program" plan "a red circle" --device cpu --model "$large" --cfg 4.5 --memory 20GB --json)
         held=$(sed 's/.*"name":"denoise"//' <<<"$plan" | number resident)
         conditions=$(number condition_bytes <<<"$plan")
-        file=$(cat "$large"/transformer/*.safetensors | wc -c)
+        file=$(wc -c "$large"/transformer/*.safetensors | tail -n 1 | grep -o "[0-9]*" | head -n 1)
         echo "weights $(megabytes "$held") MB, modulations and text $(megabytes "$conditions") MB, files $(megabytes "$file") MB:" \
             "$(awk "BEGIN { printf \"%.1f\", 100 - 100 * ($held + $conditions) / $file }")% less"
         ;;

@@ -41,13 +41,13 @@ def count_right(pictures: list[np.ndarray], scenes: list[Shapes], forms: bool = 
     return sum(not faults(picture, scene, forms) for picture, scene in zip(pictures, scenes))
 
 
-def drawn_by_program(program: Path, rows, guidance: float, steps: int) -> list[np.ndarray]:
-    """The pictures as `generate` draws them with its built-in model."""
+def drawn_by_program(program: Path, model: Path, rows, guidance: float, steps: int) -> list[np.ndarray]:
+    """The pictures as `generate` draws them with the model in the folder `model`."""
     pictures = []
     with tempfile.TemporaryDirectory() as folder:
         for prompt, seed, _ in rows:
-            command = [program, "--prompt", prompt, "--seed", str(seed), "--cfg", str(guidance), "--steps", str(steps), "--quiet",
-                       "--output", folder]
+            command = [program, "--model", model, "--prompt", prompt, "--seed", str(seed), "--cfg", str(guidance), "--steps", str(steps),
+                       "--quiet", "--output", folder]
             path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
             pictures.append(np.asarray(Image.open(path)))
     return pictures
@@ -97,7 +97,7 @@ def main() -> None:
     if not options.quiet:
         check_the_check(scenes)
     if options.program:
-        pictures = drawn_by_program(options.program, rows, options.guidance, options.steps)
+        pictures = drawn_by_program(options.program, options.folder, rows, options.guidance, options.steps)
     else:
         pictures = drawn_by_diffusers(options, rows)
     if not options.quiet:

@@ -12,21 +12,33 @@ import numpy as np
 import torch
 
 from draw import SIDE, render
-from language import caption, random_landscape, random_shapes
+from language import Shapes, caption, random_landscape, random_shapes
 from networks import TEXT_LENGTH
 from text import Tokenizers
 
 CAPTIONS = 8
 CHUNK = 200
-LANDSCAPES = 0.45
+LANDSCAPES = 0.4
+HARD_SHAPES = ("star", "ring", "cross")
+EASY_DROPPED = 0.45
 _worker = {}
 
 
 def _begin(folder: str, seed: int) -> None:
     """What a worker process needs before its first chunk."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.nice(10)
     torch.set_num_threads(1)
     _worker.update(seed=seed, tokenizers=Tokenizers(Path(folder)))
+
+
+def _training_shapes(rng: random.Random) -> Shapes:
+    """A picture of shapes, more often one with thin or small parts, whose outlines are learnt last."""
+    while True:
+        scene = random_shapes(rng, held_out=False)
+        hard = any(group.shape in HARD_SHAPES or group.size == "small" for group in scene.groups) or scene.relation == "inside"
+        if hard or rng.random() >= EASY_DROPPED:
+            return scene
 
 
 def _draw_chunk(start: int) -> int:
@@ -34,7 +46,7 @@ def _draw_chunk(start: int) -> int:
     texts = []
     for index in range(start, start + CHUNK):
         rng = random.Random(f"{_worker['seed']} {index}")
-        scene = random_landscape(rng) if rng.random() < LANDSCAPES else random_shapes(rng, held_out=False)
+        scene = random_landscape(rng) if rng.random() < LANDSCAPES else _training_shapes(rng)
         _shared["pictures"][index] = render(scene, rng).transpose(2, 0, 1)
         texts += [caption(rng, scene) for _ in range(CAPTIONS)]
     _shared["ids"][start:start + CHUNK] = _worker["tokenizers"](texts).reshape(CHUNK, CAPTIONS, 3, TEXT_LENGTH)
@@ -87,7 +99,10 @@ class Pictures:
                 raise RuntimeError(f"drawing stopped after {self.ready} pictures")
             time.sleep(0.2)
 
-    def batch(self, size: int) -> torch.Tensor:
-        """Random pictures that are ready, from -1 to 1."""
-        index = torch.randint(self.ready, (size,), device=self.pictures.device)
+    def some(self, size: int, of: int) -> torch.Tensor:
+        """The numbers of random pictures, of the first so many."""
+        return torch.randint(of, (size,), device=self.pictures.device)
+
+    def at(self, index: torch.Tensor) -> torch.Tensor:
+        """These pictures, from -1 to 1."""
         return self.pictures[index].float() / 127.5 - 1

@@ -29,8 +29,13 @@ def psnr(made: torch.Tensor, wanted: torch.Tensor) -> float:
     return (-10 * error.clamp_min(1e-9).log10()).mean().item()
 
 
-def train(vae, pictures: Pictures, seconds: float, batch: int, rate: float, decoder_only: bool, compiled: bool) -> float:
-    """Trains for `seconds` and gives the peak signal-to-noise ratio on pictures of the set."""
+def train(vae, decoder, pictures: Pictures, seconds: float, batch: int, rate: float, decoder_only: bool, compiled: bool,
+          sources: list[torch.Tensor] | None = None) -> float:
+    """Trains for `seconds` and gives the peak signal-to-noise ratio on pictures of the set.
+
+    `decoder` is the autoencoder's own, compiled or not. When it alone is trained, it learns from each of `sources` in turn, latents
+    `[n, 16, 32, 32]` of the first `n` pictures, or, where there are none, from what the encoder makes of a picture.
+    """
     device = pictures.pictures.device
     vae.to(device, memory_format=torch.channels_last).train()
     trained = vae.decoder if decoder_only else vae
@@ -38,19 +43,21 @@ def train(vae, pictures: Pictures, seconds: float, batch: int, rate: float, deco
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=device.type == "cuda")
     average = [value.detach().clone() for value in vae.parameters()]
     encoder = torch.compile(vae.encoder) if compiled else vae.encoder
-    decoder = torch.compile(vae.decoder) if compiled else vae.decoder
     begun, step, share = time.time(), 0, 0.0
     while share < 1:
         share = min(1.0, (time.time() - begun) / seconds)
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 200) * max(0.01, min(1.0, 1.25 * (1 - share)))
-        wanted = pictures.batch(batch).contiguous(memory_format=torch.channels_last)
+        source = sources[step % len(sources)] if sources else None
+        index = pictures.some(batch, len(source) if sources else pictures.ready)
+        wanted = pictures.at(index).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             if decoder_only:
                 with torch.no_grad():
-                    mean = encoder(wanted).float()[:, :16]
+                    mean = source[index].float() if sources else encoder(wanted).float()[:, :16]
                 spread = LATENT_NOISE / vae.config.scaling_factor * torch.rand(batch, 1, 1, 1, device=device) * 2
-                loss = picture_loss(decoder(mean + spread * torch.randn_like(mean)).float(), wanted)
+                given = (mean + spread * torch.randn_like(mean)).contiguous(memory_format=torch.channels_last)
+                loss = picture_loss(decoder(given).float(), wanted)
             else:
                 mean, log_variance = encoder(wanted).float().chunk(2, dim=1)
                 log_variance = log_variance.clamp(-20, 10)

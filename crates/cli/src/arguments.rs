@@ -133,8 +133,8 @@ pub(crate) struct Arguments {
     pub(crate) quiet: bool,
 }
 
-/// What else than drawing can be asked for, as the first word. A prompt that is such a word goes into `--prompt`, or
-/// after `--`.
+/// What else than drawing and planning can be asked for, as the first word. A prompt that is such a word goes into
+/// `--prompt`, or after `--`.
 #[derive(Debug, Subcommand)]
 enum Command {
     Resume(ResumeArguments),
@@ -198,7 +198,8 @@ fn with_subcommands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsS
     words
 }
 
-fn memory(text: &str) -> Result<Bytes, String> {
+/// A budget, written like 8GB.
+pub(crate) fn memory(text: &str) -> Result<Bytes, String> {
     text.parse::<Bytes>().map_err(|error| error.to_string())
 }
 

@@ -171,7 +171,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             }
             WeightsError::UnsupportedType { .. } => "take the model in bf16, f16 or f32",
             WeightsError::Changed { .. } => {
-                "the model was written to while it was in use: start again once it is whole"
+                "the model was written to while it was in use: put the file back as it was"
             }
             WeightsError::Read { .. } => "make sure that the file can be read and that its disk is well",
             _ => "see the error above; smaller pictures (--size) need less memory",

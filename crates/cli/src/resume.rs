@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
-use sd_pipeline::{ModelChoice, ModelFolder, Places, Recommended};
+use sd_pipeline::{Bytes, ModelChoice, ModelFolder, Places, Recommended};
 use serde_json::{Value, json};
 
+use crate::arguments::memory;
 use crate::hint::Failure;
 use crate::{Telling, demo, draw, terminal};
 
@@ -24,6 +25,10 @@ pub(crate) struct ResumeArguments {
     /// Go on with the run that was interrupted last
     #[arg(long)]
     last: bool,
+
+    /// Memory that the run may have from here on [default: as it was begun]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<Bytes>,
 
     /// Forget the run instead; pictures that were saved stay
     #[arg(long)]
@@ -67,6 +72,10 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         return Ok(());
     }
     let claimed = ClaimedRun::claim(&places, &id)?;
+    let claimed = match arguments.memory {
+        Some(memory) => claimed.with_memory(memory),
+        None => claimed,
+    };
     let model = model(&claimed)?;
     let telling = Telling {
         json: arguments.json,

@@ -95,7 +95,7 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) 
     let (batch, heads, queries, _) = q.dims4()?;
     let keys = k.dim(2)?;
     let chunk = (PLAIN_SCORES / (batch * heads * keys).max(1)).clamp(1, queries.max(1));
-    let (transposed, v) = (k.t()?.contiguous()?, v.contiguous()?);
+    let (transposed, v) = (k.contiguous()?.t()?, v.contiguous()?);
     let mut chunks = Vec::new();
     for first in (0..queries).step_by(chunk) {
         let count = chunk.min(queries - first);

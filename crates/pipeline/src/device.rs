@@ -1,7 +1,7 @@
 //! Which device a run computes on, and in which type it holds its weights there.
 
 use candle_core::Device;
-use sd_weights::WeightType;
+use sd_weights::{WeightType, open_cuda};
 
 use crate::request::{DeviceChoice, TypeChoice};
 use crate::{Error, Result};
@@ -20,9 +20,9 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
     };
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Cuda(index) => Device::new_cuda(index).map_err(unusable(format!("cuda:{index}"))),
+        DeviceChoice::Cuda(index) => open_cuda(index).map_err(unusable(format!("cuda:{index}"))),
         DeviceChoice::Metal => Device::new_metal(0).map_err(unusable("metal".to_owned())),
-        DeviceChoice::Automatic => Ok(Device::new_cuda(0)
+        DeviceChoice::Automatic => Ok(open_cuda(0)
             .or_else(|_| Device::new_metal(0))
             .unwrap_or(Device::Cpu)),
     }

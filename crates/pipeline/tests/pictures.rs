@@ -36,6 +36,14 @@ struct Case {
     tensors: PathBuf,
 }
 
+/// The processor, or with `SD_TEST_DEVICE=cuda` a GPU.
+fn device_choice() -> DeviceChoice {
+    match std::env::var("SD_TEST_DEVICE").as_deref() {
+        Ok("cuda") => DeviceChoice::Cuda(0),
+        _ => DeviceChoice::Cpu,
+    }
+}
+
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
@@ -60,7 +68,7 @@ impl Case {
             size: Some(ImageSize::new(self.width, self.height).unwrap()),
             guidance_scale: Some(GuidanceScale(self.guidance_scale)),
             output: output.to_owned(),
-            device: DeviceChoice::Cpu,
+            device: device_choice(),
             weight_type: TypeChoice::F32,
             memory: None,
             places: Places::default(),
@@ -132,7 +140,11 @@ fn by_hand(
     let bundle = Bundle::open(&request.model.folder).unwrap();
     let recipe = Recipe::new(&request, bundle.defaults());
     let interrupt = Interrupt::default();
-    let holding = Holding::new(Device::Cpu, weight_type, residency);
+    let holding = Holding::new(
+        sd_pipeline::device::open(device_choice()).unwrap(),
+        weight_type,
+        residency,
+    );
     let both = [case.negative_prompt.as_str(), case.prompt.as_str()];
     let prompts = if recipe.guidance_scale.guides() {
         &both[..]

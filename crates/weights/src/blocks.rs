@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::buffers::Buffers;
+use crate::buffers;
 use crate::pass::Pass;
 use crate::reader::{Reader, Slot};
 use crate::{Result, Weights};
@@ -55,7 +55,8 @@ pub struct Blocks<B> {
 
 impl<B: Send + Sync + 'static> Blocks<B> {
     /// Blocks that `build` makes, the `i`-th from `scopes[i]`. Nothing is read yet. `build` must depend on
-    /// nothing but its arguments: it may run again for every pass, and on another thread.
+    /// nothing but its arguments: it may run again for every pass, and on another thread. It must not compute with the
+    /// tensors of a block that a pass streams: on a GPU their values are still on their way.
     pub fn new(
         scopes: impl IntoIterator<Item = Weights>,
         build: impl Fn(usize, &Weights) -> Result<B> + Send + Sync + 'static,
@@ -122,12 +123,9 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         if let Place::Kept(kept) = &lock(&self.places)[index] {
             return Ok(kept.block.clone());
         }
-        let Slot { block, tensors } = Slot::read(&self.list, index, &Arc::new(Buffers::default()))?;
-        let block = Arc::new(block);
-        let bytes = tensors
-            .iter()
-            .map(|tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64)
-            .sum();
+        let buffers = buffers::at_once(self.list.scopes[index].holding());
+        let Slot { block, lot } = Slot::read(&self.list, index, &buffers)?;
+        let (block, bytes) = (Arc::new(block), lot.bytes());
         let place = &mut lock(&self.places)[index];
         if matches!(place, Place::Unread) {
             *place = Place::Kept(Kept {

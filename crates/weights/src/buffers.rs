@@ -1,165 +1,92 @@
-//! Buffers of host memory that tensors are read into, used again for the next block when one is done with.
+//! Memory that blocks are read into, used again for the next block when one is done with.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::Arc;
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
-use half::{bf16, f16};
+use candle_core::{DType, Tensor};
 
-use crate::Result;
+use crate::host_buffers::HostBuffers;
+use crate::{Checkpoint, Holding, Result};
 
-/// The values of a tensor in host memory, in the type that it is held in.
+/// Memory that waits to be used again, and the tensors that the rest was made into.
+pub(crate) trait Buffers: fmt::Debug + Send + Sync {
+    /// Reads the tensor `name` of `checkpoint` as `held_type`, or in the file's own type, onto the device. What it lies in
+    /// is lent for as long as its block is used.
+    fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor>;
+
+    /// Everything that was read since this was last asked: what one block lies in.
+    fn finish(&self) -> Result<Lot>;
+
+    /// Takes back what a block lay in that nobody may read any more.
+    fn reclaim(&self, lot: Lot) -> Result<()>;
+
+    /// Gives all that is free back.
+    fn clear(&self);
+}
+
+/// The memory that blocks are read into ahead of their turn, for the device of `holding`.
+pub(crate) fn ahead(holding: &Holding) -> Result<Arc<dyn Buffers>> {
+    #[cfg(feature = "cuda")]
+    if let candle_core::Device::Cuda(device) = &holding.device {
+        return Ok(Arc::new(crate::cuda::CudaBuffers::new(
+            device,
+            holding.host_memory.clone(),
+        )?));
+    }
+    Ok(at_once(holding))
+}
+
+/// The memory that a block is read into whose turn is now.
+pub(crate) fn at_once(holding: &Holding) -> Arc<dyn Buffers> {
+    Arc::new(HostBuffers::new(holding.device.clone()))
+}
+
+/// The tensors that a block lies in.
 #[derive(Debug)]
-pub(crate) enum Elements {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    Bf16(Vec<bf16>),
+pub(crate) struct Lot {
+    tensors: Vec<Tensor>,
+    arrival: Option<Box<dyn Arrival>>,
 }
 
-impl Elements {
-    /// Zeros, which the system has not given any memory for yet.
-    pub(crate) fn zeros(held_type: DType, count: usize) -> Option<Self> {
-        Some(match held_type {
-            DType::F32 => Self::F32(vec![0.0; count]),
-            DType::F16 => Self::F16(bytemuck::allocation::cast_vec(vec![0_u16; count])),
-            DType::BF16 => Self::Bf16(bytemuck::allocation::cast_vec(vec![0_u16; count])),
-            _ => return None,
-        })
-    }
-
-    fn is(&self, held_type: DType, count: usize) -> bool {
-        match self {
-            Self::F32(values) => held_type == DType::F32 && values.len() == count,
-            Self::F16(values) => held_type == DType::F16 && values.len() == count,
-            Self::Bf16(values) => held_type == DType::BF16 && values.len() == count,
-        }
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::F32(values) => size_of_val(values.as_slice()),
-            Self::F16(values) => size_of_val(values.as_slice()),
-            Self::Bf16(values) => size_of_val(values.as_slice()),
-        }
-    }
-
-    pub(crate) fn into_tensor(self, shape: &[usize]) -> candle_core::Result<Tensor> {
-        match self {
-            Self::F32(values) => Tensor::from_vec(values, shape, &Device::Cpu),
-            Self::F16(values) => Tensor::from_vec(values, shape, &Device::Cpu),
-            Self::Bf16(values) => Tensor::from_vec(values, shape, &Device::Cpu),
-        }
-    }
+/// The end of copies to a device that are still under way.
+pub(crate) trait Arrival: fmt::Debug + Send + Sync {
+    /// Lets everything that the device is told to compute from now on wait for the copies.
+    fn hold_back(&self) -> Result<()>;
 }
 
-/// Buffers that wait to be used again, and the tensors that the others were made into.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    free: Mutex<Vec<Elements>>,
-    lent: Mutex<Vec<Tensor>>,
-}
-
-impl Buffers {
-    /// A buffer for `count` values: one that is free and just as large, or a new one. Before a new one is made
-    /// at least as much of the free ones is given back, so that all together never grow.
-    pub(crate) fn take(&self, held_type: DType, count: usize) -> Option<Elements> {
-        let mut free = lock(&self.free);
-        if let Some(place) = free.iter().position(|buffer| buffer.is(held_type, count)) {
-            return Some(free.swap_remove(place));
-        }
-        let mut missing = count * held_type.size_in_bytes();
-        while missing > 0
-            && let Some(buffer) = free.pop()
-        {
-            missing = missing.saturating_sub(buffer.bytes());
-        }
-        drop(free);
-        Elements::zeros(held_type, count)
-    }
-
-    /// Remembers a tensor that was made of a buffer.
-    pub(crate) fn lend(&self, tensor: &Tensor) {
-        lock(&self.lent).push(tensor.clone());
-    }
-
-    /// The tensors that were lent since this was last asked.
-    pub(crate) fn take_lent(&self) -> Vec<Tensor> {
-        std::mem::take(&mut lock(&self.lent))
-    }
-
-    /// Takes the buffers out of `tensors`, which nobody may read any more.
-    pub(crate) fn reclaim(&self, tensors: Vec<Tensor>) -> Result<()> {
-        for tensor in tensors {
-            tensor.inplace_op1(&Reclaim(&self.free))?;
-        }
-        Ok(())
-    }
-
-    /// Gives all free buffers back.
-    pub(crate) fn clear(&self) {
-        lock(&self.free).clear();
-    }
-}
-
-/// What a thread that panicked left behind is whole: nothing here is changed in two steps.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Moves a tensor's values out of it.
-struct Reclaim<'a>(&'a Mutex<Vec<Elements>>);
-
-impl InplaceOp1 for Reclaim<'_> {
-    fn name(&self) -> &'static str {
-        "reclaim"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
-        let elements = match storage {
-            CpuStorage::F32(values) => Elements::F32(std::mem::take(values)),
-            CpuStorage::F16(values) => Elements::F16(std::mem::take(values)),
-            CpuStorage::BF16(values) => Elements::Bf16(std::mem::take(values)),
-            _ => return Ok(()),
-        };
-        lock(self.0).push(elements);
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_buffer_comes_back_out_of_its_tensor() {
-        let buffers = Buffers::default();
-        let first = buffers.take(DType::BF16, 6).unwrap();
-        let address = match &first {
-            Elements::Bf16(values) => values.as_ptr(),
-            other => panic!("{other:?}"),
-        };
-        let tensor = first.into_tensor(&[2, 3]).unwrap();
-        buffers.lend(&tensor);
-        drop(tensor);
-        buffers.reclaim(buffers.take_lent()).unwrap();
-        match buffers.take(DType::BF16, 6).unwrap() {
-            Elements::Bf16(values) => assert_eq!(values.as_ptr(), address),
-            other => panic!("{other:?}"),
+impl Lot {
+    /// Tensors that hold their values.
+    pub(crate) fn arrived(tensors: Vec<Tensor>) -> Self {
+        Self {
+            tensors,
+            arrival: None,
         }
     }
 
-    #[test]
-    fn buffers_of_other_sizes_make_room() {
-        let buffers = Buffers::default();
-        let tensors: Vec<Tensor> = (0..4)
-            .map(|_| {
-                Elements::zeros(DType::F32, 10)
-                    .unwrap()
-                    .into_tensor(&[10])
-                    .unwrap()
-            })
-            .collect();
-        buffers.reclaim(tensors).unwrap();
-        assert!(buffers.take(DType::F32, 15).unwrap().is(DType::F32, 15));
-        assert_eq!(lock(&buffers.free).len(), 2);
+    /// Tensors whose values are on their way.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "only a GPU copies beside its kernels")
+    )]
+    pub(crate) fn arriving(tensors: Vec<Tensor>, arrival: Box<dyn Arrival>) -> Self {
+        Self {
+            tensors,
+            arrival: Some(arrival),
+        }
+    }
+
+    /// Makes sure that what is computed from now on finds the values in the tensors. Nothing may be done with them
+    /// before, not even dropping them.
+    pub(crate) fn arrive(&mut self) -> Result<()> {
+        self.arrival.take().map_or(Ok(()), |arrival| arrival.hold_back())
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+        self.tensors.iter().map(bytes).sum()
+    }
+
+    pub(crate) fn into_tensors(self) -> Vec<Tensor> {
+        self.tensors
     }
 }

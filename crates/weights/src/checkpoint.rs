@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 use serde::Deserialize;
 
-use crate::buffers::{Buffers, Elements};
+use crate::host_buffers::{Elements, HostBuffers};
 use crate::source::Source;
 use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header};
 
@@ -152,7 +152,7 @@ impl Checkpoint {
         &self,
         name: &str,
         held_type: Option<DType>,
-        buffers: Option<&Buffers>,
+        buffers: Option<&HostBuffers>,
     ) -> Result<Tensor> {
         let stored = self.stored(name)?;
         let stored_type = stored.float_type(name)?;
@@ -164,15 +164,27 @@ impl Checkpoint {
         };
         let mut elements = elements.ok_or_else(|| stored.unsupported(name, stored.header.element_type))?;
         match &mut elements {
-            Elements::F32(values) => stored.fill(values, stored_type, |value| value)?,
-            Elements::F16(values) => stored.fill(values, stored_type, f16::from_f32)?,
-            Elements::Bf16(values) => stored.fill(values, stored_type, bf16::from_f32)?,
+            Elements::F32(values) => stored.fill(values, 0, stored_type, |value| value)?,
+            Elements::F16(values) => stored.fill(values, 0, stored_type, f16::from_f32)?,
+            Elements::Bf16(values) => stored.fill(values, 0, stored_type, bf16::from_f32)?,
         }
         let tensor = elements.into_tensor(&stored.header.shape)?;
         if let Some(buffers) = buffers {
             buffers.lend(&tensor);
         }
         Ok(tensor)
+    }
+
+    /// The tensor `name`, to be read in parts.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn in_parts(&self, name: &str, held_type: Option<DType>) -> Result<Parts<'_>> {
+        let stored = self.stored(name)?;
+        let stored_type = stored.float_type(name)?;
+        Ok(Parts {
+            stored,
+            stored_type,
+            held_type: held_type.unwrap_or(stored_type),
+        })
     }
 
     /// Refuses files that were written to since they were opened.
@@ -228,6 +240,51 @@ impl Checkpoint {
     }
 }
 
+/// A tensor that is read in parts, each part as bytes of the type that it is held in.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    stored: &'a Stored,
+    stored_type: DType,
+    held_type: DType,
+}
+
+#[cfg(feature = "cuda")]
+impl Parts<'_> {
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.stored.header.shape
+    }
+
+    pub(crate) fn held_type(&self) -> DType {
+        self.held_type
+    }
+
+    /// Fills `bytes`, which must be aligned for the held type, with what stands from byte `offset` of the held tensor on.
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        let Self {
+            stored,
+            stored_type,
+            held_type,
+        } = *self;
+        let first = offset / held_type.size_in_bytes();
+        match held_type {
+            DType::F16 => stored.fill(bytemuck::cast_slice_mut(bytes), first, stored_type, f16::from_f32),
+            DType::BF16 => stored.fill(
+                bytemuck::cast_slice_mut(bytes),
+                first,
+                stored_type,
+                bf16::from_f32,
+            ),
+            _ => stored.fill(
+                bytemuck::cast_slice_mut(bytes),
+                first,
+                stored_type,
+                |value: f32| value,
+            ),
+        }
+    }
+}
+
 impl Stored {
     fn elements<T: bytemuck::Pod>(&self) -> Result<Vec<T>> {
         let count = self.header.bytes as usize / size_of::<T>();
@@ -247,27 +304,32 @@ impl Stored {
         }
     }
 
-    /// Reads all elements into `values`: in place where the types agree, else through `narrow`.
+    /// Reads the elements from `first` on into `values`: in place where the types agree, else through `narrow`.
     fn fill<T: bytemuck::Pod + WithDType>(
         &self,
         values: &mut [T],
+        first: usize,
         stored_type: DType,
         narrow: impl Fn(f32) -> T,
     ) -> Result<()> {
+        let offset = self.header.offset + (first * stored_type.size_in_bytes()) as u64;
         if T::DTYPE == stored_type {
-            let bytes = bytemuck::cast_slice_mut(values);
-            return self.source.read_at(self.header.offset, bytes);
+            return self.source.read_at(offset, bytemuck::cast_slice_mut(values));
         }
         match stored_type {
-            DType::F16 => self.convert::<f16, T>(values, |value| narrow(value.to_f32())),
-            DType::BF16 => self.convert::<bf16, T>(values, |value| narrow(value.to_f32())),
-            _ => self.convert::<f32, T>(values, narrow),
+            DType::F16 => self.convert::<f16, T>(values, offset, |value| narrow(value.to_f32())),
+            DType::BF16 => self.convert::<bf16, T>(values, offset, |value| narrow(value.to_f32())),
+            _ => self.convert::<f32, T>(values, offset, narrow),
         }
     }
 
-    fn convert<S: bytemuck::Pod, T>(&self, values: &mut [T], convert: impl Fn(S) -> T) -> Result<()> {
+    fn convert<S: bytemuck::Pod, T>(
+        &self,
+        values: &mut [T],
+        mut offset: u64,
+        convert: impl Fn(S) -> T,
+    ) -> Result<()> {
         let mut read = vec![S::zeroed(); values.len().min(CONVERTED_AT_A_TIME)];
-        let mut offset = self.header.offset;
         for values in values.chunks_mut(CONVERTED_AT_A_TIME) {
             let read = &mut read[..values.len()];
             self.source.read_at(offset, bytemuck::cast_slice_mut(read))?;

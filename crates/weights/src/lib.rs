@@ -13,9 +13,14 @@ mod allocator;
 mod blocks;
 mod buffers;
 mod checkpoint;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod device;
 mod error;
 mod folder;
 mod header;
+mod host_buffers;
+mod host_memory;
 mod identity;
 mod pass;
 mod reader;
@@ -28,9 +33,14 @@ pub use allocator::{
 };
 pub use blocks::Blocks;
 pub use checkpoint::Checkpoint;
+pub use device::{
+    DeviceMemory, bound_device_memory, bytes_uploaded, device_memory, open_cuda, release_device_memory,
+    restart_device_peak,
+};
 pub use error::{Error, Result};
 pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
+pub use host_memory::HostMemory;
 pub use identity::FileIdentity;
 pub use pass::{Lent, Pass};
 pub use source::bytes_read;

@@ -122,7 +122,7 @@ enum State<B> {
     Streamed {
         /// There until this is dropped.
         slot: Option<Slot<B>>,
-        buffers: Arc<Buffers>,
+        buffers: Arc<dyn Buffers>,
     },
 }
 
@@ -145,7 +145,7 @@ impl<B> Drop for Lent<B> {
         if let State::Streamed { slot, buffers } = &mut self.0
             && let Some(slot) = slot.take()
             // A buffer that cannot be had back is made anew.
-            && slot.recycle(buffers).is_err()
+            && slot.recycle(&**buffers).is_err()
         {
             buffers.clear();
         }

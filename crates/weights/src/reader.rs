@@ -5,28 +5,28 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use candle_core::Tensor;
-
 use crate::blocks::List;
-use crate::buffers::Buffers;
+use crate::buffers::{self, Buffers, Lot};
 use crate::{Error, PageCache, Result, Weights};
 
-/// A block in memory, with the tensors whose buffers it lies in.
+/// A block in memory, with what it lies in.
 pub(crate) struct Slot<B> {
     pub(crate) block: B,
-    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) lot: Lot,
 }
 
 impl<B> Slot<B> {
     /// Reads block `index` of `list` into buffers.
-    pub(crate) fn read(list: &List<B>, index: usize, buffers: &Arc<Buffers>) -> Result<Self> {
+    pub(crate) fn read(list: &List<B>, index: usize, buffers: &Arc<dyn Buffers>) -> Result<Self> {
         let scope: &Weights = &list.scopes[index];
         scope.check_unchanged()?;
         let block = match (list.build)(index, &scope.with_buffers(buffers)) {
             Ok(block) => block,
             Err(error) => {
                 // What was read of it so far.
-                buffers.reclaim(buffers.take_lent())?;
+                let mut lot = buffers.finish()?;
+                lot.arrive()?;
+                buffers.reclaim(lot)?;
                 return Err(error);
             }
         };
@@ -35,15 +35,15 @@ impl<B> Slot<B> {
         }
         Ok(Self {
             block,
-            tensors: buffers.take_lent(),
+            lot: buffers.finish()?,
         })
     }
 
     /// Drops the block and gives its buffers back.
-    pub(crate) fn recycle(self, buffers: &Buffers) -> Result<()> {
-        let Self { block, tensors } = self;
+    pub(crate) fn recycle(self, buffers: &dyn Buffers) -> Result<()> {
+        let Self { block, lot } = self;
         drop(block);
-        buffers.reclaim(tensors)
+        buffers.reclaim(lot)
     }
 }
 
@@ -54,14 +54,14 @@ pub(crate) struct Reader<B> {
     /// Blocks that were asked for and not yet taken, in the order in which they were.
     in_flight: VecDeque<usize>,
     thread: Option<JoinHandle<()>>,
-    buffers: Arc<Buffers>,
+    buffers: Arc<dyn Buffers>,
 }
 
 impl<B: Send + Sync + 'static> Reader<B> {
     pub(crate) fn start(list: &Arc<List<B>>) -> Result<Self> {
         let (requests, to_read) = channel::<usize>();
         let (done, ready) = channel();
-        let buffers = Arc::new(Buffers::default());
+        let buffers = buffers::ahead(list.scopes[0].holding())?;
         let (list, theirs) = (list.clone(), buffers.clone());
         let thread = std::thread::Builder::new()
             .name("reader".to_owned())
@@ -84,7 +84,7 @@ impl<B: Send + Sync + 'static> Reader<B> {
         })
     }
 
-    pub(crate) fn buffers(&self) -> &Arc<Buffers> {
+    pub(crate) fn buffers(&self) -> &Arc<dyn Buffers> {
         &self.buffers
     }
 
@@ -108,7 +108,7 @@ impl<B: Send + Sync + 'static> Reader<B> {
             if *first == index {
                 break;
             }
-            self.receive()?.recycle(&self.buffers)?;
+            self.receive()?.recycle(&*self.buffers)?;
         }
         if self.in_flight.is_empty() {
             self.request(index);
@@ -118,11 +118,13 @@ impl<B: Send + Sync + 'static> Reader<B> {
 
     fn receive(&mut self) -> Result<Slot<B>> {
         self.in_flight.pop_front();
-        self.ready.recv().unwrap_or_else(|_| {
+        let mut slot = self.ready.recv().unwrap_or_else(|_| {
             Err(Error::Reader {
                 reason: "the reading thread has ended".to_owned(),
             })
-        })
+        })?;
+        slot.lot.arrive()?;
+        Ok(slot)
     }
 }
 
@@ -133,6 +135,10 @@ impl<B> Drop for Reader<B> {
         if let Some(thread) = self.thread.take() {
             // What it panicked with was shown when it did.
             let _ = thread.join();
+        }
+        for mut slot in self.ready.try_iter().flatten() {
+            // A device that fails here fails again where somebody is told.
+            let _ = slot.lot.arrive();
         }
     }
 }

@@ -1,12 +1,13 @@
 //! A scope of names inside a checkpoint, and how the tensors read from it are held.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::buffers::Buffers;
-use crate::{Checkpoint, Error, Result};
+use crate::{Checkpoint, Error, HostMemory, Result};
 
 /// In which type weights are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,18 +64,28 @@ pub enum PageCache {
     Release,
 }
 
-/// A way to ask networks, while they work, to give up blocks that they keep and to stream them from then on. Its
-/// clones are one.
-#[derive(Debug, Clone, Default)]
-pub struct Relief(Arc<ReliefCounts>);
+/// A way to have networks, while they work, give up blocks that they keep and stream them from then on. Its clones
+/// are one.
+#[derive(Clone, Default)]
+pub struct Relief(Arc<ReliefState>);
 
-#[derive(Debug, Default)]
-struct ReliefCounts {
+#[derive(Default)]
+struct ReliefState {
     wanted: AtomicU64,
     given: AtomicU64,
+    /// Bytes that are missing, as somebody sees it who watches the machine.
+    shortfall: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 impl Relief {
+    /// One that asks `shortfall` between every two blocks how many bytes are missing.
+    pub fn watching(shortfall: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ReliefState {
+            shortfall: Some(Box::new(shortfall)),
+            ..ReliefState::default()
+        }))
+    }
+
     /// Asks for `bytes`. They are given up between two blocks.
     pub fn ask(&self, bytes: u64) {
         self.0.wanted.fetch_max(bytes, Ordering::Relaxed);
@@ -85,16 +96,28 @@ impl Relief {
         self.0.given.swap(0, Ordering::Relaxed)
     }
 
-    /// Bytes that are asked for; asking makes them this caller's to give.
+    /// Bytes that are asked for, or missing; asking makes them this caller's to give.
     pub(crate) fn take_wanted(&self) -> u64 {
-        match self.0.wanted.load(Ordering::Relaxed) {
+        let asked = match self.0.wanted.load(Ordering::Relaxed) {
             0 => 0,
             _ => self.0.wanted.swap(0, Ordering::Relaxed),
-        }
+        };
+        let missing = self.0.shortfall.as_ref().map_or(0, |shortfall| shortfall());
+        asked.max(missing)
     }
 
     pub(crate) fn give(&self, bytes: u64) {
         self.0.given.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Relief {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Relief")
+            .field("wanted", &self.0.wanted)
+            .field("given", &self.0.given)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,6 +134,8 @@ pub struct Holding {
     pub page_cache: PageCache,
     /// Who may ask for kept blocks back.
     pub relief: Relief,
+    /// Where the other blocks are kept beside a device with memory of its own.
+    pub host_memory: HostMemory,
 }
 
 impl Holding {
@@ -122,6 +147,7 @@ impl Holding {
             residency,
             page_cache: PageCache::default(),
             relief: Relief::default(),
+            host_memory: HostMemory::default(),
         }
     }
 
@@ -129,6 +155,15 @@ impl Holding {
     pub fn with_residency(&self, residency: Residency) -> Self {
         Self {
             residency,
+            ..self.clone()
+        }
+    }
+
+    /// The same for weights of which each is needed once: nothing stays, on the device or beside it.
+    pub fn for_one_pass(&self) -> Self {
+        Self {
+            residency: Residency::Streamed,
+            host_memory: HostMemory::default(),
             ..self.clone()
         }
     }
@@ -157,7 +192,7 @@ impl Holding {
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
     holding: Arc<Holding>,
-    buffers: Option<Arc<Buffers>>,
+    buffers: Option<Arc<dyn Buffers>>,
     prefix: String,
 }
 
@@ -180,8 +215,16 @@ impl Weights {
         }
     }
 
+    /// The same tensors, of which each is needed once.
+    pub fn for_one_pass(&self) -> Self {
+        Self {
+            holding: Arc::new(self.holding.for_one_pass()),
+            ..self.clone()
+        }
+    }
+
     /// The same tensors, read into `buffers`.
-    pub(crate) fn with_buffers(&self, buffers: &Arc<Buffers>) -> Self {
+    pub(crate) fn with_buffers(&self, buffers: &Arc<dyn Buffers>) -> Self {
         Self {
             buffers: Some(buffers.clone()),
             ..self.clone()
@@ -245,11 +288,14 @@ impl Weights {
     pub fn tensor(&self, name: &str, wanted: &[usize]) -> Result<Tensor> {
         let full_name = self.full_name(name);
         self.check_shape(&full_name, wanted)?;
-        let Holding { device, .. } = &*self.holding;
-        let tensor = self
-            .checkpoint
-            .read(&full_name, self.holding.held_type(), self.buffers.as_deref())?;
-        Ok(tensor.to_device(device)?)
+        let held_type = self.holding.held_type();
+        match &self.buffers {
+            Some(buffers) => buffers.read(&self.checkpoint, &full_name, held_type),
+            None => {
+                let tensor = self.checkpoint.read(&full_name, held_type, None)?;
+                Ok(tensor.to_device(&self.holding.device)?)
+            }
+        }
     }
 
     /// Reads some rows of the table `name`, which must have the shape `wanted`. A row is a run of the last

@@ -54,12 +54,14 @@ impl Watcher {
         self.look(|state| state.pressure)
     }
 
-    /// What is to be given up for memory to be calm again: nothing where it is.
+    /// What is to be given up for memory to be calm again: nothing where it is. What was given up a moment ago is not
+    /// asked for again.
     pub fn shortfall(&self) -> Bytes {
         self.look(|state| match state.pressure {
             Pressure::Calm => Bytes(0),
             Pressure::Tight | Pressure::Critical => {
-                state.rooms.iter().map(Room::shortfall).max().unwrap_or_default()
+                let rooms = state.system.rooms();
+                rooms.iter().map(Room::shortfall).max().unwrap_or_default()
             }
         })
     }
@@ -69,7 +71,7 @@ impl Watcher {
         self.look(|state| state.rooms.clone())
     }
 
-    fn look<T>(&self, tell: impl FnOnce(&State) -> T) -> T {
+    fn look<T>(&self, tell: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.start.elapsed();
         if state.looked.is_none_or(|looked| now - looked >= INTERVAL) {
@@ -78,7 +80,7 @@ impl Watcher {
             state.rooms = rooms;
             state.looked = Some(now);
         }
-        tell(&state)
+        tell(&mut state)
     }
 }
 
@@ -139,6 +141,9 @@ mod tests {
         std::thread::sleep(INTERVAL);
         assert_eq!(watcher.pressure(), Pressure::Critical);
         assert_eq!(watcher.shortfall(), Bytes((640 << 20) - (100 << 20)));
+        // What is given up counts at once, however soon it is asked for again.
+        machine.meminfo(8 << 30, 500 << 20);
+        assert_eq!(watcher.shortfall(), Bytes(140 << 20));
         // It is not believed at once that the neighbour is gone.
         machine.meminfo(8 << 30, 4 << 30);
         std::thread::sleep(INTERVAL);

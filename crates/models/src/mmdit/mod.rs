@@ -78,7 +78,7 @@ impl Transformer {
         );
         let width = config.width();
         // What is needed once a run never stays; what is small and needed in every step always does.
-        let once = weights.with_residency(Residency::Streamed);
+        let once = weights.for_one_pass();
         let always = weights.with_residency(Residency::Resident);
         Ok(Self {
             entry: Blocks::single(once.clone(), move |weights| Entry::new(weights, &of_entry)),

@@ -207,8 +207,16 @@ impl Pass {
         let first = level.gathered(inputs) + self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let second = level.gathered(outputs) + self.run(Scratch::of_conv2d(outputs, outputs, 3));
         let (carried, hidden) = (level.bands(3, outputs), level.bands(2, outputs));
-        let at_first = level.bands(2, inputs) + hidden + carried;
-        let at_second = level.band(inputs) + hidden + carried + level.band(outputs);
+        // Where there is no shortcut, what is carried are the bands of the input themselves.
+        let input = |count: usize| {
+            if inputs == outputs {
+                0
+            } else {
+                level.bands(count, inputs)
+            }
+        };
+        let at_first = input(2) + hidden + carried;
+        let at_second = input(1) + hidden + carried + level.band(outputs);
         let held = below.max(level.picture(outputs));
         self.reach(held + pieces + at_first.max(at_second), before + first + second);
     }

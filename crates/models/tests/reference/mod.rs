@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::print_stderr)] // Each test binary uses a part, and says how close it came.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
 use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
@@ -12,11 +13,21 @@ use serde::de::DeserializeOwned;
 pub const WITHIN_F32: f64 = 1e-4;
 pub const WITHIN_BF16: f64 = 3e-2;
 
+/// The device that networks are compared on: the processor, or with `SD_TEST_DEVICE=cuda` a GPU.
+pub fn device() -> Device {
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| match std::env::var("SD_TEST_DEVICE").as_deref() {
+        Ok("cuda") => sd_weights::open_cuda(0).unwrap(),
+        _ => Device::Cpu,
+    });
+    DEVICE.clone()
+}
+
 /// A tiny random network of the reference with inputs and outputs. The scripts `tools/reference/make_*.py` make
 /// them.
 pub struct Case {
     folder: ModelFolder,
     name: String,
+    device: Device,
     tensors: std::collections::HashMap<String, Tensor>,
 }
 
@@ -25,11 +36,13 @@ impl Case {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("tests/fixtures")
             .join(network);
+        let device = device();
         let tensors =
-            candle_core::safetensors::load(root.join(name).join("case.safetensors"), &Device::Cpu).unwrap();
+            candle_core::safetensors::load(root.join(name).join("case.safetensors"), &device).unwrap();
         Self {
             folder: ModelFolder::on_disk(root),
             name: name.to_owned(),
+            device,
             tensors,
         }
     }
@@ -39,7 +52,7 @@ impl Case {
     }
 
     pub fn weights(&self, weight_type: WeightType, residency: Residency) -> Weights {
-        let holding = Holding::new(Device::Cpu, weight_type, residency);
+        let holding = Holding::new(self.device.clone(), weight_type, residency);
         Weights::new(self.folder.checkpoint(&self.name).unwrap(), holding)
     }
 

@@ -9,8 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use sd_memory::Bytes;
+
 use super::lock::RunLock;
-use super::state::{Description, KeptModel};
+use super::state::{Description, KeptModel, PictureState};
 use super::{ResumeError, RunName};
 use crate::Result;
 use crate::places::Places;
@@ -92,6 +94,9 @@ pub fn interrupted_runs(places: &Places) -> Result<Vec<InterruptedRun>> {
     let Some(folder) = places.runs() else {
         return Ok(Vec::new());
     };
+    if let Err(error) = sweep(&folder) {
+        tracing::debug!("what killed processes left is still there: {error}");
+    }
     let mut runs = Vec::new();
     for id in ids(&folder, STATE)? {
         let files = RunFiles::new(&folder, &id);
@@ -162,7 +167,7 @@ impl ClaimedRun {
             return Err(damaged(reason.to_owned()).into());
         }
         let latents = description.latents(&state.tensors);
-        let lost = |(picture, latents): (&super::state::PictureState, &Option<Denoised>)| {
+        let lost = |(picture, latents): (&PictureState, &Option<Denoised>)| {
             picture.steps_done > 0 && picture.saved.is_none() && latents.is_none()
         };
         if description.pictures.iter().zip(&latents).any(lost) {
@@ -179,6 +184,12 @@ impl ClaimedRun {
     /// What the run is called.
     pub fn name(&self) -> &RunName {
         &self.description.name
+    }
+
+    /// The run, with another budget than it was begun with; the pictures do not depend on it.
+    pub fn with_memory(mut self, memory: Bytes) -> Self {
+        self.description.request.memory = Some(memory);
+        self
     }
 
     /// What the run draws, with `model` in the place of the one that [`ClaimedRun::model`] names.

@@ -1,0 +1,132 @@
+//! Buffers of device memory that blocks are read into ahead of their turn.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::cuda_backend::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream};
+use candle_core::{DType, Device, Tensor};
+
+use super::upload::Uploader;
+use super::{failed, has_one_stream};
+use crate::buffers::{Arrival, Buffers, Lot};
+use crate::{Checkpoint, Error, HostMemory, Result};
+
+/// Tensors of a device that wait to be filled again, and the ones that are in use.
+#[derive(Debug)]
+pub(crate) struct CudaBuffers {
+    device: Device,
+    /// Where everything is computed, and memory is allocated and freed.
+    compute: Arc<CudaStream>,
+    /// Where tensors are filled.
+    copies: Arc<CudaStream>,
+    free: Mutex<Vec<Free>>,
+    lent: Mutex<Vec<Tensor>>,
+    uploader: Mutex<Uploader>,
+}
+
+/// A flat tensor that may be filled again once its last use is over.
+#[derive(Debug)]
+struct Free {
+    tensor: Tensor,
+    last_use: Arc<CudaEvent>,
+}
+
+impl CudaBuffers {
+    /// Buffers on `device`, filled from disk or from copies in `host_memory`.
+    pub(crate) fn new(device: &CudaDevice, host_memory: HostMemory) -> Result<Self> {
+        let compute = device.cuda_stream();
+        if !has_one_stream(&compute) {
+            return Err(Error::Reader {
+                reason: "the device was not opened by open_cuda".to_owned(),
+            });
+        }
+        let copies = compute.context().new_stream().map_err(failed)?;
+        Ok(Self {
+            device: Device::Cuda(device.clone()),
+            compute,
+            uploader: Mutex::new(Uploader::new(copies.clone(), host_memory)),
+            copies,
+            free: Mutex::default(),
+            lent: Mutex::default(),
+        })
+    }
+
+    /// A flat tensor of `count` values that copies may be made to from now on: one that is free and just as large, or a
+    /// new one. Before a new one is made at least as much of the free ones is given back, so that all together never
+    /// grow.
+    fn take(&self, held_type: DType, count: usize) -> Result<Tensor> {
+        let mut free = lock(&self.free);
+        let fits = |free: &Free| free.tensor.dtype() == held_type && free.tensor.elem_count() == count;
+        if let Some(place) = free.iter().position(fits) {
+            let Free { tensor, last_use } = free.swap_remove(place);
+            self.copies.wait(&last_use).map_err(failed)?;
+            return Ok(tensor);
+        }
+        let mut missing = count * held_type.size_in_bytes();
+        while missing > 0
+            && let Some(Free { tensor, .. }) = free.pop()
+        {
+            missing = missing.saturating_sub(tensor.elem_count() * tensor.dtype().size_in_bytes());
+        }
+        drop(free);
+        let tensor = Tensor::zeros(count, held_type, &self.device)?;
+        // It is there once the device has come to it.
+        self.copies.join(&self.compute).map_err(failed)?;
+        Ok(tensor)
+    }
+}
+
+impl Buffers for CudaBuffers {
+    #[allow(unsafe_code)]
+    fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor> {
+        let parts = checkpoint.in_parts(name, held_type)?;
+        let shape = parts.shape();
+        let tensor = self.take(parts.held_type(), shape.iter().product())?;
+        lock(&self.lent).push(tensor.clone());
+        // SAFETY: the copies' stream waits for the tensor's last use or its making, by `take`. What computes with it
+        // or frees it from now on waits for the copies, by the lot that it is handed out in; and so does `reclaim`.
+        unsafe {
+            lock(&self.uploader).fill(&tensor, name, |offset, bytes| parts.read(offset, bytes))?;
+        }
+        Ok(tensor.reshape(shape)?)
+    }
+
+    fn finish(&self) -> Result<Lot> {
+        let tensors = std::mem::take(&mut *lock(&self.lent));
+        let copied = self.copies.record_event(None).map_err(failed)?;
+        let compute = self.compute.clone();
+        Ok(Lot::arriving(tensors, Box::new(Copied { copied, compute })))
+    }
+
+    fn reclaim(&self, lot: Lot) -> Result<()> {
+        let last_use = Arc::new(self.compute.record_event(None).map_err(failed)?);
+        let tensors = lot.into_tensors().into_iter();
+        lock(&self.free).extend(tensors.map(|tensor| Free {
+            tensor,
+            last_use: last_use.clone(),
+        }));
+        Ok(())
+    }
+
+    fn clear(&self) {
+        lock(&self.free).clear();
+    }
+}
+
+/// The end of the copies that fill a lot.
+#[derive(Debug)]
+struct Copied {
+    copied: CudaEvent,
+    compute: Arc<CudaStream>,
+}
+
+impl Arrival for Copied {
+    fn hold_back(&self) -> Result<()> {
+        self.compute.wait(&self.copied).map_err(failed)
+    }
+}
+
+/// What a thread that panicked left behind is whole: nothing here is changed in two steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

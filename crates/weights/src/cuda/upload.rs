@@ -1,0 +1,146 @@
+//! The way of weights to the device: through page-locked host memory, on a stream beside the kernels.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use candle_core::cuda_backend::cudarc::driver::sys::CUdeviceptr;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
+use candle_core::{Storage, Tensor};
+
+use super::page_locked::PageLocked;
+use crate::{HostMemory, Result};
+
+/// Pieces of page-locked memory that are filled and copied in turn: while one is copied the next is filled.
+const STAGES: usize = 3;
+/// Bytes of each: enough for several threads to read it from disk.
+const STAGE_BYTES: usize = 16 << 20;
+
+static BYTES_UPLOADED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that this process has had copied to devices ahead of their use so far.
+pub(crate) fn bytes_uploaded() -> u64 {
+    BYTES_UPLOADED.load(Ordering::Relaxed)
+}
+
+/// Fills tensors of a device beside its kernels.
+#[derive(Debug)]
+pub(super) struct Uploader {
+    copies: Arc<CudaStream>,
+    stages: Vec<PageLocked>,
+    next_stage: usize,
+    /// Tensors that stay in host memory, by name.
+    kept: HashMap<String, PageLocked>,
+    host_memory: HostMemory,
+}
+
+impl Uploader {
+    pub(super) fn new(copies: Arc<CudaStream>, host_memory: HostMemory) -> Self {
+        Self {
+            copies,
+            stages: Vec::new(),
+            next_stage: 0,
+            kept: HashMap::new(),
+            host_memory,
+        }
+    }
+
+    /// Fills `tensor` with the values of the one called `name`, when the copies that were asked for before are made.
+    /// `read(offset, bytes)` gives the bytes from `offset` on; it is not called for a tensor that is in host memory by
+    /// now.
+    ///
+    /// # Safety
+    /// Until the copies' stream has come so far, nothing else reads or writes `tensor` or frees it.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn fill(
+        &mut self,
+        tensor: &Tensor,
+        name: &str,
+        mut read: impl FnMut(usize, &mut [u8]) -> Result<()>,
+    ) -> Result<()> {
+        let target = pointer(tensor, &self.copies)?;
+        let length = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        if !self.kept.contains_key(name) && self.host_memory.take(length as u64) {
+            match self.keep(length, &mut read) {
+                Ok(memory) => {
+                    self.kept.insert(name.to_owned(), memory);
+                }
+                Err(error) => {
+                    self.host_memory.give_back(length as u64);
+                    return Err(error);
+                }
+            }
+        }
+        BYTES_UPLOADED.fetch_add(length as u64, Ordering::Relaxed);
+        if let Some(memory) = self.kept.get(name) {
+            // SAFETY: the target is the whole of the tensor, which the caller leaves alone.
+            return unsafe { memory.copy_to(0..length, target, &self.copies) };
+        }
+        for offset in (0..length).step_by(STAGE_BYTES) {
+            let count = STAGE_BYTES.min(length - offset);
+            let (stage, copies) = self.stage()?;
+            read(offset, &mut stage.bytes()?[..count])?;
+            // SAFETY: the target lies within the tensor, which the caller leaves alone.
+            unsafe { stage.copy_to(0..count, target + offset as CUdeviceptr, copies)? };
+        }
+        Ok(())
+    }
+
+    fn keep(
+        &self,
+        length: usize,
+        read: &mut impl FnMut(usize, &mut [u8]) -> Result<()>,
+    ) -> Result<PageLocked> {
+        let mut memory = PageLocked::zeros(self.copies.context(), length)?;
+        read(0, memory.bytes()?)?;
+        Ok(memory)
+    }
+
+    /// The stage whose turn it is.
+    fn stage(&mut self) -> Result<(&mut PageLocked, &CudaStream)> {
+        if self.stages.len() < STAGES {
+            let stage = PageLocked::zeros(self.copies.context(), STAGE_BYTES)?;
+            self.stages.push(stage);
+        }
+        let index = self.next_stage;
+        self.next_stage = (index + 1) % STAGES;
+        Ok((&mut self.stages[index], &self.copies))
+    }
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        let kept = self.kept.values().map(PageLocked::length).sum::<usize>();
+        self.kept.clear();
+        self.host_memory.give_back(kept as u64);
+    }
+}
+
+/// Where on the device the values of `tensor` begin.
+fn pointer(tensor: &Tensor, stream: &CudaStream) -> Result<CUdeviceptr> {
+    fn start<T>(values: &CudaSlice<T>, stream: &CudaStream) -> CUdeviceptr {
+        values.device_ptr(stream).0
+    }
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(CudaStorage { slice, .. }) = &*storage else {
+        return not_a_buffer(tensor);
+    };
+    if !layout.is_contiguous() || layout.start_offset() != 0 {
+        return not_a_buffer(tensor);
+    }
+    match slice {
+        CudaStorageSlice::F32(values) => Ok(start(values, stream)),
+        CudaStorageSlice::F16(values) => Ok(start(values, stream)),
+        CudaStorageSlice::BF16(values) => Ok(start(values, stream)),
+        _ => not_a_buffer(tensor),
+    }
+}
+
+fn not_a_buffer(tensor: &Tensor) -> Result<CUdeviceptr> {
+    let (shape, held_type) = (tensor.dims(), tensor.dtype());
+    Err(candle_core::Error::msg(format!(
+        "values are copied to whole tensors of floats, not {held_type:?} {shape:?}"
+    ))
+    .into())
+}

@@ -1,0 +1,93 @@
+//! Devices that have memory of their own: opening them, and what their memory is used for.
+
+use candle_core::{Device, Result};
+
+/// A device's memory at one moment, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceMemory {
+    /// What the device has.
+    pub total: u64,
+    /// What nobody has taken, by the driver's figure.
+    pub free: u64,
+    /// What this process's tensors take.
+    pub used: u64,
+    /// The most that they took since the process began, or since [`restart_device_peak`].
+    pub used_peak: u64,
+    /// What this process holds of the device to allocate tensors from. Beside it the driver holds the kernels' code and
+    /// the products' scratch.
+    pub held: u64,
+    /// The most that it held, as `used_peak`.
+    pub held_peak: u64,
+}
+
+/// Opens the NVIDIA GPU number `ordinal`, so that blocks can be streamed to it: candle's own ways to open it do not go
+/// together with a thread that reads ahead.
+///
+/// # Errors
+/// There is none, or this build has no support for it (feature `cuda`).
+pub fn open_cuda(ordinal: usize) -> Result<Device> {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::open(ordinal).map(Device::Cuda);
+    #[cfg(not(feature = "cuda"))]
+    return Device::new_cuda(ordinal);
+}
+
+/// Reads the memory of `device`, or nothing where it computes in host memory or has no such figures.
+///
+/// # Errors
+/// The device fails.
+pub fn device_memory(device: &Device) -> Result<Option<DeviceMemory>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::cuda::memory(device).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Begins to look for new peaks, from what is in use now.
+///
+/// # Errors
+/// The device fails.
+pub fn restart_device_peak(device: &Device) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::cuda::restart_peak(device),
+        _ => Ok(()),
+    }
+}
+
+/// Waits for `device` and gives back what is kept there for tensors to come. It is to be called where a stage ends.
+///
+/// # Errors
+/// The device fails, perhaps in something that it was told to do before.
+pub fn release_device_memory(device: &Device) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::cuda::release(device),
+        _ => Ok(()),
+    }
+}
+
+/// Lets tensors on `device` take at most `bytes` together from now on: an allocation beyond fails, whatever the device
+/// has left. Tensors that are there already are not counted.
+///
+/// # Errors
+/// The device fails.
+pub fn bound_device_memory(device: &Device, bytes: u64) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::cuda::bound(device, bytes),
+        _ => {
+            let _ = bytes;
+            Ok(())
+        }
+    }
+}
+
+/// Bytes of weights that this process has copied to devices ahead of their use so far.
+pub fn bytes_uploaded() -> u64 {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::bytes_uploaded();
+    #[cfg(not(feature = "cuda"))]
+    return 0;
+}
