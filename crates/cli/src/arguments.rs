@@ -120,6 +120,10 @@ pub(crate) struct Arguments {
     )]
     pub(crate) output: PathBuf,
 
+    /// Write a page that shows the run's memory over time; replaces an earlier one
+    #[arg(long, value_name = "FILE", help_heading = "Output", conflicts_with = "plan")]
+    pub(crate) profile: Option<PathBuf>,
+
     /// Print one JSON event a line
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

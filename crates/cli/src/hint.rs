@@ -205,6 +205,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             _ => "name a folder that can be written with --output",
         },
         Error::Resume(error) => resume_hint(error),
+        Error::Profile { .. } => {
+            "name a file that can be written, or an earlier profile, with --profile; its folder must be there"
+        }
         Error::Interrupted => return None,
         _ => "smaller pictures (--size) need less memory",
     })

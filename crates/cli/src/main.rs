@@ -13,11 +13,13 @@ mod request;
 mod resume;
 mod terminal;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Typed};
 use hint::Failure;
 use sd_pipeline::memory::{CountingAllocator, return_large_pieces_at_once};
+use sd_pipeline::profile::profiled;
 use sd_pipeline::{Event, Interrupt, Observer, SavedPicture};
 use tracing_subscriber::EnvFilter;
 
@@ -57,22 +59,36 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         });
         return Ok(());
     }
-    draw(arguments.json, arguments.quiet, |observer, interrupt| {
+    let telling = Telling {
+        json: arguments.json,
+        quiet: arguments.quiet,
+        profile: arguments.profile.as_deref(),
+    };
+    draw(&telling, |observer, interrupt| {
         sd_pipeline::generate(&request, observer, interrupt)
     })
 }
 
-/// Has `pipeline` work, shows what happens, and stops it when a signal asks for that.
-fn draw(
+/// How a run is told of.
+struct Telling<'a> {
+    /// In JSON lines, for a program.
     json: bool,
+    /// With paths and errors alone.
     quiet: bool,
+    /// And on a page, in the end.
+    profile: Option<&'a Path>,
+}
+
+/// Has `pipeline` work, tells what happens, and stops it when a signal asks for that.
+fn draw(
+    telling: &Telling<'_>,
     pipeline: impl FnOnce(&mut dyn Observer, &Interrupt) -> sd_pipeline::Result<Vec<SavedPicture>>,
 ) -> Result<(), Failure> {
     let interrupt = Interrupt::default();
     stop_on_signals(&interrupt)?;
     let mut lines = json::Lines;
-    let mut display = progress::Display::new(quiet);
-    let shown: &mut dyn Observer = if json { &mut lines } else { &mut display };
+    let mut display = progress::Display::new(telling.quiet);
+    let shown: &mut dyn Observer = if telling.json { &mut lines } else { &mut display };
     let mut kept = None;
     let mut observer = |event: &Event<'_>| {
         if let Event::Kept { run } = event {
@@ -80,7 +96,10 @@ fn draw(
         }
         shown.observe(event);
     };
-    let outcome = pipeline(&mut observer, &interrupt);
+    let outcome = match telling.profile {
+        Some(path) => profiled(path, &mut observer, |observer| pipeline(observer, &interrupt)),
+        None => pipeline(&mut observer, &interrupt),
+    };
     display.finish();
     match outcome {
         Ok(_) => Ok(()),

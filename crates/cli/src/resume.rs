@@ -1,5 +1,7 @@
 //! `generate resume`: which runs were interrupted, going on with one, or forgetting it.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
 use sd_pipeline::{Bytes, ModelChoice, ModelFolder, Places, Recommended};
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::memory;
 use crate::hint::Failure;
-use crate::{demo, draw, terminal};
+use crate::{Telling, demo, draw, terminal};
 
 /// The longest part of a prompt that the table shows, in characters.
 const LONGEST_PROMPT: usize = 50;
@@ -31,6 +33,10 @@ pub(crate) struct ResumeArguments {
     /// Forget the run instead; pictures that were saved stay
     #[arg(long)]
     discard: bool,
+
+    /// Write a page that shows the run's memory over time; replaces an earlier one
+    #[arg(long, value_name = "FILE", conflicts_with = "discard")]
+    profile: Option<PathBuf>,
 
     /// Print one JSON event a line
     #[arg(long)]
@@ -71,7 +77,12 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         None => claimed,
     };
     let model = model(&claimed)?;
-    draw(arguments.json, arguments.quiet, |observer, interrupt| {
+    let telling = Telling {
+        json: arguments.json,
+        quiet: arguments.quiet,
+        profile: arguments.profile.as_deref(),
+    };
+    draw(&telling, |observer, interrupt| {
         sd_pipeline::resume(claimed, model, &places, observer, interrupt)
     })
 }

@@ -175,8 +175,9 @@ fn a_picture_says_how_it_was_made() {
     }
     assert!(sidecar["generation_time"].as_f64().unwrap() > 0.0);
     let memory = &sidecar["memory"];
-    assert!(memory["measured_peak"].as_u64().unwrap() > 1 << 20);
-    assert!(memory["budget"].as_u64().unwrap() >= memory["predicted_peak"].as_u64().unwrap());
+    let bytes = |name: &str| memory[name].as_u64().unwrap();
+    assert!(bytes("measured_peak") > 1 << 20 && bytes("budget") >= bytes("predicted_peak"));
+    assert!(bytes("weights_read") > 1 << 20);
     let labels: Vec<&str> = memory["timeline"]
         .as_array()
         .unwrap()
@@ -191,6 +192,24 @@ fn a_picture_says_how_it_was_made() {
         "After generation",
     ];
     assert!(wanted.iter().all(|label| labels.contains(label)), "{labels:?}");
+    let stages = memory["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages
+        .iter()
+        .map(|stage| stage["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["open", "encode", "load", "denoise", "decode"]);
+    for stage in stages {
+        let number = |name: &str| stage[name].as_f64().unwrap();
+        assert!(number("start") <= number("end"), "{stage}");
+        assert!(
+            number("allocated_peak") > 0.0 && number("resident_peak") > 0.0,
+            "{stage}"
+        );
+        assert!(
+            number("resident_peak") <= memory["measured_peak"].as_f64().unwrap(),
+            "{stage}"
+        );
+    }
 }
 
 #[test]

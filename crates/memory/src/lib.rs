@@ -1,11 +1,22 @@
-//! Bytes: what memory there is, what a run uses and when.
+//! Bytes: what memory there is, what a run uses and when, and whether it is running short.
 //!
-//! [`Bytes`] is the unit, [`memory_info`] the reading, [`Timeline`] what is kept of the readings.
+//! [`Bytes`] is the unit, [`memory_info`] the reading. A [`Monitor`] watches a run, and its [`Timeline`] is what it saw.
+//! A [`Watcher`] says how short memory is on the machine.
 
 mod bytes;
+mod monitor;
+mod pressure;
 mod probe;
+mod series;
 mod timeline;
 
 pub use bytes::Bytes;
+pub use monitor::{Counters, Monitor};
+pub use pressure::{Pressure, Room, Watcher};
 pub use probe::{MemoryInfo, memory_info};
-pub use timeline::{Reading, Timeline};
+pub use series::Sample;
+pub use timeline::{Reading, Stage, Timeline};
+
+/// Held by tests that look at the memory of the process, which they share.
+#[cfg(test)]
+static PROCESS: std::sync::Mutex<()> = std::sync::Mutex::new(());

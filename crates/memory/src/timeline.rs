@@ -1,10 +1,8 @@
-//! The readings of a run, in order, each with its moment and its label.
-
-use std::time::Instant;
+//! What is known of a run's memory: its readings, its curve and its stages, each with its moment.
 
 use serde::Serialize;
 
-use crate::{Bytes, MemoryInfo, memory_info};
+use crate::{Bytes, MemoryInfo, Sample};
 
 /// One reading of a run's memory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -16,46 +14,48 @@ pub struct Reading {
     /// What was read.
     #[serde(flatten)]
     pub memory: MemoryInfo,
+    /// Bytes that were allocated, zero where nobody counts.
+    pub allocated: Bytes,
+    /// What a cleanup just before had given back to the system; absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_back: Option<Bytes>,
 }
 
-/// The readings of a run.
-#[derive(Debug)]
+/// A stage of a run, and the most that it took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stage {
+    /// The stage: `denoise`, say.
+    pub name: String,
+    /// When it began, in seconds since the run did.
+    pub start: f64,
+    /// When it ended, or was last looked at.
+    pub end: f64,
+    /// The most bytes that were allocated at a time, zero where nobody counts.
+    pub allocated_peak: Bytes,
+    /// The most bytes of the process that were resident.
+    pub resident_peak: Bytes,
+    /// Bytes of weights that it read.
+    pub weights_read: Bytes,
+}
+
+/// The memory of a run, from its beginning to some moment.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Timeline {
-    start: Instant,
-    readings: Vec<Reading>,
+    /// The readings at the points that a run is watched at, oldest first.
+    pub readings: Vec<Reading>,
+    /// The curve between them, oldest first.
+    pub samples: Vec<Sample>,
+    /// The stages, oldest first.
+    pub stages: Vec<Stage>,
+    /// The most that was resident.
+    pub peak: Bytes,
+    /// Seconds from the beginning to this moment.
+    pub seconds: f64,
 }
 
 impl Timeline {
-    /// A timeline that begins now.
-    pub fn start() -> Self {
-        Self {
-            start: Instant::now(),
-            readings: Vec::new(),
-        }
-    }
-
-    /// Reads the memory now and keeps it under `label`.
-    pub fn read(&mut self, label: &str) -> &Reading {
-        let seconds = self.start.elapsed().as_secs_f64();
-        self.readings.push(Reading {
-            label: label.to_owned(),
-            seconds,
-            memory: memory_info(),
-        });
-        &self.readings[self.readings.len() - 1]
-    }
-
-    /// The readings so far, oldest first.
-    pub fn readings(&self) -> &[Reading] {
-        &self.readings
-    }
-
-    /// The most that was resident: the system's own figure where it keeps one, else the largest reading.
-    pub fn peak(&self) -> Bytes {
-        self.readings
-            .iter()
-            .map(|reading| reading.memory.process_peak.unwrap_or(reading.memory.process))
-            .max()
-            .unwrap_or_default()
+    /// Bytes of weights that the run read.
+    pub fn weights_read(&self) -> Bytes {
+        self.samples.last().map_or(Bytes(0), |sample| sample.weights_read)
     }
 }

@@ -27,6 +27,7 @@ pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
 pub use attention::attention;
 pub use bands::{Band, BandedConv2d};
 pub use convolution::{Conv2d, conv2d};
+pub use cpu::scratch::release_scratch;
 pub use linear::{Linear, linear};
 pub use moments::ChannelMoments;
 pub use norm::{

@@ -116,6 +116,14 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The page of a run's profile cannot be written.
+    #[error("cannot write the profile to `{}`", path.display())]
+    Profile {
+        /// The page's file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// The picture cannot be encoded.
     #[error("cannot encode `{}`", path.display())]
     Encoding {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sd_memory::Reading;
+use sd_memory::{Reading, Timeline};
 
 use crate::plan::Plan;
 use crate::recipe::Recipe;
@@ -62,6 +62,11 @@ pub enum Event<'a> {
     Finished {
         /// How long the run took.
         duration: Duration,
+    },
+    /// The run is over, well or not, and gave back what it held. This is the last event.
+    Measured {
+        /// Its memory from beginning to end.
+        timeline: &'a Timeline,
     },
 }
 

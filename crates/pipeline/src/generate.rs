@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use jiff::ZonedDateTime;
-use sd_memory::{Bytes, MemoryInfo, Timeline, memory_info};
+use sd_memory::{Bytes, MemoryInfo, Monitor, memory_info};
 use sd_weights::{Holding, Residency, WeightType};
 
 use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::identity::ModelIdentity;
-use crate::memory::{cleanup_memory, log_memory_status};
+use crate::memory::{self, cleanup_memory, log_cleanup, log_memory_status};
 use crate::places::Places;
 use crate::plan::Plan;
 use crate::prompt_cache::PromptCache;
@@ -58,18 +58,22 @@ fn run(
     observer: &mut dyn Observer,
     interrupt: &Interrupt,
 ) -> Result<Vec<SavedPicture>> {
-    let outcome = Run::open(request, claimed, observer, interrupt).and_then(|mut run| {
+    let monitor = memory::monitor();
+    let outcome = Run::open(request, claimed, &monitor, observer, interrupt).and_then(|mut run| {
         let outcome = run.draw();
         run.end(outcome)
     });
     // Whatever the run held is gone by now, also after an error.
     cleanup_memory(true);
+    observer.observe(&Event::Measured {
+        timeline: &monitor.timeline(),
+    });
     outcome
 }
 
 /// A run between its stages.
 struct Run<'a> {
-    timeline: Timeline,
+    monitor: &'a Monitor,
     observer: &'a mut dyn Observer,
     interrupt: &'a Interrupt,
     bundle: Arc<Bundle>,
@@ -86,11 +90,12 @@ impl<'a> Run<'a> {
     fn open(
         request: &Request,
         claimed: Option<ClaimedRun>,
+        monitor: &'a Monitor,
         observer: &'a mut dyn Observer,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
-        let mut timeline = Timeline::start();
-        log_memory_status("Startup", &mut timeline, observer);
+        monitor.stage("open");
+        log_cleanup("Startup", false, monitor, observer);
         let bundle = Bundle::open(&request.model.folder)?;
         let recipe = Recipe::new(request, bundle.defaults());
         stage::check_size(&bundle, recipe.size)?;
@@ -115,7 +120,7 @@ impl<'a> Run<'a> {
         observer.observe(&Event::Planned { plan: &plan });
         journal.tell(observer);
         let mut run = Self {
-            timeline,
+            monitor,
             observer,
             interrupt,
             bundle: Arc::new(bundle),
@@ -176,6 +181,7 @@ impl<'a> Run<'a> {
         } else {
             &both[1..]
         };
+        self.monitor.stage("encode");
         let encoded = self
             .prompts
             .encode(&self.bundle, prompts, &self.holding, self.interrupt)?;
@@ -192,12 +198,14 @@ impl<'a> Run<'a> {
     /// Takes all pictures from noise, or from where they were left, to latents: as many at a time as the plan lets
     /// share a pass.
     fn denoise(&mut self, prompts: EncodedPrompt) -> Result<()> {
-        self.log("Before model load");
+        self.monitor.stage("load");
+        self.clean("Before model load", false);
         let bundle = self.bundle.clone();
         let stage = Denoise::load(&bundle, &self.recipe, &prompts, &self.holding)?;
         drop(prompts);
-        log_memory_status("After model load", &mut self.timeline, self.observer);
-        log_memory_status("Before generation", &mut self.timeline, self.observer);
+        self.clean("After model load", false);
+        self.monitor.stage("denoise");
+        log_memory_status("Before generation", self.monitor, self.observer);
         let mut waiting = self.journal.unsaved();
         while !waiting.is_empty() {
             let mut group = self.next_group(&stage, &mut waiting)?;
@@ -254,14 +262,15 @@ impl<'a> Run<'a> {
         let (images, latents): (Vec<usize>, Vec<Tensor>) = unsaved
             .filter_map(|image| Some((image, self.journal.denoised(image)?.latents)))
             .unzip();
-        let (timeline, observer) = (&mut self.timeline, &mut *self.observer);
+        let (monitor, observer) = (self.monitor, &mut *self.observer);
+        monitor.stage("decode");
         let (recipe, gallery, journal) = (&self.recipe, &mut self.gallery, &mut self.journal);
         let plan = &self.plan;
         let dtype = dtype_name(&self.bundle, self.holding.weight_type)?;
         let device = device::name(&self.holding.device);
         let on_picture = |position: usize, image: RgbImage| {
             let index = images[position];
-            log_memory_status("After decoding", timeline, observer);
+            log_memory_status("After decoding", monitor, observer);
             let mut metadata = Metadata {
                 prompt: recipe.prompt.clone(),
                 negative_prompt: recipe.negative_prompt.clone(),
@@ -289,13 +298,7 @@ impl<'a> Run<'a> {
                 generation_time: journal.duration().as_secs_f64(),
                 failures: Vec::new(),
                 warnings: journal.warnings().to_vec(),
-                memory: MemoryReport {
-                    budget: Some(plan.budget),
-                    predicted_peak: Some(plan.predicted_peak),
-                    measured_peak: timeline.peak(),
-                    weights_read: Bytes(sd_weights::bytes_read()),
-                    timeline: timeline.readings().to_vec(),
-                },
+                memory: MemoryReport::new(Some(plan.budget), Some(plan.predicted_peak), monitor.timeline()),
                 version: format!("sd-generate {}", crate::VERSION),
             };
             let picture = gallery.save(&image, &mut metadata)?;
@@ -308,13 +311,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn log(&mut self, label: &str) {
-        log_memory_status(label, &mut self.timeline, self.observer);
-    }
-
     fn clean(&mut self, label: &str, aggressive: bool) {
-        cleanup_memory(aggressive);
-        self.log(label);
+        log_cleanup(label, aggressive, self.monitor, self.observer);
     }
 
     fn warn(&mut self, warning: String) {

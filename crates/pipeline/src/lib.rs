@@ -17,6 +17,7 @@ mod identity;
 pub mod memory;
 mod places;
 pub mod plan;
+pub mod profile;
 mod prompt_cache;
 mod recipe;
 mod request;

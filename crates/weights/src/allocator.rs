@@ -35,6 +35,12 @@ pub fn restart_allocated_peak() {
     PEAK.store(allocated_bytes(), Ordering::Relaxed);
 }
 
+/// The most bytes that were allocated at a time since the last call, or since the last one of
+/// [`restart_allocated_peak`]; it begins to look for a new peak, so that no allocation falls between two calls.
+pub fn take_allocated_peak() -> u64 {
+    PEAK.swap(allocated_bytes(), Ordering::Relaxed)
+}
+
 fn count(bytes: usize) {
     let bytes = bytes as u64;
     let now = CURRENT.fetch_add(bytes, Ordering::Relaxed) + bytes;

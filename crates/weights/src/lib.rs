@@ -29,7 +29,7 @@ mod weights;
 
 pub use allocator::{
     CountingAllocator, allocated_bytes, allocated_peak, release_free_memory, restart_allocated_peak,
-    return_large_pieces_at_once,
+    return_large_pieces_at_once, take_allocated_peak,
 };
 pub use blocks::Blocks;
 pub use checkpoint::Checkpoint;

@@ -12,7 +12,7 @@ pub(crate) mod norm;
 #[allow(unsafe_code)]
 pub(crate) mod product;
 pub(crate) mod resample;
-mod scratch;
+pub(crate) mod scratch;
 #[allow(unsafe_code)]
 pub(crate) mod upsampled_convolution;
 mod vector;

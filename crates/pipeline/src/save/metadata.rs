@@ -1,6 +1,6 @@
 //! How a picture was made: the JSON file beside it.
 
-use sd_memory::{Bytes, Reading};
+use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
 use crate::{GuidanceScale, ImageSize};
@@ -80,6 +80,22 @@ pub struct MemoryReport {
     pub weights_read: Bytes,
     /// The readings.
     pub timeline: Vec<Reading>,
+    /// The stages, each with its peaks; the last is still at work.
+    pub stages: Vec<Stage>,
+}
+
+impl MemoryReport {
+    /// What `timeline` measured of a run that was allowed `budget` and predicted to need `predicted_peak`.
+    pub fn new(budget: Option<Bytes>, predicted_peak: Option<Bytes>, timeline: Timeline) -> Self {
+        Self {
+            budget,
+            predicted_peak,
+            measured_peak: timeline.peak,
+            weights_read: timeline.weights_read(),
+            timeline: timeline.readings,
+            stages: timeline.stages,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -115,14 +115,18 @@ impl Gallery {
 
     /// A temporary file that is gone when it is dropped, and that the run knows for its own.
     fn temporary(&self) -> io::Result<NamedTempFile> {
-        let prefix = temporary_prefix(&self.run);
-        let mut builder = Builder::new();
-        builder.prefix(&prefix).suffix(TEMPORARY_SUFFIX);
-        // Temporary files are private by default; a picture is as readable as any other file.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        builder.tempfile_in(&self.folder)
+        temporary(&self.folder, &temporary_prefix(&self.run))
     }
+}
+
+/// A temporary file in `folder` that is gone when it is dropped. Its name begins with `prefix`.
+pub(crate) fn temporary(folder: &Path, prefix: &str) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    builder.prefix(prefix).suffix(TEMPORARY_SUFFIX);
+    // Temporary files are private by default; what is saved is as readable as any other file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 const TEMPORARY_SUFFIX: &str = ".part";

@@ -1,11 +1,16 @@
 //! What the system says of its memory and of this process.
 
+#[cfg(any(target_os = "linux", test))]
+pub(crate) mod proc;
+mod quick;
+
 use std::fmt;
 
 use serde::Serialize;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, get_current_pid};
 
 use crate::Bytes;
+pub(crate) use quick::QuickProbe;
 
 /// Memory at one moment, as the system reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
@@ -48,15 +53,12 @@ pub fn memory_info() -> MemoryInfo {
 
 /// The kernel's high-water mark of the resident size (`VmHWM`).
 #[cfg(target_os = "linux")]
-fn process_peak() -> Option<Bytes> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(Bytes(kilobytes << 10))
+pub(crate) fn process_peak() -> Option<Bytes> {
+    proc::field(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
 #[cfg(not(target_os = "linux"))]
-fn process_peak() -> Option<Bytes> {
+pub(crate) fn process_peak() -> Option<Bytes> {
     None
 }
 
@@ -80,6 +82,7 @@ mod tests {
 
     #[test]
     fn sees_what_this_process_allocates() {
+        let _alone = crate::PROCESS.lock();
         let before = memory_info();
         assert!(before.process > Bytes(0) && before.process < before.system_total);
         let block = std::hint::black_box(vec![1_u8; 64 << 20]);

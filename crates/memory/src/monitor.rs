@@ -1,0 +1,408 @@
+//! Watching a run's memory while it works: a thread that looks many times a second, the stages that the run says it
+//! is in, and the readings that it asks for.
+
+use std::fmt;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::probe::{QuickProbe, process_peak};
+use crate::series::Series;
+use crate::{Bytes, Reading, Sample, Stage, Timeline, memory_info};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(25);
+/// So many looks share what the machine has available, the dearest of the figures and the slowest to change.
+const LOOKS_A_MACHINE: u32 = 4;
+/// Samples that a curve has at most: more than a screen has columns for.
+const MOST_SAMPLES: usize = 2048;
+
+/// Where a monitor learns what the process counts itself.
+#[derive(Clone, Copy)]
+pub struct Counters {
+    /// Bytes that are allocated now.
+    pub allocated: fn() -> u64,
+    /// The most bytes that were allocated at a time since the last call. A monitor asks for it all the time, so that
+    /// nobody else can beside it.
+    pub take_allocated_peak: fn() -> u64,
+    /// Bytes of weights that were read so far.
+    pub weights_read: fn() -> u64,
+}
+
+impl Counters {
+    /// Nobody counts.
+    pub const NONE: Self = Self {
+        allocated: || 0,
+        take_allocated_peak: || 0,
+        weights_read: || 0,
+    };
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Counters").finish_non_exhaustive()
+    }
+}
+
+/// Watches the memory of a run from its start until it is dropped.
+///
+/// A thread looks at it 40 times a second, which takes less than half a percent of one processor (`examples/monitor_cost.rs`
+/// measures it). What is allocated and freed
+/// between two looks is in the allocator's peak all the same; the resident peak of a stage is the kernel's own figure
+/// where the stage raised it (Linux), else the largest of the looks.
+#[derive(Debug)]
+pub struct Monitor {
+    watched: Arc<Watched>,
+    /// `None` where the system had no thread to give: then only stages and readings look.
+    looker: Option<Looker>,
+}
+
+impl Monitor {
+    /// A monitor of a run that begins now.
+    pub fn start(counters: Counters) -> Self {
+        // A peak from before the run is none of its business.
+        (counters.take_allocated_peak)();
+        let watched = Arc::new(Watched {
+            start: Instant::now(),
+            counters,
+            weights_read_before: (counters.weights_read)(),
+            process_peak_before: process_peak(),
+            state: Mutex::new(State {
+                probe: QuickProbe::open(),
+                available: Bytes(0),
+                looks: 0,
+                series: Series::new(MOST_SAMPLES),
+                stages: Vec::new(),
+                open: None,
+                readings: Vec::new(),
+                resident_peak: Bytes(0),
+            }),
+        });
+        watched.look();
+        let looker = Looker::start(watched.clone()).ok();
+        Self { watched, looker }
+    }
+
+    /// Begins the stage `name`, which ends the one before.
+    pub fn stage(&self, name: &str) {
+        let mut state = self.watched.state();
+        self.watched.end_stage(&mut state);
+        let last = self.watched.look_at(&mut state);
+        state.open = Some(OpenStage {
+            process_peak_before: process_peak(),
+            weights_read_before: last.weights_read,
+        });
+        state.stages.push(Stage {
+            name: name.to_owned(),
+            start: last.seconds,
+            end: last.seconds,
+            allocated_peak: Bytes((self.watched.counters.allocated)()),
+            resident_peak: last.resident,
+            weights_read: Bytes(0),
+        });
+    }
+
+    /// Ends the stage that the run is in; what follows belongs to none.
+    pub fn end_stage(&self) {
+        self.watched.end_stage(&mut self.watched.state());
+    }
+
+    /// Reads the memory now and keeps the reading under `label`.
+    pub fn read(&self, label: &str) -> Reading {
+        self.watched.read(label, None)
+    }
+
+    /// Has `give_back` give memory back to the system, reads what that came to, and keeps the reading under `label`.
+    pub fn clean(&self, label: &str, give_back: impl FnOnce()) -> Reading {
+        let before = self.watched.look().resident;
+        give_back();
+        let after = self.watched.look().resident;
+        self.watched.read(label, Some(before.saturating_sub(after)))
+    }
+
+    /// Everything that is known so far.
+    pub fn timeline(&self) -> Timeline {
+        let mut state = self.watched.state();
+        let last = self.watched.look_at(&mut state);
+        state.ask_the_kernel();
+        Timeline {
+            readings: state.readings.clone(),
+            samples: state.series.samples().collect(),
+            stages: state.stages.clone(),
+            peak: self.watched.peak(&state),
+            seconds: last.seconds,
+        }
+    }
+
+    /// The most that was resident so far: the kernel's own figure where the run raised it, else the largest of the
+    /// looks.
+    pub fn peak(&self) -> Bytes {
+        let mut state = self.watched.state();
+        self.watched.look_at(&mut state);
+        self.watched.peak(&state)
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        if let Some(looker) = self.looker.take() {
+            looker.stop();
+        }
+    }
+}
+
+/// The run that is watched.
+#[derive(Debug)]
+struct Watched {
+    start: Instant,
+    counters: Counters,
+    weights_read_before: u64,
+    process_peak_before: Option<Bytes>,
+    state: Mutex<State>,
+}
+
+struct State {
+    probe: QuickProbe,
+    /// What the machine had available when it was last asked.
+    available: Bytes,
+    looks: u32,
+    series: Series,
+    stages: Vec<Stage>,
+    /// Of the last stage, as long as it lasts.
+    open: Option<OpenStage>,
+    readings: Vec<Reading>,
+    resident_peak: Bytes,
+}
+
+impl State {
+    /// Takes the kernel's high-water mark into the peak of the stage that the run is in, if the stage raised it.
+    fn ask_the_kernel(&mut self) {
+        if let (Some(open), Some(stage)) = (&self.open, self.stages.last_mut()) {
+            let raised = raised(open.process_peak_before);
+            stage.resident_peak = stage.resident_peak.max(raised.unwrap_or_default());
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("State");
+        shown
+            .field("stages", &self.stages)
+            .field("readings", &self.readings);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// What there was when a stage began.
+#[derive(Debug)]
+struct OpenStage {
+    process_peak_before: Option<Bytes>,
+    weights_read_before: Bytes,
+}
+
+impl Watched {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked while holding it left figures that are still figures.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self) -> Sample {
+        self.look_at(&mut self.state())
+    }
+
+    /// Looks once: into the curve, and into the peaks of the stage that the run is in.
+    fn look_at(&self, state: &mut State) -> Sample {
+        if state.looks.is_multiple_of(LOOKS_A_MACHINE) {
+            state.available = state.probe.available();
+        }
+        state.looks = state.looks.wrapping_add(1);
+        let weights_read = (self.counters.weights_read)();
+        let look = Sample {
+            seconds: self.start.elapsed().as_secs_f64(),
+            resident: state.probe.resident(),
+            allocated: Bytes((self.counters.take_allocated_peak)()),
+            available: state.available,
+            weights_read: Bytes(weights_read.saturating_sub(self.weights_read_before)),
+        };
+        state.series.push(look);
+        state.resident_peak = state.resident_peak.max(look.resident);
+        if let (Some(open), Some(stage)) = (&state.open, state.stages.last_mut()) {
+            stage.end = look.seconds;
+            stage.allocated_peak = stage.allocated_peak.max(look.allocated);
+            stage.resident_peak = stage.resident_peak.max(look.resident);
+            stage.weights_read = look.weights_read.saturating_sub(open.weights_read_before);
+        }
+        look
+    }
+
+    fn end_stage(&self, state: &mut State) {
+        if state.open.is_some() {
+            self.look_at(state);
+            state.ask_the_kernel();
+            state.open = None;
+        }
+    }
+
+    fn read(&self, label: &str, given_back: Option<Bytes>) -> Reading {
+        let memory = memory_info();
+        let mut state = self.state();
+        let look = self.look_at(&mut state);
+        let reading = Reading {
+            label: label.to_owned(),
+            seconds: look.seconds,
+            memory,
+            allocated: Bytes((self.counters.allocated)()),
+            given_back,
+        };
+        state.readings.push(reading.clone());
+        reading
+    }
+
+    fn peak(&self, state: &State) -> Bytes {
+        state
+            .resident_peak
+            .max(raised(self.process_peak_before).unwrap_or_default())
+    }
+}
+
+/// The kernel's high-water mark, if it is higher now than it was.
+fn raised(before: Option<Bytes>) -> Option<Bytes> {
+    process_peak().filter(|&peak| before.is_some_and(|before| peak > before))
+}
+
+/// The thread that looks.
+#[derive(Debug)]
+struct Looker {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Looker {
+    fn start(watched: Arc<Watched>) -> std::io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let work = move || {
+            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                watched.look();
+            }
+        };
+        let thread = thread::Builder::new()
+            .name("memory-monitor".to_owned())
+            .spawn(work)?;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        // It ends at once when nobody is left to tell it to.
+        drop(self.stop);
+        // It cannot have panicked over anything that the run would want to hear of.
+        let _ = self.thread.join();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    const MB: u64 = 1 << 20;
+
+    fn megabytes(number: u64) -> Vec<u8> {
+        std::hint::black_box(vec![1; (number * MB) as usize])
+    }
+
+    #[test]
+    fn looks_by_itself_and_knows_each_stage_s_peak() {
+        let _alone = crate::PROCESS.lock();
+        let monitor = Monitor::start(Counters::NONE);
+        monitor.stage("small");
+        drop(megabytes(16));
+        monitor.stage("large");
+        let held = megabytes(96);
+        thread::sleep(8 * INTERVAL);
+        drop(held);
+        monitor.end_stage();
+        let timeline = monitor.timeline();
+        let [small, large] = &timeline.stages[..] else {
+            panic!("{:?}", timeline.stages)
+        };
+        assert_eq!((small.name.as_str(), large.name.as_str()), ("small", "large"));
+        assert!(
+            large.resident_peak.0 >= small.resident_peak.0 + 64 * MB,
+            "{timeline:?}"
+        );
+        assert!(large.end - large.start >= 8.0 * INTERVAL.as_secs_f64());
+        assert!(small.end <= large.start && large.end <= timeline.seconds);
+        assert!(timeline.peak >= large.resident_peak);
+        let during = timeline.samples.iter();
+        let during = during.filter(|sample| sample.seconds > large.start && sample.seconds < large.end);
+        // A busy machine may look less often.
+        assert!(during.count() >= 2, "{timeline:?}");
+    }
+
+    #[test]
+    fn an_allocation_between_two_looks_is_in_its_stage_s_peak_and_in_no_other() {
+        static PEAK: AtomicU64 = AtomicU64::new(0);
+        static READ: AtomicU64 = AtomicU64::new(1000);
+        let monitor = Monitor::start(Counters {
+            allocated: || 5,
+            take_allocated_peak: || PEAK.swap(5, Ordering::Relaxed),
+            weights_read: || READ.load(Ordering::Relaxed),
+        });
+        monitor.stage("first");
+        PEAK.store(70, Ordering::Relaxed);
+        READ.store(1400, Ordering::Relaxed);
+        monitor.stage("second");
+        PEAK.store(30, Ordering::Relaxed);
+        READ.store(1500, Ordering::Relaxed);
+        let reading = monitor.read("now");
+        assert_eq!((reading.label.as_str(), reading.allocated), ("now", Bytes(5)));
+        let timeline = monitor.timeline();
+        let of = |stage: &Stage| (stage.allocated_peak, stage.weights_read);
+        assert_eq!(of(&timeline.stages[0]), (Bytes(70), Bytes(400)));
+        assert_eq!(of(&timeline.stages[1]), (Bytes(30), Bytes(100)));
+        assert_eq!(
+            timeline.samples.iter().map(|sample| sample.allocated).max(),
+            Some(Bytes(70))
+        );
+        assert_eq!(
+            timeline.samples.last().map(|sample| sample.weights_read),
+            Some(Bytes(500))
+        );
+    }
+
+    #[test]
+    fn a_cleanup_says_what_it_gave_back() {
+        let _alone = crate::PROCESS.lock();
+        let monitor = Monitor::start(Counters::NONE);
+        let held = megabytes(64);
+        let reading = monitor.clean("after", || drop(held));
+        assert!(
+            reading.given_back.is_some_and(|bytes| bytes.0 >= 48 * MB),
+            "{reading:?}"
+        );
+        assert_eq!(monitor.read("later").given_back, None);
+        let labels: Vec<String> = monitor
+            .timeline()
+            .readings
+            .into_iter()
+            .map(|reading| reading.label)
+            .collect();
+        assert_eq!(labels, ["after", "later"]);
+    }
+
+    #[test]
+    fn its_thread_ends_with_it() {
+        let monitor = Monitor::start(Counters::NONE);
+        let watched = Arc::downgrade(&monitor.watched);
+        let start = Instant::now();
+        drop(monitor);
+        assert!(
+            watched.upgrade().is_none(),
+            "the thread still holds what it watches"
+        );
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,152 @@
+//! The curve of a run: samples at regular intervals, so many and no more however long the run is.
+
+use serde::Serialize;
+
+use crate::Bytes;
+
+/// The memory over a short stretch of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Sample {
+    /// When the stretch began, in seconds since the run did.
+    pub seconds: f64,
+    /// The most that was seen resident.
+    pub resident: Bytes,
+    /// The most that was allocated at a time, also between two looks. Zero where nobody counts.
+    pub allocated: Bytes,
+    /// The least that the machine had available.
+    pub available: Bytes,
+    /// Bytes of weights that the run had read by the end of the stretch.
+    pub weights_read: Bytes,
+}
+
+impl Sample {
+    /// This stretch and the one after it, as one.
+    fn joined(self, later: Self) -> Self {
+        Self {
+            seconds: self.seconds,
+            resident: self.resident.max(later.resident),
+            allocated: self.allocated.max(later.allocated),
+            available: self.available.min(later.available),
+            weights_read: later.weights_read,
+        }
+    }
+}
+
+/// Samples in order. When there is no room for another, every two become one: a long run has a coarser curve
+/// with the same peaks.
+#[derive(Debug)]
+pub(crate) struct Series {
+    samples: Vec<Sample>,
+    capacity: usize,
+    /// How many looks make a sample.
+    looks: u32,
+    /// The sample that is being made, and of how many looks it is made so far.
+    unfinished: Option<(Sample, u32)>,
+}
+
+impl Series {
+    /// A series of at most `capacity` samples, and the one that is being made.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            samples: Vec::new(),
+            capacity: capacity.max(2),
+            looks: 1,
+            unfinished: None,
+        }
+    }
+
+    pub(crate) fn push(&mut self, look: Sample) {
+        let (sample, looks) = match self.unfinished.take() {
+            Some((sample, looks)) => (sample.joined(look), looks + 1),
+            None => (look, 1),
+        };
+        if looks < self.looks {
+            self.unfinished = Some((sample, looks));
+            return;
+        }
+        if self.samples.len() == self.capacity {
+            self.halve();
+            // Of as many looks as half a sample is now made of.
+            self.unfinished = Some((sample, looks));
+        } else {
+            self.samples.push(sample);
+        }
+    }
+
+    fn halve(&mut self) {
+        self.samples = self
+            .samples
+            .chunks(2)
+            .map(|pair| pair.iter().copied().reduce(Sample::joined).unwrap_or_default())
+            .collect();
+        self.looks = self.looks.saturating_mul(2);
+    }
+
+    /// The samples so far, oldest first.
+    pub(crate) fn samples(&self) -> impl Iterator<Item = Sample> + '_ {
+        let unfinished = self.unfinished.map(|(sample, _)| sample);
+        self.samples.iter().copied().chain(unfinished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(index: u64, resident: u64, available: u64) -> Sample {
+        Sample {
+            seconds: index as f64,
+            resident: Bytes(resident),
+            allocated: Bytes(2 * resident),
+            available: Bytes(available),
+            weights_read: Bytes(10 * index),
+        }
+    }
+
+    /// Numbers without order, the same in every run of the test.
+    fn noise() -> impl Iterator<Item = u64> {
+        std::iter::successors(Some(88_172_645_463_325_252_u64), |&state| {
+            let state = state ^ (state << 13);
+            let state = state ^ (state >> 7);
+            Some(state ^ (state << 17))
+        })
+        .map(|state| state >> 40)
+    }
+
+    #[test]
+    fn a_long_run_keeps_its_peaks_and_its_order_in_bounded_room() {
+        for capacity in [2, 3, 8, 64] {
+            let mut series = Series::new(capacity);
+            let mut most = 0;
+            let mut least = u64::MAX;
+            for (index, (resident, available)) in noise().zip(noise().skip(7)).take(1000).enumerate() {
+                let index = index as u64;
+                series.push(look(index, resident, available));
+                (most, least) = (most.max(resident), least.min(available));
+                let samples: Vec<Sample> = series.samples().collect();
+                assert!(samples.len() <= capacity + 1, "{} samples", samples.len());
+                assert!(samples.is_sorted_by(|a, b| a.seconds < b.seconds), "{samples:?}");
+                assert_eq!(samples[0].seconds, 0.0);
+                assert_eq!(samples.iter().map(|sample| sample.resident.0).max(), Some(most));
+                assert_eq!(
+                    samples.iter().map(|sample| sample.allocated.0).max(),
+                    Some(2 * most)
+                );
+                assert_eq!(samples.iter().map(|sample| sample.available.0).min(), Some(least));
+                assert_eq!(samples[samples.len() - 1].weights_read, Bytes(10 * index));
+            }
+        }
+    }
+
+    #[test]
+    fn samples_stand_for_equal_stretches() {
+        let mut series = Series::new(8);
+        for index in 0..100 {
+            series.push(look(index, 1, 1));
+        }
+        let starts: Vec<f64> = series.samples().map(|sample| sample.seconds).collect();
+        let stretches: Vec<f64> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(stretches.iter().all(|&stretch| stretch == 16.0), "{starts:?}");
+        assert_eq!(starts.len(), 7);
+    }
+}

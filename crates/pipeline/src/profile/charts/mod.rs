@@ -1,0 +1,144 @@
+//! The charts, each an SVG of its own.
+
+mod marks;
+mod memory;
+mod steps;
+mod weights;
+
+use sd_memory::Bytes;
+
+use super::markup::{Element, element};
+use super::scale::Scale;
+use super::units;
+
+pub(super) use memory::memory;
+pub(super) use steps::{median, steps};
+pub(super) use weights::weights;
+
+/// A drawing and the part of it that curves are drawn in.
+#[derive(Debug, Clone, Copy)]
+struct Paper {
+    width: f64,
+    height: f64,
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+impl Paper {
+    /// An empty drawing, which `description` says in words.
+    fn svg(self, class: &str, description: &str) -> Element {
+        element("svg")
+            .with("class", class)
+            .with("viewBox", format!("0 0 {} {}", self.width, self.height))
+            .with("role", "img")
+            .with("aria-label", description)
+    }
+
+    fn across(self, most: f64) -> Scale {
+        Scale::new(most, self.left, self.right)
+    }
+
+    fn up(self, most: f64) -> Scale {
+        Scale::new(most, self.bottom, self.top)
+    }
+
+    /// The axis of times below.
+    fn time_axis(self, scale: Scale) -> Element {
+        let names = scale
+            .ticks(8, units::unit_of(scale.most()))
+            .into_iter()
+            .map(|seconds| {
+                let at = element("text")
+                    .with("x", place(scale.place(seconds)))
+                    .with("y", place(self.bottom + 17.0));
+                at.with("class", "tick middle").text(units::tick(seconds))
+            });
+        let line = line(self.left, self.bottom, self.right, self.bottom).with("class", "axis");
+        element("g").child(line).children(names)
+    }
+
+    /// The axis at the left with its lines across, named by `name`.
+    fn value_axis(self, scale: Scale, ticks: &[f64], name: impl Fn(f64) -> String) -> Element {
+        let rows = ticks.iter().map(|&value| {
+            let y = scale.place(value);
+            let text = element("text")
+                .with("x", place(self.left - 8.0))
+                .with("y", place(y + 4.0));
+            element("g")
+                .child(line(self.left, y, self.right, y).with("class", "grid"))
+                .child(text.with("class", "tick end").text(name(value)))
+        });
+        element("g").children(rows)
+    }
+}
+
+/// A place on the paper, to a tenth of a unit.
+fn place(value: f64) -> String {
+    let text = format!("{value:.1}");
+    text.strip_suffix(".0")
+        .map_or_else(|| text.clone(), str::to_owned)
+}
+
+fn line(x1: f64, y1: f64, x2: f64, y2: f64) -> Element {
+    element("line")
+        .with("x1", place(x1))
+        .with("y1", place(y1))
+        .with("x2", place(x2))
+        .with("y2", place(y2))
+}
+
+fn rectangle(left: f64, top: f64, width: f64, height: f64) -> Element {
+    element("rect")
+        .with("x", place(left))
+        .with("y", place(top))
+        .with("width", place(width.max(0.0)))
+        .with("height", place(height.max(0.0)))
+}
+
+/// A path through `points`, from left to right.
+fn curve(points: &[(f64, f64)]) -> String {
+    let mut path = String::new();
+    for (index, &(x, y)) in points.iter().enumerate() {
+        path.push(if index == 0 { 'M' } else { 'L' });
+        path.push_str(&place(x));
+        path.push(' ');
+        path.push_str(&place(y));
+    }
+    path
+}
+
+/// The outline of what lies between a curve and the line at `bottom`.
+fn area(points: &[(f64, f64)], bottom: f64) -> String {
+    match (points.first(), points.last()) {
+        (Some(first), Some(last)) => {
+            let bottom = place(bottom);
+            format!(
+                "{}L{} {bottom}L{} {bottom}Z",
+                curve(points),
+                place(last.0),
+                place(first.0)
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// The round values of an axis of bytes, and their names without needless decimals.
+fn byte_ticks(scale: Scale, most: Bytes) -> Vec<f64> {
+    let unit = [1_u64 << 30, 1 << 20, 1 << 10]
+        .into_iter()
+        .find(|&unit| most.0 >= unit)
+        .unwrap_or(1);
+    scale.ticks(5, unit as f64)
+}
+
+fn byte_tick(value: f64) -> String {
+    let text = Bytes(value.round() as u64).to_string();
+    if value == 0.0 {
+        "0".to_owned()
+    } else {
+        text.replacen(".0", "", 1)
+    }
+}

@@ -1,0 +1,42 @@
+//! The table of a run's readings.
+
+use sd_memory::{Bytes, Reading};
+
+use super::markup::{Element, element};
+use super::units;
+
+/// Readings that a page shows at most, in the table and as marks.
+pub(super) const MOST: usize = 200;
+
+/// The table of the first of `readings`.
+pub(super) fn table(readings: &[Reading]) -> Element {
+    let counted = readings.iter().any(|reading| reading.allocated > Bytes(0));
+    let heads = [
+        ("Point", true),
+        ("At", true),
+        ("Process", true),
+        ("Allocated", counted),
+        ("Machine has left", true),
+        ("Given back by a cleanup", true),
+    ];
+    let shown = heads.into_iter().filter(|(_, shown)| *shown);
+    let head = shown.map(|(name, _)| element("th").with("scope", "col").text(name));
+    let rows = readings.iter().take(MOST).map(|reading| row(reading, counted));
+    element("table")
+        .child(element("thead").child(element("tr").children(head)))
+        .child(element("tbody").children(rows))
+}
+
+fn row(reading: &Reading, counted: bool) -> Element {
+    let cell = |text: String| element("td").text(text);
+    let mut row = element("tr")
+        .child(element("th").with("scope", "row").text(&reading.label))
+        .child(cell(units::time(reading.seconds)))
+        .child(cell(reading.memory.process.to_string()));
+    if counted {
+        row = row.child(cell(reading.allocated.to_string()));
+    }
+    let given_back = reading.given_back.map(|bytes| bytes.to_string());
+    row.child(cell(reading.memory.system_available.to_string()))
+        .child(cell(given_back.unwrap_or_default()))
+}

@@ -1,0 +1,75 @@
+//! A process that has drawn a picture is as small as before it drew the next: nothing grows from run to run. Only a
+//! process of its own can measure that.
+
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+
+use std::path::Path;
+
+use sd_memory::Bytes;
+use sd_pipeline::memory::{CountingAllocator, memory_info, return_large_pieces_at_once};
+use sd_pipeline::{
+    DeviceChoice, Event, Interrupt, ModelChoice, ModelFolder, Places, Recommended, Request, TypeChoice,
+};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const PICTURES: u64 = 10;
+/// Beside 2% of the resident size: what the system counts roughly.
+const SLACK: u64 = 1 << 20;
+
+fn request(seed: u64, output: &Path) -> Request {
+    Request {
+        prompt: "a red circle above a blue square".to_owned(),
+        negative_prompt: None,
+        model: ModelChoice {
+            name: "demo".to_owned(),
+            folder: ModelFolder::on_disk(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo")),
+            recommended: Recommended::default(),
+        },
+        images: 1,
+        steps: Some(4),
+        seed,
+        size: None,
+        guidance_scale: None,
+        output: output.to_owned(),
+        device: DeviceChoice::Cpu,
+        weight_type: TypeChoice::Automatic,
+        memory: None,
+        places: Places::default(),
+    }
+}
+
+#[test]
+fn ten_pictures_leave_what_one_leaves() {
+    return_large_pieces_at_once();
+    let folder = tempfile::tempdir().unwrap();
+    let mut left = Vec::new();
+    for seed in 0..PICTURES {
+        let mut observer = |_: &Event<'_>| {};
+        let saved = sd_pipeline::generate(
+            &request(seed, folder.path()),
+            &mut observer,
+            &Interrupt::default(),
+        );
+        assert_eq!(saved.unwrap().len(), 1);
+        left.push((memory_info().process, Bytes(sd_weights::allocated_bytes())));
+        eprintln!(
+            "after picture {seed}: {} resident, {} allocated",
+            left[seed as usize].0, left[seed as usize].1
+        );
+    }
+    let (first, first_allocated) = left[0];
+    for &(resident, allocated) in &left[1..] {
+        let difference = resident.0.abs_diff(first.0);
+        assert!(
+            difference <= first.0 / 50 + SLACK,
+            "{first}, later {resident}: {left:?}"
+        );
+        assert!(
+            allocated.0 <= first_allocated.0 + SLACK / 8,
+            "{first_allocated}, later {allocated}"
+        );
+    }
+}
