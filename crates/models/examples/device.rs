@@ -93,7 +93,7 @@ fn main() {
         let window = Residency::WINDOW as u64 * largest;
         let kept = (room - beside - blocks.always - window) / largest;
         release_device_memory(&bench.device).unwrap();
-        bound_device_memory(&bench.device, room).unwrap();
+        bound_device_memory(&bench.device, Some(room)).unwrap();
         let from = if host == 0 { "files" } else { "host memory" };
         let name = format!("{:.0} GB, {kept} blocks kept, from {from}", gigabytes(budget));
         match bench.run(Residency::Partly(kept as usize), host) {
