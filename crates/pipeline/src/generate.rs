@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use jiff::ZonedDateTime;
-use sd_memory::{Bytes, MemoryInfo, Timeline, memory_info};
+use sd_memory::{Bytes, Timeline, memory_info};
 use sd_weights::{Holding, Residency, WeightType};
 
 use crate::bundle::Bundle;
@@ -20,7 +20,7 @@ use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
 use crate::stage::{self, Denoise, Denoised, EncodedPrompt};
-use crate::{Result, device};
+use crate::{Result, device, device_budget};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
@@ -97,6 +97,9 @@ impl<'a> Run<'a> {
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
         let plan = plan_for(request, &bundle, &recipe, &holding)?;
+        device_budget::bound(&holding.device, plan.budget)?;
+        let of_host = device_budget::default_of_host(&memory_info());
+        let host_memory = device_budget::host_memory(&holding.device, request.host_memory, of_host);
         let model = ModelIdentity::of(&bundle)?;
         let name = match &claimed {
             Some(claimed) => claimed.name().clone(),
@@ -126,6 +129,7 @@ impl<'a> Run<'a> {
             holding: Holding {
                 residency: plan.residency(),
                 page_cache: plan.page_cache(),
+                host_memory,
                 ..holding
             },
             plan,
@@ -134,7 +138,7 @@ impl<'a> Run<'a> {
             run.warn(warning);
         }
         if run.plan.streams() {
-            run.warn(streaming_warning(&run.plan));
+            run.warn(streaming_warning(&run.plan, &run.holding));
         }
         Ok(run)
     }
@@ -258,7 +262,8 @@ impl<'a> Run<'a> {
         let (recipe, gallery, journal) = (&self.recipe, &mut self.gallery, &mut self.journal);
         let plan = &self.plan;
         let dtype = dtype_name(&self.bundle, self.holding.weight_type)?;
-        let device = device::name(&self.holding.device);
+        let holding = &self.holding;
+        let device = device::name(&holding.device);
         let on_picture = |position: usize, image: RgbImage| {
             let index = images[position];
             log_memory_status("After decoding", timeline, observer);
@@ -292,7 +297,7 @@ impl<'a> Run<'a> {
                 memory: MemoryReport {
                     budget: Some(plan.budget),
                     predicted_peak: Some(plan.predicted_peak),
-                    measured_peak: timeline.peak(),
+                    measured_peak: device_budget::peak(&holding.device).unwrap_or_else(|| timeline.peak()),
                     weights_read: Bytes(sd_weights::bytes_read()),
                     timeline: timeline.readings().to_vec(),
                 },
@@ -303,7 +308,7 @@ impl<'a> Run<'a> {
             observer.observe(&Event::Saved(&picture));
             Ok(())
         };
-        stage::decode(&self.bundle, &latents, &self.holding, self.interrupt, on_picture)?;
+        stage::decode(&self.bundle, &latents, holding, self.interrupt, on_picture)?;
         self.clean("Complete", true);
         Ok(())
     }
@@ -314,6 +319,7 @@ impl<'a> Run<'a> {
 
     fn clean(&mut self, label: &str, aggressive: bool) {
         cleanup_memory(aggressive);
+        device_budget::release(&self.holding.device);
         self.log(label);
     }
 
@@ -351,28 +357,31 @@ pub fn plan(request: &Request) -> Result<Plan> {
 
 fn plan_for(request: &Request, bundle: &Bundle, recipe: &Recipe, holding: &Holding) -> Result<Plan> {
     let memory = memory_info();
-    let budget = request.memory.unwrap_or_else(|| default_budget(&memory));
+    let default = match device_budget::available(&holding.device)? {
+        Some(of_device) => device_budget::less_margin(of_device.0),
+        None => device_budget::default_of_host(&memory),
+    };
+    let budget = request.memory.unwrap_or(default);
     let room = Bytes(memory.system_available.0 + memory.process.0);
     Plan::new(bundle, recipe, holding, budget, room)
 }
 
-/// What is available now less a margin for everybody else.
-fn default_budget(memory: &MemoryInfo) -> Bytes {
-    const LEAST_MARGIN: u64 = 512 << 20;
-    let available = memory.system_available.0 + memory.process.0;
-    Bytes(available.saturating_sub(LEAST_MARGIN.max(available / 10)))
-}
-
 /// What streaming costs, and what would avoid it.
-fn streaming_warning(plan: &Plan) -> String {
+fn streaming_warning(plan: &Plan, holding: &Holding) -> String {
     /// Bytes a second of a good solid-state disk.
     const DISK: f64 = 2.0 * (1_u64 << 30) as f64;
     let each_step = plan.read_each_step();
+    let cost = if holding.host_memory.limit() >= each_step.0 {
+        format!("{each_step} are copied to the device in every step")
+    } else {
+        format!(
+            "{each_step} are read in every step, which takes at least {:.1} s from a disk of 2 GB/s",
+            each_step.0 as f64 / DISK
+        )
+    };
     format!(
-        "the model does not fit in {}: {each_step} are read in every step, which takes at least {:.1} s from a disk of 2 \
-         GB/s; --memory {:.1}GB would avoid it",
+        "the model does not fit in {}: {cost}; --memory {:.1}GB would avoid it",
         plan.budget,
-        each_step.0 as f64 / DISK,
         (plan.resident_budget.gigabytes() * 10.0).ceil() / 10.0,
     )
 }

@@ -24,6 +24,11 @@ impl HostMemory {
         }))
     }
 
+    /// The most bytes that may be taken.
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
     /// Bytes that are taken now.
     pub fn taken(&self) -> u64 {
         self.0.taken.load(Ordering::Relaxed)
