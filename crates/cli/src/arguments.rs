@@ -95,9 +95,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SCALE", help_heading = "Model", value_parser = guidance)]
     pub(crate) cfg: Option<f64>,
 
-    /// Memory that the run may have, 8GB say [default: what is available, less a margin]
+    /// Memory that the run may have, 8GB say; with a GPU the GPU's [default: what is available, less a margin]
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = memory)]
     pub(crate) memory: Option<Bytes>,
+
+    /// The same of the machine's own memory beside a GPU: streamed weights stay there where they fit
+    #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = memory)]
+    pub(crate) host_memory: Option<Bytes>,
 
     /// Show where each byte would live and draw nothing; `generate plan "PROMPT"` does the same
     #[arg(long, help_heading = "Machine")]

@@ -22,6 +22,7 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
         device: arguments.device,
         weight_type: arguments.dtype,
         memory: arguments.memory,
+        host_memory: arguments.host_memory,
         model: model(arguments)?,
         places: Places::of_user(),
     })

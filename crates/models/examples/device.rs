@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! cargo run --release -p sd-weights --example synthesize -- --arch sd3.5-large DIR
-//! cargo run --release -p sd-models --features cuda --example device -- DIR 6 3
+//! cargo run --release -p sd-models --features cuda --example device -- DIR 1024 6 3
 //! ```
 //!
-//! The numbers are budgets in GB. Pictures are of 1024x1024, guided: a batch of two. What is streamed stays in page-locked
-//! host memory after the first step; the last row streams from the files.
+//! The numbers are the pictures' side in pixels and budgets in GB. Pictures are guided: a batch of two. What is streamed
+//! stays in page-locked host memory after the first step; the last row streams from the files.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // It measures, for whoever reads its output.
 
@@ -27,16 +27,18 @@ use sd_weights::{
 const GB: f64 = (1_u64 << 30) as f64;
 /// Steps that the conditions are made for, as a run of the model has them, and how many of them are gone through.
 const STEPS: usize = 28;
-const MEASURED: usize = 5;
+const MEASURED: usize = 3;
 const TOKENS: usize = 77 + 256;
-const LATENT_SIDE: usize = 128;
-/// What is left free under a budget.
-const MARGIN: u64 = 32 << 20;
+/// Pixels of the side of a latent.
+const LATENT: usize = 8;
+/// What is left under a budget for gaps between tensors.
+const GAPS: u64 = 384 << 20;
 
 struct Bench {
     folder: ModelFolder,
     config: Config,
     device: Device,
+    latent_side: usize,
 }
 
 struct Outcome {
@@ -54,6 +56,7 @@ struct Outcome {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let folder = ModelFolder::on_disk(Path::new(&arguments.next().unwrap()));
+    let side: usize = arguments.next().unwrap().parse().unwrap();
     let budgets: Vec<u64> = arguments
         .map(|gigabytes| (gigabytes.parse::<f64>().unwrap() * GB) as u64)
         .collect();
@@ -63,6 +66,7 @@ fn main() {
         folder,
         config,
         device,
+        latent_side: side / LATENT,
     };
 
     let blocks = bench.transformer(Residency::Resident, 0).weight_bytes();
@@ -85,23 +89,19 @@ fn main() {
         gigabytes(overhead)
     );
     row("resident", &resident, &resident);
-    for (host, budget) in [u64::MAX, 0]
-        .into_iter()
-        .flat_map(|host| budgets.iter().map(move |&budget| (host, budget)))
-    {
-        let room = budget - overhead - MARGIN;
+    let from_host = budgets.iter().map(|&budget| (u64::MAX, budget));
+    let from_files = budgets.last().map(|&budget| (0, budget));
+    for (host, budget) in from_host.chain(from_files) {
+        let room = budget - overhead;
         let window = Residency::WINDOW as u64 * largest;
-        let kept = (room - beside - blocks.always - window) / largest;
+        let kept = room.saturating_sub(GAPS + beside + blocks.always + window) / largest;
         release_device_memory(&bench.device).unwrap();
-        bound_device_memory(&bench.device, room).unwrap();
+        bound_device_memory(&bench.device, Some(room)).unwrap();
         let from = if host == 0 { "files" } else { "host memory" };
         let name = format!("{:.0} GB, {kept} blocks kept, from {from}", gigabytes(budget));
         match bench.run(Residency::Partly(kept as usize), host) {
             Ok(outcome) => row(&name, &outcome, &resident),
-            Err(error) => println!("| {name} | {error:?} |"),
-        }
-        if host == 0 {
-            break;
+            Err(error) => println!("| {name} | {error}, {:?} |", device_memory(&bench.device)),
         }
     }
 }
@@ -179,6 +179,7 @@ impl Bench {
         let sampler = Sampler::start(&self.device);
         let (weights, host_memory) = self.weights(residency, host);
         let transformer = Transformer::new(weights, &self.config)?;
+        let side = self.latent_side;
         let timesteps: Vec<f32> = (0..STEPS)
             .map(|step| 1000.0 * (1.0 - step as f32 / STEPS as f32))
             .collect();
@@ -186,14 +187,14 @@ impl Bench {
             &timesteps,
             &values(&[2, TOKENS, self.config.joint_attention_dim], 1).to_device(&self.device)?,
             &values(&[2, self.config.pooled_projection_dim], 2).to_device(&self.device)?,
-            (LATENT_SIDE, LATENT_SIDE),
+            (side, side),
         )?;
         // What that took is another stage's.
         release_device_memory(&self.device)?;
         restart_device_peak(&self.device)?;
         transformer.load()?;
 
-        let mut latents = values(&[1, self.config.in_channels, LATENT_SIDE, LATENT_SIDE], 3);
+        let mut latents = values(&[1, self.config.in_channels, side, side], 3);
         let (mut seconds, mut uploaded, mut read) = (Vec::new(), 0, 0);
         for step in 0..MEASURED {
             let before = (bytes_uploaded(), bytes_read());

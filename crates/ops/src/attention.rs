@@ -109,18 +109,32 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) 
             Some(bias) => scores.broadcast_add(&bias.narrow(2, first, count)?)?,
             None => scores,
         };
-        // A row that is masked whole has no greatest score; zero in its place keeps `-inf - -inf` away.
-        let greatest = scores.max_keepdim(D::Minus1)?.clamp(f32::MIN, f32::MAX)?;
-        let weights = scores.broadcast_sub(&greatest)?.exp()?;
-        let sums = weights
-            .sum_keepdim(D::Minus1)?
-            .clamp(f32::MIN_POSITIVE, f32::MAX)?;
-        chunks.push(weights.broadcast_div(&sums)?.to_dtype(v.dtype())?.matmul(&v)?);
+        let weights = softmax(scores, bias.is_some())?.to_dtype(v.dtype())?;
+        chunks.push(weights.matmul(&v)?);
     }
     match chunks.len() {
         0 => Tensor::zeros((batch, heads, 0, v.dim(3)?), v.dtype(), v.device()),
         _ => Tensor::cat(&chunks, 2),
     }
+}
+
+/// The softmax of each row. Where rows may be `masked` whole, those become zeros.
+fn softmax(scores: Tensor, masked: bool) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if scores.device().is_cuda() && !masked {
+        return crate::cuda::softmax(&scores);
+    }
+    let _ = masked;
+    // A row that is masked whole has no greatest score; zero in its place keeps `-inf - -inf` away.
+    let greatest = scores.max_keepdim(D::Minus1)?.clamp(f32::MIN, f32::MAX)?;
+    let apart = scores.broadcast_sub(&greatest)?;
+    drop(scores);
+    let weights = apart.exp()?;
+    drop(apart);
+    let sums = weights
+        .sum_keepdim(D::Minus1)?
+        .clamp(f32::MIN_POSITIVE, f32::MAX)?;
+    weights.broadcast_div(&sums)
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ mod attention;
 mod bands;
 mod convolution;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod linear;
 mod moments;
 mod norm;

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use jiff::ZonedDateTime;
-use sd_memory::{Bytes, MemoryInfo, Monitor, memory_info};
-use sd_weights::{Holding, Residency, WeightType};
+use sd_memory::{Bytes, Monitor, Watcher, memory_info};
+use sd_weights::{Holding, Relief, Residency, WeightType};
 
 use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
@@ -20,7 +20,7 @@ use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
 use crate::stage::{self, Denoise, Denoised, EncodedPrompt};
-use crate::{Result, device};
+use crate::{Result, device, device_budget};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
@@ -102,6 +102,9 @@ impl<'a> Run<'a> {
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
         let plan = plan_for(request, &bundle, &recipe, &holding)?;
+        device_budget::bound(&holding.device, plan.budget)?;
+        let of_host = device_budget::default_of_host(&memory_info());
+        let host_memory = device_budget::host_memory(&holding.device, request.host_memory, of_host);
         let model = ModelIdentity::of(&bundle)?;
         let name = match &claimed {
             Some(claimed) => claimed.name().clone(),
@@ -131,6 +134,8 @@ impl<'a> Run<'a> {
             holding: Holding {
                 residency: plan.residency(),
                 page_cache: plan.page_cache(),
+                host_memory,
+                relief: relief(),
                 ..holding
             },
             plan,
@@ -139,7 +144,7 @@ impl<'a> Run<'a> {
             run.warn(warning);
         }
         if run.plan.streams() {
-            run.warn(streaming_warning(&run.plan));
+            run.warn(streaming_warning(&run.plan, &run.holding));
         }
         Ok(run)
     }
@@ -254,7 +259,18 @@ impl<'a> Run<'a> {
             self.journal.record(image, picture.steps, &picture.latents);
         }
         self.journal.commit_if_due(self.observer);
+        self.tell_of_what_was_given_up();
         Ok(())
+    }
+
+    /// Says so where memory became short and blocks were given up between two turns.
+    fn tell_of_what_was_given_up(&mut self) {
+        let given = Bytes(self.holding.relief.take_given());
+        if given > Bytes(0) {
+            self.warn(format!(
+                "memory is short on this machine: {given} of weights were given up and are read in every step from now on"
+            ));
+        }
     }
 
     fn decode(&mut self) -> Result<()> {
@@ -267,7 +283,8 @@ impl<'a> Run<'a> {
         let (recipe, gallery, journal) = (&self.recipe, &mut self.gallery, &mut self.journal);
         let plan = &self.plan;
         let dtype = dtype_name(&self.bundle, self.holding.weight_type)?;
-        let device = device::name(&self.holding.device);
+        let holding = &self.holding;
+        let device = device::name(&holding.device);
         let on_picture = |position: usize, image: RgbImage| {
             let index = images[position];
             log_memory_status("After decoding", monitor, observer);
@@ -298,7 +315,18 @@ impl<'a> Run<'a> {
                 generation_time: journal.duration().as_secs_f64(),
                 failures: Vec::new(),
                 warnings: journal.warnings().to_vec(),
-                memory: MemoryReport::new(Some(plan.budget), Some(plan.predicted_peak), monitor.timeline()),
+                memory: {
+                    let report =
+                        MemoryReport::new(Some(plan.budget), Some(plan.predicted_peak), monitor.timeline());
+                    // Of a GPU the budget is its own memory, and so is the peak.
+                    match device_budget::peak(&holding.device) {
+                        Some(measured_peak) => MemoryReport {
+                            measured_peak,
+                            ..report
+                        },
+                        None => report,
+                    }
+                },
                 version: format!("sd-generate {}", crate::VERSION),
             };
             let picture = gallery.save(&image, &mut metadata)?;
@@ -306,18 +334,25 @@ impl<'a> Run<'a> {
             observer.observe(&Event::Saved(&picture));
             Ok(())
         };
-        stage::decode(&self.bundle, &latents, &self.holding, self.interrupt, on_picture)?;
+        stage::decode(&self.bundle, &latents, holding, self.interrupt, on_picture)?;
         self.clean("Complete", true);
         Ok(())
     }
 
     fn clean(&mut self, label: &str, aggressive: bool) {
+        device_budget::release(&self.holding.device);
         log_cleanup(label, aggressive, self.monitor, self.observer);
     }
 
     fn warn(&mut self, warning: String) {
         self.journal.warn(warning, self.observer);
     }
+}
+
+/// Asks between every two blocks whether others on this machine have come to be short of memory.
+fn relief() -> Relief {
+    let watcher = Watcher::start();
+    Relief::watching(move || watcher.shortfall().0)
 }
 
 /// Pictures that go through the steps together.
@@ -349,28 +384,31 @@ pub fn plan(request: &Request) -> Result<Plan> {
 
 fn plan_for(request: &Request, bundle: &Bundle, recipe: &Recipe, holding: &Holding) -> Result<Plan> {
     let memory = memory_info();
-    let budget = request.memory.unwrap_or_else(|| default_budget(&memory));
+    let default = match device_budget::available(&holding.device)? {
+        Some(of_device) => device_budget::less_margin(of_device.0),
+        None => device_budget::default_of_host(&memory),
+    };
+    let budget = request.memory.unwrap_or(default);
     let room = Bytes(memory.system_available.0 + memory.process.0);
     Plan::new(bundle, recipe, holding, budget, room)
 }
 
-/// What is available now less a margin for everybody else.
-fn default_budget(memory: &MemoryInfo) -> Bytes {
-    const LEAST_MARGIN: u64 = 512 << 20;
-    let available = memory.system_available.0 + memory.process.0;
-    Bytes(available.saturating_sub(LEAST_MARGIN.max(available / 10)))
-}
-
 /// What streaming costs, and what would avoid it.
-fn streaming_warning(plan: &Plan) -> String {
+fn streaming_warning(plan: &Plan, holding: &Holding) -> String {
     /// Bytes a second of a good solid-state disk.
     const DISK: f64 = 2.0 * (1_u64 << 30) as f64;
     let each_step = plan.read_each_step();
+    let cost = if holding.host_memory.limit() >= each_step.0 {
+        format!("{each_step} are copied to the device in every step")
+    } else {
+        format!(
+            "{each_step} are read in every step, which takes at least {:.1} s from a disk of 2 GB/s",
+            each_step.0 as f64 / DISK
+        )
+    };
     format!(
-        "the model does not fit in {}: {each_step} are read in every step, which takes at least {:.1} s from a disk of 2 \
-         GB/s; --memory {:.1}GB would avoid it",
+        "the model does not fit in {}: {cost}; --memory {:.1}GB would avoid it",
         plan.budget,
-        each_step.0 as f64 / DISK,
         (plan.resident_budget.gigabytes() * 10.0).ceil() / 10.0,
     )
 }

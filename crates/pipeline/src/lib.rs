@@ -9,6 +9,7 @@
 mod arithmetic;
 pub mod bundle;
 pub mod device;
+mod device_budget;
 mod durable;
 mod error;
 mod event;

@@ -195,8 +195,10 @@ pub struct Request {
     pub device: DeviceChoice,
     /// In which type.
     pub weight_type: TypeChoice,
-    /// What the run may have of memory; without it, what is available less a margin.
+    /// What the run may have of memory, on a GPU of the GPU's; without it, what is available less a margin.
     pub memory: Option<Bytes>,
+    /// What the run may have of the host's memory beside a GPU; without it, what is available less a margin.
+    pub host_memory: Option<Bytes>,
     /// Where things may be kept beside the pictures.
     pub places: Places,
 }

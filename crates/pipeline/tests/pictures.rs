@@ -71,6 +71,7 @@ impl Case {
             device: device_choice(),
             weight_type: TypeChoice::F32,
             memory: None,
+            host_memory: None,
             places: Places::default(),
         }
     }

@@ -50,6 +50,7 @@ impl Fresh {
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
             memory: None,
+            host_memory: None,
             places: Places {
                 state: None,
                 cache: Some(self.path("cache")),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::buffers;
 use crate::pass::Pass;
 use crate::reader::{Reader, Slot};
-use crate::{Result, Weights};
+use crate::{Residency, Result, Weights};
 
 type Build<B> = dyn Fn(usize, &Weights) -> Result<B> + Send + Sync;
 
@@ -96,6 +96,32 @@ impl<B: Send + Sync + 'static> Blocks<B> {
                 self.block(index)?;
             }
         }
+        self.make_room()
+    }
+
+    /// Makes the buffers of the window on a device that has memory of its own, before anything is computed there: made
+    /// later they would lie here and there among what is computed, and the gaps between would be lost.
+    fn make_room(&self) -> Result<()> {
+        let streamed: Vec<usize> = (0..self.len())
+            .filter(|&index| self.is_streamed(index))
+            .take(Residency::WINDOW)
+            .collect();
+        let Some(&first) = streamed.first() else {
+            return Ok(());
+        };
+        if self.list.scopes[first].holding().device.is_cpu() || lock(&self.reader).is_some() {
+            return Ok(());
+        }
+        let mut reader = Reader::start(&self.list)?;
+        streamed.iter().for_each(|&index| reader.request(index));
+        let slots: Vec<Slot<B>> = streamed
+            .iter()
+            .map(|&index| reader.take(index))
+            .collect::<Result<_>>()?;
+        for slot in slots {
+            slot.recycle(&**reader.buffers())?;
+        }
+        *lock(&self.reader) = Some(reader);
         Ok(())
     }
 

@@ -68,12 +68,13 @@ pub fn release_device_memory(device: &Device) -> Result<()> {
     }
 }
 
-/// Lets tensors on `device` take at most `bytes` together from now on: an allocation beyond fails, whatever the device
-/// has left. Tensors that are there already are not counted.
+/// Lets the tensors of this process on `device` take at most `bytes` together from now on, or as many as there are
+/// where that is `None`: an allocation beyond fails, whatever the device has left. Tensors that are there already are not
+/// counted.
 ///
 /// # Errors
 /// The device fails.
-pub fn bound_device_memory(device: &Device, bytes: u64) -> Result<()> {
+pub fn bound_device_memory(device: &Device, bytes: Option<u64>) -> Result<()> {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => crate::cuda::bound(device, bytes),

@@ -24,6 +24,11 @@ impl HostMemory {
         }))
     }
 
+    /// The most bytes that may be taken.
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
     /// Bytes that are taken now.
     pub fn taken(&self) -> u64 {
         self.0.taken.load(Ordering::Relaxed)
@@ -31,7 +36,7 @@ impl HostMemory {
 
     /// Takes `bytes`, unless there are not so many left.
     #[cfg_attr(
-        not(feature = "cuda"),
+        not(any(feature = "cuda", test)),
         expect(dead_code, reason = "only a GPU has other memory")
     )]
     pub(crate) fn take(&self, bytes: u64) -> bool {
@@ -44,10 +49,26 @@ impl HostMemory {
 
     /// Gives `bytes` back that were taken.
     #[cfg_attr(
-        not(feature = "cuda"),
+        not(any(feature = "cuda", test)),
         expect(dead_code, reason = "only a GPU has other memory")
     )]
     pub(crate) fn give_back(&self, bytes: u64) {
         self.0.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_taken_than_there_is() {
+        let memory = HostMemory::up_to(100);
+        let same = memory.clone();
+        assert!(memory.take(60) && !same.take(41) && same.take(40));
+        assert_eq!((memory.taken(), memory.limit()), (100, 100));
+        memory.give_back(60);
+        assert!(same.take(60) && !same.take(u64::MAX));
+        assert!(!HostMemory::default().take(1));
     }
 }

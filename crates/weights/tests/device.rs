@@ -128,7 +128,7 @@ fn where_a_block_lives_changes_no_value_and_a_window_is_held() {
             let streamed = (BLOCKS as u64 - kept) * BLOCK_BYTES;
             assert_eq!(host_memory.taken(), host.min(streamed), "{residency:?}");
             // A network that is dropped while blocks are on their way.
-            drop(blocks.pass().unwrap());
+            blocks.pass().unwrap();
             drop(blocks);
             assert_eq!(host_memory.taken(), 0);
             release_device_memory(&device).unwrap();
@@ -141,7 +141,7 @@ fn where_a_block_lives_changes_no_value_and_a_window_is_held() {
 #[test]
 fn a_bound_holds_and_a_failed_allocation_is_an_error() {
     let device = open_cuda(0).unwrap();
-    bound_device_memory(&device, 256 * MIB).unwrap();
+    bound_device_memory(&device, Some(256 * MIB)).unwrap();
     let fits = Tensor::zeros(128 << 20, DType::U8, &device).unwrap();
     let error = Tensor::zeros(512 << 20, DType::U8, &device).unwrap_err();
     eprintln!("{error}");
@@ -153,6 +153,8 @@ fn a_bound_holds_and_a_failed_allocation_is_an_error() {
     drop(other);
     release_device_memory(&device).unwrap();
     assert_eq!(device_memory(&device).unwrap().unwrap().held, 0);
+    bound_device_memory(&device, None).unwrap();
+    drop(Tensor::zeros(512 << 20, DType::U8, &device).unwrap());
 }
 
 /// Weights in 16 bits of another kind than they are held in, so that they are converted on their way; biases in 32.

@@ -6,10 +6,10 @@ use sd_models::vae::Decoder;
 use sd_models::{WeightBytes, clip, t5};
 use sd_weights::{Holding, Residency};
 
-use crate::Result;
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
 use crate::stage::{GuidancePasses, latent_sides, patches};
+use crate::{Result, device_budget};
 
 /// The program itself: its code, the runtime, the terminal, small change of the allocator.
 const PROGRAM: u64 = 32 << 20;
@@ -99,7 +99,8 @@ pub(super) struct Needs {
 
 impl Needs {
     pub(super) fn of(bundle: &Bundle, recipe: &Recipe, holding: &Holding) -> Result<Self> {
-        let process = PROGRAM + TOKENIZER_FACTOR * bundle.tokenizer_bytes();
+        let process = device_budget::process(&holding.device)
+            .unwrap_or_else(|| PROGRAM + TOKENIZER_FACTOR * bundle.tokenizer_bytes());
         let texts = if recipe.guidance_scale.guides() { 2 } else { 1 };
         let sides @ (rows, columns) = latent_sides(bundle, recipe.size);
         let tokens = bundle.clip_length() + bundle.t5_length();

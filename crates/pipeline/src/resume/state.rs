@@ -155,6 +155,8 @@ impl KeptRequest {
             device: _,
             weight_type,
             memory,
+            // Which does not change the picture, and may have changed since.
+            host_memory: _,
             places: _,
         } = request;
         // A relative path is below the current folder, which is known wherever the model was just opened.
@@ -196,6 +198,7 @@ impl KeptRequest {
             device: self.device,
             weight_type: self.weight_type,
             memory: self.memory,
+            host_memory: None,
             places: places.clone(),
         }
     }

@@ -120,6 +120,7 @@ fn request(folder: &Path) -> Request {
         device: DeviceChoice::Automatic,
         weight_type: TypeChoice::Automatic,
         memory: None,
+        host_memory: None,
         places: places(folder),
     }
 }

@@ -59,9 +59,9 @@ pub(crate) fn release(device: &CudaDevice) -> candle_core::Result<()> {
     release().map_err(wrapped)
 }
 
-/// Makes a pool of at most `bytes` the one that is allocated from.
+/// Makes a new pool, of at most `bytes` if there is a bound, the one that is allocated from.
 #[allow(unsafe_code)]
-pub(crate) fn bound(device: &CudaDevice, bytes: u64) -> candle_core::Result<()> {
+pub(crate) fn bound(device: &CudaDevice, bytes: Option<u64>) -> candle_core::Result<()> {
     release(device)?;
     let bound = || {
         let context = device.cuda_stream().context().clone();
@@ -75,7 +75,8 @@ pub(crate) fn bound(device: &CudaDevice, bytes: u64) -> candle_core::Result<()> 
             (*pointer).allocType = CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
             (*pointer).location.type_ = CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
             (*pointer).location.id = ordinal as i32;
-            (*pointer).maxSize = bytes as usize;
+            // Zero is no bound.
+            (*pointer).maxSize = bytes.map_or(0, |bytes| (bytes as usize).max(1));
             device::set_mem_pool(context.cu_device(), mem_pool::create(pointer)?)
         }
     };
