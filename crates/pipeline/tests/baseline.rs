@@ -37,6 +37,7 @@ fn request(seed: u64, output: &Path) -> Request {
         device: DeviceChoice::Cpu,
         weight_type: TypeChoice::Automatic,
         memory: None,
+        host_memory: None,
         places: Places::default(),
     }
 }
