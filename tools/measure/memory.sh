@@ -96,7 +96,7 @@ for part in $parts; do
     decode)
         echo "### The decoder of SD 3.5 at 2048x2048, by bands and in one piece"
         echo
-        target/release/examples/decode 2048
+        target/release/examples/decode 2048 whole
         ;;
     medium)
         medium=$(model sd3.5-medium)
