@@ -1,7 +1,5 @@
 //! The bytes of a network: of its weights, by what becomes of them, and of a pass through it.
 
-use std::ops::Add;
-
 use sd_weights::Weights;
 
 /// Bytes that a pass through a network takes beside its weights, at its most.
@@ -18,25 +16,6 @@ impl Footprint {
     pub fn bytes(self) -> u64 {
         self.activations + self.scratch
     }
-
-    /// Enough for either of two passes that follow each other.
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            activations: self.activations.max(other.activations),
-            scratch: self.scratch.max(other.scratch),
-        }
-    }
-}
-
-impl Add for Footprint {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            activations: self.activations + other.activations,
-            scratch: self.scratch + other.scratch,
-        }
-    }
 }
 
 /// Bytes of a network's weights, by what becomes of them.
@@ -46,13 +25,6 @@ pub struct WeightBytes {
     pub blocks: Vec<u64>,
     /// Of what stays from the first use to the end.
     pub always: u64,
-}
-
-impl WeightBytes {
-    /// All of them.
-    pub fn bytes(&self) -> u64 {
-        self.always + self.blocks.iter().sum::<u64>()
-    }
 }
 
 /// Bytes that the tensors of `weights` whose names are `wanted` take once they are read.

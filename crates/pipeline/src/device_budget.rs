@@ -1,7 +1,7 @@
 //! The budget of a GPU with memory of its own, and of the host memory beside it.
 
 use candle_core::Device;
-use sd_memory::{Bytes, MemoryInfo};
+use sd_memory::Bytes;
 use sd_weights::{HostMemory, bound_device_memory, device_memory, release_device_memory};
 
 use crate::Result;
@@ -66,9 +66,4 @@ pub(crate) fn host_memory(device: &Device, wanted: Option<Bytes>, default: Bytes
 pub(crate) fn less_margin(available: u64) -> Bytes {
     const LEAST_MARGIN: u64 = 768 << 20;
     Bytes(available.saturating_sub(LEAST_MARGIN.max(available / 10)))
-}
-
-/// What of the host's memory a run may have where nobody says.
-pub(crate) fn default_of_host(memory: &MemoryInfo) -> Bytes {
-    less_margin(memory.system_available.0 + memory.process.0)
 }

@@ -96,14 +96,14 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         monitor.stage("open");
         log_cleanup("Startup", false, monitor, observer);
-        let bundle = Bundle::open(&request.model.folder)?;
-        let recipe = Recipe::new(request, bundle.defaults());
-        stage::check_size(&bundle, recipe.size)?;
-        let weight_type = device::weight_type(request.weight_type);
-        let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
-        let plan = plan_for(request, &bundle, &recipe, &holding)?;
+        let Planned {
+            bundle,
+            recipe,
+            holding,
+            plan,
+            of_host,
+        } = Planned::of(request)?;
         device_budget::bound(&holding.device, plan.budget)?;
-        let of_host = device_budget::default_of_host(&memory_info());
         let host_memory = device_budget::host_memory(&holding.device, request.host_memory, of_host);
         let model = ModelIdentity::of(&bundle)?;
         let name = match &claimed {
@@ -374,23 +374,43 @@ impl Group {
 /// # Errors
 /// The model or the request is wrong, or the budget is too small.
 pub fn plan(request: &Request) -> Result<Plan> {
-    let bundle = Bundle::open(&request.model.folder)?;
-    let recipe = Recipe::new(request, bundle.defaults());
-    stage::check_size(&bundle, recipe.size)?;
-    let weight_type = device::weight_type(request.weight_type);
-    let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
-    plan_for(request, &bundle, &recipe, &holding)
+    Ok(Planned::of(request)?.plan)
 }
 
-fn plan_for(request: &Request, bundle: &Bundle, recipe: &Recipe, holding: &Holding) -> Result<Plan> {
-    let memory = memory_info();
-    let default = match device_budget::available(&holding.device)? {
-        Some(of_device) => device_budget::less_margin(of_device.0),
-        None => device_budget::default_of_host(&memory),
-    };
-    let budget = request.memory.unwrap_or(default);
-    let room = Bytes(memory.system_available.0 + memory.process.0);
-    Plan::new(bundle, recipe, holding, budget, room)
+/// A request with everything that is known of it before a weight is read.
+struct Planned {
+    bundle: Bundle,
+    recipe: Recipe,
+    holding: Holding,
+    plan: Plan,
+    /// What of the host's memory a run may have where nobody says.
+    of_host: Bytes,
+}
+
+impl Planned {
+    fn of(request: &Request) -> Result<Self> {
+        let bundle = Bundle::open(&request.model.folder)?;
+        let recipe = Recipe::new(request, bundle.defaults());
+        stage::check_size(&bundle, recipe.size)?;
+        let weight_type = device::weight_type(request.weight_type);
+        let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
+        let memory = memory_info();
+        let room = Bytes(memory.system_available.0 + memory.process.0);
+        let of_host = device_budget::less_margin(room.0);
+        let default = match device_budget::available(&holding.device)? {
+            Some(of_device) => device_budget::less_margin(of_device.0),
+            None => of_host,
+        };
+        let budget = request.memory.unwrap_or(default);
+        let plan = Plan::new(&bundle, &recipe, &holding, budget, room)?;
+        Ok(Self {
+            bundle,
+            recipe,
+            holding,
+            plan,
+            of_host,
+        })
+    }
 }
 
 /// What streaming costs, and what would avoid it.

@@ -1,9 +1,10 @@
 //! The parts of a network in the order of its forward pass, each in memory when its turn comes.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::buffers;
+use crate::lock::lock;
 use crate::pass::Pass;
 use crate::reader::{Reader, Slot};
 use crate::{Residency, Result, Weights};
@@ -165,20 +166,21 @@ impl<B: Send + Sync + 'static> Blocks<B> {
     /// Gives back what the reading ahead holds, where no further pass is near. Kept blocks stay.
     pub fn rest(&self) {
         *lock(&self.passes) = 0;
-        let reader = lock(&self.reader).take();
-        if reader.is_some() {
-            drop(reader);
-            self.list.forget();
-        }
+        self.end_reading();
     }
 
     pub(crate) fn list(&self) -> &Arc<List<B>> {
         &self.list
     }
 
-    /// The reader, which is there from the first pass over streamed blocks on.
-    pub(crate) fn reader(&self) -> MutexGuard<'_, Option<Reader<B>>> {
-        lock(&self.reader)
+    /// Uses the reader, which is started where there is none yet.
+    pub(crate) fn with_reader<T>(&self, use_it: impl FnOnce(&mut Reader<B>) -> Result<T>) -> Result<T> {
+        let mut place = lock(&self.reader);
+        let reader = match place.take() {
+            Some(reader) => reader,
+            None => Reader::start(&self.list)?,
+        };
+        use_it(place.insert(reader))
     }
 
     pub(crate) fn places(&self) -> MutexGuard<'_, Vec<Place<B>>> {
@@ -200,22 +202,19 @@ impl<B> Blocks<B> {
     pub fn is_empty(&self) -> bool {
         self.list.scopes.is_empty()
     }
-}
 
-impl<B> Drop for Blocks<B> {
-    fn drop(&mut self) {
-        let reader = lock(&self.reader).take();
-        if reader.is_some() {
+    /// Ends the reader, if there is one, and tells the system that the files' bytes need not be kept at hand.
+    fn end_reading(&self) {
+        if let Some(reader) = lock(&self.reader).take() {
             drop(reader);
-            self.list.forget();
+            self.list.scopes.iter().for_each(Weights::forget);
         }
     }
 }
 
-impl<B> List<B> {
-    /// Tells the system that the files' bytes need not be kept at hand.
-    fn forget(&self) {
-        self.scopes.iter().for_each(Weights::forget);
+impl<B> Drop for Blocks<B> {
+    fn drop(&mut self) {
+        self.end_reading();
     }
 }
 
@@ -228,9 +227,4 @@ impl<B> fmt::Debug for Blocks<B> {
             .count();
         write!(formatter, "Blocks({kept} of {} resident)", places.len())
     }
-}
-
-/// What a thread that panicked left behind is whole: nothing here is changed in two steps.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

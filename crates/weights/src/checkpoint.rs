@@ -29,9 +29,10 @@ struct Stored {
     source: Arc<Source>,
 }
 
+/// What an index says: which file of the component's folder holds each tensor.
 #[derive(Deserialize)]
-struct ShardIndex {
-    weight_map: BTreeMap<String, String>,
+pub(crate) struct ShardIndex {
+    pub(crate) weight_map: BTreeMap<String, String>,
 }
 
 impl Checkpoint {

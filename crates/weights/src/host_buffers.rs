@@ -1,11 +1,12 @@
 //! Buffers of host memory that tensors are read into.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 use half::{bf16, f16};
 
 use crate::buffers::{Buffers, Lot};
+use crate::lock::lock;
 use crate::{Checkpoint, Result};
 
 /// The values of a tensor in host memory, in the type that it is held in.
@@ -114,11 +115,6 @@ impl Buffers for HostBuffers {
     fn clear(&self) {
         lock(&self.free).clear();
     }
-}
-
-/// What a thread that panicked left behind is whole: nothing here is changed in two steps.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Moves a tensor's values out of it.

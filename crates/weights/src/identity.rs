@@ -1,11 +1,12 @@
 //! What a model's files are recognised by, so that a change shows without reading every weight again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::ShardIndex;
 use crate::folder::WeightsPlace;
 use crate::source::Source;
 use crate::{ModelFolder, Result, header};
@@ -54,14 +55,10 @@ impl ModelFolder {
     /// # Errors
     /// There are no weights, or a file of them is missing or cannot be read.
     pub fn weights_identity(&self, component: &str) -> Result<Vec<FileIdentity>> {
-        #[derive(Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
         match self.find_weights(component)? {
             WeightsPlace::File(path) => Ok(vec![self.file_identity(&path)?]),
             WeightsPlace::Index(path) => {
-                let index: Index = self.json(&path)?;
+                let index: ShardIndex = self.json(&path)?;
                 let shards: BTreeSet<String> = index.weight_map.into_values().collect();
                 let shards = shards.into_iter().map(|shard| format!("{component}/{shard}"));
                 std::iter::once(path)

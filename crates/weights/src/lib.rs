@@ -22,6 +22,7 @@ mod header;
 mod host_buffers;
 mod host_memory;
 mod identity;
+mod lock;
 mod pass;
 mod reader;
 mod source;

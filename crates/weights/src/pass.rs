@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::blocks::{Blocks, Place};
 use crate::buffers::Buffers;
-use crate::reader::{Reader, Slot};
+use crate::reader::Slot;
 use crate::{Residency, Result};
 
 /// One walk over the blocks of a network, in order.
@@ -39,15 +39,11 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         if coming.peek().is_none() {
             return Ok(());
         }
-        let mut reader = self.blocks.reader();
-        if reader.is_none() {
-            *reader = Some(Reader::start(self.blocks.list())?);
-        }
-        if let Some(reader) = reader.as_mut() {
+        self.blocks.with_reader(|reader| {
             let already = reader.in_flight();
             coming.skip(already).for_each(|index| reader.request(index));
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn turn_of(&self, index: usize) -> Result<Lent<B>> {
@@ -55,16 +51,9 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         if !self.blocks.is_streamed(index) {
             return Ok(Lent(State::Kept(self.blocks.block(index)?)));
         }
-        let (slot, buffers) = {
-            let mut reader = self.blocks.reader();
-            if reader.is_none() {
-                *reader = Some(Reader::start(self.blocks.list())?);
-            }
-            let Some(reader) = reader.as_mut() else {
-                unreachable!("a reader was just started. This is a bug.")
-            };
-            (reader.take(index)?, reader.buffers().clone())
-        };
+        let (slot, buffers) = self
+            .blocks
+            .with_reader(|reader| Ok((reader.take(index)?, reader.buffers().clone())))?;
         self.read_ahead(index + 1)?;
         Ok(Lent(State::Streamed {
             slot: Some(slot),

@@ -159,10 +159,12 @@ impl Holding {
         }
     }
 
-    /// The same for weights of which each is needed once: nothing stays, on the device or beside it.
+    /// The same for weights of which each is needed once: nothing stays, on the device or beside it, nor with the
+    /// system.
     pub fn for_one_pass(&self) -> Self {
         Self {
             residency: Residency::Streamed,
+            page_cache: PageCache::Release,
             host_memory: HostMemory::default(),
             ..self.clone()
         }

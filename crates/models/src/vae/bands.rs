@@ -24,6 +24,14 @@ pub(super) fn moments(rows: Rows<'_>) -> Result<ChannelMoments> {
     Ok(moments)
 }
 
+/// What was put aside, or else the next of `rows`.
+fn next_of(aside: &mut Option<Tensor>, rows: &mut Rows<'_>) -> Result<Option<Tensor>> {
+    match aside.take() {
+        Some(band) => Ok(Some(band)),
+        None => rows.next().transpose(),
+    }
+}
+
 /// What `convolution` makes of each of `rows`, added to those of `onto` where there are such.
 pub(super) fn convolved<'a>(
     rows: Rows<'a>,
@@ -51,13 +59,7 @@ struct Convolved<'a> {
 
 impl Convolved<'_> {
     fn advance(&mut self) -> Result<Option<Tensor>> {
-        let Some(rows) = self
-            .next
-            .take()
-            .map(Ok)
-            .or_else(|| self.rows.next())
-            .transpose()?
-        else {
+        let Some(rows) = next_of(&mut self.next, &mut self.rows)? else {
             return Ok(None);
         };
         self.next = self.rows.next().transpose()?;
@@ -102,13 +104,7 @@ impl Regrouped<'_> {
     fn advance(&mut self) -> Result<Option<Tensor>> {
         let (mut parts, mut wanted) = (Vec::new(), self.height);
         while wanted > 0 {
-            let Some(band) = self
-                .rest
-                .take()
-                .map(Ok)
-                .or_else(|| self.rows.next())
-                .transpose()?
-            else {
+            let Some(band) = next_of(&mut self.rest, &mut self.rows)? else {
                 break;
             };
             let rows = band.dim(2)?;

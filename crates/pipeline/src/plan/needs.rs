@@ -3,7 +3,7 @@
 use sd_memory::Bytes;
 use sd_models::mmdit::{Load, Transformer};
 use sd_models::vae::Decoder;
-use sd_models::{WeightBytes, clip, t5};
+use sd_models::{Footprint, WeightBytes, clip, t5};
 use sd_weights::{Holding, Residency};
 
 use crate::bundle::Bundle;
@@ -109,45 +109,41 @@ impl Needs {
         let latents = (bundle.transformer.in_channels * rows * columns) as u64 * float;
 
         let streamed = holding.with_residency(Residency::Streamed);
+        let encoding = |name, weights, taken: Footprint| OnePass {
+            name,
+            weights,
+            beside: process + context + taken.bytes(),
+        };
         let mut before = Vec::new();
         for part in [&bundle.clip_large, &bundle.clip_big] {
             let encoder = clip::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
-            before.push(OnePass {
-                name: part.component,
-                weights: encoder.weight_bytes(),
-                beside: process + context + encoder.footprint(texts, bundle.clip_length()).bytes(),
-            });
+            let taken = encoder.footprint(texts, bundle.clip_length());
+            before.push(encoding(part.component, encoder.weight_bytes(), taken));
         }
         if let Some(part) = &bundle.t5 {
             let encoder = t5::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
-            before.push(OnePass {
-                name: part.component,
-                weights: encoder.weight_bytes(),
-                beside: process + context + encoder.footprint(texts, bundle.t5_length()).bytes(),
-            });
+            let taken = encoder.footprint(texts, bundle.t5_length());
+            before.push(encoding(part.component, encoder.weight_bytes(), taken));
         }
 
         let transformer = Transformer::new(bundle.weights("transformer", &streamed)?, &bundle.transformer)?;
         let passes = GuidancePasses::for_patches(patches(bundle, sides));
-        let load = |pictures: usize| match passes {
-            GuidancePasses::Batched => Load {
-                inputs: pictures,
-                texts,
-                tokens,
-                latents: sides,
-            },
-            GuidancePasses::Separate => Load {
-                inputs: pictures * texts,
-                texts: 1,
-                tokens,
-                latents: sides,
-            },
-        };
         let all_texts = Load {
             inputs: 1,
             texts,
             tokens,
             latents: sides,
+        };
+        let load = |pictures: usize| match passes {
+            GuidancePasses::Batched => Load {
+                inputs: pictures,
+                ..all_texts
+            },
+            GuidancePasses::Separate => Load {
+                inputs: pictures * texts,
+                texts: 1,
+                ..all_texts
+            },
         };
         let conditions = transformer.condition_bytes(all_texts, recipe.steps);
         let steering = transformer.condition_footprint(all_texts, recipe.steps).bytes();

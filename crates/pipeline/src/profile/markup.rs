@@ -30,6 +30,13 @@ pub(super) fn element(name: &'static str) -> Element {
     }
 }
 
+/// The head of a table: the names of the columns that are shown.
+pub(super) fn table_head(columns: impl IntoIterator<Item = (&'static str, bool)>) -> Element {
+    let shown = columns.into_iter().filter(|(_, shown)| *shown);
+    let names = shown.map(|(name, _)| element("th").with("scope", "col").text(name));
+    element("thead").child(element("tr").children(names))
+}
+
 impl Element {
     /// With the attribute `name`.
     pub(super) fn with(mut self, name: &'static str, value: impl Display) -> Self {

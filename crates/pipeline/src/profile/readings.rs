@@ -2,7 +2,7 @@
 
 use sd_memory::{Bytes, Reading};
 
-use super::markup::{Element, element};
+use super::markup::{Element, element, table_head};
 use super::units;
 
 /// Readings that a page shows at most, in the table and as marks.
@@ -19,11 +19,9 @@ pub(super) fn table(readings: &[Reading]) -> Element {
         ("Machine has left", true),
         ("Given back by a cleanup", true),
     ];
-    let shown = heads.into_iter().filter(|(_, shown)| *shown);
-    let head = shown.map(|(name, _)| element("th").with("scope", "col").text(name));
     let rows = readings.iter().take(MOST).map(|reading| row(reading, counted));
     element("table")
-        .child(element("thead").child(element("tr").children(head)))
+        .child(table_head(heads))
         .child(element("tbody").children(rows))
 }
 

@@ -2,7 +2,7 @@
 
 use sd_memory::{Bytes, Stage};
 
-use super::markup::{Element, element};
+use super::markup::{Element, element, table_head};
 use super::{Profile, units};
 
 /// Colours that there are for stages.
@@ -39,9 +39,7 @@ pub(super) fn table(profile: &Profile) -> Element {
         ("Allocated peak", counted),
         ("Weights read", read),
     ];
-    let shown = heads.into_iter().filter(|(_, shown)| *shown);
-    let head = shown.map(|(name, _)| element("th").with("scope", "col").text(name));
-    let head = element("thead").child(element("tr").children(head));
+    let head = table_head(heads);
 
     let rows = stages.iter().enumerate().map(|(index, stage)| {
         let takes = stage.end - stage.start;

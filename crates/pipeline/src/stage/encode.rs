@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::{clip, t5};
-use sd_weights::{Holding, PageCache};
+use sd_weights::Holding;
 
 use super::finite;
 use crate::Result;
@@ -36,8 +36,7 @@ pub fn encode(
     interrupt: &Interrupt,
 ) -> Result<EncodedPrompt> {
     // Each weight is needed once.
-    let mut holding = holding.for_one_pass();
-    holding.page_cache = PageCache::Release;
+    let holding = holding.for_one_pass();
     let clip_length = bundle.clip_length();
     let (large, clip_cut) = run_clip(bundle, &bundle.clip_large, prompts, clip_length, &holding)?;
     interrupt.check()?;

@@ -1,6 +1,6 @@
 //! Buffers of device memory that blocks are read into ahead of their turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream};
@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use super::upload::Uploader;
 use super::{failed, has_one_stream};
 use crate::buffers::{Arrival, Buffers, Lot};
+use crate::lock::lock;
 use crate::{Checkpoint, Error, HostMemory, Result};
 
 /// Tensors of a device that wait to be filled again, and the ones that are in use.
@@ -124,9 +125,4 @@ impl Arrival for Copied {
     fn hold_back(&self) -> Result<()> {
         self.compute.wait(&self.copied).map_err(failed)
     }
-}
-
-/// What a thread that panicked left behind is whole: nothing here is changed in two steps.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
