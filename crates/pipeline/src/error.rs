@@ -141,6 +141,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the device had no memory left for what was asked of it.
+    pub(crate) fn is_out_of_device_memory(&self) -> bool {
+        match self {
+            Self::Tensor(error)
+            | Self::Weights(sd_weights::Error::Tensor(error))
+            | Self::Model(
+                sd_models::Error::Tensor(error) | sd_models::Error::Weights(sd_weights::Error::Tensor(error)),
+            ) => sd_weights::is_out_of_device_memory(error),
+            _ => false,
+        }
+    }
+
     /// Whether the same run would end in the same way again, so that there is no use in going on with it.
     pub fn would_come_again(&self) -> bool {
         use sd_weights::Error as Weights;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use jiff::ZonedDateTime;
-use sd_memory::{Bytes, Monitor, Watcher, memory_info};
+use sd_memory::{Bytes, MemoryInfo, Monitor, Watcher, memory_info};
 use sd_weights::{Holding, Relief, Residency, WeightType};
 
 use crate::bundle::Bundle;
@@ -20,7 +20,7 @@ use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
 use crate::stage::{self, Denoise, Denoised, EncodedPrompt};
-use crate::{Result, device, device_budget};
+use crate::{Result, device, device_budget, tighter};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
@@ -68,6 +68,9 @@ fn run(
     observer.observe(&Event::Measured {
         timeline: &monitor.timeline(),
     });
+    // Its curve is the last that the run holds.
+    drop(monitor);
+    cleanup_memory(true);
     outcome
 }
 
@@ -104,6 +107,8 @@ impl<'a> Run<'a> {
             of_host,
         } = Planned::of(request)?;
         device_budget::bound(&holding.device, plan.budget)?;
+        let watched = holding.device.clone();
+        monitor.watch_device(move || device_budget::info(&watched));
         let host_memory = device_budget::host_memory(&holding.device, request.host_memory, of_host);
         let model = ModelIdentity::of(&bundle)?;
         let name = match &claimed {
@@ -152,13 +157,41 @@ impl<'a> Run<'a> {
     /// The stages, in order. Each drops its networks before the next begins.
     fn draw(&mut self) -> Result<Vec<SavedPicture>> {
         if !self.journal.is_denoised() {
-            let prompts = self.encode()?;
-            self.denoise(prompts)?;
+            self.with_room(|run| {
+                let prompts = run.encode()?;
+                run.denoise(prompts)
+            })?;
         }
         if !self.journal.unsaved().is_empty() {
-            self.decode()?;
+            self.with_room(Self::decode)?;
         }
         Ok(self.journal.saved())
+    }
+
+    /// Runs a stage. Where the device turns out to have less room than was planned with, it starts again under a tighter
+    /// plan, from the last step.
+    fn with_room<T>(&mut self, stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        tighter::until_it_fits(self, stage, Self::tighten)
+    }
+
+    /// Gives back everything and plans anew with less; false where the plan was as small as can be.
+    fn tighten(&mut self) -> Result<bool> {
+        self.clean("After the device was full", true);
+        let device = &self.holding.device;
+        let available = device_budget::available(device)?.map(|bytes| device_budget::less_margin(bytes.0));
+        let Some(budget) = tighter::budget(&self.plan, available) else {
+            return Ok(false);
+        };
+        let room = room(&memory_info());
+        let plan = Plan::new(&self.bundle, &self.recipe, &self.holding, budget, room)?;
+        device_budget::bound(device, plan.budget)?;
+        self.holding.residency = plan.residency();
+        self.holding.page_cache = plan.page_cache();
+        self.plan = plan;
+        self.warn(format!(
+            "the device had no room left: the stage starts again within {budget}"
+        ));
+        Ok(true)
     }
 
     /// Closes the journal: what was not finished is kept, if there is a use in going on with it.
@@ -395,7 +428,7 @@ impl Planned {
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
         let memory = memory_info();
-        let room = Bytes(memory.system_available.0 + memory.process.0);
+        let room = room(&memory);
         let of_host = device_budget::less_margin(room.0);
         let default = match device_budget::available(&holding.device)? {
             Some(of_device) => device_budget::less_margin(of_device.0),
@@ -411,6 +444,11 @@ impl Planned {
             of_host,
         })
     }
+}
+
+/// What this process may come to have without anybody else having less.
+fn room(memory: &MemoryInfo) -> Bytes {
+    Bytes(memory.system_available.0 + memory.process.0)
 }
 
 /// What streaming costs, and what would avoid it.

@@ -28,6 +28,7 @@ pub mod scheduler;
 mod sealed;
 pub mod seed;
 pub mod stage;
+mod tighter;
 pub mod tokenizer;
 
 pub use error::{Error, Result};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use sd_weights::ModelFolder;
 use serde::Deserialize;
+use tokenizers::ModelWrapper;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -16,6 +17,8 @@ use crate::{Error, Result};
 
 /// Beyond this a length limit in a configuration means that there is none.
 const LONGEST_LIMIT: f64 = 1e6;
+/// Words that a tokenizer remembers. What it does remember stays until the thread ends, also when the tokenizer is gone.
+const WORDS_REMEMBERED: usize = 0;
 
 /// Turns prompts into rows of token ids, all of one length.
 #[derive(Debug)]
@@ -88,8 +91,13 @@ impl Tokenizer {
         let padding_token = config.pad_token.as_ref().or(special.pad_token.as_ref());
         let (tokenizer, fallback) = if folder.contains(&path("tokenizer.json")) {
             let bytes = folder.bytes(&path("tokenizer.json"))?;
-            let tokenizer =
+            let mut tokenizer =
                 tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
+            if let ModelWrapper::BPE(pairs) = tokenizer.get_model() {
+                let mut forgetful = pairs.clone();
+                forgetful.resize_cache(WORDS_REMEMBERED);
+                tokenizer.with_model(forgetful);
+            }
             (tokenizer, "<pad>")
         } else {
             let vocabulary: Vocab = folder.json(&path("vocab.json"))?;
@@ -207,6 +215,7 @@ fn clip(
         .vocab_and_merges(vocabulary, merges)
         .end_of_word_suffix("</w>".to_owned())
         .unk_token(special.unknown.to_owned())
+        .cache_capacity(WORDS_REMEMBERED)
         .build()?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     let spaces = Replace::new(

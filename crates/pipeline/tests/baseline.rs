@@ -16,8 +16,10 @@ use sd_pipeline::{
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const PICTURES: u64 = 10;
-/// Beside 2% of the resident size: what the system counts roughly.
-const SLACK: u64 = 1 << 20;
+/// Beside 2% of the resident size: the kernel adds up each thread's pages in batches of so many.
+const SLACK: u64 = 128 << 10;
+/// What is allocated may differ by: the list of this test's figures grows, for one.
+const ALLOCATED_SLACK: u64 = 4 << 10;
 
 fn request(seed: u64, output: &Path) -> Request {
     Request {
@@ -57,8 +59,9 @@ fn ten_pictures_leave_what_one_leaves() {
         assert_eq!(saved.unwrap().len(), 1);
         left.push((memory_info().process, Bytes(sd_weights::allocated_bytes())));
         eprintln!(
-            "after picture {seed}: {} resident, {} allocated",
-            left[seed as usize].0, left[seed as usize].1
+            "after picture {seed}: {} KB resident, {} bytes allocated",
+            left[seed as usize].0.0 >> 10,
+            left[seed as usize].1.0
         );
     }
     let (first, first_allocated) = left[0];
@@ -69,7 +72,7 @@ fn ten_pictures_leave_what_one_leaves() {
             "{first}, later {resident}: {left:?}"
         );
         assert!(
-            allocated.0 <= first_allocated.0 + SLACK / 8,
+            allocated.0 <= first_allocated.0 + ALLOCATED_SLACK,
             "{first_allocated}, later {allocated}"
         );
     }

@@ -213,7 +213,20 @@ fn forget(file: &File, offset: u64, bytes: u64) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+/// macOS has no call to forget what was read: from now on nothing that is read of the file is kept at hand.
+#[cfg(target_os = "macos")]
+#[allow(unsafe_code)]
+fn forget(file: &File, _offset: u64, _bytes: u64) {
+    use std::os::fd::AsRawFd;
+    const ON: libc::c_int = 1;
+    // SAFETY: the descriptor is open as long as the file is borrowed, and the call touches no memory of ours.
+    // Its failure costs nothing: the advice was not taken.
+    unsafe {
+        libc::fcntl(file.as_raw_fd(), libc::F_NOCACHE, ON);
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 fn forget(_file: &File, _offset: u64, _bytes: u64) {}
 
 #[cfg(test)]
