@@ -6,6 +6,7 @@
 
 pub mod clip;
 mod error;
+mod feed_forward;
 mod footprint;
 mod layers;
 pub mod mmdit;
