@@ -48,6 +48,9 @@ fn the_text_encoders_take_what_they_say() {
     let shape = Clip {
         width: 1024,
         layers: 4,
+        heads: 16,
+        activation: "gelu",
+        projects: true,
     };
     let of_clip = synthetic::weights(directories[1].path(), &shape.tensors(), Residency::Streamed);
     let clip_config: clip::Config = serde_json::from_value(json!({
@@ -55,9 +58,9 @@ fn the_text_encoders_take_what_they_say() {
         "hidden_size": shape.width,
         "intermediate_size": 4 * shape.width,
         "num_hidden_layers": shape.layers,
-        "num_attention_heads": 16,
+        "num_attention_heads": shape.heads,
         "max_position_embeddings": Clip::POSITIONS,
-        "hidden_act": "gelu",
+        "hidden_act": shape.activation,
         "projection_dim": shape.width,
     }))
     .unwrap();

@@ -2,13 +2,26 @@
 
 use serde_json::{Value, json};
 
-use crate::networks::{Clip, Sd3, T5, Tensor, Vae};
+use crate::networks::unet::UNet;
+use crate::networks::{Clip, Sd3, Tensor, Vae};
+
+mod latent_diffusion;
+mod stable_diffusion_3;
 
 /// The names of the models that can be made.
-pub(crate) const ARCHITECTURES: [&str; 2] = ["sd3.5-large", "sd3.5-medium"];
+pub(crate) const ARCHITECTURES: [&str; 7] = [
+    "sd3.5-large",
+    "sd3.5-medium",
+    "sd1.5",
+    "sd2.1",
+    "sdxl",
+    "sdxl-refiner",
+    "controlnet-sd15",
+];
 
 /// A network's folder and tensors.
 pub(crate) struct Component {
+    /// Empty for a network that is all there is.
     pub(crate) folder: &'static str,
     /// `model` or `diffusion_pytorch_model`.
     pub(crate) file_stem: &'static str,
@@ -20,8 +33,8 @@ pub(crate) struct Architecture {
     pub(crate) components: Vec<Component>,
     /// Configurations and tokenizers: path and contents.
     pub(crate) texts: Vec<(String, String)>,
-    /// `model_index.json`
-    pub(crate) index: String,
+    /// `model_index.json`, unless this is a single network.
+    pub(crate) index: Option<String>,
 }
 
 /// The demo model's tokenizers stand in for the real ones, whose vocabularies are larger.
@@ -48,13 +61,11 @@ const TOKENIZER_FILES: [(&str, &str); 11] = [
 ];
 /// The end of a text in the demo model's CLIP tokenizers.
 const CLIP_END: usize = 979;
-/// Tokens that the real T5 tokenizer allows.
-const T5_LIMIT: usize = 512;
 
 /// The model called `name`.
 pub(crate) fn named(name: &str) -> Option<Architecture> {
     match name {
-        "sd3.5-large" => Some(sd3(&Sd3 {
+        "sd3.5-large" => Some(stable_diffusion_3::model(&Sd3 {
             layers: 38,
             heads: 38,
             table_side: 192,
@@ -62,7 +73,7 @@ pub(crate) fn named(name: &str) -> Option<Architecture> {
             context: Sd3::CONTEXT,
             pooled: Sd3::POOLED,
         })),
-        "sd3.5-medium" => Some(sd3(&Sd3 {
+        "sd3.5-medium" => Some(stable_diffusion_3::model(&Sd3 {
             layers: 24,
             heads: 24,
             table_side: 384,
@@ -70,74 +81,30 @@ pub(crate) fn named(name: &str) -> Option<Architecture> {
             context: Sd3::CONTEXT,
             pooled: Sd3::POOLED,
         })),
+        "sd1.5" => Some(latent_diffusion::stable_diffusion_1()),
+        "sd2.1" => Some(latent_diffusion::stable_diffusion_2()),
+        "sdxl" => Some(latent_diffusion::stable_diffusion_xl()),
+        "sdxl-refiner" => Some(latent_diffusion::refiner()),
+        "controlnet-sd15" => Some(latent_diffusion::controlnet(&UNet::SD15)),
         _ => None,
     }
 }
 
-fn sd3(transformer: &Sd3) -> Architecture {
-    let clip_large = Clip {
-        width: 768,
-        layers: 12,
-    };
-    let clip_big = Clip {
-        width: 1280,
-        layers: 32,
-    };
-    let vae = Vae {
-        latent_channels: Sd3::CHANNELS,
-        quant_convolutions: false,
-    };
-    let mut texts = vec![
-        text("transformer/config.json", &transformer_config(transformer)),
-        text(
-            "text_encoder/config.json",
-            &clip_config(&clip_large, 12, "quick_gelu"),
-        ),
-        text("text_encoder_2/config.json", &clip_config(&clip_big, 20, "gelu")),
-        text("text_encoder_3/config.json", &t5_config()),
-        text("vae/config.json", &vae_config(&vae)),
-        text(
-            "scheduler/scheduler_config.json",
-            &json!({
-                "_class_name": "FlowMatchEulerDiscreteScheduler",
-                "num_train_timesteps": 1000,
-                "shift": 3.0,
-            }),
-        ),
-    ];
-    texts.extend(
-        TOKENIZER_FILES
-            .iter()
-            .map(|&(path, contents)| tokenizer_text(path, contents)),
-    );
-    let of = |library: &str, class: &str| json!([library, class]);
-    let index = json!({
-        "_class_name": "StableDiffusion3Pipeline",
-        "scheduler": of("diffusers", "FlowMatchEulerDiscreteScheduler"),
-        "text_encoder": of("transformers", "CLIPTextModelWithProjection"),
-        "text_encoder_2": of("transformers", "CLIPTextModelWithProjection"),
-        "text_encoder_3": of("transformers", "T5EncoderModel"),
-        "tokenizer": of("transformers", "CLIPTokenizer"),
-        "tokenizer_2": of("transformers", "CLIPTokenizer"),
-        "tokenizer_3": of("transformers", "T5TokenizerFast"),
-        "transformer": of("diffusers", "SD3Transformer2DModel"),
-        "vae": of("diffusers", "AutoencoderKL"),
-    });
-    let component = |folder, file_stem, tensors| Component {
+/// A network whose weights transformers saves.
+fn text_encoder(folder: &'static str, tensors: Vec<Tensor>) -> Component {
+    Component {
         folder,
-        file_stem,
+        file_stem: "model",
         tensors,
-    };
-    Architecture {
-        components: vec![
-            component("text_encoder", "model", clip_large.tensors()),
-            component("text_encoder_2", "model", clip_big.tensors()),
-            component("text_encoder_3", "model", T5::XXL.tensors()),
-            component("transformer", "diffusion_pytorch_model", transformer.tensors()),
-            component("vae", "diffusion_pytorch_model", vae.tensors()),
-        ],
-        texts,
-        index: format!("{index:#}\n"),
+    }
+}
+
+/// A network whose weights diffusers saves.
+fn diffuser(folder: &'static str, tensors: Vec<Tensor>) -> Component {
+    Component {
+        folder,
+        file_stem: "diffusion_pytorch_model",
+        tensors,
     }
 }
 
@@ -145,75 +112,47 @@ fn text(path: &str, value: &Value) -> (String, String) {
     (path.to_owned(), format!("{value:#}\n"))
 }
 
-/// A tokenizer's file, with the length that the real encoders read.
-fn tokenizer_text(path: &str, contents: &str) -> (String, String) {
-    let limit = if path.starts_with("tokenizer_3") {
-        T5_LIMIT
-    } else {
-        Clip::POSITIONS
-    };
-    match serde_json::from_str::<Value>(contents) {
-        Ok(mut value) if path.ends_with("tokenizer_config.json") => {
-            value["model_max_length"] = json!(limit);
-            text(path, &value)
+/// The files of the demo model's tokenizer `from`, in the folder `to`, with the length that the real encoders read.
+fn tokenizer(from: &str, to: &str, limit: usize) -> Vec<(String, String)> {
+    let files = TOKENIZER_FILES.iter();
+    let own =
+        files.filter_map(|(path, contents)| Some((path.strip_prefix(from)?.strip_prefix('/')?, contents)));
+    own.map(|(file, contents)| {
+        let path = format!("{to}/{file}");
+        match serde_json::from_str::<Value>(contents) {
+            Ok(mut value) if file == "tokenizer_config.json" => {
+                value["model_max_length"] = json!(limit);
+                text(&path, &value)
+            }
+            _ => (path, (*contents).to_owned()),
         }
-        _ => (path.to_owned(), contents.to_owned()),
-    }
-}
-
-fn transformer_config(transformer: &Sd3) -> Value {
-    json!({
-        "_class_name": "SD3Transformer2DModel",
-        "sample_size": 128,
-        "patch_size": Sd3::PATCH,
-        "in_channels": Sd3::CHANNELS,
-        "out_channels": Sd3::CHANNELS,
-        "num_layers": transformer.layers,
-        "attention_head_dim": Sd3::HEAD,
-        "num_attention_heads": transformer.heads,
-        "joint_attention_dim": transformer.context,
-        "caption_projection_dim": transformer.width(),
-        "pooled_projection_dim": transformer.pooled,
-        "pos_embed_max_size": transformer.table_side,
-        "qk_norm": "rms_norm",
-        "dual_attention_layers": (0..transformer.dual_attention_layers).collect::<Vec<_>>(),
     })
+    .collect()
 }
 
-fn clip_config(clip: &Clip, heads: usize, activation: &str) -> Value {
+fn clip_config(clip: &Clip) -> Value {
+    let class = if clip.projects {
+        "CLIPTextModelWithProjection"
+    } else {
+        "CLIPTextModel"
+    };
     json!({
-        "architectures": ["CLIPTextModelWithProjection"],
+        "architectures": [class],
         "vocab_size": Clip::VOCABULARY,
         "hidden_size": clip.width,
         "intermediate_size": 4 * clip.width,
         "num_hidden_layers": clip.layers,
-        "num_attention_heads": heads,
+        "num_attention_heads": clip.heads,
         "max_position_embeddings": Clip::POSITIONS,
-        "hidden_act": activation,
+        "hidden_act": clip.activation,
         "layer_norm_eps": 1e-5,
         "projection_dim": clip.width,
         "eos_token_id": CLIP_END,
     })
 }
 
-fn t5_config() -> Value {
-    let t5 = T5::XXL;
-    json!({
-        "architectures": ["T5EncoderModel"],
-        "vocab_size": t5.vocabulary,
-        "d_model": t5.width,
-        "d_kv": t5.width / t5.heads,
-        "d_ff": t5.inner,
-        "num_layers": t5.layers,
-        "num_heads": t5.heads,
-        "relative_attention_num_buckets": T5::BUCKETS,
-        "relative_attention_max_distance": 128,
-        "layer_norm_epsilon": 1e-6,
-        "feed_forward_proj": "gated-gelu",
-    })
-}
-
-fn vae_config(vae: &Vae) -> Value {
+/// With the scale of latents, and what is taken from them before.
+fn vae_config(vae: &Vae, scale: f64, shift: Option<f64>) -> Value {
     json!({
         "_class_name": "AutoencoderKL",
         "in_channels": 3,
@@ -222,8 +161,8 @@ fn vae_config(vae: &Vae) -> Value {
         "block_out_channels": Vae::LEVELS,
         "layers_per_block": Vae::LAYERS,
         "norm_num_groups": 32,
-        "scaling_factor": 1.5305,
-        "shift_factor": 0.0609,
+        "scaling_factor": scale,
+        "shift_factor": shift,
         "mid_block_add_attention": true,
         "use_quant_conv": vae.quant_convolutions,
         "use_post_quant_conv": vae.quant_convolutions,
