@@ -158,6 +158,8 @@ fn vae_config(vae: &Vae, scale: f64, shift: Option<f64>) -> Value {
         "in_channels": 3,
         "out_channels": 3,
         "latent_channels": vae.latent_channels,
+        "down_block_types": vec!["DownEncoderBlock2D"; 4],
+        "up_block_types": vec!["UpDecoderBlock2D"; 4],
         "block_out_channels": Vae::LEVELS,
         "layers_per_block": Vae::LAYERS,
         "norm_num_groups": 32,
