@@ -5,11 +5,14 @@
 //! weights live.
 
 pub mod clip;
+pub mod controlnet;
 mod error;
+mod feed_forward;
 mod footprint;
 mod layers;
 pub mod mmdit;
 pub mod t5;
+pub mod unet;
 pub mod vae;
 
 pub use error::{Error, Result};

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 // The names and shapes that full-size models are synthesized from.
-#[path = "../../../weights/examples/synthesize/networks.rs"]
+#[path = "../../../weights/examples/synthesize/networks/mod.rs"]
 mod networks;
 
 use networks::{Sd3, Values};

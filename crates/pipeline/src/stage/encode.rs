@@ -21,6 +21,12 @@ pub struct EncodedPrompt {
     pub cut: usize,
 }
 
+/// Prompts as one of the CLIPs reads them.
+struct EncodedByClip {
+    hidden: Tensor,
+    pooled: Tensor,
+}
+
 /// Encodes `prompts` with every text encoder of `bundle`, one after the other, each dropped before the next
 /// is read. The vectors are 32-bit numbers in the processor's memory.
 ///
@@ -44,7 +50,7 @@ pub fn encode(
     interrupt.check()?;
 
     let features = bundle.transformer.joint_attention_dim;
-    let clip_context = Tensor::cat(&[&large.penultimate, &big.penultimate], 2)?;
+    let clip_context = Tensor::cat(&[&large.hidden, &big.hidden], 2)?;
     let missing = features - clip_context.dim(2)?;
     let clip_context = clip_context.pad_with_zeros(2, 0, missing)?;
     let (t5_context, cut) = match &bundle.t5 {
@@ -72,15 +78,23 @@ fn run_clip(
     prompts: &[&str],
     length: usize,
     holding: &Holding,
-) -> Result<(clip::Encoded, usize)> {
+) -> Result<(EncodedByClip, usize)> {
     let (ids, cut) = tokenize(&part.tokenizer, prompts, length)?;
     let weights = bundle.weights(part.component, holding)?;
-    let encoded = clip::TextEncoder::new(weights, &part.config)?.encode(&ids)?;
-    let encoded = clip::Encoded {
-        penultimate: to_host(&encoded.penultimate)?,
-        pooled: to_host(&encoded.pooled)?,
+    let wanted = clip::Wanted {
+        hidden: clip::Hidden::Penultimate,
+        skip: 0,
+        pooled: true,
     };
-    for tensor in [&encoded.penultimate, &encoded.pooled] {
+    let encoded = clip::TextEncoder::new(weights, &part.config)?.encode(&ids, wanted)?;
+    let Some(pooled) = &encoded.pooled else {
+        unreachable!("a pooled text was asked for. This is a bug.")
+    };
+    let encoded = EncodedByClip {
+        hidden: to_host(&encoded.hidden)?,
+        pooled: to_host(pooled)?,
+    };
+    for tensor in [&encoded.hidden, &encoded.pooled] {
         finite::check(tensor, part.component, bundle, part.component)?;
     }
     Ok((encoded, cut))
