@@ -59,6 +59,7 @@ pub struct SchedulerConfig {
     pub timestep_scaling: Option<f32>,
 
     pub shift: Option<f64>,
+    pub flow_shift: Option<f64>,
     pub use_dynamic_shifting: Option<bool>,
     pub base_shift: Option<f64>,
     pub max_shift: Option<f64>,
@@ -193,7 +194,7 @@ impl SchedulerConfig {
         let usual = FlowMatchEulerConfig::default();
         let config = FlowMatchEulerConfig {
             num_train_timesteps: self.train_timesteps(),
-            shift: self.shift.unwrap_or(usual.shift),
+            shift: self.shift.or(self.flow_shift).unwrap_or(usual.shift),
             use_dynamic_shifting: self.use_dynamic_shifting.unwrap_or(false),
             base_shift: self.base_shift,
             max_shift: self.max_shift,

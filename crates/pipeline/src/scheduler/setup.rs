@@ -92,9 +92,14 @@ impl<'a> Setup<'a> {
                 | SamplerKind::DpmPlusPlus2MSde
         );
         let is_euler = self.kind == SamplerKind::Euler;
+        let follows_lu = self.schedule == ScheduleKind::Normal
+            && matches!(
+                self.kind,
+                SamplerKind::DpmPlusPlus2M | SamplerKind::DpmPlusPlus2MSde
+            );
         let refused = [
             ("thresholding", thresholds && set(config.thresholding), "true"),
-            ("use_lu_lambdas", set(config.use_lu_lambdas), "true"),
+            ("use_lu_lambdas", follows_lu && set(config.use_lu_lambdas), "true"),
             (
                 "interpolation_type",
                 is_euler && other(&config.interpolation_type, "linear"),
