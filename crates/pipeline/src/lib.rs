@@ -19,6 +19,7 @@ pub mod memory;
 mod places;
 pub mod plan;
 pub mod profile;
+pub mod prompt;
 mod prompt_cache;
 mod recipe;
 mod request;
