@@ -95,6 +95,19 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SCALE", help_heading = "Model", value_parser = guidance)]
     pub(crate) cfg: Option<f64>,
 
+    /// How the picture is led from noise, `help` lists them [default: the model's own]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub(crate) sampler: Option<String>,
+
+    /// Through which noise levels, `help` lists them [default: the sampler's own]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub(crate) scheduler: Option<String>,
+
+    /// CLIP's last layers that are left out, 2 for many models of anime
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Model",
+          value_parser = clap::value_parser!(u64).range(1..=12))]
+    pub(crate) clip_skip: u64,
+
     /// Memory that the run may have, 8GB say; with a GPU the GPU's [default: what is available, less a margin]
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = memory)]
     pub(crate) memory: Option<Bytes>,

@@ -61,13 +61,16 @@ pub enum Error {
         reason: String,
     },
     /// The scheduler's configuration asks for what is not there.
-    #[error("the scheduler of `{}` is not supported: {reason}", folder.display())]
+    #[error("the scheduler of `{}` cannot be followed: {reason}", folder.display())]
     Scheduler {
         /// The model's folder.
         folder: PathBuf,
-        /// What it asks for.
-        reason: String,
+        /// What does not go together.
+        reason: crate::scheduler::Refusal,
     },
+    /// A sampler lacks what it had remembered.
+    #[error(transparent)]
+    Step(#[from] crate::scheduler::StepError),
     /// A picture is larger than the model's position table.
     #[error("{wanted} is larger than this model can draw: its longest side is {longest} pixels")]
     TooLarge {

@@ -19,7 +19,7 @@ use crate::recipe::Recipe;
 use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
-use crate::stage::{self, Denoise, Denoised, EncodedPrompt};
+use crate::stage::{self, Denoise, EncodedPrompt, Picture};
 use crate::{Result, device, device_budget, tighter};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
@@ -211,18 +211,19 @@ impl<'a> Run<'a> {
             prompt,
             negative_prompt,
             guidance_scale,
+            clip_skip,
             ..
         } = &self.recipe;
         let both = [negative_prompt.as_str(), prompt.as_str()];
-        let prompts = if guidance_scale.guides() {
-            &both[..]
-        } else {
-            &both[1..]
-        };
+        let texts = stage::texts(&self.bundle, *guidance_scale);
+        let prompts = &both[both.len() - texts..];
         self.monitor.stage("encode");
-        let encoded = self
-            .prompts
-            .encode(&self.bundle, prompts, &self.holding, self.interrupt)?;
+        let mut encoded =
+            self.prompts
+                .encode(&self.bundle, prompts, *clip_skip, &self.holding, self.interrupt)?;
+        if texts > 1 && negative_prompt.is_empty() && self.bundle.zeros_without_negative_prompt {
+            encoded = encoded.without(0)?;
+        }
         if encoded.cut > 0 {
             self.warn(format!(
                 "the prompt is too long for this model: its last {} tokens were cut",
@@ -247,7 +248,7 @@ impl<'a> Run<'a> {
         let mut waiting = self.journal.unsaved();
         while !waiting.is_empty() {
             let mut group = self.next_group(&stage, &mut waiting)?;
-            while group.steps() < stage.steps() {
+            while group.evaluations() < stage.sampler().evaluations() {
                 self.interrupt.check()?;
                 self.step(&stage, &mut group)?;
             }
@@ -261,11 +262,13 @@ impl<'a> Run<'a> {
     fn next_group(&self, stage: &Denoise<'_>, waiting: &mut Vec<usize>) -> Result<Group> {
         let mut group = Group::default();
         while let Some(&image) = waiting.first() {
-            let picture = match self.journal.denoised(image) {
-                Some(denoised) => denoised,
-                None => stage.noise(self.recipe.seed_of(image))?,
+            let seed = self.recipe.seed_of(image);
+            let picture = match self.journal.progress(image) {
+                Some(progress) => stage.go_on(seed, progress)?,
+                None => stage.begin(seed)?,
             };
-            let fits = group.images.len() < self.plan.pictures_a_pass && picture.steps == group.steps();
+            let is_as_far = picture.progress.evaluations == group.evaluations();
+            let fits = group.images.len() < self.plan.pictures_a_pass && is_as_far;
             if !group.images.is_empty() && !fits {
                 break;
             }
@@ -276,20 +279,24 @@ impl<'a> Run<'a> {
         Ok(group)
     }
 
-    /// Takes a group one step further, and keeps what it has come to.
+    /// Takes a group one step further, in as many evaluations as it has, and keeps what it has come to.
     fn step(&mut self, stage: &Denoise<'_>, group: &mut Group) -> Result<()> {
         let start = Instant::now();
-        stage.step(&mut group.pictures)?;
+        let sampler = stage.sampler();
+        let steps_before = sampler.steps_done(group.evaluations());
+        while sampler.steps_done(group.evaluations()) == steps_before {
+            stage.step(&mut group.pictures)?;
+        }
         let duration = start.elapsed() / group.images.len() as u32;
         for (&image, picture) in group.images.iter().zip(&group.pictures) {
             self.observer.observe(&Event::Step {
                 image,
                 images: self.recipe.images,
-                step: picture.steps,
-                steps: stage.steps(),
+                step: sampler.steps_done(picture.progress.evaluations),
+                steps: sampler.steps(),
                 duration,
             });
-            self.journal.record(image, picture.steps, &picture.latents);
+            self.journal.record(image, &picture.progress, sampler);
         }
         self.journal.commit_if_due(self.observer);
         self.tell_of_what_was_given_up();
@@ -309,7 +316,7 @@ impl<'a> Run<'a> {
     fn decode(&mut self) -> Result<()> {
         let unsaved = self.journal.unsaved().into_iter();
         let (images, latents): (Vec<usize>, Vec<Tensor>) = unsaved
-            .filter_map(|image| Some((image, self.journal.denoised(image)?.latents)))
+            .filter_map(|image| Some((image, self.journal.progress(image)?.trajectory.latents)))
             .unzip();
         let (monitor, observer) = (self.monitor, &mut *self.observer);
         monitor.stage("decode");
@@ -318,6 +325,7 @@ impl<'a> Run<'a> {
         let dtype = dtype_name(&self.bundle, self.holding.weight_type)?;
         let holding = &self.holding;
         let device = device::name(&holding.device);
+        let schedule = recipe.sampler(&self.bundle)?.schedule();
         let on_picture = |position: usize, image: RgbImage| {
             let index = images[position];
             log_memory_status("After decoding", monitor, observer);
@@ -328,7 +336,8 @@ impl<'a> Run<'a> {
                 steps: recipe.steps,
                 guidance_scale: recipe.guidance_scale,
                 size: recipe.size,
-                sampler: "Euler".to_owned(),
+                sampler: recipe.sampler,
+                schedule,
                 style: None,
                 model: recipe.model.clone(),
                 lora: Vec::new(),
@@ -342,7 +351,7 @@ impl<'a> Run<'a> {
                 filename: String::new(),
                 device: device.to_owned(),
                 dtype: dtype.clone(),
-                pipeline_type: "stable-diffusion-3".to_owned(),
+                pipeline_type: self.bundle.family.pipeline_type().to_owned(),
                 memory_optimizations: memory_optimizations(plan),
                 started: String::new(),
                 generation_time: journal.duration().as_secs_f64(),
@@ -392,13 +401,15 @@ fn relief() -> Relief {
 #[derive(Debug, Default)]
 struct Group {
     images: Vec<usize>,
-    pictures: Vec<Denoised>,
+    pictures: Vec<Picture>,
 }
 
 impl Group {
-    /// Steps that all of them have behind them.
-    fn steps(&self) -> usize {
-        self.pictures.first().map_or(0, |picture| picture.steps)
+    /// Evaluations of the network that all of them have behind them.
+    fn evaluations(&self) -> usize {
+        self.pictures
+            .first()
+            .map_or(0, |picture| picture.progress.evaluations)
     }
 }
 
@@ -423,7 +434,7 @@ struct Planned {
 impl Planned {
     fn of(request: &Request) -> Result<Self> {
         let bundle = Bundle::open(&request.model.folder)?;
-        let recipe = Recipe::new(request, bundle.defaults());
+        let recipe = Recipe::new(request, &bundle)?;
         stage::check_size(&bundle, recipe.size)?;
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
@@ -489,12 +500,12 @@ fn memory_optimizations(plan: &Plan) -> Vec<String> {
     done
 }
 
-/// The type that the transformer's weights are held in, as the metadata writes it.
+/// The type that the denoising network's weights are held in, as the metadata writes it.
 fn dtype_name(bundle: &Bundle, weight_type: WeightType) -> Result<String> {
     Ok(match weight_type {
         WeightType::F32 => "f32".to_owned(),
         WeightType::Bf16 => "bf16".to_owned(),
-        WeightType::AsStored => match bundle.checkpoint("transformer")?.main_type() {
+        WeightType::AsStored => match bundle.checkpoint(bundle.denoiser.component())?.main_type() {
             Some(stored) => format!("{stored:?}").to_lowercase(),
             None => "none".to_owned(),
         },

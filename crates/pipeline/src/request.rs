@@ -9,6 +9,7 @@ use sd_weights::ModelFolder;
 use serde::{Deserialize, Serialize};
 
 use crate::places::Places;
+use crate::scheduler::{SamplerKind, ScheduleKind};
 
 /// A picture's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -168,6 +169,8 @@ pub struct Recommended {
     pub steps: Option<usize>,
     /// Guidance.
     pub guidance_scale: Option<GuidanceScale>,
+    /// The sampler.
+    pub sampler: Option<SamplerKind>,
 }
 
 /// A request as the user typed it: what was left open is `None`.
@@ -189,6 +192,12 @@ pub struct Request {
     pub size: Option<ImageSize>,
     /// Guidance.
     pub guidance_scale: Option<GuidanceScale>,
+    /// How pictures are led from noise; without it as the model's own files say.
+    pub sampler: Option<SamplerKind>,
+    /// Through which noise levels.
+    pub schedule: ScheduleKind,
+    /// How many more of CLIP's last layers are left out.
+    pub clip_skip: usize,
     /// The folder that the pictures go to; it is made if it is missing.
     pub output: PathBuf,
     /// Where to compute.
@@ -201,6 +210,32 @@ pub struct Request {
     pub host_memory: Option<Bytes>,
     /// Where things may be kept beside the pictures.
     pub places: Places,
+}
+
+impl Request {
+    /// A request that leaves everything open but `prompt` and `model`: one picture, seed 42, saved in `outputs`, and nothing
+    /// kept beside it.
+    pub fn new(prompt: impl Into<String>, model: ModelChoice) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative_prompt: None,
+            model,
+            images: 1,
+            steps: None,
+            seed: 42,
+            size: None,
+            guidance_scale: None,
+            sampler: None,
+            schedule: ScheduleKind::Automatic,
+            clip_skip: 0,
+            output: PathBuf::from("outputs"),
+            device: DeviceChoice::Automatic,
+            weight_type: TypeChoice::Automatic,
+            memory: None,
+            host_memory: None,
+            places: Places::default(),
+        }
+    }
 }
 
 #[cfg(test)]

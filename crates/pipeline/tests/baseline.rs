@@ -8,9 +8,7 @@ use std::path::Path;
 
 use sd_memory::Bytes;
 use sd_pipeline::memory::{CountingAllocator, memory_info, return_large_pieces_at_once};
-use sd_pipeline::{
-    DeviceChoice, Event, Interrupt, ModelChoice, ModelFolder, Places, Recommended, Request, TypeChoice,
-};
+use sd_pipeline::{DeviceChoice, Event, Interrupt, ModelChoice, ModelFolder, Recommended, Request};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -22,25 +20,17 @@ const SLACK: u64 = 128 << 10;
 const ALLOCATED_SLACK: u64 = 4 << 10;
 
 fn request(seed: u64, output: &Path) -> Request {
+    let model = ModelChoice {
+        name: "demo".to_owned(),
+        folder: ModelFolder::on_disk(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo")),
+        recommended: Recommended::default(),
+    };
     Request {
-        prompt: "a red circle above a blue square".to_owned(),
-        negative_prompt: None,
-        model: ModelChoice {
-            name: "demo".to_owned(),
-            folder: ModelFolder::on_disk(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo")),
-            recommended: Recommended::default(),
-        },
-        images: 1,
         steps: Some(4),
         seed,
-        size: None,
-        guidance_scale: None,
         output: output.to_owned(),
         device: DeviceChoice::Cpu,
-        weight_type: TypeChoice::Automatic,
-        memory: None,
-        host_memory: None,
-        places: Places::default(),
+        ..Request::new("a red circle above a blue square", model)
     }
 }
 

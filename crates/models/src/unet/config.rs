@@ -165,6 +165,11 @@ impl Config {
         Some((sample_size.of(0)?, sample_size.of(1)?))
     }
 
+    /// Features of a token of text in the first level, zero where it does not say.
+    pub fn context_features(&self) -> usize {
+        self.cross_attention_dim.of(0).unwrap_or(0)
+    }
+
     /// Features of the pooled text that is added to the timestep beside `numbers` numbers, in a network that takes such.
     pub fn pooled_features(&self, numbers: usize) -> Option<usize> {
         let Added { numbers_spread, all } = self.added()?;

@@ -217,6 +217,7 @@ mod tests {
     use super::*;
     use crate::profile::markup::tests::check_well_formed;
     use crate::profile::{Step, Thumbnail};
+    use crate::scheduler::{SamplerKind, ScheduleKind};
     use crate::{GuidanceScale, ImageSize};
 
     const MB: u64 = 1 << 20;
@@ -268,6 +269,9 @@ mod tests {
                 steps: 2,
                 size: ImageSize::new(1024, 768).unwrap(),
                 guidance_scale: GuidanceScale(4.5),
+                sampler: SamplerKind::FlowEuler,
+                schedule: ScheduleKind::Automatic,
+                clip_skip: 0,
                 output: "outputs".into(),
             }),
             budget: Some(Bytes(400 * MB)),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use jiff::ZonedDateTime;
 
 use super::keeping::{Keeping, Snapshot};
@@ -19,8 +19,9 @@ use crate::identity::ModelIdentity;
 use crate::recipe::Recipe;
 use crate::request::Request;
 use crate::save::Gallery;
+use crate::scheduler::Sampler;
 use crate::sealed;
-use crate::stage::{Denoised, latent_sides};
+use crate::stage::{Progress, latent_sides};
 use crate::{Error, Result, arithmetic};
 
 /// What a run has done so far. Where there is a folder for states, it is committed there: the whole state is
@@ -28,8 +29,8 @@ use crate::{Error, Result, arithmetic};
 #[derive(Debug)]
 pub(crate) struct Journal {
     description: Description,
-    /// By picture: the latents after its last step, until it is saved.
-    latents: Vec<Option<Denoised>>,
+    /// By picture: how far it has come, until it is saved.
+    progress: Vec<Option<Progress>>,
     is_resumed: bool,
     /// Counts the time of this process.
     start: Instant,
@@ -52,7 +53,7 @@ impl Journal {
     ) -> (Self, Option<String>) {
         let description = Description::new(name, request, recipe, device, model);
         let mut journal = Self {
-            latents: vec![None; description.pictures.len()],
+            progress: vec![None; description.pictures.len()],
             description,
             is_resumed: false,
             start: Instant::now(),
@@ -87,7 +88,7 @@ impl Journal {
     ) -> Result<Self> {
         let ClaimedRun {
             description,
-            latents,
+            progress,
             files,
             lock,
         } = claimed;
@@ -109,12 +110,12 @@ impl Journal {
             .into());
         }
         let (rows, columns) = latent_sides(bundle, description.request.size);
-        let shape = [1, bundle.transformer.in_channels, rows, columns];
-        if latents
+        let shape = [1, bundle.vae.latent_channels, rows, columns];
+        let tensors = progress
             .iter()
             .flatten()
-            .any(|denoised| denoised.latents.dims() != shape)
-        {
+            .flat_map(|progress| progress.trajectory.tensors());
+        if tensors.into_iter().any(|(_, tensor)| tensor.dims() != shape) {
             return Err(ResumeError::Damaged {
                 id: id(),
                 file: files.state,
@@ -126,7 +127,7 @@ impl Journal {
             is_resumed: true,
             seconds_before: description.seconds,
             description,
-            latents,
+            progress,
             start: Instant::now(),
             keeping: Some(Keeping::new(files, lock)),
             has_failed: false,
@@ -212,25 +213,24 @@ impl Journal {
 
     /// Whether every picture that is not saved yet has all of its steps behind it.
     pub(crate) fn is_denoised(&self) -> bool {
-        let steps = self.description.request.steps;
         let pictures = self.description.pictures.iter();
         pictures
             .filter(|picture| picture.saved.is_none())
-            .all(|picture| picture.steps_done == steps)
+            .all(|picture| picture.is_denoised)
     }
 
     /// Where picture `image` was left, if it was begun and is not saved.
-    pub(crate) fn denoised(&self, image: usize) -> Option<Denoised> {
-        self.latents[image].clone()
+    pub(crate) fn progress(&self, image: usize) -> Option<Progress> {
+        self.progress[image].clone()
     }
 
-    /// The latents of picture `image` after `steps` steps. They are on disk after the next commit.
-    pub(crate) fn record(&mut self, image: usize, steps: usize, latents: &Tensor) {
-        self.description.pictures[image].steps_done = steps;
-        self.latents[image] = Some(Denoised {
-            steps,
-            latents: latents.clone(),
-        });
+    /// How far picture `image` has come on its way along `sampler`. It is on disk after the next commit.
+    pub(crate) fn record(&mut self, image: usize, progress: &Progress, sampler: &Sampler) {
+        let state = &mut self.description.pictures[image];
+        state.evaluations = progress.evaluations;
+        state.steps_done = sampler.steps_done(progress.evaluations);
+        state.is_denoised = progress.evaluations == sampler.evaluations();
+        self.progress[image] = Some(progress.clone());
     }
 
     /// Begins to commit the state if enough time has passed since the last commit.
@@ -259,7 +259,7 @@ impl Journal {
         // What is in a gallery was written by a run with as many pictures, or by nobody who knows of it.
         if let Some(state) = self.description.pictures.get_mut(picture.index) {
             state.saved = Some(picture.file_name().to_string_lossy().into_owned());
-            self.latents[picture.index] = None;
+            self.progress[picture.index] = None;
         }
     }
 
@@ -326,12 +326,14 @@ impl Journal {
     fn snapshot(&mut self) -> Snapshot {
         self.description.seconds = self.duration().as_secs_f64();
         self.description.kept_at = ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        let begun = self.latents.iter().enumerate();
+        let begun = self.progress.iter().enumerate();
         Snapshot {
             description: self.description.clone(),
             tensors: begun
-                .filter_map(|(image, denoised)| {
-                    Some((state::tensor_name(image), denoised.as_ref()?.latents.clone()))
+                .filter_map(|(image, progress)| Some((image, progress.as_ref()?)))
+                .flat_map(|(image, progress)| {
+                    let tensors = progress.trajectory.tensors().into_iter();
+                    tensors.map(move |(name, tensor)| (state::tensor_name(image, &name), tensor.clone()))
                 })
                 .collect(),
         }

@@ -1,19 +1,17 @@
-//! From noise to latents: the loop over the scheduler's steps.
+//! From noise to latents: the network asked and the sampler led, evaluation by evaluation.
 
-use candle_core::{DType, Device, Tensor};
-use sd_models::mmdit::{Conditions, Input, Transformer};
+use candle_core::{DType, Device, Shape, Tensor};
 use sd_weights::Holding;
 
 use super::encode::EncodedPrompt;
 use super::finite;
-use crate::bundle::Bundle;
+use super::network::{Conditions, Network, Told, numbers};
+use crate::bundle::{Bundle, Denoiser};
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize};
-use crate::scheduler::FlowMatchEuler;
+use crate::scheduler::{Sampler, Trajectory};
 use crate::seed::NormalStream;
 use crate::{Error, Result};
-
-const COMPONENT: &str = "transformer";
 
 /// How the network is asked about the prompt and about the negative prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,21 +36,30 @@ impl GuidancePasses {
     }
 }
 
-/// Latents, and how many steps they have behind them: none where they are noise.
+/// How far a picture has come.
 #[derive(Debug, Clone)]
-pub struct Denoised {
-    /// Steps that are done.
-    pub steps: usize,
-    /// `[1, channels, height / 8, width / 8]`, 32-bit numbers in the processor's memory.
-    pub latents: Tensor,
+pub struct Progress {
+    /// Evaluations of the network that are done.
+    pub evaluations: usize,
+    /// The latents, 32-bit numbers in the processor's memory, and what the sampler remembers.
+    pub trajectory: Trajectory,
 }
 
-/// The transformer with everything that is the same for all pictures of a run.
+/// A picture while it is denoised.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// How far it has come.
+    pub progress: Progress,
+    /// The numbers that its seed gives from here on.
+    noise: NormalStream,
+}
+
+/// The network with everything that is the same for all pictures of a run.
 #[derive(Debug)]
 pub struct Denoise<'a> {
     bundle: &'a Bundle,
-    transformer: Transformer,
-    scheduler: FlowMatchEuler,
+    network: Network,
+    sampler: Sampler,
     guidance_scale: GuidanceScale,
     passes: GuidancePasses,
     device: Device,
@@ -62,34 +69,34 @@ pub struct Denoise<'a> {
 }
 
 impl<'a> Denoise<'a> {
-    /// Computes what steers all steps, and then reads the transformer. `prompts` holds the negative prompt and the
+    /// Computes what steers all evaluations, and then reads the network. `prompts` holds the negative prompt and the
     /// prompt, or the prompt alone where the recipe's guidance does not guide.
     ///
     /// # Errors
-    /// A file is wrong, the device has no room, or the picture is larger than the model's position table.
+    /// A file is wrong, the device has no room, or the picture is larger than the model can draw.
     pub fn load(
         bundle: &'a Bundle,
         recipe: &Recipe,
         prompts: &EncodedPrompt,
         holding: &Holding,
     ) -> Result<Self> {
-        let transformer = Transformer::new(bundle.weights(COMPONENT, holding)?, &bundle.transformer)?;
+        let network = Network::new(bundle, holding)?;
         let latent_sides = latent_sides(bundle, recipe.size);
-        let patches = patches(bundle, latent_sides);
-        let scheduler = FlowMatchEuler::new(&bundle.scheduler, recipe.steps, patches);
-        let conditions = transformer.condition(
-            scheduler.timesteps(),
-            &prompts.context.to_device(&holding.device)?,
-            &prompts.pooled.to_device(&holding.device)?,
-            latent_sides,
-        )?;
-        transformer.load()?;
+        let sampler = recipe.sampler(bundle)?;
+        let told = Told {
+            timesteps: sampler.timesteps(),
+            numbers: numbers(bundle, recipe.size, prompts.context.dim(0)?),
+            guidance: distilled_guidance(bundle, recipe.guidance_scale),
+            latents: latent_sides,
+        };
+        let conditions = network.condition(prompts, &told, &holding.device)?;
+        network.load()?;
         Ok(Self {
             bundle,
-            transformer,
-            scheduler,
+            network,
             guidance_scale: recipe.guidance_scale,
-            passes: GuidancePasses::for_patches(patches),
+            passes: GuidancePasses::for_patches(patches(latent_sides)),
+            sampler,
             device: holding.device.clone(),
             conditions,
             latent_sides,
@@ -102,46 +109,71 @@ impl<'a> Denoise<'a> {
         self
     }
 
-    /// Steps from noise to latents.
-    pub fn steps(&self) -> usize {
-        self.scheduler.timesteps().len()
+    /// What leads the pictures.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
     }
 
-    /// The noise of `seed`, which a picture begins as.
+    /// A picture that begins as the noise of `seed`.
     ///
     /// # Errors
     /// There is no memory for it.
-    pub fn noise(&self, seed: u64) -> Result<Denoised> {
-        let channels = self.bundle.transformer.in_channels;
+    pub fn begin(&self, seed: u64) -> Result<Picture> {
+        let mut noise = NormalStream::new(seed);
         let (rows, columns) = self.latent_sides;
-        let noise = NormalStream::new(seed).normals(channels * rows * columns);
-        Ok(Denoised {
-            steps: 0,
-            latents: Tensor::from_vec(noise, (1, channels, rows, columns), &Device::Cpu)?,
+        let shape = Shape::from((1, self.bundle.vae.latent_channels, rows, columns));
+        let first = draw(&mut noise, &shape)?;
+        let latents = (first * f64::from(self.sampler.initial_noise_scale()))?;
+        Ok(Picture {
+            progress: Progress {
+                evaluations: 0,
+                trajectory: Trajectory::new(latents),
+            },
+            noise,
         })
     }
 
-    /// Takes each of `pictures`, which have all come equally far, one step further, in one pass over the network.
+    /// The picture of `seed` that had come as far as `progress`.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn go_on(&self, seed: u64, progress: Progress) -> Result<Picture> {
+        let mut noise = NormalStream::new(seed);
+        let drawn: usize = (0..progress.evaluations)
+            .map(|evaluation| self.sampler.noises(evaluation))
+            .sum();
+        for _ in 0..1 + drawn {
+            draw(&mut noise, progress.trajectory.latents.shape())?;
+        }
+        Ok(Picture { progress, noise })
+    }
+
+    /// Takes each of `pictures`, which have all come equally far, past one more evaluation, in one pass over the network.
     ///
     /// # Errors
     /// The device fails, or a value is not finite.
     ///
     /// # Panics
     /// The pictures have not come equally far, or are finished.
-    pub fn step(&self, pictures: &mut [Denoised]) -> Result<()> {
-        let Some(step) = pictures.first().map(|picture| picture.steps) else {
+    pub fn step(&self, pictures: &mut [Picture]) -> Result<()> {
+        let Some(evaluation) = pictures.first().map(|picture| picture.progress.evaluations) else {
             return Ok(());
         };
         assert!(
-            step < self.steps() && pictures.iter().all(|picture| picture.steps == step),
-            "pictures share a pass at the same step"
+            pictures
+                .iter()
+                .all(|picture| picture.progress.evaluations == evaluation),
+            "pictures share a pass at the same evaluation"
         );
-        let velocities = self.velocities(pictures, step)?;
-        for (picture, velocity) in pictures.iter_mut().zip(velocities) {
-            picture.latents = self.scheduler.step(step, &picture.latents, &velocity)?;
-            picture.steps = step + 1;
-            let stage = format!("step {} of the denoising", step + 1);
-            finite::check(&picture.latents, &stage, self.bundle, COMPONENT)?;
+        let predictions = self.predictions(pictures, evaluation)?;
+        for (Picture { progress, noise }, prediction) in pictures.iter_mut().zip(predictions) {
+            let mut fresh = |shape: &Shape| draw(noise, shape);
+            self.sampler
+                .step(evaluation, &prediction, &mut progress.trajectory, &mut fresh)?;
+            progress.evaluations = evaluation + 1;
+            let stage = format!("step {} of the denoising", evaluation + 1);
+            let component = self.bundle.denoiser.component();
+            finite::check(&progress.trajectory.latents, &stage, self.bundle, component)?;
         }
         Ok(())
     }
@@ -150,7 +182,7 @@ impl<'a> Denoise<'a> {
     /// prompt's.
     ///
     /// Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
-    fn velocities(&self, pictures: &[Denoised], step: usize) -> Result<Vec<Tensor>> {
+    fn predictions(&self, pictures: &[Picture], evaluation: usize) -> Result<Vec<Tensor>> {
         let texts: Vec<Conditions> = match self.passes {
             GuidancePasses::Batched => vec![self.conditions.clone()],
             GuidancePasses::Separate => (0..self.conditions.texts())
@@ -159,21 +191,21 @@ impl<'a> Denoise<'a> {
         };
         let mut asked = Vec::with_capacity(pictures.len() * texts.len());
         for picture in pictures {
-            let latents = picture.latents.to_device(&self.device)?;
+            let latents = &picture.progress.trajectory.latents;
+            let latents = self
+                .sampler
+                .scale_input(evaluation, latents)?
+                .to_device(&self.device)?;
             for conditions in &texts {
                 asked.push((latents.repeat((conditions.texts(), 1, 1, 1))?, conditions));
             }
         }
-        let inputs: Vec<Input<'_>> = asked
-            .iter()
-            .map(|(latents, conditions)| Input { latents, conditions })
-            .collect();
-        let predicted = self.transformer.forward(&inputs, step)?;
+        let predicted = self.network.forward(&asked, evaluation)?;
         let guided = predicted.chunks(texts.len()).map(|of_picture| {
             let predicted = Tensor::cat(of_picture, 0)?
                 .to_dtype(DType::F32)?
                 .to_device(&Device::Cpu)?;
-            if !self.guidance_scale.guides() {
+            if predicted.dim(0)? == 1 {
                 return Ok(predicted);
             }
             let (without, with) = (predicted.narrow(0, 0, 1)?, predicted.narrow(0, 1, 1)?);
@@ -183,31 +215,54 @@ impl<'a> Denoise<'a> {
     }
 }
 
+/// The next numbers of `noise`, in the processor's memory.
+fn draw(noise: &mut NormalStream, shape: &Shape) -> candle_core::Result<Tensor> {
+    Tensor::from_vec(noise.normals(shape.elem_count()), shape, &Device::Cpu)
+}
+
+/// What a network that was distilled to be told the guidance scale is told: one less, as the reference implementation has
+/// it.
+fn distilled_guidance(bundle: &Bundle, scale: GuidanceScale) -> Option<f32> {
+    match &bundle.denoiser {
+        Denoiser::UNet(config) if config.time_cond_proj_dim.is_some() => Some((scale.0 - 1.0) as f32),
+        _ => None,
+    }
+}
+
+/// How many prompts the network is asked about: the negative one too, where there is guidance.
+pub(crate) fn texts(bundle: &Bundle, scale: GuidanceScale) -> usize {
+    if scale.guides() && distilled_guidance(bundle, scale).is_none() {
+        2
+    } else {
+        1
+    }
+}
+
 /// Rows and columns of the latents of a picture.
 pub(crate) fn latent_sides(bundle: &Bundle, size: ImageSize) -> (usize, usize) {
     let factor = bundle.vae.downsampling();
     (size.height() / factor, size.width() / factor)
 }
 
-/// The patches that latents are cut into.
-pub(crate) fn patches(bundle: &Bundle, (rows, columns): (usize, usize)) -> usize {
-    let side = bundle.transformer.patch_size;
-    (rows / side) * (columns / side)
+/// The squares of two by two latents that a picture has.
+pub(crate) fn patches((rows, columns): (usize, usize)) -> usize {
+    const SIDE: usize = 2;
+    rows.div_ceil(SIDE) * columns.div_ceil(SIDE)
 }
 
-/// Refuses a picture that the model has no positions for, before anything is read.
+/// Refuses a picture that the model cannot draw, before anything is read.
 pub(crate) fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
-    let positions = bundle.transformer.pos_embed_max_size;
-    let pixels_a_patch = bundle.transformer.patch_size * bundle.vae.downsampling();
-    let longest = positions * pixels_a_patch;
-    if size.width().max(size.height()) > longest {
+    let factor = bundle.vae.downsampling();
+    let longest = bundle.denoiser.longest_side().map(|side| side * factor);
+    if let Some(longest) = longest.filter(|&longest| size.width().max(size.height()) > longest) {
         return Err(Error::TooLarge {
             wanted: size,
             longest,
         });
     }
-    if !size.width().is_multiple_of(pixels_a_patch) || !size.height().is_multiple_of(pixels_a_patch) {
-        let reason = format!("it draws in squares of {pixels_a_patch} pixels, which {size} is not made of");
+    let square = bundle.denoiser.latents_of_a_square() * factor;
+    if !size.width().is_multiple_of(square) || !size.height().is_multiple_of(square) {
+        let reason = format!("it draws in squares of {square} pixels, which {size} is not made of");
         return Err(Error::PartsDoNotFit {
             folder: bundle.folder().root().to_owned(),
             reason,

@@ -4,8 +4,10 @@ mod decode;
 mod denoise;
 mod encode;
 mod finite;
+mod network;
 
 pub use decode::decode;
-pub use denoise::{Denoise, Denoised, GuidancePasses};
-pub(crate) use denoise::{check_size, latent_sides, patches};
+pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
+pub(crate) use denoise::{check_size, latent_sides, patches, texts};
 pub use encode::{EncodedPrompt, encode};
+pub(crate) use network::{Load, Network};
