@@ -73,6 +73,18 @@ pub(crate) struct Arguments {
     )]
     height: Option<usize>,
 
+    /// A picture to draw over
+    #[arg(long, value_name = "IMG", help_heading = "Picture")]
+    pub(crate) init_image: Option<PathBuf>,
+
+    /// How much of it is changed, 0 to 1 [default: 0.75, with a mask 1]
+    #[arg(long, value_name = "S", help_heading = "Picture", requires = "init_image", value_parser = strength)]
+    pub(crate) strength: Option<f64>,
+
+    /// A picture of its size that is bright where something is drawn
+    #[arg(long, value_name = "IMG", help_heading = "Picture", requires = "init_image")]
+    pub(crate) mask: Option<PathBuf>,
+
     /// How many pictures; picture i uses seed + i
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Picture",
           value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
@@ -236,6 +248,13 @@ fn guidance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if (0.0..=100.0).contains(&scale) => Ok(scale),
         _ => Err("a guidance scale is a number from 0 to 100".to_owned()),
+    }
+}
+
+fn strength(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(strength) if (0.0..=1.0).contains(&strength) => Ok(strength),
+        _ => Err("a strength is a number from 0 to 1".to_owned()),
     }
 }
 

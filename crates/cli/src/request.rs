@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use sd_pipeline::{GuidanceScale, ModelChoice, ModelFolder, Places, Recommended, Request};
+use sd_pipeline::{
+    GuidanceScale, InitImage, ModelChoice, ModelFolder, Places, Recommended, Request, Strength,
+};
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
@@ -17,6 +19,11 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
         steps: arguments.steps.map(|steps| steps as usize),
         seed: arguments.seed,
         size: arguments.size()?,
+        init: arguments.init_image.as_ref().map(|image| InitImage {
+            image: image.clone(),
+            strength: arguments.strength.map(Strength),
+            mask: arguments.mask.clone(),
+        }),
         guidance_scale: arguments.cfg.map(GuidanceScale),
         sampler,
         schedule,

@@ -111,6 +111,30 @@ pub enum Error {
         /// The stage that needs the most.
         stage: &'static str,
     },
+    /// A picture that the user named cannot be used.
+    #[error("`{}` cannot be used as a picture: {reason}", path.display())]
+    BadImage {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A mask is not as large as the picture that it is for.
+    #[error("the mask `{}` is {}x{} pixels, the picture {}x{}", path.display(), found.0, found.1, wanted.0, wanted.1)]
+    MaskSize {
+        /// The mask's file.
+        path: PathBuf,
+        /// Its width and height.
+        found: (usize, usize),
+        /// The picture's.
+        wanted: (usize, usize),
+    },
+    /// A model that fills masks was given none.
+    #[error("the model in `{}` fills masks: it draws nothing without a picture and a mask", folder.display())]
+    NeedsMask {
+        /// The model's folder.
+        folder: PathBuf,
+    },
     /// The output folder cannot be made or written.
     #[error("cannot write to `{}`", path.display())]
     Output {

@@ -1,5 +1,6 @@
 //! One run, from a request to saved pictures.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,8 +20,9 @@ use crate::recipe::Recipe;
 use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
-use crate::stage::{self, Denoise, EncodedPrompt, Picture};
-use crate::{Result, device, device_budget, tighter};
+use crate::source_image::SourceImage;
+use crate::stage::{self, Canvas, Denoise, EncodedPrompt, Mask, Picture};
+use crate::{Error, Result, device, device_budget, tighter};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
@@ -234,9 +236,38 @@ impl<'a> Run<'a> {
         Ok(encoded)
     }
 
+    /// What the pictures are drawn over, if anything.
+    fn canvas(&mut self) -> Result<Option<Canvas>> {
+        let Some(over) = self.recipe.over.clone() else {
+            return Ok(None);
+        };
+        self.monitor.stage("encode picture");
+        let image = SourceImage::open(&over.image)?.at(self.recipe.size);
+        let mask = over.mask.as_deref().map(|path| self.mask(path)).transpose()?;
+        let canvases = stage::canvases(&self.bundle, &[image], mask.as_ref(), &self.holding)?;
+        self.clean("After picture encoding", false);
+        Ok(canvases.into_iter().next())
+    }
+
+    /// The mask in the file at `path`.
+    fn mask(&self, path: &Path) -> Result<Mask> {
+        let mask = SourceImage::open(path)?;
+        let size = self.recipe.size;
+        let (found, wanted) = (mask.sides(), (size.width(), size.height()));
+        if found != wanted {
+            return Err(Error::MaskSize {
+                path: path.to_owned(),
+                found,
+                wanted,
+            });
+        }
+        Ok(Mask::new(size.width(), mask.mask()))
+    }
+
     /// Takes all pictures from noise, or from where they were left, to latents: as many at a time as the plan lets
     /// share a pass.
     fn denoise(&mut self, prompts: EncodedPrompt) -> Result<()> {
+        let canvas = self.canvas()?;
         self.monitor.stage("load");
         self.clean("Before model load", false);
         let bundle = self.bundle.clone();
@@ -247,7 +278,7 @@ impl<'a> Run<'a> {
         log_memory_status("Before generation", self.monitor, self.observer);
         let mut waiting = self.journal.unsaved();
         while !waiting.is_empty() {
-            let mut group = self.next_group(&stage, &mut waiting)?;
+            let mut group = self.next_group(&stage, canvas.as_ref(), &mut waiting)?;
             while group.evaluations() < stage.sampler().evaluations() {
                 self.interrupt.check()?;
                 self.step(&stage, &mut group)?;
@@ -259,13 +290,18 @@ impl<'a> Run<'a> {
     }
 
     /// The next of the pictures that wait which have come equally far, as many as may share a pass.
-    fn next_group(&self, stage: &Denoise<'_>, waiting: &mut Vec<usize>) -> Result<Group> {
+    fn next_group(
+        &self,
+        stage: &Denoise<'_>,
+        canvas: Option<&Canvas>,
+        waiting: &mut Vec<usize>,
+    ) -> Result<Group> {
         let mut group = Group::default();
         while let Some(&image) = waiting.first() {
             let seed = self.recipe.seed_of(image);
             let picture = match self.journal.progress(image) {
-                Some(progress) => stage.go_on(seed, progress)?,
-                None => stage.begin(seed)?,
+                Some(progress) => stage.go_on(seed, canvas, progress)?,
+                None => stage.begin(seed, canvas)?,
             };
             let is_as_far = picture.progress.evaluations == group.evaluations();
             let fits = group.images.len() < self.plan.pictures_a_pass && is_as_far;
@@ -434,7 +470,11 @@ struct Planned {
 impl Planned {
     fn of(request: &Request) -> Result<Self> {
         let bundle = Bundle::open(&request.model.folder)?;
-        let recipe = Recipe::new(request, &bundle)?;
+        let init_size = match &request.init {
+            Some(init) => SourceImage::open(&init.image)?.nearest_size(),
+            None => None,
+        };
+        let recipe = Recipe::new(request, &bundle, init_size)?;
         stage::check_size(&bundle, recipe.size)?;
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);

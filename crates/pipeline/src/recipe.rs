@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
-use crate::request::{GuidanceScale, ImageSize, Request};
+use crate::request::{GuidanceScale, ImageSize, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::{Error, Result, stage};
 
@@ -19,6 +19,17 @@ pub struct FamilyDefaults {
     pub guidance_scale: GuidanceScale,
     /// The size that the model was trained for.
     pub size: ImageSize,
+}
+
+/// What the pictures are drawn over.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Over {
+    /// The picture's file.
+    pub image: PathBuf,
+    /// A picture of its size that is bright where something is drawn.
+    pub mask: Option<PathBuf>,
+    /// How much of the picture is changed.
+    pub strength: Strength,
 }
 
 /// Every setting of a run.
@@ -38,6 +49,8 @@ pub struct Recipe {
     pub steps: usize,
     /// The pictures' size.
     pub size: ImageSize,
+    /// What they are drawn over, if anything.
+    pub over: Option<Over>,
     /// Guidance.
     pub guidance_scale: GuidanceScale,
     /// How pictures are led from noise.
@@ -52,11 +65,11 @@ pub struct Recipe {
 
 impl Recipe {
     /// Fills in what `request` leaves open: first from what the model's maker recommends, then from what its files and
-    /// its family say.
+    /// its family say. `init_size` is the size of the picture that is drawn over.
     ///
     /// # Errors
     /// No sampler here is near to the model's own, and none was named.
-    pub fn new(request: &Request, bundle: &Bundle) -> Result<Self> {
+    pub fn new(request: &Request, bundle: &Bundle, init_size: Option<ImageSize>) -> Result<Self> {
         let recommended = request.model.recommended;
         let defaults = bundle.defaults();
         let sampler = match request.sampler.or(recommended.sampler) {
@@ -70,7 +83,15 @@ impl Recipe {
             images: request.images,
             seed: request.seed,
             steps: request.steps.or(recommended.steps).unwrap_or(defaults.steps),
-            size: request.size.unwrap_or(defaults.size),
+            size: request.size.or(init_size).unwrap_or(defaults.size),
+            over: request.init.as_ref().map(|init| Over {
+                image: init.image.clone(),
+                mask: init.mask.clone(),
+                strength: init.strength.unwrap_or(match init.mask {
+                    Some(_) => Strength::ALL,
+                    None => Strength::OVER_PICTURE,
+                }),
+            }),
             guidance_scale: request
                 .guidance_scale
                 .or(recommended.guidance_scale)
@@ -89,7 +110,10 @@ impl Recipe {
     pub fn sampler(&self, bundle: &Bundle) -> Result<Sampler> {
         let patches = stage::patches(stage::latent_sides(bundle, self.size));
         let (kind, schedule) = (self.sampler, self.schedule);
-        Sampler::new(&bundle.scheduler, kind, schedule, self.steps, 0, patches).map_err(refused(bundle))
+        let skipped = self.over.as_ref().map_or(0, |over| {
+            bundle.scheduler.skipped_steps(self.steps, over.strength.0)
+        });
+        Sampler::new(&bundle.scheduler, kind, schedule, self.steps, skipped, patches).map_err(refused(bundle))
     }
 
     /// The seed of picture `image`, counted from 0, so that each can be drawn again alone.

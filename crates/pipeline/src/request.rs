@@ -173,6 +173,29 @@ pub struct Recommended {
     pub sampler: Option<SamplerKind>,
 }
 
+/// How much is changed of a picture that another is drawn over, from 0, nothing, to 1, all.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Strength(pub f64);
+
+impl Strength {
+    /// Nothing is left of the picture.
+    pub const ALL: Self = Self(1.0);
+    /// What a picture is drawn over another with where the user does not say.
+    pub const OVER_PICTURE: Self = Self(0.75);
+}
+
+/// A picture that another is drawn over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InitImage {
+    /// Its file.
+    pub image: PathBuf,
+    /// How much of it is changed; without it three quarters, or all of what a mask marks.
+    pub strength: Option<Strength>,
+    /// A picture of its size that is bright where something is drawn.
+    pub mask: Option<PathBuf>,
+}
+
 /// A request as the user typed it: what was left open is `None`.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -190,6 +213,8 @@ pub struct Request {
     pub seed: u64,
     /// The pictures' size.
     pub size: Option<ImageSize>,
+    /// What the pictures are drawn over.
+    pub init: Option<InitImage>,
     /// Guidance.
     pub guidance_scale: Option<GuidanceScale>,
     /// How pictures are led from noise; without it as the model's own files say.
@@ -224,6 +249,7 @@ impl Request {
             steps: None,
             seed: 42,
             size: None,
+            init: None,
             guidance_scale: None,
             sampler: None,
             schedule: ScheduleKind::Automatic,

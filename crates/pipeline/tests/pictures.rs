@@ -135,7 +135,7 @@ fn by_hand(
 ) -> (Tensor, RgbImage) {
     let request = case.request(Path::new("unused"));
     let bundle = Bundle::open(&request.model.folder).unwrap();
-    let recipe = Recipe::new(&request, &bundle).unwrap();
+    let recipe = Recipe::new(&request, &bundle, None).unwrap();
     let interrupt = Interrupt::default();
     let holding = Holding::new(
         sd_pipeline::device::open(device_choice()).unwrap(),
@@ -154,7 +154,7 @@ fn by_hand(
         Some(passes) => denoise.with_passes(passes),
         None => denoise,
     };
-    let mut pictures = [denoise.begin(case.seed).unwrap()];
+    let mut pictures = [denoise.begin(case.seed, None).unwrap()];
     for _ in 0..denoise.sampler().evaluations() {
         denoise.step(&mut pictures).unwrap();
     }

@@ -245,6 +245,11 @@ impl Picture {
             pixels: bytes.as_chunks::<3>().0.to_vec(),
         }
     }
+
+    /// The pixel in column `x` of row `y`.
+    pub fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
+        self.pixels[y * self.width + x]
+    }
 }
 
 /// Where the tensor `name` of a safetensors file begins, and its header's text.

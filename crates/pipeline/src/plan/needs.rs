@@ -1,7 +1,7 @@
 //! What each stage of a run cannot do without, from headers and shapes.
 
 use sd_memory::Bytes;
-use sd_models::vae::Decoder;
+use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Footprint, WeightBytes, clip, t5};
 use sd_weights::{Holding, Residency};
 
@@ -151,6 +151,22 @@ impl Needs {
             weights: network.condition_weight_bytes(),
             beside: process + context + conditions + steering,
         });
+        if recipe.over.is_some() {
+            let encoder = Encoder::new(bundle.weights("vae", holding)?, &bundle.vae)?;
+            let pixels = (recipe.size.width() * recipe.size.height()) as u64;
+            before.push(OnePass {
+                name: "encode picture",
+                weights: WeightBytes {
+                    blocks: Vec::new(),
+                    always: encoder.weight_bytes(),
+                },
+                // The picture in bytes, in 32-bit numbers, and once more in those of the device.
+                beside: process
+                    + context
+                    + 3 * pixels * (1 + 3 * float)
+                    + encoder.footprint(1, rows, columns).bytes(),
+            });
+        }
         // Of every picture what its sampler remembers; of those that share a pass also the latents before and after a
         // step, their batch, and the prediction.
         let remembered = REMEMBERED * recipe.images as u64 * latents;

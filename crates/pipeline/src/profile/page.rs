@@ -268,6 +268,7 @@ mod tests {
                 seed: 4711,
                 steps: 2,
                 size: ImageSize::new(1024, 768).unwrap(),
+                over: None,
                 guidance_scale: GuidanceScale(4.5),
                 sampler: SamplerKind::FlowEuler,
                 schedule: ScheduleKind::Automatic,

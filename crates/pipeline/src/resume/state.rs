@@ -12,7 +12,10 @@ use crate::arithmetic;
 use crate::identity::ModelIdentity;
 use crate::places::Places;
 use crate::recipe::Recipe;
-use crate::request::{DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice};
+use crate::request::{
+    DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, Request, Strength,
+    TypeChoice,
+};
 use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
 use crate::stage::Progress;
 
@@ -62,6 +65,7 @@ pub(super) struct KeptRequest {
     pub(super) seed: u64,
     pub(super) steps: usize,
     pub(super) size: ImageSize,
+    pub(super) over: Option<KeptOver>,
     pub(super) guidance_scale: GuidanceScale,
     pub(super) sampler: SamplerKind,
     pub(super) schedule: ScheduleKind,
@@ -70,6 +74,14 @@ pub(super) struct KeptRequest {
     pub(super) device: DeviceChoice,
     pub(super) weight_type: TypeChoice,
     pub(super) memory: Option<Bytes>,
+}
+
+/// What a run's pictures are drawn over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KeptOver {
+    pub(super) image: PathBuf,
+    pub(super) mask: Option<PathBuf>,
+    pub(super) strength: Strength,
 }
 
 /// Where a run's model is.
@@ -162,6 +174,7 @@ impl KeptRequest {
             steps: _,
             seed: _,
             size: _,
+            init: _,
             guidance_scale: _,
             sampler: _,
             schedule: _,
@@ -186,6 +199,11 @@ impl KeptRequest {
             seed: recipe.seed,
             steps: recipe.steps,
             size: recipe.size,
+            over: recipe.over.as_ref().map(|over| KeptOver {
+                image: absolute(&over.image),
+                mask: over.mask.as_deref().map(absolute),
+                strength: over.strength,
+            }),
             guidance_scale: recipe.guidance_scale,
             sampler: recipe.sampler,
             schedule: recipe.schedule,
@@ -211,6 +229,11 @@ impl KeptRequest {
             steps: Some(self.steps),
             seed: self.seed,
             size: Some(self.size),
+            init: self.over.as_ref().map(|over| InitImage {
+                image: over.image.clone(),
+                mask: over.mask.clone(),
+                strength: Some(over.strength),
+            }),
             guidance_scale: Some(self.guidance_scale),
             sampler: Some(self.sampler),
             schedule: self.schedule,

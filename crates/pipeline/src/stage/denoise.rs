@@ -3,12 +3,13 @@
 use candle_core::{DType, Device, Shape, Tensor};
 use sd_weights::Holding;
 
+use super::canvas::Canvas;
 use super::encode::EncodedPrompt;
 use super::finite;
 use super::network::{Conditions, Network, Told, numbers};
 use crate::bundle::{Bundle, Denoiser};
 use crate::recipe::Recipe;
-use crate::request::{GuidanceScale, ImageSize};
+use crate::request::{GuidanceScale, ImageSize, Strength};
 use crate::scheduler::{Sampler, Trajectory};
 use crate::seed::NormalStream;
 use crate::{Error, Result};
@@ -52,6 +53,20 @@ pub struct Picture {
     pub progress: Progress,
     /// The numbers that its seed gives from here on.
     noise: NormalStream,
+    inpainting: Option<Inpainting>,
+}
+
+/// What a picture keeps of the one that it is drawn over.
+#[derive(Debug, Clone)]
+struct Inpainting {
+    /// `[1, 1, rows, columns]`: 1 where latents are drawn anew.
+    mask: Tensor,
+    /// The latents that stay where nothing is drawn, and the noise that they are given on the way; for a network that is
+    /// not told of the mask.
+    original: Option<(Tensor, Tensor)>,
+    /// The mask and the latents of the picture without what is drawn anew, `[1, 1 + channels, rows, columns]`; for a network
+    /// that is told.
+    told: Option<Tensor>,
 }
 
 /// The network with everything that is the same for all pictures of a run.
@@ -66,6 +81,8 @@ pub struct Denoise<'a> {
     /// Of the negative prompt first, where there is guidance.
     conditions: Conditions,
     latent_sides: (usize, usize),
+    /// How much is changed of a canvas.
+    strength: Strength,
 }
 
 impl<'a> Denoise<'a> {
@@ -100,6 +117,7 @@ impl<'a> Denoise<'a> {
             device: holding.device.clone(),
             conditions,
             latent_sides,
+            strength: recipe.over.as_ref().map_or(Strength::ALL, |over| over.strength),
         })
     }
 
@@ -114,38 +132,71 @@ impl<'a> Denoise<'a> {
         &self.sampler
     }
 
-    /// A picture that begins as the noise of `seed`.
+    /// A picture that begins as the noise of `seed`, or over `canvas` with as much of it as the recipe's strength says.
+    ///
+    /// Numbers are drawn in the order in which diffusers' pipelines draw them: for the canvas's latents, for the noise, for
+    /// the latents of what a mask leaves.
     ///
     /// # Errors
-    /// There is no memory for it.
-    pub fn begin(&self, seed: u64) -> Result<Picture> {
+    /// There is no memory for it, or the model fills masks and there is none.
+    pub fn begin(&self, seed: u64, canvas: Option<&Canvas>) -> Result<Picture> {
         let mut noise = NormalStream::new(seed);
         let (rows, columns) = self.latent_sides;
         let shape = Shape::from((1, self.bundle.vae.latent_channels, rows, columns));
+        let is_told = self.bundle.denoiser.in_channels() > self.bundle.vae.latent_channels;
+        if is_told && canvas.is_none_or(|canvas| canvas.masked.is_none()) {
+            return Err(Error::NeedsMask {
+                folder: self.bundle.folder().root().to_owned(),
+            });
+        }
+        let masked = canvas.and_then(|canvas| canvas.masked.as_ref());
+        // Where everything is drawn anew, and the network is told of the rest, nobody asks for the canvas.
+        let begins_as_noise = canvas.is_none() || masked.is_some() && self.strength == Strength::ALL;
+        let original = match canvas {
+            Some(canvas) if !(is_told && begins_as_noise) => {
+                Some(canvas.whole.sample(self.bundle, &draw(&mut noise, &shape)?)?)
+            }
+            _ => None,
+        };
         let first = draw(&mut noise, &shape)?;
-        let latents = (first * f64::from(self.sampler.initial_noise_scale()))?;
+        let latents = match &original {
+            Some(original) if !begins_as_noise => self.sampler.add_noise(original, &first)?,
+            _ => (&first * f64::from(self.sampler.initial_noise_scale()))?,
+        };
+        let inpainting = match masked {
+            Some(masked) => {
+                let rest = masked.rest.sample(self.bundle, &draw(&mut noise, &shape)?)?;
+                let told = Tensor::cat(&[&masked.mask, &rest], 1)?;
+                Some(Inpainting {
+                    mask: masked.mask.clone(),
+                    original: original.filter(|_| !is_told).map(|original| (original, first)),
+                    told: is_told.then_some(told),
+                })
+            }
+            None => None,
+        };
         Ok(Picture {
             progress: Progress {
                 evaluations: 0,
                 trajectory: Trajectory::new(latents),
             },
             noise,
+            inpainting,
         })
     }
 
-    /// The picture of `seed` that had come as far as `progress`.
+    /// The picture of `seed` over `canvas` that had come as far as `progress`.
     ///
     /// # Errors
-    /// There is no memory for it.
-    pub fn go_on(&self, seed: u64, progress: Progress) -> Result<Picture> {
-        let mut noise = NormalStream::new(seed);
-        let drawn: usize = (0..progress.evaluations)
-            .map(|evaluation| self.sampler.noises(evaluation))
-            .sum();
-        for _ in 0..1 + drawn {
-            draw(&mut noise, progress.trajectory.latents.shape())?;
+    /// As [`begin`](Self::begin).
+    pub fn go_on(&self, seed: u64, canvas: Option<&Canvas>, progress: Progress) -> Result<Picture> {
+        let mut picture = self.begin(seed, canvas)?;
+        for evaluation in 0..progress.evaluations {
+            for _ in 0..self.sampler.noises(evaluation) {
+                draw(&mut picture.noise, progress.trajectory.latents.shape())?;
+            }
         }
-        Ok(Picture { progress, noise })
+        Ok(Picture { progress, ..picture })
     }
 
     /// Takes each of `pictures`, which have all come equally far, past one more evaluation, in one pass over the network.
@@ -166,10 +217,20 @@ impl<'a> Denoise<'a> {
             "pictures share a pass at the same evaluation"
         );
         let predictions = self.predictions(pictures, evaluation)?;
-        for (Picture { progress, noise }, prediction) in pictures.iter_mut().zip(predictions) {
+        for (picture, prediction) in pictures.iter_mut().zip(predictions) {
+            let Picture {
+                progress,
+                noise,
+                inpainting,
+            } = picture;
             let mut fresh = |shape: &Shape| draw(noise, shape);
+            let trajectory = &mut progress.trajectory;
             self.sampler
-                .step(evaluation, &prediction, &mut progress.trajectory, &mut fresh)?;
+                .step(evaluation, &prediction, trajectory, &mut fresh)?;
+            if let Some(inpainting) = inpainting {
+                trajectory.latents =
+                    inpainting.keep_the_rest(&self.sampler, evaluation + 1, &trajectory.latents)?;
+            }
             progress.evaluations = evaluation + 1;
             let stage = format!("step {} of the denoising", evaluation + 1);
             let component = self.bundle.denoiser.component();
@@ -192,10 +253,12 @@ impl<'a> Denoise<'a> {
         let mut asked = Vec::with_capacity(pictures.len() * texts.len());
         for picture in pictures {
             let latents = &picture.progress.trajectory.latents;
-            let latents = self
-                .sampler
-                .scale_input(evaluation, latents)?
-                .to_device(&self.device)?;
+            let mut latents = self.sampler.scale_input(evaluation, latents)?;
+            let told = picture.inpainting.as_ref();
+            if let Some(told) = told.and_then(|inpainting| inpainting.told.as_ref()) {
+                latents = Tensor::cat(&[&latents, told], 1)?;
+            }
+            let latents = latents.to_device(&self.device)?;
             for conditions in &texts {
                 asked.push((latents.repeat((conditions.texts(), 1, 1, 1))?, conditions));
             }
@@ -212,6 +275,20 @@ impl<'a> Denoise<'a> {
             Ok((&without + ((with - &without)? * self.guidance_scale.0)?)?)
         });
         guided.collect()
+    }
+}
+
+impl Inpainting {
+    /// `latents`, which `evaluations` led to, with the original's in place of those that are not drawn anew.
+    ///
+    /// Lugmayr et al., "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", 2022, without its resampling.
+    fn keep_the_rest(&self, sampler: &Sampler, evaluations: usize, latents: &Tensor) -> Result<Tensor> {
+        let Some((original, noise)) = &self.original else {
+            return Ok(latents.clone());
+        };
+        let original = sampler.add_noise_at(evaluations, original, noise)?;
+        let stays = self.mask.affine(-1.0, 1.0)?;
+        Ok((original.broadcast_mul(&stays)? + latents.broadcast_mul(&self.mask)?)?)
     }
 }
 
