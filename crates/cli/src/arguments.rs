@@ -107,6 +107,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SCALE", help_heading = "Model", value_parser = guidance)]
     pub(crate) cfg: Option<f64>,
 
+    /// A second model that goes over the picture, of any family
+    #[arg(long, value_name = "REF", help_heading = "Model")]
+    pub(crate) refiner: Option<String>,
+
     /// How the picture is led from noise, `help` lists them [default: the model's own]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(crate) sampler: Option<String>,

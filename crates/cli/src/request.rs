@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sd_pipeline::{
-    GuidanceScale, InitImage, ModelChoice, ModelFolder, Places, Recommended, Request, Strength,
+    GuidanceScale, InitImage, ModelChoice, ModelFolder, Places, Recommended, RefinerChoice, Request, Strength,
 };
 
 use crate::arguments::Arguments;
@@ -24,6 +24,10 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
             strength: arguments.strength.map(Strength),
             mask: arguments.mask.clone(),
         }),
+        refiner: match &arguments.refiner {
+            Some(name) => Some(RefinerChoice::new(model(name)?)),
+            None => None,
+        },
         guidance_scale: arguments.cfg.map(GuidanceScale),
         sampler,
         schedule,
@@ -35,17 +39,21 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
         memory: arguments.memory,
         host_memory: arguments.host_memory,
         places: Places::of_user(),
-        ..Request::new(arguments.prompt(), model(arguments)?)
+        ..Request::new(arguments.prompt(), drawing_model(arguments)?)
     })
 }
 
-fn model(arguments: &Arguments) -> Result<ModelChoice, Failure> {
-    let name = &arguments.model;
+fn drawing_model(arguments: &Arguments) -> Result<ModelChoice, Failure> {
+    if arguments.model == demo::NAME && !arguments.quiet && !arguments.json {
+        terminal::note("Drawing with the small built-in model `demo`; --model DIR names a real one.");
+    }
+    model(&arguments.model)
+}
+
+/// The model that the user calls `name`.
+fn model(name: &str) -> Result<ModelChoice, Failure> {
     let place = Path::new(name);
     if name == demo::NAME {
-        if !arguments.quiet && !arguments.json {
-            terminal::note("Drawing with the small built-in model `demo`; --model DIR names a real one.");
-        }
         return Ok(demo::model());
     }
     if place.is_file() {
@@ -56,7 +64,7 @@ fn model(arguments: &Arguments) -> Result<ModelChoice, Failure> {
     }
     let folder = ModelFolder::on_disk(place);
     Ok(ModelChoice {
-        name: name.clone(),
+        name: name.to_owned(),
         folder,
         recommended: Recommended::default(),
     })

@@ -1,6 +1,6 @@
 //! `generate resume`: which runs were interrupted, going on with one, or forgetting it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
@@ -76,20 +76,23 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         Some(memory) => claimed.with_memory(memory),
         None => claimed,
     };
-    let model = model(&claimed)?;
+    let models = claimed
+        .models()
+        .into_iter()
+        .map(|(name, folder)| model(name, folder));
+    let models = models.collect::<Result<Vec<_>, Failure>>()?;
     let telling = Telling {
         json: arguments.json,
         quiet: arguments.quiet,
         profile: arguments.profile.as_deref(),
     };
     draw(&telling, |observer, interrupt| {
-        sd_pipeline::resume(claimed, model, &places, observer, interrupt)
+        sd_pipeline::resume(claimed, models, &places, observer, interrupt)
     })
 }
 
-/// The model that the run was drawing with.
-fn model(claimed: &ClaimedRun) -> Result<ModelChoice, Failure> {
-    let (name, folder) = claimed.model();
+/// A model that the run was drawing with.
+fn model(name: &str, folder: Option<&Path>) -> Result<ModelChoice, Failure> {
     match folder {
         None => Ok(demo::model()),
         Some(folder) if !folder.exists() => Err(Failure::no_model(&folder.to_string_lossy())),

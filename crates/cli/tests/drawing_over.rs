@@ -92,3 +92,33 @@ fn files_that_are_no_pictures_and_masks_that_do_not_fit() {
         .run(&["x", "--init-image", "picture.png", "--strength", "2"])
         .fails(2, "a strength is a number from 0 to 1");
 }
+
+#[test]
+fn a_refiner_goes_over_the_picture_as_if_it_had_been_saved_before() {
+    let fresh = Fresh::new();
+    let refined = draw(
+        &fresh,
+        "a red circle",
+        &["--refiner", "demo", "--output", "refined"],
+    );
+    let plain = fresh
+        .run(&["a red circle", "--steps", "8", "--quiet", "--output", "plain"])
+        .succeeds();
+    let path = plain.pictures()[0].to_str().unwrap().to_owned();
+    let over = [
+        "--init-image",
+        &path,
+        "--strength",
+        "0.3",
+        "--steps",
+        "20",
+        "--quiet",
+        "--output",
+        "over",
+    ];
+    let over = fresh.run(&[&["a red circle"][..], &over].concat()).succeeds();
+    let over = Picture::read(&fresh.path().join(&over.pictures()[0]));
+    assert!(refined.pixels == over.pixels);
+    let plain = Picture::read(&fresh.path().join(&path));
+    assert!(refined.pixels != plain.pixels);
+}

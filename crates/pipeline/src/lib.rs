@@ -24,6 +24,7 @@ mod prompt_cache;
 mod recipe;
 mod request;
 pub mod resume;
+mod run;
 pub mod save;
 pub mod scheduler;
 mod sealed;
@@ -39,8 +40,8 @@ pub use generate::{generate, plan, resume};
 pub use places::Places;
 pub use recipe::{FamilyDefaults, Over, Recipe};
 pub use request::{
-    BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, Request, Strength,
-    TypeChoice,
+    BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, RefinerChoice,
+    Request, Strength, TypeChoice,
 };
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
-use crate::request::{GuidanceScale, ImageSize, Request, Strength};
+use crate::request::{GuidanceScale, ImageSize, RefinerChoice, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::{Error, Result, stage};
 
@@ -24,8 +24,8 @@ pub struct FamilyDefaults {
 /// What the pictures are drawn over.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Over {
-    /// The picture's file.
-    pub image: PathBuf,
+    /// The picture's file; without one it is the picture that was drawn before.
+    pub image: Option<PathBuf>,
     /// A picture of its size that is bright where something is drawn.
     pub mask: Option<PathBuf>,
     /// How much of the picture is changed.
@@ -85,7 +85,7 @@ impl Recipe {
             steps: request.steps.or(recommended.steps).unwrap_or(defaults.steps),
             size: request.size.or(init_size).unwrap_or(defaults.size),
             over: request.init.as_ref().map(|init| Over {
-                image: init.image.clone(),
+                image: Some(init.image.clone()),
                 mask: init.mask.clone(),
                 strength: init.strength.unwrap_or(match init.mask {
                     Some(_) => Strength::ALL,
@@ -100,6 +100,34 @@ impl Recipe {
             schedule: request.schedule,
             clip_skip: request.clip_skip,
             output: request.output.clone(),
+        })
+    }
+
+    /// How `refiner`, whose files are in `bundle`, goes over the pictures of this recipe.
+    ///
+    /// # Errors
+    /// No sampler here is near to the refiner's own.
+    pub fn refined(&self, refiner: &RefinerChoice, bundle: &Bundle) -> Result<Self> {
+        let recommended = refiner.model.recommended;
+        let own = || bundle.scheduler.sampler().map_err(refused(bundle));
+        Ok(Self {
+            model: refiner.model.name.clone(),
+            steps: refiner.steps,
+            over: Some(Over {
+                image: None,
+                mask: None,
+                strength: refiner.strength,
+            }),
+            guidance_scale: recommended
+                .guidance_scale
+                .unwrap_or(bundle.defaults().guidance_scale),
+            sampler: match recommended.sampler {
+                Some(sampler) => sampler,
+                None => own()?.kind,
+            },
+            schedule: ScheduleKind::Automatic,
+            clip_skip: 0,
+            ..self.clone()
         })
     }
 

@@ -185,6 +185,28 @@ impl Strength {
     pub const OVER_PICTURE: Self = Self(0.75);
 }
 
+/// A second model that goes over the pictures of the first.
+#[derive(Debug, Clone)]
+pub struct RefinerChoice {
+    /// The model, of any family.
+    pub model: ModelChoice,
+    /// How much of the pictures it changes.
+    pub strength: Strength,
+    /// Its denoising steps, of which it takes those that the strength leaves.
+    pub steps: usize,
+}
+
+impl RefinerChoice {
+    /// `model` with the usual strength and steps.
+    pub fn new(model: ModelChoice) -> Self {
+        Self {
+            model,
+            strength: Strength(0.3),
+            steps: 20,
+        }
+    }
+}
+
 /// A picture that another is drawn over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitImage {
@@ -205,6 +227,8 @@ pub struct Request {
     pub negative_prompt: Option<String>,
     /// The model.
     pub model: ModelChoice,
+    /// A model that goes over the pictures once they are drawn.
+    pub refiner: Option<RefinerChoice>,
     /// How many pictures.
     pub images: usize,
     /// Denoising steps.
@@ -245,6 +269,7 @@ impl Request {
             prompt: prompt.into(),
             negative_prompt: None,
             model,
+            refiner: None,
             images: 1,
             steps: None,
             seed: 42,

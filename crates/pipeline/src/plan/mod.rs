@@ -21,7 +21,7 @@ use needs::Needs;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StagePlan {
     /// The stage: `denoise`, say.
-    pub name: &'static str,
+    pub name: String,
     /// Bytes of weights that stay until the stage ends.
     pub resident: Bytes,
     /// Bytes of weights that pass through a window, each pass anew.
@@ -89,6 +89,23 @@ impl Plan {
             });
         }
         Ok(search::fastest(&needs, recipe.images, budget, room))
+    }
+
+    /// This plan with that of a run's next leg after it, as one: its numbers of blocks and bytes of a step stay those of the
+    /// first.
+    #[must_use]
+    pub fn followed_by(mut self, next: Self) -> Self {
+        self.predicted_peak = self.predicted_peak.max(next.predicted_peak);
+        self.smallest_budget = self.smallest_budget.max(next.smallest_budget);
+        self.resident_budget = self.resident_budget.max(next.resident_budget);
+        self.stages.extend(next.stages.into_iter().map(|stage| StagePlan {
+            name: match stage.name.as_str() {
+                needs::DENOISE => "refine".to_owned(),
+                name => format!("refiner {name}"),
+            },
+            ..stage
+        }));
+        self
     }
 
     /// Which blocks of the denoising network stay.

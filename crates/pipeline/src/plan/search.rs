@@ -19,7 +19,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
     let groups = images.div_ceil(choice.pictures);
     let streamed = needs.denoising.streamed(choice.kept);
     let denoise = StagePlan {
-        name: DENOISE,
+        name: DENOISE.to_owned(),
         resident: Bytes(needs.denoising.weights.always + needs.denoising.kept(choice.kept)),
         streamed: Bytes(streamed),
         predicted_peak: Bytes(needs.denoising.peak(choice.kept, choice.pictures)),
@@ -52,7 +52,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
 fn one_pass(stage: &OnePass) -> StagePlan {
     let streamed: u64 = stage.weights.blocks.iter().sum();
     StagePlan {
-        name: stage.name,
+        name: stage.name.to_owned(),
         resident: Bytes(stage.weights.always),
         streamed: Bytes(streamed),
         predicted_peak: Bytes(stage.peak()),

@@ -102,7 +102,7 @@ impl Observer for Recorder<'_> {
 fn predicted_stages(plan: &Plan) -> Vec<(String, Bytes)> {
     let mut predicted: Vec<(String, Bytes)> = Vec::new();
     for stage in &plan.stages {
-        let name = match stage.name {
+        let name = match stage.name.as_str() {
             name if name.starts_with("text_encoder") => "encode",
             name => name,
         };

@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
 use jiff::ZonedDateTime;
 
 use super::keeping::{Keeping, Snapshot};
@@ -12,12 +11,11 @@ use super::lock::RunLock;
 use super::runs::{self, ClaimedRun, RunFiles};
 use super::state::{self, Description};
 use super::{ResumeError, RunName};
-use crate::bundle::Bundle;
 use crate::durable::sync_folder;
 use crate::event::{Event, Observer, SavedPicture};
 use crate::identity::ModelIdentity;
-use crate::recipe::Recipe;
 use crate::request::Request;
+use crate::run::Leg;
 use crate::save::Gallery;
 use crate::scheduler::Sampler;
 use crate::sealed;
@@ -47,11 +45,10 @@ impl Journal {
     pub(crate) fn begin(
         name: RunName,
         request: &Request,
-        recipe: &Recipe,
-        device: &Device,
-        model: ModelIdentity,
-    ) -> (Self, Option<String>) {
-        let description = Description::new(name, request, recipe, device, model);
+        legs: &[Leg],
+        models: Vec<ModelIdentity>,
+    ) -> Result<(Self, Option<String>)> {
+        let description = Description::new(name, request, legs, models)?;
         let mut journal = Self {
             progress: vec![None; description.pictures.len()],
             description,
@@ -71,7 +68,7 @@ impl Journal {
                     reason(&error)
                 )
             });
-        (journal, warning)
+        Ok((journal, warning))
     }
 
     /// The journal of a run that was taken up again. What it left unfinished in `gallery` is cleared away.
@@ -81,9 +78,8 @@ impl Journal {
     /// gallery cannot be read.
     pub(crate) fn go_on(
         claimed: ClaimedRun,
-        bundle: &Bundle,
-        model: &ModelIdentity,
-        device: &Device,
+        legs: &[Leg],
+        models: &[ModelIdentity],
         gallery: &mut Gallery,
     ) -> Result<Self> {
         let ClaimedRun {
@@ -93,7 +89,7 @@ impl Journal {
             lock,
         } = claimed;
         let id = || description.name.id().to_owned();
-        let this = arithmetic::name(device);
+        let this = arithmetic::name(&legs[0].holding.device);
         if description.device != this {
             return Err(ResumeError::OtherDevice {
                 id: id(),
@@ -102,13 +98,24 @@ impl Journal {
             }
             .into());
         }
-        if let Some(file) = description.model.first_change(model) {
-            return Err(ResumeError::ModelChanged {
+        if description.models.len() != models.len() {
+            return Err(ResumeError::Damaged {
                 id: id(),
-                file: bundle.folder().root().join(file),
+                file: files.state,
+                reason: "it has not as many models as were asked for".to_owned(),
             }
             .into());
         }
+        for ((before, now), leg) in description.models.iter().zip(models).zip(legs) {
+            if let Some(file) = before.first_change(now) {
+                return Err(ResumeError::ModelChanged {
+                    id: id(),
+                    file: leg.bundle.folder().root().join(file),
+                }
+                .into());
+            }
+        }
+        let bundle = &legs[description.leg].bundle;
         let (rows, columns) = latent_sides(bundle, description.request.size);
         let shape = [1, bundle.vae.latent_channels, rows, columns];
         let tensors = progress
@@ -161,6 +168,21 @@ impl Journal {
         }
         sync_folder(folder);
         Ok(())
+    }
+
+    /// The leg that the pictures are at.
+    pub(crate) fn leg(&self) -> usize {
+        self.description.leg
+    }
+
+    /// Takes the pictures to the next leg, at which each has begun.
+    pub(crate) fn hand_over(&mut self, begun: Vec<(usize, Progress)>) {
+        self.description.leg += 1;
+        for (image, progress) in begun {
+            let state = &mut self.description.pictures[image];
+            (state.evaluations, state.steps_done, state.is_denoised) = (0, 0, false);
+            self.progress[image] = Some(progress);
+        }
     }
 
     /// What the run is called.

@@ -192,15 +192,21 @@ impl ClaimedRun {
         self
     }
 
-    /// What the run draws, with `model` in the place of the one that [`ClaimedRun::model`] names.
-    pub fn request(&self, model: ModelChoice, places: &Places) -> Request {
-        self.description.request.restore(model, places)
+    /// What the run draws, with `models` in the place of those that [`ClaimedRun::models`] names.
+    ///
+    /// # Panics
+    /// They are not as many.
+    pub fn request(&self, models: Vec<ModelChoice>, places: &Places) -> Request {
+        self.description.request.restore(models, places)
     }
 
-    /// The model as the user called it, and its folder, or `None` where it is built into the program.
-    pub fn model(&self) -> (&str, Option<&Path>) {
-        let KeptModel { name, folder } = &self.description.request.model;
-        (name, folder.as_deref())
+    /// The models, in the order of their use: each as the user called it, and its folder, or `None` where it is built into
+    /// the program.
+    pub fn models(&self) -> Vec<(&str, Option<&Path>)> {
+        let models = self.description.request.models();
+        models
+            .map(|KeptModel { name, folder }| (name.as_str(), folder.as_deref()))
+            .collect()
     }
 }
 

@@ -8,14 +8,16 @@ use sd_memory::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::RunName;
+use crate::Result;
 use crate::arithmetic;
 use crate::identity::ModelIdentity;
 use crate::places::Places;
 use crate::recipe::Recipe;
 use crate::request::{
-    DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, Request, Strength,
-    TypeChoice,
+    DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, RefinerChoice, Request,
+    Strength, TypeChoice,
 };
+use crate::run::Leg;
 use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
 use crate::stage::Progress;
 
@@ -32,7 +34,12 @@ pub(super) struct Description {
     /// What computes, and with which instructions.
     pub(super) device: String,
     pub(super) request: KeptRequest,
-    pub(super) model: ModelIdentity,
+    /// Of each leg.
+    pub(super) models: Vec<ModelIdentity>,
+    /// Steps that each leg takes.
+    pub(super) leg_steps: Vec<usize>,
+    /// The leg that the pictures are at.
+    pub(super) leg: usize,
     /// Seconds that the run had taken.
     pub(super) seconds: f64,
     /// When the state was kept, in local time.
@@ -61,6 +68,7 @@ pub(super) struct KeptRequest {
     pub(super) prompt: String,
     pub(super) negative_prompt: String,
     pub(super) model: KeptModel,
+    pub(super) refiner: Option<KeptRefiner>,
     pub(super) images: usize,
     pub(super) seed: u64,
     pub(super) steps: usize,
@@ -84,6 +92,14 @@ pub(super) struct KeptOver {
     pub(super) strength: Strength,
 }
 
+/// What goes over a run's pictures.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KeptRefiner {
+    pub(super) model: KeptModel,
+    pub(super) strength: Strength,
+    pub(super) steps: usize,
+}
+
 /// Where a run's model is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptModel {
@@ -94,13 +110,21 @@ pub(super) struct KeptModel {
 
 impl Description {
     /// The state at the beginning of a run.
+    ///
+    /// # Errors
+    /// A leg's sampler cannot be made.
     pub(super) fn new(
         name: RunName,
         request: &Request,
-        recipe: &Recipe,
-        device: &Device,
-        model: ModelIdentity,
-    ) -> Self {
+        legs: &[Leg],
+        models: Vec<ModelIdentity>,
+    ) -> Result<Self> {
+        let Leg { recipe, holding, .. } = &legs[0];
+        let device = &holding.device;
+        let leg_steps: Result<Vec<usize>> = legs
+            .iter()
+            .map(|leg| Ok(leg.recipe.sampler(&leg.bundle)?.steps()))
+            .collect();
         let pictures = (0..recipe.images).map(|image| PictureState {
             seed: recipe.seed_of(image),
             evaluations: 0,
@@ -108,23 +132,27 @@ impl Description {
             is_denoised: false,
             saved: None,
         });
-        Self {
+        Ok(Self {
             format: FORMAT,
             version: crate::VERSION.to_owned(),
             name,
             device: arithmetic::name(device),
             request: KeptRequest::new(request, recipe, device),
-            model,
+            models,
+            leg_steps: leg_steps?,
+            leg: 0,
             seconds: 0.0,
             kept_at: String::new(),
             warnings: Vec::new(),
             pictures: pictures.collect(),
-        }
+        })
     }
 
     /// What is wrong with the description, if it contradicts itself.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let steps = self.request.steps;
+        let Some(&steps) = self.leg_steps.get(self.leg) else {
+            return Some("it is at a leg that the run has not");
+        };
         if self.format != FORMAT {
             Some("it is written in another format")
         } else if self.pictures.len() != self.request.images {
@@ -140,12 +168,16 @@ impl Description {
 
     /// Steps that are done, of all pictures.
     pub(super) fn steps_done(&self) -> usize {
-        self.pictures.iter().map(|picture| picture.steps_done).sum()
+        let before: usize = self.leg_steps.iter().take(self.leg).sum();
+        self.pictures
+            .iter()
+            .map(|picture| before + picture.steps_done)
+            .sum()
     }
 
     /// Steps that all pictures take.
     pub(super) fn steps(&self) -> usize {
-        self.pictures.len() * self.request.steps
+        self.pictures.len() * self.leg_steps.iter().sum::<usize>()
     }
 
     /// How far each picture had come, of what is among `tensors`.
@@ -170,6 +202,7 @@ impl KeptRequest {
             prompt: _,
             negative_prompt: _,
             model,
+            refiner,
             images: _,
             steps: _,
             seed: _,
@@ -189,20 +222,29 @@ impl KeptRequest {
         } = request;
         // A relative path is below the current folder, which is known wherever the model was just opened.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let folder = (!model.folder.is_embedded()).then(|| absolute(model.folder.root()));
-        let name = recipe.model.clone();
+        let kept = |model: &ModelChoice| KeptModel {
+            name: model.name.clone(),
+            folder: (!model.folder.is_embedded()).then(|| absolute(model.folder.root())),
+        };
         Self {
             prompt: recipe.prompt.clone(),
             negative_prompt: recipe.negative_prompt.clone(),
-            model: KeptModel { name, folder },
+            model: kept(model),
+            refiner: refiner.as_ref().map(|refiner| KeptRefiner {
+                model: kept(&refiner.model),
+                strength: refiner.strength,
+                steps: refiner.steps,
+            }),
             images: recipe.images,
             seed: recipe.seed,
             steps: recipe.steps,
             size: recipe.size,
-            over: recipe.over.as_ref().map(|over| KeptOver {
-                image: absolute(&over.image),
-                mask: over.mask.as_deref().map(absolute),
-                strength: over.strength,
+            over: recipe.over.as_ref().and_then(|over| {
+                Some(KeptOver {
+                    image: absolute(over.image.as_ref()?),
+                    mask: over.mask.as_deref().map(absolute),
+                    strength: over.strength,
+                })
             }),
             guidance_scale: recipe.guidance_scale,
             sampler: recipe.sampler,
@@ -215,16 +257,34 @@ impl KeptRequest {
         }
     }
 
-    /// The request, to be drawn with `model`.
-    pub(super) fn restore(&self, model: ModelChoice, places: &Places) -> Request {
-        let model = ModelChoice {
+    /// Where the models of all legs are.
+    pub(super) fn models(&self) -> impl Iterator<Item = &KeptModel> {
+        let refiner = self.refiner.iter().map(|refiner| &refiner.model);
+        std::iter::once(&self.model).chain(refiner)
+    }
+
+    /// The request, to be drawn with `models`, one for each leg.
+    pub(super) fn restore(&self, models: Vec<ModelChoice>, places: &Places) -> Request {
+        assert_eq!(
+            models.len(),
+            self.models().count(),
+            "each leg has a model. This is a bug."
+        );
+        let mut models = models.into_iter().map(|model| ModelChoice {
             recommended: Recommended::default(),
             ..model
-        };
+        });
+        let model = models.next().expect("a run has a leg. This is a bug.");
+        let refiner = self.refiner.as_ref().zip(models.next());
         Request {
             prompt: self.prompt.clone(),
             negative_prompt: Some(self.negative_prompt.clone()),
             model,
+            refiner: refiner.map(|(kept, model)| RefinerChoice {
+                model,
+                strength: kept.strength,
+                steps: kept.steps,
+            }),
             images: self.images,
             steps: Some(self.steps),
             seed: self.seed,

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::scheduler::SamplerKind;
 use crate::sealed::{self, Durability, Sealed};
 use crate::{
     Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Places, Recommended,
-    Request, SavedPicture,
+    RefinerChoice, Request, SavedPicture, Strength,
 };
 
 /// A folder with the state of a run of two pictures that was interrupted after its third step of eight.
@@ -72,7 +73,7 @@ impl Interrupted {
         let mut observer = |_: &Event<'_>| {};
         crate::resume(
             claimed,
-            model(),
+            vec![model()],
             &self.places(),
             &mut observer,
             &Interrupt::default(),
@@ -140,6 +141,53 @@ fn the_pictures_are_those_of_a_run_that_nobody_disturbed() {
 }
 
 #[test]
+fn a_run_goes_on_wherever_it_was_interrupted() {
+    let refined = |folder: &Path| Request {
+        refiner: Some(RefinerChoice {
+            strength: Strength(0.6),
+            steps: 5,
+            ..RefinerChoice::new(model())
+        }),
+        sampler: Some(SamplerKind::FlowHeun),
+        ..request(folder)
+    };
+    let undisturbed = tempfile::tempdir().unwrap();
+    let mut all = 0;
+    let mut observer = |event: &Event<'_>| all += usize::from(matches!(event, Event::Step { .. }));
+    let expected =
+        crate::generate(&refined(undisturbed.path()), &mut observer, &Interrupt::default()).unwrap();
+    // Of each of two pictures 8 steps, and then 3 of the refiner's 5.
+    assert_eq!(all, 2 * (8 + 3));
+    for after in [1, 8, 16, 17, 21] {
+        let folder = tempfile::tempdir().unwrap();
+        let interrupt = Interrupt::default();
+        let (mut steps, mut kept) = (0, None);
+        let mut observer = |event: &Event<'_>| match event {
+            Event::Step { .. } => {
+                steps += 1;
+                if steps == after {
+                    interrupt.raise();
+                }
+            }
+            Event::Kept { run } => kept = Some((*run).to_owned()),
+            _ => {}
+        };
+        crate::generate(&refined(folder.path()), &mut observer, &interrupt).unwrap_err();
+        let places = places(folder.path());
+        let outline = interrupted_runs(&places).unwrap().remove(0).outline.unwrap();
+        assert_eq!((outline.steps_done, outline.steps), (after, all));
+        let claimed = ClaimedRun::claim(&places, &kept.unwrap()).unwrap();
+        let mut observer = |_: &Event<'_>| {};
+        let models = vec![model(), model()];
+        let resumed = crate::resume(claimed, models, &places, &mut observer, &Interrupt::default()).unwrap();
+        for (one, other) in resumed.iter().zip(&expected) {
+            let [one, other] = [one, other].map(|picture| fs::read(&picture.image).unwrap());
+            assert!(one == other, "interrupted after {after} steps");
+        }
+    }
+}
+
+#[test]
 fn another_version_or_device_is_refused() {
     let run = Interrupted::new();
     // Of another version not even the format need be known.
@@ -182,7 +230,7 @@ fn a_claimed_run_is_nobody_else_s() {
     let claimed = ClaimedRun::claim(&run.places(), &run.id).unwrap();
     assert!(matches!(run.is_refused(), ResumeError::AtWork { .. }));
     assert!(interrupted_runs(&run.places()).unwrap().is_empty());
-    assert_eq!(claimed.model().0, "tiny");
+    assert_eq!(claimed.models()[0].0, "tiny");
     drop(claimed);
     run.resume().unwrap();
     assert!(matches!(run.is_refused(), ResumeError::NoSuchRun { .. }));

@@ -4,7 +4,7 @@ use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
 use crate::scheduler::{SamplerKind, ScheduleKind};
-use crate::{GuidanceScale, ImageSize};
+use crate::{GuidanceScale, ImageSize, Over};
 
 /// Everything that went into one picture, in the names that scripts read.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +26,10 @@ pub struct Metadata {
     pub sampler: SamplerKind,
     /// Its schedule, never automatic.
     pub schedule: ScheduleKind,
+    /// How many more of CLIP's last layers were left out.
+    pub clip_skip: usize,
+    /// What it was drawn over.
+    pub over: Option<Over>,
     /// The style that was added to the prompt.
     pub style: Option<String>,
     /// The model, as the user called it.
@@ -112,6 +116,8 @@ pub(super) fn example() -> Metadata {
         size: ImageSize::new(256, 128).unwrap(),
         sampler: SamplerKind::FlowEuler,
         schedule: ScheduleKind::Normal,
+        clip_skip: 0,
+        over: None,
         style: None,
         model: "demo".into(),
         lora: Vec::new(),

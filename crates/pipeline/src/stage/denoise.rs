@@ -83,6 +83,7 @@ pub struct Denoise<'a> {
     latent_sides: (usize, usize),
     /// How much is changed of a canvas.
     strength: Strength,
+    is_over_picture: bool,
 }
 
 impl<'a> Denoise<'a> {
@@ -117,6 +118,7 @@ impl<'a> Denoise<'a> {
             device: holding.device.clone(),
             conditions,
             latent_sides,
+            is_over_picture: recipe.over.is_some(),
             strength: recipe.over.as_ref().map_or(Strength::ALL, |over| over.strength),
         })
     }
@@ -185,12 +187,26 @@ impl<'a> Denoise<'a> {
         })
     }
 
-    /// The picture of `seed` over `canvas` that had come as far as `progress`.
+    /// The picture of `seed` that had come as far as `progress`. It needs its `canvas` again only for a mask.
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
     pub fn go_on(&self, seed: u64, canvas: Option<&Canvas>, progress: Progress) -> Result<Picture> {
-        let mut picture = self.begin(seed, canvas)?;
+        let mut picture = match canvas {
+            None if self.is_over_picture => {
+                // Its noise was drawn after that of the canvas.
+                let mut noise = NormalStream::new(seed);
+                for _ in 0..2 {
+                    draw(&mut noise, progress.trajectory.latents.shape())?;
+                }
+                Picture {
+                    progress: progress.clone(),
+                    noise,
+                    inpainting: None,
+                }
+            }
+            canvas => self.begin(seed, canvas)?,
+        };
         for evaluation in 0..progress.evaluations {
             for _ in 0..self.sampler.noises(evaluation) {
                 draw(&mut picture.noise, progress.trajectory.latents.shape())?;

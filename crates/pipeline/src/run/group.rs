@@ -1,0 +1,19 @@
+//! Pictures that go through the steps together.
+
+use crate::stage::Picture;
+
+/// Pictures that go through the steps together.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    pub(super) images: Vec<usize>,
+    pub(super) pictures: Vec<Picture>,
+}
+
+impl Group {
+    /// Evaluations of the network that all of them have behind them.
+    pub(super) fn evaluations(&self) -> usize {
+        self.pictures
+            .first()
+            .map_or(0, |picture| picture.progress.evaluations)
+    }
+}

@@ -1,0 +1,101 @@
+//! One model's part of a run.
+
+use std::sync::Arc;
+
+use sd_memory::{Bytes, MemoryInfo, memory_info};
+use sd_weights::{Holding, Residency};
+
+use crate::bundle::Bundle;
+use crate::plan::Plan;
+use crate::recipe::Recipe;
+use crate::request::Request;
+use crate::source_image::SourceImage;
+use crate::{Result, device, device_budget, stage};
+
+/// One model's part of a run: its files, the settings that it draws with, and where its bytes will live. The first draws;
+/// one after it refines what the one before has drawn.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    pub(crate) bundle: Arc<Bundle>,
+    pub(crate) recipe: Recipe,
+    pub(crate) plan: Plan,
+    /// How its networks are held.
+    pub(crate) holding: Holding,
+}
+
+/// A request with everything that is known of it before a weight is read.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// At least one.
+    pub(crate) legs: Vec<Leg>,
+    /// What of the host's memory a run may have where nobody says.
+    pub(crate) of_host: Bytes,
+}
+
+impl Planned {
+    pub(crate) fn of(request: &Request) -> Result<Self> {
+        let weight_type = device::weight_type(request.weight_type);
+        let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
+        let memory = memory_info();
+        let of_host = device_budget::less_margin(room(&memory).0);
+        let default = match device_budget::available(&holding.device)? {
+            Some(of_device) => device_budget::less_margin(of_device.0),
+            None => of_host,
+        };
+        let budget = request.memory.unwrap_or(default);
+
+        let bundle = Bundle::open(&request.model.folder)?;
+        let init_size = match &request.init {
+            Some(init) => SourceImage::open(&init.image)?.nearest_size(),
+            None => None,
+        };
+        let recipe = Recipe::new(request, &bundle, init_size)?;
+        let mut legs = vec![Leg::new(bundle, recipe, &holding, budget, room(&memory))?];
+        if let Some(refiner) = &request.refiner {
+            let bundle = Bundle::open(&refiner.model.folder)?;
+            let recipe = legs[0].recipe.refined(refiner, &bundle)?;
+            legs.push(Leg::new(bundle, recipe, &holding, budget, room(&memory))?);
+        }
+        Ok(Self { legs, of_host })
+    }
+
+    /// The plans of all legs as one.
+    pub(crate) fn plan(&self) -> Plan {
+        let plans = self.legs.iter().map(|leg| leg.plan.clone());
+        plans
+            .reduce(Plan::followed_by)
+            .expect("a run has a leg. This is a bug.")
+    }
+}
+
+impl Leg {
+    fn new(bundle: Bundle, recipe: Recipe, holding: &Holding, budget: Bytes, room: Bytes) -> Result<Self> {
+        stage::check_size(&bundle, recipe.size)?;
+        let plan = Plan::new(&bundle, &recipe, holding, budget, room)?;
+        Ok(Self {
+            bundle: Arc::new(bundle),
+            recipe,
+            holding: Holding {
+                residency: plan.residency(),
+                page_cache: plan.page_cache(),
+                ..holding.clone()
+            },
+            plan,
+        })
+    }
+
+    /// Plans anew, within `budget`.
+    pub(crate) fn replan(&mut self, budget: Bytes) -> Result<()> {
+        let room = room(&memory_info());
+        let plan = Plan::new(&self.bundle, &self.recipe, &self.holding, budget, room)?;
+        self.holding.residency = plan.residency();
+        self.holding.page_cache = plan.page_cache();
+        self.plan = plan;
+        Ok(())
+    }
+}
+
+/// What this process may come to have without anybody else having less.
+fn room(memory: &MemoryInfo) -> Bytes {
+    Bytes(memory.system_available.0 + memory.process.0)
+}
