@@ -5,6 +5,8 @@
 //! scope of names inside a checkpoint together with how its tensors are to be held (device, type,
 //! residency); [`Blocks`] are the parts of a network in the order in which its forward pass wants them.
 //!
+//! A [`LoraFile`] changes some of a checkpoint's tensors while they are read.
+//!
 //! A tensor is read when it is asked for, with positioned reads into a buffer of its own: no memory map, so
 //! that what is resident is what was asked for. Whether a block stays in memory after its turn is decided
 //! here and nowhere else, and never changes a result.
@@ -23,6 +25,7 @@ mod host_buffers;
 mod host_memory;
 mod identity;
 mod lock;
+mod lora;
 mod pass;
 mod reader;
 mod source;
@@ -43,6 +46,7 @@ pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
 pub use host_memory::HostMemory;
 pub use identity::FileIdentity;
+pub use lora::{Adapters, Fit, LoraFile, ModelFamily, ModelPart};
 pub use pass::{Lent, Pass};
 pub use source::bytes_read;
 pub use weights::{Holding, PageCache, Relief, Residency, WeightType, Weights};
