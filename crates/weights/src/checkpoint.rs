@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::host_buffers::{Elements, HostBuffers};
 use crate::lora::{Adapters, Merge};
 use crate::source::Source;
-use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header};
+use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header, torch};
 
 /// Values that are converted at a time where a file's type is not the one that a tensor is held in.
 const CONVERTED_AT_A_TIME: usize = 1 << 20;
@@ -46,9 +46,27 @@ pub(crate) struct ShardIndex {
     pub(crate) weight_map: BTreeMap<String, String>,
 }
 
+/// The tensors of a file, whose format is known by how it begins.
+fn headers(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
+    if torch::wrote(source)? {
+        torch::read(source)
+    } else {
+        header::read(source)
+    }
+}
+
 impl Checkpoint {
+    /// Opens the file at `path`: safetensors, or what PyTorch writes (`.pth`, `.ckpt`, `.bin`), of which nothing is run.
+    ///
+    /// # Errors
+    /// It is missing, is neither, is damaged, or a pickle in it refers to anything but tensors
+    /// ([`Error::ForbiddenGlobal`]).
+    pub fn open_file(path: impl Into<PathBuf>) -> Result<Self> {
+        Self::open(Arc::new(Source::open(path.into())?))
+    }
+
     pub(crate) fn open(source: Arc<Source>) -> Result<Self> {
-        let tensors = header::read(&source)?
+        let tensors = headers(&source)?
             .into_iter()
             .map(|(name, header)| {
                 (
@@ -75,7 +93,7 @@ impl Checkpoint {
         for (tensor, shard) in index.weight_map {
             if !shards.contains_key(&shard) {
                 let source = folder.source(&format!("{component}/{shard}"))?;
-                let headers = header::read(&source)?;
+                let headers = headers(&source)?;
                 shards.insert(shard.clone(), (source, headers));
             }
             let (source, headers) = &shards[&shard];

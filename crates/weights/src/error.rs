@@ -51,6 +51,22 @@ pub enum Error {
         /// What was wrong with it.
         reason: String,
     },
+    /// A file that PyTorch wrote cannot be understood.
+    #[error("`{}` is no usable PyTorch file: {reason}", file.display())]
+    BadTorchFile {
+        /// The file.
+        file: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// A file that PyTorch wrote would have Python make more than tensors, which may be anything.
+    #[error("`{}` holds more than tensors: its pickle refers to `{global}`, which is not followed", file.display())]
+    ForbiddenGlobal {
+        /// The file.
+        file: PathBuf,
+        /// The name that it refers to.
+        global: String,
+    },
     /// A text file of the model (JSON, vocabulary) cannot be understood.
     #[error("`{}` cannot be understood: {reason}", file.display())]
     BadText {

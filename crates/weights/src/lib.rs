@@ -1,7 +1,7 @@
 //! Files of named tensors, and where the blocks of a network live.
 //!
 //! Four nouns and how they meet: a [`ModelFolder`] is a set of named files, on disk or inside the binary;
-//! a [`Checkpoint`] is one network's tensors in such files, known by their headers alone; [`Weights`] is a
+//! a [`Checkpoint`] is one network's tensors in such files, safetensors or PyTorch's own, known by their headers alone; [`Weights`] is a
 //! scope of names inside a checkpoint together with how its tensors are to be held (device, type,
 //! residency); [`Blocks`] are the parts of a network in the order in which its forward pass wants them.
 //!
@@ -29,6 +29,7 @@ mod lora;
 mod pass;
 mod reader;
 mod source;
+mod torch;
 mod weights;
 
 pub use allocator::{

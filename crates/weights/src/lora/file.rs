@@ -9,7 +9,7 @@ use super::key::{Key, Role, flat, parse};
 use super::{ModelFamily, ModelPart};
 use crate::checkpoint::converting_takes;
 use crate::source::Source;
-use crate::{Checkpoint, Error, Result, header};
+use crate::{Checkpoint, Error, Result, header, torch};
 
 /// A LoRA file, of which nothing was read but the header.
 #[derive(Debug)]
@@ -72,7 +72,11 @@ impl LoraFile {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let source = Arc::new(Source::open(path.into())?);
         let checkpoint = Checkpoint::open(source.clone())?;
-        let alphas = Alphas::read(&header::metadata(&source)?);
+        let alphas = if torch::wrote(&source)? {
+            Alphas::default()
+        } else {
+            Alphas::read(&header::metadata(&source)?)
+        };
         Self::new(checkpoint, &alphas)
     }
 
