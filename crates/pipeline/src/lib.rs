@@ -8,6 +8,7 @@
 
 mod arithmetic;
 pub mod bundle;
+pub mod control;
 pub mod device;
 mod device_budget;
 mod durable;
@@ -29,6 +30,7 @@ mod sealed;
 pub mod seed;
 pub mod stage;
 pub mod tokenizer;
+pub mod upscale;
 
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};

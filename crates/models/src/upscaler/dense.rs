@@ -22,7 +22,7 @@ const RESIDUAL: f32 = 0.2;
 pub(super) enum Block {
     First(Conv2d),
     /// A residual block of residual dense blocks.
-    Residual([DenseBlock; 3]),
+    Residual(Box<[DenseBlock; 3]>),
     Last(Box<Last>),
 }
 
@@ -61,7 +61,11 @@ impl Block {
         if index <= blocks {
             let block = weights.scope("body").scope(index - 1);
             let dense = |name: &str| DenseBlock::new(sizes, &block.scope(name));
-            return Ok(Self::Residual([dense("rdb1")?, dense("rdb2")?, dense("rdb3")?]));
+            return Ok(Self::Residual(Box::new([
+                dense("rdb1")?,
+                dense("rdb2")?,
+                dense("rdb3")?,
+            ])));
         }
         Ok(Self::Last(Box::new(Last {
             body: conv("conv_body", features, features)?,

@@ -5,7 +5,7 @@
 //!
 //! A pixel of the result depends on pixels hundreds of rows away. Cutting the picture into tiles with such margins would
 //! compute most of it several times, so pictures go through the layers by bands of rows instead, from the top down,
-//! each band computed once ([`crate::bands`]). Held are the picture between two blocks, whose bands are replaced by what
+//! each band computed once. Held are the picture between two blocks, whose bands are replaced by what
 //! is made of them, the picture that is carried around all blocks, and a few bands of what lies between. No tile has an
 //! edge inside of the picture, and on a processor the result is that of the whole picture at once, to the bit.
 
