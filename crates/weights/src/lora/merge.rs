@@ -135,3 +135,54 @@ impl Merge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_tensor_has_the_bits_of_the_whole() {
+        // Three stretches of which the last is short, of rows that stages of a GPU cut anywhere.
+        let (rows, rank, columns) = (1100, 3, 2001);
+        let numbers = |count: usize, step: f32| (0..count).map(|index| (index as f32 * step).sin()).collect();
+        let merge = Merge {
+            up: numbers(rows * rank, 0.7),
+            down: numbers(rank * columns, 0.3),
+            rows,
+            rank,
+            columns,
+        };
+        let own: Vec<f32> = numbers(rows * columns, 0.01);
+        let part = |first: usize, count: usize| {
+            let mut values = vec![0.0; count];
+            let read = |wide: &mut [f32], first: usize| {
+                wide.copy_from_slice(&own[first..first + wide.len()]);
+                Ok(())
+            };
+            merge.fill(&mut values, first, |value| value, read).unwrap();
+            values
+        };
+        let whole = part(0, rows * columns);
+        let exact = |place: usize| {
+            let (row, column) = (place / columns, place % columns);
+            let products =
+                (0..rank).map(|index| merge.up[row * rank + index] * merge.down[index * columns + column]);
+            own[place] + products.sum::<f32>()
+        };
+        for place in [0, 7, 1_047_000, rows * columns - 1] {
+            assert!((whole[place] - exact(place)).abs() < 1e-5, "{place}");
+        }
+        for (first, count) in [
+            (0, 1),
+            (5, 4000),
+            (1_048_000, 3000),
+            (rows * columns - 9, 9),
+            (100, 2_000_000),
+        ] {
+            assert!(
+                part(first, count) == whole[first..first + count],
+                "{first} and {count} on"
+            );
+        }
+    }
+}
