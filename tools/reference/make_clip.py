@@ -1,8 +1,10 @@
-"""CLIP text encoders, with the old and the new way to find the end of a text."""
+"""CLIP text encoders: with the old and the new way to find the end of a text, and with the old and the new names."""
+
+import json
 
 import torch
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from checks import check_inputs, check_weights, describe
 from places import network_folder
@@ -36,6 +38,39 @@ def make(case: str, config: CLIPTextConfig, input_ids: torch.Tensor, seed: int) 
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / "case.safetensors")
 
 
+def make_plain(case: str, config: CLIPTextConfig, input_ids: torch.Tensor, seed: int, older: bool) -> None:
+    """Writes an encoder without a projection, and what it makes of `input_ids` with some of its layers left out."""
+    print(f"clip/{case}")
+    model = CLIPTextModel(config)
+    randomise(model, seed)
+    output = model(input_ids, output_hidden_states=True)
+    states = output.hidden_states
+    tensors = {
+        "input_ids": input_ids,
+        "hidden": output.last_hidden_state,
+        "skipped_1": model.final_layer_norm(states[-2]),
+        "skipped_2": model.final_layer_norm(states[-3]),
+        "penultimate": states[-2],
+        "penultimate_skipped_1": states[-3],
+    }
+    assert torch.equal(model.final_layer_norm(states[-1]), output.last_hidden_state)
+    describe(case, tensors)
+    check_weights(model, output.last_hidden_state)
+    check_inputs(lambda input_ids: model(input_ids).last_hidden_state, {"input_ids": input_ids})
+    folder = network_folder("clip", case)
+    model.save_pretrained(folder)
+    if older:
+        # As transformers 4 wrote it: every name below `text_model`, beside a table of positions; and as some published
+        # configurations are, without `projection_dim`.
+        weights = {f"text_model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+        weights["text_model.embeddings.position_ids"] = torch.arange(LENGTH)[None]
+        save_file(weights, folder / "model.safetensors")
+        written = json.loads((folder / "config.json").read_text())
+        del written["projection_dim"]
+        (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / "case.safetensors")
+
+
 def main() -> None:
     generator = torch.Generator("cpu").manual_seed(11)
 
@@ -62,6 +97,15 @@ def main() -> None:
         bos_token_id=begin, eos_token_id=end, pad_token_id=1,
     )
     make("big", big, texts(rows, 0), seed=2)
+
+    rows = [[begin, *words(5), end], [begin, *words(LENGTH - 2), end]]
+    for seed, case, activation in [(3, "older", "quick_gelu"), (4, "plain", "gelu")]:
+        config = CLIPTextConfig(
+            vocab_size=100, hidden_size=24, intermediate_size=48, num_hidden_layers=3, num_attention_heads=3,
+            max_position_embeddings=LENGTH, hidden_act=activation, layer_norm_eps=1e-5, bos_token_id=begin,
+            eos_token_id=end, pad_token_id=1,
+        )
+        make_plain(case, config, texts(rows, end), seed, older=case == "older")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,18 @@ pub(crate) struct Arguments {
     )]
     height: Option<usize>,
 
+    /// A picture to draw over
+    #[arg(long, value_name = "IMG", help_heading = "Picture")]
+    pub(crate) init_image: Option<PathBuf>,
+
+    /// How much of it is changed, 0 to 1 [default: 0.75, with a mask 1]
+    #[arg(long, value_name = "S", help_heading = "Picture", requires = "init_image", value_parser = strength)]
+    pub(crate) strength: Option<f64>,
+
+    /// A picture of its size that is bright where something is drawn
+    #[arg(long, value_name = "IMG", help_heading = "Picture", requires = "init_image")]
+    pub(crate) mask: Option<PathBuf>,
+
     /// How many pictures; picture i uses seed + i
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Picture",
           value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
@@ -94,6 +106,19 @@ pub(crate) struct Arguments {
     /// How strongly the prompt is followed, 1 for no guidance [default: the model's own]
     #[arg(long, value_name = "SCALE", help_heading = "Model", value_parser = guidance)]
     pub(crate) cfg: Option<f64>,
+
+    /// How the picture is led from noise, `help` lists them [default: the model's own]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub(crate) sampler: Option<String>,
+
+    /// Through which noise levels, `help` lists them [default: the sampler's own]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub(crate) scheduler: Option<String>,
+
+    /// CLIP's last layers that are left out, 2 for many models of anime
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Model",
+          value_parser = clap::value_parser!(u64).range(1..=12))]
+    pub(crate) clip_skip: u64,
 
     /// Memory that the run may have, 8GB say; with a GPU the GPU's [default: what is available, less a margin]
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = memory)]
@@ -223,6 +248,13 @@ fn guidance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if (0.0..=100.0).contains(&scale) => Ok(scale),
         _ => Err("a guidance scale is a number from 0 to 100".to_owned()),
+    }
+}
+
+fn strength(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(strength) if (0.0..=1.0).contains(&strength) => Ok(strength),
+        _ => Err("a strength is a number from 0 to 1".to_owned()),
     }
 }
 

@@ -12,6 +12,7 @@ const FILES: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/demo_files.rs
 const RECOMMENDED: Recommended = Recommended {
     steps: Some(20),
     guidance_scale: Some(GuidanceScale(2.0)),
+    sampler: None,
 };
 
 /// The model.

@@ -190,7 +190,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::PartsDoNotFit { .. } => {
             "the parts of the folder are not of one model: take all from the same download"
         }
-        Error::Scheduler { .. } => "scheduler_config.json must describe a FlowMatchEulerDiscreteScheduler",
+        Error::Scheduler { .. } => {
+            "`--sampler help` lists what there is; one of them may go together with this model"
+        }
         Error::BudgetTooSmall { .. } => {
             "give it more with --memory, or ask for a smaller --size; `generate plan` shows what needs what"
         }

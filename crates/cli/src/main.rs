@@ -11,6 +11,7 @@ mod json;
 mod progress;
 mod request;
 mod resume;
+mod sampler;
 mod terminal;
 
 use std::path::Path;
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(list) = sampler::list(arguments) {
+        terminal::print(&list);
+        return Ok(());
+    }
     let request = request::request(arguments)?;
     if arguments.plan {
         let plan = sd_pipeline::plan(&request)?;

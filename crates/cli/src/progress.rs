@@ -80,9 +80,7 @@ impl Observer for Display {
             } => self.note(&format!(
                 "Going on with the run {run} after {steps_done} of {steps} steps"
             )),
-            Event::Memory(reading) => {
-                self.note(&format!("💾 Memory [{}]: {}", reading.label, reading.memory))
-            }
+            Event::Memory(reading) => self.note(&format!("💾 Memory [{}]: {}", reading.label, reading)),
             Event::Step {
                 image,
                 images,

@@ -2,29 +2,40 @@
 
 use std::path::Path;
 
-use sd_pipeline::{GuidanceScale, ModelChoice, ModelFolder, Places, Recommended, Request};
+use sd_pipeline::{
+    GuidanceScale, InitImage, ModelChoice, ModelFolder, Places, Recommended, Request, Strength,
+};
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
-use crate::{demo, terminal};
+use crate::{demo, sampler, terminal};
 
 /// The request that `arguments` describe.
 pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
+    let (sampler, schedule) = sampler::chosen(arguments)?;
     Ok(Request {
-        prompt: arguments.prompt().to_owned(),
         negative_prompt: arguments.negative_prompt.clone(),
         images: arguments.n as usize,
         steps: arguments.steps.map(|steps| steps as usize),
         seed: arguments.seed,
         size: arguments.size()?,
+        init: arguments.init_image.as_ref().map(|image| InitImage {
+            image: image.clone(),
+            strength: arguments.strength.map(Strength),
+            mask: arguments.mask.clone(),
+        }),
         guidance_scale: arguments.cfg.map(GuidanceScale),
+        sampler,
+        schedule,
+        // Others count the last layer that is used, from 1.
+        clip_skip: arguments.clip_skip as usize - 1,
         output: arguments.output.clone(),
         device: arguments.device,
         weight_type: arguments.dtype,
         memory: arguments.memory,
         host_memory: arguments.host_memory,
-        model: model(arguments)?,
         places: Places::of_user(),
+        ..Request::new(arguments.prompt(), model(arguments)?)
     })
 }
 

@@ -178,7 +178,7 @@ fn parts_of_different_models() {
         let path = model.join("scheduler/scheduler_config.json");
         edit_json(&path, |config| config["_class_name"] = "DDIMScheduler".into());
     };
-    with_damaged(damage, 1, "its class is DDIMScheduler");
+    with_damaged(damage, 1, "its scheduler is DDIMScheduler");
     let damage = |model: &Path| {
         edit_json(&model.join("transformer/config.json"), |config| {
             config["qk_norm"] = "soft".into()

@@ -13,7 +13,7 @@ mod timeline;
 pub use bytes::Bytes;
 pub use monitor::{Counters, Monitor};
 pub use pressure::{Pressure, Room, Watcher};
-pub use probe::{MemoryInfo, memory_info};
+pub use probe::{DeviceInfo, MemoryInfo, memory_info};
 pub use series::Sample;
 pub use timeline::{Reading, Stage, Timeline};
 

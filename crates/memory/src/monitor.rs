@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::probe::{QuickProbe, process_peak};
 use crate::series::Series;
-use crate::{Bytes, Reading, Sample, Stage, Timeline, memory_info};
+use crate::{Bytes, DeviceInfo, Reading, Sample, Stage, Timeline, memory_info};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(25);
@@ -45,6 +45,9 @@ impl fmt::Debug for Counters {
     }
 }
 
+/// Asks a device for its memory.
+type DeviceProbe = Box<dyn Fn() -> Option<DeviceInfo> + Send>;
+
 /// Watches the memory of a run from its start until it is dropped.
 ///
 /// A thread looks at it 40 times a second, which takes less than half a percent of one processor (`examples/monitor_cost.rs`
@@ -71,6 +74,7 @@ impl Monitor {
             state: Mutex::new(State {
                 probe: QuickProbe::open(),
                 available: Bytes(0),
+                device: None,
                 looks: 0,
                 series: Series::new(MOST_SAMPLES),
                 stages: Vec::new(),
@@ -82,6 +86,11 @@ impl Monitor {
         watched.look();
         let looker = Looker::start(watched.clone()).ok();
         Self { watched, looker }
+    }
+
+    /// Watches the memory of a device too, which `probe` asks for it.
+    pub fn watch_device(&self, probe: impl Fn() -> Option<DeviceInfo> + Send + 'static) {
+        self.watched.state().device = Some(Box::new(probe));
     }
 
     /// Begins the stage `name`, which ends the one before.
@@ -99,6 +108,7 @@ impl Monitor {
             end: last.seconds,
             allocated_peak: Bytes((self.watched.counters.allocated)()),
             resident_peak: last.resident,
+            device_peak: last.device,
             weights_read: Bytes(0),
         });
     }
@@ -166,6 +176,7 @@ struct State {
     probe: QuickProbe,
     /// What the machine had available when it was last asked.
     available: Bytes,
+    device: Option<DeviceProbe>,
     looks: u32,
     series: Series,
     stages: Vec<Stage>,
@@ -176,6 +187,10 @@ struct State {
 }
 
 impl State {
+    fn device_info(&self) -> Option<DeviceInfo> {
+        self.device.as_ref().and_then(|probe| probe())
+    }
+
     /// Takes the kernel's high-water mark into the peak of the stage that the run is in, if the stage raised it.
     fn ask_the_kernel(&mut self) {
         if let (Some(open), Some(stage)) = (&self.open, self.stages.last_mut()) {
@@ -224,6 +239,7 @@ impl Watched {
             resident: state.probe.resident(),
             allocated: Bytes((self.counters.take_allocated_peak)()),
             available: state.available,
+            device: state.device_info().map_or(Bytes(0), |device| device.used),
             weights_read: Bytes(weights_read.saturating_sub(self.weights_read_before)),
         };
         state.series.push(look);
@@ -232,6 +248,7 @@ impl Watched {
             stage.end = look.seconds;
             stage.allocated_peak = stage.allocated_peak.max(look.allocated);
             stage.resident_peak = stage.resident_peak.max(look.resident);
+            stage.device_peak = stage.device_peak.max(look.device);
             stage.weights_read = look.weights_read.saturating_sub(open.weights_read_before);
         }
         look
@@ -253,6 +270,7 @@ impl Watched {
             label: label.to_owned(),
             seconds: look.seconds,
             memory,
+            device: state.device_info(),
             allocated: Bytes((self.counters.allocated)()),
             given_back,
         };
@@ -391,6 +409,38 @@ mod tests {
             .map(|reading| reading.label)
             .collect();
         assert_eq!(labels, ["after", "later"]);
+    }
+
+    #[test]
+    fn a_device_s_memory_is_watched_too() {
+        static USED: AtomicU64 = AtomicU64::new(0);
+        let monitor = Monitor::start(Counters::NONE);
+        monitor.stage("before");
+        assert_eq!(monitor.read("nothing yet").device, None);
+        monitor.watch_device(|| {
+            Some(DeviceInfo {
+                used: Bytes(USED.load(Ordering::Relaxed)),
+                total: Bytes(80 << 30),
+            })
+        });
+        monitor.stage("at work");
+        USED.store(6 << 30, Ordering::Relaxed);
+        let reading = monitor.read("full");
+        USED.store(1 << 30, Ordering::Relaxed);
+        monitor.stage("after");
+        assert!(
+            reading.to_string().ends_with(", Device=6.0GB/80.0GB (7.5%)"),
+            "{reading}"
+        );
+        let timeline = monitor.timeline();
+        let peaks: Vec<u64> = timeline
+            .stages
+            .iter()
+            .map(|stage| stage.device_peak.0 >> 30)
+            .collect();
+        assert_eq!(peaks, [0, 6, 1]);
+        let curve = timeline.samples.iter().map(|sample| sample.device);
+        assert_eq!(curve.max(), Some(Bytes(6 << 30)));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Sample {
     pub allocated: Bytes,
     /// The least that the machine had available.
     pub available: Bytes,
+    /// The most that was seen in use on the device, zero where it has no memory of its own.
+    pub device: Bytes,
     /// Bytes of weights that the run had read by the end of the stretch.
     pub weights_read: Bytes,
 }
@@ -27,6 +29,7 @@ impl Sample {
             resident: self.resident.max(later.resident),
             allocated: self.allocated.max(later.allocated),
             available: self.available.min(later.available),
+            device: self.device.max(later.device),
             weights_read: later.weights_read,
         }
     }
@@ -99,6 +102,7 @@ mod tests {
             resident: Bytes(resident),
             allocated: Bytes(2 * resident),
             available: Bytes(available),
+            device: Bytes(3 * resident),
             weights_read: Bytes(10 * index),
         }
     }
@@ -132,6 +136,7 @@ mod tests {
                     samples.iter().map(|sample| sample.allocated.0).max(),
                     Some(2 * most)
                 );
+                assert_eq!(samples.iter().map(|sample| sample.device.0).max(), Some(3 * most));
                 assert_eq!(samples.iter().map(|sample| sample.available.0).min(), Some(least));
                 assert_eq!(samples[samples.len() - 1].weights_read, Bytes(10 * index));
             }

@@ -1,8 +1,10 @@
 //! What is known of a run's memory: its readings, its curve and its stages, each with its moment.
 
+use std::fmt;
+
 use serde::Serialize;
 
-use crate::{Bytes, MemoryInfo, Sample};
+use crate::{Bytes, DeviceInfo, MemoryInfo, Sample};
 
 /// One reading of a run's memory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,11 +16,25 @@ pub struct Reading {
     /// What was read.
     #[serde(flatten)]
     pub memory: MemoryInfo,
+    /// The same of the device that computes; absent where it has no memory of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceInfo>,
     /// Bytes that were allocated, zero where nobody counts.
     pub allocated: Bytes,
     /// What a cleanup just before had given back to the system; absent where there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub given_back: Option<Bytes>,
+}
+
+/// `Process=0.9GB, System=35.4GB/64.0GB (55.3%), Device=5.6GB/79.2GB (7.1%)`
+impl fmt::Display for Reading {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.memory.fmt(formatter)?;
+        match self.device {
+            Some(device) => write!(formatter, ", {device}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A stage of a run, and the most that it took.
@@ -34,6 +50,8 @@ pub struct Stage {
     pub allocated_peak: Bytes,
     /// The most bytes of the process that were resident.
     pub resident_peak: Bytes,
+    /// The most bytes that were seen in use on the device, zero where it has no memory of its own.
+    pub device_peak: Bytes,
     /// Bytes of weights that it read.
     pub weights_read: Bytes,
 }

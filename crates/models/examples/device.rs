@@ -71,10 +71,11 @@ fn main() {
 
     let blocks = bench.transformer(Residency::Resident, 0).weight_bytes();
     let largest = blocks.blocks.iter().max().copied().unwrap();
+    let weights = blocks.always + blocks.blocks.iter().sum::<u64>();
     println!(
         "{} blocks, {:.2} GB, the largest {:.3} GB",
         blocks.blocks.len(),
-        gigabytes(blocks.bytes()),
+        gigabytes(weights),
         gigabytes(largest)
     );
     bench.measure_link();
@@ -82,7 +83,7 @@ fn main() {
     let resident = bench.run(Residency::Resident, 0).unwrap();
     // What the driver takes for itself: code, cuBLAS's scratch.
     let overhead = resident.driver - resident.held;
-    let beside = resident.used - blocks.bytes();
+    let beside = resident.used - weights;
     println!(
         "beside the weights {:.2} GB, beside the tensors {:.2} GB",
         gigabytes(beside),

@@ -1,6 +1,6 @@
 //! The bytes of a network: of its weights, by what becomes of them, and of a pass through it.
 
-use sd_weights::Weights;
+use sd_weights::{Residency, Weights};
 
 /// Bytes that a pass through a network takes beside its weights, at its most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -27,6 +27,26 @@ pub struct WeightBytes {
     pub always: u64,
 }
 
+impl WeightBytes {
+    /// The most that blocks and activations take together, where `activations` are the bytes that live while each block
+    /// is computed with. Beside the blocks that stay there are then the block itself and the streamed one that is read.
+    pub fn most_with(&self, activations: &[u64], residency: Residency) -> u64 {
+        let length = self.blocks.len();
+        let keeps = |index: usize| residency.keeps(index, length);
+        let streamed = |index: usize| if keeps(index) { 0 } else { self.blocks[index] };
+        let kept: u64 = (0..length)
+            .map(|index| self.blocks[index] - streamed(index))
+            .sum();
+        let at = |(index, activations): (usize, &u64)| {
+            let after = (1..length).map(|distance| (index + distance) % length);
+            let ahead = after.map(streamed).find(|&bytes| bytes > 0);
+            streamed(index) + ahead.unwrap_or(0) + activations
+        };
+        let most = activations.iter().take(length).enumerate().map(at).max();
+        self.always + kept + most.unwrap_or(0)
+    }
+}
+
 /// Bytes that the tensors of `weights` whose names are `wanted` take once they are read.
 pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u64 {
     let on_processor = weights.holding().device.is_cpu();
@@ -39,4 +59,25 @@ pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u6
             _ => bytes,
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_blocks_and_large_activations_count_together_only_where_they_meet() {
+        let weights = WeightBytes {
+            blocks: vec![1, 2, 50, 60, 3, 4],
+            always: 1000,
+        };
+        let activations = [200, 100, 10, 10, 100, 200];
+        let most = |residency| weights.most_with(&activations, residency);
+        assert_eq!(most(Residency::Resident), 1000 + 120 + 200);
+        // The last one, and the first one of the next pass.
+        assert_eq!(most(Residency::Streamed), 1000 + 4 + 1 + 200);
+        // Kept are the third and the last: the first is computed with while the second is read.
+        assert_eq!(most(Residency::Partly(2)), 1000 + 54 + 1 + 2 + 200);
+        assert_eq!(weights.most_with(&[0; 6], Residency::Streamed), 1000 + 110);
+    }
 }

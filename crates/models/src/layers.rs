@@ -9,6 +9,16 @@ pub(crate) fn linear(weights: &Weights, inputs: usize, outputs: usize) -> Result
     Ok(Linear::new(weight, Some(weights.tensor("bias", &[outputs])?))?)
 }
 
+/// A projection with a bias that may be saved as a convolution of single pixels.
+pub(crate) fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
+    if weights.shape("weight").is_some_and(|shape| shape.len() == 4) {
+        let weight = weights.tensor("weight", &[outputs, inputs, 1, 1])?;
+        let weight = weight.reshape((outputs, inputs))?;
+        return Ok(Linear::new(weight, Some(weights.tensor("bias", &[outputs])?))?);
+    }
+    linear(weights, inputs, outputs)
+}
+
 /// A projection without a bias.
 pub(crate) fn linear_without_bias(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
     Ok(Linear::new(weights.tensor("weight", &[outputs, inputs])?, None)?)

@@ -6,11 +6,14 @@
 
 mod bands;
 pub mod clip;
+pub mod controlnet;
 mod error;
+mod feed_forward;
 mod footprint;
 mod layers;
 pub mod mmdit;
 pub mod t5;
+pub mod unet;
 pub mod upscaler;
 pub mod vae;
 

@@ -5,6 +5,7 @@
 
 mod synthetic;
 
+use sd_models::clip::{Hidden, Wanted};
 use sd_models::{WeightBytes, clip, t5};
 use sd_weights::{CountingAllocator, Residency, allocated_bytes, allocated_peak, restart_allocated_peak};
 use serde_json::json;
@@ -47,6 +48,9 @@ fn the_text_encoders_take_what_they_say() {
     let shape = Clip {
         width: 1024,
         layers: 4,
+        heads: 16,
+        activation: "gelu",
+        projects: true,
     };
     let of_clip = synthetic::weights(directories[1].path(), &shape.tensors(), Residency::Streamed);
     let clip_config: clip::Config = serde_json::from_value(json!({
@@ -54,9 +58,9 @@ fn the_text_encoders_take_what_they_say() {
         "hidden_size": shape.width,
         "intermediate_size": 4 * shape.width,
         "num_hidden_layers": shape.layers,
-        "num_attention_heads": 16,
+        "num_attention_heads": shape.heads,
         "max_position_embeddings": Clip::POSITIONS,
-        "hidden_act": "gelu",
+        "hidden_act": shape.activation,
         "projection_dim": shape.width,
     }))
     .unwrap();
@@ -73,15 +77,26 @@ fn the_text_encoders_take_what_they_say() {
         eprintln!("T5, {texts} texts of {tokens}: predicted {predicted}, measured {measured}");
         assert_predicted("T5", predicted, measured);
     }
-    for texts in [2, 12, 24] {
+    for (texts, hidden, skip) in [
+        (2, Hidden::Penultimate, 0),
+        (12, Hidden::Penultimate, 0),
+        (24, Hidden::Penultimate, 0),
+        (12, Hidden::Normed, 0),
+        (12, Hidden::Normed, 2),
+    ] {
         let ids = vec![vec![7_u32; Clip::POSITIONS]; texts];
+        let wanted = Wanted {
+            hidden,
+            skip,
+            pooled: true,
+        };
         let encoder = clip::TextEncoder::new(of_clip.clone(), &clip_config).unwrap();
-        encoder.encode(&ids).unwrap();
+        encoder.encode(&ids, wanted).unwrap();
         restart_allocated_peak();
-        encoder.encode(&ids).unwrap();
+        encoder.encode(&ids, wanted).unwrap();
         let predicted = window(&encoder.weight_bytes()) + encoder.footprint(texts, Clip::POSITIONS).bytes();
         let measured = allocated_peak() - start;
-        eprintln!("CLIP, {texts} texts: predicted {predicted}, measured {measured}");
+        eprintln!("CLIP, {texts} texts, {wanted:?}: predicted {predicted}, measured {measured}");
         assert_predicted("CLIP", predicted, measured);
     }
 }

@@ -41,6 +41,64 @@ fn with_quant_convolutions() {
 }
 
 #[test]
+fn the_names_and_the_configuration_of_the_first_releases() {
+    // What Stable Diffusion 1.5 was published with says nothing of scale or of quant convolutions.
+    let published: Config = serde_json::from_str(
+        r#"{
+            "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
+            "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+            "in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3,
+            "sample_size": 512,
+            "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]
+        }"#,
+    )
+    .unwrap();
+    assert!(published.use_quant_conv && published.use_post_quant_conv && published.mid_block_add_attention);
+    assert_eq!(
+        (
+            published.scaling_factor,
+            published.shift_factor,
+            published.downsampling()
+        ),
+        (0.18215, None, 8)
+    );
+
+    let case = Case::open("vae", "quant");
+    let weights = case.weights(WeightType::F32, Residency::Resident);
+    let older = |name: &str| {
+        let pairs = [
+            (".to_q.", ".query."),
+            (".to_k.", ".key."),
+            (".to_v.", ".value."),
+            (".to_out.0.", ".proj_attn."),
+        ];
+        pairs
+            .iter()
+            .fold(name.to_owned(), |name, (new, old)| name.replace(new, old))
+    };
+    let tensors: std::collections::HashMap<String, Tensor> = weights
+        .checkpoint()
+        .tensors()
+        .map(|(name, header)| (older(name), weights.tensor(name, &header.shape).unwrap()))
+        .collect();
+    assert!(tensors.contains_key("decoder.mid_block.attentions.0.query.weight"));
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("vae");
+    std::fs::create_dir(&folder).unwrap();
+    candle_core::safetensors::save(&tensors, folder.join("diffusion_pytorch_model.safetensors")).unwrap();
+    let checkpoint = sd_weights::ModelFolder::on_disk(directory.path())
+        .checkpoint("vae")
+        .unwrap();
+    let renamed = sd_weights::Weights::new(checkpoint, weights.holding().clone());
+    let config: Config = case.config();
+    let decode = |weights| {
+        let decoder = Decoder::new(weights, &config).unwrap();
+        decoder.decode(case.tensor("latents")).unwrap()
+    };
+    assert_equal(&decode(renamed), &decode(weights), "decoded");
+}
+
+#[test]
 fn scales_are_undone() {
     let case = Case::open("vae", "plain");
     let config: Config = case.config();

@@ -70,17 +70,16 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     if width % 2 != 0 {
         bail!("a gate and its values need an even number of features, not {width}");
     }
-    let values = x.narrow(D::Minus1, 0, width / 2)?;
-    let gate = x.narrow(D::Minus1, width / 2, width / 2)?;
     if !x.device().is_cpu() {
-        return values * gate.gelu_erf()?;
+        let values = x.narrow(D::Minus1, 0, width / 2)?;
+        return values * x.narrow(D::Minus1, width / 2, width / 2)?.gelu_erf()?;
     }
-    on_two("geglu", values.dims(), &values, &gate, |values, gate| {
-        Ok(kernels::map_pairs(
-            values.floats()?,
-            gate.floats()?,
-            kernels::gated_gelu,
-        ))
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = width / 2;
+    }
+    on_one("geglu", shape, x, |x| {
+        Ok(kernels::map_halves(x.floats()?, width, kernels::gated_gelu))
     })
 }
 

@@ -1,7 +1,7 @@
 //! The budget of a GPU with memory of its own, and of the host memory beside it.
 
 use candle_core::Device;
-use sd_memory::Bytes;
+use sd_memory::{Bytes, DeviceInfo};
 use sd_weights::{HostMemory, bound_device_memory, device_memory, release_device_memory};
 
 use crate::Result;
@@ -44,6 +44,15 @@ pub(crate) fn bound(device: &Device, budget: Bytes) -> Result<()> {
 pub(crate) fn release(device: &Device) {
     // A device that fails here fails again where somebody is told.
     let _ = release_device_memory(device);
+}
+
+/// What is in use on `device` now, if it has memory of its own.
+pub(crate) fn info(device: &Device) -> Option<DeviceInfo> {
+    let memory = device_memory(device).ok().flatten()?;
+    Some(DeviceInfo {
+        used: Bytes(memory.total - memory.free),
+        total: Bytes(memory.total),
+    })
 }
 
 /// The most that the run had on `device`, if it has memory of its own.

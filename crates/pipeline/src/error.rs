@@ -61,13 +61,16 @@ pub enum Error {
         reason: String,
     },
     /// The scheduler's configuration asks for what is not there.
-    #[error("the scheduler of `{}` is not supported: {reason}", folder.display())]
+    #[error("the scheduler of `{}` cannot be followed: {reason}", folder.display())]
     Scheduler {
         /// The model's folder.
         folder: PathBuf,
-        /// What it asks for.
-        reason: String,
+        /// What does not go together.
+        reason: crate::scheduler::Refusal,
     },
+    /// A sampler lacks what it had remembered.
+    #[error(transparent)]
+    Step(#[from] crate::scheduler::StepError),
     /// A picture is larger than the model's position table.
     #[error("{wanted} is larger than this model can draw: its longest side is {longest} pixels")]
     TooLarge {
@@ -108,6 +111,30 @@ pub enum Error {
         /// The stage that needs the most.
         stage: &'static str,
     },
+    /// A picture that the user named cannot be used.
+    #[error("`{}` cannot be used as a picture: {reason}", path.display())]
+    BadImage {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A mask is not as large as the picture that it is for.
+    #[error("the mask `{}` is {}x{} pixels, the picture {}x{}", path.display(), found.0, found.1, wanted.0, wanted.1)]
+    MaskSize {
+        /// The mask's file.
+        path: PathBuf,
+        /// Its width and height.
+        found: (usize, usize),
+        /// The picture's.
+        wanted: (usize, usize),
+    },
+    /// A model that fills masks was given none.
+    #[error("the model in `{}` fills masks: it draws nothing without a picture and a mask", folder.display())]
+    NeedsMask {
+        /// The model's folder.
+        folder: PathBuf,
+    },
     /// The output folder cannot be made or written.
     #[error("cannot write to `{}`", path.display())]
     Output {
@@ -141,6 +168,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the device had no memory left for what was asked of it.
+    pub(crate) fn is_out_of_device_memory(&self) -> bool {
+        match self {
+            Self::Tensor(error)
+            | Self::Weights(sd_weights::Error::Tensor(error))
+            | Self::Model(
+                sd_models::Error::Tensor(error) | sd_models::Error::Weights(sd_weights::Error::Tensor(error)),
+            ) => sd_weights::is_out_of_device_memory(error),
+            _ => false,
+        }
+    }
+
     /// Whether the same run would end in the same way again, so that there is no use in going on with it.
     pub fn would_come_again(&self) -> bool {
         use sd_weights::Error as Weights;

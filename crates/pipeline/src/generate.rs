@@ -1,11 +1,12 @@
 //! One run, from a request to saved pictures.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Tensor;
 use jiff::ZonedDateTime;
-use sd_memory::{Bytes, Monitor, Watcher, memory_info};
+use sd_memory::{Bytes, MemoryInfo, Monitor, Watcher, memory_info};
 use sd_weights::{Holding, Relief, Residency, WeightType};
 
 use crate::bundle::Bundle;
@@ -19,8 +20,9 @@ use crate::recipe::Recipe;
 use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, MemoryReport, Metadata, RgbImage};
-use crate::stage::{self, Denoise, Denoised, EncodedPrompt};
-use crate::{Result, device, device_budget};
+use crate::source_image::SourceImage;
+use crate::stage::{self, Canvas, Denoise, EncodedPrompt, Mask, Picture};
+use crate::{Error, Result, device, device_budget, tighter};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
@@ -68,6 +70,9 @@ fn run(
     observer.observe(&Event::Measured {
         timeline: &monitor.timeline(),
     });
+    // Its curve is the last that the run holds.
+    drop(monitor);
+    cleanup_memory(true);
     outcome
 }
 
@@ -104,6 +109,8 @@ impl<'a> Run<'a> {
             of_host,
         } = Planned::of(request)?;
         device_budget::bound(&holding.device, plan.budget)?;
+        let watched = holding.device.clone();
+        monitor.watch_device(move || device_budget::info(&watched));
         let host_memory = device_budget::host_memory(&holding.device, request.host_memory, of_host);
         let model = ModelIdentity::of(&bundle)?;
         let name = match &claimed {
@@ -152,13 +159,41 @@ impl<'a> Run<'a> {
     /// The stages, in order. Each drops its networks before the next begins.
     fn draw(&mut self) -> Result<Vec<SavedPicture>> {
         if !self.journal.is_denoised() {
-            let prompts = self.encode()?;
-            self.denoise(prompts)?;
+            self.with_room(|run| {
+                let prompts = run.encode()?;
+                run.denoise(prompts)
+            })?;
         }
         if !self.journal.unsaved().is_empty() {
-            self.decode()?;
+            self.with_room(Self::decode)?;
         }
         Ok(self.journal.saved())
+    }
+
+    /// Runs a stage. Where the device turns out to have less room than was planned with, it starts again under a tighter
+    /// plan, from the last step.
+    fn with_room<T>(&mut self, stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        tighter::until_it_fits(self, stage, Self::tighten)
+    }
+
+    /// Gives back everything and plans anew with less; false where the plan was as small as can be.
+    fn tighten(&mut self) -> Result<bool> {
+        self.clean("After the device was full", true);
+        let device = &self.holding.device;
+        let available = device_budget::available(device)?.map(|bytes| device_budget::less_margin(bytes.0));
+        let Some(budget) = tighter::budget(&self.plan, available) else {
+            return Ok(false);
+        };
+        let room = room(&memory_info());
+        let plan = Plan::new(&self.bundle, &self.recipe, &self.holding, budget, room)?;
+        device_budget::bound(device, plan.budget)?;
+        self.holding.residency = plan.residency();
+        self.holding.page_cache = plan.page_cache();
+        self.plan = plan;
+        self.warn(format!(
+            "the device had no room left: the stage starts again within {budget}"
+        ));
+        Ok(true)
     }
 
     /// Closes the journal: what was not finished is kept, if there is a use in going on with it.
@@ -178,18 +213,19 @@ impl<'a> Run<'a> {
             prompt,
             negative_prompt,
             guidance_scale,
+            clip_skip,
             ..
         } = &self.recipe;
         let both = [negative_prompt.as_str(), prompt.as_str()];
-        let prompts = if guidance_scale.guides() {
-            &both[..]
-        } else {
-            &both[1..]
-        };
+        let texts = stage::texts(&self.bundle, *guidance_scale);
+        let prompts = &both[both.len() - texts..];
         self.monitor.stage("encode");
-        let encoded = self
-            .prompts
-            .encode(&self.bundle, prompts, &self.holding, self.interrupt)?;
+        let mut encoded =
+            self.prompts
+                .encode(&self.bundle, prompts, *clip_skip, &self.holding, self.interrupt)?;
+        if texts > 1 && negative_prompt.is_empty() && self.bundle.zeros_without_negative_prompt {
+            encoded = encoded.without(0)?;
+        }
         if encoded.cut > 0 {
             self.warn(format!(
                 "the prompt is too long for this model: its last {} tokens were cut",
@@ -200,9 +236,38 @@ impl<'a> Run<'a> {
         Ok(encoded)
     }
 
+    /// What the pictures are drawn over, if anything.
+    fn canvas(&mut self) -> Result<Option<Canvas>> {
+        let Some(over) = self.recipe.over.clone() else {
+            return Ok(None);
+        };
+        self.monitor.stage("encode picture");
+        let image = SourceImage::open(&over.image)?.at(self.recipe.size);
+        let mask = over.mask.as_deref().map(|path| self.mask(path)).transpose()?;
+        let canvases = stage::canvases(&self.bundle, &[image], mask.as_ref(), &self.holding)?;
+        self.clean("After picture encoding", false);
+        Ok(canvases.into_iter().next())
+    }
+
+    /// The mask in the file at `path`.
+    fn mask(&self, path: &Path) -> Result<Mask> {
+        let mask = SourceImage::open(path)?;
+        let size = self.recipe.size;
+        let (found, wanted) = (mask.sides(), (size.width(), size.height()));
+        if found != wanted {
+            return Err(Error::MaskSize {
+                path: path.to_owned(),
+                found,
+                wanted,
+            });
+        }
+        Ok(Mask::new(size.width(), mask.mask()))
+    }
+
     /// Takes all pictures from noise, or from where they were left, to latents: as many at a time as the plan lets
     /// share a pass.
     fn denoise(&mut self, prompts: EncodedPrompt) -> Result<()> {
+        let canvas = self.canvas()?;
         self.monitor.stage("load");
         self.clean("Before model load", false);
         let bundle = self.bundle.clone();
@@ -213,8 +278,8 @@ impl<'a> Run<'a> {
         log_memory_status("Before generation", self.monitor, self.observer);
         let mut waiting = self.journal.unsaved();
         while !waiting.is_empty() {
-            let mut group = self.next_group(&stage, &mut waiting)?;
-            while group.steps() < stage.steps() {
+            let mut group = self.next_group(&stage, canvas.as_ref(), &mut waiting)?;
+            while group.evaluations() < stage.sampler().evaluations() {
                 self.interrupt.check()?;
                 self.step(&stage, &mut group)?;
             }
@@ -225,14 +290,21 @@ impl<'a> Run<'a> {
     }
 
     /// The next of the pictures that wait which have come equally far, as many as may share a pass.
-    fn next_group(&self, stage: &Denoise<'_>, waiting: &mut Vec<usize>) -> Result<Group> {
+    fn next_group(
+        &self,
+        stage: &Denoise<'_>,
+        canvas: Option<&Canvas>,
+        waiting: &mut Vec<usize>,
+    ) -> Result<Group> {
         let mut group = Group::default();
         while let Some(&image) = waiting.first() {
-            let picture = match self.journal.denoised(image) {
-                Some(denoised) => denoised,
-                None => stage.noise(self.recipe.seed_of(image))?,
+            let seed = self.recipe.seed_of(image);
+            let picture = match self.journal.progress(image) {
+                Some(progress) => stage.go_on(seed, canvas, progress)?,
+                None => stage.begin(seed, canvas)?,
             };
-            let fits = group.images.len() < self.plan.pictures_a_pass && picture.steps == group.steps();
+            let is_as_far = picture.progress.evaluations == group.evaluations();
+            let fits = group.images.len() < self.plan.pictures_a_pass && is_as_far;
             if !group.images.is_empty() && !fits {
                 break;
             }
@@ -243,20 +315,24 @@ impl<'a> Run<'a> {
         Ok(group)
     }
 
-    /// Takes a group one step further, and keeps what it has come to.
+    /// Takes a group one step further, in as many evaluations as it has, and keeps what it has come to.
     fn step(&mut self, stage: &Denoise<'_>, group: &mut Group) -> Result<()> {
         let start = Instant::now();
-        stage.step(&mut group.pictures)?;
+        let sampler = stage.sampler();
+        let steps_before = sampler.steps_done(group.evaluations());
+        while sampler.steps_done(group.evaluations()) == steps_before {
+            stage.step(&mut group.pictures)?;
+        }
         let duration = start.elapsed() / group.images.len() as u32;
         for (&image, picture) in group.images.iter().zip(&group.pictures) {
             self.observer.observe(&Event::Step {
                 image,
                 images: self.recipe.images,
-                step: picture.steps,
-                steps: stage.steps(),
+                step: sampler.steps_done(picture.progress.evaluations),
+                steps: sampler.steps(),
                 duration,
             });
-            self.journal.record(image, picture.steps, &picture.latents);
+            self.journal.record(image, &picture.progress, sampler);
         }
         self.journal.commit_if_due(self.observer);
         self.tell_of_what_was_given_up();
@@ -276,7 +352,7 @@ impl<'a> Run<'a> {
     fn decode(&mut self) -> Result<()> {
         let unsaved = self.journal.unsaved().into_iter();
         let (images, latents): (Vec<usize>, Vec<Tensor>) = unsaved
-            .filter_map(|image| Some((image, self.journal.denoised(image)?.latents)))
+            .filter_map(|image| Some((image, self.journal.progress(image)?.trajectory.latents)))
             .unzip();
         let (monitor, observer) = (self.monitor, &mut *self.observer);
         monitor.stage("decode");
@@ -285,6 +361,7 @@ impl<'a> Run<'a> {
         let dtype = dtype_name(&self.bundle, self.holding.weight_type)?;
         let holding = &self.holding;
         let device = device::name(&holding.device);
+        let schedule = recipe.sampler(&self.bundle)?.schedule();
         let on_picture = |position: usize, image: RgbImage| {
             let index = images[position];
             log_memory_status("After decoding", monitor, observer);
@@ -295,7 +372,8 @@ impl<'a> Run<'a> {
                 steps: recipe.steps,
                 guidance_scale: recipe.guidance_scale,
                 size: recipe.size,
-                sampler: "Euler".to_owned(),
+                sampler: recipe.sampler,
+                schedule,
                 style: None,
                 model: recipe.model.clone(),
                 lora: Vec::new(),
@@ -309,7 +387,7 @@ impl<'a> Run<'a> {
                 filename: String::new(),
                 device: device.to_owned(),
                 dtype: dtype.clone(),
-                pipeline_type: "stable-diffusion-3".to_owned(),
+                pipeline_type: self.bundle.family.pipeline_type().to_owned(),
                 memory_optimizations: memory_optimizations(plan),
                 started: String::new(),
                 generation_time: journal.duration().as_secs_f64(),
@@ -359,13 +437,15 @@ fn relief() -> Relief {
 #[derive(Debug, Default)]
 struct Group {
     images: Vec<usize>,
-    pictures: Vec<Denoised>,
+    pictures: Vec<Picture>,
 }
 
 impl Group {
-    /// Steps that all of them have behind them.
-    fn steps(&self) -> usize {
-        self.pictures.first().map_or(0, |picture| picture.steps)
+    /// Evaluations of the network that all of them have behind them.
+    fn evaluations(&self) -> usize {
+        self.pictures
+            .first()
+            .map_or(0, |picture| picture.progress.evaluations)
     }
 }
 
@@ -390,12 +470,16 @@ struct Planned {
 impl Planned {
     fn of(request: &Request) -> Result<Self> {
         let bundle = Bundle::open(&request.model.folder)?;
-        let recipe = Recipe::new(request, bundle.defaults());
+        let init_size = match &request.init {
+            Some(init) => SourceImage::open(&init.image)?.nearest_size(),
+            None => None,
+        };
+        let recipe = Recipe::new(request, &bundle, init_size)?;
         stage::check_size(&bundle, recipe.size)?;
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
         let memory = memory_info();
-        let room = Bytes(memory.system_available.0 + memory.process.0);
+        let room = room(&memory);
         let of_host = device_budget::less_margin(room.0);
         let default = match device_budget::available(&holding.device)? {
             Some(of_device) => device_budget::less_margin(of_device.0),
@@ -411,6 +495,11 @@ impl Planned {
             of_host,
         })
     }
+}
+
+/// What this process may come to have without anybody else having less.
+fn room(memory: &MemoryInfo) -> Bytes {
+    Bytes(memory.system_available.0 + memory.process.0)
 }
 
 /// What streaming costs, and what would avoid it.
@@ -451,12 +540,12 @@ fn memory_optimizations(plan: &Plan) -> Vec<String> {
     done
 }
 
-/// The type that the transformer's weights are held in, as the metadata writes it.
+/// The type that the denoising network's weights are held in, as the metadata writes it.
 fn dtype_name(bundle: &Bundle, weight_type: WeightType) -> Result<String> {
     Ok(match weight_type {
         WeightType::F32 => "f32".to_owned(),
         WeightType::Bf16 => "bf16".to_owned(),
-        WeightType::AsStored => match bundle.checkpoint("transformer")?.main_type() {
+        WeightType::AsStored => match bundle.checkpoint(bundle.denoiser.component())?.main_type() {
             Some(stored) => format!("{stored:?}").to_lowercase(),
             None => "none".to_owned(),
         },

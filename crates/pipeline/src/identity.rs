@@ -4,7 +4,7 @@ use sd_weights::{FileIdentity, ModelFolder};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, TextEncoders};
 
 const TOKENIZER_FILES: [&str; 5] = [
     "tokenizer.json",
@@ -12,11 +12,6 @@ const TOKENIZER_FILES: [&str; 5] = [
     "special_tokens_map.json",
     "vocab.json",
     "merges.txt",
-];
-const TEXT_PARTS: [(&str, &str); 3] = [
-    ("text_encoder", "tokenizer"),
-    ("text_encoder_2", "tokenizer_2"),
-    ("text_encoder_3", "tokenizer_3"),
 ];
 
 /// The files of a model as they were when they were looked at. It costs the reading of headers and of small files.
@@ -36,20 +31,27 @@ impl ModelIdentity {
     pub(crate) fn of(bundle: &Bundle) -> Result<Self> {
         let folder = bundle.folder();
         let mut text = small_files(folder, ["model_index.json".to_owned()])?;
-        let parts = if bundle.t5.is_some() { 3 } else { 2 };
-        for (encoder, tokenizer) in &TEXT_PARTS[..parts] {
+        let clips = bundle.text.clips.iter().map(|part| part.component);
+        let encoders: Vec<&str> = clips
+            .chain(bundle.text.t5.iter().map(|part| part.component))
+            .collect();
+        let used = TextEncoders::FOLDERS
+            .iter()
+            .filter(|(encoder, _)| encoders.contains(encoder));
+        for (encoder, tokenizer) in used {
             let names = TOKENIZER_FILES.map(|name| format!("{tokenizer}/{name}"));
             text.extend(small_files(folder, names)?);
             text.extend(small_files(folder, [format!("{encoder}/config.json")])?);
             text.extend(folder.weights_identity(encoder)?);
         }
+        let network = bundle.denoiser.component();
         let names = [
-            "transformer/config.json",
-            "vae/config.json",
-            "scheduler/scheduler_config.json",
+            format!("{network}/config.json"),
+            "vae/config.json".to_owned(),
+            "scheduler/scheduler_config.json".to_owned(),
         ];
-        let mut picture = small_files(folder, names.map(str::to_owned))?;
-        for component in ["transformer", "vae"] {
+        let mut picture = small_files(folder, names)?;
+        for component in [network, "vae"] {
             picture.extend(folder.weights_identity(component)?);
         }
         Ok(Self { text, picture })

@@ -20,6 +20,7 @@ pub mod memory;
 mod places;
 pub mod plan;
 pub mod profile;
+pub mod prompt;
 mod prompt_cache;
 mod recipe;
 mod request;
@@ -28,7 +29,9 @@ pub mod save;
 pub mod scheduler;
 mod sealed;
 pub mod seed;
+mod source_image;
 pub mod stage;
+mod tighter;
 pub mod tokenizer;
 pub mod upscale;
 
@@ -36,9 +39,10 @@ pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
 pub use generate::{generate, plan, resume};
 pub use places::Places;
-pub use recipe::{FamilyDefaults, Recipe};
+pub use recipe::{FamilyDefaults, Over, Recipe};
 pub use request::{
-    BadSize, DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice,
+    BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, Request, Strength,
+    TypeChoice,
 };
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;

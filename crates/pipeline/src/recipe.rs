@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::request::{GuidanceScale, ImageSize, Request};
+use crate::bundle::Bundle;
+use crate::request::{GuidanceScale, ImageSize, Request, Strength};
+use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
+use crate::{Error, Result, stage};
 
 /// What a model is drawn with when the user does not say: its family's customs and its own configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,6 +19,17 @@ pub struct FamilyDefaults {
     pub guidance_scale: GuidanceScale,
     /// The size that the model was trained for.
     pub size: ImageSize,
+}
+
+/// What the pictures are drawn over.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Over {
+    /// The picture's file.
+    pub image: PathBuf,
+    /// A picture of its size that is bright where something is drawn.
+    pub mask: Option<PathBuf>,
+    /// How much of the picture is changed.
+    pub strength: Strength,
 }
 
 /// Every setting of a run.
@@ -35,35 +49,82 @@ pub struct Recipe {
     pub steps: usize,
     /// The pictures' size.
     pub size: ImageSize,
+    /// What they are drawn over, if anything.
+    pub over: Option<Over>,
     /// Guidance.
     pub guidance_scale: GuidanceScale,
+    /// How pictures are led from noise.
+    pub sampler: SamplerKind,
+    /// Through which noise levels.
+    pub schedule: ScheduleKind,
+    /// How many more of CLIP's last layers are left out.
+    pub clip_skip: usize,
     /// The folder that the pictures go to.
     pub output: PathBuf,
 }
 
 impl Recipe {
-    /// Fills in what `request` leaves open: first from what the model's maker recommends, then from
-    /// `defaults`.
-    pub fn new(request: &Request, defaults: FamilyDefaults) -> Self {
+    /// Fills in what `request` leaves open: first from what the model's maker recommends, then from what its files and
+    /// its family say. `init_size` is the size of the picture that is drawn over.
+    ///
+    /// # Errors
+    /// No sampler here is near to the model's own, and none was named.
+    pub fn new(request: &Request, bundle: &Bundle, init_size: Option<ImageSize>) -> Result<Self> {
         let recommended = request.model.recommended;
-        Self {
+        let defaults = bundle.defaults();
+        let sampler = match request.sampler.or(recommended.sampler) {
+            Some(sampler) => sampler.for_flow(bundle.scheduler.is_flow()),
+            None => bundle.scheduler.sampler().map_err(refused(bundle))?.kind,
+        };
+        Ok(Self {
             model: request.model.name.clone(),
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone().unwrap_or_default(),
             images: request.images,
             seed: request.seed,
             steps: request.steps.or(recommended.steps).unwrap_or(defaults.steps),
-            size: request.size.unwrap_or(defaults.size),
+            size: request.size.or(init_size).unwrap_or(defaults.size),
+            over: request.init.as_ref().map(|init| Over {
+                image: init.image.clone(),
+                mask: init.mask.clone(),
+                strength: init.strength.unwrap_or(match init.mask {
+                    Some(_) => Strength::ALL,
+                    None => Strength::OVER_PICTURE,
+                }),
+            }),
             guidance_scale: request
                 .guidance_scale
                 .or(recommended.guidance_scale)
                 .unwrap_or(defaults.guidance_scale),
+            sampler,
+            schedule: request.schedule,
+            clip_skip: request.clip_skip,
             output: request.output.clone(),
-        }
+        })
+    }
+
+    /// What leads the pictures, with the model of `bundle`.
+    ///
+    /// # Errors
+    /// The sampler, its schedule and its steps do not go together with the model.
+    pub fn sampler(&self, bundle: &Bundle) -> Result<Sampler> {
+        let patches = stage::patches(stage::latent_sides(bundle, self.size));
+        let (kind, schedule) = (self.sampler, self.schedule);
+        let skipped = self.over.as_ref().map_or(0, |over| {
+            bundle.scheduler.skipped_steps(self.steps, over.strength.0)
+        });
+        Sampler::new(&bundle.scheduler, kind, schedule, self.steps, skipped, patches).map_err(refused(bundle))
     }
 
     /// The seed of picture `image`, counted from 0, so that each can be drawn again alone.
     pub fn seed_of(&self, image: usize) -> u64 {
         self.seed.wrapping_add(image as u64)
+    }
+}
+
+fn refused(bundle: &Bundle) -> impl Fn(Refusal) -> Error {
+    |reason| Error::Scheduler {
+        folder: bundle.folder().root().to_owned(),
+        reason,
     }
 }

@@ -9,6 +9,7 @@ use sd_weights::ModelFolder;
 use serde::{Deserialize, Serialize};
 
 use crate::places::Places;
+use crate::scheduler::{SamplerKind, ScheduleKind};
 
 /// A picture's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -168,6 +169,31 @@ pub struct Recommended {
     pub steps: Option<usize>,
     /// Guidance.
     pub guidance_scale: Option<GuidanceScale>,
+    /// The sampler.
+    pub sampler: Option<SamplerKind>,
+}
+
+/// How much is changed of a picture that another is drawn over, from 0, nothing, to 1, all.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Strength(pub f64);
+
+impl Strength {
+    /// Nothing is left of the picture.
+    pub const ALL: Self = Self(1.0);
+    /// What a picture is drawn over another with where the user does not say.
+    pub const OVER_PICTURE: Self = Self(0.75);
+}
+
+/// A picture that another is drawn over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InitImage {
+    /// Its file.
+    pub image: PathBuf,
+    /// How much of it is changed; without it three quarters, or all of what a mask marks.
+    pub strength: Option<Strength>,
+    /// A picture of its size that is bright where something is drawn.
+    pub mask: Option<PathBuf>,
 }
 
 /// A request as the user typed it: what was left open is `None`.
@@ -187,8 +213,16 @@ pub struct Request {
     pub seed: u64,
     /// The pictures' size.
     pub size: Option<ImageSize>,
+    /// What the pictures are drawn over.
+    pub init: Option<InitImage>,
     /// Guidance.
     pub guidance_scale: Option<GuidanceScale>,
+    /// How pictures are led from noise; without it as the model's own files say.
+    pub sampler: Option<SamplerKind>,
+    /// Through which noise levels.
+    pub schedule: ScheduleKind,
+    /// How many more of CLIP's last layers are left out.
+    pub clip_skip: usize,
     /// The folder that the pictures go to; it is made if it is missing.
     pub output: PathBuf,
     /// Where to compute.
@@ -201,6 +235,33 @@ pub struct Request {
     pub host_memory: Option<Bytes>,
     /// Where things may be kept beside the pictures.
     pub places: Places,
+}
+
+impl Request {
+    /// A request that leaves everything open but `prompt` and `model`: one picture, seed 42, saved in `outputs`, and nothing
+    /// kept beside it.
+    pub fn new(prompt: impl Into<String>, model: ModelChoice) -> Self {
+        Self {
+            prompt: prompt.into(),
+            negative_prompt: None,
+            model,
+            images: 1,
+            steps: None,
+            seed: 42,
+            size: None,
+            init: None,
+            guidance_scale: None,
+            sampler: None,
+            schedule: ScheduleKind::Automatic,
+            clip_skip: 0,
+            output: PathBuf::from("outputs"),
+            device: DeviceChoice::Automatic,
+            weight_type: TypeChoice::Automatic,
+            memory: None,
+            host_memory: None,
+            places: Places::default(),
+        }
+    }
 }
 
 #[cfg(test)]

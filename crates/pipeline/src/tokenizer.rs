@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use sd_weights::ModelFolder;
 use serde::Deserialize;
+use tokenizers::ModelWrapper;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -16,6 +17,8 @@ use crate::{Error, Result};
 
 /// Beyond this a length limit in a configuration means that there is none.
 const LONGEST_LIMIT: f64 = 1e6;
+/// Words that a tokenizer remembers. What it does remember stays until the thread ends, also when the tokenizer is gone.
+const WORDS_REMEMBERED: usize = 0;
 
 /// Turns prompts into rows of token ids, all of one length.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Tokenizer {
     folder: PathBuf,
     tokenizer: tokenizers::Tokenizer,
     padding: u32,
+    /// The special tokens before a text and after it.
+    frame: (Vec<u32>, Vec<u32>),
     limit: Option<usize>,
 }
 
@@ -86,10 +91,15 @@ impl Tokenizer {
         };
 
         let padding_token = config.pad_token.as_ref().or(special.pad_token.as_ref());
-        let (tokenizer, fallback) = if folder.contains(&path("tokenizer.json")) {
+        let (mut tokenizer, fallback) = if folder.contains(&path("tokenizer.json")) {
             let bytes = folder.bytes(&path("tokenizer.json"))?;
-            let tokenizer =
+            let mut tokenizer =
                 tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
+            if let ModelWrapper::BPE(pairs) = tokenizer.get_model() {
+                let mut forgetful = pairs.clone();
+                forgetful.resize_cache(WORDS_REMEMBERED);
+                tokenizer.with_model(forgetful);
+            }
             (tokenizer, "<pad>")
         } else {
             let vocabulary: Vocab = folder.json(&path("vocab.json"))?;
@@ -121,6 +131,16 @@ impl Tokenizer {
                 "its padding token `{padding_token}` is not in its vocabulary"
             ))
         })?;
+        // What is cut and filled up is decided here, whatever the file says.
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| bad(error.to_string()))?;
+        let around = tokenizer
+            .encode_fast("", true)
+            .map_err(|error| bad(error.to_string()))?;
+        let (before, after) = around.get_ids().split_at(around.len().saturating_sub(1));
+        let frame = (before.to_vec(), after.to_vec());
         let limit = config
             .model_max_length
             .filter(|limit| (1.0..LONGEST_LIMIT).contains(limit));
@@ -128,6 +148,7 @@ impl Tokenizer {
             folder: place,
             tokenizer,
             padding,
+            frame,
             limit: limit.map(|limit| limit as usize),
         })
     }
@@ -151,32 +172,54 @@ impl Tokenizer {
             .map_or(0, |&largest| largest as usize + 1)
     }
 
+    /// The special tokens before a text and those after it: one each for CLIP, none and one for T5.
+    pub fn frame(&self) -> (&[u32], &[u32]) {
+        (&self.frame.0, &self.frame.1)
+    }
+
+    /// What rows are filled up with.
+    pub fn padding(&self) -> u32 {
+        self.padding
+    }
+
+    /// CLIP's token of a comma that ends a word.
+    pub fn comma(&self) -> Option<u32> {
+        self.tokenizer.token_to_id(",</w>")
+    }
+
+    /// The ids of `text` alone, as many as they are.
+    ///
+    /// # Errors
+    /// The tokenizer cannot take this text.
+    pub fn words(&self, text: &str) -> Result<Vec<u32>> {
+        self.encoding(text, false)
+    }
+
     /// The ids of `text` with the special tokens around them, cut and padded to `length`. What is cut is the
     /// end of the text, never a special token.
     ///
     /// # Errors
     /// The tokenizer cannot take this text.
     pub fn encode(&self, text: &str, length: usize) -> Result<Tokens> {
-        let bad = |error: tokenizers::Error| Error::Tokenizer {
+        let mut ids = self.encoding(text, true)?;
+        let cut = ids.len().saturating_sub(length);
+        if cut > 0 {
+            let closing = self.frame.1.len();
+            let tail = ids.split_off(ids.len() - closing);
+            ids.truncate(length.saturating_sub(closing));
+            ids.extend(tail);
+        }
+        ids.resize(length, self.padding);
+        Ok(Tokens { ids, cut })
+    }
+
+    fn encoding(&self, text: &str, framed: bool) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, framed);
+        let encoding = encoding.map_err(|error| Error::Tokenizer {
             folder: self.folder.clone(),
             reason: error.to_string(),
-        };
-        let mut encoding = self
-            .tokenizer
-            .encode_fast(text, true)
-            .map_err(bad)?
-            .get_ids()
-            .to_vec();
-        let cut = encoding.len().saturating_sub(length);
-        if cut > 0 {
-            let around = self.tokenizer.encode_fast("", true).map_err(bad)?.len();
-            let closing = around.min(1);
-            let tail = encoding.split_off(encoding.len() - closing);
-            encoding.truncate(length.saturating_sub(closing));
-            encoding.extend(tail);
-        }
-        encoding.resize(length, self.padding);
-        Ok(Tokens { ids: encoding, cut })
+        })?;
+        Ok(encoding.get_ids().to_vec())
     }
 }
 
@@ -207,6 +250,7 @@ fn clip(
         .vocab_and_merges(vocabulary, merges)
         .end_of_word_suffix("</w>".to_owned())
         .unk_token(special.unknown.to_owned())
+        .cache_capacity(WORDS_REMEMBERED)
         .build()?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     let spaces = Replace::new(

@@ -8,37 +8,29 @@ use std::path::Path;
 
 use sd_memory::Bytes;
 use sd_pipeline::memory::{CountingAllocator, memory_info, return_large_pieces_at_once};
-use sd_pipeline::{
-    DeviceChoice, Event, Interrupt, ModelChoice, ModelFolder, Places, Recommended, Request, TypeChoice,
-};
+use sd_pipeline::{DeviceChoice, Event, Interrupt, ModelChoice, ModelFolder, Recommended, Request};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const PICTURES: u64 = 10;
-/// Beside 2% of the resident size: what the system counts roughly.
-const SLACK: u64 = 1 << 20;
+/// Beside 2% of the resident size: the kernel adds up each thread's pages in batches of so many.
+const SLACK: u64 = 128 << 10;
+/// What is allocated may differ by: the list of this test's figures grows, for one.
+const ALLOCATED_SLACK: u64 = 4 << 10;
 
 fn request(seed: u64, output: &Path) -> Request {
+    let model = ModelChoice {
+        name: "demo".to_owned(),
+        folder: ModelFolder::on_disk(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo")),
+        recommended: Recommended::default(),
+    };
     Request {
-        prompt: "a red circle above a blue square".to_owned(),
-        negative_prompt: None,
-        model: ModelChoice {
-            name: "demo".to_owned(),
-            folder: ModelFolder::on_disk(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo")),
-            recommended: Recommended::default(),
-        },
-        images: 1,
         steps: Some(4),
         seed,
-        size: None,
-        guidance_scale: None,
         output: output.to_owned(),
         device: DeviceChoice::Cpu,
-        weight_type: TypeChoice::Automatic,
-        memory: None,
-        host_memory: None,
-        places: Places::default(),
+        ..Request::new("a red circle above a blue square", model)
     }
 }
 
@@ -57,8 +49,9 @@ fn ten_pictures_leave_what_one_leaves() {
         assert_eq!(saved.unwrap().len(), 1);
         left.push((memory_info().process, Bytes(sd_weights::allocated_bytes())));
         eprintln!(
-            "after picture {seed}: {} resident, {} allocated",
-            left[seed as usize].0, left[seed as usize].1
+            "after picture {seed}: {} KB resident, {} bytes allocated",
+            left[seed as usize].0.0 >> 10,
+            left[seed as usize].1.0
         );
     }
     let (first, first_allocated) = left[0];
@@ -69,7 +62,7 @@ fn ten_pictures_leave_what_one_leaves() {
             "{first}, later {resident}: {left:?}"
         );
         assert!(
-            allocated.0 <= first_allocated.0 + SLACK / 8,
+            allocated.0 <= first_allocated.0 + ALLOCATED_SLACK,
             "{first_allocated}, later {allocated}"
         );
     }

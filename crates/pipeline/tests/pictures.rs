@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
-use sd_pipeline::stage::{self, Denoise, Denoised, GuidancePasses};
+use sd_pipeline::stage::{self, Denoise, GuidancePasses};
 use sd_pipeline::{
-    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Places, Recipe,
-    Recommended, Request, TypeChoice,
+    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recipe, Recommended,
+    Request, TypeChoice,
 };
 use sd_weights::{Holding, Residency, WeightType};
 use serde::Deserialize;
@@ -54,15 +54,13 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     fn request(&self, output: &Path) -> Request {
+        let model = ModelChoice {
+            name: self.model.clone(),
+            folder: ModelFolder::on_disk(fixtures().join("models").join(&self.model)),
+            recommended: Recommended::default(),
+        };
         Request {
-            prompt: self.prompt.clone(),
             negative_prompt: Some(self.negative_prompt.clone()),
-            model: ModelChoice {
-                name: self.model.clone(),
-                folder: ModelFolder::on_disk(fixtures().join("models").join(&self.model)),
-                recommended: Recommended::default(),
-            },
-            images: 1,
             steps: Some(self.steps),
             seed: self.seed,
             size: Some(ImageSize::new(self.width, self.height).unwrap()),
@@ -70,9 +68,7 @@ impl Case {
             output: output.to_owned(),
             device: device_choice(),
             weight_type: TypeChoice::F32,
-            memory: None,
-            host_memory: None,
-            places: Places::default(),
+            ..Request::new(&self.prompt, model)
         }
     }
 
@@ -139,7 +135,7 @@ fn by_hand(
 ) -> (Tensor, RgbImage) {
     let request = case.request(Path::new("unused"));
     let bundle = Bundle::open(&request.model.folder).unwrap();
-    let recipe = Recipe::new(&request, bundle.defaults());
+    let recipe = Recipe::new(&request, &bundle, None).unwrap();
     let interrupt = Interrupt::default();
     let holding = Holding::new(
         sd_pipeline::device::open(device_choice()).unwrap(),
@@ -152,17 +148,18 @@ fn by_hand(
     } else {
         &both[1..]
     };
-    let encoded = stage::encode(&bundle, prompts, &holding, &interrupt).unwrap();
+    let encoded = stage::encode(&bundle, prompts, 0, &holding, &interrupt).unwrap();
     let denoise = Denoise::load(&bundle, &recipe, &encoded, &holding).unwrap();
     let denoise = match passes {
         Some(passes) => denoise.with_passes(passes),
         None => denoise,
     };
-    let mut pictures = [denoise.noise(case.seed).unwrap()];
-    while pictures[0].steps < denoise.steps() {
+    let mut pictures = [denoise.begin(case.seed, None).unwrap()];
+    for _ in 0..denoise.sampler().evaluations() {
         denoise.step(&mut pictures).unwrap();
     }
-    let [Denoised { latents, .. }] = pictures;
+    let [picture] = pictures;
+    let latents = picture.progress.trajectory.latents;
     let mut picture = None;
     stage::decode(
         &bundle,

@@ -33,15 +33,13 @@ impl Fresh {
     }
 
     fn request(&self) -> Request {
+        let model = ModelChoice {
+            name: "tiny".to_owned(),
+            folder: ModelFolder::on_disk(self.path("model")),
+            recommended: Recommended::default(),
+        };
         Request {
-            prompt: "a cat in the rain".to_owned(),
             negative_prompt: Some("blurry".to_owned()),
-            model: ModelChoice {
-                name: "tiny".to_owned(),
-                folder: ModelFolder::on_disk(self.path("model")),
-                recommended: Recommended::default(),
-            },
-            images: 1,
             steps: Some(2),
             seed: 1,
             size: Some(ImageSize::new(64, 64).unwrap()),
@@ -49,12 +47,11 @@ impl Fresh {
             output: self.path("outputs"),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
-            memory: None,
-            host_memory: None,
             places: Places {
                 state: None,
                 cache: Some(self.path("cache")),
             },
+            ..Request::new("a cat in the rain", model)
         }
     }
 

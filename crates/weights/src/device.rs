@@ -85,10 +85,53 @@ pub fn bound_device_memory(device: &Device, bytes: Option<u64>) -> Result<()> {
     }
 }
 
+/// Whether `error` says that a device had no memory left for what was asked of it.
+pub fn is_out_of_device_memory(error: &candle_core::Error) -> bool {
+    /// What CUDA's driver says, what its libraries say, and what Metal says of a buffer that it cannot make. Errors reach
+    /// us as words, wrapped in others.
+    const WORDS: [&str; 4] = [
+        "CUDA_ERROR_OUT_OF_MEMORY",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "out of memory",
+        "Failed to create metal resource: Buffer",
+    ];
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if WORDS.iter().any(|words| text.contains(words)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
 /// Bytes of weights that this process has copied to devices ahead of their use so far.
 pub fn bytes_uploaded() -> u64 {
     #[cfg(feature = "cuda")]
     return crate::cuda::bytes_uploaded();
     #[cfg(not(feature = "cuda"))]
     return 0;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_without_room_is_told_from_one_that_fails() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("DriverError({0})")]
+        struct Driver(&'static str);
+
+        let wrapped = |words| candle_core::Error::wrap(Driver(words)).context("while it computed");
+        for full in [
+            wrapped("CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\""),
+            wrapped("Failed to create metal resource: Buffer").bt(),
+        ] {
+            assert!(is_out_of_device_memory(&full), "{full}");
+        }
+        let broken = wrapped("CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\"");
+        assert!(!is_out_of_device_memory(&broken));
+    }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 // The names and shapes that full-size models are synthesized from.
-#[path = "../../../weights/examples/synthesize/networks.rs"]
+#[path = "../../../weights/examples/synthesize/networks/mod.rs"]
 mod networks;
 
 use networks::{Sd3, Values};
@@ -244,6 +244,11 @@ impl Picture {
             height: frame.height as usize,
             pixels: bytes.as_chunks::<3>().0.to_vec(),
         }
+    }
+
+    /// The pixel in column `x` of row `y`.
+    pub fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
+        self.pixels[y * self.width + x]
     }
 }
 

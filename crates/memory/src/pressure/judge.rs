@@ -27,9 +27,14 @@ impl Room {
         Bytes((self.total.0 / 50).max(192 * MB).min(self.total.0 / 10))
     }
 
-    /// What would have to become available for memory to be calm again, with the margin that this takes.
+    /// What would have to become available for memory to be calm again, with the margin that this takes. Where the
+    /// system says that it is short although much is available, it is what makes memory tight.
     pub fn shortfall(&self) -> Bytes {
-        scaled(self.tight_below(), MARGIN).saturating_sub(self.available)
+        let missing = scaled(self.tight_below(), MARGIN).saturating_sub(self.available);
+        match self.said {
+            Pressure::Calm => missing,
+            Pressure::Tight | Pressure::Critical => missing.max(self.tight_below()),
+        }
     }
 
     /// How short it is when every threshold is `margin` times as far away.
@@ -40,13 +45,15 @@ impl Room {
         let tight = scaled(self.tight_below(), margin);
         let near = self.available < scaled(tight, 2.0);
         let stalled = STALLED / margin;
-        if self.available < scaled(self.critical_below(), margin) || near && self.all_stalled > stalled {
-            Pressure::Critical
-        } else if self.available < tight || near && self.some_stalled > stalled {
-            Pressure::Tight
-        } else {
-            Pressure::Calm
-        }
+        let judged =
+            if self.available < scaled(self.critical_below(), margin) || near && self.all_stalled > stalled {
+                Pressure::Critical
+            } else if self.available < tight || near && self.some_stalled > stalled {
+                Pressure::Tight
+            } else {
+                Pressure::Calm
+            };
+        judged.max(self.said)
     }
 }
 
@@ -101,6 +108,7 @@ mod tests {
             available: Bytes(available),
             some_stalled: 0.0,
             all_stalled: 0.0,
+            said: Pressure::Calm,
         }
     }
 
@@ -147,6 +155,21 @@ mod tests {
         assert!(short.shortfall() > Bytes(0));
         assert_eq!(relieved.pressure(MARGIN), Pressure::Calm);
         assert_eq!(room(8 * GB, 4 * GB).shortfall(), Bytes(0));
+    }
+
+    #[test]
+    fn what_the_system_says_counts() {
+        let said = |said, available| Room {
+            said,
+            ..room(8 * GB, available)
+        };
+        assert_eq!(said(Pressure::Tight, 4 * GB).pressure(1.0), Pressure::Tight);
+        assert_eq!(said(Pressure::Tight, 4 * GB).shortfall(), Bytes(512 * MB));
+        assert_eq!(said(Pressure::Tight, 100 * MB).pressure(1.0), Pressure::Critical);
+        assert_eq!(
+            said(Pressure::Critical, 4 * GB).pressure(MARGIN),
+            Pressure::Critical
+        );
     }
 
     /// Observes `readings` (milliseconds, MB available of 8 GB) and gives the judgement after each.

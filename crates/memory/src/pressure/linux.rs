@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::Room;
+use super::{Pressure, Room};
 use crate::Bytes;
 use crate::probe::proc;
 
@@ -57,6 +57,7 @@ fn room(total: Bytes, available: Bytes, pressure: &Path) -> Room {
         available: available.min(total),
         some_stalled: stalls.some,
         all_stalled: stalls.full,
+        said: Pressure::Calm,
     }
 }
 
@@ -237,12 +238,14 @@ pub(super) mod tests {
                 available: Bytes(4 << 30),
                 some_stalled: 1.5,
                 all_stalled: 0.5,
+                said: Pressure::Calm,
             },
             Room {
                 total: Bytes(1 << 30),
                 available: Bytes((1 << 30) - (600 << 20) + 110),
                 some_stalled: 22.0,
                 all_stalled: 11.0,
+                said: Pressure::Calm,
             },
         ];
         assert_eq!(rooms, expected);
@@ -261,6 +264,7 @@ pub(super) mod tests {
             available: Bytes(0),
             some_stalled: 0.0,
             all_stalled: 0.0,
+            said: Pressure::Calm,
         };
         assert_eq!(machine.system().rooms(), [nothing]);
         machine.write("sys/fs/cgroup/job/memory.current", "many\n");

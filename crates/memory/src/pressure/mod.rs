@@ -3,6 +3,8 @@
 //! What is looked at are [`Room`]s: the machine itself, and every control group with a limit that the process is in
 //! (cgroup v2). Judging them is a pure function; [`Watcher`] does it over and over.
 
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 mod judge;
 #[cfg(any(target_os = "linux", test))]
 mod linux;
@@ -12,6 +14,11 @@ use serde::Serialize;
 
 use crate::Bytes;
 pub use watcher::Watcher;
+
+#[cfg(not(target_os = "linux"))]
+use elsewhere::System;
+#[cfg(target_os = "linux")]
+use linux::System;
 
 /// How short memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
@@ -38,4 +45,6 @@ pub struct Room {
     pub some_stalled: f64,
     /// The same of all work at once.
     pub all_stalled: f64,
+    /// How short of memory the system says it is (macOS); calm where it says nothing.
+    pub said: Pressure,
 }

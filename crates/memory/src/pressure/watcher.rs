@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::judge::Judgement;
-use super::{Pressure, Room};
+use super::{Pressure, Room, System};
 use crate::Bytes;
 
 /// Who asks more often is told what was seen last.
@@ -81,34 +81,6 @@ impl Watcher {
             state.looked = Some(now);
         }
         tell(&mut state)
-    }
-}
-
-#[cfg(target_os = "linux")]
-use super::linux::System;
-
-/// Any other system: what it says is available, macOS's compressed and purgeable pages included.
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-struct System(Option<sysinfo::System>);
-
-#[cfg(not(target_os = "linux"))]
-impl System {
-    fn open() -> Self {
-        Self(sysinfo::System::new().ok())
-    }
-
-    fn rooms(&mut self) -> Vec<Room> {
-        let machine = self.0.as_mut().map(|system| {
-            system.refresh_memory();
-            Room {
-                total: Bytes(system.total_memory()),
-                available: Bytes(system.available_memory()),
-                some_stalled: 0.0,
-                all_stalled: 0.0,
-            }
-        });
-        machine.into_iter().filter(|room| room.total > Bytes(0)).collect()
     }
 }
 

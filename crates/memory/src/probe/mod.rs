@@ -27,6 +27,34 @@ pub struct MemoryInfo {
     pub system_total: Bytes,
 }
 
+/// The memory of a device that has memory of its own, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct DeviceInfo {
+    /// Bytes in use on the device by everything, by its driver's figure.
+    pub used: Bytes,
+    /// Bytes that the device has.
+    pub total: Bytes,
+}
+
+/// `Device=5.6GB/79.2GB (7.1%)`
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Device={}", Used(self.used, self.total))
+    }
+}
+
+/// A part of a whole: `5.6GB/79.2GB (7.1%)`
+struct Used(Bytes, Bytes);
+
+impl fmt::Display for Used {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(used, total) = self;
+        let share = 100.0 * used.0 as f64 / total.0.max(1) as f64;
+        let (used, total) = (used.gigabytes(), total.gigabytes());
+        write!(formatter, "{used:.1}GB/{total:.1}GB ({share:.1}%)")
+    }
+}
+
 /// Reads the system's figures, all zero on a system that has none to read. It takes well under a
 /// millisecond.
 pub fn memory_info() -> MemoryInfo {
@@ -65,13 +93,11 @@ pub(crate) fn process_peak() -> Option<Bytes> {
 /// `Process=22.8GB, System=35.4GB/64.0GB (55.3%)`
 impl fmt::Display for MemoryInfo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = 100.0 * self.system_used.0 as f64 / self.system_total.0.max(1) as f64;
         write!(
             formatter,
-            "Process={:.1}GB, System={:.1}GB/{:.1}GB ({share:.1}%)",
+            "Process={:.1}GB, System={}",
             self.process.gigabytes(),
-            self.system_used.gigabytes(),
-            self.system_total.gigabytes(),
+            Used(self.system_used, self.system_total),
         )
     }
 }
@@ -108,5 +134,10 @@ mod tests {
             system_total: gigabytes(64.0),
         };
         assert_eq!(info.to_string(), "Process=22.8GB, System=35.4GB/64.0GB (55.3%)");
+        let device = DeviceInfo {
+            used: gigabytes(5.6),
+            total: gigabytes(79.2),
+        };
+        assert_eq!(device.to_string(), "Device=5.6GB/79.2GB (7.1%)");
     }
 }

@@ -24,7 +24,9 @@ pub struct Config {
     /// The epsilon of the norms.
     #[serde(default = "usual_epsilon")]
     pub layer_norm_eps: f64,
-    /// Features of a text's pooled vector.
+    /// Features of a text's pooled vector, in a network that projects it. A plain `CLIPTextModel` has a number here too,
+    /// which means nothing.
+    #[serde(default = "usual_projection")]
     pub projection_dim: usize,
     /// The token that a text ends with.
     #[serde(default = "usual_end")]
@@ -43,6 +45,10 @@ pub enum Activation {
 
 fn usual_epsilon() -> f64 {
     1e-5
+}
+
+fn usual_projection() -> usize {
+    512
 }
 
 fn usual_end() -> u32 {

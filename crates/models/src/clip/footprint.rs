@@ -9,8 +9,7 @@ use crate::{Footprint, WeightBytes};
 impl TextEncoder {
     /// The weights that an encoding passes over. Of the tables of words and places only a text's rows are read.
     pub fn weight_bytes(&self) -> WeightBytes {
-        // `self.weights` is the scope of the model, which the projection is not in.
-        let layers = self.weights.scope("encoder.layers");
+        let layers = self.model.scope("encoder.layers");
         WeightBytes {
             blocks: (0..self.config.num_hidden_layers)
                 .map(|layer| held_bytes(&layers.scope(layer), |_| true))
@@ -21,14 +20,14 @@ impl TextEncoder {
 
     /// What encoding `texts` texts of `tokens` tokens takes beside the weights.
     pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
-        let element = self.weights.holding().activation_type().size_in_bytes() as u64;
+        let element = self.model.holding().activation_type().size_in_bytes() as u64;
         let rows = (texts * tokens) as u64;
         let width = rows * self.config.hidden_size as u64 * element;
         let inner = rows * self.config.intermediate_size as u64 * element;
         let mask = (tokens * tokens) as u64 * element;
-        // The layer before, what came in, its norm, queries, keys, values, the keys transposed, and the result.
+        // What is kept of a layer before, what came in, its norm, queries, keys, values, the keys transposed, and the result.
         let attention = 8 * width;
-        // The layer before, what came in, its norm, and the inside before and after its activation.
+        // What is kept of a layer before, what came in, its norm, and the inside before and after its activation.
         let feed_forward = 4 * width + 2 * inner;
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask,

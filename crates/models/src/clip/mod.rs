@@ -1,4 +1,4 @@
-//! The text encoders of CLIP: transformers' `CLIPTextModelWithProjection`.
+//! The text encoders of CLIP: transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
 //!
 //! Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021; OpenCLIP's larger
 //! ones have the same shape.
@@ -16,29 +16,53 @@ pub use config::{Activation, Config};
 use crate::{Error, Result, layers};
 use layer::Layer;
 
+const NETWORK: &str = "CLIP text encoder";
+/// The table of words.
+const TOKENS: &str = "embeddings.token_embedding.weight";
+
 /// A text encoder.
 #[derive(Debug)]
 pub struct TextEncoder {
     config: Config,
-    weights: Weights,
+    /// The scope of the model, which the projection is not in.
+    model: Weights,
     layers: Blocks<Layer>,
-    exit: Blocks<Exit>,
+    norm: Blocks<LayerNorm>,
+    projection: Blocks<Projection>,
+}
+
+/// What a network wants to know of texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// From where the vectors of the tokens come.
+    pub hidden: Hidden,
+    /// How many more of the last layers are left out ("clip skip"). The vector of a whole text is never changed by it.
+    pub skip: usize,
+    /// Whether a vector for a whole text is wanted.
+    pub pooled: bool,
+}
+
+/// From where the vectors of the tokens come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hidden {
+    /// After the last layer that is not skipped, through the final norm: Stable Diffusion 1 and 2.
+    Normed,
+    /// Before the last layer that is not skipped, as it is: Stable Diffusion XL and 3.
+    Penultimate,
 }
 
 /// Texts as the encoder reads them.
 #[derive(Debug, Clone)]
 pub struct Encoded {
-    /// One vector a token, as the last layer but one gives them: `[texts, tokens, hidden_size]`.
-    pub penultimate: Tensor,
-    /// One vector a text: the last layer's at the text's end, projected. `[texts, projection_dim]`
-    pub pooled: Tensor,
+    /// One vector a token: `[texts, tokens, hidden_size]`.
+    pub hidden: Tensor,
+    /// One vector a text, where it was wanted: the last layer's at the text's end, normed and projected.
+    /// `[texts, projection_dim]`
+    pub pooled: Option<Tensor>,
 }
 
 #[derive(Debug)]
-struct Exit {
-    norm: LayerNorm,
-    projection: Linear,
-}
+struct Projection(Linear);
 
 impl TextEncoder {
     /// The encoder that `config` describes. Nothing is read yet.
@@ -47,42 +71,87 @@ impl TextEncoder {
     /// The configuration cannot be used.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
-        let (of_layers, of_exit) = (config.clone(), config.clone());
-        let model = weights.scope("text_model");
+        let (of_layers, of_norm, of_projection) = (config.clone(), config.clone(), config.clone());
+        // Files of a `CLIPTextModel` have these names with and without what stands before them.
+        let model = if weights.contains(&format!("text_model.{TOKENS}")) {
+            weights.scope("text_model")
+        } else {
+            weights.clone()
+        };
         let scopes: Vec<Weights> = (0..config.num_hidden_layers)
             .map(|layer| model.scope("encoder.layers").scope(layer))
             .collect();
         Ok(Self {
             config: config.clone(),
             layers: Blocks::new(scopes, move |_, weights| Layer::new(weights, &of_layers)),
-            exit: Blocks::single(weights.clone(), move |weights| Exit::new(weights, &of_exit)),
-            weights: model,
+            norm: Blocks::single(model.scope("final_layer_norm"), move |weights| {
+                layers::layer_norm(weights, of_norm.hidden_size, of_norm.layer_norm_eps)
+            }),
+            projection: Blocks::single(weights.scope("text_projection"), move |weights| {
+                Projection::new(weights, &of_projection)
+            }),
+            model,
         })
     }
 
     /// Encodes `texts`: rows of token ids, all of one length.
     ///
     /// # Errors
-    /// An id or the length has no place in the encoder, a file is wrong, or the device fails.
-    pub fn encode(&self, texts: &[Vec<u32>]) -> Result<Encoded> {
+    /// An id or the length has no place in the encoder, more layers are to be skipped than there are, a pooled vector is
+    /// wanted of a network without a projection, a file is wrong, or the device fails.
+    pub fn encode(&self, texts: &[Vec<u32>], wanted: Wanted) -> Result<Encoded> {
         let tokens = self.check_texts(texts)?;
-        let mut hidden = self.embed(texts, tokens)?;
-        let mask = causal_mask(tokens, hidden.device())?;
-        let mut penultimate = hidden.clone();
-        for layer in self.layers.pass()? {
-            penultimate = hidden;
-            hidden = layer?.forward(&penultimate, &mask)?;
+        let read = self.layers_before(wanted)?;
+        let all = if wanted.pooled { self.layers.len() } else { read };
+        let mut x = self.embed(texts, tokens)?;
+        let mask = causal_mask(tokens, x.device())?;
+        let mut hidden = None;
+        for (index, layer) in self.layers.pass()?.take(all).enumerate() {
+            if index == read {
+                hidden = Some(x.clone());
+            }
+            x = layer?.forward(&x, &mask)?;
         }
-        let exit = self.exit.block(0)?;
+        let hidden = hidden.unwrap_or_else(|| x.clone());
+        let norm = self.norm.block(0)?;
+        Ok(Encoded {
+            hidden: match wanted.hidden {
+                Hidden::Normed => layer_norm(&hidden, &norm)?,
+                Hidden::Penultimate => hidden,
+            },
+            pooled: if wanted.pooled {
+                let ends = layer_norm(&self.ends(texts, &x)?, &norm)?;
+                Some(linear(&ends, &self.projection.block(0)?.0)?)
+            } else {
+                None
+            },
+        })
+    }
+
+    /// How many layers a text passes before its vectors are taken.
+    fn layers_before(&self, wanted: Wanted) -> Result<usize> {
+        let left_out = match wanted.hidden {
+            Hidden::Normed => wanted.skip,
+            Hidden::Penultimate => wanted.skip.saturating_add(1),
+        };
+        self.layers
+            .len()
+            .checked_sub(left_out)
+            .ok_or_else(|| Error::Input {
+                network: NETWORK,
+                found: format!("a clip skip of {}", wanted.skip),
+                wanted: format!("one below its {} layers", self.layers.len()),
+            })
+    }
+
+    /// The vectors of `x` at the ends of `texts`: `[texts, hidden_size]`.
+    fn ends(&self, texts: &[Vec<u32>], x: &Tensor) -> Result<Tensor> {
         let ends = texts
             .iter()
             .enumerate()
-            .map(|(text, ids)| hidden.narrow(0, text, 1)?.narrow(1, self.end_of(ids), 1));
-        let ends = Tensor::cat(&ends.collect::<candle_core::Result<Vec<_>>>()?, 0)?.squeeze(1)?;
-        Ok(Encoded {
-            penultimate,
-            pooled: linear(&layer_norm(&ends, &exit.norm)?, &exit.projection)?,
-        })
+            .map(|(text, ids)| x.narrow(0, text, 1)?.narrow(1, self.end_of(ids), 1));
+        let ends = ends.collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&ends, 0)?.squeeze(1)?)
     }
 
     /// Token and position embeddings added, `[texts, tokens, hidden_size]`. Of the tables only the rows that are
@@ -94,13 +163,14 @@ impl TextEncoder {
             max_position_embeddings,
             ..
         } = self.config;
-        let embeddings = self.weights.scope("embeddings");
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
-        let words = embeddings.rows("token_embedding.weight", &[vocab_size, hidden_size], &ids)?;
+        let words = self.model.rows(TOKENS, &[vocab_size, hidden_size], &ids)?;
         let places: Vec<usize> = (0..tokens).collect();
         let table = [max_position_embeddings, hidden_size];
-        let places = embeddings.rows("position_embedding.weight", &table, &places)?;
-        let activation_type = self.weights.holding().activation_type();
+        let places = self
+            .model
+            .rows("embeddings.position_embedding.weight", &table, &places)?;
+        let activation_type = self.model.holding().activation_type();
         let words = words
             .to_dtype(activation_type)?
             .reshape((texts.len(), tokens, hidden_size))?;
@@ -122,7 +192,7 @@ impl TextEncoder {
     fn check_texts(&self, texts: &[Vec<u32>]) -> Result<usize> {
         let refuse = |found: String, wanted: String| {
             Err(Error::Input {
-                network: "CLIP text encoder",
+                network: NETWORK,
                 found,
                 wanted,
             })
@@ -150,23 +220,10 @@ impl TextEncoder {
     }
 }
 
-impl Exit {
+impl Projection {
     fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
-        let Config {
-            hidden_size,
-            projection_dim,
-            layer_norm_eps,
-            ..
-        } = *config;
-        let norm = weights.scope("text_model.final_layer_norm");
-        Ok(Self {
-            norm: layers::layer_norm(&norm, hidden_size, layer_norm_eps)?,
-            projection: layers::linear_without_bias(
-                &weights.scope("text_projection"),
-                hidden_size,
-                projection_dim,
-            )?,
-        })
+        let projection = layers::linear_without_bias(weights, config.hidden_size, config.projection_dim)?;
+        Ok(Self(projection))
     }
 }
 

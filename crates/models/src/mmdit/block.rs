@@ -5,8 +5,9 @@ use sd_ops::{Linear, attention, gated_residual, linear, modulated_layer_norm};
 use sd_weights::Weights;
 
 use super::modulation::{Affine, BlockModulation, StreamModulation, TextModulation};
-use super::stream::{FeedForward, HeadProjections, Heads, ProjectionNames};
+use super::stream::{HeadProjections, Heads, ProjectionNames};
 use super::{Config, NORM_EPSILON};
+use crate::feed_forward::{FeedForward, Inside};
 use crate::layers;
 
 /// A joint block.
@@ -58,7 +59,7 @@ impl JointBlock {
             TextStream::Goes {
                 heads: text_heads,
                 output: layers::linear(&attention.scope("to_add_out"), width, width)?,
-                feed_forward: FeedForward::new(&weights.scope("ff_context"), width)?,
+                feed_forward: FeedForward::new(&weights.scope("ff_context"), width, Inside::GeluTanh)?,
             }
         };
         let second = if has_second {
@@ -74,7 +75,7 @@ impl JointBlock {
             heads: HeadProjections::new(&attention, config, ProjectionNames::IMAGE)?,
             output: layers::linear(&attention.scope("to_out.0"), width, width)?,
             second,
-            feed_forward: FeedForward::new(&weights.scope("ff"), width)?,
+            feed_forward: FeedForward::new(&weights.scope("ff"), width, Inside::GeluTanh)?,
         };
         Ok(Self { image, text })
     }

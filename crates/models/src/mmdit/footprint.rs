@@ -6,7 +6,7 @@ use sd_ops::Scratch;
 
 use super::Transformer;
 use super::modulation::parts_of;
-use super::stream::FeedForward;
+use crate::feed_forward::FeedForward;
 use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 

@@ -1,7 +1,7 @@
-//! The parts that each of the two streams has of its own: attention's projections and the feed-forward layer.
+//! The part of attention that each of the two streams has of its own: its projections.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, RmsNorm, gelu_tanh, linear, rms_norm};
+use sd_ops::{Linear, RmsNorm, linear, rms_norm};
 use sd_weights::{Result, Weights};
 
 use super::{Config, NORM_EPSILON};
@@ -84,47 +84,5 @@ impl HeadProjections {
             key: split(&self.key, key_norm)?,
             value: split(&self.value, None)?,
         })
-    }
-}
-
-/// Two projections with a gelu between them.
-#[derive(Debug)]
-pub(super) struct FeedForward {
-    up: Linear,
-    down: Linear,
-}
-
-impl FeedForward {
-    /// How much wider it is inside.
-    pub(super) const EXPANSION: usize = 4;
-
-    pub(super) fn new(weights: &Weights, width: usize) -> Result<Self> {
-        let inner = Self::EXPANSION * width;
-        Ok(Self {
-            up: layers::linear(&weights.scope("net.0.proj"), width, inner)?,
-            down: layers::linear(&weights.scope("net.2"), inner, width)?,
-        })
-    }
-
-    /// `tokens`, `[batch, tokens, width]`, a chunk of them at a time, so that the wider inside stays small.
-    pub(super) fn forward(&self, tokens: Tensor) -> candle_core::Result<Tensor> {
-        let (batch, count, width) = tokens.dims3()?;
-        let rows = batch * count;
-        let tokens = tokens.contiguous()?.reshape((rows, width))?;
-        let result = Tensor::zeros((rows, width), tokens.dtype(), tokens.device())?;
-        let chunk = Self::chunk(tokens.device().is_cpu());
-        for first in (0..rows).step_by(chunk) {
-            let inside = linear(&tokens.narrow(0, first, chunk.min(rows - first))?, &self.up)?;
-            let inside = gelu_tanh(&inside)?;
-            result.slice_set(&linear(&inside, &self.down)?, 0, first)?;
-        }
-        result.reshape((batch, count, width))
-    }
-
-    /// Tokens that pass through at a time.
-    pub(super) fn chunk(on_processor: bool) -> usize {
-        // The products' own bands on a processor, so that chunks change no bit of them; more where there are more
-        // cores to keep busy.
-        if on_processor { 1024 } else { 8192 }
     }
 }

@@ -10,6 +10,7 @@ use super::middle::MiddleBlock;
 use super::picture::{Banding, Picture};
 use super::residual::ResidualBlock;
 use crate::bands::{convolved, moments};
+use crate::footprint::held_bytes;
 use crate::{Error, Footprint, Result, layers};
 
 /// The encoder of an autoencoder.
@@ -19,6 +20,7 @@ pub struct Encoder {
     activation_type: DType,
     config: Config,
     banding: Option<Banding>,
+    weight_bytes: u64,
 }
 
 /// The distribution of a picture's latents, `[batch, latent_channels, height, width]` both.
@@ -59,6 +61,9 @@ impl Encoder {
     /// The configuration cannot be used.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
+        let weight_bytes = held_bytes(&weights, |name| {
+            name.starts_with("encoder.") || name.starts_with("quant_conv.")
+        });
         let activation_type = weights.holding().activation_type();
         let of_blocks = config.clone();
         let scopes = vec![weights; config.block_out_channels.len() + 2];
@@ -70,6 +75,7 @@ impl Encoder {
             activation_type,
             config: config.clone(),
             banding: None,
+            weight_bytes,
         })
     }
 
@@ -86,6 +92,11 @@ impl Encoder {
     pub fn with_banding(mut self, banding: Banding) -> Self {
         self.banding = Some(banding);
         self
+    }
+
+    /// Bytes of the weights that encoding uses.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     /// What encoding `batch` pictures whose latents have `height` and `width` takes beside these and the weights,

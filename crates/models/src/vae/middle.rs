@@ -29,13 +29,7 @@ impl SpatialAttention {
             } else {
                 name
             };
-            let weights = weights.scope(name);
-            if weights.shape("weight").is_some_and(|shape| shape.len() == 4) {
-                let weight = weights.tensor("weight", &[channels, channels, 1, 1])?;
-                let weight = weight.reshape((channels, channels))?;
-                return Ok(Linear::new(weight, Some(weights.tensor("bias", &[channels])?))?);
-            }
-            layers::linear(&weights, channels, channels)
+            layers::pointwise(&weights.scope(name), channels, channels)
         };
         Ok(Self {
             norm: layers::group_norm(&weights.scope("group_norm"), groups, channels, NORM_EPSILON)?,

@@ -60,6 +60,11 @@ impl Case {
         &self.tensors[name]
     }
 
+    /// The tensor, if the case has one.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
     /// Rows of token ids.
     pub fn ids(&self, name: &str) -> Vec<Vec<u32>> {
         self.tensor(name).to_dtype(DType::U32).unwrap().to_vec2().unwrap()

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
 
 // The list of names and shapes that full-size models are synthesized from.
-#[path = "../../../weights/examples/synthesize/networks.rs"]
+#[path = "../../../weights/examples/synthesize/networks/mod.rs"]
 pub mod networks;
 
 use networks::Values;

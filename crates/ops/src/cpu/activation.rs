@@ -30,6 +30,19 @@ pub(crate) fn map_pairs(left: &[f32], right: &[f32], function: fn(&[f32], &[f32]
     result
 }
 
+/// The results of `function`, which fills its third slice from its first and second, on the first and the second half
+/// of every row of `width` values.
+pub(crate) fn map_halves(values: &[f32], width: usize, function: fn(&[f32], &[f32], &mut [f32])) -> Vec<f32> {
+    let mut result = vec![0.0; values.len() / 2];
+    let half = (width / 2).max(1);
+    result
+        .par_chunks_mut(half)
+        .zip(values.par_chunks(2 * half))
+        .with_min_len(PIECE.div_ceil(2 * half))
+        .for_each(|(to, row)| function(&row[..half], &row[half..], to));
+    result
+}
+
 vectorised! {
     /// [`gelu_of`] every value.
     pub(crate) fn gelu(from: &[f32], to: &mut [f32]) {

@@ -88,7 +88,7 @@ impl Plan {
                 stage: needs.largest_stage(),
             });
         }
-        Ok(search::fastest(&needs, recipe, budget, room))
+        Ok(search::fastest(&needs, recipe.images, budget, room))
     }
 
     /// Which blocks of the denoising network stay.

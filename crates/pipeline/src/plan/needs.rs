@@ -1,20 +1,22 @@
 //! What each stage of a run cannot do without, from headers and shapes.
 
 use sd_memory::Bytes;
-use sd_models::mmdit::{Load, Transformer};
-use sd_models::vae::Decoder;
+use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Footprint, WeightBytes, clip, t5};
 use sd_weights::{Holding, Residency};
 
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
-use crate::stage::{GuidancePasses, latent_sides, patches};
+use crate::stage::{self, GuidancePasses, Load, Network, latent_sides, patches};
 use crate::{Result, device_budget};
 
 /// The program itself: its code, the runtime, the terminal, small change of the allocator.
 const PROGRAM: u64 = 32 << 20;
 /// What a tokenizer takes in memory for each byte of its files.
 const TOKENIZER_FACTOR: u64 = 8;
+
+/// Latents that a sampler remembers of a picture at the most, those of the picture itself among them.
+const REMEMBERED: u64 = 6;
 
 pub(super) const DENOISE: &str = "denoise";
 
@@ -30,24 +32,40 @@ pub(super) struct OnePass {
 impl OnePass {
     /// The most bytes that the process has.
     pub(super) fn peak(&self) -> u64 {
-        self.beside + self.weights.always + window(&self.weights, 0)
+        let no_activations = vec![0; self.weights.blocks.len()];
+        self.beside + self.weights.most_with(&no_activations, Residency::Streamed)
     }
 }
 
-/// The denoising, which passes over its network for every step.
+/// The denoising, which passes over its network for every evaluation.
 #[derive(Debug)]
 pub(super) struct Denoising {
     pub(super) weights: WeightBytes,
-    /// What steers all steps, among what is beside the weights.
+    /// What steers all evaluations, among what is beside the weights.
     pub(super) conditions: u64,
-    /// Everything beside the weights when so many pictures share a pass: of one picture, of two, ….
-    pub(super) beside: Vec<u64>,
+    /// How often it does so for a picture.
+    pub(super) evaluations: usize,
+    /// By how many pictures share a pass: of one, of two, ….
+    pub(super) beside: Vec<Beside>,
+}
+
+/// What is beside the weights in a pass.
+#[derive(Debug)]
+pub(super) struct Beside {
+    /// As long as the pass lasts.
+    pub(super) throughout: u64,
+    /// While each block is computed with.
+    pub(super) of_blocks: Vec<u64>,
 }
 
 impl Denoising {
     /// The most bytes that the process has while `kept` blocks stay and `pictures` share a pass.
     pub(super) fn peak(&self, kept: usize, pictures: usize) -> u64 {
-        self.beside[pictures - 1] + self.weights.always + self.kept(kept) + window(&self.weights, kept)
+        let Beside {
+            throughout,
+            of_blocks,
+        } = &self.beside[pictures - 1];
+        throughout + self.weights.most_with(of_blocks, Residency::Partly(kept))
     }
 
     /// Bytes of the blocks that stay when there are `kept`.
@@ -68,26 +86,6 @@ impl Denoising {
     }
 }
 
-/// Bytes of the streamed blocks that are in memory at a time: the most that any two in a row have, and the first
-/// after the last, for the next pass begins while the last one ends.
-fn window(weights: &WeightBytes, kept: usize) -> u64 {
-    let length = weights.blocks.len();
-    let residency = Residency::Partly(kept);
-    let streamed: Vec<u64> = (0..length)
-        .filter(|&index| !residency.keeps(index, length))
-        .map(|index| weights.blocks[index])
-        .collect();
-    (0..streamed.len())
-        .map(|first| {
-            let count = Residency::WINDOW.min(streamed.len());
-            (first..first + count)
-                .map(|index| streamed[index % streamed.len()])
-                .sum()
-        })
-        .max()
-        .unwrap_or(0)
-}
-
 /// What a run cannot do without.
 #[derive(Debug)]
 pub(super) struct Needs {
@@ -101,12 +99,13 @@ impl Needs {
     pub(super) fn of(bundle: &Bundle, recipe: &Recipe, holding: &Holding) -> Result<Self> {
         let process = device_budget::process(&holding.device)
             .unwrap_or_else(|| PROGRAM + TOKENIZER_FACTOR * bundle.tokenizer_bytes());
-        let texts = if recipe.guidance_scale.guides() { 2 } else { 1 };
+        let texts = stage::texts(bundle, recipe.guidance_scale);
+        let evaluations = recipe.sampler(bundle)?.evaluations();
         let sides @ (rows, columns) = latent_sides(bundle, recipe.size);
-        let tokens = bundle.clip_length() + bundle.t5_length();
+        let tokens = bundle.tokens();
         let float = size_of::<f32>() as u64;
-        let context = (texts * tokens * bundle.transformer.joint_attention_dim) as u64 * float;
-        let latents = (bundle.transformer.in_channels * rows * columns) as u64 * float;
+        let context = (texts * tokens * bundle.denoiser.context_features()) as u64 * float;
+        let latents = (bundle.vae.latent_channels * rows * columns) as u64 * float;
 
         let streamed = holding.with_residency(Residency::Streamed);
         let encoding = |name, weights, taken: Footprint| OnePass {
@@ -115,19 +114,19 @@ impl Needs {
             beside: process + context + taken.bytes(),
         };
         let mut before = Vec::new();
-        for part in [&bundle.clip_large, &bundle.clip_big] {
+        for part in &bundle.text.clips {
             let encoder = clip::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
-            let taken = encoder.footprint(texts, bundle.clip_length());
+            let taken = encoder.footprint(texts, bundle.text.clip_length());
             before.push(encoding(part.component, encoder.weight_bytes(), taken));
         }
-        if let Some(part) = &bundle.t5 {
+        if let Some(part) = &bundle.text.t5 {
             let encoder = t5::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
-            let taken = encoder.footprint(texts, bundle.t5_length());
+            let taken = encoder.footprint(texts, bundle.text.t5_length());
             before.push(encoding(part.component, encoder.weight_bytes(), taken));
         }
 
-        let transformer = Transformer::new(bundle.weights("transformer", &streamed)?, &bundle.transformer)?;
-        let passes = GuidancePasses::for_patches(patches(bundle, sides));
+        let network = Network::new(bundle, &streamed)?;
+        let passes = GuidancePasses::for_patches(patches(sides));
         let all_texts = Load {
             inputs: 1,
             texts,
@@ -145,24 +144,46 @@ impl Needs {
                 ..all_texts
             },
         };
-        let conditions = transformer.condition_bytes(all_texts, recipe.steps);
-        let steering = transformer.condition_footprint(all_texts, recipe.steps).bytes();
+        let conditions = network.condition_bytes(all_texts, evaluations);
+        let steering = network.condition_footprint(all_texts, evaluations).bytes();
         before.push(OnePass {
             name: "conditions",
-            weights: transformer.condition_weight_bytes(),
+            weights: network.condition_weight_bytes(),
             beside: process + context + conditions + steering,
         });
-        // Of every picture the latents before and after a step, their batch, and the prediction.
-        let all_latents = (recipe.images as u64 + 8) * latents;
+        if recipe.over.is_some() {
+            let encoder = Encoder::new(bundle.weights("vae", holding)?, &bundle.vae)?;
+            let pixels = (recipe.size.width() * recipe.size.height()) as u64;
+            before.push(OnePass {
+                name: "encode picture",
+                weights: WeightBytes {
+                    blocks: Vec::new(),
+                    always: encoder.weight_bytes(),
+                },
+                // The picture in bytes, in 32-bit numbers, and once more in those of the device.
+                beside: process
+                    + context
+                    + 3 * pixels * (1 + 3 * float)
+                    + encoder.footprint(1, rows, columns).bytes(),
+            });
+        }
+        // Of every picture what its sampler remembers; of those that share a pass also the latents before and after a
+        // step, their batch, and the prediction.
+        let remembered = REMEMBERED * recipe.images as u64 * latents;
         let beside = (1..=recipe.images)
             .map(|pictures| {
-                let pass = transformer.forward_footprint(load(pictures)).bytes();
-                process + conditions + all_latents + (4 * texts * pictures) as u64 * latents + pass
+                let (of_blocks, scratch) = network.forward_bytes(load(pictures));
+                let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
+                Beside {
+                    throughout: process + conditions + remembered + in_pass + scratch,
+                    of_blocks,
+                }
             })
             .collect();
         let denoising = Denoising {
-            weights: transformer.weight_bytes(),
+            weights: network.weight_bytes(),
             conditions,
+            evaluations,
             beside,
         };
 

@@ -4,7 +4,6 @@ use sd_memory::Bytes;
 
 use super::needs::{DENOISE, Denoising, Needs, OnePass};
 use super::{Plan, StagePlan};
-use crate::recipe::Recipe;
 
 /// How many blocks stay, and how many pictures share a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +13,10 @@ struct Choice {
 }
 
 /// The plan that reads least among those that `budget` has room for. The smallest must fit.
-pub(super) fn fastest(needs: &Needs, recipe: &Recipe, budget: Bytes, room: Bytes) -> Plan {
-    let choice = choose(&needs.denoising, recipe.images, budget);
+pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) -> Plan {
+    let choice = choose(&needs.denoising, images, budget);
     let blocks = needs.denoising.weights.blocks.len();
-    let groups = recipe.images.div_ceil(choice.pictures);
+    let groups = images.div_ceil(choice.pictures);
     let streamed = needs.denoising.streamed(choice.kept);
     let denoise = StagePlan {
         name: DENOISE,
@@ -25,7 +24,7 @@ pub(super) fn fastest(needs: &Needs, recipe: &Recipe, budget: Bytes, room: Bytes
         streamed: Bytes(streamed),
         predicted_peak: Bytes(needs.denoising.peak(choice.kept, choice.pictures)),
         read_each_pass: Bytes(streamed),
-        passes: groups * recipe.steps,
+        passes: groups * needs.denoising.evaluations,
     };
     let peak = denoise.predicted_peak;
     let mut stages: Vec<StagePlan> = needs.before.iter().map(one_pass).collect();
@@ -87,7 +86,15 @@ fn choose(denoising: &Denoising, images: usize, budget: Bytes) -> Choice {
 mod tests {
     use sd_models::WeightBytes;
 
+    use super::super::needs::Beside;
     use super::*;
+
+    fn beside(bytes: u64) -> Beside {
+        Beside {
+            throughout: bytes,
+            of_blocks: vec![0; 10],
+        }
+    }
 
     fn denoising() -> Denoising {
         Denoising {
@@ -96,7 +103,8 @@ mod tests {
                 always: 5,
             },
             conditions: 20,
-            beside: vec![50, 70, 90, 110],
+            evaluations: 28,
+            beside: [50, 70, 90, 110].map(beside).into(),
         }
     }
 

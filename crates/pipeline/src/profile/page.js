@@ -3,7 +3,7 @@
 (() => {
   const svg = document.querySelector("svg.memory");
   const numbers = (name) => (svg.dataset[name] || "").split(" ").filter(Boolean).map(Number);
-  const [seconds, resident, allocated] = ["seconds", "resident", "allocated"].map(numbers);
+  const [seconds, resident, allocated, device] = ["seconds", "resident", "allocated", "device"].map(numbers);
   if (!seconds.length) return;
   const [left, right, top, bottom, most] = ["left", "right", "top", "bottom", "most"].map((name) => Number(svg.dataset[name]));
   const chart = svg.parentElement;
@@ -40,6 +40,7 @@
     }
     const rows = [time(at), "resident  " + bytes(resident[low])];
     if (allocated.some(Boolean)) rows.push("allocated  " + bytes(allocated[low]));
+    if (device.some(Boolean)) rows.push("on the device  " + bytes(device[low]));
     readout.textContent = rows.join("\n");
     line.setAttribute("x1", x);
     line.setAttribute("x2", x);

@@ -143,13 +143,12 @@ fn card(name: &str) -> Element {
 
 fn memory_card(profile: &Profile) -> Element {
     let mut keys = vec![("resident", "process, resident")];
-    if profile
-        .timeline
-        .samples
-        .iter()
-        .any(|sample| sample.allocated > Bytes(0))
-    {
+    let samples = &profile.timeline.samples;
+    if samples.iter().any(|sample| sample.allocated > Bytes(0)) {
         keys.push(("allocated", "allocated, as counted"));
+    }
+    if samples.iter().any(|sample| sample.device > Bytes(0)) {
+        keys.push(("device", "in use on the device"));
     }
     keys.push(("stage-peak", "peak of a stage"));
     keys.push(("reading", "reading"));
@@ -218,6 +217,7 @@ mod tests {
     use super::*;
     use crate::profile::markup::tests::check_well_formed;
     use crate::profile::{Step, Thumbnail};
+    use crate::scheduler::{SamplerKind, ScheduleKind};
     use crate::{GuidanceScale, ImageSize};
 
     const MB: u64 = 1 << 20;
@@ -229,6 +229,7 @@ mod tests {
             end,
             allocated_peak: Bytes(peak * MB / 2),
             resident_peak: Bytes(peak * MB),
+            device_peak: Bytes(peak * MB / 4),
             weights_read: Bytes(7 * MB),
         }
     }
@@ -242,6 +243,7 @@ mod tests {
                 system_available: Bytes(5432 * MB),
                 ..MemoryInfo::default()
             },
+            device: None,
             allocated: Bytes(123 * MB),
             given_back: given_back.map(|megabytes| Bytes(megabytes * MB)),
         }
@@ -254,6 +256,7 @@ mod tests {
             resident: Bytes((100 + 3 * u64::from(index % 70)) * MB),
             allocated: Bytes((50 + u64::from(index)) * MB),
             available: Bytes(5000 * MB),
+            device: Bytes(u64::from(index) * MB),
             weights_read: Bytes(u64::from(index) * 11 * MB),
         });
         Profile {
@@ -265,7 +268,11 @@ mod tests {
                 seed: 4711,
                 steps: 2,
                 size: ImageSize::new(1024, 768).unwrap(),
+                over: None,
                 guidance_scale: GuidanceScale(4.5),
+                sampler: SamplerKind::FlowEuler,
+                schedule: ScheduleKind::Automatic,
+                clip_skip: 0,
                 output: "outputs".into(),
             }),
             budget: Some(Bytes(400 * MB)),

@@ -28,6 +28,7 @@ pub(super) fn table(profile: &Profile) -> Element {
     let stages = &profile.timeline.stages;
     let predicted = !profile.predicted_stages.is_empty();
     let read = stages.iter().any(|stage| stage.weights_read > Bytes(0));
+    let on_device = stages.iter().any(|stage| stage.device_peak > Bytes(0));
     let counted = stages.iter().any(|stage| stage.allocated_peak > Bytes(0));
 
     let heads = [
@@ -35,6 +36,7 @@ pub(super) fn table(profile: &Profile) -> Element {
         ("Begins", true),
         ("Takes", true),
         ("Resident peak", true),
+        ("On the device", on_device),
         ("Predicted", predicted),
         ("Allocated peak", counted),
         ("Weights read", read),
@@ -59,6 +61,9 @@ pub(super) fn table(profile: &Profile) -> Element {
                 .child(bar),
         );
         row = row.child(cell(stage.resident_peak));
+        if on_device {
+            row = row.child(cell(stage.device_peak));
+        }
         if predicted {
             let of_stage = profile
                 .predicted_stages

@@ -23,8 +23,10 @@ pub(super) struct PromptKey {
     prompts: Vec<String>,
     /// Tokens of CLIP and of T5 that a prompt is given.
     tokens: (usize, usize),
-    /// Features of a token, and of a pooled prompt.
-    features: (usize, usize),
+    /// Features of a token, and of a pooled prompt where there is one.
+    features: (usize, Option<usize>),
+    /// Layers of CLIP that are left out.
+    clip_skip: usize,
     /// The encoders and their tokenizers.
     files: Vec<FileIdentity>,
 }
@@ -34,18 +36,22 @@ impl PromptKey {
         files: &[FileIdentity],
         bundle: &Bundle,
         prompts: &[&str],
+        clip_skip: usize,
         device: &Device,
         weight_type: WeightType,
     ) -> Self {
-        let config = &bundle.transformer;
         Self {
             encoding: ENCODING,
             program: crate::VERSION.to_owned(),
             device: arithmetic::name(device),
             weight_type: format!("{weight_type:?}"),
             prompts: prompts.iter().map(|&prompt| prompt.to_owned()).collect(),
-            tokens: (bundle.clip_length(), bundle.t5_length()),
-            features: (config.joint_attention_dim, config.pooled_projection_dim),
+            tokens: (
+                bundle.text.clip_length(),
+                bundle.tokens() - bundle.text.clip_length(),
+            ),
+            features: (bundle.denoiser.context_features(), bundle.pooled_features()),
+            clip_skip,
             files: files.to_vec(),
         }
     }
@@ -62,8 +68,8 @@ impl PromptKey {
         [self.prompts.len(), self.tokens.0 + self.tokens.1, self.features.0]
     }
 
-    /// `[prompts, features]`
-    pub(super) fn pooled_shape(&self) -> [usize; 2] {
-        [self.prompts.len(), self.features.1]
+    /// `[prompts, features]`, where prompts are pooled.
+    pub(super) fn pooled_shape(&self) -> Option<[usize; 2]> {
+        Some([self.prompts.len(), self.features.1?])
     }
 }

@@ -73,14 +73,16 @@ impl PromptCache {
         &self,
         bundle: &Bundle,
         prompts: &[&str],
+        clip_skip: usize,
         holding: &Holding,
         interrupt: &Interrupt,
     ) -> Result<EncodedPrompt> {
-        let encode = || stage::encode(bundle, prompts, holding, interrupt);
+        let encode = || stage::encode(bundle, prompts, clip_skip, holding, interrupt);
         let Some(folder) = &self.folder else {
             return encode();
         };
-        let key = PromptKey::new(&self.files, bundle, prompts, &holding.device, holding.weight_type);
+        let (device, weight_type) = (&holding.device, holding.weight_type);
+        let key = PromptKey::new(&self.files, bundle, prompts, clip_skip, device, weight_type);
         let path = folder.join(key.digest()).with_extension(ENTRY);
         if let Some(found) = find(&path, &key) {
             tracing::debug!("the prompt was encoded before: `{}`", path.display());
@@ -102,10 +104,9 @@ impl PromptCache {
     ) -> std::io::Result<()> {
         sealed::make_private_folder(folder)?;
         let temporary = path.with_extension(format!("{}.{PART}", self.writer));
-        let tensors = [
-            (CONTEXT.to_owned(), &encoded.context),
-            (POOLED.to_owned(), &encoded.pooled),
-        ];
+        let context = (CONTEXT.to_owned(), &encoded.context);
+        let pooled = encoded.pooled.iter().map(|pooled| (POOLED.to_owned(), pooled));
+        let tensors: Vec<(String, &Tensor)> = std::iter::once(context).chain(pooled).collect();
         let cut = encoded.cut;
         sealed::replace(
             path,
@@ -137,7 +138,10 @@ fn find(path: &Path, key: &PromptKey) -> Option<EncodedPrompt> {
     };
     let found = EncodedPrompt {
         context: tensor(CONTEXT, &key.context_shape())?,
-        pooled: tensor(POOLED, &key.pooled_shape())?,
+        pooled: match key.pooled_shape() {
+            Some(shape) => Some(tensor(POOLED, &shape)?),
+            None => None,
+        },
         cut: entry.description.cut,
     };
     // Its time says when it was last of use.

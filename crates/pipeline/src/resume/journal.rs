@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use jiff::ZonedDateTime;
 
+use super::keeping::{Keeping, Snapshot};
 use super::lock::RunLock;
-use super::rhythm::Rhythm;
 use super::runs::{self, ClaimedRun, RunFiles};
 use super::state::{self, Description};
 use super::{ResumeError, RunName};
@@ -19,8 +19,9 @@ use crate::identity::ModelIdentity;
 use crate::recipe::Recipe;
 use crate::request::Request;
 use crate::save::Gallery;
-use crate::sealed::{self, Durability};
-use crate::stage::{Denoised, latent_sides};
+use crate::scheduler::Sampler;
+use crate::sealed;
+use crate::stage::{Progress, latent_sides};
 use crate::{Error, Result, arithmetic};
 
 /// What a run has done so far. Where there is a folder for states, it is committed there: the whole state is
@@ -28,21 +29,14 @@ use crate::{Error, Result, arithmetic};
 #[derive(Debug)]
 pub(crate) struct Journal {
     description: Description,
-    /// By picture: the latents after its last step, until it is saved.
-    latents: Vec<Option<Denoised>>,
+    /// By picture: how far it has come, until it is saved.
+    progress: Vec<Option<Progress>>,
     is_resumed: bool,
     /// Counts the time of this process.
     start: Instant,
     seconds_before: f64,
     /// `None` where nothing is kept.
     keeping: Option<Keeping>,
-}
-
-#[derive(Debug)]
-struct Keeping {
-    files: RunFiles,
-    lock: RunLock,
-    rhythm: Rhythm,
     /// Whether a commit has failed and the user was told so.
     has_failed: bool,
 }
@@ -59,12 +53,13 @@ impl Journal {
     ) -> (Self, Option<String>) {
         let description = Description::new(name, request, recipe, device, model);
         let mut journal = Self {
-            latents: vec![None; description.pictures.len()],
+            progress: vec![None; description.pictures.len()],
             description,
             is_resumed: false,
             start: Instant::now(),
             seconds_before: 0.0,
             keeping: None,
+            has_failed: false,
         };
         let warning = request
             .places
@@ -93,7 +88,7 @@ impl Journal {
     ) -> Result<Self> {
         let ClaimedRun {
             description,
-            latents,
+            progress,
             files,
             lock,
         } = claimed;
@@ -115,12 +110,12 @@ impl Journal {
             .into());
         }
         let (rows, columns) = latent_sides(bundle, description.request.size);
-        let shape = [1, bundle.transformer.in_channels, rows, columns];
-        if latents
+        let shape = [1, bundle.vae.latent_channels, rows, columns];
+        let tensors = progress
             .iter()
             .flatten()
-            .any(|denoised| denoised.latents.dims() != shape)
-        {
+            .flat_map(|progress| progress.trajectory.tensors());
+        if tensors.into_iter().any(|(_, tensor)| tensor.dims() != shape) {
             return Err(ResumeError::Damaged {
                 id: id(),
                 file: files.state,
@@ -132,14 +127,10 @@ impl Journal {
             is_resumed: true,
             seconds_before: description.seconds,
             description,
-            latents,
+            progress,
             start: Instant::now(),
-            keeping: Some(Keeping {
-                files,
-                lock,
-                rhythm: Rhythm::new(Instant::now()),
-                has_failed: false,
-            }),
+            keeping: Some(Keeping::new(files, lock)),
+            has_failed: false,
         };
         let known = journal.saved().len();
         for picture in gallery.recover(known)? {
@@ -160,16 +151,11 @@ impl Journal {
         let lock = lock.ok_or_else(|| ResumeError::AtWork {
             id: self.description.name.id().to_owned(),
         })?;
-        self.keeping = Some(Keeping {
-            files: files.clone(),
-            lock,
-            rhythm: Rhythm::new(Instant::now()),
-            has_failed: false,
-        });
+        self.keeping = Some(Keeping::new(files.clone(), lock));
         if let Err(error) = self.commit() {
-            if let Some(Keeping { files, lock, .. }) = self.keeping.take() {
+            if let Some(keeping) = self.keeping.take() {
                 // What cannot be written can perhaps not be removed either.
-                let _ = files.remove(lock);
+                let _ = keeping.remove();
             }
             return Err(failed(&files.state)(error).into());
         }
@@ -227,46 +213,53 @@ impl Journal {
 
     /// Whether every picture that is not saved yet has all of its steps behind it.
     pub(crate) fn is_denoised(&self) -> bool {
-        let steps = self.description.request.steps;
         let pictures = self.description.pictures.iter();
         pictures
             .filter(|picture| picture.saved.is_none())
-            .all(|picture| picture.steps_done == steps)
+            .all(|picture| picture.is_denoised)
     }
 
     /// Where picture `image` was left, if it was begun and is not saved.
-    pub(crate) fn denoised(&self, image: usize) -> Option<Denoised> {
-        self.latents[image].clone()
+    pub(crate) fn progress(&self, image: usize) -> Option<Progress> {
+        self.progress[image].clone()
     }
 
-    /// The latents of picture `image` after `steps` steps. They are on disk after the next commit.
-    pub(crate) fn record(&mut self, image: usize, steps: usize, latents: &Tensor) {
-        self.description.pictures[image].steps_done = steps;
-        self.latents[image] = Some(Denoised {
-            steps,
-            latents: latents.clone(),
-        });
+    /// How far picture `image` has come on its way along `sampler`. It is on disk after the next commit.
+    pub(crate) fn record(&mut self, image: usize, progress: &Progress, sampler: &Sampler) {
+        let state = &mut self.description.pictures[image];
+        state.evaluations = progress.evaluations;
+        state.steps_done = sampler.steps_done(progress.evaluations);
+        state.is_denoised = progress.evaluations == sampler.evaluations();
+        self.progress[image] = Some(progress.clone());
     }
 
-    /// Commits the state if enough time has passed since the last commit; see [`Rhythm`].
+    /// Begins to commit the state if enough time has passed since the last commit.
     pub(crate) fn commit_if_due(&mut self, observer: &mut dyn Observer) {
-        let is_due = |keeping: &Keeping| keeping.rhythm.is_due(Instant::now());
-        if self.keeping.as_ref().is_some_and(is_due) {
-            self.commit_or_warn(observer);
+        if let Some(Err(error)) = self.keeping.as_mut().and_then(Keeping::outcome) {
+            self.warn_of_failure(error, observer);
+        }
+        if self.keeping.as_ref().is_some_and(Keeping::is_due) {
+            let snapshot = self.snapshot();
+            let begun = self.keeping.as_mut().map(|keeping| keeping.begin(snapshot));
+            if let Some(Err(error)) = begun {
+                self.warn_of_failure(error, observer);
+            }
         }
     }
 
     /// Notes that `picture` is saved, and commits that at once, so that it is not saved again.
     pub(crate) fn record_saved(&mut self, picture: &SavedPicture, observer: &mut dyn Observer) {
         self.note_saved(picture);
-        self.commit_or_warn(observer);
+        if let Err(error) = self.commit() {
+            self.warn_of_failure(error, observer);
+        }
     }
 
     fn note_saved(&mut self, picture: &SavedPicture) {
         // What is in a gallery was written by a run with as many pictures, or by nobody who knows of it.
         if let Some(state) = self.description.pictures.get_mut(picture.index) {
             state.saved = Some(picture.file_name().to_string_lossy().into_owned());
-            self.latents[picture.index] = None;
+            self.progress[picture.index] = None;
         }
     }
 
@@ -295,23 +288,21 @@ impl Journal {
             }
             return self.keeping.is_some();
         }
-        if let Some(Keeping { files, lock, .. }) = self.keeping
-            && let Err(error) = files.remove(lock)
-        {
-            tracing::warn!("cannot remove `{}`: {error}", files.state.display());
+        if let Some(keeping) = self.keeping.take() {
+            let path = keeping.path().to_owned();
+            if let Err(error) = keeping.remove() {
+                tracing::warn!("cannot remove `{}`: {error}", path.display());
+            }
         }
         false
     }
 
     /// A disk that is full is told of once; the run goes on, and so do the attempts.
-    fn commit_or_warn(&mut self, observer: &mut dyn Observer) {
-        let Err(source) = self.commit() else {
-            return;
-        };
-        if let Some(keeping) = &mut self.keeping
-            && !std::mem::replace(&mut keeping.has_failed, true)
+    fn warn_of_failure(&mut self, source: io::Error, observer: &mut dyn Observer) {
+        if let Some(keeping) = &self.keeping
+            && !std::mem::replace(&mut self.has_failed, true)
         {
-            let path = keeping.files.state.clone();
+            let path = keeping.path().to_owned();
             let error = ResumeError::State { path, source };
             self.warn(
                 format!(
@@ -323,23 +314,29 @@ impl Journal {
         }
     }
 
-    /// Puts the state on disk, where there is a place for it.
+    /// Puts the state on disk, where there is a place for it, before anything else happens.
     fn commit(&mut self) -> io::Result<()> {
+        let snapshot = self.snapshot();
+        self.keeping
+            .as_mut()
+            .map_or(Ok(()), |keeping| keeping.commit(&snapshot))
+    }
+
+    /// What there is to be kept now.
+    fn snapshot(&mut self) -> Snapshot {
         self.description.seconds = self.duration().as_secs_f64();
         self.description.kept_at = ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        let Some(Keeping { files, rhythm, .. }) = &mut self.keeping else {
-            return Ok(());
-        };
-        let begun = self.latents.iter().enumerate();
-        let tensors: Vec<(String, &Tensor)> = begun
-            .filter_map(|(image, denoised)| Some((state::tensor_name(image), &denoised.as_ref()?.latents)))
-            .collect();
-        let begin = Instant::now();
-        let (state, part) = (&files.state, &files.part);
-        let result = sealed::replace(state, part, Durability::Power, &self.description, &tensors);
-        rhythm.note(begin, Instant::now());
-        tracing::debug!(?rhythm, "the state of the run was committed");
-        result
+        let begun = self.progress.iter().enumerate();
+        Snapshot {
+            description: self.description.clone(),
+            tensors: begun
+                .filter_map(|(image, progress)| Some((image, progress.as_ref()?)))
+                .flat_map(|(image, progress)| {
+                    let tensors = progress.trajectory.tensors().into_iter();
+                    tensors.map(move |(name, tensor)| (state::tensor_name(image, &name), tensor.clone()))
+                })
+                .collect(),
+        }
     }
 }
 

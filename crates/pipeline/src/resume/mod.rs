@@ -4,16 +4,18 @@
 //! drawn: the request with all that it left open settled, the latents of every picture after its last step, which
 //! pictures are saved, and what the program, the device and the model's files were. It is one file in the user's
 //! folder of states, which is there from the run's beginning to its end and is replaced whole at every commit.
-//! There is one after every step, or, where steps are quick, after every so many, so that all commits together take a
-//! hundredth of the time. A kill costs the work since the last one: a step, or a minute of steps at most. Latents are
-//! kept to the bit.
+//! There is one after every step, or, where steps are quick, after every so many, so that the disk is at work for a
+//! hundredth of the time. No step waits for it: a thread of its own writes while the next one is computed. A kill costs
+//! the work since the last commit: a step or two, or a minute of steps at most. Latents are kept to the bit.
 //!
 //! Pictures are recognised as a run's own by the moment of its beginning, which is in their metadata. So one that
 //! was saved just before the process was killed is not saved again. Temporary files, among the pictures too, carry
 //! the run's id, so that who goes on with it removes its own and nobody else's.
 
+mod commit;
 mod error;
 mod journal;
+mod keeping;
 mod lock;
 mod name;
 mod rhythm;

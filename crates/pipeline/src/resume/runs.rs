@@ -18,7 +18,7 @@ use crate::Result;
 use crate::places::Places;
 use crate::request::{ModelChoice, Request};
 use crate::sealed::{self, Unreadable};
-use crate::stage::Denoised;
+use crate::stage::Progress;
 
 const STATE: &str = "safetensors";
 const PART: &str = "part";
@@ -132,7 +132,7 @@ fn outline(description: Description) -> Outline {
 #[derive(Debug)]
 pub struct ClaimedRun {
     pub(super) description: Description,
-    pub(super) latents: Vec<Option<Denoised>>,
+    pub(super) progress: Vec<Option<Progress>>,
     pub(super) files: RunFiles,
     pub(super) lock: RunLock,
 }
@@ -166,16 +166,16 @@ impl ClaimedRun {
         if let Some(reason) = description.contradiction() {
             return Err(damaged(reason.to_owned()).into());
         }
-        let latents = description.latents(&state.tensors);
-        let lost = |(picture, latents): (&PictureState, &Option<Denoised>)| {
-            picture.steps_done > 0 && picture.saved.is_none() && latents.is_none()
+        let progress = description.progress(&state.tensors);
+        let lost = |(picture, progress): (&PictureState, &Option<Progress>)| {
+            picture.evaluations > 0 && picture.saved.is_none() && progress.is_none()
         };
-        if description.pictures.iter().zip(&latents).any(lost) {
+        if description.pictures.iter().zip(&progress).any(lost) {
             return Err(damaged("the latents of a picture are not in it".to_owned()).into());
         }
         Ok(Self {
             description,
-            latents,
+            progress,
             files,
             lock,
         })

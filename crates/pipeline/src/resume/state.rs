@@ -12,11 +12,15 @@ use crate::arithmetic;
 use crate::identity::ModelIdentity;
 use crate::places::Places;
 use crate::recipe::Recipe;
-use crate::request::{DeviceChoice, GuidanceScale, ImageSize, ModelChoice, Recommended, Request, TypeChoice};
-use crate::stage::Denoised;
+use crate::request::{
+    DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, Request, Strength,
+    TypeChoice,
+};
+use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
+use crate::stage::Progress;
 
 /// Raised whenever a field changes its meaning.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What is known of a run apart from its latents.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,7 +45,11 @@ pub(super) struct Description {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PictureState {
     pub(super) seed: u64,
+    /// Evaluations of the network that it has behind it, and the steps that these make.
+    pub(super) evaluations: usize,
     pub(super) steps_done: usize,
+    /// Whether it has all of them behind it.
+    pub(super) is_denoised: bool,
     /// The name of its file, once it has one.
     pub(super) saved: Option<String>,
 }
@@ -57,11 +65,23 @@ pub(super) struct KeptRequest {
     pub(super) seed: u64,
     pub(super) steps: usize,
     pub(super) size: ImageSize,
+    pub(super) over: Option<KeptOver>,
     pub(super) guidance_scale: GuidanceScale,
+    pub(super) sampler: SamplerKind,
+    pub(super) schedule: ScheduleKind,
+    pub(super) clip_skip: usize,
     pub(super) output: PathBuf,
     pub(super) device: DeviceChoice,
     pub(super) weight_type: TypeChoice,
     pub(super) memory: Option<Bytes>,
+}
+
+/// What a run's pictures are drawn over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KeptOver {
+    pub(super) image: PathBuf,
+    pub(super) mask: Option<PathBuf>,
+    pub(super) strength: Strength,
 }
 
 /// Where a run's model is.
@@ -83,7 +103,9 @@ impl Description {
     ) -> Self {
         let pictures = (0..recipe.images).map(|image| PictureState {
             seed: recipe.seed_of(image),
+            evaluations: 0,
             steps_done: 0,
+            is_denoised: false,
             saved: None,
         });
         Self {
@@ -126,14 +148,16 @@ impl Description {
         self.pictures.len() * self.request.steps
     }
 
-    /// The latents among `tensors`, each with its steps.
-    pub(super) fn latents(&self, tensors: &BTreeMap<String, Tensor>) -> Vec<Option<Denoised>> {
+    /// How far each picture had come, of what is among `tensors`.
+    pub(super) fn progress(&self, tensors: &BTreeMap<String, Tensor>) -> Vec<Option<Progress>> {
         let pictures = self.pictures.iter().enumerate();
         pictures
             .map(|(image, picture)| {
-                let latents = tensors.get(&tensor_name(image))?.clone();
-                let steps = picture.steps_done;
-                Some(Denoised { steps, latents })
+                let find = |name: &str| tensors.get(&tensor_name(image, name)).cloned();
+                Some(Progress {
+                    evaluations: picture.evaluations,
+                    trajectory: Trajectory::from_tensors(find)?,
+                })
             })
             .collect()
     }
@@ -150,7 +174,11 @@ impl KeptRequest {
             steps: _,
             seed: _,
             size: _,
+            init: _,
             guidance_scale: _,
+            sampler: _,
+            schedule: _,
+            clip_skip: _,
             output: _,
             device: _,
             weight_type,
@@ -171,7 +199,15 @@ impl KeptRequest {
             seed: recipe.seed,
             steps: recipe.steps,
             size: recipe.size,
+            over: recipe.over.as_ref().map(|over| KeptOver {
+                image: absolute(&over.image),
+                mask: over.mask.as_deref().map(absolute),
+                strength: over.strength,
+            }),
             guidance_scale: recipe.guidance_scale,
+            sampler: recipe.sampler,
+            schedule: recipe.schedule,
+            clip_skip: recipe.clip_skip,
             output: absolute(&recipe.output),
             device: arithmetic::settled(device),
             weight_type: *weight_type,
@@ -193,7 +229,15 @@ impl KeptRequest {
             steps: Some(self.steps),
             seed: self.seed,
             size: Some(self.size),
+            init: self.over.as_ref().map(|over| InitImage {
+                image: over.image.clone(),
+                mask: over.mask.clone(),
+                strength: Some(over.strength),
+            }),
             guidance_scale: Some(self.guidance_scale),
+            sampler: Some(self.sampler),
+            schedule: self.schedule,
+            clip_skip: self.clip_skip,
             output: self.output.clone(),
             device: self.device,
             weight_type: self.weight_type,
@@ -209,7 +253,7 @@ impl KeptRequest {
     }
 }
 
-/// What the latents of picture `image` are called in the file.
-pub(super) fn tensor_name(image: usize) -> String {
-    format!("latents.{image}")
+/// What the tensor `name` of picture `image` is called in the file.
+pub(super) fn tensor_name(image: usize, name: &str) -> String {
+    format!("{image}.{name}")
 }

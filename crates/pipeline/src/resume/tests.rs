@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::sealed::{self, Durability, Sealed};
 use crate::{
-    DeviceChoice, Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Places,
-    Recommended, Request, SavedPicture, TypeChoice,
+    Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Places, Recommended,
+    Request, SavedPicture,
 };
 
 /// A folder with the state of a run of two pictures that was interrupted after its third step of eight.
@@ -108,20 +108,14 @@ fn model() -> ModelChoice {
 
 fn request(folder: &Path) -> Request {
     Request {
-        prompt: "a cat".to_owned(),
-        negative_prompt: None,
-        model: model(),
         images: 2,
         steps: Some(8),
         seed: 1,
         size: Some(ImageSize::new(64, 64).unwrap()),
         guidance_scale: Some(GuidanceScale(4.5)),
         output: folder.join("outputs"),
-        device: DeviceChoice::Automatic,
-        weight_type: TypeChoice::Automatic,
-        memory: None,
-        host_memory: None,
         places: places(folder),
+        ..Request::new("a cat", model())
     }
 }
 

@@ -3,6 +3,7 @@
 use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
+use crate::scheduler::{SamplerKind, ScheduleKind};
 use crate::{GuidanceScale, ImageSize};
 
 /// Everything that went into one picture, in the names that scripts read.
@@ -22,7 +23,9 @@ pub struct Metadata {
     #[serde(flatten)]
     pub size: ImageSize,
     /// The sampler.
-    pub sampler: String,
+    pub sampler: SamplerKind,
+    /// Its schedule, never automatic.
+    pub schedule: ScheduleKind,
     /// The style that was added to the prompt.
     pub style: Option<String>,
     /// The model, as the user called it.
@@ -107,7 +110,8 @@ pub(super) fn example() -> Metadata {
         steps: 20,
         guidance_scale: GuidanceScale(4.5),
         size: ImageSize::new(256, 128).unwrap(),
-        sampler: "Euler".into(),
+        sampler: SamplerKind::FlowEuler,
+        schedule: ScheduleKind::Normal,
         style: None,
         model: "demo".into(),
         lora: Vec::new(),

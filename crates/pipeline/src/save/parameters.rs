@@ -4,6 +4,7 @@
 //! stable-diffusion-webui writes and reads it.
 
 use super::Metadata;
+use crate::scheduler::SamplerKind;
 
 /// The text for a picture made as `metadata` says.
 pub fn parameters_text(metadata: &Metadata) -> String {
@@ -15,7 +16,8 @@ pub fn parameters_text(metadata: &Metadata) -> String {
     let size = metadata.size;
     let pairs = [
         ("Steps", metadata.steps.to_string()),
-        ("Sampler", metadata.sampler.clone()),
+        ("Sampler", plain_name(metadata.sampler)),
+        ("Schedule type", metadata.schedule.label().to_owned()),
         ("CFG scale", metadata.guidance_scale.0.to_string()),
         ("Seed", metadata.seed.to_string()),
         ("Size", size.to_string()),
@@ -32,6 +34,12 @@ pub fn parameters_text(metadata: &Metadata) -> String {
     text.push('\n');
     text.push_str(&line.join(", "));
     text
+}
+
+/// Other programs do not tell the methods for rectified flow from the others of their names.
+fn plain_name(sampler: SamplerKind) -> String {
+    let name = sampler.name();
+    name.strip_prefix("Flow ").unwrap_or(name).to_owned()
 }
 
 /// A value that holds a separator is written as a JSON string.
@@ -56,7 +64,7 @@ mod tests {
         metadata.model = "models/tiny: one, two".into();
         assert_eq!(
             parameters_text(&metadata),
-            "a lovely cat,\nsleeping\nNegative prompt: blurry\nSteps: 20, Sampler: Euler, CFG scale: 4.5, Seed: 42, \
+            "a lovely cat,\nsleeping\nNegative prompt: blurry\nSteps: 20, Sampler: Euler, Schedule type: Normal, CFG scale: 4.5, Seed: 42, \
              Size: 256x128, Model: models/tiny one two, RNG: CPU, Version: sd-generate 0.0.0"
         );
     }

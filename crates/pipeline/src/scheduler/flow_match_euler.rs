@@ -7,6 +7,9 @@
 use candle_core::{Result, Tensor};
 use serde::Deserialize;
 
+use super::schedule_kind::ScheduleKind;
+use super::sigmas;
+
 /// `scheduler/scheduler_config.json`, as far as pictures depend on it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
@@ -114,38 +117,35 @@ impl FlowMatchEuler {
     /// `steps` noise levels for a picture of `patches` patches (which matters only where the configuration
     /// shifts by size).
     pub fn new(config: &FlowMatchEulerConfig, steps: usize, patches: usize) -> Self {
-        let train = config.num_train_timesteps as f32;
-        // The configured shift also moves the smallest level, from which the steps are spread. A
-        // size-dependent shift replaces it.
-        let fixed = if config.use_dynamic_shifting {
-            1.0
-        } else {
-            config.shift as f32
-        };
-        let smallest = if config.use_dynamic_shifting {
-            1.0 / train
-        } else {
-            shifted(1.0 / train, fixed)
-        };
-        let highest = train;
-        let lowest = smallest * train;
+        Self::along(config, ScheduleKind::Normal, steps, patches)
+    }
 
-        let sigmas = (0..steps).map(|step| {
-            let share = if steps > 1 {
-                step as f64 / (steps - 1) as f64
-            } else {
-                0.0
-            };
-            let timestep = f64::from(highest) + share * (f64::from(lowest) - f64::from(highest));
-            let sigma = timestep / f64::from(train);
-            if config.use_dynamic_shifting {
-                size_shifted(sigma, config, patches) as f32
-            } else {
-                let shift = config.shift;
-                (shift * sigma / (1.0 + (shift - 1.0) * sigma)) as f32
-            }
-        });
-        let mut sigmas: Vec<f32> = sigmas.collect();
+    /// The same, bent along the curve of `schedule`. `sgm_uniform` spreads the steps evenly from pure noise
+    /// before they are shifted, as diffusers' pipelines for Flux do.
+    pub(super) fn along(
+        config: &FlowMatchEulerConfig,
+        schedule: ScheduleKind,
+        steps: usize,
+        patches: usize,
+    ) -> Self {
+        let train = config.num_train_timesteps as f32;
+        let shifted: Vec<f64> = places(config, schedule, steps)
+            .into_iter()
+            .map(|place| {
+                if config.use_dynamic_shifting {
+                    size_shifted(place, config, patches)
+                } else {
+                    config.shift * place / (1.0 + (config.shift - 1.0) * place)
+                }
+            })
+            .collect();
+        let ends = (shifted.last().copied(), shifted.first().copied());
+        let bent = match ends {
+            (Some(least), Some(most)) => sigmas::curve(schedule, least, most, steps),
+            _ => None,
+        };
+        let levels = bent.unwrap_or(shifted);
+        let mut sigmas: Vec<f32> = levels.into_iter().map(|sigma| sigma as f32).collect();
         let timesteps = sigmas.iter().map(|sigma| sigma * train).collect();
         sigmas.push(0.0);
         Self { sigmas, timesteps }
@@ -175,6 +175,34 @@ impl FlowMatchEuler {
         let distance = self.sigmas[step + 1] - self.sigmas[step];
         latents + (velocity * f64::from(distance))?
     }
+}
+
+/// Where the steps begin on the line from the picture (0) to noise (1), before they are shifted.
+fn places(config: &FlowMatchEulerConfig, schedule: ScheduleKind, steps: usize) -> Vec<f64> {
+    if schedule == ScheduleKind::SgmUniform {
+        // In 32 bits, as whatever is given to diffusers' scheduler from outside.
+        let places = sigmas::evenly(1.0, 1.0 / steps as f64, steps).into_iter();
+        return places.map(|place| f64::from(place as f32)).collect();
+    }
+    let train = config.num_train_timesteps as f32;
+    // The configured shift also moves the smallest level, from which the steps are spread. A size-dependent
+    // shift replaces it.
+    let smallest = if config.use_dynamic_shifting {
+        1.0 / train
+    } else {
+        shifted(1.0 / train, config.shift as f32)
+    };
+    let (highest, lowest) = (f64::from(train), f64::from(smallest * train));
+    let share = |step: usize| {
+        if steps > 1 {
+            step as f64 / (steps - 1) as f64
+        } else {
+            0.0
+        }
+    };
+    (0..steps)
+        .map(|step| (highest + share(step) * (lowest - highest)) / highest)
+        .collect()
 }
 
 fn shifted(sigma: f32, shift: f32) -> f32 {

@@ -1,19 +1,18 @@
-//! From noise to latents: the loop over the scheduler's steps.
+//! From noise to latents: the network asked and the sampler led, evaluation by evaluation.
 
-use candle_core::{DType, Device, Tensor};
-use sd_models::mmdit::{Conditions, Input, Transformer};
+use candle_core::{DType, Device, Shape, Tensor};
 use sd_weights::Holding;
 
+use super::canvas::Canvas;
 use super::encode::EncodedPrompt;
 use super::finite;
-use crate::bundle::Bundle;
+use super::network::{Conditions, Network, Told, numbers};
+use crate::bundle::{Bundle, Denoiser};
 use crate::recipe::Recipe;
-use crate::request::{GuidanceScale, ImageSize};
-use crate::scheduler::FlowMatchEuler;
+use crate::request::{GuidanceScale, ImageSize, Strength};
+use crate::scheduler::{Sampler, Trajectory};
 use crate::seed::NormalStream;
 use crate::{Error, Result};
-
-const COMPONENT: &str = "transformer";
 
 /// How the network is asked about the prompt and about the negative prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,61 +37,87 @@ impl GuidancePasses {
     }
 }
 
-/// Latents, and how many steps they have behind them: none where they are noise.
+/// How far a picture has come.
 #[derive(Debug, Clone)]
-pub struct Denoised {
-    /// Steps that are done.
-    pub steps: usize,
-    /// `[1, channels, height / 8, width / 8]`, 32-bit numbers in the processor's memory.
-    pub latents: Tensor,
+pub struct Progress {
+    /// Evaluations of the network that are done.
+    pub evaluations: usize,
+    /// The latents, 32-bit numbers in the processor's memory, and what the sampler remembers.
+    pub trajectory: Trajectory,
 }
 
-/// The transformer with everything that is the same for all pictures of a run.
+/// A picture while it is denoised.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// How far it has come.
+    pub progress: Progress,
+    /// The numbers that its seed gives from here on.
+    noise: NormalStream,
+    inpainting: Option<Inpainting>,
+}
+
+/// What a picture keeps of the one that it is drawn over.
+#[derive(Debug, Clone)]
+struct Inpainting {
+    /// `[1, 1, rows, columns]`: 1 where latents are drawn anew.
+    mask: Tensor,
+    /// The latents that stay where nothing is drawn, and the noise that they are given on the way; for a network that is
+    /// not told of the mask.
+    original: Option<(Tensor, Tensor)>,
+    /// The mask and the latents of the picture without what is drawn anew, `[1, 1 + channels, rows, columns]`; for a network
+    /// that is told.
+    told: Option<Tensor>,
+}
+
+/// The network with everything that is the same for all pictures of a run.
 #[derive(Debug)]
 pub struct Denoise<'a> {
     bundle: &'a Bundle,
-    transformer: Transformer,
-    scheduler: FlowMatchEuler,
+    network: Network,
+    sampler: Sampler,
     guidance_scale: GuidanceScale,
     passes: GuidancePasses,
     device: Device,
     /// Of the negative prompt first, where there is guidance.
     conditions: Conditions,
     latent_sides: (usize, usize),
+    /// How much is changed of a canvas.
+    strength: Strength,
 }
 
 impl<'a> Denoise<'a> {
-    /// Computes what steers all steps, and then reads the transformer. `prompts` holds the negative prompt and the
+    /// Computes what steers all evaluations, and then reads the network. `prompts` holds the negative prompt and the
     /// prompt, or the prompt alone where the recipe's guidance does not guide.
     ///
     /// # Errors
-    /// A file is wrong, the device has no room, or the picture is larger than the model's position table.
+    /// A file is wrong, the device has no room, or the picture is larger than the model can draw.
     pub fn load(
         bundle: &'a Bundle,
         recipe: &Recipe,
         prompts: &EncodedPrompt,
         holding: &Holding,
     ) -> Result<Self> {
-        let transformer = Transformer::new(bundle.weights(COMPONENT, holding)?, &bundle.transformer)?;
+        let network = Network::new(bundle, holding)?;
         let latent_sides = latent_sides(bundle, recipe.size);
-        let patches = patches(bundle, latent_sides);
-        let scheduler = FlowMatchEuler::new(&bundle.scheduler, recipe.steps, patches);
-        let conditions = transformer.condition(
-            scheduler.timesteps(),
-            &prompts.context.to_device(&holding.device)?,
-            &prompts.pooled.to_device(&holding.device)?,
-            latent_sides,
-        )?;
-        transformer.load()?;
+        let sampler = recipe.sampler(bundle)?;
+        let told = Told {
+            timesteps: sampler.timesteps(),
+            numbers: numbers(bundle, recipe.size, prompts.context.dim(0)?),
+            guidance: distilled_guidance(bundle, recipe.guidance_scale),
+            latents: latent_sides,
+        };
+        let conditions = network.condition(prompts, &told, &holding.device)?;
+        network.load()?;
         Ok(Self {
             bundle,
-            transformer,
-            scheduler,
+            network,
             guidance_scale: recipe.guidance_scale,
-            passes: GuidancePasses::for_patches(patches),
+            passes: GuidancePasses::for_patches(patches(latent_sides)),
+            sampler,
             device: holding.device.clone(),
             conditions,
             latent_sides,
+            strength: recipe.over.as_ref().map_or(Strength::ALL, |over| over.strength),
         })
     }
 
@@ -102,46 +127,114 @@ impl<'a> Denoise<'a> {
         self
     }
 
-    /// Steps from noise to latents.
-    pub fn steps(&self) -> usize {
-        self.scheduler.timesteps().len()
+    /// What leads the pictures.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
     }
 
-    /// The noise of `seed`, which a picture begins as.
+    /// A picture that begins as the noise of `seed`, or over `canvas` with as much of it as the recipe's strength says.
+    ///
+    /// Numbers are drawn in the order in which diffusers' pipelines draw them: for the canvas's latents, for the noise, for
+    /// the latents of what a mask leaves.
     ///
     /// # Errors
-    /// There is no memory for it.
-    pub fn noise(&self, seed: u64) -> Result<Denoised> {
-        let channels = self.bundle.transformer.in_channels;
+    /// There is no memory for it, or the model fills masks and there is none.
+    pub fn begin(&self, seed: u64, canvas: Option<&Canvas>) -> Result<Picture> {
+        let mut noise = NormalStream::new(seed);
         let (rows, columns) = self.latent_sides;
-        let noise = NormalStream::new(seed).normals(channels * rows * columns);
-        Ok(Denoised {
-            steps: 0,
-            latents: Tensor::from_vec(noise, (1, channels, rows, columns), &Device::Cpu)?,
+        let shape = Shape::from((1, self.bundle.vae.latent_channels, rows, columns));
+        let is_told = self.bundle.denoiser.in_channels() > self.bundle.vae.latent_channels;
+        if is_told && canvas.is_none_or(|canvas| canvas.masked.is_none()) {
+            return Err(Error::NeedsMask {
+                folder: self.bundle.folder().root().to_owned(),
+            });
+        }
+        let masked = canvas.and_then(|canvas| canvas.masked.as_ref());
+        // Where everything is drawn anew, and the network is told of the rest, nobody asks for the canvas.
+        let begins_as_noise = canvas.is_none() || masked.is_some() && self.strength == Strength::ALL;
+        let original = match canvas {
+            Some(canvas) if !(is_told && begins_as_noise) => {
+                Some(canvas.whole.sample(self.bundle, &draw(&mut noise, &shape)?)?)
+            }
+            _ => None,
+        };
+        let first = draw(&mut noise, &shape)?;
+        let latents = match &original {
+            Some(original) if !begins_as_noise => self.sampler.add_noise(original, &first)?,
+            _ => (&first * f64::from(self.sampler.initial_noise_scale()))?,
+        };
+        let inpainting = match masked {
+            Some(masked) => {
+                let rest = masked.rest.sample(self.bundle, &draw(&mut noise, &shape)?)?;
+                let told = Tensor::cat(&[&masked.mask, &rest], 1)?;
+                Some(Inpainting {
+                    mask: masked.mask.clone(),
+                    original: original.filter(|_| !is_told).map(|original| (original, first)),
+                    told: is_told.then_some(told),
+                })
+            }
+            None => None,
+        };
+        Ok(Picture {
+            progress: Progress {
+                evaluations: 0,
+                trajectory: Trajectory::new(latents),
+            },
+            noise,
+            inpainting,
         })
     }
 
-    /// Takes each of `pictures`, which have all come equally far, one step further, in one pass over the network.
+    /// The picture of `seed` over `canvas` that had come as far as `progress`.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn go_on(&self, seed: u64, canvas: Option<&Canvas>, progress: Progress) -> Result<Picture> {
+        let mut picture = self.begin(seed, canvas)?;
+        for evaluation in 0..progress.evaluations {
+            for _ in 0..self.sampler.noises(evaluation) {
+                draw(&mut picture.noise, progress.trajectory.latents.shape())?;
+            }
+        }
+        Ok(Picture { progress, ..picture })
+    }
+
+    /// Takes each of `pictures`, which have all come equally far, past one more evaluation, in one pass over the network.
     ///
     /// # Errors
     /// The device fails, or a value is not finite.
     ///
     /// # Panics
     /// The pictures have not come equally far, or are finished.
-    pub fn step(&self, pictures: &mut [Denoised]) -> Result<()> {
-        let Some(step) = pictures.first().map(|picture| picture.steps) else {
+    pub fn step(&self, pictures: &mut [Picture]) -> Result<()> {
+        let Some(evaluation) = pictures.first().map(|picture| picture.progress.evaluations) else {
             return Ok(());
         };
         assert!(
-            step < self.steps() && pictures.iter().all(|picture| picture.steps == step),
-            "pictures share a pass at the same step"
+            pictures
+                .iter()
+                .all(|picture| picture.progress.evaluations == evaluation),
+            "pictures share a pass at the same evaluation"
         );
-        let velocities = self.velocities(pictures, step)?;
-        for (picture, velocity) in pictures.iter_mut().zip(velocities) {
-            picture.latents = self.scheduler.step(step, &picture.latents, &velocity)?;
-            picture.steps = step + 1;
-            let stage = format!("step {} of the denoising", step + 1);
-            finite::check(&picture.latents, &stage, self.bundle, COMPONENT)?;
+        let predictions = self.predictions(pictures, evaluation)?;
+        for (picture, prediction) in pictures.iter_mut().zip(predictions) {
+            let Picture {
+                progress,
+                noise,
+                inpainting,
+            } = picture;
+            let mut fresh = |shape: &Shape| draw(noise, shape);
+            let trajectory = &mut progress.trajectory;
+            self.sampler
+                .step(evaluation, &prediction, trajectory, &mut fresh)?;
+            if let Some(inpainting) = inpainting {
+                trajectory.latents =
+                    inpainting.keep_the_rest(&self.sampler, evaluation + 1, &trajectory.latents)?;
+            }
+            progress.evaluations = evaluation + 1;
+            let stage = format!("step {} of the denoising", evaluation + 1);
+            let component = self.bundle.denoiser.component();
+            finite::check(&progress.trajectory.latents, &stage, self.bundle, component)?;
         }
         Ok(())
     }
@@ -150,7 +243,7 @@ impl<'a> Denoise<'a> {
     /// prompt's.
     ///
     /// Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
-    fn velocities(&self, pictures: &[Denoised], step: usize) -> Result<Vec<Tensor>> {
+    fn predictions(&self, pictures: &[Picture], evaluation: usize) -> Result<Vec<Tensor>> {
         let texts: Vec<Conditions> = match self.passes {
             GuidancePasses::Batched => vec![self.conditions.clone()],
             GuidancePasses::Separate => (0..self.conditions.texts())
@@ -159,21 +252,23 @@ impl<'a> Denoise<'a> {
         };
         let mut asked = Vec::with_capacity(pictures.len() * texts.len());
         for picture in pictures {
-            let latents = picture.latents.to_device(&self.device)?;
+            let latents = &picture.progress.trajectory.latents;
+            let mut latents = self.sampler.scale_input(evaluation, latents)?;
+            let told = picture.inpainting.as_ref();
+            if let Some(told) = told.and_then(|inpainting| inpainting.told.as_ref()) {
+                latents = Tensor::cat(&[&latents, told], 1)?;
+            }
+            let latents = latents.to_device(&self.device)?;
             for conditions in &texts {
                 asked.push((latents.repeat((conditions.texts(), 1, 1, 1))?, conditions));
             }
         }
-        let inputs: Vec<Input<'_>> = asked
-            .iter()
-            .map(|(latents, conditions)| Input { latents, conditions })
-            .collect();
-        let predicted = self.transformer.forward(&inputs, step)?;
+        let predicted = self.network.forward(&asked, evaluation)?;
         let guided = predicted.chunks(texts.len()).map(|of_picture| {
             let predicted = Tensor::cat(of_picture, 0)?
                 .to_dtype(DType::F32)?
                 .to_device(&Device::Cpu)?;
-            if !self.guidance_scale.guides() {
+            if predicted.dim(0)? == 1 {
                 return Ok(predicted);
             }
             let (without, with) = (predicted.narrow(0, 0, 1)?, predicted.narrow(0, 1, 1)?);
@@ -183,31 +278,68 @@ impl<'a> Denoise<'a> {
     }
 }
 
+impl Inpainting {
+    /// `latents`, which `evaluations` led to, with the original's in place of those that are not drawn anew.
+    ///
+    /// Lugmayr et al., "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", 2022, without its resampling.
+    fn keep_the_rest(&self, sampler: &Sampler, evaluations: usize, latents: &Tensor) -> Result<Tensor> {
+        let Some((original, noise)) = &self.original else {
+            return Ok(latents.clone());
+        };
+        let original = sampler.add_noise_at(evaluations, original, noise)?;
+        let stays = self.mask.affine(-1.0, 1.0)?;
+        Ok((original.broadcast_mul(&stays)? + latents.broadcast_mul(&self.mask)?)?)
+    }
+}
+
+/// The next numbers of `noise`, in the processor's memory.
+fn draw(noise: &mut NormalStream, shape: &Shape) -> candle_core::Result<Tensor> {
+    Tensor::from_vec(noise.normals(shape.elem_count()), shape, &Device::Cpu)
+}
+
+/// What a network that was distilled to be told the guidance scale is told: one less, as the reference implementation has
+/// it.
+fn distilled_guidance(bundle: &Bundle, scale: GuidanceScale) -> Option<f32> {
+    match &bundle.denoiser {
+        Denoiser::UNet(config) if config.time_cond_proj_dim.is_some() => Some((scale.0 - 1.0) as f32),
+        _ => None,
+    }
+}
+
+/// How many prompts the network is asked about: the negative one too, where there is guidance.
+pub(crate) fn texts(bundle: &Bundle, scale: GuidanceScale) -> usize {
+    if scale.guides() && distilled_guidance(bundle, scale).is_none() {
+        2
+    } else {
+        1
+    }
+}
+
 /// Rows and columns of the latents of a picture.
 pub(crate) fn latent_sides(bundle: &Bundle, size: ImageSize) -> (usize, usize) {
     let factor = bundle.vae.downsampling();
     (size.height() / factor, size.width() / factor)
 }
 
-/// The patches that latents are cut into.
-pub(crate) fn patches(bundle: &Bundle, (rows, columns): (usize, usize)) -> usize {
-    let side = bundle.transformer.patch_size;
-    (rows / side) * (columns / side)
+/// The squares of two by two latents that a picture has.
+pub(crate) fn patches((rows, columns): (usize, usize)) -> usize {
+    const SIDE: usize = 2;
+    rows.div_ceil(SIDE) * columns.div_ceil(SIDE)
 }
 
-/// Refuses a picture that the model has no positions for, before anything is read.
+/// Refuses a picture that the model cannot draw, before anything is read.
 pub(crate) fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
-    let positions = bundle.transformer.pos_embed_max_size;
-    let pixels_a_patch = bundle.transformer.patch_size * bundle.vae.downsampling();
-    let longest = positions * pixels_a_patch;
-    if size.width().max(size.height()) > longest {
+    let factor = bundle.vae.downsampling();
+    let longest = bundle.denoiser.longest_side().map(|side| side * factor);
+    if let Some(longest) = longest.filter(|&longest| size.width().max(size.height()) > longest) {
         return Err(Error::TooLarge {
             wanted: size,
             longest,
         });
     }
-    if !size.width().is_multiple_of(pixels_a_patch) || !size.height().is_multiple_of(pixels_a_patch) {
-        let reason = format!("it draws in squares of {pixels_a_patch} pixels, which {size} is not made of");
+    let square = bundle.denoiser.latents_of_a_square() * factor;
+    if !size.width().is_multiple_of(square) || !size.height().is_multiple_of(square) {
+        let reason = format!("it draws in squares of {square} pixels, which {size} is not made of");
         return Err(Error::PartsDoNotFit {
             folder: bundle.folder().root().to_owned(),
             reason,

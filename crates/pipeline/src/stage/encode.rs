@@ -1,4 +1,4 @@
-//! From prompts to what the transformer is conditioned on.
+//! From prompts to what the denoising network is conditioned on.
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::{clip, t5};
@@ -6,81 +6,151 @@ use sd_weights::Holding;
 
 use super::finite;
 use crate::Result;
-use crate::bundle::{Bundle, TextPart};
+use crate::bundle::{Bundle, Family, TextPart};
 use crate::event::Interrupt;
 use crate::tokenizer::Tokenizer;
 
-/// Prompts as the transformer reads them.
+/// Prompts as the denoising network reads them.
 #[derive(Debug, Clone)]
 pub struct EncodedPrompt {
-    /// One vector a token: CLIP's, padded with zeros to T5's width, then T5's. `[prompts, tokens, features]`
+    /// One vector a token: the CLIPs' side by side; for Stable Diffusion 3 padded with zeros to T5's width, and then T5's.
+    /// `[prompts, tokens, features]`
     pub context: Tensor,
-    /// One vector a prompt, of both CLIPs. `[prompts, features]`
-    pub pooled: Tensor,
+    /// One vector a prompt, for networks that take one. `[prompts, features]`
+    pub pooled: Option<Tensor>,
     /// How many tokens of the longest prompt no encoder had a place for.
     pub cut: usize,
 }
 
+impl EncodedPrompt {
+    /// The same with zeros in place of the vectors of prompt `index`.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    ///
+    /// # Panics
+    /// There is no such prompt.
+    pub fn without(&self, index: usize) -> Result<Self> {
+        let without = |tensor: &Tensor| -> Result<Tensor> {
+            let prompts = tensor.dim(0)?;
+            assert!(index < prompts, "there is no prompt {index}");
+            let rows = (0..prompts).map(|row| {
+                let of_row = tensor.narrow(0, row, 1)?;
+                if row == index {
+                    of_row.zeros_like()
+                } else {
+                    Ok(of_row)
+                }
+            });
+            Ok(Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
+        };
+        Ok(Self {
+            context: without(&self.context)?,
+            pooled: self.pooled.as_ref().map(without).transpose()?,
+            cut: self.cut,
+        })
+    }
+}
+
+/// Prompts as one of the CLIPs reads them.
+struct EncodedByClip {
+    hidden: Tensor,
+    pooled: Option<Tensor>,
+}
+
 /// Encodes `prompts` with every text encoder of `bundle`, one after the other, each dropped before the next
-/// is read. The vectors are 32-bit numbers in the processor's memory.
+/// is read. `skip` more of the CLIPs' last layers are left out. The vectors are 32-bit numbers in the processor's memory.
 ///
-/// Esser et al. 2024, section 4 and appendix B.3; the order and the padding are those of diffusers'
-/// `StableDiffusion3Pipeline`. Without T5 its tokens are zeros.
+/// The order and the padding are those of diffusers' pipelines; for Stable Diffusion 3 see also Esser et al. 2024, section 4
+/// and appendix B.3. Without T5 its tokens are zeros.
 ///
 /// # Errors
 /// A file is wrong, the device fails, a value is not finite, or the run was interrupted.
 pub fn encode(
     bundle: &Bundle,
     prompts: &[&str],
+    skip: usize,
     holding: &Holding,
     interrupt: &Interrupt,
 ) -> Result<EncodedPrompt> {
     // Each weight is needed once.
     let holding = holding.for_one_pass();
-    let clip_length = bundle.clip_length();
-    let (large, clip_cut) = run_clip(bundle, &bundle.clip_large, prompts, clip_length, &holding)?;
-    interrupt.check()?;
-    let (big, _) = run_clip(bundle, &bundle.clip_big, prompts, clip_length, &holding)?;
-    interrupt.check()?;
-
-    let features = bundle.transformer.joint_attention_dim;
-    let clip_context = Tensor::cat(&[&large.penultimate, &big.penultimate], 2)?;
-    let missing = features - clip_context.dim(2)?;
-    let clip_context = clip_context.pad_with_zeros(2, 0, missing)?;
-    let (t5_context, cut) = match &bundle.t5 {
+    let mut by_clips = Vec::with_capacity(bundle.text.clips.len());
+    let mut cut = 0;
+    for part in &bundle.text.clips {
+        let (encoded, cut_here) = run_clip(bundle, part, prompts, skip, &holding)?;
+        cut = cut_here;
+        by_clips.push(encoded);
+        interrupt.check()?;
+    }
+    let hidden: Vec<&Tensor> = by_clips.iter().map(|encoded| &encoded.hidden).collect();
+    let context = Tensor::cat(&hidden, 2)?;
+    let pooled: Vec<&Tensor> = by_clips
+        .iter()
+        .filter_map(|encoded| encoded.pooled.as_ref())
+        .collect();
+    let pooled = match pooled.as_slice() {
+        [] => None,
+        pooled => Some(Tensor::cat(pooled, 1)?),
+    };
+    if bundle.family != Family::StableDiffusion3 {
+        return Ok(EncodedPrompt { context, pooled, cut });
+    }
+    let features = bundle.denoiser.context_features();
+    let missing = features - context.dim(2)?;
+    let context = context.pad_with_zeros(2, 0, missing)?;
+    let (of_t5, cut_by_t5) = match &bundle.text.t5 {
         Some(part) => run_t5(bundle, part, prompts, &holding)?,
         None => {
-            let zeros = Tensor::zeros(
-                (prompts.len(), bundle.t5_length(), features),
-                DType::F32,
-                &Device::Cpu,
-            )?;
-            (zeros, clip_cut)
+            let shape = (prompts.len(), bundle.text.t5_length(), features);
+            (Tensor::zeros(shape, DType::F32, &Device::Cpu)?, cut)
         }
     };
     interrupt.check()?;
     Ok(EncodedPrompt {
-        context: Tensor::cat(&[clip_context, t5_context], 1)?,
-        pooled: Tensor::cat(&[large.pooled, big.pooled], 1)?,
-        cut: cut.min(clip_cut),
+        context: Tensor::cat(&[context, of_t5], 1)?,
+        pooled,
+        cut: cut.min(cut_by_t5),
     })
+}
+
+/// What the family of `bundle` wants to know of its encoder `part`.
+fn wanted_of(bundle: &Bundle, part: &TextPart<clip::Config>, skip: usize) -> clip::Wanted {
+    let is_last = bundle
+        .text
+        .clips
+        .last()
+        .is_some_and(|last| last.component == part.component);
+    clip::Wanted {
+        hidden: match bundle.family {
+            Family::StableDiffusion => clip::Hidden::Normed,
+            _ => clip::Hidden::Penultimate,
+        },
+        skip,
+        pooled: match bundle.family {
+            Family::StableDiffusion => false,
+            Family::StableDiffusionXl | Family::StableDiffusionXlRefiner => is_last,
+            Family::StableDiffusion3 => true,
+        },
+    }
 }
 
 fn run_clip(
     bundle: &Bundle,
     part: &TextPart<clip::Config>,
     prompts: &[&str],
-    length: usize,
+    skip: usize,
     holding: &Holding,
-) -> Result<(clip::Encoded, usize)> {
-    let (ids, cut) = tokenize(&part.tokenizer, prompts, length)?;
+) -> Result<(EncodedByClip, usize)> {
+    let (ids, cut) = tokenize(&part.tokenizer, prompts, bundle.text.clip_length())?;
     let weights = bundle.weights(part.component, holding)?;
-    let encoded = clip::TextEncoder::new(weights, &part.config)?.encode(&ids)?;
-    let encoded = clip::Encoded {
-        penultimate: to_host(&encoded.penultimate)?,
-        pooled: to_host(&encoded.pooled)?,
+    let wanted = wanted_of(bundle, part, skip);
+    let encoded = clip::TextEncoder::new(weights, &part.config)?.encode(&ids, wanted)?;
+    let encoded = EncodedByClip {
+        hidden: to_host(&encoded.hidden)?,
+        pooled: encoded.pooled.as_ref().map(to_host).transpose()?,
     };
-    for tensor in [&encoded.penultimate, &encoded.pooled] {
+    for tensor in std::iter::once(&encoded.hidden).chain(&encoded.pooled) {
         finite::check(tensor, part.component, bundle, part.component)?;
     }
     Ok((encoded, cut))
@@ -92,7 +162,7 @@ fn run_t5(
     prompts: &[&str],
     holding: &Holding,
 ) -> Result<(Tensor, usize)> {
-    let (ids, cut) = tokenize(&part.tokenizer, prompts, bundle.t5_length())?;
+    let (ids, cut) = tokenize(&part.tokenizer, prompts, bundle.text.t5_length())?;
     let weights = bundle.weights(part.component, holding)?;
     let context = to_host(&t5::TextEncoder::new(weights, &part.config)?.encode(&ids)?)?;
     finite::check(&context, part.component, bundle, part.component)?;

@@ -1,11 +1,15 @@
 //! The stages that a picture passes through, each with its own networks, which it gives back when it ends.
 
+mod canvas;
 mod decode;
 mod denoise;
 mod encode;
 mod finite;
+mod network;
 
+pub use canvas::{Canvas, Mask, canvases};
 pub use decode::decode;
-pub use denoise::{Denoise, Denoised, GuidancePasses};
-pub(crate) use denoise::{check_size, latent_sides, patches};
+pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
+pub(crate) use denoise::{check_size, latent_sides, patches, texts};
 pub use encode::{EncodedPrompt, encode};
+pub(crate) use network::{Load, Network};

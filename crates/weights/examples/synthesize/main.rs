@@ -50,9 +50,12 @@ fn write(architecture: &Architecture, folder: &Path) -> io::Result<()> {
         let bytes = shards::write(&folder.join(component.folder), component)?;
         eprintln!(
             "{}: {:.2} GB",
-            component.folder,
+            folder.join(component.folder).display(),
             bytes as f64 / f64::from(1 << 30)
         );
     }
-    std::fs::write(folder.join("model_index.json"), &architecture.index)
+    match &architecture.index {
+        Some(index) => std::fs::write(folder.join("model_index.json"), index),
+        None => Ok(()),
+    }
 }

@@ -65,7 +65,7 @@ pub(in crate::profile) fn memory(profile: &Profile) -> Element {
 /// The highest value of any curve.
 fn highest(profile: &Profile) -> Bytes {
     let samples = profile.timeline.samples.iter();
-    let curves = samples.map(|sample| sample.resident.max(sample.allocated));
+    let curves = samples.map(|sample| sample.resident.max(sample.allocated).max(sample.device));
     let stages = profile
         .timeline
         .stages
@@ -111,6 +111,7 @@ fn with_data(svg: Element, profile: &Profile) -> Element {
         .with("data-seconds", list(&|sample| format!("{:.3}", sample.seconds)))
         .with("data-resident", list(&|sample| sample.resident.0.to_string()))
         .with("data-allocated", list(&|sample| sample.allocated.0.to_string()))
+        .with("data-device", list(&|sample| sample.device.0.to_string()))
 }
 
 fn gradient() -> Element {
@@ -171,27 +172,23 @@ fn curves(samples: &[Sample], seconds: f64, across: Scale, up: Scale) -> Element
             .chain(last)
             .collect()
     };
-    let resident = points(&|sample| sample.resident);
-    let mut group = element("g")
-        .child(
+    let area = area(&points(&|sample| sample.resident), BOTTOM);
+    let area = element("path").with("class", "resident-area").with("d", area);
+    // Of what nobody counts there is no curve.
+    let path = |class: &str, value: &dyn Fn(&Sample) -> Bytes| {
+        let counted = samples.iter().any(|sample| value(sample) > Bytes(0));
+        counted.then(|| {
             element("path")
-                .with("class", "resident-area")
-                .with("d", area(&resident, BOTTOM)),
-        )
-        .child(
-            element("path")
-                .with("class", "resident")
-                .with("d", curve(&resident)),
-        );
-    if samples.iter().any(|sample| sample.allocated > Bytes(0)) {
-        let allocated = points(&|sample| sample.allocated);
-        group = group.child(
-            element("path")
-                .with("class", "allocated")
-                .with("d", curve(&allocated)),
-        );
-    }
-    group
+                .with("class", class)
+                .with("d", curve(&points(value)))
+        })
+    };
+    let paths = [
+        path("resident", &|sample| sample.resident),
+        path("allocated", &|sample| sample.allocated),
+        path("device", &|sample| sample.device),
+    ];
+    element("g").child(area).children(paths.into_iter().flatten())
 }
 
 /// The most that each stage had resident, between two looks as well.

@@ -1,5 +1,7 @@
 //! The tensors of each network: the names that diffusers and transformers save them under, and their shapes.
 
+pub(crate) mod unet;
+
 /// What a tensor's values are like.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Values {
@@ -179,15 +181,42 @@ impl Sd3 {
     }
 }
 
-/// A text encoder of CLIP: `CLIPTextModelWithProjection`.
+/// A text encoder of CLIP: `CLIPTextModel`, or with a projection `CLIPTextModelWithProjection`.
 pub(crate) struct Clip {
     pub(crate) width: usize,
     pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) activation: &'static str,
+    pub(crate) projects: bool,
 }
 
 impl Clip {
     pub(crate) const VOCABULARY: usize = 49_408;
     pub(crate) const POSITIONS: usize = 77;
+    /// OpenAI's ViT-L/14.
+    pub(crate) const LARGE: Self = Self {
+        width: 768,
+        layers: 12,
+        heads: 12,
+        activation: "quick_gelu",
+        projects: false,
+    };
+    /// OpenCLIP's ViT-H/14, of which Stable Diffusion 2 leaves the last layer out.
+    pub(crate) const HUGE: Self = Self {
+        width: 1024,
+        layers: 23,
+        heads: 16,
+        activation: "gelu",
+        projects: false,
+    };
+    /// OpenCLIP's ViT-bigG/14.
+    pub(crate) const BIG: Self = Self {
+        width: 1280,
+        layers: 32,
+        heads: 20,
+        activation: "gelu",
+        projects: true,
+    };
 
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
         let width = self.width;
@@ -211,7 +240,9 @@ impl Clip {
             list.linear(&format!("{name}.mlp.fc2"), 4 * width, width);
         }
         list.norm("text_model.final_layer_norm", width);
-        list.weight("text_projection", &[width, width]);
+        if self.projects {
+            list.weight("text_projection", &[width, width]);
+        }
         list.0
     }
 }

@@ -1,0 +1,94 @@
+//! Pictures that are drawn over others.
+
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+
+mod command;
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use command::{Fresh, Picture};
+
+/// What `arguments` draw, in the folder that they name.
+fn draw(fresh: &Fresh, prompt: &str, arguments: &[&str]) -> Picture {
+    let arguments = [&[prompt, "--steps", "8", "--quiet"][..], arguments].concat();
+    let run = fresh.run(&arguments).succeeds();
+    Picture::read(&fresh.path().join(&run.pictures()[0]))
+}
+
+/// A gray picture of which `brightness` says each pixel.
+fn write_gray(path: &Path, side: u32, brightness: impl Fn(u32, u32) -> u8) {
+    let mut encoder = png::Encoder::new(BufWriter::new(File::create(path).unwrap()), side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    let bytes: Vec<u8> = (0..side * side)
+        .map(|index| brightness(index % side, index / side))
+        .collect();
+    encoder.write_header().unwrap().write_image_data(&bytes).unwrap();
+}
+
+fn is_red([red, _, blue]: [u8; 3]) -> bool {
+    red > 150 && blue < 110
+}
+
+fn is_blue([red, _, blue]: [u8; 3]) -> bool {
+    blue > 150 && red < 110
+}
+
+#[test]
+fn a_picture_is_drawn_over_another_and_a_mask_keeps_the_rest() {
+    let fresh = Fresh::new();
+    let run = fresh
+        .run(&["a red circle", "--quiet", "--output", "first"])
+        .succeeds();
+    let path = run.pictures()[0].to_str().unwrap().to_owned();
+    let over = ["--init-image", &path];
+    let with = |more: &[&'static str]| [&over[..], more].concat();
+
+    let little = draw(
+        &fresh,
+        "a blue circle",
+        &with(&["--strength", "0.1", "--output", "little"]),
+    );
+    let much = draw(
+        &fresh,
+        "a blue circle",
+        &with(&["--strength", "0.9", "--output", "much"]),
+    );
+    assert!(is_red(little.pixel(128, 128)), "{:?}", little.pixel(128, 128));
+    assert!(is_blue(much.pixel(128, 128)), "{:?}", much.pixel(128, 128));
+
+    // The left half is drawn anew.
+    write_gray(
+        &fresh.path().join("mask.png"),
+        256,
+        |x, _| if x < 128 { 255 } else { 0 },
+    );
+    let masked = draw(
+        &fresh,
+        "a blue square",
+        &with(&["--mask", "mask.png", "--output", "masked"]),
+    );
+    let [inside, outside] = [100, 160].map(|x| masked.pixel(x, 128));
+    assert!(is_blue(inside) && is_red(outside), "{inside:?} {outside:?}");
+}
+
+#[test]
+fn files_that_are_no_pictures_and_masks_that_do_not_fit() {
+    let fresh = Fresh::new();
+    let in_folder = |name: &str| fresh.path().join(name);
+    write_gray(&in_folder("picture.png"), 256, |_, _| 128);
+    write_gray(&in_folder("mask.png"), 128, |_, _| 255);
+    std::fs::write(in_folder("text.png"), "no picture").unwrap();
+    fresh
+        .run(&["x", "--init-image", "picture.png", "--mask", "mask.png"])
+        .fails(1, "is 128x128 pixels, the picture 256x256");
+    for file in ["text.png", "missing.png"] {
+        let cause = format!("`{file}` cannot be used as a picture");
+        fresh.run(&["x", "--init-image", file]).fails(1, &cause);
+    }
+    fresh.run(&["x", "--mask", "mask.png"]).fails(2, "--init-image");
+    fresh
+        .run(&["x", "--init-image", "picture.png", "--strength", "2"])
+        .fails(2, "a strength is a number from 0 to 1");
+}

@@ -1,0 +1,90 @@
+//! What a ControlNet's `config.json` says of it.
+
+use serde::Deserialize;
+
+use crate::{Error, Result, unet};
+
+/// The shape of a ControlNet. What is not there has diffusers' default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// That of the UNet whose way down and middle it has.
+    #[serde(flatten)]
+    pub network: unet::Config,
+    /// Channels of the picture that it follows.
+    pub conditioning_channels: usize,
+    /// In which order it was shown the picture's colours.
+    pub controlnet_conditioning_channel_order: ChannelOrder,
+    /// Channels that the picture passes on its way to the size of latents.
+    pub conditioning_embedding_out_channels: Vec<usize>,
+    /// Whether it gives one value a channel for the whole picture, which is not known here.
+    pub global_pool_conditions: bool,
+}
+
+/// In which order a picture's colours lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelOrder {
+    /// Red first.
+    #[default]
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            network: unet::Config::default(),
+            conditioning_channels: 3,
+            controlnet_conditioning_channel_order: ChannelOrder::default(),
+            conditioning_embedding_out_channels: vec![16, 32, 96, 256],
+            global_pool_conditions: false,
+        }
+    }
+}
+
+impl Config {
+    /// Pixels of the picture's side for each latent.
+    pub fn downsampling(&self) -> usize {
+        1 << self
+            .conditioning_embedding_out_channels
+            .len()
+            .saturating_sub(1)
+            .min(16)
+    }
+
+    /// The convolutions that the picture passes: channels before and after, and the stride.
+    pub(super) fn convolutions(&self) -> Vec<[usize; 3]> {
+        let levels = &self.conditioning_embedding_out_channels;
+        let (first, last) = (levels[0], levels[levels.len() - 1]);
+        let between = levels
+            .windows(2)
+            .flat_map(|pair| [[pair[0], pair[0], 1], [pair[0], pair[1], 2]]);
+        let entry = [self.conditioning_channels, first, 1];
+        let exit = [last, self.network.block_out_channels[0], 1];
+        [entry].into_iter().chain(between).chain([exit]).collect()
+    }
+
+    /// The same without a way up, once it is sure that this can be used.
+    pub(super) fn checked(&self, network: &'static str) -> Result<Self> {
+        let refuse = |reason: String| Err(Error::Config { network, reason });
+        let channels = &self.conditioning_embedding_out_channels;
+        if channels.is_empty()
+            || channels.len() > 8
+            || channels.iter().any(|channels| !(1..=1 << 16).contains(channels))
+        {
+            return refuse(format!("conditioning_embedding_out_channels is {channels:?}"));
+        }
+        if self.conditioning_channels == 0 || self.conditioning_channels > 1 << 16 {
+            return refuse(format!("conditioning_channels is {}", self.conditioning_channels));
+        }
+        if self.global_pool_conditions {
+            return refuse("global_pool_conditions is true, only false is known".to_owned());
+        }
+        let mut config = self.clone();
+        config.network.up_block_types.clear();
+        config.network.check(network)?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,102 @@
+//! The bytes of a ControlNet: of its weights, of what it is conditioned on, of a pass through it, and of what that gives.
+
+use sd_ops::Scratch;
+
+use super::{ChannelOrder, ControlNet, Step};
+use crate::footprint::held_bytes;
+use crate::unet::Load;
+use crate::unet::footprint::{self, Walk};
+use crate::unet::places::Part;
+use crate::{Footprint, WeightBytes};
+
+impl ControlNet {
+    /// The weights of the denoising steps.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        let bytes = |step: &Step| match step {
+            Step::Shared(place) => footprint::place_bytes(place, &self.weights),
+            Step::Adds { .. } => held_bytes(&step.weights(&self.weights), |_| true),
+        };
+        WeightBytes {
+            blocks: self.steps.iter().map(bytes).collect(),
+            always: 0,
+        }
+    }
+
+    /// The weights that [`condition`](Self::condition) uses.
+    pub fn condition_weight_bytes(&self) -> WeightBytes {
+        let of_picture = held_bytes(&self.weights, |name| {
+            name.starts_with("controlnet_cond_embedding.")
+        });
+        WeightBytes {
+            blocks: Vec::new(),
+            always: footprint::time_bytes(&self.weights) + of_picture,
+        }
+    }
+
+    /// Bytes that the conditions of `steps` steps hold.
+    pub fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
+        let (height, width) = load.latents;
+        let picture = self.config.network.block_out_channels[0] * height * width * self.element();
+        footprint::condition_bytes(&self.config.network, load, steps, self.activation_type) + picture as u64
+    }
+
+    /// What computing the conditions takes beside them, the weights and the picture as it comes in.
+    pub fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
+        let of_time = footprint::condition_footprint(&self.config.network, load, steps, self.activation_type);
+        let (height, width) = load.latents;
+        let factor = self.config.downsampling();
+        let mut pixels = factor * factor * height * width;
+        let shown = match self.config.controlnet_conditioning_channel_order {
+            ChannelOrder::Rgb => 0,
+            ChannelOrder::Bgr => self.config.conditioning_channels * pixels,
+        };
+        let (mut before, mut most, mut scratch) = (shown, 0, Scratch::default());
+        for [inputs, outputs, stride] in self.config.convolutions() {
+            pixels /= stride * stride;
+            // The picture before and after the convolution, then after it and after silu.
+            let after = outputs * pixels;
+            most = most.max(before + after).max(2 * after);
+            scratch = scratch.or(Scratch::of_conv2d(inputs, outputs, 3));
+            before = after;
+        }
+        Footprint {
+            activations: of_time.activations.max((most * self.element()) as u64),
+            scratch: of_time.scratch.max(scratch.bytes()),
+        }
+    }
+
+    /// What a forward pass takes beside the weights and the conditions, with what it gives.
+    pub fn forward_footprint(&self, load: Load) -> Footprint {
+        self.walk(load).0.footprint()
+    }
+
+    /// Bytes of the tensors that live while each block is computed with, as [`WeightBytes::most_with`] takes them.
+    pub fn block_activations(&self, load: Load) -> Vec<u64> {
+        self.walk(load).1
+    }
+
+    /// Bytes of what a forward pass gives, for all inputs. The UNet's pass has them beside its own.
+    pub fn residual_bytes(&self, load: Load) -> u64 {
+        self.walk(load).0.kept_bytes()
+    }
+
+    fn walk(&self, load: Load) -> (Walk, Vec<u64>) {
+        let mut walk = Walk::new(load, self.config.network.in_channels, self.weights.holding());
+        let of_blocks = self.steps.iter().map(|step| match step {
+            Step::Shared(place) => {
+                let activations = walk.pass(place);
+                match place.part {
+                    Part::Entry { .. } => activations.max(walk.add()),
+                    _ => activations,
+                }
+            }
+            Step::Adds { .. } => walk.keep(),
+        });
+        let of_blocks = of_blocks.collect();
+        (walk, of_blocks)
+    }
+
+    fn element(&self) -> usize {
+        self.activation_type.size_in_bytes()
+    }
+}

@@ -1,0 +1,152 @@
+//! One block of the list, and a picture on its way through them.
+
+use candle_core::{Result, Tensor};
+use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu};
+use sd_weights::Weights;
+
+use super::conditions::AtStep;
+use super::config::Config;
+use super::places::{Part, Place};
+use super::residual::ResidualBlock;
+use super::sampling::{Upsampler, downsampler};
+use super::transformer::{TransformerEntry, TransformerExit, TransformerLayer};
+use crate::layers;
+
+/// A block of the network.
+#[derive(Debug)]
+pub(crate) enum Block {
+    /// The first one, or one to half the size.
+    Convolution(Conv2d),
+    Residual(Box<ResidualBlock>),
+    TransformerEntry(TransformerEntry),
+    TransformerLayer(Box<TransformerLayer>),
+    TransformerExit(TransformerExit),
+    Upsampler(Upsampler),
+    Exit {
+        norm: GroupNorm,
+        conv: Conv2d,
+    },
+}
+
+/// A picture on its way through the network.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// `[texts, channels, height, width]`, or within a transformer its tokens, `[texts, places, channels]`.
+    pub(crate) x: Tensor,
+    /// The picture that the tokens within a transformer came from.
+    carried: Option<Tensor>,
+    /// Pictures that wait for the way up, the last one first.
+    held: Vec<Tensor>,
+}
+
+impl Stream {
+    pub(crate) fn new(x: Tensor) -> Self {
+        Self {
+            x,
+            carried: None,
+            held: Vec::new(),
+        }
+    }
+
+    /// Holds the picture as it is now for the way up.
+    pub(crate) fn hold(&mut self) {
+        self.held.push(self.x.clone());
+    }
+
+    /// The same, with another picture added to it: one for each text, or one for all.
+    pub(crate) fn with(mut self, other: &Tensor) -> Result<Self> {
+        self.x = self.x.broadcast_add(other)?;
+        Ok(self)
+    }
+}
+
+impl Block {
+    pub(crate) fn new(place: &Place, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+        Ok(match place.part {
+            Part::Entry { inputs, outputs } => {
+                Self::Convolution(layers::conv2d(weights, inputs, outputs, 3, 1, 1)?)
+            }
+            Part::Residual { inputs, outputs, .. } => {
+                Self::Residual(Box::new(ResidualBlock::new(weights, config, inputs, outputs)?))
+            }
+            Part::TransformerEntry { channels } => {
+                Self::TransformerEntry(TransformerEntry::new(weights, config, channels)?)
+            }
+            Part::TransformerLayer {
+                channels,
+                heads,
+                context,
+            } => Self::TransformerLayer(Box::new(TransformerLayer::new(
+                weights, channels, heads, context,
+            )?)),
+            Part::TransformerExit { channels } => {
+                Self::TransformerExit(TransformerExit::new(weights, channels)?)
+            }
+            Part::Downsampler { channels } => Self::Convolution(downsampler(weights, channels)?),
+            Part::Upsampler { channels } => Self::Upsampler(Upsampler::new(weights, channels)?),
+            Part::Exit { inputs, outputs } => Self::Exit {
+                norm: layers::group_norm(
+                    &weights.scope("conv_norm_out"),
+                    config.norm_num_groups,
+                    inputs,
+                    config.norm_eps,
+                )?,
+                conv: layers::conv2d(&weights.scope("conv_out"), inputs, outputs, 3, 1, 1)?,
+            },
+        })
+    }
+
+    /// The picture after this block, which is the one of `part`. `control` are what a ControlNet adds to the pictures
+    /// that are held.
+    pub(crate) fn forward(
+        &self,
+        stream: Stream,
+        part: Part,
+        at: &AtStep,
+        control: Option<&[Tensor]>,
+    ) -> Result<Stream> {
+        let Stream {
+            mut x,
+            mut carried,
+            mut held,
+        } = stream;
+        match self {
+            Self::Convolution(convolution) => x = conv2d(&x, convolution)?,
+            Self::Residual(block) => {
+                if matches!(part, Part::Residual { joined: 1.., .. }) {
+                    let Some(mut picture) = held.pop() else {
+                        unreachable!("more pictures are joined than were held. This is a bug.")
+                    };
+                    if let Some(added) = control.and_then(|control| control.get(held.len())) {
+                        picture = (picture + added)?;
+                    }
+                    x = Tensor::cat(&[x, picture], 1)?;
+                }
+                x = block.forward(x, &at.time)?;
+            }
+            Self::TransformerEntry(entry) => {
+                let tokens = entry.forward(&x)?;
+                carried = Some(std::mem::replace(&mut x, tokens));
+            }
+            Self::TransformerLayer(layer) => x = layer.forward(x, &at.context)?,
+            Self::TransformerExit(exit) => {
+                let Some(picture) = carried.take() else {
+                    unreachable!("tokens come from a picture. This is a bug.")
+                };
+                x = exit.forward(x, picture)?;
+            }
+            Self::Upsampler(upsampler) => {
+                let Some(next) = held.last() else {
+                    unreachable!("a picture was held at every size. This is a bug.")
+                };
+                x = upsampler.forward(x, next.dim(2)?, next.dim(3)?)?;
+            }
+            Self::Exit { norm, conv } => {
+                let normed = group_norm_silu(&x, norm)?;
+                drop(x);
+                x = conv2d(&normed, conv)?;
+            }
+        }
+        Ok(Stream { x, carried, held })
+    }
+}

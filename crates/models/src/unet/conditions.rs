@@ -1,0 +1,195 @@
+//! What steers the network and is the same for all pictures of a run, computed once for all steps.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::config::Config;
+use crate::{Error, Result};
+
+/// What a run is steered by, as it comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Steering<'a> {
+    /// One a step, from 0 to 1000.
+    pub timesteps: &'a [f32],
+    /// One vector a token of text: `[texts, tokens, cross_attention_dim]`.
+    pub context: &'a Tensor,
+    /// What a network of the kind `text_time` takes beside it, as those of Stable Diffusion XL do.
+    pub added: Option<Added<'a>>,
+    /// The guidance scale, for a network with `time_cond_proj_dim`.
+    pub guidance: Option<f32>,
+    /// Rows and columns of the latents.
+    pub latents: (usize, usize),
+}
+
+/// What is added to the timestep. Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image
+/// Synthesis", 2023, section 2.2.
+#[derive(Debug, Clone, Copy)]
+pub struct Added<'a> {
+    /// One vector a text: `[texts, features]`.
+    pub pooled: &'a Tensor,
+    /// For each text the height and width of the original, the top and left of the crop, and the height and width that
+    /// are aimed at; for the refiner an aesthetic score in place of the last two.
+    pub numbers: &'a [Vec<f32>],
+}
+
+/// Texts, and the vectors that every residual block is steered by for every step.
+///
+/// Cloning it, or taking some of its texts, copies nothing.
+#[derive(Debug, Clone)]
+pub struct Conditions {
+    all: Arc<All>,
+    texts: Range<usize>,
+}
+
+#[derive(Debug)]
+struct All {
+    /// A row for every text of every step.
+    time: Tensor,
+    /// `[texts, tokens, features]`
+    context: Tensor,
+    latents: (usize, usize),
+    steps: usize,
+}
+
+/// What steers one step.
+#[derive(Debug)]
+pub(crate) struct AtStep {
+    /// `[texts, features]`
+    pub(crate) time: Tensor,
+    /// `[texts, tokens, features]`
+    pub(crate) context: Tensor,
+}
+
+impl Conditions {
+    pub(crate) fn new(time: Tensor, context: Tensor, steering: &Steering<'_>) -> candle_core::Result<Self> {
+        let texts = 0..context.dim(0)?;
+        let all = All {
+            time,
+            context,
+            latents: steering.latents,
+            steps: steering.timesteps.len(),
+        };
+        Ok(Self {
+            all: Arc::new(all),
+            texts,
+        })
+    }
+
+    /// How many texts there are: the batch that latents must come in.
+    pub fn texts(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// How many steps were prepared.
+    pub fn steps(&self) -> usize {
+        self.all.steps
+    }
+
+    /// Rows and columns of the latents that these were made for.
+    pub fn latents(&self) -> (usize, usize) {
+        self.all.latents
+    }
+
+    /// The text at `index` alone.
+    ///
+    /// # Panics
+    /// There is no such text.
+    pub fn only(&self, index: usize) -> Self {
+        assert!(index < self.texts(), "there is no text {index}");
+        let first = self.texts.start + index;
+        Self {
+            all: self.all.clone(),
+            texts: first..first + 1,
+        }
+    }
+
+    pub(crate) fn at_step(&self, step: usize) -> candle_core::Result<AtStep> {
+        // Rows go by steps, and within a step by texts.
+        let first = step * self.all.context.dim(0)? + self.texts.start;
+        Ok(AtStep {
+            time: self.all.time.narrow(0, first, self.texts())?,
+            context: self.all.context.narrow(0, self.texts.start, self.texts())?,
+        })
+    }
+
+    /// Refuses `latents` of another shape than these are for, and a step that was not prepared.
+    pub(crate) fn check(
+        &self,
+        latents: &Tensor,
+        channels: usize,
+        step: usize,
+        network: &'static str,
+    ) -> Result<()> {
+        let refuse = |found: String, wanted: String| {
+            Err(Error::Input {
+                network,
+                found,
+                wanted,
+            })
+        };
+        let (height, width) = self.latents();
+        let wanted = [self.texts(), channels, height, width];
+        if latents.dims() != wanted {
+            return refuse(format!("latents {:?}", latents.dims()), format!("{wanted:?}"));
+        }
+        if step >= self.steps() {
+            return refuse(
+                format!("step {step}"),
+                format!("one of the {} that were prepared", self.steps()),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Steering<'_> {
+    /// Refuses what does not fit the `network` that `config` describes.
+    pub(crate) fn check(&self, config: &Config, network: &'static str) -> Result<()> {
+        let refuse = |found: String, wanted: String| {
+            Err(Error::Input {
+                network,
+                found,
+                wanted,
+            })
+        };
+        let (texts, tokens, _) = self.context.dims3()?;
+        for level in config.levels(network)? {
+            let wanted = [texts, tokens, level.transformer.context];
+            if self.context.dims() != wanted || tokens == 0 {
+                return refuse(
+                    format!("a context {:?}", self.context.dims()),
+                    format!("{wanted:?}"),
+                );
+            }
+        }
+        let (height, width) = self.latents;
+        if height == 0 || width == 0 {
+            return refuse(format!("latents of {height} by {width}"), "some".to_owned());
+        }
+        if self.guidance.is_some() && config.time_cond_proj_dim.is_none() {
+            return refuse("a guidance scale".to_owned(), "none".to_owned());
+        }
+        match (&self.added, config.added()) {
+            (None, None) => Ok(()),
+            (Some(_), None) => refuse("a pooled text".to_owned(), "none".to_owned()),
+            (None, Some(_)) => refuse("no pooled text".to_owned(), "one, and numbers".to_owned()),
+            (Some(given), Some(added)) => {
+                let (pooled_texts, features) = given.pooled.dims2()?;
+                let fits = |numbers: &Vec<f32>| features + numbers.len() * added.numbers_spread == added.all;
+                if pooled_texts == texts && given.numbers.len() == texts && given.numbers.iter().all(fits) {
+                    return Ok(());
+                }
+                let numbers: Vec<usize> = given.numbers.iter().map(Vec::len).collect();
+                refuse(
+                    format!("a pooled text {:?} and {numbers:?} numbers", given.pooled.dims()),
+                    format!(
+                        "{texts} texts, each with numbers of which each counts {}, together {}",
+                        added.numbers_spread, added.all
+                    ),
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The bytes of the network: of its weights, of what it is conditioned on, and of a pass through it.
+//!
+//! The counts follow `block.rs` and what it calls line by line: what is dropped there is no longer counted here.
+
+use candle_core::DType;
+use sd_ops::Scratch;
+use sd_weights::{Holding, Weights};
+
+use super::config::Config;
+use super::places::{Part, Place, Then};
+use super::{NETWORK, UNet};
+use crate::feed_forward::{FeedForward, Inside};
+use crate::footprint::held_bytes;
+use crate::{Footprint, WeightBytes};
+
+/// What one forward pass is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Inputs that share the pass.
+    pub inputs: usize,
+    /// Texts of each, which is the batch of its latents.
+    pub texts: usize,
+    /// Tokens of a text.
+    pub tokens: usize,
+    /// Rows and columns of the latents.
+    pub latents: (usize, usize),
+}
+
+impl UNet {
+    /// The weights of the denoising steps.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        let places = self.places.iter();
+        WeightBytes {
+            blocks: places.map(|place| place_bytes(place, &self.weights)).collect(),
+            always: 0,
+        }
+    }
+
+    /// The weights that [`condition`](Self::condition) uses.
+    pub fn condition_weight_bytes(&self) -> WeightBytes {
+        WeightBytes {
+            blocks: Vec::new(),
+            always: time_bytes(&self.weights),
+        }
+    }
+
+    /// Bytes that the conditions of `steps` steps hold.
+    pub fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
+        condition_bytes(&self.config, load, steps, self.activation_type)
+    }
+
+    /// What computing the conditions takes beside them and the weights.
+    pub fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
+        condition_footprint(&self.config, load, steps, self.activation_type)
+    }
+
+    /// What a forward pass takes beside the weights, the conditions, and what a ControlNet gave.
+    pub fn forward_footprint(&self, load: Load) -> Footprint {
+        self.walk(load).0
+    }
+
+    /// Bytes of the tensors that live while each block is computed with. Blocks weigh most where pictures are small, so that
+    /// [`WeightBytes::most_with`] these is less than the most of each.
+    pub fn block_activations(&self, load: Load) -> Vec<u64> {
+        self.walk(load).1
+    }
+
+    fn walk(&self, load: Load) -> (Footprint, Vec<u64>) {
+        let mut walk = Walk::new(load, self.config.in_channels, self.weights.holding());
+        let mut of_blocks = Vec::with_capacity(self.places.len());
+        for place in &self.places {
+            let activations = walk.pass(place);
+            of_blocks.push(activations);
+            if place.then == Then::IsHeld {
+                walk.hold();
+            }
+        }
+        (walk.footprint(), of_blocks)
+    }
+}
+
+/// Bytes of the weights of a block, once they are read from those of the whole network.
+pub(crate) fn place_bytes(place: &Place, weights: &Weights) -> u64 {
+    held_bytes(&place.weights(weights), |name| match place.part {
+        Part::TransformerEntry { .. } => name.starts_with("norm.") || name.starts_with("proj_in."),
+        Part::TransformerExit { .. } => name.starts_with("proj_out."),
+        Part::Exit { .. } => name.starts_with("conv_norm_out.") || name.starts_with("conv_out."),
+        _ => true,
+    })
+}
+
+/// Bytes of the weights that a timestep passes through.
+pub(crate) fn time_bytes(weights: &Weights) -> u64 {
+    held_bytes(weights, |name| {
+        name.starts_with("time_embedding.") || name.starts_with("add_embedding.")
+    })
+}
+
+/// Bytes that the conditions of `steps` steps hold.
+pub(crate) fn condition_bytes(config: &Config, load: Load, steps: usize, activation_type: DType) -> u64 {
+    let element = activation_type.size_in_bytes();
+    let levels = config.levels(NETWORK).unwrap_or_default();
+    let context = levels.first().map_or(0, |level| level.transformer.context);
+    let rows = steps * load.texts * config.time_features();
+    ((rows + load.texts * load.tokens * context) * element) as u64
+}
+
+/// What computing the conditions takes beside them and the weights.
+pub(crate) fn condition_footprint(
+    config: &Config,
+    load: Load,
+    steps: usize,
+    activation_type: DType,
+) -> Footprint {
+    let element = activation_type.size_in_bytes();
+    let features = config.time_features();
+    let added = config.added().map_or(0, |added| added.all);
+    // Timesteps before and after each projection and each silu, the sums, and what is added.
+    let rows = 4 * steps * features + 2 * steps * load.texts * features;
+    let of_texts = load.texts * (3 * added + 4 * features);
+    Footprint {
+        activations: ((rows + of_texts) * element) as u64,
+        scratch: Scratch::of_linear(features.max(added)).bytes(),
+    }
+}
+
+/// A picture of all texts.
+#[derive(Debug, Clone, Copy)]
+struct Picture {
+    channels: usize,
+    height: usize,
+    width: usize,
+}
+
+/// A forward pass followed without making any of it, and the most that it has taken so far.
+#[derive(Debug)]
+pub(crate) struct Walk {
+    load: Load,
+    element: usize,
+    /// The picture on its way. In a transformer its tokens have as many values.
+    x: Picture,
+    /// Whether somebody else holds it too.
+    is_shared: bool,
+    /// Values of the picture that the tokens in a transformer came from.
+    carried: usize,
+    held: Vec<Picture>,
+    /// Values that stay until the end.
+    kept: usize,
+    /// The most values at a time.
+    most: usize,
+    /// What operations take for themselves. Threads keep it from one to the next.
+    scratch: Scratch,
+    on_processor: bool,
+}
+
+impl Walk {
+    /// A pass of latents with so many channels.
+    pub(crate) fn new(load: Load, channels: usize, holding: &Holding) -> Self {
+        let (height, width) = load.latents;
+        Self {
+            load,
+            element: holding.activation_type().size_in_bytes(),
+            x: Picture {
+                channels,
+                height,
+                width,
+            },
+            is_shared: true,
+            carried: 0,
+            held: Vec::new(),
+            kept: 0,
+            most: 0,
+            scratch: Scratch::default(),
+            on_processor: holding.device.is_cpu(),
+        }
+    }
+
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint {
+            activations: (self.most * self.element) as u64,
+            scratch: self.scratch.bytes(),
+        }
+    }
+
+    /// Passes the block at `place`. The result are the bytes that live at its most.
+    pub(crate) fn pass(&mut self, place: &Place) -> u64 {
+        let before = self.state();
+        let own = self.own();
+        let moments = match place.part {
+            Part::Entry { inputs, outputs } => {
+                self.x.channels = outputs;
+                vec![self.convolution(own, inputs, outputs)]
+            }
+            Part::Downsampler { channels } => {
+                self.x.height = self.x.height.div_ceil(2);
+                self.x.width = self.x.width.div_ceil(2);
+                vec![self.convolution(own, channels, channels)]
+            }
+            Part::Residual {
+                inputs,
+                joined,
+                outputs,
+            } => self.residual(own, inputs, joined, outputs),
+            Part::TransformerEntry { channels } => {
+                self.carried = own;
+                self.projection(channels)
+            }
+            Part::TransformerLayer {
+                channels, context, ..
+            } => self.layer(channels, context),
+            Part::TransformerExit { channels } => self.projection(channels),
+            Part::Upsampler { channels } => self.upsampled(own, channels),
+            Part::Exit { inputs, outputs } => {
+                let normed = self.values(self.x);
+                self.x.channels = outputs;
+                vec![own + normed, self.convolution(normed, inputs, outputs)]
+            }
+        };
+        self.is_shared = false;
+        let most = self.reach(before, &moments);
+        if matches!(place.part, Part::TransformerExit { .. }) {
+            self.carried = 0;
+        }
+        (most * self.element) as u64
+    }
+
+    /// The picture is held for the way up.
+    pub(crate) fn hold(&mut self) {
+        self.held.push(self.x);
+        self.is_shared = true;
+    }
+
+    /// A picture of the same size is added. The result are the bytes that live at its most.
+    pub(crate) fn add(&mut self) -> u64 {
+        let before = self.state();
+        let sum = self.own() + self.values(self.x);
+        self.is_shared = false;
+        let most = self.reach(before, &[sum]);
+        (most * self.element) as u64
+    }
+
+    /// A convolution by single pixels, scaled, is made of the picture and kept. The result are the bytes that live at its
+    /// most.
+    pub(crate) fn keep(&mut self) -> u64 {
+        let picture = self.values(self.x);
+        self.run(Scratch::of_conv2d(self.x.channels, self.x.channels, 1));
+        // Other streams may have made theirs.
+        let others = (self.load.inputs - 1) * picture;
+        let most = self.reach(self.state(), &[self.own() + 2 * picture + others]);
+        self.kept += picture;
+        (most * self.element) as u64
+    }
+
+    /// Bytes of what all streams kept.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        (self.kept * self.load.inputs * self.element) as u64
+    }
+
+    /// A convolution by 3 x 3 whose result is the picture on its way, beside `held` values.
+    fn convolution(&mut self, held: usize, inputs: usize, outputs: usize) -> usize {
+        self.run(Scratch::of_conv2d(inputs, outputs, 3));
+        held + self.values(self.x)
+    }
+
+    fn residual(&mut self, own: usize, inputs: usize, joined: usize, outputs: usize) -> Vec<usize> {
+        let (mut joining, mut input) = (0, own);
+        self.x.channels = inputs;
+        let normed = self.values(self.x);
+        if joined > 0 {
+            let held = self.held.pop().map_or(0, |picture| self.values(picture));
+            input = normed;
+            joining = own + held + input;
+        }
+        self.x.channels = outputs;
+        let result = self.values(self.x);
+        // The vector of the timestep, before and after it is laid beside the picture.
+        let time = 2 * self.load.texts * outputs;
+        let first = self.convolution(input + normed, inputs, outputs);
+        let mut second = self.convolution(input + time + result, outputs, outputs);
+        if inputs != outputs {
+            // What is carried and what was made, then their sum; the input goes before that.
+            second = second.max(3 * result);
+        }
+        vec![joining, first, second]
+    }
+
+    /// Beside what is carried a norm and its tokens, or tokens and what they are projected to.
+    fn projection(&mut self, channels: usize) -> Vec<usize> {
+        self.run(Scratch::of_linear(channels));
+        vec![2 * self.values(self.x)]
+    }
+
+    fn layer(&mut self, channels: usize, context: usize) -> Vec<usize> {
+        let tokens = self.values(self.x);
+        let text = self.load.texts * self.load.tokens * channels;
+        self.run(Scratch::of_linear(context.max(FeedForward::EXPANSION * channels)));
+        self.run(Scratch::of_attention(0, 0));
+        // The tokens, queries, keys, values, the keys transposed, and the result.
+        let to_places = 6 * tokens;
+        let to_text = 3 * tokens + 3 * text;
+        // The tokens, their norm and the result, and the inside of a chunk before and after its activation.
+        let chunk = FeedForward::chunk(self.on_processor).min(tokens / channels);
+        let inside = Inside::Geglu.before() + FeedForward::EXPANSION + 1;
+        let feed_forward = 3 * tokens + chunk * inside * channels;
+        vec![to_places, to_text, feed_forward]
+    }
+
+    fn upsampled(&mut self, own: usize, channels: usize) -> Vec<usize> {
+        self.x.height *= 2;
+        self.x.width *= 2;
+        let twice = self.values(self.x);
+        if let Some(next) = self.held.last() {
+            (self.x.height, self.x.width) = (next.height, next.width);
+        }
+        vec![own + twice, self.convolution(twice, channels, channels)]
+    }
+
+    /// There are `moments` at which a stream has so many values beside what is held. Other streams have passed the block,
+    /// or have it before them.
+    fn reach(&mut self, before: usize, moments: &[usize]) -> usize {
+        let others = (self.load.inputs - 1) * before.max(self.state());
+        let held: usize = self.held.iter().map(|&picture| self.values(picture)).sum();
+        let beside = others + held + self.carried + self.kept * self.load.inputs;
+        let most = beside + moments.iter().max().copied().unwrap_or(0);
+        self.most = self.most.max(most);
+        most
+    }
+
+    /// An operation runs.
+    fn run(&mut self, scratch: Scratch) {
+        self.scratch = self.scratch.or(scratch);
+    }
+
+    /// Values that a stream holds between two blocks.
+    fn state(&self) -> usize {
+        let held: usize = self.held.iter().map(|&picture| self.values(picture)).sum();
+        held + self.carried + self.own()
+    }
+
+    /// Values of the picture on its way, if nobody else holds it.
+    fn own(&self) -> usize {
+        if self.is_shared { 0 } else { self.values(self.x) }
+    }
+
+    fn values(&self, picture: Picture) -> usize {
+        self.load.texts * picture.channels * picture.height * picture.width
+    }
+}

@@ -1,0 +1,189 @@
+//! The UNets of Stable Diffusion 1, 2 and XL: diffusers' `UNet2DConditionModel`.
+//!
+//! Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022; Podell et al., "SDXL: Improving
+//! Latent Diffusion Models for High-Resolution Image Synthesis", 2023. Pictures become smaller down to the middle and
+//! larger again; those of the way down are held and joined to those of the way up.
+
+pub(crate) mod block;
+pub(crate) mod conditions;
+mod config;
+pub(crate) mod footprint;
+pub(crate) mod places;
+mod residual;
+mod sampling;
+pub(crate) mod time;
+mod transformer;
+
+use candle_core::{DType, Tensor};
+use sd_weights::{Blocks, Weights};
+
+pub use conditions::{Added, Conditions, Steering};
+pub use config::{Config, OneOrEach};
+pub use footprint::Load;
+
+use crate::{Error, Result};
+use block::{Block, Stream};
+use places::{Place, Then};
+use time::TimeEntry;
+
+/// The name of the network in errors.
+const NETWORK: &str = "UNet";
+
+/// A network that predicts the noise in latents, or what its scheduler takes for it.
+#[derive(Debug)]
+pub struct UNet {
+    config: Config,
+    weights: Weights,
+    time: Blocks<TimeEntry>,
+    places: Vec<Place>,
+    blocks: Blocks<Block>,
+    activation_type: DType,
+}
+
+/// Latents, `[texts, in_channels, height, width]`, and what steers them.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// The noisy latents, scaled as the scheduler has it, once for every text; for inpainting with the mask and the
+    /// masked latents behind them.
+    pub latents: &'a Tensor,
+    /// The texts.
+    pub conditions: &'a Conditions,
+    /// What ControlNets add.
+    pub control: Option<&'a Residuals>,
+}
+
+/// What a ControlNet adds to the pictures inside of a UNet.
+#[derive(Debug, Clone)]
+pub struct Residuals {
+    /// To each picture that is held for the way up, from the first: `[texts, channels, height, width]`.
+    pub down: Vec<Tensor>,
+    /// To the picture after the middle.
+    pub middle: Tensor,
+}
+
+impl Residuals {
+    /// The sums with those of another ControlNet.
+    ///
+    /// # Errors
+    /// The shapes differ, or the device fails.
+    pub fn plus(self, other: &Self) -> Result<Self> {
+        let down = self.down.into_iter().zip(&other.down);
+        Ok(Self {
+            down: down
+                .map(|(one, other)| one + other)
+                .collect::<candle_core::Result<_>>()?,
+            middle: (self.middle + &other.middle)?,
+        })
+    }
+}
+
+impl UNet {
+    /// The UNet that `config` describes. Nothing is read yet.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn new(weights: Weights, config: &Config) -> Result<Self> {
+        config.check(NETWORK)?;
+        if config.up_block_types.is_empty() {
+            return Err(Error::Config {
+                network: NETWORK,
+                reason: "up_block_types is empty".to_owned(),
+            });
+        }
+        let places = places::whole(config, NETWORK)?;
+        let (of_time, of_blocks, list) = (config.clone(), config.clone(), places.clone());
+        let scopes: Vec<Weights> = places.iter().map(|place| place.weights(&weights)).collect();
+        Ok(Self {
+            time: Blocks::single(weights.for_one_pass(), move |weights| {
+                TimeEntry::new(weights, &of_time)
+            }),
+            blocks: Blocks::new(scopes, move |index, weights| {
+                Block::new(&list[index], weights, &of_blocks)
+            }),
+            activation_type: weights.holding().activation_type(),
+            places,
+            config: config.clone(),
+            weights,
+        })
+    }
+
+    /// Reads every block that is to stay in memory.
+    ///
+    /// # Errors
+    /// A file is wrong, or the device has no room.
+    pub fn load(&self) -> Result<()> {
+        Ok(self.blocks.load()?)
+    }
+
+    /// What steers the pictures of a run, for all of its steps. It uses weights that are not needed again.
+    ///
+    /// # Errors
+    /// Something does not fit the network, a file is wrong, or the device fails.
+    pub fn condition(&self, steering: &Steering<'_>) -> Result<Conditions> {
+        steering.check(&self.config, NETWORK)?;
+        let time = self.time.block(0)?.embed(steering, self.activation_type)?;
+        let context = steering.context.to_dtype(self.activation_type)?;
+        Ok(Conditions::new(time, context, steering)?)
+    }
+
+    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each. A
+    /// block is used for all of them before the next one is.
+    ///
+    /// # Errors
+    /// A shape does not fit, a file is wrong, or the device fails.
+    pub fn forward(&self, inputs: &[Input<'_>], step: usize) -> Result<Vec<Tensor>> {
+        let mut streams = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            input
+                .conditions
+                .check(input.latents, self.config.in_channels, step, NETWORK)?;
+            self.check_control(input.control)?;
+            let latents = input.latents.to_dtype(self.activation_type)?;
+            streams.push(Some((Stream::new(latents), input.conditions.at_step(step)?)));
+        }
+        for (place, block) in self.places.iter().zip(self.blocks.pass()?) {
+            let block = block?;
+            for (stream, input) in streams.iter_mut().zip(inputs) {
+                // Taken out, so that pictures go as soon as the block is through with them.
+                if let Some((taken, at)) = stream.take() {
+                    let control = input.control.map(|control| control.down.as_slice());
+                    let mut after = block.forward(taken, place.part, &at, control)?;
+                    match (place.then, input.control) {
+                        (Then::IsHeld, _) => after.hold(),
+                        (Then::EndsMiddle, Some(control)) => after = after.with(&control.middle)?,
+                        (Then::EndsMiddle, None) | (Then::Goes, _) => {}
+                    }
+                    *stream = Some((after, at));
+                }
+            }
+        }
+        Ok(streams
+            .into_iter()
+            .flatten()
+            .map(|(stream, _)| stream.x)
+            .collect())
+    }
+
+    fn check_control(&self, control: Option<&Residuals>) -> Result<()> {
+        let held = self.places.iter().filter(|place| place.then == Then::IsHeld);
+        match (control, held.count()) {
+            (Some(control), held) if control.down.len() != held => Err(Error::Input {
+                network: NETWORK,
+                found: format!("{} pictures of a ControlNet", control.down.len()),
+                wanted: format!("{held}, from a ControlNet for this UNet"),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Place {
+    /// The scope of `weights`, those of the whole network, that this block is made from.
+    pub(crate) fn weights(&self, weights: &Weights) -> Weights {
+        if self.scope.is_empty() {
+            weights.clone()
+        } else {
+            weights.scope(&self.scope)
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The residual blocks that the network is made of.
+
+use candle_core::{Result, Tensor};
+use sd_ops::{Conv2d, GroupNorm, Linear, conv2d, group_norm_silu, linear};
+use sd_weights::Weights;
+
+use super::config::Config;
+use crate::layers;
+
+/// Two convolutions, each after a norm and silu, around which the input is carried. The timestep enters between them.
+#[derive(Debug)]
+pub(crate) struct ResidualBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time: Linear,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+}
+
+impl ResidualBlock {
+    pub(crate) fn new(
+        weights: &Weights,
+        config: &Config,
+        inputs: usize,
+        outputs: usize,
+    ) -> sd_weights::Result<Self> {
+        let norm = |name: &str, channels: usize| {
+            layers::group_norm(
+                &weights.scope(name),
+                config.norm_num_groups,
+                channels,
+                config.norm_eps,
+            )
+        };
+        Ok(Self {
+            norm1: norm("norm1", inputs)?,
+            conv1: layers::conv2d(&weights.scope("conv1"), inputs, outputs, 3, 1, 1)?,
+            time: layers::linear(&weights.scope("time_emb_proj"), config.time_features(), outputs)?,
+            norm2: norm("norm2", outputs)?,
+            conv2: layers::conv2d(&weights.scope("conv2"), outputs, outputs, 3, 1, 1)?,
+            shortcut: if inputs == outputs {
+                None
+            } else {
+                let weights = weights.scope("conv_shortcut");
+                Some(layers::conv2d(&weights, inputs, outputs, 1, 1, 0)?)
+            },
+        })
+    }
+
+    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`, with the shortcut's convolution of the first `x` if there
+    /// is one. `time` is `[texts, features]`.
+    ///
+    /// Every tensor goes as soon as it was used: what lives at the same time is what `footprint.rs` counts.
+    pub(crate) fn forward(&self, x: Tensor, time: &Tensor) -> Result<Tensor> {
+        let mut hidden = conv2d(&group_norm_silu(&x, &self.norm1)?, &self.conv1)?;
+        let (texts, channels, ..) = hidden.dims4()?;
+        let time = linear(time, &self.time)?.reshape((texts, channels, 1, 1))?;
+        hidden = hidden.broadcast_add(&time)?;
+        hidden = group_norm_silu(&hidden, &self.norm2)?;
+        hidden = conv2d(&hidden, &self.conv2)?;
+        let carried = match &self.shortcut {
+            Some(shortcut) => conv2d(&x, shortcut)?,
+            None => x,
+        };
+        carried + hidden
+    }
+}

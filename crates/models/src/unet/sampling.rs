@@ -1,0 +1,33 @@
+//! Pictures made smaller on the way down and larger on the way up.
+
+use candle_core::{Result, Tensor};
+use sd_ops::{Conv2d, conv2d, upsample_nearest};
+use sd_weights::Weights;
+
+use crate::layers;
+
+/// To half the size, rounded up.
+pub(crate) fn downsampler(weights: &Weights, channels: usize) -> sd_weights::Result<Conv2d> {
+    layers::conv2d(weights, channels, channels, 3, 2, 1)
+}
+
+/// A convolution after upsampling.
+#[derive(Debug)]
+pub(crate) struct Upsampler(Conv2d);
+
+impl Upsampler {
+    pub(crate) fn new(weights: &Weights, channels: usize) -> sd_weights::Result<Self> {
+        Ok(Self(layers::conv2d(weights, channels, channels, 3, 1, 1)?))
+    }
+
+    /// `x` made to the size of `height` and `width`, which is twice its own or one less.
+    pub(crate) fn forward(&self, x: Tensor, height: usize, width: usize) -> Result<Tensor> {
+        let mut larger = upsample_nearest(&x)?;
+        drop(x);
+        if larger.dims()[2..] != [height, width] {
+            // The nearest pixels of an odd size are those of the even one above it.
+            larger = larger.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()?;
+        }
+        conv2d(&larger, &self.0)
+    }
+}

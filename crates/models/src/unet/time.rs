@@ -1,0 +1,98 @@
+//! How the timestep, and what is added to it, enter the network: needed once a run.
+
+use candle_core::{DType, Device, Tensor};
+use sd_ops::{Linear, linear, silu, timestep_embedding};
+use sd_weights::Weights;
+
+use super::conditions::{Added, Steering};
+use super::config::Config;
+use crate::{Result, layers};
+
+/// The network's entry for what is not the picture.
+#[derive(Debug)]
+pub(crate) struct TimeEntry {
+    time: [Linear; 2],
+    guidance: Option<Linear>,
+    added: Option<[Linear; 2]>,
+    /// Features that a timestep, and that each added number, is spread over.
+    spread: usize,
+    numbers_spread: usize,
+}
+
+impl TimeEntry {
+    pub(crate) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+        let (width, spread) = (config.time_features(), config.block_out_channels[0]);
+        let pair = |name: &str, inputs: usize| -> sd_weights::Result<[Linear; 2]> {
+            let weights = weights.scope(name);
+            Ok([
+                layers::linear(&weights.scope("linear_1"), inputs, width)?,
+                layers::linear(&weights.scope("linear_2"), width, width)?,
+            ])
+        };
+        let guidance = |features: usize| {
+            layers::linear_without_bias(&weights.scope("time_embedding.cond_proj"), features, spread)
+        };
+        let added = config.added();
+        Ok(Self {
+            time: pair("time_embedding", spread)?,
+            guidance: config.time_cond_proj_dim.map(guidance).transpose()?,
+            added: added.map(|added| pair("add_embedding", added.all)).transpose()?,
+            spread,
+            numbers_spread: added.map_or(0, |added| added.numbers_spread),
+        })
+    }
+
+    /// What steers every residual block: a timestep and what is added to it, through silu, which every use of it begins
+    /// with. A row for every text of every step, `[steps * texts, features]`.
+    pub(crate) fn embed(&self, steering: &Steering<'_>, activation_type: DType) -> Result<Tensor> {
+        let device = steering.context.device();
+        let (steps, texts) = (steering.timesteps.len(), steering.context.dim(0)?);
+        let timesteps = Tensor::from_slice(steering.timesteps, steps, device)?;
+        let mut time = timestep_embedding(&timesteps, self.spread)?.to_dtype(activation_type)?;
+        if let (Some(scale), Some(projection)) = (steering.guidance, &self.guidance) {
+            let guidance = guidance_embedding(scale, projection.in_features(), device)?;
+            time = time.broadcast_add(&linear(&guidance.to_dtype(activation_type)?, projection)?)?;
+        }
+        let time = project(&time, &self.time)?.unsqueeze(1)?;
+        let sum = match (&self.added, &steering.added) {
+            (Some(projections), Some(added)) => {
+                let added = project(&self.spread_added(added, activation_type)?, projections)?;
+                time.broadcast_add(&added.unsqueeze(0)?)?
+            }
+            _ => time.broadcast_as((steps, texts, time.dim(2)?))?.contiguous()?,
+        };
+        Ok(silu(&sum.reshape((steps * texts, ()))?)?)
+    }
+
+    /// The pooled texts with the numbers beside them, each of these spread over features: `[texts, features]`.
+    fn spread_added(&self, added: &Added<'_>, activation_type: DType) -> Result<Tensor> {
+        let texts = added.numbers.len();
+        let numbers = added.numbers.concat();
+        let numbers = Tensor::from_slice(&numbers, numbers.len(), added.pooled.device())?;
+        let numbers = timestep_embedding(&numbers, self.numbers_spread)?.reshape((texts, ()))?;
+        let pooled = added.pooled.to_dtype(activation_type)?;
+        Ok(Tensor::cat(&[pooled, numbers.to_dtype(activation_type)?], 1)?)
+    }
+}
+
+fn project(x: &Tensor, [first, second]: &[Linear; 2]) -> Result<Tensor> {
+    Ok(linear(&silu(&linear(x, first)?)?, second)?)
+}
+
+/// A guidance scale as sinusoids of falling frequency, sines first: `[1, features]`. Luo et al., "Latent Consistency
+/// Models", 2023, as diffusers' `get_guidance_scale_embedding` of the scale less 1.
+fn guidance_embedding(scale: f32, features: usize, device: &Device) -> candle_core::Result<Tensor> {
+    const LONGEST_PERIOD: f64 = 10_000.0;
+    let half = features / 2;
+    // In the same 32-bit steps as the reference, since a phase is the product of large numbers.
+    let fall = LONGEST_PERIOD.ln() as f32 / half.saturating_sub(1).max(1) as f32;
+    let position = (scale - 1.0) * 1000.0;
+    let phases = (0..half).map(|index| {
+        let frequency = f64::from(index as f32 * -fall).exp() as f32;
+        f64::from(position * frequency)
+    });
+    let mut values: Vec<f32> = phases.clone().map(|phase| phase.sin() as f32).collect();
+    values.extend(phases.map(|phase| phase.cos() as f32));
+    values.resize(features, 0.0);
+    Tensor::from_vec(values, (1, features), device)
+}

@@ -1,0 +1,154 @@
+//! The transformers between residual blocks: every place of a picture attends to all others, and to the text.
+
+use candle_core::{Result, Tensor};
+use sd_ops::{GroupNorm, LayerNorm, Linear, attention, group_norm, layer_norm, linear};
+use sd_weights::Weights;
+
+use super::config::Config;
+use crate::feed_forward::{FeedForward, Inside};
+use crate::layers;
+
+/// The epsilon of the norm before a transformer, whatever the configuration says of others.
+const ENTRY_EPSILON: f64 = 1e-6;
+/// The epsilon of the norms of its layers.
+const LAYER_EPSILON: f64 = 1e-5;
+
+/// From a picture to tokens.
+#[derive(Debug)]
+pub(crate) struct TransformerEntry {
+    norm: GroupNorm,
+    projection: Linear,
+}
+
+impl TransformerEntry {
+    pub(crate) fn new(weights: &Weights, config: &Config, channels: usize) -> sd_weights::Result<Self> {
+        let norm = weights.scope("norm");
+        Ok(Self {
+            norm: layers::group_norm(&norm, config.norm_num_groups, channels, ENTRY_EPSILON)?,
+            projection: layers::pointwise(&weights.scope("proj_in"), channels, channels)?,
+        })
+    }
+
+    /// The tokens of `picture`, one a place, row by row: `[texts, places, channels]`.
+    pub(crate) fn forward(&self, picture: &Tensor) -> Result<Tensor> {
+        let normed = group_norm(picture, &self.norm)?;
+        let tokens = normed.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        drop(normed);
+        linear(&tokens, &self.projection)
+    }
+}
+
+/// From tokens back to a picture.
+#[derive(Debug)]
+pub(crate) struct TransformerExit {
+    projection: Linear,
+}
+
+impl TransformerExit {
+    pub(crate) fn new(weights: &Weights, channels: usize) -> sd_weights::Result<Self> {
+        Ok(Self {
+            projection: layers::pointwise(&weights.scope("proj_out"), channels, channels)?,
+        })
+    }
+
+    /// The picture that the tokens came from with what they became added to it.
+    pub(crate) fn forward(&self, tokens: Tensor, picture: Tensor) -> Result<Tensor> {
+        let projected = linear(&tokens, &self.projection)?;
+        drop(tokens);
+        let change = projected.transpose(1, 2)?.contiguous()?;
+        drop(projected);
+        let change = change.reshape(picture.dims())?;
+        picture + change
+    }
+}
+
+/// A layer of a transformer: attention to the other places, attention to the text, and a feed-forward layer, each after a
+/// norm.
+#[derive(Debug)]
+pub(crate) struct TransformerLayer {
+    norm1: LayerNorm,
+    to_places: Attention,
+    norm2: LayerNorm,
+    to_text: Attention,
+    norm3: LayerNorm,
+    feed_forward: FeedForward,
+}
+
+impl TransformerLayer {
+    /// A layer of `channels` features in `heads` heads, for text of `context` features.
+    pub(crate) fn new(
+        weights: &Weights,
+        channels: usize,
+        heads: usize,
+        context: usize,
+    ) -> sd_weights::Result<Self> {
+        let norm = |name: &str| layers::layer_norm(&weights.scope(name), channels, LAYER_EPSILON);
+        Ok(Self {
+            norm1: norm("norm1")?,
+            to_places: Attention::new(&weights.scope("attn1"), channels, heads, channels)?,
+            norm2: norm("norm2")?,
+            to_text: Attention::new(&weights.scope("attn2"), channels, heads, context)?,
+            norm3: norm("norm3")?,
+            feed_forward: FeedForward::new(&weights.scope("ff"), channels, Inside::Geglu)?,
+        })
+    }
+
+    /// The tokens of a picture, `[texts, places, channels]`, after this layer; `text` is `[texts, tokens, features]`.
+    pub(crate) fn forward(&self, tokens: Tensor, text: &Tensor) -> Result<Tensor> {
+        let mut tokens = tokens;
+        let normed = layer_norm(&tokens, &self.norm1)?;
+        let changed = self.to_places.forward(normed, None)?;
+        tokens = (tokens + changed)?;
+        let normed = layer_norm(&tokens, &self.norm2)?;
+        let changed = self.to_text.forward(normed, Some(text))?;
+        tokens = (tokens + changed)?;
+        let changed = self.feed_forward.forward(layer_norm(&tokens, &self.norm3)?)?;
+        tokens + changed
+    }
+}
+
+/// Attention of tokens to themselves or to others.
+#[derive(Debug)]
+struct Attention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    heads: usize,
+}
+
+impl Attention {
+    /// Attention of tokens of `width` features to tokens of `others`.
+    fn new(weights: &Weights, width: usize, heads: usize, others: usize) -> sd_weights::Result<Self> {
+        let projection =
+            |name: &str, inputs: usize| layers::linear_without_bias(&weights.scope(name), inputs, width);
+        Ok(Self {
+            query: projection("to_q", width)?,
+            key: projection("to_k", others)?,
+            value: projection("to_v", others)?,
+            output: layers::linear(&weights.scope("to_out.0"), width, width)?,
+            heads,
+        })
+    }
+
+    /// What `tokens` find in `others`, or else in themselves.
+    fn forward(&self, tokens: Tensor, others: Option<&Tensor>) -> Result<Tensor> {
+        let (batch, count, width) = tokens.dims3()?;
+        let size = width / self.heads;
+        let split = |x: &Tensor, projection: &Linear| {
+            linear(x, projection)?
+                .reshape((batch, x.dim(1)?, self.heads, size))?
+                .transpose(1, 2)
+        };
+        let query = split(&tokens, &self.query)?;
+        let others = others.unwrap_or(&tokens);
+        let (key, value) = (split(others, &self.key)?, split(others, &self.value)?);
+        drop(tokens);
+        let mixed = attention(&query, &key, &value, None, 1.0 / (size as f64).sqrt())?;
+        drop((query, key, value));
+        linear(
+            &mixed.transpose(1, 2)?.reshape((batch, count, width))?,
+            &self.output,
+        )
+    }
+}

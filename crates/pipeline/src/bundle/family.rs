@@ -1,0 +1,164 @@
+//! The families of models: how each is recognised, and what it is usually drawn with.
+
+use sd_models::{mmdit, unet};
+use sd_weights::ModelFolder;
+
+use crate::recipe::FamilyDefaults;
+use crate::request::{GuidanceScale, ImageSize};
+use crate::{Error, Result};
+
+/// A family of models: the same networks, put together in the same way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Stable Diffusion 1 and 2: one CLIP steers a UNet.
+    StableDiffusion,
+    /// Stable Diffusion XL: two CLIPs, and the picture's sizes, steer a larger UNet.
+    StableDiffusionXl,
+    /// The refiner of Stable Diffusion XL: the larger CLIP and an aesthetic score steer a UNet.
+    StableDiffusionXlRefiner,
+    /// Stable Diffusion 3 and 3.5: two CLIPs and T5 steer a transformer.
+    StableDiffusion3,
+}
+
+/// The denoising network of a model, by its configuration.
+#[derive(Debug, Clone)]
+pub enum Denoiser {
+    /// A UNet.
+    UNet(Box<unet::Config>),
+    /// A transformer of two streams.
+    Transformer(mmdit::Config),
+}
+
+impl Family {
+    /// What pictures of this family say of their making.
+    pub fn pipeline_type(self) -> &'static str {
+        match self {
+            Self::StableDiffusion => "stable-diffusion",
+            Self::StableDiffusionXl => "stable-diffusion-xl",
+            Self::StableDiffusionXlRefiner => "stable-diffusion-xl-refiner",
+            Self::StableDiffusion3 => "stable-diffusion-3",
+        }
+    }
+
+    /// What a picture is drawn with when neither the user nor the model's files say.
+    pub(super) fn defaults(self, trained_side: Option<usize>) -> FamilyDefaults {
+        let (steps, guidance_scale, usual_side) = match self {
+            Self::StableDiffusion => (30, 7.5, 512),
+            Self::StableDiffusionXl | Self::StableDiffusionXlRefiner => (30, 5.0, 1024),
+            Self::StableDiffusion3 => (28, 4.5, 1024),
+        };
+        let side = trained_side.unwrap_or(usual_side);
+        FamilyDefaults {
+            steps,
+            guidance_scale: GuidanceScale(guidance_scale),
+            // A configuration can hold any number; one that is no size gives way to the family's.
+            size: ImageSize::new(side, side)
+                .or(ImageSize::new(usual_side, usual_side))
+                .expect("the usual sides are sizes. This is a bug."),
+        }
+    }
+}
+
+impl Denoiser {
+    const TRANSFORMER: &str = "transformer";
+    const UNET: &str = "unet";
+
+    /// Reads which network the model in `folder` denoises with, by its tensors, never by a name.
+    pub(super) fn open(folder: &ModelFolder) -> Result<Self> {
+        let has = |component: &str| folder.contains(&format!("{component}/config.json"));
+        if has(Self::TRANSFORMER) {
+            recognise(
+                folder,
+                Self::TRANSFORMER,
+                &[
+                    "pos_embed.proj.weight",
+                    "context_embedder.weight",
+                    "transformer_blocks.0.attn.add_q_proj.weight",
+                ],
+            )?;
+            return Ok(Self::Transformer(folder.json("transformer/config.json")?));
+        }
+        if has(Self::UNET) {
+            recognise(
+                folder,
+                Self::UNET,
+                &[
+                    "conv_in.weight",
+                    "time_embedding.linear_1.weight",
+                    "down_blocks.0.resnets.0.conv1.weight",
+                ],
+            )?;
+            return Ok(Self::UNet(Box::new(folder.json("unet/config.json")?)));
+        }
+        Err(unknown(
+            folder,
+            "it has neither transformer/config.json nor unet/config.json".to_owned(),
+        ))
+    }
+
+    /// The folder that it lies in.
+    pub fn component(&self) -> &'static str {
+        match self {
+            Self::UNet(_) => Self::UNET,
+            Self::Transformer(_) => Self::TRANSFORMER,
+        }
+    }
+
+    /// Channels of the latents that it takes, those of a mask and of masked latents among them.
+    pub fn in_channels(&self) -> usize {
+        match self {
+            Self::UNet(config) => config.in_channels,
+            Self::Transformer(config) => config.in_channels,
+        }
+    }
+
+    /// Features of a token of text.
+    pub fn context_features(&self) -> usize {
+        match self {
+            Self::UNet(config) => config.context_features(),
+            Self::Transformer(config) => config.joint_attention_dim,
+        }
+    }
+
+    /// Latents of a side that must lie together: pictures are drawn in squares of so many.
+    pub fn latents_of_a_square(&self) -> usize {
+        match self {
+            Self::UNet(_) => 1,
+            Self::Transformer(config) => config.patch_size,
+        }
+    }
+
+    /// The longest side of latents that it has positions for, where it has any.
+    pub fn longest_side(&self) -> Option<usize> {
+        match self {
+            Self::UNet(_) => None,
+            Self::Transformer(config) => Some(config.pos_embed_max_size * config.patch_size),
+        }
+    }
+
+    /// The side of the latents that it was trained for, where it says.
+    pub(super) fn trained_side(&self) -> Option<usize> {
+        match self {
+            Self::UNet(config) => config.trained_size().map(|(rows, _)| rows),
+            Self::Transformer(config) => Some(config.sample_size),
+        }
+    }
+}
+
+pub(super) fn unknown(folder: &ModelFolder, reason: String) -> Error {
+    Error::UnknownArchitecture {
+        folder: folder.root().to_owned(),
+        reason,
+    }
+}
+
+fn recognise(folder: &ModelFolder, component: &str, tensors: &[&str]) -> Result<()> {
+    let checkpoint = folder.checkpoint(component)?;
+    match tensors.iter().find(|tensor| checkpoint.header(tensor).is_none()) {
+        Some(tensor) => Err(unknown(
+            folder,
+            format!("its {component} has no tensor `{tensor}`"),
+        )),
+        None => Ok(()),
+    }
+}

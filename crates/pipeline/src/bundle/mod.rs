@@ -1,0 +1,225 @@
+//! A model's files opened: configurations, tokenizers and headers. No weight is read.
+
+mod family;
+mod index;
+mod text;
+
+use sd_models::vae;
+use sd_weights::{Checkpoint, Holding, ModelFolder, Weights};
+
+pub use family::{Denoiser, Family};
+pub use text::{TextEncoders, TextPart};
+
+use crate::recipe::FamilyDefaults;
+use crate::scheduler::SchedulerConfig;
+use crate::{Error, Result};
+use index::Index;
+
+/// Numbers that a UNet of Stable Diffusion XL is told beside the text: three sizes, each of two numbers.
+const NUMBERS_OF_XL: usize = 6;
+/// What its refiner is told: two sizes and an aesthetic score.
+const NUMBERS_OF_REFINER: usize = 5;
+
+/// A model in the layout of diffusers.
+#[derive(Debug)]
+pub struct Bundle {
+    folder: ModelFolder,
+    /// What the model is one of.
+    pub family: Family,
+    /// The text encoders.
+    pub text: TextEncoders,
+    /// The denoising network's configuration.
+    pub denoiser: Denoiser,
+    /// The autoencoder's configuration.
+    pub vae: vae::Config,
+    /// The scheduler's configuration.
+    pub scheduler: SchedulerConfig,
+    /// Whether the vectors of a negative prompt that was left out are zeros.
+    pub zeros_without_negative_prompt: bool,
+}
+
+impl Bundle {
+    const SCHEDULER: &str = "scheduler/scheduler_config.json";
+
+    /// Opens the model in `folder`.
+    ///
+    /// # Errors
+    /// It is not there, is of another family, lacks a file, or its parts do not fit together.
+    pub fn open(folder: &ModelFolder) -> Result<Self> {
+        if !folder.is_embedded() && !folder.root().is_dir() {
+            return Err(Error::NoModel {
+                folder: folder.root().to_owned(),
+            });
+        }
+        let index = Index::open(folder)?;
+        let denoiser = Denoiser::open(folder)?;
+        let text = TextEncoders::open(folder, &index)?;
+        let scheduler = String::from_utf8_lossy(&folder.bytes(Self::SCHEDULER)?).into_owned();
+        let bundle = Self {
+            family: family(folder, &denoiser, &text)?,
+            text,
+            denoiser,
+            vae: folder.json("vae/config.json")?,
+            scheduler: SchedulerConfig::parse(&scheduler).map_err(|error| sd_weights::Error::BadText {
+                file: folder.root().join(Self::SCHEDULER),
+                reason: error.to_string(),
+            })?,
+            zeros_without_negative_prompt: index.force_zeros_for_empty_prompt,
+            folder: folder.clone(),
+        };
+        bundle.check()?;
+        Ok(bundle)
+    }
+
+    /// The model's folder.
+    pub fn folder(&self) -> &ModelFolder {
+        &self.folder
+    }
+
+    /// What a picture of this model is drawn with when the user does not say.
+    pub fn defaults(&self) -> FamilyDefaults {
+        let latents = self.denoiser.trained_side();
+        self.family
+            .defaults(latents.map(|side| side.saturating_mul(self.vae.downsampling())))
+    }
+
+    /// Tokens that steer the denoising network, for a text that CLIP reads at once.
+    pub fn tokens(&self) -> usize {
+        let clip = self.text.clip_length();
+        match self.family {
+            Family::StableDiffusion3 => clip + self.text.t5_length(),
+            _ => clip,
+        }
+    }
+
+    /// Features of a text's pooled vector, if the denoising network takes one.
+    pub fn pooled_features(&self) -> Option<usize> {
+        match &self.denoiser {
+            Denoiser::Transformer(config) => Some(config.pooled_projection_dim),
+            Denoiser::UNet(config) => config.pooled_features(self.numbers()),
+        }
+    }
+
+    /// How many numbers the denoising network is told beside the text.
+    pub fn numbers(&self) -> usize {
+        match self.family {
+            Family::StableDiffusionXl => NUMBERS_OF_XL,
+            Family::StableDiffusionXlRefiner => NUMBERS_OF_REFINER,
+            Family::StableDiffusion | Family::StableDiffusion3 => 0,
+        }
+    }
+
+    /// Bytes of the tokenizers' files.
+    pub fn tokenizer_bytes(&self) -> u64 {
+        const FILES: [&str; 3] = ["vocab.json", "merges.txt", "tokenizer.json"];
+        TextEncoders::FOLDERS
+            .iter()
+            .flat_map(|(_, folder)| FILES.map(|file| self.folder.length(&format!("{folder}/{file}"))))
+            .sum()
+    }
+
+    /// The weights of `component`, to be held as `holding` says.
+    ///
+    /// # Errors
+    /// Its files are missing or their headers are wrong.
+    pub fn weights(&self, component: &str, holding: &Holding) -> Result<Weights> {
+        Ok(Weights::new(self.checkpoint(component)?, holding.clone()))
+    }
+
+    /// The tensors of `component`, by their headers.
+    ///
+    /// # Errors
+    /// Its files are missing or their headers are wrong.
+    pub fn checkpoint(&self, component: &str) -> Result<Checkpoint> {
+        Ok(self.folder.checkpoint(component)?)
+    }
+
+    /// Whether the parts can work together, from their configurations alone: what would otherwise show as a
+    /// shape error in the middle of a run.
+    fn check(&self) -> Result<()> {
+        let refuse = |reason: String| Error::PartsDoNotFit {
+            folder: self.folder.root().to_owned(),
+            reason,
+        };
+        self.text.check(refuse)?;
+        let (clip, context) = (self.text.clip_features(), self.denoiser.context_features());
+        let component = self.denoiser.component();
+        // Only Stable Diffusion 3 has room for more than the CLIPs give.
+        if clip > context || clip < context && self.family != Family::StableDiffusion3 {
+            return Err(refuse(format!(
+                "CLIP gives {clip} features and the {component} takes {context}"
+            )));
+        }
+        if let Some(t5) = self.text.t5.as_ref().filter(|t5| t5.config.d_model != context) {
+            return Err(refuse(format!(
+                "T5 gives {} features and the {component} takes {context}",
+                t5.config.d_model
+            )));
+        }
+        if let Some(wanted) = self.pooled_features() {
+            let pooled = self.pooled_of_clips();
+            if pooled != wanted {
+                return Err(refuse(format!(
+                    "CLIP's summaries have {pooled} features and the {component} takes {wanted}"
+                )));
+            }
+        }
+        if self.family == Family::StableDiffusion3 && !self.scheduler.is_flow() {
+            let class = self.scheduler.class_name.as_deref().unwrap_or("no class");
+            return Err(refuse(format!(
+                "its {component} follows rectified flow, and its scheduler is {class}"
+            )));
+        }
+        let (latents, taken) = (self.vae.latent_channels, self.denoiser.in_channels());
+        // For inpainting a UNet takes a mask and masked latents too.
+        let inpaints = matches!(self.denoiser, Denoiser::UNet(_)) && taken == 2 * latents + 1;
+        if latents != taken && !inpaints {
+            return Err(refuse(format!(
+                "the autoencoder's latents have {latents} channels and the {component} takes {taken}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Features of the pooled vectors that the family puts together.
+    fn pooled_of_clips(&self) -> usize {
+        let clips = self.text.clips.iter().map(|part| part.config.projection_dim);
+        match self.family {
+            Family::StableDiffusion3 => clips.sum(),
+            _ => clips.last().unwrap_or(0),
+        }
+    }
+}
+
+/// Which family the parts make, if any.
+fn family(folder: &ModelFolder, denoiser: &Denoiser, text: &TextEncoders) -> Result<Family> {
+    let components = || {
+        let clips = text.clips.iter().map(|part| part.component);
+        clips
+            .chain(text.t5.iter().map(|part| part.component))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let found = match (denoiser, text.clips.as_slice()) {
+        (Denoiser::Transformer(_), [_, _]) => Some(Family::StableDiffusion3),
+        (Denoiser::UNet(config), [.., last]) => match config.added_numbers(last.config.projection_dim) {
+            None if text.clips.len() == 1 && config.addition_embed_type.is_none() => {
+                Some(Family::StableDiffusion)
+            }
+            Some(NUMBERS_OF_XL) if text.clips.len() == 2 => Some(Family::StableDiffusionXl),
+            Some(NUMBERS_OF_REFINER) if text.clips.len() == 1 => Some(Family::StableDiffusionXlRefiner),
+            _ => None,
+        },
+        _ => None,
+    };
+    found.ok_or_else(|| {
+        family::unknown(
+            folder,
+            format!(
+                "its {} with the text encoders {} makes no family that is known",
+                denoiser.component(),
+                components()
+            ),
+        )
+    })
+}

@@ -1,0 +1,116 @@
+//! Tokens in groups that a text encoder of a fixed length can take one after the other.
+
+/// A token and how much it counts.
+pub(super) type Token = (u32, f32);
+
+/// What a prompt is cut into groups of.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Run {
+    /// Tokens that follow each other.
+    Tokens(Vec<Token>),
+    /// The end of a group.
+    Break,
+}
+
+/// A group that is full ends after its last comma, if no more than this many tokens follow it: what belongs
+/// together stays together.
+const BACKTRACK: usize = 20;
+
+/// Fills groups of `room` tokens with `runs`; there is always one. As stable-diffusion-webui does.
+pub(super) fn group(runs: &[Run], room: usize, comma: Option<u32>) -> Vec<Vec<Token>> {
+    let mut groups = Vec::new();
+    let mut group: Vec<Token> = Vec::new();
+    // How many tokens of the group there are up to its last comma.
+    let mut up_to_comma = None;
+    for run in runs {
+        let Run::Tokens(tokens) = run else {
+            groups.push(std::mem::take(&mut group));
+            up_to_comma = None;
+            continue;
+        };
+        for &token in tokens {
+            let is_comma = comma == Some(token.0);
+            if group.len() == room {
+                let kept = up_to_comma.filter(|kept| !is_comma && room - kept < BACKTRACK);
+                let moved = group.split_off(kept.unwrap_or(room));
+                groups.push(std::mem::replace(&mut group, moved));
+                up_to_comma = None;
+            }
+            group.push(token);
+            if is_comma {
+                up_to_comma = Some(group.len());
+            }
+        }
+    }
+    if !group.is_empty() || groups.is_empty() {
+        groups.push(group);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const COMMA: u32 = 0;
+
+    fn lengths(runs: &[Run]) -> Vec<usize> {
+        group(runs, 75, Some(COMMA)).iter().map(Vec::len).collect()
+    }
+
+    fn words(count: usize) -> Vec<Token> {
+        vec![(7, 1.0); count]
+    }
+
+    /// `before` words, a comma, and `after` words.
+    fn with_comma(before: usize, after: usize) -> [Run; 1] {
+        [Run::Tokens(
+            [words(before), vec![(COMMA, 1.0)], words(after)].concat(),
+        )]
+    }
+
+    #[test]
+    fn groups_are_filled_up() {
+        assert_eq!(lengths(&[]), [0]);
+        assert_eq!(lengths(&[Run::Tokens(words(75))]), [75]);
+        assert_eq!(lengths(&[Run::Tokens(words(76))]), [75, 1]);
+        assert_eq!(lengths(&[Run::Tokens(words(200))]), [75, 75, 50]);
+    }
+
+    #[test]
+    fn a_full_group_ends_at_a_near_comma() {
+        // The comma is the 60th token; 15 words follow it in the group.
+        assert_eq!(lengths(&with_comma(59, 20)), [60, 20]);
+        assert_eq!(lengths(&with_comma(55, 30)), [56, 30]);
+        // Twenty words after it are too many.
+        assert_eq!(lengths(&with_comma(54, 30)), [75, 10]);
+        assert_eq!(lengths(&with_comma(74, 30)), [75, 30]);
+        // The comma itself comes too late.
+        assert_eq!(lengths(&with_comma(75, 30)), [75, 31]);
+        // And where nothing follows nothing is moved.
+        assert_eq!(lengths(&with_comma(59, 15)), [75]);
+    }
+
+    #[test]
+    fn a_break_ends_a_group() {
+        let runs = |runs: &[usize]| -> Vec<Run> {
+            let between = runs.iter().map(|&count| Run::Tokens(words(count)));
+            between.flat_map(|run| [run, Run::Break]).collect()
+        };
+        assert_eq!(lengths(&runs(&[3, 4])), [3, 4]);
+        assert_eq!(lengths(&runs(&[75, 4])), [75, 4]);
+        assert_eq!(lengths(&runs(&[0, 4])), [0, 4]);
+        assert_eq!(lengths(&[Run::Break, Run::Break]), [0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_token_is_lost(ids in proptest::collection::vec(0_u32..6, 0..300), room in 1_usize..80) {
+            let tokens: Vec<Token> = ids.iter().map(|&id| (id, id as f32)).collect();
+            let groups = group(&[Run::Tokens(tokens.clone())], room, Some(COMMA));
+            prop_assert!(groups.iter().all(|group| group.len() <= room));
+            prop_assert_eq!(groups.concat(), tokens);
+        }
+    }
+}

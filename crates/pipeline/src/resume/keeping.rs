@@ -1,0 +1,120 @@
+//! The place of a run's state on disk, and the commits to it.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::Tensor;
+
+use super::commit::{Commit, Committed};
+use super::lock::RunLock;
+use super::rhythm::Rhythm;
+use super::runs::RunFiles;
+use super::state::Description;
+use crate::sealed::{self, Durability};
+
+/// The state of a run at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) description: Description,
+    /// Latents, by name. They share their values with the run's.
+    pub(super) tensors: Vec<(String, Tensor)>,
+}
+
+/// Where a run's state is kept, and the only process that does.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    files: RunFiles,
+    lock: RunLock,
+    rhythm: Rhythm,
+    under_way: Option<Commit>,
+}
+
+impl Keeping {
+    pub(super) fn new(files: RunFiles, lock: RunLock) -> Self {
+        Self {
+            files,
+            lock,
+            rhythm: Rhythm::new(Instant::now()),
+            under_way: None,
+        }
+    }
+
+    /// The file that the state is in.
+    pub(super) fn path(&self) -> &Path {
+        &self.files.state
+    }
+
+    /// How the commit went that was begun last, if it has ended since this was last asked.
+    pub(super) fn outcome(&mut self) -> Option<io::Result<()>> {
+        let ended = self.under_way.take_if(|commit| commit.has_ended())?;
+        Some(self.end(ended.wait()))
+    }
+
+    /// Whether it is time for another commit, and the one before is over; see [`Rhythm`].
+    pub(super) fn is_due(&self) -> bool {
+        self.under_way.is_none() && self.rhythm.is_due(Instant::now())
+    }
+
+    /// Begins to put `snapshot` on disk; nobody waits for it.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub(super) fn begin(&mut self, snapshot: Snapshot) -> io::Result<()> {
+        let files = self.files.clone();
+        self.under_way = Some(Commit::begin(move || write(&files, &snapshot))?);
+        Ok(())
+    }
+
+    /// Puts `snapshot` on disk, after what was begun before.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn commit(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        self.wait();
+        let begin = Instant::now();
+        let result = write(&self.files, snapshot);
+        self.end(Committed {
+            begin,
+            end: Instant::now(),
+            result,
+        })
+    }
+
+    /// Leaves nothing on disk.
+    ///
+    /// # Errors
+    /// What is there cannot be removed.
+    pub(super) fn remove(mut self) -> io::Result<()> {
+        self.wait();
+        self.files.remove(self.lock)
+    }
+
+    /// Waits for what was begun. What it failed with, if it did, is the fate of what comes after it too.
+    fn wait(&mut self) {
+        if let Some(commit) = self.under_way.take() {
+            let _ = self.end(commit.wait());
+        }
+    }
+
+    fn end(&mut self, committed: Committed) -> io::Result<()> {
+        self.rhythm.note(committed.begin, committed.end);
+        tracing::debug!(rhythm = ?self.rhythm, "the state of the run was committed");
+        committed.result
+    }
+}
+
+fn write(files: &RunFiles, snapshot: &Snapshot) -> io::Result<()> {
+    let Snapshot { description, tensors } = snapshot;
+    let tensors: Vec<(String, &Tensor)> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor))
+        .collect();
+    sealed::replace(
+        &files.state,
+        &files.part,
+        Durability::Power,
+        description,
+        &tensors,
+    )
+}

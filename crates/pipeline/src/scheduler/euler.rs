@@ -1,0 +1,89 @@
+//! Euler's method, and the same with fresh noise after each step.
+//!
+//! Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022, algorithm 1
+//! without its second order, and the ancestral steps of K. Crowson's k-diffusion; the noise levels are those
+//! of diffusers' `EulerDiscreteScheduler` and `EulerAncestralDiscreteScheduler`.
+
+use candle_core::Tensor;
+
+use super::error::{Refusal, StepError};
+use super::exploding::Exploding;
+use super::level::{NoiseLevel, weighted};
+use super::method::{Method, Step};
+use super::setup::Setup;
+
+/// Steps along the straight line to the predicted picture.
+#[derive(Debug)]
+pub(super) struct Euler {
+    levels: Exploding,
+    ancestral: bool,
+}
+
+impl Euler {
+    pub(super) fn new(setup: &Setup<'_>) -> Result<Self, Refusal> {
+        Ok(Self {
+            levels: Exploding::new(setup, setup.ends_at_least_noise()?, None)?,
+            ancestral: false,
+        })
+    }
+
+    pub(super) fn ancestral(setup: &Setup<'_>) -> Result<Self, Refusal> {
+        Ok(Self {
+            levels: Exploding::new(setup, false, None)?,
+            ancestral: true,
+        })
+    }
+}
+
+impl Method for Euler {
+    fn timesteps(&self) -> Vec<f32> {
+        self.levels.interleaved(&[])
+    }
+
+    fn level(&self, evaluation: usize) -> NoiseLevel {
+        NoiseLevel::Exploding {
+            sigma: self.levels.sigmas[evaluation],
+        }
+    }
+
+    fn initial_noise_scale(&self) -> f32 {
+        self.levels.initial_noise_scale
+    }
+
+    fn noises(&self, _evaluation: usize) -> usize {
+        // After the last step too, where it has no weight, so that what is drawn later is what diffusers draws.
+        usize::from(self.ancestral)
+    }
+
+    fn original(&self, evaluation: usize, latents: &Tensor, output: &Tensor) -> candle_core::Result<Tensor> {
+        self.levels
+            .original(self.levels.sigmas[evaluation], latents, output)
+    }
+
+    fn step(&self, mut step: Step<'_, '_>) -> Result<(), StepError> {
+        let (sigma, next) = (
+            self.levels.sigmas[step.evaluation],
+            self.levels.sigmas[step.evaluation + 1],
+        );
+        let latents = &step.trajectory.latents;
+        let original = self.levels.original(sigma, latents, step.output)?;
+        let toward = |target: f32| weighted(&[(target / sigma, latents), (1.0 - target / sigma, &original)]);
+        let moved = if self.ancestral {
+            let (down, up) = ancestral(sigma, next);
+            let moved = toward(down)?;
+            weighted(&[(1.0, &moved), (up, &step.draw()?)])?
+        } else {
+            toward(next)?
+        };
+        step.trajectory.latents = moved;
+        Ok(())
+    }
+}
+
+/// How far to go down, and how much noise to add then, to get from the level `from` to the level `to`.
+pub(super) fn ancestral(from: f32, to: f32) -> (f32, f32) {
+    let up = (to * to * (from * from - to * to).max(0.0) / (from * from))
+        .sqrt()
+        .min(to);
+    ((to * to - up * up).sqrt(), up)
+}

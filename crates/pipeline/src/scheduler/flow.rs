@@ -1,0 +1,99 @@
+//! Euler's and Heun's method along the paths of rectified flow.
+//!
+//! Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", 2024, as diffusers'
+//! `FlowMatchEulerDiscreteScheduler` and `FlowMatchHeunDiscreteScheduler` carry it out.
+
+use candle_core::Tensor;
+
+use super::config::SchedulerConfig;
+use super::error::{Refusal, StepError};
+use super::flow_match_euler::FlowMatchEuler;
+use super::kind::SamplerKind;
+use super::level::{NoiseLevel, Prediction, weighted};
+use super::method::{Method, Step};
+use super::schedule_kind::ScheduleKind;
+
+/// Steps along the predicted velocities.
+#[derive(Debug)]
+pub(super) struct Flow {
+    levels: FlowMatchEuler,
+    /// Whether each step but the last is taken twice, the second time along the mean of the velocities at its
+    /// ends.
+    heun: bool,
+}
+
+impl Flow {
+    /// `steps` for a picture of `patches` patches.
+    pub(super) fn new(
+        config: &SchedulerConfig,
+        kind: SamplerKind,
+        schedule: ScheduleKind,
+        steps: usize,
+        patches: usize,
+    ) -> Result<Self, Refusal> {
+        let most = config.train_timesteps();
+        if steps == 0 || steps > most {
+            return Err(Refusal::Steps { kind, steps, most });
+        }
+        Ok(Self {
+            levels: FlowMatchEuler::along(&config.flow()?, schedule, steps, patches),
+            heun: kind == SamplerKind::FlowHeun,
+        })
+    }
+
+    /// The step of an evaluation, and whether it is taken the second time.
+    fn place(&self, evaluation: usize) -> (usize, bool) {
+        if self.heun {
+            (evaluation / 2, !evaluation.is_multiple_of(2))
+        } else {
+            (evaluation, false)
+        }
+    }
+
+    fn sigma(&self, evaluation: usize) -> f32 {
+        let (step, again) = self.place(evaluation);
+        self.levels.sigmas()[step + usize::from(again)]
+    }
+}
+
+impl Method for Flow {
+    fn timesteps(&self) -> Vec<f32> {
+        let timesteps = self.levels.timesteps();
+        if self.heun {
+            let again = timesteps[1..].iter().flat_map(|&timestep| [timestep, timestep]);
+            timesteps.iter().take(1).copied().chain(again).collect()
+        } else {
+            timesteps.to_vec()
+        }
+    }
+
+    fn level(&self, evaluation: usize) -> NoiseLevel {
+        NoiseLevel::Flow {
+            sigma: self.sigma(evaluation),
+        }
+    }
+
+    fn original(&self, evaluation: usize, latents: &Tensor, output: &Tensor) -> candle_core::Result<Tensor> {
+        self.level(evaluation)
+            .original(Prediction::Velocity, latents, output)
+    }
+
+    fn step(&self, step: Step<'_, '_>) -> Result<(), StepError> {
+        let (number, again) = self.place(step.evaluation);
+        if again {
+            let half = 0.5 * (self.levels.sigmas()[number + 1] - self.levels.sigmas()[number]);
+            let (origin, first) = (step.origin()?, step.earlier(0)?);
+            step.trajectory.latents = weighted(&[(1.0, &origin), (half, &first), (half, step.output)])?;
+            step.trajectory.origin = None;
+            step.trajectory.outputs.clear();
+            return Ok(());
+        }
+        let moved = self.levels.step(number, &step.trajectory.latents, step.output)?;
+        let begun = std::mem::replace(&mut step.trajectory.latents, moved);
+        if self.heun {
+            step.trajectory.origin = Some(begun);
+            step.trajectory.remember(step.output.clone(), 1);
+        }
+        Ok(())
+    }
+}

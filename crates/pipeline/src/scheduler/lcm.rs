@@ -1,0 +1,94 @@
+//! Steps of latent consistency models, each of which points straight to the picture.
+//!
+//! Luo et al., "Latent Consistency Models: Synthesizing High-Resolution Images with Few-Step Inference",
+//! 2023, algorithm 3; the timesteps are those of diffusers' `LCMScheduler`.
+
+use candle_core::Tensor;
+
+use super::alphas::Alphas;
+use super::error::{Refusal, StepError};
+use super::level::{NoiseLevel, weighted};
+use super::method::{Method, Step};
+use super::setup::Setup;
+
+/// Predicts the picture, and gives it the noise of the next level.
+#[derive(Debug)]
+pub(super) struct Lcm {
+    alphas: Alphas,
+    /// How fast the boundary condition at the picture fades.
+    timestep_scaling: f32,
+}
+
+impl Lcm {
+    /// The steps that such models are distilled with.
+    const ORIGINAL_STEPS: usize = 50;
+
+    pub(super) fn new(setup: &Setup<'_>) -> Result<Self, Refusal> {
+        let (kind, steps) = (setup.kind, setup.steps);
+        let original = setup
+            .config
+            .original_inference_steps
+            .unwrap_or(Self::ORIGINAL_STEPS);
+        let train = setup.table.len();
+        if original == 0 || original > train {
+            return Err(Refusal::Setting {
+                name: "original_inference_steps",
+                value: original.to_string(),
+            });
+        }
+        if steps > original {
+            let most = original;
+            return Err(Refusal::Steps { kind, steps, most });
+        }
+        // Those of the distillation, from the last one down, evenly picked from the first on.
+        let stride = train / original;
+        let share = original as f64 / steps as f64;
+        let picked = (0..steps).map(|step| (step as f64 * share) as usize);
+        let timesteps = picked
+            .map(|index| ((original - index) * stride - 1) as i64)
+            .collect();
+        Ok(Self {
+            alphas: Alphas::new(setup, timesteps)?,
+            timestep_scaling: setup.config.timestep_scaling.unwrap_or(10.0),
+        })
+    }
+}
+
+impl Method for Lcm {
+    fn timesteps(&self) -> Vec<f32> {
+        self.alphas.told()
+    }
+
+    fn level(&self, evaluation: usize) -> NoiseLevel {
+        self.alphas.level(evaluation)
+    }
+
+    fn noises(&self, evaluation: usize) -> usize {
+        usize::from(evaluation + 1 < self.alphas.timesteps.len())
+    }
+
+    fn original(&self, evaluation: usize, latents: &Tensor, output: &Tensor) -> candle_core::Result<Tensor> {
+        self.alphas.original(evaluation, latents, output)
+    }
+
+    fn step(&self, mut step: Step<'_, '_>) -> Result<(), StepError> {
+        const DATA_VARIANCE: f32 = 0.25;
+        let latents = &step.trajectory.latents;
+        let original = self.alphas.original(step.evaluation, latents, step.output)?;
+        let time = self.alphas.timesteps[step.evaluation] as f32 * self.timestep_scaling;
+        let variance = time * time + DATA_VARIANCE;
+        let denoised = weighted(&[
+            (time / variance.sqrt(), &original),
+            (DATA_VARIANCE / variance, latents),
+        ])?;
+        step.trajectory.latents = if self.noises(step.evaluation) > 0 {
+            let noise = step.draw()?;
+            self.alphas
+                .level(step.evaluation + 1)
+                .add_noise(&denoised, &noise)?
+        } else {
+            denoised
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! What a noise level means for latents: how much of a picture is in them, and how predictions are read there.
+
+use candle_core::{Result, Tensor};
+
+/// What a network predicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prediction {
+    /// The noise.
+    Epsilon,
+    /// Salimans and Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", 2022, appendix D.
+    Velocity,
+    /// The picture.
+    Sample,
+}
+
+impl Prediction {
+    /// As configurations call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Epsilon => "epsilon",
+            Self::Velocity => "v_prediction",
+            Self::Sample => "sample",
+        }
+    }
+}
+
+/// How latents are made of a picture and noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum NoiseLevel {
+    /// The picture with `sigma` times noise added; the network wants it scaled back to unit variance.
+    Exploding {
+        /// Standard deviation of the noise.
+        sigma: f32,
+    },
+    /// `signal` times the picture and `noise` times noise, the squares of which add up to 1.
+    Preserving {
+        /// Share of the picture.
+        signal: f32,
+        /// Share of the noise.
+        noise: f32,
+    },
+    /// On the straight line from the picture (0) to noise (1). Predictions are velocities along it.
+    Flow {
+        /// Place on the line.
+        sigma: f32,
+    },
+}
+
+impl NoiseLevel {
+    /// The level at which `alpha_cumprod` of a picture's variance is left.
+    pub(super) fn of_alpha(alpha_cumprod: f32) -> Self {
+        Self::Preserving {
+            signal: alpha_cumprod.sqrt(),
+            noise: (1.0 - alpha_cumprod).sqrt(),
+        }
+    }
+
+    /// The variance-preserving level with the signal-to-noise ratio of `sigma` added noise.
+    pub(super) fn of_sigma(sigma: f32) -> Self {
+        let signal = 1.0 / (sigma * sigma + 1.0).sqrt();
+        Self::Preserving {
+            signal,
+            noise: sigma * signal,
+        }
+    }
+
+    /// Shares of the picture and of the noise.
+    fn shares(self) -> (f32, f32) {
+        match self {
+            Self::Exploding { sigma } => (1.0, sigma),
+            Self::Preserving { signal, noise } => (signal, noise),
+            Self::Flow { sigma } => (1.0 - sigma, sigma),
+        }
+    }
+
+    /// A picture's latents at this level.
+    pub(super) fn add_noise(self, latents: &Tensor, noise: &Tensor) -> Result<Tensor> {
+        let (of_picture, of_noise) = self.shares();
+        weighted(&[(of_picture, latents), (of_noise, noise)])
+    }
+
+    /// Latents as the network takes them.
+    pub(super) fn scale_input(self, latents: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Exploding { sigma } => latents / f64::from((sigma * sigma + 1.0).sqrt()),
+            Self::Preserving { .. } | Self::Flow { .. } => Ok(latents.clone()),
+        }
+    }
+
+    /// The picture that `output`, the network's prediction for `latents`, points to.
+    pub(super) fn original(
+        self,
+        prediction: Prediction,
+        latents: &Tensor,
+        output: &Tensor,
+    ) -> Result<Tensor> {
+        match (self, prediction) {
+            (Self::Flow { sigma }, _) => weighted(&[(1.0, latents), (-sigma, output)]),
+            (_, Prediction::Sample) => Ok(output.clone()),
+            (Self::Exploding { sigma }, Prediction::Epsilon) => weighted(&[(1.0, latents), (-sigma, output)]),
+            (Self::Exploding { sigma }, Prediction::Velocity) => {
+                let variance = sigma * sigma + 1.0;
+                weighted(&[(-sigma / variance.sqrt(), output), (1.0 / variance, latents)])
+            }
+            (Self::Preserving { signal, noise }, Prediction::Epsilon) => {
+                weighted(&[(1.0, latents), (-noise, output)])? / f64::from(signal)
+            }
+            (Self::Preserving { signal, noise }, Prediction::Velocity) => {
+                weighted(&[(signal, latents), (-noise, output)])
+            }
+        }
+    }
+
+    /// The noise that `output`, the network's prediction, says is in `latents`.
+    pub(super) fn noise(self, prediction: Prediction, latents: &Tensor, output: &Tensor) -> Result<Tensor> {
+        let (signal, noise) = self.shares();
+        match prediction {
+            Prediction::Epsilon => Ok(output.clone()),
+            Prediction::Velocity => weighted(&[(signal, output), (noise, latents)]),
+            Prediction::Sample => weighted(&[(1.0, latents), (-signal, output)])? / f64::from(noise),
+        }
+    }
+}
+
+/// A sum of tensors of one shape, each with its weight. What has no weight is left out, whatever it holds.
+pub(super) fn weighted(terms: &[(f32, &Tensor)]) -> Result<Tensor> {
+    let mut present = terms.iter().filter(|(weight, _)| *weight != 0.0);
+    let scaled = |(weight, tensor): &(f32, &Tensor)| tensor.affine(f64::from(*weight), 0.0);
+    match present.next() {
+        Some(first) => present.try_fold(scaled(first)?, |sum, term| sum + scaled(term)?),
+        None => terms[0].1.zeros_like(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn near(found: &Tensor, expected: &Tensor) {
+        let difference = (found - expected).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(
+            difference.to_scalar::<f32>().unwrap() < 1e-5,
+            "{found} {expected}"
+        );
+    }
+
+    #[test]
+    fn right_predictions_point_to_the_picture() {
+        let picture = Tensor::new(&[0.5_f32, -1.0, 2.0], &Device::Cpu).unwrap();
+        let noise = Tensor::new(&[1.0_f32, 0.3, -0.7], &Device::Cpu).unwrap();
+        let (signal, share) = (0.6, 0.8);
+        let velocity = weighted(&[(signal, &noise), (-share, &picture)]).unwrap();
+        let levels = [
+            NoiseLevel::Exploding {
+                sigma: share / signal,
+            },
+            NoiseLevel::Preserving { signal, noise: share },
+        ];
+        for level in levels {
+            let latents = level.add_noise(&picture, &noise).unwrap();
+            for (prediction, output) in [
+                (Prediction::Epsilon, &noise),
+                (Prediction::Velocity, &velocity),
+                (Prediction::Sample, &picture),
+            ] {
+                near(&level.original(prediction, &latents, output).unwrap(), &picture);
+            }
+        }
+        let level = NoiseLevel::Flow { sigma: 0.3 };
+        let latents = level.add_noise(&picture, &noise).unwrap();
+        let velocity = (&noise - &picture).unwrap();
+        near(
+            &level.original(Prediction::Velocity, &latents, &velocity).unwrap(),
+            &picture,
+        );
+    }
+
+    #[test]
+    fn a_term_without_weight_cannot_spoil_a_sum() {
+        let one = Tensor::new(&[1.0_f32], &Device::Cpu).unwrap();
+        let lost = Tensor::new(&[f32::NAN], &Device::Cpu).unwrap();
+        let sum = weighted(&[(0.0, &lost), (2.0, &one)]).unwrap();
+        assert_eq!(sum.to_vec1::<f32>().unwrap(), [2.0]);
+    }
+}

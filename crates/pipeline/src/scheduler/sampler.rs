@@ -1,0 +1,246 @@
+//! A sampler with its schedule: immutable, with all that a picture remembers in its [`Trajectory`].
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::config::SchedulerConfig;
+use super::ddim::Ddim;
+use super::ddpm::Ddpm;
+use super::dpm_sde::DpmSde;
+use super::error::{Refusal, StepError};
+use super::euler::Euler;
+use super::flow::Flow;
+use super::heun::Heun;
+use super::kind::SamplerKind;
+use super::lcm::Lcm;
+use super::lms::Lms;
+use super::method::{Method, NoiseSource, Step};
+use super::multistep::Multistep;
+use super::pndm::Pndm;
+use super::schedule_kind::ScheduleKind;
+use super::setup::Setup;
+use super::trajectory::Trajectory;
+use super::unipc::UniPc;
+
+/// The way of a picture from noise to latents, evaluation by evaluation of the network.
+///
+/// Several pictures may be led by one sampler, each with its own trajectory. Evaluations are counted from 0,
+/// from the first one that is made; methods that are given one panic where it is not below
+/// [`Sampler::evaluations`].
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    kind: SamplerKind,
+    schedule: ScheduleKind,
+    steps: usize,
+    /// Evaluations of the schedule that are passed over.
+    passed_over: usize,
+    timesteps: Vec<f32>,
+    method: Arc<dyn Method>,
+}
+
+impl Sampler {
+    /// The sampler `kind` for a model with the scheduler `config`, over `steps` of which the first `skipped`
+    /// are passed over ([`SchedulerConfig::skipped_steps`]), for pictures of `patches` patches (which matters
+    /// only where the configuration shifts noise levels by size). For models of rectified flow `Euler` and
+    /// `Heun` mean the methods made for them.
+    ///
+    /// # Errors
+    /// The model, the sampler, the schedule and the steps do not go together.
+    pub fn new(
+        config: &SchedulerConfig,
+        kind: SamplerKind,
+        schedule: ScheduleKind,
+        steps: usize,
+        skipped: usize,
+        patches: usize,
+    ) -> Result<Self, Refusal> {
+        let kind = kind.for_flow(config.is_flow());
+        if kind.is_flow() != config.is_flow() {
+            let made_for = if kind.is_flow() {
+                "models of rectified flow"
+            } else {
+                "diffusion models"
+            };
+            return Err(Refusal::OtherModels { kind, made_for });
+        }
+        let own = || config.own_schedule();
+        let (method, schedule): (Arc<dyn Method>, _) = if kind.is_flow() {
+            let schedule = if schedule == ScheduleKind::Automatic {
+                own()
+            } else {
+                schedule
+            };
+            (
+                Arc::new(Flow::new(config, kind, schedule, steps, patches)?),
+                schedule,
+            )
+        } else {
+            let setup = Setup::new(config, kind, schedule, steps)?;
+            (diffusion(&setup)?, setup.schedule)
+        };
+        let mut timesteps = method.timesteps();
+        let passed_over = skipped.saturating_mul(kind.order());
+        // An evaluation more than the steps is no step of its own.
+        if skipped >= steps || passed_over >= timesteps.len() {
+            return Err(Refusal::NothingLeft { steps, skipped });
+        }
+        timesteps.drain(..passed_over);
+        Ok(Self {
+            kind,
+            schedule,
+            steps: steps - skipped,
+            passed_over,
+            timesteps,
+            method,
+        })
+    }
+
+    /// The sampler.
+    pub fn kind(&self) -> SamplerKind {
+        self.kind
+    }
+
+    /// Its schedule, never automatic.
+    pub fn schedule(&self) -> ScheduleKind {
+        self.schedule
+    }
+
+    /// Steps that are taken, as the user counts them.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// How many times the network is asked.
+    pub fn evaluations(&self) -> usize {
+        self.timesteps.len()
+    }
+
+    /// How many steps are finished after `evaluations`.
+    pub fn steps_done(&self, evaluations: usize) -> usize {
+        if evaluations >= self.evaluations() {
+            self.steps
+        } else if self.kind == SamplerKind::Pndm {
+            evaluations.saturating_sub(1)
+        } else {
+            evaluations / self.kind.order()
+        }
+    }
+
+    /// What the network is told of the noise, one number an evaluation.
+    pub fn timesteps(&self) -> &[f32] {
+        &self.timesteps
+    }
+
+    /// What standard normal noise is multiplied with to become the first latents of a picture that begins as
+    /// noise.
+    pub fn initial_noise_scale(&self) -> f32 {
+        self.method.initial_noise_scale()
+    }
+
+    /// The latents of a picture that begins as `latents` with noise added.
+    ///
+    /// # Errors
+    /// The shapes differ or the device fails.
+    pub fn add_noise(&self, latents: &Tensor, noise: &Tensor) -> candle_core::Result<Tensor> {
+        self.add_noise_at(0, latents, noise)
+    }
+
+    /// `latents` with as much noise as the trajectory has before `evaluation`; after the last one, `latents`
+    /// themselves.
+    ///
+    /// # Errors
+    /// The shapes differ or the device fails.
+    pub fn add_noise_at(
+        &self,
+        evaluation: usize,
+        latents: &Tensor,
+        noise: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        if evaluation == self.evaluations() {
+            return Ok(latents.clone());
+        }
+        let level = self.method.blend_level(self.passed_over + evaluation);
+        level.add_noise(latents, noise)
+    }
+
+    /// `latents` as the network takes them.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn scale_input(&self, evaluation: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
+        self.method
+            .level(self.passed_over + evaluation)
+            .scale_input(latents)
+    }
+
+    /// How many times the step of `evaluation` draws noise of the latents' shape.
+    pub fn noises(&self, evaluation: usize) -> usize {
+        self.method.noises(self.passed_over + evaluation)
+    }
+
+    /// The picture's latents that `prediction`, the network's for `trajectory` before the step of
+    /// `evaluation`, points to.
+    ///
+    /// # Errors
+    /// The shapes differ or the device fails.
+    pub fn predicted_original(
+        &self,
+        evaluation: usize,
+        prediction: &Tensor,
+        trajectory: &Trajectory,
+    ) -> candle_core::Result<Tensor> {
+        let evaluation = self.passed_over + evaluation;
+        self.method.original(evaluation, &trajectory.latents, prediction)
+    }
+
+    /// Leads `trajectory` past `evaluation` with `prediction`, the network's for [`Sampler::scale_input`] of
+    /// its latents. It draws from `noise` [`Sampler::noises`] times.
+    ///
+    /// # Errors
+    /// The trajectory is not one that this sampler led so far, the shapes differ, or the device fails; the
+    /// trajectory is then as it was.
+    pub fn step(
+        &self,
+        evaluation: usize,
+        prediction: &Tensor,
+        trajectory: &mut Trajectory,
+        noise: &mut NoiseSource<'_>,
+    ) -> Result<(), StepError> {
+        assert!(
+            evaluation < self.evaluations(),
+            "evaluation {evaluation} of {}",
+            self.evaluations()
+        );
+        self.method.step(Step {
+            kind: self.kind,
+            evaluation: self.passed_over + evaluation,
+            done: evaluation,
+            output: prediction,
+            trajectory,
+            noise,
+        })
+    }
+}
+
+fn diffusion(setup: &Setup<'_>) -> Result<Arc<dyn Method>, Refusal> {
+    Ok(match setup.kind {
+        SamplerKind::Euler => Arc::new(Euler::new(setup)?),
+        SamplerKind::EulerAncestral => Arc::new(Euler::ancestral(setup)?),
+        SamplerKind::Heun => Arc::new(Heun::new(setup)?),
+        SamplerKind::Ddim => Arc::new(Ddim::new(setup)?),
+        SamplerKind::Ddpm => Arc::new(Ddpm::new(setup)?),
+        SamplerKind::Pndm => Arc::new(Pndm::new(setup)?),
+        SamplerKind::Lms => Arc::new(Lms::new(setup)?),
+        SamplerKind::DpmPlusPlus2M | SamplerKind::DpmPlusPlus2MSde => Arc::new(Multistep::new(setup)?),
+        SamplerKind::DpmPlusPlusSde => Arc::new(DpmSde::new(setup)?),
+        SamplerKind::UniPc => Arc::new(UniPc::new(setup)?),
+        SamplerKind::Lcm => Arc::new(Lcm::new(setup)?),
+        SamplerKind::FlowEuler | SamplerKind::FlowHeun => {
+            return Err(Refusal::OtherModels {
+                kind: setup.kind,
+                made_for: "models of rectified flow",
+            });
+        }
+    })
+}

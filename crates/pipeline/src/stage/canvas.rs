@@ -1,0 +1,119 @@
+//! From a picture to the latents that another is drawn over.
+
+use candle_core::{DType, Device, Tensor};
+use sd_models::vae::Encoder;
+use sd_weights::{Holding, Residency};
+
+use super::finite;
+use crate::Result;
+use crate::bundle::Bundle;
+use crate::save::RgbImage;
+
+const COMPONENT: &str = "vae";
+
+/// Which pixels of a picture are drawn anew.
+#[derive(Debug, Clone)]
+pub struct Mask {
+    pixels: Vec<bool>,
+    width: usize,
+}
+
+/// What a picture is drawn over: another one, as latents, all or only where a mask says so.
+#[derive(Debug, Clone)]
+pub struct Canvas {
+    pub(super) whole: Distribution,
+    pub(super) masked: Option<Masked>,
+}
+
+/// What is drawn anew of a canvas.
+#[derive(Debug, Clone)]
+pub(super) struct Masked {
+    /// `[1, 1, rows, columns]` of latents: 1 where they are drawn anew, 0 where they stay.
+    pub(super) mask: Tensor,
+    /// The picture without what is drawn anew.
+    pub(super) rest: Distribution,
+}
+
+/// Normally distributed latents, `[1, channels, rows, columns]` both, in the processor's memory.
+#[derive(Debug, Clone)]
+pub(super) struct Distribution {
+    mean: Tensor,
+    deviation: Tensor,
+}
+
+impl Mask {
+    /// A mask of `pixels`, row after row of `width`, true where something is drawn.
+    pub fn new(width: usize, pixels: Vec<bool>) -> Self {
+        Self { pixels, width }
+    }
+
+    /// For each latent what the pixel at its upper left corner says, `[1, 1, rows, columns]`.
+    fn of_latents(&self, factor: usize, (rows, columns): (usize, usize)) -> Result<Tensor> {
+        let at = |row: usize, column: usize| self.pixels[row * factor * self.width + column * factor];
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|index| f32::from(u8::from(at(index / columns, index % columns))))
+            .collect();
+        Ok(Tensor::from_vec(values, (1, 1, rows, columns), &Device::Cpu)?)
+    }
+
+    /// `image`, `[1, 3, height, width]`, with the middle of its range where something is drawn anew.
+    fn hide(&self, image: &Tensor) -> Result<Tensor> {
+        let (_, _, height, width) = image.dims4()?;
+        let stays: Vec<f32> = self
+            .pixels
+            .iter()
+            .map(|&drawn| f32::from(u8::from(!drawn)))
+            .collect();
+        let stays = Tensor::from_vec(stays, (1, 1, height, width), &Device::Cpu)?;
+        Ok(image.broadcast_mul(&stays)?)
+    }
+}
+
+impl Distribution {
+    /// The latents that `noise` means, scaled for the denoising network of `bundle`.
+    pub(super) fn sample(&self, bundle: &Bundle, noise: &Tensor) -> Result<Tensor> {
+        let sample = (&self.mean + (&self.deviation * noise)?)?;
+        Ok(bundle.vae.scale(&sample)?)
+    }
+}
+
+/// Encodes each of `images` with the autoencoder of `bundle`, which is read once and dropped at the end. With a `mask`, of the
+/// pictures' size, also what it leaves of them.
+///
+/// # Errors
+/// A file is wrong, the device fails, or a value is not finite.
+pub fn canvases(
+    bundle: &Bundle,
+    images: &[RgbImage],
+    mask: Option<&Mask>,
+    holding: &Holding,
+) -> Result<Vec<Canvas>> {
+    let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
+    let encoder = Encoder::new(weights, &bundle.vae)?;
+    let encode = |image: &Tensor| -> Result<Distribution> {
+        let encoded = encoder.encode(&image.to_device(&holding.device)?)?;
+        let to_host = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu);
+        let mean = to_host(&encoded.mean)?;
+        finite::check(&mean, "the encoder", bundle, COMPONENT)?;
+        Ok(Distribution {
+            mean,
+            deviation: (to_host(&encoded.log_variance)? * 0.5)?.exp()?,
+        })
+    };
+    let canvas = |image: &RgbImage| -> Result<Canvas> {
+        let image = image.to_tensor()?;
+        let whole = encode(&image)?;
+        let masked = match mask {
+            Some(mask) => {
+                let (_, _, rows, columns) = whole.mean.dims4()?;
+                Some(Masked {
+                    mask: mask.of_latents(bundle.vae.downsampling(), (rows, columns))?,
+                    rest: encode(&mask.hide(&image)?)?,
+                })
+            }
+            None => None,
+        };
+        Ok(Canvas { whole, masked })
+    };
+    images.iter().map(canvas).collect()
+}

@@ -1,0 +1,122 @@
+//! Starting a stage again where the device had less room than was planned with.
+
+use sd_memory::Bytes;
+
+use crate::Result;
+use crate::plan::Plan;
+
+/// How often a stage is tried.
+const TRIES: usize = 3;
+
+/// Runs `stage` on `run`. Where the device has no room for it `tighten` has the chance to make some, after everything
+/// that the stage held is gone; where it does, the stage runs again.
+///
+/// # Errors
+/// What `stage` failed with, the last time, or `tighten`.
+pub(crate) fn until_it_fits<R, T>(
+    run: &mut R,
+    mut stage: impl FnMut(&mut R) -> Result<T>,
+    mut tighten: impl FnMut(&mut R) -> Result<bool>,
+) -> Result<T> {
+    let mut tries = 1;
+    loop {
+        match stage(run) {
+            Err(error) if tries < TRIES && error.is_out_of_device_memory() => {
+                if !tighten(run)? {
+                    return Err(error);
+                }
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The budget of the next plan where `plan` did not fit: three quarters of what it would have taken, or what the device
+/// has left for `available` where that is less; nothing where the plan is as small as can be.
+pub(crate) fn budget(plan: &Plan, available: Option<Bytes>) -> Option<Bytes> {
+    let three_quarters = Bytes(plan.predicted_peak.0 / 4 * 3);
+    let wanted = available.map_or(three_quarters, |available| available.min(three_quarters));
+    let wanted = wanted.max(plan.smallest_budget);
+    (wanted < plan.predicted_peak).then_some(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    fn full() -> Error {
+        Error::Tensor(candle_core::Error::msg("CUDA_ERROR_OUT_OF_MEMORY"))
+    }
+
+    /// A stage that needs so much, on a device that has so much; the second is what it may take.
+    fn run(needs: u64, mut may_take: u64, smallest: u64) -> (Result<u64>, u64) {
+        let mut tried = 0;
+        let outcome = until_it_fits(
+            &mut may_take,
+            |may_take| {
+                tried += 1;
+                if *may_take > needs {
+                    Err(full())
+                } else {
+                    Ok(*may_take)
+                }
+            },
+            |may_take| {
+                let tighter = (*may_take / 2).max(smallest);
+                let is_tighter = tighter < *may_take;
+                *may_take = tighter;
+                Ok(is_tighter)
+            },
+        );
+        (outcome, tried)
+    }
+
+    #[test]
+    fn a_stage_starts_again_until_it_fits() {
+        assert!(matches!(run(100, 80, 10), (Ok(80), 1)));
+        assert!(matches!(run(50, 80, 10), (Ok(40), 2)));
+        assert!(matches!(run(20, 80, 10), (Ok(20), 3)));
+        // But not for ever, nor where nothing is left to give up.
+        assert!(matches!(run(10, 80, 10), (Err(Error::Tensor(_)), 3)));
+        assert!(matches!(run(10, 80, 80), (Err(Error::Tensor(_)), 1)));
+    }
+
+    #[test]
+    fn other_errors_are_not_tried_again() {
+        let mut tried = 0;
+        let outcome: Result<()> = until_it_fits(
+            &mut tried,
+            |tried| {
+                *tried += 1;
+                Err(Error::Interrupted)
+            },
+            |_| Ok(true),
+        );
+        assert!(matches!(outcome, Err(Error::Interrupted)));
+        assert_eq!(tried, 1);
+    }
+
+    #[test]
+    fn each_budget_is_tighter_until_the_smallest() {
+        let plan = |predicted: u64| Plan {
+            budget: Bytes(1000),
+            predicted_peak: Bytes(predicted),
+            smallest_budget: Bytes(100),
+            resident_budget: Bytes(900),
+            blocks: 10,
+            resident_blocks: 10,
+            pictures_a_pass: 1,
+            condition_bytes: Bytes(0),
+            release_page_cache: false,
+            stages: Vec::new(),
+        };
+        assert_eq!(budget(&plan(800), None), Some(Bytes(600)));
+        assert_eq!(budget(&plan(800), Some(Bytes(5000))), Some(Bytes(600)));
+        assert_eq!(budget(&plan(800), Some(Bytes(300))), Some(Bytes(300)));
+        assert_eq!(budget(&plan(800), Some(Bytes(3))), Some(Bytes(100)));
+        assert_eq!(budget(&plan(120), None), Some(Bytes(100)));
+        assert_eq!(budget(&plan(100), None), None);
+    }
+}

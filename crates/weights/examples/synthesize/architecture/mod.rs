@@ -1,0 +1,172 @@
+//! Which networks a model is made of, and the text files beside them.
+
+use serde_json::{Value, json};
+
+use crate::networks::unet::UNet;
+use crate::networks::{Clip, Sd3, Tensor, Vae};
+
+mod latent_diffusion;
+mod stable_diffusion_3;
+
+/// The names of the models that can be made.
+pub(crate) const ARCHITECTURES: [&str; 7] = [
+    "sd3.5-large",
+    "sd3.5-medium",
+    "sd1.5",
+    "sd2.1",
+    "sdxl",
+    "sdxl-refiner",
+    "controlnet-sd15",
+];
+
+/// A network's folder and tensors.
+pub(crate) struct Component {
+    /// Empty for a network that is all there is.
+    pub(crate) folder: &'static str,
+    /// `model` or `diffusion_pytorch_model`.
+    pub(crate) file_stem: &'static str,
+    pub(crate) tensors: Vec<Tensor>,
+}
+
+/// A whole model.
+pub(crate) struct Architecture {
+    pub(crate) components: Vec<Component>,
+    /// Configurations and tokenizers: path and contents.
+    pub(crate) texts: Vec<(String, String)>,
+    /// `model_index.json`, unless this is a single network.
+    pub(crate) index: Option<String>,
+}
+
+/// The demo model's tokenizers stand in for the real ones, whose vocabularies are larger.
+macro_rules! tokenizer_file {
+    ($path:literal) => {
+        (
+            $path,
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo/", $path)),
+        )
+    };
+}
+const TOKENIZER_FILES: [(&str, &str); 11] = [
+    tokenizer_file!("tokenizer/merges.txt"),
+    tokenizer_file!("tokenizer/special_tokens_map.json"),
+    tokenizer_file!("tokenizer/tokenizer_config.json"),
+    tokenizer_file!("tokenizer/vocab.json"),
+    tokenizer_file!("tokenizer_2/merges.txt"),
+    tokenizer_file!("tokenizer_2/special_tokens_map.json"),
+    tokenizer_file!("tokenizer_2/tokenizer_config.json"),
+    tokenizer_file!("tokenizer_2/vocab.json"),
+    tokenizer_file!("tokenizer_3/special_tokens_map.json"),
+    tokenizer_file!("tokenizer_3/tokenizer.json"),
+    tokenizer_file!("tokenizer_3/tokenizer_config.json"),
+];
+/// The end of a text in the demo model's CLIP tokenizers.
+const CLIP_END: usize = 979;
+
+/// The model called `name`.
+pub(crate) fn named(name: &str) -> Option<Architecture> {
+    match name {
+        "sd3.5-large" => Some(stable_diffusion_3::model(&Sd3 {
+            layers: 38,
+            heads: 38,
+            table_side: 192,
+            dual_attention_layers: 0,
+            context: Sd3::CONTEXT,
+            pooled: Sd3::POOLED,
+        })),
+        "sd3.5-medium" => Some(stable_diffusion_3::model(&Sd3 {
+            layers: 24,
+            heads: 24,
+            table_side: 384,
+            dual_attention_layers: 13,
+            context: Sd3::CONTEXT,
+            pooled: Sd3::POOLED,
+        })),
+        "sd1.5" => Some(latent_diffusion::stable_diffusion_1()),
+        "sd2.1" => Some(latent_diffusion::stable_diffusion_2()),
+        "sdxl" => Some(latent_diffusion::stable_diffusion_xl()),
+        "sdxl-refiner" => Some(latent_diffusion::refiner()),
+        "controlnet-sd15" => Some(latent_diffusion::controlnet(&UNet::SD15)),
+        _ => None,
+    }
+}
+
+/// A network whose weights transformers saves.
+fn text_encoder(folder: &'static str, tensors: Vec<Tensor>) -> Component {
+    Component {
+        folder,
+        file_stem: "model",
+        tensors,
+    }
+}
+
+/// A network whose weights diffusers saves.
+fn diffuser(folder: &'static str, tensors: Vec<Tensor>) -> Component {
+    Component {
+        folder,
+        file_stem: "diffusion_pytorch_model",
+        tensors,
+    }
+}
+
+fn text(path: &str, value: &Value) -> (String, String) {
+    (path.to_owned(), format!("{value:#}\n"))
+}
+
+/// The files of the demo model's tokenizer `from`, in the folder `to`, with the length that the real encoders read.
+fn tokenizer(from: &str, to: &str, limit: usize) -> Vec<(String, String)> {
+    let files = TOKENIZER_FILES.iter();
+    let own =
+        files.filter_map(|(path, contents)| Some((path.strip_prefix(from)?.strip_prefix('/')?, contents)));
+    own.map(|(file, contents)| {
+        let path = format!("{to}/{file}");
+        match serde_json::from_str::<Value>(contents) {
+            Ok(mut value) if file == "tokenizer_config.json" => {
+                value["model_max_length"] = json!(limit);
+                text(&path, &value)
+            }
+            _ => (path, (*contents).to_owned()),
+        }
+    })
+    .collect()
+}
+
+fn clip_config(clip: &Clip) -> Value {
+    let class = if clip.projects {
+        "CLIPTextModelWithProjection"
+    } else {
+        "CLIPTextModel"
+    };
+    json!({
+        "architectures": [class],
+        "vocab_size": Clip::VOCABULARY,
+        "hidden_size": clip.width,
+        "intermediate_size": 4 * clip.width,
+        "num_hidden_layers": clip.layers,
+        "num_attention_heads": clip.heads,
+        "max_position_embeddings": Clip::POSITIONS,
+        "hidden_act": clip.activation,
+        "layer_norm_eps": 1e-5,
+        "projection_dim": clip.width,
+        "eos_token_id": CLIP_END,
+    })
+}
+
+/// With the scale of latents, and what is taken from them before.
+fn vae_config(vae: &Vae, scale: f64, shift: Option<f64>) -> Value {
+    json!({
+        "_class_name": "AutoencoderKL",
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": vae.latent_channels,
+        "down_block_types": vec!["DownEncoderBlock2D"; 4],
+        "up_block_types": vec!["UpDecoderBlock2D"; 4],
+        "block_out_channels": Vae::LEVELS,
+        "layers_per_block": Vae::LAYERS,
+        "norm_num_groups": 32,
+        "scaling_factor": scale,
+        "shift_factor": shift,
+        "mid_block_add_attention": true,
+        "use_quant_conv": vae.quant_convolutions,
+        "use_post_quant_conv": vae.quant_convolutions,
+    })
+}
