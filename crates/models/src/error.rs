@@ -21,6 +21,14 @@ pub enum Error {
         /// Which field, what it says, and what is possible.
         reason: String,
     },
+    /// A file holds no network that makes pictures larger, or none that is known.
+    #[error("`{}` cannot be used as an upscaler: {reason}", file.display())]
+    Upscaler {
+        /// The file.
+        file: std::path::PathBuf,
+        /// What was found, and what is known.
+        reason: String,
+    },
     /// An input does not have the shape that the network takes.
     #[error("the {network} was given {found}, and takes {wanted}")]
     Input {

@@ -1,9 +1,10 @@
-//! The networks of Stable Diffusion: text encoders, transformers, autoencoders.
+//! The networks of Stable Diffusion: text encoders, transformers, autoencoders; and those that make pictures larger.
 //!
 //! One folder a network, each with its configuration (the network's own `config.json`) and its forward pass,
 //! written over [`sd_weights::Blocks`] in the operations of `sd-ops`. A network does not know where its
 //! weights live.
 
+mod bands;
 pub mod clip;
 pub mod controlnet;
 mod error;
@@ -13,6 +14,7 @@ mod layers;
 pub mod mmdit;
 pub mod t5;
 pub mod unet;
+pub mod upscaler;
 pub mod vae;
 
 pub use error::{Error, Result};

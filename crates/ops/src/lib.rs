@@ -18,6 +18,7 @@ mod cuda;
 mod linear;
 mod moments;
 mod norm;
+mod rectifier;
 mod resample;
 mod scratch;
 mod timestep;
@@ -36,6 +37,7 @@ pub use norm::{
     GroupNorm, LayerNorm, RmsNorm, gated_residual, group_norm, group_norm_silu, layer_norm,
     modulated_layer_norm, rms_norm,
 };
+pub use rectifier::{leaky_relu, prelu, scaled_residual};
 pub use resample::upsample_nearest;
 pub use scratch::Scratch;
 pub use timestep::timestep_embedding;

@@ -8,6 +8,7 @@
 
 mod arithmetic;
 pub mod bundle;
+pub mod control;
 pub mod device;
 mod device_budget;
 mod durable;
@@ -33,6 +34,7 @@ mod source_image;
 pub mod stage;
 mod tighter;
 pub mod tokenizer;
+pub mod upscale;
 
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};

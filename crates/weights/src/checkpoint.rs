@@ -10,20 +10,31 @@ use half::{bf16, f16};
 use serde::Deserialize;
 
 use crate::host_buffers::{Elements, HostBuffers};
+use crate::lora::{Adapters, Merge};
 use crate::source::Source;
-use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header};
+use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header, torch};
 
 /// Values that are converted at a time where a file's type is not the one that a tensor is held in.
 const CONVERTED_AT_A_TIME: usize = 1 << 20;
 
+/// Bytes that reading `count` elements of so many bytes into 32-bit numbers takes beside these.
+pub(crate) fn converting_takes(count: usize, element_bytes: usize) -> usize {
+    match element_bytes {
+        4 => 0,
+        _ => count.min(CONVERTED_AT_A_TIME) * element_bytes,
+    }
+}
+
 /// A network's tensors: names, types, shapes and where their bytes are. No weight is held.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     place: PathBuf,
     tensors: BTreeMap<String, Stored>,
+    /// What is added to tensors while they are read.
+    adapters: Option<Arc<Adapters>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Stored {
     header: TensorHeader,
     source: Arc<Source>,
@@ -35,9 +46,27 @@ pub(crate) struct ShardIndex {
     pub(crate) weight_map: BTreeMap<String, String>,
 }
 
+/// The tensors of a file, whose format is known by how it begins.
+fn headers(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
+    if torch::wrote(source)? {
+        torch::read(source)
+    } else {
+        header::read(source)
+    }
+}
+
 impl Checkpoint {
+    /// Opens the file at `path`: safetensors, or what PyTorch writes (`.pth`, `.ckpt`, `.bin`), of which nothing is run.
+    ///
+    /// # Errors
+    /// It is missing, is neither, is damaged, or a pickle in it refers to anything but tensors
+    /// ([`Error::ForbiddenGlobal`]).
+    pub fn open_file(path: impl Into<PathBuf>) -> Result<Self> {
+        Self::open(Arc::new(Source::open(path.into())?))
+    }
+
     pub(crate) fn open(source: Arc<Source>) -> Result<Self> {
-        let tensors = header::read(&source)?
+        let tensors = headers(&source)?
             .into_iter()
             .map(|(name, header)| {
                 (
@@ -52,6 +81,7 @@ impl Checkpoint {
         Ok(Self {
             place: source.path().to_owned(),
             tensors,
+            adapters: None,
         })
     }
 
@@ -63,7 +93,7 @@ impl Checkpoint {
         for (tensor, shard) in index.weight_map {
             if !shards.contains_key(&shard) {
                 let source = folder.source(&format!("{component}/{shard}"))?;
-                let headers = header::read(&source)?;
+                let headers = headers(&source)?;
                 shards.insert(shard.clone(), (source, headers));
             }
             let (source, headers) = &shards[&shard];
@@ -84,7 +114,16 @@ impl Checkpoint {
         Ok(Self {
             place: folder.root().join(component),
             tensors,
+            adapters: None,
         })
+    }
+
+    /// The same tensors, to which `adapters` are added while they are read.
+    pub(crate) fn with_adapters(&self, adapters: Arc<Adapters>) -> Self {
+        Self {
+            adapters: Some(adapters),
+            ..self.clone()
+        }
     }
 
     /// The file, or the folder of the shards.
@@ -164,10 +203,12 @@ impl Checkpoint {
             None => Elements::zeros(held_type, count),
         };
         let mut elements = elements.ok_or_else(|| stored.unsupported(name, stored.header.element_type))?;
+        let merge = self.merge(name)?;
+        let part = stored.part(0, stored_type, merge.as_ref());
         match &mut elements {
-            Elements::F32(values) => stored.fill(values, 0, stored_type, |value| value)?,
-            Elements::F16(values) => stored.fill(values, 0, stored_type, f16::from_f32)?,
-            Elements::Bf16(values) => stored.fill(values, 0, stored_type, bf16::from_f32)?,
+            Elements::F32(values) => part.fill(values, |value| value)?,
+            Elements::F16(values) => part.fill(values, f16::from_f32)?,
+            Elements::Bf16(values) => part.fill(values, bf16::from_f32)?,
         }
         let tensor = elements.into_tensor(&stored.header.shape)?;
         if let Some(buffers) = buffers {
@@ -185,12 +226,45 @@ impl Checkpoint {
             stored,
             stored_type,
             held_type: held_type.unwrap_or(stored_type),
+            merge: self.merge(name)?,
         })
+    }
+
+    /// What is added to the tensor `name` while it is read.
+    fn merge(&self, name: &str) -> Result<Option<Merge>> {
+        match &self.adapters {
+            Some(adapters) => adapters.merge(name),
+            None => Ok(None),
+        }
+    }
+
+    /// Fills `values` with those of the tensor `name`, which has as many.
+    pub(crate) fn read_floats(&self, name: &str, values: &mut [f32]) -> Result<()> {
+        let stored = self.stored(name)?;
+        stored.fill(values, 0, stored.float_type(name)?, |value| value)
+    }
+
+    /// The first value of the tensor `name`, of whatever type.
+    pub(crate) fn read_number(&self, name: &str) -> Result<f32> {
+        let stored = self.stored(name)?;
+        match stored.header.element_type {
+            ElementType::F64 => stored.first(|bytes| f64::from_le_bytes(bytes) as f32),
+            ElementType::I64 => stored.first(|bytes| i64::from_le_bytes(bytes) as f32),
+            ElementType::I32 => stored.first(|bytes| i32::from_le_bytes(bytes) as f32),
+            _ => {
+                let mut value = [0.0];
+                self.read_floats(name, &mut value)?;
+                Ok(value[0])
+            }
+        }
     }
 
     /// Refuses files that were written to since they were opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
-        self.sources().try_for_each(|source| source.check_unchanged())
+        self.sources().try_for_each(|source| source.check_unchanged())?;
+        self.adapters
+            .as_ref()
+            .map_or(Ok(()), |adapters| adapters.check_unchanged())
     }
 
     /// Tells the system that the bytes of the tensors whose names begin with `prefix` need not be kept at hand.
@@ -217,11 +291,17 @@ impl Checkpoint {
     /// The given rows (runs of the last dimension) of the tensor `name`, in the order given.
     pub(crate) fn read_rows(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
         let stored = self.stored(name)?;
-        match stored.header.element_type {
-            ElementType::F32 => stored.rows::<f32>(name, rows),
-            ElementType::F16 => stored.rows::<f16>(name, rows),
-            ElementType::Bf16 => stored.rows::<bf16>(name, rows),
-            found => Err(stored.unsupported(name, found)),
+        let stored_type = stored.float_type(name)?;
+        let merge = self.merge(name)?;
+        let part = |first| stored.part(first, stored_type, merge.as_ref());
+        match stored_type {
+            // What was changed is wider than what is stored.
+            _ if merge.is_some() => {
+                stored.rows(name, rows, |first, to| part(first).fill(to, |value: f32| value))
+            }
+            DType::F16 => stored.rows(name, rows, |first, to| part(first).fill(to, f16::from_f32)),
+            DType::BF16 => stored.rows(name, rows, |first, to| part(first).fill(to, bf16::from_f32)),
+            _ => stored.rows(name, rows, |first, to| part(first).fill(to, |value: f32| value)),
         }
     }
 
@@ -243,11 +323,12 @@ impl Checkpoint {
 
 /// A tensor that is read in parts, each part as bytes of the type that it is held in.
 #[cfg(feature = "cuda")]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Parts<'a> {
     stored: &'a Stored,
     stored_type: DType,
     held_type: DType,
+    merge: Option<Merge>,
 }
 
 #[cfg(feature = "cuda")]
@@ -262,31 +343,55 @@ impl Parts<'_> {
 
     /// Fills `bytes`, which must be aligned for the held type, with what stands from byte `offset` of the held tensor on.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        let first = offset / self.held_type.size_in_bytes();
+        let part = self.stored.part(first, self.stored_type, self.merge.as_ref());
+        match self.held_type {
+            DType::F16 => part.fill(bytemuck::cast_slice_mut(bytes), f16::from_f32),
+            DType::BF16 => part.fill(bytemuck::cast_slice_mut(bytes), bf16::from_f32),
+            _ => part.fill(bytemuck::cast_slice_mut(bytes), |value: f32| value),
+        }
+    }
+}
+
+/// The elements of a tensor from one on, and what is added to them.
+struct Part<'a> {
+    stored: &'a Stored,
+    first: usize,
+    stored_type: DType,
+    merge: Option<&'a Merge>,
+}
+
+impl Part<'_> {
+    /// Reads as many elements as there are `values`, rounded once by `narrow` where they are not stored so.
+    fn fill<T: bytemuck::Pod + WithDType>(&self, values: &mut [T], narrow: impl Fn(f32) -> T) -> Result<()> {
         let Self {
-            stored,
-            stored_type,
-            held_type,
+            stored, stored_type, ..
         } = *self;
-        let first = offset / held_type.size_in_bytes();
-        match held_type {
-            DType::F16 => stored.fill(bytemuck::cast_slice_mut(bytes), first, stored_type, f16::from_f32),
-            DType::BF16 => stored.fill(
-                bytemuck::cast_slice_mut(bytes),
-                first,
-                stored_type,
-                bf16::from_f32,
-            ),
-            _ => stored.fill(
-                bytemuck::cast_slice_mut(bytes),
-                first,
-                stored_type,
-                |value: f32| value,
-            ),
+        match self.merge {
+            None => stored.fill(values, self.first, stored_type, narrow),
+            Some(merge) => merge.fill(values, self.first, narrow, |wide, first| {
+                stored.fill(wide, first, stored_type, |value: f32| value)
+            }),
         }
     }
 }
 
 impl Stored {
+    fn part<'a>(&'a self, first: usize, stored_type: DType, merge: Option<&'a Merge>) -> Part<'a> {
+        Part {
+            stored: self,
+            first,
+            stored_type,
+            merge,
+        }
+    }
+
+    fn first<const BYTES: usize>(&self, number: impl Fn([u8; BYTES]) -> f32) -> Result<f32> {
+        let mut bytes = [0; BYTES];
+        self.source.read_at(self.header.offset, &mut bytes)?;
+        Ok(number(bytes))
+    }
+
     fn elements<T: bytemuck::Pod>(&self) -> Result<Vec<T>> {
         let count = self.header.bytes as usize / size_of::<T>();
         let mut elements = vec![T::zeroed(); count];
@@ -342,10 +447,14 @@ impl Stored {
         Ok(())
     }
 
-    fn rows<T: bytemuck::Pod + Zeroable + WithDType>(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
+    fn rows<T: bytemuck::Pod + Zeroable + WithDType>(
+        &self,
+        name: &str,
+        rows: &[usize],
+        read: impl Fn(usize, &mut [T]) -> Result<()>,
+    ) -> Result<Tensor> {
         let (&width, leading) = self.header.shape.split_last().unwrap_or((&1, &[]));
         let available: usize = leading.iter().product();
-        let row_bytes = (width * size_of::<T>()) as u64;
         let mut elements = vec![T::zeroed(); width * rows.len()];
         for (&row, target) in rows.iter().zip(elements.chunks_exact_mut(width.max(1))) {
             if row >= available {
@@ -356,10 +465,7 @@ impl Stored {
                     rows: available,
                 });
             }
-            self.source.read_at(
-                self.header.offset + row as u64 * row_bytes,
-                bytemuck::cast_slice_mut(target),
-            )?;
+            read(row * width, target)?;
         }
         Ok(Tensor::from_vec(elements, (rows.len(), width), &Device::Cpu)?)
     }

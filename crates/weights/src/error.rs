@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::ElementType;
+use crate::{ElementType, ModelFamily};
 
 /// The result of every call into this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -50,6 +50,22 @@ pub enum Error {
         file: PathBuf,
         /// What was wrong with it.
         reason: String,
+    },
+    /// A file that PyTorch wrote cannot be understood.
+    #[error("`{}` is no usable PyTorch file: {reason}", file.display())]
+    BadTorchFile {
+        /// The file.
+        file: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// A file that PyTorch wrote would have Python make more than tensors, which may be anything.
+    #[error("`{}` holds more than tensors: its pickle refers to `{global}`, which is not followed", file.display())]
+    ForbiddenGlobal {
+        /// The file.
+        file: PathBuf,
+        /// The name that it refers to.
+        global: String,
     },
     /// A text file of the model (JSON, vocabulary) cannot be understood.
     #[error("`{}` cannot be understood: {reason}", file.display())]
@@ -109,6 +125,52 @@ pub enum Error {
         /// How many rows there are.
         rows: usize,
     },
+    /// A file that was to be a LoRA has no layer of one.
+    #[error("`{}` is not a LoRA: none of its {tensors} tensors is named like a LoRA's", file.display())]
+    NotLora {
+        /// The file.
+        file: PathBuf,
+        /// How many tensors it has.
+        tensors: usize,
+    },
+    /// A file changes weights by another method than LoRA.
+    #[error("`{}` cannot be applied: it changes weights by {method} (tensor `{tensor}`), only LoRA is supported", file.display())]
+    UnsupportedLora {
+        /// The file.
+        file: PathBuf,
+        /// The tensor, or the entry of the header, that shows it.
+        tensor: String,
+        /// The method's name.
+        method: &'static str,
+    },
+    /// The matrices of a LoRA's layer do not go together.
+    #[error("layer `{layer}` of the LoRA `{}` is damaged: {reason}", file.display())]
+    BadLora {
+        /// The file.
+        file: PathBuf,
+        /// The layer's name in the file.
+        layer: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A LoRA was made for another model.
+    #[error(
+        "the LoRA `{}` does not fit the model: {matched} of its {layers} layers do{}",
+        file.display(),
+        families(*.family, *.model)
+    )]
+    LoraDoesNotFit {
+        /// The file.
+        file: PathBuf,
+        /// How many of its layers fit the model.
+        matched: usize,
+        /// How many layers it has.
+        layers: usize,
+        /// The family that it was made for, as far as its layers tell.
+        family: Option<ModelFamily>,
+        /// The family of the model, as far as its layers tell.
+        model: Option<ModelFamily>,
+    },
     /// A file was written to while it was in use.
     #[error("`{}` has changed since it was opened", file.display())]
     Changed {
@@ -124,4 +186,13 @@ pub enum Error {
     /// The tensor library failed, for instance because the device has no memory left.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
+}
+
+/// What is known of the families of a LoRA and of a model that it does not fit.
+fn families(family: Option<ModelFamily>, model: Option<ModelFamily>) -> String {
+    match (family, model) {
+        (Some(family), Some(model)) => format!("; it was made for {family}, the model is {model}"),
+        (Some(family), None) => format!("; it was made for {family}"),
+        (None, _) => String::new(),
+    }
 }

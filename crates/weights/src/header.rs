@@ -14,6 +14,8 @@ use crate::{Error, Result};
 
 /// The largest header that is believed. The reference implementation draws the same line.
 pub(crate) const MAXIMUM_HEADER_BYTES: u64 = 100_000_000;
+/// The entry that is no tensor's.
+const METADATA: &str = "__metadata__";
 
 /// In which type a file stores the elements of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
@@ -86,7 +88,52 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
         file: file.to_owned(),
         reason,
     };
+    let (entries, data_start) = entries(source)?;
+    let mut tensors = BTreeMap::new();
+    let mut promised = data_start;
+    for (name, value) in entries {
+        if name == METADATA {
+            continue;
+        }
+        let entry: Entry = serde_json::from_value(value).map_err(|error| {
+            bad(format!(
+                "the header's entry for tensor `{name}` is wrong ({error})"
+            ))
+        })?;
+        let header = locate(&name, entry, data_start, file)?;
+        promised = promised.max(header.offset + header.bytes);
+        tensors.insert(name, header);
+    }
+    if promised > source.length() {
+        return Err(Error::Truncated {
+            file: file.to_owned(),
+            promised,
+            found: source.length(),
+        });
+    }
+    Ok(tensors)
+}
 
+/// What the header of `source` says beside its tensors: texts by their names. What is not a text is left out.
+pub(crate) fn metadata(source: &Source) -> Result<BTreeMap<String, String>> {
+    let (mut entries, _) = entries(source)?;
+    let Some(serde_json::Value::Object(metadata)) = entries.remove(METADATA) else {
+        return Ok(BTreeMap::new());
+    };
+    let texts = metadata.into_iter().filter_map(|(name, value)| match value {
+        serde_json::Value::String(text) => Some((name, text)),
+        _ => None,
+    });
+    Ok(texts.collect())
+}
+
+/// The header's entries, and where the tensors' bytes begin.
+fn entries(source: &Source) -> Result<(BTreeMap<String, serde_json::Value>, u64)> {
+    let file = source.path();
+    let bad = |reason: String| Error::BadHeader {
+        file: file.to_owned(),
+        reason,
+    };
     let length = source.length();
     if length < 8 {
         return Err(Error::Truncated {
@@ -112,31 +159,9 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     let mut text = vec![0; header_bytes as usize];
     source.read_at(8, &mut text)?;
 
-    let entries: BTreeMap<String, serde_json::Value> =
+    let entries =
         serde_json::from_slice(&text).map_err(|error| bad(format!("its header is not JSON ({error})")))?;
-    let mut tensors = BTreeMap::new();
-    let mut promised = data_start;
-    for (name, value) in entries {
-        if name == "__metadata__" {
-            continue;
-        }
-        let entry: Entry = serde_json::from_value(value).map_err(|error| {
-            bad(format!(
-                "the header's entry for tensor `{name}` is wrong ({error})"
-            ))
-        })?;
-        let header = locate(&name, entry, data_start, file)?;
-        promised = promised.max(header.offset + header.bytes);
-        tensors.insert(name, header);
-    }
-    if promised > length {
-        return Err(Error::Truncated {
-            file: file.to_owned(),
-            promised,
-            found: length,
-        });
-    }
-    Ok(tensors)
+    Ok((entries, data_start))
 }
 
 /// Turns an entry's offsets into a place in the file, or says why they cannot be right.

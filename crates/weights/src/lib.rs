@@ -1,9 +1,11 @@
 //! Files of named tensors, and where the blocks of a network live.
 //!
 //! Four nouns and how they meet: a [`ModelFolder`] is a set of named files, on disk or inside the binary;
-//! a [`Checkpoint`] is one network's tensors in such files, known by their headers alone; [`Weights`] is a
+//! a [`Checkpoint`] is one network's tensors in such files, safetensors or PyTorch's own, known by their headers alone; [`Weights`] is a
 //! scope of names inside a checkpoint together with how its tensors are to be held (device, type,
 //! residency); [`Blocks`] are the parts of a network in the order in which its forward pass wants them.
+//!
+//! A [`LoraFile`] changes some of a checkpoint's tensors while they are read.
 //!
 //! A tensor is read when it is asked for, with positioned reads into a buffer of its own: no memory map, so
 //! that what is resident is what was asked for. Whether a block stays in memory after its turn is decided
@@ -23,9 +25,11 @@ mod host_buffers;
 mod host_memory;
 mod identity;
 mod lock;
+mod lora;
 mod pass;
 mod reader;
 mod source;
+mod torch;
 mod weights;
 
 pub use allocator::{
@@ -43,6 +47,7 @@ pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
 pub use host_memory::HostMemory;
 pub use identity::FileIdentity;
+pub use lora::{Adapters, Fit, LoraFile, ModelFamily, ModelPart};
 pub use pass::{Lent, Pass};
 pub use source::bytes_read;
 pub use weights::{Holding, PageCache, Relief, Residency, WeightType, Weights};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Tensor};
 
 use crate::buffers::Buffers;
-use crate::{Checkpoint, Error, HostMemory, Result};
+use crate::{Adapters, Checkpoint, Error, HostMemory, Result};
 
 /// In which type weights are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -206,6 +206,15 @@ impl Weights {
             holding: Arc::new(holding),
             buffers: None,
             prefix: String::new(),
+        }
+    }
+
+    /// The same tensors, to which `adapters` are added while they are read. What [`Weights::shape`] and
+    /// [`Weights::bytes`] say stays as it is.
+    pub fn with_adapters(&self, adapters: Arc<Adapters>) -> Self {
+        Self {
+            checkpoint: Arc::new(self.checkpoint.with_adapters(adapters)),
+            ..self.clone()
         }
     }
 

@@ -4,12 +4,12 @@ use candle_core::{DType, Tensor};
 use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
 use sd_weights::{Blocks, Weights};
 
-use super::bands::{convolved, moments};
 use super::config::{Config, NORM_EPSILON};
 use super::footprint;
 use super::middle::MiddleBlock;
 use super::picture::{Banding, Picture};
 use super::residual::ResidualBlock;
+use crate::bands::{convolved, moments};
 use crate::footprint::held_bytes;
 use crate::{Error, Footprint, Result, layers};
 

@@ -2,7 +2,6 @@
 //!
 //! Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022.
 
-mod bands;
 mod config;
 mod decoder;
 mod encoder;

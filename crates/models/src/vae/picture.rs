@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use candle_core::{Result, Tensor};
 use sd_ops::{BandedConv2d, Conv2d};
 
-use super::bands::{Rows, convolved, regrouped};
+use crate::bands::{Rows, convolved, regrouped};
 
 /// How large bands are, and how much is held. On a processor the result is the same to the bit whatever is chosen;
 /// memory and time are not.
@@ -206,8 +206,8 @@ impl From<Picture> for Input<'_> {
 mod tests {
     use candle_core::Device;
 
-    use super::super::bands::moments;
     use super::*;
+    use crate::bands::moments;
 
     fn picture(height: usize) -> Tensor {
         let values = (0..2 * 3 * height * 5).map(|value| (value as f32 * 0.37).sin());

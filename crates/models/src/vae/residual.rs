@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use sd_ops::{BandedConv2d, ChannelMoments, Conv2d, GroupNorm, conv2d};
 use sd_weights::Weights;
 
-use super::bands::{Carried, Rows, convolved, moments};
 use super::config::NORM_EPSILON;
 use super::picture::{Input, Picture};
+use crate::bands::{Carried, Rows, convolved, moments};
 use crate::layers;
 
 /// Two convolutions, each after a norm and silu, around which the input is carried.

@@ -11,6 +11,7 @@ pub(crate) mod moments;
 pub(crate) mod norm;
 #[allow(unsafe_code)]
 pub(crate) mod product;
+pub(crate) mod rectifier;
 pub(crate) mod resample;
 pub(crate) mod scratch;
 #[allow(unsafe_code)]

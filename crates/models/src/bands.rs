@@ -10,13 +10,13 @@ use candle_core::{Result, Tensor};
 use sd_ops::{Band, BandedConv2d, ChannelMoments};
 
 /// Bands that come one after another, from the top of a picture down.
-pub(super) type Rows<'a> = Box<dyn Iterator<Item = Result<Tensor>> + 'a>;
+pub(crate) type Rows<'a> = Box<dyn Iterator<Item = Result<Tensor>> + 'a>;
 
 /// Bands that wait for what is to be added to them.
-pub(super) type Carried = RefCell<VecDeque<Tensor>>;
+pub(crate) type Carried = RefCell<VecDeque<Tensor>>;
 
 /// The means and variances of the channels of the picture whose bands `rows` gives.
-pub(super) fn moments(rows: Rows<'_>) -> Result<ChannelMoments> {
+pub(crate) fn moments(rows: Rows<'_>) -> Result<ChannelMoments> {
     let mut moments = ChannelMoments::default();
     for band in rows {
         moments.add(&band?)?;
@@ -33,7 +33,7 @@ fn next_of(aside: &mut Option<Tensor>, rows: &mut Rows<'_>) -> Result<Option<Ten
 }
 
 /// What `convolution` makes of each of `rows`, added to those of `onto` where there are such.
-pub(super) fn convolved<'a>(
+pub(crate) fn convolved<'a>(
     rows: Rows<'a>,
     convolution: BandedConv2d<'a>,
     onto: Option<&'a Carried>,
@@ -85,7 +85,7 @@ impl Iterator for Convolved<'_> {
 }
 
 /// The same rows in bands of `height`, but for the last.
-pub(super) fn regrouped(rows: Rows<'_>, height: usize) -> Rows<'_> {
+pub(crate) fn regrouped(rows: Rows<'_>, height: usize) -> Rows<'_> {
     Box::new(Regrouped {
         rows,
         height,

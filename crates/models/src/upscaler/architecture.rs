@@ -1,0 +1,142 @@
+//! Which network a file holds, by the names and shapes of its tensors.
+
+use sd_weights::Weights;
+
+use crate::{Error, Result};
+
+/// A network and its sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Architecture {
+    Dense(Dense),
+    Compact(Compact),
+}
+
+/// RRDBNet, the network of ESRGAN: residual blocks of residual blocks of densely connected convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dense {
+    pub(super) features: usize,
+    /// Channels that each convolution of a dense block adds.
+    pub(super) growth: usize,
+    pub(super) blocks: usize,
+    /// Side of the squares of pixels that become one pixel of more channels before everything else.
+    pub(super) unshuffled: usize,
+}
+
+/// SRVGGNetCompact: convolutions one after another at the size of the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Compact {
+    pub(super) features: usize,
+    /// How many convolutions there are, the last one included.
+    pub(super) convolutions: usize,
+    pub(super) scale: usize,
+}
+
+impl Dense {
+    /// What the network makes of a picture that was not unshuffled.
+    pub(super) const SCALE: usize = 4;
+}
+
+impl Architecture {
+    pub(super) fn recognise(weights: &Weights) -> Result<Self> {
+        let found = if weights.contains("conv_first.weight") {
+            dense(weights).map(Self::Dense)
+        } else {
+            compact(weights).map(Self::Compact)
+        };
+        found.map_err(|reason| Error::Upscaler {
+            file: weights.checkpoint().place().to_owned(),
+            reason,
+        })
+    }
+
+    pub(super) fn scale(self) -> usize {
+        match self {
+            Self::Dense(Dense { unshuffled, .. }) => Dense::SCALE / unshuffled,
+            Self::Compact(Compact { scale, .. }) => scale,
+        }
+    }
+
+    pub(super) fn features(self) -> usize {
+        match self {
+            Self::Dense(Dense { features, .. }) | Self::Compact(Compact { features, .. }) => features,
+        }
+    }
+
+    pub(super) fn unshuffled(self) -> usize {
+        match self {
+            Self::Dense(Dense { unshuffled, .. }) => unshuffled,
+            Self::Compact(_) => 1,
+        }
+    }
+
+    pub(super) fn block_count(self) -> usize {
+        match self {
+            // The first convolution, and the last ones.
+            Self::Dense(Dense { blocks, .. }) => blocks + 2,
+            Self::Compact(Compact { convolutions, .. }) => convolutions,
+        }
+    }
+}
+
+fn dense(weights: &Weights) -> std::result::Result<Dense, String> {
+    let wrong = |what: &str| Err(format!("it looks like an RRDBNet, but {what}"));
+    let Some(&[features, channels, 3, 3]) = weights.shape("conv_first.weight") else {
+        return wrong("its first convolution is not one by 3 x 3");
+    };
+    let unshuffled = match channels {
+        3 => 1,
+        12 => 2,
+        48 => 4,
+        _ => return wrong(&format!("it takes {channels} channels instead of 3, 12 or 48")),
+    };
+    let growth = match weights.shape("body.0.rdb1.conv1.weight") {
+        Some(&[growth, inputs, 3, 3]) if inputs == features && growth > 0 => growth,
+        _ => return wrong("its first block is missing or has another width"),
+    };
+    let blocks = (0..)
+        .take_while(|block| weights.contains(&format!("body.{block}.rdb1.conv1.weight")))
+        .count();
+    Ok(Dense {
+        features,
+        growth,
+        blocks,
+        unshuffled,
+    })
+}
+
+fn compact(weights: &Weights) -> std::result::Result<Compact, String> {
+    let unknown = || {
+        "it is neither an RRDBNet (`conv_first`, `body.0.rdb1.conv1`, …) nor an SRVGGNetCompact (`body.0`, `body.1`, …)"
+            .to_owned()
+    };
+    let convolution = |index: usize| match weights.shape(&format!("body.{index}.weight")) {
+        Some(&[outputs, inputs, 3, 3]) => Some((outputs, inputs)),
+        _ => None,
+    };
+    let (features, 3) = convolution(0).ok_or_else(unknown)? else {
+        return Err(unknown());
+    };
+    // Convolutions and the slopes after them take turns.
+    let convolutions = (0..).take_while(|index| convolution(2 * index).is_some()).count();
+    let last = 2 * (convolutions - 1);
+    let (outputs, _) = convolution(last).ok_or_else(unknown)?;
+    let slopes = (1..last).step_by(2);
+    if convolutions < 2
+        || !slopes
+            .into_iter()
+            .all(|index| weights.shape(&format!("body.{index}.weight")) == Some(&[features]))
+    {
+        return Err("it looks like an SRVGGNetCompact, but its activations are not PReLU".to_owned());
+    }
+    let scale = (1..=8).find(|scale| 3 * scale * scale == outputs);
+    let scale = scale.ok_or_else(|| {
+        format!(
+            "it looks like an SRVGGNetCompact, but gives {outputs} channels, of which no picture can be made"
+        )
+    })?;
+    Ok(Compact {
+        features,
+        convolutions,
+        scale,
+    })
+}

@@ -1,0 +1,156 @@
+//! What enlarging a picture takes beside the weights: the forward pass followed without making any of it.
+
+use candle_core::DType;
+use sd_ops::Scratch;
+
+use super::architecture::{Architecture, Compact, Dense};
+use crate::Footprint;
+
+/// Values of a band of features: 2 MB of 32-bit numbers, of which a few hundred are on their way at a time.
+const BAND: usize = 1 << 19;
+/// The fewest bands of a picture, so that those on their way are a part of it.
+const BANDS: usize = 24;
+
+/// Rows of a band of a picture of so many features.
+pub(super) fn band_rows(features: usize, height: usize, width: usize) -> usize {
+    (BAND / (features * width)).min(height / BANDS).max(1)
+}
+
+/// The most that is taken at a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taken {
+    /// Values of activations.
+    activations: usize,
+    /// 32-bit numbers that operations take for themselves.
+    shared: usize,
+    /// Bytes that each thread takes.
+    a_thread: u64,
+}
+
+impl Taken {
+    /// In bytes, on a processor with as many threads as there are now.
+    pub(super) fn footprint(self, activation_type: DType) -> Footprint {
+        let threads = Scratch {
+            a_thread: self.a_thread,
+            shared: 4 * self.shared as u64,
+        };
+        Footprint {
+            activations: (self.activations * activation_type.size_in_bytes()) as u64,
+            scratch: threads.bytes(),
+        }
+    }
+
+    fn reach(&mut self, activations: usize, shared: usize) {
+        if activations + shared > self.activations + self.shared {
+            (self.activations, self.shared) = (activations, shared);
+        }
+    }
+
+    /// An operation runs. The result is how many floats its threads share.
+    fn run(&mut self, scratch: Scratch) -> usize {
+        self.a_thread = self.a_thread.max(scratch.a_thread);
+        scratch.shared as usize / 4
+    }
+}
+
+/// What enlarging a picture of `height` and `width` takes, by bands of `rows` where that is given.
+pub(super) fn enlarging(
+    architecture: Architecture,
+    rows: Option<usize>,
+    [height, width]: [usize; 2],
+) -> Taken {
+    let factor = architecture.unshuffled();
+    let (height, width) = (height.div_ceil(factor), width.div_ceil(factor));
+    let rows = rows.unwrap_or_else(|| band_rows(architecture.features(), height, width));
+    let size = Size {
+        height,
+        width,
+        rows: rows.min(height),
+    };
+    let mut taken = Taken::default();
+    match architecture {
+        Architecture::Dense(sizes) => dense(&mut taken, sizes, size),
+        Architecture::Compact(sizes) => compact(&mut taken, sizes, size),
+    }
+    taken
+}
+
+/// A picture's size, and how it is cut.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    height: usize,
+    width: usize,
+    rows: usize,
+}
+
+impl Size {
+    fn picture(self, channels: usize) -> usize {
+        self.height * self.width * channels
+    }
+
+    /// As many bands, or all that there are.
+    fn bands(self, count: usize, channels: usize) -> usize {
+        (count * self.rows).min(self.height) * self.width * channels
+    }
+
+    /// A band with the rows around it.
+    fn gathered(self, channels: usize) -> usize {
+        (self.rows + 2) * self.width * channels
+    }
+
+    fn enlarged(self, factor: usize) -> Self {
+        Self {
+            height: factor * self.height,
+            width: factor * self.width,
+            rows: factor * self.rows,
+        }
+    }
+}
+
+fn dense(taken: &mut Taken, sizes: Dense, size: Size) {
+    let Dense { features, growth, .. } = sizes;
+    // The first features, which are carried around the blocks, and the picture between two blocks.
+    let held = 2 * size.picture(features);
+
+    // What goes into each convolution of a dense block: a band whose turn is next, and one that was put together.
+    let inputs = (0..5).map(|index| features + index * growth);
+    let (next, gathered) = inputs.fold((0, 0), |(next, gathered), channels| {
+        (next + size.bands(1, channels), gathered + size.gathered(channels))
+    });
+    // A dense block gives a band once its input is five bands further, and the input waits for it.
+    let waiting = 2 * size.bands(4, features) - size.bands(1, features);
+    let joined = 2 * features + 9 * growth;
+    let shared = taken.run(Scratch::of_conv2d(features + 4 * growth, features, 3));
+    taken.reach(
+        held + 3 * next + waiting + size.bands(1, joined),
+        3 * gathered + shared,
+    );
+
+    let (twice, four) = (size.enlarged(2), size.enlarged(4));
+    let summed = taken.run(Scratch::of_upsampled_conv2d(features, features));
+    let next = size.bands(2, features) + twice.bands(1, features) + four.bands(2, features);
+    let gathered = 2 * size.gathered(features) + twice.gathered(features) + 2 * four.gathered(features);
+    let on_their_way = next + four.bands(2, features);
+    // Both pictures go as the result comes, which is a few bands behind.
+    let behind = 4;
+    let at_first = held - 2 * size.bands(behind, features);
+    let at_last = four.picture(3) - four.bands(behind, 3);
+    taken.reach(at_first.max(at_last) + on_their_way, gathered + 2 * summed);
+    taken.reach(2 * four.picture(3), 0);
+}
+
+fn compact(taken: &mut Taken, sizes: Compact, size: Size) {
+    let Compact { features, scale, .. } = sizes;
+    let shared = taken.run(Scratch::of_conv2d(features, features, 3));
+    taken.reach(
+        size.picture(features) + size.bands(1, features),
+        size.gathered(features) + shared,
+    );
+    // What is added to a band of the result is made first, and its pixels are put in order last.
+    let channels = 3 * scale * scale;
+    taken.reach(
+        size.picture(features) + size.bands(3, channels),
+        size.gathered(features) + shared,
+    );
+    taken.reach(2 * size.picture(channels), 0);
+}

@@ -1,0 +1,93 @@
+//! Rectifiers that let a part of what is negative through, and the scaled sums of the networks that use them.
+
+use candle_core::{DType, Tensor, bail};
+
+use crate::Result;
+use crate::cpu::kernel::{on_one, on_two};
+use crate::cpu::rectifier as kernels;
+
+/// `x` where it is positive and `slope * x` elsewhere, for slopes up to 1.
+///
+/// # Errors
+/// The device fails.
+pub fn leaky_relu(x: &Tensor, slope: f32) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return x.maximum(&(x * f64::from(slope))?);
+    }
+    on_one("leaky_relu", x.dims(), x, |x| {
+        Ok(kernels::leaky_relu(x.floats()?, slope))
+    })
+}
+
+/// `x`, `[batch, channels, height, width]`, where it is positive and elsewhere `x` times its channel's slope of `slopes`,
+/// `[channels]`. He and others, "Delving Deep into Rectifiers", 2015.
+///
+/// # Errors
+/// There are more or fewer slopes than channels, or the device fails.
+pub fn prelu(x: &Tensor, slopes: &Tensor) -> Result<Tensor> {
+    let (_, channels, height, width) = x.dims4()?;
+    if slopes.dims() != [channels] {
+        bail!("slopes of shape {:?} for {channels} channels", slopes.dims());
+    }
+    if !x.device().is_cpu() {
+        let below = x.minimum(&x.zeros_like()?)?;
+        return x.relu()? + below.broadcast_mul(&slopes.reshape((1, (), 1, 1))?)?;
+    }
+    let slopes = slopes.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+    on_one("prelu", x.dims(), x, |x| {
+        Ok(kernels::prelu(x.floats()?, &slopes, height * width))
+    })
+}
+
+/// `x + scale * y`, of tensors of one shape.
+///
+/// # Errors
+/// The shapes differ or the device fails.
+pub fn scaled_residual(x: &Tensor, scale: f32, y: &Tensor) -> Result<Tensor> {
+    if x.dims() != y.dims() {
+        bail!("a residual of shape {:?} for {:?}", x.dims(), y.dims());
+    }
+    if !x.device().is_cpu() {
+        return x + (y * f64::from(scale))?;
+    }
+    on_two("scaled_residual", x.dims(), x, y, |x, y| {
+        Ok(kernels::scaled_sum(x.floats()?, scale, y.floats()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernel::tests::{close, equal, random};
+
+    #[test]
+    fn agree_with_the_plain_definitions() {
+        let (x, y) = (random(&[2, 3, 70, 90], 1), random(&[2, 3, 70, 90], 2));
+        equal(
+            &leaky_relu(&x, 0.2).unwrap(),
+            &x.maximum(&(&x * 0.2).unwrap()).unwrap(),
+        );
+        let slopes = random(&[3], 3);
+        let below = x.minimum(&x.zeros_like().unwrap()).unwrap();
+        let below = below
+            .broadcast_mul(&slopes.reshape((1, 3, 1, 1)).unwrap())
+            .unwrap();
+        close(
+            &prelu(&x, &slopes).unwrap(),
+            &(x.relu().unwrap() + below).unwrap(),
+            1e-6,
+        );
+        close(
+            &scaled_residual(&x, 0.2, &y).unwrap(),
+            &(&x + (&y * 0.2).unwrap()).unwrap(),
+            1e-6,
+        );
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let x = random(&[1, 3, 4, 4], 1);
+        assert!(prelu(&x, &random(&[4], 1)).is_err());
+        assert!(scaled_residual(&x, 1.0, &random(&[1, 3, 4, 5], 1)).is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Resampling by Lanczos' windowed sinc, as Pillow does it (`Image.resize` with `LANCZOS`), to the byte.
+//!
+//! Duchon, "Lanczos Filtering in One and Two Dimensions", 1979. First rows, then columns, with bytes between.
+
+use std::f64::consts::PI;
+
+use crate::save::RgbImage;
+
+/// Lobes of the filter on each side.
+const LOBES: f64 = 3.0;
+/// Weights are whole numbers of this share.
+const BITS: u32 = 22;
+
+/// `picture` at another size, of at least one pixel.
+///
+/// # Panics
+/// The new size or the picture is empty. This is a bug.
+pub fn lanczos3(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
+    let (old_width, old_height) = (picture.width(), picture.height());
+    assert!(
+        width * height * old_width * old_height > 0,
+        "a picture of {old_width}x{old_height} cannot become one of {width}x{height}. This is a bug."
+    );
+    let mut pixels = picture.pixels().to_vec();
+    if width != old_width {
+        pixels = along_rows(&pixels, old_width, &windows(old_width, width));
+    }
+    if height != old_height {
+        pixels = along_columns(&pixels, 3 * width, &windows(old_height, height));
+    }
+    RgbImage::new(width, height, pixels)
+}
+
+/// The old pixels that a new one is made of, and their weights.
+#[derive(Debug)]
+struct Window {
+    first: usize,
+    weights: Vec<i64>,
+}
+
+/// The windows of all new pixels of a line.
+fn windows(old: usize, new: usize) -> Vec<Window> {
+    let scale = old as f64 / new as f64;
+    // A smaller picture is made of wider windows, so that nothing of the old one is left out.
+    let stretch = scale.max(1.0);
+    let support = LOBES * stretch;
+    (0..new)
+        .map(|index| {
+            let center = (index as f64 + 0.5) * scale;
+            let first = (center - support + 0.5).max(0.0) as usize;
+            let end = ((center + support + 0.5) as usize).min(old);
+            let weights: Vec<f64> = (first..end)
+                .map(|place| filter((place as f64 - center + 0.5) / stretch))
+                .collect();
+            let sum: f64 = weights.iter().sum();
+            let whole = |weight: &f64| (weight / sum * f64::from(1 << BITS)).round() as i64;
+            Window {
+                first,
+                weights: weights.iter().map(whole).collect(),
+            }
+        })
+        .collect()
+}
+
+fn filter(x: f64) -> f64 {
+    let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) };
+    if (-LOBES..LOBES).contains(&x) {
+        sinc(x) * sinc(x / LOBES)
+    } else {
+        0.0
+    }
+}
+
+fn byte(sum: i64) -> u8 {
+    ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
+}
+
+fn along_rows(pixels: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
+    let mut result = Vec::with_capacity(pixels.len() / width * windows.len());
+    for row in pixels.chunks_exact(3 * width) {
+        for Window { first, weights } in windows {
+            let mut sums = [0; 3];
+            for (pixel, weight) in row[3 * first..].chunks_exact(3).zip(weights) {
+                for (sum, &value) in sums.iter_mut().zip(pixel) {
+                    *sum += weight * i64::from(value);
+                }
+            }
+            result.extend(sums.map(byte));
+        }
+    }
+    result
+}
+
+/// `line` bytes make a row.
+fn along_columns(pixels: &[u8], line: usize, windows: &[Window]) -> Vec<u8> {
+    let mut result = Vec::with_capacity(line * windows.len());
+    let mut sums = vec![0; line];
+    for Window { first, weights } in windows {
+        sums.fill(0);
+        for (row, weight) in pixels[first * line..].chunks_exact(line).zip(weights) {
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                *sum += weight * i64::from(value);
+            }
+        }
+        result.extend(sums.iter().map(|&sum| byte(sum)));
+    }
+    result
+}

@@ -1,0 +1,147 @@
+//! The changes of one network by several LoRA files.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::file::{Layer, LoraFile};
+use super::merge::{Merge, STRETCH};
+use super::{Fit, ModelPart};
+use crate::Result;
+use crate::checkpoint::converting_takes;
+
+/// The changes of one network by LoRA files, each at a scale of its own, that are added to its tensors while these are
+/// read.
+#[derive(Debug, Default)]
+pub struct Adapters {
+    files: Vec<Arc<LoraFile>>,
+    tensors: HashMap<String, Changed>,
+}
+
+/// A tensor that is changed: a matrix of `rows` by `columns`.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    element_bytes: usize,
+    pub(super) updates: Vec<Update>,
+}
+
+/// The change of a tensor by a layer of a file.
+#[derive(Debug)]
+pub(super) struct Update {
+    file: Arc<LoraFile>,
+    layer: usize,
+    pub(super) scale: f32,
+    /// Which rows of the layer are added to which of the tensor.
+    pub(super) moves: Vec<RowMove>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowMove {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) rows: usize,
+}
+
+impl Adapters {
+    /// What the files of `fits`, each at its scale, change of the model's network `part`. Files at a scale of 0 are
+    /// left out.
+    pub fn new(part: ModelPart, fits: &[(&Fit, f32)]) -> Self {
+        let mut adapters = Self::default();
+        for &(fit, scale) in fits.iter().filter(|(_, scale)| *scale != 0.0) {
+            let changes = fit.changes.get(&part).map_or(&[][..], Vec::as_slice);
+            if !changes.is_empty() {
+                adapters.files.push(fit.file.clone());
+            }
+            for change in changes {
+                for (index, piece) in change.pieces.iter().enumerate() {
+                    let moved = RowMove {
+                        from: piece.from,
+                        to: piece.to,
+                        rows: piece.rows,
+                    };
+                    let changed = adapters
+                        .tensors
+                        .entry(piece.tensor.clone())
+                        .or_insert_with(|| Changed {
+                            rows: piece.of,
+                            columns: piece.columns,
+                            element_bytes: piece.element_bytes,
+                            updates: Vec::new(),
+                        });
+                    let same_layer = change.pieces[..index]
+                        .iter()
+                        .any(|earlier| earlier.tensor == piece.tensor);
+                    match changed.updates.last_mut().filter(|_| same_layer) {
+                        Some(update) => update.moves.push(moved),
+                        None => changed.updates.push(Update {
+                            file: fit.file.clone(),
+                            layer: change.layer,
+                            scale,
+                            moves: vec![moved],
+                        }),
+                    }
+                }
+            }
+        }
+        adapters
+    }
+
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
+    /// How many tensors are changed.
+    pub fn tensor_count(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Bytes that reading a tensor takes at most beside the tensor: the matrices that are added to it, and the stretch of
+    /// it that they are added to. Not among them is what each thread that multiplies takes for itself, and every
+    /// product of a forward pass takes as well.
+    pub fn scratch_bytes(&self) -> u64 {
+        let most = self.tensors.values().map(Changed::scratch_bytes).max();
+        most.unwrap_or(0) as u64
+    }
+
+    /// What is to be added to the tensor `name`, read into memory, if anything is.
+    pub(crate) fn merge(&self, name: &str) -> Result<Option<Merge>> {
+        self.tensors.get(name).map(Merge::read).transpose()
+    }
+
+    /// Refuses files that were written to since they were opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.files
+            .iter()
+            .try_for_each(|file| file.checkpoint().check_unchanged())
+    }
+}
+
+impl Changed {
+    pub(super) fn rank(&self) -> usize {
+        self.updates.iter().map(|update| update.layer().rank).sum()
+    }
+
+    fn scratch_bytes(&self) -> usize {
+        let matrices = 4 * self.rank() * (self.rows + self.columns);
+        let stretch = (self.rows * self.columns).min((STRETCH / self.columns).max(1) * self.columns);
+        let adding = 4 * stretch + converting_takes(stretch, self.element_bytes);
+        let reading = self
+            .updates
+            .iter()
+            .map(|update| update.layer().reading_takes())
+            .max();
+        matrices + adding.max(reading.unwrap_or(0))
+    }
+}
+
+impl Update {
+    pub(super) fn file(&self) -> &LoraFile {
+        &self.file
+    }
+
+    pub(super) fn layer(&self) -> &Layer {
+        &self.file.layers()[self.layer]
+    }
+}

@@ -1,0 +1,289 @@
+//! A LoRA file: the layers that it changes, known by its header.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::alphas::{Alphas, Factor};
+use super::key::{Key, Role, flat, parse};
+use super::{ModelFamily, ModelPart};
+use crate::checkpoint::converting_takes;
+use crate::source::Source;
+use crate::{Checkpoint, Error, Result, header, torch};
+
+/// A LoRA file, of which nothing was read but the header.
+#[derive(Debug)]
+pub struct LoraFile {
+    checkpoint: Checkpoint,
+    layers: Vec<Layer>,
+}
+
+/// The change of one layer: `up @ down`, of as many rows as the layer has outputs, times a factor.
+#[derive(Debug)]
+pub(super) struct Layer {
+    /// The network, where the name says it.
+    pub(super) part: Option<ModelPart>,
+    /// The layer's name, with underscores for dots.
+    pub(super) module: String,
+    pub(super) rows: usize,
+    pub(super) rank: usize,
+    /// Values that go into an output of the layer: its inputs times the area of its kernel.
+    pub(super) columns: usize,
+    down: String,
+    up: String,
+    middle: Option<Middle>,
+    alpha: AlphaPlace,
+    /// Bytes of an element of the matrices.
+    element_bytes: usize,
+}
+
+/// The core of a decomposed convolution: `[rank, inner, kernel height, kernel width]` in the file.
+#[derive(Debug)]
+struct Middle {
+    name: String,
+    inner: usize,
+    area: usize,
+}
+
+/// Where the file tells what the rank is divided into.
+#[derive(Debug)]
+enum AlphaPlace {
+    /// In a tensor.
+    Tensor(String),
+    /// In its header, or nowhere, which means the rank.
+    Known(Factor),
+}
+
+/// The tensors of a layer, as they are found.
+#[derive(Debug, Default)]
+struct Found {
+    down: Option<String>,
+    up: Option<String>,
+    middle: Option<String>,
+    alpha: Option<String>,
+}
+
+impl LoraFile {
+    /// Opens the file at `path`, safetensors or PyTorch's own. No matrix is read.
+    ///
+    /// # Errors
+    /// It is missing or no file of weights; it has no layer of a LoRA ([`Error::NotLora`]); it is of another method
+    /// ([`Error::UnsupportedLora`]); or a layer's matrices do not go together ([`Error::BadLora`]).
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let source = Arc::new(Source::open(path.into())?);
+        let checkpoint = Checkpoint::open(source.clone())?;
+        let alphas = if torch::wrote(&source)? {
+            Alphas::default()
+        } else {
+            Alphas::read(&header::metadata(&source)?)
+        };
+        Self::new(checkpoint, &alphas)
+    }
+
+    fn new(checkpoint: Checkpoint, alphas: &Alphas) -> Result<Self> {
+        let file = checkpoint.place();
+        let mut found: BTreeMap<(Option<ModelPart>, &str), Found> = BTreeMap::new();
+        for (name, _) in checkpoint.tensors() {
+            match parse(name) {
+                Key::Layer { part, module, role } => {
+                    let layer = found.entry((part, module)).or_default();
+                    let place = match role {
+                        Role::Down => &mut layer.down,
+                        Role::Up => &mut layer.up,
+                        Role::Middle => &mut layer.middle,
+                        Role::Alpha => &mut layer.alpha,
+                    };
+                    *place = Some(name.to_owned());
+                }
+                Key::Unsupported(method) => {
+                    return Err(Error::UnsupportedLora {
+                        file: file.to_owned(),
+                        tensor: name.to_owned(),
+                        method,
+                    });
+                }
+                Key::Other => {}
+            }
+        }
+        // An alpha alone is of no layer of a LoRA.
+        found.retain(|_, layer| layer.down.is_some() || layer.up.is_some());
+        if found.is_empty() {
+            return Err(Error::NotLora {
+                file: file.to_owned(),
+                tensors: checkpoint.tensors().count(),
+            });
+        }
+        if alphas.any_dora() {
+            return Err(Error::UnsupportedLora {
+                file: file.to_owned(),
+                tensor: "lora_adapter_metadata".to_owned(),
+                method: "DoRA",
+            });
+        }
+        let layers = found
+            .into_iter()
+            .map(|((part, module), found)| Layer::new(&checkpoint, alphas, part, module, found))
+            .collect::<Result<_>>()?;
+        Ok(Self { checkpoint, layers })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.checkpoint.place()
+    }
+
+    /// How many layers it changes.
+    pub fn layer_count(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The family of models that it was made for, as far as its layers tell.
+    pub fn family(&self) -> Option<ModelFamily> {
+        let layers = self
+            .layers
+            .iter()
+            .filter(|layer| matches!(layer.part, None | Some(ModelPart::Denoiser)));
+        ModelFamily::recognise(layers.map(|layer| (layer.module.as_str(), layer.columns)))
+    }
+
+    pub(super) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    pub(super) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+}
+
+impl Layer {
+    fn new(
+        checkpoint: &Checkpoint,
+        alphas: &Alphas,
+        part: Option<ModelPart>,
+        module: &str,
+        found: Found,
+    ) -> Result<Self> {
+        let bad = |reason: String| Error::BadLora {
+            file: checkpoint.place().to_owned(),
+            layer: module.to_owned(),
+            reason,
+        };
+        let (Some(down), Some(up)) = (found.down, found.up) else {
+            return Err(bad("it has one of the matrices `up` and `down` only".to_owned()));
+        };
+        let shape = |name: &str| {
+            checkpoint
+                .header(name)
+                .map_or(&[][..], |header| header.shape.as_slice())
+        };
+        let (rows, rank) = match *shape(&up) {
+            [rows, rank] | [rows, rank, 1, 1] if rows * rank > 0 => (rows, rank),
+            ref other => return Err(bad(format!("`up` has the shape {other:?}"))),
+        };
+        let (inner, inputs) = match shape(&down) {
+            [inner, rest @ ..] if matches!(rest.len(), 1 | 3) && *inner > 0 => {
+                (*inner, rest.iter().product::<usize>())
+            }
+            other => return Err(bad(format!("`down` has the shape {other:?}"))),
+        };
+        let middle = match found.middle {
+            None if inner == rank => None,
+            None => return Err(bad(format!("`up` is of rank {rank} and `down` of rank {inner}"))),
+            Some(name) => match *shape(&name) {
+                [of_up, of_down, height, width] if (of_up, of_down) == (rank, inner) => Some(Middle {
+                    name,
+                    inner,
+                    area: height * width,
+                }),
+                ref other => {
+                    return Err(bad(format!(
+                        "`mid` has the shape {other:?} between ranks {rank} and {inner}"
+                    )));
+                }
+            },
+        };
+        let columns = inputs * middle.as_ref().map_or(1, |middle| middle.area);
+        if columns == 0 {
+            return Err(bad("`down` is empty".to_owned()));
+        }
+        let alpha = match found.alpha {
+            Some(name) if shape(&name).iter().product::<usize>() == 1 => AlphaPlace::Tensor(name),
+            Some(name) => return Err(bad(format!("`alpha` has the shape {:?}", shape(&name)))),
+            None => AlphaPlace::Known(alphas.factor(part, module).unwrap_or(Factor {
+                alpha: rank as f32,
+                root: false,
+            })),
+        };
+        Ok(Self {
+            part,
+            module: flat(module),
+            rows,
+            rank,
+            columns,
+            middle,
+            alpha,
+            element_bytes: checkpoint
+                .header(&up)
+                .map_or(4, |header| header.element_type.size() as usize),
+            down,
+            up,
+        })
+    }
+
+    /// What the product of the matrices is to be multiplied with.
+    pub(super) fn factor(&self, file: &LoraFile) -> Result<f32> {
+        let factor = match &self.alpha {
+            AlphaPlace::Known(factor) => *factor,
+            AlphaPlace::Tensor(name) => Factor {
+                alpha: file.checkpoint.read_number(name)?,
+                root: false,
+            },
+        };
+        Ok(factor.of(self.rank))
+    }
+
+    /// Reads `up`, `[rows, rank]`.
+    pub(super) fn read_up(&self, file: &LoraFile, values: &mut [f32]) -> Result<()> {
+        file.checkpoint.read_floats(&self.up, values)
+    }
+
+    /// Reads `down`, `[rank, columns]`, with the core of a decomposed convolution already in it.
+    pub(super) fn read_down(&self, file: &LoraFile, values: &mut [f32]) -> Result<()> {
+        let Some(Middle { name, inner, area }) = &self.middle else {
+            return file.checkpoint.read_floats(&self.down, values);
+        };
+        let inputs = self.columns / area;
+        let mut down = vec![0.0; inner * inputs];
+        file.checkpoint.read_floats(&self.down, &mut down)?;
+        let mut core = vec![0.0; self.rank * inner * area];
+        file.checkpoint.read_floats(name, &mut core)?;
+        values.fill(0.0);
+        for (row, core) in values
+            .chunks_exact_mut(self.columns)
+            .zip(core.chunks_exact(inner * area))
+        {
+            for (down, core) in down.chunks_exact(inputs).zip(core.chunks_exact(*area)) {
+                for (to, &down) in row.chunks_exact_mut(*area).zip(down) {
+                    for (to, &core) in to.iter_mut().zip(core) {
+                        *to += core * down;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that reading the matrices takes beside what they are gathered in.
+    pub(super) fn reading_takes(&self) -> usize {
+        let (up, down) = (self.rows * self.rank, self.rank * self.columns);
+        let reading_up = 4 * up + converting_takes(up, self.element_bytes);
+        let reading_down = match &self.middle {
+            None => converting_takes(down, self.element_bytes),
+            Some(Middle { inner, area, .. }) => {
+                let (outer, core) = (inner * self.columns / area, self.rank * inner * area);
+                4 * (outer + core) + converting_takes(outer.max(core), self.element_bytes)
+            }
+        };
+        reading_up.max(reading_down)
+    }
+}

@@ -1,0 +1,129 @@
+//! Which tensors of a model a LoRA file changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::file::{Layer, LoraFile};
+use super::spellings::{Modules, Piece};
+use super::{ModelFamily, key::flat};
+use crate::{Checkpoint, Error, Result};
+
+/// A network of a model that a LoRA file may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ModelPart {
+    /// The UNet or the transformer.
+    Denoiser,
+    /// The first text encoder.
+    TextEncoder,
+    /// The second one: of SDXL and Stable Diffusion 3.
+    TextEncoder2,
+    /// The third one: T5.
+    TextEncoder3,
+}
+
+/// What a LoRA file changes of a model.
+#[derive(Debug, Clone)]
+pub struct Fit {
+    pub(super) file: Arc<LoraFile>,
+    /// The changed tensors of each network.
+    pub(super) changes: BTreeMap<ModelPart, Vec<Change>>,
+    matched: usize,
+    unmatched: Vec<String>,
+}
+
+/// The change of a tensor, or of some of its rows, by a layer of the file.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) layer: usize,
+    pub(super) pieces: Vec<Piece>,
+}
+
+impl Fit {
+    /// The file.
+    pub fn file(&self) -> &Arc<LoraFile> {
+        &self.file
+    }
+
+    /// How many layers of the file change the model.
+    pub fn matched(&self) -> usize {
+        self.matched
+    }
+
+    /// The file's layers that are not in the model, or have another shape there, underscores for dots.
+    pub fn unmatched(&self) -> &[String] {
+        &self.unmatched
+    }
+}
+
+impl LoraFile {
+    /// Finds the tensors of a model that this file changes, `parts` being the model's networks.
+    ///
+    /// # Errors
+    /// No layer fits, or the file was made for another family than the model is of ([`Error::LoraDoesNotFit`]).
+    pub fn fit(self: &Arc<Self>, parts: &[(ModelPart, &Checkpoint)]) -> Result<Fit> {
+        let networks: Vec<(ModelPart, Modules)> = parts
+            .iter()
+            .map(|&(part, checkpoint)| (part, Modules::of(part, checkpoint)))
+            .collect();
+        let mut changes: BTreeMap<ModelPart, Vec<Change>> = BTreeMap::new();
+        let (mut matched, mut unmatched) = (0, Vec::new());
+        let mut changed = BTreeSet::new();
+        for (index, layer) in self.layers().iter().enumerate() {
+            let place = networks
+                .iter()
+                .filter(|(part, _)| layer.part.is_none_or(|wanted| wanted == *part))
+                .find_map(|(part, modules)| Some((*part, fitting(modules, layer)?)));
+            match place {
+                // A layer that is there under two of its names is changed once.
+                Some((part, pieces)) if changed.insert((part, pieces.clone())) => {
+                    matched += 1;
+                    let change = Change { layer: index, pieces };
+                    changes.entry(part).or_default().push(change);
+                }
+                _ => unmatched.push(layer.module.clone()),
+            }
+        }
+        let model = parts
+            .iter()
+            .find(|(part, _)| *part == ModelPart::Denoiser)
+            .and_then(|(_, checkpoint)| family_of(checkpoint));
+        let family = self.family();
+        let another = family
+            .zip(model)
+            .is_some_and(|(family, model)| family.contradicts(model));
+        if matched == 0 || another {
+            return Err(Error::LoraDoesNotFit {
+                file: self.path().to_owned(),
+                matched,
+                layers: self.layer_count(),
+                family,
+                model,
+            });
+        }
+        Ok(Fit {
+            file: self.clone(),
+            changes,
+            matched,
+            unmatched,
+        })
+    }
+}
+
+/// What `layer` changes of a network, if its shape is right.
+fn fitting(modules: &Modules, layer: &Layer) -> Option<Vec<Piece>> {
+    let pieces = modules.find(&layer.module)?;
+    let rows: usize = pieces.iter().map(|piece| piece.rows).sum();
+    let fits = rows == layer.rows && pieces.iter().all(|piece| piece.columns == layer.columns);
+    fits.then(|| pieces.to_vec())
+}
+
+fn family_of(checkpoint: &Checkpoint) -> Option<ModelFamily> {
+    let layers: Vec<(String, usize)> = checkpoint
+        .tensors()
+        .filter_map(|(name, header)| {
+            let module = name.strip_suffix(".weight")?;
+            Some((flat(module), header.shape.iter().skip(1).product()))
+        })
+        .collect();
+    ModelFamily::recognise(layers.iter().map(|(name, inputs)| (name.as_str(), *inputs)))
+}

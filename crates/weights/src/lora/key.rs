@@ -1,0 +1,209 @@
+//! What the name of a tensor in a LoRA file says: which network it is for, which layer of it, and what it is there.
+//!
+//! Three ways of naming are known, with their variants. kohya-ss writes `lora_unet_mid_block_…_to_q.lora_down.weight`,
+//! the layer's name with underscores for dots; diffusers `unet.mid_block.….to_q.lora.down.weight` or
+//! `unet.mid_block.….to_q.lora_A.weight`, and before that `….attn1.processor.to_q_lora.down.weight`; PEFT alone
+//! `base_model.model.mid_block.….to_q.lora_A.default.weight`.
+
+use super::ModelPart;
+
+/// What a tensor is to its layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// From the layer's inputs to as many values as the rank.
+    Down,
+    /// From these to the layer's outputs.
+    Up,
+    /// The core between them, of a convolution that was decomposed once more (Tucker).
+    Middle,
+    /// What the rank is divided into.
+    Alpha,
+}
+
+/// What a tensor's name says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Key<'a> {
+    /// A tensor of the layer `module` of `part`, or of any network where the name does not say which.
+    Layer {
+        part: Option<ModelPart>,
+        module: &'a str,
+        role: Role,
+    },
+    /// A tensor of another method than LoRA, by its name.
+    Unsupported(&'static str),
+    /// Nothing that is known.
+    Other,
+}
+
+const ROLES: [(&str, Role); 12] = [
+    (".lora_down.weight", Role::Down),
+    (".lora_up.weight", Role::Up),
+    (".lora_mid.weight", Role::Middle),
+    (".lora_A.weight", Role::Down),
+    (".lora_B.weight", Role::Up),
+    (".lora.down.weight", Role::Down),
+    (".lora.up.weight", Role::Up),
+    (".lora_linear_layer.down.weight", Role::Down),
+    (".lora_linear_layer.up.weight", Role::Up),
+    ("_lora.down.weight", Role::Down),
+    ("_lora.up.weight", Role::Up),
+    (".alpha", Role::Alpha),
+];
+
+/// Parts of names by which other methods are known.
+const OTHER_METHODS: [(&str, &str); 9] = [
+    (".dora_scale", "DoRA"),
+    (".lora_magnitude_vector", "DoRA"),
+    (".hada_", "LoHa"),
+    (".lokr_", "LoKr"),
+    (".oft_", "OFT"),
+    (".on_input", "IA3"),
+    (".lora_embedding_", "embeddings"),
+    (".lora_B.bias", "biases"),
+    (".lora_up.bias", "biases"),
+];
+
+/// Ends of names that are not a low-rank matrix's.
+const OTHER_ENDS: [(&str, &str); 4] = [
+    (".diff", "full differences"),
+    (".diff_b", "full differences"),
+    (".w_norm", "norms"),
+    (".b_norm", "norms"),
+];
+
+/// Beginnings of names, the longer ones first where one begins like another.
+const PARTS: [(&str, ModelPart); 20] = [
+    ("lora_unet_", ModelPart::Denoiser),
+    ("lora_transformer_", ModelPart::Denoiser),
+    ("lora_te_", ModelPart::TextEncoder),
+    ("lora_te1_", ModelPart::TextEncoder),
+    ("lora_te2_", ModelPart::TextEncoder2),
+    ("lora_te3_", ModelPart::TextEncoder3),
+    ("unet.", ModelPart::Denoiser),
+    ("transformer.", ModelPart::Denoiser),
+    ("model.diffusion_model.", ModelPart::Denoiser),
+    ("diffusion_model.", ModelPart::Denoiser),
+    ("text_encoder.", ModelPart::TextEncoder),
+    ("text_encoder_2.", ModelPart::TextEncoder2),
+    ("text_encoder_3.", ModelPart::TextEncoder3),
+    ("text_encoders.clip_l.transformer.", ModelPart::TextEncoder),
+    ("text_encoders.clip_l.", ModelPart::TextEncoder),
+    ("text_encoders.clip_g.transformer.", ModelPart::TextEncoder2),
+    ("text_encoders.clip_g.", ModelPart::TextEncoder2),
+    ("text_encoders.t5xxl.transformer.", ModelPart::TextEncoder3),
+    ("text_encoders.t5xxl.", ModelPart::TextEncoder3),
+    ("lycoris_", ModelPart::Denoiser),
+];
+
+/// Understands the name of a tensor.
+pub(super) fn parse(name: &str) -> Key<'_> {
+    let by_part = OTHER_METHODS.iter().find(|(part, _)| name.contains(part));
+    let by_end = || OTHER_ENDS.iter().find(|(end, _)| name.ends_with(end));
+    if let Some((_, method)) = by_part.or_else(by_end) {
+        return Key::Unsupported(method);
+    }
+    let Some((layer, role)) = role_of(name) else {
+        return Key::Other;
+    };
+    let layer = layer.strip_prefix("base_model.model.").unwrap_or(layer);
+    let named = PARTS
+        .iter()
+        .find_map(|(prefix, part)| Some((*part, layer.strip_prefix(prefix)?)));
+    let (part, module) = match named {
+        Some((part, module)) => (Some(part), module),
+        None => (None, layer),
+    };
+    Key::Layer { part, module, role }
+}
+
+/// The layer's name and what the tensor is to it.
+fn role_of(name: &str) -> Option<(&str, Role)> {
+    ROLES
+        .iter()
+        .find_map(|(suffix, role)| Some((name.strip_suffix(suffix)?, *role)))
+        .or_else(|| {
+            // PEFT puts the name that an adapter goes by between.
+            [(".lora_A.", Role::Down), (".lora_B.", Role::Up)]
+                .into_iter()
+                .find_map(|(middle, role)| {
+                    let (layer, rest) = name.rsplit_once(middle)?;
+                    let adapter = rest.strip_suffix(".weight")?;
+                    (!adapter.contains('.')).then_some((layer, role))
+                })
+        })
+}
+
+/// `module` as all names of layers are compared: dots and underscores alike, and without what diffusers once put
+/// between an attention and its projections.
+pub(super) fn flat(module: &str) -> String {
+    module.replace('.', "_").replace("_processor_to_", "_to_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_naming_is_understood() {
+        let layer = |part, module, role| Key::Layer { part, module, role };
+        let denoiser = Some(ModelPart::Denoiser);
+        for (name, key) in [
+            (
+                "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight",
+                layer(denoiser, "mid_block_attentions_0_proj_in", Role::Down),
+            ),
+            (
+                "lora_te2_text_model_encoder_layers_3_mlp_fc1.alpha",
+                layer(
+                    Some(ModelPart::TextEncoder2),
+                    "text_model_encoder_layers_3_mlp_fc1",
+                    Role::Alpha,
+                ),
+            ),
+            (
+                "lora_unet_conv_in.lora_mid.weight",
+                layer(denoiser, "conv_in", Role::Middle),
+            ),
+            (
+                "unet.mid_block.attentions.0.proj_in.lora.up.weight",
+                layer(denoiser, "mid_block.attentions.0.proj_in", Role::Up),
+            ),
+            (
+                "transformer.proj_out.lora_B.weight",
+                layer(denoiser, "proj_out", Role::Up),
+            ),
+            (
+                "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_linear_layer.down.weight",
+                layer(
+                    Some(ModelPart::TextEncoder),
+                    "text_model.encoder.layers.0.mlp.fc1",
+                    Role::Down,
+                ),
+            ),
+            (
+                "base_model.model.conv_in.lora_A.default.weight",
+                layer(None, "conv_in", Role::Down),
+            ),
+            (
+                "base_model.model.conv_in.lora_B.weight",
+                layer(None, "conv_in", Role::Up),
+            ),
+            (
+                "attn1.processor.to_q_lora.down.weight",
+                layer(None, "attn1.processor.to_q", Role::Down),
+            ),
+            (
+                "diffusion_model.joint_blocks.0.x_block.attn.qkv.lora_A.weight",
+                layer(denoiser, "joint_blocks.0.x_block.attn.qkv", Role::Down),
+            ),
+            ("lora_unet_norm.diff_b", Key::Unsupported("full differences")),
+            ("lora_unet_conv_in.hada_w1_a", Key::Unsupported("LoHa")),
+            ("unet.conv_in.lora_magnitude_vector", Key::Unsupported("DoRA")),
+            ("conv_in.weight", Key::Other),
+            ("a.lora_A.b.c.weight", Key::Other),
+        ] {
+            assert_eq!(parse(name), key, "{name}");
+        }
+        assert_eq!(flat("a.attn1.processor.to_q"), "a_attn1_to_q");
+    }
+}

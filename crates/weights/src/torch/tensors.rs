@@ -1,0 +1,145 @@
+//! From the objects that were saved to named ranges of the file.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::archive::Archive;
+use super::bad;
+use super::value::{Id, Saved, Tensor, Value};
+use crate::source::Source;
+use crate::{Result, TensorHeader};
+
+/// Names under which programs save a network's tensors beside other things, the best ones first: the average of the
+/// training's last weights before the weights themselves.
+const WRAPPERS: [&str; 3] = ["params_ema", "params", "state_dict"];
+/// Tables inside of tables that are gone into.
+const MAXIMUM_DEPTH: usize = 16;
+/// The longest name that is believed.
+const MAXIMUM_NAME: usize = 1 << 10;
+
+/// Every tensor of what was saved, by name.
+pub(super) fn locate(
+    saved: &Saved,
+    archive: &Archive,
+    source: &Source,
+) -> Result<BTreeMap<String, TensorHeader>> {
+    let mut finder = Finder {
+        values: &saved.values,
+        archive,
+        source,
+        seen: HashSet::new(),
+        tensors: BTreeMap::new(),
+    };
+    let root = finder.unwrapped(saved.root);
+    finder.enter(root, "", 0)?;
+    if finder.tensors.is_empty() {
+        return Err(bad(source, "it holds no table of tensors"));
+    }
+    Ok(finder.tensors)
+}
+
+struct Finder<'a> {
+    values: &'a [Value],
+    archive: &'a Archive,
+    source: &'a Source,
+    /// Tables that were gone into: one may hold itself.
+    seen: HashSet<Id>,
+    tensors: BTreeMap<String, TensorHeader>,
+}
+
+impl Finder<'_> {
+    /// The table inside of `root` that is the network's, or `root`.
+    fn unwrapped(&self, root: Id) -> Id {
+        let Value::Dict(pairs) = &self.values[root] else {
+            return root;
+        };
+        let named = |name: &str| {
+            pairs
+                .iter()
+                .find(|(key, value)| {
+                    matches!(&self.values[*key], Value::Text(key) if key == name)
+                        && matches!(self.values[*value], Value::Dict(_))
+                })
+                .map(|&(_, value)| value)
+        };
+        WRAPPERS.iter().find_map(|name| named(name)).unwrap_or(root)
+    }
+
+    /// Takes what is in the table `id`, whose name is `prefix`.
+    fn enter(&mut self, id: Id, prefix: &str, depth: usize) -> Result<()> {
+        let values = self.values;
+        let Value::Dict(pairs) = &values[id] else {
+            return Ok(());
+        };
+        if depth > MAXIMUM_DEPTH || !self.seen.insert(id) {
+            return Ok(());
+        }
+        for &(key, value) in pairs {
+            let key = match &values[key] {
+                Value::Text(key) => key.clone(),
+                Value::Int(key) => key.to_string(),
+                _ => continue,
+            };
+            if prefix.len() + key.len() > MAXIMUM_NAME {
+                return Err(bad(self.source, "it has a name of impossible length"));
+            }
+            let name = format!("{prefix}{key}");
+            match &values[value] {
+                Value::Tensor(tensor) => {
+                    let header = self.header(&name, tensor)?;
+                    self.tensors.insert(name, header);
+                }
+                Value::Dict(_) => self.enter(value, &format!("{name}."), depth + 1)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Where `tensor` is, which must lie in its storage from end to end.
+    fn header(&self, name: &str, tensor: &Tensor) -> Result<TensorHeader> {
+        let damaged = |reason: &str| bad(self.source, format!("tensor `{name}` {reason}"));
+        let Tensor {
+            storage,
+            first,
+            shape,
+            strides,
+        } = tensor;
+        if shape.len() != strides.len() {
+            return Err(damaged("has a stride too few or too many"));
+        }
+        let size = storage.element_type.size();
+        // How many elements a step in each dimension is, from the last one up.
+        let mut count = 1_u64;
+        let mut contiguous = true;
+        for (&length, &stride) in shape.iter().zip(strides).rev() {
+            contiguous &= length <= 1 || stride == count;
+            // As if no dimension were empty: others multiply the sizes in another order.
+            let product = count.checked_mul(length.max(1) as u64);
+            count = product.ok_or_else(|| damaged("has an impossible shape"))?;
+        }
+        if shape.contains(&0) {
+            count = 0;
+        }
+        if count > 0 && !contiguous {
+            return Err(damaged(
+                "was saved as a view that is not contiguous; save it again after `contiguous()`",
+            ));
+        }
+        let place = self
+            .archive
+            .storage(&storage.key)
+            .ok_or_else(|| damaged("lies in a storage that is not there"))?;
+        let start = first.checked_mul(size);
+        let bytes = count.checked_mul(size);
+        let inside = start
+            .zip(bytes)
+            .filter(|(start, bytes)| start.checked_add(*bytes).is_some_and(|end| end <= place.length));
+        let (start, bytes) = inside.ok_or_else(|| damaged("ends behind its storage's end"))?;
+        Ok(TensorHeader {
+            element_type: storage.element_type,
+            shape: shape.clone(),
+            offset: place.offset + start,
+            bytes,
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! What a pickle makes: values that refer to each other by their numbers, so that what is used many times is there once.
+
+use crate::ElementType;
+
+/// The number of a value.
+pub(super) type Id = usize;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Int(i64),
+    Text(String),
+    Tuple(Vec<Id>),
+    List(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Global(Global),
+    Storage(Storage),
+    Tensor(Tensor),
+    /// Nothing, a truth or a number with a fraction: no tensor depends on them.
+    Other,
+}
+
+/// The names that a pickle may refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Global {
+    OrderedDict,
+    RebuildTensor,
+    RebuildParameter,
+    StorageType(ElementType),
+}
+
+impl Global {
+    pub(super) fn named(module: &str, name: &str) -> Option<Self> {
+        Some(match (module, name) {
+            ("collections", "OrderedDict") => Self::OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
+            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
+            ("torch", storage) => Self::StorageType(match storage {
+                "FloatStorage" => ElementType::F32,
+                "HalfStorage" => ElementType::F16,
+                "BFloat16Storage" => ElementType::Bf16,
+                "DoubleStorage" => ElementType::F64,
+                "LongStorage" => ElementType::I64,
+                "IntStorage" => ElementType::I32,
+                "ShortStorage" => ElementType::I16,
+                "CharStorage" => ElementType::I8,
+                "ByteStorage" => ElementType::U8,
+                "BoolStorage" => ElementType::Bool,
+                _ => return None,
+            }),
+            _ => return None,
+        })
+    }
+}
+
+/// The bytes that tensors are made of: an entry of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Storage {
+    pub(super) key: String,
+    pub(super) element_type: ElementType,
+}
+
+/// A view of a storage, counted in elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tensor {
+    pub(super) storage: Storage,
+    pub(super) first: u64,
+    pub(super) shape: Vec<usize>,
+    pub(super) strides: Vec<u64>,
+}
+
+/// All values that a pickle made, and which one it gives.
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub(super) values: Vec<Value>,
+    pub(super) root: Id,
+}
