@@ -98,8 +98,8 @@ impl Adapters {
     }
 
     /// Bytes that reading a tensor takes at most beside the tensor: the matrices that are added to it, and the stretch of
-    /// it that they are added to. Not among them is what the threads that multiply keep for themselves, which they
-    /// keep for every operation.
+    /// it that they are added to. Not among them is what each thread that multiplies takes for itself, and every
+    /// product of a forward pass takes as well.
     pub fn scratch_bytes(&self) -> u64 {
         let most = self.tensors.values().map(Changed::scratch_bytes).max();
         most.unwrap_or(0) as u64
