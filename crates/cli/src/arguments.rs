@@ -107,6 +107,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SCALE", help_heading = "Model", value_parser = guidance)]
     pub(crate) cfg: Option<f64>,
 
+    /// A LoRA file that is added to the model, with how much of it; may be given several times
+    #[arg(long, value_name = "REF[:SCALE]", help_heading = "Model")]
+    pub(crate) lora: Vec<String>,
+
     /// A second model that goes over the picture, of any family
     #[arg(long, value_name = "REF", help_heading = "Model")]
     pub(crate) refiner: Option<String>,

@@ -8,6 +8,7 @@ mod arguments;
 mod demo;
 mod hint;
 mod json;
+mod lora;
 mod progress;
 mod request;
 mod resume;

@@ -8,7 +8,7 @@ use sd_pipeline::{
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
-use crate::{demo, sampler, terminal};
+use crate::{demo, lora, sampler, terminal};
 
 /// The request that `arguments` describe.
 pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
@@ -24,6 +24,7 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
             strength: arguments.strength.map(Strength),
             mask: arguments.mask.clone(),
         }),
+        loras: lora::chosen(arguments)?,
         refiner: match &arguments.refiner {
             Some(name) => Some(RefinerChoice::new(model(name)?)),
             None => None,

@@ -1,5 +1,7 @@
 //! Which model a run draws with: every file that its pictures depend on.
 
+use std::path::Path;
+
 use sd_weights::{FileIdentity, ModelFolder};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,9 @@ impl ModelIdentity {
             text.extend(small_files(folder, [format!("{encoder}/config.json")])?);
             text.extend(folder.weights_identity(encoder)?);
         }
+        for (file, _) in bundle.loras() {
+            text.push(identity_of(file)?);
+        }
         let network = bundle.denoiser.component();
         let names = [
             format!("{network}/config.json"),
@@ -65,6 +70,13 @@ impl ModelIdentity {
         let appeared = || files(now).find(|file| !known(file, self));
         changed.or_else(appeared).map(|file| file.path.as_str())
     }
+}
+
+/// A file that lies outside of a model's folder.
+fn identity_of(file: &Path) -> Result<FileIdentity> {
+    let folder = ModelFolder::on_disk(file.parent().unwrap_or(Path::new("")));
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    Ok(folder.file_identity(&name)?)
 }
 
 /// Those of `paths` that are there.

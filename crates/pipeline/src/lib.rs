@@ -42,8 +42,8 @@ pub use generate::{generate, plan, resume};
 pub use places::Places;
 pub use recipe::{FamilyDefaults, Over, Recipe};
 pub use request::{
-    BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, RefinerChoice,
-    Request, Strength, TypeChoice,
+    BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Recommended,
+    RefinerChoice, Request, Strength, TypeChoice,
 };
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;

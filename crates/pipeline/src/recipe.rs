@@ -144,6 +144,12 @@ impl Recipe {
         Sampler::new(&bundle.scheduler, kind, schedule, self.steps, skipped, patches).map_err(refused(bundle))
     }
 
+    /// The texts that the network of `bundle` is asked about: the negative prompt, where there is guidance, and the prompt.
+    pub(crate) fn texts(&self, bundle: &Bundle) -> Vec<&str> {
+        let both = [self.negative_prompt.as_str(), self.prompt.as_str()];
+        both[both.len() - stage::texts(bundle, self.guidance_scale)..].to_vec()
+    }
+
     /// The seed of picture `image`, counted from 0, so that each can be drawn again alone.
     pub fn seed_of(&self, image: usize) -> u64 {
         self.seed.wrapping_add(image as u64)

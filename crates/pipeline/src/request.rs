@@ -207,6 +207,17 @@ impl RefinerChoice {
     }
 }
 
+/// A LoRA file that is added to a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoraChoice {
+    /// As the user calls it.
+    pub name: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// How much of it is added.
+    pub scale: f64,
+}
+
 /// A picture that another is drawn over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitImage {
@@ -227,6 +238,8 @@ pub struct Request {
     pub negative_prompt: Option<String>,
     /// The model.
     pub model: ModelChoice,
+    /// LoRA files that are added to the model.
+    pub loras: Vec<LoraChoice>,
     /// A model that goes over the pictures once they are drawn.
     pub refiner: Option<RefinerChoice>,
     /// How many pictures.
@@ -269,6 +282,7 @@ impl Request {
             prompt: prompt.into(),
             negative_prompt: None,
             model,
+            loras: Vec::new(),
             refiner: None,
             images: 1,
             steps: None,

@@ -1,18 +1,23 @@
 //! A model's files opened: configurations, tokenizers and headers. No weight is read.
 
+mod adaptation;
 mod family;
 mod index;
 mod text;
 
 use sd_models::vae;
-use sd_weights::{Checkpoint, Holding, ModelFolder, Weights};
+use std::path::Path;
+
+use sd_weights::{Checkpoint, Holding, ModelFolder, ModelPart, Weights};
 
 pub use family::{Denoiser, Family};
 pub use text::{TextEncoders, TextPart};
 
 use crate::recipe::FamilyDefaults;
+use crate::request::LoraChoice;
 use crate::scheduler::SchedulerConfig;
 use crate::{Error, Result};
+use adaptation::Adaptation;
 use index::Index;
 
 /// Numbers that a UNet of Stable Diffusion XL is told beside the text: three sizes, each of two numbers.
@@ -36,6 +41,7 @@ pub struct Bundle {
     pub scheduler: SchedulerConfig,
     /// Whether the vectors of a negative prompt that was left out are zeros.
     pub zeros_without_negative_prompt: bool,
+    adaptation: Adaptation,
 }
 
 impl Bundle {
@@ -65,6 +71,7 @@ impl Bundle {
                 reason: error.to_string(),
             })?,
             zeros_without_negative_prompt: index.force_zeros_for_empty_prompt,
+            adaptation: Adaptation::default(),
             folder: folder.clone(),
         };
         bundle.check()?;
@@ -83,9 +90,9 @@ impl Bundle {
             .defaults(latents.map(|side| side.saturating_mul(self.vae.downsampling())))
     }
 
-    /// Tokens that steer the denoising network, for a text that CLIP reads at once.
-    pub fn tokens(&self) -> usize {
-        let clip = self.text.clip_length();
+    /// Tokens that steer the denoising network, for a text that CLIP reads in so many `chunks`.
+    pub fn tokens(&self, chunks: usize) -> usize {
+        let clip = chunks * self.text.clip_length();
         match self.family {
             Family::StableDiffusion3 => clip + self.text.t5_length(),
             _ => clip,
@@ -123,7 +130,48 @@ impl Bundle {
     /// # Errors
     /// Its files are missing or their headers are wrong.
     pub fn weights(&self, component: &str, holding: &Holding) -> Result<Weights> {
-        Ok(Weights::new(self.checkpoint(component)?, holding.clone()))
+        let weights = Weights::new(self.checkpoint(component)?, holding.clone());
+        Ok(match self.adaptation.of(component) {
+            Some(adapters) => weights.with_adapters(adapters.clone()),
+            None => weights,
+        })
+    }
+
+    /// Has a LoRA file added to the weights while these are read.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not for this model, which then stays as it was.
+    pub(crate) fn adapt(&mut self, choice: &LoraChoice) -> Result<()> {
+        let text = [
+            ModelPart::TextEncoder,
+            ModelPart::TextEncoder2,
+            ModelPart::TextEncoder3,
+        ];
+        let text = text
+            .into_iter()
+            .zip(TextEncoders::FOLDERS.map(|(encoder, _)| encoder));
+        let denoiser = (ModelPart::Denoiser, self.denoiser.component());
+        let used = |component: &str| {
+            component == denoiser.1 || self.text.components().any(|encoder| encoder == component)
+        };
+        let networks = std::iter::once(denoiser)
+            .chain(text)
+            .filter(|(_, component)| used(component))
+            .map(|(part, component)| Ok((part, component, self.checkpoint(component)?)));
+        let networks = networks.collect::<Result<Vec<_>>>()?;
+        self.adaptation.add(choice, &networks)
+    }
+
+    /// The LoRA files that are added, each with its scale.
+    pub(crate) fn loras(&self) -> impl Iterator<Item = (&Path, f64)> {
+        self.adaptation.files()
+    }
+
+    /// Bytes that adding LoRA files to the weights of `component` takes beside these.
+    pub(crate) fn adapting_bytes(&self, component: &str) -> u64 {
+        self.adaptation
+            .of(component)
+            .map_or(0, |adapters| adapters.scratch_bytes())
     }
 
     /// The tensors of `component`, by their headers.

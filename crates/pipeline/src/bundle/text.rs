@@ -57,6 +57,12 @@ impl TextEncoders {
         })
     }
 
+    /// The folders of the encoders.
+    pub(crate) fn components(&self) -> impl Iterator<Item = &'static str> {
+        let clips = self.clips.iter().map(|part| part.component);
+        clips.chain(self.t5.iter().map(|part| part.component))
+    }
+
     /// Tokens that the CLIPs read of a text at a time.
     pub fn clip_length(&self) -> usize {
         self.clips

@@ -102,21 +102,22 @@ impl Needs {
         let texts = stage::texts(bundle, recipe.guidance_scale);
         let evaluations = recipe.sampler(bundle)?.evaluations();
         let sides @ (rows, columns) = latent_sides(bundle, recipe.size);
-        let tokens = bundle.tokens();
+        let chunks = stage::chunks(bundle, &recipe.texts(bundle))?;
+        let tokens = bundle.tokens(chunks);
         let float = size_of::<f32>() as u64;
         let context = (texts * tokens * bundle.denoiser.context_features()) as u64 * float;
         let latents = (bundle.vae.latent_channels * rows * columns) as u64 * float;
 
         let streamed = holding.with_residency(Residency::Streamed);
-        let encoding = |name, weights, taken: Footprint| OnePass {
+        let encoding = |name: &'static str, weights, taken: Footprint| OnePass {
             name,
             weights,
-            beside: process + context + taken.bytes(),
+            beside: process + context + taken.bytes() + bundle.adapting_bytes(name),
         };
         let mut before = Vec::new();
         for part in &bundle.text.clips {
             let encoder = clip::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
-            let taken = encoder.footprint(texts, bundle.text.clip_length());
+            let taken = encoder.footprint(texts * chunks, bundle.text.clip_length());
             before.push(encoding(part.component, encoder.weight_bytes(), taken));
         }
         if let Some(part) = &bundle.text.t5 {
@@ -144,12 +145,13 @@ impl Needs {
                 ..all_texts
             },
         };
+        let adapting = bundle.adapting_bytes(bundle.denoiser.component());
         let conditions = network.condition_bytes(all_texts, evaluations);
         let steering = network.condition_footprint(all_texts, evaluations).bytes();
         before.push(OnePass {
             name: "conditions",
             weights: network.condition_weight_bytes(),
-            beside: process + context + conditions + steering,
+            beside: process + context + conditions + steering + adapting,
         });
         if recipe.over.is_some() {
             let encoder = Encoder::new(bundle.weights("vae", holding)?, &bundle.vae)?;
@@ -175,7 +177,7 @@ impl Needs {
                 let (of_blocks, scratch) = network.forward_bytes(load(pictures));
                 let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
                 Beside {
-                    throughout: process + conditions + remembered + in_pass + scratch,
+                    throughout: process + conditions + remembered + in_pass + scratch + adapting,
                     of_blocks,
                 }
             })

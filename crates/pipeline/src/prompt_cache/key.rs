@@ -12,7 +12,7 @@ use crate::{arithmetic, sealed};
 const ENCODING: u32 = 1;
 
 /// Everything that the bits of an encoded prompt depend on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct PromptKey {
     encoding: u32,
     program: String,
@@ -21,12 +21,14 @@ pub(super) struct PromptKey {
     weight_type: String,
     /// All prompts that were encoded together, as they were.
     prompts: Vec<String>,
-    /// Tokens of CLIP and of T5 that a prompt is given.
-    tokens: (usize, usize),
+    /// Tokens that a prompt is given.
+    tokens: usize,
     /// Features of a token, and of a pooled prompt where there is one.
     features: (usize, Option<usize>),
     /// Layers of CLIP that are left out.
     clip_skip: usize,
+    /// How much is added of each LoRA file, which are among the files.
+    lora_scales: Vec<f64>,
     /// The encoders and their tokenizers.
     files: Vec<FileIdentity>,
 }
@@ -36,6 +38,7 @@ impl PromptKey {
         files: &[FileIdentity],
         bundle: &Bundle,
         prompts: &[&str],
+        tokens: usize,
         clip_skip: usize,
         device: &Device,
         weight_type: WeightType,
@@ -46,12 +49,10 @@ impl PromptKey {
             device: arithmetic::name(device),
             weight_type: format!("{weight_type:?}"),
             prompts: prompts.iter().map(|&prompt| prompt.to_owned()).collect(),
-            tokens: (
-                bundle.text.clip_length(),
-                bundle.tokens() - bundle.text.clip_length(),
-            ),
+            tokens,
             features: (bundle.denoiser.context_features(), bundle.pooled_features()),
             clip_skip,
+            lora_scales: bundle.loras().map(|(_, scale)| scale).collect(),
             files: files.to_vec(),
         }
     }
@@ -65,7 +66,7 @@ impl PromptKey {
 
     /// `[prompts, tokens, features]`
     pub(super) fn context_shape(&self) -> [usize; 3] {
-        [self.prompts.len(), self.tokens.0 + self.tokens.1, self.features.0]
+        [self.prompts.len(), self.tokens, self.features.0]
     }
 
     /// `[prompts, features]`, where prompts are pooled.

@@ -82,7 +82,16 @@ impl PromptCache {
             return encode();
         };
         let (device, weight_type) = (&holding.device, holding.weight_type);
-        let key = PromptKey::new(&self.files, bundle, prompts, clip_skip, device, weight_type);
+        let tokens = bundle.tokens(stage::chunks(bundle, prompts)?);
+        let key = PromptKey::new(
+            &self.files,
+            bundle,
+            prompts,
+            tokens,
+            clip_skip,
+            device,
+            weight_type,
+        );
         let path = folder.join(key.digest()).with_extension(ENTRY);
         if let Some(found) = find(&path, &key) {
             tracing::debug!("the prompt was encoded before: `{}`", path.display());

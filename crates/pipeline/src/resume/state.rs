@@ -14,8 +14,8 @@ use crate::identity::ModelIdentity;
 use crate::places::Places;
 use crate::recipe::Recipe;
 use crate::request::{
-    DeviceChoice, GuidanceScale, ImageSize, InitImage, ModelChoice, Recommended, RefinerChoice, Request,
-    Strength, TypeChoice,
+    DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Recommended, RefinerChoice,
+    Request, Strength, TypeChoice,
 };
 use crate::run::Leg;
 use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
@@ -68,6 +68,7 @@ pub(super) struct KeptRequest {
     pub(super) prompt: String,
     pub(super) negative_prompt: String,
     pub(super) model: KeptModel,
+    pub(super) loras: Vec<LoraChoice>,
     pub(super) refiner: Option<KeptRefiner>,
     pub(super) images: usize,
     pub(super) seed: u64,
@@ -202,6 +203,7 @@ impl KeptRequest {
             prompt: _,
             negative_prompt: _,
             model,
+            loras,
             refiner,
             images: _,
             steps: _,
@@ -230,6 +232,13 @@ impl KeptRequest {
             prompt: recipe.prompt.clone(),
             negative_prompt: recipe.negative_prompt.clone(),
             model: kept(model),
+            loras: loras
+                .iter()
+                .map(|lora| LoraChoice {
+                    file: absolute(&lora.file),
+                    ..lora.clone()
+                })
+                .collect(),
             refiner: refiner.as_ref().map(|refiner| KeptRefiner {
                 model: kept(&refiner.model),
                 strength: refiner.strength,
@@ -280,6 +289,7 @@ impl KeptRequest {
             prompt: self.prompt.clone(),
             negative_prompt: Some(self.negative_prompt.clone()),
             model,
+            loras: self.loras.clone(),
             refiner: refiner.map(|(kept, model)| RefinerChoice {
                 model,
                 strength: kept.strength,

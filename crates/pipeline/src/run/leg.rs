@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::request::Request;
 use crate::source_image::SourceImage;
-use crate::{Result, device, device_budget, stage};
+use crate::{Error, Result, device, device_budget, stage};
 
 /// One model's part of a run: its files, the settings that it draws with, and where its bytes will live. The first draws;
 /// one after it refines what the one before has drawn.
@@ -30,6 +30,8 @@ pub(crate) struct Planned {
     pub(crate) legs: Vec<Leg>,
     /// What of the host's memory a run may have where nobody says.
     pub(crate) of_host: Bytes,
+    /// What cannot be had of what was asked for beside the picture, and why.
+    pub(crate) failed: Vec<(String, Error)>,
 }
 
 impl Planned {
@@ -44,7 +46,13 @@ impl Planned {
         };
         let budget = request.memory.unwrap_or(default);
 
-        let bundle = Bundle::open(&request.model.folder)?;
+        let mut bundle = Bundle::open(&request.model.folder)?;
+        let mut failed = Vec::new();
+        for lora in &request.loras {
+            if let Err(error) = bundle.adapt(lora) {
+                failed.push((format!("the LoRA `{}`", lora.name), error));
+            }
+        }
         let init_size = match &request.init {
             Some(init) => SourceImage::open(&init.image)?.nearest_size(),
             None => None,
@@ -56,7 +64,11 @@ impl Planned {
             let recipe = legs[0].recipe.refined(refiner, &bundle)?;
             legs.push(Leg::new(bundle, recipe, &holding, budget, room(&memory))?);
         }
-        Ok(Self { legs, of_host })
+        Ok(Self {
+            legs,
+            of_host,
+            failed,
+        })
     }
 
     /// The plans of all legs as one.

@@ -19,7 +19,6 @@ use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::identity::ModelIdentity;
 use crate::memory::{log_cleanup, log_memory_status};
 use crate::prompt_cache::PromptCache;
-use crate::recipe::Recipe;
 use crate::request::Request;
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, RgbImage};
@@ -65,7 +64,7 @@ impl<'a> Run<'a> {
         }
         let plan = planned.plan();
         device_budget::bound(&device, plan.budget)?;
-        let legs = planned.legs;
+        let (legs, failed) = (planned.legs, planned.failed);
         let models: Result<Vec<ModelIdentity>> =
             legs.iter().map(|leg| ModelIdentity::of(&leg.bundle)).collect();
         let models = models?;
@@ -99,6 +98,9 @@ impl<'a> Run<'a> {
         };
         if let Some(warning) = warning {
             run.warn(warning);
+        }
+        for (what, error) in &failed {
+            run.warn(format!("{what} is left out: {}", in_one_line(error)));
         }
         let streaming = run.legs.iter().filter(|leg| leg.plan.streams());
         for warning in streaming.map(words::streaming_warning).collect::<Vec<_>>() {
@@ -176,20 +178,11 @@ impl<'a> Run<'a> {
             holding,
             ..
         } = &self.legs[self.at];
-        let Recipe {
-            prompt,
-            negative_prompt,
-            guidance_scale,
-            clip_skip,
-            ..
-        } = recipe;
-        let both = [negative_prompt.as_str(), prompt.as_str()];
-        let texts = stage::texts(bundle, *guidance_scale);
-        let prompts = &both[both.len() - texts..];
+        let prompts = recipe.texts(bundle);
         self.monitor.stage("encode");
-        let mut encoded =
-            self.prompts[self.at].encode(bundle, prompts, *clip_skip, holding, self.interrupt)?;
-        if texts > 1 && negative_prompt.is_empty() && bundle.zeros_without_negative_prompt {
+        let cache = &self.prompts[self.at];
+        let mut encoded = cache.encode(bundle, &prompts, recipe.clip_skip, holding, self.interrupt)?;
+        if prompts.len() > 1 && recipe.negative_prompt.is_empty() && bundle.zeros_without_negative_prompt {
             encoded = encoded.without(0)?;
         }
         if encoded.cut > 0 {
@@ -399,6 +392,13 @@ impl<'a> Run<'a> {
     fn warn(&mut self, warning: String) {
         self.journal.warn(warning, self.observer);
     }
+}
+
+/// An error with its causes.
+fn in_one_line(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 /// Asks between every two blocks whether others on this machine have come to be short of memory.

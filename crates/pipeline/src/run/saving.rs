@@ -67,7 +67,11 @@ impl<'a> Settings<'a> {
             over: recipe.over.clone(),
             style: None,
             model: recipe.model.clone(),
-            lora: Vec::new(),
+            lora: self.legs[0]
+                .bundle
+                .loras()
+                .map(|(file, scale)| format!("{}:{scale}", file.display()))
+                .collect(),
             controlnet: None,
             upscale: None,
             upscale_method: None,

@@ -8,6 +8,7 @@ use super::finite;
 use crate::Result;
 use crate::bundle::{Bundle, Family, TextPart};
 use crate::event::Interrupt;
+use crate::prompt::{self, Prompt, WeightedTokens};
 use crate::tokenizer::Tokenizer;
 
 /// Prompts as the denoising network reads them.
@@ -59,7 +60,8 @@ struct EncodedByClip {
 }
 
 /// Encodes `prompts` with every text encoder of `bundle`, one after the other, each dropped before the next
-/// is read. `skip` more of the CLIPs' last layers are left out. The vectors are 32-bit numbers in the processor's memory.
+/// is read. Words may be emphasised as in stable-diffusion-webui ([`prompt`]), and what is longer than CLIP reads at once is
+/// read in chunks, but for Stable Diffusion 3, where T5 reads on. `skip` more of the CLIPs' last layers are left out. The vectors are 32-bit numbers in the processor's memory.
 ///
 /// The order and the padding are those of diffusers' pipelines; for Stable Diffusion 3 see also Esser et al. 2024, section 4
 /// and appendix B.3. Without T5 its tokens are zeros.
@@ -75,10 +77,12 @@ pub fn encode(
 ) -> Result<EncodedPrompt> {
     // Each weight is needed once.
     let holding = holding.for_one_pass();
+    let chunks = chunks(bundle, prompts)?;
+    let prompts: Vec<Prompt> = prompts.iter().map(|prompt| Prompt::parse(prompt)).collect();
     let mut by_clips = Vec::with_capacity(bundle.text.clips.len());
     let mut cut = 0;
     for part in &bundle.text.clips {
-        let (encoded, cut_here) = run_clip(bundle, part, prompts, skip, &holding)?;
+        let (encoded, cut_here) = run_clip(bundle, part, &prompts, chunks, skip, &holding)?;
         cut = cut_here;
         by_clips.push(encoded);
         interrupt.check()?;
@@ -100,7 +104,7 @@ pub fn encode(
     let missing = features - context.dim(2)?;
     let context = context.pad_with_zeros(2, 0, missing)?;
     let (of_t5, cut_by_t5) = match &bundle.text.t5 {
-        Some(part) => run_t5(bundle, part, prompts, &holding)?,
+        Some(part) => run_t5(bundle, part, &prompts, &holding)?,
         None => {
             let shape = (prompts.len(), bundle.text.t5_length(), features);
             (Tensor::zeros(shape, DType::F32, &Device::Cpu)?, cut)
@@ -135,20 +139,97 @@ fn wanted_of(bundle: &Bundle, part: &TextPart<clip::Config>, skip: usize) -> cli
     }
 }
 
+/// In how many chunks the CLIPs of `bundle` read `prompts`, of which the longest decides.
+///
+/// # Errors
+/// A tokenizer cannot take a text.
+pub(crate) fn chunks(bundle: &Bundle, prompts: &[&str]) -> Result<usize> {
+    // What T5 has room for CLIP need not read a second time.
+    if bundle.family == Family::StableDiffusion3 {
+        return Ok(1);
+    }
+    let prompts: Vec<Prompt> = prompts.iter().map(|prompt| Prompt::parse(prompt)).collect();
+    let length = bundle.text.clip_length();
+    let mut most = 1;
+    for part in &bundle.text.clips {
+        for prompt in &prompts {
+            most = most.max(prompt::chunks(&part.tokenizer, prompt, length)?.len());
+        }
+    }
+    Ok(most)
+}
+
+/// The rows of tokens in which one of the CLIPs reads `prompts`, `chunks` for each, and how many tokens of the longest have
+/// no place.
+fn rows(
+    bundle: &Bundle,
+    part: &TextPart<clip::Config>,
+    prompts: &[Prompt],
+    chunks: usize,
+) -> Result<(Vec<WeightedTokens>, usize)> {
+    let length = bundle.text.clip_length();
+    if bundle.family == Family::StableDiffusion3 {
+        return sequences(&part.tokenizer, prompts, length);
+    }
+    let of_prompt = |prompt| prompt::chunks(&part.tokenizer, prompt, length);
+    let mut all = prompts.iter().map(of_prompt).collect::<Result<Vec<_>>>()?;
+    // The other CLIP may need more of them.
+    all.push(vec![
+        WeightedTokens {
+            ids: Vec::new(),
+            weights: Vec::new(),
+            cut: 0
+        };
+        chunks
+    ]);
+    prompt::pad_together(&part.tokenizer, &mut all, length);
+    all.pop();
+    Ok((all.into_iter().flatten().collect(), 0))
+}
+
+/// One row of `length` tokens for each of `prompts`, and how many tokens of the longest have no place.
+fn sequences(
+    tokenizer: &Tokenizer,
+    prompts: &[Prompt],
+    length: usize,
+) -> Result<(Vec<WeightedTokens>, usize)> {
+    let rows = prompts
+        .iter()
+        .map(|prompt| prompt::sequence(tokenizer, prompt, length));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    let cut = rows.iter().map(|row| row.cut).max().unwrap_or(0);
+    Ok((rows, cut))
+}
+
 fn run_clip(
     bundle: &Bundle,
     part: &TextPart<clip::Config>,
-    prompts: &[&str],
+    prompts: &[Prompt],
+    chunks: usize,
     skip: usize,
     holding: &Holding,
 ) -> Result<(EncodedByClip, usize)> {
-    let (ids, cut) = tokenize(&part.tokenizer, prompts, bundle.text.clip_length())?;
-    let weights = bundle.weights(part.component, holding)?;
+    let (rows, cut) = rows(bundle, part, prompts, chunks)?;
+    let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
     let wanted = wanted_of(bundle, part, skip);
-    let encoded = clip::TextEncoder::new(weights, &part.config)?.encode(&ids, wanted)?;
+    let encoder = clip::TextEncoder::new(bundle.weights(part.component, holding)?, &part.config)?;
+    let encoded = encoder.encode(&ids, wanted)?;
+    let hidden = prompt::emphasise(&to_host(&encoded.hidden)?, &weights)?;
+    let (_, length, features) = hidden.dims3()?;
+    let pooled = match &encoded.pooled {
+        // That of the first chunk stands for the whole.
+        Some(pooled) => {
+            let first = Tensor::from_iter(
+                (0..prompts.len()).map(|prompt| (prompt * chunks) as u32),
+                &Device::Cpu,
+            )?;
+            Some(to_host(pooled)?.index_select(&first, 0)?)
+        }
+        None => None,
+    };
     let encoded = EncodedByClip {
-        hidden: to_host(&encoded.hidden)?,
-        pooled: encoded.pooled.as_ref().map(to_host).transpose()?,
+        hidden: hidden.reshape((prompts.len(), chunks * length, features))?,
+        pooled,
     };
     for tensor in std::iter::once(&encoded.hidden).chain(&encoded.pooled) {
         finite::check(tensor, part.component, bundle, part.component)?;
@@ -159,25 +240,16 @@ fn run_clip(
 fn run_t5(
     bundle: &Bundle,
     part: &TextPart<t5::Config>,
-    prompts: &[&str],
+    prompts: &[Prompt],
     holding: &Holding,
 ) -> Result<(Tensor, usize)> {
-    let (ids, cut) = tokenize(&part.tokenizer, prompts, bundle.text.t5_length())?;
-    let weights = bundle.weights(part.component, holding)?;
-    let context = to_host(&t5::TextEncoder::new(weights, &part.config)?.encode(&ids)?)?;
+    let (rows, cut) = sequences(&part.tokenizer, prompts, bundle.text.t5_length())?;
+    let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
+    let weights_of_network = bundle.weights(part.component, holding)?;
+    let encoded = t5::TextEncoder::new(weights_of_network, &part.config)?.encode(&ids)?;
+    let context = prompt::emphasise(&to_host(&encoded)?, &weights)?;
     finite::check(&context, part.component, bundle, part.component)?;
     Ok((context, cut))
-}
-
-fn tokenize(tokenizer: &Tokenizer, prompts: &[&str], length: usize) -> Result<(Vec<Vec<u32>>, usize)> {
-    let mut longest_cut = 0;
-    let mut rows = Vec::with_capacity(prompts.len());
-    for prompt in prompts {
-        let tokens = tokenizer.encode(prompt, length)?;
-        longest_cut = longest_cut.max(tokens.cut);
-        rows.push(tokens.ids);
-    }
-    Ok((rows, longest_cut))
 }
 
 fn to_host(tensor: &Tensor) -> Result<Tensor> {

@@ -11,5 +11,6 @@ pub use canvas::{Canvas, Mask, canvases};
 pub use decode::decode;
 pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
 pub(crate) use denoise::{check_size, latent_sides, patches, texts};
+pub(crate) use encode::chunks;
 pub use encode::{EncodedPrompt, encode};
 pub(crate) use network::{Load, Network};
