@@ -85,6 +85,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMG", help_heading = "Picture", requires = "init_image")]
     pub(crate) mask: Option<PathBuf>,
 
+    /// Make it 2 or 4 times as large in the end
+    #[arg(long, value_name = "N", help_heading = "Picture", value_parser = upscale)]
+    pub(crate) upscale: Option<usize>,
+
+    /// The network that does, a .pth or .safetensors file of Real-ESRGAN [default: Lanczos resampling]
+    #[arg(long, value_name = "REF", help_heading = "Picture", requires = "upscale")]
+    pub(crate) upscaler: Option<PathBuf>,
+
     /// How many pictures; picture i uses seed + i
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Picture",
           value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
@@ -156,6 +164,10 @@ pub(crate) struct Arguments {
         help_heading = "Output"
     )]
     pub(crate) output: PathBuf,
+
+    /// Fail where a LoRA, a refiner or an upscaler cannot be had, rather than go on without
+    #[arg(long, help_heading = "Output")]
+    pub(crate) strict: bool,
 
     /// Write a page that shows the run's memory over time; replaces an earlier one
     #[arg(long, value_name = "FILE", help_heading = "Output", conflicts_with = "plan")]
@@ -256,6 +268,14 @@ fn guidance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if (0.0..=100.0).contains(&scale) => Ok(scale),
         _ => Err("a guidance scale is a number from 0 to 100".to_owned()),
+    }
+}
+
+fn upscale(text: &str) -> Result<usize, String> {
+    match text {
+        "2" => Ok(2),
+        "4" => Ok(4),
+        _ => Err("pictures are made 2 or 4 times as large".to_owned()),
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn chosen(arguments: &Arguments) -> Result<Vec<LoraChoice>, Failure> 
         choice(name, scale)
     });
     let tags = Prompt::parse(arguments.prompt()).loras.into_iter();
-    let in_prompt = tags.map(|tag| choice(&tag.name, f64::from(tag.scale)));
+    let in_prompt = tags.map(|tag| choice(&tag.name, tag.scale));
     by_option.chain(in_prompt).collect()
 }
 

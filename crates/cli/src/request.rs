@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use sd_pipeline::{
-    GuidanceScale, InitImage, ModelChoice, ModelFolder, Places, Recommended, RefinerChoice, Request, Strength,
+    GuidanceScale, InitImage, ModelChoice, ModelFolder, Places, Recommended, RefinerChoice, Request,
+    Strength, UpscaleChoice,
 };
 
 use crate::arguments::Arguments;
@@ -25,6 +26,11 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
             mask: arguments.mask.clone(),
         }),
         loras: lora::chosen(arguments)?,
+        upscale: arguments.upscale.map(|factor| UpscaleChoice {
+            factor,
+            network: arguments.upscaler.clone(),
+        }),
+        strict: arguments.strict,
         refiner: match &arguments.refiner {
             Some(name) => Some(RefinerChoice::new(model(name)?)),
             None => None,

@@ -45,9 +45,13 @@ pub fn resume(
 /// The plan that a run of `request` would follow. No weight is read.
 ///
 /// # Errors
-/// The model or the request is wrong, or the budget is too small.
+/// The model or the request is wrong, something that was asked for cannot be had, or the budget is too small.
 pub fn plan(request: &Request) -> Result<Plan> {
-    Ok(Planned::of(request)?.plan())
+    let planned = Planned::of(&Request {
+        strict: true,
+        ..request.clone()
+    })?;
+    Ok(planned.plan())
 }
 
 fn run(

@@ -43,7 +43,7 @@ pub use places::Places;
 pub use recipe::{FamilyDefaults, Over, Recipe};
 pub use request::{
     BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Recommended,
-    RefinerChoice, Request, Strength, TypeChoice,
+    RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;

@@ -207,6 +207,15 @@ impl RefinerChoice {
     }
 }
 
+/// Pictures made larger once they are drawn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpscaleChoice {
+    /// How many times as high and wide they become.
+    pub factor: usize,
+    /// The file of the network that does it; without one they are resampled.
+    pub network: Option<PathBuf>,
+}
+
 /// A LoRA file that is added to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraChoice {
@@ -242,6 +251,10 @@ pub struct Request {
     pub loras: Vec<LoraChoice>,
     /// A model that goes over the pictures once they are drawn.
     pub refiner: Option<RefinerChoice>,
+    /// How the pictures are made larger in the end.
+    pub upscale: Option<UpscaleChoice>,
+    /// Whether the run fails where something of it cannot be had, rather than going on without.
+    pub strict: bool,
     /// How many pictures.
     pub images: usize,
     /// Denoising steps.
@@ -284,6 +297,8 @@ impl Request {
             model,
             loras: Vec::new(),
             refiner: None,
+            upscale: None,
+            strict: false,
             images: 1,
             steps: None,
             seed: 42,

@@ -108,6 +108,16 @@ impl Plan {
         self
     }
 
+    /// This plan with another stage at its end.
+    #[must_use]
+    pub fn with(mut self, stage: StagePlan) -> Self {
+        self.predicted_peak = self.predicted_peak.max(stage.predicted_peak);
+        self.smallest_budget = self.smallest_budget.max(stage.predicted_peak);
+        self.resident_budget = self.resident_budget.max(stage.predicted_peak);
+        self.stages.push(stage);
+        self
+    }
+
     /// Which blocks of the denoising network stay.
     pub fn residency(&self) -> Residency {
         if self.resident_blocks == self.blocks {

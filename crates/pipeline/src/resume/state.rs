@@ -15,7 +15,7 @@ use crate::places::Places;
 use crate::recipe::Recipe;
 use crate::request::{
     DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Recommended, RefinerChoice,
-    Request, Strength, TypeChoice,
+    Request, Strength, TypeChoice, UpscaleChoice,
 };
 use crate::run::Leg;
 use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
@@ -69,6 +69,8 @@ pub(super) struct KeptRequest {
     pub(super) negative_prompt: String,
     pub(super) model: KeptModel,
     pub(super) loras: Vec<LoraChoice>,
+    pub(super) upscale: Option<UpscaleChoice>,
+    pub(super) strict: bool,
     pub(super) refiner: Option<KeptRefiner>,
     pub(super) images: usize,
     pub(super) seed: u64,
@@ -205,6 +207,8 @@ impl KeptRequest {
             model,
             loras,
             refiner,
+            upscale,
+            strict,
             images: _,
             steps: _,
             seed: _,
@@ -232,6 +236,11 @@ impl KeptRequest {
             prompt: recipe.prompt.clone(),
             negative_prompt: recipe.negative_prompt.clone(),
             model: kept(model),
+            upscale: upscale.as_ref().map(|upscale| UpscaleChoice {
+                network: upscale.network.as_deref().map(absolute),
+                ..upscale.clone()
+            }),
+            strict: *strict,
             loras: loras
                 .iter()
                 .map(|lora| LoraChoice {
@@ -290,6 +299,8 @@ impl KeptRequest {
             negative_prompt: Some(self.negative_prompt.clone()),
             model,
             loras: self.loras.clone(),
+            upscale: self.upscale.clone(),
+            strict: self.strict,
             refiner: refiner.map(|(kept, model)| RefinerChoice {
                 model,
                 strength: kept.strength,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sd_memory::{Bytes, MemoryInfo, memory_info};
 use sd_weights::{Holding, Residency};
 
+use super::enlargement::Enlargement;
 use crate::bundle::Bundle;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
@@ -28,6 +29,8 @@ pub(crate) struct Leg {
 pub(crate) struct Planned {
     /// At least one.
     pub(crate) legs: Vec<Leg>,
+    /// How pictures are made larger in the end.
+    pub(crate) enlargement: Option<Enlargement>,
     /// What of the host's memory a run may have where nobody says.
     pub(crate) of_host: Bytes,
     /// What cannot be had of what was asked for beside the picture, and why.
@@ -60,12 +63,31 @@ impl Planned {
         let recipe = Recipe::new(request, &bundle, init_size)?;
         let mut legs = vec![Leg::new(bundle, recipe, &holding, budget, room(&memory))?];
         if let Some(refiner) = &request.refiner {
-            let bundle = Bundle::open(&refiner.model.folder)?;
-            let recipe = legs[0].recipe.refined(refiner, &bundle)?;
-            legs.push(Leg::new(bundle, recipe, &holding, budget, room(&memory))?);
+            let leg = Bundle::open(&refiner.model.folder).and_then(|bundle| {
+                let recipe = legs[0].recipe.refined(refiner, &bundle)?;
+                Leg::new(bundle, recipe, &holding, budget, room(&memory))
+            });
+            match leg {
+                Ok(leg) => legs.push(leg),
+                Err(error) => failed.push((format!("the refiner `{}`", refiner.model.name), error)),
+            }
+        }
+        let mut enlargement = None;
+        if let Some(choice) = &request.upscale {
+            let Recipe { size, images, .. } = legs[0].recipe;
+            match Enlargement::of(choice, size, images, &holding, budget) {
+                Ok(found) => enlargement = Some(found),
+                Err(error) => failed.push((format!("upscaling by {}", choice.factor), error)),
+            }
+        }
+        // A budget that cannot be met is for the user to say more of, and with `strict` everything is.
+        let is_hard = |error: &Error| request.strict || matches!(error, Error::BudgetTooSmall { .. });
+        if let Some(index) = failed.iter().position(|(_, error)| is_hard(error)) {
+            return Err(failed.swap_remove(index).1);
         }
         Ok(Self {
             legs,
+            enlargement,
             of_host,
             failed,
         })
@@ -74,9 +96,17 @@ impl Planned {
     /// The plans of all legs as one.
     pub(crate) fn plan(&self) -> Plan {
         let plans = self.legs.iter().map(|leg| leg.plan.clone());
-        plans
+        let plan = plans
             .reduce(Plan::followed_by)
-            .expect("a run has a leg. This is a bug.")
+            .expect("a run has a leg. This is a bug.");
+        match self
+            .enlargement
+            .as_ref()
+            .and_then(|enlargement| enlargement.plan.clone())
+        {
+            Some(stage) => plan.with(stage),
+            None => plan,
+        }
     }
 }
 

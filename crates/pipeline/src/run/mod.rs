@@ -1,5 +1,6 @@
 //! A run between its stages: which comes when, what it holds, and what is told of it.
 
+mod enlargement;
 mod group;
 mod leg;
 mod saving;
@@ -13,6 +14,7 @@ use jiff::ZonedDateTime;
 use sd_memory::{Bytes, Monitor, Watcher};
 use sd_weights::Relief;
 
+use enlargement::Enlargement;
 pub(crate) use leg::{Leg, Planned};
 
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
@@ -35,10 +37,13 @@ pub(crate) struct Run<'a> {
     legs: Vec<Leg>,
     /// Of each leg.
     prompts: Vec<PromptCache>,
+    enlargement: Option<Enlargement>,
     /// The leg that is at work.
     at: usize,
     gallery: Gallery,
     journal: Journal,
+    /// Whether nothing may be left out.
+    is_strict: bool,
 }
 
 impl<'a> Run<'a> {
@@ -64,7 +69,7 @@ impl<'a> Run<'a> {
         }
         let plan = planned.plan();
         device_budget::bound(&device, plan.budget)?;
-        let (legs, failed) = (planned.legs, planned.failed);
+        let (legs, enlargement, failed) = (planned.legs, planned.enlargement, planned.failed);
         let models: Result<Vec<ModelIdentity>> =
             legs.iter().map(|leg| ModelIdentity::of(&leg.bundle)).collect();
         let models = models?;
@@ -91,16 +96,18 @@ impl<'a> Run<'a> {
             observer,
             interrupt,
             prompts,
+            enlargement,
             at: journal.leg(),
             legs,
             gallery,
             journal,
+            is_strict: request.strict,
         };
         if let Some(warning) = warning {
             run.warn(warning);
         }
         for (what, error) in &failed {
-            run.warn(format!("{what} is left out: {}", in_one_line(error)));
+            run.leave_out(what, error);
         }
         let streaming = run.legs.iter().filter(|leg| leg.plan.streams());
         for warning in streaming.map(words::streaming_warning).collect::<Vec<_>>() {
@@ -123,7 +130,7 @@ impl<'a> Run<'a> {
                 })?;
             }
             if self.at + 1 == self.legs.len() {
-                self.with_room(Self::decode_and_save)?;
+                self.with_room(Self::finish)?;
             } else {
                 drawn = self.with_room(Self::decode)?;
                 self.at += 1;
@@ -387,6 +394,11 @@ impl<'a> Run<'a> {
     fn clean(&mut self, label: &str, aggressive: bool) {
         device_budget::release(&self.leg().holding.device);
         log_cleanup(label, aggressive, self.monitor, self.observer);
+    }
+
+    /// Tells the user that `what` was asked for and cannot be had.
+    fn leave_out(&mut self, what: &str, error: &Error) {
+        self.warn(format!("{what} is left out: {}", in_one_line(error)));
     }
 
     fn warn(&mut self, warning: String) {

@@ -1,23 +1,53 @@
 //! The end of a run: pictures decoded and saved, each with how it was made.
 
+use std::path::Path;
+
+use super::enlargement::Enlargement;
 use super::{Leg, Run, words};
 use crate::event::Event;
 use crate::memory::log_memory_status;
 use crate::save::{MemoryReport, Metadata, RgbImage};
-use crate::{Result, device, device_budget, stage};
+use crate::upscale::lanczos3;
+use crate::{Error, Result, device, device_budget, stage};
 
 impl Run<'_> {
-    /// Decodes the pictures of the last leg, and saves each as soon as it is there.
-    pub(super) fn decode_and_save(&mut self) -> Result<()> {
+    /// Decodes the pictures of the last leg, makes them larger where that was asked for, and saves each as soon as it is
+    /// there.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        let Some(Enlargement {
+            network: Some(network),
+            ..
+        }) = self.enlargement.clone()
+        else {
+            return self.save_all("After decoding", Source::Latents);
+        };
+        let decoded = self.decode()?;
+        self.clean("Before upscaling", false);
+        self.monitor.stage("upscale");
+        let source = Source::Enlarged(&network, decoded.clone());
+        match self.save_all("After upscaling", source) {
+            // What is drawn is worth more than what would have been made of it.
+            Err(error) if !self.is_strict && may_be_left_out(&error) => {
+                self.leave_out("upscaling", &error);
+                self.enlargement = None;
+                let unsaved = self.journal.unsaved();
+                let rest = decoded.into_iter().filter(|(image, _)| unsaved.contains(image));
+                self.save_all("After decoding", Source::Drawn(rest.collect()))
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Saves every picture that `source` gives, as soon as it is there.
+    fn save_all(&mut self, label: &str, source: Source<'_>) -> Result<()> {
         let (images, latents) = self.latents();
         let (monitor, observer) = (self.monitor, &mut *self.observer);
-        monitor.stage("decode");
         let (legs, gallery, journal) = (&self.legs, &mut self.gallery, &mut self.journal);
         let Leg { bundle, holding, .. } = &legs[self.at];
-        let settings = Settings::of(legs)?;
-        let on_picture = |position: usize, image: RgbImage| {
-            let index = images[position];
-            log_memory_status("After decoding", monitor, observer);
+        let enlargement = self.enlargement.as_ref();
+        let settings = Settings::of(legs, enlargement)?;
+        let on_picture = |index: usize, image: RgbImage| {
+            log_memory_status(label, monitor, observer);
             let mut metadata = settings.metadata(index);
             metadata.generation_time = journal.duration().as_secs_f64();
             metadata.warnings = journal.warnings().to_vec();
@@ -27,26 +57,64 @@ impl Run<'_> {
             observer.observe(&Event::Saved(&picture));
             Ok(())
         };
-        stage::decode(bundle, &latents, holding, self.interrupt, on_picture)?;
+        let mut on_picture = on_picture;
+        match source {
+            Source::Latents => {
+                monitor.stage("decode");
+                stage::decode(bundle, &latents, holding, self.interrupt, |position, image| {
+                    let image = match enlargement {
+                        Some(Enlargement { factor, .. }) => {
+                            lanczos3(&image, factor * image.width(), factor * image.height())
+                        }
+                        None => image,
+                    };
+                    on_picture(images[position], image)
+                })?;
+            }
+            Source::Enlarged(network, pictures) => {
+                let factor = enlargement.map_or(1, |enlargement| enlargement.factor);
+                stage::enlarge(network, factor, pictures, holding, self.interrupt, on_picture)?;
+            }
+            Source::Drawn(pictures) => pictures
+                .into_iter()
+                .try_for_each(|(index, image)| on_picture(index, image))?,
+        }
         self.clean("Complete", true);
         Ok(())
     }
 }
 
+/// Where the pictures come from that are saved.
+enum Source<'a> {
+    /// From the latents of the last leg, resampled where that was asked for.
+    Latents,
+    /// From pictures that the network in a file makes larger.
+    Enlarged(&'a Path, Vec<(usize, RgbImage)>),
+    /// They are there.
+    Drawn(Vec<(usize, RgbImage)>),
+}
+
+/// Whether a run can go on without what failed so.
+fn may_be_left_out(error: &Error) -> bool {
+    matches!(error, Error::Weights(_) | Error::Model(_) | Error::Tensor(_))
+}
+
 /// What is the same for all pictures of a run.
 struct Settings<'a> {
     legs: &'a [Leg],
+    enlargement: Option<&'a Enlargement>,
     schedule: crate::scheduler::ScheduleKind,
     dtype: String,
 }
 
 impl<'a> Settings<'a> {
-    fn of(legs: &'a [Leg]) -> Result<Self> {
+    fn of(legs: &'a [Leg], enlargement: Option<&'a Enlargement>) -> Result<Self> {
         let first = &legs[0];
         Ok(Self {
             schedule: first.recipe.sampler(&first.bundle)?.schedule(),
             dtype: words::dtype_name(first)?,
             legs,
+            enlargement,
         })
     }
 
@@ -73,8 +141,8 @@ impl<'a> Settings<'a> {
                 .map(|(file, scale)| format!("{}:{scale}", file.display()))
                 .collect(),
             controlnet: None,
-            upscale: None,
-            upscale_method: None,
+            upscale: self.enlargement.map(|enlargement| enlargement.factor),
+            upscale_method: self.enlargement.map(Enlargement::method),
             refiner: self.legs.get(1).map(|leg| leg.recipe.model.clone()),
             quality_preset: None,
             num_images: recipe.images,

@@ -39,7 +39,7 @@ pub struct Metadata {
     /// The control network.
     pub controlnet: Option<String>,
     /// The factor of the upscaling.
-    pub upscale: Option<u32>,
+    pub upscale: Option<usize>,
     /// How it was upscaled.
     pub upscale_method: Option<String>,
     /// The refiner.

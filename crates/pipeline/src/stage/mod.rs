@@ -4,6 +4,7 @@ mod canvas;
 mod decode;
 mod denoise;
 mod encode;
+mod enlarge;
 mod finite;
 mod network;
 
@@ -13,4 +14,5 @@ pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
 pub(crate) use denoise::{check_size, latent_sides, patches, texts};
 pub(crate) use encode::chunks;
 pub use encode::{EncodedPrompt, encode};
+pub(crate) use enlarge::{enlarge, rounds, upscaler};
 pub(crate) use network::{Load, Network};

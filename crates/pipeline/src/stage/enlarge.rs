@@ -1,0 +1,88 @@
+//! From a picture to a larger one.
+
+use std::path::Path;
+
+use candle_core::{DType, Device};
+use sd_models::upscaler::Upscaler;
+use sd_weights::{Checkpoint, Holding, Residency, Weights};
+
+use crate::Result;
+use crate::event::Interrupt;
+use crate::save::RgbImage;
+use crate::upscale::lanczos3;
+
+/// The network in the file at `path`. Nothing is read yet but headers.
+///
+/// # Errors
+/// The file cannot be read, or is of no network that is known.
+pub(crate) fn upscaler(path: &Path, holding: &Holding) -> Result<Upscaler> {
+    let weights = Weights::new(
+        Checkpoint::open_file(path)?,
+        holding.with_residency(Residency::Resident),
+    );
+    Ok(Upscaler::open(weights)?)
+}
+
+/// How often a network of `scale` goes over a picture that is to become `factor` times as large.
+pub(crate) fn rounds(scale: usize, factor: usize) -> u32 {
+    let mut rounds = 1;
+    while scale > 1 && scale.pow(rounds) < factor {
+        rounds += 1;
+    }
+    rounds
+}
+
+/// Makes each of `pictures` `factor` times as high and wide with the network in the file at `path`, which is read once and
+/// dropped at the end. Where the network's own scale is another it goes over a picture until that is large enough, and the
+/// rest is resampled.
+///
+/// # Errors
+/// The file is wrong, the device fails, the run was interrupted, or `on_picture` fails.
+pub(crate) fn enlarge(
+    path: &Path,
+    factor: usize,
+    pictures: Vec<(usize, RgbImage)>,
+    holding: &Holding,
+    interrupt: &Interrupt,
+    mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
+) -> Result<()> {
+    let network = upscaler(path, holding)?;
+    network.load()?;
+    for (index, picture) in pictures {
+        let (width, height) = (factor * picture.width(), factor * picture.height());
+        // From -1 to 1, where the network has 0 to 1.
+        let mut values = picture.to_tensor()?.affine(0.5, 0.5)?;
+        drop(picture);
+        for _ in 0..rounds(network.scale(), factor) {
+            interrupt.check()?;
+            values = network.forward(&values.to_device(&holding.device)?)?;
+        }
+        let values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        let enlarged = RgbImage::from_tensor(&values.affine(2.0, -1.0)?.squeeze(0)?)?;
+        drop(values);
+        let is_exact = (enlarged.width(), enlarged.height()) == (width, height);
+        on_picture(
+            index,
+            if is_exact {
+                enlarged
+            } else {
+                lanczos3(&enlarged, width, height)
+            },
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_goes_over_a_picture_until_it_is_large_enough() {
+        assert_eq!(rounds(4, 4), 1);
+        assert_eq!(rounds(4, 2), 1);
+        assert_eq!(rounds(2, 4), 2);
+        assert_eq!(rounds(1, 4), 1);
+        assert_eq!(rounds(3, 4), 2);
+    }
+}
