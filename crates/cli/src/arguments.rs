@@ -123,6 +123,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "REF", help_heading = "Model")]
     pub(crate) refiner: Option<String>,
 
+    /// Where the refiner takes the latents over, 0 to 1, for one that shares them with the model [default: it goes over the
+    /// finished picture]
+    #[arg(long, value_name = "S", help_heading = "Model", requires = "refiner", value_parser = strength)]
+    pub(crate) refiner_switch: Option<f64>,
+
     /// How the picture is led from noise, `help` lists them [default: the model's own]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(crate) sampler: Option<String>,

@@ -32,7 +32,10 @@ pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
         }),
         strict: arguments.strict,
         refiner: match &arguments.refiner {
-            Some(name) => Some(RefinerChoice::new(model(name)?)),
+            Some(name) => Some(RefinerChoice {
+                switch: arguments.refiner_switch,
+                ..RefinerChoice::new(model(name)?)
+            }),
             None => None,
         },
         guidance_scale: arguments.cfg.map(GuidanceScale),

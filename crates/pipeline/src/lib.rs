@@ -40,7 +40,7 @@ pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
 pub use generate::{generate, plan, resume};
 pub use places::Places;
-pub use recipe::{FamilyDefaults, Over, Recipe};
+pub use recipe::{FamilyDefaults, Over, Recipe, Share};
 pub use request::{
     BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Recommended,
     RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,

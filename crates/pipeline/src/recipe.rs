@@ -32,6 +32,18 @@ pub struct Over {
     pub strength: Strength,
 }
 
+/// Which part of the way from noise a model goes.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub enum Share {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Until so much of it is gone, from 0 to 1.
+    Until(f64),
+    /// From there on.
+    From(f64),
+}
+
 /// Every setting of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recipe {
@@ -49,6 +61,8 @@ pub struct Recipe {
     pub steps: usize,
     /// The pictures' size.
     pub size: ImageSize,
+    /// Which part of the way from noise the model goes.
+    pub share: Share,
     /// What they are drawn over, if anything.
     pub over: Option<Over>,
     /// Guidance.
@@ -84,6 +98,10 @@ impl Recipe {
             seed: request.seed,
             steps: request.steps.or(recommended.steps).unwrap_or(defaults.steps),
             size: request.size.or(init_size).unwrap_or(defaults.size),
+            share: match request.refiner.as_ref().and_then(|refiner| refiner.switch) {
+                Some(switch) => Share::Until(switch),
+                None => Share::Whole,
+            },
             over: request.init.as_ref().map(|init| Over {
                 image: Some(init.image.clone()),
                 mask: init.mask.clone(),
@@ -112,12 +130,19 @@ impl Recipe {
         let own = || bundle.scheduler.sampler().map_err(refused(bundle));
         Ok(Self {
             model: refiner.model.name.clone(),
-            steps: refiner.steps,
-            over: Some(Over {
-                image: None,
-                mask: None,
-                strength: refiner.strength,
-            }),
+            steps: match refiner.switch {
+                Some(_) => self.steps,
+                None => refiner.steps,
+            },
+            share: refiner.switch.map_or(Share::Whole, Share::From),
+            over: match refiner.switch {
+                Some(_) => None,
+                None => Some(Over {
+                    image: None,
+                    mask: None,
+                    strength: refiner.strength,
+                }),
+            },
             guidance_scale: recommended
                 .guidance_scale
                 .unwrap_or(bundle.defaults().guidance_scale),
@@ -138,10 +163,23 @@ impl Recipe {
     pub fn sampler(&self, bundle: &Bundle) -> Result<Sampler> {
         let patches = stage::patches(stage::latent_sides(bundle, self.size));
         let (kind, schedule) = (self.sampler, self.schedule);
-        let skipped = self.over.as_ref().map_or(0, |over| {
+        let steps_skipped = self.over.as_ref().map_or(0, |over| {
             bundle.scheduler.skipped_steps(self.steps, over.strength.0)
         });
-        Sampler::new(&bundle.scheduler, kind, schedule, self.steps, skipped, patches).map_err(refused(bundle))
+        let of = |skipped| {
+            Sampler::new(&bundle.scheduler, kind, schedule, self.steps, skipped, patches)
+                .map_err(refused(bundle))
+        };
+        let sampler = of(steps_skipped)?;
+        let train = bundle.scheduler.train_timesteps();
+        Ok(match self.share {
+            Share::Whole => sampler,
+            Share::Until(share) => {
+                let evaluations = sampler.evaluations_before(share, train);
+                sampler.until(evaluations)
+            }
+            Share::From(share) => of(sampler.steps_done(sampler.evaluations_before(share, train)))?,
+        })
     }
 
     /// The texts that the network of `bundle` is asked about: the negative prompt, where there is guidance, and the prompt.

@@ -194,6 +194,9 @@ pub struct RefinerChoice {
     pub strength: Strength,
     /// Its denoising steps, of which it takes those that the strength leaves.
     pub steps: usize,
+    /// Where given, from 0 to 1, the refiner takes the latents over when so much of the noise's way is gone, with the same
+    /// steps; strength and steps then mean nothing.
+    pub switch: Option<f64>,
 }
 
 impl RefinerChoice {
@@ -203,6 +206,7 @@ impl RefinerChoice {
             model,
             strength: Strength(0.3),
             steps: 20,
+            switch: None,
         }
     }
 }

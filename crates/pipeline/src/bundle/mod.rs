@@ -137,6 +137,32 @@ impl Bundle {
         })
     }
 
+    /// Refuses to go on from the latents of `other`, where they mean another picture here.
+    ///
+    /// # Errors
+    /// The autoencoders differ.
+    pub(crate) fn takes_over_from(&self, other: &Self) -> Result<()> {
+        let meaning = |bundle: &Self| {
+            let vae = &bundle.vae;
+            (
+                vae.latent_channels,
+                vae.scaling_factor,
+                vae.shift_factor,
+                bundle.scheduler.is_flow(),
+            )
+        };
+        if meaning(self) == meaning(other) {
+            return Ok(());
+        }
+        Err(Error::PartsDoNotFit {
+            folder: self.folder.root().to_owned(),
+            reason: format!(
+                "its latents are not those of `{}`: it can refine its pictures, but not take over on the way",
+                other.folder.root().display()
+            ),
+        })
+    }
+
     /// Has a LoRA file added to the weights while these are read.
     ///
     /// # Errors

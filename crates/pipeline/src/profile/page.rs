@@ -215,6 +215,7 @@ mod tests {
     use sd_memory::{MemoryInfo, Reading, Sample, Stage, Timeline};
 
     use super::*;
+    use crate::Share;
     use crate::profile::markup::tests::check_well_formed;
     use crate::profile::{Step, Thumbnail};
     use crate::scheduler::{SamplerKind, ScheduleKind};
@@ -269,6 +270,7 @@ mod tests {
                 steps: 2,
                 size: ImageSize::new(1024, 768).unwrap(),
                 over: None,
+                share: Share::Whole,
                 guidance_scale: GuidanceScale(4.5),
                 sampler: SamplerKind::FlowEuler,
                 schedule: ScheduleKind::Automatic,

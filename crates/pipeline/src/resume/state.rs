@@ -101,6 +101,7 @@ pub(super) struct KeptRefiner {
     pub(super) model: KeptModel,
     pub(super) strength: Strength,
     pub(super) steps: usize,
+    pub(super) switch: Option<f64>,
 }
 
 /// Where a run's model is.
@@ -252,6 +253,7 @@ impl KeptRequest {
                 model: kept(&refiner.model),
                 strength: refiner.strength,
                 steps: refiner.steps,
+                switch: refiner.switch,
             }),
             images: recipe.images,
             seed: recipe.seed,
@@ -305,6 +307,7 @@ impl KeptRequest {
                 model,
                 strength: kept.strength,
                 steps: kept.steps,
+                switch: kept.switch,
             }),
             images: self.images,
             steps: Some(self.steps),

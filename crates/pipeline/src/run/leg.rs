@@ -64,7 +64,11 @@ impl Planned {
         let mut legs = vec![Leg::new(bundle, recipe, &holding, budget, room(&memory))?];
         if let Some(refiner) = &request.refiner {
             let leg = Bundle::open(&refiner.model.folder).and_then(|bundle| {
-                let recipe = legs[0].recipe.refined(refiner, &bundle)?;
+                let first = &legs[0];
+                if refiner.switch.is_some() {
+                    bundle.takes_over_from(&first.bundle)?;
+                }
+                let recipe = first.recipe.refined(refiner, &bundle)?;
                 Leg::new(bundle, recipe, &holding, budget, room(&memory))
             });
             match leg {

@@ -21,11 +21,13 @@ use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::identity::ModelIdentity;
 use crate::memory::{log_cleanup, log_memory_status};
 use crate::prompt_cache::PromptCache;
+use crate::recipe::Share;
 use crate::request::Request;
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, RgbImage};
+use crate::scheduler::Trajectory;
 use crate::source_image::SourceImage;
-use crate::stage::{self, Canvas, Denoise, EncodedPrompt, Mask};
+use crate::stage::{self, Canvas, Denoise, EncodedPrompt, Mask, Progress};
 use crate::{Error, Result, device_budget, tighter};
 use group::Group;
 
@@ -132,7 +134,17 @@ impl<'a> Run<'a> {
             if self.at + 1 == self.legs.len() {
                 self.with_room(Self::finish)?;
             } else {
-                drawn = self.with_room(Self::decode)?;
+                let takes_latents = matches!(self.legs[self.at + 1].recipe.share, Share::From(_));
+                if takes_latents {
+                    let (images, latents) = self.latents();
+                    let begun = latents.into_iter().map(|latents| Progress {
+                        evaluations: 0,
+                        trajectory: Trajectory::new(latents),
+                    });
+                    self.journal.hand_over(images.into_iter().zip(begun).collect());
+                } else {
+                    drawn = self.with_room(Self::decode)?;
+                }
                 self.at += 1;
             }
         }

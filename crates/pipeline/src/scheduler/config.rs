@@ -168,7 +168,7 @@ impl SchedulerConfig {
     }
 
     /// The timesteps that noise is divided into.
-    pub(super) fn train_timesteps(&self) -> usize {
+    pub(crate) fn train_timesteps(&self) -> usize {
         self.num_train_timesteps.unwrap_or(TRAIN_TIMESTEPS)
     }
 

@@ -96,6 +96,26 @@ impl Sampler {
         })
     }
 
+    /// The same, ended after `evaluations`, so that another network can go on from there.
+    #[must_use]
+    pub fn until(mut self, evaluations: usize) -> Self {
+        self.steps = self.steps_done(evaluations);
+        self.timesteps.truncate(evaluations);
+        self
+    }
+
+    /// How many evaluations come before the noise is less than `share` of the way from all to none, by timesteps: where one
+    /// network hands over to another.
+    pub fn evaluations_before(&self, share: f64, train_timesteps: usize) -> usize {
+        let train = train_timesteps as f64;
+        let cutoff = (train - share * train).round_ties_even();
+        let before = self
+            .timesteps
+            .iter()
+            .take_while(|&&timestep| f64::from(timestep) >= cutoff);
+        before.count()
+    }
+
     /// The sampler.
     pub fn kind(&self) -> SamplerKind {
         self.kind
