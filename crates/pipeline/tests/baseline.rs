@@ -1,14 +1,16 @@
 //! A process that has drawn a picture is as small as before it drew the next: nothing grows from run to run. Only a
-//! process of its own can measure that.
+//! process of its own can measure that. `SD_TEST_BASELINE_MODEL=DIR` measures it with another model than the built-in one.
 
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sd_memory::Bytes;
 use sd_pipeline::memory::{CountingAllocator, memory_info, return_large_pieces_at_once};
-use sd_pipeline::{DeviceChoice, Event, Interrupt, ModelChoice, ModelFolder, Recommended, Request};
+use sd_pipeline::{
+    DeviceChoice, Event, ImageSize, Interrupt, ModelChoice, ModelFolder, Recommended, Request,
+};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -20,13 +22,16 @@ const SLACK: u64 = 128 << 10;
 const ALLOCATED_SLACK: u64 = 4 << 10;
 
 fn request(seed: u64, output: &Path) -> Request {
+    let built_in = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
+    let other = std::env::var_os("SD_TEST_BASELINE_MODEL");
     let model = ModelChoice {
-        name: "demo".to_owned(),
-        folder: ModelFolder::on_disk(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo")),
+        name: "model".to_owned(),
+        folder: ModelFolder::on_disk(other.as_ref().map_or_else(built_in, PathBuf::from)),
         recommended: Recommended::default(),
     };
     Request {
-        steps: Some(4),
+        steps: Some(if other.is_some() { 1 } else { 4 }),
+        size: other.map(|_| ImageSize::new(64, 64).unwrap()),
         seed,
         output: output.to_owned(),
         device: DeviceChoice::Cpu,
