@@ -259,7 +259,15 @@ impl Walk {
     /// A convolution by 3 x 3 whose result is the picture on its way, beside `held` values.
     fn convolution(&mut self, held: usize, inputs: usize, outputs: usize) -> usize {
         self.run(Scratch::of_conv2d(inputs, outputs, 3));
-        held + self.values(self.x)
+        let result = self.values(self.x);
+        // A GPU lays out the window of every pixel, multiplies, and turns the result around.
+        let elsewhere = if self.on_processor {
+            0
+        } else {
+            let channels = 3 * 3 * inputs;
+            result + self.values(Picture { channels, ..self.x })
+        };
+        held + result + elsewhere
     }
 
     fn residual(&mut self, own: usize, inputs: usize, joined: usize, outputs: usize) -> Vec<usize> {
