@@ -53,11 +53,24 @@ impl Failure {
 
     /// There is nothing at `name`.
     pub(crate) fn no_model(name: &str) -> Self {
-        let hint = "--model takes `demo` or a folder on this machine in the layout of diffusers; models of the hub \
-                    cannot be downloaded yet";
+        let hint = "--model takes `demo`, a folder on this machine in the layout of diffusers, or the id of a model in the \
+                    cache of Hugging Face";
         Self {
             message: format!("there is no model at `{name}`"),
             hint: Some(hint.to_owned()),
+            code: NO_MODEL,
+        }
+    }
+
+    /// The model `id` of the hub is not in the cache.
+    pub(crate) fn not_installed(id: &str) -> Self {
+        let hint = format!(
+            "`hf download {id}` puts it into the cache of Hugging Face, where it is looked for; a gated one wants its licence \
+             accepted on https://huggingface.co/{id} first. `--model demo` draws at once"
+        );
+        Self {
+            message: format!("the model `{id}` is not on this machine"),
+            hint: Some(hint),
             code: NO_MODEL,
         }
     }

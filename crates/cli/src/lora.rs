@@ -7,6 +7,7 @@ use sd_pipeline::prompt::Prompt;
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
+use crate::installed;
 
 /// The LoRA files that were asked for, by options and then in the prompt.
 pub(crate) fn chosen(arguments: &Arguments) -> Result<Vec<LoraChoice>, Failure> {
@@ -19,7 +20,8 @@ pub(crate) fn chosen(arguments: &Arguments) -> Result<Vec<LoraChoice>, Failure> 
     by_option.chain(in_prompt).collect()
 }
 
-fn choice(name: &str, scale: f64) -> Result<LoraChoice, Failure> {
+/// The LoRA that the user calls `name`.
+pub(crate) fn choice(name: &str, scale: f64) -> Result<LoraChoice, Failure> {
     Ok(LoraChoice {
         name: name.to_owned(),
         file: file(name)?,
@@ -46,6 +48,11 @@ fn file(name: &str) -> Result<PathBuf, Failure> {
     if with_ending.is_file() {
         return Ok(with_ending);
     }
+    let place = if place.exists() || !installed::is_id(name) {
+        place.to_owned()
+    } else {
+        installed::locate(name).ok_or_else(|| Failure::not_installed(name))?
+    };
     let entries = place
         .read_dir()
         .into_iter()

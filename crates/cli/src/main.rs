@@ -7,9 +7,11 @@
 mod arguments;
 mod demo;
 mod hint;
+mod installed;
 mod json;
 mod lora;
 mod progress;
+mod quality;
 mod request;
 mod resume;
 mod sampler;
@@ -51,11 +53,23 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if let Some(list) = sampler::list(arguments) {
+    if let Some(list) = sampler::list(arguments).or_else(|| quality::list(arguments)) {
         terminal::print(&list);
         return Ok(());
     }
+    if !arguments.has_prompt() {
+        return Err(Failure::usage("there is no PROMPT".to_owned()));
+    }
     let request = request::request(arguments)?;
+    if arguments.pro && !arguments.quiet && !arguments.json && !arguments.plan {
+        // An error is met again, and told, where the run begins.
+        if let Ok(plan) = sd_pipeline::plan(&request) {
+            terminal::note(&format!(
+                "Stable Diffusion 3.5 Large needs {} at the least and {} to read nothing twice; this run:\n{plan}",
+                plan.smallest_budget, plan.resident_budget
+            ));
+        }
+    }
     if arguments.plan {
         let plan = sd_pipeline::plan(&request)?;
         terminal::print_line(&if arguments.json {

@@ -61,7 +61,7 @@ fn a_model_that_is_not_there() {
     let fresh = Fresh::new();
     fresh
         .run(&["a cat", "--model", "stabilityai/stable-diffusion-3.5-large"])
-        .fails(4, "no model at `stabilityai/");
+        .fails(4, "the model `stabilityai/");
     fs::write(fresh.path().join("model.safetensors"), "").unwrap();
     fresh
         .run(&["a cat", "--model", "model.safetensors"])

@@ -150,6 +150,7 @@ fn a_picture_says_how_it_was_made() {
         ("width", 256.into()),
         ("height", 256.into()),
         ("model", "demo".into()),
+        ("quality_preset", "demo".into()),
         ("num_images", 1.into()),
         ("image_index", 0.into()),
         ("filename", format!("{stem}.png").into()),
@@ -160,14 +161,7 @@ fn a_picture_says_how_it_was_made() {
     ] {
         assert_eq!(sidecar[name], value, "{name}");
     }
-    for name in [
-        "style",
-        "controlnet",
-        "upscale",
-        "upscale_method",
-        "refiner",
-        "quality_preset",
-    ] {
+    for name in ["style", "controlnet", "upscale", "upscale_method", "refiner"] {
         assert_eq!(sidecar.get(name), Some(&Value::Null), "{name}");
     }
     for name in ["lora", "memory_optimizations", "failures", "warnings"] {

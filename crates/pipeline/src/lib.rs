@@ -19,6 +19,7 @@ mod identity;
 pub mod memory;
 mod places;
 pub mod plan;
+pub mod presets;
 pub mod profile;
 pub mod prompt;
 mod prompt_cache;
@@ -32,6 +33,7 @@ mod sealed;
 pub mod seed;
 mod source_image;
 pub mod stage;
+pub mod styles;
 mod tighter;
 pub mod tokenizer;
 pub mod upscale;
@@ -42,7 +44,7 @@ pub use generate::{generate, plan, resume};
 pub use places::Places;
 pub use recipe::{FamilyDefaults, Over, Recipe, Share};
 pub use request::{
-    BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Recommended,
+    BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Names, Recommended,
     RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 pub use sd_memory::Bytes;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
-use crate::request::{GuidanceScale, ImageSize, RefinerChoice, Request, Strength};
+use crate::request::{GuidanceScale, ImageSize, Names, RefinerChoice, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::{Error, Result, stage};
 
@@ -73,6 +73,8 @@ pub struct Recipe {
     pub schedule: ScheduleKind,
     /// How many more of CLIP's last layers are left out.
     pub clip_skip: usize,
+    /// What the user called things that became settings.
+    pub names: Names,
     /// The folder that the pictures go to.
     pub output: PathBuf,
 }
@@ -117,6 +119,7 @@ impl Recipe {
             sampler,
             schedule: request.schedule,
             clip_skip: request.clip_skip,
+            names: request.names.clone(),
             output: request.output.clone(),
         })
     }

@@ -220,6 +220,15 @@ pub struct UpscaleChoice {
     pub network: Option<PathBuf>,
 }
 
+/// What the user called things that became settings: for the metadata alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Names {
+    /// The style, whose words are in the prompt.
+    pub style: Option<String>,
+    /// The preset.
+    pub quality_preset: Option<String>,
+}
+
 /// A LoRA file that is added to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraChoice {
@@ -257,6 +266,8 @@ pub struct Request {
     pub refiner: Option<RefinerChoice>,
     /// How the pictures are made larger in the end.
     pub upscale: Option<UpscaleChoice>,
+    /// What the user called things that became settings.
+    pub names: Names,
     /// Whether the run fails where something of it cannot be had, rather than going on without.
     pub strict: bool,
     /// How many pictures.
@@ -302,6 +313,7 @@ impl Request {
             loras: Vec::new(),
             refiner: None,
             upscale: None,
+            names: Names::default(),
             strict: false,
             images: 1,
             steps: None,

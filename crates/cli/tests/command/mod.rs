@@ -71,6 +71,7 @@ impl Fresh {
             .current_dir(self.path())
             .env("SD_GENERATE_STATE", self.user.path().join("state"))
             .env("SD_GENERATE_CACHE", self.user.path().join("cache"))
+            .env("HF_HUB_CACHE", self.user.path().join("hub"))
             .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE");
         command
@@ -90,6 +91,19 @@ impl Fresh {
             .collect();
         names.sort();
         names
+    }
+
+    /// Puts a tiny random model of `family` into the cache of models, as `id`.
+    pub fn install(&self, family: &str, id: &str) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures");
+        let folder = self
+            .user
+            .path()
+            .join("hub")
+            .join(format!("models--{}", id.replace('/', "--")));
+        copy_folder(&fixtures.join(family), &folder.join("snapshots/abc"));
+        fs::create_dir_all(folder.join("refs")).unwrap();
+        fs::write(folder.join("refs/main"), "abc").unwrap();
     }
 
     /// A copy of one of the tiny random models, to be damaged.

@@ -215,11 +215,11 @@ mod tests {
     use sd_memory::{MemoryInfo, Reading, Sample, Stage, Timeline};
 
     use super::*;
-    use crate::Share;
     use crate::profile::markup::tests::check_well_formed;
     use crate::profile::{Step, Thumbnail};
     use crate::scheduler::{SamplerKind, ScheduleKind};
     use crate::{GuidanceScale, ImageSize};
+    use crate::{Names, Share};
 
     const MB: u64 = 1 << 20;
 
@@ -275,6 +275,7 @@ mod tests {
                 sampler: SamplerKind::FlowEuler,
                 schedule: ScheduleKind::Automatic,
                 clip_skip: 0,
+                names: Names::default(),
                 output: "outputs".into(),
             }),
             budget: Some(Bytes(400 * MB)),

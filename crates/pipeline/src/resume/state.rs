@@ -14,8 +14,8 @@ use crate::identity::ModelIdentity;
 use crate::places::Places;
 use crate::recipe::Recipe;
 use crate::request::{
-    DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Recommended, RefinerChoice,
-    Request, Strength, TypeChoice, UpscaleChoice,
+    DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Names, Recommended,
+    RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 use crate::run::Leg;
 use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
@@ -70,6 +70,7 @@ pub(super) struct KeptRequest {
     pub(super) model: KeptModel,
     pub(super) loras: Vec<LoraChoice>,
     pub(super) upscale: Option<UpscaleChoice>,
+    pub(super) names: Names,
     pub(super) strict: bool,
     pub(super) refiner: Option<KeptRefiner>,
     pub(super) images: usize,
@@ -209,6 +210,7 @@ impl KeptRequest {
             loras,
             refiner,
             upscale,
+            names,
             strict,
             images: _,
             steps: _,
@@ -241,6 +243,7 @@ impl KeptRequest {
                 network: upscale.network.as_deref().map(absolute),
                 ..upscale.clone()
             }),
+            names: names.clone(),
             strict: *strict,
             loras: loras
                 .iter()
@@ -302,6 +305,7 @@ impl KeptRequest {
             model,
             loras: self.loras.clone(),
             upscale: self.upscale.clone(),
+            names: self.names.clone(),
             strict: self.strict,
             refiner: refiner.map(|(kept, model)| RefinerChoice {
                 model,

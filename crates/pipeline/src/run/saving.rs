@@ -133,7 +133,7 @@ impl<'a> Settings<'a> {
             schedule: self.schedule,
             clip_skip: recipe.clip_skip,
             over: recipe.over.clone(),
-            style: None,
+            style: recipe.names.style.clone(),
             model: recipe.model.clone(),
             lora: self.legs[0]
                 .bundle
@@ -144,7 +144,7 @@ impl<'a> Settings<'a> {
             upscale: self.enlargement.map(|enlargement| enlargement.factor),
             upscale_method: self.enlargement.map(Enlargement::method),
             refiner: self.legs.get(1).map(|leg| leg.recipe.model.clone()),
-            quality_preset: None,
+            quality_preset: recipe.names.quality_preset.clone(),
             num_images: recipe.images,
             image_index: index,
             filename: String::new(),

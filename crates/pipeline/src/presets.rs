@@ -1,0 +1,186 @@
+//! Presets: a model and how it is drawn with, under one name.
+
+use crate::scheduler::SamplerKind;
+
+/// A model and how it is drawn with, under one name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preset {
+    /// Its name.
+    pub name: &'static str,
+    /// The model's id on the hub, or that of the built-in one.
+    pub model: &'static str,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance, where it is not the family's.
+    pub guidance_scale: Option<f64>,
+    /// The sampler, where it is not the model's own.
+    pub sampler: Option<SamplerKind>,
+    /// A LoRA that is added.
+    pub lora: Option<&'static str>,
+    /// A model that goes over the picture.
+    pub refiner: Option<&'static str>,
+    /// How many times as large the picture becomes in the end.
+    pub upscale: Option<usize>,
+}
+
+/// The built-in model.
+pub const DEMO: &str = "demo";
+
+const DREAMSHAPER: &str = "Lykon/DreamShaper-8";
+const REALISTIC_VISION: &str = "SG161222/Realistic_Vision_V6.0_B1_noVAE";
+/// `runwayml/stable-diffusion-v1-5` has left the hub; this is its other place.
+const SD15: &str = "stable-diffusion-v1-5/stable-diffusion-v1-5";
+const SDXL: &str = "stabilityai/stable-diffusion-xl-base-1.0";
+const SDXL_REFINER: &str = "stabilityai/stable-diffusion-xl-refiner-1.0";
+const LARGE: &str = "stabilityai/stable-diffusion-3.5-large";
+const LARGE_TURBO: &str = "stabilityai/stable-diffusion-3.5-large-turbo";
+const MEDIUM: &str = "stabilityai/stable-diffusion-3.5-medium";
+const LCM_LORA: &str = "latent-consistency/lcm-lora-sdv1-5";
+
+const fn plain(name: &'static str, model: &'static str, steps: usize) -> Preset {
+    Preset {
+        name,
+        model,
+        steps,
+        guidance_scale: None,
+        sampler: None,
+        lora: None,
+        refiner: None,
+        upscale: None,
+    }
+}
+
+const fn refined(preset: Preset, refiner: &'static str) -> Preset {
+    Preset {
+        refiner: Some(refiner),
+        ..preset
+    }
+}
+
+const fn upscaled(preset: Preset, factor: usize) -> Preset {
+    Preset {
+        upscale: Some(factor),
+        ..preset
+    }
+}
+
+const fn unguided(preset: Preset) -> Preset {
+    Preset {
+        guidance_scale: Some(1.0),
+        ..preset
+    }
+}
+
+/// Every preset.
+pub const ALL: [Preset; 17] = [
+    Preset {
+        sampler: Some(SamplerKind::Lcm),
+        lora: Some(LCM_LORA),
+        ..unguided(plain("lcm", DREAMSHAPER, 8))
+    },
+    plain("fast", DREAMSHAPER, 25),
+    refined(plain("quality", DREAMSHAPER, 40), SD15),
+    upscaled(plain("hd", DREAMSHAPER, 40), 2),
+    upscaled(refined(plain("max", DREAMSHAPER, 50), SD15), 2),
+    upscaled(refined(plain("4k", DREAMSHAPER, 50), SD15), 4),
+    refined(plain("ultra", SDXL, 50), SDXL_REFINER),
+    upscaled(refined(plain("ultra-hd", SDXL, 50), SDXL_REFINER), 2),
+    upscaled(refined(plain("4k-ultra", SDXL, 50), SDXL_REFINER), 4),
+    upscaled(refined(plain("photorealistic", REALISTIC_VISION, 45), SD15), 2),
+    upscaled(refined(plain("ultra-realistic", DREAMSHAPER, 60), SD15), 2),
+    upscaled(refined(plain("cinematic", DREAMSHAPER, 60), SD15), 2),
+    plain("sd3.5", LARGE, 28),
+    unguided(plain("sd3.5-turbo", LARGE_TURBO, 8)),
+    plain("sd3.5-medium", MEDIUM, 40),
+    upscaled(unguided(plain("sd3.5-4k", LARGE_TURBO, 8)), 4),
+    plain(DEMO, DEMO, 20),
+];
+
+/// The presets that are chosen from where the user leaves it open, the best first.
+pub const BEST_FIRST: [&str; 8] = [
+    "sd3.5",
+    "sd3.5-turbo",
+    "sd3.5-medium",
+    "ultra",
+    "photorealistic",
+    "quality",
+    "fast",
+    DEMO,
+];
+
+impl Preset {
+    /// The preset called `name`.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|preset| preset.name == name)
+    }
+
+    /// Everything that it needs to be installed.
+    pub fn parts(&self) -> impl Iterator<Item = &'static str> {
+        [Some(self.model), self.lora, self.refiner].into_iter().flatten()
+    }
+}
+
+/// The id under which the hub has `id` today.
+pub fn moved(id: &str) -> &str {
+    match id {
+        "runwayml/stable-diffusion-v1-5" => SD15,
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_its_row() {
+        type Row = (
+            &'static str,
+            &'static str,
+            usize,
+            Option<&'static str>,
+            Option<usize>,
+        );
+        let (shaper, sdxl, xl_refiner) = (DREAMSHAPER, SDXL, SDXL_REFINER);
+        let rows: [Row; 17] = [
+            ("lcm", shaper, 8, None, None),
+            ("fast", shaper, 25, None, None),
+            ("quality", shaper, 40, Some(SD15), None),
+            ("hd", shaper, 40, None, Some(2)),
+            ("max", shaper, 50, Some(SD15), Some(2)),
+            ("4k", shaper, 50, Some(SD15), Some(4)),
+            ("ultra", sdxl, 50, Some(xl_refiner), None),
+            ("ultra-hd", sdxl, 50, Some(xl_refiner), Some(2)),
+            ("4k-ultra", sdxl, 50, Some(xl_refiner), Some(4)),
+            ("photorealistic", REALISTIC_VISION, 45, Some(SD15), Some(2)),
+            ("ultra-realistic", shaper, 60, Some(SD15), Some(2)),
+            ("cinematic", shaper, 60, Some(SD15), Some(2)),
+            ("sd3.5", LARGE, 28, None, None),
+            ("sd3.5-turbo", LARGE_TURBO, 8, None, None),
+            ("sd3.5-medium", MEDIUM, 40, None, None),
+            ("sd3.5-4k", LARGE_TURBO, 8, None, Some(4)),
+            ("demo", "demo", 20, None, None),
+        ];
+        for ((name, model, steps, refiner, upscale), preset) in rows.into_iter().zip(ALL) {
+            let found = (
+                preset.name,
+                preset.model,
+                preset.steps,
+                preset.refiner,
+                preset.upscale,
+            );
+            assert_eq!(found, (name, model, steps, refiner, upscale));
+            assert_eq!(Preset::find(name), Some(&preset));
+        }
+        let unguided: Vec<&str> = ALL
+            .iter()
+            .filter(|preset| preset.guidance_scale == Some(1.0))
+            .map(|preset| preset.name)
+            .collect();
+        assert_eq!(unguided, ["lcm", "sd3.5-turbo", "sd3.5-4k"]);
+        let lcm = Preset::find("lcm").unwrap();
+        assert_eq!((lcm.lora, lcm.sampler), (Some(LCM_LORA), Some(SamplerKind::Lcm)));
+        assert_eq!(moved("runwayml/stable-diffusion-v1-5"), SD15);
+        assert!(BEST_FIRST.iter().all(|name| Preset::find(name).is_some()));
+    }
+}
