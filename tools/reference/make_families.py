@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from diffusers import (
-    AutoencoderKL, DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
+    AutoencoderKL, ControlNetModel, DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler, HeunDiscreteScheduler, LCMScheduler, LMSDiscreteScheduler, PNDMScheduler,
-    StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline, StableDiffusionPipeline,
+    StableDiffusionControlNetPipeline, StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline, StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel, UniPCMultistepScheduler,
 )
 from PIL import Image
@@ -44,6 +44,8 @@ class Case:
     # What is drawn over `init.png`, and whether `mask.png` says where.
     strength: float | None = None
     masked: bool = False
+    # ControlNets that follow `init.png`, each with its scale.
+    controls: tuple[tuple[str, float], ...] = ()
 
 
 SAMPLERS = {
@@ -78,6 +80,8 @@ CASES = [
         for model in ("sd15", "inpainting")
         for strength in (0.7, 1.0)
     ),
+    Case("sd15-controlled", "sd15", controls=(("control-1", 0.7),)),
+    Case("sd15-controlled-twice", "sd15", seed=5, guidance_scale=1.0, controls=(("control-1", 0.7), ("control-2", 1.0))),
 ]
 
 
@@ -177,6 +181,10 @@ def make_models() -> None:
     for name, pipeline in models.items():
         pipeline.to(dtype=torch.float16).save_pretrained(FOLDER / name)
         pipeline.to(dtype=torch.float32)
+    for index in (1, 2):
+        control = ControlNetModel.from_unet(sd15.unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
+        randomise(control, 20 + index)
+        control.to(dtype=torch.float16).save_pretrained(FOLDER / f"control-{index}")
     for name in tokenizers:
         shutil.rmtree(FOLDER / name)
 
@@ -206,12 +214,22 @@ class Artist:
             (True, False): (StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline),
             (True, True): (StableDiffusionInpaintPipeline, None),
         }[over, case.masked][case.model in ("sdxl", "refiner")]
-        pipeline = kind.from_pretrained(FOLDER / case.model, torch_dtype=torch.float32)
+        more = {}
+        if case.controls:
+            kind = StableDiffusionControlNetPipeline
+            networks = [
+                ControlNetModel.from_pretrained(FOLDER / name, torch_dtype=torch.float32) for name, _ in case.controls
+            ]
+            more = {"controlnet": networks}
+        pipeline = kind.from_pretrained(FOLDER / case.model, torch_dtype=torch.float32, **more)
         pipeline.set_progress_bar_config(disable=True)
         if case.sampler:
             scheduler, settings = SAMPLERS[case.sampler]
             pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **settings)
         more = {}
+        if case.controls:
+            scales = [scale for _, scale in case.controls]
+            more = {"image": [self.init] * len(scales), "controlnet_conditioning_scale": scales}
         if over:
             more |= {"image": self.init, "strength": case.strength}
         if case.masked:

@@ -133,6 +133,26 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "REF[:SCALE]", help_heading = "Model")]
     pub(crate) lora: Vec<String>,
 
+    /// A drawn pose to follow, with a ControlNet
+    #[arg(long, value_name = "IMG", help_heading = "Control")]
+    pub(crate) pose: Option<PathBuf>,
+
+    /// A map of distances to follow
+    #[arg(long, value_name = "IMG", help_heading = "Control")]
+    pub(crate) depth: Option<PathBuf>,
+
+    /// A photo whose edges are followed
+    #[arg(long, value_name = "IMG", help_heading = "Control")]
+    pub(crate) canny: Option<PathBuf>,
+
+    /// How strongly they are followed
+    #[arg(long, value_name = "S", default_value_t = 1.0, help_heading = "Control")]
+    pub(crate) control_scale: f64,
+
+    /// The ControlNet, a folder or an id [default: that of Stable Diffusion 1.5 for each]
+    #[arg(long, value_name = "REF", help_heading = "Control")]
+    pub(crate) controlnet: Option<String>,
+
     /// A second model that goes over the picture, of any family
     #[arg(long, value_name = "REF", help_heading = "Model")]
     pub(crate) refiner: Option<String>,
@@ -184,7 +204,7 @@ pub(crate) struct Arguments {
     )]
     pub(crate) output: PathBuf,
 
-    /// Fail where a LoRA, a refiner or an upscaler cannot be had, rather than go on without
+    /// Fail where a LoRA, a ControlNet, a refiner or an upscaler cannot be had, rather than go on without
     #[arg(long, help_heading = "Output")]
     pub(crate) strict: bool,
 

@@ -5,6 +5,7 @@
 //! a hint ([`hint`]).
 
 mod arguments;
+mod control;
 mod demo;
 mod hint;
 mod installed;

@@ -10,7 +10,7 @@ use sd_pipeline::{
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
-use crate::{demo, installed, lora, quality, sampler};
+use crate::{control, demo, installed, lora, quality, sampler};
 
 /// The request that `arguments` describe.
 pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
@@ -61,6 +61,7 @@ pub(crate) fn with_preset(arguments: &Arguments, preset: Option<&Preset>) -> Res
             strength: arguments.strength.map(Strength),
             mask: arguments.mask.clone(),
         }),
+        controls: control::chosen(arguments)?,
         loras,
         upscale: factor.map(|factor| UpscaleChoice {
             factor,

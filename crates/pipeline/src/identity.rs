@@ -56,6 +56,12 @@ impl ModelIdentity {
             "scheduler/scheduler_config.json".to_owned(),
         ];
         let mut picture = small_files(folder, names)?;
+        for control in bundle.controls() {
+            let (folder, component) = control.place();
+            picture.extend(small_files(folder, [format!("{component}/config.json")])?);
+            picture.extend(folder.weights_identity(component)?);
+            picture.push(identity_of(&control.choice.image)?);
+        }
         for component in [network, "vae"] {
             picture.extend(folder.weights_identity(component)?);
         }

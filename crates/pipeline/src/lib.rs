@@ -14,6 +14,7 @@ mod device_budget;
 mod durable;
 mod error;
 mod event;
+mod failure;
 mod generate;
 mod identity;
 pub mod memory;
@@ -40,12 +41,13 @@ pub mod upscale;
 
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
+pub use failure::Failure;
 pub use generate::{generate, plan, resume};
 pub use places::Places;
 pub use recipe::{FamilyDefaults, Over, Recipe, Share};
 pub use request::{
-    BadSize, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Names, Recommended,
-    RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
+    BadSize, ControlChoice, ControlKind, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,
+    ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;

@@ -220,6 +220,33 @@ pub struct UpscaleChoice {
     pub network: Option<PathBuf>,
 }
 
+/// What a ControlNet is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlKind {
+    /// A drawn pose.
+    Pose,
+    /// A map of distances.
+    Depth,
+    /// The edges of a photo, which are looked for here.
+    Canny,
+}
+
+/// A ControlNet, and the picture that it has a model follow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ControlChoice {
+    /// As the user calls it.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What it is shown.
+    pub kind: ControlKind,
+    /// The picture's file.
+    pub image: PathBuf,
+    /// How strongly the picture is followed; 1 is as the network was trained.
+    pub scale: f64,
+}
+
 /// What the user called things that became settings: for the metadata alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Names {
@@ -260,6 +287,8 @@ pub struct Request {
     pub negative_prompt: Option<String>,
     /// The model.
     pub model: ModelChoice,
+    /// Pictures that the model is made to follow.
+    pub controls: Vec<ControlChoice>,
     /// LoRA files that are added to the model.
     pub loras: Vec<LoraChoice>,
     /// A model that goes over the pictures once they are drawn.
@@ -310,6 +339,7 @@ impl Request {
             prompt: prompt.into(),
             negative_prompt: None,
             model,
+            controls: Vec::new(),
             loras: Vec::new(),
             refiner: None,
             upscale: None,

@@ -107,6 +107,7 @@ mod tests {
             resident_budget: Bytes(900),
             blocks: 10,
             resident_blocks: 10,
+            controls_stay: true,
             pictures_a_pass: 1,
             condition_bytes: Bytes(0),
             release_page_cache: false,

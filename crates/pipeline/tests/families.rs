@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use sd_pipeline::scheduler::SamplerChoice;
 use sd_pipeline::{
-    Bytes, DeviceChoice, Event, GuidanceScale, ImageSize, InitImage, Interrupt, ModelChoice, ModelFolder,
-    Recommended, Request, Strength, TypeChoice,
+    Bytes, ControlChoice, ControlKind, DeviceChoice, Event, GuidanceScale, ImageSize, InitImage, Interrupt,
+    ModelChoice, ModelFolder, Recommended, Request, Strength, TypeChoice,
 };
 use serde::Deserialize;
 
@@ -31,6 +31,7 @@ struct Case {
     sampler: Option<String>,
     strength: Option<f64>,
     masked: bool,
+    controls: Vec<(String, f64)>,
 }
 
 fn fixtures() -> PathBuf {
@@ -62,6 +63,17 @@ impl Case {
                 strength: Some(Strength(strength)),
                 mask: self.masked.then(|| fixtures().join("mask.png")),
             }),
+            controls: self
+                .controls
+                .iter()
+                .map(|(name, scale)| ControlChoice {
+                    name: name.clone(),
+                    folder: fixtures().join(name),
+                    kind: ControlKind::Pose,
+                    image: fixtures().join("init.png"),
+                    scale: *scale,
+                })
+                .collect(),
             output: output.to_owned(),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
@@ -115,6 +127,7 @@ fn the_smallest_budget_changes_no_pixel() {
         "sdxl",
         "refiner-over-0.6",
         "inpainting-masked-0.7",
+        "sd15-controlled-twice",
     ];
     for case in cases().iter().filter(|case| wanted.contains(&case.name.as_str())) {
         let plan = sd_pipeline::plan(&case.request(Path::new("unused"))).unwrap();

@@ -149,7 +149,7 @@ fn by_hand(
         &both[1..]
     };
     let encoded = stage::encode(&bundle, prompts, 0, &holding, &interrupt).unwrap();
-    let denoise = Denoise::load(&bundle, &recipe, &encoded, &holding).unwrap();
+    let denoise = Denoise::load(&bundle, &recipe, &encoded, &holding, true).unwrap();
     let denoise = match passes {
         Some(passes) => denoise.with_passes(passes),
         None => denoise,

@@ -1,6 +1,7 @@
 //! A model's files opened: configurations, tokenizers and headers. No weight is read.
 
 mod adaptation;
+mod control;
 mod family;
 mod index;
 mod text;
@@ -8,15 +9,17 @@ mod text;
 use sd_models::vae;
 use std::path::Path;
 
-use sd_weights::{Checkpoint, Holding, ModelFolder, ModelPart, Weights};
+use candle_core::Device;
+use sd_weights::{Checkpoint, Holding, ModelFolder, ModelPart, Residency, WeightType, Weights};
 
+pub use control::Control;
 pub use family::{Denoiser, Family};
 pub use text::{TextEncoders, TextPart};
 
 use crate::recipe::FamilyDefaults;
-use crate::request::LoraChoice;
+use crate::request::{ControlChoice, ImageSize, LoraChoice};
 use crate::scheduler::SchedulerConfig;
-use crate::{Error, Result};
+use crate::{Error, Result, stage};
 use adaptation::Adaptation;
 use index::Index;
 
@@ -42,6 +45,7 @@ pub struct Bundle {
     /// Whether the vectors of a negative prompt that was left out are zeros.
     pub zeros_without_negative_prompt: bool,
     adaptation: Adaptation,
+    controls: Vec<Control>,
 }
 
 impl Bundle {
@@ -72,6 +76,7 @@ impl Bundle {
             })?,
             zeros_without_negative_prompt: index.force_zeros_for_empty_prompt,
             adaptation: Adaptation::default(),
+            controls: Vec::new(),
             folder: folder.clone(),
         };
         bundle.check()?;
@@ -186,6 +191,33 @@ impl Bundle {
             .map(|(part, component)| Ok((part, component, self.checkpoint(component)?)));
         let networks = networks.collect::<Result<Vec<_>>>()?;
         self.adaptation.add(choice, &networks)
+    }
+
+    /// Has a ControlNet steer the denoising network, for pictures of `size`.
+    ///
+    /// # Errors
+    /// A file is missing or wrong, or the ControlNet is not for this model, which then stays as it was.
+    pub(crate) fn control(&mut self, choice: &ControlChoice, size: ImageSize) -> Result<()> {
+        let Denoiser::UNet(network) = &self.denoiser else {
+            return Err(Error::PartsDoNotFit {
+                folder: choice.folder.clone(),
+                reason: "only UNets can be controlled yet, and the model's network is a transformer"
+                    .to_owned(),
+            });
+        };
+        let control = Control::open(choice, network, size)?;
+        // What would otherwise show in the middle of the run.
+        stage::control_network(
+            &control,
+            &Holding::new(Device::Cpu, WeightType::AsStored, Residency::Streamed),
+        )?;
+        self.controls.push(control);
+        Ok(())
+    }
+
+    /// The ControlNets that steer the denoising network.
+    pub(crate) fn controls(&self) -> &[Control] {
+        &self.controls
     }
 
     /// The LoRA files that are added, each with its scale.

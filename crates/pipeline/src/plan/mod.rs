@@ -56,6 +56,8 @@ pub struct Plan {
     pub blocks: usize,
     /// How many of them stay.
     pub resident_blocks: usize,
+    /// Whether the ControlNets' blocks stay, if there are any.
+    pub controls_stay: bool,
     /// Pictures that share a pass over the denoising network.
     pub pictures_a_pass: usize,
     /// Bytes that the steps' modulations, the text and the positions take while pictures are denoised.

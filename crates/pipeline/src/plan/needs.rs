@@ -1,8 +1,9 @@
 //! What each stage of a run cannot do without, from headers and shapes.
 
 use sd_memory::Bytes;
+use sd_models::controlnet::ControlNet;
 use sd_models::vae::{Decoder, Encoder};
-use sd_models::{Footprint, WeightBytes, clip, t5};
+use sd_models::{Footprint, WeightBytes, clip, t5, unet};
 use sd_weights::{Holding, Residency};
 
 use crate::bundle::Bundle;
@@ -45,6 +46,9 @@ pub(super) struct Denoising {
     pub(super) conditions: u64,
     /// How often it does so for a picture.
     pub(super) evaluations: usize,
+    /// Bytes of the ControlNets' blocks: those that are in memory at a time where they are streamed, and all.
+    pub(super) control_window: u64,
+    pub(super) control_weights: u64,
     /// By how many pictures share a pass: of one, of two, ….
     pub(super) beside: Vec<Beside>,
 }
@@ -65,7 +69,7 @@ impl Denoising {
             throughout,
             of_blocks,
         } = &self.beside[pictures - 1];
-        throughout + self.weights.most_with(of_blocks, Residency::Partly(kept))
+        throughout + self.control_window + self.weights.most_with(of_blocks, Residency::Partly(kept))
     }
 
     /// Bytes of the blocks that stay when there are `kept`.
@@ -84,6 +88,11 @@ impl Denoising {
     pub(super) fn streamed(&self, kept: usize) -> u64 {
         self.weights.blocks.iter().sum::<u64>() - self.kept(kept)
     }
+}
+
+/// Bytes of streamed blocks that are in memory at a time at the most.
+fn window(weights: &WeightBytes) -> u64 {
+    weights.most_with(&vec![0; weights.blocks.len()], Residency::Streamed)
 }
 
 /// What a run cannot do without.
@@ -169,15 +178,51 @@ impl Needs {
                     + encoder.footprint(1, rows, columns).bytes(),
             });
         }
+        let controls = bundle
+            .controls()
+            .iter()
+            .map(|control| stage::control_network(control, &streamed));
+        let controls = controls.collect::<Result<Vec<ControlNet>>>()?;
+        let control_load = |pictures: usize| unet::Load::from(load(pictures));
+        let mut of_controls = 0;
+        for control in &controls {
+            of_controls += control.condition_bytes(all_texts.into(), evaluations);
+            // What steers one is computed beside what steers the others.
+            before.push(OnePass {
+                name: "control",
+                weights: control.condition_weight_bytes(),
+                beside: process
+                    + context
+                    + of_controls
+                    + control.condition_footprint(all_texts.into(), evaluations).bytes()
+                    + 3 * (recipe.size.width() * recipe.size.height()) as u64 * 2 * float,
+            });
+        }
         // Of every picture what its sampler remembers; of those that share a pass also the latents before and after a
         // step, their batch, and the prediction.
         let remembered = REMEMBERED * recipe.images as u64 * latents;
         let beside = (1..=recipe.images)
             .map(|pictures| {
-                let (of_blocks, scratch) = network.forward_bytes(load(pictures));
+                let (mut of_blocks, mut scratch) = network.forward_bytes(load(pictures));
+                for control in &controls {
+                    // They work before the first block, and what they give stays until the pass ends.
+                    let given = control.residual_bytes(control_load(pictures));
+                    let taken = control.forward_footprint(control_load(pictures));
+                    of_blocks.iter_mut().for_each(|activations| *activations += given);
+                    if let Some(first) = of_blocks.first_mut() {
+                        *first = (*first).max(given + taken.activations);
+                    }
+                    scratch = scratch.max(taken.scratch);
+                }
                 let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
                 Beside {
-                    throughout: process + conditions + remembered + in_pass + scratch + adapting,
+                    throughout: process
+                        + conditions
+                        + of_controls
+                        + remembered
+                        + in_pass
+                        + scratch
+                        + adapting,
                     of_blocks,
                 }
             })
@@ -186,6 +231,14 @@ impl Needs {
             weights: network.weight_bytes(),
             conditions,
             evaluations,
+            control_window: controls
+                .iter()
+                .map(|control| window(&control.weight_bytes()))
+                .sum(),
+            control_weights: controls
+                .iter()
+                .map(|control| control.weight_bytes().blocks.iter().sum::<u64>())
+                .sum(),
             beside,
         };
 

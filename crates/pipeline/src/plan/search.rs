@@ -17,12 +17,29 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
     let choice = choose(&needs.denoising, images, budget);
     let blocks = needs.denoising.weights.blocks.len();
     let groups = images.div_ceil(choice.pictures);
-    let streamed = needs.denoising.streamed(choice.kept);
+    let of_network = needs.denoising.streamed(choice.kept);
+    let least = needs.denoising.peak(choice.kept, choice.pictures);
+    let with_controls = least - needs.denoising.control_window + needs.denoising.control_weights;
+    let controls_stay = with_controls <= budget.0;
+    let streamed = of_network
+        + if controls_stay {
+            0
+        } else {
+            needs.denoising.control_weights
+        };
     let denoise = StagePlan {
         name: DENOISE.to_owned(),
-        resident: Bytes(needs.denoising.weights.always + needs.denoising.kept(choice.kept)),
+        resident: Bytes(
+            needs.denoising.weights.always
+                + needs.denoising.kept(choice.kept)
+                + if controls_stay {
+                    needs.denoising.control_weights
+                } else {
+                    0
+                },
+        ),
         streamed: Bytes(streamed),
-        predicted_peak: Bytes(needs.denoising.peak(choice.kept, choice.pictures)),
+        predicted_peak: Bytes(if controls_stay { with_controls } else { least }),
         read_each_pass: Bytes(streamed),
         passes: groups * needs.denoising.evaluations,
     };
@@ -41,6 +58,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
         resident_budget: Bytes(needs.denoising.peak(blocks, 1)).max(needs.smallest_budget()),
         blocks,
         resident_blocks: choice.kept,
+        controls_stay,
         pictures_a_pass: choice.pictures,
         condition_bytes: Bytes(needs.denoising.conditions),
         // A walk over more than there is room for finds nothing of its last round.
@@ -104,6 +122,8 @@ mod tests {
             },
             conditions: 20,
             evaluations: 28,
+            control_window: 0,
+            control_weights: 0,
             beside: [50, 70, 90, 110].map(beside).into(),
         }
     }

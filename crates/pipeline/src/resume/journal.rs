@@ -13,6 +13,7 @@ use super::state::{self, Description};
 use super::{ResumeError, RunName};
 use crate::durable::sync_folder;
 use crate::event::{Event, Observer, SavedPicture};
+use crate::failure::Failure;
 use crate::identity::ModelIdentity;
 use crate::request::Request;
 use crate::run::Leg;
@@ -213,6 +214,20 @@ impl Journal {
     /// What the user was warned of so far.
     pub(crate) fn warnings(&self) -> &[String] {
         &self.description.warnings
+    }
+
+    /// What was asked for and could not be had so far.
+    pub(crate) fn failures(&self) -> &[Failure] {
+        &self.description.failures
+    }
+
+    /// Keeps `failure` for the pictures that are still to be saved.
+    pub(crate) fn note_failure(&mut self, failure: Failure) {
+        let failures = &mut self.description.failures;
+        // A run that goes on meets it again.
+        if failures.iter().all(|known| known.what != failure.what) {
+            failures.push(failure);
+        }
     }
 
     /// Warns the user, and keeps the warning for the pictures that are still to be saved.

@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::RunName;
 use crate::Result;
 use crate::arithmetic;
+use crate::failure::Failure;
 use crate::identity::ModelIdentity;
 use crate::places::Places;
 use crate::recipe::Recipe;
 use crate::request::{
-    DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Names, Recommended,
-    RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
+    ControlChoice, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Names,
+    Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 use crate::run::Leg;
 use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
@@ -45,6 +46,7 @@ pub(super) struct Description {
     /// When the state was kept, in local time.
     pub(super) kept_at: String,
     pub(super) warnings: Vec<String>,
+    pub(super) failures: Vec<Failure>,
     pub(super) pictures: Vec<PictureState>,
 }
 
@@ -68,6 +70,7 @@ pub(super) struct KeptRequest {
     pub(super) prompt: String,
     pub(super) negative_prompt: String,
     pub(super) model: KeptModel,
+    pub(super) controls: Vec<ControlChoice>,
     pub(super) loras: Vec<LoraChoice>,
     pub(super) upscale: Option<UpscaleChoice>,
     pub(super) names: Names,
@@ -149,6 +152,7 @@ impl Description {
             seconds: 0.0,
             kept_at: String::new(),
             warnings: Vec::new(),
+            failures: Vec::new(),
             pictures: pictures.collect(),
         })
     }
@@ -207,6 +211,7 @@ impl KeptRequest {
             prompt: _,
             negative_prompt: _,
             model,
+            controls,
             loras,
             refiner,
             upscale,
@@ -245,6 +250,14 @@ impl KeptRequest {
             }),
             names: names.clone(),
             strict: *strict,
+            controls: controls
+                .iter()
+                .map(|control| ControlChoice {
+                    folder: absolute(&control.folder),
+                    image: absolute(&control.image),
+                    ..control.clone()
+                })
+                .collect(),
             loras: loras
                 .iter()
                 .map(|lora| LoraChoice {
@@ -303,6 +316,7 @@ impl KeptRequest {
             prompt: self.prompt.clone(),
             negative_prompt: Some(self.negative_prompt.clone()),
             model,
+            controls: self.controls.clone(),
             loras: self.loras.clone(),
             upscale: self.upscale.clone(),
             names: self.names.clone(),

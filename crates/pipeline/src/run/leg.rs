@@ -61,6 +61,11 @@ impl Planned {
             None => None,
         };
         let recipe = Recipe::new(request, &bundle, init_size)?;
+        for control in &request.controls {
+            if let Err(error) = bundle.control(control, recipe.size) {
+                failed.push((format!("the ControlNet `{}`", control.name), error));
+            }
+        }
         let mut legs = vec![Leg::new(bundle, recipe, &holding, budget, room(&memory))?];
         if let Some(refiner) = &request.refiner {
             let leg = Bundle::open(&refiner.model.folder).and_then(|bundle| {

@@ -17,6 +17,7 @@ use sd_weights::Relief;
 use enlargement::Enlargement;
 pub(crate) use leg::{Leg, Planned};
 
+use crate::Failure;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::identity::ModelIdentity;
 use crate::memory::{log_cleanup, log_memory_status};
@@ -279,7 +280,14 @@ impl<'a> Run<'a> {
             !first_leg,
         );
         let bundle = self.leg().bundle.clone();
-        let stage = Denoise::load(&bundle, &self.leg().recipe, &prompts, &self.leg().holding)?;
+        let leg = self.leg();
+        let stage = Denoise::load(
+            &bundle,
+            &leg.recipe,
+            &prompts,
+            &leg.holding,
+            leg.plan.controls_stay,
+        )?;
         drop(prompts);
         self.clean(
             if first_leg {
@@ -410,7 +418,9 @@ impl<'a> Run<'a> {
 
     /// Tells the user that `what` was asked for and cannot be had.
     fn leave_out(&mut self, what: &str, error: &Error) {
-        self.warn(format!("{what} is left out: {}", in_one_line(error)));
+        let reason = in_one_line(error);
+        self.warn(format!("{what} is left out: {reason}"));
+        self.journal.note_failure(Failure::now(what, reason));
     }
 
     fn warn(&mut self, warning: String) {

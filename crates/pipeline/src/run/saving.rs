@@ -51,6 +51,7 @@ impl Run<'_> {
             let mut metadata = settings.metadata(index);
             metadata.generation_time = journal.duration().as_secs_f64();
             metadata.warnings = journal.warnings().to_vec();
+            metadata.failures = journal.failures().to_vec();
             metadata.memory = memory_report(legs, monitor.timeline());
             let picture = gallery.save(&image, &mut metadata)?;
             journal.record_saved(&picture, observer);
@@ -140,7 +141,10 @@ impl<'a> Settings<'a> {
                 .loras()
                 .map(|(file, scale)| format!("{}:{scale}", file.display()))
                 .collect(),
-            controlnet: None,
+            controlnet: match first.bundle.controls() {
+                [] => None,
+                controls => Some(controls.iter().map(|control| control.choice.clone()).collect()),
+            },
             upscale: self.enlargement.map(|enlargement| enlargement.factor),
             upscale_method: self.enlargement.map(Enlargement::method),
             refiner: self.legs.get(1).map(|leg| leg.recipe.model.clone()),

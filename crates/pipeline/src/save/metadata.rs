@@ -4,7 +4,7 @@ use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
 use crate::scheduler::{SamplerKind, ScheduleKind};
-use crate::{GuidanceScale, ImageSize, Over};
+use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Over};
 
 /// Everything that went into one picture, in the names that scripts read.
 #[derive(Debug, Clone, Serialize)]
@@ -37,7 +37,7 @@ pub struct Metadata {
     /// LoRAs, with their scales.
     pub lora: Vec<String>,
     /// The control network.
-    pub controlnet: Option<String>,
+    pub controlnet: Option<Vec<ControlChoice>>,
     /// The factor of the upscaling.
     pub upscale: Option<usize>,
     /// How it was upscaled.
@@ -65,7 +65,7 @@ pub struct Metadata {
     /// Seconds that the run took until this picture was ready to be saved.
     pub generation_time: f64,
     /// What failed and was left out.
-    pub failures: Vec<String>,
+    pub failures: Vec<Failure>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Memory over the run.

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use sd_weights::Holding;
 
 use super::canvas::Canvas;
+use super::control::Controls;
 use super::encode::EncodedPrompt;
 use super::finite;
 use super::network::{Conditions, Network, Told, numbers};
@@ -74,6 +75,7 @@ struct Inpainting {
 pub struct Denoise<'a> {
     bundle: &'a Bundle,
     network: Network,
+    controls: Controls,
     sampler: Sampler,
     guidance_scale: GuidanceScale,
     passes: GuidancePasses,
@@ -88,7 +90,8 @@ pub struct Denoise<'a> {
 
 impl<'a> Denoise<'a> {
     /// Computes what steers all evaluations, and then reads the network. `prompts` holds the negative prompt and the
-    /// prompt, or the prompt alone where the recipe's guidance does not guide.
+    /// prompt, or the prompt alone where the recipe's guidance does not guide. ControlNets stay in memory where
+    /// `controls_stay`.
     ///
     /// # Errors
     /// A file is wrong, the device has no room, or the picture is larger than the model can draw.
@@ -97,6 +100,7 @@ impl<'a> Denoise<'a> {
         recipe: &Recipe,
         prompts: &EncodedPrompt,
         holding: &Holding,
+        controls_stay: bool,
     ) -> Result<Self> {
         let network = Network::new(bundle, holding)?;
         let latent_sides = latent_sides(bundle, recipe.size);
@@ -107,11 +111,13 @@ impl<'a> Denoise<'a> {
             guidance: distilled_guidance(bundle, recipe.guidance_scale),
             latents: latent_sides,
         };
+        let controls = Controls::load(bundle, prompts, &told, controls_stay, holding)?;
         let conditions = network.condition(prompts, &told, &holding.device)?;
         network.load()?;
         Ok(Self {
             bundle,
             network,
+            controls,
             guidance_scale: recipe.guidance_scale,
             passes: GuidancePasses::for_patches(patches(latent_sides)),
             sampler,
@@ -260,26 +266,36 @@ impl<'a> Denoise<'a> {
     ///
     /// Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
     fn predictions(&self, pictures: &[Picture], evaluation: usize) -> Result<Vec<Tensor>> {
-        let texts: Vec<Conditions> = match self.passes {
-            GuidancePasses::Batched => vec![self.conditions.clone()],
+        // By which text alone each pass asks, where it does not ask by all of them.
+        let texts: Vec<(Conditions, Option<usize>)> = match self.passes {
+            GuidancePasses::Batched => vec![(self.conditions.clone(), None)],
             GuidancePasses::Separate => (0..self.conditions.texts())
-                .map(|text| self.conditions.only(text))
+                .map(|text| (self.conditions.only(text), Some(text)))
                 .collect(),
         };
         let mut asked = Vec::with_capacity(pictures.len() * texts.len());
+        let mut controlled = Vec::with_capacity(asked.capacity());
         for picture in pictures {
             let latents = &picture.progress.trajectory.latents;
-            let mut latents = self.sampler.scale_input(evaluation, latents)?;
+            let latents = self.sampler.scale_input(evaluation, latents)?;
             let told = picture.inpainting.as_ref();
-            if let Some(told) = told.and_then(|inpainting| inpainting.told.as_ref()) {
-                latents = Tensor::cat(&[&latents, told], 1)?;
-            }
-            let latents = latents.to_device(&self.device)?;
-            for conditions in &texts {
+            let told = told.and_then(|inpainting| inpainting.told.as_ref());
+            let plain = latents.to_device(&self.device)?;
+            let latents = match told {
+                Some(told) => Tensor::cat(&[&latents, told], 1)?.to_device(&self.device)?,
+                None => plain.clone(),
+            };
+            for (conditions, text) in &texts {
                 asked.push((latents.repeat((conditions.texts(), 1, 1, 1))?, conditions));
+                controlled.push((plain.repeat((conditions.texts(), 1, 1, 1))?, *text));
             }
         }
-        let predicted = self.network.forward(&asked, evaluation)?;
+        let controlled: Vec<(&Tensor, Option<usize>)> = controlled
+            .iter()
+            .map(|(latents, text)| (latents, *text))
+            .collect();
+        let added = self.controls.residuals(&controlled, evaluation)?;
+        let predicted = self.network.forward(&asked, &added, evaluation)?;
         let guided = predicted.chunks(texts.len()).map(|of_picture| {
             let predicted = Tensor::cat(of_picture, 0)?
                 .to_dtype(DType::F32)?

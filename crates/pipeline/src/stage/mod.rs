@@ -1,6 +1,7 @@
 //! The stages that a picture passes through, each with its own networks, which it gives back when it ends.
 
 mod canvas;
+mod control;
 mod decode;
 mod denoise;
 mod encode;
@@ -9,6 +10,7 @@ mod finite;
 mod network;
 
 pub use canvas::{Canvas, Mask, canvases};
+pub(crate) use control::network as control_network;
 pub use decode::decode;
 pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
 pub(crate) use denoise::{check_size, latent_sides, patches, texts};

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use sd_models::mmdit::{self, Transformer};
-use sd_models::unet::{self, Added, Steering, UNet};
+use sd_models::unet::{self, Added, Residuals, Steering, UNet};
 use sd_models::{Footprint, WeightBytes};
 use sd_weights::Holding;
 
@@ -111,23 +111,33 @@ impl Network {
         })
     }
 
-    /// The prediction for each of `inputs`, latents once for every text, at an evaluation, counted from 0. A block is used
+    /// The prediction for each of `inputs`, latents once for every text, with what ControlNets have `added` for it, at an
+    /// evaluation, counted from 0. A block is used
     /// for all of them before the next one is.
     ///
     /// # Errors
     /// A shape does not fit, a file is wrong, or the device fails.
-    pub(crate) fn forward(&self, inputs: &[(Tensor, &Conditions)], evaluation: usize) -> Result<Vec<Tensor>> {
+    pub(crate) fn forward(
+        &self,
+        inputs: &[(Tensor, &Conditions)],
+        added: &[Option<Residuals>],
+        evaluation: usize,
+    ) -> Result<Vec<Tensor>> {
         const OTHER: &str = "conditions are asked with the network that made them. This is a bug.";
         Ok(match self {
             Self::UNet(network) => {
-                let inputs = inputs.iter().map(|(latents, conditions)| match conditions {
-                    Conditions::UNet(conditions) => unet::Input {
-                        latents,
-                        conditions,
-                        control: None,
-                    },
-                    Conditions::Transformer(_) => unreachable!("{OTHER}"),
-                });
+                let inputs =
+                    inputs
+                        .iter()
+                        .zip(added)
+                        .map(|((latents, conditions), added)| match conditions {
+                            Conditions::UNet(conditions) => unet::Input {
+                                latents,
+                                conditions,
+                                control: added.as_ref(),
+                            },
+                            Conditions::Transformer(_) => unreachable!("{OTHER}"),
+                        });
                 network.forward(&inputs.collect::<Vec<_>>(), evaluation)?
             }
             Self::Transformer(network) => {
