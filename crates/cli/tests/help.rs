@@ -1,4 +1,4 @@
-//! What `--help` says: the text of `help.txt` beside this file.
+//! What `--help` says: the texts of `help.txt` and `help_resume.txt` beside this file.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
@@ -14,6 +14,17 @@ fn the_help_is_as_written_down() {
     assert!(
         run.stdout == written,
         "`generate --help` has changed; if it should, write this into help.txt:\n{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn the_help_of_each_subcommand_is_as_written_down() {
+    let run = Fresh::new().run(&["resume", "--help"]).succeeds();
+    let written = include_str!("help_resume.txt");
+    assert!(
+        run.stdout == written,
+        "`generate resume --help` has changed; if it should, write this into help_resume.txt:\n{}",
         run.stdout
     );
 }
