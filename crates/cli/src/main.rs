@@ -61,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.has_prompt() {
         return Err(Failure::usage("there is no PROMPT".to_owned()));
     }
-    let request = request::request(arguments)?;
+    let request = request::request(arguments, quality::chosen(arguments)?)?;
     if arguments.pro && !arguments.quiet && !arguments.json && !arguments.plan {
         // An error is met again, and told, where the run begins.
         if let Ok(plan) = sd_pipeline::plan(&request) {

@@ -42,7 +42,7 @@ fn best(arguments: &Arguments) -> &'static Preset {
     });
     let fits = |preset: &&Preset| {
         preset.name == DEMO
-            || request::with_preset(arguments, Some(preset))
+            || request::request(arguments, Some(preset))
                 .is_ok_and(|request| sd_pipeline::plan(&request).is_ok())
     };
     let preset = there

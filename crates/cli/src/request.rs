@@ -10,15 +10,10 @@ use sd_pipeline::{
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
-use crate::{control, demo, installed, lora, quality, sampler};
-
-/// The request that `arguments` describe.
-pub(crate) fn request(arguments: &Arguments) -> Result<Request, Failure> {
-    with_preset(arguments, quality::chosen(arguments)?)
-}
+use crate::{control, demo, installed, lora, sampler};
 
 /// The request that `arguments` describe, where what they leave open is as `preset` has it.
-pub(crate) fn with_preset(arguments: &Arguments, preset: Option<&Preset>) -> Result<Request, Failure> {
+pub(crate) fn request(arguments: &Arguments, preset: Option<&Preset>) -> Result<Request, Failure> {
     let (sampler, schedule) = sampler::chosen(arguments)?;
     let preset_or = |of: fn(&Preset) -> Option<&'static str>| preset.and_then(of);
     let name = arguments.model.as_deref();

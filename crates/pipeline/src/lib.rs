@@ -39,12 +39,13 @@ mod tighter;
 pub mod tokenizer;
 pub mod upscale;
 
+pub use bundle::FamilyDefaults;
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
 pub use failure::Failure;
 pub use generate::{generate, plan, resume};
 pub use places::Places;
-pub use recipe::{FamilyDefaults, Over, Recipe, Share};
+pub use recipe::{Over, Recipe, Share};
 pub use request::{
     BadSize, ControlChoice, ControlKind, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,
     ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,

@@ -10,17 +10,6 @@ use crate::request::{GuidanceScale, ImageSize, Names, RefinerChoice, Request, St
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::{Error, Result, stage};
 
-/// What a model is drawn with when the user does not say: its family's customs and its own configuration.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FamilyDefaults {
-    /// Denoising steps.
-    pub steps: usize,
-    /// Guidance.
-    pub guidance_scale: GuidanceScale,
-    /// The size that the model was trained for.
-    pub size: ImageSize,
-}
-
 /// What the pictures are drawn over.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Over {

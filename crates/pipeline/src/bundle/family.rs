@@ -3,7 +3,6 @@
 use sd_models::{mmdit, unet};
 use sd_weights::ModelFolder;
 
-use crate::recipe::FamilyDefaults;
 use crate::request::{GuidanceScale, ImageSize};
 use crate::{Error, Result};
 
@@ -18,6 +17,17 @@ pub enum Family {
     StableDiffusionXlRefiner,
     /// Stable Diffusion 3 and 3.5: two CLIPs and T5 steer a transformer.
     StableDiffusion3,
+}
+
+/// What a model is drawn with when the user does not say: its family's customs and its own configuration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FamilyDefaults {
+    /// Denoising steps.
+    pub steps: usize,
+    /// Guidance.
+    pub guidance_scale: GuidanceScale,
+    /// The size that the model was trained for.
+    pub size: ImageSize,
 }
 
 /// The denoising network of a model, by its configuration.

@@ -13,10 +13,9 @@ use candle_core::Device;
 use sd_weights::{Checkpoint, Holding, ModelFolder, ModelPart, Residency, WeightType, Weights};
 
 pub use control::Control;
-pub use family::{Denoiser, Family};
+pub use family::{Denoiser, Family, FamilyDefaults};
 pub use text::{TextEncoders, TextPart};
 
-use crate::recipe::FamilyDefaults;
 use crate::request::{ControlChoice, ImageSize, LoraChoice};
 use crate::scheduler::SchedulerConfig;
 use crate::{Error, Result, stage};
