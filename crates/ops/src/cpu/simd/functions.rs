@@ -1,0 +1,31 @@
+//! Functions of single values, over vectors.
+
+use super::Simd;
+
+/// `e^x`, to about 2 units in the last place, between `e^-87` and `e^88`; outside of them the nearer of both. What is not a
+/// number stays so. The remainder after whole powers of two goes through the polynomial of Cephes' `expf`.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    // In this order what is not a number is kept.
+    let x = simd.max(simd.splat(-87.0), x);
+    let x = simd.min(simd.splat(88.0), x);
+    let whole = simd.round(simd.mul(x, simd.splat(std::f32::consts::LOG2_E)));
+    let rest = simd.negated_fma(whole, simd.splat(LN_2_HIGH), x);
+    let rest = simd.negated_fma(whole, simd.splat(LN_2_LOW), rest);
+    let mut series = simd.splat(1.987_569_1e-4);
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5] {
+        series = simd.fma(series, rest, simd.splat(coefficient));
+    }
+    let series = simd.fma(simd.mul(series, rest), rest, simd.add(rest, simd.splat(1.0)));
+    simd.mul(series, simd.power_of_two(whole))
+}
+
+/// `1 / (1 + e^-x)`
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    let one = simd.splat(1.0);
+    let power = exp(simd, simd.sub(simd.zero(), x));
+    simd.div(one, simd.add(one, power))
+}

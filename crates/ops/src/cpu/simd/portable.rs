@@ -1,0 +1,229 @@
+//! Vectors of 4 lanes in plain arithmetic, for processors of which nothing more is known.
+
+use half::{bf16, f16};
+
+use super::Simd;
+
+/// Plain arithmetic. With `BF16` it takes the product of pairs of bf16 for an instruction of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable<const BF16: bool>;
+
+const LANES: usize = 4;
+
+#[inline(always)]
+fn map(a: [f32; LANES], of: impl Fn(f32) -> f32) -> [f32; LANES] {
+    [of(a[0]), of(a[1]), of(a[2]), of(a[3])]
+}
+
+#[inline(always)]
+fn zip(a: [f32; LANES], b: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    [of(a[0], b[0]), of(a[1], b[1]), of(a[2], b[2]), of(a[3], b[3])]
+}
+
+/// The two halves of a lane, the lower one first.
+#[inline(always)]
+fn halves(pair: f32) -> [u16; 2] {
+    [pair.to_bits() as u16, (pair.to_bits() >> 16) as u16]
+}
+
+impl<const BF16: bool> Simd for Portable<BF16> {
+    type Vector = [f32; LANES];
+    const LANES: usize = LANES;
+    const REGISTERS: usize = 16;
+    const HAS_BF16_DOT: bool = BF16;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> [f32; LANES] {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> [f32; LANES] {
+        // SAFETY: as the caller vouches for.
+        unsafe { from.cast::<[f32; LANES]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, vector: [f32; LANES]) {
+        // SAFETY: as the caller vouches for.
+        unsafe { to.cast::<[f32; LANES]>().write_unaligned(vector) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, from: *const f32, count: usize) -> [f32; LANES] {
+        let mut vector = [0.0; LANES];
+        for (index, lane) in vector.iter_mut().enumerate().take(count) {
+            // SAFETY: as the caller vouches for.
+            *lane = unsafe { from.add(index).read_unaligned() };
+        }
+        vector
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, vector: [f32; LANES], count: usize) {
+        for (index, lane) in vector.into_iter().enumerate().take(count) {
+            // SAFETY: as the caller vouches for.
+            unsafe { to.add(index).write_unaligned(lane) }
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        zip(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        zip(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        zip(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        zip(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: [f32; LANES]) -> [f32; LANES] {
+        map(a, f32::sqrt)
+    }
+
+    #[inline(always)]
+    fn fma(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        // `mul_add` would be a call of a function that does without the instruction.
+        self.add(self.mul(a, b), c)
+    }
+
+    #[inline(always)]
+    fn negated_fma(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        self.sub(c, self.mul(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn min(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn abs(self, a: [f32; LANES]) -> [f32; LANES] {
+        map(a, f32::abs)
+    }
+
+    #[inline(always)]
+    fn select_less(
+        self,
+        a: [f32; LANES],
+        b: [f32; LANES],
+        then: [f32; LANES],
+        otherwise: [f32; LANES],
+    ) -> [f32; LANES] {
+        let select = |lane: usize| {
+            if a[lane] < b[lane] {
+                then[lane]
+            } else {
+                otherwise[lane]
+            }
+        };
+        [select(0), select(1), select(2), select(3)]
+    }
+
+    #[inline(always)]
+    fn round(self, a: [f32; LANES]) -> [f32; LANES] {
+        // Adding this number leaves no place for anything but whole ones.
+        const WHOLE: f32 = 12_582_912.0;
+        map(a, |a| (a + WHOLE) - WHOLE)
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, whole: [f32; LANES]) -> [f32; LANES] {
+        map(whole, |whole| f32::from_bits(((whole as i32 + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn sum(self, a: [f32; LANES]) -> f32 {
+        (a[0] + a[2]) + (a[1] + a[3])
+    }
+
+    #[inline(always)]
+    fn greatest(self, a: [f32; LANES]) -> f32 {
+        let greater = |a: f32, b: f32| if a > b { a } else { b };
+        greater(greater(a[0], a[2]), greater(a[1], a[3]))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const bf16) -> [f32; LANES] {
+        // SAFETY: as the caller vouches for.
+        let values = unsafe { from.cast::<[bf16; LANES]>().read_unaligned() };
+        values.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const f16) -> [f32; LANES] {
+        // SAFETY: as the caller vouches for.
+        let values = unsafe { from.cast::<[f16; LANES]>().read_unaligned() };
+        values.map(f16::to_f32)
+    }
+
+    #[inline(always)]
+    fn narrow(self, first: [f32; LANES], second: [f32; LANES]) -> [f32; LANES] {
+        let pair = |even: f32, odd: f32| {
+            let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
+            f32::from_bits(bits(even) | bits(odd) << 16)
+        };
+        [
+            pair(first[0], first[1]),
+            pair(first[2], first[3]),
+            pair(second[0], second[1]),
+            pair(second[2], second[3]),
+        ]
+    }
+
+    #[inline(always)]
+    fn even_bf16(self, pairs: [f32; LANES]) -> [f32; LANES] {
+        map(pairs, |pair| bf16::from_bits(halves(pair)[0]).to_f32())
+    }
+
+    #[inline(always)]
+    fn odd_bf16(self, pairs: [f32; LANES]) -> [f32; LANES] {
+        map(pairs, |pair| bf16::from_bits(halves(pair)[1]).to_f32())
+    }
+
+    #[inline(always)]
+    fn even_f16(self, pairs: [f32; LANES]) -> [f32; LANES] {
+        map(pairs, |pair| f16::from_bits(halves(pair)[0]).to_f32())
+    }
+
+    #[inline(always)]
+    fn odd_f16(self, pairs: [f32; LANES]) -> [f32; LANES] {
+        map(pairs, |pair| f16::from_bits(halves(pair)[1]).to_f32())
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
+        for row in 0..LANES {
+            for column in 0..LANES {
+                // SAFETY: as the caller vouches for.
+                unsafe {
+                    let value = from
+                        .add(row * from_step)
+                        .cast::<u32>()
+                        .add(column)
+                        .read_unaligned();
+                    to.add(column * to_step)
+                        .cast::<u32>()
+                        .add(row)
+                        .write_unaligned(value);
+                }
+            }
+        }
+    }
+}
