@@ -1,6 +1,7 @@
 //! The command line as typed: names, defaults and ranges. Nothing here looks at the machine.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -15,6 +16,9 @@ use crate::resume::ResumeArguments;
 const MOST_IMAGES: u64 = 10_000;
 /// Most denoising steps.
 const MOST_STEPS: u64 = 1000;
+
+/// Most threads that compute.
+const MOST_THREADS: usize = 4096;
 
 /// Draws pictures with Stable Diffusion on your own machine.
 #[derive(Debug, Parser)]
@@ -191,6 +195,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DEVICE", default_value = "auto", help_heading = "Machine", value_parser = device)]
     pub(crate) device: DeviceChoice,
 
+    /// Threads that compute; their number changes no picture [default: the processors that the process may use]
+    #[arg(long, value_name = "N", help_heading = "Machine", value_parser = threads)]
+    pub(crate) threads: Option<NonZeroUsize>,
+
     /// Type that weights are held in: auto (as stored), f32 or bf16
     #[arg(long, value_name = "TYPE", default_value = "auto", help_heading = "Machine", value_parser = weight_type)]
     pub(crate) dtype: TypeChoice,
@@ -294,6 +302,14 @@ fn with_subcommands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsS
 /// A budget, written like 8GB.
 pub(crate) fn memory(text: &str) -> Result<Bytes, String> {
     text.parse::<Bytes>().map_err(|error| error.to_string())
+}
+
+/// A number of threads.
+pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(threads) if threads.get() <= MOST_THREADS => Ok(threads),
+        _ => Err(format!("a number of threads is from 1 to {MOST_THREADS}")),
+    }
 }
 
 /// clap's message without its heading and its usage, in one line.
@@ -401,6 +417,7 @@ mod tests {
             &["a cat", "--cfg", "nan"],
             &["a cat", "--n", "0"],
             &["a cat", "--steps", "0"],
+            &["a cat", "--threads", "0"],
             &["a cat", "--device", "tpu"],
             &["a cat", "--seed", "-1"],
             &["a cat", "resume"],

@@ -18,6 +18,7 @@ mod resume;
 mod sampler;
 mod terminal;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -61,6 +62,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.has_prompt() {
         return Err(Failure::usage("there is no PROMPT".to_owned()));
     }
+    compute_with(arguments.threads)?;
     let request = request::request(arguments, quality::chosen(arguments)?)?;
     if arguments.pro && !arguments.quiet && !arguments.json && !arguments.plan {
         // An error is met again, and told, where the run begins.
@@ -88,6 +90,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     draw(&telling, |observer, interrupt| {
         sd_pipeline::generate(&request, observer, interrupt)
     })
+}
+
+/// Has so many threads compute, or as many as there are processors for this process.
+fn compute_with(threads: Option<NonZeroUsize>) -> Result<(), Failure> {
+    Ok(threads.map_or(Ok(()), sd_pipeline::device::compute_with)?)
 }
 
 /// How a run is told of.

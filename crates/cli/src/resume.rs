@@ -1,5 +1,6 @@
 //! `generate resume`: which runs were interrupted, going on with one, or forgetting it.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -7,9 +8,9 @@ use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs}
 use sd_pipeline::{Bytes, ModelChoice, ModelFolder, Places, Recommended};
 use serde_json::{Value, json};
 
-use crate::arguments::memory;
+use crate::arguments::{memory, threads};
 use crate::hint::Failure;
-use crate::{Telling, demo, draw, terminal};
+use crate::{Telling, compute_with, demo, draw, terminal};
 
 /// The longest part of a prompt that the table shows, in characters.
 const LONGEST_PROMPT: usize = 50;
@@ -29,6 +30,10 @@ pub(crate) struct ResumeArguments {
     /// Memory that the run may have from here on [default: as it was begun]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<Bytes>,
+
+    /// Threads that compute; their number changes no picture [default: the processors that the process may use]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<NonZeroUsize>,
 
     /// Forget the run instead; pictures that were saved stay
     #[arg(long)]
@@ -71,6 +76,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    compute_with(arguments.threads)?;
     let claimed = ClaimedRun::claim(&places, &id)?;
     let claimed = match arguments.memory {
         Some(memory) => claimed.with_memory(memory),

@@ -85,6 +85,21 @@ fn a_seed_means_one_picture_alone_or_in_a_run() {
 }
 
 #[test]
+fn the_number_of_threads_changes_no_picture() {
+    let fresh = Fresh::new();
+    let draw = |arguments: &[&str]| {
+        let run = fresh
+            .run(&[&["a blue square", "--steps", "2", "--size", "128x192"], arguments].concat())
+            .succeeds();
+        Picture::read(&fresh.path().join(&run.pictures()[0])).pixels
+    };
+    let usual = draw(&[]);
+    for threads in ["1", "2", "3", "7"] {
+        assert!(draw(&["--threads", threads]) == usual, "{threads} threads");
+    }
+}
+
+#[test]
 fn what_is_asked_for_reaches_the_picture() {
     let fresh = Fresh::new();
     let draw = |arguments: &[&str]| {

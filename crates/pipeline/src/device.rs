@@ -1,5 +1,7 @@
 //! Which device a run computes on, and in which type it holds its weights there.
 
+use std::num::NonZeroUsize;
+
 use candle_core::Device;
 use sd_weights::{WeightType, open_cuda};
 
@@ -26,6 +28,21 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
             .or_else(|_| Device::new_metal(0))
             .unwrap_or(Device::Cpu)),
     }
+}
+
+/// Has `threads` threads compute on the processor from now on. Their number changes no picture. It can be said once, before
+/// anything is computed; without it there are as many as the processors that this process may use.
+///
+/// # Errors
+/// The threads were started before, or the system has none to give.
+pub fn compute_with(threads: NonZeroUsize) -> Result<()> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.get())
+        .build_global()
+        .map_err(|error| Error::Device {
+            device: "cpu".to_owned(),
+            reason: format!("it has no {threads} threads: {error}"),
+        })
 }
 
 /// The type that weights are held in. Automatic keeps what the files store, on every device: the choice must
