@@ -60,6 +60,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         let pointer = unsafe { System.alloc(layout) };
         if !pointer.is_null() {
             count(layout.size());
+            take_large_pages(pointer, layout.size());
         }
         pointer
     }
@@ -69,6 +70,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         let pointer = unsafe { System.alloc_zeroed(layout) };
         if !pointer.is_null() {
             count(layout.size());
+            take_large_pages(pointer, layout.size());
         }
         pointer
     }
@@ -111,6 +113,32 @@ pub fn return_large_pieces_at_once() {
 /// Lets every large piece of memory go back to the system as soon as it is freed. This system does so by itself.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn return_large_pieces_at_once() {}
+
+/// Has the system give a large piece pages of 2 MB instead of 4 KB where it can: what is written to for the first time is then
+/// had two to three times as fast, and processors look addresses up less often. No more becomes resident than was asked
+/// for, since only whole large pages inside of the piece are taken.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn take_large_pages(pointer: *mut u8, bytes: usize) {
+    const LARGE_PAGE: usize = 2 << 20;
+    const PAGE: usize = 4 << 10;
+    if bytes >= LARGE_PAGE {
+        let before = pointer.align_offset(PAGE);
+        // SAFETY: the range lies inside of the piece that was just allocated, and the advice changes none of its bytes. Where
+        // it is not taken (other sizes of pages, say) nothing is lost.
+        unsafe {
+            libc::madvise(
+                pointer.wrapping_add(before).cast(),
+                bytes.saturating_sub(before),
+                libc::MADV_HUGEPAGE,
+            );
+        }
+    }
+}
+
+/// This system chooses the size of pages by itself.
+#[cfg(not(target_os = "linux"))]
+fn take_large_pages(_pointer: *mut u8, _bytes: usize) {}
 
 /// Asks the allocator to give pages that nothing uses back to the system, which it otherwise keeps for
 /// later. Other systems than Linux with glibc do so by themselves. `aggressive` keeps no reserve.

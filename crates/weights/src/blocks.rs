@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rayon::prelude::*;
+
 use crate::buffers;
 use crate::lock::lock;
 use crate::pass::Pass;
@@ -87,15 +89,26 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         Self::new([scope], move |_, weights| build(weights))
     }
 
-    /// Reads every block that is to stay in memory, so that the first pass finds it there.
+    /// Reads every block that is to stay in memory, so that the first pass finds it there. For a processor all threads read
+    /// and prepare, each a block.
     ///
     /// # Errors
     /// A block cannot be read.
     pub fn load(&self) -> Result<()> {
-        for index in 0..self.len() {
-            if !self.is_streamed(index) {
-                self.block(index)?;
-            }
+        let mut staying = (0..self.len()).filter(|&index| !self.is_streamed(index));
+        if self
+            .list
+            .scopes
+            .first()
+            .is_some_and(|scope| scope.holding().device.is_cpu())
+        {
+            let staying: Vec<usize> = staying.collect();
+            staying
+                .into_par_iter()
+                .with_max_len(1)
+                .try_for_each(|index| self.block(index).map(drop))?;
+        } else {
+            staying.try_for_each(|index| self.block(index).map(drop))?;
         }
         self.make_room()
     }

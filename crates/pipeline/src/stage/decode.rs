@@ -26,6 +26,7 @@ pub fn decode(
 ) -> Result<()> {
     let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
     let decoder = Decoder::new(weights, &bundle.vae)?;
+    decoder.load()?;
     for (index, latents) in latents.iter().enumerate() {
         interrupt.check()?;
         let unscaled = bundle.vae.unscale(&latents.to_device(&holding.device)?)?;
