@@ -9,7 +9,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// From the ground up: a crate may use those before it.
-const ROOMS: [&str; 6] = [
+const ROOMS: [&str; 7] = [
+    "sd-hub",
     "sd-memory",
     "sd-ops",
     "sd-weights",
@@ -19,7 +20,12 @@ const ROOMS: [&str; 6] = [
 ];
 
 /// Neighbours that know nothing of each other, though one stands before the other.
-const STRANGERS: [(&str, &str); 6] = [
+const STRANGERS: [(&str, &str); 11] = [
+    ("sd-memory", "sd-hub"),
+    ("sd-ops", "sd-hub"),
+    ("sd-weights", "sd-hub"),
+    ("sd-models", "sd-hub"),
+    ("sd-pipeline", "sd-hub"),
     ("sd-ops", "sd-memory"),
     ("sd-weights", "sd-memory"),
     ("sd-weights", "sd-ops"),
@@ -29,7 +35,8 @@ const STRANGERS: [(&str, &str); 6] = [
 ];
 
 /// Crates below the named one may not depend on these.
-const UNKNOWN: [(&str, &str); 4] = [
+const UNKNOWN: [(&str, &str); 5] = [
+    ("sd-hub", "candle-core"),
     ("sd-memory", "candle-core"),
     ("sd-generate", "candle-core"),
     ("sd-weights", "tokenizers"),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use crate::saved_name::SavedName;
 use crate::source::Source;
 use crate::{Checkpoint, Error, Result};
 
@@ -113,22 +114,17 @@ impl ModelFolder {
     }
 
     pub(crate) fn find_weights(&self, component: &str) -> Result<WeightsPlace> {
-        const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
-        const ENDINGS: [&str; 2] = ["safetensors", "fp16.safetensors"];
         let mut tried = Vec::new();
-        for stem in STEMS {
-            for ending in ENDINGS {
-                let name = format!("{stem}.{ending}");
-                let path = format!("{component}/{name}");
-                if self.contains(&path) {
-                    return Ok(WeightsPlace::File(path));
-                }
-                let index = format!("{path}.index.json");
-                if self.contains(&index) {
-                    return Ok(WeightsPlace::Index(index));
-                }
-                tried.push(name);
+        for name in SavedName::ALL {
+            let file = format!("{component}/{}", name.file());
+            if self.contains(&file) {
+                return Ok(WeightsPlace::File(file));
             }
+            let index = name.indices().map(|index| format!("{component}/{index}"));
+            if let Some(index) = index.into_iter().find(|index| self.contains(index)) {
+                return Ok(WeightsPlace::Index(index));
+            }
+            tried.push(name.file());
         }
         Err(Error::MissingWeights {
             folder: self.root.join(component),

@@ -1,0 +1,60 @@
+//! Who the user is to the hub: a token, checked and kept where the Python tools look for it.
+
+use std::fs;
+use std::io::Write;
+
+use serde::Deserialize;
+use ureq::http::StatusCode;
+
+use crate::client::{Client, Want, bad_reply};
+use crate::patience::patiently;
+use crate::{Error, Hub, Result, Token};
+
+/// The hub's answer, as far as it is read.
+#[derive(Deserialize)]
+struct Account {
+    name: String,
+}
+
+impl Hub {
+    /// The name of the account that `token` is of.
+    ///
+    /// # Errors
+    /// The hub may not be asked, cannot be reached, or does not know the token.
+    pub fn account_of(&self, token: &Token, is_stopped: &dyn Fn() -> bool) -> Result<String> {
+        self.check_online("the account of the token")?;
+        let client = self.client.of(token);
+        let url = client.address("api/whoami-v2");
+        patiently(is_stopped, || {
+            let response = client.ask(&url, Want::From(0))?;
+            match response.status() {
+                status if status.is_success() => {}
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    let endpoint = client.endpoint().to_owned();
+                    return Err(Error::TokenRefused { endpoint }.into());
+                }
+                status => return Err(bad_reply(&url, &format!("its status is {status}")).into()),
+            }
+            let account: Account = serde_json::from_slice(&Client::text(&url, response)?)
+                .map_err(|error| bad_reply(&url, &error.to_string()))?;
+            Ok(account.name)
+        })
+    }
+
+    /// Keeps `token` for later runs, readable by the user alone, in place of one that is kept.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_token(&self, token: &Token) -> Result<()> {
+        let file = &self.settings.token_file;
+        let folder = file.parent().unwrap_or(file);
+        fs::create_dir_all(folder).map_err(Error::cache(folder))?;
+        let failed = || Error::cache(file);
+        // A temporary file is its user's alone from the beginning.
+        let mut written = tempfile::NamedTempFile::new_in(folder).map_err(failed())?;
+        written.write_all(token.as_str().as_bytes()).map_err(failed())?;
+        written.as_file().sync_all().map_err(failed())?;
+        written.persist(file).map_err(|error| failed()(error.error))?;
+        Ok(())
+    }
+}

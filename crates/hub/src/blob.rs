@@ -1,0 +1,297 @@
+//! The bytes of one file on their way into the cache: what has arrived lies in a file of its own, which gets its name
+//! once it is whole and is what the hub lists.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use ureq::http::StatusCode;
+use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
+
+use crate::client::{Want, interrupted};
+use crate::download::{Part, Tally};
+use crate::patience::{Fault, Patience, wait};
+use crate::{Cache, Error, Event, Hub, Listing, Observer, Result};
+
+/// Bytes that are read at a time; between two pieces a download can be stopped.
+const PIECE: usize = 256 << 10;
+
+/// What has arrived of a file.
+struct Arrival {
+    path: PathBuf,
+    file: File,
+    have: u64,
+    hash: Sha256,
+    /// The file's length, where it turns out to be another than is listed.
+    other_length: Option<u64>,
+}
+
+impl Arrival {
+    /// What earlier calls left in the file at `path`, of at most `size` bytes.
+    fn open(path: PathBuf, size: u64, observer: &dyn Observer) -> Result<Self> {
+        let mut options = File::options();
+        options.create(true).truncate(false).read(true).write(true);
+        let file = options.open(&path).map_err(Error::cache(&path))?;
+        let mut arrival = Self {
+            path,
+            file,
+            have: 0,
+            hash: Sha256::new(),
+            other_length: None,
+        };
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = arrival.file.read(&mut piece).map_err(arrival.failed())?;
+            if read == 0 {
+                break;
+            }
+            if observer.is_stopped() {
+                return Err(Error::Stopped);
+            }
+            arrival.hash.update(&piece[..read]);
+            arrival.have += read as u64;
+        }
+        if arrival.have > size {
+            arrival.restart()?;
+        }
+        Ok(arrival)
+    }
+
+    /// Drops what there is.
+    fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).map_err(self.failed())?;
+        self.file.seek(SeekFrom::Start(0)).map_err(self.failed())?;
+        self.have = 0;
+        self.hash = Sha256::new();
+        Ok(())
+    }
+
+    fn add(&mut self, piece: &[u8]) -> Result<()> {
+        self.file.write_all(piece).map_err(self.failed())?;
+        self.hash.update(piece);
+        self.have += piece.len() as u64;
+        Ok(())
+    }
+
+    /// What differs from the list, with what is listed and what was found.
+    fn difference(&mut self, part: &Part) -> Option<(&'static str, String, String)> {
+        if let Some(length) = self.other_length {
+            return Some(("its length", part.size.to_string(), length.to_string()));
+        }
+        let wanted = part.sha256.as_ref()?;
+        let hash = std::mem::take(&mut self.hash).finalize();
+        let found: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        (*wanted != found).then(|| ("its SHA-256", wanted.clone(), found))
+    }
+
+    /// Gives what is whole its name.
+    fn finish(self, name: &Path) -> Result<()> {
+        self.file.sync_all().map_err(self.failed())?;
+        fs::rename(&self.path, name).map_err(Error::cache(name))?;
+        #[cfg(unix)]
+        if let Some(folder) = name.parent() {
+            // The name lies in the folder, which is written back on its own; where it cannot be asked for, soon anyway.
+            let _ = File::open(folder).and_then(|folder| folder.sync_all());
+        }
+        Ok(())
+    }
+
+    fn failed(&self) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        Error::cache(self.path.clone())
+    }
+}
+
+impl Hub {
+    /// Sees to it that the cache has the bytes of `part`.
+    pub(crate) fn obtain(
+        &self,
+        listing: &Listing,
+        part: &Part,
+        tally: &mut Tally,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let id = &listing.id;
+        let name = self.cache.blob(id, &part.blob);
+        let folder = name.parent().unwrap_or(&name);
+        fs::create_dir_all(folder).map_err(Error::cache(folder))?;
+        let mut is_first = true;
+        let _lock = self.cache.lock(id, &part.blob, || {
+            if std::mem::take(&mut is_first) {
+                observer.observe(&Event::Waiting { file: &part.path });
+            }
+            wait(Duration::from_millis(100), || observer.is_stopped())
+        })?;
+        let before = tally.done;
+        // Perhaps another process was here.
+        let is_there = fs::metadata(&name).is_ok_and(|metadata| metadata.len() == part.size);
+        if !is_there {
+            self.check_online(id.as_str())?;
+            let mut was_wrong = false;
+            loop {
+                let partial = name.with_added_extension(Cache::PARTIAL);
+                let mut arrival = Arrival::open(partial, part.size, observer)?;
+                self.complete(&mut arrival, listing, part, (before, tally), observer)?;
+                let Some((what, wanted, found)) = arrival.difference(part) else {
+                    arrival.finish(&name)?;
+                    break;
+                };
+                fs::remove_file(&arrival.path).map_err(arrival.failed())?;
+                // What was left by an earlier call may be to blame once.
+                if std::mem::replace(&mut was_wrong, true) {
+                    return Err(Error::Mismatch {
+                        id: id.clone(),
+                        file: part.path.clone(),
+                        what,
+                        wanted,
+                        found,
+                    });
+                }
+            }
+        }
+        tally.done = before + part.size;
+        tally.tell(&part.path, observer);
+        Ok(())
+    }
+
+    /// Receives what is missing of `part`, as often as it takes and there is patience for. `tally` goes with what all
+    /// files before had.
+    fn complete(
+        &self,
+        arrival: &mut Arrival,
+        listing: &Listing,
+        part: &Part,
+        (before, tally): (u64, &mut Tally),
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        /// From so many new bytes on a try has brought something.
+        const WORTH_A_TRY: u64 = 1 << 20;
+        let mut patience = Patience::new();
+        let mut most = arrival.have;
+        while arrival.have < part.size && arrival.other_length.is_none() {
+            let received = self.receive(arrival, listing, part, |have| {
+                tally.done = before + have;
+                tally.tell(&part.path, observer);
+                observer.is_stopped()
+            });
+            if let Err(fault) = received {
+                if arrival.have >= most + WORTH_A_TRY {
+                    most = arrival.have;
+                    patience.restart();
+                }
+                let pause = patience.after(fault)?;
+                observer.observe(&Event::Retrying {
+                    file: &part.path,
+                    reason: &pause.reason,
+                    pause: pause.duration,
+                });
+                wait(pause.duration, || observer.is_stopped())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks once for what is missing of `part`. `is_stopped` is told how much there is.
+    fn receive(
+        &self,
+        arrival: &mut Arrival,
+        listing: &Listing,
+        part: &Part,
+        mut is_stopped: impl FnMut(u64) -> bool,
+    ) -> Result<(), Fault> {
+        let url = self.file_address(listing, &part.path);
+        if is_stopped(arrival.have) {
+            return Err(Error::Stopped.into());
+        }
+        let response = self.client.ask(&url, Want::From(arrival.have))?;
+        let header = |name: HeaderName| response.headers().get(name)?.to_str().ok();
+        let length = match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = header(CONTENT_RANGE).and_then(Range::read);
+                if range.is_none_or(|range| range.first != arrival.have) {
+                    arrival.restart()?;
+                    return Err(interrupted(&url, "it gave another part than asked for"));
+                }
+                range.and_then(|range| range.length)
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                arrival.restart()?;
+                return Err(interrupted(&url, "it has no such part"));
+            }
+            // All of it, from the first byte on.
+            status if status.is_success() => {
+                if arrival.have > 0 {
+                    arrival.restart()?;
+                }
+                header(CONTENT_LENGTH).and_then(|length| length.parse().ok())
+            }
+            _ => {
+                return Err(self
+                    .client
+                    .refusal(&url, &response, listing.subject(&part.path))
+                    .into());
+            }
+        };
+        arrival.other_length = length.filter(|length| *length != part.size);
+        if arrival.other_length.is_some() {
+            return Ok(());
+        }
+        let mut reader = response.into_body().into_reader();
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = reader.read(&mut piece);
+            let read = read.map_err(|error| interrupted(&url, &error.to_string()))?;
+            let have = arrival.have + read as u64;
+            if have > part.size {
+                arrival.other_length = Some(have);
+                return Ok(());
+            }
+            arrival.add(&piece[..read])?;
+            if is_stopped(have) {
+                return Err(Error::Stopped.into());
+            }
+            if read == 0 {
+                break;
+            }
+        }
+        if arrival.have < part.size {
+            let reason = format!("it ended after {} of {} bytes", arrival.have, part.size);
+            return Err(interrupted(&url, &reason));
+        }
+        Ok(())
+    }
+}
+
+/// What a header `bytes 5-9/10` says of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    first: u64,
+    /// The length of the whole, where it is said.
+    length: Option<u64>,
+}
+
+impl Range {
+    fn read(text: &str) -> Option<Self> {
+        let (range, length) = text.trim().strip_prefix("bytes")?.split_once('/')?;
+        let (first, _) = range.trim().split_once('-')?;
+        Some(Self {
+            first: first.parse().ok()?,
+            length: length.trim().parse().ok(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_says_where_it_begins() {
+        let range = |first, length| Some(Range { first, length });
+        assert_eq!(Range::read("bytes 5-9/10"), range(5, Some(10)));
+        assert_eq!(Range::read("bytes 5-9/*"), range(5, None));
+        assert_eq!(Range::read("bytes */10"), None);
+        assert_eq!(Range::read("lines 5-9/10"), None);
+    }
+}

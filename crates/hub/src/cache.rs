@@ -1,0 +1,347 @@
+//! The cache that programs of Hugging Face share: for every repository a folder with the bytes of its files (`blobs`), a
+//! folder for each commit in which links give them their paths (`snapshots`), and what branches and tags are (`refs`).
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::reference::is_word;
+use crate::{Error, RepositoryId, Result};
+
+/// The cache, as a folder on disk.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// A repository of which something is in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedRepository {
+    /// Its id.
+    pub id: RepositoryId,
+    /// Its commits.
+    pub revisions: Vec<CachedRevision>,
+    /// Bytes that it takes on the disk.
+    pub bytes: u64,
+    /// How many of them are of downloads that have not come to their end.
+    pub partial_bytes: u64,
+}
+
+/// A commit of which something is in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedRevision {
+    /// The commit.
+    pub commit: String,
+    /// The branches and tags that it is.
+    pub names: Vec<String>,
+    /// The folder of its files.
+    pub folder: PathBuf,
+}
+
+impl Cache {
+    /// How the file is called that holds what has arrived of a download so far.
+    pub(crate) const PARTIAL: &str = "incomplete";
+
+    /// The cache in the folder `root`, which need not be there.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder with the files of `id` at `revision`, a branch, a tag or a commit, as far as they are there.
+    pub fn locate(&self, id: &RepositoryId, revision: &str) -> Option<PathBuf> {
+        let snapshot = |commit: &str| {
+            let folder = self.snapshot(id, commit);
+            (is_word(commit) && folder.is_dir()).then_some(folder)
+        };
+        let is_name = revision.split('/').all(is_word);
+        let name = self.folder(id).join("refs").join(revision);
+        let commit = fs::read_to_string(name).ok().filter(|_| is_name);
+        commit
+            .and_then(|commit| snapshot(commit.trim()))
+            .or_else(|| snapshot(revision))
+    }
+
+    /// Every repository of models of which something is there, by id.
+    pub fn repositories(&self) -> Vec<CachedRepository> {
+        let ids = names(&self.root)
+            .into_iter()
+            .filter_map(|name| RepositoryId::of_folder(&name));
+        let mut found: Vec<CachedRepository> = ids.filter_map(|id| self.repository(&id)).collect();
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        found
+    }
+
+    /// What is there of the repository `id`, if anything is.
+    pub fn repository(&self, id: &RepositoryId) -> Option<CachedRepository> {
+        let folder = self.folder(id);
+        if !folder.is_dir() {
+            return None;
+        }
+        let (bytes, partial_bytes) = bytes_below(&folder);
+        let mut commits: BTreeMap<String, Vec<String>> = names(&folder.join("snapshots"))
+            .into_iter()
+            .map(|commit| (commit, Vec::new()))
+            .collect();
+        for (name, commit) in self.names_of(id) {
+            if let Some(names) = commits.get_mut(&commit) {
+                names.push(name);
+            }
+        }
+        let revisions = commits.into_iter().map(|(commit, names)| CachedRevision {
+            folder: self.snapshot(id, &commit),
+            commit,
+            names,
+        });
+        Some(CachedRepository {
+            id: id.clone(),
+            revisions: revisions.collect(),
+            bytes,
+            partial_bytes,
+        })
+    }
+
+    pub(crate) fn folder(&self, id: &RepositoryId) -> PathBuf {
+        self.root.join(id.folder_name())
+    }
+
+    pub(crate) fn snapshot(&self, id: &RepositoryId, commit: &str) -> PathBuf {
+        self.folder(id).join("snapshots").join(commit)
+    }
+
+    pub(crate) fn blob(&self, id: &RepositoryId, name: &str) -> PathBuf {
+        self.folder(id).join("blobs").join(name)
+    }
+
+    pub(crate) fn locks(&self, id: &RepositoryId) -> PathBuf {
+        self.root.join(".locks").join(id.folder_name())
+    }
+
+    /// The branches and tags of `id` with their commits.
+    pub(crate) fn names_of(&self, id: &RepositoryId) -> Vec<(String, String)> {
+        let root = self.folder(id).join("refs");
+        let mut found = Vec::new();
+        let mut folders = vec![String::new()];
+        while let Some(folder) = folders.pop() {
+            for name in names(&root.join(&folder)) {
+                let name = if folder.is_empty() {
+                    name
+                } else {
+                    format!("{folder}/{name}")
+                };
+                match fs::read_to_string(root.join(&name)) {
+                    Ok(commit) => found.push((name, commit.trim().to_owned())),
+                    Err(_) => folders.push(name),
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Writes down which commit `revision` is, whole or not at all.
+    pub(crate) fn name(&self, id: &RepositoryId, revision: &str, commit: &str) -> Result<()> {
+        if revision == commit {
+            return Ok(());
+        }
+        let name = self.folder(id).join("refs").join(revision);
+        if fs::read_to_string(&name).is_ok_and(|found| found == commit) {
+            return Ok(());
+        }
+        let folder = name.parent().unwrap_or(&name);
+        fs::create_dir_all(folder).map_err(Error::cache(folder))?;
+        // Not a temporary file of the user's alone: a cache may be shared.
+        let written = folder.join(format!(".{commit}.{}", std::process::id()));
+        fs::write(&written, commit).map_err(Error::cache(&written))?;
+        fs::rename(&written, &name).map_err(Error::cache(name))
+    }
+
+    /// Gives the bytes of `blob` the path `path` in the folder of `commit`.
+    pub(crate) fn link(&self, id: &RepositoryId, commit: &str, path: &str, blob: &str) -> Result<()> {
+        let link = self.snapshot(id, commit).join(path);
+        if link.exists() {
+            return Ok(());
+        }
+        let folder = link.parent().unwrap_or(&link);
+        fs::create_dir_all(folder).map_err(Error::cache(folder))?;
+        // A link to what is no longer there.
+        if link.symlink_metadata().is_ok() {
+            fs::remove_file(&link).map_err(Error::cache(&link))?;
+        }
+        let up = "../".repeat(2 + path.split('/').count() - 1);
+        let target = PathBuf::from(format!("{up}blobs/{blob}"));
+        match symlink(&target, &link, &self.blob(id, blob)) {
+            Err(_) if link.exists() => Ok(()),
+            linked => linked.map_err(Error::cache(link)),
+        }
+    }
+
+    /// Takes the lock that all programs take who fetch the bytes of `blob`, and calls `waiting` between its tries.
+    ///
+    /// # Errors
+    /// The file of the lock cannot be made, or `waiting` fails.
+    pub(crate) fn lock(
+        &self,
+        id: &RepositoryId,
+        blob: &str,
+        mut waiting: impl FnMut() -> Result<()>,
+    ) -> Result<File> {
+        let folder = self.locks(id);
+        fs::create_dir_all(&folder).map_err(Error::cache(&folder))?;
+        let path = folder.join(format!("{blob}.lock"));
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        let file = options.open(&path).map_err(Error::cache(path))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => waiting()?,
+                Err(TryLockError::Error(error)) => {
+                    // Two that fetch the same bytes would spoil each other's file; their hash shows it.
+                    tracing::info!("the disk of the cache knows no locks: {error}");
+                    return Ok(file);
+                }
+            }
+        }
+    }
+}
+
+impl CachedRevision {
+    /// The paths of its files, with `/` between their parts.
+    pub fn paths(&self) -> Vec<String> {
+        paths_below(&self.folder)
+    }
+}
+
+/// The paths of the files below `folder`, with `/` between their parts.
+pub(crate) fn paths_below(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for name in names(&root.join(&folder)) {
+            let name = if folder.is_empty() {
+                name
+            } else {
+                format!("{folder}/{name}")
+            };
+            // A link is what it leads to; one that leads nowhere is no file.
+            match fs::metadata(root.join(&name)) {
+                Ok(metadata) if metadata.is_dir() => folders.push(name),
+                Ok(_) => found.push(name),
+                Err(_) => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The names in `folder`, as far as they are text.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// Bytes that the files below `folder` take, links not followed, and those of unfinished downloads among them.
+pub(crate) fn bytes_below(folder: &Path) -> (u64, u64) {
+    let (mut bytes, mut partial) = (0, 0);
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else if metadata.is_file() {
+                bytes += metadata.len();
+                if entry
+                    .path()
+                    .extension()
+                    .is_some_and(|ending| ending == Cache::PARTIAL)
+                {
+                    partial += metadata.len();
+                }
+            }
+        }
+    }
+    (bytes, partial)
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path, _bytes: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// Where links are not allowed, as for most users of Windows, the bytes move to where the link would be, as the Python
+/// tools have it.
+#[cfg(not(unix))]
+fn symlink(target: &Path, link: &Path, bytes: &Path) -> std::io::Result<()> {
+    #[cfg(windows)]
+    if std::os::windows::fs::symlink_file(target, link).is_ok() {
+        return Ok(());
+    }
+    let _ = target;
+    fs::rename(bytes, link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, Cache, RepositoryId) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        (folder, cache, "me/mine".parse().unwrap())
+    }
+
+    #[test]
+    fn a_revision_is_where_its_name_says() {
+        let (_folder, cache, id) = cache();
+        assert_eq!(cache.locate(&id, "main"), None);
+        cache.name(&id, "main", "abc").unwrap();
+        assert_eq!(cache.locate(&id, "main"), None);
+        fs::create_dir_all(cache.snapshot(&id, "abc")).unwrap();
+        let folder = cache.root().join("models--me--mine/snapshots/abc");
+        for revision in ["main", "abc"] {
+            assert_eq!(cache.locate(&id, revision), Some(folder.clone()), "{revision}");
+        }
+        assert_eq!(cache.locate(&id, "../snapshots"), None);
+        fs::write(cache.folder(&id).join("refs/main"), "../../x").unwrap();
+        assert_eq!(cache.locate(&id, "main"), None);
+        cache.name(&id, "refs/pr/1", "abc").unwrap();
+        assert_eq!(cache.locate(&id, "refs/pr/1"), Some(folder));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_linked_to_is_counted_once() {
+        let (_folder, cache, id) = cache();
+        fs::create_dir_all(cache.folder(&id).join("blobs")).unwrap();
+        fs::write(cache.blob(&id, "b1"), [0; 100]).unwrap();
+        fs::write(cache.blob(&id, "b2.incomplete"), [0; 10]).unwrap();
+        for commit in ["c1", "c2"] {
+            cache.link(&id, commit, "unet/x", "b1").unwrap();
+            cache.link(&id, commit, "unet/x", "b1").unwrap();
+        }
+        cache.name(&id, "main", "c2").unwrap();
+        let [found] = cache.repositories().try_into().unwrap();
+        // With the name of the branch.
+        assert_eq!((found.partial_bytes, found.bytes), (10, 100 + 10 + 2));
+        let names: Vec<_> = found
+            .revisions
+            .iter()
+            .map(|revision| revision.names.clone())
+            .collect();
+        assert_eq!(names, [vec![], vec!["main".to_owned()]]);
+        let first = &found.revisions[0];
+        assert_eq!(first.paths(), ["unet/x"]);
+        assert_eq!(fs::read(first.folder.join("unet/x")).unwrap(), [0; 100]);
+    }
+}

@@ -1,0 +1,336 @@
+//! Requests: what is shown to whom, where redirects lead, and what an answer means.
+
+use std::io;
+use std::time::Duration;
+
+use ureq::http::{HeaderMap, Response, StatusCode, Uri};
+use ureq::{Agent, Body};
+
+use crate::patience::Fault;
+use crate::settings::Token;
+use crate::{Error, RepositoryId};
+
+/// Speaks HTTP with the hub and with where it sends us.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: Agent,
+    endpoint: String,
+    token: Option<Token>,
+}
+
+/// What is asked for, as far as an error has to name it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) id: &'a RepositoryId,
+    pub(crate) revision: &'a str,
+    pub(crate) file: Option<&'a str>,
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// What is there, from this byte on.
+    From(u64),
+    /// What is said of it; a redirect to another host is an answer.
+    Headers,
+}
+
+impl Client {
+    const LONGEST_CONNECT: Duration = Duration::from_secs(10);
+    /// The longest silence in the middle of an answer.
+    const LONGEST_SILENCE: Duration = Duration::from_secs(15);
+    const MOST_REDIRECTS: usize = 10;
+    /// The longest text that is read whole: the listing of a repository of thousands of files.
+    const LONGEST_TEXT: u64 = 16 << 20;
+
+    pub(crate) fn new(endpoint: &str, token: Option<Token>) -> Self {
+        let agent = Agent::config_builder()
+            // What a status means, and who is shown the token after a redirect, is decided here.
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(Self::LONGEST_CONNECT))
+            .timeout_per_read(Some(Self::LONGEST_SILENCE))
+            .timeout_per_write(Some(Self::LONGEST_SILENCE))
+            .user_agent(concat!("sd-generate/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            endpoint: endpoint.to_owned(),
+            token,
+        }
+    }
+
+    /// The hub's address.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Whether the hub is shown a token.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The same client of somebody who shows `token`.
+    pub(crate) fn of(&self, token: &Token) -> Self {
+        Self {
+            agent: self.agent.clone(),
+            endpoint: self.endpoint.clone(),
+            token: Some(token.clone()),
+        }
+    }
+
+    /// The address of `path` on the hub, each of whose parts may hold any letter.
+    pub(crate) fn address(&self, path: &str) -> String {
+        format!("{}/{}", self.endpoint, percent_encoded(path))
+    }
+
+    /// Asks for `url` and follows redirects. The answer may be a refusal, see [`Self::refusal`].
+    pub(crate) fn ask(&self, url: &str, want: Want) -> Result<Response<Body>, Fault> {
+        let mut at: Uri = url.parse().map_err(|_| bad_reply(url, "it is no address"))?;
+        for _ in 0..=Self::MOST_REDIRECTS {
+            let response = self.ask_once(&at, want)?;
+            let status = response.status();
+            if let Some(fault) = passing(&at, status, response.headers()) {
+                return Err(fault);
+            }
+            let to = response
+                .headers()
+                .get("location")
+                .filter(|_| status.is_redirection());
+            let Some(to) = to else {
+                return Ok(response);
+            };
+            let to = to.to_str().ok().and_then(|to| redirected(&at, to));
+            let to = to.ok_or_else(|| bad_reply(url, "its redirect leads nowhere"))?;
+            if want == Want::Headers && !is_same_place(&at, &to) {
+                return Ok(response);
+            }
+            at = to;
+        }
+        Err(bad_reply(url, "it redirects without end").into())
+    }
+
+    fn ask_once(&self, at: &Uri, want: Want) -> Result<Response<Body>, Fault> {
+        let mut request = match want {
+            Want::Headers => self.agent.head(at),
+            Want::From(_) => self.agent.get(at),
+        };
+        if let Want::From(first @ 1..) = want {
+            request = request.header("range", format!("bytes={first}-"));
+        }
+        let hub: Option<Uri> = self.endpoint.parse().ok();
+        // Whoever keeps the hub's files for it must not learn who asks.
+        if let Some(token) = self
+            .token
+            .as_ref()
+            .filter(|_| hub.is_some_and(|hub| is_same_place(&hub, at)))
+        {
+            request = request.header("authorization", format!("Bearer {}", token.as_str()));
+        }
+        request.call().map_err(|error| fault(at, &error))
+    }
+
+    /// Why the hub gave `subject` not, by the status and the headers of its answer at `url`.
+    pub(crate) fn refusal(&self, url: &str, response: &Response<Body>, subject: Subject<'_>) -> Error {
+        let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        let (code, message) = (header("x-error-code"), header("x-error-message"));
+        let id = subject.id.clone();
+        let refused = message.as_deref() == Some("Invalid credentials in Authorization header");
+        match (response.status(), code.as_deref(), subject.file) {
+            (StatusCode::UNAUTHORIZED, None, _) if refused => Error::TokenRefused {
+                endpoint: self.endpoint.clone(),
+            },
+            (_, Some("GatedRepo"), _) => Error::Gated {
+                page: format!("{}/{id}", self.endpoint),
+                id,
+                has_token: self.has_token(),
+            },
+            (_, Some("RevisionNotFound"), _) => Error::NoRevision {
+                id,
+                revision: subject.revision.to_owned(),
+            },
+            (StatusCode::NOT_FOUND, None | Some("EntryNotFound"), Some(file)) => Error::NoFile {
+                id,
+                file: file.to_owned(),
+            },
+            // The hub does not tell what is missing from what one may not know of.
+            (_, Some("RepoNotFound"), _) | (StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND, _, _) => {
+                Error::NoRepository {
+                    id,
+                    endpoint: self.endpoint.clone(),
+                    has_token: self.has_token(),
+                }
+            }
+            (StatusCode::FORBIDDEN, _, _) => Error::Forbidden {
+                what: id.to_string(),
+                reason: message,
+            },
+            (status, _, _) => bad_reply(url, &format!("its status is {status}")),
+        }
+    }
+
+    /// The text of an answer at `url`.
+    pub(crate) fn text(url: &str, response: Response<Body>) -> Result<Vec<u8>, Fault> {
+        let mut body = response.into_body();
+        let reader = body.with_config().limit(Self::LONGEST_TEXT);
+        reader.read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => bad_reply(url, "it is too long").into(),
+            other => interrupted(url, &other.to_string()),
+        })
+    }
+}
+
+/// An answer at `url` that cannot be used.
+pub(crate) fn bad_reply(url: &str, reason: &str) -> Error {
+    Error::BadReply {
+        url: url.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// The answer at `url` ended before its end.
+pub(crate) fn interrupted(url: &str, reason: &str) -> Fault {
+    Fault::Transient {
+        url: url.to_owned(),
+        reason: reason.to_owned(),
+        after: None,
+    }
+}
+
+/// The fault that an answer with `status` means, if it is one that passes.
+fn passing(at: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
+    let passes = status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+        );
+    let after = headers.get("retry-after").and_then(|after| after.to_str().ok());
+    passes.then(|| Fault::Transient {
+        url: shown(at),
+        reason: format!("its status is {status}"),
+        after: after
+            .and_then(|seconds| seconds.trim().parse().ok())
+            .map(Duration::from_secs),
+    })
+}
+
+/// What it means that no answer came.
+fn fault(at: &Uri, error: &ureq::Error) -> Fault {
+    let nowhere = |reason: String| {
+        Fault::Lasting(Error::NoNetwork {
+            host: at.host().unwrap_or_default().to_owned(),
+            reason,
+        })
+    };
+    match error {
+        ureq::Error::HostNotFound => nowhere("its name is not known here".to_owned()),
+        ureq::Error::Io(source)
+            if matches!(
+                source.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::NetworkDown
+            ) =>
+        {
+            nowhere(source.to_string())
+        }
+        // Some systems say of a network that is down only that there is no such name.
+        ureq::Error::Io(source) if source.to_string().contains("lookup address") => {
+            nowhere(source.to_string())
+        }
+        ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => {
+            interrupted(&shown(at), &error.to_string())
+        }
+        other => nowhere(other.to_string()),
+    }
+}
+
+/// An address as it may be shown: what signs it stays out.
+fn shown(at: &Uri) -> String {
+    let (scheme, authority) = place(at);
+    format!("{scheme}://{authority}{}", at.path())
+}
+
+/// The scheme, and the host with its port.
+fn place(at: &Uri) -> (String, String) {
+    let scheme = at.scheme_str().unwrap_or("https").to_ascii_lowercase();
+    let host = at.host().unwrap_or_default().to_ascii_lowercase();
+    let authority = match (at.port_u16(), scheme.as_str()) {
+        (None, _) | (Some(443), "https") | (Some(80), "http") => host,
+        (Some(port), _) => format!("{host}:{port}"),
+    };
+    (scheme, authority)
+}
+
+/// Whether one and the same server answers at `one` and at `other`.
+fn is_same_place(one: &Uri, other: &Uri) -> bool {
+    place(one) == place(other)
+}
+
+/// Where the redirect `to` leads from `at`. From a protected connection it leads to no other.
+fn redirected(at: &Uri, to: &str) -> Option<Uri> {
+    let (scheme, authority) = place(at);
+    let full = if to.contains("://") {
+        to.to_owned()
+    } else if to.starts_with("//") {
+        format!("{scheme}:{to}")
+    } else if to.starts_with('/') {
+        format!("{scheme}://{authority}{to}")
+    } else {
+        let (folder, _) = at.path().rsplit_once('/')?;
+        format!("{scheme}://{authority}{folder}/{to}")
+    };
+    let to: Uri = full.parse().ok()?;
+    let allowed: &[&str] = match scheme.as_str() {
+        "https" => &["https"],
+        _ => &["http", "https"],
+    };
+    (to.host().is_some() && allowed.contains(&to.scheme_str()?)).then_some(to)
+}
+
+/// `path` as it stands in an address.
+fn percent_encoded(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_on_and_never_out_of_a_protected_connection() {
+        let to = |at: &str, to: &str| redirected(&at.parse().unwrap(), to).map(|to| to.to_string());
+        let at = "https://hub.co/a/b?x=1";
+        assert_eq!(to(at, "/c/d?e"), Some("https://hub.co/c/d?e".to_owned()));
+        assert_eq!(to(at, "c"), Some("https://hub.co/a/c".to_owned()));
+        assert_eq!(to(at, "//cdn.co/c"), Some("https://cdn.co/c".to_owned()));
+        assert_eq!(to(at, "https://cdn.co/c"), Some("https://cdn.co/c".to_owned()));
+        assert_eq!(to(at, "http://hub.co/c"), None);
+        assert_eq!(to(at, "file:///etc/passwd"), None);
+        assert_eq!(
+            to("http://127.0.0.1:81/a", "/c"),
+            Some("http://127.0.0.1:81/c".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_server_is_its_scheme_host_and_port() {
+        let same = |one: &str, other: &str| is_same_place(&one.parse().unwrap(), &other.parse().unwrap());
+        assert!(same("https://hub.co/a", "https://HUB.co:443/b"));
+        assert!(!same("https://hub.co/a", "https://hub.co:444/a"));
+        assert!(!same("https://hub.co/a", "http://hub.co/a"));
+        assert!(!same("https://hub.co/a", "https://hub.co.evil/a"));
+        assert_eq!(percent_encoded("a b/ü#1.pth"), "a%20b/%C3%BC%231.pth");
+    }
+}

@@ -1,0 +1,234 @@
+//! Fetching files of repositories into the cache.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::client::{Want, bad_reply};
+use crate::patience::patiently;
+use crate::reference::is_word;
+use crate::{Error, Hub, Listing, RemoteFile, RepositoryId, Result};
+
+/// Files of a repository that are to be in the cache.
+#[derive(Debug, Clone)]
+pub struct Download {
+    listing: Listing,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A file with all that is needed to fetch it.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    pub(crate) sha256: Option<String>,
+    /// The name of its bytes in the cache.
+    pub(crate) blob: String,
+    /// Bytes of it that were in the cache when the download was prepared.
+    there: u64,
+}
+
+/// Something that happened in a download.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Bytes have arrived, or are found to be there.
+    Progress {
+        /// The file.
+        file: &'a str,
+        /// Bytes of all files that are in the cache.
+        done: u64,
+        /// Bytes of all files.
+        total: u64,
+    },
+    /// Another process is fetching the file, and is waited for.
+    Waiting {
+        /// The file.
+        file: &'a str,
+    },
+    /// Something failed that may go well the next time.
+    Retrying {
+        /// The file.
+        file: &'a str,
+        /// What failed.
+        reason: &'a str,
+        /// After how long it is tried again.
+        pause: Duration,
+    },
+}
+
+/// Who is told of a download, and may stop it.
+pub trait Observer {
+    /// Called between two pieces.
+    fn observe(&mut self, event: &Event<'_>);
+
+    /// Whether the download is to stop before the next piece.
+    fn is_stopped(&self) -> bool;
+}
+
+/// How far all downloads of a call are.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    pub(crate) done: u64,
+    total: u64,
+}
+
+impl Tally {
+    pub(crate) fn tell(&self, file: &str, observer: &mut dyn Observer) {
+        observer.observe(&Event::Progress {
+            file,
+            done: self.done,
+            total: self.total,
+        });
+    }
+}
+
+impl Download {
+    /// The repository.
+    pub fn id(&self) -> &RepositoryId {
+        &self.listing.id
+    }
+
+    /// Bytes of all its files.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.size).sum()
+    }
+
+    /// Those that are still to come.
+    pub fn bytes_left(&self) -> u64 {
+        self.parts.iter().map(|part| part.size - part.there).sum()
+    }
+}
+
+impl Hub {
+    /// Looks at which of the files at `paths` of `listing` the cache has already.
+    ///
+    /// # Errors
+    /// There is no such file, or the hub has to be asked for its size and does not say it.
+    pub fn prepare(
+        &self,
+        listing: &Listing,
+        paths: &[&str],
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Download> {
+        let part = |path: &&str| {
+            let file = listing.file(path)?;
+            let mut part = match (&file.blob, file.size) {
+                (Some(blob), Some(size)) => Part {
+                    path: file.path.clone(),
+                    size,
+                    sha256: file.sha256.clone(),
+                    blob: blob.clone(),
+                    there: 0,
+                },
+                // Not every mirror of the hub lists more than names.
+                _ => self.identify(listing, file, is_stopped)?,
+            };
+            part.there = self.bytes_there(listing, &part);
+            Ok(part)
+        };
+        Ok(Download {
+            parts: paths.iter().map(part).collect::<Result<_>>()?,
+            listing: listing.clone(),
+        })
+    }
+
+    /// Fetches what is missing of `downloads`, and returns the folder of each. A branch or a tag means what was fetched only
+    /// once all files are there.
+    ///
+    /// # Errors
+    /// The hub may not be asked, cannot be reached, or does not give a file; a file arrives wrong; the disk is full; the
+    /// observer stops. What has arrived stays, and the next call goes on from there.
+    pub fn fetch(&self, downloads: &[Download], observer: &mut dyn Observer) -> Result<Vec<PathBuf>> {
+        let left = downloads.iter().map(Download::bytes_left).sum();
+        self.check_room(left)?;
+        let mut tally = Tally {
+            done: 0,
+            total: downloads.iter().map(Download::bytes).sum(),
+        };
+        let mut folders = Vec::with_capacity(downloads.len());
+        for download in downloads {
+            let Listing {
+                id, revision, commit, ..
+            } = &download.listing;
+            let folder = self.cache.snapshot(id, commit);
+            for part in &download.parts {
+                if folder.join(&part.path).exists() {
+                    tally.done += part.size;
+                    tally.tell(&part.path, observer);
+                    continue;
+                }
+                self.obtain(&download.listing, part, &mut tally, observer)?;
+                self.cache.link(id, commit, &part.path, &part.blob)?;
+            }
+            self.cache.name(id, revision, commit)?;
+            folders.push(folder);
+        }
+        Ok(folders)
+    }
+
+    /// Asks the hub for the size of `file` and for the name of its bytes.
+    fn identify(&self, listing: &Listing, file: &RemoteFile, is_stopped: &dyn Fn() -> bool) -> Result<Part> {
+        let id = &listing.id;
+        self.check_online(id.as_str())?;
+        let url = self.file_address(listing, &file.path);
+        patiently(is_stopped, || {
+            let response = self.client.ask(&url, Want::Headers)?;
+            if !response.status().is_success() && !response.status().is_redirection() {
+                let subject = listing.subject(&file.path);
+                return Err(self.client.refusal(&url, &response, subject).into());
+            }
+            let header = |name: &str| response.headers().get(name)?.to_str().ok();
+            // What is linked to lies elsewhere, and has a hash for a name.
+            let linked = header("x-linked-etag");
+            let name = linked
+                .or_else(|| header("etag"))
+                .map(|tag| tag.trim_start_matches("W/").trim_matches('"').to_owned())
+                .filter(|name| is_word(name));
+            let size = header("x-linked-size").or_else(|| header("content-length"));
+            let size = file.size.or_else(|| size?.parse().ok());
+            let (Some(blob), Some(size)) = (name, size) else {
+                return Err(bad_reply(&url, "it does not say what the file is and how long").into());
+            };
+            let is_hash = linked.is_some() && blob.len() == 64;
+            Ok(Part {
+                path: file.path.clone(),
+                size,
+                sha256: file.sha256.clone().or_else(|| is_hash.then(|| blob.clone())),
+                blob,
+                there: 0,
+            })
+        })
+    }
+
+    /// Bytes of `part` that the cache has.
+    fn bytes_there(&self, listing: &Listing, part: &Part) -> u64 {
+        let bytes = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let linked = self.cache.snapshot(&listing.id, &listing.commit).join(&part.path);
+        let blob = self.cache.blob(&listing.id, &part.blob);
+        let partial = blob.with_added_extension(crate::Cache::PARTIAL);
+        if linked.exists() || bytes(blob) == part.size {
+            part.size
+        } else {
+            bytes(partial).min(part.size)
+        }
+    }
+
+    /// Refuses to begin where the disk has no room for `wanted` bytes.
+    fn check_room(&self, wanted: u64) -> Result<()> {
+        if wanted == 0 {
+            return Ok(());
+        }
+        let root = self.cache.root();
+        fs::create_dir_all(root).map_err(Error::cache(root))?;
+        match fs4::available_space(root) {
+            Ok(free) if free < wanted => Err(Error::DiskFull {
+                folder: root.to_owned(),
+                wanted,
+                free,
+            }),
+            // A system that does not say how much is free says so when it is full.
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Where the hub and its cache are and who asks, by the environment: the variables that the Python tools read, with their
+//! meaning.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::{env, fmt, fs};
+
+/// What the environment says of the hub.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The hub's address, without a slash at its end.
+    pub endpoint: String,
+    /// The folder of the cache.
+    pub cache: PathBuf,
+    /// The file that a token is kept in between runs.
+    pub token_file: PathBuf,
+    /// The token that the environment holds, which wins over that of the file.
+    pub token_of_environment: Option<Token>,
+    /// Whether nothing may be asked of the hub.
+    pub offline: bool,
+}
+
+/// What a user shows to the hub. It is not shown to anybody else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Settings {
+    /// The address of the hub where nothing else is said.
+    const ENDPOINT: &str = "https://huggingface.co";
+
+    /// The settings of the user who runs the program. Nothing is made or looked at.
+    pub fn of_user() -> Self {
+        Self::read(|name| env::var_os(name), env::home_dir())
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Self {
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let text = |name: &str| given(name).and_then(|value| value.into_string().ok());
+        let path = |name: &str| {
+            let path = PathBuf::from(given(name)?);
+            Some(match (path.strip_prefix("~"), &home) {
+                (Ok(below), Some(home)) => home.join(below),
+                _ => path,
+            })
+        };
+        let is_true =
+            |value: String| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE");
+        // A user without a home has the cache where the program runs.
+        let usual = || home.clone().unwrap_or_default().join(".cache");
+        let hugging_face = path("HF_HOME")
+            .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(usual).join("huggingface"));
+        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| Self::ENDPOINT.to_owned());
+        Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            cache: path("HF_HUB_CACHE")
+                .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+                .unwrap_or_else(|| hugging_face.join("hub")),
+            token_file: path("HF_TOKEN_PATH").unwrap_or_else(|| hugging_face.join("token")),
+            token_of_environment: text("HF_TOKEN")
+                .or_else(|| text("HUGGING_FACE_HUB_TOKEN"))
+                .and_then(|text| Token::new(&text)),
+            offline: text("HF_HUB_OFFLINE")
+                .or_else(|| text("TRANSFORMERS_OFFLINE"))
+                .is_some_and(is_true),
+        }
+    }
+
+    /// The token that the user has, of the environment or of the file.
+    pub fn token(&self) -> Option<Token> {
+        self.token_of_environment
+            .clone()
+            .or_else(|| Token::new(&fs::read_to_string(&self.token_file).ok()?))
+    }
+}
+
+impl Token {
+    /// The token that `text` holds, with or without white space around it. There is none where anything else than visible
+    /// ASCII letters is in it, which no header can carry.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let is_token = !text.is_empty() && text.chars().all(|letter| letter.is_ascii_graphic());
+        is_token.then(|| Self(text.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Settings {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Settings::read(variable, Some("/home/me".into()))
+    }
+
+    #[test]
+    fn the_cache_is_where_the_python_tools_have_it() {
+        let cases: [(&[(&str, &str)], &str, &str); 6] = [
+            (
+                &[],
+                "/home/me/.cache/huggingface/hub",
+                "/home/me/.cache/huggingface/token",
+            ),
+            (
+                &[("XDG_CACHE_HOME", "/x"), ("HF_HOME", "")],
+                "/x/huggingface/hub",
+                "/x/huggingface/token",
+            ),
+            (
+                &[("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")],
+                "/h/hub",
+                "/h/token",
+            ),
+            (&[("HF_HOME", "~/h")], "/home/me/h/hub", "/home/me/h/token"),
+            (&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")], "/c", "/h/token"),
+            (
+                &[("HUGGINGFACE_HUB_CACHE", "/c"), ("HF_TOKEN_PATH", "/t")],
+                "/c",
+                "/t",
+            ),
+        ];
+        for (variables, cache, token) in cases {
+            let settings = read(variables);
+            assert_eq!(settings.cache, PathBuf::from(cache), "{variables:?}");
+            assert_eq!(settings.token_file, PathBuf::from(token), "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn offline_is_said_in_several_words() {
+        for (value, offline) in [
+            ("1", true),
+            ("yes", true),
+            ("True", true),
+            ("ON", true),
+            ("0", false),
+        ] {
+            assert_eq!(read(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
+            assert_eq!(
+                read(&[("TRANSFORMERS_OFFLINE", value)]).offline,
+                offline,
+                "{value}"
+            );
+        }
+        assert!(!read(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]).offline);
+        assert_eq!(read(&[]).endpoint, "https://huggingface.co");
+        assert_eq!(
+            read(&[("HF_ENDPOINT", "http://mirror/")]).endpoint,
+            "http://mirror"
+        );
+    }
+
+    #[test]
+    fn a_token_is_of_visible_letters_and_not_shown() {
+        let settings = read(&[("HF_TOKEN", " hf_secret\n")]);
+        assert_eq!(settings.token(), Token::new("hf_secret"));
+        assert!(!format!("{settings:?}").contains("secret"));
+        assert_eq!(Token::new(" \n"), None);
+        assert_eq!(Token::new("hf_a\r\nX-Evil: 1"), None);
+    }
+}
