@@ -7,9 +7,10 @@ use sd_pipeline::{ControlChoice, ControlKind};
 use crate::arguments::Arguments;
 use crate::hint::Failure;
 use crate::installed;
+use crate::settings::Settings;
 
 /// What is to be followed, each with its ControlNet.
-pub(crate) fn chosen(arguments: &Arguments) -> Result<Vec<ControlChoice>, Failure> {
+pub(crate) fn chosen(arguments: &Arguments, settings: &Settings) -> Result<Vec<ControlChoice>, Failure> {
     let kinds = [
         (
             ControlKind::Pose,
@@ -32,13 +33,13 @@ pub(crate) fn chosen(arguments: &Arguments) -> Result<Vec<ControlChoice>, Failur
         .filter_map(|(kind, image, usual)| Some((kind, image.as_ref()?, usual)));
     asked
         .map(|(kind, image, usual)| {
-            let name = arguments.controlnet.as_deref().unwrap_or(usual);
+            let name = settings.controlnet.as_deref().unwrap_or(usual);
             Ok(ControlChoice {
                 name: name.to_owned(),
                 folder: folder(name)?,
                 kind,
                 image: image.clone(),
-                scale: arguments.control_scale,
+                scale: settings.control_scale.unwrap_or(1.0),
             })
         })
         .collect()

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use sd_pipeline::resume::ResumeError;
@@ -48,6 +49,18 @@ impl Failure {
             message,
             hint: None,
             code: FAILED,
+        }
+    }
+
+    /// The user's configuration in `file` cannot be understood.
+    pub(crate) fn configuration(file: &Path, reason: &str) -> Self {
+        Self {
+            message: format!("the configuration {}: {reason}", file.display()),
+            hint: Some(
+                "docs/drawing.md says what can stand there; without the file the program's own defaults hold"
+                    .to_owned(),
+            ),
+            code: USAGE,
         }
     }
 

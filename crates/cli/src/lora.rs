@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 use sd_pipeline::LoraChoice;
 use sd_pipeline::prompt::Prompt;
 
-use crate::arguments::Arguments;
 use crate::hint::Failure;
 use crate::installed;
+use crate::settings::Settings;
 
-/// The LoRA files that were asked for, by options and then in the prompt.
-pub(crate) fn chosen(arguments: &Arguments) -> Result<Vec<LoraChoice>, Failure> {
-    let by_option = arguments.lora.iter().map(|text| {
+/// The LoRA files that were asked for, by settings and then in the prompt.
+pub(crate) fn chosen(prompt: &str, settings: &Settings) -> Result<Vec<LoraChoice>, Failure> {
+    let by_option = settings.lora.iter().map(|text| {
         let (name, scale) = with_scale(text);
         choice(name, scale)
     });
-    let tags = Prompt::parse(arguments.prompt()).loras.into_iter();
+    let tags = Prompt::parse(prompt).loras.into_iter();
     let in_prompt = tags.map(|tag| choice(&tag.name, tag.scale));
     by_option.chain(in_prompt).collect()
 }
 
 /// The LoRA that the user calls `name`.
-pub(crate) fn choice(name: &str, scale: f64) -> Result<LoraChoice, Failure> {
+fn choice(name: &str, scale: f64) -> Result<LoraChoice, Failure> {
     Ok(LoraChoice {
         name: name.to_owned(),
         file: file(name)?,

@@ -1,10 +1,11 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
-//! What was typed ([`arguments`]) becomes a request ([`request`]), or names a run that was interrupted ([`resume`]);
+//! What was typed ([`arguments`]), over a preset ([`quality`]) and the user's [`configuration`], becomes a request ([`request`]), or names a run that was interrupted ([`resume`]);
 //! the pipeline draws it and tells what happens to a [`progress`] display or to [`json`] lines; an error is shown with
 //! a hint ([`hint`]).
 
 mod arguments;
+mod configuration;
 mod control;
 mod demo;
 mod hint;
@@ -16,6 +17,7 @@ mod quality;
 mod request;
 mod resume;
 mod sampler;
+mod settings;
 mod terminal;
 
 use std::num::NonZeroUsize;
@@ -23,6 +25,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Typed};
+use configuration::Configuration;
 use hint::Failure;
 use sd_pipeline::memory::{CountingAllocator, return_large_pieces_at_once};
 use sd_pipeline::profile::profiled;
@@ -55,7 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    if let Some(list) = sampler::list(arguments).or_else(|| quality::list(arguments)) {
+    let configuration = Configuration::of_user()?;
+    if let Some(list) = sampler::list(arguments).or_else(|| quality::list(arguments, &configuration)) {
         terminal::print(&list);
         return Ok(());
     }
@@ -63,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::usage("there is no PROMPT".to_owned()));
     }
     compute_with(arguments.threads)?;
-    let request = request::request(arguments, quality::chosen(arguments)?)?;
+    let request = request::request(arguments, &quality::settled(arguments, &configuration)?)?;
     if arguments.pro && !arguments.quiet && !arguments.json && !arguments.plan {
         // An error is met again, and told, where the run begins.
         if let Ok(plan) = sd_pipeline::plan(&request) {

@@ -1,9 +1,12 @@
-//! `--quality` and `--pro`: which preset a picture is drawn with, and the list of what there is.
+//! `--quality` and `--pro`: which preset a picture is drawn with, what is settled with it, and the list of what there is.
 
+use sd_pipeline::ImageSize;
 use sd_pipeline::presets::{ALL, BEST_FIRST, DEMO, Preset};
 
 use crate::arguments::Arguments;
+use crate::configuration::Configuration;
 use crate::hint::Failure;
+use crate::settings::Settings;
 use crate::{installed, request, terminal};
 
 /// The word that leaves the choice to the program.
@@ -11,29 +14,77 @@ const AUTO: &str = "auto";
 /// What `--pro` stands for.
 const PRO: &str = "sd3.5";
 
-/// The preset that was asked for; where neither it nor a model was, the best that is on this machine and fits into the
-/// budget. Nothing where the user named a model alone.
-pub(crate) fn chosen(arguments: &Arguments) -> Result<Option<&'static Preset>, Failure> {
-    let named = if arguments.pro {
+/// Settings with every layer in them: what was typed, then a preset's, then the user's defaults.
+pub(crate) struct Settled {
+    /// The preset's name, where one is drawn with.
+    pub(crate) preset: Option<String>,
+    /// The settings.
+    pub(crate) settings: Settings,
+}
+
+/// What a picture is drawn with. The preset is the one that was asked for; where neither it nor a model was, the best
+/// that is on this machine and fits into the budget.
+pub(crate) fn settled(arguments: &Arguments, configuration: &Configuration) -> Result<Settled, Failure> {
+    let typed = Settings {
+        size: arguments.size()?,
+        ..arguments.settings.clone()
+    };
+    let defaults = &configuration.defaults;
+    let asked = if arguments.pro {
         Some(PRO)
     } else {
-        arguments.quality.as_deref()
+        typed.quality.as_deref()
     };
-    match named {
-        Some(AUTO) => Ok(Some(best(arguments))),
-        None if arguments.model.is_none() => Ok(Some(best(arguments))),
-        None => Ok(None),
-        Some(name) => match Preset::find(name) {
-            Some(preset) => Ok(Some(preset)),
-            None => Err(Failure::usage(format!(
-                "there is no preset `{name}`; `--quality help` lists those that there are"
-            ))),
-        },
+    // A model says more than a preset of the defaults does, if it was typed.
+    let usual = match (&typed.model, &defaults.quality, &defaults.model) {
+        (Some(_), _, _) | (None, None, Some(_)) => None,
+        (None, Some(quality), _) => Some(quality.as_str()),
+        (None, None, None) => Some(AUTO),
+    };
+    let (preset, of_preset) = match asked.or(usual) {
+        None => (None, Settings::default()),
+        Some(AUTO) => {
+            let preset = best(arguments, &typed, defaults);
+            (Some(preset.name.to_owned()), preset.into())
+        }
+        Some(name) => (Some(name.to_owned()), of_preset(name, configuration)?),
+    };
+    let of_pro = Settings {
+        size: ImageSize::new(1024, 1024).ok().filter(|_| arguments.pro),
+        ..Settings::default()
+    };
+    Ok(Settled {
+        preset,
+        settings: typed.or(of_pro).or(of_preset).or(defaults.clone()),
+    })
+}
+
+/// The settings of the preset `name`, the user's own or one of ours. Where the user's goes on from one of its own name, that is
+/// ours.
+fn of_preset(name: &str, configuration: &Configuration) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    let mut seen = Vec::new();
+    let mut next = Some(name.to_owned());
+    while let Some(name) = next {
+        let own = configuration.presets.get(&name).filter(|_| !seen.contains(&name));
+        let layer = match (own, Preset::find(&name)) {
+            (Some(own), _) => own.clone(),
+            (None, Some(preset)) => preset.into(),
+            (None, None) => {
+                return Err(Failure::usage(format!(
+                    "there is no preset `{name}`; `--quality help` lists those that there are"
+                )));
+            }
+        };
+        seen.push(name);
+        next = layer.quality.clone();
+        settings = settings.or(layer);
     }
+    Ok(settings)
 }
 
 /// The best preset of which everything is on this machine and whose plan fits into the budget.
-fn best(arguments: &Arguments) -> &'static Preset {
+fn best(arguments: &Arguments, typed: &Settings, defaults: &Settings) -> &'static Preset {
     let presets = BEST_FIRST.iter().filter_map(|name| Preset::find(name));
     let mut there = presets.filter(|preset| {
         preset
@@ -41,8 +92,12 @@ fn best(arguments: &Arguments) -> &'static Preset {
             .all(|part| part == DEMO || installed::locate(part).is_some())
     });
     let fits = |preset: &&Preset| {
+        let settled = || Settled {
+            preset: Some(preset.name.to_owned()),
+            settings: typed.clone().or((*preset).into()).or(defaults.clone()),
+        };
         preset.name == DEMO
-            || request::request(arguments, Some(preset))
+            || request::request(arguments, &settled())
                 .is_ok_and(|request| sd_pipeline::plan(&request).is_ok())
     };
     let preset = there
@@ -61,24 +116,31 @@ fn best(arguments: &Arguments) -> &'static Preset {
 }
 
 /// The list that was asked for in place of a picture, if one was.
-pub(crate) fn list(arguments: &Arguments) -> Option<String> {
-    if arguments.quality.as_deref() != Some("help") {
+pub(crate) fn list(arguments: &Arguments, configuration: &Configuration) -> Option<String> {
+    if arguments.settings.quality.as_deref() != Some("help") {
         return None;
     }
-    let row = |preset: &Preset| {
-        let refiner = preset.refiner.map(|refiner| format!(", refined by {refiner}"));
-        let upscale = preset.upscale.map(|factor| format!(", {factor} times as large"));
-        format!(
-            "{:16} {}, {} steps{}{}\n",
-            preset.name,
-            preset.model,
-            preset.steps,
-            refiner.unwrap_or_default(),
-            upscale.unwrap_or_default()
-        )
+    let row = |name: &str, settings: &Settings| {
+        let parts = [
+            settings.quality.as_ref().map(|name| format!("as `{name}`")),
+            settings.model.clone(),
+            settings.steps.map(|steps| format!("{steps} steps")),
+            settings
+                .refiner
+                .as_ref()
+                .map(|refiner| format!("refined by {refiner}")),
+            settings.upscale.map(|factor| format!("{factor} times as large")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        format!("{name:16} {}\n", parts.join(", "))
     };
-    let rows: String = ALL.iter().map(row).collect();
+    let ours = ALL.iter().map(|preset| row(preset.name, &preset.into()));
+    let own = configuration
+        .presets
+        .iter()
+        .map(|(name, settings)| row(name, settings));
+    let rows: String = ours.chain(own).collect();
     Some(format!(
-        "{rows}{AUTO:16} the best of these that is on this machine and fits into its memory\n"
+        "{rows}{AUTO:16} the best of ours that is on this machine and fits into its memory\n"
     ))
 }

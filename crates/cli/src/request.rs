@@ -1,89 +1,80 @@
 //! From what was typed to a request: the model is found, ranges are checked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use sd_pipeline::presets::{self, Preset};
+use sd_pipeline::presets;
 use sd_pipeline::{
-    GuidanceScale, ImageSize, InitImage, ModelChoice, ModelFolder, Names, Places, Recommended, RefinerChoice,
-    Request, Strength, UpscaleChoice,
+    GuidanceScale, InitImage, ModelChoice, ModelFolder, Names, Places, Recommended, RefinerChoice, Request,
+    Strength, UpscaleChoice,
 };
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
+use crate::quality::Settled;
 use crate::{control, demo, installed, lora, sampler};
 
-/// The request that `arguments` describe, where what they leave open is as `preset` has it.
-pub(crate) fn request(arguments: &Arguments, preset: Option<&Preset>) -> Result<Request, Failure> {
-    let (sampler, schedule) = sampler::chosen(arguments)?;
-    let preset_or = |of: fn(&Preset) -> Option<&'static str>| preset.and_then(of);
-    let name = arguments.model.as_deref();
-    let name = name
-        .or(preset_or(|preset| Some(preset.model)))
-        .unwrap_or(demo::NAME);
-    let refiner = arguments
-        .refiner
-        .as_deref()
-        .or(preset_or(|preset| preset.refiner));
-    let mut loras = lora::chosen(arguments)?;
-    if let Some(name) = preset_or(|preset| preset.lora) {
-        loras.insert(0, lora::choice(name, 1.0)?);
+/// Where pictures go if nothing is said of it.
+const OUTPUT: &str = "./outputs";
+
+/// The request that `arguments` describe, with what is settled beside them.
+pub(crate) fn request(arguments: &Arguments, settled: &Settled) -> Result<Request, Failure> {
+    let settings = &settled.settings;
+    let (sampler, schedule) = sampler::chosen(settings)?;
+    let name = settings.model.as_deref().unwrap_or(demo::NAME);
+    // Beside what it asks for: a default that goes with something else is no mistake.
+    let alone = |option: &str, other: &str| Failure::usage(format!("{option} goes together with {other}"));
+    if arguments.settings.upscaler.is_some() && settings.upscale.is_none() {
+        return Err(alone("--upscaler", "--upscale"));
     }
-    let (prompt, negative_prompt) = match arguments.style {
+    if arguments.settings.refiner_switch.is_some() && settings.refiner.is_none() {
+        return Err(alone("--refiner-switch", "--refiner"));
+    }
+    let (prompt, negative_prompt) = match settings.style {
         Some(style) => {
-            let (prompt, negative) = style.apply(arguments.prompt(), arguments.negative_prompt.as_deref());
+            let (prompt, negative) = style.apply(arguments.prompt(), settings.negative_prompt.as_deref());
             (prompt, Some(negative))
         }
-        None => (arguments.prompt().to_owned(), arguments.negative_prompt.clone()),
+        None => (arguments.prompt().to_owned(), settings.negative_prompt.clone()),
     };
-    let factor = arguments.upscale.or(preset.and_then(|preset| preset.upscale));
-    let guidance_scale = arguments.cfg.or(preset.and_then(|preset| preset.guidance_scale));
-    let is_demo = name == demo::NAME;
     Ok(Request {
         negative_prompt,
-        images: arguments.n as usize,
-        steps: match arguments.steps {
-            Some(steps) => Some(steps as usize),
-            // The built-in model recommends its own.
-            None => preset.filter(|_| !is_demo).map(|preset| preset.steps),
-        },
-        seed: arguments.seed,
-        size: match arguments.size()? {
-            None if arguments.pro => ImageSize::new(1024, 1024).ok(),
-            size => size,
-        },
+        images: settings.n.unwrap_or(1) as usize,
+        steps: settings.steps.map(|steps| steps as usize),
+        seed: settings.seed.unwrap_or(42),
+        size: settings.size,
         init: arguments.init_image.as_ref().map(|image| InitImage {
             image: image.clone(),
             strength: arguments.strength.map(Strength),
             mask: arguments.mask.clone(),
         }),
-        controls: control::chosen(arguments)?,
-        loras,
-        upscale: factor.map(|factor| UpscaleChoice {
+        controls: control::chosen(arguments, settings)?,
+        loras: lora::chosen(arguments.prompt(), settings)?,
+        upscale: settings.upscale.map(|factor| UpscaleChoice {
             factor,
-            network: arguments.upscaler.clone(),
+            network: settings.upscaler.clone(),
         }),
         names: Names {
-            style: arguments.style.map(|style| style.name.to_owned()),
-            quality_preset: preset.map(|preset| preset.name.to_owned()),
+            style: settings.style.map(|style| style.name.to_owned()),
+            quality_preset: settled.preset.clone(),
         },
-        strict: arguments.strict,
-        refiner: match refiner {
+        strict: settings.strict,
+        refiner: match &settings.refiner {
             Some(name) => Some(RefinerChoice {
-                switch: arguments.refiner_switch,
+                switch: settings.refiner_switch,
                 ..RefinerChoice::new(model(name)?)
             }),
             None => None,
         },
-        guidance_scale: guidance_scale.map(GuidanceScale),
-        sampler: sampler.or(preset.and_then(|preset| preset.sampler)),
+        guidance_scale: settings.cfg.map(GuidanceScale),
+        sampler,
         schedule,
         // Others count the last layer that is used, from 1.
-        clip_skip: arguments.clip_skip as usize - 1,
-        output: arguments.output.clone(),
-        device: arguments.device,
-        weight_type: arguments.dtype,
-        memory: arguments.memory,
-        host_memory: arguments.host_memory,
+        clip_skip: settings.clip_skip.map_or(0, |layer| layer as usize - 1),
+        output: settings.output.clone().unwrap_or_else(|| PathBuf::from(OUTPUT)),
+        device: settings.device.unwrap_or_default(),
+        weight_type: settings.dtype.unwrap_or_default(),
+        memory: settings.memory,
+        host_memory: settings.host_memory,
         places: Places::of_user(),
         ..Request::new(prompt, model(name)?)
     })

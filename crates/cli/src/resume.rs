@@ -8,8 +8,9 @@ use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs}
 use sd_pipeline::{Bytes, ModelChoice, ModelFolder, Places, Recommended};
 use serde_json::{Value, json};
 
-use crate::arguments::{memory, threads};
+use crate::arguments::threads;
 use crate::hint::Failure;
+use crate::settings::memory;
 use crate::{Telling, compute_with, demo, draw, terminal};
 
 /// The longest part of a prompt that the table shows, in characters.

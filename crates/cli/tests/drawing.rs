@@ -286,7 +286,11 @@ fn a_prompt_that_is_too_long_is_cut_and_says_so() {
     );
     let sidecar = fresh.path().join(&run.pictures()[0]).with_extension("json");
     let sidecar: Value = serde_json::from_slice(&fs::read(sidecar).unwrap()).unwrap();
-    assert_eq!(sidecar["warnings"].as_array().unwrap().len(), 1);
+    let warnings = sidecar["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1);
+    let (message, at) = (warnings[0]["message"].as_str(), warnings[0]["at"].as_str());
+    assert!(message.unwrap().starts_with("the prompt is too long"));
+    assert!(at.unwrap().contains('T'), "{at:?}");
 }
 
 #[test]

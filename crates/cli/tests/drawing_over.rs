@@ -4,11 +4,12 @@
 
 mod command;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
 
-use command::{Fresh, Picture};
+use command::{Fresh, Picture, tensor_offset};
+use serde_json::Value;
 
 /// What `arguments` draw, in the folder that they name.
 fn draw(fresh: &Fresh, prompt: &str, arguments: &[&str]) -> Picture {
@@ -79,10 +80,29 @@ fn files_that_are_no_pictures_and_masks_that_do_not_fit() {
     let in_folder = |name: &str| fresh.path().join(name);
     write_gray(&in_folder("picture.png"), 256, |_, _| 128);
     write_gray(&in_folder("mask.png"), 128, |_, _| 255);
-    std::fs::write(in_folder("text.png"), "no picture").unwrap();
-    fresh
-        .run(&["x", "--init-image", "picture.png", "--mask", "mask.png"])
-        .fails(1, "is 128x128 pixels, the picture 256x256");
+    fs::write(in_folder("text.png"), "no picture").unwrap();
+    let masked = ["x", "--init-image", "picture.png", "--steps", "2", "--mask"];
+    for (mask, reason) in [
+        ("mask.png", "is 128x128 pixels, the picture 256x256"),
+        ("text.png", "`text.png` cannot be used as a picture"),
+    ] {
+        let run = fresh.run(&[&masked[..], &[mask]].concat()).succeeds();
+        let warning = format!("warning: the mask `{mask}` is left out: ");
+        assert!(run.stderr.contains(&warning), "{}", run.stderr);
+        let sidecar = fresh.path().join(&run.pictures()[0]).with_extension("json");
+        let sidecar: Value = serde_json::from_slice(&fs::read(sidecar).unwrap()).unwrap();
+        assert_eq!(sidecar["failures"][0]["what"], format!("the mask `{mask}`"));
+        assert!(
+            sidecar["failures"][0]["reason"]
+                .as_str()
+                .unwrap()
+                .contains(reason)
+        );
+        assert_eq!(sidecar["over"]["mask"], Value::Null);
+        fresh
+            .run(&[&masked[..], &[mask, "--strict"]].concat())
+            .fails(1, reason);
+    }
     for file in ["text.png", "missing.png"] {
         let cause = format!("`{file}` cannot be used as a picture");
         fresh.run(&["x", "--init-image", file]).fails(1, &cause);
@@ -142,4 +162,40 @@ fn a_model_that_takes_over_from_itself_draws_its_own_picture() {
         let most = bytes.map(|(one, other)| one.abs_diff(*other)).max().unwrap();
         assert!(most <= 1, "{switch}: {most}");
     }
+}
+
+#[test]
+fn a_refiner_that_fails_is_left_out_and_the_picture_so_far_is_saved() {
+    let fresh = Fresh::new();
+    let small = ["--size", "128x128"];
+    let plain = draw(
+        &fresh,
+        "a red circle",
+        &[&small[..], &["--output", "plain"]].concat(),
+    );
+    let model = fresh.tiny_model();
+    // One of its weights is not a number, which shows only when it is computed with.
+    let weights = model.join("vae/diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let (offset, _) = tensor_offset(&bytes, "decoder.conv_out.bias");
+    bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, bytes).unwrap();
+    let model = model.to_str().unwrap().to_owned();
+    let refined = [&["a red circle", "--steps", "8", "--refiner", &model][..], &small].concat();
+    let run = fresh.run(&refined).succeeds();
+    let picture = fresh.path().join(&run.pictures()[0]);
+    assert!(Picture::read(&picture).pixels == plain.pixels);
+    let sidecar: Value = serde_json::from_slice(&fs::read(picture.with_extension("json")).unwrap()).unwrap();
+    assert_eq!(sidecar["failures"][0]["what"], format!("the refiner `{model}`"));
+    assert_eq!(sidecar["refiner"], Value::Null);
+    let strict = fresh.run(&[&refined[..], &["--strict"]].concat());
+    strict.fails(1, "not finite");
+
+    // One that cannot even be opened takes nothing over, and the model goes all the way.
+    fs::remove_file(fresh.path().join("model/vae/config.json")).unwrap();
+    let run = fresh
+        .run(&[&refined[..], &["--refiner-switch", "0.5"]].concat())
+        .succeeds();
+    let picture = fresh.path().join(&run.pictures()[0]);
+    assert!(Picture::read(&picture).pixels == plain.pixels);
 }

@@ -1,4 +1,4 @@
-//! What was asked for and could not be had.
+//! What went otherwise than asked: what could not be had, and what the user was warned of.
 
 use jiff::ZonedDateTime;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,28 @@ impl Failure {
         Self {
             what: what.to_owned(),
             reason,
-            at: ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+            at: now(),
         }
     }
+}
+
+/// Something that the user was warned of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// What was said.
+    pub message: String,
+    /// When, in local time.
+    pub at: String,
+}
+
+impl Warning {
+    /// A warning that is given now.
+    pub(crate) fn now(message: String) -> Self {
+        Self { message, at: now() }
+    }
+}
+
+/// The local time.
+fn now() -> String {
+    ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }

@@ -42,9 +42,9 @@ pub mod upscale;
 pub use bundle::FamilyDefaults;
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
-pub use failure::Failure;
+pub use failure::{Failure, Warning};
 pub use generate::{generate, plan, resume};
-pub use places::Places;
+pub use places::{Places, configuration_file};
 pub use recipe::{Over, Recipe, Share};
 pub use request::{
     BadSize, ControlChoice, ControlKind, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,

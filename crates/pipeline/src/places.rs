@@ -1,4 +1,4 @@
-//! The user's folders: where the states of runs and the results of text encoders are kept.
+//! The user's folders: where the states of runs, the results of text encoders and the configuration are kept.
 
 use std::env;
 use std::path::PathBuf;
@@ -35,6 +35,28 @@ impl Places {
     pub fn prompts(&self) -> Option<PathBuf> {
         self.cache.as_ref().map(|cache| cache.join("prompts"))
     }
+}
+
+/// The user's configuration file: `$SD_GENERATE_CONFIG` where it is set, else `sd-generate/config.toml` in the user's folder of
+/// configurations. Whether it is there is not looked at.
+pub fn configuration_file() -> Option<PathBuf> {
+    absolute("SD_GENERATE_CONFIG")
+        .or_else(|| Some(configurations_of_user()?.join(PROGRAM).join("config.toml")))
+}
+
+#[cfg(target_os = "macos")]
+fn configurations_of_user() -> Option<PathBuf> {
+    state_of_user()
+}
+
+#[cfg(windows)]
+fn configurations_of_user() -> Option<PathBuf> {
+    absolute("APPDATA")
+}
+
+#[cfg(not(any(target_os = "macos", windows)))]
+fn configurations_of_user() -> Option<PathBuf> {
+    xdg("XDG_CONFIG_HOME").or_else(|| Some(env::home_dir()?.join(".config")))
 }
 
 #[cfg(target_os = "macos")]

@@ -54,6 +54,11 @@ impl Fresh {
         self.user.path().join("cache/prompts")
     }
 
+    /// Where the user's configuration is, if it is written there.
+    pub fn configuration(&self) -> PathBuf {
+        self.user.path().join("config.toml")
+    }
+
     /// The binary, to be started in this folder, with nothing of the caller's settings.
     pub fn command(&self) -> Command {
         self.settled(Command::new(env!("CARGO_BIN_EXE_generate")))
@@ -71,6 +76,7 @@ impl Fresh {
             .current_dir(self.path())
             .env("SD_GENERATE_STATE", self.user.path().join("state"))
             .env("SD_GENERATE_CACHE", self.user.path().join("cache"))
+            .env("SD_GENERATE_CONFIG", self.configuration())
             .env("HF_HUB_CACHE", self.user.path().join("hub"))
             .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE");

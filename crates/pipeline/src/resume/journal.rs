@@ -13,7 +13,7 @@ use super::state::{self, Description};
 use super::{ResumeError, RunName};
 use crate::durable::sync_folder;
 use crate::event::{Event, Observer, SavedPicture};
-use crate::failure::Failure;
+use crate::failure::{Failure, Warning};
 use crate::identity::ModelIdentity;
 use crate::request::Request;
 use crate::run::Leg;
@@ -212,7 +212,7 @@ impl Journal {
     }
 
     /// What the user was warned of so far.
-    pub(crate) fn warnings(&self) -> &[String] {
+    pub(crate) fn warnings(&self) -> &[Warning] {
         &self.description.warnings
     }
 
@@ -234,8 +234,9 @@ impl Journal {
     pub(crate) fn warn(&mut self, warning: String, observer: &mut dyn Observer) {
         observer.observe(&Event::Warning(&warning));
         // A run that goes on may come past the same place again.
-        if !self.description.warnings.contains(&warning) {
-            self.description.warnings.push(warning);
+        let warnings = &mut self.description.warnings;
+        if warnings.iter().all(|known| known.message != warning) {
+            warnings.push(Warning::now(warning));
         }
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::RunName;
 use crate::Result;
 use crate::arithmetic;
-use crate::failure::Failure;
+use crate::failure::{Failure, Warning};
 use crate::identity::ModelIdentity;
 use crate::places::Places;
 use crate::recipe::Recipe;
@@ -23,7 +23,7 @@ use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
 use crate::stage::Progress;
 
 /// Raised whenever a field changes its meaning.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What is known of a run apart from its latents.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub(super) struct Description {
     pub(super) seconds: f64,
     /// When the state was kept, in local time.
     pub(super) kept_at: String,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Warning>,
     pub(super) failures: Vec<Failure>,
     pub(super) pictures: Vec<PictureState>,
 }

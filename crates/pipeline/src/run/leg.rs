@@ -6,11 +6,13 @@ use sd_memory::{Bytes, MemoryInfo, memory_info};
 use sd_weights::{Holding, Residency};
 
 use super::enlargement::Enlargement;
+use super::words;
 use crate::bundle::Bundle;
 use crate::plan::Plan;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Share};
 use crate::request::Request;
 use crate::source_image::SourceImage;
+use crate::stage::Mask;
 use crate::{Error, Result, device, device_budget, stage};
 
 /// One model's part of a run: its files, the settings that it draws with, and where its bytes will live. The first draws;
@@ -60,7 +62,15 @@ impl Planned {
             Some(init) => SourceImage::open(&init.image)?.nearest_size(),
             None => None,
         };
-        let recipe = Recipe::new(request, &bundle, init_size)?;
+        let mut recipe = Recipe::new(request, &bundle, init_size)?;
+        if let Some(mask) = request.init.as_ref().and_then(|init| init.mask.as_deref())
+            && let Err(error) = Mask::open(mask, recipe.size)
+        {
+            failed.push((format!("the mask `{}`", mask.display()), error));
+            let mut without = request.clone();
+            without.init.iter_mut().for_each(|init| init.mask = None);
+            recipe = Recipe::new(&without, &bundle, init_size)?;
+        }
         for control in &request.controls {
             if let Err(error) = bundle.control(control, recipe.size) {
                 failed.push((format!("the ControlNet `{}`", control.name), error));
@@ -78,7 +88,12 @@ impl Planned {
             });
             match leg {
                 Ok(leg) => legs.push(leg),
-                Err(error) => failed.push((format!("the refiner `{}`", refiner.model.name), error)),
+                Err(error) => {
+                    // Nobody takes the latents over: the model goes all the way.
+                    legs[0].recipe.share = Share::Whole;
+                    legs[0].replan(budget)?;
+                    failed.push((words::refiner(&refiner.model.name), error));
+                }
             }
         }
         let mut enlargement = None;

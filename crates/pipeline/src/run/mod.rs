@@ -6,7 +6,6 @@ mod leg;
 mod saving;
 mod words;
 
-use std::path::Path;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -119,37 +118,64 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// The legs, in order, and in each its stages. A stage drops its networks before the next begins.
+    /// The legs, in order.
     pub(crate) fn draw(&mut self) -> Result<Vec<SavedPicture>> {
         // What the leg before has drawn, picture by picture.
         let mut drawn: Vec<(usize, RgbImage)> = Vec::new();
         while !self.journal.unsaved().is_empty() {
-            let is_denoised = self.at == self.journal.leg() && self.journal.is_denoised();
-            if !is_denoised {
-                self.with_room(|run| {
-                    let prompts = run.encode()?;
-                    let canvases = run.canvases(&drawn)?;
-                    run.denoise(prompts, &canvases)
-                })?;
-            }
-            if self.at + 1 == self.legs.len() {
-                self.with_room(Self::finish)?;
-            } else {
-                let takes_latents = matches!(self.legs[self.at + 1].recipe.share, Share::From(_));
-                if takes_latents {
-                    let (images, latents) = self.latents();
-                    let begun = latents.into_iter().map(|latents| Progress {
-                        evaluations: 0,
-                        trajectory: Trajectory::new(latents),
-                    });
-                    self.journal.hand_over(images.into_iter().zip(begun).collect());
-                } else {
-                    drawn = self.with_room(Self::decode)?;
+            match self.draw_leg(&drawn) {
+                Ok(next) => drawn = next,
+                // What is drawn is worth more than what would have been made of it.
+                Err(error) if !drawn.is_empty() && self.can_do_without(&error) => {
+                    self.leave_out(&words::refiner(&self.leg().recipe.model), &error);
+                    self.clean("After the refiner failed", true);
+                    self.legs.truncate(self.at);
+                    self.at -= 1;
+                    self.finish_drawn(std::mem::take(&mut drawn))?;
                 }
-                self.at += 1;
+                Err(error) => return Err(error),
             }
         }
         Ok(self.journal.saved())
+    }
+
+    /// The stages of the leg that is at work, over what was `drawn` before it, and on to the next leg, for which it may leave
+    /// what it has drawn. A stage drops its networks before the next begins.
+    fn draw_leg(&mut self, drawn: &[(usize, RgbImage)]) -> Result<Vec<(usize, RgbImage)>> {
+        let is_denoised = self.at == self.journal.leg() && self.journal.is_denoised();
+        if !is_denoised {
+            self.with_room(|run| {
+                let prompts = run.encode()?;
+                let canvases = run.canvases(drawn)?;
+                run.denoise(prompts, &canvases)
+            })?;
+        }
+        let Some(next) = self.legs.get(self.at + 1) else {
+            self.with_room(Self::finish)?;
+            return Ok(Vec::new());
+        };
+        let mut drawn = Vec::new();
+        if matches!(next.recipe.share, Share::From(_)) {
+            let (images, latents) = self.latents();
+            let begun = latents.into_iter().map(|latents| Progress {
+                evaluations: 0,
+                trajectory: Trajectory::new(latents),
+            });
+            self.journal.hand_over(images.into_iter().zip(begun).collect());
+        } else {
+            drawn = self.with_room(Self::decode)?;
+        }
+        self.at += 1;
+        Ok(drawn)
+    }
+
+    /// Whether the run goes on without what failed so.
+    fn can_do_without(&self, error: &Error) -> bool {
+        let is_its_own = matches!(
+            error,
+            Error::Weights(_) | Error::Model(_) | Error::Tensor(_) | Error::NotFinite { .. }
+        );
+        is_its_own && !self.is_strict
     }
 
     /// Closes the journal: what was not finished is kept, if there is a use in going on with it.
@@ -233,8 +259,10 @@ impl<'a> Run<'a> {
         if begun && over.mask.is_none() {
             return Ok(Vec::new());
         }
-        let image = SourceImage::open(path)?.at(self.leg().recipe.size);
-        let mask = over.mask.as_deref().map(|path| self.mask(path)).transpose()?;
+        let size = self.leg().recipe.size;
+        let image = SourceImage::open(path)?.at(size);
+        let mask = over.mask.as_deref().map(|path| Mask::open(path, size));
+        let mask = mask.transpose()?;
         let canvases = self.encode_pictures(&[image], mask.as_ref())?;
         let of_all = canvases.first().into_iter().cycle().cloned();
         Ok(unsaved.into_iter().zip(of_all).collect())
@@ -249,21 +277,6 @@ impl<'a> Run<'a> {
         let canvases = stage::canvases(&leg.bundle, images, mask, &leg.holding)?;
         self.clean("After picture encoding", false);
         Ok(canvases)
-    }
-
-    /// The mask in the file at `path`.
-    fn mask(&self, path: &Path) -> Result<Mask> {
-        let mask = SourceImage::open(path)?;
-        let size = self.leg().recipe.size;
-        let (found, wanted) = (mask.sides(), (size.width(), size.height()));
-        if found != wanted {
-            return Err(Error::MaskSize {
-                path: path.to_owned(),
-                found,
-                wanted,
-            });
-        }
-        Ok(Mask::new(size.width(), mask.mask()))
     }
 
     /// Takes all pictures from noise, from what they are drawn over, or from where they were left, to latents: as many at a

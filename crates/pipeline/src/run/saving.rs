@@ -1,6 +1,6 @@
 //! The end of a run: pictures decoded and saved, each with how it was made.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::enlargement::Enlargement;
 use super::{Leg, Run, words};
@@ -8,34 +8,42 @@ use crate::event::Event;
 use crate::memory::log_memory_status;
 use crate::save::{MemoryReport, Metadata, RgbImage};
 use crate::upscale::lanczos3;
-use crate::{Error, Result, device, device_budget, stage};
+use crate::{Result, device, device_budget, stage};
 
 impl Run<'_> {
     /// Decodes the pictures of the last leg, makes them larger where that was asked for, and saves each as soon as it is
     /// there.
     pub(super) fn finish(&mut self) -> Result<()> {
-        let Some(Enlargement {
-            network: Some(network),
-            ..
-        }) = self.enlargement.clone()
-        else {
+        if self.network().is_none() {
             return self.save_all("After decoding", Source::Latents);
-        };
-        let decoded = self.decode()?;
-        self.clean("Before upscaling", false);
-        self.monitor.stage("upscale");
-        let source = Source::Enlarged(&network, decoded.clone());
-        match self.save_all("After upscaling", source) {
-            // What is drawn is worth more than what would have been made of it.
-            Err(error) if !self.is_strict && may_be_left_out(&error) => {
-                self.leave_out("upscaling", &error);
-                self.enlargement = None;
-                let unsaved = self.journal.unsaved();
-                let rest = decoded.into_iter().filter(|(image, _)| unsaved.contains(image));
-                self.save_all("After decoding", Source::Drawn(rest.collect()))
-            }
-            outcome => outcome,
         }
+        let decoded = self.decode()?;
+        self.finish_drawn(decoded)
+    }
+
+    /// Makes pictures larger where that was asked for, and saves those that are not saved yet.
+    pub(super) fn finish_drawn(&mut self, mut drawn: Vec<(usize, RgbImage)>) -> Result<()> {
+        if let Some(network) = self.network() {
+            self.clean("Before upscaling", false);
+            self.monitor.stage("upscale");
+            match self.save_all("After upscaling", Source::Enlarged(&network, drawn.clone())) {
+                Err(error) if self.can_do_without(&error) => {
+                    self.leave_out("upscaling", &error);
+                    self.enlargement = None;
+                }
+                outcome => return outcome,
+            }
+        }
+        let unsaved = self.journal.unsaved();
+        drawn.retain(|(image, _)| unsaved.contains(image));
+        self.save_all("After decoding", Source::Drawn(drawn))
+    }
+
+    /// The file of the network that makes pictures larger, if one does.
+    fn network(&self) -> Option<PathBuf> {
+        self.enlargement
+            .as_ref()
+            .and_then(|enlargement| enlargement.network.clone())
     }
 
     /// Saves every picture that `source` gives, as soon as it is there.
@@ -59,17 +67,17 @@ impl Run<'_> {
             Ok(())
         };
         let mut on_picture = on_picture;
+        let resampled = |image: RgbImage| match enlargement {
+            Some(Enlargement { factor, .. }) => {
+                lanczos3(&image, factor * image.width(), factor * image.height())
+            }
+            None => image,
+        };
         match source {
             Source::Latents => {
                 monitor.stage("decode");
                 stage::decode(bundle, &latents, holding, self.interrupt, |position, image| {
-                    let image = match enlargement {
-                        Some(Enlargement { factor, .. }) => {
-                            lanczos3(&image, factor * image.width(), factor * image.height())
-                        }
-                        None => image,
-                    };
-                    on_picture(images[position], image)
+                    on_picture(images[position], resampled(image))
                 })?;
             }
             Source::Enlarged(network, pictures) => {
@@ -78,7 +86,7 @@ impl Run<'_> {
             }
             Source::Drawn(pictures) => pictures
                 .into_iter()
-                .try_for_each(|(index, image)| on_picture(index, image))?,
+                .try_for_each(|(index, image)| on_picture(index, resampled(image)))?,
         }
         self.clean("Complete", true);
         Ok(())
@@ -91,13 +99,8 @@ enum Source<'a> {
     Latents,
     /// From pictures that the network in a file makes larger.
     Enlarged(&'a Path, Vec<(usize, RgbImage)>),
-    /// They are there.
+    /// They are there, and are resampled where that was asked for.
     Drawn(Vec<(usize, RgbImage)>),
-}
-
-/// Whether a run can go on without what failed so.
-fn may_be_left_out(error: &Error) -> bool {
-    matches!(error, Error::Weights(_) | Error::Model(_) | Error::Tensor(_))
 }
 
 /// What is the same for all pictures of a run.

@@ -27,6 +27,11 @@ pub(super) fn streaming_warning(leg: &Leg) -> String {
     )
 }
 
+/// The refiner `name`, as what is left out is called.
+pub(super) fn refiner(name: &str) -> String {
+    format!("the refiner `{name}`")
+}
+
 /// What the run does to need less memory, for the metadata.
 pub(super) fn memory_optimizations(leg: &Leg) -> Vec<String> {
     let plan = &leg.plan;

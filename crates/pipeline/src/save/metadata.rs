@@ -4,7 +4,7 @@ use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
 use crate::scheduler::{SamplerKind, ScheduleKind};
-use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Over};
+use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Over, Warning};
 
 /// Everything that went into one picture, in the names that scripts read.
 #[derive(Debug, Clone, Serialize)]
@@ -66,8 +66,8 @@ pub struct Metadata {
     pub generation_time: f64,
     /// What failed and was left out.
     pub failures: Vec<Failure>,
-    /// What the user should know.
-    pub warnings: Vec<String>,
+    /// What the user was warned of.
+    pub warnings: Vec<Warning>,
     /// Memory over the run.
     pub memory: MemoryReport,
     /// The program and its version.

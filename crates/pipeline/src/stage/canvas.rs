@@ -1,13 +1,17 @@
 //! From a picture to the latents that another is drawn over.
 
+use std::path::Path;
+
 use candle_core::{DType, Device, Tensor};
 use sd_models::vae::Encoder;
 use sd_weights::{Holding, Residency};
 
 use super::finite;
-use crate::Result;
 use crate::bundle::Bundle;
+use crate::request::ImageSize;
 use crate::save::RgbImage;
+use crate::source_image::SourceImage;
+use crate::{Error, Result};
 
 const COMPONENT: &str = "vae";
 
@@ -45,6 +49,23 @@ impl Mask {
     /// A mask of `pixels`, row after row of `width`, true where something is drawn.
     pub fn new(width: usize, pixels: Vec<bool>) -> Self {
         Self { pixels, width }
+    }
+
+    /// The mask in the picture at `path`, for pictures of `size`.
+    ///
+    /// # Errors
+    /// The file is no picture, or one of another size.
+    pub fn open(path: &Path, size: ImageSize) -> Result<Self> {
+        let mask = SourceImage::open(path)?;
+        let (found, wanted) = (mask.sides(), (size.width(), size.height()));
+        if found != wanted {
+            return Err(Error::MaskSize {
+                path: path.to_owned(),
+                found,
+                wanted,
+            });
+        }
+        Ok(Self::new(size.width(), mask.mask()))
     }
 
     /// For each latent what the pixel at its upper left corner says, `[1, 1, rows, columns]`.
