@@ -3,11 +3,12 @@
 use candle_core::{Device, Layout, Storage, Tensor, bail};
 
 use crate::convolution::{Padding, plain_padded};
-use crate::cpu::convolution::{Sizes, conv2d};
+use crate::cpu::convolution::upsampled::{SummedWeights, upsampled_conv2d};
+use crate::cpu::convolution::{Sizes, Terms, conv2d};
 use crate::cpu::gather::{Gathered, Rows};
 use crate::cpu::kernel::Values;
 use crate::cpu::norm::ChannelNorm;
-use crate::cpu::upsampled_convolution::{SummedWeights, upsampled_conv2d};
+
 use crate::{ChannelMoments, Conv2d, GroupNorm, Result, upsample_nearest};
 
 /// A band of rows of pictures, `[batch, channels, rows, width]`, and the rows around it.
@@ -209,13 +210,16 @@ impl<'a> BandedConv2d<'a> {
             &self.gathered[..size]
         };
         let bias = self.bias.as_deref();
+        let onto = onto.map(Tensor::contiguous).transpose()?;
+        let onto = onto.as_ref().map(Tensor::storage_and_layout);
+        let onto = onto.as_ref().map(|(storage, layout)| floats(storage, layout));
+        let onto = onto.transpose()?;
         if let Before::Upsampling {
             weights: Some(weights),
         } = &self.before
         {
-            let result = upsampled_conv2d(x, weights, bias, height, width);
-            let result = Tensor::from_vec(result, &shape, &Device::Cpu)?;
-            return onto.map_or(Ok(result.clone()), |onto| onto + &result);
+            let result = upsampled_conv2d(x, weights, Terms { bias, onto }, height, width);
+            return Tensor::from_vec(result, &shape, &Device::Cpu);
         }
         let kernel = self.convolution.stride + self.convolution.padding.sum();
         let sizes = Sizes {
@@ -231,13 +235,10 @@ impl<'a> BandedConv2d<'a> {
             rows_above: 0,
             columns_left: above,
         };
-        let onto = onto.map(Tensor::contiguous).transpose()?;
-        let onto = onto.as_ref().map(Tensor::storage_and_layout);
-        let onto = onto.as_ref().map(|(storage, layout)| floats(storage, layout));
         let (storage, layout) = self.convolution.weight.storage_and_layout();
         let weight = Values::of_storage(&storage, layout)?;
         Tensor::from_vec(
-            conv2d(x, weight, bias, onto.transpose()?, sizes),
+            conv2d(x, weight, Terms { bias, onto }, sizes),
             &shape,
             &Device::Cpu,
         )

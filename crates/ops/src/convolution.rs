@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor, bail};
 
 use crate::Result;
 use crate::cpu::convolution as kernel;
-use crate::cpu::kernel::on_two;
+use crate::cpu::kernel::{Values, on_two};
 use crate::linear::small;
 
 /// The weight and bias of a convolution, prepared once when they are loaded.
@@ -124,6 +124,31 @@ impl Conv2d {
 /// # Errors
 /// `x` has other channels than the convolution, or is smaller than its kernel, or the device fails.
 pub fn conv2d(x: &Tensor, convolution: &Conv2d) -> Result<Tensor> {
+    conv2d_and(x, convolution, None, None)
+}
+
+/// [`conv2d`] of `x`, with `shifts`, `[batch, out channels]`, added to all pixels of a channel.
+///
+/// # Errors
+/// As for [`conv2d`], or `shifts` has another shape.
+pub fn conv2d_shifted(x: &Tensor, convolution: &Conv2d, shifts: &Tensor) -> Result<Tensor> {
+    conv2d_and(x, convolution, Some(shifts), None)
+}
+
+/// [`conv2d`] of `x`, added to `onto`, which has the shape of the result.
+///
+/// # Errors
+/// As for [`conv2d`], or `onto` has another shape.
+pub fn conv2d_onto(onto: &Tensor, x: &Tensor, convolution: &Conv2d) -> Result<Tensor> {
+    conv2d_and(x, convolution, None, Some(onto))
+}
+
+fn conv2d_and(
+    x: &Tensor,
+    convolution: &Conv2d,
+    shifts: Option<&Tensor>,
+    onto: Option<&Tensor>,
+) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
     let Some(sizes) = convolution.sizes([channels, height, width]) else {
         bail!(
@@ -132,13 +157,43 @@ pub fn conv2d(x: &Tensor, convolution: &Conv2d) -> Result<Tensor> {
             x.dims()
         );
     };
-    if !x.device().is_cpu() {
-        return plain(x, convolution);
+    let shape = [batch, sizes.out_channels, sizes.out_height, sizes.out_width];
+    if shifts.is_some_and(|shifts| shifts.dims() != &shape[..2])
+        || onto.is_some_and(|onto| onto.dims() != shape)
+    {
+        bail!(
+            "{:?} and {:?} cannot be added to a convolution's result of {shape:?}",
+            shifts.map(Tensor::dims),
+            onto.map(Tensor::dims)
+        );
     }
-    let bias = convolution.bias_values()?;
-    let shape = (batch, sizes.out_channels, sizes.out_height, sizes.out_width);
-    on_two("conv2d", shape, x, &convolution.weight, |x, weight| {
-        Ok(kernel::conv2d(x.floats()?, weight, bias.as_deref(), None, sizes))
+    if !x.device().is_cpu() {
+        let mut result = plain(x, convolution)?;
+        if let Some(shifts) = shifts {
+            result = result.broadcast_add(&shifts.reshape((shape[0], shape[1], 1, 1))?)?;
+        }
+        return match onto {
+            Some(onto) => onto + result,
+            None => Ok(result),
+        };
+    }
+    let bias = match (&convolution.bias, shifts) {
+        (Some(bias), Some(shifts)) => Some(shifts.broadcast_add(bias)?.flatten_all()?),
+        (None, Some(shifts)) => Some(shifts.flatten_all()?),
+        (bias, None) => bias.clone(),
+    };
+    let bias = bias.map(|bias| bias.to_vec1::<f32>()).transpose()?;
+    let onto = onto.map(Tensor::contiguous).transpose()?;
+    let onto = onto.as_ref().map(Tensor::storage_and_layout);
+    let onto = onto
+        .as_ref()
+        .map(|(storage, layout)| Values::of_storage(storage, layout)?.floats());
+    let terms = kernel::Terms {
+        bias: bias.as_deref(),
+        onto: onto.transpose()?,
+    };
+    on_two("conv2d", &shape[..], x, &convolution.weight, |x, weight| {
+        Ok(kernel::conv2d(x.floats()?, weight, terms, sizes))
     })
 }
 
@@ -199,6 +254,29 @@ mod tests {
             let convolution =
                 convolution([outputs, inputs, kernel_height, kernel_width], bias, stride, padding).padded_after(after);
             close(&conv2d(&x, &convolution).unwrap(), &plain(&x, &convolution).unwrap(), 1e-5);
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_added() {
+        let x = random(&[2, 9, 7, 12], 1);
+        for bias in [false, true] {
+            let convolution = convolution([10, 9, 3, 3], bias, 1, 1);
+            let plain = plain(&x, &convolution).unwrap();
+            let (shifts, onto) = (random(&[2, 10], 4), random(&[2, 10, 7, 12], 5));
+            let shifted = plain.broadcast_add(&shifts.reshape((2, 10, 1, 1)).unwrap());
+            close(
+                &conv2d_shifted(&x, &convolution, &shifts).unwrap(),
+                &shifted.unwrap(),
+                1e-5,
+            );
+            close(
+                &conv2d_onto(&onto, &x, &convolution).unwrap(),
+                &(&onto + &plain).unwrap(),
+                1e-5,
+            );
+            assert!(conv2d_shifted(&x, &convolution, &onto).is_err());
+            assert!(conv2d_onto(&x, &x, &convolution).is_err());
         }
     }
 

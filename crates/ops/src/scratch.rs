@@ -1,6 +1,7 @@
 //! What operations take for themselves on a processor while they run.
 
-use crate::cpu::{attention, convolution, product, upsampled_convolution};
+use crate::cpu::convolution::upsampled;
+use crate::cpu::{attention, convolution, product};
 
 /// Bytes that operations take for themselves on a processor while they run, beside what goes in and what comes
 /// out.
@@ -39,18 +40,14 @@ impl Scratch {
 
     /// Of a convolution by `kernel` x `kernel`, or of one of bands, at most: weights of 16 bits are widened.
     pub fn of_conv2d(in_channels: usize, out_channels: usize, kernel: usize) -> Self {
-        let window = in_channels * kernel * kernel;
-        Self::floats(
-            convolution::tile(window) * window,
-            convolution::panel(window).min(out_channels) * window,
-        )
+        Self::floats(convolution::task(in_channels, out_channels, kernel * kernel), 0)
     }
 
     /// Of a convolution of bands after upsampling.
     pub fn of_upsampled_conv2d(in_channels: usize, out_channels: usize) -> Self {
         Self::floats(
-            upsampled_convolution::task(in_channels, out_channels),
-            upsampled_convolution::weights(in_channels, out_channels),
+            upsampled::task(in_channels, out_channels),
+            upsampled::weights(in_channels, out_channels),
         )
     }
 

@@ -1,7 +1,7 @@
 //! The residual blocks that the network is made of.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{Conv2d, GroupNorm, Linear, conv2d, group_norm_silu, linear};
+use sd_ops::{Conv2d, GroupNorm, Linear, conv2d, conv2d_onto, conv2d_shifted, group_norm_silu, linear};
 use sd_weights::Weights;
 
 use super::config::Config;
@@ -53,16 +53,17 @@ impl ResidualBlock {
     ///
     /// Every tensor goes as soon as it was used: what lives at the same time is what `footprint.rs` counts.
     pub(crate) fn forward(&self, x: Tensor, time: &Tensor) -> Result<Tensor> {
-        let mut hidden = conv2d(&group_norm_silu(&x, &self.norm1)?, &self.conv1)?;
-        let (texts, channels, ..) = hidden.dims4()?;
-        let time = linear(time, &self.time)?.reshape((texts, channels, 1, 1))?;
-        hidden = hidden.broadcast_add(&time)?;
+        let time = linear(time, &self.time)?;
+        let mut hidden = conv2d_shifted(&group_norm_silu(&x, &self.norm1)?, &self.conv1, &time)?;
         hidden = group_norm_silu(&hidden, &self.norm2)?;
-        hidden = conv2d(&hidden, &self.conv2)?;
         let carried = match &self.shortcut {
-            Some(shortcut) => conv2d(&x, shortcut)?,
+            Some(shortcut) => {
+                let carried = conv2d(&x, shortcut)?;
+                drop(x);
+                carried
+            }
             None => x,
         };
-        carried + hidden
+        conv2d_onto(&carried, &hidden, &self.conv2)
     }
 }

@@ -34,6 +34,15 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+            Self::F16(values) => values.len(),
+        }
+    }
+
     /// The values as 32-bit floats, which they must be stored as.
     pub(crate) fn floats(self) -> Result<&'a [f32]> {
         match self {

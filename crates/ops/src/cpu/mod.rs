@@ -17,6 +17,4 @@ pub(crate) mod scratch;
 // Not every kernel has moved to it yet.
 #[allow(unsafe_code, dead_code)]
 pub(crate) mod simd;
-#[allow(unsafe_code)]
-pub(crate) mod upsampled_convolution;
 mod vector;

@@ -18,10 +18,6 @@ use super::vector::vectorised;
 pub(crate) const PANEL_ROWS: usize = 128;
 /// Rows of activations that a task multiplies.
 const BAND_ROWS: usize = 1024;
-/// Widening is shared among threads in pieces of this many values.
-const PIECE: usize = 1 << 14;
-/// The most products that [`multiply_in_parts`] sums at a time.
-const PART: usize = 512;
 
 /// A matrix inside a slice: `rows` by `columns`, with steps from one element to the next in each direction.
 #[derive(Debug, Clone, Copy)]
@@ -52,24 +48,6 @@ impl<'a> Matrix<'a> {
             columns: self.rows,
             row_step: self.column_step,
             column_step: self.row_step,
-            ..self
-        }
-    }
-
-    /// Some of the columns.
-    fn part_of_columns(self, range: Range<usize>) -> Self {
-        Self {
-            values: &self.values[range.start * self.column_step..],
-            columns: range.len(),
-            ..self
-        }
-    }
-
-    /// Some of the rows.
-    fn part_of_rows(self, range: Range<usize>) -> Self {
-        Self {
-            values: &self.values[range.start * self.row_step..],
-            rows: range.len(),
             ..self
         }
     }
@@ -196,26 +174,6 @@ pub(crate) unsafe fn multiply(target: Target, left: Matrix<'_>, right: Matrix<'_
     }
 }
 
-/// [`multiply`] by equal parts of the sums, of at most [`PART`] products each.
-///
-/// `gemm` takes its sums in such parts too, but chooses them from all sizes of the matrices and from those of the
-/// processor's caches. Of a part it takes the whole sum, one product after the other. So each element depends on
-/// its own row and column and on nothing else, as long as the rows of `right` are more than one value apart: it
-/// sums otherwise where they are not.
-///
-/// # Safety
-/// As for [`multiply`].
-pub(crate) unsafe fn multiply_in_parts(target: Target, left: Matrix<'_>, right: Matrix<'_>, add: bool) {
-    let sums = left.columns;
-    let part = sums.div_ceil(sums.div_ceil(PART).max(1)).max(1);
-    for first in (0..sums).step_by(part) {
-        let range = first..sums.min(first + part);
-        let (left, right) = (left.part_of_columns(range.clone()), right.part_of_rows(range));
-        // SAFETY: as the caller vouches for.
-        unsafe { multiply(target, left, right, 1.0, add || first > 0) };
-    }
-}
-
 /// `x * weight^T + bias`: `x` holds rows of `inputs` values, `weight` `outputs` rows of as many.
 ///
 /// A task multiplies a band of rows by a panel of the weight, which it widens into a buffer of its own that
@@ -269,28 +227,6 @@ pub(crate) fn with_floats<R>(
             use_them(widened)
         }),
     }
-}
-
-/// [`with_floats`] for a range that is large enough to be widened by several threads.
-pub(crate) fn with_many_floats<R>(
-    values: Values<'_>,
-    range: Range<usize>,
-    use_them: impl FnOnce(&[f32]) -> R,
-) -> R {
-    if let Values::F32(values) = values {
-        return use_them(&values[range]);
-    }
-    with_scratch(range.len(), |widened| {
-        widened.par_chunks_mut(PIECE).enumerate().for_each(|(index, to)| {
-            let first = range.start + index * PIECE;
-            match values {
-                Values::F32(values) => to.copy_from_slice(&values[first..first + to.len()]),
-                Values::Bf16(values) => widen_bf16(&values[first..first + to.len()], to),
-                Values::F16(values) => values[first..first + to.len()].convert_to_f32_slice(to),
-            }
-        });
-        use_them(widened)
-    })
 }
 
 vectorised! {

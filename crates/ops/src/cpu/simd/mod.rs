@@ -216,6 +216,20 @@ impl InstructionSet {
         sets
     }
 
+    /// Lanes of a vector.
+    pub(crate) fn lanes(self) -> usize {
+        struct Lanes;
+        impl Kernel for Lanes {
+            type Output = usize;
+
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::LANES
+            }
+        }
+        self.run(Lanes)
+    }
+
     /// Whether products of bf16 are taken in pairs.
     pub(crate) fn has_bf16_dot(self) -> bool {
         struct HasBf16Dot;

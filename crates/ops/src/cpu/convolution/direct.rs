@@ -1,0 +1,384 @@
+//! Convolutions made of the products that define them.
+
+use std::ops::Range;
+
+use super::cut::{Block, COLUMN_STEP, Limits, Spot, WIDE, part};
+use super::tile::{Finish, Part, SLACK};
+use super::weights::{pair_up, round_to_pair};
+use super::{Convolution, Sizes};
+use crate::cpu::kernel::Values;
+use crate::cpu::simd::{Kernel, Simd};
+
+/// How large tasks are: what they take fits into a part of a cache of half a megabyte.
+pub(super) const LIMITS: Limits = Limits {
+    pixels: 384,
+    channels: 128,
+    plane: 1024,
+    plane_of: Layout::plane_of,
+};
+
+/// Floats that a task takes, at most.
+pub(super) fn most(channels: usize, outputs: usize, places: usize) -> usize {
+    let (part, outputs) = (part(channels, places), outputs.min(LIMITS.channels));
+    part * (LIMITS.plane + places) + outputs * part * places + outputs * LIMITS.pixels_of_vectors()
+}
+
+/// Consecutive values of a channel's plane, copied from a row of a picture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line {
+    /// Where they begin in the plane.
+    pub(super) to: usize,
+    /// How many there are.
+    pub(super) count: usize,
+    /// Zeros before those that lie inside of the picture.
+    pub(super) before: usize,
+    /// How many lie inside of the picture. Zeros follow.
+    pub(super) inside: usize,
+    /// The picture that they come from.
+    pub(super) picture: usize,
+    /// Where the first one lies in its channel there; the next one lies a stride further.
+    pub(super) from: usize,
+}
+
+/// How the pixels under the kernel lie in a plane, one for each channel that goes in: such that consecutive pixels that come
+/// out find theirs side by side, at whichever place of the kernel.
+///
+/// There are two ways. Where vectors end with a row of pixels, the rows that go in are copied once, with zeros around
+/// them; a place of the kernel is a distance from the first one. Where rows are too short for that, they are copied for
+/// each column of the kernel, without anything between them, so that a vector goes on with the next row. In both, what
+/// a stride passes over lies apart.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) lines: Vec<Line>,
+    /// How far each place of the kernel is from the first one.
+    pub(super) places: Vec<usize>,
+    pub(super) spots: Vec<Spot>,
+    /// Values of a plane.
+    pub(super) plane: usize,
+}
+
+/// Whether rows of `columns` pixels are too short for vectors to end with them.
+fn are_short(columns: usize) -> bool {
+    columns < WIDE && columns.next_multiple_of(COLUMN_STEP) * 10 > columns * 11
+}
+
+impl Layout {
+    /// Values of a plane that holds what so many pixels need.
+    fn plane_of(sizes: &Sizes, pictures: usize, rows: usize, columns: usize) -> usize {
+        let stride = sizes.stride;
+        if are_short(columns) {
+            let rows = rows + (sizes.kernel_height - 1) / stride;
+            return pictures * sizes.kernel_width * stride.min(sizes.kernel_height) * rows * columns;
+        }
+        let rows = (rows - 1) * stride + sizes.kernel_height;
+        let line = columns + (sizes.kernel_width - 1) / stride;
+        pictures * rows * stride.min(sizes.kernel_width) * line
+    }
+
+    /// The layout for a block, of whole rows where they are short, and vectors of so many lanes.
+    pub(super) fn new(sizes: &Sizes, block: &Block, lanes: usize) -> Self {
+        let columns = block.columns.len();
+        let layout = if are_short(columns) && columns == sizes.out_width {
+            Self::of_short_rows(sizes, block, lanes)
+        } else {
+            Self::of_rows(sizes, block, lanes)
+        };
+        // Vectors are loaded whole, with values after the plane where a row ends.
+        let furthest = layout.places.iter().max().copied().unwrap_or(0);
+        let is_inside = |spot: &Spot| spot.offset + furthest < layout.plane;
+        assert!(
+            layout.spots.iter().all(is_inside),
+            "pixels outside of their plane. This is a bug."
+        );
+        layout
+    }
+
+    fn of_rows(sizes: &Sizes, block: &Block, lanes: usize) -> Self {
+        let Sizes {
+            stride,
+            kernel_height,
+            kernel_width,
+            ..
+        } = *sizes;
+        let columns = block.columns.len();
+        let rows = (block.rows.len() - 1) * stride + kernel_height;
+        // Of a wide stride some columns may fall under no place of the kernel.
+        let phases = stride.min(kernel_width);
+        let count = columns + (kernel_width - 1) / stride;
+        let row_step = phases * count;
+        let first = (block.rows.start * stride, block.columns.start * stride);
+        let mut lines = Vec::new();
+        for picture in 0..block.pictures.len() {
+            for row in 0..rows {
+                for phase in 0..phases {
+                    let to = ((picture * rows + row) * phases + phase) * count;
+                    let picture = block.pictures.start + picture;
+                    lines.push(Line::new(
+                        sizes,
+                        picture,
+                        (first.0 + row, first.1 + phase),
+                        to,
+                        count,
+                    ));
+                }
+            }
+        }
+        let place = |row: usize, column: usize| row * row_step + column % stride * count + column / stride;
+        let mut spots = Vec::new();
+        for picture in 0..block.pictures.len() {
+            for row in 0..block.rows.len() {
+                for column in (0..columns).step_by(lanes) {
+                    spots.push(Spot {
+                        offset: (picture * rows + row * stride) * row_step + column,
+                        picture: block.pictures.start + picture,
+                        to: (block.rows.start + row) * sizes.out_width + block.columns.start + column,
+                        count: lanes.min(columns - column),
+                    });
+                }
+            }
+        }
+        Self {
+            lines,
+            places: places(sizes, place),
+            spots,
+            plane: block.pictures.len() * rows * row_step,
+        }
+    }
+
+    fn of_short_rows(sizes: &Sizes, block: &Block, lanes: usize) -> Self {
+        let Sizes {
+            stride,
+            kernel_height,
+            kernel_width,
+            out_width: columns,
+            ..
+        } = *sizes;
+        let phases = stride.min(kernel_height);
+        let rows = block.rows.len() + (kernel_height - 1) / stride;
+        let (pictures, size) = (block.pictures.len(), rows * columns);
+        let mut lines = Vec::new();
+        for column in 0..kernel_width {
+            for phase in 0..phases {
+                for picture in 0..pictures {
+                    for row in 0..rows {
+                        let to = ((column * phases + phase) * pictures + picture) * size + row * columns;
+                        let picture = block.pictures.start + picture;
+                        let first = (block.rows.start + row) * stride + phase;
+                        lines.push(Line::new(sizes, picture, (first, column), to, columns));
+                    }
+                }
+            }
+        }
+        let place = |row: usize, column: usize| {
+            (column * phases + row % stride) * pictures * size + row / stride * columns
+        };
+        let pixels = block.rows.len() * columns;
+        let mut spots = Vec::new();
+        for picture in 0..pictures {
+            for pixel in (0..pixels).step_by(lanes) {
+                spots.push(Spot {
+                    offset: picture * size + pixel,
+                    picture: block.pictures.start + picture,
+                    to: block.rows.start * columns + pixel,
+                    count: lanes.min(pixels - pixel),
+                });
+            }
+        }
+        Self {
+            lines,
+            places: places(sizes, place),
+            spots,
+            plane: kernel_width * phases * pictures * size,
+        }
+    }
+}
+
+/// What `place` gives for each place of the kernel.
+fn places(sizes: &Sizes, place: impl Fn(usize, usize) -> usize) -> Vec<usize> {
+    let columns = sizes.kernel_width;
+    (0..sizes.kernel_height * columns)
+        .map(|index| place(index / columns, index % columns))
+        .collect()
+}
+
+impl Line {
+    /// `count` values from the row and column `first` on, a stride apart, both counted with the zeros around the picture.
+    fn new(sizes: &Sizes, picture: usize, first: (usize, usize), to: usize, count: usize) -> Self {
+        let Sizes {
+            stride,
+            width,
+            height,
+            rows_above,
+            columns_left,
+            ..
+        } = *sizes;
+        let (row, column) = first;
+        let before = columns_left.saturating_sub(column).div_ceil(stride).min(count);
+        let end = (width + columns_left)
+            .saturating_sub(column)
+            .div_ceil(stride)
+            .min(count);
+        let is_outside = row < rows_above || row >= height + rows_above || end <= before;
+        let (before, inside, from) = if is_outside {
+            (count, 0, 0)
+        } else {
+            let from = (row - rows_above) * width + column + before * stride - columns_left;
+            (before, end - before, from)
+        };
+        Self {
+            to,
+            count,
+            before,
+            inside,
+            picture,
+            from,
+        }
+    }
+}
+
+pub(super) struct Task<'a> {
+    pub(super) convolution: &'a Convolution<'a>,
+    pub(super) block: &'a Block,
+    pub(super) layout: &'a Layout,
+    pub(super) buffers: [usize; 3],
+    pub(super) scratch: &'a mut [f32],
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self {
+            convolution,
+            block,
+            layout,
+            buffers: [planes, weights, _],
+            scratch,
+        } = self;
+        let (planes, rest) = scratch.split_at_mut(planes);
+        let (widened, sums) = rest.split_at_mut(weights);
+        let (pair, places) = (convolution.pair(), convolution.sizes.places());
+        let part = convolution.part() * pair;
+        let in_channels = convolution.sizes.in_channels;
+        for first in (0..in_channels).step_by(part) {
+            let channels = first..(first + part).min(in_channels);
+            let elements = channels.len().div_ceil(pair);
+            convolution.fill(layout, &channels, planes);
+            let window = in_channels * places;
+            let (weights, weight_step) = match convolution.weight {
+                Values::F32(values) => {
+                    let from = block.channels.start * window + first * places;
+                    (values[from..].as_ptr(), window)
+                }
+                weight => {
+                    let rows = widened.chunks_exact_mut(elements * places);
+                    for (output, to) in block.channels.clone().zip(rows) {
+                        let from = output * window + first * places;
+                        match weight {
+                            Values::Bf16(values) if convolution.in_pairs => {
+                                pair_up(&values[from..from + channels.len() * places], places, to);
+                            }
+                            _ => {
+                                convolution.floats(simd, from, to);
+                            }
+                        }
+                    }
+                    (widened.as_ptr(), elements * places)
+                }
+            };
+            let part = Part {
+                places: &layout.places,
+                spots: &layout.spots,
+                planes: planes.as_ptr(),
+                plane_step: layout.plane,
+                channels: elements,
+                weights,
+                weight_step,
+                outputs: block.channels.len(),
+                sums: sums.as_mut_ptr(),
+                is_first: first == 0,
+                in_pairs: convolution.in_pairs,
+            };
+            // SAFETY: there are as many planes as elements, with values after them; so many weights, which are the whole of
+            // the weight or were widened above; and a vector for each channel and spot.
+            unsafe { part.multiply(simd) };
+        }
+        convolution.finish(simd, block, layout, sums);
+    }
+}
+
+impl Convolution<'_> {
+    /// The lengths of a task's buffers: of planes, of weights and of sums.
+    pub(super) fn buffers(&self, block: &Block, layout: &Layout, lanes: usize) -> [usize; 3] {
+        let weights = match self.weight {
+            Values::F32(_) => 0,
+            _ => block.channels.len() * self.part() * self.sizes.places(),
+        };
+        [
+            self.part() * layout.plane + SLACK,
+            weights,
+            block.channels.len() * layout.spots.len() * lanes,
+        ]
+    }
+
+    /// Copies some channels into their planes.
+    #[inline(always)]
+    fn fill(&self, layout: &Layout, channels: &Range<usize>, planes: &mut [f32]) {
+        let (pixels, stride) = (self.sizes.pixels(), self.sizes.stride);
+        let planes = planes.chunks_exact_mut(layout.plane);
+        for (channel, plane) in channels.clone().step_by(self.pair()).zip(planes) {
+            for line in &layout.lines {
+                let to = &mut plane[line.to..line.to + line.count];
+                to[..line.before].fill(0.0);
+                to[line.before + line.inside..].fill(0.0);
+                let to = &mut to[line.before..line.before + line.inside];
+                if to.is_empty() {
+                    continue;
+                }
+                let of = |channel: usize| {
+                    let from = (line.picture * self.sizes.in_channels + channel) * pixels + line.from;
+                    &self.x[from..from + (line.inside - 1) * stride + 1]
+                };
+                let from = of(channel);
+                if self.in_pairs {
+                    if channel + 1 < channels.end {
+                        let odd = of(channel + 1);
+                        for (index, to) in to.iter_mut().enumerate() {
+                            *to = round_to_pair(from[index * stride], odd[index * stride]);
+                        }
+                    } else {
+                        for (index, to) in to.iter_mut().enumerate() {
+                            *to = round_to_pair(from[index * stride], 0.0);
+                        }
+                    }
+                } else if stride == 1 {
+                    to.copy_from_slice(from);
+                } else {
+                    for (to, &from) in to.iter_mut().zip(from.iter().step_by(stride)) {
+                        *to = from;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the sums where they belong.
+    #[inline(always)]
+    fn finish<S: Simd>(&self, simd: S, block: &Block, layout: &Layout, sums: &[f32]) {
+        let out_pixels = self.sizes.out_pixels();
+        let rows = sums.chunks_exact(layout.spots.len() * S::LANES);
+        for (output, sums) in block.channels.clone().zip(rows) {
+            for (spot, sums) in layout.spots.iter().zip(sums.chunks_exact(S::LANES)) {
+                let first = (spot.picture * self.sizes.out_channels + output) * out_pixels;
+                let finish = Finish {
+                    bias: self.terms.bias(spot.picture, output, self.sizes.out_channels),
+                    onto: self.terms.onto.map(|onto| &onto[first..first + out_pixels]),
+                };
+                // SAFETY: the channel lies inside of the result, which lives until all tasks are done, and no other task has
+                // the same pixels of it.
+                unsafe { finish.write(simd, sums.as_ptr(), spot, self.result.0.add(first)) };
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The products of a convolution: some output channels by some vectors of pixels, held in registers while all that is
+//! summed passes by.
+//!
+//! Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, show that nothing needs
+//! to be laid out for that but the weights; here these stay as they are too, and a copy of a few pictures' pixels that fits
+//! into the cache is made, which has the zeros around them.
+
+use super::cut::Spot;
+use crate::cpu::simd::Simd;
+
+/// Vectors of pixels that are multiplied at a time.
+const VECTORS: usize = 3;
+
+/// Planes of some channels that go in, and the weights of as many.
+///
+/// Elements are 32-bit floats, or pairs of bf16 of two channels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    /// How far what lies under each place of the kernel is from the first one.
+    pub(super) places: &'a [usize],
+    pub(super) spots: &'a [Spot],
+    /// A plane for each channel, and [`SLACK`] values after them.
+    pub(super) planes: *const f32,
+    /// Values from a plane to the next.
+    pub(super) plane_step: usize,
+    /// How many there are.
+    pub(super) channels: usize,
+    /// For each output channel the weights of each place of each of the channels.
+    pub(super) weights: *const f32,
+    /// Weights from an output channel to the next.
+    pub(super) weight_step: usize,
+    /// Output channels.
+    pub(super) outputs: usize,
+    /// For each output channel a vector for each spot, to which the sums are added.
+    pub(super) sums: *mut f32,
+    /// Whether the sums are the first ones, which take the place of what lies there.
+    pub(super) is_first: bool,
+    /// Whether elements are pairs.
+    pub(super) in_pairs: bool,
+}
+
+/// Values after the last plane that may be read, though nothing depends on them.
+pub(super) const SLACK: usize = 16;
+
+impl Part<'_> {
+    /// Multiplies and sums.
+    ///
+    /// # Safety
+    /// The planes, weights and sums are as long as is said above, and nobody else touches the sums.
+    #[inline(always)]
+    pub(super) unsafe fn multiply<S: Simd>(&self, simd: S) {
+        // SAFETY: as the caller vouches for.
+        unsafe {
+            if self.in_pairs {
+                self.multiply_elements::<S, true>(simd);
+            } else {
+                self.multiply_elements::<S, false>(simd);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_elements<S: Simd, const PAIRS: bool>(&self, simd: S) {
+        let spots = self.spots;
+        let mut first = 0;
+        while first < spots.len() {
+            // Not 3 and 1, which would leave the sums of the last one waiting for each other.
+            let count = match spots.len() - first {
+                2 | 4 => 2,
+                1 => 1,
+                _ => VECTORS,
+            };
+            // SAFETY: as the caller vouches for.
+            unsafe {
+                match count {
+                    1 => self.multiply_column::<S, PAIRS, 1>(simd, first),
+                    2 => self.multiply_column::<S, PAIRS, 2>(simd, first),
+                    _ => self.multiply_column::<S, PAIRS, VECTORS>(simd, first),
+                }
+            }
+            first += count;
+        }
+    }
+
+    /// The products of all output channels by `V` vectors.
+    #[inline(always)]
+    unsafe fn multiply_column<S: Simd, const PAIRS: bool, const V: usize>(&self, simd: S, first: usize) {
+        let mut output = 0;
+        while output < self.outputs {
+            let rest = self.outputs - output;
+            // SAFETY: as the caller vouches for.
+            unsafe {
+                output += if rest >= 8 && S::REGISTERS > 8 * V + V {
+                    self.tile::<S, PAIRS, 8, V>(simd, output, first)
+                } else if rest >= 4 {
+                    self.tile::<S, PAIRS, 4, V>(simd, output, first)
+                } else if rest >= 2 {
+                    self.tile::<S, PAIRS, 2, V>(simd, output, first)
+                } else {
+                    self.tile::<S, PAIRS, 1, V>(simd, output, first)
+                };
+            }
+        }
+    }
+
+    /// The products of `O` output channels by `V` vectors. The result is `O`.
+    #[allow(clippy::needless_range_loop)] // Nothing but plain loops is sure to become registers.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const PAIRS: bool, const O: usize, const V: usize>(
+        &self,
+        simd: S,
+        output: usize,
+        first: usize,
+    ) -> usize {
+        let Self { places, spots, .. } = *self;
+        let mut offsets = [0; V];
+        for (offset, spot) in offsets.iter_mut().zip(&spots[first..first + V]) {
+            *offset = spot.offset;
+        }
+        let mut sums = [[simd.zero(); V]; O];
+        // SAFETY: as the caller vouches for; a spot and a place of the kernel lie inside of the plane.
+        unsafe {
+            let mut channel = self.planes;
+            let mut weights = self.weights.add(output * self.weight_step);
+            for _ in 0..self.channels {
+                for &place in places {
+                    let pixels = channel.add(place);
+                    let mut values = [simd.zero(); V];
+                    for vector in 0..V {
+                        values[vector] = simd.load(pixels.add(offsets[vector]));
+                    }
+                    for output in 0..O {
+                        let weight = simd.splat(*weights.add(output * self.weight_step));
+                        for vector in 0..V {
+                            sums[output][vector] = if PAIRS {
+                                simd.dot_bf16(sums[output][vector], weight, values[vector])
+                            } else {
+                                simd.fma(weight, values[vector], sums[output][vector])
+                            };
+                        }
+                    }
+                    weights = weights.add(1);
+                }
+                channel = channel.add(self.plane_step);
+            }
+            for (index, sums) in sums.into_iter().enumerate() {
+                let to = self.sums.add(((output + index) * spots.len() + first) * S::LANES);
+                for (vector, sum) in sums.into_iter().enumerate() {
+                    let to = to.add(vector * S::LANES);
+                    let sum = if self.is_first {
+                        sum
+                    } else {
+                        simd.add(simd.load(to), sum)
+                    };
+                    simd.store(to, sum);
+                }
+            }
+        }
+        O
+    }
+}
+
+/// What becomes of the sums of an output channel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finish<'a> {
+    /// Added to each.
+    pub(super) bias: f32,
+    /// Values of the channel's pixels, added too.
+    pub(super) onto: Option<&'a [f32]>,
+}
+
+impl Finish<'_> {
+    /// Writes the sums of a spot where they belong.
+    ///
+    /// # Safety
+    /// There is a vector of sums, and `spot.count` values of the channel that begins at `channel` can be written at the place of
+    /// the spot.
+    #[inline(always)]
+    pub(super) unsafe fn write<S: Simd>(&self, simd: S, sums: *const f32, spot: &Spot, channel: *mut f32) {
+        // SAFETY: as the caller vouches for; a slice is checked.
+        unsafe {
+            let mut sum = simd.add(simd.load(sums), simd.splat(self.bias));
+            if let Some(onto) = self.onto {
+                let onto = &onto[spot.to..spot.to + spot.count];
+                sum = simd.add(simd.load_first(onto.as_ptr(), spot.count), sum);
+            }
+            simd.store_first(channel.add(spot.to), sum, spot.count);
+        }
+    }
+}
