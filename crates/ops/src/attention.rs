@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, D, DType, Device, Layout, Storage, Tensor, bail};
 
 use crate::Result;
 use crate::cpu::attention as kernel;
+use crate::cpu::simd::InstructionSet;
 
 /// Scores that the plain definition holds at a time: 64 MiB of 32-bit floats.
 const PLAIN_SCORES: usize = 1 << 24;
@@ -40,14 +41,88 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scal
         .map(|bias| bias.broadcast_as((batch, heads, queries, keys)))
         .transpose()?;
     if q.device().is_cpu() {
-        return on_cpu(q, k, v, bias.as_ref(), scale);
+        let keys = [(k.clone(), v.clone())];
+        return on_cpu(InstructionSet::best(), q, &keys, bias.as_ref(), scale);
     }
     plain(q, k, v, bias.as_ref(), scale)
 }
 
-fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) -> Result<Tensor> {
+/// Queries, keys and values of some tokens, `[batch, tokens, heads, head size]` each.
+#[derive(Debug, Clone)]
+pub struct Heads {
+    /// What the tokens look for.
+    pub queries: Tensor,
+    /// What they are found by.
+    pub keys: Tensor,
+    /// What is found.
+    pub values: Tensor,
+}
+
+/// Attention of the tokens of two streams to those of both, as if they were one row of tokens. The result is
+/// `[batch, tokens, heads * head size]` for either. Heads go as soon as they were used; on a processor they are not joined.
+///
+/// # Errors
+/// The shapes do not fit each other, or the device fails.
+pub fn joint_attention(first: Heads, second: Heads, scale: f64) -> Result<(Tensor, Tensor)> {
+    let (batch, _, heads, size) = first.queries.dims4()?;
+    for part in [&first, &second] {
+        let (of_batch, tokens, of_heads, of_size) = part.queries.dims4()?;
+        let (keys, values) = (part.keys.dims(), part.values.dims());
+        if (of_batch, of_heads, of_size) != (batch, heads, size)
+            || keys != [batch, tokens, heads, size]
+            || values != keys
+        {
+            bail!(
+                "joint attention of queries {:?} to keys {keys:?} and values {values:?} in {heads} heads of {size}",
+                part.queries.dims()
+            );
+        }
+    }
+    let by_heads = |tensor: &Tensor| tensor.transpose(1, 2);
+    let joined = |mixed: &Tensor| mixed.transpose(1, 2)?.flatten_from(2);
+    if first.queries.device().is_cpu() {
+        let keys = [
+            (by_heads(&first.keys)?, by_heads(&first.values)?),
+            (by_heads(&second.keys)?, by_heads(&second.values)?),
+        ];
+        let attend = |queries: &Tensor| {
+            let mixed = on_cpu(InstructionSet::best(), &by_heads(queries)?, &keys, None, scale)?;
+            joined(&mixed)
+        };
+        return Ok((attend(&first.queries)?, attend(&second.queries)?));
+    }
+    // The two that are joined go at the end of each call.
+    let join = |first: Tensor, second: Tensor| Tensor::cat(&[first, second], 1);
+    let (of_first, of_second) = (first.queries.dim(1)?, second.queries.dim(1)?);
+    let queries = join(first.queries, second.queries)?;
+    let keys = join(first.keys, second.keys)?;
+    let values = join(first.values, second.values)?;
+    let mixed = plain(
+        &by_heads(&queries)?,
+        &by_heads(&keys)?,
+        &by_heads(&values)?,
+        None,
+        scale,
+    )?;
+    drop((queries, keys, values));
+    let mixed = joined(&mixed)?;
+    // Copies, so that neither keeps the memory of both.
+    Ok((
+        mixed.narrow(1, 0, of_first)?.force_contiguous()?,
+        mixed.narrow(1, of_first, of_second)?.force_contiguous()?,
+    ))
+}
+
+/// The kernel's result for queries, keys with their values, and a bias that was broadcast.
+fn on_cpu(
+    set: InstructionSet,
+    q: &Tensor,
+    keys: &[(Tensor, Tensor)],
+    bias: Option<&Tensor>,
+    scale: f64,
+) -> Result<Tensor> {
     let (batch, heads, queries, size) = q.dims4()?;
-    let (keys, value_size) = (k.dim(2)?, v.dim(3)?);
+    let value_size = keys.first().map_or(Ok(0), |(_, v)| v.dim(3))?;
     // Heads that were split off a joined row are read where they are.
     let readable = |tensor: &Tensor| {
         if tensor.stride()[3] == 1 {
@@ -56,26 +131,40 @@ fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64)
             tensor.contiguous()
         }
     };
-    let (q, k, v) = (readable(q)?, readable(k)?, readable(v)?);
-    let (q, k, v) = (
-        q.storage_and_layout(),
-        k.storage_and_layout(),
-        v.storage_and_layout(),
-    );
+    let q = readable(q)?;
+    let keys: Vec<[Tensor; 2]> = keys
+        .iter()
+        .map(|(k, v)| Ok([readable(k)?, readable(v)?]))
+        .collect::<Result<_>>()?;
+    let (storage, layout) = q.storage_and_layout();
+    let of_keys: Vec<_> = keys
+        .iter()
+        .map(|[k, v]| [k.storage_and_layout(), v.storage_and_layout()])
+        .collect();
+    let views = of_keys
+        .iter()
+        .zip(&keys)
+        .map(|([k, v], [tensor, _])| {
+            Ok(kernel::Keys {
+                k: view(&k.0, k.1)?,
+                v: view(&v.0, v.1)?,
+                count: tensor.dim(2)?,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
     let bias = bias.map(Tensor::storage_and_layout);
-    let result = kernel::attention(&kernel::Attention {
-        q: view(&q.0, q.1)?,
-        k: view(&k.0, k.1)?,
-        v: view(&v.0, v.1)?,
+    let settings = kernel::Attention {
+        q: view(&storage, layout)?,
+        keys: &views,
         bias: bias.as_ref().map(|bias| view(&bias.0, bias.1)).transpose()?,
         batch,
         heads,
         queries,
-        keys,
         size,
         value_size,
         scale: scale as f32,
-    });
+    };
+    let result = kernel::attention(set, &settings);
     // Stored with the heads of a token side by side, so that joining them copies nothing.
     Tensor::from_vec(result, (batch, queries, heads, value_size), &Device::Cpu)?.transpose(1, 2)
 }
@@ -172,9 +261,12 @@ mod tests {
                 )
             });
             let scale = 1.0 / (size as f64).sqrt();
-            let found = attention(&q, &k, &v, bias.as_ref(), scale).unwrap();
             let bias = bias.map(|bias| bias.broadcast_as((batch, heads, queries, keys)).unwrap());
-            close(&found, &plain(&q, &k, &v, bias.as_ref(), scale).unwrap(), 1e-5);
+            let expected = plain(&q, &k, &v, bias.as_ref(), scale).unwrap();
+            let keys = [(k, v)];
+            for set in InstructionSet::all() {
+                close(&on_cpu(set, &q, &keys, bias.as_ref(), scale).unwrap(), &expected, 1e-5);
+            }
         }
     }
 
@@ -208,6 +300,39 @@ mod tests {
             attention(&q, &k, &values, None, 0.3).unwrap().dims(),
             [batch, heads, tokens, 5]
         );
+    }
+
+    #[test]
+    fn joint_attention_is_that_of_all_tokens() {
+        let (batch, heads, size) = (2, 3, 20);
+        let of = |tokens: usize, seed: u64| random(&[batch, tokens, heads, size], seed);
+        for (first, second) in [(1, 5), (130, 77), (128, 1), (40, 300), (7, 0)] {
+            let parts = [
+                [of(first, 1), of(first, 2), of(first, 3)],
+                [of(second, 4), of(second, 5), of(second, 6)],
+            ];
+            let both = |index: usize| {
+                let both = Tensor::cat(&[&parts[0][index], &parts[1][index]], 1).unwrap();
+                both.transpose(1, 2).unwrap()
+            };
+            let expected = attention(&both(0), &both(1), &both(2), None, 0.5).unwrap();
+            let expected = expected.transpose(1, 2).unwrap().flatten_from(2).unwrap();
+            let [of_first, of_second] = parts.map(|[queries, keys, values]| Heads {
+                queries,
+                keys,
+                values,
+            });
+            let found = joint_attention(of_first, of_second, 0.5).unwrap();
+            equal(&found.0, &expected.narrow(1, 0, first).unwrap());
+            equal(&found.1, &expected.narrow(1, first, second).unwrap());
+        }
+        let (three, four) = (of(3, 1), of(4, 1));
+        let part = |queries: &Tensor, keys: &Tensor| Heads {
+            queries: queries.clone(),
+            keys: keys.clone(),
+            values: keys.clone(),
+        };
+        assert!(joint_attention(part(&three, &three), part(&three, &four), 1.0).is_err());
     }
 
     #[test]

@@ -56,8 +56,8 @@ impl Scratch {
         Self::floats(product::PANEL_ROWS * inputs, 0)
     }
 
-    /// Of attention with so many keys of `size` features, over all heads.
-    pub fn of_attention(keys: usize, size: usize) -> Self {
-        Self::floats(attention::SCORES, keys * size)
+    /// Of attention in heads of `size` features.
+    pub fn of_attention(size: usize) -> Self {
+        Self::floats(attention::scratch(size, size), 0)
     }
 }

@@ -20,18 +20,24 @@ impl TextEncoder {
 
     /// What encoding `texts` texts of `tokens` tokens takes beside the weights.
     pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
-        let element = self.model.holding().activation_type().size_in_bytes() as u64;
+        let holding = self.model.holding();
+        let element = holding.activation_type().size_in_bytes() as u64;
         let rows = (texts * tokens) as u64;
         let width = rows * self.config.hidden_size as u64 * element;
         let inner = rows * self.config.intermediate_size as u64 * element;
         let mask = (tokens * tokens) as u64 * element;
-        // What is kept of a layer before, what came in, its norm, queries, keys, values, the keys transposed, and the result.
-        let attention = 8 * width;
+        // What is kept of a layer before, what came in, its norm, queries, keys, values, and the result. A GPU turns the keys
+        // around.
+        let attention = if holding.device.is_cpu() { 7 } else { 8 } * width;
         // What is kept of a layer before, what came in, its norm, and the inside before and after its activation.
         let feed_forward = 4 * width + 2 * inner;
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask,
-            scratch: Scratch::of_linear(self.config.intermediate_size).bytes(),
+            scratch: Scratch::of_linear(self.config.intermediate_size)
+                .or(Scratch::of_attention(
+                    self.config.hidden_size / self.config.num_attention_heads,
+                ))
+                .bytes(),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! One block of the transformer: both streams attend jointly, then each goes through its feed-forward layer.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, attention, gated_residual, linear, modulated_layer_norm};
+use sd_ops::{Heads, Linear, attention, gated_residual, joint_attention, linear, modulated_layer_norm};
 use sd_weights::Weights;
 
 use super::modulation::{Affine, BlockModulation, StreamModulation, TextModulation};
-use super::stream::{HeadProjections, Heads, ProjectionNames};
+use super::stream::{HeadProjections, ProjectionNames};
 use super::{Config, NORM_EPSILON};
 use crate::feed_forward::{FeedForward, Inside};
 use crate::layers;
@@ -105,7 +105,8 @@ impl JointBlock {
             .image
             .heads
             .forward(&normed(&image, &of_image.attention.input)?)?;
-        let (of_patches, of_words) = attend_jointly(image_heads, text_heads)?;
+        let scale = scale_of(&image_heads)?;
+        let (of_patches, of_words) = joint_attention(image_heads, text_heads, scale)?;
 
         let mixed = linear(&of_patches, &self.image.output)?;
         drop(of_patches);
@@ -153,32 +154,20 @@ fn feed_forward(
     gated_residual(&tokens, &gated.gate, &changed)
 }
 
-/// Every token attends to the tokens of both streams. The results are `[batch, tokens, width]` of either.
-fn attend_jointly(image: Heads, text: Heads) -> candle_core::Result<(Tensor, Tensor)> {
-    // The two that are joined go at the end of each call.
-    let join = |image: Tensor, text: Tensor| Tensor::cat(&[image, text], 1);
-    let (patches, words) = (image.query.dim(1)?, text.query.dim(1)?);
-    let query = join(image.query, text.query)?;
-    let key = join(image.key, text.key)?;
-    let value = join(image.value, text.value)?;
-    let mixed = attend(Heads { query, key, value })?;
-    // Copies, so that neither keeps the memory of both.
-    Ok((
-        mixed.narrow(1, 0, patches)?.force_contiguous()?,
-        mixed.narrow(1, patches, words)?.force_contiguous()?,
-    ))
-}
-
-/// Attention with the heads joined again: `[batch, tokens, width]`.
+/// Attention of a stream to itself, with the heads joined again: `[batch, tokens, width]`.
 fn attend(heads: Heads) -> candle_core::Result<Tensor> {
-    let (batch, tokens, count, size) = heads.query.dims4()?;
-    let scale = 1.0 / (size as f64).sqrt();
+    let scale = scale_of(&heads)?;
     let mixed = attention(
-        &heads.query.transpose(1, 2)?,
-        &heads.key.transpose(1, 2)?,
-        &heads.value.transpose(1, 2)?,
+        &heads.queries.transpose(1, 2)?,
+        &heads.keys.transpose(1, 2)?,
+        &heads.values.transpose(1, 2)?,
         None,
         scale,
     )?;
-    mixed.transpose(1, 2)?.reshape((batch, tokens, count * size))
+    mixed.transpose(1, 2)?.flatten_from(2)
+}
+
+/// What scores are multiplied by.
+fn scale_of(heads: &Heads) -> candle_core::Result<f64> {
+    Ok(1.0 / (heads.queries.dim(3)? as f64).sqrt())
 }

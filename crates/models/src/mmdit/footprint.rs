@@ -90,24 +90,28 @@ impl Transformer {
         let text = texts * load.tokens as u64 * width * element;
         let both = image + text;
         let streams = load.inputs as u64 * both;
-        // Queries, keys, values, the keys transposed, and the result.
-        let attention = 5 * both;
+        let on_processor = self.weights.holding().device.is_cpu();
+        // Queries, keys, values, and the result. A GPU turns the keys around.
+        let in_attention = if on_processor { 4 } else { 5 };
+        let attention = in_attention * both;
         // The joint attention's result for the text stays until it has its turn; beside it what was normed, and
         // what comes out, chunk by chunk.
-        let chunk = (FeedForward::chunk(self.weights.holding().device.is_cpu()) as u64).min(texts * patches);
+        let chunk = (FeedForward::chunk(on_processor) as u64).min(texts * patches);
         let inside = 2 * FeedForward::EXPANSION as u64 + 1;
         let feed_forward = text + 2 * image + chunk * inside * width * element;
         let second_attention = if self.config.dual_attention_layers.is_empty() {
             0
         } else {
             // That of the picture alone, with the joint one's result and the picture after it.
-            text + 6 * image
+            text + (in_attention + 1) * image
         };
         // The modulation of one block.
         let modulation = 18 * texts * width * element;
         Footprint {
             activations: streams + attention.max(feed_forward).max(second_attention) + modulation,
-            scratch: Scratch::of_linear(FeedForward::EXPANSION * self.config.width()).bytes(),
+            scratch: Scratch::of_linear(FeedForward::EXPANSION * self.config.width())
+                .or(Scratch::of_attention(self.config.attention_head_dim))
+                .bytes(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The part of attention that each of the two streams has of its own: its projections.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, RmsNorm, linear, rms_norm};
+use sd_ops::{Heads, Linear, RmsNorm, linear, rms_norm};
 use sd_weights::{Result, Weights};
 
 use super::{Config, NORM_EPSILON};
@@ -32,14 +32,6 @@ impl ProjectionNames {
         query_norm: "norm_added_q",
         key_norm: "norm_added_k",
     };
-}
-
-/// Queries, keys and values, `[batch, tokens, heads, head_dim]` each.
-#[derive(Debug, Clone)]
-pub(super) struct Heads {
-    pub(super) query: Tensor,
-    pub(super) key: Tensor,
-    pub(super) value: Tensor,
 }
 
 /// A stream's projections to queries, keys and values, with the norms of queries and keys.
@@ -80,9 +72,9 @@ impl HeadProjections {
         };
         let (query_norm, key_norm) = self.norms.as_ref().map(|(query, key)| (query, key)).unzip();
         Ok(Heads {
-            query: split(&self.query, query_norm)?,
-            key: split(&self.key, key_norm)?,
-            value: split(&self.value, None)?,
+            queries: split(&self.query, query_norm)?,
+            keys: split(&self.key, key_norm)?,
+            values: split(&self.value, None)?,
         })
     }
 }

@@ -24,19 +24,22 @@ impl TextEncoder {
 
     /// What encoding `texts` texts of `tokens` tokens takes beside the weights.
     pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
-        let element = self.weights.holding().activation_type().size_in_bytes() as u64;
+        let holding = self.weights.holding();
+        let element = holding.activation_type().size_in_bytes() as u64;
         let rows = (texts * tokens) as u64;
         let width = rows * self.config.d_model as u64 * element;
         let heads = rows * (self.config.num_heads * self.config.d_kv) as u64 * element;
         let inner = rows * self.config.d_ff as u64 * element;
         let bias = (self.config.num_heads * tokens * tokens) as u64 * element;
-        // What came in, its norm, queries, keys, values, the keys transposed, and the result.
-        let attention = 2 * width + 5 * heads;
+        // What came in, its norm, queries, keys, values, and the result. A GPU turns the keys around.
+        let attention = 2 * width + if holding.device.is_cpu() { 4 } else { 5 } * heads;
         // What came in, its norm, gate, up, and what they make.
         let feed_forward = 3 * width + 3 * inner;
         Footprint {
             activations: attention.max(feed_forward) + bias,
-            scratch: Scratch::of_linear(self.config.d_ff.max(self.config.d_model)).bytes(),
+            scratch: Scratch::of_linear(self.config.d_ff.max(self.config.d_model))
+                .or(Scratch::of_attention(self.config.d_kv))
+                .bytes(),
         }
     }
 }

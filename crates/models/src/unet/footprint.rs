@@ -206,8 +206,10 @@ impl Walk {
                 self.projection(channels)
             }
             Part::TransformerLayer {
-                channels, context, ..
-            } => self.layer(channels, context),
+                channels,
+                heads,
+                context,
+            } => self.layer(channels, heads, context),
             Part::TransformerExit { channels } => self.projection(channels),
             Part::Upsampler { channels } => self.upsampled(own, channels),
             Part::Exit { inputs, outputs } => {
@@ -298,14 +300,15 @@ impl Walk {
         vec![2 * self.values(self.x)]
     }
 
-    fn layer(&mut self, channels: usize, context: usize) -> Vec<usize> {
+    fn layer(&mut self, channels: usize, heads: usize, context: usize) -> Vec<usize> {
         let tokens = self.values(self.x);
         let text = self.load.texts * self.load.tokens * channels;
         self.run(Scratch::of_linear(context.max(FeedForward::EXPANSION * channels)));
-        self.run(Scratch::of_attention(0, 0));
-        // The tokens, queries, keys, values, the keys transposed, and the result.
-        let to_places = 6 * tokens;
-        let to_text = 3 * tokens + 3 * text;
+        self.run(Scratch::of_attention(channels / heads));
+        // The tokens, queries, keys, values, and the result. A GPU turns the keys around.
+        let turned = usize::from(!self.on_processor);
+        let to_places = (5 + turned) * tokens;
+        let to_text = 3 * tokens + (2 + turned) * text;
         // The tokens, their norm and the result, and the inside of a chunk before and after its activation.
         let chunk = FeedForward::chunk(self.on_processor).min(tokens / channels);
         let inside = Inside::Geglu.before() + FeedForward::EXPANSION + 1;

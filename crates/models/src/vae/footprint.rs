@@ -233,9 +233,9 @@ impl Pass {
         self.residual(level, channels, channels);
         if attention {
             self.run(Scratch::of_linear(channels));
-            let keys = self.run(Scratch::of_attention(level.picture(1), channels));
+            self.run(Scratch::of_attention(channels));
             // The picture, queries, keys, values and the result.
-            self.reach(5 * level.picture(channels), keys);
+            self.reach(5 * level.picture(channels), 0);
         }
     }
 

@@ -101,6 +101,15 @@ impl Target {
         }
     }
 
+    /// Where `rows` rows of `columns` values can be written.
+    pub(crate) fn block(self, rows: usize, columns: usize) -> *mut f32 {
+        assert!(
+            spans(self.length, rows, columns, self.row_step, 1),
+            "a block lies outside of its target. This is a bug."
+        );
+        self.values
+    }
+
     /// Copies `row` to each of the first `rows` rows.
     ///
     /// # Safety

@@ -77,22 +77,6 @@ pub(crate) fn sum_of(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     total(lanes)
 }
 
-/// The greatest value, not a number left out; minus infinity of none.
-#[inline(always)]
-pub(crate) fn greatest(values: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = values.as_chunks::<LANES>();
-    for chunk in whole {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane = if value > *lane { value } else { *lane };
-        }
-    }
-    lanes
-        .iter()
-        .chain(rest)
-        .fold(f32::NEG_INFINITY, |greatest, &value| greatest.max(value))
-}
-
 /// The sum of the lanes, by halves.
 #[inline(always)]
 pub(crate) fn total(lanes: [f32; LANES]) -> f32 {

@@ -186,6 +186,14 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn times_power_of_two(self, a: __m512, whole: __m512) -> __m512 {
+        proven!({
+            let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(whole, _mm512_set1_ps(-126.0));
+            _mm512_maskz_scalef_ps(normal, a, whole)
+        })
+    }
+
+    #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
         proven!({
             let a = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));

@@ -22,6 +22,26 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     simd.mul(series, simd.power_of_two(whole))
 }
 
+/// `2^x` of a number that is at most 127, to about 2 units in the last place; zero below `2^-126`. What is not a number stays
+/// so. The remainder after whole powers goes through a polynomial of 2^x whose greatest relative error, 1e-7, is the least
+/// there is with the value 1 and the slope ln 2 at 0.
+#[inline(always)]
+pub(crate) fn exp2<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    let whole = simd.round(x);
+    let rest = simd.sub(x, whole);
+    let mut series = simd.splat(1.330_060_5e-3);
+    for coefficient in [
+        9.669_691e-3,
+        5.550_558_4e-2,
+        2.402_228_3e-1,
+        std::f32::consts::LN_2,
+        1.0,
+    ] {
+        series = simd.fma(series, rest, simd.splat(coefficient));
+    }
+    simd.times_power_of_two(series, whole)
+}
+
 /// `1 / (1 + e^-x)`
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::Vector) -> S::Vector {

@@ -28,6 +28,8 @@ use avx512::Avx512;
 use neon::Neon;
 use portable::Portable;
 
+pub(crate) use functions::exp2;
+
 /// Vectors of 32-bit lanes. A value of an implementation is the proof that the processor has its instructions, so that
 /// only what touches memory is unsafe.
 ///
@@ -102,6 +104,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn round(self, a: Self::Vector) -> Self::Vector;
     /// 2 to the power of a whole number from -126 to 127.
     fn power_of_two(self, whole: Self::Vector) -> Self::Vector;
+
+    /// `a` times 2 to the power of a whole number that is at most 127; zero where that is less than -126.
+    #[inline(always)]
+    fn times_power_of_two(self, a: Self::Vector, whole: Self::Vector) -> Self::Vector {
+        let least = self.splat(-126.0);
+        let product = self.mul(a, self.power_of_two(self.max(least, whole)));
+        self.select_less(whole, least, self.zero(), product)
+    }
 
     /// The sum of the lanes, by halves.
     fn sum(self, a: Self::Vector) -> f32;

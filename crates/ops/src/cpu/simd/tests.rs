@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::functions::{exp, sigmoid};
+use super::functions::{exp, exp2, sigmoid};
 use super::{InstructionSet, Kernel, Simd};
 
 /// Ordinary numbers and those at the ends of what there is.
@@ -293,5 +293,25 @@ fn exponentials() {
         ] {
             assert!(is_right(lanes(simd, exp(simd, simd.splat(x)))[0]), "{x}");
         }
+    });
+}
+
+#[test]
+fn powers_of_two_are_exact_to_a_few_units_and_vanish_below_the_normal_numbers() {
+    with_every_set!(|simd: S| {
+        let power = |x: f32| lanes(simd, exp2(simd, simd.splat(x)))[0];
+        for step in -12_600..=12_700 {
+            let x = step as f32 / 100.0;
+            let exact = f64::from(x).exp2();
+            let found = f64::from(power(x));
+            assert!((found - exact).abs() <= 2e-7 * exact, "{x}: {found} {exact}");
+        }
+        for whole in [-126.0, -3.0, 0.0, 5.0, 127.0_f32] {
+            same(power(whole), whole.exp2(), "a whole power");
+        }
+        for x in [-126.6, -149.0, -1e6, -1e9, -1e30, f32::MIN, f32::NEG_INFINITY] {
+            same(power(x), 0.0, "a power that is too small");
+        }
+        assert!(power(f32::NAN).is_nan());
     });
 }

@@ -1,0 +1,107 @@
+//! Attention on the processor.
+//!
+//! A task takes a block of the queries of one head past blocks of keys, and holds only the scores of a few queries against
+//! a block of keys. Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao and others,
+//! "FlashAttention", 2022.
+
+mod panels;
+mod products;
+mod task;
+
+use rayon::prelude::*;
+
+use super::product::Target;
+use super::scratch::with_scratch;
+use super::simd::InstructionSet;
+use panels::Panels;
+use task::Task;
+
+/// Queries that a task takes: enough that copying keys and values is little beside what is done with them.
+const QUERY_BLOCK: usize = 192;
+
+/// The values of a tensor of `[batch, heads, rows, columns]`, with the steps from one to the next in each
+/// direction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) steps: [usize; 4],
+}
+
+impl<'a> View<'a> {
+    /// The values from one row of one head on.
+    fn row(&self, batch: usize, head: usize, row: usize) -> &'a [f32] {
+        let [by_batch, by_head, by_row, _] = self.steps;
+        &self.values[batch * by_batch + head * by_head + row * by_row..]
+    }
+}
+
+/// Keys with their values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    pub(crate) k: View<'a>,
+    pub(crate) v: View<'a>,
+    pub(crate) count: usize,
+}
+
+/// What attention is between. The features of a query, a key and a value lie side by side.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attention<'a> {
+    pub(crate) q: View<'a>,
+    /// What is attended to, one after the other.
+    pub(crate) keys: &'a [Keys<'a>],
+    pub(crate) bias: Option<View<'a>>,
+    pub(crate) batch: usize,
+    pub(crate) heads: usize,
+    pub(crate) queries: usize,
+    /// Features of a query and of a key.
+    pub(crate) size: usize,
+    /// Features of a value.
+    pub(crate) value_size: usize,
+    pub(crate) scale: f32,
+}
+
+impl Attention<'_> {
+    fn key_count(&self) -> usize {
+        self.keys.iter().map(|keys| keys.count).sum()
+    }
+}
+
+/// The result, as `[batch, queries, heads, value size]`: the order in which the heads are joined.
+pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f32> {
+    let Attention {
+        batch,
+        heads,
+        queries,
+        size,
+        value_size,
+        ..
+    } = *settings;
+    let mut result = vec![0.0; batch * queries * heads * value_size];
+    if result.is_empty() || settings.key_count() == 0 || size == 0 {
+        // Without features all scores are equal, but no network is so; without keys there is nothing to sum.
+        return result;
+    }
+    let target = Target::new(&mut result, heads * value_size);
+    let blocks = queries.div_ceil(QUERY_BLOCK);
+    (0..batch * heads * blocks).into_par_iter().for_each(|task| {
+        let (pair, first) = (task / blocks, task % blocks * QUERY_BLOCK);
+        let (batch, head) = (pair / heads, pair % heads);
+        with_scratch(Panels::floats(size, value_size), |scratch| {
+            set.run(Task {
+                settings,
+                batch,
+                head,
+                first,
+                queries: QUERY_BLOCK.min(queries - first),
+                target: target.at(((batch * queries + first) * heads + head) * value_size),
+                panels: Panels::of(scratch, size, value_size),
+            });
+        });
+    });
+    result
+}
+
+/// Floats that a thread takes for heads of so many features.
+pub(crate) fn scratch(size: usize, value_size: usize) -> usize {
+    Panels::floats(size, value_size)
+}

@@ -1,0 +1,80 @@
+//! What a task of attention holds while it runs, in the order in which it is read.
+
+use super::QUERY_BLOCK;
+
+/// Keys that queries are taken past at a time: with their values, and the scores of a group of queries, they fit the caches.
+pub(super) const KEY_BLOCK: usize = 128;
+/// Vectors of queries in a group, which goes through a block of keys at once.
+pub(super) const GROUP: usize = 3;
+/// The most rows that products are made of at a time. Keys and the features of values are padded to a multiple of as many.
+pub(super) const MOST_ROWS: usize = 8;
+/// The most queries in a group.
+const WIDEST: usize = GROUP * 16;
+/// Floats of a line of the cache, at which each panel begins.
+const LINE: usize = 16;
+
+/// Panels inside of a thread's scratch. A group of queries has its own part of those that are "by group".
+#[derive(Debug)]
+pub(super) struct Panels<'a> {
+    /// Queries, by group: `[features, queries]`, scaled.
+    pub(super) queries: &'a mut [f32],
+    /// Sums of weighted values, by group: `[features, queries]`.
+    pub(super) sums: &'a mut [f32],
+    /// Keys of a block: `[keys, features]`.
+    pub(super) keys: &'a mut [f32],
+    /// Values of a block, by as many features as products have rows: `[features / rows, keys, rows]`.
+    pub(super) values: &'a mut [f32],
+    /// Scores of a group: `[keys, queries]`.
+    pub(super) scores: &'a mut [f32],
+    /// The bias of a group: `[keys, queries]`.
+    pub(super) bias: &'a mut [f32],
+    /// The greatest score of each query so far.
+    pub(super) greatest: &'a mut [f32],
+    /// The sum of each query's weights so far, relative to that of the greatest score.
+    pub(super) weights: &'a mut [f32],
+}
+
+/// How long each panel is.
+fn lengths(size: usize, value_size: usize) -> [usize; 8] {
+    let padded = value_size.next_multiple_of(MOST_ROWS);
+    [
+        QUERY_BLOCK * size,
+        QUERY_BLOCK * padded,
+        KEY_BLOCK * size,
+        KEY_BLOCK * padded,
+        KEY_BLOCK * WIDEST,
+        KEY_BLOCK * WIDEST,
+        QUERY_BLOCK,
+        QUERY_BLOCK,
+    ]
+    .map(|length| length.next_multiple_of(LINE))
+}
+
+impl<'a> Panels<'a> {
+    /// Floats that they take together.
+    pub(super) fn floats(size: usize, value_size: usize) -> usize {
+        lengths(size, value_size).iter().sum::<usize>() + LINE
+    }
+
+    /// Panels inside of `scratch`, of which there are [`floats`](Self::floats).
+    pub(super) fn of(scratch: &'a mut [f32], size: usize, value_size: usize) -> Self {
+        let to_line = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
+        let mut rest = &mut scratch[to_line..];
+        let panels = lengths(size, value_size).map(|length| {
+            let (panel, after) = std::mem::take(&mut rest).split_at_mut(length);
+            rest = after;
+            panel
+        });
+        let [queries, sums, keys, values, scores, bias, greatest, weights] = panels;
+        Self {
+            queries,
+            sums,
+            keys,
+            values,
+            scores,
+            bias,
+            greatest,
+            weights,
+        }
+    }
+}

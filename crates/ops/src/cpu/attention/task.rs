@@ -1,0 +1,379 @@
+//! A task of attention: a block of the queries of one head against all of its keys.
+//!
+//! A vector's lanes are queries, in the products as in the softmax: nothing goes from lane to lane, heads of any size and any
+//! number of keys leave no lane idle, and what becomes of a query depends on no other.
+
+use super::panels::{GROUP, KEY_BLOCK, MOST_ROWS, Panels};
+use super::{Attention, products};
+use crate::cpu::product::Target;
+use crate::cpu::simd::{Kernel, Simd, exp2};
+
+/// A block of queries of one head.
+#[derive(Debug)]
+pub(super) struct Task<'a> {
+    pub(super) settings: &'a Attention<'a>,
+    pub(super) batch: usize,
+    pub(super) head: usize,
+    /// The first query, and how many there are.
+    pub(super) first: usize,
+    pub(super) queries: usize,
+    /// Where the result of the first query goes. No other task writes there.
+    pub(super) target: Target,
+    pub(super) panels: Panels<'a>,
+}
+
+/// Some of a task's queries: `vectors` vectors of them from the one at `first` on.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    first: usize,
+    vectors: usize,
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        // As many rows of sums as registers hold beside what is multiplied.
+        if S::REGISTERS >= 32 {
+            self.attend::<S, MOST_ROWS>(simd);
+        } else {
+            self.attend::<S, 4>(simd);
+        }
+    }
+}
+
+impl Task<'_> {
+    #[inline(always)]
+    fn attend<S: Simd, const ROWS: usize>(&mut self, simd: S) {
+        let vectors = self.queries.div_ceil(S::LANES);
+        let groups = vectors.div_ceil(GROUP);
+        let group = |index: usize| {
+            let first = vectors * index / groups;
+            Group {
+                first: first * S::LANES,
+                vectors: vectors * (index + 1) / groups - first,
+            }
+        };
+        for index in 0..groups {
+            self.begin(simd, group(index));
+        }
+        let keys = self.settings.key_count();
+        for first_key in (0..keys).step_by(KEY_BLOCK) {
+            let count = KEY_BLOCK.min(keys - first_key);
+            self.copy_keys::<ROWS>(first_key, count);
+            for index in 0..groups {
+                let group = group(index);
+                match group.vectors {
+                    3 => self.step::<S, ROWS, 3>(simd, group.first, first_key, count),
+                    2 => self.step::<S, ROWS, 2>(simd, group.first, first_key, count),
+                    _ => self.step::<S, ROWS, 1>(simd, group.first, first_key, count),
+                }
+            }
+        }
+        for index in 0..groups {
+            self.end(simd, group(index));
+        }
+    }
+}
+
+impl Task<'_> {
+    /// Lays out the queries of a group, and forgets what is left of others.
+    #[inline(always)]
+    fn begin<S: Simd>(&mut self, simd: S, group: Group) {
+        let Attention { q, size, scale, .. } = *self.settings;
+        let width = group.vectors * S::LANES;
+        // Scores are taken as powers of two.
+        let scale = simd.splat((f64::from(scale) * std::f64::consts::LOG2_E) as f32);
+        let queries = &mut self.panels.queries[group.first * size..][..width * size];
+        for vector in 0..group.vectors {
+            let first = group.first + vector * S::LANES;
+            let from = q.row(self.batch, self.head, self.first + first);
+            let rows = S::LANES.min(self.queries - first);
+            transpose_into(
+                simd,
+                (from, q.steps[2]),
+                (rows, size),
+                (&mut queries[vector * S::LANES..], width),
+            );
+            for feature in 0..size {
+                queries[feature * width + vector * S::LANES..][rows..S::LANES].fill(0.0);
+            }
+        }
+        for vector in queries.chunks_exact_mut(S::LANES) {
+            // SAFETY: the chunk is a vector long.
+            unsafe { simd.store(vector.as_mut_ptr(), simd.mul(simd.load(vector.as_ptr()), scale)) };
+        }
+        let padded = self.settings.value_size.next_multiple_of(MOST_ROWS);
+        self.panels.sums[group.first * padded..][..width * padded].fill(0.0);
+        self.panels.greatest[group.first..][..width].fill(f32::NEG_INFINITY);
+        self.panels.weights[group.first..][..width].fill(0.0);
+    }
+
+    /// Copies a block of keys and their values, so that what is far apart in memory is looked for once: keys side by side,
+    /// values in the order in which the product reads them.
+    #[inline(always)]
+    fn copy_keys<const ROWS: usize>(&mut self, first: usize, count: usize) {
+        let Attention { size, value_size, .. } = *self.settings;
+        let (mut before, mut index) = (0, 0);
+        for part in self.settings.keys {
+            while index < count && first + index < before + part.count {
+                let row = first + index - before;
+                let key = &part.k.row(self.batch, self.head, row)[..size];
+                self.panels.keys[index * size..][..size].copy_from_slice(key);
+                let value = &part.v.row(self.batch, self.head, row)[..value_size];
+                let features = self.panels.values.chunks_exact_mut(KEY_BLOCK * ROWS);
+                for (from, features) in value.chunks(ROWS).zip(features) {
+                    let to = &mut features[index * ROWS..][..ROWS];
+                    if let Ok(from) = <&[f32; ROWS]>::try_from(from) {
+                        to.copy_from_slice(from);
+                    } else {
+                        to.fill(0.0);
+                        to[..from.len()].copy_from_slice(from);
+                    }
+                }
+                index += 1;
+            }
+            before += part.count;
+        }
+        // The scores of what a product takes beyond the last key are not looked at.
+        let beyond = count.next_multiple_of(ROWS) - count;
+        self.panels.keys[count * size..][..beyond * size].fill(0.0);
+    }
+
+    /// Takes the group of queries that begins at `first` past a block of keys.
+    #[inline(always)]
+    fn step<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        first_key: usize,
+        count: usize,
+    ) {
+        let Attention { size, value_size, .. } = *self.settings;
+        let width = VECTORS * S::LANES;
+        let padded = value_size.next_multiple_of(MOST_ROWS);
+        if self.settings.bias.is_some() {
+            self.lay_out_bias::<S, VECTORS>(simd, first, first_key, count);
+        }
+        let Panels {
+            queries,
+            sums,
+            keys,
+            values,
+            scores,
+            bias,
+            greatest,
+            weights,
+        } = &mut self.panels;
+        let queries = &queries[first * size..][..width * size];
+        let sums = &mut sums[first * padded..][..width * padded];
+        products::scores::<S, ROWS, VECTORS>(simd, queries, keys, count, size, scores);
+        if self.settings.bias.is_some() {
+            add_bias(simd, &mut scores[..count * width], &bias[..count * width]);
+        }
+        let factors = weigh::<S, VECTORS>(
+            simd,
+            &mut scores[..count * width],
+            &mut greatest[first..][..width],
+            &mut weights[first..][..width],
+        );
+        products::add_values::<S, ROWS, VECTORS>(simd, scores, values, count, value_size, &factors, sums);
+    }
+
+    /// The bias of a group of queries and a block of keys.
+    #[inline(always)]
+    fn lay_out_bias<S: Simd, const VECTORS: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        first_key: usize,
+        count: usize,
+    ) {
+        let Some(bias) = self.settings.bias else {
+            return;
+        };
+        let [_, _, by_query, by_key] = bias.steps;
+        let width = VECTORS * S::LANES;
+        for vector in 0..VECTORS {
+            let first = first + vector * S::LANES;
+            let rows = S::LANES.min(self.queries - first);
+            let from = &bias.row(self.batch, self.head, self.first + first)[first_key * by_key..];
+            let to = &mut self.panels.bias[vector * S::LANES..];
+            if by_key == 1 && by_query > 0 {
+                transpose_into(simd, (from, by_query), (rows, count), (to, width));
+                for key in 0..count {
+                    to[key * width..][rows..S::LANES].fill(0.0);
+                }
+                continue;
+            }
+            for key in 0..count {
+                let to = &mut to[key * width..][..S::LANES];
+                to.fill(from[key * by_key]);
+                if by_query > 0 {
+                    for (query, to) in to[..rows].iter_mut().enumerate() {
+                        *to = from[query * by_query + key * by_key];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Divides the sums of a group and writes them where they belong.
+    #[inline(always)]
+    fn end<S: Simd>(&mut self, simd: S, group: Group) {
+        let Attention { value_size, .. } = *self.settings;
+        let width = group.vectors * S::LANES;
+        let padded = value_size.next_multiple_of(MOST_ROWS);
+        let sums = &mut self.panels.sums[group.first * padded..][..width * value_size];
+        for vector in 0..group.vectors {
+            let first = group.first + vector * S::LANES;
+            let weights = &self.panels.weights[first..][..S::LANES];
+            // SAFETY: the slice is a vector long.
+            let weights = unsafe { simd.load(weights.as_ptr()) };
+            // Where all was masked there is nothing to divide by; what is not a number stays so.
+            let inverse = simd.div(simd.splat(1.0), weights);
+            let inverse = simd.select_less(simd.zero(), weights, inverse, weights);
+            for feature in 0..value_size {
+                let sums = &mut sums[feature * width + vector * S::LANES..][..S::LANES];
+                // SAFETY: the slice is a vector long.
+                unsafe { simd.store(sums.as_mut_ptr(), simd.mul(simd.load(sums.as_ptr()), inverse)) };
+            }
+            let rows = S::LANES.min(self.queries - first);
+            let target = self.target.at(first * self.target.row_step);
+            let from = &sums[vector * S::LANES..];
+            assert!((value_size - 1) * width + rows <= from.len(), "{OUTSIDE}");
+            // SAFETY: what is read was checked above. The result outlives all tasks, and these rows of it are this one's
+            // alone.
+            unsafe {
+                let to = target.block(rows, value_size);
+                transpose(
+                    simd,
+                    (from.as_ptr(), width),
+                    (value_size, rows),
+                    (to, target.row_step),
+                );
+            }
+        }
+    }
+}
+
+const OUTSIDE: &str = "a block lies outside of its values. This is a bug.";
+
+/// [`transpose`] between slices.
+#[inline(always)]
+fn transpose_into<S: Simd>(
+    simd: S,
+    (from, from_step): (&[f32], usize),
+    (rows, columns): (usize, usize),
+    (to, to_step): (&mut [f32], usize),
+) {
+    let spans = |length: usize, step: usize, rows: usize, columns: usize| {
+        rows == 0 || columns == 0 || (rows - 1) * step + columns <= length
+    };
+    assert!(
+        spans(from.len(), from_step, rows, columns) && spans(to.len(), to_step, columns, rows),
+        "{OUTSIDE}"
+    );
+    // SAFETY: both blocks lie inside of their slices, as was checked above.
+    unsafe {
+        transpose(
+            simd,
+            (from.as_ptr(), from_step),
+            (rows, columns),
+            (to.as_mut_ptr(), to_step),
+        )
+    }
+}
+
+/// Writes the `columns` columns of `rows` rows as rows. Steps are values from row to row.
+///
+/// # Safety
+/// `rows` rows of `columns` values can be read, as many columns written as rows, and the two blocks share nothing.
+#[inline(always)]
+unsafe fn transpose<S: Simd>(
+    simd: S,
+    (from, from_step): (*const f32, usize),
+    (rows, columns): (usize, usize),
+    (to, to_step): (*mut f32, usize),
+) {
+    let whole = |count: usize| count / S::LANES * S::LANES;
+    for row in (0..whole(rows)).step_by(S::LANES) {
+        for column in (0..whole(columns)).step_by(S::LANES) {
+            // SAFETY: the block lies inside of what the caller vouches for.
+            unsafe {
+                let from = from.add(row * from_step + column);
+                let to = to.add(column * to_step + row);
+                simd.transpose(from.cast(), 4 * from_step, to.cast(), 4 * to_step);
+            }
+        }
+    }
+    for row in 0..rows {
+        let first = if row < whole(rows) { whole(columns) } else { 0 };
+        for column in first..columns {
+            // SAFETY: as above.
+            unsafe { *to.add(column * to_step + row) = *from.add(row * from_step + column) };
+        }
+    }
+}
+
+/// Adds a bias, `[keys, queries]` as the scores are.
+#[inline(always)]
+fn add_bias<S: Simd>(simd: S, scores: &mut [f32], bias: &[f32]) {
+    let log2_e = simd.splat(std::f32::consts::LOG2_E);
+    for (score, bias) in scores.chunks_exact_mut(S::LANES).zip(bias.chunks_exact(S::LANES)) {
+        // SAFETY: the chunks are a vector long.
+        unsafe {
+            let sum = simd.fma(simd.load(bias.as_ptr()), log2_e, simd.load(score.as_ptr()));
+            simd.store(score.as_mut_ptr(), sum);
+        }
+    }
+}
+
+/// Makes the scores of a block of keys, `[keys, queries]`, weights relative to the greatest score of each query so far, and
+/// adds them to the sum of those that were. The result are the factors that what was summed before must be multiplied by.
+#[inline(always)]
+fn weigh<S: Simd, const VECTORS: usize>(
+    simd: S,
+    scores: &mut [f32],
+    greatest: &mut [f32],
+    weights: &mut [f32],
+) -> [S::Vector; VECTORS] {
+    let width = VECTORS * S::LANES;
+    assert!(greatest.len() == width && weights.len() == width, "{OUTSIDE}");
+    // SAFETY: both are as many vectors long, and each chunk of scores too.
+    unsafe {
+        let mut references = [simd.zero(); VECTORS];
+        for (vector, reference) in references.iter_mut().enumerate() {
+            *reference = simd.load(greatest.as_ptr().add(vector * S::LANES));
+        }
+        let mut factors = references;
+        for scores in scores.chunks_exact(width) {
+            for (vector, reference) in references.iter_mut().enumerate() {
+                let score = simd.load(scores.as_ptr().add(vector * S::LANES));
+                // What is not a number is left out here, and makes its weight and the result none.
+                *reference = simd.max(score, *reference);
+            }
+        }
+        for (vector, (reference, factor)) in references.iter_mut().zip(&mut factors).enumerate() {
+            simd.store(greatest.as_mut_ptr().add(vector * S::LANES), *reference);
+            // Where all is masked nothing has a weight, and `-inf - -inf` must not be taken.
+            *reference = simd.max(*reference, simd.splat(f32::MIN));
+            *factor = exp2(simd, simd.sub(*factor, *reference));
+        }
+        let mut sums = [simd.zero(); VECTORS];
+        for scores in scores.chunks_exact_mut(width) {
+            for (vector, (sum, &reference)) in sums.iter_mut().zip(&references).enumerate() {
+                let score = scores.as_mut_ptr().add(vector * S::LANES);
+                let weight = exp2(simd, simd.sub(simd.load(score), reference));
+                *sum = simd.add(*sum, weight);
+                simd.store(score, weight);
+            }
+        }
+        for (vector, (&sum, &factor)) in sums.iter().zip(&factors).enumerate() {
+            let weights = weights.as_mut_ptr().add(vector * S::LANES);
+            simd.store(weights, simd.fma(simd.load(weights), factor, sum));
+        }
+        factors
+    }
+}
