@@ -32,6 +32,7 @@ const PROGRAM: u64 = 64 << 20;
 
 fn main() -> Result<()> {
     sd_weights::return_large_pieces_at_once();
+    sd_ops::leave_threads_to_rayon();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [work, folder, inputs, output, weight_type, held, threads] = arguments.as_slice() else {
         return Err("usage: compare WORK FOLDER INPUTS OUTPUT WEIGHT_TYPE HELD THREADS".into());

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use arguments::{Arguments, Typed};
 use configuration::Configuration;
 use hint::Failure;
+use sd_pipeline::device::leave_threads_to_rayon;
 use sd_pipeline::memory::{CountingAllocator, return_large_pieces_at_once};
 use sd_pipeline::profile::profiled;
 use sd_pipeline::{Event, Interrupt, Observer, SavedPicture};
@@ -37,6 +38,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
     return_large_pieces_at_once();
+    leave_threads_to_rayon();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -21,7 +21,9 @@ mod norm;
 mod rectifier;
 mod resample;
 mod scratch;
+mod sum;
 mod timestep;
+mod transpose;
 
 /// The result of an operation. It fails where shapes do not fit or a device does.
 pub type Result<T> = candle_core::Result<T>;
@@ -31,6 +33,7 @@ pub use attention::{Heads, attention, joint_attention};
 pub use bands::{Band, BandedConv2d};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
+pub use cpu::threads::leave_threads_to_rayon;
 pub use linear::{Linear, linear};
 pub use moments::ChannelMoments;
 pub use norm::{
@@ -40,4 +43,6 @@ pub use norm::{
 pub use rectifier::{leaky_relu, prelu, scaled_residual};
 pub use resample::upsample_nearest;
 pub use scratch::Scratch;
+pub use sum::sum;
 pub use timestep::timestep_embedding;
+pub use transpose::transpose;

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use candle_core::Device;
+pub use sd_ops::leave_threads_to_rayon;
 use sd_weights::{WeightType, open_cuda};
 
 use crate::request::{DeviceChoice, TypeChoice};

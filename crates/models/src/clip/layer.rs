@@ -1,7 +1,7 @@
 //! One layer of a CLIP text encoder: attention and a feed-forward layer, each after a norm.
 
 use candle_core::Tensor;
-use sd_ops::{LayerNorm, Linear, attention, gelu, layer_norm, linear, quick_gelu};
+use sd_ops::{LayerNorm, Linear, attention, gelu, layer_norm, linear, quick_gelu, sum};
 use sd_weights::{Result, Weights};
 
 use super::{Activation, Config};
@@ -42,13 +42,13 @@ impl Layer {
 
     /// `x`, `[texts, tokens, features]`, after this layer; `mask` is added to the scores.
     pub(super) fn forward(&self, x: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
-        let x = (x + self.attend(&layer_norm(x, &self.norm1)?, mask)?)?;
+        let x = sum(x, &self.attend(&layer_norm(x, &self.norm1)?, mask)?)?;
         let inner = linear(&layer_norm(&x, &self.norm2)?, &self.up)?;
         let inner = match self.activation {
             Activation::QuickGelu => quick_gelu(&inner)?,
             Activation::Gelu => gelu(&inner)?,
         };
-        x + linear(&inner, &self.down)?
+        sum(&x, &linear(&inner, &self.down)?)
     }
 
     fn attend(&self, x: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {

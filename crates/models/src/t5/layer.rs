@@ -1,7 +1,7 @@
 //! One layer of T5's encoder: attention and a gated feed-forward layer, each after a norm. Nothing has a bias.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, RmsNorm, attention, gated_gelu_tanh, linear, rms_norm};
+use sd_ops::{Linear, RmsNorm, attention, gated_gelu_tanh, linear, rms_norm, sum};
 use sd_weights::{Result, Weights};
 
 use super::Config;
@@ -46,10 +46,10 @@ impl Layer {
 
     /// `x`, `[texts, tokens, features]`, after this layer; `bias` is added to the scores.
     pub(super) fn forward(&self, x: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
-        let x = (x + self.attend(&rms_norm(x, &self.norm1)?, bias)?)?;
+        let x = sum(x, &self.attend(&rms_norm(x, &self.norm1)?, bias)?)?;
         let normed = rms_norm(&x, &self.norm2)?;
         let gated = gated_gelu_tanh(&linear(&normed, &self.gate)?, &linear(&normed, &self.up)?)?;
-        x + linear(&gated, &self.down)?
+        sum(&x, &linear(&gated, &self.down)?)
     }
 
     fn attend(&self, x: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {

@@ -1,7 +1,7 @@
 //! One block of the list, and a picture on its way through them.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu};
+use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu, sum};
 use sd_weights::Weights;
 
 use super::conditions::AtStep;
@@ -118,7 +118,7 @@ impl Block {
                         unreachable!("more pictures are joined than were held. This is a bug.")
                     };
                     if let Some(added) = control.and_then(|control| control.get(held.len())) {
-                        picture = (picture + added)?;
+                        picture = sum(&picture, added)?;
                     }
                     x = Tensor::cat(&[x, picture], 1)?;
                 }

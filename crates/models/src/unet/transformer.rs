@@ -1,7 +1,7 @@
 //! The transformers between residual blocks: every place of a picture attends to all others, and to the text.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{GroupNorm, LayerNorm, Linear, attention, group_norm, layer_norm, linear};
+use sd_ops::{GroupNorm, LayerNorm, Linear, attention, group_norm, layer_norm, linear, sum, transpose};
 use sd_weights::Weights;
 
 use super::config::Config;
@@ -32,7 +32,7 @@ impl TransformerEntry {
     /// The tokens of `picture`, one a place, row by row: `[texts, places, channels]`.
     pub(crate) fn forward(&self, picture: &Tensor) -> Result<Tensor> {
         let normed = group_norm(picture, &self.norm)?;
-        let tokens = normed.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let tokens = transpose(&normed.flatten_from(2)?)?;
         drop(normed);
         linear(&tokens, &self.projection)
     }
@@ -55,10 +55,10 @@ impl TransformerExit {
     pub(crate) fn forward(&self, tokens: Tensor, picture: Tensor) -> Result<Tensor> {
         let projected = linear(&tokens, &self.projection)?;
         drop(tokens);
-        let change = projected.transpose(1, 2)?.contiguous()?;
+        let change = transpose(&projected)?;
         drop(projected);
         let change = change.reshape(picture.dims())?;
-        picture + change
+        sum(&picture, &change)
     }
 }
 
@@ -97,13 +97,11 @@ impl TransformerLayer {
     pub(crate) fn forward(&self, tokens: Tensor, text: &Tensor) -> Result<Tensor> {
         let mut tokens = tokens;
         let normed = layer_norm(&tokens, &self.norm1)?;
-        let changed = self.to_places.forward(normed, None)?;
-        tokens = (tokens + changed)?;
+        tokens = sum(&tokens, &self.to_places.forward(normed, None)?)?;
         let normed = layer_norm(&tokens, &self.norm2)?;
-        let changed = self.to_text.forward(normed, Some(text))?;
-        tokens = (tokens + changed)?;
-        let changed = self.feed_forward.forward(layer_norm(&tokens, &self.norm3)?)?;
-        tokens + changed
+        tokens = sum(&tokens, &self.to_text.forward(normed, Some(text))?)?;
+        let normed = layer_norm(&tokens, &self.norm3)?;
+        sum(&tokens, &self.feed_forward.forward(normed)?)
     }
 }
 

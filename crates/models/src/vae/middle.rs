@@ -1,7 +1,7 @@
 //! The lowest level of encoder and decoder.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{GroupNorm, Linear, attention, group_norm, linear};
+use sd_ops::{GroupNorm, Linear, attention, group_norm, linear, sum, transpose};
 use sd_weights::Weights;
 
 use super::config::{Config, NORM_EPSILON};
@@ -44,10 +44,7 @@ impl SpatialAttention {
     fn forward(&self, x: Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
         let places = height * width;
-        let tokens = group_norm(&x, &self.norm)?
-            .reshape((batch, channels, places))?
-            .transpose(1, 2)?
-            .contiguous()?;
+        let tokens = transpose(&group_norm(&x, &self.norm)?.reshape((batch, channels, places))?)?;
         let head = |projection: &Linear| linear(&tokens, projection)?.reshape((batch, 1, places, channels));
         let (query, key, value) = (head(&self.query)?, head(&self.key)?, head(&self.value)?);
         drop(tokens);
@@ -55,7 +52,8 @@ impl SpatialAttention {
         let mixed = attention(&query, &key, &value, None, scale)?;
         drop((query, key, value));
         let mixed = linear(&mixed.reshape((batch, places, channels))?, &self.output)?;
-        x + mixed.transpose(1, 2)?.reshape((batch, channels, height, width))?
+        let mixed = transpose(&mixed)?.reshape((batch, channels, height, width))?;
+        sum(&x, &mixed)
     }
 }
 

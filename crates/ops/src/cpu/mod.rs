@@ -17,4 +17,8 @@ pub(crate) mod scratch;
 // Not every kernel has moved to it yet.
 #[allow(unsafe_code, dead_code)]
 pub(crate) mod simd;
+pub(crate) mod sum;
+#[allow(unsafe_code)]
+pub(crate) mod threads;
+pub(crate) mod transpose;
 mod vector;

@@ -1,0 +1,26 @@
+//! Who computes: rayon's threads and no others.
+
+/// Has candle compute on the thread that asks it, where it would otherwise start threads of its own, as many as the machine has
+/// processors, that go on asking for work between two operations and so take the processors from rayon's. What is
+/// large is computed by the kernels of this crate. To be called first of all in a program: with other threads about it does
+/// nothing.
+pub fn leave_threads_to_rayon() {
+    if is_alone() {
+        // SAFETY: there is no other thread that could read the environment meanwhile.
+        unsafe {
+            std::env::set_var("CANDLE_NUM_THREADS", "1");
+        }
+    }
+}
+
+/// Whether this is the only thread.
+#[cfg(target_os = "linux")]
+fn is_alone() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
+}
+
+/// Elsewhere the system itself guards the environment.
+#[cfg(not(target_os = "linux"))]
+fn is_alone() -> bool {
+    true
+}

@@ -1,0 +1,53 @@
+//! The sum of what goes around a layer and what it computes.
+
+use candle_core::{Tensor, bail};
+
+use crate::cpu::kernel::on_two;
+use crate::{Result, cpu};
+
+/// `x + y`, two tensors of one shape.
+///
+/// # Errors
+/// The shapes differ, or the device fails.
+pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    if x.dims() != y.dims() {
+        bail!("a sum of {:?} and {:?}", x.dims(), y.dims());
+    }
+    if !x.device().is_cpu() {
+        return x + y;
+    }
+    on_two("sum", x.dims(), x, y, |x, y| {
+        Ok(cpu::sum::sum(x.floats()?, y.floats()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernel::tests::{equal, random};
+
+    #[test]
+    fn sums_are_those_of_the_plain_definition() {
+        for shape in [&[1][..], &[3, 5, 7], &[2, 40_000], &[3, 333, 512]] {
+            let (x, y) = (random(shape, 1), random(shape, 2));
+            equal(&sum(&x, &y).unwrap(), &(&x + &y).unwrap());
+        }
+        let (x, y) = (random(&[30, 70], 1), random(&[70, 30], 2));
+        equal(
+            &sum(&x, &y.t().unwrap()).unwrap(),
+            &(&x + y.t().unwrap()).unwrap(),
+        );
+        assert!(sum(&x, &y).is_err());
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_so() {
+        let of = |values: &[f32]| Tensor::new(values, &candle_core::Device::Cpu).unwrap();
+        let (x, y) = (
+            of(&[f32::INFINITY, f32::INFINITY, f32::NAN]),
+            of(&[1.0, f32::NEG_INFINITY, 0.0]),
+        );
+        let sums = sum(&x, &y).unwrap().to_vec1::<f32>().unwrap();
+        assert!(sums[0] == f32::INFINITY && sums[1].is_nan() && sums[2].is_nan());
+    }
+}
