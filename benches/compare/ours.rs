@@ -122,7 +122,7 @@ impl Network {
                 latents: &latents,
                 conditions: &conditions,
             };
-            first(network.forward(&[input], 0)?)
+            first(network.forward(&[input], &[], 0)?)
         }))
     }
 
@@ -202,7 +202,7 @@ fn most_kept(
     blocks: usize,
     budget: u64,
 ) -> Result<Residency> {
-    let footprint = network.forward_footprint(load);
+    let footprint = network.forward_footprint(load, &[]);
     let beside = PROGRAM + network.condition_bytes(load, 1) + footprint.scratch;
     let weights = network.weight_bytes();
     let taken =

@@ -1,15 +1,20 @@
-"""ControlNets for the UNets of Stable Diffusion 1.5 and XL, alone and together with them. After `make_unet.py`."""
+"""ControlNets for the UNets of Stable Diffusion 1.5 and XL, and for transformers of Stable Diffusion 3, alone and together
+with them. After `make_unet.py`."""
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, SD3ControlNetModel, SD3Transformer2DModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from checks import check_inputs, check_weights, describe
+from make_mmdit import JOINT_WIDTH, POOLED_WIDTH, inputs
 from make_unet import TIMESTEPS, predict, round_weights
 from places import MODELS, network_folder
 from weights import randomise
 
 SCALE = 0.7
+# Of the transformer: seven blocks, over which two results and three are spread unevenly.
+LAYERS = 7
+SHAPE = {"attention_head_dim": 6, "num_attention_heads": 2, "patch_size": 2, "in_channels": 16, "out_channels": 16}
 
 
 def make(case: str, seed: int, odd: bool = False, **options) -> None:
@@ -55,9 +60,101 @@ def make(case: str, seed: int, odd: bool = False, **options) -> None:
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / "case.safetensors")
 
 
+def round_all(model: torch.nn.Module) -> None:
+    """Leaves weights and tables of positions with 16 bits."""
+    round_weights(model)
+    for buffer in model.buffers():
+        buffer.data = buffer.data.half().float()
+
+
+def transformer() -> tuple[SD3Transformer2DModel, dict[str, torch.Tensor]]:
+    """The transformer that ControlNets steer, and what it is given."""
+    model = SD3Transformer2DModel(
+        **SHAPE, num_layers=LAYERS, joint_attention_dim=JOINT_WIDTH, pooled_projection_dim=POOLED_WIDTH,
+        pos_embed_max_size=14, sample_size=16, caption_projection_dim=12, qk_norm="rms_norm",
+    )
+    randomise(model, 53, gains={"norm1.linear.weight": 1.5, "norm1_context.linear.weight": 1.5})
+    round_all(model)
+    return model, inputs(53, 12, 20)
+
+
+def spread(residuals: list[torch.Tensor]) -> list[torch.Tensor]:
+    """A result for each block of the transformer, by its own rule."""
+    return [residuals[int(index / (LAYERS / len(residuals)))] for index in range(LAYERS)]
+
+
+def make_for_transformer() -> None:
+    """Writes two ControlNets for a transformer, and what it predicts with each and with both."""
+    denoiser, given = transformer()
+
+    def predicted(latents, encoder_hidden_states, pooled, timestep, residuals=None) -> torch.Tensor:
+        return denoiser(
+            latents, encoder_hidden_states, pooled, timestep, block_controlnet_hidden_states=residuals, return_dict=False
+        )[0]
+
+    alone = predicted(**given)
+    added = []
+    for case, seed, extra, options in [
+        ("sd3", 54, 1, {
+            "num_layers": 2, "joint_attention_dim": JOINT_WIDTH, "pos_embed_max_size": 18, "qk_norm": "rms_norm",
+            "dual_attention_layers": (1,),
+        }),
+        ("sd35-large", 55, 0, {
+            "num_layers": 3, "joint_attention_dim": None, "pos_embed_max_size": None, "pos_embed_type": None,
+            "use_pos_embed": False, "force_zeros_for_pooled_projection": False,
+        }),
+    ]:
+        print(f"controlnet/{case}")
+        model = SD3ControlNetModel(
+            **SHAPE, **options, sample_size=12, pooled_projection_dim=POOLED_WIDTH, extra_conditioning_channels=extra,
+            # What is said of those that read no text is of none of their tensors.
+            caption_projection_dim=12 if options["joint_attention_dim"] else 20,
+        )
+        randomise(model, seed, gains={"norm1.linear.weight": 1.5, "norm1_context.linear.weight": 1.5})
+        round_all(model)
+        generator = torch.Generator("cpu").manual_seed(seed)
+        picture = torch.randn(1, 16 + extra, *given["latents"].shape[2:], generator=generator)
+        config = model.config
+
+        def control(picture, latents, encoder_hidden_states, pooled, timestep) -> list[torch.Tensor]:
+            if not config.use_pos_embed:
+                latents = denoiser.pos_embed(latents)
+            return model(
+                latents, picture.repeat(2, 1, 1, 1), SCALE,
+                encoder_hidden_states if config.joint_attention_dim else None,
+                torch.zeros_like(pooled) if config.force_zeros_for_pooled_projection else pooled, timestep,
+                return_dict=False,
+            )[0]
+
+        def steered(picture, **given) -> torch.Tensor:
+            return predicted(**given, residuals=control(picture, **given))
+
+        given_both = given | {"picture": picture}
+        check_inputs(steered, given_both)
+        residuals = control(picture, **given)
+        # The transformer's own positions are in what it gives the second kind.
+        prediction = predicted(**given, residuals=residuals)
+        assert (prediction - alone).std() > 0.1 * alone.std(), "control has no effect"
+        added.append(spread(residuals))
+        tensors = {"picture": picture, "prediction": prediction}
+        if len(added) == 2:
+            both = [sum(of_block) for of_block in zip(*added, strict=True)]
+            tensors["prediction_of_both"] = predicted(**given, residuals=both)
+        describe(case, tensors)
+        check_weights(model, prediction)
+        tensors["scale"] = torch.tensor([SCALE])
+        folder = network_folder("controlnet", case)
+        model.half().save_pretrained(folder)
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, folder / "case.safetensors")
+    folder = network_folder("controlnet", "transformer")
+    denoiser.half().save_pretrained(folder)
+    save_file(given, folder / "case.safetensors")
+
+
 def main() -> None:
     make("sd15", 51, odd=True, controlnet_conditioning_channel_order="rgb")
     make("sdxl", 52, controlnet_conditioning_channel_order="bgr")
+    make_for_transformer()
 
 
 if __name__ == "__main__":

@@ -216,6 +216,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::PartsDoNotFit { .. } => {
             "the parts of the folder are not of one model: take all from the same download"
         }
+        Error::ForeignControl { .. } => "name one that was made for the model's family with --controlnet",
         Error::Scheduler { .. } => {
             "`--sampler help` lists what there is; one of them may go together with this model"
         }

@@ -11,6 +11,8 @@ use command::{Fresh, Picture};
 use serde_json::Value;
 
 const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
+/// Has ControlNets of Stable Diffusion 3.
+const STEERED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/steered");
 
 fn draw(fresh: &Fresh, output: &str, more: &[&str]) -> (Picture, Value, String) {
     let model = format!("{FAMILIES}/sd15");
@@ -51,42 +53,70 @@ fn what_cannot_be_followed_is_left_out_or_with_strict_an_error() {
     fs::write(fresh.path().join("text.png"), "no picture").unwrap();
     let (plain, _, _) = draw(&fresh, "plain", &[]);
     let good = format!("{FAMILIES}/control-1");
-    // No picture, and a network that is no ControlNet for this model.
-    let other = format!("{FAMILIES}/sdxl/unet");
-    for (image, network) in [("text.png", &good), (photo.as_str(), &other)] {
+    // No picture, a network that is no ControlNet, and one that is for another family.
+    let (other, foreign) = (
+        format!("{FAMILIES}/sdxl/unet"),
+        format!("{STEERED}/control-large"),
+    );
+    for (image, network, reason) in [
+        ("text.png", &good, "text.png"),
+        (&photo, &other, "it has neither the tensors of one for a UNet"),
+        (
+            &photo,
+            &foreign,
+            "it is for Stable Diffusion 3, and the model is Stable Diffusion 1 or 2",
+        ),
+    ] {
         let control = ["--pose", image, "--controlnet", network];
         let output = Path::new(network).file_name().unwrap().to_str().unwrap();
         let (picture, metadata, stderr) = draw(&fresh, output, &control);
         assert!(picture.pixels == plain.pixels);
-        assert!(stderr.contains("the ControlNet `"), "{stderr}");
+        assert!(
+            stderr.contains("the ControlNet `") && stderr.contains(reason),
+            "{stderr}"
+        );
         assert!(metadata["failures"].as_array().unwrap().len() == 1, "{metadata}");
         let model = format!("{FAMILIES}/sd15");
         let strict = [&["a cat", "--model", &model, "--strict"][..], &control].concat();
         fresh.run(&strict).fails(1, "error: ");
     }
-    fresh.tiny_model();
-    let run = fresh
-        .run(&[
-            "a cat",
-            "--model",
-            "model",
-            "--size",
-            "64x64",
-            "--steps",
-            "1",
-            "--pose",
-            &photo,
-            "--controlnet",
-            &good,
-        ])
-        .succeeds();
-    assert!(
-        run.stderr.contains("the model's network is a transformer"),
-        "{}",
-        run.stderr
-    );
     fresh.run(&["x", "--pose", &photo]).fails(
         4,
         "`lllyasviel/control_v11p_sd15_openpose` is not on this machine",
     );
+}
+
+#[test]
+fn a_model_of_stable_diffusion_3_follows_pictures_by_networks_of_its_own() {
+    let fresh = Fresh::new();
+    fresh.tiny_model();
+    let photo = format!("{FAMILIES}/init.png");
+    let draw = |output: &str, more: &[&str]| {
+        let usual = ["a cat", "--model", "model", "--size", "64x64", "--steps", "2"];
+        let run = fresh
+            .run(&[&usual, &["--output", output][..], more].concat())
+            .succeeds();
+        (Picture::read(&fresh.path().join(&run.pictures()[0])), run.stderr)
+    };
+    let (plain, _) = draw("plain", &[]);
+    let network = format!("{STEERED}/control-large");
+    let (both, stderr) = draw(
+        "both",
+        &[
+            "--depth",
+            &photo,
+            "--canny",
+            &photo,
+            "--controlnet",
+            &network,
+            "--n",
+            "2",
+        ],
+    );
+    assert!(plain.pixels != both.pixels, "{stderr}");
+    let foreign = format!("{FAMILIES}/control-1");
+    let (left_out, stderr) = draw("left-out", &["--pose", &photo, "--controlnet", &foreign]);
+    assert!(plain.pixels == left_out.pixels);
+    let reason = "it is for Stable Diffusion 1 or 2, and the model is Stable Diffusion 3";
+    assert!(stderr.contains(reason), "{stderr}");
 }

@@ -8,7 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use command::{Fresh, Picture, Run, model_with_large_transformer};
+use command::{Fresh, Picture, Run, control_of_large_transformer, model_with_large_transformer};
 use serde_json::Value;
 
 const TINY: [&str; 7] = ["a cat", "--model", "model", "--size", "128x128", "--seed", "7"];
@@ -97,6 +97,45 @@ fn a_run_keeps_to_its_plan_and_the_budget_changes_no_pixel() {
         assert_eq!(report["budget"].to_string(), smallest);
         let (predicted, measured) = (bytes(report, "predicted_peak"), bytes(report, "measured_peak"));
         assert!(measured <= predicted, "{measured} of {predicted} bytes");
+    }
+}
+
+#[test]
+fn controlnets_are_planned_for_and_no_budget_changes_a_pixel() {
+    let photo = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../pipeline/tests/fixtures/families/init.png"
+    );
+    for reads_text in [false, true] {
+        let fresh = Fresh::new();
+        let model = model_with_large_transformer(&fresh, 6);
+        let network = control_of_large_transformer(&fresh, &model, 3, reads_text);
+        let network = network.to_str().unwrap();
+        let controls = ["--pose", photo, "--depth", photo, "--controlnet", network];
+        let arguments = [&TINY[..], &["--steps", "2", "--n", "2", "--strict"], &controls].concat();
+        let whole = plan(&fresh, &arguments);
+        let smallest = bytes(&whole, "smallest_budget");
+        let within = |memory: u64| format!("--memory={memory}");
+        let streamed = plan(&fresh, &[&arguments[..], &[&within(smallest)]].concat());
+        assert_eq!(streamed["controls_stay"], false, "{streamed}");
+        assert_eq!(whole["controls_stay"], true, "{whole}");
+
+        let plenty = fresh.run(&arguments).succeeds();
+        let middle = smallest.midpoint(bytes(&whole, "predicted_peak"));
+        for memory in [smallest, middle] {
+            let little = fresh
+                .run(&[&arguments[..], &[&within(memory)]].concat())
+                .succeeds();
+            for index in 0..2 {
+                assert!(
+                    picture(&plenty, &fresh, index) == picture(&little, &fresh, index),
+                    "the budget changed a pixel"
+                );
+                let report = &sidecar(&little, &fresh, index)["memory"];
+                let (predicted, measured) = (bytes(report, "predicted_peak"), bytes(report, "measured_peak"));
+                assert!(measured <= predicted, "{measured} of {predicted} bytes");
+            }
+        }
     }
 }
 

@@ -205,7 +205,7 @@ impl Bench {
                 latents: &both,
                 conditions: &conditions,
             };
-            let predicted = transformer.forward(&[input], step)?.remove(0);
+            let predicted = transformer.forward(&[input], &[], step)?.remove(0);
             let predicted = predicted.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
             let (without, with) = (predicted.narrow(0, 0, 1)?, predicted.narrow(0, 1, 1)?);
             let velocity = (&without + ((with - &without)? * 4.5)?)?;

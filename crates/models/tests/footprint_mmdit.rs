@@ -95,9 +95,9 @@ fn the_transformer_takes_what_it_says() {
                     };
                     inputs
                 ];
-                transformer.forward(&inputs, 0).unwrap();
+                transformer.forward(&inputs, &[], 0).unwrap();
                 restart_allocated_peak();
-                transformer.forward(&inputs, 1).unwrap();
+                transformer.forward(&inputs, &[], 1).unwrap();
                 let weight_bytes = transformer.weight_bytes();
                 let kept: u64 = (0..shape.layers)
                     .filter(|&block| residency.keeps(block, shape.layers))
@@ -105,7 +105,7 @@ fn the_transformer_takes_what_it_says() {
                     .sum();
                 let streamed = shape.layers - residency.kept_of(shape.layers);
                 let window = weight_bytes.blocks[0] * streamed.min(Residency::WINDOW) as u64;
-                let footprint = transformer.forward_footprint(load);
+                let footprint = transformer.forward_footprint(load, &[]);
                 let predicted = held + weight_bytes.always + kept + window + footprint.bytes();
                 eprintln!(
                     "{what}: predicted {predicted}, measured {}, footprint {footprint:?} weights {}",

@@ -34,7 +34,7 @@ fn predict(weights: Weights, config: &Config, case: &Case) -> Tensor {
                 latents: &case.tensor("latents").narrow(0, index, 1).unwrap(),
                 conditions: &conditions.only(index),
             };
-            transformer.forward(&[input], index).unwrap().remove(0)
+            transformer.forward(&[input], &[], index).unwrap().remove(0)
         })
         .collect();
     Tensor::cat(&predictions, 0).unwrap()
@@ -75,16 +75,16 @@ fn a_batch_gives_what_each_of_it_gives_alone_and_beside_others() {
             latents,
             conditions: &conditions,
         };
-        let together = transformer.forward(&[batch], step).unwrap().remove(0);
+        let together = transformer.forward(&[batch], &[], step).unwrap().remove(0);
         let one = |index: usize| (latents.narrow(0, index, 1).unwrap(), conditions.only(index));
         let ones: Vec<_> = (0..conditions.texts()).map(one).collect();
         let inputs: Vec<Input<'_>> = ones
             .iter()
             .map(|(latents, conditions)| Input { latents, conditions })
             .collect();
-        let beside = transformer.forward(&inputs, step).unwrap();
+        let beside = transformer.forward(&inputs, &[], step).unwrap();
         for (index, input) in inputs.iter().enumerate() {
-            let alone = transformer.forward(&[*input], step).unwrap().remove(0);
+            let alone = transformer.forward(&[*input], &[], step).unwrap().remove(0);
             let expected = together.narrow(0, index, 1).unwrap();
             assert_close(&alone, &expected, WITHIN_F32, "alone");
             let difference = (&alone - &beside[index]).unwrap().abs().unwrap();
@@ -177,7 +177,7 @@ fn what_does_not_fit_is_refused() {
             conditions: &conditions,
         };
         assert!(
-            transformer.forward(&[input], step).is_err(),
+            transformer.forward(&[input], &[], step).is_err(),
             "{shape:?} at step {step}"
         );
     }

@@ -60,6 +60,14 @@ pub enum Error {
         /// Which parts and how.
         reason: String,
     },
+    /// What should steer the model's network steers another, or none.
+    #[error("`{}` is no ControlNet for this model: {reason}", folder.display())]
+    ForeignControl {
+        /// Its folder.
+        folder: PathBuf,
+        /// For which models it is, or what was looked for and not found.
+        reason: String,
+    },
     /// The scheduler's configuration asks for what is not there.
     #[error("the scheduler of `{}` cannot be followed: {reason}", folder.display())]
     Scheduler {

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 #[path = "../../../weights/examples/synthesize/networks/mod.rs"]
 mod networks;
 
+use networks::sd3::Sd3Control;
 use networks::{Sd3, Values};
 
 /// A fresh folder with the binary to run in it.
@@ -122,6 +123,9 @@ impl Fresh {
     }
 }
 
+/// Heads of a transformer that is much larger than a tiny model's other parts.
+const HEADS: usize = 6;
+
 /// A model whose transformer is much larger than its other parts, so that small budgets have to stream it: a tiny
 /// random model with a transformer of `layers` blocks of 9 MB.
 pub fn model_with_large_transformer(fresh: &Fresh, layers: usize) -> PathBuf {
@@ -131,7 +135,7 @@ pub fn model_with_large_transformer(fresh: &Fresh, layers: usize) -> PathBuf {
     let size = |name: &str| config[name].as_u64().unwrap() as usize;
     let shape = Sd3 {
         layers,
-        heads: 6,
+        heads: HEADS,
         table_side: size("pos_embed_max_size"),
         dual_attention_layers: 0,
         context: size("joint_attention_dim"),
@@ -153,6 +157,27 @@ pub fn model_with_large_transformer(fresh: &Fresh, layers: usize) -> PathBuf {
         &shape.tensors(),
     );
     model
+}
+
+/// A ControlNet for the transformer of such a `model`, of `layers` blocks of 7 MB, or 16 MB where it reads the text.
+pub fn control_of_large_transformer(fresh: &Fresh, model: &Path, layers: usize, reads_text: bool) -> PathBuf {
+    let config = fs::read(model.join("transformer/config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let size = |name: &str| config[name].as_u64().unwrap() as usize;
+    let shape = Sd3Control {
+        layers,
+        heads: HEADS,
+        context: reads_text.then(|| size("joint_attention_dim")),
+        pooled: size("pooled_projection_dim"),
+    };
+    let folder = fresh.path().join(format!("control-{layers}"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("config.json"), shape.config().to_string()).unwrap();
+    save(
+        &folder.join("diffusion_pytorch_model.safetensors"),
+        &shape.tensors(),
+    );
+    folder
 }
 
 /// Writes tensors of the right size whose values are those of a simple generator, in 32 bits.

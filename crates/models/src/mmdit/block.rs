@@ -1,4 +1,4 @@
-//! One block of the transformer: both streams attend jointly, then each goes through its feed-forward layer.
+//! One block of a transformer: both streams attend jointly, then each goes through its feed-forward layer.
 
 use candle_core::Tensor;
 use sd_ops::{Heads, Linear, attention, gated_residual, joint_attention, linear, modulated_layer_norm};
@@ -9,6 +9,34 @@ use super::stream::{HeadProjections, ProjectionNames};
 use super::{Config, NORM_EPSILON};
 use crate::feed_forward::{FeedForward, Inside};
 use crate::layers;
+
+/// What not every block has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BlockKind {
+    /// Whether the picture attends to itself a second time.
+    pub(super) attends_twice: bool,
+    /// What becomes of the text.
+    pub(super) text: TextRole,
+}
+
+/// What becomes of the text in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TextRole {
+    /// It goes through, as the picture does.
+    Goes,
+    /// It ends as keys and values for the picture.
+    Ends,
+    /// There is none, and the picture attends to itself alone.
+    IsAbsent,
+}
+
+/// The tokens between two blocks, `[batch, tokens, width]` of either stream.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    pub(super) image: Tensor,
+    /// Until it ends.
+    pub(super) text: Option<Tensor>,
+}
 
 /// A joint block.
 #[derive(Debug)]
@@ -33,7 +61,7 @@ struct SelfAttention {
     output: Linear,
 }
 
-/// What the text's tokens pass through. In the last block they end as keys and values for the picture.
+/// What the text's tokens pass through.
 #[derive(Debug)]
 enum TextStream {
     Goes {
@@ -44,25 +72,24 @@ enum TextStream {
     Ends {
         heads: HeadProjections,
     },
+    IsAbsent,
 }
 
 impl JointBlock {
-    pub(super) fn new(layer: usize, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+    pub(super) fn new(kind: BlockKind, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
         let width = config.width();
-        let has_second = config.dual_attention_layers.contains(&layer);
-        let is_last = layer + 1 == config.num_layers;
         let attention = weights.scope("attn");
-        let text_heads = HeadProjections::new(&attention, config, ProjectionNames::TEXT)?;
-        let text = if is_last {
-            TextStream::Ends { heads: text_heads }
-        } else {
-            TextStream::Goes {
-                heads: text_heads,
+        let text_heads = || HeadProjections::new(&attention, config, ProjectionNames::TEXT);
+        let text = match kind.text {
+            TextRole::Goes => TextStream::Goes {
+                heads: text_heads()?,
                 output: layers::linear(&attention.scope("to_add_out"), width, width)?,
                 feed_forward: FeedForward::new(&weights.scope("ff_context"), width, Inside::GeluTanh)?,
-            }
+            },
+            TextRole::Ends => TextStream::Ends { heads: text_heads()? },
+            TextRole::IsAbsent => TextStream::IsAbsent,
         };
-        let second = if has_second {
+        let second = if kind.attends_twice {
             let weights = weights.scope("attn2");
             Some(SelfAttention {
                 heads: HeadProjections::new(&weights, config, ProjectionNames::IMAGE)?,
@@ -80,33 +107,38 @@ impl JointBlock {
         Ok(Self { image, text })
     }
 
-    /// Both streams, `[batch, tokens, width]`, after this block. After the last one the text is of no more use and
-    /// is returned as it came.
+    /// Both streams after this block.
     ///
     /// Every tensor goes as soon as it was used: what lives at the same time is what `footprint.rs` counts.
     pub(super) fn forward(
         &self,
-        image: Tensor,
-        text: Tensor,
+        Tokens { image, text }: Tokens,
         modulation: &BlockModulation,
-    ) -> candle_core::Result<(Tensor, Tensor)> {
+    ) -> candle_core::Result<Tokens> {
         let of_image = &modulation.image;
-        let (text_heads, of_text) = match (&self.text, &modulation.text) {
-            (TextStream::Goes { heads, .. }, TextModulation::Goes(of_text)) => (
-                heads.forward(&normed(&text, &of_text.attention.input)?)?,
+        let (text_heads, of_text) = match (&self.text, &text, &modulation.text) {
+            (TextStream::Goes { heads, .. }, Some(text), TextModulation::Goes(of_text)) => (
+                Some(heads.forward(&normed(text, &of_text.attention.input)?)?),
                 Some(of_text),
             ),
-            (TextStream::Ends { heads }, TextModulation::Ends(affine)) => {
-                (heads.forward(&normed(&text, affine)?)?, None)
+            (TextStream::Ends { heads }, Some(text), TextModulation::Ends(affine)) => {
+                (Some(heads.forward(&normed(text, affine)?)?), None)
             }
-            _ => unreachable!("a block is given its own modulation. This is a bug."),
+            (TextStream::IsAbsent, None, TextModulation::IsAbsent) => (None, None),
+            _ => unreachable!("a block is given its own tokens and modulation. This is a bug."),
         };
         let image_heads = self
             .image
             .heads
             .forward(&normed(&image, &of_image.attention.input)?)?;
-        let scale = scale_of(&image_heads)?;
-        let (of_patches, of_words) = joint_attention(image_heads, text_heads, scale)?;
+        let (of_patches, of_words) = match text_heads {
+            Some(text_heads) => {
+                let scale = scale_of(&image_heads)?;
+                let (of_patches, of_words) = joint_attention(image_heads, text_heads, scale)?;
+                (of_patches, Some(of_words))
+            }
+            None => (attend(image_heads)?, None),
+        };
 
         let mixed = linear(&of_patches, &self.image.output)?;
         drop(of_patches);
@@ -120,23 +152,25 @@ impl JointBlock {
         drop(image);
         let image = feed_forward(after, &self.image.feed_forward, of_image)?;
 
-        let text = match (&self.text, of_text) {
+        let text = match (&self.text, text, of_words, of_text) {
             (
                 TextStream::Goes {
                     output,
                     feed_forward: layer,
                     ..
                 },
+                Some(text),
+                Some(of_words),
                 Some(of_text),
             ) => {
                 let mixed = linear(&of_words, output)?;
                 drop(of_words);
                 let after = gated_residual(&text, &of_text.attention.gate, &mixed)?;
-                feed_forward(after, layer, of_text)?
+                Some(feed_forward(after, layer, of_text)?)
             }
-            _ => text,
+            _ => None,
         };
-        Ok((image, text))
+        Ok(Tokens { image, text })
     }
 }
 

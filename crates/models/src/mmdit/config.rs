@@ -2,10 +2,12 @@
 
 use serde::Deserialize;
 
-use crate::{Error, Result};
+use super::block::{BlockKind, TextRole};
+use super::refuse_config;
+use crate::Result;
 
 /// The shape of a transformer of the family.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Config {
     /// The side of the latents that it was trained for.
     pub sample_size: usize,
@@ -53,13 +55,21 @@ impl Config {
         self.qk_norm.is_some()
     }
 
-    pub(super) fn check(&self) -> Result<()> {
-        let refuse = |reason: String| {
-            Err(Error::Config {
-                network: "transformer",
-                reason,
-            })
+    /// Of the blocks, in order. The text is of no use after the last.
+    pub(super) fn kinds(&self) -> Vec<BlockKind> {
+        let kind = |layer| BlockKind {
+            attends_twice: self.dual_attention_layers.contains(&layer),
+            text: if layer + 1 == self.num_layers {
+                TextRole::Ends
+            } else {
+                TextRole::Goes
+            },
         };
+        (0..self.num_layers).map(kind).collect()
+    }
+
+    pub(super) fn check(&self, network: &'static str) -> Result<()> {
+        let refuse = |reason: String| refuse_config(network, reason);
         let counts = [
             ("sample_size", self.sample_size),
             ("patch_size", self.patch_size),

@@ -1,4 +1,4 @@
-//! How timestep and text enter the transformer: what is needed once a run.
+//! How timestep and text enter a transformer: what is needed once a run.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, linear, silu, timestep_embedding};
@@ -10,16 +10,17 @@ use crate::{Result, layers};
 /// Features that a timestep is spread over before its projection.
 const TIMESTEP_FEATURES: usize = 256;
 
-/// The transformer's entry for what is not the picture.
+/// A transformer's entry for what is not the picture.
 #[derive(Debug)]
 pub(super) struct Entry {
     timestep: [Linear; 2],
     pooled: [Linear; 2],
-    context: Linear,
+    /// Where the text itself is read, not only what it sums up to.
+    context: Option<Linear>,
 }
 
 impl Entry {
-    pub(super) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+    pub(super) fn new(weights: &Weights, config: &Config, reads_text: bool) -> sd_weights::Result<Self> {
         let width = config.width();
         let pair = |name: &str, inputs: usize| -> sd_weights::Result<[Linear; 2]> {
             let weights = weights.scope("time_text_embed").scope(name);
@@ -31,17 +32,19 @@ impl Entry {
         Ok(Self {
             timestep: pair("timestep_embedder", TIMESTEP_FEATURES)?,
             pooled: pair("text_embedder", config.pooled_projection_dim)?,
-            context: layers::linear(
-                &weights.scope("context_embedder"),
-                config.joint_attention_dim,
-                width,
-            )?,
+            context: if reads_text {
+                let weights = weights.scope("context_embedder");
+                Some(layers::linear(&weights, config.joint_attention_dim, width)?)
+            } else {
+                None
+            },
         })
     }
 
-    /// Text as tokens of the transformer's width.
-    pub(super) fn context(&self, context: &Tensor) -> Result<Tensor> {
-        Ok(linear(context, &self.context)?)
+    /// Text as tokens of the transformer's width, where it is read.
+    pub(super) fn context(&self, context: &Tensor) -> Result<Option<Tensor>> {
+        let of = |projection| linear(context, projection);
+        Ok(self.context.as_ref().map(of).transpose()?)
     }
 
     /// What all modulations are made from: a timestep and a pooled text, through silu, which every modulation

@@ -2,10 +2,13 @@
 //!
 //! The counts follow `block.rs` line by line: what is dropped there is no longer counted here.
 
+use candle_core::DType;
 use sd_ops::Scratch;
+use sd_weights::Weights;
 
-use super::Transformer;
-use super::modulation::parts_of;
+use super::block::{BlockKind, TextRole};
+use super::control::ControlNet;
+use super::{Config, Transformer};
 use crate::feed_forward::FeedForward;
 use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
@@ -26,9 +29,7 @@ pub struct Load {
 impl Transformer {
     /// The weights of the denoising steps. Those of the modulations are not among them.
     pub fn weight_bytes(&self) -> WeightBytes {
-        let blocks = self
-            .scopes()
-            .map(|scope| held_bytes(&scope, |name| !is_projection(name)));
+        let blocks = block_scopes(&self.weights, self.kinds.len()).map(|scope| block_bytes(&scope));
         WeightBytes {
             blocks: blocks.collect(),
             always: held_bytes(&self.weights, |name| {
@@ -39,96 +40,178 @@ impl Transformer {
 
     /// The weights that [`condition`](Self::condition) passes over.
     pub fn condition_weight_bytes(&self) -> WeightBytes {
-        WeightBytes {
-            blocks: self
-                .scopes()
-                .map(|scope| held_bytes(&scope, is_projection))
-                .collect(),
-            always: held_bytes(&self.weights, |name| {
-                name.starts_with("time_text_embed.") || name.starts_with("context_embedder.")
-            }),
-        }
+        condition_weight_bytes(&self.weights, self.kinds.len())
     }
 
     /// Bytes that the conditions of `steps` steps hold.
     pub fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
-        let parts: usize = (0..self.config.num_layers)
-            .map(|layer| {
-                let (image, text) = parts_of(layer, &self.config);
-                image + text
-            })
-            .sum();
-        let element = self.element();
-        let width = self.config.width() as u64;
-        let modulations = (steps * load.texts * (parts + 2)) as u64 * width * element;
-        let text = (load.texts * load.tokens) as u64 * width * element;
-        modulations + text + 4 * self.patches_of(load) * width
+        let bytes = self.bytes();
+        let of_head = (2 * steps * load.texts) as u64 * bytes.token();
+        bytes.steering(load, &self.kinds, steps) + of_head + bytes.positions(load)
     }
 
     /// What computing the conditions takes beside them and the weights.
     pub fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
-        let element = self.element();
-        let rows = (steps * load.texts) as u64;
-        let width = self.config.width() as u64;
-        // The conditioning, its sum before silu, and what was added up to it.
-        let conditioning = 4 * rows * width * element;
-        let context = (load.texts * load.tokens * self.config.joint_attention_dim) as u64 * element;
-        // Positions are read as they are stored and widened.
-        let positions = 4 * self.patches_of(load) * width;
+        self.bytes().conditioning(load, steps)
+    }
+
+    /// What a forward pass takes beside the weights and the conditions, with `controls` beside it.
+    pub fn forward_footprint(&self, load: Load, controls: &[&ControlNet]) -> Footprint {
+        let bytes = self.bytes();
+        let given: Vec<u64> = controls.iter().map(|_| bytes.added(load)).collect();
+        let all_given: u64 = given.iter().sum();
+        // One network works at a time, beside the tokens of all.
+        let own = bytes.block(load, &self.kinds) + all_given;
+        let of_control =
+            |(control, given): (&&ControlNet, u64)| control.block_bytes(load) + all_given - given;
+        let works = controls.iter().zip(given).map(of_control);
+        let held = controls.iter().map(|control| control.stream_bytes(load));
         Footprint {
-            activations: conditioning + context.max(positions),
-            scratch: Scratch::of_linear(self.config.width().max(self.config.joint_attention_dim)).bytes(),
+            activations: bytes.streams(load, &self.kinds) + held.sum::<u64>() + works.fold(own, u64::max),
+            scratch: bytes.scratch(),
         }
     }
 
-    /// What a forward pass takes beside the weights and the conditions.
-    pub fn forward_footprint(&self, load: Load) -> Footprint {
-        let element = self.element();
-        let (width, texts) = (self.config.width() as u64, load.texts as u64);
-        let patches = self.patches_of(load);
-        let image = texts * patches * width * element;
-        let text = texts * load.tokens as u64 * width * element;
-        let both = image + text;
-        let streams = load.inputs as u64 * both;
-        let on_processor = self.weights.holding().device.is_cpu();
+    fn bytes(&self) -> Bytes<'_> {
+        Bytes::new(&self.config, &self.weights, self.activation_type)
+    }
+}
+
+/// Bytes of what lies between the operations of a network.
+#[derive(Debug)]
+pub(super) struct Bytes<'a> {
+    config: &'a Config,
+    on_processor: bool,
+    element: u64,
+}
+
+impl<'a> Bytes<'a> {
+    pub(super) fn new(config: &'a Config, weights: &Weights, activation_type: DType) -> Self {
+        Self {
+            config,
+            on_processor: weights.holding().device.is_cpu(),
+            element: activation_type.size_in_bytes() as u64,
+        }
+    }
+
+    /// Of a token, or a part of a modulation.
+    pub(super) fn token(&self) -> u64 {
+        self.config.width() as u64 * self.element
+    }
+
+    /// Of the picture's tokens of an input.
+    pub(super) fn image(&self, load: Load) -> u64 {
+        load.texts as u64 * self.patches(load) * self.token()
+    }
+
+    /// Of the text's, where it is read.
+    fn text(&self, load: Load, kinds: &[BlockKind]) -> u64 {
+        if reads_text(kinds) {
+            (load.texts * load.tokens) as u64 * self.token()
+        } else {
+            0
+        }
+    }
+
+    /// Of both streams of all inputs.
+    pub(super) fn streams(&self, load: Load, kinds: &[BlockKind]) -> u64 {
+        load.inputs as u64 * (self.image(load) + self.text(load, kinds))
+    }
+
+    /// Of what a ControlNet adds to all inputs.
+    pub(super) fn added(&self, load: Load) -> u64 {
+        load.inputs as u64 * self.image(load)
+    }
+
+    /// Of the positions of a picture.
+    pub(super) fn positions(&self, load: Load) -> u64 {
+        4 * self.patches(load) * self.config.width() as u64
+    }
+
+    /// Of the text and the modulations of `steps` steps.
+    pub(super) fn steering(&self, load: Load, kinds: &[BlockKind], steps: usize) -> u64 {
+        let parts: usize = kinds
+            .iter()
+            .map(|kind| kind.image_parts() + kind.text_parts())
+            .sum();
+        (steps * load.texts * parts) as u64 * self.token() + self.text(load, kinds)
+    }
+
+    /// What computing the conditions takes beside them.
+    pub(super) fn conditioning(&self, load: Load, steps: usize) -> Footprint {
+        // The conditioning, its sum before silu, and what was added up to it.
+        let conditioning = 4 * (steps * load.texts) as u64 * self.token();
+        let features = self.config.joint_attention_dim;
+        let context = (load.texts * load.tokens * features) as u64 * self.element;
+        Footprint {
+            // Positions are read as they are stored and widened.
+            activations: conditioning + context.max(self.positions(load)),
+            scratch: Scratch::of_linear(self.config.width().max(features)).bytes(),
+        }
+    }
+
+    /// What a block takes beside the streams of all inputs.
+    pub(super) fn block(&self, load: Load, kinds: &[BlockKind]) -> u64 {
+        let (image, text) = (self.image(load), self.text(load, kinds));
         // Queries, keys, values, and the result. A GPU turns the keys around.
-        let in_attention = if on_processor { 4 } else { 5 };
-        let attention = in_attention * both;
+        let in_attention = if self.on_processor { 4 } else { 5 };
+        let attention = in_attention * (image + text);
         // The joint attention's result for the text stays until it has its turn; beside it what was normed, and
         // what comes out, chunk by chunk.
-        let chunk = (FeedForward::chunk(on_processor) as u64).min(texts * patches);
+        let rows = load.texts as u64 * self.patches(load);
+        let chunk = (FeedForward::chunk(self.on_processor) as u64).min(rows);
         let inside = 2 * FeedForward::EXPANSION as u64 + 1;
-        let feed_forward = text + 2 * image + chunk * inside * width * element;
-        let second_attention = if self.config.dual_attention_layers.is_empty() {
-            0
-        } else {
+        let feed_forward = text + 2 * image + chunk * inside * self.token();
+        let second_attention = if kinds.iter().any(|kind| kind.attends_twice) {
             // That of the picture alone, with the joint one's result and the picture after it.
             text + (in_attention + 1) * image
+        } else {
+            0
         };
         // The modulation of one block.
-        let modulation = 18 * texts * width * element;
-        Footprint {
-            activations: streams + attention.max(feed_forward).max(second_attention) + modulation,
-            scratch: Scratch::of_linear(FeedForward::EXPANSION * self.config.width())
-                .or(Scratch::of_attention(self.config.attention_head_dim))
-                .bytes(),
-        }
+        let modulation = 18 * load.texts as u64 * self.token();
+        attention.max(feed_forward).max(second_attention) + modulation
     }
 
-    fn element(&self) -> u64 {
-        self.activation_type.size_in_bytes() as u64
+    /// What operations take for themselves. What the conditions took threads still keep.
+    pub(super) fn scratch(&self) -> u64 {
+        let inside = FeedForward::EXPANSION * self.config.width();
+        Scratch::of_linear(inside.max(self.config.joint_attention_dim))
+            .or(Scratch::of_attention(self.config.attention_head_dim))
+            .bytes()
     }
 
-    fn patches_of(&self, load: Load) -> u64 {
+    fn patches(&self, load: Load) -> u64 {
         let (height, width) = load.latents;
         let side = self.config.patch_size;
         ((height / side) * (width / side)) as u64
     }
+}
 
-    fn scopes(&self) -> impl Iterator<Item = sd_weights::Weights> {
-        let blocks = self.weights.scope("transformer_blocks");
-        (0..self.config.num_layers).map(move |layer| blocks.scope(layer))
+/// The weights of a pass over modulations and over what comes before them.
+pub(super) fn condition_weight_bytes(weights: &Weights, layers: usize) -> WeightBytes {
+    WeightBytes {
+        blocks: block_scopes(weights, layers)
+            .map(|scope| held_bytes(&scope, is_projection))
+            .collect(),
+        always: held_bytes(weights, |name| {
+            name.starts_with("time_text_embed.") || name.starts_with("context_embedder.")
+        }),
     }
+}
+
+/// Bytes of a block's weights, without those of its modulations.
+pub(super) fn block_bytes(scope: &Weights) -> u64 {
+    held_bytes(scope, |name| !is_projection(name))
+}
+
+fn block_scopes(weights: &Weights, layers: usize) -> impl Iterator<Item = Weights> {
+    let blocks = weights.scope("transformer_blocks");
+    (0..layers).map(move |layer| blocks.scope(layer))
+}
+
+fn reads_text(kinds: &[BlockKind]) -> bool {
+    kinds.iter().any(|kind| kind.text != TextRole::IsAbsent)
 }
 
 /// Whether a block's tensor is one of the modulations'.

@@ -2,19 +2,23 @@
 //!
 //! Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", 2024. Two streams of
 //! tokens, the picture's patches and the text, have weights of their own in every block and attend jointly.
+//! [`control`] has its ControlNets.
 
 mod block;
 mod conditions;
 mod config;
+pub mod control;
 mod entry;
 mod footprint;
 mod head;
 mod modulation;
 mod patches;
 mod position;
+mod steering;
 mod stream;
 
 use candle_core::{DType, Tensor};
+use sd_ops::sum;
 use sd_weights::{Blocks, Residency, Weights};
 
 pub use conditions::Conditions;
@@ -22,24 +26,28 @@ pub use config::Config;
 pub use footprint::Load;
 
 use crate::{Error, Result};
-use block::JointBlock;
-use conditions::All;
-use entry::Entry;
+use block::{BlockKind, JointBlock, TextRole, Tokens};
+use control::Walk;
 use head::Head;
-use modulation::{AffineProjection, BlockProjections};
+use modulation::AffineProjection;
 use patches::PatchEmbedding;
 use position::positions;
+use steering::Conditioner;
 
 /// The epsilon of the transformer's norms.
 const NORM_EPSILON: f64 = 1e-6;
+/// The name of the network in errors.
+const NETWORK: &str = "transformer";
+/// Where the projection of patches lies.
+const PATCHES: &str = "pos_embed.proj";
 
 /// A transformer that predicts in which direction noisy latents lie from the picture to the noise.
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
+    kinds: Vec<BlockKind>,
     weights: Weights,
-    entry: Blocks<Entry>,
-    projections: Blocks<BlockProjections>,
+    conditioner: Conditioner,
     head_projection: Blocks<AffineProjection>,
     patches: Blocks<PatchEmbedding>,
     blocks: Blocks<JointBlock>,
@@ -62,40 +70,29 @@ impl Transformer {
     /// # Errors
     /// The configuration cannot be used.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
-        config.check()?;
+        config.check(NETWORK)?;
         let activation_type = weights.holding().activation_type();
-        let scopes = |weights: &Weights| -> Vec<Weights> {
-            (0..config.num_layers)
-                .map(|layer| weights.scope("transformer_blocks").scope(layer))
-                .collect()
-        };
-        let (of_entry, of_projections, of_patches, of_blocks, of_head) = (
-            config.clone(),
-            config.clone(),
-            config.clone(),
-            config.clone(),
-            config.clone(),
-        );
-        let width = config.width();
+        let kinds = config.kinds();
+        let scopes = (0..kinds.len()).map(|layer| weights.scope("transformer_blocks").scope(layer));
+        let (of_patches, of_blocks, of_head) = (config.clone(), config.clone(), config.clone());
+        let (of_kinds, width) = (kinds.clone(), config.width());
         // What is needed once a run never stays; what is small and needed in every step always does.
         let once = weights.for_one_pass();
         let always = weights.with_residency(Residency::Resident);
         Ok(Self {
-            entry: Blocks::single(once.clone(), move |weights| Entry::new(weights, &of_entry)),
-            projections: Blocks::new(scopes(&once), move |layer, weights| {
-                BlockProjections::new(layer, weights, &of_projections)
-            }),
+            conditioner: Conditioner::new(&weights, &kinds, config),
             head_projection: Blocks::single(once.scope("norm_out"), move |weights| {
                 AffineProjection::new(weights, width)
             }),
-            patches: Blocks::single(always.clone(), move |weights| {
-                PatchEmbedding::new(weights, &of_patches)
+            patches: Blocks::single(always.scope(PATCHES), move |weights| {
+                PatchEmbedding::new(weights, of_patches.in_channels, &of_patches)
             }),
-            blocks: Blocks::new(scopes(&weights), move |layer, weights| {
-                JointBlock::new(layer, weights, &of_blocks)
+            blocks: Blocks::new(scopes, move |layer, weights| {
+                JointBlock::new(of_kinds[layer], weights, &of_blocks)
             }),
             head: Blocks::single(always, move |weights| Head::new(weights, &of_head)),
             config: config.clone(),
+            kinds,
             weights,
             activation_type,
         })
@@ -127,122 +124,78 @@ impl Transformer {
         pooled: &Tensor,
         latents: (usize, usize),
     ) -> Result<Conditions> {
-        self.check_texts(context, pooled)?;
-        self.check_size(latents)?;
-        let context = context.to_dtype(self.activation_type)?;
-        let pooled = pooled.to_dtype(self.activation_type)?;
-        let entry = self.entry.block(0)?;
-        let conditioning = entry.conditioning(timesteps, &pooled)?;
-        let text = entry.context(&context)?;
-        drop((entry, context));
-        let mut blocks = Vec::with_capacity(self.projections.len());
-        for projections in self.projections.pass()? {
-            blocks.push(projections?.project(&conditioning)?);
-        }
-        self.projections.rest();
-        let (height, width) = latents;
-        let side = self.config.patch_size;
-        Ok(Conditions::new(All {
-            text,
-            blocks,
+        let (steering, conditioning) =
+            self.conditioner
+                .steer(timesteps, Some(context), pooled, latents, NETWORK)?;
+        Ok(Conditions {
+            steering,
             head: self.head_projection.block(0)?.project(&conditioning)?,
-            positions: positions(&self.weights, &self.config, height / side, width / side)?,
-            latents,
-            steps: timesteps.len(),
-            width: self.config.width(),
-        })?)
+            positions: positions(&self.weights, &self.config, latents)?,
+        })
     }
 
-    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each. A
-    /// block is used for all of them before the next one is.
+    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each, with
+    /// `controls` beside. A block is used for all of them before the next one is.
     ///
     /// # Errors
     /// A shape does not fit, a file is wrong, or the device fails.
-    pub fn forward(&self, inputs: &[Input<'_>], step: usize) -> Result<Vec<Tensor>> {
+    pub fn forward(
+        &self,
+        inputs: &[Input<'_>],
+        controls: &[control::Control<'_>],
+        step: usize,
+    ) -> Result<Vec<Tensor>> {
         let patches = self.patches.block(0)?;
         let mut streams = Vec::with_capacity(inputs.len());
         for &Input { latents, conditions } in inputs {
-            self.check_latents(latents, conditions, step)?;
+            let steering = &conditions.steering;
+            steering.check(latents, self.config.in_channels, step, NETWORK)?;
             let latents = latents.to_dtype(self.activation_type)?;
-            let image = patches.forward(&latents, conditions.positions())?;
-            streams.push(Some((image, conditions.text()?)));
+            streams.push(Some(Tokens {
+                image: patches.forward(&latents, Some(&conditions.positions))?,
+                text: steering.text()?,
+            }));
         }
+        let begin = |control| Walk::begin(control, inputs, &streams, step);
+        let mut walks = controls.iter().map(begin).collect::<Result<Vec<_>>>()?;
         for (index, block) in self.blocks.pass()?.enumerate() {
             let block = block?;
-            for (streams, input) in streams.iter_mut().zip(inputs) {
+            for (stream, input) in streams.iter_mut().zip(inputs) {
                 // Taken out, so that the tokens go as soon as the block is through with them.
-                if let Some((image, text)) = streams.take() {
-                    let modulation = input.conditions.of_block(index, step)?;
-                    *streams = Some(block.forward(image, text, &modulation)?);
+                if let Some(tokens) = stream.take() {
+                    let modulation = input.conditions.steering.of_block(index, step)?;
+                    *stream = Some(block.forward(tokens, &modulation)?);
+                }
+            }
+            drop(block);
+            if self.kinds[index].text == TextRole::Ends {
+                continue;
+            }
+            for walk in &mut walks {
+                let added = walk.after(index, self.kinds.len())?;
+                for (tokens, added) in streams.iter_mut().flatten().zip(added) {
+                    tokens.image = sum(&tokens.image, added)?;
                 }
             }
         }
+        drop(walks);
         let head = self.head.block(0)?;
-        let predictions = streams
-            .into_iter()
-            .flatten()
-            .zip(inputs)
-            .map(|((image, _), input)| {
-                let (height, width) = input.conditions.latents();
-                head.forward(&image, &input.conditions.of_head(step)?, height, width)
-            });
+        let predictions = streams.into_iter().flatten().zip(inputs).map(|(tokens, input)| {
+            let (height, width) = input.conditions.latents();
+            head.forward(&tokens.image, &input.conditions.of_head(step)?, height, width)
+        });
         predictions.collect()
-    }
-
-    fn check_size(&self, (height, width): (usize, usize)) -> Result<()> {
-        let side = self.config.patch_size;
-        let longest = self.config.pos_embed_max_size * side;
-        if !height.is_multiple_of(side) || !width.is_multiple_of(side) || height.max(width) > longest {
-            return refuse(
-                format!("latents of {height} by {width}"),
-                format!("sides that are multiples of {side} and at most {longest}"),
-            );
-        }
-        Ok(())
-    }
-
-    fn check_latents(&self, latents: &Tensor, conditions: &Conditions, step: usize) -> Result<()> {
-        let (height, width) = conditions.latents();
-        let wanted = [conditions.texts(), self.config.in_channels, height, width];
-        if latents.dims() != wanted {
-            return refuse(format!("latents {:?}", latents.dims()), format!("{wanted:?}"));
-        }
-        if step >= conditions.steps() {
-            return refuse(
-                format!("step {step}"),
-                format!("one of the {} that were prepared", conditions.steps()),
-            );
-        }
-        Ok(())
-    }
-
-    fn check_texts(&self, context: &Tensor, pooled: &Tensor) -> Result<()> {
-        let Config {
-            joint_attention_dim,
-            pooled_projection_dim,
-            ..
-        } = self.config;
-        let (texts, tokens, _) = context.dims3()?;
-        if context.dims() != [texts, tokens, joint_attention_dim] {
-            return refuse(
-                format!("a context {:?}", context.dims()),
-                format!("[texts, tokens, {joint_attention_dim}]"),
-            );
-        }
-        if pooled.dims() != [texts, pooled_projection_dim] {
-            return refuse(
-                format!("a pooled text {:?}", pooled.dims()),
-                format!("[{texts}, {pooled_projection_dim}]"),
-            );
-        }
-        Ok(())
     }
 }
 
-fn refuse(found: String, wanted: String) -> Result<()> {
+fn refuse<T>(network: &'static str, found: String, wanted: String) -> Result<T> {
     Err(Error::Input {
-        network: "transformer",
+        network,
         found,
         wanted,
     })
+}
+
+fn refuse_config<T>(network: &'static str, reason: String) -> Result<T> {
+    Err(Error::Config { network, reason })
 }

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use sd_ops::{Linear, linear};
 use sd_weights::{Result, Weights};
 
-use super::Config;
+use super::block::{BlockKind, TextRole};
 use crate::layers;
 
 /// Parts of a stream's modulation: shift, scale and gate of the attention and of the feed-forward layer.
@@ -48,27 +48,31 @@ pub(super) struct BlockModulation {
     pub(super) text: TextModulation,
 }
 
-/// That of the text, which in the last block ends as keys and values.
+/// That of the text, by what becomes of it.
 #[derive(Debug)]
 pub(super) enum TextModulation {
     Goes(StreamModulation),
     Ends(Affine),
+    IsAbsent,
 }
 
 /// The projections of a block from conditioning to its modulations. They are needed once a run.
 #[derive(Debug)]
 pub(super) struct BlockProjections {
     image: Linear,
-    text: Linear,
+    text: Option<Linear>,
 }
 
 impl BlockProjections {
-    pub(super) fn new(layer: usize, weights: &Weights, config: &Config) -> Result<Self> {
-        let width = config.width();
-        let (image, text) = parts_of(layer, config);
+    pub(super) fn new(kind: BlockKind, weights: &Weights, width: usize) -> Result<Self> {
+        let of_text = kind.text_parts();
+        let text = weights.scope("norm1_context.linear");
         Ok(Self {
-            image: layers::linear(&weights.scope("norm1.linear"), width, image * width)?,
-            text: layers::linear(&weights.scope("norm1_context.linear"), width, text * width)?,
+            image: layers::linear(&weights.scope("norm1.linear"), width, kind.image_parts() * width)?,
+            text: match of_text {
+                0 => None,
+                parts => Some(layers::linear(&text, width, parts * width)?),
+            },
         })
     }
 
@@ -76,27 +80,40 @@ impl BlockProjections {
     pub(super) fn project(&self, conditioning: &Tensor) -> candle_core::Result<Projected> {
         Ok(Projected {
             image: linear(conditioning, &self.image)?,
-            text: linear(conditioning, &self.text)?,
+            text: self
+                .text
+                .as_ref()
+                .map(|text| linear(conditioning, text))
+                .transpose()?,
         })
     }
 }
 
-/// How many parts the modulations of block `layer` have: the image's and the text's.
-pub(super) fn parts_of(layer: usize, config: &Config) -> (usize, usize) {
-    let image = if config.dual_attention_layers.contains(&layer) {
-        STREAM_PARTS_WITH_SECOND
-    } else {
-        STREAM_PARTS
-    };
-    let is_last = layer + 1 == config.num_layers;
-    (image, if is_last { AFFINE_PARTS } else { STREAM_PARTS })
+impl BlockKind {
+    /// How many parts the picture's modulation has.
+    pub(super) fn image_parts(self) -> usize {
+        if self.attends_twice {
+            STREAM_PARTS_WITH_SECOND
+        } else {
+            STREAM_PARTS
+        }
+    }
+
+    /// How many the text's has.
+    pub(super) fn text_parts(self) -> usize {
+        match self.text {
+            TextRole::Goes => STREAM_PARTS,
+            TextRole::Ends => AFFINE_PARTS,
+            TextRole::IsAbsent => 0,
+        }
+    }
 }
 
 /// The modulations of a block for all steps, `[steps * batch, parts * width]` both.
 #[derive(Debug)]
 pub(super) struct Projected {
     image: Tensor,
-    text: Tensor,
+    text: Option<Tensor>,
 }
 
 impl Projected {
@@ -107,11 +124,12 @@ impl Projected {
         count: usize,
         width: usize,
     ) -> candle_core::Result<BlockModulation> {
-        let text = split(&self.text, first, count, width)?;
-        let text = if text.len() == AFFINE_PARTS {
-            TextModulation::Ends(affine(text))
-        } else {
-            TextModulation::Goes(stream(text))
+        let text = match &self.text {
+            Some(text) => match split(text, first, count, width)? {
+                parts if parts.len() == AFFINE_PARTS => TextModulation::Ends(affine(parts)),
+                parts => TextModulation::Goes(stream(parts)),
+            },
+            None => TextModulation::IsAbsent,
         };
         Ok(BlockModulation {
             image: stream(split(&self.image, first, count, width)?),

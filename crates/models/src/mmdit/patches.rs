@@ -15,10 +15,10 @@ pub(super) struct PatchEmbedding {
 }
 
 impl PatchEmbedding {
-    pub(super) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+    /// That of latents of so many `channels`, from a scope that holds it alone.
+    pub(super) fn new(weights: &Weights, channels: usize, config: &Config) -> sd_weights::Result<Self> {
         // A convolution whose stride is its kernel's side is a projection of patches.
-        let (width, channels, side) = (config.width(), config.in_channels, config.patch_size);
-        let weights = weights.scope("pos_embed.proj");
+        let (width, side) = (config.width(), config.patch_size);
         let kernel = weights.tensor("weight", &[width, channels, side, side])?;
         let kernel = kernel.reshape((width, channels * side * side))?;
         Ok(Self {
@@ -27,8 +27,8 @@ impl PatchEmbedding {
         })
     }
 
-    /// Latents as tokens with their positions: `[batch, patches, width]`.
-    pub(super) fn forward(&self, latents: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    /// Latents as tokens, with `positions` where there are any: `[batch, patches, width]`.
+    pub(super) fn forward(&self, latents: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
         let (batch, channels, height, width) = latents.dims4()?;
         let side = self.side;
         let (rows, columns) = (height / side, width / side);
@@ -37,6 +37,9 @@ impl PatchEmbedding {
             .permute((0, 2, 4, 1, 3, 5))?
             .reshape((batch, rows * columns, channels * side * side))?;
         let tokens = linear(&patches, &self.projection)?;
+        let Some(positions) = positions else {
+            return Ok(tokens);
+        };
         Ok(tokens
             .to_dtype(DType::F32)?
             .broadcast_add(positions)?

@@ -7,14 +7,14 @@ use super::Config;
 
 const TABLE: &str = "pos_embed.pos_embed";
 
-/// The positions of a picture of `rows` by `columns` patches, `[rows * columns, width]` in 32 bits: the middle of
-/// the model's square table. Of a table in the file only these rows are read.
+/// The positions of the patches of a picture whose latents have so many rows and columns, `[patches, width]` in 32 bits:
+/// the middle of the model's square table. Of a table in the file only these rows are read.
 pub(super) fn positions(
     weights: &Weights,
     config: &Config,
-    rows: usize,
-    columns: usize,
+    (height, width): (usize, usize),
 ) -> sd_weights::Result<Tensor> {
+    let (rows, columns) = (height / config.patch_size, width / config.patch_size);
     let side = config.pos_embed_max_size;
     let (top, left) = ((side - rows) / 2, (side - columns) / 2);
     if !weights.contains(TABLE) {

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use sd_models::{controlnet, unet};
+use candle_core::Tensor;
+use sd_models::{controlnet, mmdit, unet};
 use sd_weights::{Checkpoint, Holding, ModelFolder, Weights};
 
+use super::Denoiser;
 use crate::control::canny;
 use crate::request::{ControlChoice, ControlKind, ImageSize};
 use crate::save::RgbImage;
@@ -20,19 +22,28 @@ pub struct Control {
     /// As the user asked for it.
     pub choice: ControlChoice,
     /// The network's configuration.
-    pub config: controlnet::Config,
+    pub config: ControlConfig,
     /// What is followed, in the size of the pictures that are drawn.
     pub picture: RgbImage,
     folder: ModelFolder,
     component: String,
 }
 
+/// The configuration of a ControlNet, by the network that it steers.
+#[derive(Debug, Clone)]
+pub enum ControlConfig {
+    /// Of one that steers a UNet.
+    UNet(Box<controlnet::Config>),
+    /// Of one that steers a transformer of two streams.
+    Transformer(mmdit::control::Config),
+}
+
 impl Control {
-    /// Opens what `choice` names, for a UNet that `network` describes and pictures of `size`.
+    /// Opens what `choice` names, for a `denoiser` and pictures of `size`.
     ///
     /// # Errors
-    /// A file is missing or wrong, or the ControlNet is for another UNet.
-    pub(super) fn open(choice: &ControlChoice, network: &unet::Config, size: ImageSize) -> Result<Self> {
+    /// A file is missing or wrong, or the ControlNet is for another network.
+    pub(super) fn open(choice: &ControlChoice, denoiser: &Denoiser, size: ImageSize) -> Result<Self> {
         let root = &choice.folder;
         let folder = ModelFolder::on_disk(root.parent().unwrap_or(Path::new("")));
         let component = root
@@ -40,15 +51,11 @@ impl Control {
             .unwrap_or(root.as_os_str())
             .to_string_lossy()
             .into_owned();
-        let config: controlnet::Config = folder.json(&format!("{component}/config.json"))?;
-        let same = (
-            &config.network.cross_attention_dim,
-            &config.network.block_out_channels,
-        ) == (&network.cross_attention_dim, &network.block_out_channels);
-        if !same {
-            return Err(Error::PartsDoNotFit {
+        let config = ControlConfig::open(&folder, &component)?;
+        if let Some(reason) = config.mismatch(denoiser) {
+            return Err(Error::ForeignControl {
                 folder: root.clone(),
-                reason: "it is a ControlNet for another UNet than the model's".to_owned(),
+                reason,
             });
         }
         let picture = SourceImage::open(&choice.image)?.at(size);
@@ -73,8 +80,103 @@ impl Control {
         Ok(Weights::new(checkpoint, holding.clone()))
     }
 
+    /// The picture with the values that the network was shown in training, `[1, 3, height, width]`: of a UNet's from 0 to 1,
+    /// of a transformer's those that its autoencoder takes.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(crate) fn shown(&self) -> Result<Tensor> {
+        // Between -1 and 1.
+        let picture = self.picture.to_tensor()?;
+        Ok(match &self.config {
+            ControlConfig::UNet(_) => picture.affine(0.5, 0.5)?,
+            // Stability AI's ControlNets for Large were trained with edges from 0.5 to 128.
+            ControlConfig::Transformer(config)
+                if config.joint_attention_dim.is_none() && self.choice.kind == ControlKind::Canny =>
+            {
+                picture.affine(0.25 * 255.0, 0.25 * 255.0 + 0.5)?
+            }
+            ControlConfig::Transformer(_) => picture,
+        })
+    }
+
     /// The folder that it lies in, and its name there.
     pub(crate) fn place(&self) -> (&ModelFolder, &str) {
         (&self.folder, &self.component)
+    }
+}
+
+impl ControlConfig {
+    /// Reads of which kind the ControlNet in `folder` is, by its tensors, never by a name.
+    fn open(folder: &ModelFolder, component: &str) -> Result<Self> {
+        const UNET: [&str; 2] = [
+            "controlnet_cond_embedding.conv_in.weight",
+            "controlnet_mid_block.weight",
+        ];
+        const TRANSFORMER: [&str; 2] = ["pos_embed_input.proj.weight", "controlnet_blocks.0.weight"];
+        let config = format!("{component}/config.json");
+        let checkpoint = folder.checkpoint(component)?;
+        let has = |tensors: [&str; 2]| tensors.iter().all(|tensor| checkpoint.header(tensor).is_some());
+        if has(UNET) {
+            Ok(Self::UNet(Box::new(folder.json(&config)?)))
+        } else if has(TRANSFORMER) {
+            Ok(Self::Transformer(folder.json(&config)?))
+        } else {
+            let reason = format!(
+                "it has neither the tensors of one for a UNet ({}) nor of one for {OF_TRANSFORMER} ({})",
+                UNET.join(", "),
+                TRANSFORMER.join(", ")
+            );
+            Err(Error::ForeignControl {
+                folder: folder.root().join(component),
+                reason,
+            })
+        }
+    }
+
+    /// Why it cannot steer `denoiser`, if so.
+    fn mismatch(&self, denoiser: &Denoiser) -> Option<String> {
+        match (self, denoiser) {
+            (Self::UNet(config), Denoiser::UNet(network)) => {
+                let (own, wanted) = (&config.network, network);
+                let same = own.cross_attention_dim == wanted.cross_attention_dim
+                    && own.block_out_channels == wanted.block_out_channels;
+                (!same).then(|| made_for(family_of_unet(own), family_of_unet(wanted)))
+            }
+            (Self::Transformer(config), Denoiser::Transformer(network)) => {
+                let fills_masks = || {
+                    (config.extra_conditioning_channels > 0)
+                        .then(|| "it fills masks, of which it is told nothing here".to_owned())
+                };
+                config.mismatch(network).or_else(fills_masks)
+            }
+            (Self::UNet(config), Denoiser::Transformer(_)) => {
+                Some(made_for(family_of_unet(&config.network), OF_TRANSFORMER))
+            }
+            (Self::Transformer(_), Denoiser::UNet(network)) => {
+                Some(made_for(OF_TRANSFORMER, family_of_unet(network)))
+            }
+        }
+    }
+}
+
+/// The family of transformers of two streams.
+const OF_TRANSFORMER: &str = "Stable Diffusion 3";
+
+/// The family that a UNet is one of.
+fn family_of_unet(config: &unet::Config) -> &'static str {
+    match (config.addition_embed_type.as_deref(), config.context_features()) {
+        (Some(_), _) => "Stable Diffusion XL",
+        (None, 768) => "Stable Diffusion 1",
+        (None, 1024) => "Stable Diffusion 2",
+        (None, _) => "Stable Diffusion 1 or 2",
+    }
+}
+
+fn made_for(family: &str, wanted: &str) -> String {
+    if family == wanted {
+        format!("it is for another UNet of {family}")
+    } else {
+        format!("it is for {family}, and the model is {wanted}")
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use candle_core::Device;
 use sd_weights::{Checkpoint, Holding, ModelFolder, ModelPart, Residency, WeightType, Weights};
 
-pub use control::Control;
+pub use control::{Control, ControlConfig};
 pub use family::{Denoiser, Family, FamilyDefaults};
 pub use text::{TextEncoders, TextPart};
 
@@ -197,19 +197,10 @@ impl Bundle {
     /// # Errors
     /// A file is missing or wrong, or the ControlNet is not for this model, which then stays as it was.
     pub(crate) fn control(&mut self, choice: &ControlChoice, size: ImageSize) -> Result<()> {
-        let Denoiser::UNet(network) = &self.denoiser else {
-            return Err(Error::PartsDoNotFit {
-                folder: choice.folder.clone(),
-                reason: "only UNets can be controlled yet, and the model's network is a transformer"
-                    .to_owned(),
-            });
-        };
-        let control = Control::open(choice, network, size)?;
+        let control = Control::open(choice, &self.denoiser, size)?;
         // What would otherwise show in the middle of the run.
-        stage::control_network(
-            &control,
-            &Holding::new(Device::Cpu, WeightType::AsStored, Residency::Streamed),
-        )?;
+        let holding = Holding::new(Device::Cpu, WeightType::AsStored, Residency::Streamed);
+        stage::ControlNetwork::new(&control, &holding)?;
         self.controls.push(control);
         Ok(())
     }

@@ -1,14 +1,13 @@
 //! What each stage of a run cannot do without, from headers and shapes.
 
 use sd_memory::Bytes;
-use sd_models::controlnet::ControlNet;
 use sd_models::vae::{Decoder, Encoder};
-use sd_models::{Footprint, WeightBytes, clip, t5, unet};
+use sd_models::{Footprint, WeightBytes, clip, t5};
 use sd_weights::{Holding, Residency};
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, ControlConfig};
 use crate::recipe::Recipe;
-use crate::stage::{self, GuidancePasses, Load, Network, latent_sides, patches};
+use crate::stage::{self, ControlNetwork, GuidancePasses, Load, Network, latent_sides, patches};
 use crate::{Result, device_budget};
 
 /// The program itself: its code, the runtime, the terminal, small change of the allocator.
@@ -162,11 +161,20 @@ impl Needs {
             weights: network.condition_weight_bytes(),
             beside: process + context + conditions + steering + adapting,
         });
-        if recipe.over.is_some() {
+        let is_encoded = |config: &ControlConfig| matches!(config, ControlConfig::Transformer(_));
+        let follows_latents = bundle
+            .controls()
+            .iter()
+            .any(|control| is_encoded(&control.config));
+        let encodes = [
+            ("encode picture", recipe.over.is_some()),
+            ("encode control", follows_latents),
+        ];
+        for (name, _) in encodes.into_iter().filter(|(_, encodes)| *encodes) {
             let encoder = Encoder::new(bundle.weights("vae", holding)?, &bundle.vae)?;
             let pixels = (recipe.size.width() * recipe.size.height()) as u64;
             before.push(OnePass {
-                name: "encode picture",
+                name,
                 weights: WeightBytes {
                     blocks: Vec::new(),
                     always: encoder.weight_bytes(),
@@ -181,12 +189,11 @@ impl Needs {
         let controls = bundle
             .controls()
             .iter()
-            .map(|control| stage::control_network(control, &streamed));
-        let controls = controls.collect::<Result<Vec<ControlNet>>>()?;
-        let control_load = |pictures: usize| unet::Load::from(load(pictures));
+            .map(|control| ControlNetwork::new(control, &streamed));
+        let controls = controls.collect::<Result<Vec<_>>>()?;
         let mut of_controls = 0;
         for control in &controls {
-            of_controls += control.condition_bytes(all_texts.into(), evaluations);
+            of_controls += control.condition_bytes(all_texts, evaluations);
             // What steers one is computed beside what steers the others.
             before.push(OnePass {
                 name: "control",
@@ -194,7 +201,7 @@ impl Needs {
                 beside: process
                     + context
                     + of_controls
-                    + control.condition_footprint(all_texts.into(), evaluations).bytes()
+                    + control.condition_footprint(all_texts, evaluations).bytes()
                     + 3 * (recipe.size.width() * recipe.size.height()) as u64 * 2 * float,
             });
         }
@@ -203,17 +210,7 @@ impl Needs {
         let remembered = REMEMBERED * recipe.images as u64 * latents;
         let beside = (1..=recipe.images)
             .map(|pictures| {
-                let (mut of_blocks, mut scratch) = network.forward_bytes(load(pictures));
-                for control in &controls {
-                    // They work before the first block, and what they give stays until the pass ends.
-                    let given = control.residual_bytes(control_load(pictures));
-                    let taken = control.forward_footprint(control_load(pictures));
-                    of_blocks.iter_mut().for_each(|activations| *activations += given);
-                    if let Some(first) = of_blocks.first_mut() {
-                        *first = (*first).max(given + taken.activations);
-                    }
-                    scratch = scratch.max(taken.scratch);
-                }
+                let (of_blocks, scratch) = network.forward_bytes(load(pictures), &controls);
                 let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
                 Beside {
                     throughout: process
@@ -237,7 +234,8 @@ impl Needs {
                 .sum(),
             control_weights: controls
                 .iter()
-                .map(|control| control.weight_bytes().blocks.iter().sum::<u64>())
+                .map(|control| control.weight_bytes())
+                .map(|weights| weights.always + weights.blocks.iter().sum::<u64>())
                 .sum(),
             beside,
         };

@@ -1,32 +1,92 @@
-//! ControlNets at work beside a UNet.
+//! ControlNets at work beside the denoising network.
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use sd_models::controlnet::{self, ControlNet};
+use sd_models::mmdit::control;
 use sd_models::unet::{Added, Residuals, Steering};
+use sd_models::vae::Encoder;
+use sd_models::{Footprint, WeightBytes};
 use sd_weights::{Holding, Residency};
 
 use super::encode::EncodedPrompt;
-use super::network::Told;
+use super::finite;
+use super::network::{Asked, Load, Told};
 use crate::Result;
-use crate::bundle::{Bundle, Control};
+use crate::bundle::{Bundle, Control, ControlConfig};
 
-/// The ControlNets of a run, with what steers them.
+/// A ControlNet, by the network that it steers.
 #[derive(Debug)]
-pub(super) struct Controls(Vec<AtWork>);
+pub(crate) enum ControlNetwork {
+    /// One that steers a UNet.
+    UNet(Box<ControlNet>),
+    /// One that steers a transformer of two streams.
+    Transformer(Box<control::ControlNet>),
+}
 
+/// The ControlNets of a run, all for the network that denoises, with what steers them.
 #[derive(Debug)]
-struct AtWork {
-    network: ControlNet,
-    conditions: controlnet::Conditions,
+pub(crate) enum Controls {
+    UNet(Vec<AtWork<ControlNet, controlnet::Conditions>>),
+    Transformer(Vec<AtWork<control::ControlNet, control::Conditions>>),
+}
+
+/// A ControlNet with what steers it.
+#[derive(Debug)]
+pub(crate) struct AtWork<N, C> {
+    network: Box<N>,
+    conditions: C,
     scale: f64,
 }
 
-/// The ControlNet of `control`, of which nothing is read yet.
-///
-/// # Errors
-/// Its files are missing, or its configuration cannot be used.
-pub(crate) fn network(control: &Control, holding: &Holding) -> Result<ControlNet> {
-    Ok(ControlNet::new(control.weights(holding)?, &control.config)?)
+/// What steers a ControlNet at work, for each of a transformer's inputs.
+pub(crate) type OfInputs = Vec<control::Conditions>;
+
+impl ControlNetwork {
+    /// The ControlNet of `control`, of which nothing is read yet.
+    ///
+    /// # Errors
+    /// Its files are missing, or its configuration cannot be used.
+    pub(crate) fn new(control: &Control, holding: &Holding) -> Result<Self> {
+        let weights = control.weights(holding)?;
+        Ok(match &control.config {
+            ControlConfig::UNet(config) => Self::UNet(Box::new(ControlNet::new(weights, config)?)),
+            ControlConfig::Transformer(config) => {
+                Self::Transformer(Box::new(control::ControlNet::new(weights, config)?))
+            }
+        })
+    }
+
+    /// The weights of the denoising steps.
+    pub(crate) fn weight_bytes(&self) -> WeightBytes {
+        match self {
+            Self::UNet(network) => network.weight_bytes(),
+            Self::Transformer(network) => network.weight_bytes(),
+        }
+    }
+
+    /// The weights that computing its conditions passes over.
+    pub(crate) fn condition_weight_bytes(&self) -> WeightBytes {
+        match self {
+            Self::UNet(network) => network.condition_weight_bytes(),
+            Self::Transformer(network) => network.condition_weight_bytes(),
+        }
+    }
+
+    /// Bytes that the conditions of `evaluations` hold.
+    pub(crate) fn condition_bytes(&self, load: Load, evaluations: usize) -> u64 {
+        match self {
+            Self::UNet(network) => network.condition_bytes(load.into(), evaluations),
+            Self::Transformer(network) => network.condition_bytes(load.into(), evaluations),
+        }
+    }
+
+    /// What computing the conditions takes beside them, the weights and the picture as it comes in.
+    pub(crate) fn condition_footprint(&self, load: Load, evaluations: usize) -> Footprint {
+        match self {
+            Self::UNet(network) => network.condition_footprint(load.into(), evaluations),
+            Self::Transformer(network) => network.condition_footprint(load.into(), evaluations),
+        }
+    }
 }
 
 impl Controls {
@@ -34,7 +94,7 @@ impl Controls {
     /// so, and are streamed otherwise.
     ///
     /// # Errors
-    /// Something does not fit a network, a file is wrong, or the device fails.
+    /// Something does not fit a network, a file is wrong, a value is not finite, or the device fails.
     pub(super) fn load(
         bundle: &Bundle,
         prompts: &EncodedPrompt,
@@ -47,6 +107,7 @@ impl Controls {
         } else {
             Residency::Streamed
         };
+        let followed = followed_latents(bundle, holding)?;
         let holding = holding.with_residency(residency);
         let device = &holding.device;
         let context = prompts.context.to_device(device)?;
@@ -65,46 +126,68 @@ impl Controls {
             guidance: None,
             latents: told.latents,
         };
-        let at_work = bundle.controls().iter().map(|control| {
-            let network = network(control, &holding)?;
-            let picture = control.picture.to_tensor()?.affine(0.5, 0.5)?.to_device(device)?;
-            let conditions = network.condition(&steering, &picture)?;
-            network.load()?;
-            Ok(AtWork {
-                network,
-                conditions,
-                scale: control.choice.scale,
-            })
-        });
-        Ok(Self(at_work.collect::<Result<_>>()?))
+        let (mut of_unet, mut of_transformer) = (Vec::new(), Vec::new());
+        for (control, latents) in bundle.controls().iter().zip(followed) {
+            let picture = latents.map_or_else(|| control.shown(), Ok)?.to_device(device)?;
+            let scale = control.choice.scale;
+            match ControlNetwork::new(control, &holding)? {
+                ControlNetwork::UNet(network) => {
+                    let conditions = network.condition(&steering, &picture)?;
+                    network.load()?;
+                    of_unet.push(AtWork {
+                        network,
+                        conditions,
+                        scale,
+                    });
+                }
+                ControlNetwork::Transformer(network) => {
+                    let Some(pooled) = &pooled else {
+                        unreachable!("the prompts of a transformer are pooled. This is a bug.")
+                    };
+                    let conditions = network.condition(told.timesteps, &context, pooled, &picture)?;
+                    network.load()?;
+                    of_transformer.push(AtWork {
+                        network,
+                        conditions,
+                        scale,
+                    });
+                }
+            }
+        }
+        Ok(if of_transformer.is_empty() {
+            Self::UNet(of_unet)
+        } else {
+            Self::Transformer(of_transformer)
+        })
     }
 
-    /// What is added in the UNet for each of `asked`, latents and the text that they are asked about alone, or nothing for
-    /// all of them, at an evaluation. Nothing where there are no ControlNets.
+    /// What is added in a UNet for each of `asked` at an evaluation. Nothing where there are no ControlNets.
     ///
     /// # Errors
     /// A file is wrong, or the device fails.
-    pub(super) fn residuals(
-        &self,
-        asked: &[(&Tensor, Option<usize>)],
-        evaluation: usize,
-    ) -> Result<Vec<Option<Residuals>>> {
+    pub(super) fn residuals(&self, asked: &[Asked<'_>], evaluation: usize) -> Result<Vec<Option<Residuals>>> {
         let mut sums: Vec<Option<Residuals>> = vec![None; asked.len()];
+        let Self::UNet(at_work) = self else {
+            return Ok(sums);
+        };
         for AtWork {
             network,
             conditions,
             scale,
-        } in &self.0
+        } in at_work
         {
-            let of_text =
-                |text: Option<usize>| text.map_or_else(|| conditions.clone(), |text| conditions.only(text));
-            let conditions: Vec<controlnet::Conditions> =
-                asked.iter().map(|(_, text)| of_text(*text)).collect();
+            let conditions: Vec<controlnet::Conditions> = asked
+                .iter()
+                .map(|asked| match asked.text {
+                    Some(text) => conditions.only(text),
+                    None => conditions.clone(),
+                })
+                .collect();
             let inputs = asked
                 .iter()
                 .zip(&conditions)
-                .map(|((latents, _), conditions)| controlnet::Input {
-                    latents,
+                .map(|(asked, conditions)| controlnet::Input {
+                    latents: &asked.plain,
                     conditions,
                     scale: *scale,
                 });
@@ -118,4 +201,71 @@ impl Controls {
         }
         Ok(sums)
     }
+
+    /// What steers each ControlNet of a transformer for each of `asked`.
+    pub(super) fn of_inputs(&self, asked: &[Asked<'_>]) -> Vec<OfInputs> {
+        let Self::Transformer(at_work) = self else {
+            return Vec::new();
+        };
+        let of = |conditions: &control::Conditions| {
+            asked
+                .iter()
+                .map(|asked| match asked.text {
+                    Some(text) => conditions.only(text),
+                    None => conditions.clone(),
+                })
+                .collect()
+        };
+        at_work.iter().map(|at_work| of(&at_work.conditions)).collect()
+    }
+
+    /// The ControlNets that work beside a transformer, with what [`of_inputs`](Self::of_inputs) gave.
+    pub(super) fn beside<'a>(&'a self, of_inputs: &'a [OfInputs]) -> Vec<control::Control<'a>> {
+        let Self::Transformer(at_work) = self else {
+            return Vec::new();
+        };
+        at_work
+            .iter()
+            .zip(of_inputs)
+            .map(|(at_work, conditions)| control::Control {
+                network: &at_work.network,
+                conditions,
+                scale: at_work.scale,
+            })
+            .collect()
+    }
+}
+
+/// The latents of the picture that each ControlNet of a transformer follows, in the processor's memory, by the autoencoder of
+/// `bundle`, which is read once and dropped at the end. None for those of a UNet.
+///
+/// Of the latents' distribution the mean is taken. diffusers draws from it with noise of which no seed knows.
+fn followed_latents(bundle: &Bundle, holding: &Holding) -> Result<Vec<Option<Tensor>>> {
+    const COMPONENT: &str = "vae";
+    let mut encoder = None;
+    let mut latents = |control: &Control, is_shifted: bool| -> Result<Tensor> {
+        let encoder = match &mut encoder {
+            Some(encoder) => encoder,
+            none => {
+                let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
+                none.insert(Encoder::new(weights, &bundle.vae)?)
+            }
+        };
+        let encoded = encoder.encode(&control.shown()?.to_device(&holding.device)?)?;
+        let mean = encoded.mean.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        finite::check(&mean, "the encoder of what is followed", bundle, COMPONENT)?;
+        Ok(if is_shifted {
+            bundle.vae.scale(&mean)?
+        } else {
+            (mean * bundle.vae.scaling_factor)?
+        })
+    };
+    let of = |control: &Control| match &control.config {
+        ControlConfig::UNet(_) => Ok(None),
+        // Those that were trained without the pooled text were trained so that nothing is taken from latents either.
+        ControlConfig::Transformer(config) => {
+            latents(control, !config.force_zeros_for_pooled_projection).map(Some)
+        }
+    };
+    bundle.controls().iter().map(of).collect()
 }

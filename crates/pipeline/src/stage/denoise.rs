@@ -7,7 +7,7 @@ use super::canvas::Canvas;
 use super::control::Controls;
 use super::encode::EncodedPrompt;
 use super::finite;
-use super::network::{Conditions, Network, Told, numbers};
+use super::network::{Asked, Conditions, Network, Told, numbers};
 use crate::bundle::{Bundle, Denoiser};
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize, Strength};
@@ -274,7 +274,6 @@ impl<'a> Denoise<'a> {
                 .collect(),
         };
         let mut asked = Vec::with_capacity(pictures.len() * texts.len());
-        let mut controlled = Vec::with_capacity(asked.capacity());
         for picture in pictures {
             let latents = &picture.progress.trajectory.latents;
             let latents = self.sampler.scale_input(evaluation, latents)?;
@@ -286,16 +285,16 @@ impl<'a> Denoise<'a> {
                 None => plain.clone(),
             };
             for (conditions, text) in &texts {
-                asked.push((latents.repeat((conditions.texts(), 1, 1, 1))?, conditions));
-                controlled.push((plain.repeat((conditions.texts(), 1, 1, 1))?, *text));
+                let once_a_text = (conditions.texts(), 1, 1, 1);
+                asked.push(Asked {
+                    latents: latents.repeat(once_a_text)?,
+                    plain: plain.repeat(once_a_text)?,
+                    conditions,
+                    text: *text,
+                });
             }
         }
-        let controlled: Vec<(&Tensor, Option<usize>)> = controlled
-            .iter()
-            .map(|(latents, text)| (latents, *text))
-            .collect();
-        let added = self.controls.residuals(&controlled, evaluation)?;
-        let predicted = self.network.forward(&asked, &added, evaluation)?;
+        let predicted = self.network.forward(&asked, &self.controls, evaluation)?;
         let guided = predicted.chunks(texts.len()).map(|of_picture| {
             let predicted = Tensor::cat(of_picture, 0)?
                 .to_dtype(DType::F32)?

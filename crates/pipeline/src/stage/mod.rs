@@ -10,7 +10,7 @@ mod finite;
 mod network;
 
 pub use canvas::{Canvas, Mask, canvases};
-pub(crate) use control::network as control_network;
+pub(crate) use control::ControlNetwork;
 pub use decode::decode;
 pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
 pub(crate) use denoise::{check_size, latent_sides, patches, texts};

@@ -1,11 +1,12 @@
 //! The denoising network, whichever it is: one way to steer it, to ask it, and to know its bytes.
 
 use candle_core::{Device, Tensor};
-use sd_models::mmdit::{self, Transformer};
-use sd_models::unet::{self, Added, Residuals, Steering, UNet};
+use sd_models::mmdit::{self, Transformer, control};
+use sd_models::unet::{self, Added, Steering, UNet};
 use sd_models::{Footprint, WeightBytes};
 use sd_weights::Holding;
 
+use super::control::{ControlNetwork, Controls};
 use super::encode::EncodedPrompt;
 use crate::Result;
 use crate::bundle::{Bundle, Denoiser, Family};
@@ -25,6 +26,19 @@ pub(crate) enum Network {
 pub(crate) enum Conditions {
     UNet(unet::Conditions),
     Transformer(mmdit::Conditions),
+}
+
+/// What the network is asked in a pass.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked<'a> {
+    /// The latents, once for every text, with what a network that fills masks is told.
+    pub(crate) latents: Tensor,
+    /// The latents alone, as ControlNets take them.
+    pub(crate) plain: Tensor,
+    /// What steers it.
+    pub(crate) conditions: &'a Conditions,
+    /// The text that it is asked about alone; all of them where there is none.
+    pub(crate) text: Option<usize>,
 }
 
 /// What one forward pass is over.
@@ -111,41 +125,45 @@ impl Network {
         })
     }
 
-    /// The prediction for each of `inputs`, latents once for every text, with what ControlNets have `added` for it, at an
-    /// evaluation, counted from 0. A block is used
-    /// for all of them before the next one is.
+    /// The prediction for each of `asked`, with `controls`, at an evaluation, counted from 0. A block is used for all of them
+    /// before the next one is.
     ///
     /// # Errors
     /// A shape does not fit, a file is wrong, or the device fails.
     pub(crate) fn forward(
         &self,
-        inputs: &[(Tensor, &Conditions)],
-        added: &[Option<Residuals>],
+        asked: &[Asked<'_>],
+        controls: &Controls,
         evaluation: usize,
     ) -> Result<Vec<Tensor>> {
         const OTHER: &str = "conditions are asked with the network that made them. This is a bug.";
         Ok(match self {
             Self::UNet(network) => {
-                let inputs =
-                    inputs
-                        .iter()
-                        .zip(added)
-                        .map(|((latents, conditions), added)| match conditions {
-                            Conditions::UNet(conditions) => unet::Input {
-                                latents,
-                                conditions,
-                                control: added.as_ref(),
-                            },
-                            Conditions::Transformer(_) => unreachable!("{OTHER}"),
-                        });
+                let added = controls.residuals(asked, evaluation)?;
+                let inputs = asked
+                    .iter()
+                    .zip(&added)
+                    .map(|(asked, added)| match asked.conditions {
+                        Conditions::UNet(conditions) => unet::Input {
+                            latents: &asked.latents,
+                            conditions,
+                            control: added.as_ref(),
+                        },
+                        Conditions::Transformer(_) => unreachable!("{OTHER}"),
+                    });
                 network.forward(&inputs.collect::<Vec<_>>(), evaluation)?
             }
             Self::Transformer(network) => {
-                let inputs = inputs.iter().map(|(latents, conditions)| match conditions {
-                    Conditions::Transformer(conditions) => mmdit::Input { latents, conditions },
+                let inputs = asked.iter().map(|asked| match asked.conditions {
+                    Conditions::Transformer(conditions) => mmdit::Input {
+                        latents: &asked.latents,
+                        conditions,
+                    },
                     Conditions::UNet(_) => unreachable!("{OTHER}"),
                 });
-                network.forward(&inputs.collect::<Vec<_>>(), evaluation)?
+                let of_inputs = controls.of_inputs(asked);
+                let controls = controls.beside(&of_inputs);
+                network.forward(&inputs.collect::<Vec<_>>(), &controls, evaluation)?
             }
         })
     }
@@ -182,16 +200,36 @@ impl Network {
         }
     }
 
-    /// What a forward pass takes beside the weights and the conditions: bytes of activations while each block is computed
-    /// with, and bytes that operations take for themselves.
-    pub(crate) fn forward_bytes(&self, load: Load) -> (Vec<u64>, u64) {
+    /// What a forward pass takes beside the weights and the conditions, with `controls`: bytes of activations while each
+    /// block is computed with, and bytes that operations take for themselves.
+    pub(crate) fn forward_bytes(&self, load: Load, controls: &[ControlNetwork]) -> (Vec<u64>, u64) {
         match self {
             Self::UNet(network) => {
-                let scratch = network.forward_footprint(load.into()).scratch;
-                (network.block_activations(load.into()), scratch)
+                let mut scratch = network.forward_footprint(load.into()).scratch;
+                let mut of_blocks = network.block_activations(load.into());
+                let controls = controls.iter().filter_map(|control| match control {
+                    ControlNetwork::UNet(control) => Some(control),
+                    ControlNetwork::Transformer(_) => None,
+                });
+                for control in controls {
+                    // They work before the first block, and what they give stays until the pass ends.
+                    let given = control.residual_bytes(load.into());
+                    let taken = control.forward_footprint(load.into());
+                    of_blocks.iter_mut().for_each(|activations| *activations += given);
+                    if let Some(first) = of_blocks.first_mut() {
+                        *first = (*first).max(given + taken.activations);
+                    }
+                    scratch = scratch.max(taken.scratch);
+                }
+                (of_blocks, scratch)
             }
             Self::Transformer(network) => {
-                let Footprint { activations, scratch } = network.forward_footprint(load.into());
+                let controls = controls.iter().filter_map(|control| match control {
+                    ControlNetwork::Transformer(control) => Some(&**control),
+                    ControlNetwork::UNet(_) => None,
+                });
+                let controls: Vec<&control::ControlNet> = controls.collect();
+                let Footprint { activations, scratch } = network.forward_footprint(load.into(), &controls);
                 // Its blocks are alike.
                 (vec![activations; self.weight_bytes().blocks.len()], scratch)
             }

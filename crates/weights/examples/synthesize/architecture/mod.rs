@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::networks::sd3::Sd3Control;
 use crate::networks::unet::UNet;
 use crate::networks::{Clip, Sd3, Tensor, Vae};
 
@@ -9,7 +10,7 @@ mod latent_diffusion;
 mod stable_diffusion_3;
 
 /// The names of the models that can be made.
-pub(crate) const ARCHITECTURES: [&str; 7] = [
+pub(crate) const ARCHITECTURES: [&str; 8] = [
     "sd3.5-large",
     "sd3.5-medium",
     "sd1.5",
@@ -17,6 +18,7 @@ pub(crate) const ARCHITECTURES: [&str; 7] = [
     "sdxl",
     "sdxl-refiner",
     "controlnet-sd15",
+    "controlnet-sd35",
 ];
 
 /// A network's folder and tensors.
@@ -86,6 +88,7 @@ pub(crate) fn named(name: &str) -> Option<Architecture> {
         "sdxl" => Some(latent_diffusion::stable_diffusion_xl()),
         "sdxl-refiner" => Some(latent_diffusion::refiner()),
         "controlnet-sd15" => Some(latent_diffusion::controlnet(&UNet::SD15)),
+        "controlnet-sd35" => Some(stable_diffusion_3::controlnet(&Sd3Control::LARGE)),
         _ => None,
     }
 }

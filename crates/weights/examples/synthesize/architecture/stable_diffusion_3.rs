@@ -1,8 +1,9 @@
-//! Stable Diffusion 3.5: a transformer with three text encoders.
+//! Stable Diffusion 3.5: a transformer with three text encoders, and its ControlNets.
 
 use serde_json::{Value, json};
 
 use super::{Architecture, clip_config, diffuser, text, text_encoder, tokenizer, vae_config};
+use crate::networks::sd3::Sd3Control;
 use crate::networks::{Clip, Sd3, T5, Vae};
 
 /// Tokens that the real T5 tokenizer allows.
@@ -58,6 +59,14 @@ pub(super) fn model(transformer: &Sd3) -> Architecture {
         ],
         texts,
         index: Some(format!("{index:#}\n")),
+    }
+}
+
+pub(super) fn controlnet(control: &Sd3Control) -> Architecture {
+    Architecture {
+        components: vec![diffuser("", control.tensors())],
+        texts: vec![text("config.json", &control.config())],
+        index: None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! The tensors of each network: the names that diffusers and transformers save them under, and their shapes.
 
+pub(crate) mod sd3;
 pub(crate) mod unet;
+
+pub(crate) use sd3::Sd3;
 
 /// What a tensor's values are like.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,110 +77,6 @@ impl List {
 
     fn table(&mut self, name: &str, shape: &[usize]) {
         self.push(name.to_owned(), shape, Values::Around(SMALL));
-    }
-}
-
-/// The transformer of Stable Diffusion 3.5: `SD3Transformer2DModel`.
-pub(crate) struct Sd3 {
-    pub(crate) layers: usize,
-    pub(crate) heads: usize,
-    pub(crate) table_side: usize,
-    pub(crate) dual_attention_layers: usize,
-    /// Features of a token of text.
-    pub(crate) context: usize,
-    /// Features of a pooled text.
-    pub(crate) pooled: usize,
-}
-
-impl Sd3 {
-    pub(crate) const HEAD: usize = 64;
-    pub(crate) const CONTEXT: usize = 4096;
-    pub(crate) const POOLED: usize = 2048;
-    pub(crate) const CHANNELS: usize = 16;
-    pub(crate) const PATCH: usize = 2;
-
-    pub(crate) fn width(&self) -> usize {
-        self.heads * Self::HEAD
-    }
-
-    pub(crate) fn tensors(&self) -> Vec<Tensor> {
-        let width = self.width();
-        let mut list = List::default();
-        list.conv2d("pos_embed.proj", Self::CHANNELS, width, Self::PATCH);
-        list.table(
-            "pos_embed.pos_embed",
-            &[1, self.table_side * self.table_side, width],
-        );
-        for (name, inputs) in [("timestep_embedder", 256), ("text_embedder", self.pooled)] {
-            list.linear(&format!("time_text_embed.{name}.linear_1"), inputs, width);
-            list.linear(&format!("time_text_embed.{name}.linear_2"), width, width);
-        }
-        list.linear("context_embedder", self.context, width);
-        for layer in 0..self.layers {
-            self.block(&mut list, layer);
-        }
-        list.linear("norm_out.linear", width, 2 * width);
-        list.linear("proj_out", width, Self::PATCH * Self::PATCH * Self::CHANNELS);
-        list.0
-    }
-
-    fn block(&self, list: &mut List, layer: usize) {
-        let (width, name) = (self.width(), format!("transformer_blocks.{layer}"));
-        let (is_last, has_second) = (layer + 1 == self.layers, layer < self.dual_attention_layers);
-        list.linear(
-            &format!("{name}.norm1.linear"),
-            width,
-            if has_second { 9 } else { 6 } * width,
-        );
-        list.linear(
-            &format!("{name}.norm1_context.linear"),
-            width,
-            if is_last { 2 } else { 6 } * width,
-        );
-        let projections: &[&str] = if is_last {
-            &[
-                "to_q",
-                "to_k",
-                "to_v",
-                "add_q_proj",
-                "add_k_proj",
-                "add_v_proj",
-                "to_out.0",
-            ]
-        } else {
-            &[
-                "to_q",
-                "to_k",
-                "to_v",
-                "add_q_proj",
-                "add_k_proj",
-                "add_v_proj",
-                "to_out.0",
-                "to_add_out",
-            ]
-        };
-        for projection in projections {
-            list.linear(&format!("{name}.attn.{projection}"), width, width);
-        }
-        for norm in ["norm_q", "norm_k", "norm_added_q", "norm_added_k"] {
-            list.scale(&format!("{name}.attn.{norm}"), Self::HEAD);
-        }
-        if has_second {
-            for projection in ["to_q", "to_k", "to_v", "to_out.0"] {
-                list.linear(&format!("{name}.attn2.{projection}"), width, width);
-            }
-            for norm in ["norm_q", "norm_k"] {
-                list.scale(&format!("{name}.attn2.{norm}"), Self::HEAD);
-            }
-        }
-        for stream in if is_last {
-            &["ff"][..]
-        } else {
-            &["ff", "ff_context"]
-        } {
-            list.linear(&format!("{name}.{stream}.net.0.proj"), width, 4 * width);
-            list.linear(&format!("{name}.{stream}.net.2"), 4 * width, width);
-        }
     }
 }
 

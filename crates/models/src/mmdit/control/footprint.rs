@@ -1,0 +1,62 @@
+//! The bytes of a ControlNet: of its weights, of what it is conditioned on, and of its part in its transformer's pass.
+
+use super::{ControlNet, PICTURE, scopes};
+use crate::footprint::held_bytes;
+use crate::mmdit::footprint::{Bytes, block_bytes, condition_weight_bytes};
+use crate::mmdit::{Load, PATCHES};
+use crate::{Footprint, WeightBytes};
+
+impl ControlNet {
+    /// The weights of the denoising steps. Those of the modulations are not among them.
+    pub fn weight_bytes(&self) -> WeightBytes {
+        let blocks = scopes(&self.weights, self.kinds.len()).map(|scope| block_bytes(&scope));
+        WeightBytes {
+            blocks: blocks.collect(),
+            always: match self.patches {
+                Some(_) => held_bytes(&self.weights.scope(PATCHES), |_| true),
+                None => 0,
+            },
+        }
+    }
+
+    /// The weights that [`condition`](Self::condition) passes over.
+    pub fn condition_weight_bytes(&self) -> WeightBytes {
+        let mut weights = condition_weight_bytes(&self.weights, self.kinds.len());
+        weights.always += held_bytes(&self.weights.scope(PICTURE), |_| true);
+        weights
+    }
+
+    /// Bytes that the conditions of `steps` steps hold.
+    pub fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
+        let bytes = self.bytes();
+        let positions = if self.config.has_positions() {
+            bytes.positions(load)
+        } else {
+            0
+        };
+        let picture = bytes.image(Load { texts: 1, ..load });
+        bytes.steering(load, &self.kinds, steps) + positions + picture
+    }
+
+    /// What computing the conditions takes beside them, the weights and the picture as it comes in.
+    pub fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
+        self.bytes().conditioning(load, steps)
+    }
+
+    /// Bytes of its tokens, which it holds as long as its transformer's pass lasts.
+    pub(in crate::mmdit) fn stream_bytes(&self, load: Load) -> u64 {
+        self.bytes().streams(load, &self.kinds)
+    }
+
+    /// What one of its blocks takes beside, and what comes of it.
+    pub(in crate::mmdit) fn block_bytes(&self, load: Load) -> u64 {
+        let bytes = self.bytes();
+        // What is added, and once more what is about to be, before it is scaled.
+        let adding = bytes.added(load) + bytes.image(load);
+        bytes.block(load, &self.kinds).max(adding)
+    }
+
+    fn bytes(&self) -> Bytes<'_> {
+        Bytes::new(&self.network, &self.weights, self.activation_type)
+    }
+}
