@@ -145,10 +145,6 @@ fn measure(transformer: &Weights, networks: &[&(Weights, control::Config)], load
         held + of_networks + weights(transformer.weight_bytes(), Residency::Streamed) + footprint.bytes();
     let measured = allocated_peak() - before;
     let what = format!("{} ControlNets, {load:?}", networks.len());
-    eprintln!(
-        "{what}: predicted {predicted}, measured {measured} ({:.3})",
-        measured as f64 / predicted as f64
-    );
     assert_predicted(&what, predicted, measured);
 }
 

@@ -1,6 +1,6 @@
 //! Running the real binary in a fresh folder.
 
-#![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
+#![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary uses a part.
 
 use std::fs::{self, File};
 use std::io::BufReader;

@@ -1,6 +1,6 @@
 //! Networks of any size with random weights, in the names that the real ones are saved under.
 
-#![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
+#![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary uses a part.
 
 use std::collections::HashMap;
 use std::path::Path;
