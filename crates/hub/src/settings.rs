@@ -107,7 +107,12 @@ mod tests {
 
     #[test]
     fn the_cache_is_where_the_python_tools_have_it() {
-        let cases: [(&[(&str, &str)], &str, &str); 6] = [
+        type Case = (
+            &'static [(&'static str, &'static str)],
+            &'static str,
+            &'static str,
+        );
+        let cases: [Case; 6] = [
             (
                 &[],
                 "/home/me/.cache/huggingface/hub",
