@@ -50,6 +50,16 @@ impl Family {
         }
     }
 
+    /// What it is called.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::StableDiffusion => "Stable Diffusion",
+            Self::StableDiffusionXl => "Stable Diffusion XL",
+            Self::StableDiffusionXlRefiner => "refiner of Stable Diffusion XL",
+            Self::StableDiffusion3 => "Stable Diffusion 3",
+        }
+    }
+
     /// What a picture is drawn with when neither the user nor the model's files say.
     pub(super) fn defaults(self, trained_side: Option<usize>) -> FamilyDefaults {
         let (steps, guidance_scale, usual_side) = match self {
@@ -72,6 +82,8 @@ impl Family {
 impl Denoiser {
     const TRANSFORMER: &str = "transformer";
     const UNET: &str = "unet";
+    /// The folders that it can lie in, in the order in which they are looked for.
+    pub(super) const COMPONENTS: [&str; 2] = [Self::TRANSFORMER, Self::UNET];
 
     /// Reads which network the model in `folder` denoises with, by its tensors, never by a name.
     pub(super) fn open(folder: &ModelFolder) -> Result<Self> {

@@ -31,14 +31,14 @@ impl Index {
         }
     }
 
-    /// Whether the model in `folder`, whose index this is, has `component`.
-    pub(super) fn has(&self, folder: &ModelFolder, component: &str) -> bool {
+    /// Whether the model whose index this is has `component`. `is_there` says of a path whether there is a file.
+    pub(super) fn has(&self, component: &str, is_there: impl Fn(&str) -> bool) -> bool {
         match &self.entries {
             Some(entries) => {
                 let class = entries.get(component).and_then(|entry| entry.get(1));
                 class.is_some_and(|class| !class.is_null())
             }
-            None => folder.contains(&format!("{component}/config.json")),
+            None => is_there(&format!("{component}/config.json")),
         }
     }
 }

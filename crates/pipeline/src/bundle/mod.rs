@@ -3,6 +3,7 @@
 mod adaptation;
 mod control;
 mod family;
+mod files;
 mod index;
 mod text;
 
@@ -14,6 +15,7 @@ use sd_weights::{Checkpoint, Holding, ModelFolder, ModelPart, Residency, WeightT
 
 pub use control::{Control, ControlConfig};
 pub use family::{Denoiser, Family, FamilyDefaults};
+pub use files::{Choice, Kind};
 pub use text::{TextEncoders, TextPart};
 
 use crate::request::{ControlChoice, ImageSize, LoraChoice};

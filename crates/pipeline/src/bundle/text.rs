@@ -40,16 +40,17 @@ impl TextEncoders {
 
     /// Opens those that `index` has.
     pub(super) fn open(folder: &ModelFolder, index: &Index) -> Result<Self> {
+        let has = |component: &str| index.has(component, |path| folder.contains(path));
         let mut clips = Vec::new();
         for (component, tokenizer) in Self::CLIPS {
-            if index.has(folder, component) {
+            if has(component) {
                 clips.push(TextPart::open(folder, component, tokenizer)?);
             }
         }
         let (component, tokenizer) = Self::T5;
         Ok(Self {
             clips,
-            t5: if index.has(folder, component) {
+            t5: if has(component) {
                 Some(TextPart::open(folder, component, tokenizer)?)
             } else {
                 None
