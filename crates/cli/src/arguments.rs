@@ -9,6 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sd_pipeline::ImageSize;
 
 use crate::hint::Failure;
+use crate::login::LoginArguments;
+use crate::models::ModelsArguments;
 use crate::resume::ResumeArguments;
 use crate::settings::{Settings, one_line, strength};
 
@@ -123,6 +125,8 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Resume(ResumeArguments),
+    Models(ModelsArguments),
+    Login(LoginArguments),
 }
 
 impl Arguments {
@@ -156,6 +160,10 @@ pub(crate) enum Typed {
     Run(Box<Arguments>),
     /// Going on with runs that were interrupted.
     Resume(ResumeArguments),
+    /// What is on this machine of models.
+    Models(ModelsArguments),
+    /// A token of the hub.
+    Login(LoginArguments),
     /// The help or the version, to be shown.
     Show(String),
     /// Nothing that can be done.
@@ -170,6 +178,8 @@ pub(crate) fn parse() -> Typed {
     match parsed {
         Ok(arguments) => match arguments.command {
             Some(Command::Resume(resume)) => Typed::Resume(resume),
+            Some(Command::Models(models)) => Typed::Models(models),
+            Some(Command::Login(login)) => Typed::Login(login),
             None => Typed::Run(Box::new(arguments)),
         },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

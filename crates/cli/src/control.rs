@@ -50,8 +50,10 @@ fn folder(name: &str) -> Result<PathBuf, Failure> {
         // Its last part is looked at: it must have one.
         return Ok(std::path::absolute(name).unwrap_or_else(|_| PathBuf::from(name)));
     }
-    if installed::is_id(name) {
-        return installed::locate(name).ok_or_else(|| Failure::not_installed(name));
+    match installed::reference(name) {
+        Some(reference) => {
+            installed::locate(&reference).ok_or_else(|| Failure::not_installed("ControlNet", &reference))
+        }
+        None => Err(Failure::no_model(name)),
     }
-    Err(Failure::no_model(name))
 }

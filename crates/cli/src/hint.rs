@@ -1,7 +1,8 @@
 //! Errors as a person sees them: one line that says what is wrong and where, one that says what to do, and the exit
 //! code.
 
-use std::error::Error as _;
+mod hub;
+
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -66,24 +67,11 @@ impl Failure {
 
     /// There is nothing at `name`.
     pub(crate) fn no_model(name: &str) -> Self {
-        let hint = "--model takes `demo`, a folder on this machine in the layout of diffusers, or the id of a model in the \
-                    cache of Hugging Face";
+        let hint = "--model takes `demo`, a folder on this machine in the layout of diffusers, or the id of a model on the \
+                    hub";
         Self {
             message: format!("there is no model at `{name}`"),
             hint: Some(hint.to_owned()),
-            code: NO_MODEL,
-        }
-    }
-
-    /// The model `id` of the hub is not in the cache.
-    pub(crate) fn not_installed(id: &str) -> Self {
-        let hint = format!(
-            "`hf download {id}` puts it into the cache of Hugging Face, where it is looked for; a gated one wants its licence \
-             accepted on https://huggingface.co/{id} first. `--model demo` draws at once"
-        );
-        Self {
-            message: format!("the model `{id}` is not on this machine"),
-            hint: Some(hint),
             code: NO_MODEL,
         }
     }
@@ -144,7 +132,7 @@ impl From<Error> for Failure {
 }
 
 /// The error and its causes in one line.
-fn chain(error: &Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
     let mut message = first_line(error.to_string());
     let mut cause = error.source();

@@ -1,42 +1,86 @@
-//! Models on this machine by their ids: the cache that programs of Hugging Face share.
+//! Models on this machine by their names on the hub: what the cache of Hugging Face holds.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder of the model `id`, `owner/name`, in the cache, if it is there.
-pub(crate) fn locate(id: &str) -> Option<PathBuf> {
-    locate_in(&cache()?, id)
+use sd_hub::{Cache, Reference, Settings};
+use sd_pipeline::bundle::{Choice, Kind};
+use sd_pipeline::presets;
+
+use crate::hint::Failure;
+
+/// What names of files end with. A name that ends so is a path, also where it reads like an id.
+const ENDINGS: [&str; 5] = [".safetensors", ".pth", ".ckpt", ".bin", ".gguf"];
+/// What says of a model which parts it has.
+pub(crate) const INDEX: &str = "model_index.json";
+
+/// The cache of the user.
+pub(crate) fn cache() -> Cache {
+    Cache::new(Settings::of_user().cache)
 }
 
-/// Whether `name` reads like a model's id on the hub rather than like a path.
-pub(crate) fn is_id(name: &str) -> bool {
-    let is_word = |part: &str| {
-        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
+/// What `name` means on the hub, under the id that it has there today, if it reads like an id rather than like a path.
+pub(crate) fn reference(name: &str) -> Option<Reference> {
+    let reference: Reference = name.parse().ok()?;
+    let is_path = reference.file.is_none() && ENDINGS.iter().any(|ending| name.ends_with(ending));
+    if is_path {
+        return None;
+    }
+    let id = presets::moved(reference.id.as_str()).parse().ok()?;
+    Some(Reference { id, ..reference })
+}
+
+/// The folder of what `reference` names, or its file, as far as it is in the cache.
+pub(crate) fn locate(reference: &Reference) -> Option<PathBuf> {
+    locate_in(&cache(), reference)
+}
+
+/// Whether all that is used of what `reference` names is in the cache, where it is used as a `kind`.
+pub(crate) fn is_whole(reference: &Reference, kind: Option<Kind>) -> bool {
+    let Some(place) = locate(reference) else {
+        return false;
     };
-    name.split_once('/')
-        .is_some_and(|(owner, model)| is_word(owner) && is_word(model))
+    reference.file.is_some() || is_whole_folder(&place, kind)
 }
 
-/// Where the cache is, as the Python tools find it.
-fn cache() -> Option<PathBuf> {
-    let folder = |name: &str| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    folder("HF_HUB_CACHE")
-        .or_else(|| Some(folder("HF_HOME")?.join("hub")))
-        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("huggingface/hub")))
-        .or_else(|| Some(env::home_dir()?.join(".cache/huggingface/hub")))
+/// Whether `folder` holds all that is used of a `kind`.
+pub(crate) fn is_whole_folder(folder: &Path, kind: Option<Kind>) -> bool {
+    let paths = sd_hub::paths_below(folder);
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let index = fs::read(folder.join(INDEX)).ok();
+    let used = kind
+        .or_else(|| Kind::of(&paths))
+        .map(|kind| kind.used(&paths, index.as_deref()));
+    matches!(used, Some(Choice::Files(_) | Choice::OneOf(_)))
 }
 
-fn locate_in(cache: &Path, id: &str) -> Option<PathBuf> {
-    let folder = cache.join(format!("models--{}", id.replace('/', "--")));
-    let commit = fs::read_to_string(folder.join("refs/main")).ok()?;
-    let snapshot = folder.join("snapshots").join(commit.trim());
-    snapshot.is_dir().then_some(snapshot)
+/// The only file in `folder` with one of `endings`, where `name` is what the user calls the folder.
+pub(crate) fn only_file(name: &str, folder: &Path, endings: &[&str]) -> Result<PathBuf, Failure> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|ending| endings.iter().any(|known| ending == *known))
+        })
+        .collect();
+    files.sort();
+    match files.as_slice() {
+        [] => Err(Failure::no_model(name)),
+        [file] => Ok(file.clone()),
+        several => {
+            let names = several.iter().filter_map(|path| path.file_name()?.to_str());
+            Err(Failure::several(name, &names.collect::<Vec<_>>()))
+        }
+    }
+}
+
+fn locate_in(cache: &Cache, reference: &Reference) -> Option<PathBuf> {
+    let folder = cache.locate(&reference.id, reference.revision())?;
+    match &reference.file {
+        Some(file) => Some(folder.join(file)).filter(|file| file.is_file()),
+        None => Some(folder),
+    }
 }
 
 #[cfg(test)]
@@ -44,27 +88,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_told_from_paths() {
-        for id in ["stabilityai/stable-diffusion-3.5-large", "Lykon/DreamShaper-8"] {
-            assert!(is_id(id), "{id}");
+    fn names_on_the_hub_are_told_from_paths() {
+        for name in [
+            "stabilityai/stable-diffusion-3.5-large",
+            "Lykon/DreamShaper-8@v1",
+            "a/b:c/d.pth",
+        ] {
+            assert_eq!(
+                reference(name).map(|found| found.to_string()).as_deref(),
+                Some(name)
+            );
         }
-        for path in ["demo", "./model", "../a", "/a/b", "a/b/c", "C:\\a", "a/", "~/a"] {
-            assert!(!is_id(path), "{path}");
+        for path in [
+            "demo",
+            "./model",
+            "../a",
+            "/a/b",
+            "a/b/c",
+            "loras/mine.safetensors",
+            "a/x4.pth",
+        ] {
+            assert_eq!(reference(path), None, "{path}");
         }
+        let moved = reference("runwayml/stable-diffusion-v1-5").unwrap();
+        assert_eq!(moved.to_string(), "stable-diffusion-v1-5/stable-diffusion-v1-5");
     }
 
     #[test]
-    fn a_model_is_where_its_main_branch_is() {
-        let cache = tempfile::tempdir().unwrap();
-        let folder = cache.path().join("models--me--mine");
-        assert_eq!(locate_in(cache.path(), "me/mine"), None);
-        fs::create_dir_all(folder.join("refs")).unwrap();
-        fs::write(folder.join("refs/main"), "abc\n").unwrap();
-        assert_eq!(locate_in(cache.path(), "me/mine"), None);
-        fs::create_dir_all(folder.join("snapshots/abc")).unwrap();
-        assert_eq!(
-            locate_in(cache.path(), "me/mine"),
-            Some(folder.join("snapshots/abc"))
-        );
+    fn a_file_is_found_in_its_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        let repository = folder.path().join("models--me--mine");
+        let locate = |name: &str| locate_in(&cache, &reference(name).unwrap());
+        fs::create_dir_all(repository.join("refs")).unwrap();
+        fs::write(repository.join("refs/main"), "abc\n").unwrap();
+        assert_eq!(locate("me/mine"), None);
+        let snapshot = repository.join("snapshots/abc");
+        fs::create_dir_all(snapshot.join("nets")).unwrap();
+        fs::write(snapshot.join("nets/x4.pth"), "").unwrap();
+        assert_eq!(locate("me/mine"), Some(snapshot.clone()));
+        assert_eq!(locate("me/mine:nets/x4.pth"), Some(snapshot.join("nets/x4.pth")));
+        assert_eq!(locate("me/mine:nets"), None);
     }
 }

@@ -30,7 +30,7 @@ fn choice(name: &str, scale: f64) -> Result<LoraChoice, Failure> {
 }
 
 /// `REF:SCALE` in its parts. A colon may also belong to a path.
-fn with_scale(text: &str) -> (&str, f64) {
+pub(crate) fn with_scale(text: &str) -> (&str, f64) {
     let parts = text.rsplit_once(':');
     match parts.and_then(|(name, scale)| Some((name, scale.parse::<f64>().ok()?))) {
         Some((name, scale)) if scale.is_finite() && !name.is_empty() => (name, scale),
@@ -48,27 +48,16 @@ fn file(name: &str) -> Result<PathBuf, Failure> {
     if with_ending.is_file() {
         return Ok(with_ending);
     }
-    let place = if place.exists() || !installed::is_id(name) {
-        place.to_owned()
-    } else {
-        installed::locate(name).ok_or_else(|| Failure::not_installed(name))?
+    let place = match installed::reference(name) {
+        Some(reference) if !place.exists() => {
+            installed::locate(&reference).ok_or_else(|| Failure::not_installed("LoRA", &reference))?
+        }
+        _ => place.to_owned(),
     };
-    let entries = place
-        .read_dir()
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = entries
-        .filter(|path| path.extension().is_some_and(|ending| ending == "safetensors"))
-        .collect();
-    match (files.pop(), files.is_empty()) {
-        (Some(file), true) => Ok(file),
-        (Some(_), false) => Err(Failure::usage(format!(
-            "`{name}` holds several LoRA files; name one"
-        ))),
-        (None, _) => Err(Failure::no_model(name)),
+    if place.is_file() {
+        return Ok(place);
     }
+    installed::only_file(name, &place, &["safetensors"])
 }
 
 #[cfg(test)]

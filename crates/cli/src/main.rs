@@ -1,24 +1,32 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
-//! What was typed ([`arguments`]), over a preset ([`quality`]) and the user's [`configuration`], becomes a request ([`request`]), or names a run that was interrupted ([`resume`]);
+//! What was typed ([`arguments`]), over a preset ([`quality`]) and the user's [`configuration`], becomes a request
+//! ([`request`]), or names a run that was interrupted ([`resume`]); what it names and is not here is fetched ([`missing`]);
 //! the pipeline draws it and tells what happens to a [`progress`] display or to [`json`] lines; an error is shown with
 //! a hint ([`hint`]).
 
 mod arguments;
+mod arrivals;
 mod configuration;
 mod control;
 mod demo;
+mod fetching;
 mod hint;
 mod installed;
 mod json;
+mod login;
 mod lora;
+mod missing;
+mod models;
 mod progress;
 mod quality;
 mod request;
 mod resume;
 mod sampler;
 mod settings;
+mod signals;
 mod terminal;
+mod upscaler;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -47,6 +55,8 @@ fn main() -> ExitCode {
     let (json, outcome) = match arguments::parse() {
         Typed::Run(arguments) => (arguments.json, run(&arguments)),
         Typed::Resume(arguments) => (arguments.json, resume::run(&arguments)),
+        Typed::Models(arguments) => (arguments.json, models::run(&arguments)),
+        Typed::Login(arguments) => (arguments.json, login::run(&arguments)),
         Typed::Show(text) => {
             terminal::print(&text);
             return ExitCode::SUCCESS;
@@ -69,6 +79,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::usage("there is no PROMPT".to_owned()));
     }
     compute_with(arguments.threads)?;
+    let telling = Telling {
+        json: arguments.json,
+        quiet: arguments.quiet,
+        profile: arguments.profile.as_deref(),
+    };
+    if !arguments.plan {
+        let named = quality::named(arguments, &configuration)?;
+        missing::fetch_named(&named, arguments.prompt(), &telling)?;
+    }
     let request = request::request(arguments, &quality::settled(arguments, &configuration)?)?;
     if arguments.pro && !arguments.quiet && !arguments.json && !arguments.plan {
         // An error is met again, and told, where the run begins.
@@ -88,11 +107,6 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         });
         return Ok(());
     }
-    let telling = Telling {
-        json: arguments.json,
-        quiet: arguments.quiet,
-        profile: arguments.profile.as_deref(),
-    };
     draw(&telling, |observer, interrupt| {
         sd_pipeline::generate(&request, observer, interrupt)
     })
@@ -118,8 +132,7 @@ fn draw(
     telling: &Telling<'_>,
     pipeline: impl FnOnce(&mut dyn Observer, &Interrupt) -> sd_pipeline::Result<Vec<SavedPicture>>,
 ) -> Result<(), Failure> {
-    let interrupt = Interrupt::default();
-    stop_on_signals(&interrupt)?;
+    let interrupt = signals::interrupt()?;
     let mut lines = json::Lines;
     let mut display = progress::Display::new(telling.quiet);
     let shown: &mut dyn Observer = if telling.json { &mut lines } else { &mut display };
@@ -131,25 +144,12 @@ fn draw(
         shown.observe(event);
     };
     let outcome = match telling.profile {
-        Some(path) => profiled(path, &mut observer, |observer| pipeline(observer, &interrupt)),
-        None => pipeline(&mut observer, &interrupt),
+        Some(path) => profiled(path, &mut observer, |observer| pipeline(observer, interrupt)),
+        None => pipeline(&mut observer, interrupt),
     };
     display.finish();
     match outcome {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::of_run(error, kept.as_deref())),
     }
-}
-
-/// The first signal asks the run to stop, the second ends the process.
-fn stop_on_signals(interrupt: &Interrupt) -> Result<(), Failure> {
-    let interrupt = interrupt.clone();
-    let handler = move || {
-        if interrupt.is_raised() {
-            std::process::exit(i32::from(hint::INTERRUPTED));
-        }
-        interrupt.raise();
-        terminal::note("stopping after this step; once more stops at once");
-    };
-    ctrlc::set_handler(handler).map_err(|error| Failure::other(format!("cannot listen for signals: {error}")))
 }

@@ -25,6 +25,22 @@ pub(crate) struct Settled {
 /// What a picture is drawn with. The preset is the one that was asked for; where neither it nor a model was, the best
 /// that is on this machine and fits into the budget.
 pub(crate) fn settled(arguments: &Arguments, configuration: &Configuration) -> Result<Settled, Failure> {
+    layered(arguments, configuration, |typed| {
+        Some(best(arguments, typed, &configuration.defaults))
+    })
+}
+
+/// What the user named, without what is chosen where nothing was.
+pub(crate) fn named(arguments: &Arguments, configuration: &Configuration) -> Result<Settings, Failure> {
+    Ok(layered(arguments, configuration, |_| None)?.settings)
+}
+
+/// Every layer of settings; `choose` has the preset where the choice is left to the program.
+fn layered(
+    arguments: &Arguments,
+    configuration: &Configuration,
+    choose: impl FnOnce(&Settings) -> Option<&'static Preset>,
+) -> Result<Settled, Failure> {
     let typed = Settings {
         size: arguments.size()?,
         ..arguments.settings.clone()
@@ -43,10 +59,10 @@ pub(crate) fn settled(arguments: &Arguments, configuration: &Configuration) -> R
     };
     let (preset, of_preset) = match asked.or(usual) {
         None => (None, Settings::default()),
-        Some(AUTO) => {
-            let preset = best(arguments, &typed, defaults);
-            (Some(preset.name.to_owned()), preset.into())
-        }
+        Some(AUTO) => match choose(&typed) {
+            Some(preset) => (Some(preset.name.to_owned()), preset.into()),
+            None => (None, Settings::default()),
+        },
         Some(name) => (Some(name.to_owned()), of_preset(name, configuration)?),
     };
     let of_pro = Settings {
@@ -61,7 +77,7 @@ pub(crate) fn settled(arguments: &Arguments, configuration: &Configuration) -> R
 
 /// The settings of the preset `name`, the user's own or one of ours. Where the user's goes on from one of its own name, that is
 /// ours.
-fn of_preset(name: &str, configuration: &Configuration) -> Result<Settings, Failure> {
+pub(crate) fn of_preset(name: &str, configuration: &Configuration) -> Result<Settings, Failure> {
     let mut settings = Settings::default();
     let mut seen = Vec::new();
     let mut next = Some(name.to_owned());
@@ -86,11 +102,11 @@ fn of_preset(name: &str, configuration: &Configuration) -> Result<Settings, Fail
 /// The best preset of which everything is on this machine and whose plan fits into the budget.
 fn best(arguments: &Arguments, typed: &Settings, defaults: &Settings) -> &'static Preset {
     let presets = BEST_FIRST.iter().filter_map(|name| Preset::find(name));
-    let mut there = presets.filter(|preset| {
-        preset
-            .parts()
-            .all(|part| part == DEMO || installed::locate(part).is_some())
-    });
+    let is_there = |part: &str| {
+        let reference = installed::reference(part);
+        part == DEMO || reference.is_some_and(|reference| installed::is_whole(&reference, None))
+    };
+    let mut there = presets.filter(|preset| preset.parts().all(is_there));
     let fits = |preset: &&Preset| {
         let settled = || Settled {
             preset: Some(preset.name.to_owned()),
@@ -106,7 +122,10 @@ fn best(arguments: &Arguments, typed: &Settings, defaults: &Settings) -> &'stati
         .expect("there is a built-in model. This is a bug.");
     if !arguments.quiet && !arguments.json {
         terminal::note(&match preset.name {
-            DEMO => "Drawing with the small built-in model `demo`; --model DIR names a real one.".to_owned(),
+            DEMO => {
+                "Drawing with the small built-in model `demo`; `generate models pull fast` gets a real one, --model names another."
+                    .to_owned()
+            }
             name => format!(
                 "Drawing with the preset `{name}`: the best that is on this machine and fits into its memory."
             ),

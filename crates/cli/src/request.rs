@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use sd_pipeline::presets;
 use sd_pipeline::{
     GuidanceScale, InitImage, ModelChoice, ModelFolder, Names, Places, Recommended, RefinerChoice, Request,
     Strength, UpscaleChoice,
@@ -11,7 +10,7 @@ use sd_pipeline::{
 use crate::arguments::Arguments;
 use crate::hint::Failure;
 use crate::quality::Settled;
-use crate::{control, demo, installed, lora, sampler};
+use crate::{control, demo, installed, lora, sampler, upscaler};
 
 /// Where pictures go if nothing is said of it.
 const OUTPUT: &str = "./outputs";
@@ -36,6 +35,7 @@ pub(crate) fn request(arguments: &Arguments, settled: &Settled) -> Result<Reques
         }
         None => (arguments.prompt().to_owned(), settings.negative_prompt.clone()),
     };
+    let network = upscaler::chosen(settings)?;
     Ok(Request {
         negative_prompt,
         images: settings.n.unwrap_or(1) as usize,
@@ -51,7 +51,8 @@ pub(crate) fn request(arguments: &Arguments, settled: &Settled) -> Result<Reques
         loras: lora::chosen(arguments.prompt(), settings)?,
         upscale: settings.upscale.map(|factor| UpscaleChoice {
             factor,
-            network: settings.upscaler.clone(),
+            network,
+            or_resampled: settings.upscaler.is_none(),
         }),
         names: Names {
             style: settings.style.map(|style| style.name.to_owned()),
@@ -91,9 +92,8 @@ fn model(name: &str) -> Result<ModelChoice, Failure> {
     }
     let folder = if place.exists() {
         place.to_owned()
-    } else if installed::is_id(name) {
-        let id = presets::moved(name);
-        installed::locate(id).ok_or_else(|| Failure::not_installed(id))?
+    } else if let Some(reference) = installed::reference(name) {
+        installed::locate(&reference).ok_or_else(|| Failure::not_installed("model", &reference))?
     } else {
         return Err(Failure::no_model(name));
     };

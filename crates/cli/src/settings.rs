@@ -34,9 +34,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "N", help_heading = "Picture", value_parser = upscale)]
     pub(crate) upscale: Option<usize>,
 
-    /// The network that does, a .pth or .safetensors file of Real-ESRGAN [default: Lanczos resampling]
+    /// The network of Real-ESRGAN that does, a .pth or .safetensors file or an id [default: ai-forever/Real-ESRGAN where it
+    /// is in the cache, else Lanczos resampling]
     #[arg(long, value_name = "REF", help_heading = "Picture")]
-    pub(crate) upscaler: Option<PathBuf>,
+    pub(crate) upscaler: Option<String>,
 
     /// How many pictures; picture i uses seed + i [default: 1]
     #[arg(long, value_name = "N", help_heading = "Picture",
@@ -51,7 +52,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(crate) quality: Option<String>,
 
-    /// `demo`, a folder in the layout of diffusers, or the id of a model in the Hugging Face cache
+    /// `demo`, a folder in the layout of diffusers, or the id of a model on the hub, which is fetched
     #[arg(long, value_name = "REF", help_heading = "Model")]
     pub(crate) model: Option<String>,
 

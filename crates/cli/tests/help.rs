@@ -1,4 +1,4 @@
-//! What `--help` says: the texts of `help.txt` and `help_resume.txt` beside this file.
+//! What `--help` says: the texts of `help.txt` and `help_….txt` beside this file.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
@@ -20,13 +20,34 @@ fn the_help_is_as_written_down() {
 
 #[test]
 fn the_help_of_each_subcommand_is_as_written_down() {
-    let run = Fresh::new().run(&["resume", "--help"]).succeeds();
-    let written = include_str!("help_resume.txt");
-    assert!(
-        run.stdout == written,
-        "`generate resume --help` has changed; if it should, write this into help_resume.txt:\n{}",
-        run.stdout
-    );
+    let subcommands = [
+        (
+            &["resume"][..],
+            "help_resume.txt",
+            include_str!("help_resume.txt"),
+        ),
+        (&["models"], "help_models.txt", include_str!("help_models.txt")),
+        (
+            &["models", "pull"],
+            "help_models_pull.txt",
+            include_str!("help_models_pull.txt"),
+        ),
+        (
+            &["models", "rm"],
+            "help_models_rm.txt",
+            include_str!("help_models_rm.txt"),
+        ),
+        (&["login"], "help_login.txt", include_str!("help_login.txt")),
+    ];
+    for (words, file, written) in subcommands {
+        let run = Fresh::new().run(&[words, &["--help"]].concat()).succeeds();
+        assert!(
+            run.stdout == written,
+            "`generate {} --help` has changed; if it should, write this into {file}:\n{}",
+            words.join(" "),
+            run.stdout
+        );
+    }
 }
 
 #[test]

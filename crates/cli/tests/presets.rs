@@ -19,16 +19,14 @@ fn metadata(fresh: &Fresh, run: &Run) -> Value {
 fn a_preset_whose_model_is_missing_says_which_and_how_to_get_it() {
     let fresh = Fresh::new();
     for preset in ALL.iter().filter(|preset| preset.name != DEMO) {
-        let output = fresh
-            .command()
-            .env("HF_HUB_OFFLINE", "1")
-            .args(["x", "--quality", preset.name])
-            .output()
-            .unwrap();
-        let run = Run::of(output).fails(4, "is not on this machine");
-        let named = preset
-            .parts()
-            .any(|part| run.stderr.contains(&format!("`hf download {part}`")));
+        let run = fresh
+            .run(&["x", "--quality", preset.name])
+            .fails(4, "is not on this machine");
+        let named = preset.parts().any(|part| {
+            run.stderr.contains(&format!(
+                "`generate models pull {part}` gets it, without HF_HUB_OFFLINE"
+            ))
+        });
         assert!(named, "{}: {}", preset.name, run.stderr);
     }
     fresh
@@ -44,6 +42,11 @@ fn the_best_that_is_there_is_drawn_with() {
     let fresh = Fresh::new();
     let small = ["a cat", "--size", "64x64", "--steps", "2"];
     let run = fresh.run(&["a red circle", "--steps", "2"]).succeeds();
+    assert!(
+        run.stderr.contains("`generate models pull fast` gets a real one"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(metadata(&fresh, &run)["quality_preset"], "demo");
 
     fresh.install("families/sd15", "Lykon/DreamShaper-8");

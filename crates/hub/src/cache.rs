@@ -217,8 +217,8 @@ impl CachedRevision {
     }
 }
 
-/// The paths of the files below `folder`, with `/` between their parts.
-pub(crate) fn paths_below(root: &Path) -> Vec<String> {
+/// The paths of the files below the folder `root`, with `/` between their parts.
+pub fn paths_below(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {

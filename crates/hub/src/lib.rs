@@ -25,7 +25,7 @@ mod reference;
 mod removal;
 mod settings;
 
-pub use cache::{Cache, CachedRepository, CachedRevision};
+pub use cache::{Cache, CachedRepository, CachedRevision, paths_below};
 pub use download::{Download, Event, Observer};
 pub use error::{Error, Result};
 pub use listing::{Listing, RemoteFile};

@@ -218,6 +218,9 @@ pub struct UpscaleChoice {
     pub factor: usize,
     /// The file of the network that does it; without one they are resampled.
     pub network: Option<PathBuf>,
+    /// Whether they are resampled where the network cannot be used, since nobody asked for it by name.
+    #[serde(default)]
+    pub or_resampled: bool,
 }
 
 /// What a ControlNet is shown.

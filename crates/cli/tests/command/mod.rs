@@ -78,7 +78,13 @@ impl Fresh {
             .env("SD_GENERATE_STATE", self.user.path().join("state"))
             .env("SD_GENERATE_CACHE", self.user.path().join("cache"))
             .env("SD_GENERATE_CONFIG", self.configuration())
-            .env("HF_HUB_CACHE", self.user.path().join("hub"))
+            .env("HF_HOME", self.user.path())
+            // No test asks the real hub, whatever it forgets.
+            .env("HF_HUB_OFFLINE", "1")
+            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HF_TOKEN")
+            .env_remove("HF_TOKEN_PATH")
             .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE");
         command
@@ -86,6 +92,18 @@ impl Fresh {
 
     pub fn run(&self, arguments: &[&str]) -> Run {
         Run::of(self.command().args(arguments).output().unwrap())
+    }
+
+    /// The binary, with the hub at `endpoint`.
+    pub fn command_at(&self, endpoint: &str) -> Command {
+        let mut command = self.command();
+        command.env("HF_ENDPOINT", endpoint).env_remove("HF_HUB_OFFLINE");
+        command
+    }
+
+    /// Where the files of Hugging Face are.
+    pub fn hugging_face(&self) -> &Path {
+        self.user.path()
     }
 
     /// Names of the files in `folder` below this one.

@@ -1,6 +1,6 @@
 //! The last part of a run: pictures made larger.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sd_memory::Bytes;
 use sd_weights::Holding;
@@ -35,14 +35,34 @@ impl Enlargement {
         holding: &Holding,
         budget: Bytes,
     ) -> Result<Self> {
-        let factor = choice.factor;
-        let Some(file) = &choice.network else {
-            return Ok(Self {
-                factor,
-                network: None,
-                plan: None,
-            });
+        let resampled = Self {
+            factor: choice.factor,
+            network: None,
+            plan: None,
         };
+        let Some(file) = &choice.network else {
+            return Ok(resampled);
+        };
+        match Self::by_network(file, choice.factor, size, images, holding, budget) {
+            Err(error) if choice.or_resampled => {
+                tracing::info!(
+                    "pictures are resampled, not made larger by `{}`: {error}",
+                    file.display()
+                );
+                Ok(resampled)
+            }
+            enlargement => enlargement,
+        }
+    }
+
+    fn by_network(
+        file: &Path,
+        factor: usize,
+        size: ImageSize,
+        images: usize,
+        holding: &Holding,
+        budget: Bytes,
+    ) -> Result<Self> {
         let network = stage::upscaler(file, holding)?;
         let rounds = stage::rounds(network.scale(), factor);
         // The last round is over the largest picture.
@@ -68,7 +88,7 @@ impl Enlargement {
         }
         Ok(Self {
             factor,
-            network: Some(file.clone()),
+            network: Some(file.to_owned()),
             plan: Some(StagePlan {
                 name: Self::STAGE.to_owned(),
                 resident: Bytes(weights),

@@ -1,0 +1,81 @@
+//! `generate login`: a token of the hub, checked and kept for later runs.
+
+use std::io::{IsTerminal, stdin};
+
+use clap::Args;
+use sd_hub::{Hub, Settings, Token};
+use serde_json::json;
+
+use crate::hint::Failure;
+use crate::{signals, terminal};
+
+/// Keeps a token of the hub, so that models can be had whose licence you have accepted
+#[derive(Debug, Args)]
+#[command(override_usage = "generate login [--token TOKEN] [OPTIONS]")]
+pub(crate) struct LoginArguments {
+    /// The token [default: it is asked for, or read from stdin where that is no terminal]
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+
+    /// Print one JSON event a line
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Print only errors
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Does what was asked for.
+pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
+    let hub = Hub::new(Settings::of_user());
+    let settings = hub.settings();
+    let text = match &arguments.token {
+        Some(token) => token.clone(),
+        None => typed(&settings.endpoint)?,
+    };
+    let Some(token) = Token::new(&text) else {
+        return Err(Failure::no_token(&settings.endpoint));
+    };
+    let name = if settings.offline {
+        None
+    } else {
+        let interrupt = signals::interrupt()?;
+        Some(hub.account_of(&token, &|| interrupt.is_raised())?)
+    };
+    hub.keep_token(&token)?;
+    let file = &settings.token_file;
+    let wins = settings
+        .token_of_environment
+        .as_ref()
+        .is_some_and(|other| *other != token);
+    if arguments.json {
+        let event = json!({ "event": "login", "name": name, "file": file, "overridden": wins });
+        terminal::print_line(&event.to_string());
+    } else if !arguments.quiet {
+        let who = match name {
+            Some(name) => format!("Logged in as {name}"),
+            None => "Not checked, since HF_HUB_OFFLINE is set".to_owned(),
+        };
+        terminal::note(&format!("{who}; the token is in {}.", file.display()));
+        if wins {
+            terminal::note("warning: another one in HF_TOKEN wins over it");
+        }
+    }
+    Ok(())
+}
+
+/// A token that is typed where nobody can read it, or that a program writes.
+fn typed(endpoint: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if stdin().is_terminal() {
+        let prompt = format!("Token ({endpoint}/settings/tokens has yours), not shown: ");
+        rpassword::prompt_password(prompt).map(|token| text = token)
+    } else {
+        stdin().read_line(&mut text).map(|_| ())
+    };
+    match read {
+        Ok(()) => Ok(text),
+        Err(error) => Err(Failure::other(format!("cannot read the token: {error}"))),
+    }
+}

@@ -1,0 +1,98 @@
+//! What a user names on the hub: it is fetched where it is not on this machine.
+
+use std::path::Path;
+
+use sd_hub::Reference;
+use sd_pipeline::bundle::Kind;
+use sd_pipeline::prompt::Prompt;
+
+use crate::fetching::{Wanted, fetch};
+use crate::hint::Failure;
+use crate::settings::Settings;
+use crate::{Telling, installed, lora, sampler};
+
+/// What `settings` and `prompt` name on the hub, without what is a file or a folder here.
+pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<Wanted> {
+    let options = [
+        (Kind::Model, &settings.model),
+        (Kind::Model, &settings.refiner),
+        (Kind::ControlNet, &settings.controlnet),
+        (Kind::Upscaler, &settings.upscaler),
+    ];
+    let options = options
+        .into_iter()
+        .filter_map(|(kind, name)| Some((kind, name.clone()?)));
+    let loras = settings
+        .lora
+        .iter()
+        .map(|text| lora::with_scale(text).0.to_owned());
+    let tags = Prompt::parse(prompt).loras.into_iter().map(|tag| tag.name);
+    let loras = loras.chain(tags).map(|name| (Kind::Lora, name));
+    let mut found: Vec<Wanted> = Vec::new();
+    for (kind, name) in options.chain(loras) {
+        let is_here = Path::new(&name).exists();
+        let Some(reference) = installed::reference(&name).filter(|_| !is_here) else {
+            continue;
+        };
+        let wanted = Wanted {
+            reference,
+            kind: Some(kind),
+        };
+        if !found.contains(&wanted) {
+            found.push(wanted);
+        }
+    }
+    found
+}
+
+/// Fetches what is named and is not here. Where the hub may not be asked, what is missing is said where it is looked for.
+pub(crate) fn fetch_named(settings: &Settings, prompt: &str, telling: &Telling<'_>) -> Result<(), Failure> {
+    let is_missing = |wanted: &Wanted| {
+        let Wanted { reference, kind } = wanted;
+        !installed::is_whole(reference, *kind)
+    };
+    let missing: Vec<Wanted> = named(settings, prompt).into_iter().filter(is_missing).collect();
+    if missing.is_empty() || sd_hub::Settings::of_user().offline {
+        return Ok(());
+    }
+    // What cannot be drawn in any case is better said before gigabytes are fetched.
+    sampler::chosen(settings)?;
+    fetch(&missing, telling)?;
+    Ok(())
+}
+
+impl Wanted {
+    /// The whole of what `reference` names, whatever it is.
+    pub(crate) fn all_of(reference: Reference) -> Self {
+        Self {
+            reference,
+            kind: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_on_the_hub_is_found_once() {
+        let settings = Settings {
+            model: Some("me/model".to_owned()),
+            refiner: Some("me/model".to_owned()),
+            upscaler: Some("me/nets:x4.pth".to_owned()),
+            lora: vec!["me/lora:0.5".to_owned(), "lora.safetensors".to_owned()],
+            ..Settings::default()
+        };
+        let names: Vec<String> = named(&settings, "a cat <lora:me/second:1> <lora:here:1>")
+            .into_iter()
+            .map(|wanted| wanted.reference.to_string())
+            .collect();
+        assert_eq!(names, ["me/model", "me/nets:x4.pth", "me/lora", "me/second"]);
+        let demo = Settings {
+            model: Some("demo".to_owned()),
+            ..Settings::default()
+        };
+        assert!(named(&demo, "a cat").is_empty());
+    }
+}

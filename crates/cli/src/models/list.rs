@@ -1,0 +1,136 @@
+//! `generate models list`: what is in the cache.
+
+use sd_hub::{CachedRepository, CachedRevision, MAIN};
+use sd_pipeline::bundle::{Bundle, Kind};
+use sd_pipeline::presets::ALL;
+use sd_pipeline::{Bytes, ModelFolder};
+use serde_json::{Value, json};
+
+use super::ModelsArguments;
+use crate::configuration::Configuration;
+use crate::hint::Failure;
+use crate::settings::Settings;
+use crate::{installed, missing, terminal, upscaler};
+
+/// A repository as a line of the list.
+struct Row {
+    id: String,
+    kind: String,
+    bytes: Bytes,
+    presets: Vec<String>,
+    revisions: Vec<String>,
+}
+
+pub(super) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
+    let configuration = Configuration::of_user()?;
+    let cache = installed::cache();
+    let repositories = cache.repositories();
+    let rows: Vec<Row> = repositories
+        .iter()
+        .map(|repository| Row::of(repository, &configuration))
+        .collect();
+    let total = Bytes(rows.iter().map(|row| row.bytes.0).sum());
+    if arguments.json {
+        let models: Vec<Value> = rows.iter().map(Row::object).collect();
+        let event = json!({ "event": "models", "cache": cache.root(), "bytes": total, "models": models });
+        terminal::print_line(&event.to_string());
+        return Ok(());
+    }
+    terminal::print(&table(&rows));
+    if !arguments.quiet {
+        let root = cache.root().display();
+        terminal::note(&match rows.len() {
+            0 => format!("There is no model in {root}. `generate models pull fast` gets one."),
+            count => format!("{count} in {root}, {total}"),
+        });
+    }
+    Ok(())
+}
+
+impl Row {
+    fn of(repository: &CachedRepository, configuration: &Configuration) -> Self {
+        let id = repository.id.to_string();
+        let is_main = |revision: &&CachedRevision| revision.names.iter().any(|name| name == MAIN);
+        let revisions = &repository.revisions;
+        let shown = revisions.iter().find(is_main).or(revisions.first());
+        Self {
+            kind: shown.map_or_else(|| "incomplete".to_owned(), kind),
+            bytes: Bytes(repository.bytes),
+            presets: presets_with(&id, configuration),
+            revisions: revisions
+                .iter()
+                .map(|revision| revision.names.first().unwrap_or(&revision.commit).clone())
+                .collect(),
+            id,
+        }
+    }
+
+    fn object(&self) -> Value {
+        json!({
+            "id": self.id,
+            "kind": self.kind,
+            "bytes": self.bytes,
+            "presets": self.presets,
+            "revisions": self.revisions,
+        })
+    }
+}
+
+/// What a revision can be used as. A model is known by the headers of its tensors.
+fn kind(revision: &CachedRevision) -> String {
+    let paths = revision.paths();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let kind = Kind::of(&paths);
+    let known = match kind {
+        None => "not known",
+        Some(_) if !installed::is_whole_folder(&revision.folder, kind) => "incomplete",
+        Some(Kind::Model) => match Bundle::open(&ModelFolder::on_disk(&revision.folder)) {
+            Ok(bundle) => bundle.family.title(),
+            Err(_) => "cannot be drawn with",
+        },
+        Some(Kind::ControlNet) => "ControlNet",
+        Some(Kind::Lora) => "LoRA",
+        Some(Kind::Upscaler) => "upscaler",
+    };
+    known.to_owned()
+}
+
+/// The presets, ours and the user's own, that use the repository `id`.
+fn presets_with(id: &str, configuration: &Configuration) -> Vec<String> {
+    let uses = |settings: &Settings| {
+        let named = missing::named(settings, "");
+        let enlarges = settings.upscale.and_then(upscaler::known);
+        let enlarges = enlarges.and_then(|known| installed::reference(known.name));
+        let mut references = named.into_iter().map(|wanted| wanted.reference).chain(enlarges);
+        references.any(|reference| reference.id.as_str() == id)
+    };
+    let ours = ALL
+        .iter()
+        .filter(|preset| uses(&Settings::from(*preset)))
+        .map(|preset| preset.name.to_owned());
+    let own = configuration.presets.iter();
+    let own = own
+        .filter(|(_, settings)| uses(settings))
+        .map(|(name, _)| name.clone());
+    ours.chain(own).collect()
+}
+
+/// The rows under a heading, in columns.
+fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heading = ["ID", "KIND", "SIZE", "PRESETS"].map(str::to_owned);
+    let cells = rows.iter().map(|row| {
+        let presets = row.presets.join(", ");
+        [row.id.clone(), row.kind.clone(), row.bytes.to_string(), presets]
+    });
+    let lines: Vec<[String; 4]> = std::iter::once(heading).chain(cells).collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let [first, second, third] = [0, 1, 2].map(|column| width(column).unwrap_or_default());
+    let line = |[id, kind, size, presets]: &[String; 4]| {
+        let line = format!("{id:first$}  {kind:second$}  {size:>third$}  {presets}");
+        format!("{}\n", line.trim_end())
+    };
+    lines.iter().map(line).collect()
+}

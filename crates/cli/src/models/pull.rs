@@ -1,0 +1,66 @@
+//! `generate models pull`: fetching what presets need, or what ids name.
+
+use serde_json::json;
+
+use super::ModelsArguments;
+use crate::configuration::Configuration;
+use crate::fetching::{Wanted, fetch};
+use crate::hint::Failure;
+use crate::{Telling, demo, installed, missing, quality, terminal, upscaler};
+
+pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), Failure> {
+    let configuration = Configuration::of_user()?;
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for name in names {
+        for part in parts(name, &configuration)? {
+            if !wanted.contains(&part) {
+                wanted.push(part);
+            }
+        }
+    }
+    if wanted.is_empty() {
+        if !arguments.quiet {
+            terminal::note("Nothing is to be fetched: the model `demo` is built in.");
+        }
+        return Ok(());
+    }
+    let telling = Telling {
+        json: arguments.json,
+        quiet: arguments.quiet,
+        profile: None,
+    };
+    let places = fetch(&wanted, &telling)?;
+    for (part, place) in wanted.iter().zip(places) {
+        let place = match &part.reference.file {
+            Some(file) => place.join(file),
+            None => place,
+        };
+        terminal::print_line(&if arguments.json {
+            json!({ "event": "pulled", "name": part.reference.to_string(), "place": place }).to_string()
+        } else {
+            place.display().to_string()
+        });
+    }
+    Ok(())
+}
+
+/// What `name` stands for: all parts of a preset, with the network that its pictures are made larger with, or what an id
+/// names.
+fn parts(name: &str, configuration: &Configuration) -> Result<Vec<Wanted>, Failure> {
+    if name == demo::NAME {
+        return Ok(Vec::new());
+    }
+    if !name.contains('/') {
+        let settings = quality::of_preset(name, configuration)?;
+        let enlarges = settings.upscale.filter(|_| settings.upscaler.is_none());
+        let known = enlarges.and_then(upscaler::known);
+        let known = known.and_then(|known| installed::reference(known.name));
+        let mut parts = missing::named(&settings, "");
+        parts.extend(known.map(Wanted::all_of));
+        return Ok(parts);
+    }
+    match installed::reference(name) {
+        Some(reference) => Ok(vec![Wanted::all_of(reference)]),
+        None => Err(Failure::no_such_name(name)),
+    }
+}

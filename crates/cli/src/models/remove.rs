@@ -1,0 +1,36 @@
+//! `generate models rm`: removing what the cache holds.
+
+use sd_hub::Reference;
+use sd_pipeline::Bytes;
+use serde_json::json;
+
+use super::ModelsArguments;
+use crate::hint::Failure;
+use crate::{installed, terminal};
+
+pub(super) fn run(ids: &[String], arguments: &ModelsArguments) -> Result<(), Failure> {
+    let cache = installed::cache();
+    for id in ids {
+        // As it was typed: what lies in the cache under an old id is removed under that.
+        let reference: Reference = match id.parse() {
+            Ok(reference) => reference,
+            Err(_) => return Err(Failure::no_such_name(id)),
+        };
+        if reference.file.is_some() {
+            return Err(Failure::no_such_name(id));
+        }
+        let removed = cache.remove(&reference)?;
+        let freed = Bytes(removed.bytes);
+        if arguments.json {
+            let event = json!({ "event": "removed", "id": id, "bytes": freed, "stays": removed.stays });
+            terminal::print_line(&event.to_string());
+        } else if !arguments.quiet {
+            let stays = match removed.stays.as_slice() {
+                [] => String::new(),
+                stays => format!("; what is in the cache as {} stays", stays.join(", ")),
+            };
+            terminal::note(&format!("removed {id}, {freed} are free now{stays}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! What a signal does: the first asks what is at work to stop, the second ends the process.
+
+use std::sync::OnceLock;
+
+use sd_pipeline::Interrupt;
+
+use crate::hint::{self, Failure};
+use crate::terminal;
+
+/// The flag that the first signal raises. Signals are listened to from the first call on.
+pub(crate) fn interrupt() -> Result<&'static Interrupt, Failure> {
+    static INTERRUPT: OnceLock<Interrupt> = OnceLock::new();
+    if let Some(interrupt) = INTERRUPT.get() {
+        return Ok(interrupt);
+    }
+    let interrupt = INTERRUPT.get_or_init(Interrupt::default);
+    let handler = || {
+        if interrupt.is_raised() {
+            std::process::exit(i32::from(hint::INTERRUPTED));
+        }
+        interrupt.raise();
+        terminal::note("stopping as soon as nothing is lost by it; once more stops at once");
+    };
+    ctrlc::set_handler(handler)
+        .map_err(|error| Failure::other(format!("cannot listen for signals: {error}")))?;
+    Ok(interrupt)
+}

@@ -1,0 +1,61 @@
+//! `--upscaler`: from names to networks that make pictures larger, and those that are used without being named.
+
+use std::path::{Path, PathBuf};
+
+use crate::hint::Failure;
+use crate::installed;
+use crate::settings::Settings;
+
+/// A network on the hub that is used where none is named and it is in the cache.
+pub(crate) struct KnownUpscaler {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// By how much it enlarges.
+    factor: usize,
+}
+
+/// Real-ESRGAN as ai-forever trained it.
+pub(crate) const KNOWN: [KnownUpscaler; 2] = [
+    KnownUpscaler {
+        name: "ai-forever/Real-ESRGAN:RealESRGAN_x2.pth",
+        factor: 2,
+    },
+    KnownUpscaler {
+        name: "ai-forever/Real-ESRGAN:RealESRGAN_x4.pth",
+        factor: 4,
+    },
+];
+
+/// The one that enlarges by `factor`.
+pub(crate) fn known(factor: usize) -> Option<&'static KnownUpscaler> {
+    KNOWN.iter().find(|known| known.factor == factor)
+}
+
+/// The file of the network that pictures are made larger with, if one does.
+pub(crate) fn chosen(settings: &Settings) -> Result<Option<PathBuf>, Failure> {
+    let Some(factor) = settings.upscale else {
+        return Ok(None);
+    };
+    match &settings.upscaler {
+        Some(name) => file(name).map(Some),
+        None => Ok(known(factor)
+            .and_then(|known| installed::reference(known.name))
+            .and_then(|reference| installed::locate(&reference))),
+    }
+}
+
+/// The file that `name` means: a file, or the only one of its kind in a folder or a repository.
+fn file(name: &str) -> Result<PathBuf, Failure> {
+    let path = Path::new(name);
+    let place = match installed::reference(name) {
+        Some(reference) if !path.exists() => {
+            installed::locate(&reference).ok_or_else(|| Failure::not_installed("upscaler", &reference))?
+        }
+        _ => path.to_owned(),
+    };
+    if !place.is_dir() {
+        // One that is not there is left out when the run comes to it.
+        return Ok(place);
+    }
+    installed::only_file(name, &place, &["pth", "safetensors"])
+}
