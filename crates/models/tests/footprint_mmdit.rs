@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use sd_models::mmdit::{Config, Input, Load, Transformer};
 use sd_weights::{CountingAllocator, Residency, allocated_bytes, allocated_peak, restart_allocated_peak};
 use synthetic::assert_predicted;
-use synthetic::networks::Sd3;
+use synthetic::networks::sd3::Sd3;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -12,8 +12,7 @@ use sd_weights::{
     CountingAllocator, Residency, Weights, allocated_bytes, allocated_peak, restart_allocated_peak,
 };
 use synthetic::assert_predicted;
-use synthetic::networks::Sd3;
-use synthetic::networks::sd3::Sd3Control;
+use synthetic::networks::sd3::{Sd3, Sd3Control};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

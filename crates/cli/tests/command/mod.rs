@@ -16,8 +16,8 @@ use tempfile::TempDir;
 #[path = "../../../weights/examples/synthesize/networks/mod.rs"]
 mod networks;
 
-use networks::sd3::Sd3Control;
-use networks::{Sd3, Values};
+use networks::Values;
+use networks::sd3::{Sd3, Sd3Control};
 
 /// A fresh folder with the binary to run in it.
 pub struct Fresh {

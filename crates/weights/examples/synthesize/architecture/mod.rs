@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::networks::sd3::Sd3Control;
+use crate::networks::sd3::{Sd3, Sd3Control};
 use crate::networks::unet::UNet;
-use crate::networks::{Clip, Sd3, Tensor, Vae};
+use crate::networks::{Clip, Tensor, Vae};
 
 mod latent_diffusion;
 mod stable_diffusion_3;

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Architecture, clip_config, diffuser, text, text_encoder, tokenizer, vae_config};
-use crate::networks::sd3::Sd3Control;
-use crate::networks::{Clip, Sd3, T5, Vae};
+use crate::networks::sd3::{Sd3, Sd3Control};
+use crate::networks::{Clip, T5, Vae};
 
 /// Tokens that the real T5 tokenizer allows.
 const T5_LIMIT: usize = 512;

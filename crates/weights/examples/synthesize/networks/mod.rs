@@ -3,8 +3,6 @@
 pub(crate) mod sd3;
 pub(crate) mod unet;
 
-pub(crate) use sd3::Sd3;
-
 /// What a tensor's values are like.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Values {
