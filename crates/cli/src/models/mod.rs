@@ -30,13 +30,13 @@ enum Task {
     List,
     /// Fetches all that a preset needs, or what an id names; a download that was interrupted goes on
     Pull {
-        /// A preset, or an id as owner/name[@revision][:file]
+        /// A preset, or an id as `owner/name[@revision][:file]`
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
     },
     /// Removes a model from the cache; what another revision shares stays
     Rm {
-        /// An id as owner/name[@revision]
+        /// An id as `owner/name[@revision]`
         #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
     },
