@@ -1,7 +1,7 @@
 //! The feed-forward layers of transformers: two projections, the wider inside between them.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, geglu, gelu_tanh, linear};
+use sd_ops::{Linear, linear_gated_residual, linear_geglu, linear_gelu_tanh, linear_residual};
 use sd_weights::{Result, Weights};
 
 use crate::layers;
@@ -25,7 +25,7 @@ pub(crate) struct FeedForward {
 
 impl FeedForward {
     /// How much wider it is inside, after its activation.
-    pub(crate) const EXPANSION: usize = 4;
+    const EXPANSION: usize = 4;
 
     pub(crate) fn new(weights: &Weights, width: usize, inside: Inside) -> Result<Self> {
         let inner = Self::EXPANSION * width;
@@ -36,35 +36,77 @@ impl FeedForward {
         })
     }
 
-    /// `tokens`, `[batch, tokens, width]`, a chunk of them at a time, so that the wider inside stays small.
-    pub(crate) fn forward(&self, tokens: Tensor) -> candle_core::Result<Tensor> {
+    /// `residual` plus what this layer makes of `tokens`, `[batch, tokens, width]` both, which is multiplied by `gates`,
+    /// `[batch, width]`, where there are such. A chunk of tokens passes at a time, so that the wider inside stays small.
+    pub(crate) fn add_to(
+        &self,
+        residual: &Tensor,
+        gates: Option<&Tensor>,
+        tokens: &Tensor,
+    ) -> candle_core::Result<Tensor> {
         let (batch, count, width) = tokens.dims3()?;
-        let rows = batch * count;
-        let tokens = tokens.contiguous()?.reshape((rows, width))?;
-        let result = Tensor::zeros((rows, width), tokens.dtype(), tokens.device())?;
-        let chunk = Self::chunk(tokens.device().is_cpu());
-        for first in (0..rows).step_by(chunk) {
-            let inside = linear(&tokens.narrow(0, first, chunk.min(rows - first))?, &self.up)?;
-            let inside = match self.inside {
-                Inside::GeluTanh => gelu_tanh(&inside)?,
-                Inside::Geglu => geglu(&inside)?,
-            };
-            result.slice_set(&linear(&inside, &self.down)?, 0, first)?;
+        let (texts, chunk) = Self::chunk(batch, count, tokens.device().is_cpu());
+        if (texts, chunk) == (batch, count) {
+            return self.chunk_added_to(residual, gates, tokens);
+        }
+        let result = Tensor::zeros((batch * count, width), tokens.dtype(), tokens.device())?;
+        for text in 0..batch {
+            let gates = gates.map(|gates| gates.narrow(0, text, 1)).transpose()?;
+            for first in (0..count).step_by(chunk) {
+                let of = |all: &Tensor| all.narrow(0, text, 1)?.narrow(1, first, chunk.min(count - first));
+                let changed = self.chunk_added_to(&of(residual)?, gates.as_ref(), &of(tokens)?)?;
+                result.slice_set(&changed.squeeze(0)?, 0, text * count + first)?;
+            }
         }
         result.reshape((batch, count, width))
     }
 
-    /// Tokens that pass through at a time.
-    pub(crate) fn chunk(on_processor: bool) -> usize {
-        // The products' own bands on a processor, so that chunks change no bit of them; more where there are more
-        // cores to keep busy.
-        if on_processor { 1024 } else { 8192 }
+    fn chunk_added_to(
+        &self,
+        residual: &Tensor,
+        gates: Option<&Tensor>,
+        tokens: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        let inside = match self.inside {
+            Inside::GeluTanh => linear_gelu_tanh(tokens, &self.up)?,
+            Inside::Geglu => linear_geglu(tokens, &self.up)?,
+        };
+        match gates {
+            Some(gates) => linear_gated_residual(residual, gates, &inside, &self.down),
+            None => linear_residual(residual, &inside, &self.down),
+        }
+    }
+
+    /// How many texts, and tokens of each, pass through at a time: all, or some of one.
+    fn chunk(batch: usize, count: usize, on_processor: bool) -> (usize, usize) {
+        // More where there are more cores to keep busy.
+        let most = if on_processor { 1024 } else { 8192 };
+        if batch * count <= most {
+            (batch, count)
+        } else {
+            (1, count.min(most))
+        }
+    }
+
+    /// Values that a layer holds beside its tokens, what they are added to and the result.
+    pub(crate) fn room(
+        inside: Inside,
+        (batch, count): (usize, usize),
+        width: usize,
+        on_processor: bool,
+    ) -> usize {
+        let (texts, chunk) = Self::chunk(batch, count, on_processor);
+        // Elsewhere the inside is held before its activation too.
+        let before = if on_processor { 0 } else { inside.before() };
+        // A chunk's result, unless it is that of all.
+        let result = usize::from(!on_processor || (texts, chunk) != (batch, count));
+        texts * chunk * (before + Self::EXPANSION + result) * width
     }
 }
 
 impl Inside {
     /// How much wider than a token the inside is before its activation.
-    pub(crate) fn before(self) -> usize {
+    fn before(self) -> usize {
         match self {
             Self::GeluTanh => FeedForward::EXPANSION,
             Self::Geglu => 2 * FeedForward::EXPANSION,

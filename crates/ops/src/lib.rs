@@ -2,8 +2,9 @@
 //!
 //! Each has one plain definition on candle tensors that every device can run. On a processor a kernel of our
 //! own stands behind the same name, held to the plain definition by tests. There activations are 32-bit
-//! numbers, and weights of 16 bits stay so in memory: they are widened a panel at a time, inside the product.
-//! Elsewhere activations and weights share a type.
+//! numbers, and weights of 16 bits stay so in memory: they are widened a panel at a time, inside the product, or where
+//! the processor multiplies pairs of bf16, activations are rounded to such there. Elsewhere activations and weights share
+//! a type.
 //!
 //! How work is cut into pieces depends on shapes alone, never on threads or on free memory: the same inputs
 //! give the same bits.
@@ -34,7 +35,10 @@ pub use bands::{Band, BandedConv2d};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
 pub use cpu::threads::leave_threads_to_rayon;
-pub use linear::{Linear, linear};
+pub use linear::{
+    Linear, linear, linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu,
+    linear_gelu_tanh, linear_quick_gelu, linear_residual, linear_silu,
+};
 pub use moments::ChannelMoments;
 pub use norm::{
     GroupNorm, LayerNorm, RmsNorm, gated_residual, group_norm, group_norm_silu, layer_norm,

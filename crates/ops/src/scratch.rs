@@ -1,7 +1,7 @@
 //! What operations take for themselves on a processor while they run.
 
 use crate::cpu::convolution::upsampled;
-use crate::cpu::{attention, convolution, product};
+use crate::cpu::{attention, convolution, projection};
 
 /// Bytes that operations take for themselves on a processor while they run, beside what goes in and what comes
 /// out.
@@ -13,8 +13,8 @@ pub struct Scratch {
     pub shared: u64,
 }
 
-/// What `gemm` keeps for each thread: a buffer of the size of the second cache, and what it packs.
-const PRODUCT: u64 = 3 << 20;
+/// Names and shapes of tensors, and queues of tasks, which are not counted one by one, as a share of each thread.
+const SMALL: u64 = 1 << 17;
 
 impl Scratch {
     /// Of operations of which one runs at a time.
@@ -33,7 +33,7 @@ impl Scratch {
 
     fn floats(a_thread: usize, shared: usize) -> Self {
         Self {
-            a_thread: 4 * a_thread as u64 + PRODUCT,
+            a_thread: 4 * a_thread as u64 + SMALL,
             shared: 4 * shared as u64,
         }
     }
@@ -52,8 +52,8 @@ impl Scratch {
     }
 
     /// Of a linear projection.
-    pub fn of_linear(inputs: usize) -> Self {
-        Self::floats(product::PANEL_ROWS * inputs, 0)
+    pub fn of_linear() -> Self {
+        Self::floats(projection::SCRATCH, 0)
     }
 
     /// Of attention in heads of `size` features.

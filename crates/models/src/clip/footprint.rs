@@ -29,11 +29,13 @@ impl TextEncoder {
         // What is kept of a layer before, what came in, its norm, queries, keys, values, and the result. A GPU turns the keys
         // around.
         let attention = if holding.device.is_cpu() { 7 } else { 8 } * width;
-        // What is kept of a layer before, what came in, its norm, and the inside before and after its activation.
-        let feed_forward = 4 * width + 2 * inner;
+        // What is kept of a layer before, what came in, after attention too, its norm, and the inside, on a GPU also before
+        // its activation.
+        let before = if holding.device.is_cpu() { 0 } else { inner };
+        let feed_forward = 4 * width + inner + before;
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask,
-            scratch: Scratch::of_linear(self.config.intermediate_size)
+            scratch: Scratch::of_linear()
                 .or(Scratch::of_attention(
                     self.config.hidden_size / self.config.num_attention_heads,
                 ))

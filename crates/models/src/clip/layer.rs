@@ -1,7 +1,9 @@
 //! One layer of a CLIP text encoder: attention and a feed-forward layer, each after a norm.
 
 use candle_core::Tensor;
-use sd_ops::{LayerNorm, Linear, attention, gelu, layer_norm, linear, quick_gelu, sum};
+use sd_ops::{
+    LayerNorm, Linear, attention, layer_norm, linear, linear_gelu, linear_quick_gelu, linear_residual,
+};
 use sd_weights::{Result, Weights};
 
 use super::{Activation, Config};
@@ -42,15 +44,22 @@ impl Layer {
 
     /// `x`, `[texts, tokens, features]`, after this layer; `mask` is added to the scores.
     pub(super) fn forward(&self, x: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
-        let x = sum(x, &self.attend(&layer_norm(x, &self.norm1)?, mask)?)?;
-        let inner = linear(&layer_norm(&x, &self.norm2)?, &self.up)?;
-        let inner = match self.activation {
-            Activation::QuickGelu => quick_gelu(&inner)?,
-            Activation::Gelu => gelu(&inner)?,
-        };
-        sum(&x, &linear(&inner, &self.down)?)
+        let mixed = self.attend(&layer_norm(x, &self.norm1)?, mask)?;
+        let x = linear_residual(x, &mixed, &self.output)?;
+        drop(mixed);
+        let inner = self.inside(&layer_norm(&x, &self.norm2)?)?;
+        linear_residual(&x, &inner, &self.down)
     }
 
+    /// The inside of the feed-forward layer.
+    fn inside(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self.activation {
+            Activation::QuickGelu => linear_quick_gelu(x, &self.up),
+            Activation::Gelu => linear_gelu(x, &self.up),
+        }
+    }
+
+    /// What the tokens of `x` find in each other, before it is projected.
     fn attend(&self, x: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
         let (texts, tokens, width) = x.dims3()?;
         let size = width / self.heads;
@@ -67,9 +76,6 @@ impl Layer {
             Some(mask),
             scale,
         )?;
-        linear(
-            &mixed.transpose(1, 2)?.reshape((texts, tokens, width))?,
-            &self.output,
-        )
+        mixed.transpose(1, 2)?.reshape((texts, tokens, width))
     }
 }

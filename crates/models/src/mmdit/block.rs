@@ -1,7 +1,7 @@
 //! One block of a transformer: both streams attend jointly, then each goes through its feed-forward layer.
 
 use candle_core::Tensor;
-use sd_ops::{Heads, Linear, attention, gated_residual, joint_attention, linear, modulated_layer_norm};
+use sd_ops::{Heads, Linear, attention, joint_attention, linear_gated_residual, modulated_layer_norm};
 use sd_weights::Weights;
 
 use super::modulation::{Affine, BlockModulation, StreamModulation, TextModulation};
@@ -140,14 +140,12 @@ impl JointBlock {
             None => (attend(image_heads)?, None),
         };
 
-        let mixed = linear(&of_patches, &self.image.output)?;
+        let gate = &of_image.attention.gate;
+        let mut after = linear_gated_residual(&image, gate, &of_patches, &self.image.output)?;
         drop(of_patches);
-        let mut after = gated_residual(&image, &of_image.attention.gate, &mixed)?;
-        drop(mixed);
         if let (Some(second), Some(gated)) = (&self.image.second, &of_image.second_attention) {
             let heads = second.heads.forward(&normed(&image, &gated.input)?)?;
-            let mixed = linear(&attend(heads)?, &second.output)?;
-            after = gated_residual(&after, &gated.gate, &mixed)?;
+            after = linear_gated_residual(&after, &gated.gate, &attend(heads)?, &second.output)?;
         }
         drop(image);
         let image = feed_forward(after, &self.image.feed_forward, of_image)?;
@@ -163,9 +161,8 @@ impl JointBlock {
                 Some(of_words),
                 Some(of_text),
             ) => {
-                let mixed = linear(&of_words, output)?;
+                let after = linear_gated_residual(&text, &of_text.attention.gate, &of_words, output)?;
                 drop(of_words);
-                let after = gated_residual(&text, &of_text.attention.gate, &mixed)?;
                 Some(feed_forward(after, layer, of_text)?)
             }
             _ => None,
@@ -184,8 +181,7 @@ fn feed_forward(
     modulation: &StreamModulation,
 ) -> candle_core::Result<Tensor> {
     let gated = &modulation.feed_forward;
-    let changed = layer.forward(normed(&tokens, &gated.input)?)?;
-    gated_residual(&tokens, &gated.gate, &changed)
+    layer.add_to(&tokens, Some(&gated.gate), &normed(&tokens, &gated.input)?)
 }
 
 /// Attention of a stream to itself, with the heads joined again: `[batch, tokens, width]`.

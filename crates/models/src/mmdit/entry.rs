@@ -1,7 +1,7 @@
 //! How timestep and text enter a transformer: what is needed once a run.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, linear, silu, timestep_embedding};
+use sd_ops::{Linear, linear, linear_silu, silu, timestep_embedding};
 use sd_weights::Weights;
 
 use super::Config;
@@ -53,7 +53,7 @@ impl Entry {
         let (steps, batch) = (timesteps.len(), pooled.dim(0)?);
         let timesteps = Tensor::from_slice(timesteps, steps, pooled.device())?;
         let timesteps = timestep_embedding(&timesteps, TIMESTEP_FEATURES)?.to_dtype(pooled.dtype())?;
-        let project = |x: &Tensor, [first, second]: &[Linear; 2]| linear(&silu(&linear(x, first)?)?, second);
+        let project = |x: &Tensor, [first, second]: &[Linear; 2]| linear(&linear_silu(x, first)?, second);
         let timesteps = project(&timesteps, &self.timestep)?.unsqueeze(1)?;
         let pooled = project(pooled, &self.pooled)?.unsqueeze(0)?;
         let sum = timesteps.broadcast_add(&pooled)?;

@@ -9,7 +9,7 @@ use sd_weights::Weights;
 use super::block::{BlockKind, TextRole};
 use super::control::ControlNet;
 use super::{Config, Transformer};
-use crate::feed_forward::FeedForward;
+use crate::feed_forward::{FeedForward, Inside};
 use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 
@@ -146,7 +146,7 @@ impl<'a> Bytes<'a> {
         Footprint {
             // Positions are read as they are stored and widened.
             activations: conditioning + context.max(self.positions(load)),
-            scratch: Scratch::of_linear(self.config.width().max(features)).bytes(),
+            scratch: Scratch::of_linear().bytes(),
         }
     }
 
@@ -158,10 +158,13 @@ impl<'a> Bytes<'a> {
         let attention = in_attention * (image + text);
         // The joint attention's result for the text stays until it has its turn; beside it what was normed, and
         // what comes out, chunk by chunk.
-        let rows = load.texts as u64 * self.patches(load);
-        let chunk = (FeedForward::chunk(self.on_processor) as u64).min(rows);
-        let inside = 2 * FeedForward::EXPANSION as u64 + 1;
-        let feed_forward = text + 2 * image + chunk * inside * self.token();
+        let inside = FeedForward::room(
+            Inside::GeluTanh,
+            (load.texts, self.patches(load) as usize),
+            self.config.width(),
+            self.on_processor,
+        ) as u64;
+        let feed_forward = text + 2 * image + inside * self.element;
         let second_attention = if kinds.iter().any(|kind| kind.attends_twice) {
             // That of the picture alone, with the joint one's result and the picture after it.
             text + (in_attention + 1) * image
@@ -175,8 +178,7 @@ impl<'a> Bytes<'a> {
 
     /// What operations take for themselves. What the conditions took threads still keep.
     pub(super) fn scratch(&self) -> u64 {
-        let inside = FeedForward::EXPANSION * self.config.width();
-        Scratch::of_linear(inside.max(self.config.joint_attention_dim))
+        Scratch::of_linear()
             .or(Scratch::of_attention(self.config.attention_head_dim))
             .bytes()
     }

@@ -33,11 +33,12 @@ impl TextEncoder {
         let bias = (self.config.num_heads * tokens * tokens) as u64 * element;
         // What came in, its norm, queries, keys, values, and the result. A GPU turns the keys around.
         let attention = 2 * width + if holding.device.is_cpu() { 4 } else { 5 } * heads;
-        // What came in, its norm, gate, up, and what they make.
-        let feed_forward = 3 * width + 3 * inner;
+        // What came in, after attention too, its norm, the gates, and what they make of the rest. A GPU holds that rest too.
+        let rest = if holding.device.is_cpu() { 0 } else { inner };
+        let feed_forward = 3 * width + 2 * inner + rest;
         Footprint {
             activations: attention.max(feed_forward) + bias,
-            scratch: Scratch::of_linear(self.config.d_ff.max(self.config.d_model))
+            scratch: Scratch::of_linear()
                 .or(Scratch::of_attention(self.config.d_kv))
                 .bytes(),
         }

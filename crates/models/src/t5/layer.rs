@@ -1,7 +1,7 @@
 //! One layer of T5's encoder: attention and a gated feed-forward layer, each after a norm. Nothing has a bias.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, RmsNorm, attention, gated_gelu_tanh, linear, rms_norm, sum};
+use sd_ops::{Linear, RmsNorm, attention, linear, linear_gated_gelu_tanh, linear_residual, rms_norm};
 use sd_weights::{Result, Weights};
 
 use super::Config;
@@ -46,12 +46,13 @@ impl Layer {
 
     /// `x`, `[texts, tokens, features]`, after this layer; `bias` is added to the scores.
     pub(super) fn forward(&self, x: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
-        let x = sum(x, &self.attend(&rms_norm(x, &self.norm1)?, bias)?)?;
+        let x = linear_residual(x, &self.attend(&rms_norm(x, &self.norm1)?, bias)?, &self.output)?;
         let normed = rms_norm(&x, &self.norm2)?;
-        let gated = gated_gelu_tanh(&linear(&normed, &self.gate)?, &linear(&normed, &self.up)?)?;
-        sum(&x, &linear(&gated, &self.down)?)
+        let gated = linear_gated_gelu_tanh(&normed, &self.gate, &self.up)?;
+        linear_residual(&x, &gated, &self.down)
     }
 
+    /// What the tokens of `x` find in each other, before it is projected.
     fn attend(&self, x: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
         let (texts, tokens, _) = x.dims3()?;
         let split = |projection: &Linear| {
@@ -67,9 +68,6 @@ impl Layer {
             Some(bias),
             1.0,
         )?;
-        linear(
-            &mixed.transpose(1, 2)?.reshape((texts, tokens, ()))?,
-            &self.output,
-        )
+        mixed.transpose(1, 2)?.reshape((texts, tokens, ()))
     }
 }

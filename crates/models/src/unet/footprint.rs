@@ -120,7 +120,7 @@ pub(crate) fn condition_footprint(
     let of_texts = load.texts * (3 * added + 4 * features);
     Footprint {
         activations: ((rows + of_texts) * element) as u64,
-        scratch: Scratch::of_linear(features.max(added)).bytes(),
+        scratch: Scratch::of_linear().bytes(),
     }
 }
 
@@ -201,16 +201,12 @@ impl Walk {
                 joined,
                 outputs,
             } => self.residual(own, inputs, joined, outputs),
-            Part::TransformerEntry { channels } => {
+            Part::TransformerEntry { .. } => {
                 self.carried = own;
-                self.projection(channels)
+                self.projection()
             }
-            Part::TransformerLayer {
-                channels,
-                heads,
-                context,
-            } => self.layer(channels, heads, context),
-            Part::TransformerExit { channels } => self.projection(channels),
+            Part::TransformerLayer { channels, heads, .. } => self.layer(channels, heads),
+            Part::TransformerExit { .. } => self.projection(),
             Part::Upsampler { channels } => self.upsampled(own, channels),
             Part::Exit { inputs, outputs } => {
                 let normed = self.values(self.x);
@@ -295,24 +291,24 @@ impl Walk {
     }
 
     /// Beside what is carried a norm and its tokens, or tokens and what they are projected to.
-    fn projection(&mut self, channels: usize) -> Vec<usize> {
-        self.run(Scratch::of_linear(channels));
+    fn projection(&mut self) -> Vec<usize> {
+        self.run(Scratch::of_linear());
         vec![2 * self.values(self.x)]
     }
 
-    fn layer(&mut self, channels: usize, heads: usize, context: usize) -> Vec<usize> {
+    fn layer(&mut self, channels: usize, heads: usize) -> Vec<usize> {
         let tokens = self.values(self.x);
         let text = self.load.texts * self.load.tokens * channels;
-        self.run(Scratch::of_linear(context.max(FeedForward::EXPANSION * channels)));
+        self.run(Scratch::of_linear());
         self.run(Scratch::of_attention(channels / heads));
         // The tokens, queries, keys, values, and the result. A GPU turns the keys around.
         let turned = usize::from(!self.on_processor);
         let to_places = (5 + turned) * tokens;
         let to_text = 3 * tokens + (2 + turned) * text;
-        // The tokens, their norm and the result, and the inside of a chunk before and after its activation.
-        let chunk = FeedForward::chunk(self.on_processor).min(tokens / channels);
-        let inside = Inside::Geglu.before() + FeedForward::EXPANSION + 1;
-        let feed_forward = 3 * tokens + chunk * inside * channels;
+        // The tokens, their norm and the result, and the inside.
+        let count = (self.load.texts, self.x.height * self.x.width);
+        let inside = FeedForward::room(Inside::Geglu, count, channels, self.on_processor);
+        let feed_forward = 3 * tokens + inside;
         vec![to_places, to_text, feed_forward]
     }
 

@@ -1,7 +1,7 @@
 //! How the timestep, and what is added to it, enter the network: needed once a run.
 
 use candle_core::{DType, Device, Tensor};
-use sd_ops::{Linear, linear, silu, timestep_embedding};
+use sd_ops::{Linear, linear, linear_silu, silu, timestep_embedding};
 use sd_weights::Weights;
 
 use super::conditions::{Added, Steering};
@@ -76,7 +76,7 @@ impl TimeEntry {
 }
 
 fn project(x: &Tensor, [first, second]: &[Linear; 2]) -> Result<Tensor> {
-    Ok(linear(&silu(&linear(x, first)?)?, second)?)
+    Ok(linear(&linear_silu(x, first)?, second)?)
 }
 
 /// A guidance scale as sinusoids of falling frequency, sines first: `[1, features]`. Luo et al., "Latent Consistency

@@ -1,7 +1,9 @@
 //! The transformers between residual blocks: every place of a picture attends to all others, and to the text.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{GroupNorm, LayerNorm, Linear, attention, group_norm, layer_norm, linear, sum, transpose};
+use sd_ops::{
+    GroupNorm, LayerNorm, Linear, attention, group_norm, layer_norm, linear, linear_residual, sum, transpose,
+};
 use sd_weights::Weights;
 
 use super::config::Config;
@@ -97,11 +99,11 @@ impl TransformerLayer {
     pub(crate) fn forward(&self, tokens: Tensor, text: &Tensor) -> Result<Tensor> {
         let mut tokens = tokens;
         let normed = layer_norm(&tokens, &self.norm1)?;
-        tokens = sum(&tokens, &self.to_places.forward(normed, None)?)?;
+        tokens = self.to_places.add_to(&tokens, normed, None)?;
         let normed = layer_norm(&tokens, &self.norm2)?;
-        tokens = sum(&tokens, &self.to_text.forward(normed, Some(text))?)?;
+        tokens = self.to_text.add_to(&tokens, normed, Some(text))?;
         let normed = layer_norm(&tokens, &self.norm3)?;
-        sum(&tokens, &self.feed_forward.forward(normed)?)
+        self.feed_forward.add_to(&tokens, None, &normed)
     }
 }
 
@@ -129,8 +131,8 @@ impl Attention {
         })
     }
 
-    /// What `tokens` find in `others`, or else in themselves.
-    fn forward(&self, tokens: Tensor, others: Option<&Tensor>) -> Result<Tensor> {
+    /// `residual` plus what `tokens` find in `others`, or else in themselves.
+    fn add_to(&self, residual: &Tensor, tokens: Tensor, others: Option<&Tensor>) -> Result<Tensor> {
         let (batch, count, width) = tokens.dims3()?;
         let size = width / self.heads;
         let split = |x: &Tensor, projection: &Linear| {
@@ -144,9 +146,7 @@ impl Attention {
         drop(tokens);
         let mixed = attention(&query, &key, &value, None, 1.0 / (size as f64).sqrt())?;
         drop((query, key, value));
-        linear(
-            &mixed.transpose(1, 2)?.reshape((batch, count, width))?,
-            &self.output,
-        )
+        let mixed = mixed.transpose(1, 2)?.reshape((batch, count, width))?;
+        linear_residual(residual, &mixed, &self.output)
     }
 }

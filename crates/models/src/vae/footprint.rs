@@ -232,7 +232,7 @@ impl Pass {
     fn middle(&mut self, level: Level, channels: usize, attention: bool) {
         self.residual(level, channels, channels);
         if attention {
-            self.run(Scratch::of_linear(channels));
+            self.run(Scratch::of_linear());
             self.run(Scratch::of_attention(channels));
             // The picture, queries, keys, values and the result.
             self.reach(5 * level.picture(channels), 0);

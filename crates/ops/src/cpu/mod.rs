@@ -10,7 +10,7 @@ pub(crate) mod kernel;
 pub(crate) mod moments;
 pub(crate) mod norm;
 #[allow(unsafe_code)]
-pub(crate) mod product;
+pub(crate) mod projection;
 pub(crate) mod rectifier;
 pub(crate) mod resample;
 pub(crate) mod scratch;
@@ -19,6 +19,9 @@ pub(crate) mod scratch;
 pub(crate) mod simd;
 pub(crate) mod sum;
 #[allow(unsafe_code)]
+pub(crate) mod target;
+#[allow(unsafe_code)]
 pub(crate) mod threads;
 pub(crate) mod transpose;
 mod vector;
+pub(crate) mod widened;

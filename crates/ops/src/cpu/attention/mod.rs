@@ -10,9 +10,9 @@ mod task;
 
 use rayon::prelude::*;
 
-use super::product::Target;
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
+use super::target::Target;
 use panels::Panels;
 use task::Task;
 

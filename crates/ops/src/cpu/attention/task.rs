@@ -5,8 +5,8 @@
 
 use super::panels::{GROUP, KEY_BLOCK, MOST_ROWS, Panels};
 use super::{Attention, products};
-use crate::cpu::product::Target;
 use crate::cpu::simd::{Kernel, Simd, exp2};
+use crate::cpu::target::Target;
 
 /// A block of queries of one head.
 #[derive(Debug)]

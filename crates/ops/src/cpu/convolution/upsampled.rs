@@ -15,9 +15,9 @@ use super::cut::{Block, Cut, Limits, Spot, in_parts};
 use super::tile::{Part, SLACK};
 use super::{Output, Sizes, Terms};
 use crate::cpu::kernel::Values;
-use crate::cpu::product::with_floats;
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
+use crate::cpu::widened::with_floats;
 
 /// Products of a pixel of the smaller picture: of three rows and three columns.
 const TERMS: usize = 9;

@@ -283,4 +283,9 @@ impl Simd for Avx2Fma {
             }
         }
     }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        proven!(_mm_prefetch::<_MM_HINT_T1>(address.cast()))
+    }
 }

@@ -310,4 +310,9 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
             }
         }
     }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        proven!(_mm_prefetch::<_MM_HINT_T1>(address.cast()))
+    }
 }

@@ -49,3 +49,57 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     let power = exp(simd, simd.sub(simd.zero(), x));
     simd.div(one, simd.add(one, power))
 }
+
+/// `x * sigmoid(x)`
+#[inline(always)]
+pub(crate) fn silu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    simd.mul(x, sigmoid(simd, x))
+}
+
+/// `x * sigmoid(1.702 x)`
+#[inline(always)]
+pub(crate) fn quick_gelu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    simd.mul(x, sigmoid(simd, simd.mul(simd.splat(1.702), x)))
+}
+
+/// The approximation of gelu by a hyperbolic tangent, which is `x * sigmoid` of twice its argument.
+#[inline(always)]
+pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    const SLOPE: f32 = 1.595_769; // 2 * sqrt(2 / pi)
+    let cube = simd.mul(simd.mul(x, x), x);
+    let argument = simd.fma(simd.splat(0.044_715), cube, x);
+    simd.mul(x, sigmoid(simd, simd.mul(simd.splat(SLOPE), argument)))
+}
+
+/// Gelu by the error function: `x` times the share of a normal distribution that lies below it.
+#[inline(always)]
+pub(crate) fn gelu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    let scaled = simd.mul(simd.abs(x), simd.splat(std::f32::consts::FRAC_1_SQRT_2));
+    let smaller = simd.mul(simd.splat(0.5), complementary_error(simd, scaled));
+    let greater = simd.sub(simd.splat(1.0), smaller);
+    simd.mul(x, simd.select_less(x, simd.zero(), smaller, greater))
+}
+
+/// What the error function lacks of 1, of a number that is not negative, to about 5e-7 of the result. Press and
+/// others, "Numerical Recipes", `erfcc`, a Chebyshev fit that stays exact where the function becomes small.
+#[inline(always)]
+fn complementary_error<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+    const SERIES: [f32; 9] = [
+        -0.822_152_2,
+        1.488_515_9,
+        -1.135_204,
+        0.278_868_1,
+        -0.186_288_06,
+        0.096_784_18,
+        0.374_091_96,
+        1.000_023_7,
+        -1.265_512_2,
+    ];
+    let one = simd.splat(1.0);
+    let t = simd.div(one, simd.fma(simd.splat(0.5), x, one));
+    let mut series = simd.splat(0.170_872_77);
+    for coefficient in SERIES {
+        series = simd.fma(series, t, simd.splat(coefficient));
+    }
+    simd.mul(t, exp(simd, simd.negated_fma(x, x, series)))
+}

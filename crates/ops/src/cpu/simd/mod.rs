@@ -9,7 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod functions;
+pub(crate) mod functions;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -157,6 +157,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` rows of `LANES` elements can be read and as many written, and the two blocks share nothing.
     unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize);
+
+    /// Asks for a line of memory to be brought into the second cache. Nothing is read: any address will do.
+    #[inline(always)]
+    fn prefetch(self, _address: *const u8) {}
 
     /// Zero in every lane.
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::functions::{exp, exp2, sigmoid};
+use super::functions::{exp, exp2, gelu, gelu_tanh, quick_gelu, sigmoid, silu};
 use super::{InstructionSet, Kernel, Simd};
 
 /// Ordinary numbers and those at the ends of what there is.
@@ -313,5 +313,46 @@ fn powers_of_two_are_exact_to_a_few_units_and_vanish_below_the_normal_numbers() 
             same(power(x), 0.0, "a power that is too small");
         }
         assert!(power(f32::NAN).is_nan());
+    });
+}
+
+#[test]
+fn activations() {
+    with_every_set!(|simd: S| {
+        let of = |vector: S::Vector| f64::from(lanes(simd, vector)[0]);
+        for step in -8000..=8000 {
+            let x = step as f32 / 1000.0;
+            let (wide, vector) = (f64::from(x), simd.splat(x));
+            let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+            let tanh = wide * sigmoid(1.595_769_121_605_731 * (wide + 0.044_715 * wide.powi(3)));
+            for (found, exact) in [
+                (of(silu(simd, vector)), wide * sigmoid(wide)),
+                (of(quick_gelu(simd, vector)), wide * sigmoid(1.702 * wide)),
+                (of(gelu_tanh(simd, vector)), tanh),
+            ] {
+                assert!(
+                    (found - exact).abs() <= 1e-5 * exact.abs() + 1e-15,
+                    "{x}: {found} {exact}"
+                );
+            }
+            let error = candle_core::cpu::erf::erf_f64(wide * std::f64::consts::FRAC_1_SQRT_2);
+            let (found, exact) = (of(gelu(simd, vector)), 0.5 * wide * (1.0 + error));
+            // The tail is far from the difference of two numbers near 1, which it would be lost in.
+            assert!(
+                (found - exact).abs() <= 1e-5 * exact.abs() + 1e-15,
+                "{x}: {found} {exact}"
+            );
+            if x >= -1.0 {
+                assert!(
+                    (found - exact).abs() <= 4e-7 * exact.abs(),
+                    "{x}: {found} {exact}"
+                );
+            }
+        }
+        for function in [gelu, gelu_tanh, quick_gelu, silu] {
+            assert!(of(function(simd, simd.splat(f32::NAN))).is_nan());
+            assert_eq!(of(function(simd, simd.splat(1e6))), 1e6);
+            assert!(of(function(simd, simd.splat(-1e6))).abs() < 1e-30);
+        }
     });
 }

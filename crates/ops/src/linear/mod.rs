@@ -1,9 +1,13 @@
-//! Linear projections.
+//! Linear projections, and those with what follows them.
 
-use candle_core::{DType, Tensor, bail};
+mod followed;
 
-use crate::cpu::kernel::on_two;
-use crate::{Result, cpu};
+use candle_core::{DType, Device, Tensor, bail};
+
+use crate::Result;
+use crate::cpu::kernel::Values;
+use crate::cpu::projection::{End, Projection, project};
+use crate::cpu::simd::InstructionSet;
 
 /// The weight and bias of a linear projection, prepared once when they are loaded.
 #[derive(Debug, Clone)]
@@ -47,6 +51,18 @@ impl Linear {
         self.outputs
     }
 
+    /// Fails where `x` does not have as many features as go in.
+    fn check(&self, x: &Tensor) -> Result<()> {
+        if x.dims().last() != Some(&self.inputs) {
+            bail!(
+                "a projection of {} features was given {:?}",
+                self.inputs,
+                x.dims()
+            );
+        }
+        Ok(())
+    }
+
     /// Bytes that the weight and the bias take.
     pub fn bytes(&self) -> u64 {
         let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
@@ -68,30 +84,36 @@ pub(crate) fn small(tensor: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The last dimension of `x` is not the projection's, or the device fails.
 pub fn linear(x: &Tensor, projection: &Linear) -> Result<Tensor> {
-    let Some((&features, leading)) = x.dims().split_last() else {
-        bail!("a projection of a single number")
-    };
-    if features != projection.inputs {
-        bail!(
-            "a projection of {} features was given {:?}",
-            projection.inputs,
-            x.dims()
-        );
-    }
+    projection.check(x)?;
     if !x.device().is_cpu() {
         return plain(x, projection);
     }
-    let shape = [leading, &[projection.outputs]].concat();
-    let bias = projection.bias.as_ref().map(Tensor::to_vec1::<f32>).transpose()?;
-    on_two("linear", shape, x, &projection.weight, |x, weight| {
-        Ok(cpu::product::linear(
-            x.floats()?,
-            weight,
-            bias.as_deref(),
-            projection.inputs,
-            projection.outputs,
-        ))
-    })
+    on_processor(InstructionSet::best(), x, projection, End::Nothing)
+}
+
+/// What `end` makes of the projection of `x`, which was checked.
+fn on_processor(set: InstructionSet, x: &Tensor, projection: &Linear, end: End<'_>) -> Result<Tensor> {
+    let (inputs, outputs) = (projection.inputs, projection.outputs);
+    let mut shape = x.dims().to_vec();
+    let rows = shape[..shape.len() - 1].iter().product();
+    if let Some(last) = shape.last_mut() {
+        *last = outputs / end.products();
+    }
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    let x = Values::of_storage(&storage, layout)?.floats()?;
+    let (weight, layout) = projection.weight.storage_and_layout();
+    let bias = projection.bias.as_ref().map(Tensor::storage_and_layout);
+    let bias = bias
+        .as_ref()
+        .map(|(storage, layout)| Values::of_storage(storage, layout)?.floats());
+    let projection = Projection {
+        weight: Values::of_storage(&weight, layout)?,
+        bias: bias.transpose()?,
+        inputs,
+        outputs,
+    };
+    Tensor::from_vec(project(set, x, rows, projection, end), shape, &Device::Cpu)
 }
 
 /// The plain definition.
@@ -106,6 +128,11 @@ fn plain(x: &Tensor, projection: &Linear) -> Result<Tensor> {
         None => product.reshape(shape),
     }
 }
+
+pub use followed::{
+    linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu, linear_gelu_tanh,
+    linear_quick_gelu, linear_residual, linear_silu,
+};
 
 #[cfg(test)]
 mod tests {
@@ -143,7 +170,13 @@ mod tests {
             let narrow = Linear::new(weight.clone(), None).unwrap();
             let wide = Linear::new(weight.to_dtype(DType::F32).unwrap(), None).unwrap();
             assert_eq!(narrow.bytes(), 2 * 700 * 300);
-            equal(&linear(&x, &narrow).unwrap(), &linear(&x, &wide).unwrap());
+            let (narrow, wide) = (linear(&x, &narrow).unwrap(), linear(&x, &wide).unwrap());
+            if kind == DType::BF16 && InstructionSet::best().has_bf16_dot() {
+                // There activations are rounded too.
+                close(&narrow, &wide, 3e-2);
+            } else {
+                equal(&narrow, &wide);
+            }
         }
     }
 

@@ -1,0 +1,268 @@
+//! A band of rows by a panel of the weight.
+
+use std::ops::Range;
+
+use super::super::kernel::Values;
+use super::super::simd::{Kernel, Simd};
+use super::super::target::Target;
+use super::Projection;
+use super::cut::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
+use super::end::{End, Place, finish};
+use super::pack::{Stretch, pack};
+use super::tile::{FETCHED, Sums, VECTORS, tile};
+
+/// What a task keeps for itself.
+pub(super) struct Room<'a> {
+    /// A stretch of the panel.
+    panel: &'a mut [f32],
+    /// A stretch of a few rows.
+    rows: &'a mut [f32],
+    /// The sums so far.
+    sums: &'a mut [f32],
+}
+
+impl<'a> Room<'a> {
+    const PANEL: usize = PANEL_COLUMNS * STRETCH;
+    const ROWS: usize = ROW_STEP * STRETCH;
+    // A last tile may have more rows than are left.
+    const SUMS: usize = PANEL_COLUMNS * (BAND_ROWS + ROW_STEP);
+    /// Floats in a line of the cache.
+    const LINE: usize = 16;
+    /// Floats that it needs.
+    pub(super) const LENGTH: usize = Self::PANEL + Self::ROWS + Self::SUMS + Self::LINE;
+
+    /// Cuts `scratch`, of [`LENGTH`](Self::LENGTH) floats, so that vectors lie in single lines of the cache.
+    pub(super) fn new(scratch: &'a mut [f32]) -> Self {
+        let unaligned = scratch.as_ptr().align_offset(4 * Self::LINE).min(Self::LINE);
+        let (panel, rest) = scratch[unaligned..].split_at_mut(Self::PANEL);
+        let (rows, sums) = rest.split_at_mut(Self::ROWS);
+        Self { panel, rows, sums }
+    }
+}
+
+/// A band of rows by a panel of the weight.
+pub(super) struct Task<'a> {
+    /// All rows.
+    pub(super) x: &'a [f32],
+    pub(super) projection: Projection<'a>,
+    pub(super) end: End<'a>,
+    /// Rows of the results.
+    pub(super) rows: Range<usize>,
+    /// Columns of the results.
+    pub(super) columns: Range<usize>,
+    /// All results.
+    pub(super) target: Target,
+    pub(super) room: Room<'a>,
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let tiles = if S::HAS_BF16_DOT && matches!(self.projection.weight, Values::Bf16(_)) {
+            self.multiply::<S, true>(simd)
+        } else {
+            self.multiply::<S, false>(simd)
+        };
+        self.finish(simd, tiles);
+    }
+}
+
+/// The tiles of a panel: those of its columns, and after them as many of the columns that belong to these.
+#[derive(Debug, Clone, Copy)]
+struct Tiles {
+    /// Columns of a tile.
+    columns: usize,
+    /// Tiles of the results' columns.
+    a_section: usize,
+    /// All tiles.
+    count: usize,
+}
+
+impl Tiles {
+    fn new<S: Simd>(columns: usize, products: usize) -> Self {
+        let a_tile = VECTORS * S::LANES;
+        let a_section = columns.div_ceil(a_tile);
+        Self {
+            columns: a_tile,
+            a_section,
+            count: a_section * products,
+        }
+    }
+
+    /// Floats from one row of sums to the next.
+    fn width(self) -> usize {
+        self.count * self.columns
+    }
+}
+
+/// Some elements of all sums.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    /// The first value.
+    first: usize,
+    /// Values.
+    count: usize,
+    /// Elements.
+    steps: usize,
+}
+
+impl Task<'_> {
+    /// Takes all sums.
+    #[inline(always)]
+    fn multiply<S: Simd, const PAIRS: bool>(&mut self, simd: S) -> Tiles {
+        let inputs = self.projection.inputs;
+        let tiles = Tiles::new::<S>(self.columns.len(), self.end.products());
+        let element = if PAIRS { 2 } else { 1 };
+        let part = element * stretch(inputs.div_ceil(element));
+        // Of no values the sums are zero, and must be written so.
+        for first in (0..inputs.max(1)).step_by(part) {
+            let count = part.min(inputs - first);
+            let part = Part {
+                first,
+                count,
+                steps: count.div_ceil(element),
+            };
+            self.pack::<S, PAIRS>(simd, tiles, part);
+            let mut row = self.rows.start;
+            while row < self.rows.end {
+                row += self.group::<S, PAIRS>(simd, tiles, part, row);
+            }
+        }
+        tiles
+    }
+
+    /// Lays out a part of the panel.
+    #[inline(always)]
+    fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, part: Part) {
+        let Projection {
+            weight,
+            inputs,
+            outputs,
+            ..
+        } = self.projection;
+        let results = outputs / self.end.products();
+        for index in 0..tiles.count {
+            let (section, tile) = (index / tiles.a_section, index % tiles.a_section);
+            for vector in 0..VECTORS {
+                let column = self.columns.start + tile * tiles.columns + vector * S::LANES;
+                let rows = S::LANES.min(self.columns.end.saturating_sub(column));
+                let stretch = Stretch::new(
+                    weight,
+                    inputs,
+                    (section * results + column, rows),
+                    (part.first, part.count),
+                    PAIRS,
+                );
+                let place = index * tiles.columns * STRETCH + vector * S::LANES;
+                pack(simd, stretch, &mut self.room.panel[place..], tiles.columns);
+            }
+        }
+    }
+
+    /// Multiplies as many rows from `row` on as a tile has, and returns how many these are.
+    #[inline(always)]
+    fn group<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, part: Part, row: usize) -> usize {
+        // Sums fill the registers, but for those of a row's value and of the weight's vectors.
+        match (self.rows.end - row, S::REGISTERS) {
+            (1, _) => self.rows::<S, 1, PAIRS>(simd, tiles, part, row),
+            (2, _) => self.rows::<S, 2, PAIRS>(simd, tiles, part, row),
+            (3..=4, _) => self.rows::<S, 4, PAIRS>(simd, tiles, part, row),
+            (_, ..32) => self.rows::<S, 6, PAIRS>(simd, tiles, part, row),
+            (5..=8, _) => self.rows::<S, 8, PAIRS>(simd, tiles, part, row),
+            _ => self.rows::<S, ROW_STEP, PAIRS>(simd, tiles, part, row),
+        }
+    }
+
+    /// Multiplies at most `ROWS` rows from `row` on.
+    #[inline(always)]
+    fn rows<S: Simd, const ROWS: usize, const PAIRS: bool>(
+        &mut self,
+        simd: S,
+        tiles: Tiles,
+        part: Part,
+        row: usize,
+    ) -> usize {
+        let inputs = self.projection.inputs;
+        let count = ROWS.min(self.rows.end - row);
+        for (index, to) in self.room.rows.chunks_exact_mut(STRETCH).enumerate().take(count) {
+            let begin = (row + index) * inputs + part.first;
+            lay::<S, PAIRS>(simd, &self.x[begin..begin + part.count], to);
+        }
+        let next = self.x.as_ptr().wrapping_add((row + count) * inputs + part.first);
+        let sums = (row - self.rows.start) * tiles.width();
+        for index in 0..tiles.count {
+            let panel = &self.room.panel[index * tiles.columns * STRETCH..][..part.steps * tiles.columns];
+            let to = &mut self.room.sums[sums + index * tiles.columns..]
+                [..(ROWS - 1) * tiles.width() + tiles.columns];
+            // SAFETY: the rows, the panel and the sums are as long as they must be, and this thread's own.
+            unsafe {
+                tile::<S, ROWS, PAIRS>(
+                    simd,
+                    part.steps,
+                    self.room.rows[..ROWS * STRETCH].as_ptr(),
+                    panel.as_ptr(),
+                    Sums {
+                        to: to.as_mut_ptr(),
+                        step: tiles.width(),
+                        add: part.first > 0,
+                    },
+                    next.wrapping_add(index * FETCHED * inputs),
+                    inputs,
+                );
+            }
+        }
+        count
+    }
+
+    /// Makes the results of the sums.
+    #[inline(always)]
+    fn finish<S: Simd>(self, simd: S, tiles: Tiles) {
+        let width = self.projection.outputs / self.end.products();
+        for row in self.rows.clone() {
+            let sums = &self.room.sums[(row - self.rows.start) * tiles.width()..][..tiles.width()];
+            let place = Place {
+                row,
+                column: self.columns.start,
+                width,
+            };
+            let sums = sums.split_at(tiles.a_section * tiles.columns);
+            let to = self
+                .target
+                .at(row * width + self.columns.start)
+                .block(1, self.columns.len());
+            // SAFETY: the target lives while tasks run, and these results are no other's.
+            unsafe {
+                finish(
+                    simd,
+                    self.end,
+                    place,
+                    sums,
+                    self.projection.bias,
+                    to,
+                    self.columns.len(),
+                );
+            }
+        }
+    }
+}
+
+/// Copies a stretch of a row, as pairs of bf16 where `PAIRS` is set.
+#[inline(always)]
+fn lay<S: Simd, const PAIRS: bool>(simd: S, from: &[f32], to: &mut [f32]) {
+    if !PAIRS {
+        to[..from.len()].copy_from_slice(from);
+        return;
+    }
+    let lanes = S::LANES;
+    for (from, to) in from.chunks(2 * lanes).zip(to.chunks_exact_mut(lanes)) {
+        let (first, second) = from.split_at(lanes.min(from.len()));
+        // SAFETY: as many values are loaded as there are, and there is room for a vector.
+        unsafe {
+            let first = simd.load_first(first.as_ptr(), first.len());
+            let second = simd.load_first(second.as_ptr(), second.len());
+            simd.store(to.as_mut_ptr(), simd.narrow(first, second));
+        }
+    }
+}

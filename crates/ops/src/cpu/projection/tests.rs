@@ -1,0 +1,253 @@
+//! Projections by every instruction set that the processor has.
+
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+use super::super::kernel::Values;
+use super::super::simd::InstructionSet;
+use super::{Activation, End, Projection, project};
+
+/// Numbers between -1 and 1, the same for the same seed.
+fn random(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A weight in each type that it can have.
+struct Weights {
+    wide: Vec<f32>,
+    brain: Vec<bf16>,
+    half: Vec<f16>,
+}
+
+impl Weights {
+    fn new(values: Vec<f32>) -> Self {
+        Self {
+            brain: values.iter().map(|&value| bf16::from_f32(value)).collect(),
+            half: values.iter().map(|&value| f16::from_f32(value)).collect(),
+            wide: values,
+        }
+    }
+
+    fn all(&self) -> [Values<'_>; 3] {
+        [
+            Values::F32(&self.wide),
+            Values::Bf16(&self.brain),
+            Values::F16(&self.half),
+        ]
+    }
+}
+
+fn widened(values: Values<'_>) -> Vec<f32> {
+    match values {
+        Values::F32(values) => values.to_vec(),
+        Values::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
+        Values::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
+    }
+}
+
+/// Whether activations are rounded to bf16 for this weight.
+fn rounds(set: InstructionSet, weight: Values<'_>) -> bool {
+    set.has_bf16_dot() && matches!(weight, Values::Bf16(_))
+}
+
+/// `x * weight^T + bias` in 64 bits.
+fn plain(x: &[f32], rows: usize, projection: Projection<'_>) -> Vec<f64> {
+    let Projection {
+        weight,
+        bias,
+        inputs,
+        outputs,
+    } = projection;
+    let weight = widened(weight);
+    let mut results = Vec::new();
+    for row in 0..rows {
+        for column in 0..outputs {
+            let products = x[row * inputs..][..inputs]
+                .iter()
+                .zip(&weight[column * inputs..][..inputs]);
+            let sum: f64 = products
+                .map(|(&x, &weight)| f64::from(x) * f64::from(weight))
+                .sum();
+            results.push(sum + bias.map_or(0.0, |bias| f64::from(bias[column])));
+        }
+    }
+    results
+}
+
+#[track_caller]
+fn close(found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    let difference: f64 = found
+        .iter()
+        .zip(expected)
+        .map(|(&a, b)| (f64::from(a) - b).powi(2))
+        .sum();
+    let size: f64 = expected.iter().map(|value| value * value).sum();
+    assert!(
+        difference.sqrt() <= tolerance * size.sqrt().max(1e-12),
+        "relative error {}",
+        (difference / size).sqrt()
+    );
+}
+
+#[track_caller]
+fn equal(found: &[f32], expected: &[f32]) {
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    assert!(bits(found) == bits(expected), "not equal to the bit");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agree_with_the_plain_definition(
+        (rows, inputs, outputs) in (0_usize..40, 0_usize..80, 1_usize..150),
+        longer: bool,
+        biased: bool,
+    ) {
+        let inputs = if longer { inputs * 17 } else { inputs };
+        let (x, bias) = (random(rows * inputs, 1), random(outputs, 3));
+        let weights = Weights::new(random(outputs * inputs, 2));
+        for set in InstructionSet::all() {
+            for weight in weights.all() {
+                let bias = biased.then_some(bias.as_slice());
+                let projection = Projection { weight, bias, inputs, outputs };
+                let found = project(set, &x, rows, projection, End::Nothing);
+                let tolerance = if rounds(set, weight) { 3e-2 } else { 3e-6 };
+                close(&found, &plain(&x, rows, projection), tolerance);
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_depends_on_its_own_row_and_column_alone(
+        (rows, inputs, outputs) in (2_usize..40, 1_usize..1100, 2_usize..150),
+        (row, column) in (0_usize..40, 0_usize..150),
+    ) {
+        let (row, column) = (row % rows, column % outputs);
+        let x = random(rows * inputs, 1);
+        let weights = Weights::new(random(outputs * inputs, 2));
+        let rest = Weights::new(weights.wide[column * inputs..].to_vec());
+        for set in InstructionSet::all() {
+            for (weight, rest) in weights.all().into_iter().zip(rest.all()) {
+                let projection = Projection { weight, bias: None, inputs, outputs };
+                let whole = project(set, &x, rows, projection, End::Nothing);
+                let of_row = project(set, &x[row * inputs..][..inputs], 1, projection, End::Nothing);
+                equal(&of_row, &whole[row * outputs..][..outputs]);
+                let others = outputs - column;
+                let projection = Projection { weight: rest, outputs: others, ..projection };
+                let of_columns = project(set, &x, rows, projection, End::Nothing);
+                for row in 0..rows {
+                    equal(&of_columns[row * others..][..others], &whole[row * outputs + column..][..others]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ends_are_those_of_the_results(
+        (rows, inputs, half) in (1_usize..40, 1_usize..60, 1_usize..150),
+        tokens in 1_usize..9,
+    ) {
+        let outputs = 2 * half;
+        let (x, bias) = (random(rows * inputs, 1), random(outputs, 3));
+        let x: Vec<f32> = x.iter().map(|value| 3.0 * value).collect();
+        let (beside, gates) = (random(rows * outputs, 4), random(rows.div_ceil(tokens) * outputs, 5));
+        let weights = Weights::new(random(outputs * inputs, 2));
+        for set in InstructionSet::all() {
+            for weight in weights.all() {
+                let projection = Projection { weight, bias: Some(&bias), inputs, outputs };
+                let results = project(set, &x, rows, projection, End::Nothing);
+                let of = |index: usize| f64::from(results[index]);
+                let check = |end: End<'_>, expected: &dyn Fn(usize) -> f64| {
+                    let found = project(set, &x, rows, projection, end);
+                    let expected: Vec<f64> = (0..found.len()).map(expected).collect();
+                    close(&found, &expected, 2e-6);
+                };
+                let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+                let gelu = |x: f64| 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x / 2.0_f64.sqrt()));
+                let gelu_tanh =
+                    |x: f64| x * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3)));
+                check(End::Activation(Activation::Gelu), &|index| gelu(of(index)));
+                check(End::Activation(Activation::GeluTanh), &|index| gelu_tanh(of(index)));
+                check(End::Activation(Activation::QuickGelu), &|index| {
+                    of(index) * sigmoid(1.702 * of(index))
+                });
+                check(End::Activation(Activation::Silu), &|index| of(index) * sigmoid(of(index)));
+                check(End::Geglu, &|index| {
+                    let first = index / half * outputs + index % half;
+                    of(first) * gelu(of(first + half))
+                });
+                check(End::GatedGeluTanh { gates: &beside }, &|index| {
+                    gelu_tanh(f64::from(beside[index])) * of(index)
+                });
+                check(End::Residual { residual: &beside }, &|index| f64::from(beside[index]) + of(index));
+                let end = End::GatedResidual { residual: &beside, gates: &gates, tokens };
+                check(end, &|index| {
+                    let gate = gates[index / outputs / tokens * outputs + index % outputs];
+                    f64::from(beside[index]) + f64::from(gate) * of(index)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn widening_changes_no_bit() {
+    let (rows, inputs, outputs) = (37, 1111, 75);
+    let x = random(rows * inputs, 1);
+    let weights = Weights::new(random(outputs * inputs, 2));
+    for set in InstructionSet::all() {
+        for weight in weights.all() {
+            let wide = widened(weight);
+            let of = |weight| {
+                let projection = Projection {
+                    weight,
+                    bias: None,
+                    inputs,
+                    outputs,
+                };
+                project(set, &x, rows, projection, End::Nothing)
+            };
+            if !rounds(set, weight) {
+                equal(&of(weight), &of(Values::F32(&wide)));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_in_its_row_and_column() {
+    let (rows, inputs, outputs) = (20, 70, 50);
+    for special in [f32::NAN, f32::INFINITY] {
+        let mut x = random(rows * inputs, 1);
+        let mut weight = random(outputs * inputs, 2);
+        x[7 * inputs + 69] = special;
+        weight[33 * inputs + 11] = special;
+        let weights = Weights::new(weight);
+        for set in InstructionSet::all() {
+            for weight in weights.all() {
+                let projection = Projection {
+                    weight,
+                    bias: None,
+                    inputs,
+                    outputs,
+                };
+                for (index, found) in project(set, &x, rows, projection, End::Nothing)
+                    .iter()
+                    .enumerate()
+                {
+                    let touched = index / outputs == 7 || index % outputs == 33;
+                    assert_eq!(found.is_finite(), !touched, "{index}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The product's inner loop: sums of a few rows by two vectors of columns, held in registers.
+
+use super::super::simd::Simd;
+use super::cut::STRETCH;
+
+/// Vectors of columns in a tile.
+pub(super) const VECTORS: usize = 2;
+
+/// Rows that a tile fetches for those that come next.
+pub(super) const FETCHED: usize = 4;
+
+/// Where a tile adds its sums, and what it does beside.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums {
+    pub(super) to: *mut f32,
+    /// From row to row.
+    pub(super) step: usize,
+    /// Whether they are added to what is there.
+    pub(super) add: bool,
+}
+
+/// Sums `steps` products for each of `ROWS` rows and each column of a tile. A row of activations has a float, or a pair of bf16,
+/// for each vector of the weight. Each sum is taken in the order of the steps, on its own. Meanwhile [`FETCHED`] rows from
+/// `next` on, `next_step` floats apart, are fetched into the cache.
+///
+/// # Safety
+/// `rows` holds `ROWS` rows of [`STRETCH`] floats, `weight` `steps` times [`VECTORS`] vectors, and `sums` is as large as is said,
+/// for this call alone.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PAIRS: bool>(
+    simd: S,
+    steps: usize,
+    rows: *const f32,
+    weight: *const f32,
+    sums: Sums,
+    next: *const f32,
+    next_step: usize,
+) {
+    // Floats in a line of the cache.
+    const LINE: usize = 16;
+    const A_LINE: usize = LINE / FETCHED;
+    let mut totals = [[simd.zero(); VECTORS]; ROWS];
+    // SAFETY: as the caller vouches for.
+    unsafe {
+        let (mut row, mut columns) = (rows, weight);
+        for fetched in 0..FETCHED {
+            let mut next = next.wrapping_add(fetched * next_step);
+            for _ in 0..steps / LINE {
+                simd.prefetch(next.cast());
+                next = next.wrapping_add(LINE);
+                if PAIRS {
+                    simd.prefetch(next.cast());
+                    next = next.wrapping_add(LINE);
+                }
+                for _ in 0..A_LINE {
+                    step::<S, ROWS, PAIRS>(simd, row, columns, &mut totals);
+                    row = row.add(1);
+                    columns = columns.add(VECTORS * S::LANES);
+                }
+            }
+        }
+        for _ in 0..steps % LINE {
+            step::<S, ROWS, PAIRS>(simd, row, columns, &mut totals);
+            row = row.add(1);
+            columns = columns.add(VECTORS * S::LANES);
+        }
+        for (row, totals) in totals.iter().enumerate() {
+            for (index, &total) in totals.iter().enumerate() {
+                let place = sums.to.add(row * sums.step + index * S::LANES);
+                let before = if sums.add { simd.load(place) } else { simd.zero() };
+                simd.store(place, simd.add(before, total));
+            }
+        }
+    }
+}
+
+/// Adds the products of one value, or pair of values, of each row.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn step<S: Simd, const ROWS: usize, const PAIRS: bool>(
+    simd: S,
+    rows: *const f32,
+    columns: *const f32,
+    totals: &mut [[S::Vector; VECTORS]; ROWS],
+) {
+    // SAFETY: as the caller vouches for.
+    unsafe {
+        let (left, right) = (simd.load(columns), simd.load(columns.add(S::LANES)));
+        for (row, totals) in totals.iter_mut().enumerate() {
+            let value = simd.splat(*rows.add(row * STRETCH));
+            if PAIRS {
+                totals[0] = simd.dot_bf16(totals[0], value, left);
+                totals[1] = simd.dot_bf16(totals[1], value, right);
+            } else {
+                totals[0] = simd.fma(value, left, totals[0]);
+                totals[1] = simd.fma(value, right, totals[1]);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Where tasks that run at the same time write their parts of a result.
+
+/// Rows of a result, of which each task writes some values of some.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    values: *mut f32,
+    length: usize,
+    /// Values from one row to the next.
+    pub(crate) row_step: usize,
+}
+
+// SAFETY: what lies behind a Target is only ever written through the pointer that `block` gives, which is unsafe: whoever does
+// so vouches that no two threads share an element.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// A target of rows of `row_step` values, which lie one after the other.
+    pub(crate) fn new(values: &mut [f32], row_step: usize) -> Self {
+        Self {
+            values: values.as_mut_ptr(),
+            length: values.len(),
+            row_step,
+        }
+    }
+
+    /// A target of `length` values in rows of `row_step`, which `values` has room for and that are yet to be written.
+    pub(crate) fn of_room(values: &mut Vec<f32>, length: usize, row_step: usize) -> Self {
+        assert!(
+            values.capacity() >= length,
+            "a target without room. This is a bug."
+        );
+        Self {
+            values: values.as_mut_ptr(),
+            length,
+            row_step,
+        }
+    }
+
+    /// The part of the target that begins `offset` values later.
+    pub(crate) fn at(self, offset: usize) -> Self {
+        assert!(
+            offset <= self.length,
+            "a block begins outside of its target. This is a bug."
+        );
+        // SAFETY: the offset lies inside of the values that the target was made of, or at their end.
+        Self {
+            values: unsafe { self.values.add(offset) },
+            length: self.length - offset,
+            ..self
+        }
+    }
+
+    /// Where `rows` rows of `columns` values can be written.
+    pub(crate) fn block(self, rows: usize, columns: usize) -> *mut f32 {
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * self.row_step + columns <= self.length,
+            "a block lies outside of its target. This is a bug."
+        );
+        self.values
+    }
+}

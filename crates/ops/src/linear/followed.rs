@@ -1,0 +1,142 @@
+//! Linear projections with what is done to their results, which on a processor are then written once.
+
+use candle_core::{Tensor, bail};
+
+use super::{Linear, linear, on_processor};
+use crate::cpu::kernel::Values;
+use crate::cpu::projection::{Activation, End};
+use crate::cpu::simd::InstructionSet;
+use crate::{Result, gated_gelu_tanh, gated_residual, geglu, gelu, gelu_tanh, quick_gelu, silu};
+
+/// [`gelu`] of [`linear`].
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_gelu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    activated(x, projection, Activation::Gelu, gelu)
+}
+
+/// [`gelu_tanh`] of [`linear`].
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_gelu_tanh(x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    activated(x, projection, Activation::GeluTanh, gelu_tanh)
+}
+
+/// [`quick_gelu`] of [`linear`].
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_quick_gelu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    activated(x, projection, Activation::QuickGelu, quick_gelu)
+}
+
+/// [`silu`] of [`linear`].
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_silu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    activated(x, projection, Activation::Silu, silu)
+}
+
+/// [`geglu`] of [`linear`]: `[…, inputs]` to `[…, outputs / 2]`.
+///
+/// # Errors
+/// As [`linear`], or the projection has an odd number of outputs.
+pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    projection.check(x)?;
+    if !x.device().is_cpu() || !projection.outputs.is_multiple_of(2) {
+        return geglu(&linear(x, projection)?);
+    }
+    on_processor(InstructionSet::best(), x, projection, End::Geglu)
+}
+
+/// [`gated_gelu_tanh`] of two projections, the gate's and that of what it gates.
+///
+/// # Errors
+/// As [`linear`], or the projections have other outputs.
+pub fn linear_gated_gelu_tanh(x: &Tensor, gate: &Linear, up: &Linear) -> Result<Tensor> {
+    let gates = linear(x, gate)?;
+    up.check(x)?;
+    if !x.device().is_cpu() || gate.outputs != up.outputs {
+        return gated_gelu_tanh(&gates, &linear(x, up)?);
+    }
+    let (storage, layout) = gates.storage_and_layout();
+    let gates = Values::of_storage(&storage, layout)?.floats()?;
+    on_processor(InstructionSet::best(), x, up, End::GatedGeluTanh { gates })
+}
+
+/// `residual` plus [`linear`], which has its shape.
+///
+/// # Errors
+/// As [`linear`], or the shapes do not fit each other.
+pub fn linear_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Result<Tensor> {
+    check_residual(residual, x, projection)?;
+    if !x.device().is_cpu() {
+        return residual + linear(x, projection)?;
+    }
+    let residual = residual.contiguous()?;
+    let (storage, layout) = residual.storage_and_layout();
+    let residual = Values::of_storage(&storage, layout)?.floats()?;
+    on_processor(InstructionSet::best(), x, projection, End::Residual { residual })
+}
+
+/// [`gated_residual`] of [`linear`]: `residual`, `[batch, tokens, outputs]`, plus `gate`, `[batch, outputs]`, times the projection
+/// of `x`, `[batch, tokens, inputs]`.
+///
+/// # Errors
+/// As [`linear`], or the shapes do not fit each other.
+pub fn linear_gated_residual(
+    residual: &Tensor,
+    gate: &Tensor,
+    x: &Tensor,
+    projection: &Linear,
+) -> Result<Tensor> {
+    check_residual(residual, x, projection)?;
+    let (batch, tokens, _) = x.dims3()?;
+    if gate.dims() != [batch, projection.outputs] {
+        bail!("a gate of shape {:?} for {:?}", gate.dims(), residual.dims());
+    }
+    if !x.device().is_cpu() {
+        return gated_residual(residual, gate, &linear(x, projection)?);
+    }
+    let (residual, gate) = (residual.contiguous()?, gate.contiguous()?);
+    let (residual, layout) = residual.storage_and_layout();
+    let residual = Values::of_storage(&residual, layout)?.floats()?;
+    let (gate, layout) = gate.storage_and_layout();
+    let gates = Values::of_storage(&gate, layout)?.floats()?;
+    let end = End::GatedResidual {
+        residual,
+        gates,
+        tokens,
+    };
+    on_processor(InstructionSet::best(), x, projection, end)
+}
+
+fn activated(
+    x: &Tensor,
+    projection: &Linear,
+    activation: Activation,
+    plain: fn(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    projection.check(x)?;
+    if !x.device().is_cpu() {
+        return plain(&linear(x, projection)?);
+    }
+    on_processor(InstructionSet::best(), x, projection, End::Activation(activation))
+}
+
+fn check_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Result<()> {
+    projection.check(x)?;
+    let leading = &x.dims()[..x.rank() - 1];
+    if residual.dims() != [leading, &[projection.outputs]].concat() {
+        bail!(
+            "a residual of shape {:?} for {} features of {:?}",
+            residual.dims(),
+            projection.outputs,
+            x.dims()
+        );
+    }
+    Ok(())
+}
