@@ -72,7 +72,7 @@ fn the_best_that_is_there_is_drawn_with() {
         run.stderr
     );
     // What does not fit is not chosen.
-    let run = fresh.run(&[&small[..], &["--quality", "auto", "--memory", "37MB"]].concat());
+    let run = fresh.run(&[&small[..], &["--quality", "auto", "--memory", "20MB"]].concat());
     assert!(!run.stderr.contains("`sd3.5`"), "{}", run.stderr);
 
     let run = fresh
