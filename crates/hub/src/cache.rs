@@ -124,23 +124,11 @@ impl Cache {
     /// The branches and tags of `id` with their commits.
     pub(crate) fn names_of(&self, id: &RepositoryId) -> Vec<(String, String)> {
         let root = self.folder(id).join("refs");
-        let mut found = Vec::new();
-        let mut folders = vec![String::new()];
-        while let Some(folder) = folders.pop() {
-            for name in names(&root.join(&folder)) {
-                let name = if folder.is_empty() {
-                    name
-                } else {
-                    format!("{folder}/{name}")
-                };
-                match fs::read_to_string(root.join(&name)) {
-                    Ok(commit) => found.push((name, commit.trim().to_owned())),
-                    Err(_) => folders.push(name),
-                }
-            }
-        }
-        found.sort();
-        found
+        let read = |name: String| {
+            let commit = fs::read_to_string(root.join(&name)).ok()?;
+            Some((name, commit.trim().to_owned()))
+        };
+        paths_below(&root).into_iter().filter_map(read).collect()
     }
 
     /// Writes down which commit `revision` is, whole or not at all.
