@@ -2,47 +2,81 @@
 
 use std::path::{Path, PathBuf};
 
+use sd_pipeline::bundle::{Bundle, Denoiser, Kind};
 use sd_pipeline::{ControlChoice, ControlKind};
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
-use crate::installed;
 use crate::settings::Settings;
+use crate::{installed, request};
 
-/// What is to be followed, each with its ControlNet.
-pub(crate) fn chosen(arguments: &Arguments, settings: &Settings) -> Result<Vec<ControlChoice>, Failure> {
+/// A picture that is to be followed.
+pub(crate) struct Followed {
+    kind: ControlKind,
+    image: PathBuf,
+    /// What its ControlNet is called, which need not be here.
+    pub(crate) network: String,
+    scale: f64,
+}
+
+/// What is to be followed, each with its ControlNet: the one that was named, else the usual one for the model, which must
+/// be here.
+pub(crate) fn followed(arguments: &Arguments, settings: &Settings) -> Result<Vec<Followed>, Failure> {
     let kinds = [
-        (
-            ControlKind::Pose,
-            &arguments.pose,
-            "lllyasviel/control_v11p_sd15_openpose",
-        ),
-        (
-            ControlKind::Depth,
-            &arguments.depth,
-            "lllyasviel/control_v11f1p_sd15_depth",
-        ),
-        (
-            ControlKind::Canny,
-            &arguments.canny,
-            "lllyasviel/control_v11p_sd15_canny",
-        ),
+        ("--pose", ControlKind::Pose, &arguments.pose),
+        ("--depth", ControlKind::Depth, &arguments.depth),
+        ("--canny", ControlKind::Canny, &arguments.canny),
     ];
     let asked = kinds
         .into_iter()
-        .filter_map(|(kind, image, usual)| Some((kind, image.as_ref()?, usual)));
+        .filter_map(|(option, kind, image)| Some((option, kind, image.clone()?)));
+    let mut denoiser = None;
     asked
-        .map(|(kind, image, usual)| {
-            let name = settings.controlnet.as_deref().unwrap_or(usual);
-            Ok(ControlChoice {
-                name: name.to_owned(),
-                folder: folder(name)?,
+        .map(|(option, kind, image)| {
+            Ok(Followed {
                 kind,
-                image: image.clone(),
+                image,
+                network: match &settings.controlnet {
+                    Some(name) => name.clone(),
+                    None => usual(option, kind, settings, &mut denoiser)?,
+                },
                 scale: settings.control_scale.unwrap_or(1.0),
             })
         })
         .collect()
+}
+
+/// The ControlNet that usually follows a `kind` beside the model, whose network is kept in `denoiser`.
+fn usual(
+    option: &str,
+    kind: ControlKind,
+    settings: &Settings,
+    denoiser: &mut Option<Denoiser>,
+) -> Result<String, Failure> {
+    let denoiser = match denoiser {
+        Some(denoiser) => denoiser,
+        none => none.insert(Bundle::open(&request::drawing(settings)?.folder)?.denoiser),
+    };
+    match denoiser.usual_controlnet(kind) {
+        Some(id) => Ok(id.to_owned()),
+        None => Err(Failure::no_usual_controlnet(option, denoiser.title())),
+    }
+}
+
+impl Followed {
+    /// With the ControlNet's folder.
+    ///
+    /// # Errors
+    /// It is not on this machine.
+    pub(crate) fn choice(&self) -> Result<ControlChoice, Failure> {
+        Ok(ControlChoice {
+            name: self.network.clone(),
+            folder: folder(&self.network)?,
+            kind: self.kind,
+            image: self.image.clone(),
+            scale: self.scale,
+        })
+    }
 }
 
 fn folder(name: &str) -> Result<PathBuf, Failure> {
@@ -52,8 +86,8 @@ fn folder(name: &str) -> Result<PathBuf, Failure> {
     }
     match installed::reference(name) {
         Some(reference) => {
-            installed::locate(&reference).ok_or_else(|| Failure::not_installed("ControlNet", &reference))
+            installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::ControlNet, &reference))
         }
-        None => Err(Failure::no_model(name)),
+        None => Err(Failure::nothing_at(Kind::ControlNet, name)),
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::ResumeError;
 use sd_pipeline::{Error, ModelError, WeightsError};
 
@@ -65,13 +66,11 @@ impl Failure {
         }
     }
 
-    /// There is nothing at `name`.
-    pub(crate) fn no_model(name: &str) -> Self {
-        let hint = "--model takes `demo`, a folder on this machine in the layout of diffusers, or the id of a model on the \
-                    hub";
+    /// There is nothing of the `kind` at `name`.
+    pub(crate) fn nothing_at(kind: Kind, name: &str) -> Self {
         Self {
-            message: format!("there is no model at `{name}`"),
-            hint: Some(hint.to_owned()),
+            message: format!("there is no {} at `{name}`", kind.title()),
+            hint: Some(what_names(kind).to_owned()),
             code: NO_MODEL,
         }
     }
@@ -83,6 +82,17 @@ impl Failure {
             message: format!("`{name}` is a file, and models in a single file cannot be read yet"),
             hint: Some(hint.to_owned()),
             code: FAILED,
+        }
+    }
+
+    /// `option` is to be followed by a model of the `family`, for which no ControlNet is usual.
+    pub(crate) fn no_usual_controlnet(option: &str, family: &str) -> Self {
+        let hint = "name one that was made for the model with --controlnet, a folder or an id on the hub; with models of \
+                    Stable Diffusion 1.5, as `--quality fast` is, none need be named";
+        Self {
+            message: format!("with a model of {family} {option} needs --controlnet: none is usual there"),
+            hint: Some(hint.to_owned()),
+            code: USAGE,
         }
     }
 
@@ -127,6 +137,24 @@ impl From<Error> for Failure {
             message: chain(&error),
             hint: hint(&error).map(str::to_owned),
             code: code(&error),
+        }
+    }
+}
+
+/// How something of a `kind` is named.
+fn what_names(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Model => {
+            "a model is `demo`, a folder on this machine in the layout of diffusers, or the id of one on the hub"
+        }
+        Kind::ControlNet => {
+            "--controlnet takes a folder on this machine with config.json and weights, or the id of one on the hub"
+        }
+        Kind::Lora => {
+            "a LoRA is a .safetensors file, a folder that holds one, or the id of one on the hub, with :SCALE or without"
+        }
+        Kind::Upscaler => {
+            "--upscaler takes a .pth or .safetensors file, a folder that holds one, or the id of one on the hub"
         }
     }
 }
@@ -192,9 +220,10 @@ fn hint(error: &Error) -> Option<&'static str> {
         });
     }
     Some(match error {
-        Error::NoModel { .. } => "--model takes `demo` or a folder in the layout of diffusers",
+        Error::NoModel { .. } => what_names(Kind::Model),
         Error::UnknownArchitecture { .. } => {
-            "Stable Diffusion 3 and 3.5 can be drawn with, in folders with transformer/, vae/ and text encoders"
+            "Stable Diffusion 1, 2, XL, 3 and 3.5 can be drawn with, in folders with unet/ or transformer/, vae/, \
+             scheduler/, text encoders and tokenizers"
         }
         Error::Model(ModelError::Config { .. }) => "the model's config.json asks for what is not known here",
         Error::Tokenizer { .. } => "the tokenizer's files are damaged: download or copy them again",
@@ -204,7 +233,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::PartsDoNotFit { .. } => {
             "the parts of the folder are not of one model: take all from the same download"
         }
-        Error::ForeignControl { .. } => "name one that was made for the model's family with --controlnet",
+        Error::ForeignControl { .. } => "name another, made for the model's family, with --controlnet",
         Error::Scheduler { .. } => {
             "`--sampler help` lists what there is; one of them may go together with this model"
         }

@@ -54,8 +54,8 @@ pub(crate) fn is_whole_folder(folder: &Path, kind: Option<Kind>) -> bool {
     matches!(used, Some(Choice::Files(_) | Choice::OneOf(_)))
 }
 
-/// The only file in `folder` with one of `endings`, where `name` is what the user calls the folder.
-pub(crate) fn only_file(name: &str, folder: &Path, endings: &[&str]) -> Result<PathBuf, Failure> {
+/// The only file in `folder` with one of `endings`, those of a `kind`, where `name` is what the user calls the folder.
+pub(crate) fn only_file(kind: Kind, name: &str, folder: &Path, endings: &[&str]) -> Result<PathBuf, Failure> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.path())
@@ -66,7 +66,7 @@ pub(crate) fn only_file(name: &str, folder: &Path, endings: &[&str]) -> Result<P
         .collect();
     files.sort();
     match files.as_slice() {
-        [] => Err(Failure::no_model(name)),
+        [] => Err(Failure::nothing_at(kind, name)),
         [file] => Ok(file.clone()),
         several => {
             let names = several.iter().filter_map(|path| path.file_name()?.to_str());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sd_pipeline::LoraChoice;
+use sd_pipeline::bundle::Kind;
 use sd_pipeline::prompt::Prompt;
 
 use crate::hint::Failure;
@@ -50,14 +51,14 @@ fn file(name: &str) -> Result<PathBuf, Failure> {
     }
     let place = match installed::reference(name) {
         Some(reference) if !place.exists() => {
-            installed::locate(&reference).ok_or_else(|| Failure::not_installed("LoRA", &reference))?
+            installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::Lora, &reference))?
         }
         _ => place.to_owned(),
     };
     if place.is_file() {
         return Ok(place);
     }
-    installed::only_file(name, &place, &["safetensors"])
+    installed::only_file(Kind::Lora, name, &place, &["safetensors"])
 }
 
 #[cfg(test)]

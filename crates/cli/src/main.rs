@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Typed};
 use configuration::Configuration;
+use control::Followed;
 use hint::Failure;
 use sd_pipeline::device::leave_threads_to_rayon;
 use sd_pipeline::memory::{CountingAllocator, return_large_pieces_at_once};
@@ -88,7 +89,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         let named = quality::named(arguments, &configuration)?;
         missing::fetch_named(&named, arguments.prompt(), &telling)?;
     }
-    let request = request::request(arguments, &quality::settled(arguments, &configuration)?)?;
+    let settled = quality::settled(arguments, &configuration)?;
+    // Which ControlNet is the usual one is known once the model is here.
+    let followed = control::followed(arguments, &settled.settings)?;
+    if !arguments.plan {
+        missing::fetch_controlnets(&followed, &telling)?;
+    }
+    let controls: Result<_, _> = followed.iter().map(Followed::choice).collect();
+    let request = request::request(arguments, &settled, controls?)?;
     if arguments.pro && !arguments.quiet && !arguments.json && !arguments.plan {
         // An error is met again, and told, where the run begins.
         if let Ok(plan) = sd_pipeline::plan(&request) {

@@ -6,6 +6,7 @@ use sd_hub::Reference;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::prompt::Prompt;
 
+use crate::control::Followed;
 use crate::fetching::{Wanted, fetch};
 use crate::hint::Failure;
 use crate::settings::Settings;
@@ -28,8 +29,13 @@ pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<Wanted> {
         .map(|text| lora::with_scale(text).0.to_owned());
     let tags = Prompt::parse(prompt).loras.into_iter().map(|tag| tag.name);
     let loras = loras.chain(tags).map(|name| (Kind::Lora, name));
+    on_the_hub(options.chain(loras))
+}
+
+/// What the hub has of names, each once, without what is a file or a folder here.
+fn on_the_hub(names: impl Iterator<Item = (Kind, String)>) -> Vec<Wanted> {
     let mut found: Vec<Wanted> = Vec::new();
-    for (kind, name) in options.chain(loras) {
+    for (kind, name) in names {
         let is_here = Path::new(&name).exists();
         let Some(reference) = installed::reference(&name).filter(|_| !is_here) else {
             continue;
@@ -47,17 +53,28 @@ pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<Wanted> {
 
 /// Fetches what is named and is not here. Where the hub may not be asked, what is missing is said where it is looked for.
 pub(crate) fn fetch_named(settings: &Settings, prompt: &str, telling: &Telling<'_>) -> Result<(), Failure> {
+    // What cannot be drawn in any case is better said before gigabytes are fetched.
+    sampler::chosen(settings)?;
+    fetch_missing(named(settings, prompt), telling)
+}
+
+/// Fetches the ControlNets that are not here of what is to be followed, the same way.
+pub(crate) fn fetch_controlnets(followed: &[Followed], telling: &Telling<'_>) -> Result<(), Failure> {
+    let names = followed
+        .iter()
+        .map(|followed| (Kind::ControlNet, followed.network.clone()));
+    fetch_missing(on_the_hub(names), telling)
+}
+
+fn fetch_missing(wanted: Vec<Wanted>, telling: &Telling<'_>) -> Result<(), Failure> {
     let is_missing = |wanted: &Wanted| {
         let Wanted { reference, kind } = wanted;
         !installed::is_whole(reference, *kind)
     };
-    let missing: Vec<Wanted> = named(settings, prompt).into_iter().filter(is_missing).collect();
-    if missing.is_empty() || sd_hub::Settings::of_user().offline {
-        return Ok(());
+    let missing: Vec<Wanted> = wanted.into_iter().filter(is_missing).collect();
+    if !missing.is_empty() && !sd_hub::Settings::of_user().offline {
+        fetch(&missing, telling)?;
     }
-    // What cannot be drawn in any case is better said before gigabytes are fetched.
-    sampler::chosen(settings)?;
-    fetch(&missing, telling)?;
     Ok(())
 }
 

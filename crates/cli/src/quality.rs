@@ -7,7 +7,7 @@ use crate::arguments::Arguments;
 use crate::configuration::Configuration;
 use crate::hint::Failure;
 use crate::settings::Settings;
-use crate::{installed, request, terminal};
+use crate::{control, installed, request, terminal};
 
 /// The word that leaves the choice to the program.
 const AUTO: &str = "auto";
@@ -108,13 +108,17 @@ fn best(arguments: &Arguments, typed: &Settings, defaults: &Settings) -> &'stati
     };
     let mut there = presets.filter(|preset| preset.parts().all(is_there));
     let fits = |preset: &&Preset| {
-        let settled = || Settled {
-            preset: Some(preset.name.to_owned()),
-            settings: typed.clone().or((*preset).into()).or(defaults.clone()),
+        let request = || {
+            let settled = Settled {
+                preset: Some(preset.name.to_owned()),
+                settings: typed.clone().or((*preset).into()).or(defaults.clone()),
+            };
+            let followed = control::followed(arguments, &settled.settings)?;
+            // One that is not here is fetched once the preset is known.
+            let here = followed.iter().filter_map(|followed| followed.choice().ok());
+            request::request(arguments, &settled, here.collect())
         };
-        preset.name == DEMO
-            || request::request(arguments, &settled())
-                .is_ok_and(|request| sd_pipeline::plan(&request).is_ok())
+        preset.name == DEMO || request().is_ok_and(|request| sd_pipeline::plan(&request).is_ok())
     };
     let preset = there
         .find(fits)

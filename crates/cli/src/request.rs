@@ -2,24 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
+use sd_pipeline::bundle::Kind;
 use sd_pipeline::{
-    GuidanceScale, InitImage, ModelChoice, ModelFolder, Names, Places, Recommended, RefinerChoice, Request,
-    Strength, UpscaleChoice,
+    ControlChoice, GuidanceScale, InitImage, ModelChoice, ModelFolder, Names, Places, Recommended,
+    RefinerChoice, Request, Strength, UpscaleChoice,
 };
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
 use crate::quality::Settled;
-use crate::{control, demo, installed, lora, sampler, upscaler};
+use crate::settings::Settings;
+use crate::{demo, installed, lora, sampler, upscaler};
 
 /// Where pictures go if nothing is said of it.
 const OUTPUT: &str = "./outputs";
 
-/// The request that `arguments` describe, with what is settled beside them.
-pub(crate) fn request(arguments: &Arguments, settled: &Settled) -> Result<Request, Failure> {
+/// The request that `arguments` describe, with what is settled beside them and the `controls` that are to be followed.
+pub(crate) fn request(
+    arguments: &Arguments,
+    settled: &Settled,
+    controls: Vec<ControlChoice>,
+) -> Result<Request, Failure> {
     let settings = &settled.settings;
     let (sampler, schedule) = sampler::chosen(settings)?;
-    let name = settings.model.as_deref().unwrap_or(demo::NAME);
     // Beside what it asks for: a default that goes with something else is no mistake.
     let alone = |option: &str, other: &str| Failure::usage(format!("{option} goes together with {other}"));
     if arguments.settings.upscaler.is_some() && settings.upscale.is_none() {
@@ -47,7 +52,7 @@ pub(crate) fn request(arguments: &Arguments, settled: &Settled) -> Result<Reques
             strength: arguments.strength.map(Strength),
             mask: arguments.mask.clone(),
         }),
-        controls: control::chosen(arguments, settings)?,
+        controls,
         loras: lora::chosen(arguments.prompt(), settings)?,
         upscale: settings.upscale.map(|factor| UpscaleChoice {
             factor,
@@ -77,8 +82,13 @@ pub(crate) fn request(arguments: &Arguments, settled: &Settled) -> Result<Reques
         memory: settings.memory,
         host_memory: settings.host_memory,
         places: Places::of_user(),
-        ..Request::new(prompt, model(name)?)
+        ..Request::new(prompt, drawing(settings)?)
     })
+}
+
+/// The model that draws.
+pub(crate) fn drawing(settings: &Settings) -> Result<ModelChoice, Failure> {
+    model(settings.model.as_deref().unwrap_or(demo::NAME))
 }
 
 /// The model that the user calls `name`.
@@ -93,9 +103,9 @@ fn model(name: &str) -> Result<ModelChoice, Failure> {
     let folder = if place.exists() {
         place.to_owned()
     } else if let Some(reference) = installed::reference(name) {
-        installed::locate(&reference).ok_or_else(|| Failure::not_installed("model", &reference))?
+        installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::Model, &reference))?
     } else {
-        return Err(Failure::no_model(name));
+        return Err(Failure::nothing_at(Kind::Model, name));
     };
     let folder = ModelFolder::on_disk(folder);
     Ok(ModelChoice {

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
 use sd_pipeline::{Bytes, ModelChoice, ModelFolder, Places, Recommended};
 use serde_json::{Value, json};
@@ -102,7 +103,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
 fn model(name: &str, folder: Option<&Path>) -> Result<ModelChoice, Failure> {
     match folder {
         None => Ok(demo::model()),
-        Some(folder) if !folder.exists() => Err(Failure::no_model(&folder.to_string_lossy())),
+        Some(folder) if !folder.exists() => Err(Failure::nothing_at(Kind::Model, &folder.to_string_lossy())),
         Some(folder) => Ok(ModelChoice {
             name: name.to_owned(),
             folder: ModelFolder::on_disk(folder),

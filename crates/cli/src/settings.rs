@@ -73,7 +73,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "S", help_heading = "Control")]
     pub(crate) control_scale: Option<f64>,
 
-    /// The ControlNet, a folder or an id [default: that of Stable Diffusion 1.5 for each]
+    /// The ControlNet, a folder or an id [default: with Stable Diffusion 1.5 lllyasviel's for each]
     #[arg(long, value_name = "REF", help_heading = "Control")]
     pub(crate) controlnet: Option<String>,
 

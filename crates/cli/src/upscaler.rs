@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use sd_pipeline::bundle::Kind;
+
 use crate::hint::Failure;
 use crate::installed;
 use crate::settings::Settings;
@@ -49,7 +51,7 @@ fn file(name: &str) -> Result<PathBuf, Failure> {
     let path = Path::new(name);
     let place = match installed::reference(name) {
         Some(reference) if !path.exists() => {
-            installed::locate(&reference).ok_or_else(|| Failure::not_installed("upscaler", &reference))?
+            installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::Upscaler, &reference))?
         }
         _ => path.to_owned(),
     };
@@ -57,5 +59,5 @@ fn file(name: &str) -> Result<PathBuf, Failure> {
         // One that is not there is left out when the run comes to it.
         return Ok(place);
     }
-    installed::only_file(name, &place, &["pth", "safetensors"])
+    installed::only_file(Kind::Upscaler, name, &place, &["pth", "safetensors"])
 }

@@ -69,7 +69,7 @@ fn a_model_that_is_not_there() {
     fs::create_dir(fresh.path().join("empty")).unwrap();
     fresh
         .run(&["a cat", "--model", "empty"])
-        .fails(1, "`empty` is not a Stable Diffusion 3 model");
+        .fails(1, "`empty` is not a model of Stable Diffusion: it has neither");
     assert_eq!(fresh.files("outputs"), [""; 0]);
 }
 

@@ -80,9 +80,71 @@ fn what_cannot_be_followed_is_left_out_or_with_strict_an_error() {
         let strict = [&["a cat", "--model", &model, "--strict"][..], &control].concat();
         fresh.run(&strict).fails(1, "error: ");
     }
-    fresh.run(&["x", "--pose", &photo]).fails(
-        4,
-        "`lllyasviel/control_v11p_sd15_openpose` is not on this machine",
+}
+
+#[test]
+fn a_controlnet_is_usual_for_the_family_alone_that_it_was_made_for() {
+    let fresh = Fresh::new();
+    let photo = format!("{FAMILIES}/init.png");
+    let model = |name: &str| format!("{FAMILIES}/{name}");
+    for (option, network) in [
+        ("--pose", "lllyasviel/control_v11p_sd15_openpose"),
+        ("--depth", "lllyasviel/control_v11f1p_sd15_depth"),
+        ("--canny", "lllyasviel/control_v11p_sd15_canny"),
+    ] {
+        let run = fresh
+            .run(&["x", "--model", &model("sd15"), option, &photo])
+            .fails(4, &format!("the ControlNet `{network}` is not on this machine"));
+        let hint = format!("hint: `generate models pull {network}` gets it, without HF_HUB_OFFLINE\n");
+        assert!(run.stderr.ends_with(&hint), "{}", run.stderr);
+        for (other, title) in [
+            (model("sdxl"), "Stable Diffusion XL"),
+            ("demo".to_owned(), "Stable Diffusion 3"),
+        ] {
+            let cause = format!("with a model of {title} {option} needs --controlnet");
+            fresh
+                .run(&["x", "--model", &other, option, &photo])
+                .fails(2, &cause);
+            fresh
+                .run(&["plan", "x", "--model", &other, option, &photo])
+                .fails(2, &cause);
+        }
+    }
+    fresh
+        .run(&["x", "--pose", &photo, "--controlnet", "nowhere"])
+        .fails(4, "there is no ControlNet at `nowhere`");
+}
+
+#[test]
+fn a_network_that_fills_masks_is_left_out_with_the_reason() {
+    let fresh = Fresh::new();
+    fresh.tiny_model();
+    let network = fresh.path().join("fills-masks");
+    fs::create_dir(&network).unwrap();
+    let from = Path::new(STEERED).join("control-large");
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), network.join(entry.file_name())).unwrap();
+    }
+    let config = network.join("config.json");
+    let mut changed: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    changed["extra_conditioning_channels"] = 1.into();
+    fs::write(&config, changed.to_string()).unwrap();
+    let photo = format!("{FAMILIES}/init.png");
+    let words = [
+        "plan",
+        "x",
+        "--model",
+        "model",
+        "--pose",
+        &photo,
+        "--controlnet",
+        "fills-masks",
+        "--strict",
+    ];
+    fresh.run(&words).fails(
+        1,
+        "fills-masks` is no ControlNet for this model: it was made to fill masks (its extra_conditioning_channels are 1)",
     );
 }
 

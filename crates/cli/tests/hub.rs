@@ -243,6 +243,61 @@ fn networks_that_go_with_a_model_are_fetched_by_their_ids() {
 }
 
 #[test]
+fn the_usual_controlnet_is_fetched_where_none_is_named() {
+    let (server, fresh) = hub();
+    let usual = "lllyasviel/control_v11p_sd15_openpose";
+    server.put_folder(usual, &Path::new(FAMILIES).join("control-1"));
+    server.put(usual, "diffusion_pytorch_model.bin", "not wanted");
+    let photo = format!("{FAMILIES}/init.png");
+    let with = |option: &'static str| [&DRAW[..], &[option, &photo]].concat();
+    let drawn = run(&fresh, &server, &with("--pose")).succeeds();
+    for id in [ID, usual] {
+        assert!(
+            drawn.stderr.contains(&format!("Downloading {id}: ")),
+            "{}",
+            drawn.stderr
+        );
+    }
+    let found = metadata(&fresh, &drawn);
+    assert_eq!(
+        (&found["controlnet"][0]["name"], &found["failures"]),
+        (&usual.into(), &Value::Array(vec![]))
+    );
+    assert!(server.served(usual, "diffusion_pytorch_model.bin").is_empty());
+    // Then it is here, also offline.
+    let asked = server.requests();
+    run(&fresh, &server, &with("--pose")).succeeds();
+    fresh.run(&with("--pose")).succeeds();
+    // A plan fetches nothing, and neither is anything fetched for a family that has no usual one.
+    let missing = "the ControlNet `lllyasviel/control_v11f1p_sd15_depth` is not on this machine";
+    run(&fresh, &server, &[&["plan"][..], &with("--depth")].concat()).fails(4, missing);
+    run(&fresh, &server, &["a cat", "--model", "demo", "--pose", &photo])
+        .fails(2, "--pose needs --controlnet");
+    assert_eq!(server.requests(), asked);
+    run(&fresh, &server, &with("--canny"))
+        .fails(4, "knows no repository `lllyasviel/control_v11p_sd15_canny`");
+}
+
+#[test]
+fn a_model_is_chosen_that_can_follow_a_picture() {
+    let server = Server::start();
+    let fresh = Fresh::new();
+    let usual = "lllyasviel/control_v11p_sd15_openpose";
+    server.put_folder(usual, &Path::new(FAMILIES).join("control-1"));
+    fresh.install("families/sd15", "Lykon/DreamShaper-8");
+    fresh.install("models/tiny-large", "stabilityai/stable-diffusion-3.5-large");
+    let photo = format!("{FAMILIES}/init.png");
+    let words = ["a cat", "--size", "64x64", "--steps", "1", "--pose", &photo];
+    let drawn = run(&fresh, &server, &words).succeeds();
+    assert!(
+        drawn.stderr.contains("Drawing with the preset `fast`"),
+        "{}",
+        drawn.stderr
+    );
+    assert_eq!(metadata(&fresh, &drawn)["controlnet"][0]["name"], usual);
+}
+
+#[test]
 fn a_gated_model_wants_a_login() {
     let (server, fresh) = hub();
     server.gate(ID);

@@ -17,8 +17,8 @@ pub enum Error {
         /// Where it was looked for.
         folder: PathBuf,
     },
-    /// The folder is there and holds a model of another family.
-    #[error("`{}` is not a Stable Diffusion 3 model: {reason}", folder.display())]
+    /// The folder is there and holds a model of no family that is known.
+    #[error("`{}` is not a model of Stable Diffusion: {reason}", folder.display())]
     UnknownArchitecture {
         /// The model's folder.
         folder: PathBuf,

@@ -1,5 +1,6 @@
 //! Presets: a model and how it is drawn with, under one name.
 
+use crate::request::ControlKind;
 use crate::scheduler::SamplerKind;
 
 /// A model and how it is drawn with, under one name.
@@ -117,6 +118,15 @@ impl Preset {
     /// Everything that it needs to be installed.
     pub fn parts(&self) -> impl Iterator<Item = &'static str> {
         [Some(self.model), self.lora, self.refiner].into_iter().flatten()
+    }
+}
+
+/// The ControlNet for Stable Diffusion 1.5 that usually follows a `kind` of picture.
+pub fn controlnet(kind: ControlKind) -> &'static str {
+    match kind {
+        ControlKind::Pose => "lllyasviel/control_v11p_sd15_openpose",
+        ControlKind::Depth => "lllyasviel/control_v11f1p_sd15_depth",
+        ControlKind::Canny => "lllyasviel/control_v11p_sd15_canny",
     }
 }
 

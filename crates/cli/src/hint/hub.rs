@@ -4,20 +4,25 @@ use std::io;
 
 use sd_hub::{Error, Reference};
 use sd_pipeline::Bytes;
+use sd_pipeline::bundle::Kind;
 
 use super::{FAILED, Failure, INTERRUPTED, NO_MODEL, USAGE, chain};
 
 impl Failure {
-    /// The `what`, a model say, that `reference` names is not on this machine, and was not fetched.
-    pub(crate) fn not_installed(what: &str, reference: &Reference) -> Self {
+    /// What `reference` names, a model say, is not on this machine, and was not fetched.
+    pub(crate) fn not_installed(kind: Kind, reference: &Reference) -> Self {
         let offline = match sd_hub::Settings::of_user().offline {
             true => ", without HF_HUB_OFFLINE",
             false => "",
         };
+        let instead = match kind {
+            Kind::Model => "; `--model demo` draws without any",
+            Kind::ControlNet | Kind::Lora | Kind::Upscaler => "",
+        };
         Self {
-            message: format!("the {what} `{reference}` is not on this machine"),
+            message: format!("the {} `{reference}` is not on this machine", kind.title()),
             hint: Some(format!(
-                "`generate models pull {reference}` gets it{offline}; `--model demo` draws without any"
+                "`generate models pull {reference}` gets it{offline}{instead}"
             )),
             code: NO_MODEL,
         }

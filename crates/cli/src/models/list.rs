@@ -88,9 +88,7 @@ fn kind(revision: &CachedRevision) -> String {
             Ok(bundle) => bundle.family.title(),
             Err(_) => "cannot be drawn with",
         },
-        Some(Kind::ControlNet) => "ControlNet",
-        Some(Kind::Lora) => "LoRA",
-        Some(Kind::Upscaler) => "upscaler",
+        Some(kind) => kind.title(),
     };
     known.to_owned()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::Tensor;
-use sd_models::{controlnet, mmdit, unet};
+use sd_models::{controlnet, mmdit};
 use sd_weights::{Checkpoint, Holding, ModelFolder, Weights};
 
 use super::Denoiser;
@@ -123,8 +123,9 @@ impl ControlConfig {
             Ok(Self::Transformer(folder.json(&config)?))
         } else {
             let reason = format!(
-                "it has neither the tensors of one for a UNet ({}) nor of one for {OF_TRANSFORMER} ({})",
+                "it has neither the tensors of one for a UNet ({}) nor of one for {} ({})",
                 UNET.join(", "),
+                Denoiser::TITLE_OF_TRANSFORMERS,
                 TRANSFORMER.join(", ")
             );
             Err(Error::ForeignControl {
@@ -141,35 +142,28 @@ impl ControlConfig {
                 let (own, wanted) = (&config.network, network);
                 let same = own.cross_attention_dim == wanted.cross_attention_dim
                     && own.block_out_channels == wanted.block_out_channels;
-                (!same).then(|| made_for(family_of_unet(own), family_of_unet(wanted)))
+                (!same).then(|| made_for(Denoiser::title_of_unet(own), denoiser.title()))
             }
             (Self::Transformer(config), Denoiser::Transformer(network)) => {
                 let fills_masks = || {
-                    (config.extra_conditioning_channels > 0)
-                        .then(|| "it fills masks, of which it is told nothing here".to_owned())
+                    let channels = config.extra_conditioning_channels;
+                    (channels > 0).then(|| {
+                        format!(
+                            "it was made to fill masks (its extra_conditioning_channels are {channels}), and is told of none \
+                             here"
+                        )
+                    })
                 };
                 config.mismatch(network).or_else(fills_masks)
             }
-            (Self::UNet(config), Denoiser::Transformer(_)) => {
-                Some(made_for(family_of_unet(&config.network), OF_TRANSFORMER))
-            }
-            (Self::Transformer(_), Denoiser::UNet(network)) => {
-                Some(made_for(OF_TRANSFORMER, family_of_unet(network)))
+            (Self::UNet(config), Denoiser::Transformer(_)) => Some(made_for(
+                Denoiser::title_of_unet(&config.network),
+                denoiser.title(),
+            )),
+            (Self::Transformer(_), Denoiser::UNet(_)) => {
+                Some(made_for(Denoiser::TITLE_OF_TRANSFORMERS, denoiser.title()))
             }
         }
-    }
-}
-
-/// The family of transformers of two streams.
-const OF_TRANSFORMER: &str = "Stable Diffusion 3";
-
-/// The family that a UNet is one of.
-fn family_of_unet(config: &unet::Config) -> &'static str {
-    match (config.addition_embed_type.as_deref(), config.context_features()) {
-        (Some(_), _) => "Stable Diffusion XL",
-        (None, 768) => "Stable Diffusion 1",
-        (None, 1024) => "Stable Diffusion 2",
-        (None, _) => "Stable Diffusion 1 or 2",
     }
 }
 

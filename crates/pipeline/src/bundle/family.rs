@@ -3,7 +3,8 @@
 use sd_models::{mmdit, unet};
 use sd_weights::ModelFolder;
 
-use crate::request::{GuidanceScale, ImageSize};
+use crate::presets;
+use crate::request::{ControlKind, GuidanceScale, ImageSize};
 use crate::{Error, Result};
 
 /// A family of models: the same networks, put together in the same way.
@@ -82,6 +83,10 @@ impl Family {
 impl Denoiser {
     const TRANSFORMER: &str = "transformer";
     const UNET: &str = "unet";
+    /// What models with a transformer are called.
+    pub(super) const TITLE_OF_TRANSFORMERS: &str = "Stable Diffusion 3";
+    /// Features of a token of text in Stable Diffusion 2, and no other family.
+    const CONTEXT_OF_2: usize = 1024;
     /// The folders that it can lie in, in the order in which they are looked for.
     pub(super) const COMPONENTS: [&str; 2] = [Self::TRANSFORMER, Self::UNET];
 
@@ -124,6 +129,36 @@ impl Denoiser {
             Self::UNet(_) => Self::UNET,
             Self::Transformer(_) => Self::TRANSFORMER,
         }
+    }
+
+    /// What models with it are called, as far as it tells, and as ControlNets are told apart.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::UNet(config) => Self::title_of_unet(config),
+            Self::Transformer(_) => Self::TITLE_OF_TRANSFORMERS,
+        }
+    }
+
+    /// What models with such a UNet are called.
+    pub(super) fn title_of_unet(config: &unet::Config) -> &'static str {
+        match (config.addition_embed_type.as_deref(), config.context_features()) {
+            (Some(_), _) => "Stable Diffusion XL",
+            (None, 768) => "Stable Diffusion 1",
+            (None, Self::CONTEXT_OF_2) => "Stable Diffusion 2",
+            (None, _) => "Stable Diffusion 1 or 2",
+        }
+    }
+
+    /// The id on the hub of the ControlNet that usually follows a `kind` of picture beside it. Only Stable Diffusion 1 has one:
+    /// those for other families are many, and each is for one model.
+    pub fn usual_controlnet(&self, kind: ControlKind) -> Option<&'static str> {
+        let is_first = match self {
+            Self::UNet(config) => {
+                config.addition_embed_type.is_none() && config.context_features() != Self::CONTEXT_OF_2
+            }
+            Self::Transformer(_) => false,
+        };
+        is_first.then(|| presets::controlnet(kind))
     }
 
     /// Channels of the latents that it takes, those of a mask and of masked latents among them.
@@ -182,5 +217,34 @@ fn recognise(folder: &ModelFolder, component: &str, tensors: &[&str]) -> Result<
             format!("its {component} has no tensor `{tensor}`"),
         )),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controlnet_is_usual_for_stable_diffusion_1_alone() {
+        for (config, title, has_one) in [
+            (r#"{"cross_attention_dim": 768}"#, "Stable Diffusion 1", true),
+            (
+                r#"{"cross_attention_dim": 768, "in_channels": 9}"#,
+                "Stable Diffusion 1",
+                true,
+            ),
+            (r#"{"cross_attention_dim": 1024}"#, "Stable Diffusion 2", false),
+            (
+                r#"{"cross_attention_dim": 2048, "addition_embed_type": "text_time"}"#,
+                "Stable Diffusion XL",
+                false,
+            ),
+        ] {
+            let denoiser = Denoiser::UNet(serde_json::from_str(config).unwrap());
+            assert_eq!(denoiser.title(), title);
+            for kind in [ControlKind::Pose, ControlKind::Depth, ControlKind::Canny] {
+                assert_eq!(denoiser.usual_controlnet(kind).is_some(), has_one, "{title}");
+            }
+        }
     }
 }

@@ -31,6 +31,16 @@ pub enum Choice<'a> {
 }
 
 impl Kind {
+    /// What it is called.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::ControlNet => "ControlNet",
+            Self::Lora => "LoRA",
+            Self::Upscaler => "upscaler",
+        }
+    }
+
     /// What a repository with files at `paths` is used for, if that can be told.
     pub fn of(paths: &[&str]) -> Option<Self> {
         let has = |path: &str| paths.contains(&path);
