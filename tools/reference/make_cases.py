@@ -9,6 +9,7 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from safetensors.torch import save_file
 
+from cases import Drawn
 from corpus import TEXTS
 from make_models import FOLDER
 from places import PIPELINE
@@ -18,22 +19,15 @@ LONGEST_T5_PROMPT = 256
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Drawn):
     """What a picture is drawn from."""
 
-    name: str
-    model: str
-    prompt: str
-    negative_prompt: str = ""
-    seed: int = 42
-    steps: int = 4
-    guidance_scale: float = 4.5
     width: int = 64
     height: int = 64
 
 
 CASES = [
-    Case("medium", "tiny-medium", "a photo of a cat"),
+    Case("medium", "tiny-medium"),
     Case("medium-wide", "tiny-medium", "the black dog runs through the green grass", seed=7, width=160, height=96),
     Case("medium-long-prompt", "tiny-medium", TEXTS[-1], negative_prompt="a blurry, low quality picture " * 9, seed=3),
     Case("large", "tiny-large", "A Portrait of an old man, it's raining!"),

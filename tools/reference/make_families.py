@@ -1,6 +1,5 @@
 """Complete tiny models of Stable Diffusion 1, 2, XL and its refiner, and pictures that diffusers draws with them."""
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 
@@ -15,8 +14,10 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+import cases
 import tokenizer_folders
 from byte_pairs import END
+from cases import Drawn
 from places import PIPELINE
 from weights import randomise
 
@@ -27,16 +28,10 @@ POOLED, SPREAD = 16, 8
 
 
 @dataclass(frozen=True)
-class Case:
-    """What a picture is drawn from."""
+class Case(Drawn):
+    """What a picture is drawn from. Paths are those below the folder of the families."""
 
-    name: str
-    model: str
-    prompt: str = "a photo of a cat"
-    negative_prompt: str = ""
-    seed: int = 42
     steps: int = 6
-    guidance_scale: float = 4.5
     width: int = 64
     height: int = 64
     # As the program is told; without it the model's own.
@@ -257,7 +252,7 @@ def main() -> None:
         print(f"{case.name}: std {picture.std():.0f} of 255, another prompt changes it by at most {difference}")
         assert difference > 5, case.name
         Image.fromarray(picture.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png")
-    (FOLDER / "cases.json").write_text(json.dumps([asdict(case) for case in CASES], indent=1) + "\n")
+    cases.write(FOLDER, CASES)
 
 
 if __name__ == "__main__":

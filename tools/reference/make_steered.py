@@ -1,10 +1,9 @@
 """LoRA files of every naming and ControlNets of Stable Diffusion 3 for the tiny models, and pictures that diffusers draws with
 them. After `make_models.py` and `make_families.py`."""
 
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,6 +15,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 from safetensors.torch import save_file
 
+import cases
+from cases import Drawn
 from make_models import CLIP_WIDTHS, JOINT_WIDTH
 from places import PIPELINE
 from weights import randomise
@@ -27,16 +28,9 @@ RANK = 2
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Drawn):
     """What a picture is drawn from. Paths are those below the fixtures of the pipeline."""
 
-    name: str
-    model: str
-    prompt: str = "a photo of a cat"
-    negative_prompt: str = ""
-    seed: int = 42
-    steps: int = 4
-    guidance_scale: float = 4.5
     # As the program is told; without it the model's own.
     sampler: str | None = None
     # LoRA files, each with its scale.
@@ -321,7 +315,7 @@ def main() -> None:
         picture = artist.draw(case)
         check(artist, case, picture)
         Image.fromarray(picture.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png", optimize=True)
-    (FOLDER / "cases.json").write_text(json.dumps([asdict(case) for case in CASES], indent=1) + "\n")
+    cases.write(FOLDER, CASES)
 
 
 if __name__ == "__main__":

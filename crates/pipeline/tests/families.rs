@@ -3,19 +3,17 @@
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+mod reference;
 
+use std::path::Path;
+
+use reference::{Pixels, fixtures};
 use sd_pipeline::scheduler::SamplerChoice;
 use sd_pipeline::{
     Bytes, ControlChoice, ControlKind, DeviceChoice, Event, GuidanceScale, ImageSize, InitImage, Interrupt,
-    ModelChoice, ModelFolder, Recommended, Request, Strength, TypeChoice,
+    Request, Strength, TypeChoice,
 };
 use serde::Deserialize;
-
-/// The most that a byte of a picture may be away.
-const MOST_DIFFERENCE: u8 = 2;
 
 #[derive(Deserialize)]
 struct Case {
@@ -34,21 +32,13 @@ struct Case {
     controls: Vec<(String, f64)>,
 }
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families")
-}
-
 fn cases() -> Vec<Case> {
-    serde_json::from_slice(&std::fs::read(fixtures().join("cases.json")).unwrap()).unwrap()
+    reference::cases("families/cases.json", 30)
 }
 
 impl Case {
     fn request(&self, output: &Path) -> Request {
-        let model = ModelChoice {
-            name: self.model.clone(),
-            folder: ModelFolder::on_disk(fixtures().join(&self.model)),
-            recommended: Recommended::default(),
-        };
+        let families = fixtures().join("families");
         let choice: Option<SamplerChoice> = self.sampler.as_ref().map(|name| name.parse().unwrap());
         Request {
             negative_prompt: Some(self.negative_prompt.clone()),
@@ -59,29 +49,32 @@ impl Case {
             sampler: choice.map(|choice| choice.sampler),
             schedule: choice.map(|choice| choice.schedule).unwrap_or_default(),
             init: self.strength.map(|strength| InitImage {
-                image: fixtures().join("init.png"),
+                image: families.join("init.png"),
                 strength: Some(Strength(strength)),
-                mask: self.masked.then(|| fixtures().join("mask.png")),
+                mask: self.masked.then(|| families.join("mask.png")),
             }),
             controls: self
                 .controls
                 .iter()
                 .map(|(name, scale)| ControlChoice {
                     name: name.clone(),
-                    folder: fixtures().join(name),
+                    folder: families.join(name),
                     kind: ControlKind::Pose,
-                    image: fixtures().join("init.png"),
+                    image: families.join("init.png"),
                     scale: *scale,
                 })
                 .collect(),
             output: output.to_owned(),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
-            ..Request::new(&self.prompt, model)
+            ..Request::new(
+                &self.prompt,
+                reference::model(&format!("families/{}", self.model)),
+            )
         }
     }
 
-    fn draw(&self, memory: Option<Bytes>) -> Vec<u8> {
+    fn draw(&self, memory: Option<Bytes>) -> Pixels {
         let folder = tempfile::tempdir().unwrap();
         let request = Request {
             memory,
@@ -90,32 +83,15 @@ impl Case {
         let mut observer = |_: &Event<'_>| {};
         let saved = sd_pipeline::generate(&request, &mut observer, &Interrupt::default())
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        read_png(&saved[0].image)
+        Pixels::read(&saved[0].image)
     }
-}
-
-fn read_png(path: &Path) -> Vec<u8> {
-    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap()))
-        .read_info()
-        .unwrap();
-    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-    let info = reader.next_frame(&mut pixels).unwrap();
-    assert_eq!(info.color_type, png::ColorType::Rgb);
-    pixels
 }
 
 #[test]
 fn every_picture_is_the_reference_s() {
-    let cases = cases();
-    assert!(cases.len() >= 30);
-    for case in cases {
-        let found = case.draw(None);
-        let expected = read_png(&fixtures().join("cases").join(format!("{}.png", case.name)));
-        assert_eq!(found.len(), expected.len(), "{}", case.name);
-        let bytes = found.iter().zip(&expected);
-        let worst = bytes.map(|(one, other)| one.abs_diff(*other)).max().unwrap();
-        eprintln!("{}: at most {worst} of 255 away", case.name);
-        assert!(worst <= MOST_DIFFERENCE, "{}: {worst}", case.name);
+    for case in cases() {
+        let expected = fixtures().join(format!("families/cases/{}.png", case.name));
+        case.draw(None).must_be_near(&Pixels::read(&expected), &case.name);
     }
 }
 

@@ -3,23 +3,18 @@
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
-use std::fs::File;
-use std::io::BufReader;
+mod reference;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use reference::{Pixels, fixtures};
 use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
 use sd_pipeline::stage::{self, Denoise, GuidancePasses};
-use sd_pipeline::{
-    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recipe, Recommended,
-    Request, TypeChoice,
-};
+use sd_pipeline::{DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, Recipe, Request, TypeChoice};
 use sd_weights::{Holding, Residency, WeightType};
 use serde::Deserialize;
-
-/// The most that a byte of a picture may be away.
-const MOST_DIFFERENCE: u8 = 2;
 
 #[derive(Deserialize)]
 struct Case {
@@ -44,21 +39,12 @@ fn device_choice() -> DeviceChoice {
     }
 }
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
 fn cases() -> Vec<Case> {
-    serde_json::from_slice(&std::fs::read(fixtures().join("cases.json")).unwrap()).unwrap()
+    reference::cases("cases.json", 10)
 }
 
 impl Case {
     fn request(&self, output: &Path) -> Request {
-        let model = ModelChoice {
-            name: self.model.clone(),
-            folder: ModelFolder::on_disk(fixtures().join("models").join(&self.model)),
-            recommended: Recommended::default(),
-        };
         Request {
             negative_prompt: Some(self.negative_prompt.clone()),
             steps: Some(self.steps),
@@ -68,7 +54,7 @@ impl Case {
             output: output.to_owned(),
             device: device_choice(),
             weight_type: TypeChoice::F32,
-            ..Request::new(&self.prompt, model)
+            ..Request::new(&self.prompt, reference::model(&format!("models/{}", self.model)))
         }
     }
 
@@ -78,40 +64,23 @@ impl Case {
     }
 }
 
-fn read_png(path: &Path) -> (Vec<u8>, usize, usize) {
-    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap()))
-        .read_info()
-        .unwrap();
-    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-    let info = reader.next_frame(&mut pixels).unwrap();
-    assert_eq!(info.color_type, png::ColorType::Rgb);
-    (pixels, info.width as usize, info.height as usize)
-}
-
 #[test]
 fn every_picture_is_the_reference_s() {
-    let cases = cases();
-    assert!(cases.len() >= 10);
-    for case in cases {
+    for case in cases() {
         let folder = tempfile::tempdir().unwrap();
         let mut observer = |_: &Event<'_>| {};
         let saved = sd_pipeline::generate(&case.request(folder.path()), &mut observer, &Interrupt::default())
             .unwrap();
-        let (found, width, height) = read_png(&saved[0].image);
-        let (expected, ..) = read_png(&fixtures().join(&case.expected));
-        assert_eq!((width, height), (case.width, case.height), "{}", case.name);
-        let worst = found
-            .iter()
-            .zip(&expected)
-            .map(|(a, b)| a.abs_diff(*b))
-            .max()
-            .unwrap();
-        eprintln!("{}: at most {worst} of 255 away", case.name);
-        assert!(
-            found.len() == expected.len() && worst <= MOST_DIFFERENCE,
-            "{}: {worst}",
+        let found = Pixels::read(&saved[0].image);
+        let expected = Pixels::read(&fixtures().join(&case.expected));
+        assert_eq!(
+            (found.width, found.height),
+            (case.width, case.height),
+            "{}",
             case.name
         );
+        found.must_be_near(&expected, &case.name);
+        let expected = expected.bytes;
         let mean =
             f64::from(expected.iter().map(|&byte| u32::from(byte)).sum::<u32>()) / expected.len() as f64;
         let variance = expected

@@ -3,20 +3,18 @@
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+mod reference;
 
+use std::path::Path;
+
+use reference::{Pixels, fixtures};
 use sd_pipeline::resume::ClaimedRun;
 use sd_pipeline::scheduler::SamplerChoice;
 use sd_pipeline::{
     Bytes, ControlChoice, ControlKind, DeviceChoice, Error, Event, GuidanceScale, ImageSize, Interrupt,
-    LoraChoice, ModelChoice, ModelFolder, Places, Recommended, Request, TypeChoice,
+    LoraChoice, Places, Request, TypeChoice,
 };
 use serde::Deserialize;
-
-/// The most that a byte of a picture may be away.
-const MOST_DIFFERENCE: u8 = 2;
 
 #[derive(Deserialize)]
 struct Case {
@@ -32,23 +30,11 @@ struct Case {
     controls: Vec<(String, ControlKind, f64)>,
 }
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
 fn cases() -> Vec<Case> {
-    serde_json::from_slice(&std::fs::read(fixtures().join("steered/cases.json")).unwrap()).unwrap()
+    reference::cases("steered/cases.json", 14)
 }
 
 impl Case {
-    fn model(&self) -> ModelChoice {
-        ModelChoice {
-            name: self.model.clone(),
-            folder: ModelFolder::on_disk(fixtures().join(&self.model)),
-            recommended: Recommended::default(),
-        }
-    }
-
     fn request(&self, output: &Path) -> Request {
         let steered = fixtures().join("steered");
         let choice: Option<SamplerChoice> = self.sampler.as_ref().map(|name| name.parse().unwrap());
@@ -79,11 +65,11 @@ impl Case {
             weight_type: TypeChoice::F32,
             // What is left out must not go unnoticed.
             strict: true,
-            ..Request::new(&self.prompt, self.model())
+            ..Request::new(&self.prompt, reference::model(&self.model))
         }
     }
 
-    fn draw(&self, images: usize, memory: Option<Bytes>) -> Vec<Vec<u8>> {
+    fn draw(&self, images: usize, memory: Option<Bytes>) -> Vec<Pixels> {
         let folder = tempfile::tempdir().unwrap();
         let request = Request {
             memory,
@@ -93,33 +79,16 @@ impl Case {
         let mut observer = |_: &Event<'_>| {};
         let saved = sd_pipeline::generate(&request, &mut observer, &Interrupt::default())
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        saved.iter().map(|picture| read_png(&picture.image)).collect()
+        saved.iter().map(|picture| Pixels::read(&picture.image)).collect()
     }
-}
-
-fn read_png(path: &Path) -> Vec<u8> {
-    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap()))
-        .read_info()
-        .unwrap();
-    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-    let info = reader.next_frame(&mut pixels).unwrap();
-    assert_eq!(info.color_type, png::ColorType::Rgb);
-    pixels
 }
 
 #[test]
 fn every_picture_is_the_reference_s() {
-    let cases = cases();
-    assert!(cases.len() >= 14);
-    for case in cases {
-        let found = case.draw(1, None).remove(0);
+    for case in cases() {
         let expected = fixtures().join(format!("steered/cases/{}.png", case.name));
-        let expected = read_png(&expected);
-        assert_eq!(found.len(), expected.len(), "{}", case.name);
-        let bytes = found.iter().zip(&expected);
-        let worst = bytes.map(|(one, other)| one.abs_diff(*other)).max().unwrap();
-        eprintln!("{}: at most {worst} of 255 away", case.name);
-        assert!(worst <= MOST_DIFFERENCE, "{}: {worst}", case.name);
+        let found = case.draw(1, None).remove(0);
+        found.must_be_near(&Pixels::read(&expected), &case.name);
     }
 }
 
@@ -164,9 +133,9 @@ fn an_interrupted_run_goes_on_to_the_same_pixels() {
     let claimed = ClaimedRun::claim(&places, &kept.unwrap()).unwrap();
     let mut steps = 0;
     let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
-    let models = vec![case.model()];
+    let models = vec![reference::model(&case.model)];
     let resumed =
         sd_pipeline::resume(claimed, models, &places, &mut observer, &Interrupt::default()).unwrap();
     assert_eq!(steps, case.steps - 2);
-    assert!(read_png(&resumed[0].image) == case.draw(1, None)[0]);
+    assert!(Pixels::read(&resumed[0].image) == case.draw(1, None)[0]);
 }

@@ -1,0 +1,23 @@
+"""What pictures are drawn from, and the list of it that the tests read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What every picture is drawn from."""
+
+    name: str
+    model: str
+    prompt: str = "a photo of a cat"
+    negative_prompt: str = ""
+    seed: int = 42
+    steps: int = 4
+    guidance_scale: float = 4.5
+
+
+def write(folder: Path, cases: Sequence[Drawn]) -> None:
+    (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases], indent=1) + "\n")
