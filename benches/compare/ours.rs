@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use sd_models::{mmdit, t5, unet, vae};
+use sd_models::{Conditioned, Load, mmdit, t5, unet, vae};
 use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
 
 #[global_allocator]
@@ -95,7 +95,7 @@ impl Network {
         );
         let (texts, tokens, _) = context.dims3()?;
         let (_, _, height, width) = latents.dims4()?;
-        let load = mmdit::Load {
+        let load = Load {
             inputs: 1,
             texts,
             tokens,
@@ -196,12 +196,7 @@ impl Network {
 }
 
 /// As many of the `blocks` of `network` kept as a step of `load` leaves room for within `budget`.
-fn most_kept(
-    network: &mmdit::Transformer,
-    load: mmdit::Load,
-    blocks: usize,
-    budget: u64,
-) -> Result<Residency> {
+fn most_kept(network: &mmdit::Transformer, load: Load, blocks: usize, budget: u64) -> Result<Residency> {
     let footprint = network.forward_footprint(load, &[]);
     let beside = PROGRAM + network.condition_bytes(load, 1) + footprint.scratch;
     let weights = network.weight_bytes();

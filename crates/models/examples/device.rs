@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
+use sd_models::Conditioned;
 use sd_models::mmdit::{Config, Input, Transformer};
 use sd_weights::{
     Blocks, Holding, HostMemory, ModelFolder, Residency, WeightType, Weights, bound_device_memory,

@@ -1,5 +1,7 @@
 //! The bytes of a network: of its weights, by what becomes of them, and of a pass through it.
 
+use candle_core::DType;
+use sd_ops::Scratch;
 use sd_weights::{Residency, Weights};
 
 /// Bytes that a pass through a network takes beside its weights, at its most.
@@ -16,6 +18,19 @@ impl Footprint {
     pub fn bytes(self) -> u64 {
         self.activations + self.scratch
     }
+}
+
+/// What one forward pass is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Inputs that share the pass.
+    pub inputs: usize,
+    /// Texts of each, which is the batch of its latents.
+    pub texts: usize,
+    /// Tokens of a text.
+    pub tokens: usize,
+    /// Rows and columns of the latents.
+    pub latents: (usize, usize),
 }
 
 /// Bytes of a network's weights, by what becomes of them.
@@ -44,6 +59,59 @@ impl WeightBytes {
         };
         let most = activations.iter().take(length).enumerate().map(at).max();
         self.always + kept + most.unwrap_or(0)
+    }
+}
+
+/// A network that is asked many times under conditions that are computed once, before it is asked.
+pub trait Conditioned {
+    /// The weights of the denoising steps. Those that only the conditions are computed with are not among them.
+    fn weight_bytes(&self) -> WeightBytes;
+
+    /// The weights that the conditions are computed with.
+    fn condition_weight_bytes(&self) -> WeightBytes;
+
+    /// Bytes that the conditions of `steps` steps hold.
+    fn condition_bytes(&self, load: Load, steps: usize) -> u64;
+
+    /// What computing the conditions takes beside them, the weights and, with a ControlNet, the picture as it comes in.
+    fn condition_footprint(&self, load: Load, steps: usize) -> Footprint;
+}
+
+/// The most that a pass by bands takes at a time, as far as it has been followed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Taken {
+    /// Values of activations.
+    pub(crate) activations: usize,
+    /// 32-bit numbers that operations take for themselves.
+    pub(crate) shared: usize,
+    /// Bytes that each thread takes.
+    pub(crate) a_thread: u64,
+}
+
+impl Taken {
+    /// In bytes, on a processor with as many threads as there are now.
+    pub(crate) fn footprint(self, activation_type: DType) -> Footprint {
+        let threads = Scratch {
+            a_thread: self.a_thread,
+            shared: 4 * self.shared as u64,
+        };
+        Footprint {
+            activations: (self.activations * activation_type.size_in_bytes()) as u64,
+            scratch: threads.bytes(),
+        }
+    }
+
+    /// At some point so many values are held, and so many floats taken.
+    pub(crate) fn reach(&mut self, activations: usize, shared: usize) {
+        if activations + shared > self.activations + self.shared {
+            (self.activations, self.shared) = (activations, shared);
+        }
+    }
+
+    /// An operation runs. The result is how many floats its threads share.
+    pub(crate) fn run(&mut self, scratch: Scratch) -> usize {
+        self.a_thread = self.a_thread.max(scratch.a_thread);
+        scratch.shared as usize / 4
     }
 }
 

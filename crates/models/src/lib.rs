@@ -18,4 +18,4 @@ pub mod upscaler;
 pub mod vae;
 
 pub use error::{Error, Result};
-pub use footprint::{Footprint, WeightBytes};
+pub use footprint::{Conditioned, Footprint, Load, WeightBytes};

@@ -6,7 +6,8 @@ mod synthetic;
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::controlnet::{Config, ControlNet, Input};
-use sd_models::unet::{Load, Steering};
+use sd_models::unet::Steering;
+use sd_models::{Conditioned, Load};
 use sd_weights::{CountingAllocator, Residency, allocated_bytes, allocated_peak, restart_allocated_peak};
 use synthetic::assert_predicted;
 use synthetic::networks::unet::UNet;

@@ -7,7 +7,8 @@ mod synthetic;
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::mmdit::control::{self, Control, ControlNet};
-use sd_models::mmdit::{Config, Input, Load, Transformer};
+use sd_models::mmdit::{Config, Input, Transformer};
+use sd_models::{Conditioned, Load};
 use sd_weights::{
     CountingAllocator, Residency, Weights, allocated_bytes, allocated_peak, restart_allocated_peak,
 };

@@ -5,7 +5,8 @@
 mod synthetic;
 
 use candle_core::{DType, Device, Tensor};
-use sd_models::unet::{Added, Conditions, Config, Input, Load, Steering, UNet};
+use sd_models::unet::{Added, Conditions, Config, Input, Steering, UNet};
+use sd_models::{Conditioned, Load};
 use sd_weights::{CountingAllocator, Residency, allocated_bytes, allocated_peak, restart_allocated_peak};
 use synthetic::assert_predicted;
 use synthetic::networks::unet::UNet as Shape;

@@ -4,14 +4,12 @@ use sd_ops::Scratch;
 
 use super::{ChannelOrder, ControlNet, Step};
 use crate::footprint::held_bytes;
-use crate::unet::Load;
 use crate::unet::footprint::{self, Walk};
 use crate::unet::places::Part;
-use crate::{Footprint, WeightBytes};
+use crate::{Conditioned, Footprint, Load, WeightBytes};
 
-impl ControlNet {
-    /// The weights of the denoising steps.
-    pub fn weight_bytes(&self) -> WeightBytes {
+impl Conditioned for ControlNet {
+    fn weight_bytes(&self) -> WeightBytes {
         let bytes = |step: &Step| match step {
             Step::Shared(place) => footprint::place_bytes(place, &self.weights),
             Step::Adds { .. } => held_bytes(&step.weights(&self.weights), |_| true),
@@ -22,8 +20,7 @@ impl ControlNet {
         }
     }
 
-    /// The weights that [`condition`](Self::condition) uses.
-    pub fn condition_weight_bytes(&self) -> WeightBytes {
+    fn condition_weight_bytes(&self) -> WeightBytes {
         let of_picture = held_bytes(&self.weights, |name| {
             name.starts_with("controlnet_cond_embedding.")
         });
@@ -33,15 +30,13 @@ impl ControlNet {
         }
     }
 
-    /// Bytes that the conditions of `steps` steps hold.
-    pub fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
+    fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
         let (height, width) = load.latents;
         let picture = self.config.network.block_out_channels[0] * height * width * self.element();
         footprint::condition_bytes(&self.config.network, load, steps, self.activation_type) + picture as u64
     }
 
-    /// What computing the conditions takes beside them, the weights and the picture as it comes in.
-    pub fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
+    fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
         let of_time = footprint::condition_footprint(&self.config.network, load, steps, self.activation_type);
         let (height, width) = load.latents;
         let factor = self.config.downsampling();
@@ -64,7 +59,9 @@ impl ControlNet {
             scratch: of_time.scratch.max(scratch.bytes()),
         }
     }
+}
 
+impl ControlNet {
     /// What a forward pass takes beside the weights and the conditions, with what it gives.
     pub fn forward_footprint(&self, load: Load) -> Footprint {
         self.walk(load).0.footprint()

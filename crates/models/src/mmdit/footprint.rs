@@ -11,24 +11,10 @@ use super::control::ControlNet;
 use super::{Config, Transformer};
 use crate::feed_forward::{FeedForward, Inside};
 use crate::footprint::held_bytes;
-use crate::{Footprint, WeightBytes};
+use crate::{Conditioned, Footprint, Load, WeightBytes};
 
-/// What one forward pass is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
-    /// Inputs that share the pass.
-    pub inputs: usize,
-    /// Texts of each, which is the batch of its latents.
-    pub texts: usize,
-    /// Tokens of a text.
-    pub tokens: usize,
-    /// Rows and columns of the latents.
-    pub latents: (usize, usize),
-}
-
-impl Transformer {
-    /// The weights of the denoising steps. Those of the modulations are not among them.
-    pub fn weight_bytes(&self) -> WeightBytes {
+impl Conditioned for Transformer {
+    fn weight_bytes(&self) -> WeightBytes {
         let blocks = block_scopes(&self.weights, self.kinds.len()).map(|scope| block_bytes(&scope));
         WeightBytes {
             blocks: blocks.collect(),
@@ -38,23 +24,22 @@ impl Transformer {
         }
     }
 
-    /// The weights that [`condition`](Self::condition) passes over.
-    pub fn condition_weight_bytes(&self) -> WeightBytes {
+    fn condition_weight_bytes(&self) -> WeightBytes {
         condition_weight_bytes(&self.weights, self.kinds.len())
     }
 
-    /// Bytes that the conditions of `steps` steps hold.
-    pub fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
+    fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
         let bytes = self.bytes();
         let of_head = (2 * steps * load.texts) as u64 * bytes.token();
         bytes.steering(load, &self.kinds, steps) + of_head + bytes.positions(load)
     }
 
-    /// What computing the conditions takes beside them and the weights.
-    pub fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
+    fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
         self.bytes().conditioning(load, steps)
     }
+}
 
+impl Transformer {
     /// What a forward pass takes beside the weights and the conditions, with `controls` beside it.
     pub fn forward_footprint(&self, load: Load, controls: &[&ControlNet]) -> Footprint {
         let bytes = self.bytes();

@@ -23,7 +23,6 @@ use sd_weights::{Blocks, Residency, Weights};
 
 pub use conditions::Conditions;
 pub use config::Config;
-pub use footprint::Load;
 
 use crate::{Error, Result};
 use block::{BlockKind, JointBlock, TextRole, Tokens};

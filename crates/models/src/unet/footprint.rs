@@ -11,24 +11,10 @@ use super::places::{Part, Place, Then};
 use super::{NETWORK, UNet};
 use crate::feed_forward::{FeedForward, Inside};
 use crate::footprint::held_bytes;
-use crate::{Footprint, WeightBytes};
+use crate::{Conditioned, Footprint, Load, WeightBytes};
 
-/// What one forward pass is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
-    /// Inputs that share the pass.
-    pub inputs: usize,
-    /// Texts of each, which is the batch of its latents.
-    pub texts: usize,
-    /// Tokens of a text.
-    pub tokens: usize,
-    /// Rows and columns of the latents.
-    pub latents: (usize, usize),
-}
-
-impl UNet {
-    /// The weights of the denoising steps.
-    pub fn weight_bytes(&self) -> WeightBytes {
+impl Conditioned for UNet {
+    fn weight_bytes(&self) -> WeightBytes {
         let places = self.places.iter();
         WeightBytes {
             blocks: places.map(|place| place_bytes(place, &self.weights)).collect(),
@@ -36,24 +22,23 @@ impl UNet {
         }
     }
 
-    /// The weights that [`condition`](Self::condition) uses.
-    pub fn condition_weight_bytes(&self) -> WeightBytes {
+    fn condition_weight_bytes(&self) -> WeightBytes {
         WeightBytes {
             blocks: Vec::new(),
             always: time_bytes(&self.weights),
         }
     }
 
-    /// Bytes that the conditions of `steps` steps hold.
-    pub fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
+    fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
         condition_bytes(&self.config, load, steps, self.activation_type)
     }
 
-    /// What computing the conditions takes beside them and the weights.
-    pub fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
+    fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
         condition_footprint(&self.config, load, steps, self.activation_type)
     }
+}
 
+impl UNet {
     /// What a forward pass takes beside the weights, the conditions, and what a ControlNet gave.
     pub fn forward_footprint(&self, load: Load) -> Footprint {
         self.walk(load).0

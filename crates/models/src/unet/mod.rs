@@ -19,7 +19,6 @@ use sd_weights::{Blocks, Weights};
 
 pub use conditions::{Added, Conditions, Steering};
 pub use config::{Config, OneOrEach};
-pub use footprint::Load;
 
 use crate::{Error, Result};
 use block::{Block, Stream};

@@ -1,10 +1,9 @@
 //! What enlarging a picture takes beside the weights: the forward pass followed without making any of it.
 
-use candle_core::DType;
 use sd_ops::Scratch;
 
 use super::architecture::{Architecture, Compact, Dense};
-use crate::Footprint;
+use crate::footprint::Taken;
 
 /// Values of a band of features: 2 MB of 32-bit numbers, of which a few hundred are on their way at a time.
 const BAND: usize = 1 << 19;
@@ -14,43 +13,6 @@ const BANDS: usize = 24;
 /// Rows of a band of a picture of so many features.
 pub(super) fn band_rows(features: usize, height: usize, width: usize) -> usize {
     (BAND / (features * width)).min(height / BANDS).max(1)
-}
-
-/// The most that is taken at a time.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Taken {
-    /// Values of activations.
-    activations: usize,
-    /// 32-bit numbers that operations take for themselves.
-    shared: usize,
-    /// Bytes that each thread takes.
-    a_thread: u64,
-}
-
-impl Taken {
-    /// In bytes, on a processor with as many threads as there are now.
-    pub(super) fn footprint(self, activation_type: DType) -> Footprint {
-        let threads = Scratch {
-            a_thread: self.a_thread,
-            shared: 4 * self.shared as u64,
-        };
-        Footprint {
-            activations: (self.activations * activation_type.size_in_bytes()) as u64,
-            scratch: threads.bytes(),
-        }
-    }
-
-    fn reach(&mut self, activations: usize, shared: usize) {
-        if activations + shared > self.activations + self.shared {
-            (self.activations, self.shared) = (activations, shared);
-        }
-    }
-
-    /// An operation runs. The result is how many floats its threads share.
-    fn run(&mut self, scratch: Scratch) -> usize {
-        self.a_thread = self.a_thread.max(scratch.a_thread);
-        scratch.shared as usize / 4
-    }
 }
 
 /// What enlarging a picture of `height` and `width` takes, by bands of `rows` where that is given.

@@ -1,11 +1,10 @@
 //! What decoding and encoding take beside their weights: the forward passes followed without making any of it.
 
-use candle_core::DType;
 use sd_ops::Scratch;
 
 use super::config::Config;
 use super::picture::Banding;
-use crate::Footprint;
+use crate::footprint::Taken;
 
 /// What decoding `batch` latents of `height` and `width` takes.
 pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Taken {
@@ -52,31 +51,6 @@ pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]
     pass.middle(level, inputs, config.mid_block_add_attention);
     pass.exit(level, inputs, 2 * config.latent_channels);
     pass.taken()
-}
-
-/// The most that a pass takes at a time.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Taken {
-    /// Values of activations.
-    activations: usize,
-    /// 32-bit numbers that operations take for themselves.
-    shared: usize,
-    /// Bytes that each thread takes.
-    a_thread: u64,
-}
-
-impl Taken {
-    /// In bytes, on a processor with as many threads as there are now.
-    pub(super) fn footprint(self, activation_type: DType) -> Footprint {
-        let threads = Scratch {
-            a_thread: self.a_thread,
-            shared: 4 * self.shared as u64,
-        };
-        Footprint {
-            activations: (self.activations * activation_type.size_in_bytes()) as u64,
-            scratch: threads.bytes(),
-        }
-    }
 }
 
 /// A size of pictures, and how they are cut. What it counts is values.
@@ -148,15 +122,12 @@ impl Pass {
 
     /// At some point so many values are held, and so many floats taken.
     fn reach(&mut self, activations: usize, shared: usize) {
-        if activations + shared > self.most.activations + self.most.shared {
-            (self.most.activations, self.most.shared) = (activations, shared);
-        }
+        self.most.reach(activations, shared);
     }
 
     /// An operation runs. The result is how many floats its threads share.
     fn run(&mut self, scratch: Scratch) -> usize {
-        self.most.a_thread = self.most.a_thread.max(scratch.a_thread);
-        scratch.shared as usize / 4
+        self.most.run(scratch)
     }
 
     /// A convolution by 3 x 3 of what goes into the first level.

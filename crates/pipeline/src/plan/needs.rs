@@ -2,12 +2,12 @@
 
 use sd_memory::Bytes;
 use sd_models::vae::{Decoder, Encoder};
-use sd_models::{Footprint, WeightBytes, clip, t5};
+use sd_models::{Footprint, Load, WeightBytes, clip, t5};
 use sd_weights::{Holding, Residency};
 
 use crate::bundle::{Bundle, ControlConfig};
 use crate::recipe::Recipe;
-use crate::stage::{self, ControlNetwork, GuidancePasses, Load, Network, latent_sides, patches};
+use crate::stage::{self, ControlNetwork, GuidancePasses, Network, latent_sides, patches};
 use crate::{Result, device_budget};
 
 /// The program itself: its code, the runtime, the terminal, small change of the allocator.
@@ -154,11 +154,14 @@ impl Needs {
             },
         };
         let adapting = bundle.adapting_bytes(bundle.denoiser.component());
-        let conditions = network.condition_bytes(all_texts, evaluations);
-        let steering = network.condition_footprint(all_texts, evaluations).bytes();
+        let conditions = network.conditioned().condition_bytes(all_texts, evaluations);
+        let steering = network
+            .conditioned()
+            .condition_footprint(all_texts, evaluations)
+            .bytes();
         before.push(OnePass {
             name: "conditions",
-            weights: network.condition_weight_bytes(),
+            weights: network.conditioned().condition_weight_bytes(),
             beside: process + context + conditions + steering + adapting,
         });
         let is_encoded = |config: &ControlConfig| matches!(config, ControlConfig::Transformer(_));
@@ -192,7 +195,7 @@ impl Needs {
             .map(|control| ControlNetwork::new(control, &streamed));
         let controls = controls.collect::<Result<Vec<_>>>()?;
         let mut of_controls = 0;
-        for control in &controls {
+        for control in controls.iter().map(ControlNetwork::conditioned) {
             of_controls += control.condition_bytes(all_texts, evaluations);
             // What steers one is computed beside what steers the others.
             before.push(OnePass {
@@ -225,16 +228,16 @@ impl Needs {
             })
             .collect();
         let denoising = Denoising {
-            weights: network.weight_bytes(),
+            weights: network.conditioned().weight_bytes(),
             conditions,
             evaluations,
             control_window: controls
                 .iter()
-                .map(|control| window(&control.weight_bytes()))
+                .map(|control| window(&control.conditioned().weight_bytes()))
                 .sum(),
             control_weights: controls
                 .iter()
-                .map(|control| control.weight_bytes())
+                .map(|control| control.conditioned().weight_bytes())
                 .map(|weights| weights.always + weights.blocks.iter().sum::<u64>())
                 .sum(),
             beside,

@@ -1,16 +1,16 @@
 //! ControlNets at work beside the denoising network.
 
 use candle_core::{DType, Device, Tensor};
+use sd_models::Conditioned;
 use sd_models::controlnet::{self, ControlNet};
 use sd_models::mmdit::control;
 use sd_models::unet::{Added, Residuals, Steering};
 use sd_models::vae::Encoder;
-use sd_models::{Footprint, WeightBytes};
 use sd_weights::{Holding, Residency};
 
 use super::encode::EncodedPrompt;
 use super::finite;
-use super::network::{Asked, Load, Told};
+use super::network::{Asked, Told};
 use crate::Result;
 use crate::bundle::{Bundle, Control, ControlConfig};
 
@@ -56,35 +56,11 @@ impl ControlNetwork {
         })
     }
 
-    /// The weights of the denoising steps.
-    pub(crate) fn weight_bytes(&self) -> WeightBytes {
+    /// Its bytes, and those of its conditions.
+    pub(crate) fn conditioned(&self) -> &dyn Conditioned {
         match self {
-            Self::UNet(network) => network.weight_bytes(),
-            Self::Transformer(network) => network.weight_bytes(),
-        }
-    }
-
-    /// The weights that computing its conditions passes over.
-    pub(crate) fn condition_weight_bytes(&self) -> WeightBytes {
-        match self {
-            Self::UNet(network) => network.condition_weight_bytes(),
-            Self::Transformer(network) => network.condition_weight_bytes(),
-        }
-    }
-
-    /// Bytes that the conditions of `evaluations` hold.
-    pub(crate) fn condition_bytes(&self, load: Load, evaluations: usize) -> u64 {
-        match self {
-            Self::UNet(network) => network.condition_bytes(load.into(), evaluations),
-            Self::Transformer(network) => network.condition_bytes(load.into(), evaluations),
-        }
-    }
-
-    /// What computing the conditions takes beside them, the weights and the picture as it comes in.
-    pub(crate) fn condition_footprint(&self, load: Load, evaluations: usize) -> Footprint {
-        match self {
-            Self::UNet(network) => network.condition_footprint(load.into(), evaluations),
-            Self::Transformer(network) => network.condition_footprint(load.into(), evaluations),
+            Self::UNet(network) => &**network,
+            Self::Transformer(network) => &**network,
         }
     }
 }

@@ -17,4 +17,4 @@ pub(crate) use denoise::{check_size, latent_sides, patches, texts};
 pub(crate) use encode::chunks;
 pub use encode::{EncodedPrompt, encode};
 pub(crate) use enlarge::{enlarge, rounds, upscaler};
-pub(crate) use network::{Load, Network};
+pub(crate) use network::Network;

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use sd_models::mmdit::{self, Transformer, control};
 use sd_models::unet::{self, Added, Steering, UNet};
-use sd_models::{Footprint, WeightBytes};
+use sd_models::{Conditioned, Footprint, Load};
 use sd_weights::Holding;
 
 use super::control::{ControlNetwork, Controls};
@@ -39,19 +39,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) conditions: &'a Conditions,
     /// The text that it is asked about alone; all of them where there is none.
     pub(crate) text: Option<usize>,
-}
-
-/// What one forward pass is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
-    /// Inputs that share the pass.
-    pub(crate) inputs: usize,
-    /// Texts of each, which is the batch of its latents.
-    pub(crate) texts: usize,
-    /// Tokens of a text.
-    pub(crate) tokens: usize,
-    /// Rows and columns of the latents.
-    pub(crate) latents: (usize, usize),
 }
 
 /// What a run tells the network beside the texts.
@@ -168,35 +155,11 @@ impl Network {
         })
     }
 
-    /// The weights of the denoising steps.
-    pub(crate) fn weight_bytes(&self) -> WeightBytes {
+    /// Its bytes, and those of its conditions.
+    pub(crate) fn conditioned(&self) -> &dyn Conditioned {
         match self {
-            Self::UNet(network) => network.weight_bytes(),
-            Self::Transformer(network) => network.weight_bytes(),
-        }
-    }
-
-    /// The weights that [`condition`](Self::condition) passes over.
-    pub(crate) fn condition_weight_bytes(&self) -> WeightBytes {
-        match self {
-            Self::UNet(network) => network.condition_weight_bytes(),
-            Self::Transformer(network) => network.condition_weight_bytes(),
-        }
-    }
-
-    /// Bytes that the conditions of `evaluations` hold.
-    pub(crate) fn condition_bytes(&self, load: Load, evaluations: usize) -> u64 {
-        match self {
-            Self::UNet(network) => network.condition_bytes(load.into(), evaluations),
-            Self::Transformer(network) => network.condition_bytes(load.into(), evaluations),
-        }
-    }
-
-    /// What computing the conditions takes beside them and the weights.
-    pub(crate) fn condition_footprint(&self, load: Load, evaluations: usize) -> Footprint {
-        match self {
-            Self::UNet(network) => network.condition_footprint(load.into(), evaluations),
-            Self::Transformer(network) => network.condition_footprint(load.into(), evaluations),
+            Self::UNet(network) => &**network,
+            Self::Transformer(network) => &**network,
         }
     }
 
@@ -205,16 +168,16 @@ impl Network {
     pub(crate) fn forward_bytes(&self, load: Load, controls: &[ControlNetwork]) -> (Vec<u64>, u64) {
         match self {
             Self::UNet(network) => {
-                let mut scratch = network.forward_footprint(load.into()).scratch;
-                let mut of_blocks = network.block_activations(load.into());
+                let mut scratch = network.forward_footprint(load).scratch;
+                let mut of_blocks = network.block_activations(load);
                 let controls = controls.iter().filter_map(|control| match control {
                     ControlNetwork::UNet(control) => Some(control),
                     ControlNetwork::Transformer(_) => None,
                 });
                 for control in controls {
                     // They work before the first block, and what they give stays until the pass ends.
-                    let given = control.residual_bytes(load.into());
-                    let taken = control.forward_footprint(load.into());
+                    let given = control.residual_bytes(load);
+                    let taken = control.forward_footprint(load);
                     of_blocks.iter_mut().for_each(|activations| *activations += given);
                     if let Some(first) = of_blocks.first_mut() {
                         *first = (*first).max(given + taken.activations);
@@ -229,9 +192,9 @@ impl Network {
                     ControlNetwork::UNet(_) => None,
                 });
                 let controls: Vec<&control::ControlNet> = controls.collect();
-                let Footprint { activations, scratch } = network.forward_footprint(load.into(), &controls);
+                let Footprint { activations, scratch } = network.forward_footprint(load, &controls);
                 // Its blocks are alike.
-                (vec![activations; self.weight_bytes().blocks.len()], scratch)
+                (vec![activations; network.weight_bytes().blocks.len()], scratch)
             }
         }
     }
@@ -251,28 +214,6 @@ impl Conditions {
         match self {
             Self::UNet(conditions) => Self::UNet(conditions.only(index)),
             Self::Transformer(conditions) => Self::Transformer(conditions.only(index)),
-        }
-    }
-}
-
-impl From<Load> for unet::Load {
-    fn from(load: Load) -> Self {
-        Self {
-            inputs: load.inputs,
-            texts: load.texts,
-            tokens: load.tokens,
-            latents: load.latents,
-        }
-    }
-}
-
-impl From<Load> for mmdit::Load {
-    fn from(load: Load) -> Self {
-        Self {
-            inputs: load.inputs,
-            texts: load.texts,
-            tokens: load.tokens,
-            latents: load.latents,
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use super::{ControlNet, PICTURE, scopes};
 use crate::footprint::held_bytes;
+use crate::mmdit::PATCHES;
 use crate::mmdit::footprint::{Bytes, block_bytes, condition_weight_bytes};
-use crate::mmdit::{Load, PATCHES};
-use crate::{Footprint, WeightBytes};
+use crate::{Conditioned, Footprint, Load, WeightBytes};
 
-impl ControlNet {
-    /// The weights of the denoising steps. Those of the modulations are not among them.
-    pub fn weight_bytes(&self) -> WeightBytes {
+impl Conditioned for ControlNet {
+    fn weight_bytes(&self) -> WeightBytes {
         let blocks = scopes(&self.weights, self.kinds.len()).map(|scope| block_bytes(&scope));
         WeightBytes {
             blocks: blocks.collect(),
@@ -19,15 +18,13 @@ impl ControlNet {
         }
     }
 
-    /// The weights that [`condition`](Self::condition) passes over.
-    pub fn condition_weight_bytes(&self) -> WeightBytes {
+    fn condition_weight_bytes(&self) -> WeightBytes {
         let mut weights = condition_weight_bytes(&self.weights, self.kinds.len());
         weights.always += held_bytes(&self.weights.scope(PICTURE), |_| true);
         weights
     }
 
-    /// Bytes that the conditions of `steps` steps hold.
-    pub fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
+    fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
         let bytes = self.bytes();
         let positions = if self.config.has_positions() {
             bytes.positions(load)
@@ -38,11 +35,12 @@ impl ControlNet {
         bytes.steering(load, &self.kinds, steps) + positions + picture
     }
 
-    /// What computing the conditions takes beside them, the weights and the picture as it comes in.
-    pub fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
+    fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
         self.bytes().conditioning(load, steps)
     }
+}
 
+impl ControlNet {
     /// Bytes of its tokens, which it holds as long as its transformer's pass lasts.
     pub(in crate::mmdit) fn stream_bytes(&self, load: Load) -> u64 {
         self.bytes().streams(load, &self.kinds)
