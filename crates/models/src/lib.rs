@@ -13,6 +13,7 @@ mod footprint;
 mod layers;
 pub mod mmdit;
 pub mod t5;
+mod texts;
 pub mod unet;
 pub mod upscaler;
 pub mod vae;

@@ -13,6 +13,7 @@ use sd_weights::{Blocks, Weights};
 
 pub use config::{Activation, Config};
 
+use crate::texts::common_length;
 use crate::{Error, Result, layers};
 use layer::Layer;
 
@@ -190,33 +191,12 @@ impl TextEncoder {
 
     /// The length that all texts have.
     fn check_texts(&self, texts: &[Vec<u32>]) -> Result<usize> {
-        let refuse = |found: String, wanted: String| {
-            Err(Error::Input {
-                network: NETWORK,
-                found,
-                wanted,
-            })
-        };
-        let tokens = texts.first().map_or(0, Vec::len);
-        let longest = self.config.max_position_embeddings;
-        if tokens == 0 || tokens > longest || texts.iter().any(|text| text.len() != tokens) {
-            let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
-            return refuse(
-                format!("texts of {lengths:?} tokens"),
-                format!("texts of one length from 1 to {longest}"),
-            );
-        }
-        match texts
-            .iter()
-            .flatten()
-            .find(|&&id| id as usize >= self.config.vocab_size)
-        {
-            Some(id) => refuse(
-                format!("token {id}"),
-                format!("tokens below {}", self.config.vocab_size),
-            ),
-            None => Ok(tokens),
-        }
+        common_length(
+            texts,
+            NETWORK,
+            Some(self.config.max_position_embeddings),
+            self.config.vocab_size,
+        )
     }
 }
 

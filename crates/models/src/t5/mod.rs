@@ -14,7 +14,8 @@ use sd_weights::{Blocks, Weights};
 
 pub use config::Config;
 
-use crate::{Error, Result, layers};
+use crate::texts::common_length;
+use crate::{Result, layers};
 use layer::Layer;
 use position::RelativePositions;
 
@@ -92,31 +93,6 @@ impl TextEncoder {
 
     /// The length that all texts have.
     fn check_texts(&self, texts: &[Vec<u32>]) -> Result<usize> {
-        let refuse = |found: String, wanted: String| {
-            Err(Error::Input {
-                network: "T5 text encoder",
-                found,
-                wanted,
-            })
-        };
-        let tokens = texts.first().map_or(0, Vec::len);
-        if tokens == 0 || texts.iter().any(|text| text.len() != tokens) {
-            let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
-            return refuse(
-                format!("texts of {lengths:?} tokens"),
-                "texts of one length".to_owned(),
-            );
-        }
-        match texts
-            .iter()
-            .flatten()
-            .find(|&&id| id as usize >= self.config.vocab_size)
-        {
-            Some(id) => refuse(
-                format!("token {id}"),
-                format!("tokens below {}", self.config.vocab_size),
-            ),
-            None => Ok(tokens),
-        }
+        common_length(texts, "T5 text encoder", None, self.config.vocab_size)
     }
 }

@@ -1,0 +1,37 @@
+//! Texts as token ids, a row each: what text encoders are given.
+
+use crate::{Error, Result};
+
+/// The length that all `texts` have. A `network` takes those of at most `longest` tokens, where it has positions for no more,
+/// and tokens that its `vocabulary` has.
+///
+/// # Errors
+/// They are others.
+pub(crate) fn common_length(
+    texts: &[Vec<u32>],
+    network: &'static str,
+    longest: Option<usize>,
+    vocabulary: usize,
+) -> Result<usize> {
+    let refuse = |found: String, wanted: String| {
+        Err(Error::Input {
+            network,
+            found,
+            wanted,
+        })
+    };
+    let tokens = texts.first().map_or(0, Vec::len);
+    let is_too_long = longest.is_some_and(|longest| tokens > longest);
+    if tokens == 0 || is_too_long || texts.iter().any(|text| text.len() != tokens) {
+        let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
+        let range = longest.map_or(String::new(), |longest| format!(" from 1 to {longest}"));
+        return refuse(
+            format!("texts of {lengths:?} tokens"),
+            format!("texts of one length{range}"),
+        );
+    }
+    match texts.iter().flatten().find(|&&id| id as usize >= vocabulary) {
+        Some(id) => refuse(format!("token {id}"), format!("tokens below {vocabulary}")),
+        None => Ok(tokens),
+    }
+}
