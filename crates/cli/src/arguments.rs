@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sd_pipeline::ImageSize;
 
@@ -27,7 +27,6 @@ const MOST_THREADS: usize = 4096;
                   how it was made.\nWhat is asked for every time can stand in the configuration file sd-generate/config.toml.\nExit codes: 0 done, 1 failed, 2 bad usage, 3 too little memory, 4 a model is missing, 130 interrupted.",
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true,
     term_width = 100
 )]
 pub(crate) struct Arguments {
@@ -35,8 +34,8 @@ pub(crate) struct Arguments {
     command: Option<Command>,
 
     /// What the picture shows
-    // Those beside it may ask for a list in its place.
-    #[arg(value_name = "PROMPT", required_unless_present_any = ["prompt_option", "sampler", "scheduler", "quality"])]
+    // That there is none is said where it is missed: a list may be asked for in its place.
+    #[arg(value_name = "PROMPT")]
     positional_prompt: Option<String>,
 
     /// What the picture shows, for a prompt that looks like an option
@@ -76,7 +75,8 @@ pub(crate) struct Arguments {
     pub(crate) init_image: Option<PathBuf>,
 
     /// How much of it is changed, 0 to 1 [default: 0.75, with a mask 1]
-    #[arg(long, value_name = "S", help_heading = "Picture", requires = "init_image", value_parser = strength)]
+    #[arg(long, value_name = "S", help_heading = "Picture", requires = "init_image",
+          allow_negative_numbers = true, value_parser = strength)]
     pub(crate) strength: Option<f64>,
 
     /// A picture of its size that is bright where something is drawn
@@ -120,7 +120,7 @@ pub(crate) struct Arguments {
     pub(crate) quiet: bool,
 }
 
-/// What else than drawing and planning can be asked for, as the first word. A prompt that is such a word goes into
+/// What else than drawing, planning and help can be asked for, as the first word. A prompt that is such a word goes into
 /// `--prompt`, or after `--`.
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -167,13 +167,19 @@ pub(crate) enum Typed {
     /// The help or the version, to be shown.
     Show(String),
     /// Nothing that can be done.
-    Wrong(Failure),
+    Wrong {
+        /// What is wrong.
+        failure: Failure,
+        /// Whether a program wants to be told.
+        json: bool,
+    },
 }
 
 /// Reads the command line.
 pub(crate) fn parse() -> Typed {
+    let words = with_commands_as_options(std::env::args_os());
     let parsed = Arguments::command()
-        .try_get_matches_from(with_subcommands_as_options(std::env::args_os()))
+        .try_get_matches_from(&words)
         .and_then(|matches| Arguments::from_arg_matches(&matches));
     match parsed {
         Ok(arguments) => match arguments.command {
@@ -185,15 +191,40 @@ pub(crate) fn parse() -> Typed {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Typed::Show(error.render().to_string())
         }
-        Err(error) => Typed::Wrong(Failure::usage(one_line(&error))),
+        Err(error) => Typed::Wrong {
+            failure: wrong(&error, &words),
+            json: words.iter().any(|word| word == "--json"),
+        },
     }
 }
 
-/// Turns a word that is a command, where it comes first, into the option that means it: `plan` into `--plan`.
-fn with_subcommands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// What is wrong with `words`.
+fn wrong(error: &clap::Error, words: &[OsString]) -> Failure {
+    // A second word where the prompt ends is taken for a command that comes too late.
+    if let (ErrorKind::ArgumentConflict, Some(ContextValue::String(word))) =
+        (error.kind(), error.get(ContextKind::InvalidSubcommand))
+    {
+        return Failure::after_prompt(word);
+    }
+    let failure = Failure::usage(one_line(error));
+    let command = words.get(1).and_then(|word| word.to_str());
+    match command.filter(|command| Arguments::command().find_subcommand(command).is_some()) {
+        Some(command) => failure.advising(format!("`generate {command} --help` lists what can be asked for")),
+        None => failure,
+    }
+}
+
+/// Turns a word that is a command, where it comes first, into the option that means it: `plan` into `--plan`, and `help`
+/// into `--help` for what comes after it.
+fn with_commands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.collect();
-    if let Some(word) = words.get_mut(1).filter(|word| *word == "plan") {
-        *word = "--plan".into();
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some("plan") => words[1] = "--plan".into(),
+        Some("help") => {
+            words.remove(1);
+            words.push("--help".into());
+        }
+        _ => {}
     }
     words
 }
@@ -235,6 +266,23 @@ mod tests {
     }
 
     #[test]
+    fn words_that_come_first_are_the_options_that_mean_them() {
+        let typed = |words: &[&str]| {
+            let words = ["generate"].iter().chain(words).map(OsString::from);
+            let words = with_commands_as_options(words).into_iter();
+            words
+                .skip(1)
+                .map(|word| word.into_string().unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(typed(&["plan", "a cat"]), ["--plan", "a cat"]);
+        assert_eq!(typed(&["help"]), ["--help"]);
+        assert_eq!(typed(&["help", "models", "pull"]), ["models", "pull", "--help"]);
+        assert_eq!(typed(&["--", "help"]), ["--", "help"]);
+        assert_eq!(typed(&["help wanted"]), ["help wanted"]);
+    }
+
+    #[test]
     fn prompt_and_size_can_be_typed_either_way() {
         let parse = |words: &[&str]| Arguments::try_parse_from([&["generate"], words].concat());
         let first = parse(&["a cat", "--size", "64x32"]).unwrap();
@@ -245,7 +293,6 @@ mod tests {
         }
         for wrong in [
             &["a cat", "--prompt", "a dog"][..],
-            &[],
             &["a cat", "--width", "64"],
             &["a cat", "--cfg", "nan"],
             &["a cat", "--n", "0"],

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use sd_hub::Reference;
 use sd_pipeline::bundle::{Bundle, Denoiser, Kind};
 use sd_pipeline::{ControlChoice, ControlKind};
 
 use crate::arguments::Arguments;
+use crate::fetching::read_if_online;
 use crate::hint::Failure;
 use crate::settings::Settings;
 use crate::{installed, request};
@@ -22,16 +24,8 @@ pub(crate) struct Followed {
 /// What is to be followed, each with its ControlNet: the one that was named, else the usual one for the model, which must
 /// be here.
 pub(crate) fn followed(arguments: &Arguments, settings: &Settings) -> Result<Vec<Followed>, Failure> {
-    let kinds = [
-        ("--pose", ControlKind::Pose, &arguments.pose),
-        ("--depth", ControlKind::Depth, &arguments.depth),
-        ("--canny", ControlKind::Canny, &arguments.canny),
-    ];
-    let asked = kinds
-        .into_iter()
-        .filter_map(|(option, kind, image)| Some((option, kind, image.clone()?)));
     let mut denoiser = None;
-    asked
+    asked(arguments)
         .map(|(option, kind, image)| {
             Ok(Followed {
                 kind,
@@ -46,6 +40,42 @@ pub(crate) fn followed(arguments: &Arguments, settings: &Settings) -> Result<Vec
         .collect()
 }
 
+/// Refuses what the model that is named on the hub could not follow, before it is fetched: one for whose family no ControlNet
+/// is usual, where none is named.
+///
+/// # Errors
+/// It is one, or the hub cannot be asked.
+pub(crate) fn check_unfetched(arguments: &Arguments, settings: &Settings) -> Result<(), Failure> {
+    let (Some((option, kind, _)), None, Some(name)) =
+        (asked(arguments).next(), &settings.controlnet, &settings.model)
+    else {
+        return Ok(());
+    };
+    let is_here = |reference: &Reference| installed::locate(reference).is_some();
+    let missing = installed::reference(name).filter(|reference| !is_here(reference));
+    let Some(reference) = missing.filter(|_| !Path::new(name).exists()) else {
+        return Ok(());
+    };
+    let described = read_if_online(&reference, &Denoiser::CONFIGURATIONS)?
+        .and_then(|(path, text)| Denoiser::described(path, &text));
+    match described {
+        Some(denoiser) => usual_beside(&denoiser, option, kind).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// What is to be followed: the option, what kind of picture it takes, and the picture.
+fn asked(arguments: &Arguments) -> impl Iterator<Item = (&'static str, ControlKind, PathBuf)> {
+    let kinds = [
+        ("--pose", ControlKind::Pose, &arguments.pose),
+        ("--depth", ControlKind::Depth, &arguments.depth),
+        ("--canny", ControlKind::Canny, &arguments.canny),
+    ];
+    kinds
+        .into_iter()
+        .filter_map(|(option, kind, image)| Some((option, kind, image.clone()?)))
+}
+
 /// The ControlNet that usually follows a `kind` beside the model, whose network is kept in `denoiser`.
 fn usual(
     option: &str,
@@ -57,6 +87,10 @@ fn usual(
         Some(denoiser) => denoiser,
         none => none.insert(Bundle::open(&request::drawing(settings)?.folder)?.denoiser),
     };
+    usual_beside(denoiser, option, kind)
+}
+
+fn usual_beside(denoiser: &Denoiser, option: &str, kind: ControlKind) -> Result<String, Failure> {
     match denoiser.usual_controlnet(kind) {
         Some(id) => Ok(id.to_owned()),
         None => Err(Failure::no_usual_controlnet(option, denoiser.title())),

@@ -39,6 +39,27 @@ pub(crate) fn fetch(wanted: &[Wanted], telling: &Telling<'_>) -> Result<Vec<Path
     Ok(fetched?)
 }
 
+/// The first of the small files at `paths` that there is of what `reference` names, with its path. None where the hub may
+/// not be asked.
+pub(crate) fn read_if_online<'a>(
+    reference: &Reference,
+    paths: &[&'a str],
+) -> Result<Option<(&'a str, Vec<u8>)>, Failure> {
+    let settings = Settings::of_user();
+    if settings.offline {
+        return Ok(None);
+    }
+    let interrupt = signals::interrupt()?;
+    let is_stopped = || interrupt.is_raised();
+    let hub = Hub::new(settings);
+    let listing = hub.list(reference, &is_stopped)?;
+    let there = listing.paths();
+    match paths.iter().find(|path| there.contains(path)) {
+        Some(path) => Ok(Some((path, hub.read(&listing, path, &is_stopped)?))),
+        None => Ok(None),
+    }
+}
+
 /// The paths of the files that are used of what `reference` names.
 fn chosen(
     hub: &Hub,

@@ -45,6 +45,30 @@ impl Failure {
         }
     }
 
+    /// There is no prompt.
+    pub(crate) fn no_prompt() -> Self {
+        Self::usage("there is no PROMPT, which says what the picture shows".to_owned()).advising(
+            "`generate \"a red circle\"` draws one; `generate --help` lists what else can be asked for"
+                .to_owned(),
+        )
+    }
+
+    /// `word` comes after the prompt.
+    pub(crate) fn after_prompt(word: &str) -> Self {
+        Self::usage(format!("`{word}` comes after the prompt")).advising(
+            "a prompt of several words goes into quotes: `generate \"a red circle\"`; a command comes first"
+                .to_owned(),
+        )
+    }
+
+    /// This error with another hint.
+    pub(crate) fn advising(self, hint: String) -> Self {
+        Self {
+            hint: Some(hint),
+            ..self
+        }
+    }
+
     /// An error with nothing to advise.
     pub(crate) fn other(message: String) -> Self {
         Self {
@@ -198,10 +222,13 @@ fn hint(error: &Error) -> Option<&'static str> {
     if let Some(error) = weights_error(error) {
         return Some(match error {
             WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. } => {
-                "the model's folder is not complete: download or copy it again"
+                "the model's folder is not complete, where the file is a model's: download or copy it again"
             }
-            WeightsError::Truncated { .. } => "the file did not arrive whole: download or copy it again",
+            WeightsError::BadLora { .. } | WeightsError::Truncated { .. } => {
+                "the file did not arrive whole: download or copy it again"
+            }
             WeightsError::BadHeader { .. }
+            | WeightsError::BadTorchFile { .. }
             | WeightsError::BadText { .. }
             | WeightsError::MissingFromShard { .. } => {
                 "the file is damaged or not what its name says: download or copy it again"
@@ -212,6 +239,15 @@ fn hint(error: &Error) -> Option<&'static str> {
                 "config.json and weights are not of one model: take both from the same download"
             }
             WeightsError::UnsupportedType { .. } => "take the model in bf16, f16 or f32",
+            WeightsError::ForbiddenGlobal { .. } => {
+                "take it as a .safetensors file, which can hold nothing else"
+            }
+            WeightsError::LoraDoesNotFit { .. } => {
+                "take a LoRA of the model's family, or the model that it was made for"
+            }
+            WeightsError::NotLora { .. } | WeightsError::UnsupportedLora { .. } => {
+                "take a file that kohya's trainer, diffusers or PEFT wrote for LoRA or LoCon"
+            }
             WeightsError::Changed { .. } => {
                 "the model was written to while it was in use: put the file back as it was"
             }
@@ -226,6 +262,7 @@ fn hint(error: &Error) -> Option<&'static str> {
              scheduler/, text encoders and tokenizers"
         }
         Error::Model(ModelError::Config { .. }) => "the model's config.json asks for what is not known here",
+        Error::Model(ModelError::Upscaler { .. }) => what_names(Kind::Upscaler),
         Error::Tokenizer { .. } => "the tokenizer's files are damaged: download or copy them again",
         Error::TokenizerDoesNotFit { .. } => {
             "tokenizer and text encoder are not of one model: take both from the same download"
@@ -241,6 +278,10 @@ fn hint(error: &Error) -> Option<&'static str> {
             "give it more with --memory, or ask for a smaller --size; `generate plan` shows what needs what"
         }
         Error::TooLarge { .. } => "ask for a smaller --size",
+        Error::BadImage { .. } => "pictures are PNG, JPEG or WebP files on this machine",
+        Error::MaskSize { .. } => "make the mask as large as the picture of --init-image",
+        Error::NeedsMask { .. } => "give it both with --init-image and --mask, or name another model",
+        Error::OtherLatents { .. } => "leave --refiner-switch out: it then goes over the finished picture",
         Error::NotFinite { culprit: Some(_), .. } => "the weights are damaged: download or copy them again",
         Error::NotFinite { culprit: None, .. } => "try --dtype f32, or a lower --cfg",
         Error::Device { .. } => "--device cpu works everywhere; a GPU needs a build with its feature",

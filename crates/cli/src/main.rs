@@ -62,7 +62,7 @@ fn main() -> ExitCode {
             terminal::print(&text);
             return ExitCode::SUCCESS;
         }
-        Typed::Wrong(failure) => (false, Err(failure)),
+        Typed::Wrong { failure, json } => (json, Err(failure)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,7 +77,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     if !arguments.has_prompt() {
-        return Err(Failure::usage("there is no PROMPT".to_owned()));
+        return Err(Failure::no_prompt());
     }
     compute_with(arguments.threads)?;
     let telling = Telling {
@@ -85,8 +85,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         quiet: arguments.quiet,
         profile: arguments.profile.as_deref(),
     };
+    let named = quality::named(arguments, &configuration)?;
+    // What cannot be drawn in any case is better said before a model is looked for, and gigabytes are fetched.
+    sampler::chosen(&named)?;
     if !arguments.plan {
-        let named = quality::named(arguments, &configuration)?;
+        control::check_unfetched(arguments, &named)?;
         missing::fetch_named(&named, arguments.prompt(), &telling)?;
     }
     let settled = quality::settled(arguments, &configuration)?;

@@ -10,7 +10,7 @@ use crate::control::Followed;
 use crate::fetching::{Wanted, fetch};
 use crate::hint::Failure;
 use crate::settings::Settings;
-use crate::{Telling, installed, lora, sampler};
+use crate::{Telling, installed, lora};
 
 /// What `settings` and `prompt` name on the hub, without what is a file or a folder here.
 pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<Wanted> {
@@ -53,8 +53,6 @@ fn on_the_hub(names: impl Iterator<Item = (Kind, String)>) -> Vec<Wanted> {
 
 /// Fetches what is named and is not here. Where the hub may not be asked, what is missing is said where it is looked for.
 pub(crate) fn fetch_named(settings: &Settings, prompt: &str, telling: &Telling<'_>) -> Result<(), Failure> {
-    // What cannot be drawn in any case is better said before gigabytes are fetched.
-    sampler::chosen(settings)?;
     fetch_missing(named(settings, prompt), telling)
 }
 

@@ -70,8 +70,15 @@ impl Observer for Display {
     fn observe(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { recipe } => self.note(&format!(
-                "{}: {}, {} steps, guidance {}, seed {}",
-                recipe.model, recipe.size, recipe.steps, recipe.guidance_scale.0, recipe.seed
+                "{}: {}, {}, guidance {}, seed {}",
+                recipe.model,
+                recipe.size,
+                match recipe.steps {
+                    1 => "1 step".to_owned(),
+                    steps => format!("{steps} steps"),
+                },
+                recipe.guidance_scale.0,
+                recipe.seed
             )),
             Event::Resumed {
                 run,

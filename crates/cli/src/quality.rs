@@ -87,9 +87,10 @@ pub(crate) fn of_preset(name: &str, configuration: &Configuration) -> Result<Set
             (Some(own), _) => own.clone(),
             (None, Some(preset)) => preset.into(),
             (None, None) => {
-                return Err(Failure::usage(format!(
-                    "there is no preset `{name}`; `--quality help` lists those that there are"
-                )));
+                let failure = Failure::usage(format!("there is no preset `{name}`"));
+                return Err(
+                    failure.advising("`generate --quality help` lists those that there are".to_owned())
+                );
             }
         };
         seen.push(name);

@@ -40,6 +40,8 @@ pub(crate) fn request(
         }
         None => (arguments.prompt().to_owned(), settings.negative_prompt.clone()),
     };
+    // The model first: it is what the rest is for.
+    let model_choice = drawing(settings)?;
     let network = upscaler::chosen(settings)?;
     Ok(Request {
         negative_prompt,
@@ -82,7 +84,7 @@ pub(crate) fn request(
         memory: settings.memory,
         host_memory: settings.host_memory,
         places: Places::of_user(),
-        ..Request::new(prompt, drawing(settings)?)
+        ..Request::new(prompt, model_choice)
     })
 }
 

@@ -11,7 +11,10 @@ const HELP: &str = "help";
 
 /// The sampler that was asked for, if one was, and its schedule. `--scheduler` wins over what a sampler's name says of it.
 pub(crate) fn chosen(settings: &Settings) -> Result<(Option<SamplerKind>, ScheduleKind), Failure> {
-    let wrong = |error: &dyn std::fmt::Display| Failure::usage(error.to_string());
+    let wrong = |error: &dyn std::fmt::Display| {
+        Failure::usage(error.to_string())
+            .advising("`--sampler help` and `--scheduler help` say what each is good for".to_owned())
+    };
     let named = match &settings.sampler {
         Some(name) => Some(name.parse::<SamplerChoice>().map_err(|error| wrong(&error))?),
         None => None,

@@ -14,6 +14,8 @@ use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
 const MOST_IMAGES: u64 = 10_000;
 /// Most denoising steps.
 const MOST_STEPS: u64 = 1000;
+/// The layer of CLIP, counted from the last, that the prompt can be taken from at the most.
+const MOST_CLIP_SKIP: u64 = 12;
 
 /// Settings of a run. What one layer of them leaves open is as the next has it.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -41,11 +43,12 @@ pub(crate) struct Settings {
 
     /// How many pictures; picture i uses seed + i [default: 1]
     #[arg(long, value_name = "N", help_heading = "Picture",
-          value_parser = clap::value_parser!(u64).range(1..=MOST_IMAGES))]
+          allow_negative_numbers = true, value_parser = |text: &str| whole(text, 1, MOST_IMAGES))]
     pub(crate) n: Option<u64>,
 
     /// The same seed draws the same picture [default: 42]
-    #[arg(long, value_name = "N", help_heading = "Picture")]
+    #[arg(long, value_name = "N", help_heading = "Picture",
+          allow_negative_numbers = true, value_parser = |text: &str| whole(text, 0, u64::MAX))]
     pub(crate) seed: Option<u64>,
 
     /// A preset, `help` lists them; what is said beside it wins [default: auto, the best on this machine that fits]
@@ -58,11 +61,11 @@ pub(crate) struct Settings {
 
     /// Denoising steps [default: the model's own]
     #[arg(long, value_name = "N", help_heading = "Model",
-          value_parser = clap::value_parser!(u64).range(1..=MOST_STEPS))]
+          allow_negative_numbers = true, value_parser = |text: &str| whole(text, 1, MOST_STEPS))]
     pub(crate) steps: Option<u64>,
 
     /// How strongly the prompt is followed, 1 for no guidance [default: the model's own]
-    #[arg(long, value_name = "SCALE", help_heading = "Model", value_parser = guidance)]
+    #[arg(long, value_name = "SCALE", help_heading = "Model", allow_negative_numbers = true, value_parser = guidance)]
     pub(crate) cfg: Option<f64>,
 
     /// A LoRA file that is added to the model, with how much of it; may be given several times
@@ -70,7 +73,7 @@ pub(crate) struct Settings {
     pub(crate) lora: Vec<String>,
 
     /// How strongly they are followed [default: 1]
-    #[arg(long, value_name = "S", help_heading = "Control")]
+    #[arg(long, value_name = "S", help_heading = "Control", allow_negative_numbers = true, value_parser = control_scale)]
     pub(crate) control_scale: Option<f64>,
 
     /// The ControlNet, a folder or an id [default: with Stable Diffusion 1.5 lllyasviel's for each]
@@ -96,7 +99,7 @@ pub(crate) struct Settings {
 
     /// CLIP's last layers that are left out, 2 for many models of anime [default: 1]
     #[arg(long, value_name = "N", help_heading = "Model",
-          value_parser = clap::value_parser!(u64).range(1..=12))]
+          allow_negative_numbers = true, value_parser = |text: &str| whole(text, 1, MOST_CLIP_SKIP))]
     pub(crate) clip_skip: Option<u64>,
 
     /// Memory that the run may have, 8GB say; with a GPU the GPU's [default: what is available, less a margin]
@@ -199,16 +202,34 @@ impl From<&Preset> for Settings {
     }
 }
 
-/// clap's message without its heading and its usage, in one line.
+/// clap's message in one line, without its heading, its usage and what it says of `--help`. Of its tips those that name a
+/// similar word stay.
 pub(crate) fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let lines = text
         .lines()
         .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:"));
-    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    lines.join(" ")
+        .take_while(|line| !line.starts_with("Usage:"))
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let mut message = String::new();
+    for line in lines {
+        let (between, line) = match line.strip_prefix("tip: ") {
+            Some(tip) if tip.contains("similar") => ("; ", tip),
+            Some(_) => continue,
+            None if message.is_empty() => ("", line),
+            None => (" ", line),
+        };
+        message.push_str(between);
+        message.push_str(line);
+    }
+    message
+}
+
+/// A whole number from `least` to `most`.
+fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("it takes a whole number from {least} to {most}"))
 }
 
 /// A budget, written like 8GB.
@@ -220,6 +241,13 @@ fn guidance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if (0.0..=100.0).contains(&scale) => Ok(scale),
         _ => Err("a guidance scale is a number from 0 to 100".to_owned()),
+    }
+}
+
+fn control_scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if (0.0..=10.0).contains(&scale) => Ok(scale),
+        _ => Err("a picture is followed by a number from 0 to 10".to_owned()),
     }
 }
 

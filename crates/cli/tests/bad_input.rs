@@ -48,12 +48,108 @@ fn a_command_line_that_cannot_be_understood() {
         (&["a cat", "--cfg", "inf"], "0 to 100"),
         (&["a cat", "--seed", "one"], "--seed"),
         (&["a cat", "--device", "abacus"], "auto, cpu"),
-        (&["a cat", "a dog"], "a dog"),
+        (&["a cat", "a dog"], "`a dog` comes after the prompt"),
+        (
+            &["a", "red", "circle", "--n", "2"],
+            "`red` comes after the prompt",
+        ),
+        (&["--steps", "3"], "there is no PROMPT"),
+        (
+            &["a cat", "--stepps", "3"],
+            "'--stepps' found; a similar argument exists: '--steps'",
+        ),
+        (&["a cat", "--seed", "-5"], "a whole number from 0 to"),
+        (&["a cat", "--n", "many"], "a whole number from 1 to 10000"),
+        (&["a cat", "--cfg", "-1"], "0 to 100"),
+        (&["a cat", "--pose", "p.png", "--control-scale", "nan"], "0 to 10"),
+        (&["a cat", "--sampler", "magic"], "`magic` is no sampler"),
         (&["a cat", "--size", "1024x64"], "longest side"),
     ] {
-        fresh.run(arguments).fails(2, cause);
+        let run = fresh.run(arguments).fails(2, cause);
+        assert!(!run.stderr.contains("For more information"), "{}", run.stderr);
+        let drawing = cause != "longest side" && run.stderr.contains("Drawing");
+        assert!(!drawing, "{}", run.stderr);
     }
+    let run = fresh
+        .run(&["a cat", "--steps", "0", "--json"])
+        .fails(2, "--steps");
+    assert_eq!(run.events().pop().unwrap()["code"], 2);
     assert_eq!(fresh.files("."), [""; 0]);
+}
+
+#[test]
+fn each_error_comes_with_what_helps_against_it() {
+    let fresh = Fresh::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures");
+    let file = |name: &str| fixtures.join(name).to_str().unwrap().to_owned();
+    let (model, inpainting) = (file("families/sd15"), file("families/inpainting"));
+    let (picture, text) = (file("families/init.png"), file("cases.json"));
+    let (lora, other_size) = (
+        file("steered/loras/kohya.safetensors"),
+        file("cases/medium-wide.png"),
+    );
+    for (words, code, cause, hint) in [
+        (
+            &["--init-image", "nowhere.png"][..],
+            1,
+            "`nowhere.png` cannot be used as a picture",
+            "PNG, JPEG or WebP",
+        ),
+        (&["--init-image", &text], 1, "as a picture", "PNG, JPEG or WebP"),
+        (
+            &["--init-image", &picture, "--mask", &other_size],
+            1,
+            "the mask",
+            "as large as the picture",
+        ),
+        (
+            &["--model", &inpainting],
+            1,
+            "fills masks",
+            "--init-image and --mask",
+        ),
+        (
+            &["--lora", &lora],
+            1,
+            "does not fit the model",
+            "of the model's family",
+        ),
+        (
+            &["--lora", "nowhere:0.5"],
+            4,
+            "there is no LoRA at `nowhere`",
+            ".safetensors",
+        ),
+        (
+            &["--upscale", "2", "--upscaler", &lora],
+            1,
+            "cannot be used as an upscaler",
+            "--upscaler takes",
+        ),
+        (
+            &["--refiner", &model, "--refiner-switch", "0.5"],
+            1,
+            "cannot take over on the way from noise",
+            "leave --refiner-switch out",
+        ),
+        (
+            &["--refiner", "nowhere"],
+            4,
+            "there is no model at `nowhere`",
+            "the id of one",
+        ),
+        (&["--sampler", "magic"], 2, "no sampler", "--sampler help"),
+        (&["--quality", "best"], 2, "no preset `best`", "--quality help"),
+    ] {
+        let run = fresh.run(&[&["plan", "x"], words].concat()).fails(code, cause);
+        let last = run.stderr.lines().last().unwrap();
+        assert!(last.contains(hint), "{last}");
+    }
+    for command in ["models", "resume", "login"] {
+        let run = fresh.run(&[command, "--colour"]).fails(2, "--colour");
+        let hint = format!("`generate {command} --help` lists");
+        assert!(run.stderr.contains(&hint), "{}", run.stderr);
+    }
 }
 
 #[test]

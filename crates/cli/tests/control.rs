@@ -7,7 +7,7 @@ mod command;
 use std::fs;
 use std::path::Path;
 
-use command::{Fresh, Picture};
+use command::{Fresh, Picture, copy_folder};
 use serde_json::Value;
 
 const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
@@ -120,12 +120,7 @@ fn a_network_that_fills_masks_is_left_out_with_the_reason() {
     let fresh = Fresh::new();
     fresh.tiny_model();
     let network = fresh.path().join("fills-masks");
-    fs::create_dir(&network).unwrap();
-    let from = Path::new(STEERED).join("control-large");
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), network.join(entry.file_name())).unwrap();
-    }
+    copy_folder(&Path::new(STEERED).join("control-large"), &network);
     let config = network.join("config.json");
     let mut changed: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
     changed["extra_conditioning_channels"] = 1.into();

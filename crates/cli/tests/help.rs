@@ -51,6 +51,18 @@ fn the_help_of_each_subcommand_is_as_written_down() {
 }
 
 #[test]
+fn the_word_help_is_no_prompt() {
+    let fresh = Fresh::new();
+    for (words, same) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "models", "pull"], &["models", "pull", "--help"]),
+    ] {
+        assert!(fresh.run(words).succeeds().stdout == fresh.run(same).succeeds().stdout);
+    }
+    assert_eq!(fresh.files("."), [""; 0]);
+}
+
+#[test]
 fn the_version_is_the_crate_s() {
     let run = Fresh::new().run(&["--version"]).succeeds();
     assert_eq!(run.stdout, format!("generate {}\n", env!("CARGO_PKG_VERSION")));

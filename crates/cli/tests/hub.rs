@@ -274,6 +274,10 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
     run(&fresh, &server, &["a cat", "--model", "demo", "--pose", &photo])
         .fails(2, "--pose needs --controlnet");
     assert_eq!(server.requests(), asked);
+    server.put_folder("me/xl", &Path::new(FAMILIES).join("sdxl"));
+    let xl = ["a cat", "--model", "me/xl", "--pose", &photo];
+    run(&fresh, &server, &xl).fails(2, "with a model of Stable Diffusion XL --pose needs --controlnet");
+    assert!(server.served("me/xl", UNET).is_empty());
     run(&fresh, &server, &with("--canny"))
         .fails(4, "knows no repository `lllyasviel/control_v11p_sd15_canny`");
 }

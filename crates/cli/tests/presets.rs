@@ -71,9 +71,24 @@ fn the_best_that_is_there_is_drawn_with() {
         "{}",
         run.stderr
     );
-    // What does not fit is not chosen.
-    let run = fresh.run(&[&small[..], &["--quality", "auto", "--memory", "20MB"]].concat());
-    assert!(!run.stderr.contains("`sd3.5`"), "{}", run.stderr);
+    // What does not fit is not chosen, be it by a byte.
+    let planned = |more: &[&str]| {
+        let words = [
+            &["plan"],
+            &small[..],
+            &["--threads", "1", "--json", "--quality"],
+            more,
+        ];
+        let run = fresh.run(&words.concat()).succeeds();
+        serde_json::from_str::<Value>(&run.stdout).unwrap()
+    };
+    let smallest = |preset: &str| planned(&[preset])["smallest_budget"].as_u64().unwrap();
+    let (large, fast) = (smallest("sd3.5"), smallest("fast"));
+    assert!(fast < large);
+    for (budget, chosen) in [(large, large), (large - 1, fast)] {
+        let found = planned(&["auto", "--memory", &budget.to_string()]);
+        assert_eq!(found["smallest_budget"], chosen, "{budget}");
+    }
 
     let run = fresh
         .run(&["a cat", "--pro", "--size", "64x64", "--steps", "1"])

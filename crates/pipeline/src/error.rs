@@ -60,6 +60,18 @@ pub enum Error {
         /// Which parts and how.
         reason: String,
     },
+    /// A model cannot go on from the latents of another.
+    #[error(
+        "`{}` cannot take over on the way from noise: its latents are not those of `{}`",
+        folder.display(),
+        other.display()
+    )]
+    OtherLatents {
+        /// The folder of the model that should go on.
+        folder: PathBuf,
+        /// The folder of the model that drew the latents.
+        other: PathBuf,
+    },
     /// What should steer the model's network steers another, or none.
     #[error("`{}` is no ControlNet for this model: {reason}", folder.display())]
     ForeignControl {

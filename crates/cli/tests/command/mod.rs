@@ -323,7 +323,8 @@ pub fn tensor_offset(bytes: &[u8], name: &str) -> (usize, Value) {
     (8 + header_bytes + offset, header)
 }
 
-fn copy_folder(source: &Path, target: &Path) {
+/// Copies what is in `source` into `target`.
+pub fn copy_folder(source: &Path, target: &Path) {
     fs::create_dir_all(target).unwrap();
     for entry in fs::read_dir(source).unwrap() {
         let entry = entry.unwrap();

@@ -89,6 +89,8 @@ impl Denoiser {
     const CONTEXT_OF_2: usize = 1024;
     /// The folders that it can lie in, in the order in which they are looked for.
     pub(super) const COMPONENTS: [&str; 2] = [Self::TRANSFORMER, Self::UNET];
+    /// The paths that its configuration can have, in the same order.
+    pub const CONFIGURATIONS: [&str; 2] = ["transformer/config.json", "unet/config.json"];
 
     /// Reads which network the model in `folder` denoises with, by its tensors, never by a name.
     pub(super) fn open(folder: &ModelFolder) -> Result<Self> {
@@ -121,6 +123,16 @@ impl Denoiser {
             folder,
             "it has neither transformer/config.json nor unet/config.json".to_owned(),
         ))
+    }
+
+    /// The network that the text of a `config.json` describes, at `path` in a model's folder, before anything is known of its
+    /// tensors. None where it lies where no network does, or cannot be understood.
+    pub fn described(path: &str, text: &[u8]) -> Option<Self> {
+        match path.strip_suffix("/config.json")? {
+            Self::TRANSFORMER => serde_json::from_slice(text).ok().map(Self::Transformer),
+            Self::UNET => serde_json::from_slice(text).ok().map(Self::UNet),
+            _ => None,
+        }
     }
 
     /// The folder that it lies in.
@@ -240,7 +252,7 @@ mod tests {
                 false,
             ),
         ] {
-            let denoiser = Denoiser::UNet(serde_json::from_str(config).unwrap());
+            let denoiser = Denoiser::described("unet/config.json", config.as_bytes()).unwrap();
             assert_eq!(denoiser.title(), title);
             for kind in [ControlKind::Pose, ControlKind::Depth, ControlKind::Canny] {
                 assert_eq!(denoiser.usual_controlnet(kind).is_some(), has_one, "{title}");

@@ -113,6 +113,11 @@ impl Bundle {
         }
     }
 
+    /// Whether the denoising network is told of a mask, and of what it leaves, beside the latents.
+    pub fn is_told_of_masks(&self) -> bool {
+        self.denoiser.in_channels() > self.vae.latent_channels
+    }
+
     /// How many numbers the denoising network is told beside the text.
     pub fn numbers(&self) -> usize {
         match self.family {
@@ -160,12 +165,9 @@ impl Bundle {
         if meaning(self) == meaning(other) {
             return Ok(());
         }
-        Err(Error::PartsDoNotFit {
+        Err(Error::OtherLatents {
             folder: self.folder.root().to_owned(),
-            reason: format!(
-                "its latents are not those of `{}`: it can refine its pictures, but not take over on the way",
-                other.folder.root().display()
-            ),
+            other: other.folder.root().to_owned(),
         })
     }
 

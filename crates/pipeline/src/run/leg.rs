@@ -136,7 +136,7 @@ impl Planned {
 
 impl Leg {
     fn new(bundle: Bundle, recipe: Recipe, holding: &Holding, budget: Bytes, room: Bytes) -> Result<Self> {
-        stage::check_size(&bundle, recipe.size)?;
+        stage::check(&bundle, &recipe)?;
         let plan = Plan::new(&bundle, &recipe, holding, budget, room)?;
         Ok(Self {
             bundle: Arc::new(bundle),

@@ -151,13 +151,9 @@ impl<'a> Denoise<'a> {
         let mut noise = NormalStream::new(seed);
         let (rows, columns) = self.latent_sides;
         let shape = Shape::from((1, self.bundle.vae.latent_channels, rows, columns));
-        let is_told = self.bundle.denoiser.in_channels() > self.bundle.vae.latent_channels;
-        if is_told && canvas.is_none_or(|canvas| canvas.masked.is_none()) {
-            return Err(Error::NeedsMask {
-                folder: self.bundle.folder().root().to_owned(),
-            });
-        }
         let masked = canvas.and_then(|canvas| canvas.masked.as_ref());
+        check_mask(self.bundle, masked.is_some())?;
+        let is_told = self.bundle.is_told_of_masks();
         // Where everything is drawn anew, and the network is told of the rest, nobody asks for the canvas.
         let begins_as_noise = canvas.is_none() || masked.is_some() && self.strength == Strength::ALL;
         let original = match canvas {
@@ -358,8 +354,23 @@ pub(crate) fn patches((rows, columns): (usize, usize)) -> usize {
     rows.div_ceil(SIDE) * columns.div_ceil(SIDE)
 }
 
-/// Refuses a picture that the model cannot draw, before anything is read.
-pub(crate) fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
+/// Refuses what the model of `bundle` cannot draw, before anything is read.
+pub(crate) fn check(bundle: &Bundle, recipe: &Recipe) -> Result<()> {
+    let over = recipe.over.as_ref();
+    check_mask(bundle, over.is_some_and(|over| over.mask.is_some()))?;
+    check_size(bundle, recipe.size)
+}
+
+fn check_mask(bundle: &Bundle, is_masked: bool) -> Result<()> {
+    if bundle.is_told_of_masks() && !is_masked {
+        return Err(Error::NeedsMask {
+            folder: bundle.folder().root().to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
     let factor = bundle.vae.downsampling();
     let longest = bundle.denoiser.longest_side().map(|side| side * factor);
     if let Some(longest) = longest.filter(|&longest| size.width().max(size.height()) > longest) {

@@ -13,7 +13,7 @@ pub use canvas::{Canvas, Mask, canvases};
 pub(crate) use control::ControlNetwork;
 pub use decode::decode;
 pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
-pub(crate) use denoise::{check_size, latent_sides, patches, texts};
+pub(crate) use denoise::{check, latent_sides, patches, texts};
 pub(crate) use encode::chunks;
 pub use encode::{EncodedPrompt, encode};
 pub(crate) use enlarge::{enlarge, rounds, upscaler};
