@@ -119,8 +119,11 @@ fn what_is_asked_for_reaches_the_picture() {
     ] {
         assert!(draw(changed).pixels != usual.pixels, "{changed:?}");
     }
-    // Weights that are stored in 16 bits draw the same when they are widened.
-    assert!(draw(&["--dtype", "f32"]).pixels == usual.pixels);
+    // Weights that are stored in 16 bits draw nearly the same when they are widened: a processor that multiplies pairs of such
+    // numbers rounds what they are multiplied with. Another seed changes bytes by a hundred.
+    let widened = draw(&["--dtype", "f32"]).pixels;
+    let pairs = widened.iter().flatten().zip(usual.pixels.iter().flatten());
+    assert!(pairs.map(|(one, other)| one.abs_diff(*other)).max() <= Some(12));
     assert!(draw(&["--device", "cpu"]).pixels == usual.pixels);
 }
 

@@ -68,10 +68,7 @@ fn ten_pictures_leave_what_one_leaves() {
     let (first, first_allocated) = left[0];
     for &(resident, allocated) in &left[1..] {
         let difference = resident.0.abs_diff(first.0);
-        assert!(
-            difference <= first.0 / 50,
-            "{first}, later {resident}: {left:?}"
-        );
+        assert!(difference <= first.0 / 50, "{first}, later {resident}: {left:?}");
         assert!(
             allocated.0 <= first_allocated.0 + ALLOCATED_SLACK,
             "{first_allocated}, later {allocated}"
