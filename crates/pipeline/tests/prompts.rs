@@ -2,37 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
-use sd_pipeline::ModelFolder;
+mod tokenized;
+
 use sd_pipeline::prompt::{Prompt, WeightedTokens, chunks, pad_together, sequence};
 use sd_pipeline::tokenizer::Tokenizer;
-use serde::Deserialize;
+use tokenized::{Case, Text, cases, open};
 
 const LENGTH: usize = 77;
-
-#[derive(Deserialize)]
-struct Case {
-    folder: String,
-    length: usize,
-    texts: Vec<Text>,
-}
-
-#[derive(Deserialize)]
-struct Text {
-    text: String,
-    tokens: usize,
-    ids: Vec<u32>,
-}
-
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-
-fn open(folder: &str) -> Tokenizer {
-    let (model, component) = folder.rsplit_once('/').unwrap();
-    Tokenizer::open(&ModelFolder::on_disk(format!("{FIXTURES}/{model}")), component).unwrap()
-}
-
-fn cases() -> Vec<Case> {
-    serde_json::from_slice(&std::fs::read(format!("{FIXTURES}/tokenizers.json")).unwrap()).unwrap()
-}
 
 /// The tokenizer of the first CLIP in the fixtures.
 fn clip() -> Tokenizer {
