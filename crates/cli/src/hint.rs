@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::ResumeError;
+use sd_pipeline::scheduler::Refusal;
 use sd_pipeline::{Error, ModelError, WeightsError};
 
 use crate::terminal;
@@ -271,11 +272,19 @@ fn hint(error: &Error) -> Option<&'static str> {
             "the parts of the folder are not of one model: take all from the same download"
         }
         Error::ForeignControl { .. } => "name another, made for the model's family, with --controlnet",
+        Error::Scheduler {
+            reason: Refusal::NothingLeft { .. },
+            ..
+        } => "ask for a greater --strength, or for more --steps",
+        Error::Scheduler {
+            reason: Refusal::Steps { .. },
+            ..
+        } => "ask for other --steps, or for another --sampler",
         Error::Scheduler { .. } => {
             "`--sampler help` lists what there is; one of them may go together with this model"
         }
         Error::BudgetTooSmall { .. } => {
-            "give it more with --memory, or ask for a smaller --size; `generate plan` shows what needs what"
+            "give it more with --memory, 8GB say, or ask for a smaller --size; `generate plan` shows what needs what"
         }
         Error::TooLarge { .. } => "ask for a smaller --size",
         Error::BadImage { .. } => "pictures are PNG, JPEG or WebP files on this machine",

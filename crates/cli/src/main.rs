@@ -88,6 +88,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let named = quality::named(arguments, &configuration)?;
     // What cannot be drawn in any case is better said before a model is looked for, and gigabytes are fetched.
     sampler::chosen(&named)?;
+    request::check_pictures(arguments)?;
     if !arguments.plan {
         control::check_unfetched(arguments, &named)?;
         missing::fetch_named(&named, arguments.prompt(), &telling)?;

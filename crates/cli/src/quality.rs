@@ -149,6 +149,7 @@ pub(crate) fn list(arguments: &Arguments, configuration: &Configuration) -> Opti
             settings.quality.as_ref().map(|name| format!("as `{name}`")),
             settings.model.clone(),
             settings.steps.map(|steps| format!("{steps} steps")),
+            (!settings.lora.is_empty()).then(|| format!("with {}", settings.lora.join(" and "))),
             settings
                 .refiner
                 .as_ref()

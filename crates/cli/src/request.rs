@@ -1,10 +1,11 @@
 //! From what was typed to a request: the model is found, ranges are checked.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::{
-    ControlChoice, GuidanceScale, InitImage, ModelChoice, ModelFolder, Names, Places, Recommended,
+    ControlChoice, Error, GuidanceScale, InitImage, ModelChoice, ModelFolder, Names, Places, Recommended,
     RefinerChoice, Request, Strength, UpscaleChoice,
 };
 
@@ -86,6 +87,23 @@ pub(crate) fn request(
         places: Places::of_user(),
         ..Request::new(prompt, model_choice)
     })
+}
+
+/// Whether the pictures that are to be drawn over and followed are files that can be opened.
+pub(crate) fn check_pictures(arguments: &Arguments) -> Result<(), Failure> {
+    let pictures = [
+        &arguments.init_image,
+        &arguments.pose,
+        &arguments.depth,
+        &arguments.canny,
+    ];
+    for path in pictures.into_iter().flatten() {
+        File::open(path).map_err(|error| Error::BadImage {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(())
 }
 
 /// The model that draws.

@@ -115,6 +115,18 @@ fn each_error_comes_with_what_helps_against_it() {
             "of the model's family",
         ),
         (
+            &["--pose", "nowhere.png", "--controlnet", "me/unknown"],
+            1,
+            "`nowhere.png` cannot be used as a picture",
+            "PNG, JPEG or WebP",
+        ),
+        (
+            &["--init-image", &picture, "--strength", "0"],
+            1,
+            "none is left",
+            "--strength",
+        ),
+        (
             &["--lora", "nowhere:0.5"],
             4,
             "there is no LoRA at `nowhere`",

@@ -34,6 +34,7 @@ fn a_preset_whose_model_is_missing_says_which_and_how_to_get_it() {
         .fails(2, "there is no preset `best`");
     let list = fresh.run(&["--quality", "help"]).succeeds().stdout;
     assert!(ALL.iter().all(|preset| list.contains(preset.name)), "{list}");
+    assert!(list.contains("with latent-consistency/lcm-lora-sdv1-5"), "{list}");
     fresh.run(&["--quality", "demo"]).fails(2, "there is no PROMPT");
 }
 

@@ -155,7 +155,7 @@ pub enum Error {
     },
     /// A LoRA was made for another model.
     #[error(
-        "the LoRA `{}` does not fit the model: {matched} of its {layers} layers do{}",
+        "`{}` does not fit the model: {matched} of its {layers} layers do{}",
         file.display(),
         families(*.family, *.model)
     )]
