@@ -42,6 +42,7 @@ pub(crate) struct Arguments {
     #[arg(
         long = "prompt",
         value_name = "PROMPT",
+        allow_hyphen_values = true,
         conflicts_with = "positional_prompt",
         id = "prompt_option"
     )]
@@ -255,6 +256,7 @@ mod tests {
             &["--", "resume"][..],
             &["--prompt", "resume"],
             &["--seed", "1", "resume"],
+            &["--prompt", "--resume"],
             &["resume the game"],
         ] {
             let arguments = Arguments::try_parse_from([&["generate"], words].concat());

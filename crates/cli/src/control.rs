@@ -40,6 +40,31 @@ pub(crate) fn followed(arguments: &Arguments, settings: &Settings) -> Result<Vec
         .collect()
 }
 
+/// Refuses a network, and a scale, that were typed where nothing is followed.
+pub(crate) fn check_options(arguments: &Arguments) -> Result<(), Failure> {
+    let typed = &arguments.settings;
+    let option = match (&typed.controlnet, typed.control_scale) {
+        (Some(_), _) => "--controlnet",
+        (None, Some(_)) => "--control-scale",
+        (None, None) => return Ok(()),
+    };
+    match asked(arguments).next() {
+        Some(_) => Ok(()),
+        None => Err(Failure::usage(format!(
+            "{option} goes together with --pose, --depth or --canny"
+        ))),
+    }
+}
+
+/// What is named of `settings`, without a network where nothing is followed: a default may name one.
+pub(crate) fn without_idle(arguments: &Arguments, settings: Settings) -> Settings {
+    let follows = asked(arguments).next().is_some();
+    Settings {
+        controlnet: settings.controlnet.filter(|_| follows),
+        ..settings
+    }
+}
+
 /// Refuses what the model that is named on the hub could not follow, before it is fetched: one for whose family no ControlNet
 /// is usual, where none is named.
 ///

@@ -85,9 +85,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         quiet: arguments.quiet,
         profile: arguments.profile.as_deref(),
     };
-    let named = quality::named(arguments, &configuration)?;
+    let named = control::without_idle(arguments, quality::named(arguments, &configuration)?);
     // What cannot be drawn in any case is better said before a model is looked for, and gigabytes are fetched.
     sampler::chosen(&named)?;
+    control::check_options(arguments)?;
     request::check_pictures(arguments)?;
     if !arguments.plan {
         control::check_unfetched(arguments, &named)?;

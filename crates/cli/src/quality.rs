@@ -86,6 +86,12 @@ pub(crate) fn of_preset(name: &str, configuration: &Configuration) -> Result<Set
         let layer = match (own, Preset::find(&name)) {
             (Some(own), _) => own.clone(),
             (None, Some(preset)) => preset.into(),
+            (None, None) if seen.contains(&name) => {
+                return Err(Failure::usage(format!(
+                    "the preset `{name}` goes on from itself: {} -> {name}",
+                    seen.join(" -> ")
+                )));
+            }
             (None, None) => {
                 let failure = Failure::usage(format!("there is no preset `{name}`"));
                 return Err(

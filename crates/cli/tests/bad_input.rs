@@ -63,6 +63,14 @@ fn a_command_line_that_cannot_be_understood() {
         (&["a cat", "--cfg", "-1"], "0 to 100"),
         (&["a cat", "--pose", "p.png", "--control-scale", "nan"], "0 to 10"),
         (&["a cat", "--sampler", "magic"], "`magic` is no sampler"),
+        (
+            &["a cat", "--controlnet", "me/net"],
+            "--controlnet goes together with --pose",
+        ),
+        (
+            &["a cat", "--control-scale", "2"],
+            "--control-scale goes together with --pose",
+        ),
         (&["a cat", "--size", "1024x64"], "longest side"),
     ] {
         let run = fresh.run(arguments).fails(2, cause);

@@ -94,6 +94,9 @@ fn what_cannot_be_understood_is_said_with_its_place() {
     configured("[presets.mine]\nquality = \"none\"\n")
         .run(&["x", "--quality", "mine"])
         .fails(2, "there is no preset `none`");
+    configured("[presets.one]\nquality = \"two\"\n[presets.two]\nquality = \"one\"\n")
+        .run(&["x", "--quality", "one"])
+        .fails(2, "the preset `one` goes on from itself: one -> two -> one");
     // The help is there whatever the file says.
     configured("?").run(&["--help"]).succeeds();
 }

@@ -107,7 +107,9 @@ fn what_nobody_named_is_not_fetched() {
             run.stderr
         );
     }
-    // Nor is anything that could not be drawn anyway.
+    // Nor is anything that could not be drawn anyway, or that a default names and nothing uses.
+    fs::write(fresh.configuration(), "[defaults]\ncontrolnet = \"me/control\"\n").unwrap();
+    run(&fresh, &server, &["--steps", "1", "--prompt", "-a red circle"]).succeeds();
     run(&fresh, &server, &[&DRAW[..], &["--sampler", "magic"]].concat()).fails(2, "magic");
     assert!(server.requests().is_empty());
 }
