@@ -112,12 +112,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     if arguments.plan {
-        let plan = sd_pipeline::plan(&request)?;
-        terminal::print_line(&if arguments.json {
-            json::plan(&plan)
+        let (recipe, plan) = sd_pipeline::planned(&request)?;
+        if arguments.json {
+            terminal::print_line(&json::plan(&plan));
         } else {
-            plan.to_string()
-        });
+            if !arguments.quiet {
+                terminal::note(&progress::settings(&recipe));
+            }
+            terminal::print_line(&plan.to_string());
+        }
         return Ok(());
     }
     draw(&telling, |observer, interrupt| {

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sd_pipeline::{Event, Observer};
+use sd_pipeline::{Event, Observer, Recipe};
 
 use crate::terminal;
 
@@ -57,6 +57,18 @@ impl Display {
     }
 }
 
+/// What is drawn with, in one line.
+pub(crate) fn settings(recipe: &Recipe) -> String {
+    let steps = match recipe.steps {
+        1 => "1 step".to_owned(),
+        steps => format!("{steps} steps"),
+    };
+    format!(
+        "{}: {}, {steps}, guidance {}, seed {}",
+        recipe.model, recipe.size, recipe.guidance_scale.0, recipe.seed
+    )
+}
+
 fn new_bar(steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
     let template = "{bar:30} {pos}/{len} steps, {msg}, {eta} left";
@@ -69,17 +81,7 @@ fn new_bar(steps: u64) -> ProgressBar {
 impl Observer for Display {
     fn observe(&mut self, event: &Event<'_>) {
         match event {
-            Event::Started { recipe } => self.note(&format!(
-                "{}: {}, {}, guidance {}, seed {}",
-                recipe.model,
-                recipe.size,
-                match recipe.steps {
-                    1 => "1 step".to_owned(),
-                    steps => format!("{steps} steps"),
-                },
-                recipe.guidance_scale.0,
-                recipe.seed
-            )),
+            Event::Started { recipe } => self.note(&settings(recipe)),
             Event::Resumed {
                 run,
                 steps_done,

@@ -48,7 +48,11 @@ fn a_plan_is_a_table_and_reads_no_weight() {
         bytes[half..].fill(0xff);
         fs::write(&path, bytes).unwrap();
     }
-    let table = fresh.run(&[&["plan"], &TINY[..]].concat()).succeeds().stdout;
+    let run = fresh.run(&[&["plan"], &TINY[..]].concat()).succeeds();
+    assert_eq!(run.stderr, "model: 128x128, 28 steps, guidance 4.5, seed 7\n");
+    let quiet = fresh.run(&[&["plan", "--quiet"], &TINY[..]].concat()).succeeds();
+    assert_eq!(quiet.stderr, "");
+    let table = run.stdout;
     for word in [
         "stage",
         "predicted peak",

@@ -5,6 +5,7 @@ use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::memory::{self, cleanup_memory};
 use crate::places::Places;
 use crate::plan::Plan;
+use crate::recipe::Recipe;
 use crate::request::{ModelChoice, Request};
 use crate::resume::ClaimedRun;
 use crate::run::{Planned, Run};
@@ -47,11 +48,19 @@ pub fn resume(
 /// # Errors
 /// The model or the request is wrong, something that was asked for cannot be had, or the budget is too small.
 pub fn plan(request: &Request) -> Result<Plan> {
+    Ok(planned(request)?.1)
+}
+
+/// What the model of `request` would draw with, and the plan that a run of it would follow. No weight is read.
+///
+/// # Errors
+/// As [`plan`].
+pub fn planned(request: &Request) -> Result<(Recipe, Plan)> {
     let planned = Planned::of(&Request {
         strict: true,
         ..request.clone()
     })?;
-    Ok(planned.plan())
+    Ok((planned.legs[0].recipe.clone(), planned.plan()))
 }
 
 fn run(

@@ -43,7 +43,7 @@ pub use bundle::FamilyDefaults;
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
 pub use failure::{Failure, Warning};
-pub use generate::{generate, plan, resume};
+pub use generate::{generate, plan, planned, resume};
 pub use places::{Places, configuration_file};
 pub use recipe::{Over, Recipe, Share};
 pub use request::{
