@@ -135,7 +135,7 @@ fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
             "128x128",
         ],
     ];
-    let undisturbed = shapes.map(|arguments| {
+    let mut undisturbed = shapes.map(|arguments| {
         let fresh = Fresh::new();
         let start = Instant::now();
         fresh.run(arguments).succeeds();
@@ -144,7 +144,7 @@ fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
     let (mut killed, mut ended) = (0, 0);
     while killed < kills {
         let shape = (killed % 2) as usize;
-        let (expected, duration) = &undisturbed[shape];
+        let (expected, duration) = &mut undisturbed[shape];
         let fresh = Fresh::new();
         let mut command = shapes[shape].to_vec();
         // Half of the runs are killed more than once.
@@ -159,6 +159,8 @@ fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
         let run = fresh.run(&["resume", "--last", "--quiet"]).succeeds();
         if run.stdout.is_empty() {
             ended += 1;
+            // It was measured on a busier machine.
+            *duration = duration.mul_f64(0.8);
         } else {
             killed += 1;
             assert_eq!(run.pictures().len(), expected.len(), "{}", run.stdout);
