@@ -3,15 +3,18 @@
 use candle_core::{D, Tensor, bail};
 
 use crate::Result;
-use crate::cpu::activation as kernels;
+use crate::cpu::activation::{self as kernel, GatedGeluTanh};
 use crate::cpu::kernel::{on_one, on_two};
+use crate::cpu::lanewise::map;
+use crate::cpu::projection::Activation;
+use crate::cpu::simd::InstructionSet;
 
 /// Gelu by the error function. Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
 ///
 /// # Errors
 /// The device fails.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    elementwise("gelu", x, kernels::gelu, Tensor::gelu_erf)
+    elementwise("gelu", x, Activation::Gelu, Tensor::gelu_erf)
 }
 
 /// Gelu by its approximation with a hyperbolic tangent.
@@ -19,7 +22,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The device fails.
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
-    elementwise("gelu_tanh", x, kernels::gelu_tanh, Tensor::gelu)
+    elementwise("gelu_tanh", x, Activation::GeluTanh, Tensor::gelu)
 }
 
 /// `x * sigmoid(1.702 x)`, the gelu of CLIP.
@@ -27,7 +30,7 @@ pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The device fails.
 pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    elementwise("quick_gelu", x, kernels::quick_gelu, |x| {
+    elementwise("quick_gelu", x, Activation::QuickGelu, |x| {
         x * ((x * -1.702)?.exp()? + 1.0)?.recip()?
     })
 }
@@ -37,7 +40,7 @@ pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The device fails.
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    elementwise("silu", x, kernels::silu, Tensor::silu)
+    elementwise("silu", x, Activation::Silu, Tensor::silu)
 }
 
 /// `gelu_tanh(gate) * up`, the gate of T5 v1.1. Shazeer, "GLU Variants Improve Transformer", 2020.
@@ -52,11 +55,8 @@ pub fn gated_gelu_tanh(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         return gate.gelu()? * up;
     }
     on_two("gated_gelu_tanh", gate.dims(), gate, up, |gate, up| {
-        Ok(kernels::map_pairs(
-            gate.floats()?,
-            up.floats()?,
-            kernels::gated_gelu_tanh,
-        ))
+        let values = [gate.floats()?, up.floats()?];
+        Ok(map(InstructionSet::best(), GatedGeluTanh, values))
     })
 }
 
@@ -79,20 +79,22 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
         *last = width / 2;
     }
     on_one("geglu", shape, x, |x| {
-        Ok(kernels::map_halves(x.floats()?, width, kernels::gated_gelu))
+        Ok(kernel::geglu(InstructionSet::best(), x.floats()?, width))
     })
 }
 
 fn elementwise(
     name: &'static str,
     x: &Tensor,
-    kernel: fn(&[f32], &mut [f32]),
+    activation: Activation,
     plain: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return plain(x);
     }
-    on_one(name, x.dims(), x, |x| Ok(kernels::map(x.floats()?, kernel)))
+    on_one(name, x.dims(), x, |x| {
+        Ok(map(InstructionSet::best(), activation, [x.floats()?]))
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use candle_core::{D, DType, Tensor, bail};
 use crate::Result;
 use crate::cpu::kernel::Values;
 use crate::cpu::moments as kernel;
+use crate::cpu::simd::InstructionSet;
 
 /// The mean and the variance of each channel of pictures, from which group norms are made. A picture may come in
 /// bands of rows, from the top down: however it is cut, the result is the same to the bit on a processor, and
@@ -67,7 +68,7 @@ impl ChannelMoments {
         let rows = rows.contiguous()?;
         let (storage, layout) = rows.storage_and_layout();
         let values = Values::of_storage(&storage, layout)?.floats()?;
-        kernel::add_channels(moments, values, height * width, width);
+        kernel::add_channels(InstructionSet::best(), moments, values, height * width, width);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use candle_core::{D, DType, Tensor, bail};
 use crate::Result;
 use crate::cpu::kernel::{on_one, on_three};
 use crate::cpu::norm as kernels;
+use crate::cpu::simd::InstructionSet;
 use crate::linear::small;
 use crate::moments::ChannelMoments;
 
@@ -62,9 +63,11 @@ fn group_norm_then(x: &Tensor, norm: &GroupNorm, then_silu: bool) -> Result<Tens
         let normed = plain_group_norm(x, norm)?;
         return if then_silu { normed.silu() } else { Ok(normed) };
     }
-    let norms = norm.of_channels(&ChannelMoments::of(x)?, then_silu)?;
-    on_one("group_norm", x.dims(), x, |x| {
-        Ok(kernels::norm_channels(x.floats()?, height * width, &norms))
+    norm.with_settings(then_silu, |settings| {
+        on_one("group_norm", x.dims(), x, |x| {
+            let set = InstructionSet::best();
+            Ok(kernels::group_norm(set, x.floats()?, (height, width), settings))
+        })
     })
 }
 
@@ -82,16 +85,24 @@ impl GroupNorm {
         moments: &ChannelMoments,
         then_silu: bool,
     ) -> Result<Vec<kernels::ChannelNorm>> {
+        let moments = moments.on_cpu()?;
+        self.with_settings(then_silu, |settings| Ok(settings.of_channels(moments)))
+    }
+
+    /// What `use_them` makes of the norm as kernels know it.
+    fn with_settings<R>(
+        &self,
+        then_silu: bool,
+        use_them: impl FnOnce(kernels::GroupNormSettings<'_>) -> Result<R>,
+    ) -> Result<R> {
         let (weight, bias) = (self.weight.to_vec1::<f32>()?, self.bias.to_vec1::<f32>()?);
-        let settings = kernels::GroupNormSettings {
-            channels: weight.len(),
+        use_them(kernels::GroupNormSettings {
             groups: self.groups,
             weight: &weight,
             bias: &bias,
             epsilon: self.epsilon,
             then_silu,
-        };
-        Ok(settings.channel_norms(moments.on_cpu()?))
+        })
     }
 
     /// The plain definition for a part of pictures with these `moments`.
@@ -177,16 +188,18 @@ pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
             .iter()
             .try_fold(weighted, |x, bias| x.broadcast_add(bias));
     }
-    let values = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::to_vec1::<f32>).transpose();
-    let (weight, bias) = (values(&norm.weight)?, values(&norm.bias)?);
+    let values = |tensor: &Option<Tensor>, otherwise: f32| match tensor {
+        Some(tensor) => tensor.to_vec1::<f32>(),
+        None => Ok(vec![otherwise; width]),
+    };
+    let (weight, bias) = (values(&norm.weight, 1.0)?, values(&norm.bias, 0.0)?);
+    let kernel = kernels::LayerNorm {
+        weight: &weight,
+        bias: &bias,
+        epsilon: norm.epsilon,
+    };
     on_one("layer_norm", x.dims(), x, |x| {
-        Ok(kernels::layer_norm(
-            x.floats()?,
-            width,
-            weight.as_deref(),
-            bias.as_deref(),
-            norm.epsilon,
-        ))
+        Ok(kernel.of(InstructionSet::best(), x.floats()?))
     })
 }
 
@@ -213,14 +226,13 @@ pub fn modulated_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor, epsilon:
         shift,
         scale,
         |x, shift, scale| {
-            Ok(kernels::modulated_layer_norm(
-                x.floats()?,
-                width,
+            let kernel = kernels::ModulatedLayerNorm {
+                shift: shift.floats()?,
+                scale: scale.floats()?,
                 tokens,
-                shift.floats()?,
-                scale.floats()?,
                 epsilon,
-            ))
+            };
+            Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
         },
     )
 }
@@ -245,13 +257,12 @@ pub fn gated_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Te
         gate,
         x,
         |residual, gate, x| {
-            Ok(kernels::gated_residual(
-                residual.floats()?,
-                gate.floats()?,
-                x.floats()?,
-                width,
+            let kernel = kernels::GatedResidual {
+                residual: residual.floats()?,
+                gate: gate.floats()?,
                 tokens,
-            ))
+            };
+            Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
         },
     )
 }
@@ -292,8 +303,12 @@ pub fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
         return normed.broadcast_mul(&norm.weight);
     }
     let weight = norm.weight.to_vec1::<f32>()?;
+    let kernel = kernels::RmsNorm {
+        weight: &weight,
+        epsilon: norm.epsilon,
+    };
     on_one("rms_norm", x.dims(), x, |x| {
-        Ok(kernels::rms_norm(x.floats()?, width, &weight, norm.epsilon))
+        Ok(kernel.of(InstructionSet::best(), x.floats()?))
     })
 }
 

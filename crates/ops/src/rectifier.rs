@@ -4,7 +4,9 @@ use candle_core::{DType, Tensor, bail};
 
 use crate::Result;
 use crate::cpu::kernel::{on_one, on_two};
-use crate::cpu::rectifier as kernels;
+use crate::cpu::lanewise::map;
+use crate::cpu::rectifier::{self as kernel, Rectifier, ScaledSum};
+use crate::cpu::simd::InstructionSet;
 
 /// `x` where it is positive and `slope * x` elsewhere, for slopes up to 1.
 ///
@@ -15,7 +17,7 @@ pub fn leaky_relu(x: &Tensor, slope: f32) -> Result<Tensor> {
         return x.maximum(&(x * f64::from(slope))?);
     }
     on_one("leaky_relu", x.dims(), x, |x| {
-        Ok(kernels::leaky_relu(x.floats()?, slope))
+        Ok(map(InstructionSet::best(), Rectifier { slope }, [x.floats()?]))
     })
 }
 
@@ -35,7 +37,8 @@ pub fn prelu(x: &Tensor, slopes: &Tensor) -> Result<Tensor> {
     }
     let slopes = slopes.to_dtype(DType::F32)?.to_vec1::<f32>()?;
     on_one("prelu", x.dims(), x, |x| {
-        Ok(kernels::prelu(x.floats()?, &slopes, height * width))
+        let set = InstructionSet::best();
+        Ok(kernel::prelu(set, x.floats()?, &slopes, height * width))
     })
 }
 
@@ -51,7 +54,8 @@ pub fn scaled_residual(x: &Tensor, scale: f32, y: &Tensor) -> Result<Tensor> {
         return x + (y * f64::from(scale))?;
     }
     on_two("scaled_residual", x.dims(), x, y, |x, y| {
-        Ok(kernels::scaled_sum(x.floats()?, scale, y.floats()?))
+        let values = [x.floats()?, y.floats()?];
+        Ok(map(InstructionSet::best(), ScaledSum { scale }, values))
     })
 }
 

@@ -2,8 +2,11 @@
 
 use candle_core::{Tensor, bail};
 
+use crate::Result;
 use crate::cpu::kernel::on_two;
-use crate::{Result, cpu};
+use crate::cpu::lanewise::map;
+use crate::cpu::simd::InstructionSet;
+use crate::cpu::sum::Sum;
 
 /// `x + y`, two tensors of one shape.
 ///
@@ -17,7 +20,7 @@ pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         return x + y;
     }
     on_two("sum", x.dims(), x, y, |x, y| {
-        Ok(cpu::sum::sum(x.floats()?, y.floats()?))
+        Ok(map(InstructionSet::best(), Sum, [x.floats()?, y.floats()?]))
     })
 }
 

@@ -2,8 +2,10 @@
 
 use candle_core::Tensor;
 
+use crate::Result;
 use crate::cpu::kernel::on_one;
-use crate::{Result, cpu};
+use crate::cpu::simd::InstructionSet;
+use crate::cpu::transpose::transpose as kernel;
 
 /// `[batch, rows, columns]` to `[batch, columns, rows]`, with its values in that order in memory.
 ///
@@ -15,7 +17,7 @@ pub fn transpose(x: &Tensor) -> Result<Tensor> {
         return x.transpose(1, 2)?.contiguous();
     }
     on_one("transpose", (batch, columns, rows), x, |x| {
-        Ok(cpu::transpose::transpose(x.floats()?, rows, columns))
+        Ok(kernel(InstructionSet::best(), x.floats()?, rows, columns))
     })
 }
 

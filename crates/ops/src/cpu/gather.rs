@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::norm::ChannelNorm;
+use super::simd::InstructionSet;
 
 /// Rows of pictures: the values of `[batch, channels, height, width]`.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +39,7 @@ impl Gathered<'_> {
 
     /// Writes for each channel the rows above, the band and the rows below, normed where there are `norms`, and
     /// zeros for what lies outside of the picture.
-    pub(crate) fn write(&self, norms: Option<&[ChannelNorm]>, to: &mut [f32]) {
+    pub(crate) fn write(&self, set: InstructionSet, norms: Option<&[ChannelNorm]>, to: &mut [f32]) {
         let Self {
             above,
             rows,
@@ -54,7 +55,7 @@ impl Gathered<'_> {
                 let write = |from: Option<&[f32]>, to: &mut [f32]| match (from, norms) {
                     (None, _) => to.fill(0.0),
                     (Some(from), None) => to.copy_from_slice(from),
-                    (Some(from), Some(norms)) => norms[channel].apply(from, to),
+                    (Some(from), Some(norms)) => norms[channel].apply(set, from, to),
                 };
                 let (top, to) = to.split_at_mut(above_margin * width);
                 let (middle, bottom) = to.split_at_mut(rows.height * width);

@@ -1,5 +1,6 @@
 //! Kernels for the processor, over plain slices.
 
+#[allow(unsafe_code)]
 pub(crate) mod activation;
 #[allow(unsafe_code)]
 pub(crate) mod attention;
@@ -7,13 +8,22 @@ pub(crate) mod attention;
 pub(crate) mod convolution;
 pub(crate) mod gather;
 pub(crate) mod kernel;
+#[allow(unsafe_code)]
+pub(crate) mod lanewise;
+#[allow(unsafe_code)]
 pub(crate) mod moments;
+#[allow(unsafe_code)]
 pub(crate) mod norm;
+#[allow(unsafe_code)]
+pub(crate) mod pieces;
 #[allow(unsafe_code)]
 pub(crate) mod projection;
 pub(crate) mod rectifier;
+#[allow(unsafe_code)]
 pub(crate) mod resample;
 pub(crate) mod scratch;
+#[allow(unsafe_code)]
+pub(crate) mod sections;
 // Not every kernel has moved to it yet.
 #[allow(unsafe_code, dead_code)]
 pub(crate) mod simd;
@@ -22,6 +32,7 @@ pub(crate) mod sum;
 pub(crate) mod target;
 #[allow(unsafe_code)]
 pub(crate) mod threads;
+#[allow(unsafe_code)]
 pub(crate) mod transpose;
 mod vector;
 pub(crate) mod widened;

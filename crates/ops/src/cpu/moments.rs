@@ -2,90 +2,211 @@
 
 use rayon::prelude::*;
 
-use super::vector::{sum_of, vectorised};
+use super::simd::{InstructionSet, Kernel, Simd};
 
-/// Sums are taken over blocks of this many values in 32 bits, and over the blocks in 64.
-pub(super) const BLOCK: usize = 1024;
+/// Sums are taken over blocks of at most this many values in 32 bits, and over the blocks in 64.
+const BLOCK: usize = 1024;
+/// Vectors that are added to sums of their own, so that no addition waits for the one before.
+const TOGETHER: usize = 4;
+/// The most lanes that there are.
+const MOST_LANES: usize = 16;
 /// Channels are shared among threads in pieces of at least this many values.
 const PIECE: usize = 1 << 13;
 
-/// How many values there are, their mean, and the sum of the squares of what they differ from it.
+/// How many values there are, and the sums of what they differ from a number near their mean and of its squares. Chan, Golub and
+/// LeVeque, "Algorithms for Computing the Sample Variance", 1983.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moments {
     count: f64,
-    mean: f64,
+    /// The mean of the values that came first.
+    centre: f64,
+    sum: f64,
     squares: f64,
 }
 
 impl Moments {
     pub(crate) const NONE: Self = Self {
         count: 0.0,
-        mean: 0.0,
+        centre: 0.0,
+        sum: 0.0,
         squares: 0.0,
     };
 
-    /// Those of both sets of values. Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for
-    /// Computing Sample Variances", 1979.
-    #[inline]
+    /// Those of both sets of values.
+    #[inline(always)]
     pub(crate) fn and(self, other: Self) -> Self {
-        let count = self.count + other.count;
-        if count == 0.0 {
-            return self;
+        if self.count == 0.0 {
+            return other;
         }
-        let difference = other.mean - self.mean;
+        let apart = other.centre - self.centre;
         Self {
-            count,
-            mean: self.mean + difference * other.count / count,
-            squares: self.squares
-                + other.squares
-                + difference * difference * self.count * other.count / count,
+            count: self.count + other.count,
+            centre: self.centre,
+            sum: self.sum + (other.sum + other.count * apart),
+            squares: self.squares + (other.squares + apart * (2.0 * other.sum + other.count * apart)),
         }
     }
 
     /// The mean, and the reciprocal of the standard deviation.
+    #[inline(always)]
     pub(crate) fn mean_and_scale(self, epsilon: f64) -> (f32, f32) {
-        let variance = self.squares / self.count.max(1.0);
-        (self.mean as f32, (1.0 / (variance + epsilon).sqrt()) as f32)
+        let count = self.count.max(1.0);
+        let apart = self.sum / count;
+        // Rounding could take it below zero.
+        let variance = (self.squares / count - apart * apart).max(0.0);
+        (
+            (self.centre + apart) as f32,
+            (1.0 / (variance + epsilon).sqrt()) as f32,
+        )
     }
-}
 
-vectorised! {
-    /// Those of `values`.
-    pub(super) fn moments(values: &[f32]) -> Moments {
-        moments_after(Moments::NONE, values, values.len().max(1))
+    /// These and those of the rows of `width` values, one row after the other.
+    #[inline(always)]
+    pub(super) fn and_rows<S: Simd>(self, simd: S, values: &[f32], width: usize) -> Self {
+        let mut moments = self;
+        let mut rest = values;
+        while !rest.is_empty() {
+            let (row, after) = rest.split_at(width.min(rest.len()));
+            let mut row = row;
+            while !row.is_empty() {
+                let (block, after) = row.split_at(BLOCK.min(row.len()));
+                moments = moments.and(Self::of_block(simd, block));
+                row = after;
+            }
+            rest = after;
+        }
+        moments
     }
 
-    /// Those of the rows of `width` values, one row after the other, taken together with `before`.
-    fn moments_with(before: Moments, values: &[f32], width: usize) -> Moments {
-        moments_after(before, values, width)
-    }
-}
-
-#[inline(always)]
-fn moments_after(before: Moments, values: &[f32], width: usize) -> Moments {
-    let mut moments = before;
-    for block in values.chunks(width).flat_map(|row| row.chunks(BLOCK)) {
-        let count = block.len() as f32;
-        let mean = sum_of(block, |value| value) / count;
-        // What the rounded mean leaves over is taken out of the mean and of the squares again.
-        let rest = sum_of(block, |value| value - mean) / count;
-        let squares = sum_of(block, |value| (value - mean) * (value - mean)) - rest * rest * count;
-        moments = moments.and(Moments {
+    /// Those of at most [`BLOCK`] values.
+    #[inline(always)]
+    fn of_block<S: Simd>(simd: S, values: &[f32]) -> Self {
+        let count = values.len() as f32;
+        let centre = sum(simd, values) / count;
+        let (sum, squares) = sums_about(simd, values, centre);
+        Self {
             count: f64::from(count),
-            mean: f64::from(mean) + f64::from(rest),
-            squares: f64::from(squares.max(0.0)),
-        });
+            centre: f64::from(centre),
+            sum: f64::from(sum),
+            squares: f64::from(squares),
+        }
     }
-    moments
+}
+
+/// The mean of the squares of `values`.
+#[inline(always)]
+pub(super) fn mean_square<S: Simd>(simd: S, values: &[f32]) -> f64 {
+    let mut squares = 0.0;
+    let mut rest = values;
+    while !rest.is_empty() {
+        let (block, after) = rest.split_at(BLOCK.min(rest.len()));
+        squares += f64::from(sums_about(simd, block, 0.0).1);
+        rest = after;
+    }
+    squares / values.len().max(1) as f64
+}
+
+/// The sum of `values`.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (first, length) = (values.as_ptr(), values.len());
+    let mut sums = [simd.zero(); TOGETHER];
+    let mut at = 0;
+    // SAFETY: as many values are loaded as there are.
+    unsafe {
+        while at + TOGETHER * S::LANES <= length {
+            for sum in &mut sums {
+                *sum = simd.add(*sum, simd.load(first.add(at)));
+                at += S::LANES;
+            }
+        }
+        while at + S::LANES <= length {
+            sums[0] = simd.add(sums[0], simd.load(first.add(at)));
+            at += S::LANES;
+        }
+        if at < length {
+            sums[1] = simd.add(sums[1], simd.load_first(first.add(at), length - at));
+        }
+    }
+    total(simd, sums)
+}
+
+/// The sums of what `values` differ from `centre`, and of its squares.
+#[inline(always)]
+fn sums_about<S: Simd>(simd: S, values: &[f32], centre: f32) -> (f32, f32) {
+    let (first, length) = (values.as_ptr(), values.len());
+    let (mut sums, mut squares) = ([simd.zero(); TOGETHER], [simd.zero(); TOGETHER]);
+    let everywhere = simd.splat(centre);
+    let mut at = 0;
+    // SAFETY: as many values are loaded as there are.
+    unsafe {
+        while at + TOGETHER * S::LANES <= length {
+            for (sum, squares) in sums.iter_mut().zip(&mut squares) {
+                let apart = simd.sub(simd.load(first.add(at)), everywhere);
+                *sum = simd.add(*sum, apart);
+                *squares = simd.fma(apart, apart, *squares);
+                at += S::LANES;
+            }
+        }
+        while at + S::LANES <= length {
+            let apart = simd.sub(simd.load(first.add(at)), everywhere);
+            sums[0] = simd.add(sums[0], apart);
+            squares[0] = simd.fma(apart, apart, squares[0]);
+            at += S::LANES;
+        }
+        if at < length {
+            // Lanes without a value differ by nothing.
+            let centres = [centre; MOST_LANES];
+            let centres = simd.load_first(centres.as_ptr(), length - at);
+            let apart = simd.sub(simd.load_first(first.add(at), length - at), centres);
+            sums[1] = simd.add(sums[1], apart);
+            squares[1] = simd.fma(apart, apart, squares[1]);
+        }
+    }
+    (total(simd, sums), total(simd, squares))
+}
+
+/// The sum of all lanes.
+#[inline(always)]
+fn total<S: Simd>(simd: S, [a, b, c, d]: [S::Vector; TOGETHER]) -> f32 {
+    simd.sum(simd.add(simd.add(a, b), simd.add(c, d)))
+}
+
+/// The rows of a channel, which are to be added to its moments.
+struct Rows<'a> {
+    before: Moments,
+    values: &'a [f32],
+    width: usize,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = Moments;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Moments {
+        self.before.and_rows(simd, self.values, self.width)
+    }
 }
 
 /// Adds the values of each channel, `pixels` in rows of `width`, to the channel's `moments`. Rows are added one
 /// after the other, so that it makes no difference how many of them come at a time.
-pub(crate) fn add_channels(moments: &mut [Moments], values: &[f32], pixels: usize, width: usize) {
-    let pixels = pixels.max(1);
+pub(crate) fn add_channels(
+    set: InstructionSet,
+    moments: &mut [Moments],
+    values: &[f32],
+    pixels: usize,
+    width: usize,
+) {
+    let (pixels, width) = (pixels.max(1), width.max(1));
     moments
         .par_iter_mut()
         .zip(values.par_chunks(pixels))
         .with_min_len(PIECE.div_ceil(pixels))
-        .for_each(|(moments, channel)| *moments = moments_with(*moments, channel, width.max(1)));
+        .for_each(|(moments, values)| {
+            *moments = set.run(Rows {
+                before: *moments,
+                values,
+                width,
+            });
+        });
 }

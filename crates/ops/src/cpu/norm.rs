@@ -1,154 +1,202 @@
 //! Norms on the processor, and what modulated transformers do around them.
 //!
-//! A row is read once from memory: it stays in the cache between the taking of its statistics and their use.
+//! A row is read once from memory: it stays in the cache between the taking of its statistics and their use. So does a
+//! group of channels, unless it is too large.
 
-use rayon::prelude::*;
+#[cfg(test)]
+mod tests;
 
-use super::activation::silu_of;
-use super::moments::{BLOCK, Moments, moments};
-use super::vector::{add_in_place, sum_of, vectorised};
+use std::mem::MaybeUninit;
 
-/// Rows are shared among threads in pieces of about this many values.
-const PIECE: usize = 1 << 13;
+use super::lanewise::{Lanewise, overwrite, write};
+use super::moments::{Moments, add_channels, mean_square};
+use super::sections::{Section, by_sections};
+use super::simd::{InstructionSet, Simd, functions};
 
-vectorised! {
-    fn mean_square(values: &[f32]) -> f64 {
-        let sum: f64 = values.chunks(BLOCK).map(|block| f64::from(sum_of(block, |value| value * value))).sum();
-        sum / values.len().max(1) as f64
-    }
+/// A group of more values does not stay in the second cache. 512 KB.
+const LARGE_GROUP: usize = 1 << 17;
 
-    /// `(from - mean) * deviation`
-    fn normalise(from: &[f32], mean: f32, deviation: f32, to: &mut [f32]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = (from - mean) * deviation;
-        }
-    }
+/// `(x - mean) * deviation * weight + bias`
+#[derive(Clone, Copy)]
+struct Weighted {
+    mean: f32,
+    deviation: f32,
+}
 
-    /// `(from - mean) * deviation * (1 + scale) + shift`
-    fn normalise_and_modulate(
-        from: &[f32],
-        mean: f32,
-        deviation: f32,
-        scale: &[f32],
-        shift: &[f32],
-        to: &mut [f32],
-    ) {
-        for (((to, &from), scale), shift) in to.iter_mut().zip(from).zip(scale).zip(shift) {
-            *to = (from - mean) * deviation * (1.0 + scale) + shift;
-        }
-    }
-
-    fn multiply_in_place(values: &mut [f32], factors: &[f32]) {
-        for (value, factor) in values.iter_mut().zip(factors) {
-            *value *= factor;
-        }
-    }
-
-    /// `from * scale * weight`
-    fn scale_and_weigh(from: &[f32], scale: f32, weight: &[f32], to: &mut [f32]) {
-        for ((to, &from), weight) in to.iter_mut().zip(from).zip(weight) {
-            *to = from * scale * weight;
-        }
-    }
-
-    /// `residual + gate * x`
-    fn add_gated(residual: &[f32], gate: &[f32], x: &[f32], to: &mut [f32]) {
-        for (((to, &x), gate), residual) in to.iter_mut().zip(x).zip(gate).zip(residual) {
-            *to = residual + gate * x;
-        }
-    }
-
-    /// `(from - mean) * scale + shift`
-    fn normalise_channel(from: &[f32], mean: f32, scale: f32, shift: f32, to: &mut [f32]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = (from - mean) * scale + shift;
-        }
-    }
-
-    /// Silu of `(from - mean) * scale + shift`.
-    fn normalise_channel_silu(from: &[f32], mean: f32, scale: f32, shift: f32, to: &mut [f32]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = silu_of((from - mean) * scale + shift);
-        }
+impl Lanewise<3> for Weighted {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, [x, weight, bias]: [S::Vector; 3]) -> S::Vector {
+        let normed = simd.mul(simd.sub(x, simd.splat(self.mean)), simd.splat(self.deviation));
+        simd.fma(normed, weight, bias)
     }
 }
 
-/// Applies `row(index, from, to)` to every row of `width` values.
-fn by_rows(values: &[f32], width: usize, row: impl Fn(usize, &[f32], &mut [f32]) + Sync) -> Vec<f32> {
-    let mut result = vec![0.0; values.len()];
-    let width = width.max(1);
-    let rows_a_piece = (PIECE / width).max(1);
-    let piece = rows_a_piece * width;
-    result
-        .par_chunks_mut(piece)
-        .zip(values.par_chunks(piece))
-        .enumerate()
-        .for_each(|(index, (to, from))| {
-            let rows = from.chunks_exact(width).zip(to.chunks_exact_mut(width));
-            for (offset, (from, to)) in rows.enumerate() {
-                row(index * rows_a_piece + offset, from, to);
-            }
-        });
-    result
+/// `(x - mean) * deviation * (1 + scale) + shift`
+#[derive(Clone, Copy)]
+struct Modulated(Weighted);
+
+impl Lanewise<3> for Modulated {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, [x, scale, shift]: [S::Vector; 3]) -> S::Vector {
+        self.0.of(simd, [x, simd.add(simd.splat(1.0), scale), shift])
+    }
+}
+
+/// `x * scale * weight`
+#[derive(Clone, Copy)]
+struct Scaled {
+    scale: f32,
+}
+
+impl Lanewise<2> for Scaled {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, [x, weight]: [S::Vector; 2]) -> S::Vector {
+        simd.mul(simd.mul(x, simd.splat(self.scale)), weight)
+    }
+}
+
+/// `residual + gate * x`
+#[derive(Clone, Copy)]
+struct Gated;
+
+impl Lanewise<3> for Gated {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, [x, gate, residual]: [S::Vector; 3]) -> S::Vector {
+        simd.fma(gate, x, residual)
+    }
+}
+
+/// The moments of a row, as [`Weighted`] uses them.
+#[inline(always)]
+fn weighted<S: Simd>(simd: S, row: &[f32], epsilon: f64) -> Weighted {
+    let moments = Moments::NONE.and_rows(simd, row, row.len());
+    let (mean, deviation) = moments.mean_and_scale(epsilon);
+    Weighted { mean, deviation }
 }
 
 /// Each row less its mean, over its deviation, then `value * weight + bias`.
-pub(crate) fn layer_norm(
-    values: &[f32],
-    width: usize,
-    weight: Option<&[f32]>,
-    bias: Option<&[f32]>,
-    epsilon: f64,
-) -> Vec<f32> {
-    by_rows(values, width, |_, from, to| {
-        let (mean, deviation) = moments(from).mean_and_scale(epsilon);
-        normalise(from, mean, deviation, to);
-        if let Some(weight) = weight {
-            multiply_in_place(to, weight);
-        }
-        if let Some(bias) = bias {
-            add_in_place(to, bias);
-        }
-    })
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerNorm<'a> {
+    pub(crate) weight: &'a [f32],
+    pub(crate) bias: &'a [f32],
+    pub(crate) epsilon: f64,
 }
 
-/// As [`layer_norm`] without weights, then `value * (1 + scale) + shift`, one shift and scale for each
-/// `tokens` rows.
-pub(crate) fn modulated_layer_norm(
-    values: &[f32],
-    width: usize,
-    tokens: usize,
-    shift: &[f32],
-    scale: &[f32],
-    epsilon: f64,
-) -> Vec<f32> {
-    by_rows(values, width, |row, from, to| {
-        let (mean, deviation) = moments(from).mean_and_scale(epsilon);
-        let range = row / tokens * width..(row / tokens + 1) * width;
-        normalise_and_modulate(from, mean, deviation, &scale[range.clone()], &shift[range], to);
-    })
+impl Section for LayerNorm<'_> {
+    #[inline(always)]
+    fn write<'a, S: Simd>(
+        self,
+        simd: S,
+        _: usize,
+        from: &[f32],
+        to: &'a mut [MaybeUninit<f32>],
+    ) -> &'a mut [f32] {
+        let weighted = weighted(simd, from, self.epsilon);
+        write(simd, weighted, [from, self.weight, self.bias], to)
+    }
+}
+
+impl LayerNorm<'_> {
+    /// Of rows as long as the weight.
+    pub(crate) fn of(self, set: InstructionSet, values: &[f32]) -> Vec<f32> {
+        by_sections(set, values, self.weight.len(), self)
+    }
+}
+
+/// As [`LayerNorm`] without weights, then `value * (1 + scale) + shift`, one shift and scale for each `tokens` rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ModulatedLayerNorm<'a> {
+    pub(crate) shift: &'a [f32],
+    pub(crate) scale: &'a [f32],
+    pub(crate) tokens: usize,
+    pub(crate) epsilon: f64,
+}
+
+impl Section for ModulatedLayerNorm<'_> {
+    #[inline(always)]
+    fn write<'a, S: Simd>(
+        self,
+        simd: S,
+        index: usize,
+        from: &[f32],
+        to: &'a mut [MaybeUninit<f32>],
+    ) -> &'a mut [f32] {
+        let modulated = Modulated(weighted(simd, from, self.epsilon));
+        let (place, width) = (index / self.tokens, from.len());
+        let (scale, shift) = (row(self.scale, place, width), row(self.shift, place, width));
+        write(simd, modulated, [from, scale, shift], to)
+    }
+}
+
+impl ModulatedLayerNorm<'_> {
+    /// Of rows of `width` values.
+    pub(crate) fn of(self, set: InstructionSet, values: &[f32], width: usize) -> Vec<f32> {
+        by_sections(set, values, width, self)
+    }
 }
 
 /// Each row over the root of its mean square, times `weight`.
-pub(crate) fn rms_norm(values: &[f32], width: usize, weight: &[f32], epsilon: f64) -> Vec<f32> {
-    by_rows(values, width, |_, from, to| {
-        let scale = (1.0 / (mean_square(from) + epsilon).sqrt()) as f32;
-        scale_and_weigh(from, scale, weight, to);
-    })
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RmsNorm<'a> {
+    pub(crate) weight: &'a [f32],
+    pub(crate) epsilon: f64,
+}
+
+impl Section for RmsNorm<'_> {
+    #[inline(always)]
+    fn write<'a, S: Simd>(
+        self,
+        simd: S,
+        _: usize,
+        from: &[f32],
+        to: &'a mut [MaybeUninit<f32>],
+    ) -> &'a mut [f32] {
+        let scale = (1.0 / (mean_square(simd, from) + self.epsilon).sqrt()) as f32;
+        write(simd, Scaled { scale }, [from, self.weight], to)
+    }
+}
+
+impl RmsNorm<'_> {
+    /// Of rows as long as the weight.
+    pub(crate) fn of(self, set: InstructionSet, values: &[f32]) -> Vec<f32> {
+        by_sections(set, values, self.weight.len(), self)
+    }
 }
 
 /// `residual + gate * x`, one gate for each `tokens` rows.
-pub(crate) fn gated_residual(
-    residual: &[f32],
-    gate: &[f32],
-    x: &[f32],
-    width: usize,
-    tokens: usize,
-) -> Vec<f32> {
-    by_rows(x, width, |row, from, to| {
-        let gate = &gate[row / tokens * width..(row / tokens + 1) * width];
-        add_gated(&residual[row * width..(row + 1) * width], gate, from, to);
-    })
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GatedResidual<'a> {
+    pub(crate) residual: &'a [f32],
+    pub(crate) gate: &'a [f32],
+    pub(crate) tokens: usize,
+}
+
+impl Section for GatedResidual<'_> {
+    #[inline(always)]
+    fn write<'a, S: Simd>(
+        self,
+        simd: S,
+        index: usize,
+        from: &[f32],
+        to: &'a mut [MaybeUninit<f32>],
+    ) -> &'a mut [f32] {
+        let width = from.len();
+        let gate = row(self.gate, index / self.tokens, width);
+        write(simd, Gated, [from, gate, row(self.residual, index, width)], to)
+    }
+}
+
+impl GatedResidual<'_> {
+    /// Of rows of `width` values.
+    pub(crate) fn of(self, set: InstructionSet, x: &[f32], width: usize) -> Vec<f32> {
+        by_sections(set, x, width, self)
+    }
+}
+
+/// One of the rows of `width` values.
+#[inline(always)]
+fn row(values: &[f32], index: usize, width: usize) -> &[f32] {
+    &values[index * width..(index + 1) * width]
 }
 
 /// What becomes of the values of a channel: `(value - mean) * scale + shift`, and silu of that where it is asked for.
@@ -160,15 +208,39 @@ pub(crate) struct ChannelNorm {
     then_silu: bool,
 }
 
-impl ChannelNorm {
-    pub(crate) fn apply(self, from: &[f32], to: &mut [f32]) {
-        let Self {
-            mean, scale, shift, ..
-        } = self;
-        if self.then_silu {
-            normalise_channel_silu(from, mean, scale, shift, to);
+/// A [`ChannelNorm`] that ends with silu where `SILU` is set.
+#[derive(Clone, Copy)]
+struct Channel<const SILU: bool>(ChannelNorm);
+
+impl<const SILU: bool> Lanewise<1> for Channel<SILU> {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, [x]: [S::Vector; 1]) -> S::Vector {
+        let centred = simd.sub(x, simd.splat(self.0.mean));
+        let normed = simd.fma(centred, simd.splat(self.0.scale), simd.splat(self.0.shift));
+        if SILU {
+            functions::silu(simd, normed)
         } else {
-            normalise_channel(from, mean, scale, shift, to);
+            normed
+        }
+    }
+}
+
+impl ChannelNorm {
+    /// Writes what becomes of `from` over `to`, which is as long.
+    pub(crate) fn apply(self, set: InstructionSet, from: &[f32], to: &mut [f32]) {
+        if self.then_silu {
+            overwrite(set, Channel::<true>(self), [from], to);
+        } else {
+            overwrite(set, Channel::<false>(self), [from], to);
+        }
+    }
+
+    #[inline(always)]
+    fn write<'a, S: Simd>(self, simd: S, from: &[f32], to: &'a mut [MaybeUninit<f32>]) -> &'a mut [f32] {
+        if self.then_silu {
+            write(simd, Channel::<true>(self), [from], to)
+        } else {
+            write(simd, Channel::<false>(self), [from], to)
         }
     }
 }
@@ -176,44 +248,119 @@ impl ChannelNorm {
 /// What a group norm is told besides its values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupNormSettings<'a> {
-    pub(crate) channels: usize,
     pub(crate) groups: usize,
+    /// As many as there are channels.
     pub(crate) weight: &'a [f32],
+    /// As many as there are channels.
     pub(crate) bias: &'a [f32],
     pub(crate) epsilon: f64,
     pub(crate) then_silu: bool,
 }
 
 impl GroupNormSettings<'_> {
-    /// How the channels of pictures with these `moments` are normed: each group of them less its mean over its
-    /// deviation, then each channel times its weight plus its bias.
-    pub(crate) fn channel_norms(&self, moments: &[Moments]) -> Vec<ChannelNorm> {
-        let channels_a_group = self.channels / self.groups;
-        let groups = moments.chunks(channels_a_group).enumerate();
+    fn channels_a_group(&self) -> usize {
+        self.weight.len() / self.groups
+    }
+
+    /// How a channel of a group with the moments `together` is normed: less the group's mean over its deviation, then times
+    /// its weight plus its bias. `channel` is counted over all pictures.
+    #[inline(always)]
+    fn of_channel(&self, channel: usize, (mean, deviation): (f32, f32)) -> ChannelNorm {
+        let channel = channel % self.weight.len();
+        ChannelNorm {
+            mean,
+            scale: deviation * self.weight[channel],
+            shift: self.bias[channel],
+            then_silu: self.then_silu,
+        }
+    }
+
+    /// How the channels of pictures with these `moments` are normed.
+    pub(crate) fn of_channels(&self, moments: &[Moments]) -> Vec<ChannelNorm> {
+        let channels = self.channels_a_group();
+        let groups = moments.chunks(channels).enumerate();
         let norms = groups.flat_map(|(index, group)| {
             let together = group.iter().copied().fold(Moments::NONE, Moments::and);
-            let (mean, deviation) = together.mean_and_scale(self.epsilon);
-            let first = index % self.groups * channels_a_group;
-            (first..first + channels_a_group).map(move |channel| ChannelNorm {
-                mean,
-                scale: deviation * self.weight[channel],
-                shift: self.bias[channel],
-                then_silu: self.then_silu,
-            })
+            let of_group = together.mean_and_scale(self.epsilon);
+            let channels = index * channels..(index + 1) * channels;
+            channels.map(move |channel| self.of_channel(channel, of_group))
         });
         norms.collect()
     }
 }
 
-/// Each channel, of `pixels` values, normed as its own of `norms` says.
-pub(crate) fn norm_channels(values: &[f32], pixels: usize, norms: &[ChannelNorm]) -> Vec<f32> {
-    let mut result = vec![0.0; values.len()];
-    let pixels = pixels.max(1);
-    // Channels of small pictures are too little work to be shared.
-    let channels = result.par_chunks_mut(pixels).zip(values.par_chunks(pixels));
-    channels
-        .zip(norms)
-        .with_min_len(PIECE.div_ceil(pixels))
-        .for_each(|((to, from), norm)| norm.apply(from, to));
-    result
+/// The groups of channels of pictures of so many pixels.
+#[derive(Clone, Copy)]
+struct Groups<'a> {
+    settings: GroupNormSettings<'a>,
+    pixels: usize,
+}
+
+impl Section for Groups<'_> {
+    #[inline(always)]
+    fn write<'a, S: Simd>(
+        self,
+        simd: S,
+        index: usize,
+        from: &[f32],
+        to: &'a mut [MaybeUninit<f32>],
+    ) -> &'a mut [f32] {
+        // Its channels lie one after the other.
+        let moments = Moments::NONE.and_rows(simd, from, from.len());
+        let of_group = moments.mean_and_scale(self.settings.epsilon);
+        let first = index * self.settings.channels_a_group();
+        let channels = from.chunks_exact(self.pixels);
+        for (offset, (from, to)) in channels.zip(to.chunks_exact_mut(self.pixels)).enumerate() {
+            let norm = self.settings.of_channel(first + offset, of_group);
+            norm.write(simd, from, to);
+        }
+        // SAFETY: a group is made of whole channels, each of which has been written.
+        unsafe { to.assume_init_mut() }
+    }
+}
+
+/// The channels of pictures, each of which has its norm.
+#[derive(Clone, Copy)]
+struct Channels<'a>(&'a [ChannelNorm]);
+
+impl Section for Channels<'_> {
+    #[inline(always)]
+    fn write<'a, S: Simd>(
+        self,
+        simd: S,
+        index: usize,
+        from: &[f32],
+        to: &'a mut [MaybeUninit<f32>],
+    ) -> &'a mut [f32] {
+        self.0[index].write(simd, from, to)
+    }
+}
+
+/// Pictures of `height` rows of `width` pixels with their groups of channels normed.
+pub(crate) fn group_norm(
+    set: InstructionSet,
+    values: &[f32],
+    (height, width): (usize, usize),
+    settings: GroupNormSettings<'_>,
+) -> Vec<f32> {
+    let pixels = (height * width).max(1);
+    let group = settings.channels_a_group() * pixels;
+    if group <= LARGE_GROUP {
+        return by_sections(set, values, group, Groups { settings, pixels });
+    }
+    by_channels(set, values, (height, width), settings)
+}
+
+/// As [`group_norm`], by going over all channels twice.
+fn by_channels(
+    set: InstructionSet,
+    values: &[f32],
+    (height, width): (usize, usize),
+    settings: GroupNormSettings<'_>,
+) -> Vec<f32> {
+    let pixels = (height * width).max(1);
+    let mut moments = vec![Moments::NONE; values.len() / pixels];
+    add_channels(set, &mut moments, values, pixels, width);
+    let norms = settings.of_channels(&moments);
+    by_sections(set, values, pixels, Channels(&norms))
 }

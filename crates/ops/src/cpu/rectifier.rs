@@ -1,54 +1,59 @@
 //! Rectifiers and scaled sums on the processor.
 
-use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
-use super::vector::vectorised;
-
-/// Values in a piece of work.
-const PIECE: usize = 1 << 13;
+use super::lanewise::{Lanewise, write};
+use super::sections::{Section, by_sections};
+use super::simd::{InstructionSet, Simd};
 
 /// Every value, or `slope` times those that are not positive.
-pub(crate) fn leaky_relu(values: &[f32], slope: f32) -> Vec<f32> {
-    let mut result = vec![0.0; values.len()];
-    result
-        .par_chunks_mut(PIECE)
-        .zip(values.par_chunks(PIECE))
-        .for_each(|(to, from)| rectify(from, slope, to));
-    result
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rectifier {
+    pub(crate) slope: f32,
 }
 
-/// [`leaky_relu`] with a slope for each channel of `pixels`.
-pub(crate) fn prelu(values: &[f32], slopes: &[f32], pixels: usize) -> Vec<f32> {
-    let mut result = vec![0.0; values.len()];
-    result
-        .par_chunks_mut(pixels.max(1))
-        .zip(values.par_chunks(pixels.max(1)))
-        .enumerate()
-        .for_each(|(channel, (to, from))| rectify(from, slopes[channel % slopes.len()], to));
-    result
-}
-
-/// `left + scale * right`
-pub(crate) fn scaled_sum(left: &[f32], scale: f32, right: &[f32]) -> Vec<f32> {
-    let mut result = vec![0.0; left.len()];
-    let sources = left.par_chunks(PIECE).zip(right.par_chunks(PIECE));
-    result
-        .par_chunks_mut(PIECE)
-        .zip(sources)
-        .for_each(|(to, (left, right))| add_scaled(left, scale, right, to));
-    result
-}
-
-vectorised! {
-    fn rectify(from: &[f32], slope: f32, to: &mut [f32]) {
-        for (to, &from) in to.iter_mut().zip(from) {
-            *to = if from > 0.0 { from } else { slope * from };
-        }
+impl Lanewise<1> for Rectifier {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, [x]: [S::Vector; 1]) -> S::Vector {
+        let below = simd.mul(simd.splat(self.slope), x);
+        simd.select_less(simd.zero(), x, x, below)
     }
+}
 
-    fn add_scaled(left: &[f32], scale: f32, right: &[f32], to: &mut [f32]) {
-        for ((to, &left), &right) in to.iter_mut().zip(left).zip(right) {
-            *to = left + scale * right;
-        }
+/// The first plus `scale` times the second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScaledSum {
+    pub(crate) scale: f32,
+}
+
+impl Lanewise<2> for ScaledSum {
+    #[inline(always)]
+    fn of<S: Simd>(self, simd: S, [x, y]: [S::Vector; 2]) -> S::Vector {
+        simd.fma(simd.splat(self.scale), y, x)
     }
+}
+
+/// Channels of pictures, each with a slope of its own.
+#[derive(Clone, Copy)]
+struct Channels<'a> {
+    slopes: &'a [f32],
+}
+
+impl Section for Channels<'_> {
+    #[inline(always)]
+    fn write<'a, S: Simd>(
+        self,
+        simd: S,
+        index: usize,
+        from: &[f32],
+        to: &'a mut [MaybeUninit<f32>],
+    ) -> &'a mut [f32] {
+        let slope = self.slopes[index % self.slopes.len()];
+        write(simd, Rectifier { slope }, [from], to)
+    }
+}
+
+/// As [`Rectifier`], with a slope for each channel of `pixels`.
+pub(crate) fn prelu(set: InstructionSet, values: &[f32], slopes: &[f32], pixels: usize) -> Vec<f32> {
+    by_sections(set, values, pixels, Channels { slopes })
 }

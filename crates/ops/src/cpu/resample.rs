@@ -1,20 +1,30 @@
 //! Pictures made larger, on the processor.
 
-use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+use super::pieces::written;
+
+/// Pixels in a piece of work.
+const PIECE: usize = 1 << 13;
 
 /// Every pixel repeated twice in both directions; `width` pixels a row.
 pub(crate) fn upsample_nearest(values: &[f32], width: usize) -> Vec<f32> {
-    let mut result = vec![0.0; 4 * values.len()];
     let width = width.max(1);
-    result
-        .par_chunks_mut(4 * width)
-        .zip(values.par_chunks(width))
-        .for_each(|(to, from)| {
+    assert!(
+        values.len().is_multiple_of(width),
+        "pictures of rows that are not whole. This is a bug."
+    );
+    let piece = (PIECE / width).max(1) * 4 * width;
+    written(4 * values.len(), piece, |first, to| {
+        let rows = values[first / 4..].chunks_exact(width);
+        for (to, from) in to.chunks_exact_mut(4 * width).zip(rows) {
             let (first, second) = to.split_at_mut(2 * width);
             for (pair, &value) in first.as_chunks_mut::<2>().0.iter_mut().zip(from) {
-                *pair = [value, value];
+                *pair = [MaybeUninit::new(value); 2];
             }
             second.copy_from_slice(first);
-        });
-    result
+        }
+        // SAFETY: pieces are made of pairs of whole rows, each of which has been written.
+        unsafe { to.assume_init_mut() }
+    })
 }
