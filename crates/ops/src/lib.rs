@@ -36,7 +36,7 @@ pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
 pub use cpu::threads::leave_threads_to_rayon;
 pub use linear::{
-    Linear, linear, linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu,
+    Linear, Quantization, linear, linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu,
     linear_gelu_tanh, linear_quick_gelu, linear_residual, linear_silu,
 };
 pub use moments::ChannelMoments;

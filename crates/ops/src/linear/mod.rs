@@ -2,17 +2,19 @@
 
 mod followed;
 
-use candle_core::{DType, Device, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, bail};
 
 use crate::Result;
 use crate::cpu::kernel::Values;
-use crate::cpu::projection::{End, Projection, project};
+use crate::cpu::projection::{Blocks, End, Projection, Weight, project};
 use crate::cpu::simd::InstructionSet;
 
 /// The weight and bias of a linear projection, prepared once when they are loaded.
 #[derive(Debug, Clone)]
 pub struct Linear {
+    /// Its values, or the bytes of their blocks.
     weight: Tensor,
+    quantization: Option<Quantization>,
     bias: Option<Tensor>,
     inputs: usize,
     outputs: usize,
@@ -25,6 +27,34 @@ impl Linear {
     /// The shapes do not fit each other.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
+        Self::of(weight, None, bias, (outputs, inputs))
+    }
+
+    /// A projection on a processor by a quantised weight and `bias`, `[outputs]`. `blocks` are the weight's bytes,
+    /// `[outputs, bytes of a row]`; a row of blocks has [`block_values`](Quantization::block_values) inputs for each. Where the
+    /// processor multiplies pairs of bf16, the values that blocks stand for and the activations are rounded to such.
+    ///
+    /// # Errors
+    /// `blocks` are not bytes on a processor or not whole blocks, or the shapes do not fit each other.
+    pub fn quantized(blocks: Tensor, quantization: Quantization, bias: Option<Tensor>) -> Result<Self> {
+        let (outputs, bytes) = blocks.dims2()?;
+        let (size, device) = (quantization.block_bytes(), blocks.device());
+        if blocks.dtype() != DType::U8 || !device.is_cpu() || !bytes.is_multiple_of(size) {
+            bail!(
+                "rows of {bytes} values of {:?} on {device:?} are not blocks of {size} bytes on a processor",
+                blocks.dtype()
+            );
+        }
+        let inputs = bytes / size * quantization.block_values();
+        Self::of(blocks, Some(quantization), bias, (outputs, inputs))
+    }
+
+    fn of(
+        weight: Tensor,
+        quantization: Option<Quantization>,
+        bias: Option<Tensor>,
+        (outputs, inputs): (usize, usize),
+    ) -> Result<Self> {
         if let Some(bias) = &bias
             && bias.dims() != [outputs]
         {
@@ -35,6 +65,7 @@ impl Linear {
         }
         Ok(Self {
             weight: weight.contiguous()?,
+            quantization,
             bias: bias.map(|bias| small(&bias)).transpose()?,
             inputs,
             outputs,
@@ -108,12 +139,26 @@ fn on_processor(set: InstructionSet, x: &Tensor, projection: &Linear, end: End<'
         .as_ref()
         .map(|(storage, layout)| Values::of_storage(storage, layout)?.floats());
     let projection = Projection {
-        weight: Values::of_storage(&weight, layout)?,
+        weight: match projection.quantization {
+            None => Values::of_storage(&weight, layout)?.into(),
+            Some(quantization) => Weight::Blocks(Blocks {
+                bytes: bytes_of(&weight, layout)?,
+                quantization,
+            }),
+        },
         bias: bias.transpose()?,
         inputs,
         outputs,
     };
     Tensor::from_vec(project(set, x, rows, projection, end), shape, &Device::Cpu)
+}
+
+/// The bytes of a contiguous tensor on the processor.
+fn bytes_of<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [u8]> {
+    match (storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::U8(bytes)), Some((start, end))) => Ok(&bytes[start..end]),
+        _ => bail!("a quantised weight that is not of bytes"),
+    }
 }
 
 /// The plain definition.
@@ -129,6 +174,7 @@ fn plain(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     }
 }
 
+pub use crate::cpu::projection::Quantization;
 pub use followed::{
     linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu, linear_gelu_tanh,
     linear_quick_gelu, linear_residual, linear_silu,
@@ -193,6 +239,40 @@ mod tests {
         assert!(Linear::new(random(&[4, 6], 1), Some(random(&[6], 1))).is_err());
         let none = Tensor::zeros((0, 6), DType::F32, &Device::Cpu).unwrap();
         assert_eq!(linear(&none, &projection).unwrap().dims(), [0, 4]);
+    }
+
+    #[test]
+    fn quantised_weights_are_projections_like_others() {
+        use candle_core::Module;
+        use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+
+        let (x, bias) = (random(&[2, 30, 512], 1), random(&[70], 3));
+        let weight = random(&[70, 512], 2);
+        for (kind, quantization) in [
+            (GgmlDType::Q8_0, Quantization::Q8_0),
+            (GgmlDType::Q4K, Quantization::Q4K),
+        ] {
+            let quantized = QTensor::quantize(&weight, kind).unwrap();
+            let bytes = quantized.data().unwrap().into_owned();
+            let size = bytes.len();
+            let blocks = Tensor::from_vec(bytes, (70, size / 70), &Device::Cpu).unwrap();
+            let of = |blocks: Tensor| Linear::quantized(blocks, quantization, Some(bias.clone()));
+            let projection = of(blocks.clone()).unwrap();
+            assert_eq!((projection.in_features(), projection.out_features()), (512, 70));
+            assert_eq!(projection.bytes(), size as u64 + 4 * 70);
+            let widened = quantized.dequantize(&Device::Cpu).unwrap();
+            let widened = Linear::new(widened, Some(bias.clone())).unwrap();
+            let found = linear_gelu(&x, &projection).unwrap();
+            close(&found, &linear_gelu(&x, &widened).unwrap(), 1e-2);
+            // candle rounds activations to 8 bits.
+            let theirs = QMatMul::from_qtensor(quantized).unwrap().forward(&x).unwrap();
+            let theirs = theirs.broadcast_add(&bias).unwrap();
+            close(&linear(&x, &projection).unwrap(), &theirs, 2e-2);
+
+            assert!(of(blocks.narrow(1, 0, size / 70 - 1).unwrap()).is_err());
+            assert!(of(blocks.narrow(0, 0, 69).unwrap()).is_err());
+            assert!(of(weight.clone()).is_err());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Each sum is taken by stretches that depend on its length alone, and in these one product after the other. So a result
 //! depends on its own row and column and on nothing else, and widening changes no bit of it.
 
+mod blocks;
 mod cut;
 mod end;
 mod pack;
@@ -21,14 +22,36 @@ use super::kernel::Values;
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
 use super::target::Target;
+pub(crate) use blocks::Blocks;
+pub use blocks::Quantization;
 use cut::Cut;
 pub(crate) use end::{Activation, End};
 use task::{Room, Task};
 
+/// A projection's weight, as it lies in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Weight<'a> {
+    Values(Values<'a>),
+    Blocks(Blocks<'a>),
+}
+
+impl Weight<'_> {
+    /// Whether its values are multiplied as pairs of bf16 where a processor can, of which each is rounded to one.
+    fn goes_in_pairs(self) -> bool {
+        matches!(self, Self::Values(Values::Bf16(_)) | Self::Blocks(_))
+    }
+}
+
+impl<'a> From<Values<'a>> for Weight<'a> {
+    fn from(values: Values<'a>) -> Self {
+        Self::Values(values)
+    }
+}
+
 /// A projection's weight, `[outputs, inputs]`, and bias.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Projection<'a> {
-    pub(crate) weight: Values<'a>,
+    pub(crate) weight: Weight<'a>,
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::super::kernel::Values;
 use super::super::simd::{Kernel, Simd};
 use super::super::target::Target;
-use super::Projection;
+use super::blocks;
 use super::cut::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
 use super::end::{End, Place, finish};
 use super::pack::{Stretch, pack};
 use super::tile::{FETCHED, Sums, VECTORS, tile};
+use super::{Projection, Weight};
 
 /// What a task keeps for itself.
 pub(super) struct Room<'a> {
@@ -60,7 +60,7 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let tiles = if S::HAS_BF16_DOT && matches!(self.projection.weight, Values::Bf16(_)) {
+        let tiles = if S::HAS_BF16_DOT && self.projection.weight.goes_in_pairs() {
             self.multiply::<S, true>(simd)
         } else {
             self.multiply::<S, false>(simd)
@@ -148,15 +148,19 @@ impl Task<'_> {
             for vector in 0..VECTORS {
                 let column = self.columns.start + tile * tiles.columns + vector * S::LANES;
                 let rows = S::LANES.min(self.columns.end.saturating_sub(column));
-                let stretch = Stretch::new(
-                    weight,
-                    inputs,
-                    (section * results + column, rows),
-                    (part.first, part.count),
-                    PAIRS,
-                );
+                let rows = (section * results + column, rows);
+                let values = (part.first, part.count);
                 let place = index * tiles.columns * STRETCH + vector * S::LANES;
-                pack(simd, stretch, &mut self.room.panel[place..], tiles.columns);
+                let to = &mut self.room.panel[place..];
+                match weight {
+                    Weight::Values(weight) => {
+                        let stretch = Stretch::new(weight, inputs, rows, values, PAIRS);
+                        pack(simd, stretch, to, tiles.columns);
+                    }
+                    Weight::Blocks(weight) => {
+                        blocks::pack::<S, PAIRS>(simd, weight, inputs, rows, values, to, tiles.columns);
+                    }
+                }
             }
         }
     }

@@ -1,11 +1,13 @@
 //! Projections by every instruction set that the processor has.
 
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::super::kernel::Values;
 use super::super::simd::InstructionSet;
-use super::{Activation, End, Projection, project};
+use super::{Activation, Blocks, End, Projection, Quantization, Weight, project};
 
 /// Numbers between -1 and 1, the same for the same seed.
 fn random(count: usize, seed: u64) -> Vec<f32> {
@@ -65,6 +67,9 @@ fn plain(x: &[f32], rows: usize, projection: Projection<'_>) -> Vec<f64> {
         inputs,
         outputs,
     } = projection;
+    let Weight::Values(weight) = weight else {
+        panic!("a weight of blocks is held to its values")
+    };
     let weight = widened(weight);
     let mut results = Vec::new();
     for row in 0..rows {
@@ -118,7 +123,7 @@ proptest! {
         for set in InstructionSet::all() {
             for weight in weights.all() {
                 let bias = biased.then_some(bias.as_slice());
-                let projection = Projection { weight, bias, inputs, outputs };
+                let projection = Projection { weight: weight.into(), bias, inputs, outputs };
                 let found = project(set, &x, rows, projection, End::Nothing);
                 let tolerance = if rounds(set, weight) { 3e-2 } else { 3e-6 };
                 close(&found, &plain(&x, rows, projection), tolerance);
@@ -137,12 +142,12 @@ proptest! {
         let rest = Weights::new(weights.wide[column * inputs..].to_vec());
         for set in InstructionSet::all() {
             for (weight, rest) in weights.all().into_iter().zip(rest.all()) {
-                let projection = Projection { weight, bias: None, inputs, outputs };
+                let projection = Projection { weight: weight.into(), bias: None, inputs, outputs };
                 let whole = project(set, &x, rows, projection, End::Nothing);
                 let of_row = project(set, &x[row * inputs..][..inputs], 1, projection, End::Nothing);
                 equal(&of_row, &whole[row * outputs..][..outputs]);
                 let others = outputs - column;
-                let projection = Projection { weight: rest, outputs: others, ..projection };
+                let projection = Projection { weight: rest.into(), outputs: others, ..projection };
                 let of_columns = project(set, &x, rows, projection, End::Nothing);
                 for row in 0..rows {
                     equal(&of_columns[row * others..][..others], &whole[row * outputs + column..][..others]);
@@ -163,7 +168,7 @@ proptest! {
         let weights = Weights::new(random(outputs * inputs, 2));
         for set in InstructionSet::all() {
             for weight in weights.all() {
-                let projection = Projection { weight, bias: Some(&bias), inputs, outputs };
+                let projection = Projection { weight: weight.into(), bias: Some(&bias), inputs, outputs };
                 let results = project(set, &x, rows, projection, End::Nothing);
                 let of = |index: usize| f64::from(results[index]);
                 let check = |end: End<'_>, expected: &dyn Fn(usize) -> f64| {
@@ -209,7 +214,7 @@ fn widening_changes_no_bit() {
             let wide = widened(weight);
             let of = |weight| {
                 let projection = Projection {
-                    weight,
+                    weight: Weight::from(weight),
                     bias: None,
                     inputs,
                     outputs,
@@ -235,7 +240,7 @@ fn what_is_not_finite_stays_in_its_row_and_column() {
         for set in InstructionSet::all() {
             for weight in weights.all() {
                 let projection = Projection {
-                    weight,
+                    weight: Weight::from(weight),
                     bias: None,
                     inputs,
                     outputs,
@@ -246,6 +251,104 @@ fn what_is_not_finite_stays_in_its_row_and_column() {
                 {
                     let touched = index / outputs == 7 || index % outputs == 33;
                     assert_eq!(found.is_finite(), !touched, "{index}");
+                }
+            }
+        }
+    }
+}
+
+/// Random values quantised by candle, and the values that these blocks stand for.
+fn quantized(quantization: Quantization, values: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
+    let kind = match quantization {
+        Quantization::Q8_0 => GgmlDType::Q8_0,
+        Quantization::Q4K => GgmlDType::Q4K,
+    };
+    let tensor = Tensor::from_vec(random(values, seed), values, &Device::Cpu).unwrap();
+    let quantized = QTensor::quantize(&tensor, kind).unwrap();
+    let widened = quantized.dequantize(&Device::Cpu).unwrap().to_vec1().unwrap();
+    (quantized.data().unwrap().into_owned(), widened)
+}
+
+#[test]
+fn quantised_weights_give_the_bits_of_the_values_that_they_stand_for() {
+    for (rows, blocks, outputs) in [(1, 1, 1), (3, 4, 17), (20, 9, 75), (0, 1, 5), (5, 0, 3)] {
+        for quantization in [Quantization::Q8_0, Quantization::Q4K] {
+            let inputs = blocks * quantization.block_values();
+            let (bytes, wide) = quantized(quantization, outputs * inputs, 2);
+            assert_eq!(bytes.len(), outputs * blocks * quantization.block_bytes());
+            let narrow: Vec<bf16> = wide.iter().map(|&value| bf16::from_f32(value)).collect();
+            let x = random(rows * inputs, 1);
+            let bytes = &bytes;
+            for set in InstructionSet::all() {
+                let of = |weight: Weight<'_>| {
+                    let projection = Projection {
+                        weight,
+                        bias: None,
+                        inputs,
+                        outputs,
+                    };
+                    project(set, &x, rows, projection, End::Nothing)
+                };
+                let same = match set.has_bf16_dot() {
+                    true => Values::Bf16(&narrow),
+                    false => Values::F32(&wide),
+                };
+                equal(
+                    &of(Weight::Blocks(Blocks { bytes, quantization })),
+                    &of(same.into()),
+                );
+            }
+        }
+    }
+}
+
+/// Blocks of any bytes, among them numbers that are not finite, where candle's own quantisation would never have them.
+#[test]
+fn blocks_of_any_bytes_stand_for_the_values_that_candle_reads() {
+    let (outputs, blocks) = (7, 6);
+    for (quantization, kind) in [
+        (Quantization::Q8_0, GgmlDType::Q8_0),
+        (Quantization::Q4K, GgmlDType::Q4K),
+    ] {
+        let inputs = blocks * quantization.block_values();
+        let count = outputs * blocks * quantization.block_bytes();
+        let bytes: Vec<u8> = random(count, 7)
+            .iter()
+            .map(|value| value.to_bits().wrapping_mul(2_654_435_761).to_le_bytes()[3])
+            .collect();
+        let storage = QStorage::from_data(bytes.as_slice().into(), &Device::Cpu, kind).unwrap();
+        let tensor = QTensor::new(storage, (outputs, inputs)).unwrap();
+        let wide: Vec<f32> = tensor
+            .dequantize(&Device::Cpu)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap();
+        // A row that picks each value on its own.
+        for set in InstructionSet::all() {
+            for column in [0, 1, 31, 32, 100, inputs - 1] {
+                let mut x = vec![0.0; inputs];
+                x[column] = 1.0;
+                let projection = Projection {
+                    weight: Weight::Blocks(Blocks {
+                        bytes: &bytes,
+                        quantization,
+                    }),
+                    bias: None,
+                    inputs,
+                    outputs,
+                };
+                let found = project(set, &x, 1, projection, End::Nothing);
+                for (output, found) in found.into_iter().enumerate() {
+                    let row = &wide[output * inputs..][..inputs];
+                    if row.iter().all(|value| value.is_finite()) {
+                        let expected = row[column];
+                        let close = (found - expected).abs() <= 4e-3 * expected.abs();
+                        assert!(close || expected.abs() < 1e-30, "{found} instead of {expected}");
+                    } else {
+                        assert!(!found.is_finite());
+                    }
                 }
             }
         }
