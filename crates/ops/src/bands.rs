@@ -336,6 +336,7 @@ mod tests {
 
     use super::*;
     use crate::cpu::kernel::tests::{close, equal, random};
+    use crate::cpu::simd::InstructionSet;
     use crate::{conv2d, group_norm_silu};
 
     fn convolution(weight: [usize; 4], stride: usize, padding: usize, after: usize) -> Conv2d {
@@ -493,16 +494,22 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_16_bits_give_the_bits_of_the_same_weights_widened() {
+    fn weights_of_16_bits_give_the_bits_of_the_same_weights_widened_or_are_multiplied_in_pairs() {
         let x = random(&[1, 40, 7, 9], 1);
-        let weight = random(&[30, 40, 3, 3], 2).to_dtype(DType::BF16).unwrap();
-        let wide = Conv2d::new(weight.to_dtype(DType::F32).unwrap(), None, 1, 1).unwrap();
-        let narrow = Conv2d::new(weight, None, 1, 1).unwrap();
-        let larger = |convolution: &Conv2d| {
-            let mut banded = BandedConv2d::after_upsampling(convolution).unwrap();
-            banded.rows(Band::from(&x), None).unwrap()
-        };
-        equal(&larger(&narrow), &larger(&wide));
+        for kind in [DType::BF16, DType::F16] {
+            let weight = random(&[30, 40, 3, 3], 2).to_dtype(kind).unwrap();
+            let wide = Conv2d::new(weight.to_dtype(DType::F32).unwrap(), None, 1, 1).unwrap();
+            let narrow = Conv2d::new(weight, None, 1, 1).unwrap();
+            let larger = |convolution: &Conv2d| {
+                let mut banded = BandedConv2d::after_upsampling(convolution).unwrap();
+                banded.rows(Band::from(&x), None).unwrap()
+            };
+            if kind == DType::BF16 && InstructionSet::best().has_bf16_dot() {
+                close(&larger(&narrow), &larger(&wide), 1e-2);
+            } else {
+                equal(&larger(&narrow), &larger(&wide));
+            }
+        }
     }
 
     #[test]

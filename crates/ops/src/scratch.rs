@@ -14,7 +14,7 @@ pub struct Scratch {
 }
 
 /// Names and shapes of tensors, and queues of tasks, which are not counted one by one, as a share of each thread.
-const SMALL: u64 = 1 << 18;
+const SMALL: u64 = 1 << 19;
 
 impl Scratch {
     /// Of operations of which one runs at a time.

@@ -34,5 +34,3 @@ pub(crate) mod target;
 pub(crate) mod threads;
 #[allow(unsafe_code)]
 pub(crate) mod transpose;
-mod vector;
-pub(crate) mod widened;

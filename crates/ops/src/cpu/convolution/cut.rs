@@ -3,19 +3,18 @@
 use std::ops::Range;
 
 use super::Sizes;
+use super::panel::PANEL;
 
 /// Pixels of a row beyond which it is cut too.
 pub(super) const WIDE: usize = 64;
-/// Rows of a task that takes a part of rows.
-const ROWS: usize = 6;
 /// Columns of a row that is cut are a multiple of this, as many as the widest vectors have lanes.
 pub(super) const COLUMN_STEP: usize = 16;
 /// The fewest output channels of a task, where more tasks are wanted.
 const LEAST_CHANNELS: usize = 32;
 /// Output channels of a task are a multiple of this.
-const CHANNEL_STEP: usize = 8;
+const CHANNEL_STEP: usize = PANEL;
 /// Tasks that are enough for many threads.
-const TASKS: usize = 32;
+const TASKS: usize = 20;
 /// Products that are summed at a time.
 const PART: usize = 288;
 /// Input channels whose products are summed at a time, at most.
@@ -26,6 +25,10 @@ const PART_CHANNELS: usize = 128;
 pub(super) struct Limits {
     /// Pixels of a task, over all its pictures.
     pub(super) pixels: usize,
+    /// Neighbours in a row that are made together: a row is counted as whole groups of them.
+    pub(super) group: usize,
+    /// Rows of a task that takes a part of rows.
+    pub(super) rows: usize,
     /// Output channels of a task.
     pub(super) channels: usize,
     /// The most values of a channel that a task lays out, unless a few columns of a row need more.
@@ -35,9 +38,9 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Pixels of the vectors that a task makes, at most: some end with a row or a picture.
+    /// Pixels of the vectors that a task makes, at most, where some end with a row.
     pub(super) fn pixels_of_vectors(self) -> usize {
-        self.pixels + ROWS * COLUMN_STEP
+        self.pixels + self.rows * COLUMN_STEP
     }
 }
 
@@ -89,13 +92,13 @@ impl Cut {
         } = *sizes;
         let mut columns = width;
         if width > WIDE {
-            let mut most = limits.pixels / height.clamp(1, ROWS);
+            let mut most = limits.pixels / height.clamp(1, limits.rows);
             while most > COLUMN_STEP && (limits.plane_of)(sizes, 1, 1, most) > limits.plane {
                 most -= COLUMN_STEP;
             }
             columns = piece(width, most, COLUMN_STEP);
         }
-        let mut most = (limits.pixels / columns.max(1)).max(1);
+        let mut most = (limits.pixels / columns.max(1).next_multiple_of(limits.group)).max(1);
         while most > 1 && (limits.plane_of)(sizes, 1, most, columns) > limits.plane {
             most -= 1;
         }
@@ -103,7 +106,8 @@ impl Cut {
         let pictures = if rows == height && columns == width {
             let plane = (limits.plane_of)(sizes, 1, rows, columns);
             // Vectors end with a picture.
-            let pixels = (rows * columns).next_multiple_of(COLUMN_STEP);
+            let groups = (rows * columns.div_ceil(limits.group)).next_multiple_of(COLUMN_STEP);
+            let pixels = groups * limits.group;
             let most = (limits.pixels / pixels.max(1)).min(limits.plane / plane.max(1));
             piece(batch, most, 1)
         } else {

@@ -2,16 +2,19 @@
 
 use std::ops::Range;
 
+use super::buffers::{cut_in_lines, in_lines};
 use super::cut::{Block, COLUMN_STEP, Limits, Spot, WIDE, part};
+use super::panel::{OVERHANG, lay_panels, panels, widened};
+use super::rows::{copy_pairs, copy_strided, fetch_rows};
 use super::tile::{Finish, Part, SLACK};
-use super::weights::{pair_up, round_to_pair};
 use super::{Convolution, Sizes};
-use crate::cpu::kernel::Values;
 use crate::cpu::simd::{Kernel, Simd};
 
 /// How large tasks are: what they take fits into a part of a cache of half a megabyte.
 pub(super) const LIMITS: Limits = Limits {
     pixels: 384,
+    group: 1,
+    rows: 6,
     channels: 128,
     plane: 1024,
     plane_of: Layout::plane_of,
@@ -20,7 +23,13 @@ pub(super) const LIMITS: Limits = Limits {
 /// Floats that a task takes, at most.
 pub(super) fn most(channels: usize, outputs: usize, places: usize) -> usize {
     let (part, outputs) = (part(channels, places), outputs.min(LIMITS.channels));
-    part * (LIMITS.plane + places) + outputs * part * places + outputs * LIMITS.pixels_of_vectors()
+    Buffers {
+        planes: part * LIMITS.plane + SLACK,
+        widened: widened(2 * part * places),
+        panels: panels(outputs, part * places) + OVERHANG,
+        sums: outputs * LIMITS.pixels_of_vectors(),
+    }
+    .total()
 }
 
 /// Consecutive values of a channel's plane, copied from a row of a picture.
@@ -236,11 +245,46 @@ impl Line {
     }
 }
 
+/// The lengths of a task's buffers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Buffers {
+    planes: usize,
+    /// Weights that are widened on the way to pairs.
+    widened: usize,
+    panels: usize,
+    sums: usize,
+}
+
+impl Buffers {
+    pub(super) fn new(convolution: &Convolution<'_>, block: &Block, layout: &Layout, lanes: usize) -> Self {
+        let (part, places) = (convolution.part(), convolution.sizes.places());
+        let outputs = block.channels.len();
+        Self {
+            planes: part * layout.plane + SLACK,
+            widened: if convolution.in_pairs && places > 1 {
+                widened(2 * part * places)
+            } else {
+                0
+            },
+            panels: panels(outputs, part * places) + OVERHANG,
+            sums: outputs * layout.spots.len() * lanes,
+        }
+    }
+
+    fn lengths(self) -> [usize; 4] {
+        [self.planes, self.widened, self.panels, self.sums]
+    }
+
+    pub(super) fn total(self) -> usize {
+        in_lines(self.lengths())
+    }
+}
+
 pub(super) struct Task<'a> {
     pub(super) convolution: &'a Convolution<'a>,
     pub(super) block: &'a Block,
     pub(super) layout: &'a Layout,
-    pub(super) buffers: [usize; 3],
+    pub(super) buffers: Buffers,
     pub(super) scratch: &'a mut [f32],
 }
 
@@ -253,55 +297,29 @@ impl Kernel for Task<'_> {
             convolution,
             block,
             layout,
-            buffers: [planes, weights, _],
-            scratch,
+            ..
         } = self;
-        let (planes, rest) = scratch.split_at_mut(planes);
-        let (widened, sums) = rest.split_at_mut(weights);
-        let (pair, places) = (convolution.pair(), convolution.sizes.places());
-        let part = convolution.part() * pair;
+        let [planes, widened, panels, sums] = cut_in_lines(self.scratch, self.buffers.lengths());
+        let part = convolution.part() * convolution.pair();
         let in_channels = convolution.sizes.in_channels;
         for first in (0..in_channels).step_by(part) {
             let channels = first..(first + part).min(in_channels);
-            let elements = channels.len().div_ceil(pair);
-            convolution.fill(layout, &channels, planes);
-            let window = in_channels * places;
-            let (weights, weight_step) = match convolution.weight {
-                Values::F32(values) => {
-                    let from = block.channels.start * window + first * places;
-                    (values[from..].as_ptr(), window)
-                }
-                weight => {
-                    let rows = widened.chunks_exact_mut(elements * places);
-                    for (output, to) in block.channels.clone().zip(rows) {
-                        let from = output * window + first * places;
-                        match weight {
-                            Values::Bf16(values) if convolution.in_pairs => {
-                                pair_up(&values[from..from + channels.len() * places], places, to);
-                            }
-                            _ => {
-                                convolution.floats(simd, from, to);
-                            }
-                        }
-                    }
-                    (widened.as_ptr(), elements * places)
-                }
-            };
+            convolution.fill(simd, layout, &channels, planes);
+            lay_panels(simd, convolution, &block.channels, &channels, widened, panels);
             let part = Part {
                 places: &layout.places,
                 spots: &layout.spots,
                 planes: planes.as_ptr(),
                 plane_step: layout.plane,
-                channels: elements,
-                weights,
-                weight_step,
+                channels: channels.len().div_ceil(convolution.pair()),
+                weights: panels.as_ptr(),
                 outputs: block.channels.len(),
                 sums: sums.as_mut_ptr(),
                 is_first: first == 0,
                 in_pairs: convolution.in_pairs,
             };
-            // SAFETY: there are as many planes as elements, with values after them; so many weights, which are the whole of
-            // the weight or were widened above; and a vector for each channel and spot.
+            // SAFETY: there are as many planes as elements, with values after them; panels of so many outputs and elements;
+            // and a vector for each channel and spot.
             unsafe { part.multiply(simd) };
         }
         convolution.finish(simd, block, layout, sums);
@@ -309,22 +327,9 @@ impl Kernel for Task<'_> {
 }
 
 impl Convolution<'_> {
-    /// The lengths of a task's buffers: of planes, of weights and of sums.
-    pub(super) fn buffers(&self, block: &Block, layout: &Layout, lanes: usize) -> [usize; 3] {
-        let weights = match self.weight {
-            Values::F32(_) => 0,
-            _ => block.channels.len() * self.part() * self.sizes.places(),
-        };
-        [
-            self.part() * layout.plane + SLACK,
-            weights,
-            block.channels.len() * layout.spots.len() * lanes,
-        ]
-    }
-
     /// Copies some channels into their planes.
     #[inline(always)]
-    fn fill(&self, layout: &Layout, channels: &Range<usize>, planes: &mut [f32]) {
+    fn fill<S: Simd>(&self, simd: S, layout: &Layout, channels: &Range<usize>, planes: &mut [f32]) {
         let (pixels, stride) = (self.sizes.pixels(), self.sizes.stride);
         let planes = planes.chunks_exact_mut(layout.plane);
         for (channel, plane) in channels.clone().step_by(self.pair()).zip(planes) {
@@ -336,28 +341,17 @@ impl Convolution<'_> {
                 if to.is_empty() {
                     continue;
                 }
-                let of = |channel: usize| {
-                    let from = (line.picture * self.sizes.in_channels + channel) * pixels + line.from;
-                    &self.x[from..from + (line.inside - 1) * stride + 1]
-                };
-                let from = of(channel);
-                if self.in_pairs {
-                    if channel + 1 < channels.end {
-                        let odd = of(channel + 1);
-                        for (index, to) in to.iter_mut().enumerate() {
-                            *to = round_to_pair(from[index * stride], odd[index * stride]);
-                        }
-                    } else {
-                        for (index, to) in to.iter_mut().enumerate() {
-                            *to = round_to_pair(from[index * stride], 0.0);
-                        }
-                    }
-                } else if stride == 1 {
-                    to.copy_from_slice(from);
+                let length = (line.inside - 1) * stride + 1;
+                let first = (line.picture * self.sizes.in_channels + channel) * pixels + line.from;
+                let from = &self.x[first..first + length];
+                let next = from.as_ptr().wrapping_add(self.pair() * pixels);
+                fetch_rows(simd, (next, 0), [1, length]);
+                if !self.in_pairs {
+                    copy_strided(simd, from, stride, to);
+                } else if channel + 1 < channels.end {
+                    copy_pairs(simd, from, &self.x[first + pixels..][..length], stride, to);
                 } else {
-                    for (to, &from) in to.iter_mut().zip(from.iter().step_by(stride)) {
-                        *to = from;
-                    }
+                    copy_pairs(simd, from, &[], stride, to);
                 }
             }
         }

@@ -1,22 +1,28 @@
 //! Convolutions on the processor.
 //!
-//! A task makes a block of pixels of some output channels. It goes through the channels that go in by parts: copies what
-//! the kernel sees of them into a buffer that fits into the cache ([`cut`]), multiplies ([`tile`]), and adds up.
+//! A task makes a block of pixels of some output channels ([`cut`]). It goes through the channels that go in by parts: copies
+//! what the kernel sees of them into a buffer that fits into the cache, lays out their weights beside it ([`panel`]), multiplies
+//! ([`tile`]), and adds up. What is copied and laid out are the pixels and the weights themselves ([`direct`]), or combinations of
+//! them of which fewer products are needed ([`winograd`], [`upsampled`]).
 
+mod buffers;
 mod cut;
 mod direct;
+mod panel;
+mod rows;
 mod tile;
 pub(crate) mod upsampled;
-mod weights;
 mod winograd;
+
+use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use self::cut::{Block, Cut, part};
-use self::weights::widen;
+use self::cut::{Block, Cut, Limits, part};
+use self::winograd::form::{Form, Four, Two};
 use super::kernel::Values;
 use super::scratch::with_scratch;
-use super::simd::{InstructionSet, Simd};
+use super::simd::InstructionSet;
 
 /// The sizes of a convolution of one picture, or of a band of rows of one.
 #[derive(Debug, Clone, Copy)]
@@ -122,50 +128,63 @@ fn conv2d_with(
         "a convolution does not fit its values. This is a bug."
     );
     let sizes = sizes.as_one_row();
-    let is_winograd = winograd::suits(&sizes);
+    let in_pairs = set.has_bf16_dot() && matches!(weight, Values::Bf16(_));
     let convolution = Convolution {
         x,
         weight,
         terms,
         sizes,
-        in_pairs: !is_winograd && set.has_bf16_dot() && matches!(weight, Values::Bf16(_)),
+        in_pairs,
         result: Output(result.as_mut_ptr()),
     };
-    let limits = if is_winograd {
-        &winograd::LIMITS
-    } else {
-        &direct::LIMITS
-    };
-    let cut = Cut::new(batch, &sizes, limits);
+    let way = Way::new(&sizes, in_pairs);
+    let cut = Cut::new(batch, &sizes, &way.limits());
     (0..cut.tasks(batch, &sizes)).into_par_iter().for_each(|index| {
         let block = &cut.block(index, batch, &sizes);
-        if is_winograd {
-            convolution.run_winograd(set, block);
-        } else {
-            convolution.run_direct(set, block);
+        match way {
+            Way::Direct => convolution.run_direct(set, block),
+            Way::Two => convolution.run_winograd::<Two>(set, block),
+            Way::Four => convolution.run_winograd::<Four>(set, block),
         }
     });
     result
 }
 
+/// How a convolution is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Of the products that define it.
+    Direct,
+    /// Two neighbours at a time.
+    Two,
+    /// Four neighbours at a time.
+    Four,
+}
+
+impl Way {
+    /// The way for these sizes, and for pairs of bf16 or floats.
+    fn new(sizes: &Sizes, in_pairs: bool) -> Self {
+        if in_pairs && winograd::suits::<Two>(sizes) {
+            Self::Two
+        } else if !in_pairs && winograd::suits::<Four>(sizes) {
+            Self::Four
+        } else {
+            Self::Direct
+        }
+    }
+
+    fn limits(self) -> Limits {
+        match self {
+            Self::Direct => direct::LIMITS,
+            Self::Two => winograd::limits::<Two>(),
+            Self::Four => winograd::limits::<Four>(),
+        }
+    }
+}
+
 /// The pictures that come out.
 #[derive(Debug, Clone, Copy)]
 struct Output(*mut f32);
-
-impl Output {
-    /// Copies `values` to the place `first`.
-    ///
-    /// # Safety
-    /// The place lies inside of the pictures, which live, and nobody else touches it.
-    unsafe fn write(self, first: usize, values: &[f32]) {
-        // SAFETY: as the caller vouches for.
-        unsafe {
-            self.0
-                .add(first)
-                .copy_from_nonoverlapping(values.as_ptr(), values.len())
-        };
-    }
-}
 
 // SAFETY: tasks write blocks that share no pixel of a channel.
 unsafe impl Send for Output {}
@@ -188,8 +207,8 @@ impl Convolution<'_> {
     /// Makes a block.
     fn run_direct(&self, set: InstructionSet, block: &Block) {
         let layout = &direct::Layout::new(&self.sizes, block, set.lanes());
-        let buffers = self.buffers(block, layout, set.lanes());
-        with_scratch(buffers.iter().sum(), |scratch| {
+        let buffers = direct::Buffers::new(self, block, layout, set.lanes());
+        with_scratch(buffers.total(), |scratch| {
             set.run(direct::Task {
                 convolution: self,
                 block,
@@ -201,16 +220,17 @@ impl Convolution<'_> {
     }
 
     /// Makes a block in the way of [`winograd`].
-    fn run_winograd(&self, set: InstructionSet, block: &Block) {
-        let layout = &winograd::Layout::new(&self.sizes, block, set.lanes());
-        let buffers = winograd::Buffers::new(self, block, layout, set.lanes());
+    fn run_winograd<F: Form>(&self, set: InstructionSet, block: &Block) {
+        let layout = &winograd::Layout::new::<F>(&self.sizes, block, set.lanes());
+        let buffers = winograd::Buffers::new::<F>(self, block, layout, set.lanes());
         with_scratch(buffers.total(), |scratch| {
-            set.run(winograd::Task {
+            set.run(winograd::Task::<F> {
                 convolution: self,
                 block,
                 layout,
                 buffers,
                 scratch,
+                form: PhantomData,
             });
         });
     }
@@ -224,24 +244,17 @@ impl Convolution<'_> {
     fn part(&self) -> usize {
         part(self.sizes.in_channels.div_ceil(self.pair()), self.sizes.places())
     }
-
-    /// `to.len()` weights from the one at `first` on as 32-bit floats: in place where they are stored so, else widened into
-    /// `to`.
-    #[inline(always)]
-    fn floats<'b, S: Simd>(&'b self, simd: S, first: usize, to: &'b mut [f32]) -> &'b [f32] {
-        match self.weight {
-            Values::F32(values) => &values[first..first + to.len()],
-            weight => {
-                widen(simd, weight, first, to);
-                to
-            }
-        }
-    }
 }
 
 /// Floats of a task's buffers, at most.
 pub(crate) fn task(in_channels: usize, out_channels: usize, places: usize) -> usize {
-    direct::most(in_channels, out_channels, places).max(winograd::most(in_channels, out_channels, places))
+    [
+        direct::most(in_channels, out_channels, places),
+        winograd::most::<Two>(in_channels, out_channels, places),
+        winograd::most::<Four>(in_channels, out_channels, places),
+    ]
+    .into_iter()
+    .fold(0, usize::max)
 }
 
 #[cfg(test)]

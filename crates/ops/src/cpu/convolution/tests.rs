@@ -139,8 +139,17 @@ proptest! {
 
 #[test]
 fn weights_of_16_bits_are_widened_or_multiplied_in_pairs() {
-    for (inputs, kernel) in [(1, 3), (37, 3), (150, 1), (70, 3)] {
-        let mut case = Case::new(2, sizes([inputs, 13], [7, 9], [kernel; 2], 1));
+    for (inputs, kernel, [height, width], stride) in [
+        (1, 3, [7, 9], 1),
+        (37, 3, [7, 9], 1),
+        (150, 1, [7, 9], 1),
+        (70, 3, [7, 9], 1),
+        (70, 3, [3, 5], 1),
+        (201, 3, [11, 70], 1),
+        (131, 3, [9, 40], 2),
+        (12, 3, [4, 4], 1),
+    ] {
+        let mut case = Case::new(2, sizes([inputs, 13], [height, width], [kernel; 2], stride));
         let brains: Vec<bf16> = case.weight.iter().map(|&value| bf16::from_f32(value)).collect();
         case.weight = brains.iter().map(|value| value.to_f32()).collect();
         let defined = case.defined();
@@ -171,8 +180,8 @@ fn what_is_not_finite_spreads_to_its_windows_and_their_groups_at_most() {
         case.x[4 * 50 + 20] = f32::INFINITY;
         case.x[4 * 50 + 40] = f32::NAN;
         let defined = case.defined();
-        let reach = if winograd::suits(&case.sizes) {
-            winograd::GROUP
+        let reach = if Way::new(&case.sizes, false) == Way::Four {
+            Four::GROUP
         } else {
             1
         };
@@ -205,44 +214,51 @@ fn a_task_takes_no_more_than_was_said() {
         [512, 500, 3, 2, 3, 1, 900],
         [128, 3, 512, 509, 3, 1, 1],
         [64, 64, 100, 40, 5, 2, 1],
+        // Vectors that few groups of a picture, or of many short rows, fill.
+        [64, 64, 4, 4, 3, 1, 900],
+        [64, 64, 900, 3, 3, 1, 1],
+        [64, 64, 900, 2, 3, 1, 1],
+        [64, 64, 3, 300, 3, 1, 1],
     ] {
         let sizes = sizes([inputs, outputs], [height, width], [kernel; 2], stride).as_one_row();
-        let is_winograd = winograd::suits(&sizes);
-        let limits = if is_winograd {
-            &winograd::LIMITS
-        } else {
-            &direct::LIMITS
-        };
-        let cut = Cut::new(batch, &sizes, limits);
-        let convolution = Convolution {
-            x: &[],
-            weight: Values::F16(&[]),
-            terms: Terms::default(),
-            sizes,
-            in_pairs: false,
-            result: Output(std::ptr::null_mut()),
-        };
-        let mut pixels = 0;
-        for index in 0..cut.tasks(batch, &sizes) {
-            let block = cut.block(index, batch, &sizes);
-            for lanes in [4, 8, 16] {
-                let layout = direct::Layout::new(&sizes, &block, lanes);
-                let taken = if is_winograd {
-                    let layout = winograd::Layout::new(&sizes, &block, lanes);
-                    winograd::Buffers::new(&convolution, &block, &layout, lanes).total()
-                } else {
-                    convolution.buffers(&block, &layout, lanes).iter().sum()
-                };
-                let said = task(inputs, outputs, sizes.places());
-                assert!(taken <= said, "{taken} of {said}, {sizes:?}, {block:?}");
-                if lanes == 4 {
-                    let spots = layout.spots.iter().map(|spot| spot.count);
-                    pixels += block.channels.len() * spots.sum::<usize>();
+        for in_pairs in [false, true] {
+            let way = Way::new(&sizes, in_pairs);
+            let cut = Cut::new(batch, &sizes, &way.limits());
+            let convolution = Convolution {
+                x: &[],
+                weight: Values::F16(&[]),
+                terms: Terms::default(),
+                sizes,
+                in_pairs,
+                result: Output(std::ptr::null_mut()),
+            };
+            let mut pixels = 0;
+            for index in 0..cut.tasks(batch, &sizes) {
+                let block = cut.block(index, batch, &sizes);
+                for lanes in [4, 8, 16] {
+                    let layout = direct::Layout::new(&sizes, &block, lanes);
+                    let taken = match way {
+                        Way::Direct => direct::Buffers::new(&convolution, &block, &layout, lanes).total(),
+                        Way::Two => winograd_takes::<Two>(&convolution, &block, lanes),
+                        Way::Four => winograd_takes::<Four>(&convolution, &block, lanes),
+                    };
+                    let said = task(inputs, outputs, sizes.places());
+                    assert!(taken <= said, "{taken} of {said}, {sizes:?}, {block:?}, {way:?}");
+                    if lanes == 4 {
+                        let spots = layout.spots.iter().map(|spot| spot.count);
+                        pixels += block.channels.len() * spots.sum::<usize>();
+                    }
                 }
             }
+            assert_eq!(pixels, batch * outputs * sizes.out_pixels());
         }
-        assert_eq!(pixels, batch * outputs * sizes.out_pixels());
     }
+}
+
+/// Floats that a task takes.
+fn winograd_takes<F: Form>(convolution: &Convolution<'_>, block: &Block, lanes: usize) -> usize {
+    let layout = winograd::Layout::new::<F>(&convolution.sizes, block, lanes);
+    winograd::Buffers::new::<F>(convolution, block, &layout, lanes).total()
 }
 
 #[test]
@@ -273,11 +289,30 @@ fn every_set_of_vectors_gives_what_is_defined_after_upsampling() {
             )
         };
         let defined = case.defined();
-        let weights = SummedWeights::new(Values::F32(&case.weight), outputs, inputs);
+        let defined_by_brains = Case {
+            weight: case
+                .weight
+                .iter()
+                .map(|&value| bf16::from_f32(value).to_f32())
+                .collect(),
+            x: case.x.clone(),
+            bias: case.bias.clone(),
+            onto: case.onto.clone(),
+            ..case
+        }
+        .defined();
+        let brains: Vec<bf16> = case.weight.iter().map(|&value| bf16::from_f32(value)).collect();
         for set in InstructionSet::all() {
-            let found = upsampled_conv2d_with(set, &x, &weights, case.terms(), [height, width]);
-            let error = relative_error(&found, &defined);
-            assert!(error < 1e-6, "{set:?}: {error}");
+            let error = |weight: Values<'_>, defined: &[f64]| {
+                let weights = SummedWeights::new_with(set, weight, outputs, inputs);
+                let found = upsampled_conv2d_with(set, &x, &weights, case.terms(), [height, width]);
+                relative_error(&found, defined)
+            };
+            let of_floats = error(Values::F32(&case.weight), &defined);
+            assert!(of_floats < 1e-6, "{set:?}: {of_floats}");
+            let of_brains = error(Values::Bf16(&brains), &defined_by_brains);
+            let most = if set.has_bf16_dot() { 1e-2 } else { 1e-6 };
+            assert!(of_brains < most, "{set:?}: {of_brains}");
         }
     }
 }

@@ -2,10 +2,11 @@
 //! summed passes by.
 //!
 //! Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, show that nothing needs
-//! to be laid out for that but the weights; here these stay as they are too, and a copy of a few pictures' pixels that fits
-//! into the cache is made, which has the zeros around them.
+//! to be laid out for that but the weights ([`panel`](super::panel)); here a copy of a few pictures' pixels that fits into the cache
+//! is made too, which has the zeros around them.
 
 use super::cut::Spot;
+use super::panel::PANEL;
 use crate::cpu::simd::Simd;
 
 /// Vectors of pixels that are multiplied at a time.
@@ -25,10 +26,8 @@ pub(super) struct Part<'a> {
     pub(super) plane_step: usize,
     /// How many there are.
     pub(super) channels: usize,
-    /// For each output channel the weights of each place of each of the channels.
+    /// Panels of the weights of each place of each of the channels.
     pub(super) weights: *const f32,
-    /// Weights from an output channel to the next.
-    pub(super) weight_step: usize,
     /// Output channels.
     pub(super) outputs: usize,
     /// For each output channel a vector for each spot, to which the sums are added.
@@ -121,7 +120,8 @@ impl Part<'_> {
         // SAFETY: as the caller vouches for; a spot and a place of the kernel lie inside of the plane.
         unsafe {
             let mut channel = self.planes;
-            let mut weights = self.weights.add(output * self.weight_step);
+            let panel = output / PANEL * PANEL * self.channels * places.len();
+            let mut weights = self.weights.add(panel + output % PANEL);
             for _ in 0..self.channels {
                 for &place in places {
                     let pixels = channel.add(place);
@@ -130,7 +130,7 @@ impl Part<'_> {
                         values[vector] = simd.load(pixels.add(offsets[vector]));
                     }
                     for output in 0..O {
-                        let weight = simd.splat(*weights.add(output * self.weight_step));
+                        let weight = simd.splat(*weights.add(output));
                         for vector in 0..V {
                             sums[output][vector] = if PAIRS {
                                 simd.dot_bf16(sums[output][vector], weight, values[vector])
@@ -139,7 +139,7 @@ impl Part<'_> {
                             };
                         }
                     }
-                    weights = weights.add(1);
+                    weights = weights.add(PANEL);
                 }
                 channel = channel.add(self.plane_step);
             }

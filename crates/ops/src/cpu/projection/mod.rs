@@ -10,7 +10,7 @@
 mod blocks;
 mod cut;
 mod end;
-mod pack;
+pub(super) mod pack;
 mod task;
 #[cfg(test)]
 mod tests;

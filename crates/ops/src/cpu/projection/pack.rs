@@ -21,7 +21,7 @@ enum Form {
 
 /// Some values of some rows of a weight.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stretch<'a> {
+pub(in crate::cpu) struct Stretch<'a> {
     bytes: &'a [u8],
     form: Form,
     /// Bytes from row to row.
@@ -54,7 +54,7 @@ impl Block {
 impl<'a> Stretch<'a> {
     /// `count` values from `first` on of `rows` rows from `row` on, of a weight whose rows have `inputs` values. Where `pairs`
     /// is set, those of bf16 stay pairs.
-    pub(super) fn new(
+    pub(in crate::cpu) fn new(
         weight: Values<'a>,
         inputs: usize,
         (row, rows): (usize, usize),
@@ -82,7 +82,7 @@ impl<'a> Stretch<'a> {
     }
 
     /// Vectors that [`pack`] writes.
-    pub(super) fn vectors<S: Simd>(&self) -> usize {
+    pub(in crate::cpu) fn vectors<S: Simd>(&self) -> usize {
         let blocks = self.width.div_ceil(4 * S::LANES);
         let a_block = if self.form == Form::Whole { 1 } else { 2 };
         blocks * a_block * S::LANES
@@ -97,7 +97,7 @@ fn bytes_of<T>(values: &[T]) -> &[u8] {
 /// Writes a stretch of at most `LANES` rows to `to`: a vector for each value, or for each pair of them, `step` floats from
 /// one to the next. Rows and values that there are not are zero.
 #[inline(always)]
-pub(super) fn pack<S: Simd>(simd: S, stretch: Stretch<'_>, to: &mut [f32], step: usize) {
+pub(in crate::cpu) fn pack<S: Simd>(simd: S, stretch: Stretch<'_>, to: &mut [f32], step: usize) {
     let vectors = stretch.vectors::<S>();
     assert!(
         stretch.rows <= S::LANES && (vectors == 0 || (vectors - 1) * step + S::LANES <= to.len()),

@@ -223,6 +223,14 @@ impl Simd for Avx2Fma {
     }
 
     #[inline(always)]
+    fn pair(self, even: __m256, odd: __m256) -> __m256 {
+        proven!(_mm256_castsi256_ps(_mm256_or_si256(
+            rounded(even),
+            _mm256_slli_epi32::<16>(rounded(odd))
+        )))
+    }
+
+    #[inline(always)]
     fn even_bf16(self, pairs: __m256) -> __m256 {
         proven!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(
             pairs
@@ -252,6 +260,30 @@ impl Simd for Avx2Fma {
             let odd = _mm256_srli_epi32::<16>(_mm256_castps_si256(pairs));
             let (low, high) = (_mm256_castsi256_si128(odd), _mm256_extracti128_si256::<1>(odd));
             _mm256_cvtph_ps(_mm_packus_epi32(low, high))
+        })
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: __m256, b: __m256) -> [__m256; 2] {
+        proven!({
+            let (lower, upper) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            [
+                _mm256_permute2f128_ps::<0x20>(lower, upper),
+                _mm256_permute2f128_ps::<0x31>(lower, upper),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, a: __m256, b: __m256) -> [__m256; 2] {
+        proven!({
+            // By halves, of which the inner quarters then change places.
+            let even = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(a, b));
+            let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0xDD>(a, b));
+            [
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(even)),
+                _mm256_castpd_ps(_mm256_permute4x64_pd::<0xD8>(odd)),
+            ]
         })
     }
 

@@ -241,6 +241,26 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn pair(self, even: __m512, odd: __m512) -> __m512 {
+        if BF16 {
+            return proven!({
+                let halves = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even));
+                let places = _mm512_add_epi32(
+                    _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                    _mm512_set1_epi32(16 << 16),
+                );
+                let places = _mm512_or_si512(places, _mm512_slli_epi32::<16>(places));
+                _mm512_castsi512_ps(_mm512_permutexvar_epi16(places, halves))
+            });
+        }
+        proven!({
+            let even = _mm512_cvtepu16_epi32(rounded(even));
+            let odd = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded(odd)));
+            _mm512_castsi512_ps(_mm512_or_si512(even, odd))
+        })
+    }
+
+    #[inline(always)]
     fn even_bf16(self, pairs: __m512) -> __m512 {
         proven!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(
             pairs
@@ -280,6 +300,30 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         }
         let sum = self.fma(self.odd_bf16(a), self.odd_bf16(b), sum);
         self.fma(self.even_bf16(a), self.even_bf16(b), sum)
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: __m512, b: __m512) -> [__m512; 2] {
+        proven!({
+            let lower = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+            let upper = _mm512_add_epi32(lower, _mm512_set1_epi32(8));
+            [
+                _mm512_permutex2var_ps(a, lower, b),
+                _mm512_permutex2var_ps(a, upper, b),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, a: __m512, b: __m512) -> [__m512; 2] {
+        proven!({
+            let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            [
+                _mm512_permutex2var_ps(a, even, b),
+                _mm512_permutex2var_ps(a, odd, b),
+            ]
+        })
     }
 
     #[inline(always)]

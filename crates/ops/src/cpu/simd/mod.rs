@@ -133,6 +133,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `2 * LANES` consecutive values rounded to the nearest bf16, the even one of two: the lanes of `first`, then those of
     /// `second`, as consecutive pairs.
     fn narrow(self, first: Self::Vector, second: Self::Vector) -> Self::Vector;
+    /// The lanes of `even` and of `odd` rounded to the nearest bf16, the even one of two: those of a lane as the pair of that
+    /// lane.
+    fn pair(self, even: Self::Vector, odd: Self::Vector) -> Self::Vector;
     /// The even one of each pair of bf16, widened.
     fn even_bf16(self, pairs: Self::Vector) -> Self::Vector;
     /// The odd one of each pair of bf16, widened.
@@ -150,6 +153,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         let sum = self.fma(self.odd_bf16(a), self.odd_bf16(b), sum);
         self.fma(self.even_bf16(a), self.even_bf16(b), sum)
     }
+
+    /// The lanes of `a` and of `b` by turns, as two vectors: of the first halves, then of the second ones.
+    fn interleave(self, a: Self::Vector, b: Self::Vector) -> [Self::Vector; 2];
+    /// Of the lanes of `a` and then of `b`, the first, the third and so on, and the others.
+    fn deinterleave(self, a: Self::Vector, b: Self::Vector) -> [Self::Vector; 2];
 
     /// Writes a block of `LANES` by `LANES` 32-bit elements with rows and columns exchanged. Steps are bytes from row to
     /// row; rows may begin at any address.

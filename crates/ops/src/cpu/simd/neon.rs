@@ -214,6 +214,15 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn pair(self, even: float32x4_t, odd: float32x4_t) -> float32x4_t {
+        proven!({
+            let even = vmovl_u16(rounded(even));
+            let odd = vshll_n_u16::<16>(rounded(odd));
+            vreinterpretq_f32_u32(vorrq_u32(even, odd))
+        })
+    }
+
+    #[inline(always)]
     fn even_bf16(self, pairs: float32x4_t) -> float32x4_t {
         proven!(vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(
             pairs
@@ -236,6 +245,16 @@ impl Simd for Neon {
     #[inline(always)]
     fn odd_f16(self, pairs: float32x4_t) -> float32x4_t {
         proven!(widened(vshrn_n_u32::<16>(vreinterpretq_u32_f32(pairs))))
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {
+        proven!([vzip1q_f32(a, b), vzip2q_f32(a, b)])
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {
+        proven!([vuzp1q_f32(a, b), vuzp2q_f32(a, b)])
     }
 
     #[inline(always)]

@@ -20,6 +20,13 @@ fn zip(a: [f32; LANES], b: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> [f32; 
     [of(a[0], b[0]), of(a[1], b[1]), of(a[2], b[2]), of(a[3], b[3])]
 }
 
+/// Two numbers rounded to bf16 as the halves of a lane.
+#[inline(always)]
+fn rounded(even: f32, odd: f32) -> f32 {
+    let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
+    f32::from_bits(bits(even) | bits(odd) << 16)
+}
+
 /// The two halves of a lane, the lower one first.
 #[inline(always)]
 fn halves(pair: f32) -> [u16; 2] {
@@ -175,16 +182,17 @@ impl<const BF16: bool> Simd for Portable<BF16> {
 
     #[inline(always)]
     fn narrow(self, first: [f32; LANES], second: [f32; LANES]) -> [f32; LANES] {
-        let pair = |even: f32, odd: f32| {
-            let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
-            f32::from_bits(bits(even) | bits(odd) << 16)
-        };
         [
-            pair(first[0], first[1]),
-            pair(first[2], first[3]),
-            pair(second[0], second[1]),
-            pair(second[2], second[3]),
+            rounded(first[0], first[1]),
+            rounded(first[2], first[3]),
+            rounded(second[0], second[1]),
+            rounded(second[2], second[3]),
         ]
+    }
+
+    #[inline(always)]
+    fn pair(self, even: [f32; LANES], odd: [f32; LANES]) -> [f32; LANES] {
+        zip(even, odd, rounded)
     }
 
     #[inline(always)]
@@ -205,6 +213,16 @@ impl<const BF16: bool> Simd for Portable<BF16> {
     #[inline(always)]
     fn odd_f16(self, pairs: [f32; LANES]) -> [f32; LANES] {
         map(pairs, |pair| f16::from_bits(halves(pair)[1]).to_f32())
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: [f32; LANES], b: [f32; LANES]) -> [[f32; LANES]; 2] {
+        [[a[0], b[0], a[1], b[1]], [a[2], b[2], a[3], b[3]]]
+    }
+
+    #[inline(always)]
+    fn deinterleave(self, a: [f32; LANES], b: [f32; LANES]) -> [[f32; LANES]; 2] {
+        [[a[0], a[2], b[0], b[2]], [a[1], a[3], b[1], b[3]]]
     }
 
     #[inline(always)]

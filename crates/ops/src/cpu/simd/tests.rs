@@ -237,7 +237,34 @@ fn rounding_to_16_bits() {
                     same(odd[lane], both[2 * lane + 1], "narrow");
                 }
             }
+            // Neighbours that are taken apart and put together as pairs are what they were.
+            let alternate = |values: &[f32]| values.iter().copied().step_by(2).collect::<Vec<_>>();
+            let every: Vec<f32> = a.iter().chain(&b).copied().collect();
+            let paired = simd.pair(
+                load(simd, &alternate(&every)),
+                load(simd, &alternate(&every[1..])),
+            );
+            for (found, expected) in lanes(simd, paired).into_iter().zip(lanes(simd, pairs)) {
+                assert_eq!(found.to_bits(), expected.to_bits(), "pair");
+            }
         });
+    });
+}
+
+#[test]
+fn lanes_by_turns() {
+    with_every_set!(|simd: S| {
+        let values: Vec<f32> = (0..2 * S::LANES).map(|lane| lane as f32).collect();
+        let joined = |[a, b]: [S::Vector; 2]| -> Vec<f32> {
+            lanes(simd, a).into_iter().chain(lanes(simd, b)).collect()
+        };
+        let (a, b) = (load(simd, &values), load(simd, &values[S::LANES..]));
+        let by_turns = simd.interleave(a, b);
+        let expected: Vec<f32> = (0..2 * S::LANES)
+            .map(|lane| values[lane % 2 * S::LANES + lane / 2])
+            .collect();
+        assert_eq!(joined(by_turns), expected);
+        assert_eq!(joined(simd.deinterleave(by_turns[0], by_turns[1])), values);
     });
 }
 

@@ -1,0 +1,39 @@
+//! A task's buffers, cut out of what a thread keeps so that vectors lie in single lines of the cache.
+
+/// Floats in a line of the cache.
+pub(super) const LINE: usize = 16;
+
+/// Floats that buffers of so many take.
+pub(super) fn in_lines<const N: usize>(lengths: [usize; N]) -> usize {
+    let lines = lengths.map(|length| length.next_multiple_of(LINE));
+    LINE + lines.iter().sum::<usize>()
+}
+
+/// Buffers of these lengths, each of which begins with a line. `scratch` has the length that [`in_lines`] gives.
+pub(super) fn cut_in_lines<const N: usize>(scratch: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
+    let unaligned = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
+    let mut rest = &mut scratch[unaligned..];
+    lengths.map(|length| {
+        let (buffer, after) = std::mem::take(&mut rest).split_at_mut(length.next_multiple_of(LINE));
+        rest = after;
+        &mut buffer[..length]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_begin_with_lines() {
+        let lengths = [5, 0, 16, 33];
+        let mut scratch = vec![0.0; in_lines(lengths) + 1];
+        for first in 0..2 {
+            let buffers = cut_in_lines(&mut scratch[first..], lengths);
+            for (buffer, length) in buffers.iter().zip(lengths) {
+                assert_eq!(buffer.len(), length);
+                assert_eq!(buffer.as_ptr().addr() % (4 * LINE), 0);
+            }
+        }
+    }
+}

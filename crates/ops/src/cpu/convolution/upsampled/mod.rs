@@ -1,0 +1,411 @@
+//! Convolutions by 3 by 3 of pictures that are made twice as large first, with a quarter of the products.
+//!
+//! The pixels of the larger picture are copies: of the 3 in a row under the kernel two are the same. With weights `a`, `b`,
+//! `c` and pixels `p`, `q`, `r` of the smaller picture, `q` becomes two of the larger one, whose sums are
+//! `a p + (b + c) q` and `(a + b) q + c r`. Both hold `(a + b + c) q`; to the first one `a (p - q)` is added, to
+//! the second one `c (r - q)`. That is 3 products instead of 6, and in both directions 9 instead of 36. The larger picture is
+//! never made, and a pixel still depends on what it sees and on nothing else.
+
+// Many lists are gone through side by side.
+#![allow(clippy::needless_range_loop)]
+
+mod weights;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::buffers::{cut_in_lines, in_lines};
+use super::cut::{Block, Cut, Limits, Spot, in_parts};
+use super::panel::PANEL;
+use super::rows::{copy_rows, fetch_rows, write};
+use super::tile::{Part, SLACK};
+use super::{Output, Sizes, Terms};
+use crate::cpu::scratch::with_scratch;
+use crate::cpu::simd::{InstructionSet, Kernel, Simd};
+
+pub(crate) use self::weights::SummedWeights;
+
+/// Products of a pixel of the smaller picture: of three rows and three columns.
+const TERMS: usize = 9;
+/// Channels that go in, or pairs of them, whose products are summed at a time.
+const PART: usize = 64;
+/// Values of rows of a channel that are laid out at a time.
+const LINES: usize = 1024;
+
+/// How large tasks are, in pixels of the smaller picture.
+const LIMITS: Limits = Limits {
+    pixels: 128,
+    group: 1,
+    rows: 4,
+    channels: 64,
+    plane: TERMS * 128,
+    plane_of: |_, pictures, rows, columns| TERMS * pictures * rows * columns,
+};
+
+/// Floats that a task takes, at most.
+pub(crate) fn task(in_channels: usize, out_channels: usize) -> usize {
+    let outputs = out_channels.min(LIMITS.channels);
+    Buffers {
+        lines: 2 * LINES,
+        planes: in_parts(in_channels, PART) * LIMITS.plane + TERMS * SLACK,
+        sums: TERMS * outputs * LIMITS.pixels,
+        pixels: 4 * LIMITS.pixels,
+    }
+    .total()
+}
+
+/// Floats of the weights once they are summed.
+pub(crate) fn weights(in_channels: usize, out_channels: usize) -> usize {
+    TERMS * in_channels * out_channels.next_multiple_of(PANEL)
+}
+
+/// The convolution of the pictures in `x`, each made twice as large, and `terms`. `x`
+/// has a row above and a row below that are neighbours only; `height` and `width` rows and columns without them become
+/// twice as many.
+pub(crate) fn upsampled_conv2d(
+    x: &[f32],
+    weights: &SummedWeights,
+    terms: Terms<'_>,
+    height: usize,
+    width: usize,
+) -> Vec<f32> {
+    upsampled_conv2d_with(InstructionSet::best(), x, weights, terms, [height, width])
+}
+
+pub(super) fn upsampled_conv2d_with(
+    set: InstructionSet,
+    x: &[f32],
+    weights: &SummedWeights,
+    terms: Terms<'_>,
+    [height, width]: [usize; 2],
+) -> Vec<f32> {
+    let SummedWeights {
+        in_channels,
+        out_channels,
+        ..
+    } = *weights;
+    let sizes = Sizes {
+        in_channels,
+        height: height + 2,
+        width,
+        out_channels,
+        out_height: height,
+        out_width: width,
+        kernel_height: 3,
+        kernel_width: 3,
+        stride: 1,
+        rows_above: 0,
+        columns_left: 1,
+    };
+    let batch = x.len() / (in_channels * sizes.pixels()).max(1);
+    let mut result = vec![0.0; batch * out_channels * 4 * height * width];
+    assert!(
+        x.len() == batch * in_channels * sizes.pixels() && terms.fit(batch, out_channels, 4 * height * width),
+        "a convolution does not fit its values. This is a bug."
+    );
+    let convolution = UpsampledConvolution {
+        x,
+        weights,
+        terms,
+        sizes,
+        result: Output(result.as_mut_ptr()),
+    };
+    let cut = Cut::new(batch, &sizes, &LIMITS);
+    (0..cut.tasks(batch, &sizes)).into_par_iter().for_each(|index| {
+        let block = &cut.block(index, batch, &sizes);
+        let spots = &spots(block, set.lanes());
+        let buffers = Buffers::new(weights, block, set.lanes());
+        with_scratch(buffers.total(), |scratch| {
+            set.run(Task {
+                convolution: &convolution,
+                block,
+                spots,
+                buffers,
+                scratch,
+            });
+        });
+    });
+    result
+}
+
+/// A convolution that is shared among tasks.
+#[derive(Debug)]
+struct UpsampledConvolution<'a> {
+    x: &'a [f32],
+    weights: &'a SummedWeights,
+    terms: Terms<'a>,
+    /// In pixels of the smaller picture.
+    sizes: Sizes,
+    result: Output,
+}
+
+/// Vectors of the block's pixels, row after row.
+fn spots(block: &Block, lanes: usize) -> Vec<Spot> {
+    let pixels = block.rows.len() * block.columns.len();
+    let mut spots = Vec::new();
+    for picture in 0..block.pictures.len() {
+        for first in (0..pixels).step_by(lanes) {
+            spots.push(Spot {
+                offset: picture * pixels + first,
+                picture: block.pictures.start + picture,
+                to: first,
+                count: lanes.min(pixels - first),
+            });
+        }
+    }
+    spots
+}
+
+/// The lengths of a task's buffers.
+#[derive(Debug, Clone, Copy)]
+struct Buffers {
+    /// Rows of pixels, of each of the channels that share an element.
+    lines: usize,
+    /// What is multiplied.
+    planes: usize,
+    /// Sums of products.
+    sums: usize,
+    /// Pixels that these make.
+    pixels: usize,
+}
+
+impl Buffers {
+    fn new(weights: &SummedWeights, block: &Block, lanes: usize) -> Self {
+        let of_picture = block.rows.len() * block.columns.len();
+        let vectors = of_picture.next_multiple_of(lanes);
+        Self {
+            lines: weights.pair() * LINES,
+            planes: TERMS * (weights.part() * block.pictures.len() * of_picture + SLACK),
+            sums: TERMS * block.channels.len() * block.pictures.len() * vectors,
+            pixels: 4 * vectors,
+        }
+    }
+
+    fn lengths(self) -> [usize; 4] {
+        [self.lines, self.planes, self.sums, self.pixels]
+    }
+
+    fn total(self) -> usize {
+        in_lines(self.lengths())
+    }
+}
+
+struct Task<'a> {
+    convolution: &'a UpsampledConvolution<'a>,
+    block: &'a Block,
+    spots: &'a [Spot],
+    buffers: Buffers,
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self {
+            convolution,
+            block,
+            spots,
+            ..
+        } = self;
+        let [lines, planes, sums, pixels] = cut_in_lines(self.scratch, self.buffers.lengths());
+        let weights = convolution.weights;
+        let outputs = block.channels.len();
+        let plane = block.pictures.len() * block.rows.len() * block.columns.len();
+        let (plane_step, sums_step) = (planes.len() / TERMS, sums.len() / TERMS);
+        // The zeros beside pictures, which nothing is written to.
+        lines.fill(0.0);
+        for part in 0..weights.elements().div_ceil(weights.part()) {
+            let channels = weights.channels(part);
+            convolution.fill(simd, block, &channels, lines, planes);
+            for term in 0..TERMS {
+                let part = Part {
+                    places: &[0],
+                    spots,
+                    planes: planes[term * plane_step..].as_ptr(),
+                    plane_step: plane,
+                    channels: channels.len().div_ceil(weights.pair()),
+                    weights: weights.panels(&channels, term, block.channels.start).as_ptr(),
+                    outputs,
+                    sums: sums[term * sums_step..].as_mut_ptr(),
+                    is_first: part == 0,
+                    in_pairs: weights.in_pairs,
+                };
+                // SAFETY: there are so many planes of this term, and values after them; panels of so many outputs and elements;
+                // and a vector for each output channel and spot.
+                unsafe { part.multiply(simd) };
+            }
+        }
+        convolution.finish(simd, block, sums, pixels);
+    }
+}
+
+impl UpsampledConvolution<'_> {
+    /// Fills the planes of some channels: for each row and column of products what they are made with, of all pixels.
+    #[inline(always)]
+    fn fill<S: Simd>(
+        &self,
+        simd: S,
+        block: &Block,
+        channels: &Range<usize>,
+        lines: &mut [f32],
+        planes: &mut [f32],
+    ) {
+        let (sizes, pair) = (&self.sizes, self.weights.pair());
+        let (rows, columns) = (block.rows.len(), block.columns.len());
+        let plane = block.pictures.len() * rows * columns;
+        let (of_channel, term_step) = (lines.len() / pair, planes.len() / TERMS);
+        let line = columns.next_multiple_of(S::LANES) + 2;
+        // Each row sees its neighbours.
+        let at_a_time = of_channel / line - 2;
+        let elements = channels.len().div_ceil(pair);
+        assert!(
+            at_a_time > 0 && elements * plane + SLACK <= term_step && S::LANES <= SLACK,
+            "planes have no room. This is a bug."
+        );
+        let before = sizes.columns_left.saturating_sub(block.columns.start);
+        let from = block.columns.start.saturating_sub(sizes.columns_left);
+        let inside = (sizes.width - from).min(columns + 2 - before);
+        for element in 0..elements {
+            let first = channels.start + element * pair;
+            if first + pair > channels.end {
+                // The last one has none beside it.
+                lines[of_channel..].fill(0.0);
+            }
+            for (index, picture) in block.pictures.clone().enumerate() {
+                for begin in (0..rows).step_by(at_a_time) {
+                    let count = at_a_time.min(rows - begin);
+                    let row = block.rows.start + begin;
+                    for (channel, lines) in (first..channels.end).zip(lines.chunks_exact_mut(of_channel)) {
+                        let source = (picture * sizes.in_channels + channel) * sizes.pixels()
+                            + row * sizes.width
+                            + from;
+                        let source = &self.x[source..source + (count + 1) * sizes.width + inside];
+                        let next = source.as_ptr().wrapping_add(pair * sizes.pixels());
+                        fetch_rows(simd, (next, sizes.width), [count + 2, inside]);
+                        copy_rows(
+                            simd,
+                            (source, sizes.width),
+                            (&mut lines[before..], line),
+                            [count + 2, inside],
+                        );
+                    }
+                    for row in 0..count {
+                        let to = element * plane + (index * rows + begin + row) * columns;
+                        for column in (0..columns).step_by(S::LANES) {
+                            // SAFETY: a line has as many values as vectors of pixels see, and two more lines were copied than
+                            // rows are made. Values behind the end of a row lie before what is written next, or in what
+                            // was left after all planes.
+                            unsafe {
+                                let from = lines.as_ptr().add(row * line + column);
+                                let to = planes.as_mut_ptr().add(to + column);
+                                let terms = differences(simd, from, line);
+                                if self.weights.in_pairs {
+                                    let odd = differences(simd, from.add(of_channel), line);
+                                    for term in 0..TERMS {
+                                        simd.store(
+                                            to.add(term * term_step),
+                                            simd.pair(terms[term], odd[term]),
+                                        );
+                                    }
+                                } else {
+                                    for term in 0..TERMS {
+                                        simd.store(to.add(term * term_step), terms[term]);
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes the pixels of the sums, and writes them where they belong.
+    #[inline(always)]
+    fn finish<S: Simd>(&self, simd: S, block: &Block, sums: &[f32], pixels: &mut [f32]) {
+        let sizes = &self.sizes;
+        let (pictures, columns, width) = (block.pictures.len(), block.columns.len(), 2 * sizes.out_width);
+        let term_step = sums.len() / TERMS;
+        let (upper, lower) = pixels.split_at_mut(pixels.len() / 2);
+        let vectors = upper.len() / 2;
+        assert!(
+            block.channels.len() * pictures * vectors <= term_step,
+            "sums are not as many as was thought. This is a bug."
+        );
+        for (index, output) in block.channels.clone().enumerate() {
+            for (place, picture) in block.pictures.clone().enumerate() {
+                let bias = simd.splat(self.terms.bias(picture, output, sizes.out_channels));
+                let sums = &sums[(index * pictures + place) * vectors..];
+                for spot in (0..vectors).step_by(S::LANES) {
+                    // SAFETY: there is a vector for each product, and room for the pixels of a vector in both rows.
+                    unsafe {
+                        let mut terms = [simd.zero(); TERMS];
+                        for term in 0..TERMS {
+                            terms[term] = simd.load(sums.as_ptr().add(term * term_step + spot));
+                        }
+                        let rows = put_together(simd, terms, bias);
+                        for (row, to) in rows.into_iter().zip([upper.as_mut_ptr(), lower.as_mut_ptr()]) {
+                            simd.store(to.add(2 * spot), row[0]);
+                            simd.store(to.add(2 * spot + S::LANES), row[1]);
+                        }
+                    }
+                }
+                let channel = (picture * sizes.out_channels + output) * 4 * sizes.out_pixels();
+                for (row, y) in block.rows.clone().enumerate() {
+                    for (half, pixels) in [&*upper, &*lower].into_iter().enumerate() {
+                        let first = channel + (2 * y + half) * width + 2 * block.columns.start;
+                        let pixels = &pixels[2 * row * columns..][..2 * columns];
+                        let onto = self.terms.onto.map(|onto| &onto[first..first + 2 * columns]);
+                        // SAFETY: the row lies inside of the result, which lives until all tasks are done, and no other task
+                        // has the same pixels of it.
+                        unsafe { write(simd, pixels, onto, self.result.0.add(first)) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// For three lines, `step` apart, of which `from` has the first pixels and those to their left: what the upper ones are more than
+/// the middle ones, the middle ones, and what the lower ones are more; of each of these the same of its columns.
+///
+/// # Safety
+/// `LANES + 2` values of each can be read.
+#[inline(always)]
+unsafe fn differences<S: Simd>(simd: S, from: *const f32, step: usize) -> [S::Vector; TERMS] {
+    let mut columns = [[simd.zero(); 3]; 3];
+    for column in 0..3 {
+        // SAFETY: as the caller vouches for.
+        let (above, middle, below) = unsafe {
+            let from = from.add(column);
+            (
+                simd.load(from),
+                simd.load(from.add(step)),
+                simd.load(from.add(2 * step)),
+            )
+        };
+        columns[column] = [simd.sub(above, middle), middle, simd.sub(below, middle)];
+    }
+    let [left, middle, right] = columns;
+    let mut terms = [simd.zero(); TERMS];
+    for row in 0..3 {
+        terms[3 * row] = simd.sub(left[row], middle[row]);
+        terms[3 * row + 1] = middle[row];
+        terms[3 * row + 2] = simd.sub(right[row], middle[row]);
+    }
+    terms
+}
+
+/// Consecutive pixels of the upper row and of the lower one: each is the sum of the products of two rows and two columns.
+#[inline(always)]
+fn put_together<S: Simd>(simd: S, terms: [S::Vector; TERMS], bias: S::Vector) -> [[S::Vector; 2]; 2] {
+    let [a, b, c, d, e, f, g, h, i] = terms;
+    let (left, right) = (simd.add(simd.add(d, e), bias), simd.add(simd.add(e, f), bias));
+    [
+        simd.interleave(simd.add(simd.add(a, b), left), simd.add(simd.add(b, c), right)),
+        simd.interleave(simd.add(simd.add(g, h), left), simd.add(simd.add(h, i), right)),
+    ]
+}

@@ -1,0 +1,199 @@
+//! Weights that are summed for what is upsampled.
+
+// Many lists are gone through side by side.
+#![allow(clippy::needless_range_loop)]
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::super::cut::in_parts;
+use super::super::panel::{PANEL, widened};
+use super::{PART, TERMS};
+use crate::cpu::kernel::Values;
+use crate::cpu::projection::pack::{Stretch, pack};
+use crate::cpu::scratch::with_scratch;
+use crate::cpu::simd::{InstructionSet, Kernel, Simd};
+
+/// The weights of a convolution by 3 by 3, summed for each product.
+///
+/// The channels that go in, or pairs of them, lie by parts whose products are summed at a time; those of a part by products, each
+/// as panels.
+#[derive(Debug)]
+pub(crate) struct SummedWeights {
+    values: Vec<f32>,
+    pub(super) out_channels: usize,
+    pub(super) in_channels: usize,
+    pub(super) in_pairs: bool,
+}
+
+impl SummedWeights {
+    pub(crate) fn new(weight: Values<'_>, out_channels: usize, in_channels: usize) -> Self {
+        Self::new_with(InstructionSet::best(), weight, out_channels, in_channels)
+    }
+
+    pub(in crate::cpu::convolution) fn new_with(
+        set: InstructionSet,
+        weight: Values<'_>,
+        out_channels: usize,
+        in_channels: usize,
+    ) -> Self {
+        let mut sums = Self {
+            values: Vec::new(),
+            out_channels,
+            in_channels,
+            in_pairs: set.has_bf16_dot() && matches!(weight, Values::Bf16(_)),
+        };
+        let of_element = TERMS * out_channels.next_multiple_of(PANEL);
+        let mut values = vec![0.0; of_element * sums.elements()];
+        values
+            .par_chunks_mut(of_element * sums.part())
+            .enumerate()
+            .for_each(|(part, panels)| {
+                let channels = sums.channels(part);
+                with_scratch(widened(TERMS * channels.len()), |widened| {
+                    set.run(Summing {
+                        weight,
+                        weights: &sums,
+                        channels,
+                        widened,
+                        panels,
+                    });
+                });
+            });
+        sums.values = values;
+        sums
+    }
+
+    pub(super) fn pair(&self) -> usize {
+        if self.in_pairs { 2 } else { 1 }
+    }
+
+    /// Channels that go in, or pairs of them.
+    pub(super) fn elements(&self) -> usize {
+        self.in_channels.div_ceil(self.pair())
+    }
+
+    /// Elements whose products are summed at a time.
+    pub(super) fn part(&self) -> usize {
+        in_parts(self.elements(), PART)
+    }
+
+    /// The channels of a part.
+    pub(super) fn channels(&self, part: usize) -> Range<usize> {
+        let channels = self.part() * self.pair();
+        part * channels..((part + 1) * channels).min(self.in_channels)
+    }
+
+    /// The panels of a product, of a part that begins with the channel `first`, from an output channel on.
+    pub(super) fn panels(&self, channels: &Range<usize>, term: usize, output: usize) -> &[f32] {
+        let (outputs, elements) = (
+            self.out_channels.next_multiple_of(PANEL),
+            channels.len().div_ceil(self.pair()),
+        );
+        assert!(
+            output.is_multiple_of(PANEL),
+            "a task begins inside of a panel. This is a bug."
+        );
+        let before = TERMS * outputs * (channels.start / self.pair());
+        &self.values[before + term * outputs * elements + output * elements..]
+    }
+}
+
+/// Sums the weights of a part.
+struct Summing<'a> {
+    weight: Values<'a>,
+    weights: &'a SummedWeights,
+    channels: Range<usize>,
+    widened: &'a mut [f32],
+    panels: &'a mut [f32],
+}
+
+impl Kernel for Summing<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self {
+            weight,
+            weights,
+            channels,
+            widened,
+            panels,
+        } = self;
+        let elements = channels.len().div_ceil(weights.pair());
+        let term_step = panels.len() / TERMS;
+        for output in (0..weights.out_channels).step_by(S::LANES) {
+            let stretch = Stretch::new(
+                weight,
+                weights.in_channels * TERMS,
+                (output, S::LANES.min(weights.out_channels - output)),
+                (channels.start * TERMS, channels.len() * TERMS),
+                false,
+            );
+            pack(simd, stretch, widened, S::LANES);
+            let panel = output / PANEL * PANEL * elements + output % PANEL;
+            assert!(
+                channels.len() * TERMS * S::LANES <= widened.len()
+                    && panel + (elements - 1) * PANEL + S::LANES <= term_step,
+                "weights have no room. This is a bug."
+            );
+            for element in 0..elements {
+                let first = element * weights.pair();
+                // SAFETY: as was asserted: each channel has a vector for each place, and each element one for each term.
+                unsafe {
+                    let from = widened.as_ptr().add(first * TERMS * S::LANES);
+                    let to = panels.as_mut_ptr().add(panel + element * PANEL);
+                    let sums = summed_kernel(simd, from);
+                    if weights.in_pairs {
+                        let odd = if first + 1 < channels.len() {
+                            summed_kernel(simd, from.add(TERMS * S::LANES))
+                        } else {
+                            [simd.zero(); TERMS]
+                        };
+                        for term in 0..TERMS {
+                            simd.store(to.add(term * term_step), simd.pair(sums[term], odd[term]));
+                        }
+                    } else {
+                        for term in 0..TERMS {
+                            simd.store(to.add(term * term_step), sums[term]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What each product is made with, of a kernel of vectors.
+///
+/// # Safety
+/// They can be read.
+#[inline(always)]
+unsafe fn summed_kernel<S: Simd>(simd: S, kernel: *const f32) -> [S::Vector; TERMS] {
+    let mut columns = [[simd.zero(); 3]; 3];
+    for column in 0..3 {
+        // SAFETY: as the caller vouches for.
+        let rows = unsafe {
+            [
+                simd.load(kernel.add(column * S::LANES)),
+                simd.load(kernel.add((3 + column) * S::LANES)),
+                simd.load(kernel.add((6 + column) * S::LANES)),
+            ]
+        };
+        columns[column] = summed(simd, rows);
+    }
+    let [left, middle, right] = columns;
+    let mut sums = [simd.zero(); TERMS];
+    for row in 0..3 {
+        let [first, all, third] = summed(simd, [left[row], middle[row], right[row]]);
+        (sums[3 * row], sums[3 * row + 1], sums[3 * row + 2]) = (first, all, third);
+    }
+    sums
+}
+
+/// The first, the sum of all, and the third.
+#[inline(always)]
+fn summed<S: Simd>(simd: S, [a, b, c]: [S::Vector; 3]) -> [S::Vector; 3] {
+    [a, simd.add(a, simd.add(b, c)), c]
+}

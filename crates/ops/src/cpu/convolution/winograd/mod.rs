@@ -1,0 +1,491 @@
+//! Convolutions by kernels of 3 columns with fewer products.
+//!
+//! 4 neighbours in a row are made of 6 products a row of the kernel instead of 12, or, where pairs of bf16 are multiplied, 2 of 4
+//! instead of 6: of combinations of the pixels that they see and of combinations of the 3 weights ([`form`]). Winograd,
+//! "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016.
+//! It is done along rows alone, so that rows do not depend on how a picture is cut into bands, and rounding errors stay
+//! near those of a sum.
+//!
+//! A pixel depends on all that its group sees: what is not finite is not a number in all of a group.
+
+// Many lists are gone through side by side.
+#![allow(clippy::needless_range_loop)]
+
+pub(super) mod form;
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use self::form::Form;
+use super::buffers::{cut_in_lines, in_lines};
+use super::cut::{Block, Limits, Spot, part};
+use super::panel::{PANEL, lay_floats, panels, widened};
+use super::rows::{copy_rows, fetch_rows};
+use super::tile::{Part, SLACK};
+use super::{Convolution, Sizes};
+use crate::cpu::simd::{Kernel, Simd};
+
+/// Columns of the kernel.
+const COLUMNS: usize = 3;
+/// Pixels of a task.
+const PIXELS: usize = 512;
+/// Values of rows of a channel that are laid out at a time, twice where rows are short.
+const LINES: usize = 1024;
+
+/// How large tasks are.
+pub(super) const fn limits<F: Form>() -> Limits {
+    Limits {
+        pixels: PIXELS,
+        group: F::GROUP,
+        rows: 8,
+        channels: 64,
+        // 10 rows for each 8 of a task.
+        plane: F::TERMS * PIXELS / F::GROUP * 5 / 4,
+        plane_of: Layout::plane_of::<F>,
+    }
+}
+
+/// Floats that a task takes, at most.
+pub(super) fn most<F: Form>(channels: usize, outputs: usize, places: usize) -> usize {
+    let limits = limits::<F>();
+    let part = part(channels.div_ceil(F::CHANNELS), places);
+    let outputs = outputs.min(limits.channels);
+    Buffers {
+        lines: F::CHANNELS * 2 * LINES,
+        planes: part * limits.plane + F::TERMS * SLACK,
+        widened: widened(part * F::CHANNELS * places),
+        panels: F::TERMS * panels(outputs, part * places.div_ceil(COLUMNS)),
+        sums: F::TERMS * outputs * limits.pixels / F::GROUP,
+        pixels: limits.pixels,
+    }
+    .total()
+}
+
+/// Whether a convolution is made this way: where there is enough to multiply, and groups are mostly full. It depends on nothing
+/// that bands of rows differ in.
+pub(super) fn suits<F: Form>(sizes: &Sizes) -> bool {
+    let products = sizes.out_width.div_ceil(F::GROUP) * F::TERMS;
+    sizes.kernel_width == COLUMNS
+        && sizes.kernel_height <= COLUMNS
+        && sizes.stride == 1
+        && sizes.in_channels.min(sizes.out_channels) >= 8
+        && products * 9 <= COLUMNS * sizes.out_width * 7
+}
+
+/// How the combinations of pixels lie: for each term a plane for each element, of all rows that go in, group after group.
+#[derive(Debug)]
+pub(super) struct Layout {
+    rows: usize,
+    /// Groups of a row.
+    groups: usize,
+    /// Combinations of an element for a term.
+    plane: usize,
+    /// Whether vectors of groups go on with the next row.
+    are_joined: bool,
+    /// How far each row of the kernel is from the first one.
+    places: Vec<usize>,
+    /// Vectors of groups.
+    spots: Vec<Spot>,
+}
+
+impl Layout {
+    /// Combinations of an element, for what so many pixels need.
+    fn plane_of<F: Form>(sizes: &Sizes, pictures: usize, rows: usize, columns: usize) -> usize {
+        F::TERMS * pictures * (rows + sizes.kernel_height - 1) * columns.div_ceil(F::GROUP)
+    }
+
+    pub(super) fn new<F: Form>(sizes: &Sizes, block: &Block, lanes: usize) -> Self {
+        let (pictures, groups) = (block.pictures.len(), block.columns.len().div_ceil(F::GROUP));
+        let rows = block.rows.len() + sizes.kernel_height - 1;
+        let all = block.rows.len() * groups;
+        let mut spots = Vec::new();
+        for picture in 0..pictures {
+            for first in (0..all).step_by(lanes) {
+                spots.push(Spot {
+                    offset: picture * rows * groups + first,
+                    picture: block.pictures.start + picture,
+                    to: first,
+                    count: lanes.min(all - first),
+                });
+            }
+        }
+        Self {
+            rows,
+            groups,
+            plane: pictures * rows * groups,
+            are_joined: !groups.is_multiple_of(lanes),
+            places: (0..sizes.kernel_height).map(|row| row * groups).collect(),
+            spots,
+        }
+    }
+}
+
+/// The lengths of a task's buffers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Buffers {
+    /// Rows of pixels, of each of the channels that share an element.
+    lines: usize,
+    /// Combinations of pixels.
+    planes: usize,
+    /// Weights as they come.
+    widened: usize,
+    /// Their combinations.
+    panels: usize,
+    /// Sums of products.
+    sums: usize,
+    /// Pixels that these make.
+    pixels: usize,
+}
+
+impl Buffers {
+    pub(super) fn new<F: Form>(
+        convolution: &Convolution<'_>,
+        block: &Block,
+        layout: &Layout,
+        lanes: usize,
+    ) -> Self {
+        let sizes = &convolution.sizes;
+        let (part, outputs) = (convolution.part(), block.channels.len());
+        let groups = layout.spots.len() * lanes;
+        Self {
+            lines: F::CHANNELS * 2 * LINES,
+            planes: F::TERMS * (part * layout.plane + SLACK),
+            widened: widened(part * F::CHANNELS * sizes.places()),
+            panels: F::TERMS * panels(outputs, part * sizes.kernel_height),
+            sums: F::TERMS * outputs * groups,
+            pixels: F::GROUP * groups / block.pictures.len(),
+        }
+    }
+
+    fn lengths(self) -> [usize; 6] {
+        [
+            self.lines,
+            self.planes,
+            self.widened,
+            self.panels,
+            self.sums,
+            self.pixels,
+        ]
+    }
+
+    pub(super) fn total(self) -> usize {
+        in_lines(self.lengths())
+    }
+}
+
+/// A block of pixels.
+pub(super) struct Task<'a, F> {
+    pub(super) convolution: &'a Convolution<'a>,
+    pub(super) block: &'a Block,
+    pub(super) layout: &'a Layout,
+    pub(super) buffers: Buffers,
+    pub(super) scratch: &'a mut [f32],
+    pub(super) form: PhantomData<F>,
+}
+
+impl<F: Form> Kernel for Task<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self {
+            convolution,
+            block,
+            layout,
+            ..
+        } = self;
+        let [lines, planes, widened, panels, sums, pixels] =
+            cut_in_lines(self.scratch, self.buffers.lengths());
+        let sizes = &convolution.sizes;
+        let (part, outputs) = (convolution.part() * F::CHANNELS, block.channels.len());
+        let plane_step = self.buffers.planes / F::TERMS;
+        let panel_step = self.buffers.panels / F::TERMS;
+        let sums_step = self.buffers.sums / F::TERMS;
+        // The zeros around pictures, which nothing is written to.
+        lines.fill(0.0);
+        for first in (0..sizes.in_channels).step_by(part) {
+            let channels = first..(first + part).min(sizes.in_channels);
+            let elements = channels.len().div_ceil(F::CHANNELS);
+            fill::<S, F>(simd, convolution, block, layout, &channels, lines, planes);
+            combine_weights::<S, F>(simd, convolution, block, &channels, widened, panels);
+            for term in 0..F::TERMS {
+                let part = Part {
+                    places: &layout.places,
+                    spots: &layout.spots,
+                    planes: planes[term * plane_step..].as_ptr(),
+                    plane_step: layout.plane,
+                    channels: elements,
+                    weights: panels[term * panel_step..].as_ptr(),
+                    outputs,
+                    sums: sums[term * sums_step..].as_mut_ptr(),
+                    is_first: first == 0,
+                    in_pairs: F::PAIRS,
+                };
+                // SAFETY: there are so many planes of this term, and values after them; panels of so many outputs and elements;
+                // and a vector for each output channel and spot.
+                unsafe { part.multiply(simd) };
+            }
+        }
+        finish::<S, F>(simd, convolution, block, layout, sums, pixels);
+    }
+}
+
+/// Fills the planes of some channels.
+///
+/// Rows of pixels are copied with zeros around them. Where vectors go on with the next row nothing lies between the copies, and what
+/// groups see of their neighbours is copied too, to the places of the groups.
+#[inline(always)]
+fn fill<S: Simd, F: Form>(
+    simd: S,
+    convolution: &Convolution<'_>,
+    block: &Block,
+    layout: &Layout,
+    channels: &Range<usize>,
+    lines: &mut [f32],
+    planes: &mut [f32],
+) {
+    let sizes = &convolution.sizes;
+    let Layout { rows, groups, .. } = *layout;
+    let (line, after) = if layout.are_joined {
+        (F::GROUP * groups, LINES)
+    } else {
+        (F::GROUP * (groups + 1), F::GROUP)
+    };
+    let at_a_time = (LINES - F::GROUP * S::LANES) / line;
+    let (of_channel, term_step) = (lines.len() / F::CHANNELS, planes.len() / F::TERMS);
+    let elements = channels.len().div_ceil(F::CHANNELS);
+    assert!(
+        at_a_time > 0
+            && of_channel >= 2 * LINES
+            && elements * layout.plane + SLACK <= term_step
+            && S::LANES <= SLACK,
+        "planes have no room. This is a bug."
+    );
+    // The pixels of a row of the block and those beside them, between zeros.
+    let before = sizes.columns_left.saturating_sub(block.columns.start);
+    let from = block.columns.start.saturating_sub(sizes.columns_left);
+    let inside = (sizes.width - from).min(block.columns.len() + COLUMNS - 1 - before);
+    // Rows that lie inside of the picture.
+    let inner = sizes.rows_above.saturating_sub(block.rows.start).min(rows);
+    let inner = inner
+        ..(sizes.height + sizes.rows_above)
+            .saturating_sub(block.rows.start)
+            .clamp(inner, rows);
+    for element in 0..elements {
+        let first = channels.start + element * F::CHANNELS;
+        if first + F::CHANNELS > channels.end {
+            // The last one has none beside it.
+            lines[of_channel..].fill(0.0);
+        }
+        for (index, picture) in block.pictures.clone().enumerate() {
+            let to = element * layout.plane + index * rows * groups;
+            for term in 0..F::TERMS {
+                planes[term * term_step + to..][..inner.start * groups].fill(0.0);
+            }
+            for begin in inner.clone().step_by(at_a_time) {
+                let count = at_a_time.min(inner.end - begin);
+                let row = block.rows.start + begin - sizes.rows_above;
+                for (channel, lines) in (first..channels.end).zip(lines.chunks_exact_mut(of_channel)) {
+                    let source =
+                        (picture * sizes.in_channels + channel) * sizes.pixels() + row * sizes.width + from;
+                    let source = &convolution.x[source..source + (count - 1) * sizes.width + inside];
+                    if layout.are_joined {
+                        let here = inside.min(line - before);
+                        copy_rows(
+                            simd,
+                            (source, sizes.width),
+                            (&mut lines[before..], line),
+                            [count, here],
+                        );
+                        // The same a group further.
+                        let (skipped, before) = (
+                            F::GROUP.saturating_sub(before).min(inside),
+                            before.saturating_sub(F::GROUP),
+                        );
+                        let next = (inside - skipped).min(line - before);
+                        copy_rows(
+                            simd,
+                            (&source[skipped..], sizes.width),
+                            (&mut lines[after + before..], line),
+                            [count, next],
+                        );
+                    } else {
+                        let next = source.as_ptr().wrapping_add(F::CHANNELS * sizes.pixels());
+                        fetch_rows(simd, (next, sizes.width), [count, inside]);
+                        copy_rows(
+                            simd,
+                            (source, sizes.width),
+                            (&mut lines[before..], line),
+                            [count, inside],
+                        );
+                    }
+                }
+                let (runs, length) = if layout.are_joined {
+                    (1, count * groups)
+                } else {
+                    (count, groups)
+                };
+                for run in 0..runs {
+                    for group in (0..length).step_by(S::LANES) {
+                        let at = run * line + F::GROUP * group;
+                        // SAFETY: lines have so many groups, and room for a vector of them after these. Values behind the
+                        // last one lie before what is written next, or in what was left after all planes.
+                        unsafe {
+                            let pixels = lines.as_ptr().add(at);
+                            let combined = F::of_pixels(simd, pixels, pixels.add(after));
+                            let to = planes.as_mut_ptr().add(to + (begin + run) * groups + group);
+                            if F::PAIRS {
+                                let pixels = pixels.add(of_channel);
+                                let odd = F::of_pixels(simd, pixels, pixels.add(after));
+                                for term in 0..F::TERMS {
+                                    simd.store(
+                                        to.add(term * term_step),
+                                        simd.pair(combined[term], odd[term]),
+                                    );
+                                }
+                            } else {
+                                for term in 0..F::TERMS {
+                                    simd.store(to.add(term * term_step), combined[term]);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            for term in 0..F::TERMS {
+                planes[term * term_step + to..][inner.end * groups..rows * groups].fill(0.0);
+            }
+        }
+    }
+}
+
+/// Lays out the combinations of the weights of some channels, the panels of each term after those of the one before.
+#[inline(always)]
+fn combine_weights<S: Simd, F: Form>(
+    simd: S,
+    convolution: &Convolution<'_>,
+    block: &Block,
+    channels: &Range<usize>,
+    widened: &mut [f32],
+    panels: &mut [f32],
+) {
+    let (rows, places) = (convolution.sizes.kernel_height, convolution.sizes.places());
+    let elements = channels.len().div_ceil(F::CHANNELS);
+    let term_step = panels.len() / F::TERMS;
+    for output in (0..block.channels.len()).step_by(S::LANES) {
+        let outputs = block.channels.start + output..block.channels.end;
+        lay_floats(simd, convolution, outputs, channels, widened);
+        let panel = output / PANEL * PANEL * elements * rows + output % PANEL;
+        assert!(
+            channels.len() * places * S::LANES <= widened.len()
+                && panel + ((elements * rows - 1) * PANEL + S::LANES) <= term_step,
+            "weights have no room. This is a bug."
+        );
+        for element in 0..elements {
+            let first = element * F::CHANNELS;
+            let has_odd = first + 1 < channels.len();
+            for row in 0..rows {
+                // SAFETY: as was asserted: each channel has a vector for each place, and each element and row of the kernel a
+                // place in the panel.
+                unsafe {
+                    let from = widened.as_ptr().add((first * places + row * COLUMNS) * S::LANES);
+                    let to = panels.as_mut_ptr().add(panel + (element * rows + row) * PANEL);
+                    let combined = F::of_weights(simd, of_row(simd, from));
+                    if F::PAIRS {
+                        let odd = if has_odd {
+                            of_row(simd, from.add(places * S::LANES))
+                        } else {
+                            [simd.zero(); COLUMNS]
+                        };
+                        let odd = F::of_weights(simd, odd);
+                        for term in 0..F::TERMS {
+                            simd.store(to.add(term * term_step), simd.pair(combined[term], odd[term]));
+                        }
+                    } else {
+                        for term in 0..F::TERMS {
+                            simd.store(to.add(term * term_step), combined[term]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The weights of a row of the kernel.
+///
+/// # Safety
+/// They can be read.
+#[inline(always)]
+unsafe fn of_row<S: Simd>(simd: S, from: *const f32) -> [S::Vector; COLUMNS] {
+    // SAFETY: as the caller vouches for.
+    unsafe {
+        [
+            simd.load(from),
+            simd.load(from.add(S::LANES)),
+            simd.load(from.add(2 * S::LANES)),
+        ]
+    }
+}
+
+/// Makes the pixels of the sums, and writes them where they belong.
+#[inline(always)]
+fn finish<S: Simd, F: Form>(
+    simd: S,
+    convolution: &Convolution<'_>,
+    block: &Block,
+    layout: &Layout,
+    sums: &[f32],
+    pixels: &mut [f32],
+) {
+    let sizes = &convolution.sizes;
+    let outputs = block.channels.len();
+    let term_step = sums.len() / F::TERMS;
+    let spots = layout.spots.len() / block.pictures.len();
+    assert!(
+        outputs * layout.spots.len() * S::LANES <= term_step && spots * F::GROUP * S::LANES <= pixels.len(),
+        "sums are not as many as was thought. This is a bug."
+    );
+    // Whole rows lie one after the other.
+    let (columns, row) = (block.columns.len(), F::GROUP * layout.groups);
+    let (runs, length) = if row == sizes.out_width {
+        (1, block.rows.len() * row)
+    } else {
+        (block.rows.len(), columns)
+    };
+    for (index, output) in block.channels.clone().enumerate() {
+        for (place, picture) in block.pictures.clone().enumerate() {
+            let bias = simd.splat(convolution.terms.bias(picture, output, sizes.out_channels));
+            for spot in 0..spots {
+                let from = ((index * block.pictures.len() + place) * spots + spot) * S::LANES;
+                // SAFETY: there is a vector for each output channel and spot, and room for its groups.
+                unsafe {
+                    let mut terms = [simd.zero(); form::MOST_TERMS];
+                    for term in 0..F::TERMS {
+                        terms[term] = simd.load(sums.as_ptr().add(term * term_step + from));
+                    }
+                    F::write(
+                        simd,
+                        terms,
+                        bias,
+                        pixels.as_mut_ptr().add(spot * F::GROUP * S::LANES),
+                    );
+                }
+            }
+            let first = (picture * sizes.out_channels + output) * sizes.out_pixels()
+                + block.rows.start * sizes.out_width
+                + block.columns.start;
+            for run in 0..runs {
+                // SAFETY: the row lies inside of the result, which lives until all tasks are done, and no other task has the
+                // same pixels of it.
+                unsafe {
+                    convolution.write(
+                        simd,
+                        &pixels[run * row..][..length],
+                        first + run * sizes.out_width,
+                    );
+                }
+            }
+        }
+    }
+}
