@@ -3,10 +3,9 @@
 use candle_core::{D, Tensor, bail};
 
 use crate::Result;
-use crate::cpu::activation::{self as kernel, GatedGeluTanh};
+use crate::cpu::activation::{self as kernel, Activation, GatedGeluTanh};
 use crate::cpu::kernel::{on_one, on_two};
 use crate::cpu::lanewise::map;
-use crate::cpu::projection::Activation;
 use crate::cpu::simd::InstructionSet;
 
 /// Gelu by the error function. Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.

@@ -395,6 +395,40 @@ mod tests {
     }
 
     #[test]
+    fn views_are_normed_as_their_copies_are() {
+        let (width, channels) = (70, 6);
+        let tokens = random(&[3, width, 11], 1).transpose(1, 2).unwrap();
+        let picture = random(&[2, channels, 30, 9], 2).transpose(2, 3).unwrap();
+        let part = random(&[2, 2 * channels, 30, 9], 3)
+            .narrow(1, 3, channels)
+            .unwrap();
+        let of_tokens = LayerNorm::new(Some(vector(width, 4)), None, 1e-6).unwrap();
+        let of_roots = RmsNorm::new(vector(width, 5), 1e-6).unwrap();
+        let of_groups = GroupNorm::new(3, 1e-6, vector(channels, 6), vector(channels, 7)).unwrap();
+        let shift = random(&[width, 3], 8).t().unwrap();
+        let (copied, flat) = (tokens.contiguous().unwrap(), shift.contiguous().unwrap());
+        let modulated = |x: &Tensor, shift: &Tensor| modulated_layer_norm(x, shift, shift, 1e-6).unwrap();
+        let gated = |x: &Tensor, gate: &Tensor| gated_residual(x, gate, x).unwrap();
+        equal(&modulated(&tokens, &shift), &modulated(&copied, &flat));
+        equal(&gated(&tokens, &shift), &gated(&copied, &flat));
+        equal(
+            &layer_norm(&tokens, &of_tokens).unwrap(),
+            &layer_norm(&copied, &of_tokens).unwrap(),
+        );
+        equal(
+            &rms_norm(&tokens, &of_roots).unwrap(),
+            &rms_norm(&copied, &of_roots).unwrap(),
+        );
+        for view in [picture, part] {
+            let copied = view.contiguous().unwrap();
+            equal(
+                &group_norm(&view, &of_groups).unwrap(),
+                &group_norm(&copied, &of_groups).unwrap(),
+            );
+        }
+    }
+
+    #[test]
     fn shapes_that_do_not_fit_are_refused() {
         let x = random(&[2, 3, 8], 1);
         assert!(GroupNorm::new(3, 1e-6, vector(8, 1), vector(8, 1)).is_err());
@@ -416,5 +450,16 @@ mod tests {
             pool.install(|| group_norm_silu(&x, &norm).unwrap())
         };
         equal(&with(1), &with(3));
+    }
+
+    #[test]
+    fn groups_that_fit_into_the_cache_and_others_are_normed_alike() {
+        // The values of a group are a few more or less than those that fit.
+        for height in [254, 258] {
+            let x = ((random(&[1, 4, height, 256], 1) * 3.0).unwrap() + 5.0).unwrap();
+            let norm = GroupNorm::new(2, 1e-6, vector(4, 2), vector(4, 3)).unwrap();
+            let plain = plain_group_norm(&x, &norm).unwrap();
+            close(&group_norm(&x, &norm).unwrap(), &plain, 1e-5);
+        }
     }
 }

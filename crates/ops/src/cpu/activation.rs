@@ -4,11 +4,19 @@ use std::mem::MaybeUninit;
 
 use super::lanewise::{Lanewise, write};
 use super::pieces::written;
-use super::projection::Activation;
 use super::simd::{InstructionSet, Kernel, Simd, functions};
 
 /// Results in a piece of work.
 const PIECE: usize = 1 << 13;
+
+/// A function of single values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    Gelu,
+    GeluTanh,
+    QuickGelu,
+    Silu,
+}
 
 impl Lanewise<1> for Activation {
     #[inline(always)]
@@ -34,8 +42,8 @@ impl Lanewise<2> for GatedGeluTanh {
 }
 
 /// The first times the gelu of the second.
-#[derive(Clone, Copy)]
-struct Geglu;
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geglu;
 
 impl Lanewise<2> for Geglu {
     #[inline(always)]

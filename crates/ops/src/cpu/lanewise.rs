@@ -110,8 +110,7 @@ pub(crate) fn write<'a, S: Simd, F: Lanewise<SOURCES>, const SOURCES: usize>(
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::activation::{GatedGeluTanh, geglu};
-    use super::super::projection::Activation;
+    use super::super::activation::{Activation, GatedGeluTanh, geglu};
     use super::super::rectifier::{Rectifier, ScaledSum, prelu};
     use super::super::sum::Sum;
     use super::*;

@@ -3,8 +3,9 @@
 use candle_core::{Tensor, bail};
 
 use super::{Linear, linear, on_processor};
+use crate::cpu::activation::Activation;
 use crate::cpu::kernel::Values;
-use crate::cpu::projection::{Activation, End};
+use crate::cpu::projection::End;
 use crate::cpu::simd::InstructionSet;
 use crate::{Result, gated_gelu_tanh, gated_residual, geglu, gelu, gelu_tanh, quick_gelu, silu};
 

@@ -1,6 +1,8 @@
 //! What becomes of the products before they are written.
 
-use super::super::simd::{Simd, functions};
+use super::super::activation::{Activation, GatedGeluTanh, Geglu};
+use super::super::lanewise::Lanewise;
+use super::super::simd::Simd;
 
 /// What becomes of a projection's results, bias included, before they are written.
 #[derive(Debug, Clone, Copy)]
@@ -21,15 +23,6 @@ pub(crate) enum End<'a> {
         gates: &'a [f32],
         tokens: usize,
     },
-}
-
-/// A function of single values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
-    Gelu,
-    GeluTanh,
-    QuickGelu,
-    Silu,
 }
 
 impl End<'_> {
@@ -89,12 +82,9 @@ pub(super) unsafe fn finish<S: Simd>(
         let value = biased(sums, 0);
         let value = match end {
             End::Nothing => value,
-            End::Activation(Activation::Gelu) => functions::gelu(simd, value),
-            End::Activation(Activation::GeluTanh) => functions::gelu_tanh(simd, value),
-            End::Activation(Activation::QuickGelu) => functions::quick_gelu(simd, value),
-            End::Activation(Activation::Silu) => functions::silu(simd, value),
-            End::Geglu => simd.mul(value, functions::gelu(simd, biased(others, 1))),
-            End::GatedGeluTanh { gates } => simd.mul(functions::gelu_tanh(simd, part(gates, index)), value),
+            End::Activation(activation) => activation.of(simd, [value]),
+            End::Geglu => Geglu.of(simd, [value, biased(others, 1)]),
+            End::GatedGeluTanh { gates } => GatedGeluTanh.of(simd, [part(gates, index), value]),
             End::Residual { residual } => simd.add(part(residual, index), value),
             End::GatedResidual {
                 residual,

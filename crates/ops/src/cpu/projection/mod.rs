@@ -25,7 +25,7 @@ use super::target::Target;
 pub(crate) use blocks::Blocks;
 pub use blocks::Quantization;
 use cut::Cut;
-pub(crate) use end::{Activation, End};
+pub(crate) use end::End;
 use task::{Room, Task};
 
 /// A projection's weight, as it lies in memory.

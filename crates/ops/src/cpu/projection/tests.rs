@@ -5,9 +5,10 @@ use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
+use super::super::activation::Activation;
 use super::super::kernel::Values;
 use super::super::simd::InstructionSet;
-use super::{Activation, Blocks, End, Projection, Quantization, Weight, project};
+use super::{Blocks, End, Projection, Quantization, Weight, project};
 
 /// Numbers between -1 and 1, the same for the same seed.
 fn random(count: usize, seed: u64) -> Vec<f32> {
