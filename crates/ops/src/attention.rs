@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, D, DType, Device, Layout, Storage, Tensor, bail};
 
 use crate::Result;
 use crate::cpu::attention as kernel;
+pub use crate::cpu::attention::Precision;
 use crate::cpu::simd::InstructionSet;
 
 /// Scores that the plain definition holds at a time: 64 MiB of 32-bit floats.
@@ -16,6 +17,7 @@ const PLAIN_SCORES: usize = 1 << 24;
 /// - `v`: `[batch, heads, keys, value size]`
 /// - `bias`: what is added to the scores before the softmax, such as a causal mask of `-inf` or T5's bias by
 ///   position; anything that broadcasts to `[batch, heads, queries, keys]`
+/// - `precision`: what they are multiplied as on a processor
 ///
 /// gives `[batch, heads, queries, value size]`, on a processor as a view of `[batch, queries, heads, value size]`, so that
 /// `transpose(1, 2)` and a reshape that joins the heads copy nothing. The whole matrix of scores is never stored. A query whose
@@ -23,7 +25,14 @@ const PLAIN_SCORES: usize = 1 << 24;
 ///
 /// # Errors
 /// The shapes do not fit each other, or the device fails.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) -> Result<Tensor> {
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: Option<&Tensor>,
+    scale: f64,
+    precision: Precision,
+) -> Result<Tensor> {
     let (batch, heads, queries, size) = q.dims4()?;
     let (key_batch, key_heads, keys, key_size) = k.dims4()?;
     let (value_batch, value_heads, values, _) = v.dims4()?;
@@ -42,7 +51,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scal
         .transpose()?;
     if q.device().is_cpu() {
         let keys = [(k.clone(), v.clone())];
-        return on_cpu(InstructionSet::best(), q, &keys, bias.as_ref(), scale);
+        return on_cpu(InstructionSet::best(), q, &keys, bias.as_ref(), scale, precision);
     }
     plain(q, k, v, bias.as_ref(), scale)
 }
@@ -63,7 +72,12 @@ pub struct Heads {
 ///
 /// # Errors
 /// The shapes do not fit each other, or the device fails.
-pub fn joint_attention(first: Heads, second: Heads, scale: f64) -> Result<(Tensor, Tensor)> {
+pub fn joint_attention(
+    first: Heads,
+    second: Heads,
+    scale: f64,
+    precision: Precision,
+) -> Result<(Tensor, Tensor)> {
     let (batch, _, heads, size) = first.queries.dims4()?;
     for part in [&first, &second] {
         let (of_batch, tokens, of_heads, of_size) = part.queries.dims4()?;
@@ -86,7 +100,8 @@ pub fn joint_attention(first: Heads, second: Heads, scale: f64) -> Result<(Tenso
             (by_heads(&second.keys)?, by_heads(&second.values)?),
         ];
         let attend = |queries: &Tensor| {
-            let mixed = on_cpu(InstructionSet::best(), &by_heads(queries)?, &keys, None, scale)?;
+            let queries = by_heads(queries)?;
+            let mixed = on_cpu(InstructionSet::best(), &queries, &keys, None, scale, precision)?;
             joined(&mixed)
         };
         return Ok((attend(&first.queries)?, attend(&second.queries)?));
@@ -120,6 +135,7 @@ fn on_cpu(
     keys: &[(Tensor, Tensor)],
     bias: Option<&Tensor>,
     scale: f64,
+    precision: Precision,
 ) -> Result<Tensor> {
     let (batch, heads, queries, size) = q.dims4()?;
     let value_size = keys.first().map_or(Ok(0), |(_, v)| v.dim(3))?;
@@ -163,6 +179,7 @@ fn on_cpu(
         size,
         value_size,
         scale: scale as f32,
+        precision,
     };
     let result = kernel::attention(set, &settings);
     // Stored with the heads of a token side by side, so that joining them copies nothing.
@@ -265,7 +282,13 @@ mod tests {
             let expected = plain(&q, &k, &v, bias.as_ref(), scale).unwrap();
             let keys = [(k, v)];
             for set in InstructionSet::all() {
-                close(&on_cpu(set, &q, &keys, bias.as_ref(), scale).unwrap(), &expected, 1e-5);
+                let with = |precision| on_cpu(set, &q, &keys, bias.as_ref(), scale, precision).unwrap();
+                close(&with(Precision::Full), &expected, 1e-5);
+                if set.has_bf16_dot() {
+                    close(&with(Precision::Bf16), &expected, 2e-2);
+                } else {
+                    equal(&with(Precision::Bf16), &with(Precision::Full));
+                }
             }
         }
     }
@@ -282,22 +305,40 @@ mod tests {
                 .unwrap()
         };
         let [q, k, v] = [split(0), split(1), split(2)];
-        let found = attention(&q, &k, &v, None, 0.3).unwrap();
+        let found = attention(&q, &k, &v, None, 0.3, Precision::Full).unwrap();
         let contiguous = |tensor: &Tensor| tensor.contiguous().unwrap();
         equal(
             &found,
-            &attention(&contiguous(&q), &contiguous(&k), &contiguous(&v), None, 0.3).unwrap(),
+            &attention(
+                &contiguous(&q),
+                &contiguous(&k),
+                &contiguous(&v),
+                None,
+                0.3,
+                Precision::Full,
+            )
+            .unwrap(),
         );
         assert!(found.transpose(1, 2).unwrap().is_contiguous());
         // Features that do not lie side by side.
         let strided = |tensor: &Tensor| tensor.t().unwrap().contiguous().unwrap().t().unwrap();
         equal(
             &found,
-            &attention(&strided(&q), &strided(&k), &strided(&v), None, 0.3).unwrap(),
+            &attention(
+                &strided(&q),
+                &strided(&k),
+                &strided(&v),
+                None,
+                0.3,
+                Precision::Full,
+            )
+            .unwrap(),
         );
         let values = v.narrow(3, 0, 5).unwrap();
         assert_eq!(
-            attention(&q, &k, &values, None, 0.3).unwrap().dims(),
+            attention(&q, &k, &values, None, 0.3, Precision::Full)
+                .unwrap()
+                .dims(),
             [batch, heads, tokens, 5]
         );
     }
@@ -315,14 +356,14 @@ mod tests {
                 let both = Tensor::cat(&[&parts[0][index], &parts[1][index]], 1).unwrap();
                 both.transpose(1, 2).unwrap()
             };
-            let expected = attention(&both(0), &both(1), &both(2), None, 0.5).unwrap();
+            let expected = attention(&both(0), &both(1), &both(2), None, 0.5, Precision::Full).unwrap();
             let expected = expected.transpose(1, 2).unwrap().flatten_from(2).unwrap();
             let [of_first, of_second] = parts.map(|[queries, keys, values]| Heads {
                 queries,
                 keys,
                 values,
             });
-            let found = joint_attention(of_first, of_second, 0.5).unwrap();
+            let found = joint_attention(of_first, of_second, 0.5, Precision::Full).unwrap();
             equal(&found.0, &expected.narrow(1, 0, first).unwrap());
             equal(&found.1, &expected.narrow(1, first, second).unwrap());
         }
@@ -332,7 +373,7 @@ mod tests {
             keys: keys.clone(),
             values: keys.clone(),
         };
-        assert!(joint_attention(part(&three, &three), part(&three, &four), 1.0).is_err());
+        assert!(joint_attention(part(&three, &three), part(&three, &four), 1.0, Precision::Full).is_err());
     }
 
     #[test]
@@ -348,7 +389,7 @@ mod tests {
             }
         });
         let mask = Tensor::from_vec(mask.collect(), (1, 1, 100, 1100), &Device::Cpu).unwrap();
-        let found = attention(&q, &k, &v, Some(&mask), 0.25).unwrap();
+        let found = attention(&q, &k, &v, Some(&mask), 0.25, Precision::Full).unwrap();
         close(&found, &plain(&q, &k, &v, Some(&mask), 0.25).unwrap(), 1e-5);
         let rows = found.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!((&rows[0], &rows[7]), (&vec![0.0; 16], &vec![0.0; 16]));
@@ -367,7 +408,15 @@ mod tests {
     #[test]
     fn large_scores_stay_finite() {
         let [q, k, v] = qkv(1, 1, 5, 700, 32);
-        let found = attention(&(q * 1e3).unwrap(), &(k * 1e3).unwrap(), &v, None, 1.0).unwrap();
+        let found = attention(
+            &(q * 1e3).unwrap(),
+            &(k * 1e3).unwrap(),
+            &v,
+            None,
+            1.0,
+            Precision::Full,
+        )
+        .unwrap();
         let rows = found.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap();
         let values = v.get(0).unwrap().get(0).unwrap().to_vec2::<f32>().unwrap();
         // The greatest score is so far above the others that its value is all of the result.
@@ -377,11 +426,16 @@ mod tests {
     #[test]
     fn shapes_that_do_not_fit_are_refused() {
         let [q, k, v] = qkv(1, 2, 5, 9, 4);
-        assert!(attention(&q, &k, &q, None, 1.0).is_err());
-        assert!(attention(&q, &k.narrow(3, 0, 2).unwrap(), &v, None, 1.0).is_err());
-        assert!(attention(&q, &k, &v, Some(&random(&[1, 1, 5, 8], 1)), 1.0).is_err());
+        assert!(attention(&q, &k, &q, None, 1.0, Precision::Full).is_err());
+        assert!(attention(&q, &k.narrow(3, 0, 2).unwrap(), &v, None, 1.0, Precision::Full).is_err());
+        assert!(attention(&q, &k, &v, Some(&random(&[1, 1, 5, 8], 1)), 1.0, Precision::Full).is_err());
         let none = q.narrow(2, 0, 0).unwrap();
-        assert_eq!(attention(&none, &k, &v, None, 1.0).unwrap().dims(), [1, 2, 0, 4]);
+        assert_eq!(
+            attention(&none, &k, &v, None, 1.0, Precision::Full)
+                .unwrap()
+                .dims(),
+            [1, 2, 0, 4]
+        );
     }
 
     #[test]
@@ -392,7 +446,7 @@ mod tests {
                 .num_threads(threads)
                 .build()
                 .unwrap();
-            pool.install(|| attention(&q, &k, &v, None, 0.2).unwrap())
+            pool.install(|| attention(&q, &k, &v, None, 0.2, Precision::Full).unwrap())
         };
         equal(&with(1), &with(3));
     }

@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
 use sd_ops::{
-    Band, BandedConv2d, ChannelMoments, Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm, attention, conv2d,
-    gated_gelu_tanh, gated_residual, geglu, gelu, gelu_tanh, group_norm, group_norm_silu, layer_norm, linear,
-    modulated_layer_norm, quick_gelu, rms_norm, silu, timestep_embedding, upsample_nearest,
+    Band, BandedConv2d, ChannelMoments, Conv2d, GroupNorm, LayerNorm, Linear, Precision, RmsNorm, attention,
+    conv2d, gated_gelu_tanh, gated_residual, geglu, gelu, gelu_tanh, group_norm, group_norm_silu, layer_norm,
+    linear, modulated_layer_norm, quick_gelu, rms_norm, silu, timestep_embedding, upsample_nearest,
 };
 
 /// Relative errors that are allowed.
@@ -146,6 +146,7 @@ fn attention_with_and_without_bias() {
                     &of(keys, 3)?,
                     bias.as_ref(),
                     scale,
+                    Precision::Full,
                 )
             });
         }
@@ -163,7 +164,7 @@ fn a_query_whose_every_key_is_masked_gets_zeros() {
         place.random(&[1, 1, 4, 8], seed)
     };
     let mask = Tensor::full(f32::NEG_INFINITY, (4, 4), &device).unwrap();
-    let found = attention(&of(1), &of(2), &of(3), Some(&mask), 1.0).unwrap();
+    let found = attention(&of(1), &of(2), &of(3), Some(&mask), 1.0, Precision::Full).unwrap();
     let sum = found
         .to_dtype(DType::F32)
         .unwrap()

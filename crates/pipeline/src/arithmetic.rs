@@ -30,6 +30,7 @@ fn extensions() -> String {
         (" fma", is_x86_feature_detected!("fma")),
         (" avx2", is_x86_feature_detected!("avx2")),
         (" avx512f", is_x86_feature_detected!("avx512f")),
+        (" avx512bf16", is_x86_feature_detected!("avx512bf16")),
     ];
     found
         .iter()

@@ -75,6 +75,7 @@ impl Layer {
             &split(&self.value)?,
             Some(mask),
             scale,
+            self.query.precision(),
         )?;
         mixed.transpose(1, 2)?.reshape((texts, tokens, width))
     }

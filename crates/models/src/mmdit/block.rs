@@ -1,7 +1,9 @@
 //! One block of a transformer: both streams attend jointly, then each goes through its feed-forward layer.
 
 use candle_core::Tensor;
-use sd_ops::{Heads, Linear, attention, joint_attention, linear_gated_residual, modulated_layer_norm};
+use sd_ops::{
+    Heads, Linear, Precision, attention, joint_attention, linear_gated_residual, modulated_layer_norm,
+};
 use sd_weights::Weights;
 
 use super::modulation::{Affine, BlockModulation, StreamModulation, TextModulation};
@@ -131,13 +133,14 @@ impl JointBlock {
             .image
             .heads
             .forward(&normed(&image, &of_image.attention.input)?)?;
+        let precision = self.image.output.precision();
         let (of_patches, of_words) = match text_heads {
             Some(text_heads) => {
                 let scale = scale_of(&image_heads)?;
-                let (of_patches, of_words) = joint_attention(image_heads, text_heads, scale)?;
+                let (of_patches, of_words) = joint_attention(image_heads, text_heads, scale, precision)?;
                 (of_patches, Some(of_words))
             }
-            None => (attend(image_heads)?, None),
+            None => (attend(image_heads, precision)?, None),
         };
 
         let gate = &of_image.attention.gate;
@@ -145,7 +148,7 @@ impl JointBlock {
         drop(of_patches);
         if let (Some(second), Some(gated)) = (&self.image.second, &of_image.second_attention) {
             let heads = second.heads.forward(&normed(&image, &gated.input)?)?;
-            after = linear_gated_residual(&after, &gated.gate, &attend(heads)?, &second.output)?;
+            after = linear_gated_residual(&after, &gated.gate, &attend(heads, precision)?, &second.output)?;
         }
         drop(image);
         let image = feed_forward(after, &self.image.feed_forward, of_image)?;
@@ -185,7 +188,7 @@ fn feed_forward(
 }
 
 /// Attention of a stream to itself, with the heads joined again: `[batch, tokens, width]`.
-fn attend(heads: Heads) -> candle_core::Result<Tensor> {
+fn attend(heads: Heads, precision: Precision) -> candle_core::Result<Tensor> {
     let scale = scale_of(&heads)?;
     let mixed = attention(
         &heads.queries.transpose(1, 2)?,
@@ -193,6 +196,7 @@ fn attend(heads: Heads) -> candle_core::Result<Tensor> {
         &heads.values.transpose(1, 2)?,
         None,
         scale,
+        precision,
     )?;
     mixed.transpose(1, 2)?.flatten_from(2)
 }

@@ -67,6 +67,7 @@ impl Layer {
             &split(&self.value)?,
             Some(bias),
             1.0,
+            self.query.precision(),
         )?;
         mixed.transpose(1, 2)?.reshape((texts, tokens, ()))
     }

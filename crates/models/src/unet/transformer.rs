@@ -144,7 +144,8 @@ impl Attention {
         let others = others.unwrap_or(&tokens);
         let (key, value) = (split(others, &self.key)?, split(others, &self.value)?);
         drop(tokens);
-        let mixed = attention(&query, &key, &value, None, 1.0 / (size as f64).sqrt())?;
+        let scale = 1.0 / (size as f64).sqrt();
+        let mixed = attention(&query, &key, &value, None, scale, self.query.precision())?;
         drop((query, key, value));
         let mixed = mixed.transpose(1, 2)?.reshape((batch, count, width))?;
         linear_residual(residual, &mixed, &self.output)

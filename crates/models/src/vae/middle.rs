@@ -49,7 +49,7 @@ impl SpatialAttention {
         let (query, key, value) = (head(&self.query)?, head(&self.key)?, head(&self.value)?);
         drop(tokens);
         let scale = 1.0 / (self.channels as f64).sqrt();
-        let mixed = attention(&query, &key, &value, None, scale)?;
+        let mixed = attention(&query, &key, &value, None, scale, self.output.precision())?;
         drop((query, key, value));
         let mixed = linear(&mixed.reshape((batch, places, channels))?, &self.output)?;
         let mixed = transpose(&mixed)?.reshape((batch, channels, height, width))?;

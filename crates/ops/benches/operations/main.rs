@@ -11,9 +11,9 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 use criterion::{Criterion, Throughput};
 use sd_ops::{
-    Band, BandedConv2d, Conv2d, GroupNorm, LayerNorm, Linear, Quantization, Result, RmsNorm, attention,
-    conv2d, geglu, gelu_tanh, group_norm_silu, layer_norm, linear, modulated_layer_norm, rms_norm, silu,
-    upsample_nearest,
+    Band, BandedConv2d, Conv2d, GroupNorm, LayerNorm, Linear, Precision, Quantization, Result, RmsNorm,
+    attention, conv2d, geglu, gelu_tanh, group_norm_silu, layer_norm, linear, modulated_layer_norm, rms_norm,
+    silu, upsample_nearest,
 };
 
 use peak::Peaks;
@@ -33,7 +33,8 @@ fn main() -> Result<()> {
     convolutions(f32(), "conv2d f32", DType::F32)?;
     convolutions(bf16(), "conv2d bf16", DType::BF16)?;
     upsampled_convolutions(f32())?;
-    attentions(f32())?;
+    attentions(f32(), "attention f32", Precision::Full)?;
+    attentions(bf16(), "attention bf16", Precision::Bf16)?;
     elementwise(Rate::criterion(Unit::Gigabytes, peaks.bandwidth))
 }
 
@@ -123,15 +124,15 @@ fn upsampled_convolutions(mut criterion: Criterion<Rate>) -> Result<()> {
     Ok(())
 }
 
-fn attentions(mut criterion: Criterion<Rate>) -> Result<()> {
+fn attentions(mut criterion: Criterion<Rate>, name: &str, precision: Precision) -> Result<()> {
     for (network, [batch, heads, queries, keys, size]) in ATTENTIONS {
         let of = |tokens: usize| random(&[batch, heads, tokens, size]);
         let (q, k, v) = (of(queries)?, of(keys)?, of(keys)?);
         let scale = 1.0 / (size as f64).sqrt();
         let work = Throughput::Elements((4 * batch * heads * queries * keys * size) as u64);
         let shape = format!("{network}, {batch} x {heads} x {queries} to {keys} of {size}");
-        measure(&mut criterion, "attention", &shape, work, || {
-            attention(&q, &k, &v, None, scale)
+        measure(&mut criterion, name, &shape, work, || {
+            attention(&q, &k, &v, None, scale, precision)
         })?;
     }
     Ok(())

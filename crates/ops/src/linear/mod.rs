@@ -4,10 +4,10 @@ mod followed;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, bail};
 
-use crate::Result;
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::{Blocks, End, Projection, Weight, project};
 use crate::cpu::simd::InstructionSet;
+use crate::{Precision, Result};
 
 /// The weight and bias of a linear projection, prepared once when they are loaded.
 #[derive(Debug, Clone)]
@@ -80,6 +80,14 @@ impl Linear {
     /// Features that come out.
     pub fn out_features(&self) -> usize {
         self.outputs
+    }
+
+    /// What activations of a network with such weights are multiplied by each other as.
+    pub fn precision(&self) -> Precision {
+        match self.weight.dtype() {
+            DType::BF16 => Precision::Bf16,
+            _ => Precision::Full,
+        }
     }
 
     /// Fails where `x` does not have as many features as go in.

@@ -19,6 +19,17 @@ use task::Task;
 /// Queries that a task takes: enough that copying keys and values is little beside what is done with them.
 const QUERY_BLOCK: usize = 192;
 
+/// What activations are rounded to before they are multiplied by each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Nothing: they stay 32-bit floats.
+    #[default]
+    Full,
+    /// bf16, where the processor multiplies pairs of these, as PyTorch has it in networks whose weights are bf16. Sums are
+    /// taken in 32 bits.
+    Bf16,
+}
+
 /// The values of a tensor of `[batch, heads, rows, columns]`, with the steps from one to the next in each
 /// direction.
 #[derive(Debug, Clone, Copy)]
@@ -58,11 +69,24 @@ pub(crate) struct Attention<'a> {
     /// Features of a value.
     pub(crate) value_size: usize,
     pub(crate) scale: f32,
+    pub(crate) precision: Precision,
 }
 
 impl Attention<'_> {
     fn key_count(&self) -> usize {
         self.keys.iter().map(|keys| keys.count).sum()
+    }
+
+    /// The keys that the key `index` of all is among, and which of them it is.
+    fn place_of_key(&self, index: usize) -> (&Keys<'_>, usize) {
+        let mut row = index;
+        for keys in self.keys {
+            if row < keys.count {
+                return (keys, row);
+            }
+            row -= keys.count;
+        }
+        panic!("there is no such key. This is a bug.");
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a task of attention holds while it runs, in the order in which it is read.
+//! What a task of attention holds while it runs, in the order in which it is read. Where products are of pairs of bf16, what is
+//! summed over has half as many elements as is said here, of two features or of two keys.
 
 use super::QUERY_BLOCK;
 

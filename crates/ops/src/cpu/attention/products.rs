@@ -1,9 +1,11 @@
 //! The two products of attention, over vectors whose lanes are queries.
+//!
+//! What is summed over comes in elements: floats, or pairs of bf16 where `PAIRS` is set.
 
 use super::panels::KEY_BLOCK;
 use crate::cpu::simd::Simd;
 
-/// Features that scores are summed over at a time: the queries' part of them stays in the first cache.
+/// Elements of features that scores are summed over at a time: the queries' part of them stays in the first cache.
 const FEATURES: usize = 128;
 
 /// `sums[row][vector] += left[row][step] * right[step][vector]` over all `steps`.
@@ -11,7 +13,7 @@ const FEATURES: usize = 128;
 /// # Safety
 /// `left` can be read at every row and step, `right` a row of `VECTORS` vectors at every step.
 #[inline(always)]
-unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize>(
+unsafe fn accumulate<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     sums: &mut [[S::Vector; VECTORS]; ROWS],
     (left, row_step, step): (*const f32, usize, usize),
@@ -28,7 +30,11 @@ unsafe fn accumulate<S: Simd, const ROWS: usize, const VECTORS: usize>(
             // SAFETY: as the caller vouches for.
             let factor = simd.splat(unsafe { *left.add(row * row_step + index * step) });
             for (sum, &vector) in sums.iter_mut().zip(&vectors) {
-                *sum = simd.fma(factor, vector, *sum);
+                *sum = if PAIRS {
+                    simd.dot_bf16(*sum, factor, vector)
+                } else {
+                    simd.fma(factor, vector, *sum)
+                };
             }
         }
     }
@@ -63,10 +69,10 @@ unsafe fn store_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// The scores of a group of queries, `[features, queries]`, against `count` keys, `[keys, features]` and padded to whole
-/// `ROWS`: `[keys, queries]`.
+/// The scores of a group of queries, `[size, queries]`, against `count` keys, `[keys, size]` and padded to whole `ROWS`:
+/// `[keys, queries]`. `size` counts elements of features.
 #[inline(always)]
-pub(super) fn scores<S: Simd, const ROWS: usize, const VECTORS: usize>(
+pub(super) fn scores<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     queries: &[f32],
     keys: &[f32],
@@ -93,17 +99,17 @@ pub(super) fn scores<S: Simd, const ROWS: usize, const VECTORS: usize>(
                 };
                 let left = (keys.as_ptr().add(key * size + first), size, 1);
                 let right = queries.as_ptr().add(first * width);
-                accumulate(simd, &mut sums, left, right, features);
+                accumulate::<S, PAIRS, ROWS, VECTORS>(simd, &mut sums, left, right, features);
                 store_tile(simd, &sums, to);
             }
         }
     }
 }
 
-/// Multiplies `sums`, `[features, queries]`, by `factors` and adds the values of a block of `count` keys,
-/// `[features / ROWS, keys, ROWS]`, times their `weights`, `[keys, queries]`.
+/// Multiplies `sums`, `[features, queries]`, by `factors` and adds the values of a block of keys,
+/// `[features / ROWS, keys, ROWS]`, times their `weights`, `[keys, queries]`. `count` counts elements of keys.
 #[inline(always)]
-pub(super) fn add_values<S: Simd, const ROWS: usize, const VECTORS: usize>(
+pub(super) fn add_values<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     weights: &[f32],
     values: &[f32],
@@ -132,7 +138,7 @@ pub(super) fn add_values<S: Simd, const ROWS: usize, const VECTORS: usize>(
                 }
             }
             let left = (values.as_ptr().add(feature * KEY_BLOCK), 1, ROWS);
-            accumulate(simd, &mut tile, left, weights.as_ptr(), count);
+            accumulate::<S, PAIRS, ROWS, VECTORS>(simd, &mut tile, left, weights.as_ptr(), count);
             store_tile(simd, &tile, to);
         }
     }

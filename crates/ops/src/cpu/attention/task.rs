@@ -4,7 +4,7 @@
 //! number of keys leave no lane idle, and what becomes of a query depends on no other.
 
 use super::panels::{GROUP, KEY_BLOCK, MOST_ROWS, Panels};
-use super::{Attention, products};
+use super::{Attention, Precision, products};
 use crate::cpu::simd::{Kernel, Simd, exp2};
 use crate::cpu::target::Target;
 
@@ -35,17 +35,21 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         // As many rows of sums as registers hold beside what is multiplied.
-        if S::REGISTERS >= 32 {
-            self.attend::<S, MOST_ROWS>(simd);
-        } else {
-            self.attend::<S, 4>(simd);
+        match (
+            S::HAS_BF16_DOT && self.settings.precision == Precision::Bf16,
+            S::REGISTERS,
+        ) {
+            (true, 32..) => self.attend::<S, true, MOST_ROWS>(simd),
+            (true, _) => self.attend::<S, true, 4>(simd),
+            (false, 32..) => self.attend::<S, false, MOST_ROWS>(simd),
+            (false, _) => self.attend::<S, false, 4>(simd),
         }
     }
 }
 
 impl Task<'_> {
     #[inline(always)]
-    fn attend<S: Simd, const ROWS: usize>(&mut self, simd: S) {
+    fn attend<S: Simd, const PAIRS: bool, const ROWS: usize>(&mut self, simd: S) {
         let vectors = self.queries.div_ceil(S::LANES);
         let groups = vectors.div_ceil(GROUP);
         let group = |index: usize| {
@@ -56,18 +60,18 @@ impl Task<'_> {
             }
         };
         for index in 0..groups {
-            self.begin(simd, group(index));
+            self.begin::<S, PAIRS>(simd, group(index));
         }
         let keys = self.settings.key_count();
         for first_key in (0..keys).step_by(KEY_BLOCK) {
             let count = KEY_BLOCK.min(keys - first_key);
-            self.copy_keys::<ROWS>(first_key, count);
+            self.copy_keys::<S, PAIRS, ROWS>(simd, first_key, count);
             for index in 0..groups {
                 let group = group(index);
                 match group.vectors {
-                    3 => self.step::<S, ROWS, 3>(simd, group.first, first_key, count),
-                    2 => self.step::<S, ROWS, 2>(simd, group.first, first_key, count),
-                    _ => self.step::<S, ROWS, 1>(simd, group.first, first_key, count),
+                    3 => self.step::<S, PAIRS, ROWS, 3>(simd, group.first, first_key, count),
+                    2 => self.step::<S, PAIRS, ROWS, 2>(simd, group.first, first_key, count),
+                    _ => self.step::<S, PAIRS, ROWS, 1>(simd, group.first, first_key, count),
                 }
             }
         }
@@ -80,29 +84,31 @@ impl Task<'_> {
 impl Task<'_> {
     /// Lays out the queries of a group, and forgets what is left of others.
     #[inline(always)]
-    fn begin<S: Simd>(&mut self, simd: S, group: Group) {
+    fn begin<S: Simd, const PAIRS: bool>(&mut self, simd: S, group: Group) {
         let Attention { q, size, scale, .. } = *self.settings;
         let width = group.vectors * S::LANES;
+        let elements = elements::<PAIRS>(size);
         // Scores are taken as powers of two.
-        let scale = simd.splat((f64::from(scale) * std::f64::consts::LOG2_E) as f32);
-        let queries = &mut self.panels.queries[group.first * size..][..width * size];
+        let scale = (f64::from(scale) * std::f64::consts::LOG2_E) as f32;
+        let queries = &mut self.panels.queries[group.first * size..][..width * elements];
         for vector in 0..group.vectors {
             let first = group.first + vector * S::LANES;
-            let from = q.row(self.batch, self.head, self.first + first);
             let rows = S::LANES.min(self.queries - first);
+            // Keys come later: until then a few queries lie in their place.
+            let scaled = &mut self.panels.keys[..rows * elements];
+            for (row, to) in scaled.chunks_exact_mut(elements).enumerate() {
+                let from = &q.row(self.batch, self.head, self.first + first + row)[..size];
+                lay::<S, PAIRS>(simd, from, Some(scale), to);
+            }
             transpose_into(
                 simd,
-                (from, q.steps[2]),
-                (rows, size),
+                (scaled, elements),
+                (rows, elements),
                 (&mut queries[vector * S::LANES..], width),
             );
-            for feature in 0..size {
-                queries[feature * width + vector * S::LANES..][rows..S::LANES].fill(0.0);
+            for element in 0..elements {
+                queries[element * width + vector * S::LANES..][rows..S::LANES].fill(0.0);
             }
-        }
-        for vector in queries.chunks_exact_mut(S::LANES) {
-            // SAFETY: the chunk is a vector long.
-            unsafe { simd.store(vector.as_mut_ptr(), simd.mul(simd.load(vector.as_ptr()), scale)) };
         }
         let padded = self.settings.value_size.next_multiple_of(MOST_ROWS);
         self.panels.sums[group.first * padded..][..width * padded].fill(0.0);
@@ -113,37 +119,52 @@ impl Task<'_> {
     /// Copies a block of keys and their values, so that what is far apart in memory is looked for once: keys side by side,
     /// values in the order in which the product reads them.
     #[inline(always)]
-    fn copy_keys<const ROWS: usize>(&mut self, first: usize, count: usize) {
+    fn copy_keys<S: Simd, const PAIRS: bool, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        first: usize,
+        count: usize,
+    ) {
         let Attention { size, value_size, .. } = *self.settings;
-        let (mut before, mut index) = (0, 0);
-        for part in self.settings.keys {
-            while index < count && first + index < before + part.count {
-                let row = first + index - before;
-                let key = &part.k.row(self.batch, self.head, row)[..size];
-                self.panels.keys[index * size..][..size].copy_from_slice(key);
-                let value = &part.v.row(self.batch, self.head, row)[..value_size];
-                let features = self.panels.values.chunks_exact_mut(KEY_BLOCK * ROWS);
-                for (from, features) in value.chunks(ROWS).zip(features) {
-                    let to = &mut features[index * ROWS..][..ROWS];
-                    if let Ok(from) = <&[f32; ROWS]>::try_from(from) {
-                        to.copy_from_slice(from);
-                    } else {
-                        to.fill(0.0);
-                        to[..from.len()].copy_from_slice(from);
+        let of_key = elements::<PAIRS>(size);
+        for (index, to) in self.panels.keys.chunks_exact_mut(of_key).take(count).enumerate() {
+            let (part, row) = self.settings.place_of_key(first + index);
+            lay::<S, PAIRS>(simd, &part.k.row(self.batch, self.head, row)[..size], None, to);
+        }
+        let an_element = if PAIRS { 2 } else { 1 };
+        let value = |index: usize| {
+            let (part, row) = self.settings.place_of_key(first + index);
+            &part.v.row(self.batch, self.head, row)[..value_size]
+        };
+        for element in 0..elements::<PAIRS>(count) {
+            let even = value(an_element * element);
+            // The last pair may have no second value.
+            let odd = match an_element * element + 1 {
+                index if PAIRS && index < count => value(index),
+                _ => &[],
+            };
+            let features = self.panels.values.chunks_exact_mut(KEY_BLOCK * ROWS);
+            for (begin, features) in (0..value_size).step_by(ROWS).zip(features) {
+                let to = &mut features[element * ROWS..][..ROWS];
+                for (index, to) in to.chunks_mut(S::LANES).enumerate() {
+                    let begin = begin + index * S::LANES;
+                    let mut vector = load_some(simd, even, begin, to.len());
+                    if PAIRS {
+                        vector = simd.pair(vector, load_some(simd, odd, begin, to.len()));
                     }
+                    // SAFETY: there is room for as many.
+                    unsafe { simd.store_first(to.as_mut_ptr(), vector, to.len()) };
                 }
-                index += 1;
             }
-            before += part.count;
         }
         // The scores of what a product takes beyond the last key are not looked at.
         let beyond = count.next_multiple_of(ROWS) - count;
-        self.panels.keys[count * size..][..beyond * size].fill(0.0);
+        self.panels.keys[count * of_key..][..beyond * of_key].fill(0.0);
     }
 
     /// Takes the group of queries that begins at `first` past a block of keys.
     #[inline(always)]
-    fn step<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    fn step<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTORS: usize>(
         &mut self,
         simd: S,
         first: usize,
@@ -166,19 +187,23 @@ impl Task<'_> {
             greatest,
             weights,
         } = &mut self.panels;
-        let queries = &queries[first * size..][..width * size];
+        let of_key = elements::<PAIRS>(size);
+        let queries = &queries[first * size..][..width * of_key];
         let sums = &mut sums[first * padded..][..width * padded];
-        products::scores::<S, ROWS, VECTORS>(simd, queries, keys, count, size, scores);
+        products::scores::<S, PAIRS, ROWS, VECTORS>(simd, queries, keys, count, of_key, scores);
         if self.settings.bias.is_some() {
             add_bias(simd, &mut scores[..count * width], &bias[..count * width]);
         }
-        let factors = weigh::<S, VECTORS>(
+        let factors = weigh::<S, PAIRS, VECTORS>(
             simd,
             &mut scores[..count * width],
             &mut greatest[first..][..width],
             &mut weights[first..][..width],
         );
-        products::add_values::<S, ROWS, VECTORS>(simd, scores, values, count, value_size, &factors, sums);
+        let count = elements::<PAIRS>(count);
+        products::add_values::<S, PAIRS, ROWS, VECTORS>(
+            simd, scores, values, count, value_size, &factors, sums,
+        );
     }
 
     /// The bias of a group of queries and a block of keys.
@@ -260,6 +285,42 @@ impl Task<'_> {
 
 const OUTSIDE: &str = "a block lies outside of its values. This is a bug.";
 
+/// Those of at most `count` values from `first` on that there are.
+#[inline(always)]
+fn load_some<S: Simd>(simd: S, values: &[f32], first: usize, count: usize) -> S::Vector {
+    let values = &values[first.min(values.len())..];
+    // SAFETY: no more are loaded than there are.
+    unsafe { simd.load_first(values.as_ptr(), values.len().min(count)) }
+}
+
+/// Elements that so many numbers make.
+#[inline(always)]
+fn elements<const PAIRS: bool>(numbers: usize) -> usize {
+    if PAIRS { numbers.div_ceil(2) } else { numbers }
+}
+
+/// Writes a row's numbers, times `scale`, as elements.
+#[inline(always)]
+fn lay<S: Simd, const PAIRS: bool>(simd: S, from: &[f32], scale: Option<f32>, to: &mut [f32]) {
+    assert!(to.len() == elements::<PAIRS>(from.len()), "{OUTSIDE}");
+    let scale = simd.splat(scale.unwrap_or(1.0));
+    let vectors = if PAIRS { 2 } else { 1 };
+    for (from, to) in from.chunks(vectors * S::LANES).zip(to.chunks_mut(S::LANES)) {
+        let (first, second) = from.split_at(from.len().min(S::LANES));
+        // SAFETY: as many are loaded and stored as there are.
+        unsafe {
+            let first = simd.mul(simd.load_first(first.as_ptr(), first.len()), scale);
+            let vector = if PAIRS {
+                let second = simd.mul(simd.load_first(second.as_ptr(), second.len()), scale);
+                simd.narrow(first, second)
+            } else {
+                first
+            };
+            simd.store_first(to.as_mut_ptr(), vector, to.len());
+        }
+    }
+}
+
 /// [`transpose`] between slices.
 #[inline(always)]
 fn transpose_into<S: Simd>(
@@ -330,10 +391,10 @@ fn add_bias<S: Simd>(simd: S, scores: &mut [f32], bias: &[f32]) {
     }
 }
 
-/// Makes the scores of a block of keys, `[keys, queries]`, weights relative to the greatest score of each query so far, and
-/// adds them to the sum of those that were. The result are the factors that what was summed before must be multiplied by.
+/// Makes the scores of a block of keys, `[keys, queries]`, weights relative to the greatest score of each query so far, as
+/// elements, and adds them to the sum of those that were. The result are the factors that what was summed before must be multiplied by.
 #[inline(always)]
-fn weigh<S: Simd, const VECTORS: usize>(
+fn weigh<S: Simd, const PAIRS: bool, const VECTORS: usize>(
     simd: S,
     scores: &mut [f32],
     greatest: &mut [f32],
@@ -362,12 +423,25 @@ fn weigh<S: Simd, const VECTORS: usize>(
             *factor = exp2(simd, simd.sub(*factor, *reference));
         }
         let mut sums = [simd.zero(); VECTORS];
-        for scores in scores.chunks_exact_mut(width) {
+        let keys = scores.len() / width;
+        let an_element = if PAIRS { 2 } else { 1 };
+        let scores = scores.as_mut_ptr();
+        for element in 0..elements::<PAIRS>(keys) {
             for (vector, (sum, &reference)) in sums.iter_mut().zip(&references).enumerate() {
-                let score = scores.as_mut_ptr().add(vector * S::LANES);
-                let weight = exp2(simd, simd.sub(simd.load(score), reference));
+                // Elements take the place of scores that were read.
+                let to = scores.add(element * width + vector * S::LANES);
+                let from = scores.add(an_element * element * width + vector * S::LANES);
+                let mut weight = exp2(simd, simd.sub(simd.load(from), reference));
                 *sum = simd.add(*sum, weight);
-                simd.store(score, weight);
+                if PAIRS {
+                    let mut odd = simd.zero();
+                    if 2 * element + 1 < keys {
+                        odd = exp2(simd, simd.sub(simd.load(from.add(width)), reference));
+                        *sum = simd.add(*sum, odd);
+                    }
+                    weight = simd.pair(weight, odd);
+                }
+                simd.store(to, weight);
             }
         }
         for (vector, (&sum, &factor)) in sums.iter().zip(&factors).enumerate() {
