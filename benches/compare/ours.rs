@@ -31,7 +31,7 @@ type Piece = Box<dyn Fn() -> Result<Tensor>>;
 const PROGRAM: u64 = 64 << 20;
 
 fn main() -> Result<()> {
-    sd_weights::return_large_pieces_at_once();
+    sd_weights::keep_heap_small();
     sd_ops::leave_threads_to_rayon();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [work, folder, inputs, output, weight_type, held, threads] = arguments.as_slice() else {

@@ -37,7 +37,7 @@ use configuration::Configuration;
 use control::Followed;
 use hint::Failure;
 use sd_pipeline::device::leave_threads_to_rayon;
-use sd_pipeline::memory::{CountingAllocator, return_large_pieces_at_once};
+use sd_pipeline::memory::{CountingAllocator, keep_heap_small};
 use sd_pipeline::profile::profiled;
 use sd_pipeline::{Event, Interrupt, Observer, SavedPicture};
 use tracing_subscriber::EnvFilter;
@@ -46,7 +46,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
-    return_large_pieces_at_once();
+    keep_heap_small();
     leave_threads_to_rayon();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()

@@ -17,7 +17,7 @@ use sd_weights::WeightType;
 static ALLOCATOR: sd_weights::CountingAllocator = sd_weights::CountingAllocator;
 
 fn main() {
-    sd_weights::return_large_pieces_at_once();
+    sd_weights::keep_heap_small();
     let side: usize = std::env::args().nth(1).map_or(512, |side| side.parse().unwrap());
     let config = random::stable_diffusion_3();
     let (channels, side_of_latents) = (config.latent_channels, side / config.downsampling());

@@ -1,7 +1,7 @@
 //! The memory of a run: watching it, and giving back what is no longer used.
 
 pub use sd_memory::{MemoryInfo, Monitor, Pressure, Reading, Sample, Stage, Timeline, Watcher, memory_info};
-pub use sd_weights::{CountingAllocator, return_large_pieces_at_once};
+pub use sd_weights::{CountingAllocator, keep_heap_small};
 
 use sd_memory::Counters;
 

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use sd_memory::Bytes;
-use sd_pipeline::memory::{CountingAllocator, return_large_pieces_at_once};
+use sd_pipeline::memory::{CountingAllocator, keep_heap_small};
 use sd_pipeline::{
     DeviceChoice, Event, ImageSize, Interrupt, ModelChoice, ModelFolder, Recommended, Request,
 };
@@ -48,7 +48,7 @@ fn resident() -> Bytes {
 
 #[test]
 fn ten_pictures_leave_what_one_leaves() {
-    return_large_pieces_at_once();
+    keep_heap_small();
     let folder = tempfile::tempdir().unwrap();
     let mut left = Vec::new();
     for seed in 0..PICTURES {

@@ -7,7 +7,7 @@
 use std::thread;
 
 use sd_memory::Bytes;
-use sd_pipeline::memory::{cleanup_memory, memory_info, return_large_pieces_at_once};
+use sd_pipeline::memory::{cleanup_memory, keep_heap_small, memory_info};
 
 const KB: usize = 1 << 10;
 const MB: u64 = 1 << 20;
@@ -60,7 +60,7 @@ fn resident() -> Bytes {
 
 #[test]
 fn what_is_freed_goes_back_to_the_system() {
-    return_large_pieces_at_once();
+    keep_heap_small();
     // What the runtime takes when it is first used is no part of this.
     cleanup_memory(true);
     let baseline = resident();

@@ -34,8 +34,8 @@ mod torch;
 mod weights;
 
 pub use allocator::{
-    CountingAllocator, allocated_bytes, allocated_peak, release_free_memory, restart_allocated_peak,
-    return_large_pieces_at_once, take_allocated_peak,
+    CountingAllocator, allocated_bytes, allocated_peak, keep_heap_small, release_free_memory,
+    restart_allocated_peak, take_allocated_peak,
 };
 pub use blocks::Blocks;
 pub use checkpoint::Checkpoint;

@@ -1,0 +1,244 @@
+//! Large pieces of memory, which are mapped from the system and kept for the next of their kind.
+//!
+//! A piece that comes from the system is filled with zeros page by page when it is first touched, which takes longer than
+//! most operations on it; one that was used before lies in the processor's caches. So what is freed is kept, but never so much
+//! that more is resident than was in use at some moment before: nothing of what a run is predicted to take changes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A multiple of the size of a page, of which other processors have larger ones.
+const PAGE: usize = if cfg!(target_arch = "x86_64") {
+    4 << 10
+} else {
+    64 << 10
+};
+/// The size of a large page.
+const LARGE_PAGE: usize = 2 << 20;
+/// The most ranges that are kept. More are rarely free: neighbours become one.
+const MOST: usize = 128;
+
+/// Bytes that are kept.
+static KEPT: AtomicU64 = AtomicU64::new(0);
+/// The most bytes that were in use since [`give_all_back`].
+static MOST_IN_USE: AtomicU64 = AtomicU64::new(0);
+
+static FREE: Mutex<Free> = Mutex::new(Free {
+    ranges: [Range { first: 0, bytes: 0 }; MOST],
+    count: 0,
+});
+
+/// Pages that nobody uses.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    first: usize,
+    bytes: usize,
+}
+
+/// Ranges that are kept, by their addresses.
+struct Free {
+    ranges: [Range; MOST],
+    count: usize,
+}
+
+/// A piece of at least `bytes` that was kept, with whatever is in it.
+pub(super) fn take(bytes: usize) -> Option<*mut u8> {
+    if KEPT.load(Ordering::Relaxed) < bytes as u64 {
+        return None;
+    }
+    free().take(pages(bytes)).map(|first| first as *mut u8)
+}
+
+/// Keeps a piece for the next one.
+///
+/// # Safety
+/// It has as many `bytes`, and nobody uses it.
+#[allow(unsafe_code)]
+pub(super) unsafe fn give(piece: *mut u8, bytes: usize) {
+    let range = Range {
+        first: piece as usize,
+        bytes: pages(bytes),
+    };
+    if !free().give(range) {
+        unmap(range);
+    }
+}
+
+/// Makes a piece larger or smaller, wherever it then lies. Null where the system has no more: then it is
+/// as it was.
+///
+/// # Safety
+/// It has as many bytes as are said.
+#[allow(unsafe_code)]
+pub(super) unsafe fn resize(piece: *mut u8, bytes: usize, new: usize) -> *mut u8 {
+    // SAFETY: the pages were mapped for this piece alone.
+    let moved = unsafe { libc::mremap(piece.cast(), pages(bytes), pages(new), libc::MREMAP_MAYMOVE) };
+    if moved == libc::MAP_FAILED {
+        std::ptr::null_mut()
+    } else {
+        moved.cast()
+    }
+}
+
+/// Gives back what is kept beyond the most that was in use before, now that so many bytes are.
+pub(super) fn make_room(in_use: u64) {
+    let most = MOST_IN_USE.fetch_max(in_use, Ordering::Relaxed).max(in_use);
+    if in_use + KEPT.load(Ordering::Relaxed) > most {
+        free().shrink_to((most - in_use) as usize);
+    }
+}
+
+/// Gives all back that is kept. What is in use from now on decides how much may be kept.
+pub(super) fn give_all_back(in_use: u64) {
+    free().shrink_to(0);
+    MOST_IN_USE.store(in_use, Ordering::Relaxed);
+}
+
+/// Nothing in here panics while it is locked, and nothing allocates.
+fn free() -> MutexGuard<'static, Free> {
+    FREE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// So many bytes as whole pages.
+fn pages(bytes: usize) -> usize {
+    bytes.next_multiple_of(PAGE)
+}
+
+impl Free {
+    /// Takes the beginning of the smallest range that is large enough.
+    fn take(&mut self, bytes: usize) -> Option<usize> {
+        let enough = (0..self.count).filter(|&index| self.ranges[index].bytes >= bytes);
+        let index = enough.min_by_key(|&index| self.ranges[index].bytes)?;
+        let range = &mut self.ranges[index];
+        let first = range.first;
+        range.first += bytes;
+        range.bytes -= bytes;
+        if range.bytes == 0 {
+            self.remove(index);
+        }
+        KEPT.fetch_sub(bytes as u64, Ordering::Relaxed);
+        Some(first)
+    }
+
+    /// Keeps a range, together with its neighbours. Fails where there is no place for it.
+    fn give(&mut self, range: Range) -> bool {
+        let index = self.ranges[..self.count].partition_point(|other| other.first < range.first);
+        let follows = index > 0 && self.ranges[index - 1].end() == range.first;
+        let precedes = index < self.count && range.end() == self.ranges[index].first;
+        match (follows, precedes) {
+            (true, true) => {
+                self.ranges[index - 1].bytes += range.bytes + self.ranges[index].bytes;
+                self.remove(index);
+            }
+            (true, false) => self.ranges[index - 1].bytes += range.bytes,
+            (false, true) => {
+                self.ranges[index].first = range.first;
+                self.ranges[index].bytes += range.bytes;
+            }
+            (false, false) if self.count < MOST => {
+                self.ranges.copy_within(index..self.count, index + 1);
+                self.ranges[index] = range;
+                self.count += 1;
+            }
+            (false, false) => return false,
+        }
+        KEPT.fetch_add(range.bytes as u64, Ordering::Relaxed);
+        true
+    }
+
+    /// Gives pages back, of small ranges first, until at most so many bytes are kept.
+    fn shrink_to(&mut self, most: usize) {
+        loop {
+            let kept: usize = self.ranges[..self.count].iter().map(|range| range.bytes).sum();
+            let Some(index) = (0..self.count).min_by_key(|&index| self.ranges[index].bytes) else {
+                return;
+            };
+            if kept <= most {
+                return;
+            }
+            let range = &mut self.ranges[index];
+            let bytes = pages(kept - most).min(range.bytes);
+            range.bytes -= bytes;
+            let last = Range {
+                first: range.end(),
+                bytes,
+            };
+            if range.bytes == 0 {
+                self.remove(index);
+            }
+            KEPT.fetch_sub(bytes as u64, Ordering::Relaxed);
+            unmap(last);
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        self.ranges.copy_within(index + 1..self.count, index);
+        self.count -= 1;
+    }
+}
+
+impl Range {
+    fn end(&self) -> usize {
+        self.first + self.bytes
+    }
+}
+
+/// A fresh piece of at least `bytes`, all zero, which begins with a large page where there are so many. Null where the
+/// system has none.
+///
+/// Large pages are had two to three times as fast when they are first touched, and processors look addresses up less often.
+/// No more becomes resident than was asked for, since only whole large pages are taken.
+#[allow(unsafe_code)]
+pub(super) fn map(bytes: usize) -> *mut u8 {
+    let bytes = pages(bytes);
+    let beyond = if bytes >= LARGE_PAGE { LARGE_PAGE } else { 0 };
+    let Some(all) = bytes.checked_add(beyond) else {
+        return std::ptr::null_mut();
+    };
+    // SAFETY: fresh pages wherever there are some touch nothing that is.
+    let first = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            all,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if first == libc::MAP_FAILED {
+        return std::ptr::null_mut();
+    }
+    let first = first as usize;
+    if beyond == 0 {
+        return first as *mut u8;
+    }
+    let aligned = first.next_multiple_of(LARGE_PAGE);
+    unmap(Range {
+        first,
+        bytes: aligned - first,
+    });
+    unmap(Range {
+        first: aligned + bytes,
+        bytes: first + all - (aligned + bytes),
+    });
+    // SAFETY: the pages are ours, and the advice changes none of their bytes. Where it is not taken nothing is lost.
+    unsafe { libc::madvise(aligned as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
+    aligned as *mut u8
+}
+
+/// Gives pages back that nobody uses.
+#[allow(unsafe_code)]
+fn unmap(range: Range) {
+    if range.bytes > 0 {
+        // SAFETY: whoever has a range has its pages to himself. They can only fail to go where the system has no place for
+        // what it must remember of the others; then they stay.
+        unsafe { libc::munmap(range.first as *mut libc::c_void, range.bytes) };
+    }
+}
+
+/// Bytes that are kept.
+#[cfg(test)]
+pub(super) fn kept() -> u64 {
+    KEPT.load(Ordering::Relaxed)
+}

@@ -1,0 +1,70 @@
+//! Pieces that come and go.
+
+use std::alloc::{GlobalAlloc, Layout};
+
+use super::{CountingAllocator, LARGE};
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, 64).unwrap()
+}
+
+/// One test, since what is kept belongs to the process.
+#[test]
+#[allow(unsafe_code)]
+fn pieces_are_kept_until_there_is_no_room_for_them() {
+    let allocator = CountingAllocator;
+    let resident_and_allocated = || (super::pieces::kept(), super::allocated_bytes());
+    // SAFETY: each piece is used as long as it is, within its bytes, and goes back with its layout.
+    unsafe {
+        let large = 3 * LARGE + 5;
+        let first = allocator.alloc(layout(large));
+        first.write_bytes(7, large);
+        let (kept, allocated) = resident_and_allocated();
+        allocator.dealloc(first, layout(large));
+        let bytes = large.next_multiple_of(4 << 10) as u64;
+        assert_eq!(resident_and_allocated(), (kept + bytes, allocated - large as u64));
+
+        // It is had again, as zeros where these are asked for.
+        let again = allocator.alloc_zeroed(layout(large));
+        assert_eq!((again, resident_and_allocated()), (first, (kept, allocated)));
+        assert!(
+            std::slice::from_raw_parts(again, large)
+                .iter()
+                .all(|&byte| byte == 0)
+        );
+
+        // Two smaller ones lie in it, and become one again, whichever goes first.
+        allocator.dealloc(again, layout(large));
+        let pair = [allocator.alloc(layout(LARGE)), allocator.alloc(layout(LARGE))];
+        assert_eq!(pair, [first, first.add(LARGE)]);
+        allocator.dealloc(pair[0], layout(LARGE));
+        allocator.dealloc(pair[1], layout(LARGE));
+        assert_eq!(allocator.alloc(layout(large)), first);
+
+        // What grows and shrinks past the border keeps its bytes.
+        let mut piece = allocator.alloc(layout(1000));
+        piece.write_bytes(9, 1000);
+        let sizes = [1000, LARGE + 1, 4 * LARGE, LARGE, 500];
+        for (from, to) in sizes.iter().zip(&sizes[1..]) {
+            piece = allocator.realloc(piece, layout(*from), *to);
+            assert!(
+                std::slice::from_raw_parts(piece, 500)
+                    .iter()
+                    .all(|&byte| byte == 9)
+            );
+        }
+        allocator.dealloc(piece, layout(500));
+
+        // No more is kept than makes up the most that was in use.
+        allocator.dealloc(first, layout(large));
+        let (kept, allocated) = resident_and_allocated();
+        assert!(kept > 0);
+        let huge = allocator.alloc(layout(64 * LARGE));
+        assert_eq!(resident_and_allocated(), (0, allocated + 64 * LARGE as u64));
+        allocator.dealloc(huge, layout(64 * LARGE));
+        let held = allocator.alloc(layout(40 * LARGE));
+        super::release_free_memory(true);
+        assert_eq!(resident_and_allocated(), (0, allocated + 40 * LARGE as u64));
+        allocator.dealloc(held, layout(40 * LARGE));
+    }
+}
