@@ -58,7 +58,7 @@ fn the_transformer_takes_what_it_says() {
                 continue;
             }
             let weights = synthetic::weights(directory.path(), &tensors, residency);
-            for (inputs, texts, side) in [(1, 2, 128), (3, 1, 128), (2, 2, 96)] {
+            for (inputs, texts, side) in [(1, 2, 64), (3, 1, 64), (2, 2, 48)] {
                 let load = Load {
                     inputs,
                     texts,

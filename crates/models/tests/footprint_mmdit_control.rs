@@ -186,7 +186,7 @@ fn controlnets_take_what_they_say() {
     );
     let start = allocated_bytes();
     for networks in [&[&with_text][..], &[&without_text], &[&with_text, &without_text]] {
-        for (inputs, texts, latents) in [(1, 2, (128, 128)), (3, 1, (112, 128))] {
+        for (inputs, texts, latents) in [(1, 2, (64, 64)), (3, 1, (56, 64))] {
             let load = Load {
                 inputs,
                 texts,
