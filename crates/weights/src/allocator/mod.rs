@@ -87,7 +87,7 @@ fn take(bytes: usize) -> (*mut u8, bool) {
 
 /// Pieces from this size on are not the system's allocator's.
 #[cfg(target_os = "linux")]
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 128 << 10;
 
 /// Whether a piece is one of [`pieces`].
 #[cfg(target_os = "linux")]
@@ -177,6 +177,9 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 pub fn keep_heap_small() {
+    /// Pieces from this size on are mapped on their own. glibc would raise its threshold to 32 MB as such pieces
+    /// come and go; setting it stops that.
+    const MAPPED: libc::c_int = 1 << 20;
     /// Every thread that comes and goes would leave an arena behind with holes of its own.
     const ARENAS: libc::c_int = 1;
     /// So much at the end of the heap may be free before it goes back to the system, and half of it then stays: with glibc's
@@ -184,8 +187,7 @@ pub fn keep_heap_small() {
     const FREE_AT_END: libc::c_int = 8 << 20;
     // SAFETY: mallopt takes two numbers and changes a setting of the allocator.
     unsafe {
-        // Setting it stops glibc from raising it.
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE as libc::c_int);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);
         libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_AT_END);
         libc::mallopt(libc::M_TOP_PAD, FREE_AT_END / 2);

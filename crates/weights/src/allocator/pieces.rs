@@ -16,7 +16,7 @@ const PAGE: usize = if cfg!(target_arch = "x86_64") {
 /// The size of a large page.
 const LARGE_PAGE: usize = 2 << 20;
 /// The most ranges that are kept. More are rarely free: neighbours become one.
-const MOST: usize = 128;
+const MOST: usize = 512;
 
 /// Bytes that are kept.
 static KEPT: AtomicU64 = AtomicU64::new(0);
