@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROMPT = "a red circle"
+# What a side that is started prints when its first step begins; on our side it is the label of a reading.
+BEFORE_STEPS = "Before generation"
 # The most by which results may differ, relative to their size, for each type of the weights.
 LIMITS = {"f32": 1e-3, "bf16": 5e-2}
 TEXT_TOKENS, CLIP_TOKENS, T5_TOKENS = 333, 77, 256
@@ -73,7 +75,7 @@ WORKS = [
     decoder("f32"),
     # Weights that are needed once are streamed, as `generate` does.
     Work("t5", "T5-XXL, 256 tokens encoded, ours streamed", "t5", "sd3.5-large", "bf16", 3, "streamed", {"tokens": (1, T5_TOKENS)}),
-    Work("start", "SD 1.5, from nothing to the first step", "start", "sd1.5", "bf16", 3),
+    Work("start", "SD 1.5, from nothing to where the first step begins", "start", "sd1.5", "bf16", 3),
     Work("demo", "the built-in model's picture, 20 steps", "demo", "", "bf16", 5),
 ]
 
@@ -251,7 +253,7 @@ class Server:
 
 
 class Start:
-    """A side that is started anew for every piece, and stopped when its first step is done."""
+    """A side that is started anew for every piece, and stopped when its first step begins."""
 
     def __init__(self, command):
         self.command, self.most = command, None
@@ -260,10 +262,10 @@ class Start:
         begin = time.perf_counter()
         process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for line in process.stdout:
-            if '"event":"step"' in line.replace(" ", ""):
+            if BEFORE_STEPS in line:
                 break
         else:
-            sys.exit(f"`{' '.join(self.command)}` made no step")
+            sys.exit(f"`{' '.join(self.command)}` came to no step")
         seconds = time.perf_counter() - begin
         self.most = most_resident(process.pid)
         process.kill()
@@ -342,18 +344,19 @@ class Theirs:
         return lambda: network(self.inputs["tokens"]).last_hidden_state
 
     def start(self):
-        """Draws, and never comes back from the first step: whoever waits for it ends this process."""
+        """Draws until the first step begins, and waits there: whoever waits for it ends this process."""
         from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
         pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=self.dtype)
         pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
 
-        def tell(_pipeline, _step, _timestep, _given):
-            print(json.dumps({"event": "step"}), flush=True)
+        def tell(_network, _given):
+            print(BEFORE_STEPS, flush=True)
             sys.stdin.read()
             time.sleep(60)
 
-        pipeline(PROMPT, height=8 * LATENTS, width=8 * LATENTS, callback_on_step_end=tell)
+        pipeline.unet.register_forward_pre_hook(tell)
+        pipeline(PROMPT, height=8 * LATENTS, width=8 * LATENTS)
 
 
 def write_inputs(work, path):

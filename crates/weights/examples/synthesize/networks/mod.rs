@@ -169,7 +169,12 @@ impl T5 {
         list.table("shared.weight", &[self.vocabulary, width]);
         for layer in 0..self.layers {
             let name = format!("encoder.block.{layer}.layer");
-            for projection in ["q", "k", "v", "o"] {
+            // T5 does not divide scores by the root of a head's features: queries are as small instead. With larger ones each
+            // token would look at a single other one, and rounding would decide at which.
+            let deviation = 1.0 / ((width * width / self.heads) as f32).sqrt();
+            let queries = format!("{name}.0.SelfAttention.q.weight");
+            list.push(queries, &[width, width], Values::Around(deviation));
+            for projection in ["k", "v", "o"] {
                 list.weight(&format!("{name}.0.SelfAttention.{projection}"), &[width, width]);
             }
             if layer == 0 {
