@@ -26,6 +26,8 @@ fn a_window_is_held_and_the_values_are_the_same() {
     write(&directory.path().join("network/model.safetensors"));
     let folder = ModelFolder::on_disk(directory.path());
 
+    // What threads hold from their beginning on is none of the blocks'.
+    rayon::broadcast(|_| ());
     let expected: Vec<f64> = (0..BLOCKS).map(sum_of).collect();
     for (residency, page_cache) in [
         (Residency::Resident, PageCache::Keep),
