@@ -5,6 +5,7 @@ use candle_core::{D, DType, Tensor, bail};
 use crate::Result;
 use crate::cpu::kernel::{on_one, on_three};
 use crate::cpu::norm as kernels;
+use crate::cpu::sections::Section;
 use crate::cpu::simd::InstructionSet;
 use crate::linear::small;
 use crate::moments::ChannelMoments;
@@ -199,7 +200,7 @@ pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
         epsilon: norm.epsilon,
     };
     on_one("layer_norm", x.dims(), x, |x| {
-        Ok(kernel.of(InstructionSet::best(), x.floats()?))
+        Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
     })
 }
 
@@ -308,7 +309,7 @@ pub fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
         epsilon: norm.epsilon,
     };
     on_one("rms_norm", x.dims(), x, |x| {
-        Ok(kernel.of(InstructionSet::best(), x.floats()?))
+        Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
     })
 }
 

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 
 use super::lanewise::{Lanewise, overwrite, write};
 use super::moments::{Moments, add_channels, mean_square};
-use super::sections::{Section, by_sections};
+use super::sections::Section;
 use super::simd::{InstructionSet, Simd, functions};
 
 /// A group of more values does not stay in the second cache. 512 KB.
@@ -96,13 +96,6 @@ impl Section for LayerNorm<'_> {
     }
 }
 
-impl LayerNorm<'_> {
-    /// Of rows as long as the weight.
-    pub(crate) fn of(self, set: InstructionSet, values: &[f32]) -> Vec<f32> {
-        by_sections(set, values, self.weight.len(), self)
-    }
-}
-
 /// As [`LayerNorm`] without weights, then `value * (1 + scale) + shift`, one shift and scale for each `tokens` rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ModulatedLayerNorm<'a> {
@@ -128,13 +121,6 @@ impl Section for ModulatedLayerNorm<'_> {
     }
 }
 
-impl ModulatedLayerNorm<'_> {
-    /// Of rows of `width` values.
-    pub(crate) fn of(self, set: InstructionSet, values: &[f32], width: usize) -> Vec<f32> {
-        by_sections(set, values, width, self)
-    }
-}
-
 /// Each row over the root of its mean square, times `weight`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RmsNorm<'a> {
@@ -153,13 +139,6 @@ impl Section for RmsNorm<'_> {
     ) -> &'a mut [f32] {
         let scale = (1.0 / (mean_square(simd, from) + self.epsilon).sqrt()) as f32;
         write(simd, Scaled { scale }, [from, self.weight], to)
-    }
-}
-
-impl RmsNorm<'_> {
-    /// Of rows as long as the weight.
-    pub(crate) fn of(self, set: InstructionSet, values: &[f32]) -> Vec<f32> {
-        by_sections(set, values, self.weight.len(), self)
     }
 }
 
@@ -183,13 +162,6 @@ impl Section for GatedResidual<'_> {
         let width = from.len();
         let gate = row(self.gate, index / self.tokens, width);
         write(simd, Gated, [from, gate, row(self.residual, index, width)], to)
-    }
-}
-
-impl GatedResidual<'_> {
-    /// Of rows of `width` values.
-    pub(crate) fn of(self, set: InstructionSet, x: &[f32], width: usize) -> Vec<f32> {
-        by_sections(set, x, width, self)
     }
 }
 
@@ -346,7 +318,7 @@ pub(crate) fn group_norm(
     let pixels = (height * width).max(1);
     let group = settings.channels_a_group() * pixels;
     if group <= LARGE_GROUP {
-        return by_sections(set, values, group, Groups { settings, pixels });
+        return Groups { settings, pixels }.of(set, values, group);
     }
     by_channels(set, values, (height, width), settings)
 }
@@ -362,5 +334,5 @@ fn by_channels(
     let mut moments = vec![Moments::NONE; values.len() / pixels];
     add_channels(set, &mut moments, values, pixels, width);
     let norms = settings.of_channels(&moments);
-    by_sections(set, values, pixels, Channels(&norms))
+    Channels(&norms).of(set, values, pixels)
 }

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::lanewise::{Lanewise, write};
-use super::sections::{Section, by_sections};
+use super::sections::Section;
 use super::simd::{InstructionSet, Simd};
 
 /// Every value, or `slope` times those that are not positive.
@@ -55,5 +55,5 @@ impl Section for Channels<'_> {
 
 /// As [`Rectifier`], with a slope for each channel of `pixels`.
 pub(crate) fn prelu(set: InstructionSet, values: &[f32], slopes: &[f32], pixels: usize) -> Vec<f32> {
-    by_sections(set, values, pixels, Channels { slopes })
+    Channels { slopes }.of(set, values, pixels)
 }

@@ -10,6 +10,25 @@ const PIECE: usize = 1 << 13;
 
 /// What becomes of a section.
 pub(crate) trait Section: Copy + Sync {
+    /// What becomes of all sections, of `size` values each, of `values`.
+    fn of(self, set: InstructionSet, values: &[f32], size: usize) -> Vec<f32> {
+        let size = size.max(1);
+        assert!(
+            values.len().is_multiple_of(size),
+            "sections that are not whole. This is a bug."
+        );
+        let piece = (PIECE / size).max(1) * size;
+        written(values.len(), piece, |first, to| {
+            set.run(Piece {
+                section: self,
+                size,
+                index: first / size,
+                from: &values[first..first + to.len()],
+                to,
+            })
+        })
+    }
+
     /// Writes what becomes of the section `from` with this index. To be marked `#[inline(always)]`.
     fn write<'a, S: Simd>(
         self,
@@ -18,30 +37,6 @@ pub(crate) trait Section: Copy + Sync {
         from: &[f32],
         to: &'a mut [MaybeUninit<f32>],
     ) -> &'a mut [f32];
-}
-
-/// What becomes of the sections, of `size` values each, of `values`.
-pub(crate) fn by_sections(
-    set: InstructionSet,
-    values: &[f32],
-    size: usize,
-    section: impl Section,
-) -> Vec<f32> {
-    let size = size.max(1);
-    assert!(
-        values.len().is_multiple_of(size),
-        "sections that are not whole. This is a bug."
-    );
-    let piece = (PIECE / size).max(1) * size;
-    written(values.len(), piece, |first, to| {
-        set.run(Piece {
-            section,
-            size,
-            index: first / size,
-            from: &values[first..first + to.len()],
-            to,
-        })
-    })
 }
 
 /// Some sections, from one with an index on.

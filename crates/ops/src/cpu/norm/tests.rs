@@ -97,7 +97,7 @@ proptest! {
             let expected = by_row(&|row, column| {
                 normed(row, column) * wide(&weight, 0, column) + wide(&bias, 0, column)
             });
-            close(&norm.of(set, &x), expected, noise);
+            close(&norm.of(set, &x, width), expected, noise);
 
             let norm = ModulatedLayerNorm { shift: &shift, scale: &scale, tokens, epsilon };
             let expected = by_row(&|row, column| {
@@ -109,7 +109,7 @@ proptest! {
             let norm = RmsNorm { weight: &weight, epsilon };
             let expected =
                 by_row(&|row, column| wide(&x, row, column) / roots[row] * wide(&weight, 0, column));
-            close(&norm.of(set, &x), expected, 2e-6);
+            close(&norm.of(set, &x, width), expected, 2e-6);
 
             let gated = GatedResidual { residual: &residual, gate: &scale, tokens };
             let expected = by_row(&|row, column| {
@@ -197,7 +197,7 @@ fn values_that_are_all_the_same_become_the_bias() {
                 bias: &bias,
                 epsilon: 1e-6,
             };
-            for row in norm.of(set, &x).chunks(width) {
+            for row in norm.of(set, &x, width).chunks(width) {
                 equal(row, &bias);
             }
         }
@@ -226,7 +226,7 @@ fn what_is_not_finite_stays_in_its_row_and_its_group() {
                     epsilon: 1e-6,
                     then_silu: false,
                 };
-                let normed = |x: &[f32]| [norm.of(set, x), group_norm(set, x, (1, width), settings)];
+                let normed = |x: &[f32]| [norm.of(set, x, width), group_norm(set, x, (1, width), settings)];
                 for (found, without) in normed(&touched).into_iter().zip(normed(&x)) {
                     for (row, (found, without)) in found.chunks(width).zip(without.chunks(width)).enumerate()
                     {
