@@ -4,8 +4,11 @@
 pub(crate) mod activation;
 #[allow(unsafe_code)]
 pub(crate) mod attention;
+pub(crate) mod buffers;
 #[allow(unsafe_code)]
 pub(crate) mod convolution;
+#[allow(unsafe_code)]
+pub(crate) mod elements;
 pub(crate) mod gather;
 pub(crate) mod kernel;
 #[allow(unsafe_code)]

@@ -16,15 +16,6 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 impl Target {
-    /// A target of rows of `row_step` values, which lie one after the other.
-    pub(crate) fn new(values: &mut [f32], row_step: usize) -> Self {
-        Self {
-            values: values.as_mut_ptr(),
-            length: values.len(),
-            row_step,
-        }
-    }
-
     /// A target of `length` values in rows of `row_step`, which `values` has room for and that are yet to be written.
     pub(crate) fn of_room(values: &mut Vec<f32>, length: usize, row_step: usize) -> Self {
         assert!(

@@ -20,10 +20,9 @@ use task::Task;
 const QUERY_BLOCK: usize = 192;
 
 /// What activations are rounded to before they are multiplied by each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// Nothing: they stay 32-bit floats.
-    #[default]
     Full,
     /// bf16, where the processor multiplies pairs of these, as PyTorch has it in networks whose weights are bf16. Sums are
     /// taken in 32 bits.
@@ -100,12 +99,13 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
         value_size,
         ..
     } = *settings;
-    let mut result = vec![0.0; batch * queries * heads * value_size];
-    if result.is_empty() || settings.key_count() == 0 || size == 0 {
+    let length = batch * queries * heads * value_size;
+    if length == 0 || settings.key_count() == 0 || size == 0 {
         // Without features all scores are equal, but no network is so; without keys there is nothing to sum.
-        return result;
+        return vec![0.0; length];
     }
-    let target = Target::new(&mut result, heads * value_size);
+    let mut result = Vec::with_capacity(length);
+    let target = Target::of_room(&mut result, length, heads * value_size);
     let blocks = queries.div_ceil(QUERY_BLOCK);
     (0..batch * heads * blocks).into_par_iter().for_each(|task| {
         let (pair, first) = (task / blocks, task % blocks * QUERY_BLOCK);
@@ -122,6 +122,8 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
             });
         });
     });
+    // SAFETY: every query of every head belongs to a task, which has written its values.
+    unsafe { result.set_len(length) };
     result
 }
 

@@ -2,6 +2,7 @@
 //! summed over has half as many elements as is said here, of two features or of two keys.
 
 use super::QUERY_BLOCK;
+use crate::cpu::buffers::{cut_in_lines, in_lines};
 
 /// Keys that queries are taken past at a time: with their values, and the scores of a group of queries, they fit the caches.
 pub(super) const KEY_BLOCK: usize = 128;
@@ -11,8 +12,6 @@ pub(super) const GROUP: usize = 3;
 pub(super) const MOST_ROWS: usize = 8;
 /// The most queries in a group.
 const WIDEST: usize = GROUP * 16;
-/// Floats of a line of the cache, at which each panel begins.
-const LINE: usize = 16;
 
 /// Panels inside of a thread's scratch. A group of queries has its own part of those that are "by group".
 #[derive(Debug)]
@@ -48,25 +47,18 @@ fn lengths(size: usize, value_size: usize) -> [usize; 8] {
         QUERY_BLOCK,
         QUERY_BLOCK,
     ]
-    .map(|length| length.next_multiple_of(LINE))
 }
 
 impl<'a> Panels<'a> {
     /// Floats that they take together.
     pub(super) fn floats(size: usize, value_size: usize) -> usize {
-        lengths(size, value_size).iter().sum::<usize>() + LINE
+        in_lines(lengths(size, value_size))
     }
 
     /// Panels inside of `scratch`, of which there are [`floats`](Self::floats).
     pub(super) fn of(scratch: &'a mut [f32], size: usize, value_size: usize) -> Self {
-        let to_line = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
-        let mut rest = &mut scratch[to_line..];
-        let panels = lengths(size, value_size).map(|length| {
-            let (panel, after) = std::mem::take(&mut rest).split_at_mut(length);
-            rest = after;
-            panel
-        });
-        let [queries, sums, keys, values, scores, bias, greatest, weights] = panels;
+        let [queries, sums, keys, values, scores, bias, greatest, weights] =
+            cut_in_lines(scratch, lengths(size, value_size));
         Self {
             queries,
             sums,

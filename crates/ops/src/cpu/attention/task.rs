@@ -5,6 +5,7 @@
 
 use super::panels::{GROUP, KEY_BLOCK, MOST_ROWS, Panels};
 use super::{Attention, Precision, products};
+use crate::cpu::elements::{elements, lay, numbers};
 use crate::cpu::simd::{Kernel, Simd, exp2};
 use crate::cpu::target::Target;
 
@@ -131,15 +132,14 @@ impl Task<'_> {
             let (part, row) = self.settings.place_of_key(first + index);
             lay::<S, PAIRS>(simd, &part.k.row(self.batch, self.head, row)[..size], None, to);
         }
-        let an_element = if PAIRS { 2 } else { 1 };
         let value = |index: usize| {
             let (part, row) = self.settings.place_of_key(first + index);
             &part.v.row(self.batch, self.head, row)[..value_size]
         };
         for element in 0..elements::<PAIRS>(count) {
-            let even = value(an_element * element);
+            let even = value(numbers::<PAIRS>() * element);
             // The last pair may have no second value.
-            let odd = match an_element * element + 1 {
+            let odd = match numbers::<PAIRS>() * element + 1 {
                 index if PAIRS && index < count => value(index),
                 _ => &[],
             };
@@ -293,34 +293,6 @@ fn load_some<S: Simd>(simd: S, values: &[f32], first: usize, count: usize) -> S:
     unsafe { simd.load_first(values.as_ptr(), values.len().min(count)) }
 }
 
-/// Elements that so many numbers make.
-#[inline(always)]
-fn elements<const PAIRS: bool>(numbers: usize) -> usize {
-    if PAIRS { numbers.div_ceil(2) } else { numbers }
-}
-
-/// Writes a row's numbers, times `scale`, as elements.
-#[inline(always)]
-fn lay<S: Simd, const PAIRS: bool>(simd: S, from: &[f32], scale: Option<f32>, to: &mut [f32]) {
-    assert!(to.len() == elements::<PAIRS>(from.len()), "{OUTSIDE}");
-    let scale = simd.splat(scale.unwrap_or(1.0));
-    let vectors = if PAIRS { 2 } else { 1 };
-    for (from, to) in from.chunks(vectors * S::LANES).zip(to.chunks_mut(S::LANES)) {
-        let (first, second) = from.split_at(from.len().min(S::LANES));
-        // SAFETY: as many are loaded and stored as there are.
-        unsafe {
-            let first = simd.mul(simd.load_first(first.as_ptr(), first.len()), scale);
-            let vector = if PAIRS {
-                let second = simd.mul(simd.load_first(second.as_ptr(), second.len()), scale);
-                simd.narrow(first, second)
-            } else {
-                first
-            };
-            simd.store_first(to.as_mut_ptr(), vector, to.len());
-        }
-    }
-}
-
 /// [`transpose`] between slices.
 #[inline(always)]
 fn transpose_into<S: Simd>(
@@ -424,13 +396,12 @@ fn weigh<S: Simd, const PAIRS: bool, const VECTORS: usize>(
         }
         let mut sums = [simd.zero(); VECTORS];
         let keys = scores.len() / width;
-        let an_element = if PAIRS { 2 } else { 1 };
         let scores = scores.as_mut_ptr();
         for element in 0..elements::<PAIRS>(keys) {
             for (vector, (sum, &reference)) in sums.iter_mut().zip(&references).enumerate() {
                 // Elements take the place of scores that were read.
                 let to = scores.add(element * width + vector * S::LANES);
-                let from = scores.add(an_element * element * width + vector * S::LANES);
+                let from = scores.add(numbers::<PAIRS>() * element * width + vector * S::LANES);
                 let mut weight = exp2(simd, simd.sub(simd.load(from), reference));
                 *sum = simd.add(*sum, weight);
                 if PAIRS {

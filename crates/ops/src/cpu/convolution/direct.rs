@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::buffers::{cut_in_lines, in_lines};
 use super::cut::{Block, COLUMN_STEP, Limits, Spot, WIDE, part};
 use super::panel::{OVERHANG, lay_panels, panels, widened};
 use super::rows::{copy_pairs, copy_strided, fetch_rows};
 use super::tile::{Finish, Part, SLACK};
 use super::{Convolution, Sizes};
+use crate::cpu::buffers::{cut_in_lines, in_lines};
 use crate::cpu::simd::{Kernel, Simd};
 
 /// How large tasks are: what they take fits into a part of a cache of half a megabyte.

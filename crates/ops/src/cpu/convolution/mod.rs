@@ -5,7 +5,6 @@
 //! ([`tile`]), and adds up. What is copied and laid out are the pixels and the weights themselves ([`direct`]), or combinations of
 //! them of which fewer products are needed ([`winograd`], [`upsampled`]).
 
-mod buffers;
 mod cut;
 mod direct;
 mod panel;
@@ -120,7 +119,8 @@ fn conv2d_with(
     sizes: Sizes,
 ) -> Vec<f32> {
     let batch = x.len() / (sizes.in_channels * sizes.pixels()).max(1);
-    let mut result = vec![0.0; batch * sizes.out_channels * sizes.out_pixels()];
+    let length = batch * sizes.out_channels * sizes.out_pixels();
+    let mut result = Vec::with_capacity(length);
     assert!(
         x.len() == batch * sizes.in_channels * sizes.pixels()
             && weight.len() == sizes.out_channels * sizes.in_channels * sizes.places()
@@ -147,6 +147,8 @@ fn conv2d_with(
             Way::Four => convolution.run_winograd::<Four>(set, block),
         }
     });
+    // SAFETY: every pixel of every channel belongs to a block, which has been made.
+    unsafe { result.set_len(length) };
     result
 }
 

@@ -4,7 +4,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::Convolution;
-use super::buffers::LINE;
+use crate::cpu::buffers::LINE;
 use crate::cpu::simd::Simd;
 
 /// Copies rows of `length` values, which lie steps apart in `from` and in `to`, `count` of them.

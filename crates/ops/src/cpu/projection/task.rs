@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::super::buffers::{cut_in_lines, in_lines};
+use super::super::elements::{elements, lay, numbers};
 use super::super::simd::{Kernel, Simd};
 use super::super::target::Target;
 use super::blocks;
@@ -26,16 +28,13 @@ impl<'a> Room<'a> {
     const ROWS: usize = ROW_STEP * STRETCH;
     // A last tile may have more rows than are left.
     const SUMS: usize = PANEL_COLUMNS * (BAND_ROWS + ROW_STEP);
-    /// Floats in a line of the cache.
-    const LINE: usize = 16;
+    const LENGTHS: [usize; 3] = [Self::PANEL, Self::ROWS, Self::SUMS];
     /// Floats that it needs.
-    pub(super) const LENGTH: usize = Self::PANEL + Self::ROWS + Self::SUMS + Self::LINE;
+    pub(super) const LENGTH: usize = in_lines(Self::LENGTHS);
 
-    /// Cuts `scratch`, of [`LENGTH`](Self::LENGTH) floats, so that vectors lie in single lines of the cache.
+    /// Cuts `scratch`, of [`LENGTH`](Self::LENGTH) floats.
     pub(super) fn new(scratch: &'a mut [f32]) -> Self {
-        let unaligned = scratch.as_ptr().align_offset(4 * Self::LINE).min(Self::LINE);
-        let (panel, rest) = scratch[unaligned..].split_at_mut(Self::PANEL);
-        let (rows, sums) = rest.split_at_mut(Self::ROWS);
+        let [panel, rows, sums] = cut_in_lines(scratch, Self::LENGTHS);
         Self { panel, rows, sums }
     }
 }
@@ -114,15 +113,15 @@ impl Task<'_> {
     fn multiply<S: Simd, const PAIRS: bool>(&mut self, simd: S) -> Tiles {
         let inputs = self.projection.inputs;
         let tiles = Tiles::new::<S>(self.columns.len(), self.end.products());
-        let element = if PAIRS { 2 } else { 1 };
-        let part = element * stretch(inputs.div_ceil(element));
+        let element = numbers::<PAIRS>();
+        let part = element * stretch(elements::<PAIRS>(inputs));
         // Of no values the sums are zero, and must be written so.
         for first in (0..inputs.max(1)).step_by(part) {
             let count = part.min(inputs - first);
             let part = Part {
                 first,
                 count,
-                steps: count.div_ceil(element),
+                steps: elements::<PAIRS>(count),
             };
             self.pack::<S, PAIRS>(simd, tiles, part);
             let mut row = self.rows.start;
@@ -192,7 +191,12 @@ impl Task<'_> {
         let count = ROWS.min(self.rows.end - row);
         for (index, to) in self.room.rows.chunks_exact_mut(STRETCH).enumerate().take(count) {
             let begin = (row + index) * inputs + part.first;
-            lay::<S, PAIRS>(simd, &self.x[begin..begin + part.count], to);
+            lay::<S, PAIRS>(
+                simd,
+                &self.x[begin..begin + part.count],
+                None,
+                &mut to[..part.steps],
+            );
         }
         let next = self.x.as_ptr().wrapping_add((row + count) * inputs + part.first);
         let sums = (row - self.rows.start) * tiles.width();
@@ -248,25 +252,6 @@ impl Task<'_> {
                     self.columns.len(),
                 );
             }
-        }
-    }
-}
-
-/// Copies a stretch of a row, as pairs of bf16 where `PAIRS` is set.
-#[inline(always)]
-fn lay<S: Simd, const PAIRS: bool>(simd: S, from: &[f32], to: &mut [f32]) {
-    if !PAIRS {
-        to[..from.len()].copy_from_slice(from);
-        return;
-    }
-    let lanes = S::LANES;
-    for (from, to) in from.chunks(2 * lanes).zip(to.chunks_exact_mut(lanes)) {
-        let (first, second) = from.split_at(lanes.min(from.len()));
-        // SAFETY: as many values are loaded as there are, and there is room for a vector.
-        unsafe {
-            let first = simd.load_first(first.as_ptr(), first.len());
-            let second = simd.load_first(second.as_ptr(), second.len());
-            simd.store(to.as_mut_ptr(), simd.narrow(first, second));
         }
     }
 }

@@ -15,12 +15,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::buffers::{cut_in_lines, in_lines};
 use super::cut::{Block, Cut, Limits, Spot, in_parts};
 use super::panel::PANEL;
 use super::rows::{copy_rows, fetch_rows, write};
 use super::tile::{Part, SLACK};
 use super::{Output, Sizes, Terms};
+use crate::cpu::buffers::{cut_in_lines, in_lines};
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
 
@@ -99,7 +99,8 @@ pub(super) fn upsampled_conv2d_with(
         columns_left: 1,
     };
     let batch = x.len() / (in_channels * sizes.pixels()).max(1);
-    let mut result = vec![0.0; batch * out_channels * 4 * height * width];
+    let length = batch * out_channels * 4 * height * width;
+    let mut result = Vec::with_capacity(length);
     assert!(
         x.len() == batch * in_channels * sizes.pixels() && terms.fit(batch, out_channels, 4 * height * width),
         "a convolution does not fit its values. This is a bug."
@@ -126,6 +127,8 @@ pub(super) fn upsampled_conv2d_with(
             });
         });
     });
+    // SAFETY: every pixel of every channel belongs to a block, which has been made.
+    unsafe { result.set_len(length) };
     result
 }
 

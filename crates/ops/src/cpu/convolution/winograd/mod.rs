@@ -17,12 +17,12 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use self::form::Form;
-use super::buffers::{cut_in_lines, in_lines};
 use super::cut::{Block, Limits, Spot, part};
 use super::panel::{PANEL, lay_floats, panels, widened};
 use super::rows::{copy_rows, fetch_rows};
 use super::tile::{Part, SLACK};
 use super::{Convolution, Sizes};
+use crate::cpu::buffers::{cut_in_lines, in_lines};
 use crate::cpu::simd::{Kernel, Simd};
 
 /// Columns of the kernel.

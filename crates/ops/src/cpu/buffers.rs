@@ -1,16 +1,21 @@
 //! A task's buffers, cut out of what a thread keeps so that vectors lie in single lines of the cache.
 
 /// Floats in a line of the cache.
-pub(super) const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 /// Floats that buffers of so many take.
-pub(super) fn in_lines<const N: usize>(lengths: [usize; N]) -> usize {
-    let lines = lengths.map(|length| length.next_multiple_of(LINE));
-    LINE + lines.iter().sum::<usize>()
+pub(crate) const fn in_lines<const N: usize>(lengths: [usize; N]) -> usize {
+    // Iterators are not for what is known when it is compiled.
+    let (mut floats, mut index) = (LINE, 0);
+    while index < N {
+        floats += lengths[index].next_multiple_of(LINE);
+        index += 1;
+    }
+    floats
 }
 
 /// Buffers of these lengths, each of which begins with a line. `scratch` has the length that [`in_lines`] gives.
-pub(super) fn cut_in_lines<const N: usize>(scratch: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
+pub(crate) fn cut_in_lines<const N: usize>(scratch: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
     let unaligned = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
     let mut rest = &mut scratch[unaligned..];
     lengths.map(|length| {
