@@ -89,19 +89,15 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         Self::new([scope], move |_, weights| build(weights))
     }
 
-    /// Reads every block that is to stay in memory, so that the first pass finds it there. For a processor all threads read
-    /// and prepare, each a block.
+    /// Reads every block that is to stay in memory, so that the first pass finds it there: without this, it reads them
+    /// ahead of their turn for a processor, and at their turn for other devices. For a processor all threads read, each a
+    /// block.
     ///
     /// # Errors
     /// A block cannot be read.
     pub fn load(&self) -> Result<()> {
         let mut staying = (0..self.len()).filter(|&index| !self.is_streamed(index));
-        if self
-            .list
-            .scopes
-            .first()
-            .is_some_and(|scope| scope.holding().device.is_cpu())
-        {
+        if !self.is_empty() && self.is_for_processor(0) {
             let staying: Vec<usize> = staying.collect();
             staying
                 .into_par_iter()
@@ -164,15 +160,24 @@ impl<B: Send + Sync + 'static> Blocks<B> {
             return Ok(kept.block.clone());
         }
         let buffers = buffers::at_once(self.list.scopes[index].holding());
-        let Slot { block, lot } = Slot::read(&self.list, index, &buffers)?;
-        let (block, bytes) = (Arc::new(block), lot.bytes());
-        let place = &mut lock(&self.places)[index];
-        if matches!(place, Place::Unread) {
-            *place = Place::Kept(Kept {
-                block: block.clone(),
-                bytes,
-            });
+        match self.keep(index, Slot::read(&self.list, index, &buffers)?) {
+            Ok(kept) => Ok(kept),
+            Err(slot) => Ok(Arc::new(slot.block)),
         }
+    }
+
+    /// Keeps a block that was read, if it is to stay; else it is handed back.
+    pub(crate) fn keep(&self, index: usize, slot: Slot<B>) -> std::result::Result<Arc<B>, Slot<B>> {
+        let place = &mut lock(&self.places)[index];
+        if !matches!(place, Place::Unread) {
+            return Err(slot);
+        }
+        let Slot { block, lot } = slot;
+        let block = Arc::new(block);
+        *place = Place::Kept(Kept {
+            block: block.clone(),
+            bytes: lot.bytes(),
+        });
         Ok(block)
     }
 
@@ -203,6 +208,20 @@ impl<B: Send + Sync + 'static> Blocks<B> {
     pub(crate) fn is_streamed(&self, index: usize) -> bool {
         matches!(lock(&self.places)[index], Place::Streamed)
     }
+
+    pub(crate) fn is_for_processor(&self, index: usize) -> bool {
+        self.list.scopes[index].holding().device.is_cpu()
+    }
+
+    /// Ends the reader where it has nothing left to do.
+    pub(crate) fn end_reading_where_all_stay(&self) {
+        if lock(&self.places)
+            .iter()
+            .all(|place| matches!(place, Place::Kept(_)))
+        {
+            drop(lock(&self.reader).take());
+        }
+    }
 }
 
 impl<B> Blocks<B> {
@@ -216,11 +235,16 @@ impl<B> Blocks<B> {
         self.list.scopes.is_empty()
     }
 
-    /// Ends the reader, if there is one, and tells the system that the files' bytes need not be kept at hand.
+    /// Ends the reader, if there is one, and tells the system that the files' bytes of which every pass reads need not be
+    /// kept at hand.
     fn end_reading(&self) {
         if let Some(reader) = lock(&self.reader).take() {
             drop(reader);
-            self.list.scopes.iter().for_each(Weights::forget);
+            let places = lock(&self.places);
+            let streamed = self.list.scopes.iter().zip(places.iter());
+            streamed
+                .filter(|(_, place)| matches!(place, Place::Streamed))
+                .for_each(|(scope, _)| scope.forget());
         }
     }
 }

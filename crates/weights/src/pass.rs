@@ -27,38 +27,61 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         Ok(this)
     }
 
-    /// Asks the reader for the streamed blocks that come from `index` on, as many as the window has room for
-    /// beside the one that is computed with.
+    /// Asks the reader for the blocks that come from `index` on and are not in memory: those that stay from then on, and
+    /// as many streamed ones as the window has room for beside the one that is computed with.
     fn read_ahead(&self, index: usize) -> Result<()> {
         let length = self.blocks.len();
         let round = if self.repeats { index + length } else { length };
-        let coming = (index..round)
-            .map(|index| index % length)
-            .filter(|&index| self.blocks.is_streamed(index));
-        let mut coming = coming.take(Residency::WINDOW - 1).peekable();
-        if coming.peek().is_none() {
+        let mut room = Residency::WINDOW - 1;
+        let mut coming = Vec::new();
+        {
+            let places = self.blocks.places();
+            for index in (index..round).map(|index| index % length) {
+                match &places[index] {
+                    Place::Kept(_) => continue,
+                    Place::Unread if !self.blocks.is_for_processor(index) => continue,
+                    Place::Unread => {}
+                    Place::Streamed if room == 0 => break,
+                    Place::Streamed => room -= 1,
+                }
+                coming.push(index);
+            }
+        }
+        if coming.is_empty() {
             return Ok(());
         }
         self.blocks.with_reader(|reader| {
             let already = reader.in_flight();
-            coming.skip(already).for_each(|index| reader.request(index));
+            coming
+                .into_iter()
+                .skip(already)
+                .for_each(|index| reader.request(index));
             Ok(())
         })
     }
 
     fn turn_of(&self, index: usize) -> Result<Lent<B>> {
         self.give_up_what_is_wanted(index);
-        if !self.blocks.is_streamed(index) {
+        let is_read_ahead = match self.blocks.places()[index] {
+            Place::Streamed => true,
+            Place::Unread => self.blocks.is_for_processor(index),
+            Place::Kept(_) => false,
+        };
+        if !is_read_ahead {
             return Ok(Lent(State::Kept(self.blocks.block(index)?)));
         }
         let (slot, buffers) = self
             .blocks
             .with_reader(|reader| Ok((reader.take(index)?, reader.buffers().clone())))?;
+        let state = match self.blocks.keep(index, slot) {
+            Ok(block) => State::Kept(block),
+            Err(slot) => State::Streamed {
+                slot: Some(slot),
+                buffers,
+            },
+        };
         self.read_ahead(index + 1)?;
-        Ok(Lent(State::Streamed {
-            slot: Some(slot),
-            buffers,
-        }))
+        Ok(Lent(state))
     }
 
     /// Gives up kept blocks where that was asked for: those first whose next turn is farthest away.
@@ -100,6 +123,12 @@ impl<B: Send + Sync + 'static> Iterator for Pass<'_, B> {
             self.next += 1;
             self.turn_of(index)
         })
+    }
+}
+
+impl<B: Send + Sync + 'static> Drop for Pass<'_, B> {
+    fn drop(&mut self) {
+        self.blocks.end_reading_where_all_stay();
     }
 }
 

@@ -71,6 +71,37 @@ fn resident_blocks_are_read_once() {
 }
 
 #[test]
+fn the_first_pass_reads_what_stays_ahead_of_its_turn() {
+    let (_directory, blocks, reads) = blocks(Residency::Resident);
+    let mut pass = blocks.pass().unwrap();
+    assert_eq!(*pass.next().unwrap().unwrap(), 0.);
+    let begin = std::time::Instant::now();
+    while reads.load(Ordering::Relaxed) < 3 {
+        assert!(begin.elapsed().as_secs() < 60, "nothing is read ahead");
+        std::thread::yield_now();
+    }
+    drop(pass);
+    // A walk that ended early: what was read ahead is not read again.
+    assert_eq!(walk(&blocks), [0., 1., 2.]);
+    assert_eq!(walk(&blocks), [0., 1., 2.]);
+    assert_eq!(reads.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn what_stays_and_what_is_streamed_are_read_by_turns() {
+    for kept in 0..=3 {
+        let (_directory, blocks, reads) = blocks(Residency::Partly(kept));
+        for _ in 0..3 {
+            assert_eq!(walk(&blocks), [0., 1., 2.]);
+        }
+        drop(blocks);
+        // What is streamed is read once a pass, and from the second on one block ahead of the next.
+        let ahead = usize::from(kept < 3);
+        assert_eq!(reads.load(Ordering::Relaxed), kept + 3 * (3 - kept) + ahead);
+    }
+}
+
+#[test]
 fn streamed_blocks_are_read_for_every_pass_and_give_the_same() {
     let (_directory, blocks, reads) = blocks(Residency::Streamed);
     blocks.load().unwrap();

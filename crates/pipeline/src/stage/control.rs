@@ -109,7 +109,9 @@ impl Controls {
             match ControlNetwork::new(control, &holding)? {
                 ControlNetwork::UNet(network) => {
                     let conditions = network.condition(&steering, &picture)?;
-                    network.load()?;
+                    if super::reads_before_passes(device) {
+                        network.load()?;
+                    }
                     of_unet.push(AtWork {
                         network,
                         conditions,
@@ -121,7 +123,9 @@ impl Controls {
                         unreachable!("the prompts of a transformer are pooled. This is a bug.")
                     };
                     let conditions = network.condition(told.timesteps, &context, pooled, &picture)?;
-                    network.load()?;
+                    if super::reads_before_passes(device) {
+                        network.load()?;
+                    }
                     of_transformer.push(AtWork {
                         network,
                         conditions,

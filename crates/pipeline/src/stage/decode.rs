@@ -26,7 +26,9 @@ pub fn decode(
 ) -> Result<()> {
     let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
     let decoder = Decoder::new(weights, &bundle.vae)?;
-    decoder.load()?;
+    if super::reads_before_passes(&holding.device) {
+        decoder.load()?;
+    }
     for (index, latents) in latents.iter().enumerate() {
         interrupt.check()?;
         let unscaled = bundle.vae.unscale(&latents.to_device(&holding.device)?)?;

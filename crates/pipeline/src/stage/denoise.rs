@@ -89,7 +89,7 @@ pub struct Denoise<'a> {
 }
 
 impl<'a> Denoise<'a> {
-    /// Computes what steers all evaluations, and then reads the network. `prompts` holds the negative prompt and the
+    /// Computes what steers all evaluations, and then reads the network, unless the first evaluation does. `prompts` holds the negative prompt and the
     /// prompt, or the prompt alone where the recipe's guidance does not guide. ControlNets stay in memory where
     /// `controls_stay`.
     ///
@@ -113,7 +113,9 @@ impl<'a> Denoise<'a> {
         };
         let controls = Controls::load(bundle, prompts, &told, controls_stay, holding)?;
         let conditions = network.condition(prompts, &told, &holding.device)?;
-        network.load()?;
+        if super::reads_before_passes(&holding.device) {
+            network.load()?;
+        }
         Ok(Self {
             bundle,
             network,

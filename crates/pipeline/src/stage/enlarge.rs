@@ -47,7 +47,9 @@ pub(crate) fn enlarge(
     mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
 ) -> Result<()> {
     let network = upscaler(path, holding)?;
-    network.load()?;
+    if super::reads_before_passes(&holding.device) {
+        network.load()?;
+    }
     for (index, picture) in pictures {
         let (width, height) = (factor * picture.width(), factor * picture.height());
         // From -1 to 1, where the network has 0 to 1.

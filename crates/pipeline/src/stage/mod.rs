@@ -18,3 +18,11 @@ pub(crate) use encode::chunks;
 pub use encode::{EncodedPrompt, encode};
 pub(crate) use enlarge::{enlarge, rounds, upscaler};
 pub(crate) use network::Network;
+
+use candle_core::Device;
+
+/// Whether blocks that stay in memory are read before the first pass over a network. A processor computes with the first
+/// ones while those that follow are read.
+fn reads_before_passes(device: &Device) -> bool {
+    !device.is_cpu()
+}
