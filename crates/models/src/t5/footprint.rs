@@ -1,22 +1,19 @@
-//! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `layer.rs`.
+//! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `attention.rs` and `feed_forward.rs`.
 
 use sd_ops::Scratch;
 
 use super::TextEncoder;
+use super::layer::Half;
 use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 
 impl TextEncoder {
     /// The weights that an encoding passes over. Of the table of words only the rows of a text are read.
     pub fn weight_bytes(&self) -> WeightBytes {
-        let blocks = self.weights.scope("encoder").scope("block");
+        let encoder = self.weights.scope("encoder");
         WeightBytes {
-            blocks: (0..self.config.num_layers)
-                .map(|layer| {
-                    held_bytes(&blocks.scope(layer), |name| {
-                        !name.contains("relative_attention_bias")
-                    })
-                })
+            blocks: Half::scopes(&encoder, self.config.num_layers)
+                .map(|half| held_bytes(&half, |name| !name.contains("relative_attention_bias")))
                 .collect(),
             always: 0,
         }

@@ -3,7 +3,9 @@
 //! Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020, with the
 //! gated feed-forward layers of Shazeer, "GLU Variants Improve Transformer", 2020.
 
+mod attention;
 mod config;
+mod feed_forward;
 mod footprint;
 mod layer;
 mod position;
@@ -16,7 +18,7 @@ pub use config::Config;
 
 use crate::texts::common_length;
 use crate::{Result, layers};
-use layer::Layer;
+use layer::Half;
 use position::RelativePositions;
 
 /// A text encoder.
@@ -25,7 +27,7 @@ pub struct TextEncoder {
     config: Config,
     weights: Weights,
     positions: Blocks<RelativePositions>,
-    layers: Blocks<Layer>,
+    halves: Blocks<Half>,
     exit: Blocks<RmsNorm>,
 }
 
@@ -36,12 +38,9 @@ impl TextEncoder {
     /// The configuration cannot be used.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
-        let (of_positions, of_layers) = (config.clone(), config.clone());
+        let (of_positions, of_halves) = (config.clone(), config.clone());
         let (width, epsilon) = (config.d_model, config.layer_norm_epsilon);
         let encoder = weights.scope("encoder");
-        let scopes: Vec<Weights> = (0..config.num_layers)
-            .map(|layer| encoder.scope("block").scope(layer))
-            .collect();
         // The first layer's attention holds the table of positions that all layers use.
         let first = encoder.scope("block.0.layer.0.SelfAttention.relative_attention_bias");
         Ok(Self {
@@ -49,7 +48,10 @@ impl TextEncoder {
             positions: Blocks::single(first, move |weights| {
                 RelativePositions::new(weights, &of_positions)
             }),
-            layers: Blocks::new(scopes, move |_, weights| Layer::new(weights, &of_layers)),
+            halves: Blocks::new(
+                Half::scopes(&encoder, config.num_layers),
+                move |index, weights| Half::new(index, weights, &of_halves),
+            ),
             exit: Blocks::single(encoder.scope("final_layer_norm"), move |weights| {
                 layers::rms_norm(weights, width, epsilon)
             }),
@@ -66,8 +68,8 @@ impl TextEncoder {
         let tokens = self.check_texts(texts)?;
         let mut hidden = self.embed(texts, tokens)?;
         let bias = self.positions.block(0)?.bias(tokens, hidden.device())?;
-        for layer in self.layers.pass()? {
-            hidden = layer?.forward(&hidden, &bias)?;
+        for half in self.halves.pass()? {
+            hidden = half?.forward(&hidden, &bias)?;
         }
         Ok(rms_norm(&hidden, &*self.exit.block(0)?)?)
     }
