@@ -99,13 +99,39 @@ impl Simd for Avx2Fma {
     #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> __m256 {
         // SAFETY: as the caller vouches for; what the mask leaves out is not touched.
-        unsafe { _mm256_maskload_ps(from, first(count)) }
+        unsafe {
+            if count == Self::LANES {
+                _mm256_loadu_ps(from)
+            } else {
+                _mm256_maskload_ps(from, first(count))
+            }
+        }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, vector: __m256, count: usize) {
-        // SAFETY: as the caller vouches for; what the mask leaves out is not touched.
-        unsafe { _mm256_maskstore_ps(to, first(count), vector) }
+        // SAFETY: as the caller vouches for; no more than `count` lanes are written.
+        unsafe {
+            if count == Self::LANES {
+                return _mm256_storeu_ps(to, vector);
+            }
+            // By halves: on some processors a store with a mask takes a dozen cycles.
+            let mut rest = _mm256_castps256_ps128(vector);
+            let mut to = to;
+            if count & 4 != 0 {
+                _mm_storeu_ps(to, rest);
+                rest = _mm256_extractf128_ps::<1>(vector);
+                to = to.add(4);
+            }
+            if count & 2 != 0 {
+                _mm_storel_pd(to.cast(), _mm_castps_pd(rest));
+                rest = _mm_movehl_ps(rest, rest);
+                to = to.add(2);
+            }
+            if count & 1 != 0 {
+                _mm_store_ss(to, rest);
+            }
+        }
     }
 
     #[inline(always)]
