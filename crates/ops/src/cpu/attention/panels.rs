@@ -6,12 +6,34 @@ use crate::cpu::buffers::{cut_in_lines, in_lines};
 
 /// Keys that queries are taken past at a time: with their values, and the scores of a group of queries, they fit the caches.
 pub(super) const KEY_BLOCK: usize = 128;
-/// Vectors of queries in a group, which goes through a block of keys at once.
-pub(super) const GROUP: usize = 3;
-/// The most rows that products are made of at a time. Keys and the features of values are padded to a multiple of as many.
-pub(super) const MOST_ROWS: usize = 8;
+/// The most vectors of queries in a group, which goes through a block of keys at once.
+const MOST_VECTORS: usize = 3;
 /// The most queries in a group.
-const WIDEST: usize = GROUP * 16;
+const WIDEST: usize = MOST_VECTORS * 16;
+
+/// How many sums products hold in registers: so many rows of keys, or of features of values, by the queries of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tile {
+    pub(super) rows: usize,
+    /// Vectors of queries.
+    pub(super) vectors: usize,
+}
+
+impl Tile {
+    /// Beside them lie what rows are multiplied by, and one of their values.
+    pub(super) const OF_32_REGISTERS: Self = Self {
+        rows: 8,
+        vectors: MOST_VECTORS,
+    };
+    /// All 16 would be 4 by 3, of which compilers keep one in memory.
+    pub(super) const OF_16_REGISTERS: Self = Self { rows: 6, vectors: 2 };
+}
+
+/// So many keys, or features of values, with those that whole tiles have beyond them.
+pub(super) fn padded(count: usize) -> usize {
+    let many = count.next_multiple_of(Tile::OF_32_REGISTERS.rows);
+    many.max(count.next_multiple_of(Tile::OF_16_REGISTERS.rows))
+}
 
 /// Panels inside of a thread's scratch. A group of queries has its own part of those that are "by group".
 #[derive(Debug)]
@@ -36,13 +58,13 @@ pub(super) struct Panels<'a> {
 
 /// How long each panel is.
 fn lengths(size: usize, value_size: usize) -> [usize; 8] {
-    let padded = value_size.next_multiple_of(MOST_ROWS);
+    let value_size = padded(value_size);
     [
         QUERY_BLOCK * size,
-        QUERY_BLOCK * padded,
-        KEY_BLOCK * size,
-        KEY_BLOCK * padded,
-        KEY_BLOCK * WIDEST,
+        QUERY_BLOCK * value_size,
+        padded(KEY_BLOCK) * size,
+        KEY_BLOCK * value_size,
+        padded(KEY_BLOCK) * WIDEST,
         KEY_BLOCK * WIDEST,
         QUERY_BLOCK,
         QUERY_BLOCK,

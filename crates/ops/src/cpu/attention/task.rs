@@ -3,7 +3,7 @@
 //! A vector's lanes are queries, in the products as in the softmax: nothing goes from lane to lane, heads of any size and any
 //! number of keys leave no lane idle, and what becomes of a query depends on no other.
 
-use super::panels::{GROUP, KEY_BLOCK, MOST_ROWS, Panels};
+use super::panels::{KEY_BLOCK, Panels, Tile, padded};
 use super::{Attention, Precision, products};
 use crate::cpu::elements::{elements, lay, numbers};
 use crate::cpu::simd::{Kernel, Simd, exp2};
@@ -35,24 +35,25 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        // As many rows of sums as registers hold beside what is multiplied.
+        const MANY: usize = Tile::OF_32_REGISTERS.rows;
+        const FEW: usize = Tile::OF_16_REGISTERS.rows;
         match (
             S::HAS_BF16_DOT && self.settings.precision == Precision::Bf16,
             S::REGISTERS,
         ) {
-            (true, 32..) => self.attend::<S, true, MOST_ROWS>(simd),
-            (true, _) => self.attend::<S, true, 4>(simd),
-            (false, 32..) => self.attend::<S, false, MOST_ROWS>(simd),
-            (false, _) => self.attend::<S, false, 4>(simd),
+            (true, 32..) => self.attend::<S, true, MANY>(simd, Tile::OF_32_REGISTERS),
+            (true, _) => self.attend::<S, true, FEW>(simd, Tile::OF_16_REGISTERS),
+            (false, 32..) => self.attend::<S, false, MANY>(simd, Tile::OF_32_REGISTERS),
+            (false, _) => self.attend::<S, false, FEW>(simd, Tile::OF_16_REGISTERS),
         }
     }
 }
 
 impl Task<'_> {
     #[inline(always)]
-    fn attend<S: Simd, const PAIRS: bool, const ROWS: usize>(&mut self, simd: S) {
+    fn attend<S: Simd, const PAIRS: bool, const ROWS: usize>(&mut self, simd: S, tile: Tile) {
         let vectors = self.queries.div_ceil(S::LANES);
-        let groups = vectors.div_ceil(GROUP);
+        let groups = vectors.div_ceil(tile.vectors);
         let group = |index: usize| {
             let first = vectors * index / groups;
             Group {
@@ -111,7 +112,7 @@ impl Task<'_> {
                 queries[element * width + vector * S::LANES..][rows..S::LANES].fill(0.0);
             }
         }
-        let padded = self.settings.value_size.next_multiple_of(MOST_ROWS);
+        let padded = padded(self.settings.value_size);
         self.panels.sums[group.first * padded..][..width * padded].fill(0.0);
         self.panels.greatest[group.first..][..width].fill(f32::NEG_INFINITY);
         self.panels.weights[group.first..][..width].fill(0.0);
@@ -173,7 +174,7 @@ impl Task<'_> {
     ) {
         let Attention { size, value_size, .. } = *self.settings;
         let width = VECTORS * S::LANES;
-        let padded = value_size.next_multiple_of(MOST_ROWS);
+        let padded = padded(value_size);
         if self.settings.bias.is_some() {
             self.lay_out_bias::<S, VECTORS>(simd, first, first_key, count);
         }
@@ -249,7 +250,7 @@ impl Task<'_> {
     fn end<S: Simd>(&mut self, simd: S, group: Group) {
         let Attention { value_size, .. } = *self.settings;
         let width = group.vectors * S::LANES;
-        let padded = value_size.next_multiple_of(MOST_ROWS);
+        let padded = padded(value_size);
         let sums = &mut self.panels.sums[group.first * padded..][..width * value_size];
         for vector in 0..group.vectors {
             let first = group.first + vector * S::LANES;

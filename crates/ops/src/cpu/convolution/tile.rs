@@ -9,7 +9,7 @@ use super::cut::Spot;
 use super::panel::PANEL;
 use crate::cpu::simd::Simd;
 
-/// Vectors of pixels that are multiplied at a time.
+/// The most vectors of pixels that are multiplied at a time.
 const VECTORS: usize = 3;
 
 /// Planes of some channels that go in, and the weights of as many.
@@ -64,9 +64,9 @@ impl Part<'_> {
         let mut first = 0;
         while first < spots.len() {
             // Not 3 and 1, which would leave the sums of the last one waiting for each other.
-            let count = match spots.len() - first {
-                2 | 4 => 2,
-                1 => 1,
+            let count = match (spots.len() - first, S::REGISTERS) {
+                (1, _) => 1,
+                (2 | 4, _) | (_, ..32) => 2,
                 _ => VECTORS,
             };
             // SAFETY: as the caller vouches for.
@@ -86,11 +86,14 @@ impl Part<'_> {
     unsafe fn multiply_column<S: Simd, const PAIRS: bool, const V: usize>(&self, simd: S, first: usize) {
         let mut output = 0;
         while output < self.outputs {
-            let rest = self.outputs - output;
+            // A tile lies inside of a panel.
+            let rest = (self.outputs - output).min(PANEL - output % PANEL);
             // SAFETY: as the caller vouches for.
             unsafe {
                 output += if rest >= 8 && S::REGISTERS > 8 * V + V {
                     self.tile::<S, PAIRS, 8, V>(simd, output, first)
+                } else if rest >= 6 && S::REGISTERS < 32 {
+                    self.tile::<S, PAIRS, 6, V>(simd, output, first)
                 } else if rest >= 4 {
                     self.tile::<S, PAIRS, 4, V>(simd, output, first)
                 } else if rest >= 2 {
