@@ -24,7 +24,7 @@ impl Quantization {
     /// Bytes of a block.
     pub fn block_bytes(self) -> usize {
         match self {
-            Self::Q8_0 => 2 + PART,
+            Self::Q8_0 => SCALE + PART,
             Self::Q4K => WHOLE + PARTS * PART / 2,
         }
     }
@@ -37,11 +37,11 @@ impl Quantization {
 
 /// Values that share a scale.
 const PART: usize = 32;
+/// Bytes of a part's scale.
+const SCALE: usize = 2;
 /// Parts of a block of [`Quantization::Q4K`].
 const PARTS: usize = 8;
-/// Where the scales of the parts of such a block begin, after two of 16 bits.
-const SCALES: usize = 4;
-/// Where its whole numbers begin.
+/// Where its whole numbers begin, after two scales of 16 bits and 12 bytes with those of the parts.
 const WHOLE: usize = 16;
 /// The most lanes that there are.
 const MOST_LANES: usize = 16;
@@ -55,9 +55,40 @@ pub(crate) struct Blocks<'a> {
     pub(crate) quantization: Quantization,
 }
 
-/// A part of some rows, widened.
+/// Values of a word of 32 bits, of which each has a byte.
+const A_WORD: usize = 4;
+/// Words of the whole numbers of a part.
+const WORDS: usize = PART / A_WORD;
+
+/// Words of some rows.
 #[repr(align(64))]
-struct Widened([f32; MOST_LANES * PART]);
+struct Words([f32; MOST_LANES * MOST_LANES]);
+
+impl Words {
+    fn new() -> Self {
+        Self([0.0; MOST_LANES * MOST_LANES])
+    }
+
+    /// The vector at `index`.
+    #[inline(always)]
+    fn vector<S: Simd>(&self, simd: S, index: usize) -> S::Vector {
+        let words = &self.0[index * S::LANES..][..S::LANES];
+        // SAFETY: the slice is a vector long.
+        unsafe { simd.load(words.as_ptr()) }
+    }
+}
+
+/// What the whole numbers of a block of [`Quantization::Q4K`] become values with: a vector for each word before them.
+type Header<V> = [V; WHOLE / A_WORD];
+
+/// Rows of a quantised weight.
+#[derive(Debug, Clone, Copy)]
+struct Rows<'a> {
+    bytes: &'a [u8],
+    /// Bytes from row to row.
+    step: usize,
+    count: usize,
+}
 
 /// Writes `count` values from `first` on of at most `LANES` rows from `row` on, of a weight whose rows have `inputs` values, to `to`:
 /// a vector for each value, or with `PAIRS` for each pair of them as bf16, `step` floats from one to the next. Rows that there
@@ -75,114 +106,157 @@ pub(super) fn pack<S: Simd, const PAIRS: bool>(
     let Blocks { bytes, quantization } = blocks;
     let elements = if PAIRS { PART / 2 } else { PART };
     let vectors = count / PART * elements;
+    let row_bytes = quantization.row_bytes(inputs);
     assert!(
         first % PART == 0
             && count % PART == 0
+            && first + count <= inputs
             && rows <= S::LANES
             && (vectors == 0 || (vectors - 1) * step + S::LANES <= to.len()),
         "a quantised weight does not fit where it is laid out. This is a bug."
     );
-    let row_bytes = quantization.row_bytes(inputs);
-    let part_bytes = quantization.row_bytes(PARTS * PART) / PARTS;
-    let mut widened = Widened([0.0; MOST_LANES * PART]);
+    let rows = Rows {
+        bytes: &bytes[(row * row_bytes).min(bytes.len())..][..rows * row_bytes],
+        step: row_bytes,
+        count: rows,
+    };
+    let ahead = AHEAD * quantization.row_bytes(PARTS * PART) / PARTS;
+    let (mut words, mut padded) = (Words::new(), Words::new());
+    let mut header: Header<S::Vector> = [simd.zero(); WHOLE / A_WORD];
     let mut to = to.as_mut_ptr();
     for part in first / PART..(first + count) / PART {
-        for index in 0..rows {
-            let row = &bytes[(row + index) * row_bytes..][..row_bytes];
-            simd.prefetch(row.as_ptr().wrapping_add((part + AHEAD) * part_bytes));
-            let values = &mut widened.0[index * PART..][..PART];
-            match quantization {
-                Quantization::Q8_0 => widen_8(simd, row, part, values),
-                Quantization::Q4K => widen_4(simd, row, part, values),
+        let (block, of_block) = (part * PART / quantization.block_values(), part % PARTS);
+        let block = block * quantization.block_bytes();
+        let (scale, least, begin, shift) = match quantization {
+            Quantization::Q8_0 => (rows.halves(simd, block), simd.zero(), block + SCALE, 0),
+            Quantization::Q4K => {
+                if of_block == 0 || part == first / PART {
+                    rows.words(simd, block, WHOLE / A_WORD, &mut padded, &mut words);
+                    for (index, header) in header.iter_mut().enumerate() {
+                        *header = words.vector(simd, index);
+                    }
+                }
+                let (scale, least) = scale_and_least(simd, header, of_block);
+                // Two parts share their bytes.
+                let begin = block + WHOLE + of_block / 2 * PART;
+                (scale, least, begin, of_block as u32 % 2 * 4)
             }
-            if PAIRS {
-                narrow(simd, values);
+        };
+        rows.fetch(simd, begin + ahead);
+        rows.words(simd, begin, WORDS, &mut padded, &mut words);
+        for word in 0..WORDS {
+            let word = words.vector(simd, word);
+            let mut values = [simd.zero(); A_WORD];
+            for index in 0..A_WORD {
+                let bit = 8 * index as u32;
+                values[index] = match quantization {
+                    Quantization::Q8_0 => simd.mul(scale, simd.signed_byte(word, bit)),
+                    Quantization::Q4K => simd.sub(simd.mul(scale, simd.bits(word, bit + shift, 15)), least),
+                };
             }
-        }
-        for column in (0..elements).step_by(S::LANES) {
-            // SAFETY: there are as many rows as lanes, of more elements, and `to` has room for all vectors, which was checked above.
+            // SAFETY: there is room for all vectors, which was checked above.
             unsafe {
-                let from = widened.0.as_ptr().add(column);
-                simd.transpose(from.cast(), 4 * PART, to.cast(), 4 * step);
+                if PAIRS {
+                    simd.store(to, simd.pair(values[0], values[1]));
+                    simd.store(to.wrapping_add(step), simd.pair(values[2], values[3]));
+                    to = to.wrapping_add(2 * step);
+                } else {
+                    for value in values {
+                        simd.store(to, value);
+                        to = to.wrapping_add(step);
+                    }
+                }
             }
-            to = to.wrapping_add(S::LANES * step);
         }
     }
 }
 
-/// A part of a row of [`Quantization::Q8_0`].
-#[inline(always)]
-fn widen_8<S: Simd>(simd: S, row: &[u8], part: usize, to: &mut [f32]) {
-    let block = &row[part * (2 + PART)..][..2 + PART];
-    let scale = half(simd, block[0], block[1]);
-    let mut whole = [0.0; PART];
-    for (whole, &byte) in whole.iter_mut().zip(&block[2..]) {
-        *whole = f32::from(byte as i8);
+impl Rows<'_> {
+    /// Asks for what stands from byte `begin` of each row on, which need not lie in it.
+    #[inline(always)]
+    fn fetch<S: Simd>(&self, simd: S, begin: usize) {
+        for row in 0..self.count {
+            simd.prefetch(self.bytes.as_ptr().wrapping_add(row * self.step + begin));
+        }
     }
-    for first in (0..PART).step_by(S::LANES) {
-        // SAFETY: both have as many values as a part.
+
+    /// The number of 16 bits at byte `begin` of each row, widened: a lane for each row.
+    #[inline(always)]
+    fn halves<S: Simd>(&self, simd: S, begin: usize) -> S::Vector {
+        let mut halves = [0.0; MOST_LANES];
+        if self.count == S::LANES {
+            // So many that compilers keep them in registers.
+            for row in 0..S::LANES {
+                halves[row] = self.half(row, begin);
+            }
+        } else {
+            for row in 0..self.count {
+                halves[row] = self.half(row, begin);
+            }
+        }
+        // SAFETY: there are at least as many as lanes.
+        simd.even_f16(unsafe { simd.load(halves.as_ptr()) })
+    }
+
+    #[inline(always)]
+    fn half(&self, row: usize, begin: usize) -> f32 {
+        let bytes = &self.bytes[row * self.step + begin..][..2];
+        f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])))
+    }
+
+    /// Writes `count` words from byte `begin` of each row on to `to`: a vector for each word, whose lanes are the rows. Those of
+    /// rows that there are not are zero.
+    #[inline(always)]
+    fn words<S: Simd>(&self, simd: S, begin: usize, count: usize, padded: &mut Words, to: &mut Words) {
+        let bytes = count * A_WORD;
+        let width = count.next_multiple_of(S::LANES);
+        assert!(
+            width <= MOST_LANES
+                && self.count <= S::LANES
+                && (self.count == 0 || (self.count - 1) * self.step + begin + bytes <= self.bytes.len()),
+            "words lie outside of their rows. This is a bug."
+        );
+        // SAFETY: the words lie inside of the rows, as was asserted, and `padded` and `to` have room for as many vectors as there
+        // are lanes of as many words.
         unsafe {
-            let whole = simd.load(whole.as_ptr().add(first));
-            simd.store(to[first..][..S::LANES].as_mut_ptr(), simd.mul(scale, whole));
+            let (mut from, mut step) = (self.bytes.as_ptr().wrapping_add(begin), self.step);
+            if self.count < S::LANES || count < width {
+                let whole = padded.0.as_mut_ptr().cast::<u8>();
+                if self.count < S::LANES {
+                    padded.0.fill(0.0);
+                }
+                for row in 0..self.count {
+                    from.add(row * step)
+                        .copy_to_nonoverlapping(whole.add(row * A_WORD * width), bytes);
+                }
+                (from, step) = (whole, A_WORD * width);
+            }
+            for first in (0..width).step_by(S::LANES) {
+                let to = to.0.as_mut_ptr().add(first * S::LANES);
+                simd.transpose(from.add(first * A_WORD), step, to.cast(), A_WORD * S::LANES);
+            }
         }
     }
 }
 
-/// A part of a row of [`Quantization::Q4K`].
+/// The scale and the least value of a part, of which each has 6 bits: those of the first four parts have bytes of their own,
+/// whose upper bits are those of the last four.
 #[inline(always)]
-fn widen_4<S: Simd>(simd: S, row: &[u8], part: usize, to: &mut [f32]) {
-    let size = WHOLE + PARTS * PART / 2;
-    let (block, part) = (&row[part / PARTS * size..][..size], part % PARTS);
-    let (scale, least) = scale_and_least(&block[SCALES..WHOLE], part);
-    let scale = simd.mul(half(simd, block[0], block[1]), simd.splat(f32::from(scale)));
-    let least = simd.mul(half(simd, block[2], block[3]), simd.splat(f32::from(least)));
-    // Two parts share their bytes.
-    let (bytes, shift) = (&block[WHOLE + part / 2 * PART..][..PART], part % 2 * 4);
-    let mut whole = [0.0; PART];
-    for (whole, &byte) in whole.iter_mut().zip(bytes) {
-        *whole = f32::from((byte >> shift) & 15);
-    }
-    for first in (0..PART).step_by(S::LANES) {
-        // SAFETY: both have as many values as a part.
-        unsafe {
-            let whole = simd.load(whole.as_ptr().add(first));
-            let value = simd.sub(simd.mul(scale, whole), least);
-            simd.store(to[first..][..S::LANES].as_mut_ptr(), value);
-        }
-    }
-}
-
-/// The scale and the least value of a part, each of 6 bits: those of the first four parts have bytes of their own, whose upper
-/// bits are those of the last four.
-#[inline(always)]
-fn scale_and_least(bytes: &[u8], part: usize) -> (u8, u8) {
-    if part < 4 {
-        return (bytes[part] & 63, bytes[part + 4] & 63);
-    }
-    let low = bytes[part + 4];
+fn scale_and_least<S: Simd>(simd: S, header: Header<S::Vector>, part: usize) -> (S::Vector, S::Vector) {
+    let [halves, scales, least, last] = header;
+    let bit = 8 * (part as u32 % 4);
+    let (scale, least) = if part < 4 {
+        (simd.bits(scales, bit, 63), simd.bits(least, bit, 63))
+    } else {
+        let sixteen = simd.splat(16.0);
+        let (upper_scale, upper_least) = (simd.bits(scales, bit + 6, 3), simd.bits(least, bit + 6, 3));
+        (
+            simd.fma(sixteen, upper_scale, simd.bits(last, bit, 15)),
+            simd.fma(sixteen, upper_least, simd.bits(last, bit + 4, 15)),
+        )
+    };
     (
-        (low & 15) | (bytes[part - 4] >> 6) << 4,
-        (low >> 4) | (bytes[part] >> 6) << 4,
+        simd.mul(simd.even_f16(halves), scale),
+        simd.mul(simd.odd_f16(halves), least),
     )
-}
-
-/// A number of 16 bits in every lane, widened.
-#[inline(always)]
-fn half<S: Simd>(simd: S, low: u8, high: u8) -> S::Vector {
-    let bits = u16::from_le_bytes([low, high]);
-    simd.even_f16(simd.splat(f32::from_bits(u32::from(bits))))
-}
-
-/// Puts the values of a part as pairs of bf16 in the place of its first half.
-#[inline(always)]
-fn narrow<S: Simd>(simd: S, values: &mut [f32]) {
-    let values = values[..PART].as_mut_ptr();
-    for first in (0..PART / 2).step_by(S::LANES) {
-        // SAFETY: a part has twice as many values as pairs, and what is overwritten has been read before.
-        unsafe {
-            let from = values.add(2 * first);
-            let pairs = simd.narrow(simd.load(from), simd.load(from.add(S::LANES)));
-            simd.store(values.add(first), pairs);
-        }
-    }
 }

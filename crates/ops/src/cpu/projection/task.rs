@@ -10,7 +10,7 @@ use super::blocks;
 use super::cut::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
 use super::end::{End, Place, finish};
 use super::pack::{Stretch, pack};
-use super::tile::{FETCHED, Sums, VECTORS, tile};
+use super::tile::{self, FETCHED, Sums, VECTORS};
 use super::{Projection, Weight};
 
 /// What a task keeps for itself.
@@ -199,29 +199,52 @@ impl Task<'_> {
             );
         }
         let next = self.x.as_ptr().wrapping_add((row + count) * inputs + part.first);
-        let sums = (row - self.rows.start) * tiles.width();
-        for index in 0..tiles.count {
-            let panel = &self.room.panel[index * tiles.columns * STRETCH..][..part.steps * tiles.columns];
-            let to = &mut self.room.sums[sums + index * tiles.columns..]
-                [..(ROWS - 1) * tiles.width() + tiles.columns];
-            // SAFETY: the rows, the panel and the sums are as long as they must be, and this thread's own.
-            unsafe {
-                tile::<S, ROWS, PAIRS>(
-                    simd,
-                    part.steps,
-                    self.room.rows[..ROWS * STRETCH].as_ptr(),
-                    panel.as_ptr(),
-                    Sums {
-                        to: to.as_mut_ptr(),
-                        step: tiles.width(),
-                        add: part.first > 0,
-                    },
-                    next.wrapping_add(index * FETCHED * inputs),
-                    inputs,
-                );
-            }
+        let mut index = 0;
+        while index < tiles.count {
+            let next = next.wrapping_add(index * FETCHED * inputs);
+            // Sums of few rows would wait for each other.
+            index += match (ROWS, tiles.count - index) {
+                (1, 4..) => self.multiply_tiles::<S, ROWS, 4, PAIRS>(simd, tiles, part, row, index, next),
+                (1 | 2, 2..) => self.multiply_tiles::<S, ROWS, 2, PAIRS>(simd, tiles, part, row, index, next),
+                _ => self.multiply_tiles::<S, ROWS, 1, PAIRS>(simd, tiles, part, row, index, next),
+            };
         }
         count
+    }
+
+    /// Multiplies the rows that were laid out, from `row` on, by `TILES` tiles from the one at `index` on. The result is `TILES`.
+    #[inline(always)]
+    fn multiply_tiles<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool>(
+        &mut self,
+        simd: S,
+        tiles: Tiles,
+        part: Part,
+        row: usize,
+        index: usize,
+        next: *const f32,
+    ) -> usize {
+        let a_panel = tiles.columns * STRETCH;
+        let panels =
+            &self.room.panel[index * a_panel..][..(TILES - 1) * a_panel + part.steps * tiles.columns];
+        let begin = (row - self.rows.start) * tiles.width() + index * tiles.columns;
+        let to = &mut self.room.sums[begin..][..(ROWS - 1) * tiles.width() + TILES * tiles.columns];
+        // SAFETY: the rows, the panels and the sums are as long as they must be, and this thread's own.
+        unsafe {
+            tile::tiles::<S, ROWS, TILES, PAIRS>(
+                simd,
+                part.steps,
+                self.room.rows[..ROWS * STRETCH].as_ptr(),
+                panels.as_ptr(),
+                Sums {
+                    to: to.as_mut_ptr(),
+                    step: tiles.width(),
+                    add: part.first > 0,
+                },
+                next,
+                self.projection.inputs,
+            );
+        }
+        TILES
     }
 
     /// Makes the results of the sums.

@@ -19,15 +19,15 @@ pub(super) struct Sums {
     pub(super) add: bool,
 }
 
-/// Sums `steps` products for each of `ROWS` rows and each column of a tile. A row of activations has a float, or a pair of bf16,
+/// Sums `steps` products for each of `ROWS` rows and each column of `TILES` tiles, of which each has a panel of its own. A row of activations has a float, or a pair of bf16,
 /// for each vector of the weight. Each sum is taken in the order of the steps, on its own. Meanwhile [`FETCHED`] rows from
 /// `next` on, `next_step` floats apart, are fetched into the cache.
 ///
 /// # Safety
-/// `rows` holds `ROWS` rows of [`STRETCH`] floats, `weight` `steps` times [`VECTORS`] vectors, and `sums` is as large as is said,
-/// for this call alone.
+/// `rows` holds `ROWS` rows of [`STRETCH`] floats, `weight` for each tile room for [`STRETCH`] times [`VECTORS`] vectors, of which
+/// `steps` times as many are there, and `sums` is as large as is said, for this call alone.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PAIRS: bool>(
+pub(super) unsafe fn tiles<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool>(
     simd: S,
     steps: usize,
     rows: *const f32,
@@ -39,7 +39,7 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PAIRS: bool>(
     // Floats in a line of the cache.
     const LINE: usize = 16;
     const A_LINE: usize = LINE / FETCHED;
-    let mut totals = [[simd.zero(); VECTORS]; ROWS];
+    let mut totals = [[[simd.zero(); VECTORS]; TILES]; ROWS];
     // SAFETY: as the caller vouches for.
     unsafe {
         let (mut row, mut columns) = (rows, weight);
@@ -53,19 +53,19 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PAIRS: bool>(
                     next = next.wrapping_add(LINE);
                 }
                 for _ in 0..A_LINE {
-                    step::<S, ROWS, PAIRS>(simd, row, columns, &mut totals);
+                    step::<S, ROWS, TILES, PAIRS>(simd, row, columns, &mut totals);
                     row = row.add(1);
                     columns = columns.add(VECTORS * S::LANES);
                 }
             }
         }
         for _ in 0..steps % LINE {
-            step::<S, ROWS, PAIRS>(simd, row, columns, &mut totals);
+            step::<S, ROWS, TILES, PAIRS>(simd, row, columns, &mut totals);
             row = row.add(1);
             columns = columns.add(VECTORS * S::LANES);
         }
         for (row, totals) in totals.iter().enumerate() {
-            for (index, &total) in totals.iter().enumerate() {
+            for (index, &total) in totals.as_flattened().iter().enumerate() {
                 let place = sums.to.add(row * sums.step + index * S::LANES);
                 let before = if sums.add { simd.load(place) } else { simd.zero() };
                 simd.store(place, simd.add(before, total));
@@ -77,25 +77,28 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PAIRS: bool>(
 /// Adds the products of one value, or pair of values, of each row.
 ///
 /// # Safety
-/// As for [`tile`].
+/// As for [`tiles`].
 #[inline(always)]
-unsafe fn step<S: Simd, const ROWS: usize, const PAIRS: bool>(
+unsafe fn step<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool>(
     simd: S,
     rows: *const f32,
     columns: *const f32,
-    totals: &mut [[S::Vector; VECTORS]; ROWS],
+    totals: &mut [[[S::Vector; VECTORS]; TILES]; ROWS],
 ) {
     // SAFETY: as the caller vouches for.
     unsafe {
-        let (left, right) = (simd.load(columns), simd.load(columns.add(S::LANES)));
-        for (row, totals) in totals.iter_mut().enumerate() {
-            let value = simd.splat(*rows.add(row * STRETCH));
-            if PAIRS {
-                totals[0] = simd.dot_bf16(totals[0], value, left);
-                totals[1] = simd.dot_bf16(totals[1], value, right);
-            } else {
-                totals[0] = simd.fma(value, left, totals[0]);
-                totals[1] = simd.fma(value, right, totals[1]);
+        for tile in 0..TILES {
+            let columns = columns.add(tile * STRETCH * VECTORS * S::LANES);
+            let (left, right) = (simd.load(columns), simd.load(columns.add(S::LANES)));
+            for (row, totals) in totals.iter_mut().enumerate() {
+                let (value, totals) = (simd.splat(*rows.add(row * STRETCH)), &mut totals[tile]);
+                if PAIRS {
+                    totals[0] = simd.dot_bf16(totals[0], value, left);
+                    totals[1] = simd.dot_bf16(totals[1], value, right);
+                } else {
+                    totals[0] = simd.fma(value, left, totals[0]);
+                    totals[1] = simd.fma(value, right, totals[1]);
+                }
             }
         }
     }

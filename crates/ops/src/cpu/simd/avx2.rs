@@ -290,6 +290,24 @@ impl Simd for Avx2Fma {
     }
 
     #[inline(always)]
+    fn bits(self, words: __m256, shift: u32, mask: u32) -> __m256 {
+        proven!({
+            let shift = _mm_cvtsi32_si128(shift as i32);
+            let shifted = _mm256_srl_epi32(_mm256_castps_si256(words), shift);
+            _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(mask as i32)))
+        })
+    }
+
+    #[inline(always)]
+    fn signed_byte(self, words: __m256, shift: u32) -> __m256 {
+        proven!({
+            let shift = _mm_cvtsi32_si128(24 - shift as i32);
+            let shifted = _mm256_sll_epi32(_mm256_castps_si256(words), shift);
+            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(shifted))
+        })
+    }
+
+    #[inline(always)]
     fn interleave(self, a: __m256, b: __m256) -> [__m256; 2] {
         proven!({
             let (lower, upper) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));

@@ -289,6 +289,24 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn bits(self, words: __m512, shift: u32, mask: u32) -> __m512 {
+        proven!({
+            let shift = _mm_cvtsi32_si128(shift as i32);
+            let shifted = _mm512_srl_epi32(_mm512_castps_si512(words), shift);
+            _mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(mask as i32)))
+        })
+    }
+
+    #[inline(always)]
+    fn signed_byte(self, words: __m512, shift: u32) -> __m512 {
+        proven!({
+            let shift = _mm_cvtsi32_si128(24 - shift as i32);
+            let shifted = _mm512_sll_epi32(_mm512_castps_si512(words), shift);
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(shifted))
+        })
+    }
+
+    #[inline(always)]
     fn dot_bf16(self, sum: __m512, a: __m512, b: __m512) -> __m512 {
         if BF16 {
             // All are vectors of 512 bits.

@@ -145,6 +145,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The odd one of each pair of f16, widened.
     fn odd_f16(self, pairs: Self::Vector) -> Self::Vector;
 
+    /// Of the bits of each lane from `shift` on those that `mask` leaves, at most 24, as a number.
+    fn bits(self, words: Self::Vector, shift: u32, mask: u32) -> Self::Vector;
+    /// Of the bits of each lane the eight from `shift` on, as a whole number from -128 to 127.
+    fn signed_byte(self, words: Self::Vector, shift: u32) -> Self::Vector;
+
     /// Adds to each lane of `sum` the products of the pairs of bf16 of `a` and `b` in that lane. An instruction may take
     /// numbers that are too small for a normal one as zeros.
     #[inline(always)]

@@ -248,6 +248,23 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn bits(self, words: float32x4_t, shift: u32, mask: u32) -> float32x4_t {
+        proven!({
+            // Shifts to the left by less than nothing are to the right.
+            let shifted = vshlq_u32(vreinterpretq_u32_f32(words), vdupq_n_s32(-(shift as i32)));
+            vcvtq_f32_u32(vandq_u32(shifted, vdupq_n_u32(mask)))
+        })
+    }
+
+    #[inline(always)]
+    fn signed_byte(self, words: float32x4_t, shift: u32) -> float32x4_t {
+        proven!({
+            let shifted = vshlq_s32(vreinterpretq_s32_f32(words), vdupq_n_s32(24 - shift as i32));
+            vcvtq_f32_s32(vshrq_n_s32::<24>(shifted))
+        })
+    }
+
+    #[inline(always)]
     fn interleave(self, a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {
         proven!([vzip1q_f32(a, b), vzip2q_f32(a, b)])
     }

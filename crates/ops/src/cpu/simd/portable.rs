@@ -216,6 +216,16 @@ impl<const BF16: bool> Simd for Portable<BF16> {
     }
 
     #[inline(always)]
+    fn bits(self, words: [f32; LANES], shift: u32, mask: u32) -> [f32; LANES] {
+        map(words, |word| ((word.to_bits() >> shift) & mask) as f32)
+    }
+
+    #[inline(always)]
+    fn signed_byte(self, words: [f32; LANES], shift: u32) -> [f32; LANES] {
+        map(words, |word| f32::from((word.to_bits() >> shift) as u8 as i8))
+    }
+
+    #[inline(always)]
     fn interleave(self, a: [f32; LANES], b: [f32; LANES]) -> [[f32; LANES]; 2] {
         [[a[0], b[0], a[1], b[1]], [a[2], b[2], a[3], b[3]]]
     }

@@ -214,6 +214,26 @@ fn values_of_16_bits() {
 }
 
 #[test]
+fn whole_numbers_in_words() {
+    with_every_set!(|simd: S| {
+        each!(simd, |a, _b, _c| {
+            let words = load(simd, &a);
+            for shift in [0, 8, 16, 24] {
+                let (signed, low) = (
+                    lanes(simd, simd.signed_byte(words, shift)),
+                    lanes(simd, simd.bits(words, shift + 2, 63)),
+                );
+                for lane in 0..S::LANES {
+                    let bits = a[lane].to_bits() >> shift;
+                    assert_eq!(signed[lane], f32::from(bits as u8 as i8));
+                    assert_eq!(low[lane], ((bits >> 2) & 63) as f32);
+                }
+            }
+        });
+    });
+}
+
+#[test]
 fn rounding_to_16_bits() {
     with_every_set!(|simd: S| {
         each!(simd, |a, b, _c| {
