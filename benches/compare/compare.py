@@ -66,6 +66,10 @@ def decoder(dtype):
     return Work(f"decode-{dtype}", "SD 1.5, 512x512 decoded", "decoder", "sd1.5", dtype, 5, shapes=shapes)
 
 
+def text(name, what, held):
+    return Work(name, what, "t5", "sd3.5-large", "bf16", 3, held, {"tokens": (1, T5_TOKENS)})
+
+
 WORKS = [
     sd3("large", "SD 3.5 Large, a step, ours in 3 GB", "sd3.5-large", "3072", 2),
     sd3("medium", "SD 3.5 Medium, a step", "sd3.5-medium", "resident", 3),
@@ -73,8 +77,9 @@ WORKS = [
     unet("f32"),
     decoder("bf16"),
     decoder("f32"),
-    # Weights that are needed once are streamed, as `generate` does.
-    Work("t5", "T5-XXL, 256 tokens encoded, ours streamed", "t5", "sd3.5-large", "bf16", 3, "streamed", {"tokens": (1, T5_TOKENS)}),
+    text("t5", "T5-XXL, 256 tokens encoded", "resident"),
+    # As `generate` does: its weights are needed once.
+    text("t5-streamed", "T5-XXL, 256 tokens encoded, ours streamed", "streamed"),
     Work("start", "SD 1.5, from nothing to where the first step begins", "start", "sd1.5", "bf16", 3),
     Work("demo", "the built-in model's picture, 20 steps", "demo", "", "bf16", 5),
 ]
@@ -89,6 +94,8 @@ def main():
     parser.add_argument("--models", type=Path, required=True, help="where full-size models lie, and are made if missing")
     parser.add_argument("--programs", type=Path, help="where our programs lie [default: target/release of this repository]")
     parser.add_argument("--build", action="store_true", help="build them first")
+    slow = "bf16 is slow there where a processor has no products of it"
+    parser.add_argument("--their-dtype", choices=sorted(LIMITS), help=f"of diffusers' weights [default: as ours]; {slow}")
     parser.add_argument("--threads", type=int, help="of both sides [default: the processors that they may use]")
     parser.add_argument("--cpu-list", help="the processors that both may use, 0,1 or 0-3 [default: all]")
     parser.add_argument("--pairs", type=int, help="how often each side does each work [default: 2 to 5]")
@@ -169,6 +176,10 @@ class Comparison:
         return measured
 
     @property
+    def their_dtype(self):
+        return self.arguments.their_dtype or self.work.dtype
+
+    @property
     def pairs(self):
         return self.arguments.pairs or self.work.pairs
 
@@ -184,10 +195,13 @@ class Comparison:
         return {**self.measured(*seconds), "our_peak": sides[0].peak(), "their_peak": sides[1].peak()}
 
     def measured(self, ours, theirs):
-        return {"work": self.work.name, "what": self.work.what, "dtype": self.work.dtype, "ours": ours, "theirs": theirs}
+        dtype = self.work.dtype
+        if theirs and self.their_dtype != dtype:
+            dtype = f"{dtype}, there {self.their_dtype}"
+        return {"work": self.work.name, "what": self.work.what, "dtype": dtype, "ours": ours, "theirs": theirs}
 
     def theirs(self, folder, inputs, output):
-        parts = [self.work.kind, folder, inputs, output, self.work.dtype, self.arguments.threads]
+        parts = [self.work.kind, folder, inputs, output, self.their_dtype, self.arguments.threads]
         return [sys.executable, str(Path(__file__).resolve()), "--theirs", *map(str, parts)]
 
     def ours_from_nothing(self, folder):
