@@ -147,9 +147,9 @@ pub(super) fn pack<S: Simd, const PAIRS: bool>(
         for word in 0..WORDS {
             let word = words.vector(simd, word);
             let mut values = [simd.zero(); A_WORD];
-            for index in 0..A_WORD {
+            for (index, value) in values.iter_mut().enumerate() {
                 let bit = 8 * index as u32;
-                values[index] = match quantization {
+                *value = match quantization {
                     Quantization::Q8_0 => simd.mul(scale, simd.signed_byte(word, bit)),
                     Quantization::Q4K => simd.sub(simd.mul(scale, simd.bits(word, bit + shift, 15)), least),
                 };
@@ -186,12 +186,12 @@ impl Rows<'_> {
         let mut halves = [0.0; MOST_LANES];
         if self.count == S::LANES {
             // So many that compilers keep them in registers.
-            for row in 0..S::LANES {
-                halves[row] = self.half(row, begin);
+            for (row, half) in halves.iter_mut().enumerate().take(S::LANES) {
+                *half = self.half(row, begin);
             }
         } else {
-            for row in 0..self.count {
-                halves[row] = self.half(row, begin);
+            for (row, half) in halves.iter_mut().enumerate().take(self.count) {
+                *half = self.half(row, begin);
             }
         }
         // SAFETY: there are at least as many as lanes.
