@@ -58,6 +58,12 @@ fn quantized_linears(
 ) -> Result<()> {
     let whole = |inputs: usize| inputs.is_multiple_of(quantization.block_values());
     for (network, rows, inputs, outputs) in LINEARS.into_iter().filter(|shape| whole(shape.2)) {
+        let shape = format!("{network}, {rows} x {inputs} to {outputs}");
+        let name = format!("linear {quantization:?}");
+        // Such weights take long to make.
+        if !is_wanted(&format!("{name}/{shape}")) {
+            continue;
+        }
         let x = random(&[rows, inputs])?;
         let quantized = QTensor::quantize(&random(&[outputs, inputs])?, kind)?;
         let bytes = quantized.data()?.into_owned();
@@ -66,8 +72,6 @@ fn quantized_linears(
         let projection = Linear::quantized(blocks, quantization, None)?;
         let theirs = QMatMul::from_qtensor(quantized)?;
         let work = Throughput::Elements(2 * (rows * inputs * outputs) as u64);
-        let shape = format!("{network}, {rows} x {inputs} to {outputs}");
-        let name = format!("linear {quantization:?}");
         measure(&mut criterion, &name, &shape, work.clone(), || {
             linear(&x, &projection)
         })?;
@@ -174,6 +178,15 @@ fn elementwise(mut criterion: Criterion<Rate>) -> Result<()> {
     over("rms_norm", &[1, 1357, 38, 64], &|x| rms_norm(x, &norm))?;
     over("silu", &[1, 128, 512, 512], &silu)?;
     over("upsample_nearest", &[1, 256, 256, 256], &upsample_nearest)
+}
+
+/// Whether the bench of this name is one of those that are asked for.
+fn is_wanted(name: &str) -> bool {
+    let mut filters = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .peekable();
+    filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
 }
 
 /// Has criterion measure `run`, which does `work`.

@@ -31,8 +31,9 @@ impl Linear {
     }
 
     /// A projection on a processor by a quantised weight and `bias`, `[outputs]`. `blocks` are the weight's bytes,
-    /// `[outputs, bytes of a row]`; a row of blocks has [`block_values`](Quantization::block_values) inputs for each. Where the
-    /// processor multiplies pairs of bf16, the values that blocks stand for and the activations are rounded to such.
+    /// `[outputs, bytes of a row]`; a row of blocks has [`block_values`](Quantization::block_values) inputs for each. As in
+    /// ggml activations are rounded for it, 32 values at a time to whole numbers of 8 bits and a scale: a product differs from
+    /// that of the values that blocks stand for by about half a hundredth.
     ///
     /// # Errors
     /// `blocks` are not bytes on a processor or not whole blocks, or the shapes do not fit each other.
@@ -272,7 +273,7 @@ mod tests {
             let widened = Linear::new(widened, Some(bias.clone())).unwrap();
             let found = linear_gelu(&x, &projection).unwrap();
             close(&found, &linear_gelu(&x, &widened).unwrap(), 1e-2);
-            // candle rounds activations to 8 bits.
+            // candle rounds activations alike, for Q4_K 256 at a time.
             let theirs = QMatMul::from_qtensor(quantized).unwrap().forward(&x).unwrap();
             let theirs = theirs.broadcast_add(&bias).unwrap();
             close(&linear(&x, &projection).unwrap(), &theirs, 2e-2);

@@ -1,4 +1,4 @@
-//! Quantised weights, laid out as products take them.
+//! Quantised weights, laid out as products of whole numbers take them: as numbers of 4 bits, a byte each.
 
 use super::super::simd::Simd;
 
@@ -36,7 +36,7 @@ impl Quantization {
 }
 
 /// Values that share a scale.
-const PART: usize = 32;
+pub(super) const PART: usize = 32;
 /// Bytes of a part's scale.
 const SCALE: usize = 2;
 /// Parts of a block of [`Quantization::Q4K`].
@@ -45,8 +45,17 @@ const PARTS: usize = 8;
 const WHOLE: usize = 16;
 /// The most lanes that there are.
 const MOST_LANES: usize = 16;
-/// Parts that are fetched into the cache before their turn.
+/// Bytes that a weight's whole numbers are read by: each byte has two numbers of 4 bits, which are the halves of a value of one
+/// part, or a value of one part and one of the next.
+const UNIT: usize = 32;
+/// Units that are fetched into the cache before their turn.
 const AHEAD: usize = 8;
+/// Values of a word of 32 bits, of which each has a byte.
+pub(super) const A_WORD: usize = 4;
+/// Words of a part.
+pub(super) const WORDS: usize = PART / A_WORD;
+/// Units that are laid out at a time.
+pub(super) const UNITS: usize = 16;
 
 /// A quantised weight, row after row.
 #[derive(Debug, Clone, Copy)]
@@ -55,10 +64,36 @@ pub(crate) struct Blocks<'a> {
     pub(crate) quantization: Quantization,
 }
 
-/// Values of a word of 32 bits, of which each has a byte.
-const A_WORD: usize = 4;
-/// Words of the whole numbers of a part.
-const WORDS: usize = PART / A_WORD;
+impl Quantization {
+    /// Numbers of 4 bits that make a value: each counts for sixteen times the one before it.
+    pub(super) fn planes(self) -> usize {
+        match self {
+            Self::Q8_0 => 2,
+            Self::Q4K => 1,
+        }
+    }
+
+    /// Values of a unit.
+    pub(super) fn unit_values(self) -> usize {
+        2 * UNIT / self.planes()
+    }
+}
+
+/// Room for the parts of some columns, of which a vector has one each: `step` floats lie between vectors that follow each other.
+pub(super) struct Panel<'a> {
+    /// A vector for every word of every plane of every part.
+    pub(super) words: &'a mut [f32],
+    /// Two vectors for every part, the scales and the least values, of which there are some where values have one plane.
+    pub(super) headers: &'a mut [f32],
+    pub(super) step: usize,
+}
+
+impl Panel<'_> {
+    /// Vectors of words that [`UNITS`] need.
+    pub(super) const WORDS: usize = 2 * UNITS * WORDS;
+    /// Vectors of headers that they need at most.
+    pub(super) const HEADERS: usize = 2 * 2 * UNITS;
+}
 
 /// Words of some rows.
 #[repr(align(64))]
@@ -90,29 +125,34 @@ struct Rows<'a> {
     count: usize,
 }
 
-/// Writes `count` values from `first` on of at most `LANES` rows from `row` on, of a weight whose rows have `inputs` values, to `to`:
-/// a vector for each value, or with `PAIRS` for each pair of them as bf16, `step` floats from one to the next. Rows that there
-/// are not are zero. What is written begins and ends with a part.
+/// Lays out `count` values from `first` on, which are whole units, of at most `LANES` rows from `row` on of a weight whose rows
+/// have `inputs` values. Rows that there are not are zero. Values of two planes are from 0 to 255, 128 more than they stand for.
 #[inline(always)]
-pub(super) fn pack<S: Simd, const PAIRS: bool>(
+pub(super) fn pack<S: Simd>(
     simd: S,
     blocks: Blocks<'_>,
     inputs: usize,
     (row, rows): (usize, usize),
     (first, count): (usize, usize),
-    to: &mut [f32],
-    step: usize,
+    panel: Panel<'_>,
 ) {
     let Blocks { bytes, quantization } = blocks;
-    let elements = if PAIRS { PART / 2 } else { PART };
-    let vectors = count / PART * elements;
+    let values = quantization.unit_values();
+    let (units, parts) = (count / values, count / PART);
+    let Panel {
+        words: to,
+        headers,
+        step,
+    } = panel;
+    let fit = |vectors: usize, to: &[f32]| vectors == 0 || (vectors - 1) * step + S::LANES <= to.len();
     let row_bytes = quantization.row_bytes(inputs);
     assert!(
-        first % PART == 0
-            && count % PART == 0
+        first % values == 0
+            && count % values == 0
             && first + count <= inputs
             && rows <= S::LANES
-            && (vectors == 0 || (vectors - 1) * step + S::LANES <= to.len()),
+            && fit(2 * WORDS * units, to)
+            && fit(2 * parts, headers),
         "a quantised weight does not fit where it is laid out. This is a bug."
     );
     let rows = Rows {
@@ -120,54 +160,56 @@ pub(super) fn pack<S: Simd, const PAIRS: bool>(
         step: row_bytes,
         count: rows,
     };
-    let ahead = AHEAD * quantization.row_bytes(PARTS * PART) / PARTS;
+    let ahead = AHEAD * quantization.row_bytes(PARTS * PART) * values / (PARTS * PART);
     let (mut words, mut padded) = (Words::new(), Words::new());
     let mut header: Header<S::Vector> = [simd.zero(); WHOLE / A_WORD];
-    let mut to = to.as_mut_ptr();
-    for part in first / PART..(first + count) / PART {
-        let (block, of_block) = (part * PART / quantization.block_values(), part % PARTS);
-        let block = block * quantization.block_bytes();
-        let (scale, least, begin, shift) = match quantization {
-            Quantization::Q8_0 => (rows.halves(simd, block), simd.zero(), block + SCALE, 0),
+    let (mut to, mut header_to) = (to.as_mut_ptr(), headers.as_mut_ptr());
+    for value in (first..first + count).step_by(values) {
+        let block = value / quantization.block_values() * quantization.block_bytes();
+        let part = value % quantization.block_values() / PART;
+        let begin = match quantization {
+            Quantization::Q8_0 => {
+                // SAFETY: there is room for all vectors, which was checked above.
+                unsafe { simd.store(header_to, rows.halves(simd, block)) };
+                header_to = header_to.wrapping_add(2 * step);
+                block + SCALE
+            }
             Quantization::Q4K => {
-                if of_block == 0 || part == first / PART {
+                if part == 0 || value == first {
                     rows.words(simd, block, WHOLE / A_WORD, &mut padded, &mut words);
                     for (index, header) in header.iter_mut().enumerate() {
                         *header = words.vector(simd, index);
                     }
                 }
-                let (scale, least) = scale_and_least(simd, header, of_block);
-                // Two parts share their bytes.
-                let begin = block + WHOLE + of_block / 2 * PART;
-                (scale, least, begin, of_block as u32 % 2 * 4)
+                for part in [part, part + 1] {
+                    let (scale, least) = scale_and_least(simd, header, part);
+                    // SAFETY: as above.
+                    unsafe {
+                        simd.store(header_to, scale);
+                        simd.store(header_to.wrapping_add(step), least);
+                    }
+                    header_to = header_to.wrapping_add(2 * step);
+                }
+                block + WHOLE + part / 2 * UNIT
             }
         };
         rows.fetch(simd, begin + ahead);
         rows.words(simd, begin, WORDS, &mut padded, &mut words);
+        // The sign, turned, makes 128 more of a number with one.
+        let toggled = match quantization {
+            Quantization::Q8_0 => 8,
+            Quantization::Q4K => 0,
+        };
         for word in 0..WORDS {
             let word = words.vector(simd, word);
-            let mut values = [simd.zero(); A_WORD];
-            for (index, value) in values.iter_mut().enumerate() {
-                let bit = 8 * index as u32;
-                *value = match quantization {
-                    Quantization::Q8_0 => simd.mul(scale, simd.signed_byte(word, bit)),
-                    Quantization::Q4K => simd.sub(simd.mul(scale, simd.bits(word, bit + shift, 15)), least),
-                };
-            }
-            // SAFETY: there is room for all vectors, which was checked above.
+            // SAFETY: as above.
             unsafe {
-                if PAIRS {
-                    simd.store(to, simd.pair(values[0], values[1]));
-                    simd.store(to.wrapping_add(step), simd.pair(values[2], values[3]));
-                    to = to.wrapping_add(2 * step);
-                } else {
-                    for value in values {
-                        simd.store(to, value);
-                        to = to.wrapping_add(step);
-                    }
-                }
+                simd.store(to, simd.nibbles(word, 0, 0));
+                simd.store(to.wrapping_add(WORDS * step), simd.nibbles(word, 4, toggled));
             }
+            to = to.wrapping_add(step);
         }
+        to = to.wrapping_add(WORDS * step);
     }
 }
 

@@ -6,11 +6,15 @@
 //!
 //! Each sum is taken by stretches that depend on its length alone, and in these one product after the other. So a result
 //! depends on its own row and column and on nothing else, and widening changes no bit of it.
+//!
+//! Rows are multiplied by quantised weights as whole numbers, to which they are rounded first.
 
 mod blocks;
 mod cut;
 mod end;
+mod nibbles;
 pub(super) mod pack;
+mod rounded;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -26,20 +30,14 @@ pub(crate) use blocks::Blocks;
 pub use blocks::Quantization;
 use cut::Cut;
 pub(crate) use end::End;
-use task::{Room, Task};
+use rounded::Rounded;
+use task::{Product, Room, Task};
 
 /// A projection's weight, as it lies in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Weight<'a> {
     Values(Values<'a>),
     Blocks(Blocks<'a>),
-}
-
-impl Weight<'_> {
-    /// Whether its values are multiplied as pairs of bf16 where a processor can, of which each is rounded to one.
-    fn goes_in_pairs(self) -> bool {
-        matches!(self, Self::Values(Values::Bf16(_)) | Self::Blocks(_))
-    }
 }
 
 impl<'a> From<Values<'a>> for Weight<'a> {
@@ -76,12 +74,20 @@ pub(crate) fn project(
     );
     let mut results = Vec::with_capacity(rows * width);
     let target = Target::of_room(&mut results, rows * width, width);
+    let rounded;
+    let product = match projection.weight {
+        Weight::Values(weight) => Product::Values(x, weight),
+        Weight::Blocks(weight) => {
+            rounded = Rounded::new(set, x);
+            Product::Blocks(&rounded, weight)
+        }
+    };
     let cut = Cut::new(rows, width, end.products());
     (0..cut.tasks()).into_par_iter().for_each(|index| {
         let (rows, columns) = cut.task(index);
         with_scratch(Room::LENGTH, |scratch| {
             set.run(Task {
-                x,
+                product,
                 projection,
                 end,
                 rows,

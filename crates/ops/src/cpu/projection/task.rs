@@ -4,18 +4,26 @@ use std::ops::Range;
 
 use super::super::buffers::{cut_in_lines, in_lines};
 use super::super::elements::{elements, lay, numbers};
+use super::super::kernel::Values;
 use super::super::simd::{Kernel, Simd};
 use super::super::target::Target;
-use super::blocks;
+use super::Projection;
+use super::blocks::{self, Blocks, PART, Panel, UNITS};
 use super::cut::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
 use super::end::{End, Place, finish};
+use super::nibbles;
 use super::pack::{Stretch, pack};
+use super::rounded::Rounded;
 use super::tile::{self, FETCHED, Sums, VECTORS};
-use super::{Projection, Weight};
+
+/// The most columns of a tile.
+const MOST_COLUMNS: usize = VECTORS * 16;
+
+const _: () = assert!(MOST_COLUMNS * (Panel::WORDS + Panel::HEADERS) <= Room::PANEL);
 
 /// What a task keeps for itself.
 pub(super) struct Room<'a> {
-    /// A stretch of the panel.
+    /// A stretch of the panel; of a quantised weight that of a tile, the words before the headers.
     panel: &'a mut [f32],
     /// A stretch of a few rows.
     rows: &'a mut [f32],
@@ -39,10 +47,16 @@ impl<'a> Room<'a> {
     }
 }
 
+/// All rows, and the weight that they are multiplied by.
+#[derive(Clone, Copy)]
+pub(super) enum Product<'a> {
+    Values(&'a [f32], Values<'a>),
+    Blocks(&'a Rounded, Blocks<'a>),
+}
+
 /// A band of rows by a panel of the weight.
 pub(super) struct Task<'a> {
-    /// All rows.
-    pub(super) x: &'a [f32],
+    pub(super) product: Product<'a>,
     pub(super) projection: Projection<'a>,
     pub(super) end: End<'a>,
     /// Rows of the results.
@@ -59,11 +73,14 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let tiles = if S::HAS_BF16_DOT && self.projection.weight.goes_in_pairs() {
-            self.multiply::<S, true>(simd)
-        } else {
-            self.multiply::<S, false>(simd)
-        };
+        let tiles = Tiles::new::<S>(self.columns.len(), self.end.products());
+        match self.product {
+            Product::Values(x, weight @ Values::Bf16(_)) if S::HAS_BF16_DOT => {
+                self.multiply::<S, true>(simd, tiles, x, weight);
+            }
+            Product::Values(x, weight) => self.multiply::<S, false>(simd, tiles, x, weight),
+            Product::Blocks(x, weight) => self.multiply_blocks(simd, tiles, x, weight),
+        }
         self.finish(simd, tiles);
     }
 }
@@ -107,12 +124,18 @@ struct Part {
     steps: usize,
 }
 
+/// Some parts of all sums with a quantised weight.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    first: usize,
+    count: usize,
+}
+
 impl Task<'_> {
     /// Takes all sums.
     #[inline(always)]
-    fn multiply<S: Simd, const PAIRS: bool>(&mut self, simd: S) -> Tiles {
+    fn multiply<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, x: &[f32], weight: Values<'_>) {
         let inputs = self.projection.inputs;
-        let tiles = Tiles::new::<S>(self.columns.len(), self.end.products());
         let element = numbers::<PAIRS>();
         let part = element * stretch(elements::<PAIRS>(inputs));
         // Of no values the sums are zero, and must be written so.
@@ -123,58 +146,56 @@ impl Task<'_> {
                 count,
                 steps: elements::<PAIRS>(count),
             };
-            self.pack::<S, PAIRS>(simd, tiles, part);
+            self.pack::<S, PAIRS>(simd, tiles, weight, part);
             let mut row = self.rows.start;
             while row < self.rows.end {
-                row += self.group::<S, PAIRS>(simd, tiles, part, row);
+                row += self.group::<S, PAIRS>(simd, tiles, x, part, row);
             }
         }
-        tiles
     }
 
     /// Lays out a part of the panel.
     #[inline(always)]
-    fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, part: Part) {
-        let Projection {
-            weight,
-            inputs,
-            outputs,
-            ..
-        } = self.projection;
-        let results = outputs / self.end.products();
+    fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, weight: Values<'_>, part: Part) {
         for index in 0..tiles.count {
-            let (section, tile) = (index / tiles.a_section, index % tiles.a_section);
             for vector in 0..VECTORS {
-                let column = self.columns.start + tile * tiles.columns + vector * S::LANES;
-                let rows = S::LANES.min(self.columns.end.saturating_sub(column));
-                let rows = (section * results + column, rows);
+                let rows = self.weight_rows::<S>(tiles, index, vector);
                 let values = (part.first, part.count);
                 let place = index * tiles.columns * STRETCH + vector * S::LANES;
-                let to = &mut self.room.panel[place..];
-                match weight {
-                    Weight::Values(weight) => {
-                        let stretch = Stretch::new(weight, inputs, rows, values, PAIRS);
-                        pack(simd, stretch, to, tiles.columns);
-                    }
-                    Weight::Blocks(weight) => {
-                        blocks::pack::<S, PAIRS>(simd, weight, inputs, rows, values, to, tiles.columns);
-                    }
-                }
+                let stretch = Stretch::new(weight, self.projection.inputs, rows, values, PAIRS);
+                pack(simd, stretch, &mut self.room.panel[place..], tiles.columns);
             }
         }
     }
 
+    /// The rows of the weight, the first and how many, that are the columns of a vector of the tile at `index`.
+    #[inline(always)]
+    fn weight_rows<S: Simd>(&self, tiles: Tiles, index: usize, vector: usize) -> (usize, usize) {
+        let results = self.projection.outputs / self.end.products();
+        let (section, tile) = (index / tiles.a_section, index % tiles.a_section);
+        let column = self.columns.start + tile * tiles.columns + vector * S::LANES;
+        let rows = S::LANES.min(self.columns.end.saturating_sub(column));
+        (section * results + column, rows)
+    }
+
     /// Multiplies as many rows from `row` on as a tile has, and returns how many these are.
     #[inline(always)]
-    fn group<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, part: Part, row: usize) -> usize {
+    fn group<S: Simd, const PAIRS: bool>(
+        &mut self,
+        simd: S,
+        tiles: Tiles,
+        x: &[f32],
+        part: Part,
+        row: usize,
+    ) -> usize {
         // Sums fill the registers, but for those of a row's value and of the weight's vectors.
         match (self.rows.end - row, S::REGISTERS) {
-            (1, _) => self.rows::<S, 1, PAIRS>(simd, tiles, part, row),
-            (2, _) => self.rows::<S, 2, PAIRS>(simd, tiles, part, row),
-            (3..=4, _) => self.rows::<S, 4, PAIRS>(simd, tiles, part, row),
-            (_, ..32) => self.rows::<S, 6, PAIRS>(simd, tiles, part, row),
-            (5..=8, _) => self.rows::<S, 8, PAIRS>(simd, tiles, part, row),
-            _ => self.rows::<S, ROW_STEP, PAIRS>(simd, tiles, part, row),
+            (1, _) => self.rows::<S, 1, PAIRS>(simd, tiles, x, part, row),
+            (2, _) => self.rows::<S, 2, PAIRS>(simd, tiles, x, part, row),
+            (3..=4, _) => self.rows::<S, 4, PAIRS>(simd, tiles, x, part, row),
+            (_, ..32) => self.rows::<S, 6, PAIRS>(simd, tiles, x, part, row),
+            (5..=8, _) => self.rows::<S, 8, PAIRS>(simd, tiles, x, part, row),
+            _ => self.rows::<S, ROW_STEP, PAIRS>(simd, tiles, x, part, row),
         }
     }
 
@@ -184,6 +205,7 @@ impl Task<'_> {
         &mut self,
         simd: S,
         tiles: Tiles,
+        x: &[f32],
         part: Part,
         row: usize,
     ) -> usize {
@@ -191,14 +213,9 @@ impl Task<'_> {
         let count = ROWS.min(self.rows.end - row);
         for (index, to) in self.room.rows.chunks_exact_mut(STRETCH).enumerate().take(count) {
             let begin = (row + index) * inputs + part.first;
-            lay::<S, PAIRS>(
-                simd,
-                &self.x[begin..begin + part.count],
-                None,
-                &mut to[..part.steps],
-            );
+            lay::<S, PAIRS>(simd, &x[begin..begin + part.count], None, &mut to[..part.steps]);
         }
-        let next = self.x.as_ptr().wrapping_add((row + count) * inputs + part.first);
+        let next = x.as_ptr().wrapping_add((row + count) * inputs + part.first);
         let mut index = 0;
         while index < tiles.count {
             let next = next.wrapping_add(index * FETCHED * inputs);
@@ -245,6 +262,95 @@ impl Task<'_> {
             );
         }
         TILES
+    }
+
+    /// Takes all sums with a quantised weight.
+    #[inline(always)]
+    fn multiply_blocks<S: Simd>(&mut self, simd: S, tiles: Tiles, x: &Rounded, weight: Blocks<'_>) {
+        // A tile's numbers of 4 bits stay in the first cache: they are multiplied faster than the second gives them.
+        for index in 0..tiles.count {
+            match weight.quantization.planes() {
+                1 => self.multiply_planes::<S, 1>(simd, tiles, index, x, weight),
+                _ => self.multiply_planes::<S, 2>(simd, tiles, index, x, weight),
+            }
+        }
+    }
+
+    /// Takes all sums of the tile at `index`.
+    #[inline(always)]
+    fn multiply_planes<S: Simd, const PLANES: usize>(
+        &mut self,
+        simd: S,
+        tiles: Tiles,
+        index: usize,
+        x: &Rounded,
+        weight: Blocks<'_>,
+    ) {
+        let inputs = self.projection.inputs;
+        let stretch = UNITS * weight.quantization.unit_values();
+        for first in (0..inputs.max(1)).step_by(stretch) {
+            let count = stretch.min(inputs - first);
+            for vector in 0..VECTORS {
+                let rows = self.weight_rows::<S>(tiles, index, vector);
+                let (words, headers) = self.room.panel.split_at_mut(tiles.columns * Panel::WORDS);
+                let panel = Panel {
+                    words: &mut words[vector * S::LANES..],
+                    headers: &mut headers[vector * S::LANES..],
+                    step: tiles.columns,
+                };
+                blocks::pack(simd, weight, inputs, rows, (first, count), panel);
+            }
+            let parts = Parts {
+                first: first / PART,
+                count: count / PART,
+            };
+            let mut row = self.rows.start;
+            while row < self.rows.end {
+                // Each of a row's sums is one of a plane.
+                row += match (self.rows.end - row, S::REGISTERS / PLANES) {
+                    (8.., 32..) => self.multiply_rounded::<S, 8, PLANES>(simd, tiles, index, x, parts, row),
+                    (4.., 16..) => self.multiply_rounded::<S, 4, PLANES>(simd, tiles, index, x, parts, row),
+                    (2.., _) => self.multiply_rounded::<S, 2, PLANES>(simd, tiles, index, x, parts, row),
+                    _ => self.multiply_rounded::<S, 1, PLANES>(simd, tiles, index, x, parts, row),
+                };
+            }
+        }
+    }
+
+    /// Multiplies `ROWS` rows from `row` on by what was laid out of the tile at `index`. The result is `ROWS`.
+    #[inline(always)]
+    fn multiply_rounded<S: Simd, const ROWS: usize, const PLANES: usize>(
+        &mut self,
+        simd: S,
+        tiles: Tiles,
+        index: usize,
+        x: &Rounded,
+        parts: Parts,
+        row: usize,
+    ) -> usize {
+        let a_row = self.projection.inputs / PART;
+        let begin = row * a_row + parts.first;
+        let rows = nibbles::Rows {
+            words: x.words(begin).as_ptr(),
+            scales: x.scales(begin).as_ptr(),
+            step: a_row,
+        };
+        let (words, headers) = self.room.panel.split_at(tiles.columns * Panel::WORDS);
+        let columns = nibbles::Columns {
+            words: words.as_ptr(),
+            headers: headers.as_ptr(),
+        };
+        let begin = (row - self.rows.start) * tiles.width() + index * tiles.columns;
+        let to = &mut self.room.sums[begin..][..(ROWS - 1) * tiles.width() + tiles.columns];
+        let sums = nibbles::Sums {
+            to: to.as_mut_ptr(),
+            step: tiles.width(),
+            add: parts.first > 0,
+        };
+        // SAFETY: the band has as many rows and the panel as many columns of as many parts; the sums are as long as they must be,
+        // and this thread's own.
+        unsafe { nibbles::tile::<S, ROWS, PLANES>(simd, parts.count, rows, columns, sums) };
+        ROWS
     }
 
     /// Makes the results of the sums.

@@ -147,8 +147,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// Of the bits of each lane from `shift` on those that `mask` leaves, at most 24, as a number.
     fn bits(self, words: Self::Vector, shift: u32, mask: u32) -> Self::Vector;
-    /// Of the bits of each lane the eight from `shift` on, as a whole number from -128 to 127.
-    fn signed_byte(self, words: Self::Vector, shift: u32) -> Self::Vector;
+    /// Of each byte of the lanes the four bits from `shift`, 0 or 4, on, of which those of `toggled` are turned.
+    fn nibbles(self, words: Self::Vector, shift: u32, toggled: u8) -> Self::Vector;
+    /// Adds to each lane of `sums` the products of its four bytes of `nibbles`, from 0 to 15, and of `bytes`, from -128 to 127.
+    /// What sums are made of is the set's own: they begin with zero, hold [`NIBBLE_DOTS`] times four products, and only
+    /// [`nibble_sums`](Self::nibble_sums) reads them.
+    fn nibble_dot(self, sums: Self::Vector, nibbles: Self::Vector, bytes: Self::Vector) -> Self::Vector;
+    /// What was summed in each lane, as a number.
+    fn nibble_sums(self, sums: Self::Vector) -> Self::Vector;
 
     /// Adds to each lane of `sum` the products of the pairs of bf16 of `a` and `b` in that lane. An instruction may take
     /// numbers that are too small for a normal one as zeros.
@@ -182,6 +188,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// How often [`Simd::nibble_dot`] may add to the same sums: 16 bits hold so many times two products.
+pub(crate) const NIBBLE_DOTS: usize = 8;
+
 /// Work that is written once for every set of vectors.
 pub(crate) trait Kernel {
     /// What it gives.
@@ -194,7 +203,7 @@ pub(crate) trait Kernel {
 /// The vectors that kernels are entered with. Sets that the processor lacks cannot be made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum InstructionSet {
-    /// AVX-512 with the product of pairs of bf16.
+    /// AVX-512 with the products of pairs of bf16 and of bytes.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512<true>),
     /// AVX-512: F, BW, DQ, VL.
@@ -295,7 +304,7 @@ impl InstructionSet {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
 fn with_avx512_bf16<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
     kernel.run(simd)
 }

@@ -1,0 +1,144 @@
+//! The inner loop of products with quantised weights: a few rows by two vectors of columns, in whole numbers.
+//!
+//! A part's products are summed exactly; what they stand for is then added to the sums so far, part after part. So a result
+//! does not depend on what else is computed with it, nor on how long a stretch is.
+
+use std::hint::black_box;
+
+use super::super::simd::{NIBBLE_DOTS, Simd};
+use super::blocks::{PART, WORDS};
+use super::rounded::Scale;
+use super::tile::VECTORS;
+
+const _: () = assert!(WORDS <= NIBBLE_DOTS);
+
+/// What a tile's values are 128 more by than they stand for, where they have two planes.
+const MORE: f32 = 128.0;
+
+/// Rows of activations, of a part each after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) words: *const u32,
+    pub(super) scales: *const Scale,
+    /// Parts from row to row.
+    pub(super) step: usize,
+}
+
+/// A tile's columns, as [`pack`](super::blocks::pack) lays them out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns {
+    pub(super) words: *const f32,
+    pub(super) headers: *const f32,
+}
+
+/// Where a tile adds its sums.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums {
+    pub(super) to: *mut f32,
+    /// From row to row.
+    pub(super) step: usize,
+    /// Whether there are some already.
+    pub(super) add: bool,
+}
+
+/// Sums the products of `parts` parts of `ROWS` rows and the columns of a tile, whose values have so many planes.
+///
+/// # Safety
+/// There are as many rows, and as many columns of as many parts. `sums` has room for all sums, for this call alone.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PLANES: usize>(
+    simd: S,
+    parts: usize,
+    rows: Rows,
+    columns: Columns,
+    sums: Sums,
+) {
+    // A loop of so few words would be unrolled and its sums taken in another order, of which more than there are registers.
+    let part_words = black_box(WORDS);
+    let mut totals = [[simd.zero(); VECTORS]; ROWS];
+    // SAFETY: as the caller vouches for.
+    unsafe {
+        if sums.add {
+            for (row, totals) in totals.iter_mut().enumerate() {
+                for (index, total) in totals.iter_mut().enumerate() {
+                    *total = simd.load(sums.to.add(row * sums.step + index * S::LANES));
+                }
+            }
+        }
+        let (mut words, mut headers) = (columns.words, columns.headers);
+        for part in 0..parts {
+            let row_words = rows.words.add(part * WORDS);
+            let products = products::<S, ROWS, PLANES>(simd, part_words, row_words, rows.step, words);
+            words = words.add(PLANES * WORDS * VECTORS * S::LANES);
+            for (row, (totals, products)) in totals.iter_mut().zip(products).enumerate() {
+                let of_row = *rows.scales.add(row * rows.step + part);
+                let (scale, sum) = (simd.splat(of_row.scale), simd.splat(of_row.sum));
+                for (index, (total, product)) in totals.iter_mut().zip(products).enumerate() {
+                    let of_columns = headers.add(index * S::LANES);
+                    let of_part = simd.load(of_columns);
+                    if PLANES == 2 {
+                        let product = simd.negated_fma(simd.splat(MORE), sum, product);
+                        *total = simd.fma(simd.mul(scale, product), of_part, *total);
+                    } else {
+                        let least = simd.load(of_columns.add(VECTORS * S::LANES));
+                        *total = simd.fma(simd.mul(scale, product), of_part, *total);
+                        *total = simd.negated_fma(simd.mul(scale, sum), least, *total);
+                    }
+                }
+            }
+            headers = headers.add(2 * VECTORS * S::LANES);
+        }
+        for (row, totals) in totals.iter().enumerate() {
+            for (index, &total) in totals.iter().enumerate() {
+                simd.store(sums.to.add(row * sums.step + index * S::LANES), total);
+            }
+        }
+    }
+}
+
+/// The products of a part, of [`WORDS`] `words`, summed. Of `PART` numbers from 0 to 15 by numbers of 8 bits they are whole
+/// numbers that a float holds, as are sixteen times as many.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn products<S: Simd, const ROWS: usize, const PLANES: usize>(
+    simd: S,
+    words: usize,
+    rows: *const u32,
+    step: usize,
+    columns: *const f32,
+) -> [[S::Vector; VECTORS]; ROWS] {
+    const { assert!(PART * 255 * 128 < 1 << 24) };
+    let a_plane = WORDS * VECTORS * S::LANES;
+    let mut sums = [[[simd.zero(); PLANES]; VECTORS]; ROWS];
+    // SAFETY: as the caller vouches for.
+    unsafe {
+        for word in 0..words {
+            let columns = columns.add(word * VECTORS * S::LANES);
+            let mut nibbles = [[simd.zero(); PLANES]; VECTORS];
+            for (vector, nibbles) in nibbles.iter_mut().enumerate() {
+                for (plane, nibbles) in nibbles.iter_mut().enumerate() {
+                    *nibbles = simd.load(columns.add(plane * a_plane + vector * S::LANES));
+                }
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let bytes = simd.splat(f32::from_bits(*rows.add(row * step * WORDS + word)));
+                for vector in 0..VECTORS {
+                    for plane in 0..PLANES {
+                        sums[vector][plane] =
+                            simd.nibble_dot(sums[vector][plane], nibbles[vector][plane], bytes);
+                    }
+                }
+            }
+        }
+    }
+    let mut products = [[simd.zero(); VECTORS]; ROWS];
+    for (products, sums) in products.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *products = simd.nibble_sums(sums[0]);
+        if PLANES == 2 {
+            *products = simd.fma(simd.splat(16.0), simd.nibble_sums(sums[1]), *products);
+        }
+    }
+    products
+}
