@@ -234,8 +234,17 @@ impl InstructionSet {
         let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            sets.extend(Avx512::detect().map(Self::Avx512Bf16));
-            sets.extend(Avx512::detect().map(Self::Avx512));
+            let (pairs, plain) = (
+                Avx512::detect().map(Self::Avx512Bf16),
+                Avx512::detect().map(Self::Avx512),
+            );
+            // The faster one first.
+            let [first, second] = match avx512::is_intels() {
+                true => [plain, pairs],
+                false => [pairs, plain],
+            };
+            sets.extend(first);
+            sets.extend(second);
             sets.extend(Avx2Fma::detect().map(Self::Avx2Fma));
         }
         #[cfg(target_arch = "aarch64")]
