@@ -8,11 +8,11 @@ use std::hint::black_box;
 use super::super::simd::{NIBBLE_DOTS, Simd};
 use super::blocks::{PART, WORDS};
 use super::rounded::Scale;
-use super::tile::VECTORS;
+use super::tile::{Sums, VECTORS};
 
 const _: () = assert!(WORDS <= NIBBLE_DOTS);
 
-/// What a tile's values are 128 more by than they stand for, where they have two planes.
+/// What values of two planes are more than they stand for.
 const MORE: f32 = 128.0;
 
 /// Rows of activations, of a part each after the other.
@@ -29,16 +29,6 @@ pub(super) struct Rows {
 pub(super) struct Columns {
     pub(super) words: *const f32,
     pub(super) headers: *const f32,
-}
-
-/// Where a tile adds its sums.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sums {
-    pub(super) to: *mut f32,
-    /// From row to row.
-    pub(super) step: usize,
-    /// Whether there are some already.
-    pub(super) add: bool,
 }
 
 /// Sums the products of `parts` parts of `ROWS` rows and the columns of a tile, whose values have so many planes.

@@ -342,7 +342,7 @@ impl Task<'_> {
         };
         let begin = (row - self.rows.start) * tiles.width() + index * tiles.columns;
         let to = &mut self.room.sums[begin..][..(ROWS - 1) * tiles.width() + tiles.columns];
-        let sums = nibbles::Sums {
+        let sums = Sums {
             to: to.as_mut_ptr(),
             step: tiles.width(),
             add: parts.first > 0,

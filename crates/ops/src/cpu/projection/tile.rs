@@ -19,9 +19,9 @@ pub(super) struct Sums {
     pub(super) add: bool,
 }
 
-/// Sums `steps` products for each of `ROWS` rows and each column of `TILES` tiles, of which each has a panel of its own. A row of activations has a float, or a pair of bf16,
-/// for each vector of the weight. Each sum is taken in the order of the steps, on its own. Meanwhile [`FETCHED`] rows from
-/// `next` on, `next_step` floats apart, are fetched into the cache.
+/// Sums `steps` products for each of `ROWS` rows and each column of `TILES` tiles, of which each has a panel of its own. A row
+/// of activations has a float, or a pair of bf16, for each vector of the weight. Each sum is taken in the order of the steps, on
+/// its own. Meanwhile [`FETCHED`] rows from `next` on, `next_step` floats apart, are fetched into the cache.
 ///
 /// # Safety
 /// `rows` holds `ROWS` rows of [`STRETCH`] floats, `weight` for each tile room for [`STRETCH`] times [`VECTORS`] vectors, of which
