@@ -2,14 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::simd::{InstructionSet, Kernel, Simd};
+use super::simd::{InstructionSet, Kernel, MOST_LANES, Simd};
 
 /// Sums are taken over blocks of at most this many values in 32 bits, and over the blocks in 64.
 const BLOCK: usize = 1024;
 /// Vectors that are added to sums of their own, so that no addition waits for the one before.
 const TOGETHER: usize = 4;
-/// The most lanes that there are.
-const MOST_LANES: usize = 16;
 /// Channels are shared among threads in pieces of at least this many values.
 const PIECE: usize = 1 << 13;
 

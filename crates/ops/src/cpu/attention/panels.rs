@@ -3,13 +3,14 @@
 
 use super::QUERY_BLOCK;
 use crate::cpu::buffers::{cut_in_lines, in_lines};
+use crate::cpu::simd::MOST_LANES;
 
 /// Keys that queries are taken past at a time: with their values, and the scores of a group of queries, they fit the caches.
 pub(super) const KEY_BLOCK: usize = 128;
 /// The most vectors of queries in a group, which goes through a block of keys at once.
 const MOST_VECTORS: usize = 3;
 /// The most queries in a group.
-const WIDEST: usize = MOST_VECTORS * 16;
+const WIDEST: usize = MOST_VECTORS * MOST_LANES;
 
 /// How many sums products hold in registers: so many rows of keys, or of features of values, by the queries of a group.
 #[derive(Debug, Clone, Copy)]

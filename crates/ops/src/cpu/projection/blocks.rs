@@ -1,6 +1,6 @@
 //! Quantised weights, laid out as products of whole numbers take them: as numbers of 4 bits, a byte each.
 
-use super::super::simd::Simd;
+use super::super::simd::{MOST_LANES, Simd};
 
 /// How the values of a row of a weight are quantised, in the forms of ggml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,6 @@ const SCALE: usize = 2;
 const PARTS: usize = 8;
 /// Where its whole numbers begin, after two scales of 16 bits and 12 bytes with those of the parts.
 const WHOLE: usize = 16;
-/// The most lanes that there are.
-const MOST_LANES: usize = 16;
 /// Bytes that a weight's whole numbers are read by: each byte has two numbers of 4 bits, which are the halves of a value of one
 /// part, or a value of one part and one of the next.
 const UNIT: usize = 32;

@@ -10,7 +10,9 @@ pub(super) const ROW_STEP: usize = 14;
 pub(super) const PANEL_COLUMNS: usize = 128;
 /// The least columns of a panel.
 const LEAST_COLUMNS: usize = 32;
-/// So many tasks are made where panels can be narrow enough, so that no thread waits long for the last.
+/// The least rows of bands that are cut further: for each of them the panel is laid out anew.
+const LEAST_ROWS: usize = 8 * ROW_STEP;
+/// So many tasks are made where panels can be narrow enough, or bands low enough, so that no thread waits long for the last.
 const ENOUGH_TASKS: usize = 24;
 /// The most elements, values or pairs of values, that are summed at a time.
 pub(super) const STRETCH: usize = 512;
@@ -29,11 +31,13 @@ pub(super) struct Cut {
 impl Cut {
     /// Results of `rows` by `columns`, for each of which `products` columns of the weight are multiplied.
     pub(super) fn new(rows: usize, columns: usize, products: usize) -> Self {
-        let bands = rows.div_ceil(BAND_ROWS).max(1);
+        let mut bands = rows.div_ceil(BAND_ROWS).max(1);
         let mut panel = PANEL_COLUMNS / products;
         while panel * products > LEAST_COLUMNS && bands * columns.div_ceil(panel) < ENOUGH_TASKS {
             panel /= 2;
         }
+        let wanted = ENOUGH_TASKS.div_ceil(columns.div_ceil(panel).max(1));
+        bands = bands.max(wanted.min(rows / LEAST_ROWS));
         Self {
             rows,
             columns,

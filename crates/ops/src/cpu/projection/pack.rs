@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use half::{bf16, f16};
 
 use super::super::kernel::Values;
-use super::super::simd::Simd;
+use super::super::simd::{MOST_LANES, Simd};
 
 /// What becomes of the 32-bit elements that rows are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +30,6 @@ pub(in crate::cpu) struct Stretch<'a> {
     /// Bytes of a row that are wanted.
     width: usize,
 }
-
-/// The most lanes that there are.
-const MOST_LANES: usize = 16;
 
 /// Blocks that are fetched into the cache before their turn.
 const AHEAD: usize = 4;

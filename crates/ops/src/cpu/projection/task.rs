@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::buffers::{cut_in_lines, in_lines};
 use super::super::elements::{elements, lay, numbers};
 use super::super::kernel::Values;
-use super::super::simd::{Kernel, Simd};
+use super::super::simd::{Kernel, MOST_LANES, Simd};
 use super::super::target::Target;
 use super::Projection;
 use super::blocks::{self, Blocks, PART, Panel, UNITS};
@@ -14,10 +14,14 @@ use super::end::{End, Place, finish};
 use super::nibbles;
 use super::pack::{Stretch, pack};
 use super::rounded::Rounded;
-use super::tile::{self, FETCHED, Sums, VECTORS};
+use super::tile::{self, FETCHED, Rows, Sums, VECTORS};
+
+/// The most rows that are multiplied where they lie: for each there must be a register that says where that is. Others are laid out
+/// one behind the other.
+const MOST_IN_PLACE: usize = 6;
 
 /// The most columns of a tile.
-const MOST_COLUMNS: usize = VECTORS * 16;
+const MOST_COLUMNS: usize = VECTORS * MOST_LANES;
 
 const _: () = assert!(MOST_COLUMNS * (Panel::WORDS + Panel::HEADERS) <= Room::PANEL);
 
@@ -211,25 +215,40 @@ impl Task<'_> {
     ) -> usize {
         let inputs = self.projection.inputs;
         let count = ROWS.min(self.rows.end - row);
-        for (index, to) in self.room.rows.chunks_exact_mut(STRETCH).enumerate().take(count) {
-            let begin = (row + index) * inputs + part.first;
-            lay::<S, PAIRS>(simd, &x[begin..begin + part.count], None, &mut to[..part.steps]);
-        }
-        let next = x.as_ptr().wrapping_add((row + count) * inputs + part.first);
+        let begin = row * inputs + part.first;
+        let rows = if PAIRS || ROWS > MOST_IN_PLACE {
+            for (index, to) in self.room.rows.chunks_exact_mut(STRETCH).enumerate().take(count) {
+                let begin = begin + index * inputs;
+                lay::<S, PAIRS>(simd, &x[begin..begin + part.count], None, &mut to[..part.steps]);
+            }
+            Rows::laid::<ROWS>(self.room.rows[..ROWS * STRETCH].as_ptr())
+        } else {
+            Rows {
+                first: x[begin..begin + (count - 1) * inputs + part.count].as_ptr(),
+                step: inputs,
+                count,
+            }
+        };
+        let next = x.as_ptr().wrapping_add(begin + count * inputs);
         let mut index = 0;
         while index < tiles.count {
             let next = next.wrapping_add(index * FETCHED * inputs);
             // Sums of few rows would wait for each other.
             index += match (ROWS, tiles.count - index) {
-                (1, 4..) => self.multiply_tiles::<S, ROWS, 4, PAIRS>(simd, tiles, part, row, index, next),
-                (1 | 2, 2..) => self.multiply_tiles::<S, ROWS, 2, PAIRS>(simd, tiles, part, row, index, next),
-                _ => self.multiply_tiles::<S, ROWS, 1, PAIRS>(simd, tiles, part, row, index, next),
+                (1, 4..) => {
+                    self.multiply_tiles::<S, ROWS, 4, PAIRS>(simd, tiles, part, row, index, (rows, next))
+                }
+                (1 | 2, 2..) => {
+                    self.multiply_tiles::<S, ROWS, 2, PAIRS>(simd, tiles, part, row, index, (rows, next))
+                }
+                _ => self.multiply_tiles::<S, ROWS, 1, PAIRS>(simd, tiles, part, row, index, (rows, next)),
             };
         }
         count
     }
 
-    /// Multiplies the rows that were laid out, from `row` on, by `TILES` tiles from the one at `index` on. The result is `TILES`.
+    /// Multiplies `rows`, of which the first is `row`, by `TILES` tiles from the one at `index` on, and fetches what comes `next`.
+    /// The result is `TILES`.
     #[inline(always)]
     fn multiply_tiles<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool>(
         &mut self,
@@ -238,7 +257,7 @@ impl Task<'_> {
         part: Part,
         row: usize,
         index: usize,
-        next: *const f32,
+        (rows, next): (Rows, *const f32),
     ) -> usize {
         let a_panel = tiles.columns * STRETCH;
         let panels =
@@ -250,7 +269,7 @@ impl Task<'_> {
             tile::tiles::<S, ROWS, TILES, PAIRS>(
                 simd,
                 part.steps,
-                self.room.rows[..ROWS * STRETCH].as_ptr(),
+                rows,
                 panels.as_ptr(),
                 Sums {
                     to: to.as_mut_ptr(),

@@ -9,6 +9,38 @@ pub(super) const VECTORS: usize = 2;
 /// Rows that a tile fetches for those that come next.
 pub(super) const FETCHED: usize = 4;
 
+/// The rows that a tile multiplies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) first: *const f32,
+    /// Floats from row to row.
+    pub(super) step: usize,
+    /// How many there are, at least one. In place of what a tile has beyond them it takes the last.
+    pub(super) count: usize,
+}
+
+impl Rows {
+    /// Rows that were laid out, as many as a tile takes.
+    #[inline(always)]
+    pub(super) fn laid<const ROWS: usize>(first: *const f32) -> Self {
+        Self {
+            first,
+            step: STRETCH,
+            count: ROWS,
+        }
+    }
+
+    /// Where each of a tile's rows begins.
+    #[inline(always)]
+    fn starts<const ROWS: usize>(self) -> [*const f32; ROWS] {
+        let mut starts = [self.first; ROWS];
+        for (row, start) in starts.iter_mut().enumerate() {
+            *start = self.first.wrapping_add(row.min(self.count - 1) * self.step);
+        }
+        starts
+    }
+}
+
 /// Where a tile adds its sums, and what it does beside.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sums {
@@ -24,13 +56,13 @@ pub(super) struct Sums {
 /// its own. Meanwhile [`FETCHED`] rows from `next` on, `next_step` floats apart, are fetched into the cache.
 ///
 /// # Safety
-/// `rows` holds `ROWS` rows of [`STRETCH`] floats, `weight` for each tile room for [`STRETCH`] times [`VECTORS`] vectors, of which
+/// `rows` have `steps` floats each, `weight` has for each tile room for [`STRETCH`] times [`VECTORS`] vectors, of which
 /// `steps` times as many are there, and `sums` is as large as is said, for this call alone.
 #[inline(always)]
 pub(super) unsafe fn tiles<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool>(
     simd: S,
     steps: usize,
-    rows: *const f32,
+    rows: Rows,
     weight: *const f32,
     sums: Sums,
     next: *const f32,
@@ -40,9 +72,10 @@ pub(super) unsafe fn tiles<S: Simd, const ROWS: usize, const TILES: usize, const
     const LINE: usize = 16;
     const A_LINE: usize = LINE / FETCHED;
     let mut totals = [[[simd.zero(); VECTORS]; TILES]; ROWS];
+    let rows = rows.starts::<ROWS>();
     // SAFETY: as the caller vouches for.
     unsafe {
-        let (mut row, mut columns) = (rows, weight);
+        let (mut place, mut columns) = (0, weight);
         for fetched in 0..FETCHED {
             let mut next = next.wrapping_add(fetched * next_step);
             for _ in 0..steps / LINE {
@@ -53,15 +86,15 @@ pub(super) unsafe fn tiles<S: Simd, const ROWS: usize, const TILES: usize, const
                     next = next.wrapping_add(LINE);
                 }
                 for _ in 0..A_LINE {
-                    step::<S, ROWS, TILES, PAIRS>(simd, row, columns, &mut totals);
-                    row = row.add(1);
+                    step::<S, ROWS, TILES, PAIRS>(simd, &rows, place, columns, &mut totals);
+                    place += 1;
                     columns = columns.add(VECTORS * S::LANES);
                 }
             }
         }
         for _ in 0..steps % LINE {
-            step::<S, ROWS, TILES, PAIRS>(simd, row, columns, &mut totals);
-            row = row.add(1);
+            step::<S, ROWS, TILES, PAIRS>(simd, &rows, place, columns, &mut totals);
+            place += 1;
             columns = columns.add(VECTORS * S::LANES);
         }
         for (row, totals) in totals.iter().enumerate() {
@@ -74,14 +107,15 @@ pub(super) unsafe fn tiles<S: Simd, const ROWS: usize, const TILES: usize, const
     }
 }
 
-/// Adds the products of one value, or pair of values, of each row.
+/// Adds the products of the element at `place` of each row.
 ///
 /// # Safety
 /// As for [`tiles`].
 #[inline(always)]
 unsafe fn step<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool>(
     simd: S,
-    rows: *const f32,
+    rows: &[*const f32; ROWS],
+    place: usize,
     columns: *const f32,
     totals: &mut [[[S::Vector; VECTORS]; TILES]; ROWS],
 ) {
@@ -90,8 +124,8 @@ unsafe fn step<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool
         for tile in 0..TILES {
             let columns = columns.add(tile * STRETCH * VECTORS * S::LANES);
             let (left, right) = (simd.load(columns), simd.load(columns.add(S::LANES)));
-            for (row, totals) in totals.iter_mut().enumerate() {
-                let (value, totals) = (simd.splat(*rows.add(row * STRETCH)), &mut totals[tile]);
+            for (row, totals) in rows.iter().zip(&mut *totals) {
+                let (value, totals) = (simd.splat(*row.add(place)), &mut totals[tile]);
                 if PAIRS {
                     totals[0] = simd.dot_bf16(totals[0], value, left);
                     totals[1] = simd.dot_bf16(totals[1], value, right);

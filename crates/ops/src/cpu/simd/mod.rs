@@ -188,6 +188,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// The most lanes of a vector of any set.
+pub(crate) const MOST_LANES: usize = 16;
+
 /// How often [`Simd::nibble_dot`] may add to the same sums: 16 bits hold so many times two products.
 pub(crate) const NIBBLE_DOTS: usize = 8;
 
