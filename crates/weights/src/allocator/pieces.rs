@@ -1,8 +1,8 @@
 //! Large pieces of memory, which are mapped from the system and kept for the next of their kind.
 //!
 //! A piece that comes from the system is filled with zeros page by page when it is first touched, which takes longer than
-//! most operations on it; one that was used before lies in the processor's caches. So what is freed is kept, but never so much
-//! that more is resident than was in use at some moment before: nothing of what a run is predicted to take changes.
+//! most operations on it; one that was used before lies in the processor's caches. So what is freed is kept, but hardly more than
+//! makes up the most that was in use at some moment before.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,10 @@ const PAGE: usize = if cfg!(target_arch = "x86_64") {
 const LARGE_PAGE: usize = 2 << 20;
 /// The most ranges that are kept. More are rarely free: neighbours become one.
 const MOST: usize = 512;
+
+/// So much more may be kept: what lies in ranges that are too small for what is wanted. Without it such ranges are given back,
+/// for pages that are filled with zeros first.
+pub(super) const SPARE: u64 = 2 << 20;
 
 /// Bytes that are kept.
 static KEPT: AtomicU64 = AtomicU64::new(0);
@@ -83,8 +87,8 @@ pub(super) unsafe fn resize(piece: *mut u8, bytes: usize, new: usize) -> *mut u8
 /// Gives back what is kept beyond the most that was in use before, now that so many bytes are.
 pub(super) fn make_room(in_use: u64) {
     let most = MOST_IN_USE.fetch_max(in_use, Ordering::Relaxed).max(in_use);
-    if in_use + KEPT.load(Ordering::Relaxed) > most {
-        free().shrink_to((most - in_use) as usize);
+    if in_use + KEPT.load(Ordering::Relaxed) > most + SPARE {
+        free().shrink_to((most + SPARE - in_use) as usize);
     }
 }
 
