@@ -4,6 +4,7 @@
 //! tokens, the picture's patches and the text, have weights of their own in every block and attend jointly.
 //! [`control`] has its ControlNets.
 
+mod apart;
 mod block;
 mod conditions;
 mod config;
@@ -18,13 +19,14 @@ mod steering;
 mod stream;
 
 use candle_core::{DType, Tensor};
-use sd_ops::sum;
+use sd_ops::{side_by_side, sum};
 use sd_weights::{Blocks, Residency, Weights};
 
 pub use conditions::Conditions;
 pub use config::Config;
 
 use crate::{Error, Result};
+use apart::Apart;
 use block::{BlockKind, JointBlock, TextRole, Tokens};
 use control::Walk;
 use head::Head;
@@ -144,6 +146,22 @@ impl Transformer {
         controls: &[control::Control<'_>],
         step: usize,
     ) -> Result<Vec<Tensor>> {
+        if controls.is_empty()
+            && let Some(apart) = Apart::of(inputs)?
+        {
+            return apart.joined(&self.predict(&apart.inputs(), apart.texts(), &[], step)?);
+        }
+        self.predict(inputs, 1, controls, step)
+    }
+
+    /// The prediction for each of `inputs`, of which `at_once` pass through a block side by side.
+    fn predict(
+        &self,
+        inputs: &[Input<'_>],
+        at_once: usize,
+        controls: &[control::Control<'_>],
+        step: usize,
+    ) -> Result<Vec<Tensor>> {
         let patches = self.patches.block(0)?;
         let mut streams = Vec::with_capacity(inputs.len());
         for &Input { latents, conditions } in inputs {
@@ -159,11 +177,16 @@ impl Transformer {
         let mut walks = controls.iter().map(begin).collect::<Result<Vec<_>>>()?;
         for (index, block) in self.blocks.pass()?.enumerate() {
             let block = block?;
-            for (stream, input) in streams.iter_mut().zip(inputs) {
-                // Taken out, so that the tokens go as soon as the block is through with them.
-                if let Some(tokens) = stream.take() {
+            for (streams, inputs) in streams.chunks_mut(at_once).zip(inputs.chunks(at_once)) {
+                let mut parts = Vec::with_capacity(at_once);
+                for (stream, input) in streams.iter_mut().zip(inputs) {
                     let modulation = input.conditions.steering.of_block(index, step)?;
-                    *stream = Some(block.forward(tokens, &modulation)?);
+                    // Taken out, so that the tokens go as soon as the block is through with them.
+                    parts.extend(stream.take().map(|tokens| (tokens, modulation)));
+                }
+                let pass = |(tokens, modulation)| block.forward(tokens, &modulation);
+                for (stream, tokens) in streams.iter_mut().zip(side_by_side(parts, pass)) {
+                    *stream = Some(tokens?);
                 }
             }
             drop(block);

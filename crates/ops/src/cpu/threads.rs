@@ -1,5 +1,7 @@
 //! Who computes: rayon's threads and no others.
 
+use rayon::prelude::*;
+
 /// Has candle compute on the thread that asks it, where it would otherwise start threads of its own, as many as the machine has
 /// processors, that go on asking for work between two operations and so take the processors from rayon's. What is
 /// large is computed by the kernels of this crate. To be called first of all in a program: with other threads about it does
@@ -11,6 +13,13 @@ pub fn leave_threads_to_rayon() {
             std::env::set_var("CANDLE_NUM_THREADS", "1");
         }
     }
+}
+
+/// Does `work` with each of `parts` at the same time, on the threads that compute. So none of its kernels has to wake one
+/// first, nor to have this thread woken at its end. A thread that is at it computes nothing else meanwhile: `work` should wait
+/// for nothing but kernels.
+pub fn side_by_side<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+    parts.into_par_iter().with_max_len(1).map(work).collect()
 }
 
 /// Whether this is the only thread.
