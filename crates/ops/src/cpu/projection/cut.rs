@@ -14,6 +14,9 @@ const LEAST_COLUMNS: usize = 32;
 const LEAST_ROWS: usize = 8 * ROW_STEP;
 /// So many tasks are made where panels can be narrow enough, or bands low enough, so that no thread waits long for the last.
 const ENOUGH_TASKS: usize = 24;
+/// The least multiplications of a task, of those that are made so: some microseconds of them. Narrower panels would take as long
+/// to be begun with.
+const LEAST_PRODUCTS: usize = 1 << 20;
 /// The most elements, values or pairs of values, that are summed at a time.
 pub(super) const STRETCH: usize = 512;
 /// Elements that are summed at a time are a multiple of this, unless they are the last.
@@ -29,14 +32,16 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// Results of `rows` by `columns`, for each of which `products` columns of the weight are multiplied.
-    pub(super) fn new(rows: usize, columns: usize, products: usize) -> Self {
+    /// Results of `rows` by `columns`, for each of which `products` columns of the weight are multiplied by `inputs` values.
+    pub(super) fn new(rows: usize, columns: usize, products: usize, inputs: usize) -> Self {
+        let all = rows * columns * products * inputs;
+        let enough = ENOUGH_TASKS.min(all / LEAST_PRODUCTS);
         let mut bands = rows.div_ceil(BAND_ROWS).max(1);
         let mut panel = PANEL_COLUMNS / products;
-        while panel * products > LEAST_COLUMNS && bands * columns.div_ceil(panel) < ENOUGH_TASKS {
+        while panel * products > LEAST_COLUMNS && bands * columns.div_ceil(panel) < enough {
             panel /= 2;
         }
-        let wanted = ENOUGH_TASKS.div_ceil(columns.div_ceil(panel).max(1));
+        let wanted = enough.div_ceil(columns.div_ceil(panel).max(1));
         bands = bands.max(wanted.min(rows / LEAST_ROWS));
         Self {
             rows,
@@ -75,15 +80,16 @@ mod tests {
 
     #[test]
     fn every_result_belongs_to_one_task() {
-        for (rows, columns, products) in [
-            (1, 1, 1),
-            (0, 5, 1),
-            (15, 33, 2),
-            (561, 2432, 1),
-            (1357, 300, 2),
-            (8192, 40, 1),
+        for (rows, columns, products, inputs) in [
+            (1, 1, 1, 1),
+            (0, 5, 1, 9),
+            (15, 33, 2, 1 << 20),
+            (561, 2432, 1, 2432),
+            (1357, 300, 2, 40),
+            (512, 160, 1, 640),
+            (8192, 40, 1, 0),
         ] {
-            let cut = Cut::new(rows, columns, products);
+            let cut = Cut::new(rows, columns, products, inputs);
             let mut seen = vec![0; rows * columns];
             for task in 0..cut.tasks() {
                 let (of_rows, of_columns) = cut.task(task);

@@ -82,7 +82,7 @@ pub(crate) fn project(
             Product::Blocks(&rounded, weight)
         }
     };
-    let cut = Cut::new(rows, width, end.products());
+    let cut = Cut::new(rows, width, end.products(), projection.inputs);
     (0..cut.tasks()).into_par_iter().for_each(|index| {
         let (rows, columns) = cut.task(index);
         with_scratch(Room::LENGTH, |scratch| {
