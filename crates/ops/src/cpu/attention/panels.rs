@@ -1,7 +1,7 @@
 //! What a task of attention holds while it runs, in the order in which it is read. Where products are of pairs of bf16, what is
 //! summed over has half as many elements as is said here, of two features or of two keys.
 
-use super::QUERY_BLOCK;
+use super::query_block;
 use crate::cpu::buffers::{cut_in_lines, in_lines};
 use crate::cpu::simd::MOST_LANES;
 
@@ -10,7 +10,7 @@ pub(super) const KEY_BLOCK: usize = 128;
 /// The most vectors of queries in a group, which goes through a block of keys at once.
 const MOST_VECTORS: usize = 3;
 /// The most queries in a group.
-const WIDEST: usize = MOST_VECTORS * MOST_LANES;
+pub(super) const WIDEST: usize = MOST_VECTORS * MOST_LANES;
 
 /// How many sums products hold in registers: so many rows of keys, or of features of values, by the queries of a group.
 #[derive(Debug, Clone, Copy)]
@@ -59,16 +59,17 @@ pub(super) struct Panels<'a> {
 
 /// How long each panel is.
 fn lengths(size: usize, value_size: usize) -> [usize; 8] {
+    let queries = query_block(size, value_size);
     let value_size = padded(value_size);
     [
-        QUERY_BLOCK * size,
-        QUERY_BLOCK * value_size,
+        queries * size,
+        queries * value_size,
         padded(KEY_BLOCK) * size,
         KEY_BLOCK * value_size,
         padded(KEY_BLOCK) * WIDEST,
         KEY_BLOCK * WIDEST,
-        QUERY_BLOCK,
-        QUERY_BLOCK,
+        queries,
+        queries,
     ]
 }
 

@@ -12,11 +12,13 @@ pub(super) const PANEL_COLUMNS: usize = 128;
 const LEAST_COLUMNS: usize = 32;
 /// The least rows of bands that are cut further: for each of them the panel is laid out anew.
 const LEAST_ROWS: usize = 8 * ROW_STEP;
+/// The most values of a weight that is cheaper to lay out for several bands than rows are to go through for several panels.
+const SMALL_WEIGHT: usize = 1 << 17;
 /// So many tasks are made where panels can be narrow enough, or bands low enough, so that no thread waits long for the last.
 const ENOUGH_TASKS: usize = 24;
 /// The least multiplications of a task, of those that are made so: some microseconds of them. Narrower panels would take as long
 /// to be begun with.
-const LEAST_PRODUCTS: usize = 1 << 20;
+const LEAST_PRODUCTS: usize = 1 << 21;
 /// The most elements, values or pairs of values, that are summed at a time.
 pub(super) const STRETCH: usize = 512;
 /// Elements that are summed at a time are a multiple of this, unless they are the last.
@@ -38,6 +40,9 @@ impl Cut {
         let enough = ENOUGH_TASKS.min(all / LEAST_PRODUCTS);
         let mut bands = rows.div_ceil(BAND_ROWS).max(1);
         let mut panel = PANEL_COLUMNS / products;
+        if columns * products * inputs <= SMALL_WEIGHT {
+            bands = bands.max(enough.min(rows / LEAST_ROWS));
+        }
         while panel * products > LEAST_COLUMNS && bands * columns.div_ceil(panel) < enough {
             panel /= 2;
         }
