@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use sha2::{Digest, Sha256};
+
 /// Beside the model lie its card and the prompts that it is tested with, which are not part of it.
 const NOT_OF_THE_MODEL: [&str; 2] = ["README.md", "held_out.json"];
 
@@ -22,9 +24,12 @@ fn main() -> io::Result<()> {
         let inside = inside.to_string_lossy().replace('\\', "/");
         if !NOT_OF_THE_MODEL.contains(&inside.as_str()) {
             let place = fs::canonicalize(&file)?;
+            // So that no run has to read the file whole to recognise it.
+            let digest = Sha256::digest(fs::read(&file)?);
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             writeln!(
                 list,
-                "    EmbeddedFile {{ path: {inside:?}, bytes: include_bytes!({place:?}) }},"
+                "    EmbeddedFile {{ path: {inside:?}, bytes: include_bytes!({place:?}), digest: {digest:?} }},"
             )
             .map_err(io::Error::other)?;
         }

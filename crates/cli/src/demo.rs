@@ -23,3 +23,20 @@ pub(crate) fn model() -> ModelChoice {
         recommended: RECOMMENDED,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn files_are_known_by_their_bytes() {
+        assert!(FILES.iter().any(|file| file.path == "model_index.json"));
+        for file in FILES {
+            let digest = Sha256::digest(file.bytes);
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(file.digest, digest, "{}", file.path);
+        }
+    }
+}

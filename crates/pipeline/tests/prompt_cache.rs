@@ -11,6 +11,7 @@ use sd_pipeline::{
     DeviceChoice, EmbeddedFile, Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder,
     Places, Recommended, Request, TypeChoice,
 };
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 const ENCODERS: [&str; 3] = ["text_encoder", "text_encoder_2", "text_encoder_3"];
@@ -279,10 +280,16 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<EmbeddedFile>) {
             collect(root, &path, files);
         } else {
             let inside = path.strip_prefix(root).unwrap().to_str().unwrap();
+            let bytes = fs::read(&path).unwrap();
             files.push(EmbeddedFile {
                 path: String::leak(inside.to_owned()),
-                bytes: fs::read(&path).unwrap().leak(),
+                digest: hexadecimal(&Sha256::digest(&bytes)).leak(),
+                bytes: bytes.leak(),
             });
         }
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -16,6 +16,8 @@ pub struct EmbeddedFile {
     pub path: &'static str,
     /// Its bytes.
     pub bytes: &'static [u8],
+    /// Their SHA-256 in hexadecimal digits, which is known when the binary is built.
+    pub digest: &'static str,
 }
 
 /// A folder in the layout of diffusers: `model_index.json` and one folder a component.
@@ -139,6 +141,7 @@ impl ModelFolder {
                 Some(file) => Source::Embedded {
                     path: place,
                     bytes: file.bytes,
+                    digest: file.digest,
                 },
                 None => return Err(Error::MissingFile { file: place }),
             },

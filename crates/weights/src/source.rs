@@ -31,7 +31,11 @@ pub(crate) enum Source {
         modified: Option<SystemTime>,
     },
     /// A file that was built into the binary.
-    Embedded { path: PathBuf, bytes: &'static [u8] },
+    Embedded {
+        path: PathBuf,
+        bytes: &'static [u8],
+        digest: &'static str,
+    },
     /// A file on a disk that breaks after a number of reads.
     #[cfg(test)]
     Failing {
