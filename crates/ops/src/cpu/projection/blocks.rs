@@ -1,6 +1,7 @@
 //! Quantised weights, laid out as products of whole numbers take them: as numbers of 4 bits, a byte each.
 
 use super::super::simd::{MOST_LANES, Simd};
+use super::tile::VECTORS;
 
 /// How the values of a row of a weight are quantised, in the forms of ggml.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,9 +213,13 @@ pub(super) fn pack<S: Simd>(
 }
 
 impl Rows<'_> {
-    /// Asks for what stands from byte `begin` of each row on, which need not lie in it.
+    /// Asks for what stands from byte `begin` of each row on, or where that is behind its end, from there on of the row that comes
+    /// in its place in the next tile.
     #[inline(always)]
-    fn fetch<S: Simd>(&self, simd: S, begin: usize) {
+    fn fetch<S: Simd>(&self, simd: S, mut begin: usize) {
+        if begin >= self.step {
+            begin += (VECTORS * S::LANES - 1) * self.step;
+        }
         for row in 0..self.count {
             simd.prefetch(self.bytes.as_ptr().wrapping_add(row * self.step + begin));
         }
