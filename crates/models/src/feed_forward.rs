@@ -77,6 +77,11 @@ impl FeedForward {
         }
     }
 
+    /// Whether `count` tokens of each of so many texts pass through at a time on a processor.
+    pub(crate) fn takes_at_once(texts: usize, count: usize) -> bool {
+        Self::chunk(texts, count, true) == (texts, count)
+    }
+
     /// How many texts, and tokens of each, pass through at a time: all, or some of one.
     fn chunk(batch: usize, count: usize, on_processor: bool) -> (usize, usize) {
         // More where there are more cores to keep busy.

@@ -147,6 +147,30 @@ fn inputs_that_share_a_pass_change_no_bit_of_each_other() {
 }
 
 #[test]
+fn texts_that_pass_side_by_side_change_no_bit_of_each_other() {
+    let case = Case::open("controlnet", "sd3");
+    let (network, of_network) = network(&case, case.weights(WeightType::F32, Residency::Streamed));
+    let (transformer, conditions) = transformer(WeightType::F32, Residency::Streamed);
+    assert!(conditions.texts() > 1);
+    let given = steered();
+    let input = Input {
+        latents: given.tensor("latents"),
+        conditions: &conditions,
+    };
+    // Beside a ControlNet, though it adds nothing, they pass through a block together.
+    let control = Control {
+        network: &network,
+        conditions: &[of_network],
+        scale: 0.0,
+    };
+    let together = transformer.forward(&[input], &[control], 1).unwrap().remove(0);
+    let apart = transformer.forward(&[input], &[], 1).unwrap().remove(0);
+    assert_eq!(apart.dims(), together.dims());
+    let difference = (&apart - &together).unwrap().abs().unwrap().max_all().unwrap();
+    assert_eq!(difference.to_scalar::<f32>().unwrap(), 0.0);
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let case = Case::open("controlnet", "sd3");
     let weights = || case.weights(WeightType::F32, Residency::Streamed);

@@ -8,6 +8,7 @@ use candle_core::Tensor;
 
 use super::{Conditions, Input};
 use crate::Result;
+use crate::feed_forward::FeedForward;
 
 /// The most values of a text's tokens in a stream for which this is worth while: beyond it threads that share an operation are as
 /// busy, and lay out its weight once.
@@ -20,19 +21,21 @@ pub(super) struct Apart {
 }
 
 impl Apart {
-    /// The texts of `inputs` apart, where they should be.
-    ///
-    /// # Errors
-    /// The latents are not once there for every text.
+    /// The texts of `inputs` apart, where they should be. Inputs that do not fit stay as they are, to be refused.
     pub(super) fn of(inputs: &[Input<'_>]) -> Result<Option<Self>> {
         let Some(first) = inputs.first() else {
             return Ok(None);
         };
         let texts = first.conditions.texts();
-        let fits = |input: &Input<'_>| {
-            input.latents.device().is_cpu()
-                && input.conditions.texts() == texts
-                && input.conditions.positions.elem_count() <= MOST_VALUES
+        let fits = |Input { latents, conditions }: &Input<'_>| {
+            let positions = conditions.positions.dims();
+            let longest = conditions.steering.text_tokens().max(positions[0]);
+            latents.device().is_cpu()
+                && conditions.texts() == texts
+                && latents.dims().first() == Some(&texts)
+                && positions.iter().product::<usize>() <= MOST_VALUES
+                // What would pass in chunks takes less memory than texts side by side.
+                && FeedForward::takes_at_once(texts, longest)
         };
         if texts < 2 || !inputs.iter().all(fits) {
             return Ok(None);

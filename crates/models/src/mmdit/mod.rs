@@ -162,6 +162,7 @@ impl Transformer {
         controls: &[control::Control<'_>],
         step: usize,
     ) -> Result<Vec<Tensor>> {
+        let on_processor = self.weights.holding().device.is_cpu();
         let patches = self.patches.block(0)?;
         let mut streams = Vec::with_capacity(inputs.len());
         for &Input { latents, conditions } in inputs {
@@ -185,7 +186,12 @@ impl Transformer {
                     parts.extend(stream.take().map(|tokens| (tokens, modulation)));
                 }
                 let pass = |(tokens, modulation)| block.forward(tokens, &modulation);
-                for (stream, tokens) in streams.iter_mut().zip(side_by_side(parts, pass)) {
+                let passed = if on_processor {
+                    side_by_side(parts, pass)
+                } else {
+                    parts.into_iter().map(pass).collect()
+                };
+                for (stream, tokens) in streams.iter_mut().zip(passed) {
                     *stream = Some(tokens?);
                 }
             }

@@ -172,6 +172,11 @@ impl Steering {
         }
     }
 
+    /// Tokens of each text; none where it is not read.
+    pub(super) fn text_tokens(&self) -> usize {
+        self.all.text.as_ref().map_or(0, |text| text.dims()[1])
+    }
+
     pub(super) fn text(&self) -> candle_core::Result<Option<Tensor>> {
         let these = |text: &Tensor| text.narrow(0, self.texts.start, self.texts());
         self.all.text.as_ref().map(these).transpose()

@@ -33,3 +33,17 @@ fn is_alone() -> bool {
 fn is_alone() -> bool {
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_done_on_the_threads_that_compute_and_stay_in_order() {
+        let done = side_by_side((0..100).collect(), |part| (part, rayon::current_thread_index()));
+        for (index, (part, thread)) in done.into_iter().enumerate() {
+            assert_eq!(part, index);
+            assert!(thread.is_some());
+        }
+    }
+}
