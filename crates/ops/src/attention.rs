@@ -294,6 +294,25 @@ mod tests {
     }
 
     #[test]
+    fn queries_of_several_tasks_are_what_they_are_alone() {
+        // The fewer features there are, the more queries a task takes.
+        for size in [8, 64, 100] {
+            let [q, k, v] = qkv(1, 2, 500, 70, size);
+            let expected = plain(&q, &k, &v, None, 0.2).unwrap();
+            let keys = [(k, v)];
+            for set in InstructionSet::all() {
+                let of = |q: &Tensor| on_cpu(set, q, &keys, None, 0.2, Precision::Full).unwrap();
+                let all = of(&q);
+                close(&all, &expected, 1e-5);
+                for first in [0, 150, 380] {
+                    let some = |tensor: &Tensor| tensor.narrow(2, first, 60).unwrap().contiguous().unwrap();
+                    equal(&of(&some(&q)), &some(&all));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn heads_are_read_and_joined_where_they_are() {
         let (batch, heads, tokens, size) = (2, 3, 70, 8);
         let joined = random(&[batch, tokens, 3 * heads * size], 1);

@@ -19,7 +19,16 @@ pub fn leave_threads_to_rayon() {
 /// first, nor to have this thread woken at its end. A thread that is at it computes nothing else meanwhile: `work` should wait
 /// for nothing but kernels.
 pub fn side_by_side<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
-    parts.into_par_iter().with_max_len(1).map(work).collect()
+    on_a_thread(|| parts.into_par_iter().with_max_len(1).map(work).collect())
+}
+
+/// Does `work` on one of the threads that compute. Rayon leaves a single task to the thread that asks: with kernels that take
+/// scratch that would be one thread more that keeps it.
+pub(crate) fn on_a_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    match rayon::current_thread_index() {
+        Some(_) => work(),
+        None => rayon::scope(|_| work()),
+    }
 }
 
 /// Whether this is the only thread.
@@ -40,10 +49,13 @@ mod tests {
 
     #[test]
     fn parts_are_done_on_the_threads_that_compute_and_stay_in_order() {
-        let done = side_by_side((0..100).collect(), |part| (part, rayon::current_thread_index()));
-        for (index, (part, thread)) in done.into_iter().enumerate() {
-            assert_eq!(part, index);
-            assert!(thread.is_some());
+        for count in [0, 1, 100] {
+            let done = side_by_side((0..count).collect(), |part| (part, rayon::current_thread_index()));
+            assert_eq!(done.len(), count);
+            for (index, (part, thread)) in done.into_iter().enumerate() {
+                assert_eq!(part, index);
+                assert!(thread.is_some());
+            }
         }
     }
 }

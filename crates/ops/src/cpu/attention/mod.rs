@@ -8,21 +8,14 @@ mod panels;
 mod products;
 mod task;
 
-use std::ops::RangeInclusive;
-
 use rayon::prelude::*;
 
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
 use super::target::Target;
-use panels::{Panels, WIDEST};
+use super::threads::on_a_thread;
+use panels::{Panels, query_block};
 use task::Task;
-
-/// Queries that a task takes, at the least and at the most: enough that copying keys and values is little beside what is done with
-/// them.
-const QUERY_BLOCK: RangeInclusive<usize> = 192..=384;
-/// Features of queries, and of values, that a task takes, where it does not take the least queries: they stay in the second cache.
-const QUERY_FEATURES: usize = 1 << 15;
 
 /// What activations are rounded to before they are multiplied by each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +106,7 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
     let target = Target::of_room(&mut result, length, heads * value_size);
     let block = query_block(size, value_size);
     let blocks = queries.div_ceil(block);
-    (0..batch * heads * blocks).into_par_iter().for_each(|task| {
+    let task = |task| {
         let (pair, first) = (task / blocks, task % blocks * block);
         let (batch, head) = (pair / heads, pair % heads);
         with_scratch(Panels::floats(size, value_size), |scratch| {
@@ -127,16 +120,11 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
                 panels: Panels::of(scratch, size, value_size),
             });
         });
-    });
+    };
+    on_a_thread(|| (0..batch * heads * blocks).into_par_iter().for_each(task));
     // SAFETY: every query of every head belongs to a task, which has written its values.
     unsafe { result.set_len(length) };
     result
-}
-
-/// Queries that a task takes, of so many features and with so many of values: whole groups.
-fn query_block(size: usize, value_size: usize) -> usize {
-    let most = QUERY_FEATURES / (size + value_size).max(1);
-    most.clamp(*QUERY_BLOCK.start(), *QUERY_BLOCK.end()) / WIDEST * WIDEST
 }
 
 /// Floats that a thread takes for heads of so many features.

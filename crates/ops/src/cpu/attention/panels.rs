@@ -1,16 +1,22 @@
 //! What a task of attention holds while it runs, in the order in which it is read. Where products are of pairs of bf16, what is
 //! summed over has half as many elements as is said here, of two features or of two keys.
 
-use super::query_block;
+use std::ops::RangeInclusive;
+
 use crate::cpu::buffers::{cut_in_lines, in_lines};
 use crate::cpu::simd::MOST_LANES;
 
+/// Queries that a task takes, at the least and at the most: enough that copying keys and values is little beside what is done with
+/// them.
+const QUERY_BLOCK: RangeInclusive<usize> = 192..=384;
+/// Features of queries, and of values, that a task takes, where it does not take the least queries: they stay in the second cache.
+const QUERY_FEATURES: usize = 1 << 15;
 /// Keys that queries are taken past at a time: with their values, and the scores of a group of queries, they fit the caches.
 pub(super) const KEY_BLOCK: usize = 128;
 /// The most vectors of queries in a group, which goes through a block of keys at once.
 const MOST_VECTORS: usize = 3;
 /// The most queries in a group.
-pub(super) const WIDEST: usize = MOST_VECTORS * MOST_LANES;
+const WIDEST: usize = MOST_VECTORS * MOST_LANES;
 
 /// How many sums products hold in registers: so many rows of keys, or of features of values, by the queries of a group.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +61,12 @@ pub(super) struct Panels<'a> {
     pub(super) greatest: &'a mut [f32],
     /// The sum of each query's weights so far, relative to that of the greatest score.
     pub(super) weights: &'a mut [f32],
+}
+
+/// Queries that a task takes, of so many features and with so many of values: whole groups.
+pub(super) fn query_block(size: usize, value_size: usize) -> usize {
+    let most = QUERY_FEATURES / (size + value_size).max(1);
+    most.clamp(*QUERY_BLOCK.start(), *QUERY_BLOCK.end()) / WIDEST * WIDEST
 }
 
 /// How long each panel is.

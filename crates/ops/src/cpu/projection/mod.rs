@@ -26,6 +26,7 @@ use super::kernel::Values;
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
 use super::target::Target;
+use super::threads::on_a_thread;
 pub(crate) use blocks::Blocks;
 pub use blocks::Quantization;
 use cut::Cut;
@@ -83,7 +84,7 @@ pub(crate) fn project(
         }
     };
     let cut = Cut::new(rows, width, end.products(), projection.inputs);
-    (0..cut.tasks()).into_par_iter().for_each(|index| {
+    let task = |index| {
         let (rows, columns) = cut.task(index);
         with_scratch(Room::LENGTH, |scratch| {
             set.run(Task {
@@ -96,7 +97,8 @@ pub(crate) fn project(
                 room: Room::new(scratch),
             });
         });
-    });
+    };
+    on_a_thread(|| (0..cut.tasks()).into_par_iter().for_each(task));
     // SAFETY: every result belongs to a task, which has written it.
     unsafe { results.set_len(rows * width) };
     results
