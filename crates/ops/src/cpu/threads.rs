@@ -22,8 +22,13 @@ pub fn side_by_side<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Sen
     on_a_thread(|| parts.into_par_iter().with_max_len(1).map(work).collect())
 }
 
-/// Does `work` on one of the threads that compute. Rayon leaves a single task to the thread that asks: with kernels that take
-/// scratch that would be one thread more that keeps it.
+/// Does so many tasks, which may take scratch, on the threads that compute.
+pub(crate) fn for_each_task(count: usize, task: impl Fn(usize) + Send + Sync) {
+    on_a_thread(|| (0..count).into_par_iter().for_each(task));
+}
+
+/// Does `work` on one of the threads that compute. Rayon leaves a single task to the thread that asks, which would be one thread more
+/// that keeps scratch.
 pub(crate) fn on_a_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     match rayon::current_thread_index() {
         Some(_) => work(),

@@ -8,12 +8,10 @@ mod panels;
 mod products;
 mod task;
 
-use rayon::prelude::*;
-
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
 use super::target::Target;
-use super::threads::on_a_thread;
+use super::threads::for_each_task;
 use panels::{Panels, query_block};
 use task::Task;
 
@@ -106,7 +104,7 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
     let target = Target::of_room(&mut result, length, heads * value_size);
     let block = query_block(size, value_size);
     let blocks = queries.div_ceil(block);
-    let task = |task| {
+    for_each_task(batch * heads * blocks, |task| {
         let (pair, first) = (task / blocks, task % blocks * block);
         let (batch, head) = (pair / heads, pair % heads);
         with_scratch(Panels::floats(size, value_size), |scratch| {
@@ -120,8 +118,7 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
                 panels: Panels::of(scratch, size, value_size),
             });
         });
-    };
-    on_a_thread(|| (0..batch * heads * blocks).into_par_iter().for_each(task));
+    });
     // SAFETY: every query of every head belongs to a task, which has written its values.
     unsafe { result.set_len(length) };
     result

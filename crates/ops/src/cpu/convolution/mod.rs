@@ -15,13 +15,12 @@ mod winograd;
 
 use std::marker::PhantomData;
 
-use rayon::prelude::*;
-
 use self::cut::{Block, Cut, Limits, part};
 use self::winograd::form::{Form, Four, Two};
 use super::kernel::Values;
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
+use super::threads::for_each_task;
 
 /// The sizes of a convolution of one picture, or of a band of rows of one.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +138,7 @@ fn conv2d_with(
     };
     let way = Way::new(&sizes, in_pairs);
     let cut = Cut::new(batch, &sizes, &way.limits());
-    (0..cut.tasks(batch, &sizes)).into_par_iter().for_each(|index| {
+    for_each_task(cut.tasks(batch, &sizes), |index| {
         let block = &cut.block(index, batch, &sizes);
         match way {
             Way::Direct => convolution.run_direct(set, block),

@@ -20,13 +20,11 @@ mod task;
 mod tests;
 mod tile;
 
-use rayon::prelude::*;
-
 use super::kernel::Values;
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
 use super::target::Target;
-use super::threads::on_a_thread;
+use super::threads::for_each_task;
 pub(crate) use blocks::Blocks;
 pub use blocks::Quantization;
 use cut::Cut;
@@ -84,7 +82,7 @@ pub(crate) fn project(
         }
     };
     let cut = Cut::new(rows, width, end.products(), projection.inputs);
-    let task = |index| {
+    for_each_task(cut.tasks(), |index| {
         let (rows, columns) = cut.task(index);
         with_scratch(Room::LENGTH, |scratch| {
             set.run(Task {
@@ -97,8 +95,7 @@ pub(crate) fn project(
                 room: Room::new(scratch),
             });
         });
-    };
-    on_a_thread(|| (0..cut.tasks()).into_par_iter().for_each(task));
+    });
     // SAFETY: every result belongs to a task, which has written it.
     unsafe { results.set_len(rows * width) };
     results

@@ -13,8 +13,6 @@ mod weights;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::cut::{Block, Cut, Limits, Spot, in_parts};
 use super::panel::PANEL;
 use super::rows::{copy_rows, fetch_rows, write};
@@ -23,6 +21,7 @@ use super::{Output, Sizes, Terms};
 use crate::cpu::buffers::{cut_in_lines, in_lines};
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
+use crate::cpu::threads::for_each_task;
 
 pub(crate) use self::weights::SummedWeights;
 
@@ -113,7 +112,7 @@ pub(super) fn upsampled_conv2d_with(
         result: Output(result.as_mut_ptr()),
     };
     let cut = Cut::new(batch, &sizes, &LIMITS);
-    (0..cut.tasks(batch, &sizes)).into_par_iter().for_each(|index| {
+    for_each_task(cut.tasks(batch, &sizes), |index| {
         let block = &cut.block(index, batch, &sizes);
         let spots = &spots(block, set.lanes());
         let buffers = Buffers::new(weights, block, set.lanes());

@@ -14,6 +14,7 @@ use crate::cpu::kernel::Values;
 use crate::cpu::projection::pack::{Stretch, pack};
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
+use crate::cpu::threads::on_a_thread;
 
 /// The weights of a convolution by 3 by 3, summed for each product.
 ///
@@ -46,10 +47,9 @@ impl SummedWeights {
         };
         let of_element = TERMS * out_channels.next_multiple_of(PANEL);
         let mut values = vec![0.0; of_element * sums.elements()];
-        values
-            .par_chunks_mut(of_element * sums.part())
-            .enumerate()
-            .for_each(|(part, panels)| {
+        let parts = values.par_chunks_mut(of_element * sums.part()).enumerate();
+        on_a_thread(|| {
+            parts.for_each(|(part, panels)| {
                 let channels = sums.channels(part);
                 with_scratch(widened(TERMS * channels.len()), |widened| {
                     set.run(Summing {
@@ -61,6 +61,7 @@ impl SummedWeights {
                     });
                 });
             });
+        });
         sums.values = values;
         sums
     }
