@@ -144,31 +144,45 @@ unsafe impl GlobalAlloc for CountingAllocator {
         #[cfg(not(target_os = "linux"))]
         let kinds = (false, false);
         if kinds.0 != kinds.1 {
-            // SAFETY: both pieces have as many bytes as are copied; the caller gives the old one back.
-            unsafe {
-                let moved = self.alloc(new);
-                if !moved.is_null() {
-                    moved.copy_from_nonoverlapping(pointer, layout.size().min(new_size));
-                    self.dealloc(pointer, layout);
-                }
-                return moved;
-            }
+            // SAFETY: the caller vouches for the piece.
+            return unsafe { self.moved(pointer, layout, new) };
         }
         // While it moves, at most the larger of both is resident: large ones are mapped elsewhere, not copied.
         discount(layout.size());
         count(new_size);
-        let moved = match kinds {
+        let resized = match kinds {
             #[cfg(target_os = "linux")]
             // SAFETY: the piece was taken with so many bytes.
             (true, _) => unsafe { pieces::resize(pointer, layout.size(), new_size) },
             // SAFETY: as in `alloc`.
-            _ => unsafe { System.realloc(pointer, layout, new_size) },
+            _ => Some(unsafe { System.realloc(pointer, layout, new_size) }),
         };
-        if moved.is_null() {
+        if resized.is_none_or(|resized| resized.is_null()) {
             discount(new_size);
             count(layout.size());
         }
-        moved
+        // SAFETY: as above; a piece that is not resized is as it was.
+        resized.unwrap_or_else(|| unsafe { self.moved(pointer, layout, new) })
+    }
+}
+
+impl CountingAllocator {
+    /// A piece of the layout `new` with what the old one holds, which goes back; null where there is none, and then the old
+    /// one stays as it is.
+    ///
+    /// # Safety
+    /// The piece has this layout and is the caller's.
+    #[allow(unsafe_code)]
+    unsafe fn moved(&self, pointer: *mut u8, layout: Layout, new: Layout) -> *mut u8 {
+        // SAFETY: both pieces have as many bytes as are copied; the caller gives the old one back.
+        unsafe {
+            let moved = self.alloc(new);
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(pointer, layout.size().min(new.size()));
+                self.dealloc(pointer, layout);
+            }
+            moved
+        }
     }
 }
 

@@ -68,20 +68,27 @@ pub(super) unsafe fn give(piece: *mut u8, bytes: usize) {
     }
 }
 
-/// Makes a piece larger or smaller, wherever it then lies. Null where the system has no more: then it is
-/// as it was.
+/// Makes a piece larger or smaller, wherever it then lies. Nothing where the system refuses: then it is as it was.
+///
+/// Refused is more than what there is no memory for. Neighbours that are kept become one range whatever mappings they came
+/// from, and pages of two mappings cannot be moved as one (`EFAULT`); and a process may have only so many mappings. Who is
+/// refused takes another piece and copies.
 ///
 /// # Safety
-/// It has as many bytes as are said.
+/// It has as many bytes as are said, and when it becomes smaller nobody uses its end any more.
 #[allow(unsafe_code)]
-pub(super) unsafe fn resize(piece: *mut u8, bytes: usize, new: usize) -> *mut u8 {
-    // SAFETY: the pages were mapped for this piece alone.
-    let moved = unsafe { libc::mremap(piece.cast(), pages(bytes), pages(new), libc::MREMAP_MAYMOVE) };
-    if moved == libc::MAP_FAILED {
-        std::ptr::null_mut()
-    } else {
-        moved.cast()
+pub(super) unsafe fn resize(piece: *mut u8, bytes: usize, new: usize) -> Option<*mut u8> {
+    let (had, wanted) = (pages(bytes), pages(new));
+    if wanted <= had {
+        if wanted < had {
+            // SAFETY: the end belongs to the piece, and nobody uses it.
+            unsafe { give(piece.add(wanted), had - wanted) };
+        }
+        return Some(piece);
     }
+    // SAFETY: the pages were mapped for this piece alone.
+    let moved = unsafe { libc::mremap(piece.cast(), had, wanted, libc::MREMAP_MAYMOVE) };
+    (moved != libc::MAP_FAILED).then_some(moved.cast())
 }
 
 /// Gives back what is kept beyond the most that was in use before, now that so many bytes are.
@@ -188,35 +195,46 @@ impl Range {
 }
 
 /// A fresh piece of at least `bytes`, all zero, which begins with a large page where there are so many. Null where the
-/// system has none.
-///
-/// Large pages are had two to three times as fast when they are first touched, and processors look addresses up less often.
-/// No more becomes resident than was asked for, since only whole large pages are taken.
-#[allow(unsafe_code)]
+/// system has none, even after what is kept has gone back: what is free may lie in ranges that are all too small, and counts
+/// towards a limit on addresses (`RLIMIT_AS`).
 pub(super) fn map(bytes: usize) -> *mut u8 {
     let bytes = pages(bytes);
-    let beyond = if bytes >= LARGE_PAGE { LARGE_PAGE } else { 0 };
-    let Some(all) = bytes.checked_add(beyond) else {
-        return std::ptr::null_mut();
-    };
+    let fresh = || map_on_large_pages(bytes).or_else(|| map_anywhere(bytes));
+    let first = fresh().or_else(|| {
+        free().shrink_to(0);
+        fresh()
+    });
+    first.map_or(std::ptr::null_mut(), |first| first as *mut u8)
+}
+
+/// Fresh pages, wherever the system likes.
+#[allow(unsafe_code)]
+fn map_anywhere(bytes: usize) -> Option<usize> {
     // SAFETY: fresh pages wherever there are some touch nothing that is.
     let first = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
-            all,
+            bytes,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
             -1,
             0,
         )
     };
-    if first == libc::MAP_FAILED {
-        return std::ptr::null_mut();
+    (first != libc::MAP_FAILED).then_some(first as usize)
+}
+
+/// Fresh pages that begin with a large one, if there are so many.
+///
+/// Large pages are had two to three times as fast when they are first touched, and processors look addresses up less often.
+/// No more becomes resident than was asked for, since only whole large pages are taken.
+#[allow(unsafe_code)]
+fn map_on_large_pages(bytes: usize) -> Option<usize> {
+    if bytes < LARGE_PAGE {
+        return None;
     }
-    let first = first as usize;
-    if beyond == 0 {
-        return first as *mut u8;
-    }
+    let all = bytes.checked_add(LARGE_PAGE)?;
+    let first = map_anywhere(all)?;
     let aligned = first.next_multiple_of(LARGE_PAGE);
     unmap(Range {
         first,
@@ -228,16 +246,22 @@ pub(super) fn map(bytes: usize) -> *mut u8 {
     });
     // SAFETY: the pages are ours, and the advice changes none of their bytes. Where it is not taken nothing is lost.
     unsafe { libc::madvise(aligned as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
-    aligned as *mut u8
+    Some(aligned)
 }
 
 /// Gives pages back that nobody uses.
 #[allow(unsafe_code)]
-fn unmap(range: Range) {
-    if range.bytes > 0 {
-        // SAFETY: whoever has a range has its pages to himself. They can only fail to go where the system has no place for
-        // what it must remember of the others; then they stay.
-        unsafe { libc::munmap(range.first as *mut libc::c_void, range.bytes) };
+fn unmap(Range { first, bytes }: Range) {
+    if bytes == 0 {
+        return;
+    }
+    let first = first as *mut libc::c_void;
+    // SAFETY: whoever has a range has its pages to himself. Their addresses can only fail to go where the system has no place
+    // for another mapping, into which those around would fall; what is in them goes then too.
+    unsafe {
+        if libc::munmap(first, bytes) != 0 {
+            libc::madvise(first, bytes, libc::MADV_DONTNEED);
+        }
     }
 }
 
