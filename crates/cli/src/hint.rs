@@ -283,6 +283,12 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Scheduler { .. } => {
             "`--sampler help` lists what there is; one of them may go together with this model"
         }
+        Error::BudgetTooSmall {
+            stage: "pictures", ..
+        } => {
+            "give it more with --memory, 8GB say, or make the pictures that it reads smaller: of a JPEG or WebP file the whole \
+             must be there at once, of a PNG file rows are"
+        }
         Error::BudgetTooSmall { .. } => {
             "give it more with --memory, 8GB say, or ask for a smaller --size; `generate plan` shows what needs what"
         }

@@ -1,5 +1,6 @@
 //! A ControlNet with the picture that it has a model follow.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -7,7 +8,8 @@ use sd_models::{controlnet, mmdit};
 use sd_weights::{Checkpoint, Holding, ModelFolder, Weights};
 
 use super::Denoiser;
-use crate::control::canny;
+use crate::control::{canny, canny_bytes};
+use crate::plan::PictureBytes;
 use crate::request::{ControlChoice, ControlKind, ImageSize};
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
@@ -23,8 +25,11 @@ pub struct Control {
     pub choice: ControlChoice,
     /// The network's configuration.
     pub config: ControlConfig,
-    /// What is followed, in the size of the pictures that are drawn.
-    pub picture: RgbImage,
+    source: SourceImage,
+    /// The size of the pictures that are drawn.
+    size: ImageSize,
+    /// What is followed, once it is read.
+    picture: Option<RgbImage>,
     folder: ModelFolder,
     component: String,
 }
@@ -39,7 +44,7 @@ pub enum ControlConfig {
 }
 
 impl Control {
-    /// Opens what `choice` names, for a `denoiser` and pictures of `size`.
+    /// Opens what `choice` names, for a `denoiser` and pictures of `size`. Of the picture the header is read.
     ///
     /// # Errors
     /// A file is missing or wrong, or the ControlNet is for another network.
@@ -58,16 +63,46 @@ impl Control {
                 reason,
             });
         }
-        let picture = SourceImage::open(&choice.image)?.at(size);
         Ok(Self {
-            picture: match choice.kind {
-                ControlKind::Canny => canny(&picture, EDGES.0, EDGES.1),
-                ControlKind::Pose | ControlKind::Depth => picture,
-            },
+            source: SourceImage::open(&choice.image)?,
+            size,
+            picture: None,
             choice: choice.clone(),
             config,
             folder,
             component,
+        })
+    }
+
+    /// Reads the picture that is followed, which stays in memory.
+    ///
+    /// # Errors
+    /// Its file is damaged.
+    pub(super) fn read_picture(&mut self) -> Result<()> {
+        self.picture = Some(self.followed()?);
+        Ok(())
+    }
+
+    /// Bytes of the picture that is followed.
+    pub(crate) fn picture_bytes(&self) -> PictureBytes {
+        let pixels = (self.size.width() * self.size.height()) as u64;
+        let edges = match self.choice.kind {
+            // Beside the photo that they are found in.
+            ControlKind::Canny => 3 * pixels + canny_bytes(pixels),
+            ControlKind::Pose | ControlKind::Depth => 0,
+        };
+        PictureBytes {
+            held: 3 * pixels,
+            reading: self.source.bytes_at(self.size).max(edges),
+        }
+    }
+
+    /// What is followed, in the size of the pictures that are drawn.
+    fn followed(&self) -> Result<RgbImage> {
+        let picture = self.source.at(self.size)?;
+        Ok(match self.choice.kind {
+            ControlKind::Canny => canny(&picture, EDGES.0, EDGES.1),
+            ControlKind::Pose | ControlKind::Depth => picture,
         })
     }
 
@@ -84,10 +119,14 @@ impl Control {
     /// of a transformer's those that its autoencoder takes.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// There is no memory for it, or it was not read before and its file is damaged.
     pub(crate) fn shown(&self) -> Result<Tensor> {
+        let picture = match &self.picture {
+            Some(picture) => Cow::Borrowed(picture),
+            None => Cow::Owned(self.followed()?),
+        };
         // Between -1 and 1.
-        let picture = self.picture.to_tensor()?;
+        let picture = picture.to_tensor()?;
         Ok(match &self.config {
             ControlConfig::UNet(_) => picture.affine(0.5, 0.5)?,
             // Stability AI's ControlNets for Large were trained with edges from 0.5 to 128.

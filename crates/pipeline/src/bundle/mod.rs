@@ -209,6 +209,18 @@ impl Bundle {
         Ok(())
     }
 
+    /// Reads the pictures that the ControlNets follow. Those whose pictures cannot be read steer no longer, and are given back
+    /// with the reason.
+    pub(crate) fn read_controls(&mut self) -> Vec<(ControlChoice, Error)> {
+        let mut failed = Vec::new();
+        self.controls.retain_mut(|control| {
+            let read = control.read_picture();
+            read.map_err(|error| failed.push((control.choice.clone(), error)))
+                .is_ok()
+        });
+        failed
+    }
+
     /// The ControlNets that steer the denoising network.
     pub(crate) fn controls(&self) -> &[Control] {
         &self.controls

@@ -16,34 +16,47 @@ pub fn canny(picture: &RgbImage, low: i32, high: i32) -> RgbImage {
     let (width, height) = (picture.width(), picture.height());
     let gradients = Gradients::of(picture);
     let mut marks = vec![Mark::None; width * height];
-    let mut open = Vec::new();
+    let mut marked = 0;
     for y in 0..height {
         for x in 0..width {
             let size = gradients.at(x, y).size();
             if size > low && gradients.is_ridge(x, y) {
-                let place = y * width + x;
-                if size > high {
-                    marks[place] = Mark::Edge;
-                    open.push((x, y));
-                } else {
-                    marks[place] = Mark::Candidate;
-                }
+                marked += 1;
+                marks[y * width + x] = if size > high { Mark::Edge } else { Mark::Candidate };
             }
         }
     }
-    while let Some((x, y)) = open.pop() {
+    drop(gradients);
+    // Each is open once, so that there is room for all. A picture has fewer than 2^32 pixels.
+    let mut open: Vec<u32> = Vec::with_capacity(marked);
+    let edges = marks.iter().enumerate().filter(|(_, mark)| **mark == Mark::Edge);
+    open.extend(edges.map(|(place, _)| place as u32));
+    while let Some(place) = open.pop() {
+        let (x, y) = (place as usize % width, place as usize / width);
         for near_y in y.saturating_sub(1)..(y + 2).min(height) {
             for near_x in x.saturating_sub(1)..(x + 2).min(width) {
-                let mark = &mut marks[near_y * width + near_x];
-                if *mark == Mark::Candidate {
-                    *mark = Mark::Edge;
-                    open.push((near_x, near_y));
+                let place = near_y * width + near_x;
+                if marks[place] == Mark::Candidate {
+                    marks[place] = Mark::Edge;
+                    open.push(place as u32);
                 }
             }
         }
     }
-    let pixel = |mark: &Mark| [if *mark == Mark::Edge { 255 } else { 0 }; 3];
-    RgbImage::new(width, height, marks.iter().flat_map(pixel).collect())
+    drop(open);
+    let mut pixels = Vec::with_capacity(3 * marks.len());
+    pixels.extend(
+        marks
+            .iter()
+            .flat_map(|mark| [if *mark == Mark::Edge { 255 } else { 0 }; 3]),
+    );
+    RgbImage::new(width, height, pixels)
+}
+
+/// The most bytes that finding the edges in a picture of `pixels` takes, beside the picture and that of its edges.
+pub(crate) fn bytes(pixels: u64) -> u64 {
+    let marks = size_of::<Mark>() as u64;
+    pixels * (marks + size_of::<Gradient>().max(size_of::<u32>()) as u64)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +70,13 @@ enum Mark {
 /// The change of brightness to the right and downwards.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gradient {
-    right: i32,
-    down: i32,
+    right: i16,
+    down: i16,
 }
 
 impl Gradient {
     fn size(self) -> i32 {
-        self.right.abs() + self.down.abs()
+        i32::from(self.right.abs()) + i32::from(self.down.abs())
     }
 }
 
@@ -87,7 +100,7 @@ impl Gradients {
                 let mut largest = Gradient::default();
                 for channel in 0..3 {
                     let value = |row: usize, column: usize| {
-                        i32::from(pixels[3 * (rows[row] * width + columns[column]) + channel])
+                        i16::from(pixels[3 * (rows[row] * width + columns[column]) + channel])
                     };
                     let column = |column| value(0, column) + 2 * value(1, column) + value(2, column);
                     let row = |row| value(row, 0) + 2 * value(row, 1) + value(row, 2);

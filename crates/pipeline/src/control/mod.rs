@@ -2,4 +2,5 @@
 
 mod canny;
 
+pub(crate) use canny::bytes as canny_bytes;
 pub use canny::canny;

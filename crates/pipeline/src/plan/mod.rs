@@ -16,6 +16,7 @@ use crate::bundle::Bundle;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
 use needs::Needs;
+pub(crate) use needs::{PICTURES, process_bytes};
 
 /// What one stage holds and reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,6 +39,37 @@ impl StagePlan {
     /// Bytes that the whole stage reads.
     pub fn read(&self) -> Bytes {
         Bytes(self.resident.0 + self.read_each_pass.0 * self.passes as u64)
+    }
+}
+
+/// Bytes of the pictures that the user names: that are drawn over, that say where, and that are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PictureBytes {
+    /// Of all, from the beginning of a run to its end.
+    pub held: u64,
+    /// What reading the one takes that takes most, beside what is held.
+    pub reading: u64,
+}
+
+impl PictureBytes {
+    /// These and those of `other` pictures, which are read apart from them.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            held: self.held + other.held,
+            reading: self.reading.max(other.reading),
+        }
+    }
+
+    /// These, when all are read.
+    #[must_use]
+    pub fn once_read(self) -> Self {
+        Self { reading: 0, ..self }
+    }
+
+    /// The most bytes that they take at a time.
+    pub fn most(self) -> u64 {
+        self.held + self.reading
     }
 }
 
@@ -69,8 +101,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The fastest plan that `budget` has room for. `room` is what the machine has free, in which the system may keep
-    /// copies of what is read again.
+    /// The fastest plan that `budget` has room for beside the `pictures` that the user names. `room` is what the machine has
+    /// free, in which the system may keep copies of what is read again.
     ///
     /// # Errors
     /// A header is wrong, or the budget is smaller than the smallest that the run can be done in.
@@ -80,8 +112,9 @@ impl Plan {
         holding: &Holding,
         budget: Bytes,
         room: Bytes,
+        pictures: PictureBytes,
     ) -> Result<Self> {
-        let needs = Needs::of(bundle, recipe, holding)?;
+        let needs = Needs::of(bundle, recipe, holding, pictures)?;
         let smallest_budget = needs.smallest_budget();
         if budget < smallest_budget {
             return Err(Error::BudgetTooSmall {

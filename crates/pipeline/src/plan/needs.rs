@@ -5,6 +5,7 @@ use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Footprint, Load, WeightBytes, clip, t5};
 use sd_weights::{Holding, Residency};
 
+use super::PictureBytes;
 use crate::bundle::{Bundle, ControlConfig};
 use crate::recipe::Recipe;
 use crate::stage::{self, ControlNetwork, GuidancePasses, Network, latent_sides, patches};
@@ -19,6 +20,8 @@ const TOKENIZER_FACTOR: u64 = 8;
 const REMEMBERED: u64 = 6;
 
 pub(super) const DENOISE: &str = "denoise";
+/// The reading of the pictures that the user names.
+pub(crate) const PICTURES: &str = "pictures";
 
 /// A stage that passes over a network once.
 #[derive(Debug)]
@@ -94,6 +97,12 @@ fn window(weights: &WeightBytes) -> u64 {
     weights.most_with(&vec![0; weights.blocks.len()], Residency::Streamed)
 }
 
+/// What the process takes of the memory that is planned for, before it holds anything of a run.
+pub(crate) fn process_bytes(bundle: &Bundle, holding: &Holding) -> u64 {
+    device_budget::process(&holding.device)
+        .unwrap_or_else(|| PROGRAM + TOKENIZER_FACTOR * bundle.tokenizer_bytes())
+}
+
 /// What a run cannot do without.
 #[derive(Debug)]
 pub(super) struct Needs {
@@ -104,9 +113,28 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    pub(super) fn of(bundle: &Bundle, recipe: &Recipe, holding: &Holding) -> Result<Self> {
-        let process = device_budget::process(&holding.device)
-            .unwrap_or_else(|| PROGRAM + TOKENIZER_FACTOR * bundle.tokenizer_bytes());
+    pub(super) fn of(
+        bundle: &Bundle,
+        recipe: &Recipe,
+        holding: &Holding,
+        pictures: PictureBytes,
+    ) -> Result<Self> {
+        let mut process = process_bytes(bundle, holding);
+        let mut before = Vec::new();
+        // They lie in the host's memory.
+        if device_budget::process(&holding.device).is_none() {
+            if pictures.reading > 0 {
+                before.push(OnePass {
+                    name: PICTURES,
+                    weights: WeightBytes {
+                        blocks: Vec::new(),
+                        always: 0,
+                    },
+                    beside: process + pictures.most(),
+                });
+            }
+            process += pictures.held;
+        }
         let texts = stage::texts(bundle, recipe.guidance_scale);
         let evaluations = recipe.sampler(bundle)?.evaluations();
         let sides @ (rows, columns) = latent_sides(bundle, recipe.size);
@@ -122,7 +150,6 @@ impl Needs {
             weights,
             beside: process + context + taken.bytes() + bundle.adapting_bytes(name),
         };
-        let mut before = Vec::new();
         for part in &bundle.text.clips {
             let encoder = clip::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
             let taken = encoder.footprint(texts * chunks, bundle.text.clip_length());

@@ -6,13 +6,12 @@ use sd_memory::{Bytes, MemoryInfo, memory_info};
 use sd_weights::{Holding, Residency};
 
 use super::enlargement::Enlargement;
+use super::over::{OverPicture, OverSource};
 use super::words;
-use crate::bundle::Bundle;
-use crate::plan::Plan;
+use crate::bundle::{Bundle, Control};
+use crate::plan::{PICTURES, PictureBytes, Plan, process_bytes};
 use crate::recipe::{Recipe, Share};
-use crate::request::Request;
-use crate::source_image::SourceImage;
-use crate::stage::Mask;
+use crate::request::{ControlChoice, Request};
 use crate::{Error, Result, device, device_budget, stage};
 
 /// One model's part of a run: its files, the settings that it draws with, and where its bytes will live. The first draws;
@@ -24,6 +23,8 @@ pub(crate) struct Leg {
     pub(crate) plan: Plan,
     /// How its networks are held.
     pub(crate) holding: Holding,
+    /// What the pictures that the user names take beside it.
+    pictures: PictureBytes,
 }
 
 /// A request with everything that is known of it before a weight is read.
@@ -31,6 +32,8 @@ pub(crate) struct Leg {
 pub(crate) struct Planned {
     /// At least one.
     pub(crate) legs: Vec<Leg>,
+    /// What the first leg draws over, if the user names a picture.
+    pub(crate) over: Option<OverPicture>,
     /// How pictures are made larger in the end.
     pub(crate) enlargement: Option<Enlargement>,
     /// What of the host's memory a run may have where nobody says.
@@ -58,25 +61,50 @@ impl Planned {
                 failed.push((format!("the LoRA `{}`", lora.name), error));
             }
         }
-        let init_size = match &request.init {
-            Some(init) => SourceImage::open(&init.image)?.nearest_size(),
-            None => None,
-        };
+        let mut over = request.init.as_ref().map(OverSource::open).transpose()?;
+        let init_size = over.as_ref().and_then(OverSource::nearest_size);
         let mut recipe = Recipe::new(request, &bundle, init_size)?;
-        if let Some(mask) = request.init.as_ref().and_then(|init| init.mask.as_deref())
-            && let Err(error) = Mask::open(mask, recipe.size)
-        {
+        let mut mask_failed = match (&mut over, &request.init) {
+            (Some(over), Some(init)) => over.open_mask(init, recipe.size).err(),
+            _ => None,
+        };
+        let mut controls_failed = Vec::new();
+        for control in &request.controls {
+            if let Err(error) = bundle.control(control, recipe.size) {
+                controls_failed.push((control.clone(), error));
+            }
+        }
+        let of_over = over.as_ref().map(|over| over.bytes(recipe.size));
+        let of_controls = bundle.controls().iter().map(Control::picture_bytes);
+        let pictures = of_controls.fold(of_over.unwrap_or_default(), PictureBytes::and);
+        let mut over_picture = None;
+        // Where there is no room for them the plan refuses, and says how much there must be.
+        if has_room_for(pictures, &bundle, &holding, budget, of_host)? {
+            if let Some(over) = over {
+                let (picture, failed) = over.read(recipe.size)?;
+                over_picture = Some(picture);
+                mask_failed = mask_failed.or(failed);
+            }
+            controls_failed.extend(bundle.read_controls());
+        }
+        if let (Some(error), Some(init)) = (mask_failed, &request.init) {
+            let mask = init.mask.as_deref().unwrap_or(&init.image);
             failed.push((format!("the mask `{}`", mask.display()), error));
             let mut without = request.clone();
             without.init.iter_mut().for_each(|init| init.mask = None);
             recipe = Recipe::new(&without, &bundle, init_size)?;
         }
-        for control in &request.controls {
-            if let Err(error) = bundle.control(control, recipe.size) {
-                failed.push((format!("the ControlNet `{}`", control.name), error));
-            }
-        }
-        let mut legs = vec![Leg::new(bundle, recipe, &holding, budget, room(&memory))?];
+        let titled =
+            |(control, error): (ControlChoice, Error)| (format!("the ControlNet `{}`", control.name), error);
+        failed.extend(controls_failed.into_iter().map(titled));
+        let mut legs = vec![Leg::new(
+            bundle,
+            recipe,
+            &holding,
+            budget,
+            room(&memory),
+            pictures,
+        )?];
         if let Some(refiner) = &request.refiner {
             let leg = Bundle::open(&refiner.model.folder).and_then(|bundle| {
                 let first = &legs[0];
@@ -84,7 +112,8 @@ impl Planned {
                     bundle.takes_over_from(&first.bundle)?;
                 }
                 let recipe = first.recipe.refined(refiner, &bundle)?;
-                Leg::new(bundle, recipe, &holding, budget, room(&memory))
+                let pictures = pictures.once_read();
+                Leg::new(bundle, recipe, &holding, budget, room(&memory), pictures)
             });
             match leg {
                 Ok(leg) => legs.push(leg),
@@ -111,6 +140,7 @@ impl Planned {
         }
         Ok(Self {
             legs,
+            over: over_picture,
             enlargement,
             of_host,
             failed,
@@ -135,9 +165,16 @@ impl Planned {
 }
 
 impl Leg {
-    fn new(bundle: Bundle, recipe: Recipe, holding: &Holding, budget: Bytes, room: Bytes) -> Result<Self> {
+    fn new(
+        bundle: Bundle,
+        recipe: Recipe,
+        holding: &Holding,
+        budget: Bytes,
+        room: Bytes,
+        pictures: PictureBytes,
+    ) -> Result<Self> {
         stage::check(&bundle, &recipe)?;
-        let plan = Plan::new(&bundle, &recipe, holding, budget, room)?;
+        let plan = Plan::new(&bundle, &recipe, holding, budget, room, pictures)?;
         Ok(Self {
             bundle: Arc::new(bundle),
             recipe,
@@ -147,18 +184,50 @@ impl Leg {
                 ..holding.clone()
             },
             plan,
+            pictures,
         })
     }
 
     /// Plans anew, within `budget`.
     pub(crate) fn replan(&mut self, budget: Bytes) -> Result<()> {
         let room = room(&memory_info());
-        let plan = Plan::new(&self.bundle, &self.recipe, &self.holding, budget, room)?;
+        let plan = Plan::new(
+            &self.bundle,
+            &self.recipe,
+            &self.holding,
+            budget,
+            room,
+            self.pictures,
+        )?;
         self.holding.residency = plan.residency();
         self.holding.page_cache = plan.page_cache();
         self.plan = plan;
         Ok(())
     }
+}
+
+/// Whether `pictures` can be read within `budget`, or, where that is of a device's own memory, in what there is `of_host`'s.
+///
+/// # Errors
+/// The host has no room for them. Of a budget that is the host's the plan tells more.
+fn has_room_for(
+    pictures: PictureBytes,
+    bundle: &Bundle,
+    holding: &Holding,
+    budget: Bytes,
+    of_host: Bytes,
+) -> Result<bool> {
+    if device_budget::process(&holding.device).is_none() {
+        return Ok(process_bytes(bundle, holding) + pictures.most() <= budget.0);
+    }
+    if pictures.most() <= of_host.0 {
+        return Ok(true);
+    }
+    Err(Error::BudgetTooSmall {
+        budget: of_host,
+        smallest: Bytes(pictures.most()),
+        stage: PICTURES,
+    })
 }
 
 /// What this process may come to have without anybody else having less.

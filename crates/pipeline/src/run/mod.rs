@@ -3,9 +3,11 @@
 mod enlargement;
 mod group;
 mod leg;
+mod over;
 mod saving;
 mod words;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -15,6 +17,7 @@ use sd_weights::Relief;
 
 use enlargement::Enlargement;
 pub(crate) use leg::{Leg, Planned};
+use over::OverPicture;
 
 use crate::Failure;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
@@ -26,7 +29,6 @@ use crate::request::Request;
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, RgbImage};
 use crate::scheduler::Trajectory;
-use crate::source_image::SourceImage;
 use crate::stage::{self, Canvas, Denoise, EncodedPrompt, Mask, Progress};
 use crate::{Error, Result, device_budget, tighter};
 use group::Group;
@@ -39,6 +41,8 @@ pub(crate) struct Run<'a> {
     legs: Vec<Leg>,
     /// Of each leg.
     prompts: Vec<PromptCache>,
+    /// What the first leg draws over, if the user names a picture.
+    over: Option<Arc<OverPicture>>,
     enlargement: Option<Enlargement>,
     /// The leg that is at work.
     at: usize,
@@ -72,6 +76,7 @@ impl<'a> Run<'a> {
         let plan = planned.plan();
         device_budget::bound(&device, plan.budget)?;
         let (legs, enlargement, failed) = (planned.legs, planned.enlargement, planned.failed);
+        let over = planned.over.map(Arc::new);
         let models: Result<Vec<ModelIdentity>> =
             legs.iter().map(|leg| ModelIdentity::of(&leg.bundle)).collect();
         let models = models?;
@@ -98,6 +103,7 @@ impl<'a> Run<'a> {
             observer,
             interrupt,
             prompts,
+            over,
             enlargement,
             at: journal.leg(),
             legs,
@@ -247,7 +253,7 @@ impl<'a> Run<'a> {
         let Some(over) = self.leg().recipe.over.clone() else {
             return Ok(Vec::new());
         };
-        let Some(path) = &over.image else {
+        let Some(named) = self.over.clone().filter(|_| over.image.is_some()) else {
             let images: Vec<RgbImage> = drawn.iter().map(|(_, image)| image.clone()).collect();
             let canvases = self.encode_pictures(&images, None)?;
             return Ok(drawn.iter().map(|&(image, _)| image).zip(canvases).collect());
@@ -259,11 +265,7 @@ impl<'a> Run<'a> {
         if begun && over.mask.is_none() {
             return Ok(Vec::new());
         }
-        let size = self.leg().recipe.size;
-        let image = SourceImage::open(path)?.at(size);
-        let mask = over.mask.as_deref().map(|path| Mask::open(path, size));
-        let mask = mask.transpose()?;
-        let canvases = self.encode_pictures(&[image], mask.as_ref())?;
+        let canvases = self.encode_pictures(std::slice::from_ref(&named.image), named.mask.as_ref())?;
         let of_all = canvases.first().into_iter().cycle().cloned();
         Ok(unsaved.into_iter().zip(of_all).collect())
     }

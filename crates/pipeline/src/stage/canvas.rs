@@ -51,21 +51,30 @@ impl Mask {
         Self { pixels, width }
     }
 
-    /// The mask in the picture at `path`, for pictures of `size`.
+    /// The picture at `path`, of which nothing but the header is read, as a mask for pictures of `size`.
     ///
     /// # Errors
     /// The file is no picture, or one of another size.
-    pub fn open(path: &Path, size: ImageSize) -> Result<Self> {
-        let mask = SourceImage::open(path)?;
-        let (found, wanted) = (mask.sides(), (size.width(), size.height()));
-        if found != wanted {
-            return Err(Error::MaskSize {
+    pub(crate) fn source(path: &Path, size: ImageSize) -> Result<SourceImage> {
+        let source = SourceImage::open(path)?;
+        let (found, wanted) = (source.sides(), (size.width(), size.height()));
+        if found == wanted {
+            Ok(source)
+        } else {
+            Err(Error::MaskSize {
                 path: path.to_owned(),
                 found,
                 wanted,
-            });
+            })
         }
-        Ok(Self::new(size.width(), mask.mask()))
+    }
+
+    /// The mask in a picture.
+    ///
+    /// # Errors
+    /// Its file is damaged.
+    pub(crate) fn read(source: &SourceImage) -> Result<Self> {
+        Ok(Self::new(source.sides().0, source.mask()?))
     }
 
     /// For each latent what the pixel at its upper left corner says, `[1, 1, rows, columns]`.

@@ -33,13 +33,22 @@ pub fn lanczos3(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
 
 /// The old pixels that a new one is made of, and their weights.
 #[derive(Debug)]
-struct Window {
-    first: usize,
-    weights: Vec<i64>,
+pub(crate) struct Window {
+    /// The first of them.
+    pub(crate) first: usize,
+    /// Whole numbers, of which 2^22 are one.
+    pub(crate) weights: Vec<i32>,
 }
 
-/// The windows of all new pixels of a line.
-fn windows(old: usize, new: usize) -> Vec<Window> {
+impl Window {
+    /// The first old pixel behind it.
+    pub(crate) fn end(&self) -> usize {
+        self.first + self.weights.len()
+    }
+}
+
+/// The windows of all new pixels of a line. Neither their beginnings nor their ends ever go back.
+pub(crate) fn windows(old: usize, new: usize) -> Vec<Window> {
     let scale = old as f64 / new as f64;
     // A smaller picture is made of wider windows, so that nothing of the old one is left out.
     let stretch = scale.max(1.0);
@@ -53,7 +62,7 @@ fn windows(old: usize, new: usize) -> Vec<Window> {
                 .map(|place| filter((place as f64 - center + 0.5) / stretch))
                 .collect();
             let sum: f64 = weights.iter().sum();
-            let whole = |weight: &f64| (weight / sum * f64::from(1 << BITS)).round() as i64;
+            let whole = |weight: &f64| (weight / sum * f64::from(1 << BITS)).round() as i32;
             Window {
                 first,
                 weights: weights.iter().map(whole).collect(),
@@ -71,18 +80,20 @@ fn filter(x: f64) -> f64 {
     }
 }
 
-fn byte(sum: i64) -> u8 {
+/// What a sum of weighted bytes is as a byte.
+pub(crate) fn byte(sum: i32) -> u8 {
     ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
 }
 
-fn along_rows(pixels: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
+/// `pixels` in rows of `width`, each resampled.
+pub(crate) fn along_rows(pixels: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
     let mut result = Vec::with_capacity(pixels.len() / width * windows.len());
     for row in pixels.chunks_exact(3 * width) {
         for Window { first, weights } in windows {
             let mut sums = [0; 3];
             for (pixel, weight) in row[3 * first..].chunks_exact(3).zip(weights) {
                 for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    *sum += weight * i64::from(value);
+                    *sum += weight * i32::from(value);
                 }
             }
             result.extend(sums.map(byte));
@@ -99,7 +110,7 @@ fn along_columns(pixels: &[u8], line: usize, windows: &[Window]) -> Vec<u8> {
         sums.fill(0);
         for (row, weight) in pixels[first * line..].chunks_exact(line).zip(weights) {
             for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum += weight * i64::from(value);
+                *sum += weight * i32::from(value);
             }
         }
         result.extend(sums.iter().map(|&sum| byte(sum)));

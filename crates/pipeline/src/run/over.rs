@@ -1,0 +1,79 @@
+//! The picture that a run draws over, and its mask: opened by their headers before the run is planned, then read.
+
+use crate::plan::PictureBytes;
+use crate::request::{ImageSize, InitImage};
+use crate::save::RgbImage;
+use crate::source_image::SourceImage;
+use crate::stage::Mask;
+use crate::{Error, Result};
+
+/// The files of what is drawn over, by their headers.
+#[derive(Debug)]
+pub(super) struct OverSource {
+    image: SourceImage,
+    mask: Option<SourceImage>,
+}
+
+/// What is drawn over, in the size of the pictures that are drawn.
+#[derive(Debug)]
+pub(crate) struct OverPicture {
+    pub(super) image: RgbImage,
+    pub(super) mask: Option<Mask>,
+}
+
+impl OverSource {
+    /// Opens the picture of `init`.
+    ///
+    /// # Errors
+    /// It is no picture.
+    pub(super) fn open(init: &InitImage) -> Result<Self> {
+        Ok(Self {
+            image: SourceImage::open(&init.image)?,
+            mask: None,
+        })
+    }
+
+    /// Opens the mask of `init`, if it has one, for pictures of `size`.
+    ///
+    /// # Errors
+    /// It is no picture, or one of another size.
+    pub(super) fn open_mask(&mut self, init: &InitImage, size: ImageSize) -> Result<()> {
+        if let Some(path) = &init.mask {
+            self.mask = Some(Mask::source(path, size)?);
+        }
+        Ok(())
+    }
+
+    /// The size to draw in where the user names none.
+    pub(super) fn nearest_size(&self) -> Option<ImageSize> {
+        self.image.nearest_size()
+    }
+
+    /// Bytes of both for pictures of `size`.
+    pub(super) fn bytes(&self, size: ImageSize) -> PictureBytes {
+        let pixels = (size.width() * size.height()) as u64;
+        let image = PictureBytes {
+            held: 3 * pixels,
+            reading: self.image.bytes_at(size),
+        };
+        let mask = self.mask.as_ref().map(|mask| PictureBytes {
+            held: pixels,
+            reading: mask.bytes_as_mask(),
+        });
+        image.and(mask.unwrap_or_default())
+    }
+
+    /// Reads both, for pictures of `size`. A mask that is damaged is left out, and what is wrong with it told.
+    ///
+    /// # Errors
+    /// The picture is damaged.
+    pub(super) fn read(&self, size: ImageSize) -> Result<(OverPicture, Option<Error>)> {
+        let image = self.image.at(size)?;
+        let mask = self.mask.as_ref().map(Mask::read).transpose();
+        let (mask, failed) = match mask {
+            Ok(mask) => (mask, None),
+            Err(error) => (None, Some(error)),
+        };
+        Ok((OverPicture { image, mask }, failed))
+    }
+}
