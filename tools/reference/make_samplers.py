@@ -1,9 +1,11 @@
-"""How diffusers' schedulers lead a sample through their noise levels: `samplers.json`.
+"""How diffusers' schedulers lead a sample through their noise levels: `samplers.json`. Two samplers that diffusers does not have
+are k-diffusion's, over the noise levels of diffusers' Euler.
 
 Predictions and noise are formulas of the evaluation and of the place in the tensor, which the test repeats. A prediction
 depends on the scaled input too, so an error in one step shows in all that follow.
 """
 
+import importlib.util
 import json
 import math
 import sys
@@ -16,10 +18,24 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import c
 
 from places import PIPELINE
 
-# Only its Brownian noise needs it, and noise is given here.
-sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
+# Only their Brownian noise needs the first, and noise is given here; the others serve what is not used.
+for unused, name in (("torchsde", None), ("torchdiffeq", "odeint"), ("torchvision", None), ("torchvision.transforms", "functional")):
+    module = types.ModuleType(unused)
+    if name is not None:
+        setattr(module, name, None)
+    sys.modules.setdefault(unused, module)
 from diffusers.schedulers import scheduling_dpmsolver_sde as dpm_sde  # noqa: E402
 
+
+def k_diffusion():
+    """Its `sampling` alone: the package loads training code."""
+    package = types.ModuleType("k_diffusion")
+    package.__path__ = list(importlib.util.find_spec("k_diffusion").submodule_search_locations)
+    sys.modules["k_diffusion"] = package
+    return importlib.import_module("k_diffusion.sampling")
+
+
+SAMPLING = k_diffusion()
 SHAPE = (1, 2, 2, 3)
 SIZE = math.prod(SHAPE)
 PLACES = np.arange(SIZE)
@@ -29,23 +45,52 @@ CLASSES = {
     "Euler": diffusers.EulerDiscreteScheduler,
     "Euler a": diffusers.EulerAncestralDiscreteScheduler,
     "Heun": diffusers.HeunDiscreteScheduler,
+    "DPM2": diffusers.KDPM2DiscreteScheduler,
+    "DPM2 a": diffusers.KDPM2AncestralDiscreteScheduler,
     "DDIM": diffusers.DDIMScheduler,
     "DDPM": diffusers.DDPMScheduler,
     "PNDM": diffusers.PNDMScheduler,
+    "PNDM RK": diffusers.PNDMScheduler,
     "LMS": diffusers.LMSDiscreteScheduler,
+    "DEIS": diffusers.DEISMultistepScheduler,
+    "DPM 2M": diffusers.DPMSolverMultistepScheduler,
+    "DPM 2M SDE": diffusers.DPMSolverMultistepScheduler,
+    "DPM 2S": diffusers.DPMSolverSinglestepScheduler,
     "DPM++ 2M": diffusers.DPMSolverMultistepScheduler,
     "DPM++ 2M SDE": diffusers.DPMSolverMultistepScheduler,
     "DPM++ SDE": dpm_sde.DPMSolverSDEScheduler,
+    "DPM++ 2S": diffusers.DPMSolverSinglestepScheduler,
+    "DPM++ 2S SDE": diffusers.DPMSolverSinglestepScheduler,
     "UniPC": diffusers.UniPCMultistepScheduler,
     "LCM": diffusers.LCMScheduler,
+    "TCD": diffusers.TCDScheduler,
     "Flow Euler": diffusers.FlowMatchEulerDiscreteScheduler,
     "Flow Heun": diffusers.FlowMatchHeunDiscreteScheduler,
+    "Flow LCM": diffusers.FlowMatchLCMScheduler,
+    "EDM Euler": diffusers.EDMEulerScheduler,
+    "EDM DPM++ 2M": diffusers.EDMDPMSolverMultistepScheduler,
+    "EDM DPM++ 2M SDE": diffusers.EDMDPMSolverMultistepScheduler,
 }
-FLOW = ("Flow Euler", "Flow Heun")
-CURVED = ("Euler", "Heun", "LMS", "DPM++ 2M", "DPM++ 2M SDE", "DPM++ SDE", "UniPC")
-# Those whose noise levels diffusers does not bend: they are given another scheduler's.
-LENT = {"Euler a": "Euler", "Flow Heun": "Flow Euler"}
-WITHOUT_SAMPLE = ("Euler a", "PNDM", "DPM++ SDE")
+ALGORITHMS = {
+    "DPM++ 2M SDE": "sde-dpmsolver++", "DPM 2M": "dpmsolver", "DPM 2M SDE": "sde-dpmsolver", "DPM 2S": "dpmsolver",
+    "DPM++ 2S SDE": "sde-dpmsolver++", "EDM DPM++ 2M SDE": "sde-dpmsolver++",
+}
+# Those of k-diffusion, with how many evaluations they have of a step.
+K_DIFFUSION = {"DPM++ 2S a": ("sample_dpmpp_2s_ancestral", 2), "DPM++ 3M SDE": ("sample_dpmpp_3m_sde", 1)}
+FLOW = ("Flow Euler", "Flow Heun", "Flow LCM")
+EDM = ("EDM Euler", "EDM DPM++ 2M", "EDM DPM++ 2M SDE")
+LOGARITHMIC = ("DPM 2M", "DPM 2M SDE", "DPM 2S")
+SINGLESTEP = ("DPM 2S", "DPM++ 2S", "DPM++ 2S SDE")
+CURVED = (
+    "Euler", "Heun", "DPM2", "DPM2 a", "LMS", "DEIS", "DPM 2M", "DPM 2M SDE", "DPM 2S", "DPM++ 2M", "DPM++ 2M SDE", "DPM++ SDE",
+    "DPM++ 2S", "DPM++ 2S SDE", "UniPC",
+)
+# Those whose noise levels diffusers does not bend, or space: they are given another scheduler's.
+LENT = {"Euler a": "Euler", "Flow Heun": "Flow Euler", "DPM 2S": "DPM 2M", "DPM++ 2S": "DPM++ 2M", "DPM++ 2S SDE": "DPM++ 2M"}
+WITHOUT_SAMPLE = ("Euler a", "DPM2", "DPM2 a", "PNDM", "PNDM RK", "DPM++ SDE")
+DISTILLED = ("LCM", "TCD")
+# Further kinds are tried with fewer settings, to keep the file small.
+BRIEF = ("DPM2", "DPM2 a", "PNDM RK", "DEIS", "DPM 2M", "DPM 2M SDE", "DPM 2S", "DPM++ 2S", "DPM++ 2S SDE", "TCD")
 CURVES = {
     "karras": {"use_karras_sigmas": True},
     "exponential": {"use_exponential_sigmas": True},
@@ -97,13 +142,16 @@ def numbers(values: torch.Tensor) -> list[float]:
 def prepare(kind: str, schedule: str, config: dict, steps: int, patches: int | None):
     """A scheduler with its timesteps set."""
     options = dict(config)
-    if kind == "DPM++ 2M SDE":
-        options["algorithm_type"] = "sde-dpmsolver++"
+    if kind in ALGORITHMS:
+        options["algorithm_type"] = ALGORITHMS[kind]
     options |= CURVES.get(schedule, {})
     if schedule == "sgm_uniform":
         options["timestep_spacing"] = "trailing"
     scheduler = CLASSES[kind].from_config(options)
-    if kind == "Flow Euler":
+    if kind in EDM and schedule != "automatic":
+        options["sigma_schedule"] = schedule
+        scheduler = CLASSES[kind].from_config(options)
+    if kind in ("Flow Euler", "Flow LCM"):
         mu = None
         if patches is not None:
             limits = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
@@ -113,9 +161,17 @@ def prepare(kind: str, schedule: str, config: dict, steps: int, patches: int | N
         else:
             scheduler.set_timesteps(steps, mu=mu)
         return scheduler
+    if patches is not None and kind not in FLOW:
+        # As the pipelines of Stable Diffusion 3 do for the schedulers of diffusion models too.
+        scheduler.set_timesteps(steps, mu=calculate_shift(patches))
+        return scheduler
     scheduler.set_timesteps(steps)
+    if kind in SINGLESTEP and schedule == "sgm_uniform":
+        lender = prepare(LENT[kind], schedule, config, steps, patches)
+        scheduler.sigmas, scheduler.timesteps = lender.sigmas, lender.timesteps
+        return scheduler
     bent = schedule in CURVES or (kind == "Flow Heun" and schedule == "sgm_uniform") or patches is not None
-    if kind in LENT and bent:
+    if kind in LENT and kind not in SINGLESTEP and bent:
         lender = prepare(LENT[kind], schedule, config, steps, patches)
         scheduler.sigmas, scheduler.timesteps = lender.sigmas, lender.timesteps
         if kind == "Flow Heun":
@@ -134,9 +190,54 @@ def add_noise(scheduler, timestep: torch.Tensor) -> torch.Tensor:
     return scheduler.add_noise(ORIGINAL, noise, timestep[None])
 
 
-def case(kind, schedule="automatic", steps=7, first=0, patches=None, base=STABLE_DIFFUSION, **changes) -> dict:
+def case_of_k_diffusion(kind, schedule="automatic", steps=7, first=0, base=STABLE_DIFFUSION, **changes) -> dict:
+    """One run of k-diffusion's, whose model is called for each evaluation."""
+    config = {**base, **changes}
+    scheduler = prepare("Euler", schedule, config, steps, None)
+    name, order = K_DIFFUSION[kind]
+    sigmas = scheduler.sigmas[first:]
+    Noise.draws = 0
+    initial = float(scheduler.init_noise_sigma)
+    asked, levels = [], []
+
+    def model(x: torch.Tensor, sigma: torch.Tensor, **_) -> torch.Tensor:
+        asked.append((x, Noise.draws))
+        levels.append(sigma)
+        scaled = x / (sigma**2 + 1) ** 0.5
+        output = prediction(len(asked) - 1, scaled)
+        if config["prediction_type"] == "epsilon":
+            return x - sigma * output
+        return output * (-sigma / (sigma**2 + 1) ** 0.5) + x / (sigma**2 + 1)
+
+    last = getattr(SAMPLING, name)(model, START * initial, sigmas, noise_sampler=Noise.draw, disable=True)
+    logarithms = np.log(np.array(((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod) ** 0.5))
+    told = [
+        float(scheduler._sigma_to_t(np.array(sigma.item()), logarithms))
+        if evaluation % order else float(scheduler.timesteps[first + evaluation // order])
+        for evaluation, sigma in enumerate(levels)
+    ]
+    noise = tensor(np.sin(3.1 * PLACES + 0.7))
+    noised = [numbers(ORIGINAL + noise * sigmas[-(-evaluation // order)]) for evaluation in range(len(asked))]
+    draws = [drawn for _, drawn in asked[1:]] + [Noise.draws]
+    return {
+        "kind": kind, "schedule": schedule, "config": {"_class_name": type(scheduler).__name__, **config}, "steps": steps,
+        "first": first, "patches": None, "initial_noise_scale": initial, "timesteps": numbers(torch.tensor(told)),
+        "noised": [one if place in (0, 3) else [] for place, one in enumerate(noised)],
+        "noises": [after - before for before, after in zip([0, *draws[:-1]], draws, strict=True)],
+        "samples": [numbers(sample) for sample in [x for x, _ in asked[1:]] + [last]],
+    }
+
+
+def case(
+    kind, schedule="automatic", steps=7, first=0, patches=None, base=STABLE_DIFFUSION, eta=None, **changes
+) -> dict:
     """One run. `first` is the step that it begins with."""
     config = {**base, **changes}
+    if kind in LOGARITHMIC:
+        # They divide by the last level.
+        config = {"final_sigmas_type": "sigma_min", **config}
+    if kind == "PNDM RK":
+        config["skip_prk_steps"] = False
     scheduler = prepare(kind, schedule, config, steps, patches)
     order = scheduler.order
     timesteps = scheduler.timesteps[first * order:]
@@ -155,13 +256,17 @@ def case(kind, schedule="automatic", steps=7, first=0, patches=None, base=STABLE
         "steps": steps, "first": first, "patches": patches, "initial_noise_scale": initial,
         "timesteps": numbers(timesteps.float()), "noised": [], "noises": [], "samples": [],
     }
+    if eta is not None:
+        result["eta"] = eta
     for evaluation, timestep in enumerate(timesteps):
         result["noised"].append(numbers(add_noise(scheduler, timestep)) if evaluation in (0, 3) else [])
         scaled = sample
         if hasattr(scheduler, "scale_model_input"):
             scaled = scheduler.scale_model_input(sample, timestep)
         before = Noise.draws
-        sample = scheduler.step(prediction(evaluation, scaled), timestep, sample).prev_sample
+        # Where they are told nothing, pipelines tell it this.
+        told = {"eta": eta or 0.0} if kind in ("TCD", "DDIM") else {}
+        sample = scheduler.step(prediction(evaluation, scaled), timestep, sample, **told).prev_sample
         result["noises"].append(Noise.draws - before)
         kept = steps <= 7 or evaluation >= len(timesteps) - 2 or evaluation == 5
         result["samples"].append(numbers(sample) if kept else [])
@@ -170,7 +275,7 @@ def case(kind, schedule="automatic", steps=7, first=0, patches=None, base=STABLE
 
 def cases() -> list[dict]:
     result = []
-    diffusion = [kind for kind in CLASSES if kind not in FLOW]
+    diffusion = [kind for kind in CLASSES if kind not in (*FLOW, *EDM, *BRIEF)]
     for kind in diffusion:
         predictions = ["epsilon", "v_prediction"] + ["sample"] * (kind not in WITHOUT_SAMPLE)
         schedules = ["normal"] + ["sgm_uniform"] * (kind != "LCM")
@@ -228,7 +333,7 @@ def cases() -> list[dict]:
     result.append(case("LCM", original_inference_steps=30, timestep_scaling=4.0, steps=4))
     result.append(case("Euler", "karras", sigma_min=0.1, sigma_max=9.0))
     result.append(case("Euler", num_train_timesteps=20, trained_betas=[0.01 * (place + 1) for place in range(20)]))
-    for kind in FLOW:
+    for kind in FLOW[:2]:
         for schedule in ("normal", "sgm_uniform", *CURVES):
             result.append(case(kind, schedule, base={"num_train_timesteps": 1000, "shift": 3.0}))
         dynamic = {"num_train_timesteps": 1000, "shift": 3.0, "use_dynamic_shifting": True}
@@ -237,6 +342,113 @@ def cases() -> list[dict]:
         result.append(case(kind, steps=1, base={"shift": 3.0}))
         result.append(case(kind, first=3, base={"shift": 3.0}))
         result.append(case(kind, base={}))
+    return result + further_cases()
+
+
+def further_cases() -> list[dict]:
+    """Of the kinds that are tried briefly, and of settings that belong to few."""
+    result = []
+    for kind in BRIEF:
+        result.append(case(kind, prediction_type="v_prediction"))
+        if kind not in WITHOUT_SAMPLE:
+            result.append(case(kind, prediction_type="sample"))
+        for schedule in (*CURVES, "sgm_uniform") if kind in CURVED else ():
+            result.append(case(kind, schedule))
+        if kind not in DISTILLED:
+            result.append(case(kind, timestep_spacing="linspace", beta_schedule="linear"))
+        for steps, first in ((4, 0), (16, 0), (7, 3), (20, 4)):
+            result.append(case(kind, steps=steps, first=first))
+        result.append(case(kind, base={}))
+    for kind in ("DPM 2M", "DEIS", "DPM 2S", "DPM++ 2S", "DPM++ 2S SDE"):
+        for order in (1, 3):
+            result.extend(case(kind, solver_order=order, steps=steps) for steps in (6, 7, 16, 17))
+        # With a curve their last step has no length, and diffusers divides by it.
+        schedule = "automatic" if kind in LOGARITHMIC else "karras"
+        result.append(case(kind, schedule, solver_order=3, steps=16, first=2))
+    for kind in ("DPM 2M", "DPM 2M SDE", "DPM 2S", "DPM++ 2S", "DPM++ 2S SDE"):
+        result.append(case(kind, solver_type="heun"))
+        result.append(case(kind, solver_type="heun", steps=16, final_sigmas_type="sigma_min"))
+        result.append(case(kind, "karras", beta_schedule="squaredcos_cap_v2"))
+        if kind != "DPM 2M SDE":
+            result.append(case(kind, solver_type="heun", solver_order=3, steps=16, final_sigmas_type="sigma_min"))
+    for kind in ("DPM 2M", "DPM 2M SDE"):
+        result.append(case(kind, solver_order=1))
+        result.append(case(kind, steps=16, euler_at_final=True))
+        result.append(case(kind, lower_order_final=False))
+    for kind in SINGLESTEP:
+        for order, steps in ((2, 6), (3, 6), (2, 7)):
+            result.append(case(kind, solver_order=order, steps=steps, final_sigmas_type="sigma_min", lower_order_final=False))
+        result.append(case(kind, lambda_min_clipped=-2.1))
+    result.append(case("DEIS", lower_order_final=False, solver_order=3))
+    result.append(case("DEIS", solver_type="bh2", algorithm_type="dpmsolver++"))
+    for eta in (0.0, 0.3, 1.0):
+        for steps in (4, 7):
+            result.append(case("TCD", eta=eta, steps=steps))
+        result.append(case("DDIM", eta=eta))
+    result.append(case("TCD", eta=0.3, first=2, original_inference_steps=30))
+    result.append(case("TCD", eta=0.3, **ZERO_TERMINAL))
+    for first in (1, 2):
+        result.append(case("PNDM RK", first=first))
+    result.append(case("PNDM RK", set_alpha_to_one=True, steps=8))
+    for kind in ("DPM++ 2M", "DPM++ 2M SDE", "DPM 2M"):
+        result.append(case(kind, use_lu_lambdas=True))
+    for steps in (1, 7):
+        result.append(case("Euler", interpolation_type="log_linear", steps=steps))
+    result.append(case("Euler", "karras", interpolation_type="log_linear"))
+    continuous = {"timestep_type": "continuous", "prediction_type": "v_prediction"}
+    result.append(case("Euler", **continuous))
+    # As Stable Video Diffusion has it.
+    result.append(case("Euler", use_karras_sigmas=True, sigma_min=0.002, sigma_max=700.0, **continuous))
+    result.append(case("Euler", "exponential", sigma_min=0.01, sigma_max=60.0, **continuous))
+    # Without velocities it means nothing.
+    result.append(case("Euler", timestep_type="continuous"))
+    # Its class has no such setting, and passes over it.
+    result.append(case("Euler a", use_karras_sigmas=True))
+    for kind in K_DIFFUSION:
+        for schedule in ("automatic", *CURVES, "sgm_uniform"):
+            result.append(case_of_k_diffusion(kind, schedule))
+        result.append(case_of_k_diffusion(kind, prediction_type="v_prediction"))
+        result.append(case_of_k_diffusion(kind, "karras", steps=16))
+        result.append(case_of_k_diffusion(kind, first=3))
+    result.append(case_of_k_diffusion("DPM++ 2S a", steps=1))
+    for shift in (1.0, 3.0):
+        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+        for kind in ("DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2S", "DPM++ 2S SDE", "UniPC", "DEIS"):
+            result.append(case(kind, base=flow))
+            if shift == 3.0:
+                result.append(case(kind, base=flow, steps=16))
+                result.append(case(kind, base=flow, first=3, solver_order=3))
+                result.append(case(kind, base={**flow, "prediction_type": "v_prediction"}))
+                if kind != "DEIS":
+                    result.append(case(kind, base=flow, final_sigmas_type="sigma_min"))
+                result.append(case(kind, base=flow, use_dynamic_shifting=True, patches=1024))
+    result.append(case("UniPC", "karras", base=flow))
+    result.append(case("UniPC", base=flow, shift_terminal=0.1))
+    result.append(case("UniPC", base=flow, use_dynamic_shifting=True, time_shift_type="linear", patches=1024))
+    for kind in ("Flow LCM", "Flow Euler"):
+        result.append(case(kind, base={"shift": 3.0, "shift_terminal": 0.1}))
+    original, torch.randn_like = torch.randn_like, Noise.draw
+    result.append(case("Flow Euler", base={"shift": 3.0, "stochastic_sampling": True}))
+    torch.randn_like = original
+    for schedule in ("normal", *CURVES):
+        result.append(case("Flow LCM", schedule, base={"shift": 3.0}))
+    result.append(case("Flow LCM", base={"shift": 3.0}, steps=4, first=1))
+    result.append(case("Flow LCM", base={"shift": 3.0, "use_dynamic_shifting": True}, patches=1024))
+    # Playground 2.5 and CosXL.
+    playground = {"sigma_data": 0.5, "sigma_max": 80.0, "sigma_min": 0.002, "prediction_type": "epsilon"}
+    cosxl = {"sigma_data": 1.0, "sigma_max": 120.0, "sigma_min": 0.002, "prediction_type": "v_prediction"}
+    for kind in EDM:
+        for base in ({}, playground, cosxl, {**playground, "sigma_schedule": "exponential", "rho": 5.0}):
+            result.append(case(kind, base=base))
+        result.append(case(kind, "exponential", base=playground))
+        result.append(case(kind, base=playground, first=3))
+        result.append(case(kind, base=playground, steps=1))
+        result.append(case(kind, base=playground, steps=16, final_sigmas_type="sigma_min", rho=3.0))
+        if "2M" in kind:
+            result.append(case(kind, base=playground, solver_order=1))
+            result.append(case(kind, base=playground, solver_type="heun", euler_at_final=True, steps=16))
+    for steps in (7, 16):
+        result.append(case("EDM DPM++ 2M", base=playground, solver_order=3, steps=steps))
     return result
 
 

@@ -73,13 +73,13 @@ impl Recipe {
     /// its family say. `init_size` is the size of the picture that is drawn over.
     ///
     /// # Errors
-    /// No sampler here is near to the model's own, and none was named.
+    /// No sampler here is the model's own, and none was named.
     pub fn new(request: &Request, bundle: &Bundle, init_size: Option<ImageSize>) -> Result<Self> {
         let recommended = request.model.recommended;
         let defaults = bundle.defaults();
         let sampler = match request.sampler.or(recommended.sampler) {
-            Some(sampler) => sampler.for_flow(bundle.scheduler.is_flow()),
-            None => bundle.scheduler.sampler().map_err(refused(bundle))?.kind,
+            Some(sampler) => bundle.scheduler.sampler_called(sampler),
+            None => bundle.scheduler.sampler().map_err(refused(bundle))?,
         };
         Ok(Self {
             model: request.model.name.clone(),
@@ -116,7 +116,7 @@ impl Recipe {
     /// How `refiner`, whose files are in `bundle`, goes over the pictures of this recipe.
     ///
     /// # Errors
-    /// No sampler here is near to the refiner's own.
+    /// No sampler here is the refiner's own.
     pub fn refined(&self, refiner: &RefinerChoice, bundle: &Bundle) -> Result<Self> {
         let recommended = refiner.model.recommended;
         let own = || bundle.scheduler.sampler().map_err(refused(bundle));
@@ -139,8 +139,8 @@ impl Recipe {
                 .guidance_scale
                 .unwrap_or(bundle.defaults().guidance_scale),
             sampler: match recommended.sampler {
-                Some(sampler) => sampler,
-                None => own()?.kind,
+                Some(sampler) => bundle.scheduler.sampler_called(sampler),
+                None => own()?,
             },
             schedule: ScheduleKind::Automatic,
             clip_skip: 0,

@@ -36,10 +36,12 @@ pub fn parameters_text(metadata: &Metadata) -> String {
     text
 }
 
-/// Other programs do not tell the methods for rectified flow from the others of their names.
+/// Other programs do not tell the methods for rectified flow, and those for models preconditioned as EDM does, from the
+/// others of their names.
 fn plain_name(sampler: SamplerKind) -> String {
     let name = sampler.name();
-    name.strip_prefix("Flow ").unwrap_or(name).to_owned()
+    let plain = name.strip_prefix("Flow ").or(name.strip_prefix("EDM "));
+    plain.unwrap_or(name).to_owned()
 }
 
 /// A value that holds a separator is written as a JSON string.

@@ -1,4 +1,4 @@
-//! Noise levels of the samplers that go along the model's own timesteps: DDIM, DDPM, PNDM and LCM.
+//! Noise levels of the samplers that go along the model's own timesteps: DDIM, DDPM, PNDM, LCM and TCD.
 
 use candle_core::Tensor;
 
@@ -22,7 +22,10 @@ pub(super) struct Alphas {
 impl Alphas {
     /// `timesteps` of the model of `setup`, from the noise to the picture.
     pub(super) fn new(setup: &Setup<'_>, timesteps: Vec<i64>) -> Result<Self, Refusal> {
-        let usual = matches!(setup.kind, SamplerKind::Ddim | SamplerKind::Lcm);
+        let usual = matches!(
+            setup.kind,
+            SamplerKind::Ddim | SamplerKind::Lcm | SamplerKind::Tcd
+        );
         let whole = setup.kind == SamplerKind::Ddpm || setup.config.set_alpha_to_one.unwrap_or(usual);
         let alphas = Self {
             timesteps,

@@ -10,6 +10,7 @@ use std::f64::consts::FRAC_PI_2;
 use super::config::SchedulerConfig;
 use super::error::Refusal;
 use super::kind::SamplerKind;
+use super::settings;
 
 /// No model divides noise into more.
 const MOST_TIMESTEPS: usize = 1_000_000;
@@ -26,10 +27,15 @@ impl NoiseTable {
     pub(super) fn new(config: &SchedulerConfig, kind: SamplerKind) -> Result<Self, Refusal> {
         let narrow = matches!(
             kind,
-            SamplerKind::Heun | SamplerKind::DpmPlusPlusSde | SamplerKind::Lcm
+            SamplerKind::Heun
+                | SamplerKind::Dpm2
+                | SamplerKind::Dpm2Ancestral
+                | SamplerKind::DpmPlusPlusSde
+                | SamplerKind::Lcm
+                | SamplerKind::Tcd
         );
         let (usual_start, usual_end) = if narrow { (0.00085, 0.012) } else { (0.0001, 0.02) };
-        let usual_schedule = if kind == SamplerKind::Lcm {
+        let usual_schedule = if matches!(kind, SamplerKind::Lcm | SamplerKind::Tcd) {
             "scaled_linear"
         } else {
             "linear"
@@ -62,7 +68,9 @@ impl NoiseTable {
                 });
             }
         };
-        let rescaled = config.rescale_betas_zero_snr.unwrap_or(false) && can_rescale(kind);
+        let rescaled = config.rescale_betas_zero_snr.unwrap_or(false)
+            // The other classes of diffusers do not know the setting and pass over it.
+            && settings::has(kind.diffusers_class(), "rescale_betas_zero_snr");
         if rescaled {
             betas = without_terminal_signal(&betas);
         }
@@ -106,14 +114,6 @@ impl NoiseTable {
         let levels = self.alphas_cumprod.iter();
         levels.map(|alpha| ((1.0 - alpha) / alpha).sqrt()).collect()
     }
-}
-
-/// The other classes of diffusers do not know the setting and pass over it.
-fn can_rescale(kind: SamplerKind) -> bool {
-    !matches!(
-        kind,
-        SamplerKind::Heun | SamplerKind::Lms | SamplerKind::Pndm | SamplerKind::DpmPlusPlusSde
-    )
 }
 
 /// `count` numbers from `start` to `end`, counted from the nearer end, as torch's `linspace` does.

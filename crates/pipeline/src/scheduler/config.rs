@@ -4,12 +4,16 @@
 //! in their defaults, and a sampler that is put in a model's own one's place takes over only what the file
 //! says.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::error::Refusal;
 use super::flow_match_euler::FlowMatchEulerConfig;
 use super::kind::SamplerKind;
+use super::process::NoiseProcess;
 use super::schedule_kind::ScheduleKind;
+use super::settings;
 
 /// The settings of a scheduler, each as its file gives it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -54,6 +58,7 @@ pub struct SchedulerConfig {
     pub euler_at_final: Option<bool>,
     pub predict_x0: Option<bool>,
     pub disable_corrector: Option<Vec<usize>>,
+    pub skip_prk_steps: Option<bool>,
 
     pub original_inference_steps: Option<usize>,
     pub timestep_scaling: Option<f32>,
@@ -69,15 +74,19 @@ pub struct SchedulerConfig {
     pub invert_sigmas: Option<bool>,
     pub stochastic_sampling: Option<bool>,
     pub shift_terminal: Option<f64>,
-}
 
-/// The sampler that a model's own scheduler is, or the nearest to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelSampler {
-    /// The sampler.
-    pub kind: SamplerKind,
-    /// The class that it stands for, where it is not that class itself.
-    pub stands_for: Option<String>,
+    pub sigma_data: Option<f64>,
+    pub sigma_schedule: Option<String>,
+    pub rho: Option<f64>,
+
+    /// How much of the noise that DDPM would add is added by DDIM and TCD, from 0 to 1. diffusers' pipelines are told it, no
+    /// file says it; where nothing is said it is 0, as it is there.
+    #[serde(skip)]
+    pub eta: Option<f64>,
+
+    /// Settings that no sampler here reads.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, serde_json::Value>,
 }
 
 /// The timesteps that a configuration has where it says nothing.
@@ -95,63 +104,29 @@ impl SchedulerConfig {
 
     /// Whether the model draws along the straight paths of rectified flow.
     pub fn is_flow(&self) -> bool {
-        let class = self.class_name.as_deref().unwrap_or_default();
-        class.starts_with("FlowMatch")
-            || self.use_flow_sigmas.unwrap_or(false)
-            || self.prediction_type.as_deref() == Some("flow_prediction")
+        self.process() == NoiseProcess::Flow
     }
 
-    /// The sampler to draw with where the user names none.
-    ///
-    /// # Errors
-    /// No sampler here is near to the model's own.
-    pub fn sampler(&self) -> Result<ModelSampler, Refusal> {
+    /// How the model's training gave noise to pictures.
+    pub(super) fn process(&self) -> NoiseProcess {
         let class = self.class_name.as_deref().unwrap_or_default();
-        let stochastic = self
-            .algorithm_type
+        let flow = self.is_flow_match()
+            || self.use_flow_sigmas.unwrap_or(false)
+            || self.prediction_type.as_deref() == Some("flow_prediction");
+        if class.starts_with("EDM") {
+            NoiseProcess::Edm
+        } else if flow {
+            NoiseProcess::Flow
+        } else {
+            NoiseProcess::Diffusion
+        }
+    }
+
+    /// Whether its class is for rectified flow and nothing else.
+    pub(super) fn is_flow_match(&self) -> bool {
+        self.class_name
             .as_deref()
-            .is_some_and(|kind| kind.starts_with("sde-"));
-        if self.is_flow() && !class.contains("Heun") {
-            let kind = SamplerKind::FlowEuler;
-            let stands_for = (class != kind.diffusers_class()).then(|| class.to_owned());
-            return Ok(ModelSampler { kind, stands_for });
-        }
-        let of_class = SamplerKind::ALL
-            .into_iter()
-            .find(|kind| kind.diffusers_class() == class);
-        match of_class {
-            Some(SamplerKind::DpmPlusPlus2M) => {
-                let kind = if stochastic {
-                    SamplerKind::DpmPlusPlus2MSde
-                } else {
-                    SamplerKind::DpmPlusPlus2M
-                };
-                let algorithm = self.algorithm_type.as_deref().unwrap_or("dpmsolver++");
-                let exact = algorithm.ends_with("dpmsolver++");
-                let stands_for = (!exact).then(|| format!("{class} ({algorithm})"));
-                return Ok(ModelSampler { kind, stands_for });
-            }
-            Some(kind) => {
-                return Ok(ModelSampler {
-                    kind,
-                    stands_for: None,
-                });
-            }
-            None => {}
-        }
-        let kind = match class {
-            "DEISMultistepScheduler" | "DPMSolverSinglestepScheduler" => SamplerKind::DpmPlusPlus2M,
-            "KDPM2DiscreteScheduler" => SamplerKind::Heun,
-            "KDPM2AncestralDiscreteScheduler" => SamplerKind::EulerAncestral,
-            "TCDScheduler" => SamplerKind::Lcm,
-            _ => {
-                return Err(Refusal::UnknownClass {
-                    class_name: class.to_owned(),
-                });
-            }
-        };
-        let stands_for = Some(class.to_owned());
-        Ok(ModelSampler { kind, stands_for })
+            .is_some_and(|class| class.starts_with("FlowMatch"))
     }
 
     /// How many of `steps` are passed over where a picture is drawn over another with `strength`, from 0
@@ -172,18 +147,33 @@ impl SchedulerConfig {
         self.num_train_timesteps.unwrap_or(TRAIN_TIMESTEPS)
     }
 
-    /// The schedule that the file itself asks for.
-    pub(super) fn own_schedule(&self) -> ScheduleKind {
-        let set = |flag: Option<bool>| flag.unwrap_or(false);
-        if set(self.use_karras_sigmas) {
+    /// The schedule that the file itself asks for, where the scheduler that `kind` follows has such a setting: diffusers
+    /// passes over it in the others.
+    pub(super) fn own_schedule(&self, kind: SamplerKind) -> ScheduleKind {
+        let set = |name: &str, flag: Option<bool>| {
+            flag.unwrap_or(false) && settings::has(kind.diffusers_class(), name)
+        };
+        if set("use_karras_sigmas", self.use_karras_sigmas) {
             ScheduleKind::Karras
-        } else if set(self.use_exponential_sigmas) {
+        } else if set("use_lu_lambdas", self.use_lu_lambdas)
+            || set("use_exponential_sigmas", self.use_exponential_sigmas)
+        {
             ScheduleKind::Exponential
-        } else if set(self.use_beta_sigmas) {
+        } else if set("use_beta_sigmas", self.use_beta_sigmas) {
             ScheduleKind::Beta
         } else {
             ScheduleKind::Normal
         }
+    }
+
+    /// How far the noise levels of rectified flow are shifted, by the setting of the configuration's own class first.
+    pub(super) fn own_shift(&self) -> f64 {
+        let (first, second) = if self.is_flow_match() {
+            (self.shift, self.flow_shift)
+        } else {
+            (self.flow_shift, self.shift)
+        };
+        first.or(second).unwrap_or(1.0)
     }
 
     /// The settings of rectified flow. Which curve bends its levels is said apart.
@@ -194,7 +184,7 @@ impl SchedulerConfig {
         let usual = FlowMatchEulerConfig::default();
         let config = FlowMatchEulerConfig {
             num_train_timesteps: self.train_timesteps(),
-            shift: self.shift.or(self.flow_shift).unwrap_or(usual.shift),
+            shift: self.own_shift(),
             use_dynamic_shifting: self.use_dynamic_shifting.unwrap_or(false),
             base_shift: self.base_shift,
             max_shift: self.max_shift,
@@ -202,7 +192,6 @@ impl SchedulerConfig {
             max_image_seq_len: self.max_image_seq_len,
             time_shift_type: self.time_shift_type.clone().unwrap_or(usual.time_shift_type),
             invert_sigmas: self.invert_sigmas.unwrap_or(false),
-            stochastic_sampling: self.stochastic_sampling.unwrap_or(false),
             shift_terminal: self.shift_terminal,
             ..usual
         };
@@ -251,32 +240,6 @@ mod tests {
         assert_eq!(config.prediction_type.as_deref(), Some("a \"-Infinity"));
         assert_eq!(config.steps_offset, Some(1));
         assert!(SchedulerConfig::parse(r#"{"steps_offset": "one"}"#).is_err());
-    }
-
-    #[test]
-    fn a_class_is_drawn_by_its_sampler() {
-        for kind in SamplerKind::ALL {
-            let config = SchedulerConfig {
-                class_name: Some(kind.diffusers_class().to_owned()),
-                algorithm_type: (kind == SamplerKind::DpmPlusPlus2MSde).then(|| "sde-dpmsolver++".to_owned()),
-                ..Default::default()
-            };
-            let own = ModelSampler {
-                kind,
-                stands_for: None,
-            };
-            assert_eq!(config.sampler(), Ok(own));
-            assert_eq!(config.is_flow(), kind.is_flow());
-        }
-        let near = read(r#"{"_class_name": "DEISMultistepScheduler", "algorithm_type": "deis"}"#)
-            .sampler()
-            .unwrap();
-        assert_eq!(near.kind, SamplerKind::DpmPlusPlus2M);
-        assert_eq!(near.stands_for.as_deref(), Some("DEISMultistepScheduler"));
-        let error = read(r#"{"_class_name": "VQDiffusionScheduler"}"#)
-            .sampler()
-            .unwrap_err();
-        assert!(error.to_string().contains("VQDiffusionScheduler"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! Even steps without noise: denoising diffusion implicit models.
+//! Even steps, without noise where none is asked for: denoising diffusion implicit models.
 //!
-//! Song et al., "Denoising Diffusion Implicit Models", 2021, equation 12 with an eta of 0; the timesteps are
+//! Song et al., "Denoising Diffusion Implicit Models", 2021, equations 12 and 16; the timesteps are
 //! those of diffusers' `DDIMScheduler`.
 
 use candle_core::Tensor;
 
 use super::alphas::Alphas;
 use super::error::{Refusal, StepError};
-use super::level::NoiseLevel;
+use super::level::{NoiseLevel, weighted};
 use super::method::{Method, Step};
 use super::setup::Setup;
 
@@ -17,6 +17,8 @@ pub(super) struct Ddim {
     alphas: Alphas,
     /// From one timestep to the next.
     stride: i64,
+    /// How much of the noise that DDPM would add is added, from 0 to 1.
+    eta: f32,
 }
 
 impl Ddim {
@@ -24,6 +26,7 @@ impl Ddim {
         Ok(Self {
             alphas: Alphas::new(setup, setup.whole_timesteps())?,
             stride: (setup.table.len() / setup.steps) as i64,
+            eta: setup.eta()?,
         })
     }
 }
@@ -37,17 +40,32 @@ impl Method for Ddim {
         self.alphas.level(evaluation)
     }
 
+    fn noises(&self, _evaluation: usize) -> usize {
+        usize::from(self.eta > 0.0)
+    }
+
     fn original(&self, evaluation: usize, latents: &Tensor, output: &Tensor) -> candle_core::Result<Tensor> {
         self.alphas.original(evaluation, latents, output)
     }
 
-    fn step(&self, step: Step<'_, '_>) -> Result<(), StepError> {
+    fn step(&self, mut step: Step<'_, '_>) -> Result<(), StepError> {
         let timestep = self.alphas.timesteps[step.evaluation];
         let latents = &step.trajectory.latents;
         let original = self.alphas.original(step.evaluation, latents, step.output)?;
         let noise = self.alphas.noise(timestep, latents, step.output)?;
-        let next = NoiseLevel::of_alpha(self.alphas.at(timestep - self.stride));
-        step.trajectory.latents = next.add_noise(&original, &noise)?;
+        let (left, left_after) = (self.alphas.at(timestep), self.alphas.at(timestep - self.stride));
+        if self.eta == 0.0 {
+            step.trajectory.latents = NoiseLevel::of_alpha(left_after).add_noise(&original, &noise)?;
+            return Ok(());
+        }
+        let variance = (1.0 - left_after) / (1.0 - left) * (1.0 - left / left_after);
+        let fresh = self.eta * variance.sqrt();
+        let kept = (1.0 - left_after - fresh * fresh).max(0.0).sqrt();
+        step.trajectory.latents = weighted(&[
+            (left_after.sqrt(), &original),
+            (kept, &noise),
+            (fresh, &step.draw()?),
+        ])?;
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ impl DpmSde {
         let middles = sigmas
             .windows(2)
             .map(|pair| (pair[0].ln() + 0.5 * (pair[1].ln() - pair[0].ln())).exp());
-        let middles = setup.to_timesteps(&middles.collect::<Vec<_>>());
+        let middles = Exploding::told_of_middles(setup, &middles.collect::<Vec<_>>());
         Ok(Self { levels, middles })
     }
 

@@ -6,7 +6,7 @@ use super::{SamplerKind, ScheduleKind};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The configuration names a scheduler that nothing here stands for.
+    /// The configuration names a scheduler that no sampler here is.
     #[error("its class is `{class_name}`, which no sampler here follows")]
     UnknownClass {
         /// The class.
@@ -18,6 +18,14 @@ pub enum Refusal {
         /// The setting.
         name: &'static str,
         /// Its value.
+        value: String,
+    },
+    /// The configuration has a setting that no sampler here obeys, and not at the value that changes nothing.
+    #[error("it sets `{name}` to {value}, which no sampler here obeys")]
+    UnknownSetting {
+        /// The setting.
+        name: String,
+        /// Its value, as JSON.
         value: String,
     },
     /// A configuration of rectified flow is not drawn, for this reason.
@@ -48,12 +56,14 @@ pub enum Refusal {
         prediction: &'static str,
     },
     /// The sampler cannot be spread over so many steps.
-    #[error("the sampler {kind} takes from 1 to {most} steps with this model, not {steps}")]
+    #[error("the sampler {kind} takes from {least} to {most} steps with this model, not {steps}")]
     Steps {
         /// The sampler.
         kind: SamplerKind,
         /// The steps that were asked for.
         steps: usize,
+        /// The fewest that it takes.
+        least: usize,
         /// The most that it takes.
         most: usize,
     },

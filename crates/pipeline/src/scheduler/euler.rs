@@ -2,10 +2,11 @@
 //!
 //! Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022, algorithm 1
 //! without its second order, and the ancestral steps of K. Crowson's k-diffusion; the noise levels are those
-//! of diffusers' `EulerDiscreteScheduler` and `EulerAncestralDiscreteScheduler`.
+//! of diffusers' `EulerDiscreteScheduler`, `EulerAncestralDiscreteScheduler` and `EDMEulerScheduler`.
 
 use candle_core::Tensor;
 
+use super::edm::Edm;
 use super::error::{Refusal, StepError};
 use super::exploding::Exploding;
 use super::level::{NoiseLevel, weighted};
@@ -33,6 +34,14 @@ impl Euler {
             ancestral: true,
         })
     }
+
+    /// For a model that is preconditioned as EDM does.
+    pub(super) fn of_edm(edm: Edm) -> Self {
+        Self {
+            levels: Exploding::of_edm(edm),
+            ancestral: false,
+        }
+    }
 }
 
 impl Method for Euler {
@@ -41,9 +50,7 @@ impl Method for Euler {
     }
 
     fn level(&self, evaluation: usize) -> NoiseLevel {
-        NoiseLevel::Exploding {
-            sigma: self.levels.sigmas[evaluation],
-        }
+        self.levels.level(self.levels.sigmas[evaluation])
     }
 
     fn initial_noise_scale(&self) -> f32 {

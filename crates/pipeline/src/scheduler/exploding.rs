@@ -1,12 +1,15 @@
-//! Noise levels of the samplers that take latents as a picture with noise added to it: Euler, Heun, LMS and
-//! DPM++ SDE.
+//! Noise levels of the samplers that take latents as a picture with noise added to it: Euler, Heun, LMS,
+//! DPM2, and those of DPM++ that k-diffusion has in this form.
 
 use candle_core::Tensor;
 
+use super::edm::Edm;
 use super::error::Refusal;
+use super::kind::SamplerKind;
 use super::level::{NoiseLevel, Prediction};
+use super::schedule_kind::ScheduleKind;
 use super::setup::Setup;
-use super::sigmas::Spacing;
+use super::sigmas::{self, Spacing};
 
 /// The noise levels of a run, and how predictions are read.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(super) struct Exploding {
     pub(super) initial_noise_scale: f32,
     prediction: Prediction,
     clip: Option<f32>,
+    /// Standard deviation of the pictures that a network which is preconditioned as EDM does was trained with.
+    data: Option<f32>,
 }
 
 impl Exploding {
@@ -26,7 +31,31 @@ impl Exploding {
         ends_at_least_noise: bool,
         clip: Option<f32>,
     ) -> Result<Self, Refusal> {
-        let spread = setup.spread(setup.timesteps(setup.table.len()), None);
+        let mut spread = setup.spread(setup.timesteps(setup.table.len()), None);
+        let logarithmic = setup.kind == SamplerKind::Euler
+            && setup.config.interpolation_type.as_deref() == Some("log_linear");
+        let mut last = ends_at_least_noise.then(|| setup.table.sigmas()[0]);
+        if logarithmic {
+            let levels = even_logarithms(setup);
+            let (first, end) = (levels[0], levels[levels.len() - 1]);
+            match sigmas::curve(setup.schedule, end, first, setup.steps) {
+                Some(sigmas) => {
+                    spread.timesteps = setup.to_timesteps(&sigmas);
+                    spread.sigmas = sigmas;
+                }
+                None => {
+                    // The last step ends where they do, whatever comes then.
+                    last = Some(end as f32);
+                    spread.sigmas = levels[..setup.steps].to_vec();
+                }
+            }
+        }
+        if setup.schedule == ScheduleKind::Karras
+            && matches!(setup.kind, SamplerKind::Dpm2 | SamplerKind::Dpm2Ancestral)
+        {
+            let timesteps = spread.timesteps.iter_mut();
+            timesteps.for_each(|timestep| *timestep = timestep.round_ties_even());
+        }
         let mut sigmas: Vec<f32> = spread.sigmas.iter().map(|&sigma| sigma as f32).collect();
         if sigmas.iter().any(|sigma| !sigma.is_finite() || *sigma <= 0.0) {
             return Err(Refusal::Setting {
@@ -40,15 +69,49 @@ impl Exploding {
         } else {
             most
         };
-        let least = setup.table.sigmas()[0];
-        sigmas.push(if ends_at_least_noise { least } else { 0.0 });
+        let timesteps = if setup.is_continuous() {
+            continuous(&spread.sigmas)
+        } else {
+            spread.timesteps
+        };
+        sigmas.push(last.unwrap_or(0.0));
         Ok(Self {
             sigmas,
-            timesteps: spread.timesteps,
+            timesteps,
             initial_noise_scale,
             prediction: setup.prediction,
             clip,
+            data: None,
         })
+    }
+
+    /// The levels of a model that is preconditioned as EDM does.
+    pub(super) fn of_edm(edm: Edm) -> Self {
+        Self {
+            sigmas: edm.sigmas,
+            timesteps: edm.timesteps.into_iter().map(f64::from).collect(),
+            initial_noise_scale: edm.initial_noise_scale,
+            prediction: edm.prediction,
+            clip: None,
+            data: Some(edm.data),
+        }
+    }
+
+    /// What noise of `sigma` means for latents.
+    pub(super) fn level(&self, sigma: f32) -> NoiseLevel {
+        match self.data {
+            Some(data) => NoiseLevel::Edm { sigma, data },
+            None => NoiseLevel::Exploding { sigma },
+        }
+    }
+
+    /// What the network is told of levels between those of the steps.
+    pub(super) fn told_of_middles(setup: &Setup<'_>, middles: &[f64]) -> Vec<f64> {
+        if setup.is_continuous() {
+            continuous(middles)
+        } else {
+            setup.to_timesteps(middles)
+        }
     }
 
     /// How many steps there are.
@@ -63,7 +126,7 @@ impl Exploding {
         latents: &Tensor,
         output: &Tensor,
     ) -> candle_core::Result<Tensor> {
-        let original = NoiseLevel::Exploding { sigma }.original(self.prediction, latents, output)?;
+        let original = self.level(sigma).original(self.prediction, latents, output)?;
         match self.clip {
             Some(limit) => original.clamp(-limit, limit),
             None => Ok(original),
@@ -80,4 +143,17 @@ impl Exploding {
         }
         numbers
     }
+}
+
+/// What networks are told that know noise by a quarter of its logarithm.
+fn continuous(sigmas: &[f64]) -> Vec<f64> {
+    sigmas.iter().map(|sigma| 0.25 * sigma.ln()).collect()
+}
+
+/// Levels from the most noise of the training to the least, evenly in the logarithm, one more than there are steps.
+fn even_logarithms(setup: &Setup<'_>) -> Vec<f64> {
+    let table = setup.table.sigmas();
+    let (least, most) = (f64::from(table[0]), f64::from(table[table.len() - 1]));
+    let logarithms = sigmas::evenly(most.ln(), least.ln(), setup.steps + 1);
+    logarithms.into_iter().map(f64::exp).collect()
 }

@@ -1,7 +1,7 @@
-//! Euler's and Heun's method along the paths of rectified flow.
+//! Euler's and Heun's method along the paths of rectified flow, and the steps of its consistency models.
 //!
 //! Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", 2024, as diffusers'
-//! `FlowMatchEulerDiscreteScheduler` and `FlowMatchHeunDiscreteScheduler` carry it out.
+//! `FlowMatchEulerDiscreteScheduler`, `FlowMatchHeunDiscreteScheduler` and `FlowMatchLCMScheduler` carry it out.
 
 use candle_core::Tensor;
 
@@ -20,6 +20,8 @@ pub(super) struct Flow {
     /// Whether each step but the last is taken twice, the second time along the mean of the velocities at its
     /// ends.
     heun: bool,
+    /// Whether each step goes straight to the picture, which is given fresh noise of the next level.
+    renoises: bool,
 }
 
 impl Flow {
@@ -32,12 +34,29 @@ impl Flow {
         patches: usize,
     ) -> Result<Self, Refusal> {
         let most = config.train_timesteps();
-        if steps == 0 || steps > most {
-            return Err(Refusal::Steps { kind, steps, most });
+        let least = 1;
+        if steps < least || steps > most {
+            return Err(Refusal::Steps {
+                kind,
+                steps,
+                least,
+                most,
+            });
         }
+        if let Some(prediction) = config.prediction_type.as_deref()
+            && !config.is_flow_match()
+            && prediction != Prediction::Flow.name()
+        {
+            return Err(Refusal::Setting {
+                name: "prediction_type",
+                value: prediction.to_owned(),
+            });
+        }
+        let stochastic = kind == SamplerKind::FlowEuler && config.stochastic_sampling == Some(true);
         Ok(Self {
             levels: FlowMatchEuler::along(&config.flow()?, schedule, steps, patches),
             heun: kind == SamplerKind::FlowHeun,
+            renoises: kind == SamplerKind::FlowLcm || stochastic,
         })
     }
 
@@ -74,12 +93,23 @@ impl Method for Flow {
     }
 
     fn original(&self, evaluation: usize, latents: &Tensor, output: &Tensor) -> candle_core::Result<Tensor> {
-        self.level(evaluation)
-            .original(Prediction::Velocity, latents, output)
+        self.level(evaluation).original(Prediction::Flow, latents, output)
     }
 
-    fn step(&self, step: Step<'_, '_>) -> Result<(), StepError> {
+    fn noises(&self, _evaluation: usize) -> usize {
+        // After the last step too, where it has no weight, so that what is drawn later is what diffusers draws.
+        usize::from(self.renoises)
+    }
+
+    fn step(&self, mut step: Step<'_, '_>) -> Result<(), StepError> {
         let (number, again) = self.place(step.evaluation);
+        if self.renoises {
+            let original = self.original(step.evaluation, &step.trajectory.latents, step.output)?;
+            let sigma = self.levels.sigmas()[number + 1];
+            let noise = step.draw()?;
+            step.trajectory.latents = NoiseLevel::Flow { sigma }.add_noise(&original, &noise)?;
+            return Ok(());
+        }
         if again {
             let half = 0.5 * (self.levels.sigmas()[number + 1] - self.levels.sigmas()[number]);
             let (origin, first) = (step.origin()?, step.earlier(0)?);

@@ -43,7 +43,7 @@ pub struct FlowMatchEulerConfig {
     pub invert_sigmas: bool,
     /// As above.
     pub stochastic_sampling: bool,
-    /// As above.
+    /// The noise level of the last step, to which all are stretched.
     pub shift_terminal: Option<f64>,
 }
 
@@ -87,16 +87,17 @@ impl FlowMatchEulerConfig {
         if !matches!(self.time_shift_type.as_str(), "exponential" | "linear") {
             return Some(format!("its time_shift_type is `{}`", self.time_shift_type));
         }
+        if let Some(terminal) = self.shift_terminal
+            && !(0.0..1.0).contains(&terminal)
+        {
+            return Some(format!("its shift_terminal is {terminal}"));
+        }
         let refused = [
             ("use_karras_sigmas", set(self.use_karras_sigmas)),
             ("use_exponential_sigmas", set(self.use_exponential_sigmas)),
             ("use_beta_sigmas", set(self.use_beta_sigmas)),
             ("invert_sigmas", self.invert_sigmas),
             ("stochastic_sampling", self.stochastic_sampling),
-            (
-                "shift_terminal",
-                self.shift_terminal.is_some_and(|value| value != 0.0),
-            ),
         ];
         refused
             .iter()
@@ -129,7 +130,7 @@ impl FlowMatchEuler {
         patches: usize,
     ) -> Self {
         let train = config.num_train_timesteps as f32;
-        let shifted: Vec<f64> = places(config, schedule, steps)
+        let mut shifted: Vec<f64> = places(config, schedule, steps)
             .into_iter()
             .map(|place| {
                 if config.use_dynamic_shifting {
@@ -139,6 +140,9 @@ impl FlowMatchEuler {
                 }
             })
             .collect();
+        if let Some(terminal) = config.shift_terminal.filter(|&terminal| terminal != 0.0) {
+            stretch(&mut shifted, terminal);
+        }
         let ends = (shifted.last().copied(), shifted.first().copied());
         let bent = match ends {
             (Some(least), Some(most)) => sigmas::curve(schedule, least, most, steps),
@@ -212,16 +216,32 @@ fn shifted(sigma: f32, shift: f32) -> f32 {
 /// The shift for a picture of `patches` patches: its exponent lies on the line through the configured base
 /// and maximum.
 fn size_shifted(sigma: f64, config: &FlowMatchEulerConfig, patches: usize) -> f64 {
+    let strength = size_shift(config, patches);
+    strength / (strength + (1.0 / sigma - 1.0))
+}
+
+/// Stretches falling noise levels away from pure noise so that the last is `terminal`.
+pub(super) fn stretch(sigmas: &mut [f64], terminal: f64) {
+    let Some(&last) = sigmas.last() else { return };
+    let scale = (1.0 - last) / (1.0 - terminal);
+    if scale > 0.0 {
+        sigmas
+            .iter_mut()
+            .for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / scale);
+    }
+}
+
+/// The shift of a picture of `patches` patches: 1 moves nothing.
+pub(super) fn size_shift(config: &FlowMatchEulerConfig, patches: usize) -> f64 {
     let base_patches = config.base_image_seq_len.unwrap_or(256) as f64;
     let maximum_patches = config.max_image_seq_len.unwrap_or(4096) as f64;
     let base = config.base_shift.unwrap_or(0.5);
     let maximum = config.max_shift.unwrap_or(1.15);
     let slope = (maximum - base) / (maximum_patches - base_patches);
     let exponent = slope * (patches as f64 - base_patches) + base;
-    let strength = if config.time_shift_type == "linear" {
+    if config.time_shift_type == "linear" {
         exponent
     } else {
         exponent.exp()
-    };
-    strength / (strength + (1.0 / sigma - 1.0))
+    }
 }

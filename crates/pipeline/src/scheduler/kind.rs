@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::schedule_kind::ScheduleKind;
+use super::process::NoiseProcess;
 
 /// A way to get from one noise level to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,28 +17,60 @@ pub enum SamplerKind {
     EulerAncestral,
     /// Heun's method, two evaluations a step.
     Heun,
+    /// DPM-Solver-2, an evaluation in the middle of each step.
+    Dpm2,
+    /// DPM-Solver-2 with fresh noise after each step.
+    Dpm2Ancestral,
     /// Denoising diffusion implicit models.
     Ddim,
     /// Denoising diffusion probabilistic models.
     Ddpm,
     /// Pseudo numerical methods, their linear multistep part (PLMS).
     Pndm,
+    /// Pseudo numerical methods, beginning with three steps of Runge-Kutta.
+    PndmRungeKutta,
     /// Linear multistep.
     Lms,
+    /// Diffusion exponential integrator, multistep.
+    Deis,
+    /// DPM-Solver, multistep.
+    Dpm2M,
+    /// DPM-Solver for the stochastic equation, multistep.
+    Dpm2MSde,
+    /// DPM-Solver, singlestep.
+    Dpm2S,
     /// DPM-Solver++, multistep.
     DpmPlusPlus2M,
     /// DPM-Solver++ for the stochastic equation, multistep.
     DpmPlusPlus2MSde,
     /// DPM-Solver++ for the stochastic equation, two evaluations a step.
     DpmPlusPlusSde,
+    /// DPM-Solver++ for the stochastic equation, multistep over three predictions.
+    DpmPlusPlus3MSde,
+    /// DPM-Solver++, singlestep.
+    DpmPlusPlus2S,
+    /// DPM-Solver++ for the stochastic equation, singlestep.
+    DpmPlusPlus2SSde,
+    /// DPM-Solver++ with an evaluation in the middle of each step and fresh noise after it.
+    DpmPlusPlus2SAncestral,
     /// Unified predictor and corrector.
     UniPc,
     /// Latent consistency models.
     Lcm,
+    /// Trajectory consistency distillation.
+    Tcd,
     /// Euler's method along the paths of rectified flow.
     FlowEuler,
     /// Heun's method along the paths of rectified flow.
     FlowHeun,
+    /// Latent consistency models of rectified flow.
+    FlowLcm,
+    /// Euler's method for models preconditioned as EDM does.
+    EdmEuler,
+    /// DPM-Solver++, multistep, for models preconditioned as EDM does.
+    EdmDpmPlusPlus2M,
+    /// DPM-Solver++ for the stochastic equation, multistep, for models preconditioned as EDM does.
+    EdmDpmPlusPlus2MSde,
 }
 
 /// A text that names no sampler, or no schedule.
@@ -55,21 +87,37 @@ pub struct UnknownName {
 
 impl SamplerKind {
     /// Every sampler, in the order in which they are listed.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 30] = [
         Self::Euler,
         Self::EulerAncestral,
         Self::Heun,
+        Self::Dpm2,
+        Self::Dpm2Ancestral,
         Self::Lms,
+        Self::Deis,
+        Self::Dpm2M,
+        Self::Dpm2MSde,
+        Self::Dpm2S,
         Self::DpmPlusPlus2M,
         Self::DpmPlusPlus2MSde,
+        Self::DpmPlusPlus3MSde,
         Self::DpmPlusPlusSde,
+        Self::DpmPlusPlus2S,
+        Self::DpmPlusPlus2SSde,
+        Self::DpmPlusPlus2SAncestral,
         Self::UniPc,
         Self::Ddim,
         Self::Ddpm,
         Self::Pndm,
+        Self::PndmRungeKutta,
         Self::Lcm,
+        Self::Tcd,
         Self::FlowEuler,
         Self::FlowHeun,
+        Self::FlowLcm,
+        Self::EdmEuler,
+        Self::EdmDpmPlusPlus2M,
+        Self::EdmDpmPlusPlus2MSde,
     ];
 
     /// Its name.
@@ -78,17 +126,33 @@ impl SamplerKind {
             Self::Euler => "Euler",
             Self::EulerAncestral => "Euler a",
             Self::Heun => "Heun",
+            Self::Dpm2 => "DPM2",
+            Self::Dpm2Ancestral => "DPM2 a",
+            Self::Lms => "LMS",
+            Self::Deis => "DEIS",
+            Self::Dpm2M => "DPM 2M",
+            Self::Dpm2MSde => "DPM 2M SDE",
+            Self::Dpm2S => "DPM 2S",
+            Self::DpmPlusPlus2M => "DPM++ 2M",
+            Self::DpmPlusPlus2MSde => "DPM++ 2M SDE",
+            Self::DpmPlusPlus3MSde => "DPM++ 3M SDE",
+            Self::DpmPlusPlusSde => "DPM++ SDE",
+            Self::DpmPlusPlus2S => "DPM++ 2S",
+            Self::DpmPlusPlus2SSde => "DPM++ 2S SDE",
+            Self::DpmPlusPlus2SAncestral => "DPM++ 2S a",
+            Self::UniPc => "UniPC",
             Self::Ddim => "DDIM",
             Self::Ddpm => "DDPM",
             Self::Pndm => "PNDM",
-            Self::Lms => "LMS",
-            Self::DpmPlusPlus2M => "DPM++ 2M",
-            Self::DpmPlusPlus2MSde => "DPM++ 2M SDE",
-            Self::DpmPlusPlusSde => "DPM++ SDE",
-            Self::UniPc => "UniPC",
+            Self::PndmRungeKutta => "PNDM RK",
             Self::Lcm => "LCM",
+            Self::Tcd => "TCD",
             Self::FlowEuler => "Flow Euler",
             Self::FlowHeun => "Flow Heun",
+            Self::FlowLcm => "Flow LCM",
+            Self::EdmEuler => "EDM Euler",
+            Self::EdmDpmPlusPlus2M => "EDM DPM++ 2M",
+            Self::EdmDpmPlusPlus2MSde => "EDM DPM++ 2M SDE",
         }
     }
 
@@ -98,65 +162,152 @@ impl SamplerKind {
             Self::Euler => "simple and dependable; the same picture with more detail as steps grow",
             Self::EulerAncestral => "adds noise at each step: varied, soft pictures that never settle",
             Self::Heun => "twice the work of Euler a step, for fewer steps",
+            Self::Dpm2 => "as Heun, with its second evaluation in the middle of the step",
+            Self::Dpm2Ancestral => "DPM2 with noise at each step",
+            Self::Lms => "Euler that remembers its last four directions",
+            Self::Deis => "remembers its last predictions of the noise: good pictures in 15 to 25 steps",
+            Self::Dpm2M => "DPM-Solver before ++, for configurations that ask for it",
+            Self::Dpm2MSde => "as DPM 2M with noise at each step",
+            Self::Dpm2S => "as DPM 2M, in blocks of two or three steps",
+            Self::DpmPlusPlus2M => "sharp pictures in 20 to 30 steps; a good first choice, best with karras",
+            Self::DpmPlusPlus2MSde => "as DPM++ 2M with noise at each step: more texture",
+            Self::DpmPlusPlus3MSde => {
+                "remembers one prediction more than DPM++ 2M SDE; wants 30 steps and more"
+            }
+            Self::DpmPlusPlusSde => "noise at each step and two evaluations: detailed, slow",
+            Self::DpmPlusPlus2S => "as DPM++ 2M, in blocks of two or three steps",
+            Self::DpmPlusPlus2SSde => "as DPM++ 2S with noise at each step",
+            Self::DpmPlusPlus2SAncestral => {
+                "two evaluations a step and noise after it: varied, detailed, slow"
+            }
+            Self::UniPc => "predicts and corrects: good pictures in 10 to 20 steps",
             Self::Ddim => "the classic; even steps, no noise added",
             Self::Ddpm => "the original with noise at each step; wants many steps",
             Self::Pndm => "the default of Stable Diffusion 1.5, with four past predictions",
-            Self::Lms => "Euler that remembers its last four directions",
-            Self::DpmPlusPlus2M => "sharp pictures in 20 to 30 steps; a good first choice, best with karras",
-            Self::DpmPlusPlus2MSde => "as DPM++ 2M with noise at each step: more texture",
-            Self::DpmPlusPlusSde => "noise at each step and two evaluations: detailed, slow",
-            Self::UniPc => "predicts and corrects: good pictures in 10 to 20 steps",
+            Self::PndmRungeKutta => "PNDM that begins with three steps of four evaluations each",
             Self::Lcm => "for latent consistency models and their LoRAs: 4 to 8 steps, little guidance",
+            Self::Tcd => {
+                "for models and LoRAs of trajectory consistency distillation: 4 to 8 steps, little guidance"
+            }
             Self::FlowEuler => "the default of Stable Diffusion 3, along straight paths",
             Self::FlowHeun => "twice the work of Flow Euler a step, for fewer steps",
+            Self::FlowLcm => "for latent consistency models of rectified flow: 4 to 8 steps",
+            Self::EdmEuler => "Euler for models preconditioned as EDM does (Playground 2.5, CosXL)",
+            Self::EdmDpmPlusPlus2M => "DPM++ 2M for models preconditioned as EDM does (Playground 2.5)",
+            Self::EdmDpmPlusPlus2MSde => "as EDM DPM++ 2M with noise at each step",
         }
     }
 
-    /// The scheduler of diffusers that it follows.
+    /// The scheduler of diffusers that it follows; where diffusers has none, the one whose noise levels it takes.
     pub fn diffusers_class(self) -> &'static str {
         match self {
-            Self::Euler => "EulerDiscreteScheduler",
+            Self::Euler | Self::DpmPlusPlus3MSde | Self::DpmPlusPlus2SAncestral => "EulerDiscreteScheduler",
             Self::EulerAncestral => "EulerAncestralDiscreteScheduler",
             Self::Heun => "HeunDiscreteScheduler",
-            Self::Ddim => "DDIMScheduler",
-            Self::Ddpm => "DDPMScheduler",
-            Self::Pndm => "PNDMScheduler",
+            Self::Dpm2 => "KDPM2DiscreteScheduler",
+            Self::Dpm2Ancestral => "KDPM2AncestralDiscreteScheduler",
             Self::Lms => "LMSDiscreteScheduler",
-            Self::DpmPlusPlus2M | Self::DpmPlusPlus2MSde => "DPMSolverMultistepScheduler",
+            Self::Deis => "DEISMultistepScheduler",
+            Self::Dpm2M | Self::Dpm2MSde | Self::DpmPlusPlus2M | Self::DpmPlusPlus2MSde => {
+                "DPMSolverMultistepScheduler"
+            }
+            Self::Dpm2S | Self::DpmPlusPlus2S | Self::DpmPlusPlus2SSde => "DPMSolverSinglestepScheduler",
             Self::DpmPlusPlusSde => "DPMSolverSDEScheduler",
             Self::UniPc => "UniPCMultistepScheduler",
+            Self::Ddim => "DDIMScheduler",
+            Self::Ddpm => "DDPMScheduler",
+            Self::Pndm | Self::PndmRungeKutta => "PNDMScheduler",
             Self::Lcm => "LCMScheduler",
+            Self::Tcd => "TCDScheduler",
             Self::FlowEuler => "FlowMatchEulerDiscreteScheduler",
             Self::FlowHeun => "FlowMatchHeunDiscreteScheduler",
+            Self::FlowLcm => "FlowMatchLCMScheduler",
+            Self::EdmEuler => "EDMEulerScheduler",
+            Self::EdmDpmPlusPlus2M | Self::EdmDpmPlusPlus2MSde => "EDMDPMSolverMultistepScheduler",
         }
     }
 
-    /// Whether it follows the paths of rectified flow, as Stable Diffusion 3 does.
+    /// Whether it can lead models of `process`.
+    pub(super) fn leads(self, process: NoiseProcess) -> bool {
+        match process {
+            NoiseProcess::Flow => self.is_flow() || self.takes_flow(),
+            NoiseProcess::Edm => self.is_edm(),
+            NoiseProcess::Diffusion => !self.is_flow() && !self.is_edm(),
+        }
+    }
+
+    /// Whether it follows the paths of rectified flow and nothing else.
     pub fn is_flow(self) -> bool {
-        matches!(self, Self::FlowEuler | Self::FlowHeun)
+        matches!(self, Self::FlowEuler | Self::FlowHeun | Self::FlowLcm)
     }
 
-    /// What people mean by this name when they draw with such a model: other programs call the samplers of
-    /// rectified flow by the plain names.
-    pub fn for_flow(self, flow: bool) -> Self {
-        match self {
-            Self::Euler if flow => Self::FlowEuler,
-            Self::Heun if flow => Self::FlowHeun,
-            other => other,
+    /// Whether it is for models that are preconditioned as EDM does and for nothing else.
+    pub fn is_edm(self) -> bool {
+        matches!(
+            self,
+            Self::EdmEuler | Self::EdmDpmPlusPlus2M | Self::EdmDpmPlusPlus2MSde
+        )
+    }
+
+    /// Whether it follows the paths of rectified flow as well as those of diffusion.
+    fn takes_flow(self) -> bool {
+        matches!(
+            self,
+            Self::DpmPlusPlus2M
+                | Self::DpmPlusPlus2MSde
+                | Self::DpmPlusPlus2S
+                | Self::DpmPlusPlus2SSde
+                | Self::UniPc
+                | Self::Deis
+        )
+    }
+
+    /// What people mean by this name when they draw with a model of `process`: other programs call samplers by
+    /// one name whatever the model.
+    pub(super) fn for_process(self, process: NoiseProcess) -> Self {
+        match (process, self) {
+            (NoiseProcess::Flow, Self::Euler) => Self::FlowEuler,
+            (NoiseProcess::Flow, Self::Heun) => Self::FlowHeun,
+            (NoiseProcess::Flow, Self::Lcm) => Self::FlowLcm,
+            (NoiseProcess::Edm, Self::Euler) => Self::EdmEuler,
+            (NoiseProcess::Edm, Self::DpmPlusPlus2M) => Self::EdmDpmPlusPlus2M,
+            (NoiseProcess::Edm, Self::DpmPlusPlus2MSde) => Self::EdmDpmPlusPlus2MSde,
+            (_, other) => other,
         }
     }
 
-    /// How many times it asks the network in one step; PNDM asks once more in its second.
+    /// How many times it asks the network in one step; PNDM asks more often at its beginning.
     pub(super) fn order(self) -> usize {
         match self {
-            Self::Heun | Self::DpmPlusPlusSde | Self::FlowHeun => 2,
+            Self::Heun
+            | Self::Dpm2
+            | Self::Dpm2Ancestral
+            | Self::DpmPlusPlusSde
+            | Self::DpmPlusPlus2SAncestral
+            | Self::FlowHeun => 2,
             _ => 1,
         }
     }
 
     /// Whether it can follow noise levels that are not the model's own timesteps.
     pub(super) fn bends(self) -> bool {
-        !matches!(self, Self::Ddim | Self::Ddpm | Self::Pndm | Self::Lcm)
+        !matches!(
+            self,
+            Self::Ddim | Self::Ddpm | Self::Pndm | Self::PndmRungeKutta | Self::Lcm | Self::Tcd
+        )
+    }
+
+    /// Whether it is DPM-Solver or DPM-Solver++ over the predictions of the last steps.
+    pub(super) fn is_multistep(self) -> bool {
+        matches!(
+            self,
+            Self::Dpm2M | Self::Dpm2MSde | Self::DpmPlusPlus2M | Self::DpmPlusPlus2MSde
+        )
+    }
+
+    /// Whether it is DPM-Solver or DPM-Solver++ in blocks of steps.
+    pub(super) fn is_singlestep(self) -> bool {
+        matches!(self, Self::Dpm2S | Self::DpmPlusPlus2S | Self::DpmPlusPlus2SSde)
     }
 
     /// The names of stable-diffusion-webui, ComfyUI, stable-diffusion.cpp and diffusers, as [`plain`] leaves
@@ -166,17 +317,33 @@ impl SamplerKind {
             Self::Euler => &["euler", "eulerdiscrete"],
             Self::EulerAncestral => &["eulera", "eulerancestral", "eulerancestraldiscrete"],
             Self::Heun => &["heun", "heundiscrete"],
+            Self::Dpm2 => &["dpm2", "dpm2discrete"],
+            Self::Dpm2Ancestral => &["dpm2a", "dpm2ancestral", "dpm2ancestraldiscrete"],
+            Self::Lms => &["lms", "lmsdiscrete"],
+            Self::Deis => &["deis", "deismultistep"],
+            Self::Dpm2M => &["dpm2m"],
+            Self::Dpm2MSde => &["dpm2msde"],
+            Self::Dpm2S => &["dpm2s"],
+            Self::DpmPlusPlus2M => &["dpmpp2m", "dpmpp2mv2", "dpmsolvermultistep"],
+            Self::DpmPlusPlus2MSde => &["dpmpp2msde", "dpmpp2msdegpu"],
+            Self::DpmPlusPlus3MSde => &["dpmpp3msde", "dpmpp3msdegpu"],
+            Self::DpmPlusPlusSde => &["dpmppsde", "dpmppsdegpu", "dpmsolversde"],
+            Self::DpmPlusPlus2S => &["dpmpp2s", "dpmsolversinglestep"],
+            Self::DpmPlusPlus2SSde => &["dpmpp2ssde"],
+            Self::DpmPlusPlus2SAncestral => &["dpmpp2sa", "dpmpp2sancestral"],
+            Self::UniPc => &["unipc", "unipcmultistep"],
             Self::Ddim => &["ddim"],
             Self::Ddpm => &["ddpm"],
             Self::Pndm => &["pndm", "plms"],
-            Self::Lms => &["lms", "lmsdiscrete"],
-            Self::DpmPlusPlus2M => &["dpmpp2m", "dpmpp2mv2", "dpmsolvermultistep"],
-            Self::DpmPlusPlus2MSde => &["dpmpp2msde", "dpmpp2msdegpu"],
-            Self::DpmPlusPlusSde => &["dpmppsde", "dpmppsdegpu", "dpmsolversde"],
-            Self::UniPc => &["unipc", "unipcmultistep"],
+            Self::PndmRungeKutta => &["pndmrk", "pndmrungekutta", "pndmprk"],
             Self::Lcm => &["lcm"],
+            Self::Tcd => &["tcd"],
             Self::FlowEuler => &["floweuler", "flowmatcheuler", "flowmatcheulerdiscrete"],
             Self::FlowHeun => &["flowheun", "flowmatchheun", "flowmatchheundiscrete"],
+            Self::FlowLcm => &["flowlcm", "flowmatchlcm"],
+            Self::EdmEuler => &["edmeuler"],
+            Self::EdmDpmPlusPlus2M => &["edmdpmpp2m", "edmdpmsolvermultistep"],
+            Self::EdmDpmPlusPlus2MSde => &["edmdpmpp2msde"],
         }
     }
 }
@@ -222,39 +389,6 @@ impl TryFrom<String> for SamplerKind {
     }
 }
 
-/// A sampler and what was said with it about its schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SamplerChoice {
-    /// The sampler.
-    pub sampler: SamplerKind,
-    /// Its schedule; automatic where the name says nothing of it.
-    pub schedule: ScheduleKind,
-}
-
-impl FromStr for SamplerChoice {
-    type Err = UnknownName;
-
-    /// Reads a sampler's name with or without its schedule's, such as `DPM++ 2M Karras`.
-    fn from_str(text: &str) -> Result<Self, UnknownName> {
-        let choice = |sampler, schedule| Self { sampler, schedule };
-        let unknown = match text.parse() {
-            Ok(sampler) => return Ok(choice(sampler, ScheduleKind::Automatic)),
-            Err(unknown) => unknown,
-        };
-        // stable-diffusion.cpp's name for it.
-        if plain(text) == "ddimtrailing" {
-            return Ok(choice(SamplerKind::Ddim, ScheduleKind::SgmUniform));
-        }
-        let breaks = text
-            .char_indices()
-            .filter(|(_, letter)| matches!(letter, ' ' | '_' | '-'));
-        breaks
-            .filter_map(|(at, _)| Some(choice(text[..at].parse().ok()?, text[at + 1..].parse().ok()?)))
-            .next()
-            .ok_or(unknown)
-    }
-}
-
 /// A name without what people write differently: case, spaces and signs, `++` or `pp`.
 pub(super) fn plain(name: &str) -> String {
     let letters = name.trim().to_lowercase().replace('+', "p");
@@ -285,6 +419,21 @@ mod tests {
             ("DPM++ SDE", SamplerKind::DpmPlusPlusSde),
             ("uni_pc", SamplerKind::UniPc),
             ("PLMS", SamplerKind::Pndm),
+            ("k_dpm_2", SamplerKind::Dpm2),
+            ("KDPM2DiscreteScheduler", SamplerKind::Dpm2),
+            ("KDPM2AncestralDiscrete", SamplerKind::Dpm2Ancestral),
+            ("dpm_2_ancestral", SamplerKind::Dpm2Ancestral),
+            ("DPM2 a", SamplerKind::Dpm2Ancestral),
+            ("dpm++2s_a", SamplerKind::DpmPlusPlus2SAncestral),
+            ("dpmpp_2s_ancestral", SamplerKind::DpmPlusPlus2SAncestral),
+            ("k_dpmpp_2s_a", SamplerKind::DpmPlusPlus2SAncestral),
+            ("dpmpp_3m_sde_gpu", SamplerKind::DpmPlusPlus3MSde),
+            ("DPMSolverSinglestepScheduler", SamplerKind::DpmPlusPlus2S),
+            ("DEISMultistepScheduler", SamplerKind::Deis),
+            ("TCDScheduler", SamplerKind::Tcd),
+            ("FlowMatchLCMScheduler", SamplerKind::FlowLcm),
+            ("EDMEulerScheduler", SamplerKind::EdmEuler),
+            ("EDMDPMSolverMultistep", SamplerKind::EdmDpmPlusPlus2M),
             ("FlowMatchEulerDiscreteScheduler", SamplerKind::FlowEuler),
         ];
         for (name, kind) in cases {
@@ -302,44 +451,5 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all);
-    }
-
-    #[test]
-    fn a_name_may_say_the_schedule() {
-        let choice = |text: &str| {
-            text.parse::<SamplerChoice>()
-                .map(|choice| (choice.sampler, choice.schedule))
-        };
-        let two_m = SamplerKind::DpmPlusPlus2M;
-        assert_eq!(choice("DPM++ 2M Karras"), Ok((two_m, ScheduleKind::Karras)));
-        assert_eq!(
-            choice("DPM++ 2M SDE Exponential"),
-            Ok((SamplerKind::DpmPlusPlus2MSde, ScheduleKind::Exponential))
-        );
-        assert_eq!(
-            choice("euler_a karras"),
-            Ok((SamplerKind::EulerAncestral, ScheduleKind::Karras))
-        );
-        assert_eq!(
-            choice("euler_sgm_uniform"),
-            Ok((SamplerKind::Euler, ScheduleKind::SgmUniform))
-        );
-        assert_eq!(
-            choice("ddim_trailing"),
-            Ok((SamplerKind::Ddim, ScheduleKind::SgmUniform))
-        );
-        assert_eq!(choice("UniPC"), Ok((SamplerKind::UniPc, ScheduleKind::Automatic)));
-    }
-
-    #[test]
-    fn an_unknown_name_lists_the_known_ones() {
-        let error = "DPM fast".parse::<SamplerChoice>().unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("`DPM fast` is no sampler; there are Euler, Euler a, Heun")
-        );
-        assert!("".parse::<SamplerChoice>().is_err());
-        assert!("é karras".parse::<SamplerChoice>().is_err());
     }
 }

@@ -20,38 +20,42 @@ pub(super) struct Lcm {
 }
 
 impl Lcm {
-    /// The steps that such models are distilled with.
-    const ORIGINAL_STEPS: usize = 50;
-
     pub(super) fn new(setup: &Setup<'_>) -> Result<Self, Refusal> {
-        let (kind, steps) = (setup.kind, setup.steps);
-        let original = setup
-            .config
-            .original_inference_steps
-            .unwrap_or(Self::ORIGINAL_STEPS);
-        let train = setup.table.len();
-        if original == 0 || original > train {
-            return Err(Refusal::Setting {
-                name: "original_inference_steps",
-                value: original.to_string(),
-            });
-        }
-        if steps > original {
-            let most = original;
-            return Err(Refusal::Steps { kind, steps, most });
-        }
-        // Those of the distillation, from the last one down, evenly picked from the first on.
-        let stride = train / original;
-        let share = original as f64 / steps as f64;
-        let picked = (0..steps).map(|step| (step as f64 * share) as usize);
-        let timesteps = picked
-            .map(|index| ((original - index) * stride - 1) as i64)
-            .collect();
         Ok(Self {
-            alphas: Alphas::new(setup, timesteps)?,
+            alphas: Alphas::new(setup, distilled_timesteps(setup)?)?,
             timestep_scaling: setup.config.timestep_scaling.unwrap_or(10.0),
         })
     }
+}
+
+/// The steps that consistency models are distilled with.
+const ORIGINAL_STEPS: usize = 50;
+
+/// Timesteps of the distillation, from the last one down, evenly picked from the first on.
+pub(super) fn distilled_timesteps(setup: &Setup<'_>) -> Result<Vec<i64>, Refusal> {
+    let (kind, steps) = (setup.kind, setup.steps);
+    let original = setup.config.original_inference_steps.unwrap_or(ORIGINAL_STEPS);
+    let train = setup.table.len();
+    if original == 0 || original > train {
+        return Err(Refusal::Setting {
+            name: "original_inference_steps",
+            value: original.to_string(),
+        });
+    }
+    if steps > original {
+        return Err(Refusal::Steps {
+            kind,
+            steps,
+            least: 1,
+            most: original,
+        });
+    }
+    let stride = train / original;
+    let share = original as f64 / steps as f64;
+    let picked = (0..steps).map(|step| (step as f64 * share) as usize);
+    Ok(picked
+        .map(|index| ((original - index) * stride - 1) as i64)
+        .collect())
 }
 
 impl Method for Lcm {

@@ -11,6 +11,8 @@ pub(super) enum Prediction {
     Velocity,
     /// The picture.
     Sample,
+    /// The velocity along the straight line from the picture to noise.
+    Flow,
 }
 
 impl Prediction {
@@ -20,6 +22,7 @@ impl Prediction {
             Self::Epsilon => "epsilon",
             Self::Velocity => "v_prediction",
             Self::Sample => "sample",
+            Self::Flow => "flow_prediction",
         }
     }
 }
@@ -39,10 +42,18 @@ pub(super) enum NoiseLevel {
         /// Share of the noise.
         noise: f32,
     },
-    /// On the straight line from the picture (0) to noise (1). Predictions are velocities along it.
+    /// On the straight line from the picture (0) to noise (1).
     Flow {
         /// Place on the line.
         sigma: f32,
+    },
+    /// The picture with `sigma` times noise added, for a network that is preconditioned as Karras et al., "Elucidating the
+    /// Design Space of Diffusion-Based Generative Models", 2022, table 1, have it.
+    Edm {
+        /// Standard deviation of the noise.
+        sigma: f32,
+        /// Standard deviation of the pictures that the network was trained with.
+        data: f32,
     },
 }
 
@@ -65,9 +76,9 @@ impl NoiseLevel {
     }
 
     /// Shares of the picture and of the noise.
-    fn shares(self) -> (f32, f32) {
+    pub(super) fn shares(self) -> (f32, f32) {
         match self {
-            Self::Exploding { sigma } => (1.0, sigma),
+            Self::Exploding { sigma } | Self::Edm { sigma, .. } => (1.0, sigma),
             Self::Preserving { signal, noise } => (signal, noise),
             Self::Flow { sigma } => (1.0 - sigma, sigma),
         }
@@ -83,6 +94,7 @@ impl NoiseLevel {
     pub(super) fn scale_input(self, latents: &Tensor) -> Result<Tensor> {
         match self {
             Self::Exploding { sigma } => latents / f64::from((sigma * sigma + 1.0).sqrt()),
+            Self::Edm { sigma, data } => latents / f64::from((sigma * sigma + data * data).sqrt()),
             Self::Preserving { .. } | Self::Flow { .. } => Ok(latents.clone()),
         }
     }
@@ -95,17 +107,37 @@ impl NoiseLevel {
         output: &Tensor,
     ) -> Result<Tensor> {
         match (self, prediction) {
-            (Self::Flow { sigma }, _) => weighted(&[(1.0, latents), (-sigma, output)]),
             (_, Prediction::Sample) => Ok(output.clone()),
+            (Self::Edm { sigma, data }, _) => {
+                let variance = sigma * sigma + data * data;
+                let of_output = sigma * data / variance.sqrt();
+                let of_output = if prediction == Prediction::Velocity {
+                    -of_output
+                } else {
+                    of_output
+                };
+                weighted(&[(data * data / variance, latents), (of_output, output)])
+            }
+            (_, Prediction::Flow) => {
+                let (signal, noise) = self.shares();
+                let sigma = if let Self::Flow { sigma } = self {
+                    sigma
+                } else {
+                    noise / signal
+                };
+                weighted(&[(1.0, latents), (-sigma, output)])
+            }
             (Self::Exploding { sigma }, Prediction::Epsilon) => weighted(&[(1.0, latents), (-sigma, output)]),
             (Self::Exploding { sigma }, Prediction::Velocity) => {
                 let variance = sigma * sigma + 1.0;
                 weighted(&[(-sigma / variance.sqrt(), output), (1.0 / variance, latents)])
             }
-            (Self::Preserving { signal, noise }, Prediction::Epsilon) => {
+            (Self::Preserving { .. } | Self::Flow { .. }, Prediction::Epsilon) => {
+                let (signal, noise) = self.shares();
                 weighted(&[(1.0, latents), (-noise, output)])? / f64::from(signal)
             }
-            (Self::Preserving { signal, noise }, Prediction::Velocity) => {
+            (Self::Preserving { .. } | Self::Flow { .. }, Prediction::Velocity) => {
+                let (signal, noise) = self.shares();
                 weighted(&[(signal, latents), (-noise, output)])
             }
         }
@@ -115,9 +147,14 @@ impl NoiseLevel {
     pub(super) fn noise(self, prediction: Prediction, latents: &Tensor, output: &Tensor) -> Result<Tensor> {
         let (signal, noise) = self.shares();
         match prediction {
-            Prediction::Epsilon => Ok(output.clone()),
-            Prediction::Velocity => weighted(&[(signal, output), (noise, latents)]),
-            Prediction::Sample => weighted(&[(1.0, latents), (-signal, output)])? / f64::from(noise),
+            Prediction::Epsilon if !matches!(self, Self::Edm { .. }) => Ok(output.clone()),
+            Prediction::Velocity if matches!(self, Self::Preserving { .. }) => {
+                weighted(&[(signal, output), (noise, latents)])
+            }
+            _ => {
+                let original = self.original(prediction, latents, output)?;
+                weighted(&[(1.0, latents), (-signal, &original)])? / f64::from(noise)
+            }
         }
     }
 }
@@ -171,7 +208,28 @@ mod tests {
         let latents = level.add_noise(&picture, &noise).unwrap();
         let velocity = (&noise - &picture).unwrap();
         near(
-            &level.original(Prediction::Velocity, &latents, &velocity).unwrap(),
+            &level.original(Prediction::Flow, &latents, &velocity).unwrap(),
+            &picture,
+        );
+        near(
+            &level.noise(Prediction::Flow, &latents, &velocity).unwrap(),
+            &noise,
+        );
+
+        // The network of Karras et al. gives what is left of the picture when the latents' own share is taken away.
+        let (sigma, data) = (0.7_f32, 0.5_f32);
+        let level = NoiseLevel::Edm { sigma, data };
+        let latents = level.add_noise(&picture, &noise).unwrap();
+        let variance = sigma * sigma + data * data;
+        let rest = weighted(&[(1.0, &picture), (-data * data / variance, &latents)]).unwrap();
+        let output = (rest * f64::from(variance.sqrt() / (sigma * data))).unwrap();
+        near(
+            &level.original(Prediction::Epsilon, &latents, &output).unwrap(),
+            &picture,
+        );
+        let turned = output.neg().unwrap();
+        near(
+            &level.original(Prediction::Velocity, &latents, &turned).unwrap(),
             &picture,
         );
     }

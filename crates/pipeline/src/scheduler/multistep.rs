@@ -1,31 +1,31 @@
-//! DPM-Solver++ over the predictions of the last steps, for the ordinary and for the stochastic equation.
+//! DPM-Solver and DPM-Solver++ over the predictions of the last steps, for the ordinary and for the stochastic equation.
 //!
 //! Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models", 2022,
 //! algorithm 2 and appendix B; the noise levels and the lower orders at the end are those of diffusers'
-//! `DPMSolverMultistepScheduler`.
+//! `DPMSolverMultistepScheduler` and `EDMDPMSolverMultistepScheduler`.
 
 use candle_core::Tensor;
 
+use super::config::SchedulerConfig;
+use super::dpm_solver::DpmSolver;
+use super::edm::Edm;
 use super::error::{Refusal, StepError};
 use super::kind::SamplerKind;
 use super::level::{NoiseLevel, weighted};
 use super::method::{Method, Step};
-use super::preserving::{Moment, Preserving};
+use super::preserving::Preserving;
 use super::setup::Setup;
 
 /// Below this many steps the last ones are taken in lower orders.
 const FEW_STEPS: usize = 15;
 
-/// Steps along a polynomial through the pictures that the last predictions point to.
+/// Steps along a polynomial through what the last predictions point to.
 #[derive(Debug)]
 pub(super) struct Multistep {
     levels: Preserving,
+    solver: DpmSolver,
     /// How many predictions a step builds on: 1, 2 or 3.
     order: usize,
-    /// Whether noise is drawn at each step.
-    stochastic: bool,
-    /// Whether second-order steps take the derivative as Heun's method does, instead of at the middle.
-    heun: bool,
     lower_order_final: bool,
     euler_at_final: bool,
     ends_at_least_noise: bool,
@@ -33,32 +33,45 @@ pub(super) struct Multistep {
 
 impl Multistep {
     pub(super) fn new(setup: &Setup<'_>) -> Result<Self, Refusal> {
-        let config = setup.config;
-        let heun = match config.solver_type.as_deref() {
-            // The last three are other schedulers' settings, for which diffusers takes the first.
-            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => false,
-            Some("heun") => true,
-            Some(other) => {
-                return Err(Refusal::Setting {
-                    name: "solver_type",
-                    value: other.to_owned(),
-                });
-            }
-        };
-        if let Some(learned @ ("learned" | "learned_range")) = config.variance_type.as_deref() {
+        let ends_at_least_noise = setup.ends_at_least_noise()?;
+        let levels = Preserving::new(setup)?;
+        Self::over(levels, ends_at_least_noise, setup.config, setup.kind)
+    }
+
+    /// For a model that is preconditioned as EDM does.
+    pub(super) fn of_edm(edm: Edm, config: &SchedulerConfig, kind: SamplerKind) -> Result<Self, Refusal> {
+        if config.thresholding == Some(true) {
             return Err(Refusal::Setting {
-                name: "variance_type",
-                value: learned.to_owned(),
+                name: "thresholding",
+                value: "true".to_owned(),
+            });
+        }
+        let ends_at_least_noise = edm.ends_at_least_noise;
+        Self::over(Preserving::of_edm(edm), ends_at_least_noise, config, kind)
+    }
+
+    fn over(
+        levels: Preserving,
+        ends_at_least_noise: bool,
+        config: &SchedulerConfig,
+        kind: SamplerKind,
+    ) -> Result<Self, Refusal> {
+        let solver = DpmSolver::new(config, kind)?;
+        let order = super::preserving::order(config)?;
+        if order == 3 && matches!(kind, SamplerKind::Dpm2MSde | SamplerKind::EdmDpmPlusPlus2MSde) {
+            // diffusers has none either.
+            return Err(Refusal::Setting {
+                name: "solver_order",
+                value: order.to_string(),
             });
         }
         Ok(Self {
-            levels: Preserving::new(setup)?,
-            order: super::preserving::order(config)?,
-            stochastic: setup.kind == SamplerKind::DpmPlusPlus2MSde,
-            heun,
+            levels,
+            solver,
+            order,
             lower_order_final: config.lower_order_final.unwrap_or(true),
             euler_at_final: config.euler_at_final.unwrap_or(false),
-            ends_at_least_noise: setup.ends_at_least_noise()?,
+            ends_at_least_noise,
         })
     }
 
@@ -76,49 +89,6 @@ impl Multistep {
         };
         self.order.min(done + 1).min(highest)
     }
-
-    /// Weights of the latents, of the newest picture and its first and second differences, and of the noise,
-    /// in a step from `from` to `to`.
-    fn weights(&self, from: Moment, to: Moment, order: usize) -> Weights {
-        // In half the logarithm of the signal-to-noise ratio, the equation's own time.
-        let length = to.time - from.time;
-        let ratio = to.noise / from.noise;
-        if self.stochastic {
-            let gone = 1.0 - (-2.0 * length).exp();
-            Weights {
-                latents: ratio * (-length).exp(),
-                picture: to.signal * gone,
-                slope: if order == 2 && !self.heun {
-                    0.5 * (to.signal * gone)
-                } else {
-                    to.signal * (gone / (-2.0 * length) + 1.0)
-                },
-                curvature: to.signal * ((gone - 2.0 * length) / (2.0 * length).powi(2) - 0.5),
-                noise: to.noise * gone.sqrt(),
-            }
-        } else {
-            let left = (-length).exp() - 1.0;
-            Weights {
-                latents: ratio,
-                picture: -to.signal * left,
-                slope: if order == 2 && !self.heun {
-                    -0.5 * (to.signal * left)
-                } else {
-                    to.signal * (left / length + 1.0)
-                },
-                curvature: -to.signal * ((left + length) / (length * length) - 0.5),
-                noise: 0.0,
-            }
-        }
-    }
-}
-
-struct Weights {
-    latents: f32,
-    picture: f32,
-    slope: f32,
-    curvature: f32,
-    noise: f32,
 }
 
 impl Method for Multistep {
@@ -130,8 +100,12 @@ impl Method for Multistep {
         self.levels.level(evaluation)
     }
 
+    fn initial_noise_scale(&self) -> f32 {
+        self.levels.initial_noise_scale
+    }
+
     fn noises(&self, _evaluation: usize) -> usize {
-        usize::from(self.stochastic)
+        usize::from(self.solver.stochastic)
     }
 
     fn original(&self, evaluation: usize, latents: &Tensor, output: &Tensor) -> candle_core::Result<Tensor> {
@@ -139,17 +113,25 @@ impl Method for Multistep {
     }
 
     fn step(&self, mut step: Step<'_, '_>) -> Result<(), StepError> {
-        let order = self.order_of(step.evaluation, step.done);
         let moment = |evaluation: usize| self.levels.moment(evaluation);
         let (from, to) = (moment(step.evaluation), moment(step.evaluation + 1));
-        let weights = self.weights(from, to, order);
-        let picture = self
-            .levels
-            .original(step.evaluation, &step.trajectory.latents, step.output)?;
+        // A curve that ends where the last step does leaves it no length to build differences over.
+        let order = if to.time > from.time {
+            self.order_of(step.evaluation, step.done)
+        } else {
+            1
+        };
+        let weights = self.solver.weights(from, to, order);
+        let latents = &step.trajectory.latents;
+        let newest = if self.solver.of_pictures {
+            self.levels.original(step.evaluation, latents, step.output)?
+        } else {
+            self.levels.noise(step.evaluation, latents, step.output)?
+        };
 
         let mut moved = weighted(&[
             (weights.latents, &step.trajectory.latents),
-            (weights.picture, &picture),
+            (weights.prediction, &newest),
         ])?;
         if order > 1 {
             // Differences over the steps before, in lengths of this one.
@@ -160,7 +142,7 @@ impl Method for Multistep {
             };
             let before = step.earlier(0)?;
             let nearest = spacing(0);
-            let slope = weighted(&[(1.0 / nearest, &picture), (-1.0 / nearest, &before)])?;
+            let slope = weighted(&[(1.0 / nearest, &newest), (-1.0 / nearest, &before)])?;
             if order == 2 {
                 moved = weighted(&[(1.0, &moved), (weights.slope, &slope)])?;
             } else {
@@ -173,11 +155,11 @@ impl Method for Multistep {
                 moved = weighted(&[(1.0, &moved), (weights.slope, &slope), (curvature, &change)])?;
             }
         }
-        if self.stochastic {
+        if self.solver.stochastic {
             moved = weighted(&[(1.0, &moved), (weights.noise, &step.draw()?)])?;
         }
         step.trajectory.latents = moved;
-        step.trajectory.remember(picture, self.order - 1);
+        step.trajectory.remember(newest, self.order - 1);
         Ok(())
     }
 }

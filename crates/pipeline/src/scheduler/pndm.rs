@@ -12,6 +12,9 @@ use super::level::{NoiseLevel, weighted};
 use super::method::{Method, Step};
 use super::setup::Setup;
 
+/// How the newest prediction and the three before it are weighed: equation 12.
+pub(super) const MEAN_OF_FOUR: [f32; 4] = [55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0];
+
 /// Steps with the memory of three earlier predictions. The first step is taken twice, the second time with
 /// the mean of the predictions at its ends.
 #[derive(Debug)]
@@ -32,21 +35,21 @@ impl Pndm {
             stride: (setup.table.len() / setup.steps) as i64,
         })
     }
+}
 
-    /// From `timestep` to `next` along `output`: equation 9.
-    fn transfer(
-        &self,
-        latents: &Tensor,
-        timestep: i64,
-        next: i64,
-        output: &Tensor,
-    ) -> candle_core::Result<Tensor> {
-        let noise = self.alphas.noise(timestep, latents, output)?;
-        let (left, left_after) = (self.alphas.at(timestep), self.alphas.at(next));
-        let denominator = left * (1.0 - left_after).sqrt() + (left * (1.0 - left) * left_after).sqrt();
-        let of_noise = -(left_after - left) / denominator;
-        weighted(&[((left_after / left).sqrt(), latents), (of_noise, &noise)])
-    }
+/// From `timestep` to `next` along `output`: equation 9.
+pub(super) fn transfer(
+    alphas: &Alphas,
+    latents: &Tensor,
+    timestep: i64,
+    next: i64,
+    output: &Tensor,
+) -> candle_core::Result<Tensor> {
+    let noise = alphas.noise(timestep, latents, output)?;
+    let (left, left_after) = (alphas.at(timestep), alphas.at(next));
+    let denominator = left * (1.0 - left_after).sqrt() + (left * (1.0 - left) * left_after).sqrt();
+    let of_noise = -(left_after - left) / denominator;
+    weighted(&[((left_after / left).sqrt(), latents), (of_noise, &noise)])
 }
 
 impl Method for Pndm {
@@ -71,7 +74,7 @@ impl Method for Pndm {
             // wherever a picture begins.
             let mean = weighted(&[(0.5, output), (0.5, &step.earlier(0)?)])?;
             let begun = timestep + self.stride;
-            step.trajectory.latents = self.transfer(&step.origin()?, begun, timestep, &mean)?;
+            step.trajectory.latents = transfer(&self.alphas, &step.origin()?, begun, timestep, &mean)?;
             step.trajectory.origin = None;
             return Ok(());
         }
@@ -79,14 +82,14 @@ impl Method for Pndm {
             0 => &[1.0],
             2 => &[3.0 / 2.0, -1.0 / 2.0],
             3 => &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
-            _ => &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
+            _ => &MEAN_OF_FOUR,
         };
         let mut mean = weighted(&[(weights[0], output)])?;
         for (age, &weight) in weights[1..].iter().enumerate() {
             mean = weighted(&[(1.0, &mean), (weight, &step.earlier(age)?)])?;
         }
         let latents = step.trajectory.latents.clone();
-        step.trajectory.latents = self.transfer(&latents, timestep, timestep - self.stride, &mean)?;
+        step.trajectory.latents = transfer(&self.alphas, &latents, timestep, timestep - self.stride, &mean)?;
         step.trajectory.origin = (step.done == 0).then_some(latents);
         step.trajectory.remember(output.clone(), REMEMBERED);
         Ok(())

@@ -7,7 +7,11 @@ use candle_core::Tensor;
 use super::config::SchedulerConfig;
 use super::ddim::Ddim;
 use super::ddpm::Ddpm;
+use super::deis::Deis;
 use super::dpm_sde::DpmSde;
+use super::dpm2::Dpm2;
+use super::dpm3m_sde::Dpm3MSde;
+use super::edm::Edm;
 use super::error::{Refusal, StepError};
 use super::euler::Euler;
 use super::flow::Flow;
@@ -18,8 +22,13 @@ use super::lms::Lms;
 use super::method::{Method, NoiseSource, Step};
 use super::multistep::Multistep;
 use super::pndm::Pndm;
+use super::pndm_runge_kutta::{BEGINNING_EVALUATIONS, PndmRungeKutta};
+use super::process::NoiseProcess;
 use super::schedule_kind::ScheduleKind;
+use super::settings;
 use super::setup::Setup;
+use super::singlestep::Singlestep;
+use super::tcd::Tcd;
 use super::trajectory::Trajectory;
 use super::unipc::UniPc;
 
@@ -42,11 +51,12 @@ pub struct Sampler {
 impl Sampler {
     /// The sampler `kind` for a model with the scheduler `config`, over `steps` of which the first `skipped`
     /// are passed over ([`SchedulerConfig::skipped_steps`]), for pictures of `patches` patches (which matters
-    /// only where the configuration shifts noise levels by size). For models of rectified flow `Euler` and
-    /// `Heun` mean the methods made for them.
+    /// only where the configuration shifts noise levels by size). For models of rectified flow and for those that are
+    /// preconditioned as EDM does, `Euler` and others mean the methods made for them.
     ///
     /// # Errors
-    /// The model, the sampler, the schedule and the steps do not go together.
+    /// The model, the sampler, the schedule and the steps do not go together, or the configuration has a setting that is not
+    /// obeyed.
     pub fn new(
         config: &SchedulerConfig,
         kind: SamplerKind,
@@ -55,28 +65,38 @@ impl Sampler {
         skipped: usize,
         patches: usize,
     ) -> Result<Self, Refusal> {
-        let kind = kind.for_flow(config.is_flow());
-        if kind.is_flow() != config.is_flow() {
+        let process = config.process();
+        let kind = kind.for_process(process);
+        if !kind.leads(process) {
             let made_for = if kind.is_flow() {
-                "models of rectified flow"
+                NoiseProcess::Flow
+            } else if kind.is_edm() {
+                NoiseProcess::Edm
             } else {
-                "diffusion models"
+                NoiseProcess::Diffusion
             };
-            return Err(Refusal::OtherModels { kind, made_for });
+            return Err(other_models(kind, made_for));
         }
-        let own = || config.own_schedule();
+        settings::check(config, kind)?;
         let (method, schedule): (Arc<dyn Method>, _) = if kind.is_flow() {
-            let schedule = if schedule == ScheduleKind::Automatic {
-                own()
-            } else {
-                schedule
+            let schedule = match schedule {
+                ScheduleKind::Automatic => config.own_schedule(kind),
+                other => other,
             };
             (
                 Arc::new(Flow::new(config, kind, schedule, steps, patches)?),
                 schedule,
             )
+        } else if kind.is_edm() {
+            let edm = Edm::new(config, kind, schedule, steps)?;
+            let schedule = edm.schedule;
+            if kind == SamplerKind::EdmEuler {
+                (Arc::new(Euler::of_edm(edm)), schedule)
+            } else {
+                (Arc::new(Multistep::of_edm(edm, config, kind)?), schedule)
+            }
         } else {
-            let setup = Setup::new(config, kind, schedule, steps)?;
+            let setup = Setup::new(config, kind, schedule, steps, patches)?;
             (diffusion(&setup)?, setup.schedule)
         };
         let mut timesteps = method.timesteps();
@@ -140,10 +160,12 @@ impl Sampler {
     pub fn steps_done(&self, evaluations: usize) -> usize {
         if evaluations >= self.evaluations() {
             self.steps
-        } else if self.kind == SamplerKind::Pndm {
-            evaluations.saturating_sub(1)
         } else {
-            evaluations / self.kind.order()
+            match self.kind {
+                SamplerKind::Pndm => evaluations.saturating_sub(1),
+                SamplerKind::PndmRungeKutta => runge_kutta_steps(evaluations).min(self.steps - 1),
+                kind => evaluations / kind.order(),
+            }
         }
     }
 
@@ -243,24 +265,47 @@ impl Sampler {
     }
 }
 
+/// How many steps are finished after `evaluations`, of which the first are those of Runge-Kutta.
+fn runge_kutta_steps(evaluations: usize) -> usize {
+    let after = evaluations.saturating_sub(BEGINNING_EVALUATIONS);
+    const STAGES: usize = 4;
+    (evaluations - after) / STAGES + after
+}
+
 fn diffusion(setup: &Setup<'_>) -> Result<Arc<dyn Method>, Refusal> {
+    use SamplerKind as Kind;
     Ok(match setup.kind {
-        SamplerKind::Euler => Arc::new(Euler::new(setup)?),
-        SamplerKind::EulerAncestral => Arc::new(Euler::ancestral(setup)?),
-        SamplerKind::Heun => Arc::new(Heun::new(setup)?),
-        SamplerKind::Ddim => Arc::new(Ddim::new(setup)?),
-        SamplerKind::Ddpm => Arc::new(Ddpm::new(setup)?),
-        SamplerKind::Pndm => Arc::new(Pndm::new(setup)?),
-        SamplerKind::Lms => Arc::new(Lms::new(setup)?),
-        SamplerKind::DpmPlusPlus2M | SamplerKind::DpmPlusPlus2MSde => Arc::new(Multistep::new(setup)?),
-        SamplerKind::DpmPlusPlusSde => Arc::new(DpmSde::new(setup)?),
-        SamplerKind::UniPc => Arc::new(UniPc::new(setup)?),
-        SamplerKind::Lcm => Arc::new(Lcm::new(setup)?),
-        SamplerKind::FlowEuler | SamplerKind::FlowHeun => {
-            return Err(Refusal::OtherModels {
-                kind: setup.kind,
-                made_for: "models of rectified flow",
-            });
+        Kind::Euler => Arc::new(Euler::new(setup)?),
+        Kind::EulerAncestral => Arc::new(Euler::ancestral(setup)?),
+        Kind::Heun => Arc::new(Heun::new(setup)?),
+        Kind::Dpm2 | Kind::Dpm2Ancestral | Kind::DpmPlusPlus2SAncestral => Arc::new(Dpm2::new(setup)?),
+        Kind::Ddim => Arc::new(Ddim::new(setup)?),
+        Kind::Ddpm => Arc::new(Ddpm::new(setup)?),
+        Kind::Pndm => Arc::new(Pndm::new(setup)?),
+        Kind::PndmRungeKutta => Arc::new(PndmRungeKutta::new(setup)?),
+        Kind::Lms => Arc::new(Lms::new(setup)?),
+        Kind::Deis => Arc::new(Deis::new(setup)?),
+        Kind::Dpm2M | Kind::Dpm2MSde | Kind::DpmPlusPlus2M | Kind::DpmPlusPlus2MSde => {
+            Arc::new(Multistep::new(setup)?)
+        }
+        Kind::Dpm2S | Kind::DpmPlusPlus2S | Kind::DpmPlusPlus2SSde => Arc::new(Singlestep::new(setup)?),
+        Kind::DpmPlusPlus3MSde => Arc::new(Dpm3MSde::new(setup)?),
+        Kind::DpmPlusPlusSde => Arc::new(DpmSde::new(setup)?),
+        Kind::UniPc => Arc::new(UniPc::new(setup)?),
+        Kind::Lcm => Arc::new(Lcm::new(setup)?),
+        Kind::Tcd => Arc::new(Tcd::new(setup)?),
+        kind @ (Kind::FlowEuler | Kind::FlowHeun | Kind::FlowLcm) => {
+            return Err(other_models(kind, NoiseProcess::Flow));
+        }
+        kind @ (Kind::EdmEuler | Kind::EdmDpmPlusPlus2M | Kind::EdmDpmPlusPlus2MSde) => {
+            return Err(other_models(kind, NoiseProcess::Edm));
         }
     })
+}
+
+fn other_models(kind: SamplerKind, process: NoiseProcess) -> Refusal {
+    Refusal::OtherModels {
+        kind,
+        made_for: process.models(),
+    }
 }

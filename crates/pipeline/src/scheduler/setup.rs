@@ -6,7 +6,9 @@ use super::config::SchedulerConfig;
 use super::error::Refusal;
 use super::kind::SamplerKind;
 use super::level::Prediction;
+use super::process::NoiseProcess;
 use super::schedule_kind::ScheduleKind;
+use super::settings;
 use super::sigmas::{self, Rounding, Spacing};
 
 /// A diffusion model's configuration, as one sampler reads it.
@@ -17,6 +19,8 @@ pub(super) struct Setup<'a> {
     /// Never automatic.
     pub(super) schedule: ScheduleKind,
     pub(super) steps: usize,
+    /// The picture's, on which some shifts of rectified flow depend.
+    pub(super) patches: usize,
     pub(super) table: NoiseTable,
     pub(super) prediction: Prediction,
     pub(super) spacing: Spacing,
@@ -36,6 +40,7 @@ impl<'a> Setup<'a> {
         kind: SamplerKind,
         schedule: ScheduleKind,
         steps: usize,
+        patches: usize,
     ) -> Result<Self, Refusal> {
         let bent = matches!(
             schedule,
@@ -45,17 +50,16 @@ impl<'a> Setup<'a> {
             return Err(Refusal::Schedule { kind, schedule });
         }
         let schedule = match schedule {
-            ScheduleKind::Automatic if kind.bends() => config.own_schedule(),
-            ScheduleKind::Automatic => ScheduleKind::Normal,
+            ScheduleKind::Automatic => config.own_schedule(kind),
             other => other,
         };
         let spacing = match (schedule, config.timestep_spacing.as_deref()) {
             (ScheduleKind::SgmUniform, _) => Spacing::Trailing,
+            // Its class has no other.
+            _ if kind.is_singlestep() => Spacing::Linspace,
             (_, Some(name)) => Spacing::named(name)?,
             (_, None) => match kind {
-                SamplerKind::Ddim | SamplerKind::Ddpm | SamplerKind::Pndm | SamplerKind::Lcm => {
-                    Spacing::Leading
-                }
+                _ if !kind.bends() => Spacing::Leading,
                 _ => Spacing::Linspace,
             },
         };
@@ -64,6 +68,7 @@ impl<'a> Setup<'a> {
             kind,
             schedule,
             steps,
+            patches,
             table: NoiseTable::new(config, kind)?,
             prediction: prediction(config, kind)?,
             spacing,
@@ -71,8 +76,15 @@ impl<'a> Setup<'a> {
         setup.refuse_what_is_not_drawn()?;
         // One more timestep must fit between those of the training where the picture itself is counted as one.
         let most = setup.table.len() - usize::from(setup.rounding() == Rounding::WholeWithEnd);
-        if steps == 0 || steps > most {
-            return Err(Refusal::Steps { kind, steps, most });
+        // Runge-Kutta takes three steps, and then there must be one more.
+        let least = if kind == SamplerKind::PndmRungeKutta { 4 } else { 1 };
+        if steps < least || steps > most {
+            return Err(Refusal::Steps {
+                kind,
+                steps,
+                least,
+                most,
+            });
         }
         Ok(setup)
     }
@@ -80,52 +92,79 @@ impl<'a> Setup<'a> {
     fn refuse_what_is_not_drawn(&self) -> Result<(), Refusal> {
         let config = self.config;
         let set = |flag: Option<bool>| flag.unwrap_or(false);
-        let other =
-            |value: &Option<String>, usual: &str| value.as_deref().is_some_and(|value| value != usual);
-        let thresholds = matches!(
-            self.kind,
-            SamplerKind::Ddim
-                | SamplerKind::Ddpm
-                | SamplerKind::Lcm
-                | SamplerKind::UniPc
-                | SamplerKind::DpmPlusPlus2M
-                | SamplerKind::DpmPlusPlus2MSde
-        );
-        let is_euler = self.kind == SamplerKind::Euler;
-        let follows_lu = self.schedule == ScheduleKind::Normal
-            && matches!(
-                self.kind,
-                SamplerKind::DpmPlusPlus2M | SamplerKind::DpmPlusPlus2MSde
-            );
-        let refused = [
-            ("thresholding", thresholds && set(config.thresholding), "true"),
-            ("use_lu_lambdas", follows_lu && set(config.use_lu_lambdas), "true"),
-            (
-                "interpolation_type",
-                is_euler && other(&config.interpolation_type, "linear"),
-                "log_linear",
-            ),
-            (
-                "timestep_type",
-                is_euler && other(&config.timestep_type, "discrete"),
-                "continuous",
-            ),
-        ];
-        match refused.iter().find(|(_, set, _)| *set) {
-            Some((name, _, value)) => Err(Refusal::Setting {
-                name,
-                value: (*value).to_owned(),
-            }),
-            None => Ok(()),
+        // TCD's class has the setting and does not look at it.
+        let thresholds = self.kind != SamplerKind::Tcd
+            && settings::has(self.kind.diffusers_class(), "thresholding")
+            && set(config.thresholding);
+        if thresholds {
+            return Err(Refusal::Setting {
+                name: "thresholding",
+                value: "true".to_owned(),
+            });
         }
+        let class = self.kind.diffusers_class();
+        let interpolation = config.interpolation_type.as_deref().unwrap_or("linear");
+        let interpolates =
+            interpolation == "linear" || interpolation == "log_linear" && self.kind == SamplerKind::Euler;
+        // With both, diffusers takes a step more than is asked for.
+        let one_more = interpolation == "log_linear" && self.is_continuous();
+        if settings::has(class, "interpolation_type") && (!interpolates || one_more) {
+            return Err(Refusal::Setting {
+                name: "interpolation_type",
+                value: interpolation.to_owned(),
+            });
+        }
+        // Others can only name timesteps of the table to a network that was trained without one.
+        let names_timesteps = config.class_name.as_deref() == Some("EulerDiscreteScheduler")
+            || settings::has(class, "timestep_type");
+        let timesteps = config.timestep_type.as_deref().unwrap_or("discrete");
+        let continuous =
+            timesteps == "continuous" && (self.prediction != Prediction::Velocity || self.is_exploding());
+        if names_timesteps && timesteps != "discrete" && !continuous {
+            return Err(Refusal::Setting {
+                name: "timestep_type",
+                value: timesteps.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether its sampler takes latents as a picture with noise added to it.
+    fn is_exploding(&self) -> bool {
+        use SamplerKind as Kind;
+        matches!(
+            self.kind,
+            Kind::Euler
+                | Kind::EulerAncestral
+                | Kind::Heun
+                | Kind::Dpm2
+                | Kind::Dpm2Ancestral
+                | Kind::Lms
+                | Kind::DpmPlusPlusSde
+                | Kind::DpmPlusPlus2SAncestral
+                | Kind::DpmPlusPlus3MSde
+        )
+    }
+
+    /// Whether the network is told a quarter of the logarithm of the noise level in place of a timestep, as Karras et al. have
+    /// it.
+    pub(super) fn is_continuous(&self) -> bool {
+        let of_file = self.config.class_name.as_deref() == Some("EulerDiscreteScheduler");
+        (of_file || settings::has(self.kind.diffusers_class(), "timestep_type"))
+            && self.config.timestep_type.as_deref() == Some("continuous")
+            && self.prediction == Prediction::Velocity
+    }
+
+    /// Whether noise levels are those of rectified flow.
+    pub(super) fn is_flow(&self) -> bool {
+        self.config.process() == NoiseProcess::Flow
     }
 
     fn rounding(&self) -> Rounding {
         match self.kind {
-            SamplerKind::Ddim | SamplerKind::Ddpm | SamplerKind::Pndm | SamplerKind::Lcm => Rounding::Whole,
-            SamplerKind::DpmPlusPlus2M | SamplerKind::DpmPlusPlus2MSde | SamplerKind::UniPc => {
-                Rounding::WholeWithEnd
-            }
+            kind if !kind.bends() => Rounding::Whole,
+            SamplerKind::UniPc | SamplerKind::Deis => Rounding::WholeWithEnd,
+            kind if kind.is_multistep() || kind.is_singlestep() => Rounding::WholeWithEnd,
             _ => Rounding::Between,
         }
     }
@@ -178,8 +217,14 @@ impl<'a> Setup<'a> {
 
     /// Whether the last step ends at the smallest noise level of the training instead of at the picture.
     pub(super) fn ends_at_least_noise(&self) -> Result<bool, Refusal> {
+        // DPM-Solver without ++ divides by the last level.
+        let must = matches!(
+            self.kind,
+            SamplerKind::Dpm2M | SamplerKind::Dpm2MSde | SamplerKind::Dpm2S
+        );
         match self.config.final_sigmas_type.as_deref() {
-            None | Some("zero") => Ok(false),
+            None => Ok(must),
+            Some("zero") if !must => Ok(false),
             Some("sigma_min") => Ok(true),
             Some(other) => Err(Refusal::Setting {
                 name: "final_sigmas_type",
@@ -188,16 +233,32 @@ impl<'a> Setup<'a> {
         }
     }
 
+    /// How much noise DDIM and TCD add.
+    pub(super) fn eta(&self) -> Result<f32, Refusal> {
+        match self.config.eta.unwrap_or(0.0) {
+            eta if (0.0..=1.0).contains(&eta) => Ok(eta as f32),
+            other => Err(Refusal::Setting {
+                name: "eta",
+                value: other.to_string(),
+            }),
+        }
+    }
+
     /// How far from 0 the numbers of a predicted picture may lie.
     pub(super) fn clip(&self) -> Option<f32> {
         let usual = matches!(self.kind, SamplerKind::Ddim | SamplerKind::Ddpm);
-        let clips = self.config.clip_sample.unwrap_or(usual);
+        // TCD's class has the setting and does not look at it.
+        let clips = self.kind != SamplerKind::Tcd && self.config.clip_sample.unwrap_or(usual);
         clips.then(|| self.config.clip_sample_range.unwrap_or(1.0) as f32)
     }
 }
 
 fn prediction(config: &SchedulerConfig, kind: SamplerKind) -> Result<Prediction, Refusal> {
+    if config.is_flow_match() {
+        return Ok(Prediction::Flow);
+    }
     let prediction = match config.prediction_type.as_deref().unwrap_or("epsilon") {
+        "flow_prediction" if config.use_flow_sigmas == Some(true) => Prediction::Flow,
         "epsilon" => Prediction::Epsilon,
         "v_prediction" => Prediction::Velocity,
         "sample" => Prediction::Sample,
@@ -210,7 +271,12 @@ fn prediction(config: &SchedulerConfig, kind: SamplerKind) -> Result<Prediction,
     };
     let takes_samples = !matches!(
         kind,
-        SamplerKind::EulerAncestral | SamplerKind::Pndm | SamplerKind::DpmPlusPlusSde
+        SamplerKind::EulerAncestral
+            | SamplerKind::Dpm2
+            | SamplerKind::Dpm2Ancestral
+            | SamplerKind::Pndm
+            | SamplerKind::PndmRungeKutta
+            | SamplerKind::DpmPlusPlusSde
     );
     if prediction == Prediction::Sample && !takes_samples {
         let prediction = prediction.name();

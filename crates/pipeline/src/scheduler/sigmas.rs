@@ -84,12 +84,7 @@ pub(super) fn curve(schedule: ScheduleKind, least: f64, most: f64, count: usize)
     const RHO: f64 = 7.0;
     let shares = evenly(0.0, 1.0, count).into_iter();
     Some(match schedule {
-        ScheduleKind::Karras => {
-            let (least, most) = (least.powf(1.0 / RHO), most.powf(1.0 / RHO));
-            shares
-                .map(|share| (most + share * (least - most)).powf(RHO))
-                .collect()
-        }
+        ScheduleKind::Karras => karras(RHO, least, most, count),
         ScheduleKind::Exponential => {
             let logarithms = evenly(most.ln(), least.ln(), count).into_iter();
             logarithms.map(f64::exp).collect()
@@ -102,6 +97,15 @@ pub(super) fn curve(schedule: ScheduleKind, least: f64, most: f64, count: usize)
         }
         ScheduleKind::Automatic | ScheduleKind::Normal | ScheduleKind::SgmUniform => return None,
     })
+}
+
+/// The curve of Karras et al., with its exponent.
+pub(super) fn karras(rho: f64, least: f64, most: f64, count: usize) -> Vec<f64> {
+    let (least, most) = (least.powf(1.0 / rho), most.powf(1.0 / rho));
+    let shares = evenly(0.0, 1.0, count).into_iter();
+    shares
+        .map(|share| (most + share * (least - most)).powf(rho))
+        .collect()
 }
 
 /// `count` numbers from `start` to `end`.
