@@ -280,6 +280,12 @@ fn hint(error: &Error) -> Option<&'static str> {
             reason: Refusal::Steps { .. },
             ..
         } => "ask for other --steps, or for another --sampler",
+        Error::Scheduler {
+            reason: Refusal::UnknownSetting { .. },
+            ..
+        } => {
+            "if the setting is known to change nothing, take it out of the model's scheduler/scheduler_config.json"
+        }
         Error::Scheduler { .. } => {
             "`--sampler help` lists what there is; one of them may go together with this model"
         }
