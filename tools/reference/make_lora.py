@@ -1,9 +1,13 @@
-"""A tiny UNet of the build of SDXL's, LoRA files for it in three namings, and its weights once diffusers has fused them."""
+"""A tiny UNet of the build of SDXL's, LoRA files for it in three namings and folders as PEFT saves them, and its weights once
+diffusers or PEFT has fused them."""
+
+import json
+import shutil
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin as Loader
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
@@ -102,10 +106,43 @@ def original(layer: str) -> str:
     raise ValueError(layer)
 
 
+# Folders of PEFT's, whose settings lie beside the weights.
+PEFT = {
+    "peft-patterns": LoraConfig(
+        r=3, lora_alpha=6, target_modules=["to_q", "to_v", "conv_shortcut"],
+        # The second is a pattern; the first that fits a layer counts.
+        rank_pattern={"attn2.to_q": 2}, alpha_pattern={"attn1.to_q": 2, r"down_blocks\.[01]\..*to_q": 5, "to_q": 4},
+    ),
+    "peft-rslora": LoraConfig(r=4, lora_alpha=6, target_modules=["to_k", "conv_shortcut"], use_rslora=True),
+}
+
+
+def write_peft(name: str, seed: int) -> None:
+    """The folder `name`, and the weights that PEFT changes for it, as it changes them."""
+    model = get_peft_model(network(), PEFT[name])
+    generator = torch.Generator("cpu").manual_seed(seed)
+    for parameter_name, parameter in sorted(model.named_parameters()):
+        if "lora_" in parameter_name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) / 2
+    folder = FOLDER / name
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    # Which depends on nothing but the library.
+    for of_library in ("auto_mapping", "base_model_name_or_path"):
+        settings[of_library] = None
+    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    fused = PeftModel.from_pretrained(network(), folder).merge_and_unload().state_dict()
+    before = network().state_dict()
+    changed = {key: value.contiguous() for key, value in fused.items() if not torch.equal(value, before[key])}
+    print(f"lora/{name}: {len(changed)} weights changed")
+    assert changed
+    save_file(changed, FOLDER / f"{name}.fused.safetensors")
+
+
 def main() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for file in FOLDER.iterdir():
-        file.unlink()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
     attention = ["to_q", "to_v", "to_out.0", "ff.net.0.proj", "proj_in"]
     write_diffusers("diffusers", ["to_q", "to_k", "to_out.0", "conv1", "conv_shortcut", "proj_out"], 61)
     write_kohya("kohya", lambda layer: layer, [*attention, "conv2", "downsamplers.0.conv", "time_emb_proj"], 62)
@@ -113,6 +150,8 @@ def main() -> None:
     for name in ["diffusers", "kohya", "original"]:
         save_file({key: value.contiguous() for key, value in fuse(name).items()}, FOLDER / f"{name}.fused.safetensors")
     save_file({key: value.contiguous() for key, value in network().state_dict().items()}, FOLDER / "unet.safetensors")
+    for seed, name in enumerate(PEFT, start=64):
+        write_peft(name, seed)
 
 
 if __name__ == "__main__":

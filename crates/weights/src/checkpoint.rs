@@ -244,6 +244,29 @@ impl Checkpoint {
         stored.fill(values, 0, stored.float_type(name)?, |value| value)
     }
 
+    /// Refuses the tensor `name` if its elements are no floats that can be computed with.
+    pub(crate) fn check_floats(&self, name: &str) -> Result<()> {
+        self.stored(name)?.float_type(name).map(drop)
+    }
+
+    /// Whether every value of the tensor `name` is finite. It is read a stretch at a time.
+    pub(crate) fn is_finite(&self, name: &str) -> Result<bool> {
+        let stored = self.stored(name)?;
+        let stored_type = stored.float_type(name)?;
+        let count: usize = stored.header.shape.iter().product();
+        let mut values = vec![0.0_f32; count.min(CONVERTED_AT_A_TIME)];
+        let mut first = 0;
+        while first < count {
+            let values = &mut values[..CONVERTED_AT_A_TIME.min(count - first)];
+            stored.fill(values, first, stored_type, |value| value)?;
+            if !values.iter().all(|value| value.is_finite()) {
+                return Ok(false);
+            }
+            first += values.len();
+        }
+        Ok(true)
+    }
+
     /// The first value of the tensor `name`, of whatever type.
     pub(crate) fn read_number(&self, name: &str) -> Result<f32> {
         let stored = self.stored(name)?;

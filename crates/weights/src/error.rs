@@ -143,6 +143,18 @@ pub enum Error {
         /// The method's name.
         method: &'static str,
     },
+    /// The settings of a LoRA ask for something else than its tensors show.
+    #[error("`{}` cannot be applied: `{setting}` is {value} in {place}, and only plain LoRA is supported", file.display())]
+    UnsupportedLoraSetting {
+        /// The file.
+        file: PathBuf,
+        /// Where the setting stands: a file beside it, or its header.
+        place: String,
+        /// The setting's name.
+        setting: String,
+        /// Its value, as JSON.
+        value: String,
+    },
     /// The matrices of a LoRA's layer do not go together.
     #[error("layer `{layer}` of the LoRA `{}` is damaged: {reason}", file.display())]
     BadLora {

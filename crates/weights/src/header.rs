@@ -127,6 +127,13 @@ pub(crate) fn metadata(source: &Source) -> Result<BTreeMap<String, String>> {
     Ok(texts.collect())
 }
 
+/// Where the tensors' bytes of a safetensors file begin, whose header was read before.
+pub(crate) fn data_start(source: &Source) -> Result<u64> {
+    let mut prefix = [0; 8];
+    source.read_at(0, &mut prefix)?;
+    Ok(u64::from_le_bytes(prefix).saturating_add(8))
+}
+
 /// The header's entries, and where the tensors' bytes begin.
 fn entries(source: &Source) -> Result<(BTreeMap<String, serde_json::Value>, u64)> {
     let file = source.path();

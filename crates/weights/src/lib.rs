@@ -48,7 +48,7 @@ pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
 pub use host_memory::HostMemory;
 pub use identity::FileIdentity;
-pub use lora::{Adapters, Fit, LoraFile, ModelFamily, ModelPart};
+pub use lora::{Adapters, Fit, LoraFile, ModelFamily, ModelPart, adapter_settings};
 pub use pass::{Lent, Pass};
 pub use saved_name::{WeightFiles, weight_files};
 pub use source::bytes_read;

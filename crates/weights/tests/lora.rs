@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use lora_files::{Files, adapters, assert_close, changed, held, random, values};
-use sd_weights::{Blocks, Checkpoint, Fit, LoraFile, ModelFolder, ModelPart, Residency, WeightType};
+use sd_weights::{Blocks, Checkpoint, Error, Fit, LoraFile, ModelFolder, ModelPart, Residency, WeightType};
+use sha2::{Digest, Sha256};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -47,6 +48,79 @@ fn weights_are_those_that_diffusers_fuses() {
             );
         }
     }
+}
+
+#[test]
+fn folders_of_peft_are_added_as_their_settings_say() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("unet")).unwrap();
+    std::fs::copy(fixture("unet"), directory.path().join("unet/model.safetensors")).unwrap();
+    let unet = ModelFolder::on_disk(directory.path()).checkpoint("unet").unwrap();
+    for name in ["peft-patterns", "peft-rslora"] {
+        let path = fixture(name).with_extension("").join("adapter_model.safetensors");
+        let file = Arc::new(LoraFile::open(&path).unwrap());
+        assert_eq!(file.missing_settings(), None);
+        let fit = file.fit(&[(ModelPart::Denoiser, &unet)]).unwrap();
+        let adapters = adapters(ModelPart::Denoiser, &[(&fit, 1.0)]);
+        let fused = candle_core::safetensors::load(fixture(&format!("{name}.fused")), &Device::Cpu).unwrap();
+        assert_eq!(adapters.tensor_count(), fused.len(), "{name}");
+        let weights = held(&unet, WeightType::F32, &adapters);
+        for (tensor, expected) in &fused {
+            assert_close(&weights.tensor(tensor, expected.dims()).unwrap(), expected, 1e-6);
+        }
+
+        // Without them nobody knows, which is told; what asks for more than LoRA is refused by name.
+        let alone = directory.path().join("adapter_model.safetensors");
+        std::fs::copy(&path, &alone).unwrap();
+        let settings = alone.with_file_name("adapter_config.json");
+        std::fs::remove_file(&settings).unwrap_or_default();
+        assert_eq!(
+            LoraFile::open(&alone).unwrap().missing_settings(),
+            Some(settings.as_path())
+        );
+        std::fs::write(&settings, r#"{"lora_alpha": 4, "use_dora": true}"#).unwrap();
+        let error = LoraFile::open(&alone).unwrap_err().to_string();
+        assert!(error.contains("`use_dora` is true"), "{error}");
+        std::fs::write(&settings, "{").unwrap();
+        assert!(LoraFile::open(&alone).is_err());
+    }
+}
+
+#[test]
+fn files_are_known_by_webui_s_hash() {
+    let files = Files::new();
+    let tensors = [
+        ("conv.lora_A.weight", random(&[2, 3], 1)),
+        ("conv.lora_B.weight", random(&[4, 2], 2)),
+    ];
+    let path = files.write("plain.safetensors", &tensors);
+    let bytes = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let digest = Sha256::digest(&bytes[8 + header..]);
+    let expected: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(LoraFile::open(path).unwrap().hash().unwrap(), expected);
+}
+
+#[test]
+fn values_that_are_no_numbers_are_found_before_they_are_used() {
+    let files = Files::new();
+    let lora = |up: Tensor| {
+        files.lora(&[
+            ("conv.lora_A.weight", random(&[2, 3], 1)),
+            ("conv.lora_B.weight", up),
+        ])
+    };
+    lora(random(&[4, 2], 2)).unwrap().check_values().unwrap();
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut values = vec![0.5; 8];
+        values[7] = value;
+        let up = Tensor::from_vec(values, (4, 2), &Device::Cpu).unwrap();
+        let error = lora(up).unwrap().check_values().unwrap_err();
+        assert!(matches!(error, Error::BadLora { .. }), "{error:?}");
+    }
+    // A type that cannot be computed with is told by the header.
+    let error = lora(Tensor::zeros((4, 2), DType::U32, &Device::Cpu).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::UnsupportedType { .. }), "{error:?}");
 }
 
 #[test]

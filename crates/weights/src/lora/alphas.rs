@@ -1,91 +1,130 @@
-//! The alphas that a file tells in its header instead of in tensors, as diffusers writes them: the settings of PEFT's
-//! `LoraConfig`, one set a network, under `lora_adapter_metadata`.
+//! The alphas that a file tells outside of its tensors: in its header, as diffusers writes them, one set of settings a
+//! network under `lora_adapter_metadata`; or in `adapter_config.json` beside it, as PEFT does.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::ModelPart;
+use super::peft_settings::{Factor, PeftSettings};
+use crate::{Error, ModelFolder, Result};
 
-/// What a layer's product is multiplied with: `alpha / rank`, or for rsLoRA `alpha / sqrt(rank)` (Kalajdzievski, "A Rank
-/// Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Factor {
-    pub(super) alpha: f32,
-    pub(super) root: bool,
+/// What PEFT calls an adapter's weights, and the settings beside them.
+const PEFT_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+const PEFT_SETTINGS: &str = "adapter_config.json";
+
+/// The path of the settings that belong to the LoRA file at `path`, if it is named as PEFT names its own: without them
+/// nobody knows how strongly it is to be added.
+pub fn adapter_settings(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    PEFT_WEIGHTS
+        .contains(&name)
+        .then(|| path.with_file_name(PEFT_SETTINGS))
 }
 
-impl Factor {
-    pub(super) fn of(self, rank: usize) -> f32 {
-        let rank = rank as f32;
-        self.alpha / if self.root { rank.sqrt() } else { rank }
-    }
-}
-
-/// The settings of each network that the header tells.
+/// The settings that are told, by network.
 #[derive(Debug, Default)]
-pub(super) struct Alphas(BTreeMap<String, Settings>);
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Settings {
-    lora_alpha: Option<f32>,
-    alpha_pattern: BTreeMap<String, f32>,
-    use_rslora: bool,
-    use_dora: bool,
+pub(super) enum Alphas {
+    /// Nothing is told.
+    #[default]
+    Untold,
+    /// Of each network, by its name in diffusers.
+    ByNetwork(BTreeMap<String, PeftSettings>),
+    /// Of whatever the file changes.
+    OfAll(PeftSettings),
 }
 
 impl Alphas {
     /// The settings in a header's `metadata`. What cannot be understood is as good as missing: they are not part of the
     /// format.
     pub(super) fn read(metadata: &BTreeMap<String, String>) -> Self {
-        let Some(text) = metadata.get("lora_adapter_metadata") else {
-            return Self::default();
+        let text = metadata.get("lora_adapter_metadata");
+        match text.and_then(|text| serde_json::from_str::<Networks>(text).ok()) {
+            Some(Networks(networks)) => Self::ByNetwork(networks),
+            None => Self::Untold,
+        }
+    }
+
+    /// The settings in the file at `path`.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let folder = ModelFolder::on_disk(path.parent().unwrap_or(Path::new("")));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Self::OfAll(folder.json(&name)?))
+    }
+
+    /// Refuses settings of `file` that ask for something else than LoRA. `place` says where they stand.
+    pub(super) fn check(&self, file: &Path, place: &str) -> Result<()> {
+        let settings: Vec<&PeftSettings> = match self {
+            Self::Untold => Vec::new(),
+            Self::ByNetwork(networks) => networks.values().collect(),
+            Self::OfAll(settings) => vec![settings],
         };
-        let Ok(entries) = serde_json::from_str::<BTreeMap<String, Value>>(text) else {
-            return Self::default();
-        };
-        let mut networks: BTreeMap<String, serde_json::Map<String, Value>> = BTreeMap::new();
-        for (name, value) in entries {
-            if let Some((network, setting)) = name.split_once('.') {
-                let settings = networks.entry(network.to_owned()).or_default();
-                settings.insert(setting.to_owned(), value);
+        match settings.iter().find_map(|settings| settings.unsupported()) {
+            Some(unsupported) => Err(Error::UnsupportedLoraSetting {
+                file: file.to_owned(),
+                place: place.to_owned(),
+                setting: unsupported.setting.clone(),
+                value: unsupported.value.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The factor of the layer `module` of `part`, if it is told.
+    pub(super) fn factor(&self, part: Option<ModelPart>, module: &str) -> Option<Factor> {
+        match self {
+            Self::Untold => None,
+            Self::OfAll(settings) => Some(settings.factor(module)),
+            Self::ByNetwork(networks) => {
+                let names: &[&str] = match part? {
+                    ModelPart::Denoiser => &["unet", "transformer"],
+                    ModelPart::TextEncoder => &["text_encoder"],
+                    ModelPart::TextEncoder2 => &["text_encoder_2"],
+                    ModelPart::TextEncoder3 => &["text_encoder_3"],
+                };
+                let settings = names.iter().find_map(|name| networks.get(*name))?;
+                Some(settings.factor(module))
             }
         }
-        let understood = networks.into_iter().filter_map(|(network, settings)| {
-            Some((network, serde_json::from_value(Value::Object(settings)).ok()?))
-        });
-        Self(understood.collect())
     }
+}
 
-    /// Whether a network's settings say that it is a DoRA.
-    pub(super) fn any_dora(&self) -> bool {
-        self.0.values().any(|settings| settings.use_dora)
-    }
+/// Settings whose names begin with a network's: `unet.lora_alpha`.
+struct Networks(BTreeMap<String, PeftSettings>);
 
-    /// The factor of the layer `module` of `part`, if the header tells it.
-    pub(super) fn factor(&self, part: Option<ModelPart>, module: &str) -> Option<Factor> {
-        let names: &[&str] = match part? {
-            ModelPart::Denoiser => &["unet", "transformer"],
-            ModelPart::TextEncoder => &["text_encoder"],
-            ModelPart::TextEncoder2 => &["text_encoder_2"],
-            ModelPart::TextEncoder3 => &["text_encoder_3"],
-        };
-        let settings = names.iter().find_map(|name| self.0.get(*name))?;
-        let belongs = |pattern: &str| {
-            module
-                .strip_suffix(pattern)
-                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        };
-        let own = settings
-            .alpha_pattern
-            .iter()
-            .find(|(pattern, _)| belongs(pattern));
-        Some(Factor {
-            alpha: own.map(|(_, &alpha)| alpha).or(settings.lora_alpha)?,
-            root: settings.use_rslora,
-        })
+impl<'de> Deserialize<'de> for Networks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Networks;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("the settings of adapters by network")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Networks, M::Error> {
+                let mut networks: BTreeMap<String, PeftSettings> = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.split_once('.') {
+                        Some((network, setting)) => {
+                            let settings = networks.entry(network.to_owned()).or_default();
+                            settings.take(setting, &mut map)?;
+                        }
+                        None => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(Networks(networks))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
     }
 }
 
@@ -113,8 +152,19 @@ mod tests {
         let plain = factor(ModelPart::TextEncoder, "a").unwrap();
         assert_eq!((plain.of(3), rooted(8.0).unwrap().of(16)), (2.0, 2.0));
         assert_eq!(factor(ModelPart::TextEncoder2, "a"), None);
-        assert!(!alphas.any_dora());
-        assert!(read(r#"{"unet.use_dora": true}"#).any_dora());
+        let file = Path::new("it");
+        assert!(alphas.check(file, "here").is_ok());
+        assert!(read(r#"{"unet.use_dora": true}"#).check(file, "here").is_err());
         assert_eq!(read("[").factor(Some(ModelPart::Denoiser), "a"), None);
+    }
+
+    #[test]
+    fn only_what_peft_names_has_settings_beside_it() {
+        let beside = |path: &str| adapter_settings(Path::new(path));
+        assert_eq!(
+            beside("a/adapter_model.safetensors"),
+            Some(PathBuf::from("a/adapter_config.json"))
+        );
+        assert_eq!(beside("a/pytorch_lora_weights.safetensors"), None);
     }
 }

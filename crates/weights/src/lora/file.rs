@@ -2,20 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::alphas::{Alphas, Factor};
+use super::alphas::{Alphas, adapter_settings};
 use super::key::{Key, Role, flat, parse};
-use super::{ModelFamily, ModelPart};
+use super::peft_settings::Factor;
+use super::{ModelFamily, ModelPart, hash};
 use crate::checkpoint::converting_takes;
 use crate::source::Source;
 use crate::{Checkpoint, Error, Result, header, torch};
 
-/// A LoRA file, of which nothing was read but the header.
+/// A LoRA file, of which nothing was read but the header and the settings beside it.
 #[derive(Debug)]
 pub struct LoraFile {
     checkpoint: Checkpoint,
     layers: Vec<Layer>,
+    source: Arc<Source>,
+    /// What a safetensors file's header says beside the tensors.
+    metadata: BTreeMap<String, String>,
+    /// The settings that should lie beside it and do not.
+    missing_settings: Option<PathBuf>,
+    /// Once it is known.
+    hash: OnceLock<String>,
 }
 
 /// The change of one layer: `up @ down`, of as many rows as the layer has outputs, times a factor.
@@ -50,7 +58,7 @@ struct Middle {
 enum AlphaPlace {
     /// In a tensor.
     Tensor(String),
-    /// In its header, or nowhere, which means the rank.
+    /// In its header or beside it, or nowhere, which means the rank.
     Known(Factor),
 }
 
@@ -64,23 +72,47 @@ struct Found {
 }
 
 impl LoraFile {
-    /// Opens the file at `path`, safetensors or PyTorch's own. No matrix is read.
+    /// Opens the file at `path`, safetensors or PyTorch's own, with the settings that PEFT writes beside its own. No matrix
+    /// is read.
     ///
     /// # Errors
     /// It is missing or no file of weights; it has no layer of a LoRA ([`Error::NotLora`]); it is of another method
-    /// ([`Error::UnsupportedLora`]); or a layer's matrices do not go together ([`Error::BadLora`]).
+    /// ([`Error::UnsupportedLora`], [`Error::UnsupportedLoraSetting`]); a layer's matrices do not go together
+    /// ([`Error::BadLora`]) or are of a type that cannot be computed with; or the settings cannot be understood.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let source = Arc::new(Source::open(path.into())?);
         let checkpoint = Checkpoint::open(source.clone())?;
-        let alphas = if torch::wrote(&source)? {
-            Alphas::default()
+        let metadata = if torch::wrote(&source)? {
+            BTreeMap::new()
         } else {
-            Alphas::read(&header::metadata(&source)?)
+            header::metadata(&source)?
         };
-        Self::new(checkpoint, &alphas)
+        let settings = adapter_settings(source.path());
+        let (alphas, missing_settings) = match settings {
+            Some(settings) if settings.is_file() => {
+                let alphas = Alphas::open(&settings)?;
+                alphas.check(source.path(), &settings.to_string_lossy())?;
+                (alphas, None)
+            }
+            settings => {
+                let alphas = Alphas::read(&metadata);
+                alphas.check(source.path(), "its header")?;
+                let told = !matches!(alphas, Alphas::Untold);
+                (alphas, settings.filter(|_| !told))
+            }
+        };
+        let layers = Self::layers_of(&checkpoint, &alphas)?;
+        Ok(Self {
+            checkpoint,
+            layers,
+            source,
+            metadata,
+            missing_settings,
+            hash: OnceLock::new(),
+        })
     }
 
-    fn new(checkpoint: Checkpoint, alphas: &Alphas) -> Result<Self> {
+    fn layers_of(checkpoint: &Checkpoint, alphas: &Alphas) -> Result<Vec<Layer>> {
         let file = checkpoint.place();
         let mut found: BTreeMap<(Option<ModelPart>, &str), Found> = BTreeMap::new();
         for (name, _) in checkpoint.tensors() {
@@ -113,18 +145,10 @@ impl LoraFile {
                 tensors: checkpoint.tensors().count(),
             });
         }
-        if alphas.any_dora() {
-            return Err(Error::UnsupportedLora {
-                file: file.to_owned(),
-                tensor: "lora_adapter_metadata".to_owned(),
-                method: "DoRA",
-            });
-        }
-        let layers = found
+        found
             .into_iter()
-            .map(|((part, module), found)| Layer::new(&checkpoint, alphas, part, module, found))
-            .collect::<Result<_>>()?;
-        Ok(Self { checkpoint, layers })
+            .map(|((part, module), found)| Layer::new(checkpoint, alphas, part, module, found))
+            .collect()
     }
 
     /// The file.
@@ -144,6 +168,57 @@ impl LoraFile {
             .iter()
             .filter(|layer| matches!(layer.part, None | Some(ModelPart::Denoiser)));
         ModelFamily::recognise(layers.map(|layer| (layer.module.as_str(), layer.columns)))
+    }
+
+    /// The settings that PEFT would have written beside the file, where they are not there and nothing else says how strongly
+    /// it is to be added: its alphas are then taken to be its ranks.
+    pub fn missing_settings(&self) -> Option<&Path> {
+        self.missing_settings.as_deref()
+    }
+
+    /// The twelve hexadecimal digits by which stable-diffusion-webui knows the file: of the SHA-256 of what follows a
+    /// safetensors file's header, of all bytes of another file. The whole file is read, once and a megabyte at a time.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        if let Some(known) = self.hash.get() {
+            return Ok(known.clone());
+        }
+        let data = if torch::wrote(&self.source)? {
+            0
+        } else {
+            header::data_start(&self.source)?
+        };
+        let found = hash::of(&self.source, &self.metadata, data)?;
+        Ok(self.hash.get_or_init(|| found).clone())
+    }
+
+    /// Reads every matrix once, a megabyte at a time, and refuses the file if a value is not finite.
+    ///
+    /// # Errors
+    /// There is such a value ([`Error::BadLora`]), or the file cannot be read.
+    pub fn check_values(&self) -> Result<()> {
+        for layer in &self.layers {
+            for name in layer.matrices() {
+                if !self.checkpoint.is_finite(name)? {
+                    return Err(Error::BadLora {
+                        file: self.path().to_owned(),
+                        layer: layer.module.clone(),
+                        reason: format!("`{name}` holds values that are not finite"),
+                    });
+                }
+            }
+            let factor = layer.factor(self)?;
+            if !factor.is_finite() {
+                return Err(Error::BadLora {
+                    file: self.path().to_owned(),
+                    layer: layer.module.clone(),
+                    reason: format!("its alpha, divided by its rank, is {factor}"),
+                });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn layers(&self) -> &[Layer] {
@@ -171,6 +246,10 @@ impl Layer {
         let (Some(down), Some(up)) = (found.down, found.up) else {
             return Err(bad("it has one of the matrices `up` and `down` only".to_owned()));
         };
+        let matrices = [Some(&down), Some(&up), found.middle.as_ref()];
+        for name in matrices.into_iter().flatten() {
+            checkpoint.check_floats(name)?;
+        }
         let shape = |name: &str| {
             checkpoint
                 .header(name)
@@ -228,6 +307,12 @@ impl Layer {
             down,
             up,
         })
+    }
+
+    /// The names of its matrices.
+    fn matrices(&self) -> impl Iterator<Item = &str> {
+        let middle = self.middle.as_ref().map(|middle| middle.name.as_str());
+        [self.down.as_str(), self.up.as_str()].into_iter().chain(middle)
     }
 
     /// What the product of the matrices is to be multiplied with.

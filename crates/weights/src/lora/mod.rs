@@ -16,11 +16,14 @@ mod alphas;
 mod family;
 mod file;
 mod fit;
+mod hash;
 mod key;
 mod merge;
+mod peft_settings;
 mod spellings;
 
 pub use adapters::Adapters;
+pub use alphas::adapter_settings;
 pub use family::ModelFamily;
 pub use file::LoraFile;
 pub use fit::{Fit, ModelPart};
