@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use sd_pipeline::ImageSize;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use sd_pipeline::{ControlKind, ImageSize};
 
 use crate::hint::Failure;
 use crate::login::LoginArguments;
@@ -90,15 +90,23 @@ pub(crate) struct Arguments {
 
     /// A drawn pose to follow, with a ControlNet
     #[arg(long, value_name = "IMG", help_heading = "Control")]
-    pub(crate) pose: Option<PathBuf>,
+    pose: Vec<PathBuf>,
 
     /// A map of distances to follow
     #[arg(long, value_name = "IMG", help_heading = "Control")]
-    pub(crate) depth: Option<PathBuf>,
+    depth: Vec<PathBuf>,
 
     /// A photo whose edges are followed
     #[arg(long, value_name = "IMG", help_heading = "Control")]
-    pub(crate) canny: Option<PathBuf>,
+    canny: Vec<PathBuf>,
+
+    /// A picture to follow as it is, with the network that --controlnet names
+    #[arg(long, value_name = "IMG", help_heading = "Control")]
+    control: Vec<PathBuf>,
+
+    /// All of these in the order that they were typed in.
+    #[arg(skip)]
+    pub(crate) followed: Vec<FollowedPicture>,
 
     /// Show where each byte would live and draw nothing; `generate plan "PROMPT"` does the same
     #[arg(long, help_heading = "Machine")]
@@ -116,9 +124,20 @@ pub(crate) struct Arguments {
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
 
-    /// Print only paths and errors
+    /// Print only paths, errors, and what is left out
     #[arg(long, help_heading = "Output")]
     pub(crate) quiet: bool,
+}
+
+/// A picture that is to be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FollowedPicture {
+    /// The option that names it.
+    pub(crate) option: &'static str,
+    /// What it is a picture of.
+    pub(crate) kind: ControlKind,
+    /// Its file.
+    pub(crate) image: PathBuf,
 }
 
 /// What else than drawing, planning and help can be asked for, as the first word. A prompt that is such a word goes into
@@ -131,6 +150,30 @@ enum Command {
 }
 
 impl Arguments {
+    /// What `matches` hold, with the pictures that are to be followed in the order of the command line.
+    fn from_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let arguments = Self::from_arg_matches(matches)?;
+        let options = [
+            ("pose", "--pose", ControlKind::Pose, &arguments.pose),
+            ("depth", "--depth", ControlKind::Depth, &arguments.depth),
+            ("canny", "--canny", ControlKind::Canny, &arguments.canny),
+            ("control", "--control", ControlKind::Image, &arguments.control),
+        ];
+        let mut typed: Vec<(usize, FollowedPicture)> = Vec::new();
+        for (id, option, kind, images) in options {
+            let places = matches.indices_of(id).into_iter().flatten();
+            typed.extend(places.zip(images).map(|(place, image)| {
+                let image = image.clone();
+                (place, FollowedPicture { option, kind, image })
+            }));
+        }
+        typed.sort_by_key(|(place, _)| *place);
+        Ok(Self {
+            followed: typed.into_iter().map(|(_, picture)| picture).collect(),
+            ..arguments
+        })
+    }
+
     /// Whether a prompt was typed.
     pub(crate) fn has_prompt(&self) -> bool {
         self.positional_prompt.is_some() || self.prompt_option.is_some()
@@ -181,7 +224,7 @@ pub(crate) fn parse() -> Typed {
     let words = with_commands_as_options(std::env::args_os());
     let parsed = Arguments::command()
         .try_get_matches_from(&words)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
+        .and_then(|matches| Arguments::from_matches(&matches));
     match parsed {
         Ok(arguments) => match arguments.command {
             Some(Command::Resume(resume)) => Typed::Resume(resume),
@@ -268,6 +311,28 @@ mod tests {
     }
 
     #[test]
+    fn pictures_are_followed_in_the_order_that_they_were_typed_in() {
+        let words = "generate x --control a --pose b --control c --depth d --controlnet n --controlnet m";
+        let matches = Arguments::command()
+            .try_get_matches_from(words.split(' '))
+            .unwrap();
+        let arguments = Arguments::from_matches(&matches).unwrap();
+        let typed: Vec<(&str, &str)> = arguments
+            .followed
+            .iter()
+            .map(|picture| (picture.option, picture.image.to_str().unwrap()))
+            .collect();
+        let expected = [
+            ("--control", "a"),
+            ("--pose", "b"),
+            ("--control", "c"),
+            ("--depth", "d"),
+        ];
+        assert_eq!(typed, expected);
+        assert_eq!(arguments.settings.controlnet, ["n", "m"]);
+    }
+
+    #[test]
     fn words_that_come_first_are_the_options_that_mean_them() {
         let typed = |words: &[&str]| {
             let words = ["generate"].iter().chain(words).map(OsString::from);
@@ -297,6 +362,8 @@ mod tests {
             &["a cat", "--prompt", "a dog"][..],
             &["a cat", "--width", "64"],
             &["a cat", "--cfg", "nan"],
+            &["a cat", "--guidance-rescale", "1.5"],
+            &["a cat", "--guidance-rescale", "-0.1"],
             &["a cat", "--n", "0"],
             &["a cat", "--steps", "0"],
             &["a cat", "--threads", "0"],

@@ -1,4 +1,4 @@
-//! `--pose`, `--depth` and `--canny`: from names to ControlNets and their pictures.
+//! `--pose`, `--depth`, `--canny` and `--control`: from names to ControlNets and their pictures.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use sd_hub::Reference;
 use sd_pipeline::bundle::{Bundle, Denoiser, Kind};
 use sd_pipeline::{ControlChoice, ControlKind};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, FollowedPicture};
 use crate::fetching::read_if_online;
 use crate::hint::Failure;
 use crate::settings::Settings;
@@ -21,47 +21,78 @@ pub(crate) struct Followed {
     scale: f64,
 }
 
-/// What is to be followed, each with its ControlNet: the one that was named, else the usual one for the model, which must
-/// be here.
+/// What is to be followed, in the order of the command line, each with its ControlNet and its scale: the one that was named
+/// for all or for it, else the usual one for the model, which must be here.
+///
+/// # Errors
+/// There are not as many networks or scales as pictures, or none is usual for one of them.
 pub(crate) fn followed(arguments: &Arguments, settings: &Settings) -> Result<Vec<Followed>, Failure> {
+    let pictures = &arguments.followed;
+    let networks = paired("--controlnet", &settings.controlnet, pictures.len())?;
+    let scales = paired("--control-scale", &settings.control_scale, pictures.len())?;
     let mut denoiser = None;
-    asked(arguments)
-        .map(|(option, kind, image)| {
+    let named = pictures.iter().zip(networks).zip(scales);
+    named
+        .map(|((picture, network), scale)| {
             Ok(Followed {
-                kind,
-                image,
-                network: match &settings.controlnet {
+                kind: picture.kind,
+                image: picture.image.clone(),
+                network: match network {
                     Some(name) => name.clone(),
-                    None => usual(option, kind, settings, &mut denoiser)?,
+                    None => usual(picture, settings, &mut denoiser)?,
                 },
-                scale: settings.control_scale.unwrap_or(1.0),
+                scale: scale.copied().unwrap_or(1.0),
             })
         })
         .collect()
 }
 
-/// Refuses a network, and a scale, that were typed where nothing is followed.
-pub(crate) fn check_options(arguments: &Arguments) -> Result<(), Failure> {
-    let typed = &arguments.settings;
-    let option = match (&typed.controlnet, typed.control_scale) {
-        (Some(_), _) => "--controlnet",
-        (None, Some(_)) => "--control-scale",
-        (None, None) => return Ok(()),
-    };
-    match asked(arguments).next() {
-        Some(_) => Ok(()),
-        None => Err(Failure::usage(format!(
-            "{option} goes together with --pose, --depth or --canny"
-        ))),
+/// For each of so many `pictures` what `option` gives it: one value is for all of them, several are for one each.
+fn paired<'a, T>(option: &str, values: &'a [T], pictures: usize) -> Result<Vec<Option<&'a T>>, Failure> {
+    match values {
+        _ if pictures == 0 => Ok(Vec::new()),
+        [] => Ok(vec![None; pictures]),
+        [one] => Ok(vec![Some(one); pictures]),
+        each if each.len() == pictures => Ok(each.iter().map(Some).collect()),
+        several => {
+            let pictures = match pictures {
+                1 => "there is 1 picture to follow".to_owned(),
+                pictures => format!("there are {pictures} pictures to follow"),
+            };
+            Err(Failure::usage(format!(
+                "{option} is given {} times, and {pictures}: give it once for all, or once for each in their order",
+                several.len()
+            )))
+        }
     }
+}
+
+/// Refuses networks and scales that were typed where nothing is followed, or not as many of them as pictures.
+pub(crate) fn check_options(arguments: &Arguments) -> Result<(), Failure> {
+    let (typed, pictures) = (&arguments.settings, arguments.followed.len());
+    let option = match (typed.controlnet.is_empty(), typed.control_scale.is_empty()) {
+        (false, _) => "--controlnet",
+        (true, false) => "--control-scale",
+        (true, true) => return Ok(()),
+    };
+    if pictures == 0 {
+        return Err(Failure::usage(format!(
+            "{option} goes together with --pose, --depth, --canny or --control"
+        )));
+    }
+    paired("--controlnet", &typed.controlnet, pictures)?;
+    paired("--control-scale", &typed.control_scale, pictures)?;
+    Ok(())
 }
 
 /// What is named of `settings`, without a network where nothing is followed: a default may name one.
 pub(crate) fn without_idle(arguments: &Arguments, settings: Settings) -> Settings {
-    let follows = asked(arguments).next().is_some();
-    Settings {
-        controlnet: settings.controlnet.filter(|_| follows),
-        ..settings
+    match arguments.followed.is_empty() {
+        true => Settings {
+            controlnet: Vec::new(),
+            ..settings
+        },
+        false => settings,
     }
 }
 
@@ -71,9 +102,14 @@ pub(crate) fn without_idle(arguments: &Arguments, settings: Settings) -> Setting
 /// # Errors
 /// It is one, or the hub cannot be asked.
 pub(crate) fn check_unfetched(arguments: &Arguments, settings: &Settings) -> Result<(), Failure> {
-    let (Some((option, kind, _)), None, Some(name)) =
-        (asked(arguments).next(), &settings.controlnet, &settings.model)
-    else {
+    if !settings.controlnet.is_empty() {
+        return Ok(());
+    }
+    let generic = |picture: &&FollowedPicture| picture.kind == ControlKind::Image;
+    if let Some(picture) = arguments.followed.iter().find(generic) {
+        return Err(Failure::no_controlnet(picture.option));
+    }
+    let (Some(picture), Some(name)) = (arguments.followed.first(), &settings.model) else {
         return Ok(());
     };
     let is_here = |reference: &Reference| installed::locate(reference).is_some();
@@ -84,41 +120,31 @@ pub(crate) fn check_unfetched(arguments: &Arguments, settings: &Settings) -> Res
     let described = read_if_online(&reference, &Denoiser::CONFIGURATIONS)?
         .and_then(|(path, text)| Denoiser::described(path, &text));
     match described {
-        Some(denoiser) => usual_beside(&denoiser, option, kind).map(|_| ()),
+        Some(denoiser) => usual_beside(&denoiser, picture).map(|_| ()),
         None => Ok(()),
     }
 }
 
-/// What is to be followed: the option, what kind of picture it takes, and the picture.
-fn asked(arguments: &Arguments) -> impl Iterator<Item = (&'static str, ControlKind, PathBuf)> {
-    let kinds = [
-        ("--pose", ControlKind::Pose, &arguments.pose),
-        ("--depth", ControlKind::Depth, &arguments.depth),
-        ("--canny", ControlKind::Canny, &arguments.canny),
-    ];
-    kinds
-        .into_iter()
-        .filter_map(|(option, kind, image)| Some((option, kind, image.clone()?)))
-}
-
-/// The ControlNet that usually follows a `kind` beside the model, whose network is kept in `denoiser`.
+/// The ControlNet that usually follows such a `picture` beside the model, whose network is kept in `denoiser`.
 fn usual(
-    option: &str,
-    kind: ControlKind,
+    picture: &FollowedPicture,
     settings: &Settings,
     denoiser: &mut Option<Denoiser>,
 ) -> Result<String, Failure> {
+    if picture.kind == ControlKind::Image {
+        return Err(Failure::no_controlnet(picture.option));
+    }
     let denoiser = match denoiser {
         Some(denoiser) => denoiser,
         none => none.insert(Bundle::open(&request::drawing(settings)?.folder)?.denoiser),
     };
-    usual_beside(denoiser, option, kind)
+    usual_beside(denoiser, picture)
 }
 
-fn usual_beside(denoiser: &Denoiser, option: &str, kind: ControlKind) -> Result<String, Failure> {
-    match denoiser.usual_controlnet(kind) {
+fn usual_beside(denoiser: &Denoiser, picture: &FollowedPicture) -> Result<String, Failure> {
+    match denoiser.usual_controlnet(picture.kind) {
         Some(id) => Ok(id.to_owned()),
-        None => Err(Failure::no_usual_controlnet(option, denoiser.title())),
+        None => Err(Failure::no_usual_controlnet(picture.option, denoiser.title())),
     }
 }
 

@@ -1,10 +1,10 @@
 //! From names on the hub to files in the cache: what is used of each is chosen, told of, and fetched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sd_hub::{Download, Hub, Listing, Reference, Settings};
-use sd_pipeline::Bytes;
 use sd_pipeline::bundle::{Choice, Kind};
+use sd_pipeline::{Bytes, adapter_settings};
 use serde_json::{Value, json};
 
 use crate::arrivals::Arrivals;
@@ -69,7 +69,10 @@ fn chosen(
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Vec<String>, Failure> {
     if let Some(file) = &reference.file {
-        return Ok(vec![file.clone()]);
+        // What says how strongly a LoRA is added may lie beside it.
+        let settings = adapter_settings(Path::new(file)).and_then(|path| path.to_str().map(str::to_owned));
+        let settings = settings.filter(|path| listing.paths().contains(&path.as_str()));
+        return Ok([file.clone()].into_iter().chain(settings).collect());
     }
     let paths = listing.paths();
     let Some(kind) = kind.or_else(|| Kind::of(&paths)) else {

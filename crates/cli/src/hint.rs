@@ -121,6 +121,16 @@ impl Failure {
         }
     }
 
+    /// `option` names a picture that may be of anything, and nothing says which ControlNet it is for.
+    pub(crate) fn no_controlnet(option: &str) -> Self {
+        let hint = "name the network that was trained with such pictures, with --controlnet, a folder or an id on the hub";
+        Self {
+            message: format!("{option} needs --controlnet: its picture is taken as it is"),
+            hint: Some(hint.to_owned()),
+            code: USAGE,
+        }
+    }
+
     /// `generate resume --discard` without a run.
     pub(crate) fn nothing_to_discard() -> Self {
         Self {
@@ -176,7 +186,8 @@ fn what_names(kind: Kind) -> &'static str {
             "--controlnet takes a folder on this machine with config.json and weights, or the id of one on the hub"
         }
         Kind::Lora => {
-            "a LoRA is a .safetensors file, a folder that holds one, or the id of one on the hub, with :SCALE or without"
+            "a LoRA is a .safetensors file, a folder that holds one (FOLDER:FILE where it holds several), or the id of one on the hub, \
+             with :SCALE or without"
         }
         Kind::Upscaler => {
             "--upscaler takes a .pth or .safetensors file, a folder that holds one, or the id of one on the hub"
@@ -212,7 +223,7 @@ fn code(error: &Error) -> u8 {
         (Error::Interrupted, _) => INTERRUPTED,
         (Error::BudgetTooSmall { .. }, _) => BUDGET,
         (Error::TooLarge { .. } | Error::Resume(ResumeError::NoSuchRun { .. }), _) => USAGE,
-        (Error::NoModel { .. }, _) => NO_MODEL,
+        (Error::NoModel { .. } | Error::NotThere { .. }, _) => NO_MODEL,
         (_, Some(WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. })) => NO_MODEL,
         _ => FAILED,
     }
@@ -246,7 +257,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             WeightsError::LoraDoesNotFit { .. } => {
                 "take a LoRA of the model's family, or the model that it was made for"
             }
-            WeightsError::NotLora { .. } | WeightsError::UnsupportedLora { .. } => {
+            WeightsError::NotLora { .. }
+            | WeightsError::UnsupportedLora { .. }
+            | WeightsError::UnsupportedLoraSetting { .. } => {
                 "take a file that kohya's trainer, diffusers or PEFT wrote for LoRA or LoCon"
             }
             WeightsError::Changed { .. } => {
@@ -258,6 +271,7 @@ fn hint(error: &Error) -> Option<&'static str> {
     }
     Some(match error {
         Error::NoModel { .. } => what_names(Kind::Model),
+        Error::NotThere { kind, .. } => what_names(*kind),
         Error::UnknownArchitecture { .. } => {
             "Stable Diffusion 1, 2, XL, 3 and 3.5 can be drawn with, in folders with unet/ or transformer/, vae/, \
              scheduler/, text encoders and tokenizers"

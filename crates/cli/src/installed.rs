@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sd_hub::{Cache, Reference, Settings};
 use sd_pipeline::bundle::{Choice, Kind};
-use sd_pipeline::presets;
+use sd_pipeline::{adapter_settings, presets};
 
 use crate::hint::Failure;
 
@@ -40,7 +40,11 @@ pub(crate) fn is_whole(reference: &Reference, kind: Option<Kind>) -> bool {
     let Some(place) = locate(reference) else {
         return false;
     };
-    reference.file.is_some() || is_whole_folder(&place, kind)
+    match reference.file {
+        // What says how strongly a LoRA is added may lie beside it.
+        Some(_) => adapter_settings(&place).is_none_or(|settings| settings.is_file()),
+        None => is_whole_folder(&place, kind),
+    }
 }
 
 /// Whether `folder` holds all that is used of a `kind`.
@@ -54,24 +58,51 @@ pub(crate) fn is_whole_folder(folder: &Path, kind: Option<Kind>) -> bool {
     matches!(used, Some(Choice::Files(_) | Choice::OneOf(_)))
 }
 
-/// The only file in `folder` with one of `endings`, those of a `kind`, where `name` is what the user calls the folder.
-pub(crate) fn only_file(kind: Kind, name: &str, folder: &Path, endings: &[&str]) -> Result<PathBuf, Failure> {
-    let entries = folder.read_dir().into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|ending| endings.iter().any(|known| ending == *known))
-        })
+/// Whether something on this machine is called `name`: a file, a folder, or `FOLDER:FILE`.
+pub(crate) fn is_here(name: &str) -> bool {
+    Path::new(name).exists() || in_folder(name).is_some()
+}
+
+/// Where what is called `name` is on this machine, if it is here.
+pub(crate) fn place(name: &str) -> PathBuf {
+    let place = PathBuf::from(name);
+    match in_folder(name) {
+        Some(file) if !place.exists() => file,
+        _ => place,
+    }
+}
+
+/// The file in a folder of this machine that `name` means, which reads `FOLDER:FILE`. The file need not be there. A colon
+/// may also stand in a name, or behind the letter of a drive: what is in front of it must be a folder.
+fn in_folder(name: &str) -> Option<PathBuf> {
+    let (folder, file) = name.rsplit_once(':')?;
+    let is_named = !file.is_empty() && Path::new(file).is_relative() && Path::new(folder).is_dir();
+    is_named.then(|| Path::new(folder).join(file))
+}
+
+/// The file at `place`, or in the folder there the one that a repository of the `kind` would be used for. `name` is what the
+/// user calls it.
+///
+/// # Errors
+/// There is none, or there are several and none has the usual name.
+pub(crate) fn only_file(kind: Kind, name: &str, place: &Path) -> Result<PathBuf, Failure> {
+    if place.is_file() {
+        return Ok(place.to_owned());
+    }
+    let entries = place.read_dir().into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.path().is_file());
+    let mut names: Vec<String> = files
+        .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    files.sort();
-    match files.as_slice() {
-        [] => Err(Failure::nothing_at(kind, name)),
-        [file] => Ok(file.clone()),
-        several => {
-            let names = several.iter().filter_map(|path| path.file_name()?.to_str());
-            Err(Failure::several(name, &names.collect::<Vec<_>>()))
-        }
+    names.sort();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    match kind.wanted(&names, None) {
+        Choice::Files(files) => match files.first() {
+            Some(file) => Ok(place.join(file)),
+            None => Err(Failure::nothing_at(kind, name)),
+        },
+        Choice::OneOf(files) => Err(Failure::several(name, &files)),
+        Choice::Missing(_) => Err(Failure::nothing_at(kind, name)),
     }
 }
 

@@ -42,6 +42,9 @@ fn line(event: &Event<'_>) -> Option<Value> {
             "seconds": duration.as_secs_f64(),
         }),
         Event::Warning(warning) => json!({ "event": "warning", "message": warning }),
+        Event::LeftOut { what, reason } => {
+            json!({ "event": "warning", "message": format!("{what} is left out: {reason}"), "left_out": what })
+        }
         Event::Saved(picture) => json!({
             "event": "saved",
             "image": picture.image,

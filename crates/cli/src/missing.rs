@@ -1,7 +1,5 @@
 //! What a user names on the hub: it is fetched where it is not on this machine.
 
-use std::path::Path;
-
 use sd_hub::Reference;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::prompt::Prompt;
@@ -14,19 +12,24 @@ use crate::{Telling, installed, lora};
 
 /// What `settings` and `prompt` name on the hub, without what is a file or a folder here.
 pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<Wanted> {
-    let options = [
-        (Kind::Model, &settings.model),
-        (Kind::Model, &settings.refiner),
-        (Kind::ControlNet, &settings.controlnet),
-        (Kind::Upscaler, &settings.upscaler),
+    let named = |kind: Kind, name: &Option<String>| name.clone().map(|name| (kind, name));
+    let models = [
+        named(Kind::Model, &settings.model),
+        named(Kind::Model, &settings.refiner),
     ];
-    let options = options
+    let controlnets = settings
+        .controlnet
+        .iter()
+        .map(|name| (Kind::ControlNet, name.clone()));
+    let options = models
         .into_iter()
-        .filter_map(|(kind, name)| Some((kind, name.clone()?)));
+        .flatten()
+        .chain(controlnets)
+        .chain(named(Kind::Upscaler, &settings.upscaler));
     let loras = settings
         .lora
         .iter()
-        .map(|text| lora::with_scale(text).0.to_owned());
+        .map(|text| lora::scaled(text).name.to_owned());
     let tags = Prompt::parse(prompt).loras.into_iter().map(|tag| tag.name);
     let loras = loras.chain(tags).map(|name| (Kind::Lora, name));
     on_the_hub(options.chain(loras))
@@ -36,7 +39,7 @@ pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<Wanted> {
 fn on_the_hub(names: impl Iterator<Item = (Kind, String)>) -> Vec<Wanted> {
     let mut found: Vec<Wanted> = Vec::new();
     for (kind, name) in names {
-        let is_here = Path::new(&name).exists();
+        let is_here = installed::is_here(&name) || kind == Kind::Lora && lora::with_ending(&name).is_file();
         let Some(reference) = installed::reference(&name).filter(|_| !is_here) else {
             continue;
         };

@@ -16,7 +16,7 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    /// A display that shows nothing but paths where `quiet` is set.
+    /// A display that shows nothing but paths and what is left out where `quiet` is set.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, bar: None }
     }
@@ -29,9 +29,13 @@ impl Display {
     }
 
     fn note(&self, line: &str) {
-        if self.quiet {
-            return;
+        if !self.quiet {
+            self.tell(line);
         }
+    }
+
+    /// Writes a line, also where everything else is kept quiet.
+    fn tell(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| terminal::note(line)),
             None => terminal::note(line),
@@ -98,6 +102,7 @@ impl Observer for Display {
                 ..
             } => self.step((images * steps) as u64, *image, *images, *duration),
             Event::Warning(warning) => self.note(&format!("warning: {warning}")),
+            Event::LeftOut { what, reason } => self.tell(&format!("warning: {what} is left out: {reason}")),
             Event::Saved(picture) => terminal::print_line(&picture.image.display().to_string()),
             Event::Finished { duration } => self.note(&format!("Done in {:.1} s", duration.as_secs_f64())),
             _ => {}

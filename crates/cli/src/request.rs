@@ -75,6 +75,7 @@ pub(crate) fn request(
             None => None,
         },
         guidance_scale: settings.cfg.map(GuidanceScale),
+        guidance_rescale: settings.guidance_rescale.unwrap_or(0.0),
         sampler,
         schedule,
         // Others count the last layer that is used, from 1.
@@ -89,15 +90,11 @@ pub(crate) fn request(
     })
 }
 
-/// Whether the pictures that are to be drawn over and followed are files that can be opened.
+/// Whether the pictures that are to be drawn over and followed, and masks, are files that can be opened.
 pub(crate) fn check_pictures(arguments: &Arguments) -> Result<(), Failure> {
-    let pictures = [
-        &arguments.init_image,
-        &arguments.pose,
-        &arguments.depth,
-        &arguments.canny,
-    ];
-    for path in pictures.into_iter().flatten() {
+    let over = [&arguments.init_image, &arguments.mask].into_iter().flatten();
+    let followed = arguments.followed.iter().map(|picture| &picture.image);
+    for path in over.chain(followed) {
         File::open(path).map_err(|error| Error::BadImage {
             path: path.clone(),
             reason: error.to_string(),

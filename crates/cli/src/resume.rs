@@ -49,7 +49,7 @@ pub(crate) struct ResumeArguments {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Print only paths and errors
+    /// Print only paths, errors, and what is left out
     #[arg(long)]
     quiet: bool,
 }

@@ -68,17 +68,24 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SCALE", help_heading = "Model", allow_negative_numbers = true, value_parser = guidance)]
     pub(crate) cfg: Option<f64>,
 
-    /// A LoRA file that is added to the model, with how much of it; may be given several times
+    /// How far guided predictions are scaled back to the spread of the prompt's own, 0 to 1; 0.7 for models that were trained
+    /// down to no signal [default: 0]
+    #[arg(long, value_name = "X", help_heading = "Model", allow_negative_numbers = true, value_parser = rescale)]
+    pub(crate) guidance_rescale: Option<f64>,
+
+    /// A LoRA file that is added to the model, with how much of it, or with REF:TE:UNET how much to the text encoders and to the
+    /// network; may be given several times
     #[arg(long, value_name = "REF[:SCALE]", help_heading = "Model")]
     pub(crate) lora: Vec<String>,
 
-    /// How strongly they are followed [default: 1]
+    /// How strongly they are followed: once for all, or once for each in their order [default: 1]
     #[arg(long, value_name = "S", help_heading = "Control", allow_negative_numbers = true, value_parser = control_scale)]
-    pub(crate) control_scale: Option<f64>,
+    pub(crate) control_scale: Vec<f64>,
 
-    /// The ControlNet, a folder or an id [default: with Stable Diffusion 1.5 lllyasviel's for each]
+    /// The ControlNet, a folder or an id: one for all, or one for each in their order [default: with Stable Diffusion 1.5
+    /// lllyasviel's for each]
     #[arg(long, value_name = "REF", help_heading = "Control")]
-    pub(crate) controlnet: Option<String>,
+    pub(crate) controlnet: Vec<String>,
 
     /// A second model that goes over the picture, of any family
     #[arg(long, value_name = "REF", help_heading = "Model")]
@@ -122,7 +129,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Fail where a LoRA, a ControlNet, a refiner or an upscaler cannot be had, rather than go on without
+    /// Fail where a LoRA, a ControlNet, a refiner or an upscaler is of no use, rather than go on without
     #[arg(long, help_heading = "Output")]
     pub(crate) strict: bool,
 }
@@ -150,9 +157,10 @@ impl Settings {
             model: self.model.or(others.model),
             steps: self.steps.or(others.steps),
             cfg: self.cfg.or(others.cfg),
+            guidance_rescale: self.guidance_rescale.or(others.guidance_rescale),
             lora: [others.lora, self.lora].concat(),
-            control_scale: self.control_scale.or(others.control_scale),
-            controlnet: self.controlnet.or(others.controlnet),
+            control_scale: or_all(self.control_scale, others.control_scale),
+            controlnet: or_all(self.controlnet, others.controlnet),
             refiner: self.refiner.or(others.refiner),
             refiner_switch: self.refiner_switch.or(others.refiner_switch),
             sampler: self.sampler.or(others.sampler),
@@ -202,6 +210,11 @@ impl From<&Preset> for Settings {
     }
 }
 
+/// `values`, or `others` where there are none.
+fn or_all<T>(values: Vec<T>, others: Vec<T>) -> Vec<T> {
+    if values.is_empty() { others } else { values }
+}
+
 /// clap's message in one line, without its heading, its usage and what it says of `--help`. Of its tips those that name a
 /// similar word stay.
 pub(crate) fn one_line(error: &clap::Error) -> String {
@@ -241,6 +254,13 @@ fn guidance(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if (0.0..=100.0).contains(&scale) => Ok(scale),
         _ => Err("a guidance scale is a number from 0 to 100".to_owned()),
+    }
+}
+
+fn rescale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rescale) if (0.0..=1.0).contains(&rescale) => Ok(rescale),
+        _ => Err("guidance is rescaled by a number from 0 to 1".to_owned()),
     }
 }
 

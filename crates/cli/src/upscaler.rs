@@ -1,6 +1,6 @@
 //! `--upscaler`: from names to networks that make pictures larger, and those that are used without being named.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sd_pipeline::bundle::Kind;
 
@@ -46,18 +46,13 @@ pub(crate) fn chosen(settings: &Settings) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-/// The file that `name` means: a file, or the only one of its kind in a folder or a repository.
+/// The file that `name` means: a file, one in a folder (`FOLDER:FILE`), or the only one of its kind in a folder or a repository.
 fn file(name: &str) -> Result<PathBuf, Failure> {
-    let path = Path::new(name);
     let place = match installed::reference(name) {
-        Some(reference) if !path.exists() => {
+        Some(reference) if !installed::is_here(name) => {
             installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::Upscaler, &reference))?
         }
-        _ => path.to_owned(),
+        _ => installed::place(name),
     };
-    if !place.is_dir() {
-        // One that is not there is left out when the run comes to it.
-        return Ok(place);
-    }
-    installed::only_file(Kind::Upscaler, name, &place, &["pth", "safetensors"])
+    installed::only_file(Kind::Upscaler, name, &place)
 }

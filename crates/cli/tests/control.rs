@@ -177,3 +177,79 @@ fn a_model_of_stable_diffusion_3_follows_pictures_by_networks_of_its_own() {
     let reason = "it is for Stable Diffusion 1 or 2, and the model is Stable Diffusion 3";
     assert!(stderr.contains(reason), "{stderr}");
 }
+
+#[test]
+fn each_picture_has_a_network_and_a_scale_of_its_own() {
+    let fresh = Fresh::new();
+    let photo = format!("{FAMILIES}/init.png");
+    let [first, second] = ["control-1", "control-2"].map(|name| format!("{FAMILIES}/{name}"));
+    let both = |output: &str, words: &[&str]| draw(&fresh, output, words);
+    let in_order = [
+        "--depth",
+        &photo,
+        "--control",
+        &photo,
+        "--controlnet",
+        &first,
+        "--controlnet",
+        &second,
+        "--control-scale",
+        "0.3",
+        "--control-scale",
+        "1",
+    ];
+    let (picture, metadata, _) = both("in-order", &in_order);
+    let unit = |index: usize| &metadata["controlnet"][index];
+    assert_eq!(
+        (&unit(0)["kind"], &unit(0)["scale"]),
+        (&"depth".into(), &0.3.into())
+    );
+    assert_eq!(
+        (&unit(1)["kind"], &unit(1)["scale"]),
+        (&"image".into(), &1.0.into())
+    );
+    assert!(unit(0)["name"].as_str().unwrap().ends_with("control-1"));
+    assert!(unit(1)["name"].as_str().unwrap().ends_with("control-2"));
+    // The options of a picture stand anywhere; that which is typed first is the first.
+    let turned = [
+        "--controlnet",
+        &second,
+        "--control-scale",
+        "1",
+        "--control",
+        &photo,
+        "--controlnet",
+        &first,
+        "--control-scale",
+        "0.3",
+        "--depth",
+        &photo,
+    ];
+    let (same, _, _) = both("turned", &turned);
+    assert!(picture.pixels == same.pixels);
+    let scaled_alike = [&in_order[..8], &["--control-scale", "1"]].concat();
+    assert!(both("alike", &scaled_alike).0.pixels != picture.pixels);
+
+    let model = format!("{FAMILIES}/sd15");
+    let two = [
+        "a cat",
+        "--model",
+        &model,
+        "--controlnet",
+        &first,
+        "--controlnet",
+        &second,
+    ];
+    fresh.run(&[&two[..], &["--pose", &photo]].concat()).fails(
+        2,
+        "--controlnet is given 2 times, and there is 1 picture to follow",
+    );
+    let three = ["--pose", &photo, "--depth", &photo, "--control", &photo];
+    fresh.run(&[&two[..], &three].concat()).fails(
+        2,
+        "--controlnet is given 2 times, and there are 3 pictures to follow",
+    );
+    fresh
+        .run(&["a cat", "--model", &model, "--control", &photo])
+        .fails(2, "--control needs --controlnet");
+}

@@ -17,6 +17,14 @@ pub enum Error {
         /// Where it was looked for.
         folder: PathBuf,
     },
+    /// Something that the request names beside the model is not there.
+    #[error("there is no {} at `{}`", kind.title(), path.display())]
+    NotThere {
+        /// What it should be.
+        kind: crate::bundle::Kind,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// The folder is there and holds a model of no family that is known.
     #[error("`{}` is not a model of Stable Diffusion: {reason}", folder.display())]
     UnknownArchitecture {

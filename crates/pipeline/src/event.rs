@@ -51,6 +51,13 @@ pub enum Event<'a> {
     },
     /// Something the user should know of went otherwise than asked.
     Warning(&'a str),
+    /// Something that was asked for cannot be had, and the run goes on without.
+    LeftOut {
+        /// What it is: ``the LoRA `detail` ``, say.
+        what: &'a str,
+        /// Why it cannot be had.
+        reason: &'a str,
+    },
     /// A picture was saved.
     Saved(&'a SavedPicture),
     /// The run ends early. What it has done is kept, and [`resume()`](crate::resume()) goes on with it.

@@ -8,7 +8,7 @@ use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::request::{ModelChoice, Request};
 use crate::resume::ClaimedRun;
-use crate::run::{Planned, Run};
+use crate::run::{Looked, Planned, Run};
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
@@ -56,10 +56,11 @@ pub fn plan(request: &Request) -> Result<Plan> {
 /// # Errors
 /// As [`plan`].
 pub fn planned(request: &Request) -> Result<(Recipe, Plan)> {
-    let planned = Planned::of(&Request {
+    let strict = Request {
         strict: true,
         ..request.clone()
-    })?;
+    };
+    let planned = Planned::of(&strict, Looked::AtHeaders)?;
     Ok((planned.legs[0].recipe.clone(), planned.plan()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sd_weights::{FileIdentity, ModelFolder};
+use sd_weights::{FileIdentity, ModelFolder, adapter_settings};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -46,8 +46,12 @@ impl ModelIdentity {
             text.extend(small_files(folder, [format!("{encoder}/config.json")])?);
             text.extend(folder.weights_identity(encoder)?);
         }
-        for (file, _) in bundle.loras() {
-            text.push(identity_of(file)?);
+        for (file, choice) in bundle.loras() {
+            text.push(identity_of(&choice.file)?);
+            // What says how strongly it is added may lie beside it.
+            if let Some(settings) = adapter_settings(file.path()).filter(|settings| settings.is_file()) {
+                text.push(identity_of(&settings)?);
+            }
         }
         let network = bundle.denoiser.component();
         let names = [

@@ -18,6 +18,7 @@ mod failure;
 mod generate;
 mod identity;
 pub mod memory;
+mod named;
 mod places;
 pub mod plan;
 pub mod presets;
@@ -52,7 +53,7 @@ pub use request::{
 };
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
-pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder};
+pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder, adapter_settings};
 
 /// The version of the program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

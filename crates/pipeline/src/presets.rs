@@ -121,12 +121,13 @@ impl Preset {
     }
 }
 
-/// The ControlNet for Stable Diffusion 1.5 that usually follows a `kind` of picture.
-pub fn controlnet(kind: ControlKind) -> &'static str {
+/// The ControlNet for Stable Diffusion 1.5 that usually follows a `kind` of picture, if one does.
+pub fn controlnet(kind: ControlKind) -> Option<&'static str> {
     match kind {
-        ControlKind::Pose => "lllyasviel/control_v11p_sd15_openpose",
-        ControlKind::Depth => "lllyasviel/control_v11f1p_sd15_depth",
-        ControlKind::Canny => "lllyasviel/control_v11p_sd15_canny",
+        ControlKind::Pose => Some("lllyasviel/control_v11p_sd15_openpose"),
+        ControlKind::Depth => Some("lllyasviel/control_v11f1p_sd15_depth"),
+        ControlKind::Canny => Some("lllyasviel/control_v11p_sd15_canny"),
+        ControlKind::Image => None,
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Recipe {
     pub over: Option<Over>,
     /// Guidance.
     pub guidance_scale: GuidanceScale,
+    /// How far guided predictions are scaled back to the spread of the prompt's own, from 0, not at all, to 1.
+    pub guidance_rescale: f64,
     /// How pictures are led from noise.
     pub sampler: SamplerKind,
     /// Through which noise levels.
@@ -105,6 +107,7 @@ impl Recipe {
                 .guidance_scale
                 .or(recommended.guidance_scale)
                 .unwrap_or(defaults.guidance_scale),
+            guidance_rescale: request.guidance_rescale,
             sampler,
             schedule: request.schedule,
             clip_skip: request.clip_skip,
@@ -138,6 +141,11 @@ impl Recipe {
             guidance_scale: recommended
                 .guidance_scale
                 .unwrap_or(bundle.defaults().guidance_scale),
+            // It is a setting of the first model, unless both go the same way.
+            guidance_rescale: match refiner.switch {
+                Some(_) => self.guidance_rescale,
+                None => 0.0,
+            },
             sampler: match recommended.sampler {
                 Some(sampler) => bundle.scheduler.sampler_called(sampler),
                 None => own()?,

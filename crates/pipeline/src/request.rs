@@ -233,6 +233,8 @@ pub enum ControlKind {
     Depth,
     /// The edges of a photo, which are looked for here.
     Canny,
+    /// Whatever the network was trained with; the picture is taken as it is.
+    Image,
 }
 
 /// A ControlNet, and the picture that it has a model follow.
@@ -266,8 +268,10 @@ pub struct LoraChoice {
     pub name: String,
     /// Its file.
     pub file: PathBuf,
-    /// How much of it is added.
+    /// How much of it is added to the denoising network.
     pub scale: f64,
+    /// How much of it is added to the text encoders.
+    pub text_scale: f64,
 }
 
 /// A picture that another is drawn over.
@@ -314,6 +318,8 @@ pub struct Request {
     pub init: Option<InitImage>,
     /// Guidance.
     pub guidance_scale: Option<GuidanceScale>,
+    /// How far guided predictions are scaled back to the spread of the prompt's own, from 0, not at all, to 1.
+    pub guidance_rescale: f64,
     /// How pictures are led from noise; without it as the model's own files say.
     pub sampler: Option<SamplerKind>,
     /// Through which noise levels.
@@ -354,6 +360,7 @@ impl Request {
             size: None,
             init: None,
             guidance_scale: None,
+            guidance_rescale: 0.0,
             sampler: None,
             schedule: ScheduleKind::Automatic,
             clip_skip: 0,

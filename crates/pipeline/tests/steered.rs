@@ -42,6 +42,7 @@ impl Case {
             name: name.clone(),
             file: steered.join(format!("loras/{name}.safetensors")),
             scale: *scale,
+            text_scale: *scale,
         };
         let control = |(name, kind, scale): &(String, ControlKind, f64)| ControlChoice {
             name: name.clone(),

@@ -1,7 +1,6 @@
 //! LoRA files fitted to a model.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use sd_weights::{Adapters, Checkpoint, Fit, LoraFile, ModelPart};
@@ -17,7 +16,8 @@ pub(super) struct Adaptation {
 }
 
 impl Adaptation {
-    /// Adds the LoRA file of `choice` for a model of `networks`, each with its component.
+    /// Adds the LoRA file of `choice` for a model of `networks`, each with its component. Its values are looked at too where
+    /// `values` says so.
     ///
     /// # Errors
     /// The file cannot be read, or is not for this model.
@@ -25,6 +25,7 @@ impl Adaptation {
         &mut self,
         choice: &LoraChoice,
         networks: &[(ModelPart, &'static str, Checkpoint)],
+        values: bool,
     ) -> Result<()> {
         let file = Arc::new(LoraFile::open(&choice.file)?);
         let parts: Vec<(ModelPart, &Checkpoint)> = networks
@@ -32,6 +33,9 @@ impl Adaptation {
             .map(|(part, _, checkpoint)| (*part, checkpoint))
             .collect();
         let fit = file.fit(&parts)?;
+        if values {
+            file.check_values()?;
+        }
         if !fit.unmatched().is_empty() {
             tracing::info!(
                 "{} of {} layers of `{}` fit this model",
@@ -41,12 +45,18 @@ impl Adaptation {
             );
         }
         self.fits.push((fit, choice.clone()));
-        let fits: Vec<(&Fit, f32)> = self
-            .fits
-            .iter()
-            .map(|(fit, choice)| (fit, choice.scale as f32))
-            .collect();
         for (part, component, _) in networks {
+            let scale = |choice: &LoraChoice| match part {
+                ModelPart::Denoiser => choice.scale,
+                ModelPart::TextEncoder | ModelPart::TextEncoder2 | ModelPart::TextEncoder3 => {
+                    choice.text_scale
+                }
+            };
+            let fits: Vec<(&Fit, f32)> = self
+                .fits
+                .iter()
+                .map(|(fit, choice)| (fit, scale(choice) as f32))
+                .collect();
             let adapters = Adapters::new(*part, &fits);
             if !adapters.is_empty() {
                 self.adapters.insert(component, Arc::new(adapters));
@@ -60,10 +70,8 @@ impl Adaptation {
         self.adapters.get(component)
     }
 
-    /// The files, each with its scale.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, f64)> {
-        self.fits
-            .iter()
-            .map(|(_, choice)| (choice.file.as_path(), choice.scale))
+    /// The files, each as it was chosen.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&LoraFile, &LoraChoice)> {
+        self.fits.iter().map(|(fit, choice)| (&**fit.file(), choice))
     }
 }

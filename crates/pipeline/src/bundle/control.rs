@@ -15,8 +15,8 @@ use crate::save::RgbImage;
 use crate::source_image::SourceImage;
 use crate::{Error, Result};
 
-/// Brightness steps from which on a photo's edges count, for sure and next to others.
-const EDGES: (i32, i32) = (100, 200);
+/// Brightness steps from which on a photo's edges count, next to others and for sure.
+pub(crate) const EDGES: (i32, i32) = (100, 200);
 
 /// A ControlNet with the picture that it has a model follow.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Control {
         let edges = match self.choice.kind {
             // Beside the photo that they are found in.
             ControlKind::Canny => 3 * pixels + canny_bytes(pixels),
-            ControlKind::Pose | ControlKind::Depth => 0,
+            ControlKind::Pose | ControlKind::Depth | ControlKind::Image => 0,
         };
         PictureBytes {
             held: 3 * pixels,
@@ -102,7 +102,7 @@ impl Control {
         let picture = self.source.at(self.size)?;
         Ok(match self.choice.kind {
             ControlKind::Canny => canny(&picture, EDGES.0, EDGES.1),
-            ControlKind::Pose | ControlKind::Depth => picture,
+            ControlKind::Pose | ControlKind::Depth | ControlKind::Image => picture,
         })
     }
 

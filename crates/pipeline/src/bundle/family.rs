@@ -170,7 +170,7 @@ impl Denoiser {
             }
             Self::Transformer(_) => false,
         };
-        is_first.then(|| presets::controlnet(kind))
+        presets::controlnet(kind).filter(|_| is_first)
     }
 
     /// Channels of the latents that it takes, those of a mask and of masked latents among them.

@@ -1,6 +1,8 @@
 //! Which files of a repository are used, by their paths: what is fetched, and whether all of it is there.
 
-use sd_weights::{WeightFiles, weight_files};
+use std::path::Path;
+
+use sd_weights::{WeightFiles, adapter_settings, weight_files};
 
 use super::index::Index;
 use super::text::TextEncoders;
@@ -83,8 +85,8 @@ impl Kind {
         match self {
             Self::Model => files.model(index),
             Self::ControlNet => files.network(""),
-            Self::Lora => return one(paths, &[".safetensors"], Some("pytorch_lora_weights.safetensors")),
-            Self::Upscaler => return one(paths, &[".pth", ".safetensors"], None),
+            Self::Lora => return lora(paths, halves),
+            Self::Upscaler => return one(paths, &[".pth", ".safetensors"], &[]),
         }
         match files.missing {
             Some(missing) => Choice::Missing(missing),
@@ -190,13 +192,33 @@ fn weights<'a>(paths: &[&'a str], folder: &str, halves: bool) -> Option<(Vec<&'a
     Some((chosen.collect(), whole))
 }
 
-/// The only file in the repository's own folder with one of `endings`, or the one called `usual`.
-fn one<'a>(paths: &[&'a str], endings: &[&str], usual: Option<&str>) -> Choice<'a> {
+/// A LoRA's file, under the usual names of diffusers or PEFT or as the only one, and the settings that belong to it. Where these
+/// are not there the file is still `wanted`, and not all that is used is there.
+fn lora<'a>(paths: &[&'a str], wanted: bool) -> Choice<'a> {
+    const USUAL: [&str; 2] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
+    let mut choice = one(paths, &[".safetensors"], &USUAL);
+    if let Choice::Files(files) = &mut choice
+        && let Some(settings) = files.first().and_then(|file| adapter_settings(Path::new(file)))
+    {
+        match paths.iter().find(|path| Path::new(path) == settings) {
+            Some(path) => files.push(path),
+            None if wanted => {}
+            None => return Choice::Missing(settings.to_string_lossy().into_owned()),
+        }
+    }
+    choice
+}
+
+/// The only file in the repository's own folder with one of `endings`, or the first of those called as `usual` says.
+fn one<'a>(paths: &[&'a str], endings: &[&str], usual: &[&str]) -> Choice<'a> {
     let files = in_folder(paths, "").map(|(path, _)| path);
     let mut files: Vec<&str> = files
         .filter(|path| endings.iter().any(|ending| path.ends_with(ending)))
         .collect();
-    if let Some(found) = files.iter().find(|path| Some(**path) == usual) {
+    if let Some(found) = usual
+        .iter()
+        .find_map(|name| files.iter().find(|path| *path == name))
+    {
         files = vec![found];
     }
     match files.len() {
@@ -366,6 +388,15 @@ mod tests {
             Kind::Lora.wanted(&loras, None),
             Choice::OneOf(vec![loras[0], loras[1]])
         );
+        let adapter = ["README.md", "adapter_config.json", "adapter_model.safetensors"];
+        for choice in [Kind::Lora.wanted(&adapter, None), Kind::Lora.used(&adapter, None)] {
+            assert_eq!(choice, Choice::Files(vec![adapter[2], adapter[1]]));
+        }
+        assert_eq!(
+            Kind::Lora.wanted(&adapter[2..], None),
+            Choice::Files(vec![adapter[2]])
+        );
+        assert!(matches!(Kind::Lora.used(&adapter[2..], None), Choice::Missing(_)));
         let upscaler = ["RealESRGAN_x2.pth", "README.md"];
         assert_eq!(Kind::of(&upscaler), Some(Kind::Upscaler));
         assert_eq!(

@@ -8,11 +8,11 @@ mod index;
 mod text;
 
 use sd_models::vae;
-use std::path::Path;
 
 use candle_core::Device;
-use sd_weights::{Checkpoint, Holding, ModelFolder, ModelPart, Residency, WeightType, Weights};
+use sd_weights::{Checkpoint, Holding, LoraFile, ModelFolder, ModelPart, Residency, WeightType, Weights};
 
+pub(crate) use control::EDGES;
 pub use control::{Control, ControlConfig};
 pub use family::{Denoiser, Family, FamilyDefaults};
 pub use files::{Choice, Kind};
@@ -171,11 +171,12 @@ impl Bundle {
         })
     }
 
-    /// Has a LoRA file added to the weights while these are read.
+    /// Has a LoRA file added to the weights while these are read. With `values` it is read once now, and refused if a value
+    /// is not finite.
     ///
     /// # Errors
     /// The file cannot be read, or is not for this model, which then stays as it was.
-    pub(crate) fn adapt(&mut self, choice: &LoraChoice) -> Result<()> {
+    pub(crate) fn adapt(&mut self, choice: &LoraChoice, values: bool) -> Result<()> {
         let text = [
             ModelPart::TextEncoder,
             ModelPart::TextEncoder2,
@@ -193,7 +194,7 @@ impl Bundle {
             .filter(|(_, component)| used(component))
             .map(|(part, component)| Ok((part, component, self.checkpoint(component)?)));
         let networks = networks.collect::<Result<Vec<_>>>()?;
-        self.adaptation.add(choice, &networks)
+        self.adaptation.add(choice, &networks, values)
     }
 
     /// Has a ControlNet steer the denoising network, for pictures of `size`.
@@ -226,8 +227,8 @@ impl Bundle {
         &self.controls
     }
 
-    /// The LoRA files that are added, each with its scale.
-    pub(crate) fn loras(&self) -> impl Iterator<Item = (&Path, f64)> {
+    /// The LoRA files that are added, each as it was chosen.
+    pub(crate) fn loras(&self) -> impl Iterator<Item = (&LoraFile, &LoraChoice)> {
         self.adaptation.files()
     }
 

@@ -272,6 +272,7 @@ mod tests {
                 over: None,
                 share: Share::Whole,
                 guidance_scale: GuidanceScale(4.5),
+                guidance_rescale: 0.0,
                 sampler: SamplerKind::FlowEuler,
                 schedule: ScheduleKind::Automatic,
                 clip_skip: 0,

@@ -83,6 +83,7 @@ impl Recorder<'_> {
                 seconds: duration.as_secs_f64(),
             }),
             Event::Warning(warning) => profile.warnings.push((*warning).to_owned()),
+            Event::LeftOut { what, reason } => profile.warnings.push(format!("{what} is left out: {reason}")),
             Event::Saved(picture) => self.pictures.push(picture.image.clone()),
             Event::Measured { timeline } => profile.timeline = (*timeline).clone(),
             _ => {}

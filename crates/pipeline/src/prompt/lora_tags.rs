@@ -9,6 +9,8 @@ pub struct LoraTag {
     pub scale: f64,
     /// How much of it the text encoders get.
     pub text_scale: f64,
+    /// What else is said in the tag, and is not known: `lbw=…` or `dyn=…`, say.
+    pub ignored: Vec<String>,
 }
 
 /// A text without its LoRAs' tags.
@@ -23,25 +25,38 @@ pub(super) struct Untagged {
 /// Takes the tags `<lora:…>` and `<lyco:…>` out of `text`. Others are left in it.
 pub(super) fn take_out(text: &str) -> Untagged {
     let mut result = Untagged::default();
+    let replaced = replace(text, |tag, written| {
+        match tag {
+            Some(tag) => result.loras.push(tag),
+            None => result.unread.push(written.to_owned()),
+        }
+        String::new()
+    });
+    Untagged {
+        text: replaced,
+        ..result
+    }
+}
+
+/// `text` with each of its tags as `change` has it, which is given what it says, if it can be read, and how it is written.
+pub(crate) fn replace(text: &str, mut change: impl FnMut(Option<LoraTag>, &str) -> String) -> String {
+    let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find('<') {
-        result.text.push_str(&rest[..start]);
+        result.push_str(&rest[..start]);
         rest = &rest[start..];
         match arguments(rest) {
             Some((arguments, length)) => {
-                match read(arguments) {
-                    Some(tag) => result.loras.push(tag),
-                    None => result.unread.push(rest[..length].to_owned()),
-                }
+                result.push_str(&change(read(arguments), &rest[..length]));
                 rest = &rest[length..];
             }
             None => {
-                result.text.push('<');
+                result.push('<');
                 rest = &rest[1..];
             }
         }
     }
-    result.text.push_str(rest);
+    result.push_str(rest);
     result
 }
 
@@ -59,28 +74,30 @@ fn arguments(text: &str) -> Option<(&str, usize)> {
         .then(|| (&text[opening.len()..end], end + 1))
 }
 
-/// The name, then one scale for both or the text encoders' and the network's, or `te=` and `unet=` in any
-/// order.
+/// The name, then one scale for both or the text encoders' and the network's; `te=` and `unet=`, wherever they stand, win
+/// over these. Where the network's is not said it is the text encoders'. This is how stable-diffusion-webui's extension for
+/// LoRA reads them; what it reads beyond that is not known here.
 fn read(arguments: &str) -> Option<LoraTag> {
     let mut parts = arguments.split(':').map(str::trim);
     let name = parts.next().filter(|name| !name.is_empty())?;
-    let (mut scale, mut text_scale) = (None, None);
+    let number = |text: &str| text.trim().parse().ok().filter(|scale: &f64| scale.is_finite());
+    let mut in_order = Vec::new();
+    let (mut text_scale, mut scale) = (None, None);
+    let mut ignored = Vec::new();
     for part in parts {
-        let number = |text: &str| text.trim().parse().ok().filter(|scale: &f64| scale.is_finite());
         match part.split_once('=') {
             Some(("te", value)) => text_scale = Some(number(value)?),
             Some(("unet", value)) => scale = Some(number(value)?),
-            Some(_) => return None,
-            None if text_scale.is_none() => text_scale = Some(number(part)?),
-            None if scale.is_none() => scale = Some(number(part)?),
-            None => return None,
+            None if in_order.len() < 2 => in_order.push(number(part)?),
+            Some(_) | None => ignored.push(part.to_owned()),
         }
     }
-    let text_scale = text_scale.unwrap_or(1.0);
+    let text_scale = text_scale.or(in_order.first().copied()).unwrap_or(1.0);
     Some(LoraTag {
         name: name.to_owned(),
-        scale: scale.unwrap_or(text_scale),
+        scale: scale.or(in_order.get(1).copied()).unwrap_or(text_scale),
         text_scale,
+        ignored,
     })
 }
 
@@ -94,6 +111,7 @@ mod tests {
             name,
             scale,
             text_scale,
+            ignored: Vec::new(),
         }
     }
 
@@ -110,9 +128,33 @@ mod tests {
             ]
         );
         assert!(found.unread.is_empty());
-        let named = take_out("<lora:a:unet=0.3:te=0>").loras;
-        assert_eq!(named, [tag("a", 0.3, 0.0)]);
-        assert_eq!(take_out("<lora:a:-1>").loras, [tag("a", -1.0, -1.0)]);
+    }
+
+    #[test]
+    fn scales_are_those_of_webui() {
+        for (arguments, text_scale, scale) in [
+            ("", 1.0, 1.0),
+            (":-1", -1.0, -1.0),
+            (":0.2:1", 0.2, 1.0),
+            (":te=0:unet=1", 0.0, 1.0),
+            (":unet=0.3:te=0", 0.0, 0.3),
+            (":te=0", 0.0, 0.0),
+            (":unet=0.3", 1.0, 0.3),
+            (":0.5:unet=1", 0.5, 1.0),
+            (":te=0.2:0.7", 0.2, 0.2),
+            (":te=0.2:0.7:0.9", 0.2, 0.9),
+        ] {
+            let found = take_out(&format!("<lora:a{arguments}>")).loras;
+            assert_eq!(found, [tag("a", scale, text_scale)], "{arguments}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_told() {
+        let found = take_out("<lora:a:0.5:lbw=MIDD:stop=20><lora:b:1:1:1><lora:c:dyn=4>").loras;
+        let ignored: Vec<&[String]> = found.iter().map(|tag| tag.ignored.as_slice()).collect();
+        assert_eq!(ignored, [&["lbw=MIDD", "stop=20"][..], &["1"], &["dyn=4"]]);
+        assert_eq!((found[0].scale, found[1].scale, found[2].scale), (0.5, 1.0, 1.0));
     }
 
     #[test]
@@ -122,13 +164,21 @@ mod tests {
             "<lora::1>",
             "<lora:a:much>",
             "<lora:a:inf>",
-            "<lora:a:1:1:1>",
-            "<lora:a:dyn=4>",
+            "<lora:a:te=x>",
         ] {
             let found = take_out(text);
             assert_eq!((found.text.as_str(), found.loras.len()), ("", 0), "{text}");
             assert_eq!(found.unread, [text]);
         }
+    }
+
+    #[test]
+    fn tags_can_be_written_anew() {
+        let changed = replace("a <lora:x:1> b <lora:>", |tag, written| match tag {
+            Some(tag) => format!("<{}>", tag.name),
+            None => written.to_owned(),
+        });
+        assert_eq!(changed, "a <x> b <lora:>");
     }
 
     #[test]

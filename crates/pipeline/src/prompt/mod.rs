@@ -13,5 +13,6 @@ mod weights;
 
 pub use emphasis::{Part, Prompt};
 pub use lora_tags::LoraTag;
+pub(crate) use lora_tags::replace as replace_lora_tags;
 pub use tokens::{WeightedTokens, chunks, pad_together, sequence};
 pub use weights::emphasise;

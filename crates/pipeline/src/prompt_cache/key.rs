@@ -27,7 +27,7 @@ pub(super) struct PromptKey {
     features: (usize, Option<usize>),
     /// Layers of CLIP that are left out.
     clip_skip: usize,
-    /// How much is added of each LoRA file, which are among the files.
+    /// How much is added to the encoders of each LoRA file, which are among the files.
     lora_scales: Vec<f64>,
     /// The encoders and their tokenizers.
     files: Vec<FileIdentity>,
@@ -52,7 +52,7 @@ impl PromptKey {
             tokens,
             features: (bundle.denoiser.context_features(), bundle.pooled_features()),
             clip_skip,
-            lora_scales: bundle.loras().map(|(_, scale)| scale).collect(),
+            lora_scales: bundle.loras().map(|(_, choice)| choice.text_scale).collect(),
             files: files.to_vec(),
         }
     }

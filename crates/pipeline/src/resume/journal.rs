@@ -221,18 +221,27 @@ impl Journal {
         &self.description.failures
     }
 
-    /// Keeps `failure` for the pictures that are still to be saved.
-    pub(crate) fn note_failure(&mut self, failure: Failure) {
+    /// Tells the user that the run goes on without `what`, and keeps that for the pictures that are still to be saved.
+    pub(crate) fn leave_out(&mut self, what: &str, reason: String, observer: &mut dyn Observer) {
+        observer.observe(&Event::LeftOut {
+            what,
+            reason: &reason,
+        });
+        self.note_warning(format!("{what} is left out: {reason}"));
         let failures = &mut self.description.failures;
         // A run that goes on meets it again.
-        if failures.iter().all(|known| known.what != failure.what) {
-            failures.push(failure);
+        if failures.iter().all(|known| known.what != what) {
+            failures.push(Failure::now(what, reason));
         }
     }
 
     /// Warns the user, and keeps the warning for the pictures that are still to be saved.
     pub(crate) fn warn(&mut self, warning: String, observer: &mut dyn Observer) {
         observer.observe(&Event::Warning(&warning));
+        self.note_warning(warning);
+    }
+
+    fn note_warning(&mut self, warning: String) {
         // A run that goes on may come past the same place again.
         let warnings = &mut self.description.warnings;
         if warnings.iter().all(|known| known.message != warning) {

@@ -23,7 +23,7 @@ use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
 use crate::stage::Progress;
 
 /// Raised whenever a field changes its meaning.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// What is known of a run apart from its latents.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,6 +82,7 @@ pub(super) struct KeptRequest {
     pub(super) size: ImageSize,
     pub(super) over: Option<KeptOver>,
     pub(super) guidance_scale: GuidanceScale,
+    pub(super) guidance_rescale: f64,
     pub(super) sampler: SamplerKind,
     pub(super) schedule: ScheduleKind,
     pub(super) clip_skip: usize,
@@ -223,6 +224,7 @@ impl KeptRequest {
             size: _,
             init: _,
             guidance_scale: _,
+            guidance_rescale: _,
             sampler: _,
             schedule: _,
             clip_skip: _,
@@ -283,6 +285,7 @@ impl KeptRequest {
                 })
             }),
             guidance_scale: recipe.guidance_scale,
+            guidance_rescale: recipe.guidance_rescale,
             sampler: recipe.sampler,
             schedule: recipe.schedule,
             clip_skip: recipe.clip_skip,
@@ -337,6 +340,7 @@ impl KeptRequest {
                 strength: Some(over.strength),
             }),
             guidance_scale: Some(self.guidance_scale),
+            guidance_rescale: self.guidance_rescale,
             sampler: Some(self.sampler),
             schedule: self.schedule,
             clip_skip: self.clip_skip,

@@ -12,7 +12,7 @@ use crate::bundle::{Bundle, Control};
 use crate::plan::{PICTURES, PictureBytes, Plan, process_bytes};
 use crate::recipe::{Recipe, Share};
 use crate::request::{ControlChoice, Request};
-use crate::{Error, Result, device, device_budget, stage};
+use crate::{Error, Result, device, device_budget, named, stage};
 
 /// One model's part of a run: its files, the settings that it draws with, and where its bytes will live. The first draws;
 /// one after it refines what the one before has drawn.
@@ -42,8 +42,22 @@ pub(crate) struct Planned {
     pub(crate) failed: Vec<(String, Error)>,
 }
 
+/// How closely files that are added to a model are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looked {
+    /// Their headers alone.
+    AtHeaders,
+    /// Their values too, before anything is computed with them.
+    AtValues,
+}
+
 impl Planned {
-    pub(crate) fn of(request: &Request) -> Result<Self> {
+    /// Everything that can be known of `request` without reading the model's weights.
+    ///
+    /// # Errors
+    /// What it names is not there, the model or the request is wrong, or the budget is too small.
+    pub(crate) fn of(request: &Request, looked: Looked) -> Result<Self> {
+        named::check(request)?;
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
         let memory = memory_info();
@@ -57,7 +71,7 @@ impl Planned {
         let mut bundle = Bundle::open(&request.model.folder)?;
         let mut failed = Vec::new();
         for lora in &request.loras {
-            if let Err(error) = bundle.adapt(lora) {
+            if let Err(error) = bundle.adapt(lora, looked == Looked::AtValues) {
                 failed.push((format!("the LoRA `{}`", lora.name), error));
             }
         }

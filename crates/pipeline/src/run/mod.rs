@@ -16,10 +16,9 @@ use sd_memory::{Bytes, Monitor, Watcher};
 use sd_weights::Relief;
 
 use enlargement::Enlargement;
-pub(crate) use leg::{Leg, Planned};
+pub(crate) use leg::{Leg, Looked, Planned};
 use over::OverPicture;
 
-use crate::Failure;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::identity::ModelIdentity;
 use crate::memory::{log_cleanup, log_memory_status};
@@ -63,7 +62,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         monitor.stage("open");
         log_cleanup("Startup", false, monitor, observer);
-        let mut planned = Planned::of(request)?;
+        let mut planned = Planned::of(request, Looked::AtValues)?;
         let device = planned.legs[0].holding.device.clone();
         let watched = device.clone();
         monitor.watch_device(move || device_budget::info(&watched));
@@ -77,6 +76,7 @@ impl<'a> Run<'a> {
         device_budget::bound(&device, plan.budget)?;
         let (legs, enlargement, failed) = (planned.legs, planned.enlargement, planned.failed);
         let over = planned.over.map(Arc::new);
+        let warnings = words::of_loras(&legs[0]);
         let models: Result<Vec<ModelIdentity>> =
             legs.iter().map(|leg| ModelIdentity::of(&leg.bundle)).collect();
         let models = models?;
@@ -112,6 +112,9 @@ impl<'a> Run<'a> {
             is_strict: request.strict,
         };
         if let Some(warning) = warning {
+            run.warn(warning);
+        }
+        for warning in warnings {
             run.warn(warning);
         }
         for (what, error) in &failed {
@@ -433,9 +436,7 @@ impl<'a> Run<'a> {
 
     /// Tells the user that `what` was asked for and cannot be had.
     fn leave_out(&mut self, what: &str, error: &Error) {
-        let reason = in_one_line(error);
-        self.warn(format!("{what} is left out: {reason}"));
-        self.journal.note_failure(Failure::now(what, reason));
+        self.journal.leave_out(what, in_one_line(error), self.observer);
     }
 
     fn warn(&mut self, warning: String) {

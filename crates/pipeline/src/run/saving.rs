@@ -6,7 +6,7 @@ use super::enlargement::Enlargement;
 use super::{Leg, Run, words};
 use crate::event::Event;
 use crate::memory::log_memory_status;
-use crate::save::{MemoryReport, Metadata, RgbImage};
+use crate::save::{LoraRecord, MemoryReport, Metadata, RgbImage};
 use crate::upscale::lanczos3;
 use crate::{Result, device, device_budget, stage};
 
@@ -107,6 +107,7 @@ enum Source<'a> {
 struct Settings<'a> {
     legs: &'a [Leg],
     enlargement: Option<&'a Enlargement>,
+    loras: Vec<LoraRecord>,
     schedule: crate::scheduler::ScheduleKind,
     dtype: String,
 }
@@ -117,6 +118,12 @@ impl<'a> Settings<'a> {
         Ok(Self {
             schedule: first.recipe.sampler(&first.bundle)?.schedule(),
             dtype: words::dtype_name(first)?,
+            loras: first
+                .bundle
+                .loras()
+                // A file that has gone since is known by its name alone.
+                .map(|(file, choice)| LoraRecord::new(choice, file.hash().ok()))
+                .collect(),
             legs,
             enlargement,
         })
@@ -132,6 +139,7 @@ impl<'a> Settings<'a> {
             seed: recipe.seed_of(index),
             steps: recipe.steps,
             guidance_scale: recipe.guidance_scale,
+            guidance_rescale: recipe.guidance_rescale,
             size: recipe.size,
             sampler: recipe.sampler,
             schedule: self.schedule,
@@ -139,11 +147,12 @@ impl<'a> Settings<'a> {
             over: recipe.over.clone(),
             style: recipe.names.style.clone(),
             model: recipe.model.clone(),
-            lora: self.legs[0]
-                .bundle
-                .loras()
-                .map(|(file, scale)| format!("{}:{scale}", file.display()))
+            lora: self
+                .loras
+                .iter()
+                .map(|lora| format!("{}:{}", lora.file.display(), lora.scales()))
                 .collect(),
+            loras: self.loras.clone(),
             controlnet: match first.bundle.controls() {
                 [] => None,
                 controls => Some(controls.iter().map(|control| control.choice.clone()).collect()),
@@ -151,6 +160,7 @@ impl<'a> Settings<'a> {
             upscale: self.enlargement.map(|enlargement| enlargement.factor),
             upscale_method: self.enlargement.map(Enlargement::method),
             refiner: self.legs.get(1).map(|leg| leg.recipe.model.clone()),
+            refiner_settings: self.legs.get(1).map(words::refiner_settings),
             quality_preset: recipe.names.quality_preset.clone(),
             num_images: recipe.images,
             image_index: index,

@@ -5,6 +5,10 @@ use sd_weights::WeightType;
 use super::leg::Leg;
 use crate::Result;
 use crate::bundle::Family;
+use crate::prompt::Prompt;
+use crate::recipe::Share;
+use crate::request::Strength;
+use crate::save::RefinerSettings;
 
 /// What streaming costs, and what would avoid it.
 pub(super) fn streaming_warning(leg: &Leg) -> String {
@@ -25,6 +29,48 @@ pub(super) fn streaming_warning(leg: &Leg) -> String {
         plan.budget,
         (plan.resident_budget.gigabytes() * 10.0).ceil() / 10.0,
     )
+}
+
+/// What of the LoRAs that the prompts of `leg` name, and of those that are added, went otherwise than it may have been meant.
+pub(super) fn of_loras(leg: &Leg) -> Vec<String> {
+    let Leg { recipe, bundle, .. } = leg;
+    let mut warnings = Vec::new();
+    for tag in Prompt::parse(&recipe.prompt).loras {
+        warnings.extend(tag.ignored.iter().map(|argument| {
+            format!(
+                "`{argument}` of the LoRA `{}` in the prompt is not known here and changes nothing",
+                tag.name
+            )
+        }));
+    }
+    warnings.extend(Prompt::parse(&recipe.negative_prompt).loras.iter().map(|tag| {
+        format!(
+            "the LoRA `{}` in the negative prompt changes nothing: LoRAs are added for both texts, and named in the prompt",
+            tag.name
+        )
+    }));
+    warnings.extend(bundle.loras().filter_map(|(file, choice)| {
+        let missing = file.missing_settings()?;
+        Some(format!(
+            "the LoRA `{}` is added without `{}`, which is not there: its alphas are taken to be its ranks",
+            choice.name,
+            missing.display()
+        ))
+    }));
+    warnings
+}
+
+/// How the refiner whose part of the run is `leg` is drawn with, for the metadata.
+pub(super) fn refiner_settings(leg: &Leg) -> RefinerSettings {
+    let recipe = &leg.recipe;
+    RefinerSettings {
+        switch: match recipe.share {
+            Share::From(switch) => Some(switch),
+            Share::Whole | Share::Until(_) => None,
+        },
+        steps: recipe.steps,
+        strength: recipe.over.as_ref().map_or(Strength::ALL, |over| over.strength),
+    }
 }
 
 /// The refiner `name`, as what is left out is called.

@@ -1,10 +1,12 @@
 //! How a picture was made: the JSON file beside it.
 
+use std::path::PathBuf;
+
 use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
 use crate::scheduler::{SamplerKind, ScheduleKind};
-use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Over, Warning};
+use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, LoraChoice, Over, Strength, Warning};
 
 /// Everything that went into one picture, in the names that scripts read.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +21,8 @@ pub struct Metadata {
     pub steps: usize,
     /// Guidance.
     pub guidance_scale: GuidanceScale,
+    /// How far guided predictions were scaled back to the spread of the prompt's own.
+    pub guidance_rescale: f64,
     /// Pixels from left to right and from top to bottom.
     #[serde(flatten)]
     pub size: ImageSize,
@@ -34,8 +38,10 @@ pub struct Metadata {
     pub style: Option<String>,
     /// The model, as the user called it.
     pub model: String,
-    /// LoRAs, with their scales.
+    /// LoRAs, with their scales: one for all networks, or the text encoders' and the denoising network's.
     pub lora: Vec<String>,
+    /// The same, each with everything that is known of it.
+    pub loras: Vec<LoraRecord>,
     /// The control network.
     pub controlnet: Option<Vec<ControlChoice>>,
     /// The factor of the upscaling.
@@ -44,6 +50,8 @@ pub struct Metadata {
     pub upscale_method: Option<String>,
     /// The refiner.
     pub refiner: Option<String>,
+    /// How it was drawn with.
+    pub refiner_settings: Option<RefinerSettings>,
     /// The preset.
     pub quality_preset: Option<String>,
     /// How many pictures the run drew.
@@ -72,6 +80,54 @@ pub struct Metadata {
     pub memory: MemoryReport,
     /// The program and its version.
     pub version: String,
+}
+
+/// A LoRA that was added.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoraRecord {
+    /// As the user calls it.
+    pub name: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// How much of it was added to the denoising network.
+    pub scale: f64,
+    /// How much of it was added to the text encoders.
+    pub text_scale: f64,
+    /// The first twelve digits of its hash, as stable-diffusion-webui takes it, where the file could be read.
+    pub hash: Option<String>,
+}
+
+impl LoraRecord {
+    /// Of `choice`, whose file has the `hash`.
+    pub fn new(choice: &LoraChoice, hash: Option<String>) -> Self {
+        Self {
+            name: choice.name.clone(),
+            file: choice.file.clone(),
+            scale: choice.scale,
+            text_scale: choice.text_scale,
+            hash,
+        }
+    }
+
+    /// Its scales as they are written behind a name: one for both, or the text encoders' and the denoising network's.
+    pub fn scales(&self) -> String {
+        if self.scale == self.text_scale {
+            self.scale.to_string()
+        } else {
+            format!("{}:{}", self.text_scale, self.scale)
+        }
+    }
+}
+
+/// How a refiner was drawn with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RefinerSettings {
+    /// Where it took the latents over, from 0 to 1; without it, it went over the finished picture.
+    pub switch: Option<f64>,
+    /// Its denoising steps, of which it took those that the strength left.
+    pub steps: usize,
+    /// How much of the picture it changed.
+    pub strength: Strength,
 }
 
 /// A run's memory, up to the moment the picture was saved.
@@ -113,6 +169,7 @@ pub(super) fn example() -> Metadata {
         seed: 42,
         steps: 20,
         guidance_scale: GuidanceScale(4.5),
+        guidance_rescale: 0.0,
         size: ImageSize::new(256, 128).unwrap(),
         sampler: SamplerKind::FlowEuler,
         schedule: ScheduleKind::Normal,
@@ -121,10 +178,12 @@ pub(super) fn example() -> Metadata {
         style: None,
         model: "demo".into(),
         lora: Vec::new(),
+        loras: Vec::new(),
         controlnet: None,
         upscale: None,
         upscale_method: None,
         refiner: None,
+        refiner_settings: None,
         quality_preset: None,
         num_images: 1,
         image_index: 0,

@@ -1,5 +1,6 @@
 //! Saving: a picture and how it was made, both written whole or not at all, never over an existing file.
 
+mod bare_name;
 mod image;
 mod interrupted;
 mod metadata;
@@ -13,7 +14,7 @@ use tempfile::{Builder, NamedTempFile};
 
 pub use image::RgbImage;
 pub(crate) use interrupted::remove_temporary_files;
-pub use metadata::{MemoryReport, Metadata};
+pub use metadata::{LoraRecord, MemoryReport, Metadata, RefinerSettings};
 pub use parameters::parameters_text;
 
 use crate::durable::sync_folder;

@@ -1,32 +1,27 @@
 //! The `parameters` text that Stable Diffusion programs exchange inside a PNG.
 //!
 //! The prompt, a line `Negative prompt: …` where there is one, and a last line of `Key: value` pairs, as
-//! stable-diffusion-webui writes and reads it.
+//! stable-diffusion-webui, its extension for ControlNet and its tab of extras write and read them. Whatever changes the
+//! picture is in it, under webui's own keys where it has one. Models, LoRAs and networks stand there by their bare names:
+//! the picture leaves the machine, and where things lie on it does not.
 
-use super::Metadata;
+use super::bare_name::bare_name;
+use super::{LoraRecord, Metadata};
+use crate::bundle::EDGES;
+use crate::prompt::replace_lora_tags;
+use crate::request::{ControlChoice, ControlKind};
 use crate::scheduler::SamplerKind;
 
 /// The text for a picture made as `metadata` says.
 pub fn parameters_text(metadata: &Metadata) -> String {
-    let mut text = metadata.prompt.clone();
+    let mut text = with_lora_tags(&metadata.prompt, &metadata.loras);
     if !metadata.negative_prompt.is_empty() {
         text.push_str("\nNegative prompt: ");
-        text.push_str(&metadata.negative_prompt);
+        text.push_str(&replace_lora_tags(&metadata.negative_prompt, |_, _| {
+            String::new()
+        }));
     }
-    let size = metadata.size;
-    let pairs = [
-        ("Steps", metadata.steps.to_string()),
-        ("Sampler", plain_name(metadata.sampler)),
-        ("Schedule type", metadata.schedule.label().to_owned()),
-        ("CFG scale", metadata.guidance_scale.0.to_string()),
-        ("Seed", metadata.seed.to_string()),
-        ("Size", size.to_string()),
-        // Model names may not hold what separates the pairs.
-        ("Model", metadata.model.replace([',', ':'], "")),
-        // Readers take the noise to come from a GPU when nothing is said.
-        ("RNG", "CPU".to_owned()),
-        ("Version", metadata.version.clone()),
-    ];
+    let pairs = pairs(metadata);
     let line: Vec<String> = pairs
         .iter()
         .map(|(key, value)| format!("{key}: {}", quoted(value)))
@@ -34,6 +29,132 @@ pub fn parameters_text(metadata: &Metadata) -> String {
     text.push('\n');
     text.push_str(&line.join(", "));
     text
+}
+
+/// The last line's keys and values, in webui's order.
+fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut add = |key: &str, value: String| pairs.push((key.to_owned(), value));
+    add("Steps", metadata.steps.to_string());
+    add("Sampler", plain_name(metadata.sampler));
+    add("Schedule type", metadata.schedule.label().to_owned());
+    add("CFG scale", metadata.guidance_scale.0.to_string());
+    add("Seed", metadata.seed.to_string());
+    add("Size", metadata.size.to_string());
+    if let Some(model) = bare_name(&metadata.model) {
+        add("Model", model);
+    }
+    if let Some(over) = &metadata.over {
+        add("Denoising strength", over.strength.0.to_string());
+    }
+    // Readers take a layer to be the last one when nothing is said.
+    if metadata.clip_skip > 0 {
+        add("Clip skip", (metadata.clip_skip + 1).to_string());
+    }
+    // And the noise to come from a GPU.
+    add("RNG", "CPU".to_owned());
+    if metadata.over.as_ref().is_some_and(|over| over.mask.is_some()) {
+        add("Mask blur", "0".to_owned());
+        add("Masked content", "original".to_owned());
+        add("Inpaint area", "Whole picture".to_owned());
+    }
+    if metadata.guidance_rescale > 0.0 {
+        add("CFG Rescale", metadata.guidance_rescale.to_string());
+    }
+    for (index, control) in metadata.controlnet.iter().flatten().enumerate() {
+        add(&format!("ControlNet {index}"), control_unit(control));
+    }
+    let hashes = metadata.loras.iter().filter_map(|lora| {
+        let (name, hash) = (bare_name(&lora.name)?, lora.hash.as_ref()?);
+        Some(format!("{name}: {hash}"))
+    });
+    let hashes: Vec<String> = hashes.collect();
+    if !hashes.is_empty() {
+        add("Lora hashes", hashes.join(", "));
+    }
+    if let (Some(model), Some(refiner)) = (&metadata.refiner, &metadata.refiner_settings) {
+        add(
+            "Refiner",
+            bare_name(model).unwrap_or_else(|| "refiner".to_owned()),
+        );
+        match refiner.switch {
+            Some(switch) => add("Refiner switch at", switch.to_string()),
+            // webui has no refiner that goes over the finished picture, and so no keys for it.
+            None => {
+                add("Refiner steps", refiner.steps.to_string());
+                add("Refiner denoising strength", refiner.strength.0.to_string());
+            }
+        }
+    }
+    if let (Some(factor), Some(method)) = (metadata.upscale, &metadata.upscale_method) {
+        add("Postprocess upscale by", factor.to_string());
+        add(
+            "Postprocess upscaler",
+            match method.as_str() {
+                "lanczos" => "Lanczos".to_owned(),
+                network => bare_name(network).unwrap_or_else(|| "network".to_owned()),
+            },
+        );
+    }
+    add("Version", metadata.version.clone());
+    pairs
+}
+
+/// `prompt` with a tag for each of `loras`: where it had one for it, else at its end. Tags of others, which were left out,
+/// are not in it.
+fn with_lora_tags(prompt: &str, loras: &[LoraRecord]) -> String {
+    let written = |lora: &LoraRecord| {
+        let name = bare_name(&lora.name)?;
+        Some(format!("<lora:{name}:{}>", lora.scales()))
+    };
+    let mut left: Vec<&LoraRecord> = loras.iter().collect();
+    let mut text = replace_lora_tags(prompt, |tag, _| {
+        let is_meant = |lora: &&LoraRecord| {
+            tag.as_ref().is_some_and(|tag| {
+                (&lora.name, lora.scale, lora.text_scale) == (&tag.name, tag.scale, tag.text_scale)
+            })
+        };
+        match left.iter().position(is_meant) {
+            Some(index) => written(left.remove(index)).unwrap_or_default(),
+            None => String::new(),
+        }
+    });
+    for tag in left.into_iter().filter_map(written) {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&tag);
+    }
+    text
+}
+
+/// A ControlNet as webui's extension for them writes a unit. Its signs may not stand in a value.
+fn control_unit(control: &ControlChoice) -> String {
+    let model = bare_name(&control.name).unwrap_or_else(|| "None".to_owned());
+    let weight = control.scale.to_string();
+    let mut fields = vec![
+        ("Module", "none".to_owned()),
+        ("Model", model),
+        ("Weight", weight),
+        // The picture is brought to the size of what is drawn, whatever its sides were.
+        ("Resize Mode", "Just Resize".to_owned()),
+    ];
+    if control.kind == ControlKind::Canny {
+        fields[0].1 = "canny".to_owned();
+        fields.push(("Threshold A", EDGES.0.to_string()));
+        fields.push(("Threshold B", EDGES.1.to_string()));
+    }
+    fields.extend([
+        ("Guidance Start", "0.0".to_owned()),
+        ("Guidance End", "1.0".to_owned()),
+        ("Pixel Perfect", "True".to_owned()),
+        ("Control Mode", "Balanced".to_owned()),
+    ]);
+    let fields: Vec<String> = fields
+        .into_iter()
+        .map(|(key, value)| format!("{key}: {value}"))
+        .collect();
+    fields.join(", ")
 }
 
 /// Other programs do not tell the methods for rectified flow, and those for models preconditioned as EDM does, from the
@@ -44,9 +165,10 @@ fn plain_name(sampler: SamplerKind) -> String {
     plain.unwrap_or(name).to_owned()
 }
 
-/// A value that holds a separator is written as a JSON string.
+/// A value that a reader would not take as it stands is written as a JSON string: one with a separator, with a quotation mark
+/// where it begins, or with spaces around it.
 fn quoted(value: &str) -> String {
-    if value.contains([',', ':', '\n']) {
+    if value.contains([',', ':', '\n']) || value.starts_with('"') || value.trim() != value {
         serde_json::Value::from(value).to_string()
     } else {
         value.to_owned()
@@ -54,25 +176,4 @@ fn quoted(value: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::metadata::example;
-    use super::*;
-
-    #[test]
-    fn reads_as_the_field_writes_it() {
-        let mut metadata = example();
-        metadata.prompt = "a lovely cat,\nsleeping".into();
-        metadata.negative_prompt = "blurry".into();
-        metadata.model = "models/tiny: one, two".into();
-        assert_eq!(
-            parameters_text(&metadata),
-            "a lovely cat,\nsleeping\nNegative prompt: blurry\nSteps: 20, Sampler: Euler, Schedule type: Normal, CFG scale: 4.5, Seed: 42, \
-             Size: 256x128, Model: models/tiny one two, RNG: CPU, Version: sd-generate 0.0.0"
-        );
-    }
-
-    #[test]
-    fn an_empty_negative_prompt_has_no_line() {
-        assert!(!parameters_text(&example()).contains("Negative"));
-    }
-}
+mod tests;

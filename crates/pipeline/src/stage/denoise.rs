@@ -7,6 +7,7 @@ use super::canvas::Canvas;
 use super::control::Controls;
 use super::encode::EncodedPrompt;
 use super::finite;
+use super::guidance::guided;
 use super::network::{Asked, Conditions, Network, Told, numbers};
 use crate::bundle::{Bundle, Denoiser};
 use crate::recipe::Recipe;
@@ -78,6 +79,7 @@ pub struct Denoise<'a> {
     controls: Controls,
     sampler: Sampler,
     guidance_scale: GuidanceScale,
+    guidance_rescale: f64,
     passes: GuidancePasses,
     device: Device,
     /// Of the negative prompt first, where there is guidance.
@@ -121,6 +123,7 @@ impl<'a> Denoise<'a> {
             network,
             controls,
             guidance_scale: recipe.guidance_scale,
+            guidance_rescale: recipe.guidance_rescale,
             passes: GuidancePasses::for_patches(patches(latent_sides)),
             sampler,
             device: holding.device.clone(),
@@ -259,10 +262,7 @@ impl<'a> Denoise<'a> {
         Ok(())
     }
 
-    /// The network's prediction for each picture, guided: the negative prompt's, moved along the difference to the
-    /// prompt's.
-    ///
-    /// Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022.
+    /// The network's prediction for each picture, guided where there is a negative prompt's beside the prompt's.
     fn predictions(&self, pictures: &[Picture], evaluation: usize) -> Result<Vec<Tensor>> {
         // By which text alone each pass asks, where it does not ask by all of them.
         let texts: Vec<(Conditions, Option<usize>)> = match self.passes {
@@ -301,7 +301,12 @@ impl<'a> Denoise<'a> {
                 return Ok(predicted);
             }
             let (without, with) = (predicted.narrow(0, 0, 1)?, predicted.narrow(0, 1, 1)?);
-            Ok((&without + ((with - &without)? * self.guidance_scale.0)?)?)
+            Ok(guided(
+                &without,
+                &with,
+                self.guidance_scale,
+                self.guidance_rescale,
+            )?)
         });
         guided.collect()
     }

@@ -7,6 +7,7 @@ mod denoise;
 mod encode;
 mod enlarge;
 mod finite;
+mod guidance;
 mod network;
 
 pub use canvas::{Canvas, Mask, canvases};

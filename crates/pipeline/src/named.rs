@@ -1,0 +1,71 @@
+//! Whether what a request names is there: an error, before anything else is done.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::bundle::Kind;
+use crate::request::Request;
+use crate::{Error, Result};
+
+/// Refuses a request that names a file or a folder which is not there. One that is there may still be of no use: that shows
+/// where it is opened. The model that draws is looked for there too.
+///
+/// # Errors
+/// The first that is not there.
+pub(crate) fn check(request: &Request) -> Result<()> {
+    for lora in &request.loras {
+        must_be(Kind::Lora, &lora.file)?;
+    }
+    for control in &request.controls {
+        must_be(Kind::ControlNet, &control.folder)?;
+        must_be_picture(&control.image)?;
+    }
+    if let Some(init) = &request.init {
+        must_be_picture(&init.image)?;
+        init.mask.as_deref().map_or(Ok(()), must_be_picture)?;
+    }
+    if let Some(refiner) = &request.refiner
+        && !refiner.model.folder.is_embedded()
+    {
+        must_be(Kind::Model, refiner.model.folder.root())?;
+    }
+    match &request.upscale {
+        // Nobody has named the network that is used where it happens to be there.
+        Some(upscale) if !upscale.or_resampled => upscale
+            .network
+            .as_deref()
+            .map_or(Ok(()), |network| must_be(Kind::Upscaler, network)),
+        _ => Ok(()),
+    }
+}
+
+fn must_be(kind: Kind, path: &Path) -> Result<()> {
+    match absence(path) {
+        Some(_) => Err(Error::NotThere {
+            kind,
+            path: path.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn must_be_picture(path: &Path) -> Result<()> {
+    match absence(path) {
+        Some(error) => Err(Error::BadImage {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The system's word for it where there is nothing at `path`.
+fn absence(path: &Path) -> Option<io::Error> {
+    let error = fs::metadata(path).err()?;
+    let is_absent = matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    );
+    is_absent.then_some(error)
+}
