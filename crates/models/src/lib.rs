@@ -12,6 +12,7 @@ mod feed_forward;
 mod footprint;
 mod layers;
 pub mod mmdit;
+mod settings;
 pub mod t5;
 mod texts;
 pub mod unet;

@@ -54,6 +54,16 @@ fn the_unet_takes_what_it_says() {
         context: 256,
         ..Shape::SD15
     };
+    let without_middle = Shape {
+        channels: &[64, 128, 192],
+        heads: &[2, 4, 6],
+        attends: &[true, true, true],
+        transformer_layers: &[1, 1, 2],
+        context: 256,
+        middle: false,
+        residuals: 1,
+        ..Shape::SD15
+    };
     let large = Shape {
         channels: &[64, 128, 192],
         heads: &[2, 4, 6],
@@ -66,6 +76,11 @@ fn the_unet_takes_what_it_says() {
             small,
             [Residency::Resident, Residency::Streamed],
             [(1, 2, (88, 72)), (2, 1, (86, 74))],
+        ),
+        (
+            without_middle,
+            [Residency::Resident, Residency::Streamed],
+            [(1, 2, (88, 72)), (2, 1, (90, 74))],
         ),
         (
             large,

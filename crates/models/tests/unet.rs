@@ -18,7 +18,7 @@ fn condition(unet: &UNet, case: &Case, latents: &str) -> Conditions {
         .map(|numbers| numbers.to_vec2::<f32>().unwrap());
     let guidance = case
         .get("guidance")
-        .map(|guidance| guidance.to_vec1::<f32>().unwrap()[0]);
+        .map(|guidance| f64::from(guidance.to_vec1::<f32>().unwrap()[0]));
     unet.condition(&Steering {
         timesteps: &timesteps,
         context: case.tensor("context"),
@@ -141,7 +141,14 @@ fn configurations_that_are_not_known_are_refused_by_name() {
             serde_json::json!(["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"]),
         ),
         ("up_block_types", serde_json::json!([])),
+        // Without the reverse it says nothing of the way up.
         ("transformer_layers_per_block", serde_json::json!([1, [2, 2], 3])),
+        ("transformer_layers_per_block", serde_json::json!([1, [], 3])),
+        (
+            "reverse_transformer_layers_per_block",
+            serde_json::json!([[3], 2, 1]),
+        ),
+        ("reverse_transformer_layers_per_block", serde_json::json!(2)),
         ("attention_head_dim", serde_json::json!(3)),
         ("cross_attention_dim", serde_json::json!([24, 24])),
         ("layers_per_block", serde_json::json!(0)),
@@ -151,7 +158,10 @@ fn configurations_that_are_not_known_are_refused_by_name() {
         ("freq_shift", serde_json::json!(1)),
     ] {
         match with(name, value) {
-            Err(Error::Config { reason, .. }) => assert!(reason.contains(name), "{name}: {reason}"),
+            Err(Error::Config { reason, .. }) => {
+                assert!(reason.contains(name), "{name}: {reason}");
+                assert!(!reason.contains("Some(") && !reason.contains("Each("), "{reason}");
+            }
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -159,6 +169,15 @@ fn configurations_that_are_not_known_are_refused_by_name() {
         ("freq_shift", serde_json::json!(0.0)),
         ("upcast_attention", serde_json::json!(true)),
         ("something_new", serde_json::json!("of no account")),
+        ("act_fn", serde_json::json!("swish")),
+        ("mid_block_type", serde_json::json!(null)),
+        ("mid_block_type", serde_json::json!("UNetMidBlock2D")),
+        ("only_cross_attention", serde_json::json!([false, false, false])),
+        (
+            "reverse_transformer_layers_per_block",
+            serde_json::json!([[3, 3], [2, 2], 1]),
+        ),
+        ("transformer_layers_per_block", serde_json::json!([0, 2, 3])),
     ] {
         assert!(with(name, value).is_ok(), "{name}");
     }

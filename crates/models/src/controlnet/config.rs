@@ -1,12 +1,14 @@
 //! What a ControlNet's `config.json` says of it.
 
 use serde::Deserialize;
+use serde_json::json;
 
+use crate::settings::refuse_others;
 use crate::{Error, Result, unet};
 
 /// The shape of a ControlNet. What is not there has diffusers' default.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "settings by their names")]
 pub struct Config {
     /// That of the UNet whose way down and middle it has.
     #[serde(flatten)]
@@ -74,7 +76,11 @@ impl Config {
             || channels.len() > 8
             || channels.iter().any(|channels| !(1..=1 << 16).contains(channels))
         {
-            return refuse(format!("conditioning_embedding_out_channels is {channels:?}"));
+            let channels: Vec<String> = channels.iter().map(ToString::to_string).collect();
+            return refuse(format!(
+                "conditioning_embedding_out_channels is [{}]",
+                channels.join(", ")
+            ));
         }
         if self.conditioning_channels == 0 || self.conditioning_channels > 1 << 16 {
             return refuse(format!("conditioning_channels is {}", self.conditioning_channels));
@@ -82,6 +88,15 @@ impl Config {
         if self.global_pool_conditions {
             return refuse("global_pool_conditions is true, only false is known".to_owned());
         }
+        if self.network.mid_block_type.is_none() {
+            return refuse("mid_block_type is null, and a ControlNet adds to the middle".to_owned());
+        }
+        // Networks for several kinds of pictures are told which it is.
+        refuse_others(
+            network,
+            &self.network.others,
+            &[("num_control_type", json!(null))],
+        )?;
         let mut config = self.clone();
         config.network.up_block_types.clear();
         config.network.check(network)?;

@@ -14,7 +14,7 @@ use sd_weights::{Blocks, Weights};
 pub use config::{ChannelOrder, Config};
 
 use crate::unet::block::{Block, Stream};
-use crate::unet::places::{self, Part, Place, Then};
+use crate::unet::places::{self, Part, Place};
 use crate::unet::time::TimeEntry;
 use crate::unet::{self, Residuals, Steering};
 use crate::{Error, Result, layers};
@@ -209,17 +209,18 @@ impl ControlNet {
 fn steps(places: Vec<Place>) -> Vec<Step> {
     let (mut steps, mut held) = (Vec::new(), 0);
     for place in places {
-        let (then, channels) = (place.then, place.part.channels());
+        let (is_held, ends_middle) = (place.is_held, place.ends_middle);
+        let channels = place.part.channels();
         steps.push(Step::Shared(place));
-        let scope = match then {
-            Then::Goes => continue,
-            Then::IsHeld => {
-                held += 1;
-                format!("controlnet_down_blocks.{}", held - 1)
-            }
-            Then::EndsMiddle => "controlnet_mid_block".to_owned(),
-        };
-        steps.push(Step::Adds { scope, channels });
+        if is_held {
+            let scope = format!("controlnet_down_blocks.{held}");
+            steps.push(Step::Adds { scope, channels });
+            held += 1;
+        }
+        if ends_middle {
+            let scope = "controlnet_mid_block".to_owned();
+            steps.push(Step::Adds { scope, channels });
+        }
     }
     steps
 }

@@ -17,8 +17,8 @@ pub struct Steering<'a> {
     pub context: &'a Tensor,
     /// What a network of the kind `text_time` takes beside it, as those of Stable Diffusion XL do.
     pub added: Option<Added<'a>>,
-    /// The guidance scale, for a network with `time_cond_proj_dim`.
-    pub guidance: Option<f32>,
+    /// The guidance scale as the user says it, for a network with `time_cond_proj_dim`.
+    pub guidance: Option<f64>,
     /// Rows and columns of the latents.
     pub latents: (usize, usize),
 }
@@ -156,7 +156,7 @@ impl Steering<'_> {
         };
         let (texts, tokens, _) = self.context.dims3()?;
         for level in config.levels(network)? {
-            let wanted = [texts, tokens, level.transformer.context];
+            let wanted = [texts, tokens, level.context];
             if self.context.dims() != wanted || tokens == 0 {
                 return refuse(
                     format!("a context {:?}", self.context.dims()),

@@ -1,13 +1,17 @@
 //! What `unet/config.json` says of the UNet.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::places;
+use crate::settings::{Known, refuse_others};
 use crate::{Error, Result};
 
 /// The shape of a UNet, or of a ControlNet, which has the first half of one. What is not there has diffusers' default.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "settings by their names")]
 pub struct Config {
     /// The side of the latents that it was trained for.
     pub sample_size: Option<OneOrEach>,
@@ -17,7 +21,7 @@ pub struct Config {
     pub out_channels: usize,
     /// What the levels are made of on the way down, the one of full resolution first.
     pub down_block_types: Vec<String>,
-    /// What the middle is made of.
+    /// What the middle is made of; null where there is none.
     pub mid_block_type: Option<String>,
     /// What the levels are made of on the way up, the one of full resolution last.
     pub up_block_types: Vec<String>,
@@ -31,8 +35,10 @@ pub struct Config {
     pub norm_eps: f64,
     /// Features of a token of text.
     pub cross_attention_dim: OneOrEach,
-    /// Layers of the transformers of a level.
+    /// Layers of the transformers of a level, or of each of the transformers of a level on the way down.
     pub transformer_layers_per_block: OneOrEach,
+    /// The same for the way up, the level of lowest resolution first, where it is not the way down reversed.
+    pub reverse_transformer_layers_per_block: Option<OneOrEach>,
     /// Heads of the attention of a level. The reference implementation reads it so, against its name.
     pub attention_head_dim: OneOrEach,
     /// Features of a timestep inside, where they are not four times the channels of the first level.
@@ -52,7 +58,7 @@ pub struct Config {
 
 /// One number for all levels, or one for each.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number, or a list with one for each level")]
 pub enum OneOrEach {
     /// The same for all.
     One(usize),
@@ -61,37 +67,34 @@ pub enum OneOrEach {
 }
 
 impl OneOrEach {
+    /// What is said of a level, if anything.
+    pub(crate) fn at(&self, level: usize) -> Option<&Self> {
+        match self {
+            Self::One(_) => Some(self),
+            Self::Each(numbers) => numbers.get(level),
+        }
+    }
+
     /// That of a level, if it is one.
     pub(crate) fn of(&self, level: usize) -> Option<usize> {
-        match self {
+        match self.at(level)? {
             Self::One(number) => Some(*number),
-            Self::Each(numbers) => match numbers.get(level)? {
-                Self::One(number) => Some(*number),
-                Self::Each(_) => None,
-            },
+            Self::Each(_) => None,
         }
     }
 }
 
-/// A level of the network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Level {
-    pub(crate) channels: usize,
-    /// Residual blocks on the way down.
-    pub(crate) residuals: usize,
-    /// The transformers of this level, whichever way has some.
-    pub(crate) transformer: TransformerShape,
-    pub(crate) attends_down: bool,
-    pub(crate) attends_up: bool,
-}
-
-/// The shape of the transformers of a level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TransformerShape {
-    pub(crate) layers: usize,
-    pub(crate) heads: usize,
-    /// Features of a token of text.
-    pub(crate) context: usize,
+/// As JSON has it.
+impl fmt::Display for OneOrEach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(number) => write!(f, "{number}"),
+            Self::Each(numbers) => {
+                let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", numbers.join(", "))
+            }
+        }
+    }
 }
 
 impl Default for Config {
@@ -104,7 +107,7 @@ impl Default for Config {
             in_channels: 4,
             out_channels: 4,
             down_block_types: names([attends, attends, attends, plain]),
-            mid_block_type: Some(MIDDLE.to_owned()),
+            mid_block_type: Some(Self::ATTENDING_MIDDLE.to_owned()),
             up_block_types: names([plain_up, attends_up, attends_up, attends_up]),
             block_out_channels: vec![320, 640, 1280, 1280],
             layers_per_block: OneOrEach::One(2),
@@ -112,6 +115,7 @@ impl Default for Config {
             norm_eps: 1e-5,
             cross_attention_dim: OneOrEach::One(1280),
             transformer_layers_per_block: OneOrEach::One(1),
+            reverse_transformer_layers_per_block: None,
             attention_head_dim: OneOrEach::One(8),
             time_embedding_dim: None,
             time_cond_proj_dim: None,
@@ -123,46 +127,67 @@ impl Default for Config {
     }
 }
 
-/// The only middle that is known.
-const MIDDLE: &str = "UNetMidBlock2DCrossAttn";
-
 /// Settings of such networks of which only these values are known here. Where one is left out it has this value.
-fn usual() -> Value {
-    json!({
-        "act_fn": "silu",
-        "attention_type": "default",
-        "center_input_sample": false,
-        "class_embed_type": null,
-        "class_embeddings_concat": false,
-        "conv_in_kernel": 3,
-        "conv_out_kernel": 3,
-        "cross_attention_norm": null,
-        "downsample_padding": 1,
-        "dual_cross_attention": false,
-        "encoder_hid_dim": null,
-        "encoder_hid_dim_type": null,
-        "flip_sin_to_cos": true,
-        "freq_shift": 0,
-        "mid_block_only_cross_attention": false,
-        "mid_block_scale_factor": 1,
-        "num_attention_heads": null,
-        "num_class_embeds": null,
-        "only_cross_attention": false,
-        "resnet_out_scale_factor": 1,
-        "resnet_skip_time_act": false,
-        "resnet_time_scale_shift": "default",
-        "reverse_transformer_layers_per_block": null,
-        "time_embedding_act_fn": null,
-        "time_embedding_type": "positional",
-        "timestep_post_act": null,
-    })
+fn known() -> [Known; 25] {
+    [
+        ("act_fn", json!("silu")),
+        ("attention_type", json!("default")),
+        ("center_input_sample", json!(false)),
+        ("class_embed_type", json!(null)),
+        ("class_embeddings_concat", json!(false)),
+        ("conv_in_kernel", json!(3)),
+        ("conv_out_kernel", json!(3)),
+        ("cross_attention_norm", json!(null)),
+        ("downsample_padding", json!(1)),
+        ("dual_cross_attention", json!(false)),
+        ("encoder_hid_dim", json!(null)),
+        ("encoder_hid_dim_type", json!(null)),
+        ("flip_sin_to_cos", json!(true)),
+        ("freq_shift", json!(0)),
+        ("mid_block_only_cross_attention", json!(false)),
+        ("mid_block_scale_factor", json!(1)),
+        ("num_attention_heads", json!(null)),
+        ("num_class_embeds", json!(null)),
+        ("only_cross_attention", json!(false)),
+        ("resnet_out_scale_factor", json!(1)),
+        ("resnet_skip_time_act", json!(false)),
+        ("resnet_time_scale_shift", json!("default")),
+        ("time_embedding_act_fn", json!(null)),
+        ("time_embedding_type", json!("positional")),
+        ("timestep_post_act", json!(null)),
+    ]
 }
 
 impl Config {
+    /// A middle of two residual blocks around a transformer.
+    pub(crate) const ATTENDING_MIDDLE: &str = "UNetMidBlock2DCrossAttn";
+    /// A middle of one residual block.
+    pub(crate) const PLAIN_MIDDLE: &str = "UNetMidBlock2D";
+
     /// Rows and columns of the latents that the network was trained for, if it says.
     pub fn trained_size(&self) -> Option<(usize, usize)> {
         let sample_size = self.sample_size.as_ref()?;
         Some((sample_size.of(0)?, sample_size.of(1)?))
+    }
+
+    /// Whether the file was written by a release of diffusers before `major.minor`. A file that does not say was not.
+    pub fn was_saved_before(&self, major: u64, minor: u64) -> bool {
+        let version = self.others.get("_diffusers_version").and_then(Value::as_str);
+        let mut numbers = version.unwrap_or_default().split('.').map(str::parse::<u64>);
+        matches!((numbers.next(), numbers.next()), (Some(Ok(first)), Some(Ok(second))) if (first, second) < (major, minor))
+    }
+
+    /// Channels of the pictures that are held on the way down, to each of which a ControlNet adds.
+    ///
+    /// # Errors
+    /// The configuration cannot be that of a UNet.
+    pub fn held_channels(&self) -> Result<Vec<usize>> {
+        let mut way_down = self.clone();
+        way_down.up_block_types.clear();
+        way_down.check(super::NETWORK)?;
+        let places = places::down(&way_down, super::NETWORK)?;
+        let held = places.iter().filter(|place| place.is_held);
+        Ok(held.map(|place| place.part.channels()).collect())
     }
 
     /// Features of a token of text in the first level, zero where it does not say.
@@ -198,59 +223,6 @@ impl Config {
             .unwrap_or(4 * self.block_out_channels.first().copied().unwrap_or(0))
     }
 
-    /// The levels, the one of full resolution first. That of full resolution goes up last.
-    ///
-    /// # Errors
-    /// The configuration cannot be that of the `network`.
-    pub(crate) fn levels(&self, network: &'static str) -> Result<Vec<Level>> {
-        let wrong = |reason: String| Error::Config { network, reason };
-        let depth = self.block_out_channels.len();
-        let level = |index: usize, &channels: &usize| {
-            let one_of = |name: &str, setting: &OneOrEach, most: usize| match setting.of(index) {
-                Some(number) if (1..=most).contains(&number) => Ok(number),
-                Some(number) => Err(wrong(format!("{name} is {number} in level {index}"))),
-                None => Err(wrong(format!(
-                    "{name} is {setting:?}, and not a number for each of {depth} levels"
-                ))),
-            };
-            let heads = one_of("attention_head_dim", &self.attention_head_dim, MOST_FEATURES)?;
-            if channels == 0 || channels > MOST_FEATURES || channels % self.norm_num_groups.max(1) != 0 {
-                return Err(wrong(format!(
-                    "block_out_channels has {channels} channels, which cannot be normed in norm_num_groups {}",
-                    self.norm_num_groups
-                )));
-            }
-            let attends_down = attends("down_block_types", &self.down_block_types, index, network)?;
-            let attends_up = match self.up_block_types.len() {
-                // A ControlNet does not go up.
-                0 => false,
-                _ => attends("up_block_types", &self.up_block_types, depth - 1 - index, network)?,
-            };
-            if channels % heads != 0 && (attends_down || attends_up || index + 1 == depth) {
-                return Err(wrong(format!(
-                    "attention_head_dim is {heads}, the number of heads that {channels} channels cannot be shared by"
-                )));
-            }
-            Ok(Level {
-                channels,
-                residuals: one_of("layers_per_block", &self.layers_per_block, MOST_LAYERS)?,
-                transformer: TransformerShape {
-                    layers: one_of(
-                        "transformer_layers_per_block",
-                        &self.transformer_layers_per_block,
-                        MOST_LAYERS,
-                    )?,
-                    heads,
-                    context: one_of("cross_attention_dim", &self.cross_attention_dim, MOST_FEATURES)?,
-                },
-                attends_down,
-                attends_up,
-            })
-        };
-        let levels = self.block_out_channels.iter().enumerate();
-        levels.map(|(index, channels)| level(index, channels)).collect()
-    }
-
     /// Whether the `network` can be what this says.
     pub(crate) fn check(&self, network: &'static str) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config { network, reason });
@@ -271,11 +243,15 @@ impl Config {
                 ));
             }
         }
-        if self.mid_block_type.as_deref() != Some(MIDDLE) {
-            return refuse(format!(
-                "mid_block_type is {:?}, {MIDDLE} is known",
-                self.mid_block_type
-            ));
+        match self.mid_block_type.as_deref() {
+            None | Some(Self::ATTENDING_MIDDLE | Self::PLAIN_MIDDLE) => {}
+            Some(other) => {
+                return refuse(format!(
+                    "mid_block_type is `{other}`; {}, {} and null are known",
+                    Self::ATTENDING_MIDDLE,
+                    Self::PLAIN_MIDDLE
+                ));
+            }
         }
         let counts = [
             ("in_channels", Some(self.in_channels)),
@@ -290,8 +266,8 @@ impl Config {
             ),
         ];
         for (name, count) in counts {
-            if count.is_some_and(|count| !(1..=MOST_FEATURES).contains(&count)) {
-                return refuse(format!("{name} is {count:?}"));
+            if let Some(count) = count.filter(|count| !(1..=MOST_FEATURES).contains(count)) {
+                return refuse(format!("{name} is {count}"));
             }
         }
         match self.addition_embed_type.as_deref() {
@@ -306,21 +282,13 @@ impl Config {
             }
             Some(other) => return refuse(format!("addition_embed_type is `{other}`, text_time is known")),
         }
-        for (name, wanted) in usual().as_object().into_iter().flatten() {
-            if let Some(found) = self.others.get(name)
-                && !found.is_null()
-                && !are_equal(found, wanted)
-            {
-                return refuse(format!("{name} is {found}, only {wanted} is known"));
-            }
-        }
-        Ok(())
+        refuse_others(network, &self.others, &known())
     }
 }
 
 /// The most features, and the most layers, that a network of this kind can be thought to have.
-const MOST_FEATURES: usize = 1 << 16;
-const MOST_LAYERS: usize = 1 << 8;
+pub(super) const MOST_FEATURES: usize = 1 << 16;
+pub(super) const MOST_LAYERS: usize = 1 << 8;
 
 /// What is added to the timestep, in features.
 #[derive(Debug, Clone, Copy)]
@@ -329,24 +297,4 @@ pub(crate) struct Added {
     pub(crate) numbers_spread: usize,
     /// Of all that is added: of the pooled text and of the numbers.
     pub(crate) all: usize,
-}
-
-/// Whether a level attends, by its type.
-fn attends(setting: &str, types: &[String], index: usize, network: &'static str) -> Result<bool> {
-    match types.get(index).map_or("", String::as_str) {
-        "CrossAttnDownBlock2D" | "CrossAttnUpBlock2D" => Ok(true),
-        "DownBlock2D" | "UpBlock2D" => Ok(false),
-        other => Err(Error::Config {
-            network,
-            reason: format!("{setting} has a level of type `{other}`, which is not known"),
-        }),
-    }
-}
-
-/// Numbers are equal however they are written.
-fn are_equal(one: &Value, other: &Value) -> bool {
-    match (one.as_f64(), other.as_f64()) {
-        (Some(one), Some(other)) => one == other,
-        _ => one == other,
-    }
 }

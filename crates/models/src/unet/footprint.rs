@@ -7,7 +7,7 @@ use sd_ops::Scratch;
 use sd_weights::{Holding, Weights};
 
 use super::config::Config;
-use super::places::{Part, Place, Then};
+use super::places::{Part, Place};
 use super::{NETWORK, UNet};
 use crate::feed_forward::{FeedForward, Inside};
 use crate::footprint::held_bytes;
@@ -54,11 +54,15 @@ impl UNet {
         let mut walk = Walk::new(load, self.config.in_channels, self.weights.holding());
         let mut of_blocks = Vec::with_capacity(self.places.len());
         for place in &self.places {
-            let activations = walk.pass(place);
-            of_blocks.push(activations);
-            if place.then == Then::IsHeld {
+            let mut activations = walk.pass(place);
+            if place.is_held {
                 walk.hold();
+                // Without a middle a ControlNet adds to a picture that is held too, which has to stay as it was.
+                if place.ends_middle {
+                    activations = activations.max(walk.add());
+                }
             }
+            of_blocks.push(activations);
         }
         (walk.footprint(), of_blocks)
     }
@@ -85,7 +89,7 @@ pub(crate) fn time_bytes(weights: &Weights) -> u64 {
 pub(crate) fn condition_bytes(config: &Config, load: Load, steps: usize, activation_type: DType) -> u64 {
     let element = activation_type.size_in_bytes();
     let levels = config.levels(NETWORK).unwrap_or_default();
-    let context = levels.first().map_or(0, |level| level.transformer.context);
+    let context = levels.first().map_or(0, |level| level.context);
     let rows = steps * load.texts * config.time_features();
     ((rows + load.texts * load.tokens * context) * element) as u64
 }

@@ -8,6 +8,7 @@ pub(crate) mod block;
 pub(crate) mod conditions;
 mod config;
 pub(crate) mod footprint;
+mod levels;
 pub(crate) mod places;
 mod residual;
 mod sampling;
@@ -22,7 +23,7 @@ pub use config::{Config, OneOrEach};
 
 use crate::{Error, Result};
 use block::{Block, Stream};
-use places::{Place, Then};
+use places::Place;
 use time::TimeEntry;
 
 /// The name of the network in errors.
@@ -147,10 +148,11 @@ impl UNet {
                 if let Some((taken, at)) = stream.take() {
                     let control = input.control.map(|control| control.down.as_slice());
                     let mut after = block.forward(taken, place.part, &at, control)?;
-                    match (place.then, input.control) {
-                        (Then::IsHeld, _) => after.hold(),
-                        (Then::EndsMiddle, Some(control)) => after = after.with(&control.middle)?,
-                        (Then::EndsMiddle, None) | (Then::Goes, _) => {}
+                    if place.is_held {
+                        after.hold();
+                    }
+                    if let Some(control) = input.control.filter(|_| place.ends_middle) {
+                        after = after.with(&control.middle)?;
                     }
                     *stream = Some((after, at));
                 }
@@ -164,7 +166,7 @@ impl UNet {
     }
 
     fn check_control(&self, control: Option<&Residuals>) -> Result<()> {
-        let held = self.places.iter().filter(|place| place.then == Then::IsHeld);
+        let held = self.places.iter().filter(|place| place.is_held);
         match (control, held.count()) {
             (Some(control), held) if control.down.len() != held => Err(Error::Input {
                 network: NETWORK,

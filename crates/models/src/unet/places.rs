@@ -3,7 +3,8 @@
 //! A residual block, a layer of a transformer and each smaller thing between them is a block of its own, so that two of
 //! them, which is what is in memory of a network that is streamed, are small.
 
-use super::config::{Config, Level};
+use super::config::Config;
+use super::levels::{Level, Middle};
 use crate::Result;
 
 /// A block of the network.
@@ -12,7 +13,10 @@ pub(crate) struct Place {
     /// The scope of its weights.
     pub(crate) scope: String,
     pub(crate) part: Part,
-    pub(crate) then: Then,
+    /// Whether its result is held for the way up; a ControlNet adds to what is held.
+    pub(crate) is_held: bool,
+    /// Whether its result is that of the middle; a ControlNet adds to it. Without a middle it is that of the way down.
+    pub(crate) ends_middle: bool,
 }
 
 /// What a block is.
@@ -61,24 +65,13 @@ impl Part {
     }
 }
 
-/// What becomes of a block's result, beside going on to the next block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
-    /// Nothing else.
-    Goes,
-    /// It is held for the way up; a ControlNet adds to what is held.
-    IsHeld,
-    /// It is that of the middle; a ControlNet adds to it.
-    EndsMiddle,
-}
-
 /// The blocks of a UNet.
 ///
 /// # Errors
 /// The configuration cannot be that of the `network`.
 pub(crate) fn whole(config: &Config, network: &'static str) -> Result<Vec<Place>> {
     let levels = config.levels(network)?;
-    let mut list = List::down(config, &levels);
+    let mut list = List::down(config, &levels, config.middle(network)?);
     for (index, level) in levels.iter().rev().enumerate() {
         list.up(index, level, index + 1 == levels.len());
     }
@@ -98,7 +91,7 @@ pub(crate) fn whole(config: &Config, network: &'static str) -> Result<Vec<Place>
 /// # Errors
 /// The configuration cannot be that of the `network`.
 pub(crate) fn down(config: &Config, network: &'static str) -> Result<Vec<Place>> {
-    Ok(List::down(config, &config.levels(network)?).places)
+    Ok(List::down(config, &config.levels(network)?, config.middle(network)?).places)
 }
 
 /// A list that blocks are added to.
@@ -112,7 +105,7 @@ struct List {
 }
 
 impl List {
-    fn down(config: &Config, levels: &[Level]) -> Self {
+    fn down(config: &Config, levels: &[Level], middle: Middle) -> Self {
         let mut list = Self {
             places: Vec::new(),
             channels: 0,
@@ -130,10 +123,10 @@ impl List {
         list.hold();
         for (index, level) in levels.iter().enumerate() {
             let block = format!("down_blocks.{index}");
-            for layer in 0..level.residuals {
+            for (layer, transformer) in level.down.iter().enumerate() {
                 list.residual(&format!("{block}.resnets.{layer}"), 0, level.channels);
-                if level.attends_down {
-                    list.transformer(&format!("{block}.attentions.{layer}"), level);
+                if let Some(layers) = transformer {
+                    list.transformer(&format!("{block}.attentions.{layer}"), level, *layers);
                 }
                 list.hold();
             }
@@ -147,20 +140,28 @@ impl List {
             }
         }
         let lowest = &levels[levels.len() - 1];
-        list.residual("mid_block.resnets.0", 0, lowest.channels);
-        list.transformer("mid_block.attentions.0", lowest);
-        list.residual("mid_block.resnets.1", 0, lowest.channels);
-        list.then(Then::EndsMiddle);
+        match middle {
+            Middle::Absent => {}
+            Middle::Residual => list.residual("mid_block.resnets.0", 0, lowest.channels),
+            Middle::Attends { layers } => {
+                list.residual("mid_block.resnets.0", 0, lowest.channels);
+                list.transformer("mid_block.attentions.0", lowest, layers);
+                list.residual("mid_block.resnets.1", 0, lowest.channels);
+            }
+        }
+        if let Some(last) = list.places.last_mut() {
+            last.ends_middle = true;
+        }
         list
     }
 
     fn up(&mut self, index: usize, level: &Level, is_last: bool) {
         let block = format!("up_blocks.{index}");
-        for layer in 0..=level.residuals {
+        for (layer, transformer) in level.up.iter().enumerate() {
             let joined = self.held.pop().unwrap_or_default();
             self.residual(&format!("{block}.resnets.{layer}"), joined, level.channels);
-            if level.attends_up {
-                self.transformer(&format!("{block}.attentions.{layer}"), level);
+            if let Some(layers) = transformer {
+                self.transformer(&format!("{block}.attentions.{layer}"), level, *layers);
             }
         }
         if !is_last {
@@ -185,16 +186,16 @@ impl List {
         self.channels = outputs;
     }
 
-    fn transformer(&mut self, scope: &str, level: &Level) {
-        let (channels, shape) = (level.channels, level.transformer);
+    fn transformer(&mut self, scope: &str, level: &Level, layers: usize) {
+        let channels = level.channels;
         self.push(scope, Part::TransformerEntry { channels });
-        for layer in 0..shape.layers {
+        for layer in 0..layers {
             self.push(
                 &format!("{scope}.transformer_blocks.{layer}"),
                 Part::TransformerLayer {
                     channels,
-                    heads: shape.heads,
-                    context: shape.context,
+                    heads: level.heads,
+                    context: level.context,
                 },
             );
         }
@@ -205,18 +206,15 @@ impl List {
         self.places.push(Place {
             scope: scope.to_owned(),
             part,
-            then: Then::Goes,
+            is_held: false,
+            ends_middle: false,
         });
     }
 
     fn hold(&mut self) {
         self.held.push(self.channels);
-        self.then(Then::IsHeld);
-    }
-
-    fn then(&mut self, then: Then) {
         if let Some(last) = self.places.last_mut() {
-            last.then = then;
+            last.is_held = true;
         }
     }
 }

@@ -81,12 +81,12 @@ fn project(x: &Tensor, [first, second]: &[Linear; 2]) -> Result<Tensor> {
 
 /// A guidance scale as sinusoids of falling frequency, sines first: `[1, features]`. Luo et al., "Latent Consistency
 /// Models", 2023, as diffusers' `get_guidance_scale_embedding` of the scale less 1.
-fn guidance_embedding(scale: f32, features: usize, device: &Device) -> candle_core::Result<Tensor> {
+fn guidance_embedding(scale: f64, features: usize, device: &Device) -> candle_core::Result<Tensor> {
     const LONGEST_PERIOD: f64 = 10_000.0;
     let half = features / 2;
     // In the same 32-bit steps as the reference, since a phase is the product of large numbers.
     let fall = LONGEST_PERIOD.ln() as f32 / half.saturating_sub(1).max(1) as f32;
-    let position = (scale - 1.0) * 1000.0;
+    let position = (scale - 1.0) as f32 * 1000.0;
     let phases = (0..half).map(|index| {
         let frequency = f64::from(index as f32 * -fall).exp() as f32;
         f64::from(position * frequency)

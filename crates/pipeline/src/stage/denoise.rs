@@ -331,11 +331,10 @@ fn draw(noise: &mut NormalStream, shape: &Shape) -> candle_core::Result<Tensor> 
     Tensor::from_vec(noise.normals(shape.elem_count()), shape, &Device::Cpu)
 }
 
-/// What a network that was distilled to be told the guidance scale is told: one less, as the reference implementation has
-/// it.
-fn distilled_guidance(bundle: &Bundle, scale: GuidanceScale) -> Option<f32> {
+/// The guidance scale that a network is told which was distilled for it.
+fn distilled_guidance(bundle: &Bundle, scale: GuidanceScale) -> Option<f64> {
     match &bundle.denoiser {
-        Denoiser::UNet(config) if config.time_cond_proj_dim.is_some() => Some((scale.0 - 1.0) as f32),
+        Denoiser::UNet(config) if config.time_cond_proj_dim.is_some() => Some(scale.0),
         _ => None,
     }
 }

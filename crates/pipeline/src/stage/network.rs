@@ -49,7 +49,7 @@ pub(crate) struct Told<'a> {
     /// For each text the numbers that a network of Stable Diffusion XL is told; empty for others.
     pub(crate) numbers: Vec<Vec<f32>>,
     /// The guidance scale, for a network that was distilled to be told it.
-    pub(crate) guidance: Option<f32>,
+    pub(crate) guidance: Option<f64>,
     /// Rows and columns of the latents.
     pub(crate) latents: (usize, usize),
 }

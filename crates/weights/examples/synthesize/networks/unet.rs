@@ -17,6 +17,8 @@ pub(crate) struct UNet {
     pub(crate) attends: &'static [bool],
     /// Layers of the transformers of a level; those of the last are also the middle's.
     pub(crate) transformer_layers: &'static [usize],
+    /// Whether there is a middle between the way down and the way up.
+    pub(crate) middle: bool,
     /// Residual blocks of a level.
     pub(crate) residuals: usize,
     /// Features of a token of text.
@@ -39,6 +41,7 @@ impl UNet {
         heads: &[8, 8, 8, 8],
         attends: &[true, true, true, false],
         transformer_layers: &[1, 1, 1, 1],
+        middle: true,
         residuals: 2,
         context: 768,
         added: None,
@@ -58,6 +61,7 @@ impl UNet {
         heads: &[5, 10, 20],
         attends: &[false, true, true],
         transformer_layers: &[1, 2, 10],
+        middle: true,
         residuals: 2,
         context: 2048,
         added: Some(1280 + 6 * Self::ADDED_SPREAD),
@@ -70,6 +74,7 @@ impl UNet {
         heads: &[6, 12, 24, 24],
         attends: &[false, true, true, false],
         transformer_layers: &[4, 4, 4, 4],
+        middle: true,
         residuals: 2,
         context: 1280,
         added: Some(1280 + 5 * Self::ADDED_SPREAD),
@@ -123,7 +128,7 @@ impl UNet {
             "in_channels": self.inputs,
             "layers_per_block": self.residuals,
             "mid_block_scale_factor": 1,
-            "mid_block_type": "UNetMidBlock2DCrossAttn",
+            "mid_block_type": self.middle.then_some("UNetMidBlock2DCrossAttn"),
             "norm_eps": 1e-5,
             "norm_num_groups": 32,
             "projection_class_embeddings_input_dim": self.added,
@@ -208,9 +213,11 @@ impl UNet {
                 held.push(channels);
             }
         }
-        self.residual(list, "mid_block.resnets.0", inputs, inputs);
-        self.transformer(list, "mid_block.attentions.0", self.channels.len() - 1);
-        self.residual(list, "mid_block.resnets.1", inputs, inputs);
+        if self.middle {
+            self.residual(list, "mid_block.resnets.0", inputs, inputs);
+            self.transformer(list, "mid_block.attentions.0", self.channels.len() - 1);
+            self.residual(list, "mid_block.resnets.1", inputs, inputs);
+        }
         held
     }
 
