@@ -51,8 +51,9 @@ SAMPLERS = {
     "DPM++ 2M Karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
     "DPM++ 2M SDE": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
     "UniPC": (UniPCMultistepScheduler, {}),
-    "DDIM": (DDIMScheduler, {}),
-    "DDPM": (DDPMScheduler, {}),
+    # Latents are no colours, which these classes would clip.
+    "DDIM": (DDIMScheduler, {"clip_sample": False}),
+    "DDPM": (DDPMScheduler, {"clip_sample": False}),
     "LCM": (LCMScheduler, {}),
 }
 

@@ -276,6 +276,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             "Stable Diffusion 1, 2, XL, 3 and 3.5 can be drawn with, in folders with unet/ or transformer/, vae/, \
              scheduler/, text encoders and tokenizers"
         }
+        Error::OtherClass { .. } => {
+            "that part is of another kind: take one of the class named above, or another model"
+        }
         Error::Model(ModelError::Config { .. }) => "the model's config.json asks for what is not known here",
         Error::Model(ModelError::Upscaler { .. }) => what_names(Kind::Upscaler),
         Error::Tokenizer { .. } => "the tokenizer's files are damaged: download or copy them again",

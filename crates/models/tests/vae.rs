@@ -7,7 +7,7 @@ mod reference;
 
 use candle_core::{Device, Tensor};
 use reference::{Case, assert_close, compare};
-use sd_models::vae::{Banding, Config, Decoder, Encoder};
+use sd_models::vae::{Banding, Config, Decoder, Encoder, Scaling};
 use sd_weights::{Residency, WeightType};
 
 fn agrees(name: &str) {
@@ -107,10 +107,15 @@ fn scales_are_undone() {
         (1.5305, Some(0.0609), 8)
     );
     let latents = case.tensor("latents");
-    let scaled = config.scale(latents).unwrap();
+    let scaled = config.scale(latents, Scaling::Shifted).unwrap();
     let expected = ((latents - 0.0609).unwrap() * 1.5305).unwrap();
     assert_close(&scaled, &expected, 1e-6, "scaled");
-    assert_close(&config.unscale(&scaled).unwrap(), latents, 1e-6, "unscaled");
+    assert_close(
+        &config.unscale(&scaled, Scaling::Shifted).unwrap(),
+        latents,
+        1e-6,
+        "unscaled",
+    );
 }
 
 #[test]

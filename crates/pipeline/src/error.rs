@@ -33,6 +33,23 @@ pub enum Error {
         /// What was looked for and not found.
         reason: String,
     },
+    /// A part is of a class whose forward pass is not known.
+    #[error(
+        "`{component}` is of the class {class}, as `{}` says, and only {} {} known",
+        file.display(),
+        known.join(" and "),
+        if known.len() == 1 { "is" } else { "are" }
+    )]
+    OtherClass {
+        /// The file that says so.
+        file: PathBuf,
+        /// The part.
+        component: String,
+        /// Its class.
+        class: String,
+        /// The classes that are known in its place.
+        known: &'static [&'static str],
+    },
     /// The model's files are wrong.
     #[error(transparent)]
     Weights(#[from] sd_weights::Error),

@@ -19,6 +19,7 @@ mod generate;
 mod identity;
 pub mod memory;
 mod named;
+mod pipeline_class;
 mod places;
 pub mod plan;
 pub mod presets;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
+use crate::pipeline_class::PipelineClass;
 use crate::request::{GuidanceScale, ImageSize, Names, RefinerChoice, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::{Error, Result, stage};
@@ -79,9 +80,18 @@ impl Recipe {
     pub fn new(request: &Request, bundle: &Bundle, init_size: Option<ImageSize>) -> Result<Self> {
         let recommended = request.model.recommended;
         let defaults = bundle.defaults();
+        let over = request.init.as_ref().map(|init| Over {
+            image: Some(init.image.clone()),
+            mask: init.mask.clone(),
+            strength: init.strength.unwrap_or(match init.mask {
+                Some(_) => Strength::ALL,
+                None => Strength::OVER_PICTURE,
+            }),
+        });
+        let class = PipelineClass::new(bundle, over.as_ref(), !request.controls.is_empty());
         let sampler = match request.sampler.or(recommended.sampler) {
             Some(sampler) => bundle.scheduler.sampler_called(sampler),
-            None => bundle.scheduler.sampler().map_err(refused(bundle))?,
+            None => own_sampler(bundle, class)?,
         };
         Ok(Self {
             model: request.model.name.clone(),
@@ -95,14 +105,7 @@ impl Recipe {
                 Some(switch) => Share::Until(switch),
                 None => Share::Whole,
             },
-            over: request.init.as_ref().map(|init| Over {
-                image: Some(init.image.clone()),
-                mask: init.mask.clone(),
-                strength: init.strength.unwrap_or(match init.mask {
-                    Some(_) => Strength::ALL,
-                    None => Strength::OVER_PICTURE,
-                }),
-            }),
+            over,
             guidance_scale: request
                 .guidance_scale
                 .or(recommended.guidance_scale)
@@ -122,7 +125,15 @@ impl Recipe {
     /// No sampler here is the refiner's own.
     pub fn refined(&self, refiner: &RefinerChoice, bundle: &Bundle) -> Result<Self> {
         let recommended = refiner.model.recommended;
-        let own = || bundle.scheduler.sampler().map_err(refused(bundle));
+        let over = match refiner.switch {
+            Some(_) => None,
+            None => Some(Over {
+                image: None,
+                mask: None,
+                strength: refiner.strength,
+            }),
+        };
+        let class = PipelineClass::new(bundle, over.as_ref(), false);
         Ok(Self {
             model: refiner.model.name.clone(),
             steps: match refiner.switch {
@@ -130,14 +141,7 @@ impl Recipe {
                 None => refiner.steps,
             },
             share: refiner.switch.map_or(Share::Whole, Share::From),
-            over: match refiner.switch {
-                Some(_) => None,
-                None => Some(Over {
-                    image: None,
-                    mask: None,
-                    strength: refiner.strength,
-                }),
-            },
+            over,
             guidance_scale: recommended
                 .guidance_scale
                 .unwrap_or(bundle.defaults().guidance_scale),
@@ -148,7 +152,7 @@ impl Recipe {
             },
             sampler: match recommended.sampler {
                 Some(sampler) => bundle.scheduler.sampler_called(sampler),
-                None => own()?,
+                None => own_sampler(bundle, class)?,
             },
             schedule: ScheduleKind::Automatic,
             clip_skip: 0,
@@ -163,12 +167,13 @@ impl Recipe {
     pub fn sampler(&self, bundle: &Bundle) -> Result<Sampler> {
         let patches = stage::patches(stage::latent_sides(bundle, self.size));
         let (kind, schedule) = (self.sampler, self.schedule);
+        let repairs = self.pipeline_class(bundle).repairs();
+        let scheduler = bundle.scheduler.repaired_for(repairs, kind, schedule);
         let steps_skipped = self.over.as_ref().map_or(0, |over| {
             bundle.scheduler.skipped_steps(self.steps, over.strength.0)
         });
         let of = |skipped| {
-            Sampler::new(&bundle.scheduler, kind, schedule, self.steps, skipped, patches)
-                .map_err(refused(bundle))
+            Sampler::new(&scheduler, kind, schedule, self.steps, skipped, patches).map_err(refused(bundle))
         };
         let sampler = of(steps_skipped)?;
         let train = bundle.scheduler.train_timesteps();
@@ -182,6 +187,11 @@ impl Recipe {
         })
     }
 
+    /// Which of diffusers' pipelines draws this with the model of `bundle`.
+    pub(crate) fn pipeline_class(&self, bundle: &Bundle) -> PipelineClass {
+        PipelineClass::new(bundle, self.over.as_ref(), !bundle.controls().is_empty())
+    }
+
     /// The texts that the network of `bundle` is asked about: the negative prompt, where there is guidance, and the prompt.
     pub(crate) fn texts(&self, bundle: &Bundle) -> Vec<&str> {
         let both = [self.negative_prompt.as_str(), self.prompt.as_str()];
@@ -192,6 +202,12 @@ impl Recipe {
     pub fn seed_of(&self, image: usize) -> u64 {
         self.seed.wrapping_add(image as u64)
     }
+}
+
+/// The sampler of the model of `bundle` itself, as a pipeline of `class` has it.
+fn own_sampler(bundle: &Bundle, class: PipelineClass) -> Result<SamplerKind> {
+    let own = bundle.scheduler.repaired(class.repairs()).sampler();
+    own.map_err(refused(bundle))
 }
 
 fn refused(bundle: &Bundle) -> impl Fn(Refusal) -> Error {

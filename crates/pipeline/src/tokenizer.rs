@@ -53,7 +53,7 @@ struct TokenizerConfig {
 
 /// A special token, written plainly or with its attributes.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text, or settings with its content")]
 enum SpecialToken {
     Plain(String),
     Described { content: String },

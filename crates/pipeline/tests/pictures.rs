@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use reference::{Pixels, fixtures};
+use sd_models::vae::Scaling;
 use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
 use sd_pipeline::stage::{self, Denoise, GuidancePasses};
@@ -133,6 +134,7 @@ fn by_hand(
     stage::decode(
         &bundle,
         std::slice::from_ref(&latents),
+        Scaling::Shifted,
         &holding,
         &interrupt,
         |_, image| {

@@ -1,11 +1,15 @@
 //! What a CLIP text encoder's `config.json` says of it.
 
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
+use super::NETWORK;
+use crate::settings::refuse_others;
 use crate::{Error, Result};
 
-/// The shape of a CLIP text encoder.
+/// The shape of a CLIP text encoder. What is not there has the default of transformers' `CLIPTextConfig`.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(default, expecting = "settings by their names")]
 pub struct Config {
     /// Different tokens.
     pub vocab_size: usize,
@@ -22,20 +26,20 @@ pub struct Config {
     /// The activation of the feed-forward layers.
     pub hidden_act: Activation,
     /// The epsilon of the norms.
-    #[serde(default = "usual_epsilon")]
     pub layer_norm_eps: f64,
     /// Features of a text's pooled vector, in a network that projects it. A plain `CLIPTextModel` has a number here too,
     /// which means nothing.
-    #[serde(default = "usual_projection")]
     pub projection_dim: usize,
     /// The token that a text ends with.
-    #[serde(default = "usual_end")]
     pub eos_token_id: u32,
+    /// Everything else, of which some settings must be as usual.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 /// The activations that CLIP text encoders have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub enum Activation {
     /// `x * sigmoid(1.702 x)`
     QuickGelu,
@@ -43,23 +47,41 @@ pub enum Activation {
     Gelu,
 }
 
-fn usual_epsilon() -> f64 {
-    1e-5
+impl TryFrom<String> for Activation {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        match name.as_str() {
+            "quick_gelu" => Ok(Self::QuickGelu),
+            "gelu" => Ok(Self::Gelu),
+            _ => Err(format!("hidden_act is `{name}`; quick_gelu and gelu are known")),
+        }
+    }
 }
 
-fn usual_projection() -> usize {
-    512
-}
-
-fn usual_end() -> u32 {
-    49_407
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vocab_size: 49_408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+            projection_dim: 512,
+            eos_token_id: 49_407,
+            others: Map::new(),
+        }
+    }
 }
 
 impl Config {
     pub(super) fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {
-                network: "CLIP text encoder",
+                network: NETWORK,
                 reason,
             })
         };
@@ -76,6 +98,14 @@ impl Config {
         if self.num_hidden_layers == 0 {
             return refuse("num_hidden_layers is 0".to_owned());
         }
-        Ok(())
+        refuse_others(
+            NETWORK,
+            &self.others,
+            &[
+                ("model_type", json!("clip_text_model")),
+                // A pipeline of diffusers then hides the padding from the encoder.
+                ("use_attention_mask", json!(false)),
+            ],
+        )
     }
 }

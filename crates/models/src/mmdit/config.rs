@@ -6,8 +6,9 @@ use super::block::{BlockKind, TextRole};
 use super::refuse_config;
 use crate::Result;
 
-/// The shape of a transformer of the family.
+/// The shape of a transformer of the family. What is not there has diffusers' default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, expecting = "settings by their names")]
 pub struct Config {
     /// The side of the latents that it was trained for.
     pub sample_size: usize,
@@ -16,7 +17,6 @@ pub struct Config {
     /// Channels of the latents.
     pub in_channels: usize,
     /// Channels of the prediction, where they differ from the latents'.
-    #[serde(default)]
     pub out_channels: Option<usize>,
     /// Joint blocks.
     pub num_layers: usize,
@@ -33,11 +33,29 @@ pub struct Config {
     /// The side of the position table, in patches.
     pub pos_embed_max_size: usize,
     /// How queries and keys are normed: `rms_norm`, or not at all.
-    #[serde(default)]
     pub qk_norm: Option<String>,
     /// The blocks whose picture stream attends to itself a second time.
-    #[serde(default)]
     pub dual_attention_layers: Vec<usize>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            sample_size: 128,
+            patch_size: 2,
+            in_channels: 16,
+            out_channels: Some(16),
+            num_layers: 18,
+            attention_head_dim: 64,
+            num_attention_heads: 18,
+            joint_attention_dim: 4096,
+            caption_projection_dim: 1152,
+            pooled_projection_dim: 2048,
+            pos_embed_max_size: 96,
+            qk_norm: None,
+            dual_attention_layers: Vec::new(),
+        }
+    }
 }
 
 impl Config {

@@ -1,11 +1,15 @@
 //! What a T5 encoder's `config.json` says of it.
 
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
+use super::NETWORK;
+use crate::settings::refuse_others;
 use crate::{Error, Result};
 
-/// The shape of a T5 v1.1 encoder.
+/// The shape of a T5 v1.1 encoder. What is not there has the default of transformers' `T5Config`.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(default, expecting = "settings by their names")]
 pub struct Config {
     /// Different tokens.
     pub vocab_size: usize,
@@ -20,35 +24,41 @@ pub struct Config {
     /// Heads.
     pub num_heads: usize,
     /// Classes of distances between two tokens.
-    #[serde(default = "usual_buckets")]
     pub relative_attention_num_buckets: usize,
     /// The distance from which on all are of one class.
-    #[serde(default = "usual_distance")]
     pub relative_attention_max_distance: usize,
     /// The epsilon of the norms.
-    #[serde(default = "usual_epsilon")]
     pub layer_norm_epsilon: f64,
     /// The kind of feed-forward layers: `gated-gelu`.
     pub feed_forward_proj: String,
+    /// Everything else, of which some settings must be as usual.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
-fn usual_buckets() -> usize {
-    32
-}
-
-fn usual_distance() -> usize {
-    128
-}
-
-fn usual_epsilon() -> f64 {
-    1e-6
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vocab_size: 32_128,
+            d_model: 512,
+            d_kv: 64,
+            d_ff: 2048,
+            num_layers: 6,
+            num_heads: 8,
+            relative_attention_num_buckets: 32,
+            relative_attention_max_distance: 128,
+            layer_norm_epsilon: 1e-6,
+            feed_forward_proj: "relu".to_owned(),
+            others: Map::new(),
+        }
+    }
 }
 
 impl Config {
     pub(super) fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {
-                network: "T5 text encoder",
+                network: NETWORK,
                 reason,
             })
         };
@@ -73,6 +83,15 @@ impl Config {
                 "{buckets} relative_attention_num_buckets up to a distance of {distance}"
             ));
         }
-        Ok(())
+        refuse_others(
+            NETWORK,
+            &self.others,
+            &[
+                ("model_type", json!("t5")),
+                // Both follow from feed_forward_proj, but what a file says of them counts.
+                ("dense_act_fn", json!("gelu_new")),
+                ("is_gated_act", json!(true)),
+            ],
+        )
     }
 }

@@ -21,6 +21,9 @@ use crate::{Result, layers};
 use layer::Half;
 use position::RelativePositions;
 
+/// The name of the network in errors.
+const NETWORK: &str = "T5 text encoder";
+
 /// A text encoder.
 #[derive(Debug)]
 pub struct TextEncoder {
@@ -95,6 +98,6 @@ impl TextEncoder {
 
     /// The length that all texts have.
     fn check_texts(&self, texts: &[Vec<u32>]) -> Result<usize> {
-        common_length(texts, "T5 text encoder", None, self.config.vocab_size)
+        common_length(texts, NETWORK, None, self.config.vocab_size)
     }
 }

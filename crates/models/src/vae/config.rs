@@ -1,17 +1,20 @@
 //! What `vae/config.json` says of the autoencoder.
 
-use candle_core::Tensor;
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 use super::picture::Banding;
+use crate::settings::refuse_others;
 use crate::{Error, Result};
+
+const NETWORK: &str = "autoencoder";
 
 /// The epsilon of the autoencoder's norms.
 pub(super) const NORM_EPSILON: f64 = 1e-6;
 
-/// The shape of an autoencoder, and the scale of its latents.
+/// The shape of an autoencoder, and the scale of its latents. What is not there has diffusers' default.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "settings by their names")]
 pub struct Config {
     /// Channels of a picture that goes in.
     pub in_channels: usize,
@@ -29,12 +32,19 @@ pub struct Config {
     pub scaling_factor: f64,
     /// What is taken from latents before.
     pub shift_factor: Option<f64>,
+    /// The mean of each channel of latents, where pipelines are to take it off.
+    pub latents_mean: Option<Vec<f64>>,
+    /// The standard deviation of each channel of latents, where pipelines are to divide by it.
+    pub latents_std: Option<Vec<f64>>,
     /// Whether the encoder ends with a convolution of its own.
     pub use_quant_conv: bool,
     /// Whether the decoder begins with one.
     pub use_post_quant_conv: bool,
     /// Whether the lowest level attends.
     pub mid_block_add_attention: bool,
+    /// Everything else, of which some settings must be as usual.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 impl Default for Config {
@@ -48,9 +58,12 @@ impl Default for Config {
             norm_num_groups: 32,
             scaling_factor: 0.18215,
             shift_factor: None,
+            latents_mean: None,
+            latents_std: None,
             use_quant_conv: true,
             use_post_quant_conv: true,
             mid_block_add_attention: true,
+            others: Map::new(),
         }
     }
 }
@@ -59,22 +72,6 @@ impl Config {
     /// Pixels of a picture's side for each latent: each level but the last halves the resolution.
     pub fn downsampling(&self) -> usize {
         1 << self.block_out_channels.len().saturating_sub(1).min(16)
-    }
-
-    /// Latents as the decoder takes them, from latents as the denoising network gives them.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn unscale(&self, latents: &Tensor) -> Result<Tensor> {
-        Ok(((latents / self.scaling_factor)? + self.shift_factor.unwrap_or(0.0))?)
-    }
-
-    /// Latents as the denoising network takes them, from latents as the encoder gives them.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn scale(&self, latents: &Tensor) -> Result<Tensor> {
-        Ok(((latents - self.shift_factor.unwrap_or(0.0))? * self.scaling_factor)?)
     }
 
     /// How pictures are cut that have `batch` latents of `height` and `width`: beside the largest of those that are
@@ -91,7 +88,7 @@ impl Config {
     pub(super) fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {
-                network: "autoencoder",
+                network: NETWORK,
                 reason,
             })
         };
@@ -120,6 +117,45 @@ impl Config {
         if self.scaling_factor == 0.0 || !self.scaling_factor.is_finite() {
             return refuse(format!("scaling_factor is {}", self.scaling_factor));
         }
-        Ok(())
+        for (name, numbers) in [
+            ("latents_mean", &self.latents_mean),
+            ("latents_std", &self.latents_std),
+        ] {
+            if let Some(numbers) = numbers.as_ref().filter(|all| all.len() != self.latent_channels) {
+                return refuse(format!(
+                    "{name} has {} numbers, and latents have {} channels",
+                    numbers.len(),
+                    self.latent_channels
+                ));
+            }
+        }
+        if self
+            .latents_std
+            .iter()
+            .flatten()
+            .any(|deviation| *deviation == 0.0)
+        {
+            return refuse("latents_std has a 0".to_owned());
+        }
+        for name in ["down_block_types", "up_block_types"] {
+            if let Some(Value::Array(types)) = self.others.get(name)
+                && types.len() != levels.len()
+            {
+                return refuse(format!(
+                    "{name} has {} levels, block_out_channels has {}",
+                    types.len(),
+                    levels.len()
+                ));
+            }
+        }
+        refuse_others(
+            NETWORK,
+            &self.others,
+            &[
+                ("act_fn", json!("silu")),
+                ("down_block_types", json!("DownEncoderBlock2D")),
+                ("up_block_types", json!("UpDecoderBlock2D")),
+            ],
+        )
     }
 }

@@ -9,8 +9,10 @@ mod footprint;
 mod middle;
 mod picture;
 mod residual;
+mod scaling;
 
 pub use config::Config;
 pub use decoder::Decoder;
 pub use encoder::{Encoded, Encoder};
 pub use picture::Banding;
+pub use scaling::Scaling;

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use candle_core::Tensor;
-use sd_models::{controlnet, mmdit};
+use sd_models::{controlnet, mmdit, vae};
 use sd_weights::{Checkpoint, Holding, ModelFolder, Weights};
 
-use super::Denoiser;
+use super::{Denoiser, classes};
 use crate::control::{canny, canny_bytes};
 use crate::plan::PictureBytes;
 use crate::request::{ControlChoice, ControlKind, ImageSize};
@@ -17,6 +17,9 @@ use crate::{Error, Result};
 
 /// Brightness steps from which on a photo's edges count, next to others and for sure.
 pub(crate) const EDGES: (i32, i32) = (100, 200);
+
+/// Channels of a picture that is followed.
+const COLOURS: usize = 3;
 
 /// A ControlNet with the picture that it has a model follow.
 #[derive(Debug)]
@@ -44,11 +47,17 @@ pub enum ControlConfig {
 }
 
 impl Control {
-    /// Opens what `choice` names, for a `denoiser` and pictures of `size`. Of the picture the header is read.
+    /// Opens what `choice` names, for a `denoiser` with the latents of `vae`, and pictures of `size`. Of the picture the
+    /// header is read.
     ///
     /// # Errors
     /// A file is missing or wrong, or the ControlNet is for another network.
-    pub(super) fn open(choice: &ControlChoice, denoiser: &Denoiser, size: ImageSize) -> Result<Self> {
+    pub(super) fn open(
+        choice: &ControlChoice,
+        denoiser: &Denoiser,
+        vae: &vae::Config,
+        size: ImageSize,
+    ) -> Result<Self> {
         let root = &choice.folder;
         let folder = ModelFolder::on_disk(root.parent().unwrap_or(Path::new("")));
         let component = root
@@ -57,7 +66,7 @@ impl Control {
             .to_string_lossy()
             .into_owned();
         let config = ControlConfig::open(&folder, &component)?;
-        if let Some(reason) = config.mismatch(denoiser) {
+        if let Some(reason) = config.mismatch(denoiser, vae) {
             return Err(Error::ForeignControl {
                 folder: root.clone(),
                 reason,
@@ -156,9 +165,12 @@ impl ControlConfig {
         let config = format!("{component}/config.json");
         let checkpoint = folder.checkpoint(component)?;
         let has = |tensors: [&str; 2]| tensors.iter().all(|tensor| checkpoint.header(tensor).is_some());
+        let of_class = |known| classes::check(folder, None, component, known);
         if has(UNET) {
+            of_class(classes::CONTROLNETS_OF_UNETS)?;
             Ok(Self::UNet(Box::new(folder.json(&config)?)))
         } else if has(TRANSFORMER) {
+            of_class(classes::CONTROLNETS_OF_TRANSFORMERS)?;
             Ok(Self::Transformer(folder.json(&config)?))
         } else {
             let reason = format!(
@@ -175,13 +187,43 @@ impl ControlConfig {
     }
 
     /// Why it cannot steer `denoiser`, if so.
-    fn mismatch(&self, denoiser: &Denoiser) -> Option<String> {
+    fn mismatch(&self, denoiser: &Denoiser, vae: &vae::Config) -> Option<String> {
         match (self, denoiser) {
             (Self::UNet(config), Denoiser::UNet(network)) => {
                 let (own, wanted) = (&config.network, network);
-                let same = own.cross_attention_dim == wanted.cross_attention_dim
-                    && own.block_out_channels == wanted.block_out_channels;
-                (!same).then(|| made_for(Denoiser::title_of_unet(own), denoiser.title()))
+                // What cannot be used at all is refused by name when the network is made.
+                let held = own.held_channels().ok().zip(wanted.held_channels().ok());
+                let same = own.context_features() == wanted.context_features()
+                    && own.block_out_channels == wanted.block_out_channels
+                    && held.is_none_or(|(own, wanted)| own == wanted);
+                let numbers = [
+                    (
+                        "conditioning_channels",
+                        config.conditioning_channels,
+                        COLOURS,
+                        "pictures",
+                    ),
+                    (
+                        "in_channels",
+                        own.in_channels,
+                        vae.latent_channels,
+                        "the model's latents",
+                    ),
+                    (
+                        "levels of conditioning_embedding_out_channels",
+                        config.conditioning_embedding_out_channels.len(),
+                        vae.block_out_channels.len(),
+                        "the model's autoencoder",
+                    ),
+                ];
+                let mut numbers = numbers.into_iter();
+                match numbers.find(|(_, own, wanted, _)| own != wanted) {
+                    _ if !same => Some(made_for(Denoiser::title_of_unet(own), denoiser.title())),
+                    Some((name, own, wanted, whose)) => {
+                        Some(format!("its {name} are {own}, and {whose} have {wanted}"))
+                    }
+                    None => None,
+                }
             }
             (Self::Transformer(config), Denoiser::Transformer(network)) => {
                 let fills_masks = || {

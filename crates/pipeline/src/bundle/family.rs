@@ -3,6 +3,8 @@
 use sd_models::{mmdit, unet};
 use sd_weights::ModelFolder;
 
+use super::classes;
+use super::index::Index;
 use crate::presets;
 use crate::request::{ControlKind, GuidanceScale, ImageSize};
 use crate::{Error, Result};
@@ -62,18 +64,19 @@ impl Family {
     }
 
     /// What a picture is drawn with when neither the user nor the model's files say.
-    pub(super) fn defaults(self, trained_side: Option<usize>) -> FamilyDefaults {
+    /// `trained` are the rows and columns of pixels that the model was trained for, where its files say.
+    pub(super) fn defaults(self, trained: Option<(usize, usize)>) -> FamilyDefaults {
         let (steps, guidance_scale, usual_side) = match self {
             Self::StableDiffusion => (30, 7.5, 512),
             Self::StableDiffusionXl | Self::StableDiffusionXlRefiner => (30, 5.0, 1024),
             Self::StableDiffusion3 => (28, 4.5, 1024),
         };
-        let side = trained_side.unwrap_or(usual_side);
+        let (height, width) = trained.unwrap_or((usual_side, usual_side));
         FamilyDefaults {
             steps,
             guidance_scale: GuidanceScale(guidance_scale),
             // A configuration can hold any number; one that is no size gives way to the family's.
-            size: ImageSize::new(side, side)
+            size: ImageSize::new(width, height)
                 .or(ImageSize::new(usual_side, usual_side))
                 .expect("the usual sides are sizes. This is a bug."),
         }
@@ -92,10 +95,12 @@ impl Denoiser {
     /// The paths that its configuration can have, in the same order.
     pub const CONFIGURATIONS: [&str; 2] = ["transformer/config.json", "unet/config.json"];
 
-    /// Reads which network the model in `folder` denoises with, by its tensors, never by a name.
-    pub(super) fn open(folder: &ModelFolder) -> Result<Self> {
+    /// Reads which network the model in `folder` denoises with, by its tensors, never by a name. One that `index` or its
+    /// configuration calls another class is refused.
+    pub(super) fn open(folder: &ModelFolder, index: &Index) -> Result<Self> {
         let has = |component: &str| folder.contains(&format!("{component}/config.json"));
         if has(Self::TRANSFORMER) {
+            classes::check(folder, Some(index), Self::TRANSFORMER, classes::TRANSFORMERS)?;
             recognise(
                 folder,
                 Self::TRANSFORMER,
@@ -108,6 +113,7 @@ impl Denoiser {
             return Ok(Self::Transformer(folder.json("transformer/config.json")?));
         }
         if has(Self::UNET) {
+            classes::check(folder, Some(index), Self::UNET, classes::UNETS)?;
             recognise(
                 folder,
                 Self::UNET,
@@ -181,6 +187,14 @@ impl Denoiser {
         }
     }
 
+    /// Channels of its prediction.
+    pub fn out_channels(&self) -> usize {
+        match self {
+            Self::UNet(config) => config.out_channels,
+            Self::Transformer(config) => config.predicted_channels(),
+        }
+    }
+
     /// Features of a token of text.
     pub fn context_features(&self) -> usize {
         match self {
@@ -205,11 +219,25 @@ impl Denoiser {
         }
     }
 
-    /// The side of the latents that it was trained for, where it says.
-    pub(super) fn trained_side(&self) -> Option<usize> {
+    /// Rows and columns of the latents that it was trained for, where it says.
+    pub(super) fn trained_size(&self) -> Option<(usize, usize)> {
         match self {
-            Self::UNet(config) => config.trained_size().map(|(rows, _)| rows),
-            Self::Transformer(config) => Some(config.sample_size),
+            Self::UNet(config) => config.trained_size(),
+            Self::Transformer(config) => Some((config.sample_size, config.sample_size)),
+        }
+    }
+
+    /// Rows and columns of the latents that a UNet of Stable Diffusion 1 or 2 was trained for, where it says, as diffusers'
+    /// pipelines of these correct it: early releases wrote down half of it or less.
+    pub(super) fn corrected_size(&self) -> Option<(usize, usize)> {
+        const LEAST: usize = 64;
+        match (self, self.trained_size()) {
+            (Self::UNet(config), Some((rows, columns)))
+                if rows == columns && rows < LEAST && config.was_saved_before(0, 9) =>
+            {
+                Some((LEAST, LEAST))
+            }
+            (_, size) => size,
         }
     }
 }

@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 
 use sd_weights::ModelFolder;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
+use super::Family;
 use crate::Result;
 
 /// The parts of a model, and how its texts are read.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(expecting = "settings by their names")]
 pub(super) struct Index {
-    /// Whether the vectors of a negative prompt that was left out are zeros, rather than those of an empty text.
-    #[serde(default)]
-    pub(super) force_zeros_for_empty_prompt: bool,
+    /// The pipeline, unless it is a custom one.
+    #[serde(rename = "_class_name", default)]
+    class_name: serde_json::Value,
+    /// Whether the vectors of a negative prompt that was left out are zeros, rather than those of an empty text, in
+    /// pipelines that know the setting.
+    #[serde(default, deserialize_with = "said")]
+    force_zeros_for_empty_prompt: Option<bool>,
     /// Each part's library and class, null where it is left out, among other settings. A model without an index has what
     /// lies in its folder.
     #[serde(flatten)]
@@ -31,6 +37,28 @@ impl Index {
         }
     }
 
+    /// Whether the vectors of a negative prompt that was left out are zeros. So they are in pipelines of Stable Diffusion XL
+    /// and its refiner where nothing is said, and never in others, which do not know the setting.
+    pub(super) fn zeros_without_negative_prompt(&self, family: Family) -> bool {
+        match family {
+            Family::StableDiffusionXl | Family::StableDiffusionXlRefiner => {
+                self.force_zeros_for_empty_prompt.unwrap_or(true)
+            }
+            Family::StableDiffusion | Family::StableDiffusion3 => false,
+        }
+    }
+
+    /// Whether the model is drawn by the pipeline for latent consistency models.
+    pub(super) fn is_latent_consistency(&self) -> bool {
+        let class = self.class_name.as_str().unwrap_or_default();
+        class.starts_with("LatentConsistencyModel")
+    }
+
+    /// The class of `component`, where it is said.
+    pub(super) fn class_of(&self, component: &str) -> Option<&str> {
+        self.entries.as_ref()?.get(component)?.get(1)?.as_str()
+    }
+
     /// Whether the model whose index this is has `component`. `is_there` says of a path whether there is a file.
     pub(super) fn has(&self, component: &str, is_there: impl Fn(&str) -> bool) -> bool {
         match &self.entries {
@@ -40,5 +68,34 @@ impl Index {
             }
             None => is_there(&format!("{component}/config.json")),
         }
+    }
+}
+
+/// A setting that is written down. Null is false to Python.
+fn said<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<bool>, D::Error> {
+    Ok(Some(Option::<bool>::deserialize(deserializer)?.unwrap_or(false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_as_the_pipeline_s_class_has_it() {
+        let zeros = |text: &str, family| {
+            let index: Index = serde_json::from_str(text).unwrap();
+            index.zeros_without_negative_prompt(family)
+        };
+        for (text, said) in [
+            ("{}", true),
+            (r#"{"force_zeros_for_empty_prompt": true}"#, true),
+            (r#"{"force_zeros_for_empty_prompt": false}"#, false),
+            (r#"{"force_zeros_for_empty_prompt": null}"#, false),
+        ] {
+            assert_eq!(zeros(text, Family::StableDiffusionXl), said, "{text}");
+            assert_eq!(zeros(text, Family::StableDiffusionXlRefiner), said, "{text}");
+            assert!(!zeros(text, Family::StableDiffusion), "{text}");
+        }
+        assert!(Index::default().zeros_without_negative_prompt(Family::StableDiffusionXl));
     }
 }

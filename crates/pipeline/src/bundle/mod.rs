@@ -1,6 +1,7 @@
 //! A model's files opened: configurations, tokenizers and headers. No weight is read.
 
 mod adaptation;
+mod classes;
 mod control;
 mod family;
 mod files;
@@ -24,6 +25,8 @@ use crate::{Error, Result, stage};
 use adaptation::Adaptation;
 use index::Index;
 
+/// Channels of a picture.
+const COLOURS: usize = 3;
 /// Numbers that a UNet of Stable Diffusion XL is told beside the text: three sizes, each of two numbers.
 const NUMBERS_OF_XL: usize = 6;
 /// What its refiner is told: two sizes and an aesthetic score.
@@ -45,6 +48,8 @@ pub struct Bundle {
     pub scheduler: SchedulerConfig,
     /// Whether the vectors of a negative prompt that was left out are zeros.
     pub zeros_without_negative_prompt: bool,
+    /// Whether the model says that it is drawn by one of diffusers' pipelines for latent consistency models.
+    pub is_latent_consistency: bool,
     adaptation: Adaptation,
     controls: Vec<Control>,
 }
@@ -63,19 +68,28 @@ impl Bundle {
             });
         }
         let index = Index::open(folder)?;
-        let denoiser = Denoiser::open(folder)?;
+        let denoiser = Denoiser::open(folder, &index)?;
         let text = TextEncoders::open(folder, &index)?;
+        classes::check(folder, Some(&index), "vae", classes::AUTOENCODERS)?;
+        let family = family(folder, &denoiser, &text)?;
         let scheduler = String::from_utf8_lossy(&folder.bytes(Self::SCHEDULER)?).into_owned();
+        let mut scheduler =
+            SchedulerConfig::parse(&scheduler).map_err(|error| sd_weights::Error::BadText {
+                file: folder.root().join(Self::SCHEDULER),
+                reason: error.to_string(),
+            })?;
+        // The index has the last word, as it has in diffusers.
+        if let Some(class) = index.class_of("scheduler") {
+            scheduler.class_name = Some(class.to_owned());
+        }
         let bundle = Self {
-            family: family(folder, &denoiser, &text)?,
+            family,
             text,
             denoiser,
             vae: folder.json("vae/config.json")?,
-            scheduler: SchedulerConfig::parse(&scheduler).map_err(|error| sd_weights::Error::BadText {
-                file: folder.root().join(Self::SCHEDULER),
-                reason: error.to_string(),
-            })?,
-            zeros_without_negative_prompt: index.force_zeros_for_empty_prompt,
+            scheduler,
+            zeros_without_negative_prompt: index.zeros_without_negative_prompt(family),
+            is_latent_consistency: index.is_latent_consistency(),
             adaptation: Adaptation::default(),
             controls: Vec::new(),
             folder: folder.clone(),
@@ -91,9 +105,13 @@ impl Bundle {
 
     /// What a picture of this model is drawn with when the user does not say.
     pub fn defaults(&self) -> FamilyDefaults {
-        let latents = self.denoiser.trained_side();
+        let latents = match self.family {
+            Family::StableDiffusion if !self.is_latent_consistency => self.denoiser.corrected_size(),
+            _ => self.denoiser.trained_size(),
+        };
+        let pixels = |side: usize| side.saturating_mul(self.vae.downsampling());
         self.family
-            .defaults(latents.map(|side| side.saturating_mul(self.vae.downsampling())))
+            .defaults(latents.map(|(rows, columns)| (pixels(rows), pixels(columns))))
     }
 
     /// Tokens that steer the denoising network, for a text that CLIP reads in so many `chunks`.
@@ -159,6 +177,7 @@ impl Bundle {
                 vae.latent_channels,
                 vae.scaling_factor,
                 vae.shift_factor,
+                vae.latents_mean.clone().zip(vae.latents_std.clone()),
                 bundle.scheduler.is_flow(),
             )
         };
@@ -202,7 +221,7 @@ impl Bundle {
     /// # Errors
     /// A file is missing or wrong, or the ControlNet is not for this model, which then stays as it was.
     pub(crate) fn control(&mut self, choice: &ControlChoice, size: ImageSize) -> Result<()> {
-        let control = Control::open(choice, &self.denoiser, size)?;
+        let control = Control::open(choice, &self.denoiser, &self.vae, size)?;
         // What would otherwise show in the middle of the run.
         let holding = Holding::new(Device::Cpu, WeightType::AsStored, Residency::Streamed);
         stage::ControlNetwork::new(&control, &holding)?;
@@ -283,7 +302,23 @@ impl Bundle {
                 "its {component} follows rectified flow, and its scheduler is {class}"
             )));
         }
+        for (name, channels) in [
+            ("in_channels", self.vae.in_channels),
+            ("out_channels", self.vae.out_channels),
+        ] {
+            if channels != COLOURS {
+                return Err(refuse(format!(
+                    "{name} of the autoencoder are {channels}, and pictures have {COLOURS}"
+                )));
+            }
+        }
         let (latents, taken) = (self.vae.latent_channels, self.denoiser.in_channels());
+        let predicted = self.denoiser.out_channels();
+        if latents != predicted {
+            return Err(refuse(format!(
+                "the autoencoder's latents have {latents} channels and the {component} predicts {predicted}"
+            )));
+        }
         // For inpainting a UNet takes a mask and masked latents too.
         let inpaints = matches!(self.denoiser, Denoiser::UNet(_)) && taken == 2 * latents + 1;
         if latents != taken && !inpaints {

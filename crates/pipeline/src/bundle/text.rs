@@ -3,6 +3,7 @@
 use sd_models::{clip, t5};
 use sd_weights::ModelFolder;
 
+use super::classes;
 use super::index::Index;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -44,6 +45,7 @@ impl TextEncoders {
         let mut clips = Vec::new();
         for (component, tokenizer) in Self::CLIPS {
             if has(component) {
+                classes::check(folder, Some(index), component, classes::CLIPS)?;
                 clips.push(TextPart::open(folder, component, tokenizer)?);
             }
         }
@@ -51,6 +53,7 @@ impl TextEncoders {
         Ok(Self {
             clips,
             t5: if has(component) {
+                classes::check(folder, Some(index), component, classes::T5S)?;
                 Some(TextPart::open(folder, component, tokenizer)?)
             } else {
                 None

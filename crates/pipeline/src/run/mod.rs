@@ -279,7 +279,8 @@ impl<'a> Run<'a> {
         }
         self.monitor.stage("encode picture");
         let leg = self.leg();
-        let canvases = stage::canvases(&leg.bundle, images, mask, &leg.holding)?;
+        let scaling = leg.recipe.pipeline_class(&leg.bundle).encoding();
+        let canvases = stage::canvases(&leg.bundle, images, mask, scaling, &leg.holding)?;
         self.clean("After picture encoding", false);
         Ok(canvases)
     }
@@ -420,11 +421,24 @@ impl<'a> Run<'a> {
         let (images, latents) = self.latents();
         self.monitor.stage("decode");
         let mut decoded = Vec::with_capacity(images.len());
-        let Leg { bundle, holding, .. } = &self.legs[self.at];
-        stage::decode(bundle, &latents, holding, self.interrupt, |position, image| {
-            decoded.push((images[position], image));
-            Ok(())
-        })?;
+        let Leg {
+            bundle,
+            recipe,
+            holding,
+            ..
+        } = &self.legs[self.at];
+        let scaling = recipe.pipeline_class(bundle).decoding();
+        stage::decode(
+            bundle,
+            &latents,
+            scaling,
+            holding,
+            self.interrupt,
+            |position, image| {
+                decoded.push((images[position], image));
+                Ok(())
+            },
+        )?;
         self.clean("After decoding", true);
         Ok(decoded)
     }

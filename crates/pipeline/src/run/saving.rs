@@ -51,7 +51,12 @@ impl Run<'_> {
         let (images, latents) = self.latents();
         let (monitor, observer) = (self.monitor, &mut *self.observer);
         let (legs, gallery, journal) = (&self.legs, &mut self.gallery, &mut self.journal);
-        let Leg { bundle, holding, .. } = &legs[self.at];
+        let Leg {
+            bundle,
+            recipe,
+            holding,
+            ..
+        } = &legs[self.at];
         let enlargement = self.enlargement.as_ref();
         let settings = Settings::of(legs, enlargement)?;
         let on_picture = |index: usize, image: RgbImage| {
@@ -76,9 +81,15 @@ impl Run<'_> {
         match source {
             Source::Latents => {
                 monitor.stage("decode");
-                stage::decode(bundle, &latents, holding, self.interrupt, |position, image| {
-                    on_picture(images[position], resampled(image))
-                })?;
+                let scaling = recipe.pipeline_class(bundle).decoding();
+                stage::decode(
+                    bundle,
+                    &latents,
+                    scaling,
+                    holding,
+                    self.interrupt,
+                    |position, image| on_picture(images[position], resampled(image)),
+                )?;
             }
             Source::Enlarged(network, pictures) => {
                 let factor = enlargement.map_or(1, |enlargement| enlargement.factor);

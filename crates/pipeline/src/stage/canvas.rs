@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use sd_models::vae::Encoder;
+use sd_models::vae::{Encoder, Scaling};
 use sd_weights::{Holding, Residency};
 
 use super::finite;
@@ -43,6 +43,8 @@ pub(super) struct Masked {
 pub(super) struct Distribution {
     mean: Tensor,
     deviation: Tensor,
+    /// How they are scaled for the denoising network.
+    scaling: Scaling,
 }
 
 impl Mask {
@@ -103,12 +105,12 @@ impl Distribution {
     /// The latents that `noise` means, scaled for the denoising network of `bundle`.
     pub(super) fn sample(&self, bundle: &Bundle, noise: &Tensor) -> Result<Tensor> {
         let sample = (&self.mean + (&self.deviation * noise)?)?;
-        Ok(bundle.vae.scale(&sample)?)
+        Ok(bundle.vae.scale(&sample, self.scaling)?)
     }
 }
 
 /// Encodes each of `images` with the autoencoder of `bundle`, which is read once and dropped at the end. With a `mask`, of the
-/// pictures' size, also what it leaves of them.
+/// pictures' size, also what it leaves of them. The denoising network is to have their latents as `scaling` says.
 ///
 /// # Errors
 /// A file is wrong, the device fails, or a value is not finite.
@@ -116,6 +118,7 @@ pub fn canvases(
     bundle: &Bundle,
     images: &[RgbImage],
     mask: Option<&Mask>,
+    scaling: Scaling,
     holding: &Holding,
 ) -> Result<Vec<Canvas>> {
     let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
@@ -128,6 +131,7 @@ pub fn canvases(
         Ok(Distribution {
             mean,
             deviation: (to_host(&encoded.log_variance)? * 0.5)?.exp()?,
+            scaling,
         })
     };
     let canvas = |image: &RgbImage| -> Result<Canvas> {

@@ -5,7 +5,7 @@ use sd_models::Conditioned;
 use sd_models::controlnet::{self, ControlNet};
 use sd_models::mmdit::control;
 use sd_models::unet::{Added, Residuals, Steering};
-use sd_models::vae::Encoder;
+use sd_models::vae::{Encoder, Scaling};
 use sd_weights::{Holding, Residency};
 
 use super::encode::EncodedPrompt;
@@ -234,11 +234,12 @@ fn followed_latents(bundle: &Bundle, holding: &Holding) -> Result<Vec<Option<Ten
         let encoded = encoder.encode(&control.shown()?.to_device(&holding.device)?)?;
         let mean = encoded.mean.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
         finite::check(&mean, "the encoder of what is followed", bundle, COMPONENT)?;
-        Ok(if is_shifted {
-            bundle.vae.scale(&mean)?
+        let scaling = if is_shifted {
+            Scaling::Shifted
         } else {
-            (mean * bundle.vae.scaling_factor)?
-        })
+            Scaling::Factor
+        };
+        Ok(bundle.vae.scale(&mean, scaling)?)
     };
     let of = |control: &Control| match &control.config {
         ControlConfig::UNet(_) => Ok(None),

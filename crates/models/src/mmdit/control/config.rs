@@ -9,7 +9,7 @@ use crate::mmdit::{self, refuse_config};
 
 /// The shape of a ControlNet. What is not there has diffusers' default.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "settings by their names")]
 pub struct Config {
     /// The side of the latents that it was trained for.
     pub sample_size: usize,

@@ -1,0 +1,117 @@
+//! The classes that a model's parts say they are of: what is of another than the ones that are computed here is refused by
+//! name, before its tensors are looked at.
+
+use sd_weights::ModelFolder;
+use serde::Deserialize;
+
+use super::index::Index;
+use crate::{Error, Result};
+
+/// The classes of the autoencoder.
+pub(super) const AUTOENCODERS: &[&str] = &["AutoencoderKL"];
+/// The classes of a UNet.
+pub(super) const UNETS: &[&str] = &["UNet2DConditionModel"];
+/// The classes of a transformer of two streams.
+pub(super) const TRANSFORMERS: &[&str] = &["SD3Transformer2DModel"];
+/// The classes of a CLIP text encoder.
+pub(super) const CLIPS: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection"];
+/// The classes of a T5 text encoder.
+pub(super) const T5S: &[&str] = &["T5EncoderModel"];
+/// The classes of a ControlNet for a UNet.
+pub(super) const CONTROLNETS_OF_UNETS: &[&str] = &["ControlNetModel"];
+/// The classes of a ControlNet for a transformer of two streams.
+pub(super) const CONTROLNETS_OF_TRANSFORMERS: &[&str] = &["SD3ControlNetModel"];
+
+/// What a configuration of diffusers' says of its class. Those of transformers say nothing here.
+#[derive(Deserialize)]
+#[serde(expecting = "settings by their names")]
+struct Named {
+    #[serde(rename = "_class_name")]
+    class_name: Option<serde_json::Value>,
+}
+
+/// Refuses the `component` in `folder` if its configuration or `index` says that it is of a class other than `known`.
+///
+/// # Errors
+/// It is, or its configuration cannot be read.
+pub(super) fn check(
+    folder: &ModelFolder,
+    index: Option<&Index>,
+    component: &str,
+    known: &'static [&'static str],
+) -> Result<()> {
+    let config = format!("{component}/config.json");
+    let refuse = |file: &str, class: &str| {
+        if known.contains(&of_torch(class)) {
+            return Ok(());
+        }
+        Err(Error::OtherClass {
+            file: folder.root().join(file),
+            component: component.to_owned(),
+            class: class.to_owned(),
+            known,
+        })
+    };
+    if let Some(class) = index.and_then(|index| index.class_of(component)) {
+        refuse(Index::FILE, class)?;
+    }
+    let named: Named = folder.json(&config)?;
+    match named.class_name.as_ref().and_then(serde_json::Value::as_str) {
+        Some(class) => refuse(&config, class),
+        None => Ok(()),
+    }
+}
+
+/// The class of the same network in PyTorch: a model that was trained with Flax can have weights for both.
+fn of_torch(class: &str) -> &str {
+    class.strip_prefix("Flax").unwrap_or(class)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn another_class_is_refused_by_name_wherever_it_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let vae = folder.path().join("vae");
+        fs::create_dir(&vae).unwrap();
+        let said = |config: &str, index: &str| {
+            fs::write(vae.join("config.json"), config).unwrap();
+            let index: Index = serde_json::from_str(index).unwrap();
+            check(
+                &ModelFolder::on_disk(folder.path()),
+                Some(&index),
+                "vae",
+                AUTOENCODERS,
+            )
+        };
+        let (right, nothing) = (r#"{"_class_name": "AutoencoderKL"}"#, "{}");
+        said(right, nothing).unwrap();
+        said(nothing, nothing).unwrap();
+        said(
+            r#"{"_class_name": "FlaxAutoencoderKL"}"#,
+            r#"{"vae": ["diffusers", "FlaxAutoencoderKL"]}"#,
+        )
+        .unwrap();
+        for (config, index, class, file) in [
+            (
+                r#"{"_class_name": "AutoencoderTiny"}"#,
+                nothing,
+                "AutoencoderTiny",
+                "config.json",
+            ),
+            (
+                right,
+                r#"{"vae": ["diffusers", "AsymmetricAutoencoderKL"]}"#,
+                "AsymmetricAutoencoderKL",
+                "model_index.json",
+            ),
+        ] {
+            let message = said(config, index).unwrap_err().to_string();
+            assert!(message.contains(class) && message.contains(file), "{message}");
+        }
+    }
+}
