@@ -1,8 +1,9 @@
 //! Bytes: what memory there is, what a run uses and when, and whether it is running short.
 //!
 //! [`Bytes`] is the unit, [`memory_info`] the reading. A [`Monitor`] watches a run, and its [`Timeline`] is what it saw.
-//! A [`Watcher`] says how short memory is on the machine.
+//! A [`Watcher`] says how short memory is on the machine, [`allowance`] how much this process may come to have.
 
+mod allowance;
 mod bytes;
 mod monitor;
 mod pressure;
@@ -10,6 +11,7 @@ mod probe;
 mod series;
 mod timeline;
 
+pub use allowance::{Allowance, Limit, allowance, machine_margin};
 pub use bytes::Bytes;
 pub use monitor::{Counters, Monitor};
 pub use pressure::{Pressure, Room, Watcher};

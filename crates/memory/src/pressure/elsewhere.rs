@@ -20,8 +20,7 @@ impl System {
             figures.refresh_memory();
             Room {
                 total: Bytes(figures.total_memory()),
-                // macOS's compressed and purgeable pages included.
-                available: Bytes(figures.available_memory()),
+                available: crate::probe::available(figures),
                 some_stalled: 0.0,
                 all_stalled: 0.0,
                 said: said(),

@@ -1,13 +1,15 @@
 //! Whether memory is running short on this machine, so that a run can give some up before others have to.
 //!
 //! What is looked at are [`Room`]s: the machine itself, and every control group with a limit that the process is in
-//! (cgroup v2). Judging them is a pure function; [`Watcher`] does it over and over.
+//! (of either version). Judging them is a pure function; [`Watcher`] does it over and over.
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
+#[cfg(any(target_os = "linux", test))]
+mod groups;
 mod judge;
 #[cfg(any(target_os = "linux", test))]
-mod linux;
+pub(crate) mod linux;
 mod watcher;
 
 use serde::Serialize;

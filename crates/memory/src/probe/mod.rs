@@ -1,5 +1,7 @@
 //! What the system says of its memory and of this process.
 
+#[cfg(target_os = "macos")]
+mod apple;
 #[cfg(any(target_os = "linux", test))]
 pub(crate) mod proc;
 mod quick;
@@ -74,9 +76,18 @@ pub fn memory_info() -> MemoryInfo {
         process: process.unwrap_or_default(),
         process_peak: process_peak(),
         system_used: Bytes(system.used_memory()),
-        system_available: Bytes(system.available_memory()),
+        system_available: available(&system),
         system_total: Bytes(system.total_memory()),
     }
+}
+
+/// What a system whose figures were just read has available.
+pub(crate) fn available(system: &System) -> Bytes {
+    #[cfg(target_os = "macos")]
+    if let Some(available) = apple::available() {
+        return available;
+    }
+    Bytes(system.available_memory())
 }
 
 /// The kernel's high-water mark of the resident size (`VmHWM`).

@@ -50,7 +50,7 @@ impl QuickProbe {
             Way::Files(files) => files.available(),
             Way::System(system, _) => {
                 system.refresh_memory();
-                Bytes(system.available_memory())
+                super::available(system)
             }
             Way::Nothing => Bytes(0),
         }

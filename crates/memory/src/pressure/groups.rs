@@ -1,0 +1,218 @@
+//! The control groups of Linux that a process is in, and what they leave of memory.
+//!
+//! The formats are those of the kernel's documentation: `admin-guide/cgroup-v2.rst`, `admin-guide/cgroup-v1/memory.rst`, and
+//! `filesystems/proc.rst` for where the groups are mounted.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::Room;
+use super::linux::room;
+use crate::Bytes;
+
+/// From this limit on there is none: version 1 writes the largest number of whole pages.
+const NO_LIMIT: u64 = 1 << 62;
+
+/// A control group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    folder: PathBuf,
+    version: Version,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Group {
+    /// Where its files are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it leaves, if it has a limit. `root` is `/` but in tests. From `memory.high` on a group is slowed down, so that this
+    /// is a limit as well as `memory.max`.
+    pub(super) fn room(&self, root: &Path) -> Option<Room> {
+        let folder = root.join(self.folder.strip_prefix("/").ok()?);
+        let (limits, current): (&[&str], _) = match self.version {
+            Version::One => (&["memory.limit_in_bytes"], "memory.usage_in_bytes"),
+            Version::Two => (&["memory.max", "memory.high"], "memory.current"),
+        };
+        let number = |name: &str| -> Option<u64> {
+            let text = fs::read_to_string(folder.join(name)).ok()?;
+            text.trim().parse().ok()
+        };
+        // `max` is no number: there is no limit.
+        let limits = limits.iter().filter_map(|name| number(name));
+        let limit = limits.filter(|&limit| limit < NO_LIMIT).min()?;
+        let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let in_use = number(current)?.saturating_sub(self.version.reclaimable(&stat));
+        let available = Bytes(limit.saturating_sub(in_use));
+        Some(room(Bytes(limit), available, &folder.join("memory.pressure")))
+    }
+}
+
+impl Version {
+    /// Bytes that a group is charged with and could do without: copies of files, as `MemAvailable` counts them for the
+    /// machine. The groups below it are counted in.
+    fn reclaimable(self, stat: &str) -> u64 {
+        let kinds: &[&str] = match self {
+            Self::One => &["total_inactive_file", "total_active_file"],
+            Self::Two => &["inactive_file", "active_file", "slab_reclaimable"],
+        };
+        let of_line = |line: &str| -> Option<u64> {
+            let (name, value) = line.split_once(' ')?;
+            kinds.contains(&name).then(|| value.trim().parse().ok()).flatten()
+        };
+        stat.lines().filter_map(of_line).fold(0, u64::saturating_add)
+    }
+}
+
+/// The control groups of a process that may limit its memory, its own first and up to the root, out of its `mountinfo` and its
+/// `cgroup`. A machine may have both versions, of which one counts memory. Empty where there are none.
+pub(super) fn groups(mountinfo: &str, cgroup: &str) -> Vec<Group> {
+    let of_version = |version: Version| {
+        let group = cgroup.lines().find_map(|line| group_of(line, version));
+        let mount = mountinfo.lines().find_map(|line| mount_of(line, version));
+        let folders = match (group, mount) {
+            (Some(group), Some((mounted, place))) => folders(Path::new(group), &mounted, &place),
+            _ => Vec::new(),
+        };
+        folders.into_iter().map(move |folder| Group { folder, version })
+    };
+    of_version(Version::Two).chain(of_version(Version::One)).collect()
+}
+
+/// The folders of `group` and of those that it is in, where the part `mounted` of the tree is mounted at `place`.
+fn folders(group: &Path, mounted: &Path, place: &Path) -> Vec<PathBuf> {
+    // A container may see only a part of the tree, and its groups by their names from the whole.
+    let inside = group.strip_prefix(mounted).or_else(|_| group.strip_prefix("/"));
+    let inside = inside.unwrap_or(Path::new(""));
+    if inside
+        .components()
+        .any(|component| component == Component::ParentDir)
+    {
+        // A group outside of what can be seen.
+        return Vec::new();
+    }
+    let parts = inside.ancestors().filter(|part| !part.as_os_str().is_empty());
+    parts
+        .map(|part| place.join(part))
+        .chain([place.to_owned()])
+        .collect()
+}
+
+/// The group that a line of `cgroup` names: `0::/user.slice`, or of version 1 `4:memory:/user.slice`.
+fn group_of(line: &str, version: Version) -> Option<&str> {
+    let (hierarchy, rest) = line.split_once(':')?;
+    let (controllers, group) = rest.split_once(':')?;
+    let is_it = match version {
+        Version::One => controllers.split(',').any(|controller| controller == "memory"),
+        Version::Two => hierarchy == "0" && controllers.is_empty(),
+    };
+    is_it.then_some(group)
+}
+
+/// Which part of the tree of control groups a line of `mountinfo` mounts, and where.
+fn mount_of(line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
+    let (mount, kind) = line.split_once(" - ")?;
+    let mut kind = kind.split(' ');
+    let (name, options) = (kind.next()?, kind.nth(1).unwrap_or_default());
+    let is_it = match version {
+        Version::One => name == "cgroup" && options.split(',').any(|option| option == "memory"),
+        Version::Two => name == "cgroup2",
+    };
+    let mut fields = mount.split(' ').skip(3);
+    let found = (unescaped(fields.next()?), unescaped(fields.next()?));
+    is_it.then_some(found)
+}
+
+/// A path as `mountinfo` writes it: spaces and the like as `\040`.
+fn unescaped(field: &str) -> PathBuf {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    let text = escapes.iter().fold(field.to_owned(), |text, (code, character)| {
+        text.replace(code, character)
+    });
+    PathBuf::from(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pressure::linux::tests::{MOUNTS, Machine};
+
+    #[test]
+    fn the_groups_of_a_process_are_found() {
+        let found = |mounts: &str, cgroup: &str| -> Vec<String> {
+            let groups = groups(mounts, cgroup).into_iter();
+            groups.map(|group| group.folder.display().to_string()).collect()
+        };
+        let own = "0::/user.slice/session 2.scope\n";
+        let root = "/sys/fs/cgroup";
+        let slice = "/sys/fs/cgroup/user.slice";
+        assert_eq!(
+            found(MOUNTS, own),
+            [&format!("{slice}/session 2.scope"), slice, root]
+        );
+        assert_eq!(found(MOUNTS, "9:name=systemd:/x\n0::/\n"), [root]);
+        // A container that sees its own part of the tree only, under a place with a space in its name.
+        let part = "41 31 0:38 /docker/ab /my\\040groups ro - cgroup2 cgroup rw\n";
+        assert_eq!(
+            found(part, "0::/docker/ab/run\n"),
+            ["/my groups/run", "/my groups"]
+        );
+        assert_eq!(found(MOUNTS, "0::/../../elsewhere\n"), [""; 0]);
+        assert_eq!(found("", own), [""; 0]);
+    }
+
+    #[test]
+    fn groups_of_version_1_are_found_too() {
+        let found = |mounts: &str, cgroup: &str| -> Vec<String> {
+            let groups = groups(mounts, cgroup).into_iter();
+            groups.map(|group| group.folder.display().to_string()).collect()
+        };
+        let memory = "/sys/fs/cgroup/memory";
+        let own = "11:cpu,cpuacct:/c\n4:memory:/a/b\n1:name=systemd:/s\n0::/u\n";
+        assert_eq!(
+            found(MOUNTS, own),
+            [
+                "/sys/fs/cgroup/u",
+                "/sys/fs/cgroup",
+                &format!("{memory}/a/b"),
+                &format!("{memory}/a"),
+                memory
+            ]
+        );
+        // A container's own part, and controllers that are mounted together.
+        let part = "35 31 0:32 /docker/ab /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory,hugetlb\n\
+            36 31 0:33 / /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu\n";
+        assert_eq!(found(part, "4:hugetlb,memory:/docker/ab\n"), [memory]);
+        assert_eq!(found(part, "4:cpu:/docker/ab\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_limit_of_version_1_is_one() {
+        let machine = Machine::new();
+        let folder = "sys/fs/cgroup/memory/job";
+        let group = Group {
+            folder: Path::new("/").join(folder),
+            version: Version::One,
+        };
+        let limited = |limit: &str| {
+            machine.write(&format!("{folder}/memory.limit_in_bytes"), limit);
+            let room = group.room(machine.root());
+            room.map(|room| (room.total.0, room.available.0))
+        };
+        assert_eq!(limited("1073741824\n"), None, "nobody says what is in use");
+        machine.write(&format!("{folder}/memory.usage_in_bytes"), "629145600\n");
+        machine.write(
+            &format!("{folder}/memory.stat"),
+            "cache 5\ninactive_file 7\ntotal_inactive_file 104857600\ntotal_active_file 104857600\n",
+        );
+        assert_eq!(limited("1073741824\n"), Some((1 << 30, (1 << 30) - (400 << 20))));
+        assert_eq!(limited("9223372036854771712\n"), None, "no limit");
+        assert_eq!(limited("many\n"), None);
+    }
+}

@@ -1,0 +1,28 @@
+//! macOS: what could be had without taking anything from a program that uses it.
+
+use sysctl::{Ctl, CtlValue, Sysctl};
+
+use crate::Bytes;
+
+/// Free pages, those that programs said they can do without, and copies of files. Pages that programs have used of late are
+/// not among them, though much of what others call available is.
+pub(crate) fn available() -> Option<Bytes> {
+    const PAGES: [&str; 3] = [
+        "vm.page_free_count",
+        "vm.page_purgeable_count",
+        "vm.page_pageable_external_count",
+    ];
+    let pages: Option<Vec<u64>> = PAGES.iter().map(|name| number(name)).collect();
+    let pages = pages?.into_iter().fold(0, u64::saturating_add);
+    Some(Bytes(pages.saturating_mul(number("hw.pagesize")?)))
+}
+
+fn number(name: &str) -> Option<u64> {
+    match Ctl::new(name).ok()?.value().ok()? {
+        CtlValue::Int(value) | CtlValue::S32(value) => u64::try_from(value).ok(),
+        CtlValue::Uint(value) | CtlValue::U32(value) => Some(value.into()),
+        CtlValue::Long(value) | CtlValue::S64(value) => u64::try_from(value).ok(),
+        CtlValue::Ulong(value) | CtlValue::U64(value) => Some(value),
+        _ => None,
+    }
+}
