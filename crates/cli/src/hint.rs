@@ -221,7 +221,7 @@ fn weights_error(error: &Error) -> Option<&WeightsError> {
 fn code(error: &Error) -> u8 {
     match (error, weights_error(error)) {
         (Error::Interrupted, _) => INTERRUPTED,
-        (Error::BudgetTooSmall { .. }, _) => BUDGET,
+        (Error::BudgetTooSmall { .. } | Error::TooLittleLeft { .. }, _) => BUDGET,
         (Error::TooLarge { .. } | Error::Resume(ResumeError::NoSuchRun { .. }), _) => USAGE,
         (Error::NoModel { .. } | Error::NotThere { .. }, _) => NO_MODEL,
         (_, Some(WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. })) => NO_MODEL,
@@ -314,6 +314,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::BudgetTooSmall { .. } => {
             "give it more with --memory, 8GB say, or ask for a smaller --size; `generate plan` shows what needs what"
+        }
+        Error::TooLittleLeft { .. } => {
+            "have other programs leave more, raise that limit, or ask for a smaller --size; --memory may take more than is left"
         }
         Error::TooLarge { .. } => "ask for a smaller --size",
         Error::BadImage { .. } => "pictures are PNG, JPEG or WebP files on this machine",

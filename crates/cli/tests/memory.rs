@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use command::{Fresh, Picture, Run, control_of_large_transformer, model_with_large_transformer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TINY: [&str; 7] = ["a cat", "--model", "model", "--size", "128x128", "--seed", "7"];
 
@@ -216,4 +216,40 @@ fn weights_that_change_while_they_are_streamed_end_the_run() {
         run.fails(1, "has changed since it was opened");
         assert_eq!(fresh.files("outputs"), [""; 0]);
     }
+}
+
+#[test]
+fn a_budget_says_what_it_comes_from() {
+    let fresh = Fresh::new();
+    let asked_for = plan(&fresh, &["a cat", "--memory", "1GB"]);
+    assert_eq!(asked_for["budget_from"], json!({ "kind": "asked_for" }));
+    let found = plan(&fresh, &["a cat"]);
+    assert!(found["budget_from"]["kind"].is_string(), "{found}");
+    assert_ne!(found["budget_from"], asked_for["budget_from"]);
+    assert_eq!(found["budget_is_kept"], true);
+    let table = fresh.run(&["plan", "a cat"]).succeeds().stdout;
+    assert!(table.contains("\nthe budget comes from "), "{table}");
+}
+
+/// What a shell allows the program is what it plans with, and enough to draw in.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_on_addresses_is_kept() {
+    const LIMIT: u64 = 700_000 << 10;
+    let fresh = Fresh::new();
+    let limited = |arguments: &str| {
+        let script = format!(
+            "ulimit -v {}; exec '{}' {arguments}",
+            LIMIT >> 10,
+            env!("CARGO_BIN_EXE_generate")
+        );
+        Run::of(fresh.shell(&script).output().unwrap()).succeeds()
+    };
+    let plan: Value = serde_json::from_str(limited("plan 'a red circle' --json").stdout.trim()).unwrap();
+    assert_eq!(
+        plan["budget_from"],
+        json!({ "kind": "address_space", "limit": LIMIT })
+    );
+    assert!(bytes(&plan, "budget") < LIMIT, "{plan}");
+    limited("'a red circle' --steps 2 --threads 2");
 }

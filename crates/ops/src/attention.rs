@@ -10,6 +10,13 @@ use crate::cpu::simd::InstructionSet;
 /// Scores that the plain definition holds at a time: 64 MiB of 32-bit floats.
 const PLAIN_SCORES: usize = 1 << 24;
 
+/// Bytes that attention takes for itself where it is the plain definition, on a GPU: the scores of a chunk as the product gives
+/// them, at most in 32 bits as they are then held, and once more when they are scaled.
+pub const fn scratch_of_plain_attention() -> u64 {
+    const OF_A_SCORE: u64 = 2 + 4 + 4;
+    PLAIN_SCORES as u64 * OF_A_SCORE
+}
+
 /// `softmax(scale * q k^T + bias) v`. Vaswani and others, "Attention Is All You Need", 2017.
 ///
 /// - `q`: `[batch, heads, queries, head size]`

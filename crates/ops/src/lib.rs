@@ -30,7 +30,7 @@ mod transpose;
 pub type Result<T> = candle_core::Result<T>;
 
 pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
-pub use attention::{Heads, Precision, attention, joint_attention};
+pub use attention::{Heads, Precision, attention, joint_attention, scratch_of_plain_attention};
 pub use bands::{Band, BandedConv2d};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;

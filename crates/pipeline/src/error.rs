@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sd_memory::Bytes;
+use sd_memory::{Bytes, Limit};
 
 /// The result of every call into this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -152,6 +152,18 @@ pub enum Error {
         /// What the run may have.
         budget: Bytes,
         /// The smallest budget that it could be run in.
+        smallest: Bytes,
+        /// The stage that needs the most.
+        stage: &'static str,
+    },
+    /// The run needs more memory than is left to it, and nobody said how much it may have.
+    #[error("{limit} leaves {budget} to plan with, too little: {stage} needs {smallest} at the least")]
+    TooLittleLeft {
+        /// What leaves so little.
+        limit: Limit,
+        /// What it leaves.
+        budget: Bytes,
+        /// The smallest budget that the run could be done in.
         smallest: Bytes,
         /// The stage that needs the most.
         stage: &'static str,

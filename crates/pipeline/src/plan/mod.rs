@@ -8,13 +8,13 @@ mod needs;
 mod search;
 mod table;
 
-use sd_memory::Bytes;
+use sd_memory::{Bytes, Limit};
 use sd_weights::{Holding, PageCache, Residency};
 use serde::Serialize;
 
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
-use crate::{Error, Result};
+use crate::{Error, Result, device_budget};
 use needs::Needs;
 pub(crate) use needs::{PICTURES, process_bytes};
 
@@ -78,6 +78,10 @@ impl PictureBytes {
 pub struct Plan {
     /// What the run may have.
     pub budget: Bytes,
+    /// What the budget comes from.
+    pub budget_from: Limit,
+    /// Whether the run keeps to it: on Apple's GPUs it does not yet.
+    pub budget_is_kept: bool,
     /// The most that it will have.
     pub predicted_peak: Bytes,
     /// The smallest budget that it could be run in.
@@ -123,7 +127,10 @@ impl Plan {
                 stage: needs.largest_stage(),
             });
         }
-        Ok(search::fastest(&needs, recipe.images, budget, room))
+        Ok(Self {
+            budget_is_kept: device_budget::is_kept(&holding.device),
+            ..search::fastest(&needs, recipe.images, budget, room)
+        })
     }
 
     /// This plan with that of a run's next leg after it, as one: its numbers of blocks and bytes of a step stay those of the

@@ -7,7 +7,7 @@ use sd_weights::{Holding, Residency};
 
 use super::PictureBytes;
 use crate::bundle::{Bundle, ControlConfig};
-use crate::recipe::Recipe;
+use crate::recipe::{Over, Recipe};
 use crate::stage::{self, ControlNetwork, GuidancePasses, Network, latent_sides, patches};
 use crate::{Result, device_budget};
 
@@ -119,6 +119,13 @@ impl Needs {
         holding: &Holding,
         pictures: PictureBytes,
     ) -> Result<Self> {
+        // Pictures that a leg before has drawn wait through all of this one, and once more while they are encoded.
+        let is_drawn = |over: &Over| over.image.is_none();
+        let drawn = if recipe.over.as_ref().is_some_and(is_drawn) {
+            3 * (recipe.images * recipe.size.width() * recipe.size.height()) as u64
+        } else {
+            0
+        };
         let mut process = process_bytes(bundle, holding);
         let mut before = Vec::new();
         // They lie in the host's memory.
@@ -133,7 +140,7 @@ impl Needs {
                     beside: process + pictures.most(),
                 });
             }
-            process += pictures.held;
+            process += pictures.held + drawn;
         }
         let texts = stage::texts(bundle, recipe.guidance_scale);
         let evaluations = recipe.sampler(bundle)?.evaluations();
@@ -212,6 +219,7 @@ impl Needs {
                 // The picture in bytes, in 32-bit numbers, and once more in those of the device.
                 beside: process
                     + context
+                    + drawn
                     + 3 * pixels * (1 + 3 * float)
                     + encoder.footprint(1, rows, columns).bytes(),
             });

@@ -1,6 +1,6 @@
 //! The fastest plan that a budget has room for.
 
-use sd_memory::Bytes;
+use sd_memory::{Bytes, Limit};
 
 use super::needs::{DENOISE, Denoising, Needs, OnePass};
 use super::{Plan, StagePlan};
@@ -49,6 +49,8 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
     stages.push(one_pass(&needs.decoding));
     Plan {
         budget,
+        budget_from: Limit::AskedFor,
+        budget_is_kept: true,
         predicted_peak: stages
             .iter()
             .map(|stage| stage.predicted_peak)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sd_memory::Bytes;
+use sd_memory::{Bytes, Limit};
 
 use super::{Plan, StagePlan};
 
@@ -37,6 +37,15 @@ impl fmt::Display for Plan {
             "budget {}, predicted peak {}, smallest possible {}",
             self.budget, self.predicted_peak, self.smallest_budget
         )?;
+        if self.budget_from != Limit::AskedFor {
+            writeln!(formatter, "the budget comes from {}", self.budget_from)?;
+        }
+        if !self.budget_is_kept {
+            writeln!(
+                formatter,
+                "the budget is not kept on this GPU yet: buffers there can come to many times what is planned"
+            )?;
+        }
         let total: u64 = self.stages.iter().map(|stage| stage.read().0).sum();
         write!(
             formatter,
@@ -49,5 +58,50 @@ impl fmt::Display for Plan {
             write!(formatter, ", {} pictures share a pass", self.pictures_a_pass)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(budget_from: Limit, budget_is_kept: bool) -> String {
+        let plan = Plan {
+            budget: Bytes(2 << 30),
+            budget_from,
+            budget_is_kept,
+            predicted_peak: Bytes(1 << 30),
+            smallest_budget: Bytes(1 << 29),
+            resident_budget: Bytes(1 << 31),
+            blocks: 10,
+            resident_blocks: 5,
+            controls_stay: true,
+            pictures_a_pass: 1,
+            condition_bytes: Bytes(0),
+            release_page_cache: false,
+            stages: Vec::new(),
+        };
+        plan.to_string()
+    }
+
+    #[test]
+    fn a_budget_says_what_it_comes_from_and_whether_it_is_kept() {
+        let asked_for = plan(Limit::AskedFor, true);
+        assert!(!asked_for.contains("comes from") && !asked_for.contains("not kept"));
+        let limit = Bytes(1 << 31);
+        let group = Limit::ControlGroup {
+            path: "/sys/fs/cgroup/job".into(),
+            limit,
+        };
+        let found = plan(group, true);
+        assert!(
+            found.contains("the budget comes from the control group /sys/fs/cgroup/job of 2.0GB\n"),
+            "{found}"
+        );
+        let on_apple = plan(Limit::WorkingSet { limit }, false);
+        assert!(
+            on_apple.contains("the budget is not kept on this GPU yet"),
+            "{on_apple}"
+        );
     }
 }

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use sd_memory::Bytes;
 use sd_weights::Holding;
 
+use super::leg::Leg;
 use crate::plan::StagePlan;
-use crate::request::{ImageSize, UpscaleChoice};
+use crate::recipe::Recipe;
+use crate::request::UpscaleChoice;
+use crate::upscale::lanczos3_bytes;
 use crate::{Error, Result, device_budget, stage};
 
 /// How pictures are made larger.
@@ -16,87 +19,115 @@ pub(crate) struct Enlargement {
     pub(crate) factor: usize,
     /// The network's file; without one they are resampled.
     pub(crate) network: Option<PathBuf>,
-    pub(crate) plan: Option<StagePlan>,
+    pub(crate) plan: StagePlan,
 }
 
 impl Enlargement {
     const STAGE: &str = "upscale";
-    /// The program itself, as the stages before have it.
+    /// The program itself, as the stages before have it, with what their threads keep.
     const PROGRAM: u64 = 64 << 20;
 
-    /// What `choice` asks for, for `images` pictures of `size`. Of the network only headers are read.
+    /// What `choice` asks for, after `leg`, the last one. Of the network only headers are read.
     ///
     /// # Errors
     /// The network's file cannot be used, or the budget is too small for it.
-    pub(crate) fn of(
-        choice: &UpscaleChoice,
-        size: ImageSize,
-        images: usize,
-        holding: &Holding,
-        budget: Bytes,
-    ) -> Result<Self> {
-        let resampled = Self {
-            factor: choice.factor,
-            network: None,
-            plan: None,
-        };
+    pub(crate) fn of(choice: &UpscaleChoice, leg: &Leg, holding: &Holding, budget: Bytes) -> Result<Self> {
         let Some(file) = &choice.network else {
-            return Ok(resampled);
+            return Self::resampled(choice.factor, leg, budget);
         };
-        match Self::by_network(file, choice.factor, size, images, holding, budget) {
+        match Self::by_network(file, choice.factor, leg, holding, budget) {
             Err(error) if choice.or_resampled => {
                 tracing::info!(
                     "pictures are resampled, not made larger by `{}`: {error}",
                     file.display()
                 );
-                Ok(resampled)
+                Self::resampled(choice.factor, leg, budget)
             }
             enlargement => enlargement,
         }
     }
 
-    fn by_network(
-        file: &Path,
-        factor: usize,
-        size: ImageSize,
-        images: usize,
-        holding: &Holding,
-        budget: Bytes,
-    ) -> Result<Self> {
+    /// Each picture is resampled as soon as it is decoded, while the decoder is there for the next.
+    fn resampled(factor: usize, leg: &Leg, budget: Bytes) -> Result<Self> {
+        let Recipe { size, images, .. } = leg.recipe;
+        let (rows, columns) = stage::latent_sides(&leg.bundle, size);
+        let latents = leg.bundle.vae.latent_channels * rows * columns * size_of::<f32>();
+        let at = |factor: usize| (factor * size.width(), factor * size.height());
+        let (width, height) = at(factor);
+        // The picture and its file come after.
+        let most = lanczos3_bytes(at(1), at(factor)).max(2 * 3 * (width * height) as u64);
+        let decoder = leg.plan.stages.last().map_or(0, |stage| stage.resident.0);
+        let peak = match device_budget::process(&leg.holding.device) {
+            // Pixels are the host's.
+            Some(of_device) => of_device + decoder,
+            None => Self::PROGRAM + leg.pictures.held + decoder + (images * latents) as u64 + most,
+        };
+        Self::within(
+            budget,
+            factor,
+            None,
+            StagePlan {
+                name: Self::STAGE.to_owned(),
+                resident: Bytes(0),
+                streamed: Bytes(0),
+                predicted_peak: Bytes(peak),
+                read_each_pass: Bytes(0),
+                passes: images,
+            },
+        )
+    }
+
+    fn by_network(file: &Path, factor: usize, leg: &Leg, holding: &Holding, budget: Bytes) -> Result<Self> {
+        let Recipe { size, images, .. } = leg.recipe;
         let network = stage::upscaler(file, holding)?;
         let rounds = stage::rounds(network.scale(), factor);
         // The last round is over the largest picture.
         let before = network.scale().pow(rounds - 1);
-        let (width, height) = (before * size.width(), before * size.height());
-        let pixels = |factor: usize| (factor * factor * size.width() * size.height()) as u64;
-        let largest = network.scale().pow(rounds);
+        let at = |factor: usize| (factor * size.width(), factor * size.height());
+        let values = |(width, height): (usize, usize)| 3 * (width * height) as u64;
+        let largest = at(network.scale().pow(rounds));
         let float = size_of::<f32>() as u64;
-        // The pictures that wait, the one that goes in, and of the one that comes out numbers, bytes and the file.
-        let beside = device_budget::process(&holding.device).unwrap_or(Self::PROGRAM)
-            + images as u64 * 3 * pixels(1)
-            + 3 * pixels(before) * 2 * float
-            + 3 * pixels(largest) * (2 * float + 1)
-            + 3 * pixels(factor) * 2;
+        let (width, height) = at(before);
+        let moments = [
+            // The network's own.
+            values(at(before)) * float + network.footprint(height, width).bytes(),
+            // The picture in numbers, before and after they are scaled or copied, and in bytes.
+            values(largest) * (2 * float + 1),
+            // It may be larger than what was asked for.
+            lanczos3_bytes(largest, at(factor)),
+            // The picture and its file.
+            values(at(factor)) * 2,
+        ];
+        let most = moments.into_iter().max().unwrap_or_default();
         let weights = network.weight_bytes();
-        let peak = Bytes(beside + weights + network.footprint(height, width).bytes());
-        if peak > budget {
+        let beside = device_budget::process(&holding.device).unwrap_or(Self::PROGRAM);
+        // All pictures wait, and until the first is begun they do so twice: those that were drawn are kept for when the
+        // network fails.
+        let waiting = leg.pictures.held + 2 * images as u64 * values(at(1));
+        let stage = StagePlan {
+            name: Self::STAGE.to_owned(),
+            resident: Bytes(weights),
+            streamed: Bytes(0),
+            predicted_peak: Bytes(beside + waiting + weights + most),
+            read_each_pass: Bytes(0),
+            passes: images * rounds as usize,
+        };
+        Self::within(budget, factor, Some(file.to_owned()), stage)
+    }
+
+    /// What makes pictures larger as `plan` says, if that is within `budget`.
+    fn within(budget: Bytes, factor: usize, network: Option<PathBuf>, plan: StagePlan) -> Result<Self> {
+        if plan.predicted_peak > budget {
             return Err(Error::BudgetTooSmall {
                 budget,
-                smallest: peak,
+                smallest: plan.predicted_peak,
                 stage: Self::STAGE,
             });
         }
         Ok(Self {
             factor,
-            network: Some(file.to_owned()),
-            plan: Some(StagePlan {
-                name: Self::STAGE.to_owned(),
-                resident: Bytes(weights),
-                streamed: Bytes(0),
-                predicted_peak: peak,
-                read_each_pass: Bytes(0),
-                passes: images * rounds as usize,
-            }),
+            network,
+            plan,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sd_memory::{Bytes, MemoryInfo, memory_info};
+use sd_memory::{Allowance, Bytes, Limit, allowance};
 use sd_weights::{Holding, Residency};
 
 use super::enlargement::Enlargement;
@@ -24,7 +24,7 @@ pub(crate) struct Leg {
     /// How its networks are held.
     pub(crate) holding: Holding,
     /// What the pictures that the user names take beside it.
-    pictures: PictureBytes,
+    pub(super) pictures: PictureBytes,
 }
 
 /// A request with everything that is known of it before a weight is read.
@@ -38,6 +38,8 @@ pub(crate) struct Planned {
     pub(crate) enlargement: Option<Enlargement>,
     /// What of the host's memory a run may have where nobody says.
     pub(crate) of_host: Bytes,
+    /// What the budget comes from.
+    pub(crate) budget_from: Limit,
     /// What cannot be had of what was asked for beside the picture, and why.
     pub(crate) failed: Vec<(String, Error)>,
 }
@@ -60,14 +62,35 @@ impl Planned {
         named::check(request)?;
         let weight_type = device::weight_type(request.weight_type);
         let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
-        let memory = memory_info();
-        let of_host = device_budget::less_margin(room(&memory).0);
-        let default = match device_budget::available(&holding.device)? {
-            Some(of_device) => device_budget::less_margin(of_device.0),
-            None => of_host,
+        let host = allowance();
+        let (budget, budget_from) = match request.memory {
+            Some(asked_for) => (asked_for, Limit::AskedFor),
+            None => device_budget::default(&holding.device, &host)?,
         };
-        let budget = request.memory.unwrap_or(default);
+        Self::within(request, looked, &holding, &host, budget, &budget_from).map_err(|error| match error {
+            Error::BudgetTooSmall {
+                budget,
+                smallest,
+                stage,
+            } if budget_from != Limit::AskedFor => Error::TooLittleLeft {
+                limit: budget_from,
+                budget,
+                smallest,
+                stage,
+            },
+            error => error,
+        })
+    }
 
+    /// The same within `budget`, which comes from the limit `budget_from`.
+    fn within(
+        request: &Request,
+        looked: Looked,
+        holding: &Holding,
+        host: &Allowance,
+        budget: Bytes,
+        budget_from: &Limit,
+    ) -> Result<Self> {
         let mut bundle = Bundle::open(&request.model.folder)?;
         let mut failed = Vec::new();
         for lora in &request.loras {
@@ -93,7 +116,7 @@ impl Planned {
         let pictures = of_controls.fold(of_over.unwrap_or_default(), PictureBytes::and);
         let mut over_picture = None;
         // Where there is no room for them the plan refuses, and says how much there must be.
-        if has_room_for(pictures, &bundle, &holding, budget, of_host)? {
+        if has_room_for(pictures, &bundle, holding, budget, host.budget())? {
             if let Some(over) = over {
                 let (picture, failed) = over.read(recipe.size)?;
                 over_picture = Some(picture);
@@ -111,14 +134,7 @@ impl Planned {
         let titled =
             |(control, error): (ControlChoice, Error)| (format!("the ControlNet `{}`", control.name), error);
         failed.extend(controls_failed.into_iter().map(titled));
-        let mut legs = vec![Leg::new(
-            bundle,
-            recipe,
-            &holding,
-            budget,
-            room(&memory),
-            pictures,
-        )?];
+        let mut legs = vec![Leg::new(bundle, recipe, holding, budget, host.bytes, pictures)?];
         if let Some(refiner) = &request.refiner {
             let leg = Bundle::open(&refiner.model.folder).and_then(|bundle| {
                 let first = &legs[0];
@@ -127,7 +143,7 @@ impl Planned {
                 }
                 let recipe = first.recipe.refined(refiner, &bundle)?;
                 let pictures = pictures.once_read();
-                Leg::new(bundle, recipe, &holding, budget, room(&memory), pictures)
+                Leg::new(bundle, recipe, holding, budget, host.bytes, pictures)
             });
             match leg {
                 Ok(leg) => legs.push(leg),
@@ -141,8 +157,8 @@ impl Planned {
         }
         let mut enlargement = None;
         if let Some(choice) = &request.upscale {
-            let Recipe { size, images, .. } = legs[0].recipe;
-            match Enlargement::of(choice, size, images, &holding, budget) {
+            let last = &legs[legs.len() - 1];
+            match Enlargement::of(choice, last, holding, budget) {
                 Ok(found) => enlargement = Some(found),
                 Err(error) => failed.push((format!("upscaling by {}", choice.factor), error)),
             }
@@ -156,7 +172,8 @@ impl Planned {
             legs,
             over: over_picture,
             enlargement,
-            of_host,
+            of_host: host.budget(),
+            budget_from: budget_from.clone(),
             failed,
         })
     }
@@ -167,12 +184,12 @@ impl Planned {
         let plan = plans
             .reduce(Plan::followed_by)
             .expect("a run has a leg. This is a bug.");
-        match self
-            .enlargement
-            .as_ref()
-            .and_then(|enlargement| enlargement.plan.clone())
-        {
-            Some(stage) => plan.with(stage),
+        let plan = Plan {
+            budget_from: self.budget_from.clone(),
+            ..plan
+        };
+        match &self.enlargement {
+            Some(enlargement) => plan.with(enlargement.plan.clone()),
             None => plan,
         }
     }
@@ -204,7 +221,7 @@ impl Leg {
 
     /// Plans anew, within `budget`.
     pub(crate) fn replan(&mut self, budget: Bytes) -> Result<()> {
-        let room = room(&memory_info());
+        let room = allowance().bytes;
         let plan = Plan::new(
             &self.bundle,
             &self.recipe,
@@ -242,9 +259,4 @@ fn has_room_for(
         smallest: Bytes(pictures.most()),
         stage: PICTURES,
     })
-}
-
-/// What this process may come to have without anybody else having less.
-fn room(memory: &MemoryInfo) -> Bytes {
-    Bytes(memory.system_available.0 + memory.process.0)
 }

@@ -49,6 +49,10 @@ pub(crate) struct Run<'a> {
     journal: Journal,
     /// Whether nothing may be left out.
     is_strict: bool,
+    /// The most that all of it was predicted to take.
+    predicted: Bytes,
+    /// The budget, while what tensors take of a device with memory of its own is kept to the prediction.
+    spare: Option<Bytes>,
 }
 
 impl<'a> Run<'a> {
@@ -73,7 +77,7 @@ impl<'a> Run<'a> {
             leg.holding.relief = relief.clone();
         }
         let plan = planned.plan();
-        device_budget::bound(&device, plan.budget)?;
+        device_budget::bound(&device, plan.predicted_peak.min(plan.budget))?;
         let (legs, enlargement, failed) = (planned.legs, planned.enlargement, planned.failed);
         let over = planned.over.map(Arc::new);
         let warnings = words::of_loras(&legs[0]);
@@ -110,6 +114,8 @@ impl<'a> Run<'a> {
             gallery,
             journal,
             is_strict: request.strict,
+            predicted: plan.predicted_peak,
+            spare: Some(plan.budget),
         };
         if let Some(warning) = warning {
             run.warn(warning);
@@ -119,6 +125,9 @@ impl<'a> Run<'a> {
         }
         for (what, error) in &failed {
             run.leave_out(what, error);
+        }
+        if !plan.budget_is_kept {
+            run.warn(words::budget_warning(&plan));
         }
         let streaming = run.legs.iter().filter(|leg| leg.plan.streams());
         for warning in streaming.map(words::streaming_warning).collect::<Vec<_>>() {
@@ -214,11 +223,15 @@ impl<'a> Run<'a> {
         self.clean("After the device was full", true);
         let leg = &mut self.legs[self.at];
         let device = leg.holding.device.clone();
-        let available = device_budget::available(&device)?.map(|bytes| device_budget::less_margin(bytes.0));
+        let available = device_budget::available(&device)?.map(device_budget::less_margin);
+        // Where more is taken than was predicted, what the plan left of the budget is of use.
+        let spare = self.spare.take();
+        if let Some(budget) = spare {
+            device_budget::bound(&device, budget)?;
+        }
         let Some(budget) = tighter::budget(&leg.plan, available) else {
-            return Ok(false);
+            return Ok(spare.is_some());
         };
-        // What the run may take at the most stays as it is: room that the plan leaves is of use.
         leg.replan(budget)?;
         self.warn(format!(
             "the device had no room left: the stage starts again within {budget}"

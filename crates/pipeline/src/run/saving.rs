@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use sd_memory::Bytes;
+
 use super::enlargement::Enlargement;
 use super::{Leg, Run, words};
 use crate::event::Event;
@@ -51,6 +53,7 @@ impl Run<'_> {
         let (images, latents) = self.latents();
         let (monitor, observer) = (self.monitor, &mut *self.observer);
         let (legs, gallery, journal) = (&self.legs, &mut self.gallery, &mut self.journal);
+        let predicted = self.predicted;
         let Leg {
             bundle,
             recipe,
@@ -65,7 +68,7 @@ impl Run<'_> {
             metadata.generation_time = journal.duration().as_secs_f64();
             metadata.warnings = journal.warnings().to_vec();
             metadata.failures = journal.failures().to_vec();
-            metadata.memory = memory_report(legs, monitor.timeline());
+            metadata.memory = memory_report(legs, predicted, monitor.timeline());
             let picture = gallery.save(&image, &mut metadata)?;
             journal.record_saved(&picture, observer);
             observer.observe(&Event::Saved(&picture));
@@ -191,10 +194,8 @@ impl<'a> Settings<'a> {
 }
 
 /// What the run was allowed, predicted to take, and took so far.
-fn memory_report(legs: &[Leg], timeline: sd_memory::Timeline) -> MemoryReport {
-    let budget = legs[0].plan.budget;
-    let predicted = legs.iter().map(|leg| leg.plan.predicted_peak).max();
-    let report = MemoryReport::new(Some(budget), predicted, timeline);
+fn memory_report(legs: &[Leg], predicted: Bytes, timeline: sd_memory::Timeline) -> MemoryReport {
+    let report = MemoryReport::new(Some(legs[0].plan.budget), Some(predicted), timeline);
     // Of a GPU the budget is its own memory, and so is the peak.
     match device_budget::peak(&legs[0].holding.device) {
         Some(measured_peak) => MemoryReport {

@@ -5,6 +5,7 @@ use sd_weights::WeightType;
 use super::leg::Leg;
 use crate::Result;
 use crate::bundle::Family;
+use crate::plan::Plan;
 use crate::prompt::Prompt;
 use crate::recipe::Share;
 use crate::request::Strength;
@@ -28,6 +29,14 @@ pub(super) fn streaming_warning(leg: &Leg) -> String {
         "the model does not fit in {}: {cost}; --memory {:.1}GB would avoid it",
         plan.budget,
         (plan.resident_budget.gigabytes() * 10.0).ceil() / 10.0,
+    )
+}
+
+/// What is true of the budget where the device does not keep to it.
+pub(super) fn budget_warning(plan: &Plan) -> String {
+    format!(
+        "{} is not kept on this GPU yet: buffers there can come to many times the {} that are planned. `--device cpu` keeps it",
+        plan.budget, plan.predicted_peak
     )
 }
 

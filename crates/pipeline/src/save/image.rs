@@ -39,14 +39,17 @@ impl RgbImage {
     /// # Errors
     /// The tensor has another shape, or the device fails.
     pub fn from_tensor(image: &Tensor) -> Result<Self> {
-        let (_, height, width) = image.dims3()?;
-        let values = image
-            .permute((1, 2, 0))?
-            .to_dtype(DType::F32)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
+        let (channels, height, width) = image.dims3()?;
+        let values = image.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let byte = |value: f32| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
-        Ok(Self::new(width, height, values.into_iter().map(byte).collect()))
+        let count = width * height;
+        let mut pixels = vec![0; channels * count];
+        for (channel, values) in values.chunks_exact(count.max(1)).enumerate() {
+            for (pixel, &value) in pixels.chunks_exact_mut(channels).zip(values) {
+                pixel[channel] = byte(value);
+            }
+        }
+        Ok(Self::new(width, height, pixels))
     }
 
     /// Pixels from left to right.

@@ -59,8 +59,9 @@ pub(crate) fn enlarge(
             interrupt.check()?;
             values = network.forward(&values.to_device(&holding.device)?)?;
         }
-        let values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-        let enlarged = RgbImage::from_tensor(&values.affine(2.0, -1.0)?.squeeze(0)?)?;
+        values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        values = values.affine(2.0, -1.0)?.squeeze(0)?;
+        let enlarged = RgbImage::from_tensor(&values)?;
         drop(values);
         let is_exact = (enlarged.width(), enlarged.height()) == (width, height);
         on_picture(

@@ -174,13 +174,15 @@ impl Network {
                     ControlNetwork::UNet(control) => Some(control),
                     ControlNetwork::Transformer(_) => None,
                 });
+                let mut all_given = 0;
                 for control in controls {
                     // They work before the first block, and what they give stays until the pass ends.
                     let given = control.residual_bytes(load);
                     let taken = control.forward_footprint(load);
+                    all_given += given;
                     of_blocks.iter_mut().for_each(|activations| *activations += given);
                     if let Some(first) = of_blocks.first_mut() {
-                        *first = (*first).max(given + taken.activations);
+                        *first = (*first).max(all_given + taken.activations);
                     }
                     scratch = scratch.max(taken.scratch);
                 }

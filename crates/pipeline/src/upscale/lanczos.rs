@@ -21,14 +21,32 @@ pub fn lanczos3(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
         width * height * old_width * old_height > 0,
         "a picture of {old_width}x{old_height} cannot become one of {width}x{height}. This is a bug."
     );
-    let mut pixels = picture.pixels().to_vec();
-    if width != old_width {
-        pixels = along_rows(&pixels, old_width, &windows(old_width, width));
-    }
-    if height != old_height {
-        pixels = along_columns(&pixels, 3 * width, &windows(old_height, height));
-    }
+    let rows = (width != old_width).then(|| {
+        let windows = windows(old_width, width);
+        along_rows(picture.pixels(), old_width, &windows)
+    });
+    let pixels = if height == old_height {
+        rows.unwrap_or_else(|| picture.pixels().to_vec())
+    } else {
+        let rows = rows.as_deref().unwrap_or(picture.pixels());
+        along_columns(rows, 3 * width, &windows(old_height, height))
+    };
     RgbImage::new(width, height, pixels)
+}
+
+/// Bytes that [`lanczos3`] takes at the most, the picture that goes in and the one that comes out included.
+pub(crate) fn lanczos3_bytes(
+    (width, height): (usize, usize),
+    (new_width, new_height): (usize, usize),
+) -> u64 {
+    /// Of a new row or column: its window, and a few weights.
+    const WINDOW: usize = size_of::<Window>() + 2 * LOBES as usize * (size_of::<f64>() + size_of::<i64>());
+    let values = width * height + new_width * height + new_width * new_height;
+    let stretched = |old: usize, new: usize| new + old.max(new);
+    let windows = stretched(width, new_width).max(stretched(height, new_height)) * WINDOW;
+    // A line of sums.
+    let sums = 3 * new_width * size_of::<i64>();
+    (3 * values + windows + sums) as u64
 }
 
 /// The old pixels that a new one is made of, and their weights.

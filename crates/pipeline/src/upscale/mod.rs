@@ -3,4 +3,4 @@
 mod lanczos;
 
 pub use lanczos::lanczos3;
-pub(crate) use lanczos::{Window, along_rows, byte, windows};
+pub(crate) use lanczos::{Window, along_rows, byte, lanczos3_bytes, windows};

@@ -9,6 +9,7 @@ use candle_core::cuda_backend::cudarc::driver::sys::{
 };
 use candle_core::cuda_backend::{CudaDevice, cudarc::driver::DriverError};
 
+use super::driver_share::DriverShare;
 use crate::DeviceMemory;
 
 /// What the driver and the pool say now.
@@ -16,12 +17,17 @@ pub(crate) fn memory(device: &CudaDevice) -> candle_core::Result<DeviceMemory> {
     let read = || {
         let pool = pool(device)?;
         let (free, total) = mem_get_info()?;
+        let held = attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+        let beside = (total as u64).saturating_sub(free as u64 + held);
+        let share = DriverShare::of(device.cuda_stream().context().ordinal());
         Ok(DeviceMemory {
             total: total as u64,
             free: free as u64,
+            driver: beside.saturating_sub(share.others),
+            driver_at_first: share.at_first,
             used: attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
             used_peak: attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
-            held: attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
+            held,
             held_peak: attribute(pool, CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?,
         })
     };

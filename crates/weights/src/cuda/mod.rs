@@ -6,6 +6,8 @@
 //! after it was written; host memory is refilled after it was copied.
 
 mod buffers;
+mod driver_share;
+mod management;
 mod memory;
 mod page_locked;
 mod upload;
@@ -22,6 +24,7 @@ use crate::Error;
 /// Opens device `ordinal` with a stream that is the same on every thread.
 #[allow(unsafe_code)]
 pub(crate) fn open(ordinal: usize) -> candle_core::Result<CudaDevice> {
+    let before = driver_share::Before::look(ordinal);
     let device = CudaDevice::new_with_stream(ordinal)?;
     // SAFETY: candle uses a single stream of the device, in order, so that nothing it does needs an event to wait for.
     // The only other stream is this module's, which orders itself by events of its own.
@@ -29,6 +32,8 @@ pub(crate) fn open(ordinal: usize) -> candle_core::Result<CudaDevice> {
         device.disable_event_tracking();
     }
     memory::keep_freed(&device)?;
+    driver_share::multiply_once(&device);
+    before.note(&device)?;
     Ok(device)
 }
 
