@@ -25,7 +25,7 @@ pub(crate) struct Enlargement {
 impl Enlargement {
     const STAGE: &str = "upscale";
     /// The program itself, as the stages before have it, with what their threads keep.
-    const PROGRAM: u64 = 64 << 20;
+    const PROGRAM: u64 = 48 << 20;
 
     /// What `choice` asks for, after `leg`, the last one. Of the network only headers are read.
     ///
