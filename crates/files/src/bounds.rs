@@ -1,0 +1,121 @@
+//! Whether a file lies where it seems to lie.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// Whether `path`, with `/` between its parts, names a place inside of the folder that it begins in: it is neither
+/// absolute nor goes up, and no part of it is empty.
+pub fn stays_inside(path: &str) -> bool {
+    let is_name = |part: &str| {
+        let mut parts = Path::new(part).components();
+        matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none()
+    };
+    path.split('/')
+        .all(|part| is_name(part) && !part.contains(['\\', ':', '\0']))
+}
+
+/// Where the file at `path` really is, if that is outside of `folder`: a link may lead there. What lies in the folders of
+/// bytes of a cache of Hugging Face is never outside, because the files of a model in the cache are links to those.
+///
+/// # Errors
+/// The file or the folder is not there.
+pub fn outside_of(folder: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
+    let here = Path::new(".");
+    let folder = if folder.as_os_str().is_empty() {
+        here
+    } else {
+        folder
+    };
+    let (folder, place) = (folder.canonicalize()?, path.canonicalize()?);
+    if place.starts_with(&folder) || is_blob(&place) || is_blob_of(&folder, &place) {
+        return Ok(None);
+    }
+    Ok(Some(place))
+}
+
+/// Whether `place` reads `…/models--owner--name/blobs/hash`.
+fn is_blob(place: &Path) -> bool {
+    let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_owned());
+    let folder = place.parent();
+    name(folder).is_some_and(|name| name == "blobs")
+        && name(folder.and_then(Path::parent)).is_some_and(|name| name.starts_with("models--"))
+}
+
+/// Whether `place` is among the bytes of the repository that `folder` is a commit of, wherever these are kept.
+fn is_blob_of(folder: &Path, place: &Path) -> bool {
+    // The folder of a commit, or of a component in it.
+    let snapshots = folder.ancestors().skip(1).take(2);
+    let repository = snapshots
+        .filter(|above| above.file_name().is_some_and(|name| name == "snapshots"))
+        .find_map(Path::parent);
+    repository
+        .and_then(|repository| repository.join("blobs").canonicalize().ok())
+        .is_some_and(|blobs| place.starts_with(blobs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_lead_up_or_away_do_not_stay_inside() {
+        for path in ["a", "a/b.c", "..a/b..", "a b/c"] {
+            assert!(stays_inside(path), "{path}");
+        }
+        for path in [
+            "", "/", "/a", "a/", "a//b", ".", "./a", "..", "a/../b", "../a", "a\\..\\b", "C:a", "a\0",
+        ] {
+            assert!(!stays_inside(path), "{path}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_out_of_the_folder_is_found() {
+        use std::os::unix::fs::symlink;
+
+        let place = tempfile::tempdir().unwrap();
+        let at = |path: &str| place.path().join(path);
+        let write = |path: &str| {
+            std::fs::create_dir_all(at(path).parent().unwrap()).unwrap();
+            std::fs::write(at(path), "").unwrap();
+        };
+        write("hub/models--me--mine/blobs/b1");
+        write("hub/models--me--mine/snapshots/c1/plain");
+        write("elsewhere/secret");
+        write("model/own");
+        let outside = |folder: &str, link: &str, target: &str| {
+            symlink(target, at(link)).unwrap();
+            outside_of(&at(folder), &at(link)).unwrap()
+        };
+        let snapshot = "hub/models--me--mine/snapshots/c1";
+        assert_eq!(
+            outside(snapshot, &format!("{snapshot}/x"), "../../blobs/b1"),
+            None
+        );
+        // What older tools put into a folder of the user's own.
+        let blob = at("hub/models--me--mine/blobs/b1");
+        assert_eq!(outside("model", "model/blob", blob.to_str().unwrap()), None);
+        assert_eq!(outside("model", "model/same", "own"), None);
+        let secret = at("elsewhere/secret").canonicalize().unwrap();
+        assert_eq!(
+            outside("model", "model/x", "../elsewhere/secret"),
+            Some(secret.clone())
+        );
+        assert_eq!(
+            outside(snapshot, &format!("{snapshot}/y"), secret.to_str().unwrap()),
+            Some(secret.clone())
+        );
+        // A folder that is a link itself is what the user named.
+        symlink(at("model"), at("named")).unwrap();
+        assert_eq!(outside_of(&at("named"), &at("named/own")).unwrap(), None);
+        assert!(outside_of(&at("model"), &at("model/nothing")).is_err());
+        // The bytes of a cache may be kept on another disk.
+        std::fs::rename(at("hub/models--me--mine/blobs"), at("disk")).unwrap();
+        symlink(at("disk"), at("hub/models--me--mine/blobs")).unwrap();
+        assert_eq!(
+            outside_of(&at(snapshot), &at(&format!("{snapshot}/x"))).unwrap(),
+            None
+        );
+    }
+}
