@@ -25,7 +25,15 @@ pub enum Error {
         /// The file names that were tried.
         tried: Vec<String>,
     },
-    /// The system refused to read a file.
+    /// What a model calls a file of its own is a file somewhere else.
+    #[error("`{}` is no file of the model's own: it leads to `{}`", file.display(), target.display())]
+    OutsideFolder {
+        /// The file, as the model names it.
+        file: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// The system refused to read a file, or it is not what can be read.
     #[error("cannot read `{}`", file.display())]
     Read {
         /// The file.

@@ -9,6 +9,12 @@ use crate::saved_name::SavedName;
 use crate::source::Source;
 use crate::{Checkpoint, Error, Result};
 
+/// The longest configuration that is believed: settings, and what an index says of shards. Those of the largest models
+/// have a tenth.
+const LONGEST_JSON: u64 = 4 << 20;
+/// The longest text that is read whole: the vocabulary of a tokenizer. T5's has 2 MB.
+const LONGEST_TEXT: u64 = 16 << 20;
+
 /// One file of a folder that is built into the binary.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddedFile {
@@ -24,6 +30,8 @@ pub struct EmbeddedFile {
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
     root: PathBuf,
+    /// The folder below the root that all files lie in, where only one of its folders is the model's.
+    component: Option<String>,
     embedded: Option<&'static [EmbeddedFile]>,
 }
 
@@ -40,14 +48,32 @@ impl ModelFolder {
     pub fn on_disk(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
+            component: None,
             embedded: None,
         }
+    }
+
+    /// The folder around the network in `folder`, and what the network's folder is called there. Nothing else is read of
+    /// the outer folder.
+    pub fn around(folder: &Path) -> (Self, String) {
+        // `.` and `..` are names of no folder.
+        let named = folder.file_name().map(|_| folder.to_owned());
+        let folder = named.unwrap_or_else(|| folder.canonicalize().unwrap_or(folder.to_owned()));
+        let name = folder.file_name().unwrap_or(folder.as_os_str());
+        let name = name.to_string_lossy().into_owned();
+        let folder = Self {
+            root: folder.parent().unwrap_or(Path::new("")).to_owned(),
+            component: Some(name.clone()),
+            embedded: None,
+        };
+        (folder, name)
     }
 
     /// A folder built into the binary, called `name` in messages.
     pub fn embedded(name: &str, files: &'static [EmbeddedFile]) -> Self {
         Self {
             root: PathBuf::from(name),
+            component: None,
             embedded: Some(files),
         }
     }
@@ -81,23 +107,33 @@ impl ModelFolder {
         }
     }
 
-    /// The whole of a small file, as bytes.
+    /// The whole of a small file, as bytes: at most 16 MB.
     ///
     /// # Errors
-    /// The file is missing or cannot be read.
+    /// The file is missing, too long, or cannot be read.
     pub fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        self.bytes_at_most(path, LONGEST_TEXT)
+    }
+
+    fn bytes_at_most(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
         let source = self.source(path)?;
+        if source.length() > limit {
+            return Err(Error::Read {
+                file: source.path().to_owned(),
+                source: sd_files::Unreadable::TooLong { limit }.into(),
+            });
+        }
         let mut bytes = vec![0; source.length() as usize];
         source.read_at(0, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// A JSON file as a `T`.
+    /// A JSON file of at most 4 MB as a `T`.
     ///
     /// # Errors
-    /// The file is missing, cannot be read, or is not the JSON of a `T`.
+    /// The file is missing, too long, cannot be read, or is not the JSON of a `T`.
     pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        serde_json::from_slice(&self.bytes(path)?).map_err(|error| Error::BadText {
+        serde_json::from_slice(&self.bytes_at_most(path, LONGEST_JSON)?).map_err(|error| Error::BadText {
             file: self.root.join(path),
             reason: error.to_string(),
         })
@@ -145,8 +181,31 @@ impl ModelFolder {
                 },
                 None => return Err(Error::MissingFile { file: place }),
             },
-            None => Source::open(place)?,
+            None => {
+                self.check_place(path, &place)?;
+                Source::open(place)?
+            }
         };
         Ok(Arc::new(source))
+    }
+
+    /// Refuses what lies somewhere else than in the model's folder: an index can name any path, and a link lead anywhere.
+    fn check_place(&self, path: &str, place: &Path) -> Result<()> {
+        let outside = |target: PathBuf| Error::OutsideFolder {
+            file: place.to_owned(),
+            target,
+        };
+        if !sd_files::stays_inside(path) {
+            return Err(outside(PathBuf::from(path)));
+        }
+        let own = match &self.component {
+            Some(component) => self.root.join(component),
+            None => self.root.clone(),
+        };
+        match sd_files::outside_of(&own, place) {
+            Ok(Some(target)) => Err(outside(target)),
+            // What is not there is told where it is opened.
+            Ok(None) | Err(_) => Ok(()),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a model's files are recognised by, so that a change shows without reading every weight again.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -27,27 +28,40 @@ pub struct FileIdentity {
     pub digest: String,
 }
 
+impl FileIdentity {
+    /// What the file at `path` is recognised by, which belongs to no model's folder; it is called by its name alone.
+    ///
+    /// # Errors
+    /// The file is missing or cannot be read.
+    pub fn of_file(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        Self::of_source(&name, &Source::open(path.to_owned())?)
+    }
+
+    fn of_source(path: &str, source: &Source) -> Result<Self> {
+        let (modified, digest) = match source {
+            Source::Embedded { digest, .. } => (None, (*digest).to_owned()),
+            Source::Disk { modified, .. } if path.ends_with(".safetensors") => {
+                (modified.map(nanoseconds), digest(&header_bytes(source)?))
+            }
+            _ => (None, digest_of_all(source)?),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            length: source.length(),
+            modified,
+            digest,
+        })
+    }
+}
+
 impl ModelFolder {
     /// What the file at `path` is recognised by.
     ///
     /// # Errors
     /// The file is missing or cannot be read.
     pub fn file_identity(&self, path: &str) -> Result<FileIdentity> {
-        let source = self.source(path)?;
-        let length = source.length();
-        let (modified, digest) = match &*source {
-            Source::Embedded { digest, .. } => (None, (*digest).to_owned()),
-            Source::Disk { modified, .. } if path.ends_with(".safetensors") => {
-                (modified.map(nanoseconds), digest(&header_bytes(&source)?))
-            }
-            _ => (None, digest(&self.bytes(path)?)),
-        };
-        Ok(FileIdentity {
-            path: path.to_owned(),
-            length,
-            modified,
-            digest,
-        })
+        FileIdentity::of_source(path, &*self.source(path)?)
     }
 
     /// What the weights of `component` are recognised by: the file, or the index and every shard that it names.
@@ -85,8 +99,24 @@ fn header_bytes(source: &Source) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The digest of the whole file, which is never in memory whole.
+fn digest_of_all(source: &Source) -> Result<String> {
+    const PIECE: u64 = 1 << 20;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE.min(source.length()) as usize];
+    for start in (0..source.length()).step_by(PIECE as usize) {
+        let piece = &mut piece[..PIECE.min(source.length() - start) as usize];
+        source.read_at(start, piece)?;
+        hash.update(piece);
+    }
+    Ok(hexadecimal(&hash.finalize()))
+}
+
 fn digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -47,7 +47,7 @@ pub(crate) enum Source {
 
 impl Source {
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
-        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
+        let opened = sd_files::open(&path).and_then(|file| Ok((file.metadata()?, file)));
         match opened {
             Ok((metadata, file)) => {
                 read_no_more_than_asked(&file);
@@ -175,7 +175,10 @@ fn read_in_pieces(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()>
         Ok(())
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..READERS).map(|_| scope.spawn(read_some)).collect();
+        // Where the system has no more threads to give, those that there are read everything.
+        let others: Vec<_> = (1..READERS)
+            .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, read_some).ok())
+            .collect();
         let mut result = read_some();
         for other in others {
             let theirs = other

@@ -1,5 +1,6 @@
 //! The entries of the zip archive: where each one's bytes are.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -7,10 +8,16 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::bad;
 use crate::Result;
+use crate::header::MAXIMUM_TENSORS;
 use crate::source::Source;
 
 /// The largest pickle that is believed: names and shapes of a large model take less than one.
 const MAXIMUM_PICKLE_BYTES: u64 = 16 << 20;
+
+/// Bytes that finding the archive's entries may read: their list has about a hundred for each.
+const MAXIMUM_LIST_BYTES: u64 = 8 << 20;
+/// The most entries that are believed: one a tensor.
+const MAXIMUM_ENTRIES: usize = MAXIMUM_TENSORS + 16;
 
 /// Where the entries are, by their names below the archive's one folder.
 #[derive(Debug)]
@@ -28,8 +35,22 @@ pub(super) struct Range {
 impl Archive {
     pub(super) fn open(source: &Source) -> Result<Self> {
         let damaged = |error: zip::result::ZipError| bad(source, format!("its archive is damaged ({error})"));
-        let reader = BufReader::new(Reader { source, at: 0 });
+        let left = Cell::new(MAXIMUM_LIST_BYTES);
+        let reader = BufReader::new(Reader {
+            source,
+            at: 0,
+            left: &left,
+        });
         let mut archive = ZipArchive::new(reader).map_err(damaged)?;
+        if archive.len() > MAXIMUM_ENTRIES {
+            let reason = format!(
+                "it has {} entries, more than any network has tensors",
+                archive.len()
+            );
+            return Err(bad(source, reason));
+        }
+        // The beginnings of entries are read from here on, of which there are not too many.
+        left.set(u64::MAX);
         let mut entries = HashMap::new();
         let mut folder = None;
         for index in 0..archive.len() {
@@ -105,12 +126,17 @@ impl Archive {
 struct Reader<'a> {
     source: &'a Source,
     at: u64,
+    /// How much may still be read.
+    left: &'a Cell<u64>,
 }
 
 impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let rest = self.source.length().saturating_sub(self.at);
         let count = rest.min(buffer.len() as u64) as usize;
+        let left = self.left.get().checked_sub(count as u64);
+        self.left
+            .set(left.ok_or_else(|| io::Error::other("its list of entries is too long"))?);
         self.source
             .read_at(self.at, &mut buffer[..count])
             .map_err(io::Error::other)?;

@@ -4,14 +4,15 @@
 //! The operations are those of protocols 2 to 4, as Python's `pickletools` describes them.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::value::{Global, Id, Saved, Storage, Tensor, Value};
+use crate::header::MAXIMUM_DIMENSIONS;
 
-/// More values than this no table of tensors has.
-const MAXIMUM_VALUES: usize = 1 << 22;
-/// More dimensions than this no tensor has, and no longer names storages: what is copied must be small, or a small
-/// pickle could ask for much memory.
-const MAXIMUM_DIMENSIONS: usize = 8;
+/// More values than this no table of tensors has: a tensor takes about fifteen. As many places there are on the stack and
+/// in the memo, which operations of one byte fill.
+const MAXIMUM_VALUES: usize = 1 << 20;
+/// No longer names storages have: what is copied must be small, or a small pickle could ask for much memory.
 const MAXIMUM_KEY: usize = 64;
 
 /// Why a pickle is not followed.
@@ -69,6 +70,7 @@ impl<'a> Machine<'a> {
             0x80 => drop(self.take(1)?),
             0x95 => drop(self.take(8)?),
             b'.' => return self.pop().map(Some),
+            b'(' if self.marks.len() == MAXIMUM_VALUES => return damage("it has too many marks"),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_to_mark()?),
@@ -120,8 +122,8 @@ impl<'a> Machine<'a> {
             b'q' => self.remember::<1>()?,
             b'r' => self.remember::<4>()?,
             0x94 => {
-                let place = self.memo.len() as u64;
-                self.memo.insert(place, self.top()?);
+                let (place, value) = (self.memo.len() as u64, self.top()?);
+                self.keep(place, value)?;
             }
             b'h' => self.recall::<1>()?,
             b'j' => self.recall::<4>()?,
@@ -179,7 +181,14 @@ impl<'a> Machine<'a> {
             return damage("it makes too many values");
         }
         self.values.push(value);
-        self.stack.push(self.values.len() - 1);
+        self.push_again(self.values.len() - 1)
+    }
+
+    fn push_again(&mut self, value: Id) -> Result<()> {
+        if self.stack.len() >= MAXIMUM_VALUES {
+            return damage("its stack is too high");
+        }
+        self.stack.push(value);
         Ok(())
     }
 
@@ -257,6 +266,13 @@ impl<'a> Machine<'a> {
 
     fn remember<const BYTES: usize>(&mut self) -> Result<()> {
         let (place, value) = (self.number::<BYTES>()?, self.top()?);
+        self.keep(place, value)
+    }
+
+    fn keep(&mut self, place: u64, value: Id) -> Result<()> {
+        if self.memo.len() >= MAXIMUM_VALUES {
+            return damage("it remembers too many values");
+        }
         self.memo.insert(place, value);
         Ok(())
     }
@@ -264,10 +280,9 @@ impl<'a> Machine<'a> {
     fn recall<const BYTES: usize>(&mut self) -> Result<()> {
         let place = self.number::<BYTES>()?;
         match self.memo.get(&place) {
-            Some(&value) => self.stack.push(value),
-            None => return damage("it refers to what was not there before"),
+            Some(&value) => self.push_again(value),
+            None => damage("it refers to what was not there before"),
         }
-        Ok(())
     }
 
     fn text_of(&self, id: Id) -> Result<String> {
@@ -292,10 +307,10 @@ impl<'a> Machine<'a> {
                 (&Value::Global(Global::StorageType(element_type)), Value::Text(key))
                     if key.len() <= MAXIMUM_KEY =>
                 {
-                    Some(Storage {
+                    Some(Rc::new(Storage {
                         key: key.clone(),
                         element_type,
-                    })
+                    }))
                 }
                 _ => None,
             },
@@ -328,7 +343,7 @@ impl<'a> Machine<'a> {
                 arguments.is_empty().then(|| Value::Dict(Vec::new()))
             }
             Global::RebuildTensor => match *arguments {
-                [storage, first, shape, strides, ..] => Some(Value::Tensor(Tensor {
+                [storage, first, shape, strides, ..] => Some(Value::Tensor(Rc::new(Tensor {
                     storage: match &self.values[storage] {
                         Value::Storage(storage) => storage.clone(),
                         _ => return None,
@@ -340,7 +355,7 @@ impl<'a> Machine<'a> {
                         .map(|size| usize::try_from(size).ok())
                         .collect::<Option<_>>()?,
                     strides: self.sizes(strides)?,
-                })),
+                }))),
                 _ => None,
             },
             Global::RebuildParameter => match &self.values[*arguments.first()?] {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::archive::Archive;
 use super::bad;
 use super::value::{Id, Saved, Tensor, Value};
+use crate::header::MAXIMUM_TENSORS;
 use crate::source::Source;
 use crate::{Result, TensorHeader};
 
@@ -15,6 +16,8 @@ const WRAPPERS: [&str; 3] = ["params_ema", "params", "state_dict"];
 const MAXIMUM_DEPTH: usize = 16;
 /// The longest name that is believed.
 const MAXIMUM_NAME: usize = 1 << 10;
+/// Bytes of all names together: tables inside of tables lengthen the names of all that is in them.
+const MAXIMUM_NAMES: usize = 8 << 20;
 
 /// Every tensor of what was saved, by name.
 pub(super) fn locate(
@@ -28,6 +31,7 @@ pub(super) fn locate(
         source,
         seen: HashSet::new(),
         tensors: BTreeMap::new(),
+        names: 0,
     };
     let root = finder.unwrapped(saved.root);
     finder.enter(root, "", 0)?;
@@ -44,6 +48,8 @@ struct Finder<'a> {
     /// Tables that were gone into: one may hold itself.
     seen: HashSet<Id>,
     tensors: BTreeMap<String, TensorHeader>,
+    /// Bytes of their names.
+    names: usize,
 }
 
 impl Finder<'_> {
@@ -86,6 +92,10 @@ impl Finder<'_> {
             match &values[value] {
                 Value::Tensor(tensor) => {
                     let header = self.header(&name, tensor)?;
+                    self.names += name.len();
+                    if self.tensors.len() == MAXIMUM_TENSORS || self.names > MAXIMUM_NAMES {
+                        return Err(bad(self.source, "it has more tensors than any network"));
+                    }
                     self.tensors.insert(name, header);
                 }
                 Value::Dict(_) => self.enter(value, &format!("{name}."), depth + 1)?,

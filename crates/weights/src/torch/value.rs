@@ -1,5 +1,7 @@
 //! What a pickle makes: values that refer to each other by their numbers, so that what is used many times is there once.
 
+use std::rc::Rc;
+
 use crate::ElementType;
 
 /// The number of a value.
@@ -13,8 +15,8 @@ pub(super) enum Value {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Global(Global),
-    Storage(Storage),
-    Tensor(Tensor),
+    Storage(Rc<Storage>),
+    Tensor(Rc<Tensor>),
     /// Nothing, a truth or a number with a fraction: no tensor depends on them.
     Other,
 }
@@ -62,7 +64,7 @@ pub(super) struct Storage {
 /// A view of a storage, counted in elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tensor {
-    pub(super) storage: Storage,
+    pub(super) storage: Rc<Storage>,
     pub(super) first: u64,
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<u64>,

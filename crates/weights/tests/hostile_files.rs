@@ -1,0 +1,277 @@
+//! Files that were made to take memory or to lead elsewhere: refused, and within a small multiple of their length.
+
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use sd_weights::{
+    Checkpoint, CountingAllocator, Error, FileIdentity, ModelFolder, allocated_bytes, allocated_peak,
+    restart_allocated_peak,
+};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// Held while memory is measured.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const MB: u64 = 1 << 20;
+
+/// Opens a file of `bytes`, called `name`, and says what that took at its peak.
+fn open(name: &str, bytes: &[u8]) -> (Result<Checkpoint, Error>, u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, bytes).unwrap();
+    let _alone = ALONE.lock().unwrap();
+    restart_allocated_peak();
+    let before = allocated_bytes();
+    let opened = Checkpoint::open_file(path);
+    (opened, allocated_peak() - before)
+}
+
+/// A safetensors file with this header, and a megabyte behind it.
+fn with_header(header: &str) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.resize(bytes.len() + MB as usize, 0);
+    bytes
+}
+
+#[test]
+fn a_long_header_takes_little() {
+    // Entries of a few bytes, which would be tables of a hundred.
+    let entry =
+        |index: usize| format!("\"{index}\":{{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}");
+    let many = |count: usize| format!("{{{}}}", (0..count).map(entry).collect::<Vec<_>>().join(","));
+    let (opened, peak) = open("many.safetensors", &with_header(&many(1 << 16)));
+    assert_eq!(opened.unwrap().tensors().count(), 1 << 16);
+    assert!(peak < 40 * MB, "{peak}");
+    let (opened, peak) = open("more.safetensors", &with_header(&many((1 << 16) + 1)));
+    let error = opened.unwrap_err().to_string();
+    assert!(error.contains("more than 65536 tensors"), "{error}");
+    assert!(peak < 40 * MB, "{peak}");
+    for (name, header) in [
+        (
+            "deep",
+            format!("{{\"__metadata__\":{{\"a\":{}}}}}", "[".repeat(1 << 20)),
+        ),
+        (
+            "wide",
+            format!("{{\"__metadata__\":{{\"a\":[{}0]}}}}", "0,".repeat(7 << 20)),
+        ),
+        (
+            "shape",
+            format!(
+                "{{\"a\":{{\"dtype\":\"U8\",\"shape\":[{}1],\"data_offsets\":[0,1]}}}}",
+                "1,".repeat(7 << 20)
+            ),
+        ),
+    ] {
+        let (opened, peak) = open(name, &with_header(&header));
+        assert!(opened.is_err() || name == "wide", "{name}");
+        assert!(peak < 20 * MB, "{name}: {peak}");
+    }
+    let (opened, peak) = open("long.safetensors", &with_header(&" ".repeat(60_000_000)));
+    assert!(matches!(opened, Err(Error::BadHeader { .. })));
+    assert!(peak < MB, "{peak}");
+}
+
+#[test]
+fn shapes_that_cannot_be_are_refused_also_where_they_hold_nothing() {
+    let header = r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,0],"data_offsets":[0,0]}}"#;
+    let (opened, _) = open("a.safetensors", &with_header(header));
+    assert!(opened.unwrap_err().to_string().contains("impossible shape"));
+    let header = r#"{"a":{"dtype":"F32","shape":[4,0],"data_offsets":[0,0]}}"#;
+    assert!(open("a.safetensors", &with_header(header)).0.is_ok());
+}
+
+/// A zip archive whose entries are stored.
+fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut file, mut list) = (Vec::new(), Vec::new());
+    for (name, bytes) in entries {
+        let offset = file.len() as u32;
+        let length = bytes.len() as u32;
+        let mut common = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        // The checksum, which nobody compares.
+        common.extend(0_u32.to_le_bytes());
+        common.extend(length.to_le_bytes());
+        common.extend(length.to_le_bytes());
+        common.extend((name.len() as u16).to_le_bytes());
+        common.extend([0, 0]);
+        file.extend(b"PK\x03\x04");
+        file.extend(&common);
+        file.extend(name.as_bytes());
+        file.extend_from_slice(bytes);
+        list.extend(b"PK\x01\x02\x14\x00");
+        list.extend(&common);
+        list.extend([0; 10]);
+        list.extend(offset.to_le_bytes());
+        list.extend(name.as_bytes());
+    }
+    let (offset, length) = (file.len() as u32, list.len() as u32);
+    file.extend(list);
+    file.extend(b"PK\x05\x06\0\0\0\0");
+    file.extend([(entries.len() as u16).to_le_bytes(); 2].concat());
+    file.extend(length.to_le_bytes());
+    file.extend(offset.to_le_bytes());
+    file.extend([0, 0]);
+    file
+}
+
+fn pickled(pickle: &[u8]) -> (Result<Checkpoint, Error>, u64) {
+    open(
+        "x.pth",
+        &archive(&[("x/data.pkl", pickle), ("x/data/0", &[0; 4])]),
+    )
+}
+
+/// A tensor of one number, kept in the memo under 1.
+const TENSOR: &[u8] =
+    b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQK\x00K\x01\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRq\x01";
+
+/// A text as a pickle has it.
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+#[test]
+fn names_that_share_a_long_beginning_are_counted_whole() {
+    let table = |tensors: usize, prefix: usize| {
+        let mut pickle = b"\x80\x02".to_vec();
+        pickle.extend(TENSOR);
+        pickle.extend(b"0}");
+        pickle.extend(text(&"p".repeat(prefix)));
+        pickle.extend(b"}(");
+        for index in 0..tensors {
+            pickle.extend(text(&index.to_string()));
+            pickle.extend(b"h\x01");
+        }
+        pickle.extend(b"us.");
+        pickle
+    };
+    let (opened, _) = pickled(&table(3, 10));
+    assert_eq!(
+        opened.unwrap().tensors().next().unwrap().0,
+        format!("{}.0", "p".repeat(10))
+    );
+    for (tensors, prefix) in [(60_000, 1000), (300_000, 1)] {
+        let (opened, peak) = pickled(&table(tensors, prefix));
+        assert!(matches!(opened, Err(Error::BadTorchFile { .. })), "{tensors}");
+        assert!(peak < 100 * MB, "{tensors}: {peak}");
+    }
+}
+
+#[test]
+fn operations_of_a_byte_do_not_take_memory_without_end() {
+    let repeated = |head: &[u8], part: &[u8]| [head, &part.repeat((14 << 20) / part.len()), b"."].concat();
+    for (what, pickle) in [
+        ("marks", repeated(b"\x80\x02", b"(")),
+        ("memo", repeated(b"\x80\x04N", b"\x94")),
+        ("stack", repeated(b"\x80\x02Nq\x00", b"h\x00")),
+        ("values", repeated(b"\x80\x02", b"]")),
+        (
+            "tensors",
+            repeated(
+                &[b"\x80\x02", TENSOR].concat(),
+                b"h\x01\x85ctorch._utils\n_rebuild_parameter\nh\x01\x85R",
+            ),
+        ),
+    ] {
+        let (opened, peak) = pickled(&pickle);
+        assert!(opened.is_err(), "{what}");
+        assert!(peak < 120 * MB, "{what}: {peak}");
+    }
+}
+
+#[test]
+fn an_archive_of_very_many_entries_is_refused() {
+    let names: Vec<String> = (0..65_000)
+        .map(|index| format!("x/data/{index}-{}", "n".repeat(120)))
+        .collect();
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    let (opened, peak) = open("x.pth", &archive(&entries));
+    assert!(opened.is_err());
+    assert!(peak < 100 * MB, "{peak}");
+}
+
+/// A model's folder with weights of one tensor in a shard, which the index calls `shard`.
+fn sharded(root: &Path, shard: &str) -> ModelFolder {
+    let component = root.join("model/unet");
+    fs::create_dir_all(&component).unwrap();
+    let index = serde_json::json!({ "weight_map": { "a": shard } }).to_string();
+    fs::write(component.join("model.safetensors.index.json"), index).unwrap();
+    ModelFolder::on_disk(root.join("model"))
+}
+
+#[test]
+fn an_index_does_not_lead_out_of_the_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let secret = place.path().join("secret.safetensors");
+    let header = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+    fs::write(&secret, with_header(header)).unwrap();
+    for shard in ["../../secret.safetensors", secret.to_str().unwrap(), "..", ""] {
+        let opened = sharded(place.path(), shard).checkpoint("unet");
+        assert!(
+            matches!(opened, Err(Error::OutsideFolder { .. })),
+            "{shard}: {opened:?}"
+        );
+        let known = sharded(place.path(), shard).weights_identity("unet");
+        assert!(matches!(known, Err(Error::OutsideFolder { .. })), "{shard}");
+    }
+    let folder = sharded(place.path(), "own.safetensors");
+    fs::copy(&secret, place.path().join("model/unet/own.safetensors")).unwrap();
+    assert!(folder.checkpoint("unet").is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_leads_out_of_the_folder_to_bytes_of_the_hub_alone() {
+    use std::os::unix::fs::symlink;
+
+    let place = tempfile::tempdir().unwrap();
+    let at = |path: &str| place.path().join(path);
+    let header = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+    fs::create_dir_all(at("models--me--mine/blobs")).unwrap();
+    for file in ["secret", "models--me--mine/blobs/b1"] {
+        fs::write(at(file), with_header(header)).unwrap();
+    }
+    let folder = sharded(place.path(), "link.safetensors");
+    let link = at("model/unet/link.safetensors");
+    symlink(at("secret"), &link).unwrap();
+    let opened = folder.checkpoint("unet");
+    assert!(matches!(opened, Err(Error::OutsideFolder { .. })), "{opened:?}");
+    fs::remove_file(&link).unwrap();
+    symlink(at("models--me--mine/blobs/b1"), &link).unwrap();
+    assert!(folder.checkpoint("unet").is_ok());
+    // The folder of a network alone, which may be a link as the user has it.
+    fs::create_dir(at("named")).unwrap();
+    symlink(at("model/unet"), at("named/control")).unwrap();
+    let (folder, component) = ModelFolder::around(&at("named/control"));
+    assert!(folder.checkpoint(&component).is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_devices_and_texts_that_are_too_long_are_refused_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let pipe = place.path().join("pipe");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for path in [&pipe, Path::new("/dev/zero")] {
+        assert!(matches!(Checkpoint::open_file(path), Err(Error::Read { .. })));
+        assert!(matches!(FileIdentity::of_file(path), Err(Error::Read { .. })));
+    }
+    let folder = ModelFolder::on_disk(place.path());
+    let long = fs::File::create(place.path().join("config.json")).unwrap();
+    long.set_len(1 << 40).unwrap();
+    assert!(matches!(folder.bytes("config.json"), Err(Error::Read { .. })));
+    let read = folder.json::<serde_json::Value>("config.json");
+    assert!(matches!(read, Err(Error::Read { .. })));
+}
