@@ -26,7 +26,7 @@ impl Hub {
         let client = self.client.of(token);
         let url = client.address("api/whoami-v2");
         patiently(is_stopped, || {
-            let response = client.ask(&url, Want::From(0))?;
+            let response = client.ask(&url, Want::Text, is_stopped)?;
             match response.status() {
                 status if status.is_success() => {}
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -35,7 +35,7 @@ impl Hub {
                 }
                 status => return Err(bad_reply(&url, &format!("its status is {status}")).into()),
             }
-            let account: Account = serde_json::from_slice(&Client::text(&url, response)?)
+            let account: Account = serde_json::from_slice(&Client::text(&url, response, is_stopped)?)
                 .map_err(|error| bad_reply(&url, &error.to_string()))?;
             Ok(account.name)
         })

@@ -6,39 +6,42 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use ureq::http::StatusCode;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
 
 use crate::client::{Want, interrupted};
+use crate::digest::Hash;
 use crate::download::{Part, Tally};
 use crate::patience::{Fault, Patience, wait};
+use crate::stoppable::Pieces;
 use crate::{Cache, Error, Event, Hub, Listing, Observer, Result};
 
-/// Bytes that are read at a time; between two pieces a download can be stopped.
+/// Bytes of what is there that are read at a time.
 const PIECE: usize = 256 << 10;
 
 /// What has arrived of a file.
-struct Arrival {
+struct Arrival<'a> {
+    part: &'a Part,
     path: PathBuf,
     file: File,
     have: u64,
-    hash: Sha256,
+    hash: Hash,
     /// The file's length, where it turns out to be another than is listed.
     other_length: Option<u64>,
 }
 
-impl Arrival {
-    /// What earlier calls left in the file at `path`, of at most `size` bytes.
-    fn open(path: PathBuf, size: u64, observer: &dyn Observer) -> Result<Self> {
+impl<'a> Arrival<'a> {
+    /// What earlier calls left of `part` in the file at `path`.
+    fn open(path: PathBuf, part: &'a Part, observer: &dyn Observer) -> Result<Self> {
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true);
         let file = options.open(&path).map_err(Error::cache(&path))?;
         let mut arrival = Self {
+            part,
             path,
             file,
             have: 0,
-            hash: Sha256::new(),
+            hash: part.listed.hash(part.size),
             other_length: None,
         };
         let mut piece = vec![0; PIECE];
@@ -53,7 +56,7 @@ impl Arrival {
             arrival.hash.update(&piece[..read]);
             arrival.have += read as u64;
         }
-        if arrival.have > size {
+        if arrival.have > part.size {
             arrival.restart()?;
         }
         Ok(arrival)
@@ -64,7 +67,7 @@ impl Arrival {
         self.file.set_len(0).map_err(self.failed())?;
         self.file.seek(SeekFrom::Start(0)).map_err(self.failed())?;
         self.have = 0;
-        self.hash = Sha256::new();
+        self.hash = self.part.listed.hash(self.part.size);
         Ok(())
     }
 
@@ -76,14 +79,12 @@ impl Arrival {
     }
 
     /// What differs from the list, with what is listed and what was found.
-    fn difference(&mut self, part: &Part) -> Option<(&'static str, String, String)> {
+    fn difference(&mut self) -> Option<(&'static str, String, String)> {
         if let Some(length) = self.other_length {
-            return Some(("its length", part.size.to_string(), length.to_string()));
+            return Some(("its length", self.part.size.to_string(), length.to_string()));
         }
-        let wanted = part.sha256.as_ref()?;
-        let hash = std::mem::take(&mut self.hash).finalize();
-        let found: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        (*wanted != found).then(|| ("its SHA-256", wanted.clone(), found))
+        let hash = std::mem::replace(&mut self.hash, Hash::Nothing);
+        self.part.listed.difference(hash)
     }
 
     /// Gives what is whole its name.
@@ -131,9 +132,9 @@ impl Hub {
             let mut was_wrong = false;
             loop {
                 let partial = name.with_added_extension(Cache::PARTIAL);
-                let mut arrival = Arrival::open(partial, part.size, observer)?;
-                self.complete(&mut arrival, listing, part, (before, tally), observer)?;
-                let Some((what, wanted, found)) = arrival.difference(part) else {
+                let mut arrival = Arrival::open(partial, part, observer)?;
+                self.complete(&mut arrival, listing, (before, tally), observer)?;
+                let Some((what, wanted, found)) = arrival.difference() else {
                     arrival.finish(&name)?;
                     break;
                 };
@@ -159,21 +160,20 @@ impl Hub {
     /// files before had.
     fn complete(
         &self,
-        arrival: &mut Arrival,
+        arrival: &mut Arrival<'_>,
         listing: &Listing,
-        part: &Part,
         (before, tally): (u64, &mut Tally),
         observer: &mut dyn Observer,
     ) -> Result<()> {
         /// From so many new bytes on a try has brought something.
         const WORTH_A_TRY: u64 = 1 << 20;
+        let part = arrival.part;
         let mut patience = Patience::new();
         let mut most = arrival.have;
         while arrival.have < part.size && arrival.other_length.is_none() {
-            let received = self.receive(arrival, listing, part, |have| {
+            let received = self.receive(arrival, listing, observer, |have, observer| {
                 tally.done = before + have;
                 tally.tell(&part.path, observer);
-                observer.is_stopped()
             });
             if let Err(fault) = received {
                 if arrival.have >= most + WORTH_A_TRY {
@@ -192,19 +192,20 @@ impl Hub {
         Ok(())
     }
 
-    /// Asks once for what is missing of `part`. `is_stopped` is told how much there is.
+    /// Asks once for what is missing. `tell` is told how much there is.
     fn receive(
         &self,
-        arrival: &mut Arrival,
+        arrival: &mut Arrival<'_>,
         listing: &Listing,
-        part: &Part,
-        mut is_stopped: impl FnMut(u64) -> bool,
+        observer: &mut dyn Observer,
+        mut tell: impl FnMut(u64, &mut dyn Observer),
     ) -> Result<(), Fault> {
+        let part = arrival.part;
         let url = self.file_address(listing, &part.path);
-        if is_stopped(arrival.have) {
-            return Err(Error::Stopped.into());
-        }
-        let response = self.client.ask(&url, Want::From(arrival.have))?;
+        tell(arrival.have, observer);
+        let response = self
+            .client
+            .ask(&url, Want::From(arrival.have), &|| observer.is_stopped())?;
         let header = |name: HeaderName| response.headers().get(name)?.to_str().ok();
         let length = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
@@ -237,21 +238,23 @@ impl Hub {
         if arrival.other_length.is_some() {
             return Ok(());
         }
-        let mut reader = response.into_body().into_reader();
-        let mut piece = vec![0; PIECE];
+        let pieces = Pieces::of(response.into_body().into_reader())?;
         loop {
-            let read = reader.read(&mut piece);
-            let read = read.map_err(|error| interrupted(&url, &error.to_string()))?;
-            let have = arrival.have + read as u64;
+            if observer.is_stopped() {
+                return Err(Error::Stopped.into());
+            }
+            let Some(piece) = pieces.next() else {
+                continue;
+            };
+            let piece = piece.map_err(|error| interrupted(&url, &error.to_string()))?;
+            let have = arrival.have + piece.len() as u64;
             if have > part.size {
                 arrival.other_length = Some(have);
                 return Ok(());
             }
-            arrival.add(&piece[..read])?;
-            if is_stopped(have) {
-                return Err(Error::Stopped.into());
-            }
-            if read == 0 {
+            arrival.add(&piece)?;
+            tell(have, observer);
+            if piece.is_empty() {
                 break;
             }
         }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use sd_files::FoundFile;
+
 use crate::reference::is_word;
 use crate::{Error, RepositoryId, Result};
 
@@ -60,7 +62,7 @@ impl Cache {
         };
         let is_name = revision.split('/').all(is_word);
         let name = self.folder(id).join("refs").join(revision);
-        let commit = fs::read_to_string(name).ok().filter(|_| is_name);
+        let commit = read_reference(&name).filter(|_| is_name);
         commit
             .and_then(|commit| snapshot(commit.trim()))
             .or_else(|| snapshot(revision))
@@ -125,8 +127,11 @@ impl Cache {
     pub(crate) fn names_of(&self, id: &RepositoryId) -> Vec<(String, String)> {
         let root = self.folder(id).join("refs");
         let read = |name: String| {
-            let commit = fs::read_to_string(root.join(&name)).ok()?;
-            Some((name, commit.trim().to_owned()))
+            // No name begins with a dot: it is what a killed process left of writing one.
+            let is_name = name.split('/').all(|part| !part.starts_with('.'));
+            let commit = read_reference(&root.join(&name)).filter(|_| is_name)?;
+            let commit = commit.trim();
+            is_word(commit).then(|| (name, commit.to_owned()))
         };
         paths_below(&root).into_iter().filter_map(read).collect()
     }
@@ -137,7 +142,7 @@ impl Cache {
             return Ok(());
         }
         let name = self.folder(id).join("refs").join(revision);
-        if fs::read_to_string(&name).is_ok_and(|found| found == commit) {
+        if read_reference(&name).is_some_and(|found| found == commit) {
             return Ok(());
         }
         let folder = name.parent().unwrap_or(&name);
@@ -183,10 +188,12 @@ impl Cache {
         let path = folder.join(format!("{blob}.lock"));
         let mut options = File::options();
         options.create(true).truncate(false).write(true);
-        let file = options.open(&path).map_err(Error::cache(path))?;
         loop {
+            let file = options.open(&path).map_err(Error::cache(&path))?;
             match file.try_lock() {
-                Ok(()) => return Ok(file),
+                // Who held it may have removed it, and then another is taken by those who come.
+                Ok(()) if is_at(&file, &path) => return Ok(file),
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) => waiting()?,
                 Err(TryLockError::Error(error)) => {
                     // Two that fetch the same bytes would spoil each other's file; their hash shows it.
@@ -205,27 +212,25 @@ impl CachedRevision {
     }
 }
 
-/// The paths of the files below the folder `root`, with `/` between their parts.
+/// The paths of the files below the folder `root`, with `/` between their parts. Links are followed to files of the
+/// repository, and to nothing else.
 pub fn paths_below(root: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut folders = vec![String::new()];
-    while let Some(folder) = folders.pop() {
-        for name in names(&root.join(&folder)) {
-            let name = if folder.is_empty() {
-                name
-            } else {
-                format!("{folder}/{name}")
-            };
-            // A link is what it leads to; one that leads nowhere is no file.
-            match fs::metadata(root.join(&name)) {
-                Ok(metadata) if metadata.is_dir() => folders.push(name),
-                Ok(_) => found.push(name),
-                Err(_) => {}
-            }
-        }
-    }
-    found.sort();
-    found
+    let is_there = |found: &FoundFile| {
+        let place = root.join(&found.path);
+        // A link is what it leads to; one that leads nowhere, to a folder or out of the repository is no file.
+        !found.is_link
+            || fs::metadata(&place).is_ok_and(|metadata| metadata.is_file())
+                && sd_files::outside_of(root, &place).is_ok_and(|outside| outside.is_none())
+    };
+    let found = sd_files::walk(root).into_iter().filter(is_there);
+    found.map(|found| found.path).collect()
+}
+
+/// What the file of a branch or a tag says: the commit that it is.
+fn read_reference(file: &Path) -> Option<String> {
+    /// A commit has 40 letters.
+    const LONGEST: u64 = 1 << 10;
+    sd_files::read_text_at_most(file, LONGEST).ok()
 }
 
 /// The names in `folder`, as far as they are text.
@@ -260,6 +265,23 @@ pub(crate) fn bytes_below(folder: &Path) -> (u64, u64) {
         }
     }
     (bytes, partial)
+}
+
+/// Whether `file` is what is found at `path`.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(one), Ok(other)) => place(one) == place(other),
+        _ => false,
+    }
+}
+
+/// A file that is open cannot be removed there.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 #[cfg(unix)]

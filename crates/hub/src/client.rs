@@ -8,14 +8,34 @@ use ureq::{Agent, Body};
 
 use crate::patience::Fault;
 use crate::settings::Token;
+use crate::stoppable::unless_stopped;
 use crate::{Error, RepositoryId};
 
 /// Speaks HTTP with the hub and with where it sends us.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     agent: Agent,
+    limits: Limits,
     endpoint: String,
     token: Option<Token>,
+}
+
+/// How long an answer may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Until its headers are there, from the first byte of the request on.
+    pub(crate) headers: Duration,
+    /// From then on, where it is a text that is read whole.
+    pub(crate) text: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            headers: Duration::from_secs(30),
+            text: Duration::from_secs(60),
+        }
+    }
 }
 
 /// What is asked for, as far as an error has to name it.
@@ -29,6 +49,8 @@ pub(crate) struct Subject<'a> {
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Want {
+    /// A text, which is read whole.
+    Text,
     /// What is there, from this byte on.
     From(u64),
     /// What is said of it; a redirect to another host is an answer.
@@ -43,13 +65,14 @@ impl Client {
     /// The longest text that is read whole: the listing of a repository of thousands of files.
     const LONGEST_TEXT: u64 = 16 << 20;
 
-    pub(crate) fn new(endpoint: &str, token: Option<Token>) -> Self {
+    pub(crate) fn new(endpoint: &str, token: Option<Token>, limits: Limits) -> Self {
         let agent = Agent::config_builder()
             // What a status means, and who is shown the token after a redirect, is decided here.
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(Self::LONGEST_CONNECT))
+            .timeout_recv_response(Some(limits.headers))
             .timeout_per_read(Some(Self::LONGEST_SILENCE))
             .timeout_per_write(Some(Self::LONGEST_SILENCE))
             .user_agent(concat!("sd-generate/", env!("CARGO_PKG_VERSION")))
@@ -57,6 +80,7 @@ impl Client {
             .new_agent();
         Self {
             agent,
+            limits,
             endpoint: endpoint.to_owned(),
             token,
         }
@@ -75,9 +99,8 @@ impl Client {
     /// The same client of somebody who shows `token`.
     pub(crate) fn of(&self, token: &Token) -> Self {
         Self {
-            agent: self.agent.clone(),
-            endpoint: self.endpoint.clone(),
             token: Some(token.clone()),
+            ..self.clone()
         }
     }
 
@@ -87,7 +110,17 @@ impl Client {
     }
 
     /// Asks for `url` and follows redirects. The answer may be a refusal, see [`Self::refusal`].
-    pub(crate) fn ask(&self, url: &str, want: Want) -> Result<Response<Body>, Fault> {
+    pub(crate) fn ask(
+        &self,
+        url: &str,
+        want: Want,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Response<Body>, Fault> {
+        let (client, url) = (self.clone(), url.to_owned());
+        unless_stopped(is_stopped, move || client.ask_and_wait(&url, want))?
+    }
+
+    fn ask_and_wait(&self, url: &str, want: Want) -> Result<Response<Body>, Fault> {
         let mut at: Uri = url.parse().map_err(|_| bad_reply(url, "it is no address"))?;
         for _ in 0..=Self::MOST_REDIRECTS {
             let response = self.ask_once(&at, want)?;
@@ -116,6 +149,10 @@ impl Client {
         let mut request = match want {
             Want::Headers => self.agent.head(at),
             Want::From(_) => self.agent.get(at),
+            Want::Text => {
+                let request = self.agent.get(at).config();
+                request.timeout_recv_body(Some(self.limits.text)).build()
+            }
         };
         if let Want::From(first @ 1..) = want {
             request = request.header("range", format!("bytes={first}-"));
@@ -172,10 +209,16 @@ impl Client {
     }
 
     /// The text of an answer at `url`.
-    pub(crate) fn text(url: &str, response: Response<Body>) -> Result<Vec<u8>, Fault> {
+    pub(crate) fn text(
+        url: &str,
+        response: Response<Body>,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Vec<u8>, Fault> {
         let mut body = response.into_body();
-        let reader = body.with_config().limit(Self::LONGEST_TEXT);
-        reader.read_to_vec().map_err(|error| match error {
+        let text = unless_stopped(is_stopped, move || {
+            body.with_config().limit(Self::LONGEST_TEXT).read_to_vec()
+        })?;
+        text.map_err(|error| match error {
             ureq::Error::BodyExceedsLimit(_) => bad_reply(url, "it is too long").into(),
             other => interrupted(url, &other.to_string()),
         })
@@ -322,6 +365,46 @@ mod tests {
             to("http://127.0.0.1:81/a", "/c"),
             Some("http://127.0.0.1:81/c".to_owned())
         );
+    }
+
+    #[test]
+    fn an_answer_that_comes_in_drops_has_an_end() {
+        use std::io::{Read, Write};
+
+        const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            // First the headers come in drops, then the text.
+            for at_once in [9, HEAD.len()] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _ = stream.read(&mut [0; 1000]);
+                let (first, rest) = HEAD.split_at(at_once);
+                let _ = stream.write_all(first);
+                for byte in rest.iter().chain(&[b' '; 1000]) {
+                    std::thread::sleep(Duration::from_millis(100));
+                    if stream.write_all(&[*byte]).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        let limit = Duration::from_millis(400);
+        let client = Client::new(
+            &url,
+            None,
+            Limits {
+                headers: limit,
+                text: limit,
+            },
+        );
+        let begun = std::time::Instant::now();
+        let headers = client.ask(&url, Want::Text, &|| false);
+        assert!(matches!(headers, Err(Fault::Transient { .. })));
+        let answer = client.ask(&url, Want::Text, &|| false).unwrap();
+        let text = Client::text(&url, answer, &|| false);
+        assert!(matches!(text, Err(Fault::Transient { .. })));
+        assert!(begun.elapsed() < 10 * limit, "{:?}", begun.elapsed());
     }
 
     #[test]

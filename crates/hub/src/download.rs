@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::{Want, bad_reply};
+use crate::digest::Listed;
 use crate::patience::patiently;
 use crate::reference::is_word;
 use crate::{Error, Hub, Listing, RemoteFile, RepositoryId, Result};
@@ -21,7 +22,7 @@ pub struct Download {
 pub(crate) struct Part {
     pub(crate) path: String,
     pub(crate) size: u64,
-    pub(crate) sha256: Option<String>,
+    pub(crate) listed: Listed,
     /// The name of its bytes in the cache.
     pub(crate) blob: String,
     /// Bytes of it that were in the cache when the download was prepared.
@@ -117,7 +118,7 @@ impl Hub {
                 (Some(blob), Some(size)) => Part {
                     path: file.path.clone(),
                     size,
-                    sha256: file.sha256.clone(),
+                    listed: file.listed.clone(),
                     blob: blob.clone(),
                     there: 0,
                 },
@@ -173,7 +174,7 @@ impl Hub {
         self.check_online(id.as_str())?;
         let url = self.file_address(listing, &file.path);
         patiently(is_stopped, || {
-            let response = self.client.ask(&url, Want::Headers)?;
+            let response = self.client.ask(&url, Want::Headers, is_stopped)?;
             if !response.status().is_success() && !response.status().is_redirection() {
                 let subject = listing.subject(&file.path);
                 return Err(self.client.refusal(&url, &response, subject).into());
@@ -194,7 +195,10 @@ impl Hub {
             Ok(Part {
                 path: file.path.clone(),
                 size,
-                sha256: file.sha256.clone().or_else(|| is_hash.then(|| blob.clone())),
+                listed: match (&file.listed, is_hash) {
+                    (Listed::Nothing, true) => Listed::Sha256(blob.to_ascii_lowercase()),
+                    (listed, _) => listed.clone(),
+                },
                 blob,
                 there: 0,
             })

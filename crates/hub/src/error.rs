@@ -135,6 +135,18 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// What is to be removed is being fetched.
+    #[error("`{what}` is being fetched by another process")]
+    BeingFetched {
+        /// What it is.
+        what: String,
+    },
+    /// The system has no thread to give that the network could be waited for on.
+    #[error("there is no thread to wait for the network on")]
+    NoThread {
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// The cache does not hold what is to be removed.
     #[error("`{what}` is not in the cache")]
     NotCached {

@@ -17,6 +17,7 @@ mod account;
 mod blob;
 mod cache;
 mod client;
+mod digest;
 mod download;
 mod error;
 mod listing;
@@ -24,6 +25,7 @@ mod patience;
 mod reference;
 mod removal;
 mod settings;
+mod stoppable;
 
 pub use cache::{Cache, CachedRepository, CachedRevision, paths_below};
 pub use download::{Download, Event, Observer};
@@ -33,7 +35,7 @@ pub use reference::{BadReference, MAIN, Reference, RepositoryId};
 pub use removal::Removed;
 pub use settings::{Settings, Token};
 
-use client::Client;
+use client::{Client, Limits};
 
 /// The hub, as the settings reach it.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Hub {
     /// The hub that `settings` name. Nothing is asked of it yet.
     pub fn new(settings: Settings) -> Self {
         Self {
-            client: Client::new(&settings.endpoint, settings.token()),
+            client: Client::new(&settings.endpoint, settings.token(), Limits::default()),
             cache: Cache::new(&settings.cache),
             settings,
         }

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::client::{Client, Subject, Want, bad_reply};
+use crate::client::{Client, Subject, Want, bad_reply, interrupted};
+use crate::digest::Listed;
 use crate::patience::patiently;
 use crate::reference::{is_path, is_word};
 use crate::{Error, Hub, Reference, RepositoryId, Result};
@@ -31,6 +32,8 @@ pub struct RemoteFile {
     pub sha256: Option<String>,
     /// The name that the cache has its bytes under, where the listing says.
     pub(crate) blob: Option<String>,
+    /// What its bytes are recognised by.
+    pub(crate) listed: Listed,
 }
 
 /// The hub's answer, as far as it is read.
@@ -72,6 +75,10 @@ impl Listing {
                 blob_id,
                 lfs,
             } = sibling;
+            let listed = match &lfs {
+                Some(lfs) => Listed::Sha256(lfs.sha256.to_ascii_lowercase()),
+                None => Listed::of_blob(blob_id.as_deref()),
+            };
             let blob = lfs.as_ref().map(|lfs| lfs.sha256.clone()).or(blob_id);
             if !is_path(&path) || !blob.as_deref().is_none_or(is_word) {
                 return Err(bad(format!("`{path}` is no path of a file")));
@@ -81,6 +88,7 @@ impl Listing {
                 size: lfs.as_ref().map(|lfs| lfs.size).or(size),
                 sha256: lfs.map(|lfs| lfs.sha256),
                 blob,
+                listed,
             });
         }
         files.sort_by(|one, other| one.path.cmp(&other.path));
@@ -138,7 +146,7 @@ impl Hub {
             revision,
             file: None,
         };
-        let text = self.text(&url, subject, is_stopped)?;
+        let text = self.checked_text(&url, subject, &Listed::Nothing, is_stopped)?;
         Listing::parse(&url, &text, reference)
     }
 
@@ -148,7 +156,13 @@ impl Hub {
     /// The hub cannot be reached, or does not give the file.
     pub fn read(&self, listing: &Listing, path: &str, is_stopped: &dyn Fn() -> bool) -> Result<Vec<u8>> {
         let url = self.file_address(listing, path);
-        self.text(&url, listing.subject(path), is_stopped)
+        let listed = listing.file(path).ok().map(|file| &file.listed);
+        self.checked_text(
+            &url,
+            listing.subject(path),
+            listed.unwrap_or(&Listed::Nothing),
+            is_stopped,
+        )
     }
 
     /// Where the hub has the file at `path`.
@@ -157,14 +171,30 @@ impl Hub {
         self.client.address(&path)
     }
 
-    fn text(&self, url: &str, subject: Subject<'_>, is_stopped: &dyn Fn() -> bool) -> Result<Vec<u8>> {
+    /// The text at `url`, whose bytes are those that are `listed`.
+    fn checked_text(
+        &self,
+        url: &str,
+        subject: Subject<'_>,
+        listed: &Listed,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Vec<u8>> {
         self.check_online(subject.id.as_str())?;
         patiently(is_stopped, || {
-            let response = self.client.ask(url, Want::From(0))?;
+            let response = self.client.ask(url, Want::Text, is_stopped)?;
             if !response.status().is_success() {
                 return Err(self.client.refusal(url, &response, subject).into());
             }
-            Client::text(url, response)
+            let text = Client::text(url, response, is_stopped)?;
+            let mut hash = listed.hash(text.len() as u64);
+            hash.update(&text);
+            match listed.difference(hash) {
+                None => Ok(text),
+                Some((what, wanted, found)) => Err(interrupted(
+                    url,
+                    &format!("it arrived wrong: {what} is {found}, the hub lists {wanted}"),
+                )),
+            }
         })
     }
 

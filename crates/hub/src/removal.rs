@@ -1,7 +1,7 @@
 //! Removing what the cache holds of a repository.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -44,6 +44,7 @@ impl Cache {
                 .partition(|found| found.names.iter().all(|name| name == MAIN)),
         };
         let folder = self.folder(id);
+        let _locks = self.lock_all(id)?;
         let (before, _) = bytes_below(&folder);
         if stays.is_empty() {
             remove_folder(&folder)?;
@@ -76,6 +77,24 @@ impl Cache {
             bytes: before.saturating_sub(bytes_below(&folder).0),
             stays: self.names_of(id).into_iter().map(|(name, _)| name).collect(),
         })
+    }
+
+    /// Takes the locks that downloads take, of all bytes that are there or on their way.
+    ///
+    /// # Errors
+    /// One is taken: something is being fetched.
+    fn lock_all(&self, id: &RepositoryId) -> Result<Vec<File>> {
+        let folder = self.folder(id).join("blobs");
+        let blobs = sd_files::walk(&folder).into_iter().map(|file| file.path);
+        let ending = format!(".{}", Self::PARTIAL);
+        let blobs: BTreeSet<String> = blobs
+            .map(|name| name.strip_suffix(&ending).map_or(name.clone(), str::to_owned))
+            .collect();
+        let taken = || Error::BeingFetched { what: id.to_string() };
+        blobs
+            .iter()
+            .map(|blob| self.lock(id, blob, || Err(taken())))
+            .collect()
     }
 
     /// Removes the bytes of all files but those that are called as one of `shared`.

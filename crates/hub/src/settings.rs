@@ -2,8 +2,9 @@
 //! meaning.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::path::PathBuf;
-use std::{env, fmt, fs};
+use std::{env, fmt};
 
 /// What the environment says of the hub.
 #[derive(Debug, Clone)]
@@ -24,6 +25,46 @@ pub struct Settings {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
+/// The longest file of a token that is read.
+const LONGEST_TOKEN: u64 = 64 << 10;
+
+/// The path `text` with `~` at its beginning for the user's home, and `$NAME` and `${NAME}` for environment variables, in
+/// this order, as Python's `expanduser` and `expandvars` have it. A variable that is not set stays as it is written, as
+/// does the home of another user.
+fn expanded(text: OsString, variable: &impl Fn(&str) -> Option<OsString>, home: Option<&Path>) -> PathBuf {
+    let path = PathBuf::from(text);
+    let path = match (path.strip_prefix("~"), home) {
+        (Ok(below), Some(home)) => home.join(below),
+        _ => path,
+    };
+    // Text that is not UTF-8 names no variable that could be looked for.
+    let Some(mut rest) = path.to_str() else {
+        return path;
+    };
+    let mut expanded = OsString::new();
+    while let Some((before, after)) = rest.split_once('$') {
+        expanded.push(before);
+        let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let (name, written) = match after.strip_prefix('{').and_then(|after| after.split_once('}')) {
+            Some((name, _)) => (name, name.len() + 2),
+            None => {
+                let end = after.find(|letter| !is_word(letter)).unwrap_or(after.len());
+                (&after[..end], end)
+            }
+        };
+        match variable(name).filter(|_| !name.is_empty()) {
+            Some(value) => expanded.push(value),
+            None => {
+                expanded.push("$");
+                expanded.push(&after[..written]);
+            }
+        }
+        rest = &after[written..];
+    }
+    expanded.push(rest);
+    PathBuf::from(expanded)
+}
+
 impl Settings {
     /// The address of the hub where nothing else is said.
     const ENDPOINT: &str = "https://huggingface.co";
@@ -36,13 +77,7 @@ impl Settings {
     fn read(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Self {
         let given = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| given(name).and_then(|value| value.into_string().ok());
-        let path = |name: &str| {
-            let path = PathBuf::from(given(name)?);
-            Some(match (path.strip_prefix("~"), &home) {
-                (Ok(below), Some(home)) => home.join(below),
-                _ => path,
-            })
-        };
+        let path = |name: &str| Some(expanded(given(name)?, &variable, home.as_deref()));
         let is_true =
             |value: String| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE");
         // A user without a home has the cache where the program runs.
@@ -69,7 +104,7 @@ impl Settings {
     pub fn token(&self) -> Option<Token> {
         self.token_of_environment
             .clone()
-            .or_else(|| Token::new(&fs::read_to_string(&self.token_file).ok()?))
+            .or_else(|| Token::new(&sd_files::read_text_at_most(&self.token_file, LONGEST_TOKEN).ok()?))
     }
 }
 
@@ -112,7 +147,7 @@ mod tests {
             &'static str,
             &'static str,
         );
-        let cases: [Case; 6] = [
+        let cases: [Case; 8] = [
             (
                 &[],
                 "/home/me/.cache/huggingface/hub",
@@ -129,6 +164,21 @@ mod tests {
                 "/h/token",
             ),
             (&[("HF_HOME", "~/h")], "/home/me/h/hub", "/home/me/h/token"),
+            // What Python 3.12 makes of them by expandvars(expanduser(…)).
+            (
+                &[("HF_HOME", "~/$A/${B}x$NONE/${NONE}$"), ("A", "a"), ("B", "/b")],
+                "/home/me/a//bx$NONE/${NONE}$/hub",
+                "/home/me/a//bx$NONE/${NONE}$/token",
+            ),
+            (
+                &[
+                    ("HF_HUB_CACHE", "$A-b"),
+                    ("HF_TOKEN_PATH", "$A/~/$1"),
+                    ("A", "~/x"),
+                ],
+                "~/x-b",
+                "~/x/~/$1",
+            ),
             (&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")], "/c", "/h/token"),
             (
                 &[("HUGGINGFACE_HUB_CACHE", "/c"), ("HF_TOKEN_PATH", "/t")],

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// The commit that every repository's main branch is.
@@ -69,6 +70,8 @@ struct Repository {
 struct Stored {
     bytes: Vec<u8>,
     hash: String,
+    /// What git calls the bytes.
+    git_id: String,
     /// Kept by the server of large files.
     is_large: bool,
     /// What the listing says of its length.
@@ -77,11 +80,7 @@ struct Stored {
 
 impl Stored {
     fn tag(&self) -> &str {
-        if self.is_large {
-            &self.hash
-        } else {
-            &self.hash[..40]
-        }
+        if self.is_large { &self.hash } else { &self.git_id }
     }
 }
 
@@ -107,8 +106,11 @@ impl Server {
     pub fn put(&self, id: &str, path: &str, bytes: impl Into<Vec<u8>>) {
         let bytes = bytes.into();
         let hash = Sha256::digest(&bytes);
+        let mut git = Sha1::new_with_prefix(format!("blob {}\0", bytes.len()));
+        git.update(&bytes);
         let stored = Stored {
             hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            git_id: git.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             is_large: [".safetensors", ".pth", ".bin"]
                 .iter()
                 .any(|ending| path.ends_with(ending)),
@@ -351,7 +353,7 @@ impl State {
             let mut sibling = json!({ "rfilename": path });
             if !self.lists_names_alone {
                 sibling["size"] = file.listed.into();
-                sibling["blobId"] = file.hash[..40].into();
+                sibling["blobId"] = file.git_id.clone().into();
                 if file.is_large {
                     sibling["lfs"] = json!({ "sha256": file.hash, "size": file.listed, "pointerSize": 134 });
                 }

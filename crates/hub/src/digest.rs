@@ -1,0 +1,98 @@
+//! What the bytes of a file are recognised by: the SHA-256 that the hub lists of large files, and the id that git has for
+//! small ones.
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+/// What a file's bytes are to be, as the hub lists them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// The SHA-256 of the bytes, in hexadecimal digits.
+    Sha256(String),
+    /// The SHA-1 of what git keeps of them: `blob`, their number, a zero byte, and the bytes.
+    GitBlob(String),
+    /// Nothing is listed.
+    Nothing,
+}
+
+/// The hash of bytes that arrive one after another.
+pub(crate) enum Hash {
+    Sha256(Sha256),
+    GitBlob(Sha1),
+    Nothing,
+}
+
+impl Listed {
+    /// By what a file is known whose bytes git calls `blob`, where that is an id of git's.
+    pub(crate) fn of_blob(blob: Option<&str>) -> Self {
+        let is_id = |blob: &&str| blob.len() == 40 && blob.bytes().all(|digit| digit.is_ascii_hexdigit());
+        match blob.filter(is_id) {
+            Some(id) => Self::GitBlob(id.to_ascii_lowercase()),
+            None => Self::Nothing,
+        }
+    }
+
+    /// What it is, and its digits.
+    fn digits(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Sha256(digits) => Some(("its SHA-256", digits)),
+            Self::GitBlob(digits) => Some(("its SHA-1 in git", digits)),
+            Self::Nothing => None,
+        }
+    }
+
+    /// The hash of the first of `size` bytes.
+    pub(crate) fn hash(&self, size: u64) -> Hash {
+        match self {
+            Self::Sha256(_) => Hash::Sha256(Sha256::new()),
+            Self::GitBlob(_) => Hash::GitBlob(Sha1::new_with_prefix(format!("blob {size}\0"))),
+            Self::Nothing => Hash::Nothing,
+        }
+    }
+
+    /// What differs where bytes have `hash`: what it is, as it is listed, and as it was found.
+    pub(crate) fn difference(&self, hash: Hash) -> Option<(&'static str, String, String)> {
+        let (what, wanted) = self.digits()?;
+        let found = hash.digits();
+        (wanted != found).then(|| (what, wanted.to_owned(), found))
+    }
+}
+
+impl Hash {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hash) => hash.update(bytes),
+            Self::GitBlob(hash) => hash.update(bytes),
+            Self::Nothing => {}
+        }
+    }
+
+    fn digits(self) -> String {
+        let hexadecimal = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Sha256(hash) => hexadecimal(&hash.finalize()),
+            Self::GitBlob(hash) => hexadecimal(&hash.finalize()),
+            Self::Nothing => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_known_by_what_git_calls_them() {
+        // `printf 'a red circle\n' | git hash-object --stdin`
+        let listed = Listed::of_blob(Some("9f73483948c28aad65138781bf809f965c587847"));
+        let difference = |bytes: &[u8]| {
+            let mut hash = listed.hash(bytes.len() as u64);
+            bytes.chunks(5).for_each(|piece| hash.update(piece));
+            listed.difference(hash)
+        };
+        assert_eq!(difference(b"a red circle\n"), None);
+        assert_eq!(difference(b"a red square\n").unwrap().0, "its SHA-1 in git");
+        assert_eq!(Listed::of_blob(Some("b1")), Listed::Nothing);
+        assert_eq!(Listed::Nothing.difference(Listed::Nothing.hash(3)), None);
+    }
+}
