@@ -7,6 +7,7 @@
 mod bands;
 pub mod clip;
 pub mod controlnet;
+mod counts;
 mod error;
 mod feed_forward;
 mod footprint;

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::NETWORK;
+use crate::counts::{self, MOST_FEATURES, MOST_LAYERS, MOST_TOKENS};
 use crate::settings::refuse_others;
 use crate::{Error, Result};
 
@@ -78,7 +79,11 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(super) fn check(&self) -> Result<()> {
+    /// Whether a network can be what this says.
+    ///
+    /// # Errors
+    /// It cannot; the setting is named.
+    pub fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {
                 network: NETWORK,
@@ -95,9 +100,20 @@ impl Config {
                 "hidden_size is {hidden_size}, which {heads} heads cannot share"
             ));
         }
-        if self.num_hidden_layers == 0 {
-            return refuse("num_hidden_layers is 0".to_owned());
-        }
+        counts::check(
+            NETWORK,
+            MOST_LAYERS,
+            &[("num_hidden_layers", self.num_hidden_layers)],
+        )?;
+        counts::check(NETWORK, MOST_TOKENS, &[("vocab_size", self.vocab_size)])?;
+        let features = [
+            ("hidden_size", hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("projection_dim", self.projection_dim),
+        ];
+        counts::check(NETWORK, MOST_FEATURES, &features)?;
+        counts::check_finite(NETWORK, &[("layer_norm_eps", self.layer_norm_eps)])?;
         refuse_others(
             NETWORK,
             &self.others,

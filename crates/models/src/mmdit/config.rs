@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::block::{BlockKind, TextRole};
 use super::refuse_config;
 use crate::Result;
+use crate::counts::{self, MOST_FEATURES, MOST_LAYERS};
 
 /// The shape of a transformer of the family. What is not there has diffusers' default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -61,7 +62,7 @@ impl Default for Config {
 impl Config {
     /// Features of a token inside: those of all heads.
     pub fn width(&self) -> usize {
-        self.num_attention_heads * self.attention_head_dim
+        self.num_attention_heads.saturating_mul(self.attention_head_dim)
     }
 
     /// Channels of the prediction.
@@ -86,22 +87,49 @@ impl Config {
         (0..self.num_layers).map(kind).collect()
     }
 
+    /// Whether a transformer can be what this says.
+    ///
+    /// # Errors
+    /// It cannot; the setting is named.
+    pub fn validate(&self) -> Result<()> {
+        self.check(super::NETWORK)
+    }
+
     pub(super) fn check(&self, network: &'static str) -> Result<()> {
         let refuse = |reason: String| refuse_config(network, reason);
         let counts = [
             ("sample_size", self.sample_size),
             ("patch_size", self.patch_size),
             ("in_channels", self.in_channels),
-            ("num_layers", self.num_layers),
             ("attention_head_dim", self.attention_head_dim),
             ("num_attention_heads", self.num_attention_heads),
             ("pos_embed_max_size", self.pos_embed_max_size),
         ];
-        for (name, count) in counts {
-            if !(1..=1 << 16).contains(&count) {
-                return refuse(format!("{name} is {count}"));
-            }
-        }
+        counts::check(network, MOST_FEATURES, &counts)?;
+        let dual = self.dual_attention_layers.len();
+        counts::check(network, MOST_LAYERS, &[("num_layers", self.num_layers)])?;
+        counts::check(
+            network,
+            MOST_LAYERS,
+            &[("the length of dual_attention_layers", dual.max(1))],
+        )?;
+        counts::check(
+            network,
+            MOST_FEATURES,
+            &[("out_channels", self.predicted_channels())],
+        )?;
+        // A ControlNet may read neither text.
+        let texts = [
+            ("joint_attention_dim", self.joint_attention_dim),
+            ("pooled_projection_dim", self.pooled_projection_dim),
+        ];
+        let texts = texts.map(|(name, features)| (name, features.max(1)));
+        counts::check(network, MOST_FEATURES, &texts)?;
+        counts::check(
+            network,
+            MOST_FEATURES,
+            &[("attention_head_dim * num_attention_heads", self.width())],
+        )?;
         if self.caption_projection_dim != self.width() {
             return refuse(format!(
                 "caption_projection_dim is {} and must be attention_head_dim * num_attention_heads = {}",

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::NETWORK;
+use crate::counts::{self, MOST_FEATURES, MOST_LAYERS, MOST_TOKENS};
 use crate::settings::refuse_others;
 use crate::{Error, Result};
 
@@ -55,7 +56,11 @@ impl Default for Config {
 }
 
 impl Config {
-    pub(super) fn check(&self) -> Result<()> {
+    /// Whether a network can be what this says.
+    ///
+    /// # Errors
+    /// It cannot; the setting is named.
+    pub fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {
                 network: NETWORK,
@@ -68,14 +73,24 @@ impl Config {
                 self.feed_forward_proj
             ));
         }
-        let counts = [
-            ("num_layers", self.num_layers),
+        counts::check(NETWORK, MOST_LAYERS, &[("num_layers", self.num_layers)])?;
+        counts::check(NETWORK, MOST_TOKENS, &[("vocab_size", self.vocab_size)])?;
+        let features = [
             ("num_heads", self.num_heads),
             ("d_kv", self.d_kv),
+            ("d_model", self.d_model),
+            ("d_ff", self.d_ff),
+            (
+                "relative_attention_num_buckets",
+                self.relative_attention_num_buckets,
+            ),
+            (
+                "relative_attention_max_distance",
+                self.relative_attention_max_distance,
+            ),
         ];
-        if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
-            return refuse(format!("{name} is 0"));
-        }
+        counts::check(NETWORK, MOST_FEATURES, &features)?;
+        counts::check_finite(NETWORK, &[("layer_norm_epsilon", self.layer_norm_epsilon)])?;
         let buckets = self.relative_attention_num_buckets;
         if buckets < 4 || !buckets.is_multiple_of(4) || self.relative_attention_max_distance <= buckets / 4 {
             let distance = self.relative_attention_max_distance;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::places;
+use crate::counts::{self, MOST_FEATURES};
 use crate::settings::{Known, refuse_others};
 use crate::{Error, Result};
 
@@ -219,8 +220,20 @@ impl Config {
 
     /// Features of the vector that a timestep becomes.
     pub(crate) fn time_features(&self) -> usize {
-        self.time_embedding_dim
-            .unwrap_or(4 * self.block_out_channels.first().copied().unwrap_or(0))
+        self.time_embedding_dim.unwrap_or_else(|| {
+            self.block_out_channels
+                .first()
+                .map_or(0, |channels| channels.saturating_mul(4))
+        })
+    }
+
+    /// Whether a UNet can be what this says.
+    ///
+    /// # Errors
+    /// It cannot; the setting is named.
+    pub fn validate(&self) -> Result<()> {
+        self.check(super::NETWORK)?;
+        self.levels(super::NETWORK).map(drop)
     }
 
     /// Whether the `network` can be what this says.
@@ -266,10 +279,9 @@ impl Config {
             ),
         ];
         for (name, count) in counts {
-            if let Some(count) = count.filter(|count| !(1..=MOST_FEATURES).contains(count)) {
-                return refuse(format!("{name} is {count}"));
-            }
+            counts::check(network, MOST_FEATURES, &[(name, count.unwrap_or(1))])?;
         }
+        counts::check_finite(network, &[("norm_eps", self.norm_eps)])?;
         match self.addition_embed_type.as_deref() {
             None => {}
             Some("text_time") if self.added().is_some() => {}
@@ -285,10 +297,6 @@ impl Config {
         refuse_others(network, &self.others, &known())
     }
 }
-
-/// The most features, and the most layers, that a network of this kind can be thought to have.
-pub(super) const MOST_FEATURES: usize = 1 << 16;
-pub(super) const MOST_LAYERS: usize = 1 << 8;
 
 /// What is added to the timestep, in features.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! The levels that a UNet is made of, and its middle, as its configuration describes them.
 
-use super::config::{Config, MOST_FEATURES, MOST_LAYERS, OneOrEach};
+use super::config::{Config, OneOrEach};
+use crate::counts::{MOST_FEATURES, MOST_LAYERS};
 use crate::{Error, Result};
 
 /// A level of the network.

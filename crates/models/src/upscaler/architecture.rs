@@ -2,6 +2,7 @@
 
 use sd_weights::Weights;
 
+use crate::counts::MOST_FEATURES;
 use crate::{Error, Result};
 
 /// A network and its sizes.
@@ -43,10 +44,27 @@ impl Architecture {
         } else {
             compact(weights).map(Self::Compact)
         };
+        let found = found.and_then(Self::possible);
         found.map_err(|reason| Error::Upscaler {
             file: weights.checkpoint().place().to_owned(),
             reason,
         })
+    }
+
+    /// The same, unless it is of no width or of an impossible one: shapes in a file can hold any number, where a tensor
+    /// has no elements.
+    fn possible(self) -> std::result::Result<Self, String> {
+        let (features, growth) = match self {
+            Self::Dense(Dense { features, growth, .. }) => (features, growth),
+            Self::Compact(Compact { features, .. }) => (features, features),
+        };
+        let is_possible = |count: &usize| (1..=MOST_FEATURES).contains(count);
+        match [features, growth].into_iter().find(|count| !is_possible(count)) {
+            None => Ok(self),
+            Some(count) => Err(format!(
+                "it would have {count} features, and 1 to {MOST_FEATURES} are possible"
+            )),
+        }
     }
 
     pub(super) fn scale(self) -> usize {

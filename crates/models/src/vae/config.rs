@@ -4,11 +4,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::picture::Banding;
+use crate::counts::{self, MOST_FEATURES, MOST_LAYERS};
 use crate::settings::refuse_others;
 use crate::{Error, Result};
 
 const NETWORK: &str = "autoencoder";
-
 /// The epsilon of the autoencoder's norms.
 pub(super) const NORM_EPSILON: f64 = 1e-6;
 
@@ -85,7 +85,11 @@ impl Config {
         Banding::beside(largest.unwrap_or(0))
     }
 
-    pub(super) fn check(&self) -> Result<()> {
+    /// Whether a network can be what this says.
+    ///
+    /// # Errors
+    /// It cannot; the setting is named.
+    pub fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {
                 network: NETWORK,
@@ -111,8 +115,26 @@ impl Config {
                 "{channels} channels cannot be divided into {groups} groups"
             ));
         }
-        if self.latent_channels == 0 || levels.contains(&0) {
-            return refuse("a number of channels is 0".to_owned());
+        let channels = [
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels),
+            ("latent_channels", self.latent_channels),
+        ];
+        counts::check(NETWORK, MOST_FEATURES, &channels)?;
+        for &channels in levels {
+            counts::check(
+                NETWORK,
+                MOST_FEATURES,
+                &[("a number of block_out_channels", channels)],
+            )?;
+        }
+        counts::check(
+            NETWORK,
+            MOST_LAYERS,
+            &[("layers_per_block", self.layers_per_block)],
+        )?;
+        if let Some(shift) = self.shift_factor.filter(|shift| !shift.is_finite()) {
+            return refuse(format!("shift_factor is {shift}"));
         }
         if self.scaling_factor == 0.0 || !self.scaling_factor.is_finite() {
             return refuse(format!("scaling_factor is {}", self.scaling_factor));

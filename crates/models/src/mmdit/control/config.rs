@@ -68,12 +68,12 @@ impl Default for Config {
 impl Config {
     /// Features of a token inside: those of all heads.
     pub fn width(&self) -> usize {
-        self.num_attention_heads * self.attention_head_dim
+        self.num_attention_heads.saturating_mul(self.attention_head_dim)
     }
 
     /// Channels of the picture that it follows: those of latents, and what comes beside.
     pub fn picture_channels(&self) -> usize {
-        self.in_channels + self.extra_conditioning_channels
+        self.in_channels.saturating_add(self.extra_conditioning_channels)
     }
 
     /// Why its pictures cannot steer those of a transformer of `config`, if so.
