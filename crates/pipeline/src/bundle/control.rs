@@ -1,7 +1,6 @@
 //! A ControlNet with the picture that it has a model follow.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use candle_core::Tensor;
 use sd_models::{controlnet, mmdit, vae};
@@ -59,12 +58,7 @@ impl Control {
         size: ImageSize,
     ) -> Result<Self> {
         let root = &choice.folder;
-        let folder = ModelFolder::on_disk(root.parent().unwrap_or(Path::new("")));
-        let component = root
-            .file_name()
-            .unwrap_or(root.as_os_str())
-            .to_string_lossy()
-            .into_owned();
+        let (folder, component) = ModelFolder::around(root);
         let config = ControlConfig::open(&folder, &component)?;
         if let Some(reason) = config.mismatch(denoiser, vae) {
             return Err(Error::ForeignControl {

@@ -110,7 +110,9 @@ impl Denoiser {
                     "transformer_blocks.0.attn.add_q_proj.weight",
                 ],
             )?;
-            return Ok(Self::Transformer(folder.json("transformer/config.json")?));
+            let config: mmdit::Config = folder.json("transformer/config.json")?;
+            config.validate()?;
+            return Ok(Self::Transformer(config));
         }
         if has(Self::UNET) {
             classes::check(folder, Some(index), Self::UNET, classes::UNETS)?;
@@ -123,7 +125,9 @@ impl Denoiser {
                     "down_blocks.0.resnets.0.conv1.weight",
                 ],
             )?;
-            return Ok(Self::UNet(Box::new(folder.json("unet/config.json")?)));
+            let config: unet::Config = folder.json("unet/config.json")?;
+            config.validate()?;
+            return Ok(Self::UNet(Box::new(config)));
         }
         Err(unknown(
             folder,

@@ -72,6 +72,8 @@ impl Bundle {
         let text = TextEncoders::open(folder, &index)?;
         classes::check(folder, Some(&index), "vae", classes::AUTOENCODERS)?;
         let family = family(folder, &denoiser, &text)?;
+        let vae: vae::Config = folder.json("vae/config.json")?;
+        vae.check()?;
         let scheduler = String::from_utf8_lossy(&folder.bytes(Self::SCHEDULER)?).into_owned();
         let mut scheduler =
             SchedulerConfig::parse(&scheduler).map_err(|error| sd_weights::Error::BadText {
@@ -86,7 +88,7 @@ impl Bundle {
             family,
             text,
             denoiser,
-            vae: folder.json("vae/config.json")?,
+            vae,
             scheduler,
             zeros_without_negative_prompt: index.zeros_without_negative_prompt(family),
             is_latent_consistency: index.is_latent_consistency(),

@@ -46,7 +46,7 @@ impl TextEncoders {
         for (component, tokenizer) in Self::CLIPS {
             if has(component) {
                 classes::check(folder, Some(index), component, classes::CLIPS)?;
-                clips.push(TextPart::open(folder, component, tokenizer)?);
+                clips.push(TextPart::open(folder, component, tokenizer, clip::Config::check)?);
             }
         }
         let (component, tokenizer) = Self::T5;
@@ -54,7 +54,7 @@ impl TextEncoders {
             clips,
             t5: if has(component) {
                 classes::check(folder, Some(index), component, classes::T5S)?;
-                Some(TextPart::open(folder, component, tokenizer)?)
+                Some(TextPart::open(folder, component, tokenizer, t5::Config::check)?)
             } else {
                 None
             },
@@ -108,11 +108,19 @@ impl TextEncoders {
 }
 
 impl<C: serde::de::DeserializeOwned> TextPart<C> {
-    fn open(folder: &ModelFolder, component: &'static str, tokenizer: &str) -> Result<Self> {
+    /// Opens the encoder in `component`, whose configuration passes `check`.
+    fn open(
+        folder: &ModelFolder,
+        component: &'static str,
+        tokenizer: &str,
+        check: fn(&C) -> sd_models::Result<()>,
+    ) -> Result<Self> {
+        let config = folder.json(&format!("{component}/config.json"))?;
+        check(&config)?;
         Ok(Self {
             component,
             tokenizer: Tokenizer::open(folder, tokenizer)?,
-            config: folder.json(&format!("{component}/config.json"))?,
+            config,
         })
     }
 

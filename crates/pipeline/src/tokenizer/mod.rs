@@ -1,10 +1,12 @@
 //! From a prompt to token ids: the tokenizers of CLIP and T5, as their folders describe them.
 
+mod charsmap;
+mod file;
+
 use std::path::PathBuf;
 
 use sd_weights::ModelFolder;
 use serde::Deserialize;
-use tokenizers::ModelWrapper;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -93,13 +95,8 @@ impl Tokenizer {
         let padding_token = config.pad_token.as_ref().or(special.pad_token.as_ref());
         let (mut tokenizer, fallback) = if folder.contains(&path("tokenizer.json")) {
             let bytes = folder.bytes(&path("tokenizer.json"))?;
-            let mut tokenizer =
-                tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| bad(error.to_string()))?;
-            if let ModelWrapper::BPE(pairs) = tokenizer.get_model() {
-                let mut forgetful = pairs.clone();
-                forgetful.resize_cache(WORDS_REMEMBERED);
-                tokenizer.with_model(forgetful);
-            }
+            let tokenizer =
+                file::tokenizer(&bytes).map_err(|reason| bad(format!("tokenizer.json: {reason}")))?;
             (tokenizer, "<pad>")
         } else {
             let vocabulary: Vocab = folder.json(&path("vocab.json"))?;
