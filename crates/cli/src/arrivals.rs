@@ -47,7 +47,7 @@ impl<'a> Arrivals<'a> {
             if is_due || done == total {
                 self.told = Some(Instant::now());
                 let event = json!({ "event": "downloading", "file": file, "bytes": done, "of": total });
-                terminal::print_line(&event.to_string());
+                terminal::print_json(&event);
             }
         } else if !self.quiet && stderr().is_terminal() {
             let bar = self.bar.get_or_insert_with(|| new_bar(done, total));

@@ -16,7 +16,6 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -25,6 +24,9 @@ use toml::{Table, Value};
 
 use crate::hint::Failure;
 use crate::settings::Settings;
+
+/// The longest configuration that is read.
+const LONGEST: u64 = 1 << 20;
 
 /// What the user has settled beforehand.
 #[derive(Debug, Default)]
@@ -46,7 +48,7 @@ impl Configuration {
 
     fn read(file: &Path) -> Result<Self, Failure> {
         let wrong = |reason: String| Failure::configuration(file, &reason);
-        match fs::read_to_string(file) {
+        match sd_files::read_text_at_most(file, LONGEST) {
             Ok(text) => Self::parse(&text).map_err(wrong),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(wrong(error.to_string())),

@@ -170,9 +170,7 @@ fn folder(name: &str) -> Result<PathBuf, Failure> {
         return Ok(std::path::absolute(name).unwrap_or_else(|_| PathBuf::from(name)));
     }
     match installed::reference(name) {
-        Some(reference) => {
-            installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::ControlNet, &reference))
-        }
+        Some(reference) => installed::whole(Kind::ControlNet, &reference),
         None => Err(Failure::nothing_at(Kind::ControlNet, name)),
     }
 }

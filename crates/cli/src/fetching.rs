@@ -103,7 +103,7 @@ fn announce(downloads: &[Download], telling: &Telling<'_>) {
         let repositories: Vec<Value> = downloads.iter().map(of).collect();
         let event =
             json!({ "event": "download", "bytes": all, "bytes_left": left, "repositories": repositories });
-        terminal::print_line(&event.to_string());
+        terminal::print_json(&event);
     } else if !telling.quiet && left > 0 {
         let of = |download: &Download| format!("{} ({})", download.id(), Bytes(download.bytes()));
         let what = match downloads {

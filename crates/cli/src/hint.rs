@@ -25,8 +25,28 @@ const NO_MODEL: u8 = 4;
 /// The user stopped the run.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// A program that would have read the results has gone: what a shell says of one that the signal for that has ended.
+const UNREAD: u8 = 141;
+
 /// How a program that reads JSON is told.
 type Tell = dyn Fn(&str, Option<&str>, u8);
+
+/// The exit code of a run that has done its work, and whose results could not be written to stdout because of `error`. A
+/// reader that has gone away (a closed pipe) wants to know of nothing more; anything else is told.
+pub(crate) fn unread(error: &io::Error) -> ExitCode {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return ExitCode::from(UNREAD);
+    }
+    Failure {
+        message: format!("cannot write to stdout: {error}"),
+        hint: Some(
+            "make room where it leads to, or send it somewhere else; pictures that were drawn are kept"
+                .to_owned(),
+        ),
+        code: FAILED,
+    }
+    .report(None)
+}
 
 /// An error, ready to be shown.
 #[derive(Debug, PartialEq, Eq)]
@@ -236,6 +256,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. } => {
                 "the model's folder is not complete, where the file is a model's: download or copy it again"
             }
+            WeightsError::OutsideFolder { .. } => {
+                "put the file itself into the model's folder, or take the model from where it was published"
+            }
             WeightsError::BadLora { .. } | WeightsError::Truncated { .. } => {
                 "the file did not arrive whole: download or copy it again"
             }
@@ -325,6 +348,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::OtherLatents { .. } => "leave --refiner-switch out: it then goes over the finished picture",
         Error::NotFinite { culprit: Some(_), .. } => "the weights are damaged: download or copy them again",
         Error::NotFinite { culprit: None, .. } => "try --dtype f32, or a lower --cfg",
+        Error::Device { device, .. } if device == "cpu" => {
+            "name fewer with --threads, end other programs, or raise the limit of threads (ulimit -u)"
+        }
         Error::Device { .. } => "--device cpu works everywhere; a GPU needs a build with its feature",
         Error::Output { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

@@ -1,6 +1,5 @@
 //! Models on this machine by their names on the hub: what the cache of Hugging Face holds.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use sd_hub::{Cache, Reference, Settings};
@@ -13,6 +12,8 @@ use crate::hint::Failure;
 const ENDINGS: [&str; 5] = [".safetensors", ".pth", ".ckpt", ".bin", ".gguf"];
 /// What says of a model which parts it has.
 pub(crate) const INDEX: &str = "model_index.json";
+/// The longest of these that is read; usual are a thousand bytes.
+const LONGEST_INDEX: u64 = 1 << 20;
 
 /// The cache of the user.
 pub(crate) fn cache() -> Cache {
@@ -35,6 +36,18 @@ pub(crate) fn locate(reference: &Reference) -> Option<PathBuf> {
     locate_in(&cache(), reference)
 }
 
+/// Where that is of which `reference` names one of a `kind`, as far as it is used.
+///
+/// # Errors
+/// It is not in the cache, or only in part: a download, or an update, has not come to its end.
+pub(crate) fn whole(kind: Kind, reference: &Reference) -> Result<PathBuf, Failure> {
+    let place = locate(reference).ok_or_else(|| Failure::not_installed(kind, reference))?;
+    if reference.file.is_none() && !is_whole_folder(&place, Some(kind)) {
+        return Err(Failure::partly_installed(kind, reference));
+    }
+    Ok(place)
+}
+
 /// Whether all that is used of what `reference` names is in the cache, where it is used as a `kind`.
 pub(crate) fn is_whole(reference: &Reference, kind: Option<Kind>) -> bool {
     let Some(place) = locate(reference) else {
@@ -51,7 +64,7 @@ pub(crate) fn is_whole(reference: &Reference, kind: Option<Kind>) -> bool {
 pub(crate) fn is_whole_folder(folder: &Path, kind: Option<Kind>) -> bool {
     let paths = sd_hub::paths_below(folder);
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-    let index = fs::read(folder.join(INDEX)).ok();
+    let index = sd_files::read_at_most(&folder.join(INDEX), LONGEST_INDEX).ok();
     let used = kind
         .or_else(|| Kind::of(&paths))
         .map(|kind| kind.used(&paths, index.as_deref()));
@@ -116,6 +129,8 @@ fn locate_in(cache: &Cache, reference: &Reference) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) struct Lines;
 impl Observer for Lines {
     fn observe(&mut self, event: &Event<'_>) {
         if let Some(line) = line(event) {
-            terminal::print_line(&line.to_string());
+            terminal::print_json(&line);
         }
     }
 }
@@ -58,14 +58,12 @@ fn line(event: &Event<'_>) -> Option<Value> {
     })
 }
 
-/// A plan as one line.
-pub(crate) fn plan(plan: &Plan) -> String {
-    json!(plan).to_string()
+/// Writes a plan as one line.
+pub(crate) fn plan(plan: &Plan) {
+    terminal::print_json(&json!(plan));
 }
 
 /// Writes an error as the last line.
 pub(crate) fn error(message: &str, hint: Option<&str>, code: u8) {
-    terminal::print_line(
-        &json!({ "event": "error", "message": message, "hint": hint, "code": code }).to_string(),
-    );
+    terminal::print_json(&json!({ "event": "error", "message": message, "hint": hint, "code": code }));
 }

@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
         .is_some_and(|other| *other != token);
     if arguments.json {
         let event = json!({ "event": "login", "name": name, "file": file, "overridden": wins });
-        terminal::print_line(&event.to_string());
+        terminal::print_json(&event);
     } else if !arguments.quiet {
         let who = match name {
             Some(name) => format!("Logged in as {name}"),

@@ -102,9 +102,7 @@ fn file(name: &str) -> Result<PathBuf, Failure> {
         return Ok(with_ending);
     }
     let place = match installed::reference(name) {
-        Some(reference) if !installed::is_here(name) => {
-            installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::Lora, &reference))?
-        }
+        Some(reference) if !installed::is_here(name) => installed::whole(Kind::Lora, &reference)?,
         _ => installed::place(name),
     };
     installed::only_file(Kind::Lora, name, &place)

@@ -14,6 +14,7 @@ mod fetching;
 mod hint;
 mod installed;
 mod json;
+mod log;
 mod login;
 mod lora;
 mod missing;
@@ -40,7 +41,6 @@ use sd_pipeline::device::leave_threads_to_rayon;
 use sd_pipeline::memory::{CountingAllocator, keep_heap_small};
 use sd_pipeline::profile::profiled;
 use sd_pipeline::{Event, Interrupt, Observer, SavedPicture};
-use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -48,11 +48,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 fn main() -> ExitCode {
     keep_heap_small();
     leave_threads_to_rayon();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    log::begin();
     let (json, outcome) = match arguments::parse() {
         Typed::Run(arguments) => (arguments.json, run(&arguments)),
         Typed::Resume(arguments) => (arguments.json, resume::run(&arguments)),
@@ -60,12 +56,15 @@ fn main() -> ExitCode {
         Typed::Login(arguments) => (arguments.json, login::run(&arguments)),
         Typed::Show(text) => {
             terminal::print(&text);
-            return ExitCode::SUCCESS;
+            (false, Ok(()))
         }
         Typed::Wrong { failure, json } => (json, Err(failure)),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => match terminal::failure_of_stdout() {
+            None => ExitCode::SUCCESS,
+            Some(error) => hint::unread(error),
+        },
         Err(failure) => failure.report(json.then_some(&json::error)),
     }
 }
@@ -105,7 +104,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.pro && !arguments.quiet && !arguments.json && !arguments.plan {
         // An error is met again, and told, where the run begins.
         if let Ok(plan) = sd_pipeline::plan(&request) {
-            terminal::note(&format!(
+            terminal::note_lines(&format!(
                 "Stable Diffusion 3.5 Large needs {} at the least and {} to read nothing twice; this run:\n{plan}",
                 plan.smallest_budget, plan.resident_budget
             ));
@@ -114,12 +113,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.plan {
         let (recipe, plan) = sd_pipeline::planned(&request)?;
         if arguments.json {
-            terminal::print_line(&json::plan(&plan));
+            json::plan(&plan);
         } else {
             if !arguments.quiet {
                 terminal::note(&progress::settings(&recipe));
             }
-            terminal::print_line(&plan.to_string());
+            terminal::print(&plan.to_string());
         }
         return Ok(());
     }
@@ -130,7 +129,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Has so many threads compute, or as many as there are processors for this process.
 fn compute_with(threads: Option<NonZeroUsize>) -> Result<(), Failure> {
-    Ok(threads.map_or(Ok(()), sd_pipeline::device::compute_with)?)
+    Ok(sd_pipeline::device::compute_with(threads)?)
 }
 
 /// How a run is told of.

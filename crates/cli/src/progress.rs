@@ -103,7 +103,7 @@ impl Observer for Display {
             } => self.step((images * steps) as u64, *image, *images, *duration),
             Event::Warning(warning) => self.note(&format!("warning: {warning}")),
             Event::LeftOut { what, reason } => self.tell(&format!("warning: {what} is left out: {reason}")),
-            Event::Saved(picture) => terminal::print_line(&picture.image.display().to_string()),
+            Event::Saved(picture) => terminal::print_path(&picture.image),
             Event::Finished { duration } => self.note(&format!("Done in {:.1} s", duration.as_secs_f64())),
             _ => {}
         }

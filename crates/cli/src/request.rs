@@ -1,6 +1,5 @@
 //! From what was typed to a request: the model is found, ranges are checked.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use sd_pipeline::bundle::Kind;
@@ -95,7 +94,7 @@ pub(crate) fn check_pictures(arguments: &Arguments) -> Result<(), Failure> {
     let over = [&arguments.init_image, &arguments.mask].into_iter().flatten();
     let followed = arguments.followed.iter().map(|picture| &picture.image);
     for path in over.chain(followed) {
-        File::open(path).map_err(|error| Error::BadImage {
+        sd_files::open(path).map_err(|error| Error::BadImage {
             path: path.clone(),
             reason: error.to_string(),
         })?;
@@ -120,7 +119,7 @@ fn model(name: &str) -> Result<ModelChoice, Failure> {
     let folder = if place.exists() {
         place.to_owned()
     } else if let Some(reference) = installed::reference(name) {
-        installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::Model, &reference))?
+        installed::whole(Kind::Model, &reference)?
     } else {
         return Err(Failure::nothing_at(Kind::Model, name));
     };

@@ -115,7 +115,7 @@ fn model(name: &str, folder: Option<&Path>) -> Result<ModelChoice, Failure> {
 fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
     if arguments.json {
         let runs: Vec<Value> = runs.iter().map(object).collect();
-        terminal::print_line(&json!({ "event": "interrupted", "runs": runs }).to_string());
+        terminal::print_json(&json!({ "event": "interrupted", "runs": runs }));
         return;
     }
     if runs.is_empty() {

@@ -1,22 +1,127 @@
 //! The two streams: results go to stdout, everything else to stderr.
 //!
-//! A reader that has gone away (a closed pipe) is no error: nothing is left to tell it.
+//! What is written for people may hold text from files, prompts and the hub, which could move the cursor, change colours or
+//! turn the reading direction. It is escaped here and nowhere else ([`escaped`]); what programs read (JSON, and paths
+//! where stdout is no terminal) is written as it is.
+//!
+//! A stream that fails does not end the work that is told of: that stdout failed is remembered, and is the exit code
+//! in the end ([`failure_of_stdout`]).
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::OnceLock;
 
-/// Writes `text` to stdout.
-pub(crate) fn print(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+use serde_json::Value;
+
+/// Why stdout failed first, if it did.
+static FAILURE: OnceLock<io::Error> = OnceLock::new();
+
+/// Why results could not be written, if that is so.
+pub(crate) fn failure_of_stdout() -> Option<&'static io::Error> {
+    FAILURE.get()
 }
 
-/// Writes a line to stdout.
+/// Writes text of several lines to stdout, for people: a list, a plan, a help.
+pub(crate) fn print(text: &str) {
+    let mut shown = String::with_capacity(text.len() + 1);
+    for line in text.lines() {
+        shown.push_str(&escaped(line));
+        shown.push('\n');
+    }
+    write(shown.as_bytes());
+}
+
+/// Writes a line to stdout, for people.
 pub(crate) fn print_line(line: &str) {
-    print(&format!("{line}\n"));
+    write(format!("{}\n", escaped(line)).as_bytes());
+}
+
+/// Writes a path to stdout: as it is where a program reads it.
+pub(crate) fn print_path(path: &Path) {
+    if io::stdout().is_terminal() {
+        print_line(&path.display().to_string());
+    } else {
+        let mut line = path.as_os_str().as_encoded_bytes().to_vec();
+        line.push(b'\n');
+        write(&line);
+    }
+}
+
+/// Writes a line of JSON to stdout, which escapes what is in its texts by itself.
+pub(crate) fn print_json(value: &Value) {
+    write(format!("{value}\n").as_bytes());
 }
 
 /// Writes a line to stderr.
 pub(crate) fn note(line: &str) {
     let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{line}");
+    // Where nobody reads what goes wrong, nobody can be told that it did.
+    let _ = writeln!(stderr, "{}", escaped(line));
+}
+
+/// Writes several lines to stderr.
+pub(crate) fn note_lines(text: &str) {
+    text.lines().for_each(note);
+}
+
+fn write(bytes: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        // Only the first is told.
+        let _ = FAILURE.set(error);
+    }
+}
+
+/// `text` in one line that shows what it holds and does nothing else to a terminal: control characters (with the end of
+/// a line among them) and those that turn the reading direction are written as in Rust, `\u{1b}`.
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_acting) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        if is_acting(letter) {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a terminal does something where it should show `letter`.
+fn is_acting(letter: char) -> bool {
+    letter.is_control()
+        || matches!(
+            letter,
+            // Marks, embeddings, overrides and isolates of the reading direction.
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            // Ends of lines and paragraphs.
+            | '\u{2028}' | '\u{2029}'
+            // Tags, which are not seen.
+            | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acts_on_a_terminal_is_shown_instead() {
+        for (text, shown) in [
+            (
+                "a cat, größer als 猫 🐈\u{200d}⬛",
+                "a cat, größer als 猫 🐈\u{200d}⬛",
+            ),
+            ("\u{1b}[2J\u{7}", "\\u{1b}[2J\\u{7}"),
+            ("one\nerror: two\r\t", "one\\nerror: two\\r\\t"),
+            ("\u{9b}31m\u{7f}", "\\u{9b}31m\\u{7f}"),
+            ("gnp.\u{202e}exe", "gnp.\\u{202e}exe"),
+            ("a\u{2028}b\u{e0041}", "a\\u{2028}b\\u{e0041}"),
+        ] {
+            assert_eq!(escaped(text), shown);
+        }
+    }
 }

@@ -49,9 +49,7 @@ pub(crate) fn chosen(settings: &Settings) -> Result<Option<PathBuf>, Failure> {
 /// The file that `name` means: a file, one in a folder (`FOLDER:FILE`), or the only one of its kind in a folder or a repository.
 fn file(name: &str) -> Result<PathBuf, Failure> {
     let place = match installed::reference(name) {
-        Some(reference) if !installed::is_here(name) => {
-            installed::locate(&reference).ok_or_else(|| Failure::not_installed(Kind::Upscaler, &reference))?
-        }
+        Some(reference) if !installed::is_here(name) => installed::whole(Kind::Upscaler, &reference)?,
         _ => installed::place(name),
     };
     installed::only_file(Kind::Upscaler, name, &place)

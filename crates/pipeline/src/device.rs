@@ -31,18 +31,23 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
-/// Has `threads` threads compute on the processor from now on. Their number changes no picture. It can be said once, before
-/// anything is computed; without it there are as many as the processors that this process may use.
+/// Has `threads` threads compute on the processor from now on, or as many as the processors that this process may use.
+/// Their number changes no picture. It can be said once, before anything is computed; where it is not, the threads are
+/// started by the first that computes, which cannot say that there are none.
 ///
 /// # Errors
 /// The threads were started before, or the system has none to give.
-pub fn compute_with(threads: NonZeroUsize) -> Result<()> {
+pub fn compute_with(threads: Option<NonZeroUsize>) -> Result<()> {
+    // None are as many as there are processors.
     rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.get())
+        .num_threads(threads.map_or(0, NonZeroUsize::get))
         .build_global()
         .map_err(|error| Error::Device {
             device: "cpu".to_owned(),
-            reason: format!("it has no {threads} threads: {error}"),
+            reason: match threads {
+                Some(threads) => format!("it has no {threads} threads: {error}"),
+                None => format!("it has no threads: {error}"),
+            },
         })
 }
 

@@ -1,6 +1,5 @@
 //! What went otherwise than asked: what could not be had, and what the user was warned of.
 
-use jiff::ZonedDateTime;
 use serde::{Deserialize, Serialize};
 
 /// Something that was asked for, and that a run went on without.
@@ -43,5 +42,5 @@ impl Warning {
 
 /// The local time.
 fn now() -> String {
-    ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    crate::clock::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }

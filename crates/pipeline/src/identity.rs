@@ -84,9 +84,7 @@ impl ModelIdentity {
 
 /// A file that lies outside of a model's folder.
 fn identity_of(file: &Path) -> Result<FileIdentity> {
-    let folder = ModelFolder::on_disk(file.parent().unwrap_or(Path::new("")));
-    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-    Ok(folder.file_identity(&name)?)
+    Ok(FileIdentity::of_file(file)?)
 }
 
 /// Those of `paths` that are there.

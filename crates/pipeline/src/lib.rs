@@ -8,6 +8,7 @@
 
 mod arithmetic;
 pub mod bundle;
+mod clock;
 pub mod control;
 pub mod device;
 mod device_budget;

@@ -109,7 +109,8 @@ fn write(
 /// Reads the whole file and holds it to its seal.
 pub(crate) fn read<D: DeserializeOwned>(path: &Path) -> Result<Sealed<D>, Unreadable> {
     let damaged = |error: safetensors::SafeTensorError| Unreadable::Damaged(error.to_string());
-    let bytes = fs::read(path)?;
+    let mut bytes = Vec::new();
+    sd_files::open(path)?.read_to_end(&mut bytes)?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
     let empty = HashMap::new();
@@ -148,7 +149,7 @@ pub(crate) fn read_description<D: DeserializeOwned>(path: &Path) -> Result<D, Un
         texts: HashMap<String, String>,
     }
     let damaged = |reason: &str| Unreadable::Damaged(reason.to_owned());
-    let mut file = File::open(path)?;
+    let mut file = sd_files::open(path)?;
     let length = file.metadata()?.len();
     let mut prefix = [0; 8];
     if length < 8 {

@@ -28,6 +28,21 @@ impl Failure {
         }
     }
 
+    /// What `reference` names is on this machine only in part.
+    pub(crate) fn partly_installed(kind: Kind, reference: &Reference) -> Self {
+        let missing = Self::not_installed(kind, reference);
+        Self {
+            message: format!(
+                "of the {} `{reference}` only a part is on this machine: its download has not come to its end",
+                kind.title()
+            ),
+            hint: missing
+                .hint
+                .map(|hint| hint.replacen("gets it", "completes it", 1)),
+            code: missing.code,
+        }
+    }
+
     /// What `reference` names lacks `what`, and so cannot be used.
     pub(crate) fn unusable(reference: &Reference, what: &str) -> Self {
         let hint = "models are used in the layout of diffusers with weights in safetensors; a single file is named as \
@@ -146,6 +161,8 @@ fn hint(error: &Error) -> String {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => room.to_owned(),
             _ => "make sure that the folder can be written, or name another with HF_HOME".to_owned(),
         },
+        Error::BeingFetched { .. } => "wait for it, or stop that process first".to_owned(),
+        Error::NoThread { .. } => "end other programs, or raise the limit of processes (ulimit -u)".to_owned(),
         Error::NotCached { .. } => "`generate models list` shows what there is".to_owned(),
         Error::Stopped => "the same command goes on where it stopped".to_owned(),
         _ => "`generate models list` shows what is here".to_owned(),

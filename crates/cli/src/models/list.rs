@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     if arguments.json {
         let models: Vec<Value> = rows.iter().map(Row::object).collect();
         let event = json!({ "event": "models", "cache": cache.root(), "bytes": total, "models": models });
-        terminal::print_line(&event.to_string());
+        terminal::print_json(&event);
         return Ok(());
     }
     terminal::print(&table(&rows));

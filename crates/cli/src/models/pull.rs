@@ -35,11 +35,12 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
             Some(file) => place.join(file),
             None => place,
         };
-        terminal::print_line(&if arguments.json {
-            json!({ "event": "pulled", "name": part.reference.to_string(), "place": place }).to_string()
+        if arguments.json {
+            let name = part.reference.to_string();
+            terminal::print_json(&json!({ "event": "pulled", "name": name, "place": place }));
         } else {
-            place.display().to_string()
-        });
+            terminal::print_path(&place);
+        }
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The page's file: whole or not at all, and never in the place of anything but an earlier profile.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -89,7 +89,7 @@ fn taken() -> io::Error {
 /// Whether the file at `path` is a page of ours, by its first bytes.
 fn is_profile(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
-    File::open(path)?.take(512).read_to_end(&mut head)?;
+    sd_files::open(path)?.take(512).read_to_end(&mut head)?;
     Ok(String::from_utf8_lossy(&head).contains(&format!("name=\"generator\" content=\"{GENERATOR}")))
 }
 

@@ -1,6 +1,5 @@
 //! A small copy of a picture that a page carries with it.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -21,7 +20,7 @@ const LONGEST: usize = 400;
 impl Thumbnail {
     /// A small copy of the picture at `path`, or nothing where it cannot be had: a page does without.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let mut reader = png::Decoder::new(BufReader::new(File::open(path).ok()?))
+        let mut reader = png::Decoder::new(BufReader::new(sd_files::open(path).ok()?))
             .read_info()
             .ok()?;
         let mut pixels = vec![0; reader.output_buffer_size()?];

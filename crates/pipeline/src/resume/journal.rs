@@ -4,8 +4,6 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::ZonedDateTime;
-
 use super::keeping::{Keeping, Snapshot};
 use super::lock::RunLock;
 use super::runs::{self, ClaimedRun, RunFiles};
@@ -372,7 +370,7 @@ impl Journal {
     /// What there is to be kept now.
     fn snapshot(&mut self) -> Snapshot {
         self.description.seconds = self.duration().as_secs_f64();
-        self.description.kept_at = ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        self.description.kept_at = crate::clock::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         let begun = self.progress.iter().enumerate();
         Snapshot {
             description: self.description.clone(),

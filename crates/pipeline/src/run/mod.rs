@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Tensor;
-use jiff::ZonedDateTime;
 use sd_memory::{Bytes, Monitor, Watcher};
 use sd_weights::Relief;
 
@@ -86,7 +85,7 @@ impl<'a> Run<'a> {
         let models = models?;
         let name = match &claimed {
             Some(claimed) => claimed.name().clone(),
-            None => RunName::new(&ZonedDateTime::now()),
+            None => RunName::new(&crate::clock::now()),
         };
         let recipe = &legs[0].recipe;
         let mut gallery = Gallery::open(&recipe.output, &name)?;

@@ -19,6 +19,9 @@ struct Origin {
     seed: u64,
 }
 
+/// The longest metadata that are read: they hold the timeline of a run.
+const LONGEST_METADATA: u64 = 256 << 20;
+
 impl Gallery {
     /// Finds the pictures that this run has saved in other processes, and removes what those left unfinished. Names
     /// go on after `known`, as many pictures as are known to have been saved.
@@ -34,7 +37,7 @@ impl Gallery {
                 continue;
             }
             // Others may have written into the same second, and what they wrote need not be metadata.
-            let origin = fs::read(&metadata)
+            let origin = sd_files::read_at_most(&metadata, LONGEST_METADATA)
                 .ok()
                 .and_then(|text| serde_json::from_slice::<Origin>(&text).ok())
                 .filter(|origin| origin.started == self.run.started());

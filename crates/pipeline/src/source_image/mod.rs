@@ -73,7 +73,7 @@ impl Stored {
         if !metadata.is_file() {
             return Err("it is not a file".to_owned());
         }
-        let mut file = BufReader::new(File::open(path).map_err(|error| error.to_string())?);
+        let mut file = BufReader::new(sd_files::open(path).map_err(|error| error.to_string())?);
         let mut start = Vec::new();
         let read = file.by_ref().take(12).read_to_end(&mut start);
         read.map_err(|error| error.to_string())?;
@@ -160,7 +160,7 @@ impl SourceImage {
     fn read(&self, rows: &mut dyn Rows) -> Result<()> {
         let Stored { sides, coding, .. } = &self.stored;
         let read = || {
-            let file = BufReader::new(File::open(&self.path).map_err(|error| error.to_string())?);
+            let file = BufReader::new(sd_files::open(&self.path).map_err(|error| error.to_string())?);
             let mut rows = Counted { rows, left: sides.1 };
             match coding {
                 Coding::Png(png) => png.decode(file, *sides, &mut rows),

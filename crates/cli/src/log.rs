@@ -1,0 +1,47 @@
+//! What the libraries note beside their results: warnings become lines as all others, and everything as it is for those
+//! who look for a fault with `RUST_LOG`.
+
+use std::fmt;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
+
+use crate::terminal;
+
+/// Begins to listen.
+pub(crate) fn begin() {
+    match EnvFilter::try_from_default_env() {
+        Ok(filter) => tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init(),
+        Err(_) => Registry::default().with(Warnings).init(),
+    }
+}
+
+/// Shows warnings.
+struct Warnings;
+
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() <= Level::WARN && event.metadata().target().starts_with("sd_") {
+            let mut message = Message(String::new());
+            event.record(&mut message);
+            terminal::note(&format!("warning: {}", message.0));
+        }
+    }
+}
+
+/// The text of an event.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
