@@ -1,0 +1,169 @@
+//! One function a fuzz target: each gives bytes to what reads such, and is content with any answer but a panic, an abort,
+//! or one that takes much time or memory.
+//!
+//! `cargo +nightly fuzz run TARGET --features libfuzzer` lets libFuzzer look for bytes that are answered so; `cargo test`
+//! gives them those of `corpus/` again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sd_models::{clip, controlnet, mmdit, t5, unet, vae};
+use sd_pipeline::prompt::Prompt;
+use sd_pipeline::resume::interrupted_runs;
+use sd_pipeline::scheduler::SchedulerConfig;
+use sd_pipeline::tokenizer::Tokenizer;
+use sd_pipeline::{ModelFolder, Places};
+use sd_weights::{Checkpoint, FileIdentity, LoraFile};
+use tempfile::TempDir;
+
+thread_local! {
+    /// Where bytes become files, each under a name that no other function takes.
+    static FOLDER: TempDir = tempfile::tempdir().expect("a folder for files");
+}
+
+/// The functions by the names of their targets.
+pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+    ("safetensors", safetensors),
+    ("torch", torch),
+    ("index", index),
+    ("configurations", configurations),
+    ("tokenizer", tokenizer),
+    ("clip_tokenizer", clip_tokenizer),
+    ("lora", lora),
+    ("prompt", prompt),
+    ("resume", resume),
+    ("scheduler", scheduler),
+    ("reference", reference),
+];
+
+/// The place of a file of `bytes` called `name`.
+fn file(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = FOLDER.with(|folder| folder.path().join(name));
+    fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).expect("a folder");
+    fs::write(&path, bytes).expect("a file");
+    path
+}
+
+/// A file of safetensors, by its header.
+pub fn safetensors(bytes: &[u8]) {
+    let path = file("header/x.safetensors", bytes);
+    if let Ok(checkpoint) = Checkpoint::open_file(&path) {
+        let within = |(_, header): (&str, &sd_weights::TensorHeader)| header.offset + header.bytes;
+        let end = checkpoint.tensors().map(within).max().unwrap_or(0);
+        assert!(end <= bytes.len() as u64, "a tensor lies outside of its file");
+    }
+    let _ = FileIdentity::of_file(&path);
+}
+
+/// A pickle, in an archive as PyTorch writes it, or the whole of a file where it begins like one.
+pub fn torch(bytes: &[u8]) {
+    if bytes.starts_with(b"PK") {
+        let _ = Checkpoint::open_file(file("torch/x.pth", bytes));
+        return;
+    }
+    let name = b"x/data.pkl";
+    let length = (bytes.len() as u32).to_le_bytes();
+    let common = [
+        &[20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &length[..],
+        &length,
+        &[name.len() as u8, 0, 0, 0],
+    ];
+    let common = common.concat();
+    let entry = [b"PK\x03\x04", common.as_slice(), name, bytes].concat();
+    let list = [b"PK\x01\x02\x14\0", common.as_slice(), &[0; 14], name].concat();
+    let sizes = [
+        (list.len() as u32).to_le_bytes(),
+        (entry.len() as u32).to_le_bytes(),
+    ]
+    .concat();
+    let end = [b"PK\x05\x06\0\0\0\0\x01\0\x01\0".as_slice(), &sizes, &[0, 0]].concat();
+    let _ = Checkpoint::open_file(file("torch/x.pth", &[entry, list, end].concat()));
+}
+
+/// The index of shards.
+pub fn index(bytes: &[u8]) {
+    let path = file("index/unet/model.safetensors.index.json", bytes);
+    let root = path.parent().and_then(Path::parent).expect("it is in a folder");
+    let folder = ModelFolder::on_disk(root);
+    let _ = folder.checkpoint("unet");
+    let _ = folder.weights_identity("unet");
+}
+
+/// The configuration of any network; the first byte says of which.
+pub fn configurations(bytes: &[u8]) {
+    let Some((first, json)) = bytes.split_first() else {
+        return;
+    };
+    match first % 6 {
+        0 => drop(serde_json::from_slice::<clip::Config>(json).map(|config| config.check())),
+        1 => drop(serde_json::from_slice::<t5::Config>(json).map(|config| config.check())),
+        2 => drop(serde_json::from_slice::<mmdit::Config>(json).map(|config| config.validate())),
+        3 => drop(serde_json::from_slice::<unet::Config>(json).map(|config| config.validate())),
+        4 => drop(serde_json::from_slice::<vae::Config>(json).map(|config| config.check())),
+        _ => drop(serde_json::from_slice::<controlnet::Config>(json).map(|config| config.downsampling())),
+    }
+}
+
+/// `tokenizer.json`, and what it makes of a few texts.
+pub fn tokenizer(bytes: &[u8]) {
+    let path = file("whole/tokenizer/tokenizer.json", bytes);
+    tokenize(&path);
+}
+
+/// `vocab.json` and `merges.txt`, with a zero byte between them.
+pub fn clip_tokenizer(bytes: &[u8]) {
+    let (vocabulary, merges) = bytes.split_at(bytes.iter().position(|&byte| byte == 0).unwrap_or(0));
+    let path = file("parts/tokenizer/vocab.json", vocabulary);
+    file("parts/tokenizer/merges.txt", merges);
+    tokenize(&path);
+}
+
+fn tokenize(path: &Path) {
+    let root = path.parent().and_then(Path::parent).expect("it is in a folder");
+    let Ok(tokenizer) = Tokenizer::open(&ModelFolder::on_disk(root), "tokenizer") else {
+        return;
+    };
+    let _ = tokenizer.vocabulary_size();
+    for text in [
+        "",
+        "a red circle, größer",
+        "ﬁ ｶﾞ \u{1f1e9}\u{1f1ea} a\u{301}\u{301}\0",
+        "  a  ",
+    ] {
+        let _ = tokenizer.words(text);
+        let _ = tokenizer.encode(text, 77);
+    }
+}
+
+/// A LoRA, by the names in its header.
+pub fn lora(bytes: &[u8]) {
+    let _ = LoraFile::open(file("lora/x.safetensors", bytes));
+}
+
+/// A prompt.
+pub fn prompt(bytes: &[u8]) {
+    let _ = Prompt::parse(&String::from_utf8_lossy(bytes));
+}
+
+/// The state of a run.
+pub fn resume(bytes: &[u8]) {
+    let path = file("state/runs/abcdefgh.safetensors", bytes);
+    let state = path.parent().and_then(Path::parent).map(Path::to_owned);
+    let _ = interrupted_runs(&Places { state, cache: None });
+}
+
+/// `scheduler_config.json`.
+pub fn scheduler(bytes: &[u8]) {
+    if let Ok(config) = SchedulerConfig::parse(&String::from_utf8_lossy(bytes)) {
+        let _ = config.sampler();
+    }
+}
+
+/// What names a repository on the hub.
+pub fn reference(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(reference) = text.parse::<sd_hub::Reference>() {
+        assert_eq!(reference.to_string(), text, "what is read is what was written");
+    }
+}
