@@ -42,10 +42,10 @@ pub(crate) fn locate(reference: &Reference) -> Option<PathBuf> {
 /// It is not in the cache, or only in part: a download, or an update, has not come to its end.
 pub(crate) fn whole(kind: Kind, reference: &Reference) -> Result<PathBuf, Failure> {
     let place = locate(reference).ok_or_else(|| Failure::not_installed(kind, reference))?;
-    if reference.file.is_none() && !is_whole_folder(&place, Some(kind)) {
-        return Err(Failure::partly_installed(kind, reference));
+    match lacking(&place, Some(kind)).filter(|_| reference.file.is_none()) {
+        Some(lacking) => Err(Failure::partly_installed(kind, reference, &lacking)),
+        None => Ok(place),
     }
-    Ok(place)
 }
 
 /// Whether all that is used of what `reference` names is in the cache, where it is used as a `kind`.
@@ -62,13 +62,29 @@ pub(crate) fn is_whole(reference: &Reference, kind: Option<Kind>) -> bool {
 
 /// Whether `folder` holds all that is used of a `kind`.
 pub(crate) fn is_whole_folder(folder: &Path, kind: Option<Kind>) -> bool {
+    lacking(folder, kind).is_none()
+}
+
+/// What `folder` lacks of what is used of a `kind`, if anything.
+fn lacking(folder: &Path, kind: Option<Kind>) -> Option<String> {
     let paths = sd_hub::paths_below(folder);
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     let index = sd_files::read_at_most(&folder.join(INDEX), LONGEST_INDEX).ok();
     let used = kind
         .or_else(|| Kind::of(&paths))
         .map(|kind| kind.used(&paths, index.as_deref()));
-    matches!(used, Some(Choice::Files(_) | Choice::OneOf(_)))
+    match used {
+        Some(Choice::Files(_) | Choice::OneOf(_)) => None,
+        Some(Choice::Missing(what)) => Some(lost_link(folder).unwrap_or(what)),
+        None => Some("what it could be used as".to_owned()),
+    }
+}
+
+/// The path of a link below `folder` whose bytes are gone.
+fn lost_link(folder: &Path) -> Option<String> {
+    let links = sd_files::walk(folder).into_iter().filter(|found| found.is_link);
+    let mut lost = links.filter(|link| !folder.join(&link.path).exists());
+    lost.next().map(|link| link.path)
 }
 
 /// Whether something on this machine is called `name`: a file, a folder, or `FOLDER:FILE`.

@@ -47,11 +47,11 @@ fn a_long_header_takes_little() {
     let many = |count: usize| format!("{{{}}}", (0..count).map(entry).collect::<Vec<_>>().join(","));
     let (opened, peak) = open("many.safetensors", &with_header(&many(1 << 16)));
     assert_eq!(opened.unwrap().tensors().count(), 1 << 16);
-    assert!(peak < 40 * MB, "{peak}");
+    assert!(peak < 100 * MB, "{peak}");
     let (opened, peak) = open("more.safetensors", &with_header(&many((1 << 16) + 1)));
     let error = opened.unwrap_err().to_string();
     assert!(error.contains("more than 65536 tensors"), "{error}");
-    assert!(peak < 40 * MB, "{peak}");
+    assert!(peak < 100 * MB, "{peak}");
     for (name, header) in [
         (
             "deep",

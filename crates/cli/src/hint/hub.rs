@@ -28,12 +28,12 @@ impl Failure {
         }
     }
 
-    /// What `reference` names is on this machine only in part.
-    pub(crate) fn partly_installed(kind: Kind, reference: &Reference) -> Self {
+    /// What `reference` names is on this machine without what is `lacking`.
+    pub(crate) fn partly_installed(kind: Kind, reference: &Reference, lacking: &str) -> Self {
         let missing = Self::not_installed(kind, reference);
         Self {
             message: format!(
-                "of the {} `{reference}` only a part is on this machine: its download has not come to its end",
+                "of the {} `{reference}` only a part is on this machine: it lacks {lacking}",
                 kind.title()
             ),
             hint: missing
