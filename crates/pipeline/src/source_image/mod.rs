@@ -14,7 +14,6 @@ mod rows;
 mod tests;
 mod webp;
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
