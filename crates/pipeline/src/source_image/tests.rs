@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::fs::File;
 
 use safetensors::SafeTensors;
 
