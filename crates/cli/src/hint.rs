@@ -233,7 +233,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// The weights' error inside of `error`, if that is what it is.
 fn weights_error(error: &Error) -> Option<&WeightsError> {
     match error {
-        Error::Weights(error) | Error::Model(ModelError::Weights(error)) => Some(error),
+        Error::Weights(error) | Error::Model(ModelError::Weights(error)) => Some(error.first()),
         _ => None,
     }
 }
@@ -253,6 +253,10 @@ fn code(error: &Error) -> u8 {
 fn hint(error: &Error) -> Option<&'static str> {
     if let Some(error) = weights_error(error) {
         return Some(match error {
+            WeightsError::MissingWeights { others, .. } if !others.is_empty() => {
+                "weights are read from .safetensors and from PyTorch's .bin files under the names that diffusers and \
+                 transformers give them"
+            }
             WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. } => {
                 "the model's folder is not complete, where the file is a model's: download or copy it again"
             }
@@ -273,7 +277,19 @@ fn hint(error: &Error) -> Option<&'static str> {
             | WeightsError::RowOutOfRange { .. } => {
                 "config.json and weights are not of one model: take both from the same download"
             }
-            WeightsError::UnsupportedType { .. } => "take the model in bf16, f16 or f32",
+            WeightsError::UnsupportedType { .. } => "take the model in bf16, f16, f32 or f64",
+            WeightsError::GitLfsPointer { .. } => {
+                "it was cloned without git-lfs: install that and run `git lfs pull` in the folder, or fetch the model with \
+                 `generate models pull`"
+            }
+            WeightsError::WebPage { .. } => {
+                "the server answered the download with a page, for want of a login perhaps: log in (`generate login` for the \
+                 hub) and download it again"
+            }
+            WeightsError::Quantized { .. } => {
+                "take the model's files in 16 or 32 bits; blocks that have no room in memory are streamed, so these run in \
+                 a small --memory too"
+            }
             WeightsError::ForbiddenGlobal { .. } => {
                 "take it as a .safetensors file, which can hold nothing else"
             }

@@ -160,7 +160,8 @@ impl Bench {
                 let tensors = weights.held().map(|(name, shape, _)| weights.tensor(name, shape));
                 tensors.collect::<sd_weights::Result<Vec<Tensor>>>()
             },
-        );
+        )
+        .unwrap();
         for pass in 0..3 {
             let (start, uploaded) = (Instant::now(), bytes_uploaded());
             for block in blocks.pass().unwrap() {

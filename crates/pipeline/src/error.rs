@@ -242,9 +242,12 @@ impl Error {
         use sd_weights::Error as Weights;
         match self {
             Self::Weights(error) | Self::Model(sd_models::Error::Weights(error)) => matches!(
-                error,
+                error.first(),
                 Weights::BadHeader { .. }
                     | Weights::BadText { .. }
+                    | Weights::GitLfsPointer { .. }
+                    | Weights::WebPage { .. }
+                    | Weights::Quantized { .. }
                     | Weights::MissingFromShard { .. }
                     | Weights::MissingTensor { .. }
                     | Weights::WrongShape { .. }

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
 
+#[cfg(doc)]
+use crate::Error;
 use crate::buffers;
+use crate::inspection::Inspection;
 use crate::lock::lock;
 use crate::pass::Pass;
 use crate::reader::{Reader, Slot};
@@ -56,15 +59,32 @@ pub struct Blocks<B> {
     passes: Mutex<u64>,
 }
 
+/// Builds every block without its weights, to find out what does not fit.
+fn inspect<B>(scopes: &[Weights], build: impl Fn(usize, &Weights) -> Result<B>) -> Result<()> {
+    let inspection = Arc::new(Inspection::default());
+    for (index, scope) in scopes.iter().enumerate() {
+        if let Err(error) = build(index, &scope.inspected(&inspection)) {
+            inspection.add(error);
+        }
+    }
+    inspection.end()
+}
+
 impl<B: Send + Sync + 'static> Blocks<B> {
-    /// Blocks that `build` makes, the `i`-th from `scopes[i]`. Nothing is read yet. `build` must depend on
+    /// Blocks that `build` makes, the `i`-th from `scopes[i]`. No weight is read yet, but every block is built once with
+    /// zeros, by which each tensor that it will read is looked up: see `inspection.rs`. `build` must depend on
     /// nothing but its arguments: it may run again for every pass, and on another thread. It must not compute with the
     /// tensors of a block that a pass streams: on a GPU their values are still on their way.
+    ///
+    /// # Errors
+    /// A tensor that a block will read is missing, or has another shape or a type that cannot be computed with. Where there
+    /// are several, it is the first with the number of the others ([`Error::Unfit`]).
     pub fn new(
         scopes: impl IntoIterator<Item = Weights>,
         build: impl Fn(usize, &Weights) -> Result<B> + Send + Sync + 'static,
-    ) -> Self {
+    ) -> Result<Self> {
         let scopes: Vec<Weights> = scopes.into_iter().collect();
+        inspect(&scopes, &build)?;
         let length = scopes.len();
         let places = scopes.iter().enumerate().map(|(index, scope)| {
             if scope.holding().residency.keeps(index, length) {
@@ -73,7 +93,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
                 Place::Streamed
             }
         });
-        Self {
+        Ok(Self {
             places: Mutex::new(places.collect()),
             list: Arc::new(List {
                 scopes,
@@ -81,11 +101,17 @@ impl<B: Send + Sync + 'static> Blocks<B> {
             }),
             reader: Mutex::new(None),
             passes: Mutex::new(0),
-        }
+        })
     }
 
     /// A single block, for a part of a network that has no like.
-    pub fn single(scope: Weights, build: impl Fn(&Weights) -> Result<B> + Send + Sync + 'static) -> Self {
+    ///
+    /// # Errors
+    /// As [`Blocks::new`].
+    pub fn single(
+        scope: Weights,
+        build: impl Fn(&Weights) -> Result<B> + Send + Sync + 'static,
+    ) -> Result<Self> {
         Self::new([scope], move |_, weights| build(weights))
     }
 

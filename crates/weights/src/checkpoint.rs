@@ -11,17 +11,37 @@ use serde::Deserialize;
 
 use crate::host_buffers::{Elements, HostBuffers};
 use crate::lora::{Adapters, Merge};
+use crate::similar_name::similar;
 use crate::source::Source;
 use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header, torch};
 
 /// Values that are converted at a time where a file's type is not the one that a tensor is held in.
 const CONVERTED_AT_A_TIME: usize = 1 << 20;
 
+/// Values of so many bytes that are converted at a time.
+const fn converted_at_a_time(element_bytes: usize) -> usize {
+    match element_bytes {
+        8 => CONVERTED_AT_A_TIME / 2,
+        _ => CONVERTED_AT_A_TIME,
+    }
+}
+
 /// Bytes that reading `count` elements of so many bytes into 32-bit numbers takes beside these.
 pub(crate) fn converting_takes(count: usize, element_bytes: usize) -> usize {
     match element_bytes {
         4 => 0,
-        _ => count.min(CONVERTED_AT_A_TIME) * element_bytes,
+        _ => count.min(converted_at_a_time(element_bytes)) * element_bytes,
+    }
+}
+
+/// The type in which elements are held where no other is asked for: the file's own, and 32 bits for numbers of 64, which
+/// nothing is computed with. None for those that are no weights.
+pub(crate) fn default_type(element_type: ElementType) -> Option<DType> {
+    match element_type {
+        ElementType::F32 | ElementType::F64 => Some(DType::F32),
+        ElementType::F16 => Some(DType::F16),
+        ElementType::Bf16 => Some(DType::BF16),
+        _ => None,
     }
 }
 
@@ -38,6 +58,8 @@ pub struct Checkpoint {
 struct Stored {
     header: TensorHeader,
     source: Arc<Source>,
+    /// What the file calls it, where that is not the name that it is asked for by.
+    saved_as: Option<String>,
 }
 
 /// What an index says: which file of the component's folder holds each tensor.
@@ -74,6 +96,7 @@ impl Checkpoint {
                     Stored {
                         header,
                         source: source.clone(),
+                        saved_as: None,
                     },
                 )
             })
@@ -108,6 +131,7 @@ impl Checkpoint {
                 Stored {
                     header: header.clone(),
                     source: source.clone(),
+                    saved_as: None,
                 },
             );
         }
@@ -122,6 +146,27 @@ impl Checkpoint {
     pub(crate) fn with_adapters(&self, adapters: Arc<Adapters>) -> Self {
         Self {
             adapters: Some(adapters),
+            ..self.clone()
+        }
+    }
+
+    /// The same tensors under the names that `rename` gives; what it gives none keeps its own.
+    pub(crate) fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> Self {
+        let tensors = self.tensors.iter().map(|(name, stored)| match rename(name) {
+            Some(new) => {
+                let saved_as = stored.saved_as.clone().or_else(|| Some(name.clone()));
+                (
+                    new,
+                    Stored {
+                        saved_as,
+                        ..stored.clone()
+                    },
+                )
+            }
+            None => (name.clone(), stored.clone()),
+        });
+        Self {
+            tensors: tensors.collect(),
             ..self.clone()
         }
     }
@@ -141,6 +186,25 @@ impl Checkpoint {
     /// What the header says of the tensor `name`, if there is one.
     pub fn header(&self, name: &str) -> Option<&TensorHeader> {
         self.tensors.get(name).map(|stored| &stored.header)
+    }
+
+    /// Whether there is a tensor `name`, of the shape `wanted`, that can be computed with.
+    ///
+    /// # Errors
+    /// There is none, it has another shape, or it is stored in another type.
+    pub(crate) fn check(&self, name: &str, wanted: &[usize]) -> Result<()> {
+        let stored = self.stored(name)?;
+        stored.float_type(name)?;
+        let found = &stored.header.shape;
+        if found != wanted {
+            return Err(Error::WrongShape {
+                file: stored.source.path().to_owned(),
+                tensor: stored.saved_as(name),
+                wanted: wanted.to_vec(),
+                found: found.clone(),
+            });
+        }
+        Ok(())
     }
 
     /// Bytes of all tensors as they are stored.
@@ -166,20 +230,21 @@ impl Checkpoint {
             .map(|(element_type, _)| element_type)
     }
 
-    /// The name of the first tensor that holds a value that is not finite. It reads every weight, one
-    /// tensor at a time: for saying what is wrong after something has gone wrong.
+    /// The name of the first tensor that holds a value that is not finite. It reads every weight, a few
+    /// megabytes at a time: for saying what is wrong after something has gone wrong.
     ///
     /// # Errors
     /// A file cannot be read.
     pub fn first_non_finite(&self) -> Result<Option<(PathBuf, String)>> {
         for (name, stored) in &self.tensors {
-            let finite = match stored.header.element_type {
-                ElementType::F32 => stored.elements::<f32>()?.iter().all(|value| value.is_finite()),
-                ElementType::F16 => stored.elements::<f16>()?.iter().all(|value| value.is_finite()),
-                ElementType::Bf16 => stored.elements::<bf16>()?.iter().all(|value| value.is_finite()),
+            let is_finite = match stored.header.element_type {
+                ElementType::F64 => stored.all(|value: f64| (value as f32).is_finite())?,
+                ElementType::F32 => stored.all(|value: f32| value.is_finite())?,
+                ElementType::F16 => stored.all(|value: f16| value.is_finite())?,
+                ElementType::Bf16 => stored.all(|value: bf16| value.is_finite())?,
                 _ => true,
             };
-            if !finite {
+            if !is_finite {
                 return Ok(Some((stored.source.path().to_owned(), name.clone())));
             }
         }
@@ -196,7 +261,7 @@ impl Checkpoint {
     ) -> Result<Tensor> {
         let stored = self.stored(name)?;
         let stored_type = stored.float_type(name)?;
-        let held_type = held_type.unwrap_or(stored_type);
+        let held_type = held_type.unwrap_or_else(|| default_held(stored_type));
         let count = stored.header.shape.iter().product();
         let elements = match buffers {
             Some(buffers) => buffers.take(held_type, count),
@@ -225,7 +290,7 @@ impl Checkpoint {
         Ok(Parts {
             stored,
             stored_type,
-            held_type: held_type.unwrap_or(stored_type),
+            held_type: held_type.unwrap_or_else(|| default_held(stored_type)),
             merge: self.merge(name)?,
         })
     }
@@ -271,7 +336,6 @@ impl Checkpoint {
     pub(crate) fn read_number(&self, name: &str) -> Result<f32> {
         let stored = self.stored(name)?;
         match stored.header.element_type {
-            ElementType::F64 => stored.first(|bytes| f64::from_le_bytes(bytes) as f32),
             ElementType::I64 => stored.first(|bytes| i64::from_le_bytes(bytes) as f32),
             ElementType::I32 => stored.first(|bytes| i32::from_le_bytes(bytes) as f32),
             _ => {
@@ -328,19 +392,20 @@ impl Checkpoint {
         }
     }
 
-    /// The file that holds the tensor `name`, for messages.
-    pub(crate) fn file_of(&self, name: &str) -> PathBuf {
-        self.tensors
-            .get(name)
-            .map_or(&*self.place, |stored| stored.source.path())
-            .to_owned()
-    }
-
     fn stored(&self, name: &str) -> Result<&Stored> {
         self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
             file: self.place.clone(),
             tensor: name.to_owned(),
+            similar: similar(name, self.tensors.keys()).map(str::to_owned),
         })
+    }
+}
+
+/// The type that a tensor stored as `stored_type` is held in where no other is asked for.
+fn default_held(stored_type: DType) -> DType {
+    match stored_type {
+        DType::F64 => DType::F32,
+        other => other,
     }
 }
 
@@ -415,17 +480,26 @@ impl Stored {
         Ok(number(bytes))
     }
 
-    fn elements<T: bytemuck::Pod>(&self) -> Result<Vec<T>> {
+    /// Whether `is` holds for every element.
+    fn all<T: bytemuck::Pod>(&self, is: impl Fn(T) -> bool) -> Result<bool> {
         let count = self.header.bytes as usize / size_of::<T>();
-        let mut elements = vec![T::zeroed(); count];
-        self.source
-            .read_at(self.header.offset, bytemuck::cast_slice_mut(&mut elements))?;
-        Ok(elements)
+        let at_a_time = converted_at_a_time(size_of::<T>());
+        let mut elements = vec![T::zeroed(); count.min(at_a_time)];
+        for first in (0..count).step_by(at_a_time) {
+            let elements = &mut elements[..at_a_time.min(count - first)];
+            let offset = self.header.offset + (first * size_of::<T>()) as u64;
+            self.source.read_at(offset, bytemuck::cast_slice_mut(elements))?;
+            if !elements.iter().all(|&element| is(element)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The type of the elements, which must be floats.
     fn float_type(&self, name: &str) -> Result<DType> {
         match self.header.element_type {
+            ElementType::F64 => Ok(DType::F64),
             ElementType::F32 => Ok(DType::F32),
             ElementType::F16 => Ok(DType::F16),
             ElementType::Bf16 => Ok(DType::BF16),
@@ -448,6 +522,7 @@ impl Stored {
         match stored_type {
             DType::F16 => self.convert::<f16, T>(values, offset, |value| narrow(value.to_f32())),
             DType::BF16 => self.convert::<bf16, T>(values, offset, |value| narrow(value.to_f32())),
+            DType::F64 => self.convert::<f64, T>(values, offset, |value| narrow(value as f32)),
             _ => self.convert::<f32, T>(values, offset, narrow),
         }
     }
@@ -458,8 +533,9 @@ impl Stored {
         mut offset: u64,
         convert: impl Fn(S) -> T,
     ) -> Result<()> {
-        let mut read = vec![S::zeroed(); values.len().min(CONVERTED_AT_A_TIME)];
-        for values in values.chunks_mut(CONVERTED_AT_A_TIME) {
+        let at_a_time = converted_at_a_time(size_of::<S>());
+        let mut read = vec![S::zeroed(); values.len().min(at_a_time)];
+        for values in values.chunks_mut(at_a_time) {
             let read = &mut read[..values.len()];
             self.source.read_at(offset, bytemuck::cast_slice_mut(read))?;
             offset += size_of_val(read) as u64;
@@ -493,10 +569,15 @@ impl Stored {
         Ok(Tensor::from_vec(elements, (rows.len(), width), &Device::Cpu)?)
     }
 
+    /// What the file calls the tensor `name`.
+    fn saved_as(&self, name: &str) -> String {
+        self.saved_as.as_deref().unwrap_or(name).to_owned()
+    }
+
     fn unsupported(&self, name: &str, found: ElementType) -> Error {
         Error::UnsupportedType {
             file: self.source.path().to_owned(),
-            tensor: name.to_owned(),
+            tensor: self.saved_as(name),
             found,
         }
     }

@@ -18,12 +18,40 @@ pub enum Error {
         file: PathBuf,
     },
     /// None of the names under which a network's weights are saved is there.
-    #[error("no weights in `{}` (looked for {})", folder.display(), tried.join(", "))]
+    #[error("no weights in `{}` (looked for {}{})", folder.display(), tried.join(", "), instead(others))]
     MissingWeights {
         /// The network's folder.
         folder: PathBuf,
-        /// The file names that were tried.
+        /// The file names that were looked for.
         tried: Vec<String>,
+        /// Files that look like weights under a name, or of a format, that none is read from.
+        others: Vec<String>,
+    },
+    /// What git leaves in a file's place where git-lfs did not fetch it.
+    #[error(
+        "`{}` is not the file itself but a pointer of git-lfs{}",
+        file.display(),
+        bytes.map(|bytes| format!(": the file has {bytes} bytes and was not fetched")).unwrap_or_default()
+    )]
+    GitLfsPointer {
+        /// The file.
+        file: PathBuf,
+        /// Bytes of the file that it stands for, as the pointer says.
+        bytes: Option<u64>,
+    },
+    /// A page for browsers lies where a file should be: what a server answers where it does not give the file.
+    #[error("`{}` is a web page, not the file that its name says", file.display())]
+    WebPage {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A network was saved in a quantised form that is not read.
+    #[error("the weights that `{}` describes are quantised with {method}, which cannot be read", file.display())]
+    Quantized {
+        /// The network's configuration.
+        file: PathBuf,
+        /// The method as its `quantization_config` names it, with its bits where it tells them.
+        method: String,
     },
     /// What a model calls a file of its own is a file somewhere else.
     #[error("`{}` is no file of the model's own: it leads to `{}`", file.display(), target.display())]
@@ -92,12 +120,26 @@ pub enum Error {
         tensor: String,
     },
     /// The network asks for a tensor that no file holds.
-    #[error("`{}` has no tensor `{tensor}`", file.display())]
+    #[error(
+        "`{}` has no tensor `{tensor}`{}",
+        file.display(),
+        similar.as_ref().map(|similar| format!(" (but `{similar}`)")).unwrap_or_default()
+    )]
     MissingTensor {
         /// The file, or the folder when there are several.
         file: PathBuf,
         /// The tensor's full name.
         tensor: String,
+        /// A tensor that is there under a similar name.
+        similar: Option<String>,
+    },
+    /// Several tensors of a network are missing, have another shape, or a type that cannot be computed with.
+    #[error("{first}; {others} other tensor{} of this network {} not fit either", plural(*others, "s"), if *others == 1 { "does" } else { "do" })]
+    Unfit {
+        /// What is wrong with the first.
+        first: Box<Error>,
+        /// How many others there are.
+        others: usize,
     },
     /// A tensor has another shape than the network's configuration says.
     #[error("tensor `{tensor}` in `{}` has shape {found:?}, the configuration wants {wanted:?}", file.display())]
@@ -206,6 +248,28 @@ pub enum Error {
     /// The tensor library failed, for instance because the device has no memory left.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// What is wrong with the first tensor, where several are; else the error itself.
+    pub fn first(&self) -> &Self {
+        match self {
+            Self::Unfit { first, .. } => first.first(),
+            other => other,
+        }
+    }
+}
+
+/// What lies in a folder instead of what was looked for.
+fn instead(others: &[String]) -> String {
+    match others {
+        [] => String::new(),
+        others => format!("; there is {}", others.join(", ")),
+    }
+}
+
+fn plural(count: usize, ending: &str) -> &str {
+    if count == 1 { "" } else { ending }
 }
 
 /// What is known of the families of a LoRA and of a model that it does not fit.

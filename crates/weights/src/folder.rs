@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::saved_name::SavedName;
+use crate::saved_name::{Begin, looked_for, looks_like_weights, weights_begin};
 use crate::source::Source;
 use crate::{Checkpoint, Error, Result};
 
@@ -14,6 +15,8 @@ use crate::{Checkpoint, Error, Result};
 const LONGEST_JSON: u64 = 4 << 20;
 /// The longest text that is read whole: the vocabulary of a tokenizer. T5's has 2 MB.
 const LONGEST_TEXT: u64 = 16 << 20;
+/// More files than this are not looked through for weights.
+const MAXIMUM_FILES: usize = 1 << 12;
 
 /// One file of a folder that is built into the binary.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,33 @@ pub(crate) enum WeightsPlace {
     File(String),
     /// In the shards that this index lists.
     Index(String),
+}
+
+/// What a network's configuration says of the form that its weights are saved in, as diffusers and transformers write it.
+#[derive(Deserialize)]
+struct QuantizationOf {
+    quantization_config: Option<QuantizationSettings>,
+}
+
+#[derive(Deserialize)]
+struct QuantizationSettings {
+    quant_method: Option<String>,
+    #[serde(default)]
+    load_in_4bit: bool,
+    #[serde(default)]
+    load_in_8bit: bool,
+}
+
+impl QuantizationSettings {
+    /// The method's name, with its bits where they are told.
+    fn method(&self) -> String {
+        let name = self.quant_method.as_deref().unwrap_or("a method without a name");
+        match (self.load_in_4bit, self.load_in_8bit) {
+            (true, _) => format!("{name} in 4 bits"),
+            (_, true) => format!("{name} in 8 bits"),
+            _ => name.to_owned(),
+        }
+    }
 }
 
 impl ModelFolder {
@@ -143,8 +173,9 @@ impl ModelFolder {
     /// one of its usual names, or the shards that an index lists.
     ///
     /// # Errors
-    /// There are no weights, or a header is wrong.
+    /// There are no weights, they are quantised by a method that is not read, or a header is wrong.
     pub fn checkpoint(&self, component: &str) -> Result<Checkpoint> {
+        self.check_quantization(component)?;
         match self.find_weights(component)? {
             WeightsPlace::File(path) => Checkpoint::open(self.source(&path)?),
             WeightsPlace::Index(path) => Checkpoint::open_shards(self, component, &path),
@@ -152,22 +183,62 @@ impl ModelFolder {
     }
 
     pub(crate) fn find_weights(&self, component: &str) -> Result<WeightsPlace> {
-        let mut tried = Vec::new();
-        for name in SavedName::ALL {
-            let file = format!("{component}/{}", name.file());
-            if self.contains(&file) {
-                return Ok(WeightsPlace::File(file));
-            }
-            let index = name.indices().map(|index| format!("{component}/{index}"));
-            if let Some(index) = index.into_iter().find(|index| self.contains(index)) {
-                return Ok(WeightsPlace::Index(index));
-            }
-            tried.push(name.file());
+        let names = self.names(component);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let inside = |name: &str| format!("{component}/{name}");
+        match weights_begin(&names) {
+            Some(Begin::File(name)) => Ok(WeightsPlace::File(inside(name))),
+            Some(Begin::Index(name)) => Ok(WeightsPlace::Index(inside(name))),
+            None => Err(Error::MissingWeights {
+                folder: self.root.join(component),
+                tried: looked_for(),
+                others: names
+                    .into_iter()
+                    .filter(|name| looks_like_weights(name))
+                    .map(str::to_owned)
+                    .collect(),
+            }),
         }
-        Err(Error::MissingWeights {
-            folder: self.root.join(component),
-            tried,
-        })
+    }
+
+    /// The names of the files that lie in the folder of `component` itself, in order. None where it cannot be looked into.
+    fn names(&self, component: &str) -> Vec<String> {
+        let mut names: Vec<String> = match self.embedded {
+            Some(files) => {
+                let name = |file: &EmbeddedFile| file.path.strip_prefix(component)?.strip_prefix('/');
+                let names = files.iter().filter_map(name).filter(|name| !name.contains('/'));
+                names.map(str::to_owned).collect()
+            }
+            None => {
+                let place = self.root.join(component);
+                let entries = std::fs::read_dir(&place).into_iter().flatten().flatten();
+                let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+                names
+                    .take(MAXIMUM_FILES)
+                    .filter(|name| place.join(name).is_file())
+                    .collect()
+            }
+        };
+        names.sort_unstable();
+        names
+    }
+
+    /// Refuses weights whose configuration says that they are quantised: no such method is read. What is wrong with the
+    /// configuration itself is told when it is read.
+    fn check_quantization(&self, component: &str) -> Result<()> {
+        let path = format!("{component}/config.json");
+        if !self.contains(&path) {
+            return Ok(());
+        }
+        match self.json::<QuantizationOf>(&path) {
+            Ok(QuantizationOf {
+                quantization_config: Some(settings),
+            }) => Err(Error::Quantized {
+                file: self.root.join(path),
+                method: settings.method(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn source(&self, path: &str) -> Result<Arc<Source>> {

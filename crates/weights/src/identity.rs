@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::ShardIndex;
 use crate::folder::WeightsPlace;
 use crate::source::Source;
-use crate::{ModelFolder, Result, header};
+use crate::{ModelFolder, Result, header, torch};
 
 /// A file as it was when it was looked at.
 ///
@@ -44,6 +44,10 @@ impl FileIdentity {
             Source::Disk { modified, .. } if path.ends_with(".safetensors") => {
                 (modified.map(nanoseconds), digest(&header_bytes(source)?))
             }
+            Source::Disk { modified, .. } if path.ends_with(".bin") && torch::wrote(source)? => (
+                modified.map(nanoseconds),
+                digest(&torch::table_of_contents(source)?),
+            ),
             _ => (None, digest_of_all(source)?),
         };
         Ok(Self {

@@ -7,6 +7,9 @@
 //!
 //! A [`LoraFile`] changes some of a checkpoint's tensors while they are read.
 //!
+//! What a network will read is known from headers when its blocks are listed ([`Blocks::new`]): a tensor that is missing, or
+//! of another shape or type, is an error before any weight is read.
+//!
 //! A tensor is read when it is asked for, with positioned reads into a buffer of its own: no memory map, so
 //! that what is resident is what was asked for. Whether a block stays in memory after its turn is decided
 //! here and nowhere else, and never changes a result.
@@ -24,14 +27,17 @@ mod header;
 mod host_buffers;
 mod host_memory;
 mod identity;
+mod inspection;
 mod lock;
 mod lora;
 mod pass;
 mod reader;
 mod saved_name;
+mod similar_name;
 mod source;
 mod torch;
 mod weights;
+mod wrong_file;
 
 pub use allocator::{
     CountingAllocator, allocated_bytes, allocated_peak, keep_heap_small, release_free_memory,
@@ -52,4 +58,4 @@ pub use lora::{Adapters, Fit, LoraFile, ModelFamily, ModelPart, adapter_settings
 pub use pass::{Lent, Pass};
 pub use saved_name::{WeightFiles, weight_files};
 pub use source::bytes_read;
-pub use weights::{Holding, PageCache, Relief, Residency, WeightType, Weights};
+pub use weights::{Holding, PageCache, Relief, Residency, Table, WeightType, Weights};

@@ -1,11 +1,72 @@
 //! The names under which a network's weights are saved, as diffusers and transformers write them.
+//!
+//! `STEM.EXTENSION`, or `STEM.VARIANT.EXTENSION` for another precision (`fp16`, `bf16`, `fp32`) or other weights (`non_ema`)
+//! of the same network; or shards of such a file and their index. Where a folder has several, one is taken: safetensors
+//! before PyTorch's files, the plain one before variants, of these fp16, bf16 and fp32 in this order before others by
+//! name, and `non_ema`, the weights that were not averaged, only where there is nothing else.
 
-/// A name under which a network's weights are saved: in one file, or in shards with their index.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SavedName {
-    stem: &'static str,
-    /// What a precision that is kept beside the plain files is called: `fp16`.
-    variant: Option<&'static str>,
+use std::cmp::Ordering;
+
+/// The weights that were not averaged over the training's last steps.
+const NOT_AVERAGED: &str = "non_ema";
+/// Endings of files that weights are saved in, those that none is read from among them.
+const ENDINGS: [&str; 9] = [
+    "safetensors",
+    "bin",
+    "ckpt",
+    "pt",
+    "pth",
+    "gguf",
+    "onnx",
+    "msgpack",
+    "h5",
+];
+
+/// A format that weights are saved in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Format {
+    Safetensors,
+    /// PyTorch's own.
+    Torch,
+}
+
+impl Format {
+    const ALL: [Self; 2] = [Self::Safetensors, Self::Torch];
+
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::Torch => "bin",
+        }
+    }
+
+    /// What names begin with: diffusers' stem, then transformers'.
+    fn stems(self) -> [&'static str; 2] {
+        match self {
+            Self::Safetensors => ["diffusion_pytorch_model", "model"],
+            Self::Torch => ["diffusion_pytorch_model", "pytorch_model"],
+        }
+    }
+}
+
+/// A name under which a network's weights are saved, whether in one file or in shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SavedName<'a> {
+    format: Format,
+    /// The place of its stem among those of its format.
+    stem: usize,
+    variant: Option<&'a str>,
+}
+
+/// What a file is of weights that are saved under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of them.
+    Whole,
+    /// Which file holds which tensor.
+    Index,
+    /// One of so many shards.
+    Shard { count: usize },
 }
 
 /// Which files of a folder are its network's weights.
@@ -17,85 +78,188 @@ pub struct WeightFiles<'a> {
     pub whole: bool,
 }
 
-impl SavedName {
-    /// Every name, those first that are taken where there are several.
-    pub(crate) const ALL: [Self; 4] = [
-        Self::new("diffusion_pytorch_model", None),
-        Self::new("diffusion_pytorch_model", Some("fp16")),
-        Self::new("model", None),
-        Self::new("model", Some("fp16")),
-    ];
+/// Where a folder's weights begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin<'a> {
+    /// In this file, which holds all of them.
+    File(&'a str),
+    /// In this index of shards.
+    Index(&'a str),
+}
 
-    const fn new(stem: &'static str, variant: Option<&'static str>) -> Self {
-        Self { stem, variant }
-    }
+/// Which of several precisions is preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Preference {
+    /// As the network was published.
+    Plain,
+    /// In 16 bits.
+    Halves,
+}
 
-    /// The name of the one file.
-    pub(crate) fn file(self) -> String {
-        match self.variant {
-            Some(variant) => format!("{}.{variant}.safetensors", self.stem),
-            None => format!("{}.safetensors", self.stem),
-        }
-    }
-
-    /// The names that the index of shards may have.
-    pub(crate) fn indices(self) -> [String; 2] {
-        let written = match self.variant {
-            Some(variant) => format!("{}.safetensors.index.{variant}.json", self.stem),
-            None => format!("{}.safetensors.index.json", self.stem),
-        };
-        [written, format!("{}.index.json", self.file())]
-    }
-
-    /// Of how many shards the file `name` is one, if it is one of these weights.
-    fn shards(self, name: &str) -> Option<usize> {
-        let rest = name.strip_prefix(self.stem)?.strip_suffix(".safetensors")?;
-        let numbers = match self.variant {
-            // The variant stood at the end once.
-            Some(variant) => {
-                let variant = format!(".{variant}");
-                rest.strip_prefix(variant.as_str())
-                    .or_else(|| rest.strip_suffix(variant.as_str()))?
-            }
-            None => rest,
-        };
-        let (number, count) = numbers.strip_prefix('-')?.split_once("-of-")?;
-        number.parse::<usize>().ok()?;
-        count.parse().ok()
-    }
-
-    /// Those of `names` that are the weights saved under this one.
-    fn files<'a>(self, names: &[&'a str]) -> Option<WeightFiles<'a>> {
-        let find = |wanted: &str| names.iter().copied().find(|name| *name == wanted);
-        if let Some(file) = find(&self.file()) {
-            return Some(WeightFiles {
-                names: vec![file],
-                whole: true,
-            });
-        }
-        let index = self.indices().iter().find_map(|index| find(index))?;
-        let shards: Vec<(&str, usize)> = names
-            .iter()
-            .filter_map(|name| Some((*name, self.shards(name)?)))
-            .collect();
-        let count = shards.first().map_or(0, |(_, count)| *count);
-        Some(WeightFiles {
-            whole: count > 0 && shards.len() == count,
-            names: std::iter::once(index)
-                .chain(shards.into_iter().map(|(name, _)| name))
-                .collect(),
+impl<'a> SavedName<'a> {
+    /// What the file `name` is, if weights are saved under such a name.
+    fn parse(name: &'a str) -> Option<(Self, Part)> {
+        Format::ALL.into_iter().find_map(|format| {
+            let stems = format.stems().into_iter().enumerate();
+            stems
+                .filter_map(|(stem, text)| Some((stem, name.strip_prefix(text)?)))
+                .find_map(|(stem, rest)| {
+                    let (variant, part) = part_of(rest, format.extension())?;
+                    Some((
+                        Self {
+                            format,
+                            stem,
+                            variant,
+                        },
+                        part,
+                    ))
+                })
         })
     }
+
+    /// Which of two names is taken.
+    fn compare(self, other: Self, preference: Preference) -> Ordering {
+        let rank = |name: Self| {
+            let is_not_averaged = name.variant == Some(NOT_AVERAGED);
+            (
+                is_not_averaged,
+                name.format,
+                preference.rank(name.variant),
+                name.stem,
+                name.variant,
+            )
+        };
+        rank(self).cmp(&rank(other))
+    }
+}
+
+impl Preference {
+    /// The place of a variant among all.
+    fn rank(self, variant: Option<&str>) -> usize {
+        let order = match self {
+            Self::Plain => [None, Some("fp16"), Some("bf16"), Some("fp32")],
+            Self::Halves => [Some("fp16"), Some("bf16"), None, Some("fp32")],
+        };
+        let place = order.iter().position(|known| *known == variant);
+        place.unwrap_or(order.len())
+    }
+}
+
+/// What stands behind a stem: the variant, and which part of the weights it is.
+fn part_of<'a>(rest: &'a str, extension: &str) -> Option<(Option<&'a str>, Part)> {
+    if let Some(rest) = rest.strip_suffix(".json") {
+        // `.safetensors.index`, or with the variant behind it or, as once, before it.
+        let index = format!(".{extension}.index");
+        let variant = match rest.strip_suffix(&index) {
+            Some(before) => before,
+            None => rest.strip_prefix(&index)?,
+        };
+        return Some((variant_of(variant)?, Part::Index));
+    }
+    let rest = rest.strip_suffix(extension)?.strip_suffix('.')?;
+    match rest.split_once("-of-") {
+        None => Some((variant_of(rest)?, Part::Whole)),
+        Some((before, after)) => {
+            let (variant, number) = before.rsplit_once('-')?;
+            // The variant stood at the end once.
+            let (count, at_end) = after.split_once('.').unwrap_or((after, ""));
+            let variant = if at_end.is_empty() {
+                variant_of(variant)?
+            } else {
+                variant.is_empty().then_some(Some(at_end))?
+            };
+            number.parse::<usize>().ok()?;
+            Some((
+                variant,
+                Part::Shard {
+                    count: count.parse().ok()?,
+                },
+            ))
+        }
+    }
+}
+
+/// The variant in `.VARIANT`, or none in nothing; nothing where neither stands there.
+fn variant_of(text: &str) -> Option<Option<&str>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    let variant = text.strip_prefix('.')?;
+    (!variant.is_empty() && !variant.contains('.')).then_some(Some(variant))
+}
+
+/// Which of `names`, the files of one folder, the weights begin in.
+fn begin<'a>(names: &[&'a str], preference: Preference) -> Option<(SavedName<'a>, Begin<'a>)> {
+    let begins = names
+        .iter()
+        .copied()
+        .filter_map(|name| match SavedName::parse(name)? {
+            (saved, Part::Whole) => Some((saved, Begin::File(name))),
+            (saved, Part::Index) => Some((saved, Begin::Index(name))),
+            (_, Part::Shard { .. }) => None,
+        });
+    begins.min_by(|(one, of_one), (other, of_other)| {
+        let is_index = |begin: &Begin<'_>| matches!(begin, Begin::Index(_));
+        one.compare(*other, preference)
+            .then(is_index(of_one).cmp(&is_index(of_other)))
+    })
+}
+
+/// Which of `names`, the files of one folder, the weights begin in that are opened.
+pub(crate) fn weights_begin<'a>(names: &[&'a str]) -> Option<Begin<'a>> {
+    begin(names, Preference::Plain).map(|(_, begin)| begin)
 }
 
 /// Which of `names`, the files of one folder, are its network's weights, in one precision: with `halves` in 16 bits where
 /// there is a choice, else what [`ModelFolder::checkpoint`](crate::ModelFolder::checkpoint) opens.
 pub fn weight_files<'a>(names: &[&'a str], halves: bool) -> Option<WeightFiles<'a>> {
-    let mut saved = SavedName::ALL;
-    if halves {
-        saved.sort_by_key(|name| name.variant.is_none());
-    }
-    saved.into_iter().find_map(|saved| saved.files(names))
+    let preference = if halves {
+        Preference::Halves
+    } else {
+        Preference::Plain
+    };
+    let (saved, begin) = begin(names, preference)?;
+    let index = match begin {
+        Begin::File(file) => {
+            return Some(WeightFiles {
+                names: vec![file],
+                whole: true,
+            });
+        }
+        Begin::Index(index) => index,
+    };
+    let shards = names
+        .iter()
+        .copied()
+        .filter_map(|name| match SavedName::parse(name)? {
+            (of, Part::Shard { count }) if of == saved => Some((name, count)),
+            _ => None,
+        });
+    let shards: Vec<(&str, usize)> = shards.collect();
+    let count = shards.first().map_or(0, |(_, count)| *count);
+    Some(WeightFiles {
+        whole: count > 0 && shards.len() == count,
+        names: std::iter::once(index)
+            .chain(shards.into_iter().map(|(name, _)| name))
+            .collect(),
+    })
+}
+
+/// The names that are looked for, for a person: each may have a variant before its extension.
+pub(crate) fn looked_for() -> Vec<String> {
+    let names = Format::ALL.into_iter().flat_map(|format| {
+        format
+            .stems()
+            .map(|stem| format!("{stem}.{}", format.extension()))
+    });
+    names.collect()
+}
+
+/// Whether a file called `name` looks like weights, in whatever format.
+pub(crate) fn looks_like_weights(name: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(_, ending)| ENDINGS.contains(&ending))
+        || name.ends_with(".index.json")
 }
 
 #[cfg(test)]
@@ -114,7 +278,38 @@ mod tests {
         let chosen = |halves| weight_files(&names, halves).unwrap().names;
         assert_eq!(chosen(false), ["diffusion_pytorch_model.safetensors"]);
         assert_eq!(chosen(true), ["diffusion_pytorch_model.fp16.safetensors"]);
-        assert_eq!(weight_files(&["config.json", "pytorch_model.bin"], true), None);
+        assert_eq!(weight_files(&["config.json"], true), None);
+    }
+
+    #[test]
+    fn of_several_names_the_best_is_taken() {
+        // From the best to the last.
+        let plain = [
+            "model.safetensors",
+            "model.fp16.safetensors",
+            "model.bf16.safetensors",
+            "model.fp32.safetensors",
+            "model.ema-only.safetensors",
+            "pytorch_model.bin",
+            "pytorch_model.fp16.bin",
+            "model.non_ema.safetensors",
+            "pytorch_model.non_ema.bin",
+        ];
+        let halves = [
+            plain[1], plain[2], plain[0], plain[3], plain[4], plain[6], plain[5],
+        ];
+        for (order, prefers_halves) in [(&plain[..], false), (&halves[..], true)] {
+            for (first, name) in order.iter().enumerate() {
+                let mut names = order[first..].to_vec();
+                names.reverse();
+                let chosen = weight_files(&names, prefers_halves).unwrap();
+                assert_eq!((chosen.names, chosen.whole), (vec![*name], true));
+            }
+        }
+        assert_eq!(
+            weights_begin(&["model.bin", "pytorch_model.safetensors", "model.safetensors.bak"]),
+            None
+        );
     }
 
     #[test]
@@ -133,5 +328,55 @@ mod tests {
         assert_eq!(halves.names, [names[3], names[2]]);
         assert!(!halves.whole);
         assert!(!weight_files(&names[4..], false).unwrap().whole);
+        let torch = [
+            "pytorch_model-00001-of-00002.bin",
+            "pytorch_model-00002-of-00002.bin",
+            "pytorch_model.bin.index.json",
+        ];
+        let torch_files = weight_files(&torch, false).unwrap();
+        assert_eq!(torch_files.names, [torch[2], torch[0], torch[1]]);
+        assert!(torch_files.whole);
+    }
+
+    #[test]
+    fn every_way_of_writing_a_variant_is_read() {
+        let variant = |name| SavedName::parse(name).map(|(saved, part)| (saved.variant, part));
+        let shard = Part::Shard { count: 2 };
+        for (name, expected) in [
+            (
+                "diffusion_pytorch_model.bf16.safetensors",
+                Some((Some("bf16"), Part::Whole)),
+            ),
+            (
+                "diffusion_pytorch_model.safetensors.index.bf16.json",
+                Some((Some("bf16"), Part::Index)),
+            ),
+            (
+                "diffusion_pytorch_model.bf16.safetensors.index.json",
+                Some((Some("bf16"), Part::Index)),
+            ),
+            (
+                "diffusion_pytorch_model.bf16-00001-of-00002.safetensors",
+                Some((Some("bf16"), shard)),
+            ),
+            (
+                "diffusion_pytorch_model-00001-of-00002.bf16.safetensors",
+                Some((Some("bf16"), shard)),
+            ),
+            (
+                "diffusion_pytorch_model-00001-of-00002.safetensors",
+                Some((None, shard)),
+            ),
+            (
+                "diffusion_pytorch_model.bin.index.json",
+                Some((None, Part::Index)),
+            ),
+            ("diffusion_pytorch_model2.safetensors", None),
+            ("diffusion_pytorch_model-1-of-x.safetensors", None),
+            ("config.json", None),
+            ("model.json", None),
+        ] {
+            assert_eq!(variant(name), expected, "{name}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use crate::{Error, Result};
+use crate::{Error, Result, wrong_file};
 
 /// What a thread asks the system for at a time. Pieces begin at multiples of it in the file.
 const PIECE: u64 = 4 << 20;
@@ -51,6 +51,9 @@ impl Source {
         match opened {
             Ok((metadata, file)) => {
                 read_no_more_than_asked(&file);
+                if let Some(error) = what_it_is_instead(&file, metadata.len(), &path) {
+                    return Err(error);
+                }
                 Ok(Self::Disk {
                     path,
                     file,
@@ -143,6 +146,14 @@ impl Source {
             file: self.path().to_owned(),
         }
     }
+}
+
+/// What a file is that is well known and not what was asked for. One that cannot be read says so when it is.
+fn what_it_is_instead(file: &File, length: u64, path: &Path) -> Option<Error> {
+    let mut start = [0; wrong_file::LOOKED_AT];
+    let start = &mut start[..length.min(wrong_file::LOOKED_AT as u64) as usize];
+    read_exact_at(file, start, 0).ok()?;
+    wrong_file::recognise(path, start, length)
 }
 
 fn copy_from(bytes: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Tensor};
 
 use crate::buffers::Buffers;
-use crate::{Adapters, Checkpoint, Error, HostMemory, Result};
+use crate::checkpoint::default_type;
+use crate::inspection::Inspection;
+use crate::{Adapters, Checkpoint, HostMemory, Result};
 
 /// In which type weights are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -194,8 +196,27 @@ impl Holding {
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
     holding: Arc<Holding>,
-    buffers: Option<Arc<dyn Buffers>>,
+    reading: Reading,
     prefix: String,
+}
+
+/// What is done with a tensor that is asked for.
+#[derive(Debug, Clone)]
+enum Reading {
+    /// It is read into memory of its own.
+    Alone,
+    /// It is read into these.
+    Into(Arc<dyn Buffers>),
+    /// It is looked up by its header, and not read.
+    Inspected(Arc<Inspection>),
+}
+
+/// A table of which rows are read, never the whole. That it is there and has its shape is known from its header when this is
+/// made.
+#[derive(Debug, Clone)]
+pub struct Table {
+    weights: Weights,
+    name: String,
 }
 
 impl Weights {
@@ -204,7 +225,7 @@ impl Weights {
         Self {
             checkpoint: Arc::new(checkpoint),
             holding: Arc::new(holding),
-            buffers: None,
+            reading: Reading::Alone,
             prefix: String::new(),
         }
     }
@@ -237,7 +258,15 @@ impl Weights {
     /// The same tensors, read into `buffers`.
     pub(crate) fn with_buffers(&self, buffers: &Arc<dyn Buffers>) -> Self {
         Self {
-            buffers: Some(buffers.clone()),
+            reading: Reading::Into(buffers.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// The same tensors, of which none is read: each that is asked for is looked up for `inspection`.
+    pub(crate) fn inspected(&self, inspection: &Arc<Inspection>) -> Self {
+        Self {
+            reading: Reading::Inspected(inspection.clone()),
             ..self.clone()
         }
     }
@@ -248,6 +277,21 @@ impl Weights {
             prefix: format!("{}{name}.", self.prefix),
             ..self.clone()
         }
+    }
+
+    /// The tensors of the whole checkpoint under other names: those that `rename` gives. A tensor that it gives none keeps
+    /// its own; where two get the same, it is that of the one whose own comes later in the order of the names.
+    pub fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> Self {
+        Self {
+            checkpoint: Arc::new(self.checkpoint.renamed(rename)),
+            ..self.clone()
+        }
+    }
+
+    /// The names of the tensors in this scope.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.checkpoint.tensors().map(|(name, _)| name);
+        names.filter_map(|name| name.strip_prefix(self.prefix.as_str()))
     }
 
     /// How the tensors are held.
@@ -287,60 +331,48 @@ impl Weights {
         self.checkpoint.tensors().filter_map(move |(name, header)| {
             let name = name.strip_prefix(self.prefix.as_str())?;
             let count: usize = header.shape.iter().product();
+            let held_type = held_type.or_else(|| default_type(header.element_type));
             let size = held_type.map_or(header.element_type.size(), |held| held.size_in_bytes() as u64);
             Some((name, header.shape.as_slice(), count as u64 * size))
         })
     }
 
-    /// Reads the tensor `name`, which must have the shape `wanted`, onto the device.
+    /// Reads the tensor `name`, which must have the shape `wanted`, onto the device. What builds a block of a list is called
+    /// once before anything is read, and gets zeros.
     ///
     /// # Errors
-    /// It is missing, has another shape, cannot be read, or the device has no room.
+    /// It is missing, has another shape or a type that cannot be computed with, cannot be read, or the device has no room.
     pub fn tensor(&self, name: &str, wanted: &[usize]) -> Result<Tensor> {
         let full_name = self.full_name(name);
-        self.check_shape(&full_name, wanted)?;
         let held_type = self.holding.held_type();
-        match &self.buffers {
-            Some(buffers) => buffers.read(&self.checkpoint, &full_name, held_type),
-            None => {
+        if let Reading::Inspected(inspection) = &self.reading {
+            return inspection.tensor(&self.checkpoint, &full_name, wanted, held_type);
+        }
+        self.checkpoint.check(&full_name, wanted)?;
+        match &self.reading {
+            Reading::Into(buffers) => buffers.read(&self.checkpoint, &full_name, held_type),
+            Reading::Alone | Reading::Inspected(_) => {
                 let tensor = self.checkpoint.read(&full_name, held_type, None)?;
                 Ok(tensor.to_device(&self.holding.device)?)
             }
         }
     }
 
-    /// Reads some rows of the table `name`, which must have the shape `wanted`. A row is a run of the last
-    /// dimension, counted over all the others: `rows[i]` of the table becomes row `i` of the result,
-    /// `[rows, width]`. Only these rows are read.
+    /// The table `name`, which must have the shape `wanted`. Nothing of it is read.
     ///
     /// # Errors
-    /// As [`Weights::tensor`], and when a row lies outside the table.
-    pub fn rows(&self, name: &str, wanted: &[usize], rows: &[usize]) -> Result<Tensor> {
-        let full_name = self.full_name(name);
-        self.check_shape(&full_name, wanted)?;
-        let tensor = self.checkpoint.read_rows(&full_name, rows)?;
-        let held_type = self.holding.held_type().unwrap_or(tensor.dtype());
-        Ok(tensor.to_dtype(held_type)?.to_device(&self.holding.device)?)
+    /// It is missing, or has another shape or a type that cannot be computed with.
+    pub fn table(&self, name: &str, wanted: &[usize]) -> Result<Table> {
+        let name = self.full_name(name);
+        self.checkpoint.check(&name, wanted)?;
+        Ok(Table {
+            weights: self.clone(),
+            name,
+        })
     }
 
     fn full_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
-    }
-
-    fn check_shape(&self, full_name: &str, wanted: &[usize]) -> Result<()> {
-        match self.checkpoint.header(full_name) {
-            Some(header) if header.shape == wanted => Ok(()),
-            Some(header) => Err(Error::WrongShape {
-                file: self.checkpoint.file_of(full_name),
-                tensor: full_name.to_owned(),
-                wanted: wanted.to_vec(),
-                found: header.shape.clone(),
-            }),
-            None => Err(Error::MissingTensor {
-                file: self.checkpoint.place().to_owned(),
-                tensor: full_name.to_owned(),
-            }),
-        }
     }
 
     /// Refuses files that were written to since they were opened.
@@ -351,6 +383,20 @@ impl Weights {
     /// Tells the system that the bytes of this scope need not be kept at hand.
     pub(crate) fn forget(&self) {
         self.checkpoint.forget(&self.prefix);
+    }
+}
+
+impl Table {
+    /// Reads some rows onto the device. A row is a run of the last dimension, counted over all the others: `rows[i]` of the
+    /// table becomes row `i` of the result, `[rows, width]`. Only these rows are read.
+    ///
+    /// # Errors
+    /// A row lies outside of the table, the file cannot be read, or the device has no room.
+    pub fn rows(&self, rows: &[usize]) -> Result<Tensor> {
+        let holding = self.weights.holding();
+        let tensor = self.weights.checkpoint.read_rows(&self.name, rows)?;
+        let held_type = holding.held_type().unwrap_or(tensor.dtype());
+        Ok(tensor.to_dtype(held_type)?.to_device(&holding.device)?)
     }
 }
 

@@ -25,6 +25,9 @@ fn counted(weights: &Weights) -> (Blocks<f32>, Arc<AtomicUsize>) {
         counter.fetch_add(1, Ordering::Relaxed);
         Ok(weights.tensor("weight", &[1])?.to_vec1::<f32>()?[0])
     });
+    let blocks = blocks.unwrap();
+    // To see that everything is there each was built once with zeros; that read nothing.
+    assert_eq!(reads.swap(0, Ordering::Relaxed), 3);
     (blocks, reads)
 }
 
@@ -53,6 +56,17 @@ fn weights(residency: Residency) -> (tempfile::TempDir, Weights) {
 
 fn walk(blocks: &Blocks<f32>) -> Vec<f32> {
     blocks.pass().unwrap().map(|block| *block.unwrap()).collect()
+}
+
+#[test]
+fn listing_blocks_reads_nothing() {
+    let (directory, weights) = weights(Residency::Resident);
+    let path = directory.path().join("network/model.safetensors");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(10).unwrap();
+    // What is not there any more cannot have been read.
+    let (blocks, _) = counted(&weights);
+    assert!(blocks.load().is_err());
 }
 
 #[test]

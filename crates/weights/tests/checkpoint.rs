@@ -74,9 +74,9 @@ fn tensors_are_read_in_the_type_they_are_to_be_held_in() {
 fn rows_are_read_alone_and_in_the_order_asked_for() {
     let (_directory, folder) = folder();
     let weights = weights(&folder, WeightType::AsStored);
-    let rows = weights.rows("table", &[4, 2], &[3, 0, 3]).unwrap();
+    let rows = weights.table("table", &[4, 2]).unwrap().rows(&[3, 0, 3]).unwrap();
     assert_eq!(rows.to_vec2::<f32>().unwrap(), [[6., 7.], [0., 1.], [6., 7.]]);
-    let error = weights.rows("table", &[4, 2], &[4]).unwrap_err();
+    let error = weights.table("table", &[4, 2]).unwrap().rows(&[4]).unwrap_err();
     assert!(
         matches!(error, Error::RowOutOfRange { row: 4, rows: 4, .. }),
         "{error:?}"

@@ -46,6 +46,7 @@ fn network(
             bias: weights.tensor("bias", &[SIDE])?,
         })
     })
+    .unwrap()
 }
 
 /// A pass of `rows` rows, each block used `times` times.

@@ -241,7 +241,8 @@ fn streamed_blocks_have_the_bits_of_resident_ones() {
             let weights = held(&network, weight_type, &adapters).with_residency(residency);
             let blocks = Blocks::new((0..BLOCKS).map(|block| weights.scope(block)), |_, weights| {
                 weights.tensor("weight", &SHAPE)
-            });
+            })
+            .unwrap();
             let mut found = Vec::new();
             // The second pass reads into the buffers of the first.
             for _ in 0..2 {
@@ -300,7 +301,11 @@ fn rows_of_a_table_are_changed_like_the_table() {
         &adapters(ModelPart::Denoiser, &[(&one, 1.5)]),
     );
     let table = weights.tensor("1.weight", &SHAPE).unwrap();
-    let rows = weights.rows("1.weight", &SHAPE, &[699, 3]).unwrap();
+    let rows = weights
+        .table("1.weight", &SHAPE)
+        .unwrap()
+        .rows(&[699, 3])
+        .unwrap();
     let expected = Tensor::cat(
         &[table.narrow(0, 699, 1).unwrap(), table.narrow(0, 3, 1).unwrap()],
         0,

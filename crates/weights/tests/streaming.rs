@@ -48,7 +48,8 @@ fn a_window_is_held_and_the_values_are_the_same() {
                 weights.tensor("weight", &[VALUES])?,
                 weights.tensor("bias", &[100])?,
             ])
-        });
+        })
+        .unwrap();
         if is_loaded_first {
             blocks.load().unwrap();
         }

@@ -45,7 +45,7 @@ impl Failure {
 
     /// What `reference` names lacks `what`, and so cannot be used.
     pub(crate) fn unusable(reference: &Reference, what: &str) -> Self {
-        let hint = "models are used in the layout of diffusers with weights in safetensors; a single file is named as \
+        let hint = "models are used in the layout of diffusers with weights in .safetensors or .bin; a single file is named as \
                     owner/name:file";
         Self {
             message: format!("`{reference}` cannot be used: it does not hold {what}"),

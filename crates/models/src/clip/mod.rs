@@ -9,7 +9,7 @@ mod layer;
 
 use candle_core::{DType, Device, Tensor};
 use sd_ops::{LayerNorm, Linear, layer_norm, linear};
-use sd_weights::{Blocks, Weights};
+use sd_weights::{Blocks, Table, Weights};
 
 pub use config::{Activation, Config};
 
@@ -20,6 +20,8 @@ use layer::Layer;
 const NETWORK: &str = "CLIP text encoder";
 /// The table of words.
 const TOKENS: &str = "embeddings.token_embedding.weight";
+/// The table of places in a text.
+const POSITIONS: &str = "embeddings.position_embedding.weight";
 
 /// A text encoder.
 #[derive(Debug)]
@@ -27,9 +29,12 @@ pub struct TextEncoder {
     config: Config,
     /// The scope of the model, which the projection is not in.
     model: Weights,
+    tokens: Table,
+    positions: Table,
     layers: Blocks<Layer>,
     norm: Blocks<LayerNorm>,
-    projection: Blocks<Projection>,
+    /// The scope that the projection lies in, which only those need that are asked for the vector of a whole text.
+    whole: Weights,
 }
 
 /// What a network wants to know of texts.
@@ -69,10 +74,10 @@ impl TextEncoder {
     /// The encoder that `config` describes. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used.
+    /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
-        let (of_layers, of_norm, of_projection) = (config.clone(), config.clone(), config.clone());
+        let (of_layers, of_norm) = (config.clone(), config.clone());
         // Files of a `CLIPTextModel` have these names with and without what stands before them.
         let model = if weights.contains(&format!("text_model.{TOKENS}")) {
             weights.scope("text_model")
@@ -82,16 +87,17 @@ impl TextEncoder {
         let scopes: Vec<Weights> = (0..config.num_hidden_layers)
             .map(|layer| model.scope("encoder.layers").scope(layer))
             .collect();
+        let width = config.hidden_size;
         Ok(Self {
-            config: config.clone(),
-            layers: Blocks::new(scopes, move |_, weights| Layer::new(weights, &of_layers)),
+            tokens: model.table(TOKENS, &[config.vocab_size, width])?,
+            positions: model.table(POSITIONS, &[config.max_position_embeddings, width])?,
+            layers: Blocks::new(scopes, move |_, weights| Layer::new(weights, &of_layers))?,
             norm: Blocks::single(model.scope("final_layer_norm"), move |weights| {
                 layers::layer_norm(weights, of_norm.hidden_size, of_norm.layer_norm_eps)
-            }),
-            projection: Blocks::single(weights.scope("text_projection"), move |weights| {
-                Projection::new(weights, &of_projection)
-            }),
+            })?,
+            config: config.clone(),
             model,
+            whole: weights,
         })
     }
 
@@ -122,11 +128,32 @@ impl TextEncoder {
             },
             pooled: if wanted.pooled {
                 let ends = layer_norm(&self.ends(texts, &x)?, &norm)?;
-                Some(linear(&ends, &self.projection.block(0)?.0)?)
+                Some(linear(&ends, &self.projection()?.block(0)?.0)?)
             } else {
                 None
             },
         })
+    }
+
+    /// Makes sure that the encoder can give what is `wanted`. Nothing is read.
+    ///
+    /// # Errors
+    /// More layers are to be skipped than there are, or a pooled vector is wanted of a file without a projection.
+    pub fn check(&self, wanted: Wanted) -> Result<()> {
+        self.layers_before(wanted)?;
+        if wanted.pooled {
+            self.projection()?;
+        }
+        Ok(())
+    }
+
+    /// What makes the vector of a whole text of that of its end.
+    fn projection(&self) -> Result<Blocks<Projection>> {
+        let config = self.config.clone();
+        let projection = Blocks::single(self.whole.scope("text_projection"), move |weights| {
+            Projection::new(weights, &config)
+        });
+        Ok(projection?)
     }
 
     /// How many layers a text passes before its vectors are taken.
@@ -158,19 +185,11 @@ impl TextEncoder {
     /// Token and position embeddings added, `[texts, tokens, hidden_size]`. Of the tables only the rows that are
     /// needed are read.
     fn embed(&self, texts: &[Vec<u32>], tokens: usize) -> Result<Tensor> {
-        let Config {
-            vocab_size,
-            hidden_size,
-            max_position_embeddings,
-            ..
-        } = self.config;
+        let hidden_size = self.config.hidden_size;
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
-        let words = self.model.rows(TOKENS, &[vocab_size, hidden_size], &ids)?;
+        let words = self.tokens.rows(&ids)?;
         let places: Vec<usize> = (0..tokens).collect();
-        let table = [max_position_embeddings, hidden_size];
-        let places = self
-            .model
-            .rows("embeddings.position_embedding.weight", &table, &places)?;
+        let places = self.positions.rows(&places)?;
         let activation_type = self.model.holding().activation_type();
         let words = words
             .to_dtype(activation_type)?

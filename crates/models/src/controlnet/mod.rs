@@ -91,7 +91,7 @@ impl ControlNet {
     /// The ControlNet that `config` describes. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used.
+    /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         let config = config.checked(NETWORK)?;
         let steps = steps(places::down(&config.network, NETWORK)?);
@@ -102,13 +102,13 @@ impl ControlNet {
         Ok(Self {
             time: Blocks::single(once.clone(), move |weights| {
                 TimeEntry::new(weights, &of_time.network)
-            }),
+            })?,
             picture: Blocks::single(once.scope("controlnet_cond_embedding"), move |weights| {
                 PictureEntry::new(weights, &of_picture)
-            }),
+            })?,
             blocks: Blocks::new(scopes, move |index, weights| {
                 ControlBlock::new(&list[index], weights, &of_blocks)
-            }),
+            })?,
             activation_type: weights.holding().activation_type(),
             steps,
             config,

@@ -32,7 +32,7 @@ use control::Walk;
 use head::Head;
 use modulation::AffineProjection;
 use patches::PatchEmbedding;
-use position::positions;
+use position::Positions;
 use steering::Conditioner;
 
 /// The epsilon of the transformer's norms.
@@ -53,6 +53,7 @@ pub struct Transformer {
     patches: Blocks<PatchEmbedding>,
     blocks: Blocks<JointBlock>,
     head: Blocks<Head>,
+    positions: Positions,
     activation_type: DType,
 }
 
@@ -69,7 +70,7 @@ impl Transformer {
     /// The transformer that `config` describes. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used.
+    /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check(NETWORK)?;
         let activation_type = weights.holding().activation_type();
@@ -81,17 +82,18 @@ impl Transformer {
         let once = weights.for_one_pass();
         let always = weights.with_residency(Residency::Resident);
         Ok(Self {
-            conditioner: Conditioner::new(&weights, &kinds, config),
+            conditioner: Conditioner::new(&weights, &kinds, config)?,
             head_projection: Blocks::single(once.scope("norm_out"), move |weights| {
                 AffineProjection::new(weights, width)
-            }),
+            })?,
             patches: Blocks::single(always.scope(PATCHES), move |weights| {
                 PatchEmbedding::new(weights, of_patches.in_channels, &of_patches)
-            }),
+            })?,
             blocks: Blocks::new(scopes, move |layer, weights| {
                 JointBlock::new(of_kinds[layer], weights, &of_blocks)
-            }),
-            head: Blocks::single(always, move |weights| Head::new(weights, &of_head)),
+            })?,
+            head: Blocks::single(always, move |weights| Head::new(weights, &of_head))?,
+            positions: Positions::new(&weights, config)?,
             config: config.clone(),
             kinds,
             weights,
@@ -131,7 +133,7 @@ impl Transformer {
         Ok(Conditions {
             steering,
             head: self.head_projection.block(0)?.project(&conditioning)?,
-            positions: positions(&self.weights, &self.config, latents)?,
+            positions: self.positions.of(&self.config, latents)?,
         })
     }
 

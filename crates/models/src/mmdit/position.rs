@@ -1,36 +1,49 @@
 //! Where in the picture a patch lies, as a vector.
 
 use candle_core::{DType, Device, Tensor};
-use sd_weights::Weights;
+use sd_weights::{Table, Weights};
 
 use super::Config;
 
 const TABLE: &str = "pos_embed.pos_embed";
 
-/// The positions of the patches of a picture whose latents have so many rows and columns, `[patches, width]` in 32 bits:
-/// the middle of the model's square table. Of a table in the file only these rows are read.
-pub(super) fn positions(
-    weights: &Weights,
-    config: &Config,
-    (height, width): (usize, usize),
-) -> sd_weights::Result<Tensor> {
-    let (rows, columns) = (height / config.patch_size, width / config.patch_size);
-    let side = config.pos_embed_max_size;
-    let (top, left) = ((side - rows) / 2, (side - columns) / 2);
-    if !weights.contains(TABLE) {
-        return Ok(sinusoids(
-            config,
-            (top, left),
-            (rows, columns),
-            &weights.holding().device,
-        )?);
+/// The positions of patches: a table in the file, or one that is computed.
+#[derive(Debug)]
+pub(super) enum Positions {
+    Stored(Table),
+    Computed(Device),
+}
+
+impl Positions {
+    /// Those of the network that `config` describes.
+    ///
+    /// # Errors
+    /// The table in the file has another shape, or a type that cannot be computed with.
+    pub(super) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+        if !weights.contains(TABLE) {
+            return Ok(Self::Computed(weights.holding().device.clone()));
+        }
+        let side = config.pos_embed_max_size;
+        Ok(Self::Stored(
+            weights.table(TABLE, &[1, side.saturating_mul(side), config.width()])?,
+        ))
     }
-    let wanted: Vec<usize> = (top..top + rows)
-        .flat_map(|row| (left..left + columns).map(move |column| row * side + column))
-        .collect();
-    Ok(weights
-        .rows(TABLE, &[1, side * side, config.width()], &wanted)?
-        .to_dtype(DType::F32)?)
+
+    /// The positions of the patches of a picture whose latents have so many rows and columns, `[patches, width]` in 32
+    /// bits: the middle of the model's square table. Of a table in the file only these rows are read.
+    pub(super) fn of(&self, config: &Config, (height, width): (usize, usize)) -> sd_weights::Result<Tensor> {
+        let (rows, columns) = (height / config.patch_size, width / config.patch_size);
+        let side = config.pos_embed_max_size;
+        let (top, left) = ((side - rows) / 2, (side - columns) / 2);
+        let table = match self {
+            Self::Stored(table) => table,
+            Self::Computed(device) => return Ok(sinusoids(config, (top, left), (rows, columns), device)?),
+        };
+        let wanted: Vec<usize> = (top..top + rows)
+            .flat_map(|row| (left..left + columns).map(move |column| row * side + column))
+            .collect();
+        Ok(table.rows(&wanted)?.to_dtype(DType::F32)?)
+    }
 }
 
 /// The table computed: sines and cosines of the column in the first half, of the row in the second, as

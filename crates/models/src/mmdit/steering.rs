@@ -45,20 +45,23 @@ struct All {
 
 impl Conditioner {
     /// That of a network of `kinds` of blocks. Nothing is read yet.
-    pub(super) fn new(weights: &Weights, kinds: &[BlockKind], config: &Config) -> Self {
+    ///
+    /// # Errors
+    /// The file does not hold what `config` describes.
+    pub(super) fn new(weights: &Weights, kinds: &[BlockKind], config: &Config) -> Result<Self> {
         // What is needed once a run never stays.
         let once = weights.for_one_pass();
         let scopes = (0..kinds.len()).map(|layer| once.scope("transformer_blocks").scope(layer));
         let (of_entry, of_blocks, width) = (config.clone(), kinds.to_vec(), config.width());
         let reads_text = kinds.iter().any(|kind| kind.text != TextRole::IsAbsent);
-        Self {
+        Ok(Self {
             projections: Blocks::new(scopes, move |layer, weights| {
                 BlockProjections::new(of_blocks[layer], weights, width)
-            }),
-            entry: Blocks::single(once, move |weights| Entry::new(weights, &of_entry, reads_text)),
+            })?,
+            entry: Blocks::single(once, move |weights| Entry::new(weights, &of_entry, reads_text))?,
             config: config.clone(),
             activation_type: weights.holding().activation_type(),
-        }
+        })
     }
 
     /// What steers the blocks for latents of so many rows and columns, and what all modulations are made from: a row for

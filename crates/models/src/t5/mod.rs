@@ -12,7 +12,7 @@ mod position;
 
 use candle_core::Tensor;
 use sd_ops::{RmsNorm, rms_norm};
-use sd_weights::{Blocks, Weights};
+use sd_weights::{Blocks, Table, Weights};
 
 pub use config::Config;
 
@@ -29,6 +29,7 @@ const NETWORK: &str = "T5 text encoder";
 pub struct TextEncoder {
     config: Config,
     weights: Weights,
+    words: Table,
     positions: Blocks<RelativePositions>,
     halves: Blocks<Half>,
     exit: Blocks<RmsNorm>,
@@ -38,7 +39,7 @@ impl TextEncoder {
     /// The encoder that `config` describes. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used.
+    /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let (of_positions, of_halves) = (config.clone(), config.clone());
@@ -46,18 +47,22 @@ impl TextEncoder {
         let encoder = weights.scope("encoder");
         // The first layer's attention holds the table of positions that all layers use.
         let first = encoder.scope("block.0.layer.0.SelfAttention.relative_attention_bias");
+        // One table under either of two names.
+        let names = ["shared.weight", "encoder.embed_tokens.weight"];
+        let name = names.into_iter().find(|name| weights.contains(name));
         Ok(Self {
+            words: weights.table(name.unwrap_or(names[0]), &[config.vocab_size, width])?,
             config: config.clone(),
             positions: Blocks::single(first, move |weights| {
                 RelativePositions::new(weights, &of_positions)
-            }),
+            })?,
             halves: Blocks::new(
                 Half::scopes(&encoder, config.num_layers),
                 move |index, weights| Half::new(index, weights, &of_halves),
-            ),
+            )?,
             exit: Blocks::single(encoder.scope("final_layer_norm"), move |weights| {
                 layers::rms_norm(weights, width, epsilon)
-            }),
+            })?,
             weights,
         })
     }
@@ -79,21 +84,12 @@ impl TextEncoder {
 
     /// Token embeddings, `[texts, tokens, d_model]`. Of the table only the rows that are needed are read.
     fn embed(&self, texts: &[Vec<u32>], tokens: usize) -> Result<Tensor> {
-        let Config {
-            vocab_size, d_model, ..
-        } = self.config;
-        // One table under either of two names.
-        let names = ["shared.weight", "encoder.embed_tokens.weight"];
-        let name = names
-            .into_iter()
-            .find(|name| self.weights.contains(name))
-            .unwrap_or(names[0]);
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
-        let words = self.weights.rows(name, &[vocab_size, d_model], &ids)?;
+        let words = self.words.rows(&ids)?;
         let activation_type = self.weights.holding().activation_type();
         Ok(words
             .to_dtype(activation_type)?
-            .reshape((texts.len(), tokens, d_model))?)
+            .reshape((texts.len(), tokens, self.config.d_model))?)
     }
 
     /// The length that all texts have.

@@ -81,7 +81,7 @@ impl UNet {
     /// The UNet that `config` describes. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used.
+    /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check(NETWORK)?;
         if config.up_block_types.is_empty() {
@@ -96,10 +96,10 @@ impl UNet {
         Ok(Self {
             time: Blocks::single(weights.for_one_pass(), move |weights| {
                 TimeEntry::new(weights, &of_time)
-            }),
+            })?,
             blocks: Blocks::new(scopes, move |index, weights| {
                 Block::new(&list[index], weights, &of_blocks)
-            }),
+            })?,
             activation_type: weights.holding().activation_type(),
             places,
             config: config.clone(),

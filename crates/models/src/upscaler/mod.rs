@@ -53,7 +53,7 @@ impl Upscaler {
     /// The network that `weights` are of. Nothing is read yet.
     ///
     /// # Errors
-    /// They are of no network that is known ([`Error::Upscaler`]).
+    /// They are of no network that is known ([`Error::Upscaler`]), or some of its tensors are missing or of another shape.
     pub fn open(weights: Weights) -> Result<Self> {
         let architecture = Architecture::recognise(&weights)?;
         let activation_type = weights.holding().activation_type();
@@ -61,7 +61,7 @@ impl Upscaler {
         let scopes = vec![weights; architecture.block_count()];
         let blocks = Blocks::new(scopes, move |index, weights| {
             Block::new(architecture, index, weights)
-        });
+        })?;
         Ok(Self {
             blocks,
             architecture,

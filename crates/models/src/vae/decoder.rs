@@ -50,7 +50,7 @@ impl Decoder {
     /// The decoder that `config` describes, with `weights` of the whole autoencoder. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used.
+    /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let levels = config.block_out_channels.len();
@@ -62,7 +62,7 @@ impl Decoder {
         let of_blocks = config.clone();
         let blocks = Blocks::new(scopes, move |index, weights| {
             Block::new(index, weights, &of_blocks)
-        });
+        })?;
         Ok(Self {
             blocks,
             activation_type,

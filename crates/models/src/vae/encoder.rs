@@ -58,7 +58,7 @@ impl Encoder {
     /// The encoder that `config` describes, with `weights` of the whole autoencoder. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used.
+    /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let weight_bytes = held_bytes(&weights, |name| {
@@ -69,7 +69,7 @@ impl Encoder {
         let scopes = vec![weights; config.block_out_channels.len() + 2];
         let blocks = Blocks::new(scopes, move |index, weights| {
             Block::new(index, weights, &of_blocks)
-        });
+        })?;
         Ok(Self {
             blocks,
             activation_type,

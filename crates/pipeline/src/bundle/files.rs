@@ -144,7 +144,7 @@ impl Files<'_, '_> {
         match weights(self.paths, folder, self.halves) {
             Some((paths, true)) => self.chosen.extend(paths),
             Some((_, false)) => self.lacks(inside(folder, "one of the parts that its weights are in")),
-            None => self.lacks(inside(folder, "weights in safetensors")),
+            None => self.lacks(inside(folder, "weights (.safetensors or .bin)")),
         }
     }
 

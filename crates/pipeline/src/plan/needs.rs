@@ -159,6 +159,7 @@ impl Needs {
         };
         for part in &bundle.text.clips {
             let encoder = clip::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
+            encoder.check(stage::wanted_of(bundle, part, recipe.clip_skip))?;
             let taken = encoder.footprint(texts * chunks, bundle.text.clip_length());
             before.push(encoding(part.component, encoder.weight_bytes(), taken));
         }

@@ -119,7 +119,7 @@ pub fn encode(
 }
 
 /// What the family of `bundle` wants to know of its encoder `part`.
-fn wanted_of(bundle: &Bundle, part: &TextPart<clip::Config>, skip: usize) -> clip::Wanted {
+pub(crate) fn wanted_of(bundle: &Bundle, part: &TextPart<clip::Config>, skip: usize) -> clip::Wanted {
     let is_last = bundle
         .text
         .clips

@@ -15,8 +15,8 @@ pub(crate) use control::ControlNetwork;
 pub use decode::decode;
 pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
 pub(crate) use denoise::{check, latent_sides, patches, texts};
-pub(crate) use encode::chunks;
 pub use encode::{EncodedPrompt, encode};
+pub(crate) use encode::{chunks, wanted_of};
 pub(crate) use enlarge::{enlarge, rounds, upscaler};
 pub(crate) use network::Network;
 

@@ -52,6 +52,15 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     tensors::locate(&saved, &archive, source)
 }
 
+/// What says which tensors `source` holds and where: the pickle of the archive. An archive that cannot be understood is told
+/// when it is opened.
+pub(crate) fn table_of_contents(source: &Source) -> Result<Vec<u8>> {
+    let archive = archive::Archive::open(source);
+    Ok(archive
+        .and_then(|archive| archive.pickle(source))
+        .unwrap_or_default())
+}
+
 fn bad(source: &Source, reason: impl Into<String>) -> Error {
     Error::BadTorchFile {
         file: source.path().to_owned(),

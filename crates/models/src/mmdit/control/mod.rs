@@ -18,7 +18,7 @@ pub(super) use walk::Walk;
 
 use super::block::{BlockKind, JointBlock, TextRole};
 use super::patches::PatchEmbedding;
-use super::position::positions;
+use super::position::Positions;
 use super::steering::{Conditioner, Steering};
 use super::{PATCHES, refuse};
 use crate::{Result, layers, mmdit};
@@ -40,6 +40,8 @@ pub struct ControlNet {
     picture: Blocks<PatchEmbedding>,
     /// Where it does not take the transformer's tokens.
     patches: Option<Blocks<PatchEmbedding>>,
+    /// Where its own tokens have positions.
+    positions: Option<Positions>,
     /// A block, what it adds, the next block, ….
     blocks: Blocks<ControlBlock>,
     activation_type: DType,
@@ -102,7 +104,7 @@ impl ControlNet {
     /// The ControlNet that `config` describes. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used.
+    /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         let network = config.network()?;
         let kinds = config.kinds();
@@ -116,19 +118,21 @@ impl ControlNet {
                 PatchEmbedding::new(weights, of_patches.in_channels, &of_patches)
             })
         });
+        let positions = config.has_positions().then(|| Positions::new(&weights, &network));
         Ok(Self {
-            conditioner: Conditioner::new(&weights, &kinds, &network),
+            conditioner: Conditioner::new(&weights, &kinds, &network)?,
             picture: Blocks::single(once.scope(PICTURE), move |weights| {
                 PatchEmbedding::new(weights, channels, &of_picture)
-            }),
-            patches,
+            })?,
+            patches: patches.transpose()?,
+            positions: positions.transpose()?,
             blocks: Blocks::new(scopes(&weights, kinds.len()), move |index, weights| {
                 Ok(if index.is_multiple_of(2) {
                     ControlBlock::Joint(JointBlock::new(of_kinds[index / 2], weights, &of_blocks)?)
                 } else {
                     ControlBlock::Adds(layers::linear(weights, width, width)?)
                 })
-            }),
+            })?,
             activation_type: weights.holding().activation_type(),
             config: config.clone(),
             network,
@@ -177,11 +181,8 @@ impl ControlNet {
         let (steering, _) = self
             .conditioner
             .steer(timesteps, context, &pooled, latents, NETWORK)?;
-        let positions = if self.config.has_positions() {
-            Some(positions(&self.weights, &self.network, latents)?)
-        } else {
-            None
-        };
+        let of_latents = |positions: &Positions| positions.of(&self.network, latents);
+        let positions = self.positions.as_ref().map(of_latents).transpose()?;
         let picture = picture.to_dtype(self.activation_type)?;
         Ok(Conditions {
             steering,
