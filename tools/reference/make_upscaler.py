@@ -1,12 +1,12 @@
 """Small random networks of Real-ESRGAN, defined here from its papers, in the files that people pass around."""
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
 from checks import check_inputs, check_weights, describe
-from places import network_folder
+from places import MODELS, network_folder
 from weights import randomise
 
 
@@ -102,9 +102,48 @@ def make(case: str, seed: int, model: nn.Module, size: tuple[int, int], wrapper:
     save_file({name: value.detach().contiguous() for name, value in tensors.items()}, folder / "case.safetensors")
 
 
+def first_name(name: str, blocks: int) -> str:
+    """What ESRGAN's first release calls a tensor of a network that enlarges four times."""
+    place, kind = name.rsplit(".", 1)
+    around = {"conv_first": 0, "conv_up1": 3, "conv_up2": 6, "conv_hr": 8, "conv_last": 10}
+    if place in around:
+        return f"model.{around[place]}.{kind}"
+    if place == "conv_body":
+        return f"model.1.sub.{blocks}.{kind}"
+    _, block, dense, conv = place.split(".")
+    return f"model.1.sub.{block}.{dense.upper()}.{conv}.0.{kind}"
+
+
+def second_name(name: str) -> str:
+    """What its second release calls it."""
+    around = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2", "conv_hr": "HRconv"}
+    place, kind = name.rsplit(".", 1)
+    if place.startswith("body."):
+        _, block, dense, conv = place.split(".")
+        return f"RRDB_trunk.{block}.{dense.upper()}.{conv}.{kind}"
+    return f"{around.get(place, place)}.{kind}"
+
+
+def spell(case: str) -> None:
+    """Saves the network of a case under the names of every release, and in tables of tables."""
+    folder = MODELS / "upscaler" / case
+    state = load_file(folder / "model.safetensors")
+    blocks = len({name.split(".")[1] for name in state if name.startswith("body.")})
+    spelled = {
+        "first": {first_name(name, blocks): value for name, value in state.items()},
+        "second": {second_name(name): value for name, value in state.items()},
+        "parallel": {f"module.{second_name(name)}": value for name, value in state.items()},
+        "nested": {"iter": 7, "state_dict": {"params": {"conv_first.weight": torch.zeros(1)}, "params_ema": state}},
+    }
+    for name, state in spelled.items():
+        torch.save(state, folder / f"{name}.pth")
+
+
 def main() -> None:
     make("x4", 81, RRDBNet(scale=4, features=8, blocks=2, growth=4), (9, 7), "params_ema")
     make("x2", 82, RRDBNet(scale=2, features=8, blocks=1, growth=4), (11, 8), "params_ema")
+    make("names", 86, RRDBNet(scale=4, features=4, blocks=2, growth=2), (6, 5), None)
+    spell("names")
     make("x1", 83, RRDBNet(scale=1, features=8, blocks=1, growth=4), (12, 16), None)
     make("compact", 84, SRVGGNetCompact(scale=4, features=8, hidden=3), (7, 10), "params")
     make("compact-x3", 85, SRVGGNetCompact(scale=3, features=8, hidden=2), (6, 5), None)

@@ -48,6 +48,50 @@ fn by_four() {
 }
 
 #[test]
+fn under_the_names_of_every_release() {
+    for file in [
+        "model.safetensors",
+        "first.pth",
+        "second.pth",
+        "parallel.pth",
+        "nested.pth",
+    ] {
+        agrees("names", file, 4);
+    }
+}
+
+#[test]
+fn a_network_of_another_scale_under_the_first_names_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.safetensors");
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let first = Checkpoint::open_file(folder("names").join("first.pth")).unwrap();
+    let mut tensors: HashMap<String, Tensor> = first
+        .tensors()
+        .map(|(name, header)| (name.to_owned(), zeros(&header.shape)))
+        .collect();
+    // Twice as large once: what follows the last upsampling comes sooner.
+    for (from, to) in [
+        ("model.6.", ""),
+        ("model.8.", "model.5."),
+        ("model.10.", "model.7."),
+    ] {
+        for kind in ["weight", "bias"] {
+            let tensor = tensors.remove(&format!("{from}{kind}")).unwrap();
+            if !to.is_empty() {
+                tensors.insert(format!("{to}{kind}"), tensor);
+            }
+        }
+    }
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+    let error = open(&path, WeightType::F32, Residency::Resident).unwrap_err();
+    assert!(
+        matches!(&error, Error::Upscaler { reason, .. } if reason.contains("[0, 3, 5, 7]")),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn by_two_of_odd_height() {
     agrees("x2", "model.pth", 2);
 }

@@ -2,6 +2,7 @@
 
 use sd_weights::Weights;
 
+use super::names::unknown_places;
 use crate::counts::MOST_FEATURES;
 use crate::{Error, Result};
 
@@ -98,6 +99,15 @@ impl Architecture {
 
 fn dense(weights: &Weights) -> std::result::Result<Dense, String> {
     let wrong = |what: &str| Err(format!("it looks like an RRDBNet, but {what}"));
+    if let Some(places) = unknown_places(weights) {
+        return wrong(&format!(
+            "one of ESRGAN's first names with convolutions at the places {places:?}; only those that enlarge four times (at \
+             0, 3, 6, 8 and 10) are known"
+        ));
+    }
+    if let Some(name) = weights.names().find(|name| name.contains("conv1x1")) {
+        return wrong(&format!("it has `{name}`, as ESRGAN+ does, which is not known"));
+    }
     let Some(&[features, channels, 3, 3]) = weights.shape("conv_first.weight") else {
         return wrong("its first convolution is not one by 3 x 3");
     };

@@ -13,6 +13,7 @@ mod architecture;
 mod compact;
 mod dense;
 mod footprint;
+mod names;
 mod pixels;
 
 use std::collections::VecDeque;
@@ -55,6 +56,7 @@ impl Upscaler {
     /// # Errors
     /// They are of no network that is known ([`Error::Upscaler`]), or some of its tensors are missing or of another shape.
     pub fn open(weights: Weights) -> Result<Self> {
+        let weights = names::as_real_esrgan(&weights);
         let architecture = Architecture::recognise(&weights)?;
         let activation_type = weights.holding().activation_type();
         let weight_bytes = held_bytes(&weights, |_| true);

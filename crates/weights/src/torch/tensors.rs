@@ -33,7 +33,7 @@ pub(super) fn locate(
         tensors: BTreeMap::new(),
         names: 0,
     };
-    let root = finder.unwrapped(saved.root);
+    let root = finder.unwrapped(saved.root, 0);
     finder.enter(root, "", 0)?;
     if finder.tensors.is_empty() {
         return Err(bad(source, "it holds no table of tensors"));
@@ -53,8 +53,8 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// The table inside of `root` that is the network's, or `root`.
-    fn unwrapped(&self, root: Id) -> Id {
+    /// The table inside of `root`, at whatever depth, that is the network's, or `root`.
+    fn unwrapped(&self, root: Id, depth: usize) -> Id {
         let Value::Dict(pairs) = &self.values[root] else {
             return root;
         };
@@ -67,7 +67,11 @@ impl Finder<'_> {
                 })
                 .map(|&(_, value)| value)
         };
-        WRAPPERS.iter().find_map(|name| named(name)).unwrap_or(root)
+        match WRAPPERS.iter().find_map(|name| named(name)) {
+            Some(table) if depth < MAXIMUM_DEPTH => self.unwrapped(table, depth + 1),
+            Some(table) => table,
+            None => root,
+        }
     }
 
     /// Takes what is in the table `id`, whose name is `prefix`.
