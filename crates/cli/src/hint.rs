@@ -392,7 +392,7 @@ fn resume_hint(error: &ResumeError) -> &'static str {
             "`generate resume ID --discard` forgets the run; draw it again from the start"
         }
         ResumeError::State { .. } => "make sure that the folder of states can be read and written",
-        ResumeError::OtherVersion { .. } => {
+        ResumeError::OtherVersion { .. } | ResumeError::OtherFormat { .. } => {
             "go on with the version that began it, or forget it with `generate resume ID --discard`"
         }
         ResumeError::OtherDevice { .. } => {

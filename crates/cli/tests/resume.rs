@@ -20,7 +20,24 @@ use command::{Fresh, Picture, Run, model_with_large_transformer, tensor_offset};
 use serde_json::Value;
 
 /// Runs that are killed where nothing else is said.
-const KILLS: u32 = 5;
+const KILLS: u32 = 6;
+
+/// Files that a user may name.
+const PHOTO: &str = "pipeline/tests/fixtures/families/init.png";
+const MASK: &str = "pipeline/tests/fixtures/families/mask.png";
+const UPSCALER: &str = "models/tests/fixtures/upscaler/x4/model.pth";
+
+/// The whole path of `file`, which lies among the crates.
+fn fixture(file: &str) -> String {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    crates
+        .canonicalize()
+        .unwrap()
+        .join(file)
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
 
 /// A run in the background whose events are read.
 struct Running {
@@ -122,8 +139,10 @@ fn random_part() -> f64 {
 #[test]
 fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
     let kills = env::var("SD_GENERATE_KILLS").map_or(KILLS, |count| count.parse().unwrap());
-    // Most of the time of the first goes into steps, most of the second's into decoding and saving.
-    let shapes: [&[&str]; 2] = [
+    let (photo, mask, network) = (fixture(PHOTO), fixture(MASK), fixture(UPSCALER));
+    // Most of the time of the first goes into steps, most of the second's into decoding and saving; the third has
+    // everything that a user can name.
+    let shapes: [&[&str]; 3] = [
         &["a red circle", "--steps", "40", "--n", "2"],
         &[
             "two green squares",
@@ -134,6 +153,21 @@ fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
             "--size",
             "128x128",
         ],
+        &[
+            "a red circle",
+            "--steps",
+            "20",
+            "--n",
+            "3",
+            "--init-image",
+            &photo,
+            "--mask",
+            &mask,
+            "--upscale",
+            "2",
+            "--upscaler",
+            &network,
+        ],
     ];
     let mut undisturbed = shapes.map(|arguments| {
         let fresh = Fresh::new();
@@ -143,12 +177,12 @@ fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
     });
     let (mut killed, mut ended) = (0, 0);
     while killed < kills {
-        let shape = (killed % 2) as usize;
+        let shape = killed as usize % shapes.len();
         let (expected, duration) = &mut undisturbed[shape];
         let fresh = Fresh::new();
         let mut command = shapes[shape].to_vec();
         // Half of the runs are killed more than once.
-        for again in 0..=(killed / 2) % 2 {
+        for again in 0..=(killed / 3) % 2 {
             let mut running = Running::start(&fresh, &command);
             if running.wait_for("started") {
                 thread::sleep(duration.mul_f64(random_part() / f64::from(1 + again)));
@@ -379,6 +413,60 @@ fn a_model_that_has_changed_is_refused() {
     fs::rename(&elsewhere, &model).unwrap();
 
     // Put back as it was it is taken: the run is at work again.
+    let mut running = Running::start(&fresh, &["resume", &id]);
+    assert!(running.wait_for("step"));
+    running.kill();
+}
+
+/// What a run is drawn over, its mask, its upscaler, and what steers it: a change is refused before anything is drawn from it.
+#[test]
+fn a_file_of_the_user_s_that_has_changed_is_refused() {
+    let fresh = Fresh::new();
+    let files = [("photo.png", PHOTO), ("mask.png", MASK), ("net.pth", UPSCALER)];
+    for (name, source) in files {
+        fs::copy(fixture(source), fresh.path().join(name)).unwrap();
+    }
+    let arguments = [
+        "a cat",
+        "--steps",
+        "1000",
+        "--init-image",
+        "photo.png",
+        "--mask",
+        "mask.png",
+        "--upscale",
+        "2",
+        "--upscaler",
+        "net.pth",
+    ];
+    let mut running = Running::start(&fresh, &arguments);
+    assert!(running.wait_for("step"));
+    running.kill();
+    let id = only_run(&fresh);
+    for (name, _) in files {
+        let path = fresh.path().join(name);
+        let whole = fs::read(&path).unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let other = match name {
+            "photo.png" => fs::read(fixture(MASK)).unwrap(),
+            "mask.png" => fs::read(fixture(PHOTO)).unwrap(),
+            _ => {
+                let mut other = whole.clone();
+                other[whole.len() / 2] ^= 1;
+                other
+            }
+        };
+        fs::write(&path, other).unwrap();
+        // Its time tells nothing.
+        let file = fs::File::options().append(true).open(&path).unwrap();
+        file.set_modified(modified).unwrap();
+        let cause = format!("{name}` has changed since run {id} began");
+        fresh.run(&["resume", &id]).fails(1, &cause);
+        assert_eq!(only_run(&fresh), id, "it is still there");
+        fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(fresh.files("outputs"), [""; 0]);
+    // As they were, they are taken.
     let mut running = Running::start(&fresh, &["resume", &id]);
     assert!(running.wait_for("step"));
     running.kill();

@@ -5,6 +5,7 @@
 
 mod allowance;
 mod bytes;
+mod history;
 mod monitor;
 mod pressure;
 mod probe;

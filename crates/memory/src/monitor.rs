@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::history::History;
 use crate::probe::{QuickProbe, process_peak};
 use crate::series::Series;
 use crate::{Bytes, DeviceInfo, Reading, Sample, Stage, Timeline, memory_info};
@@ -77,9 +78,9 @@ impl Monitor {
                 device: None,
                 looks: 0,
                 series: Series::new(MOST_SAMPLES),
-                stages: Vec::new(),
+                stages: History::default(),
                 open: None,
-                readings: Vec::new(),
+                readings: History::default(),
                 resident_peak: Bytes(0),
             }),
         });
@@ -131,15 +132,37 @@ impl Monitor {
         self.watched.read(label, Some(before.saturating_sub(after)))
     }
 
-    /// Everything that is known so far.
+    /// What comes from now on concerns another group of images, until this is said again.
+    pub fn begin_group(&self) {
+        self.end_stage();
+        let mut state = self.watched.state();
+        state.readings.begin_group();
+        state.stages.begin_group();
+    }
+
+    /// Everything that is known so far. Of a long run the stages and readings in its middle are left out.
     pub fn timeline(&self) -> Timeline {
+        self.timeline_with(History::all, History::all)
+    }
+
+    /// What is known so far, with those readings and stages alone that came before the first group of images or concern the
+    /// present one, in bounded number.
+    pub fn timeline_of_group(&self) -> Timeline {
+        self.timeline_with(History::of_group, History::of_group)
+    }
+
+    fn timeline_with(
+        &self,
+        readings: impl FnOnce(&History<Reading>) -> Vec<Reading>,
+        stages: impl FnOnce(&History<Stage>) -> Vec<Stage>,
+    ) -> Timeline {
         let mut state = self.watched.state();
         let last = self.watched.look_at(&mut state);
         state.ask_the_kernel();
         Timeline {
-            readings: state.readings.clone(),
+            readings: readings(&state.readings),
             samples: state.series.samples().collect(),
-            stages: state.stages.clone(),
+            stages: stages(&state.stages),
             peak: self.watched.peak(&state),
             seconds: last.seconds,
         }
@@ -179,10 +202,10 @@ struct State {
     device: Option<DeviceProbe>,
     looks: u32,
     series: Series,
-    stages: Vec<Stage>,
+    stages: History<Stage>,
     /// Of the last stage, as long as it lasts.
     open: Option<OpenStage>,
-    readings: Vec<Reading>,
+    readings: History<Reading>,
     resident_peak: Bytes,
 }
 

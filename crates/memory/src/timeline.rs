@@ -59,11 +59,11 @@ pub struct Stage {
 /// The memory of a run, from its beginning to some moment.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Timeline {
-    /// The readings at the points that a run is watched at, oldest first.
+    /// The readings at the points that a run is watched at, oldest first. Of a long run those in the middle are left out.
     pub readings: Vec<Reading>,
     /// The curve between them, oldest first.
     pub samples: Vec<Sample>,
-    /// The stages, oldest first.
+    /// The stages, oldest first. Of a long run those in the middle are left out.
     pub stages: Vec<Stage>,
     /// The most that was resident.
     pub peak: Bytes,

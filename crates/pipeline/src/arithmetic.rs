@@ -5,13 +5,22 @@ use candle_core::{Device, DeviceLocation};
 use crate::request::DeviceChoice;
 
 /// A name that two devices share only if they compute the same bits. Kernels are chosen by what the processor
-/// can do, so that is part of its name.
+/// can do, so that is part of its name; of a GPU it is the model, and neither its place among others nor a number that
+/// changes with a boot.
 pub(crate) fn name(device: &Device) -> String {
     let processor = format!("{}{}", std::env::consts::ARCH, extensions());
-    match device.location() {
-        DeviceLocation::Cpu => format!("cpu ({processor})"),
-        DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id} ({processor})"),
-        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id} ({processor})"),
+    let computes = match device.location() {
+        DeviceLocation::Cpu => "cpu",
+        DeviceLocation::Cuda { .. } => "cuda",
+        DeviceLocation::Metal { .. } => "metal",
+    };
+    of(computes, sd_weights::gpu_name(device).as_deref(), &processor)
+}
+
+fn of(computes: &str, gpu: Option<&str>, processor: &str) -> String {
+    match gpu {
+        Some(gpu) => format!("{computes}: {gpu} ({processor})"),
+        None => format!("{computes} ({processor})"),
     }
 }
 
@@ -42,4 +51,18 @@ fn extensions() -> String {
 #[cfg(not(target_arch = "x86_64"))]
 fn extensions() -> String {
     String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_known_by_its_model() {
+        let processor = "x86_64 avx2";
+        let h100 = of("cuda", Some("NVIDIA H100 80GB HBM3"), processor);
+        assert_eq!(h100, "cuda: NVIDIA H100 80GB HBM3 (x86_64 avx2)");
+        assert_ne!(h100, of("cuda", Some("NVIDIA H200"), processor));
+        assert!(name(&Device::Cpu).starts_with("cpu ("));
+    }
 }

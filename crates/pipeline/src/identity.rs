@@ -1,12 +1,13 @@
-//! Which model a run draws with: every file that its pictures depend on.
+//! Which files the pictures of a run depend on: its models', and those that the user names beside them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sd_weights::{FileIdentity, ModelFolder, adapter_settings};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::bundle::{Bundle, TextEncoders};
+use crate::recipe::Recipe;
 
 const TOKENIZER_FILES: [&str; 5] = [
     "tokenizer.json",
@@ -46,6 +47,7 @@ impl ModelIdentity {
             text.extend(small_files(folder, [format!("{encoder}/config.json")])?);
             text.extend(folder.weights_identity(encoder)?);
         }
+        text.iter_mut().for_each(|file| place_in(folder, file));
         for (file, choice) in bundle.loras() {
             text.push(identity_of(&choice.file)?);
             // What says how strongly it is added may lie beside it.
@@ -60,31 +62,63 @@ impl ModelIdentity {
             "scheduler/scheduler_config.json".to_owned(),
         ];
         let mut picture = small_files(folder, names)?;
-        for control in bundle.controls() {
-            let (folder, component) = control.place();
-            picture.extend(small_files(folder, [format!("{component}/config.json")])?);
-            picture.extend(folder.weights_identity(component)?);
-            picture.push(identity_of(&control.choice.image)?);
-        }
         for component in [network, "vae"] {
             picture.extend(folder.weights_identity(component)?);
+        }
+        picture.iter_mut().for_each(|file| place_in(folder, file));
+        for control in bundle.controls() {
+            let (folder, component) = control.place();
+            let mut files = small_files(folder, [format!("{component}/config.json")])?;
+            files.extend(folder.weights_identity(component)?);
+            files.iter_mut().for_each(|file| place_in(folder, file));
+            picture.extend(files);
+            picture.push(identity_of(&control.choice.image)?);
         }
         Ok(Self { text, picture })
     }
 
     /// The path of the first file that is not in `now` as it is here, or that is only there.
     pub(crate) fn first_change<'a>(&'a self, now: &'a Self) -> Option<&'a str> {
-        let files = |identity: &'a Self| identity.text.iter().chain(&identity.picture);
-        let known = |file: &&FileIdentity, others: &'a Self| files(others).any(|other| other == *file);
-        let changed = files(self).find(|file| !known(file, now));
-        let appeared = || files(now).find(|file| !known(file, self));
-        changed.or_else(appeared).map(|file| file.path.as_str())
+        first_change(&self.text, &now.text).or_else(|| first_change(&self.picture, &now.picture))
     }
 }
 
-/// A file that lies outside of a model's folder.
+/// The files beside its models that the pictures of `recipe` depend on: what they are drawn over, its mask, and the `upscaler`.
+///
+/// # Errors
+/// One of them has gone or cannot be read.
+pub(crate) fn inputs(recipe: &Recipe, upscaler: Option<&Path>) -> Result<Vec<FileIdentity>> {
+    let over = recipe.over.iter();
+    let pictures = over.flat_map(|over| over.image.iter().chain(&over.mask));
+    let files = pictures.map(PathBuf::as_path).chain(upscaler);
+    files.map(identity_of).collect()
+}
+
+/// The path of the first file of `before` that is not in `now` as it was, or that is only there.
+pub(crate) fn first_change<'a>(before: &'a [FileIdentity], now: &'a [FileIdentity]) -> Option<&'a str> {
+    let changed = before.iter().find(|file| !now.contains(file));
+    let appeared = || now.iter().find(|file| !before.contains(file));
+    changed.or_else(appeared).map(|file| file.path.as_str())
+}
+
+/// A file that lies outside of a model's folder, by its whole path.
 fn identity_of(file: &Path) -> Result<FileIdentity> {
-    Ok(FileIdentity::of_file(file)?)
+    let mut identity = FileIdentity::of_file(file)?;
+    identity.path = whole(file.to_owned());
+    Ok(identity)
+}
+
+/// Gives `file`, of `folder`, its whole path. Files that are built into the program keep their own.
+fn place_in(folder: &ModelFolder, file: &mut FileIdentity) {
+    if !folder.is_embedded() {
+        file.path = whole(folder.root().join(&file.path));
+    }
+}
+
+/// The whole path of a file, whatever folder is the current one.
+fn whole(path: PathBuf) -> String {
+    let whole = std::path::absolute(&path).unwrap_or(path);
+    whole.to_string_lossy().into_owned()
 }
 
 /// Those of `paths` that are there.

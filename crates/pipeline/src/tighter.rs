@@ -45,6 +45,7 @@ pub(crate) fn budget(plan: &Plan, available: Option<Bytes>) -> Option<Bytes> {
 mod tests {
     use super::*;
     use crate::Error;
+    use crate::plan::Groups;
 
     fn full() -> Error {
         Error::Tensor(candle_core::Error::msg("CUDA_ERROR_OUT_OF_MEMORY"))
@@ -111,6 +112,7 @@ mod tests {
             resident_blocks: 10,
             controls_stay: true,
             pictures_a_pass: 1,
+            groups: Groups::new(1, 1, false, 20, 0, true),
             condition_bytes: Bytes(0),
             release_page_cache: false,
             stages: Vec::new(),

@@ -36,6 +36,19 @@ pub fn open_cuda(ordinal: usize) -> Result<Device> {
     return Device::new_cuda(ordinal);
 }
 
+/// The model of the GPU that `device` is, as its driver calls it: `NVIDIA H100 80GB HBM3`, or on Apple's GPUs the
+/// architecture, `applegpu_g14d`. Two with one name compute with the same instructions, whichever numbers they have in their
+/// machines. Nothing where `device` is a processor, or the driver does not say.
+pub fn gpu_name(device: &Device) -> Option<String> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().name().ok(),
+        #[cfg(target_os = "macos")]
+        Device::Metal(device) => Some(device.metal_device().architecture_name()),
+        _ => None,
+    }
+}
+
 /// Reads the memory of `device`, or nothing where it computes in host memory or has no such figures.
 ///
 /// # Errors

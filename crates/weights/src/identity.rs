@@ -1,6 +1,7 @@
 //! What a model's files are recognised by, so that a change shows without reading every weight again.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,10 +13,18 @@ use crate::folder::WeightsPlace;
 use crate::source::Source;
 use crate::{ModelFolder, Result, header, torch};
 
+/// The longest file that is read whole, if it has no header that says what is in it.
+const LONGEST_READ_WHOLE: u64 = 64 << 20;
+/// Bytes of the beginning and of the end of a longer one. PyTorch's files end with the checksums of their tensors.
+const ENDS: u64 = 1 << 20;
+/// Bytes that are in memory at a time while a file is read.
+const PIECE: u64 = 64 << 10;
+
 /// A file as it was when it was looked at.
 ///
-/// Small files are known by all of their bytes. A file of weights on disk is known by its header, its length and
-/// the moment of its last change: reading it whole would take as long as loading the model.
+/// Small files are known by all of their bytes. A file of weights on disk is known by its header (another large file by its
+/// beginning and its end), its length and the moment of its last change: reading it whole would take as long as loading the
+/// model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     /// Its path inside the model's folder, with `/` between the parts.
@@ -48,7 +57,11 @@ impl FileIdentity {
                 modified.map(nanoseconds),
                 digest(&torch::table_of_contents(source)?),
             ),
-            _ => (None, digest_of_all(source)?),
+            Source::Disk { modified, .. } if source.length() > LONGEST_READ_WHOLE => {
+                let ends = [0..ENDS, source.length() - ENDS..source.length()];
+                (modified.map(nanoseconds), digest_of(source, ends)?)
+            }
+            _ => (None, digest_of(source, [0..source.length()])?),
         };
         Ok(Self {
             path: path.to_owned(),
@@ -103,17 +116,20 @@ fn header_bytes(source: &Source) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The digest of the whole file, which is never in memory whole.
-fn digest_of_all(source: &Source) -> Result<String> {
-    const PIECE: u64 = 1 << 20;
-    let mut hash = Sha256::new();
+/// The digest of what lies in `ranges`, of which a piece is in memory at a time.
+fn digest_of(source: &Source, ranges: impl IntoIterator<Item = Range<u64>>) -> Result<String> {
+    let mut digest = Sha256::new();
     let mut piece = vec![0; PIECE.min(source.length()) as usize];
-    for start in (0..source.length()).step_by(PIECE as usize) {
-        let piece = &mut piece[..PIECE.min(source.length() - start) as usize];
-        source.read_at(start, piece)?;
-        hash.update(piece);
+    for range in ranges {
+        let mut offset = range.start;
+        while offset < range.end {
+            let bytes = PIECE.min(range.end - offset) as usize;
+            source.read_at(offset, &mut piece[..bytes])?;
+            digest.update(&piece[..bytes]);
+            offset += bytes as u64;
+        }
     }
-    Ok(hexadecimal(&hash.finalize()))
+    Ok(hexadecimal(&digest.finalize()))
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -205,6 +221,40 @@ mod tests {
             "two.safetensors",
         ];
         assert_eq!(paths, expected.map(|name| format!("network/{name}")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn other_files_are_known_by_their_bytes_and_large_ones_by_their_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = ModelFolder::on_disk(directory.path());
+        let path = directory.path().join("photo.png");
+        let bytes: Vec<u8> = (0..200_000_u32).map(|index| (index % 251) as u8).collect();
+        fs::write(&path, &bytes).unwrap();
+        let first = folder.file_identity("photo.png").unwrap();
+        assert_eq!(
+            (first.modified, first.digest.as_str()),
+            (None, digest(&bytes).as_str())
+        );
+        let mut other = bytes.clone();
+        other[150_000] ^= 1;
+        fs::write(&path, other).unwrap();
+        assert!(folder.file_identity("photo.png").unwrap() != first);
+
+        let path = directory.path().join("network.pth");
+        let length = LONGEST_READ_WHOLE + 10;
+        let file = File::create(&path).unwrap();
+        file.set_len(length).unwrap();
+        let set = |second| {
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(second))
+                .unwrap()
+        };
+        set(7);
+        let sparse = folder.file_identity("network.pth").unwrap();
+        assert_eq!(sparse.modified, Some(7_000_000_000));
+        std::os::unix::fs::FileExt::write_at(&file, &[1], length - 1).unwrap();
+        set(7);
+        assert!(folder.file_identity("network.pth").unwrap() != sparse);
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub use allocator::{
 pub use blocks::Blocks;
 pub use checkpoint::Checkpoint;
 pub use device::{
-    DeviceMemory, bound_device_memory, bytes_uploaded, device_memory, is_out_of_device_memory, open_cuda,
-    release_device_memory, restart_device_peak,
+    DeviceMemory, bound_device_memory, bytes_uploaded, device_memory, gpu_name, is_out_of_device_memory,
+    open_cuda, release_device_memory, restart_device_peak,
 };
 pub use error::{Error, Result};
 pub use folder::{EmbeddedFile, ModelFolder};

@@ -2,8 +2,9 @@
 //!
 //! Nothing that could change a bit of a picture is decided here. Which pass asks about what, how work is cut into
 //! chunks and bands: shapes alone decide that, in the networks and their operations. A plan chooses which blocks stay
-//! in memory, and how many pictures share a pass.
+//! in memory, how many pictures share a pass, and how many images are saved before the next are begun.
 
+mod groups;
 mod needs;
 mod search;
 mod table;
@@ -15,8 +16,9 @@ use serde::Serialize;
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
 use crate::{Error, Result, device_budget};
+pub use groups::{GroupReason, Groups, Surroundings};
 use needs::Needs;
-pub(crate) use needs::{PICTURES, process_bytes};
+pub(crate) use needs::{PICTURES, process_bytes, prompt_bytes};
 
 /// What one stage holds and reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,12 +35,16 @@ pub struct StagePlan {
     pub read_each_pass: Bytes,
     /// How often it passes over its network.
     pub passes: usize,
+    /// How often what stays is read: once, or once for each group of images.
+    pub loads: usize,
 }
 
 impl StagePlan {
     /// Bytes that the whole stage reads.
     pub fn read(&self) -> Bytes {
-        Bytes(self.resident.0 + self.read_each_pass.0 * self.passes as u64)
+        let resident = self.resident.0.saturating_mul(self.loads as u64);
+        let streamed = self.read_each_pass.0.saturating_mul(self.passes as u64);
+        Bytes(resident.saturating_add(streamed))
     }
 }
 
@@ -96,6 +102,8 @@ pub struct Plan {
     pub controls_stay: bool,
     /// Pictures that share a pass over the denoising network.
     pub pictures_a_pass: usize,
+    /// The groups in which images are made.
+    pub groups: Groups,
     /// Bytes that the steps' modulations, the text and the positions take while pictures are denoised.
     pub condition_bytes: Bytes,
     /// Whether the system's copies of streamed weights are given back at once: there is no room for them to be of use.
@@ -105,8 +113,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The fastest plan that `budget` has room for beside the `pictures` that the user names. `room` is what the machine has
-    /// free, in which the system may keep copies of what is read again.
+    /// The fastest plan that `budget` has room for beside the `pictures` that the user names, among the run's other stages as
+    /// `surroundings` says. `room` is what the machine has free, in which the system may keep copies of what is read again.
     ///
     /// # Errors
     /// A header is wrong, or the budget is smaller than the smallest that the run can be done in.
@@ -114,11 +122,12 @@ impl Plan {
         bundle: &Bundle,
         recipe: &Recipe,
         holding: &Holding,
+        surroundings: Surroundings,
         budget: Bytes,
         room: Bytes,
         pictures: PictureBytes,
     ) -> Result<Self> {
-        let needs = Needs::of(bundle, recipe, holding, pictures)?;
+        let needs = Needs::of(bundle, recipe, holding, surroundings, budget, pictures)?;
         let smallest_budget = needs.smallest_budget();
         if budget < smallest_budget {
             return Err(Error::BudgetTooSmall {
@@ -140,6 +149,7 @@ impl Plan {
         self.predicted_peak = self.predicted_peak.max(next.predicted_peak);
         self.smallest_budget = self.smallest_budget.max(next.smallest_budget);
         self.resident_budget = self.resident_budget.max(next.resident_budget);
+        self.groups = self.groups.followed_by(&next.groups);
         self.stages.extend(next.stages.into_iter().map(|stage| StagePlan {
             name: match stage.name.as_str() {
                 needs::DENOISE => "refine".to_owned(),

@@ -5,9 +5,9 @@ use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Footprint, Load, WeightBytes, clip, t5};
 use sd_weights::{Holding, Residency};
 
-use super::PictureBytes;
+use super::{PictureBytes, Surroundings};
 use crate::bundle::{Bundle, ControlConfig};
-use crate::recipe::{Over, Recipe};
+use crate::recipe::Recipe;
 use crate::stage::{self, ControlNetwork, GuidancePasses, Network, latent_sides, patches};
 use crate::{Result, device_budget};
 
@@ -19,9 +19,15 @@ const TOKENIZER_FACTOR: u64 = 8;
 /// Latents that a sampler remembers of a picture at the most, those of the picture itself among them.
 const REMEMBERED: u64 = 6;
 
+/// Latents that are kept of the picture that a picture is drawn over, and of its mask.
+const OF_CANVAS: u64 = 6;
+/// More pictures than this share no pass: each then reads a small part of the weights already.
+const MOST_PICTURES_A_PASS: usize = 256;
+
 pub(super) const DENOISE: &str = "denoise";
 /// The reading of the pictures that the user names.
 pub(crate) const PICTURES: &str = "pictures";
+pub(super) const DECODE: &str = "decode";
 
 /// A stage that passes over a network once.
 #[derive(Debug)]
@@ -51,6 +57,8 @@ pub(super) struct Denoising {
     /// Bytes of the ControlNets' blocks: those that are in memory at a time where they are streamed, and all.
     pub(super) control_window: u64,
     pub(super) control_weights: u64,
+    /// What steers the ControlNets, beside their weights.
+    pub(super) control_conditions: u64,
     /// By how many pictures share a pass: of one, of two, ….
     pub(super) beside: Vec<Beside>,
 }
@@ -72,6 +80,20 @@ impl Denoising {
             of_blocks,
         } = &self.beside[pictures - 1];
         throughout + self.control_window + self.weights.most_with(of_blocks, Residency::Partly(kept))
+    }
+
+    /// Bytes that stay in memory between two groups of images while `kept` blocks do, with the ControlNets or without.
+    pub(super) fn held(&self, kept: usize, controls_stay: bool) -> u64 {
+        let no_activations = vec![0; self.weights.blocks.len()];
+        let controls = if controls_stay {
+            self.control_weights
+        } else {
+            self.control_window
+        };
+        self.weights.most_with(&no_activations, Residency::Partly(kept))
+            + controls
+            + self.conditions
+            + self.control_conditions
     }
 
     /// Bytes of the blocks that stay when there are `kept`.
@@ -110,6 +132,21 @@ pub(super) struct Needs {
     pub(super) before: Vec<OnePass>,
     pub(super) denoising: Denoising,
     pub(super) decoding: OnePass,
+    /// Bytes of each image that waits for the others of its group: its latents, and where other networks follow the picture.
+    pub(super) waiting: u64,
+    /// Denoising steps of a picture.
+    pub(super) steps: usize,
+    /// Whether a group needs no other networks than these.
+    pub(super) alone: bool,
+    /// Whether the device has memory of its own, to which weights are copied.
+    pub(super) has_own_memory: bool,
+}
+
+/// Bytes of the encoded prompts of `recipe`.
+pub(crate) fn prompt_bytes(bundle: &Bundle, recipe: &Recipe) -> Result<u64> {
+    let texts = stage::texts(bundle, recipe.guidance_scale);
+    let tokens = bundle.tokens(stage::chunks(bundle, &recipe.texts(bundle))?);
+    Ok((texts * tokens * bundle.denoiser.context_features() * size_of::<f32>()) as u64)
 }
 
 impl Needs {
@@ -117,19 +154,18 @@ impl Needs {
         bundle: &Bundle,
         recipe: &Recipe,
         holding: &Holding,
+        surroundings: Surroundings,
+        budget: Bytes,
         pictures: PictureBytes,
     ) -> Result<Self> {
-        // Pictures that a leg before has drawn wait through all of this one, and once more while they are encoded.
-        let is_drawn = |over: &Over| over.image.is_none();
-        let drawn = if recipe.over.as_ref().is_some_and(is_drawn) {
-            3 * (recipe.images * recipe.size.width() * recipe.size.height()) as u64
-        } else {
-            0
-        };
-        let mut process = process_bytes(bundle, holding);
+        let has_own_memory = device_budget::process(&holding.device).is_some();
+        // Where there may be several groups of images, the prompts of all models stay.
+        let has_groups = recipe.images > 1;
+        let other_prompts = if has_groups { surroundings.other_prompts } else { 0 };
+        let mut process = process_bytes(bundle, holding) + other_prompts;
         let mut before = Vec::new();
         // They lie in the host's memory.
-        if device_budget::process(&holding.device).is_none() {
+        if !has_own_memory {
             if pictures.reading > 0 {
                 before.push(OnePass {
                     name: PICTURES,
@@ -140,22 +176,31 @@ impl Needs {
                     beside: process + pictures.most(),
                 });
             }
-            process += pictures.held + drawn;
+            process += pictures.held;
         }
         let texts = stage::texts(bundle, recipe.guidance_scale);
-        let evaluations = recipe.sampler(bundle)?.evaluations();
+        let sampler = recipe.sampler(bundle)?;
+        let evaluations = sampler.evaluations();
         let sides @ (rows, columns) = latent_sides(bundle, recipe.size);
         let chunks = stage::chunks(bundle, &recipe.texts(bundle))?;
         let tokens = bundle.tokens(chunks);
         let float = size_of::<f32>() as u64;
-        let context = (texts * tokens * bundle.denoiser.context_features()) as u64 * float;
+        let context = prompt_bytes(bundle, recipe)?;
         let latents = (bundle.vae.latent_channels * rows * columns) as u64 * float;
+        let pixels = (recipe.size.width() * recipe.size.height()) as u64;
+        let waiting = if surroundings.alone {
+            latents
+        } else {
+            3 * pixels + OF_CANVAS * latents
+        };
+        let waiting_before = if surroundings.alone { 0 } else { waiting };
+        let prompts = if has_groups { context } else { 0 };
 
         let streamed = holding.with_residency(Residency::Streamed);
         let encoding = |name: &'static str, weights, taken: Footprint| OnePass {
             name,
             weights,
-            beside: process + context + taken.bytes() + bundle.adapting_bytes(name),
+            beside: process + context + waiting_before + taken.bytes() + bundle.adapting_bytes(name),
         };
         for part in &bundle.text.clips {
             let encoder = clip::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
@@ -197,7 +242,7 @@ impl Needs {
         before.push(OnePass {
             name: "conditions",
             weights: network.conditioned().condition_weight_bytes(),
-            beside: process + context + conditions + steering + adapting,
+            beside: process + context + waiting_before + conditions + steering + adapting,
         });
         let is_encoded = |config: &ControlConfig| matches!(config, ControlConfig::Transformer(_));
         let follows_latents = bundle
@@ -210,7 +255,6 @@ impl Needs {
         ];
         for (name, _) in encodes.into_iter().filter(|(_, encodes)| *encodes) {
             let encoder = Encoder::new(bundle.weights("vae", holding)?, &bundle.vae)?;
-            let pixels = (recipe.size.width() * recipe.size.height()) as u64;
             before.push(OnePass {
                 name,
                 weights: WeightBytes {
@@ -220,7 +264,7 @@ impl Needs {
                 // The picture in bytes, in 32-bit numbers, and once more in those of the device.
                 beside: process
                     + context
-                    + drawn
+                    + waiting_before
                     + 3 * pixels * (1 + 3 * float)
                     + encoder.footprint(1, rows, columns).bytes(),
             });
@@ -239,31 +283,36 @@ impl Needs {
                 weights: control.condition_weight_bytes(),
                 beside: process
                     + context
+                    + waiting_before
                     + of_controls
                     + control.condition_footprint(all_texts, evaluations).bytes()
                     + 3 * (recipe.size.width() * recipe.size.height()) as u64 * 2 * float,
             });
         }
-        // Of every picture what its sampler remembers; of those that share a pass also the latents before and after a
-        // step, their batch, and the prediction.
-        let remembered = REMEMBERED * recipe.images as u64 * latents;
-        let beside = (1..=recipe.images)
-            .map(|pictures| {
-                let (of_blocks, scratch) = network.forward_bytes(load(pictures), &controls);
-                let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
-                Beside {
-                    throughout: process
-                        + conditions
-                        + of_controls
-                        + remembered
-                        + in_pass
-                        + scratch
-                        + adapting,
-                    of_blocks,
-                }
-            })
-            .collect();
-        let denoising = Denoising {
+        let canvas = match &recipe.over {
+            Some(over) if over.mask.is_some() => 2 * OF_CANVAS * latents,
+            Some(_) => OF_CANVAS * latents,
+            None => 0,
+        };
+        // Of every picture of a pass what its sampler remembers, the latents before and after a step, their batch, and the
+        // prediction.
+        let beside = |pictures: usize| {
+            let (of_blocks, scratch) = network.forward_bytes(load(pictures), &controls);
+            let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
+            let of_each = REMEMBERED * latents + canvas + waiting;
+            Beside {
+                throughout: process
+                    + prompts
+                    + conditions
+                    + of_controls
+                    + pictures as u64 * of_each
+                    + in_pass
+                    + scratch
+                    + adapting,
+                of_blocks,
+            }
+        };
+        let mut denoising = Denoising {
             weights: network.conditioned().weight_bytes(),
             conditions,
             evaluations,
@@ -276,21 +325,33 @@ impl Needs {
                 .map(|control| control.conditioned().weight_bytes())
                 .map(|weights| weights.always + weights.blocks.iter().sum::<u64>())
                 .sum(),
-            beside,
+            control_conditions: of_controls,
+            beside: vec![beside(1)],
         };
+        // Pictures share passes only where blocks are streamed, and only as many as there is room for.
+        let streams = denoising.peak(denoising.weights.blocks.len(), 1) > budget.0;
+        let most = recipe.images.min(MOST_PICTURES_A_PASS);
+        while streams && denoising.beside.len() < most {
+            let next = beside(denoising.beside.len() + 1);
+            if next.throughout > budget.0 {
+                break;
+            }
+            denoising.beside.push(next);
+        }
 
         let decoder = Decoder::new(bundle.weights("vae", holding)?, &bundle.vae)?;
         // The picture in 32-bit numbers and in bytes, and its file.
-        let pixels = (recipe.size.width() * recipe.size.height()) as u64;
         let picture = 3 * pixels * (2 * float + 2);
         let decoding = OnePass {
-            name: "decode",
+            name: DECODE,
             weights: WeightBytes {
                 blocks: Vec::new(),
                 always: decoder.weight_bytes(),
             },
             beside: process
-                + recipe.images as u64 * latents
+                + prompts
+                + canvas
+                + waiting
                 + picture
                 + decoder.footprint(1, rows, columns).bytes(),
         };
@@ -298,6 +359,10 @@ impl Needs {
             before,
             denoising,
             decoding,
+            waiting,
+            steps: sampler.steps(),
+            alone: surroundings.alone,
+            has_own_memory,
         })
     }
 

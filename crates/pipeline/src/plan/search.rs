@@ -2,6 +2,7 @@
 
 use sd_memory::{Bytes, Limit};
 
+use super::groups::{Groups, worth_a_reload};
 use super::needs::{DENOISE, Denoising, Needs, OnePass};
 use super::{Plan, StagePlan};
 
@@ -12,11 +13,11 @@ struct Choice {
     pictures: usize,
 }
 
-/// The plan that reads least among those that `budget` has room for. The smallest must fit.
+/// The plan that reads least among those that `budget` has room for. The smallest must fit. Its groups are of as many images
+/// as would be best for this model; [`Plan::in_groups_of`] settles them.
 pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) -> Plan {
     let choice = choose(&needs.denoising, images, budget);
     let blocks = needs.denoising.weights.blocks.len();
-    let groups = images.div_ceil(choice.pictures);
     let of_network = needs.denoising.streamed(choice.kept);
     let least = needs.denoising.peak(choice.kept, choice.pictures);
     let with_controls = least - needs.denoising.control_window + needs.denoising.control_weights;
@@ -27,7 +28,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
         } else {
             needs.denoising.control_weights
         };
-    let denoise = StagePlan {
+    let mut denoise = StagePlan {
         name: DENOISE.to_owned(),
         resident: Bytes(
             needs.denoising.weights.always
@@ -41,32 +42,60 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
         streamed: Bytes(streamed),
         predicted_peak: Bytes(if controls_stay { with_controls } else { least }),
         read_each_pass: Bytes(streamed),
-        passes: groups * needs.denoising.evaluations,
+        // Of one batch, until it is known how many there are.
+        passes: needs.denoising.evaluations,
+        loads: 1,
     };
     let peak = denoise.predicted_peak;
+    let mut decode = one_pass(&needs.decoding);
+    // While all networks are in memory the decoder is beside the denoising, and the other way round.
+    let with_decoder = Bytes(peak.0 + needs.decoding.weights.always);
+    let beside_denoiser = needs.denoising.held(choice.kept, controls_stay);
+    let with_denoiser = Bytes(decode.predicted_peak.0 + beside_denoiser);
+    let waiting_in_decode = (choice.pictures - 1) as u64 * needs.waiting;
+    let networks_stay = needs.alone
+        && images > choice.pictures
+        && with_decoder <= budget
+        && with_denoiser.0 + waiting_in_decode <= budget.0;
+    if networks_stay {
+        denoise.predicted_peak = with_decoder;
+        decode.predicted_peak = with_denoiser;
+    }
+    let images_a_group = if networks_stay {
+        choice.pictures
+    } else {
+        worth_a_reload(choice.pictures, needs.denoising.evaluations, needs.has_own_memory)
+    };
     let mut stages: Vec<StagePlan> = needs.before.iter().map(one_pass).collect();
     stages.push(denoise);
-    stages.push(one_pass(&needs.decoding));
-    Plan {
+    stages.push(decode);
+    let mut plan = Plan {
         budget,
         budget_from: Limit::AskedFor,
         budget_is_kept: true,
-        predicted_peak: stages
-            .iter()
-            .map(|stage| stage.predicted_peak)
-            .max()
-            .unwrap_or_default(),
+        predicted_peak: Bytes(0),
         smallest_budget: needs.smallest_budget(),
         resident_budget: Bytes(needs.denoising.peak(blocks, 1)).max(needs.smallest_budget()),
         blocks,
         resident_blocks: choice.kept,
         controls_stay,
         pictures_a_pass: choice.pictures,
+        groups: Groups::new(
+            images,
+            choice.pictures,
+            networks_stay,
+            needs.steps,
+            needs.waiting,
+            needs.alone,
+        ),
         condition_bytes: Bytes(needs.denoising.conditions),
         // A walk over more than there is room for finds nothing of its last round.
         release_page_cache: room.saturating_sub(peak).0 < streamed,
         stages,
-    }
+    };
+    plan.groups.most_images = plan.most_images_a_group();
+    plan.groups.images_a_group = images_a_group;
+    plan
 }
 
 fn one_pass(stage: &OnePass) -> StagePlan {
@@ -78,6 +107,7 @@ fn one_pass(stage: &OnePass) -> StagePlan {
         predicted_peak: Bytes(stage.peak()),
         read_each_pass: Bytes(streamed),
         passes: 1,
+        loads: 1,
     }
 }
 
@@ -90,8 +120,8 @@ fn choose(denoising: &Denoising, images: usize, budget: Bytes) -> Choice {
             .rev()
             .find(|&kept| denoising.peak(kept, pictures) <= budget.0)
     };
-    let choices =
-        (1..=images).map_while(|pictures| most_kept(pictures).map(|kept| Choice { kept, pictures }));
+    let most = images.min(denoising.beside.len());
+    let choices = (1..=most).map_while(|pictures| most_kept(pictures).map(|kept| Choice { kept, pictures }));
     let cost = |choice: &Choice| {
         let groups = images.div_ceil(choice.pictures) as u64;
         groups * denoising.streamed(choice.kept)
@@ -126,6 +156,7 @@ mod tests {
             evaluations: 28,
             control_window: 0,
             control_weights: 0,
+            control_conditions: 0,
             beside: [50, 70, 90, 110].map(beside).into(),
         }
     }

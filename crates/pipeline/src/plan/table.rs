@@ -4,7 +4,7 @@ use std::fmt;
 
 use sd_memory::{Bytes, Limit};
 
-use super::{Plan, StagePlan};
+use super::{GroupReason, Groups, Plan, StagePlan};
 
 impl fmt::Display for Plan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -20,6 +20,7 @@ impl fmt::Display for Plan {
             predicted_peak,
             read_each_pass,
             passes,
+            loads: _,
         } in &self.stages
         {
             writeln!(
@@ -57,7 +58,35 @@ impl fmt::Display for Plan {
         if self.pictures_a_pass > 1 {
             write!(formatter, ", {} pictures share a pass", self.pictures_a_pass)?;
         }
+        if self.groups.images > 1 {
+            write!(formatter, "\n{}", self.groups)?;
+        }
         Ok(())
+    }
+}
+
+/// When images come, in a line.
+impl fmt::Display for Groups {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let images = self.images;
+        let groups = match (self.groups, self.images_a_group) {
+            (1, _) => format!("{images} images in one group"),
+            (_, 1) => format!("{images} images one by one"),
+            (groups, of) => format!("{images} images in {groups} groups of {of}"),
+        };
+        let reason = match self.reason {
+            GroupReason::OneByOne => "",
+            GroupReason::SharedPasses => " that share passes over streamed weights",
+            GroupReason::Reloading => {
+                ", since to read the networks again for fewer would take longer than to wait"
+            }
+        };
+        write!(
+            formatter,
+            "{groups}{reason}: the first is saved after {} of {} steps",
+            self.first_image_after_steps,
+            self.steps()
+        )
     }
 }
 
@@ -77,6 +106,7 @@ mod tests {
             resident_blocks: 5,
             controls_stay: true,
             pictures_a_pass: 1,
+            groups: Groups::new(1, 1, false, 20, 0, true),
             condition_bytes: Bytes(0),
             release_page_cache: false,
             stages: Vec::new(),

@@ -46,6 +46,16 @@ pub enum ResumeError {
         /// This version.
         this: String,
     },
+    /// The state is written in a format of an earlier build.
+    #[error("the state of run {id} is in format {found}, and this build goes on from format {wanted} alone")]
+    OtherFormat {
+        /// The run.
+        id: String,
+        /// The format of the state.
+        found: u32,
+        /// The format of this build.
+        wanted: u32,
+    },
     /// The run was begun on a device that may compute other bits.
     #[error("run {id} was begun on {begun_on}, and this is {this}, which might draw another picture")]
     OtherDevice {
@@ -56,7 +66,7 @@ pub enum ResumeError {
         /// What is here.
         this: String,
     },
-    /// A file of the model is no longer what it was when the run began.
+    /// A file that the pictures depend on is no longer what it was when the run began.
     #[error("`{}` has changed since run {id} began, which would draw another picture", file.display())]
     ModelChanged {
         /// The run.

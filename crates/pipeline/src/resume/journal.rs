@@ -1,8 +1,11 @@
 //! The state of a run while it works: in memory after every step, on disk soon after.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use sd_weights::FileIdentity;
 
 use super::keeping::{Keeping, Snapshot};
 use super::lock::RunLock;
@@ -12,22 +15,25 @@ use super::{ResumeError, RunName};
 use crate::durable::sync_folder;
 use crate::event::{Event, Observer, SavedPicture};
 use crate::failure::{Failure, Warning};
-use crate::identity::ModelIdentity;
+use crate::identity::{ModelIdentity, first_change};
 use crate::request::Request;
 use crate::run::Leg;
 use crate::save::Gallery;
 use crate::scheduler::Sampler;
 use crate::sealed;
-use crate::stage::{Progress, latent_sides};
+use crate::stage::Progress;
 use crate::{Error, Result, arithmetic};
+
+/// Warnings that are kept; a run may give one in every step.
+const MOST_WARNINGS: usize = 100;
 
 /// What a run has done so far. Where there is a folder for states, it is committed there: the whole state is
 /// written to a temporary file, which then takes the place of the one before.
 #[derive(Debug)]
 pub(crate) struct Journal {
     description: Description,
-    /// By picture: how far it has come, until it is saved.
-    progress: Vec<Option<Progress>>,
+    /// How far the pictures at work have come, until they are saved.
+    progress: BTreeMap<usize, Progress>,
     is_resumed: bool,
     /// Counts the time of this process.
     start: Instant,
@@ -46,10 +52,11 @@ impl Journal {
         request: &Request,
         legs: &[Leg],
         models: Vec<ModelIdentity>,
+        inputs: Vec<FileIdentity>,
     ) -> Result<(Self, Option<String>)> {
-        let description = Description::new(name, request, legs, models)?;
+        let description = Description::new(name, request, legs, models, inputs)?;
         let mut journal = Self {
-            progress: vec![None; description.pictures.len()],
+            progress: BTreeMap::new(),
             description,
             is_resumed: false,
             start: Instant::now(),
@@ -73,12 +80,13 @@ impl Journal {
     /// The journal of a run that was taken up again. What it left unfinished in `gallery` is cleared away.
     ///
     /// # Errors
-    /// The device computes other bits than the one that the run was begun on, the model has changed since, or the
-    /// gallery cannot be read.
+    /// The device computes other bits than the one that the run was begun on, a file that pictures depend on has changed
+    /// since, the state does not go together with the models, or the gallery cannot be read.
     pub(crate) fn go_on(
         claimed: ClaimedRun,
         legs: &[Leg],
         models: &[ModelIdentity],
+        inputs: &[FileIdentity],
         gallery: &mut Gallery,
     ) -> Result<Self> {
         let ClaimedRun {
@@ -97,48 +105,42 @@ impl Journal {
             }
             .into());
         }
+        let damaged = |reason: String| ResumeError::Damaged {
+            id: id(),
+            file: files.state.clone(),
+            reason,
+        };
         if description.models.len() != models.len() {
-            return Err(ResumeError::Damaged {
+            return Err(damaged("it has not as many models as were asked for".to_owned()).into());
+        }
+        let of_models = description.models.iter().zip(models);
+        let changed = first_change(&description.inputs, inputs).or_else(|| {
+            of_models
+                .into_iter()
+                .find_map(|(before, now)| before.first_change(now))
+        });
+        if let Some(file) = changed {
+            return Err(ResumeError::ModelChanged {
                 id: id(),
-                file: files.state,
-                reason: "it has not as many models as were asked for".to_owned(),
+                file: file.into(),
             }
             .into());
         }
-        for ((before, now), leg) in description.models.iter().zip(models).zip(legs) {
-            if let Some(file) = before.first_change(now) {
-                return Err(ResumeError::ModelChanged {
-                    id: id(),
-                    file: leg.bundle.folder().root().join(file),
-                }
-                .into());
-            }
-        }
-        let bundle = &legs[description.leg].bundle;
-        let (rows, columns) = latent_sides(bundle, description.request.size);
-        let shape = [1, bundle.vae.latent_channels, rows, columns];
-        let tensors = progress
-            .iter()
-            .flatten()
-            .flat_map(|progress| progress.trajectory.tensors());
-        if tensors.into_iter().any(|(_, tensor)| tensor.dims() != shape) {
-            return Err(ResumeError::Damaged {
-                id: id(),
-                file: files.state,
-                reason: format!("its latents are not {shape:?}"),
-            }
-            .into());
+        let samplers = legs.iter().map(|leg| leg.recipe.sampler(&leg.bundle));
+        let samplers = samplers.collect::<Result<Vec<_>>>()?;
+        if let Some(reason) = description.misfit(legs, &samplers, &progress) {
+            return Err(damaged(reason).into());
         }
         let mut journal = Self {
             is_resumed: true,
             seconds_before: description.seconds,
             description,
-            progress,
+            progress: progress.into_iter().collect(),
             start: Instant::now(),
             keeping: Some(Keeping::new(files, lock)),
             has_failed: false,
         };
-        let known = journal.saved().len();
+        let known = journal.description.saved.count();
         for picture in gallery.recover(known)? {
             journal.note_saved(&picture);
         }
@@ -174,13 +176,37 @@ impl Journal {
         self.description.leg
     }
 
-    /// Takes the pictures to the next leg, at which each has begun.
+    /// The images that are to be drawn next, at most `size`, and those that were begun before in any case; nothing where all
+    /// are saved. They begin at the first leg, or are all at that where they were left.
+    pub(crate) fn next_group(&mut self, size: usize) -> Option<Vec<usize>> {
+        let Description {
+            pictures,
+            saved,
+            request,
+            leg,
+            ..
+        } = &mut self.description;
+        let mut group: Vec<usize> = pictures.iter().map(|picture| picture.image).collect();
+        if group.is_empty() {
+            *leg = 0;
+        }
+        if *leg == 0 {
+            let others = saved.missing(saved.first_missing(), request.images);
+            let begun = group.clone();
+            let others = others.filter(|image| begun.binary_search(image).is_err());
+            group.extend(others.take(size.saturating_sub(begun.len())));
+            group.sort_unstable();
+        }
+        (!group.is_empty()).then_some(group)
+    }
+
+    /// Takes a group of images to the next leg, at which each has begun.
     pub(crate) fn hand_over(&mut self, begun: Vec<(usize, Progress)>) {
         self.description.leg += 1;
         for (image, progress) in begun {
-            let state = &mut self.description.pictures[image];
+            let state = self.description.picture(image);
             (state.evaluations, state.steps_done, state.is_denoised) = (0, 0, false);
-            self.progress[image] = Some(progress);
+            self.progress.insert(image, progress);
         }
     }
 
@@ -242,40 +268,63 @@ impl Journal {
     fn note_warning(&mut self, warning: String) {
         // A run that goes on may come past the same place again.
         let warnings = &mut self.description.warnings;
-        if warnings.iter().all(|known| known.message != warning) {
+        if warnings.len() < MOST_WARNINGS && warnings.iter().all(|known| known.message != warning) {
             warnings.push(Warning::now(warning));
         }
     }
 
-    /// The pictures that are not saved yet.
-    pub(crate) fn unsaved(&self) -> Vec<usize> {
-        let pictures = self.description.pictures.iter().enumerate();
-        pictures
-            .filter(|(_, picture)| picture.saved.is_none())
-            .map(|(image, _)| image)
+    /// The images of `group` that are not saved yet.
+    pub(crate) fn unsaved(&self, group: &[usize]) -> Vec<usize> {
+        let saved = &self.description.saved;
+        group
+            .iter()
+            .copied()
+            .filter(|&image| !saved.contains(image))
             .collect()
     }
 
-    /// Whether every picture that is not saved yet has all of its steps behind it.
-    pub(crate) fn is_denoised(&self) -> bool {
-        let pictures = self.description.pictures.iter();
-        pictures
-            .filter(|picture| picture.saved.is_none())
-            .all(|picture| picture.is_denoised)
+    /// Whether every image is saved.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.description.saved.count() == self.description.request.images
+    }
+
+    /// Whether every image is begun or saved.
+    pub(crate) fn all_are_begun(&self) -> bool {
+        self.description.saved.count() + self.progress.len() == self.description.request.images
+    }
+
+    /// Whether every image of `group` that is not saved yet has all of its steps behind it.
+    pub(crate) fn is_denoised(&self, group: &[usize]) -> bool {
+        let pictures = &self.description.pictures;
+        let is_denoised = |image: &usize| {
+            let picture = pictures.iter().find(|picture| picture.image == *image);
+            picture.is_some_and(|picture| picture.is_denoised)
+        };
+        self.unsaved(group).iter().all(is_denoised)
     }
 
     /// Where picture `image` was left, if it was begun and is not saved.
     pub(crate) fn progress(&self, image: usize) -> Option<Progress> {
-        self.progress[image].clone()
+        self.progress.get(&image).cloned()
     }
 
     /// How far picture `image` has come on its way along `sampler`. It is on disk after the next commit.
     pub(crate) fn record(&mut self, image: usize, progress: &Progress, sampler: &Sampler) {
-        let state = &mut self.description.pictures[image];
+        let is_denoised = progress.evaluations == sampler.evaluations();
+        let state = self.description.picture(image);
         state.evaluations = progress.evaluations;
         state.steps_done = sampler.steps_done(progress.evaluations);
-        state.is_denoised = progress.evaluations == sampler.evaluations();
-        self.progress[image] = Some(progress.clone());
+        state.is_denoised = is_denoised;
+        // At the end of the way nothing of it need be remembered.
+        let progress = if is_denoised {
+            Progress {
+                evaluations: progress.evaluations,
+                ..Progress::from_latents(progress.trajectory.latents.clone())
+            }
+        } else {
+            progress.clone()
+        };
+        self.progress.insert(image, progress);
     }
 
     /// Begins to commit the state if enough time has passed since the last commit.
@@ -292,36 +341,42 @@ impl Journal {
         }
     }
 
-    /// Notes that `picture` is saved, and commits that at once, so that it is not saved again.
+    /// Notes that `picture` is saved. After the last of a group that is committed at once; before, as often as anything else:
+    /// a picture that is saved is recognised by its metadata.
     pub(crate) fn record_saved(&mut self, picture: &SavedPicture, observer: &mut dyn Observer) {
         self.note_saved(picture);
-        if let Err(error) = self.commit() {
+        if !self.progress.is_empty() {
+            self.commit_if_due(observer);
+        } else if let Err(error) = self.commit() {
             self.warn_of_failure(error, observer);
         }
     }
 
     fn note_saved(&mut self, picture: &SavedPicture) {
+        let stem = picture.image.file_stem().map(|stem| stem.to_string_lossy());
+        let number = stem.and_then(|stem| self.description.name.number_of(&stem));
         // What is in a gallery was written by a run with as many pictures, or by nobody who knows of it.
-        if let Some(state) = self.description.pictures.get_mut(picture.index) {
-            state.saved = Some(picture.file_name().to_string_lossy().into_owned());
-            self.progress[picture.index] = None;
+        if let Some(number) = number.filter(|_| picture.index < self.description.request.images) {
+            self.description.note_saved(picture.index, number);
+            self.progress.remove(&picture.index);
         }
     }
 
     /// The pictures that this run has saved.
     pub(crate) fn saved(&self) -> Vec<SavedPicture> {
-        let pictures = self.description.pictures.iter().enumerate();
-        pictures
-            .filter_map(|(index, picture)| {
-                let image = self.description.request.picture(picture.saved.as_ref()?);
-                Some(SavedPicture {
-                    metadata: image.with_extension("json"),
-                    image,
-                    index,
-                    seed: picture.seed,
-                })
-            })
-            .collect()
+        let Description {
+            name, request, saved, ..
+        } = &self.description;
+        let pictures = saved.iter().map(|(index, number)| {
+            let image = request.picture(&name.file_name(number));
+            SavedPicture {
+                metadata: image.with_extension("json"),
+                image,
+                index,
+                seed: request.seed.wrapping_add(index as u64),
+            }
+        });
+        pictures.collect()
     }
 
     /// Ends the journal of a run that `failure` has ended, if anything has. What can be resumed is kept, up to
@@ -371,16 +426,14 @@ impl Journal {
     fn snapshot(&mut self) -> Snapshot {
         self.description.seconds = self.duration().as_secs_f64();
         self.description.kept_at = crate::clock::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        let begun = self.progress.iter().enumerate();
+        let of_picture = |(&image, progress): (&usize, &Progress)| {
+            let tensors = progress.trajectory.tensors().into_iter();
+            let named = tensors.map(|(name, tensor)| (state::tensor_name(image, &name), tensor.clone()));
+            named.collect::<Vec<_>>()
+        };
         Snapshot {
             description: self.description.clone(),
-            tensors: begun
-                .filter_map(|(image, progress)| Some((image, progress.as_ref()?)))
-                .flat_map(|(image, progress)| {
-                    let tensors = progress.trajectory.tensors().into_iter();
-                    tensors.map(move |(name, tensor)| (state::tensor_name(image, &name), tensor.clone()))
-                })
-                .collect(),
+            tensors: self.progress.iter().flat_map(of_picture).collect(),
         }
     }
 }

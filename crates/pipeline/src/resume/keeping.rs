@@ -1,8 +1,9 @@
 //! The place of a run's state on disk, and the commits to it.
 
+use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 
@@ -21,12 +22,18 @@ pub(super) struct Snapshot {
     pub(super) tensors: Vec<(String, Tensor)>,
 }
 
+/// Less work than this is done again sooner than it is missed: many quick images would else have all of their latents
+/// written.
+const LEAST_WORK: Duration = Duration::from_millis(500);
+
 /// Where a run's state is kept, and the only process that does.
 #[derive(Debug)]
 pub(super) struct Keeping {
     files: RunFiles,
     lock: RunLock,
     rhythm: Rhythm,
+    /// When the state was last taken down.
+    last: Instant,
     under_way: Option<Commit>,
 }
 
@@ -36,6 +43,7 @@ impl Keeping {
             files,
             lock,
             rhythm: Rhythm::new(Instant::now()),
+            last: Instant::now(),
             under_way: None,
         }
     }
@@ -53,7 +61,9 @@ impl Keeping {
 
     /// Whether it is time for another commit, and the one before is over; see [`Rhythm`].
     pub(super) fn is_due(&self) -> bool {
-        self.under_way.is_none() && self.rhythm.is_due(Instant::now())
+        let now = Instant::now();
+        let is_worth_it = now.saturating_duration_since(self.last) >= LEAST_WORK;
+        self.under_way.is_none() && is_worth_it && self.rhythm.is_due(now)
     }
 
     /// Begins to put `snapshot` on disk; nobody waits for it.
@@ -62,6 +72,7 @@ impl Keeping {
     /// There is no thread to be had.
     pub(super) fn begin(&mut self, snapshot: Snapshot) -> io::Result<()> {
         let files = self.files.clone();
+        self.last = Instant::now();
         self.under_way = Some(Commit::begin(move || write(&files, &snapshot))?);
         Ok(())
     }
@@ -73,6 +84,7 @@ impl Keeping {
     pub(super) fn commit(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         self.wait();
         let begin = Instant::now();
+        self.last = begin;
         let result = write(&self.files, snapshot);
         self.end(Committed {
             begin,
@@ -99,7 +111,8 @@ impl Keeping {
 
     fn end(&mut self, committed: Committed) -> io::Result<()> {
         self.rhythm.note(committed.begin, committed.end);
-        tracing::debug!(rhythm = ?self.rhythm, "the state of the run was committed");
+        let bytes = fs::metadata(&self.files.state).map_or(0, |metadata| metadata.len());
+        tracing::debug!(bytes, rhythm = ?self.rhythm, "the state of the run was committed");
         committed.result
     }
 }

@@ -11,12 +11,56 @@ use sha2::{Digest, Sha256};
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 const ID_LENGTH: usize = 8;
 
+/// Every digit of a moment to the second, as [`RunName::started`] begins.
+const SECONDS: &str = "0000-00-00T00:00:00";
+/// The longest moment, with its fraction and its distance from UTC.
+const LONGEST_MOMENT: usize = 48;
+
 /// What a run is known by, from its beginning to its last picture, in however many processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "KeptName")]
 pub struct RunName {
     id: String,
     started: String,
+    /// It follows from when the run began.
+    #[serde(skip_serializing)]
     file_stem: String,
+}
+
+/// A name as somebody has written it down.
+#[derive(Deserialize)]
+struct KeptName {
+    id: String,
+    started: String,
+}
+
+impl TryFrom<KeptName> for RunName {
+    type Error = &'static str;
+
+    fn try_from(KeptName { id, started }: KeptName) -> Result<Self, Self::Error> {
+        if id.len() != ID_LENGTH || !id.bytes().all(|byte| ALPHABET.contains(&byte)) {
+            return Err("the id is none of a run");
+        }
+        let file_stem = file_stem(&started).ok_or("the beginning of the run is no moment")?;
+        Ok(Self {
+            id,
+            started,
+            file_stem,
+        })
+    }
+}
+
+/// What the names of the pictures begin with of a run that `started` at a moment; nothing where that is none.
+fn file_stem(started: &str) -> Option<String> {
+    let (moment, rest) = started.split_at_checked(SECONDS.len())?;
+    let is_alike = |(found, pattern): (u8, u8)| match pattern {
+        b'0' => found.is_ascii_digit(),
+        other => found == other,
+    };
+    let is_moment = moment.bytes().zip(SECONDS.bytes()).all(is_alike);
+    let is_rest = |byte: u8| byte.is_ascii_digit() || b".:+-".contains(&byte);
+    let is_whole = is_moment && started.len() <= LONGEST_MOMENT && rest.bytes().all(is_rest);
+    is_whole.then(|| format!("output_{}", moment.replace('T', "_").replace(':', "-")))
 }
 
 impl RunName {
@@ -34,6 +78,21 @@ impl RunName {
             started,
             file_stem: now.strftime("output_%Y-%m-%d_%H-%M-%S").to_string(),
         }
+    }
+
+    /// The name of its file `number`, without an extension: `output_2026-05-04_03-02-01_001`.
+    pub(crate) fn file_name(&self, number: usize) -> String {
+        format!("{}_{number:03}", self.file_stem)
+    }
+
+    /// The number of the file whose name is `name`, without an extension, if it is one of this run's.
+    pub(crate) fn number_of(&self, name: &str) -> Option<usize> {
+        let number = name
+            .strip_prefix(&self.file_stem)?
+            .strip_prefix('_')?
+            .parse()
+            .ok()?;
+        (self.file_name(number) == name).then_some(number)
     }
 
     /// Eight letters and digits, for a person to type. Temporary files carry them too.
@@ -76,5 +135,49 @@ mod tests {
         assert_eq!(one.file_stem(), "output_2026-05-04_03-02-01");
         assert!(one.id() != two.id());
         assert!(one.id().len() == 8 && one.id().bytes().all(|byte| ALPHABET.contains(&byte)));
+        assert_eq!(one.number_of(&one.file_name(7)), Some(7));
+        assert_eq!(one.number_of(&one.file_name(12_345)), Some(12_345));
+        for other in [
+            "output_2026-05-04_03-02-01_7",
+            "output_2026-05-04_03-02-02_007",
+            "_007",
+            "",
+        ] {
+            assert_eq!(one.number_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_written_down_is_looked_at() {
+        let name = RunName::new(&ZonedDateTime::now());
+        let text = serde_json::to_string(&name).unwrap();
+        assert_eq!(serde_json::from_str::<RunName>(&text).unwrap(), name);
+        let read = |id: &str, started: &str| {
+            let text = serde_json::json!({ "id": id, "started": started }).to_string();
+            serde_json::from_str::<RunName>(&text)
+        };
+        assert!(read("abcdefgh", name.started()).is_ok());
+        for id in [
+            "",
+            "../../ab",
+            "ABCDEFGH",
+            "abcdefg",
+            "abcdefghi",
+            "abcdefg/",
+            "abcdefg\u{e9}",
+        ] {
+            assert!(read(id, name.started()).is_err(), "{id}");
+        }
+        for started in [
+            "",
+            "../../../../etc/x",
+            "2026-05-04T03:02:0",
+            "2026-05-04T03:02:01/../x",
+            "2026-05-04_03:02:01",
+            "2026/05/04T03:02:01+00:00",
+            "202\u{e9}-05-04T03:02:01+00:00",
+        ] {
+            assert!(read("abcdefgh", started).is_err(), "{started}");
+        }
     }
 }

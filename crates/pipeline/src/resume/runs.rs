@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use sd_memory::Bytes;
 
 use super::lock::RunLock;
-use super::state::{Description, KeptModel, PictureState};
+use super::state::{Description, FORMAT, KeptModel};
 use super::{ResumeError, RunName};
 use crate::Result;
 use crate::places::Places;
@@ -132,7 +132,8 @@ fn outline(description: Description) -> Outline {
 #[derive(Debug)]
 pub struct ClaimedRun {
     pub(super) description: Description,
-    pub(super) progress: Vec<Option<Progress>>,
+    /// Of the pictures at work, in the order of the description.
+    pub(super) progress: Vec<(usize, Progress)>,
     pub(super) files: RunFiles,
     pub(super) lock: RunLock,
 }
@@ -160,19 +161,23 @@ impl ClaimedRun {
             }
             .into());
         }
+        if let Some(found) = begun_by.format.filter(|&found| found < FORMAT) {
+            return Err(ResumeError::OtherFormat {
+                id: id.to_owned(),
+                found,
+                wanted: FORMAT,
+            }
+            .into());
+        }
         let state = sealed::read::<Description>(&files.state);
         let state = state.map_err(|unreadable| error_of(id, &files.state, unreadable))?;
         let description = state.description;
-        if let Some(reason) = description.contradiction() {
+        if let Some(reason) = description.contradiction(id) {
             return Err(damaged(reason.to_owned()).into());
         }
-        let progress = description.progress(&state.tensors);
-        let lost = |(picture, progress): (&PictureState, &Option<Progress>)| {
-            picture.evaluations > 0 && picture.saved.is_none() && progress.is_none()
-        };
-        if description.pictures.iter().zip(&progress).any(lost) {
+        let Some(progress) = description.progress(&state.tensors) else {
             return Err(damaged("the latents of a picture are not in it".to_owned()).into());
-        }
+        };
         Ok(Self {
             description,
             progress,
@@ -217,7 +222,9 @@ impl ClaimedRun {
 pub fn discard(places: &Places, id: &str) -> Result<()> {
     let (files, lock) = take(places, id)?;
     // A state that cannot be read says nothing of where the pictures were to go.
-    if let Ok(description) = sealed::read_description::<Description>(&files.state) {
+    if let Ok(description) = sealed::read_description::<Description>(&files.state)
+        && description.contradiction(id).is_none()
+    {
         crate::save::remove_temporary_files(&description.request.output, &description.name)?;
     }
     let failed = |source| ResumeError::State {
@@ -297,6 +304,7 @@ fn ids(folder: &Path, extension: &str) -> std::result::Result<Vec<String>, Resum
 #[derive(serde::Deserialize)]
 struct Version {
     version: String,
+    format: Option<u32>,
 }
 
 fn error_of(id: &str, file: &Path, unreadable: Unreadable) -> ResumeError {

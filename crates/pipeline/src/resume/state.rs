@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use sd_memory::Bytes;
+use sd_weights::FileIdentity;
 use serde::{Deserialize, Serialize};
 
 use super::RunName;
+use super::saved::SavedImages;
 use crate::Result;
 use crate::arithmetic;
 use crate::failure::{Failure, Warning};
@@ -23,12 +25,12 @@ use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
 use crate::stage::Progress;
 
 /// Raised whenever a field changes its meaning.
-const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 
 /// What is known of a run apart from its latents.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Description {
-    format: u32,
+    pub(super) format: u32,
     /// The version of the program that began the run.
     pub(super) version: String,
     pub(super) name: RunName,
@@ -37,9 +39,11 @@ pub(super) struct Description {
     pub(super) request: KeptRequest,
     /// Of each leg.
     pub(super) models: Vec<ModelIdentity>,
+    /// The files beside the models that the pictures depend on.
+    pub(super) inputs: Vec<FileIdentity>,
     /// Steps that each leg takes.
     pub(super) leg_steps: Vec<usize>,
-    /// The leg that the pictures are at.
+    /// The leg that the pictures at work are at.
     pub(super) leg: usize,
     /// Seconds that the run had taken.
     pub(super) seconds: f64,
@@ -47,20 +51,22 @@ pub(super) struct Description {
     pub(super) kept_at: String,
     pub(super) warnings: Vec<Warning>,
     pub(super) failures: Vec<Failure>,
+    /// The pictures that are saved.
+    pub(super) saved: SavedImages,
+    /// Those at work: they are begun and not saved. In their order.
     pub(super) pictures: Vec<PictureState>,
 }
 
-/// How far one picture is.
+/// How far a picture is that is at work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PictureState {
-    pub(super) seed: u64,
+    /// Which picture of the run, from 0.
+    pub(super) image: usize,
     /// Evaluations of the network that it has behind it, and the steps that these make.
     pub(super) evaluations: usize,
     pub(super) steps_done: usize,
     /// Whether it has all of them behind it.
     pub(super) is_denoised: bool,
-    /// The name of its file, once it has one.
-    pub(super) saved: Option<String>,
 }
 
 /// A request with everything settled that it left open: on whatever machine, in whatever folder it is taken up
@@ -127,6 +133,7 @@ impl Description {
         request: &Request,
         legs: &[Leg],
         models: Vec<ModelIdentity>,
+        inputs: Vec<FileIdentity>,
     ) -> Result<Self> {
         let Leg { recipe, holding, .. } = &legs[0];
         let device = &holding.device;
@@ -134,13 +141,6 @@ impl Description {
             .iter()
             .map(|leg| Ok(leg.recipe.sampler(&leg.bundle)?.steps()))
             .collect();
-        let pictures = (0..recipe.images).map(|image| PictureState {
-            seed: recipe.seed_of(image),
-            evaluations: 0,
-            steps_done: 0,
-            is_denoised: false,
-            saved: None,
-        });
         Ok(Self {
             format: FORMAT,
             version: crate::VERSION.to_owned(),
@@ -148,60 +148,63 @@ impl Description {
             device: arithmetic::name(device),
             request: KeptRequest::new(request, recipe, device),
             models,
+            inputs,
             leg_steps: leg_steps?,
             leg: 0,
             seconds: 0.0,
             kept_at: String::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
-            pictures: pictures.collect(),
+            saved: SavedImages::default(),
+            pictures: Vec::new(),
         })
-    }
-
-    /// What is wrong with the description, if it contradicts itself.
-    pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let Some(&steps) = self.leg_steps.get(self.leg) else {
-            return Some("it is at a leg that the run has not");
-        };
-        if self.format != FORMAT {
-            Some("it is written in another format")
-        } else if self.pictures.len() != self.request.images {
-            Some("it has not as many pictures as were asked for")
-        } else if self.pictures.iter().any(|picture| picture.steps_done > steps) {
-            Some("a picture has more steps behind it than were asked for")
-        } else if !(self.seconds.is_finite() && self.seconds >= 0.0) {
-            Some("its time is no time")
-        } else {
-            None
-        }
     }
 
     /// Steps that are done, of all pictures.
     pub(super) fn steps_done(&self) -> usize {
         let before: usize = self.leg_steps.iter().take(self.leg).sum();
-        self.pictures
-            .iter()
-            .map(|picture| before + picture.steps_done)
-            .sum()
+        let at_work = self.pictures.iter().map(|picture| before + picture.steps_done);
+        let of_saved = self.saved.count().saturating_mul(self.leg_steps.iter().sum());
+        of_saved.saturating_add(at_work.sum())
     }
 
     /// Steps that all pictures take.
     pub(super) fn steps(&self) -> usize {
-        self.pictures.len() * self.leg_steps.iter().sum::<usize>()
+        self.request.images.saturating_mul(self.leg_steps.iter().sum())
     }
 
-    /// How far each picture had come, of what is among `tensors`.
-    pub(super) fn progress(&self, tensors: &BTreeMap<String, Tensor>) -> Vec<Option<Progress>> {
-        let pictures = self.pictures.iter().enumerate();
-        pictures
-            .map(|(image, picture)| {
-                let find = |name: &str| tensors.get(&tensor_name(image, name)).cloned();
-                Some(Progress {
-                    evaluations: picture.evaluations,
-                    trajectory: Trajectory::from_tensors(find)?,
-                })
-            })
-            .collect()
+    /// How far each picture at work had come; nothing where the latents of one are not among `tensors`.
+    pub(super) fn progress(&self, tensors: &BTreeMap<String, Tensor>) -> Option<Vec<(usize, Progress)>> {
+        let of = |picture: &PictureState| {
+            let find = |name: &str| tensors.get(&tensor_name(picture.image, name)).cloned();
+            let progress = Progress {
+                evaluations: picture.evaluations,
+                trajectory: Trajectory::from_tensors(find)?,
+            };
+            Some((picture.image, progress))
+        };
+        self.pictures.iter().map(of).collect()
+    }
+
+    /// The state of picture `image`, which is at work from now on.
+    pub(super) fn picture(&mut self, image: usize) -> &mut PictureState {
+        let at = self.pictures.partition_point(|picture| picture.image < image);
+        if self.pictures.get(at).is_none_or(|picture| picture.image != image) {
+            let new = PictureState {
+                image,
+                evaluations: 0,
+                steps_done: 0,
+                is_denoised: false,
+            };
+            self.pictures.insert(at, new);
+        }
+        &mut self.pictures[at]
+    }
+
+    /// Notes that picture `image` is saved under `number`.
+    pub(super) fn note_saved(&mut self, image: usize, number: usize) {
+        self.saved.insert(image, number);
+        self.pictures.retain(|picture| picture.image != image);
     }
 }
 
@@ -353,9 +356,9 @@ impl KeptRequest {
         }
     }
 
-    /// Where a picture of the run lies.
-    pub(super) fn picture(&self, file_name: &str) -> PathBuf {
-        self.output.join(Path::new(file_name))
+    /// Where the picture of the run lies that is saved under the name `stem`.
+    pub(super) fn picture(&self, stem: &str) -> PathBuf {
+        self.output.join(format!("{stem}.png"))
     }
 }
 

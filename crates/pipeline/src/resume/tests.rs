@@ -187,6 +187,68 @@ fn a_run_goes_on_wherever_it_was_interrupted() {
     }
 }
 
+/// Groups of two images: a refiner follows, and four evaluations are too few to read the networks again for.
+#[test]
+fn a_run_in_groups_goes_on_in_each_of_them() {
+    let refined = |folder: &Path| Request {
+        images: 5,
+        steps: Some(5),
+        refiner: Some(RefinerChoice {
+            strength: Strength(1.0),
+            steps: 5,
+            ..RefinerChoice::new(model())
+        }),
+        ..request(folder)
+    };
+    let undisturbed = tempfile::tempdir().unwrap();
+    let mut order = Vec::new();
+    let mut observer = |event: &Event<'_>| match event {
+        Event::Step { image, step: 1, .. } => order.push(format!("begin {image}")),
+        Event::Saved(picture) => order.push(format!("save {}", picture.index)),
+        _ => {}
+    };
+    let expected =
+        crate::generate(&refined(undisturbed.path()), &mut observer, &Interrupt::default()).unwrap();
+    let group = |images: std::ops::Range<usize>| {
+        let begin = images.clone().map(|image| format!("begin {image}"));
+        let save = images.map(|image| format!("save {image}"));
+        // Each by the model and by its refiner.
+        [begin.clone().collect(), begin.collect(), save.collect::<Vec<_>>()].concat()
+    };
+    assert_eq!(order, [group(0..2), group(2..4), group(4..5)].concat());
+    // In the first group, between its models, in the second, and in the last.
+    for after in [3, 10, 13, 25, 38, 45] {
+        let folder = tempfile::tempdir().unwrap();
+        let interrupt = Interrupt::default();
+        let (mut steps, mut kept) = (0, None);
+        let mut observer = |event: &Event<'_>| match event {
+            Event::Step { .. } => {
+                steps += 1;
+                if steps == after {
+                    interrupt.raise();
+                }
+            }
+            Event::Kept { run } => kept = Some((*run).to_owned()),
+            _ => {}
+        };
+        crate::generate(&refined(folder.path()), &mut observer, &interrupt).unwrap_err();
+        let places = places(folder.path());
+        let outline = interrupted_runs(&places).unwrap().remove(0).outline.unwrap();
+        assert_eq!((outline.steps_done, outline.steps), (after, 50));
+        let claimed = ClaimedRun::claim(&places, &kept.unwrap()).unwrap();
+        let (mut resumed_steps, models) = (0, vec![model(), model()]);
+        let mut observer =
+            |event: &Event<'_>| resumed_steps += usize::from(matches!(event, Event::Step { .. }));
+        let resumed = crate::resume(claimed, models, &places, &mut observer, &Interrupt::default()).unwrap();
+        assert_eq!(after + resumed_steps, 50, "no step is done twice");
+        assert_eq!(resumed.len(), expected.len());
+        for (one, other) in resumed.iter().zip(&expected) {
+            let [one, other] = [one, other].map(|picture| fs::read(&picture.image).unwrap());
+            assert!(one == other, "interrupted after {after} steps");
+        }
+    }
+}
+
 #[test]
 fn another_version_or_device_is_refused() {
     let run = Interrupted::new();
@@ -201,8 +263,42 @@ fn another_version_or_device_is_refused() {
 }
 
 #[test]
+fn a_state_of_an_earlier_build_is_refused_as_that() {
+    let run = Interrupted::new();
+    run.rewrite(|state| state.description["format"] = 3.into());
+    let error = run.is_refused();
+    assert!(
+        matches!(error, ResumeError::OtherFormat { found: 3, .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn a_state_that_contradicts_itself_is_damaged() {
-    let changes: [fn(&mut Sealed<Value>); 6] = [
+    let changes: [fn(&mut Sealed<Value>); 29] = [
+        |state| state.description["name"]["id"] = "aaaaaaaa".into(),
+        |state| state.description["name"]["id"] = "../../ab".into(),
+        |state| state.description["name"]["started"] = "../../../../tmp/evil".into(),
+        |state| state.description["name"]["started"] = "2026-05-04T03:02:01/../../x".into(),
+        |state| state.description["leg"] = 1.into(),
+        |state| state.description["leg_steps"] = json!([8, 8]),
+        |state| state.description["leg_steps"] = json!([7]),
+        |state| state.description["leg_steps"] = json!([u64::MAX]),
+        |state| state.description["models"] = json!([]),
+        |state| state.description["pictures"][0]["image"] = 2.into(),
+        |state| state.description["pictures"][0]["image"] = u64::MAX.into(),
+        |state| state.description["pictures"][0]["evaluations"] = u64::MAX.into(),
+        |state| state.description["pictures"][0]["evaluations"] = 4.into(),
+        |state| state.description["pictures"][0]["is_denoised"] = true.into(),
+        |state| state.description["saved"] = json!([{ "image": 0, "number": 1, "count": 1 }]),
+        |state| state.description["saved"] = json!([{ "image": 1, "number": 1, "count": 2 }]),
+        |state| state.description["saved"] = json!([{ "image": 1, "number": u64::MAX, "count": 1 }]),
+        |state| state.description["request"]["images"] = 0.into(),
+        |state| state.description["request"]["steps"] = 0.into(),
+        |state| state.description["request"]["steps"] = u64::MAX.into(),
+        |state| state.description["request"]["clip_skip"] = u64::MAX.into(),
+        |state| state.description["request"]["output"] = "outputs".into(),
+        |state| state.description["request"]["upscale"] = json!({ "factor": u64::MAX, "network": null }),
         |state| state.description["format"] = 99.into(),
         |state| state.description["pictures"][0]["steps_done"] = 9.into(),
         |state| state.description["request"]["images"] = u64::MAX.into(),
@@ -221,6 +317,77 @@ fn a_state_that_contradicts_itself_is_damaged() {
         // It can still be forgotten.
         discard(&run.places(), &run.id).unwrap();
         assert!(interrupted_runs(&run.places()).unwrap().is_empty());
+    }
+}
+
+/// Each text and each number of a state, replaced by what a hostile one might hold: whatever comes of it, nothing panics and
+/// nothing is written outside of the run's own folders.
+#[test]
+fn any_field_can_be_anything() {
+    let run = Interrupted::new();
+    let whole = fs::read(run.state()).unwrap();
+    let places_of = |value: &Value| {
+        let mut places = Vec::new();
+        leaves(value, String::new(), &mut places);
+        places
+    };
+    let description = sealed::read::<Value>(&run.state()).unwrap().description;
+    let hostile = [
+        json!("../../../escaped"),
+        json!(""),
+        json!(0),
+        json!(u64::MAX),
+        json!(-1),
+        json!(1e300),
+        Value::Null,
+    ];
+    let outside = run.folder.path().parent().unwrap();
+    let escaped = [outside.join("escaped"), run.folder.path().join("escaped")];
+    let mut refused = 0;
+    for (place, value) in places_of(&description)
+        .iter()
+        .flat_map(|place| hostile.iter().map(move |value| (place, value)))
+    {
+        // The output may be anywhere: it is where the user wants it.
+        if place == "/request/output" {
+            continue;
+        }
+        fs::write(run.state(), &whole).unwrap();
+        run.rewrite(|state| *state.description.pointer_mut(place).unwrap() = value.clone());
+        let _ = interrupted_runs(&run.places()).unwrap();
+        let outcome = ClaimedRun::claim(&run.places(), &run.id).and_then(|claimed| {
+            let interrupt = Interrupt::default();
+            interrupt.raise();
+            let models = claimed.models().iter().map(|_| model()).collect();
+            crate::resume(
+                claimed,
+                models,
+                &run.places(),
+                &mut |_: &Event<'_>| {},
+                &interrupt,
+            )
+        });
+        refused += usize::from(!matches!(outcome, Err(Error::Interrupted)));
+        assert!(escaped.iter().all(|path| !path.exists()), "{place} as {value}");
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+/// The places of all texts, numbers and such in `value`, as pointers of JSON.
+fn leaves(value: &Value, place: String, places: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                leaves(value, format!("{place}/{name}"), places);
+            }
+        }
+        // Files of the model are all alike.
+        Value::Array(entries) => {
+            for (index, value) in entries.iter().enumerate().take(2) {
+                leaves(value, format!("{place}/{index}"), places);
+            }
+        }
+        _ => places.push(place),
     }
 }
 

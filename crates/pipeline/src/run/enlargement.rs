@@ -20,6 +20,8 @@ pub(crate) struct Enlargement {
     /// The network's file; without one they are resampled.
     pub(crate) network: Option<PathBuf>,
     pub(crate) plan: StagePlan,
+    /// Bytes of each picture of a group that waits for the others.
+    waiting: u64,
 }
 
 impl Enlargement {
@@ -27,31 +29,38 @@ impl Enlargement {
     /// The program itself, as the stages before have it, with what their threads keep.
     const PROGRAM: u64 = 48 << 20;
 
-    /// What `choice` asks for, after `leg`, the last one. Of the network only headers are read.
+    /// What `choice` asks for, after `leg`, the last one, while `prompts` bytes of encoded prompts stay. Of the network only
+    /// headers are read. The plan is for one picture at a time until [`Enlargement::in_groups_of`] says otherwise.
     ///
     /// # Errors
     /// The network's file cannot be used, or the budget is too small for it.
-    pub(crate) fn of(choice: &UpscaleChoice, leg: &Leg, holding: &Holding, budget: Bytes) -> Result<Self> {
+    pub(crate) fn of(
+        choice: &UpscaleChoice,
+        leg: &Leg,
+        prompts: u64,
+        holding: &Holding,
+        budget: Bytes,
+    ) -> Result<Self> {
         let Some(file) = &choice.network else {
-            return Self::resampled(choice.factor, leg, budget);
+            return Self::resampled(choice.factor, leg, prompts, budget);
         };
-        match Self::by_network(file, choice.factor, leg, holding, budget) {
+        match Self::by_network(file, choice.factor, leg, prompts, holding, budget) {
             Err(error) if choice.or_resampled => {
                 tracing::info!(
                     "pictures are resampled, not made larger by `{}`: {error}",
                     file.display()
                 );
-                Self::resampled(choice.factor, leg, budget)
+                Self::resampled(choice.factor, leg, prompts, budget)
             }
             enlargement => enlargement,
         }
     }
 
     /// Each picture is resampled as soon as it is decoded, while the decoder is there for the next.
-    fn resampled(factor: usize, leg: &Leg, budget: Bytes) -> Result<Self> {
+    fn resampled(factor: usize, leg: &Leg, prompts: u64, budget: Bytes) -> Result<Self> {
         let Recipe { size, images, .. } = leg.recipe;
         let (rows, columns) = stage::latent_sides(&leg.bundle, size);
-        let latents = leg.bundle.vae.latent_channels * rows * columns * size_of::<f32>();
+        let latents = (leg.bundle.vae.latent_channels * rows * columns * size_of::<f32>()) as u64;
         let at = |factor: usize| (factor * size.width(), factor * size.height());
         let (width, height) = at(factor);
         // The picture and its file come after.
@@ -60,7 +69,7 @@ impl Enlargement {
         let peak = match device_budget::process(&leg.holding.device) {
             // Pixels are the host's.
             Some(of_device) => of_device + decoder,
-            None => Self::PROGRAM + leg.pictures.held + decoder + (images * latents) as u64 + most,
+            None => Self::PROGRAM + leg.pictures.held + prompts + decoder + latents + most,
         };
         Self::within(
             budget,
@@ -73,11 +82,20 @@ impl Enlargement {
                 predicted_peak: Bytes(peak),
                 read_each_pass: Bytes(0),
                 passes: images,
+                loads: 1,
             },
+            latents,
         )
     }
 
-    fn by_network(file: &Path, factor: usize, leg: &Leg, holding: &Holding, budget: Bytes) -> Result<Self> {
+    fn by_network(
+        file: &Path,
+        factor: usize,
+        leg: &Leg,
+        prompts: u64,
+        holding: &Holding,
+        budget: Bytes,
+    ) -> Result<Self> {
         let Recipe { size, images, .. } = leg.recipe;
         let network = stage::upscaler(file, holding)?;
         let rounds = stage::rounds(network.scale(), factor);
@@ -101,22 +119,29 @@ impl Enlargement {
         let most = moments.into_iter().max().unwrap_or_default();
         let weights = network.weight_bytes();
         let beside = device_budget::process(&holding.device).unwrap_or(Self::PROGRAM);
-        // All pictures wait, and until the first is begun they do so twice: those that were drawn are kept for when the
-        // network fails.
-        let waiting = leg.pictures.held + 2 * images as u64 * values(at(1));
+        // The pictures of a group wait until all are made larger: they are kept for when the network fails.
+        let waiting = values(at(1));
+        let held = leg.pictures.held + prompts + waiting;
         let stage = StagePlan {
             name: Self::STAGE.to_owned(),
             resident: Bytes(weights),
             streamed: Bytes(0),
-            predicted_peak: Bytes(beside + waiting + weights + most),
+            predicted_peak: Bytes(beside + held + weights + most),
             read_each_pass: Bytes(0),
             passes: images * rounds as usize,
+            loads: 1,
         };
-        Self::within(budget, factor, Some(file.to_owned()), stage)
+        Self::within(budget, factor, Some(file.to_owned()), stage, waiting)
     }
 
     /// What makes pictures larger as `plan` says, if that is within `budget`.
-    fn within(budget: Bytes, factor: usize, network: Option<PathBuf>, plan: StagePlan) -> Result<Self> {
+    fn within(
+        budget: Bytes,
+        factor: usize,
+        network: Option<PathBuf>,
+        plan: StagePlan,
+        waiting: u64,
+    ) -> Result<Self> {
         if plan.predicted_peak > budget {
             return Err(Error::BudgetTooSmall {
                 budget,
@@ -128,7 +153,20 @@ impl Enlargement {
             factor,
             network,
             plan,
+            waiting,
         })
+    }
+
+    /// The most pictures of a group that `budget` has room for.
+    pub(crate) fn most_images_a_group(&self, budget: Bytes) -> usize {
+        let left = budget.saturating_sub(self.plan.predicted_peak).0 / self.waiting.max(1);
+        (left as usize).saturating_add(1)
+    }
+
+    /// Has the plan count with `group` pictures that wait together, and with a reading of the network for each of `groups`.
+    pub(crate) fn in_groups_of(&mut self, group: usize, groups: usize) {
+        self.plan.predicted_peak.0 += group.saturating_sub(1) as u64 * self.waiting;
+        self.plan.loads = groups;
     }
 
     /// How pictures are made larger, for the metadata.

@@ -9,7 +9,7 @@ use super::enlargement::Enlargement;
 use super::over::{OverPicture, OverSource};
 use super::words;
 use crate::bundle::{Bundle, Control};
-use crate::plan::{PICTURES, PictureBytes, Plan, process_bytes};
+use crate::plan::{self, PICTURES, PictureBytes, Plan, Surroundings, process_bytes};
 use crate::recipe::{Recipe, Share};
 use crate::request::{ControlChoice, Request};
 use crate::{Error, Result, device, device_budget, named, stage};
@@ -23,6 +23,8 @@ pub(crate) struct Leg {
     pub(crate) plan: Plan,
     /// How its networks are held.
     pub(crate) holding: Holding,
+    /// What else a group of images goes through.
+    pub(crate) surroundings: Surroundings,
     /// What the pictures that the user names take beside it.
     pub(super) pictures: PictureBytes,
 }
@@ -134,7 +136,13 @@ impl Planned {
         let titled =
             |(control, error): (ControlChoice, Error)| (format!("the ControlNet `{}`", control.name), error);
         failed.extend(controls_failed.into_iter().map(titled));
-        let mut legs = vec![Leg::new(bundle, recipe, holding, budget, host.bytes, pictures)?];
+        let surroundings = Surroundings {
+            alone: request.refiner.is_none() && request.upscale.is_none(),
+            other_prompts: 0,
+        };
+        let (room, pictures_read) = (host.bytes, pictures.once_read());
+        let first = Leg::new(bundle, recipe, holding, surroundings, budget, room, pictures)?;
+        let mut legs = vec![first];
         if let Some(refiner) = &request.refiner {
             let leg = Bundle::open(&refiner.model.folder).and_then(|bundle| {
                 let first = &legs[0];
@@ -142,14 +150,22 @@ impl Planned {
                     bundle.takes_over_from(&first.bundle)?;
                 }
                 let recipe = first.recipe.refined(refiner, &bundle)?;
-                let pictures = pictures.once_read();
-                Leg::new(bundle, recipe, holding, budget, host.bytes, pictures)
+                let surroundings = Surroundings {
+                    alone: false,
+                    other_prompts: first.prompt_bytes()?,
+                };
+                Leg::new(bundle, recipe, holding, surroundings, budget, room, pictures_read)
             });
             match leg {
-                Ok(leg) => legs.push(leg),
+                Ok(leg) => {
+                    legs[0].surroundings.other_prompts = leg.prompt_bytes()?;
+                    legs[0].replan(budget)?;
+                    legs.push(leg);
+                }
                 Err(error) => {
                     // Nobody takes the latents over: the model goes all the way.
                     legs[0].recipe.share = Share::Whole;
+                    legs[0].surroundings.alone = request.upscale.is_none();
                     legs[0].replan(budget)?;
                     failed.push((words::refiner(&refiner.model.name), error));
                 }
@@ -158,7 +174,11 @@ impl Planned {
         let mut enlargement = None;
         if let Some(choice) = &request.upscale {
             let last = &legs[legs.len() - 1];
-            match Enlargement::of(choice, last, holding, budget) {
+            let prompts = match last.recipe.images {
+                1 => 0,
+                _ => legs.iter().map(Leg::prompt_bytes).sum::<Result<u64>>()?,
+            };
+            match Enlargement::of(choice, last, prompts, holding, budget) {
                 Ok(found) => enlargement = Some(found),
                 Err(error) => failed.push((format!("upscaling by {}", choice.factor), error)),
             }
@@ -168,6 +188,7 @@ impl Planned {
         if let Some(index) = failed.iter().position(|(_, error)| is_hard(error)) {
             return Err(failed.swap_remove(index).1);
         }
+        settle_groups(&mut legs, enlargement.as_mut());
         Ok(Self {
             legs,
             over: over_picture,
@@ -195,17 +216,37 @@ impl Planned {
     }
 }
 
+/// Makes the groups of all models those that the one wants which wants the most, as far as there is room for them.
+fn settle_groups(legs: &mut [Leg], enlargement: Option<&mut Enlargement>) {
+    let plans = || legs.iter().map(|leg| &leg.plan);
+    let wanted = plans().map(|plan| plan.groups.images_a_group).max();
+    let most = plans().map(|plan| plan.groups.most_images).min();
+    let budget = legs[0].plan.budget;
+    let of_enlargement = enlargement
+        .as_ref()
+        .map_or(usize::MAX, |enlargement| enlargement.most_images_a_group(budget));
+    let group = wanted.min(most).unwrap_or(1).min(of_enlargement);
+    for leg in legs.iter_mut() {
+        leg.plan = leg.plan.clone().in_groups_of(group);
+    }
+    if let Some(enlargement) = enlargement {
+        let groups = &legs[0].plan.groups;
+        enlargement.in_groups_of(groups.images_a_group, groups.groups);
+    }
+}
+
 impl Leg {
     fn new(
         bundle: Bundle,
         recipe: Recipe,
         holding: &Holding,
+        surroundings: Surroundings,
         budget: Bytes,
         room: Bytes,
         pictures: PictureBytes,
     ) -> Result<Self> {
         stage::check(&bundle, &recipe)?;
-        let plan = Plan::new(&bundle, &recipe, holding, budget, room, pictures)?;
+        let plan = Plan::new(&bundle, &recipe, holding, surroundings, budget, room, pictures)?;
         Ok(Self {
             bundle: Arc::new(bundle),
             recipe,
@@ -216,16 +257,23 @@ impl Leg {
             },
             plan,
             pictures,
+            surroundings,
         })
     }
 
-    /// Plans anew, within `budget`.
+    /// Bytes of its encoded prompts.
+    fn prompt_bytes(&self) -> Result<u64> {
+        plan::prompt_bytes(&self.bundle, &self.recipe)
+    }
+
+    /// Plans anew, within `budget`. The groups of images are not settled by that.
     pub(crate) fn replan(&mut self, budget: Bytes) -> Result<()> {
         let room = allowance().bytes;
         let plan = Plan::new(
             &self.bundle,
             &self.recipe,
             &self.holding,
+            self.surroundings,
             budget,
             room,
             self.pictures,

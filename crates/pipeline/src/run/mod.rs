@@ -1,16 +1,17 @@
 //! A run between its stages: which comes when, what it holds, and what is told of it.
 
+mod batch;
+mod denoising;
 mod enlargement;
-mod group;
+mod inputs;
 mod leg;
+mod networks;
 mod over;
 mod saving;
 mod words;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use candle_core::Tensor;
 use sd_memory::{Bytes, Monitor, Watcher};
 use sd_weights::Relief;
 
@@ -18,18 +19,18 @@ use enlargement::Enlargement;
 pub(crate) use leg::{Leg, Looked, Planned};
 use over::OverPicture;
 
+use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
-use crate::identity::ModelIdentity;
-use crate::memory::{log_cleanup, log_memory_status};
+use crate::identity::{self, ModelIdentity};
+use crate::memory::{cleanup_memory, log_cleanup, log_memory_status};
 use crate::prompt_cache::PromptCache;
 use crate::recipe::Share;
 use crate::request::Request;
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, RgbImage};
-use crate::scheduler::Trajectory;
-use crate::stage::{self, Canvas, Denoise, EncodedPrompt, Mask, Progress};
+use crate::stage::Progress;
 use crate::{Error, Result, device_budget, tighter};
-use group::Group;
+use networks::{Kept, Networks};
 
 /// A run between its stages.
 pub(crate) struct Run<'a> {
@@ -52,6 +53,8 @@ pub(crate) struct Run<'a> {
     predicted: Bytes,
     /// The budget, while what tensors take of a device with memory of its own is kept to the prediction.
     spare: Option<Bytes>,
+    /// Whether no group of images is done yet.
+    is_first_group: bool,
 }
 
 impl<'a> Run<'a> {
@@ -83,6 +86,10 @@ impl<'a> Run<'a> {
         let models: Result<Vec<ModelIdentity>> =
             legs.iter().map(|leg| ModelIdentity::of(&leg.bundle)).collect();
         let models = models?;
+        let upscaler = enlargement
+            .as_ref()
+            .and_then(|enlargement| enlargement.network.as_deref());
+        let inputs = identity::inputs(&legs[0].recipe, upscaler)?;
         let name = match &claimed {
             Some(claimed) => claimed.name().clone(),
             None => RunName::new(&crate::clock::now()),
@@ -95,8 +102,11 @@ impl<'a> Run<'a> {
             .map(|(leg, model)| PromptCache::new(&request.places, &leg.bundle, model, &name))
             .collect();
         let (journal, warning) = match claimed {
-            Some(claimed) => (Journal::go_on(claimed, &legs, &models, &mut gallery)?, None),
-            None => Journal::begin(name, request, &legs, models)?,
+            Some(claimed) => (
+                Journal::go_on(claimed, &legs, &models, &inputs, &mut gallery)?,
+                None,
+            ),
+            None => Journal::begin(name, request, &legs, models, inputs)?,
         };
         observer.observe(&Event::Started { recipe });
         observer.observe(&Event::Planned { plan: &plan });
@@ -115,6 +125,7 @@ impl<'a> Run<'a> {
             is_strict: request.strict,
             predicted: plan.predicted_peak,
             spare: Some(plan.budget),
+            is_first_group: true,
         };
         if let Some(warning) = warning {
             run.warn(warning);
@@ -135,12 +146,32 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// The legs, in order.
+    /// The images, group by group: each is denoised, decoded and saved before the next is begun.
     pub(crate) fn draw(&mut self) -> Result<Vec<SavedPicture>> {
+        // The networks that stay from group to group borrow from these.
+        let bundles: Vec<Arc<Bundle>> = self.legs.iter().map(|leg| leg.bundle.clone()).collect();
+        let (mut kept, mut networks) = (Kept::default(), Networks::default());
+        while let Some(group) = self.journal.next_group(self.images_a_group()) {
+            self.monitor.begin_group();
+            self.draw_group(&group, &bundles, &mut kept, &mut networks)?;
+            self.is_first_group = false;
+        }
+        Ok(self.journal.saved())
+    }
+
+    /// Takes a group of images through all legs, from where they were left.
+    fn draw_group<'b>(
+        &mut self,
+        group: &[usize],
+        bundles: &'b [Arc<Bundle>],
+        kept: &mut Kept,
+        networks: &mut Networks<'b>,
+    ) -> Result<()> {
+        self.at = self.journal.leg();
         // What the leg before has drawn, picture by picture.
         let mut drawn: Vec<(usize, RgbImage)> = Vec::new();
-        while !self.journal.unsaved().is_empty() {
-            match self.draw_leg(&drawn) {
+        while !self.journal.unsaved(group).is_empty() {
+            match self.draw_leg(group, &drawn, &bundles[self.at], kept, networks) {
                 Ok(next) => drawn = next,
                 // What is drawn is worth more than what would have been made of it.
                 Err(error) if !drawn.is_empty() && self.can_do_without(&error) => {
@@ -148,42 +179,74 @@ impl<'a> Run<'a> {
                     self.clean("After the refiner failed", true);
                     self.legs.truncate(self.at);
                     self.at -= 1;
-                    self.finish_drawn(std::mem::take(&mut drawn))?;
+                    self.finish_drawn(&drawn)?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.journal.saved())
+        self.clean_after_group(networks);
+        Ok(())
     }
 
     /// The stages of the leg that is at work, over what was `drawn` before it, and on to the next leg, for which it may leave
-    /// what it has drawn. A stage drops its networks before the next begins.
-    fn draw_leg(&mut self, drawn: &[(usize, RgbImage)]) -> Result<Vec<(usize, RgbImage)>> {
-        let is_denoised = self.at == self.journal.leg() && self.journal.is_denoised();
+    /// what it has drawn. Unless the plan says that networks stay, a stage drops its own before the next begins.
+    fn draw_leg<'b>(
+        &mut self,
+        group: &[usize],
+        drawn: &[(usize, RgbImage)],
+        bundle: &'b Bundle,
+        kept: &mut Kept,
+        networks: &mut Networks<'b>,
+    ) -> Result<Vec<(usize, RgbImage)>> {
+        let is_denoised = self.at == self.journal.leg() && self.journal.is_denoised(group);
         if !is_denoised {
             self.with_room(|run| {
-                let prompts = run.encode()?;
-                let canvases = run.canvases(drawn)?;
-                run.denoise(prompts, &canvases)
+                let outcome = run.denoise(group, drawn, bundle, kept, networks);
+                networks.drop_unless(outcome.is_ok() && run.networks_stay());
+                outcome
             })?;
+            self.clean("After generation", true);
         }
         let Some(next) = self.legs.get(self.at + 1) else {
-            self.with_room(Self::finish)?;
+            self.with_room(|run| {
+                let outcome = run.finish(group, bundle, networks);
+                networks.drop_unless(outcome.is_ok() && run.networks_stay());
+                outcome
+            })?;
             return Ok(Vec::new());
         };
         let mut drawn = Vec::new();
         if matches!(next.recipe.share, Share::From(_)) {
-            let (images, latents) = self.latents();
-            let begun = latents.into_iter().map(|latents| Progress {
-                evaluations: 0,
-                trajectory: Trajectory::new(latents),
-            });
+            let (images, latents) = self.latents(group);
+            let begun = latents.into_iter().map(Progress::from_latents);
             self.journal.hand_over(images.into_iter().zip(begun).collect());
         } else {
-            drawn = self.with_room(Self::decode)?;
+            drawn = self.with_room(|run| run.decode(group))?;
         }
         self.at += 1;
         Ok(drawn)
+    }
+
+    /// Images of the next group.
+    fn images_a_group(&self) -> usize {
+        let groups = self.legs.iter().map(|leg| leg.plan.groups.images_a_group);
+        groups.min().unwrap_or(1)
+    }
+
+    /// Whether the networks of the leg at work stay from group to group.
+    fn networks_stay(&self) -> bool {
+        self.leg().plan.groups.networks_stay && !self.journal.is_complete()
+    }
+
+    /// Gives back what a group took; after the last one, everything.
+    fn clean_after_group(&mut self, networks: &mut Networks<'_>) {
+        if self.journal.is_complete() {
+            networks.drop_unless(false);
+            self.is_first_group = true;
+            self.clean("Complete", true);
+        } else {
+            self.clean("After a group", true);
+        }
     }
 
     /// Whether the run goes on without what failed so.
@@ -231,233 +294,33 @@ impl<'a> Run<'a> {
         let Some(budget) = tighter::budget(&leg.plan, available) else {
             return Ok(spare.is_some());
         };
+        let images_a_group = leg.plan.groups.images_a_group;
         leg.replan(budget)?;
+        let images_a_group = images_a_group.min(leg.plan.groups.images_a_group);
+        leg.plan = leg.plan.clone().in_groups_of(images_a_group);
         self.warn(format!(
             "the device had no room left: the stage starts again within {budget}"
         ));
         Ok(true)
     }
 
-    fn encode(&mut self) -> Result<EncodedPrompt> {
-        let Leg {
-            bundle,
-            recipe,
-            holding,
-            ..
-        } = &self.legs[self.at];
-        let prompts = recipe.texts(bundle);
-        self.monitor.stage("encode");
-        let cache = &self.prompts[self.at];
-        let mut encoded = cache.encode(bundle, &prompts, recipe.clip_skip, holding, self.interrupt)?;
-        if prompts.len() > 1 && recipe.negative_prompt.is_empty() && bundle.zeros_without_negative_prompt {
-            encoded = encoded.without(0)?;
-        }
-        if encoded.cut > 0 {
-            self.warn(format!(
-                "the prompt is too long for this model: its last {} tokens were cut",
-                encoded.cut
-            ));
-        }
-        self.clean("After text encoding", false);
-        Ok(encoded)
-    }
-
-    /// What the pictures are drawn over: each over the one that was `drawn` before it, or all over one that the user names.
-    /// Nothing for pictures that begin as noise, or that were begun before and need no canvas any more.
-    fn canvases(&mut self, drawn: &[(usize, RgbImage)]) -> Result<Vec<(usize, Canvas)>> {
-        let Some(over) = self.leg().recipe.over.clone() else {
-            return Ok(Vec::new());
-        };
-        let Some(named) = self.over.clone().filter(|_| over.image.is_some()) else {
-            let images: Vec<RgbImage> = drawn.iter().map(|(_, image)| image.clone()).collect();
-            let canvases = self.encode_pictures(&images, None)?;
-            return Ok(drawn.iter().map(|&(image, _)| image).zip(canvases).collect());
-        };
-        let unsaved = self.journal.unsaved();
-        let begun = unsaved
-            .iter()
-            .all(|&image| self.journal.progress(image).is_some());
-        if begun && over.mask.is_none() {
-            return Ok(Vec::new());
-        }
-        let canvases = self.encode_pictures(std::slice::from_ref(&named.image), named.mask.as_ref())?;
-        let of_all = canvases.first().into_iter().cycle().cloned();
-        Ok(unsaved.into_iter().zip(of_all).collect())
-    }
-
-    fn encode_pictures(&mut self, images: &[RgbImage], mask: Option<&Mask>) -> Result<Vec<Canvas>> {
-        if images.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.monitor.stage("encode picture");
-        let leg = self.leg();
-        let scaling = leg.recipe.pipeline_class(&leg.bundle).encoding();
-        let canvases = stage::canvases(&leg.bundle, images, mask, scaling, &leg.holding)?;
-        self.clean("After picture encoding", false);
-        Ok(canvases)
-    }
-
-    /// Takes all pictures from noise, from what they are drawn over, or from where they were left, to latents: as many at a
-    /// time as the plan lets share a pass.
-    fn denoise(&mut self, prompts: EncodedPrompt, canvases: &[(usize, Canvas)]) -> Result<()> {
-        self.monitor.stage("load");
-        let first_leg = self.at == 0;
-        self.clean(
-            if first_leg {
-                "Before model load"
-            } else {
-                "Before refiner load"
-            },
-            !first_leg,
-        );
-        let bundle = self.leg().bundle.clone();
-        let leg = self.leg();
-        let stage = Denoise::load(
-            &bundle,
-            &leg.recipe,
-            &prompts,
-            &leg.holding,
-            leg.plan.controls_stay,
-        )?;
-        drop(prompts);
-        self.clean(
-            if first_leg {
-                "After model load"
-            } else {
-                "After refiner load"
-            },
-            false,
-        );
-        self.monitor.stage(if first_leg { "denoise" } else { "refine" });
-        log_memory_status("Before generation", self.monitor, self.observer);
-        let unsaved = self.journal.unsaved();
-        let canvas = |image: usize| {
-            canvases
-                .iter()
-                .find(|(of, _)| *of == image)
-                .map(|(_, canvas)| canvas)
-        };
-        if self.at > self.journal.leg() {
-            let begun = unsaved.iter().map(|&image| {
-                let picture = stage.begin(self.leg().recipe.seed_of(image), canvas(image))?;
-                Ok((image, picture.progress))
-            });
-            let begun = begun.collect::<Result<Vec<_>>>()?;
-            self.journal.hand_over(begun);
-        }
-        let mut waiting = unsaved;
-        while !waiting.is_empty() {
-            let mut group = self.next_group(&stage, &canvas, &mut waiting)?;
-            while group.evaluations() < stage.sampler().evaluations() {
-                self.interrupt.check()?;
-                self.step(&stage, &mut group)?;
-            }
-        }
-        drop(stage);
-        self.clean("After generation", true);
-        Ok(())
-    }
-
-    /// The next of the pictures that wait which have come equally far, as many as may share a pass.
-    fn next_group<'c>(
-        &self,
-        stage: &Denoise<'_>,
-        canvas: &impl Fn(usize) -> Option<&'c Canvas>,
-        waiting: &mut Vec<usize>,
-    ) -> Result<Group> {
-        let Leg { recipe, plan, .. } = self.leg();
-        let mut group = Group::default();
-        while let Some(&image) = waiting.first() {
-            let seed = recipe.seed_of(image);
-            let picture = match self.journal.progress(image) {
-                Some(progress) => stage.go_on(seed, canvas(image), progress)?,
-                None => stage.begin(seed, canvas(image))?,
-            };
-            let is_as_far = picture.progress.evaluations == group.evaluations();
-            let fits = group.images.len() < plan.pictures_a_pass && is_as_far;
-            if !group.images.is_empty() && !fits {
-                break;
-            }
-            waiting.remove(0);
-            group.images.push(image);
-            group.pictures.push(picture);
-        }
-        Ok(group)
-    }
-
-    /// Takes a group one step further, in as many evaluations as it has, and keeps what it has come to.
-    fn step(&mut self, stage: &Denoise<'_>, group: &mut Group) -> Result<()> {
-        let start = Instant::now();
-        let sampler = stage.sampler();
-        let steps_before = sampler.steps_done(group.evaluations());
-        while sampler.steps_done(group.evaluations()) == steps_before {
-            stage.step(&mut group.pictures)?;
-        }
-        let duration = start.elapsed() / group.images.len() as u32;
-        let images = self.leg().recipe.images;
-        for (&image, picture) in group.images.iter().zip(&group.pictures) {
-            self.observer.observe(&Event::Step {
-                image,
-                images,
-                step: sampler.steps_done(picture.progress.evaluations),
-                steps: sampler.steps(),
-                duration,
-            });
-            self.journal.record(image, &picture.progress, sampler);
-        }
-        self.journal.commit_if_due(self.observer);
-        self.tell_of_what_was_given_up();
-        Ok(())
-    }
-
-    /// Says so where memory became short and blocks were given up between two turns.
-    fn tell_of_what_was_given_up(&mut self) {
-        let given = Bytes(self.leg().holding.relief.take_given());
-        if given > Bytes(0) {
-            self.warn(format!(
-                "memory is short on this machine: {given} of weights were given up and are read in every step from now on"
-            ));
-        }
-    }
-
-    /// The pictures that are not saved yet, with their latents.
-    fn latents(&self) -> (Vec<usize>, Vec<Tensor>) {
-        let unsaved = self.journal.unsaved().into_iter();
-        unsaved
-            .filter_map(|image| Some((image, self.journal.progress(image)?.trajectory.latents)))
-            .unzip()
-    }
-
-    /// Decodes the pictures for the next leg.
-    fn decode(&mut self) -> Result<Vec<(usize, RgbImage)>> {
-        let (images, latents) = self.latents();
-        self.monitor.stage("decode");
-        let mut decoded = Vec::with_capacity(images.len());
-        let Leg {
-            bundle,
-            recipe,
-            holding,
-            ..
-        } = &self.legs[self.at];
-        let scaling = recipe.pipeline_class(bundle).decoding();
-        stage::decode(
-            bundle,
-            &latents,
-            scaling,
-            holding,
-            self.interrupt,
-            |position, image| {
-                decoded.push((images[position], image));
-                Ok(())
-            },
-        )?;
-        self.clean("After decoding", true);
-        Ok(decoded)
-    }
-
+    /// Gives memory back and reads it. The user is told of that in the first group of images alone.
     fn clean(&mut self, label: &str, aggressive: bool) {
         device_budget::release(&self.leg().holding.device);
-        log_cleanup(label, aggressive, self.monitor, self.observer);
+        if self.is_first_group {
+            log_cleanup(label, aggressive, self.monitor, self.observer);
+        } else {
+            self.monitor.clean(label, || cleanup_memory(aggressive));
+        }
+    }
+
+    /// Reads the memory. The user is told of that in the first group of images alone.
+    fn read_memory(&mut self, label: &str) {
+        if self.is_first_group {
+            log_memory_status(label, self.monitor, self.observer);
+        } else {
+            self.monitor.read(label);
+        }
     }
 
     /// Tells the user that `what` was asked for and cannot be had.

@@ -2,33 +2,82 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Tensor;
 use sd_memory::Bytes;
 
 use super::enlargement::Enlargement;
+use super::networks::Networks;
 use super::{Leg, Run, words};
+use crate::bundle::Bundle;
 use crate::event::Event;
 use crate::memory::log_memory_status;
 use crate::save::{LoraRecord, MemoryReport, Metadata, RgbImage};
+use crate::stage::Decode;
 use crate::upscale::lanczos3;
 use crate::{Result, device, device_budget, stage};
 
 impl Run<'_> {
-    /// Decodes the pictures of the last leg, makes them larger where that was asked for, and saves each as soon as it is
-    /// there.
-    pub(super) fn finish(&mut self) -> Result<()> {
-        if self.network().is_none() {
-            return self.save_all("After decoding", Source::Latents);
+    /// The images of `group` that are not saved yet, with their latents.
+    pub(super) fn latents(&self, group: &[usize]) -> (Vec<usize>, Vec<Tensor>) {
+        let unsaved = self.journal.unsaved(group).into_iter();
+        unsaved
+            .filter_map(|image| Some((image, self.journal.progress(image)?.trajectory.latents)))
+            .unzip()
+    }
+
+    /// Decodes the images of `group` for the next leg or for what makes them larger.
+    pub(super) fn decode(&mut self, group: &[usize]) -> Result<Vec<(usize, RgbImage)>> {
+        let (images, latents) = self.latents(group);
+        self.monitor.stage("decode");
+        let mut decoded = Vec::with_capacity(images.len());
+        let Leg {
+            bundle,
+            recipe,
+            holding,
+            ..
+        } = &self.legs[self.at];
+        let scaling = recipe.pipeline_class(bundle).decoding();
+        let decode = Decode::load(bundle, scaling, holding)?;
+        for (image, latents) in images.into_iter().zip(&latents) {
+            self.interrupt.check()?;
+            decoded.push((image, decode.picture(latents)?));
         }
-        let decoded = self.decode()?;
-        self.finish_drawn(decoded)
+        drop(decode);
+        self.clean("After decoding", true);
+        Ok(decoded)
+    }
+
+    /// Decodes the images of `group`, makes them larger where that was asked for, and saves each as soon as it is there. The
+    /// decoder is left among `networks`.
+    pub(super) fn finish<'b>(
+        &mut self,
+        group: &[usize],
+        bundle: &'b Bundle,
+        networks: &mut Networks<'b>,
+    ) -> Result<()> {
+        if self.network().is_some() {
+            let decoded = self.decode(group)?;
+            return self.finish_drawn(&decoded);
+        }
+        let (images, latents) = self.latents(group);
+        self.monitor.stage("decode");
+        let decode = match networks.decode.take() {
+            Some(decode) => decode,
+            None => {
+                let Leg { recipe, holding, .. } = self.leg();
+                Decode::load(bundle, recipe.pipeline_class(bundle).decoding(), holding)?
+            }
+        };
+        let decode = networks.decode.insert(decode);
+        self.save_all("After decoding", Source::Latents(decode, &images, &latents))
     }
 
     /// Makes pictures larger where that was asked for, and saves those that are not saved yet.
-    pub(super) fn finish_drawn(&mut self, mut drawn: Vec<(usize, RgbImage)>) -> Result<()> {
+    pub(super) fn finish_drawn(&mut self, drawn: &[(usize, RgbImage)]) -> Result<()> {
         if let Some(network) = self.network() {
             self.clean("Before upscaling", false);
             self.monitor.stage("upscale");
-            match self.save_all("After upscaling", Source::Enlarged(&network, drawn.clone())) {
+            match self.save_all("After upscaling", Source::Enlarged(&network, drawn)) {
                 Err(error) if self.can_do_without(&error) => {
                     self.leave_out("upscaling", &error);
                     self.enlargement = None;
@@ -36,9 +85,10 @@ impl Run<'_> {
                 outcome => return outcome,
             }
         }
-        let unsaved = self.journal.unsaved();
-        drawn.retain(|(image, _)| unsaved.contains(image));
-        self.save_all("After decoding", Source::Drawn(drawn))
+        let images: Vec<usize> = drawn.iter().map(|(image, _)| *image).collect();
+        let unsaved = self.journal.unsaved(&images);
+        let left = drawn.iter().filter(|(image, _)| unsaved.contains(image));
+        self.save_all("After decoding", Source::Drawn(left.cloned().collect()))
     }
 
     /// The file of the network that makes pictures larger, if one does.
@@ -50,25 +100,24 @@ impl Run<'_> {
 
     /// Saves every picture that `source` gives, as soon as it is there.
     fn save_all(&mut self, label: &str, source: Source<'_>) -> Result<()> {
-        let (images, latents) = self.latents();
+        let is_told = self.is_first_group;
         let (monitor, observer) = (self.monitor, &mut *self.observer);
         let (legs, gallery, journal) = (&self.legs, &mut self.gallery, &mut self.journal);
         let predicted = self.predicted;
-        let Leg {
-            bundle,
-            recipe,
-            holding,
-            ..
-        } = &legs[self.at];
+        let holding = &legs[self.at].holding;
         let enlargement = self.enlargement.as_ref();
         let settings = Settings::of(legs, enlargement)?;
         let on_picture = |index: usize, image: RgbImage| {
-            log_memory_status(label, monitor, observer);
+            if is_told {
+                log_memory_status(label, monitor, observer);
+            } else {
+                monitor.read(label);
+            }
             let mut metadata = settings.metadata(index);
             metadata.generation_time = journal.duration().as_secs_f64();
             metadata.warnings = journal.warnings().to_vec();
             metadata.failures = journal.failures().to_vec();
-            metadata.memory = memory_report(legs, predicted, monitor.timeline());
+            metadata.memory = memory_report(legs, predicted, monitor.timeline_of_group());
             let picture = gallery.save(&image, &mut metadata)?;
             journal.record_saved(&picture, observer);
             observer.observe(&Event::Saved(&picture));
@@ -82,17 +131,11 @@ impl Run<'_> {
             None => image,
         };
         match source {
-            Source::Latents => {
-                monitor.stage("decode");
-                let scaling = recipe.pipeline_class(bundle).decoding();
-                stage::decode(
-                    bundle,
-                    &latents,
-                    scaling,
-                    holding,
-                    self.interrupt,
-                    |position, image| on_picture(images[position], resampled(image)),
-                )?;
+            Source::Latents(decode, images, latents) => {
+                for (&image, latents) in images.iter().zip(latents) {
+                    self.interrupt.check()?;
+                    on_picture(image, resampled(decode.picture(latents)?))?;
+                }
             }
             Source::Enlarged(network, pictures) => {
                 let factor = enlargement.map_or(1, |enlargement| enlargement.factor);
@@ -102,17 +145,16 @@ impl Run<'_> {
                 .into_iter()
                 .try_for_each(|(index, image)| on_picture(index, resampled(image)))?,
         }
-        self.clean("Complete", true);
         Ok(())
     }
 }
 
 /// Where the pictures come from that are saved.
 enum Source<'a> {
-    /// From the latents of the last leg, resampled where that was asked for.
-    Latents,
+    /// From the latents of images, resampled where that was asked for.
+    Latents(&'a Decode<'a>, &'a [usize], &'a [Tensor]),
     /// From pictures that the network in a file makes larger.
-    Enlarged(&'a Path, Vec<(usize, RgbImage)>),
+    Enlarged(&'a Path, &'a [(usize, RgbImage)]),
     /// They are there, and are resampled where that was asked for.
     Drawn(Vec<(usize, RgbImage)>),
 }

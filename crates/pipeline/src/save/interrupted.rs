@@ -29,11 +29,13 @@ impl Gallery {
     /// # Errors
     /// The folder cannot be read, or a file in it not removed.
     pub(crate) fn recover(&mut self, known: usize) -> Result<Vec<SavedPicture>> {
-        self.next += known;
+        self.next = self.next.saturating_add(known);
         remove_temporary_files(&self.folder, &self.run)?;
         let mut saved = Vec::new();
         for metadata in files(&self.folder)? {
-            if !is_between(&metadata, self.run.file_stem(), ".json") {
+            let stem = metadata.file_stem().and_then(OsStr::to_str);
+            let is_numbered = stem.is_some_and(|stem| self.run.number_of(stem).is_some());
+            if !is_numbered || metadata.extension() != Some(OsStr::new("json")) {
                 continue;
             }
             // Others may have written into the same second, and what they wrote need not be metadata.

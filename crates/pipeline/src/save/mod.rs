@@ -57,7 +57,7 @@ impl Gallery {
     /// The files cannot be written; then neither is there.
     pub fn save(&mut self, image: &RgbImage, metadata: &mut Metadata) -> Result<SavedPicture> {
         loop {
-            let stem = format!("{}_{:03}", self.run.file_stem(), self.next);
+            let stem = self.run.file_name(self.next);
             let picture = self.folder.join(format!("{stem}.png"));
             let sidecar = self.folder.join(format!("{stem}.json"));
             self.next += 1;

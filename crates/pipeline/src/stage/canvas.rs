@@ -114,9 +114,9 @@ impl Distribution {
 ///
 /// # Errors
 /// A file is wrong, the device fails, or a value is not finite.
-pub fn canvases(
+pub fn canvases<'i>(
     bundle: &Bundle,
-    images: &[RgbImage],
+    images: impl IntoIterator<Item = &'i RgbImage>,
     mask: Option<&Mask>,
     scaling: Scaling,
     holding: &Holding,
@@ -149,5 +149,5 @@ pub fn canvases(
         };
         Ok(Canvas { whole, masked })
     };
-    images.iter().map(canvas).collect()
+    images.into_iter().map(canvas).collect()
 }

@@ -12,6 +12,48 @@ use crate::save::RgbImage;
 
 const COMPONENT: &str = "vae";
 
+/// The decoder of an autoencoder in memory.
+#[derive(Debug)]
+pub(crate) struct Decode<'a> {
+    bundle: &'a Bundle,
+    decoder: Decoder,
+    scaling: Scaling,
+    holding: Holding,
+}
+
+impl<'a> Decode<'a> {
+    /// Reads the decoder of `bundle`, unless the first picture does. Latents are scaled for it as `scaling` says.
+    ///
+    /// # Errors
+    /// A file is wrong, or the device has no room.
+    pub(crate) fn load(bundle: &'a Bundle, scaling: Scaling, holding: &Holding) -> Result<Self> {
+        let holding = holding.with_residency(Residency::Resident);
+        let weights = bundle.weights(COMPONENT, &holding)?;
+        let decoder = Decoder::new(weights, &bundle.vae)?;
+        if super::reads_before_passes(&holding.device) {
+            decoder.load()?;
+        }
+        Ok(Self {
+            bundle,
+            decoder,
+            scaling,
+            holding,
+        })
+    }
+
+    /// The picture of `latents`, `[1, channels, height, width]`.
+    ///
+    /// # Errors
+    /// A file is wrong, the device fails, or a value is not finite.
+    pub(crate) fn picture(&self, latents: &Tensor) -> Result<RgbImage> {
+        let latents = latents.to_device(&self.holding.device)?;
+        let unscaled = self.bundle.vae.unscale(&latents, self.scaling)?;
+        let image = self.decoder.decode(&unscaled)?.squeeze(0)?;
+        finite::check(&image, "the decoder", self.bundle, COMPONENT)?;
+        RgbImage::from_tensor(&image)
+    }
+}
+
 /// Decodes each of `latents`, `[1, channels, height, width]`, with the autoencoder of `bundle`, which is read
 /// once and dropped at the end, after they are scaled for it as `scaling` says. `on_picture` is given each picture as soon as it is there.
 ///
@@ -25,19 +67,10 @@ pub fn decode(
     interrupt: &Interrupt,
     mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
 ) -> Result<()> {
-    let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
-    let decoder = Decoder::new(weights, &bundle.vae)?;
-    if super::reads_before_passes(&holding.device) {
-        decoder.load()?;
-    }
+    let decode = Decode::load(bundle, scaling, holding)?;
     for (index, latents) in latents.iter().enumerate() {
         interrupt.check()?;
-        let unscaled = bundle
-            .vae
-            .unscale(&latents.to_device(&holding.device)?, scaling)?;
-        let image = decoder.decode(&unscaled)?.squeeze(0)?;
-        finite::check(&image, "the decoder", bundle, COMPONENT)?;
-        on_picture(index, RgbImage::from_tensor(&image)?)?;
+        on_picture(index, decode.picture(latents)?)?;
     }
     Ok(())
 }

@@ -48,6 +48,16 @@ pub struct Progress {
     pub trajectory: Trajectory,
 }
 
+impl Progress {
+    /// A picture before its first evaluation, which begins as `latents`.
+    pub(crate) fn from_latents(latents: Tensor) -> Self {
+        Self {
+            evaluations: 0,
+            trajectory: Trajectory::new(latents),
+        }
+    }
+}
+
 /// A picture while it is denoised.
 #[derive(Debug, Clone)]
 pub struct Picture {

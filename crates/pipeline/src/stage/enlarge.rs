@@ -41,7 +41,7 @@ pub(crate) fn rounds(scale: usize, factor: usize) -> u32 {
 pub(crate) fn enlarge(
     path: &Path,
     factor: usize,
-    pictures: Vec<(usize, RgbImage)>,
+    pictures: &[(usize, RgbImage)],
     holding: &Holding,
     interrupt: &Interrupt,
     mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
@@ -54,7 +54,6 @@ pub(crate) fn enlarge(
         let (width, height) = (factor * picture.width(), factor * picture.height());
         // From -1 to 1, where the network has 0 to 1.
         let mut values = picture.to_tensor()?.affine(0.5, 0.5)?;
-        drop(picture);
         for _ in 0..rounds(network.scale(), factor) {
             interrupt.check()?;
             values = network.forward(&values.to_device(&holding.device)?)?;
@@ -65,7 +64,7 @@ pub(crate) fn enlarge(
         drop(values);
         let is_exact = (enlarged.width(), enlarged.height()) == (width, height);
         on_picture(
-            index,
+            *index,
             if is_exact {
                 enlarged
             } else {

@@ -12,6 +12,7 @@ mod network;
 
 pub use canvas::{Canvas, Mask, canvases};
 pub(crate) use control::ControlNetwork;
+pub(crate) use decode::Decode;
 pub use decode::decode;
 pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
 pub(crate) use denoise::{check, latent_sides, patches, texts};

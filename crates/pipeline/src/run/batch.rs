@@ -2,14 +2,14 @@
 
 use crate::stage::Picture;
 
-/// Pictures that go through the steps together.
+/// Pictures that go through the steps together: those of a group of images that share passes over the network.
 #[derive(Debug, Default)]
-pub(super) struct Group {
+pub(super) struct Batch {
     pub(super) images: Vec<usize>,
     pub(super) pictures: Vec<Picture>,
 }
 
-impl Group {
+impl Batch {
     /// Evaluations of the network that all of them have behind them.
     pub(super) fn evaluations(&self) -> usize {
         self.pictures

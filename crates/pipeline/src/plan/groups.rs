@@ -1,0 +1,190 @@
+//! How many images are denoised, decoded and saved before the next are begun.
+
+use sd_memory::Bytes;
+use serde::Serialize;
+
+use super::Plan;
+use super::needs::{DECODE, DENOISE};
+
+/// Passes over a denoising network in host memory after which reading its weights again takes less than a tenth of the
+/// time: a pass takes at least as long as that.
+const PASSES_A_RELOAD: usize = 10;
+/// The same of a network on a GPU with memory of its own, where a pass takes a small part of the time in which the weights
+/// are copied there: 0.04 s and 1 to 2 s with SDXL at 1024x1024 on an H100.
+const PASSES_A_RELOAD_OF_GPU: usize = 256;
+
+/// What the other stages of a run mean for the groups that a model's images are made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Whether a group needs no networks but this model's once its text is encoded: neither a refiner nor an upscaler.
+    pub alone: bool,
+    /// Bytes of the encoded prompts of the run's other models, which are kept from group to group.
+    pub other_prompts: u64,
+}
+
+impl Surroundings {
+    /// A run with this model only.
+    pub const ALONE: Self = Self {
+        alone: true,
+        other_prompts: 0,
+    };
+}
+
+/// Why a group has as many images as it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupReason {
+    /// Every image is done before the next is begun.
+    OneByOne,
+    /// Images share passes over streamed weights.
+    SharedPasses,
+    /// Reading the networks again for each image would take longer than waiting for the first.
+    Reloading,
+}
+
+/// The groups of images of a run: each is denoised, decoded and saved before the next is begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Groups {
+    /// Images of the run.
+    pub images: usize,
+    /// Images of a group; the last group may have fewer.
+    pub images_a_group: usize,
+    /// How many groups there are.
+    pub groups: usize,
+    /// Why a group has as many images.
+    pub reason: GroupReason,
+    /// Whether the networks stay in memory from one group to the next.
+    pub networks_stay: bool,
+    /// Denoising steps of an image, by all models.
+    pub steps_an_image: usize,
+    /// Steps of all images that are done before the first image is decoded and saved.
+    pub first_image_after_steps: usize,
+    /// Bytes of each image that waits for the others of its group.
+    #[serde(skip)]
+    pub(crate) waiting: Bytes,
+    /// The most images of a group that the budget has room for.
+    #[serde(skip)]
+    pub(crate) most_images: usize,
+    /// Whether other networks come between this model's in a group.
+    #[serde(skip)]
+    pub(crate) alone: bool,
+}
+
+impl Groups {
+    /// Groups of the images that share a pass.
+    pub(crate) fn new(
+        images: usize,
+        pictures_a_pass: usize,
+        networks_stay: bool,
+        steps_an_image: usize,
+        waiting: u64,
+        alone: bool,
+    ) -> Self {
+        let mut groups = Self {
+            images,
+            images_a_group: pictures_a_pass,
+            groups: 1,
+            reason: GroupReason::OneByOne,
+            networks_stay,
+            steps_an_image,
+            first_image_after_steps: 0,
+            waiting: Bytes(waiting),
+            most_images: images,
+            alone,
+        };
+        groups.set(pictures_a_pass, pictures_a_pass);
+        groups
+    }
+
+    fn set(&mut self, images_a_group: usize, pictures_a_pass: usize) {
+        self.images_a_group = images_a_group.clamp(1, self.images.max(1));
+        self.groups = self.images.div_ceil(self.images_a_group);
+        self.reason = match self.images_a_group {
+            1 => GroupReason::OneByOne,
+            images if images <= pictures_a_pass => GroupReason::SharedPasses,
+            _ => GroupReason::Reloading,
+        };
+        self.first_image_after_steps = self.images_a_group * self.steps_an_image;
+    }
+
+    /// Steps of all images.
+    pub fn steps(&self) -> usize {
+        self.images.saturating_mul(self.steps_an_image)
+    }
+
+    /// These groups with another model's steps after this one's.
+    pub(super) fn followed_by(mut self, next: &Self) -> Self {
+        self.steps_an_image += next.steps_an_image;
+        self.first_image_after_steps = self.images_a_group * self.steps_an_image;
+        if self.reason == GroupReason::OneByOne {
+            self.reason = next.reason;
+        }
+        self
+    }
+}
+
+/// The fewest images, as whole batches of `pictures_a_pass`, for which reading the weights again is worth while.
+pub(super) fn worth_a_reload(pictures_a_pass: usize, evaluations: usize, has_own_memory: bool) -> usize {
+    let passes = if has_own_memory {
+        PASSES_A_RELOAD_OF_GPU
+    } else {
+        PASSES_A_RELOAD
+    };
+    passes.div_ceil(evaluations.max(1)) * pictures_a_pass
+}
+
+impl Plan {
+    /// The plan with `images_a_group` images in each group, or as many as there is room for.
+    #[must_use]
+    pub(crate) fn in_groups_of(mut self, images_a_group: usize) -> Self {
+        let images_a_group = images_a_group.min(self.groups.most_images).max(1);
+        self.groups.set(images_a_group, self.pictures_a_pass);
+        let Groups {
+            images,
+            images_a_group,
+            groups,
+            networks_stay,
+            waiting,
+            alone,
+            ..
+        } = self.groups.clone();
+        let loads = if networks_stay { 1 } else { groups };
+        for stage in &mut self.stages {
+            let is_of_groups = !stage.name.starts_with("text_encoder") && stage.name != "encode picture";
+            if is_of_groups {
+                stage.loads = loads;
+            }
+            if stage.name == DENOISE {
+                // The last group may be smaller, and need fewer passes.
+                let evaluations = stage.passes;
+                let batches = |images: usize| images.div_ceil(self.pictures_a_pass);
+                let whole = images / images_a_group;
+                let rest = images % images_a_group;
+                stage.passes = (whole * batches(images_a_group) + batches(rest)) * evaluations;
+            }
+            if stage.name == DENOISE || stage.name == DECODE || !alone {
+                let counted = counted(&stage.name, self.pictures_a_pass);
+                stage.predicted_peak.0 += images_a_group.saturating_sub(counted) as u64 * waiting.0;
+            }
+        }
+        let peaks = self.stages.iter().map(|stage| stage.predicted_peak);
+        self.predicted_peak = peaks.max().unwrap_or_default();
+        self
+    }
+
+    /// The most images of a group that the budget has room for.
+    pub(super) fn most_images_a_group(&self) -> usize {
+        let waits = |name: &str| name == DENOISE || name == DECODE || !self.groups.alone;
+        let stages = self.stages.iter().filter(|stage| waits(&stage.name));
+        let most = stages.map(|stage| {
+            let left = self.budget.saturating_sub(stage.predicted_peak).0 / self.groups.waiting.0.max(1);
+            counted(&stage.name, self.pictures_a_pass).saturating_add(left as usize)
+        });
+        most.min().unwrap_or(1).min(self.groups.images).max(1)
+    }
+}
+
+/// Waiting images that a stage's prediction counts before a group's size is known.
+fn counted(stage: &str, pictures_a_pass: usize) -> usize {
+    if stage == DENOISE { pictures_a_pass } else { 1 }
+}

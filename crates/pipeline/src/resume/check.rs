@@ -1,0 +1,148 @@
+//! Whether a state can be one that this program has written: every count, index and path in it is looked at before it is
+//! used.
+
+use std::path::Path;
+
+use super::state::{Description, FORMAT, KeptRequest};
+use crate::request::Strength;
+use crate::run::Leg;
+use crate::scheduler::Sampler;
+use crate::stage::Progress;
+use crate::stage::latent_sides;
+
+/// More images, steps or layers than any run asks for.
+const MOST_IMAGES: usize = u32::MAX as usize;
+const MOST_STEPS: usize = 100_000;
+const MOST_CLIP_SKIP: usize = 1000;
+const MOST_FACTOR: usize = 64;
+
+impl Description {
+    /// What is wrong with the description of the run `id`, if it contradicts itself.
+    pub(super) fn contradiction(&self, id: &str) -> Option<&'static str> {
+        let Some(&steps) = self.leg_steps.get(self.leg) else {
+            return Some("it is at a leg that the run has not");
+        };
+        let models = self.request.models().count();
+        let images = self.request.images;
+        let mut before = None;
+        let is_in_order = self.pictures.iter().all(|picture| {
+            let follows = before.is_none_or(|before| picture.image > before);
+            before = Some(picture.image);
+            follows && picture.image < images
+        });
+        let is_saved = |image: usize| self.saved.contains(image);
+        if self.format != FORMAT {
+            Some("it is written in another format")
+        } else if self.name.id() != id {
+            Some("it is that of another run")
+        } else if self.models.len() != models || self.leg_steps.len() != models {
+            Some("it has not as many models as were asked for")
+        } else if self.leg_steps.iter().any(|&steps| steps > MOST_STEPS) {
+            Some("it has more steps than a run has")
+        } else if !self.saved.are_of(images) {
+            Some("its saved pictures are not of this run")
+        } else if !is_in_order || self.pictures.iter().any(|picture| is_saved(picture.image)) {
+            Some("its pictures at work are not of this run")
+        } else if self.pictures.iter().any(|picture| picture.steps_done > steps) {
+            Some("a picture has more steps behind it than were asked for")
+        } else if !(self.seconds.is_finite() && self.seconds >= 0.0) {
+            Some("its time is no time")
+        } else {
+            self.request.fault()
+        }
+    }
+
+    /// What does not go together with the `legs` that the run is gone on with, if anything.
+    pub(super) fn misfit(
+        &self,
+        legs: &[Leg],
+        samplers: &[Sampler],
+        progress: &[(usize, Progress)],
+    ) -> Option<String> {
+        let steps = samplers.iter().map(Sampler::steps);
+        if !steps.eq(self.leg_steps.iter().copied()) {
+            return Some("its steps are not those of the models".to_owned());
+        }
+        let (leg, sampler) = (&legs[self.leg], &samplers[self.leg]);
+        let is_possible = self.pictures.iter().all(|picture| {
+            picture.evaluations <= sampler.evaluations()
+                && picture.steps_done == sampler.steps_done(picture.evaluations)
+                && picture.is_denoised == (picture.evaluations == sampler.evaluations())
+        });
+        if !is_possible {
+            return Some("a picture has come to where its sampler does not lead".to_owned());
+        }
+        let (rows, columns) = latent_sides(&leg.bundle, self.request.size);
+        let shape = [1, leg.bundle.vae.latent_channels, rows, columns];
+        let mut tensors = progress
+            .iter()
+            .flat_map(|(_, progress)| progress.trajectory.tensors());
+        tensors
+            .any(|(_, tensor)| tensor.dims() != shape)
+            .then(|| format!("its latents are not {shape:?}"))
+    }
+}
+
+impl KeptRequest {
+    /// What in it cannot have been asked for, if anything.
+    fn fault(&self) -> Option<&'static str> {
+        let is_part = |strength: f64| (0.0..=1.0).contains(&strength);
+        let steps = std::iter::once(self.steps).chain(self.refiner.iter().map(|refiner| refiner.steps));
+        let strengths = self.over.iter().map(|over| over.strength);
+        let strengths = strengths.chain(self.refiner.iter().map(|refiner| refiner.strength));
+        let scales = self.controls.iter().map(|control| control.scale);
+        let of_loras = self.loras.iter().flat_map(|lora| [lora.scale, lora.text_scale]);
+        let scales = scales.chain(of_loras).chain([self.guidance_rescale]);
+        if !(1..=MOST_IMAGES).contains(&self.images) {
+            Some("it has more or fewer pictures than a run has")
+        } else if steps.into_iter().any(|steps| !(1..=MOST_STEPS).contains(&steps)) {
+            Some("it has more or fewer steps than a run has")
+        } else if self.clip_skip > MOST_CLIP_SKIP {
+            Some("it leaves out more layers than there are")
+        } else if !strengths.into_iter().all(|Strength(strength)| is_part(strength))
+            || !self
+                .refiner
+                .iter()
+                .filter_map(|refiner| refiner.switch)
+                .all(is_part)
+        {
+            Some("a strength in it is none")
+        } else if !(self.guidance_scale.0.is_finite() && scales.into_iter().all(f64::is_finite)) {
+            Some("a scale in it is none")
+        } else if self
+            .upscale
+            .iter()
+            .any(|upscale| !(1..=MOST_FACTOR).contains(&upscale.factor))
+        {
+            Some("its pictures are made larger by a factor that is none")
+        } else if !self.paths().all(Path::is_absolute) {
+            Some("a path in it depends on the current folder")
+        } else {
+            None
+        }
+    }
+
+    /// Every path in it.
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let models = self.models().filter_map(|model| model.folder.as_deref());
+        let controls = self
+            .controls
+            .iter()
+            .flat_map(|control| [control.folder.as_path(), control.image.as_path()]);
+        let loras = self.loras.iter().map(|lora| lora.file.as_path());
+        let over = self
+            .over
+            .iter()
+            .flat_map(|over| std::iter::once(over.image.as_path()).chain(over.mask.as_deref()));
+        let upscaler = self
+            .upscale
+            .iter()
+            .filter_map(|upscale| upscale.network.as_deref());
+        std::iter::once(self.output.as_path())
+            .chain(models)
+            .chain(controls)
+            .chain(loras)
+            .chain(over)
+            .chain(upscaler)
+    }
+}

@@ -1,0 +1,149 @@
+//! The denoising of a group of images.
+
+use std::time::Instant;
+
+use sd_memory::Bytes;
+
+use super::batch::Batch;
+use super::networks::{Kept, Networks};
+use super::{Leg, Run};
+use crate::Result;
+use crate::bundle::Bundle;
+use crate::event::Event;
+use crate::save::RgbImage;
+use crate::stage::{Canvas, Denoise, EncodedPrompt};
+
+impl Run<'_> {
+    /// Takes the images of `group` from noise, from what they are drawn over, or from where they were left, to latents: as
+    /// many at a time as the plan lets share a pass. The network is left among `networks`.
+    pub(super) fn denoise<'b>(
+        &mut self,
+        group: &[usize],
+        drawn: &[(usize, RgbImage)],
+        bundle: &'b Bundle,
+        kept: &mut Kept,
+        networks: &mut Networks<'b>,
+    ) -> Result<()> {
+        let prompts = match &networks.denoise {
+            None => Some(self.encode(kept)?),
+            Some(_) => None,
+        };
+        let canvases = self.canvases(group, drawn, kept)?;
+        if let Some(prompts) = prompts {
+            networks.denoise = Some(self.load(bundle, prompts)?);
+        }
+        let Some(stage) = &networks.denoise else {
+            return Ok(());
+        };
+        self.monitor
+            .stage(if self.at == 0 { "denoise" } else { "refine" });
+        self.read_memory("Before generation");
+        let canvas = |image: usize| {
+            canvases
+                .iter()
+                .find(|(of, _)| *of == image)
+                .map(|(_, canvas)| canvas)
+        };
+        if self.at > self.journal.leg() {
+            let begun = group.iter().map(|&image| {
+                let picture = stage.begin(self.leg().recipe.seed_of(image), canvas(image))?;
+                Ok((image, picture.progress))
+            });
+            let begun = begun.collect::<Result<Vec<_>>>()?;
+            self.journal.hand_over(begun);
+        }
+        let mut waiting = group.to_vec();
+        while !waiting.is_empty() {
+            let mut batch = self.next_batch(stage, &canvas, &mut waiting)?;
+            while batch.evaluations() < stage.sampler().evaluations() {
+                self.interrupt.check()?;
+                self.step(stage, &mut batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the network for `prompts`.
+    fn load<'b>(&mut self, bundle: &'b Bundle, prompts: EncodedPrompt) -> Result<Denoise<'b>> {
+        self.monitor.stage("load");
+        let is_first = self.at == 0;
+        let (before, after) = if is_first {
+            ("Before model load", "After model load")
+        } else {
+            ("Before refiner load", "After refiner load")
+        };
+        self.clean(before, !is_first);
+        let Leg {
+            recipe,
+            holding,
+            plan,
+            ..
+        } = self.leg();
+        let stage = Denoise::load(bundle, recipe, &prompts, holding, plan.controls_stay)?;
+        drop(prompts);
+        self.clean(after, false);
+        Ok(stage)
+    }
+
+    /// The next of the pictures that wait which have come equally far, as many as may share a pass.
+    fn next_batch<'c>(
+        &self,
+        stage: &Denoise<'_>,
+        canvas: &impl Fn(usize) -> Option<&'c Canvas>,
+        waiting: &mut Vec<usize>,
+    ) -> Result<Batch> {
+        let Leg { recipe, plan, .. } = self.leg();
+        let mut batch = Batch::default();
+        while let Some(&image) = waiting.first() {
+            let seed = recipe.seed_of(image);
+            let picture = match self.journal.progress(image) {
+                Some(progress) => stage.go_on(seed, canvas(image), progress)?,
+                None => stage.begin(seed, canvas(image))?,
+            };
+            let is_as_far = picture.progress.evaluations == batch.evaluations();
+            let fits = batch.images.len() < plan.pictures_a_pass && is_as_far;
+            if !batch.images.is_empty() && !fits {
+                break;
+            }
+            waiting.remove(0);
+            batch.images.push(image);
+            batch.pictures.push(picture);
+        }
+        Ok(batch)
+    }
+
+    /// Takes a batch one step further, in as many evaluations as it has, and keeps what it has come to.
+    fn step(&mut self, stage: &Denoise<'_>, batch: &mut Batch) -> Result<()> {
+        let start = Instant::now();
+        let sampler = stage.sampler();
+        let steps_before = sampler.steps_done(batch.evaluations());
+        while sampler.steps_done(batch.evaluations()) == steps_before {
+            stage.step(&mut batch.pictures)?;
+        }
+        let duration = start.elapsed() / batch.images.len() as u32;
+        let images = self.leg().recipe.images;
+        for (&image, picture) in batch.images.iter().zip(&batch.pictures) {
+            self.observer.observe(&Event::Step {
+                image,
+                images,
+                step: sampler.steps_done(picture.progress.evaluations),
+                steps: sampler.steps(),
+                duration,
+            });
+            self.journal.record(image, &picture.progress, sampler);
+        }
+        self.journal.commit_if_due(self.observer);
+        self.tell_of_what_was_given_up();
+        Ok(())
+    }
+
+    /// Says so where memory became short and blocks were given up between two turns.
+    fn tell_of_what_was_given_up(&mut self) {
+        let given = Bytes(self.leg().holding.relief.take_given());
+        if given > Bytes(0) {
+            self.warn(format!(
+                "memory is short on this machine: {given} of weights were given up and are read in every step from now on"
+            ));
+        }
+    }
+}
