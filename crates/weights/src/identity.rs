@@ -61,7 +61,7 @@ impl FileIdentity {
                 let ends = [0..ENDS, source.length() - ENDS..source.length()];
                 (modified.map(nanoseconds), digest_of(source, ends)?)
             }
-            _ => (None, digest_of(source, [0..source.length()])?),
+            _ => (None, digest_of(source, std::iter::once(0..source.length()))?),
         };
         Ok(Self {
             path: path.to_owned(),
