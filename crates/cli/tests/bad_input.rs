@@ -293,6 +293,10 @@ fn parts_of_different_models() {
     let damage = |model: &Path| {
         let path = model.join("scheduler/scheduler_config.json");
         edit_json(&path, |config| config["_class_name"] = "DDIMScheduler".into());
+        // The index is what says of which class a part is.
+        edit_json(&model.join("model_index.json"), |index| {
+            index["scheduler"][1] = "DDIMScheduler".into()
+        });
     };
     with_damaged(damage, 1, "its scheduler is DDIMScheduler");
     let damage = |model: &Path| {
