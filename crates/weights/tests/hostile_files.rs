@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sd_weights::{
     Checkpoint, CountingAllocator, Error, FileIdentity, ModelFolder, allocated_bytes, allocated_peak,
@@ -14,8 +14,12 @@ use sd_weights::{
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Held while memory is measured.
+/// Held by each test as long as it runs: what another one allocates would count too.
 static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const MB: u64 = 1 << 20;
 
@@ -24,7 +28,6 @@ fn open(name: &str, bytes: &[u8]) -> (Result<Checkpoint, Error>, u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
-    let _alone = ALONE.lock().unwrap();
     restart_allocated_peak();
     let before = allocated_bytes();
     let opened = Checkpoint::open_file(path);
@@ -41,6 +44,7 @@ fn with_header(header: &str) -> Vec<u8> {
 
 #[test]
 fn a_long_header_takes_little() {
+    let _alone = alone();
     // Entries of a few bytes, which would be tables of a hundred.
     let entry =
         |index: usize| format!("\"{index}\":{{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}");
@@ -80,6 +84,7 @@ fn a_long_header_takes_little() {
 
 #[test]
 fn shapes_that_cannot_be_are_refused_also_where_they_hold_nothing() {
+    let _alone = alone();
     let header = r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,0],"data_offsets":[0,0]}}"#;
     let (opened, _) = open("a.safetensors", &with_header(header));
     assert!(opened.unwrap_err().to_string().contains("impossible shape"));
@@ -138,6 +143,7 @@ fn text(text: &str) -> Vec<u8> {
 
 #[test]
 fn names_that_share_a_long_beginning_are_counted_whole() {
+    let _alone = alone();
     let table = |tensors: usize, prefix: usize| {
         let mut pickle = b"\x80\x02".to_vec();
         pickle.extend(TENSOR);
@@ -165,6 +171,7 @@ fn names_that_share_a_long_beginning_are_counted_whole() {
 
 #[test]
 fn operations_of_a_byte_do_not_take_memory_without_end() {
+    let _alone = alone();
     let repeated = |head: &[u8], part: &[u8]| [head, &part.repeat((14 << 20) / part.len()), b"."].concat();
     for (what, pickle) in [
         ("marks", repeated(b"\x80\x02", b"(")),
@@ -187,6 +194,7 @@ fn operations_of_a_byte_do_not_take_memory_without_end() {
 
 #[test]
 fn an_archive_of_very_many_entries_is_refused() {
+    let _alone = alone();
     let names: Vec<String> = (0..65_000)
         .map(|index| format!("x/data/{index}-{}", "n".repeat(120)))
         .collect();
@@ -207,6 +215,7 @@ fn sharded(root: &Path, shard: &str) -> ModelFolder {
 
 #[test]
 fn an_index_does_not_lead_out_of_the_folder() {
+    let _alone = alone();
     let place = tempfile::tempdir().unwrap();
     let secret = place.path().join("secret.safetensors");
     let header = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
@@ -228,6 +237,7 @@ fn an_index_does_not_lead_out_of_the_folder() {
 #[cfg(unix)]
 #[test]
 fn a_link_leads_out_of_the_folder_to_bytes_of_the_hub_alone() {
+    let _alone = alone();
     use std::os::unix::fs::symlink;
 
     let place = tempfile::tempdir().unwrap();
@@ -255,6 +265,7 @@ fn a_link_leads_out_of_the_folder_to_bytes_of_the_hub_alone() {
 #[cfg(unix)]
 #[test]
 fn pipes_devices_and_texts_that_are_too_long_are_refused_at_once() {
+    let _alone = alone();
     let place = tempfile::tempdir().unwrap();
     let pipe = place.path().join("pipe");
     assert!(
