@@ -51,7 +51,9 @@ fn a_network_of_no_features_is_refused() {
         let error = refused.unwrap_err().to_string();
         assert!(error.contains("0 features"), "{error}");
     }
-    // They can be told the size of a picture without a division by 0.
-    dense(8, 4).unwrap().footprint(64, 64);
-    compact(8).unwrap().footprint(64, 64);
+    // Of networks with features it is the other tensors that are missed.
+    for incomplete in [dense(8, 4), compact(8)] {
+        let error = incomplete.unwrap_err().to_string();
+        assert!(error.contains("has no tensor"), "{error}");
+    }
 }

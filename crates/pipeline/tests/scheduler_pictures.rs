@@ -51,6 +51,11 @@ impl Case {
             self.config.to_string(),
         )
         .unwrap();
+        // The index says of which class the scheduler is.
+        let index = model.join("model_index.json");
+        let mut entries: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+        entries["scheduler"][1] = self.config["_class_name"].clone();
+        fs::write(&index, entries.to_string()).unwrap();
         let request = Request {
             negative_prompt: Some(self.negative_prompt.clone()),
             steps: Some(self.steps),
