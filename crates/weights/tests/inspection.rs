@@ -41,6 +41,9 @@ fn file() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
+/// Names, types and shapes.
+type Tensors<'a> = Vec<(&'a str, Dtype, &'a [usize])>;
+
 #[test]
 fn what_a_network_will_read_is_checked_when_its_blocks_are_listed() {
     let (_directory, path) = file();
@@ -53,7 +56,7 @@ fn what_a_network_will_read_is_checked_when_its_blocks_are_listed() {
     write(&path, &whole);
     layers(&weights(&path, WeightType::AsStored), 2).unwrap();
 
-    let listed = |change: &dyn Fn(&mut Vec<(&str, Dtype, &[usize])>)| {
+    let listed = |change: &dyn Fn(&mut Tensors<'_>)| {
         let mut tensors = whole.to_vec();
         change(&mut tensors);
         write(&path, &tensors);

@@ -147,6 +147,7 @@ enum Prepend {
 
 #[derive(Deserialize)]
 #[serde(tag = "type")]
+#[expect(clippy::enum_variant_names, reason = "the names are those of the file")]
 enum PostProcessor {
     RobertaProcessing {
         sep: (String, u32),
