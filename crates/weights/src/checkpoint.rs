@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytemuck::Zeroable;
-use candle_core::{DType, Device, Tensor, WithDType};
+use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use serde::Deserialize;
 
@@ -13,37 +12,10 @@ use crate::host_buffers::{Elements, HostBuffers};
 use crate::lora::{Adapters, Merge};
 use crate::similar_name::similar;
 use crate::source::Source;
+#[cfg(feature = "cuda")]
+use crate::stored::Parts;
+use crate::stored::{Stored, default_held};
 use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header, torch};
-
-/// Values that are converted at a time where a file's type is not the one that a tensor is held in.
-const CONVERTED_AT_A_TIME: usize = 1 << 20;
-
-/// Values of so many bytes that are converted at a time.
-const fn converted_at_a_time(element_bytes: usize) -> usize {
-    match element_bytes {
-        8 => CONVERTED_AT_A_TIME / 2,
-        _ => CONVERTED_AT_A_TIME,
-    }
-}
-
-/// Bytes that reading `count` elements of so many bytes into 32-bit numbers takes beside these.
-pub(crate) fn converting_takes(count: usize, element_bytes: usize) -> usize {
-    match element_bytes {
-        4 => 0,
-        _ => count.min(converted_at_a_time(element_bytes)) * element_bytes,
-    }
-}
-
-/// The type in which elements are held where no other is asked for: the file's own, and 32 bits for numbers of 64, which
-/// nothing is computed with. None for those that are no weights.
-pub(crate) fn default_type(element_type: ElementType) -> Option<DType> {
-    match element_type {
-        ElementType::F32 | ElementType::F64 => Some(DType::F32),
-        ElementType::F16 => Some(DType::F16),
-        ElementType::Bf16 => Some(DType::BF16),
-        _ => None,
-    }
-}
 
 /// A network's tensors: names, types, shapes and where their bytes are. No weight is held.
 #[derive(Debug, Clone)]
@@ -52,14 +24,6 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Stored>,
     /// What is added to tensors while they are read.
     adapters: Option<Arc<Adapters>>,
-}
-
-#[derive(Debug, Clone)]
-struct Stored {
-    header: TensorHeader,
-    source: Arc<Source>,
-    /// What the file calls it, where that is not the name that it is asked for by.
-    saved_as: Option<String>,
 }
 
 /// What an index says: which file of the component's folder holds each tensor.
@@ -200,8 +164,8 @@ impl Checkpoint {
             return Err(Error::WrongShape {
                 file: stored.source.path().to_owned(),
                 tensor: stored.saved_as(name),
-                wanted: wanted.to_vec(),
-                found: found.clone(),
+                wanted: wanted.into(),
+                found: found.as_slice().into(),
             });
         }
         Ok(())
@@ -237,14 +201,7 @@ impl Checkpoint {
     /// A file cannot be read.
     pub fn first_non_finite(&self) -> Result<Option<(PathBuf, String)>> {
         for (name, stored) in &self.tensors {
-            let is_finite = match stored.header.element_type {
-                ElementType::F64 => stored.all(|value: f64| (value as f32).is_finite())?,
-                ElementType::F32 => stored.all(|value: f32| value.is_finite())?,
-                ElementType::F16 => stored.all(|value: f16| value.is_finite())?,
-                ElementType::Bf16 => stored.all(|value: bf16| value.is_finite())?,
-                _ => true,
-            };
-            if !is_finite {
+            if !stored.is_finite()? {
                 return Ok(Some((stored.source.path().to_owned(), name.clone())));
             }
         }
@@ -287,12 +244,8 @@ impl Checkpoint {
     pub(crate) fn in_parts(&self, name: &str, held_type: Option<DType>) -> Result<Parts<'_>> {
         let stored = self.stored(name)?;
         let stored_type = stored.float_type(name)?;
-        Ok(Parts {
-            stored,
-            stored_type,
-            held_type: held_type.unwrap_or_else(|| default_held(stored_type)),
-            merge: self.merge(name)?,
-        })
+        let held_type = held_type.unwrap_or_else(|| default_held(stored_type));
+        Ok(Parts::new(stored, stored_type, held_type, self.merge(name)?))
     }
 
     /// What is added to the tensor `name` while it is read.
@@ -317,19 +270,8 @@ impl Checkpoint {
     /// Whether every value of the tensor `name` is finite. It is read a stretch at a time.
     pub(crate) fn is_finite(&self, name: &str) -> Result<bool> {
         let stored = self.stored(name)?;
-        let stored_type = stored.float_type(name)?;
-        let count: usize = stored.header.shape.iter().product();
-        let mut values = vec![0.0_f32; count.min(CONVERTED_AT_A_TIME)];
-        let mut first = 0;
-        while first < count {
-            let values = &mut values[..CONVERTED_AT_A_TIME.min(count - first)];
-            stored.fill(values, first, stored_type, |value| value)?;
-            if !values.iter().all(|value| value.is_finite()) {
-                return Ok(false);
-            }
-            first += values.len();
-        }
-        Ok(true)
+        stored.float_type(name)?;
+        stored.is_finite()
     }
 
     /// The first value of the tensor `name`, of whatever type.
@@ -398,187 +340,5 @@ impl Checkpoint {
             tensor: name.to_owned(),
             similar: similar(name, self.tensors.keys()).map(str::to_owned),
         })
-    }
-}
-
-/// The type that a tensor stored as `stored_type` is held in where no other is asked for.
-fn default_held(stored_type: DType) -> DType {
-    match stored_type {
-        DType::F64 => DType::F32,
-        other => other,
-    }
-}
-
-/// A tensor that is read in parts, each part as bytes of the type that it is held in.
-#[cfg(feature = "cuda")]
-#[derive(Debug)]
-pub(crate) struct Parts<'a> {
-    stored: &'a Stored,
-    stored_type: DType,
-    held_type: DType,
-    merge: Option<Merge>,
-}
-
-#[cfg(feature = "cuda")]
-impl Parts<'_> {
-    pub(crate) fn shape(&self) -> &[usize] {
-        &self.stored.header.shape
-    }
-
-    pub(crate) fn held_type(&self) -> DType {
-        self.held_type
-    }
-
-    /// Fills `bytes`, which must be aligned for the held type, with what stands from byte `offset` of the held tensor on.
-    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
-        let first = offset / self.held_type.size_in_bytes();
-        let part = self.stored.part(first, self.stored_type, self.merge.as_ref());
-        match self.held_type {
-            DType::F16 => part.fill(bytemuck::cast_slice_mut(bytes), f16::from_f32),
-            DType::BF16 => part.fill(bytemuck::cast_slice_mut(bytes), bf16::from_f32),
-            _ => part.fill(bytemuck::cast_slice_mut(bytes), |value: f32| value),
-        }
-    }
-}
-
-/// The elements of a tensor from one on, and what is added to them.
-struct Part<'a> {
-    stored: &'a Stored,
-    first: usize,
-    stored_type: DType,
-    merge: Option<&'a Merge>,
-}
-
-impl Part<'_> {
-    /// Reads as many elements as there are `values`, rounded once by `narrow` where they are not stored so.
-    fn fill<T: bytemuck::Pod + WithDType>(&self, values: &mut [T], narrow: impl Fn(f32) -> T) -> Result<()> {
-        let Self {
-            stored, stored_type, ..
-        } = *self;
-        match self.merge {
-            None => stored.fill(values, self.first, stored_type, narrow),
-            Some(merge) => merge.fill(values, self.first, narrow, |wide, first| {
-                stored.fill(wide, first, stored_type, |value: f32| value)
-            }),
-        }
-    }
-}
-
-impl Stored {
-    fn part<'a>(&'a self, first: usize, stored_type: DType, merge: Option<&'a Merge>) -> Part<'a> {
-        Part {
-            stored: self,
-            first,
-            stored_type,
-            merge,
-        }
-    }
-
-    fn first<const BYTES: usize>(&self, number: impl Fn([u8; BYTES]) -> f32) -> Result<f32> {
-        let mut bytes = [0; BYTES];
-        self.source.read_at(self.header.offset, &mut bytes)?;
-        Ok(number(bytes))
-    }
-
-    /// Whether `is` holds for every element.
-    fn all<T: bytemuck::Pod>(&self, is: impl Fn(T) -> bool) -> Result<bool> {
-        let count = self.header.bytes as usize / size_of::<T>();
-        let at_a_time = converted_at_a_time(size_of::<T>());
-        let mut elements = vec![T::zeroed(); count.min(at_a_time)];
-        for first in (0..count).step_by(at_a_time) {
-            let elements = &mut elements[..at_a_time.min(count - first)];
-            let offset = self.header.offset + (first * size_of::<T>()) as u64;
-            self.source.read_at(offset, bytemuck::cast_slice_mut(elements))?;
-            if !elements.iter().all(|&element| is(element)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The type of the elements, which must be floats.
-    fn float_type(&self, name: &str) -> Result<DType> {
-        match self.header.element_type {
-            ElementType::F64 => Ok(DType::F64),
-            ElementType::F32 => Ok(DType::F32),
-            ElementType::F16 => Ok(DType::F16),
-            ElementType::Bf16 => Ok(DType::BF16),
-            found => Err(self.unsupported(name, found)),
-        }
-    }
-
-    /// Reads the elements from `first` on into `values`: in place where the types agree, else through `narrow`.
-    fn fill<T: bytemuck::Pod + WithDType>(
-        &self,
-        values: &mut [T],
-        first: usize,
-        stored_type: DType,
-        narrow: impl Fn(f32) -> T,
-    ) -> Result<()> {
-        let offset = self.header.offset + (first * stored_type.size_in_bytes()) as u64;
-        if T::DTYPE == stored_type {
-            return self.source.read_at(offset, bytemuck::cast_slice_mut(values));
-        }
-        match stored_type {
-            DType::F16 => self.convert::<f16, T>(values, offset, |value| narrow(value.to_f32())),
-            DType::BF16 => self.convert::<bf16, T>(values, offset, |value| narrow(value.to_f32())),
-            DType::F64 => self.convert::<f64, T>(values, offset, |value| narrow(value as f32)),
-            _ => self.convert::<f32, T>(values, offset, narrow),
-        }
-    }
-
-    fn convert<S: bytemuck::Pod, T>(
-        &self,
-        values: &mut [T],
-        mut offset: u64,
-        convert: impl Fn(S) -> T,
-    ) -> Result<()> {
-        let at_a_time = converted_at_a_time(size_of::<S>());
-        let mut read = vec![S::zeroed(); values.len().min(at_a_time)];
-        for values in values.chunks_mut(at_a_time) {
-            let read = &mut read[..values.len()];
-            self.source.read_at(offset, bytemuck::cast_slice_mut(read))?;
-            offset += size_of_val(read) as u64;
-            for (value, &read) in values.iter_mut().zip(read.iter()) {
-                *value = convert(read);
-            }
-        }
-        Ok(())
-    }
-
-    fn rows<T: bytemuck::Pod + Zeroable + WithDType>(
-        &self,
-        name: &str,
-        rows: &[usize],
-        read: impl Fn(usize, &mut [T]) -> Result<()>,
-    ) -> Result<Tensor> {
-        let (&width, leading) = self.header.shape.split_last().unwrap_or((&1, &[]));
-        let available: usize = leading.iter().product();
-        let mut elements = vec![T::zeroed(); width * rows.len()];
-        for (&row, target) in rows.iter().zip(elements.chunks_exact_mut(width.max(1))) {
-            if row >= available {
-                return Err(Error::RowOutOfRange {
-                    file: self.source.path().to_owned(),
-                    tensor: name.to_owned(),
-                    row,
-                    rows: available,
-                });
-            }
-            read(row * width, target)?;
-        }
-        Ok(Tensor::from_vec(elements, (rows.len(), width), &Device::Cpu)?)
-    }
-
-    /// What the file calls the tensor `name`.
-    fn saved_as(&self, name: &str) -> String {
-        self.saved_as.as_deref().unwrap_or(name).to_owned()
-    }
-
-    fn unsupported(&self, name: &str, found: ElementType) -> Error {
-        Error::UnsupportedType {
-            file: self.source.path().to_owned(),
-            tensor: self.saved_as(name),
-            found,
-        }
     }
 }

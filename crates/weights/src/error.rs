@@ -149,9 +149,9 @@ pub enum Error {
         /// The tensor's full name.
         tensor: String,
         /// The shape that the configuration asks for.
-        wanted: Vec<usize>,
+        wanted: Box<[usize]>,
         /// The shape in the file.
-        found: Vec<usize>,
+        found: Box<[usize]>,
     },
     /// A tensor is stored in a type that cannot be computed with.
     #[error("tensor `{tensor}` in `{}` is stored as {found}, which cannot be computed with", file.display())]
@@ -201,9 +201,9 @@ pub enum Error {
         /// Where the setting stands: a file beside it, or its header.
         place: String,
         /// The setting's name.
-        setting: String,
+        setting: Box<str>,
         /// Its value, as JSON.
-        value: String,
+        value: Box<str>,
     },
     /// The matrices of a LoRA's layer do not go together.
     #[error("layer `{layer}` of the LoRA `{}` is damaged: {reason}", file.display())]

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 
 use candle_core::{DType, Tensor};
 
-use crate::checkpoint::default_type;
 use crate::host_buffers::Elements;
 use crate::lock::lock;
+use crate::stored::default_type;
 use crate::{Checkpoint, Error, Result};
 
 /// The most values of a tensor that is not in the file as it should be and is stood in for all the same, so that what

@@ -35,6 +35,7 @@ mod reader;
 mod saved_name;
 mod similar_name;
 mod source;
+mod stored;
 mod torch;
 mod weights;
 mod wrong_file;

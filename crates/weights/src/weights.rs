@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Tensor};
 
 use crate::buffers::Buffers;
-use crate::checkpoint::default_type;
 use crate::inspection::Inspection;
+use crate::stored::default_type;
 use crate::{Adapters, Checkpoint, HostMemory, Result};
 
 /// In which type weights are held in memory.

@@ -72,7 +72,7 @@ fn what_a_network_will_read_is_checked_when_its_blocks_are_listed() {
     let shape = listed(&|tensors| tensors[3].2 = &[4]);
     assert!(
         matches!(&shape, Error::WrongShape { tensor, wanted, found, .. }
-            if tensor == "layers.1.bias" && *wanted == [3] && *found == [4]),
+            if tensor == "layers.1.bias" && **wanted == [3] && **found == [4]),
         "{shape:?}"
     );
     let kind = listed(&|tensors| tensors[0].1 = Dtype::I32);

@@ -7,7 +7,7 @@ use super::file::{Layer, LoraFile};
 use super::merge::{Merge, STRETCH};
 use super::{Fit, ModelPart};
 use crate::Result;
-use crate::checkpoint::converting_takes;
+use crate::stored::converting_takes;
 
 /// The changes of one network by LoRA files, each at a scale of its own, that are added to its tensors while these are
 /// read.

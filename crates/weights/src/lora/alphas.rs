@@ -69,8 +69,8 @@ impl Alphas {
             Some(unsupported) => Err(Error::UnsupportedLoraSetting {
                 file: file.to_owned(),
                 place: place.to_owned(),
-                setting: unsupported.setting.clone(),
-                value: unsupported.value.clone(),
+                setting: unsupported.setting.as_str().into(),
+                value: unsupported.value.as_str().into(),
             }),
             None => Ok(()),
         }

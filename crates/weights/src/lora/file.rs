@@ -8,8 +8,8 @@ use super::alphas::{Alphas, adapter_settings};
 use super::key::{Key, Role, flat, parse};
 use super::peft_settings::Factor;
 use super::{ModelFamily, ModelPart, hash};
-use crate::checkpoint::converting_takes;
 use crate::source::Source;
+use crate::stored::converting_takes;
 use crate::{Checkpoint, Error, Result, header, torch};
 
 /// A LoRA file, of which nothing was read but the header and the settings beside it.
