@@ -1,6 +1,5 @@
 //! From a prompt to token ids: the tokenizers of CLIP and T5, as their folders describe them.
 
-mod charsmap;
 mod file;
 
 use std::path::PathBuf;

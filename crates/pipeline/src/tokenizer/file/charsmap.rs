@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn that_of_t5_is_whole() {
-        let file = include_str!("../../tests/fixtures/models/tiny-large/tokenizer_3/tokenizer.json");
+        let file = include_str!("../../../tests/fixtures/models/tiny-large/tokenizer_3/tokenizer.json");
         let file: serde_json::Value = serde_json::from_str(file).unwrap();
         let table = file["normalizer"]["precompiled_charsmap"].as_str().unwrap();
         let table = BASE64_STANDARD.decode(table).unwrap();
