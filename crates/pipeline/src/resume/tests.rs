@@ -89,6 +89,60 @@ impl Interrupted {
     }
 }
 
+/// A run by a model and a refiner that was interrupted and resumed.
+struct Continued {
+    /// Where the pictures are.
+    _folder: TempDir,
+    after: usize,
+    /// How far it was when it was interrupted.
+    outline: Outline,
+    /// Steps done after it was resumed.
+    steps: usize,
+    pictures: Vec<SavedPicture>,
+}
+
+impl Continued {
+    /// Interrupts a run of `request` after `after` steps, and resumes it.
+    fn after(after: usize, request: impl Fn(&Path) -> Request) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let interrupt = Interrupt::default();
+        let (mut steps, mut kept) = (0, None);
+        let mut observer = |event: &Event<'_>| match event {
+            Event::Step { .. } => {
+                steps += 1;
+                if steps == after {
+                    interrupt.raise();
+                }
+            }
+            Event::Kept { run } => kept = Some((*run).to_owned()),
+            _ => {}
+        };
+        crate::generate(&request(folder.path()), &mut observer, &interrupt).unwrap_err();
+        let places = places(folder.path());
+        let outline = interrupted_runs(&places).unwrap().remove(0).outline.unwrap();
+        let claimed = ClaimedRun::claim(&places, &kept.unwrap()).unwrap();
+        let (mut steps, models) = (0, vec![model(), model()]);
+        let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
+        let pictures = crate::resume(claimed, models, &places, &mut observer, &Interrupt::default()).unwrap();
+        Self {
+            _folder: folder,
+            after,
+            outline,
+            steps,
+            pictures,
+        }
+    }
+
+    #[track_caller]
+    fn assert_gave(&self, expected: &[SavedPicture]) {
+        assert_eq!(self.pictures.len(), expected.len());
+        for (one, other) in self.pictures.iter().zip(expected) {
+            let [one, other] = [one, other].map(|picture| fs::read(&picture.image).unwrap());
+            assert!(one == other, "interrupted after {} steps", self.after);
+        }
+    }
+}
+
 fn places(folder: &Path) -> Places {
     Places {
         state: Some(folder.join("state")),
@@ -159,31 +213,12 @@ fn a_run_goes_on_wherever_it_was_interrupted() {
     // Of each of two pictures 8 steps, and then 3 of the refiner's 5.
     assert_eq!(all, 2 * (8 + 3));
     for after in [1, 8, 16, 17, 21] {
-        let folder = tempfile::tempdir().unwrap();
-        let interrupt = Interrupt::default();
-        let (mut steps, mut kept) = (0, None);
-        let mut observer = |event: &Event<'_>| match event {
-            Event::Step { .. } => {
-                steps += 1;
-                if steps == after {
-                    interrupt.raise();
-                }
-            }
-            Event::Kept { run } => kept = Some((*run).to_owned()),
-            _ => {}
-        };
-        crate::generate(&refined(folder.path()), &mut observer, &interrupt).unwrap_err();
-        let places = places(folder.path());
-        let outline = interrupted_runs(&places).unwrap().remove(0).outline.unwrap();
-        assert_eq!((outline.steps_done, outline.steps), (after, all));
-        let claimed = ClaimedRun::claim(&places, &kept.unwrap()).unwrap();
-        let mut observer = |_: &Event<'_>| {};
-        let models = vec![model(), model()];
-        let resumed = crate::resume(claimed, models, &places, &mut observer, &Interrupt::default()).unwrap();
-        for (one, other) in resumed.iter().zip(&expected) {
-            let [one, other] = [one, other].map(|picture| fs::read(&picture.image).unwrap());
-            assert!(one == other, "interrupted after {after} steps");
-        }
+        let continued = Continued::after(after, refined);
+        assert_eq!(
+            (continued.outline.steps_done, continued.outline.steps),
+            (after, all)
+        );
+        continued.assert_gave(&expected);
     }
 }
 
@@ -218,34 +253,13 @@ fn a_run_in_groups_goes_on_in_each_of_them() {
     assert_eq!(order, [group(0..2), group(2..4), group(4..5)].concat());
     // In the first group, between its models, in the second, and in the last.
     for after in [3, 10, 13, 25, 38, 45] {
-        let folder = tempfile::tempdir().unwrap();
-        let interrupt = Interrupt::default();
-        let (mut steps, mut kept) = (0, None);
-        let mut observer = |event: &Event<'_>| match event {
-            Event::Step { .. } => {
-                steps += 1;
-                if steps == after {
-                    interrupt.raise();
-                }
-            }
-            Event::Kept { run } => kept = Some((*run).to_owned()),
-            _ => {}
-        };
-        crate::generate(&refined(folder.path()), &mut observer, &interrupt).unwrap_err();
-        let places = places(folder.path());
-        let outline = interrupted_runs(&places).unwrap().remove(0).outline.unwrap();
-        assert_eq!((outline.steps_done, outline.steps), (after, 50));
-        let claimed = ClaimedRun::claim(&places, &kept.unwrap()).unwrap();
-        let (mut resumed_steps, models) = (0, vec![model(), model()]);
-        let mut observer =
-            |event: &Event<'_>| resumed_steps += usize::from(matches!(event, Event::Step { .. }));
-        let resumed = crate::resume(claimed, models, &places, &mut observer, &Interrupt::default()).unwrap();
-        assert_eq!(after + resumed_steps, 50, "no step is done twice");
-        assert_eq!(resumed.len(), expected.len());
-        for (one, other) in resumed.iter().zip(&expected) {
-            let [one, other] = [one, other].map(|picture| fs::read(&picture.image).unwrap());
-            assert!(one == other, "interrupted after {after} steps");
-        }
+        let continued = Continued::after(after, refined);
+        assert_eq!(
+            (continued.outline.steps_done, continued.outline.steps),
+            (after, 50)
+        );
+        assert_eq!(after + continued.steps, 50, "no step is done twice");
+        continued.assert_gave(&expected);
     }
 }
 
