@@ -1,6 +1,7 @@
 //! What a model's files are recognised by, so that a change shows without reading every weight again.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -99,6 +100,24 @@ impl ModelFolder {
             }
         }
     }
+
+    /// SHA-256 of the file that holds the weights of `component`, in hexadecimal digits, where that is known without reading
+    /// it: of the program's own files, and of those in the hub's cache, where a file's bytes have it for a name. None for
+    /// weights in several files.
+    pub fn known_sha256(&self, component: &str) -> Option<String> {
+        let WeightsPlace::File(path) = self.find_weights(component).ok()? else {
+            return None;
+        };
+        let source = self.source(&path).ok()?;
+        if let Source::Embedded { digest, .. } = &*source {
+            return Some((*digest).to_owned());
+        }
+        let blob = fs::canonicalize(source.path()).ok()?;
+        let is_blob = blob.parent()?.file_name()? == "blobs";
+        let name = blob.file_name()?.to_str()?;
+        let is_digest = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_blob && is_digest).then(|| name.to_owned())
+    }
 }
 
 /// The beginning of a safetensors file, up to the tensors' bytes: names, types, shapes and places. What is no such
@@ -150,7 +169,7 @@ fn nanoseconds(moment: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs::File;
     use std::path::Path;
     use std::time::Duration;
 
@@ -166,6 +185,30 @@ mod tests {
         let file = File::options().write(true).open(path).unwrap();
         file.set_modified(UNIX_EPOCH + Duration::from_secs(second))
             .unwrap();
+    }
+
+    /// As the hub's cache keeps them: a link to bytes that are called by their digest.
+    #[cfg(unix)]
+    #[test]
+    fn a_digest_is_known_where_the_hub_s_cache_has_it_for_a_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let [snapshot, blobs] = ["snapshots/a", "blobs"].map(|name| directory.path().join(name));
+        let folder = ModelFolder::on_disk(&snapshot);
+        for component in ["large", "small", "own"] {
+            fs::create_dir_all(snapshot.join(component)).unwrap();
+        }
+        fs::create_dir(&blobs).unwrap();
+        let [sha256, sha1] = ["0f".repeat(32), "0f".repeat(20)];
+        for (component, name) in [("large", &sha256), ("small", &sha1)] {
+            write_weights(&blobs.join(name), "{}", b"", 1);
+            let link = snapshot.join(component).join("model.safetensors");
+            std::os::unix::fs::symlink(format!("../../../blobs/{name}"), link).unwrap();
+        }
+        write_weights(&snapshot.join("own/model.safetensors"), "{}", b"", 1);
+        assert_eq!(folder.known_sha256("large"), Some(sha256));
+        for component in ["small", "own", "none"] {
+            assert_eq!(folder.known_sha256(component), None, "{component}");
+        }
     }
 
     #[test]

@@ -268,6 +268,11 @@ impl Bundle {
         Ok(self.folder.checkpoint(component)?)
     }
 
+    /// SHA-256 of the denoising network's weights, in hexadecimal digits, where it is known without reading them.
+    pub(crate) fn known_sha256(&self) -> Option<String> {
+        self.folder.known_sha256(self.denoiser.component())
+    }
+
     /// Whether the parts can work together, from their configurations alone: what would otherwise show as a
     /// shape error in the middle of a run.
     fn check(&self) -> Result<()> {

@@ -163,6 +163,7 @@ enum Source<'a> {
 struct Settings<'a> {
     legs: &'a [Leg],
     enlargement: Option<&'a Enlargement>,
+    model_sha256: Option<String>,
     loras: Vec<LoraRecord>,
     schedule: crate::scheduler::ScheduleKind,
     dtype: String,
@@ -174,6 +175,7 @@ impl<'a> Settings<'a> {
         Ok(Self {
             schedule: first.recipe.sampler(&first.bundle)?.schedule(),
             dtype: words::dtype_name(first)?,
+            model_sha256: first.bundle.known_sha256(),
             loras: first
                 .bundle
                 .loras()
@@ -203,6 +205,7 @@ impl<'a> Settings<'a> {
             over: recipe.over.clone(),
             style: recipe.names.style.clone(),
             model: recipe.model.clone(),
+            model_sha256: self.model_sha256.clone(),
             lora: self
                 .loras
                 .iter()

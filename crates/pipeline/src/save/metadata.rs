@@ -38,6 +38,8 @@ pub struct Metadata {
     pub style: Option<String>,
     /// The model, as the user called it.
     pub model: String,
+    /// SHA-256 of the weights of its denoising network, where that is known without reading them.
+    pub model_sha256: Option<String>,
     /// LoRAs, with their scales: one for all networks, or the text encoders' and the denoising network's.
     pub lora: Vec<String>,
     /// The same, each with everything that is known of it.
@@ -177,6 +179,7 @@ pub(super) fn example() -> Metadata {
         over: None,
         style: None,
         model: "demo".into(),
+        model_sha256: None,
         lora: Vec::new(),
         loras: Vec::new(),
         controlnet: None,

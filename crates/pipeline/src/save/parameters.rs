@@ -12,6 +12,9 @@ use crate::prompt::replace_lora_tags;
 use crate::request::{ControlChoice, ControlKind};
 use crate::scheduler::SamplerKind;
 
+/// Digits that webui writes of a model's SHA-256.
+const HASH_DIGITS: usize = 10;
+
 /// The text for a picture made as `metadata` says.
 pub fn parameters_text(metadata: &Metadata) -> String {
     let mut text = with_lora_tags(&metadata.prompt, &metadata.loras);
@@ -41,6 +44,13 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
     add("CFG scale", metadata.guidance_scale.0.to_string());
     add("Seed", metadata.seed.to_string());
     add("Size", metadata.size.to_string());
+    if let Some(digits) = metadata
+        .model_sha256
+        .as_ref()
+        .and_then(|sha256| sha256.get(..HASH_DIGITS))
+    {
+        add("Model hash", digits.to_owned());
+    }
     if let Some(model) = bare_name(&metadata.model) {
         add("Model", model);
     }

@@ -98,6 +98,7 @@ fn everything_that_changes_the_picture_is_in_the_text_and_no_path() {
     let mut metadata = example();
     metadata.prompt = "a cat <lora:/home/me/loras/fur:0.8> asleep <lora:gone:1>".into();
     metadata.model = "/home/me/models/dream".into();
+    metadata.model_sha256 = Some("f123456789abcdef".repeat(4));
     metadata.clip_skip = 1;
     metadata.guidance_rescale = 0.7;
     metadata.over = Some(Over {
@@ -134,6 +135,7 @@ fn everything_that_changes_the_picture_is_in_the_text_and_no_path() {
     assert_eq!(read.prompt, "a cat <lora:fur:0.8> asleep  <lora:detail:0.2:1>");
     for (key, value) in [
         ("Model", "dream"),
+        ("Model hash", "f123456789"),
         ("Clip skip", "2"),
         ("Denoising strength", "0.6"),
         ("Mask blur", "0"),
