@@ -5,16 +5,20 @@
 //! gives them those of `corpus/` again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use sd_models::{clip, controlnet, mmdit, t5, unet, vae};
 use sd_pipeline::prompt::Prompt;
 use sd_pipeline::resume::interrupted_runs;
 use sd_pipeline::scheduler::SchedulerConfig;
+use sd_pipeline::source_image::SourceImage;
 use sd_pipeline::tokenizer::Tokenizer;
-use sd_pipeline::{ModelFolder, Places};
+use sd_pipeline::{ImageSize, ModelFolder, Places};
 use sd_weights::{Checkpoint, FileIdentity, LoraFile};
 use tempfile::TempDir;
+
+/// Pictures of more pixels are opened and not read.
+const MOST_PIXELS: usize = 1 << 18;
 
 thread_local! {
     /// Where bytes become files, each under a name that no other function takes.
@@ -22,7 +26,7 @@ thread_local! {
 }
 
 /// The functions by the names of their targets.
-pub const TARGETS: [(&str, fn(&[u8])); 11] = [
+pub const TARGETS: [(&str, fn(&[u8])); 13] = [
     ("safetensors", safetensors),
     ("torch", torch),
     ("index", index),
@@ -34,6 +38,8 @@ pub const TARGETS: [(&str, fn(&[u8])); 11] = [
     ("resume", resume),
     ("scheduler", scheduler),
     ("reference", reference),
+    ("hub_listing", hub_listing),
+    ("image", image),
 ];
 
 /// The place of a file of `bytes` called `name`.
@@ -165,5 +171,33 @@ pub fn reference(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(reference) = text.parse::<sd_hub::Reference>() {
         assert_eq!(reference.to_string(), text, "what is read is what was written");
+    }
+}
+
+/// The hub's reply to what a repository holds.
+pub fn hub_listing(bytes: &[u8]) {
+    let reference = "me/model".parse().expect("a repository's name");
+    if let Ok(listing) = sd_hub::Listing::parse("https://hub/", bytes, &reference) {
+        for path in listing.paths() {
+            assert!(listing.file(path).is_ok(), "what is listed is found");
+            let leaves = Path::new(path).components().any(|part| !matches!(part, Component::Normal(_)));
+            assert!(!leaves, "a name leads out of the cache");
+        }
+    }
+}
+
+/// A picture that the user names: a PNG, JPEG or WebP file, with what it says of its orientation and its colours.
+pub fn image(bytes: &[u8]) {
+    let Ok(image) = SourceImage::open(&file("image/picture", bytes)) else {
+        return;
+    };
+    let (width, height) = image.sides();
+    // A large picture of one colour is a small file: each takes its time, and there is nothing else to find in it.
+    if width * height <= MOST_PIXELS {
+        let size = ImageSize::new(64, 64).expect("a size");
+        let _ = image.at(size);
+        if let Ok(mask) = image.mask() {
+            assert_eq!(mask.len(), width * height, "a mask has all pixels");
+        }
     }
 }

@@ -60,8 +60,12 @@ struct Lfs {
 }
 
 impl Listing {
-    /// Reads the hub's `text` at `url`. Names become paths in the cache: those that would leave it are no names.
-    fn parse(url: &str, text: &[u8], reference: &Reference) -> Result<Self> {
+    /// Reads the hub's reply `text` to the `url` that asked for `reference`. Names become paths in the cache: those that would
+    /// leave it are no names.
+    ///
+    /// # Errors
+    /// It is no listing, or names a commit or a file that cannot have that name.
+    pub fn parse(url: &str, text: &[u8], reference: &Reference) -> Result<Self> {
         let bad = |reason: String| bad_reply(url, &reason);
         let repository: Repository = serde_json::from_slice(text).map_err(|error| bad(error.to_string()))?;
         if !is_word(&repository.sha) {

@@ -35,7 +35,7 @@ pub mod save;
 pub mod scheduler;
 mod sealed;
 pub mod seed;
-mod source_image;
+pub mod source_image;
 pub mod stage;
 pub mod styles;
 mod tighter;

@@ -41,7 +41,7 @@ const CUT: &str = "the file is cut: it ends in the middle of the picture";
 
 /// A picture of which the header is known.
 #[derive(Debug, Clone)]
-pub(crate) struct SourceImage {
+pub struct SourceImage {
     path: PathBuf,
     stored: Stored,
 }
@@ -97,7 +97,7 @@ impl SourceImage {
     ///
     /// # Errors
     /// It cannot be read, is no such picture, or is not all there.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         match Stored::open(path) {
             Ok(stored) => Ok(Self {
                 path: path.to_owned(),
@@ -111,7 +111,7 @@ impl SourceImage {
     }
 
     /// The sides of the upright picture in pixels: width and height.
-    pub(crate) fn sides(&self) -> (usize, usize) {
+    pub fn sides(&self) -> (usize, usize) {
         self.stored.orientation.upright(self.stored.sides)
     }
 
@@ -127,14 +127,14 @@ impl SourceImage {
     ///
     /// # Errors
     /// The file is damaged, or no longer what it was.
-    pub(crate) fn at(&self, size: ImageSize) -> Result<RgbImage> {
+    pub fn at(&self, size: ImageSize) -> Result<RgbImage> {
         let mut rows = Resampled::new(self.stored.sides, self.stored.orientation, size);
         self.read(&mut rows)?;
         Ok(rows.finish())
     }
 
     /// The most bytes that [`at`](Self::at) takes beside the picture that it gives.
-    pub(crate) fn bytes_at(&self, size: ImageSize) -> u64 {
+    pub fn bytes_at(&self, size: ImageSize) -> u64 {
         self.stored.decoding_bytes + Resampled::bytes(self.stored.sides, self.stored.orientation, size)
     }
 
@@ -143,14 +143,14 @@ impl SourceImage {
     ///
     /// # Errors
     /// The file is damaged, or no longer what it was.
-    pub(crate) fn mask(&self) -> Result<Vec<bool>> {
+    pub fn mask(&self) -> Result<Vec<bool>> {
         let mut rows = MaskRows::new(self.stored.sides, self.stored.orientation);
         self.read(&mut rows)?;
         Ok(rows.finish())
     }
 
     /// The most bytes that [`mask`](Self::mask) takes, with the mask that it gives.
-    pub(crate) fn bytes_as_mask(&self) -> u64 {
+    pub fn bytes_as_mask(&self) -> u64 {
         let (width, height) = self.stored.sides;
         self.stored.decoding_bytes + MaskRows::bytes((width * height) as u64)
     }
