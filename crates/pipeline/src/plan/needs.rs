@@ -196,11 +196,14 @@ impl Needs {
         let waiting_before = if surroundings.alone { 0 } else { waiting };
         let prompts = if has_groups { context } else { 0 };
 
+        // Activations, and the gaps that the device's memory gets by them.
+        let with_gaps = |bytes: u64| bytes + device_budget::gaps(&holding.device, bytes);
+        let taking = |taken: Footprint| with_gaps(taken.bytes());
         let streamed = holding.with_residency(Residency::Streamed);
         let encoding = |name: &'static str, weights, taken: Footprint| OnePass {
             name,
             weights,
-            beside: process + context + waiting_before + taken.bytes() + bundle.adapting_bytes(name),
+            beside: process + context + waiting_before + taking(taken) + bundle.adapting_bytes(name),
         };
         for part in &bundle.text.clips {
             let encoder = clip::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
@@ -235,10 +238,7 @@ impl Needs {
         };
         let adapting = bundle.adapting_bytes(bundle.denoiser.component());
         let conditions = network.conditioned().condition_bytes(all_texts, evaluations);
-        let steering = network
-            .conditioned()
-            .condition_footprint(all_texts, evaluations)
-            .bytes();
+        let steering = taking(network.conditioned().condition_footprint(all_texts, evaluations));
         before.push(OnePass {
             name: "conditions",
             weights: network.conditioned().condition_weight_bytes(),
@@ -266,7 +266,7 @@ impl Needs {
                     + context
                     + waiting_before
                     + 3 * pixels * (1 + 3 * float)
-                    + encoder.footprint(1, rows, columns).bytes(),
+                    + taking(encoder.footprint(1, rows, columns)),
             });
         }
         let controls = bundle
@@ -285,7 +285,7 @@ impl Needs {
                     + context
                     + waiting_before
                     + of_controls
-                    + control.condition_footprint(all_texts, evaluations).bytes()
+                    + taking(control.condition_footprint(all_texts, evaluations))
                     + 3 * (recipe.size.width() * recipe.size.height()) as u64 * 2 * float,
             });
         }
@@ -297,7 +297,10 @@ impl Needs {
         // Of every picture of a pass what its sampler remembers, the latents before and after a step, their batch, and the
         // prediction.
         let beside = |pictures: usize| {
-            let (of_blocks, scratch) = network.forward_bytes(load(pictures), &controls);
+            let (mut of_blocks, scratch) = network.forward_bytes(load(pictures), &controls);
+            for bytes in &mut of_blocks {
+                *bytes = with_gaps(*bytes);
+            }
             let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
             let of_each = REMEMBERED * latents + canvas + waiting;
             Beside {
@@ -307,7 +310,7 @@ impl Needs {
                     + of_controls
                     + pictures as u64 * of_each
                     + in_pass
-                    + scratch
+                    + with_gaps(scratch)
                     + adapting,
                 of_blocks,
             }
@@ -353,7 +356,7 @@ impl Needs {
                 + canvas
                 + waiting
                 + picture
-                + decoder.footprint(1, rows, columns).bytes(),
+                + taking(decoder.footprint(1, rows, columns)),
         };
         Ok(Self {
             before,

@@ -117,6 +117,7 @@ impl Enlargement {
             values(at(factor)) * 2,
         ];
         let most = moments.into_iter().max().unwrap_or_default();
+        let most = most + device_budget::gaps(&holding.device, most);
         let weights = network.weight_bytes();
         let beside = device_budget::process(&holding.device).unwrap_or(Self::PROGRAM);
         // The pictures of a group wait until all are made larger: they are kept for when the network fails.

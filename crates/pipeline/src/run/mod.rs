@@ -286,10 +286,17 @@ impl<'a> Run<'a> {
         let leg = &mut self.legs[self.at];
         let device = leg.holding.device.clone();
         let available = device_budget::available(&device)?.map(device_budget::less_margin);
-        // Where more is taken than was predicted, what the plan left of the budget is of use.
+        // Where more is taken than was predicted, and the device has it, what the plan left of the budget is of use.
         let spare = self.spare.take();
         if let Some(budget) = spare {
             device_budget::bound(&device, budget)?;
+            let predicted = leg.plan.predicted_peak;
+            if predicted < budget && available.is_none_or(|available| predicted < available) {
+                self.warn(format!(
+                    "the stage took more than was predicted: it starts again within the whole budget of {budget}"
+                ));
+                return Ok(true);
+            }
         }
         let Some(budget) = tighter::budget(&leg.plan, available) else {
             return Ok(spare.is_some());
