@@ -154,8 +154,8 @@ fn a_picture_says_how_it_was_made() {
     let texts = Picture::read(&path).texts;
     let version = format!("sd-generate {}", env!("CARGO_PKG_VERSION"));
     let expected = format!(
-        "{prompt}\nNegative prompt: blurry\nSteps: 2, Sampler: Euler, Schedule type: Normal, CFG scale: 2, Seed: 9, Size: 256x256, Model: demo, \
-         RNG: CPU, Version: {version}"
+        "{prompt}\nNegative prompt: blurry\nSteps: 2, Sampler: Euler, Schedule type: Normal, CFG scale: 2, Seed: 9, Size: 256x256, \
+         Model hash: 96e7101930, Model: demo, RNG: CPU, Version: {version}"
     );
     assert_eq!(texts, [("parameters".to_owned(), expected)]);
 
