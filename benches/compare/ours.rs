@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::{Conditioned, Load, mmdit, t5, unet, vae};
-use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
+use sd_weights::{ModelFolder, Residency, WeightOptions, WeightType, Weights};
 
 #[global_allocator]
 static ALLOCATOR: sd_weights::CountingAllocator = sd_weights::CountingAllocator;
@@ -176,8 +176,8 @@ impl Network {
     }
 
     fn weights(&self, component: &str, residency: Residency) -> Result<Weights> {
-        let holding = Holding::new(Device::Cpu, self.weight_type, residency);
-        Ok(Weights::new(self.folder.checkpoint(component)?, holding))
+        let weight_options = WeightOptions::new(Device::Cpu, self.weight_type, residency);
+        Ok(Weights::new(self.folder.checkpoint(component)?, weight_options))
     }
 
     /// Nothing where a budget decides.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use ureq::http::StatusCode;
 
 use crate::client::{Client, Want, bad_reply};
-use crate::patience::patiently;
+use crate::retry::with_retries;
 use crate::{Error, Hub, Result, Token};
 
 /// The hub's answer, as far as it is read.
@@ -25,7 +25,7 @@ impl Hub {
         self.check_online("the account of the token")?;
         let client = self.client.of(token);
         let url = client.address("api/whoami-v2");
-        patiently(is_stopped, || {
+        with_retries(is_stopped, || {
             let response = client.ask(&url, Want::Text, is_stopped)?;
             match response.status() {
                 status if status.is_success() => {}

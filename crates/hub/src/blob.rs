@@ -12,7 +12,7 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
 use crate::client::{Want, interrupted};
 use crate::digest::Hash;
 use crate::download::{Part, Tally};
-use crate::patience::{Fault, Patience, wait};
+use crate::retry::{Failure, Retries, wait};
 use crate::stoppable::Pieces;
 use crate::{Cache, Error, Event, Hub, Listing, Observer, Result};
 
@@ -156,7 +156,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Receives what is missing of `part`, as often as it takes and there is patience for. `tally` goes with what all
+    /// Receives what is missing of `part`, as often as it takes and retries allow. `tally` goes with what all
     /// files before had.
     fn complete(
         &self,
@@ -168,19 +168,19 @@ impl Hub {
         /// From so many new bytes on a try has brought something.
         const WORTH_A_TRY: u64 = 1 << 20;
         let part = arrival.part;
-        let mut patience = Patience::new();
+        let mut retries = Retries::new();
         let mut most = arrival.have;
         while arrival.have < part.size && arrival.other_length.is_none() {
             let received = self.receive(arrival, listing, observer, |have, observer| {
                 tally.done = before + have;
                 tally.tell(&part.path, observer);
             });
-            if let Err(fault) = received {
+            if let Err(failure) = received {
                 if arrival.have >= most + WORTH_A_TRY {
                     most = arrival.have;
-                    patience.restart();
+                    retries.restart();
                 }
-                let pause = patience.after(fault)?;
+                let pause = retries.after(failure)?;
                 observer.observe(&Event::Retrying {
                     file: &part.path,
                     reason: &pause.reason,
@@ -199,7 +199,7 @@ impl Hub {
         listing: &Listing,
         observer: &mut dyn Observer,
         mut tell: impl FnMut(u64, &mut dyn Observer),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Failure> {
         let part = arrival.part;
         let url = self.file_address(listing, &part.path);
         tell(arrival.have, observer);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
-use crate::patience::Fault;
+use crate::retry::Failure;
 use crate::settings::Token;
 use crate::stoppable::unless_stopped;
 use crate::{Error, RepositoryId};
@@ -115,18 +115,18 @@ impl Client {
         url: &str,
         want: Want,
         is_stopped: &dyn Fn() -> bool,
-    ) -> Result<Response<Body>, Fault> {
+    ) -> Result<Response<Body>, Failure> {
         let (client, url) = (self.clone(), url.to_owned());
         unless_stopped(is_stopped, move || client.ask_and_wait(&url, want))?
     }
 
-    fn ask_and_wait(&self, url: &str, want: Want) -> Result<Response<Body>, Fault> {
+    fn ask_and_wait(&self, url: &str, want: Want) -> Result<Response<Body>, Failure> {
         let mut at: Uri = url.parse().map_err(|_| bad_reply(url, "it is no address"))?;
         for _ in 0..=Self::MOST_REDIRECTS {
             let response = self.ask_once(&at, want)?;
             let status = response.status();
-            if let Some(fault) = passing(&at, status, response.headers()) {
-                return Err(fault);
+            if let Some(failure) = passing(&at, status, response.headers()) {
+                return Err(failure);
             }
             let to = response
                 .headers()
@@ -145,7 +145,7 @@ impl Client {
         Err(bad_reply(url, "it redirects without end").into())
     }
 
-    fn ask_once(&self, at: &Uri, want: Want) -> Result<Response<Body>, Fault> {
+    fn ask_once(&self, at: &Uri, want: Want) -> Result<Response<Body>, Failure> {
         let mut request = match want {
             Want::Headers => self.agent.head(at),
             Want::From(_) => self.agent.get(at),
@@ -166,7 +166,7 @@ impl Client {
         {
             request = request.header("authorization", format!("Bearer {}", token.as_str()));
         }
-        request.call().map_err(|error| fault(at, &error))
+        request.call().map_err(|error| failure(at, &error))
     }
 
     /// Why the hub gave `subject` not, by the status and the headers of its answer at `url`.
@@ -213,7 +213,7 @@ impl Client {
         url: &str,
         response: Response<Body>,
         is_stopped: &dyn Fn() -> bool,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, Failure> {
         let mut body = response.into_body();
         let text = unless_stopped(is_stopped, move || {
             body.with_config().limit(Self::LONGEST_TEXT).read_to_vec()
@@ -234,23 +234,23 @@ pub(crate) fn bad_reply(url: &str, reason: &str) -> Error {
 }
 
 /// The answer at `url` ended before its end.
-pub(crate) fn interrupted(url: &str, reason: &str) -> Fault {
-    Fault::Transient {
+pub(crate) fn interrupted(url: &str, reason: &str) -> Failure {
+    Failure::Transient {
         url: url.to_owned(),
         reason: reason.to_owned(),
         after: None,
     }
 }
 
-/// The fault that an answer with `status` means, if it is one that passes.
-fn passing(at: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
+/// The failure that an answer with `status` means, if it is one that passes.
+fn passing(at: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
     let passes = status.is_server_error()
         || matches!(
             status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
         );
     let after = headers.get("retry-after").and_then(|after| after.to_str().ok());
-    passes.then(|| Fault::Transient {
+    passes.then(|| Failure::Transient {
         url: shown(at),
         reason: format!("its status is {status}"),
         after: after
@@ -260,9 +260,9 @@ fn passing(at: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
 }
 
 /// What it means that no answer came.
-fn fault(at: &Uri, error: &ureq::Error) -> Fault {
+fn failure(at: &Uri, error: &ureq::Error) -> Failure {
     let nowhere = |reason: String| {
-        Fault::Lasting(Error::NoNetwork {
+        Failure::Permanent(Error::NoNetwork {
             host: at.host().unwrap_or_default().to_owned(),
             reason,
         })
@@ -400,10 +400,10 @@ mod tests {
         );
         let begun = std::time::Instant::now();
         let headers = client.ask(&url, Want::Text, &|| false);
-        assert!(matches!(headers, Err(Fault::Transient { .. })));
+        assert!(matches!(headers, Err(Failure::Transient { .. })));
         let answer = client.ask(&url, Want::Text, &|| false).unwrap();
         let text = Client::text(&url, answer, &|| false);
-        assert!(matches!(text, Err(Fault::Transient { .. })));
+        assert!(matches!(text, Err(Failure::Transient { .. })));
         assert!(begun.elapsed() < 10 * limit, "{:?}", begun.elapsed());
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::client::{Want, bad_reply};
 use crate::digest::Listed;
-use crate::patience::patiently;
 use crate::reference::is_word;
+use crate::retry::with_retries;
 use crate::{Error, Hub, Listing, RemoteFile, RepositoryId, Result};
 
 /// Files of a repository that are to be in the cache.
@@ -173,7 +173,7 @@ impl Hub {
         let id = &listing.id;
         self.check_online(id.as_str())?;
         let url = self.file_address(listing, &file.path);
-        patiently(is_stopped, || {
+        with_retries(is_stopped, || {
             let response = self.client.ask(&url, Want::Headers, is_stopped)?;
             if !response.status().is_success() && !response.status().is_redirection() {
                 let subject = listing.subject(&file.path);

@@ -21,9 +21,9 @@ mod digest;
 mod download;
 mod error;
 mod listing;
-mod patience;
 mod reference;
 mod removal;
+mod retry;
 mod settings;
 mod stoppable;
 

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use crate::client::{Client, Subject, Want, bad_reply, interrupted};
 use crate::digest::Listed;
-use crate::patience::patiently;
 use crate::reference::{is_path, is_word};
+use crate::retry::with_retries;
 use crate::{Error, Hub, Reference, RepositoryId, Result};
 
 /// What a repository holds at a revision.
@@ -184,7 +184,7 @@ impl Hub {
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<Vec<u8>> {
         self.check_online(subject.id.as_str())?;
-        patiently(is_stopped, || {
+        with_retries(is_stopped, || {
             let response = self.client.ask(url, Want::Text, is_stopped)?;
             if !response.status().is_success() {
                 return Err(self.client.refusal(url, &response, subject).into());

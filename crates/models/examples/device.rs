@@ -21,7 +21,7 @@ use candle_core::{DType, Device, Tensor};
 use sd_models::Conditioned;
 use sd_models::mmdit::{Config, Input, Transformer};
 use sd_weights::{
-    Blocks, Holding, HostMemory, ModelFolder, Residency, WeightType, Weights, bound_device_memory,
+    Blocks, HostMemory, ModelFolder, Residency, WeightOptions, WeightType, Weights, bound_device_memory,
     bytes_read, bytes_uploaded, device_memory, open_cuda, release_device_memory, restart_device_peak,
 };
 
@@ -138,12 +138,12 @@ fn gigabytes(bytes: u64) -> f64 {
 impl Bench {
     fn weights(&self, residency: Residency, host: u64) -> (Weights, HostMemory) {
         let host_memory = HostMemory::up_to(host);
-        let holding = Holding {
+        let weight_options = WeightOptions {
             host_memory: host_memory.clone(),
-            ..Holding::new(self.device.clone(), WeightType::AsStored, residency)
+            ..WeightOptions::new(self.device.clone(), WeightType::AsStored, residency)
         };
         let checkpoint = self.folder.checkpoint("transformer").unwrap();
-        (Weights::new(checkpoint, holding), host_memory)
+        (Weights::new(checkpoint, weight_options), host_memory)
     }
 
     fn transformer(&self, residency: Residency, host: u64) -> Transformer {

@@ -117,7 +117,7 @@ impl Taken {
 
 /// Bytes that the tensors of `weights` whose names are `wanted` take once they are read.
 pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u64 {
-    let on_processor = weights.holding().device.is_cpu();
+    let on_processor = weights.options().device.is_cpu();
     weights
         .held()
         .filter(|(name, ..)| wanted(name))

@@ -50,8 +50,8 @@ fn agrees(name: &str) {
     let case = Case::open("controlnet", name);
     let of_unet = Case::open("unet", name);
     compare(&case, |weights| {
-        let holding = weights.holding();
-        let unet = of_unet.weights(holding.weight_type, holding.residency);
+        let weight_options = weights.options();
+        let unet = of_unet.weights(weight_options.weight_type, weight_options.residency);
         let residuals = control(&case, weights);
         let unet = UNet::new(unet, &of_unet.config()).unwrap();
         let conditions = steered(&case, |steering| unet.condition(steering)).unwrap();

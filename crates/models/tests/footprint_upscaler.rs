@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::upscaler::Upscaler;
-use sd_weights::{Checkpoint, Holding, Residency, WeightType, Weights};
+use sd_weights::{Checkpoint, Residency, WeightOptions, WeightType, Weights};
 
 #[global_allocator]
 static ALLOCATOR: sd_weights::CountingAllocator = sd_weights::CountingAllocator;
@@ -27,8 +27,8 @@ fn upscaler(convolutions: &[(String, [usize; 2])], slopes: &[(String, usize)]) -
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.safetensors");
     candle_core::safetensors::save(&tensors, &path).unwrap();
-    let holding = Holding::new(Device::Cpu, WeightType::AsStored, Residency::Resident);
-    Upscaler::open(Weights::new(Checkpoint::open_file(path).unwrap(), holding)).unwrap()
+    let weight_options = WeightOptions::new(Device::Cpu, WeightType::AsStored, Residency::Resident);
+    Upscaler::open(Weights::new(Checkpoint::open_file(path).unwrap(), weight_options)).unwrap()
 }
 
 fn dense(features: usize, growth: usize, blocks: usize) -> Upscaler {

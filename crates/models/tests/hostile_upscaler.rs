@@ -6,7 +6,7 @@ use std::fs;
 
 use candle_core::Device;
 use sd_models::upscaler::Upscaler;
-use sd_weights::{Checkpoint, Holding, Residency, WeightType, Weights};
+use sd_weights::{Checkpoint, Residency, WeightOptions, WeightType, Weights};
 
 /// A file of tensors of these shapes, whose values are zeros.
 fn opened(shapes: &[(&str, &[usize])]) -> Result<Upscaler, sd_models::Error> {
@@ -26,8 +26,8 @@ fn opened(shapes: &[(&str, &[usize])]) -> Result<Upscaler, sd_models::Error> {
     let path = folder.path().join("x.safetensors");
     fs::write(&path, bytes).unwrap();
     let checkpoint = Checkpoint::open_file(path).unwrap();
-    let holding = Holding::new(Device::Cpu, WeightType::F32, Residency::Resident);
-    Upscaler::open(Weights::new(checkpoint, holding))
+    let weight_options = WeightOptions::new(Device::Cpu, WeightType::F32, Residency::Resident);
+    Upscaler::open(Weights::new(checkpoint, weight_options))
 }
 
 fn dense(features: usize, growth: usize) -> Result<Upscaler, sd_models::Error> {

@@ -114,7 +114,7 @@ fn the_position_table_is_the_one_that_the_file_would_hold() {
         .checkpoint("transformer")
         .unwrap();
     let found = predict(
-        Weights::new(checkpoint, weights.holding().clone()),
+        Weights::new(checkpoint, weights.options().clone()),
         &config,
         &case,
     );

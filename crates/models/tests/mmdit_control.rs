@@ -81,8 +81,8 @@ fn scale(case: &Case) -> f64 {
 fn agrees(name: &str) {
     let case = Case::open("controlnet", name);
     compare(&case, |weights| {
-        let holding = weights.holding().clone();
-        let transformer = transformer(holding.weight_type, holding.residency);
+        let weight_options = weights.options().clone();
+        let transformer = transformer(weight_options.weight_type, weight_options.residency);
         let (network, conditions) = network(&case, weights);
         vec![(
             "prediction",

@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use reference::{WITHIN_BF16, WITHIN_F32, assert_close, device};
 use sd_models::Error;
 use sd_models::upscaler::Upscaler;
-use sd_weights::{Checkpoint, Holding, Residency, WeightType, Weights};
+use sd_weights::{Checkpoint, Residency, WeightOptions, WeightType, Weights};
 
 fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -21,8 +21,8 @@ fn folder(case: &str) -> PathBuf {
 }
 
 fn open(file: &Path, weight_type: WeightType, residency: Residency) -> Result<Upscaler, Error> {
-    let holding = Holding::new(device(), weight_type, residency);
-    Upscaler::open(Weights::new(Checkpoint::open_file(file).unwrap(), holding))
+    let weight_options = WeightOptions::new(device(), weight_type, residency);
+    Upscaler::open(Weights::new(Checkpoint::open_file(file).unwrap(), weight_options))
 }
 
 fn agrees(case: &str, file: &str, scale: usize) {
@@ -125,9 +125,9 @@ fn bands_have_the_bits_of_the_whole_picture() {
         ("compact", "model.pth"),
     ] {
         let upscaler = || {
-            let holding = Holding::new(Device::Cpu, WeightType::F32, Residency::Resident);
+            let weight_options = WeightOptions::new(Device::Cpu, WeightType::F32, Residency::Resident);
             let checkpoint = Checkpoint::open_file(folder(case).join(file)).unwrap();
-            Upscaler::open(Weights::new(checkpoint, holding)).unwrap()
+            Upscaler::open(Weights::new(checkpoint, weight_options)).unwrap()
         };
         for (height, width) in [(37, 23), (5, 50), (1, 1)] {
             let values = random::values(3 * height * width);

@@ -89,7 +89,7 @@ fn the_names_and_the_configuration_of_the_first_releases() {
     let checkpoint = sd_weights::ModelFolder::on_disk(directory.path())
         .checkpoint("vae")
         .unwrap();
-    let renamed = sd_weights::Weights::new(checkpoint, weights.holding().clone());
+    let renamed = sd_weights::Weights::new(checkpoint, weights.options().clone());
     let config: Config = case.config();
     let decode = |weights| {
         let decoder = Decoder::new(weights, &config).unwrap();

@@ -14,7 +14,7 @@ use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
 use sd_pipeline::stage::{self, Denoise, GuidancePasses};
 use sd_pipeline::{DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, Recipe, Request, TypeChoice};
-use sd_weights::{Holding, Residency, WeightType};
+use sd_weights::{Residency, WeightOptions, WeightType};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -107,7 +107,7 @@ fn by_hand(
     let bundle = Bundle::open(&request.model.folder).unwrap();
     let recipe = Recipe::new(&request, &bundle, None).unwrap();
     let interrupt = Interrupt::default();
-    let holding = Holding::new(
+    let weight_options = WeightOptions::new(
         sd_pipeline::device::open(device_choice()).unwrap(),
         weight_type,
         residency,
@@ -118,8 +118,8 @@ fn by_hand(
     } else {
         &both[1..]
     };
-    let encoded = stage::encode(&bundle, prompts, 0, &holding, &interrupt).unwrap();
-    let denoise = Denoise::load(&bundle, &recipe, &encoded, &holding, true).unwrap();
+    let encoded = stage::encode(&bundle, prompts, 0, &weight_options, &interrupt).unwrap();
+    let denoise = Denoise::load(&bundle, &recipe, &encoded, &weight_options, true).unwrap();
     let denoise = match passes {
         Some(passes) => denoise.with_passes(passes),
         None => denoise,
@@ -135,7 +135,7 @@ fn by_hand(
         &bundle,
         std::slice::from_ref(&latents),
         Scaling::Shifted,
-        &holding,
+        &weight_options,
         &interrupt,
         |_, image| {
             picture = Some(image);

@@ -22,22 +22,22 @@ pub(crate) struct List<B> {
     pub(crate) build: Box<Build<B>>,
 }
 
-/// A block that stays, and the bytes of its tensors.
+/// A resident block and the bytes of its tensors.
 #[derive(Debug)]
-pub(crate) struct Kept<B> {
+pub(crate) struct ResidentBlock<B> {
     pub(crate) block: Arc<B>,
     pub(crate) bytes: u64,
 }
 
-/// A place in the list.
+/// Where one block of the list is.
 #[derive(Debug)]
-pub(crate) enum Place<B> {
+pub(crate) enum BlockState<B> {
     /// The block is streamed.
     Streamed,
-    /// The block will stay once it was read.
+    /// The block becomes resident when it is first read.
     Unread,
-    /// The block stays.
-    Kept(Kept<B>),
+    /// The block is in memory and stays there.
+    Resident(ResidentBlock<B>),
 }
 
 /// An ordered list of blocks, each made from a scope of a checkpoint.
@@ -54,7 +54,7 @@ pub(crate) enum Place<B> {
 /// its own, only what it computes from them.
 pub struct Blocks<B> {
     list: Arc<List<B>>,
-    places: Mutex<Vec<Place<B>>>,
+    states: Mutex<Vec<BlockState<B>>>,
     reader: Mutex<Option<Reader<B>>>,
     passes: Mutex<u64>,
 }
@@ -86,15 +86,15 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         let scopes: Vec<Weights> = scopes.into_iter().collect();
         inspect(&scopes, &build)?;
         let length = scopes.len();
-        let places = scopes.iter().enumerate().map(|(index, scope)| {
-            if scope.holding().residency.keeps(index, length) {
-                Place::Unread
+        let states = scopes.iter().enumerate().map(|(index, scope)| {
+            if scope.options().residency.keeps(index, length) {
+                BlockState::Unread
             } else {
-                Place::Streamed
+                BlockState::Streamed
             }
         });
         Ok(Self {
-            places: Mutex::new(places.collect()),
+            states: Mutex::new(states.collect()),
             list: Arc::new(List {
                 scopes,
                 build: Box::new(build),
@@ -145,7 +145,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         let Some(&first) = streamed.first() else {
             return Ok(());
         };
-        if self.list.scopes[first].holding().device.is_cpu() || lock(&self.reader).is_some() {
+        if self.list.scopes[first].options().device.is_cpu() || lock(&self.reader).is_some() {
             return Ok(());
         }
         let mut reader = Reader::start(&self.list)?;
@@ -182,10 +182,10 @@ impl<B: Send + Sync + 'static> Blocks<B> {
     /// # Panics
     /// There is no block at `index`.
     pub fn block(&self, index: usize) -> Result<Arc<B>> {
-        if let Place::Kept(kept) = &lock(&self.places)[index] {
+        if let BlockState::Resident(kept) = &lock(&self.states)[index] {
             return Ok(kept.block.clone());
         }
-        let buffers = buffers::at_once(self.list.scopes[index].holding());
+        let buffers = buffers::at_once(self.list.scopes[index].options());
         match self.keep(index, Slot::read(&self.list, index, &buffers)?) {
             Ok(kept) => Ok(kept),
             Err(slot) => Ok(Arc::new(slot.block)),
@@ -194,15 +194,15 @@ impl<B: Send + Sync + 'static> Blocks<B> {
 
     /// Keeps a block that was read, if it is to stay; else it is handed back.
     pub(crate) fn keep(&self, index: usize, slot: Slot<B>) -> std::result::Result<Arc<B>, Slot<B>> {
-        let place = &mut lock(&self.places)[index];
-        if !matches!(place, Place::Unread) {
+        let state = &mut lock(&self.states)[index];
+        if !matches!(state, BlockState::Unread) {
             return Err(slot);
         }
-        let Slot { block, lot } = slot;
+        let Slot { block, buffer_set } = slot;
         let block = Arc::new(block);
-        *place = Place::Kept(Kept {
+        *state = BlockState::Resident(ResidentBlock {
             block: block.clone(),
-            bytes: lot.bytes(),
+            bytes: buffer_set.bytes(),
         });
         Ok(block)
     }
@@ -219,31 +219,31 @@ impl<B: Send + Sync + 'static> Blocks<B> {
 
     /// Uses the reader, which is started where there is none yet.
     pub(crate) fn with_reader<T>(&self, use_it: impl FnOnce(&mut Reader<B>) -> Result<T>) -> Result<T> {
-        let mut place = lock(&self.reader);
-        let reader = match place.take() {
+        let mut slot = lock(&self.reader);
+        let reader = match slot.take() {
             Some(reader) => reader,
             None => Reader::start(&self.list)?,
         };
-        use_it(place.insert(reader))
+        use_it(slot.insert(reader))
     }
 
-    pub(crate) fn places(&self) -> MutexGuard<'_, Vec<Place<B>>> {
-        lock(&self.places)
+    pub(crate) fn states(&self) -> MutexGuard<'_, Vec<BlockState<B>>> {
+        lock(&self.states)
     }
 
     pub(crate) fn is_streamed(&self, index: usize) -> bool {
-        matches!(lock(&self.places)[index], Place::Streamed)
+        matches!(lock(&self.states)[index], BlockState::Streamed)
     }
 
     pub(crate) fn is_for_processor(&self, index: usize) -> bool {
-        self.list.scopes[index].holding().device.is_cpu()
+        self.list.scopes[index].options().device.is_cpu()
     }
 
     /// Ends the reader where it has nothing left to do.
     pub(crate) fn end_reading_where_all_stay(&self) {
-        if lock(&self.places)
+        if lock(&self.states)
             .iter()
-            .all(|place| matches!(place, Place::Kept(_)))
+            .all(|state| matches!(state, BlockState::Resident(_)))
         {
             drop(lock(&self.reader).take());
         }
@@ -266,10 +266,10 @@ impl<B> Blocks<B> {
     fn end_reading(&self) {
         if let Some(reader) = lock(&self.reader).take() {
             drop(reader);
-            let places = lock(&self.places);
-            let streamed = self.list.scopes.iter().zip(places.iter());
+            let states = lock(&self.states);
+            let streamed = self.list.scopes.iter().zip(states.iter());
             streamed
-                .filter(|(_, place)| matches!(place, Place::Streamed))
+                .filter(|(_, state)| matches!(state, BlockState::Streamed))
                 .for_each(|(scope, _)| scope.forget());
         }
     }
@@ -283,11 +283,11 @@ impl<B> Drop for Blocks<B> {
 
 impl<B> fmt::Debug for Blocks<B> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let places = lock(&self.places);
-        let kept = places
+        let states = lock(&self.states);
+        let kept = states
             .iter()
-            .filter(|place| matches!(place, Place::Kept(_)))
+            .filter(|state| matches!(state, BlockState::Resident(_)))
             .count();
-        write!(formatter, "Blocks({kept} of {} resident)", places.len())
+        write!(formatter, "Blocks({kept} of {} resident)", states.len())
     }
 }

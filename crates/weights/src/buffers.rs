@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 use crate::host_buffers::HostBuffers;
-use crate::{Checkpoint, Holding, Result};
+use crate::{Checkpoint, Result, WeightOptions};
 
 /// Memory that waits to be used again, and the tensors that the rest was made into.
 pub(crate) trait Buffers: fmt::Debug + Send + Sync {
@@ -15,35 +15,35 @@ pub(crate) trait Buffers: fmt::Debug + Send + Sync {
     fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor>;
 
     /// Everything that was read since this was last asked: what one block lies in.
-    fn finish(&self) -> Result<Lot>;
+    fn finish(&self) -> Result<BufferSet>;
 
     /// Takes back what a block lay in that nobody may read any more.
-    fn reclaim(&self, lot: Lot) -> Result<()>;
+    fn reclaim(&self, buffer_set: BufferSet) -> Result<()>;
 
     /// Gives all that is free back.
     fn clear(&self);
 }
 
-/// The memory that blocks are read into ahead of their turn, for the device of `holding`.
-pub(crate) fn ahead(holding: &Holding) -> Result<Arc<dyn Buffers>> {
+/// The memory that blocks are read into ahead of their turn, for the device of `options`.
+pub(crate) fn ahead(options: &WeightOptions) -> Result<Arc<dyn Buffers>> {
     #[cfg(feature = "cuda")]
-    if let candle_core::Device::Cuda(device) = &holding.device {
+    if let candle_core::Device::Cuda(device) = &options.device {
         return Ok(Arc::new(crate::cuda::CudaBuffers::new(
             device,
-            holding.host_memory.clone(),
+            options.host_memory.clone(),
         )?));
     }
-    Ok(at_once(holding))
+    Ok(at_once(options))
 }
 
 /// The memory that a block is read into whose turn is now.
-pub(crate) fn at_once(holding: &Holding) -> Arc<dyn Buffers> {
-    Arc::new(HostBuffers::new(holding.device.clone()))
+pub(crate) fn at_once(options: &WeightOptions) -> Arc<dyn Buffers> {
+    Arc::new(HostBuffers::new(options.device.clone()))
 }
 
 /// The tensors that a block lies in.
 #[derive(Debug)]
-pub(crate) struct Lot {
+pub(crate) struct BufferSet {
     tensors: Vec<Tensor>,
     arrival: Option<Box<dyn Arrival>>,
 }
@@ -54,7 +54,7 @@ pub(crate) trait Arrival: fmt::Debug + Send + Sync {
     fn hold_back(&self) -> Result<()>;
 }
 
-impl Lot {
+impl BufferSet {
     /// Tensors that hold their values.
     pub(crate) fn arrived(tensors: Vec<Tensor>) -> Self {
         Self {

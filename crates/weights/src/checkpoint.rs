@@ -234,7 +234,7 @@ impl Checkpoint {
         }
         let tensor = elements.into_tensor(&stored.header.shape)?;
         if let Some(buffers) = buffers {
-            buffers.lend(&tensor);
+            buffers.track(&tensor);
         }
         Ok(tensor)
     }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 use half::{bf16, f16};
 
-use crate::buffers::{Buffers, Lot};
+use crate::buffers::{BufferSet, Buffers};
 use crate::lock::lock;
 use crate::{Checkpoint, Result};
 
@@ -59,7 +59,7 @@ pub(crate) struct HostBuffers {
     /// Where a tensor is copied to once it was read, unless that is host memory.
     device: Device,
     free: Mutex<Vec<Elements>>,
-    lent: Mutex<Vec<Tensor>>,
+    in_use: Mutex<Vec<Tensor>>,
 }
 
 impl HostBuffers {
@@ -67,7 +67,7 @@ impl HostBuffers {
         Self {
             device,
             free: Mutex::default(),
-            lent: Mutex::default(),
+            in_use: Mutex::default(),
         }
     }
 
@@ -89,8 +89,8 @@ impl HostBuffers {
     }
 
     /// Remembers a tensor that was made of a buffer.
-    pub(crate) fn lend(&self, tensor: &Tensor) {
-        lock(&self.lent).push(tensor.clone());
+    pub(crate) fn track(&self, tensor: &Tensor) {
+        lock(&self.in_use).push(tensor.clone());
     }
 }
 
@@ -100,13 +100,13 @@ impl Buffers for HostBuffers {
         Ok(tensor.to_device(&self.device)?)
     }
 
-    fn finish(&self) -> Result<Lot> {
-        Ok(Lot::arrived(std::mem::take(&mut lock(&self.lent))))
+    fn finish(&self) -> Result<BufferSet> {
+        Ok(BufferSet::arrived(std::mem::take(&mut lock(&self.in_use))))
     }
 
     /// Takes the buffers out of the tensors.
-    fn reclaim(&self, lot: Lot) -> Result<()> {
-        for tensor in lot.into_tensors() {
+    fn reclaim(&self, buffer_set: BufferSet) -> Result<()> {
+        for tensor in buffer_set.into_tensors() {
             tensor.inplace_op1(&Reclaim(&self.free))?;
         }
         Ok(())
@@ -150,7 +150,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let tensor = first.into_tensor(&[2, 3]).unwrap();
-        buffers.lend(&tensor);
+        buffers.track(&tensor);
         drop(tensor);
         buffers.reclaim(buffers.finish().unwrap()).unwrap();
         match buffers.take(DType::BF16, 6).unwrap() {
@@ -170,7 +170,7 @@ mod tests {
                     .unwrap()
             })
             .collect();
-        buffers.reclaim(Lot::arrived(tensors)).unwrap();
+        buffers.reclaim(BufferSet::arrived(tensors)).unwrap();
         assert!(buffers.take(DType::F32, 15).unwrap().is(DType::F32, 15));
         assert_eq!(lock(&buffers.free).len(), 2);
     }

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::blocks::{Blocks, Place};
+use crate::blocks::{BlockState, Blocks};
 use crate::buffers::Buffers;
 use crate::reader::Slot;
 use crate::{Residency, Result};
@@ -35,14 +35,14 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         let mut room = Residency::WINDOW - 1;
         let mut coming = Vec::new();
         {
-            let places = self.blocks.places();
+            let states = self.blocks.states();
             for index in (index..round).map(|index| index % length) {
-                match &places[index] {
-                    Place::Kept(_) => continue,
-                    Place::Unread if !self.blocks.is_for_processor(index) => continue,
-                    Place::Unread => {}
-                    Place::Streamed if room == 0 => break,
-                    Place::Streamed => room -= 1,
+                match &states[index] {
+                    BlockState::Resident(_) => continue,
+                    BlockState::Unread if !self.blocks.is_for_processor(index) => continue,
+                    BlockState::Unread => {}
+                    BlockState::Streamed if room == 0 => break,
+                    BlockState::Streamed => room -= 1,
                 }
                 coming.push(index);
             }
@@ -60,62 +60,62 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         })
     }
 
-    fn turn_of(&self, index: usize) -> Result<Lent<B>> {
-        self.give_up_what_is_wanted(index);
-        let is_read_ahead = match self.blocks.places()[index] {
-            Place::Streamed => true,
-            Place::Unread => self.blocks.is_for_processor(index),
-            Place::Kept(_) => false,
+    fn turn_of(&self, index: usize) -> Result<BlockGuard<B>> {
+        self.release_under_pressure(index);
+        let is_read_ahead = match self.blocks.states()[index] {
+            BlockState::Streamed => true,
+            BlockState::Unread => self.blocks.is_for_processor(index),
+            BlockState::Resident(_) => false,
         };
         if !is_read_ahead {
-            return Ok(Lent(State::Kept(self.blocks.block(index)?)));
+            return Ok(BlockGuard(State::Resident(self.blocks.block(index)?)));
         }
         let (slot, buffers) = self
             .blocks
             .with_reader(|reader| Ok((reader.take(index)?, reader.buffers().clone())))?;
         let state = match self.blocks.keep(index, slot) {
-            Ok(block) => State::Kept(block),
+            Ok(block) => State::Resident(block),
             Err(slot) => State::Streamed {
                 slot: Some(slot),
                 buffers,
             },
         };
         self.read_ahead(index + 1)?;
-        Ok(Lent(state))
+        Ok(BlockGuard(state))
     }
 
-    /// Gives up kept blocks where that was asked for: those first whose next turn is farthest away.
-    fn give_up_what_is_wanted(&self, index: usize) {
+    /// Frees resident blocks where memory pressure requests it, those first whose next turn is farthest away.
+    fn release_under_pressure(&self, index: usize) {
         let list = self.blocks.list();
-        let relief = &list.scopes[index].holding().relief;
-        let wanted = relief.take_wanted();
-        if wanted == 0 {
+        let memory_pressure = &list.scopes[index].options().memory_pressure;
+        let requested = memory_pressure.take_requested();
+        if requested == 0 {
             return;
         }
-        let mut places = self.blocks.places();
-        let mut given = 0;
-        let length = places.len();
+        let mut states = self.blocks.states();
+        let mut released = 0;
+        let length = states.len();
         for distance in 1..=length {
-            if given >= wanted {
+            if released >= requested {
                 break;
             }
-            let place = &mut places[(index + length - distance) % length];
-            match place {
-                Place::Kept(kept) => {
-                    given += kept.bytes;
-                    *place = Place::Streamed;
+            let state = &mut states[(index + length - distance) % length];
+            match state {
+                BlockState::Resident(block) => {
+                    released += block.bytes;
+                    *state = BlockState::Streamed;
                 }
                 // It would take memory when it is read.
-                Place::Unread => *place = Place::Streamed,
-                Place::Streamed => {}
+                BlockState::Unread => *state = BlockState::Streamed,
+                BlockState::Streamed => {}
             }
         }
-        relief.give(given);
+        memory_pressure.add_released(released);
     }
 }
 
 impl<B: Send + Sync + 'static> Iterator for Pass<'_, B> {
-    type Item = Result<Lent<B>>;
+    type Item = Result<BlockGuard<B>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.next;
@@ -132,11 +132,11 @@ impl<B: Send + Sync + 'static> Drop for Pass<'_, B> {
     }
 }
 
-/// A block for the time of its turn. What it was read into is used again when this is dropped.
-pub struct Lent<B>(State<B>);
+/// A block for the duration of its turn. Dropping the guard returns the buffers of a streamed block for reuse.
+pub struct BlockGuard<B>(State<B>);
 
 enum State<B> {
-    Kept(Arc<B>),
+    Resident(Arc<B>),
     Streamed {
         /// There until this is dropped.
         slot: Option<Slot<B>>,
@@ -144,12 +144,12 @@ enum State<B> {
     },
 }
 
-impl<B> Deref for Lent<B> {
+impl<B> Deref for BlockGuard<B> {
     type Target = B;
 
     fn deref(&self) -> &B {
         match &self.0 {
-            State::Kept(block) => block,
+            State::Resident(block) => block,
             State::Streamed { slot: Some(slot), .. } => &slot.block,
             State::Streamed { slot: None, .. } => {
                 unreachable!("a block is used after its turn. This is a bug.")
@@ -158,7 +158,7 @@ impl<B> Deref for Lent<B> {
     }
 }
 
-impl<B> Drop for Lent<B> {
+impl<B> Drop for BlockGuard<B> {
     fn drop(&mut self) {
         if let State::Streamed { slot, buffers } = &mut self.0
             && let Some(slot) = slot.take()

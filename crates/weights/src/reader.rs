@@ -6,13 +6,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use crate::blocks::List;
-use crate::buffers::{self, Buffers, Lot};
+use crate::buffers::{self, BufferSet, Buffers};
 use crate::{Error, PageCache, Result, Weights};
 
 /// A block in memory, with what it lies in.
 pub(crate) struct Slot<B> {
     pub(crate) block: B,
-    pub(crate) lot: Lot,
+    pub(crate) buffer_set: BufferSet,
 }
 
 impl<B> Slot<B> {
@@ -24,26 +24,26 @@ impl<B> Slot<B> {
             Ok(block) => block,
             Err(error) => {
                 // What was read of it so far.
-                let mut lot = buffers.finish()?;
-                lot.arrive()?;
-                buffers.reclaim(lot)?;
+                let mut buffer_set = buffers.finish()?;
+                buffer_set.arrive()?;
+                buffers.reclaim(buffer_set)?;
                 return Err(error);
             }
         };
-        if scope.holding().page_cache == PageCache::Release {
+        if scope.options().page_cache == PageCache::Release {
             scope.forget();
         }
         Ok(Self {
             block,
-            lot: buffers.finish()?,
+            buffer_set: buffers.finish()?,
         })
     }
 
     /// Drops the block and gives its buffers back.
     pub(crate) fn recycle(self, buffers: &dyn Buffers) -> Result<()> {
-        let Self { block, lot } = self;
+        let Self { block, buffer_set } = self;
         drop(block);
-        buffers.reclaim(lot)
+        buffers.reclaim(buffer_set)
     }
 }
 
@@ -61,7 +61,7 @@ impl<B: Send + Sync + 'static> Reader<B> {
     pub(crate) fn start(list: &Arc<List<B>>) -> Result<Self> {
         let (requests, to_read) = channel::<usize>();
         let (done, ready) = channel();
-        let buffers = buffers::ahead(list.scopes[0].holding())?;
+        let buffers = buffers::ahead(list.scopes[0].options())?;
         let (list, theirs) = (list.clone(), buffers.clone());
         let thread = std::thread::Builder::new()
             .name("reader".to_owned())
@@ -123,7 +123,7 @@ impl<B: Send + Sync + 'static> Reader<B> {
                 reason: "the reading thread has ended".to_owned(),
             })
         })?;
-        slot.lot.arrive()?;
+        slot.buffer_set.arrive()?;
         Ok(slot)
     }
 }
@@ -138,7 +138,7 @@ impl<B> Drop for Reader<B> {
         }
         for mut slot in self.ready.try_iter().flatten() {
             // A device that fails here fails again where somebody is told.
-            let _ = slot.lot.arrive();
+            let _ = slot.buffer_set.arrive();
         }
     }
 }

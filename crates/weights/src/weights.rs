@@ -66,66 +66,68 @@ pub enum PageCache {
     Release,
 }
 
-/// A way to have networks, while they work, give up blocks that they keep and stream them from then on. Its clones
-/// are one.
+/// Requests that networks free resident blocks during a forward pass. A freed block is streamed from then on. Clones
+/// share their state.
 #[derive(Clone, Default)]
-pub struct Relief(Arc<ReliefState>);
+pub struct MemoryPressure(Arc<PressureState>);
 
 #[derive(Default)]
-struct ReliefState {
-    wanted: AtomicU64,
-    given: AtomicU64,
-    /// Bytes that are missing, as somebody sees it who watches the machine.
+struct PressureState {
+    requested: AtomicU64,
+    released: AtomicU64,
+    /// Reports how many bytes the machine is short of.
     shortfall: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
 }
 
-impl Relief {
-    /// One that asks `shortfall` between every two blocks how many bytes are missing.
+impl MemoryPressure {
+    /// Polls `shortfall`, the bytes that the machine is short of, between every two blocks.
     pub fn watching(shortfall: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self(Arc::new(ReliefState {
+        Self(Arc::new(PressureState {
             shortfall: Some(Box::new(shortfall)),
-            ..ReliefState::default()
+            ..PressureState::default()
         }))
     }
 
-    /// Asks for `bytes`. They are given up between two blocks.
-    pub fn ask(&self, bytes: u64) {
-        self.0.wanted.fetch_max(bytes, Ordering::Relaxed);
+    /// Requests that `bytes` be freed. They are freed between two blocks.
+    pub fn request(&self, bytes: u64) {
+        self.0.requested.fetch_max(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that were given up since this was last asked.
-    pub fn take_given(&self) -> u64 {
-        self.0.given.swap(0, Ordering::Relaxed)
+    /// Bytes that were freed since the last call.
+    pub fn take_released(&self) -> u64 {
+        self.0.released.swap(0, Ordering::Relaxed)
     }
 
-    /// Bytes that are asked for, or missing; asking makes them this caller's to give.
-    pub(crate) fn take_wanted(&self) -> u64 {
-        let asked = match self.0.wanted.load(Ordering::Relaxed) {
+    /// Bytes that are to be freed: those requested or those that the machine is short of, whichever is more. The caller
+    /// takes over the request.
+    pub(crate) fn take_requested(&self) -> u64 {
+        let requested = match self.0.requested.load(Ordering::Relaxed) {
             0 => 0,
-            _ => self.0.wanted.swap(0, Ordering::Relaxed),
+            _ => self.0.requested.swap(0, Ordering::Relaxed),
         };
-        let missing = self.0.shortfall.as_ref().map_or(0, |shortfall| shortfall());
-        asked.max(missing)
+        let shortfall = self.0.shortfall.as_ref().map_or(0, |shortfall| shortfall());
+        requested.max(shortfall)
     }
 
-    pub(crate) fn give(&self, bytes: u64) {
-        self.0.given.fetch_add(bytes, Ordering::Relaxed);
+    /// Counts `bytes` as freed.
+    pub(crate) fn add_released(&self, bytes: u64) {
+        self.0.released.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-impl fmt::Debug for Relief {
+impl fmt::Debug for MemoryPressure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Relief")
-            .field("wanted", &self.0.wanted)
-            .field("given", &self.0.given)
+            .debug_struct("MemoryPressure")
+            .field("requested", &self.0.requested)
+            .field("released", &self.0.released)
             .finish_non_exhaustive()
     }
 }
 
-/// How a network's tensors are held once they are read.
+/// How the tensors of a network are stored in memory after they are read.
 #[derive(Debug, Clone)]
-pub struct Holding {
+pub struct WeightOptions {
     /// The device that computes with them.
     pub device: Device,
     /// The type that they are held in.
@@ -134,21 +136,21 @@ pub struct Holding {
     pub residency: Residency,
     /// What becomes of the system's copies of the others.
     pub page_cache: PageCache,
-    /// Who may ask for kept blocks back.
-    pub relief: Relief,
+    /// Requests to free resident blocks.
+    pub memory_pressure: MemoryPressure,
     /// Where the other blocks are kept beside a device with memory of its own.
     pub host_memory: HostMemory,
 }
 
-impl Holding {
-    /// A holding that nobody asks to give anything up.
+impl WeightOptions {
+    /// Options with the system's page cache kept, no memory pressure, and no host memory beside the device.
     pub fn new(device: Device, weight_type: WeightType, residency: Residency) -> Self {
         Self {
             device,
             weight_type,
             residency,
             page_cache: PageCache::default(),
-            relief: Relief::default(),
+            memory_pressure: MemoryPressure::default(),
             host_memory: HostMemory::default(),
         }
     }
@@ -195,7 +197,7 @@ impl Holding {
 #[derive(Debug, Clone)]
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
-    holding: Arc<Holding>,
+    options: Arc<WeightOptions>,
     reading: Reading,
     prefix: String,
 }
@@ -221,10 +223,10 @@ pub struct Table {
 
 impl Weights {
     /// All tensors of `checkpoint`.
-    pub fn new(checkpoint: Checkpoint, holding: Holding) -> Self {
+    pub fn new(checkpoint: Checkpoint, options: WeightOptions) -> Self {
         Self {
             checkpoint: Arc::new(checkpoint),
-            holding: Arc::new(holding),
+            options: Arc::new(options),
             reading: Reading::Alone,
             prefix: String::new(),
         }
@@ -242,7 +244,7 @@ impl Weights {
     /// The same tensors, of which `residency` says what stays of a list of blocks.
     pub fn with_residency(&self, residency: Residency) -> Self {
         Self {
-            holding: Arc::new(self.holding.with_residency(residency)),
+            options: Arc::new(self.options.with_residency(residency)),
             ..self.clone()
         }
     }
@@ -250,7 +252,7 @@ impl Weights {
     /// The same tensors, of which each is needed once.
     pub fn for_one_pass(&self) -> Self {
         Self {
-            holding: Arc::new(self.holding.for_one_pass()),
+            options: Arc::new(self.options.for_one_pass()),
             ..self.clone()
         }
     }
@@ -295,8 +297,8 @@ impl Weights {
     }
 
     /// How the tensors are held.
-    pub fn holding(&self) -> &Holding {
-        &self.holding
+    pub fn options(&self) -> &WeightOptions {
+        &self.options
     }
 
     /// The checkpoint that the tensors come from.
@@ -327,7 +329,7 @@ impl Weights {
 
     /// The tensors of this scope: each one's name in it, its shape, and the bytes that it is held in.
     pub fn held(&self) -> impl Iterator<Item = (&str, &[usize], u64)> {
-        let held_type = self.holding.held_type();
+        let held_type = self.options.held_type();
         self.checkpoint.tensors().filter_map(move |(name, header)| {
             let name = name.strip_prefix(self.prefix.as_str())?;
             let count: usize = header.shape.iter().product();
@@ -344,7 +346,7 @@ impl Weights {
     /// It is missing, has another shape or a type that cannot be computed with, cannot be read, or the device has no room.
     pub fn tensor(&self, name: &str, wanted: &[usize]) -> Result<Tensor> {
         let full_name = self.full_name(name);
-        let held_type = self.holding.held_type();
+        let held_type = self.options.held_type();
         if let Reading::Inspected(inspection) = &self.reading {
             return inspection.tensor(&self.checkpoint, &full_name, wanted, held_type);
         }
@@ -353,7 +355,7 @@ impl Weights {
             Reading::Into(buffers) => buffers.read(&self.checkpoint, &full_name, held_type),
             Reading::Alone | Reading::Inspected(_) => {
                 let tensor = self.checkpoint.read(&full_name, held_type, None)?;
-                Ok(tensor.to_device(&self.holding.device)?)
+                Ok(tensor.to_device(&self.options.device)?)
             }
         }
     }
@@ -393,10 +395,10 @@ impl Table {
     /// # Errors
     /// A row lies outside of the table, the file cannot be read, or the device has no room.
     pub fn rows(&self, rows: &[usize]) -> Result<Tensor> {
-        let holding = self.weights.holding();
+        let options = self.weights.options();
         let tensor = self.weights.checkpoint.read_rows(&self.name, rows)?;
-        let held_type = holding.held_type().unwrap_or(tensor.dtype());
-        Ok(tensor.to_dtype(held_type)?.to_device(&holding.device)?)
+        let held_type = options.held_type().unwrap_or(tensor.dtype());
+        Ok(tensor.to_dtype(held_type)?.to_device(&options.device)?)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::Device;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use sd_weights::{Blocks, Holding, ModelFolder, Residency, WeightType, Weights};
+use sd_weights::{Blocks, ModelFolder, Residency, WeightOptions, WeightType, Weights};
 
 /// Three blocks, `layers.0` to `layers.2`, whose `weight` is their number; and how often one was read.
 fn blocks(residency: Residency) -> (tempfile::TempDir, Blocks<f32>, Arc<AtomicUsize>) {
@@ -49,7 +49,7 @@ fn weights(residency: Residency) -> (tempfile::TempDir, Weights) {
         .unwrap();
     let weights = Weights::new(
         checkpoint,
-        Holding::new(Device::Cpu, WeightType::AsStored, residency),
+        WeightOptions::new(Device::Cpu, WeightType::AsStored, residency),
     );
     (directory, weights)
 }
@@ -141,22 +141,22 @@ fn a_share_of_the_blocks_can_stay() {
 #[test]
 fn blocks_are_given_up_between_two_turns_when_that_is_asked_for() {
     let (_directory, weights) = weights(Residency::Resident);
-    let relief = weights.holding().relief.clone();
+    let memory_pressure = weights.options().memory_pressure.clone();
     let (blocks, reads) = counted(&weights);
     blocks.load().unwrap();
     let mut pass = blocks.pass().unwrap();
     assert_eq!(*pass.next().unwrap().unwrap(), 0.);
-    relief.ask(5);
+    memory_pressure.request(5);
     assert_eq!(*pass.next().unwrap().unwrap(), 1.);
     // Two blocks of four bytes: the one before, and the one after this, which is further away than this.
-    assert_eq!(relief.take_given(), 8);
+    assert_eq!(memory_pressure.take_released(), 8);
     assert_eq!(*pass.next().unwrap().unwrap(), 2.);
     assert!(pass.next().is_none());
     assert_eq!(walk(&blocks), [0., 1., 2.]);
     assert!(reads.load(Ordering::Relaxed) > 3);
-    relief.ask(u64::MAX);
+    memory_pressure.request(u64::MAX);
     assert_eq!(walk(&blocks), [0., 1., 2.]);
-    assert_eq!(relief.take_given(), 4);
+    assert_eq!(memory_pressure.take_released(), 4);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use sd_weights::{ElementType, Error, Holding, ModelFolder, Residency, WeightType, Weights};
+use sd_weights::{ElementType, Error, ModelFolder, Residency, WeightOptions, WeightType, Weights};
 
 fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
@@ -41,8 +41,8 @@ fn folder() -> (tempfile::TempDir, ModelFolder) {
 }
 
 fn weights(folder: &ModelFolder, weight_type: WeightType) -> Weights {
-    let holding = Holding::new(Device::Cpu, weight_type, Residency::Resident);
-    Weights::new(folder.checkpoint("network").unwrap(), holding)
+    let options = WeightOptions::new(Device::Cpu, weight_type, Residency::Resident);
+    Weights::new(folder.checkpoint("network").unwrap(), options)
 }
 
 #[test]

@@ -13,7 +13,7 @@ use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use sd_weights::{
-    Blocks, Holding, HostMemory, ModelFolder, Residency, WeightType, Weights, bound_device_memory,
+    Blocks, HostMemory, ModelFolder, Residency, WeightOptions, WeightType, Weights, bound_device_memory,
     bytes_read, bytes_uploaded, device_memory, open_cuda, release_device_memory, restart_device_peak,
 };
 
@@ -35,11 +35,11 @@ fn network(
     host_memory: HostMemory,
 ) -> Blocks<Block> {
     let checkpoint = ModelFolder::on_disk(directory).checkpoint("network").unwrap();
-    let holding = Holding {
+    let options = WeightOptions {
         host_memory,
-        ..Holding::new(device.clone(), WeightType::AsStored, residency)
+        ..WeightOptions::new(device.clone(), WeightType::AsStored, residency)
     };
-    let weights = Weights::new(checkpoint, holding);
+    let weights = Weights::new(checkpoint, options);
     Blocks::new((0..BLOCKS).map(|block| weights.scope(block)), |_, weights| {
         Ok(Block {
             weight: weights.tensor("weight", &[SIDE, SIDE])?,

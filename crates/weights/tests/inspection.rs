@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use sd_weights::{Blocks, Checkpoint, ElementType, Error, Holding, LoraFile, Residency, WeightType, Weights};
+use sd_weights::{
+    Blocks, Checkpoint, ElementType, Error, LoraFile, Residency, WeightOptions, WeightType, Weights,
+};
 
 /// A file of tensors, each with its type, shape and bytes of zeros.
 fn write(path: &Path, tensors: &[(&str, Dtype, &[usize])]) {
@@ -22,8 +24,8 @@ fn write(path: &Path, tensors: &[(&str, Dtype, &[usize])]) {
 }
 
 fn weights(path: &Path, weight_type: WeightType) -> Weights {
-    let holding = Holding::new(Device::Cpu, weight_type, Residency::Streamed);
-    Weights::new(Checkpoint::open_file(path).unwrap(), holding)
+    let options = WeightOptions::new(Device::Cpu, weight_type, Residency::Streamed);
+    Weights::new(Checkpoint::open_file(path).unwrap(), options)
 }
 
 /// Layers of a `weight`, `[3, 2]`, and a `bias`, `[3]`.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use sd_weights::{
-    Adapters, CountingAllocator, Holding, LoraFile, ModelFolder, ModelPart, Residency, WeightType, Weights,
-    allocated_bytes, allocated_peak, restart_allocated_peak,
+    Adapters, CountingAllocator, LoraFile, ModelFolder, ModelPart, Residency, WeightOptions, WeightType,
+    Weights, allocated_bytes, allocated_peak, restart_allocated_peak,
 };
 
 #[global_allocator]
@@ -71,8 +71,8 @@ fn adding_takes_what_it_says() {
             ModelPart::Denoiser,
             &[(&fits[0], 1.0), (&fits[1], 1.0)],
         ));
-        let holding = Holding::new(Device::Cpu, weight_type, Residency::Resident);
-        let weights = Weights::new(network, holding).with_adapters(adapters.clone());
+        let options = WeightOptions::new(Device::Cpu, weight_type, Residency::Resident);
+        let weights = Weights::new(network, options).with_adapters(adapters.clone());
         // What threads keep for themselves is there from the first product on.
         drop(weights.tensor("a.weight", &shape).unwrap());
         let before = allocated_bytes();

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::Device;
-use sd_weights::{Checkpoint, Error, Holding, ModelFolder, Residency, WeightType, Weights};
+use sd_weights::{Checkpoint, Error, ModelFolder, Residency, WeightOptions, WeightType, Weights};
 
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
     oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 3438354725\n";
@@ -34,8 +34,8 @@ fn torch(name: &str) -> Vec<u8> {
 
 /// The values of a tensor of every checkpoint of the fixtures.
 fn table(checkpoint: Checkpoint) -> Vec<f32> {
-    let holding = Holding::new(Device::Cpu, WeightType::F32, Residency::Resident);
-    let tensor = Weights::new(checkpoint, holding)
+    let options = WeightOptions::new(Device::Cpu, WeightType::F32, Residency::Resident);
+    let tensor = Weights::new(checkpoint, options)
         .tensor("table", &[6, 5])
         .unwrap();
     tensor.flatten_all().unwrap().to_vec1().unwrap()

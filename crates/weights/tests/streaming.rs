@@ -8,7 +8,7 @@ use half::bf16;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use sd_weights::{
-    Blocks, CountingAllocator, Holding, ModelFolder, PageCache, Residency, WeightType, Weights,
+    Blocks, CountingAllocator, ModelFolder, PageCache, Residency, WeightOptions, WeightType, Weights,
     allocated_bytes, allocated_peak, restart_allocated_peak,
 };
 
@@ -38,9 +38,9 @@ fn a_window_is_held_and_the_values_are_the_same() {
         (Residency::Partly(4), PageCache::Release, false),
     ] {
         let checkpoint = folder.checkpoint("network").unwrap();
-        let mut holding = Holding::new(Device::Cpu, WeightType::AsStored, residency);
-        holding.page_cache = page_cache;
-        let weights = Weights::new(checkpoint, holding);
+        let mut options = WeightOptions::new(Device::Cpu, WeightType::AsStored, residency);
+        options.page_cache = page_cache;
+        let weights = Weights::new(checkpoint, options);
         let before = allocated_bytes();
         restart_allocated_peak();
         let blocks = Blocks::new((0..BLOCKS).map(|block| weights.scope(block)), |_, weights| {

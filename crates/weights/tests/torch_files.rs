@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use proptest::prelude::*;
-use sd_weights::{Checkpoint, ElementType, Error, Holding, Residency, WeightType, Weights};
+use sd_weights::{Checkpoint, ElementType, Error, Residency, WeightOptions, WeightType, Weights};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -17,7 +17,7 @@ fn fixture(name: &str) -> PathBuf {
 fn weights(checkpoint: Checkpoint) -> Weights {
     Weights::new(
         checkpoint,
-        Holding::new(Device::Cpu, WeightType::F32, Residency::Resident),
+        WeightOptions::new(Device::Cpu, WeightType::F32, Residency::Resident),
     )
 }
 

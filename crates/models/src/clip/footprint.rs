@@ -20,18 +20,18 @@ impl TextEncoder {
 
     /// What encoding `texts` texts of `tokens` tokens takes beside the weights.
     pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
-        let holding = self.model.holding();
-        let element = holding.activation_type().size_in_bytes() as u64;
+        let weight_options = self.model.options();
+        let element = weight_options.activation_type().size_in_bytes() as u64;
         let rows = (texts * tokens) as u64;
         let width = rows * self.config.hidden_size as u64 * element;
         let inner = rows * self.config.intermediate_size as u64 * element;
         let mask = (tokens * tokens) as u64 * element;
         // What is kept of a layer before, what came in, its norm, queries, keys, values, and the result. A GPU turns the keys
         // around.
-        let attention = if holding.device.is_cpu() { 7 } else { 8 } * width;
+        let attention = if weight_options.device.is_cpu() { 7 } else { 8 } * width;
         // What is kept of a layer before, what came in, after attention too, its norm, and the inside, on a GPU also before
         // its activation.
-        let before = if holding.device.is_cpu() { 0 } else { inner };
+        let before = if weight_options.device.is_cpu() { 0 } else { inner };
         let feed_forward = 4 * width + inner + before;
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask,

@@ -190,7 +190,7 @@ impl TextEncoder {
         let words = self.tokens.rows(&ids)?;
         let places: Vec<usize> = (0..tokens).collect();
         let places = self.positions.rows(&places)?;
-        let activation_type = self.model.holding().activation_type();
+        let activation_type = self.model.options().activation_type();
         let words = words
             .to_dtype(activation_type)?
             .reshape((texts.len(), tokens, hidden_size))?;

@@ -78,7 +78,7 @@ impl ControlNet {
     }
 
     fn walk(&self, load: Load) -> (Walk, Vec<u64>) {
-        let mut walk = Walk::new(load, self.config.network.in_channels, self.weights.holding());
+        let mut walk = Walk::new(load, self.config.network.in_channels, self.weights.options());
         let of_blocks = self.steps.iter().map(|step| match step {
             Step::Shared(place) => {
                 let activations = walk.pass(place);

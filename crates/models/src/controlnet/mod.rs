@@ -109,7 +109,7 @@ impl ControlNet {
             blocks: Blocks::new(scopes, move |index, weights| {
                 ControlBlock::new(&list[index], weights, &of_blocks)
             })?,
-            activation_type: weights.holding().activation_type(),
+            activation_type: weights.options().activation_type(),
             steps,
             config,
             weights,

@@ -74,7 +74,7 @@ impl<'a> Bytes<'a> {
     pub(super) fn new(config: &'a Config, weights: &Weights, activation_type: DType) -> Self {
         Self {
             config,
-            on_processor: weights.holding().device.is_cpu(),
+            on_processor: weights.options().device.is_cpu(),
             element: activation_type.size_in_bytes() as u64,
         }
     }

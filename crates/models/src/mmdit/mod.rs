@@ -73,7 +73,7 @@ impl Transformer {
     /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check(NETWORK)?;
-        let activation_type = weights.holding().activation_type();
+        let activation_type = weights.options().activation_type();
         let kinds = config.kinds();
         let scopes = (0..kinds.len()).map(|layer| weights.scope("transformer_blocks").scope(layer));
         let (of_patches, of_blocks, of_head) = (config.clone(), config.clone(), config.clone());
@@ -164,7 +164,7 @@ impl Transformer {
         controls: &[control::Control<'_>],
         step: usize,
     ) -> Result<Vec<Tensor>> {
-        let on_processor = self.weights.holding().device.is_cpu();
+        let on_processor = self.weights.options().device.is_cpu();
         let patches = self.patches.block(0)?;
         let mut streams = Vec::with_capacity(inputs.len());
         for &Input { latents, conditions } in inputs {

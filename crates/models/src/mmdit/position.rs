@@ -21,7 +21,7 @@ impl Positions {
     /// The table in the file has another shape, or a type that cannot be computed with.
     pub(super) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
         if !weights.contains(TABLE) {
-            return Ok(Self::Computed(weights.holding().device.clone()));
+            return Ok(Self::Computed(weights.options().device.clone()));
         }
         let side = config.pos_embed_max_size;
         Ok(Self::Stored(

@@ -60,7 +60,7 @@ impl Conditioner {
             })?,
             entry: Blocks::single(once, move |weights| Entry::new(weights, &of_entry, reads_text))?,
             config: config.clone(),
-            activation_type: weights.holding().activation_type(),
+            activation_type: weights.options().activation_type(),
         })
     }
 

@@ -86,7 +86,7 @@ impl TextEncoder {
     fn embed(&self, texts: &[Vec<u32>], tokens: usize) -> Result<Tensor> {
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
         let words = self.words.rows(&ids)?;
-        let activation_type = self.weights.holding().activation_type();
+        let activation_type = self.weights.options().activation_type();
         Ok(words
             .to_dtype(activation_type)?
             .reshape((texts.len(), tokens, self.config.d_model))?)

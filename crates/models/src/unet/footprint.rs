@@ -4,7 +4,7 @@
 
 use candle_core::DType;
 use sd_ops::Scratch;
-use sd_weights::{Holding, Weights};
+use sd_weights::{WeightOptions, Weights};
 
 use super::config::Config;
 use super::places::{Part, Place};
@@ -51,7 +51,7 @@ impl UNet {
     }
 
     fn walk(&self, load: Load) -> (Footprint, Vec<u64>) {
-        let mut walk = Walk::new(load, self.config.in_channels, self.weights.holding());
+        let mut walk = Walk::new(load, self.config.in_channels, self.weights.options());
         let mut of_blocks = Vec::with_capacity(self.places.len());
         for place in &self.places {
             let mut activations = walk.pass(place);
@@ -144,11 +144,11 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// A pass of latents with so many channels.
-    pub(crate) fn new(load: Load, channels: usize, holding: &Holding) -> Self {
+    pub(crate) fn new(load: Load, channels: usize, weight_options: &WeightOptions) -> Self {
         let (height, width) = load.latents;
         Self {
             load,
-            element: holding.activation_type().size_in_bytes(),
+            element: weight_options.activation_type().size_in_bytes(),
             x: Picture {
                 channels,
                 height,
@@ -160,7 +160,7 @@ impl Walk {
             kept: 0,
             most: 0,
             scratch: Scratch::default(),
-            on_processor: holding.device.is_cpu(),
+            on_processor: weight_options.device.is_cpu(),
         }
     }
 

@@ -100,7 +100,7 @@ impl UNet {
             blocks: Blocks::new(scopes, move |index, weights| {
                 Block::new(&list[index], weights, &of_blocks)
             })?,
-            activation_type: weights.holding().activation_type(),
+            activation_type: weights.options().activation_type(),
             places,
             config: config.clone(),
             weights,

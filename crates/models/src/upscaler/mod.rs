@@ -58,7 +58,7 @@ impl Upscaler {
     pub fn open(weights: Weights) -> Result<Self> {
         let weights = names::as_real_esrgan(&weights);
         let architecture = Architecture::recognise(&weights)?;
-        let activation_type = weights.holding().activation_type();
+        let activation_type = weights.options().activation_type();
         let weight_bytes = held_bytes(&weights, |_| true);
         let scopes = vec![weights; architecture.block_count()];
         let blocks = Blocks::new(scopes, move |index, weights| {

@@ -54,7 +54,7 @@ impl Decoder {
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let levels = config.block_out_channels.len();
-        let activation_type = weights.holding().activation_type();
+        let activation_type = weights.options().activation_type();
         let weight_bytes = held_bytes(&weights, |name| {
             name.starts_with("decoder.") || name.starts_with("post_quant_conv.")
         });

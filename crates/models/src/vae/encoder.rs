@@ -64,7 +64,7 @@ impl Encoder {
         let weight_bytes = held_bytes(&weights, |name| {
             name.starts_with("encoder.") || name.starts_with("quant_conv.")
         });
-        let activation_type = weights.holding().activation_type();
+        let activation_type = weights.options().activation_type();
         let of_blocks = config.clone();
         let scopes = vec![weights; config.block_out_channels.len() + 2];
         let blocks = Blocks::new(scopes, move |index, weights| {

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 
 use sd_models::vae::Config;
-use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
+use sd_weights::{ModelFolder, Residency, WeightOptions, WeightType, Weights};
 
 /// The autoencoder of Stable Diffusion 3 and 3.5.
 pub fn stable_diffusion_3() -> Config {
@@ -29,14 +29,14 @@ pub fn autoencoder(config: &Config, weight_type: WeightType) -> Weights {
     fs::create_dir_all(&place).unwrap();
     let file = BufWriter::new(File::create(place.join("model.safetensors")).unwrap());
     write(&tensors(config), file, weight_type == WeightType::F32);
-    let holding = Holding::new(
+    let weight_options = WeightOptions::new(
         candle_core::Device::Cpu,
         WeightType::AsStored,
         Residency::Resident,
     );
     let checkpoint = ModelFolder::on_disk(folder.path()).checkpoint("vae").unwrap();
     // It has the file open, which needs its name no more.
-    Weights::new(checkpoint, holding)
+    Weights::new(checkpoint, weight_options)
 }
 
 /// Numbers between -1 and 1, always the same.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
-use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
+use sd_weights::{ModelFolder, Residency, WeightOptions, WeightType, Weights};
 use serde::de::DeserializeOwned;
 
 /// Relative errors that are allowed.
@@ -52,8 +52,8 @@ impl Case {
     }
 
     pub fn weights(&self, weight_type: WeightType, residency: Residency) -> Weights {
-        let holding = Holding::new(self.device.clone(), weight_type, residency);
-        Weights::new(self.folder.checkpoint(&self.name).unwrap(), holding)
+        let weight_options = WeightOptions::new(self.device.clone(), weight_type, residency);
+        Weights::new(self.folder.checkpoint(&self.name).unwrap(), weight_options)
     }
 
     pub fn tensor(&self, name: &str) -> &Tensor {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use sd_weights::{Holding, ModelFolder, Residency, WeightType, Weights};
+use sd_weights::{ModelFolder, Residency, WeightOptions, WeightType, Weights};
 
 // The list of names and shapes that full-size models are synthesized from.
 #[path = "../../../weights/examples/synthesize/networks/mod.rs"]
@@ -29,7 +29,7 @@ pub fn weights(directory: &Path, tensors: &[networks::Tensor], residency: Reside
     let checkpoint = ModelFolder::on_disk(directory).checkpoint("network").unwrap();
     Weights::new(
         checkpoint,
-        Holding::new(Device::Cpu, WeightType::AsStored, residency),
+        WeightOptions::new(Device::Cpu, WeightType::AsStored, residency),
     )
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use candle_core::Tensor;
 use sd_models::{controlnet, mmdit, vae};
-use sd_weights::{Checkpoint, Holding, ModelFolder, Weights};
+use sd_weights::{Checkpoint, ModelFolder, WeightOptions, Weights};
 
 use super::{Denoiser, classes};
 use crate::control::{canny, canny_bytes};
@@ -113,9 +113,9 @@ impl Control {
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
-    pub(crate) fn weights(&self, holding: &Holding) -> Result<Weights> {
+    pub(crate) fn weights(&self, weight_options: &WeightOptions) -> Result<Weights> {
         let checkpoint: Checkpoint = self.folder.checkpoint(&self.component)?;
-        Ok(Weights::new(checkpoint, holding.clone()))
+        Ok(Weights::new(checkpoint, weight_options.clone()))
     }
 
     /// The picture with the values that the network was shown in training, `[1, 3, height, width]`: of a UNet's from 0 to 1,

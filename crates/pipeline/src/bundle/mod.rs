@@ -11,7 +11,9 @@ mod text;
 use sd_models::vae;
 
 use candle_core::Device;
-use sd_weights::{Checkpoint, Holding, LoraFile, ModelFolder, ModelPart, Residency, WeightType, Weights};
+use sd_weights::{
+    Checkpoint, LoraFile, ModelFolder, ModelPart, Residency, WeightOptions, WeightType, Weights,
+};
 
 pub(crate) use control::EDGES;
 pub use control::{Control, ControlConfig};
@@ -156,12 +158,12 @@ impl Bundle {
             .sum()
     }
 
-    /// The weights of `component`, to be held as `holding` says.
+    /// The weights of `component`, to be held as `weight_options` says.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
-    pub fn weights(&self, component: &str, holding: &Holding) -> Result<Weights> {
-        let weights = Weights::new(self.checkpoint(component)?, holding.clone());
+    pub fn weights(&self, component: &str, weight_options: &WeightOptions) -> Result<Weights> {
+        let weights = Weights::new(self.checkpoint(component)?, weight_options.clone());
         Ok(match self.adaptation.of(component) {
             Some(adapters) => weights.with_adapters(adapters.clone()),
             None => weights,
@@ -225,8 +227,8 @@ impl Bundle {
     pub(crate) fn control(&mut self, choice: &ControlChoice, size: ImageSize) -> Result<()> {
         let control = Control::open(choice, &self.denoiser, &self.vae, size)?;
         // What would otherwise show in the middle of the run.
-        let holding = Holding::new(Device::Cpu, WeightType::AsStored, Residency::Streamed);
-        stage::ControlNetwork::new(&control, &holding)?;
+        let weight_options = WeightOptions::new(Device::Cpu, WeightType::AsStored, Residency::Streamed);
+        stage::ControlNetwork::new(&control, &weight_options)?;
         self.controls.push(control);
         Ok(())
     }

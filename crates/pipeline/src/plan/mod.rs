@@ -10,7 +10,7 @@ mod search;
 mod table;
 
 use sd_memory::{Bytes, Limit};
-use sd_weights::{Holding, PageCache, Residency};
+use sd_weights::{PageCache, Residency, WeightOptions};
 use serde::Serialize;
 
 use crate::bundle::Bundle;
@@ -121,13 +121,13 @@ impl Plan {
     pub fn new(
         bundle: &Bundle,
         recipe: &Recipe,
-        holding: &Holding,
+        weight_options: &WeightOptions,
         surroundings: Surroundings,
         budget: Bytes,
         room: Bytes,
         pictures: PictureBytes,
     ) -> Result<Self> {
-        let needs = Needs::of(bundle, recipe, holding, surroundings, budget, pictures)?;
+        let needs = Needs::of(bundle, recipe, weight_options, surroundings, budget, pictures)?;
         let smallest_budget = needs.smallest_budget();
         if budget < smallest_budget {
             return Err(Error::BudgetTooSmall {
@@ -137,7 +137,7 @@ impl Plan {
             });
         }
         Ok(Self {
-            budget_is_kept: device_budget::is_kept(&holding.device),
+            budget_is_kept: device_budget::is_kept(&weight_options.device),
             ..search::fastest(&needs, recipe.images, budget, room)
         })
     }

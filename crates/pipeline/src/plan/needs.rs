@@ -3,7 +3,7 @@
 use sd_memory::Bytes;
 use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Footprint, Load, WeightBytes, clip, t5};
-use sd_weights::{Holding, Residency};
+use sd_weights::{Residency, WeightOptions};
 
 use super::{PictureBytes, Surroundings};
 use crate::bundle::{Bundle, ControlConfig};
@@ -120,8 +120,8 @@ fn window(weights: &WeightBytes) -> u64 {
 }
 
 /// What the process takes of the memory that is planned for, before it holds anything of a run.
-pub(crate) fn process_bytes(bundle: &Bundle, holding: &Holding) -> u64 {
-    device_budget::process(&holding.device)
+pub(crate) fn process_bytes(bundle: &Bundle, weight_options: &WeightOptions) -> u64 {
+    device_budget::process(&weight_options.device)
         .unwrap_or_else(|| PROGRAM + TOKENIZER_FACTOR * bundle.tokenizer_bytes())
 }
 
@@ -153,16 +153,16 @@ impl Needs {
     pub(super) fn of(
         bundle: &Bundle,
         recipe: &Recipe,
-        holding: &Holding,
+        weight_options: &WeightOptions,
         surroundings: Surroundings,
         budget: Bytes,
         pictures: PictureBytes,
     ) -> Result<Self> {
-        let has_own_memory = device_budget::process(&holding.device).is_some();
+        let has_own_memory = device_budget::process(&weight_options.device).is_some();
         // Where there may be several groups of images, the prompts of all models stay.
         let has_groups = recipe.images > 1;
         let other_prompts = if has_groups { surroundings.other_prompts } else { 0 };
-        let mut process = process_bytes(bundle, holding) + other_prompts;
+        let mut process = process_bytes(bundle, weight_options) + other_prompts;
         let mut before = Vec::new();
         // They lie in the host's memory.
         if !has_own_memory {
@@ -197,9 +197,9 @@ impl Needs {
         let prompts = if has_groups { context } else { 0 };
 
         // Activations, and the gaps that the device's memory gets by them.
-        let with_gaps = |bytes: u64| bytes + device_budget::gaps(&holding.device, bytes);
+        let with_gaps = |bytes: u64| bytes + device_budget::gaps(&weight_options.device, bytes);
         let taking = |taken: Footprint| with_gaps(taken.bytes());
-        let streamed = holding.with_residency(Residency::Streamed);
+        let streamed = weight_options.with_residency(Residency::Streamed);
         let encoding = |name: &'static str, weights, taken: Footprint| OnePass {
             name,
             weights,
@@ -254,7 +254,7 @@ impl Needs {
             ("encode control", follows_latents),
         ];
         for (name, _) in encodes.into_iter().filter(|(_, encodes)| *encodes) {
-            let encoder = Encoder::new(bundle.weights("vae", holding)?, &bundle.vae)?;
+            let encoder = Encoder::new(bundle.weights("vae", weight_options)?, &bundle.vae)?;
             before.push(OnePass {
                 name,
                 weights: WeightBytes {
@@ -342,7 +342,7 @@ impl Needs {
             denoising.beside.push(next);
         }
 
-        let decoder = Decoder::new(bundle.weights("vae", holding)?, &bundle.vae)?;
+        let decoder = Decoder::new(bundle.weights("vae", weight_options)?, &bundle.vae)?;
         // The picture in 32-bit numbers and in bytes, and its file.
         let picture = 3 * pixels * (2 * float + 2);
         let decoding = OnePass {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use candle_core::Tensor;
-use sd_weights::{FileIdentity, Holding};
+use sd_weights::{FileIdentity, WeightOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -74,14 +74,14 @@ impl PromptCache {
         bundle: &Bundle,
         prompts: &[&str],
         clip_skip: usize,
-        holding: &Holding,
+        weight_options: &WeightOptions,
         interrupt: &Interrupt,
     ) -> Result<EncodedPrompt> {
-        let encode = || stage::encode(bundle, prompts, clip_skip, holding, interrupt);
+        let encode = || stage::encode(bundle, prompts, clip_skip, weight_options, interrupt);
         let Some(folder) = &self.folder else {
             return encode();
         };
-        let (device, weight_type) = (&holding.device, holding.weight_type);
+        let (device, weight_type) = (&weight_options.device, weight_options.weight_type);
         let tokens = bundle.tokens(stage::chunks(bundle, prompts)?);
         let key = PromptKey::new(
             &self.files,

@@ -96,7 +96,7 @@ impl Journal {
             lock,
         } = claimed;
         let id = || description.name.id().to_owned();
-        let this = arithmetic::name(&legs[0].holding.device);
+        let this = arithmetic::name(&legs[0].weight_options.device);
         if description.device != this {
             return Err(ResumeError::OtherDevice {
                 id: id(),

@@ -135,8 +135,12 @@ impl Description {
         models: Vec<ModelIdentity>,
         inputs: Vec<FileIdentity>,
     ) -> Result<Self> {
-        let Leg { recipe, holding, .. } = &legs[0];
-        let device = &holding.device;
+        let Leg {
+            recipe,
+            weight_options,
+            ..
+        } = &legs[0];
+        let device = &weight_options.device;
         let leg_steps: Result<Vec<usize>> = legs
             .iter()
             .map(|leg| Ok(leg.recipe.sampler(&leg.bundle)?.steps()))

@@ -75,11 +75,11 @@ impl Run<'_> {
         self.clean(before, !is_first);
         let Leg {
             recipe,
-            holding,
+            weight_options,
             plan,
             ..
         } = self.leg();
-        let stage = Denoise::load(bundle, recipe, &prompts, holding, plan.controls_stay)?;
+        let stage = Denoise::load(bundle, recipe, &prompts, weight_options, plan.controls_stay)?;
         drop(prompts);
         self.clean(after, false);
         Ok(stage)
@@ -139,7 +139,7 @@ impl Run<'_> {
 
     /// Says so where memory became short and blocks were given up between two turns.
     fn tell_of_what_was_given_up(&mut self) {
-        let given = Bytes(self.leg().holding.relief.take_given());
+        let given = Bytes(self.leg().weight_options.memory_pressure.take_released());
         if given > Bytes(0) {
             self.warn(format!(
                 "memory is short on this machine: {given} of weights were given up and are read in every step from now on"

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sd_memory::Bytes;
-use sd_weights::Holding;
+use sd_weights::WeightOptions;
 
 use super::leg::Leg;
 use crate::plan::StagePlan;
@@ -38,13 +38,13 @@ impl Enlargement {
         choice: &UpscaleChoice,
         leg: &Leg,
         prompts: u64,
-        holding: &Holding,
+        weight_options: &WeightOptions,
         budget: Bytes,
     ) -> Result<Self> {
         let Some(file) = &choice.network else {
             return Self::resampled(choice.factor, leg, prompts, budget);
         };
-        match Self::by_network(file, choice.factor, leg, prompts, holding, budget) {
+        match Self::by_network(file, choice.factor, leg, prompts, weight_options, budget) {
             Err(error) if choice.or_resampled => {
                 tracing::info!(
                     "pictures are resampled, not made larger by `{}`: {error}",
@@ -66,7 +66,7 @@ impl Enlargement {
         // The picture and its file come after.
         let most = lanczos3_bytes(at(1), at(factor)).max(2 * 3 * (width * height) as u64);
         let decoder = leg.plan.stages.last().map_or(0, |stage| stage.resident.0);
-        let peak = match device_budget::process(&leg.holding.device) {
+        let peak = match device_budget::process(&leg.weight_options.device) {
             // Pixels are the host's.
             Some(of_device) => of_device + decoder,
             None => Self::PROGRAM + leg.pictures.held + prompts + decoder + latents + most,
@@ -93,11 +93,11 @@ impl Enlargement {
         factor: usize,
         leg: &Leg,
         prompts: u64,
-        holding: &Holding,
+        weight_options: &WeightOptions,
         budget: Bytes,
     ) -> Result<Self> {
         let Recipe { size, images, .. } = leg.recipe;
-        let network = stage::upscaler(file, holding)?;
+        let network = stage::upscaler(file, weight_options)?;
         let rounds = stage::rounds(network.scale(), factor);
         // The last round is over the largest picture.
         let before = network.scale().pow(rounds - 1);
@@ -117,9 +117,9 @@ impl Enlargement {
             values(at(factor)) * 2,
         ];
         let most = moments.into_iter().max().unwrap_or_default();
-        let most = most + device_budget::gaps(&holding.device, most);
+        let most = most + device_budget::gaps(&weight_options.device, most);
         let weights = network.weight_bytes();
-        let beside = device_budget::process(&holding.device).unwrap_or(Self::PROGRAM);
+        let beside = device_budget::process(&weight_options.device).unwrap_or(Self::PROGRAM);
         // The pictures of a group wait until all are made larger: they are kept for when the network fails.
         let waiting = values(at(1));
         let held = leg.pictures.held + prompts + waiting;

@@ -16,14 +16,14 @@ impl Run<'_> {
         let Leg {
             bundle,
             recipe,
-            holding,
+            weight_options,
             plan,
             ..
         } = &self.legs[self.at];
         let prompts = recipe.texts(bundle);
         self.monitor.stage("encode");
         let cache = &self.prompts[self.at];
-        let mut encoded = cache.encode(bundle, &prompts, recipe.clip_skip, holding, self.interrupt)?;
+        let mut encoded = cache.encode(bundle, &prompts, recipe.clip_skip, weight_options, self.interrupt)?;
         if prompts.len() > 1 && recipe.negative_prompt.is_empty() && bundle.zeros_without_negative_prompt {
             encoded = encoded.without(0)?;
         }
@@ -80,7 +80,7 @@ impl Run<'_> {
         self.monitor.stage("encode picture");
         let leg = self.leg();
         let scaling = leg.recipe.pipeline_class(&leg.bundle).encoding();
-        let canvases = stage::canvases(&leg.bundle, images, mask, scaling, &leg.holding)?;
+        let canvases = stage::canvases(&leg.bundle, images, mask, scaling, &leg.weight_options)?;
         self.clean("After picture encoding", false);
         Ok(canvases)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sd_memory::{Allowance, Bytes, Limit, allowance};
-use sd_weights::{Holding, Residency};
+use sd_weights::{Residency, WeightOptions};
 
 use super::enlargement::Enlargement;
 use super::over::{OverPicture, OverSource};
@@ -22,7 +22,7 @@ pub(crate) struct Leg {
     pub(crate) recipe: Recipe,
     pub(crate) plan: Plan,
     /// How its networks are held.
-    pub(crate) holding: Holding,
+    pub(crate) weight_options: WeightOptions,
     /// What else a group of images goes through.
     pub(crate) surroundings: Surroundings,
     /// What the pictures that the user names take beside it.
@@ -63,24 +63,27 @@ impl Planned {
     pub(crate) fn of(request: &Request, looked: Looked) -> Result<Self> {
         named::check(request)?;
         let weight_type = device::weight_type(request.weight_type);
-        let holding = Holding::new(device::open(request.device)?, weight_type, Residency::Resident);
+        let weight_options =
+            WeightOptions::new(device::open(request.device)?, weight_type, Residency::Resident);
         let host = allowance();
         let (budget, budget_from) = match request.memory {
             Some(asked_for) => (asked_for, Limit::AskedFor),
-            None => device_budget::default(&holding.device, &host)?,
+            None => device_budget::default(&weight_options.device, &host)?,
         };
-        Self::within(request, looked, &holding, &host, budget, &budget_from).map_err(|error| match error {
-            Error::BudgetTooSmall {
-                budget,
-                smallest,
-                stage,
-            } if budget_from != Limit::AskedFor => Error::TooLittleLeft {
-                limit: budget_from,
-                budget,
-                smallest,
-                stage,
-            },
-            error => error,
+        Self::within(request, looked, &weight_options, &host, budget, &budget_from).map_err(|error| {
+            match error {
+                Error::BudgetTooSmall {
+                    budget,
+                    smallest,
+                    stage,
+                } if budget_from != Limit::AskedFor => Error::TooLittleLeft {
+                    limit: budget_from,
+                    budget,
+                    smallest,
+                    stage,
+                },
+                error => error,
+            }
         })
     }
 
@@ -88,7 +91,7 @@ impl Planned {
     fn within(
         request: &Request,
         looked: Looked,
-        holding: &Holding,
+        weight_options: &WeightOptions,
         host: &Allowance,
         budget: Bytes,
         budget_from: &Limit,
@@ -118,7 +121,7 @@ impl Planned {
         let pictures = of_controls.fold(of_over.unwrap_or_default(), PictureBytes::and);
         let mut over_picture = None;
         // Where there is no room for them the plan refuses, and says how much there must be.
-        if has_room_for(pictures, &bundle, holding, budget, host.budget())? {
+        if has_room_for(pictures, &bundle, weight_options, budget, host.budget())? {
             if let Some(over) = over {
                 let (picture, failed) = over.read(recipe.size)?;
                 over_picture = Some(picture);
@@ -141,7 +144,15 @@ impl Planned {
             other_prompts: 0,
         };
         let (room, pictures_read) = (host.bytes, pictures.once_read());
-        let first = Leg::new(bundle, recipe, holding, surroundings, budget, room, pictures)?;
+        let first = Leg::new(
+            bundle,
+            recipe,
+            weight_options,
+            surroundings,
+            budget,
+            room,
+            pictures,
+        )?;
         let mut legs = vec![first];
         if let Some(refiner) = &request.refiner {
             let leg = Bundle::open(&refiner.model.folder).and_then(|bundle| {
@@ -154,7 +165,15 @@ impl Planned {
                     alone: false,
                     other_prompts: first.prompt_bytes()?,
                 };
-                Leg::new(bundle, recipe, holding, surroundings, budget, room, pictures_read)
+                Leg::new(
+                    bundle,
+                    recipe,
+                    weight_options,
+                    surroundings,
+                    budget,
+                    room,
+                    pictures_read,
+                )
             });
             match leg {
                 Ok(leg) => {
@@ -178,7 +197,7 @@ impl Planned {
                 1 => 0,
                 _ => legs.iter().map(Leg::prompt_bytes).sum::<Result<u64>>()?,
             };
-            match Enlargement::of(choice, last, prompts, holding, budget) {
+            match Enlargement::of(choice, last, prompts, weight_options, budget) {
                 Ok(found) => enlargement = Some(found),
                 Err(error) => failed.push((format!("upscaling by {}", choice.factor), error)),
             }
@@ -239,21 +258,29 @@ impl Leg {
     fn new(
         bundle: Bundle,
         recipe: Recipe,
-        holding: &Holding,
+        weight_options: &WeightOptions,
         surroundings: Surroundings,
         budget: Bytes,
         room: Bytes,
         pictures: PictureBytes,
     ) -> Result<Self> {
         stage::check(&bundle, &recipe)?;
-        let plan = Plan::new(&bundle, &recipe, holding, surroundings, budget, room, pictures)?;
+        let plan = Plan::new(
+            &bundle,
+            &recipe,
+            weight_options,
+            surroundings,
+            budget,
+            room,
+            pictures,
+        )?;
         Ok(Self {
             bundle: Arc::new(bundle),
             recipe,
-            holding: Holding {
+            weight_options: WeightOptions {
                 residency: plan.residency(),
                 page_cache: plan.page_cache(),
-                ..holding.clone()
+                ..weight_options.clone()
             },
             plan,
             pictures,
@@ -272,14 +299,14 @@ impl Leg {
         let plan = Plan::new(
             &self.bundle,
             &self.recipe,
-            &self.holding,
+            &self.weight_options,
             self.surroundings,
             budget,
             room,
             self.pictures,
         )?;
-        self.holding.residency = plan.residency();
-        self.holding.page_cache = plan.page_cache();
+        self.weight_options.residency = plan.residency();
+        self.weight_options.page_cache = plan.page_cache();
         self.plan = plan;
         Ok(())
     }
@@ -292,12 +319,12 @@ impl Leg {
 fn has_room_for(
     pictures: PictureBytes,
     bundle: &Bundle,
-    holding: &Holding,
+    weight_options: &WeightOptions,
     budget: Bytes,
     of_host: Bytes,
 ) -> Result<bool> {
-    if device_budget::process(&holding.device).is_none() {
-        return Ok(process_bytes(bundle, holding) + pictures.most() <= budget.0);
+    if device_budget::process(&weight_options.device).is_none() {
+        return Ok(process_bytes(bundle, weight_options) + pictures.most() <= budget.0);
     }
     if pictures.most() <= of_host.0 {
         return Ok(true);

@@ -13,7 +13,7 @@ mod words;
 use std::sync::Arc;
 
 use sd_memory::{Bytes, Monitor, Watcher};
-use sd_weights::Relief;
+use sd_weights::MemoryPressure;
 
 use enlargement::Enlargement;
 pub(crate) use leg::{Leg, Looked, Planned};
@@ -69,14 +69,14 @@ impl<'a> Run<'a> {
         monitor.stage("open");
         log_cleanup("Startup", false, monitor, observer);
         let mut planned = Planned::of(request, Looked::AtValues)?;
-        let device = planned.legs[0].holding.device.clone();
+        let device = planned.legs[0].weight_options.device.clone();
         let watched = device.clone();
         monitor.watch_device(move || device_budget::info(&watched));
         let host_memory = device_budget::host_memory(&device, request.host_memory, planned.of_host);
-        let relief = relief();
+        let memory_pressure = watched_memory_pressure();
         for leg in &mut planned.legs {
-            leg.holding.host_memory = host_memory.clone();
-            leg.holding.relief = relief.clone();
+            leg.weight_options.host_memory = host_memory.clone();
+            leg.weight_options.memory_pressure = memory_pressure.clone();
         }
         let plan = planned.plan();
         device_budget::bound(&device, plan.predicted_peak.min(plan.budget))?;
@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
     fn tighten(&mut self) -> Result<bool> {
         self.clean("After the device was full", true);
         let leg = &mut self.legs[self.at];
-        let device = leg.holding.device.clone();
+        let device = leg.weight_options.device.clone();
         let available = device_budget::available(&device)?.map(device_budget::less_margin);
         // Where more is taken than was predicted, and the device has it, what the plan left of the budget is of use.
         let spare = self.spare.take();
@@ -313,7 +313,7 @@ impl<'a> Run<'a> {
 
     /// Gives memory back and reads it. The user is told of that in the first group of images alone.
     fn clean(&mut self, label: &str, aggressive: bool) {
-        device_budget::release(&self.leg().holding.device);
+        device_budget::release(&self.leg().weight_options.device);
         if self.is_first_group {
             log_cleanup(label, aggressive, self.monitor, self.observer);
         } else {
@@ -348,7 +348,7 @@ fn in_one_line(error: &Error) -> String {
 }
 
 /// Asks between every two blocks whether others on this machine have come to be short of memory.
-fn relief() -> Relief {
+fn watched_memory_pressure() -> MemoryPressure {
     let watcher = Watcher::start();
-    Relief::watching(move || watcher.shortfall().0)
+    MemoryPressure::watching(move || watcher.shortfall().0)
 }

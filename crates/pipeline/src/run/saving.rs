@@ -33,11 +33,11 @@ impl Run<'_> {
         let Leg {
             bundle,
             recipe,
-            holding,
+            weight_options,
             ..
         } = &self.legs[self.at];
         let scaling = recipe.pipeline_class(bundle).decoding();
-        let decode = Decode::load(bundle, scaling, holding)?;
+        let decode = Decode::load(bundle, scaling, weight_options)?;
         for (image, latents) in images.into_iter().zip(&latents) {
             self.interrupt.check()?;
             decoded.push((image, decode.picture(latents)?));
@@ -64,8 +64,12 @@ impl Run<'_> {
         let decode = match networks.decode.take() {
             Some(decode) => decode,
             None => {
-                let Leg { recipe, holding, .. } = self.leg();
-                Decode::load(bundle, recipe.pipeline_class(bundle).decoding(), holding)?
+                let Leg {
+                    recipe,
+                    weight_options,
+                    ..
+                } = self.leg();
+                Decode::load(bundle, recipe.pipeline_class(bundle).decoding(), weight_options)?
             }
         };
         let decode = networks.decode.insert(decode);
@@ -104,7 +108,7 @@ impl Run<'_> {
         let (monitor, observer) = (self.monitor, &mut *self.observer);
         let (legs, gallery, journal) = (&self.legs, &mut self.gallery, &mut self.journal);
         let predicted = self.predicted;
-        let holding = &legs[self.at].holding;
+        let weight_options = &legs[self.at].weight_options;
         let enlargement = self.enlargement.as_ref();
         let settings = Settings::of(legs, enlargement)?;
         let on_picture = |index: usize, image: RgbImage| {
@@ -139,7 +143,14 @@ impl Run<'_> {
             }
             Source::Enlarged(network, pictures) => {
                 let factor = enlargement.map_or(1, |enlargement| enlargement.factor);
-                stage::enlarge(network, factor, pictures, holding, self.interrupt, on_picture)?;
+                stage::enlarge(
+                    network,
+                    factor,
+                    pictures,
+                    weight_options,
+                    self.interrupt,
+                    on_picture,
+                )?;
             }
             Source::Drawn(pictures) => pictures
                 .into_iter()
@@ -224,7 +235,7 @@ impl<'a> Settings<'a> {
             num_images: recipe.images,
             image_index: index,
             filename: String::new(),
-            device: device::name(&first.holding.device).to_owned(),
+            device: device::name(&first.weight_options.device).to_owned(),
             dtype: self.dtype.clone(),
             pipeline_type: first.bundle.family.pipeline_type().to_owned(),
             memory_optimizations: words::memory_optimizations(first),
@@ -242,7 +253,7 @@ impl<'a> Settings<'a> {
 fn memory_report(legs: &[Leg], predicted: Bytes, timeline: sd_memory::Timeline) -> MemoryReport {
     let report = MemoryReport::new(Some(legs[0].plan.budget), Some(predicted), timeline);
     // Of a GPU the budget is its own memory, and so is the peak.
-    match device_budget::peak(&legs[0].holding.device) {
+    match device_budget::peak(&legs[0].weight_options.device) {
         Some(measured_peak) => MemoryReport {
             measured_peak,
             ..report

@@ -15,9 +15,11 @@ use crate::save::RefinerSettings;
 pub(super) fn streaming_warning(leg: &Leg) -> String {
     /// Bytes a second of a good solid-state disk.
     const DISK: f64 = 2.0 * (1_u64 << 30) as f64;
-    let Leg { plan, holding, .. } = leg;
+    let Leg {
+        plan, weight_options, ..
+    } = leg;
     let each_step = plan.read_each_step();
-    let cost = if holding.host_memory.limit() >= each_step.0 {
+    let cost = if weight_options.host_memory.limit() >= each_step.0 {
         format!("{each_step} are copied to the device in every step")
     } else {
         format!(
@@ -111,7 +113,7 @@ pub(super) fn memory_optimizations(leg: &Leg) -> Vec<String> {
 /// The type that the denoising network's weights are held in, as the metadata writes it.
 pub(super) fn dtype_name(leg: &Leg) -> Result<String> {
     let bundle = &leg.bundle;
-    Ok(match leg.holding.weight_type {
+    Ok(match leg.weight_options.weight_type {
         WeightType::F32 => "f32".to_owned(),
         WeightType::Bf16 => "bf16".to_owned(),
         WeightType::AsStored => match bundle.checkpoint(bundle.denoiser.component())?.main_type() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::vae::{Encoder, Scaling};
-use sd_weights::{Holding, Residency};
+use sd_weights::{Residency, WeightOptions};
 
 use super::finite;
 use crate::bundle::Bundle;
@@ -119,12 +119,12 @@ pub fn canvases<'i>(
     images: impl IntoIterator<Item = &'i RgbImage>,
     mask: Option<&Mask>,
     scaling: Scaling,
-    holding: &Holding,
+    weight_options: &WeightOptions,
 ) -> Result<Vec<Canvas>> {
-    let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
+    let weights = bundle.weights(COMPONENT, &weight_options.with_residency(Residency::Resident))?;
     let encoder = Encoder::new(weights, &bundle.vae)?;
     let encode = |image: &Tensor| -> Result<Distribution> {
-        let encoded = encoder.encode(&image.to_device(&holding.device)?)?;
+        let encoded = encoder.encode(&image.to_device(&weight_options.device)?)?;
         let to_host = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu);
         let mean = to_host(&encoded.mean)?;
         finite::check(&mean, "the encoder", bundle, COMPONENT)?;

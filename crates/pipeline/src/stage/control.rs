@@ -6,7 +6,7 @@ use sd_models::controlnet::{self, ControlNet};
 use sd_models::mmdit::control;
 use sd_models::unet::{Added, Residuals, Steering};
 use sd_models::vae::{Encoder, Scaling};
-use sd_weights::{Holding, Residency};
+use sd_weights::{Residency, WeightOptions};
 
 use super::encode::EncodedPrompt;
 use super::finite;
@@ -46,8 +46,8 @@ impl ControlNetwork {
     ///
     /// # Errors
     /// Its files are missing, or its configuration cannot be used.
-    pub(crate) fn new(control: &Control, holding: &Holding) -> Result<Self> {
-        let weights = control.weights(holding)?;
+    pub(crate) fn new(control: &Control, weight_options: &WeightOptions) -> Result<Self> {
+        let weights = control.weights(weight_options)?;
         Ok(match &control.config {
             ControlConfig::UNet(config) => Self::UNet(Box::new(ControlNet::new(weights, config)?)),
             ControlConfig::Transformer(config) => {
@@ -76,16 +76,16 @@ impl Controls {
         prompts: &EncodedPrompt,
         told: &Told<'_>,
         stay: bool,
-        holding: &Holding,
+        weight_options: &WeightOptions,
     ) -> Result<Self> {
         let residency = if stay {
             Residency::Resident
         } else {
             Residency::Streamed
         };
-        let followed = followed_latents(bundle, holding)?;
-        let holding = holding.with_residency(residency);
-        let device = &holding.device;
+        let followed = followed_latents(bundle, weight_options)?;
+        let weight_options = weight_options.with_residency(residency);
+        let device = &weight_options.device;
         let context = prompts.context.to_device(device)?;
         let pooled = prompts
             .pooled
@@ -106,7 +106,7 @@ impl Controls {
         for (control, latents) in bundle.controls().iter().zip(followed) {
             let picture = latents.map_or_else(|| control.shown(), Ok)?.to_device(device)?;
             let scale = control.choice.scale;
-            match ControlNetwork::new(control, &holding)? {
+            match ControlNetwork::new(control, &weight_options)? {
                 ControlNetwork::UNet(network) => {
                     let conditions = network.condition(&steering, &picture)?;
                     if super::reads_before_passes(device) {
@@ -220,18 +220,19 @@ impl Controls {
 /// `bundle`, which is read once and dropped at the end. None for those of a UNet.
 ///
 /// Of the latents' distribution the mean is taken. diffusers draws from it with noise of which no seed knows.
-fn followed_latents(bundle: &Bundle, holding: &Holding) -> Result<Vec<Option<Tensor>>> {
+fn followed_latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option<Tensor>>> {
     const COMPONENT: &str = "vae";
     let mut encoder = None;
     let mut latents = |control: &Control, is_shifted: bool| -> Result<Tensor> {
         let encoder = match &mut encoder {
             Some(encoder) => encoder,
             none => {
-                let weights = bundle.weights(COMPONENT, &holding.with_residency(Residency::Resident))?;
+                let weights =
+                    bundle.weights(COMPONENT, &weight_options.with_residency(Residency::Resident))?;
                 none.insert(Encoder::new(weights, &bundle.vae)?)
             }
         };
-        let encoded = encoder.encode(&control.shown()?.to_device(&holding.device)?)?;
+        let encoded = encoder.encode(&control.shown()?.to_device(&weight_options.device)?)?;
         let mean = encoded.mean.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
         finite::check(&mean, "the encoder of what is followed", bundle, COMPONENT)?;
         let scaling = if is_shifted {

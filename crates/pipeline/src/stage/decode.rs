@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use sd_models::vae::{Decoder, Scaling};
-use sd_weights::{Holding, Residency};
+use sd_weights::{Residency, WeightOptions};
 
 use super::finite;
 use crate::Result;
@@ -18,7 +18,7 @@ pub(crate) struct Decode<'a> {
     bundle: &'a Bundle,
     decoder: Decoder,
     scaling: Scaling,
-    holding: Holding,
+    weight_options: WeightOptions,
 }
 
 impl<'a> Decode<'a> {
@@ -26,18 +26,18 @@ impl<'a> Decode<'a> {
     ///
     /// # Errors
     /// A file is wrong, or the device has no room.
-    pub(crate) fn load(bundle: &'a Bundle, scaling: Scaling, holding: &Holding) -> Result<Self> {
-        let holding = holding.with_residency(Residency::Resident);
-        let weights = bundle.weights(COMPONENT, &holding)?;
+    pub(crate) fn load(bundle: &'a Bundle, scaling: Scaling, weight_options: &WeightOptions) -> Result<Self> {
+        let weight_options = weight_options.with_residency(Residency::Resident);
+        let weights = bundle.weights(COMPONENT, &weight_options)?;
         let decoder = Decoder::new(weights, &bundle.vae)?;
-        if super::reads_before_passes(&holding.device) {
+        if super::reads_before_passes(&weight_options.device) {
             decoder.load()?;
         }
         Ok(Self {
             bundle,
             decoder,
             scaling,
-            holding,
+            weight_options,
         })
     }
 
@@ -46,7 +46,7 @@ impl<'a> Decode<'a> {
     /// # Errors
     /// A file is wrong, the device fails, or a value is not finite.
     pub(crate) fn picture(&self, latents: &Tensor) -> Result<RgbImage> {
-        let latents = latents.to_device(&self.holding.device)?;
+        let latents = latents.to_device(&self.weight_options.device)?;
         let unscaled = self.bundle.vae.unscale(&latents, self.scaling)?;
         let image = self.decoder.decode(&unscaled)?.squeeze(0)?;
         finite::check(&image, "the decoder", self.bundle, COMPONENT)?;
@@ -63,11 +63,11 @@ pub fn decode(
     bundle: &Bundle,
     latents: &[Tensor],
     scaling: Scaling,
-    holding: &Holding,
+    weight_options: &WeightOptions,
     interrupt: &Interrupt,
     mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
 ) -> Result<()> {
-    let decode = Decode::load(bundle, scaling, holding)?;
+    let decode = Decode::load(bundle, scaling, weight_options)?;
     for (index, latents) in latents.iter().enumerate() {
         interrupt.check()?;
         on_picture(index, decode.picture(latents)?)?;

@@ -1,7 +1,7 @@
 //! From noise to latents: the network asked and the sampler led, evaluation by evaluation.
 
 use candle_core::{DType, Device, Shape, Tensor};
-use sd_weights::Holding;
+use sd_weights::WeightOptions;
 
 use super::canvas::Canvas;
 use super::control::Controls;
@@ -111,10 +111,10 @@ impl<'a> Denoise<'a> {
         bundle: &'a Bundle,
         recipe: &Recipe,
         prompts: &EncodedPrompt,
-        holding: &Holding,
+        weight_options: &WeightOptions,
         controls_stay: bool,
     ) -> Result<Self> {
-        let network = Network::new(bundle, holding)?;
+        let network = Network::new(bundle, weight_options)?;
         let latent_sides = latent_sides(bundle, recipe.size);
         let sampler = recipe.sampler(bundle)?;
         let told = Told {
@@ -123,9 +123,9 @@ impl<'a> Denoise<'a> {
             guidance: distilled_guidance(bundle, recipe.guidance_scale),
             latents: latent_sides,
         };
-        let controls = Controls::load(bundle, prompts, &told, controls_stay, holding)?;
-        let conditions = network.condition(prompts, &told, &holding.device)?;
-        if super::reads_before_passes(&holding.device) {
+        let controls = Controls::load(bundle, prompts, &told, controls_stay, weight_options)?;
+        let conditions = network.condition(prompts, &told, &weight_options.device)?;
+        if super::reads_before_passes(&weight_options.device) {
             network.load()?;
         }
         Ok(Self {
@@ -136,7 +136,7 @@ impl<'a> Denoise<'a> {
             guidance_rescale: recipe.guidance_rescale,
             passes: GuidancePasses::for_patches(patches(latent_sides)),
             sampler,
-            device: holding.device.clone(),
+            device: weight_options.device.clone(),
             conditions,
             latent_sides,
             is_over_picture: recipe.over.is_some(),

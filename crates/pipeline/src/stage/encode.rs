@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::{clip, t5};
-use sd_weights::Holding;
+use sd_weights::WeightOptions;
 
 use super::finite;
 use crate::Result;
@@ -72,17 +72,17 @@ pub fn encode(
     bundle: &Bundle,
     prompts: &[&str],
     skip: usize,
-    holding: &Holding,
+    weight_options: &WeightOptions,
     interrupt: &Interrupt,
 ) -> Result<EncodedPrompt> {
     // Each weight is needed once.
-    let holding = holding.for_one_pass();
+    let weight_options = weight_options.for_one_pass();
     let chunks = chunks(bundle, prompts)?;
     let prompts: Vec<Prompt> = prompts.iter().map(|prompt| Prompt::parse(prompt)).collect();
     let mut by_clips = Vec::with_capacity(bundle.text.clips.len());
     let mut cut = 0;
     for part in &bundle.text.clips {
-        let (encoded, cut_here) = run_clip(bundle, part, &prompts, chunks, skip, &holding)?;
+        let (encoded, cut_here) = run_clip(bundle, part, &prompts, chunks, skip, &weight_options)?;
         cut = cut_here;
         by_clips.push(encoded);
         interrupt.check()?;
@@ -104,7 +104,7 @@ pub fn encode(
     let missing = features - context.dim(2)?;
     let context = context.pad_with_zeros(2, 0, missing)?;
     let (of_t5, cut_by_t5) = match &bundle.text.t5 {
-        Some(part) => run_t5(bundle, part, &prompts, &holding)?,
+        Some(part) => run_t5(bundle, part, &prompts, &weight_options)?,
         None => {
             let shape = (prompts.len(), bundle.text.t5_length(), features);
             (Tensor::zeros(shape, DType::F32, &Device::Cpu)?, cut)
@@ -207,12 +207,12 @@ fn run_clip(
     prompts: &[Prompt],
     chunks: usize,
     skip: usize,
-    holding: &Holding,
+    weight_options: &WeightOptions,
 ) -> Result<(EncodedByClip, usize)> {
     let (rows, cut) = rows(bundle, part, prompts, chunks)?;
     let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
     let wanted = wanted_of(bundle, part, skip);
-    let encoder = clip::TextEncoder::new(bundle.weights(part.component, holding)?, &part.config)?;
+    let encoder = clip::TextEncoder::new(bundle.weights(part.component, weight_options)?, &part.config)?;
     let encoded = encoder.encode(&ids, wanted)?;
     let hidden = prompt::emphasise(&to_host(&encoded.hidden)?, &weights)?;
     let (_, length, features) = hidden.dims3()?;
@@ -241,11 +241,11 @@ fn run_t5(
     bundle: &Bundle,
     part: &TextPart<t5::Config>,
     prompts: &[Prompt],
-    holding: &Holding,
+    weight_options: &WeightOptions,
 ) -> Result<(Tensor, usize)> {
     let (rows, cut) = sequences(&part.tokenizer, prompts, bundle.text.t5_length())?;
     let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
-    let weights_of_network = bundle.weights(part.component, holding)?;
+    let weights_of_network = bundle.weights(part.component, weight_options)?;
     let encoded = t5::TextEncoder::new(weights_of_network, &part.config)?.encode(&ids)?;
     let context = prompt::emphasise(&to_host(&encoded)?, &weights)?;
     finite::check(&context, part.component, bundle, part.component)?;

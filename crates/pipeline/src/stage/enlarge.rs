@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use sd_models::upscaler::Upscaler;
-use sd_weights::{Checkpoint, Holding, Residency, Weights};
+use sd_weights::{Checkpoint, Residency, WeightOptions, Weights};
 
 use crate::Result;
 use crate::event::Interrupt;
@@ -15,10 +15,10 @@ use crate::upscale::lanczos3;
 ///
 /// # Errors
 /// The file cannot be read, or is of no network that is known.
-pub(crate) fn upscaler(path: &Path, holding: &Holding) -> Result<Upscaler> {
+pub(crate) fn upscaler(path: &Path, weight_options: &WeightOptions) -> Result<Upscaler> {
     let weights = Weights::new(
         Checkpoint::open_file(path)?,
-        holding.with_residency(Residency::Resident),
+        weight_options.with_residency(Residency::Resident),
     );
     Ok(Upscaler::open(weights)?)
 }
@@ -42,12 +42,12 @@ pub(crate) fn enlarge(
     path: &Path,
     factor: usize,
     pictures: &[(usize, RgbImage)],
-    holding: &Holding,
+    weight_options: &WeightOptions,
     interrupt: &Interrupt,
     mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
 ) -> Result<()> {
-    let network = upscaler(path, holding)?;
-    if super::reads_before_passes(&holding.device) {
+    let network = upscaler(path, weight_options)?;
+    if super::reads_before_passes(&weight_options.device) {
         network.load()?;
     }
     for (index, picture) in pictures {
@@ -56,7 +56,7 @@ pub(crate) fn enlarge(
         let mut values = picture.to_tensor()?.affine(0.5, 0.5)?;
         for _ in 0..rounds(network.scale(), factor) {
             interrupt.check()?;
-            values = network.forward(&values.to_device(&holding.device)?)?;
+            values = network.forward(&values.to_device(&weight_options.device)?)?;
         }
         values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
         values = values.affine(2.0, -1.0)?.squeeze(0)?;

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use sd_models::mmdit::{self, Transformer, control};
 use sd_models::unet::{self, Added, Steering, UNet};
 use sd_models::{Conditioned, Footprint, Load};
-use sd_weights::Holding;
+use sd_weights::WeightOptions;
 
 use super::control::{ControlNetwork, Controls};
 use super::encode::EncodedPrompt;
@@ -59,8 +59,8 @@ impl Network {
     ///
     /// # Errors
     /// Its files are missing, or its configuration cannot be used.
-    pub(crate) fn new(bundle: &Bundle, holding: &Holding) -> Result<Self> {
-        let weights = bundle.weights(bundle.denoiser.component(), holding)?;
+    pub(crate) fn new(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Self> {
+        let weights = bundle.weights(bundle.denoiser.component(), weight_options)?;
         Ok(match &bundle.denoiser {
             Denoiser::UNet(config) => Self::UNet(Box::new(UNet::new(weights, config)?)),
             Denoiser::Transformer(config) => Self::Transformer(Box::new(Transformer::new(weights, config)?)),

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::upload::Uploader;
 use super::{failed, has_one_stream};
-use crate::buffers::{Arrival, Buffers, Lot};
+use crate::buffers::{Arrival, BufferSet, Buffers};
 use crate::lock::lock;
 use crate::{Checkpoint, Error, HostMemory, Result};
 
@@ -21,7 +21,7 @@ pub(crate) struct CudaBuffers {
     /// Where tensors are filled.
     copies: Arc<CudaStream>,
     free: Mutex<Vec<Free>>,
-    lent: Mutex<Vec<Tensor>>,
+    in_use: Mutex<Vec<Tensor>>,
     uploader: Mutex<Uploader>,
 }
 
@@ -48,7 +48,7 @@ impl CudaBuffers {
             uploader: Mutex::new(Uploader::new(copies.clone(), host_memory)),
             copies,
             free: Mutex::default(),
-            lent: Mutex::default(),
+            in_use: Mutex::default(),
         })
     }
 
@@ -83,25 +83,25 @@ impl Buffers for CudaBuffers {
         let parts = checkpoint.in_parts(name, held_type)?;
         let shape = parts.shape();
         let tensor = self.take(parts.held_type(), shape.iter().product())?;
-        lock(&self.lent).push(tensor.clone());
+        lock(&self.in_use).push(tensor.clone());
         // SAFETY: the copies' stream waits for the tensor's last use or its making, by `take`. What computes with it
-        // or frees it from now on waits for the copies, by the lot that it is handed out in; and so does `reclaim`.
+        // or frees it from now on waits for the copies, by the buffer_set that it is handed out in; and so does `reclaim`.
         unsafe {
             lock(&self.uploader).fill(&tensor, name, |offset, bytes| parts.read(offset, bytes))?;
         }
         Ok(tensor.reshape(shape)?)
     }
 
-    fn finish(&self) -> Result<Lot> {
-        let tensors = std::mem::take(&mut *lock(&self.lent));
+    fn finish(&self) -> Result<BufferSet> {
+        let tensors = std::mem::take(&mut *lock(&self.in_use));
         let copied = self.copies.record_event(None).map_err(failed)?;
         let compute = self.compute.clone();
-        Ok(Lot::arriving(tensors, Box::new(Copied { copied, compute })))
+        Ok(BufferSet::arriving(tensors, Box::new(Copied { copied, compute })))
     }
 
-    fn reclaim(&self, lot: Lot) -> Result<()> {
+    fn reclaim(&self, buffer_set: BufferSet) -> Result<()> {
         let last_use = Arc::new(self.compute.record_event(None).map_err(failed)?);
-        let tensors = lot.into_tensors().into_iter();
+        let tensors = buffer_set.into_tensors().into_iter();
         lock(&self.free).extend(tensors.map(|tensor| Free {
             tensor,
             last_use: last_use.clone(),
@@ -114,7 +114,7 @@ impl Buffers for CudaBuffers {
     }
 }
 
-/// The end of the copies that fill a lot.
+/// The end of the copies that fill a buffer_set.
 #[derive(Debug)]
 struct Copied {
     copied: CudaEvent,

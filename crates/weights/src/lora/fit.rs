@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::file::{Layer, LoraFile};
-use super::spellings::{Modules, Piece};
+use super::key_map::{KeyMap, Piece};
 use super::{ModelFamily, key::flat};
 use crate::{Checkpoint, Error, Result};
 
@@ -61,9 +61,9 @@ impl LoraFile {
     /// # Errors
     /// No layer fits, or the file was made for another family than the model is of ([`Error::LoraDoesNotFit`]).
     pub fn fit(self: &Arc<Self>, parts: &[(ModelPart, &Checkpoint)]) -> Result<Fit> {
-        let networks: Vec<(ModelPart, Modules)> = parts
+        let networks: Vec<(ModelPart, KeyMap)> = parts
             .iter()
-            .map(|&(part, checkpoint)| (part, Modules::of(part, checkpoint)))
+            .map(|&(part, checkpoint)| (part, KeyMap::of(part, checkpoint)))
             .collect();
         let mut changes: BTreeMap<ModelPart, Vec<Change>> = BTreeMap::new();
         let (mut matched, mut unmatched) = (0, Vec::new());
@@ -72,7 +72,7 @@ impl LoraFile {
             let place = networks
                 .iter()
                 .filter(|(part, _)| layer.part.is_none_or(|wanted| wanted == *part))
-                .find_map(|(part, modules)| Some((*part, fitting(modules, layer)?)));
+                .find_map(|(part, key_map)| Some((*part, fitting(key_map, layer)?)));
             match place {
                 // A layer that is there under two of its names is changed once.
                 Some((part, pieces)) if changed.insert((part, pieces.clone())) => {
@@ -110,8 +110,8 @@ impl LoraFile {
 }
 
 /// What `layer` changes of a network, if its shape is right.
-fn fitting(modules: &Modules, layer: &Layer) -> Option<Vec<Piece>> {
-    let pieces = modules.find(&layer.module)?;
+fn fitting(key_map: &KeyMap, layer: &Layer) -> Option<Vec<Piece>> {
+    let pieces = key_map.find(&layer.module)?;
     let rows: usize = pieces.iter().map(|piece| piece.rows).sum();
     let fits = rows == layer.rows && pieces.iter().all(|piece| piece.columns == layer.columns);
     fits.then(|| pieces.to_vec())

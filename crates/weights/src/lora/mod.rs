@@ -18,9 +18,9 @@ mod file;
 mod fit;
 mod hash;
 mod key;
+mod key_map;
 mod merge;
 mod peft_settings;
-mod spellings;
 
 pub use adapters::Adapters;
 pub use alphas::adapter_settings;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use sd_weights::{
-    Adapters, Checkpoint, Error, Fit, Holding, LoraFile, ModelFolder, ModelPart, Residency, WeightType,
+    Adapters, Checkpoint, Error, Fit, LoraFile, ModelFolder, ModelPart, Residency, WeightOptions, WeightType,
     Weights,
 };
 
@@ -75,8 +75,8 @@ impl Files {
 }
 
 pub fn held(checkpoint: &Checkpoint, weight_type: WeightType, adapters: &Arc<Adapters>) -> Weights {
-    let holding = Holding::new(Device::Cpu, weight_type, Residency::Resident);
-    Weights::new(checkpoint.clone(), holding).with_adapters(adapters.clone())
+    let options = WeightOptions::new(Device::Cpu, weight_type, Residency::Resident);
+    Weights::new(checkpoint.clone(), options).with_adapters(adapters.clone())
 }
 
 pub fn adapters(part: ModelPart, fits: &[(&Fit, f32)]) -> Arc<Adapters> {

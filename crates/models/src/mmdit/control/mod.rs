@@ -133,7 +133,7 @@ impl ControlNet {
                     ControlBlock::Adds(layers::linear(weights, width, width)?)
                 })
             })?,
-            activation_type: weights.holding().activation_type(),
+            activation_type: weights.options().activation_type(),
             config: config.clone(),
             network,
             kinds,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Modules;
+use super::KeyMap;
 
 /// Layers outside of the levels, and their names in the original.
 const OUTSIDE: [(&str, &str); 6] = [
@@ -23,14 +23,14 @@ const RESIDUAL: [(&str, &str); 4] = [
     ("conv_shortcut", "skip_connection"),
 ];
 
-pub(super) fn add(modules: &mut Modules, names: &[&str]) {
+pub(super) fn add(key_map: &mut KeyMap, names: &[&str]) {
     let levels = Levels::of(names);
     for (name, original) in OUTSIDE {
-        modules.also(name, original);
+        key_map.also(name, original);
     }
     for name in names {
         if let Some(original) = levels.original(name) {
-            modules.also(name, &original);
+            key_map.also(name, &original);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Names of the layers of Stable Diffusion 3 in Stability AI's own code, where queries, keys and values are one layer
 //! and the last norms are shifted before they are scaled.
 
-use super::Modules;
+use super::KeyMap;
 
 /// A layer of a block, and its name in Stability AI's code.
 const IN_BLOCKS: [(&str, &str); 9] = [
@@ -25,11 +25,11 @@ const OUTSIDE: [(&str, &str); 6] = [
     ("proj_out", "final_layer.linear"),
 ];
 
-pub(super) fn add(modules: &mut Modules, names: &[&str]) {
+pub(super) fn add(key_map: &mut KeyMap, names: &[&str]) {
     for (name, theirs) in OUTSIDE {
-        modules.also(name, theirs);
+        key_map.also(name, theirs);
     }
-    modules.halves_exchanged("norm_out.linear", "final_layer.adaLN_modulation.1");
+    key_map.halves_exchanged("norm_out.linear", "final_layer.adaLN_modulation.1");
     let blocks = names.iter().filter_map(|name| {
         name.strip_prefix("transformer_blocks.")?
             .strip_suffix(".attn.to_q")
@@ -39,7 +39,7 @@ pub(super) fn add(modules: &mut Modules, names: &[&str]) {
         let theirs = |inner: &str| format!("joint_blocks.{index}.{inner}");
         let mut fused = |layers: [&str; 3], name: &str| {
             let layers = layers.map(block);
-            modules.joined(&layers.each_ref().map(String::as_str), &theirs(name));
+            key_map.joined(&layers.each_ref().map(String::as_str), &theirs(name));
         };
         fused(["attn.to_q", "attn.to_k", "attn.to_v"], "x_block.attn.qkv");
         fused(["attn2.to_q", "attn2.to_k", "attn2.to_v"], "x_block.attn2.qkv");
@@ -48,14 +48,14 @@ pub(super) fn add(modules: &mut Modules, names: &[&str]) {
             "context_block.attn.qkv",
         );
         let last_norm = block("norm1_context.linear");
-        if modules
+        if key_map
             .size(&last_norm)
             .is_some_and(|(rows, columns)| rows == 2 * columns)
         {
-            modules.halves_exchanged(&last_norm, &theirs("context_block.adaLN_modulation.1"));
+            key_map.halves_exchanged(&last_norm, &theirs("context_block.adaLN_modulation.1"));
         }
         for (inner, name) in IN_BLOCKS {
-            modules.also(&block(inner), &theirs(name));
+            key_map.also(&block(inner), &theirs(name));
         }
     }
 }

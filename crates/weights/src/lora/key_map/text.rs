@@ -1,6 +1,6 @@
 //! Names of CLIP's layers: those of OpenCLIP, and those of files that diffusers wrote before PEFT.
 
-use super::Modules;
+use super::KeyMap;
 
 /// The projections of an attention in transformers, in diffusers' attention processors.
 const PROJECTIONS: [(&str, &str); 4] = [
@@ -10,16 +10,16 @@ const PROJECTIONS: [(&str, &str); 4] = [
     ("out_proj", "to_out"),
 ];
 
-pub(super) fn add(modules: &mut Modules, names: &[&str]) {
+pub(super) fn add(key_map: &mut KeyMap, names: &[&str]) {
     for name in names {
         // The same network is saved with and without what it is called inside of a whole CLIP.
         match name.strip_prefix("text_model.") {
-            Some(inner) => modules.also(name, inner),
-            None => modules.also(name, &format!("text_model.{name}")),
+            Some(inner) => key_map.also(name, inner),
+            None => key_map.also(name, &format!("text_model.{name}")),
         }
         for (projection, old) in PROJECTIONS {
             if let Some(attention) = name.strip_suffix(projection) {
-                modules.also(name, &format!("{attention}{old}"));
+                key_map.also(name, &format!("{attention}{old}"));
             }
         }
         let Some((model, layer)) = name.rsplit_once("encoder.layers.") else {
@@ -30,14 +30,14 @@ pub(super) fn add(modules: &mut Modules, names: &[&str]) {
         };
         let block = format!("transformer.resblocks.{index}");
         match inner {
-            "self_attn.out_proj" => modules.also(name, &format!("{block}.attn.out_proj")),
-            "mlp.fc1" => modules.also(name, &format!("{block}.mlp.c_fc")),
-            "mlp.fc2" => modules.also(name, &format!("{block}.mlp.c_proj")),
+            "self_attn.out_proj" => key_map.also(name, &format!("{block}.attn.out_proj")),
+            "mlp.fc1" => key_map.also(name, &format!("{block}.mlp.c_fc")),
+            "mlp.fc2" => key_map.also(name, &format!("{block}.mlp.c_proj")),
             "self_attn.q_proj" => {
                 let of =
                     |projection: &str| format!("{model}encoder.layers.{index}.self_attn.{projection}_proj");
                 let fused = [of("q"), of("k"), of("v")];
-                modules.joined(
+                key_map.joined(
                     &fused.each_ref().map(String::as_str),
                     &format!("{block}.attn.in_proj"),
                 );

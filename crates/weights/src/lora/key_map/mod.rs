@@ -31,11 +31,11 @@ pub(super) struct Piece {
 
 /// The layers of a network by every name that a file may give them, underscores for dots.
 #[derive(Debug, Default)]
-pub(super) struct Modules(HashMap<String, Vec<Piece>>);
+pub(super) struct KeyMap(HashMap<String, Vec<Piece>>);
 
-impl Modules {
+impl KeyMap {
     pub(super) fn of(part: ModelPart, checkpoint: &Checkpoint) -> Self {
-        let mut modules = Self::default();
+        let mut key_map = Self::default();
         let mut names = Vec::new();
         for (name, header) in checkpoint.tensors() {
             let (Some(module), [rows, rest @ ..]) = (name.strip_suffix(".weight"), header.shape.as_slice())
@@ -54,24 +54,24 @@ impl Modules {
                 of: *rows,
                 element_bytes: header.element_type.size() as usize,
             };
-            modules.0.insert(flat(module), vec![piece]);
+            key_map.0.insert(flat(module), vec![piece]);
             names.push(module);
         }
         match part {
             ModelPart::Denoiser => {
-                unet::add(&mut modules, &names);
-                transformer::add(&mut modules, &names);
+                unet::add(&mut key_map, &names);
+                transformer::add(&mut key_map, &names);
             }
-            ModelPart::TextEncoder | ModelPart::TextEncoder2 => text::add(&mut modules, &names),
+            ModelPart::TextEncoder | ModelPart::TextEncoder2 => text::add(&mut key_map, &names),
             ModelPart::TextEncoder3 => {}
         }
         // diffusers once left the number of the projection out.
         for module in &names {
             if module.ends_with(".to_out.0") {
-                modules.also(module, &module[..module.len() - 2]);
+                key_map.also(module, &module[..module.len() - 2]);
             }
         }
-        modules
+        key_map
     }
 
     pub(super) fn find(&self, module: &str) -> Option<&[Piece]> {
@@ -83,14 +83,14 @@ impl Modules {
         self.joined(&[module], name);
     }
 
-    /// Gives the layers `modules` together, in this order from the top, the name `name`, if all are there.
-    fn joined(&mut self, modules: &[&str], name: &str) {
+    /// Gives the layers `key_map` together, in this order from the top, the name `name`, if all are there.
+    fn joined(&mut self, key_map: &[&str], name: &str) {
         let name = flat(name);
         if self.0.contains_key(&name) {
             return;
         }
         let (mut pieces, mut from) = (Vec::new(), 0);
-        for module in modules {
+        for module in key_map {
             let Some([piece]) = self.find(&flat(module)) else {
                 return;
             };
