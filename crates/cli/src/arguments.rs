@@ -1,5 +1,13 @@
 //! The command line as typed: names, defaults and ranges. Nothing here looks at the machine.
 
+mod login;
+mod models;
+mod resume;
+
+pub(crate) use login::LoginArguments;
+pub(crate) use models::{ModelsArguments, ModelsTask};
+pub(crate) use resume::ResumeArguments;
+
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -9,13 +17,8 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sd_pipeline::{ControlKind, ImageSize};
 
 use crate::hint::Failure;
-use crate::login::LoginArguments;
-use crate::models::ModelsArguments;
-use crate::resume::ResumeArguments;
-use crate::settings::{Settings, one_line, strength};
-
-/// Most threads that compute.
-const MOST_THREADS: usize = 4096;
+use crate::printer::Printer;
+use crate::settings::{Settings, one_line, strength, threads};
 
 /// Draws pictures with Stable Diffusion on your own machine.
 #[derive(Debug, Parser)]
@@ -104,9 +107,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMG", help_heading = "Control")]
     control: Vec<PathBuf>,
 
-    /// All of these in the order that they were typed in.
+    /// The images of the four options above, in the order of the command line.
     #[arg(skip)]
-    pub(crate) followed: Vec<FollowedPicture>,
+    pub(crate) control_images: Vec<ControlImage>,
 
     /// Show where each byte would live and draw nothing; `generate plan "PROMPT"` does the same
     #[arg(long, help_heading = "Machine")]
@@ -129,12 +132,12 @@ pub(crate) struct Arguments {
     pub(crate) quiet: bool,
 }
 
-/// A picture that is to be followed.
+/// An image that a ControlNet is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FollowedPicture {
+pub(crate) struct ControlImage {
     /// The option that names it.
     pub(crate) option: &'static str,
-    /// What it is a picture of.
+    /// What the image shows.
     pub(crate) kind: ControlKind,
     /// Its file.
     pub(crate) image: PathBuf,
@@ -150,7 +153,7 @@ enum Command {
 }
 
 impl Arguments {
-    /// What `matches` hold, with the pictures that are to be followed in the order of the command line.
+    /// Reads `matches`, with control images in the order of the command line.
     fn from_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let arguments = Self::from_arg_matches(matches)?;
         let options = [
@@ -159,19 +162,27 @@ impl Arguments {
             ("canny", "--canny", ControlKind::Canny, &arguments.canny),
             ("control", "--control", ControlKind::Image, &arguments.control),
         ];
-        let mut typed: Vec<(usize, FollowedPicture)> = Vec::new();
+        let mut typed: Vec<(usize, ControlImage)> = Vec::new();
         for (id, option, kind, images) in options {
             let places = matches.indices_of(id).into_iter().flatten();
             typed.extend(places.zip(images).map(|(place, image)| {
                 let image = image.clone();
-                (place, FollowedPicture { option, kind, image })
+                (place, ControlImage { option, kind, image })
             }));
         }
         typed.sort_by_key(|(place, _)| *place);
         Ok(Self {
-            followed: typed.into_iter().map(|(_, picture)| picture).collect(),
+            control_images: typed.into_iter().map(|(_, picture)| picture).collect(),
             ..arguments
         })
+    }
+
+    /// Where messages go.
+    pub(crate) fn printer(&self) -> Printer {
+        Printer {
+            json: self.json,
+            quiet: self.quiet,
+        }
     }
 
     /// Whether a prompt was typed.
@@ -199,43 +210,43 @@ impl Arguments {
 }
 
 /// What the command line asks for.
-pub(crate) enum Typed {
-    /// A run.
-    Run(Box<Arguments>),
-    /// Going on with runs that were interrupted.
+pub(crate) enum Invocation {
+    /// `generate PROMPT` or `generate plan PROMPT`.
+    Generate(Box<Arguments>),
+    /// `generate resume`.
     Resume(ResumeArguments),
-    /// What is on this machine of models.
+    /// `generate models`.
     Models(ModelsArguments),
-    /// A token of the hub.
+    /// `generate login`.
     Login(LoginArguments),
-    /// The help or the version, to be shown.
+    /// The text of `--help` or `--version`.
     Show(String),
-    /// Nothing that can be done.
-    Wrong {
-        /// What is wrong.
+    /// A command line that is refused.
+    Invalid {
+        /// Why.
         failure: Failure,
-        /// Whether a program wants to be told.
+        /// Whether errors are written as JSON too.
         json: bool,
     },
 }
 
 /// Reads the command line.
-pub(crate) fn parse() -> Typed {
+pub(crate) fn parse() -> Invocation {
     let words = with_commands_as_options(std::env::args_os());
     let parsed = Arguments::command()
         .try_get_matches_from(&words)
         .and_then(|matches| Arguments::from_matches(&matches));
     match parsed {
         Ok(arguments) => match arguments.command {
-            Some(Command::Resume(resume)) => Typed::Resume(resume),
-            Some(Command::Models(models)) => Typed::Models(models),
-            Some(Command::Login(login)) => Typed::Login(login),
-            None => Typed::Run(Box::new(arguments)),
+            Some(Command::Resume(resume)) => Invocation::Resume(resume),
+            Some(Command::Models(models)) => Invocation::Models(models),
+            Some(Command::Login(login)) => Invocation::Login(login),
+            None => Invocation::Generate(Box::new(arguments)),
         },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            Typed::Show(error.render().to_string())
+            Invocation::Show(error.render().to_string())
         }
-        Err(error) => Typed::Wrong {
+        Err(error) => Invocation::Invalid {
             failure: wrong(&error, &words),
             json: words.iter().any(|word| word == "--json"),
         },
@@ -271,14 +282,6 @@ fn with_commands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsStri
         _ => {}
     }
     words
-}
-
-/// A number of threads.
-pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
-    match text.parse::<NonZeroUsize>() {
-        Ok(threads) if threads.get() <= MOST_THREADS => Ok(threads),
-        _ => Err(format!("a number of threads is from 1 to {MOST_THREADS}")),
-    }
 }
 
 #[cfg(test)]
@@ -318,7 +321,7 @@ mod tests {
             .unwrap();
         let arguments = Arguments::from_matches(&matches).unwrap();
         let typed: Vec<(&str, &str)> = arguments
-            .followed
+            .control_images
             .iter()
             .map(|picture| (picture.option, picture.image.to_str().unwrap()))
             .collect();

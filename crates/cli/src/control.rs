@@ -6,14 +6,14 @@ use sd_hub::Reference;
 use sd_pipeline::bundle::{Bundle, Denoiser, Kind};
 use sd_pipeline::{ControlChoice, ControlKind};
 
-use crate::arguments::{Arguments, FollowedPicture};
+use crate::arguments::{Arguments, ControlImage};
 use crate::fetching::read_if_online;
 use crate::hint::Failure;
 use crate::settings::Settings;
-use crate::{installed, request};
+use crate::{local_models, model};
 
 /// A picture that is to be followed.
-pub(crate) struct Followed {
+pub(crate) struct ControlInput {
     kind: ControlKind,
     image: PathBuf,
     /// What its ControlNet is called, which need not be here.
@@ -26,20 +26,20 @@ pub(crate) struct Followed {
 ///
 /// # Errors
 /// There are not as many networks or scales as pictures, or none is usual for one of them.
-pub(crate) fn followed(arguments: &Arguments, settings: &Settings) -> Result<Vec<Followed>, Failure> {
-    let pictures = &arguments.followed;
+pub(crate) fn inputs(arguments: &Arguments, settings: &Settings) -> Result<Vec<ControlInput>, Failure> {
+    let pictures = &arguments.control_images;
     let networks = paired("--controlnet", &settings.controlnet, pictures.len())?;
     let scales = paired("--control-scale", &settings.control_scale, pictures.len())?;
     let mut denoiser = None;
     let named = pictures.iter().zip(networks).zip(scales);
     named
         .map(|((picture, network), scale)| {
-            Ok(Followed {
+            Ok(ControlInput {
                 kind: picture.kind,
                 image: picture.image.clone(),
                 network: match network {
                     Some(name) => name.clone(),
-                    None => usual(picture, settings, &mut denoiser)?,
+                    None => default_controlnet(picture, settings, &mut denoiser)?,
                 },
                 scale: scale.copied().unwrap_or(1.0),
             })
@@ -69,7 +69,7 @@ fn paired<'a, T>(option: &str, values: &'a [T], pictures: usize) -> Result<Vec<O
 
 /// Refuses networks and scales that were typed where nothing is followed, or not as many of them as pictures.
 pub(crate) fn check_options(arguments: &Arguments) -> Result<(), Failure> {
-    let (typed, pictures) = (&arguments.settings, arguments.followed.len());
+    let (typed, pictures) = (&arguments.settings, arguments.control_images.len());
     let option = match (typed.controlnet.is_empty(), typed.control_scale.is_empty()) {
         (false, _) => "--controlnet",
         (true, false) => "--control-scale",
@@ -87,7 +87,7 @@ pub(crate) fn check_options(arguments: &Arguments) -> Result<(), Failure> {
 
 /// What is named of `settings`, without a network where nothing is followed: a default may name one.
 pub(crate) fn without_idle(arguments: &Arguments, settings: Settings) -> Settings {
-    match arguments.followed.is_empty() {
+    match arguments.control_images.is_empty() {
         true => Settings {
             controlnet: Vec::new(),
             ..settings
@@ -105,29 +105,29 @@ pub(crate) fn check_unfetched(arguments: &Arguments, settings: &Settings) -> Res
     if !settings.controlnet.is_empty() {
         return Ok(());
     }
-    let generic = |picture: &&FollowedPicture| picture.kind == ControlKind::Image;
-    if let Some(picture) = arguments.followed.iter().find(generic) {
+    let generic = |picture: &&ControlImage| picture.kind == ControlKind::Image;
+    if let Some(picture) = arguments.control_images.iter().find(generic) {
         return Err(Failure::no_controlnet(picture.option));
     }
-    let (Some(picture), Some(name)) = (arguments.followed.first(), &settings.model) else {
+    let (Some(picture), Some(name)) = (arguments.control_images.first(), &settings.model) else {
         return Ok(());
     };
-    let is_here = |reference: &Reference| installed::locate(reference).is_some();
-    let missing = installed::reference(name).filter(|reference| !is_here(reference));
+    let is_here = |reference: &Reference| local_models::locate(reference).is_some();
+    let missing = local_models::reference(name).filter(|reference| !is_here(reference));
     let Some(reference) = missing.filter(|_| !Path::new(name).exists()) else {
         return Ok(());
     };
     let described = read_if_online(&reference, &Denoiser::CONFIGURATIONS)?
         .and_then(|(path, text)| Denoiser::described(path, &text));
     match described {
-        Some(denoiser) => usual_beside(&denoiser, picture).map(|_| ()),
+        Some(denoiser) => default_controlnet_of(&denoiser, picture).map(|_| ()),
         None => Ok(()),
     }
 }
 
 /// The ControlNet that usually follows such a `picture` beside the model, whose network is kept in `denoiser`.
-fn usual(
-    picture: &FollowedPicture,
+fn default_controlnet(
+    picture: &ControlImage,
     settings: &Settings,
     denoiser: &mut Option<Denoiser>,
 ) -> Result<String, Failure> {
@@ -136,19 +136,19 @@ fn usual(
     }
     let denoiser = match denoiser {
         Some(denoiser) => denoiser,
-        none => none.insert(Bundle::open(&request::drawing(settings)?.folder)?.denoiser),
+        none => none.insert(Bundle::open(&model::drawing(settings)?.folder)?.denoiser),
     };
-    usual_beside(denoiser, picture)
+    default_controlnet_of(denoiser, picture)
 }
 
-fn usual_beside(denoiser: &Denoiser, picture: &FollowedPicture) -> Result<String, Failure> {
+fn default_controlnet_of(denoiser: &Denoiser, picture: &ControlImage) -> Result<String, Failure> {
     match denoiser.usual_controlnet(picture.kind) {
         Some(id) => Ok(id.to_owned()),
-        None => Err(Failure::no_usual_controlnet(picture.option, denoiser.title())),
+        None => Err(Failure::no_default_controlnet(picture.option, denoiser.title())),
     }
 }
 
-impl Followed {
+impl ControlInput {
     /// With the ControlNet's folder.
     ///
     /// # Errors
@@ -169,8 +169,8 @@ fn folder(name: &str) -> Result<PathBuf, Failure> {
         // Its last part is looked at: it must have one.
         return Ok(std::path::absolute(name).unwrap_or_else(|_| PathBuf::from(name)));
     }
-    match installed::reference(name) {
-        Some(reference) => installed::whole(Kind::ControlNet, &reference),
+    match local_models::reference(name) {
+        Some(reference) => local_models::whole(Kind::ControlNet, &reference),
         None => Err(Failure::nothing_at(Kind::ControlNet, name)),
     }
 }

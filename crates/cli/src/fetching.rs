@@ -7,9 +7,10 @@ use sd_pipeline::bundle::{Choice, Kind};
 use sd_pipeline::{Bytes, adapter_settings};
 use serde_json::{Value, json};
 
-use crate::arrivals::Arrivals;
+use crate::download_progress::DownloadProgress;
 use crate::hint::Failure;
-use crate::{Telling, installed, signals, terminal};
+use crate::printer::Printer;
+use crate::{local_models, signals, terminal};
 
 /// Something on the hub that is to be here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub(crate) struct Wanted {
 }
 
 /// Fetches what is missing of `wanted`, and returns where each is.
-pub(crate) fn fetch(wanted: &[Wanted], telling: &Telling<'_>) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn fetch(wanted: &[Wanted], printer: Printer) -> Result<Vec<PathBuf>, Failure> {
     let interrupt = signals::interrupt()?;
     let is_stopped = || interrupt.is_raised();
     let hub = Hub::new(Settings::of_user());
@@ -32,10 +33,10 @@ pub(crate) fn fetch(wanted: &[Wanted], telling: &Telling<'_>) -> Result<Vec<Path
         let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
         downloads.push(hub.prepare(&listing, &paths, &is_stopped)?);
     }
-    announce(&downloads, telling);
-    let mut arrivals = Arrivals::new(telling, interrupt);
-    let fetched = hub.fetch(&downloads, &mut arrivals);
-    arrivals.finish();
+    announce(&downloads, printer);
+    let mut download_progress = DownloadProgress::new(printer, interrupt);
+    let fetched = hub.fetch(&downloads, &mut download_progress);
+    download_progress.finish();
     Ok(fetched?)
 }
 
@@ -82,8 +83,8 @@ fn chosen(
         ));
     };
     let index = match kind {
-        Kind::Model if paths.contains(&installed::INDEX) => {
-            Some(hub.read(listing, installed::INDEX, is_stopped)?)
+        Kind::Model if paths.contains(&local_models::INDEX) => {
+            Some(hub.read(listing, local_models::INDEX, is_stopped)?)
         }
         _ => None,
     };
@@ -95,16 +96,16 @@ fn chosen(
 }
 
 /// Says how much is to come before it does.
-fn announce(downloads: &[Download], telling: &Telling<'_>) {
+fn announce(downloads: &[Download], printer: Printer) {
     let total = |bytes: fn(&Download) -> u64| downloads.iter().map(bytes).sum::<u64>();
     let (all, left) = (total(Download::bytes), total(Download::bytes_left));
-    if telling.json {
+    if printer.json {
         let of = |download: &Download| json!({ "id": download.id().as_str(), "bytes": download.bytes(), "bytes_left": download.bytes_left() });
         let repositories: Vec<Value> = downloads.iter().map(of).collect();
         let event =
             json!({ "event": "download", "bytes": all, "bytes_left": left, "repositories": repositories });
         terminal::print_json(&event);
-    } else if !telling.quiet && left > 0 {
+    } else if !printer.quiet && left > 0 {
         let of = |download: &Download| format!("{} ({})", download.id(), Bytes(download.bytes()));
         let what = match downloads {
             [download] => format!("{}: {}", download.id(), Bytes(all)),

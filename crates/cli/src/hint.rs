@@ -131,7 +131,7 @@ impl Failure {
     }
 
     /// `option` is to be followed by a model of the `family`, for which no ControlNet is usual.
-    pub(crate) fn no_usual_controlnet(option: &str, family: &str) -> Self {
+    pub(crate) fn no_default_controlnet(option: &str, family: &str) -> Self {
         let hint = "name one that was made for the model with --controlnet, a folder or an id on the hub; with models of \
                     Stable Diffusion 1.5, as `--quality fast` is, none need be named";
         Self {

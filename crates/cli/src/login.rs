@@ -2,29 +2,12 @@
 
 use std::io::{IsTerminal, stdin};
 
-use clap::Args;
 use sd_hub::{Hub, Settings, Token};
 use serde_json::json;
 
+use crate::arguments::LoginArguments;
 use crate::hint::Failure;
 use crate::{signals, terminal};
-
-/// Keeps a token of the hub, so that models can be had whose licence you have accepted
-#[derive(Debug, Args)]
-#[command(override_usage = "generate login [--token TOKEN] [OPTIONS]")]
-pub(crate) struct LoginArguments {
-    /// The token [default: it is asked for, or read from stdin where that is no terminal]
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<String>,
-
-    /// Print one JSON event a line
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Print only errors
-    #[arg(long)]
-    quiet: bool,
-}
 
 /// Does what was asked for.
 pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use sd_pipeline::bundle::Kind;
 use sd_pipeline::prompt::Prompt;
 
 use crate::hint::Failure;
-use crate::installed;
+use crate::local_models;
 use crate::settings::Settings;
 
 /// A LoRA as an option names it, with how much of it is added.
@@ -91,7 +91,7 @@ fn with_number(text: &str) -> Option<(&str, f64)> {
 
 /// The file that is called `name` without its ending.
 pub(crate) fn with_ending(name: &str) -> PathBuf {
-    installed::place(&format!("{name}.safetensors"))
+    local_models::place(&format!("{name}.safetensors"))
 }
 
 /// The file that `name` means: a file, with or without its ending, one in a folder (`FOLDER:FILE`), or the one of a folder or
@@ -101,11 +101,11 @@ fn file(name: &str) -> Result<PathBuf, Failure> {
     if !Path::new(name).is_file() && with_ending.is_file() {
         return Ok(with_ending);
     }
-    let place = match installed::reference(name) {
-        Some(reference) if !installed::is_here(name) => installed::whole(Kind::Lora, &reference)?,
-        _ => installed::place(name),
+    let place = match local_models::reference(name) {
+        Some(reference) if !local_models::is_here(name) => local_models::whole(Kind::Lora, &reference)?,
+        _ => local_models::place(name),
     };
-    installed::only_file(Kind::Lora, name, &place)
+    local_models::only_file(Kind::Lora, name, &place)
 }
 
 #[cfg(test)]

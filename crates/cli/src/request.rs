@@ -1,18 +1,16 @@
 //! From what was typed to a request: the model is found, ranges are checked.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use sd_pipeline::bundle::Kind;
 use sd_pipeline::{
-    ControlChoice, Error, GuidanceScale, InitImage, ModelChoice, ModelFolder, Names, Places, Recommended,
-    RefinerChoice, Request, Strength, UpscaleChoice,
+    ControlChoice, Error, GuidanceScale, InitImage, Names, Places, RefinerChoice, Request, Strength,
+    UpscaleChoice,
 };
 
 use crate::arguments::Arguments;
 use crate::hint::Failure;
-use crate::quality::Settled;
-use crate::settings::Settings;
-use crate::{demo, installed, lora, sampler, upscaler};
+use crate::settings::Settled;
+use crate::{lora, model, sampler, upscaler};
 
 /// Where pictures go if nothing is said of it.
 const OUTPUT: &str = "./outputs";
@@ -41,7 +39,7 @@ pub(crate) fn request(
         None => (arguments.prompt().to_owned(), settings.negative_prompt.clone()),
     };
     // The model first: it is what the rest is for.
-    let model_choice = drawing(settings)?;
+    let model_choice = model::drawing(settings)?;
     let network = upscaler::chosen(settings)?;
     Ok(Request {
         negative_prompt,
@@ -69,7 +67,7 @@ pub(crate) fn request(
         refiner: match &settings.refiner {
             Some(name) => Some(RefinerChoice {
                 switch: settings.refiner_switch,
-                ..RefinerChoice::new(model(name)?)
+                ..RefinerChoice::new(model::named(name)?)
             }),
             None => None,
         },
@@ -92,41 +90,12 @@ pub(crate) fn request(
 /// Whether the pictures that are to be drawn over and followed, and masks, are files that can be opened.
 pub(crate) fn check_pictures(arguments: &Arguments) -> Result<(), Failure> {
     let over = [&arguments.init_image, &arguments.mask].into_iter().flatten();
-    let followed = arguments.followed.iter().map(|picture| &picture.image);
-    for path in over.chain(followed) {
+    let control = arguments.control_images.iter().map(|picture| &picture.image);
+    for path in over.chain(control) {
         sd_files::open(path).map_err(|error| Error::BadImage {
             path: path.clone(),
             reason: error.to_string(),
         })?;
     }
     Ok(())
-}
-
-/// The model that draws.
-pub(crate) fn drawing(settings: &Settings) -> Result<ModelChoice, Failure> {
-    model(settings.model.as_deref().unwrap_or(demo::NAME))
-}
-
-/// The model that the user calls `name`.
-fn model(name: &str) -> Result<ModelChoice, Failure> {
-    let place = Path::new(name);
-    if name == demo::NAME {
-        return Ok(demo::model());
-    }
-    if place.is_file() {
-        return Err(Failure::single_file(name));
-    }
-    let folder = if place.exists() {
-        place.to_owned()
-    } else if let Some(reference) = installed::reference(name) {
-        installed::whole(Kind::Model, &reference)?
-    } else {
-        return Err(Failure::nothing_at(Kind::Model, name));
-    };
-    let folder = ModelFolder::on_disk(folder);
-    Ok(ModelChoice {
-        name: name.to_owned(),
-        folder,
-        recommended: Recommended::default(),
-    })
 }

@@ -1,58 +1,18 @@
 //! `generate resume`: which runs were interrupted, going on with one, or forgetting it.
 
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
-use sd_pipeline::{Bytes, ModelChoice, ModelFolder, Places, Recommended};
+use sd_pipeline::{ModelChoice, ModelFolder, Places, Recommended};
 use serde_json::{Value, json};
 
-use crate::arguments::threads;
+use crate::arguments::ResumeArguments;
 use crate::hint::Failure;
-use crate::settings::memory;
-use crate::{Telling, compute_with, demo, draw, terminal};
+use crate::{demo, run, terminal};
 
 /// The longest part of a prompt that the table shows, in characters.
 const LONGEST_PROMPT: usize = 50;
-
-/// Goes on with a run that was interrupted, to the very same pictures; without an ID lists them
-#[derive(Debug, Args)]
-#[command(override_usage = "generate resume [ID | --last] [OPTIONS]")]
-pub(crate) struct ResumeArguments {
-    /// The run to go on with; without it the interrupted runs are listed
-    #[arg(value_name = "ID", conflicts_with = "last")]
-    id: Option<String>,
-
-    /// Go on with the run that was interrupted last
-    #[arg(long)]
-    last: bool,
-
-    /// Memory that the run may have from here on [default: as it was begun]
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
-    memory: Option<Bytes>,
-
-    /// Threads that compute; their number changes no picture [default: the processors that the process may use]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    threads: Option<NonZeroUsize>,
-
-    /// Forget the run instead; pictures that were saved stay
-    #[arg(long)]
-    discard: bool,
-
-    /// Write a page that shows the run's memory over time; replaces an earlier one
-    #[arg(long, value_name = "FILE", conflicts_with = "discard")]
-    profile: Option<PathBuf>,
-
-    /// Print one JSON event a line
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Print only paths, errors, and what is left out
-    #[arg(long)]
-    quiet: bool,
-}
 
 /// Does what was asked for.
 pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
@@ -78,7 +38,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    compute_with(arguments.threads)?;
+    sd_pipeline::device::compute_with(arguments.threads)?;
     let claimed = ClaimedRun::claim(&places, &id)?;
     let claimed = match arguments.memory {
         Some(memory) => claimed.with_memory(memory),
@@ -89,14 +49,11 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         .into_iter()
         .map(|(name, folder)| model(name, folder));
     let models = models.collect::<Result<Vec<_>, Failure>>()?;
-    let telling = Telling {
-        json: arguments.json,
-        quiet: arguments.quiet,
-        profile: arguments.profile.as_deref(),
-    };
-    draw(&telling, |observer, interrupt| {
-        sd_pipeline::resume(claimed, models, &places, observer, interrupt)
-    })
+    run::execute(
+        arguments.printer(),
+        arguments.profile.as_deref(),
+        |observer, interrupt| sd_pipeline::resume(claimed, models, &places, observer, interrupt),
+    )
 }
 
 /// A model that the run was drawing with.

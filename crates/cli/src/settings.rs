@@ -2,6 +2,7 @@
 //! with the same ranges.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -10,6 +11,8 @@ use sd_pipeline::presets::Preset;
 use sd_pipeline::styles::{self, Style};
 use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
 
+/// Most threads that compute.
+const MOST_THREADS: usize = 4096;
 /// Most pictures of one run.
 const MOST_IMAGES: u64 = 10_000;
 /// Most denoising steps.
@@ -134,6 +137,14 @@ pub(crate) struct Settings {
     pub(crate) strict: bool,
 }
 
+/// Settings with every layer in them: what was typed, then a preset's, then the user's defaults.
+pub(crate) struct Settled {
+    /// The preset's name, where one is drawn with.
+    pub(crate) preset: Option<String>,
+    /// The settings.
+    pub(crate) settings: Settings,
+}
+
 /// Settings alone, as they are read from words that nobody typed.
 #[derive(Parser)]
 #[command(disable_help_flag = true)]
@@ -243,6 +254,14 @@ pub(crate) fn one_line(error: &clap::Error) -> String {
 fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| format!("it takes a whole number from {least} to {most}"))
+}
+
+/// A number of threads.
+pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(threads) if threads.get() <= MOST_THREADS => Ok(threads),
+        _ => Err(format!("a number of threads is from 1 to {MOST_THREADS}")),
+    }
 }
 
 /// A budget, written like 8GB.

@@ -60,11 +60,6 @@ pub(crate) fn note(line: &str) {
     let _ = writeln!(stderr, "{}", escaped(line));
 }
 
-/// Writes several lines to stderr.
-pub(crate) fn note_lines(text: &str) {
-    text.lines().for_each(note);
-}
-
 fn write(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {

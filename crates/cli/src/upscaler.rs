@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sd_pipeline::bundle::Kind;
 
 use crate::hint::Failure;
-use crate::installed;
+use crate::local_models;
 use crate::settings::Settings;
 
 /// A network on the hub that is used where none is named and it is in the cache.
@@ -41,16 +41,16 @@ pub(crate) fn chosen(settings: &Settings) -> Result<Option<PathBuf>, Failure> {
     match &settings.upscaler {
         Some(name) => file(name).map(Some),
         None => Ok(known(factor)
-            .and_then(|known| installed::reference(known.name))
-            .and_then(|reference| installed::locate(&reference))),
+            .and_then(|known| local_models::reference(known.name))
+            .and_then(|reference| local_models::locate(&reference))),
     }
 }
 
 /// The file that `name` means: a file, one in a folder (`FOLDER:FILE`), or the only one of its kind in a folder or a repository.
 fn file(name: &str) -> Result<PathBuf, Failure> {
-    let place = match installed::reference(name) {
-        Some(reference) if !installed::is_here(name) => installed::whole(Kind::Upscaler, &reference)?,
-        _ => installed::place(name),
+    let place = match local_models::reference(name) {
+        Some(reference) if !local_models::is_here(name) => local_models::whole(Kind::Upscaler, &reference)?,
+        _ => local_models::place(name),
     };
-    installed::only_file(Kind::Upscaler, name, &place)
+    local_models::only_file(Kind::Upscaler, name, &place)
 }

@@ -6,11 +6,11 @@ use sd_pipeline::presets::ALL;
 use sd_pipeline::{Bytes, ModelFolder};
 use serde_json::{Value, json};
 
-use super::ModelsArguments;
+use crate::arguments::ModelsArguments;
 use crate::configuration::Configuration;
 use crate::hint::Failure;
 use crate::settings::Settings;
-use crate::{installed, missing, terminal, upscaler};
+use crate::{fetch_missing, local_models, terminal, upscaler};
 
 /// A repository as a line of the list.
 struct Row {
@@ -23,7 +23,7 @@ struct Row {
 
 pub(super) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     let configuration = Configuration::of_user()?;
-    let cache = installed::cache();
+    let cache = local_models::cache();
     let repositories = cache.repositories();
     let rows: Vec<Row> = repositories
         .iter()
@@ -83,7 +83,7 @@ fn kind(revision: &CachedRevision) -> String {
     let kind = Kind::of(&paths);
     let known = match kind {
         None => "not known",
-        Some(_) if !installed::is_whole_folder(&revision.folder, kind) => "incomplete",
+        Some(_) if !local_models::is_whole_folder(&revision.folder, kind) => "incomplete",
         Some(Kind::Model) => match Bundle::open(&ModelFolder::on_disk(&revision.folder)) {
             Ok(bundle) => bundle.family.title(),
             Err(_) => "cannot be drawn with",
@@ -96,9 +96,9 @@ fn kind(revision: &CachedRevision) -> String {
 /// The presets, ours and the user's own, that use the repository `id`.
 fn presets_with(id: &str, configuration: &Configuration) -> Vec<String> {
     let uses = |settings: &Settings| {
-        let named = missing::named(settings, "");
+        let named = fetch_missing::named(settings, "");
         let enlarges = settings.upscale.and_then(upscaler::known);
-        let enlarges = enlarges.and_then(|known| installed::reference(known.name));
+        let enlarges = enlarges.and_then(|known| local_models::reference(known.name));
         let mut references = named.into_iter().map(|wanted| wanted.reference).chain(enlarges);
         references.any(|reference| reference.id.as_str() == id)
     };

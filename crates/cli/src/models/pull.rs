@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::ModelsArguments;
+use crate::arguments::ModelsArguments;
 use crate::configuration::Configuration;
 use crate::fetching::{Wanted, fetch};
 use crate::hint::Failure;
-use crate::{Telling, demo, installed, missing, quality, terminal, upscaler};
+use crate::{demo, fetch_missing, local_models, presets, terminal, upscaler};
 
 pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), Failure> {
     let configuration = Configuration::of_user()?;
@@ -24,12 +24,7 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
         }
         return Ok(());
     }
-    let telling = Telling {
-        json: arguments.json,
-        quiet: arguments.quiet,
-        profile: None,
-    };
-    let places = fetch(&wanted, &telling)?;
+    let places = fetch(&wanted, arguments.printer())?;
     for (part, place) in wanted.iter().zip(places) {
         let place = match &part.reference.file {
             Some(file) => place.join(file),
@@ -52,15 +47,15 @@ fn parts(name: &str, configuration: &Configuration) -> Result<Vec<Wanted>, Failu
         return Ok(Vec::new());
     }
     if !name.contains('/') {
-        let settings = quality::of_preset(name, configuration)?;
+        let settings = presets::of_preset(name, configuration)?;
         let enlarges = settings.upscale.filter(|_| settings.upscaler.is_none());
         let known = enlarges.and_then(upscaler::known);
-        let known = known.and_then(|known| installed::reference(known.name));
-        let mut parts = missing::named(&settings, "");
+        let known = known.and_then(|known| local_models::reference(known.name));
+        let mut parts = fetch_missing::named(&settings, "");
         parts.extend(known.map(Wanted::all_of));
         return Ok(parts);
     }
-    match installed::reference(name) {
+    match local_models::reference(name) {
         Some(reference) => Ok(vec![Wanted::all_of(reference)]),
         None => Err(Failure::no_such_name(name)),
     }

@@ -4,12 +4,12 @@ use sd_hub::Reference;
 use sd_pipeline::Bytes;
 use serde_json::json;
 
-use super::ModelsArguments;
+use crate::arguments::ModelsArguments;
 use crate::hint::Failure;
-use crate::{installed, terminal};
+use crate::{local_models, terminal};
 
 pub(super) fn run(ids: &[String], arguments: &ModelsArguments) -> Result<(), Failure> {
-    let cache = installed::cache();
+    let cache = local_models::cache();
     for id in ids {
         // As it was typed: what lies in the cache under an old id is removed under that.
         let reference: Reference = match id.parse() {

@@ -8,10 +8,11 @@ use sd_hub::{Event, Observer};
 use sd_pipeline::{Bytes, Interrupt};
 use serde_json::json;
 
-use crate::{Telling, terminal};
+use crate::printer::Printer;
+use crate::terminal;
 
 /// The display of one call's downloads.
-pub(crate) struct Arrivals<'a> {
+pub(crate) struct DownloadProgress<'a> {
     json: bool,
     quiet: bool,
     interrupt: &'a Interrupt,
@@ -20,14 +21,14 @@ pub(crate) struct Arrivals<'a> {
     told: Option<Instant>,
 }
 
-impl<'a> Arrivals<'a> {
+impl<'a> DownloadProgress<'a> {
     /// The least time between two JSON events of bytes.
     const PACE: Duration = Duration::from_millis(500);
 
-    pub(crate) fn new(telling: &Telling<'_>, interrupt: &'a Interrupt) -> Self {
+    pub(crate) fn new(printer: Printer, interrupt: &'a Interrupt) -> Self {
         Self {
-            json: telling.json,
-            quiet: telling.quiet,
+            json: printer.json,
+            quiet: printer.quiet,
             interrupt,
             bar: None,
             told: None,
@@ -78,7 +79,7 @@ fn new_bar(done: u64, total: u64) -> ProgressBar {
     bar
 }
 
-impl Observer for Arrivals<'_> {
+impl Observer for DownloadProgress<'_> {
     fn observe(&mut self, event: &Event<'_>) {
         match event {
             Event::Progress { file, done, total } => self.progress(file, *done, *total),

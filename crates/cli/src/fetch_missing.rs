@@ -4,11 +4,12 @@ use sd_hub::Reference;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::prompt::Prompt;
 
-use crate::control::Followed;
+use crate::control::ControlInput;
 use crate::fetching::{Wanted, fetch};
 use crate::hint::Failure;
+use crate::printer::Printer;
 use crate::settings::Settings;
-use crate::{Telling, installed, lora};
+use crate::{local_models, lora};
 
 /// What `settings` and `prompt` name on the hub, without what is a file or a folder here.
 pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<Wanted> {
@@ -39,8 +40,9 @@ pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<Wanted> {
 fn on_the_hub(names: impl Iterator<Item = (Kind, String)>) -> Vec<Wanted> {
     let mut found: Vec<Wanted> = Vec::new();
     for (kind, name) in names {
-        let is_here = installed::is_here(&name) || kind == Kind::Lora && lora::with_ending(&name).is_file();
-        let Some(reference) = installed::reference(&name).filter(|_| !is_here) else {
+        let is_here =
+            local_models::is_here(&name) || kind == Kind::Lora && lora::with_ending(&name).is_file();
+        let Some(reference) = local_models::reference(&name).filter(|_| !is_here) else {
             continue;
         };
         let wanted = Wanted {
@@ -55,26 +57,26 @@ fn on_the_hub(names: impl Iterator<Item = (Kind, String)>) -> Vec<Wanted> {
 }
 
 /// Fetches what is named and is not here. Where the hub may not be asked, what is missing is said where it is looked for.
-pub(crate) fn fetch_named(settings: &Settings, prompt: &str, telling: &Telling<'_>) -> Result<(), Failure> {
-    fetch_missing(named(settings, prompt), telling)
+pub(crate) fn fetch_named(settings: &Settings, prompt: &str, printer: Printer) -> Result<(), Failure> {
+    fetch_missing(named(settings, prompt), printer)
 }
 
 /// Fetches the ControlNets that are not here of what is to be followed, the same way.
-pub(crate) fn fetch_controlnets(followed: &[Followed], telling: &Telling<'_>) -> Result<(), Failure> {
-    let names = followed
+pub(crate) fn fetch_controlnets(inputs: &[ControlInput], printer: Printer) -> Result<(), Failure> {
+    let names = inputs
         .iter()
-        .map(|followed| (Kind::ControlNet, followed.network.clone()));
-    fetch_missing(on_the_hub(names), telling)
+        .map(|input| (Kind::ControlNet, input.network.clone()));
+    fetch_missing(on_the_hub(names), printer)
 }
 
-fn fetch_missing(wanted: Vec<Wanted>, telling: &Telling<'_>) -> Result<(), Failure> {
+fn fetch_missing(wanted: Vec<Wanted>, printer: Printer) -> Result<(), Failure> {
     let is_missing = |wanted: &Wanted| {
         let Wanted { reference, kind } = wanted;
-        !installed::is_whole(reference, *kind)
+        !local_models::is_whole(reference, *kind)
     };
     let missing: Vec<Wanted> = wanted.into_iter().filter(is_missing).collect();
     if !missing.is_empty() && !sd_hub::Settings::of_user().offline {
-        fetch(&missing, telling)?;
+        fetch(&missing, printer)?;
     }
     Ok(())
 }

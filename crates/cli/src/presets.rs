@@ -6,21 +6,13 @@ use sd_pipeline::presets::{ALL, BEST_FIRST, DEMO, Preset};
 use crate::arguments::Arguments;
 use crate::configuration::Configuration;
 use crate::hint::Failure;
-use crate::settings::Settings;
-use crate::{control, installed, request, terminal};
+use crate::settings::{Settings, Settled};
+use crate::{control, local_models, request};
 
 /// The word that leaves the choice to the program.
 const AUTO: &str = "auto";
 /// What `--pro` stands for.
 const PRO: &str = "sd3.5";
-
-/// Settings with every layer in them: what was typed, then a preset's, then the user's defaults.
-pub(crate) struct Settled {
-    /// The preset's name, where one is drawn with.
-    pub(crate) preset: Option<String>,
-    /// The settings.
-    pub(crate) settings: Settings,
-}
 
 /// What a picture is drawn with. The preset is the one that was asked for; where neither it nor a model was, the best
 /// that is on this machine and fits into the budget.
@@ -110,8 +102,8 @@ pub(crate) fn of_preset(name: &str, configuration: &Configuration) -> Result<Set
 fn best(arguments: &Arguments, typed: &Settings, defaults: &Settings) -> &'static Preset {
     let presets = BEST_FIRST.iter().filter_map(|name| Preset::find(name));
     let is_there = |part: &str| {
-        let reference = installed::reference(part);
-        part == DEMO || reference.is_some_and(|reference| installed::is_whole(&reference, None))
+        let reference = local_models::reference(part);
+        part == DEMO || reference.is_some_and(|reference| local_models::is_whole(&reference, None))
     };
     let mut there = presets.filter(|preset| preset.parts().all(is_there));
     let fits = |preset: &&Preset| {
@@ -120,9 +112,9 @@ fn best(arguments: &Arguments, typed: &Settings, defaults: &Settings) -> &'stati
                 preset: Some(preset.name.to_owned()),
                 settings: typed.clone().or((*preset).into()).or(defaults.clone()),
             };
-            let followed = control::followed(arguments, &settled.settings)?;
+            let inputs = control::inputs(arguments, &settled.settings)?;
             // One that is not here is fetched once the preset is known.
-            let here = followed.iter().filter_map(|followed| followed.choice().ok());
+            let here = inputs.iter().filter_map(|input| input.choice().ok());
             request::request(arguments, &settled, here.collect())
         };
         preset.name == DEMO || request().is_ok_and(|request| sd_pipeline::plan(&request).is_ok())
@@ -131,8 +123,7 @@ fn best(arguments: &Arguments, typed: &Settings, defaults: &Settings) -> &'stati
         .find(fits)
         .or_else(|| Preset::find(DEMO))
         .expect("there is a built-in model. This is a bug.");
-    if !arguments.quiet && !arguments.json {
-        terminal::note(&match preset.name {
+    arguments.printer().note(&match preset.name {
             DEMO => {
                 "Drawing with the small built-in model `demo`; `generate models pull fast` gets a real one, --model names another."
                     .to_owned()
@@ -141,7 +132,6 @@ fn best(arguments: &Arguments, typed: &Settings, defaults: &Settings) -> &'stati
                 "Drawing with the preset `{name}`: the best that is on this machine and fits into its memory."
             ),
         });
-    }
     preset
 }
 

@@ -1,0 +1,26 @@
+//! [`Printer`]: what `--json` and `--quiet` let the command write.
+
+use crate::terminal;
+
+/// Where the messages of one command go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    /// Whether stdout holds one JSON event a line, for a program.
+    pub(crate) json: bool,
+    /// Whether only results and errors are written.
+    pub(crate) quiet: bool,
+}
+
+impl Printer {
+    /// Writes a line to stderr for people: neither with `--quiet` nor with `--json`.
+    pub(crate) fn note(self, line: &str) {
+        if !self.quiet && !self.json {
+            terminal::note(line);
+        }
+    }
+
+    /// Writes several lines to stderr on the same terms.
+    pub(crate) fn note_lines(self, text: &str) {
+        text.lines().for_each(|line| self.note(line));
+    }
+}

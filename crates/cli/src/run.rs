@@ -1,0 +1,42 @@
+//! Runs the pipeline under the eyes of its user: displays or JSON lines, a profile page, and signals that stop it.
+
+use std::path::Path;
+
+use sd_pipeline::profile::profiled;
+use sd_pipeline::{Event, Interrupt, Observer, SavedPicture};
+
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::{json, progress, signals};
+
+/// Calls `pipeline` with an observer that shows its events and an interrupt that signals raise. With `profile` the run's memory
+/// over time is written to a page at that path.
+///
+/// # Errors
+/// The run failed or was stopped. The hint names the kept run, if the pipeline has kept one.
+pub(crate) fn execute(
+    printer: Printer,
+    profile: Option<&Path>,
+    pipeline: impl FnOnce(&mut dyn Observer, &Interrupt) -> sd_pipeline::Result<Vec<SavedPicture>>,
+) -> Result<(), Failure> {
+    let interrupt = signals::interrupt()?;
+    let mut lines = json::Lines;
+    let mut display = progress::Display::new(printer.quiet);
+    let shown: &mut dyn Observer = if printer.json { &mut lines } else { &mut display };
+    let mut kept = None;
+    let mut observer = |event: &Event<'_>| {
+        if let Event::Kept { run } = event {
+            kept = Some((*run).to_owned());
+        }
+        shown.observe(event);
+    };
+    let outcome = match profile {
+        Some(path) => profiled(path, &mut observer, |observer| pipeline(observer, interrupt)),
+        None => pipeline(&mut observer, interrupt),
+    };
+    display.finish();
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::of_run(error, kept.as_deref())),
+    }
+}
