@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use sd_pipeline::{
-    ControlChoice, Error, GuidanceScale, InitImage, Names, Places, RefinerChoice, Request, Strength,
-    UpscaleChoice,
+    ControlChoice, Error, GuidanceScale, InitImage, Names, RefinerChoice, Request, Strength, UpscaleChoice,
+    UserDirs,
 };
 
 use crate::arguments::Arguments;
@@ -82,7 +82,7 @@ pub(crate) fn request(
         weight_type: settings.dtype.unwrap_or_default(),
         memory: settings.memory,
         host_memory: settings.host_memory,
-        places: Places::of_user(),
+        user_dirs: UserDirs::of_user(),
         ..Request::new(prompt, model_choice)
     })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
-use sd_pipeline::{ModelChoice, ModelFolder, Places, Recommended};
+use sd_pipeline::{ModelChoice, ModelFolder, Recommended, UserDirs};
 use serde_json::{Value, json};
 
 use crate::arguments::ResumeArguments;
@@ -16,11 +16,11 @@ const LONGEST_PROMPT: usize = 50;
 
 /// Does what was asked for.
 pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
-    let places = Places::of_user();
+    let user_dirs = UserDirs::of_user();
     let id = match &arguments.id {
         Some(id) => id.clone(),
         None => {
-            let runs = interrupted_runs(&places)?;
+            let runs = interrupted_runs(&user_dirs)?;
             match runs.first() {
                 Some(last) if arguments.last => last.id.clone(),
                 Some(_) if arguments.discard => return Err(Failure::nothing_to_discard()),
@@ -32,14 +32,14 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         }
     };
     if arguments.discard {
-        discard(&places, &id)?;
+        discard(&user_dirs, &id)?;
         if !arguments.quiet {
             terminal::note(&format!("forgot the run {id}"));
         }
         return Ok(());
     }
     sd_pipeline::device::compute_with(arguments.threads)?;
-    let claimed = ClaimedRun::claim(&places, &id)?;
+    let claimed = ClaimedRun::claim(&user_dirs, &id)?;
     let claimed = match arguments.memory {
         Some(memory) => claimed.with_memory(memory),
         None => claimed,
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
     run::execute(
         arguments.printer(),
         arguments.profile.as_deref(),
-        |observer, interrupt| sd_pipeline::resume(claimed, models, &places, observer, interrupt),
+        |observer, interrupt| sd_pipeline::resume(claimed, models, &user_dirs, observer, interrupt),
     )
 }
 

@@ -3,12 +3,12 @@
 use crate::Result;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::memory::{self, cleanup_memory};
-use crate::places::Places;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::request::{ModelChoice, Request};
 use crate::resume::ClaimedRun;
 use crate::run::{Looked, Planned, Run};
+use crate::user_dirs::UserDirs;
 
 /// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
@@ -35,11 +35,11 @@ pub fn generate(
 pub fn resume(
     claimed: ClaimedRun,
     models: Vec<ModelChoice>,
-    places: &Places,
+    user_dirs: &UserDirs,
     observer: &mut dyn Observer,
     interrupt: &Interrupt,
 ) -> Result<Vec<SavedPicture>> {
-    let request = claimed.request(models, places);
+    let request = claimed.request(models, user_dirs);
     run(&request, Some(claimed), observer, interrupt)
 }
 
@@ -61,7 +61,7 @@ pub fn planned(request: &Request) -> Result<(Recipe, Plan)> {
         ..request.clone()
     };
     let planned = Planned::of(&strict, Looked::AtHeaders)?;
-    Ok((planned.legs[0].recipe.clone(), planned.plan()))
+    Ok((planned.passes[0].recipe.clone(), planned.plan()))
 }
 
 fn run(

@@ -88,8 +88,8 @@ impl ModelIdentity {
 /// # Errors
 /// One of them has gone or cannot be read.
 pub(crate) fn inputs(recipe: &Recipe, upscaler: Option<&Path>) -> Result<Vec<FileIdentity>> {
-    let over = recipe.over.iter();
-    let pictures = over.flat_map(|over| over.image.iter().chain(&over.mask));
+    let img2img = recipe.img2img.iter();
+    let pictures = img2img.flat_map(|img2img| img2img.image.iter().chain(&img2img.mask));
     let files = pictures.map(PathBuf::as_path).chain(upscaler);
     files.map(identity_of).collect()
 }

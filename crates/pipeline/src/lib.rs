@@ -6,22 +6,23 @@
 //! prompt, denoise and decode, each giving back what it took; [`save`] writes the picture and how it was
 //! made. [`generate()`] is that way in one call.
 
-mod arithmetic;
 pub mod bundle;
+mod checksummed;
 mod clock;
 pub mod control;
 pub mod device;
 mod device_budget;
-mod durable;
 mod error;
 mod event;
 mod failure;
+mod fsync;
 mod generate;
 mod identity;
 pub mod memory;
 mod named;
+mod numerics_id;
+mod oom_retry;
 mod pipeline_class;
-mod places;
 pub mod plan;
 pub mod presets;
 pub mod profile;
@@ -33,22 +34,20 @@ pub mod resume;
 mod run;
 pub mod save;
 pub mod scheduler;
-mod sealed;
 pub mod seed;
 pub mod source_image;
 pub mod stage;
 pub mod styles;
-mod tighter;
 pub mod tokenizer;
 pub mod upscale;
+mod user_dirs;
 
 pub use bundle::FamilyDefaults;
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedPicture};
 pub use failure::{Failure, Warning};
 pub use generate::{generate, plan, planned, resume};
-pub use places::{Places, configuration_file};
-pub use recipe::{Over, Recipe, Share};
+pub use recipe::{DenoisingRange, Img2Img, Recipe};
 pub use request::{
     BadSize, ControlChoice, ControlKind, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,
     ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
@@ -56,6 +55,7 @@ pub use request::{
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
 pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder, adapter_settings};
+pub use user_dirs::{UserDirs, configuration_file};
 
 /// The version of the program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -6,7 +6,7 @@
 use sd_models::vae::Scaling;
 
 use crate::bundle::{Bundle, Family};
-use crate::recipe::Over;
+use crate::recipe::Img2Img;
 use crate::scheduler::Repairs;
 
 /// A pipeline class of diffusers.
@@ -16,7 +16,7 @@ pub(crate) struct PipelineClass {
     task: Task,
     /// Whether ControlNets steer it.
     is_controlled: bool,
-    /// Whether it is the one for latent consistency models, where it draws from noise. Over pictures these are drawn as any
+    /// Whether it is the one for latent consistency models, where it draws from noise. Img2Img pictures these are drawn as any
     /// other model.
     is_latent_consistency: bool,
 }
@@ -30,12 +30,12 @@ enum Task {
 
 impl PipelineClass {
     /// The class that draws `over` something, or from noise, with the model of `bundle`.
-    pub(crate) fn new(bundle: &Bundle, over: Option<&Over>, is_controlled: bool) -> Self {
+    pub(crate) fn new(bundle: &Bundle, img2img: Option<&Img2Img>, is_controlled: bool) -> Self {
         Self {
             family: bundle.family,
-            task: match over {
+            task: match img2img {
                 None => Task::TextToImage,
-                Some(over) if over.mask.is_none() => Task::ImageToImage,
+                Some(img2img) if img2img.mask.is_none() => Task::ImageToImage,
                 Some(_) => Task::Inpainting,
             },
             is_controlled,

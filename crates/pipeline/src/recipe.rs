@@ -11,27 +11,34 @@ use crate::request::{GuidanceScale, ImageSize, Names, RefinerChoice, Request, St
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::{Error, Result, stage};
 
-/// What the pictures are drawn over.
+/// The settings of image-to-image and inpainting.
+#[doc(alias = "image-to-image")]
+#[doc(alias = "inpainting")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Over {
-    /// The picture's file; without one it is the picture that was drawn before.
+pub struct Img2Img {
+    /// The initial image's file. A refiner has none: it takes the image that the base model made.
     pub image: Option<PathBuf>,
-    /// A picture of its size that is bright where something is drawn.
+    /// The inpainting mask, an image of the same size: white where pixels are replaced.
     pub mask: Option<PathBuf>,
-    /// How much of the picture is changed.
+    /// How much noise is added to the initial image.
     pub strength: Strength,
 }
 
-/// Which part of the way from noise a model goes.
+/// The part of the denoising schedule that a model runs, as base and refiner share it in diffusers' "ensemble of experts".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub enum Share {
+pub enum DenoisingRange {
     /// All of it.
     #[default]
-    Whole,
-    /// Until so much of it is gone, from 0 to 1.
-    Until(f64),
-    /// From there on.
-    From(f64),
+    #[serde(rename = "Whole")]
+    Full,
+    /// Up to this fraction, from 0 to 1.
+    #[doc(alias = "denoising_end")]
+    #[serde(rename = "Until")]
+    End(f64),
+    /// From this fraction on.
+    #[doc(alias = "denoising_start")]
+    #[serde(rename = "From")]
+    Start(f64),
 }
 
 /// Every setting of a run.
@@ -51,17 +58,19 @@ pub struct Recipe {
     pub steps: usize,
     /// The pictures' size.
     pub size: ImageSize,
-    /// Which part of the way from noise the model goes.
-    pub share: Share,
-    /// What they are drawn over, if anything.
-    pub over: Option<Over>,
+    /// The part of the denoising schedule that the model runs.
+    #[serde(rename = "share")]
+    pub denoising_range: DenoisingRange,
+    /// Image-to-image or inpainting; text-to-image where there is none.
+    #[serde(rename = "over")]
+    pub img2img: Option<Img2Img>,
     /// Guidance.
     pub guidance_scale: GuidanceScale,
     /// How far guided predictions are scaled back to the spread of the prompt's own, from 0, not at all, to 1.
     pub guidance_rescale: f64,
-    /// How pictures are led from noise.
+    /// The sampler.
     pub sampler: SamplerKind,
-    /// Through which noise levels.
+    /// The noise schedule.
     pub schedule: ScheduleKind,
     /// How many more of CLIP's last layers are left out.
     pub clip_skip: usize,
@@ -73,14 +82,14 @@ pub struct Recipe {
 
 impl Recipe {
     /// Fills in what `request` leaves open: first from what the model's maker recommends, then from what its files and
-    /// its family say. `init_size` is the size of the picture that is drawn over.
+    /// its family say. `init_size` is the size of the initial image of image-to-image.
     ///
     /// # Errors
     /// No sampler here is the model's own, and none was named.
     pub fn new(request: &Request, bundle: &Bundle, init_size: Option<ImageSize>) -> Result<Self> {
         let recommended = request.model.recommended;
         let defaults = bundle.defaults();
-        let over = request.init.as_ref().map(|init| Over {
+        let img2img = request.init.as_ref().map(|init| Img2Img {
             image: Some(init.image.clone()),
             mask: init.mask.clone(),
             strength: init.strength.unwrap_or(match init.mask {
@@ -88,7 +97,7 @@ impl Recipe {
                 None => Strength::OVER_PICTURE,
             }),
         });
-        let class = PipelineClass::new(bundle, over.as_ref(), !request.controls.is_empty());
+        let class = PipelineClass::new(bundle, img2img.as_ref(), !request.controls.is_empty());
         let sampler = match request.sampler.or(recommended.sampler) {
             Some(sampler) => bundle.scheduler.sampler_called(sampler),
             None => own_sampler(bundle, class)?,
@@ -101,11 +110,11 @@ impl Recipe {
             seed: request.seed,
             steps: request.steps.or(recommended.steps).unwrap_or(defaults.steps),
             size: request.size.or(init_size).unwrap_or(defaults.size),
-            share: match request.refiner.as_ref().and_then(|refiner| refiner.switch) {
-                Some(switch) => Share::Until(switch),
-                None => Share::Whole,
+            denoising_range: match request.refiner.as_ref().and_then(|refiner| refiner.switch) {
+                Some(switch) => DenoisingRange::End(switch),
+                None => DenoisingRange::Full,
             },
-            over,
+            img2img,
             guidance_scale: request
                 .guidance_scale
                 .or(recommended.guidance_scale)
@@ -119,33 +128,33 @@ impl Recipe {
         })
     }
 
-    /// How `refiner`, whose files are in `bundle`, goes over the pictures of this recipe.
+    /// The recipe by which `refiner`, whose files are in `bundle`, refines the images of this one.
     ///
     /// # Errors
     /// No sampler here is the refiner's own.
     pub fn refined(&self, refiner: &RefinerChoice, bundle: &Bundle) -> Result<Self> {
         let recommended = refiner.model.recommended;
-        let over = match refiner.switch {
+        let img2img = match refiner.switch {
             Some(_) => None,
-            None => Some(Over {
+            None => Some(Img2Img {
                 image: None,
                 mask: None,
                 strength: refiner.strength,
             }),
         };
-        let class = PipelineClass::new(bundle, over.as_ref(), false);
+        let class = PipelineClass::new(bundle, img2img.as_ref(), false);
         Ok(Self {
             model: refiner.model.name.clone(),
             steps: match refiner.switch {
                 Some(_) => self.steps,
                 None => refiner.steps,
             },
-            share: refiner.switch.map_or(Share::Whole, Share::From),
-            over,
+            denoising_range: refiner.switch.map_or(DenoisingRange::Full, DenoisingRange::Start),
+            img2img,
             guidance_scale: recommended
                 .guidance_scale
                 .unwrap_or(bundle.defaults().guidance_scale),
-            // It is a setting of the first model, unless both go the same way.
+            // It is a setting of the base model, unless both share one denoising schedule.
             guidance_rescale: match refiner.switch {
                 Some(_) => self.guidance_rescale,
                 None => 0.0,
@@ -160,7 +169,7 @@ impl Recipe {
         })
     }
 
-    /// What leads the pictures, with the model of `bundle`.
+    /// The sampler for the model of `bundle`.
     ///
     /// # Errors
     /// The sampler, its schedule and its steps do not go together with the model.
@@ -169,27 +178,29 @@ impl Recipe {
         let (kind, schedule) = (self.sampler, self.schedule);
         let repairs = self.pipeline_class(bundle).repairs();
         let scheduler = bundle.scheduler.repaired_for(repairs, kind, schedule);
-        let steps_skipped = self.over.as_ref().map_or(0, |over| {
-            bundle.scheduler.skipped_steps(self.steps, over.strength.0)
+        let steps_skipped = self.img2img.as_ref().map_or(0, |img2img| {
+            bundle.scheduler.skipped_steps(self.steps, img2img.strength.0)
         });
         let of = |skipped| {
             Sampler::new(&scheduler, kind, schedule, self.steps, skipped, patches).map_err(refused(bundle))
         };
         let sampler = of(steps_skipped)?;
         let train = bundle.scheduler.train_timesteps();
-        Ok(match self.share {
-            Share::Whole => sampler,
-            Share::Until(share) => {
-                let evaluations = sampler.evaluations_before(share, train);
+        Ok(match self.denoising_range {
+            DenoisingRange::Full => sampler,
+            DenoisingRange::End(fraction) => {
+                let evaluations = sampler.evaluations_before(fraction, train);
                 sampler.until(evaluations)
             }
-            Share::From(share) => of(sampler.steps_done(sampler.evaluations_before(share, train)))?,
+            DenoisingRange::Start(fraction) => {
+                of(sampler.steps_done(sampler.evaluations_before(fraction, train)))?
+            }
         })
     }
 
     /// Which of diffusers' pipelines draws this with the model of `bundle`.
     pub(crate) fn pipeline_class(&self, bundle: &Bundle) -> PipelineClass {
-        PipelineClass::new(bundle, self.over.as_ref(), !bundle.controls().is_empty())
+        PipelineClass::new(bundle, self.img2img.as_ref(), !bundle.controls().is_empty())
     }
 
     /// The texts that the network of `bundle` is asked about: the negative prompt, where there is guidance, and the prompt.

@@ -8,8 +8,8 @@ use sd_memory::Bytes;
 use sd_weights::ModelFolder;
 use serde::{Deserialize, Serialize};
 
-use crate::places::Places;
 use crate::scheduler::{SamplerKind, ScheduleKind};
+use crate::user_dirs::UserDirs;
 
 /// A picture's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -337,7 +337,7 @@ pub struct Request {
     /// What the run may have of the host's memory beside a GPU; without it, what is available less a margin.
     pub host_memory: Option<Bytes>,
     /// Where things may be kept beside the pictures.
-    pub places: Places,
+    pub user_dirs: UserDirs,
 }
 
 impl Request {
@@ -369,7 +369,7 @@ impl Request {
             weight_type: TypeChoice::Automatic,
             memory: None,
             host_memory: None,
-            places: Places::default(),
+            user_dirs: UserDirs::default(),
         }
     }
 }

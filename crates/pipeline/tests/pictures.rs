@@ -12,7 +12,7 @@ use reference::{Pixels, fixtures};
 use sd_models::vae::Scaling;
 use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
-use sd_pipeline::stage::{self, Denoise, GuidancePasses};
+use sd_pipeline::stage::{self, CfgMode, Denoise};
 use sd_pipeline::{DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, Recipe, Request, TypeChoice};
 use sd_weights::{Residency, WeightOptions, WeightType};
 use serde::Deserialize;
@@ -101,7 +101,7 @@ fn by_hand(
     case: &Case,
     weight_type: WeightType,
     residency: Residency,
-    passes: Option<GuidancePasses>,
+    passes: Option<CfgMode>,
 ) -> (Tensor, RgbImage) {
     let request = case.request(Path::new("unused"));
     let bundle = Bundle::open(&request.model.folder).unwrap();
@@ -121,7 +121,7 @@ fn by_hand(
     let encoded = stage::encode(&bundle, prompts, 0, &weight_options, &interrupt).unwrap();
     let denoise = Denoise::load(&bundle, &recipe, &encoded, &weight_options, true).unwrap();
     let denoise = match passes {
-        Some(passes) => denoise.with_passes(passes),
+        Some(passes) => denoise.with_cfg_mode(passes),
         None => denoise,
     };
     let mut pictures = [denoise.begin(case.seed, None).unwrap()];
@@ -187,7 +187,7 @@ fn residency_and_the_type_that_bits_are_stored_in_change_no_pixel() {
 fn guidance_in_one_pass_and_in_two_gives_one_picture() {
     for case in cases().iter().filter(|case| case.guidance_scale > 1.0) {
         let with = |passes| by_hand(case, WeightType::F32, Residency::Resident, Some(passes)).0;
-        let error = relative_error(&with(GuidancePasses::Separate), &with(GuidancePasses::Batched));
+        let error = relative_error(&with(CfgMode::Sequential), &with(CfgMode::Batched));
         assert!(error < 1e-5, "{}: {error}", case.name);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use sd_pipeline::{
     DeviceChoice, EmbeddedFile, Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder,
-    Places, Recommended, Request, TypeChoice,
+    Recommended, Request, TypeChoice, UserDirs,
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -48,7 +48,7 @@ impl Fresh {
             output: self.path("outputs"),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
-            places: Places {
+            user_dirs: UserDirs {
                 state: None,
                 cache: Some(self.path("cache")),
             },
@@ -131,7 +131,7 @@ fn a_prompt_that_was_encoded_before_reads_no_encoder() {
 fn the_cache_never_changes_a_picture() {
     let fresh = Fresh::new();
     let mut without = fresh.request();
-    without.places = Places::default();
+    without.user_dirs = UserDirs::default();
     let expected = draw(&without);
     assert!(fresh.entries().is_empty());
     assert!(draw(&fresh.request()) == expected, "while it is filled");

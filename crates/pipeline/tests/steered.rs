@@ -12,7 +12,7 @@ use sd_pipeline::resume::ClaimedRun;
 use sd_pipeline::scheduler::SamplerChoice;
 use sd_pipeline::{
     Bytes, ControlChoice, ControlKind, DeviceChoice, Error, Event, GuidanceScale, ImageSize, Interrupt,
-    LoraChoice, Places, Request, TypeChoice,
+    LoraChoice, Request, TypeChoice, UserDirs,
 };
 use serde::Deserialize;
 
@@ -114,12 +114,12 @@ fn an_interrupted_run_goes_on_to_the_same_pixels() {
     let case = cases.iter().find(|case| case.name == "control-large-lora");
     let case = case.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let places = Places {
+    let user_dirs = UserDirs {
         state: Some(folder.path().join("state")),
-        ..Places::default()
+        ..UserDirs::default()
     };
     let request = Request {
-        places: places.clone(),
+        user_dirs: user_dirs.clone(),
         ..case.request(&folder.path().join("outputs"))
     };
     let interrupt = Interrupt::default();
@@ -131,12 +131,12 @@ fn an_interrupted_run_goes_on_to_the_same_pixels() {
     };
     let error = sd_pipeline::generate(&request, &mut observer, &interrupt).unwrap_err();
     assert!(matches!(error, Error::Interrupted), "{error:?}");
-    let claimed = ClaimedRun::claim(&places, &kept.unwrap()).unwrap();
+    let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
     let mut steps = 0;
     let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
     let models = vec![reference::model(&case.model)];
     let resumed =
-        sd_pipeline::resume(claimed, models, &places, &mut observer, &Interrupt::default()).unwrap();
+        sd_pipeline::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
     assert_eq!(steps, case.steps - 2);
     assert!(Pixels::read(&resumed[0].image) == case.draw(1, None)[0]);
 }

@@ -142,7 +142,7 @@ impl Plan {
         })
     }
 
-    /// This plan with that of a run's next leg after it, as one: its numbers of blocks and bytes of a step stay those of the
+    /// This plan with that of a run's next model pass after it, as one: its numbers of blocks and bytes of a step stay those of the
     /// first.
     #[must_use]
     pub fn followed_by(mut self, next: Self) -> Self {

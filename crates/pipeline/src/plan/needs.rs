@@ -8,7 +8,7 @@ use sd_weights::{Residency, WeightOptions};
 use super::{PictureBytes, Surroundings};
 use crate::bundle::{Bundle, ControlConfig};
 use crate::recipe::Recipe;
-use crate::stage::{self, ControlNetwork, GuidancePasses, Network, latent_sides, patches};
+use crate::stage::{self, CfgMode, ControlNetwork, Network, latent_sides, patches};
 use crate::{Result, device_budget};
 
 /// The program itself: its code, the runtime, the terminal, small change of the allocator and what it keeps.
@@ -19,8 +19,8 @@ const TOKENIZER_FACTOR: u64 = 8;
 /// Latents that a sampler remembers of a picture at the most, those of the picture itself among them.
 const REMEMBERED: u64 = 6;
 
-/// Latents that are kept of the picture that a picture is drawn over, and of its mask.
-const OF_CANVAS: u64 = 6;
+/// Tensors of the latents' size that are kept of an initial image and of its mask.
+const INIT_LATENTS: u64 = 6;
 /// More pictures than this share no pass: each then reads a small part of the weights already.
 const MOST_PICTURES_A_PASS: usize = 256;
 
@@ -191,7 +191,7 @@ impl Needs {
         let waiting = if surroundings.alone {
             latents
         } else {
-            3 * pixels + OF_CANVAS * latents
+            3 * pixels + INIT_LATENTS * latents
         };
         let waiting_before = if surroundings.alone { 0 } else { waiting };
         let prompts = if has_groups { context } else { 0 };
@@ -218,19 +218,19 @@ impl Needs {
         }
 
         let network = Network::new(bundle, &streamed)?;
-        let passes = GuidancePasses::for_patches(patches(sides));
+        let cfg_mode = CfgMode::for_patches(patches(sides));
         let all_texts = Load {
             inputs: 1,
             texts,
             tokens,
             latents: sides,
         };
-        let load = |pictures: usize| match passes {
-            GuidancePasses::Batched => Load {
+        let load = |pictures: usize| match cfg_mode {
+            CfgMode::Batched => Load {
                 inputs: pictures,
                 ..all_texts
             },
-            GuidancePasses::Separate => Load {
+            CfgMode::Sequential => Load {
                 inputs: pictures * texts,
                 texts: 1,
                 ..all_texts
@@ -250,7 +250,7 @@ impl Needs {
             .iter()
             .any(|control| is_encoded(&control.config));
         let encodes = [
-            ("encode picture", recipe.over.is_some()),
+            ("encode picture", recipe.img2img.is_some()),
             ("encode control", follows_latents),
         ];
         for (name, _) in encodes.into_iter().filter(|(_, encodes)| *encodes) {
@@ -289,9 +289,9 @@ impl Needs {
                     + 3 * (recipe.size.width() * recipe.size.height()) as u64 * 2 * float,
             });
         }
-        let canvas = match &recipe.over {
-            Some(over) if over.mask.is_some() => 2 * OF_CANVAS * latents,
-            Some(_) => OF_CANVAS * latents,
+        let init_latents = match &recipe.img2img {
+            Some(img2img) if img2img.mask.is_some() => 2 * INIT_LATENTS * latents,
+            Some(_) => INIT_LATENTS * latents,
             None => 0,
         };
         // Of every picture of a pass what its sampler remembers, the latents before and after a step, their batch, and the
@@ -302,7 +302,7 @@ impl Needs {
                 *bytes = with_gaps(*bytes);
             }
             let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
-            let of_each = REMEMBERED * latents + canvas + waiting;
+            let of_each = REMEMBERED * latents + init_latents + waiting;
             Beside {
                 throughout: process
                     + prompts
@@ -353,7 +353,7 @@ impl Needs {
             },
             beside: process
                 + prompts
-                + canvas
+                + init_latents
                 + waiting
                 + picture
                 + taking(decoder.footprint(1, rows, columns)),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::durable::sync_folder;
+use crate::fsync::sync_folder;
 use crate::save::temporary;
 use crate::{Error, Result};
 

@@ -218,8 +218,8 @@ mod tests {
     use crate::profile::markup::tests::check_well_formed;
     use crate::profile::{Step, Thumbnail};
     use crate::scheduler::{SamplerKind, ScheduleKind};
+    use crate::{DenoisingRange, Names};
     use crate::{GuidanceScale, ImageSize};
-    use crate::{Names, Share};
 
     const MB: u64 = 1 << 20;
 
@@ -269,8 +269,8 @@ mod tests {
                 seed: 4711,
                 steps: 2,
                 size: ImageSize::new(1024, 768).unwrap(),
-                over: None,
-                share: Share::Whole,
+                img2img: None,
+                denoising_range: DenoisingRange::Full,
                 guidance_scale: GuidanceScale(4.5),
                 guidance_rescale: 0.0,
                 sampler: SamplerKind::FlowEuler,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::Bundle;
-use crate::{arithmetic, sealed};
+use crate::{checksummed, numerics_id};
 
 /// Raised whenever the same encoders give other bits for the same prompt, within a version of the program.
 const ENCODING: u32 = 1;
@@ -46,7 +46,7 @@ impl PromptKey {
         Self {
             encoding: ENCODING,
             program: crate::VERSION.to_owned(),
-            device: arithmetic::name(device),
+            device: numerics_id::name(device),
             weight_type: format!("{weight_type:?}"),
             prompts: prompts.iter().map(|&prompt| prompt.to_owned()).collect(),
             tokens,
@@ -61,7 +61,7 @@ impl PromptKey {
     pub(super) fn digest(&self) -> String {
         // Its fields are texts and numbers, whose JSON cannot fail; two failures would only share a name.
         let text = serde_json::to_vec(self).unwrap_or_default();
-        sealed::hexadecimal(&Sha256::digest(text)[..16])
+        checksummed::hexadecimal(&Sha256::digest(text)[..16])
     }
 
     /// `[prompts, tokens, features]`

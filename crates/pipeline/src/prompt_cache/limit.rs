@@ -1,4 +1,4 @@
-//! Keeping the folder small: what was not used for longest goes first.
+//! StateStore the folder small: what was not used for longest goes first.
 
 use std::fs;
 use std::io;

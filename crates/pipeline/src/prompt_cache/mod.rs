@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::bundle::Bundle;
+use crate::checksummed::{self, Durability};
 use crate::event::Interrupt;
 use crate::identity::ModelIdentity;
-use crate::places::Places;
 use crate::resume::RunName;
-use crate::sealed::{self, Durability};
 use crate::stage::{self, EncodedPrompt};
+use crate::user_dirs::UserDirs;
 use key::PromptKey;
 
 /// Bytes that all entries together may have.
@@ -55,10 +55,10 @@ struct Description {
 }
 
 impl PromptCache {
-    /// The cache of `bundle`'s text encoders among `places`, for `run`.
-    pub(crate) fn new(places: &Places, bundle: &Bundle, model: &ModelIdentity, run: &RunName) -> Self {
+    /// The cache of `bundle`'s text encoders in `user_dirs`, for `run`.
+    pub(crate) fn new(user_dirs: &UserDirs, bundle: &Bundle, model: &ModelIdentity, run: &RunName) -> Self {
         Self {
-            folder: places.prompts().filter(|_| !bundle.folder().is_embedded()),
+            folder: user_dirs.prompts().filter(|_| !bundle.folder().is_embedded()),
             files: model.text.clone(),
             writer: run.id().to_owned(),
             limit: LIMIT,
@@ -111,13 +111,13 @@ impl PromptCache {
         key: PromptKey,
         encoded: &EncodedPrompt,
     ) -> std::io::Result<()> {
-        sealed::make_private_folder(folder)?;
+        checksummed::make_private_folder(folder)?;
         let temporary = path.with_extension(format!("{}.{PART}", self.writer));
         let context = (CONTEXT.to_owned(), &encoded.context);
         let pooled = encoded.pooled.iter().map(|pooled| (POOLED.to_owned(), pooled));
         let tensors: Vec<(String, &Tensor)> = std::iter::once(context).chain(pooled).collect();
         let cut = encoded.cut;
-        sealed::replace(
+        checksummed::replace(
             path,
             &temporary,
             Durability::Process,
@@ -133,7 +133,7 @@ fn find(path: &Path, key: &PromptKey) -> Option<EncodedPrompt> {
     if !path.exists() {
         return None;
     }
-    let entry = match sealed::read::<Description>(path) {
+    let entry = match checksummed::read::<Description>(path) {
         Ok(entry) if entry.description.key == *key => entry,
         Ok(_) => return None,
         Err(unreadable) => {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::state::{Description, FORMAT, KeptRequest};
 use crate::request::Strength;
-use crate::run::Leg;
+use crate::run::ModelPass;
 use crate::scheduler::Sampler;
 use crate::stage::Progress;
 use crate::stage::latent_sides;
@@ -19,8 +19,8 @@ const MOST_FACTOR: usize = 64;
 impl Description {
     /// What is wrong with the description of the run `id`, if it contradicts itself.
     pub(super) fn contradiction(&self, id: &str) -> Option<&'static str> {
-        let Some(&steps) = self.leg_steps.get(self.leg) else {
-            return Some("it is at a leg that the run has not");
+        let Some(&steps) = self.pass_steps.get(self.pass) else {
+            return Some("it is at a model pass that the run has not");
         };
         let models = self.request.models().count();
         let images = self.request.images;
@@ -35,9 +35,9 @@ impl Description {
             Some("it is written in another format")
         } else if self.name.id() != id {
             Some("it is that of another run")
-        } else if self.models.len() != models || self.leg_steps.len() != models {
+        } else if self.models.len() != models || self.pass_steps.len() != models {
             Some("it has not as many models as were asked for")
-        } else if self.leg_steps.iter().any(|&steps| steps > MOST_STEPS) {
+        } else if self.pass_steps.iter().any(|&steps| steps > MOST_STEPS) {
             Some("it has more steps than a run has")
         } else if !self.saved.are_of(images) {
             Some("its saved pictures are not of this run")
@@ -52,18 +52,18 @@ impl Description {
         }
     }
 
-    /// What does not go together with the `legs` that the run is gone on with, if anything.
+    /// What does not go together with the `passes` that the run is gone on with, if anything.
     pub(super) fn misfit(
         &self,
-        legs: &[Leg],
+        passes: &[ModelPass],
         samplers: &[Sampler],
         progress: &[(usize, Progress)],
     ) -> Option<String> {
         let steps = samplers.iter().map(Sampler::steps);
-        if !steps.eq(self.leg_steps.iter().copied()) {
+        if !steps.eq(self.pass_steps.iter().copied()) {
             return Some("its steps are not those of the models".to_owned());
         }
-        let (leg, sampler) = (&legs[self.leg], &samplers[self.leg]);
+        let (pass, sampler) = (&passes[self.pass], &samplers[self.pass]);
         let is_possible = self.pictures.iter().all(|picture| {
             picture.evaluations <= sampler.evaluations()
                 && picture.steps_done == sampler.steps_done(picture.evaluations)
@@ -72,8 +72,8 @@ impl Description {
         if !is_possible {
             return Some("a picture has come to where its sampler does not lead".to_owned());
         }
-        let (rows, columns) = latent_sides(&leg.bundle, self.request.size);
-        let shape = [1, leg.bundle.vae.latent_channels, rows, columns];
+        let (rows, columns) = latent_sides(&pass.bundle, self.request.size);
+        let shape = [1, pass.bundle.vae.latent_channels, rows, columns];
         let mut tensors = progress
             .iter()
             .flat_map(|(_, progress)| progress.trajectory.tensors());
@@ -88,7 +88,7 @@ impl KeptRequest {
     fn fault(&self) -> Option<&'static str> {
         let is_part = |strength: f64| (0.0..=1.0).contains(&strength);
         let steps = std::iter::once(self.steps).chain(self.refiner.iter().map(|refiner| refiner.steps));
-        let strengths = self.over.iter().map(|over| over.strength);
+        let strengths = self.img2img.iter().map(|img2img| img2img.strength);
         let strengths = strengths.chain(self.refiner.iter().map(|refiner| refiner.strength));
         let scales = self.controls.iter().map(|control| control.scale);
         let of_loras = self.loras.iter().flat_map(|lora| [lora.scale, lora.text_scale]);
@@ -130,10 +130,10 @@ impl KeptRequest {
             .iter()
             .flat_map(|control| [control.folder.as_path(), control.image.as_path()]);
         let loras = self.loras.iter().map(|lora| lora.file.as_path());
-        let over = self
-            .over
+        let img2img = self
+            .img2img
             .iter()
-            .flat_map(|over| std::iter::once(over.image.as_path()).chain(over.mask.as_deref()));
+            .flat_map(|img2img| std::iter::once(img2img.image.as_path()).chain(img2img.mask.as_deref()));
         let upscaler = self
             .upscale
             .iter()
@@ -142,7 +142,7 @@ impl KeptRequest {
             .chain(models)
             .chain(controls)
             .chain(loras)
-            .chain(over)
+            .chain(img2img)
             .chain(upscaler)
     }
 }

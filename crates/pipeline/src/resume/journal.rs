@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 
 use sd_weights::FileIdentity;
 
-use super::keeping::{Keeping, Snapshot};
 use super::lock::RunLock;
 use super::runs::{self, ClaimedRun, RunFiles};
 use super::state::{self, Description};
+use super::state_store::{Snapshot, StateStore};
 use super::{ResumeError, RunName};
-use crate::durable::sync_folder;
+use crate::checksummed;
 use crate::event::{Event, Observer, SavedPicture};
 use crate::failure::{Failure, Warning};
+use crate::fsync::sync_folder;
 use crate::identity::{ModelIdentity, first_change};
 use crate::request::Request;
-use crate::run::Leg;
+use crate::run::ModelPass;
 use crate::save::Gallery;
 use crate::scheduler::Sampler;
-use crate::sealed;
 use crate::stage::Progress;
-use crate::{Error, Result, arithmetic};
+use crate::{Error, Result, numerics_id};
 
 /// Warnings that are kept; a run may give one in every step.
 const MOST_WARNINGS: usize = 100;
@@ -39,7 +39,7 @@ pub(crate) struct Journal {
     start: Instant,
     seconds_before: f64,
     /// `None` where nothing is kept.
-    keeping: Option<Keeping>,
+    state_store: Option<StateStore>,
     /// Whether a commit has failed and the user was told so.
     has_failed: bool,
 }
@@ -50,22 +50,22 @@ impl Journal {
     pub(crate) fn begin(
         name: RunName,
         request: &Request,
-        legs: &[Leg],
+        passes: &[ModelPass],
         models: Vec<ModelIdentity>,
         inputs: Vec<FileIdentity>,
     ) -> Result<(Self, Option<String>)> {
-        let description = Description::new(name, request, legs, models, inputs)?;
+        let description = Description::new(name, request, passes, models, inputs)?;
         let mut journal = Self {
             progress: BTreeMap::new(),
             description,
             is_resumed: false,
             start: Instant::now(),
             seconds_before: 0.0,
-            keeping: None,
+            state_store: None,
             has_failed: false,
         };
         let warning = request
-            .places
+            .user_dirs
             .runs()
             .and_then(|folder| journal.keep_in(&folder).err())
             .map(|error| {
@@ -84,7 +84,7 @@ impl Journal {
     /// since, the state does not go together with the models, or the gallery cannot be read.
     pub(crate) fn go_on(
         claimed: ClaimedRun,
-        legs: &[Leg],
+        passes: &[ModelPass],
         models: &[ModelIdentity],
         inputs: &[FileIdentity],
         gallery: &mut Gallery,
@@ -96,7 +96,7 @@ impl Journal {
             lock,
         } = claimed;
         let id = || description.name.id().to_owned();
-        let this = arithmetic::name(&legs[0].weight_options.device);
+        let this = numerics_id::name(&passes[0].weight_options.device);
         if description.device != this {
             return Err(ResumeError::OtherDevice {
                 id: id(),
@@ -126,9 +126,9 @@ impl Journal {
             }
             .into());
         }
-        let samplers = legs.iter().map(|leg| leg.recipe.sampler(&leg.bundle));
+        let samplers = passes.iter().map(|pass| pass.recipe.sampler(&pass.bundle));
         let samplers = samplers.collect::<Result<Vec<_>>>()?;
-        if let Some(reason) = description.misfit(legs, &samplers, &progress) {
+        if let Some(reason) = description.misfit(passes, &samplers, &progress) {
             return Err(damaged(reason).into());
         }
         let mut journal = Self {
@@ -137,7 +137,7 @@ impl Journal {
             description,
             progress: progress.into_iter().collect(),
             start: Instant::now(),
-            keeping: Some(Keeping::new(files, lock)),
+            state_store: Some(StateStore::new(files, lock)),
             has_failed: false,
         };
         let known = journal.description.saved.count();
@@ -152,18 +152,18 @@ impl Journal {
             let path = path.to_owned();
             |source| ResumeError::State { path, source }
         };
-        sealed::make_private_folder(folder).map_err(failed(folder))?;
+        checksummed::make_private_folder(folder).map_err(failed(folder))?;
         runs::sweep(folder)?;
         let files = RunFiles::new(folder, self.description.name.id());
         let lock = RunLock::take(&files.lock).map_err(failed(&files.lock))?;
         let lock = lock.ok_or_else(|| ResumeError::AtWork {
             id: self.description.name.id().to_owned(),
         })?;
-        self.keeping = Some(Keeping::new(files.clone(), lock));
+        self.state_store = Some(StateStore::new(files.clone(), lock));
         if let Err(error) = self.commit() {
-            if let Some(keeping) = self.keeping.take() {
+            if let Some(state_store) = self.state_store.take() {
                 // What cannot be written can perhaps not be removed either.
-                let _ = keeping.remove();
+                let _ = state_store.remove();
             }
             return Err(failed(&files.state)(error).into());
         }
@@ -171,26 +171,26 @@ impl Journal {
         Ok(())
     }
 
-    /// The leg that the pictures are at.
-    pub(crate) fn leg(&self) -> usize {
-        self.description.leg
+    /// The model pass that the images are in.
+    pub(crate) fn pass(&self) -> usize {
+        self.description.pass
     }
 
     /// The images that are to be drawn next, at most `size`, and those that were begun before in any case; nothing where all
-    /// are saved. They begin at the first leg, or are all at that where they were left.
+    /// are saved. They begin at the first model pass, or are all at that where they were left.
     pub(crate) fn next_group(&mut self, size: usize) -> Option<Vec<usize>> {
         let Description {
             pictures,
             saved,
             request,
-            leg,
+            pass,
             ..
         } = &mut self.description;
         let mut group: Vec<usize> = pictures.iter().map(|picture| picture.image).collect();
         if group.is_empty() {
-            *leg = 0;
+            *pass = 0;
         }
-        if *leg == 0 {
+        if *pass == 0 {
             let others = saved.missing(saved.first_missing(), request.images);
             let begun = group.clone();
             let others = others.filter(|image| begun.binary_search(image).is_err());
@@ -200,9 +200,9 @@ impl Journal {
         (!group.is_empty()).then_some(group)
     }
 
-    /// Takes a group of images to the next leg, at which each has begun.
+    /// Takes a group of images to the next model pass, in which each has begun.
     pub(crate) fn hand_over(&mut self, begun: Vec<(usize, Progress)>) {
-        self.description.leg += 1;
+        self.description.pass += 1;
         for (image, progress) in begun {
             let state = self.description.picture(image);
             (state.evaluations, state.steps_done, state.is_denoised) = (0, 0, false);
@@ -329,12 +329,15 @@ impl Journal {
 
     /// Begins to commit the state if enough time has passed since the last commit.
     pub(crate) fn commit_if_due(&mut self, observer: &mut dyn Observer) {
-        if let Some(Err(error)) = self.keeping.as_mut().and_then(Keeping::outcome) {
+        if let Some(Err(error)) = self.state_store.as_mut().and_then(StateStore::outcome) {
             self.warn_of_failure(error, observer);
         }
-        if self.keeping.as_ref().is_some_and(Keeping::is_due) {
+        if self.state_store.as_ref().is_some_and(StateStore::is_due) {
             let snapshot = self.snapshot();
-            let begun = self.keeping.as_mut().map(|keeping| keeping.begin(snapshot));
+            let begun = self
+                .state_store
+                .as_mut()
+                .map(|state_store| state_store.begin(snapshot));
             if let Some(Err(error)) = begun {
                 self.warn_of_failure(error, observer);
             }
@@ -386,11 +389,11 @@ impl Journal {
             if let Err(error) = self.commit() {
                 tracing::warn!("the last steps of the run could not be kept: {error}");
             }
-            return self.keeping.is_some();
+            return self.state_store.is_some();
         }
-        if let Some(keeping) = self.keeping.take() {
-            let path = keeping.path().to_owned();
-            if let Err(error) = keeping.remove() {
+        if let Some(state_store) = self.state_store.take() {
+            let path = state_store.path().to_owned();
+            if let Err(error) = state_store.remove() {
                 tracing::warn!("cannot remove `{}`: {error}", path.display());
             }
         }
@@ -399,10 +402,10 @@ impl Journal {
 
     /// A disk that is full is told of once; the run goes on, and so do the attempts.
     fn warn_of_failure(&mut self, source: io::Error, observer: &mut dyn Observer) {
-        if let Some(keeping) = &self.keeping
+        if let Some(state_store) = &self.state_store
             && !std::mem::replace(&mut self.has_failed, true)
         {
-            let path = keeping.path().to_owned();
+            let path = state_store.path().to_owned();
             let error = ResumeError::State { path, source };
             self.warn(
                 format!(
@@ -417,9 +420,9 @@ impl Journal {
     /// Puts the state on disk, where there is a place for it, before anything else happens.
     fn commit(&mut self) -> io::Result<()> {
         let snapshot = self.snapshot();
-        self.keeping
+        self.state_store
             .as_mut()
-            .map_or(Ok(()), |keeping| keeping.commit(&snapshot))
+            .map_or(Ok(()), |state_store| state_store.commit(&snapshot))
     }
 
     /// What there is to be kept now.

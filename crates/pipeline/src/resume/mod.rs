@@ -15,15 +15,15 @@
 
 mod check;
 mod commit;
+mod commit_interval;
 mod error;
 mod journal;
-mod keeping;
 mod lock;
 mod name;
-mod rhythm;
 mod runs;
 mod saved;
 mod state;
+mod state_store;
 #[cfg(test)]
 mod tests;
 

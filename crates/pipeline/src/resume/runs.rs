@@ -15,10 +15,10 @@ use super::lock::RunLock;
 use super::state::{Description, FORMAT, KeptModel};
 use super::{ResumeError, RunName};
 use crate::Result;
-use crate::places::Places;
+use crate::checksummed::{self, Unreadable};
 use crate::request::{ModelChoice, Request};
-use crate::sealed::{self, Unreadable};
 use crate::stage::Progress;
+use crate::user_dirs::UserDirs;
 
 const STATE: &str = "safetensors";
 const PART: &str = "part";
@@ -90,8 +90,8 @@ pub struct Outline {
 ///
 /// # Errors
 /// The folder is there and cannot be read. A state that cannot be read is in the list, with the reason.
-pub fn interrupted_runs(places: &Places) -> Result<Vec<InterruptedRun>> {
-    let Some(folder) = places.runs() else {
+pub fn interrupted_runs(user_dirs: &UserDirs) -> Result<Vec<InterruptedRun>> {
+    let Some(folder) = user_dirs.runs() else {
         return Ok(Vec::new());
     };
     if let Err(error) = sweep(&folder) {
@@ -105,7 +105,7 @@ pub fn interrupted_runs(places: &Places) -> Result<Vec<InterruptedRun>> {
         let (Ok(changed), Ok(false)) = (changed, RunLock::is_held(&files.lock)) else {
             continue;
         };
-        let outline = match sealed::read_description::<Description>(&files.state) {
+        let outline = match checksummed::read_description::<Description>(&files.state) {
             Err(Unreadable::System(error)) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(unreadable) => Err(error_of(&id, &files.state, unreadable)),
             Ok(description) => Ok(outline(description)),
@@ -143,15 +143,15 @@ impl ClaimedRun {
     ///
     /// # Errors
     /// There is none of this id, another process works on it, or its state is damaged or of another version.
-    pub fn claim(places: &Places, id: &str) -> Result<Self> {
-        let (files, lock) = take(places, id)?;
+    pub fn claim(user_dirs: &UserDirs, id: &str) -> Result<Self> {
+        let (files, lock) = take(user_dirs, id)?;
         let damaged = |reason: String| ResumeError::Damaged {
             id: id.to_owned(),
             file: files.state.clone(),
             reason,
         };
         // The version first: another one may have written what this one takes for damage.
-        let begun_by = sealed::read_description::<Version>(&files.state);
+        let begun_by = checksummed::read_description::<Version>(&files.state);
         let begun_by = begun_by.map_err(|unreadable| error_of(id, &files.state, unreadable))?;
         if begun_by.version != crate::VERSION {
             return Err(ResumeError::OtherVersion {
@@ -169,7 +169,7 @@ impl ClaimedRun {
             }
             .into());
         }
-        let state = sealed::read::<Description>(&files.state);
+        let state = checksummed::read::<Description>(&files.state);
         let state = state.map_err(|unreadable| error_of(id, &files.state, unreadable))?;
         let description = state.description;
         if let Some(reason) = description.contradiction(id) {
@@ -201,8 +201,8 @@ impl ClaimedRun {
     ///
     /// # Panics
     /// They are not as many.
-    pub fn request(&self, models: Vec<ModelChoice>, places: &Places) -> Request {
-        self.description.request.restore(models, places)
+    pub fn request(&self, models: Vec<ModelChoice>, user_dirs: &UserDirs) -> Request {
+        self.description.request.restore(models, user_dirs)
     }
 
     /// The models, in the order of their use: each as the user called it, and its folder, or `None` where it is built into
@@ -219,10 +219,10 @@ impl ClaimedRun {
 ///
 /// # Errors
 /// There is none of this id, another process works on it, or its files cannot be removed.
-pub fn discard(places: &Places, id: &str) -> Result<()> {
-    let (files, lock) = take(places, id)?;
+pub fn discard(user_dirs: &UserDirs, id: &str) -> Result<()> {
+    let (files, lock) = take(user_dirs, id)?;
     // A state that cannot be read says nothing of where the pictures were to go.
-    if let Ok(description) = sealed::read_description::<Description>(&files.state)
+    if let Ok(description) = checksummed::read_description::<Description>(&files.state)
         && description.contradiction(id).is_none()
     {
         crate::save::remove_temporary_files(&description.request.output, &description.name)?;
@@ -257,9 +257,9 @@ pub(super) fn sweep(folder: &Path) -> Result<()> {
 }
 
 /// The lock of the run `id`, which has a state.
-fn take(places: &Places, id: &str) -> Result<(RunFiles, RunLock)> {
+fn take(user_dirs: &UserDirs, id: &str) -> Result<(RunFiles, RunLock)> {
     let no_such_run = || ResumeError::NoSuchRun { id: id.to_owned() };
-    let folder = places.runs().ok_or_else(no_such_run)?;
+    let folder = user_dirs.runs().ok_or_else(no_such_run)?;
     // Looked for in the list of files: what a user types never becomes a path.
     if !ids(&folder, STATE)?.contains(&id.to_owned()) {
         return Err(no_such_run().into());

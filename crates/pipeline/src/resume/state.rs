@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 use super::RunName;
 use super::saved::SavedImages;
 use crate::Result;
-use crate::arithmetic;
 use crate::failure::{Failure, Warning};
 use crate::identity::ModelIdentity;
-use crate::places::Places;
+use crate::numerics_id;
 use crate::recipe::Recipe;
 use crate::request::{
     ControlChoice, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Names,
     Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
-use crate::run::Leg;
+use crate::run::ModelPass;
 use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
 use crate::stage::Progress;
+use crate::user_dirs::UserDirs;
 
 /// Raised whenever a field changes its meaning.
 pub(super) const FORMAT: u32 = 5;
@@ -37,14 +37,16 @@ pub(super) struct Description {
     /// What computes, and with which instructions.
     pub(super) device: String,
     pub(super) request: KeptRequest,
-    /// Of each leg.
+    /// Of each model pass.
     pub(super) models: Vec<ModelIdentity>,
     /// The files beside the models that the pictures depend on.
     pub(super) inputs: Vec<FileIdentity>,
-    /// Steps that each leg takes.
-    pub(super) leg_steps: Vec<usize>,
-    /// The leg that the pictures at work are at.
-    pub(super) leg: usize,
+    /// Steps of each model pass.
+    #[serde(rename = "leg_steps")]
+    pub(super) pass_steps: Vec<usize>,
+    /// The model pass that the images at work are in.
+    #[serde(rename = "leg")]
+    pub(super) pass: usize,
     /// Seconds that the run had taken.
     pub(super) seconds: f64,
     /// When the state was kept, in local time.
@@ -86,7 +88,8 @@ pub(super) struct KeptRequest {
     pub(super) seed: u64,
     pub(super) steps: usize,
     pub(super) size: ImageSize,
-    pub(super) over: Option<KeptOver>,
+    #[serde(rename = "over")]
+    pub(super) img2img: Option<KeptImg2Img>,
     pub(super) guidance_scale: GuidanceScale,
     pub(super) guidance_rescale: f64,
     pub(super) sampler: SamplerKind,
@@ -98,15 +101,15 @@ pub(super) struct KeptRequest {
     pub(super) memory: Option<Bytes>,
 }
 
-/// What a run's pictures are drawn over.
+/// A run's settings of image-to-image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct KeptOver {
+pub(super) struct KeptImg2Img {
     pub(super) image: PathBuf,
     pub(super) mask: Option<PathBuf>,
     pub(super) strength: Strength,
 }
 
-/// What goes over a run's pictures.
+/// A run's refiner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptRefiner {
     pub(super) model: KeptModel,
@@ -127,34 +130,34 @@ impl Description {
     /// The state at the beginning of a run.
     ///
     /// # Errors
-    /// A leg's sampler cannot be made.
+    /// The sampler of a model pass cannot be made.
     pub(super) fn new(
         name: RunName,
         request: &Request,
-        legs: &[Leg],
+        passes: &[ModelPass],
         models: Vec<ModelIdentity>,
         inputs: Vec<FileIdentity>,
     ) -> Result<Self> {
-        let Leg {
+        let ModelPass {
             recipe,
             weight_options,
             ..
-        } = &legs[0];
+        } = &passes[0];
         let device = &weight_options.device;
-        let leg_steps: Result<Vec<usize>> = legs
+        let pass_steps: Result<Vec<usize>> = passes
             .iter()
-            .map(|leg| Ok(leg.recipe.sampler(&leg.bundle)?.steps()))
+            .map(|pass| Ok(pass.recipe.sampler(&pass.bundle)?.steps()))
             .collect();
         Ok(Self {
             format: FORMAT,
             version: crate::VERSION.to_owned(),
             name,
-            device: arithmetic::name(device),
+            device: numerics_id::name(device),
             request: KeptRequest::new(request, recipe, device),
             models,
             inputs,
-            leg_steps: leg_steps?,
-            leg: 0,
+            pass_steps: pass_steps?,
+            pass: 0,
             seconds: 0.0,
             kept_at: String::new(),
             warnings: Vec::new(),
@@ -166,15 +169,15 @@ impl Description {
 
     /// Steps that are done, of all pictures.
     pub(super) fn steps_done(&self) -> usize {
-        let before: usize = self.leg_steps.iter().take(self.leg).sum();
+        let before: usize = self.pass_steps.iter().take(self.pass).sum();
         let at_work = self.pictures.iter().map(|picture| before + picture.steps_done);
-        let of_saved = self.saved.count().saturating_mul(self.leg_steps.iter().sum());
+        let of_saved = self.saved.count().saturating_mul(self.pass_steps.iter().sum());
         of_saved.saturating_add(at_work.sum())
     }
 
     /// Steps that all pictures take.
     pub(super) fn steps(&self) -> usize {
-        self.request.images.saturating_mul(self.leg_steps.iter().sum())
+        self.request.images.saturating_mul(self.pass_steps.iter().sum())
     }
 
     /// How far each picture at work had come; nothing where the latents of one are not among `tensors`.
@@ -241,7 +244,7 @@ impl KeptRequest {
             memory,
             // Which does not change the picture, and may have changed since.
             host_memory: _,
-            places: _,
+            user_dirs: _,
         } = request;
         // A relative path is below the current folder, which is known wherever the model was just opened.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -284,11 +287,11 @@ impl KeptRequest {
             seed: recipe.seed,
             steps: recipe.steps,
             size: recipe.size,
-            over: recipe.over.as_ref().and_then(|over| {
-                Some(KeptOver {
-                    image: absolute(over.image.as_ref()?),
-                    mask: over.mask.as_deref().map(absolute),
-                    strength: over.strength,
+            img2img: recipe.img2img.as_ref().and_then(|img2img| {
+                Some(KeptImg2Img {
+                    image: absolute(img2img.image.as_ref()?),
+                    mask: img2img.mask.as_deref().map(absolute),
+                    strength: img2img.strength,
                 })
             }),
             guidance_scale: recipe.guidance_scale,
@@ -297,30 +300,30 @@ impl KeptRequest {
             schedule: recipe.schedule,
             clip_skip: recipe.clip_skip,
             output: absolute(&recipe.output),
-            device: arithmetic::settled(device),
+            device: numerics_id::settled(device),
             weight_type: *weight_type,
             memory: *memory,
         }
     }
 
-    /// Where the models of all legs are.
+    /// Where the models of all passes are.
     pub(super) fn models(&self) -> impl Iterator<Item = &KeptModel> {
         let refiner = self.refiner.iter().map(|refiner| &refiner.model);
         std::iter::once(&self.model).chain(refiner)
     }
 
-    /// The request, to be drawn with `models`, one for each leg.
-    pub(super) fn restore(&self, models: Vec<ModelChoice>, places: &Places) -> Request {
+    /// The request, to be drawn with `models`, one for each pass.
+    pub(super) fn restore(&self, models: Vec<ModelChoice>, user_dirs: &UserDirs) -> Request {
         assert_eq!(
             models.len(),
             self.models().count(),
-            "each leg has a model. This is a bug."
+            "each pass has a model. This is a bug."
         );
         let mut models = models.into_iter().map(|model| ModelChoice {
             recommended: Recommended::default(),
             ..model
         });
-        let model = models.next().expect("a run has a leg. This is a bug.");
+        let model = models.next().expect("a run has a pass. This is a bug.");
         let refiner = self.refiner.as_ref().zip(models.next());
         Request {
             prompt: self.prompt.clone(),
@@ -341,10 +344,10 @@ impl KeptRequest {
             steps: Some(self.steps),
             seed: self.seed,
             size: Some(self.size),
-            init: self.over.as_ref().map(|over| InitImage {
-                image: over.image.clone(),
-                mask: over.mask.clone(),
-                strength: Some(over.strength),
+            init: self.img2img.as_ref().map(|img2img| InitImage {
+                image: img2img.image.clone(),
+                mask: img2img.mask.clone(),
+                strength: Some(img2img.strength),
             }),
             guidance_scale: Some(self.guidance_scale),
             guidance_rescale: self.guidance_rescale,
@@ -356,7 +359,7 @@ impl KeptRequest {
             weight_type: self.weight_type,
             memory: self.memory,
             host_memory: None,
-            places: places.clone(),
+            user_dirs: user_dirs.clone(),
         }
     }
 

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::checksummed::{self, Checksummed, Durability};
 use crate::scheduler::SamplerKind;
-use crate::sealed::{self, Durability, Sealed};
 use crate::{
-    Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Places, Recommended,
-    RefinerChoice, Request, SavedPicture, Strength,
+    Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recommended, RefinerChoice,
+    Request, SavedPicture, Strength, UserDirs,
 };
 
 /// A folder with the state of a run of two pictures that was interrupted after its third step of eight.
@@ -39,42 +39,42 @@ impl Interrupted {
         }
     }
 
-    fn places(&self) -> Places {
-        places(self.folder.path())
+    fn user_dirs(&self) -> UserDirs {
+        user_dirs(self.folder.path())
     }
 
     fn state(&self) -> PathBuf {
-        let runs = self.places().runs().unwrap();
+        let runs = self.user_dirs().runs().unwrap();
         runs.join(&self.id).with_extension("safetensors")
     }
 
     /// Writes the state anew, with another description or without some latents, and a seal that fits.
-    fn rewrite(&self, change: impl FnOnce(&mut Sealed<Value>)) {
-        let mut sealed = sealed::read::<Value>(&self.state()).unwrap();
-        change(&mut sealed);
-        let tensors: Vec<(String, &Tensor)> = sealed
+    fn rewrite(&self, change: impl FnOnce(&mut Checksummed<Value>)) {
+        let mut checksummed = checksummed::read::<Value>(&self.state()).unwrap();
+        change(&mut checksummed);
+        let tensors: Vec<(String, &Tensor)> = checksummed
             .tensors
             .iter()
             .map(|(name, tensor)| (name.clone(), tensor))
             .collect();
         let part = self.folder.path().join("part");
-        sealed::replace(
+        checksummed::replace(
             &self.state(),
             &part,
             Durability::Process,
-            &sealed.description,
+            &checksummed.description,
             &tensors,
         )
         .unwrap();
     }
 
     fn resume(&self) -> crate::Result<Vec<SavedPicture>> {
-        let claimed = ClaimedRun::claim(&self.places(), &self.id)?;
+        let claimed = ClaimedRun::claim(&self.user_dirs(), &self.id)?;
         let mut observer = |_: &Event<'_>| {};
         crate::resume(
             claimed,
             vec![model()],
-            &self.places(),
+            &self.user_dirs(),
             &mut observer,
             &Interrupt::default(),
         )
@@ -118,12 +118,13 @@ impl Continued {
             _ => {}
         };
         crate::generate(&request(folder.path()), &mut observer, &interrupt).unwrap_err();
-        let places = places(folder.path());
-        let outline = interrupted_runs(&places).unwrap().remove(0).outline.unwrap();
-        let claimed = ClaimedRun::claim(&places, &kept.unwrap()).unwrap();
+        let user_dirs = user_dirs(folder.path());
+        let outline = interrupted_runs(&user_dirs).unwrap().remove(0).outline.unwrap();
+        let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
         let (mut steps, models) = (0, vec![model(), model()]);
         let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
-        let pictures = crate::resume(claimed, models, &places, &mut observer, &Interrupt::default()).unwrap();
+        let pictures =
+            crate::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
         Self {
             _folder: folder,
             after,
@@ -143,8 +144,8 @@ impl Continued {
     }
 }
 
-fn places(folder: &Path) -> Places {
-    Places {
+fn user_dirs(folder: &Path) -> UserDirs {
+    UserDirs {
         state: Some(folder.join("state")),
         cache: None,
     }
@@ -169,7 +170,7 @@ fn request(folder: &Path) -> Request {
         size: Some(ImageSize::new(64, 64).unwrap()),
         guidance_scale: Some(GuidanceScale(4.5)),
         output: folder.join("outputs"),
-        places: places(folder),
+        user_dirs: user_dirs(folder),
         ..Request::new("a cat", model())
     }
 }
@@ -177,12 +178,12 @@ fn request(folder: &Path) -> Request {
 #[test]
 fn the_pictures_are_those_of_a_run_that_nobody_disturbed() {
     let run = Interrupted::new();
-    let listed = interrupted_runs(&run.places()).unwrap();
+    let listed = interrupted_runs(&run.user_dirs()).unwrap();
     let outline = listed[0].outline.as_ref().unwrap();
     assert_eq!((listed.len(), listed[0].id.as_str()), (1, run.id.as_str()));
     assert_eq!((outline.steps_done, outline.steps, outline.images), (3, 16, 2));
     let resumed = run.resume().unwrap();
-    assert!(interrupted_runs(&run.places()).unwrap().is_empty());
+    assert!(interrupted_runs(&run.user_dirs()).unwrap().is_empty());
 
     let folder = tempfile::tempdir().unwrap();
     let mut observer = |_: &Event<'_>| {};
@@ -289,7 +290,7 @@ fn a_state_of_an_earlier_build_is_refused_as_that() {
 
 #[test]
 fn a_state_that_contradicts_itself_is_damaged() {
-    let changes: [fn(&mut Sealed<Value>); 29] = [
+    let changes: [fn(&mut Checksummed<Value>); 29] = [
         |state| state.description["name"]["id"] = "aaaaaaaa".into(),
         |state| state.description["name"]["id"] = "../../ab".into(),
         |state| state.description["name"]["started"] = "../../../../tmp/evil".into(),
@@ -329,8 +330,8 @@ fn a_state_that_contradicts_itself_is_damaged() {
             "{error:?}"
         );
         // It can still be forgotten.
-        discard(&run.places(), &run.id).unwrap();
-        assert!(interrupted_runs(&run.places()).unwrap().is_empty());
+        discard(&run.user_dirs(), &run.id).unwrap();
+        assert!(interrupted_runs(&run.user_dirs()).unwrap().is_empty());
     }
 }
 
@@ -345,7 +346,7 @@ fn any_field_can_be_anything() {
         leaves(value, String::new(), &mut places);
         places
     };
-    let description = sealed::read::<Value>(&run.state()).unwrap().description;
+    let description = checksummed::read::<Value>(&run.state()).unwrap().description;
     let hostile = [
         json!("../../../escaped"),
         json!(""),
@@ -368,15 +369,15 @@ fn any_field_can_be_anything() {
         }
         fs::write(run.state(), &whole).unwrap();
         run.rewrite(|state| *state.description.pointer_mut(place).unwrap() = value.clone());
-        let _ = interrupted_runs(&run.places()).unwrap();
-        let outcome = ClaimedRun::claim(&run.places(), &run.id).and_then(|claimed| {
+        let _ = interrupted_runs(&run.user_dirs()).unwrap();
+        let outcome = ClaimedRun::claim(&run.user_dirs(), &run.id).and_then(|claimed| {
             let interrupt = Interrupt::default();
             interrupt.raise();
             let models = claimed.models().iter().map(|_| model()).collect();
             crate::resume(
                 claimed,
                 models,
-                &run.places(),
+                &run.user_dirs(),
                 &mut |_: &Event<'_>| {},
                 &interrupt,
             )
@@ -408,9 +409,9 @@ fn leaves(value: &Value, place: String, places: &mut Vec<String>) {
 #[test]
 fn a_claimed_run_is_nobody_else_s() {
     let run = Interrupted::new();
-    let claimed = ClaimedRun::claim(&run.places(), &run.id).unwrap();
+    let claimed = ClaimedRun::claim(&run.user_dirs(), &run.id).unwrap();
     assert!(matches!(run.is_refused(), ResumeError::AtWork { .. }));
-    assert!(interrupted_runs(&run.places()).unwrap().is_empty());
+    assert!(interrupted_runs(&run.user_dirs()).unwrap().is_empty());
     assert_eq!(claimed.models()[0].0, "tiny");
     drop(claimed);
     run.resume().unwrap();

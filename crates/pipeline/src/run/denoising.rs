@@ -6,16 +6,16 @@ use sd_memory::Bytes;
 
 use super::batch::Batch;
 use super::networks::{Kept, Networks};
-use super::{Leg, Run};
+use super::{ModelPass, Run};
 use crate::Result;
 use crate::bundle::Bundle;
 use crate::event::Event;
 use crate::save::RgbImage;
-use crate::stage::{Canvas, Denoise, EncodedPrompt};
+use crate::stage::{Denoise, EncodedPrompt, InitLatents};
 
 impl Run<'_> {
-    /// Takes the images of `group` from noise, from what they are drawn over, or from where they were left, to latents: as
-    /// many at a time as the plan lets share a pass. The network is left among `networks`.
+    /// Denoises the images of `group`, from noise, from the initial image, or from where they were left: as many at a time as
+    /// the plan lets share a forward pass. The network is left among `networks`.
     pub(super) fn denoise<'b>(
         &mut self,
         group: &[usize],
@@ -28,7 +28,7 @@ impl Run<'_> {
             None => Some(self.encode(kept)?),
             Some(_) => None,
         };
-        let canvases = self.canvases(group, drawn, kept)?;
+        let init_latents = self.init_latents(group, drawn, kept)?;
         if let Some(prompts) = prompts {
             networks.denoise = Some(self.load(bundle, prompts)?);
         }
@@ -38,15 +38,15 @@ impl Run<'_> {
         self.monitor
             .stage(if self.at == 0 { "denoise" } else { "refine" });
         self.read_memory("Before generation");
-        let canvas = |image: usize| {
-            canvases
+        let init_of = |image: usize| {
+            init_latents
                 .iter()
                 .find(|(of, _)| *of == image)
-                .map(|(_, canvas)| canvas)
+                .map(|(_, init_of)| init_of)
         };
-        if self.at > self.journal.leg() {
+        if self.at > self.journal.pass() {
             let begun = group.iter().map(|&image| {
-                let picture = stage.begin(self.leg().recipe.seed_of(image), canvas(image))?;
+                let picture = stage.begin(self.pass().recipe.seed_of(image), init_of(image))?;
                 Ok((image, picture.progress))
             });
             let begun = begun.collect::<Result<Vec<_>>>()?;
@@ -54,7 +54,7 @@ impl Run<'_> {
         }
         let mut waiting = group.to_vec();
         while !waiting.is_empty() {
-            let mut batch = self.next_batch(stage, &canvas, &mut waiting)?;
+            let mut batch = self.next_batch(stage, &init_of, &mut waiting)?;
             while batch.evaluations() < stage.sampler().evaluations() {
                 self.interrupt.check()?;
                 self.step(stage, &mut batch)?;
@@ -73,12 +73,12 @@ impl Run<'_> {
             ("Before refiner load", "After refiner load")
         };
         self.clean(before, !is_first);
-        let Leg {
+        let ModelPass {
             recipe,
             weight_options,
             plan,
             ..
-        } = self.leg();
+        } = self.pass();
         let stage = Denoise::load(bundle, recipe, &prompts, weight_options, plan.controls_stay)?;
         drop(prompts);
         self.clean(after, false);
@@ -89,16 +89,16 @@ impl Run<'_> {
     fn next_batch<'c>(
         &self,
         stage: &Denoise<'_>,
-        canvas: &impl Fn(usize) -> Option<&'c Canvas>,
+        init_of: &impl Fn(usize) -> Option<&'c InitLatents>,
         waiting: &mut Vec<usize>,
     ) -> Result<Batch> {
-        let Leg { recipe, plan, .. } = self.leg();
+        let ModelPass { recipe, plan, .. } = self.pass();
         let mut batch = Batch::default();
         while let Some(&image) = waiting.first() {
             let seed = recipe.seed_of(image);
             let picture = match self.journal.progress(image) {
-                Some(progress) => stage.go_on(seed, canvas(image), progress)?,
-                None => stage.begin(seed, canvas(image))?,
+                Some(progress) => stage.go_on(seed, init_of(image), progress)?,
+                None => stage.begin(seed, init_of(image))?,
             };
             let is_as_far = picture.progress.evaluations == batch.evaluations();
             let fits = batch.images.len() < plan.pictures_a_pass && is_as_far;
@@ -121,7 +121,7 @@ impl Run<'_> {
             stage.step(&mut batch.pictures)?;
         }
         let duration = start.elapsed() / batch.images.len() as u32;
-        let images = self.leg().recipe.images;
+        let images = self.pass().recipe.images;
         for (&image, picture) in batch.images.iter().zip(&batch.pictures) {
             self.observer.observe(&Event::Step {
                 image,
@@ -139,7 +139,7 @@ impl Run<'_> {
 
     /// Says so where memory became short and blocks were given up between two turns.
     fn tell_of_what_was_given_up(&mut self) {
-        let given = Bytes(self.leg().weight_options.memory_pressure.take_released());
+        let given = Bytes(self.pass().weight_options.memory_pressure.take_released());
         if given > Bytes(0) {
             self.warn(format!(
                 "memory is short on this machine: {given} of weights were given up and are read in every step from now on"

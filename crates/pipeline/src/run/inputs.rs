@@ -1,10 +1,10 @@
-//! What the denoising is given: encoded prompts, and the latents of pictures that are drawn over.
+//! The inputs of the denoising: encoded prompts, and the latents of initial images.
 
 use super::networks::Kept;
-use super::{Leg, Run};
+use super::{ModelPass, Run};
 use crate::Result;
 use crate::save::RgbImage;
-use crate::stage::{self, Canvas, EncodedPrompt, Mask};
+use crate::stage::{self, EncodedPrompt, InitLatents, Mask};
 
 impl Run<'_> {
     /// The encoded prompts of the model that is at work, from `kept` where they are there.
@@ -13,13 +13,13 @@ impl Run<'_> {
         if let Some(known) = known {
             return Ok(known.clone());
         }
-        let Leg {
+        let ModelPass {
             bundle,
             recipe,
             weight_options,
             plan,
             ..
-        } = &self.legs[self.at];
+        } = &self.passes[self.at];
         let prompts = recipe.texts(bundle);
         self.monitor.stage("encode");
         let cache = &self.prompts[self.at];
@@ -29,7 +29,7 @@ impl Run<'_> {
         }
         // Where the network stays, nobody asks for them again.
         if plan.groups.groups > 1 && !plan.groups.networks_stay {
-            kept.prompts.resize(self.legs.len(), None);
+            kept.prompts.resize(self.passes.len(), None);
             kept.prompts[self.at] = Some(encoded.clone());
         }
         if encoded.cut > 0 {
@@ -42,29 +42,29 @@ impl Run<'_> {
         Ok(encoded)
     }
 
-    /// What the images of a group are drawn over: each over the one that was `drawn` before it, or all over one that the user
-    /// names. Nothing for pictures that begin as noise, or that were begun before and need no canvas any more.
-    pub(super) fn canvases(
+    /// The latents that the images of a group start from in image-to-image: each from its own image that was `drawn` by the
+    /// pass before, or all from the user's. None for text-to-image, and for images that are begun and have no mask.
+    pub(super) fn init_latents(
         &mut self,
         group: &[usize],
         drawn: &[(usize, RgbImage)],
         kept: &mut Kept,
-    ) -> Result<Vec<(usize, Canvas)>> {
-        let Some(over) = self.leg().recipe.over.clone() else {
+    ) -> Result<Vec<(usize, InitLatents)>> {
+        let Some(img2img) = self.pass().recipe.img2img.clone() else {
             return Ok(Vec::new());
         };
-        let Some(named) = self.over.clone().filter(|_| over.image.is_some()) else {
-            let canvases = self.encode_pictures(drawn.iter().map(|(_, image)| image), None)?;
-            return Ok(drawn.iter().map(|&(image, _)| image).zip(canvases).collect());
+        let Some(named) = self.init_image.clone().filter(|_| img2img.image.is_some()) else {
+            let init_latents = self.encode_pictures(drawn.iter().map(|(_, image)| image), None)?;
+            return Ok(drawn.iter().map(|&(image, _)| image).zip(init_latents).collect());
         };
         // Later groups want it too, and then there may be no room for the encoder.
-        if over.mask.is_none() && self.journal.all_are_begun() {
+        if img2img.mask.is_none() && self.journal.all_are_begun() {
             return Ok(Vec::new());
         }
-        if kept.canvas.is_none() {
-            kept.canvas = self.encode_pictures([&named.image], named.mask.as_ref())?.pop();
+        if kept.init_latents.is_none() {
+            kept.init_latents = self.encode_pictures([&named.image], named.mask.as_ref())?.pop();
         }
-        let of_all = kept.canvas.iter().cycle().cloned();
+        let of_all = kept.init_latents.iter().cycle().cloned();
         Ok(group.iter().copied().zip(of_all).collect())
     }
 
@@ -72,16 +72,17 @@ impl Run<'_> {
         &mut self,
         images: impl IntoIterator<Item = &'i RgbImage>,
         mask: Option<&Mask>,
-    ) -> Result<Vec<Canvas>> {
+    ) -> Result<Vec<InitLatents>> {
         let mut images = images.into_iter().peekable();
         if images.peek().is_none() {
             return Ok(Vec::new());
         }
         self.monitor.stage("encode picture");
-        let leg = self.leg();
-        let scaling = leg.recipe.pipeline_class(&leg.bundle).encoding();
-        let canvases = stage::canvases(&leg.bundle, images, mask, scaling, &leg.weight_options)?;
+        let pass = self.pass();
+        let scaling = pass.recipe.pipeline_class(&pass.bundle).encoding();
+        let init_latents =
+            stage::encode_init_images(&pass.bundle, images, mask, scaling, &pass.weight_options)?;
         self.clean("After picture encoding", false);
-        Ok(canvases)
+        Ok(init_latents)
     }
 }

@@ -1,35 +1,35 @@
-//! A run between its stages: which comes when, what it holds, and what is told of it.
+//! A run: the order of its stages, what it holds between them, and what the observer is told.
 
 mod batch;
 mod denoising;
-mod enlargement;
+mod init_image;
 mod inputs;
-mod leg;
+mod messages;
+mod model_pass;
 mod networks;
-mod over;
 mod saving;
-mod words;
+mod upscaling;
 
 use std::sync::Arc;
 
 use sd_memory::{Bytes, Monitor, Watcher};
 use sd_weights::MemoryPressure;
 
-use enlargement::Enlargement;
-pub(crate) use leg::{Leg, Looked, Planned};
-use over::OverPicture;
+use init_image::LoadedInitImage;
+pub(crate) use model_pass::{Looked, ModelPass, Planned};
+use upscaling::Upscaling;
 
 use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedPicture};
 use crate::identity::{self, ModelIdentity};
 use crate::memory::{cleanup_memory, log_cleanup, log_memory_status};
 use crate::prompt_cache::PromptCache;
-use crate::recipe::Share;
+use crate::recipe::DenoisingRange;
 use crate::request::Request;
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, RgbImage};
 use crate::stage::Progress;
-use crate::{Error, Result, device_budget, tighter};
+use crate::{Error, Result, device_budget, oom_retry};
 use networks::{Kept, Networks};
 
 /// A run between its stages.
@@ -37,13 +37,13 @@ pub(crate) struct Run<'a> {
     monitor: &'a Monitor,
     observer: &'a mut dyn Observer,
     interrupt: &'a Interrupt,
-    legs: Vec<Leg>,
-    /// Of each leg.
+    passes: Vec<ModelPass>,
+    /// Of each model pass.
     prompts: Vec<PromptCache>,
-    /// What the first leg draws over, if the user names a picture.
-    over: Option<Arc<OverPicture>>,
-    enlargement: Option<Enlargement>,
-    /// The leg that is at work.
+    /// The initial image of the first pass, for image-to-image.
+    init_image: Option<Arc<LoadedInitImage>>,
+    upscaling: Option<Upscaling>,
+    /// The index of the current model pass.
     at: usize,
     gallery: Gallery,
     journal: Journal,
@@ -69,44 +69,46 @@ impl<'a> Run<'a> {
         monitor.stage("open");
         log_cleanup("Startup", false, monitor, observer);
         let mut planned = Planned::of(request, Looked::AtValues)?;
-        let device = planned.legs[0].weight_options.device.clone();
+        let device = planned.passes[0].weight_options.device.clone();
         let watched = device.clone();
         monitor.watch_device(move || device_budget::info(&watched));
         let host_memory = device_budget::host_memory(&device, request.host_memory, planned.of_host);
         let memory_pressure = watched_memory_pressure();
-        for leg in &mut planned.legs {
-            leg.weight_options.host_memory = host_memory.clone();
-            leg.weight_options.memory_pressure = memory_pressure.clone();
+        for pass in &mut planned.passes {
+            pass.weight_options.host_memory = host_memory.clone();
+            pass.weight_options.memory_pressure = memory_pressure.clone();
         }
         let plan = planned.plan();
         device_budget::bound(&device, plan.predicted_peak.min(plan.budget))?;
-        let (legs, enlargement, failed) = (planned.legs, planned.enlargement, planned.failed);
-        let over = planned.over.map(Arc::new);
-        let warnings = words::of_loras(&legs[0]);
-        let models: Result<Vec<ModelIdentity>> =
-            legs.iter().map(|leg| ModelIdentity::of(&leg.bundle)).collect();
+        let (passes, upscaling, failed) = (planned.passes, planned.upscaling, planned.failed);
+        let init_image = planned.init_image.map(Arc::new);
+        let warnings = messages::of_loras(&passes[0]);
+        let models: Result<Vec<ModelIdentity>> = passes
+            .iter()
+            .map(|pass| ModelIdentity::of(&pass.bundle))
+            .collect();
         let models = models?;
-        let upscaler = enlargement
+        let upscaler = upscaling
             .as_ref()
-            .and_then(|enlargement| enlargement.network.as_deref());
-        let inputs = identity::inputs(&legs[0].recipe, upscaler)?;
+            .and_then(|upscaling| upscaling.network.as_deref());
+        let inputs = identity::inputs(&passes[0].recipe, upscaler)?;
         let name = match &claimed {
             Some(claimed) => claimed.name().clone(),
             None => RunName::new(&crate::clock::now()),
         };
-        let recipe = &legs[0].recipe;
+        let recipe = &passes[0].recipe;
         let mut gallery = Gallery::open(&recipe.output, &name)?;
-        let prompts = legs
+        let prompts = passes
             .iter()
             .zip(&models)
-            .map(|(leg, model)| PromptCache::new(&request.places, &leg.bundle, model, &name))
+            .map(|(pass, model)| PromptCache::new(&request.user_dirs, &pass.bundle, model, &name))
             .collect();
         let (journal, warning) = match claimed {
             Some(claimed) => (
-                Journal::go_on(claimed, &legs, &models, &inputs, &mut gallery)?,
+                Journal::go_on(claimed, &passes, &models, &inputs, &mut gallery)?,
                 None,
             ),
-            None => Journal::begin(name, request, &legs, models, inputs)?,
+            None => Journal::begin(name, request, &passes, models, inputs)?,
         };
         observer.observe(&Event::Started { recipe });
         observer.observe(&Event::Planned { plan: &plan });
@@ -116,10 +118,10 @@ impl<'a> Run<'a> {
             observer,
             interrupt,
             prompts,
-            over,
-            enlargement,
-            at: journal.leg(),
-            legs,
+            init_image,
+            upscaling,
+            at: journal.pass(),
+            passes,
             gallery,
             journal,
             is_strict: request.strict,
@@ -137,10 +139,10 @@ impl<'a> Run<'a> {
             run.leave_out(what, error);
         }
         if !plan.budget_is_kept {
-            run.warn(words::budget_warning(&plan));
+            run.warn(messages::budget_warning(&plan));
         }
-        let streaming = run.legs.iter().filter(|leg| leg.plan.streams());
-        for warning in streaming.map(words::streaming_warning).collect::<Vec<_>>() {
+        let streaming = run.passes.iter().filter(|pass| pass.plan.streams());
+        for warning in streaming.map(messages::streaming_warning).collect::<Vec<_>>() {
             run.warn(warning);
         }
         Ok(run)
@@ -149,7 +151,7 @@ impl<'a> Run<'a> {
     /// The images, group by group: each is denoised, decoded and saved before the next is begun.
     pub(crate) fn draw(&mut self) -> Result<Vec<SavedPicture>> {
         // The networks that stay from group to group borrow from these.
-        let bundles: Vec<Arc<Bundle>> = self.legs.iter().map(|leg| leg.bundle.clone()).collect();
+        let bundles: Vec<Arc<Bundle>> = self.passes.iter().map(|pass| pass.bundle.clone()).collect();
         let (mut kept, mut networks) = (Kept::default(), Networks::default());
         while let Some(group) = self.journal.next_group(self.images_a_group()) {
             self.monitor.begin_group();
@@ -159,7 +161,7 @@ impl<'a> Run<'a> {
         Ok(self.journal.saved())
     }
 
-    /// Takes a group of images through all legs, from where they were left.
+    /// Takes a group of images through all model passes, from where they were left.
     fn draw_group<'b>(
         &mut self,
         group: &[usize],
@@ -167,17 +169,17 @@ impl<'a> Run<'a> {
         kept: &mut Kept,
         networks: &mut Networks<'b>,
     ) -> Result<()> {
-        self.at = self.journal.leg();
-        // What the leg before has drawn, picture by picture.
+        self.at = self.journal.pass();
+        // The images of the pass before.
         let mut drawn: Vec<(usize, RgbImage)> = Vec::new();
         while !self.journal.unsaved(group).is_empty() {
-            match self.draw_leg(group, &drawn, &bundles[self.at], kept, networks) {
+            match self.draw_pass(group, &drawn, &bundles[self.at], kept, networks) {
                 Ok(next) => drawn = next,
                 // What is drawn is worth more than what would have been made of it.
                 Err(error) if !drawn.is_empty() && self.can_do_without(&error) => {
-                    self.leave_out(&words::refiner(&self.leg().recipe.model), &error);
+                    self.leave_out(&messages::refiner(&self.pass().recipe.model), &error);
                     self.clean("After the refiner failed", true);
-                    self.legs.truncate(self.at);
+                    self.passes.truncate(self.at);
                     self.at -= 1;
                     self.finish_drawn(&drawn)?;
                 }
@@ -188,9 +190,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The stages of the leg that is at work, over what was `drawn` before it, and on to the next leg, for which it may leave
-    /// what it has drawn. Unless the plan says that networks stay, a stage drops its own before the next begins.
-    fn draw_leg<'b>(
+    /// Runs the stages of the current model pass on what the one before has `drawn`. Gives the decoded images where the next
+    /// pass refines them. Unless the plan says that networks stay, a stage drops its own before the next begins.
+    fn draw_pass<'b>(
         &mut self,
         group: &[usize],
         drawn: &[(usize, RgbImage)],
@@ -198,7 +200,7 @@ impl<'a> Run<'a> {
         kept: &mut Kept,
         networks: &mut Networks<'b>,
     ) -> Result<Vec<(usize, RgbImage)>> {
-        let is_denoised = self.at == self.journal.leg() && self.journal.is_denoised(group);
+        let is_denoised = self.at == self.journal.pass() && self.journal.is_denoised(group);
         if !is_denoised {
             self.with_room(|run| {
                 let outcome = run.denoise(group, drawn, bundle, kept, networks);
@@ -207,7 +209,7 @@ impl<'a> Run<'a> {
             })?;
             self.clean("After generation", true);
         }
-        let Some(next) = self.legs.get(self.at + 1) else {
+        let Some(next) = self.passes.get(self.at + 1) else {
             self.with_room(|run| {
                 let outcome = run.finish(group, bundle, networks);
                 networks.drop_unless(outcome.is_ok() && run.networks_stay());
@@ -216,7 +218,7 @@ impl<'a> Run<'a> {
             return Ok(Vec::new());
         };
         let mut drawn = Vec::new();
-        if matches!(next.recipe.share, Share::From(_)) {
+        if matches!(next.recipe.denoising_range, DenoisingRange::Start(_)) {
             let (images, latents) = self.latents(group);
             let begun = latents.into_iter().map(Progress::from_latents);
             self.journal.hand_over(images.into_iter().zip(begun).collect());
@@ -229,13 +231,13 @@ impl<'a> Run<'a> {
 
     /// Images of the next group.
     fn images_a_group(&self) -> usize {
-        let groups = self.legs.iter().map(|leg| leg.plan.groups.images_a_group);
+        let groups = self.passes.iter().map(|pass| pass.plan.groups.images_a_group);
         groups.min().unwrap_or(1)
     }
 
-    /// Whether the networks of the leg at work stay from group to group.
+    /// Whether the networks of the current pass stay from group to group.
     fn networks_stay(&self) -> bool {
-        self.leg().plan.groups.networks_stay && !self.journal.is_complete()
+        self.pass().plan.groups.networks_stay && !self.journal.is_complete()
     }
 
     /// Gives back what a group took; after the last one, everything.
@@ -270,27 +272,27 @@ impl<'a> Run<'a> {
         outcome
     }
 
-    fn leg(&self) -> &Leg {
-        &self.legs[self.at]
+    fn pass(&self) -> &ModelPass {
+        &self.passes[self.at]
     }
 
     /// Runs a stage. Where the device turns out to have less room than was planned with, it starts again under a tighter
     /// plan, from the last step.
     fn with_room<T>(&mut self, stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
-        tighter::until_it_fits(self, stage, Self::tighten)
+        oom_retry::until_it_fits(self, stage, Self::tighten)
     }
 
     /// Gives back everything and plans anew with less; false where the plan was as small as can be.
     fn tighten(&mut self) -> Result<bool> {
         self.clean("After the device was full", true);
-        let leg = &mut self.legs[self.at];
-        let device = leg.weight_options.device.clone();
+        let pass = &mut self.passes[self.at];
+        let device = pass.weight_options.device.clone();
         let available = device_budget::available(&device)?.map(device_budget::less_margin);
         // Where more is taken than was predicted, and the device has it, what the plan left of the budget is of use.
         let spare = self.spare.take();
         if let Some(budget) = spare {
             device_budget::bound(&device, budget)?;
-            let predicted = leg.plan.predicted_peak;
+            let predicted = pass.plan.predicted_peak;
             if predicted < budget && available.is_none_or(|available| predicted < available) {
                 self.warn(format!(
                     "the stage took more than was predicted: it starts again within the whole budget of {budget}"
@@ -298,13 +300,13 @@ impl<'a> Run<'a> {
                 return Ok(true);
             }
         }
-        let Some(budget) = tighter::budget(&leg.plan, available) else {
+        let Some(budget) = oom_retry::budget(&pass.plan, available) else {
             return Ok(spare.is_some());
         };
-        let images_a_group = leg.plan.groups.images_a_group;
-        leg.replan(budget)?;
-        let images_a_group = images_a_group.min(leg.plan.groups.images_a_group);
-        leg.plan = leg.plan.clone().in_groups_of(images_a_group);
+        let images_a_group = pass.plan.groups.images_a_group;
+        pass.replan(budget)?;
+        let images_a_group = images_a_group.min(pass.plan.groups.images_a_group);
+        pass.plan = pass.plan.clone().in_groups_of(images_a_group);
         self.warn(format!(
             "the device had no room left: the stage starts again within {budget}"
         ));
@@ -313,7 +315,7 @@ impl<'a> Run<'a> {
 
     /// Gives memory back and reads it. The user is told of that in the first group of images alone.
     fn clean(&mut self, label: &str, aggressive: bool) {
-        device_budget::release(&self.leg().weight_options.device);
+        device_budget::release(&self.pass().weight_options.device);
         if self.is_first_group {
             log_cleanup(label, aggressive, self.monitor, self.observer);
         } else {

@@ -1,6 +1,6 @@
 //! The networks that are in memory, and what is kept for every group of images.
 
-use crate::stage::{Canvas, Decode, Denoise, EncodedPrompt};
+use crate::stage::{Decode, Denoise, EncodedPrompt, InitLatents};
 
 /// The networks that are in memory, of the model that is at work.
 #[derive(Debug, Default)]
@@ -23,6 +23,6 @@ impl Networks<'_> {
 pub(super) struct Kept {
     /// The encoded prompts of each model, once they are there.
     pub(super) prompts: Vec<Option<EncodedPrompt>>,
-    /// The picture that the user names to be drawn over.
-    pub(super) canvas: Option<Canvas>,
+    /// The latents of the user's initial image.
+    pub(super) init_latents: Option<InitLatents>,
 }

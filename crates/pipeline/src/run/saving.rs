@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use sd_memory::Bytes;
 
-use super::enlargement::Enlargement;
 use super::networks::Networks;
-use super::{Leg, Run, words};
+use super::upscaling::Upscaling;
+use super::{ModelPass, Run, messages};
 use crate::bundle::Bundle;
 use crate::event::Event;
 use crate::memory::log_memory_status;
@@ -25,17 +25,17 @@ impl Run<'_> {
             .unzip()
     }
 
-    /// Decodes the images of `group` for the next leg or for what makes them larger.
+    /// Decodes the images of `group` for the next model pass or for the upscaling.
     pub(super) fn decode(&mut self, group: &[usize]) -> Result<Vec<(usize, RgbImage)>> {
         let (images, latents) = self.latents(group);
         self.monitor.stage("decode");
         let mut decoded = Vec::with_capacity(images.len());
-        let Leg {
+        let ModelPass {
             bundle,
             recipe,
             weight_options,
             ..
-        } = &self.legs[self.at];
+        } = &self.passes[self.at];
         let scaling = recipe.pipeline_class(bundle).decoding();
         let decode = Decode::load(bundle, scaling, weight_options)?;
         for (image, latents) in images.into_iter().zip(&latents) {
@@ -47,7 +47,7 @@ impl Run<'_> {
         Ok(decoded)
     }
 
-    /// Decodes the images of `group`, makes them larger where that was asked for, and saves each as soon as it is there. The
+    /// Decodes the images of `group`, upscales them where that was asked for, and saves each as soon as it is there. The
     /// decoder is left among `networks`.
     pub(super) fn finish<'b>(
         &mut self,
@@ -64,11 +64,11 @@ impl Run<'_> {
         let decode = match networks.decode.take() {
             Some(decode) => decode,
             None => {
-                let Leg {
+                let ModelPass {
                     recipe,
                     weight_options,
                     ..
-                } = self.leg();
+                } = self.pass();
                 Decode::load(bundle, recipe.pipeline_class(bundle).decoding(), weight_options)?
             }
         };
@@ -76,15 +76,15 @@ impl Run<'_> {
         self.save_all("After decoding", Source::Latents(decode, &images, &latents))
     }
 
-    /// Makes pictures larger where that was asked for, and saves those that are not saved yet.
+    /// Upscales images where that was asked for, and saves those that are not saved yet.
     pub(super) fn finish_drawn(&mut self, drawn: &[(usize, RgbImage)]) -> Result<()> {
         if let Some(network) = self.network() {
             self.clean("Before upscaling", false);
             self.monitor.stage("upscale");
-            match self.save_all("After upscaling", Source::Enlarged(&network, drawn)) {
+            match self.save_all("After upscaling", Source::Upscaled(&network, drawn)) {
                 Err(error) if self.can_do_without(&error) => {
                     self.leave_out("upscaling", &error);
-                    self.enlargement = None;
+                    self.upscaling = None;
                 }
                 outcome => return outcome,
             }
@@ -95,22 +95,22 @@ impl Run<'_> {
         self.save_all("After decoding", Source::Drawn(left.cloned().collect()))
     }
 
-    /// The file of the network that makes pictures larger, if one does.
+    /// The file of the upscaling network, if there is one.
     fn network(&self) -> Option<PathBuf> {
-        self.enlargement
+        self.upscaling
             .as_ref()
-            .and_then(|enlargement| enlargement.network.clone())
+            .and_then(|upscaling| upscaling.network.clone())
     }
 
     /// Saves every picture that `source` gives, as soon as it is there.
     fn save_all(&mut self, label: &str, source: Source<'_>) -> Result<()> {
         let is_told = self.is_first_group;
         let (monitor, observer) = (self.monitor, &mut *self.observer);
-        let (legs, gallery, journal) = (&self.legs, &mut self.gallery, &mut self.journal);
+        let (passes, gallery, journal) = (&self.passes, &mut self.gallery, &mut self.journal);
         let predicted = self.predicted;
-        let weight_options = &legs[self.at].weight_options;
-        let enlargement = self.enlargement.as_ref();
-        let settings = Settings::of(legs, enlargement)?;
+        let weight_options = &passes[self.at].weight_options;
+        let upscaling = self.upscaling.as_ref();
+        let settings = Settings::of(passes, upscaling)?;
         let on_picture = |index: usize, image: RgbImage| {
             if is_told {
                 log_memory_status(label, monitor, observer);
@@ -121,15 +121,15 @@ impl Run<'_> {
             metadata.generation_time = journal.duration().as_secs_f64();
             metadata.warnings = journal.warnings().to_vec();
             metadata.failures = journal.failures().to_vec();
-            metadata.memory = memory_report(legs, predicted, monitor.timeline_of_group());
+            metadata.memory = memory_report(passes, predicted, monitor.timeline_of_group());
             let picture = gallery.save(&image, &mut metadata)?;
             journal.record_saved(&picture, observer);
             observer.observe(&Event::Saved(&picture));
             Ok(())
         };
         let mut on_picture = on_picture;
-        let resampled = |image: RgbImage| match enlargement {
-            Some(Enlargement { factor, .. }) => {
+        let resampled = |image: RgbImage| match upscaling {
+            Some(Upscaling { factor, .. }) => {
                 lanczos3(&image, factor * image.width(), factor * image.height())
             }
             None => image,
@@ -141,9 +141,9 @@ impl Run<'_> {
                     on_picture(image, resampled(decode.picture(latents)?))?;
                 }
             }
-            Source::Enlarged(network, pictures) => {
-                let factor = enlargement.map_or(1, |enlargement| enlargement.factor);
-                stage::enlarge(
+            Source::Upscaled(network, pictures) => {
+                let factor = upscaling.map_or(1, |upscaling| upscaling.factor);
+                stage::upscale(
                     network,
                     factor,
                     pictures,
@@ -164,16 +164,16 @@ impl Run<'_> {
 enum Source<'a> {
     /// From the latents of images, resampled where that was asked for.
     Latents(&'a Decode<'a>, &'a [usize], &'a [Tensor]),
-    /// From pictures that the network in a file makes larger.
-    Enlarged(&'a Path, &'a [(usize, RgbImage)]),
+    /// From images that the network in a file upscales.
+    Upscaled(&'a Path, &'a [(usize, RgbImage)]),
     /// They are there, and are resampled where that was asked for.
     Drawn(Vec<(usize, RgbImage)>),
 }
 
 /// What is the same for all pictures of a run.
 struct Settings<'a> {
-    legs: &'a [Leg],
-    enlargement: Option<&'a Enlargement>,
+    passes: &'a [ModelPass],
+    upscaling: Option<&'a Upscaling>,
     model_sha256: Option<String>,
     loras: Vec<LoraRecord>,
     schedule: crate::scheduler::ScheduleKind,
@@ -181,11 +181,11 @@ struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    fn of(legs: &'a [Leg], enlargement: Option<&'a Enlargement>) -> Result<Self> {
-        let first = &legs[0];
+    fn of(passes: &'a [ModelPass], upscaling: Option<&'a Upscaling>) -> Result<Self> {
+        let first = &passes[0];
         Ok(Self {
             schedule: first.recipe.sampler(&first.bundle)?.schedule(),
-            dtype: words::dtype_name(first)?,
+            dtype: messages::dtype_name(first)?,
             model_sha256: first.bundle.known_sha256(),
             loras: first
                 .bundle
@@ -193,14 +193,14 @@ impl<'a> Settings<'a> {
                 // A file that has gone since is known by its name alone.
                 .map(|(file, choice)| LoraRecord::new(choice, file.hash().ok()))
                 .collect(),
-            legs,
-            enlargement,
+            passes,
+            upscaling,
         })
     }
 
     /// The metadata of picture `index`, without what is known of it only now.
     fn metadata(&self, index: usize) -> Metadata {
-        let first = &self.legs[0];
+        let first = &self.passes[0];
         let recipe = &first.recipe;
         Metadata {
             prompt: recipe.prompt.clone(),
@@ -213,7 +213,7 @@ impl<'a> Settings<'a> {
             sampler: recipe.sampler,
             schedule: self.schedule,
             clip_skip: recipe.clip_skip,
-            over: recipe.over.clone(),
+            img2img: recipe.img2img.clone(),
             style: recipe.names.style.clone(),
             model: recipe.model.clone(),
             model_sha256: self.model_sha256.clone(),
@@ -227,10 +227,10 @@ impl<'a> Settings<'a> {
                 [] => None,
                 controls => Some(controls.iter().map(|control| control.choice.clone()).collect()),
             },
-            upscale: self.enlargement.map(|enlargement| enlargement.factor),
-            upscale_method: self.enlargement.map(Enlargement::method),
-            refiner: self.legs.get(1).map(|leg| leg.recipe.model.clone()),
-            refiner_settings: self.legs.get(1).map(words::refiner_settings),
+            upscale: self.upscaling.map(|upscaling| upscaling.factor),
+            upscale_method: self.upscaling.map(Upscaling::method),
+            refiner: self.passes.get(1).map(|pass| pass.recipe.model.clone()),
+            refiner_settings: self.passes.get(1).map(messages::refiner_settings),
             quality_preset: recipe.names.quality_preset.clone(),
             num_images: recipe.images,
             image_index: index,
@@ -238,7 +238,7 @@ impl<'a> Settings<'a> {
             device: device::name(&first.weight_options.device).to_owned(),
             dtype: self.dtype.clone(),
             pipeline_type: first.bundle.family.pipeline_type().to_owned(),
-            memory_optimizations: words::memory_optimizations(first),
+            memory_optimizations: messages::memory_optimizations(first),
             started: String::new(),
             generation_time: 0.0,
             failures: Vec::new(),
@@ -250,10 +250,10 @@ impl<'a> Settings<'a> {
 }
 
 /// What the run was allowed, predicted to take, and took so far.
-fn memory_report(legs: &[Leg], predicted: Bytes, timeline: sd_memory::Timeline) -> MemoryReport {
-    let report = MemoryReport::new(Some(legs[0].plan.budget), Some(predicted), timeline);
+fn memory_report(passes: &[ModelPass], predicted: Bytes, timeline: sd_memory::Timeline) -> MemoryReport {
+    let report = MemoryReport::new(Some(passes[0].plan.budget), Some(predicted), timeline);
     // Of a GPU the budget is its own memory, and so is the peak.
-    match device_budget::peak(&legs[0].weight_options.device) {
+    match device_budget::peak(&passes[0].weight_options.device) {
         Some(measured_peak) => MemoryReport {
             measured_peak,
             ..report

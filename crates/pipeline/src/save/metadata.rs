@@ -6,7 +6,7 @@ use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
 use crate::scheduler::{SamplerKind, ScheduleKind};
-use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, LoraChoice, Over, Strength, Warning};
+use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Img2Img, LoraChoice, Strength, Warning};
 
 /// Everything that went into one picture, in the names that scripts read.
 #[derive(Debug, Clone, Serialize)]
@@ -32,8 +32,9 @@ pub struct Metadata {
     pub schedule: ScheduleKind,
     /// How many more of CLIP's last layers were left out.
     pub clip_skip: usize,
-    /// What it was drawn over.
-    pub over: Option<Over>,
+    /// The settings of image-to-image, if it was made so.
+    #[serde(rename = "over")]
+    pub img2img: Option<Img2Img>,
     /// The style that was added to the prompt.
     pub style: Option<String>,
     /// The model, as the user called it.
@@ -176,7 +177,7 @@ pub(super) fn example() -> Metadata {
         sampler: SamplerKind::FlowEuler,
         schedule: ScheduleKind::Normal,
         clip_skip: 0,
-        over: None,
+        img2img: None,
         style: None,
         model: "demo".into(),
         model_sha256: None,

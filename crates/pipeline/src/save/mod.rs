@@ -17,7 +17,7 @@ pub(crate) use interrupted::remove_temporary_files;
 pub use metadata::{LoraRecord, MemoryReport, Metadata, RefinerSettings};
 pub use parameters::parameters_text;
 
-use crate::durable::sync_folder;
+use crate::fsync::sync_folder;
 use crate::resume::RunName;
 use crate::{Error, Result, SavedPicture};
 

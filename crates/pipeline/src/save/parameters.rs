@@ -54,8 +54,8 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
     if let Some(model) = bare_name(&metadata.model) {
         add("Model", model);
     }
-    if let Some(over) = &metadata.over {
-        add("Denoising strength", over.strength.0.to_string());
+    if let Some(img2img) = &metadata.img2img {
+        add("Denoising strength", img2img.strength.0.to_string());
     }
     // Readers take a layer to be the last one when nothing is said.
     if metadata.clip_skip > 0 {
@@ -63,7 +63,11 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
     }
     // And the noise to come from a GPU.
     add("RNG", "CPU".to_owned());
-    if metadata.over.as_ref().is_some_and(|over| over.mask.is_some()) {
+    if metadata
+        .img2img
+        .as_ref()
+        .is_some_and(|img2img| img2img.mask.is_some())
+    {
         add("Mask blur", "0".to_owned());
         add("Masked content", "original".to_owned());
         add("Inpaint area", "Whole picture".to_owned());

@@ -1,13 +1,13 @@
-//! From noise to latents: the network asked and the sampler led, evaluation by evaluation.
+//! The denoising stage: the network predicts and the sampler steps, evaluation by evaluation.
 
 use candle_core::{DType, Device, Shape, Tensor};
 use sd_weights::WeightOptions;
 
-use super::canvas::Canvas;
 use super::control::Controls;
 use super::encode::EncodedPrompt;
 use super::finite;
 use super::guidance::guided;
+use super::init_latents::InitLatents;
 use super::network::{Asked, Conditions, Network, Told, numbers};
 use crate::bundle::{Bundle, Denoiser};
 use crate::recipe::Recipe;
@@ -16,25 +16,26 @@ use crate::scheduler::{Sampler, Trajectory};
 use crate::seed::NormalStream;
 use crate::{Error, Result};
 
-/// How the network is asked about the prompt and about the negative prompt.
+/// How classifier-free guidance evaluates the network for the prompt and for the negative prompt.
+#[doc(alias = "classifier-free guidance")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GuidancePasses {
-    /// In one pass over a batch of two.
+pub enum CfgMode {
+    /// In one forward pass over a batch of two.
     Batched,
-    /// In two passes, which hold half the activations.
-    Separate,
+    /// In two forward passes, which hold half the activations.
+    Sequential,
 }
 
-impl GuidancePasses {
+impl CfgMode {
     /// Above this many patches the activations of a batch of two weigh more than reading the weights twice.
     const MOST_BATCHED_PATCHES: usize = 4096;
 
-    /// Chosen by the picture's size alone, so that it is the same at every budget.
+    /// The mode for an image of so many patches. Its size alone decides, so that the mode is the same at every budget.
     pub fn for_patches(patches: usize) -> Self {
         if patches <= Self::MOST_BATCHED_PATCHES {
             Self::Batched
         } else {
-            Self::Separate
+            Self::Sequential
         }
     }
 }
@@ -68,16 +69,14 @@ pub struct Picture {
     inpainting: Option<Inpainting>,
 }
 
-/// What a picture keeps of the one that it is drawn over.
+/// What inpainting keeps of the initial image.
 #[derive(Debug, Clone)]
 struct Inpainting {
-    /// `[1, 1, rows, columns]`: 1 where latents are drawn anew.
+    /// `[1, 1, rows, columns]`: 1 where latents are replaced.
     mask: Tensor,
-    /// The latents that stay where nothing is drawn, and the noise that they are given on the way; for a network that is
-    /// not told of the mask.
+    /// The initial image's latents and the noise that is added to them in each step; for a network of 4 channels.
     original: Option<(Tensor, Tensor)>,
-    /// The mask and the latents of the picture without what is drawn anew, `[1, 1 + channels, rows, columns]`; for a network
-    /// that is told.
+    /// The mask and the masked image's latents, `[1, 1 + channels, rows, columns]`; for a 9-channel inpainting model.
     told: Option<Tensor>,
 }
 
@@ -90,14 +89,14 @@ pub struct Denoise<'a> {
     sampler: Sampler,
     guidance_scale: GuidanceScale,
     guidance_rescale: f64,
-    passes: GuidancePasses,
+    cfg_mode: CfgMode,
     device: Device,
-    /// Of the negative prompt first, where there is guidance.
+    /// The negative prompt comes first, where there is guidance.
     conditions: Conditions,
     latent_sides: (usize, usize),
-    /// How much is changed of a canvas.
+    /// How much noise is added to the initial image.
     strength: Strength,
-    is_over_picture: bool,
+    is_img2img: bool,
 }
 
 impl<'a> Denoise<'a> {
@@ -134,19 +133,22 @@ impl<'a> Denoise<'a> {
             controls,
             guidance_scale: recipe.guidance_scale,
             guidance_rescale: recipe.guidance_rescale,
-            passes: GuidancePasses::for_patches(patches(latent_sides)),
+            cfg_mode: CfgMode::for_patches(patches(latent_sides)),
             sampler,
             device: weight_options.device.clone(),
             conditions,
             latent_sides,
-            is_over_picture: recipe.over.is_some(),
-            strength: recipe.over.as_ref().map_or(Strength::ALL, |over| over.strength),
+            is_img2img: recipe.img2img.is_some(),
+            strength: recipe
+                .img2img
+                .as_ref()
+                .map_or(Strength::ALL, |img2img| img2img.strength),
         })
     }
 
-    /// Asks the network in other passes than the picture's size suggests.
-    pub fn with_passes(mut self, passes: GuidancePasses) -> Self {
-        self.passes = passes;
+    /// Runs classifier-free guidance in another mode than the image's size suggests.
+    pub fn with_cfg_mode(mut self, cfg_mode: CfgMode) -> Self {
+        self.cfg_mode = cfg_mode;
         self
     }
 
@@ -155,25 +157,25 @@ impl<'a> Denoise<'a> {
         &self.sampler
     }
 
-    /// A picture that begins as the noise of `seed`, or over `canvas` with as much of it as the recipe's strength says.
+    /// A picture that starts as the noise of `seed`, or as the latents of `init` with as much noise as the recipe's strength says.
     ///
-    /// Numbers are drawn in the order in which diffusers' pipelines draw them: for the canvas's latents, for the noise, for
-    /// the latents of what a mask leaves.
+    /// Random numbers are drawn in the order of diffusers' pipelines: for the initial image's latents, for the noise, for the
+    /// masked image's latents.
     ///
     /// # Errors
     /// There is no memory for it, or the model fills masks and there is none.
-    pub fn begin(&self, seed: u64, canvas: Option<&Canvas>) -> Result<Picture> {
+    pub fn begin(&self, seed: u64, init: Option<&InitLatents>) -> Result<Picture> {
         let mut noise = NormalStream::new(seed);
         let (rows, columns) = self.latent_sides;
         let shape = Shape::from((1, self.bundle.vae.latent_channels, rows, columns));
-        let masked = canvas.and_then(|canvas| canvas.masked.as_ref());
+        let masked = init.and_then(|init| init.masked.as_ref());
         check_mask(self.bundle, masked.is_some())?;
         let is_told = self.bundle.is_told_of_masks();
-        // Where everything is drawn anew, and the network is told of the rest, nobody asks for the canvas.
-        let begins_as_noise = canvas.is_none() || masked.is_some() && self.strength == Strength::ALL;
-        let original = match canvas {
-            Some(canvas) if !(is_told && begins_as_noise) => {
-                Some(canvas.whole.sample(self.bundle, &draw(&mut noise, &shape)?)?)
+        // Where everything is replaced, and the network takes the masked latents, the initial image is not needed.
+        let begins_as_noise = init.is_none() || masked.is_some() && self.strength == Strength::ALL;
+        let original = match init {
+            Some(init) if !(is_told && begins_as_noise) => {
+                Some(init.whole.sample(self.bundle, &draw(&mut noise, &shape)?)?)
             }
             _ => None,
         };
@@ -204,14 +206,14 @@ impl<'a> Denoise<'a> {
         })
     }
 
-    /// The picture of `seed` that had come as far as `progress`. It needs its `canvas` again only for a mask.
+    /// The picture of `seed` that had come as far as `progress`. It needs `init` again only for a mask.
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
-    pub fn go_on(&self, seed: u64, canvas: Option<&Canvas>, progress: Progress) -> Result<Picture> {
-        let mut picture = match canvas {
-            None if self.is_over_picture => {
-                // Its noise was drawn after that of the canvas.
+    pub fn go_on(&self, seed: u64, init: Option<&InitLatents>, progress: Progress) -> Result<Picture> {
+        let mut picture = match init {
+            None if self.is_img2img => {
+                // Its noise was drawn after that of the initial latents.
                 let mut noise = NormalStream::new(seed);
                 for _ in 0..2 {
                     draw(&mut noise, progress.trajectory.latents.shape())?;
@@ -222,7 +224,7 @@ impl<'a> Denoise<'a> {
                     inpainting: None,
                 }
             }
-            canvas => self.begin(seed, canvas)?,
+            init => self.begin(seed, init)?,
         };
         for evaluation in 0..progress.evaluations {
             for _ in 0..self.sampler.noises(evaluation) {
@@ -275,9 +277,9 @@ impl<'a> Denoise<'a> {
     /// The network's prediction for each picture, guided where there is a negative prompt's beside the prompt's.
     fn predictions(&self, pictures: &[Picture], evaluation: usize) -> Result<Vec<Tensor>> {
         // By which text alone each pass asks, where it does not ask by all of them.
-        let texts: Vec<(Conditions, Option<usize>)> = match self.passes {
-            GuidancePasses::Batched => vec![(self.conditions.clone(), None)],
-            GuidancePasses::Separate => (0..self.conditions.texts())
+        let texts: Vec<(Conditions, Option<usize>)> = match self.cfg_mode {
+            CfgMode::Batched => vec![(self.conditions.clone(), None)],
+            CfgMode::Sequential => (0..self.conditions.texts())
                 .map(|text| (self.conditions.only(text), Some(text)))
                 .collect(),
         };
@@ -323,7 +325,7 @@ impl<'a> Denoise<'a> {
 }
 
 impl Inpainting {
-    /// `latents`, which `evaluations` led to, with the original's in place of those that are not drawn anew.
+    /// `latents`, which `evaluations` led to, with the initial image's latents where the mask keeps them.
     ///
     /// Lugmayr et al., "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", 2022, without its resampling.
     fn keep_the_rest(&self, sampler: &Sampler, evaluations: usize, latents: &Tensor) -> Result<Tensor> {
@@ -372,8 +374,8 @@ pub(crate) fn patches((rows, columns): (usize, usize)) -> usize {
 
 /// Refuses what the model of `bundle` cannot draw, before anything is read.
 pub(crate) fn check(bundle: &Bundle, recipe: &Recipe) -> Result<()> {
-    let over = recipe.over.as_ref();
-    check_mask(bundle, over.is_some_and(|over| over.mask.is_some()))?;
+    let img2img = recipe.img2img.as_ref();
+    check_mask(bundle, img2img.is_some_and(|img2img| img2img.mask.is_some()))?;
     check_size(bundle, recipe.size)
 }
 

@@ -1,25 +1,25 @@
 //! The stages that a picture passes through, each with its own networks, which it gives back when it ends.
 
-mod canvas;
 mod control;
 mod decode;
 mod denoise;
 mod encode;
-mod enlarge;
 mod finite;
 mod guidance;
+mod init_latents;
 mod network;
+mod upscale;
 
-pub use canvas::{Canvas, Mask, canvases};
 pub(crate) use control::ControlNetwork;
 pub(crate) use decode::Decode;
 pub use decode::decode;
-pub use denoise::{Denoise, GuidancePasses, Picture, Progress};
+pub use denoise::{CfgMode, Denoise, Picture, Progress};
 pub(crate) use denoise::{check, latent_sides, patches, texts};
 pub use encode::{EncodedPrompt, encode};
 pub(crate) use encode::{chunks, wanted_of};
-pub(crate) use enlarge::{enlarge, rounds, upscaler};
+pub use init_latents::{InitLatents, Mask, encode_init_images};
 pub(crate) use network::Network;
+pub(crate) use upscale::{rounds, upscale, upscaler};
 
 use candle_core::Device;
 

@@ -9,7 +9,7 @@ use regex::Regex;
 use super::super::RefinerSettings;
 use super::super::metadata::example;
 use super::*;
-use crate::Over;
+use crate::Img2Img;
 use crate::prompt::Prompt;
 use crate::request::{GuidanceScale, ImageSize, Strength};
 use crate::scheduler::ScheduleKind;
@@ -101,7 +101,7 @@ fn everything_that_changes_the_picture_is_in_the_text_and_no_path() {
     metadata.model_sha256 = Some("f123456789abcdef".repeat(4));
     metadata.clip_skip = 1;
     metadata.guidance_rescale = 0.7;
-    metadata.over = Some(Over {
+    metadata.img2img = Some(Img2Img {
         image: Some("/home/me/photo.png".into()),
         mask: Some("/home/me/mask.png".into()),
         strength: Strength(0.6),
@@ -203,7 +203,7 @@ proptest! {
             model: model.clone(), steps, seed, size, clip_skip, guidance_rescale: rescale,
             guidance_scale: GuidanceScale(scale),
             schedule: [ScheduleKind::Karras, ScheduleKind::Normal][schedule],
-            over: strength.map(|strength| Over { image: None, mask: None, strength: Strength(strength) }),
+            img2img: strength.map(|strength| Img2Img { image: None, mask: None, strength: Strength(strength) }),
             loras: scales.iter().map(|&(text_scale, scale)| lora("fur", text_scale, scale)).collect(),
             ..example()
         };

@@ -1,4 +1,4 @@
-//! From a picture to the latents that another is drawn over.
+//! The VAE encoder's stage: initial images become the latents that image-to-image and inpainting start from.
 
 use std::path::Path;
 
@@ -15,26 +15,27 @@ use crate::{Error, Result};
 
 const COMPONENT: &str = "vae";
 
-/// Which pixels of a picture are drawn anew.
+/// An inpainting mask: which pixels are replaced.
 #[derive(Debug, Clone)]
 pub struct Mask {
     pixels: Vec<bool>,
     width: usize,
 }
 
-/// What a picture is drawn over: another one, as latents, all or only where a mask says so.
+/// The latent distribution of an initial image, with a mask for inpainting.
+#[doc(alias = "image-to-image")]
 #[derive(Debug, Clone)]
-pub struct Canvas {
+pub struct InitLatents {
     pub(super) whole: Distribution,
     pub(super) masked: Option<Masked>,
 }
 
-/// What is drawn anew of a canvas.
+/// The inpainting mask with what it leaves of the image.
 #[derive(Debug, Clone)]
 pub(super) struct Masked {
-    /// `[1, 1, rows, columns]` of latents: 1 where they are drawn anew, 0 where they stay.
+    /// `[1, 1, rows, columns]`: 1 where latents are replaced, 0 where they stay.
     pub(super) mask: Tensor,
-    /// The picture without what is drawn anew.
+    /// The image without the pixels that are replaced.
     pub(super) rest: Distribution,
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Distribution {
 }
 
 impl Mask {
-    /// A mask of `pixels`, row after row of `width`, true where something is drawn.
+    /// A mask of `pixels`, row after row of `width`, true where pixels are replaced.
     pub fn new(width: usize, pixels: Vec<bool>) -> Self {
         Self { pixels, width }
     }
@@ -88,7 +89,7 @@ impl Mask {
         Ok(Tensor::from_vec(values, (1, 1, rows, columns), &Device::Cpu)?)
     }
 
-    /// `image`, `[1, 3, height, width]`, with the middle of its range where something is drawn anew.
+    /// `image`, `[1, 3, height, width]`, with the middle of its range where pixels are replaced.
     fn hide(&self, image: &Tensor) -> Result<Tensor> {
         let (_, _, height, width) = image.dims4()?;
         let stays: Vec<f32> = self
@@ -114,13 +115,13 @@ impl Distribution {
 ///
 /// # Errors
 /// A file is wrong, the device fails, or a value is not finite.
-pub fn canvases<'i>(
+pub fn encode_init_images<'i>(
     bundle: &Bundle,
     images: impl IntoIterator<Item = &'i RgbImage>,
     mask: Option<&Mask>,
     scaling: Scaling,
     weight_options: &WeightOptions,
-) -> Result<Vec<Canvas>> {
+) -> Result<Vec<InitLatents>> {
     let weights = bundle.weights(COMPONENT, &weight_options.with_residency(Residency::Resident))?;
     let encoder = Encoder::new(weights, &bundle.vae)?;
     let encode = |image: &Tensor| -> Result<Distribution> {
@@ -134,7 +135,7 @@ pub fn canvases<'i>(
             scaling,
         })
     };
-    let canvas = |image: &RgbImage| -> Result<Canvas> {
+    let init_latents = |image: &RgbImage| -> Result<InitLatents> {
         let image = image.to_tensor()?;
         let whole = encode(&image)?;
         let masked = match mask {
@@ -147,7 +148,7 @@ pub fn canvases<'i>(
             }
             None => None,
         };
-        Ok(Canvas { whole, masked })
+        Ok(InitLatents { whole, masked })
     };
-    images.into_iter().map(canvas).collect()
+    images.into_iter().map(init_latents).collect()
 }

@@ -1,31 +1,33 @@
-//! One model's part of a run.
+//! A run before its weights are read: one pass for each model, with its recipe and plan.
 
 use std::sync::Arc;
 
 use sd_memory::{Allowance, Bytes, Limit, allowance};
 use sd_weights::{Residency, WeightOptions};
 
-use super::enlargement::Enlargement;
-use super::over::{OverPicture, OverSource};
-use super::words;
+use super::init_image::{InitImageSource, LoadedInitImage};
+use super::messages;
+use super::upscaling::Upscaling;
 use crate::bundle::{Bundle, Control};
 use crate::plan::{self, PICTURES, PictureBytes, Plan, Surroundings, process_bytes};
-use crate::recipe::{Recipe, Share};
+use crate::recipe::{DenoisingRange, Recipe};
 use crate::request::{ControlChoice, Request};
 use crate::{Error, Result, device, device_budget, named, stage};
 
-/// One model's part of a run: its files, the settings that it draws with, and where its bytes will live. The first draws;
-/// one after it refines what the one before has drawn.
+/// The pass of one model over the images of a run: its files, its recipe and its plan. The base model has the first pass, a
+/// refiner the second.
+#[doc(alias = "base")]
+#[doc(alias = "refiner")]
 #[derive(Debug)]
-pub(crate) struct Leg {
+pub(crate) struct ModelPass {
     pub(crate) bundle: Arc<Bundle>,
     pub(crate) recipe: Recipe,
     pub(crate) plan: Plan,
     /// How its networks are held.
     pub(crate) weight_options: WeightOptions,
-    /// What else a group of images goes through.
+    /// The other stages of a group of images.
     pub(crate) surroundings: Surroundings,
-    /// What the pictures that the user names take beside it.
+    /// The memory of the images that the user names.
     pub(super) pictures: PictureBytes,
 }
 
@@ -33,11 +35,11 @@ pub(crate) struct Leg {
 #[derive(Debug)]
 pub(crate) struct Planned {
     /// At least one.
-    pub(crate) legs: Vec<Leg>,
-    /// What the first leg draws over, if the user names a picture.
-    pub(crate) over: Option<OverPicture>,
-    /// How pictures are made larger in the end.
-    pub(crate) enlargement: Option<Enlargement>,
+    pub(crate) passes: Vec<ModelPass>,
+    /// The initial image of the first pass, for image-to-image.
+    pub(crate) init_image: Option<LoadedInitImage>,
+    /// The upscaling at the end.
+    pub(crate) upscaling: Option<Upscaling>,
     /// What of the host's memory a run may have where nobody says.
     pub(crate) of_host: Bytes,
     /// What the budget comes from.
@@ -103,11 +105,11 @@ impl Planned {
                 failed.push((format!("the LoRA `{}`", lora.name), error));
             }
         }
-        let mut over = request.init.as_ref().map(OverSource::open).transpose()?;
-        let init_size = over.as_ref().and_then(OverSource::nearest_size);
+        let mut init_image = request.init.as_ref().map(InitImageSource::open).transpose()?;
+        let init_size = init_image.as_ref().and_then(InitImageSource::nearest_size);
         let mut recipe = Recipe::new(request, &bundle, init_size)?;
-        let mut mask_failed = match (&mut over, &request.init) {
-            (Some(over), Some(init)) => over.open_mask(init, recipe.size).err(),
+        let mut mask_failed = match (&mut init_image, &request.init) {
+            (Some(init_image), Some(init)) => init_image.open_mask(init, recipe.size).err(),
             _ => None,
         };
         let mut controls_failed = Vec::new();
@@ -116,15 +118,17 @@ impl Planned {
                 controls_failed.push((control.clone(), error));
             }
         }
-        let of_over = over.as_ref().map(|over| over.bytes(recipe.size));
+        let of_init_image = init_image
+            .as_ref()
+            .map(|init_image| init_image.bytes(recipe.size));
         let of_controls = bundle.controls().iter().map(Control::picture_bytes);
-        let pictures = of_controls.fold(of_over.unwrap_or_default(), PictureBytes::and);
-        let mut over_picture = None;
+        let pictures = of_controls.fold(of_init_image.unwrap_or_default(), PictureBytes::and);
+        let mut loaded_init_image = None;
         // Where there is no room for them the plan refuses, and says how much there must be.
         if has_room_for(pictures, &bundle, weight_options, budget, host.budget())? {
-            if let Some(over) = over {
-                let (picture, failed) = over.read(recipe.size)?;
-                over_picture = Some(picture);
+            if let Some(init_image) = init_image {
+                let (picture, failed) = init_image.read(recipe.size)?;
+                loaded_init_image = Some(picture);
                 mask_failed = mask_failed.or(failed);
             }
             controls_failed.extend(bundle.read_controls());
@@ -144,7 +148,7 @@ impl Planned {
             other_prompts: 0,
         };
         let (room, pictures_read) = (host.bytes, pictures.once_read());
-        let first = Leg::new(
+        let first = ModelPass::new(
             bundle,
             recipe,
             weight_options,
@@ -153,10 +157,10 @@ impl Planned {
             room,
             pictures,
         )?;
-        let mut legs = vec![first];
+        let mut passes = vec![first];
         if let Some(refiner) = &request.refiner {
-            let leg = Bundle::open(&refiner.model.folder).and_then(|bundle| {
-                let first = &legs[0];
+            let pass = Bundle::open(&refiner.model.folder).and_then(|bundle| {
+                let first = &passes[0];
                 if refiner.switch.is_some() {
                     bundle.takes_over_from(&first.bundle)?;
                 }
@@ -165,7 +169,7 @@ impl Planned {
                     alone: false,
                     other_prompts: first.prompt_bytes()?,
                 };
-                Leg::new(
+                ModelPass::new(
                     bundle,
                     recipe,
                     weight_options,
@@ -175,30 +179,30 @@ impl Planned {
                     pictures_read,
                 )
             });
-            match leg {
-                Ok(leg) => {
-                    legs[0].surroundings.other_prompts = leg.prompt_bytes()?;
-                    legs[0].replan(budget)?;
-                    legs.push(leg);
+            match pass {
+                Ok(pass) => {
+                    passes[0].surroundings.other_prompts = pass.prompt_bytes()?;
+                    passes[0].replan(budget)?;
+                    passes.push(pass);
                 }
                 Err(error) => {
-                    // Nobody takes the latents over: the model goes all the way.
-                    legs[0].recipe.share = Share::Whole;
-                    legs[0].surroundings.alone = request.upscale.is_none();
-                    legs[0].replan(budget)?;
-                    failed.push((words::refiner(&refiner.model.name), error));
+                    // Without a refiner the base model runs the whole schedule.
+                    passes[0].recipe.denoising_range = DenoisingRange::Full;
+                    passes[0].surroundings.alone = request.upscale.is_none();
+                    passes[0].replan(budget)?;
+                    failed.push((messages::refiner(&refiner.model.name), error));
                 }
             }
         }
-        let mut enlargement = None;
+        let mut upscaling = None;
         if let Some(choice) = &request.upscale {
-            let last = &legs[legs.len() - 1];
+            let last = &passes[passes.len() - 1];
             let prompts = match last.recipe.images {
                 1 => 0,
-                _ => legs.iter().map(Leg::prompt_bytes).sum::<Result<u64>>()?,
+                _ => passes.iter().map(ModelPass::prompt_bytes).sum::<Result<u64>>()?,
             };
-            match Enlargement::of(choice, last, prompts, weight_options, budget) {
-                Ok(found) => enlargement = Some(found),
+            match Upscaling::of(choice, last, prompts, weight_options, budget) {
+                Ok(found) => upscaling = Some(found),
                 Err(error) => failed.push((format!("upscaling by {}", choice.factor), error)),
             }
         }
@@ -207,54 +211,54 @@ impl Planned {
         if let Some(index) = failed.iter().position(|(_, error)| is_hard(error)) {
             return Err(failed.swap_remove(index).1);
         }
-        settle_groups(&mut legs, enlargement.as_mut());
+        settle_groups(&mut passes, upscaling.as_mut());
         Ok(Self {
-            legs,
-            over: over_picture,
-            enlargement,
+            passes,
+            init_image: loaded_init_image,
+            upscaling,
             of_host: host.budget(),
             budget_from: budget_from.clone(),
             failed,
         })
     }
 
-    /// The plans of all legs as one.
+    /// The plans of all passes as one.
     pub(crate) fn plan(&self) -> Plan {
-        let plans = self.legs.iter().map(|leg| leg.plan.clone());
+        let plans = self.passes.iter().map(|pass| pass.plan.clone());
         let plan = plans
             .reduce(Plan::followed_by)
-            .expect("a run has a leg. This is a bug.");
+            .expect("a run has a pass. This is a bug.");
         let plan = Plan {
             budget_from: self.budget_from.clone(),
             ..plan
         };
-        match &self.enlargement {
-            Some(enlargement) => plan.with(enlargement.plan.clone()),
+        match &self.upscaling {
+            Some(upscaling) => plan.with(upscaling.plan.clone()),
             None => plan,
         }
     }
 }
 
 /// Makes the groups of all models those that the one wants which wants the most, as far as there is room for them.
-fn settle_groups(legs: &mut [Leg], enlargement: Option<&mut Enlargement>) {
-    let plans = || legs.iter().map(|leg| &leg.plan);
+fn settle_groups(passes: &mut [ModelPass], upscaling: Option<&mut Upscaling>) {
+    let plans = || passes.iter().map(|pass| &pass.plan);
     let wanted = plans().map(|plan| plan.groups.images_a_group).max();
     let most = plans().map(|plan| plan.groups.most_images).min();
-    let budget = legs[0].plan.budget;
-    let of_enlargement = enlargement
+    let budget = passes[0].plan.budget;
+    let of_upscaling = upscaling
         .as_ref()
-        .map_or(usize::MAX, |enlargement| enlargement.most_images_a_group(budget));
-    let group = wanted.min(most).unwrap_or(1).min(of_enlargement);
-    for leg in legs.iter_mut() {
-        leg.plan = leg.plan.clone().in_groups_of(group);
+        .map_or(usize::MAX, |upscaling| upscaling.most_images_a_group(budget));
+    let group = wanted.min(most).unwrap_or(1).min(of_upscaling);
+    for pass in passes.iter_mut() {
+        pass.plan = pass.plan.clone().in_groups_of(group);
     }
-    if let Some(enlargement) = enlargement {
-        let groups = &legs[0].plan.groups;
-        enlargement.in_groups_of(groups.images_a_group, groups.groups);
+    if let Some(upscaling) = upscaling {
+        let groups = &passes[0].plan.groups;
+        upscaling.in_groups_of(groups.images_a_group, groups.groups);
     }
 }
 
-impl Leg {
+impl ModelPass {
     fn new(
         bundle: Bundle,
         recipe: Recipe,

@@ -1,4 +1,4 @@
-//! The place of a run's state on disk, and the commits to it.
+//! The store of a run's state on disk, and the commits to it.
 
 use std::fs;
 use std::io;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 
 use super::commit::{Commit, Committed};
+use super::commit_interval::CommitInterval;
 use super::lock::RunLock;
-use super::rhythm::Rhythm;
 use super::runs::RunFiles;
 use super::state::Description;
-use crate::sealed::{self, Durability};
+use crate::checksummed::{self, Durability};
 
 /// The state of a run at one moment.
 #[derive(Debug)]
@@ -26,23 +26,23 @@ pub(super) struct Snapshot {
 /// written.
 const LEAST_WORK: Duration = Duration::from_millis(500);
 
-/// Where a run's state is kept, and the only process that does.
+/// The state files of a run, with the lock that makes this process their only writer.
 #[derive(Debug)]
-pub(super) struct Keeping {
+pub(super) struct StateStore {
     files: RunFiles,
     lock: RunLock,
-    rhythm: Rhythm,
+    commit_interval: CommitInterval,
     /// When the state was last taken down.
     last: Instant,
     under_way: Option<Commit>,
 }
 
-impl Keeping {
+impl StateStore {
     pub(super) fn new(files: RunFiles, lock: RunLock) -> Self {
         Self {
             files,
             lock,
-            rhythm: Rhythm::new(Instant::now()),
+            commit_interval: CommitInterval::new(Instant::now()),
             last: Instant::now(),
             under_way: None,
         }
@@ -59,11 +59,11 @@ impl Keeping {
         Some(self.end(ended.wait()))
     }
 
-    /// Whether it is time for another commit, and the one before is over; see [`Rhythm`].
+    /// Whether it is time for another commit, and the one before is over; see [`CommitInterval`].
     pub(super) fn is_due(&self) -> bool {
         let now = Instant::now();
         let is_worth_it = now.saturating_duration_since(self.last) >= LEAST_WORK;
-        self.under_way.is_none() && is_worth_it && self.rhythm.is_due(now)
+        self.under_way.is_none() && is_worth_it && self.commit_interval.is_due(now)
     }
 
     /// Begins to put `snapshot` on disk; nobody waits for it.
@@ -110,9 +110,9 @@ impl Keeping {
     }
 
     fn end(&mut self, committed: Committed) -> io::Result<()> {
-        self.rhythm.note(committed.begin, committed.end);
+        self.commit_interval.note(committed.begin, committed.end);
         let bytes = fs::metadata(&self.files.state).map_or(0, |metadata| metadata.len());
-        tracing::debug!(bytes, rhythm = ?self.rhythm, "the state of the run was committed");
+        tracing::debug!(bytes, commit_interval = ?self.commit_interval, "the state of the run was committed");
         committed.result
     }
 }
@@ -123,7 +123,7 @@ fn write(files: &RunFiles, snapshot: &Snapshot) -> io::Result<()> {
         .iter()
         .map(|(name, tensor)| (name.clone(), tensor))
         .collect();
-    sealed::replace(
+    checksummed::replace(
         &files.state,
         &files.part,
         Durability::Power,

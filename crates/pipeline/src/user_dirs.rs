@@ -1,4 +1,4 @@
-//! The user's folders: where the states of runs, the results of text encoders and the configuration are kept.
+//! The user's directories: states of runs, the prompt cache, the configuration.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,16 +6,16 @@ use std::path::PathBuf;
 /// The program's name among the user's folders.
 const PROGRAM: &str = "sd-generate";
 
-/// Where a run may keep things. By default nowhere: then it can be neither resumed nor helped by earlier ones.
+/// The directories that a run may write to beside its output. By default none: then it cannot be resumed and has no prompt cache.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct UserDirs {
     /// Below it the states of runs are kept, so that an interrupted one can be resumed.
     pub state: Option<PathBuf>,
     /// Below it results are kept that can be computed again. Safe to delete at any moment.
     pub cache: Option<PathBuf>,
 }
 
-impl Places {
+impl UserDirs {
     /// The folders of the user who runs the program: `$SD_GENERATE_STATE` and `$SD_GENERATE_CACHE` where they
     /// are set; else those of the XDG base directories on Linux, of the Library on macOS, and of the local
     /// application data on Windows. Nothing is made or looked at.

@@ -1,4 +1,4 @@
-//! What the last bits of a result depend on apart from the model, the request and the program: who computes.
+//! The numerics id: the device and the instruction set, on which the last bits of a result depend.
 
 use candle_core::{Device, DeviceLocation};
 

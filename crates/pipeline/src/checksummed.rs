@@ -1,7 +1,7 @@
-//! Files of the program's own: 32-bit tensors with a description, and a seal by which damage is found.
+//! The program's own files: f32 tensors with a JSON description and a SHA-256 checksum.
 //!
 //! They are safetensors files, so that other programs can look into them. The description is JSON under a key of
-//! the header's metadata; the seal is the SHA-256 of the description and of every tensor's name, shape and bytes.
+//! the header's metadata; the checksum, under the key `seal`, is the SHA-256 of the description and of every tensor's name, shape and bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ const MAXIMUM_HEADER_BYTES: u64 = 100_000_000;
 
 /// What such a file holds.
 #[derive(Debug)]
-pub(crate) struct Sealed<D> {
+pub(crate) struct Checksummed<D> {
     pub(crate) description: D,
     /// The tensors by their names, in the processor's memory.
     pub(crate) tensors: BTreeMap<String, Tensor>,
@@ -106,8 +106,8 @@ fn write(
     Ok(())
 }
 
-/// Reads the whole file and holds it to its seal.
-pub(crate) fn read<D: DeserializeOwned>(path: &Path) -> Result<Sealed<D>, Unreadable> {
+/// Reads the whole file and verifies its checksum.
+pub(crate) fn read<D: DeserializeOwned>(path: &Path) -> Result<Checksummed<D>, Unreadable> {
     let damaged = |error: safetensors::SafeTensorError| Unreadable::Damaged(error.to_string());
     let mut bytes = Vec::new();
     sd_files::open(path)?.read_to_end(&mut bytes)?;
@@ -135,7 +135,7 @@ pub(crate) fn read<D: DeserializeOwned>(path: &Path) -> Result<Sealed<D>, Unread
             "its contents are not those of its seal".to_owned(),
         ));
     }
-    Ok(Sealed {
+    Ok(Checksummed {
         description: parse(description)?,
         tensors,
     })
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn every_bit_comes_back() {
         let (_folder, path) = written();
-        let read: Sealed<serde_json::Value> = read(&path).unwrap();
+        let read: Checksummed<serde_json::Value> = read(&path).unwrap();
         assert_eq!(read.description["prompt"], "a \"cat\"");
         let bits =
             |tensor: &Tensor| -> Vec<u32> { values(tensor).unwrap().into_iter().map(f32::to_bits).collect() };

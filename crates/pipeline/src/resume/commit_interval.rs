@@ -1,11 +1,11 @@
-//! How often the state of a run is put on disk.
+//! The interval between commits of a run's state to the disk.
 
 use std::time::{Duration, Instant};
 
-/// Decides when the next commit is due: when it and all before it will have taken a hundredth of the time. Where
-/// steps are long, that is after every step.
+/// Decides when the next commit is due: commits take a hundredth of the run's time in all. Where steps are long, that is one
+/// after every step.
 #[derive(Debug)]
-pub(super) struct Rhythm {
+pub(super) struct CommitInterval {
     start: Instant,
     last_end: Instant,
     /// What all commits took together.
@@ -14,7 +14,7 @@ pub(super) struct Rhythm {
     slowest: Duration,
 }
 
-impl Rhythm {
+impl CommitInterval {
     /// The part of the time that commits may take, as its inverse.
     const INVERSE_SHARE: u32 = 100;
     /// What a kill costs at most, however slow the disk is.
@@ -56,30 +56,38 @@ mod tests {
     #[test]
     fn commits_take_a_hundredth_of_the_time() {
         let start = Instant::now();
-        let mut rhythm = Rhythm::new(start);
-        assert!(rhythm.is_due(start), "nothing is known of the disk yet");
-        rhythm.note(start, start + at(3));
-        assert!(!rhythm.is_due(start + at(599)) && rhythm.is_due(start + at(600)));
+        let mut commit_interval = CommitInterval::new(start);
+        assert!(commit_interval.is_due(start), "nothing is known of the disk yet");
+        commit_interval.note(start, start + at(3));
+        assert!(!commit_interval.is_due(start + at(599)) && commit_interval.is_due(start + at(600)));
         // Steps of 25 ms for 20 seconds, with commits between 1 and 5 ms.
         let mut now = start + at(3);
         for step in 0..800 {
             now += at(25);
-            if rhythm.is_due(now) {
+            if commit_interval.is_due(now) {
                 let end = now + at(1 + step % 5);
-                rhythm.note(now, end);
+                commit_interval.note(now, end);
                 now = end;
             }
         }
-        assert!(rhythm.spent <= (now - start) / 100, "{:?}", rhythm.spent);
-        assert!(rhythm.spent >= (now - start) / 150, "{:?}", rhythm.spent);
+        assert!(
+            commit_interval.spent <= (now - start) / 100,
+            "{:?}",
+            commit_interval.spent
+        );
+        assert!(
+            commit_interval.spent >= (now - start) / 150,
+            "{:?}",
+            commit_interval.spent
+        );
     }
 
     #[test]
     fn a_slow_disk_costs_a_minute_at_most() {
         let start = Instant::now();
-        let mut rhythm = Rhythm::new(start);
+        let mut commit_interval = CommitInterval::new(start);
         let end = start + at(5_000);
-        rhythm.note(start, end);
-        assert!(!rhythm.is_due(end + at(59_999)) && rhythm.is_due(end + at(60_000)));
+        commit_interval.note(start, end);
+        assert!(!commit_interval.is_due(end + at(59_999)) && commit_interval.is_due(end + at(60_000)));
     }
 }

@@ -1,20 +1,20 @@
-//! The last part of a run: pictures made larger.
+//! The upscaling at the end of a run: its method, its plan, its share of the budget.
 
 use std::path::{Path, PathBuf};
 
 use sd_memory::Bytes;
 use sd_weights::WeightOptions;
 
-use super::leg::Leg;
+use super::model_pass::ModelPass;
 use crate::plan::StagePlan;
 use crate::recipe::Recipe;
 use crate::request::UpscaleChoice;
 use crate::upscale::lanczos3_bytes;
 use crate::{Error, Result, device_budget, stage};
 
-/// How pictures are made larger.
+/// How images are upscaled.
 #[derive(Debug, Clone)]
-pub(crate) struct Enlargement {
+pub(crate) struct Upscaling {
     /// How many times as high and wide they become.
     pub(crate) factor: usize,
     /// The network's file; without one they are resampled.
@@ -24,52 +24,52 @@ pub(crate) struct Enlargement {
     waiting: u64,
 }
 
-impl Enlargement {
+impl Upscaling {
     const STAGE: &str = "upscale";
     /// The program itself, as the stages before have it, with what their threads keep.
     const PROGRAM: u64 = 48 << 20;
 
-    /// What `choice` asks for, after `leg`, the last one, while `prompts` bytes of encoded prompts stay. Of the network only
-    /// headers are read. The plan is for one picture at a time until [`Enlargement::in_groups_of`] says otherwise.
+    /// What `choice` asks for, after the last model `pass`, while `prompts` bytes of encoded prompts stay. Of the network only
+    /// headers are read. The plan is for one picture at a time until [`Upscaling::in_groups_of`] says otherwise.
     ///
     /// # Errors
     /// The network's file cannot be used, or the budget is too small for it.
     pub(crate) fn of(
         choice: &UpscaleChoice,
-        leg: &Leg,
+        pass: &ModelPass,
         prompts: u64,
         weight_options: &WeightOptions,
         budget: Bytes,
     ) -> Result<Self> {
         let Some(file) = &choice.network else {
-            return Self::resampled(choice.factor, leg, prompts, budget);
+            return Self::resampled(choice.factor, pass, prompts, budget);
         };
-        match Self::by_network(file, choice.factor, leg, prompts, weight_options, budget) {
+        match Self::by_network(file, choice.factor, pass, prompts, weight_options, budget) {
             Err(error) if choice.or_resampled => {
                 tracing::info!(
-                    "pictures are resampled, not made larger by `{}`: {error}",
+                    "pictures are resampled, not upscaled by `{}`: {error}",
                     file.display()
                 );
-                Self::resampled(choice.factor, leg, prompts, budget)
+                Self::resampled(choice.factor, pass, prompts, budget)
             }
-            enlargement => enlargement,
+            upscaling => upscaling,
         }
     }
 
-    /// Each picture is resampled as soon as it is decoded, while the decoder is there for the next.
-    fn resampled(factor: usize, leg: &Leg, prompts: u64, budget: Bytes) -> Result<Self> {
-        let Recipe { size, images, .. } = leg.recipe;
-        let (rows, columns) = stage::latent_sides(&leg.bundle, size);
-        let latents = (leg.bundle.vae.latent_channels * rows * columns * size_of::<f32>()) as u64;
+    /// Each image is resampled as soon as it is decoded, while the decoder stays for the next.
+    fn resampled(factor: usize, pass: &ModelPass, prompts: u64, budget: Bytes) -> Result<Self> {
+        let Recipe { size, images, .. } = pass.recipe;
+        let (rows, columns) = stage::latent_sides(&pass.bundle, size);
+        let latents = (pass.bundle.vae.latent_channels * rows * columns * size_of::<f32>()) as u64;
         let at = |factor: usize| (factor * size.width(), factor * size.height());
         let (width, height) = at(factor);
         // The picture and its file come after.
         let most = lanczos3_bytes(at(1), at(factor)).max(2 * 3 * (width * height) as u64);
-        let decoder = leg.plan.stages.last().map_or(0, |stage| stage.resident.0);
-        let peak = match device_budget::process(&leg.weight_options.device) {
+        let decoder = pass.plan.stages.last().map_or(0, |stage| stage.resident.0);
+        let peak = match device_budget::process(&pass.weight_options.device) {
             // Pixels are the host's.
             Some(of_device) => of_device + decoder,
-            None => Self::PROGRAM + leg.pictures.held + prompts + decoder + latents + most,
+            None => Self::PROGRAM + pass.pictures.held + prompts + decoder + latents + most,
         };
         Self::within(
             budget,
@@ -91,12 +91,12 @@ impl Enlargement {
     fn by_network(
         file: &Path,
         factor: usize,
-        leg: &Leg,
+        pass: &ModelPass,
         prompts: u64,
         weight_options: &WeightOptions,
         budget: Bytes,
     ) -> Result<Self> {
-        let Recipe { size, images, .. } = leg.recipe;
+        let Recipe { size, images, .. } = pass.recipe;
         let network = stage::upscaler(file, weight_options)?;
         let rounds = stage::rounds(network.scale(), factor);
         // The last round is over the largest picture.
@@ -120,9 +120,9 @@ impl Enlargement {
         let most = most + device_budget::gaps(&weight_options.device, most);
         let weights = network.weight_bytes();
         let beside = device_budget::process(&weight_options.device).unwrap_or(Self::PROGRAM);
-        // The pictures of a group wait until all are made larger: they are kept for when the network fails.
+        // The images of a group are kept until all are upscaled, for when the network fails.
         let waiting = values(at(1));
-        let held = leg.pictures.held + prompts + waiting;
+        let held = pass.pictures.held + prompts + waiting;
         let stage = StagePlan {
             name: Self::STAGE.to_owned(),
             resident: Bytes(weights),
@@ -135,7 +135,7 @@ impl Enlargement {
         Self::within(budget, factor, Some(file.to_owned()), stage, waiting)
     }
 
-    /// What makes pictures larger as `plan` says, if that is within `budget`.
+    /// The upscaling of `plan`, if that is within `budget`.
     fn within(
         budget: Bytes,
         factor: usize,
@@ -170,7 +170,7 @@ impl Enlargement {
         self.plan.loads = groups;
     }
 
-    /// How pictures are made larger, for the metadata.
+    /// The upscaling method, for the metadata.
     pub(crate) fn method(&self) -> String {
         match &self.network {
             Some(file) => file

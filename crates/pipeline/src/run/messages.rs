@@ -1,23 +1,23 @@
-//! What a run says of itself: a warning before it streams, and the entries of the metadata.
+//! The messages of a run: warnings, and entries of the metadata.
 
 use sd_weights::WeightType;
 
-use super::leg::Leg;
+use super::model_pass::ModelPass;
 use crate::Result;
 use crate::bundle::Family;
 use crate::plan::Plan;
 use crate::prompt::Prompt;
-use crate::recipe::Share;
+use crate::recipe::DenoisingRange;
 use crate::request::Strength;
 use crate::save::RefinerSettings;
 
 /// What streaming costs, and what would avoid it.
-pub(super) fn streaming_warning(leg: &Leg) -> String {
+pub(super) fn streaming_warning(pass: &ModelPass) -> String {
     /// Bytes a second of a good solid-state disk.
     const DISK: f64 = 2.0 * (1_u64 << 30) as f64;
-    let Leg {
+    let ModelPass {
         plan, weight_options, ..
-    } = leg;
+    } = pass;
     let each_step = plan.read_each_step();
     let cost = if weight_options.host_memory.limit() >= each_step.0 {
         format!("{each_step} are copied to the device in every step")
@@ -42,9 +42,9 @@ pub(super) fn budget_warning(plan: &Plan) -> String {
     )
 }
 
-/// What of the LoRAs that the prompts of `leg` name, and of those that are added, went otherwise than it may have been meant.
-pub(super) fn of_loras(leg: &Leg) -> Vec<String> {
-    let Leg { recipe, bundle, .. } = leg;
+/// What of the LoRAs that the prompts of `pass` name, and of those that are added, went otherwise than it may have been meant.
+pub(super) fn of_loras(pass: &ModelPass) -> Vec<String> {
+    let ModelPass { recipe, bundle, .. } = pass;
     let mut warnings = Vec::new();
     for tag in Prompt::parse(&recipe.prompt).loras {
         warnings.extend(tag.ignored.iter().map(|argument| {
@@ -71,16 +71,19 @@ pub(super) fn of_loras(leg: &Leg) -> Vec<String> {
     warnings
 }
 
-/// How the refiner whose part of the run is `leg` is drawn with, for the metadata.
-pub(super) fn refiner_settings(leg: &Leg) -> RefinerSettings {
-    let recipe = &leg.recipe;
+/// The settings of the refiner's `pass`, for the metadata.
+pub(super) fn refiner_settings(pass: &ModelPass) -> RefinerSettings {
+    let recipe = &pass.recipe;
     RefinerSettings {
-        switch: match recipe.share {
-            Share::From(switch) => Some(switch),
-            Share::Whole | Share::Until(_) => None,
+        switch: match recipe.denoising_range {
+            DenoisingRange::Start(switch) => Some(switch),
+            DenoisingRange::Full | DenoisingRange::End(_) => None,
         },
         steps: recipe.steps,
-        strength: recipe.over.as_ref().map_or(Strength::ALL, |over| over.strength),
+        strength: recipe
+            .img2img
+            .as_ref()
+            .map_or(Strength::ALL, |img2img| img2img.strength),
     }
 }
 
@@ -90,8 +93,8 @@ pub(super) fn refiner(name: &str) -> String {
 }
 
 /// What the run does to need less memory, for the metadata.
-pub(super) fn memory_optimizations(leg: &Leg) -> Vec<String> {
-    let plan = &leg.plan;
+pub(super) fn memory_optimizations(pass: &ModelPass) -> Vec<String> {
+    let plan = &pass.plan;
     let mut done = [
         "text encoders streamed and dropped",
         "attention in chunks",
@@ -100,7 +103,7 @@ pub(super) fn memory_optimizations(leg: &Leg) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    if leg.bundle.family == Family::StableDiffusion3 {
+    if pass.bundle.family == Family::StableDiffusion3 {
         done.push("modulations computed once, their weights dropped".to_owned());
     }
     if plan.streams() {
@@ -111,9 +114,9 @@ pub(super) fn memory_optimizations(leg: &Leg) -> Vec<String> {
 }
 
 /// The type that the denoising network's weights are held in, as the metadata writes it.
-pub(super) fn dtype_name(leg: &Leg) -> Result<String> {
-    let bundle = &leg.bundle;
-    Ok(match leg.weight_options.weight_type {
+pub(super) fn dtype_name(pass: &ModelPass) -> Result<String> {
+    let bundle = &pass.bundle;
+    Ok(match pass.weight_options.weight_type {
         WeightType::F32 => "f32".to_owned(),
         WeightType::Bf16 => "bf16".to_owned(),
         WeightType::AsStored => match bundle.checkpoint(bundle.denoiser.component())?.main_type() {

@@ -1,4 +1,4 @@
-//! Starting a stage again where the device had less room than was planned with.
+//! The retry of a stage that ran out of device memory, under a smaller plan.
 
 use sd_memory::Bytes;
 

@@ -1,4 +1,4 @@
-//! The picture that a run draws over, and its mask: opened by their headers before the run is planned, then read.
+//! The initial image of image-to-image and its inpainting mask: headers are read before the run is planned, pixels after.
 
 use crate::plan::PictureBytes;
 use crate::request::{ImageSize, InitImage};
@@ -7,21 +7,21 @@ use crate::source_image::SourceImage;
 use crate::stage::Mask;
 use crate::{Error, Result};
 
-/// The files of what is drawn over, by their headers.
+/// The files of the initial image and of its mask, by their headers.
 #[derive(Debug)]
-pub(super) struct OverSource {
+pub(super) struct InitImageSource {
     image: SourceImage,
     mask: Option<SourceImage>,
 }
 
-/// What is drawn over, in the size of the pictures that are drawn.
+/// The initial image and its mask, in the size of the run's images.
 #[derive(Debug)]
-pub(crate) struct OverPicture {
+pub(crate) struct LoadedInitImage {
     pub(super) image: RgbImage,
     pub(super) mask: Option<Mask>,
 }
 
-impl OverSource {
+impl InitImageSource {
     /// Opens the picture of `init`.
     ///
     /// # Errors
@@ -67,13 +67,13 @@ impl OverSource {
     ///
     /// # Errors
     /// The picture is damaged.
-    pub(super) fn read(&self, size: ImageSize) -> Result<(OverPicture, Option<Error>)> {
+    pub(super) fn read(&self, size: ImageSize) -> Result<(LoadedInitImage, Option<Error>)> {
         let image = self.image.at(size)?;
         let mask = self.mask.as_ref().map(Mask::read).transpose();
         let (mask, failed) = match mask {
             Ok(mask) => (mask, None),
             Err(error) => (None, Some(error)),
         };
-        Ok((OverPicture { image, mask }, failed))
+        Ok((LoadedInitImage { image, mask }, failed))
     }
 }

@@ -1,4 +1,4 @@
-//! From a picture to a larger one.
+//! The upscaling stage: a super-resolution network (ESRGAN and its kin) applied to decoded images.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(crate) fn upscaler(path: &Path, weight_options: &WeightOptions) -> Result<Up
     Ok(Upscaler::open(weights)?)
 }
 
-/// How often a network of `scale` goes over a picture that is to become `factor` times as large.
+/// How often a network of `scale` is applied to reach `factor`.
 pub(crate) fn rounds(scale: usize, factor: usize) -> u32 {
     let mut rounds = 1;
     while scale > 1 && scale.pow(rounds) < factor {
@@ -32,13 +32,12 @@ pub(crate) fn rounds(scale: usize, factor: usize) -> u32 {
     rounds
 }
 
-/// Makes each of `pictures` `factor` times as high and wide with the network in the file at `path`, which is read once and
-/// dropped at the end. Where the network's own scale is another it goes over a picture until that is large enough, and the
-/// rest is resampled.
+/// Upscales each of `pictures` by `factor` with the network in the file at `path`, which is read once and dropped at the end.
+/// Where the network's own scale is another it is applied until the image is large enough, and the result is resampled.
 ///
 /// # Errors
 /// The file is wrong, the device fails, the run was interrupted, or `on_picture` fails.
-pub(crate) fn enlarge(
+pub(crate) fn upscale(
     path: &Path,
     factor: usize,
     pictures: &[(usize, RgbImage)],
@@ -60,15 +59,15 @@ pub(crate) fn enlarge(
         }
         values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
         values = values.affine(2.0, -1.0)?.squeeze(0)?;
-        let enlarged = RgbImage::from_tensor(&values)?;
+        let upscaled = RgbImage::from_tensor(&values)?;
         drop(values);
-        let is_exact = (enlarged.width(), enlarged.height()) == (width, height);
+        let is_exact = (upscaled.width(), upscaled.height()) == (width, height);
         on_picture(
             *index,
             if is_exact {
-                enlarged
+                upscaled
             } else {
-                lanczos3(&enlarged, width, height)
+                lanczos3(&upscaled, width, height)
             },
         )?;
     }
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_goes_over_a_picture_until_it_is_large_enough() {
+    fn a_network_is_applied_until_the_image_is_large_enough() {
         assert_eq!(rounds(4, 4), 1);
         assert_eq!(rounds(4, 2), 1);
         assert_eq!(rounds(2, 4), 2);

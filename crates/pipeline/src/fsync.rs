@@ -1,9 +1,9 @@
-//! What survives a power failure: a file's name lies in its folder, which is written back on its own.
+//! fsync of a folder: without it a new file's name can be lost in a power failure.
 
 use std::path::Path;
 
-/// Has the names in `folder` written to the disk, where the system can be asked for that. Where it cannot, they
-/// are written soon anyway, so that is no error.
+/// Writes the names in `folder` to the disk, where the system has fsync for folders. Where it has not, the system writes
+/// them soon anyway, so that is no error.
 pub(crate) fn sync_folder(folder: &Path) {
     #[cfg(unix)]
     if let Err(error) = std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
