@@ -131,7 +131,7 @@ impl Network {
         let (latents, context) = (self.input("latents")?, self.input("context")?);
         let (_, _, height, width) = latents.dims4()?;
         let network = unet::UNet::new(self.weights("unet", self.known_residency()?)?, &config)?;
-        let conditions = network.condition(&unet::Steering {
+        let conditions = network.condition(&unet::ConditioningInputs {
             timesteps: &self.timesteps()?,
             context: &context,
             added: None,

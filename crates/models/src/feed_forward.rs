@@ -94,7 +94,7 @@ impl FeedForward {
     }
 
     /// Values that a layer holds beside its tokens, what they are added to and the result.
-    pub(crate) fn room(
+    pub(crate) fn workspace(
         inside: Inside,
         (batch, count): (usize, usize),
         width: usize,

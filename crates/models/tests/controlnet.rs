@@ -6,23 +6,23 @@ mod reference;
 
 use reference::{Case, compare};
 use sd_models::controlnet::{self, ControlNet};
-use sd_models::unet::{self, Added, Steering, UNet};
+use sd_models::unet::{self, AddedConditions, ConditioningInputs, UNet};
 use sd_models::{Error, unet::Residuals};
 use sd_weights::{Residency, WeightType, Weights};
 
 /// Calls `with` with what steers `case`.
-fn steered<R>(case: &Case, with: impl FnOnce(&Steering<'_>) -> R) -> R {
+fn with_inputs<R>(case: &Case, with: impl FnOnce(&ConditioningInputs<'_>) -> R) -> R {
     let timesteps = case.tensor("timesteps").to_vec1::<f32>().unwrap();
     let (_, _, height, width) = case.tensor("latents").dims4().unwrap();
-    let numbers = case
+    let time_ids = case
         .get("time_ids")
-        .map(|numbers| numbers.to_vec2::<f32>().unwrap());
-    with(&Steering {
+        .map(|time_ids| time_ids.to_vec2::<f32>().unwrap());
+    with(&ConditioningInputs {
         timesteps: &timesteps,
         context: case.tensor("context"),
-        added: numbers.as_ref().map(|numbers| Added {
-            pooled: case.tensor("pooled"),
-            numbers,
+        added: time_ids.as_ref().map(|time_ids| AddedConditions {
+            text_embeds: case.tensor("pooled"),
+            time_ids,
         }),
         guidance: None,
         latents: (height, width),
@@ -33,7 +33,7 @@ fn control(case: &Case, weights: Weights) -> Residuals {
     let controlnet = ControlNet::new(weights, &case.config()).unwrap();
     controlnet.load().unwrap();
     let picture = case.tensor("picture");
-    let conditions = steered(case, |steering| controlnet.condition(steering, picture)).unwrap();
+    let conditions = with_inputs(case, |inputs| controlnet.condition(inputs, picture)).unwrap();
     let input = controlnet::Input {
         latents: case.tensor("latents"),
         conditions: &conditions,
@@ -54,7 +54,7 @@ fn agrees(name: &str) {
         let unet = of_unet.weights(weight_options.weight_type, weight_options.residency);
         let residuals = control(&case, weights);
         let unet = UNet::new(unet, &of_unet.config()).unwrap();
-        let conditions = steered(&case, |steering| unet.condition(steering)).unwrap();
+        let conditions = with_inputs(&case, |inputs| unet.condition(inputs)).unwrap();
         let input = unet::Input {
             latents: case.tensor("latents"),
             conditions: &conditions,
@@ -112,6 +112,6 @@ fn what_does_not_fit_is_refused() {
     }
     let controlnet = ControlNet::new(weights(), &case.config()).unwrap();
     let turned = case.tensor("picture").transpose(2, 3).unwrap();
-    let found = steered(&case, |steering| controlnet.condition(steering, &turned));
+    let found = with_inputs(&case, |inputs| controlnet.condition(inputs, &turned));
     assert!(matches!(found, Err(Error::Input { .. })));
 }

@@ -6,7 +6,7 @@ mod synthetic;
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::controlnet::{Config, ControlNet, Input};
-use sd_models::unet::Steering;
+use sd_models::unet::ConditioningInputs;
 use sd_models::{Conditioned, Load};
 use sd_weights::{CountingAllocator, Residency, allocated_bytes, allocated_peak, restart_allocated_peak};
 use synthetic::assert_predicted;
@@ -60,14 +60,14 @@ fn a_controlnet_takes_what_it_says() {
             let before = start + given as u64;
             sd_ops::release_scratch();
             restart_allocated_peak();
-            let steering = Steering {
+            let conditioning = ConditioningInputs {
                 timesteps: &[900.0, 500.0, 100.0],
                 context: &context,
                 added: None,
                 guidance: None,
                 latents,
             };
-            let conditions = controlnet.condition(&steering, &picture).unwrap();
+            let conditions = controlnet.condition(&conditioning, &picture).unwrap();
             let what = format!("{residency:?}, {load:?}");
             let held = controlnet.condition_bytes(load, STEPS);
             let taken = controlnet.condition_footprint(load, STEPS).bytes();

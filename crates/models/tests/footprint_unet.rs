@@ -5,7 +5,7 @@
 mod synthetic;
 
 use candle_core::{DType, Device, Tensor};
-use sd_models::unet::{Added, Conditions, Config, Input, Steering, UNet};
+use sd_models::unet::{AddedConditions, ConditioningInputs, Conditions, Config, Input, UNet};
 use sd_models::{Conditioned, Load};
 use sd_weights::{CountingAllocator, Residency, allocated_bytes, allocated_peak, restart_allocated_peak};
 use synthetic::assert_predicted;
@@ -24,18 +24,18 @@ fn zeros(shape: &[usize]) -> Tensor {
 
 fn condition(unet: &UNet, context: &Tensor, pooled: Option<&Tensor>, latents: (usize, usize)) -> Conditions {
     let timesteps: Vec<f32> = (0..STEPS).map(|step| 900.0 - step as f32).collect();
-    let numbers = vec![vec![512.0; 6]; context.dim(0).unwrap()];
-    let steering = Steering {
+    let time_ids = vec![vec![512.0; 6]; context.dim(0).unwrap()];
+    let inputs = ConditioningInputs {
         timesteps: &timesteps,
         context,
-        added: pooled.map(|pooled| Added {
-            pooled,
-            numbers: &numbers,
+        added: pooled.map(|pooled| AddedConditions {
+            text_embeds: pooled,
+            time_ids: &time_ids,
         }),
         guidance: None,
         latents,
     };
-    unet.condition(&steering).unwrap()
+    unet.condition(&inputs).unwrap()
 }
 
 #[test]

@@ -7,24 +7,24 @@ mod reference;
 use candle_core::Tensor;
 use reference::{Case, WITHIN_F32, assert_close, compare};
 use sd_models::Error;
-use sd_models::unet::{Added, Conditions, Config, Input, Steering, UNet};
+use sd_models::unet::{AddedConditions, ConditioningInputs, Conditions, Config, Input, UNet};
 use sd_weights::{Residency, WeightType};
 
 fn condition(unet: &UNet, case: &Case, latents: &str) -> Conditions {
     let timesteps = case.tensor("timesteps").to_vec1::<f32>().unwrap();
     let (_, _, height, width) = case.tensor(latents).dims4().unwrap();
-    let numbers = case
+    let time_ids = case
         .get("time_ids")
-        .map(|numbers| numbers.to_vec2::<f32>().unwrap());
+        .map(|time_ids| time_ids.to_vec2::<f32>().unwrap());
     let guidance = case
         .get("guidance")
         .map(|guidance| f64::from(guidance.to_vec1::<f32>().unwrap()[0]));
-    unet.condition(&Steering {
+    unet.condition(&ConditioningInputs {
         timesteps: &timesteps,
         context: case.tensor("context"),
-        added: numbers.as_ref().map(|numbers| Added {
-            pooled: case.tensor("pooled"),
-            numbers,
+        added: time_ids.as_ref().map(|time_ids| AddedConditions {
+            text_embeds: case.tensor("pooled"),
+            time_ids,
         }),
         guidance,
         latents: (height, width),
@@ -188,17 +188,17 @@ fn inputs_that_do_not_fit_are_refused() {
     let case = Case::open("unet", "refiner");
     let config: Config = case.config();
     assert_eq!(
-        (config.added_numbers(12), config.pooled_features(5)),
+        (config.time_id_count(12), config.pooled_features(5)),
         (Some(5), Some(12))
     );
     let unet = UNet::new(case.weights(WeightType::F32, Residency::Streamed), &config).unwrap();
     let context = case.tensor("context");
-    let numbers = case.tensor("time_ids").to_vec2::<f32>().unwrap();
-    let added = Added {
-        pooled: case.tensor("pooled"),
-        numbers: &numbers,
+    let time_ids = case.tensor("time_ids").to_vec2::<f32>().unwrap();
+    let added = AddedConditions {
+        text_embeds: case.tensor("pooled"),
+        time_ids: &time_ids,
     };
-    let right = Steering {
+    let right = ConditioningInputs {
         timesteps: &[500.0],
         context,
         added: Some(added),
@@ -208,30 +208,30 @@ fn inputs_that_do_not_fit_are_refused() {
     let narrow = context.narrow(2, 0, 8).unwrap();
     let six: Vec<Vec<f32>> = vec![vec![512.0; 6]; 2];
     for wrong in [
-        Steering {
+        ConditioningInputs {
             context: &narrow,
             ..right
         },
-        Steering { added: None, ..right },
-        Steering {
-            added: Some(Added {
-                numbers: &six,
+        ConditioningInputs { added: None, ..right },
+        ConditioningInputs {
+            added: Some(AddedConditions {
+                time_ids: &six,
                 ..added
             }),
             ..right
         },
-        Steering {
-            added: Some(Added {
-                numbers: &numbers[..1],
+        ConditioningInputs {
+            added: Some(AddedConditions {
+                time_ids: &time_ids[..1],
                 ..added
             }),
             ..right
         },
-        Steering {
+        ConditioningInputs {
             guidance: Some(7.5),
             ..right
         },
-        Steering {
+        ConditioningInputs {
             latents: (0, 16),
             ..right
         },

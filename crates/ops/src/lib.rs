@@ -34,7 +34,7 @@ pub use attention::{Heads, Precision, attention, joint_attention, scratch_of_pla
 pub use bands::{Band, BandedConv2d};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
-pub use cpu::threads::{leave_threads_to_rayon, side_by_side};
+pub use cpu::threads::{leave_threads_to_rayon, parallel_map};
 pub use linear::{
     Linear, Quantization, linear, linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu,
     linear_gelu_tanh, linear_quick_gelu, linear_residual, linear_silu,

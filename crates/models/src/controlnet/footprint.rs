@@ -4,14 +4,14 @@ use sd_ops::Scratch;
 
 use super::{ChannelOrder, ControlNet, Step};
 use crate::footprint::held_bytes;
+use crate::unet::block_layout::BlockKind;
 use crate::unet::footprint::{self, Walk};
-use crate::unet::places::Part;
 use crate::{Conditioned, Footprint, Load, WeightBytes};
 
 impl Conditioned for ControlNet {
     fn weight_bytes(&self) -> WeightBytes {
         let bytes = |step: &Step| match step {
-            Step::Shared(place) => footprint::place_bytes(place, &self.weights),
+            Step::Shared(spec) => footprint::block_bytes(spec, &self.weights),
             Step::Adds { .. } => held_bytes(&step.weights(&self.weights), |_| true),
         };
         WeightBytes {
@@ -80,10 +80,10 @@ impl ControlNet {
     fn walk(&self, load: Load) -> (Walk, Vec<u64>) {
         let mut walk = Walk::new(load, self.config.network.in_channels, self.weights.options());
         let of_blocks = self.steps.iter().map(|step| match step {
-            Step::Shared(place) => {
-                let activations = walk.pass(place);
-                match place.part {
-                    Part::Entry { .. } => activations.max(walk.add()),
+            Step::Shared(spec) => {
+                let activations = walk.pass(spec);
+                match spec.kind {
+                    BlockKind::Entry { .. } => activations.max(walk.add()),
                     _ => activations,
                 }
             }

@@ -14,9 +14,9 @@ use sd_weights::{Blocks, Weights};
 pub use config::{ChannelOrder, Config};
 
 use crate::unet::block::{Block, Stream};
-use crate::unet::places::{self, Part, Place};
+use crate::unet::block_layout::{self, BlockKind, BlockSpec};
 use crate::unet::time::TimeEntry;
-use crate::unet::{self, Residuals, Steering};
+use crate::unet::{self, ConditioningInputs, Residuals};
 use crate::{Error, Result, layers};
 use picture::PictureEntry;
 
@@ -58,7 +58,7 @@ pub struct Input<'a> {
 #[derive(Debug, Clone)]
 enum Step {
     /// A block as the UNet has it.
-    Shared(Place),
+    Shared(BlockSpec),
     /// What is added to the result of the block before, in the UNet.
     Adds { scope: String, channels: usize },
 }
@@ -94,7 +94,7 @@ impl ControlNet {
     /// The configuration cannot be used, or the file does not hold what it describes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         let config = config.checked(NETWORK)?;
-        let steps = steps(places::down(&config.network, NETWORK)?);
+        let steps = steps(block_layout::down_and_middle(&config.network, NETWORK)?);
         let (of_time, of_picture, of_blocks) = (config.clone(), config.clone(), config.clone());
         let list = steps.clone();
         let scopes: Vec<Weights> = steps.iter().map(|step| step.weights(&weights)).collect();
@@ -129,9 +129,9 @@ impl ControlNet {
     ///
     /// # Errors
     /// Something does not fit the network, a file is wrong, or the device fails.
-    pub fn condition(&self, steering: &Steering<'_>, picture: &Tensor) -> Result<Conditions> {
-        steering.check(&self.config.network, NETWORK)?;
-        let (height, width) = steering.latents;
+    pub fn condition(&self, inputs: &ConditioningInputs<'_>, picture: &Tensor) -> Result<Conditions> {
+        inputs.check(&self.config.network, NETWORK)?;
+        let (height, width) = inputs.latents;
         let factor = self.config.downsampling();
         let wanted = [
             1,
@@ -146,11 +146,11 @@ impl ControlNet {
                 wanted: format!("{wanted:?}"),
             });
         }
-        let time = self.time.block(0)?.embed(steering, self.activation_type)?;
-        let context = steering.context.to_dtype(self.activation_type)?;
+        let time = self.time.block(0)?.embed(inputs, self.activation_type)?;
+        let context = inputs.context.to_dtype(self.activation_type)?;
         let picture = picture.to_dtype(self.activation_type)?;
         Ok(Conditions {
-            texts: unet::Conditions::new(time, context, steering)?,
+            texts: unet::Conditions::new(time, context, inputs)?,
             picture: self.picture.block(0)?.embed(&picture)?,
         })
     }
@@ -177,10 +177,10 @@ impl ControlNet {
                     continue;
                 };
                 let after = match (step, &*block) {
-                    (Step::Shared(place), ControlBlock::Shared(block)) => {
-                        let after = block.forward(taken, place.part, &at, None)?;
-                        match place.part {
-                            Part::Entry { .. } => after.with(&input.conditions.picture)?,
+                    (Step::Shared(spec), ControlBlock::Shared(block)) => {
+                        let after = block.forward(taken, spec.kind, &at, None)?;
+                        match spec.kind {
+                            BlockKind::Entry { .. } => after.with(&input.conditions.picture)?,
                             _ => after,
                         }
                     }
@@ -206,16 +206,16 @@ impl ControlNet {
 }
 
 /// The blocks of a ControlNet: after each whose result the UNet holds, and after the last, that which adds to it.
-fn steps(places: Vec<Place>) -> Vec<Step> {
-    let (mut steps, mut held) = (Vec::new(), 0);
-    for place in places {
-        let (is_held, ends_middle) = (place.is_held, place.ends_middle);
-        let channels = place.part.channels();
-        steps.push(Step::Shared(place));
-        if is_held {
-            let scope = format!("controlnet_down_blocks.{held}");
+fn steps(layout: Vec<BlockSpec>) -> Vec<Step> {
+    let (mut steps, mut skips) = (Vec::new(), 0);
+    for spec in layout {
+        let (is_skip, ends_middle) = (spec.is_skip, spec.ends_middle);
+        let channels = spec.kind.channels();
+        steps.push(Step::Shared(spec));
+        if is_skip {
+            let scope = format!("controlnet_down_blocks.{skips}");
             steps.push(Step::Adds { scope, channels });
-            held += 1;
+            skips += 1;
         }
         if ends_middle {
             let scope = "controlnet_mid_block".to_owned();
@@ -229,7 +229,7 @@ impl Step {
     /// The scope of `weights`, those of the whole network, that this block is made from.
     fn weights(&self, weights: &Weights) -> Weights {
         match self {
-            Self::Shared(place) => place.weights(weights),
+            Self::Shared(spec) => spec.weights(weights),
             Self::Adds { scope, .. } => weights.scope(scope),
         }
     }
@@ -238,7 +238,7 @@ impl Step {
 impl ControlBlock {
     fn new(step: &Step, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
         Ok(match step {
-            Step::Shared(place) => Self::Shared(Block::new(place, weights, &config.network)?),
+            Step::Shared(spec) => Self::Shared(Block::new(spec, weights, &config.network)?),
             Step::Adds { channels, .. } => {
                 Self::Adds(layers::conv2d(weights, *channels, *channels, 1, 1, 0)?)
             }

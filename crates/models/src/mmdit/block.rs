@@ -1,4 +1,4 @@
-//! One block of a transformer: both streams attend jointly, then each goes through its feed-forward layer.
+//! The joint block (MM-DiT): attention over the image and text tokens together, then a feed-forward layer for each stream.
 
 use candle_core::Tensor;
 use sd_ops::{
@@ -6,75 +6,56 @@ use sd_ops::{
 };
 use sd_weights::Weights;
 
+use super::block_kind::{BlockKind, ContextStream};
 use super::modulation::{Affine, BlockModulation, StreamModulation, TextModulation};
 use super::stream::{HeadProjections, ProjectionNames};
 use super::{Config, NORM_EPSILON};
 use crate::feed_forward::{FeedForward, Inside};
 use crate::layers;
 
-/// What not every block has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BlockKind {
-    /// Whether the picture attends to itself a second time.
-    pub(super) attends_twice: bool,
-    /// What becomes of the text.
-    pub(super) text: TextRole,
-}
-
-/// What becomes of the text in a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TextRole {
-    /// It goes through, as the picture does.
-    Goes,
-    /// It ends as keys and values for the picture.
-    Ends,
-    /// There is none, and the picture attends to itself alone.
-    IsAbsent,
-}
-
 /// The tokens between two blocks, `[batch, tokens, width]` of either stream.
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub(super) image: Tensor,
-    /// Until it ends.
+    /// None after the last block that reads it.
     pub(super) text: Option<Tensor>,
 }
 
 /// A joint block.
 #[derive(Debug)]
 pub(super) struct JointBlock {
-    image: ImageStream,
-    text: TextStream,
+    image: ImageLayers,
+    text: TextLayers,
 }
 
-/// What the picture's tokens pass through.
+/// The layers of the image stream.
 #[derive(Debug)]
-struct ImageStream {
+struct ImageLayers {
     heads: HeadProjections,
     output: Linear,
     second: Option<SelfAttention>,
     feed_forward: FeedForward,
 }
 
-/// A second attention, of the picture to itself alone.
+/// The second self-attention of the image stream.
 #[derive(Debug)]
 struct SelfAttention {
     heads: HeadProjections,
     output: Linear,
 }
 
-/// What the text's tokens pass through.
+/// The layers of the text stream.
 #[derive(Debug)]
-enum TextStream {
-    Goes {
+enum TextLayers {
+    Full {
         heads: HeadProjections,
         output: Linear,
         feed_forward: FeedForward,
     },
-    Ends {
+    KeysValuesOnly {
         heads: HeadProjections,
     },
-    IsAbsent,
+    None,
 }
 
 impl JointBlock {
@@ -82,16 +63,16 @@ impl JointBlock {
         let width = config.width();
         let attention = weights.scope("attn");
         let text_heads = || HeadProjections::new(&attention, config, ProjectionNames::TEXT);
-        let text = match kind.text {
-            TextRole::Goes => TextStream::Goes {
+        let text = match kind.context {
+            ContextStream::Full => TextLayers::Full {
                 heads: text_heads()?,
                 output: layers::linear(&attention.scope("to_add_out"), width, width)?,
                 feed_forward: FeedForward::new(&weights.scope("ff_context"), width, Inside::GeluTanh)?,
             },
-            TextRole::Ends => TextStream::Ends { heads: text_heads()? },
-            TextRole::IsAbsent => TextStream::IsAbsent,
+            ContextStream::KeysValuesOnly => TextLayers::KeysValuesOnly { heads: text_heads()? },
+            ContextStream::None => TextLayers::None,
         };
-        let second = if kind.attends_twice {
+        let second = if kind.dual_attention {
             let weights = weights.scope("attn2");
             Some(SelfAttention {
                 heads: HeadProjections::new(&weights, config, ProjectionNames::IMAGE)?,
@@ -100,7 +81,7 @@ impl JointBlock {
         } else {
             None
         };
-        let image = ImageStream {
+        let image = ImageLayers {
             heads: HeadProjections::new(&attention, config, ProjectionNames::IMAGE)?,
             output: layers::linear(&attention.scope("to_out.0"), width, width)?,
             second,
@@ -109,9 +90,9 @@ impl JointBlock {
         Ok(Self { image, text })
     }
 
-    /// Both streams after this block.
+    /// The tokens of both streams after this block.
     ///
-    /// Every tensor goes as soon as it was used: what lives at the same time is what `footprint.rs` counts.
+    /// Every tensor is dropped after its last use: `footprint.rs` counts those that are alive at the same time.
     pub(super) fn forward(
         &self,
         Tokens { image, text }: Tokens,
@@ -119,15 +100,15 @@ impl JointBlock {
     ) -> candle_core::Result<Tokens> {
         let of_image = &modulation.image;
         let (text_heads, of_text) = match (&self.text, &text, &modulation.text) {
-            (TextStream::Goes { heads, .. }, Some(text), TextModulation::Goes(of_text)) => (
+            (TextLayers::Full { heads, .. }, Some(text), TextModulation::Full(of_text)) => (
                 Some(heads.forward(&normed(text, &of_text.attention.input)?)?),
                 Some(of_text),
             ),
-            (TextStream::Ends { heads }, Some(text), TextModulation::Ends(affine)) => {
+            (TextLayers::KeysValuesOnly { heads }, Some(text), TextModulation::KeysValuesOnly(affine)) => {
                 (Some(heads.forward(&normed(text, affine)?)?), None)
             }
-            (TextStream::IsAbsent, None, TextModulation::IsAbsent) => (None, None),
-            _ => unreachable!("a block is given its own tokens and modulation. This is a bug."),
+            (TextLayers::None, None, TextModulation::None) => (None, None),
+            _ => unreachable!("tokens and modulation of another kind of block. This is a bug."),
         };
         let image_heads = self
             .image
@@ -155,7 +136,7 @@ impl JointBlock {
 
         let text = match (&self.text, text, of_words, of_text) {
             (
-                TextStream::Goes {
+                TextLayers::Full {
                     output,
                     feed_forward: layer,
                     ..
@@ -187,7 +168,7 @@ fn feed_forward(
     layer.add_to(&tokens, Some(&gated.gate), &normed(&tokens, &gated.input)?)
 }
 
-/// Attention of a stream to itself, with the heads joined again: `[batch, tokens, width]`.
+/// Self-attention of one stream, with the heads concatenated: `[batch, tokens, width]`.
 fn attend(heads: Heads, precision: Precision) -> candle_core::Result<Tensor> {
     let scale = scale_of(&heads)?;
     let mixed = attention(
@@ -201,7 +182,7 @@ fn attend(heads: Heads, precision: Precision) -> candle_core::Result<Tensor> {
     mixed.transpose(1, 2)?.flatten_from(2)
 }
 
-/// What scores are multiplied by.
+/// The factor of the attention scores, `1 / sqrt(head size)`.
 fn scale_of(heads: &Heads) -> candle_core::Result<f64> {
     Ok(1.0 / (heads.queries.dim(3)? as f64).sqrt())
 }

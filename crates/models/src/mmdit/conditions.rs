@@ -1,51 +1,51 @@
-//! What steers the transformer and is the same for all pictures of a run, computed once for all steps.
+//! The conditions of the transformer: computed once for all steps, and shared by all images of a run.
 
 use candle_core::Tensor;
 
+use super::conditioning::Conditioning;
 use super::modulation::{Affine, affine_of_step};
-use super::steering::Steering;
 
-/// Texts as tokens, the modulations of every block for every step, and the positions of a picture's patches.
+/// The text tokens, the modulations of every block for every step, and the position embedding of the patches.
 ///
-/// Cloning it, or taking some of its texts, copies nothing.
+/// A clone, or a part of the batch, shares the same tensors.
 #[derive(Debug, Clone)]
 pub struct Conditions {
-    pub(super) steering: Steering,
-    /// Of the head, a row for every text of every step.
+    pub(super) conditioning: Conditioning,
+    /// Scale and shift of the output layer, with a row for every text of every step.
     pub(super) head: Tensor,
     /// `[patches, width]` in 32 bits.
     pub(super) positions: Tensor,
 }
 
 impl Conditions {
-    /// How many texts there are: the batch that latents must come in.
+    /// Number of texts: the batch size of the latents.
     pub fn texts(&self) -> usize {
-        self.steering.texts()
+        self.conditioning.texts()
     }
 
-    /// How many steps were prepared.
+    /// Number of steps that were prepared.
     pub fn steps(&self) -> usize {
-        self.steering.steps()
+        self.conditioning.steps()
     }
 
-    /// Rows and columns of the latents that these were made for.
+    /// Rows and columns of the latents that the conditions are for.
     pub fn latents(&self) -> (usize, usize) {
-        self.steering.latents()
+        self.conditioning.latents()
     }
 
-    /// The text at `index` alone.
+    /// The conditions of the text at `index` only.
     ///
     /// # Panics
     /// There is no such text.
     pub fn only(&self, index: usize) -> Self {
         Self {
-            steering: self.steering.only(index),
+            conditioning: self.conditioning.only(index),
             ..self.clone()
         }
     }
 
     pub(super) fn of_head(&self, step: usize) -> candle_core::Result<Affine> {
         let width = self.positions.dim(1)?;
-        affine_of_step(&self.head, self.steering.first_row(step), self.texts(), width)
+        affine_of_step(&self.head, self.conditioning.first_row(step), self.texts(), width)
     }
 }

@@ -1,17 +1,17 @@
-//! What `transformer/config.json` says of the transformer.
+//! The transformer's configuration, `transformer/config.json`.
 
 use serde::Deserialize;
 
-use super::block::{BlockKind, TextRole};
+use super::block_kind::{BlockKind, ContextStream};
 use super::refuse_config;
 use crate::Result;
 use crate::counts::{self, MOST_FEATURES, MOST_LAYERS};
 
-/// The shape of a transformer of the family. What is not there has diffusers' default.
+/// The configuration of an `SD3Transformer2DModel`. Settings that are left out have diffusers' defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, expecting = "settings by their names")]
 pub struct Config {
-    /// The side of the latents that it was trained for.
+    /// Rows and columns of the latents that the transformer was trained on.
     pub sample_size: usize,
     /// The side of a patch, in latents.
     pub patch_size: usize,
@@ -19,23 +19,23 @@ pub struct Config {
     pub in_channels: usize,
     /// Channels of the prediction, where they differ from the latents'.
     pub out_channels: Option<usize>,
-    /// Joint blocks.
+    /// Number of joint blocks.
     pub num_layers: usize,
-    /// Features of a head.
+    /// Features of an attention head.
     pub attention_head_dim: usize,
-    /// Heads.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Features of a token of text as it comes in.
+    /// Features of a text token, as the text encoders give it.
     pub joint_attention_dim: usize,
-    /// Features of a token of text inside.
+    /// Features of a text token inside the transformer.
     pub caption_projection_dim: usize,
-    /// Features of the pooled text.
+    /// Features of the pooled text embedding.
     pub pooled_projection_dim: usize,
     /// The side of the position table, in patches.
     pub pos_embed_max_size: usize,
-    /// How queries and keys are normed: `rms_norm`, or not at all.
+    /// How queries and keys are normalised: `rms_norm`, or not at all.
     pub qk_norm: Option<String>,
-    /// The blocks whose picture stream attends to itself a second time.
+    /// Blocks whose image stream has a second self-attention.
     pub dual_attention_layers: Vec<usize>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Features of a token inside: those of all heads.
+    /// Features of a token inside the transformer: those of all heads.
     pub fn width(&self) -> usize {
         self.num_attention_heads.saturating_mul(self.attention_head_dim)
     }
@@ -74,23 +74,23 @@ impl Config {
         self.qk_norm.is_some()
     }
 
-    /// Of the blocks, in order. The text is of no use after the last.
+    /// The kinds of the blocks, in order. The text stream ends in the last one.
     pub(super) fn kinds(&self) -> Vec<BlockKind> {
         let kind = |layer| BlockKind {
-            attends_twice: self.dual_attention_layers.contains(&layer),
-            text: if layer + 1 == self.num_layers {
-                TextRole::Ends
+            dual_attention: self.dual_attention_layers.contains(&layer),
+            context: if layer + 1 == self.num_layers {
+                ContextStream::KeysValuesOnly
             } else {
-                TextRole::Goes
+                ContextStream::Full
             },
         };
         (0..self.num_layers).map(kind).collect()
     }
 
-    /// Whether a transformer can be what this says.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// It cannot; the setting is named.
+    /// A setting is impossible or not supported; the error names it.
     pub fn validate(&self) -> Result<()> {
         self.check(super::NETWORK)
     }
@@ -118,7 +118,7 @@ impl Config {
             MOST_FEATURES,
             &[("out_channels", self.predicted_channels())],
         )?;
-        // A ControlNet may read neither text.
+        // A ControlNet may read neither the text nor its pooled embedding.
         let texts = [
             ("joint_attention_dim", self.joint_attention_dim),
             ("pooled_projection_dim", self.pooled_projection_dim),

@@ -1,4 +1,4 @@
-//! How timestep and text enter a transformer: what is needed once a run.
+//! The embeddings of the timestep and the text, which are used once per run.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, linear, linear_silu, silu, timestep_embedding};
@@ -7,15 +7,15 @@ use sd_weights::Weights;
 use super::Config;
 use crate::{Result, layers};
 
-/// Features that a timestep is spread over before its projection.
+/// Features of the sinusoidal timestep embedding.
 const TIMESTEP_FEATURES: usize = 256;
 
-/// A transformer's entry for what is not the picture.
+/// The embedders of a transformer for everything but the latents.
 #[derive(Debug)]
 pub(super) struct Entry {
     timestep: [Linear; 2],
     pooled: [Linear; 2],
-    /// Where the text itself is read, not only what it sums up to.
+    /// None if the network reads only the pooled text embedding.
     context: Option<Linear>,
 }
 
@@ -41,15 +41,15 @@ impl Entry {
         })
     }
 
-    /// Text as tokens of the transformer's width, where it is read.
+    /// Text embeddings as tokens of the transformer's width; none if the network reads no text.
     pub(super) fn context(&self, context: &Tensor) -> Result<Option<Tensor>> {
         let of = |projection| linear(context, projection);
         Ok(self.context.as_ref().map(of).transpose()?)
     }
 
-    /// What all modulations are made from: a timestep and a pooled text, through silu, which every modulation
-    /// begins with. A row for every text of every step, `[steps * batch, width]`.
-    pub(super) fn conditioning(&self, timesteps: &[f32], pooled: &Tensor) -> Result<Tensor> {
+    /// The embedding from which all modulations are computed (diffusers: `temb`): timestep plus pooled text embedding, after
+    /// the silu with which every modulation begins. A row for every text of every step, `[steps * batch, width]`.
+    pub(super) fn time_text_embedding(&self, timesteps: &[f32], pooled: &Tensor) -> Result<Tensor> {
         let (steps, batch) = (timesteps.len(), pooled.dim(0)?);
         let timesteps = Tensor::from_slice(timesteps, steps, pooled.device())?;
         let timesteps = timestep_embedding(&timesteps, TIMESTEP_FEATURES)?.to_dtype(pooled.dtype())?;

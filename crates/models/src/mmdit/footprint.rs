@@ -1,12 +1,12 @@
-//! The bytes of the transformer: of its weights, of what it is conditioned on, and of a pass through it.
+//! The memory of the transformer: of its weights, its conditions, and a forward pass.
 //!
-//! The counts follow `block.rs` line by line: what is dropped there is no longer counted here.
+//! The counts follow `block.rs` line by line: a tensor that is dropped there is no longer counted here.
 
 use candle_core::DType;
 use sd_ops::Scratch;
 use sd_weights::Weights;
 
-use super::block::{BlockKind, TextRole};
+use super::block_kind::{BlockKind, ContextStream};
 use super::control::ControlNet;
 use super::{Config, Transformer};
 use crate::feed_forward::{FeedForward, Inside};
@@ -31,21 +31,21 @@ impl Conditioned for Transformer {
     fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
         let bytes = self.bytes();
         let of_head = (2 * steps * load.texts) as u64 * bytes.token();
-        bytes.steering(load, &self.kinds, steps) + of_head + bytes.positions(load)
+        bytes.conditioning(load, &self.kinds, steps) + of_head + bytes.positions(load)
     }
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
-        self.bytes().conditioning(load, steps)
+        self.bytes().conditioning_footprint(load, steps)
     }
 }
 
 impl Transformer {
-    /// What a forward pass takes beside the weights and the conditions, with `controls` beside it.
+    /// The memory of a forward pass beside the weights and the conditions, with `controls` running interleaved.
     pub fn forward_footprint(&self, load: Load, controls: &[&ControlNet]) -> Footprint {
         let bytes = self.bytes();
         let given: Vec<u64> = controls.iter().map(|_| bytes.added(load)).collect();
         let all_given: u64 = given.iter().sum();
-        // One network works at a time, beside the tokens of all.
+        // One network runs at a time; the tokens of all networks are alive.
         let own = bytes.block(load, &self.kinds) + all_given;
         let of_control =
             |(control, given): (&&ControlNet, u64)| control.block_bytes(load) + all_given - given;
@@ -62,7 +62,7 @@ impl Transformer {
     }
 }
 
-/// Bytes of what lies between the operations of a network.
+/// Sizes in bytes of the tensors of a network.
 #[derive(Debug)]
 pub(super) struct Bytes<'a> {
     config: &'a Config,
@@ -79,17 +79,17 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// Of a token, or a part of a modulation.
+    /// A token, or one vector of a modulation.
     pub(super) fn token(&self) -> u64 {
         self.config.width() as u64 * self.element
     }
 
-    /// Of the picture's tokens of an input.
+    /// The image tokens of an input.
     pub(super) fn image(&self, load: Load) -> u64 {
         load.texts as u64 * self.patches(load) * self.token()
     }
 
-    /// Of the text's, where it is read.
+    /// The text tokens of an input; 0 if the network reads no text.
     fn text(&self, load: Load, kinds: &[BlockKind]) -> u64 {
         if reads_text(kinds) {
             (load.texts * load.tokens) as u64 * self.token()
@@ -98,23 +98,23 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// Of both streams of all inputs.
+    /// Both streams of all inputs.
     pub(super) fn streams(&self, load: Load, kinds: &[BlockKind]) -> u64 {
         load.inputs as u64 * (self.image(load) + self.text(load, kinds))
     }
 
-    /// Of what a ControlNet adds to all inputs.
+    /// The residuals that a ControlNet adds to all inputs.
     pub(super) fn added(&self, load: Load) -> u64 {
         load.inputs as u64 * self.image(load)
     }
 
-    /// Of the positions of a picture.
+    /// The position embedding.
     pub(super) fn positions(&self, load: Load) -> u64 {
         4 * self.patches(load) * self.config.width() as u64
     }
 
-    /// Of the text and the modulations of `steps` steps.
-    pub(super) fn steering(&self, load: Load, kinds: &[BlockKind], steps: usize) -> u64 {
+    /// The text tokens and the modulations of `steps` steps.
+    pub(super) fn conditioning(&self, load: Load, kinds: &[BlockKind], steps: usize) -> u64 {
         let parts: usize = kinds
             .iter()
             .map(|kind| kind.image_parts() + kind.text_parts())
@@ -122,36 +122,36 @@ impl<'a> Bytes<'a> {
         (steps * load.texts * parts) as u64 * self.token() + self.text(load, kinds)
     }
 
-    /// What computing the conditions takes beside them.
-    pub(super) fn conditioning(&self, load: Load, steps: usize) -> Footprint {
-        // The conditioning, its sum before silu, and what was added up to it.
+    /// The memory that computing the conditions takes beside the conditions themselves.
+    pub(super) fn conditioning_footprint(&self, load: Load, steps: usize) -> Footprint {
+        // The embedding, its sum before silu, and the addends of that.
         let conditioning = 4 * (steps * load.texts) as u64 * self.token();
         let features = self.config.joint_attention_dim;
         let context = (load.texts * load.tokens * features) as u64 * self.element;
         Footprint {
-            // Positions are read as they are stored and widened.
+            // The position table is read in its stored type, then widened.
             activations: conditioning + context.max(self.positions(load)),
             scratch: Scratch::of_linear().bytes(),
         }
     }
 
-    /// What a block takes beside the streams of all inputs.
+    /// The memory of a block beside the streams of all inputs.
     pub(super) fn block(&self, load: Load, kinds: &[BlockKind]) -> u64 {
         let (image, text) = (self.image(load), self.text(load, kinds));
-        // Queries, keys, values, and the result. A GPU turns the keys around.
+        // Queries, keys, values, and the result. On a GPU the keys are transposed.
         let in_attention = if self.on_processor { 4 } else { 5 };
         let attention = in_attention * (image + text);
-        // The joint attention's result for the text stays until it has its turn; beside it what was normed, and
-        // what comes out, chunk by chunk.
-        let inside = FeedForward::room(
+        // The attention's result for the text is alive until the text's feed-forward layer; beside it the normalised tokens
+        // and the result, chunk by chunk.
+        let inside = FeedForward::workspace(
             Inside::GeluTanh,
             (load.texts, self.patches(load) as usize),
             self.config.width(),
             self.on_processor,
         ) as u64;
         let feed_forward = text + 2 * image + inside * self.element;
-        let second_attention = if kinds.iter().any(|kind| kind.attends_twice) {
-            // That of the picture alone, with the joint one's result and the picture after it.
+        let second_attention = if kinds.iter().any(|kind| kind.dual_attention) {
+            // Self-attention of the image, with the joint attention's result and the image tokens after it.
             text + (in_attention + 1) * image
         } else {
             0
@@ -161,7 +161,7 @@ impl<'a> Bytes<'a> {
         attention.max(feed_forward).max(second_attention) + modulation
     }
 
-    /// What operations take for themselves. What the conditions took threads still keep.
+    /// The scratch of the operations. Threads keep what computing the conditions took.
     pub(super) fn scratch(&self) -> u64 {
         Scratch::of_linear()
             .or(Scratch::of_attention(self.config.attention_head_dim))
@@ -175,7 +175,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The weights of a pass over modulations and over what comes before them.
+/// The weights that computing the conditions reads: the projections of all modulations, and the embedders before them.
 pub(super) fn condition_weight_bytes(weights: &Weights, layers: usize) -> WeightBytes {
     WeightBytes {
         blocks: block_scopes(weights, layers)
@@ -187,7 +187,7 @@ pub(super) fn condition_weight_bytes(weights: &Weights, layers: usize) -> Weight
     }
 }
 
-/// Bytes of a block's weights, without those of its modulations.
+/// Bytes of a block's weights without the projections of its modulations.
 pub(super) fn block_bytes(scope: &Weights) -> u64 {
     held_bytes(scope, |name| !is_projection(name))
 }
@@ -198,10 +198,10 @@ fn block_scopes(weights: &Weights, layers: usize) -> impl Iterator<Item = Weight
 }
 
 fn reads_text(kinds: &[BlockKind]) -> bool {
-    kinds.iter().any(|kind| kind.text != TextRole::IsAbsent)
+    kinds.iter().any(|kind| kind.context != ContextStream::None)
 }
 
-/// Whether a block's tensor is one of the modulations'.
+/// Whether a block's tensor belongs to the projections of its modulations.
 fn is_projection(name: &str) -> bool {
     name.starts_with("norm1.linear.") || name.starts_with("norm1_context.linear.")
 }

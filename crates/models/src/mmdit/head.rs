@@ -1,4 +1,4 @@
-//! How the prediction leaves the transformer.
+//! The output layer: a modulated norm, a projection, and patches put back together to latents.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, linear, modulated_layer_norm};
@@ -8,7 +8,7 @@ use super::modulation::Affine;
 use super::{Config, NORM_EPSILON};
 use crate::{Result, layers};
 
-/// The transformer's exit.
+/// The transformer's output layer.
 #[derive(Debug)]
 pub(super) struct Head {
     projection: Linear,
@@ -27,7 +27,7 @@ impl Head {
         })
     }
 
-    /// Tokens of patches, `[batch, patches, width]`, as latents, `[batch, channels, height, width]`.
+    /// Unpatchifies tokens, `[batch, patches, width]`, to latents, `[batch, channels, height, width]`.
     pub(super) fn forward(
         &self,
         tokens: &Tensor,

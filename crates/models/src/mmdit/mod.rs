@@ -1,11 +1,12 @@
 //! The transformer of Stable Diffusion 3 and 3.5: diffusers' `SD3Transformer2DModel`.
 //!
-//! Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", 2024. Two streams of
-//! tokens, the picture's patches and the text, have weights of their own in every block and attend jointly.
-//! [`control`] has its ControlNets.
+//! Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", 2024. The image
+//! patches and the text are two streams of tokens (MM-DiT): each has its own weights in every block, and both attend jointly.
+//! [`control`] has the ControlNets.
 
-mod apart;
 mod block;
+mod block_kind;
+mod conditioning;
 mod conditions;
 mod config;
 pub mod control;
@@ -13,36 +14,37 @@ mod entry;
 mod footprint;
 mod head;
 mod modulation;
+mod parallel_batch;
 mod patches;
 mod position;
-mod steering;
 mod stream;
 
 use candle_core::{DType, Tensor};
-use sd_ops::{side_by_side, sum};
+use sd_ops::{parallel_map, sum};
 use sd_weights::{Blocks, Residency, Weights};
 
 pub use conditions::Conditions;
 pub use config::Config;
 
 use crate::{Error, Result};
-use apart::Apart;
-use block::{BlockKind, JointBlock, TextRole, Tokens};
+use block::{JointBlock, Tokens};
+use block_kind::{BlockKind, ContextStream};
+use conditioning::Conditioner;
 use control::Walk;
 use head::Head;
 use modulation::AffineProjection;
+use parallel_batch::ParallelBatch;
 use patches::PatchEmbedding;
 use position::Positions;
-use steering::Conditioner;
 
 /// The epsilon of the transformer's norms.
 const NORM_EPSILON: f64 = 1e-6;
 /// The name of the network in errors.
 const NETWORK: &str = "transformer";
-/// Where the projection of patches lies.
+/// The scope of the patch embedding.
 const PATCHES: &str = "pos_embed.proj";
 
-/// A transformer that predicts in which direction noisy latents lie from the picture to the noise.
+/// A transformer that predicts the velocity of rectified flow: the direction from the image latents to the noise.
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
@@ -57,20 +59,20 @@ pub struct Transformer {
     activation_type: DType,
 }
 
-/// Latents, `[texts, in_channels, height, width]`, and what steers them.
+/// Latents, `[texts, in_channels, height, width]`, and their conditions.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// The noisy latents, once for every text.
+    /// The noisy latents, repeated for every text.
     pub latents: &'a Tensor,
-    /// The texts.
+    /// The texts and their modulations.
     pub conditions: &'a Conditions,
 }
 
 impl Transformer {
-    /// The transformer that `config` describes. Nothing is read yet.
+    /// The transformer that `config` describes. It reads no weights yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check(NETWORK)?;
         let activation_type = weights.options().activation_type();
@@ -78,7 +80,7 @@ impl Transformer {
         let scopes = (0..kinds.len()).map(|layer| weights.scope("transformer_blocks").scope(layer));
         let (of_patches, of_blocks, of_head) = (config.clone(), config.clone(), config.clone());
         let (of_kinds, width) = (kinds.clone(), config.width());
-        // What is needed once a run never stays; what is small and needed in every step always does.
+        // Weights that are used once per run are never kept; small ones that every step uses always are.
         let once = weights.for_one_pass();
         let always = weights.with_residency(Residency::Resident);
         Ok(Self {
@@ -101,25 +103,25 @@ impl Transformer {
         })
     }
 
-    /// Reads every block that is to stay in memory.
+    /// Reads every block that stays in memory.
     ///
     /// # Errors
-    /// A file is wrong, or the device has no room.
+    /// A file is damaged, or the device is out of memory.
     pub fn load(&self) -> Result<()> {
         self.patches.load()?;
         self.blocks.load()?;
         Ok(self.head.load()?)
     }
 
-    /// What steers the pictures of a run, for all of its steps: one pass over weights that are not needed again.
+    /// Computes the conditions of a run for all of its steps, in one pass over weights that are not used again.
     ///
-    /// - `timesteps`: one a step, from 0 to 1000
-    /// - `context`: one vector a token of text, `[texts, tokens, joint_attention_dim]`
-    /// - `pooled`: one vector a text, `[texts, pooled_projection_dim]`
+    /// - `timesteps`: one for each step, from 0 to 1000
+    /// - `context`: text embeddings, `[texts, tokens, joint_attention_dim]`
+    /// - `pooled`: pooled text embeddings, `[texts, pooled_projection_dim]`
     /// - `latents`: height and width of the latents, both multiples of the patch size
     ///
     /// # Errors
-    /// A shape does not fit, a file is wrong, or the device fails.
+    /// A shape does not fit, a file is damaged, or the device fails.
     pub fn condition(
         &self,
         timesteps: &[f32],
@@ -127,21 +129,21 @@ impl Transformer {
         pooled: &Tensor,
         latents: (usize, usize),
     ) -> Result<Conditions> {
-        let (steering, conditioning) =
+        let (conditioning, embedding) =
             self.conditioner
-                .steer(timesteps, Some(context), pooled, latents, NETWORK)?;
+                .condition(timesteps, Some(context), pooled, latents, NETWORK)?;
         Ok(Conditions {
-            steering,
-            head: self.head_projection.block(0)?.project(&conditioning)?,
+            conditioning,
+            head: self.head_projection.block(0)?.project(&embedding)?,
             positions: self.positions.of(&self.config, latents)?,
         })
     }
 
-    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each, with
-    /// `controls` beside. A block is used for all of them before the next one is.
+    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each. The
+    /// ControlNets of `controls` run interleaved with the transformer. Each block runs for all inputs before the next one.
     ///
     /// # Errors
-    /// A shape does not fit, a file is wrong, or the device fails.
+    /// A shape does not fit, a file is damaged, or the device fails.
     pub fn forward(
         &self,
         inputs: &[Input<'_>],
@@ -149,14 +151,14 @@ impl Transformer {
         step: usize,
     ) -> Result<Vec<Tensor>> {
         if controls.is_empty()
-            && let Some(apart) = Apart::of(inputs)?
+            && let Some(batch) = ParallelBatch::of(inputs)?
         {
-            return apart.joined(&self.predict(&apart.inputs(), apart.texts(), &[], step)?);
+            return batch.joined(&self.predict(&batch.inputs(), batch.texts(), &[], step)?);
         }
         self.predict(inputs, 1, controls, step)
     }
 
-    /// The prediction for each of `inputs`, of which `at_once` pass through a block side by side.
+    /// The prediction for each of `inputs`, of which `at_once` run through a block in parallel.
     fn predict(
         &self,
         inputs: &[Input<'_>],
@@ -168,12 +170,12 @@ impl Transformer {
         let patches = self.patches.block(0)?;
         let mut streams = Vec::with_capacity(inputs.len());
         for &Input { latents, conditions } in inputs {
-            let steering = &conditions.steering;
-            steering.check(latents, self.config.in_channels, step, NETWORK)?;
+            let conditioning = &conditions.conditioning;
+            conditioning.check(latents, self.config.in_channels, step, NETWORK)?;
             let latents = latents.to_dtype(self.activation_type)?;
             streams.push(Some(Tokens {
                 image: patches.forward(&latents, Some(&conditions.positions))?,
-                text: steering.text()?,
+                text: conditioning.text()?,
             }));
         }
         let begin = |control| Walk::begin(control, inputs, &streams, step);
@@ -183,13 +185,13 @@ impl Transformer {
             for (streams, inputs) in streams.chunks_mut(at_once).zip(inputs.chunks(at_once)) {
                 let mut parts = Vec::with_capacity(at_once);
                 for (stream, input) in streams.iter_mut().zip(inputs) {
-                    let modulation = input.conditions.steering.of_block(index, step)?;
-                    // Taken out, so that the tokens go as soon as the block is through with them.
+                    let modulation = input.conditions.conditioning.of_block(index, step)?;
+                    // Moved out, so that the block can drop the tokens after their last use.
                     parts.extend(stream.take().map(|tokens| (tokens, modulation)));
                 }
                 let pass = |(tokens, modulation)| block.forward(tokens, &modulation);
                 let passed = if on_processor {
-                    side_by_side(parts, pass)
+                    parallel_map(parts, pass)
                 } else {
                     parts.into_iter().map(pass).collect()
                 };
@@ -198,7 +200,7 @@ impl Transformer {
                 }
             }
             drop(block);
-            if self.kinds[index].text == TextRole::Ends {
+            if self.kinds[index].context == ContextStream::KeysValuesOnly {
                 continue;
             }
             for walk in &mut walks {

@@ -1,62 +1,62 @@
-//! Modulations: shifts, scales and gates that a step's conditioning gives to a block.
+//! Modulations (adaLN-Zero): the shifts, scales and gates of a block's layers at one step.
 //!
-//! Peebles and Xie, "Scalable Diffusion Models with Transformers", 2023 (adaLN-Zero). They depend on the timestep
-//! and the pooled text alone, not on the picture: those of all steps are computed in one pass, and their weights, a
-//! third of the network, are never held again.
+//! Peebles and Xie, "Scalable Diffusion Models with Transformers", 2023. Modulations depend only on the timestep and the
+//! pooled text embedding, not on the latents. Those of all steps are computed in one pass, after which their
+//! weights, a third of the network, are not needed any more.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, linear};
 use sd_weights::{Result, Weights};
 
-use super::block::{BlockKind, TextRole};
+use super::block_kind::{BlockKind, ContextStream};
 use crate::layers;
 
-/// Parts of a stream's modulation: shift, scale and gate of the attention and of the feed-forward layer.
+/// Vectors of a stream's modulation: shift, scale and gate for the attention and for the feed-forward layer.
 const STREAM_PARTS: usize = 6;
-/// The same with those of a second attention.
+/// The same with those of the second self-attention.
 const STREAM_PARTS_WITH_SECOND: usize = 9;
-/// Scale and shift alone.
+/// Scale and shift only.
 const AFFINE_PARTS: usize = 2;
 
-/// How a norm's result is shifted and scaled, `[batch, width]` both.
+/// The shift and the scale after a layer norm, `[batch, width]` both.
 #[derive(Debug, Clone)]
 pub(super) struct Affine {
     pub(super) shift: Tensor,
     pub(super) scale: Tensor,
 }
 
-/// The modulation around one part of a block: of its input, and the gate of its output.
+/// The modulation of one layer of a block: of its input, and the gate of its output.
 #[derive(Debug, Clone)]
 pub(super) struct Gated {
     pub(super) input: Affine,
     pub(super) gate: Tensor,
 }
 
-/// The modulation of a stream through one block.
+/// The modulation of one stream in one block.
 #[derive(Debug, Clone)]
 pub(super) struct StreamModulation {
     pub(super) attention: Gated,
     pub(super) feed_forward: Gated,
-    /// Of the second attention, where there is one.
+    /// Of the second self-attention, if the block has one.
     pub(super) second_attention: Option<Gated>,
 }
 
-/// The modulations of both streams through one block, for one step.
+/// The modulations of both streams in one block, for one step.
 #[derive(Debug)]
 pub(super) struct BlockModulation {
     pub(super) image: StreamModulation,
     pub(super) text: TextModulation,
 }
 
-/// That of the text, by what becomes of it.
+/// The modulation of the text stream.
 #[derive(Debug)]
 pub(super) enum TextModulation {
-    Goes(StreamModulation),
-    Ends(Affine),
-    IsAbsent,
+    Full(StreamModulation),
+    KeysValuesOnly(Affine),
+    None,
 }
 
-/// The projections of a block from conditioning to its modulations. They are needed once a run.
+/// A block's projections from the time and text embedding to its modulations. They are used once per run.
 #[derive(Debug)]
 pub(super) struct BlockProjections {
     image: Linear,
@@ -76,35 +76,35 @@ impl BlockProjections {
         })
     }
 
-    /// Those for each row of `conditioning`, `[rows, width]`.
-    pub(super) fn project(&self, conditioning: &Tensor) -> candle_core::Result<Projected> {
+    /// The modulations for each row of `embedding`, `[rows, width]`.
+    pub(super) fn project(&self, embedding: &Tensor) -> candle_core::Result<Projected> {
         Ok(Projected {
-            image: linear(conditioning, &self.image)?,
+            image: linear(embedding, &self.image)?,
             text: self
                 .text
                 .as_ref()
-                .map(|text| linear(conditioning, text))
+                .map(|text| linear(embedding, text))
                 .transpose()?,
         })
     }
 }
 
 impl BlockKind {
-    /// How many parts the picture's modulation has.
+    /// The number of vectors in the image stream's modulation.
     pub(super) fn image_parts(self) -> usize {
-        if self.attends_twice {
+        if self.dual_attention {
             STREAM_PARTS_WITH_SECOND
         } else {
             STREAM_PARTS
         }
     }
 
-    /// How many the text's has.
+    /// The number of vectors in the text stream's modulation.
     pub(super) fn text_parts(self) -> usize {
-        match self.text {
-            TextRole::Goes => STREAM_PARTS,
-            TextRole::Ends => AFFINE_PARTS,
-            TextRole::IsAbsent => 0,
+        match self.context {
+            ContextStream::Full => STREAM_PARTS,
+            ContextStream::KeysValuesOnly => AFFINE_PARTS,
+            ContextStream::None => 0,
         }
     }
 }
@@ -117,7 +117,7 @@ pub(super) struct Projected {
 }
 
 impl Projected {
-    /// Those of `count` rows from `first` on: of one step.
+    /// The modulations of one step: of `count` rows from `first` on.
     pub(super) fn of_step(
         &self,
         first: usize,
@@ -126,10 +126,10 @@ impl Projected {
     ) -> candle_core::Result<BlockModulation> {
         let text = match &self.text {
             Some(text) => match split(text, first, count, width)? {
-                parts if parts.len() == AFFINE_PARTS => TextModulation::Ends(affine(parts)),
-                parts => TextModulation::Goes(stream(parts)),
+                parts if parts.len() == AFFINE_PARTS => TextModulation::KeysValuesOnly(affine(parts)),
+                parts => TextModulation::Full(stream(parts)),
             },
-            None => TextModulation::IsAbsent,
+            None => TextModulation::None,
         };
         Ok(BlockModulation {
             image: stream(split(&self.image, first, count, width)?),
@@ -138,7 +138,7 @@ impl Projected {
     }
 }
 
-/// The projection of the head from conditioning to a scale and a shift.
+/// The output layer's projection from the time and text embedding to a scale and a shift.
 #[derive(Debug)]
 pub(super) struct AffineProjection(Linear);
 
@@ -148,13 +148,13 @@ impl AffineProjection {
         Ok(Self(layers::linear(&weights, width, AFFINE_PARTS * width)?))
     }
 
-    /// Those for each row of `conditioning`, `[rows, 2 * width]`.
-    pub(super) fn project(&self, conditioning: &Tensor) -> candle_core::Result<Tensor> {
-        linear(conditioning, &self.0)
+    /// Scale and shift for each row of `embedding`: `[rows, 2 * width]`.
+    pub(super) fn project(&self, embedding: &Tensor) -> candle_core::Result<Tensor> {
+        linear(embedding, &self.0)
     }
 }
 
-/// The affine of one step, of all that [`AffineProjection::project`] gave.
+/// The affine of one step, from the result of [`AffineProjection::project`] for all steps.
 pub(super) fn affine_of_step(
     projected: &Tensor,
     first: usize,
@@ -164,7 +164,7 @@ pub(super) fn affine_of_step(
     Ok(affine(split(projected, first, count, width)?))
 }
 
-/// `count` rows from `first` on, cut into parts of `width`.
+/// `count` rows from `first` on, split into vectors of `width`.
 fn split(projected: &Tensor, first: usize, count: usize, width: usize) -> candle_core::Result<Vec<Tensor>> {
     let rows = projected.narrow(0, first, count)?;
     (0..projected.dim(1)? / width)
@@ -172,7 +172,7 @@ fn split(projected: &Tensor, first: usize, count: usize, width: usize) -> candle
         .collect()
 }
 
-/// A norm with nothing after it to gate has its scale first (diffusers' `AdaLayerNormContinuous`).
+/// Without a gate the scale comes first (diffusers' `AdaLayerNormContinuous`).
 fn affine(parts: Vec<Tensor>) -> Affine {
     let [scale, shift] = <[Tensor; AFFINE_PARTS]>::try_from(parts)
         .unwrap_or_else(|parts| unreachable!("an affine of {} parts. This is a bug.", parts.len()));

@@ -1,4 +1,4 @@
-//! How latents become tokens, one a patch.
+//! The patch embedding: from latents to tokens, one for each patch.
 
 use candle_core::{DType, Tensor};
 use sd_ops::{Linear, linear};
@@ -7,7 +7,7 @@ use sd_weights::Weights;
 use super::Config;
 use crate::Result;
 
-/// The projection of patches to tokens.
+/// The projection from patches to tokens.
 #[derive(Debug)]
 pub(super) struct PatchEmbedding {
     projection: Linear,
@@ -15,9 +15,9 @@ pub(super) struct PatchEmbedding {
 }
 
 impl PatchEmbedding {
-    /// That of latents of so many `channels`, from a scope that holds it alone.
+    /// The embedding of latents with `channels` channels. `weights` is the scope of the projection.
     pub(super) fn new(weights: &Weights, channels: usize, config: &Config) -> sd_weights::Result<Self> {
-        // A convolution whose stride is its kernel's side is a projection of patches.
+        // A convolution whose stride is its kernel size is a projection of patches.
         let (width, side) = (config.width(), config.patch_size);
         let kernel = weights.tensor("weight", &[width, channels, side, side])?;
         let kernel = kernel.reshape((width, channels * side * side))?;
@@ -27,7 +27,7 @@ impl PatchEmbedding {
         })
     }
 
-    /// Latents as tokens, with `positions` where there are any: `[batch, patches, width]`.
+    /// Latents as tokens, plus `positions` if given: `[batch, patches, width]`.
     pub(super) fn forward(&self, latents: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
         let (batch, channels, height, width) = latents.dims4()?;
         let side = self.side;

@@ -1,4 +1,4 @@
-//! Where in the picture a patch lies, as a vector.
+//! The position embedding of image patches.
 
 use candle_core::{DType, Device, Tensor};
 use sd_weights::{Table, Weights};
@@ -7,7 +7,7 @@ use super::Config;
 
 const TABLE: &str = "pos_embed.pos_embed";
 
-/// The positions of patches: a table in the file, or one that is computed.
+/// The position embedding: a table in the file, or one that is computed.
 #[derive(Debug)]
 pub(super) enum Positions {
     Stored(Table),
@@ -15,10 +15,10 @@ pub(super) enum Positions {
 }
 
 impl Positions {
-    /// Those of the network that `config` describes.
+    /// The position embedding of the network that `config` describes.
     ///
     /// # Errors
-    /// The table in the file has another shape, or a type that cannot be computed with.
+    /// The table in the file has another shape or an unsupported type.
     pub(super) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
         if !weights.contains(TABLE) {
             return Ok(Self::Computed(weights.options().device.clone()));
@@ -29,8 +29,8 @@ impl Positions {
         ))
     }
 
-    /// The positions of the patches of a picture whose latents have so many rows and columns, `[patches, width]` in 32
-    /// bits: the middle of the model's square table. Of a table in the file only these rows are read.
+    /// The embedding of the patches of latents with the given rows and columns, `[patches, width]` in 32 bits: the centre
+    /// crop of the square table. Only these rows are read from the file.
     pub(super) fn of(&self, config: &Config, (height, width): (usize, usize)) -> sd_weights::Result<Tensor> {
         let (rows, columns) = (height / config.patch_size, width / config.patch_size);
         let side = config.pos_embed_max_size;
@@ -46,8 +46,8 @@ impl Positions {
     }
 }
 
-/// The table computed: sines and cosines of the column in the first half, of the row in the second, as
-/// diffusers' `get_2d_sincos_pos_embed` computes them.
+/// Computes the table: sines and cosines of the column in the first half of the features, of the row in the second, as
+/// diffusers' `get_2d_sincos_pos_embed` does.
 fn sinusoids(
     config: &Config,
     (top, left): (usize, usize),

@@ -1,4 +1,4 @@
-//! The part of attention that each of the two streams has of its own: its projections.
+//! The query, key and value projections that each of the two streams has of its own.
 
 use candle_core::Tensor;
 use sd_ops::{Heads, Linear, RmsNorm, linear, rms_norm};
@@ -7,7 +7,7 @@ use sd_weights::{Result, Weights};
 use super::{Config, NORM_EPSILON};
 use crate::layers;
 
-/// The names under which a stream's projections are saved.
+/// The tensor names of a stream's projections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProjectionNames {
     query: &'static str,

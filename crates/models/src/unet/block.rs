@@ -4,9 +4,9 @@ use candle_core::{Result, Tensor};
 use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu, sum};
 use sd_weights::Weights;
 
+use super::block_layout::{BlockKind, BlockSpec};
 use super::conditions::AtStep;
 use super::config::Config;
-use super::places::{Part, Place};
 use super::residual::ResidualBlock;
 use super::sampling::{Upsampler, downsampler};
 use super::transformer::{TransformerEntry, TransformerExit, TransformerLayer};
@@ -36,7 +36,7 @@ pub(crate) struct Stream {
     /// The picture that the tokens within a transformer came from.
     carried: Option<Tensor>,
     /// Pictures that wait for the way up, the last one first.
-    held: Vec<Tensor>,
+    skips: Vec<Tensor>,
 }
 
 impl Stream {
@@ -44,13 +44,13 @@ impl Stream {
         Self {
             x,
             carried: None,
-            held: Vec::new(),
+            skips: Vec::new(),
         }
     }
 
     /// Holds the picture as it is now for the way up.
-    pub(crate) fn hold(&mut self) {
-        self.held.push(self.x.clone());
+    pub(crate) fn push_skip(&mut self) {
+        self.skips.push(self.x.clone());
     }
 
     /// The same, with another picture added to it: one for each text, or one for all.
@@ -61,30 +61,30 @@ impl Stream {
 }
 
 impl Block {
-    pub(crate) fn new(place: &Place, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
-        Ok(match place.part {
-            Part::Entry { inputs, outputs } => {
+    pub(crate) fn new(spec: &BlockSpec, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
+        Ok(match spec.kind {
+            BlockKind::Entry { inputs, outputs } => {
                 Self::Convolution(layers::conv2d(weights, inputs, outputs, 3, 1, 1)?)
             }
-            Part::Residual { inputs, outputs, .. } => {
+            BlockKind::Residual { inputs, outputs, .. } => {
                 Self::Residual(Box::new(ResidualBlock::new(weights, config, inputs, outputs)?))
             }
-            Part::TransformerEntry { channels } => {
+            BlockKind::TransformerEntry { channels } => {
                 Self::TransformerEntry(TransformerEntry::new(weights, config, channels)?)
             }
-            Part::TransformerLayer {
+            BlockKind::TransformerLayer {
                 channels,
                 heads,
                 context,
             } => Self::TransformerLayer(Box::new(TransformerLayer::new(
                 weights, channels, heads, context,
             )?)),
-            Part::TransformerExit { channels } => {
+            BlockKind::TransformerExit { channels } => {
                 Self::TransformerExit(TransformerExit::new(weights, channels)?)
             }
-            Part::Downsampler { channels } => Self::Convolution(downsampler(weights, channels)?),
-            Part::Upsampler { channels } => Self::Upsampler(Upsampler::new(weights, channels)?),
-            Part::Exit { inputs, outputs } => Self::Exit {
+            BlockKind::Downsampler { channels } => Self::Convolution(downsampler(weights, channels)?),
+            BlockKind::Upsampler { channels } => Self::Upsampler(Upsampler::new(weights, channels)?),
+            BlockKind::Exit { inputs, outputs } => Self::Exit {
                 norm: layers::group_norm(
                     &weights.scope("conv_norm_out"),
                     config.norm_num_groups,
@@ -101,23 +101,23 @@ impl Block {
     pub(crate) fn forward(
         &self,
         stream: Stream,
-        part: Part,
+        kind: BlockKind,
         at: &AtStep,
         control: Option<&[Tensor]>,
     ) -> Result<Stream> {
         let Stream {
             mut x,
             mut carried,
-            mut held,
+            mut skips,
         } = stream;
         match self {
             Self::Convolution(convolution) => x = conv2d(&x, convolution)?,
             Self::Residual(block) => {
-                if matches!(part, Part::Residual { joined: 1.., .. }) {
-                    let Some(mut picture) = held.pop() else {
-                        unreachable!("more pictures are joined than were held. This is a bug.")
+                if matches!(kind, BlockKind::Residual { skip: 1.., .. }) {
+                    let Some(mut picture) = skips.pop() else {
+                        unreachable!("more pictures are skip than were skips. This is a bug.")
                     };
-                    if let Some(added) = control.and_then(|control| control.get(held.len())) {
+                    if let Some(added) = control.and_then(|control| control.get(skips.len())) {
                         picture = sum(&picture, added)?;
                     }
                     x = Tensor::cat(&[x, picture], 1)?;
@@ -136,8 +136,8 @@ impl Block {
                 x = exit.forward(x, picture)?;
             }
             Self::Upsampler(upsampler) => {
-                let Some(next) = held.last() else {
-                    unreachable!("a picture was held at every size. This is a bug.")
+                let Some(next) = skips.last() else {
+                    unreachable!("a picture was skips at every size. This is a bug.")
                 };
                 x = upsampler.forward(x, next.dim(2)?, next.dim(3)?)?;
             }
@@ -147,6 +147,6 @@ impl Block {
                 x = conv2d(&normed, conv)?;
             }
         }
-        Ok(Stream { x, carried, held })
+        Ok(Stream { x, carried, skips })
     }
 }

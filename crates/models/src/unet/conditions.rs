@@ -10,13 +10,13 @@ use crate::{Error, Result};
 
 /// What a run is steered by, as it comes in.
 #[derive(Debug, Clone, Copy)]
-pub struct Steering<'a> {
+pub struct ConditioningInputs<'a> {
     /// One a step, from 0 to 1000.
     pub timesteps: &'a [f32],
     /// One vector a token of text: `[texts, tokens, cross_attention_dim]`.
     pub context: &'a Tensor,
     /// What a network of the kind `text_time` takes beside it, as those of Stable Diffusion XL do.
-    pub added: Option<Added<'a>>,
+    pub added: Option<AddedConditions<'a>>,
     /// The guidance scale as the user says it, for a network with `time_cond_proj_dim`.
     pub guidance: Option<f64>,
     /// Rows and columns of the latents.
@@ -26,12 +26,12 @@ pub struct Steering<'a> {
 /// What is added to the timestep. Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image
 /// Synthesis", 2023, section 2.2.
 #[derive(Debug, Clone, Copy)]
-pub struct Added<'a> {
+pub struct AddedConditions<'a> {
     /// One vector a text: `[texts, features]`.
-    pub pooled: &'a Tensor,
+    pub text_embeds: &'a Tensor,
     /// For each text the height and width of the original, the top and left of the crop, and the height and width that
     /// are aimed at; for the refiner an aesthetic score in place of the last two.
-    pub numbers: &'a [Vec<f32>],
+    pub time_ids: &'a [Vec<f32>],
 }
 
 /// Texts, and the vectors that every residual block is steered by for every step.
@@ -63,13 +63,17 @@ pub(crate) struct AtStep {
 }
 
 impl Conditions {
-    pub(crate) fn new(time: Tensor, context: Tensor, steering: &Steering<'_>) -> candle_core::Result<Self> {
+    pub(crate) fn new(
+        time: Tensor,
+        context: Tensor,
+        inputs: &ConditioningInputs<'_>,
+    ) -> candle_core::Result<Self> {
         let texts = 0..context.dim(0)?;
         let all = All {
             time,
             context,
-            latents: steering.latents,
-            steps: steering.timesteps.len(),
+            latents: inputs.latents,
+            steps: inputs.timesteps.len(),
         };
         Ok(Self {
             all: Arc::new(all),
@@ -144,7 +148,7 @@ impl Conditions {
     }
 }
 
-impl Steering<'_> {
+impl ConditioningInputs<'_> {
     /// Refuses what does not fit the `network` that `config` describes.
     pub(crate) fn check(&self, config: &Config, network: &'static str) -> Result<()> {
         let refuse = |found: String, wanted: String| {
@@ -171,22 +175,27 @@ impl Steering<'_> {
         if self.guidance.is_some() && config.time_cond_proj_dim.is_none() {
             return refuse("a guidance scale".to_owned(), "none".to_owned());
         }
-        match (&self.added, config.added()) {
+        match (&self.added, config.added_embedding()) {
             (None, None) => Ok(()),
             (Some(_), None) => refuse("a pooled text".to_owned(), "none".to_owned()),
             (None, Some(_)) => refuse("no pooled text".to_owned(), "one, and numbers".to_owned()),
             (Some(given), Some(added)) => {
-                let (pooled_texts, features) = given.pooled.dims2()?;
-                let fits = |numbers: &Vec<f32>| features + numbers.len() * added.numbers_spread == added.all;
-                if pooled_texts == texts && given.numbers.len() == texts && given.numbers.iter().all(fits) {
+                let (pooled_texts, features) = given.text_embeds.dims2()?;
+                let fits = |time_ids: &Vec<f32>| {
+                    features + time_ids.len() * added.time_id_features == added.features
+                };
+                if pooled_texts == texts && given.time_ids.len() == texts && given.time_ids.iter().all(fits) {
                     return Ok(());
                 }
-                let numbers: Vec<usize> = given.numbers.iter().map(Vec::len).collect();
+                let numbers: Vec<usize> = given.time_ids.iter().map(Vec::len).collect();
                 refuse(
-                    format!("a pooled text {:?} and {numbers:?} numbers", given.pooled.dims()),
+                    format!(
+                        "a pooled text {:?} and {numbers:?} numbers",
+                        given.text_embeds.dims()
+                    ),
                     format!(
                         "{texts} texts, each with numbers of which each counts {}, together {}",
-                        added.numbers_spread, added.all
+                        added.time_id_features, added.features
                     ),
                 )
             }

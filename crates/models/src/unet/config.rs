@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::places;
+use super::block_layout;
 use crate::counts::{self, MOST_FEATURES};
 use crate::settings::{Known, refuse_others};
 use crate::{Error, Result};
@@ -182,13 +182,13 @@ impl Config {
     ///
     /// # Errors
     /// The configuration cannot be that of a UNet.
-    pub fn held_channels(&self) -> Result<Vec<usize>> {
+    pub fn skip_channels(&self) -> Result<Vec<usize>> {
         let mut way_down = self.clone();
         way_down.up_block_types.clear();
         way_down.check(super::NETWORK)?;
-        let places = places::down(&way_down, super::NETWORK)?;
-        let held = places.iter().filter(|place| place.is_held);
-        Ok(held.map(|place| place.part.channels()).collect())
+        let layout = block_layout::down_and_middle(&way_down, super::NETWORK)?;
+        let skips = layout.iter().filter(|spec| spec.is_skip);
+        Ok(skips.map(|spec| spec.kind.channels()).collect())
     }
 
     /// Features of a token of text in the first level, zero where it does not say.
@@ -197,24 +197,31 @@ impl Config {
     }
 
     /// Features of the pooled text that is added to the timestep beside `numbers` numbers, in a network that takes such.
-    pub fn pooled_features(&self, numbers: usize) -> Option<usize> {
-        let Added { numbers_spread, all } = self.added()?;
-        all.checked_sub(numbers.checked_mul(numbers_spread)?)
+    pub fn pooled_features(&self, time_ids: usize) -> Option<usize> {
+        let AddedEmbedding {
+            time_id_features,
+            features,
+        } = self.added_embedding()?;
+        features.checked_sub(time_ids.checked_mul(time_id_features)?)
     }
 
     /// How many numbers are added to the timestep beside a pooled text of `features` features, in a network that takes
     /// such: six (original size, crop and target size), or five (original size, crop and aesthetic score).
-    pub fn added_numbers(&self, features: usize) -> Option<usize> {
-        let Added { numbers_spread, all } = self.added()?;
-        let rest = all.checked_sub(features)?;
-        rest.is_multiple_of(numbers_spread).then(|| rest / numbers_spread)
+    pub fn time_id_count(&self, pooled_features: usize) -> Option<usize> {
+        let AddedEmbedding {
+            time_id_features,
+            features,
+        } = self.added_embedding()?;
+        let rest = features.checked_sub(pooled_features)?;
+        rest.is_multiple_of(time_id_features)
+            .then(|| rest / time_id_features)
     }
 
-    pub(crate) fn added(&self) -> Option<Added> {
+    pub(crate) fn added_embedding(&self) -> Option<AddedEmbedding> {
         self.addition_embed_type.as_ref()?;
-        Some(Added {
-            numbers_spread: self.addition_time_embed_dim?,
-            all: self.projection_class_embeddings_input_dim?,
+        Some(AddedEmbedding {
+            time_id_features: self.addition_time_embed_dim?,
+            features: self.projection_class_embeddings_input_dim?,
         })
     }
 
@@ -284,7 +291,7 @@ impl Config {
         counts::check_finite(network, &[("norm_eps", self.norm_eps)])?;
         match self.addition_embed_type.as_deref() {
             None => {}
-            Some("text_time") if self.added().is_some() => {}
+            Some("text_time") if self.added_embedding().is_some() => {}
             Some("text_time") => {
                 return refuse(
                     "addition_embed_type is text_time, without addition_time_embed_dim and \
@@ -300,9 +307,9 @@ impl Config {
 
 /// What is added to the timestep, in features.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Added {
+pub(crate) struct AddedEmbedding {
     /// Of each number.
-    pub(crate) numbers_spread: usize,
+    pub(crate) time_id_features: usize,
     /// Of all that is added: of the pooled text and of the numbers.
-    pub(crate) all: usize,
+    pub(crate) features: usize,
 }

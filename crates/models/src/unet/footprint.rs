@@ -6,8 +6,8 @@ use candle_core::DType;
 use sd_ops::Scratch;
 use sd_weights::{WeightOptions, Weights};
 
+use super::block_layout::{BlockKind, BlockSpec};
 use super::config::Config;
-use super::places::{Part, Place};
 use super::{NETWORK, UNet};
 use crate::feed_forward::{FeedForward, Inside};
 use crate::footprint::held_bytes;
@@ -15,9 +15,9 @@ use crate::{Conditioned, Footprint, Load, WeightBytes};
 
 impl Conditioned for UNet {
     fn weight_bytes(&self) -> WeightBytes {
-        let places = self.places.iter();
+        let layout = self.layout.iter();
         WeightBytes {
-            blocks: places.map(|place| place_bytes(place, &self.weights)).collect(),
+            blocks: layout.map(|spec| block_bytes(spec, &self.weights)).collect(),
             always: 0,
         }
     }
@@ -52,13 +52,13 @@ impl UNet {
 
     fn walk(&self, load: Load) -> (Footprint, Vec<u64>) {
         let mut walk = Walk::new(load, self.config.in_channels, self.weights.options());
-        let mut of_blocks = Vec::with_capacity(self.places.len());
-        for place in &self.places {
-            let mut activations = walk.pass(place);
-            if place.is_held {
-                walk.hold();
+        let mut of_blocks = Vec::with_capacity(self.layout.len());
+        for spec in &self.layout {
+            let mut activations = walk.pass(spec);
+            if spec.is_skip {
+                walk.push_skip();
                 // Without a middle a ControlNet adds to a picture that is held too, which has to stay as it was.
-                if place.ends_middle {
+                if spec.ends_middle {
                     activations = activations.max(walk.add());
                 }
             }
@@ -69,11 +69,11 @@ impl UNet {
 }
 
 /// Bytes of the weights of a block, once they are read from those of the whole network.
-pub(crate) fn place_bytes(place: &Place, weights: &Weights) -> u64 {
-    held_bytes(&place.weights(weights), |name| match place.part {
-        Part::TransformerEntry { .. } => name.starts_with("norm.") || name.starts_with("proj_in."),
-        Part::TransformerExit { .. } => name.starts_with("proj_out."),
-        Part::Exit { .. } => name.starts_with("conv_norm_out.") || name.starts_with("conv_out."),
+pub(crate) fn block_bytes(spec: &BlockSpec, weights: &Weights) -> u64 {
+    held_bytes(&spec.weights(weights), |name| match spec.kind {
+        BlockKind::TransformerEntry { .. } => name.starts_with("norm.") || name.starts_with("proj_in."),
+        BlockKind::TransformerExit { .. } => name.starts_with("proj_out."),
+        BlockKind::Exit { .. } => name.starts_with("conv_norm_out.") || name.starts_with("conv_out."),
         _ => true,
     })
 }
@@ -103,7 +103,7 @@ pub(crate) fn condition_footprint(
 ) -> Footprint {
     let element = activation_type.size_in_bytes();
     let features = config.time_features();
-    let added = config.added().map_or(0, |added| added.all);
+    let added = config.added_embedding().map_or(0, |added| added.features);
     // Timesteps before and after each projection and each silu, the sums, and what is added.
     let rows = 4 * steps * features + 2 * steps * load.texts * features;
     let of_texts = load.texts * (3 * added + 4 * features);
@@ -132,7 +132,7 @@ pub(crate) struct Walk {
     is_shared: bool,
     /// Values of the picture that the tokens in a transformer came from.
     carried: usize,
-    held: Vec<Picture>,
+    skips: Vec<Picture>,
     /// Values that stay until the end.
     kept: usize,
     /// The most values at a time.
@@ -156,7 +156,7 @@ impl Walk {
             },
             is_shared: true,
             carried: 0,
-            held: Vec::new(),
+            skips: Vec::new(),
             kept: 0,
             most: 0,
             scratch: Scratch::default(),
@@ -172,32 +172,32 @@ impl Walk {
     }
 
     /// Passes the block at `place`. The result are the bytes that live at its most.
-    pub(crate) fn pass(&mut self, place: &Place) -> u64 {
+    pub(crate) fn pass(&mut self, spec: &BlockSpec) -> u64 {
         let before = self.state();
         let own = self.own();
-        let moments = match place.part {
-            Part::Entry { inputs, outputs } => {
+        let moments = match spec.kind {
+            BlockKind::Entry { inputs, outputs } => {
                 self.x.channels = outputs;
                 vec![self.convolution(own, inputs, outputs)]
             }
-            Part::Downsampler { channels } => {
+            BlockKind::Downsampler { channels } => {
                 self.x.height = self.x.height.div_ceil(2);
                 self.x.width = self.x.width.div_ceil(2);
                 vec![self.convolution(own, channels, channels)]
             }
-            Part::Residual {
+            BlockKind::Residual {
                 inputs,
-                joined,
+                skip,
                 outputs,
-            } => self.residual(own, inputs, joined, outputs),
-            Part::TransformerEntry { .. } => {
+            } => self.residual(own, inputs, skip, outputs),
+            BlockKind::TransformerEntry { .. } => {
                 self.carried = own;
                 self.projection()
             }
-            Part::TransformerLayer { channels, heads, .. } => self.layer(channels, heads),
-            Part::TransformerExit { .. } => self.projection(),
-            Part::Upsampler { channels } => self.upsampled(own, channels),
-            Part::Exit { inputs, outputs } => {
+            BlockKind::TransformerLayer { channels, heads, .. } => self.layer(channels, heads),
+            BlockKind::TransformerExit { .. } => self.projection(),
+            BlockKind::Upsampler { channels } => self.upsampled(own, channels),
+            BlockKind::Exit { inputs, outputs } => {
                 let normed = self.values(self.x);
                 self.x.channels = outputs;
                 vec![own + normed, self.convolution(normed, inputs, outputs)]
@@ -205,15 +205,15 @@ impl Walk {
         };
         self.is_shared = false;
         let most = self.reach(before, &moments);
-        if matches!(place.part, Part::TransformerExit { .. }) {
+        if matches!(spec.kind, BlockKind::TransformerExit { .. }) {
             self.carried = 0;
         }
         (most * self.element) as u64
     }
 
     /// The picture is held for the way up.
-    pub(crate) fn hold(&mut self) {
-        self.held.push(self.x);
+    pub(crate) fn push_skip(&mut self) {
+        self.skips.push(self.x);
         self.is_shared = true;
     }
 
@@ -244,7 +244,7 @@ impl Walk {
     }
 
     /// A convolution by 3 x 3 whose result is the picture on its way, beside `held` values.
-    fn convolution(&mut self, held: usize, inputs: usize, outputs: usize) -> usize {
+    fn convolution(&mut self, live: usize, inputs: usize, outputs: usize) -> usize {
         self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let result = self.values(self.x);
         // A GPU lays out the window of every pixel, multiplies, and turns the result around.
@@ -254,17 +254,17 @@ impl Walk {
             let channels = 3 * 3 * inputs;
             result + self.values(Picture { channels, ..self.x })
         };
-        held + result + elsewhere
+        live + result + elsewhere
     }
 
-    fn residual(&mut self, own: usize, inputs: usize, joined: usize, outputs: usize) -> Vec<usize> {
+    fn residual(&mut self, own: usize, inputs: usize, skip: usize, outputs: usize) -> Vec<usize> {
         let (mut joining, mut input) = (0, own);
         self.x.channels = inputs;
         let normed = self.values(self.x);
-        if joined > 0 {
-            let held = self.held.pop().map_or(0, |picture| self.values(picture));
+        if skip > 0 {
+            let skips = self.skips.pop().map_or(0, |picture| self.values(picture));
             input = normed;
-            joining = own + held + input;
+            joining = own + skips + input;
         }
         self.x.channels = outputs;
         let result = self.values(self.x);
@@ -296,7 +296,7 @@ impl Walk {
         let to_text = 3 * tokens + (2 + turned) * text;
         // The tokens, their norm and the result, and the inside.
         let count = (self.load.texts, self.x.height * self.x.width);
-        let inside = FeedForward::room(Inside::Geglu, count, channels, self.on_processor);
+        let inside = FeedForward::workspace(Inside::Geglu, count, channels, self.on_processor);
         let feed_forward = 3 * tokens + inside;
         vec![to_places, to_text, feed_forward]
     }
@@ -306,7 +306,7 @@ impl Walk {
         self.x.height *= 2;
         self.x.width *= 2;
         let twice = self.x;
-        if let Some(next) = self.held.last() {
+        if let Some(next) = self.skips.last() {
             (self.x.height, self.x.width) = (next.height, next.width);
         }
         if self.on_processor && (self.x.height, self.x.width) == (twice.height, twice.width) {
@@ -325,8 +325,8 @@ impl Walk {
     /// or have it before them.
     fn reach(&mut self, before: usize, moments: &[usize]) -> usize {
         let others = (self.load.inputs - 1) * before.max(self.state());
-        let held: usize = self.held.iter().map(|&picture| self.values(picture)).sum();
-        let beside = others + held + self.carried + self.kept * self.load.inputs;
+        let skips: usize = self.skips.iter().map(|&picture| self.values(picture)).sum();
+        let beside = others + skips + self.carried + self.kept * self.load.inputs;
         let most = beside + moments.iter().max().copied().unwrap_or(0);
         self.most = self.most.max(most);
         most
@@ -339,8 +339,8 @@ impl Walk {
 
     /// Values that a stream holds between two blocks.
     fn state(&self) -> usize {
-        let held: usize = self.held.iter().map(|&picture| self.values(picture)).sum();
-        held + self.carried + self.own()
+        let skips: usize = self.skips.iter().map(|&picture| self.values(picture)).sum();
+        skips + self.carried + self.own()
     }
 
     /// Values of the picture on its way, if nobody else holds it.

@@ -31,7 +31,7 @@ pub(crate) enum Middle {
 
 /// Which way the transformers of a level lie on.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum Direction {
     Down,
     Up,
 }
@@ -61,11 +61,11 @@ impl Config {
                 )));
             }
             let residuals = one_of("layers_per_block", &self.layers_per_block, MOST_LAYERS)?;
-            let down = self.transformers(Way::Down, index, residuals, network)?;
+            let down = self.transformers(Direction::Down, index, residuals, network)?;
             let up = match self.up_block_types.len() {
                 // A ControlNet does not go up.
                 0 => Vec::new(),
-                _ => self.transformers(Way::Up, index, residuals + 1, network)?,
+                _ => self.transformers(Direction::Up, index, residuals + 1, network)?,
             };
             let attends = down.iter().chain(&up).any(Option::is_some);
             if channels % heads != 0 && (attends || middle_attends && index + 1 == depth) {
@@ -106,32 +106,32 @@ impl Config {
     /// transformer behind it.
     fn transformers(
         &self,
-        way: Way,
+        direction: Direction,
         index: usize,
         residuals: usize,
         network: &'static str,
     ) -> Result<Vec<Option<usize>>> {
         let from_lowest = self.block_out_channels.len() - 1 - index;
-        let attends = match way {
-            Way::Down => attends("down_block_types", &self.down_block_types, index, network)?,
-            Way::Up => attends("up_block_types", &self.up_block_types, from_lowest, network)?,
+        let attends = match direction {
+            Direction::Down => attends("down_block_types", &self.down_block_types, index, network)?,
+            Direction::Up => attends("up_block_types", &self.up_block_types, from_lowest, network)?,
         };
         if !attends {
             return Ok(vec![None; residuals]);
         }
         let setting = &self.transformer_layers_per_block;
-        let (name, setting, at) = match (way, &self.reverse_transformer_layers_per_block) {
-            (Way::Down, _) => ("transformer_layers_per_block", setting, index),
-            (Way::Up, Some(reverse @ OneOrEach::Each(_))) => {
+        let (name, setting, at) = match (direction, &self.reverse_transformer_layers_per_block) {
+            (Direction::Down, _) => ("transformer_layers_per_block", setting, index),
+            (Direction::Up, Some(reverse @ OneOrEach::Each(_))) => {
                 ("reverse_transformer_layers_per_block", reverse, from_lowest)
             }
-            (Way::Up, Some(OneOrEach::One(number))) => {
+            (Direction::Up, Some(OneOrEach::One(number))) => {
                 return Err(Error::Config {
                     network,
                     reason: format!("reverse_transformer_layers_per_block is {number}, a list is known"),
                 });
             }
-            (Way::Up, None) if matches!(setting.at(index), Some(OneOrEach::Each(_))) => {
+            (Direction::Up, None) if matches!(setting.at(index), Some(OneOrEach::Each(_))) => {
                 return Err(Error::Config {
                     network,
                     reason: format!(
@@ -140,7 +140,7 @@ impl Config {
                     ),
                 });
             }
-            (Way::Up, None) => ("transformer_layers_per_block", setting, index),
+            (Direction::Up, None) => ("transformer_layers_per_block", setting, index),
         };
         let layers = layers_at(name, setting, at, residuals, network)?;
         Ok(layers.into_iter().map(Some).collect())

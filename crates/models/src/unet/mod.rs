@@ -5,11 +5,11 @@
 //! larger again; those of the way down are held and joined to those of the way up.
 
 pub(crate) mod block;
+pub(crate) mod block_layout;
 pub(crate) mod conditions;
 mod config;
 pub(crate) mod footprint;
 mod levels;
-pub(crate) mod places;
 mod residual;
 mod sampling;
 pub(crate) mod time;
@@ -18,12 +18,12 @@ mod transformer;
 use candle_core::{DType, Tensor};
 use sd_weights::{Blocks, Weights};
 
-pub use conditions::{Added, Conditions, Steering};
+pub use conditions::{AddedConditions, ConditioningInputs, Conditions};
 pub use config::{Config, OneOrEach};
 
 use crate::{Error, Result};
 use block::{Block, Stream};
-use places::Place;
+use block_layout::BlockSpec;
 use time::TimeEntry;
 
 /// The name of the network in errors.
@@ -35,7 +35,7 @@ pub struct UNet {
     config: Config,
     weights: Weights,
     time: Blocks<TimeEntry>,
-    places: Vec<Place>,
+    layout: Vec<BlockSpec>,
     blocks: Blocks<Block>,
     activation_type: DType,
 }
@@ -90,9 +90,9 @@ impl UNet {
                 reason: "up_block_types is empty".to_owned(),
             });
         }
-        let places = places::whole(config, NETWORK)?;
-        let (of_time, of_blocks, list) = (config.clone(), config.clone(), places.clone());
-        let scopes: Vec<Weights> = places.iter().map(|place| place.weights(&weights)).collect();
+        let layout = block_layout::full(config, NETWORK)?;
+        let (of_time, of_blocks, list) = (config.clone(), config.clone(), layout.clone());
+        let scopes: Vec<Weights> = layout.iter().map(|spec| spec.weights(&weights)).collect();
         Ok(Self {
             time: Blocks::single(weights.for_one_pass(), move |weights| {
                 TimeEntry::new(weights, &of_time)
@@ -101,7 +101,7 @@ impl UNet {
                 Block::new(&list[index], weights, &of_blocks)
             })?,
             activation_type: weights.options().activation_type(),
-            places,
+            layout,
             config: config.clone(),
             weights,
         })
@@ -119,11 +119,11 @@ impl UNet {
     ///
     /// # Errors
     /// Something does not fit the network, a file is wrong, or the device fails.
-    pub fn condition(&self, steering: &Steering<'_>) -> Result<Conditions> {
-        steering.check(&self.config, NETWORK)?;
-        let time = self.time.block(0)?.embed(steering, self.activation_type)?;
-        let context = steering.context.to_dtype(self.activation_type)?;
-        Ok(Conditions::new(time, context, steering)?)
+    pub fn condition(&self, inputs: &ConditioningInputs<'_>) -> Result<Conditions> {
+        inputs.check(&self.config, NETWORK)?;
+        let time = self.time.block(0)?.embed(inputs, self.activation_type)?;
+        let context = inputs.context.to_dtype(self.activation_type)?;
+        Ok(Conditions::new(time, context, inputs)?)
     }
 
     /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each. A
@@ -141,17 +141,17 @@ impl UNet {
             let latents = input.latents.to_dtype(self.activation_type)?;
             streams.push(Some((Stream::new(latents), input.conditions.at_step(step)?)));
         }
-        for (place, block) in self.places.iter().zip(self.blocks.pass()?) {
+        for (spec, block) in self.layout.iter().zip(self.blocks.pass()?) {
             let block = block?;
             for (stream, input) in streams.iter_mut().zip(inputs) {
                 // Taken out, so that pictures go as soon as the block is through with them.
                 if let Some((taken, at)) = stream.take() {
                     let control = input.control.map(|control| control.down.as_slice());
-                    let mut after = block.forward(taken, place.part, &at, control)?;
-                    if place.is_held {
-                        after.hold();
+                    let mut after = block.forward(taken, spec.kind, &at, control)?;
+                    if spec.is_skip {
+                        after.push_skip();
                     }
-                    if let Some(control) = input.control.filter(|_| place.ends_middle) {
+                    if let Some(control) = input.control.filter(|_| spec.ends_middle) {
                         after = after.with(&control.middle)?;
                     }
                     *stream = Some((after, at));
@@ -166,19 +166,19 @@ impl UNet {
     }
 
     fn check_control(&self, control: Option<&Residuals>) -> Result<()> {
-        let held = self.places.iter().filter(|place| place.is_held);
-        match (control, held.count()) {
-            (Some(control), held) if control.down.len() != held => Err(Error::Input {
+        let skips = self.layout.iter().filter(|spec| spec.is_skip);
+        match (control, skips.count()) {
+            (Some(control), skips) if control.down.len() != skips => Err(Error::Input {
                 network: NETWORK,
                 found: format!("{} pictures of a ControlNet", control.down.len()),
-                wanted: format!("{held}, from a ControlNet for this UNet"),
+                wanted: format!("{skips}, from a ControlNet for this UNet"),
             }),
             _ => Ok(()),
         }
     }
 }
 
-impl Place {
+impl BlockSpec {
     /// The scope of `weights`, those of the whole network, that this block is made from.
     pub(crate) fn weights(&self, weights: &Weights) -> Weights {
         if self.scope.is_empty() {

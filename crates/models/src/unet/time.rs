@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use sd_ops::{Linear, linear, linear_silu, silu, timestep_embedding};
 use sd_weights::Weights;
 
-use super::conditions::{Added, Steering};
+use super::conditions::{AddedConditions, ConditioningInputs};
 use super::config::Config;
 use crate::{Result, layers};
 
@@ -16,7 +16,7 @@ pub(crate) struct TimeEntry {
     added: Option<[Linear; 2]>,
     /// Features that a timestep, and that each added number, is spread over.
     spread: usize,
-    numbers_spread: usize,
+    time_id_features: usize,
 }
 
 impl TimeEntry {
@@ -32,31 +32,33 @@ impl TimeEntry {
         let guidance = |features: usize| {
             layers::linear_without_bias(&weights.scope("time_embedding.cond_proj"), features, spread)
         };
-        let added = config.added();
+        let added = config.added_embedding();
         Ok(Self {
             time: pair("time_embedding", spread)?,
             guidance: config.time_cond_proj_dim.map(guidance).transpose()?,
-            added: added.map(|added| pair("add_embedding", added.all)).transpose()?,
+            added: added
+                .map(|added| pair("add_embedding", added.features))
+                .transpose()?,
             spread,
-            numbers_spread: added.map_or(0, |added| added.numbers_spread),
+            time_id_features: added.map_or(0, |added| added.time_id_features),
         })
     }
 
     /// What steers every residual block: a timestep and what is added to it, through silu, which every use of it begins
     /// with. A row for every text of every step, `[steps * texts, features]`.
-    pub(crate) fn embed(&self, steering: &Steering<'_>, activation_type: DType) -> Result<Tensor> {
-        let device = steering.context.device();
-        let (steps, texts) = (steering.timesteps.len(), steering.context.dim(0)?);
-        let timesteps = Tensor::from_slice(steering.timesteps, steps, device)?;
+    pub(crate) fn embed(&self, inputs: &ConditioningInputs<'_>, activation_type: DType) -> Result<Tensor> {
+        let device = inputs.context.device();
+        let (steps, texts) = (inputs.timesteps.len(), inputs.context.dim(0)?);
+        let timesteps = Tensor::from_slice(inputs.timesteps, steps, device)?;
         let mut time = timestep_embedding(&timesteps, self.spread)?.to_dtype(activation_type)?;
-        if let (Some(scale), Some(projection)) = (steering.guidance, &self.guidance) {
+        if let (Some(scale), Some(projection)) = (inputs.guidance, &self.guidance) {
             let guidance = guidance_embedding(scale, projection.in_features(), device)?;
             time = time.broadcast_add(&linear(&guidance.to_dtype(activation_type)?, projection)?)?;
         }
         let time = project(&time, &self.time)?.unsqueeze(1)?;
-        let sum = match (&self.added, &steering.added) {
+        let sum = match (&self.added, &inputs.added) {
             (Some(projections), Some(added)) => {
-                let added = project(&self.spread_added(added, activation_type)?, projections)?;
+                let added = project(&self.embed_added(added, activation_type)?, projections)?;
                 time.broadcast_add(&added.unsqueeze(0)?)?
             }
             _ => time.broadcast_as((steps, texts, time.dim(2)?))?.contiguous()?,
@@ -65,13 +67,16 @@ impl TimeEntry {
     }
 
     /// The pooled texts with the numbers beside them, each of these spread over features: `[texts, features]`.
-    fn spread_added(&self, added: &Added<'_>, activation_type: DType) -> Result<Tensor> {
-        let texts = added.numbers.len();
-        let numbers = added.numbers.concat();
-        let numbers = Tensor::from_slice(&numbers, numbers.len(), added.pooled.device())?;
-        let numbers = timestep_embedding(&numbers, self.numbers_spread)?.reshape((texts, ()))?;
-        let pooled = added.pooled.to_dtype(activation_type)?;
-        Ok(Tensor::cat(&[pooled, numbers.to_dtype(activation_type)?], 1)?)
+    fn embed_added(&self, added: &AddedConditions<'_>, activation_type: DType) -> Result<Tensor> {
+        let texts = added.time_ids.len();
+        let time_ids = added.time_ids.concat();
+        let time_ids = Tensor::from_slice(&time_ids, time_ids.len(), added.text_embeds.device())?;
+        let time_ids = timestep_embedding(&time_ids, self.time_id_features)?.reshape((texts, ()))?;
+        let text_embeds = added.text_embeds.to_dtype(activation_type)?;
+        Ok(Tensor::cat(
+            &[text_embeds, time_ids.to_dtype(activation_type)?],
+            1,
+        )?)
     }
 }
 

@@ -18,7 +18,7 @@ pub fn leave_threads_to_rayon() {
 /// Does `work` with each of `parts` at the same time, on the threads that compute. So none of its kernels has to wake one
 /// first, nor to have this thread woken at its end. A thread that is at it computes nothing else meanwhile: `work` should wait
 /// for nothing but kernels.
-pub fn side_by_side<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+pub fn parallel_map<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
     on_a_thread(|| parts.into_par_iter().with_max_len(1).map(work).collect())
 }
 
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn parts_are_done_on_the_threads_that_compute_and_stay_in_order() {
         for count in [0, 1, 100] {
-            let done = side_by_side((0..count).collect(), |part| (part, rayon::current_thread_index()));
+            let done = parallel_map((0..count).collect(), |part| (part, rayon::current_thread_index()));
             assert_eq!(done.len(), count);
             for (index, (part, thread)) in done.into_iter().enumerate() {
                 assert_eq!(part, index);

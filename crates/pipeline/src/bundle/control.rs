@@ -186,7 +186,7 @@ impl ControlConfig {
             (Self::UNet(config), Denoiser::UNet(network)) => {
                 let (own, wanted) = (&config.network, network);
                 // What cannot be used at all is refused by name when the network is made.
-                let held = own.held_channels().ok().zip(wanted.held_channels().ok());
+                let held = own.skip_channels().ok().zip(wanted.skip_channels().ok());
                 let same = own.context_features() == wanted.context_features()
                     && own.block_out_channels == wanted.block_out_channels
                     && held.is_none_or(|(own, wanted)| own == wanted);

@@ -359,7 +359,7 @@ fn family(folder: &ModelFolder, denoiser: &Denoiser, text: &TextEncoders) -> Res
     };
     let found = match (denoiser, text.clips.as_slice()) {
         (Denoiser::Transformer(_), [_, _]) => Some(Family::StableDiffusion3),
-        (Denoiser::UNet(config), [.., last]) => match config.added_numbers(last.config.projection_dim) {
+        (Denoiser::UNet(config), [.., last]) => match config.time_id_count(last.config.projection_dim) {
             None if text.clips.len() == 1 && config.addition_embed_type.is_none() => {
                 Some(Family::StableDiffusion)
             }

@@ -1,36 +1,36 @@
-//! ControlNets at work beside the denoising network.
+//! The ControlNets of a run and their conditions.
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::Conditioned;
 use sd_models::controlnet::{self, ControlNet};
 use sd_models::mmdit::control;
-use sd_models::unet::{Added, Residuals, Steering};
+use sd_models::unet::{self, AddedConditions, Residuals};
 use sd_models::vae::{Encoder, Scaling};
 use sd_weights::{Residency, WeightOptions};
 
 use super::encode::EncodedPrompt;
 use super::finite;
-use super::network::{Asked, Told};
+use super::network::{ConditioningInputs, DenoiserInput};
 use crate::Result;
 use crate::bundle::{Bundle, Control, ControlConfig};
 
-/// A ControlNet, by the network that it steers.
+/// A ControlNet, by the network that it controls.
 #[derive(Debug)]
 pub(crate) enum ControlNetwork {
-    /// One that steers a UNet.
+    /// For a UNet.
     UNet(Box<ControlNet>),
-    /// One that steers a transformer of two streams.
+    /// For a transformer of two streams.
     Transformer(Box<control::ControlNet>),
 }
 
-/// The ControlNets of a run, all for the network that denoises, with what steers them.
+/// The ControlNets of a run with their conditions.
 #[derive(Debug)]
 pub(crate) enum Controls {
     UNet(Vec<AtWork<ControlNet, controlnet::Conditions>>),
     Transformer(Vec<AtWork<control::ControlNet, control::Conditions>>),
 }
 
-/// A ControlNet with what steers it.
+/// A ControlNet with its conditions.
 #[derive(Debug)]
 pub(crate) struct AtWork<N, C> {
     network: Box<N>,
@@ -38,11 +38,11 @@ pub(crate) struct AtWork<N, C> {
     scale: f64,
 }
 
-/// What steers a ControlNet at work, for each of a transformer's inputs.
+/// The conditions of a ControlNet for each of a transformer's inputs.
 pub(crate) type OfInputs = Vec<control::Conditions>;
 
 impl ControlNetwork {
-    /// The ControlNet of `control`, of which nothing is read yet.
+    /// The ControlNet of `control`. It reads no weights yet.
     ///
     /// # Errors
     /// Its files are missing, or its configuration cannot be used.
@@ -56,7 +56,7 @@ impl ControlNetwork {
         })
     }
 
-    /// Its bytes, and those of its conditions.
+    /// The memory of the network and of its conditions.
     pub(crate) fn conditioned(&self) -> &dyn Conditioned {
         match self {
             Self::UNet(network) => &**network,
@@ -66,15 +66,15 @@ impl ControlNetwork {
 }
 
 impl Controls {
-    /// Computes what steers the ControlNets of `bundle` in all evaluations. Their blocks stay in memory where `stay` says
-    /// so, and are streamed otherwise.
+    /// Computes the conditions of the ControlNets of `bundle` for all evaluations. Their blocks are kept in memory if `stay` is
+    /// set, and streamed otherwise.
     ///
     /// # Errors
-    /// Something does not fit a network, a file is wrong, a value is not finite, or the device fails.
+    /// An input does not fit a network, a file is damaged, a value is not finite, or the device fails.
     pub(super) fn load(
         bundle: &Bundle,
         prompts: &EncodedPrompt,
-        told: &Told<'_>,
+        inputs: &ConditioningInputs<'_>,
         stay: bool,
         weight_options: &WeightOptions,
     ) -> Result<Self> {
@@ -92,15 +92,15 @@ impl Controls {
             .as_ref()
             .map(|pooled| pooled.to_device(device))
             .transpose()?;
-        let steering = Steering {
-            timesteps: told.timesteps,
+        let of_unet_inputs = unet::ConditioningInputs {
+            timesteps: inputs.timesteps,
             context: &context,
-            added: pooled.as_ref().map(|pooled| Added {
-                pooled,
-                numbers: &told.numbers,
+            added: pooled.as_ref().map(|pooled| AddedConditions {
+                text_embeds: pooled,
+                time_ids: &inputs.add_time_ids,
             }),
             guidance: None,
-            latents: told.latents,
+            latents: inputs.latents,
         };
         let (mut of_unet, mut of_transformer) = (Vec::new(), Vec::new());
         for (control, latents) in bundle.controls().iter().zip(followed) {
@@ -108,7 +108,7 @@ impl Controls {
             let scale = control.choice.scale;
             match ControlNetwork::new(control, &weight_options)? {
                 ControlNetwork::UNet(network) => {
-                    let conditions = network.condition(&steering, &picture)?;
+                    let conditions = network.condition(&of_unet_inputs, &picture)?;
                     if super::reads_before_passes(device) {
                         network.load()?;
                     }
@@ -122,7 +122,7 @@ impl Controls {
                     let Some(pooled) = &pooled else {
                         unreachable!("the prompts of a transformer are pooled. This is a bug.")
                     };
-                    let conditions = network.condition(told.timesteps, &context, pooled, &picture)?;
+                    let conditions = network.condition(inputs.timesteps, &context, pooled, &picture)?;
                     if super::reads_before_passes(device) {
                         network.load()?;
                     }
@@ -141,12 +141,16 @@ impl Controls {
         })
     }
 
-    /// What is added in a UNet for each of `asked` at an evaluation. Nothing where there are no ControlNets.
+    /// The residuals of a UNet for each of `inputs` at an evaluation. None if there are no ControlNets.
     ///
     /// # Errors
-    /// A file is wrong, or the device fails.
-    pub(super) fn residuals(&self, asked: &[Asked<'_>], evaluation: usize) -> Result<Vec<Option<Residuals>>> {
-        let mut sums: Vec<Option<Residuals>> = vec![None; asked.len()];
+    /// A file is damaged, or the device fails.
+    pub(super) fn residuals(
+        &self,
+        inputs: &[DenoiserInput<'_>],
+        evaluation: usize,
+    ) -> Result<Vec<Option<Residuals>>> {
+        let mut sums: Vec<Option<Residuals>> = vec![None; inputs.len()];
         let Self::UNet(at_work) = self else {
             return Ok(sums);
         };
@@ -156,18 +160,18 @@ impl Controls {
             scale,
         } in at_work
         {
-            let conditions: Vec<controlnet::Conditions> = asked
+            let conditions: Vec<controlnet::Conditions> = inputs
                 .iter()
-                .map(|asked| match asked.text {
+                .map(|input| match input.text {
                     Some(text) => conditions.only(text),
                     None => conditions.clone(),
                 })
                 .collect();
-            let inputs = asked
+            let inputs = inputs
                 .iter()
                 .zip(&conditions)
-                .map(|(asked, conditions)| controlnet::Input {
-                    latents: &asked.plain,
+                .map(|(input, conditions)| controlnet::Input {
+                    latents: &input.plain,
                     conditions,
                     scale: *scale,
                 });
@@ -182,15 +186,15 @@ impl Controls {
         Ok(sums)
     }
 
-    /// What steers each ControlNet of a transformer for each of `asked`.
-    pub(super) fn of_inputs(&self, asked: &[Asked<'_>]) -> Vec<OfInputs> {
+    /// The conditions of each ControlNet of a transformer for each of `inputs`.
+    pub(super) fn of_inputs(&self, inputs: &[DenoiserInput<'_>]) -> Vec<OfInputs> {
         let Self::Transformer(at_work) = self else {
             return Vec::new();
         };
         let of = |conditions: &control::Conditions| {
-            asked
+            inputs
                 .iter()
-                .map(|asked| match asked.text {
+                .map(|input| match input.text {
                     Some(text) => conditions.only(text),
                     None => conditions.clone(),
                 })

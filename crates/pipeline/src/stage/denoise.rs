@@ -8,7 +8,7 @@ use super::encode::EncodedPrompt;
 use super::finite;
 use super::guidance::guided;
 use super::init_latents::InitLatents;
-use super::network::{Asked, Conditions, Network, Told, numbers};
+use super::network::{ConditioningInputs, Conditions, DenoiserInput, Network, add_time_ids};
 use crate::bundle::{Bundle, Denoiser};
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize, Strength};
@@ -116,14 +116,14 @@ impl<'a> Denoise<'a> {
         let network = Network::new(bundle, weight_options)?;
         let latent_sides = latent_sides(bundle, recipe.size);
         let sampler = recipe.sampler(bundle)?;
-        let told = Told {
+        let inputs = ConditioningInputs {
             timesteps: sampler.timesteps(),
-            numbers: numbers(bundle, recipe.size, prompts.context.dim(0)?),
+            add_time_ids: add_time_ids(bundle, recipe.size, prompts.context.dim(0)?),
             guidance: distilled_guidance(bundle, recipe.guidance_scale),
             latents: latent_sides,
         };
-        let controls = Controls::load(bundle, prompts, &told, controls_stay, weight_options)?;
-        let conditions = network.condition(prompts, &told, &weight_options.device)?;
+        let controls = Controls::load(bundle, prompts, &inputs, controls_stay, weight_options)?;
+        let conditions = network.condition(prompts, &inputs, &weight_options.device)?;
         if super::reads_before_passes(&weight_options.device) {
             network.load()?;
         }
@@ -283,7 +283,7 @@ impl<'a> Denoise<'a> {
                 .map(|text| (self.conditions.only(text), Some(text)))
                 .collect(),
         };
-        let mut asked = Vec::with_capacity(pictures.len() * texts.len());
+        let mut inputs = Vec::with_capacity(pictures.len() * texts.len());
         for picture in pictures {
             let latents = &picture.progress.trajectory.latents;
             let latents = self.sampler.scale_input(evaluation, latents)?;
@@ -296,7 +296,7 @@ impl<'a> Denoise<'a> {
             };
             for (conditions, text) in &texts {
                 let once_a_text = (conditions.texts(), 1, 1, 1);
-                asked.push(Asked {
+                inputs.push(DenoiserInput {
                     latents: latents.repeat(once_a_text)?,
                     plain: plain.repeat(once_a_text)?,
                     conditions,
@@ -304,7 +304,7 @@ impl<'a> Denoise<'a> {
                 });
             }
         }
-        let predicted = self.network.forward(&asked, &self.controls, evaluation)?;
+        let predicted = self.network.forward(&inputs, &self.controls, evaluation)?;
         let guided = predicted.chunks(texts.len()).map(|of_picture| {
             let predicted = Tensor::cat(of_picture, 0)?
                 .to_dtype(DType::F32)?

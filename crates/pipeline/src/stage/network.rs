@@ -1,8 +1,8 @@
-//! The denoising network, whichever it is: one way to steer it, to ask it, and to know its bytes.
+//! The denoising network, UNet or transformer: one interface to condition it, run it, and know its memory.
 
 use candle_core::{Device, Tensor};
 use sd_models::mmdit::{self, Transformer, control};
-use sd_models::unet::{self, Added, Steering, UNet};
+use sd_models::unet::{self, AddedConditions, UNet};
 use sd_models::{Conditioned, Footprint, Load};
 use sd_weights::WeightOptions;
 
@@ -21,41 +21,41 @@ pub(crate) enum Network {
     Transformer(Box<Transformer>),
 }
 
-/// What steers the pictures of a run, for all evaluations of the network.
+/// The conditions of a run, for all evaluations of the network.
 #[derive(Debug, Clone)]
 pub(crate) enum Conditions {
     UNet(unet::Conditions),
     Transformer(mmdit::Conditions),
 }
 
-/// What the network is asked in a pass.
+/// An input of a forward pass of the denoising network.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked<'a> {
-    /// The latents, once for every text, with what a network that fills masks is told.
+pub(crate) struct DenoiserInput<'a> {
+    /// The latents, repeated for every text; for a 9-channel inpainting model with the mask and the masked latents.
     pub(crate) latents: Tensor,
-    /// The latents alone, as ControlNets take them.
+    /// The latents without the channels of inpainting, as ControlNets take them.
     pub(crate) plain: Tensor,
-    /// What steers it.
+    /// The conditions of its texts.
     pub(crate) conditions: &'a Conditions,
-    /// The text that it is asked about alone; all of them where there is none.
+    /// The index of its only text; none if it has all texts.
     pub(crate) text: Option<usize>,
 }
 
-/// What a run tells the network beside the texts.
+/// The inputs of the conditioning beside the text embeddings.
 #[derive(Debug, Clone)]
-pub(crate) struct Told<'a> {
-    /// The noise of each evaluation.
+pub(crate) struct ConditioningInputs<'a> {
+    /// The timestep of each evaluation.
     pub(crate) timesteps: &'a [f32],
-    /// For each text the numbers that a network of Stable Diffusion XL is told; empty for others.
-    pub(crate) numbers: Vec<Vec<f32>>,
-    /// The guidance scale, for a network that was distilled to be told it.
+    /// The time ids of Stable Diffusion XL for each text; empty for other families.
+    pub(crate) add_time_ids: Vec<Vec<f32>>,
+    /// The guidance scale, for a guidance-distilled network.
     pub(crate) guidance: Option<f64>,
     /// Rows and columns of the latents.
     pub(crate) latents: (usize, usize),
 }
 
 impl Network {
-    /// The network of `bundle`. Nothing is read yet.
+    /// The network of `bundle`. It reads no weights yet.
     ///
     /// # Errors
     /// Its files are missing, or its configuration cannot be used.
@@ -67,10 +67,10 @@ impl Network {
         })
     }
 
-    /// Reads every block that is to stay in memory.
+    /// Reads every block that stays in memory.
     ///
     /// # Errors
-    /// A file is wrong, or the device has no room.
+    /// A file is damaged, or the device is out of memory.
     pub(crate) fn load(&self) -> Result<()> {
         match self {
             Self::UNet(network) => network.load()?,
@@ -79,83 +79,88 @@ impl Network {
         Ok(())
     }
 
-    /// What steers the pictures of a run: one pass over weights that are not needed again.
+    /// Computes the conditions of a run, in one pass over weights that are not used again.
     ///
     /// # Errors
-    /// A shape does not fit, a file is wrong, or the device fails.
+    /// A shape does not fit, a file is damaged, or the device fails.
     pub(crate) fn condition(
         &self,
         prompts: &EncodedPrompt,
-        told: &Told<'_>,
+        inputs: &ConditioningInputs<'_>,
         device: &Device,
     ) -> Result<Conditions> {
         let context = prompts.context.to_device(device)?;
         let pooled = prompts.pooled.as_ref().map(|pooled| pooled.to_device(device));
         let pooled = pooled.transpose()?;
         Ok(match self {
-            Self::UNet(network) => Conditions::UNet(network.condition(&Steering {
-                timesteps: told.timesteps,
+            Self::UNet(network) => Conditions::UNet(network.condition(&unet::ConditioningInputs {
+                timesteps: inputs.timesteps,
                 context: &context,
-                added: pooled.as_ref().map(|pooled| Added {
-                    pooled,
-                    numbers: &told.numbers,
+                added: pooled.as_ref().map(|pooled| AddedConditions {
+                    text_embeds: pooled,
+                    time_ids: &inputs.add_time_ids,
                 }),
-                guidance: told.guidance,
-                latents: told.latents,
+                guidance: inputs.guidance,
+                latents: inputs.latents,
             })?),
             Self::Transformer(network) => {
                 let Some(pooled) = &pooled else {
                     unreachable!("the prompts of a transformer are pooled. This is a bug.")
                 };
-                Conditions::Transformer(network.condition(told.timesteps, &context, pooled, told.latents)?)
+                Conditions::Transformer(network.condition(
+                    inputs.timesteps,
+                    &context,
+                    pooled,
+                    inputs.latents,
+                )?)
             }
         })
     }
 
-    /// The prediction for each of `asked`, with `controls`, at an evaluation, counted from 0. A block is used for all of them
-    /// before the next one is.
+    /// The prediction for each of `inputs`, with `controls`, at an evaluation, counted from 0. Each block runs for all inputs
+    /// before the next one.
     ///
     /// # Errors
-    /// A shape does not fit, a file is wrong, or the device fails.
+    /// A shape does not fit, a file is damaged, or the device fails.
     pub(crate) fn forward(
         &self,
-        asked: &[Asked<'_>],
+        inputs: &[DenoiserInput<'_>],
         controls: &Controls,
         evaluation: usize,
     ) -> Result<Vec<Tensor>> {
-        const OTHER: &str = "conditions are asked with the network that made them. This is a bug.";
+        const OTHER: &str = "conditions of another network. This is a bug.";
         Ok(match self {
             Self::UNet(network) => {
-                let added = controls.residuals(asked, evaluation)?;
-                let inputs = asked
+                let residuals = controls.residuals(inputs, evaluation)?;
+                let inputs = inputs
                     .iter()
-                    .zip(&added)
-                    .map(|(asked, added)| match asked.conditions {
+                    .zip(&residuals)
+                    .map(|(input, residuals)| match input.conditions {
                         Conditions::UNet(conditions) => unet::Input {
-                            latents: &asked.latents,
+                            latents: &input.latents,
                             conditions,
-                            control: added.as_ref(),
+                            control: residuals.as_ref(),
                         },
                         Conditions::Transformer(_) => unreachable!("{OTHER}"),
                     });
                 network.forward(&inputs.collect::<Vec<_>>(), evaluation)?
             }
             Self::Transformer(network) => {
-                let inputs = asked.iter().map(|asked| match asked.conditions {
+                let of_inputs = controls.of_inputs(inputs);
+                let controls = controls.beside(&of_inputs);
+                let inputs = inputs.iter().map(|input| match input.conditions {
                     Conditions::Transformer(conditions) => mmdit::Input {
-                        latents: &asked.latents,
+                        latents: &input.latents,
                         conditions,
                     },
                     Conditions::UNet(_) => unreachable!("{OTHER}"),
                 });
-                let of_inputs = controls.of_inputs(asked);
-                let controls = controls.beside(&of_inputs);
                 network.forward(&inputs.collect::<Vec<_>>(), &controls, evaluation)?
             }
         })
     }
 
-    /// Its bytes, and those of its conditions.
+    /// The memory of the network and of its conditions.
     pub(crate) fn conditioned(&self) -> &dyn Conditioned {
         match self {
             Self::UNet(network) => &**network,
@@ -163,8 +168,8 @@ impl Network {
         }
     }
 
-    /// What a forward pass takes beside the weights and the conditions, with `controls`: bytes of activations while each
-    /// block is computed with, and bytes that operations take for themselves.
+    /// The memory of a forward pass beside the weights and the conditions, with `controls`: bytes of activations while each
+    /// block runs, and the scratch of the operations.
     pub(crate) fn forward_bytes(&self, load: Load, controls: &[ControlNetwork]) -> (Vec<u64>, u64) {
         match self {
             Self::UNet(network) => {
@@ -176,7 +181,7 @@ impl Network {
                 });
                 let mut all_given = 0;
                 for control in controls {
-                    // They work before the first block, and what they give stays until the pass ends.
+                    // ControlNets run before the first block; their residuals are alive until the pass ends.
                     let given = control.residual_bytes(load);
                     let taken = control.forward_footprint(load);
                     all_given += given;
@@ -203,7 +208,7 @@ impl Network {
 }
 
 impl Conditions {
-    /// How many texts there are: the batch that latents must come in.
+    /// Number of texts: the batch size of the latents.
     pub(crate) fn texts(&self) -> usize {
         match self {
             Self::UNet(conditions) => conditions.texts(),
@@ -211,7 +216,7 @@ impl Conditions {
         }
     }
 
-    /// The text at `index` alone.
+    /// The conditions of the text at `index` only.
     pub(crate) fn only(&self, index: usize) -> Self {
         match self {
             Self::UNet(conditions) => Self::UNet(conditions.only(index)),
@@ -220,16 +225,15 @@ impl Conditions {
     }
 }
 
-/// The aesthetic scores that the refiner is told of what is wanted and of what is not, those of the reference
-/// implementation.
+/// The aesthetic scores of the refiner for the prompt and for the negative prompt, those of the reference implementation.
 const AESTHETIC_SCORE: f32 = 6.0;
 const NEGATIVE_AESTHETIC_SCORE: f32 = 2.5;
 
-/// What a network of Stable Diffusion XL is told of a picture of `size` for each of `texts`, of which the first is the
-/// negative prompt where there are two: it was never cropped, and is as large as it is aimed to be.
+/// The time ids of Stable Diffusion XL for an image of `size` and for each of `texts`, of which the first is the negative
+/// prompt if there are two. The original size and the target size are `size`, and nothing is cropped.
 ///
 /// Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis", 2023, section 2.2.
-pub(crate) fn numbers(bundle: &Bundle, size: ImageSize, texts: usize) -> Vec<Vec<f32>> {
+pub(crate) fn add_time_ids(bundle: &Bundle, size: ImageSize, texts: usize) -> Vec<Vec<f32>> {
     let sides = [size.height() as f32, size.width() as f32];
     let crop = [0.0, 0.0];
     let of_text = |text: usize| match bundle.family {

@@ -1,45 +1,46 @@
-//! What a ControlNet's `config.json` says of it.
+//! The configuration of a ControlNet, its `config.json`.
 
 use serde::Deserialize;
 
 use super::NETWORK;
 use crate::Result;
-use crate::mmdit::block::{BlockKind, TextRole};
+use crate::mmdit::block_kind::{BlockKind, ContextStream};
 use crate::mmdit::{self, refuse_config};
 
-/// The shape of a ControlNet. What is not there has diffusers' default.
+/// The configuration of an `SD3ControlNetModel`. Settings that are left out have diffusers' defaults.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, expecting = "settings by their names")]
 pub struct Config {
-    /// The side of the latents that it was trained for.
+    /// Rows and columns of the latents that the network was trained on.
     pub sample_size: usize,
     /// The side of a patch, in latents.
     pub patch_size: usize,
-    /// Channels of the latents, and of the picture that it follows.
+    /// Channels of the latents and of the encoded control image.
     pub in_channels: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub num_layers: usize,
-    /// Features of a head.
+    /// Features of an attention head.
     pub attention_head_dim: usize,
-    /// Heads.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Features of a token of text; none where the text is not read.
+    /// Features of a text token; none if the network reads no text.
     pub joint_attention_dim: Option<usize>,
-    /// Features of the pooled text.
+    /// Features of the pooled text embedding.
     pub pooled_projection_dim: usize,
-    /// The side of its position table, in patches.
+    /// The side of the position table, in patches.
     pub pos_embed_max_size: Option<usize>,
-    /// Which positions its own tokens have: `sincos`, or none.
+    /// The position embedding of its tokens: `sincos`, or none.
     pub pos_embed_type: Option<String>,
-    /// Whether it makes its tokens from latents itself, and does not take the transformer's.
+    /// Whether it embeds the latents itself. Otherwise it takes the transformer's tokens.
     pub use_pos_embed: bool,
-    /// Channels that the picture has beside the latents': a mask.
+    /// Channels of the control image beyond those of the latents: a mask.
     pub extra_conditioning_channels: usize,
-    /// How queries and keys are normed: `rms_norm`, or not at all.
+    /// How queries and keys are normalised: `rms_norm`, or not at all.
     pub qk_norm: Option<String>,
-    /// The blocks whose picture stream attends to itself a second time.
+    /// Blocks whose image stream has a second self-attention.
     pub dual_attention_layers: Vec<usize>,
-    /// Whether it was trained without the pooled text, and then with latents that nothing was taken from.
+    /// Whether it was trained with zeros as the pooled text embedding. Those networks were also trained on control
+    /// latents without the VAE's shift.
     pub force_zeros_for_pooled_projection: bool,
 }
 
@@ -66,17 +67,17 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Features of a token inside: those of all heads.
+    /// Features of a token inside the network: those of all heads.
     pub fn width(&self) -> usize {
         self.num_attention_heads.saturating_mul(self.attention_head_dim)
     }
 
-    /// Channels of the picture that it follows: those of latents, and what comes beside.
+    /// Channels of the control image: those of the latents and the extra ones.
     pub fn picture_channels(&self) -> usize {
         self.in_channels.saturating_add(self.extra_conditioning_channels)
     }
 
-    /// Why its pictures cannot steer those of a transformer of `config`, if so.
+    /// Why the network cannot be used with a transformer of `config`; none if it can.
     pub fn mismatch(&self, config: &mmdit::Config) -> Option<String> {
         let context = self.joint_attention_dim.unwrap_or(config.joint_attention_dim);
         let pairs = [
@@ -96,26 +97,26 @@ impl Config {
             .map(|(what, own, wanted)| format!("it has {own} {what}, and the model {wanted}"))
     }
 
-    /// Whether its own tokens have positions.
+    /// Whether its tokens have a position embedding of their own.
     pub(super) fn has_positions(&self) -> bool {
         self.use_pos_embed && self.pos_embed_type.is_some()
     }
 
-    /// Of the blocks, in order.
+    /// The kinds of the blocks, in order.
     pub(super) fn kinds(&self) -> Vec<BlockKind> {
         let reads_text = self.joint_attention_dim.is_some();
         let kind = |layer| BlockKind {
-            attends_twice: reads_text && self.dual_attention_layers.contains(&layer),
-            text: if reads_text {
-                TextRole::Goes
+            dual_attention: reads_text && self.dual_attention_layers.contains(&layer),
+            context: if reads_text {
+                ContextStream::Full
             } else {
-                TextRole::IsAbsent
+                ContextStream::None
             },
         };
         (0..self.num_layers).map(kind).collect()
     }
 
-    /// The transformer that it has blocks of, once it is sure that this can be used.
+    /// The configuration of the transformer whose blocks it has, once the settings are checked.
     pub(super) fn network(&self) -> Result<mmdit::Config> {
         let longest = match self.pos_embed_max_size {
             Some(side) if self.has_positions() => side,
@@ -146,11 +147,11 @@ impl Config {
             attention_head_dim: self.attention_head_dim,
             num_attention_heads: self.num_attention_heads,
             joint_attention_dim: self.joint_attention_dim.unwrap_or(0),
-            // Said of some that read no text, and then of none of their tensors.
+            // Networks without text have a setting here that no tensor of theirs has.
             caption_projection_dim: self.width(),
             pooled_projection_dim: self.pooled_projection_dim,
             pos_embed_max_size: longest,
-            // Blocks that read no text have no norms of queries and keys, whatever is said.
+            // Blocks without text have no norms of queries and keys, whatever the setting says.
             qk_norm: self.qk_norm.clone().filter(|_| reads_text),
             dual_attention_layers: self.dual_attention_layers.clone(),
         };

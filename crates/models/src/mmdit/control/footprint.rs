@@ -1,4 +1,4 @@
-//! The bytes of a ControlNet: of its weights, of what it is conditioned on, and of its part in its transformer's pass.
+//! The memory of a ControlNet: of its weights, its conditions, and its part of the transformer's forward pass.
 
 use super::{ControlNet, PICTURE, scopes};
 use crate::footprint::held_bytes;
@@ -32,24 +32,24 @@ impl Conditioned for ControlNet {
             0
         };
         let picture = bytes.image(Load { texts: 1, ..load });
-        bytes.steering(load, &self.kinds, steps) + positions + picture
+        bytes.conditioning(load, &self.kinds, steps) + positions + picture
     }
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
-        self.bytes().conditioning(load, steps)
+        self.bytes().conditioning_footprint(load, steps)
     }
 }
 
 impl ControlNet {
-    /// Bytes of its tokens, which it holds as long as its transformer's pass lasts.
+    /// Bytes of its tokens, which are alive during the whole forward pass of the transformer.
     pub(in crate::mmdit) fn stream_bytes(&self, load: Load) -> u64 {
         self.bytes().streams(load, &self.kinds)
     }
 
-    /// What one of its blocks takes beside, and what comes of it.
+    /// Bytes that one of its blocks takes beside the tokens, residuals included.
     pub(in crate::mmdit) fn block_bytes(&self, load: Load) -> u64 {
         let bytes = self.bytes();
-        // What is added, and once more what is about to be, before it is scaled.
+        // The residuals, and one more before it is scaled.
         let adding = bytes.added(load) + bytes.image(load);
         bytes.block(load, &self.kinds).max(adding)
     }

@@ -1,9 +1,9 @@
 //! ControlNets for the transformers of Stable Diffusion 3 and 3.5: diffusers' `SD3ControlNetModel`.
 //!
-//! Zhang, Rao and Agrawala, "Adding Conditional Control to Text-to-Image Diffusion Models", 2023. A second, shorter list of
-//! blocks, which sees a picture to be followed beside the latents, adds to the picture's tokens between the
-//! transformer's blocks. There are two kinds: one reads the text as the transformer does; those that Stability AI made for
-//! Large read no text, and take the transformer's tokens.
+//! Zhang, Rao and Agrawala, "Adding Conditional Control to Text-to-Image Diffusion Models", 2023. A second, shorter
+//! list of blocks sees a control image beside the latents, and adds residuals to the image tokens between the
+//! transformer's blocks. There are two kinds: one reads the text as the transformer does; the ones from Stability AI for
+//! Large read no text and take the transformer's tokens.
 
 mod config;
 mod footprint;
@@ -16,95 +16,96 @@ use sd_weights::{Blocks, Residency, Weights};
 pub use config::Config;
 pub(super) use walk::Walk;
 
-use super::block::{BlockKind, JointBlock, TextRole};
+use super::block::JointBlock;
+use super::block_kind::{BlockKind, ContextStream};
+use super::conditioning::{Conditioner, Conditioning};
 use super::patches::PatchEmbedding;
 use super::position::Positions;
-use super::steering::{Conditioner, Steering};
 use super::{PATCHES, refuse};
 use crate::{Result, layers, mmdit};
 
 /// The name of the network in errors.
 const NETWORK: &str = "ControlNet";
-/// Where the projection of the picture's patches lies.
+/// The scope of the control image's patch embedding.
 const PICTURE: &str = "pos_embed_input.proj";
 
-/// A network that makes a transformer follow a picture.
+/// A network that makes a transformer follow a control image.
 #[derive(Debug)]
 pub struct ControlNet {
     config: Config,
-    /// The transformer that it has blocks of.
+    /// The configuration of the transformer whose blocks it has.
     network: mmdit::Config,
     kinds: Vec<BlockKind>,
     weights: Weights,
     conditioner: Conditioner,
     picture: Blocks<PatchEmbedding>,
-    /// Where it does not take the transformer's tokens.
+    /// None if it takes the transformer's tokens.
     patches: Option<Blocks<PatchEmbedding>>,
-    /// Where its own tokens have positions.
+    /// None if its tokens have no position embedding of their own.
     positions: Option<Positions>,
-    /// A block, what it adds, the next block, ….
+    /// Joint blocks and the projections of their residuals, in turn.
     blocks: Blocks<ControlBlock>,
     activation_type: DType,
 }
 
-/// What steers a ControlNet in a run: what steers its transformer, and the picture that is followed.
+/// The conditions of a ControlNet in a run: those of its transformer, and the embedded control image.
 ///
-/// Cloning it, or taking some of its texts, copies nothing.
+/// A clone, or a part of the batch, shares the same tensors.
 #[derive(Debug, Clone)]
 pub struct Conditions {
-    steering: Steering,
-    /// `[patches, width]` in 32 bits, where its own tokens have positions.
+    conditioning: Conditioning,
+    /// `[patches, width]` in 32 bits; none if its tokens have no position embedding of their own.
     positions: Option<Tensor>,
     /// `[1, patches, width]`
     picture: Tensor,
 }
 
-/// A ControlNet at work beside its transformer.
+/// A ControlNet that takes part in a transformer's forward pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Control<'a> {
     /// The network.
     pub network: &'a ControlNet,
-    /// What steers it, for each of the transformer's inputs.
+    /// Its conditions for each of the transformer's inputs.
     pub conditions: &'a [Conditions],
-    /// How strongly the picture is followed; 1 is as it was trained.
+    /// The factor of the residuals (diffusers: `controlnet_conditioning_scale`); 1 is as it was trained.
     pub scale: f64,
 }
 
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "two are in memory at a time, and their weights lie elsewhere"
+    reason = "two are in memory at a time, and their weights are on the heap"
 )]
 enum ControlBlock {
-    /// A block as the transformer has it.
+    /// A block of the transformer's architecture.
     Joint(JointBlock),
-    /// What makes that which is added of the tokens of the block before.
-    Adds(Linear),
+    /// The projection from the tokens of the block before to their residual.
+    Residual(Linear),
 }
 
 impl Conditions {
-    /// How many texts there are: the batch that latents must come in.
+    /// Number of texts: the batch size of the latents.
     pub fn texts(&self) -> usize {
-        self.steering.texts()
+        self.conditioning.texts()
     }
 
-    /// The text at `index` alone, with the picture.
+    /// The conditions of the text at `index` only, with the control image.
     ///
     /// # Panics
     /// There is no such text.
     pub fn only(&self, index: usize) -> Self {
         Self {
-            steering: self.steering.only(index),
+            conditioning: self.conditioning.only(index),
             ..self.clone()
         }
     }
 }
 
 impl ControlNet {
-    /// The ControlNet that `config` describes. Nothing is read yet.
+    /// The ControlNet that `config` describes. It reads no weights yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         let network = config.network()?;
         let kinds = config.kinds();
@@ -130,7 +131,7 @@ impl ControlNet {
                 Ok(if index.is_multiple_of(2) {
                     ControlBlock::Joint(JointBlock::new(of_kinds[index / 2], weights, &of_blocks)?)
                 } else {
-                    ControlBlock::Adds(layers::linear(weights, width, width)?)
+                    ControlBlock::Residual(layers::linear(weights, width, width)?)
                 })
             })?,
             activation_type: weights.options().activation_type(),
@@ -141,10 +142,10 @@ impl ControlNet {
         })
     }
 
-    /// Reads every block that is to stay in memory.
+    /// Reads every block that stays in memory.
     ///
     /// # Errors
-    /// A file is wrong, or the device has no room.
+    /// A file is damaged, or the device is out of memory.
     pub fn load(&self) -> Result<()> {
         if let Some(patches) = &self.patches {
             patches.load()?;
@@ -152,12 +153,12 @@ impl ControlNet {
         Ok(self.blocks.load()?)
     }
 
-    /// What steers a run, for all of its steps: one pass over weights that are not needed again. `timesteps`, `context` and
-    /// `pooled` are the transformer's; `picture`, `[1, picture_channels, height, width]`, has become latents of the size of
-    /// the transformer's, and what comes beside.
+    /// Computes the conditions of a run for all of its steps, in one pass over weights that are not used again. `timesteps`,
+    /// `context` and `pooled` are the transformer's. `picture`, `[1, picture_channels, height, width]`, is the control image
+    /// as latents of the size of the transformer's, with its extra channels.
     ///
     /// # Errors
-    /// A shape does not fit, a file is wrong, or the device fails.
+    /// A shape does not fit, a file is damaged, or the device fails.
     pub fn condition(
         &self,
         timesteps: &[f32],
@@ -178,25 +179,25 @@ impl ControlNet {
             pooled.clone()
         };
         let context = self.reads_text().then_some(context);
-        let (steering, _) = self
+        let (conditioning, _) = self
             .conditioner
-            .steer(timesteps, context, &pooled, latents, NETWORK)?;
+            .condition(timesteps, context, &pooled, latents, NETWORK)?;
         let of_latents = |positions: &Positions| positions.of(&self.network, latents);
         let positions = self.positions.as_ref().map(of_latents).transpose()?;
         let picture = picture.to_dtype(self.activation_type)?;
         Ok(Conditions {
-            steering,
+            conditioning,
             positions,
             picture: self.picture.block(0)?.forward(&picture, None)?,
         })
     }
 
     fn reads_text(&self) -> bool {
-        self.kinds.iter().any(|kind| kind.text != TextRole::IsAbsent)
+        self.kinds.iter().any(|kind| kind.context != ContextStream::None)
     }
 }
 
-/// Where the blocks of a network of so many `layers` lie, in their order.
+/// The scopes of the blocks of a network of `layers` layers, in order.
 fn scopes(weights: &Weights, layers: usize) -> impl Iterator<Item = Weights> {
     (0..layers).flat_map(|layer| {
         ["transformer_blocks", "controlnet_blocks"].map(|list| weights.scope(list).scope(layer))

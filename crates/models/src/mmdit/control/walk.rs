@@ -1,4 +1,4 @@
-//! A walk over a ControlNet's blocks beside its transformer's walk over its own.
+//! A ControlNet's forward pass, interleaved with that of the transformer.
 
 use candle_core::Tensor;
 use sd_ops::linear;
@@ -9,8 +9,8 @@ use crate::Result;
 use crate::mmdit::block::Tokens;
 use crate::mmdit::{Input, refuse};
 
-/// A walk over a ControlNet's blocks. It goes only as far as the transformer has come, so that of all that is added only what
-/// is added next is in memory.
+/// A ControlNet's forward pass. It runs interleaved with the transformer, only as far as the transformer has come, so that only
+/// the next residuals are in memory.
 pub(in crate::mmdit) struct Walk<'a> {
     network: &'a ControlNet,
     conditions: &'a [Conditions],
@@ -18,17 +18,17 @@ pub(in crate::mmdit) struct Walk<'a> {
     step: usize,
     blocks: Pass<'a, ControlBlock>,
     streams: Vec<Option<Tokens>>,
-    /// Blocks that are behind.
+    /// Blocks that have run.
     done: usize,
-    /// What the last of them adds for each input.
+    /// The residual of the last of them for each input.
     added: Vec<Tensor>,
 }
 
 impl<'a> Walk<'a> {
-    /// Stands before the first block, beside a transformer that has made `tokens` of `inputs` at a step.
+    /// Begins a forward pass at a step, before the first block. `tokens` are the transformer's for `inputs`.
     ///
     /// # Errors
-    /// A shape does not fit, a file is wrong, or the device fails.
+    /// A shape does not fit, a file is damaged, or the device fails.
     pub(in crate::mmdit) fn begin(
         &Control {
             network,
@@ -49,8 +49,8 @@ impl<'a> Walk<'a> {
         };
         let mut streams = Vec::with_capacity(inputs.len());
         for ((input, tokens), conditions) in inputs.iter().zip(tokens.iter().flatten()).zip(conditions) {
-            let steering = &conditions.steering;
-            steering.check(input.latents, network.network.in_channels, step, NETWORK)?;
+            let conditioning = &conditions.conditioning;
+            conditioning.check(input.latents, network.network.in_channels, step, NETWORK)?;
             let image = match &patches {
                 Some(patches) => {
                     let latents = input.latents.to_dtype(network.activation_type)?;
@@ -65,7 +65,7 @@ impl<'a> Walk<'a> {
             }
             streams.push(Some(Tokens {
                 image: image.broadcast_add(&conditions.picture)?,
-                text: steering.text()?,
+                text: conditioning.text()?,
             }));
         }
         Ok(Self {
@@ -80,34 +80,34 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// What is added to the picture's tokens, `[texts, patches, width]` for each input, after block `index` of a transformer
-    /// of so many `layers`.
+    /// The residuals of the image tokens after block `index` of a transformer of `layers` layers, `[texts, patches, width]` for
+    /// each input.
     ///
     /// # Errors
-    /// A file is wrong, or the device fails.
+    /// A file is damaged, or the device fails.
     pub(in crate::mmdit) fn after(&mut self, index: usize, layers: usize) -> Result<&[Tensor]> {
-        let wanted = place(index, layers, self.network.kinds.len());
+        let wanted = residual_of(index, layers, self.network.kinds.len());
         while self.done <= wanted {
-            self.go_on()?;
+            self.advance()?;
         }
         Ok(&self.added)
     }
 
-    /// Goes past one more block.
-    fn go_on(&mut self) -> Result<()> {
+    /// Runs one more block and the projection of its residual.
+    fn advance(&mut self) -> Result<()> {
         self.added.clear();
         for block in self.blocks.by_ref() {
             match &*block? {
                 ControlBlock::Joint(block) => {
                     for (stream, conditions) in self.streams.iter_mut().zip(self.conditions) {
-                        // Taken out, so that the tokens go as soon as the block is through with them.
+                        // Moved out, so that the block can drop the tokens after their last use.
                         if let Some(tokens) = stream.take() {
-                            let modulation = conditions.steering.of_block(self.done, self.step)?;
+                            let modulation = conditions.conditioning.of_block(self.done, self.step)?;
                             *stream = Some(block.forward(tokens, &modulation)?);
                         }
                     }
                 }
-                ControlBlock::Adds(projection) => {
+                ControlBlock::Residual(projection) => {
                     for tokens in self.streams.iter().flatten() {
                         self.added
                             .push((linear(&tokens.image, projection)? * self.scale)?);
@@ -121,9 +121,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Which of a ControlNet's `count` results is added after block `index` of a transformer of so many `layers`, by diffusers'
-/// rule: they are spread evenly over the blocks.
-fn place(index: usize, layers: usize, count: usize) -> usize {
+/// Which of a ControlNet's `count` residuals is added after block `index` of a transformer of `layers` layers, by
+/// diffusers' rule: they are spread evenly over the blocks.
+fn residual_of(index: usize, layers: usize, count: usize) -> usize {
     (index as f64 / (layers as f64 / count as f64)) as usize
 }
 
@@ -134,7 +134,9 @@ mod tests {
     #[test]
     fn results_are_spread_over_the_blocks() {
         let of = |layers: usize, count| -> Vec<usize> {
-            (0..layers).map(|index| place(index, layers, count)).collect()
+            (0..layers)
+                .map(|index| residual_of(index, layers, count))
+                .collect()
         };
         assert_eq!(of(6, 3), [0, 0, 1, 1, 2, 2]);
         assert_eq!(of(5, 2), [0, 0, 0, 1, 1]);

@@ -132,9 +132,9 @@ fn time_and_text(list: &mut List, width: usize, pooled: usize) {
     }
 }
 
-fn block(list: &mut List, layer: usize, width: usize, text: Text, attends_twice: bool) {
+fn block(list: &mut List, layer: usize, width: usize, text: Text, dual_attention: bool) {
     let name = format!("transformer_blocks.{layer}");
-    let parts = if attends_twice { 9 } else { 6 };
+    let parts = if dual_attention { 9 } else { 6 };
     list.linear(&format!("{name}.norm1.linear"), width, parts * width);
     let mut projections = vec!["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"];
     let mut norms = vec![];
@@ -154,7 +154,7 @@ fn block(list: &mut List, layer: usize, width: usize, text: Text, attends_twice:
         projections.push("attn.to_add_out");
         streams.push("ff_context");
     }
-    if attends_twice {
+    if dual_attention {
         projections.extend(["attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"]);
         norms.extend(["attn2.norm_q", "attn2.norm_k"]);
     }

@@ -1,4 +1,4 @@
-//! What steers the blocks of a transformer in all steps of a run: modulations and the text, computed once.
+//! The conditioning of a transformer's blocks for all steps of a run: text tokens and modulations, computed once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use sd_weights::{Blocks, Weights};
 
-use super::block::{BlockKind, TextRole};
+use super::block_kind::{BlockKind, ContextStream};
 use super::entry::Entry;
 use super::modulation::{BlockModulation, BlockProjections, Projected};
 use super::{Config, refuse};
 use crate::Result;
 
-/// The part of a transformer that is needed once a run: from timesteps and texts to what steers its blocks.
+/// The layers of a transformer that run once per run: from timesteps and text embeddings to the conditioning of the blocks.
 #[derive(Debug)]
 pub(super) struct Conditioner {
     entry: Blocks<Entry>,
@@ -21,20 +21,20 @@ pub(super) struct Conditioner {
     activation_type: DType,
 }
 
-/// Texts as tokens, and the modulations of every block for every step.
+/// The text tokens, and the modulations of every block for every step.
 ///
-/// Cloning it, or taking some of its texts, copies nothing.
+/// A clone, or a part of the batch, shares the same tensors.
 #[derive(Debug, Clone)]
-pub(super) struct Steering {
+pub(super) struct Conditioning {
     all: Arc<All>,
     texts: Range<usize>,
 }
 
 #[derive(Debug)]
 struct All {
-    /// `[texts, tokens, width]`, where it is read.
+    /// `[texts, tokens, width]`; none if the network reads no text.
     text: Option<Tensor>,
-    /// Of every block, a row for every text of every step.
+    /// Of every block, with a row for every text of every step.
     blocks: Vec<Projected>,
     /// Rows and columns of the latents.
     latents: (usize, usize),
@@ -44,16 +44,16 @@ struct All {
 }
 
 impl Conditioner {
-    /// That of a network of `kinds` of blocks. Nothing is read yet.
+    /// The conditioner of a network with blocks of `kinds`. It reads no weights yet.
     ///
     /// # Errors
     /// The file does not hold what `config` describes.
     pub(super) fn new(weights: &Weights, kinds: &[BlockKind], config: &Config) -> Result<Self> {
-        // What is needed once a run never stays.
+        // These weights are used once per run and never kept.
         let once = weights.for_one_pass();
         let scopes = (0..kinds.len()).map(|layer| once.scope("transformer_blocks").scope(layer));
         let (of_entry, of_blocks, width) = (config.clone(), kinds.to_vec(), config.width());
-        let reads_text = kinds.iter().any(|kind| kind.text != TextRole::IsAbsent);
+        let reads_text = kinds.iter().any(|kind| kind.context != ContextStream::None);
         Ok(Self {
             projections: Blocks::new(scopes, move |layer, weights| {
                 BlockProjections::new(of_blocks[layer], weights, width)
@@ -64,23 +64,23 @@ impl Conditioner {
         })
     }
 
-    /// What steers the blocks for latents of so many rows and columns, and what all modulations are made from: a row for
-    /// every text of every step. The `context` is given where the text is read.
+    /// The conditioning of the blocks for latents of the given rows and columns, and the time and text embedding from which
+    /// all modulations are computed, with a row for every text of every step. `context` is given if the network reads text.
     ///
     /// # Errors
     /// A shape does not fit `network`, a file is wrong, or the device fails.
-    pub(super) fn steer(
+    pub(super) fn condition(
         &self,
         timesteps: &[f32],
         context: Option<&Tensor>,
         pooled: &Tensor,
         latents: (usize, usize),
         network: &'static str,
-    ) -> Result<(Steering, Tensor)> {
+    ) -> Result<(Conditioning, Tensor)> {
         self.check(context, pooled, latents, network)?;
         let texts = pooled.dim(0)?;
         let entry = self.entry.block(0)?;
-        let conditioning = entry.conditioning(timesteps, &pooled.to_dtype(self.activation_type)?)?;
+        let embedding = entry.time_text_embedding(timesteps, &pooled.to_dtype(self.activation_type)?)?;
         let text = match context {
             Some(context) => entry.context(&context.to_dtype(self.activation_type)?)?,
             None => None,
@@ -88,7 +88,7 @@ impl Conditioner {
         drop(entry);
         let mut blocks = Vec::with_capacity(self.projections.len());
         for projections in self.projections.pass()? {
-            blocks.push(projections?.project(&conditioning)?);
+            blocks.push(projections?.project(&embedding)?);
         }
         self.projections.rest();
         let all = All {
@@ -99,11 +99,11 @@ impl Conditioner {
             texts,
             width: self.config.width(),
         };
-        let steering = Steering {
+        let conditioning = Conditioning {
             all: Arc::new(all),
             texts: 0..texts,
         };
-        Ok((steering, conditioning))
+        Ok((conditioning, embedding))
     }
 
     fn check(
@@ -149,23 +149,23 @@ impl Conditioner {
     }
 }
 
-impl Steering {
-    /// How many texts there are: the batch that latents must come in.
+impl Conditioning {
+    /// Number of texts: the batch size of the latents.
     pub(super) fn texts(&self) -> usize {
         self.texts.len()
     }
 
-    /// How many steps were prepared.
+    /// Number of steps that were prepared.
     pub(super) fn steps(&self) -> usize {
         self.all.steps
     }
 
-    /// Rows and columns of the latents that this was made for.
+    /// Rows and columns of the latents that the conditioning is for.
     pub(super) fn latents(&self) -> (usize, usize) {
         self.all.latents
     }
 
-    /// That of the text at `index` alone.
+    /// The conditioning of the text at `index` only.
     pub(super) fn only(&self, index: usize) -> Self {
         assert!(index < self.texts(), "there is no text {index}");
         let first = self.texts.start + index;
@@ -175,7 +175,7 @@ impl Steering {
         }
     }
 
-    /// Tokens of each text; none where it is not read.
+    /// Tokens of each text; 0 if the network reads no text.
     pub(super) fn text_tokens(&self) -> usize {
         self.all.text.as_ref().map_or(0, |text| text.dims()[1])
     }
@@ -194,7 +194,7 @@ impl Steering {
         step * self.all.texts + self.texts.start
     }
 
-    /// Refuses what was not prepared, of a `network` whose latents have so many `channels`.
+    /// Refuses latents of another shape, or a step that was not prepared, for a `network` with latents of `channels`.
     pub(super) fn check(
         &self,
         latents: &Tensor,

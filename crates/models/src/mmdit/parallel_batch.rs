@@ -1,8 +1,8 @@
-//! Texts that pass through a block side by side, each on a thread of its own.
+//! Batch entries that run through a block in parallel, each on its own thread.
 //!
-//! The operations of a small network on a few tokens end sooner than threads find each other: a thread for each text has
-//! nothing to wait for inside of a block, and what it works on stays in its own cache. As much is in memory as if the texts
-//! passed through it together, and the results are the same.
+//! With few tokens the operations of a block are dominated by thread synchronisation. One thread for each entry of the batch
+//! has nothing to wait for inside a block, and its tensors stay in its cache. Peak memory and results are those of
+//! the whole batch at once.
 
 use candle_core::Tensor;
 
@@ -10,18 +10,18 @@ use super::{Conditions, Input};
 use crate::Result;
 use crate::feed_forward::FeedForward;
 
-/// The most values of a text's tokens in a stream for which this is worth while: beyond it threads that share an operation are as
-/// busy, and lay out its weight once.
+/// The largest token tensor, in values of one batch entry, that runs in parallel. Beyond it threads that share an operation
+/// are as busy and pack its weight only once.
 const MOST_VALUES: usize = 1 << 17;
 
-/// Inputs of several texts as inputs of one.
-pub(super) struct Apart {
+/// Inputs of several texts, split into inputs of one text each.
+pub(super) struct ParallelBatch {
     texts: usize,
     parts: Vec<(Tensor, Conditions)>,
 }
 
-impl Apart {
-    /// The texts of `inputs` apart, where they should be. Inputs that do not fit stay as they are, to be refused.
+impl ParallelBatch {
+    /// Splits `inputs`, if running their texts in parallel is faster. Inputs that do not fit are left to be refused later.
     pub(super) fn of(inputs: &[Input<'_>]) -> Result<Option<Self>> {
         let Some(first) = inputs.first() else {
             return Ok(None);
@@ -29,12 +29,12 @@ impl Apart {
         let texts = first.conditions.texts();
         let fits = |Input { latents, conditions }: &Input<'_>| {
             let positions = conditions.positions.dims();
-            let longest = conditions.steering.text_tokens().max(positions[0]);
+            let longest = conditions.conditioning.text_tokens().max(positions[0]);
             latents.device().is_cpu()
                 && conditions.texts() == texts
                 && latents.dims().first() == Some(&texts)
                 && positions.iter().product::<usize>() <= MOST_VALUES
-                // What would pass in chunks takes less memory than texts side by side.
+                // A feed-forward layer that runs in chunks needs less memory than parallel entries.
                 && FeedForward::takes_at_once(texts, longest)
         };
         if texts < 2 || !inputs.iter().all(fits) {
@@ -49,7 +49,7 @@ impl Apart {
         Ok(Some(Self { texts, parts }))
     }
 
-    /// How many belong to an input.
+    /// Texts of each input.
     pub(super) fn texts(&self) -> usize {
         self.texts
     }
@@ -62,10 +62,10 @@ impl Apart {
         inputs.collect()
     }
 
-    /// What belongs to each of the inputs that there were, of what belongs to a text each.
+    /// Concatenates results of single texts to one result for each of the original inputs.
     ///
     /// # Errors
-    /// Memory cannot be had.
+    /// The device fails.
     pub(super) fn joined(&self, of_texts: &[Tensor]) -> Result<Vec<Tensor>> {
         let joined = of_texts
             .chunks(self.texts)

@@ -9,25 +9,25 @@ use crate::Result;
 
 /// A block of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct BlockSpec {
     /// The scope of its weights.
     pub(crate) scope: String,
-    pub(crate) part: Part,
+    pub(crate) kind: BlockKind,
     /// Whether its result is held for the way up; a ControlNet adds to what is held.
-    pub(crate) is_held: bool,
+    pub(crate) is_skip: bool,
     /// Whether its result is that of the middle; a ControlNet adds to it. Without a middle it is that of the way down.
     pub(crate) ends_middle: bool,
 }
 
 /// What a block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum BlockKind {
     /// The first convolution.
     Entry { inputs: usize, outputs: usize },
     /// A residual block. `joined` of its input's channels are those of a picture that was held on the way down.
     Residual {
         inputs: usize,
-        joined: usize,
+        skip: usize,
         outputs: usize,
     },
     /// From a picture to tokens, one a place.
@@ -49,7 +49,7 @@ pub(crate) enum Part {
     Exit { inputs: usize, outputs: usize },
 }
 
-impl Part {
+impl BlockKind {
     /// Channels of its result.
     pub(crate) fn channels(self) -> usize {
         match self {
@@ -69,97 +69,97 @@ impl Part {
 ///
 /// # Errors
 /// The configuration cannot be that of the `network`.
-pub(crate) fn whole(config: &Config, network: &'static str) -> Result<Vec<Place>> {
+pub(crate) fn full(config: &Config, network: &'static str) -> Result<Vec<BlockSpec>> {
     let levels = config.levels(network)?;
-    let mut list = List::down(config, &levels, config.middle(network)?);
+    let mut builder = LayoutBuilder::down(config, &levels, config.middle(network)?);
     for (index, level) in levels.iter().rev().enumerate() {
-        list.up(index, level, index + 1 == levels.len());
+        builder.up(index, level, index + 1 == levels.len());
     }
-    let inputs = list.channels;
-    list.push(
+    let inputs = builder.channels;
+    builder.push(
         "",
-        Part::Exit {
+        BlockKind::Exit {
             inputs,
             outputs: config.out_channels,
         },
     );
-    Ok(list.places)
+    Ok(builder.blocks)
 }
 
 /// The blocks of a UNet's way down and its middle, which a ControlNet has too.
 ///
 /// # Errors
 /// The configuration cannot be that of the `network`.
-pub(crate) fn down(config: &Config, network: &'static str) -> Result<Vec<Place>> {
-    Ok(List::down(config, &config.levels(network)?, config.middle(network)?).places)
+pub(crate) fn down_and_middle(config: &Config, network: &'static str) -> Result<Vec<BlockSpec>> {
+    Ok(LayoutBuilder::down(config, &config.levels(network)?, config.middle(network)?).blocks)
 }
 
 /// A list that blocks are added to.
 #[derive(Debug)]
-struct List {
-    places: Vec<Place>,
+struct LayoutBuilder {
+    blocks: Vec<BlockSpec>,
     /// Channels of what the last block gives.
     channels: usize,
     /// Channels of the pictures that are held.
-    held: Vec<usize>,
+    skips: Vec<usize>,
 }
 
-impl List {
+impl LayoutBuilder {
     fn down(config: &Config, levels: &[Level], middle: Middle) -> Self {
-        let mut list = Self {
-            places: Vec::new(),
+        let mut builder = Self {
+            blocks: Vec::new(),
             channels: 0,
-            held: Vec::new(),
+            skips: Vec::new(),
         };
         let outputs = levels[0].channels;
-        list.push(
+        builder.push(
             "conv_in",
-            Part::Entry {
+            BlockKind::Entry {
                 inputs: config.in_channels,
                 outputs,
             },
         );
-        list.channels = outputs;
-        list.hold();
+        builder.channels = outputs;
+        builder.push_skip();
         for (index, level) in levels.iter().enumerate() {
             let block = format!("down_blocks.{index}");
             for (layer, transformer) in level.down.iter().enumerate() {
-                list.residual(&format!("{block}.resnets.{layer}"), 0, level.channels);
+                builder.residual(&format!("{block}.resnets.{layer}"), 0, level.channels);
                 if let Some(layers) = transformer {
-                    list.transformer(&format!("{block}.attentions.{layer}"), level, *layers);
+                    builder.transformer(&format!("{block}.attentions.{layer}"), level, *layers);
                 }
-                list.hold();
+                builder.push_skip();
             }
             if index + 1 < levels.len() {
                 let channels = level.channels;
-                list.push(
+                builder.push(
                     &format!("{block}.downsamplers.0.conv"),
-                    Part::Downsampler { channels },
+                    BlockKind::Downsampler { channels },
                 );
-                list.hold();
+                builder.push_skip();
             }
         }
         let lowest = &levels[levels.len() - 1];
         match middle {
             Middle::Absent => {}
-            Middle::Residual => list.residual("mid_block.resnets.0", 0, lowest.channels),
+            Middle::Residual => builder.residual("mid_block.resnets.0", 0, lowest.channels),
             Middle::Attends { layers } => {
-                list.residual("mid_block.resnets.0", 0, lowest.channels);
-                list.transformer("mid_block.attentions.0", lowest, layers);
-                list.residual("mid_block.resnets.1", 0, lowest.channels);
+                builder.residual("mid_block.resnets.0", 0, lowest.channels);
+                builder.transformer("mid_block.attentions.0", lowest, layers);
+                builder.residual("mid_block.resnets.1", 0, lowest.channels);
             }
         }
-        if let Some(last) = list.places.last_mut() {
+        if let Some(last) = builder.blocks.last_mut() {
             last.ends_middle = true;
         }
-        list
+        builder
     }
 
     fn up(&mut self, index: usize, level: &Level, is_last: bool) {
         let block = format!("up_blocks.{index}");
         for (layer, transformer) in level.up.iter().enumerate() {
-            let joined = self.held.pop().unwrap_or_default();
-            self.residual(&format!("{block}.resnets.{layer}"), joined, level.channels);
+            let skip = self.skips.pop().unwrap_or_default();
+            self.residual(&format!("{block}.resnets.{layer}"), skip, level.channels);
             if let Some(layers) = transformer {
                 self.transformer(&format!("{block}.attentions.{layer}"), level, *layers);
             }
@@ -168,18 +168,18 @@ impl List {
             let channels = level.channels;
             self.push(
                 &format!("{block}.upsamplers.0.conv"),
-                Part::Upsampler { channels },
+                BlockKind::Upsampler { channels },
             );
         }
     }
 
-    fn residual(&mut self, scope: &str, joined: usize, outputs: usize) {
-        let inputs = self.channels + joined;
+    fn residual(&mut self, scope: &str, skip: usize, outputs: usize) {
+        let inputs = self.channels + skip;
         self.push(
             scope,
-            Part::Residual {
+            BlockKind::Residual {
                 inputs,
-                joined,
+                skip,
                 outputs,
             },
         );
@@ -188,33 +188,33 @@ impl List {
 
     fn transformer(&mut self, scope: &str, level: &Level, layers: usize) {
         let channels = level.channels;
-        self.push(scope, Part::TransformerEntry { channels });
+        self.push(scope, BlockKind::TransformerEntry { channels });
         for layer in 0..layers {
             self.push(
                 &format!("{scope}.transformer_blocks.{layer}"),
-                Part::TransformerLayer {
+                BlockKind::TransformerLayer {
                     channels,
                     heads: level.heads,
                     context: level.context,
                 },
             );
         }
-        self.push(scope, Part::TransformerExit { channels });
+        self.push(scope, BlockKind::TransformerExit { channels });
     }
 
-    fn push(&mut self, scope: &str, part: Part) {
-        self.places.push(Place {
+    fn push(&mut self, scope: &str, kind: BlockKind) {
+        self.blocks.push(BlockSpec {
             scope: scope.to_owned(),
-            part,
-            is_held: false,
+            kind,
+            is_skip: false,
             ends_middle: false,
         });
     }
 
-    fn hold(&mut self) {
-        self.held.push(self.channels);
-        if let Some(last) = self.places.last_mut() {
-            last.is_held = true;
+    fn push_skip(&mut self) {
+        self.skips.push(self.channels);
+        if let Some(last) = self.blocks.last_mut() {
+            last.is_skip = true;
         }
     }
 }
