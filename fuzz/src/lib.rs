@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use sd_models::{clip, controlnet, mmdit, t5, unet, vae};
 use sd_pipeline::prompt::Prompt;
 use sd_pipeline::resume::interrupted_runs;
-use sd_pipeline::scheduler::SchedulerConfig;
+use sd_schedulers::SchedulerConfig;
 use sd_pipeline::source_image::SourceImage;
 use sd_pipeline::tokenizer::Tokenizer;
 use sd_pipeline::{ImageSize, ModelFolder, Places};

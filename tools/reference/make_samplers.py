@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
-from places import PIPELINE
+from places import SCHEDULERS
 
 # Only their Brownian noise needs the first, and noise is given here; the others serve what is not used.
 for unused, name in (("torchsde", None), ("torchdiffeq", "odeint"), ("torchvision", None), ("torchvision.transforms", "functional")):
@@ -455,7 +455,7 @@ def further_cases() -> list[dict]:
 def main() -> None:
     content = cases()
     lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in content)
-    (PIPELINE / "samplers.json").write_text(f"[\n{lines}\n]\n")
+    (SCHEDULERS / "samplers.json").write_text(f"[\n{lines}\n]\n")
     print(f"{len(content)} cases of {len({entry['kind'] for entry in content})} samplers")
 
 

@@ -15,7 +15,7 @@ from places import REPOSITORY
 # Only their Brownian noise needs it, and diffusers, now imported, looks for it no more.
 sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
 
-FILE = REPOSITORY / "crates/pipeline/src/scheduler/settings.json"
+FILE = REPOSITORY / "crates/schedulers/src/settings.json"
 
 
 def plain(value: object) -> object:

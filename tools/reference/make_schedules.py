@@ -6,7 +6,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
-from places import PIPELINE
+from places import SCHEDULERS
 
 STEPS = (1, 2, 5, 20, 28)
 
@@ -52,7 +52,7 @@ def main() -> None:
         dynamic = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15, "time_shift_type": kind}
         schedules += [schedule(steps, patches, shift=3.0, **dynamic) for steps, patches in ((5, 1024), (20, 4096))]
     content = {"schedules": schedules, "trace": trace(3.0, 4)}
-    (PIPELINE / "schedules.json").write_text(json.dumps(content, indent=1) + "\n")
+    (SCHEDULERS / "schedules.json").write_text(json.dumps(content, indent=1) + "\n")
     for entry in schedules:
         print(entry["config"]["shift"], entry["mu"], entry["steps"], entry["timesteps"][-1], entry["sigmas"][-2:])
 

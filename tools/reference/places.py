@@ -5,6 +5,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / "crates" / "models" / "tests" / "fixtures"
 PIPELINE = REPOSITORY / "crates" / "pipeline" / "tests" / "fixtures"
+SCHEDULERS = REPOSITORY / "crates" / "schedulers" / "tests" / "fixtures"
 
 
 def network_folder(network: str, case: str) -> Path:

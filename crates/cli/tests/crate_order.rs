@@ -9,19 +9,20 @@ use std::process::Command;
 use serde_json::Value;
 
 /// From the ground up: a crate may use those before it.
-const ROOMS: [&str; 8] = [
+const ROOMS: [&str; 9] = [
     "sd-files",
     "sd-hub",
     "sd-memory",
     "sd-ops",
     "sd-weights",
     "sd-models",
+    "sd-schedulers",
     "sd-pipeline",
     "sd-generate",
 ];
 
 /// Neighbours that know nothing of each other, though one stands before the other.
-const STRANGERS: [(&str, &str); 11] = [
+const STRANGERS: [(&str, &str); 17] = [
     ("sd-memory", "sd-hub"),
     ("sd-ops", "sd-hub"),
     ("sd-weights", "sd-hub"),
@@ -31,18 +32,25 @@ const STRANGERS: [(&str, &str); 11] = [
     ("sd-weights", "sd-memory"),
     ("sd-weights", "sd-ops"),
     ("sd-models", "sd-memory"),
+    ("sd-schedulers", "sd-files"),
+    ("sd-schedulers", "sd-hub"),
+    ("sd-schedulers", "sd-memory"),
+    ("sd-schedulers", "sd-weights"),
+    ("sd-schedulers", "sd-models"),
     ("sd-generate", "sd-ops"),
     ("sd-generate", "sd-models"),
+    ("sd-generate", "sd-schedulers"),
 ];
 
 /// Crates below the named one may not depend on these.
-const UNKNOWN: [(&str, &str); 6] = [
+const UNKNOWN: [(&str, &str); 7] = [
     ("sd-files", "candle-core"),
     ("sd-hub", "candle-core"),
     ("sd-memory", "candle-core"),
     ("sd-generate", "candle-core"),
     ("sd-weights", "tokenizers"),
     ("sd-models", "tokenizers"),
+    ("sd-schedulers", "tokenizers"),
 ];
 
 fn root() -> &'static Path {

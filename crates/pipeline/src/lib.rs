@@ -1,4 +1,4 @@
-//! From a request to a picture: recipes, stages, schedulers, seeds, saving.
+//! From a request to a picture: recipes, stages, seeds, saving.
 //!
 //! A picture travels one way: a [`Request`] becomes a [`Recipe`] in which every setting is known; a
 //! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; a [`Plan`](plan::Plan) says where each
@@ -33,7 +33,6 @@ mod request;
 pub mod resume;
 mod run;
 pub mod save;
-pub mod scheduler;
 pub mod seed;
 pub mod source_image;
 pub mod stage;
@@ -54,6 +53,7 @@ pub use request::{
 };
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
+pub use sd_schedulers as scheduler;
 pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder, adapter_settings};
 pub use user_dirs::{UserDirs, configuration_file};
 

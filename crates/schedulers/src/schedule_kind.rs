@@ -1,0 +1,141 @@
+//! The ways to spread noise levels over the steps, by the names that people know them by.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kind::{UnknownName, plain};
+
+/// How noise levels are spread over the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum ScheduleKind {
+    /// As the model's configuration says.
+    #[default]
+    Automatic,
+    /// Along the model's own timesteps, spaced as its configuration says.
+    Normal,
+    /// Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022, equation 5.
+    Karras,
+    /// Evenly in the logarithm of the noise level.
+    Exponential,
+    /// Along the model's own timesteps, evenly from the last one on (diffusers' `trailing`).
+    SgmUniform,
+    /// Lee et al., "Beta Sampling is All You Need", 2024.
+    Beta,
+}
+
+impl ScheduleKind {
+    /// Every schedule, in the order in which they are listed.
+    pub const ALL: [Self; 6] = [
+        Self::Automatic,
+        Self::Normal,
+        Self::Karras,
+        Self::Exponential,
+        Self::SgmUniform,
+        Self::Beta,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Normal => "normal",
+            Self::Karras => "karras",
+            Self::Exponential => "exponential",
+            Self::SgmUniform => "sgm_uniform",
+            Self::Beta => "beta",
+        }
+    }
+
+    /// How stable-diffusion-webui writes it beside a picture.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Automatic => "Automatic",
+            Self::Normal => "Normal",
+            Self::Karras => "Karras",
+            Self::Exponential => "Exponential",
+            Self::SgmUniform => "SGM Uniform",
+            Self::Beta => "Beta",
+        }
+    }
+
+    /// What it is good for, in one line.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Automatic => "what the model's configuration says",
+            Self::Normal => "even steps along the model's own timesteps",
+            Self::Karras => "more steps at little noise: fine detail in few steps",
+            Self::Exponential => "each step takes away the same share of the noise",
+            Self::SgmUniform => {
+                "even steps from full noise on; for turbo, lightning and other distilled models"
+            }
+            Self::Beta => "more steps at both ends, where pictures get their layout and their detail",
+        }
+    }
+}
+
+impl fmt::Display for ScheduleKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl FromStr for ScheduleKind {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        Ok(match plain(text).as_str() {
+            "automatic" | "auto" => Self::Automatic,
+            "normal" | "discrete" | "uniform" => Self::Normal,
+            "karras" => Self::Karras,
+            "exponential" => Self::Exponential,
+            "sgmuniform" | "simple" | "trailing" => Self::SgmUniform,
+            "beta" => Self::Beta,
+            _ => {
+                return Err(UnknownName {
+                    what: "schedule",
+                    given: text.to_owned(),
+                    known: Self::ALL.map(|kind| kind.name().to_owned()).to_vec(),
+                });
+            }
+        })
+    }
+}
+
+impl From<ScheduleKind> for String {
+    fn from(kind: ScheduleKind) -> Self {
+        kind.name().to_owned()
+    }
+}
+
+impl TryFrom<String> for ScheduleKind {
+    type Error = UnknownName;
+
+    fn try_from(text: String) -> Result<Self, UnknownName> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_labels_are_read_back() {
+        for kind in ScheduleKind::ALL {
+            assert_eq!(kind.name().parse(), Ok(kind));
+            assert_eq!(kind.label().parse(), Ok(kind));
+        }
+        assert_eq!("simple".parse(), Ok(ScheduleKind::SgmUniform));
+        assert_eq!("discrete".parse(), Ok(ScheduleKind::Normal));
+        assert!(
+            "Align Your Steps"
+                .parse::<ScheduleKind>()
+                .unwrap_err()
+                .to_string()
+                .contains("karras")
+        );
+    }
+}
