@@ -1,4 +1,4 @@
-//! What a monitor's thread costs, by the kernel's own account of the time that it had a processor:
+//! Measures the CPU time of a monitor's thread, as the kernel accounts it:
 //! `cargo run --release -p sd-memory --example monitor_cost`.
 
 #![allow(clippy::print_stdout)] // Its figures go to whoever runs it.
@@ -30,7 +30,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// The time that the thread called `name` had a processor.
+/// The CPU time of the thread called `name`.
 fn busy(name: &str) -> io::Result<Duration> {
     for task in fs::read_dir("/proc/self/task")? {
         let folder = task?.path();

@@ -1,4 +1,4 @@
-//! A number of bytes, shown and read as people write it.
+//! A number of bytes, formatted and parsed in everyday units.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ const KB: u64 = 1 << 10;
 const MB: u64 = 1 << 20;
 const GB: u64 = 1 << 30;
 
-/// A number of bytes. Shown in binary units under their everyday names: 1 GB is 2^30 bytes.
+/// A number of bytes. Units are binary under their everyday names: 1 GB is 2^30 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
@@ -20,7 +20,7 @@ impl Bytes {
         self.0 as f64 / GB as f64
     }
 
-    /// The difference, or nothing where `other` is the larger.
+    /// The difference, or 0 if `other` is larger.
     pub fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
@@ -37,7 +37,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Text that is no number of bytes.
+/// Text that cannot be parsed as a number of bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a size: write it like 8GB, 512MB or 1.5G")]
 pub struct BadBytes(String);

@@ -1,22 +1,22 @@
-//! What happened in a run, in bounded room: the beginning and the end of a long one, and not what lies between.
+//! The events of a run in bounded memory: the first and the last ones of a long run.
 
 use std::collections::VecDeque;
 
-/// Entries that are kept of the beginning of a run, and as many of its end.
+/// Number of first entries that are kept, and as many last ones.
 const KEPT: usize = 256;
-/// Entries that are shown of the beginning and of the end of what concerns one group of images.
+/// Number of first and last entries that are shown for one group of images.
 const SHOWN: usize = 32;
 
-/// Entries in order, each known by its number.
+/// Entries in order, each with its number.
 #[derive(Debug)]
 pub(crate) struct History<T> {
     /// The first ones.
     first: Vec<T>,
-    /// The latest ones, once there is no room among the first.
+    /// The latest entries, after the first ones are full.
     last: VecDeque<T>,
-    /// How many there were in all.
+    /// Number of all entries, including dropped ones.
     count: usize,
-    /// The number of the first entry of the first group, and of the first of the present one.
+    /// The number of the first entry of the first group, and of the first entry of the current group.
     groups: Option<(usize, usize)>,
 }
 
@@ -32,7 +32,7 @@ impl<T> Default for History<T> {
 }
 
 impl<T: Clone> History<T> {
-    /// Adds an entry. Where there are too many, the oldest goes that is not one of the first.
+    /// Adds an entry, and drops the oldest of the last ones if there are too many.
     pub(crate) fn push(&mut self, entry: T) {
         self.count += 1;
         if self.first.len() < KEPT {
@@ -53,19 +53,19 @@ impl<T: Clone> History<T> {
         }
     }
 
-    /// What comes from now on is of another group.
+    /// Starts a new group of entries.
     pub(crate) fn begin_group(&mut self) {
         let first = self.groups.map_or(self.count, |(first, _)| first);
         self.groups = Some((first, self.count));
     }
 
-    /// What is kept, oldest first.
+    /// All entries that are kept, oldest first.
     pub(crate) fn all(&self) -> Vec<T> {
         self.first.iter().chain(&self.last).cloned().collect()
     }
 
-    /// What came before the first group and what belongs to the present one, oldest first: of either the beginning and the
-    /// end, where that is long.
+    /// The entries before the first group and those of the current one, oldest first: the first and last ones
+    /// of both.
     pub(crate) fn of_group(&self) -> Vec<T> {
         let (first, present) = self.groups.unwrap_or((self.count, self.count));
         let before_last = self.count - self.last.len();
@@ -82,7 +82,7 @@ impl<T: Clone> History<T> {
     }
 }
 
-/// The beginning and the end of `entries`.
+/// The first and last of `entries`.
 fn ends<T: Clone>(entries: &[&T]) -> Vec<T> {
     let begin = entries.len().min(SHOWN);
     let end = (entries.len() - begin).min(SHOWN);

@@ -1,7 +1,8 @@
-//! Bytes: what memory there is, what a run uses and when, and whether it is running short.
+//! Memory: how much there is, how much a run uses and when, and whether it is running short.
 //!
-//! [`Bytes`] is the unit, [`memory_info`] the reading. A [`Monitor`] watches a run, and its [`Timeline`] is what it saw.
-//! A [`Watcher`] says how short memory is on the machine, [`allowance`] how much this process may come to have.
+//! [`Bytes`] is the unit, [`memory_info`] takes a reading. A [`Monitor`] samples the memory of a run and
+//! gives its [`Timeline`]. A [`Watcher`] reports memory pressure on the machine, [`allowance`] how much
+//! memory this process may use.
 
 mod allowance;
 mod bytes;
@@ -15,11 +16,11 @@ mod timeline;
 pub use allowance::{Allowance, Limit, allowance, machine_margin};
 pub use bytes::Bytes;
 pub use monitor::{Counters, Monitor};
-pub use pressure::{Pressure, Room, Watcher};
+pub use pressure::{MemoryDomain, Pressure, Watcher};
 pub use probe::{DeviceInfo, MemoryInfo, memory_info};
 pub use series::Sample;
 pub use timeline::{Reading, Stage, Timeline};
 
-/// Held by tests that look at the memory of the process, which they share.
+/// Locked by tests that measure the memory of the process, which they share.
 #[cfg(test)]
 static PROCESS: std::sync::Mutex<()> = std::sync::Mutex::new(());

@@ -1,5 +1,5 @@
-//! Watching a run's memory while it works: a thread that looks many times a second, the stages that the run says it
-//! is in, and the readings that it asks for.
+//! Monitors a run's memory: a thread samples it many times a second, the run reports its stages and takes
+//! readings.
 
 use std::fmt;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -12,27 +12,27 @@ use crate::probe::{QuickProbe, process_peak};
 use crate::series::Series;
 use crate::{Bytes, DeviceInfo, Reading, Sample, Stage, Timeline, memory_info};
 
-/// Between two looks.
+/// Time between two samples.
 const INTERVAL: Duration = Duration::from_millis(25);
-/// So many looks share what the machine has available, the dearest of the figures and the slowest to change.
+/// Samples that share one reading of the machine's available memory, which is the most expensive figure and
+/// changes most slowly.
 const LOOKS_A_MACHINE: u32 = 4;
-/// Samples that a curve has at most: more than a screen has columns for.
+/// Largest number of samples of a curve: more than a screen has columns.
 const MOST_SAMPLES: usize = 2048;
 
-/// Where a monitor learns what the process counts itself.
+/// The counters of the process that a monitor reads.
 #[derive(Clone, Copy)]
 pub struct Counters {
     /// Bytes that are allocated now.
     pub allocated: fn() -> u64,
-    /// The most bytes that were allocated at a time since the last call. A monitor asks for it all the time, so that
-    /// nobody else can beside it.
+    /// The peak of allocated bytes since the last call. A monitor calls it all the time, so nobody else may.
     pub take_allocated_peak: fn() -> u64,
     /// Bytes of weights that were read so far.
     pub weights_read: fn() -> u64,
 }
 
 impl Counters {
-    /// Nobody counts.
+    /// No counters.
     pub const NONE: Self = Self {
         allocated: || 0,
         take_allocated_peak: || 0,
@@ -46,26 +46,26 @@ impl fmt::Debug for Counters {
     }
 }
 
-/// Asks a device for its memory.
+/// Reads the memory of a device.
 type DeviceProbe = Box<dyn Fn() -> Option<DeviceInfo> + Send>;
 
-/// Watches the memory of a run from its start until it is dropped.
+/// Monitors the memory of a run from its start until it is dropped.
 ///
-/// A thread looks at it 40 times a second, which takes less than half a percent of one processor (`examples/monitor_cost.rs`
-/// measures it). What is allocated and freed
-/// between two looks is in the allocator's peak all the same; the resident peak of a stage is the kernel's own figure
-/// where the stage raised it (Linux), else the largest of the looks.
+/// A thread samples it 40 times a second, which takes less than half a percent of a CPU core (measured by
+/// `examples/monitor_cost.rs`). The allocator's peak includes allocations between two samples. The resident
+/// peak of a stage is the kernel's high-water mark if the stage raised it (Linux), otherwise the largest
+/// sample.
 #[derive(Debug)]
 pub struct Monitor {
     watched: Arc<Watched>,
-    /// `None` where the system had no thread to give: then only stages and readings look.
+    /// `None` if the system could not start a thread: then only stages and readings sample.
     looker: Option<Looker>,
 }
 
 impl Monitor {
-    /// A monitor of a run that begins now.
+    /// A monitor of a run that starts now.
     pub fn start(counters: Counters) -> Self {
-        // A peak from before the run is none of its business.
+        // Resets a peak from before the run.
         (counters.take_allocated_peak)();
         let watched = Arc::new(Watched {
             start: Instant::now(),
@@ -89,12 +89,12 @@ impl Monitor {
         Self { watched, looker }
     }
 
-    /// Watches the memory of a device too, which `probe` asks for it.
+    /// Monitors the memory of a device too, which `probe` reads.
     pub fn watch_device(&self, probe: impl Fn() -> Option<DeviceInfo> + Send + 'static) {
         self.watched.state().device = Some(Box::new(probe));
     }
 
-    /// Begins the stage `name`, which ends the one before.
+    /// Begins the stage `name` and ends the one before.
     pub fn stage(&self, name: &str) {
         let mut state = self.watched.state();
         self.watched.end_stage(&mut state);
@@ -114,17 +114,18 @@ impl Monitor {
         });
     }
 
-    /// Ends the stage that the run is in; what follows belongs to none.
+    /// Ends the current stage.
     pub fn end_stage(&self) {
         self.watched.end_stage(&mut self.watched.state());
     }
 
-    /// Reads the memory now and keeps the reading under `label`.
+    /// Takes a reading now and keeps it under `label`.
     pub fn read(&self, label: &str) -> Reading {
         self.watched.read(label, None)
     }
 
-    /// Has `give_back` give memory back to the system, reads what that came to, and keeps the reading under `label`.
+    /// Calls `give_back` to return memory to the system, takes a reading with the bytes that were returned,
+    /// and keeps it under `label`.
     pub fn clean(&self, label: &str, give_back: impl FnOnce()) -> Reading {
         let before = self.watched.look().resident;
         give_back();
@@ -132,7 +133,7 @@ impl Monitor {
         self.watched.read(label, Some(before.saturating_sub(after)))
     }
 
-    /// What comes from now on concerns another group of images, until this is said again.
+    /// Marks the start of another group of images.
     pub fn begin_group(&self) {
         self.end_stage();
         let mut state = self.watched.state();
@@ -140,13 +141,13 @@ impl Monitor {
         state.stages.begin_group();
     }
 
-    /// Everything that is known so far. Of a long run the stages and readings in its middle are left out.
+    /// The whole record so far. The stages and readings in the middle of a long run are left out.
     pub fn timeline(&self) -> Timeline {
         self.timeline_with(History::all, History::all)
     }
 
-    /// What is known so far, with those readings and stages alone that came before the first group of images or concern the
-    /// present one, in bounded number.
+    /// The record so far, with only those readings and stages that came before the first group of images or
+    /// belong to the current one, in bounded number.
     pub fn timeline_of_group(&self) -> Timeline {
         self.timeline_with(History::of_group, History::of_group)
     }
@@ -168,8 +169,8 @@ impl Monitor {
         }
     }
 
-    /// The most that was resident so far: the kernel's own figure where the run raised it, else the largest of the
-    /// looks.
+    /// The resident peak so far: the kernel's high-water mark if the run raised it, otherwise the largest
+    /// sample.
     pub fn peak(&self) -> Bytes {
         let mut state = self.watched.state();
         self.watched.look_at(&mut state);
@@ -185,7 +186,7 @@ impl Drop for Monitor {
     }
 }
 
-/// The run that is watched.
+/// The run that is monitored.
 #[derive(Debug)]
 struct Watched {
     start: Instant,
@@ -197,13 +198,13 @@ struct Watched {
 
 struct State {
     probe: QuickProbe,
-    /// What the machine had available when it was last asked.
+    /// The machine's available memory at its last reading.
     available: Bytes,
     device: Option<DeviceProbe>,
     looks: u32,
     series: Series,
     stages: History<Stage>,
-    /// Of the last stage, as long as it lasts.
+    /// The peaks of the current stage.
     open: Option<OpenStage>,
     readings: History<Reading>,
     resident_peak: Bytes,
@@ -214,7 +215,7 @@ impl State {
         self.device.as_ref().and_then(|probe| probe())
     }
 
-    /// Takes the kernel's high-water mark into the peak of the stage that the run is in, if the stage raised it.
+    /// Updates the current stage's peak with the kernel's high-water mark, if the stage raised it.
     fn ask_the_kernel(&mut self) {
         if let (Some(open), Some(stage)) = (&self.open, self.stages.last_mut()) {
             let raised = raised(open.process_peak_before);
@@ -233,7 +234,7 @@ impl fmt::Debug for State {
     }
 }
 
-/// What there was when a stage began.
+/// The figures at the start of a stage.
 #[derive(Debug)]
 struct OpenStage {
     process_peak_before: Option<Bytes>,
@@ -242,7 +243,7 @@ struct OpenStage {
 
 impl Watched {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Whoever panicked while holding it left figures that are still figures.
+        // A panic while the lock was held leaves valid figures.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -250,7 +251,7 @@ impl Watched {
         self.look_at(&mut self.state())
     }
 
-    /// Looks once: into the curve, and into the peaks of the stage that the run is in.
+    /// Takes a sample: for the curve and the peaks of the current stage.
     fn look_at(&self, state: &mut State) -> Sample {
         if state.looks.is_multiple_of(LOOKS_A_MACHINE) {
             state.available = state.probe.available();
@@ -308,12 +309,12 @@ impl Watched {
     }
 }
 
-/// The kernel's high-water mark, if it is higher now than it was.
+/// The kernel's high-water mark, if it is higher now than before.
 fn raised(before: Option<Bytes>) -> Option<Bytes> {
     process_peak().filter(|&peak| before.is_some_and(|before| peak > before))
 }
 
-/// The thread that looks.
+/// The sampling thread.
 #[derive(Debug)]
 struct Looker {
     stop: Sender<()>,
@@ -335,9 +336,9 @@ impl Looker {
     }
 
     fn stop(self) {
-        // It ends at once when nobody is left to tell it to.
+        // It ends as soon as the sender is dropped.
         drop(self.stop);
-        // It cannot have panicked over anything that the run would want to hear of.
+        // A panic of the sampling thread does not concern the run.
         let _ = self.thread.join();
     }
 }

@@ -1,28 +1,28 @@
-//! The curve of a run: samples at regular intervals, so many and no more however long the run is.
+//! The memory curve of a run: samples at regular intervals, in bounded memory however long the run is.
 
 use serde::Serialize;
 
 use crate::Bytes;
 
-/// The memory over a short stretch of a run.
+/// The memory over a short interval of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Sample {
-    /// When the stretch began, in seconds since the run did.
+    /// Start of the interval, in seconds since the start of the run.
     pub seconds: f64,
-    /// The most that was seen resident.
+    /// The highest resident size that was seen.
     pub resident: Bytes,
-    /// The most that was allocated at a time, also between two looks. Zero where nobody counts.
+    /// The peak of allocated bytes, also between two readings. 0 without a counting allocator.
     pub allocated: Bytes,
-    /// The least that the machine had available.
+    /// The lowest available memory of the machine.
     pub available: Bytes,
-    /// The most that was seen in use on the device, zero where it has no memory of its own.
+    /// The highest memory in use on the GPU; 0 if it has no memory of its own.
     pub device: Bytes,
-    /// Bytes of weights that the run had read by the end of the stretch.
+    /// Bytes of weights that the run had read by the end of the interval.
     pub weights_read: Bytes,
 }
 
 impl Sample {
-    /// This stretch and the one after it, as one.
+    /// Merges this interval with the next.
     fn joined(self, later: Self) -> Self {
         Self {
             seconds: self.seconds,
@@ -35,20 +35,20 @@ impl Sample {
     }
 }
 
-/// Samples in order. When there is no room for another, every two become one: a long run has a coarser curve
-/// with the same peaks.
+/// Samples in order. At capacity every two are merged into one: a long run has a coarser curve with the same
+/// peaks.
 #[derive(Debug)]
 pub(crate) struct Series {
     samples: Vec<Sample>,
     capacity: usize,
-    /// How many looks make a sample.
+    /// Readings per sample.
     looks: u32,
-    /// The sample that is being made, and of how many looks it is made so far.
+    /// The unfinished sample, and the number of its readings so far.
     unfinished: Option<(Sample, u32)>,
 }
 
 impl Series {
-    /// A series of at most `capacity` samples, and the one that is being made.
+    /// A series of at most `capacity` samples and an unfinished one.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             samples: Vec::new(),
@@ -69,7 +69,7 @@ impl Series {
         }
         if self.samples.len() == self.capacity {
             self.halve();
-            // Of as many looks as half a sample is now made of.
+            // With half of the readings that a sample has from now on.
             self.unfinished = Some((sample, looks));
         } else {
             self.samples.push(sample);

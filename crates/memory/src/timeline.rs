@@ -1,4 +1,4 @@
-//! What is known of a run's memory: its readings, its curve and its stages, each with its moment.
+//! The memory record of a run: readings, curve and stages, each with its time.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use crate::{Bytes, DeviceInfo, MemoryInfo, Sample};
 /// One reading of a run's memory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Reading {
-    /// The point of the run: `After model load`, say.
+    /// The point of the run, such as `After model load`.
     pub label: String,
     /// Seconds since the run began.
     pub seconds: f64,
-    /// What was read.
+    /// The reading of the machine and the process.
     #[serde(flatten)]
     pub memory: MemoryInfo,
-    /// The same of the device that computes; absent where it has no memory of its own.
+    /// The reading of the GPU; absent if it has no memory of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceInfo>,
-    /// Bytes that were allocated, zero where nobody counts.
+    /// Allocated bytes; 0 without a counting allocator.
     pub allocated: Bytes,
-    /// What a cleanup just before had given back to the system; absent where there was none.
+    /// Bytes that a cleanup just before had returned to the system; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub given_back: Option<Bytes>,
 }
@@ -37,37 +37,37 @@ impl fmt::Display for Reading {
     }
 }
 
-/// A stage of a run, and the most that it took.
+/// A stage of a run and its peaks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stage {
-    /// The stage: `denoise`, say.
+    /// The name of the stage, such as `denoise`.
     pub name: String,
-    /// When it began, in seconds since the run did.
+    /// Start, in seconds since the start of the run.
     pub start: f64,
-    /// When it ended, or was last looked at.
+    /// End, or the time of the last reading.
     pub end: f64,
-    /// The most bytes that were allocated at a time, zero where nobody counts.
+    /// The peak of allocated bytes; 0 without a counting allocator.
     pub allocated_peak: Bytes,
-    /// The most bytes of the process that were resident.
+    /// The peak of the process's resident size.
     pub resident_peak: Bytes,
-    /// The most bytes that were seen in use on the device, zero where it has no memory of its own.
+    /// The highest memory in use on the GPU; 0 if it has no memory of its own.
     pub device_peak: Bytes,
-    /// Bytes of weights that it read.
+    /// Bytes of weights that the stage read.
     pub weights_read: Bytes,
 }
 
-/// The memory of a run, from its beginning to some moment.
+/// The memory record of a run so far.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Timeline {
-    /// The readings at the points that a run is watched at, oldest first. Of a long run those in the middle are left out.
+    /// The readings that the run took, oldest first. Those in the middle of a long run are left out.
     pub readings: Vec<Reading>,
-    /// The curve between them, oldest first.
+    /// The memory curve, oldest first.
     pub samples: Vec<Sample>,
-    /// The stages, oldest first. Of a long run those in the middle are left out.
+    /// The stages, oldest first. Those in the middle of a long run are left out.
     pub stages: Vec<Stage>,
-    /// The most that was resident.
+    /// The peak of the process's resident size.
     pub peak: Bytes,
-    /// Seconds from the beginning to this moment.
+    /// Seconds since the start of the run.
     pub seconds: f64,
 }
 

@@ -1,13 +1,13 @@
-//! Denoises with a transformer on a GPU, resident and streamed within budgets of device memory, and says what each took
-//! and whether the latents are equal:
+//! Denoises with a transformer on a GPU, resident and streamed within budgets of device memory, and says what
+//! each took and whether the latents are equal:
 //!
 //! ```text
 //! cargo run --release -p sd-weights --example synthesize -- --arch sd3.5-large DIR
 //! cargo run --release -p sd-models --features cuda --example device -- DIR 1024 6 3
 //! ```
 //!
-//! The numbers are the pictures' side in pixels and budgets in GB. Pictures are guided: a batch of two. What is streamed
-//! stays in page-locked host memory after the first step; the last row streams from the files.
+//! The numbers are the pictures' side in pixels and budgets in GB. Pictures are guided: a batch of two. What
+//! is streamed stays in page-locked host memory after the first step; the last row streams from the files.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // It measures, for whoever reads its output.
 
@@ -26,7 +26,8 @@ use sd_weights::{
 };
 
 const GB: f64 = (1_u64 << 30) as f64;
-/// Steps that the conditions are made for, as a run of the model has them, and how many of them are gone through.
+/// Steps that the conditions are made for, as a run of the model has them, and how many of them are gone
+/// through.
 const STEPS: usize = 28;
 const MEASURED: usize = 3;
 const TOKENS: usize = 77 + 256;
@@ -47,7 +48,8 @@ struct Outcome {
     seconds: Vec<f64>,
     uploaded: u64,
     read: u64,
-    /// The most that tensors took, that was held for them, and that the driver counted beside what it counted before.
+    /// The most that tensors took, that was held for them, and that the driver counted beside what it counted
+    /// before.
     used: u64,
     held: u64,
     driver: u64,

@@ -1,7 +1,7 @@
 //! Bands of rows that come one after another.
 //!
-//! What a convolution takes is made just before it, a band at a time, and what has been taken is dropped: between
-//! two pictures that are held there are never more than a few bands.
+//! What a convolution takes is made just before it, a band at a time, and what has been taken is dropped:
+//! between two pictures that are held there are never more than a few bands.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

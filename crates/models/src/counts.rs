@@ -1,5 +1,5 @@
-//! Bounds of the counts in configurations: files can hold any number, and a network of 2^63 layers must be refused before
-//! anything is multiplied with it or made as often.
+//! Bounds of the counts in configurations: files can hold any number, and a network of 2^63 layers must be
+//! refused before anything is multiplied with it or made as often.
 
 use crate::{Error, Result};
 

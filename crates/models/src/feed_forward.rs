@@ -36,8 +36,9 @@ impl FeedForward {
         })
     }
 
-    /// `residual` plus what this layer makes of `tokens`, `[batch, tokens, width]` both, which is multiplied by `gates`,
-    /// `[batch, width]`, where there are such. A chunk of tokens passes at a time, so that the wider inside stays small.
+    /// `residual` plus what this layer makes of `tokens`, `[batch, tokens, width]` both, which is multiplied
+    /// by `gates`, `[batch, width]`, where there are such. A chunk of tokens passes at a time, so that the
+    /// wider inside stays small.
     pub(crate) fn add_to(
         &self,
         residual: &Tensor,

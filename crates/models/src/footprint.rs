@@ -43,8 +43,9 @@ pub struct WeightBytes {
 }
 
 impl WeightBytes {
-    /// The most that blocks and activations take together, where `activations` are the bytes that live while each block
-    /// is computed with. Beside the blocks that stay there are then the block itself and the streamed one that is read.
+    /// The most that blocks and activations take together, where `activations` are the bytes that live while
+    /// each block is computed with. Beside the blocks that stay there are then the block itself and the
+    /// streamed one that is read.
     pub fn most_with(&self, activations: &[u64], residency: Residency) -> u64 {
         let length = self.blocks.len();
         let keeps = |index: usize| residency.keeps(index, length);
@@ -64,7 +65,8 @@ impl WeightBytes {
 
 /// A network that is asked many times under conditions that are computed once, before it is asked.
 pub trait Conditioned {
-    /// The weights of the denoising steps. Those that only the conditions are computed with are not among them.
+    /// The weights of the denoising steps. Those that only the conditions are computed with are not among
+    /// them.
     fn weight_bytes(&self) -> WeightBytes;
 
     /// The weights that the conditions are computed with.
@@ -73,7 +75,8 @@ pub trait Conditioned {
     /// Bytes that the conditions of `steps` steps hold.
     fn condition_bytes(&self, load: Load, steps: usize) -> u64;
 
-    /// What computing the conditions takes beside them, the weights and, with a ControlNet, the picture as it comes in.
+    /// What computing the conditions takes beside them, the weights and, with a ControlNet, the picture as it
+    /// comes in.
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint;
 }
 

@@ -1,4 +1,5 @@
-//! The networks of Stable Diffusion: text encoders, transformers, autoencoders; and those that make pictures larger.
+//! The networks of Stable Diffusion: text encoders, transformers, autoencoders; and those that make pictures
+//! larger.
 //!
 //! One folder a network, each with its configuration (the network's own `config.json`) and its forward pass,
 //! written over [`sd_weights::Blocks`] in the operations of `sd-ops`. A network does not know where its

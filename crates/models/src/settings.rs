@@ -7,7 +7,8 @@ use crate::{Error, Result};
 /// A setting, and the values of it that a network here can have. The first is its class's default.
 pub(crate) type Known = (&'static str, Value);
 
-/// Refuses the settings among `found` that are not as `known` has them. What is left out has the value that is known.
+/// Refuses the settings among `found` that are not as `known` has them. What is left out has the value that
+/// is known.
 ///
 /// # Errors
 /// A setting of the `network` has another value.
@@ -29,8 +30,9 @@ pub(crate) fn refuse_others(
     Ok(())
 }
 
-/// Whether two values mean the same to Python, as far as settings go: numbers are equal however they are written, null is
-/// no more than false, a list of the same for all levels is that, and swish is another name of silu.
+/// Whether two values mean the same to Python, as far as settings go: numbers are equal however they are
+/// written, null is no more than false, a list of the same for all levels is that, and swish is another name
+/// of silu.
 fn is_same(value: &Value, wanted: &Value) -> bool {
     match (value, wanted) {
         (Value::Array(values), _) if !wanted.is_array() => values.iter().all(|value| is_same(value, wanted)),

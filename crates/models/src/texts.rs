@@ -2,8 +2,8 @@
 
 use crate::{Error, Result};
 
-/// The length that all `texts` have. A `network` takes those of at most `longest` tokens, where it has positions for no more,
-/// and tokens that its `vocabulary` has.
+/// The length that all `texts` have. A `network` takes those of at most `longest` tokens, where it has
+/// positions for no more, and tokens that its `vocabulary` has.
 ///
 /// # Errors
 /// They are others.

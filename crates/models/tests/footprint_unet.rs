@@ -1,4 +1,5 @@
-//! What the UNet says it takes, against what the allocator counts. One test, so that nothing else allocates meanwhile.
+//! What the UNet says it takes, against what the allocator counts. One test, so that nothing else allocates
+//! meanwhile.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

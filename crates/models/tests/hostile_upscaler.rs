@@ -1,4 +1,5 @@
-//! Upscalers of no width or of an impossible one: shapes in a file can hold any number, where a tensor has no elements.
+//! Upscalers of no width or of an impossible one: shapes in a file can hold any number, where a tensor has no
+//! elements.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

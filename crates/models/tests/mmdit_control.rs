@@ -1,4 +1,5 @@
-//! The ControlNets of Stable Diffusion 3 against diffusers' `SD3ControlNetModel`, at work beside a transformer.
+//! The ControlNets of Stable Diffusion 3 against diffusers' `SD3ControlNetModel`, at work beside a
+//! transformer.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
@@ -43,7 +44,8 @@ fn transformer(weight_type: WeightType, residency: Residency) -> (Transformer, m
     (transformer, conditions.unwrap())
 }
 
-/// What the transformer predicts with `networks` beside it: of the `i`-th latents at step `i`, as their timesteps differ.
+/// What the transformer predicts with `networks` beside it: of the `i`-th latents at step `i`, as their
+/// timesteps differ.
 fn predict(
     (transformer, conditions): &(Transformer, mmdit::Conditions),
     networks: &[(ControlNet, Conditions, f64)],
@@ -147,7 +149,7 @@ fn inputs_that_share_a_pass_change_no_bit_of_each_other() {
 }
 
 #[test]
-fn texts_that_pass_side_by_side_change_no_bit_of_each_other() {
+fn texts_that_run_in_parallel_change_no_bit_of_each_other() {
     let case = Case::open("controlnet", "sd3");
     let (network, of_network) = network(&case, case.weights(WeightType::F32, Residency::Streamed));
     let (transformer, conditions) = transformer(WeightType::F32, Residency::Streamed);

@@ -1,4 +1,4 @@
-//! Functions of single values, and gates made of them.
+//! Activation functions and gated activations.
 
 use candle_core::{D, Tensor, bail};
 
@@ -8,7 +8,7 @@ use crate::cpu::kernel::{on_one, on_two};
 use crate::cpu::lanewise::map;
 use crate::cpu::simd::InstructionSet;
 
-/// Gelu by the error function. Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
+/// GELU by the error function. Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
 ///
 /// # Errors
 /// The device fails.
@@ -16,7 +16,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
     elementwise("gelu", x, Activation::Gelu, Tensor::gelu_erf)
 }
 
-/// Gelu by its approximation with a hyperbolic tangent.
+/// GELU by the tanh approximation.
 ///
 /// # Errors
 /// The device fails.
@@ -24,7 +24,7 @@ pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
     elementwise("gelu_tanh", x, Activation::GeluTanh, Tensor::gelu)
 }
 
-/// `x * sigmoid(1.702 x)`, the gelu of CLIP.
+/// `x * sigmoid(1.702 x)`, the quick GELU of CLIP.
 ///
 /// # Errors
 /// The device fails.
@@ -42,7 +42,7 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     elementwise("silu", x, Activation::Silu, Tensor::silu)
 }
 
-/// `gelu_tanh(gate) * up`, the gate of T5 v1.1. Shazeer, "GLU Variants Improve Transformer", 2020.
+/// `gelu_tanh(gate) * up`, the gated GELU of T5 v1.1. Shazeer, "GLU Variants Improve Transformer", 2020.
 ///
 /// # Errors
 /// The shapes differ or the device fails.
@@ -59,8 +59,8 @@ pub fn gated_gelu_tanh(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// The first half of the last dimension times the gelu of the second: `[…, 2n]` to `[…, n]`. Shazeer 2020,
-/// in the order of diffusers' `GEGLU`.
+/// GEGLU: the first half of the last dimension times the GELU of the second half, `[…, 2n]` to `[…, n]`.
+/// Shazeer 2020, in the order of diffusers' `GEGLU`.
 ///
 /// # Errors
 /// The last dimension is odd or the device fails.

@@ -7,28 +7,30 @@ use crate::cpu::attention as kernel;
 pub use crate::cpu::attention::Precision;
 use crate::cpu::simd::InstructionSet;
 
-/// Scores that the plain definition holds at a time: 64 MiB of 32-bit floats.
+/// Scores that the plain definition computes at a time: 64 MiB of 32-bit floats.
 const PLAIN_SCORES: usize = 1 << 24;
 
-/// Bytes that attention takes for itself where it is the plain definition, on a GPU: the scores of a chunk as the product gives
-/// them, at most in 32 bits as they are then held, and once more when they are scaled.
+/// Scratch bytes of the plain definition on a GPU: the scores of a chunk as the product gives them, in 32
+/// bits, and scaled.
 pub const fn scratch_of_plain_attention() -> u64 {
     const OF_A_SCORE: u64 = 2 + 4 + 4;
     PLAIN_SCORES as u64 * OF_A_SCORE
 }
 
-/// `softmax(scale * q k^T + bias) v`. Vaswani and others, "Attention Is All You Need", 2017.
+/// Scaled dot-product attention, `softmax(scale * q k^T + bias) v`. Vaswani et al., "Attention Is All You
+/// Need", 2017.
 ///
 /// - `q`: `[batch, heads, queries, head size]`
 /// - `k`: `[batch, heads, keys, head size]`
 /// - `v`: `[batch, heads, keys, value size]`
-/// - `bias`: what is added to the scores before the softmax, such as a causal mask of `-inf` or T5's bias by
-///   position; anything that broadcasts to `[batch, heads, queries, keys]`
-/// - `precision`: what they are multiplied as on a processor
+/// - `bias`: added to the scores before the softmax, such as a causal mask of `-inf` or T5's relative
+///   position bias; anything that broadcasts to `[batch, heads, queries, keys]`
+/// - `precision`: the type of the products on a CPU
 ///
-/// gives `[batch, heads, queries, value size]`, on a processor as a view of `[batch, queries, heads, value size]`, so that
-/// `transpose(1, 2)` and a reshape that joins the heads copy nothing. The whole matrix of scores is never stored. A query whose
-/// every key is masked by `-inf` gets zeros.
+/// Returns `[batch, heads, queries, value size]`; on a CPU as a view of
+/// `[batch, queries, heads, value size]`, so that `transpose(1, 2)` and a reshape that concatenates the heads
+/// copy nothing. The score matrix is never stored as a whole. A query whose keys are all masked by `-inf`
+/// gets zeros.
 ///
 /// # Errors
 /// The shapes do not fit each other, or the device fails.
@@ -63,19 +65,20 @@ pub fn attention(
     plain(q, k, v, bias.as_ref(), scale)
 }
 
-/// Queries, keys and values of some tokens, `[batch, tokens, heads, head size]` each.
+/// Queries, keys and values of a token sequence, `[batch, tokens, heads, head size]` each.
 #[derive(Debug, Clone)]
 pub struct Heads {
-    /// What the tokens look for.
+    /// Queries.
     pub queries: Tensor,
-    /// What they are found by.
+    /// Keys.
     pub keys: Tensor,
-    /// What is found.
+    /// Values.
     pub values: Tensor,
 }
 
-/// Attention of the tokens of two streams to those of both, as if they were one row of tokens. The result is
-/// `[batch, tokens, heads * head size]` for either. Heads go as soon as they were used; on a processor they are not joined.
+/// Joint attention: the tokens of two streams attend to the tokens of both, as one concatenated sequence.
+/// Returns `[batch, tokens, heads * head size]` for each stream. Heads are dropped after their last use; on a
+/// CPU they are not concatenated.
 ///
 /// # Errors
 /// The shapes do not fit each other, or the device fails.
@@ -113,7 +116,7 @@ pub fn joint_attention(
         };
         return Ok((attend(&first.queries)?, attend(&second.queries)?));
     }
-    // The two that are joined go at the end of each call.
+    // Both inputs are dropped at the end of each call.
     let join = |first: Tensor, second: Tensor| Tensor::cat(&[first, second], 1);
     let (of_first, of_second) = (first.queries.dim(1)?, second.queries.dim(1)?);
     let queries = join(first.queries, second.queries)?;
@@ -128,14 +131,14 @@ pub fn joint_attention(
     )?;
     drop((queries, keys, values));
     let mixed = joined(&mixed)?;
-    // Copies, so that neither keeps the memory of both.
+    // Copied, so that neither part keeps the memory of both.
     Ok((
         mixed.narrow(1, 0, of_first)?.force_contiguous()?,
         mixed.narrow(1, of_first, of_second)?.force_contiguous()?,
     ))
 }
 
-/// The kernel's result for queries, keys with their values, and a bias that was broadcast.
+/// Runs the CPU kernel with queries, keys with their values, and a broadcast bias.
 fn on_cpu(
     set: InstructionSet,
     q: &Tensor,
@@ -146,7 +149,7 @@ fn on_cpu(
 ) -> Result<Tensor> {
     let (batch, heads, queries, size) = q.dims4()?;
     let value_size = keys.first().map_or(Ok(0), |(_, v)| v.dim(3))?;
-    // Heads that were split off a joined row are read where they are.
+    // Heads that are slices of a row are read in place.
     let readable = |tensor: &Tensor| {
         if tensor.stride()[3] == 1 {
             Ok(tensor.clone())
@@ -189,7 +192,7 @@ fn on_cpu(
         precision,
     };
     let result = kernel::attention(set, &settings);
-    // Stored with the heads of a token side by side, so that joining them copies nothing.
+    // The heads of a token are stored side by side, so that concatenating them copies nothing.
     Tensor::from_vec(result, (batch, queries, heads, value_size), &Device::Cpu)?.transpose(1, 2)
 }
 
@@ -203,7 +206,7 @@ fn view<'a>(storage: &'a Storage, layout: &Layout) -> Result<kernel::View<'a>> {
     })
 }
 
-/// The plain definition, by chunks of queries whose scores stay small.
+/// The plain definition, in chunks of queries, so that the scores stay small.
 fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) -> Result<Tensor> {
     let (batch, heads, queries, _) = q.dims4()?;
     let keys = k.dim(2)?;
@@ -231,14 +234,14 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) 
     }
 }
 
-/// The softmax of each row. Where rows may be `masked` whole, those become zeros.
+/// The softmax of each row. If `masked`, rows may be all `-inf`, which become zeros.
 fn softmax(scores: Tensor, masked: bool) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if scores.device().is_cuda() && !masked {
         return crate::cuda::softmax(&scores);
     }
     let _ = masked;
-    // A row that is masked whole has no greatest score; zero in its place keeps `-inf - -inf` away.
+    // A row that is all `-inf` has no maximum; 0 in its place avoids `-inf - -inf`.
     let greatest = scores.max_keepdim(D::Minus1)?.clamp(f32::MIN, f32::MAX)?;
     let apart = scores.broadcast_sub(&greatest)?;
     drop(scores);

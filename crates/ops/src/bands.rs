@@ -1,29 +1,29 @@
-//! Convolutions over pictures that come in bands of rows.
+//! Convolutions of images that arrive in bands of rows.
 
 use candle_core::{Device, Layout, Storage, Tensor, bail};
 
 use crate::convolution::{Padding, plain_padded};
 use crate::cpu::convolution::upsampled::{SummedWeights, upsampled_conv2d};
-use crate::cpu::convolution::{Sizes, Terms, conv2d};
+use crate::cpu::convolution::{Addends, Sizes, conv2d};
 use crate::cpu::gather::{Gathered, Rows};
 use crate::cpu::kernel::Values;
 use crate::cpu::norm::ChannelNorm;
 use crate::cpu::simd::InstructionSet;
 use crate::{ChannelMoments, Conv2d, GroupNorm, Result, upsample_nearest};
 
-/// A band of rows of pictures, `[batch, channels, rows, width]`, and the rows around it.
+/// A band of rows of a batch of images, `[batch, channels, rows, width]`, and its neighbours.
 #[derive(Debug, Clone, Copy)]
 pub struct Band<'a> {
-    /// Rows that end right above the band, or none where the pictures begin with it.
+    /// Rows directly above the band; none at the top of the image.
     pub above: Option<&'a Tensor>,
     /// The band.
     pub rows: &'a Tensor,
-    /// Rows that begin right below the band, or none where the pictures end with it.
+    /// Rows directly below the band; none at the bottom of the image.
     pub below: Option<&'a Tensor>,
 }
 
 impl<'a> From<&'a Tensor> for Band<'a> {
-    /// The whole of a picture.
+    /// A whole image as one band.
     fn from(rows: &'a Tensor) -> Self {
         Self {
             above: None,
@@ -33,14 +33,14 @@ impl<'a> From<&'a Tensor> for Band<'a> {
     }
 }
 
-/// A convolution over pictures that come in bands of rows, and what is done to them before it. On a processor
-/// a band of the result has the same bits however the pictures are cut.
+/// A convolution of images that arrive in bands of rows, with an optional operation before it. On a CPU a
+/// band of the result has the same bits however the image is split.
 #[derive(Debug)]
 pub struct BandedConv2d<'a> {
     convolution: &'a Conv2d,
     before: Before<'a>,
     bias: Option<Vec<f32>>,
-    /// The band that is worked on, with the rows around it. Kept, since the next one is as large.
+    /// The current band with the rows around it. Kept for the next band, which is as large.
     gathered: Vec<f32>,
 }
 
@@ -51,12 +51,12 @@ enum Before<'a> {
     Norm {
         norm: &'a GroupNorm,
         moments: &'a ChannelMoments,
-        /// On a processor.
+        /// For the CPU kernel.
         channels: Option<Vec<ChannelNorm>>,
     },
-    /// Every pixel repeated twice in both directions.
+    /// Nearest-neighbour upsampling by 2.
     Upsampling {
-        /// On a processor.
+        /// For the CPU kernel.
         weights: Option<SummedWeights>,
     },
 }
@@ -65,7 +65,7 @@ impl<'a> BandedConv2d<'a> {
     /// `convolution` alone.
     ///
     /// # Errors
-    /// Its result is not as high as what goes in over its stride, so that bands would not become bands.
+    /// The height of its result is not the input height divided by its stride, so bands would not give bands.
     pub fn new(convolution: &'a Conv2d) -> Result<Self> {
         let (_, _, height, width) = convolution.weight.dims4()?;
         let whole = convolution.stride + convolution.padding.sum();
@@ -86,7 +86,7 @@ impl<'a> BandedConv2d<'a> {
         })
     }
 
-    /// `convolution` after a group norm, by the `moments` of the whole pictures, and silu.
+    /// `convolution` after a group norm, with the `moments` of the whole images, and silu.
     ///
     /// # Errors
     /// As [`BandedConv2d::new`], or `moments` are those of other channels.
@@ -109,11 +109,10 @@ impl<'a> BandedConv2d<'a> {
         })
     }
 
-    /// `convolution`, by 3 by 3, of the pictures made twice as large: every pixel is repeated twice in both
-    /// directions.
+    /// `convolution`, with a 3x3 kernel, after nearest-neighbour upsampling by 2.
     ///
     /// # Errors
-    /// `convolution` is another one, or moves by more than one pixel, or gives less than it takes.
+    /// `convolution` has another kernel, a stride above 1, or a result smaller than its input.
     pub fn after_upsampling(convolution: &'a Conv2d) -> Result<Self> {
         let (outputs, inputs, height, width) = convolution.weight.dims4()?;
         let padding = Padding { before: 1, after: 1 };
@@ -136,8 +135,9 @@ impl<'a> BandedConv2d<'a> {
         })
     }
 
-    /// The band of the result that stands where `band` does, `[batch, out channels, rows', width']`: as many rows, or
-    /// twice as many after upsampling, or one for each stride. With `onto`, of the same shape, it is added to that.
+    /// The band of the result at the place of `band`, `[batch, out channels, rows', width']`: as many rows,
+    /// or twice as many after upsampling, or one for each stride. `onto`, of the same shape, is added if
+    /// given.
     ///
     /// # Errors
     /// The shapes do not fit each other, or the device fails.
@@ -158,7 +158,7 @@ impl<'a> BandedConv2d<'a> {
         }
     }
 
-    /// How many of the rows above and below a band its result depends on.
+    /// The rows above and below a band that its result depends on.
     fn margins(&self) -> (usize, usize) {
         (self.convolution.padding.before, self.convolution.padding.after)
     }
@@ -218,7 +218,7 @@ impl<'a> BandedConv2d<'a> {
             weights: Some(weights),
         } = &self.before
         {
-            let result = upsampled_conv2d(x, weights, Terms { bias, onto }, height, width);
+            let result = upsampled_conv2d(x, weights, Addends { bias, onto }, height, width);
             return Tensor::from_vec(result, &shape, &Device::Cpu);
         }
         let kernel = self.convolution.stride + self.convolution.padding.sum();
@@ -238,14 +238,14 @@ impl<'a> BandedConv2d<'a> {
         let (storage, layout) = self.convolution.weight.storage_and_layout();
         let weight = Values::of_storage(&storage, layout)?;
         Tensor::from_vec(
-            conv2d(x, weight, Terms { bias, onto }, sizes),
+            conv2d(x, weight, Addends { bias, onto }, sizes),
             &shape,
             &Device::Cpu,
         )
     }
 
-    /// Puts the band whose values are `rows` together with the rows around it, normed where there is a norm. The
-    /// result is how many values that makes.
+    /// Gathers the band with values `rows` and the rows around it, after the norm if there is one. Returns
+    /// the number of values.
     fn gather(&mut self, band: Band<'_>, rows: &[f32]) -> Result<usize> {
         let (batch, channels, height, width) = band.rows.dims4()?;
         let norms = match &self.before {
@@ -274,7 +274,7 @@ impl<'a> BandedConv2d<'a> {
         };
         let size = batch * channels * gather.height() * width;
         if self.gathered.len() < size {
-            // Nothing of the old contents needs to be copied.
+            // Replaced, so that the old contents are not copied.
             self.gathered = Vec::new();
             self.gathered.resize(size, 0.0);
         }
@@ -298,7 +298,7 @@ impl<'a> BandedConv2d<'a> {
             Before::Nothing => {}
             Before::Norm { norm, moments, .. } => x = norm.plain_by(&x, moments)?.silu()?,
             Before::Upsampling { .. } => {
-                // Each neighbour has become two rows, of which the nearer one is wanted.
+                // Each neighbouring row becomes two, of which the nearer one is used.
                 let (first, last) = (
                     usize::from(band.above.is_some()),
                     usize::from(band.below.is_some()),

@@ -1,4 +1,4 @@
-//! Convolutions over pictures.
+//! 2D convolutions.
 
 use candle_core::{DType, Tensor, bail};
 
@@ -7,7 +7,7 @@ use crate::cpu::convolution as kernel;
 use crate::cpu::kernel::{Values, on_two};
 use crate::linear::small;
 
-/// The weight and bias of a convolution, prepared once when they are loaded.
+/// The weight and bias of a convolution, prepared once at load time.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     pub(crate) weight: Tensor,
@@ -16,7 +16,7 @@ pub struct Conv2d {
     pub(crate) padding: Padding,
 }
 
-/// Rows of zeros above and below a picture, and as many columns to the left and to the right of it.
+/// Zero padding: rows above and below, and as many columns left and right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Padding {
     pub(crate) before: usize,
@@ -30,9 +30,8 @@ impl Padding {
 }
 
 impl Conv2d {
-    /// A convolution by `weight`, `[out channels, in channels, kernel height, kernel width]`, and `bias`,
-    /// `[out channels]`. A window begins every `stride` pixels; `padding` rows and columns of zeros lie on
-    /// every side of the picture.
+    /// A convolution with `weight`, `[out channels, in channels, kernel height, kernel width]`, and `bias`,
+    /// `[out channels]`, with the given stride and zero padding on every side.
     ///
     /// # Errors
     /// The shapes do not fit each other, or the stride or the weight is empty.
@@ -61,31 +60,30 @@ impl Conv2d {
         })
     }
 
-    /// The same convolution with `padding` rows of zeros below the picture and as many columns to its right, whatever
-    /// lies above and to the left.
+    /// The same convolution with other `padding` below and to the right.
     #[must_use]
     pub fn padded_after(mut self, padding: usize) -> Self {
         self.padding.after = padding;
         self
     }
 
-    /// Channels that go in.
+    /// Input channels.
     pub fn in_channels(&self) -> usize {
         self.weight.dims()[1]
     }
 
-    /// Channels that come out.
+    /// Output channels.
     pub fn out_channels(&self) -> usize {
         self.weight.dims()[0]
     }
 
-    /// Bytes that the weight and the bias take.
+    /// Bytes of the weight and the bias.
     pub fn bytes(&self) -> u64 {
         let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
         bytes(&self.weight) + self.bias.as_ref().map_or(0, bytes)
     }
 
-    /// The sizes of the convolution of a picture of `channels` channels, `height` and `width`, unless they do not
+    /// The sizes of the convolution of an input of the given channels, height and width; none if they do not
     /// fit.
     fn sizes(&self, [channels, height, width]: [usize; 3]) -> Option<kernel::Sizes> {
         let &[out_channels, in_channels, kernel_height, kernel_width] = self.weight.dims() else {
@@ -111,15 +109,15 @@ impl Conv2d {
         })
     }
 
-    /// The bias as the kernels take it.
+    /// The bias for the CPU kernels.
     pub(crate) fn bias_values(&self) -> Result<Option<Vec<f32>>> {
         self.bias.as_ref().map(Tensor::to_vec1::<f32>).transpose()
     }
 }
 
-/// The convolution of `x`, `[batch, in channels, height, width]`: `[batch, out channels, height', width']`
-/// with `height' = (height + padding above and below - kernel height) / stride + 1`, and the width alike. As usual
-/// with networks the kernel is not turned round.
+/// The convolution (cross-correlation) of `x`, `[batch, in channels, height, width]`:
+/// `[batch, out channels, height', width']` with
+/// `height' = (height + padding above and below - kernel height) / stride + 1`, and the width alike.
 ///
 /// # Errors
 /// `x` has other channels than the convolution, or is smaller than its kernel, or the device fails.
@@ -127,7 +125,7 @@ pub fn conv2d(x: &Tensor, convolution: &Conv2d) -> Result<Tensor> {
     conv2d_and(x, convolution, None, None)
 }
 
-/// [`conv2d`] of `x`, with `shifts`, `[batch, out channels]`, added to all pixels of a channel.
+/// [`conv2d`] of `x` plus `shifts`, `[batch, out channels]`, broadcast over all pixels.
 ///
 /// # Errors
 /// As for [`conv2d`], or `shifts` has another shape.
@@ -188,12 +186,12 @@ fn conv2d_and(
     let onto = onto
         .as_ref()
         .map(|(storage, layout)| Values::of_storage(storage, layout)?.floats());
-    let terms = kernel::Terms {
+    let addends = kernel::Addends {
         bias: bias.as_deref(),
         onto: onto.transpose()?,
     };
     on_two("conv2d", &shape[..], x, &convolution.weight, |x, weight| {
-        Ok(kernel::conv2d(x.floats()?, weight, terms, sizes))
+        Ok(kernel::conv2d(x.floats()?, weight, addends, sizes))
     })
 }
 
@@ -209,7 +207,7 @@ pub(crate) fn plain(x: &Tensor, convolution: &Conv2d) -> Result<Tensor> {
     plain_padded(&padded, convolution, 0)
 }
 
-/// The plain definition with as much padding on all sides.
+/// The plain definition with the same padding on all sides.
 pub(crate) fn plain_padded(x: &Tensor, convolution: &Conv2d, padding: usize) -> Result<Tensor> {
     let Conv2d {
         weight, bias, stride, ..

@@ -1,4 +1,4 @@
-//! The means and variances of a picture's channels, taken from the whole of it or from one band after another.
+//! Means and variances of an image's channels, from the whole image or band by band.
 
 use candle_core::{D, DType, Tensor, bail};
 
@@ -7,9 +7,9 @@ use crate::cpu::kernel::Values;
 use crate::cpu::moments as kernel;
 use crate::cpu::simd::InstructionSet;
 
-/// The mean and the variance of each channel of pictures, from which group norms are made. A picture may come in
-/// bands of rows, from the top down: however it is cut, the result is the same to the bit on a processor, and
-/// to rounding elsewhere.
+/// The mean and variance of each channel of a batch of images, for group norms. An image may arrive in bands
+/// of rows, from the top down. The result has the same bits on a CPU however the image is split, and is equal
+/// up to rounding on a GPU.
 #[derive(Debug, Clone, Default)]
 pub struct ChannelMoments {
     kept: Option<Kept>,
@@ -17,7 +17,7 @@ pub struct ChannelMoments {
 
 #[derive(Debug, Clone)]
 enum Kept {
-    /// Of each channel of each picture.
+    /// For each channel of each image.
     OnCpu {
         channels: usize,
         moments: Vec<kernel::Moments>,
@@ -30,12 +30,12 @@ enum Kept {
 struct Plain {
     count: f64,
     mean: Tensor,
-    /// The sum of the squares of what the values differ from the mean.
+    /// The sum of squared deviations from the mean.
     squares: Tensor,
 }
 
 impl ChannelMoments {
-    /// Those of `x`, `[batch, channels, height, width]`.
+    /// The moments of `x`, `[batch, channels, height, width]`.
     ///
     /// # Errors
     /// `x` has other than four dimensions, or the device fails.
@@ -45,10 +45,10 @@ impl ChannelMoments {
         Ok(moments)
     }
 
-    /// Adds the next rows of the same pictures, `[batch, channels, rows, width]`.
+    /// Adds the next rows of the same images, `[batch, channels, rows, width]`.
     ///
     /// # Errors
-    /// `rows` has other pictures or channels than what came before, or the device fails.
+    /// `rows` has another batch or other channels than before, or the device fails.
     pub fn add(&mut self, rows: &Tensor) -> Result<()> {
         let (batch, channels, height, width) = rows.dims4()?;
         if !rows.device().is_cpu() {
@@ -97,14 +97,15 @@ impl ChannelMoments {
         }
     }
 
-    /// The means and variances of `groups` groups of the channels, `[batch, groups]` both, by the plain definition.
+    /// The means and variances of `groups` groups of channels, `[batch, groups]` both, by the plain
+    /// definition.
     pub(crate) fn of_groups(&self, groups: usize) -> Result<(Tensor, Tensor)> {
         let Some(Kept::Plain(Plain { count, mean, squares })) = &self.kept else {
             bail!("the moments of no picture on this device")
         };
         let (batch, channels) = mean.dims2()?;
         let grouped = |tensor: &Tensor| tensor.reshape((batch, groups, channels / groups));
-        // Every channel has as many values as any other.
+        // All channels have the same number of values.
         let means = grouped(mean)?;
         let mean = means.mean_keepdim(D::Minus1)?;
         let apart = means.broadcast_sub(&mean)?.sqr()?.mean(D::Minus1)?;
@@ -114,7 +115,7 @@ impl ChannelMoments {
 }
 
 impl Plain {
-    /// Those of both sets of values, as [`kernel::Moments`] are taken together.
+    /// The moments of both sets of values (Chan's parallel algorithm), as [`kernel::Moments`] merges them.
     fn and(&self, other: &Self) -> Result<Self> {
         let count = self.count + other.count;
         let difference = (&other.mean - &self.mean)?;

@@ -1,4 +1,4 @@
-//! Norms, and what modulated transformers do around them.
+//! Normalisation layers, and the modulation of diffusion transformers.
 
 use candle_core::{D, DType, Tensor, bail};
 
@@ -10,7 +10,7 @@ use crate::cpu::simd::InstructionSet;
 use crate::linear::small;
 use crate::moments::ChannelMoments;
 
-/// A norm over groups of channels. Wu and He, "Group Normalization", 2018.
+/// A group norm. Wu and He, "Group Normalization", 2018.
 #[derive(Debug, Clone)]
 pub struct GroupNorm {
     groups: usize,
@@ -20,7 +20,7 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// A norm of `groups` groups with `weight` and `bias`, `[channels]` both.
+    /// A group norm with `groups` groups and `weight` and `bias`, `[channels]` both.
     ///
     /// # Errors
     /// The shapes differ, or the channels cannot be divided into so many groups.
@@ -41,7 +41,7 @@ impl GroupNorm {
     }
 }
 
-/// Each group of channels of `x`, `[batch, channels, height, width]`, normed over all of its pixels.
+/// Group norm of `x`, `[batch, channels, height, width]`.
 ///
 /// # Errors
 /// `x` has other channels than the norm, or the device fails.
@@ -80,7 +80,7 @@ impl GroupNorm {
         Ok(())
     }
 
-    /// How each channel of pictures on the processor with these `moments` is normed.
+    /// The norms of each channel of images on the CPU with these `moments`.
     pub(crate) fn of_channels(
         &self,
         moments: &ChannelMoments,
@@ -90,7 +90,7 @@ impl GroupNorm {
         self.with_settings(then_silu, |settings| Ok(settings.of_channels(moments)))
     }
 
-    /// What `use_them` makes of the norm as kernels know it.
+    /// Calls `use_them` with the settings of the CPU kernel.
     fn with_settings<R>(
         &self,
         then_silu: bool,
@@ -106,7 +106,7 @@ impl GroupNorm {
         })
     }
 
-    /// The plain definition for a part of pictures with these `moments`.
+    /// The plain definition for a part of images with these `moments`.
     pub(crate) fn plain_by(&self, x: &Tensor, moments: &ChannelMoments) -> Result<Tensor> {
         let channels = x.dim(1)?;
         let (mean, variance) = moments.of_groups(self.groups)?;
@@ -139,14 +139,14 @@ fn plain_group_norm(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
     norm.plain_weighted(&normed)
 }
 
-/// The last dimension less its mean, over its deviation.
+/// Subtracts the mean of the last dimension and divides by its standard deviation.
 fn plain_normed(x: &Tensor, epsilon: f64) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     centred.broadcast_div(&(variance + epsilon)?.sqrt()?)
 }
 
-/// A norm over the features of each token. Ba, Kiros and Hinton, "Layer Normalization", 2016.
+/// A layer norm. Ba, Kiros and Hinton, "Layer Normalization", 2016.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     weight: Option<Tensor>,
@@ -155,7 +155,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// A norm with `weight` and `bias`, `[features]` each, where there are such.
+    /// A layer norm with optional `weight` and `bias`, `[features]` each.
     ///
     /// # Errors
     /// The device fails.
@@ -169,7 +169,7 @@ impl LayerNorm {
     }
 }
 
-/// Each token of `x`, `[…, features]`, normed over its features.
+/// Layer norm of `x`, `[…, features]`.
 ///
 /// # Errors
 /// `x` has other features than the norm, or the device fails.
@@ -204,9 +204,8 @@ pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
     })
 }
 
-/// Each token of `x`, `[batch, tokens, features]`, normed over its features without weights, then times
-/// `1 + scale` plus `shift`, `[batch, features]` both. Peebles and Xie, "Scalable Diffusion Models with
-/// Transformers", 2023.
+/// Layer norm of `x`, `[batch, tokens, features]`, without weights, then times `1 + scale` plus `shift`,
+/// `[batch, features]` both (adaLN). Peebles and Xie, "Scalable Diffusion Models with Transformers", 2023.
 ///
 /// # Errors
 /// The shapes do not fit each other, or the device fails.
@@ -268,7 +267,7 @@ pub fn gated_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Te
     )
 }
 
-/// A norm by the root of the mean square. Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+/// An RMS norm. Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
 #[derive(Debug, Clone)]
 pub struct RmsNorm {
     weight: Tensor,
@@ -276,7 +275,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// A norm with `weight`, `[features]`.
+    /// An RMS norm with `weight`, `[features]`.
     ///
     /// # Errors
     /// The device fails.
@@ -288,7 +287,7 @@ impl RmsNorm {
     }
 }
 
-/// Each row of the last dimension of `x` over the root of its mean square, times the norm's weight.
+/// RMS norm of the last dimension of `x`.
 ///
 /// # Errors
 /// `x` has other features than the norm, or the device fails.

@@ -1,4 +1,4 @@
-//! Pictures made larger.
+//! Nearest-neighbour upsampling.
 
 use candle_core::Tensor;
 
@@ -6,7 +6,7 @@ use crate::Result;
 use crate::cpu::kernel::on_one;
 use crate::cpu::resample as kernel;
 
-/// Every pixel of `x`, `[batch, channels, height, width]`, repeated twice in both directions:
+/// Nearest-neighbour upsampling of `x`, `[batch, channels, height, width]`, by 2:
 /// `[batch, channels, 2 height, 2 width]`.
 ///
 /// # Errors

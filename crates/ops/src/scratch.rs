@@ -1,23 +1,22 @@
-//! What operations take for themselves on a processor while they run.
+//! The scratch memory of CPU kernels.
 
 use crate::cpu::convolution::upsampled;
 use crate::cpu::{attention, convolution, projection};
 
-/// Bytes that operations take for themselves on a processor while they run, beside what goes in and what comes
-/// out.
+/// Scratch bytes of CPU kernels, beside their inputs and outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scratch {
-    /// Those of each thread that takes part.
+    /// Of each thread that takes part.
     pub a_thread: u64,
-    /// Those that all share.
+    /// Shared by all threads.
     pub shared: u64,
 }
 
-/// Names and shapes of tensors, and queues of tasks, which are not counted one by one, as a share of each thread.
+/// A thread's share of small allocations: names and shapes of tensors, task queues.
 const SMALL: u64 = 1 << 19;
 
 impl Scratch {
-    /// Of operations of which one runs at a time.
+    /// The scratch of two operations of which one runs at a time.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -26,7 +25,7 @@ impl Scratch {
         }
     }
 
-    /// All of it, with the threads that there are.
+    /// The total with the current number of threads.
     pub fn bytes(self) -> u64 {
         self.a_thread * rayon::current_num_threads() as u64 + self.shared
     }
@@ -38,12 +37,12 @@ impl Scratch {
         }
     }
 
-    /// Of a convolution by `kernel` x `kernel`, or of one of bands, at most: weights of 16 bits are widened.
+    /// An upper bound for a convolution with a `kernel` x `kernel` kernel, banded or not.
     pub fn of_conv2d(in_channels: usize, out_channels: usize, kernel: usize) -> Self {
         Self::floats(convolution::task(in_channels, out_channels, kernel * kernel), 0)
     }
 
-    /// Of a convolution of bands after upsampling.
+    /// A banded convolution after upsampling.
     pub fn of_upsampled_conv2d(in_channels: usize, out_channels: usize) -> Self {
         Self::floats(
             upsampled::task(in_channels, out_channels),
@@ -51,12 +50,12 @@ impl Scratch {
         )
     }
 
-    /// Of a linear projection.
+    /// A linear projection.
     pub fn of_linear() -> Self {
         Self::floats(projection::SCRATCH, 0)
     }
 
-    /// Of attention in heads of `size` features.
+    /// Attention with heads of `size` features.
     pub fn of_attention(size: usize) -> Self {
         Self::floats(attention::scratch(size, size), 0)
     }

@@ -1,4 +1,4 @@
-//! The sum of what goes around a layer and what it computes.
+//! Residual additions.
 
 use candle_core::{Tensor, bail};
 

@@ -1,11 +1,11 @@
-//! Timesteps as vectors.
+//! Sinusoidal timestep embeddings.
 
 use candle_core::{DType, Tensor};
 
 use crate::Result;
 
-/// Each of `timesteps`, `[batch]`, as sinusoids of falling frequency: `[batch, dimension]` of 32-bit floats, on
-/// the device of `timesteps`. The first half are cosines, the second sines; an odd last place is zero.
+/// The sinusoidal embedding of `timesteps`, `[batch]`: `[batch, dimension]` of 32-bit floats on the same
+/// device. The first half are cosines, the second half sines; an odd last feature is 0.
 ///
 /// Ho, Jain and Abbeel, "Denoising Diffusion Probabilistic Models", 2020, as diffusers'
 /// `get_timestep_embedding` with `flip_sin_to_cos=True` and `downscale_freq_shift=0`.
@@ -15,7 +15,7 @@ use crate::Result;
 pub fn timestep_embedding(timesteps: &Tensor, dimension: usize) -> Result<Tensor> {
     const LONGEST_PERIOD: f64 = 10_000.0;
     let half = dimension / 2;
-    // In the same 32-bit steps as the reference, since a phase is the product of large numbers.
+    // With the rounding of the reference in 32 bits: a phase is the product of large numbers.
     let frequency = |index: usize| {
         let exponent = -LONGEST_PERIOD.ln() as f32 * index as f32 / half as f32;
         f64::from(exponent).exp() as f32

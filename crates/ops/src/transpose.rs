@@ -1,4 +1,4 @@
-//! From channels of places to places of channels, and back.
+//! Transposing between channels-first and channels-last.
 
 use candle_core::Tensor;
 
@@ -7,7 +7,7 @@ use crate::cpu::kernel::on_one;
 use crate::cpu::simd::InstructionSet;
 use crate::cpu::transpose::transpose as kernel;
 
-/// `[batch, rows, columns]` to `[batch, columns, rows]`, with its values in that order in memory.
+/// `[batch, rows, columns]` to `[batch, columns, rows]`, contiguous.
 ///
 /// # Errors
 /// `x` has other than three dimensions, or the device fails.

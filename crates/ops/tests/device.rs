@@ -1,4 +1,4 @@
-//! Every operation on a GPU against the same one on the processor, in 32 and in 16 bits. It needs a device:
+//! Every operation on a GPU against the same one on the CPU, in 32 and in 16 bits. It needs a device:
 //! `cargo test --release -p sd-ops --features cuda --test device -- --nocapture`
 
 #![cfg(feature = "cuda")]
@@ -53,7 +53,7 @@ impl Place {
     }
 }
 
-/// Computes at every place and compares with the processor, which computes in 32 bits.
+/// Computes at every place and compares with the CPU, which computes in 32 bits.
 fn compare(name: &str, compute: impl Fn(&Place) -> candle_core::Result<Tensor>) {
     let device = device();
     let place = |device: &Device, held_type: DType| Place {

@@ -1,4 +1,4 @@
-//! Linux: the control groups' limits, and those that the process was started with.
+//! Linux: the limits of control groups and the resource limits of the process.
 //!
 //! `/proc/self/limits` and the fields of `/proc/self/status` are those of proc(5) and getrlimit(2).
 
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::{Allowance, Limit};
 use crate::Bytes;
-use crate::pressure::{Room, linux::System};
+use crate::pressure::{MemoryDomain, linux::System};
 use crate::probe::proc;
 
-/// The tightest limit of the process, on the machine whose files lie below `root`. Nothing where the machine itself cannot be
-/// read; any other that cannot be read is none.
+/// The tightest limit of the process, on the machine whose files are below `root`. None if the machine's
+/// memory cannot be read; other limits that cannot be read are skipped.
 pub(super) fn tightest(root: &Path) -> Option<Allowance> {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
     let system = System::below(root);
@@ -19,16 +19,17 @@ pub(super) fn tightest(root: &Path) -> Option<Allowance> {
     let field = |name: &str| proc::field(&status, name).unwrap_or_default();
     let own = field("VmRSS");
     let machine = Allowance::available(system.machine()?.available, own);
-    let groups = system.limited_groups().map(|(folder, room)| Allowance {
-        bytes: Bytes(room.available.0.saturating_add(own.0)),
-        margin: group_margin(&room),
+    let groups = system.limited_groups().map(|(folder, domain)| Allowance {
+        bytes: Bytes(domain.available.0.saturating_add(own.0)),
+        margin: group_margin(&domain),
         limit: Limit::ControlGroup {
             path: folder.to_owned(),
-            limit: room.total,
+            limit: domain.total,
         },
     });
     let limits = read("proc/self/limits");
-    // What the process has and does not use counts towards its limits: threads' stacks, the program's text.
+    // Address space that is mapped but not resident counts towards these limits: stacks of threads, the
+    // program's text.
     let of_process = |limit: Bytes, counted: Bytes, of: fn(Bytes) -> Limit| Allowance {
         bytes: limit.saturating_sub(counted.saturating_sub(own)),
         margin: process_margin(limit),
@@ -45,18 +46,18 @@ pub(super) fn tightest(root: &Path) -> Option<Allowance> {
         .min_by_key(Allowance::budget)
 }
 
-/// What is left of a group's limit: more than what it is found short at.
-fn group_margin(room: &Room) -> Bytes {
-    Bytes(room.tight_below().0 / 4 * 5 + (8 << 20))
+/// The margin of a group's limit: more than its threshold of memory pressure.
+fn group_margin(domain: &MemoryDomain) -> Bytes {
+    Bytes(domain.tight_below().0 / 4 * 5 + (8 << 20))
 }
 
-/// What is left of a limit of the process alone: addresses of threads' stacks, and pieces that are mapped to be cut.
+/// The margin of a resource limit: address space for the stacks of threads and for the allocator's mappings.
 fn process_margin(limit: Bytes) -> Bytes {
     const LEAST: u64 = 96 << 20;
     Bytes(LEAST.max(limit.0 / 20))
 }
 
-/// The limit `name` that holds now, out of a `/proc/self/limits`. `unlimited` is none.
+/// The soft limit `name` of a `/proc/self/limits`; none if it is `unlimited`.
 fn limit(limits: &str, name: &str) -> Option<Bytes> {
     let values = limits.lines().find_map(|line| line.strip_prefix(name))?;
     let soft = values.split_ascii_whitespace().next()?;

@@ -1,7 +1,7 @@
-//! How much memory this process may come to have, and what says so.
+//! How much memory this process may use, and which limit decides it.
 //!
-//! The machine is only one of those that have a say: a container is a control group with a limit, and a shell's `ulimit` bounds
-//! the process itself. The tightest of all counts.
+//! The machine's memory is only one limit: a container is a control group with a limit, and a shell's
+//! `ulimit` limits the process itself. The tightest limit counts.
 
 #[cfg(any(target_os = "linux", test))]
 mod limits;
@@ -13,36 +13,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::Bytes;
 
-/// What bounds the memory of a process.
+/// A limit on the memory of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Limit {
-    /// Whoever started the run said so.
+    /// A budget that the user set.
     AskedFor,
-    /// What is available on the machine.
+    /// The available memory of the machine.
     Available,
     /// A control group that the process is in.
     ControlGroup {
-        /// The group's folder.
+        /// The group's directory.
         path: PathBuf,
-        /// What all of the group's processes may have together.
+        /// The limit for all processes of the group together.
         limit: Bytes,
     },
-    /// The addresses that the process may have (`RLIMIT_AS`, `ulimit -v`).
+    /// The limit on the address space (`RLIMIT_AS`, `ulimit -v`).
     AddressSpace {
-        /// How many.
+        /// Its size.
         limit: Bytes,
     },
-    /// The data that the process may have (`RLIMIT_DATA`, `ulimit -d`).
+    /// The limit on the data segment (`RLIMIT_DATA`, `ulimit -d`).
     Data {
-        /// How many bytes.
+        /// Its size.
         limit: Bytes,
     },
-    /// What is available on a GPU with memory of its own.
+    /// The available memory of a GPU with memory of its own.
     Device,
-    /// What a GPU that shares the machine's memory works well within (Metal's recommended working set).
+    /// The recommended working set of a GPU that shares the machine's memory (Metal).
     WorkingSet {
-        /// How many bytes.
+        /// Its size.
         limit: Bytes,
     },
 }
@@ -66,25 +66,25 @@ impl fmt::Display for Limit {
     }
 }
 
-/// What a process may come to have by one limit.
+/// The memory that a process may use under one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowance {
-    /// All that it may have, what it has now included.
+    /// All that the process may use, including what it uses now.
     pub bytes: Bytes,
-    /// What is left for others, and for what nobody foresees.
+    /// What is left for other processes and for the unforeseen.
     pub margin: Bytes,
-    /// What says so.
+    /// The limit that decides it.
     pub limit: Limit,
 }
 
 impl Allowance {
-    /// What the process should plan with.
+    /// The memory that the process should plan with.
     pub fn budget(&self) -> Bytes {
         self.bytes.saturating_sub(self.margin)
     }
 
-    /// What a process that has `own` bytes may have where so much is `available` to everybody. The margin is larger than what a
-    /// machine is found short at.
+    /// The allowance of a process that uses `own` bytes when `available` bytes are available to all. The
+    /// margin is larger than the threshold of memory pressure.
     fn available(available: Bytes, own: Bytes) -> Self {
         let bytes = Bytes(available.0.saturating_add(own.0));
         Self {
@@ -95,13 +95,14 @@ impl Allowance {
     }
 }
 
-/// What of `available` bytes of a machine or a device is left for others: a tenth, and 768 MB at the least.
+/// The part of `available` bytes of a machine or a device that is left for other processes: 10%, at least 768
+/// MB.
 pub fn machine_margin(available: Bytes) -> Bytes {
     const LEAST: u64 = 768 << 20;
     Bytes(LEAST.max(available.0 / 10))
 }
 
-/// What this process may come to have: the tightest of all limits. Zero on a system that says nothing of its memory.
+/// The allowance of this process: the tightest of all limits. 0 on an unsupported system.
 pub fn allowance() -> Allowance {
     #[cfg(target_os = "linux")]
     if let Some(tightest) = limits::tightest(std::path::Path::new("/")) {

@@ -1,16 +1,16 @@
-//! The control groups of Linux that a process is in, and what they leave of memory.
+//! The control groups (cgroups) of a process on Linux, and the memory that they leave.
 //!
-//! The formats are those of the kernel's documentation: `admin-guide/cgroup-v2.rst`, `admin-guide/cgroup-v1/memory.rst`, and
-//! `filesystems/proc.rst` for where the groups are mounted.
+//! The formats are documented by the kernel in `admin-guide/cgroup-v2.rst`,
+//! `admin-guide/cgroup-v1/memory.rst`, and `filesystems/proc.rst` for the mount points.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::Room;
-use super::linux::room;
+use super::MemoryDomain;
+use super::stall::with_stalls;
 use crate::Bytes;
 
-/// From this limit on there is none: version 1 writes the largest number of whole pages.
+/// Limits from this on mean no limit: version 1 writes the largest number of whole pages.
 const NO_LIMIT: u64 = 1 << 62;
 
 /// A control group.
@@ -27,14 +27,14 @@ enum Version {
 }
 
 impl Group {
-    /// Where its files are.
+    /// The directory of its files.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What it leaves, if it has a limit. `root` is `/` but in tests. From `memory.high` on a group is slowed down, so that this
-    /// is a limit as well as `memory.max`.
-    pub(super) fn room(&self, root: &Path) -> Option<Room> {
+    /// The group's limit and what is left of it; none if it has no limit. `root` is `/`, except in tests. The
+    /// kernel throttles a group above `memory.high`, so it counts as a limit like `memory.max`.
+    pub(super) fn domain(&self, root: &Path) -> Option<MemoryDomain> {
         let folder = root.join(self.folder.strip_prefix("/").ok()?);
         let (limits, current): (&[&str], _) = match self.version {
             Version::One => (&["memory.limit_in_bytes"], "memory.usage_in_bytes"),
@@ -44,19 +44,23 @@ impl Group {
             let text = fs::read_to_string(folder.join(name)).ok()?;
             text.trim().parse().ok()
         };
-        // `max` is no number: there is no limit.
+        // `max` does not parse: no limit.
         let limits = limits.iter().filter_map(|name| number(name));
         let limit = limits.filter(|&limit| limit < NO_LIMIT).min()?;
         let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
         let in_use = number(current)?.saturating_sub(self.version.reclaimable(&stat));
         let available = Bytes(limit.saturating_sub(in_use));
-        Some(room(Bytes(limit), available, &folder.join("memory.pressure")))
+        Some(with_stalls(
+            Bytes(limit),
+            available,
+            &folder.join("memory.pressure"),
+        ))
     }
 }
 
 impl Version {
-    /// Bytes that a group is charged with and could do without: copies of files, as `MemAvailable` counts them for the
-    /// machine. The groups below it are counted in.
+    /// Bytes charged to a group that the kernel can reclaim: page cache, as `MemAvailable` counts it for the
+    /// machine. Groups below it are included.
     fn reclaimable(self, stat: &str) -> u64 {
         let kinds: &[&str] = match self {
             Self::One => &["total_inactive_file", "total_active_file"],
@@ -70,8 +74,9 @@ impl Version {
     }
 }
 
-/// The control groups of a process that may limit its memory, its own first and up to the root, out of its `mountinfo` and its
-/// `cgroup`. A machine may have both versions, of which one counts memory. Empty where there are none.
+/// The control groups that may limit a process's memory, its own first and the root last, from its
+/// `mountinfo` and `cgroup` files. A machine may mount both versions, of which one controls memory. Empty if
+/// there are none.
 pub(super) fn groups(mountinfo: &str, cgroup: &str) -> Vec<Group> {
     let of_version = |version: Version| {
         let group = cgroup.lines().find_map(|line| group_of(line, version));
@@ -85,16 +90,17 @@ pub(super) fn groups(mountinfo: &str, cgroup: &str) -> Vec<Group> {
     of_version(Version::Two).chain(of_version(Version::One)).collect()
 }
 
-/// The folders of `group` and of those that it is in, where the part `mounted` of the tree is mounted at `place`.
+/// The directories of `group` and its ancestors, if the part `mounted` of the hierarchy is mounted at
+/// `place`.
 fn folders(group: &Path, mounted: &Path, place: &Path) -> Vec<PathBuf> {
-    // A container may see only a part of the tree, and its groups by their names from the whole.
+    // A container may see only a part of the hierarchy, and its groups by their full names.
     let inside = group.strip_prefix(mounted).or_else(|_| group.strip_prefix("/"));
     let inside = inside.unwrap_or(Path::new(""));
     if inside
         .components()
         .any(|component| component == Component::ParentDir)
     {
-        // A group outside of what can be seen.
+        // The group is outside of the visible hierarchy.
         return Vec::new();
     }
     let parts = inside.ancestors().filter(|part| !part.as_os_str().is_empty());
@@ -104,7 +110,7 @@ fn folders(group: &Path, mounted: &Path, place: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The group that a line of `cgroup` names: `0::/user.slice`, or of version 1 `4:memory:/user.slice`.
+/// The group in a line of `cgroup`: `0::/user.slice`, or in version 1 `4:memory:/user.slice`.
 fn group_of(line: &str, version: Version) -> Option<&str> {
     let (hierarchy, rest) = line.split_once(':')?;
     let (controllers, group) = rest.split_once(':')?;
@@ -115,7 +121,7 @@ fn group_of(line: &str, version: Version) -> Option<&str> {
     is_it.then_some(group)
 }
 
-/// Which part of the tree of control groups a line of `mountinfo` mounts, and where.
+/// The part of the hierarchy that a line of `mountinfo` mounts, and its mount point.
 fn mount_of(line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
     let (mount, kind) = line.split_once(" - ")?;
     let mut kind = kind.split(' ');
@@ -129,7 +135,7 @@ fn mount_of(line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
     is_it.then_some(found)
 }
 
-/// A path as `mountinfo` writes it: spaces and the like as `\040`.
+/// Unescapes a path of `mountinfo`, which writes spaces and the like in octal: `\040`.
 fn unescaped(field: &str) -> PathBuf {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     let text = escapes.iter().fold(field.to_owned(), |text, (code, character)| {
@@ -202,8 +208,8 @@ mod tests {
         };
         let limited = |limit: &str| {
             machine.write(&format!("{folder}/memory.limit_in_bytes"), limit);
-            let room = group.room(machine.root());
-            room.map(|room| (room.total.0, room.available.0))
+            let domain = group.domain(machine.root());
+            domain.map(|domain| (domain.total.0, domain.available.0))
         };
         assert_eq!(limited("1073741824\n"), None, "nobody says what is in use");
         machine.write(&format!("{folder}/memory.usage_in_bytes"), "629145600\n");

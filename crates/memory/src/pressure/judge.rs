@@ -1,34 +1,33 @@
-//! From readings to a judgement: thresholds, and what keeps a judgement from flapping.
+//! From readings to a pressure level: thresholds and hysteresis.
 
 use std::time::Duration;
 
-use super::{Pressure, Room};
+use super::{MemoryDomain, Pressure};
 use crate::Bytes;
 
 const MB: u64 = 1 << 20;
 
-/// Work that stands still for more than this share of the time, in percent, is short of memory.
+/// Tasks that are stalled for more than this share of the time, in percent, are short of memory.
 const STALLED: f64 = 10.0;
-/// A level is left when there is this much more available than where it is entered.
+/// A level is left when this factor of its threshold is available,
 const MARGIN: f64 = 1.25;
-/// And when that was so for this long.
+/// and has been for this long.
 const HOLD: Duration = Duration::from_secs(3);
 
-impl Room {
-    /// Memory is tight where less than this is available: a twentieth of the whole, at least 512 MB, but never more
-    /// than a quarter of it.
+impl MemoryDomain {
+    /// Memory is tight when less than this is available: 5% of the total, at least 512 MB, but at most 25%.
     pub fn tight_below(&self) -> Bytes {
         Bytes((self.total.0 / 20).max(512 * MB).min(self.total.0 / 4))
     }
 
-    /// It is critical where less than this is available: a fiftieth of the whole, at least 192 MB, but never more than
-    /// a tenth of it.
+    /// Memory is critical when less than this is available: 2% of the total, at least 192 MB, but at most
+    /// 10%.
     pub fn critical_below(&self) -> Bytes {
         Bytes((self.total.0 / 50).max(192 * MB).min(self.total.0 / 10))
     }
 
-    /// What would have to become available for memory to be calm again, with the margin that this takes. Where the
-    /// system says that it is short although much is available, it is what makes memory tight.
+    /// The bytes that must become available for memory to be calm again, with the margin of hysteresis. If
+    /// the system reports pressure although much is available, at least the threshold of tight memory.
     pub fn shortfall(&self) -> Bytes {
         let missing = scaled(self.tight_below(), MARGIN).saturating_sub(self.available);
         match self.said {
@@ -37,10 +36,10 @@ impl Room {
         }
     }
 
-    /// How short it is when every threshold is `margin` times as far away.
+    /// The pressure when every threshold is multiplied by `margin`.
     ///
-    /// Work that stands still counts only where less than twice the threshold of tightness is available: elsewhere it
-    /// does so for want of something that this process cannot give, below the limit of a group that it is not in, say.
+    /// Stalls count only when less than twice the threshold of tight memory is available. Otherwise they have
+    /// a cause that this process cannot help, such as the limit of a control group that it is not in.
     fn pressure(&self, margin: f64) -> Pressure {
         let tight = scaled(self.tight_below(), margin);
         let near = self.available < scaled(tight, 2.0);
@@ -61,27 +60,27 @@ fn scaled(bytes: Bytes, factor: f64) -> Bytes {
     Bytes((bytes.0 as f64 * factor) as u64)
 }
 
-/// How short the shortest of `rooms` is when every threshold is `margin` times as far away.
-fn worst(rooms: &[Room], margin: f64) -> Pressure {
-    rooms
+/// The highest pressure of `domains` when every threshold is multiplied by `margin`.
+fn worst(domains: &[MemoryDomain], margin: f64) -> Pressure {
+    domains
         .iter()
-        .map(|room| room.pressure(margin))
+        .map(|domain| domain.pressure(margin))
         .max()
         .unwrap_or_default()
 }
 
-/// A judgement over time: worse at once, better only when it has been clearly better for a while.
+/// The pressure over time: it rises at once, and falls only after it has been clearly lower for a while.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Judgement {
     pressure: Pressure,
-    /// Since when it has been clearly better.
+    /// Since when the pressure has been clearly lower.
     better_since: Option<Duration>,
 }
 
 impl Judgement {
-    /// Takes in what `rooms` are like at `now`, a time since whenever, and judges.
-    pub(super) fn observe(&mut self, now: Duration, rooms: &[Room]) -> Pressure {
-        let (entered, kept) = (worst(rooms, 1.0), worst(rooms, MARGIN));
+    /// Updates the pressure with the figures of `domains` at `now`, counted from any start.
+    pub(super) fn observe(&mut self, now: Duration, domains: &[MemoryDomain]) -> Pressure {
+        let (entered, kept) = (worst(domains, 1.0), worst(domains, MARGIN));
         if entered >= self.pressure || kept >= self.pressure {
             self.pressure = self.pressure.max(entered);
             self.better_since = None;
@@ -102,8 +101,8 @@ mod tests {
 
     const GB: u64 = 1 << 30;
 
-    fn room(total: u64, available: u64) -> Room {
-        Room {
+    fn domain(total: u64, available: u64) -> MemoryDomain {
+        MemoryDomain {
             total: Bytes(total),
             available: Bytes(available),
             some_stalled: 0.0,
@@ -114,7 +113,12 @@ mod tests {
 
     #[test]
     fn thresholds_fit_the_size() {
-        let of = |total| (room(total, 0).tight_below().0, room(total, 0).critical_below().0);
+        let of = |total| {
+            (
+                domain(total, 0).tight_below().0,
+                domain(total, 0).critical_below().0,
+            )
+        };
         assert_eq!(of(64 * GB), (64 * GB / 20, 64 * GB / 50));
         assert_eq!(of(8 * GB), (512 * MB, 192 * MB));
         assert_eq!(of(GB), (256 * MB, GB / 10));
@@ -126,10 +130,10 @@ mod tests {
             (192 * MB - 1, Pressure::Critical),
             (0, Pressure::Critical),
         ] {
-            assert_eq!(room(8 * GB, available).pressure(1.0), pressure, "{available}");
+            assert_eq!(domain(8 * GB, available).pressure(1.0), pressure, "{available}");
         }
         assert_eq!(
-            worst(&[room(8 * GB, 4 * GB), room(2 * GB, 300 * MB)], 1.0),
+            worst(&[domain(8 * GB, 4 * GB), domain(2 * GB, 300 * MB)], 1.0),
             Pressure::Tight
         );
         assert_eq!(worst(&[], 1.0), Pressure::Calm);
@@ -137,10 +141,10 @@ mod tests {
 
     #[test]
     fn work_that_stands_still_counts_where_little_is_left() {
-        let stalled = |available, some_stalled, all_stalled| Room {
+        let stalled = |available, some_stalled, all_stalled| MemoryDomain {
             some_stalled,
             all_stalled,
-            ..room(8 * GB, available)
+            ..domain(8 * GB, available)
         };
         assert_eq!(stalled(900 * MB, 30.0, 2.0).pressure(1.0), Pressure::Tight);
         assert_eq!(stalled(900 * MB, 30.0, 20.0).pressure(1.0), Pressure::Critical);
@@ -150,18 +154,18 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_what_makes_it_calm() {
-        let short = room(8 * GB, 100 * MB);
-        let relieved = room(8 * GB, short.available.0 + short.shortfall().0);
+        let short = domain(8 * GB, 100 * MB);
+        let relieved = domain(8 * GB, short.available.0 + short.shortfall().0);
         assert!(short.shortfall() > Bytes(0));
         assert_eq!(relieved.pressure(MARGIN), Pressure::Calm);
-        assert_eq!(room(8 * GB, 4 * GB).shortfall(), Bytes(0));
+        assert_eq!(domain(8 * GB, 4 * GB).shortfall(), Bytes(0));
     }
 
     #[test]
     fn what_the_system_says_counts() {
-        let said = |said, available| Room {
+        let said = |said, available| MemoryDomain {
             said,
-            ..room(8 * GB, available)
+            ..domain(8 * GB, available)
         };
         assert_eq!(said(Pressure::Tight, 4 * GB).pressure(1.0), Pressure::Tight);
         assert_eq!(said(Pressure::Tight, 4 * GB).shortfall(), Bytes(512 * MB));
@@ -180,7 +184,7 @@ mod tests {
             .map(|&(milliseconds, available)| {
                 judgement.observe(
                     Duration::from_millis(milliseconds),
-                    &[room(8 * GB, available * MB)],
+                    &[domain(8 * GB, available * MB)],
                 )
             })
             .collect()

@@ -1,21 +1,21 @@
-//! Linux: `/proc/meminfo`, the pressure stall information, and the control groups that the process is in.
+//! Linux: `/proc/meminfo`, the pressure stall information, and the control groups of the process.
 //!
-//! The formats are those of the kernel's documentation: `filesystems/proc.rst` and `accounting/psi.rst`.
+//! The formats are documented by the kernel in `filesystems/proc.rst` and `accounting/psi.rst`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::MemoryDomain;
 use super::groups::{Group, groups};
-use super::{Pressure, Room};
-use crate::Bytes;
+use super::stall::with_stalls;
 use crate::probe::proc;
 
 /// The files of one machine.
 #[derive(Debug)]
 pub(crate) struct System {
-    /// `/` but in tests.
+    /// `/`, except in tests.
     root: PathBuf,
-    /// The control groups, the process's own first.
+    /// The control groups, from the process's own to the root.
     groups: Vec<Group>,
 }
 
@@ -24,7 +24,7 @@ impl System {
         Self::below(Path::new("/"))
     }
 
-    /// The machine whose files lie below `root`.
+    /// The machine whose files are below `root`.
     pub(crate) fn below(root: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
         Self {
@@ -33,42 +33,35 @@ impl System {
         }
     }
 
-    /// The machine, and the groups that have a limit. Empty where nothing can be read.
-    pub(super) fn rooms(&mut self) -> Vec<Room> {
-        let groups = self.limited_groups().map(|(_, room)| room);
+    /// The machine, and the control groups with a limit. Empty if nothing can be read.
+    pub(super) fn domains(&mut self) -> Vec<MemoryDomain> {
+        let groups = self.limited_groups().map(|(_, domain)| domain);
         self.machine().into_iter().chain(groups).collect()
     }
 
-    /// The groups that have a limit, by their folders.
-    pub(crate) fn limited_groups(&self) -> impl Iterator<Item = (&Path, Room)> {
-        let limited = |group| Some((Group::folder(group), group.room(&self.root)?));
+    /// The control groups with a limit, and their directories.
+    pub(crate) fn limited_groups(&self) -> impl Iterator<Item = (&Path, MemoryDomain)> {
+        let limited = |group| Some((Group::folder(group), group.domain(&self.root)?));
         self.groups.iter().filter_map(limited)
     }
 
-    pub(crate) fn machine(&self) -> Option<Room> {
+    pub(crate) fn machine(&self) -> Option<MemoryDomain> {
         let meminfo = fs::read_to_string(self.root.join("proc/meminfo")).ok()?;
         let total = proc::field(&meminfo, "MemTotal")?;
         let available = proc::field(&meminfo, "MemAvailable")?;
-        Some(room(total, available, &self.root.join("proc/pressure/memory")))
-    }
-}
-
-/// A limit of `total`, below which so much is `available`, where the kernel tells of stalls in the file `pressure`.
-pub(super) fn room(total: Bytes, available: Bytes, pressure: &Path) -> Room {
-    // A kernel may be built or booted without it.
-    let stalls = proc::stalls(&fs::read_to_string(pressure).unwrap_or_default());
-    Room {
-        total,
-        available: available.min(total),
-        some_stalled: stalls.some,
-        all_stalled: stalls.full,
-        said: Pressure::Calm,
+        Some(with_stalls(
+            total,
+            available,
+            &self.root.join("proc/pressure/memory"),
+        ))
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::Bytes;
+    use crate::pressure::Pressure;
     use tempfile::TempDir;
 
     /// A made-up machine: files under a folder of their own.
@@ -139,16 +132,16 @@ pub(crate) mod tests {
             "sys/fs/cgroup/job/memory.pressure",
             "some avg10=22.00\nfull avg10=11.00\n",
         );
-        let rooms = machine.system().rooms();
+        let domains = machine.system().domains();
         let expected = [
-            Room {
+            MemoryDomain {
                 total: Bytes(8 << 30),
                 available: Bytes(4 << 30),
                 some_stalled: 1.5,
                 all_stalled: 0.5,
                 said: Pressure::Calm,
             },
-            Room {
+            MemoryDomain {
                 total: Bytes(1 << 30),
                 available: Bytes((1 << 30) - (600 << 20) + 110),
                 some_stalled: 22.0,
@@ -156,26 +149,26 @@ pub(crate) mod tests {
                 said: Pressure::Calm,
             },
         ];
-        assert_eq!(rooms, expected);
+        assert_eq!(domains, expected);
     }
 
     #[test]
     fn nonsense_is_no_room_and_no_panic() {
         let machine = Machine::new();
-        assert_eq!(machine.system().rooms(), []);
+        assert_eq!(machine.system().domains(), []);
         machine.write("proc/self/mountinfo", MOUNTS);
         machine.write("proc/self/cgroup", "0::/job\n");
         machine.write("proc/meminfo", "MemTotal: lots\nMemAvailable: -3 kB\n");
         machine.group("sys/fs/cgroup/job", "0", "max", u64::MAX, u64::MAX);
-        let nothing = Room {
+        let nothing = MemoryDomain {
             total: Bytes(0),
             available: Bytes(0),
             some_stalled: 0.0,
             all_stalled: 0.0,
             said: Pressure::Calm,
         };
-        assert_eq!(machine.system().rooms(), [nothing]);
+        assert_eq!(machine.system().domains(), [nothing]);
         machine.write("sys/fs/cgroup/job/memory.current", "many\n");
-        assert_eq!(machine.system().rooms(), []);
+        assert_eq!(machine.system().domains(), []);
     }
 }

@@ -1,15 +1,18 @@
-//! Whether memory is running short on this machine, so that a run can give some up before others have to.
+//! Memory pressure: whether memory is running short on this machine, so that a run can free some before other
+//! programs must.
 //!
-//! What is looked at are [`Room`]s: the machine itself, and every control group with a limit that the process is in
-//! (of either version). Judging them is a pure function; [`Watcher`] does it over and over.
+//! The figures come from [`MemoryDomain`]s: the machine itself, and every control group with a limit that the
+//! process is in (version 1 or 2). Judging them is a pure function; a [`Watcher`] repeats it.
 
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
 #[cfg(any(target_os = "linux", test))]
 mod groups;
 mod judge;
 #[cfg(any(target_os = "linux", test))]
 pub(crate) mod linux;
+#[cfg(not(target_os = "linux"))]
+mod other_systems;
+#[cfg(any(target_os = "linux", test))]
+mod stall;
 mod watcher;
 
 use serde::Serialize;
@@ -17,36 +20,36 @@ use serde::Serialize;
 use crate::Bytes;
 pub use watcher::Watcher;
 
-#[cfg(not(target_os = "linux"))]
-use elsewhere::System;
 #[cfg(target_os = "linux")]
 use linux::System;
+#[cfg(not(target_os = "linux"))]
+use other_systems::System;
 
 /// How short memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pressure {
-    /// There is enough.
+    /// There is enough memory.
     #[default]
     Calm,
-    /// There is little left: what can be done without should be given up.
+    /// Little is left: a run should free what it can do without.
     Tight,
-    /// There is next to nothing left: others are about to be slowed down or stopped for it.
+    /// Almost nothing is left: the system is about to slow down or kill processes.
     Critical,
 }
 
-/// A limit on memory and what is left below it.
+/// A limit on memory (the machine's or a control group's) and what is left below it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Room {
-    /// The limit: what the machine has, or what a control group may have.
+pub struct MemoryDomain {
+    /// The limit: the memory of the machine or of the control group.
     pub total: Bytes,
-    /// What could be had now without pushing anything out that is in use.
+    /// Bytes that can be allocated now without swapping or evicting pages in use.
     pub available: Bytes,
-    /// For how much of the last ten seconds some work stood still for want of memory, in percent. Zero where the
-    /// system does not say.
+    /// The share of the last ten seconds, in percent, in which some tasks were stalled on memory (PSI). 0 if
+    /// the system does not report it.
     pub some_stalled: f64,
-    /// The same of all work at once.
+    /// The same for all tasks at once.
     pub all_stalled: f64,
-    /// How short of memory the system says it is (macOS); calm where it says nothing.
+    /// The kernel's own memory pressure level (macOS); calm on other systems.
     pub said: Pressure,
 }

@@ -1,19 +1,19 @@
-//! Looking at the pressure between two pieces of work.
+//! Polls memory pressure between two pieces of work.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::judge::Judgement;
-use super::{Pressure, Room, System};
+use super::{MemoryDomain, Pressure, System};
 use crate::Bytes;
 
-/// Who asks more often is told what was seen last.
+/// Calls within this interval return the last result.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Says how short memory is, whenever it is asked: between two blocks of a network, say, from any thread.
+/// Reports memory pressure to any thread that asks, such as between two blocks of a network.
 ///
-/// It has no thread of its own: nobody could act between two pieces of work anyway. Asking takes well under a
-/// millisecond ten times a second, and next to nothing in between.
+/// It has no thread of its own: nothing could react between two pieces of work. A call takes well under a
+/// millisecond ten times a second, and almost nothing in between.
 #[derive(Debug)]
 pub struct Watcher {
     start: Instant,
@@ -25,8 +25,8 @@ struct State {
     system: System,
     judgement: Judgement,
     pressure: Pressure,
-    rooms: Vec<Room>,
-    /// When it was last looked.
+    domains: Vec<MemoryDomain>,
+    /// Time of the last reading.
     looked: Option<Duration>,
 }
 
@@ -43,41 +43,45 @@ impl Watcher {
                 system,
                 judgement: Judgement::default(),
                 pressure: Pressure::default(),
-                rooms: Vec::new(),
+                domains: Vec::new(),
                 looked: None,
             }),
         }
     }
 
-    /// How short memory is.
+    /// The current memory pressure.
     pub fn pressure(&self) -> Pressure {
         self.look(|state| state.pressure)
     }
 
-    /// What is to be given up for memory to be calm again: nothing where it is. What was given up a moment ago is not
-    /// asked for again.
+    /// Bytes to free for memory to be calm again; 0 when it is. Bytes freed a moment ago are not asked for
+    /// again.
     pub fn shortfall(&self) -> Bytes {
         self.look(|state| match state.pressure {
             Pressure::Calm => Bytes(0),
             Pressure::Tight | Pressure::Critical => {
-                let rooms = state.system.rooms();
-                rooms.iter().map(Room::shortfall).max().unwrap_or_default()
+                let domains = state.system.domains();
+                domains
+                    .iter()
+                    .map(MemoryDomain::shortfall)
+                    .max()
+                    .unwrap_or_default()
             }
         })
     }
 
-    /// What was seen: the machine first, then the control groups with a limit.
-    pub fn rooms(&self) -> Vec<Room> {
-        self.look(|state| state.rooms.clone())
+    /// The last readings: the machine first, then the control groups with a limit.
+    pub fn domains(&self) -> Vec<MemoryDomain> {
+        self.look(|state| state.domains.clone())
     }
 
     fn look<T>(&self, tell: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.start.elapsed();
         if state.looked.is_none_or(|looked| now - looked >= INTERVAL) {
-            let rooms = state.system.rooms();
-            state.pressure = state.judgement.observe(now, &rooms);
-            state.rooms = rooms;
+            let domains = state.system.domains();
+            state.pressure = state.judgement.observe(now, &domains);
+            state.domains = domains;
             state.looked = Some(now);
         }
         tell(&mut state)
@@ -91,10 +95,13 @@ mod tests {
     #[test]
     fn sees_this_machine() {
         let watcher = Watcher::start();
-        let rooms = watcher.rooms();
-        assert!(!rooms.is_empty());
-        for room in &rooms {
-            assert!(room.total > Bytes(0) && room.available <= room.total, "{room:?}");
+        let domains = watcher.domains();
+        assert!(!domains.is_empty());
+        for domain in &domains {
+            assert!(
+                domain.total > Bytes(0) && domain.available <= domain.total,
+                "{domain:?}"
+            );
         }
         assert_eq!(
             watcher.pressure() == Pressure::Calm,

@@ -1,11 +1,11 @@
-//! macOS: what could be had without taking anything from a program that uses it.
+//! macOS: memory that is available without taking any from a program.
 
 use sysctl::{Ctl, CtlValue, Sysctl};
 
 use crate::Bytes;
 
-/// Free pages, those that programs said they can do without, and copies of files. Pages that programs have used of late are
-/// not among them, though much of what others call available is.
+/// Free pages, purgeable pages and the page cache. Pages that programs used recently do not count, unlike in
+/// other tools.
 pub(crate) fn available() -> Option<Bytes> {
     const PAGES: [&str; 3] = [
         "vm.page_free_count",

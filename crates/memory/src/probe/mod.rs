@@ -1,4 +1,4 @@
-//! What the system says of its memory and of this process.
+//! Readings of the system's memory and of this process.
 
 #[cfg(target_os = "macos")]
 mod apple;
@@ -19,22 +19,22 @@ pub(crate) use quick::QuickProbe;
 pub struct MemoryInfo {
     /// Resident bytes of this process.
     pub process: Bytes,
-    /// The most that this process ever had resident, where the system keeps that figure.
+    /// The highest resident size of this process so far, if the system records it.
     pub process_peak: Option<Bytes>,
-    /// Bytes in use by everything on this machine.
+    /// Bytes in use by all processes on this machine.
     pub system_used: Bytes,
-    /// Bytes that could be had now without pushing others out.
+    /// Bytes that can be allocated now without swapping.
     pub system_available: Bytes,
-    /// Bytes that the machine has.
+    /// Total bytes of the machine.
     pub system_total: Bytes,
 }
 
-/// The memory of a device that has memory of its own, at one moment.
+/// The memory of a GPU with memory of its own, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct DeviceInfo {
-    /// Bytes in use on the device by everything, by its driver's figure.
+    /// Bytes in use on the device by all processes, as its driver reports.
     pub used: Bytes,
-    /// Bytes that the device has.
+    /// Total bytes of the device.
     pub total: Bytes,
 }
 
@@ -57,8 +57,7 @@ impl fmt::Display for Used {
     }
 }
 
-/// Reads the system's figures, all zero on a system that has none to read. It takes well under a
-/// millisecond.
+/// Reads the system's figures; all zero on an unsupported system. Takes well under a millisecond.
 pub fn memory_info() -> MemoryInfo {
     let Ok(mut system) = System::new() else {
         return MemoryInfo::default();
@@ -81,7 +80,7 @@ pub fn memory_info() -> MemoryInfo {
     }
 }
 
-/// What a system whose figures were just read has available.
+/// The available memory of a system whose figures were just read.
 pub(crate) fn available(system: &System) -> Bytes {
     #[cfg(target_os = "macos")]
     if let Some(available) = apple::available() {

@@ -1,4 +1,4 @@
-//! The texts under Linux's `/proc`, read. Nothing here opens a file.
+//! Parsers of Linux's `/proc` files. No file is opened here.
 
 use crate::Bytes;
 
@@ -36,16 +36,16 @@ pub(crate) fn page_bytes(auxv: &[u8]) -> Option<u64> {
     }
 }
 
-/// For how much of the last ten seconds work stood still for want of memory, in percent.
+/// The share of the last ten seconds, in percent, in which tasks were stalled on memory.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Stalls {
-    /// Some of the work.
+    /// Some tasks.
     pub(crate) some: f64,
-    /// All of it.
+    /// All tasks.
     pub(crate) full: f64,
 }
 
-/// What a `/proc/pressure/memory` says, nothing where it cannot be understood.
+/// Parses `/proc/pressure/memory`; zeros if it cannot be parsed.
 pub(crate) fn stalls(pressure: &str) -> Stalls {
     let average = |kind: &str| -> Option<f64> {
         let words = pressure.lines().find_map(|line| line.strip_prefix(kind))?;

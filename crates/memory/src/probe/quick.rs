@@ -1,19 +1,19 @@
-//! The two figures that are wanted many times a second, at the price of a few microseconds.
+//! The two figures that are read many times a second, for a few microseconds each.
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, get_current_pid};
 
 use crate::Bytes;
 
-/// Reads the resident size of this process and what the machine has available, again and again.
-pub(crate) struct QuickProbe(Way);
+/// Reads the resident size of this process and the machine's available memory repeatedly.
+pub(crate) struct QuickProbe(Source);
 
-enum Way {
-    /// Through files of `/proc` that stay open.
+enum Source {
+    /// Files of `/proc` that stay open.
     #[cfg(target_os = "linux")]
     Files(files::Files),
-    /// As on any other system.
+    /// The `sysinfo` crate.
     System(Box<System>, Pid),
-    /// There is nothing to read.
+    /// Unsupported system.
     Nothing,
 }
 
@@ -21,38 +21,38 @@ impl QuickProbe {
     pub(crate) fn open() -> Self {
         #[cfg(target_os = "linux")]
         if let Some(files) = files::Files::open() {
-            return Self(Way::Files(files));
+            return Self(Source::Files(files));
         }
         match (System::new(), get_current_pid()) {
-            (Ok(system), Ok(id)) => Self(Way::System(Box::new(system), id)),
-            _ => Self(Way::Nothing),
+            (Ok(system), Ok(id)) => Self(Source::System(Box::new(system), id)),
+            _ => Self(Source::Nothing),
         }
     }
 
-    /// Bytes of this process that are resident, zero where nobody knows.
+    /// Resident bytes of this process; 0 if unknown.
     pub(crate) fn resident(&mut self) -> Bytes {
         match &mut self.0 {
             #[cfg(target_os = "linux")]
-            Way::Files(files) => files.resident(),
-            Way::System(system, id) => {
+            Source::Files(files) => files.resident(),
+            Source::System(system, id) => {
                 let what = ProcessRefreshKind::nothing().with_memory();
                 system.refresh_processes_specifics(ProcessesToUpdate::Some(&[*id]), false, what);
                 Bytes(system.process(*id).map_or(0, |process| process.memory()))
             }
-            Way::Nothing => Bytes(0),
+            Source::Nothing => Bytes(0),
         }
     }
 
-    /// Bytes that the machine could give now without pushing others out, zero where nobody knows.
+    /// Bytes that can be allocated now without swapping; 0 if unknown.
     pub(crate) fn available(&mut self) -> Bytes {
         match &mut self.0 {
             #[cfg(target_os = "linux")]
-            Way::Files(files) => files.available(),
-            Way::System(system, _) => {
+            Source::Files(files) => files.available(),
+            Source::System(system, _) => {
                 system.refresh_memory();
                 super::available(system)
             }
-            Way::Nothing => Bytes(0),
+            Source::Nothing => Bytes(0),
         }
     }
 }
@@ -86,13 +86,13 @@ mod files {
         }
 
         pub(super) fn available(&self) -> Bytes {
-            // It stands in the third line.
+            // It is in the third line.
             let found = |text: &str| proc::field(text, "MemAvailable");
             beginning(&self.meminfo, &mut [0; 256], found).unwrap_or_default()
         }
     }
 
-    /// What `parse` finds at the beginning of a file whose text is made anew whenever it is read from there.
+    /// Parses the beginning of a `/proc` file, which the kernel generates anew for every read.
     fn beginning<T>(file: &File, buffer: &mut [u8], parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let length = file.read_at(buffer, 0).ok()?;
         parse(str::from_utf8(&buffer[..length]).ok()?)

@@ -28,12 +28,12 @@ pub struct Config {
     pub hidden_act: Activation,
     /// The epsilon of the norms.
     pub layer_norm_eps: f64,
-    /// Features of a text's pooled vector, in a network that projects it. A plain `CLIPTextModel` has a number here too,
-    /// which means nothing.
+    /// Features of a text's pooled vector, in a network that projects it. A plain `CLIPTextModel` has a
+    /// number here too, which means nothing.
     pub projection_dim: usize,
     /// The token that a text ends with.
     pub eos_token_id: u32,
-    /// Everything else, of which some settings must be as usual.
+    /// All other settings, some of which must have their default.
     #[serde(flatten)]
     pub others: Map<String, Value>,
 }
@@ -82,7 +82,7 @@ impl Config {
     /// Whether a network can be what this says.
     ///
     /// # Errors
-    /// It cannot; the setting is named.
+    /// A setting is impossible or not supported; the error names it.
     pub fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {

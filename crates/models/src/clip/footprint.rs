@@ -7,7 +7,8 @@ use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 
 impl TextEncoder {
-    /// The weights that an encoding passes over. Of the tables of words and places only a text's rows are read.
+    /// The weights that an encoding passes over. Of the tables of words and places only a text's rows are
+    /// read.
     pub fn weight_bytes(&self) -> WeightBytes {
         let layers = self.model.scope("encoder.layers");
         WeightBytes {
@@ -26,11 +27,11 @@ impl TextEncoder {
         let width = rows * self.config.hidden_size as u64 * element;
         let inner = rows * self.config.intermediate_size as u64 * element;
         let mask = (tokens * tokens) as u64 * element;
-        // What is kept of a layer before, what came in, its norm, queries, keys, values, and the result. A GPU turns the keys
-        // around.
+        // What is kept of a layer before, what came in, its norm, queries, keys, values, and the result. A
+        // GPU turns the keys around.
         let attention = if weight_options.device.is_cpu() { 7 } else { 8 } * width;
-        // What is kept of a layer before, what came in, after attention too, its norm, and the inside, on a GPU also before
-        // its activation.
+        // What is kept of a layer before, what came in, after attention too, its norm, and the inside, on a
+        // GPU also before its activation.
         let before = if weight_options.device.is_cpu() { 0 } else { inner };
         let feed_forward = 4 * width + inner + before;
         Footprint {

@@ -1,7 +1,7 @@
 //! The text encoders of CLIP: transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
 //!
-//! Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021; OpenCLIP's larger
-//! ones have the same shape.
+//! Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021; OpenCLIP's
+//! larger ones have the same shape.
 
 mod config;
 mod footprint;
@@ -33,7 +33,8 @@ pub struct TextEncoder {
     positions: Table,
     layers: Blocks<Layer>,
     norm: Blocks<LayerNorm>,
-    /// The scope that the projection lies in, which only those need that are asked for the vector of a whole text.
+    /// The scope that the projection lies in, which only those need that are asked for the vector of a whole
+    /// text.
     whole: Weights,
 }
 
@@ -42,7 +43,8 @@ pub struct TextEncoder {
 pub struct Wanted {
     /// From where the vectors of the tokens come.
     pub hidden: Hidden,
-    /// How many more of the last layers are left out ("clip skip"). The vector of a whole text is never changed by it.
+    /// How many more of the last layers are left out ("clip skip"). The vector of a whole text is never
+    /// changed by it.
     pub skip: usize,
     /// Whether a vector for a whole text is wanted.
     pub pooled: bool,
@@ -74,7 +76,7 @@ impl TextEncoder {
     /// The encoder that `config` describes. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let (of_layers, of_norm) = (config.clone(), config.clone());
@@ -104,8 +106,8 @@ impl TextEncoder {
     /// Encodes `texts`: rows of token ids, all of one length.
     ///
     /// # Errors
-    /// An id or the length has no place in the encoder, more layers are to be skipped than there are, a pooled vector is
-    /// wanted of a network without a projection, a file is wrong, or the device fails.
+    /// An id or the length has no place in the encoder, more layers are to be skipped than there are, a
+    /// pooled vector is wanted of a network without a projection, a file is wrong, or the device fails.
     pub fn encode(&self, texts: &[Vec<u32>], wanted: Wanted) -> Result<Encoded> {
         let tokens = self.check_texts(texts)?;
         let read = self.layers_before(wanted)?;
@@ -138,7 +140,8 @@ impl TextEncoder {
     /// Makes sure that the encoder can give what is `wanted`. Nothing is read.
     ///
     /// # Errors
-    /// More layers are to be skipped than there are, or a pooled vector is wanted of a file without a projection.
+    /// More layers are to be skipped than there are, or a pooled vector is wanted of a file without a
+    /// projection.
     pub fn check(&self, wanted: Wanted) -> Result<()> {
         self.layers_before(wanted)?;
         if wanted.pooled {
@@ -182,8 +185,8 @@ impl TextEncoder {
         Ok(Tensor::cat(&ends, 0)?.squeeze(1)?)
     }
 
-    /// Token and position embeddings added, `[texts, tokens, hidden_size]`. Of the tables only the rows that are
-    /// needed are read.
+    /// Token and position embeddings added, `[texts, tokens, hidden_size]`. Of the tables only the rows that
+    /// are needed are read.
     fn embed(&self, texts: &[Vec<u32>], tokens: usize) -> Result<Tensor> {
         let hidden_size = self.config.hidden_size;
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();

@@ -1,4 +1,4 @@
-//! What a ControlNet's `config.json` says of it.
+//! The configuration of a ControlNet, its `config.json`.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -6,24 +6,24 @@ use serde_json::json;
 use crate::settings::refuse_others;
 use crate::{Error, Result, unet};
 
-/// The shape of a ControlNet. What is not there has diffusers' default.
+/// The configuration of a `ControlNetModel`. Settings that are left out have diffusers' defaults.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, expecting = "settings by their names")]
 pub struct Config {
-    /// That of the UNet whose way down and middle it has.
+    /// The configuration of the UNet whose down path and middle block it has.
     #[serde(flatten)]
     pub network: unet::Config,
-    /// Channels of the picture that it follows.
+    /// Channels of the control image.
     pub conditioning_channels: usize,
-    /// In which order it was shown the picture's colours.
+    /// The channel order of the control image.
     pub controlnet_conditioning_channel_order: ChannelOrder,
-    /// Channels that the picture passes on its way to the size of latents.
+    /// Channels of the control image's embedding, from full resolution to that of latents.
     pub conditioning_embedding_out_channels: Vec<usize>,
-    /// Whether it gives one value a channel for the whole picture, which is not known here.
+    /// Whether residuals are pooled over the whole image, which is not supported.
     pub global_pool_conditions: bool,
 }
 
-/// In which order a picture's colours lie.
+/// The order of an image's colour channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelOrder {
@@ -47,7 +47,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Pixels of the picture's side for each latent.
+    /// Pixels of the control image's side for each latent.
     pub fn downsampling(&self) -> usize {
         1 << self
             .conditioning_embedding_out_channels
@@ -56,7 +56,7 @@ impl Config {
             .min(16)
     }
 
-    /// The convolutions that the picture passes: channels before and after, and the stride.
+    /// The convolutions of the control image's embedding: input channels, output channels, stride.
     pub(super) fn convolutions(&self) -> Vec<[usize; 3]> {
         let levels = &self.conditioning_embedding_out_channels;
         let (first, last) = (levels[0], levels[levels.len() - 1]);
@@ -68,7 +68,7 @@ impl Config {
         [entry].into_iter().chain(between).chain([exit]).collect()
     }
 
-    /// The same without a way up, once it is sure that this can be used.
+    /// The same without an up path, once the settings are checked.
     pub(super) fn checked(&self, network: &'static str) -> Result<Self> {
         let refuse = |reason: String| Err(Error::Config { network, reason });
         let channels = &self.conditioning_embedding_out_channels;
@@ -91,7 +91,7 @@ impl Config {
         if self.network.mid_block_type.is_none() {
             return refuse("mid_block_type is null, and a ControlNet adds to the middle".to_owned());
         }
-        // Networks for several kinds of pictures are told which it is.
+        // Union networks are told the kind of control image.
         refuse_others(
             network,
             &self.network.others,

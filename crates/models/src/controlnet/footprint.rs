@@ -1,4 +1,4 @@
-//! The bytes of a ControlNet: of its weights, of what it is conditioned on, of a pass through it, and of what that gives.
+//! The memory of a ControlNet: of its weights, its conditions, a forward pass, and its residuals.
 
 use sd_ops::Scratch;
 
@@ -48,7 +48,7 @@ impl Conditioned for ControlNet {
         let (mut before, mut most, mut scratch) = (shown, 0, Scratch::default());
         for [inputs, outputs, stride] in self.config.convolutions() {
             pixels /= stride * stride;
-            // The picture before and after the convolution, then after it and after silu.
+            // The feature map before and after the convolution, then after it and after silu.
             let after = outputs * pixels;
             most = most.max(before + after).max(2 * after);
             scratch = scratch.or(Scratch::of_conv2d(inputs, outputs, 3));
@@ -62,17 +62,17 @@ impl Conditioned for ControlNet {
 }
 
 impl ControlNet {
-    /// What a forward pass takes beside the weights and the conditions, with what it gives.
+    /// The memory of a forward pass beside the weights and the conditions, residuals included.
     pub fn forward_footprint(&self, load: Load) -> Footprint {
         self.walk(load).0.footprint()
     }
 
-    /// Bytes of the tensors that live while each block is computed with, as [`WeightBytes::most_with`] takes them.
+    /// Bytes of the tensors that are alive while each block runs, as [`WeightBytes::most_with`] takes them.
     pub fn block_activations(&self, load: Load) -> Vec<u64> {
         self.walk(load).1
     }
 
-    /// Bytes of what a forward pass gives, for all inputs. The UNet's pass has them beside its own.
+    /// Bytes of the residuals of a forward pass, for all inputs. They are alive during the UNet's pass.
     pub fn residual_bytes(&self, load: Load) -> u64 {
         self.walk(load).0.kept_bytes()
     }

@@ -1,7 +1,7 @@
 //! ControlNets for the UNets of Stable Diffusion 1, 2 and XL: diffusers' `ControlNetModel`.
 //!
-//! Zhang, Rao and Agrawala, "Adding Conditional Control to Text-to-Image Diffusion Models", 2023. A second way down, which
-//! sees a picture to be followed beside the latents, adds to what the UNet holds for its way up.
+//! Zhang, Rao and Agrawala, "Adding Conditional Control to Text-to-Image Diffusion Models", 2023. A second
+//! down path sees a control image beside the latents, and adds residuals to the skip connections of the UNet.
 
 mod config;
 mod footprint;
@@ -23,7 +23,7 @@ use picture::PictureEntry;
 /// The name of the network in errors.
 const NETWORK: &str = "ControlNet";
 
-/// A network that makes a UNet follow a picture.
+/// A network that makes a UNet follow a control image.
 #[derive(Debug)]
 pub struct ControlNet {
     config: Config,
@@ -35,7 +35,7 @@ pub struct ControlNet {
     activation_type: DType,
 }
 
-/// What steers a ControlNet in a run: what steers its UNet, and the picture that is followed.
+/// The conditions of a ControlNet in a run: those of its UNet, and the embedded control image.
 #[derive(Debug, Clone)]
 pub struct Conditions {
     texts: unet::Conditions,
@@ -43,23 +43,23 @@ pub struct Conditions {
     picture: Tensor,
 }
 
-/// Latents, `[texts, in_channels, height, width]`, and what steers them.
+/// Latents, `[texts, in_channels, height, width]`, and their conditions.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// The noisy latents, as the UNet takes them, without what inpainting adds.
+    /// The noisy latents, as the UNet takes them, without the channels of inpainting.
     pub latents: &'a Tensor,
-    /// The texts and the picture.
+    /// The texts and the control image.
     pub conditions: &'a Conditions,
-    /// How strongly the picture is followed; 1 is as it was trained.
+    /// The factor of the residuals (diffusers: `controlnet_conditioning_scale`); 1 is as it was trained.
     pub scale: f64,
 }
 
-/// A place in the list of blocks.
+/// An entry of the layout.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A block as the UNet has it.
+    /// A block of the UNet's architecture.
     Shared(BlockSpec),
-    /// What is added to the result of the block before, in the UNet.
+    /// The 1x1 convolution from the result of the block before to its residual.
     Adds { scope: String, channels: usize },
 }
 
@@ -70,12 +70,12 @@ enum ControlBlock {
 }
 
 impl Conditions {
-    /// How many texts there are: the batch that latents must come in.
+    /// Number of texts: the batch size of the latents.
     pub fn texts(&self) -> usize {
         self.texts.texts()
     }
 
-    /// The text at `index` alone, with the picture.
+    /// The conditions of the text at `index` only, with the control image.
     ///
     /// # Panics
     /// There is no such text.
@@ -88,10 +88,10 @@ impl Conditions {
 }
 
 impl ControlNet {
-    /// The ControlNet that `config` describes. Nothing is read yet.
+    /// The ControlNet that `config` describes. It reads no weights yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         let config = config.checked(NETWORK)?;
         let steps = steps(block_layout::down_and_middle(&config.network, NETWORK)?);
@@ -116,19 +116,20 @@ impl ControlNet {
         })
     }
 
-    /// Reads every block that is to stay in memory.
+    /// Reads every block that stays in memory.
     ///
     /// # Errors
-    /// A file is wrong, or the device has no room.
+    /// A file is damaged, or the device is out of memory.
     pub fn load(&self) -> Result<()> {
         Ok(self.blocks.load()?)
     }
 
-    /// What steers a run, for all of its steps. It uses weights that are not needed again. `picture` is
-    /// `[1, conditioning_channels, factor * height, factor * width]` with values from 0 to 1 and red first.
+    /// Computes the conditions of a run for all of its steps, with weights that are not used again.
+    /// `picture`, the control image, is `[1, conditioning_channels, factor * height, factor * width]` in RGB
+    /// order with values from 0 to 1.
     ///
     /// # Errors
-    /// Something does not fit the network, a file is wrong, or the device fails.
+    /// An input does not fit the network, a file is damaged, or the device fails.
     pub fn condition(&self, inputs: &ConditioningInputs<'_>, picture: &Tensor) -> Result<Conditions> {
         inputs.check(&self.config.network, NETWORK)?;
         let (height, width) = inputs.latents;
@@ -155,11 +156,11 @@ impl ControlNet {
         })
     }
 
-    /// What is added in the UNet for each of `inputs` at a step, counted from 0. A block is used for all of them before
-    /// the next one is.
+    /// The residuals for the UNet for each of `inputs` at a step, counted from 0. Each block runs for all
+    /// inputs before the next one.
     ///
     /// # Errors
-    /// A shape does not fit, a file is wrong, or the device fails.
+    /// A shape does not fit, a file is damaged, or the device fails.
     pub fn forward(&self, inputs: &[Input<'_>], step: usize) -> Result<Vec<Residuals>> {
         let mut streams = Vec::with_capacity(inputs.len());
         for input in inputs {
@@ -172,7 +173,7 @@ impl ControlNet {
         for (step, block) in self.steps.iter().zip(self.blocks.pass()?) {
             let block = block?;
             for ((stream, added), input) in streams.iter_mut().zip(&mut added).zip(inputs) {
-                // Taken out, so that pictures go as soon as the block is through with them.
+                // Moved out, so that the block can drop the feature maps after their last use.
                 let Some((taken, at)) = stream.take() else {
                     continue;
                 };
@@ -205,7 +206,8 @@ impl ControlNet {
     }
 }
 
-/// The blocks of a ControlNet: after each whose result the UNet holds, and after the last, that which adds to it.
+/// The layout of a ControlNet: a residual's convolution after each block whose result is a skip connection,
+/// and one after the last block.
 fn steps(layout: Vec<BlockSpec>) -> Vec<Step> {
     let (mut steps, mut skips) = (Vec::new(), 0);
     for spec in layout {
@@ -226,7 +228,7 @@ fn steps(layout: Vec<BlockSpec>) -> Vec<Step> {
 }
 
 impl Step {
-    /// The scope of `weights`, those of the whole network, that this block is made from.
+    /// The scope of the block inside `weights`, those of the whole network.
     fn weights(&self, weights: &Weights) -> Weights {
         match self {
             Self::Shared(spec) => spec.weights(weights),

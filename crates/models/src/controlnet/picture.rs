@@ -1,4 +1,4 @@
-//! How the picture that is followed becomes as small as latents.
+//! The embedding of the control image, down to the resolution of latents.
 
 use candle_core::{Result, Tensor};
 use sd_ops::{Conv2d, conv2d, silu};
@@ -7,7 +7,7 @@ use sd_weights::Weights;
 use super::config::{ChannelOrder, Config};
 use crate::layers;
 
-/// Convolutions with silu between them, every second one of which halves the size. It is needed once a run.
+/// Convolutions with silu between them, every second one of stride 2. They run once per run.
 #[derive(Debug)]
 pub(super) struct PictureEntry {
     convolutions: Vec<Conv2d>,
@@ -32,7 +32,8 @@ impl PictureEntry {
         })
     }
 
-    /// `picture`, `[1, channels, factor * height, factor * width]` with red first, as `[1, channels, height, width]`.
+    /// `picture`, `[1, channels, factor * height, factor * width]` in RGB order, as
+    /// `[1, channels, height, width]`.
     pub(super) fn embed(&self, picture: &Tensor) -> Result<Tensor> {
         let mut x = match self.order {
             ChannelOrder::Rgb => picture.clone(),

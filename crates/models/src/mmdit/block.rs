@@ -1,4 +1,5 @@
-//! The joint block (MM-DiT): attention over the image and text tokens together, then a feed-forward layer for each stream.
+//! The joint block (MM-DiT): attention over the image and text tokens together, then a feed-forward layer for
+//! each stream.
 
 use candle_core::Tensor;
 use sd_ops::{
@@ -92,7 +93,8 @@ impl JointBlock {
 
     /// The tokens of both streams after this block.
     ///
-    /// Every tensor is dropped after its last use: `footprint.rs` counts those that are alive at the same time.
+    /// Every tensor is dropped after its last use: `footprint.rs` counts those that are alive at the same
+    /// time.
     pub(super) fn forward(
         &self,
         Tokens { image, text }: Tokens,

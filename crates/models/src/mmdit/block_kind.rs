@@ -1,4 +1,5 @@
-//! The variants of a joint block: whether it has a second self-attention, and what it does with the text stream.
+//! The variants of a joint block: whether it has a second self-attention, and what it does with the text
+//! stream.
 
 /// What differs from block to block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! The conditioning of a transformer's blocks for all steps of a run: text tokens and modulations, computed once.
+//! The conditioning of a transformer's blocks for all steps of a run: text tokens and modulations, computed
+//! once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use super::modulation::{BlockModulation, BlockProjections, Projected};
 use super::{Config, refuse};
 use crate::Result;
 
-/// The layers of a transformer that run once per run: from timesteps and text embeddings to the conditioning of the blocks.
+/// The layers of a transformer that run once per run: from timesteps and text embeddings to the conditioning
+/// of the blocks.
 #[derive(Debug)]
 pub(super) struct Conditioner {
     entry: Blocks<Entry>,
@@ -64,8 +66,9 @@ impl Conditioner {
         })
     }
 
-    /// The conditioning of the blocks for latents of the given rows and columns, and the time and text embedding from which
-    /// all modulations are computed, with a row for every text of every step. `context` is given if the network reads text.
+    /// The conditioning of the blocks for latents of the given rows and columns, and the time and text
+    /// embedding from which all modulations are computed, with a row for every text of every step. `context`
+    /// is given if the network reads text.
     ///
     /// # Errors
     /// A shape does not fit `network`, a file is wrong, or the device fails.
@@ -194,7 +197,8 @@ impl Conditioning {
         step * self.all.texts + self.texts.start
     }
 
-    /// Refuses latents of another shape, or a step that was not prepared, for a `network` with latents of `channels`.
+    /// Refuses latents of another shape, or a step that was not prepared, for a `network` with latents of
+    /// `channels`.
     pub(super) fn check(
         &self,
         latents: &Tensor,

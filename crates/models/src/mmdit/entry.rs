@@ -47,8 +47,9 @@ impl Entry {
         Ok(self.context.as_ref().map(of).transpose()?)
     }
 
-    /// The embedding from which all modulations are computed (diffusers: `temb`): timestep plus pooled text embedding, after
-    /// the silu with which every modulation begins. A row for every text of every step, `[steps * batch, width]`.
+    /// The embedding from which all modulations are computed (diffusers: `temb`): timestep plus pooled text
+    /// embedding, after the silu with which every modulation begins. A row for every text of every step,
+    /// `[steps * batch, width]`.
     pub(super) fn time_text_embedding(&self, timesteps: &[f32], pooled: &Tensor) -> Result<Tensor> {
         let (steps, batch) = (timesteps.len(), pooled.dim(0)?);
         let timesteps = Tensor::from_slice(timesteps, steps, pooled.device())?;

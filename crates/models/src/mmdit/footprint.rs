@@ -40,7 +40,8 @@ impl Conditioned for Transformer {
 }
 
 impl Transformer {
-    /// The memory of a forward pass beside the weights and the conditions, with `controls` running interleaved.
+    /// The memory of a forward pass beside the weights and the conditions, with `controls` running
+    /// interleaved.
     pub fn forward_footprint(&self, load: Load, controls: &[&ControlNet]) -> Footprint {
         let bytes = self.bytes();
         let given: Vec<u64> = controls.iter().map(|_| bytes.added(load)).collect();
@@ -141,8 +142,8 @@ impl<'a> Bytes<'a> {
         // Queries, keys, values, and the result. On a GPU the keys are transposed.
         let in_attention = if self.on_processor { 4 } else { 5 };
         let attention = in_attention * (image + text);
-        // The attention's result for the text is alive until the text's feed-forward layer; beside it the normalised tokens
-        // and the result, chunk by chunk.
+        // The attention's result for the text is alive until the text's feed-forward layer; beside it the
+        // normalised tokens and the result, chunk by chunk.
         let inside = FeedForward::workspace(
             Inside::GeluTanh,
             (load.texts, self.patches(load) as usize),
@@ -175,7 +176,8 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The weights that computing the conditions reads: the projections of all modulations, and the embedders before them.
+/// The weights that computing the conditions reads: the projections of all modulations, and the embedders
+/// before them.
 pub(super) fn condition_weight_bytes(weights: &Weights, layers: usize) -> WeightBytes {
     WeightBytes {
         blocks: block_scopes(weights, layers)

@@ -1,8 +1,8 @@
 //! The transformer of Stable Diffusion 3 and 3.5: diffusers' `SD3Transformer2DModel`.
 //!
 //! Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis", 2024. The image
-//! patches and the text are two streams of tokens (MM-DiT): each has its own weights in every block, and both attend jointly.
-//! [`control`] has the ControlNets.
+//! patches and the text are two streams of tokens (MM-DiT): each has its own weights in every block, and both
+//! attend jointly. [`control`] has the ControlNets.
 
 mod block;
 mod block_kind;
@@ -44,7 +44,8 @@ const NETWORK: &str = "transformer";
 /// The scope of the patch embedding.
 const PATCHES: &str = "pos_embed.proj";
 
-/// A transformer that predicts the velocity of rectified flow: the direction from the image latents to the noise.
+/// A transformer that predicts the velocity of rectified flow: the direction from the image latents to the
+/// noise.
 #[derive(Debug)]
 pub struct Transformer {
     config: Config,
@@ -113,7 +114,8 @@ impl Transformer {
         Ok(self.head.load()?)
     }
 
-    /// Computes the conditions of a run for all of its steps, in one pass over weights that are not used again.
+    /// Computes the conditions of a run for all of its steps, in one pass over weights that are not used
+    /// again.
     ///
     /// - `timesteps`: one for each step, from 0 to 1000
     /// - `context`: text embeddings, `[texts, tokens, joint_attention_dim]`
@@ -139,8 +141,9 @@ impl Transformer {
         })
     }
 
-    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each. The
-    /// ControlNets of `controls` run interleaved with the transformer. Each block runs for all inputs before the next one.
+    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]`
+    /// each. The ControlNets of `controls` run interleaved with the transformer. Each block runs for all
+    /// inputs before the next one.
     ///
     /// # Errors
     /// A shape does not fit, a file is damaged, or the device fails.

@@ -1,8 +1,8 @@
 //! Modulations (adaLN-Zero): the shifts, scales and gates of a block's layers at one step.
 //!
-//! Peebles and Xie, "Scalable Diffusion Models with Transformers", 2023. Modulations depend only on the timestep and the
-//! pooled text embedding, not on the latents. Those of all steps are computed in one pass, after which their
-//! weights, a third of the network, are not needed any more.
+//! Peebles and Xie, "Scalable Diffusion Models with Transformers", 2023. Modulations depend only on the
+//! timestep and the pooled text embedding, not on the latents. Those of all steps are computed in one pass,
+//! after which their weights, a third of the network, are not needed any more.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, linear};

@@ -1,8 +1,8 @@
 //! Batch entries that run through a block in parallel, each on its own thread.
 //!
-//! With few tokens the operations of a block are dominated by thread synchronisation. One thread for each entry of the batch
-//! has nothing to wait for inside a block, and its tensors stay in its cache. Peak memory and results are those of
-//! the whole batch at once.
+//! With few tokens the operations of a block are dominated by thread synchronisation. One thread for each
+//! entry of the batch has nothing to wait for inside a block, and its tensors stay in its cache. Peak memory
+//! and results are those of the whole batch at once.
 
 use candle_core::Tensor;
 
@@ -10,8 +10,8 @@ use super::{Conditions, Input};
 use crate::Result;
 use crate::feed_forward::FeedForward;
 
-/// The largest token tensor, in values of one batch entry, that runs in parallel. Beyond it threads that share an operation
-/// are as busy and pack its weight only once.
+/// The largest token tensor, in values of one batch entry, that runs in parallel. Beyond it threads that
+/// share an operation are as busy and pack its weight only once.
 const MOST_VALUES: usize = 1 << 17;
 
 /// Inputs of several texts, split into inputs of one text each.
@@ -21,7 +21,8 @@ pub(super) struct ParallelBatch {
 }
 
 impl ParallelBatch {
-    /// Splits `inputs`, if running their texts in parallel is faster. Inputs that do not fit are left to be refused later.
+    /// Splits `inputs`, if running their texts in parallel is faster. Inputs that do not fit are left to be
+    /// refused later.
     pub(super) fn of(inputs: &[Input<'_>]) -> Result<Option<Self>> {
         let Some(first) = inputs.first() else {
             return Ok(None);

@@ -29,8 +29,8 @@ impl Positions {
         ))
     }
 
-    /// The embedding of the patches of latents with the given rows and columns, `[patches, width]` in 32 bits: the centre
-    /// crop of the square table. Only these rows are read from the file.
+    /// The embedding of the patches of latents with the given rows and columns, `[patches, width]` in 32
+    /// bits: the centre crop of the square table. Only these rows are read from the file.
     pub(super) fn of(&self, config: &Config, (height, width): (usize, usize)) -> sd_weights::Result<Tensor> {
         let (rows, columns) = (height / config.patch_size, width / config.patch_size);
         let side = config.pos_embed_max_size;
@@ -46,8 +46,8 @@ impl Positions {
     }
 }
 
-/// Computes the table: sines and cosines of the column in the first half of the features, of the row in the second, as
-/// diffusers' `get_2d_sincos_pos_embed` does.
+/// Computes the table: sines and cosines of the column in the first half of the features, of the row in the
+/// second, as diffusers' `get_2d_sincos_pos_embed` does.
 fn sinusoids(
     config: &Config,
     (top, left): (usize, usize),

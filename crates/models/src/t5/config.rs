@@ -32,7 +32,7 @@ pub struct Config {
     pub layer_norm_epsilon: f64,
     /// The kind of feed-forward layers: `gated-gelu`.
     pub feed_forward_proj: String,
-    /// Everything else, of which some settings must be as usual.
+    /// All other settings, some of which must have their default.
     #[serde(flatten)]
     pub others: Map<String, Value>,
 }
@@ -59,7 +59,7 @@ impl Config {
     /// Whether a network can be what this says.
     ///
     /// # Errors
-    /// It cannot; the setting is named.
+    /// A setting is impossible or not supported; the error names it.
     pub fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {

@@ -1,4 +1,5 @@
-//! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `attention.rs` and `feed_forward.rs`.
+//! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `attention.rs` and
+//! `feed_forward.rs`.
 
 use sd_ops::Scratch;
 
@@ -30,7 +31,8 @@ impl TextEncoder {
         let bias = (self.config.num_heads * tokens * tokens) as u64 * element;
         // What came in, its norm, queries, keys, values, and the result. A GPU turns the keys around.
         let attention = 2 * width + if weight_options.device.is_cpu() { 4 } else { 5 } * heads;
-        // What came in, after attention too, its norm, the gates, and what they make of the rest. A GPU holds that rest too.
+        // What came in, after attention too, its norm, the gates, and what they make of the rest. A GPU holds
+        // that rest too.
         let rest = if weight_options.device.is_cpu() { 0 } else { inner };
         let feed_forward = 3 * width + 2 * inner + rest;
         Footprint {

@@ -1,4 +1,5 @@
-//! The halves of which T5's layers consist. Each is in memory by itself: together they would take half as much again.
+//! The halves of which T5's layers consist. Each is in memory by itself: together they would take half as
+//! much again.
 
 use candle_core::Tensor;
 use sd_weights::{Result, Weights};

@@ -1,7 +1,7 @@
 //! The encoder of T5 v1.1: transformers' `T5EncoderModel`.
 //!
-//! Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020, with the
-//! gated feed-forward layers of Shazeer, "GLU Variants Improve Transformer", 2020.
+//! Raffel et al., "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", 2020,
+//! with the gated feed-forward layers of Shazeer, "GLU Variants Improve Transformer", 2020.
 
 mod attention;
 mod config;
@@ -39,7 +39,7 @@ impl TextEncoder {
     /// The encoder that `config` describes. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let (of_positions, of_halves) = (config.clone(), config.clone());
@@ -67,8 +67,8 @@ impl TextEncoder {
         })
     }
 
-    /// Encodes `texts`, rows of token ids, all of one length: one vector a token, `[texts, tokens, d_model]`. Padding
-    /// is read like any other token, as diffusers does for Stable Diffusion 3.
+    /// Encodes `texts`, rows of token ids, all of one length: one vector a token, `[texts, tokens, d_model]`.
+    /// Padding is read like any other token, as diffusers does for Stable Diffusion 3.
     ///
     /// # Errors
     /// An id has no place in the encoder, the lengths differ, a file is wrong, or the device fails.

@@ -39,8 +39,8 @@ impl RelativePositions {
         bias.permute((2, 0, 1))?.contiguous()?.to_device(device)
     }
 
-    /// The class of the way from `query` to `key`: half of the classes are for what comes after; of each half the
-    /// first half are single distances, the rest grow with the logarithm.
+    /// The class of the way from `query` to `key`: half of the classes are for what comes after; of each half
+    /// the first half are single distances, the rest grow with the logarithm.
     fn class(&self, query: usize, key: usize) -> usize {
         let half = self.buckets / 2;
         let offset = if key > query { half } else { 0 };

@@ -1,4 +1,4 @@
-//! One block of the list, and a picture on its way through them.
+//! A block of the network, and the feature maps that pass through the blocks.
 
 use candle_core::{Result, Tensor};
 use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu, sum};
@@ -15,7 +15,7 @@ use crate::layers;
 /// A block of the network.
 #[derive(Debug)]
 pub(crate) enum Block {
-    /// The first one, or one to half the size.
+    /// The first convolution, or a downsampling one.
     Convolution(Conv2d),
     Residual(Box<ResidualBlock>),
     TransformerEntry(TransformerEntry),
@@ -28,14 +28,15 @@ pub(crate) enum Block {
     },
 }
 
-/// A picture on its way through the network.
+/// The feature maps of one input between two blocks.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    /// `[texts, channels, height, width]`, or within a transformer its tokens, `[texts, places, channels]`.
+    /// `[texts, channels, height, width]`, or tokens inside a transformer,
+    /// `[texts, height * width, channels]`.
     pub(crate) x: Tensor,
-    /// The picture that the tokens within a transformer came from.
+    /// The feature map from which the tokens inside a transformer were made: its residual.
     carried: Option<Tensor>,
-    /// Pictures that wait for the way up, the last one first.
+    /// The skip connections: feature maps for the up path, the last one on top.
     skips: Vec<Tensor>,
 }
 
@@ -48,12 +49,12 @@ impl Stream {
         }
     }
 
-    /// Holds the picture as it is now for the way up.
+    /// Keeps the current feature map for the up path.
     pub(crate) fn push_skip(&mut self) {
         self.skips.push(self.x.clone());
     }
 
-    /// The same, with another picture added to it: one for each text, or one for all.
+    /// Adds another feature map to the current one: one for each text, or one for all.
     pub(crate) fn with(mut self, other: &Tensor) -> Result<Self> {
         self.x = self.x.broadcast_add(other)?;
         Ok(self)
@@ -96,8 +97,8 @@ impl Block {
         })
     }
 
-    /// The picture after this block, which is the one of `part`. `control` are what a ControlNet adds to the pictures
-    /// that are held.
+    /// The feature maps after this block, which is of `kind`. `control` are the residuals that a ControlNet
+    /// adds to the skip connections.
     pub(crate) fn forward(
         &self,
         stream: Stream,

@@ -1,56 +1,58 @@
-//! The network as a list: which blocks it is made of, in the order of its forward pass.
+//! The layout of the network: its blocks, in the order of its forward pass.
 //!
-//! A residual block, a layer of a transformer and each smaller thing between them is a block of its own, so that two of
-//! them, which is what is in memory of a network that is streamed, are small.
+//! Every residual block, every layer of a transformer and every smaller layer between them is a block of its
+//! own. A streamed network keeps two blocks in memory, and both are small.
 
 use super::config::Config;
 use super::levels::{Level, Middle};
 use crate::Result;
 
-/// A block of the network.
+/// A block of the network: its scope, its kind, and its part in the skip connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BlockSpec {
     /// The scope of its weights.
     pub(crate) scope: String,
     pub(crate) kind: BlockKind,
-    /// Whether its result is held for the way up; a ControlNet adds to what is held.
+    /// Whether its result is kept for the up path, as a skip connection. A ControlNet has a residual for
+    /// each.
     pub(crate) is_skip: bool,
-    /// Whether its result is that of the middle; a ControlNet adds to it. Without a middle it is that of the way down.
+    /// Whether its result is that of the middle block, to which a ControlNet adds a residual. Without a
+    /// middle block it is the last result of the down path.
     pub(crate) ends_middle: bool,
 }
 
-/// What a block is.
+/// What a block computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlockKind {
     /// The first convolution.
     Entry { inputs: usize, outputs: usize },
-    /// A residual block. `joined` of its input's channels are those of a picture that was held on the way down.
+    /// A residual block. `skip` of its input's channels come from a skip connection.
     Residual {
         inputs: usize,
         skip: usize,
         outputs: usize,
     },
-    /// From a picture to tokens, one a place.
+    /// From a feature map to tokens, one for each pixel.
     TransformerEntry { channels: usize },
     /// A layer of a transformer.
     TransformerLayer {
         channels: usize,
         heads: usize,
-        /// Features of a token of text.
+        /// Features of a text token.
         context: usize,
     },
-    /// From tokens back to the picture that they came from.
+    /// From tokens back to the feature map.
     TransformerExit { channels: usize },
-    /// To half the size.
+    /// Halves the resolution.
     Downsampler { channels: usize },
-    /// To the size of the picture that was held last.
+    /// Doubles the resolution, to that of the last skip connection.
     Upsampler { channels: usize },
     /// The last norm and convolution.
     Exit { inputs: usize, outputs: usize },
 }
 
 impl BlockKind {
-    /// Channels of its result.
+    /// Channels of the block's result.
     pub(crate) fn channels(self) -> usize {
         match self {
             Self::Entry { outputs, .. } | Self::Residual { outputs, .. } | Self::Exit { outputs, .. } => {
@@ -68,7 +70,7 @@ impl BlockKind {
 /// The blocks of a UNet.
 ///
 /// # Errors
-/// The configuration cannot be that of the `network`.
+/// The configuration is impossible for the `network`.
 pub(crate) fn full(config: &Config, network: &'static str) -> Result<Vec<BlockSpec>> {
     let levels = config.levels(network)?;
     let mut builder = LayoutBuilder::down(config, &levels, config.middle(network)?);
@@ -86,21 +88,36 @@ pub(crate) fn full(config: &Config, network: &'static str) -> Result<Vec<BlockSp
     Ok(builder.blocks)
 }
 
-/// The blocks of a UNet's way down and its middle, which a ControlNet has too.
+/// The blocks of a UNet's down path and middle block, which a ControlNet has too.
 ///
 /// # Errors
-/// The configuration cannot be that of the `network`.
+/// The configuration is impossible for the `network`.
 pub(crate) fn down_and_middle(config: &Config, network: &'static str) -> Result<Vec<BlockSpec>> {
     Ok(LayoutBuilder::down(config, &config.levels(network)?, config.middle(network)?).blocks)
 }
 
-/// A list that blocks are added to.
+impl Config {
+    /// Channels of the skip connections, for each of which a ControlNet has a residual.
+    ///
+    /// # Errors
+    /// The configuration is impossible for a UNet.
+    pub fn skip_channels(&self) -> Result<Vec<usize>> {
+        let mut way_down = self.clone();
+        way_down.up_block_types.clear();
+        way_down.check(super::NETWORK)?;
+        let layout = down_and_middle(&way_down, super::NETWORK)?;
+        let skips = layout.iter().filter(|spec| spec.is_skip);
+        Ok(skips.map(|spec| spec.kind.channels()).collect())
+    }
+}
+
+/// Builds the layout, block after block.
 #[derive(Debug)]
 struct LayoutBuilder {
     blocks: Vec<BlockSpec>,
-    /// Channels of what the last block gives.
+    /// Channels of the last block's result.
     channels: usize,
-    /// Channels of the pictures that are held.
+    /// Channels of the skip connections that the up path has not used yet.
     skips: Vec<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! What steers the network and is the same for all pictures of a run, computed once for all steps.
+//! The conditions of the UNet: computed once for all steps, and shared by all images of a run.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,35 +8,37 @@ use candle_core::Tensor;
 use super::config::Config;
 use crate::{Error, Result};
 
-/// What a run is steered by, as it comes in.
+/// The inputs of the conditioning of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct ConditioningInputs<'a> {
-    /// One a step, from 0 to 1000.
+    /// The timestep of each step, from 0 to 1000.
     pub timesteps: &'a [f32],
-    /// One vector a token of text: `[texts, tokens, cross_attention_dim]`.
+    /// Text embeddings, `[texts, tokens, cross_attention_dim]`.
     pub context: &'a Tensor,
-    /// What a network of the kind `text_time` takes beside it, as those of Stable Diffusion XL do.
+    /// The added conditions of a network with `addition_embed_type` `text_time`, as Stable Diffusion XL has
+    /// it.
     pub added: Option<AddedConditions<'a>>,
-    /// The guidance scale as the user says it, for a network with `time_cond_proj_dim`.
+    /// The guidance scale, for a guidance-distilled network (one with `time_cond_proj_dim`).
     pub guidance: Option<f64>,
     /// Rows and columns of the latents.
     pub latents: (usize, usize),
 }
 
-/// What is added to the timestep. Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image
-/// Synthesis", 2023, section 2.2.
+/// The added conditions of Stable Diffusion XL (diffusers: `added_cond_kwargs`), which are added to the time
+/// embedding. Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis",
+/// 2023, section 2.2.
 #[derive(Debug, Clone, Copy)]
 pub struct AddedConditions<'a> {
-    /// One vector a text: `[texts, features]`.
+    /// Pooled text embeddings, `[texts, features]`.
     pub text_embeds: &'a Tensor,
-    /// For each text the height and width of the original, the top and left of the crop, and the height and width that
-    /// are aimed at; for the refiner an aesthetic score in place of the last two.
+    /// The time ids of each text: original height and width, top and left of the crop, target height and
+    /// width; for the refiner an aesthetic score in place of the target size.
     pub time_ids: &'a [Vec<f32>],
 }
 
-/// Texts, and the vectors that every residual block is steered by for every step.
+/// The text embeddings, and the time embeddings of every step.
 ///
-/// Cloning it, or taking some of its texts, copies nothing.
+/// A clone, or a part of the batch, shares the same tensors.
 #[derive(Debug, Clone)]
 pub struct Conditions {
     all: Arc<All>,
@@ -53,7 +55,7 @@ struct All {
     steps: usize,
 }
 
-/// What steers one step.
+/// The conditions of one step.
 #[derive(Debug)]
 pub(crate) struct AtStep {
     /// `[texts, features]`
@@ -81,22 +83,22 @@ impl Conditions {
         })
     }
 
-    /// How many texts there are: the batch that latents must come in.
+    /// Number of texts: the batch size of the latents.
     pub fn texts(&self) -> usize {
         self.texts.len()
     }
 
-    /// How many steps were prepared.
+    /// Number of steps that were prepared.
     pub fn steps(&self) -> usize {
         self.all.steps
     }
 
-    /// Rows and columns of the latents that these were made for.
+    /// Rows and columns of the latents that the conditions are for.
     pub fn latents(&self) -> (usize, usize) {
         self.all.latents
     }
 
-    /// The text at `index` alone.
+    /// The conditions of the text at `index` only.
     ///
     /// # Panics
     /// There is no such text.
@@ -118,7 +120,7 @@ impl Conditions {
         })
     }
 
-    /// Refuses `latents` of another shape than these are for, and a step that was not prepared.
+    /// Refuses `latents` of another shape, and a step that was not prepared.
     pub(crate) fn check(
         &self,
         latents: &Tensor,
@@ -149,7 +151,7 @@ impl Conditions {
 }
 
 impl ConditioningInputs<'_> {
-    /// Refuses what does not fit the `network` that `config` describes.
+    /// Refuses inputs that do not fit the `network` that `config` describes.
     pub(crate) fn check(&self, config: &Config, network: &'static str) -> Result<()> {
         let refuse = |found: String, wanted: String| {
             Err(Error::Input {

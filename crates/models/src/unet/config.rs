@@ -1,58 +1,58 @@
-//! What `unet/config.json` says of the UNet.
+//! The UNet's configuration, `unet/config.json`.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::block_layout;
 use crate::counts::{self, MOST_FEATURES};
 use crate::settings::{Known, refuse_others};
 use crate::{Error, Result};
 
-/// The shape of a UNet, or of a ControlNet, which has the first half of one. What is not there has diffusers' default.
+/// The configuration of a `UNet2DConditionModel`, or of a ControlNet, which has the down path of one.
+/// Settings that are left out have diffusers' defaults.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, expecting = "settings by their names")]
 pub struct Config {
-    /// The side of the latents that it was trained for.
+    /// Rows and columns of the latents that the network was trained on.
     pub sample_size: Option<OneOrEach>,
-    /// Channels that go in: those of latents, and for inpainting also those of a mask and of masked latents.
+    /// Channels of the input: those of latents; for 9-channel inpainting also a mask and masked latents.
     pub in_channels: usize,
     /// Channels of the prediction.
     pub out_channels: usize,
-    /// What the levels are made of on the way down, the one of full resolution first.
+    /// Types of the levels of the down path, the full resolution first.
     pub down_block_types: Vec<String>,
-    /// What the middle is made of; null where there is none.
+    /// Type of the middle block; null if there is none.
     pub mid_block_type: Option<String>,
-    /// What the levels are made of on the way up, the one of full resolution last.
+    /// Types of the levels of the up path, the full resolution last.
     pub up_block_types: Vec<String>,
-    /// Channels of the levels, the one of full resolution first.
+    /// Channels of the levels, the full resolution first.
     pub block_out_channels: Vec<usize>,
-    /// Residual blocks of a level on the way down; on the way up there is one more.
+    /// Residual blocks of a level of the down path; the up path has one more.
     pub layers_per_block: OneOrEach,
-    /// Groups of the norms.
+    /// Groups of the group norms.
     pub norm_num_groups: usize,
-    /// The epsilon of the norms of residual blocks.
+    /// The epsilon of the group norms in residual blocks.
     pub norm_eps: f64,
-    /// Features of a token of text.
+    /// Features of a text token.
     pub cross_attention_dim: OneOrEach,
-    /// Layers of the transformers of a level, or of each of the transformers of a level on the way down.
+    /// Layers of the transformers of a level, or of each of the transformers of a level of the down path.
     pub transformer_layers_per_block: OneOrEach,
-    /// The same for the way up, the level of lowest resolution first, where it is not the way down reversed.
+    /// The same for the up path, the lowest resolution first, if it is not the down path reversed.
     pub reverse_transformer_layers_per_block: Option<OneOrEach>,
-    /// Heads of the attention of a level. The reference implementation reads it so, against its name.
+    /// Attention heads of a level. The reference implementation reads the setting so, despite its name.
     pub attention_head_dim: OneOrEach,
-    /// Features of a timestep inside, where they are not four times the channels of the first level.
+    /// Features of the time embedding, if they are not four times the channels of the first level.
     pub time_embedding_dim: Option<usize>,
-    /// Features that the guidance scale is spread over, in a network that was distilled to be told it.
+    /// Features of the guidance embedding, in a guidance-distilled network.
     pub time_cond_proj_dim: Option<usize>,
-    /// What is added to the timestep: nothing, or `text_time`.
+    /// The kind of added conditions: none, or `text_time`.
     pub addition_embed_type: Option<String>,
-    /// Features that each added number is spread over.
+    /// Features of the sinusoidal embedding of each time id.
     pub addition_time_embed_dim: Option<usize>,
-    /// Features of all that is added: of the pooled text and of the numbers.
+    /// Features of the added conditions together: pooled text embedding and embedded time ids.
     pub projection_class_embeddings_input_dim: Option<usize>,
-    /// Everything else, of which some settings must be as usual.
+    /// All other settings, some of which must have their default.
     #[serde(flatten)]
     pub others: Map<String, Value>,
 }
@@ -61,14 +61,14 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "a number, or a list with one for each level")]
 pub enum OneOrEach {
-    /// The same for all.
+    /// The same number for all levels.
     One(usize),
-    /// One for each; there are networks that have more than one for a level.
+    /// One for each level; some networks have several numbers for a level.
     Each(Vec<OneOrEach>),
 }
 
 impl OneOrEach {
-    /// What is said of a level, if anything.
+    /// The setting of a level, if there is one.
     pub(crate) fn at(&self, level: usize) -> Option<&Self> {
         match self {
             Self::One(_) => Some(self),
@@ -76,7 +76,7 @@ impl OneOrEach {
         }
     }
 
-    /// That of a level, if it is one.
+    /// The number of a level, if the setting has a single number for it.
     pub(crate) fn of(&self, level: usize) -> Option<usize> {
         match self.at(level)? {
             Self::One(number) => Some(*number),
@@ -85,7 +85,7 @@ impl OneOrEach {
     }
 }
 
-/// As JSON has it.
+/// Formats the setting as JSON.
 impl fmt::Display for OneOrEach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -128,7 +128,7 @@ impl Default for Config {
     }
 }
 
-/// Settings of such networks of which only these values are known here. Where one is left out it has this value.
+/// Settings of which only these values are supported. A setting that is left out has this value.
 fn known() -> [Known; 25] {
     [
         ("act_fn", json!("silu")),
@@ -160,43 +160,32 @@ fn known() -> [Known; 25] {
 }
 
 impl Config {
-    /// A middle of two residual blocks around a transformer.
+    /// A middle block with a transformer between two residual blocks.
     pub(crate) const ATTENDING_MIDDLE: &str = "UNetMidBlock2DCrossAttn";
-    /// A middle of one residual block.
+    /// A middle block with one residual block.
     pub(crate) const PLAIN_MIDDLE: &str = "UNetMidBlock2D";
 
-    /// Rows and columns of the latents that the network was trained for, if it says.
+    /// Rows and columns of the latents that the network was trained on, if the configuration has them.
     pub fn trained_size(&self) -> Option<(usize, usize)> {
         let sample_size = self.sample_size.as_ref()?;
         Some((sample_size.of(0)?, sample_size.of(1)?))
     }
 
-    /// Whether the file was written by a release of diffusers before `major.minor`. A file that does not say was not.
+    /// Whether the file was written by a release of diffusers before `major.minor`. A file without a version
+    /// was not.
     pub fn was_saved_before(&self, major: u64, minor: u64) -> bool {
         let version = self.others.get("_diffusers_version").and_then(Value::as_str);
         let mut numbers = version.unwrap_or_default().split('.').map(str::parse::<u64>);
         matches!((numbers.next(), numbers.next()), (Some(Ok(first)), Some(Ok(second))) if (first, second) < (major, minor))
     }
 
-    /// Channels of the pictures that are held on the way down, to each of which a ControlNet adds.
-    ///
-    /// # Errors
-    /// The configuration cannot be that of a UNet.
-    pub fn skip_channels(&self) -> Result<Vec<usize>> {
-        let mut way_down = self.clone();
-        way_down.up_block_types.clear();
-        way_down.check(super::NETWORK)?;
-        let layout = block_layout::down_and_middle(&way_down, super::NETWORK)?;
-        let skips = layout.iter().filter(|spec| spec.is_skip);
-        Ok(skips.map(|spec| spec.kind.channels()).collect())
-    }
-
-    /// Features of a token of text in the first level, zero where it does not say.
+    /// Features of a text token in the first level; 0 if the configuration does not have them.
     pub fn context_features(&self) -> usize {
         self.cross_attention_dim.of(0).unwrap_or(0)
     }
 
-    /// Features of the pooled text that is added to the timestep beside `numbers` numbers, in a network that takes such.
+    /// Features of the pooled text embedding in a network with added conditions, given the number of its
+    /// `time_ids`.
     pub fn pooled_features(&self, time_ids: usize) -> Option<usize> {
         let AddedEmbedding {
             time_id_features,
@@ -205,8 +194,9 @@ impl Config {
         features.checked_sub(time_ids.checked_mul(time_id_features)?)
     }
 
-    /// How many numbers are added to the timestep beside a pooled text of `features` features, in a network that takes
-    /// such: six (original size, crop and target size), or five (original size, crop and aesthetic score).
+    /// The number of time ids in a network with added conditions, given the features of its pooled text
+    /// embedding: six (original size, crop and target size), or five (original size, crop and aesthetic
+    /// score).
     pub fn time_id_count(&self, pooled_features: usize) -> Option<usize> {
         let AddedEmbedding {
             time_id_features,
@@ -225,7 +215,7 @@ impl Config {
         })
     }
 
-    /// Features of the vector that a timestep becomes.
+    /// Features of the time embedding.
     pub(crate) fn time_features(&self) -> usize {
         self.time_embedding_dim.unwrap_or_else(|| {
             self.block_out_channels
@@ -234,16 +224,16 @@ impl Config {
         })
     }
 
-    /// Whether a UNet can be what this says.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// It cannot; the setting is named.
+    /// A setting is impossible or not supported; the error names it.
     pub fn validate(&self) -> Result<()> {
         self.check(super::NETWORK)?;
         self.levels(super::NETWORK).map(drop)
     }
 
-    /// Whether the `network` can be what this says.
+    /// Checks the settings, for errors that name the `network`.
     pub(crate) fn check(&self, network: &'static str) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config { network, reason });
         let depth = self.block_out_channels.len();
@@ -305,11 +295,11 @@ impl Config {
     }
 }
 
-/// What is added to the timestep, in features.
+/// The features of the added conditions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AddedEmbedding {
-    /// Of each number.
+    /// Of each embedded time id.
     pub(crate) time_id_features: usize,
-    /// Of all that is added: of the pooled text and of the numbers.
+    /// Of all together: pooled text embedding and embedded time ids.
     pub(crate) features: usize,
 }

@@ -1,6 +1,7 @@
-//! The bytes of the network: of its weights, of what it is conditioned on, and of a pass through it.
+//! The memory of the UNet: of its weights, its conditions, and a forward pass.
 //!
-//! The counts follow `block.rs` and what it calls line by line: what is dropped there is no longer counted here.
+//! The counts follow `block.rs` and the layers that it calls line by line: a tensor that is dropped there is
+//! no longer counted here.
 
 use candle_core::DType;
 use sd_ops::Scratch;
@@ -39,13 +40,13 @@ impl Conditioned for UNet {
 }
 
 impl UNet {
-    /// What a forward pass takes beside the weights, the conditions, and what a ControlNet gave.
+    /// The memory of a forward pass beside the weights, the conditions, and the residuals of a ControlNet.
     pub fn forward_footprint(&self, load: Load) -> Footprint {
         self.walk(load).0
     }
 
-    /// Bytes of the tensors that live while each block is computed with. Blocks weigh most where pictures are small, so that
-    /// [`WeightBytes::most_with`] these is less than the most of each.
+    /// Bytes of the tensors that are alive while each block runs. The lowest-resolution blocks hold most of
+    /// the parameters, so [`WeightBytes::most_with`] of these is less than the sum of both maxima.
     pub fn block_activations(&self, load: Load) -> Vec<u64> {
         self.walk(load).1
     }
@@ -57,7 +58,8 @@ impl UNet {
             let mut activations = walk.pass(spec);
             if spec.is_skip {
                 walk.push_skip();
-                // Without a middle a ControlNet adds to a picture that is held too, which has to stay as it was.
+                // Without a middle block a ControlNet adds to a feature map that is a skip connection too,
+                // which must not change.
                 if spec.ends_middle {
                     activations = activations.max(walk.add());
                 }
@@ -68,7 +70,7 @@ impl UNet {
     }
 }
 
-/// Bytes of the weights of a block, once they are read from those of the whole network.
+/// Bytes of a block's weights in memory. `weights` are those of the whole network.
 pub(crate) fn block_bytes(spec: &BlockSpec, weights: &Weights) -> u64 {
     held_bytes(&spec.weights(weights), |name| match spec.kind {
         BlockKind::TransformerEntry { .. } => name.starts_with("norm.") || name.starts_with("proj_in."),
@@ -78,14 +80,14 @@ pub(crate) fn block_bytes(spec: &BlockSpec, weights: &Weights) -> u64 {
     })
 }
 
-/// Bytes of the weights that a timestep passes through.
+/// Bytes of the weights of the time embedding.
 pub(crate) fn time_bytes(weights: &Weights) -> u64 {
     held_bytes(weights, |name| {
         name.starts_with("time_embedding.") || name.starts_with("add_embedding.")
     })
 }
 
-/// Bytes that the conditions of `steps` steps hold.
+/// Bytes of the conditions of `steps` steps.
 pub(crate) fn condition_bytes(config: &Config, load: Load, steps: usize, activation_type: DType) -> u64 {
     let element = activation_type.size_in_bytes();
     let levels = config.levels(NETWORK).unwrap_or_default();
@@ -94,7 +96,7 @@ pub(crate) fn condition_bytes(config: &Config, load: Load, steps: usize, activat
     ((rows + load.texts * load.tokens * context) * element) as u64
 }
 
-/// What computing the conditions takes beside them and the weights.
+/// The memory that computing the conditions takes beside them and the weights.
 pub(crate) fn condition_footprint(
     config: &Config,
     load: Load,
@@ -113,7 +115,7 @@ pub(crate) fn condition_footprint(
     }
 }
 
-/// A picture of all texts.
+/// A feature map of all texts.
 #[derive(Debug, Clone, Copy)]
 struct Picture {
     channels: usize,
@@ -121,29 +123,29 @@ struct Picture {
     width: usize,
 }
 
-/// A forward pass followed without making any of it, and the most that it has taken so far.
+/// Simulates a forward pass by its shapes, and keeps the peak so far.
 #[derive(Debug)]
 pub(crate) struct Walk {
     load: Load,
     element: usize,
-    /// The picture on its way. In a transformer its tokens have as many values.
+    /// The current feature map. Tokens inside a transformer have as many values.
     x: Picture,
-    /// Whether somebody else holds it too.
+    /// Whether a skip connection shares its memory.
     is_shared: bool,
-    /// Values of the picture that the tokens in a transformer came from.
+    /// Values of the feature map that is the residual of a transformer.
     carried: usize,
     skips: Vec<Picture>,
-    /// Values that stay until the end.
+    /// Values that are alive until the end of the pass.
     kept: usize,
-    /// The most values at a time.
+    /// The most values that were alive at the same time.
     most: usize,
-    /// What operations take for themselves. Threads keep it from one to the next.
+    /// The scratch of the operations, which threads keep from one to the next.
     scratch: Scratch,
     on_processor: bool,
 }
 
 impl Walk {
-    /// A pass of latents with so many channels.
+    /// A pass of latents with `channels` channels.
     pub(crate) fn new(load: Load, channels: usize, weight_options: &WeightOptions) -> Self {
         let (height, width) = load.latents;
         Self {
@@ -171,7 +173,7 @@ impl Walk {
         }
     }
 
-    /// Passes the block at `place`. The result are the bytes that live at its most.
+    /// Runs a block. Returns the bytes that are alive at its peak.
     pub(crate) fn pass(&mut self, spec: &BlockSpec) -> u64 {
         let before = self.state();
         let own = self.own();
@@ -211,13 +213,13 @@ impl Walk {
         (most * self.element) as u64
     }
 
-    /// The picture is held for the way up.
+    /// Keeps the current feature map as a skip connection.
     pub(crate) fn push_skip(&mut self) {
         self.skips.push(self.x);
         self.is_shared = true;
     }
 
-    /// A picture of the same size is added. The result are the bytes that live at its most.
+    /// Adds a feature map of the same size. Returns the bytes that are alive at the peak.
     pub(crate) fn add(&mut self) -> u64 {
         let before = self.state();
         let sum = self.own() + self.values(self.x);
@@ -226,28 +228,28 @@ impl Walk {
         (most * self.element) as u64
     }
 
-    /// A convolution by single pixels, scaled, is made of the picture and kept. The result are the bytes that live at its
-    /// most.
+    /// Keeps a scaled 1x1 convolution of the current feature map. Returns the bytes that are alive at the
+    /// peak.
     pub(crate) fn keep(&mut self) -> u64 {
         let picture = self.values(self.x);
         self.run(Scratch::of_conv2d(self.x.channels, self.x.channels, 1));
-        // Other streams may have made theirs.
+        // Other inputs may have computed theirs.
         let others = (self.load.inputs - 1) * picture;
         let most = self.reach(self.state(), &[self.own() + 2 * picture + others]);
         self.kept += picture;
         (most * self.element) as u64
     }
 
-    /// Bytes of what all streams kept.
+    /// Bytes that all inputs have kept.
     pub(crate) fn kept_bytes(&self) -> u64 {
         (self.kept * self.load.inputs * self.element) as u64
     }
 
-    /// A convolution by 3 x 3 whose result is the picture on its way, beside `held` values.
+    /// A 3x3 convolution whose result is the current feature map, while `live` other values are alive.
     fn convolution(&mut self, live: usize, inputs: usize, outputs: usize) -> usize {
         self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let result = self.values(self.x);
-        // A GPU lays out the window of every pixel, multiplies, and turns the result around.
+        // On a GPU: im2col, a GEMM, and a transpose of the result.
         let elsewhere = if self.on_processor {
             0
         } else {
@@ -268,18 +270,18 @@ impl Walk {
         }
         self.x.channels = outputs;
         let result = self.values(self.x);
-        // The vector of the timestep, before and after it is laid beside the picture.
+        // The projected time embedding, before and after broadcasting.
         let time = 2 * self.load.texts * outputs;
         let first = self.convolution(input + normed, inputs, outputs);
         let mut second = self.convolution(input + time + result, outputs, outputs);
         if inputs != outputs {
-            // What is carried and what was made, then their sum; the input goes before that.
+            // The shortcut and the result, then their sum; the input is dropped before.
             second = second.max(3 * result);
         }
         vec![joining, first, second]
     }
 
-    /// Beside what is carried a norm and its tokens, or tokens and what they are projected to.
+    /// The norm and its tokens, or tokens and their projection; the residual is counted apart.
     fn projection(&mut self) -> Vec<usize> {
         self.run(Scratch::of_linear());
         vec![2 * self.values(self.x)]
@@ -290,11 +292,11 @@ impl Walk {
         let text = self.load.texts * self.load.tokens * channels;
         self.run(Scratch::of_linear());
         self.run(Scratch::of_attention(channels / heads));
-        // The tokens, queries, keys, values, and the result. A GPU turns the keys around.
+        // The tokens, queries, keys, values, and the result. On a GPU the keys are transposed.
         let turned = usize::from(!self.on_processor);
         let to_places = (5 + turned) * tokens;
         let to_text = 3 * tokens + (2 + turned) * text;
-        // The tokens, their norm and the result, and the inside.
+        // The tokens, their norm and the result, and the hidden features.
         let count = (self.load.texts, self.x.height * self.x.width);
         let inside = FeedForward::workspace(Inside::Geglu, count, channels, self.on_processor);
         let feed_forward = 3 * tokens + inside;
@@ -310,7 +312,7 @@ impl Walk {
             (self.x.height, self.x.width) = (next.height, next.width);
         }
         if self.on_processor && (self.x.height, self.x.width) == (twice.height, twice.width) {
-            // The larger picture is never made. The smaller one is laid between two more rows.
+            // The upsampled feature map is never made. The smaller one is copied between two more rows.
             let height = smaller.height + 2;
             let between = self.values(Picture { height, ..smaller });
             let scratch = Scratch::of_upsampled_conv2d(channels, channels);
@@ -321,8 +323,8 @@ impl Walk {
         vec![own + twice, self.convolution(twice, channels, channels)]
     }
 
-    /// There are `moments` at which a stream has so many values beside what is held. Other streams have passed the block,
-    /// or have it before them.
+    /// Records `moments` at which an input has the given values alive, skip connections not counted. Other
+    /// inputs have their state before or after the block.
     fn reach(&mut self, before: usize, moments: &[usize]) -> usize {
         let others = (self.load.inputs - 1) * before.max(self.state());
         let skips: usize = self.skips.iter().map(|&picture| self.values(picture)).sum();
@@ -332,18 +334,18 @@ impl Walk {
         most
     }
 
-    /// An operation runs.
+    /// Records the scratch of an operation.
     fn run(&mut self, scratch: Scratch) {
         self.scratch = self.scratch.or(scratch);
     }
 
-    /// Values that a stream holds between two blocks.
+    /// Values of an input that are alive between two blocks.
     fn state(&self) -> usize {
         let skips: usize = self.skips.iter().map(|&picture| self.values(picture)).sum();
         skips + self.carried + self.own()
     }
 
-    /// Values of the picture on its way, if nobody else holds it.
+    /// Values of the current feature map, unless a skip connection shares its memory.
     fn own(&self) -> usize {
         if self.is_shared { 0 } else { self.values(self.x) }
     }

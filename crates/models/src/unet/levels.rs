@@ -1,35 +1,35 @@
-//! The levels that a UNet is made of, and its middle, as its configuration describes them.
+//! The levels of a UNet and its middle block, from its configuration.
 
 use super::config::{Config, OneOrEach};
 use crate::counts::{MOST_FEATURES, MOST_LAYERS};
 use crate::{Error, Result};
 
-/// A level of the network.
+/// A level of the network: the blocks of one resolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Level {
     pub(crate) channels: usize,
-    /// For each residual block on the way down the layers of the transformer behind it, where there is one.
+    /// For each residual block of the down path the layers of the transformer after it, if there is one.
     pub(crate) down: Vec<Option<usize>>,
-    /// The same on the way up, which has one residual block more. Empty in a network that does not go up.
+    /// The same for the up path, which has one residual block more. Empty in a network without an up path.
     pub(crate) up: Vec<Option<usize>>,
-    /// Heads of the transformers.
+    /// Attention heads of the transformers.
     pub(crate) heads: usize,
-    /// Features of a token of text.
+    /// Features of a text token.
     pub(crate) context: usize,
 }
 
-/// What lies between the way down and the way up.
+/// The middle block, between the down path and the up path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Middle {
     /// Nothing.
     Absent,
     /// A residual block.
     Residual,
-    /// Two residual blocks around a transformer of so many layers.
+    /// A transformer of `layers` layers between two residual blocks.
     Attends { layers: usize },
 }
 
-/// Which way the transformers of a level lie on.
+/// The path of the network that a transformer is on.
 #[derive(Debug, Clone, Copy)]
 enum Direction {
     Down,
@@ -37,10 +37,10 @@ enum Direction {
 }
 
 impl Config {
-    /// The levels, the one of full resolution first. That of full resolution goes up last.
+    /// The levels, the full resolution first, whose up path is the last.
     ///
     /// # Errors
-    /// The configuration cannot be that of the `network`.
+    /// The configuration is impossible for the `network`.
     pub(crate) fn levels(&self, network: &'static str) -> Result<Vec<Level>> {
         let wrong = |reason: String| Error::Config { network, reason };
         let depth = self.block_out_channels.len();
@@ -63,7 +63,7 @@ impl Config {
             let residuals = one_of("layers_per_block", &self.layers_per_block, MOST_LAYERS)?;
             let down = self.transformers(Direction::Down, index, residuals, network)?;
             let up = match self.up_block_types.len() {
-                // A ControlNet does not go up.
+                // A ControlNet has no up path.
                 0 => Vec::new(),
                 _ => self.transformers(Direction::Up, index, residuals + 1, network)?,
             };
@@ -85,10 +85,10 @@ impl Config {
         levels.map(|(index, channels)| level(index, channels)).collect()
     }
 
-    /// What lies between the way down and the way up.
+    /// The middle block, between the down path and the up path.
     ///
     /// # Errors
-    /// The configuration cannot be that of the `network`.
+    /// The configuration is impossible for the `network`.
     pub(crate) fn middle(&self, network: &'static str) -> Result<Middle> {
         match self.mid_block_type.as_deref() {
             None => Ok(Middle::Absent),
@@ -102,8 +102,8 @@ impl Config {
         }
     }
 
-    /// For each of the `residuals` residual blocks of the level at `index`, counted from full resolution, the layers of the
-    /// transformer behind it.
+    /// The layers of the transformer after each of the `residuals` residual blocks of the level at `index`,
+    /// counted from full resolution.
     fn transformers(
         &self,
         direction: Direction,
@@ -147,7 +147,7 @@ impl Config {
     }
 }
 
-/// The layers of the first `count` transformers of the level at `index` of a `setting` called `name`.
+/// The layers of the first `count` transformers of the level at `index`, from the `setting` called `name`.
 fn layers_at(
     name: &str,
     setting: &OneOrEach,
@@ -171,7 +171,7 @@ fn layers_at(
     }
 }
 
-/// Whether a level attends, by its type.
+/// Whether a level has transformers, by its type.
 fn attends(setting: &str, types: &[String], index: usize, network: &'static str) -> Result<bool> {
     match types.get(index).map_or("", String::as_str) {
         "CrossAttnDownBlock2D" | "CrossAttnUpBlock2D" => Ok(true),

@@ -1,8 +1,9 @@
 //! The UNets of Stable Diffusion 1, 2 and XL: diffusers' `UNet2DConditionModel`.
 //!
-//! Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022; Podell et al., "SDXL: Improving
-//! Latent Diffusion Models for High-Resolution Image Synthesis", 2023. Pictures become smaller down to the middle and
-//! larger again; those of the way down are held and joined to those of the way up.
+//! Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022; Podell et al.,
+//! "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis", 2023. The down path halves
+//! the resolution level by level, the up path doubles it again. Skip connections carry feature maps of the
+//! down path to the up path.
 
 pub(crate) mod block;
 pub(crate) mod block_layout;
@@ -29,7 +30,7 @@ use time::TimeEntry;
 /// The name of the network in errors.
 const NETWORK: &str = "UNet";
 
-/// A network that predicts the noise in latents, or what its scheduler takes for it.
+/// A network that predicts the noise in latents, or another target of its scheduler.
 #[derive(Debug)]
 pub struct UNet {
     config: Config,
@@ -40,29 +41,30 @@ pub struct UNet {
     activation_type: DType,
 }
 
-/// Latents, `[texts, in_channels, height, width]`, and what steers them.
+/// Latents, `[texts, in_channels, height, width]`, and their conditions.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// The noisy latents, scaled as the scheduler has it, once for every text; for inpainting with the mask and the
-    /// masked latents behind them.
+    /// The noisy latents, scaled by the scheduler and repeated for every text; for a 9-channel inpainting
+    /// model followed by the mask and the masked latents.
     pub latents: &'a Tensor,
-    /// The texts.
+    /// The text embeddings and time embeddings.
     pub conditions: &'a Conditions,
-    /// What ControlNets add.
+    /// The residuals of ControlNets.
     pub control: Option<&'a Residuals>,
 }
 
-/// What a ControlNet adds to the pictures inside of a UNet.
+/// The residuals that a ControlNet adds to feature maps of a UNet (diffusers: `down_block_res_samples` and
+/// `mid_block_res_sample`).
 #[derive(Debug, Clone)]
 pub struct Residuals {
-    /// To each picture that is held for the way up, from the first: `[texts, channels, height, width]`.
+    /// For each skip connection, from the first: `[texts, channels, height, width]`.
     pub down: Vec<Tensor>,
-    /// To the picture after the middle.
+    /// For the result of the middle block.
     pub middle: Tensor,
 }
 
 impl Residuals {
-    /// The sums with those of another ControlNet.
+    /// The sums with the residuals of another ControlNet.
     ///
     /// # Errors
     /// The shapes differ, or the device fails.
@@ -78,10 +80,10 @@ impl Residuals {
 }
 
 impl UNet {
-    /// The UNet that `config` describes. Nothing is read yet.
+    /// The UNet that `config` describes. It reads no weights yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check(NETWORK)?;
         if config.up_block_types.is_empty() {
@@ -107,18 +109,18 @@ impl UNet {
         })
     }
 
-    /// Reads every block that is to stay in memory.
+    /// Reads every block that stays in memory.
     ///
     /// # Errors
-    /// A file is wrong, or the device has no room.
+    /// A file is damaged, or the device is out of memory.
     pub fn load(&self) -> Result<()> {
         Ok(self.blocks.load()?)
     }
 
-    /// What steers the pictures of a run, for all of its steps. It uses weights that are not needed again.
+    /// Computes the conditions of a run for all of its steps, with weights that are not used again.
     ///
     /// # Errors
-    /// Something does not fit the network, a file is wrong, or the device fails.
+    /// An input does not fit the network, a file is damaged, or the device fails.
     pub fn condition(&self, inputs: &ConditioningInputs<'_>) -> Result<Conditions> {
         inputs.check(&self.config, NETWORK)?;
         let time = self.time.block(0)?.embed(inputs, self.activation_type)?;
@@ -126,11 +128,11 @@ impl UNet {
         Ok(Conditions::new(time, context, inputs)?)
     }
 
-    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]` each. A
-    /// block is used for all of them before the next one is.
+    /// The prediction for each of `inputs` at a step, counted from 0: `[texts, out_channels, height, width]`
+    /// each. Each block runs for all inputs before the next one.
     ///
     /// # Errors
-    /// A shape does not fit, a file is wrong, or the device fails.
+    /// A shape does not fit, a file is damaged, or the device fails.
     pub fn forward(&self, inputs: &[Input<'_>], step: usize) -> Result<Vec<Tensor>> {
         let mut streams = Vec::with_capacity(inputs.len());
         for input in inputs {
@@ -144,7 +146,7 @@ impl UNet {
         for (spec, block) in self.layout.iter().zip(self.blocks.pass()?) {
             let block = block?;
             for (stream, input) in streams.iter_mut().zip(inputs) {
-                // Taken out, so that pictures go as soon as the block is through with them.
+                // Moved out, so that the block can drop the feature maps after their last use.
                 if let Some((taken, at)) = stream.take() {
                     let control = input.control.map(|control| control.down.as_slice());
                     let mut after = block.forward(taken, spec.kind, &at, control)?;
@@ -179,7 +181,7 @@ impl UNet {
 }
 
 impl BlockSpec {
-    /// The scope of `weights`, those of the whole network, that this block is made from.
+    /// The scope of the block inside `weights`, those of the whole network.
     pub(crate) fn weights(&self, weights: &Weights) -> Weights {
         if self.scope.is_empty() {
             weights.clone()

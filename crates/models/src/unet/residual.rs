@@ -1,4 +1,4 @@
-//! The residual blocks that the network is made of.
+//! The residual blocks of the UNet.
 
 use candle_core::{Result, Tensor};
 use sd_ops::{Conv2d, GroupNorm, Linear, conv2d, conv2d_onto, conv2d_shifted, group_norm_silu, linear};
@@ -7,7 +7,8 @@ use sd_weights::Weights;
 use super::config::Config;
 use crate::layers;
 
-/// Two convolutions, each after a norm and silu, around which the input is carried. The timestep enters between them.
+/// Two convolutions, each after a group norm and silu, with a shortcut around them. The time embedding is
+/// added between them.
 #[derive(Debug)]
 pub(crate) struct ResidualBlock {
     norm1: GroupNorm,
@@ -48,10 +49,11 @@ impl ResidualBlock {
         })
     }
 
-    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`, with the shortcut's convolution of the first `x` if there
-    /// is one. `time` is `[texts, features]`.
+    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))) + time)))`, where the first `x` passes through the
+    /// shortcut's convolution if there is one. `time` is `[texts, features]`.
     ///
-    /// Every tensor goes as soon as it was used: what lives at the same time is what `footprint.rs` counts.
+    /// Every tensor is dropped after its last use: `footprint.rs` counts those that are alive at the same
+    /// time.
     pub(crate) fn forward(&self, x: Tensor, time: &Tensor) -> Result<Tensor> {
         let time = linear(time, &self.time)?;
         let mut hidden = conv2d_shifted(&group_norm_silu(&x, &self.norm1)?, &self.conv1, &time)?;

@@ -1,4 +1,4 @@
-//! Pictures made smaller on the way down and larger on the way up.
+//! Downsampling and upsampling of feature maps.
 
 use candle_core::{Result, Tensor};
 use sd_ops::{Band, BandedConv2d, Conv2d, conv2d, upsample_nearest};
@@ -6,12 +6,12 @@ use sd_weights::Weights;
 
 use crate::layers;
 
-/// To half the size, rounded up.
+/// A convolution of stride 2, which halves the resolution, rounded up.
 pub(crate) fn downsampler(weights: &Weights, channels: usize) -> sd_weights::Result<Conv2d> {
     layers::conv2d(weights, channels, channels, 3, 2, 1)
 }
 
-/// A convolution after upsampling.
+/// Nearest-neighbour upsampling, then a convolution.
 #[derive(Debug)]
 pub(crate) struct Upsampler(Conv2d);
 
@@ -20,7 +20,7 @@ impl Upsampler {
         Ok(Self(layers::conv2d(weights, channels, channels, 3, 1, 1)?))
     }
 
-    /// `x` made to the size of `height` and `width`, which is twice its own or one less.
+    /// `x` at `height` and `width`, which are twice its own or one less.
     pub(crate) fn forward(&self, x: Tensor, height: usize, width: usize) -> Result<Tensor> {
         let (_, _, rows, columns) = x.dims4()?;
         if x.device().is_cpu() && (height, width) == (2 * rows, 2 * columns) {
@@ -29,7 +29,7 @@ impl Upsampler {
         let mut larger = upsample_nearest(&x)?;
         drop(x);
         if larger.dims()[2..] != [height, width] {
-            // The nearest pixels of an odd size are those of the even one above it.
+            // Nearest pixels of an odd size are those of the even size above it.
             larger = larger.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()?;
         }
         conv2d(&larger, &self.0)

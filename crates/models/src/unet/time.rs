@@ -1,4 +1,4 @@
-//! How the timestep, and what is added to it, enter the network: needed once a run.
+//! The embedding of the timestep and the added conditions, which is computed once per run.
 
 use candle_core::{DType, Device, Tensor};
 use sd_ops::{Linear, linear, linear_silu, silu, timestep_embedding};
@@ -8,13 +8,13 @@ use super::conditions::{AddedConditions, ConditioningInputs};
 use super::config::Config;
 use crate::{Result, layers};
 
-/// The network's entry for what is not the picture.
+/// The embedders of the network for everything but latents and text tokens.
 #[derive(Debug)]
 pub(crate) struct TimeEntry {
     time: [Linear; 2],
     guidance: Option<Linear>,
     added: Option<[Linear; 2]>,
-    /// Features that a timestep, and that each added number, is spread over.
+    /// Features of the sinusoidal embeddings of a timestep and of a time id.
     spread: usize,
     time_id_features: usize,
 }
@@ -44,8 +44,8 @@ impl TimeEntry {
         })
     }
 
-    /// What steers every residual block: a timestep and what is added to it, through silu, which every use of it begins
-    /// with. A row for every text of every step, `[steps * texts, features]`.
+    /// The time embedding (diffusers: `emb`): timestep plus added conditions, after the silu with which every
+    /// residual block begins. A row for every text of every step, `[steps * texts, features]`.
     pub(crate) fn embed(&self, inputs: &ConditioningInputs<'_>, activation_type: DType) -> Result<Tensor> {
         let device = inputs.context.device();
         let (steps, texts) = (inputs.timesteps.len(), inputs.context.dim(0)?);
@@ -66,7 +66,7 @@ impl TimeEntry {
         Ok(silu(&sum.reshape((steps * texts, ()))?)?)
     }
 
-    /// The pooled texts with the numbers beside them, each of these spread over features: `[texts, features]`.
+    /// The pooled text embeddings followed by the embedded time ids: `[texts, features]`.
     fn embed_added(&self, added: &AddedConditions<'_>, activation_type: DType) -> Result<Tensor> {
         let texts = added.time_ids.len();
         let time_ids = added.time_ids.concat();
@@ -84,12 +84,12 @@ fn project(x: &Tensor, [first, second]: &[Linear; 2]) -> Result<Tensor> {
     Ok(linear(&linear_silu(x, first)?, second)?)
 }
 
-/// A guidance scale as sinusoids of falling frequency, sines first: `[1, features]`. Luo et al., "Latent Consistency
-/// Models", 2023, as diffusers' `get_guidance_scale_embedding` of the scale less 1.
+/// The sinusoidal embedding of a guidance scale, sines first: `[1, features]`. Luo et al., "Latent
+/// Consistency Models", 2023, as diffusers' `get_guidance_scale_embedding` of the scale minus 1.
 fn guidance_embedding(scale: f64, features: usize, device: &Device) -> candle_core::Result<Tensor> {
     const LONGEST_PERIOD: f64 = 10_000.0;
     let half = features / 2;
-    // In the same 32-bit steps as the reference, since a phase is the product of large numbers.
+    // With the rounding of the reference in 32 bits: a phase is the product of large numbers.
     let fall = LONGEST_PERIOD.ln() as f32 / half.saturating_sub(1).max(1) as f32;
     let position = (scale - 1.0) as f32 * 1000.0;
     let phases = (0..half).map(|index| {

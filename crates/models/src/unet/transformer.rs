@@ -1,4 +1,5 @@
-//! The transformers between residual blocks: every place of a picture attends to all others, and to the text.
+//! The transformers between residual blocks: self-attention over the pixels of a feature map, and cross
+//! attention to the text.
 
 use candle_core::{Result, Tensor};
 use sd_ops::{
@@ -10,12 +11,12 @@ use super::config::Config;
 use crate::feed_forward::{FeedForward, Inside};
 use crate::layers;
 
-/// The epsilon of the norm before a transformer, whatever the configuration says of others.
+/// The epsilon of the group norm before a transformer, which no setting changes.
 const ENTRY_EPSILON: f64 = 1e-6;
-/// The epsilon of the norms of its layers.
+/// The epsilon of the layer norms.
 const LAYER_EPSILON: f64 = 1e-5;
 
-/// From a picture to tokens.
+/// From a feature map to tokens.
 #[derive(Debug)]
 pub(crate) struct TransformerEntry {
     norm: GroupNorm,
@@ -31,7 +32,7 @@ impl TransformerEntry {
         })
     }
 
-    /// The tokens of `picture`, one a place, row by row: `[texts, places, channels]`.
+    /// The tokens of `picture`, a feature map, row by row: `[texts, height * width, channels]`.
     pub(crate) fn forward(&self, picture: &Tensor) -> Result<Tensor> {
         let normed = group_norm(picture, &self.norm)?;
         let tokens = transpose(&normed.flatten_from(2)?)?;
@@ -40,7 +41,7 @@ impl TransformerEntry {
     }
 }
 
-/// From tokens back to a picture.
+/// From tokens back to a feature map.
 #[derive(Debug)]
 pub(crate) struct TransformerExit {
     projection: Linear,
@@ -53,7 +54,7 @@ impl TransformerExit {
         })
     }
 
-    /// The picture that the tokens came from with what they became added to it.
+    /// The feature map `picture` plus the projected tokens.
     pub(crate) fn forward(&self, tokens: Tensor, picture: Tensor) -> Result<Tensor> {
         let projected = linear(&tokens, &self.projection)?;
         drop(tokens);
@@ -64,8 +65,8 @@ impl TransformerExit {
     }
 }
 
-/// A layer of a transformer: attention to the other places, attention to the text, and a feed-forward layer, each after a
-/// norm.
+/// A transformer layer: self-attention, cross attention to the text, and a feed-forward layer, each after a
+/// layer norm.
 #[derive(Debug)]
 pub(crate) struct TransformerLayer {
     norm1: LayerNorm,
@@ -77,7 +78,7 @@ pub(crate) struct TransformerLayer {
 }
 
 impl TransformerLayer {
-    /// A layer of `channels` features in `heads` heads, for text of `context` features.
+    /// A layer of `channels` features in `heads` attention heads, for text tokens of `context` features.
     pub(crate) fn new(
         weights: &Weights,
         channels: usize,
@@ -95,7 +96,8 @@ impl TransformerLayer {
         })
     }
 
-    /// The tokens of a picture, `[texts, places, channels]`, after this layer; `text` is `[texts, tokens, features]`.
+    /// The tokens of a feature map, `[texts, height * width, channels]`, after this layer; `text` is
+    /// `[texts, tokens, features]`.
     pub(crate) fn forward(&self, tokens: Tensor, text: &Tensor) -> Result<Tensor> {
         let mut tokens = tokens;
         let normed = layer_norm(&tokens, &self.norm1)?;
@@ -107,7 +109,7 @@ impl TransformerLayer {
     }
 }
 
-/// Attention of tokens to themselves or to others.
+/// Multi-head attention: self-attention, or cross attention to other tokens.
 #[derive(Debug)]
 struct Attention {
     query: Linear,
@@ -118,7 +120,7 @@ struct Attention {
 }
 
 impl Attention {
-    /// Attention of tokens of `width` features to tokens of `others`.
+    /// Attention from tokens of `width` features to tokens of `others` features.
     fn new(weights: &Weights, width: usize, heads: usize, others: usize) -> sd_weights::Result<Self> {
         let projection =
             |name: &str, inputs: usize| layers::linear_without_bias(&weights.scope(name), inputs, width);
@@ -131,7 +133,7 @@ impl Attention {
         })
     }
 
-    /// `residual` plus what `tokens` find in `others`, or else in themselves.
+    /// `residual` plus the attention of `tokens` to `others`, or to themselves.
     fn add_to(&self, residual: &Tensor, tokens: Tensor, others: Option<&Tensor>) -> Result<Tensor> {
         let (batch, count, width) = tokens.dims3()?;
         let size = width / self.heads;

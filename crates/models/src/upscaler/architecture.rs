@@ -52,8 +52,8 @@ impl Architecture {
         })
     }
 
-    /// The same, unless it is of no width or of an impossible one: shapes in a file can hold any number, where a tensor
-    /// has no elements.
+    /// The same, unless it is of no width or of an impossible one: shapes in a file can hold any number,
+    /// where a tensor has no elements.
     fn possible(self) -> std::result::Result<Self, String> {
         let (features, growth) = match self {
             Self::Dense(Dense { features, growth, .. }) => (features, growth),

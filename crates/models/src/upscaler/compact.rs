@@ -1,5 +1,5 @@
-//! SRVGGNetCompact: convolutions with PReLU at the size of the picture, the last of which gives the pixels of the larger
-//! one, added to the picture itself.
+//! SRVGGNetCompact: convolutions with PReLU at the size of the picture, the last of which gives the pixels of
+//! the larger one, added to the picture itself.
 
 use std::collections::VecDeque;
 
@@ -71,8 +71,8 @@ impl Block {
     }
 }
 
-/// Each channel of `x`, `[1, channels, height, width]`, so many times: what becomes the picture with every pixel repeated
-/// once channels become pixels.
+/// Each channel of `x`, `[1, channels, height, width]`, so many times: what becomes the picture with every
+/// pixel repeated once channels become pixels.
 fn repeated(x: &Tensor, times: usize) -> Result<Tensor> {
     let (_, channels, height, width) = x.dims4()?;
     x.reshape((channels, 1, height, width))?

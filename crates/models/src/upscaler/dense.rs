@@ -33,8 +33,8 @@ pub(super) struct DenseBlock {
     last: Conv2d,
 }
 
-/// What follows the blocks: a convolution after which the first features are added, two that make the picture twice as
-/// large each, and two more.
+/// What follows the blocks: a convolution after which the first features are added, two that make the picture
+/// twice as large each, and two more.
 #[derive(Debug)]
 pub(super) struct Last {
     body: Conv2d,

@@ -74,7 +74,8 @@ fn dense(taken: &mut Taken, sizes: Dense, size: Size) {
     // The first features, which are carried around the blocks, and the picture between two blocks.
     let held = 2 * size.picture(features);
 
-    // What goes into each convolution of a dense block: a band whose turn is next, and one that was put together.
+    // What goes into each convolution of a dense block: a band whose turn is next, and one that was put
+    // together.
     let inputs = (0..5).map(|index| features + index * growth);
     let (next, gathered) = inputs.fold((0, 0), |(next, gathered), channels| {
         (next + size.bands(1, channels), gathered + size.gathered(channels))

@@ -1,13 +1,15 @@
-//! Networks that make a picture larger: those of Real-ESRGAN, which invent the detail that a larger picture would have.
+//! Networks that make a picture larger: those of Real-ESRGAN, which invent the detail that a larger picture
+//! would have.
 //!
-//! Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", 2021. Which network a
-//! file holds, how wide and deep it is and by how much it enlarges is read from its tensors.
+//! Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", 2021.
+//! Which network a file holds, how wide and deep it is and by how much it enlarges is read from its tensors.
 //!
-//! A pixel of the result depends on pixels hundreds of rows away. Cutting the picture into tiles with such margins would
-//! compute most of it several times, so pictures go through the layers by bands of rows instead, from the top down,
-//! each band computed once. Held are the picture between two blocks, whose bands are replaced by what
-//! is made of them, the picture that is carried around all blocks, and a few bands of what lies between. No tile has an
-//! edge inside of the picture, and on a processor the result is that of the whole picture at once, to the bit.
+//! A pixel of the result depends on pixels hundreds of rows away. Cutting the picture into tiles with such
+//! margins would compute most of it several times, so pictures go through the layers by bands of rows
+//! instead, from the top down, each band computed once. Held are the picture between two blocks, whose bands
+//! are replaced by what is made of them, the picture that is carried around all blocks, and a few bands of
+//! what lies between. No tile has an edge inside of the picture, and on a processor the result is that of the
+//! whole picture at once, to the bit.
 
 mod architecture;
 mod compact;
@@ -43,7 +45,8 @@ enum Block {
     Compact(compact::Block),
 }
 
-/// What goes from block to block: the bands of the picture, and those of the picture that is carried around the blocks.
+/// What goes from block to block: the bands of the picture, and those of the picture that is carried around
+/// the blocks.
 #[derive(Debug)]
 struct State {
     bands: VecDeque<Tensor>,
@@ -54,7 +57,8 @@ impl Upscaler {
     /// The network that `weights` are of. Nothing is read yet.
     ///
     /// # Errors
-    /// They are of no network that is known ([`Error::Upscaler`]), or some of its tensors are missing or of another shape.
+    /// They are of no network that is known ([`Error::Upscaler`]), or some of its tensors are missing or of
+    /// another shape.
     pub fn open(weights: Weights) -> Result<Self> {
         let weights = names::as_real_esrgan(&weights);
         let architecture = Architecture::recognise(&weights)?;
@@ -78,10 +82,10 @@ impl Upscaler {
         self.architecture.scale()
     }
 
-    /// Reads the weights that are to stay in memory, so that the first picture finds them there.
+    /// Reads the weights that stay in memory, so that the first image does not wait for them.
     ///
     /// # Errors
-    /// A file is wrong.
+    /// A file is damaged.
     pub fn load(&self) -> Result<()> {
         Ok(self.blocks.load()?)
     }
@@ -91,23 +95,23 @@ impl Upscaler {
         self.weight_bytes
     }
 
-    /// Takes so many rows at a time, at least one, instead of as many as the picture's size suggests. On a processor the
-    /// result is the same to the bit; memory and time are not.
+    /// Takes so many rows at a time, at least one, instead of as many as the picture's size suggests. On a
+    /// processor the result is the same to the bit; memory and time are not.
     #[must_use]
     pub fn with_band_rows(mut self, rows: usize) -> Self {
         self.band_rows = Some(rows.max(1));
         self
     }
 
-    /// What enlarging a picture of `height` and `width` takes beside the picture and the weights, on a processor with as
-    /// many threads as there are now.
+    /// What enlarging a picture of `height` and `width` takes beside the picture and the weights, on a
+    /// processor with as many threads as there are now.
     pub fn footprint(&self, height: usize, width: usize) -> Footprint {
         footprint::enlarging(self.architecture, self.band_rows, [height, width])
             .footprint(self.activation_type)
     }
 
-    /// Makes `picture`, `[1, 3, height, width]` with values from 0 to 1, larger: `[1, 3, scale * height, scale * width]`,
-    /// around the same values; a few may lie outside of them.
+    /// Makes `picture`, `[1, 3, height, width]` with values from 0 to 1, larger:
+    /// `[1, 3, scale * height, scale * width]`, around the same values; a few may lie outside of them.
     ///
     /// # Errors
     /// The picture has another shape, a file is wrong, or the device fails.

@@ -1,12 +1,13 @@
 //! The names that one and the same network of ESRGAN is saved under.
 //!
-//! ESRGAN's first release wrote the places of a sequence (`model.1.sub.0.RDB1.conv1.0`), its second `RRDB_trunk`,
-//! Real-ESRGAN `body`. Networks that were trained on several GPUs may have `module.` before each name, and files without
-//! tables of tables the name of the table that a network lay in.
+//! ESRGAN's first release wrote the places of a sequence (`model.1.sub.0.RDB1.conv1.0`), its second
+//! `RRDB_trunk`, Real-ESRGAN `body`. Networks that were trained on several GPUs may have `module.` before
+//! each name, and files without tables of tables the name of the table that a network lay in.
 
 use sd_weights::Weights;
 
-/// What may stand before every name. Of the last weights and the average of them the average is taken, which comes later.
+/// What may stand before every name. Of the last weights and the average of them the average is taken, which
+/// comes later.
 const BEFORE: [&str; 4] = ["module.", "state_dict.", "params.", "params_ema."];
 /// The convolutions around the blocks, as the second release names them.
 const AROUND: [(&str, &str); 4] = [
@@ -15,8 +16,8 @@ const AROUND: [(&str, &str); 4] = [
     ("upconv2", "conv_up2"),
     ("HRconv", "conv_hr"),
 ];
-/// The same as places of the first release's sequence, between which lie what has no weights. They are those of a network
-/// that makes pictures twice as large two times.
+/// The same as places of the first release's sequence, between which lie what has no weights. They are those
+/// of a network that makes pictures twice as large two times.
 const PLACES: [(usize, &str); 5] = [
     (0, "conv_first"),
     (3, "conv_up1"),
@@ -30,8 +31,8 @@ pub(super) fn as_real_esrgan(weights: &Weights) -> Weights {
     weights.renamed(renamed)
 }
 
-/// The places in the first release's sequence that `weights` has convolutions at, where some are not known: those of a
-/// network of another scale.
+/// The places in the first release's sequence that `weights` has convolutions at, where some are not known:
+/// those of a network of another scale.
 pub(super) fn unknown_places(weights: &Weights) -> Option<Vec<usize>> {
     let has = |name: &str| weights.contains(&format!("{name}.weight"));
     let mut places: Vec<usize> = (0..64).filter(|place| has(&format!("model.{place}"))).collect();
@@ -78,7 +79,8 @@ fn renamed(name: &str) -> Option<String> {
     renamed.or_else(|| (bare != name).then(|| bare.to_owned()))
 }
 
-/// `0.RDB1.conv2.weight`, or with a place in a sequence of its own as `0.RDB1.conv2.0.weight`, as Real-ESRGAN has it.
+/// `0.RDB1.conv2.weight`, or with a place in a sequence of its own as `0.RDB1.conv2.0.weight`, as Real-ESRGAN
+/// has it.
 fn in_block(name: &str) -> Option<String> {
     let mut parts = name.split('.');
     let (block, dense, conv) = (parts.next()?, parts.next()?.strip_prefix("RDB")?, parts.next()?);

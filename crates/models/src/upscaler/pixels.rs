@@ -1,10 +1,11 @@
-//! Pixels that become channels, and channels that become pixels. Shi et al., "Real-Time Single Image and Video
-//! Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network", 2016.
+//! Pixels that become channels, and channels that become pixels. Shi et al., "Real-Time Single Image and
+//! Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network", 2016.
 
 use candle_core::{Result, Tensor};
 
-/// Squares of `factor` pixels of `x`, `[1, channels, height, width]`, as pixels of more channels: `[1, channels * factor²,
-/// height / factor, width / factor]`. What is not a multiple of it is continued by its mirror image, below and to the right.
+/// Squares of `factor` pixels of `x`, `[1, channels, height, width]`, as pixels of more channels:
+/// `[1, channels * factor², height / factor, width / factor]`. What is not a multiple of it is continued by
+/// its mirror image, below and to the right.
 pub(super) fn unshuffled(x: &Tensor, factor: usize) -> Result<Tensor> {
     if factor == 1 {
         return Ok(x.clone());
@@ -16,7 +17,8 @@ pub(super) fn unshuffled(x: &Tensor, factor: usize) -> Result<Tensor> {
         .reshape((1, channels * factor * factor, height / factor, width / factor))
 }
 
-/// The other way round: `[1, channels, height, width]` to `[1, channels / factor², factor * height, factor * width]`.
+/// The other way round: `[1, channels, height, width]` to
+/// `[1, channels / factor², factor * height, factor * width]`.
 pub(super) fn shuffled(x: &Tensor, factor: usize) -> Result<Tensor> {
     let (_, channels, height, width) = x.dims4()?;
     let channels = channels / (factor * factor);

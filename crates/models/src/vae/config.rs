@@ -42,7 +42,7 @@ pub struct Config {
     pub use_post_quant_conv: bool,
     /// Whether the lowest level attends.
     pub mid_block_add_attention: bool,
-    /// Everything else, of which some settings must be as usual.
+    /// All other settings, some of which must have their default.
     #[serde(flatten)]
     pub others: Map<String, Value>,
 }
@@ -74,8 +74,8 @@ impl Config {
         1 << self.block_out_channels.len().saturating_sub(1).min(16)
     }
 
-    /// How pictures are cut that have `batch` latents of `height` and `width`: beside the largest of those that are
-    /// held, which is the result of a level.
+    /// How pictures are cut that have `batch` latents of `height` and `width`: beside the largest of those
+    /// that are held, which is the result of a level.
     pub(super) fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
         let places = batch * height * width;
         let levels = self.block_out_channels.iter().rev().enumerate();
@@ -88,7 +88,7 @@ impl Config {
     /// Whether a network can be what this says.
     ///
     /// # Errors
-    /// It cannot; the setting is named.
+    /// A setting is impossible or not supported; the error names it.
     pub fn check(&self) -> Result<()> {
         let refuse = |reason: String| {
             Err(Error::Config {

@@ -50,7 +50,7 @@ impl Decoder {
     /// The decoder that `config` describes, with `weights` of the whole autoencoder. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let levels = config.block_out_channels.len();
@@ -72,10 +72,10 @@ impl Decoder {
         })
     }
 
-    /// Reads the weights that are to stay in memory, so that the first picture finds them there.
+    /// Reads the weights that stay in memory, so that the first image does not wait for them.
     ///
     /// # Errors
-    /// A file is wrong.
+    /// A file is damaged.
     pub fn load(&self) -> Result<()> {
         Ok(self.blocks.load()?)
     }
@@ -92,8 +92,8 @@ impl Decoder {
         self
     }
 
-    /// What decoding `batch` latents of `height` and `width` takes beside these and the weights, on a processor
-    /// with as many threads as there are now.
+    /// What decoding `batch` latents of `height` and `width` takes beside these and the weights, on a
+    /// processor with as many threads as there are now.
     pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
         let banding = self.banding(batch, height, width);
         footprint::decoding(&self.config, banding, [batch, height, width]).footprint(self.activation_type)

@@ -58,7 +58,7 @@ impl Encoder {
     /// The encoder that `config` describes, with `weights` of the whole autoencoder. Nothing is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         config.check()?;
         let weight_bytes = held_bytes(&weights, |name| {
@@ -79,10 +79,10 @@ impl Encoder {
         })
     }
 
-    /// Reads the weights that are to stay in memory, so that the first picture finds them there.
+    /// Reads the weights that stay in memory, so that the first image does not wait for them.
     ///
     /// # Errors
-    /// A file is wrong.
+    /// A file is damaged.
     pub fn load(&self) -> Result<()> {
         Ok(self.blocks.load()?)
     }
@@ -99,8 +99,8 @@ impl Encoder {
         self.weight_bytes
     }
 
-    /// What encoding `batch` pictures whose latents have `height` and `width` takes beside these and the weights,
-    /// on a processor with as many threads as there are now.
+    /// What encoding `batch` pictures whose latents have `height` and `width` takes beside these and the
+    /// weights, on a processor with as many threads as there are now.
     pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
         let banding = self.banding(batch, height, width);
         footprint::encoding(&self.config, banding, [batch, height, width]).footprint(self.activation_type)

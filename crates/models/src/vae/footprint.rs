@@ -1,4 +1,5 @@
-//! What decoding and encoding take beside their weights: the forward passes followed without making any of it.
+//! What decoding and encoding take beside their weights: the forward passes followed without making any of
+//! it.
 
 use sd_ops::Scratch;
 
@@ -192,7 +193,8 @@ impl Pass {
         self.reach(held + pieces + at_first.max(at_second), before + first + second);
     }
 
-    /// A convolution by 3 x 3 to half the size. Pairs of rows are put together before it, and their results after it.
+    /// A convolution by 3 x 3 to half the size. Pairs of rows are put together before it, and their results
+    /// after it.
     fn downsampling(&mut self, level: Level, channels: usize) {
         let shared = self.run(Scratch::of_conv2d(channels, channels, 3));
         let held = level.picture(channels) + level.bands(3, channels);

@@ -7,14 +7,14 @@ use sd_ops::{BandedConv2d, Conv2d};
 
 use crate::bands::{Rows, convolved, regrouped};
 
-/// How large bands are, and how much is held. On a processor the result is the same to the bit whatever is chosen;
-/// memory and time are not.
+/// How large bands are, and how much is held. On a processor the result is the same to the bit whatever is
+/// chosen; memory and time are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Banding {
     /// Values of a band, unless a single row has more.
     pub band: usize,
-    /// Values that are held at a time beside the bands that are worked on, unless it cannot be done with fewer.
-    /// What exceeds them is computed again each time that it is wanted.
+    /// Values that are held at a time beside the bands that are worked on, unless it cannot be done with
+    /// fewer. What exceeds them is computed again each time that it is wanted.
     pub room: usize,
 }
 
@@ -24,8 +24,8 @@ impl Banding {
         band: usize::MAX,
         room: usize::MAX,
     };
-    /// 16 MB of 32-bit numbers: enough for a convolution to be shared among many threads, and so few that a dozen
-    /// bands count little.
+    /// 16 MB of 32-bit numbers: enough for a convolution to be shared among many threads, and so few that a
+    /// dozen bands count little.
     const BAND: usize = 1 << 22;
     /// 256 MB of 32-bit numbers, which are held rather than computed twice.
     const ROOM: usize = 1 << 26;
@@ -43,7 +43,8 @@ impl Banding {
         (self.band / values.max(1)).max(1)
     }
 
-    /// Rows of `line` pixels that become a band once the picture is twice as large and has `channels` channels.
+    /// Rows of `line` pixels that become a band once the picture is twice as large and has `channels`
+    /// channels.
     pub(super) fn smaller_rows(self, line: usize, channels: usize) -> usize {
         (self.rows(2 * line * channels) / 2).max(1)
     }
@@ -125,8 +126,8 @@ impl Picture {
     }
 }
 
-/// What goes into a residual block: a picture, or one that is made from it every time that it is gone through, and
-/// never held.
+/// What goes into a residual block: a picture, or one that is made from it every time that it is gone
+/// through, and never held.
 #[derive(Debug)]
 pub(super) struct Input<'a> {
     picture: Picture,

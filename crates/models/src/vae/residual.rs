@@ -46,8 +46,8 @@ impl ResidualBlock {
         })
     }
 
-    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`, with the shortcut's convolution of the first `x` if there is
-    /// one. The result takes the place of `x`, which goes.
+    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`, with the shortcut's convolution of the first `x` if
+    /// there is one. The result takes the place of `x`, which goes.
     pub(super) fn forward<'a>(&self, x: impl Into<Input<'a>>) -> Result<Picture> {
         let mut x = x.into();
         let (banding, inputs, outputs) = (x.banding(), self.conv1.in_channels(), self.conv1.out_channels());
@@ -56,7 +56,8 @@ impl ResidualBlock {
         }
         let norm1 = moments(x.rows()?)?;
         let carried = Carried::default();
-        // What lies between the convolutions takes the place of `x` too, together with what is carried around them.
+        // What lies between the convolutions takes the place of `x` too, together with what is carried around
+        // them.
         let (norm2, hidden) = if x.values(inputs.max(2 * outputs))? <= banding.room {
             let hidden = self.first(self.carry(x.into_rows()?, &carried), &norm1)?;
             let hidden = Picture::hold(hidden, banding)?;

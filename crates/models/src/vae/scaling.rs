@@ -5,8 +5,8 @@ use candle_core::{Device, Tensor};
 use super::config::Config;
 use crate::Result;
 
-/// Which settings of an autoencoder lie between its latents and those of the denoising network. Pipelines of diffusers
-/// differ in it, whatever a file says.
+/// Which settings of an autoencoder lie between its latents and those of the denoising network. Pipelines of
+/// diffusers differ in it, whatever a file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scaling {
     /// `scaling_factor` alone.
@@ -50,8 +50,8 @@ impl Config {
         })
     }
 
-    /// The mean and the standard deviation of each channel of latents, `[1, latent_channels, 1, 1]` both, where the file has
-    /// both.
+    /// The mean and the standard deviation of each channel of latents, `[1, latent_channels, 1, 1]` both,
+    /// where the file has both.
     fn moments(&self, device: &Device) -> candle_core::Result<Option<(Tensor, Tensor)>> {
         let (Some(means), Some(deviations)) = (&self.latents_mean, &self.latents_std) else {
             return Ok(None);

@@ -22,8 +22,8 @@ pub fn device() -> Device {
     DEVICE.clone()
 }
 
-/// A tiny random network of the reference with inputs and outputs. The scripts `tools/reference/make_*.py` make
-/// them.
+/// A tiny random network of the reference with inputs and outputs. The scripts `tools/reference/make_*.py`
+/// make them.
 pub struct Case {
     folder: ModelFolder,
     name: String,
@@ -81,8 +81,8 @@ fn values(tensor: &Tensor) -> Vec<f32> {
         .unwrap()
 }
 
-/// Runs `network` with weights of 32 bits, of 16, and streamed, and holds each to the reference. `network` gives
-/// what it computed, with the names of what the reference computed.
+/// Runs `network` with weights of 32 bits, of 16, and streamed, and holds each to the reference. `network`
+/// gives what it computed, with the names of what the reference computed.
 pub fn compare(case: &Case, network: impl Fn(Weights) -> Vec<(&'static str, Tensor)>) {
     let resident = network(case.weights(WeightType::F32, Residency::Resident));
     assert!(!resident.is_empty());

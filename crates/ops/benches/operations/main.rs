@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let peaks = Peaks::measure();
     println!("{peaks}\n");
     let f32 = || Rate::criterion(Unit::Gigaflops, peaks.f32);
-    // Weights of 16 bits are multiplied as such where the processor can.
+    // Weights of 16 bits are multiplied as such where the CPU can.
     let bf16 = || Rate::criterion(Unit::Gigaflops, peaks.bf16.unwrap_or(peaks.f32));
     linears(f32(), "linear f32", DType::F32)?;
     linears(bf16(), "linear bf16", DType::BF16)?;
@@ -110,7 +110,7 @@ fn convolutions(mut criterion: Criterion<Rate>, name: &str, weight_type: DType) 
     Ok(())
 }
 
-/// Counted as if every pixel of the upsampled picture were computed with.
+/// Counted as if every pixel of the upsampled image were computed with.
 fn upsampled_convolutions(mut criterion: Criterion<Rate>) -> Result<()> {
     for (network, channels, side) in UPSAMPLED {
         let x = random(&[1, channels, side, side])?;

@@ -16,9 +16,9 @@ const TRIES: usize = 3;
 /// The most of a second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peaks {
-    /// Operations on 32-bit numbers.
+    /// Operations on 32-bit floats.
     pub(crate) f32: f64,
-    /// The same on pairs of `bfloat16` that are summed in 32 bits, where the processor has that.
+    /// The same on pairs of `bfloat16` that are summed in 32 bits, where the CPU has that.
     pub(crate) bf16: Option<f64>,
     /// Bytes that are read or written while they are copied.
     pub(crate) bandwidth: f64,
@@ -93,13 +93,13 @@ const SUMS: usize = 12;
 fn f32_loop() -> Loop {
     if is_x86_feature_detected!("avx512f") {
         Loop {
-            // SAFETY: the processor has AVX-512.
+            // SAFETY: the CPU has AVX-512.
             run: |rounds| unsafe { x86::avx512(rounds) },
             operations: 2 * 16 * SUMS as u64,
         }
     } else if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
         Loop {
-            // SAFETY: the processor has AVX2 and FMA.
+            // SAFETY: the CPU has AVX2 and FMA.
             run: |rounds| unsafe { x86::avx2(rounds) },
             operations: 2 * 8 * SUMS as u64,
         }
@@ -111,7 +111,7 @@ fn f32_loop() -> Loop {
 #[cfg(target_arch = "x86_64")]
 fn bf16_loop() -> Option<Loop> {
     is_x86_feature_detected!("avx512bf16").then_some(Loop {
-        // SAFETY: the processor has AVX-512 with its products of bfloat16.
+        // SAFETY: the CPU has AVX-512 with its products of bfloat16.
         run: |rounds| unsafe { x86::avx512_bf16(rounds) },
         operations: 2 * 32 * SUMS as u64,
     })
@@ -207,7 +207,7 @@ mod arm {
     use super::SUMS;
 
     pub(super) fn neon(rounds: u64) -> f32 {
-        // SAFETY: every processor of this kind has NEON.
+        // SAFETY: every CPU of this kind has NEON.
         unsafe {
             let mut sums = black_box([vdupq_n_f32(1.0); 2 * SUMS]);
             let (factor, other) = black_box((vdupq_n_f32(1.0), vdupq_n_f32(0.0)));

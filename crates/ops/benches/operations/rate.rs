@@ -1,4 +1,5 @@
-//! Rates as criterion prints them: of operations or of bytes a second, with their share of the machine's peak.
+//! Rates as criterion prints them: of operations or of bytes a second, with their share of the machine's
+//! peak.
 
 use std::time::{Duration, Instant};
 

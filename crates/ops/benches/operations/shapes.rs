@@ -1,4 +1,5 @@
-//! The shapes of true networks, at 512x512 where nothing else is said: which network, and of what size its work is.
+//! The shapes of true networks, at 512x512 where nothing else is said: which network, and of what size its
+//! work is.
 
 /// Rows, features that go in, features that come out.
 pub(crate) const LINEARS: [(&str, usize, usize, usize); 24] = [
@@ -30,7 +31,7 @@ pub(crate) const LINEARS: [(&str, usize, usize, usize); 24] = [
     ("demo", 640, 160, 640),
 ];
 
-/// A convolution of square pictures.
+/// A convolution of square images.
 pub(crate) struct Convolution {
     pub(crate) network: &'static str,
     pub(crate) batch: usize,

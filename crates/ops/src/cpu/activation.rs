@@ -1,4 +1,4 @@
-//! Activations on the processor, and gates made of them.
+//! Activations and gated activations on the CPU.
 
 use std::mem::MaybeUninit;
 
@@ -6,7 +6,7 @@ use super::lanewise::{Lanewise, write};
 use super::pieces::written;
 use super::simd::{InstructionSet, Kernel, Simd, functions};
 
-/// Results in a piece of work.
+/// Results of a parallel task.
 const PIECE: usize = 1 << 13;
 
 /// A function of single values.
@@ -30,7 +30,7 @@ impl Lanewise<1> for Activation {
     }
 }
 
-/// The approximated gelu of the first times the second.
+/// `gelu_tanh` of the first times the second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GatedGeluTanh;
 
@@ -52,7 +52,7 @@ impl Lanewise<2> for Geglu {
     }
 }
 
-/// The first half of each row of `width` values, which is even, times the gelu of the second.
+/// GEGLU of rows of `width` values, which is even.
 pub(crate) fn geglu(set: InstructionSet, values: &[f32], width: usize) -> Vec<f32> {
     let half = (width / 2).max(1);
     let piece = (PIECE / half).max(1) * half;
@@ -65,7 +65,7 @@ pub(crate) fn geglu(set: InstructionSet, values: &[f32], width: usize) -> Vec<f3
     })
 }
 
-/// Rows of which each has so many values and as many gates.
+/// Rows of `half` values followed by as many gates.
 struct GatedRows<'a, 'b> {
     half: usize,
     from: &'b [f32],
@@ -82,7 +82,8 @@ impl<'a> Kernel for GatedRows<'a, '_> {
             let (values, gates) = from.split_at(self.half);
             write(simd, Geglu, [values, gates], to);
         }
-        // SAFETY: there is a row for each half, as it is twice as many values, and each half has been written.
+        // SAFETY: there is a row for each half, as it is twice as many values, and each half has been
+        // written.
         unsafe { self.to.assume_init_mut() }
     }
 }

@@ -1,11 +1,11 @@
-//! A task's buffers, cut out of what a thread keeps so that vectors lie in single lines of the cache.
+//! Splits a thread's scratch into buffers that begin at cache lines.
 
-/// Floats in a line of the cache.
+/// Floats in a cache line.
 pub(crate) const LINE: usize = 16;
 
-/// Floats that buffers of so many take.
+/// Floats of scratch for buffers of the given lengths.
 pub(crate) const fn in_lines<const N: usize>(lengths: [usize; N]) -> usize {
-    // Iterators are not for what is known when it is compiled.
+    // Iterators are not allowed in const functions.
     let (mut floats, mut index) = (LINE, 0);
     while index < N {
         floats += lengths[index].next_multiple_of(LINE);
@@ -14,7 +14,8 @@ pub(crate) const fn in_lines<const N: usize>(lengths: [usize; N]) -> usize {
     floats
 }
 
-/// Buffers of these lengths, each of which begins with a line. `scratch` has the length that [`in_lines`] gives.
+/// Splits `scratch` into buffers of the given lengths, each of which begins at a cache line. `scratch` has
+/// the length that [`in_lines`] returns.
 pub(crate) fn cut_in_lines<const N: usize>(scratch: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
     let unaligned = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
     let mut rest = &mut scratch[unaligned..];

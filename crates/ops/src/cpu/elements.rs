@@ -1,26 +1,26 @@
-//! Elements of sums of products: floats, or pairs of bf16 where `PAIRS` is set, each as large as a float.
+//! Elements of dot products: floats, or pairs of bf16 if `PAIRS` is set, each as large as a float.
 
 use super::simd::Simd;
 
-/// Numbers of an element.
+/// Numbers in an element.
 pub(crate) const fn numbers<const PAIRS: bool>() -> usize {
     if PAIRS { 2 } else { 1 }
 }
 
-/// Elements that so many numbers make.
+/// Elements for `count` numbers.
 #[inline(always)]
 pub(crate) fn elements<const PAIRS: bool>(count: usize) -> usize {
     count.div_ceil(numbers::<PAIRS>())
 }
 
-/// Writes a row's numbers, times `scale` where there is one, as elements. The last pair may have no second number: it is zero.
+/// Writes a row's numbers as elements, times `scale` if given. An odd last number is paired with 0.
 #[inline(always)]
 pub(crate) fn lay<S: Simd, const PAIRS: bool>(simd: S, from: &[f32], scale: Option<f32>, to: &mut [f32]) {
     assert!(
         to.len() == elements::<PAIRS>(from.len()),
         "numbers do not fit where they are laid out. This is a bug."
     );
-    // What is multiplied by one stays as it is.
+    // Multiplying by 1 changes nothing.
     let scale = simd.splat(scale.unwrap_or(1.0));
     for (from, to) in from
         .chunks(numbers::<PAIRS>() * S::LANES)

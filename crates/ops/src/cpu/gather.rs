@@ -1,11 +1,11 @@
-//! A band of rows put together with the rows around it, on the processor.
+//! Gathers a band of rows and the rows around it, on the CPU.
 
 use rayon::prelude::*;
 
 use super::norm::ChannelNorm;
 use super::simd::InstructionSet;
 
-/// Rows of pictures: the values of `[batch, channels, height, width]`.
+/// Rows of a batch of images: the values of `[batch, channels, height, width]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows<'a> {
     pub(crate) values: &'a [f32],
@@ -13,32 +13,32 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// `count` rows of one channel, counted over all pictures.
+    /// `count` rows of one channel, counted over the whole batch.
     fn of(self, channel: usize, first: usize, count: usize, width: usize) -> &'a [f32] {
         let start = (channel * self.height + first) * width;
         &self.values[start..start + count * width]
     }
 }
 
-/// A band with the rows above and below it; where the picture ends there are none.
+/// A band with the rows above and below it; none at the edges of the image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gathered<'a> {
     pub(crate) above: Option<Rows<'a>>,
     pub(crate) rows: Rows<'a>,
     pub(crate) below: Option<Rows<'a>>,
     pub(crate) width: usize,
-    /// How many of the rows above and below are wanted.
+    /// Number of rows above and below that are gathered.
     pub(crate) margins: (usize, usize),
 }
 
 impl Gathered<'_> {
-    /// Rows of a channel, those of the neighbours among them.
+    /// Rows of a channel, neighbours included.
     pub(crate) fn height(&self) -> usize {
         self.margins.0 + self.rows.height + self.margins.1
     }
 
-    /// Writes for each channel the rows above, the band and the rows below, normed where there are `norms`, and
-    /// zeros for what lies outside of the picture.
+    /// Writes for each channel the rows above, the band and the rows below, after `norms` if given, and zeros
+    /// for padding rows.
     pub(crate) fn write(&self, set: InstructionSet, norms: Option<&[ChannelNorm]>, to: &mut [f32]) {
         let Self {
             above,

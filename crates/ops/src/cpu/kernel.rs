@@ -1,11 +1,11 @@
-//! The door between candle's tensors and kernels over slices.
+//! The bridge from candle's tensors to kernels over slices.
 
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail,
 };
 use half::{bf16, f16};
 
-/// The values of a contiguous tensor, in the type that they are stored in.
+/// The values of a contiguous tensor, in their stored type.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Values<'a> {
     F32(&'a [f32]),
@@ -26,7 +26,7 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// The values of a tensor on the processor.
+    /// The values of a tensor on the CPU.
     pub(crate) fn of_storage(storage: &'a Storage, layout: &Layout) -> Result<Self> {
         match storage {
             Storage::Cpu(storage) => Self::of(storage, layout),
@@ -34,7 +34,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// How many there are.
+    /// Number of values.
     pub(crate) fn len(self) -> usize {
         match self {
             Self::F32(values) => values.len(),
@@ -43,7 +43,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The values as 32-bit floats, which they must be stored as.
+    /// The values as 32-bit floats; fails for other types.
     pub(crate) fn floats(self) -> Result<&'a [f32]> {
         match self {
             Self::F32(values) => Ok(values),
@@ -52,7 +52,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// A kernel with its output's shape.
+/// A kernel and the shape of its output.
 struct Kernel<F> {
     name: &'static str,
     shape: Shape,

@@ -1,20 +1,20 @@
-//! Functions of single values, over vectors of them.
+//! Element-wise functions over SIMD vectors.
 
 use std::mem::MaybeUninit;
 
 use super::pieces::written;
 use super::simd::{InstructionSet, Kernel, Simd};
 
-/// Values in a piece of work.
+/// Values of a parallel task.
 const PIECE: usize = 1 << 13;
 
-/// A function of `SOURCES` values.
+/// An element-wise function of `SOURCES` values.
 pub(crate) trait Lanewise<const SOURCES: usize>: Copy + Sync {
-    /// What it makes of each lane. To be marked `#[inline(always)]`.
+    /// Evaluates it for each lane. To be marked `#[inline(always)]`.
     fn of<S: Simd>(self, simd: S, values: [S::Vector; SOURCES]) -> S::Vector;
 }
 
-/// What `function` makes of the values of each of `sources`, one after the other. All are of one length.
+/// Applies `function` to the values of `sources` element by element. All have the same length.
 pub(crate) fn map<F: Lanewise<SOURCES>, const SOURCES: usize>(
     set: InstructionSet,
     function: F,
@@ -27,14 +27,15 @@ pub(crate) fn map<F: Lanewise<SOURCES>, const SOURCES: usize>(
     })
 }
 
-/// As [`map`], in the place of the values of `to`, by this thread.
+/// As [`map`], written over the values of `to`, on the current thread.
 pub(crate) fn overwrite<F: Lanewise<SOURCES>, const SOURCES: usize>(
     set: InstructionSet,
     function: F,
     sources: [&[f32]; SOURCES],
     to: &mut [f32],
 ) {
-    // SAFETY: any bytes may lie where values are yet to be written, and values of floats are all that is then written there.
+    // SAFETY: any bytes may lie where values are yet to be written, and values of floats are all that is then
+    // written there.
     let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<f32>]) };
     write_with(set, function, sources, to);
 }
@@ -68,7 +69,7 @@ fn write_with<'a, F: Lanewise<SOURCES>, const SOURCES: usize>(
     })
 }
 
-/// Writes what `function` makes of the values of each of `sources`, which are as many as those of `to`.
+/// Writes the results of `function` for the values of `sources`, which are as long as `to`.
 #[inline(always)]
 pub(crate) fn write<'a, S: Simd, F: Lanewise<SOURCES>, const SOURCES: usize>(
     simd: S,
@@ -87,7 +88,8 @@ pub(crate) fn write<'a, S: Simd, F: Lanewise<SOURCES>, const SOURCES: usize>(
     let to = to.as_mut_ptr().cast::<f32>();
     let mut values = [simd.zero(); SOURCES];
     let mut first = 0;
-    // SAFETY: the sources and what is written are of one length, up to which each value is read, and then written, once.
+    // SAFETY: the sources and what is written are of one length, up to which each value is read, and then
+    // written, once.
     unsafe {
         while first + S::LANES <= length {
             for (value, source) in values.iter_mut().zip(&sources) {
@@ -111,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::activation::{Activation, GatedGeluTanh, geglu};
-    use super::super::rectifier::{Rectifier, ScaledSum, prelu};
+    use super::super::leaky_relu::{LeakyRelu, ScaledSum, prelu};
     use super::super::sum::Sum;
     use super::*;
 
@@ -164,7 +166,7 @@ mod tests {
                     if found[index] == fused { fused } else { x[index] + 0.2 * y[index] }
                 });
                 let rectified = |x: f32, slope: f32| if x > 0.0 { x } else { slope * x };
-                same(&map(set, Rectifier { slope: 0.2 }, [&x]), |index| rectified(x[index], 0.2));
+                same(&map(set, LeakyRelu { slope: 0.2 }, [&x]), |index| rectified(x[index], 0.2));
                 let slopes = [0.5, -1.0, 0.0];
                 let pixels = length.div_ceil(6).max(1);
                 let whole = &x[..length - length % pixels];

@@ -1,4 +1,4 @@
-//! Kernels for the processor, over plain slices.
+//! CPU kernels over slices.
 
 #[allow(unsafe_code)]
 pub(crate) mod activation;
@@ -13,6 +13,7 @@ pub(crate) mod gather;
 pub(crate) mod kernel;
 #[allow(unsafe_code)]
 pub(crate) mod lanewise;
+pub(crate) mod leaky_relu;
 #[allow(unsafe_code)]
 pub(crate) mod moments;
 #[allow(unsafe_code)]
@@ -21,7 +22,6 @@ pub(crate) mod norm;
 pub(crate) mod pieces;
 #[allow(unsafe_code)]
 pub(crate) mod projection;
-pub(crate) mod rectifier;
 #[allow(unsafe_code)]
 pub(crate) mod resample;
 pub(crate) mod scratch;

@@ -1,22 +1,22 @@
-//! Means and variances on the processor, from values that may come in pieces.
+//! Means and variances on the CPU, of values that may arrive in pieces.
 
 use rayon::prelude::*;
 
 use super::simd::{InstructionSet, Kernel, MOST_LANES, Simd};
 
-/// Sums are taken over blocks of at most this many values in 32 bits, and over the blocks in 64.
+/// Values of a block, which is summed in 32 bits; blocks are summed in 64 bits.
 const BLOCK: usize = 1024;
-/// Vectors that are added to sums of their own, so that no addition waits for the one before.
+/// Independent accumulators, so that no addition waits for the one before.
 const TOGETHER: usize = 4;
-/// Channels are shared among threads in pieces of at least this many values.
+/// Smallest number of values of a parallel task.
 const PIECE: usize = 1 << 13;
 
-/// How many values there are, and the sums of what they differ from a number near their mean and of its squares. Chan, Golub and
-/// LeVeque, "Algorithms for Computing the Sample Variance", 1983.
+/// The number of values, and the sums of their deviations and squared deviations from a number near their
+/// mean. Chan, Golub and LeVeque, "Algorithms for Computing the Sample Variance", 1983.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moments {
     count: f64,
-    /// The mean of the values that came first.
+    /// The mean of the first values.
     centre: f64,
     sum: f64,
     squares: f64,
@@ -30,7 +30,7 @@ impl Moments {
         squares: 0.0,
     };
 
-    /// Those of both sets of values.
+    /// The moments of both sets of values.
     #[inline(always)]
     pub(crate) fn and(self, other: Self) -> Self {
         if self.count == 0.0 {
@@ -45,12 +45,12 @@ impl Moments {
         }
     }
 
-    /// The mean, and the reciprocal of the standard deviation.
+    /// The mean and the reciprocal standard deviation.
     #[inline(always)]
     pub(crate) fn mean_and_scale(self, epsilon: f64) -> (f32, f32) {
         let count = self.count.max(1.0);
         let apart = self.sum / count;
-        // Rounding could take it below zero.
+        // Rounding could make it negative.
         let variance = (self.squares / count - apart * apart).max(0.0);
         (
             (self.centre + apart) as f32,
@@ -58,7 +58,7 @@ impl Moments {
         )
     }
 
-    /// These and those of the rows of `width` values, one row after the other.
+    /// Adds the rows of `width` values, one row after the other.
     #[inline(always)]
     pub(super) fn and_rows<S: Simd>(self, simd: S, values: &[f32], width: usize) -> Self {
         let mut moments = self;
@@ -76,7 +76,7 @@ impl Moments {
         moments
     }
 
-    /// Those of at most [`BLOCK`] values.
+    /// The moments of at most [`BLOCK`] values.
     #[inline(always)]
     fn of_block<S: Simd>(simd: S, values: &[f32]) -> Self {
         let count = values.len() as f32;
@@ -129,7 +129,7 @@ fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
     total(simd, sums)
 }
 
-/// The sums of what `values` differ from `centre`, and of its squares.
+/// The sums of the deviations of `values` from `centre` and of their squares.
 #[inline(always)]
 fn sums_about<S: Simd>(simd: S, values: &[f32], centre: f32) -> (f32, f32) {
     let (first, length) = (values.as_ptr(), values.len());
@@ -153,7 +153,7 @@ fn sums_about<S: Simd>(simd: S, values: &[f32], centre: f32) -> (f32, f32) {
             at += S::LANES;
         }
         if at < length {
-            // Lanes without a value differ by nothing.
+            // Lanes without a value have a deviation of 0.
             let centres = [centre; MOST_LANES];
             let centres = simd.load_first(centres.as_ptr(), length - at);
             let apart = simd.sub(simd.load_first(first.add(at), length - at), centres);
@@ -170,7 +170,7 @@ fn total<S: Simd>(simd: S, [a, b, c, d]: [S::Vector; TOGETHER]) -> f32 {
     simd.sum(simd.add(simd.add(a, b), simd.add(c, d)))
 }
 
-/// The rows of a channel, which are to be added to its moments.
+/// The rows of a channel to add to its moments.
 struct Rows<'a> {
     before: Moments,
     values: &'a [f32],
@@ -186,8 +186,8 @@ impl Kernel for Rows<'_> {
     }
 }
 
-/// Adds the values of each channel, `pixels` in rows of `width`, to the channel's `moments`. Rows are added one
-/// after the other, so that it makes no difference how many of them come at a time.
+/// Adds the values of each channel, `pixels` in rows of `width`, to the channel's `moments`. Rows are added
+/// one after the other, so the number of rows in a call does not change the result.
 pub(crate) fn add_channels(
     set: InstructionSet,
     moments: &mut [Moments],

@@ -1,7 +1,7 @@
-//! Norms on the processor, and what modulated transformers do around them.
+//! Normalisation layers and modulation on the CPU.
 //!
-//! A row is read once from memory: it stays in the cache between the taking of its statistics and their use. So does a
-//! group of channels, unless it is too large.
+//! A row is read from memory once: it stays in cache between its statistics and their use. So does a group of
+//! channels, unless it is too large.
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +13,7 @@ use super::moments::{Moments, add_channels, mean_square};
 use super::sections::Section;
 use super::simd::{InstructionSet, Simd, functions};
 
-/// A group of more values does not stay in the second cache. 512 KB.
+/// Larger groups do not stay in the L2 cache. 512 KB.
 const LARGE_GROUP: usize = 1 << 17;
 
 /// `(x - mean) * deviation * weight + bias`
@@ -66,7 +66,7 @@ impl Lanewise<3> for Gated {
     }
 }
 
-/// The moments of a row, as [`Weighted`] uses them.
+/// The moments of a row, for [`Weighted`].
 #[inline(always)]
 fn weighted<S: Simd>(simd: S, row: &[f32], epsilon: f64) -> Weighted {
     let moments = Moments::NONE.and_rows(simd, row, row.len());
@@ -74,7 +74,7 @@ fn weighted<S: Simd>(simd: S, row: &[f32], epsilon: f64) -> Weighted {
     Weighted { mean, deviation }
 }
 
-/// Each row less its mean, over its deviation, then `value * weight + bias`.
+/// Layer norm: each row minus its mean, over its standard deviation, then `value * weight + bias`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LayerNorm<'a> {
     pub(crate) weight: &'a [f32],
@@ -96,7 +96,8 @@ impl Section for LayerNorm<'_> {
     }
 }
 
-/// As [`LayerNorm`] without weights, then `value * (1 + scale) + shift`, one shift and scale for each `tokens` rows.
+/// As [`LayerNorm`] without weights, then `value * (1 + scale) + shift`, one shift and scale for each
+/// `tokens` rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ModulatedLayerNorm<'a> {
     pub(crate) shift: &'a [f32],
@@ -121,7 +122,7 @@ impl Section for ModulatedLayerNorm<'_> {
     }
 }
 
-/// Each row over the root of its mean square, times `weight`.
+/// RMS norm: each row over the root of its mean square, times `weight`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RmsNorm<'a> {
     pub(crate) weight: &'a [f32],
@@ -165,13 +166,13 @@ impl Section for GatedResidual<'_> {
     }
 }
 
-/// One of the rows of `width` values.
+/// The row at `index`, of `width` values.
 #[inline(always)]
 fn row(values: &[f32], index: usize, width: usize) -> &[f32] {
     &values[index * width..(index + 1) * width]
 }
 
-/// What becomes of the values of a channel: `(value - mean) * scale + shift`, and silu of that where it is asked for.
+/// The norm of a channel: `(value - mean) * scale + shift`, then silu if set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ChannelNorm {
     mean: f32,
@@ -180,7 +181,7 @@ pub(crate) struct ChannelNorm {
     then_silu: bool,
 }
 
-/// A [`ChannelNorm`] that ends with silu where `SILU` is set.
+/// A [`ChannelNorm`] with silu if `SILU` is set.
 #[derive(Clone, Copy)]
 struct Channel<const SILU: bool>(ChannelNorm);
 
@@ -198,7 +199,7 @@ impl<const SILU: bool> Lanewise<1> for Channel<SILU> {
 }
 
 impl ChannelNorm {
-    /// Writes what becomes of `from` over `to`, which is as long.
+    /// Writes the normalised `from` to `to`, which is as long.
     pub(crate) fn apply(self, set: InstructionSet, from: &[f32], to: &mut [f32]) {
         if self.then_silu {
             overwrite(set, Channel::<true>(self), [from], to);
@@ -217,13 +218,13 @@ impl ChannelNorm {
     }
 }
 
-/// What a group norm is told besides its values.
+/// The settings of a group norm.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupNormSettings<'a> {
     pub(crate) groups: usize,
-    /// As many as there are channels.
+    /// One for each channel.
     pub(crate) weight: &'a [f32],
-    /// As many as there are channels.
+    /// One for each channel.
     pub(crate) bias: &'a [f32],
     pub(crate) epsilon: f64,
     pub(crate) then_silu: bool,
@@ -234,8 +235,8 @@ impl GroupNormSettings<'_> {
         self.weight.len() / self.groups
     }
 
-    /// How a channel of a group with the moments `together` is normed: less the group's mean over its deviation, then times
-    /// its weight plus its bias. `channel` is counted over all pictures.
+    /// The norm of a channel, from the mean and reciprocal deviation of its group. `channel` is counted over
+    /// the whole batch.
     #[inline(always)]
     fn of_channel(&self, channel: usize, (mean, deviation): (f32, f32)) -> ChannelNorm {
         let channel = channel % self.weight.len();
@@ -247,7 +248,7 @@ impl GroupNormSettings<'_> {
         }
     }
 
-    /// How the channels of pictures with these `moments` are normed.
+    /// The norms of all channels of images with these `moments`.
     pub(crate) fn of_channels(&self, moments: &[Moments]) -> Vec<ChannelNorm> {
         let channels = self.channels_a_group();
         let groups = moments.chunks(channels).enumerate();
@@ -261,7 +262,7 @@ impl GroupNormSettings<'_> {
     }
 }
 
-/// The groups of channels of pictures of so many pixels.
+/// The channel groups of images of `pixels` pixels.
 #[derive(Clone, Copy)]
 struct Groups<'a> {
     settings: GroupNormSettings<'a>,
@@ -277,7 +278,7 @@ impl Section for Groups<'_> {
         from: &[f32],
         to: &'a mut [MaybeUninit<f32>],
     ) -> &'a mut [f32] {
-        // Its channels lie one after the other.
+        // The group's channels are contiguous.
         let moments = Moments::NONE.and_rows(simd, from, from.len());
         let of_group = moments.mean_and_scale(self.settings.epsilon);
         let first = index * self.settings.channels_a_group();
@@ -291,7 +292,7 @@ impl Section for Groups<'_> {
     }
 }
 
-/// The channels of pictures, each of which has its norm.
+/// The channels of images, each with its norm.
 #[derive(Clone, Copy)]
 struct Channels<'a>(&'a [ChannelNorm]);
 
@@ -308,7 +309,7 @@ impl Section for Channels<'_> {
     }
 }
 
-/// Pictures of `height` rows of `width` pixels with their groups of channels normed.
+/// Group norm of images of `height` rows of `width` pixels.
 pub(crate) fn group_norm(
     set: InstructionSet,
     values: &[f32],
@@ -323,7 +324,7 @@ pub(crate) fn group_norm(
     by_channels(set, values, (height, width), settings)
 }
 
-/// As [`group_norm`], by going over all channels twice.
+/// As [`group_norm`], with two passes over all channels.
 fn by_channels(
     set: InstructionSet,
     values: &[f32],

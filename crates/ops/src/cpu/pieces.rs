@@ -4,8 +4,9 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-/// A result of `length` values in pieces of `piece` of them, but for the last. `write` is given where in the result a piece begins and
-/// the piece, and gives it back as written. The memory is not set to zero first: to write it a second time takes as long.
+/// A result of `length` values, written in parallel in pieces of `piece` values. `write` gets the offset and
+/// the uninitialised piece, and returns it initialised. The memory is not zeroed first, which would write it
+/// twice.
 pub(crate) fn written(
     length: usize,
     piece: usize,
@@ -22,7 +23,8 @@ pub(crate) fn written(
             "a piece of a result was given back as another. This is a bug."
         );
     });
-    // SAFETY: every value belongs to a piece, of which there was a slice of values in the end, as long as it is.
+    // SAFETY: every value belongs to a piece, of which there was a slice of values in the end, as long as it
+    // is.
     unsafe { result.set_len(length) };
     result
 }

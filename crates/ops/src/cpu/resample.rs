@@ -1,13 +1,13 @@
-//! Pictures made larger, on the processor.
+//! Nearest-neighbour upsampling on the CPU.
 
 use std::mem::MaybeUninit;
 
 use super::pieces::written;
 
-/// Pixels in a piece of work.
+/// Pixels of a parallel task.
 const PIECE: usize = 1 << 13;
 
-/// Every pixel repeated twice in both directions; `width` pixels a row.
+/// Repeats every pixel twice in both directions; `width` pixels per row.
 pub(crate) fn upsample_nearest(values: &[f32], width: usize) -> Vec<f32> {
     let width = width.max(1);
     assert!(

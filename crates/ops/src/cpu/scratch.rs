@@ -1,29 +1,29 @@
-//! Memory that kernels need for a while, kept by each thread for the next one.
+//! Scratch memory of kernels, which each thread keeps for the next kernel.
 
 use std::cell::RefCell;
 
-/// Floats that a thread keeps; what is larger is given back after its use. 8 MB.
+/// Floats that a thread keeps; larger buffers are freed after use. 8 MB.
 const KEPT: usize = 1 << 21;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Frees what this thread and those of rayon's pool keep for the next kernel.
+/// Frees the scratch of this thread and of rayon's threads.
 pub fn release_scratch() {
-    // Nobody is in the middle of using one: a buffer is out of its cell for that while.
+    // Buffers in use are not in their cells.
     let release = || drop(SCRATCH.with(RefCell::take));
     release();
     rayon::broadcast(|_| release());
 }
 
-/// Gives `use_it` a buffer of `length` floats whose contents are whatever was left there.
+/// Calls `use_it` with a buffer of `length` floats with arbitrary contents.
 pub(crate) fn with_scratch<R>(length: usize, use_it: impl FnOnce(&mut [f32]) -> R) -> R {
-    // Taken out of its cell for the while: rayon may run another kernel on this thread inside of `use_it`,
-    // which then makes a buffer of its own.
+    // Moved out of its cell: rayon may run another kernel on this thread inside `use_it`, which then
+    // allocates its own buffer.
     let mut scratch = SCRATCH.with(RefCell::take);
     if scratch.len() < length {
-        // Nothing of the old contents needs to be copied.
+        // Replaced, so that the old contents are not copied.
         scratch = Vec::new();
         scratch.resize(length, 0.0);
     }

@@ -1,16 +1,16 @@
-//! Sections of a tensor that have nothing to do with each other: rows, channels, or groups of channels.
+//! Independent sections of a tensor: rows, channels, or groups of channels.
 
 use std::mem::MaybeUninit;
 
 use super::pieces::written;
 use super::simd::{InstructionSet, Kernel, Simd};
 
-/// Sections are shared among threads in pieces of about this many values.
+/// Values of a parallel task, about.
 const PIECE: usize = 1 << 13;
 
-/// What becomes of a section.
+/// An operation on independent sections.
 pub(crate) trait Section: Copy + Sync {
-    /// What becomes of all sections, of `size` values each, of `values`.
+    /// The results of all sections of `values`, of `size` values each.
     fn of(self, set: InstructionSet, values: &[f32], size: usize) -> Vec<f32> {
         let size = size.max(1);
         assert!(
@@ -29,7 +29,7 @@ pub(crate) trait Section: Copy + Sync {
         })
     }
 
-    /// Writes what becomes of the section `from` with this index. To be marked `#[inline(always)]`.
+    /// Writes the result of the section `from` at `index`. To be marked `#[inline(always)]`.
     fn write<'a, S: Simd>(
         self,
         simd: S,
@@ -39,7 +39,7 @@ pub(crate) trait Section: Copy + Sync {
     ) -> &'a mut [f32];
 }
 
-/// Some sections, from one with an index on.
+/// Some sections, from the one at `index` on.
 struct Piece<'a, 'b, T> {
     section: T,
     size: usize,

@@ -1,4 +1,4 @@
-//! Sums on the processor.
+//! Additions on the CPU.
 
 use super::lanewise::Lanewise;
 use super::simd::Simd;

@@ -1,6 +1,6 @@
-//! Where tasks that run at the same time write their parts of a result.
+//! The output buffer of tasks that run in parallel.
 
-/// Rows of a result, of which each task writes some values of some.
+/// An output buffer of rows, of which each task writes its own part.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
     values: *mut f32,
@@ -9,14 +9,14 @@ pub(crate) struct Target {
     pub(crate) row_step: usize,
 }
 
-// SAFETY: what lies behind a Target is only ever written through the pointer that `block` gives, which is unsafe: whoever does
-// so vouches that no two threads share an element.
+// SAFETY: what lies behind a Target is only ever written through the pointer that `block` gives, which is
+// unsafe: whoever does so vouches that no two threads share an element.
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
 
 impl Target {
-    /// A target of `length` values in rows of `row_step`, which `values` has room for and that are yet to be written.
+    /// A target of `length` uninitialised values in rows of `row_step`, in the spare capacity of `values`.
     pub(crate) fn of_room(values: &mut Vec<f32>, length: usize, row_step: usize) -> Self {
         assert!(
             values.capacity() >= length,
@@ -29,7 +29,7 @@ impl Target {
         }
     }
 
-    /// The part of the target that begins `offset` values later.
+    /// The target from `offset` values on.
     pub(crate) fn at(self, offset: usize) -> Self {
         assert!(
             offset <= self.length,
@@ -43,7 +43,7 @@ impl Target {
         }
     }
 
-    /// Where `rows` rows of `columns` values can be written.
+    /// The pointer to a block of `rows` rows of `columns` values.
     pub(crate) fn block(self, rows: usize, columns: usize) -> *mut f32 {
         assert!(
             rows == 0 || columns == 0 || (rows - 1) * self.row_step + columns <= self.length,

@@ -1,11 +1,10 @@
-//! Who computes: rayon's threads and no others.
+//! All computation runs on rayon's threads.
 
 use rayon::prelude::*;
 
-/// Has candle compute on the thread that asks it, where it would otherwise start threads of its own, as many as the machine has
-/// processors, that go on asking for work between two operations and so take the processors from rayon's. What is
-/// large is computed by the kernels of this crate. To be called first of all in a program: with other threads about it does
-/// nothing.
+/// Makes candle compute on the calling thread. Otherwise it starts a thread pool of its own, whose threads
+/// spin between operations and take CPU time from rayon's. Large operations run in the kernels of this crate.
+/// Call it first in a program: once other threads exist it does nothing.
 pub fn leave_threads_to_rayon() {
     if is_alone() {
         // SAFETY: there is no other thread that could read the environment meanwhile.
@@ -15,20 +14,19 @@ pub fn leave_threads_to_rayon() {
     }
 }
 
-/// Does `work` with each of `parts` at the same time, on the threads that compute. So none of its kernels has to wake one
-/// first, nor to have this thread woken at its end. A thread that is at it computes nothing else meanwhile: `work` should wait
-/// for nothing but kernels.
+/// Maps `work` over `parts` in parallel, on rayon's threads. Kernels inside `work` then neither wake a thread
+/// nor wait for one at the end. A thread runs nothing else meanwhile: `work` should wait only for kernels.
 pub fn parallel_map<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
     on_a_thread(|| parts.into_par_iter().with_max_len(1).map(work).collect())
 }
 
-/// Does so many tasks, which may take scratch, on the threads that compute.
+/// Runs `count` tasks, which may use scratch, on rayon's threads.
 pub(crate) fn for_each_task(count: usize, task: impl Fn(usize) + Send + Sync) {
     on_a_thread(|| (0..count).into_par_iter().for_each(task));
 }
 
-/// Does `work` on one of the threads that compute. Rayon leaves a single task to the thread that asks, which would be one thread more
-/// that keeps scratch.
+/// Runs `work` on one of rayon's threads. Rayon runs a single task on the calling thread, which would be one
+/// more thread that keeps scratch.
 pub(crate) fn on_a_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     match rayon::current_thread_index() {
         Some(_) => work(),
@@ -36,13 +34,13 @@ pub(crate) fn on_a_thread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     }
 }
 
-/// Whether this is the only thread.
+/// Whether the process has only this thread.
 #[cfg(target_os = "linux")]
 fn is_alone() -> bool {
     std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
-/// Elsewhere the system itself guards the environment.
+/// Other systems guard the environment themselves.
 #[cfg(not(target_os = "linux"))]
 fn is_alone() -> bool {
     true

@@ -5,10 +5,10 @@ use rayon::prelude::*;
 use super::simd::{InstructionSet, Kernel, Simd};
 use super::target::Target;
 
-/// Rows of a result that a thread writes at a time, from as many columns: a few lines of the cache of each row.
+/// Rows of the result that a thread writes at a time, from as many columns: a few cache lines of each row.
 const STRIP: usize = 64;
 
-/// Every matrix of `rows` and `columns` in `values`, transposed.
+/// Transposes every matrix of `rows` by `columns` in `values`.
 pub(crate) fn transpose(set: InstructionSet, values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut result = Vec::with_capacity(values.len());
     let target = Target::of_room(&mut result, values.len(), rows);
@@ -33,7 +33,7 @@ pub(crate) fn transpose(set: InstructionSet, values: &[f32], rows: usize, column
     result
 }
 
-/// The first `width` columns of a matrix, of which those before are left out.
+/// `width` columns of a matrix, from the first of `from` on.
 struct Strip<'a> {
     from: &'a [f32],
     rows: usize,
@@ -65,7 +65,8 @@ impl Kernel for Strip<'_> {
             let height = S::LANES.min(rows - top);
             for left in (0..width).step_by(S::LANES) {
                 let breadth = S::LANES.min(width - left);
-                // SAFETY: the block lies inside of the strip, which was checked to lie inside of its matrix, and of what is written.
+                // SAFETY: the block lies inside of the strip, which was checked to lie inside of its matrix,
+                // and of what is written.
                 unsafe {
                     let (from, to) = (from.add(top * columns + left), to.add(left * rows + top));
                     if height == S::LANES && breadth == S::LANES {

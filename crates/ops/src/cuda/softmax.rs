@@ -10,8 +10,8 @@ use crate::Result;
 /// Threads that share a row: what the kernel is written for.
 const THREADS: u32 = 32;
 
-/// The softmax of each row of the last dimension of `x`, which are 32-bit floats on a GPU. A row of nothing but minus
-/// infinity has none.
+/// The softmax of each row of the last dimension of `x`, which are 32-bit floats on a GPU. A row of nothing
+/// but minus infinity has none.
 pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
     if x.dtype() != DType::F32 || x.elem_count() == 0 {
         bail!("a softmax of {:?} {:?}", x.dtype(), x.dims());
@@ -55,8 +55,8 @@ impl CustomOp1 for Softmax {
             block_dim: (1, THREADS, 1),
             shared_mem_bytes: 0,
         };
-        // SAFETY: the kernel takes two arrays of as many rows as there are blocks and the rows' width, and touches
-        // nothing beside them; threads of one column share a row.
+        // SAFETY: the kernel takes two arrays of as many rows as there are blocks and the rows' width, and
+        // touches nothing beside them; threads of one column share a row.
         unsafe { launch.launch(threads) }.w()?;
         Ok((
             CudaStorage::wrap_cuda_slice(result, device.clone()),

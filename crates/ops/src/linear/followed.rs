@@ -1,11 +1,12 @@
-//! Linear projections with what is done to their results, which on a processor are then written once.
+//! Linear projections with a fused epilogue: on a CPU results are written once, after the operation that
+//! follows.
 
 use candle_core::{Tensor, bail};
 
 use super::{Linear, linear, on_processor};
 use crate::cpu::activation::Activation;
 use crate::cpu::kernel::Values;
-use crate::cpu::projection::End;
+use crate::cpu::projection::Epilogue;
 use crate::cpu::simd::InstructionSet;
 use crate::{Result, gated_gelu_tanh, gated_residual, geglu, gelu, gelu_tanh, quick_gelu, silu};
 
@@ -50,10 +51,10 @@ pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     if !x.device().is_cpu() || !projection.outputs.is_multiple_of(2) {
         return geglu(&linear(x, projection)?);
     }
-    on_processor(InstructionSet::best(), x, projection, End::Geglu)
+    on_processor(InstructionSet::best(), x, projection, Epilogue::Geglu)
 }
 
-/// [`gated_gelu_tanh`] of two projections, the gate's and that of what it gates.
+/// [`gated_gelu_tanh`] of two projections, the gate and the value.
 ///
 /// # Errors
 /// As [`linear`], or the projections have other outputs.
@@ -65,10 +66,10 @@ pub fn linear_gated_gelu_tanh(x: &Tensor, gate: &Linear, up: &Linear) -> Result<
     }
     let (storage, layout) = gates.storage_and_layout();
     let gates = Values::of_storage(&storage, layout)?.floats()?;
-    on_processor(InstructionSet::best(), x, up, End::GatedGeluTanh { gates })
+    on_processor(InstructionSet::best(), x, up, Epilogue::GatedGeluTanh { gates })
 }
 
-/// `residual` plus [`linear`], which has its shape.
+/// `residual` plus [`linear`], of the same shape.
 ///
 /// # Errors
 /// As [`linear`], or the shapes do not fit each other.
@@ -80,11 +81,16 @@ pub fn linear_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Re
     let residual = residual.contiguous()?;
     let (storage, layout) = residual.storage_and_layout();
     let residual = Values::of_storage(&storage, layout)?.floats()?;
-    on_processor(InstructionSet::best(), x, projection, End::Residual { residual })
+    on_processor(
+        InstructionSet::best(),
+        x,
+        projection,
+        Epilogue::Residual { residual },
+    )
 }
 
-/// [`gated_residual`] of [`linear`]: `residual`, `[batch, tokens, outputs]`, plus `gate`, `[batch, outputs]`, times the projection
-/// of `x`, `[batch, tokens, inputs]`.
+/// [`gated_residual`] of [`linear`]: `residual`, `[batch, tokens, outputs]`, plus `gate`, `[batch, outputs]`,
+/// times the projection of `x`, `[batch, tokens, inputs]`.
 ///
 /// # Errors
 /// As [`linear`], or the shapes do not fit each other.
@@ -107,12 +113,12 @@ pub fn linear_gated_residual(
     let residual = Values::of_storage(&residual, layout)?.floats()?;
     let (gate, layout) = gate.storage_and_layout();
     let gates = Values::of_storage(&gate, layout)?.floats()?;
-    let end = End::GatedResidual {
+    let epilogue = Epilogue::GatedResidual {
         residual,
         gates,
         tokens,
     };
-    on_processor(InstructionSet::best(), x, projection, end)
+    on_processor(InstructionSet::best(), x, projection, epilogue)
 }
 
 fn activated(
@@ -125,7 +131,12 @@ fn activated(
     if !x.device().is_cpu() {
         return plain(&linear(x, projection)?);
     }
-    on_processor(InstructionSet::best(), x, projection, End::Activation(activation))
+    on_processor(
+        InstructionSet::best(),
+        x,
+        projection,
+        Epilogue::Activation(activation),
+    )
 }
 
 fn check_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Result<()> {

@@ -1,18 +1,18 @@
-//! Linear projections, and those with what follows them.
+//! Linear projections, with and without a fused epilogue.
 
 mod followed;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, bail};
 
 use crate::cpu::kernel::Values;
-use crate::cpu::projection::{Blocks, End, Projection, Weight, project};
+use crate::cpu::projection::{Blocks, Epilogue, Projection, Weight, project};
 use crate::cpu::simd::InstructionSet;
 use crate::{Precision, Result};
 
-/// The weight and bias of a linear projection, prepared once when they are loaded.
+/// The weight and bias of a linear projection, prepared once at load time.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// Its values, or the bytes of their blocks.
+    /// The values, or the bytes of quantised blocks.
     weight: Tensor,
     quantization: Option<Quantization>,
     bias: Option<Tensor>,
@@ -21,7 +21,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A projection by `weight`, `[outputs, inputs]`, and `bias`, `[outputs]`.
+    /// A projection with `weight`, `[outputs, inputs]`, and `bias`, `[outputs]`.
     ///
     /// # Errors
     /// The shapes do not fit each other.
@@ -30,13 +30,13 @@ impl Linear {
         Self::of(weight, None, bias, (outputs, inputs))
     }
 
-    /// A projection on a processor by a quantised weight and `bias`, `[outputs]`. `blocks` are the weight's bytes,
-    /// `[outputs, bytes of a row]`; a row of blocks has [`block_values`](Quantization::block_values) inputs for each. As in
-    /// ggml activations are rounded for it, 32 values at a time to whole numbers of 8 bits and a scale: a product differs from
-    /// that of the values that blocks stand for by about half a hundredth.
+    /// A CPU projection with a quantised weight and `bias`, `[outputs]`. `blocks` are the weight's bytes,
+    /// `[outputs, bytes of a row]`; a block has [`block_values`](Quantization::block_values) inputs. As in
+    /// ggml, activations are quantised to 8-bit integers with a scale for each 32 values: products differ
+    /// from those of the dequantised weight by about half a percent.
     ///
     /// # Errors
-    /// `blocks` are not bytes on a processor or not whole blocks, or the shapes do not fit each other.
+    /// `blocks` are not bytes on a CPU or not whole blocks, or the shapes do not fit.
     pub fn quantized(blocks: Tensor, quantization: Quantization, bias: Option<Tensor>) -> Result<Self> {
         let (outputs, bytes) = blocks.dims2()?;
         let (size, device) = (quantization.block_bytes(), blocks.device());
@@ -73,17 +73,17 @@ impl Linear {
         })
     }
 
-    /// Features that go in.
+    /// Input features.
     pub fn in_features(&self) -> usize {
         self.inputs
     }
 
-    /// Features that come out.
+    /// Output features.
     pub fn out_features(&self) -> usize {
         self.outputs
     }
 
-    /// What activations of a network with such weights are multiplied by each other as.
+    /// The precision of products between activations in a network with such weights.
     pub fn precision(&self) -> Precision {
         match self.weight.dtype() {
             DType::BF16 => Precision::Bf16,
@@ -91,7 +91,7 @@ impl Linear {
         }
     }
 
-    /// Fails where `x` does not have as many features as go in.
+    /// Fails if `x` does not have the input features.
     fn check(&self, x: &Tensor) -> Result<()> {
         if x.dims().last() != Some(&self.inputs) {
             bail!(
@@ -103,14 +103,14 @@ impl Linear {
         Ok(())
     }
 
-    /// Bytes that the weight and the bias take.
+    /// Bytes of the weight and the bias.
     pub fn bytes(&self) -> u64 {
         let bytes = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
         bytes(&self.weight) + self.bias.as_ref().map_or(0, bytes)
     }
 }
 
-/// A bias or the like in the type that it is computed with: 32 bits on a processor.
+/// A bias or similar small tensor in its compute type: 32-bit floats on a CPU.
 pub(crate) fn small(tensor: &Tensor) -> Result<Tensor> {
     if tensor.device().is_cpu() {
         tensor.to_dtype(DType::F32)?.contiguous()
@@ -128,16 +128,21 @@ pub fn linear(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return plain(x, projection);
     }
-    on_processor(InstructionSet::best(), x, projection, End::Nothing)
+    on_processor(InstructionSet::best(), x, projection, Epilogue::Identity)
 }
 
-/// What `end` makes of the projection of `x`, which was checked.
-fn on_processor(set: InstructionSet, x: &Tensor, projection: &Linear, end: End<'_>) -> Result<Tensor> {
+/// The projection of `x`, which was checked, with a fused `epilogue`.
+fn on_processor(
+    set: InstructionSet,
+    x: &Tensor,
+    projection: &Linear,
+    epilogue: Epilogue<'_>,
+) -> Result<Tensor> {
     let (inputs, outputs) = (projection.inputs, projection.outputs);
     let mut shape = x.dims().to_vec();
     let rows = shape[..shape.len() - 1].iter().product();
     if let Some(last) = shape.last_mut() {
-        *last = outputs / end.products();
+        *last = outputs / epilogue.products();
     }
     let x = x.contiguous()?;
     let (storage, layout) = x.storage_and_layout();
@@ -159,10 +164,10 @@ fn on_processor(set: InstructionSet, x: &Tensor, projection: &Linear, end: End<'
         inputs,
         outputs,
     };
-    Tensor::from_vec(project(set, x, rows, projection, end), shape, &Device::Cpu)
+    Tensor::from_vec(project(set, x, rows, projection, epilogue), shape, &Device::Cpu)
 }
 
-/// The bytes of a contiguous tensor on the processor.
+/// The bytes of a contiguous tensor on the CPU.
 fn bytes_of<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [u8]> {
     match (storage, layout.contiguous_offsets()) {
         (Storage::Cpu(CpuStorage::U8(bytes)), Some((start, end))) => Ok(&bytes[start..end]),

@@ -39,8 +39,8 @@ pub struct Config {
     pub qk_norm: Option<String>,
     /// Blocks whose image stream has a second self-attention.
     pub dual_attention_layers: Vec<usize>,
-    /// Whether it was trained with zeros as the pooled text embedding. Those networks were also trained on control
-    /// latents without the VAE's shift.
+    /// Whether it was trained with zeros as the pooled text embedding. Those networks were also trained on
+    /// control latents without the VAE's shift.
     pub force_zeros_for_pooled_projection: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The memory of a ControlNet: of its weights, its conditions, and its part of the transformer's forward pass.
+//! The memory of a ControlNet: of its weights, its conditions, and its part of the transformer's forward
+//! pass.
 
 use super::{ControlNet, PICTURE, scopes};
 use crate::footprint::held_bytes;

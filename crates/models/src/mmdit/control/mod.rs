@@ -1,9 +1,9 @@
 //! ControlNets for the transformers of Stable Diffusion 3 and 3.5: diffusers' `SD3ControlNetModel`.
 //!
-//! Zhang, Rao and Agrawala, "Adding Conditional Control to Text-to-Image Diffusion Models", 2023. A second, shorter
-//! list of blocks sees a control image beside the latents, and adds residuals to the image tokens between the
-//! transformer's blocks. There are two kinds: one reads the text as the transformer does; the ones from Stability AI for
-//! Large read no text and take the transformer's tokens.
+//! Zhang, Rao and Agrawala, "Adding Conditional Control to Text-to-Image Diffusion Models", 2023. A second,
+//! shorter list of blocks sees a control image beside the latents, and adds residuals to the image tokens
+//! between the transformer's blocks. There are two kinds: one reads the text as the transformer does; the
+//! ones from Stability AI for Large read no text and take the transformer's tokens.
 
 mod config;
 mod footprint;
@@ -153,9 +153,10 @@ impl ControlNet {
         Ok(self.blocks.load()?)
     }
 
-    /// Computes the conditions of a run for all of its steps, in one pass over weights that are not used again. `timesteps`,
-    /// `context` and `pooled` are the transformer's. `picture`, `[1, picture_channels, height, width]`, is the control image
-    /// as latents of the size of the transformer's, with its extra channels.
+    /// Computes the conditions of a run for all of its steps, in one pass over weights that are not used
+    /// again. `timesteps`, `context` and `pooled` are the transformer's. `picture`,
+    /// `[1, picture_channels, height, width]`, is the control image as latents of the size of the
+    /// transformer's, with its extra channels.
     ///
     /// # Errors
     /// A shape does not fit, a file is damaged, or the device fails.

@@ -9,8 +9,8 @@ use crate::Result;
 use crate::mmdit::block::Tokens;
 use crate::mmdit::{Input, refuse};
 
-/// A ControlNet's forward pass. It runs interleaved with the transformer, only as far as the transformer has come, so that only
-/// the next residuals are in memory.
+/// A ControlNet's forward pass. It runs interleaved with the transformer, only as far as the transformer has
+/// come, so that only the next residuals are in memory.
 pub(in crate::mmdit) struct Walk<'a> {
     network: &'a ControlNet,
     conditions: &'a [Conditions],
@@ -80,8 +80,8 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The residuals of the image tokens after block `index` of a transformer of `layers` layers, `[texts, patches, width]` for
-    /// each input.
+    /// The residuals of the image tokens after block `index` of a transformer of `layers` layers,
+    /// `[texts, patches, width]` for each input.
     ///
     /// # Errors
     /// A file is damaged, or the device fails.
@@ -121,8 +121,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Which of a ControlNet's `count` residuals is added after block `index` of a transformer of `layers` layers, by
-/// diffusers' rule: they are spread evenly over the blocks.
+/// Which of a ControlNet's `count` residuals is added after block `index` of a transformer of `layers`
+/// layers, by diffusers' rule: they are spread evenly over the blocks.
 fn residual_of(index: usize, layers: usize, count: usize) -> usize {
     (index as f64 / (layers as f64 / count as f64)) as usize
 }

@@ -1,8 +1,8 @@
-//! Attention on the processor.
+//! Attention on the CPU.
 //!
-//! A task takes a block of the queries of one head past blocks of keys, and holds only the scores of a few queries against
-//! a block of keys. Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018; Dao and others,
-//! "FlashAttention", 2022.
+//! A task processes a block of queries of one head, key block by key block, and holds only the scores of a
+//! few queries against one key block (FlashAttention). Milakov and Gimelshein, "Online normalizer calculation
+//! for softmax", 2018; Dao et al., "FlashAttention", 2022.
 
 mod panels;
 mod products;
@@ -15,18 +15,17 @@ use super::threads::for_each_task;
 use panels::{Panels, query_block};
 use task::Task;
 
-/// What activations are rounded to before they are multiplied by each other.
+/// The type to which activations are rounded before products between activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Nothing: they stay 32-bit floats.
+    /// 32-bit floats.
     Full,
-    /// bf16, where the processor multiplies pairs of these, as PyTorch has it in networks whose weights are bf16. Sums are
-    /// taken in 32 bits.
+    /// bf16, if the CPU has bf16 dot products, as PyTorch does in networks with bf16 weights. Sums are
+    /// 32-bit.
     Bf16,
 }
 
-/// The values of a tensor of `[batch, heads, rows, columns]`, with the steps from one to the next in each
-/// direction.
+/// A strided view of `[batch, heads, rows, columns]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) values: &'a [f32],
@@ -34,7 +33,7 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The values from one row of one head on.
+    /// The values from a row of a head on.
     fn row(&self, batch: usize, head: usize, row: usize) -> &'a [f32] {
         let [by_batch, by_head, by_row, _] = self.steps;
         &self.values[batch * by_batch + head * by_head + row * by_row..]
@@ -49,11 +48,11 @@ pub(crate) struct Keys<'a> {
     pub(crate) count: usize,
 }
 
-/// What attention is between. The features of a query, a key and a value lie side by side.
+/// The inputs of attention. The features of a query, key or value are contiguous.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attention<'a> {
     pub(crate) q: View<'a>,
-    /// What is attended to, one after the other.
+    /// The keys and values, one stream after the other.
     pub(crate) keys: &'a [Keys<'a>],
     pub(crate) bias: Option<View<'a>>,
     pub(crate) batch: usize,
@@ -72,7 +71,7 @@ impl Attention<'_> {
         self.keys.iter().map(|keys| keys.count).sum()
     }
 
-    /// The keys that the key `index` of all is among, and which of them it is.
+    /// The stream of the key at `index` of all, and its row there.
     fn place_of_key(&self, index: usize) -> (&Keys<'_>, usize) {
         let mut row = index;
         for keys in self.keys {
@@ -85,7 +84,7 @@ impl Attention<'_> {
     }
 }
 
-/// The result, as `[batch, queries, heads, value size]`: the order in which the heads are joined.
+/// Attention, as `[batch, queries, heads, value size]`, in which heads are concatenated.
 pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f32> {
     let Attention {
         batch,
@@ -97,7 +96,7 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
     } = *settings;
     let length = batch * queries * heads * value_size;
     if length == 0 || settings.key_count() == 0 || size == 0 {
-        // Without features all scores are equal, but no network is so; without keys there is nothing to sum.
+        // No network has heads without features; without keys there is nothing to sum.
         return vec![0.0; length];
     }
     let mut result = Vec::with_capacity(length);
@@ -124,7 +123,7 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
     result
 }
 
-/// Floats that a thread takes for heads of so many features.
+/// Floats of scratch of a thread, for heads of the given features.
 pub(crate) fn scratch(size: usize, value_size: usize) -> usize {
     Panels::floats(size, value_size)
 }

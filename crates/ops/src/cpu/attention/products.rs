@@ -1,11 +1,12 @@
-//! The two products of attention, over vectors whose lanes are queries.
+//! The two matrix products of attention, with a query in each lane.
 //!
-//! What is summed over comes in elements: floats, or pairs of bf16 where `PAIRS` is set.
+//! Dimensions that are summed over consist of elements: floats, or pairs of bf16 if `PAIRS` is set.
 
 use super::panels::KEY_BLOCK;
 use crate::cpu::simd::Simd;
 
-/// Elements of features that scores are summed over at a time: the queries' part of them stays in the first cache.
+/// Elements of features that scores are summed over at a time: their part of the queries stays in the L1
+/// cache.
 const FEATURES: usize = 128;
 
 /// `sums[row][vector] += left[row][step] * right[step][vector]` over all `steps`.
@@ -23,11 +24,11 @@ unsafe fn accumulate<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTOR
     for index in 0..steps {
         let mut vectors = [simd.zero(); VECTORS];
         for (place, vector) in vectors.iter_mut().enumerate() {
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             *vector = unsafe { simd.load(right.add((index * VECTORS + place) * S::LANES)) };
         }
         for (row, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             let factor = simd.splat(unsafe { *left.add(row * row_step + index * step) });
             for (sum, &vector) in sums.iter_mut().zip(&vectors) {
                 *sum = if PAIRS {
@@ -49,14 +50,14 @@ unsafe fn load_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
 ) -> [[S::Vector; VECTORS]; ROWS] {
     let mut tile = [[simd.zero(); VECTORS]; ROWS];
     for (index, vector) in tile.as_flattened_mut().iter_mut().enumerate() {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         *vector = unsafe { simd.load(from.add(index * S::LANES)) };
     }
     tile
 }
 
 /// # Safety
-/// As many vectors as there are can be written.
+/// As many vectors as the result has can be read.
 #[inline(always)]
 unsafe fn store_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -64,13 +65,13 @@ unsafe fn store_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     to: *mut f32,
 ) {
     for (index, &vector) in tile.as_flattened().iter().enumerate() {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { simd.store(to.add(index * S::LANES), vector) };
     }
 }
 
-/// The scores of a group of queries, `[size, queries]`, against `count` keys, `[keys, size]` and padded to whole `ROWS`:
-/// `[keys, queries]`. `size` counts elements of features.
+/// The scores of a group of queries, `[size, queries]`, against `count` keys, `[keys, size]` and padded to
+/// whole `ROWS`: `[keys, queries]`. `size` counts elements of features.
 #[inline(always)]
 pub(super) fn scores<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -107,7 +108,8 @@ pub(super) fn scores<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTOR
 }
 
 /// Multiplies `sums`, `[features, queries]`, by `factors` and adds the values of a block of keys,
-/// `[features / ROWS, keys, ROWS]`, times their `weights`, `[keys, queries]`. `count` counts elements of keys.
+/// `[features / ROWS, keys, ROWS]`, times their `weights`, `[keys, queries]`. `count` counts elements of
+/// keys.
 #[inline(always)]
 pub(super) fn add_values<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -128,7 +130,8 @@ pub(super) fn add_values<S: Simd, const PAIRS: bool, const ROWS: usize, const VE
         "values do not fit their panels. This is a bug."
     );
     for feature in (0..value_size).step_by(ROWS) {
-        // SAFETY: the lengths were checked above; whole `ROWS` of features from `feature` on lie within `padded`.
+        // SAFETY: the lengths were checked above; whole `ROWS` of features from `feature` on lie within
+        // `padded`.
         unsafe {
             let to = sums.as_mut_ptr().add(feature * width);
             let mut tile = load_tile::<S, ROWS, VECTORS>(simd, to);

@@ -1,7 +1,7 @@
-//! A task of attention: a block of the queries of one head against all of its keys.
+//! An attention task: a block of queries of one head against all of its keys.
 //!
-//! A vector's lanes are queries, in the products as in the softmax: nothing goes from lane to lane, heads of any size and any
-//! number of keys leave no lane idle, and what becomes of a query depends on no other.
+//! Each lane is a query, in the products and in the softmax. Nothing moves between lanes, any head size and
+//! any number of keys fill all lanes, and a query's result depends on no other query.
 
 use super::panels::{KEY_BLOCK, Panels, Tile, padded};
 use super::{Attention, Precision, products};
@@ -15,15 +15,15 @@ pub(super) struct Task<'a> {
     pub(super) settings: &'a Attention<'a>,
     pub(super) batch: usize,
     pub(super) head: usize,
-    /// The first query, and how many there are.
+    /// The first query, and the number of queries.
     pub(super) first: usize,
     pub(super) queries: usize,
-    /// Where the result of the first query goes. No other task writes there.
+    /// The output of the first query. No other task writes there.
     pub(super) target: Target,
     pub(super) panels: Panels<'a>,
 }
 
-/// Some of a task's queries: `vectors` vectors of them from the one at `first` on.
+/// A group of queries: `vectors` vectors from the one at `first` on.
 #[derive(Debug, Clone, Copy)]
 struct Group {
     first: usize,
@@ -84,19 +84,19 @@ impl Task<'_> {
 }
 
 impl Task<'_> {
-    /// Lays out the queries of a group, and forgets what is left of others.
+    /// Packs the queries of a group and resets its accumulators.
     #[inline(always)]
     fn begin<S: Simd, const PAIRS: bool>(&mut self, simd: S, group: Group) {
         let Attention { q, size, scale, .. } = *self.settings;
         let width = group.vectors * S::LANES;
         let elements = elements::<PAIRS>(size);
-        // Scores are taken as powers of two.
+        // The softmax uses powers of 2.
         let scale = (f64::from(scale) * std::f64::consts::LOG2_E) as f32;
         let queries = &mut self.panels.queries[group.first * size..][..width * elements];
         for vector in 0..group.vectors {
             let first = group.first + vector * S::LANES;
             let rows = S::LANES.min(self.queries - first);
-            // Keys come later: until then a few queries lie in their place.
+            // The key buffer is free until the keys are copied: a few queries use it.
             let scaled = &mut self.panels.keys[..rows * elements];
             for (row, to) in scaled.chunks_exact_mut(elements).enumerate() {
                 let from = &q.row(self.batch, self.head, self.first + first + row)[..size];
@@ -118,8 +118,8 @@ impl Task<'_> {
         self.panels.weights[group.first..][..width].fill(0.0);
     }
 
-    /// Copies a block of keys and their values, so that what is far apart in memory is looked for once: keys side by side,
-    /// values in the order in which the product reads them.
+    /// Copies a block of keys and values, so that scattered memory is read once: keys row by row, values in
+    /// the order of the product.
     #[inline(always)]
     fn copy_keys<S: Simd, const PAIRS: bool, const ROWS: usize>(
         &mut self,
@@ -158,12 +158,12 @@ impl Task<'_> {
                 }
             }
         }
-        // The scores of what a product takes beyond the last key are not looked at.
+        // Scores of padding keys are not used.
         let beyond = count.next_multiple_of(ROWS) - count;
         self.panels.keys[count * of_key..][..beyond * of_key].fill(0.0);
     }
 
-    /// Takes the group of queries that begins at `first` past a block of keys.
+    /// Processes a block of keys for the group of queries that begins at `first`.
     #[inline(always)]
     fn step<S: Simd, const PAIRS: bool, const ROWS: usize, const VECTORS: usize>(
         &mut self,
@@ -207,7 +207,7 @@ impl Task<'_> {
         );
     }
 
-    /// The bias of a group of queries and a block of keys.
+    /// Packs the bias of a group of queries and a block of keys.
     #[inline(always)]
     fn lay_out_bias<S: Simd, const VECTORS: usize>(
         &mut self,
@@ -245,7 +245,7 @@ impl Task<'_> {
         }
     }
 
-    /// Divides the sums of a group and writes them where they belong.
+    /// Divides the sums of a group by its weights and writes them.
     #[inline(always)]
     fn end<S: Simd>(&mut self, simd: S, group: Group) {
         let Attention { value_size, .. } = *self.settings;
@@ -257,7 +257,7 @@ impl Task<'_> {
             let weights = &self.panels.weights[first..][..S::LANES];
             // SAFETY: the slice is a vector long.
             let weights = unsafe { simd.load(weights.as_ptr()) };
-            // Where all was masked there is nothing to divide by; what is not a number stays so.
+            // If all keys were masked the divisor is 0; NaN stays NaN.
             let inverse = simd.div(simd.splat(1.0), weights);
             let inverse = simd.select_less(simd.zero(), weights, inverse, weights);
             for feature in 0..value_size {
@@ -269,8 +269,8 @@ impl Task<'_> {
             let target = self.target.at(first * self.target.row_step);
             let from = &sums[vector * S::LANES..];
             assert!((value_size - 1) * width + rows <= from.len(), "{OUTSIDE}");
-            // SAFETY: what is read was checked above. The result outlives all tasks, and these rows of it are this one's
-            // alone.
+            // SAFETY: what is read was checked above. The result outlives all tasks, and these rows of it are
+            // this one's alone.
             unsafe {
                 let to = target.block(rows, value_size);
                 transpose(
@@ -286,7 +286,7 @@ impl Task<'_> {
 
 const OUTSIDE: &str = "a block lies outside of its values. This is a bug.";
 
-/// Those of at most `count` values from `first` on that there are.
+/// At most `count` of the values from `first` on.
 #[inline(always)]
 fn load_some<S: Simd>(simd: S, values: &[f32], first: usize, count: usize) -> S::Vector {
     let values = &values[first.min(values.len())..];
@@ -320,10 +320,11 @@ fn transpose_into<S: Simd>(
     }
 }
 
-/// Writes the `columns` columns of `rows` rows as rows. Steps are values from row to row.
+/// Transposes `rows` rows of `columns` values. Steps are values from row to row.
 ///
 /// # Safety
-/// `rows` rows of `columns` values can be read, as many columns written as rows, and the two blocks share nothing.
+/// `rows` rows of `columns` values can be read, as many columns written as rows, and the two blocks share
+/// nothing.
 #[inline(always)]
 unsafe fn transpose<S: Simd>(
     simd: S,
@@ -364,8 +365,9 @@ fn add_bias<S: Simd>(simd: S, scores: &mut [f32], bias: &[f32]) {
     }
 }
 
-/// Makes the scores of a block of keys, `[keys, queries]`, weights relative to the greatest score of each query so far, as
-/// elements, and adds them to the sum of those that were. The result are the factors that what was summed before must be multiplied by.
+/// Turns the scores of a key block, `[keys, queries]`, into weights relative to the maximum score of each
+/// query so far, as elements, and adds them to the sums of weights. Returns the factors for what was
+/// accumulated before.
 #[inline(always)]
 fn weigh<S: Simd, const PAIRS: bool, const VECTORS: usize>(
     simd: S,
@@ -385,13 +387,13 @@ fn weigh<S: Simd, const PAIRS: bool, const VECTORS: usize>(
         for scores in scores.chunks_exact(width) {
             for (vector, reference) in references.iter_mut().enumerate() {
                 let score = simd.load(scores.as_ptr().add(vector * S::LANES));
-                // What is not a number is left out here, and makes its weight and the result none.
+                // NaN is skipped here; its weight and the result become NaN.
                 *reference = simd.max(score, *reference);
             }
         }
         for (vector, (reference, factor)) in references.iter_mut().zip(&mut factors).enumerate() {
             simd.store(greatest.as_mut_ptr().add(vector * S::LANES), *reference);
-            // Where all is masked nothing has a weight, and `-inf - -inf` must not be taken.
+            // If all keys are masked no weight counts, and `-inf - -inf` must be avoided.
             *reference = simd.max(*reference, simd.splat(f32::MIN));
             *factor = exp2(simd, simd.sub(*factor, *reference));
         }
@@ -400,7 +402,7 @@ fn weigh<S: Simd, const PAIRS: bool, const VECTORS: usize>(
         let scores = scores.as_mut_ptr();
         for element in 0..elements::<PAIRS>(keys) {
             for (vector, (sum, &reference)) in sums.iter_mut().zip(&references).enumerate() {
-                // Elements take the place of scores that were read.
+                // Elements overwrite scores that were read.
                 let to = scores.add(element * width + vector * S::LANES);
                 let from = scores.add(numbers::<PAIRS>() * element * width + vector * S::LANES);
                 let mut weight = exp2(simd, simd.sub(simd.load(from), reference));

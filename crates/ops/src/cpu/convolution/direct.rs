@@ -1,16 +1,16 @@
-//! Convolutions made of the products that define them.
+//! Direct convolutions: the products that define them.
 
 use std::ops::Range;
 
-use super::cut::{Block, COLUMN_STEP, Limits, Spot, WIDE, part};
 use super::panel::{OVERHANG, lay_panels, panels, widened};
+use super::partition::{Block, COLUMN_STEP, Limits, Spot, WIDE, part};
 use super::rows::{copy_pairs, copy_strided, fetch_rows};
 use super::tile::{Finish, Part, SLACK};
 use super::{Convolution, Sizes};
 use crate::cpu::buffers::{cut_in_lines, in_lines};
 use crate::cpu::simd::{Kernel, Simd};
 
-/// How large tasks are: what they take fits into a part of a cache of half a megabyte.
+/// Size limits of tasks: their buffers fit a part of a cache of half a megabyte.
 pub(super) const LIMITS: Limits = Limits {
     pixels: 384,
     group: 1,
@@ -20,47 +20,47 @@ pub(super) const LIMITS: Limits = Limits {
     plane_of: Layout::plane_of,
 };
 
-/// Floats that a task takes, at most.
-pub(super) fn most(channels: usize, outputs: usize, places: usize) -> usize {
-    let (part, outputs) = (part(channels, places), outputs.min(LIMITS.channels));
+/// An upper bound for the floats of a task.
+pub(super) fn most(channels: usize, outputs: usize, taps: usize) -> usize {
+    let (part, outputs) = (part(channels, taps), outputs.min(LIMITS.channels));
     Buffers {
         planes: part * LIMITS.plane + SLACK,
-        widened: widened(2 * part * places),
-        panels: panels(outputs, part * places) + OVERHANG,
+        widened: widened(2 * part * taps),
+        panels: panels(outputs, part * taps) + OVERHANG,
         sums: outputs * LIMITS.pixels_of_vectors(),
     }
     .total()
 }
 
-/// Consecutive values of a channel's plane, copied from a row of a picture.
+/// Consecutive values of a channel's plane, copied from a row of an image.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Line {
-    /// Where they begin in the plane.
+    /// Their offset in the plane.
     pub(super) to: usize,
-    /// How many there are.
+    /// Number of values.
     pub(super) count: usize,
-    /// Zeros before those that lie inside of the picture.
+    /// Zeros before the values from the image.
     pub(super) before: usize,
-    /// How many lie inside of the picture. Zeros follow.
+    /// Number of values from the image. Zeros follow.
     pub(super) inside: usize,
-    /// The picture that they come from.
+    /// The image that they come from.
     pub(super) picture: usize,
-    /// Where the first one lies in its channel there; the next one lies a stride further.
+    /// The offset of the first in its channel; the others are a stride apart.
     pub(super) from: usize,
 }
 
-/// How the pixels under the kernel lie in a plane, one for each channel that goes in: such that consecutive pixels that come
-/// out find theirs side by side, at whichever place of the kernel.
+/// The layout of the pixels under the kernel in a plane, one for each input channel: consecutive output
+/// pixels find theirs side by side for every tap.
 ///
-/// There are two ways. Where vectors end with a row of pixels, the rows that go in are copied once, with zeros around
-/// them; a place of the kernel is a distance from the first one. Where rows are too short for that, they are copied for
-/// each column of the kernel, without anything between them, so that a vector goes on with the next row. In both, what
-/// a stride passes over lies apart.
+/// There are two layouts. If vectors end with a row of pixels, input rows are copied once, zero-padded; a tap
+/// is an offset from the first one. If rows are too short for that, they are copied for each column of the
+/// kernel without gaps, so that a vector continues with the next row. In both, columns or rows that a stride
+/// skips are stored apart.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) lines: Vec<Line>,
-    /// How far each place of the kernel is from the first one.
-    pub(super) places: Vec<usize>,
+    /// The offset of each tap from the first one.
+    pub(super) taps: Vec<usize>,
     pub(super) spots: Vec<Spot>,
     /// Values of a plane.
     pub(super) plane: usize,
@@ -72,7 +72,7 @@ fn are_short(columns: usize) -> bool {
 }
 
 impl Layout {
-    /// Values of a plane that holds what so many pixels need.
+    /// Values of a plane for the given output pixels.
     fn plane_of(sizes: &Sizes, pictures: usize, rows: usize, columns: usize) -> usize {
         let stride = sizes.stride;
         if are_short(columns) {
@@ -84,7 +84,7 @@ impl Layout {
         pictures * rows * stride.min(sizes.kernel_width) * line
     }
 
-    /// The layout for a block, of whole rows where they are short, and vectors of so many lanes.
+    /// The layout for a block, of whole rows if they are short, and vectors of `lanes` lanes.
     pub(super) fn new(sizes: &Sizes, block: &Block, lanes: usize) -> Self {
         let columns = block.columns.len();
         let layout = if are_short(columns) && columns == sizes.out_width {
@@ -92,8 +92,8 @@ impl Layout {
         } else {
             Self::of_rows(sizes, block, lanes)
         };
-        // Vectors are loaded whole, with values after the plane where a row ends.
-        let furthest = layout.places.iter().max().copied().unwrap_or(0);
+        // Whole vectors are loaded, with values after the plane at the end of a row.
+        let furthest = layout.taps.iter().max().copied().unwrap_or(0);
         let is_inside = |spot: &Spot| spot.offset + furthest < layout.plane;
         assert!(
             layout.spots.iter().all(is_inside),
@@ -111,7 +111,7 @@ impl Layout {
         } = *sizes;
         let columns = block.columns.len();
         let rows = (block.rows.len() - 1) * stride + kernel_height;
-        // Of a wide stride some columns may fall under no place of the kernel.
+        // With a wide stride some columns are under no tap.
         let phases = stride.min(kernel_width);
         let count = columns + (kernel_width - 1) / stride;
         let row_step = phases * count;
@@ -132,7 +132,7 @@ impl Layout {
                 }
             }
         }
-        let place = |row: usize, column: usize| row * row_step + column % stride * count + column / stride;
+        let tap = |row: usize, column: usize| row * row_step + column % stride * count + column / stride;
         let mut spots = Vec::new();
         for picture in 0..block.pictures.len() {
             for row in 0..block.rows.len() {
@@ -148,7 +148,7 @@ impl Layout {
         }
         Self {
             lines,
-            places: places(sizes, place),
+            taps: tap_offsets(sizes, tap),
             spots,
             plane: block.pictures.len() * rows * row_step,
         }
@@ -178,7 +178,7 @@ impl Layout {
                 }
             }
         }
-        let place = |row: usize, column: usize| {
+        let tap = |row: usize, column: usize| {
             (column * phases + row % stride) * pictures * size + row / stride * columns
         };
         let pixels = block.rows.len() * columns;
@@ -195,23 +195,23 @@ impl Layout {
         }
         Self {
             lines,
-            places: places(sizes, place),
+            taps: tap_offsets(sizes, tap),
             spots,
             plane: kernel_width * phases * pictures * size,
         }
     }
 }
 
-/// What `place` gives for each place of the kernel.
-fn places(sizes: &Sizes, place: impl Fn(usize, usize) -> usize) -> Vec<usize> {
+/// The offset that `tap` gives for the row and column of each tap.
+fn tap_offsets(sizes: &Sizes, tap: impl Fn(usize, usize) -> usize) -> Vec<usize> {
     let columns = sizes.kernel_width;
     (0..sizes.kernel_height * columns)
-        .map(|index| place(index / columns, index % columns))
+        .map(|index| tap(index / columns, index % columns))
         .collect()
 }
 
 impl Line {
-    /// `count` values from the row and column `first` on, a stride apart, both counted with the zeros around the picture.
+    /// `count` values from the row and column `first` on, a stride apart, both counted in the padded image.
     fn new(sizes: &Sizes, picture: usize, first: (usize, usize), to: usize, count: usize) -> Self {
         let Sizes {
             stride,
@@ -249,7 +249,7 @@ impl Line {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Buffers {
     planes: usize,
-    /// Weights that are widened on the way to pairs.
+    /// Weights widened on the way to pairs.
     widened: usize,
     panels: usize,
     sums: usize,
@@ -257,16 +257,16 @@ pub(super) struct Buffers {
 
 impl Buffers {
     pub(super) fn new(convolution: &Convolution<'_>, block: &Block, layout: &Layout, lanes: usize) -> Self {
-        let (part, places) = (convolution.part(), convolution.sizes.places());
+        let (part, taps) = (convolution.part(), convolution.sizes.taps());
         let outputs = block.channels.len();
         Self {
             planes: part * layout.plane + SLACK,
-            widened: if convolution.in_pairs && places > 1 {
-                widened(2 * part * places)
+            widened: if convolution.in_pairs && taps > 1 {
+                widened(2 * part * taps)
             } else {
                 0
             },
-            panels: panels(outputs, part * places) + OVERHANG,
+            panels: panels(outputs, part * taps) + OVERHANG,
             sums: outputs * layout.spots.len() * lanes,
         }
     }
@@ -307,7 +307,7 @@ impl Kernel for Task<'_> {
             convolution.fill(simd, layout, &channels, planes);
             lay_panels(simd, convolution, &block.channels, &channels, widened, panels);
             let part = Part {
-                places: &layout.places,
+                taps: &layout.taps,
                 spots: &layout.spots,
                 planes: planes.as_ptr(),
                 plane_step: layout.plane,
@@ -318,8 +318,8 @@ impl Kernel for Task<'_> {
                 is_first: first == 0,
                 in_pairs: convolution.in_pairs,
             };
-            // SAFETY: there are as many planes as elements, with values after them; panels of so many outputs and elements;
-            // and a vector for each channel and spot.
+            // SAFETY: there are as many planes as elements, with values after them; panels of so many outputs
+            // and elements; and a vector for each channel and spot.
             unsafe { part.multiply(simd) };
         }
         convolution.finish(simd, block, layout, sums);
@@ -357,7 +357,7 @@ impl Convolution<'_> {
         }
     }
 
-    /// Writes the sums where they belong.
+    /// Adds the addends to the sums and writes them.
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, block: &Block, layout: &Layout, sums: &[f32]) {
         let out_pixels = self.sizes.out_pixels();
@@ -366,11 +366,11 @@ impl Convolution<'_> {
             for (spot, sums) in layout.spots.iter().zip(sums.chunks_exact(S::LANES)) {
                 let first = (spot.picture * self.sizes.out_channels + output) * out_pixels;
                 let finish = Finish {
-                    bias: self.terms.bias(spot.picture, output, self.sizes.out_channels),
-                    onto: self.terms.onto.map(|onto| &onto[first..first + out_pixels]),
+                    bias: self.addends.bias(spot.picture, output, self.sizes.out_channels),
+                    onto: self.addends.onto.map(|onto| &onto[first..first + out_pixels]),
                 };
-                // SAFETY: the channel lies inside of the result, which lives until all tasks are done, and no other task has
-                // the same pixels of it.
+                // SAFETY: the channel lies inside of the result, which lives until all tasks are done, and no
+                // other task has the same pixels of it.
                 unsafe { finish.write(simd, sums.as_ptr(), spot, self.result.0.add(first)) };
             }
         }

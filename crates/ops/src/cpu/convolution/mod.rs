@@ -1,13 +1,13 @@
-//! Convolutions on the processor.
+//! Convolutions on the CPU.
 //!
-//! A task makes a block of pixels of some output channels ([`cut`]). It goes through the channels that go in by parts: copies
-//! what the kernel sees of them into a buffer that fits into the cache, lays out their weights beside it ([`panel`]), multiplies
-//! ([`tile`]), and adds up. What is copied and laid out are the pixels and the weights themselves ([`direct`]), or combinations of
-//! them of which fewer products are needed ([`winograd`], [`upsampled`]).
+//! A task computes a block of pixels of some output channels ([`partition`]), in parts of the input channels.
+//! It copies the pixels under the kernel into a buffer that fits the cache, packs their weights beside it
+//! ([`panel`]), multiplies ([`tile`]), and accumulates. The copies are the pixels and weights themselves
+//! ([`direct`]), or transforms of them that need fewer products ([`winograd`], [`upsampled`]).
 
-mod cut;
 mod direct;
 mod panel;
+mod partition;
 mod rows;
 mod tile;
 pub(crate) mod upsampled;
@@ -15,14 +15,14 @@ mod winograd;
 
 use std::marker::PhantomData;
 
-use self::cut::{Block, Cut, Limits, part};
-use self::winograd::form::{Form, Four, Two};
+use self::partition::{Block, Limits, Partition, part};
+use self::winograd::form::{F23, F43, Form};
 use super::kernel::Values;
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
 use super::threads::for_each_task;
 
-/// The sizes of a convolution of one picture, or of a band of rows of one.
+/// The sizes of a convolution of one image, or of a band of rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     pub(crate) in_channels: usize,
@@ -34,32 +34,32 @@ pub(crate) struct Sizes {
     pub(crate) kernel_height: usize,
     pub(crate) kernel_width: usize,
     pub(crate) stride: usize,
-    /// Rows of zeros above the picture. What lies outside of it to the right and below is zero too.
+    /// Zero rows above the image. Pixels beyond its right and bottom edges are zero too.
     pub(crate) rows_above: usize,
-    /// Columns of zeros to its left.
+    /// Zero columns to its left.
     pub(crate) columns_left: usize,
 }
 
 impl Sizes {
-    /// Places in the kernel.
-    fn places(&self) -> usize {
+    /// Taps of the kernel: its height times its width.
+    fn taps(&self) -> usize {
         self.kernel_height * self.kernel_width
     }
 
-    /// Pixels of a channel that goes in.
+    /// Pixels of an input channel.
     fn pixels(&self) -> usize {
         self.height * self.width
     }
 
-    /// Pixels of a channel that comes out.
+    /// Pixels of an output channel.
     fn out_pixels(&self) -> usize {
         self.out_height * self.out_width
     }
 
-    /// The same convolution of a picture that is a single row, where a window is a single pixel.
+    /// The same convolution with the image as a single row, if the kernel is a single tap.
     fn as_one_row(self) -> Self {
         let padding = self.rows_above + self.columns_left;
-        if self.places() == 1 && self.stride == 1 && padding == 0 && self.pixels() == self.out_pixels() {
+        if self.taps() == 1 && self.stride == 1 && padding == 0 && self.pixels() == self.out_pixels() {
             return Self {
                 height: 1,
                 width: self.pixels(),
@@ -72,17 +72,17 @@ impl Sizes {
     }
 }
 
-/// What is added to the sums of a convolution.
+/// Addends of a convolution's sums.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Terms<'a> {
-    /// A value for each output channel, or for each of each picture.
+pub(crate) struct Addends<'a> {
+    /// A value for each output channel, or for each output channel of each image.
     pub(crate) bias: Option<&'a [f32]>,
     /// A value for each pixel.
     pub(crate) onto: Option<&'a [f32]>,
 }
 
-impl Terms<'_> {
-    /// Whether there are as many as a convolution of so many pictures needs.
+impl Addends<'_> {
+    /// Whether the addends fit a convolution of `batch` images.
     fn fit(self, batch: usize, channels: usize, pixels: usize) -> bool {
         self.bias
             .is_none_or(|bias| [channels, batch * channels].contains(&bias.len()))
@@ -91,7 +91,7 @@ impl Terms<'_> {
                 .is_none_or(|onto| onto.len() == batch * channels * pixels)
     }
 
-    /// What is added to all pixels of a channel of a picture, of so many channels.
+    /// The bias of a channel of an image.
     fn bias(self, picture: usize, channel: usize, channels: usize) -> f32 {
         self.bias.map_or(0.0, |bias| {
             if bias.len() == channels {
@@ -103,18 +103,18 @@ impl Terms<'_> {
     }
 }
 
-/// The convolution of the pictures in `x`, and `terms`.
+/// The convolution of the images in `x`, plus `addends`.
 ///
-/// The value of a pixel depends on its window alone, not on what else is computed with it.
-pub(crate) fn conv2d(x: &[f32], weight: Values<'_>, terms: Terms<'_>, sizes: Sizes) -> Vec<f32> {
-    conv2d_with(InstructionSet::best(), x, weight, terms, sizes)
+/// A pixel depends on its window alone, not on what else is computed with it.
+pub(crate) fn conv2d(x: &[f32], weight: Values<'_>, addends: Addends<'_>, sizes: Sizes) -> Vec<f32> {
+    conv2d_with(InstructionSet::best(), x, weight, addends, sizes)
 }
 
 fn conv2d_with(
     set: InstructionSet,
     x: &[f32],
     weight: Values<'_>,
-    terms: Terms<'_>,
+    addends: Addends<'_>,
     sizes: Sizes,
 ) -> Vec<f32> {
     let batch = x.len() / (sizes.in_channels * sizes.pixels()).max(1);
@@ -122,8 +122,8 @@ fn conv2d_with(
     let mut result = Vec::with_capacity(length);
     assert!(
         x.len() == batch * sizes.in_channels * sizes.pixels()
-            && weight.len() == sizes.out_channels * sizes.in_channels * sizes.places()
-            && terms.fit(batch, sizes.out_channels, sizes.out_pixels()),
+            && weight.len() == sizes.out_channels * sizes.in_channels * sizes.taps()
+            && addends.fit(batch, sizes.out_channels, sizes.out_pixels()),
         "a convolution does not fit its values. This is a bug."
     );
     let sizes = sizes.as_one_row();
@@ -131,19 +131,19 @@ fn conv2d_with(
     let convolution = Convolution {
         x,
         weight,
-        terms,
+        addends,
         sizes,
         in_pairs,
         result: Output(result.as_mut_ptr()),
     };
-    let way = Way::new(&sizes, in_pairs);
-    let cut = Cut::new(batch, &sizes, &way.limits());
-    for_each_task(cut.tasks(batch, &sizes), |index| {
-        let block = &cut.block(index, batch, &sizes);
-        match way {
-            Way::Direct => convolution.run_direct(set, block),
-            Way::Two => convolution.run_winograd::<Two>(set, block),
-            Way::Four => convolution.run_winograd::<Four>(set, block),
+    let algorithm = Algorithm::new(&sizes, in_pairs);
+    let partition = Partition::new(batch, &sizes, &algorithm.limits());
+    for_each_task(partition.tasks(batch, &sizes), |index| {
+        let block = &partition.block(index, batch, &sizes);
+        match algorithm {
+            Algorithm::Direct => convolution.run_direct(set, block),
+            Algorithm::WinogradF23 => convolution.run_winograd::<F23>(set, block),
+            Algorithm::WinogradF43 => convolution.run_winograd::<F43>(set, block),
         }
     });
     // SAFETY: every pixel of every channel belongs to a block, which has been made.
@@ -151,24 +151,24 @@ fn conv2d_with(
     result
 }
 
-/// How a convolution is made.
+/// The algorithm of a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Of the products that define it.
+enum Algorithm {
+    /// The products that define it.
     Direct,
-    /// Two neighbours at a time.
-    Two,
-    /// Four neighbours at a time.
-    Four,
+    /// Winograd F(2,3): two neighbouring pixels at a time.
+    WinogradF23,
+    /// Winograd F(4,3): four neighbouring pixels at a time.
+    WinogradF43,
 }
 
-impl Way {
-    /// The way for these sizes, and for pairs of bf16 or floats.
+impl Algorithm {
+    /// The algorithm for these sizes, with pairs of bf16 or with floats.
     fn new(sizes: &Sizes, in_pairs: bool) -> Self {
-        if in_pairs && winograd::suits::<Two>(sizes) {
-            Self::Two
-        } else if !in_pairs && winograd::suits::<Four>(sizes) {
-            Self::Four
+        if in_pairs && winograd::suits::<F23>(sizes) {
+            Self::WinogradF23
+        } else if !in_pairs && winograd::suits::<F43>(sizes) {
+            Self::WinogradF43
         } else {
             Self::Direct
         }
@@ -177,13 +177,13 @@ impl Way {
     fn limits(self) -> Limits {
         match self {
             Self::Direct => direct::LIMITS,
-            Self::Two => winograd::limits::<Two>(),
-            Self::Four => winograd::limits::<Four>(),
+            Self::WinogradF23 => winograd::limits::<F23>(),
+            Self::WinogradF43 => winograd::limits::<F43>(),
         }
     }
 }
 
-/// The pictures that come out.
+/// The output images.
 #[derive(Debug, Clone, Copy)]
 struct Output(*mut f32);
 
@@ -192,20 +192,20 @@ unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
-/// A convolution that is shared among tasks.
+/// A convolution, shared by all tasks.
 #[derive(Debug)]
 struct Convolution<'a> {
     x: &'a [f32],
     weight: Values<'a>,
-    terms: Terms<'a>,
+    addends: Addends<'a>,
     sizes: Sizes,
-    /// Whether two channels that go in are multiplied at a time, as pairs of bf16.
+    /// Whether pairs of input channels are multiplied, as pairs of bf16.
     in_pairs: bool,
     result: Output,
 }
 
 impl Convolution<'_> {
-    /// Makes a block.
+    /// Computes a block directly.
     fn run_direct(&self, set: InstructionSet, block: &Block) {
         let layout = &direct::Layout::new(&self.sizes, block, set.lanes());
         let buffers = direct::Buffers::new(self, block, layout, set.lanes());
@@ -220,7 +220,7 @@ impl Convolution<'_> {
         });
     }
 
-    /// Makes a block in the way of [`winograd`].
+    /// Computes a block with [`winograd`].
     fn run_winograd<F: Form>(&self, set: InstructionSet, block: &Block) {
         let layout = &winograd::Layout::new::<F>(&self.sizes, block, set.lanes());
         let buffers = winograd::Buffers::new::<F>(self, block, layout, set.lanes());
@@ -236,23 +236,23 @@ impl Convolution<'_> {
         });
     }
 
-    /// Channels that share an element.
+    /// Channels in an element.
     fn pair(&self) -> usize {
         if self.in_pairs { 2 } else { 1 }
     }
 
-    /// Elements whose products are summed at a time: channels, or pairs of them.
+    /// Elements of a part (channels, or pairs of them), accumulated at a time.
     fn part(&self) -> usize {
-        part(self.sizes.in_channels.div_ceil(self.pair()), self.sizes.places())
+        part(self.sizes.in_channels.div_ceil(self.pair()), self.sizes.taps())
     }
 }
 
-/// Floats of a task's buffers, at most.
-pub(crate) fn task(in_channels: usize, out_channels: usize, places: usize) -> usize {
+/// An upper bound for the floats of a task's buffers.
+pub(crate) fn task(in_channels: usize, out_channels: usize, taps: usize) -> usize {
     [
-        direct::most(in_channels, out_channels, places),
-        winograd::most::<Two>(in_channels, out_channels, places),
-        winograd::most::<Four>(in_channels, out_channels, places),
+        direct::most(in_channels, out_channels, taps),
+        winograd::most::<F23>(in_channels, out_channels, taps),
+        winograd::most::<F43>(in_channels, out_channels, taps),
     ]
     .into_iter()
     .fold(0, usize::max)

@@ -1,13 +1,13 @@
-//! Rows of pixels on their way in and out.
+//! Copies rows of pixels in and out.
 
-// Many lists are gone through side by side.
+// Several slices are indexed together.
 #![allow(clippy::needless_range_loop)]
 
 use super::Convolution;
 use crate::cpu::buffers::LINE;
 use crate::cpu::simd::Simd;
 
-/// Copies rows of `length` values, which lie steps apart in `from` and in `to`, `count` of them.
+/// Copies `count` rows of `length` values, with the given steps between rows.
 #[inline(always)]
 pub(super) fn copy_rows<S: Simd>(
     simd: S,
@@ -39,7 +39,7 @@ pub(super) fn copy_rows<S: Simd>(
     }
 }
 
-/// Fetches rows of `length` values, which lie a step apart, into the cache, `count` of them. There need not be any.
+/// Prefetches `count` rows of `length` values, a step apart. The addresses need not be valid.
 #[inline(always)]
 pub(super) fn fetch_rows<S: Simd>(
     simd: S,
@@ -54,7 +54,7 @@ pub(super) fn fetch_rows<S: Simd>(
     }
 }
 
-/// Copies `to.len()` values that lie `stride` apart, the first of them `from`'s first.
+/// Copies `to.len()` values that are `stride` apart, from the first of `from` on.
 #[inline(always)]
 pub(super) fn copy_strided<S: Simd>(simd: S, from: &[f32], stride: usize, to: &mut [f32]) {
     let length = to.len();
@@ -76,7 +76,7 @@ pub(super) fn copy_strided<S: Simd>(simd: S, from: &[f32], stride: usize, to: &m
     }
 }
 
-/// The same of two lists, as pairs of bf16. Where `odd` is empty the odd ones are zero.
+/// The same for two slices, as pairs of bf16. If `odd` is empty, its values are 0.
 #[inline(always)]
 pub(super) fn copy_pairs<S: Simd>(simd: S, even: &[f32], odd: &[f32], stride: usize, to: &mut [f32]) {
     let mut first = 0;
@@ -108,33 +108,33 @@ pub(super) fn copy_pairs<S: Simd>(simd: S, even: &[f32], odd: &[f32], stride: us
 }
 
 impl Convolution<'_> {
-    /// Writes consecutive pixels from `first` on, added to what is there to be added to.
+    /// Writes consecutive pixels from `first` on, plus the addends of pixels.
     ///
     /// # Safety
-    /// They lie inside of the result, which lives, and nobody else touches them.
+    /// They are inside of the result, which is alive, and no other thread touches them.
     #[inline(always)]
     pub(super) unsafe fn write<S: Simd>(&self, simd: S, pixels: &[f32], first: usize) {
-        // SAFETY: as the caller vouches for; both other lists are checked.
+        // SAFETY: guaranteed by the caller; both other lists are checked.
         unsafe {
             write(
                 simd,
                 pixels,
-                self.terms.onto.map(|onto| &onto[first..first + pixels.len()]),
+                self.addends.onto.map(|onto| &onto[first..first + pixels.len()]),
                 self.result.0.add(first),
             );
         }
     }
 }
 
-/// Writes pixels, added to `onto`.
+/// Writes pixels plus `onto`.
 ///
 /// # Safety
-/// As many can be written as there are.
+/// `pixels.len()` values can be written.
 #[inline(always)]
 pub(super) unsafe fn write<S: Simd>(simd: S, pixels: &[f32], onto: Option<&[f32]>, to: *mut f32) {
     let count = pixels.len();
     let Some(onto) = onto else {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         let to = unsafe { std::slice::from_raw_parts_mut(to, count) };
         return copy_rows(simd, (pixels, 0), (to, 0), [1, count]);
     };

@@ -32,7 +32,7 @@ impl Case {
         Self {
             sizes,
             x: random(batch * sizes.in_channels * sizes.pixels(), 1),
-            weight: random(sizes.out_channels * sizes.in_channels * sizes.places(), 2),
+            weight: random(sizes.out_channels * sizes.in_channels * sizes.taps(), 2),
             bias: random(
                 if batch > 1 {
                     batch * sizes.out_channels
@@ -54,9 +54,9 @@ impl Case {
             let bias = self.bias[(picture * sizes.out_channels + output) % self.bias.len()];
             let mut sum = f64::from(bias) + f64::from(self.onto[index]);
             for input in 0..sizes.in_channels {
-                for place in 0..sizes.places() {
-                    let row = pixel / sizes.out_width * sizes.stride + place / sizes.kernel_width;
-                    let column = pixel % sizes.out_width * sizes.stride + place % sizes.kernel_width;
+                for tap in 0..sizes.taps() {
+                    let row = pixel / sizes.out_width * sizes.stride + tap / sizes.kernel_width;
+                    let column = pixel % sizes.out_width * sizes.stride + tap % sizes.kernel_width;
                     let (Some(row), Some(column)) = (
                         row.checked_sub(sizes.rows_above),
                         column.checked_sub(sizes.columns_left),
@@ -66,7 +66,7 @@ impl Case {
                     if row < sizes.height && column < sizes.width {
                         let x = (picture * sizes.in_channels + input) * sizes.pixels();
                         let x = self.x[x + row * sizes.width + column];
-                        let weight = (output * sizes.in_channels + input) * sizes.places() + place;
+                        let weight = (output * sizes.in_channels + input) * sizes.taps() + tap;
                         sum += f64::from(x) * f64::from(self.weight[weight]);
                     }
                 }
@@ -76,15 +76,15 @@ impl Case {
         (0..self.onto.len()).map(pixel).collect()
     }
 
-    fn terms(&self) -> Terms<'_> {
-        Terms {
+    fn addends(&self) -> Addends<'_> {
+        Addends {
             bias: Some(&self.bias),
             onto: Some(&self.onto),
         }
     }
 
     fn run(&self, set: InstructionSet, weight: Values<'_>) -> Vec<f32> {
-        conv2d_with(set, &self.x, weight, self.terms(), self.sizes)
+        conv2d_with(set, &self.x, weight, self.addends(), self.sizes)
     }
 
     /// The difference of the result of `set` from the definition, over the latter's size.
@@ -180,8 +180,8 @@ fn what_is_not_finite_spreads_to_its_windows_and_their_groups_at_most() {
         case.x[4 * 50 + 20] = f32::INFINITY;
         case.x[4 * 50 + 40] = f32::NAN;
         let defined = case.defined();
-        let reach = if Way::new(&case.sizes, false) == Way::Four {
-            Four::GROUP
+        let reach = if Algorithm::new(&case.sizes, false) == Algorithm::WinogradF43 {
+            F43::GROUP
         } else {
             1
         };
@@ -214,7 +214,7 @@ fn a_task_takes_no_more_than_was_said() {
         [512, 500, 3, 2, 3, 1, 900],
         [128, 3, 512, 509, 3, 1, 1],
         [64, 64, 100, 40, 5, 2, 1],
-        // Vectors that few groups of a picture, or of many short rows, fill.
+        // Vectors that few groups of an image, or of many short rows, fill.
         [64, 64, 4, 4, 3, 1, 900],
         [64, 64, 900, 3, 3, 1, 1],
         [64, 64, 900, 2, 3, 1, 1],
@@ -222,28 +222,33 @@ fn a_task_takes_no_more_than_was_said() {
     ] {
         let sizes = sizes([inputs, outputs], [height, width], [kernel; 2], stride).as_one_row();
         for in_pairs in [false, true] {
-            let way = Way::new(&sizes, in_pairs);
-            let cut = Cut::new(batch, &sizes, &way.limits());
+            let algorithm = Algorithm::new(&sizes, in_pairs);
+            let partition = Partition::new(batch, &sizes, &algorithm.limits());
             let convolution = Convolution {
                 x: &[],
                 weight: Values::F16(&[]),
-                terms: Terms::default(),
+                addends: Addends::default(),
                 sizes,
                 in_pairs,
                 result: Output(std::ptr::null_mut()),
             };
             let mut pixels = 0;
-            for index in 0..cut.tasks(batch, &sizes) {
-                let block = cut.block(index, batch, &sizes);
+            for index in 0..partition.tasks(batch, &sizes) {
+                let block = partition.block(index, batch, &sizes);
                 for lanes in [4, 8, 16] {
                     let layout = direct::Layout::new(&sizes, &block, lanes);
-                    let taken = match way {
-                        Way::Direct => direct::Buffers::new(&convolution, &block, &layout, lanes).total(),
-                        Way::Two => winograd_takes::<Two>(&convolution, &block, lanes),
-                        Way::Four => winograd_takes::<Four>(&convolution, &block, lanes),
+                    let taken = match algorithm {
+                        Algorithm::Direct => {
+                            direct::Buffers::new(&convolution, &block, &layout, lanes).total()
+                        }
+                        Algorithm::WinogradF23 => winograd_takes::<F23>(&convolution, &block, lanes),
+                        Algorithm::WinogradF43 => winograd_takes::<F43>(&convolution, &block, lanes),
                     };
-                    let said = task(inputs, outputs, sizes.places());
-                    assert!(taken <= said, "{taken} of {said}, {sizes:?}, {block:?}, {way:?}");
+                    let said = task(inputs, outputs, sizes.taps());
+                    assert!(
+                        taken <= said,
+                        "{taken} of {said}, {sizes:?}, {block:?}, {algorithm:?}"
+                    );
                     if lanes == 4 {
                         let spots = layout.spots.iter().map(|spot| spot.count);
                         pixels += block.channels.len() * spots.sum::<usize>();
@@ -305,7 +310,7 @@ fn every_set_of_vectors_gives_what_is_defined_after_upsampling() {
         for set in InstructionSet::all() {
             let error = |weight: Values<'_>, defined: &[f64]| {
                 let weights = SummedWeights::new_with(set, weight, outputs, inputs);
-                let found = upsampled_conv2d_with(set, &x, &weights, case.terms(), [height, width]);
+                let found = upsampled_conv2d_with(set, &x, &weights, case.addends(), [height, width]);
                 relative_error(&found, defined)
             };
             let of_floats = error(Values::F32(&case.weight), &defined);

@@ -1,54 +1,54 @@
-//! The products of a convolution: some output channels by some vectors of pixels, held in registers while all that is
-//! summed passes by.
+//! The convolution microkernel: some output channels by some vectors of pixels, accumulated in registers over
+//! all elements.
 //!
-//! Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, show that nothing needs
-//! to be laid out for that but the weights ([`panel`](super::panel)); here a copy of a few pictures' pixels that fits into the cache
-//! is made too, which has the zeros around them.
+//! Zhang, Franchetti and Low, "High Performance Zero-Memory Overhead Direct Convolutions", 2018, show that
+//! only the weights need packing ([`panel`](super::panel)). Here a zero-padded copy of the pixels that fits
+//! the cache is made too.
 
-use super::cut::Spot;
 use super::panel::PANEL;
+use super::partition::Spot;
 use crate::cpu::simd::Simd;
 
-/// The most vectors of pixels that are multiplied at a time.
+/// The most vectors of pixels in a tile.
 const VECTORS: usize = 3;
 
-/// Planes of some channels that go in, and the weights of as many.
+/// Planes of some input channels, and their weights.
 ///
 /// Elements are 32-bit floats, or pairs of bf16 of two channels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
-    /// How far what lies under each place of the kernel is from the first one.
-    pub(super) places: &'a [usize],
+    /// The offset of each tap from the first one.
+    pub(super) taps: &'a [usize],
     pub(super) spots: &'a [Spot],
     /// A plane for each channel, and [`SLACK`] values after them.
     pub(super) planes: *const f32,
     /// Values from a plane to the next.
     pub(super) plane_step: usize,
-    /// How many there are.
+    /// Number of planes.
     pub(super) channels: usize,
-    /// Panels of the weights of each place of each of the channels.
+    /// Packed weights, a panel for each tap of each channel.
     pub(super) weights: *const f32,
     /// Output channels.
     pub(super) outputs: usize,
-    /// For each output channel a vector for each spot, to which the sums are added.
+    /// The accumulators: for each output channel a vector for each spot.
     pub(super) sums: *mut f32,
-    /// Whether the sums are the first ones, which take the place of what lies there.
+    /// Whether the sums replace the contents, as the first ones.
     pub(super) is_first: bool,
     /// Whether elements are pairs.
     pub(super) in_pairs: bool,
 }
 
-/// Values after the last plane that may be read, though nothing depends on them.
+/// Values after the last plane that may be read, but are not used.
 pub(super) const SLACK: usize = 16;
 
 impl Part<'_> {
-    /// Multiplies and sums.
+    /// Multiplies and accumulates.
     ///
     /// # Safety
-    /// The planes, weights and sums are as long as is said above, and nobody else touches the sums.
+    /// The planes, weights and sums are as long as stated above, and no other thread touches the sums.
     #[inline(always)]
     pub(super) unsafe fn multiply<S: Simd>(&self, simd: S) {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if self.in_pairs {
                 self.multiply_elements::<S, true>(simd);
@@ -63,13 +63,13 @@ impl Part<'_> {
         let spots = self.spots;
         let mut first = 0;
         while first < spots.len() {
-            // Not 3 and 1, which would leave the sums of the last one waiting for each other.
+            // Not 3 and 1: the accumulators of the last one would wait for each other.
             let count = match (spots.len() - first, S::REGISTERS) {
                 (1, _) => 1,
                 (2 | 4, _) | (_, ..32) => 2,
                 _ => VECTORS,
             };
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 match count {
                     1 => self.multiply_column::<S, PAIRS, 1>(simd, first),
@@ -86,9 +86,9 @@ impl Part<'_> {
     unsafe fn multiply_column<S: Simd, const PAIRS: bool, const V: usize>(&self, simd: S, first: usize) {
         let mut output = 0;
         while output < self.outputs {
-            // A tile lies inside of a panel.
+            // A tile is inside of a panel.
             let rest = (self.outputs - output).min(PANEL - output % PANEL);
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 output += if rest >= 8 && S::REGISTERS > 8 * V + V {
                     self.tile::<S, PAIRS, 8, V>(simd, output, first)
@@ -105,7 +105,7 @@ impl Part<'_> {
         }
     }
 
-    /// The products of `O` output channels by `V` vectors. The result is `O`.
+    /// The products of `O` output channels by `V` vectors. Returns `O`.
     #[allow(clippy::needless_range_loop)] // Nothing but plain loops is sure to become registers.
     #[inline(always)]
     unsafe fn tile<S: Simd, const PAIRS: bool, const O: usize, const V: usize>(
@@ -114,20 +114,20 @@ impl Part<'_> {
         output: usize,
         first: usize,
     ) -> usize {
-        let Self { places, spots, .. } = *self;
+        let Self { taps, spots, .. } = *self;
         let mut offsets = [0; V];
         for (offset, spot) in offsets.iter_mut().zip(&spots[first..first + V]) {
             *offset = spot.offset;
         }
         let mut sums = [[simd.zero(); V]; O];
-        // SAFETY: as the caller vouches for; a spot and a place of the kernel lie inside of the plane.
+        // SAFETY: guaranteed by the caller; a spot and a tap of the kernel lie inside of the plane.
         unsafe {
             let mut channel = self.planes;
-            let panel = output / PANEL * PANEL * self.channels * places.len();
+            let panel = output / PANEL * PANEL * self.channels * taps.len();
             let mut weights = self.weights.add(panel + output % PANEL);
             for _ in 0..self.channels {
-                for &place in places {
-                    let pixels = channel.add(place);
+                for &tap in taps {
+                    let pixels = channel.add(tap);
                     let mut values = [simd.zero(); V];
                     for vector in 0..V {
                         values[vector] = simd.load(pixels.add(offsets[vector]));
@@ -163,24 +163,24 @@ impl Part<'_> {
     }
 }
 
-/// What becomes of the sums of an output channel.
+/// The addends of an output channel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finish<'a> {
     /// Added to each.
     pub(super) bias: f32,
-    /// Values of the channel's pixels, added too.
+    /// Values of the channel's pixels to add.
     pub(super) onto: Option<&'a [f32]>,
 }
 
 impl Finish<'_> {
-    /// Writes the sums of a spot where they belong.
+    /// Writes the sums of a spot.
     ///
     /// # Safety
-    /// There is a vector of sums, and `spot.count` values of the channel that begins at `channel` can be written at the place of
-    /// the spot.
+    /// There is a vector of sums, and `spot.count` values of the channel that begins at `channel` can be
+    /// written at the spot's offset.
     #[inline(always)]
     pub(super) unsafe fn write<S: Simd>(&self, simd: S, sums: *const f32, spot: &Spot, channel: *mut f32) {
-        // SAFETY: as the caller vouches for; a slice is checked.
+        // SAFETY: guaranteed by the caller; a slice is checked.
         unsafe {
             let mut sum = simd.add(simd.load(sums), simd.splat(self.bias));
             if let Some(onto) = self.onto {

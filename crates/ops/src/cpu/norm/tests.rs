@@ -1,4 +1,4 @@
-//! Norms by every instruction set that the processor has, against plain arithmetic in 64 bits.
+//! Norms by every instruction set that the CPU has, against plain arithmetic in 64 bits.
 
 use proptest::prelude::*;
 

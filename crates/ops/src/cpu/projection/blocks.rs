@@ -1,15 +1,15 @@
-//! Quantised weights, laid out as products of whole numbers take them: as numbers of 4 bits, a byte each.
+//! Packs quantised weights for integer products: as 4-bit integers, one in a byte.
 
 use super::super::simd::{MOST_LANES, Simd};
 use super::tile::VECTORS;
 
-/// How the values of a row of a weight are quantised, in the forms of ggml.
+/// The quantisation of a weight, in ggml's formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantization {
-    /// `Q8_0`: 32 whole numbers of 8 bits, after a scale of 16.
+    /// `Q8_0`: 32 8-bit integers after a 16-bit scale.
     Q8_0,
-    /// `Q4_K`: 256 whole numbers of 4 bits in 8 parts, each with a scale and a least value of 6 bits, after scales of 16 bits
-    /// for these two.
+    /// `Q4_K`: 256 4-bit integers in 8 parts, each with a 6-bit scale and a 6-bit minimum, after two 16-bit
+    /// scales for these.
     Q4K,
 }
 
@@ -30,7 +30,7 @@ impl Quantization {
         }
     }
 
-    /// Bytes of a row of so many values, which are whole blocks.
+    /// Bytes of a row of `values` values, which are whole blocks.
     fn row_bytes(self, values: usize) -> usize {
         values / self.block_values() * self.block_bytes()
     }
@@ -42,18 +42,18 @@ pub(super) const PART: usize = 32;
 const SCALE: usize = 2;
 /// Parts of a block of [`Quantization::Q4K`].
 const PARTS: usize = 8;
-/// Where its whole numbers begin, after two scales of 16 bits and 12 bytes with those of the parts.
+/// Offset of its integers, after two 16-bit scales and 12 bytes of part scales.
 const WHOLE: usize = 16;
-/// Bytes that a weight's whole numbers are read by: each byte has two numbers of 4 bits, which are the halves of a value of one
-/// part, or a value of one part and one of the next.
+/// Bytes of a unit, in which integers are read: each byte has two 4-bit integers, which are the halves of a
+/// value, or values of two parts.
 const UNIT: usize = 32;
-/// Units that are fetched into the cache before their turn.
+/// Units that are prefetched.
 const AHEAD: usize = 8;
-/// Values of a word of 32 bits, of which each has a byte.
+/// Values in a 32-bit word, one per byte.
 pub(super) const A_WORD: usize = 4;
 /// Words of a part.
 pub(super) const WORDS: usize = PART / A_WORD;
-/// Units that are laid out at a time.
+/// Units that are packed at a time.
 pub(super) const UNITS: usize = 16;
 
 /// A quantised weight, row after row.
@@ -64,7 +64,7 @@ pub(crate) struct Blocks<'a> {
 }
 
 impl Quantization {
-    /// Numbers of 4 bits that make a value: each counts for sixteen times the one before it.
+    /// Planes of 4-bit integers in a value: each counts 16 times the one before.
     pub(super) fn planes(self) -> usize {
         match self {
             Self::Q8_0 => 2,
@@ -78,19 +78,19 @@ impl Quantization {
     }
 }
 
-/// Room for the parts of some columns, of which a vector has one each: `step` floats lie between vectors that follow each other.
+/// The packed parts of some columns, one per lane, with `step` floats between consecutive vectors.
 pub(super) struct Panel<'a> {
     /// A vector for every word of every plane of every part.
     pub(super) words: &'a mut [f32],
-    /// Two vectors for every part, the scales and the least values, of which there are some where values have one plane.
+    /// Two vectors for each part: scales, and minimums if values have one plane.
     pub(super) headers: &'a mut [f32],
     pub(super) step: usize,
 }
 
 impl Panel<'_> {
-    /// Vectors of words that [`UNITS`] need.
+    /// Vectors of words of [`UNITS`].
     pub(super) const WORDS: usize = 2 * UNITS * WORDS;
-    /// Vectors of headers that they need at most.
+    /// Most vectors of headers of [`UNITS`].
     pub(super) const HEADERS: usize = 2 * 2 * UNITS;
 }
 
@@ -112,7 +112,7 @@ impl Words {
     }
 }
 
-/// What the whole numbers of a block of [`Quantization::Q4K`] become values with: a vector for each word before them.
+/// The header of a block of [`Quantization::Q4K`]: a vector for each word before its integers.
 type Header<V> = [V; WHOLE / A_WORD];
 
 /// Rows of a quantised weight.
@@ -124,8 +124,9 @@ struct Rows<'a> {
     count: usize,
 }
 
-/// Lays out `count` values from `first` on, which are whole units, of at most `LANES` rows from `row` on of a weight whose rows
-/// have `inputs` values. Rows that there are not are zero. Values of two planes are from 0 to 255, 128 more than they stand for.
+/// Packs `count` values from `first` on, which are whole units, of at most `LANES` rows from `row` on of a
+/// weight with `inputs` values per row. Missing rows are 0. Values of two planes are stored with an offset of
+/// 128, from 0 to 255.
 #[inline(always)]
 pub(super) fn pack<S: Simd>(
     simd: S,
@@ -194,7 +195,7 @@ pub(super) fn pack<S: Simd>(
         };
         rows.fetch(simd, begin + ahead);
         rows.words(simd, begin, WORDS, &mut padded, &mut words);
-        // The sign, turned, makes 128 more of a number with one.
+        // Flipping the sign bit adds 128.
         let toggled = match quantization {
             Quantization::Q8_0 => 8,
             Quantization::Q4K => 0,
@@ -213,8 +214,7 @@ pub(super) fn pack<S: Simd>(
 }
 
 impl Rows<'_> {
-    /// Asks for what stands from byte `begin` of each row on, or where that is behind its end, from there on of the row that comes
-    /// in its place in the next tile.
+    /// Prefetches each row from byte `begin` on, or past its end the corresponding row of the next tile.
     #[inline(always)]
     fn fetch<S: Simd>(&self, simd: S, mut begin: usize) {
         if begin >= self.step {
@@ -225,12 +225,12 @@ impl Rows<'_> {
         }
     }
 
-    /// The number of 16 bits at byte `begin` of each row, widened: a lane for each row.
+    /// The 16-bit float at byte `begin` of each row, widened: a lane for each row.
     #[inline(always)]
     fn halves<S: Simd>(&self, simd: S, begin: usize) -> S::Vector {
         let mut halves = [0.0; MOST_LANES];
         if self.count == S::LANES {
-            // So many that compilers keep them in registers.
+            // A constant count, so that the compiler keeps them in registers.
             for (row, half) in halves.iter_mut().enumerate().take(S::LANES) {
                 *half = self.half(row, begin);
             }
@@ -249,8 +249,8 @@ impl Rows<'_> {
         f32::from_bits(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])))
     }
 
-    /// Writes `count` words from byte `begin` of each row on to `to`: a vector for each word, whose lanes are the rows. Those of
-    /// rows that there are not are zero.
+    /// Writes `count` words from byte `begin` of each row on to `to`: a vector for each word, with a lane for
+    /// each row. Missing rows are 0.
     #[inline(always)]
     fn words<S: Simd>(&self, simd: S, begin: usize, count: usize, padded: &mut Words, to: &mut Words) {
         let bytes = count * A_WORD;
@@ -261,8 +261,8 @@ impl Rows<'_> {
                 && (self.count == 0 || (self.count - 1) * self.step + begin + bytes <= self.bytes.len()),
             "words lie outside of their rows. This is a bug."
         );
-        // SAFETY: the words lie inside of the rows, as was asserted, and `padded` and `to` have room for as many vectors as there
-        // are lanes of as many words.
+        // SAFETY: the words lie inside of the rows, as was asserted, and `padded` and `to` have room for as
+        // many vectors as there are lanes of as many words.
         unsafe {
             let (mut from, mut step) = (self.bytes.as_ptr().wrapping_add(begin), self.step);
             if self.count < S::LANES || count < width {
@@ -284,8 +284,8 @@ impl Rows<'_> {
     }
 }
 
-/// The scale and the least value of a part, of which each has 6 bits: those of the first four parts have bytes of their own,
-/// whose upper bits are those of the last four.
+/// The 6-bit scale and minimum of a part: the first four parts have bytes of their own, whose upper bits
+/// belong to the last four.
 #[inline(always)]
 fn scale_and_least<S: Simd>(simd: S, header: Header<S::Vector>, part: usize) -> (S::Vector, S::Vector) {
     let [halves, scales, least, last] = header;

@@ -1,19 +1,20 @@
-//! Linear projections on the processor.
+//! Linear projections on the CPU: a blocked GEMM with a fused epilogue.
 //!
-//! A task multiplies a band of rows by a panel of the weight. It goes through their sums a stretch at a time: the panel's
-//! stretch is laid out anew, widened where it must be, in the second cache; then a few rows at a time, which stay in the
-//! first, are multiplied by all of it. Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
+//! A task multiplies a band of rows by a panel of the weight, in stretches of the inner dimension. It packs a
+//! stretch of the panel into the L2 cache, widened if necessary; then it multiplies a few rows at a time,
+//! which stay in the L1 cache, by all of it. Goto and van de Geijn, "Anatomy of High-Performance Matrix
+//! Multiplication", 2008.
 //!
-//! Each sum is taken by stretches that depend on its length alone, and in these one product after the other. So a result
-//! depends on its own row and column and on nothing else, and widening changes no bit of it.
+//! The stretches depend on the inner dimension alone, and within a stretch products are summed in order. So a
+//! result depends on its own row and column only, and widening a weight changes no bit of it.
 //!
-//! Rows are multiplied by quantised weights as whole numbers, to which they are rounded first.
+//! For quantised weights rows are quantised to 8-bit integers first.
 
 mod blocks;
-mod cut;
-mod end;
+mod epilogue;
 mod nibbles;
 pub(super) mod pack;
+mod partition;
 mod rounded;
 mod task;
 #[cfg(test)]
@@ -27,12 +28,12 @@ use super::target::Target;
 use super::threads::for_each_task;
 pub(crate) use blocks::Blocks;
 pub use blocks::Quantization;
-use cut::Cut;
-pub(crate) use end::End;
+pub(crate) use epilogue::Epilogue;
+use partition::Partition;
 use rounded::Rounded;
-use task::{Product, Room, Task};
+use task::{Product, Task, Workspace};
 
-/// A projection's weight, as it lies in memory.
+/// A projection's weight in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Weight<'a> {
     Values(Values<'a>),
@@ -54,18 +55,18 @@ pub(crate) struct Projection<'a> {
     pub(crate) outputs: usize,
 }
 
-/// Floats that a thread keeps while it computes one.
-pub(crate) const SCRATCH: usize = Room::LENGTH;
+/// Floats of scratch of a thread.
+pub(crate) const SCRATCH: usize = Workspace::LENGTH;
 
-/// What `end` makes of `x * weight^T + bias`, row after row. `x` holds `rows` rows of `inputs` values.
+/// `x * weight^T + bias` with an `epilogue`, row after row. `x` holds `rows` rows of `inputs` values.
 pub(crate) fn project(
     set: InstructionSet,
     x: &[f32],
     rows: usize,
     projection: Projection<'_>,
-    end: End<'_>,
+    epilogue: Epilogue<'_>,
 ) -> Vec<f32> {
-    let width = projection.outputs / end.products();
+    let width = projection.outputs / epilogue.products();
     assert_eq!(
         x.len(),
         rows * projection.inputs,
@@ -81,18 +82,18 @@ pub(crate) fn project(
             Product::Blocks(&rounded, weight)
         }
     };
-    let cut = Cut::new(rows, width, end.products(), projection.inputs);
-    for_each_task(cut.tasks(), |index| {
-        let (rows, columns) = cut.task(index);
-        with_scratch(Room::LENGTH, |scratch| {
+    let partition = Partition::new(rows, width, epilogue.products(), projection.inputs);
+    for_each_task(partition.tasks(), |index| {
+        let (rows, columns) = partition.task(index);
+        with_scratch(Workspace::LENGTH, |scratch| {
             set.run(Task {
                 product,
                 projection,
-                end,
+                epilogue,
                 rows,
                 columns,
                 target,
-                room: Room::new(scratch),
+                workspace: Workspace::new(scratch),
             });
         });
     });

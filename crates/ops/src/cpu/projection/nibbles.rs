@@ -1,7 +1,7 @@
-//! The inner loop of products with quantised weights: a few rows by two vectors of columns, in whole numbers.
+//! The microkernel for quantised weights: a tile of rows by two vectors of columns, in integers.
 //!
-//! A part's products are summed exactly; what they stand for is then added to the sums so far, part after part. So a result
-//! does not depend on what else is computed with it, nor on how long a stretch is.
+//! The products of a part are summed exactly, scaled, and added to the accumulators, part after part. So a
+//! result depends neither on what else is computed nor on the length of a stretch.
 
 use std::hint::black_box;
 
@@ -12,10 +12,10 @@ use super::tile::{Sums, VECTORS};
 
 const _: () = assert!(WORDS <= NIBBLE_DOTS);
 
-/// What values of two planes are more than they stand for.
+/// The offset of values of two planes.
 const MORE: f32 = 128.0;
 
-/// Rows of activations, of a part each after the other.
+/// Quantised rows of activations, part after part.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
     pub(super) words: *const u32,
@@ -24,17 +24,19 @@ pub(super) struct Rows {
     pub(super) step: usize,
 }
 
-/// A tile's columns, as [`pack`](super::blocks::pack) lays them out.
+/// A tile's columns, as [`pack`](super::blocks::pack) writes them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Columns {
     pub(super) words: *const f32,
     pub(super) headers: *const f32,
 }
 
-/// Sums the products of `parts` parts of `ROWS` rows and the columns of a tile, whose values have so many planes.
+/// Accumulates the products of `parts` parts of `ROWS` rows and the columns of a tile, whose values have
+/// `PLANES` planes.
 ///
 /// # Safety
-/// There are as many rows, and as many columns of as many parts. `sums` has room for all sums, for this call alone.
+/// There are as many rows, and as many columns of as many parts. `sums` has room for all sums, for this call
+/// alone.
 #[inline(always)]
 pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PLANES: usize>(
     simd: S,
@@ -43,10 +45,11 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PLANES: usize>(
     columns: Columns,
     sums: Sums,
 ) {
-    // A loop of so few words would be unrolled and its sums taken in another order, of which more than there are registers.
+    // The compiler would unroll a loop this short and reorder its sums, which need more registers than there
+    // are.
     let part_words = black_box(WORDS);
     let mut totals = [[simd.zero(); VECTORS]; ROWS];
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if sums.add {
             for (row, totals) in totals.iter_mut().enumerate() {
@@ -86,8 +89,8 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PLANES: usize>(
     }
 }
 
-/// The products of a part, of [`WORDS`] `words`, summed. Of `PART` numbers from 0 to 15 by numbers of 8 bits they are whole
-/// numbers that a float holds, as are sixteen times as many.
+/// The sum of the products of a part of [`WORDS`] `words`. `PART` products of integers from 0 to 15 with
+/// 8-bit integers are an integer that a float holds, as is 16 times that.
 ///
 /// # Safety
 /// As for [`tile`].
@@ -102,7 +105,7 @@ unsafe fn products<S: Simd, const ROWS: usize, const PLANES: usize>(
     const { assert!(PART * 255 * 128 < 1 << 24) };
     let a_plane = WORDS * VECTORS * S::LANES;
     let mut sums = [[[simd.zero(); PLANES]; VECTORS]; ROWS];
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         for word in 0..words {
             let columns = columns.add(word * VECTORS * S::LANES);

@@ -1,5 +1,5 @@
-//! Weights laid out as products take them: the values of neighbouring rows beside each other, so that a vector holds
-//! one value, or one pair of values, of each.
+//! Packs weights for the microkernels: the values of neighbouring rows side by side, so that a vector holds
+//! one value, or one pair of values, of each row.
 
 use std::mem::MaybeUninit;
 
@@ -8,14 +8,14 @@ use half::{bf16, f16};
 use super::super::kernel::Values;
 use super::super::simd::{MOST_LANES, Simd};
 
-/// What becomes of the 32-bit elements that rows are made of.
+/// The conversion of the 32-bit elements of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// They stay as they are.
+    /// None.
     Whole,
-    /// They are pairs of bf16, each of which becomes two floats.
+    /// Pairs of bf16, each of which becomes two floats.
     Bf16,
-    /// They are pairs of f16, each of which becomes two floats.
+    /// Pairs of f16, each of which becomes two floats.
     F16,
 }
 
@@ -27,14 +27,14 @@ pub(in crate::cpu) struct Stretch<'a> {
     /// Bytes from row to row.
     step: usize,
     rows: usize,
-    /// Bytes of a row that are wanted.
+    /// Bytes of each row that are packed.
     width: usize,
 }
 
-/// Blocks that are fetched into the cache before their turn.
+/// Blocks that are prefetched.
 const AHEAD: usize = 4;
 
-/// Room for a block of 32-bit elements, at most as large as vectors are.
+/// Memory of a block of 32-bit elements, for the widest vectors.
 #[repr(align(64))]
 struct Block(MaybeUninit<[f32; MOST_LANES * MOST_LANES]>);
 
@@ -49,8 +49,8 @@ impl Block {
 }
 
 impl<'a> Stretch<'a> {
-    /// `count` values from `first` on of `rows` rows from `row` on, of a weight whose rows have `inputs` values. Where `pairs`
-    /// is set, those of bf16 stay pairs.
+    /// `count` values from `first` on of `rows` rows from `row` on, of a weight with `inputs` values per row.
+    /// If `pairs` is set, pairs of bf16 stay pairs.
     pub(in crate::cpu) fn new(
         weight: Values<'a>,
         inputs: usize,
@@ -91,8 +91,8 @@ fn bytes_of<T>(values: &[T]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
-/// Writes a stretch of at most `LANES` rows to `to`: a vector for each value, or for each pair of them, `step` floats from
-/// one to the next. Rows and values that there are not are zero.
+/// Packs a stretch of at most `LANES` rows into `to`: a vector for each value or pair of values, `step`
+/// floats apart. Missing rows and values are 0.
 #[inline(always)]
 pub(in crate::cpu) fn pack<S: Simd>(simd: S, stretch: Stretch<'_>, to: &mut [f32], step: usize) {
     let vectors = stretch.vectors::<S>();
@@ -106,8 +106,8 @@ pub(in crate::cpu) fn pack<S: Simd>(simd: S, stretch: Stretch<'_>, to: &mut [f32
     let mut to = to.as_mut_ptr();
     for begin in (0..stretch.width).step_by(block_bytes) {
         let width = block_bytes.min(stretch.width - begin);
-        // SAFETY: the stretch's rows lie inside of its bytes, `to` has room for all vectors, which was checked above, and
-        // blocks of our own for as many elements as are written to them.
+        // SAFETY: the stretch's rows lie inside of its bytes, `to` has room for all vectors, which was
+        // checked above, and blocks of our own for as many elements as are written to them.
         unsafe {
             let mut from = stretch.bytes.as_ptr().add(begin);
             let mut from_step = stretch.step;
@@ -119,7 +119,7 @@ pub(in crate::cpu) fn pack<S: Simd>(simd: S, stretch: Stretch<'_>, to: &mut [f32
                 }
                 (from, from_step) = (padded.cast(), block_bytes);
             } else {
-                // Behind the end of these rows come the beginnings of the next.
+                // After the end of these rows come the next rows.
                 let mut ahead = AHEAD * block_bytes;
                 if begin + ahead >= stretch.width {
                     ahead = S::LANES * stretch.step + ahead - stretch.width;

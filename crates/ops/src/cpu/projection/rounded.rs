@@ -1,36 +1,36 @@
-//! Rows of activations, rounded to whole numbers of 8 bits, as quantised weights are multiplied with.
+//! Activations quantised to 8-bit integers, for products with quantised weights.
 //!
-//! As ggml does it: the values of a part of a block share a scale, with which the greatest of them is 127. The products of a
-//! part are then whole numbers, of which every processor has the same sums.
+//! As in ggml, the values of a part share a scale, with which the largest becomes 127. The integer products
+//! of a part have the same sums on every CPU.
 
 use rayon::prelude::*;
 
 use super::super::simd::{InstructionSet, Kernel, Simd};
 use super::blocks::{A_WORD, PART, WORDS};
 
-/// The greatest whole number.
+/// The largest integer.
 const MOST: f32 = 127.0;
-/// Parts of a task.
+/// Parts of a parallel task.
 const A_TASK: usize = 1024;
 
-/// Rows of activations as whole numbers of 8 bits.
+/// Rows of activations as 8-bit integers.
 pub(super) struct Rounded {
-    /// Four numbers each, in the order of their bytes in memory.
+    /// Four integers each, in memory order.
     words: Vec<u32>,
     scales: Vec<Scale>,
 }
 
-/// What the whole numbers of a part of a row stand for.
+/// The scale of a part of a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
-    /// What each is to be multiplied by. Not a number where a value was not finite.
+    /// The factor of its integers; NaN if a value was not finite.
     pub(super) scale: f32,
-    /// Their sum.
+    /// The sum of its integers.
     pub(super) sum: f32,
 }
 
 impl Rounded {
-    /// Rounds values, which are whole parts.
+    /// Quantises values, which are whole parts.
     pub(super) fn new(set: InstructionSet, values: &[f32]) -> Self {
         let parts = values.len() / PART;
         let mut words = vec![0; parts * WORDS];
@@ -84,19 +84,19 @@ impl Kernel for Rounding<'_> {
     }
 }
 
-/// Rounds a part.
+/// Quantises a part.
 #[inline(always)]
 fn round<S: Simd>(simd: S, values: &[f32], words: &mut [u32]) -> Scale {
-    // Added, it leaves no bits for what is behind the point, and the lowest byte is that of the whole number.
+    // Adding it rounds to an integer, whose lowest byte is the 8-bit integer.
     const WHOLE: f32 = 12_582_912.0;
     let (mut greatest, mut nothing) = (simd.zero(), simd.zero());
     for values in values.chunks_exact(S::LANES) {
-        // SAFETY: so many values there are.
+        // SAFETY: a chunk has `LANES` values.
         let values = unsafe { simd.load(values.as_ptr()) };
         greatest = simd.max(simd.abs(values), greatest);
         nothing = simd.fma(values, simd.zero(), nothing);
     }
-    // Zero times what is not finite is not a number.
+    // 0 times infinity or NaN is NaN.
     let scale = simd.greatest(greatest) / MOST + simd.sum(nothing);
     let inverse = if scale >= f32::MIN_POSITIVE {
         1.0 / scale

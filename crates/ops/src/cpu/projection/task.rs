@@ -1,4 +1,4 @@
-//! A band of rows by a panel of the weight.
+//! A task of the GEMM: a band of rows by a panel of the weight.
 
 use std::ops::Range;
 
@@ -9,67 +9,67 @@ use super::super::simd::{Kernel, MOST_LANES, Simd};
 use super::super::target::Target;
 use super::Projection;
 use super::blocks::{self, Blocks, PART, Panel, UNITS};
-use super::cut::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
-use super::end::{End, Place, finish};
+use super::epilogue::{Epilogue, Place, finish};
 use super::nibbles;
 use super::pack::{Stretch, pack};
+use super::partition::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
 use super::rounded::Rounded;
 use super::tile::{self, FETCHED, Rows, Sums, VECTORS};
 
-/// The most rows that are multiplied where they lie: for each there must be a register that says where that is. Others are laid out
-/// one behind the other.
+/// The most rows that are read in place: each needs a register for its address. More rows are packed.
 const MOST_IN_PLACE: usize = 6;
 
 /// The most columns of a tile.
 const MOST_COLUMNS: usize = VECTORS * MOST_LANES;
 
-const _: () = assert!(MOST_COLUMNS * (Panel::WORDS + Panel::HEADERS) <= Room::PANEL);
+const _: () = assert!(MOST_COLUMNS * (Panel::WORDS + Panel::HEADERS) <= Workspace::PANEL);
 
-/// What a task keeps for itself.
-pub(super) struct Room<'a> {
-    /// A stretch of the panel; of a quantised weight that of a tile, the words before the headers.
+/// The scratch buffers of a task.
+pub(super) struct Workspace<'a> {
+    /// A packed stretch of the panel; for a quantised weight a packed stretch of a tile, words before
+    /// headers.
     panel: &'a mut [f32],
-    /// A stretch of a few rows.
+    /// A packed stretch of a few rows.
     rows: &'a mut [f32],
-    /// The sums so far.
+    /// The accumulators.
     sums: &'a mut [f32],
 }
 
-impl<'a> Room<'a> {
+impl<'a> Workspace<'a> {
     const PANEL: usize = PANEL_COLUMNS * STRETCH;
     const ROWS: usize = ROW_STEP * STRETCH;
-    // A last tile may have more rows than are left.
+    // The last tile may have more rows than are left.
     const SUMS: usize = PANEL_COLUMNS * (BAND_ROWS + ROW_STEP);
     const LENGTHS: [usize; 3] = [Self::PANEL, Self::ROWS, Self::SUMS];
-    /// Floats that it needs.
+    /// Floats of all buffers.
     pub(super) const LENGTH: usize = in_lines(Self::LENGTHS);
 
-    /// Cuts `scratch`, of [`LENGTH`](Self::LENGTH) floats.
+    /// Splits `scratch`, of [`LENGTH`](Self::LENGTH) floats.
     pub(super) fn new(scratch: &'a mut [f32]) -> Self {
         let [panel, rows, sums] = cut_in_lines(scratch, Self::LENGTHS);
         Self { panel, rows, sums }
     }
 }
 
-/// All rows, and the weight that they are multiplied by.
+/// All rows, and the weight.
 #[derive(Clone, Copy)]
 pub(super) enum Product<'a> {
     Values(&'a [f32], Values<'a>),
     Blocks(&'a Rounded, Blocks<'a>),
 }
 
-/// A band of rows by a panel of the weight.
+/// A task of the GEMM: a band of rows by a panel of the weight.
 pub(super) struct Task<'a> {
     pub(super) product: Product<'a>,
     pub(super) projection: Projection<'a>,
-    pub(super) end: End<'a>,
+    pub(super) epilogue: Epilogue<'a>,
     /// Rows of the results.
     pub(super) rows: Range<usize>,
     /// Columns of the results.
     pub(super) columns: Range<usize>,
     /// All results.
     pub(super) target: Target,
-    pub(super) room: Room<'a>,
+    pub(super) workspace: Workspace<'a>,
 }
 
 impl Kernel for Task<'_> {
@@ -77,7 +77,7 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
-        let tiles = Tiles::new::<S>(self.columns.len(), self.end.products());
+        let tiles = Tiles::new::<S>(self.columns.len(), self.epilogue.products());
         match self.product {
             Product::Values(x, weight @ Values::Bf16(_)) if S::HAS_BF16_DOT => {
                 self.multiply::<S, true>(simd, tiles, x, weight);
@@ -89,12 +89,12 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// The tiles of a panel: those of its columns, and after them as many of the columns that belong to these.
+/// The tiles of a panel: those of its result columns, then with two products per result those of the second.
 #[derive(Debug, Clone, Copy)]
 struct Tiles {
     /// Columns of a tile.
     columns: usize,
-    /// Tiles of the results' columns.
+    /// Tiles of one product.
     a_section: usize,
     /// All tiles.
     count: usize,
@@ -117,7 +117,7 @@ impl Tiles {
     }
 }
 
-/// Some elements of all sums.
+/// A stretch of the inner dimension.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     /// The first value.
@@ -128,7 +128,7 @@ struct Part {
     steps: usize,
 }
 
-/// Some parts of all sums with a quantised weight.
+/// A stretch of the inner dimension with a quantised weight, in parts.
 #[derive(Debug, Clone, Copy)]
 struct Parts {
     first: usize,
@@ -136,13 +136,13 @@ struct Parts {
 }
 
 impl Task<'_> {
-    /// Takes all sums.
+    /// Accumulates all products.
     #[inline(always)]
     fn multiply<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, x: &[f32], weight: Values<'_>) {
         let inputs = self.projection.inputs;
         let element = numbers::<PAIRS>();
         let part = element * stretch(elements::<PAIRS>(inputs));
-        // Of no values the sums are zero, and must be written so.
+        // With no inputs the accumulators must be written as 0.
         for first in (0..inputs.max(1)).step_by(part) {
             let count = part.min(inputs - first);
             let part = Part {
@@ -158,7 +158,7 @@ impl Task<'_> {
         }
     }
 
-    /// Lays out a part of the panel.
+    /// Packs a stretch of the panel.
     #[inline(always)]
     fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, weight: Values<'_>, part: Part) {
         for index in 0..tiles.count {
@@ -167,22 +167,22 @@ impl Task<'_> {
                 let values = (part.first, part.count);
                 let place = index * tiles.columns * STRETCH + vector * S::LANES;
                 let stretch = Stretch::new(weight, self.projection.inputs, rows, values, PAIRS);
-                pack(simd, stretch, &mut self.room.panel[place..], tiles.columns);
+                pack(simd, stretch, &mut self.workspace.panel[place..], tiles.columns);
             }
         }
     }
 
-    /// The rows of the weight, the first and how many, that are the columns of a vector of the tile at `index`.
+    /// The rows of the weight (first and count) that are the columns of a vector of the tile at `index`.
     #[inline(always)]
     fn weight_rows<S: Simd>(&self, tiles: Tiles, index: usize, vector: usize) -> (usize, usize) {
-        let results = self.projection.outputs / self.end.products();
+        let results = self.projection.outputs / self.epilogue.products();
         let (section, tile) = (index / tiles.a_section, index % tiles.a_section);
         let column = self.columns.start + tile * tiles.columns + vector * S::LANES;
         let rows = S::LANES.min(self.columns.end.saturating_sub(column));
         (section * results + column, rows)
     }
 
-    /// Multiplies as many rows from `row` on as a tile has, and returns how many these are.
+    /// Multiplies as many rows from `row` on as a tile has. Returns their number.
     #[inline(always)]
     fn group<S: Simd, const PAIRS: bool>(
         &mut self,
@@ -192,7 +192,7 @@ impl Task<'_> {
         part: Part,
         row: usize,
     ) -> usize {
-        // Sums fill the registers, but for those of a row's value and of the weight's vectors.
+        // Accumulators fill the registers, except those for a row's value and the weight's vectors.
         match (self.rows.end - row, S::REGISTERS) {
             (1, _) => self.rows::<S, 1, PAIRS>(simd, tiles, x, part, row),
             (2, _) => self.rows::<S, 2, PAIRS>(simd, tiles, x, part, row),
@@ -217,11 +217,17 @@ impl Task<'_> {
         let count = ROWS.min(self.rows.end - row);
         let begin = row * inputs + part.first;
         let rows = if PAIRS || ROWS > MOST_IN_PLACE {
-            for (index, to) in self.room.rows.chunks_exact_mut(STRETCH).enumerate().take(count) {
+            for (index, to) in self
+                .workspace
+                .rows
+                .chunks_exact_mut(STRETCH)
+                .enumerate()
+                .take(count)
+            {
                 let begin = begin + index * inputs;
                 lay::<S, PAIRS>(simd, &x[begin..begin + part.count], None, &mut to[..part.steps]);
             }
-            Rows::laid::<ROWS>(self.room.rows[..ROWS * STRETCH].as_ptr())
+            Rows::laid::<ROWS>(self.workspace.rows[..ROWS * STRETCH].as_ptr())
         } else {
             Rows {
                 first: x[begin..begin + (count - 1) * inputs + part.count].as_ptr(),
@@ -233,7 +239,7 @@ impl Task<'_> {
         let mut index = 0;
         while index < tiles.count {
             let next = next.wrapping_add(index * FETCHED * inputs);
-            // Sums of few rows would wait for each other.
+            // Few accumulators would wait for each other.
             index += match (ROWS, tiles.count - index) {
                 (1, 4..) => {
                     self.multiply_tiles::<S, ROWS, 4, PAIRS>(simd, tiles, part, row, index, (rows, next))
@@ -247,8 +253,8 @@ impl Task<'_> {
         count
     }
 
-    /// Multiplies `rows`, of which the first is `row`, by `TILES` tiles from the one at `index` on, and fetches what comes `next`.
-    /// The result is `TILES`.
+    /// Multiplies `rows`, of which the first is `row`, by `TILES` tiles from the one at `index` on, and
+    /// prefetches from `next` on. Returns `TILES`.
     #[inline(always)]
     fn multiply_tiles<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool>(
         &mut self,
@@ -261,9 +267,9 @@ impl Task<'_> {
     ) -> usize {
         let a_panel = tiles.columns * STRETCH;
         let panels =
-            &self.room.panel[index * a_panel..][..(TILES - 1) * a_panel + part.steps * tiles.columns];
+            &self.workspace.panel[index * a_panel..][..(TILES - 1) * a_panel + part.steps * tiles.columns];
         let begin = (row - self.rows.start) * tiles.width() + index * tiles.columns;
-        let to = &mut self.room.sums[begin..][..(ROWS - 1) * tiles.width() + TILES * tiles.columns];
+        let to = &mut self.workspace.sums[begin..][..(ROWS - 1) * tiles.width() + TILES * tiles.columns];
         // SAFETY: the rows, the panels and the sums are as long as they must be, and this thread's own.
         unsafe {
             tile::tiles::<S, ROWS, TILES, PAIRS>(
@@ -283,10 +289,10 @@ impl Task<'_> {
         TILES
     }
 
-    /// Takes all sums with a quantised weight.
+    /// Accumulates all products with a quantised weight.
     #[inline(always)]
     fn multiply_blocks<S: Simd>(&mut self, simd: S, tiles: Tiles, x: &Rounded, weight: Blocks<'_>) {
-        // A tile's numbers of 4 bits stay in the first cache: they are multiplied faster than the second gives them.
+        // A tile's 4-bit integers stay in the L1 cache: the L2 cache is slower than the multiplications.
         for index in 0..tiles.count {
             match weight.quantization.planes() {
                 1 => self.multiply_planes::<S, 1>(simd, tiles, index, x, weight),
@@ -295,7 +301,7 @@ impl Task<'_> {
         }
     }
 
-    /// Takes all sums of the tile at `index`.
+    /// Accumulates all products of the tile at `index`.
     #[inline(always)]
     fn multiply_planes<S: Simd, const PLANES: usize>(
         &mut self,
@@ -311,7 +317,7 @@ impl Task<'_> {
             let count = stretch.min(inputs - first);
             for vector in 0..VECTORS {
                 let rows = self.weight_rows::<S>(tiles, index, vector);
-                let (words, headers) = self.room.panel.split_at_mut(tiles.columns * Panel::WORDS);
+                let (words, headers) = self.workspace.panel.split_at_mut(tiles.columns * Panel::WORDS);
                 let panel = Panel {
                     words: &mut words[vector * S::LANES..],
                     headers: &mut headers[vector * S::LANES..],
@@ -325,7 +331,7 @@ impl Task<'_> {
             };
             let mut row = self.rows.start;
             while row < self.rows.end {
-                // Each of a row's sums is one of a plane.
+                // A row has an accumulator for each plane.
                 row += match (self.rows.end - row, S::REGISTERS / PLANES) {
                     (8.., 32..) => self.multiply_rounded::<S, 8, PLANES>(simd, tiles, index, x, parts, row),
                     (4.., 16..) => self.multiply_rounded::<S, 4, PLANES>(simd, tiles, index, x, parts, row),
@@ -336,7 +342,7 @@ impl Task<'_> {
         }
     }
 
-    /// Multiplies `ROWS` rows from `row` on by what was laid out of the tile at `index`. The result is `ROWS`.
+    /// Multiplies `ROWS` rows from `row` on by the packed stretch of the tile at `index`. Returns `ROWS`.
     #[inline(always)]
     fn multiply_rounded<S: Simd, const ROWS: usize, const PLANES: usize>(
         &mut self,
@@ -354,30 +360,30 @@ impl Task<'_> {
             scales: x.scales(begin).as_ptr(),
             step: a_row,
         };
-        let (words, headers) = self.room.panel.split_at(tiles.columns * Panel::WORDS);
+        let (words, headers) = self.workspace.panel.split_at(tiles.columns * Panel::WORDS);
         let columns = nibbles::Columns {
             words: words.as_ptr(),
             headers: headers.as_ptr(),
         };
         let begin = (row - self.rows.start) * tiles.width() + index * tiles.columns;
-        let to = &mut self.room.sums[begin..][..(ROWS - 1) * tiles.width() + tiles.columns];
+        let to = &mut self.workspace.sums[begin..][..(ROWS - 1) * tiles.width() + tiles.columns];
         let sums = Sums {
             to: to.as_mut_ptr(),
             step: tiles.width(),
             add: parts.first > 0,
         };
-        // SAFETY: the band has as many rows and the panel as many columns of as many parts; the sums are as long as they must be,
-        // and this thread's own.
+        // SAFETY: the band has as many rows and the panel as many columns of as many parts; the sums are as
+        // long as they must be, and this thread's own.
         unsafe { nibbles::tile::<S, ROWS, PLANES>(simd, parts.count, rows, columns, sums) };
         ROWS
     }
 
-    /// Makes the results of the sums.
+    /// Runs the epilogue and writes the results.
     #[inline(always)]
     fn finish<S: Simd>(self, simd: S, tiles: Tiles) {
-        let width = self.projection.outputs / self.end.products();
+        let width = self.projection.outputs / self.epilogue.products();
         for row in self.rows.clone() {
-            let sums = &self.room.sums[(row - self.rows.start) * tiles.width()..][..tiles.width()];
+            let sums = &self.workspace.sums[(row - self.rows.start) * tiles.width()..][..tiles.width()];
             let place = Place {
                 row,
                 column: self.columns.start,
@@ -392,7 +398,7 @@ impl Task<'_> {
             unsafe {
                 finish(
                     simd,
-                    self.end,
+                    self.epilogue,
                     place,
                     sums,
                     self.projection.bias,

@@ -1,4 +1,4 @@
-//! Projections by every instruction set that the processor has.
+//! Projections by every instruction set that the CPU has.
 
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::activation::Activation;
 use super::super::kernel::Values;
 use super::super::simd::InstructionSet;
-use super::{Blocks, End, Projection, Quantization, Weight, project};
+use super::{Blocks, Epilogue, Projection, Quantization, Weight, project};
 
 /// Numbers between -1 and 1, the same for the same seed.
 fn random(count: usize, seed: u64) -> Vec<f32> {
@@ -125,7 +125,7 @@ proptest! {
             for weight in weights.all() {
                 let bias = biased.then_some(bias.as_slice());
                 let projection = Projection { weight: weight.into(), bias, inputs, outputs };
-                let found = project(set, &x, rows, projection, End::Nothing);
+                let found = project(set, &x, rows, projection, Epilogue::Identity);
                 let tolerance = if rounds(set, weight) { 3e-2 } else { 3e-6 };
                 close(&found, &plain(&x, rows, projection), tolerance);
             }
@@ -144,12 +144,12 @@ proptest! {
         for set in InstructionSet::all() {
             for (weight, rest) in weights.all().into_iter().zip(rest.all()) {
                 let projection = Projection { weight: weight.into(), bias: None, inputs, outputs };
-                let whole = project(set, &x, rows, projection, End::Nothing);
-                let of_row = project(set, &x[row * inputs..][..inputs], 1, projection, End::Nothing);
+                let whole = project(set, &x, rows, projection, Epilogue::Identity);
+                let of_row = project(set, &x[row * inputs..][..inputs], 1, projection, Epilogue::Identity);
                 equal(&of_row, &whole[row * outputs..][..outputs]);
                 let others = outputs - column;
                 let projection = Projection { weight: rest.into(), outputs: others, ..projection };
-                let of_columns = project(set, &x, rows, projection, End::Nothing);
+                let of_columns = project(set, &x, rows, projection, Epilogue::Identity);
                 for row in 0..rows {
                     equal(&of_columns[row * others..][..others], &whole[row * outputs + column..][..others]);
                 }
@@ -170,10 +170,10 @@ proptest! {
         for set in InstructionSet::all() {
             for weight in weights.all() {
                 let projection = Projection { weight: weight.into(), bias: Some(&bias), inputs, outputs };
-                let results = project(set, &x, rows, projection, End::Nothing);
+                let results = project(set, &x, rows, projection, Epilogue::Identity);
                 let of = |index: usize| f64::from(results[index]);
-                let check = |end: End<'_>, expected: &dyn Fn(usize) -> f64| {
-                    let found = project(set, &x, rows, projection, end);
+                let check = |epilogue: Epilogue<'_>, expected: &dyn Fn(usize) -> f64| {
+                    let found = project(set, &x, rows, projection, epilogue);
                     let expected: Vec<f64> = (0..found.len()).map(expected).collect();
                     close(&found, &expected, 2e-6);
                 };
@@ -181,22 +181,22 @@ proptest! {
                 let gelu = |x: f64| 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x / 2.0_f64.sqrt()));
                 let gelu_tanh =
                     |x: f64| x * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3)));
-                check(End::Activation(Activation::Gelu), &|index| gelu(of(index)));
-                check(End::Activation(Activation::GeluTanh), &|index| gelu_tanh(of(index)));
-                check(End::Activation(Activation::QuickGelu), &|index| {
+                check(Epilogue::Activation(Activation::Gelu), &|index| gelu(of(index)));
+                check(Epilogue::Activation(Activation::GeluTanh), &|index| gelu_tanh(of(index)));
+                check(Epilogue::Activation(Activation::QuickGelu), &|index| {
                     of(index) * sigmoid(1.702 * of(index))
                 });
-                check(End::Activation(Activation::Silu), &|index| of(index) * sigmoid(of(index)));
-                check(End::Geglu, &|index| {
+                check(Epilogue::Activation(Activation::Silu), &|index| of(index) * sigmoid(of(index)));
+                check(Epilogue::Geglu, &|index| {
                     let first = index / half * outputs + index % half;
                     of(first) * gelu(of(first + half))
                 });
-                check(End::GatedGeluTanh { gates: &beside }, &|index| {
+                check(Epilogue::GatedGeluTanh { gates: &beside }, &|index| {
                     gelu_tanh(f64::from(beside[index])) * of(index)
                 });
-                check(End::Residual { residual: &beside }, &|index| f64::from(beside[index]) + of(index));
-                let end = End::GatedResidual { residual: &beside, gates: &gates, tokens };
-                check(end, &|index| {
+                check(Epilogue::Residual { residual: &beside }, &|index| f64::from(beside[index]) + of(index));
+                let epilogue = Epilogue::GatedResidual { residual: &beside, gates: &gates, tokens };
+                check(epilogue, &|index| {
                     let gate = gates[index / outputs / tokens * outputs + index % outputs];
                     f64::from(beside[index]) + f64::from(gate) * of(index)
                 });
@@ -220,7 +220,7 @@ fn widening_changes_no_bit() {
                     inputs,
                     outputs,
                 };
-                project(set, &x, rows, projection, End::Nothing)
+                project(set, &x, rows, projection, Epilogue::Identity)
             };
             if !rounds(set, weight) {
                 equal(&of(weight), &of(Values::F32(&wide)));
@@ -246,7 +246,7 @@ fn what_is_not_finite_stays_in_its_row_and_column() {
                     inputs,
                     outputs,
                 };
-                for (index, found) in project(set, &x, rows, projection, End::Nothing)
+                for (index, found) in project(set, &x, rows, projection, Epilogue::Identity)
                     .iter()
                     .enumerate()
                 {
@@ -270,7 +270,8 @@ fn quantized(quantization: Quantization, values: usize, seed: u64) -> (Vec<u8>, 
     (quantized.data().unwrap().into_owned(), widened)
 }
 
-/// Rows rounded as quantised weights are multiplied with them: parts of 32 values to whole numbers of 8 bits and a scale.
+/// Rows rounded as quantised weights are multiplied with them: parts of 32 values to whole numbers of 8 bits
+/// and a scale.
 fn rounded(x: &[f32]) -> Vec<f32> {
     let parts = x.chunks(32).map(|part| {
         let scale = part.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
@@ -308,14 +309,20 @@ fn quantised_weights_multiply_rows_of_whole_numbers() {
                 ..projection
             };
             for set in InstructionSet::all() {
-                let found = project(set, &x, rows, projection, End::Nothing);
+                let found = project(set, &x, rows, projection, Epilogue::Identity);
                 close(&found, &plain(&rounded(&x), rows, values), 2e-6);
                 // What rounding does to a few sums is chance.
                 if rows * outputs > 100 {
                     close(&found, &plain(&x, rows, values), 1e-2);
                 }
                 for row in 0..rows {
-                    let alone = project(set, &x[row * inputs..][..inputs], 1, projection, End::Nothing);
+                    let alone = project(
+                        set,
+                        &x[row * inputs..][..inputs],
+                        1,
+                        projection,
+                        Epilogue::Identity,
+                    );
                     equal(&alone, &found[row * outputs..][..outputs]);
                 }
             }
@@ -349,7 +356,7 @@ fn rows_that_are_not_finite_are_not_where_weights_are_quantised() {
                     inputs,
                     outputs,
                 };
-                for (index, found) in project(set, &x, rows, projection, End::Nothing)
+                for (index, found) in project(set, &x, rows, projection, Epilogue::Identity)
                     .into_iter()
                     .enumerate()
                 {
@@ -367,7 +374,8 @@ fn rows_that_are_not_finite_are_not_where_weights_are_quantised() {
     }
 }
 
-/// Blocks of any bytes, among them numbers that are not finite, where candle's own quantisation would never have them.
+/// Blocks of any bytes, among them numbers that are not finite, where candle's own quantisation would never
+/// have them.
 #[test]
 fn blocks_of_any_bytes_stand_for_the_values_that_candle_reads() {
     let (outputs, blocks) = (7, 6);
@@ -404,7 +412,7 @@ fn blocks_of_any_bytes_stand_for_the_values_that_candle_reads() {
                     inputs,
                     outputs,
                 };
-                let found = project(set, &x, 1, projection, End::Nothing);
+                let found = project(set, &x, 1, projection, Epilogue::Identity);
                 for (output, found) in found.into_iter().enumerate() {
                     let row = &wide[output * inputs..][..inputs];
                     if row.iter().all(|value| value.is_finite()) {

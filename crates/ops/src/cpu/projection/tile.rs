@@ -1,26 +1,26 @@
-//! The product's inner loop: sums of a few rows by two vectors of columns, held in registers.
+//! The GEMM microkernel: a tile of rows by two vectors of columns, accumulated in registers.
 
 use super::super::simd::Simd;
-use super::cut::STRETCH;
+use super::partition::STRETCH;
 
 /// Vectors of columns in a tile.
 pub(super) const VECTORS: usize = 2;
 
-/// Rows that a tile fetches for those that come next.
+/// Rows that a tile prefetches for the next tiles.
 pub(super) const FETCHED: usize = 4;
 
-/// The rows that a tile multiplies.
+/// The rows of a tile.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
     pub(super) first: *const f32,
     /// Floats from row to row.
     pub(super) step: usize,
-    /// How many there are, at least one. In place of what a tile has beyond them it takes the last.
+    /// Number of rows, at least one. The last one fills the rest of the tile.
     pub(super) count: usize,
 }
 
 impl Rows {
-    /// Rows that were laid out, as many as a tile takes.
+    /// Packed rows, as many as a tile takes.
     #[inline(always)]
     pub(super) fn laid<const ROWS: usize>(first: *const f32) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl Rows {
         }
     }
 
-    /// Where each of a tile's rows begins.
+    /// Pointers to the tile's rows.
     #[inline(always)]
     fn starts<const ROWS: usize>(self) -> [*const f32; ROWS] {
         let mut starts = [self.first; ROWS];
@@ -41,23 +41,24 @@ impl Rows {
     }
 }
 
-/// Where a tile adds its sums, and what it does beside.
+/// The accumulator memory of a tile.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sums {
     pub(super) to: *mut f32,
     /// From row to row.
     pub(super) step: usize,
-    /// Whether they are added to what is there.
+    /// Whether to add to the contents.
     pub(super) add: bool,
 }
 
-/// Sums `steps` products for each of `ROWS` rows and each column of `TILES` tiles, of which each has a panel of its own. A row
-/// of activations has a float, or a pair of bf16, for each vector of the weight. Each sum is taken in the order of the steps, on
-/// its own. Meanwhile [`FETCHED`] rows from `next` on, `next_step` floats apart, are fetched into the cache.
+/// Accumulates `steps` products for each of `ROWS` rows and each column of `TILES` tiles, each of which has
+/// its own panel. A row has a float, or a pair of bf16, for each step. Products are summed in the order of
+/// the steps. Meanwhile [`FETCHED`] rows from `next` on, `next_step` floats apart, are prefetched.
 ///
 /// # Safety
-/// `rows` have `steps` floats each, `weight` has for each tile room for [`STRETCH`] times [`VECTORS`] vectors, of which
-/// `steps` times as many are there, and `sums` is as large as is said, for this call alone.
+/// `rows` have `steps` floats each; `weight` has for each tile space for [`STRETCH`] times [`VECTORS`]
+/// vectors, of which `steps` times as many are initialised; `sums` is as large as stated, and this call's
+/// alone.
 #[inline(always)]
 pub(super) unsafe fn tiles<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool>(
     simd: S,
@@ -68,12 +69,12 @@ pub(super) unsafe fn tiles<S: Simd, const ROWS: usize, const TILES: usize, const
     next: *const f32,
     next_step: usize,
 ) {
-    // Floats in a line of the cache.
+    // Floats in a cache line.
     const LINE: usize = 16;
     const A_LINE: usize = LINE / FETCHED;
     let mut totals = [[[simd.zero(); VECTORS]; TILES]; ROWS];
     let rows = rows.starts::<ROWS>();
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let (mut place, mut columns) = (0, weight);
         for fetched in 0..FETCHED {
@@ -119,7 +120,7 @@ unsafe fn step<S: Simd, const ROWS: usize, const TILES: usize, const PAIRS: bool
     columns: *const f32,
     totals: &mut [[[S::Vector; VECTORS]; TILES]; ROWS],
 ) {
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         for tile in 0..TILES {
             let columns = columns.add(tile * STRETCH * VECTORS * S::LANES);

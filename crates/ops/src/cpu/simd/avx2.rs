@@ -15,7 +15,7 @@ pub(crate) struct Avx2Fma(Proof);
 struct Proof;
 
 impl Avx2Fma {
-    /// The set, where the processor has it.
+    /// The instruction set, if the CPU has it.
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -24,10 +24,10 @@ impl Avx2Fma {
     }
 }
 
-/// Instructions on vectors alone.
+/// Implementations on vectors only.
 macro_rules! proven {
     ($instructions:expr) => {
-        // SAFETY: `self` is the proof that the processor has them.
+        // SAFETY: `self` is the proof that the CPU has them.
         unsafe { $instructions }
     };
 }
@@ -41,19 +41,19 @@ fn first(count: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
 }
 
-/// The nearest bf16, the even one of two, in the lower half of each lane.
+/// Rounds to bf16, ties to even, in the lower half of each lane.
 ///
 /// # Safety
-/// The processor has AVX2.
+/// The CPU has AVX2.
 #[inline(always)]
 unsafe fn rounded(values: __m256) -> __m256i {
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let bits = _mm256_castps_si256(values);
         let lowest = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
         let half = _mm256_add_epi32(lowest, _mm256_set1_epi32(0x7FFF));
         let rounded = _mm256_add_epi32(bits, half);
-        // What is not a number stays so.
+        // NaN stays NaN.
         let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
         let is_none = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(values, values));
         _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, is_none))
@@ -63,10 +63,10 @@ unsafe fn rounded(values: __m256) -> __m256i {
 /// 4 elements of each of the rows 0 and 4 from an address on.
 ///
 /// # Safety
-/// They can be read, and the processor has AVX.
+/// They can be read, and the CPU has AVX.
 #[inline(always)]
 unsafe fn halves(from: *const u8, step: usize) -> __m256 {
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let vector = _mm256_castps128_ps256(_mm_loadu_ps(from.cast()));
         _mm256_insertf128_ps::<1>(vector, _mm_loadu_ps(from.add(4 * step).cast()))
@@ -86,19 +86,19 @@ impl Simd for Avx2Fma {
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m256 {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm256_loadu_ps(from) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, vector: __m256) {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm256_storeu_ps(to, vector) }
     }
 
     #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> __m256 {
-        // SAFETY: as the caller vouches for; what the mask leaves out is not touched.
+        // SAFETY: guaranteed by the caller; what the mask leaves out is not touched.
         unsafe {
             if count == Self::LANES {
                 _mm256_loadu_ps(from)
@@ -110,12 +110,12 @@ impl Simd for Avx2Fma {
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, vector: __m256, count: usize) {
-        // SAFETY: as the caller vouches for; no more than `count` lanes are written.
+        // SAFETY: guaranteed by the caller; no more than `count` lanes are written.
         unsafe {
             if count == Self::LANES {
                 return _mm256_storeu_ps(to, vector);
             }
-            // By halves: on some processors a store with a mask takes a dozen cycles.
+            // By halves: on some CPUs a store with a mask takes a dozen cycles.
             let mut rest = _mm256_castps256_ps128(vector);
             let mut to = to;
             if count & 4 != 0 {
@@ -226,7 +226,7 @@ impl Simd for Avx2Fma {
 
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> __m256 {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
@@ -235,7 +235,7 @@ impl Simd for Avx2Fma {
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> __m256 {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
 
@@ -351,8 +351,8 @@ impl Simd for Avx2Fma {
     #[inline(always)]
     unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
         for column in (0..8).step_by(4) {
-            // SAFETY: the caller vouches for the memory. Each vector holds 4 elements of rows that are 4 apart, so that
-            // exchanging 4 by 4 in each half gives 8 elements of a column in order.
+            // SAFETY: the caller vouches for the memory. Each vector holds 4 elements of rows that are 4
+            // apart, so that exchanging 4 by 4 in each half gives 8 elements of a column in order.
             unsafe {
                 let from = from.add(4 * column);
                 let a = halves(from, from_step);

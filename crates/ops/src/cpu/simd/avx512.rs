@@ -16,7 +16,7 @@ pub(crate) struct Avx512<const BF16: bool>(Proof);
 struct Proof;
 
 impl<const BF16: bool> Avx512<BF16> {
-    /// The set, where the processor has it.
+    /// The instruction set, if the CPU has it.
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
@@ -27,8 +27,8 @@ impl<const BF16: bool> Avx512<BF16> {
     }
 }
 
-/// Whether Intel made the processor. Its product of pairs of bf16 begins every other cycle, that of floats twice in each: with
-/// floats it multiplies twice as many numbers in the same time, and none of them needs to be rounded.
+/// Whether the CPU is from Intel. Its bf16 dot product has half the throughput per cycle of two float FMAs:
+/// floats multiply twice as many numbers in the same time, without rounding.
 pub(super) fn is_intels() -> bool {
     let maker = __cpuid(0);
     [maker.ebx, maker.edx, maker.ecx]
@@ -37,10 +37,10 @@ pub(super) fn is_intels() -> bool {
         == b"GenuineIntel"
 }
 
-/// Instructions on vectors alone.
+/// Implementations on vectors only.
 macro_rules! proven {
     ($instructions:expr) => {
-        // SAFETY: `self` is the proof that the processor has them.
+        // SAFETY: `self` is the proof that the CPU has them.
         unsafe { $instructions }
     };
 }
@@ -51,19 +51,19 @@ fn first(count: usize) -> __mmask16 {
     ((1_u32 << count) - 1) as __mmask16
 }
 
-/// The nearest bf16, the even one of two.
+/// Rounds to bf16, ties to even.
 ///
 /// # Safety
-/// The processor has AVX-512.
+/// The CPU has AVX-512.
 #[inline(always)]
 unsafe fn rounded(values: __m512) -> __m256i {
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let bits = _mm512_castps_si512(values);
         let lowest = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
         let half = _mm512_add_epi32(lowest, _mm512_set1_epi32(0x7FFF));
         let rounded = _mm512_add_epi32(bits, half);
-        // What is not a number stays so.
+        // NaN stays NaN.
         let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
         let is_none = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(values, values);
         let narrowed = _mm512_mask_mov_epi32(rounded, is_none, quiet);
@@ -74,10 +74,10 @@ unsafe fn rounded(values: __m512) -> __m256i {
 /// 4 elements of each of the rows 0, 4, 8 and 12 from an address on.
 ///
 /// # Safety
-/// They can be read, and the processor has AVX-512.
+/// They can be read, and the CPU has AVX-512.
 #[inline(always)]
 unsafe fn quarters(from: *const u8, step: usize) -> __m512 {
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let vector = _mm512_castps128_ps512(_mm_loadu_ps(from.cast()));
         let vector = _mm512_insertf32x4::<1>(vector, _mm_loadu_ps(from.add(4 * step).cast()));
@@ -99,25 +99,25 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> __m512 {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_loadu_ps(from) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, vector: __m512) {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_storeu_ps(to, vector) }
     }
 
     #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> __m512 {
-        // SAFETY: as the caller vouches for; what the mask leaves out is not touched.
+        // SAFETY: guaranteed by the caller; what the mask leaves out is not touched.
         unsafe { _mm512_maskz_loadu_ps(first(count), from) }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, vector: __m512, count: usize) {
-        // SAFETY: as the caller vouches for; what the mask leaves out is not touched.
+        // SAFETY: guaranteed by the caller; what the mask leaves out is not touched.
         unsafe { _mm512_mask_storeu_ps(to, first(count), vector) }
     }
 
@@ -225,7 +225,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> __m512 {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
@@ -234,7 +234,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> __m512 {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
 
@@ -386,8 +386,8 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     #[inline(always)]
     unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
         for column in (0..16).step_by(4) {
-            // SAFETY: the caller vouches for the memory. Each vector holds 4 elements of rows that are 4 apart, so that
-            // exchanging 4 by 4 in each quarter gives 16 elements of a column in order.
+            // SAFETY: the caller vouches for the memory. Each vector holds 4 elements of rows that are 4
+            // apart, so that exchanging 4 by 4 in each quarter gives 16 elements of a column in order.
             unsafe {
                 let from = from.add(4 * column);
                 let a = quarters(from, from_step);

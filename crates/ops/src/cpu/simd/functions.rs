@@ -1,14 +1,14 @@
-//! Functions of single values, over vectors.
+//! Element-wise functions over vectors.
 
 use super::Simd;
 
-/// `e^x`, to about 2 units in the last place, between `e^-87` and `e^88`; outside of them the nearer of both. What is not a
-/// number stays so. The remainder after whole powers of two goes through the polynomial of Cephes' `expf`.
+/// `e^x`, to about 2 ulp, clamped to `e^-87` and `e^88`. NaN stays NaN. The remainder after powers of 2 goes
+/// through the polynomial of Cephes' `expf`.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // In this order what is not a number is kept.
+    // This order keeps NaN.
     let x = simd.max(simd.splat(-87.0), x);
     let x = simd.min(simd.splat(88.0), x);
     let whole = simd.round(simd.mul(x, simd.splat(std::f32::consts::LOG2_E)));
@@ -22,9 +22,9 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     simd.mul(series, simd.power_of_two(whole))
 }
 
-/// `2^x` of a number that is at most 127, to about 2 units in the last place; zero below `2^-126`. What is not a number stays
-/// so. The remainder after whole powers goes through a polynomial of 2^x whose greatest relative error, 1e-7, is the least
-/// there is with the value 1 and the slope ln 2 at 0.
+/// `2^x` for `x` of at most 127, to about 2 ulp; 0 below `2^-126`. NaN stays NaN. The remainder after integer
+/// powers goes through a minimax polynomial of 2^x with the value 1 and the slope ln 2 at 0, whose relative
+/// error is 1e-7.
 #[inline(always)]
 pub(crate) fn exp2<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     let whole = simd.round(x);
@@ -62,7 +62,7 @@ pub(crate) fn quick_gelu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     simd.mul(x, sigmoid(simd, simd.mul(simd.splat(1.702), x)))
 }
 
-/// The approximation of gelu by a hyperbolic tangent, which is `x * sigmoid` of twice its argument.
+/// GELU by the tanh approximation, which is `x * sigmoid` of twice its argument.
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     const SLOPE: f32 = 1.595_769; // 2 * sqrt(2 / pi)
@@ -71,7 +71,7 @@ pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     simd.mul(x, sigmoid(simd, simd.mul(simd.splat(SLOPE), argument)))
 }
 
-/// Gelu by the error function: `x` times the share of a normal distribution that lies below it.
+/// GELU by the error function: `x` times the normal distribution function.
 #[inline(always)]
 pub(crate) fn gelu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     let scaled = simd.mul(simd.abs(x), simd.splat(std::f32::consts::FRAC_1_SQRT_2));
@@ -80,8 +80,8 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     simd.mul(x, simd.select_less(x, simd.zero(), smaller, greater))
 }
 
-/// What the error function lacks of 1, of a number that is not negative, to about 5e-7 of the result. Press and
-/// others, "Numerical Recipes", `erfcc`, a Chebyshev fit that stays exact where the function becomes small.
+/// The complementary error function of a non-negative number, to a relative error of about 5e-7. Press et
+/// al., "Numerical Recipes", `erfcc`, a Chebyshev fit that stays accurate where the function is small.
 #[inline(always)]
 fn complementary_error<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
     const SERIES: [f32; 9] = [

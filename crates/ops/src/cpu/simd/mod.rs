@@ -1,9 +1,9 @@
-//! A processor's vectors, so that a kernel is written once for all of them.
+//! SIMD vectors: kernels are written once for all instruction sets.
 //!
-//! A [`Kernel`] is generic over [`Simd`]; [`InstructionSet::run`] enters it in a function that is compiled for the set.
-//! What is computed with vectors must be inlined into that function, or each instruction becomes a call: functions
-//! on the way are `#[inline(always)]`, closures and iterators' adaptors stay out of inner loops, and work is shared among
-//! threads outside of `run`.
+//! A [`Kernel`] is generic over [`Simd`]; [`InstructionSet::run`] calls it in a function that is compiled for
+//! the instruction set. Code with vectors must be inlined into that function, or each instruction becomes a
+//! call: functions on the way are `#[inline(always)]`, closures and iterator adaptors stay out of inner
+//! loops, and parallelism is outside of `run`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -30,17 +30,17 @@ use portable::Portable;
 
 pub(crate) use functions::exp2;
 
-/// Vectors of 32-bit lanes. A value of an implementation is the proof that the processor has its instructions, so that
-/// only what touches memory is unsafe.
+/// Vectors of 32-bit lanes. A value of an implementation proves that the CPU has its instructions, so that
+/// only memory access is unsafe.
 ///
-/// A vector's lanes are floats, or pairs of 16-bit floats of which the first, "even", one has the lower bits, as
-/// neighbours have that are loaded together from memory.
+/// A lane is a float, or a pair of 16-bit floats, of which the even one has the lower bits, as neighbours in
+/// memory have.
 pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// [`LANES`](Self::LANES) lanes.
     type Vector: Copy;
     /// Lanes of a vector.
     const LANES: usize;
-    /// Vectors that fit into registers.
+    /// Number of vector registers.
     const REGISTERS: usize;
     /// Whether there is an instruction for [`dot_bf16`](Self::dot_bf16).
     const HAS_BF16_DOT: bool;
@@ -82,17 +82,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// The square root.
     fn sqrt(self, a: Self::Vector) -> Self::Vector;
-    /// `a * b + c`, rounded once where the processor can.
+    /// `a * b + c`, rounded once where the CPU can.
     fn fma(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// `c - a * b`, rounded once where the processor can.
+    /// `c - a * b`, rounded once where the CPU can.
     fn negated_fma(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// The greater one; `b` where either is not a number.
+    /// The maximum; `b` if either is NaN.
     fn max(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// The smaller one; `b` where either is not a number.
+    /// The minimum; `b` if either is NaN.
     fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// The size without its sign.
+    /// The absolute value.
     fn abs(self, a: Self::Vector) -> Self::Vector;
-    /// `then` where `a < b`, `otherwise` elsewhere and where either is not a number.
+    /// `then` where `a < b`, `otherwise` elsewhere and for NaN.
     fn select_less(
         self,
         a: Self::Vector,
@@ -100,12 +100,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         then: Self::Vector,
         otherwise: Self::Vector,
     ) -> Self::Vector;
-    /// The nearest whole number, the even one of two. Sizes are at most 2^22.
+    /// The nearest integer, ties to even. Absolute values are at most 2^22.
     fn round(self, a: Self::Vector) -> Self::Vector;
-    /// 2 to the power of a whole number from -126 to 127.
+    /// 2 to the power of an integer from -126 to 127.
     fn power_of_two(self, whole: Self::Vector) -> Self::Vector;
 
-    /// `a` times 2 to the power of a whole number that is at most 127; zero where that is less than -126.
+    /// `a` times 2 to the power of an integer of at most 127; 0 below -126.
     #[inline(always)]
     fn times_power_of_two(self, a: Self::Vector, whole: Self::Vector) -> Self::Vector {
         let least = self.splat(-126.0);
@@ -115,7 +115,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// The sum of the lanes, by halves.
     fn sum(self, a: Self::Vector) -> f32;
-    /// The greatest lane. Not a number at most where a lane is none.
+    /// The largest lane; may be NaN if a lane is.
     fn greatest(self, a: Self::Vector) -> f32;
 
     /// Loads `LANES` values of 16 bits, widened.
@@ -130,11 +130,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `LANES` values can be read.
     unsafe fn load_f16(self, from: *const f16) -> Self::Vector;
 
-    /// `2 * LANES` consecutive values rounded to the nearest bf16, the even one of two: the lanes of `first`, then those of
-    /// `second`, as consecutive pairs.
+    /// `2 * LANES` values rounded to bf16, ties to even: the lanes of `first`, then those of `second`, as
+    /// consecutive pairs.
     fn narrow(self, first: Self::Vector, second: Self::Vector) -> Self::Vector;
-    /// The lanes of `even` and of `odd` rounded to the nearest bf16, the even one of two: those of a lane as the pair of that
-    /// lane.
+    /// The lanes of `even` and `odd` rounded to bf16, ties to even, as the pair of each lane.
     fn pair(self, even: Self::Vector, odd: Self::Vector) -> Self::Vector;
     /// The even one of each pair of bf16, widened.
     fn even_bf16(self, pairs: Self::Vector) -> Self::Vector;
@@ -145,39 +144,39 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The odd one of each pair of f16, widened.
     fn odd_f16(self, pairs: Self::Vector) -> Self::Vector;
 
-    /// Of the bits of each lane from `shift` on those that `mask` leaves, at most 24, as a number.
+    /// The bits of each lane from `shift` on under `mask`, at most 24, as a float.
     fn bits(self, words: Self::Vector, shift: u32, mask: u32) -> Self::Vector;
-    /// Of each byte of the lanes the four bits from `shift`, 0 or 4, on, of which those of `toggled` are turned.
+    /// The four bits of each byte from `shift`, 0 or 4, on, with those of `toggled` flipped.
     fn nibbles(self, words: Self::Vector, shift: u32, toggled: u8) -> Self::Vector;
-    /// Adds to each lane of `sums` the products of its four bytes of `nibbles`, from 0 to 15, and of `bytes`, from -128 to 127.
-    /// What sums are made of is the set's own: they begin with zero, hold [`NIBBLE_DOTS`] times four products, and only
-    /// [`nibble_sums`](Self::nibble_sums) reads them.
+    /// Adds to each lane of `sums` the products of its four bytes of `nibbles`, from 0 to 15, and of `bytes`,
+    /// from -128 to 127. The format of sums is private to the instruction set: they start at 0, hold
+    /// [`NIBBLE_DOTS`] times four products, and only [`nibble_sums`](Self::nibble_sums) reads them.
     fn nibble_dot(self, sums: Self::Vector, nibbles: Self::Vector, bytes: Self::Vector) -> Self::Vector;
-    /// What was summed in each lane, as a number.
+    /// The sum of each lane as a float.
     fn nibble_sums(self, sums: Self::Vector) -> Self::Vector;
 
-    /// Adds to each lane of `sum` the products of the pairs of bf16 of `a` and `b` in that lane. An instruction may take
-    /// numbers that are too small for a normal one as zeros.
+    /// Adds to each lane of `sum` the products of the pairs of bf16 of `a` and `b`. An instruction may flush
+    /// subnormal numbers to 0.
     #[inline(always)]
     fn dot_bf16(self, sum: Self::Vector, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-        // The odd ones first, as Intel's manual has it.
+        // Odd values first, as Intel's manual specifies.
         let sum = self.fma(self.odd_bf16(a), self.odd_bf16(b), sum);
         self.fma(self.even_bf16(a), self.even_bf16(b), sum)
     }
 
-    /// The lanes of `a` and of `b` by turns, as two vectors: of the first halves, then of the second ones.
+    /// Interleaves the lanes of `a` and `b`: the first halves, then the second halves.
     fn interleave(self, a: Self::Vector, b: Self::Vector) -> [Self::Vector; 2];
-    /// Of the lanes of `a` and then of `b`, the first, the third and so on, and the others.
+    /// Deinterleaves the lanes of `a` and then `b`: the even ones, and the odd ones.
     fn deinterleave(self, a: Self::Vector, b: Self::Vector) -> [Self::Vector; 2];
 
-    /// Writes a block of `LANES` by `LANES` 32-bit elements with rows and columns exchanged. Steps are bytes from row to
-    /// row; rows may begin at any address.
+    /// Transposes a block of `LANES` by `LANES` 32-bit elements. Steps are bytes from row to row; rows need
+    /// no alignment.
     ///
     /// # Safety
-    /// `LANES` rows of `LANES` elements can be read and as many written, and the two blocks share nothing.
+    /// `LANES` rows of `LANES` elements can be read and written, and the blocks do not overlap.
     unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize);
 
-    /// Asks for a line of memory to be brought into the second cache. Nothing is read: any address will do.
+    /// Prefetches a cache line into the L2 cache. Any address is allowed.
     #[inline(always)]
     fn prefetch(self, _address: *const u8) {}
 
@@ -188,25 +187,25 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
-/// The most lanes of a vector of any set.
+/// The most lanes of a vector in any instruction set.
 pub(crate) const MOST_LANES: usize = 16;
 
-/// How often [`Simd::nibble_dot`] may add to the same sums: 16 bits hold so many times two products.
+/// How often [`Simd::nibble_dot`] may add to the same sums before 16 bits overflow.
 pub(crate) const NIBBLE_DOTS: usize = 8;
 
-/// Work that is written once for every set of vectors.
+/// Code that is generic over the instruction set.
 pub(crate) trait Kernel {
-    /// What it gives.
+    /// The result.
     type Output;
 
-    /// Does it. To be marked `#[inline(always)]`.
+    /// Runs the code. To be marked `#[inline(always)]`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// The vectors that kernels are entered with. Sets that the processor lacks cannot be made.
+/// An instruction set that kernels can run with. Only those that the CPU has can be constructed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum InstructionSet {
-    /// AVX-512 with the products of pairs of bf16 and of bytes.
+    /// AVX-512 with bf16 and byte dot products.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512<true>),
     /// AVX-512: F, BW, DQ, VL.
@@ -218,21 +217,21 @@ pub(crate) enum InstructionSet {
     /// NEON, which every 64-bit ARM has.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
-    /// What every processor can.
+    /// Plain Rust, for every CPU.
     Portable(Portable<false>),
-    /// The same as if it had the product of pairs of bf16, so that what leads to it is tested everywhere.
+    /// The same with emulated bf16 dot products, so that these paths are tested everywhere.
     #[cfg(test)]
     PortableBf16(Portable<true>),
 }
 
 impl InstructionSet {
-    /// The best one of this processor.
+    /// The fastest of this CPU.
     pub(crate) fn best() -> Self {
         static BEST: LazyLock<InstructionSet> = LazyLock::new(|| InstructionSet::detected()[0]);
         *BEST
     }
 
-    /// Those of this processor, the best one first.
+    /// Those of this CPU, the fastest first.
     fn detected() -> Vec<Self> {
         let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -256,7 +255,7 @@ impl InstructionSet {
         sets
     }
 
-    /// Every set that can be entered on this processor.
+    /// Every instruction set that this CPU can run.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
         let mut sets = Self::detected();
@@ -278,7 +277,7 @@ impl InstructionSet {
         self.run(Lanes)
     }
 
-    /// Whether products of bf16 are taken in pairs.
+    /// Whether bf16 dot products are used.
     pub(crate) fn has_bf16_dot(self) -> bool {
         struct HasBf16Dot;
         impl Kernel for HasBf16Dot {
@@ -292,11 +291,11 @@ impl InstructionSet {
         self.run(HasBf16Dot)
     }
 
-    /// Runs `kernel` with these vectors.
+    /// Runs `kernel` with this instruction set.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
-            // SAFETY: `simd` is the proof that the processor has the instructions.
+            // SAFETY: `simd` is the proof that the CPU has the instructions.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(simd) => unsafe { with_avx512_bf16(simd, kernel) },
             // SAFETY: as above.
@@ -305,7 +304,7 @@ impl InstructionSet {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2Fma(simd) => unsafe { with_avx2_fma(simd, kernel) },
-            // A program for this processor is compiled with NEON throughout.
+            // Programs for this CPU are compiled with NEON throughout.
             #[cfg(target_arch = "aarch64")]
             Self::Neon(simd) => kernel.run(simd),
             Self::Portable(simd) => kernel.run(simd),

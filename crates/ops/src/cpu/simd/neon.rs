@@ -10,10 +10,11 @@ use super::Simd;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Neon;
 
-/// Instructions on vectors alone.
+/// Implementations on vectors only.
 macro_rules! proven {
     ($instructions:expr) => {
-        // SAFETY: every processor of this architecture has them. Some are safe functions, as the compiler knows that.
+        // SAFETY: every CPU of this architecture has them. Some are safe functions, as the compiler knows
+        // that.
         #[allow(unused_unsafe)]
         unsafe {
             $instructions
@@ -27,21 +28,21 @@ impl Neon {
     }
 }
 
-/// The nearest bf16, the even one of two.
+/// Rounds to bf16, ties to even.
 #[inline(always)]
 fn rounded(values: float32x4_t) -> uint16x4_t {
     proven!({
         let bits = vreinterpretq_u32_f32(values);
         let lowest = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
         let rounded = vaddq_u32(bits, vaddq_u32(lowest, vdupq_n_u32(0x7FFF)));
-        // What is not a number stays so.
+        // NaN stays NaN.
         let quiet = vorrq_u32(bits, vdupq_n_u32(0x40_0000));
         vshrn_n_u32::<16>(vbslq_u32(vceqq_f32(values, values), rounded, quiet))
     })
 }
 
-/// f16 widened by shifting exponent and fraction to their places and multiplying the exponent right, which small
-/// numbers come out of exactly too.
+/// Widens f16 by shifting exponent and fraction into place and rescaling the exponent, which is exact for
+/// subnormal numbers too.
 #[inline(always)]
 fn widened(values: uint16x4_t) -> float32x4_t {
     proven!({
@@ -53,7 +54,7 @@ fn widened(values: uint16x4_t) -> float32x4_t {
             vreinterpretq_f32_u32(size),
             vdupq_n_f32(f32::from_bits(239 << 23)),
         );
-        // What had the greatest exponent has it again: infinities and what is not a number.
+        // Infinities and NaN get the largest exponent again.
         let special = vcgeq_u32(size, vdupq_n_u32(0x7C00 << 13));
         let whole = vorrq_u32(size, vdupq_n_u32(0x7F80_0000));
         let size = vbslq_u32(special, whole, vreinterpretq_u32_f32(scaled));
@@ -74,13 +75,13 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> float32x4_t {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { vld1q_f32(from) }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, vector: float32x4_t) {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { vst1q_f32(to, vector) }
     }
 
@@ -88,7 +89,7 @@ impl Simd for Neon {
     unsafe fn load_first(self, from: *const f32, count: usize) -> float32x4_t {
         let mut lanes = [0.0; 4];
         for (index, lane) in lanes.iter_mut().enumerate().take(count) {
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             *lane = unsafe { from.add(index).read_unaligned() };
         }
         // SAFETY: there are 4 values.
@@ -101,7 +102,7 @@ impl Simd for Neon {
         // SAFETY: there are 4 values.
         unsafe { vst1q_f32(lanes.as_mut_ptr(), vector) };
         for (index, lane) in lanes.into_iter().enumerate().take(count) {
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             unsafe { to.add(index).write_unaligned(lane) }
         }
     }
@@ -195,13 +196,13 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> float32x4_t {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))) }
     }
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> float32x4_t {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { widened(vld1_u16(from.cast())) }
     }
 
@@ -250,7 +251,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn bits(self, words: float32x4_t, shift: u32, mask: u32) -> float32x4_t {
         proven!({
-            // Shifts to the left by less than nothing are to the right.
+            // A negative shift to the left is one to the right.
             let shifted = vshlq_u32(vreinterpretq_u32_f32(words), vdupq_n_s32(-(shift as i32)));
             vcvtq_f32_u32(vandq_u32(shifted, vdupq_n_u32(mask)))
         })
@@ -259,7 +260,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn nibbles(self, words: float32x4_t, shift: u32, toggled: u8) -> float32x4_t {
         proven!({
-            // Shifts to the left by less than nothing are to the right.
+            // A negative shift to the left is one to the right.
             let shifted = vshlq_u8(vreinterpretq_u8_f32(words), vdupq_n_s8(-(shift as i8)));
             let nibbles = vandq_u8(shifted, vdupq_n_u8(15));
             vreinterpretq_f32_u8(veorq_u8(nibbles, vdupq_n_u8(toggled)))
@@ -293,7 +294,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
-        // SAFETY: as the caller vouches for. Loads and stores of bytes need no alignment.
+        // SAFETY: guaranteed by the caller. Loads and stores of bytes need no alignment.
         unsafe {
             let row = |row: usize| vreinterpretq_f32_u8(vld1q_u8(from.add(row * from_step)));
             let (a, b, c, d) = (row(0), row(1), row(2), row(3));

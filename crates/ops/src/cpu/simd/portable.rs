@@ -1,10 +1,10 @@
-//! Vectors of 4 lanes in plain arithmetic, for processors of which nothing more is known.
+//! Vectors of 4 lanes in plain Rust, for any CPU.
 
 use half::{bf16, f16};
 
 use super::Simd;
 
-/// Plain arithmetic. With `BF16` it takes the product of pairs of bf16 for an instruction of its own.
+/// Plain Rust. With `BF16` it reports a bf16 dot product of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable<const BF16: bool>;
 
@@ -46,13 +46,13 @@ impl<const BF16: bool> Simd for Portable<BF16> {
 
     #[inline(always)]
     unsafe fn load(self, from: *const f32) -> [f32; LANES] {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[f32; LANES]>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, vector: [f32; LANES]) {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(vector) }
     }
 
@@ -60,7 +60,7 @@ impl<const BF16: bool> Simd for Portable<BF16> {
     unsafe fn load_first(self, from: *const f32, count: usize) -> [f32; LANES] {
         let mut vector = [0.0; LANES];
         for (index, lane) in vector.iter_mut().enumerate().take(count) {
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             *lane = unsafe { from.add(index).read_unaligned() };
         }
         vector
@@ -69,7 +69,7 @@ impl<const BF16: bool> Simd for Portable<BF16> {
     #[inline(always)]
     unsafe fn store_first(self, to: *mut f32, vector: [f32; LANES], count: usize) {
         for (index, lane) in vector.into_iter().enumerate().take(count) {
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             unsafe { to.add(index).write_unaligned(lane) }
         }
     }
@@ -101,7 +101,7 @@ impl<const BF16: bool> Simd for Portable<BF16> {
 
     #[inline(always)]
     fn fma(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
-        // `mul_add` would be a call of a function that does without the instruction.
+        // Without the instruction `mul_add` would be a slow function call.
         self.add(self.mul(a, b), c)
     }
 
@@ -145,7 +145,7 @@ impl<const BF16: bool> Simd for Portable<BF16> {
 
     #[inline(always)]
     fn round(self, a: [f32; LANES]) -> [f32; LANES] {
-        // Adding this number leaves no place for anything but whole ones.
+        // Adding this number leaves bits for integers only.
         const WHOLE: f32 = 12_582_912.0;
         map(a, |a| (a + WHOLE) - WHOLE)
     }
@@ -168,14 +168,14 @@ impl<const BF16: bool> Simd for Portable<BF16> {
 
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const bf16) -> [f32; LANES] {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         let values = unsafe { from.cast::<[bf16; LANES]>().read_unaligned() };
         values.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16))
     }
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> [f32; LANES] {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         let values = unsafe { from.cast::<[f16; LANES]>().read_unaligned() };
         values.map(f16::to_f32)
     }
@@ -257,7 +257,7 @@ impl<const BF16: bool> Simd for Portable<BF16> {
     unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
         for row in 0..LANES {
             for column in 0..LANES {
-                // SAFETY: as the caller vouches for.
+                // SAFETY: guaranteed by the caller.
                 unsafe {
                     let value = from
                         .add(row * from_step)

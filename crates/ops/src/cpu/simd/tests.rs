@@ -1,4 +1,4 @@
-//! Every set that the processor has against plain arithmetic.
+//! Every set that the CPU has against plain arithmetic.
 
 use half::{bf16, f16};
 

@@ -1,23 +1,22 @@
-//! Convolutions by 3 by 3 of pictures that are made twice as large first, with a quarter of the products.
+//! 3x3 convolutions after nearest-neighbour upsampling by 2, with a quarter of the products.
 //!
-//! The pixels of the larger picture are copies: of the 3 in a row under the kernel two are the same. With weights `a`, `b`,
-//! `c` and pixels `p`, `q`, `r` of the smaller picture, `q` becomes two of the larger one, whose sums are
-//! `a p + (b + c) q` and `(a + b) q + c r`. Both hold `(a + b + c) q`; to the first one `a (p - q)` is added, to
-//! the second one `c (r - q)`. That is 3 products instead of 6, and in both directions 9 instead of 36. The larger picture is
-//! never made, and a pixel still depends on what it sees and on nothing else.
+//! Upsampled pixels are copies: of the 3 in a row under the kernel two are equal. With weights `a`, `b`, `c`
+//! and input pixels `p`, `q`, `r`, the two output pixels at `q` are `a p + (b + c) q` and `(a + b) q + c r`.
+//! Both contain `(a + b + c) q`; the first adds `a (p - q)`, the second `c (r - q)`. That is 3 products
+//! instead of 6, and in two dimensions 9 instead of 36. The upsampled image is never stored.
 
-// Many lists are gone through side by side.
+// Several slices are indexed together.
 #![allow(clippy::needless_range_loop)]
 
 mod weights;
 
 use std::ops::Range;
 
-use super::cut::{Block, Cut, Limits, Spot, in_parts};
 use super::panel::PANEL;
+use super::partition::{Block, Limits, Partition, Spot, in_parts};
 use super::rows::{copy_rows, fetch_rows, write};
 use super::tile::{Part, SLACK};
-use super::{Output, Sizes, Terms};
+use super::{Addends, Output, Sizes};
 use crate::cpu::buffers::{cut_in_lines, in_lines};
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
@@ -25,14 +24,14 @@ use crate::cpu::threads::for_each_task;
 
 pub(crate) use self::weights::SummedWeights;
 
-/// Products of a pixel of the smaller picture: of three rows and three columns.
+/// Products for an input pixel: of three rows and three columns.
 const TERMS: usize = 9;
-/// Channels that go in, or pairs of them, whose products are summed at a time.
+/// Input channels, or pairs of them, of a part.
 const PART: usize = 64;
-/// Values of rows of a channel that are laid out at a time.
+/// Values of a channel's rows that are copied at a time.
 const LINES: usize = 1024;
 
-/// How large tasks are, in pixels of the smaller picture.
+/// Size limits of tasks, in input pixels.
 const LIMITS: Limits = Limits {
     pixels: 128,
     group: 1,
@@ -42,7 +41,7 @@ const LIMITS: Limits = Limits {
     plane_of: |_, pictures, rows, columns| TERMS * pictures * rows * columns,
 };
 
-/// Floats that a task takes, at most.
+/// An upper bound for the floats of a task.
 pub(crate) fn task(in_channels: usize, out_channels: usize) -> usize {
     let outputs = out_channels.min(LIMITS.channels);
     Buffers {
@@ -54,29 +53,28 @@ pub(crate) fn task(in_channels: usize, out_channels: usize) -> usize {
     .total()
 }
 
-/// Floats of the weights once they are summed.
+/// Floats of the summed weights.
 pub(crate) fn weights(in_channels: usize, out_channels: usize) -> usize {
     TERMS * in_channels * out_channels.next_multiple_of(PANEL)
 }
 
-/// The convolution of the pictures in `x`, each made twice as large, and `terms`. `x`
-/// has a row above and a row below that are neighbours only; `height` and `width` rows and columns without them become
-/// twice as many.
+/// The convolution of the images in `x` after upsampling by 2, plus `addends`. `x` has an additional row
+/// above and below; `height` and `width` are the rows and columns without them, which are doubled.
 pub(crate) fn upsampled_conv2d(
     x: &[f32],
     weights: &SummedWeights,
-    terms: Terms<'_>,
+    addends: Addends<'_>,
     height: usize,
     width: usize,
 ) -> Vec<f32> {
-    upsampled_conv2d_with(InstructionSet::best(), x, weights, terms, [height, width])
+    upsampled_conv2d_with(InstructionSet::best(), x, weights, addends, [height, width])
 }
 
 pub(super) fn upsampled_conv2d_with(
     set: InstructionSet,
     x: &[f32],
     weights: &SummedWeights,
-    terms: Terms<'_>,
+    addends: Addends<'_>,
     [height, width]: [usize; 2],
 ) -> Vec<f32> {
     let SummedWeights {
@@ -101,19 +99,20 @@ pub(super) fn upsampled_conv2d_with(
     let length = batch * out_channels * 4 * height * width;
     let mut result = Vec::with_capacity(length);
     assert!(
-        x.len() == batch * in_channels * sizes.pixels() && terms.fit(batch, out_channels, 4 * height * width),
+        x.len() == batch * in_channels * sizes.pixels()
+            && addends.fit(batch, out_channels, 4 * height * width),
         "a convolution does not fit its values. This is a bug."
     );
     let convolution = UpsampledConvolution {
         x,
         weights,
-        terms,
+        addends,
         sizes,
         result: Output(result.as_mut_ptr()),
     };
-    let cut = Cut::new(batch, &sizes, &LIMITS);
-    for_each_task(cut.tasks(batch, &sizes), |index| {
-        let block = &cut.block(index, batch, &sizes);
+    let partition = Partition::new(batch, &sizes, &LIMITS);
+    for_each_task(partition.tasks(batch, &sizes), |index| {
+        let block = &partition.block(index, batch, &sizes);
         let spots = &spots(block, set.lanes());
         let buffers = Buffers::new(weights, block, set.lanes());
         with_scratch(buffers.total(), |scratch| {
@@ -131,13 +130,13 @@ pub(super) fn upsampled_conv2d_with(
     result
 }
 
-/// A convolution that is shared among tasks.
+/// A convolution, shared by all tasks.
 #[derive(Debug)]
 struct UpsampledConvolution<'a> {
     x: &'a [f32],
     weights: &'a SummedWeights,
-    terms: Terms<'a>,
-    /// In pixels of the smaller picture.
+    addends: Addends<'a>,
+    /// In input pixels.
     sizes: Sizes,
     result: Output,
 }
@@ -162,13 +161,13 @@ fn spots(block: &Block, lanes: usize) -> Vec<Spot> {
 /// The lengths of a task's buffers.
 #[derive(Debug, Clone, Copy)]
 struct Buffers {
-    /// Rows of pixels, of each of the channels that share an element.
+    /// Rows of pixels, for each channel of an element.
     lines: usize,
-    /// What is multiplied.
+    /// Pixels and their differences.
     planes: usize,
-    /// Sums of products.
+    /// Accumulated products.
     sums: usize,
-    /// Pixels that these make.
+    /// Output pixels.
     pixels: usize,
 }
 
@@ -217,14 +216,14 @@ impl Kernel for Task<'_> {
         let outputs = block.channels.len();
         let plane = block.pictures.len() * block.rows.len() * block.columns.len();
         let (plane_step, sums_step) = (planes.len() / TERMS, sums.len() / TERMS);
-        // The zeros beside pictures, which nothing is written to.
+        // The zero padding, which is not overwritten.
         lines.fill(0.0);
         for part in 0..weights.elements().div_ceil(weights.part()) {
             let channels = weights.channels(part);
             convolution.fill(simd, block, &channels, lines, planes);
             for term in 0..TERMS {
                 let part = Part {
-                    places: &[0],
+                    taps: &[0],
                     spots,
                     planes: planes[term * plane_step..].as_ptr(),
                     plane_step: plane,
@@ -235,8 +234,8 @@ impl Kernel for Task<'_> {
                     is_first: part == 0,
                     in_pairs: weights.in_pairs,
                 };
-                // SAFETY: there are so many planes of this term, and values after them; panels of so many outputs and elements;
-                // and a vector for each output channel and spot.
+                // SAFETY: there are so many planes of this term, and values after them; panels of so many
+                // outputs and elements; and a vector for each output channel and spot.
                 unsafe { part.multiply(simd) };
             }
         }
@@ -245,7 +244,7 @@ impl Kernel for Task<'_> {
 }
 
 impl UpsampledConvolution<'_> {
-    /// Fills the planes of some channels: for each row and column of products what they are made with, of all pixels.
+    /// Copies the pixels of some channels and computes, for each term, the factor of every pixel.
     #[inline(always)]
     fn fill<S: Simd>(
         &self,
@@ -260,7 +259,7 @@ impl UpsampledConvolution<'_> {
         let plane = block.pictures.len() * rows * columns;
         let (of_channel, term_step) = (lines.len() / pair, planes.len() / TERMS);
         let line = columns.next_multiple_of(S::LANES) + 2;
-        // Each row sees its neighbours.
+        // Each row needs its neighbours.
         let at_a_time = of_channel / line - 2;
         let elements = channels.len().div_ceil(pair);
         assert!(
@@ -273,7 +272,7 @@ impl UpsampledConvolution<'_> {
         for element in 0..elements {
             let first = channels.start + element * pair;
             if first + pair > channels.end {
-                // The last one has none beside it.
+                // The last channel has no partner.
                 lines[of_channel..].fill(0.0);
             }
             for (index, picture) in block.pictures.clone().enumerate() {
@@ -297,9 +296,9 @@ impl UpsampledConvolution<'_> {
                     for row in 0..count {
                         let to = element * plane + (index * rows + begin + row) * columns;
                         for column in (0..columns).step_by(S::LANES) {
-                            // SAFETY: a line has as many values as vectors of pixels see, and two more lines were copied than
-                            // rows are made. Values behind the end of a row lie before what is written next, or in what
-                            // was left after all planes.
+                            // SAFETY: a line has as many values as vectors of pixels see, and two more lines
+                            // were copied than rows are made. Values behind the end of a row lie before what
+                            // is written next, or in what was left after all planes.
                             unsafe {
                                 let from = lines.as_ptr().add(row * line + column);
                                 let to = planes.as_mut_ptr().add(to + column);
@@ -325,7 +324,7 @@ impl UpsampledConvolution<'_> {
         }
     }
 
-    /// Makes the pixels of the sums, and writes them where they belong.
+    /// Combines the sums to pixels and writes them.
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, block: &Block, sums: &[f32], pixels: &mut [f32]) {
         let sizes = &self.sizes;
@@ -339,10 +338,11 @@ impl UpsampledConvolution<'_> {
         );
         for (index, output) in block.channels.clone().enumerate() {
             for (place, picture) in block.pictures.clone().enumerate() {
-                let bias = simd.splat(self.terms.bias(picture, output, sizes.out_channels));
+                let bias = simd.splat(self.addends.bias(picture, output, sizes.out_channels));
                 let sums = &sums[(index * pictures + place) * vectors..];
                 for spot in (0..vectors).step_by(S::LANES) {
-                    // SAFETY: there is a vector for each product, and room for the pixels of a vector in both rows.
+                    // SAFETY: there is a vector for each product, and room for the pixels of a vector in both
+                    // rows.
                     unsafe {
                         let mut terms = [simd.zero(); TERMS];
                         for term in 0..TERMS {
@@ -360,9 +360,9 @@ impl UpsampledConvolution<'_> {
                     for (half, pixels) in [&*upper, &*lower].into_iter().enumerate() {
                         let first = channel + (2 * y + half) * width + 2 * block.columns.start;
                         let pixels = &pixels[2 * row * columns..][..2 * columns];
-                        let onto = self.terms.onto.map(|onto| &onto[first..first + 2 * columns]);
-                        // SAFETY: the row lies inside of the result, which lives until all tasks are done, and no other task
-                        // has the same pixels of it.
+                        let onto = self.addends.onto.map(|onto| &onto[first..first + 2 * columns]);
+                        // SAFETY: the row lies inside of the result, which lives until all tasks are done,
+                        // and no other task has the same pixels of it.
                         unsafe { write(simd, pixels, onto, self.result.0.add(first)) };
                     }
                 }
@@ -371,8 +371,9 @@ impl UpsampledConvolution<'_> {
     }
 }
 
-/// For three lines, `step` apart, of which `from` has the first pixels and those to their left: what the upper ones are more than
-/// the middle ones, the middle ones, and what the lower ones are more; of each of these the same of its columns.
+/// For three rows, `step` apart, from the left neighbours of the pixels on: the difference of the upper row
+/// to the middle one, the middle row, and the difference of the lower row; of each of these the same for
+/// columns.
 ///
 /// # Safety
 /// `LANES + 2` values of each can be read.
@@ -380,7 +381,7 @@ impl UpsampledConvolution<'_> {
 unsafe fn differences<S: Simd>(simd: S, from: *const f32, step: usize) -> [S::Vector; TERMS] {
     let mut columns = [[simd.zero(); 3]; 3];
     for column in 0..3 {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         let (above, middle, below) = unsafe {
             let from = from.add(column);
             (
@@ -401,7 +402,8 @@ unsafe fn differences<S: Simd>(simd: S, from: *const f32, step: usize) -> [S::Ve
     terms
 }
 
-/// Consecutive pixels of the upper row and of the lower one: each is the sum of the products of two rows and two columns.
+/// Consecutive pixels of the upper and the lower output row: each is the sum of the products of two rows and
+/// two columns.
 #[inline(always)]
 fn put_together<S: Simd>(simd: S, terms: [S::Vector; TERMS], bias: S::Vector) -> [[S::Vector; 2]; 2] {
     let [a, b, c, d, e, f, g, h, i] = terms;

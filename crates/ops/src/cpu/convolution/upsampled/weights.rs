@@ -1,14 +1,14 @@
-//! Weights that are summed for what is upsampled.
+//! The summed weights of convolutions after upsampling.
 
-// Many lists are gone through side by side.
+// Several slices are indexed together.
 #![allow(clippy::needless_range_loop)]
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::super::cut::in_parts;
 use super::super::panel::{PANEL, widened};
+use super::super::partition::in_parts;
 use super::{PART, TERMS};
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::pack::{Stretch, pack};
@@ -16,10 +16,9 @@ use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
 use crate::cpu::threads::on_a_thread;
 
-/// The weights of a convolution by 3 by 3, summed for each product.
+/// The weights of a 3x3 convolution, summed for each product.
 ///
-/// The channels that go in, or pairs of them, lie by parts whose products are summed at a time; those of a part by products, each
-/// as panels.
+/// Stored by parts of the input channels (or pairs of them); within a part by products, each as panels.
 #[derive(Debug)]
 pub(crate) struct SummedWeights {
     values: Vec<f32>,
@@ -70,12 +69,12 @@ impl SummedWeights {
         if self.in_pairs { 2 } else { 1 }
     }
 
-    /// Channels that go in, or pairs of them.
+    /// Input channels, or pairs of them.
     pub(super) fn elements(&self) -> usize {
         self.in_channels.div_ceil(self.pair())
     }
 
-    /// Elements whose products are summed at a time.
+    /// Elements of a part.
     pub(super) fn part(&self) -> usize {
         in_parts(self.elements(), PART)
     }
@@ -86,7 +85,7 @@ impl SummedWeights {
         part * channels..((part + 1) * channels).min(self.in_channels)
     }
 
-    /// The panels of a product, of a part that begins with the channel `first`, from an output channel on.
+    /// The panels of a product, of the part with `channels`, from an output channel on.
     pub(super) fn panels(&self, channels: &Range<usize>, term: usize, output: usize) -> &[f32] {
         let (outputs, elements) = (
             self.out_channels.next_multiple_of(PANEL),
@@ -141,7 +140,8 @@ impl Kernel for Summing<'_> {
             );
             for element in 0..elements {
                 let first = element * weights.pair();
-                // SAFETY: as was asserted: each channel has a vector for each place, and each element one for each term.
+                // SAFETY: as was asserted: each channel has a vector for each place, and each element one for
+                // each term.
                 unsafe {
                     let from = widened.as_ptr().add(first * TERMS * S::LANES);
                     let to = panels.as_mut_ptr().add(panel + element * PANEL);
@@ -166,7 +166,7 @@ impl Kernel for Summing<'_> {
     }
 }
 
-/// What each product is made with, of a kernel of vectors.
+/// The factor of each product, from a kernel of vectors.
 ///
 /// # Safety
 /// They can be read.
@@ -174,7 +174,7 @@ impl Kernel for Summing<'_> {
 unsafe fn summed_kernel<S: Simd>(simd: S, kernel: *const f32) -> [S::Vector; TERMS] {
     let mut columns = [[simd.zero(); 3]; 3];
     for column in 0..3 {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         let rows = unsafe {
             [
                 simd.load(kernel.add(column * S::LANES)),

@@ -1,59 +1,56 @@
-//! The ways to make neighbours in a row, by kernels of 3 columns, of fewer products: what is multiplied, and what the products
-//! are put together to.
+//! The transforms of Winograd convolution: F(2,3) and F(4,3).
 //!
-//! In the notation of Lavin and Gray F(m, 3) makes m pixels of m + 2 products, each of a combination of the m + 2 pixels
-//! that these see (the paper's transposed B) and one of the 3 weights (its G); sums of products are put together at the end
-//! (its transposed A).
+//! F(m, 3) of Lavin and Gray computes m pixels with m + 2 products, each of a combination of m + 2 input
+//! pixels (the paper's B^T) and one of the 3 weights (G); accumulated products are combined at the end (A^T).
 
 use super::COLUMNS;
 use crate::cpu::simd::Simd;
 
-/// The most products that neighbours are made of.
+/// The most products of any form.
 pub(super) const MOST_TERMS: usize = 6;
 
-/// A way to make neighbours. Lanes of its vectors of pixels are groups of neighbours, those of its vectors of weights output
-/// channels. Of [`MOST_TERMS`] vectors the first [`TERMS`](Self::TERMS) have a meaning.
+/// A Winograd transform. The lanes of its pixel vectors are groups of neighbours, those of its weight vectors
+/// output channels. Of [`MOST_TERMS`] vectors the first [`TERMS`](Self::TERMS) are used.
 pub(in crate::cpu::convolution) trait Form {
-    /// Neighbours that are made together.
+    /// Neighbouring pixels of a group.
     const GROUP: usize;
-    /// Products that they are made of.
+    /// Products of a group.
     const TERMS: usize = Self::GROUP + COLUMNS - 1;
-    /// Whether what is multiplied are pairs of bf16 of two channels.
+    /// Whether elements are pairs of bf16 of two channels.
     const PAIRS: bool;
-    /// Channels that share an element of what is multiplied.
+    /// Channels in an element.
     const CHANNELS: usize = if Self::PAIRS { 2 } else { 1 };
 
-    /// The combinations of the pixels that consecutive groups see: those of their own place, from `pixels` on, and the first two
-    /// of the place after it, which `after` has where `pixels` has the former.
+    /// Transforms the pixels under consecutive groups (B^T): those of the group from `pixels` on, and the
+    /// first two of the next group, which `after` holds where `pixels` holds the former.
     ///
     /// # Safety
     /// `GROUP * LANES` values of both can be read.
     unsafe fn of_pixels<S: Simd>(simd: S, pixels: *const f32, after: *const f32) -> [S::Vector; MOST_TERMS];
 
-    /// The combinations of the weights of a row of the kernel.
+    /// Transforms the weights of a row of the kernel (G).
     fn of_weights<S: Simd>(simd: S, weights: [S::Vector; COLUMNS]) -> [S::Vector; MOST_TERMS];
 
-    /// Writes consecutive groups, which the sums of their products and `bias` make.
+    /// Writes consecutive groups from their accumulated products (A^T) plus `bias`.
     ///
     /// # Safety
     /// `GROUP * LANES` values can be written.
     unsafe fn write<S: Simd>(simd: S, sums: [S::Vector; MOST_TERMS], bias: S::Vector, to: *mut f32);
 }
 
-/// F(2, 3), by the points 0, 1 and -1, of pairs of bf16: 4 products instead of 6.
+/// F(2,3) with the points 0, 1 and -1, on pairs of bf16: 4 products instead of 6.
 ///
-/// Its combinations are of two numbers each, so that little is lost as they are rounded to bf16; those of F(4, 3) would lose too
-/// much.
+/// It combines two numbers at a time, so rounding to bf16 loses little; F(4,3) would lose too much.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::cpu::convolution) struct Two;
+pub(in crate::cpu::convolution) struct F23;
 
-impl Form for Two {
+impl Form for F23 {
     const GROUP: usize = 2;
     const PAIRS: bool = true;
 
     #[inline(always)]
     unsafe fn of_pixels<S: Simd>(simd: S, pixels: *const f32, after: *const f32) -> [S::Vector; MOST_TERMS] {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         let ([a, b], [c, d]) = unsafe { (columns(simd, pixels), columns(simd, after)) };
         let zero = simd.zero();
         [
@@ -83,7 +80,7 @@ impl Form for Two {
         let first = simd.add(simd.add(a, simd.add(b, c)), bias);
         let second = simd.add(simd.sub(simd.sub(b, c), d), bias);
         let pixels = simd.interleave(first, second);
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             simd.store(to, pixels[0]);
             simd.store(to.add(S::LANES), pixels[1]);
@@ -91,17 +88,17 @@ impl Form for Two {
     }
 }
 
-/// F(4, 3), by the points 0, 1, -1, 2 and -2, of 32-bit numbers: 6 products instead of 12.
+/// F(4,3) with the points 0, 1, -1, 2 and -2, on 32-bit floats: 6 products instead of 12.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::cpu::convolution) struct Four;
+pub(in crate::cpu::convolution) struct F43;
 
-impl Form for Four {
+impl Form for F43 {
     const GROUP: usize = 4;
     const PAIRS: bool = false;
 
     #[inline(always)]
     unsafe fn of_pixels<S: Simd>(simd: S, pixels: *const f32, after: *const f32) -> [S::Vector; MOST_TERMS] {
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         let (here, there, here_after, there_after) = unsafe {
             (
                 columns(simd, pixels),
@@ -164,7 +161,7 @@ impl Form for Four {
         let (evens, odds) = (simd.interleave(first, third), simd.interleave(second, fourth));
         for half in 0..2 {
             let pixels = simd.interleave(evens[half], odds[half]);
-            // SAFETY: as the caller vouches for.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 simd.store(to.add(2 * half * S::LANES), pixels[0]);
                 simd.store(to.add((2 * half + 1) * S::LANES), pixels[1]);
@@ -173,12 +170,12 @@ impl Form for Four {
     }
 }
 
-/// Every second pixel from the first on, and from the second on.
+/// Even and odd pixels.
 ///
 /// # Safety
 /// `2 * LANES` values can be read.
 #[inline(always)]
 unsafe fn columns<S: Simd>(simd: S, pixels: *const f32) -> [S::Vector; 2] {
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe { simd.deinterleave(simd.load(pixels), simd.load(pixels.add(S::LANES))) }
 }

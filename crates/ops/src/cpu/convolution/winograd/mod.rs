@@ -1,14 +1,14 @@
-//! Convolutions by kernels of 3 columns with fewer products.
+//! Winograd convolutions for kernels of 3 columns: F(4,3) on floats, F(2,3) on pairs of bf16.
 //!
-//! 4 neighbours in a row are made of 6 products a row of the kernel instead of 12, or, where pairs of bf16 are multiplied, 2 of 4
-//! instead of 6: of combinations of the pixels that they see and of combinations of the 3 weights ([`form`]). Winograd,
-//! "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016.
-//! It is done along rows alone, so that rows do not depend on how a picture is cut into bands, and rounding errors stay
-//! near those of a sum.
+//! For each row of the kernel 4 neighbouring pixels need 6 products instead of 12, or with pairs of bf16 2
+//! pixels need 4 instead of 6: products of transformed pixels and transformed weights ([`form`]). Winograd,
+//! "Arithmetic Complexity of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural
+//! Networks", 2016. The transform is one-dimensional, along rows, so that rows do not depend on how an image
+//! is split into bands, and rounding errors stay near those of a direct sum.
 //!
-//! A pixel depends on all that its group sees: what is not finite is not a number in all of a group.
+//! A pixel depends on all inputs of its group: an infinity or NaN makes the whole group NaN.
 
-// Many lists are gone through side by side.
+// Several slices are indexed together.
 #![allow(clippy::needless_range_loop)]
 
 pub(super) mod form;
@@ -17,8 +17,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use self::form::Form;
-use super::cut::{Block, Limits, Spot, part};
 use super::panel::{PANEL, lay_floats, panels, widened};
+use super::partition::{Block, Limits, Spot, part};
 use super::rows::{copy_rows, fetch_rows};
 use super::tile::{Part, SLACK};
 use super::{Convolution, Sizes};
@@ -29,10 +29,10 @@ use crate::cpu::simd::{Kernel, Simd};
 const COLUMNS: usize = 3;
 /// Pixels of a task.
 const PIXELS: usize = 512;
-/// Values of rows of a channel that are laid out at a time, twice where rows are short.
+/// Values of a channel's rows that are copied at a time, twice as many if rows are short.
 const LINES: usize = 1024;
 
-/// How large tasks are.
+/// Size limits of tasks.
 pub(super) const fn limits<F: Form>() -> Limits {
     Limits {
         pixels: PIXELS,
@@ -45,24 +45,24 @@ pub(super) const fn limits<F: Form>() -> Limits {
     }
 }
 
-/// Floats that a task takes, at most.
-pub(super) fn most<F: Form>(channels: usize, outputs: usize, places: usize) -> usize {
+/// An upper bound for the floats of a task.
+pub(super) fn most<F: Form>(channels: usize, outputs: usize, taps: usize) -> usize {
     let limits = limits::<F>();
-    let part = part(channels.div_ceil(F::CHANNELS), places);
+    let part = part(channels.div_ceil(F::CHANNELS), taps);
     let outputs = outputs.min(limits.channels);
     Buffers {
         lines: F::CHANNELS * 2 * LINES,
         planes: part * limits.plane + F::TERMS * SLACK,
-        widened: widened(part * F::CHANNELS * places),
-        panels: F::TERMS * panels(outputs, part * places.div_ceil(COLUMNS)),
+        widened: widened(part * F::CHANNELS * taps),
+        panels: F::TERMS * panels(outputs, part * taps.div_ceil(COLUMNS)),
         sums: F::TERMS * outputs * limits.pixels / F::GROUP,
         pixels: limits.pixels,
     }
     .total()
 }
 
-/// Whether a convolution is made this way: where there is enough to multiply, and groups are mostly full. It depends on nothing
-/// that bands of rows differ in.
+/// Whether the algorithm suits a convolution: there is enough to multiply, and groups are mostly full. Bands
+/// of the same image get the same answer.
 pub(super) fn suits<F: Form>(sizes: &Sizes) -> bool {
     let products = sizes.out_width.div_ceil(F::GROUP) * F::TERMS;
     sizes.kernel_width == COLUMNS
@@ -72,24 +72,25 @@ pub(super) fn suits<F: Form>(sizes: &Sizes) -> bool {
         && products * 9 <= COLUMNS * sizes.out_width * 7
 }
 
-/// How the combinations of pixels lie: for each term a plane for each element, of all rows that go in, group after group.
+/// The layout of transformed pixels: for each term a plane for each element, of all input rows, group after
+/// group.
 #[derive(Debug)]
 pub(super) struct Layout {
     rows: usize,
     /// Groups of a row.
     groups: usize,
-    /// Combinations of an element for a term.
+    /// Transformed values of an element for a term.
     plane: usize,
-    /// Whether vectors of groups go on with the next row.
+    /// Whether vectors of groups continue with the next row.
     are_joined: bool,
-    /// How far each row of the kernel is from the first one.
-    places: Vec<usize>,
+    /// The offset of each row of the kernel from the first one.
+    taps: Vec<usize>,
     /// Vectors of groups.
     spots: Vec<Spot>,
 }
 
 impl Layout {
-    /// Combinations of an element, for what so many pixels need.
+    /// Transformed values of an element, for the given pixels.
     fn plane_of<F: Form>(sizes: &Sizes, pictures: usize, rows: usize, columns: usize) -> usize {
         F::TERMS * pictures * (rows + sizes.kernel_height - 1) * columns.div_ceil(F::GROUP)
     }
@@ -114,7 +115,7 @@ impl Layout {
             groups,
             plane: pictures * rows * groups,
             are_joined: !groups.is_multiple_of(lanes),
-            places: (0..sizes.kernel_height).map(|row| row * groups).collect(),
+            taps: (0..sizes.kernel_height).map(|row| row * groups).collect(),
             spots,
         }
     }
@@ -123,17 +124,17 @@ impl Layout {
 /// The lengths of a task's buffers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Buffers {
-    /// Rows of pixels, of each of the channels that share an element.
+    /// Rows of pixels, for each channel of an element.
     lines: usize,
-    /// Combinations of pixels.
+    /// Transformed pixels.
     planes: usize,
-    /// Weights as they come.
+    /// Widened weights.
     widened: usize,
-    /// Their combinations.
+    /// Transformed weights.
     panels: usize,
-    /// Sums of products.
+    /// Accumulated products.
     sums: usize,
-    /// Pixels that these make.
+    /// Pixels after the inverse transform.
     pixels: usize,
 }
 
@@ -150,7 +151,7 @@ impl Buffers {
         Self {
             lines: F::CHANNELS * 2 * LINES,
             planes: F::TERMS * (part * layout.plane + SLACK),
-            widened: widened(part * F::CHANNELS * sizes.places()),
+            widened: widened(part * F::CHANNELS * sizes.taps()),
             panels: F::TERMS * panels(outputs, part * sizes.kernel_height),
             sums: F::TERMS * outputs * groups,
             pixels: F::GROUP * groups / block.pictures.len(),
@@ -201,7 +202,7 @@ impl<F: Form> Kernel for Task<'_, F> {
         let plane_step = self.buffers.planes / F::TERMS;
         let panel_step = self.buffers.panels / F::TERMS;
         let sums_step = self.buffers.sums / F::TERMS;
-        // The zeros around pictures, which nothing is written to.
+        // The zero padding, which is not overwritten.
         lines.fill(0.0);
         for first in (0..sizes.in_channels).step_by(part) {
             let channels = first..(first + part).min(sizes.in_channels);
@@ -210,7 +211,7 @@ impl<F: Form> Kernel for Task<'_, F> {
             combine_weights::<S, F>(simd, convolution, block, &channels, widened, panels);
             for term in 0..F::TERMS {
                 let part = Part {
-                    places: &layout.places,
+                    taps: &layout.taps,
                     spots: &layout.spots,
                     planes: planes[term * plane_step..].as_ptr(),
                     plane_step: layout.plane,
@@ -221,8 +222,8 @@ impl<F: Form> Kernel for Task<'_, F> {
                     is_first: first == 0,
                     in_pairs: F::PAIRS,
                 };
-                // SAFETY: there are so many planes of this term, and values after them; panels of so many outputs and elements;
-                // and a vector for each output channel and spot.
+                // SAFETY: there are so many planes of this term, and values after them; panels of so many
+                // outputs and elements; and a vector for each output channel and spot.
                 unsafe { part.multiply(simd) };
             }
         }
@@ -230,10 +231,10 @@ impl<F: Form> Kernel for Task<'_, F> {
     }
 }
 
-/// Fills the planes of some channels.
+/// Copies and transforms the pixels of some channels.
 ///
-/// Rows of pixels are copied with zeros around them. Where vectors go on with the next row nothing lies between the copies, and what
-/// groups see of their neighbours is copied too, to the places of the groups.
+/// Rows are copied with zero padding. If vectors continue with the next row there are no gaps between rows,
+/// and the neighbours of each group are copied to a second buffer.
 #[inline(always)]
 fn fill<S: Simd, F: Form>(
     simd: S,
@@ -261,11 +262,11 @@ fn fill<S: Simd, F: Form>(
             && S::LANES <= SLACK,
         "planes have no room. This is a bug."
     );
-    // The pixels of a row of the block and those beside them, between zeros.
+    // The pixels of a row of the block and those beside them, zero-padded.
     let before = sizes.columns_left.saturating_sub(block.columns.start);
     let from = block.columns.start.saturating_sub(sizes.columns_left);
     let inside = (sizes.width - from).min(block.columns.len() + COLUMNS - 1 - before);
-    // Rows that lie inside of the picture.
+    // Rows inside of the image.
     let inner = sizes.rows_above.saturating_sub(block.rows.start).min(rows);
     let inner = inner
         ..(sizes.height + sizes.rows_above)
@@ -274,7 +275,7 @@ fn fill<S: Simd, F: Form>(
     for element in 0..elements {
         let first = channels.start + element * F::CHANNELS;
         if first + F::CHANNELS > channels.end {
-            // The last one has none beside it.
+            // The last channel has no partner.
             lines[of_channel..].fill(0.0);
         }
         for (index, picture) in block.pictures.clone().enumerate() {
@@ -297,7 +298,7 @@ fn fill<S: Simd, F: Form>(
                             (&mut lines[before..], line),
                             [count, here],
                         );
-                        // The same a group further.
+                        // The same, one group further.
                         let (skipped, before) = (
                             F::GROUP.saturating_sub(before).min(inside),
                             before.saturating_sub(F::GROUP),
@@ -328,8 +329,9 @@ fn fill<S: Simd, F: Form>(
                 for run in 0..runs {
                     for group in (0..length).step_by(S::LANES) {
                         let at = run * line + F::GROUP * group;
-                        // SAFETY: lines have so many groups, and room for a vector of them after these. Values behind the
-                        // last one lie before what is written next, or in what was left after all planes.
+                        // SAFETY: lines have so many groups, and room for a vector of them after these.
+                        // Values behind the last one lie before what is written next, or in what was left
+                        // after all planes.
                         unsafe {
                             let pixels = lines.as_ptr().add(at);
                             let combined = F::of_pixels(simd, pixels, pixels.add(after));
@@ -359,7 +361,7 @@ fn fill<S: Simd, F: Form>(
     }
 }
 
-/// Lays out the combinations of the weights of some channels, the panels of each term after those of the one before.
+/// Transforms and packs the weights of some channels, the panels of each term after those of the one before.
 #[inline(always)]
 fn combine_weights<S: Simd, F: Form>(
     simd: S,
@@ -369,7 +371,7 @@ fn combine_weights<S: Simd, F: Form>(
     widened: &mut [f32],
     panels: &mut [f32],
 ) {
-    let (rows, places) = (convolution.sizes.kernel_height, convolution.sizes.places());
+    let (rows, taps) = (convolution.sizes.kernel_height, convolution.sizes.taps());
     let elements = channels.len().div_ceil(F::CHANNELS);
     let term_step = panels.len() / F::TERMS;
     for output in (0..block.channels.len()).step_by(S::LANES) {
@@ -377,7 +379,7 @@ fn combine_weights<S: Simd, F: Form>(
         lay_floats(simd, convolution, outputs, channels, widened);
         let panel = output / PANEL * PANEL * elements * rows + output % PANEL;
         assert!(
-            channels.len() * places * S::LANES <= widened.len()
+            channels.len() * taps * S::LANES <= widened.len()
                 && panel + ((elements * rows - 1) * PANEL + S::LANES) <= term_step,
             "weights have no room. This is a bug."
         );
@@ -385,15 +387,15 @@ fn combine_weights<S: Simd, F: Form>(
             let first = element * F::CHANNELS;
             let has_odd = first + 1 < channels.len();
             for row in 0..rows {
-                // SAFETY: as was asserted: each channel has a vector for each place, and each element and row of the kernel a
-                // place in the panel.
+                // SAFETY: as was asserted: each channel has a vector for each place, and each element and row
+                // of the kernel a place in the panel.
                 unsafe {
-                    let from = widened.as_ptr().add((first * places + row * COLUMNS) * S::LANES);
+                    let from = widened.as_ptr().add((first * taps + row * COLUMNS) * S::LANES);
                     let to = panels.as_mut_ptr().add(panel + (element * rows + row) * PANEL);
                     let combined = F::of_weights(simd, of_row(simd, from));
                     if F::PAIRS {
                         let odd = if has_odd {
-                            of_row(simd, from.add(places * S::LANES))
+                            of_row(simd, from.add(taps * S::LANES))
                         } else {
                             [simd.zero(); COLUMNS]
                         };
@@ -418,7 +420,7 @@ fn combine_weights<S: Simd, F: Form>(
 /// They can be read.
 #[inline(always)]
 unsafe fn of_row<S: Simd>(simd: S, from: *const f32) -> [S::Vector; COLUMNS] {
-    // SAFETY: as the caller vouches for.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         [
             simd.load(from),
@@ -428,7 +430,7 @@ unsafe fn of_row<S: Simd>(simd: S, from: *const f32) -> [S::Vector; COLUMNS] {
     }
 }
 
-/// Makes the pixels of the sums, and writes them where they belong.
+/// Applies the inverse transform to the sums and writes the pixels.
 #[inline(always)]
 fn finish<S: Simd, F: Form>(
     simd: S,
@@ -446,7 +448,7 @@ fn finish<S: Simd, F: Form>(
         outputs * layout.spots.len() * S::LANES <= term_step && spots * F::GROUP * S::LANES <= pixels.len(),
         "sums are not as many as was thought. This is a bug."
     );
-    // Whole rows lie one after the other.
+    // Whole rows are contiguous.
     let (columns, row) = (block.columns.len(), F::GROUP * layout.groups);
     let (runs, length) = if row == sizes.out_width {
         (1, block.rows.len() * row)
@@ -455,7 +457,7 @@ fn finish<S: Simd, F: Form>(
     };
     for (index, output) in block.channels.clone().enumerate() {
         for (place, picture) in block.pictures.clone().enumerate() {
-            let bias = simd.splat(convolution.terms.bias(picture, output, sizes.out_channels));
+            let bias = simd.splat(convolution.addends.bias(picture, output, sizes.out_channels));
             for spot in 0..spots {
                 let from = ((index * block.pictures.len() + place) * spots + spot) * S::LANES;
                 // SAFETY: there is a vector for each output channel and spot, and room for its groups.
@@ -476,8 +478,8 @@ fn finish<S: Simd, F: Form>(
                 + block.rows.start * sizes.out_width
                 + block.columns.start;
             for run in 0..runs {
-                // SAFETY: the row lies inside of the result, which lives until all tasks are done, and no other task has the
-                // same pixels of it.
+                // SAFETY: the row lies inside of the result, which lives until all tasks are done, and no
+                // other task has the same pixels of it.
                 unsafe {
                     convolution.write(
                         simd,

@@ -1,23 +1,24 @@
-//! What becomes of the products before they are written.
+//! The epilogue of the GEMM, which runs before results are written.
 
 use super::super::activation::{Activation, GatedGeluTanh, Geglu};
 use super::super::lanewise::Lanewise;
 use super::super::simd::Simd;
 
-/// What becomes of a projection's results, bias included, before they are written.
+/// The operation on a projection's results, bias included, before they are written.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum End<'a> {
-    /// They stay as they are.
-    Nothing,
-    /// A function of each.
+pub(crate) enum Epilogue<'a> {
+    /// None.
+    Identity,
+    /// An activation function.
     Activation(Activation),
-    /// The first half of each row times the gelu of the second.
+    /// GEGLU: the first half of each row times the GELU of the second.
     Geglu,
-    /// Each times the approximated gelu of its gate; as many gates as results.
+    /// Each result times `gelu_tanh` of its gate; as many gates as results.
     GatedGeluTanh { gates: &'a [f32] },
-    /// Each is added to its residual; as many residuals as results.
+    /// Each result plus its residual; as many residuals as results.
     Residual { residual: &'a [f32] },
-    /// Each is multiplied by its column's gate, of which there is a row for every `tokens` rows, and added to its residual.
+    /// Each result times its column's gate, plus its residual. There is a row of gates for every `tokens`
+    /// rows.
     GatedResidual {
         residual: &'a [f32],
         gates: &'a [f32],
@@ -25,8 +26,8 @@ pub(crate) enum End<'a> {
     },
 }
 
-impl End<'_> {
-    /// Columns of the weight that a result is made of.
+impl Epilogue<'_> {
+    /// Columns of the weight for one result.
     pub(crate) fn products(&self) -> usize {
         match self {
             Self::Geglu => 2,
@@ -35,7 +36,7 @@ impl End<'_> {
     }
 }
 
-/// Some columns of one row of the results.
+/// Position of some columns of one row of results.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     /// The row.
@@ -46,15 +47,15 @@ pub(super) struct Place {
     pub(super) width: usize,
 }
 
-/// Writes `columns` results at `place` to `to`, made of `sums` and where two belong together of `others`, which both have a
-/// value for every lane of the last vector. `bias` has one for every column of the weight.
+/// Writes `columns` results at `place` to `to`, from `sums` and for two products per result `others`. Both
+/// have a value for every lane of the last vector. `bias` has a value for every column of the weight.
 ///
 /// # Safety
-/// There is room for so many results behind `to`.
+/// `to` can be written for `columns` values.
 #[inline(always)]
 pub(super) unsafe fn finish<S: Simd>(
     simd: S,
-    end: End<'_>,
+    epilogue: Epilogue<'_>,
     place: Place,
     (sums, others): (&[f32], &[f32]),
     bias: Option<&[f32]>,
@@ -62,9 +63,9 @@ pub(super) unsafe fn finish<S: Simd>(
     columns: usize,
 ) {
     let lanes = S::LANES;
-    // A division takes longer than what is done with some results.
-    let of_token = match end {
-        End::GatedResidual { tokens, .. } => place.row / tokens * place.width,
+    // Computed once: a division takes longer than the epilogue of a few results.
+    let of_token = match epilogue {
+        Epilogue::GatedResidual { tokens, .. } => place.row / tokens * place.width,
         _ => 0,
     };
     for first in (0..columns).step_by(lanes) {
@@ -73,7 +74,7 @@ pub(super) unsafe fn finish<S: Simd>(
         let index = place.row * place.width + column;
         let part = |values: &[f32], at: usize| {
             let values = &values[at..at + count];
-            // SAFETY: so many values there are.
+            // SAFETY: the slice has `count` values.
             unsafe { simd.load_first(values.as_ptr(), count) }
         };
         let biased = |sums: &[f32], section: usize| {
@@ -85,17 +86,17 @@ pub(super) unsafe fn finish<S: Simd>(
             }
         };
         let value = biased(sums, 0);
-        let value = match end {
-            End::Nothing => value,
-            End::Activation(activation) => activation.of(simd, [value]),
-            End::Geglu => Geglu.of(simd, [value, biased(others, 1)]),
-            End::GatedGeluTanh { gates } => GatedGeluTanh.of(simd, [part(gates, index), value]),
-            End::Residual { residual } => simd.add(part(residual, index), value),
-            End::GatedResidual { residual, gates, .. } => {
+        let value = match epilogue {
+            Epilogue::Identity => value,
+            Epilogue::Activation(activation) => activation.of(simd, [value]),
+            Epilogue::Geglu => Geglu.of(simd, [value, biased(others, 1)]),
+            Epilogue::GatedGeluTanh { gates } => GatedGeluTanh.of(simd, [part(gates, index), value]),
+            Epilogue::Residual { residual } => simd.add(part(residual, index), value),
+            Epilogue::GatedResidual { residual, gates, .. } => {
                 simd.fma(part(gates, of_token + column), value, part(residual, index))
             }
         };
-        // SAFETY: as the caller vouches for.
+        // SAFETY: guaranteed by the caller.
         unsafe { simd.store_first(to.add(first), value, count) };
     }
 }

@@ -1,4 +1,4 @@
-//! Rectifiers and scaled sums on the processor.
+//! Leaky ReLU, PReLU and scaled sums on the CPU.
 
 use std::mem::MaybeUninit;
 
@@ -6,13 +6,13 @@ use super::lanewise::{Lanewise, write};
 use super::sections::Section;
 use super::simd::{InstructionSet, Simd};
 
-/// Every value, or `slope` times those that are not positive.
+/// Leaky ReLU.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rectifier {
+pub(crate) struct LeakyRelu {
     pub(crate) slope: f32,
 }
 
-impl Lanewise<1> for Rectifier {
+impl Lanewise<1> for LeakyRelu {
     #[inline(always)]
     fn of<S: Simd>(self, simd: S, [x]: [S::Vector; 1]) -> S::Vector {
         let below = simd.mul(simd.splat(self.slope), x);
@@ -33,7 +33,7 @@ impl Lanewise<2> for ScaledSum {
     }
 }
 
-/// Channels of pictures, each with a slope of its own.
+/// PReLU: channels with a slope each.
 #[derive(Clone, Copy)]
 struct Channels<'a> {
     slopes: &'a [f32],
@@ -49,11 +49,11 @@ impl Section for Channels<'_> {
         to: &'a mut [MaybeUninit<f32>],
     ) -> &'a mut [f32] {
         let slope = self.slopes[index % self.slopes.len()];
-        write(simd, Rectifier { slope }, [from], to)
+        write(simd, LeakyRelu { slope }, [from], to)
     }
 }
 
-/// As [`Rectifier`], with a slope for each channel of `pixels`.
+/// [`LeakyRelu`] with a slope for each channel of `pixels` values.
 pub(crate) fn prelu(set: InstructionSet, values: &[f32], slopes: &[f32], pixels: usize) -> Vec<f32> {
     Channels { slopes }.of(set, values, pixels)
 }

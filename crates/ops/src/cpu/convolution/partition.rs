@@ -1,70 +1,70 @@
-//! How a convolution is cut into tasks: decided by shapes alone.
+//! Partition of a convolution into tasks, by shapes alone.
 
 use std::ops::Range;
 
 use super::Sizes;
 use super::panel::PANEL;
 
-/// Pixels of a row beyond which it is cut too.
+/// Rows with more pixels are split too.
 pub(super) const WIDE: usize = 64;
-/// Columns of a row that is cut are a multiple of this, as many as the widest vectors have lanes.
+/// Columns of a split row are a multiple of this, the lanes of the widest vectors.
 pub(super) const COLUMN_STEP: usize = 16;
-/// The fewest output channels of a task, where more tasks are wanted.
+/// The fewest output channels of a task in a finer partition.
 const LEAST_CHANNELS: usize = 32;
 /// Output channels of a task are a multiple of this.
 const CHANNEL_STEP: usize = PANEL;
 /// Tasks that are enough for many threads.
 const TASKS: usize = 20;
-/// Products that are summed at a time.
+/// Products of a part, accumulated at a time.
 const PART: usize = 288;
-/// Input channels whose products are summed at a time, at most.
+/// The most input channels of a part.
 const PART_CHANNELS: usize = 128;
 
-/// How large tasks of a kind are.
+/// Size limits of the tasks of an algorithm.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Pixels of a task, over all its pictures.
+    /// Pixels of a task, over all its images.
     pub(super) pixels: usize,
-    /// Neighbours in a row that are made together: a row is counted as whole groups of them.
+    /// Neighbouring pixels of a row that are computed together: rows are counted in whole groups.
     pub(super) group: usize,
-    /// Rows of a task that takes a part of rows.
+    /// Rows of a task with a part of the rows.
     pub(super) rows: usize,
     /// Output channels of a task.
     pub(super) channels: usize,
-    /// The most values of a channel that a task lays out, unless a few columns of a row need more.
+    /// The most values of a channel that a task copies, unless a few columns of a row need more.
     pub(super) plane: usize,
-    /// How many values of a channel are laid out for so many pictures, rows and columns.
+    /// Values of a channel that are copied for the given images, rows and columns.
     pub(super) plane_of: fn(&Sizes, usize, usize, usize) -> usize,
 }
 
 impl Limits {
-    /// Pixels of the vectors that a task makes, at most, where some end with a row.
+    /// An upper bound for the pixels of a task's vectors, of which some end with a row.
     pub(super) fn pixels_of_vectors(self) -> usize {
         self.pixels + self.rows * COLUMN_STEP
     }
 }
 
-/// Input channels whose products are summed at a time, `places` of each. It depends on the weight alone, so that a
-/// pixel's sum is taken in the same parts wherever the pixel lies.
-pub(super) fn part(channels: usize, places: usize) -> usize {
-    in_parts(channels, (PART / places.max(1)).clamp(1, PART_CHANNELS))
+/// Input channels of a part, for a kernel of `taps` taps. It depends on the weight alone, so that all pixels
+/// accumulate in the same parts.
+pub(super) fn part(channels: usize, taps: usize) -> usize {
+    in_parts(channels, (PART / taps.max(1)).clamp(1, PART_CHANNELS))
 }
 
-/// The size of equal parts of so many channels, of at most `most`.
+/// The size of equal parts of `channels` channels, of at most `most`.
 pub(super) fn in_parts(channels: usize, most: usize) -> usize {
     channels.div_ceil(channels.div_ceil(most).max(1)).max(1)
 }
 
-/// How many pictures, rows, columns and output channels a task takes.
+/// The images, rows, columns and output channels of a task.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cut {
+pub(super) struct Partition {
     pictures: usize,
     rows: usize,
     columns: usize,
     channels: usize,
 }
 
-/// What a task makes: a piece of some of the pictures that come out, and some of their channels.
+/// The output of a task: a block of some images and some channels.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
     pub(super) pictures: Range<usize>,
@@ -73,7 +73,7 @@ pub(super) struct Block {
     pub(super) channels: Range<usize>,
 }
 
-/// Equal pieces of `whole`, of at most `most` and, but for the last, of a multiple of `step`.
+/// The size of equal pieces of `whole`: at most `most` and, except for the last, a multiple of `step`.
 fn piece(whole: usize, most: usize, step: usize) -> usize {
     let pieces = whole.div_ceil(most.max(1)).max(1);
     whole.div_ceil(pieces).next_multiple_of(step).max(1)
@@ -83,7 +83,7 @@ fn range(index: usize, piece: usize, whole: usize) -> Range<usize> {
     index * piece..((index + 1) * piece).min(whole)
 }
 
-impl Cut {
+impl Partition {
     pub(super) fn new(batch: usize, sizes: &Sizes, limits: &Limits) -> Self {
         let Sizes {
             out_height: height,
@@ -105,7 +105,7 @@ impl Cut {
         let rows = piece(height, most, 1);
         let pictures = if rows == height && columns == width {
             let plane = (limits.plane_of)(sizes, 1, rows, columns);
-            // Vectors end with a picture.
+            // Vectors end with an image.
             let groups = (rows * columns.div_ceil(limits.group)).next_multiple_of(COLUMN_STEP);
             let pixels = groups * limits.group;
             let most = (limits.pixels / pixels.max(1)).min(limits.plane / plane.max(1));
@@ -126,7 +126,7 @@ impl Cut {
         }
     }
 
-    /// How many pieces there are of pictures, rows, columns and channels.
+    /// The number of pieces of images, rows, columns and channels.
     fn pieces(self, batch: usize, sizes: &Sizes) -> [usize; 4] {
         [
             batch.div_ceil(self.pictures),
@@ -140,7 +140,7 @@ impl Cut {
         self.pieces(batch, sizes).iter().product()
     }
 
-    /// What the task `index` makes. Those of the same channels follow each other.
+    /// The block of task `index`. Tasks of the same channels are consecutive.
     pub(super) fn block(self, index: usize, batch: usize, sizes: &Sizes) -> Block {
         let [pictures, rows, columns, _] = self.pieces(batch, sizes);
         let (picture, index) = (index % pictures, index / pictures);
@@ -155,15 +155,15 @@ impl Cut {
     }
 }
 
-/// A vector of pixels that come out.
+/// A vector of output pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
-    /// Where the values under the first place of the kernel begin in a plane.
+    /// The offset in a plane of the values under the kernel's first tap.
     pub(super) offset: usize,
-    /// The picture of the pixels.
+    /// The image of the pixels.
     pub(super) picture: usize,
-    /// Where they begin in a channel that comes out.
+    /// Their offset in an output channel.
     pub(super) to: usize,
-    /// How many there are. The lanes after these have no meaning.
+    /// Number of pixels. The lanes after these are unused.
     pub(super) count: usize,
 }

@@ -1,8 +1,8 @@
-//! Systems other than Linux: what they say is available, and on macOS how short of memory the kernel says it is.
+//! Systems other than Linux: available memory, and on macOS the kernel's memory pressure level.
 
 use sysinfo::System as Figures;
 
-use super::{Pressure, Room};
+use super::{MemoryDomain, Pressure};
 use crate::Bytes;
 
 /// One machine.
@@ -14,11 +14,11 @@ impl System {
         Self(Figures::new().ok())
     }
 
-    /// The machine. Empty where nothing can be read.
-    pub(super) fn rooms(&mut self) -> Vec<Room> {
+    /// The machine. Empty if nothing can be read.
+    pub(super) fn domains(&mut self) -> Vec<MemoryDomain> {
         let machine = self.0.as_mut().map(|figures| {
             figures.refresh_memory();
-            Room {
+            MemoryDomain {
                 total: Bytes(figures.total_memory()),
                 available: crate::probe::available(figures),
                 some_stalled: 0.0,
@@ -26,15 +26,18 @@ impl System {
                 said: said(),
             }
         });
-        machine.into_iter().filter(|room| room.total > Bytes(0)).collect()
+        machine
+            .into_iter()
+            .filter(|domain| domain.total > Bytes(0))
+            .collect()
     }
 }
 
-/// The kernel's memory-pressure level, the one that Activity Monitor colours its curve by.
+/// The kernel's memory pressure level, which Activity Monitor shows as the colour of its graph.
 #[cfg(target_os = "macos")]
 fn said() -> Pressure {
     use sysctl::{Ctl, CtlValue, Sysctl};
-    // Of `sys/event.h`: the levels of `NOTE_MEMORYSTATUS_PRESSURE_WARN` and `_CRITICAL`.
+    // From `sys/event.h`: the levels of `NOTE_MEMORYSTATUS_PRESSURE_WARN` and `_CRITICAL`.
     const WARNING: i64 = 2;
     const CRITICAL: i64 = 4;
     let level = Ctl::new("kern.memorystatus_vm_pressure_level").and_then(|level| level.value());

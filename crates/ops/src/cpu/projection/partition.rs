@@ -1,40 +1,40 @@
-//! How the work of a projection is cut, by its shape alone.
+//! Partition of a GEMM into tasks, by its shape alone.
 
 use std::ops::Range;
 
-/// The most rows of activations in a band.
+/// The most rows in a band.
 pub(super) const BAND_ROWS: usize = 560;
-/// Rows of all bands but the last are a multiple of this, the most rows of a tile.
+/// Bands, except the last, have a multiple of this many rows, the rows of the largest tile.
 pub(super) const ROW_STEP: usize = 14;
-/// The most columns of a panel of the weight, and of those halved: multiples of every tile's columns.
+/// The most columns of a panel. It and its halves are multiples of every tile's columns.
 pub(super) const PANEL_COLUMNS: usize = 128;
-/// The least columns of a panel.
+/// The fewest columns of a panel.
 const LEAST_COLUMNS: usize = 32;
-/// The least rows of bands that are cut further: for each of them the panel is laid out anew.
+/// The fewest rows of a band in a finer partition: the panel is packed again for each band.
 const LEAST_ROWS: usize = 8 * ROW_STEP;
-/// The most values of a weight that is cheaper to lay out for several bands than rows are to go through for several panels.
+/// Largest weight, in values, for which more bands are cheaper than more panels.
 const SMALL_WEIGHT: usize = 1 << 17;
-/// So many tasks are made where panels can be narrow enough, or bands low enough, so that no thread waits long for the last.
+/// Tasks that are enough for an even load on all threads, where panels can be narrow or bands low enough.
 const ENOUGH_TASKS: usize = 24;
-/// The least multiplications of a task, of those that are made so: some microseconds of them. Narrower panels would take as long
-/// to be begun with.
+/// The fewest multiplications of a task in a finer partition, a few microseconds' worth.
 const LEAST_PRODUCTS: usize = 1 << 21;
-/// The most elements, values or pairs of values, that are summed at a time.
+/// The most elements (values or pairs of values) of a stretch, summed at a time.
 pub(super) const STRETCH: usize = 512;
-/// Elements that are summed at a time are a multiple of this, unless they are the last.
+/// Stretches, except the last, have a multiple of this many elements.
 const STRETCH_STEP: usize = 32;
 
-/// A matrix of results in tasks of a band of rows by a panel of columns.
+/// Partition of the result matrix into tasks: a band of rows by a panel of columns each.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cut {
+pub(super) struct Partition {
     rows: usize,
     columns: usize,
     band: usize,
     panel: usize,
 }
 
-impl Cut {
-    /// Results of `rows` by `columns`, for each of which `products` columns of the weight are multiplied by `inputs` values.
+impl Partition {
+    /// The partition of `rows` by `columns` results, each of which is the dot product of `inputs` values with
+    /// `products` columns of the weight.
     pub(super) fn new(rows: usize, columns: usize, products: usize, inputs: usize) -> Self {
         let all = rows * columns * products * inputs;
         let enough = ENOUGH_TASKS.min(all / LEAST_PRODUCTS);
@@ -71,7 +71,7 @@ impl Cut {
     }
 }
 
-/// Elements of a sum of `length` of them that are taken at a time.
+/// Elements of a stretch for an inner dimension of `length` elements.
 pub(super) fn stretch(length: usize) -> usize {
     length
         .div_ceil(length.div_ceil(STRETCH).max(1))
@@ -94,10 +94,10 @@ mod tests {
             (512, 160, 1, 640),
             (8192, 40, 1, 0),
         ] {
-            let cut = Cut::new(rows, columns, products, inputs);
+            let partition = Partition::new(rows, columns, products, inputs);
             let mut seen = vec![0; rows * columns];
-            for task in 0..cut.tasks() {
-                let (of_rows, of_columns) = cut.task(task);
+            for task in 0..partition.tasks() {
+                let (of_rows, of_columns) = partition.task(task);
                 assert!(of_rows.len() <= BAND_ROWS && products * of_columns.len() <= PANEL_COLUMNS);
                 for row in of_rows {
                     for column in of_columns.clone() {

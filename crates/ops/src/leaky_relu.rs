@@ -1,14 +1,14 @@
-//! Rectifiers that let a part of what is negative through, and the scaled sums of the networks that use them.
+//! Leaky ReLU, PReLU and scaled residuals, as super-resolution networks use them.
 
 use candle_core::{DType, Tensor, bail};
 
 use crate::Result;
 use crate::cpu::kernel::{on_one, on_two};
 use crate::cpu::lanewise::map;
-use crate::cpu::rectifier::{self as kernel, Rectifier, ScaledSum};
+use crate::cpu::leaky_relu::{self as kernel, LeakyRelu, ScaledSum};
 use crate::cpu::simd::InstructionSet;
 
-/// `x` where it is positive and `slope * x` elsewhere, for slopes up to 1.
+/// Leaky ReLU: `x` where positive, `slope * x` elsewhere, for slopes up to 1.
 ///
 /// # Errors
 /// The device fails.
@@ -17,15 +17,15 @@ pub fn leaky_relu(x: &Tensor, slope: f32) -> Result<Tensor> {
         return x.maximum(&(x * f64::from(slope))?);
     }
     on_one("leaky_relu", x.dims(), x, |x| {
-        Ok(map(InstructionSet::best(), Rectifier { slope }, [x.floats()?]))
+        Ok(map(InstructionSet::best(), LeakyRelu { slope }, [x.floats()?]))
     })
 }
 
-/// `x`, `[batch, channels, height, width]`, where it is positive and elsewhere `x` times its channel's slope of `slopes`,
-/// `[channels]`. He and others, "Delving Deep into Rectifiers", 2015.
+/// PReLU of `x`, `[batch, channels, height, width]`: `x` where positive, elsewhere `x` times the slope of its
+/// channel in `slopes`, `[channels]`. He et al., "Delving Deep into Rectifiers", 2015.
 ///
 /// # Errors
-/// There are more or fewer slopes than channels, or the device fails.
+/// The number of slopes is not that of the channels, or the device fails.
 pub fn prelu(x: &Tensor, slopes: &Tensor) -> Result<Tensor> {
     let (_, channels, height, width) = x.dims4()?;
     if slopes.dims() != [channels] {
