@@ -6,38 +6,31 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
-use serde::Deserialize;
 
-use crate::host_buffers::{Elements, HostBuffers};
-use crate::lora::{Adapters, Merge};
+use crate::buffer_pool::{BufferPool, Elements};
+use crate::low_rank_update::{LowRankUpdate, TensorUpdates};
 use crate::similar_name::similar;
 use crate::source::Source;
 #[cfg(feature = "cuda")]
 use crate::stored::Parts;
 use crate::stored::{Stored, default_held};
-use crate::{ElementType, Error, ModelFolder, Result, TensorHeader, header, torch};
+use crate::{ElementType, Error, Result, TensorHeader, safetensors, torch};
 
 /// A network's tensors: names, types, shapes and where their bytes are. No weight is held.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     place: PathBuf,
     tensors: BTreeMap<String, Stored>,
-    /// What is added to tensors while they are read.
-    adapters: Option<Arc<Adapters>>,
-}
-
-/// What an index says: which file of the component's folder holds each tensor.
-#[derive(Deserialize)]
-pub(crate) struct ShardIndex {
-    pub(crate) weight_map: BTreeMap<String, String>,
+    /// The updates that are added to tensors while they are read.
+    updates: Option<Arc<dyn TensorUpdates>>,
 }
 
 /// The tensors of a file, whose format is known by how it begins.
-fn headers(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
+pub(crate) fn headers(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     if torch::wrote(source)? {
         torch::read(source)
     } else {
-        header::read(source)
+        safetensors::read(source)
     }
 }
 
@@ -65,51 +58,22 @@ impl Checkpoint {
                 )
             })
             .collect();
-        Ok(Self {
-            place: source.path().to_owned(),
-            tensors,
-            adapters: None,
-        })
+        Ok(Self::of_tensors(source.path().to_owned(), tensors))
     }
 
-    /// Opens the shards that `index` lists: `weight_map` says for every tensor which file holds it.
-    pub(crate) fn open_shards(folder: &ModelFolder, component: &str, index: &str) -> Result<Self> {
-        let index: ShardIndex = folder.json(index)?;
-        let mut shards = BTreeMap::new();
-        let mut tensors = BTreeMap::new();
-        for (tensor, shard) in index.weight_map {
-            if !shards.contains_key(&shard) {
-                let source = folder.source(&format!("{component}/{shard}"))?;
-                let headers = headers(&source)?;
-                shards.insert(shard.clone(), (source, headers));
-            }
-            let (source, headers) = &shards[&shard];
-            let Some(header) = headers.get(&tensor) else {
-                return Err(Error::MissingFromShard {
-                    file: source.path().to_owned(),
-                    tensor,
-                });
-            };
-            tensors.insert(
-                tensor,
-                Stored {
-                    header: header.clone(),
-                    source: source.clone(),
-                    saved_as: None,
-                },
-            );
-        }
-        Ok(Self {
-            place: folder.root().join(component),
-            tensors,
-            adapters: None,
-        })
-    }
-
-    /// The same tensors, to which `adapters` are added while they are read.
-    pub(crate) fn with_adapters(&self, adapters: Arc<Adapters>) -> Self {
+    /// The checkpoint at `place`, the file or the folder of the shards, that consists of `tensors`.
+    pub(crate) fn of_tensors(place: PathBuf, tensors: BTreeMap<String, Stored>) -> Self {
         Self {
-            adapters: Some(adapters),
+            place,
+            tensors,
+            updates: None,
+        }
+    }
+
+    /// The same tensors, to which `updates` are added while they are read.
+    pub(crate) fn with_updates(&self, updates: Arc<dyn TensorUpdates>) -> Self {
+        Self {
+            updates: Some(updates),
             ..self.clone()
         }
     }
@@ -208,13 +172,13 @@ impl Checkpoint {
         Ok(None)
     }
 
-    /// The tensor `name` as `held_type`, or in the file's own type, in host memory: in one of `buffers`, which
-    /// is lent for as long as the tensor is used, or in memory of its own.
+    /// Reads the tensor `name` into host memory, as `held_type` or in the type of the file. The tensor takes one of
+    /// `buffers`, to which it must be returned after use, or memory of its own.
     pub(crate) fn read(
         &self,
         name: &str,
         held_type: Option<DType>,
-        buffers: Option<&HostBuffers>,
+        buffers: Option<&BufferPool>,
     ) -> Result<Tensor> {
         let stored = self.stored(name)?;
         let stored_type = stored.float_type(name)?;
@@ -225,8 +189,8 @@ impl Checkpoint {
             None => Elements::zeros(held_type, count),
         };
         let mut elements = elements.ok_or_else(|| stored.unsupported(name, stored.header.element_type))?;
-        let merge = self.merge(name)?;
-        let part = stored.part(0, stored_type, merge.as_ref());
+        let update = self.update(name)?;
+        let part = stored.part(0, stored_type, update.as_ref());
         match &mut elements {
             Elements::F32(values) => part.fill(values, |value| value)?,
             Elements::F16(values) => part.fill(values, f16::from_f32)?,
@@ -245,13 +209,13 @@ impl Checkpoint {
         let stored = self.stored(name)?;
         let stored_type = stored.float_type(name)?;
         let held_type = held_type.unwrap_or_else(|| default_held(stored_type));
-        Ok(Parts::new(stored, stored_type, held_type, self.merge(name)?))
+        Ok(Parts::new(stored, stored_type, held_type, self.update(name)?))
     }
 
-    /// What is added to the tensor `name` while it is read.
-    fn merge(&self, name: &str) -> Result<Option<Merge>> {
-        match &self.adapters {
-            Some(adapters) => adapters.merge(name),
+    /// The update that is added to the tensor `name` while it is read.
+    fn update(&self, name: &str) -> Result<Option<LowRankUpdate>> {
+        match &self.updates {
+            Some(updates) => updates.update(name),
             None => Ok(None),
         }
     }
@@ -291,9 +255,9 @@ impl Checkpoint {
     /// Refuses files that were written to since they were opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.sources().try_for_each(|source| source.check_unchanged())?;
-        self.adapters
+        self.updates
             .as_ref()
-            .map_or(Ok(()), |adapters| adapters.check_unchanged())
+            .map_or(Ok(()), |updates| updates.check_unchanged())
     }
 
     /// Tells the system that the bytes of the tensors whose names begin with `prefix` need not be kept at hand.
@@ -321,11 +285,11 @@ impl Checkpoint {
     pub(crate) fn read_rows(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
         let stored = self.stored(name)?;
         let stored_type = stored.float_type(name)?;
-        let merge = self.merge(name)?;
-        let part = |first| stored.part(first, stored_type, merge.as_ref());
+        let update = self.update(name)?;
+        let part = |first| stored.part(first, stored_type, update.as_ref());
         match stored_type {
             // What was changed is wider than what is stored.
-            _ if merge.is_some() => {
+            _ if update.is_some() => {
                 stored.rows(name, rows, |first, to| part(first).fill(to, |value: f32| value))
             }
             DType::F16 => stored.rows(name, rows, |first, to| part(first).fill(to, f16::from_f32)),

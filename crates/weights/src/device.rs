@@ -2,27 +2,7 @@
 
 use candle_core::{Device, Result};
 
-/// A device's memory at one moment, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DeviceMemory {
-    /// What the device has.
-    pub total: u64,
-    /// What nobody has taken, by the driver's figure.
-    pub free: u64,
-    /// What this process's tensors take.
-    pub used: u64,
-    /// The most that they took since the process began, or since [`restart_device_peak`].
-    pub used_peak: u64,
-    /// What this process holds of the device to allocate tensors from.
-    pub held: u64,
-    /// The most that it held, as `used_peak`.
-    pub held_peak: u64,
-    /// What the driver takes for this process beside that: its context, the kernels' code, the products' scratch. It grows
-    /// as kernels are first used.
-    pub driver: u64,
-    /// What that was when the device was opened.
-    pub driver_at_first: u64,
-}
+use crate::DeviceMemory;
 
 /// Opens the NVIDIA GPU number `ordinal`, so that blocks can be streamed to it: candle's own ways to open it do not go
 /// together with a thread that reads ahead.

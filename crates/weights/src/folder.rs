@@ -1,13 +1,16 @@
 //! A model's folder: named files on disk, or the same built into the binary.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::checkpoint::headers;
 use crate::saved_name::{Begin, looked_for, looks_like_weights, weights_begin};
 use crate::source::Source;
+use crate::stored::Stored;
 use crate::{Checkpoint, Error, Result};
 
 /// The longest configuration that is believed: settings, and what an index says of shards. Those of the largest models
@@ -44,6 +47,12 @@ pub(crate) enum WeightsPlace {
     File(String),
     /// In the shards that this index lists.
     Index(String),
+}
+
+/// What an index says: which file of the component's folder holds each tensor.
+#[derive(Deserialize)]
+pub(crate) struct ShardIndex {
+    pub(crate) weight_map: BTreeMap<String, String>,
 }
 
 /// What a network's configuration says of the form that its weights are saved in, as diffusers and transformers write it.
@@ -178,8 +187,38 @@ impl ModelFolder {
         self.check_quantization(component)?;
         match self.find_weights(component)? {
             WeightsPlace::File(path) => Checkpoint::open(self.source(&path)?),
-            WeightsPlace::Index(path) => Checkpoint::open_shards(self, component, &path),
+            WeightsPlace::Index(path) => self.sharded(component, &path),
         }
+    }
+
+    /// Opens the shards that `index` lists: `weight_map` says for every tensor which file holds it.
+    fn sharded(&self, component: &str, index: &str) -> Result<Checkpoint> {
+        let index: ShardIndex = self.json(index)?;
+        let mut shards = BTreeMap::new();
+        let mut tensors = BTreeMap::new();
+        for (tensor, shard) in index.weight_map {
+            if !shards.contains_key(&shard) {
+                let source = self.source(&format!("{component}/{shard}"))?;
+                let headers = headers(&source)?;
+                shards.insert(shard.clone(), (source, headers));
+            }
+            let (source, headers) = &shards[&shard];
+            let Some(header) = headers.get(&tensor) else {
+                return Err(Error::MissingFromShard {
+                    file: source.path().to_owned(),
+                    tensor,
+                });
+            };
+            tensors.insert(
+                tensor,
+                Stored {
+                    header: header.clone(),
+                    source: source.clone(),
+                    saved_as: None,
+                },
+            );
+        }
+        Ok(Checkpoint::of_tensors(self.root.join(component), tensors))
     }
 
     pub(crate) fn find_weights(&self, component: &str) -> Result<WeightsPlace> {

@@ -9,10 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::ShardIndex;
-use crate::folder::WeightsPlace;
+use crate::folder::{ShardIndex, WeightsPlace};
 use crate::source::Source;
-use crate::{ModelFolder, Result, header, torch};
+use crate::{ModelFolder, Result, safetensors, torch};
 
 /// The longest file that is read whole, if it has no header that says what is in it.
 const LONGEST_READ_WHOLE: u64 = 64 << 20;
@@ -129,7 +128,7 @@ fn header_bytes(source: &Source) -> Result<Vec<u8>> {
     let Ok(promised) = <[u8; 8]>::try_from(prefix.as_slice()) else {
         return Ok(prefix);
     };
-    let promised = u64::from_le_bytes(promised).min(header::MAXIMUM_HEADER_BYTES);
+    let promised = u64::from_le_bytes(promised).min(safetensors::MAXIMUM_HEADER_BYTES);
     let mut bytes = vec![0; promised.saturating_add(8).min(length) as usize];
     source.read_at(0, &mut bytes)?;
     Ok(bytes)

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use candle_core::{DType, Tensor};
 
-use crate::host_buffers::Elements;
+use crate::buffer_pool::Elements;
 use crate::lock::lock;
 use crate::stored::default_type;
 use crate::{Checkpoint, Error, Result};

@@ -16,27 +16,32 @@
 
 mod allocator;
 mod blocks;
+mod buffer_pool;
 mod buffers;
 mod checkpoint;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
+mod device_memory;
 mod error;
 mod folder;
 mod header;
-mod host_buffers;
 mod host_memory;
 mod identity;
 mod inspection;
 mod lock;
 mod lora;
-mod pass;
-mod reader;
+mod low_rank_update;
+mod memory_pressure;
+mod model_family;
+mod residency;
+mod safetensors;
 mod saved_name;
 mod similar_name;
 mod source;
 mod stored;
 mod torch;
+mod weight_options;
 mod weights;
 mod wrong_file;
 
@@ -44,19 +49,23 @@ pub use allocator::{
     CountingAllocator, allocated_bytes, allocated_peak, keep_heap_small, release_free_memory,
     restart_allocated_peak, take_allocated_peak,
 };
-pub use blocks::Blocks;
+pub use blocks::{BlockGuard, Blocks, Pass};
 pub use checkpoint::Checkpoint;
 pub use device::{
-    DeviceMemory, bound_device_memory, bytes_uploaded, device_memory, gpu_name, is_out_of_device_memory,
-    open_cuda, release_device_memory, restart_device_peak,
+    bound_device_memory, bytes_uploaded, device_memory, gpu_name, is_out_of_device_memory, open_cuda,
+    release_device_memory, restart_device_peak,
 };
+pub use device_memory::DeviceMemory;
 pub use error::{Error, Result};
 pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
 pub use host_memory::HostMemory;
 pub use identity::FileIdentity;
-pub use lora::{Adapters, Fit, LoraFile, ModelFamily, ModelPart, adapter_settings};
-pub use pass::{BlockGuard, Pass};
+pub use lora::{Adapters, Fit, LoraFile, ModelPart, adapter_settings};
+pub use memory_pressure::MemoryPressure;
+pub use model_family::ModelFamily;
+pub use residency::Residency;
 pub use saved_name::{WeightFiles, weight_files};
 pub use source::bytes_read;
-pub use weights::{MemoryPressure, PageCache, Residency, Table, WeightOptions, WeightType, Weights};
+pub use weight_options::{PageCache, WeightOptions, WeightType};
+pub use weights::{Table, Weights};

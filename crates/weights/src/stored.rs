@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 
-use crate::lora::Merge;
+use crate::low_rank_update::LowRankUpdate;
 use crate::source::Source;
 use crate::{ElementType, Error, Result, TensorHeader};
 
@@ -64,7 +64,7 @@ pub(crate) struct Parts<'a> {
     stored: &'a Stored,
     stored_type: DType,
     held_type: DType,
-    merge: Option<Merge>,
+    update: Option<LowRankUpdate>,
 }
 
 #[cfg(feature = "cuda")]
@@ -73,13 +73,13 @@ impl<'a> Parts<'a> {
         stored: &'a Stored,
         stored_type: DType,
         held_type: DType,
-        merge: Option<Merge>,
+        update: Option<LowRankUpdate>,
     ) -> Self {
         Self {
             stored,
             stored_type,
             held_type,
-            merge,
+            update,
         }
     }
 
@@ -94,7 +94,7 @@ impl<'a> Parts<'a> {
     /// Fills `bytes`, which must be aligned for the held type, with what stands from byte `offset` of the held tensor on.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let first = offset / self.held_type.size_in_bytes();
-        let part = self.stored.part(first, self.stored_type, self.merge.as_ref());
+        let part = self.stored.part(first, self.stored_type, self.update.as_ref());
         match self.held_type {
             DType::F16 => part.fill(bytemuck::cast_slice_mut(bytes), f16::from_f32),
             DType::BF16 => part.fill(bytemuck::cast_slice_mut(bytes), bf16::from_f32),
@@ -108,7 +108,7 @@ pub(crate) struct Part<'a> {
     stored: &'a Stored,
     first: usize,
     stored_type: DType,
-    merge: Option<&'a Merge>,
+    update: Option<&'a LowRankUpdate>,
 }
 
 impl Part<'_> {
@@ -121,9 +121,9 @@ impl Part<'_> {
         let Self {
             stored, stored_type, ..
         } = *self;
-        match self.merge {
+        match self.update {
             None => stored.fill(values, self.first, stored_type, narrow),
-            Some(merge) => merge.fill(values, self.first, narrow, |wide, first| {
+            Some(update) => update.fill(values, self.first, narrow, |wide, first| {
                 stored.fill(wide, first, stored_type, |value: f32| value)
             }),
         }
@@ -131,12 +131,17 @@ impl Part<'_> {
 }
 
 impl Stored {
-    pub(crate) fn part<'a>(&'a self, first: usize, stored_type: DType, merge: Option<&'a Merge>) -> Part<'a> {
+    pub(crate) fn part<'a>(
+        &'a self,
+        first: usize,
+        stored_type: DType,
+        update: Option<&'a LowRankUpdate>,
+    ) -> Part<'a> {
         Part {
             stored: self,
             first,
             stored_type,
-            merge,
+            update,
         }
     }
 

@@ -1,197 +1,13 @@
 //! A scope of names inside a checkpoint, and how the tensors read from it are held.
 
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use crate::buffers::Buffers;
 use crate::inspection::Inspection;
 use crate::stored::default_type;
-use crate::{Adapters, Checkpoint, HostMemory, Result};
-
-/// In which type weights are held in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WeightType {
-    /// In the type of the file: what is stored in sixteen bits stays so.
-    AsStored,
-    /// In 32 bits.
-    F32,
-    /// In the sixteen bits of `bfloat16`.
-    Bf16,
-}
-
-/// How many of a list of blocks stay in memory after their turn. It never changes a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Residency {
-    /// Every block is read on its first turn and kept.
-    Resident,
-    /// Every block is read for its turn, ahead of it, and dropped after it.
-    Streamed,
-    /// This many blocks, spread evenly over the list, are kept; the others are streamed between them.
-    Partly(usize),
-}
-
-impl Residency {
-    /// Streamed blocks that are in memory at a time: one that is computed with and one that is being read.
-    pub const WINDOW: usize = 2;
-
-    /// Whether block `index` of a list of `length` is kept.
-    pub fn keeps(self, index: usize, length: usize) -> bool {
-        match self {
-            Self::Resident => true,
-            Self::Streamed => false,
-            Self::Partly(kept) => (index + 1) * kept / length.max(1) > index * kept / length.max(1),
-        }
-    }
-
-    /// How many blocks of a list of `length` are kept.
-    pub fn kept_of(self, length: usize) -> usize {
-        match self {
-            Self::Resident => length,
-            Self::Streamed => 0,
-            Self::Partly(kept) => kept.min(length),
-        }
-    }
-}
-
-/// What becomes of the copies of streamed weights that the system keeps of its own accord.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum PageCache {
-    /// They stay until the network is dropped, so that the next pass finds them: where there is memory to spare.
-    #[default]
-    Keep,
-    /// They go as soon as they were read: where they would push out what other programs use.
-    Release,
-}
-
-/// Requests that networks free resident blocks during a forward pass. A freed block is streamed from then on. Clones
-/// share their state.
-#[derive(Clone, Default)]
-pub struct MemoryPressure(Arc<PressureState>);
-
-#[derive(Default)]
-struct PressureState {
-    requested: AtomicU64,
-    released: AtomicU64,
-    /// Reports how many bytes the machine is short of.
-    shortfall: Option<Box<dyn Fn() -> u64 + Send + Sync>>,
-}
-
-impl MemoryPressure {
-    /// Polls `shortfall`, the bytes that the machine is short of, between every two blocks.
-    pub fn watching(shortfall: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self(Arc::new(PressureState {
-            shortfall: Some(Box::new(shortfall)),
-            ..PressureState::default()
-        }))
-    }
-
-    /// Requests that `bytes` be freed. They are freed between two blocks.
-    pub fn request(&self, bytes: u64) {
-        self.0.requested.fetch_max(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes that were freed since the last call.
-    pub fn take_released(&self) -> u64 {
-        self.0.released.swap(0, Ordering::Relaxed)
-    }
-
-    /// Bytes that are to be freed: those requested or those that the machine is short of, whichever is more. The caller
-    /// takes over the request.
-    pub(crate) fn take_requested(&self) -> u64 {
-        let requested = match self.0.requested.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.0.requested.swap(0, Ordering::Relaxed),
-        };
-        let shortfall = self.0.shortfall.as_ref().map_or(0, |shortfall| shortfall());
-        requested.max(shortfall)
-    }
-
-    /// Counts `bytes` as freed.
-    pub(crate) fn add_released(&self, bytes: u64) {
-        self.0.released.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Debug for MemoryPressure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("MemoryPressure")
-            .field("requested", &self.0.requested)
-            .field("released", &self.0.released)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How the tensors of a network are stored in memory after they are read.
-#[derive(Debug, Clone)]
-pub struct WeightOptions {
-    /// The device that computes with them.
-    pub device: Device,
-    /// The type that they are held in.
-    pub weight_type: WeightType,
-    /// Which blocks stay.
-    pub residency: Residency,
-    /// What becomes of the system's copies of the others.
-    pub page_cache: PageCache,
-    /// Requests to free resident blocks.
-    pub memory_pressure: MemoryPressure,
-    /// Where the other blocks are kept beside a device with memory of its own.
-    pub host_memory: HostMemory,
-}
-
-impl WeightOptions {
-    /// Options with the system's page cache kept, no memory pressure, and no host memory beside the device.
-    pub fn new(device: Device, weight_type: WeightType, residency: Residency) -> Self {
-        Self {
-            device,
-            weight_type,
-            residency,
-            page_cache: PageCache::default(),
-            memory_pressure: MemoryPressure::default(),
-            host_memory: HostMemory::default(),
-        }
-    }
-
-    /// The same, of which `residency` says what stays.
-    pub fn with_residency(&self, residency: Residency) -> Self {
-        Self {
-            residency,
-            ..self.clone()
-        }
-    }
-
-    /// The same for weights of which each is needed once: nothing stays, on the device or beside it, nor with the
-    /// system.
-    pub fn for_one_pass(&self) -> Self {
-        Self {
-            residency: Residency::Streamed,
-            page_cache: PageCache::Release,
-            host_memory: HostMemory::default(),
-            ..self.clone()
-        }
-    }
-
-    /// The type in which a network computes between its weights: 32 bits on a processor, which multiplies
-    /// weights of any type into them, and the weights' own type elsewhere.
-    pub fn activation_type(&self) -> DType {
-        match (&self.device, self.weight_type) {
-            (Device::Cpu, _) | (_, WeightType::F32) => DType::F32,
-            (_, WeightType::AsStored | WeightType::Bf16) => DType::BF16,
-        }
-    }
-
-    /// The type that tensors are held in, where it is not the file's.
-    fn held_type(&self) -> Option<DType> {
-        match (self.weight_type, &self.device) {
-            (WeightType::AsStored, Device::Cpu) => None,
-            (WeightType::AsStored | WeightType::Bf16, _) => Some(DType::BF16),
-            (WeightType::F32, _) => Some(DType::F32),
-        }
-    }
-}
+use crate::{Adapters, Checkpoint, Residency, Result, WeightOptions};
 
 /// The tensors of a checkpoint whose names begin with a prefix.
 #[derive(Debug, Clone)]
@@ -236,7 +52,7 @@ impl Weights {
     /// [`Weights::bytes`] say stays as it is.
     pub fn with_adapters(&self, adapters: Arc<Adapters>) -> Self {
         Self {
-            checkpoint: Arc::new(self.checkpoint.with_adapters(adapters)),
+            checkpoint: Arc::new(self.checkpoint.with_updates(adapters)),
             ..self.clone()
         }
     }
@@ -399,27 +215,5 @@ impl Table {
         let tensor = self.weights.checkpoint.read_rows(&self.name, rows)?;
         let held_type = options.held_type().unwrap_or(tensor.dtype());
         Ok(tensor.to_dtype(held_type)?.to_device(&options.device)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kept_blocks_are_spread_evenly() {
-        let kept = |residency: Residency, length: usize| -> Vec<usize> {
-            (0..length)
-                .filter(|&index| residency.keeps(index, length))
-                .collect()
-        };
-        assert_eq!(kept(Residency::Resident, 4), [0, 1, 2, 3]);
-        assert!(kept(Residency::Streamed, 4).is_empty());
-        assert_eq!(kept(Residency::Partly(2), 6), [2, 5]);
-        for length in [1, 5, 38] {
-            for count in 0..=length {
-                assert_eq!(kept(Residency::Partly(count), length).len(), count);
-            }
-        }
     }
 }

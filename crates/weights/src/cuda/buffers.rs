@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::upload::Uploader;
 use super::{failed, has_one_stream};
-use crate::buffers::{Arrival, BufferSet, Buffers};
+use crate::buffers::{BufferSet, Buffers, CopyFence};
 use crate::lock::lock;
 use crate::{Checkpoint, Error, HostMemory, Result};
 
@@ -85,7 +85,7 @@ impl Buffers for CudaBuffers {
         let tensor = self.take(parts.held_type(), shape.iter().product())?;
         lock(&self.in_use).push(tensor.clone());
         // SAFETY: the copies' stream waits for the tensor's last use or its making, by `take`. What computes with it
-        // or frees it from now on waits for the copies, by the buffer_set that it is handed out in; and so does `reclaim`.
+        // or frees it from now on waits for the copies, by the set of buffers that it is handed out in; and so does `reclaim`.
         unsafe {
             lock(&self.uploader).fill(&tensor, name, |offset, bytes| parts.read(offset, bytes))?;
         }
@@ -96,7 +96,7 @@ impl Buffers for CudaBuffers {
         let tensors = std::mem::take(&mut *lock(&self.in_use));
         let copied = self.copies.record_event(None).map_err(failed)?;
         let compute = self.compute.clone();
-        Ok(BufferSet::arriving(tensors, Box::new(Copied { copied, compute })))
+        Ok(BufferSet::copying(tensors, Box::new(Copied { copied, compute })))
     }
 
     fn reclaim(&self, buffer_set: BufferSet) -> Result<()> {
@@ -114,15 +114,15 @@ impl Buffers for CudaBuffers {
     }
 }
 
-/// The end of the copies that fill a buffer_set.
+/// The end of the copies that fill a set of buffers.
 #[derive(Debug)]
 struct Copied {
     copied: CudaEvent,
     compute: Arc<CudaStream>,
 }
 
-impl Arrival for Copied {
-    fn hold_back(&self) -> Result<()> {
+impl CopyFence for Copied {
+    fn hold_back_kernels(&self) -> Result<()> {
         self.compute.wait(&self.copied).map_err(failed)
     }
 }

@@ -8,7 +8,7 @@ use candle_core::cuda_backend::cudarc::driver::{result, sys};
 use candle_core::{DType, Device, Tensor};
 
 use super::management::Management;
-use super::memory;
+use crate::DeviceMemory;
 use crate::lock::lock;
 
 /// What is believed where nothing can be measured: what it took on an H200 with driver 580 once every kernel was loaded.
@@ -77,19 +77,18 @@ impl Before {
         }
     }
 
-    /// Remembers what opening the device has taken.
-    pub(super) fn note(self, device: &CudaDevice) -> candle_core::Result<()> {
-        if self.is_open {
-            return Ok(());
-        }
-        memory::release(device)?;
-        let now = memory::memory(device)?;
+    /// Whether the process had opened the device before.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Records how much memory opening the device has taken, `now` being the figures after it.
+    pub(super) fn note(self, now: &DeviceMemory) {
         let beside = now.total.saturating_sub(now.free + now.held);
         let taken = self
             .view
             .and_then(|(view, before)| before.checked_sub(view.free()?.saturating_add(now.held)));
         lock(&SHARES).insert(self.ordinal, DriverShare::new(beside, taken));
-        Ok(())
     }
 }
 

@@ -33,7 +33,10 @@ pub(crate) fn open(ordinal: usize) -> candle_core::Result<CudaDevice> {
     }
     memory::keep_freed(&device)?;
     driver_share::multiply_once(&device);
-    before.note(&device)?;
+    if !before.is_open() {
+        memory::release(&device)?;
+        before.note(&memory::memory(&device)?);
+    }
     Ok(device)
 }
 

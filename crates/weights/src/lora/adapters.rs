@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::file::{Layer, LoraFile};
-use super::merge::{Merge, STRETCH};
 use super::{Fit, ModelPart};
 use crate::Result;
+use crate::low_rank_update::{LowRankUpdate, STRETCH, TensorUpdates};
 use crate::stored::converting_takes;
 
 /// The changes of one network by LoRA files, each at a scale of its own, that are added to its tensors while these are
@@ -19,28 +19,28 @@ pub struct Adapters {
 
 /// A tensor that is changed: a matrix of `rows` by `columns`.
 #[derive(Debug)]
-pub(super) struct Changed {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+struct Changed {
+    rows: usize,
+    columns: usize,
     element_bytes: usize,
-    pub(super) updates: Vec<Update>,
+    updates: Vec<Update>,
 }
 
 /// The change of a tensor by a layer of a file.
 #[derive(Debug)]
-pub(super) struct Update {
+struct Update {
     file: Arc<LoraFile>,
     layer: usize,
-    pub(super) scale: f32,
+    scale: f32,
     /// Which rows of the layer are added to which of the tensor.
-    pub(super) moves: Vec<RowMove>,
+    moves: Vec<RowMove>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RowMove {
-    pub(super) from: usize,
-    pub(super) to: usize,
-    pub(super) rows: usize,
+struct RowMove {
+    from: usize,
+    to: usize,
+    rows: usize,
 }
 
 impl Adapters {
@@ -104,14 +104,14 @@ impl Adapters {
         let most = self.tensors.values().map(Changed::scratch_bytes).max();
         most.unwrap_or(0) as u64
     }
+}
 
-    /// What is to be added to the tensor `name`, read into memory, if anything is.
-    pub(crate) fn merge(&self, name: &str) -> Result<Option<Merge>> {
-        self.tensors.get(name).map(Merge::read).transpose()
+impl TensorUpdates for Adapters {
+    fn update(&self, name: &str) -> Result<Option<LowRankUpdate>> {
+        self.tensors.get(name).map(Changed::read_update).transpose()
     }
 
-    /// Refuses files that were written to since they were opened.
-    pub(crate) fn check_unchanged(&self) -> Result<()> {
+    fn check_unchanged(&self) -> Result<()> {
         self.files
             .iter()
             .try_for_each(|file| file.checkpoint().check_unchanged())
@@ -119,7 +119,39 @@ impl Adapters {
 }
 
 impl Changed {
-    pub(super) fn rank(&self) -> usize {
+    /// Reads the matrices of all files into one update.
+    fn read_update(&self) -> Result<LowRankUpdate> {
+        let &Self { rows, columns, .. } = self;
+        let rank = self.rank();
+        let (mut up, mut down) = (vec![0.0; rows * rank], vec![0.0; rank * columns]);
+        let mut first = 0;
+        for update in &self.updates {
+            let (file, layer) = (&update.file, update.layer());
+            let factor = update.scale * layer.factor(file)?;
+            layer.read_down(file, &mut down[first * columns..(first + layer.rank) * columns])?;
+            let mut values = vec![0.0; layer.rows * layer.rank];
+            layer.read_up(file, &mut values)?;
+            for moved in &update.moves {
+                let from = values.chunks_exact(layer.rank).skip(moved.from).take(moved.rows);
+                let to = up.chunks_exact_mut(rank).skip(moved.to);
+                for (to, from) in to.zip(from) {
+                    for (to, from) in to[first..first + layer.rank].iter_mut().zip(from) {
+                        *to = factor * from;
+                    }
+                }
+            }
+            first += layer.rank;
+        }
+        Ok(LowRankUpdate {
+            up,
+            down,
+            rows,
+            rank,
+            columns,
+        })
+    }
+
+    fn rank(&self) -> usize {
         self.updates.iter().map(|update| update.layer().rank).sum()
     }
 
@@ -137,11 +169,7 @@ impl Changed {
 }
 
 impl Update {
-    pub(super) fn file(&self) -> &LoraFile {
-        &self.file
-    }
-
-    pub(super) fn layer(&self) -> &Layer {
+    fn layer(&self) -> &Layer {
         &self.file.layers()[self.layer]
     }
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use super::alphas::{Alphas, adapter_settings};
 use super::key::{Key, Role, flat, parse};
 use super::peft_settings::Factor;
-use super::{ModelFamily, ModelPart, hash};
+use super::{ModelPart, hash};
 use crate::source::Source;
 use crate::stored::converting_takes;
-use crate::{Checkpoint, Error, Result, header, torch};
+use crate::{Checkpoint, Error, ModelFamily, Result, safetensors, torch};
 
 /// A LoRA file, of which nothing was read but the header and the settings beside it.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl LoraFile {
         let metadata = if torch::wrote(&source)? {
             BTreeMap::new()
         } else {
-            header::metadata(&source)?
+            safetensors::metadata(&source)?
         };
         let settings = adapter_settings(source.path());
         let (alphas, missing_settings) = match settings {
@@ -188,7 +188,7 @@ impl LoraFile {
         let data = if torch::wrote(&self.source)? {
             0
         } else {
-            header::data_start(&self.source)?
+            safetensors::data_start(&self.source)?
         };
         let found = hash::of(&self.source, &self.metadata, data)?;
         Ok(self.hash.get_or_init(|| found).clone())

@@ -5,21 +5,8 @@ use std::sync::Arc;
 
 use super::file::{Layer, LoraFile};
 use super::key_map::{KeyMap, Piece};
-use super::{ModelFamily, key::flat};
-use crate::{Checkpoint, Error, Result};
-
-/// A network of a model that a LoRA file may change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ModelPart {
-    /// The UNet or the transformer.
-    Denoiser,
-    /// The first text encoder.
-    TextEncoder,
-    /// The second one: of SDXL and Stable Diffusion 3.
-    TextEncoder2,
-    /// The third one: T5.
-    TextEncoder3,
-}
+use super::{ModelPart, key::flat};
+use crate::{Checkpoint, Error, ModelFamily, Result};
 
 /// What a LoRA file changes of a model.
 #[derive(Debug, Clone)]

@@ -13,18 +13,16 @@
 
 mod adapters;
 mod alphas;
-mod family;
 mod file;
 mod fit;
 mod hash;
 mod key;
 mod key_map;
-mod merge;
+mod model_part;
 mod peft_settings;
 
 pub use adapters::Adapters;
 pub use alphas::adapter_settings;
-pub use family::ModelFamily;
 pub use file::LoraFile;
-pub use fit::{Fit, ModelPart};
-pub(crate) use merge::Merge;
+pub use fit::Fit;
+pub use model_part::ModelPart;

@@ -83,14 +83,14 @@ impl KeyMap {
         self.joined(&[module], name);
     }
 
-    /// Gives the layers `key_map` together, in this order from the top, the name `name`, if all are there.
-    fn joined(&mut self, key_map: &[&str], name: &str) {
+    /// Gives the layers `modules` together, in this order from the top, the name `name`, if all are there.
+    fn joined(&mut self, modules: &[&str], name: &str) {
         let name = flat(name);
         if self.0.contains_key(&name) {
             return;
         }
         let (mut pieces, mut from) = (Vec::new(), 0);
-        for module in key_map {
+        for module in modules {
             let Some([piece]) = self.find(&flat(module)) else {
                 return;
             };

@@ -26,7 +26,7 @@ pub enum ModelFamily {
 impl ModelFamily {
     /// The family of the network that has, or the file that changes, `layers`: each with its name, underscores for
     /// dots, and how many values go into it.
-    pub(super) fn recognise<'a>(layers: impl Iterator<Item = (&'a str, usize)>) -> Option<Self> {
+    pub(crate) fn recognise<'a>(layers: impl Iterator<Item = (&'a str, usize)>) -> Option<Self> {
         let (mut joint, mut width, mut cross) = (false, None, None);
         for (name, inputs) in layers {
             if name.contains("single_transformer_blocks_") || name.contains("double_blocks_") {
@@ -55,7 +55,7 @@ impl ModelFamily {
     }
 
     /// Whether what belongs to one cannot belong to the other.
-    pub(super) fn contradicts(self, other: Self) -> bool {
+    pub(crate) fn contradicts(self, other: Self) -> bool {
         match (self, other) {
             (Self::StableDiffusion3 { width: Some(one) }, Self::StableDiffusion3 { width: Some(other) }) => {
                 one != other

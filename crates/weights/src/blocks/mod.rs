@@ -1,44 +1,25 @@
-//! The parts of a network in the order of its forward pass, each in memory when its turn comes.
+//! The blocks of a network: which are resident, and how the others are streamed ahead of their turns.
+
+mod list;
+mod pass;
+mod reader;
+mod state;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
 
+pub use pass::{BlockGuard, Pass};
+
+use self::list::{BlockList, LoadedBlock};
+use self::reader::Reader;
+use self::state::{BlockState, ResidentBlock};
 #[cfg(doc)]
 use crate::Error;
-use crate::buffers;
-use crate::inspection::Inspection;
+use crate::buffers::{Buffers, HostBuffers};
 use crate::lock::lock;
-use crate::pass::Pass;
-use crate::reader::{Reader, Slot};
 use crate::{Residency, Result, Weights};
-
-type Build<B> = dyn Fn(usize, &Weights) -> Result<B> + Send + Sync;
-
-/// What the blocks are made of, shared with the thread that reads them.
-pub(crate) struct List<B> {
-    pub(crate) scopes: Vec<Weights>,
-    pub(crate) build: Box<Build<B>>,
-}
-
-/// A resident block and the bytes of its tensors.
-#[derive(Debug)]
-pub(crate) struct ResidentBlock<B> {
-    pub(crate) block: Arc<B>,
-    pub(crate) bytes: u64,
-}
-
-/// Where one block of the list is.
-#[derive(Debug)]
-pub(crate) enum BlockState<B> {
-    /// The block is streamed.
-    Streamed,
-    /// The block becomes resident when it is first read.
-    Unread,
-    /// The block is in memory and stays there.
-    Resident(ResidentBlock<B>),
-}
 
 /// An ordered list of blocks, each made from a scope of a checkpoint.
 ///
@@ -53,21 +34,10 @@ pub(crate) enum BlockState<B> {
 /// A block's tensors lie in buffers that the next block will be read into: a block must not hand out a tensor of
 /// its own, only what it computes from them.
 pub struct Blocks<B> {
-    list: Arc<List<B>>,
+    list: Arc<BlockList<B>>,
     states: Mutex<Vec<BlockState<B>>>,
     reader: Mutex<Option<Reader<B>>>,
     passes: Mutex<u64>,
-}
-
-/// Builds every block without its weights, to find out what does not fit.
-fn inspect<B>(scopes: &[Weights], build: impl Fn(usize, &Weights) -> Result<B>) -> Result<()> {
-    let inspection = Arc::new(Inspection::default());
-    for (index, scope) in scopes.iter().enumerate() {
-        if let Err(error) = build(index, &scope.inspected(&inspection)) {
-            inspection.add(error);
-        }
-    }
-    inspection.end()
 }
 
 impl<B: Send + Sync + 'static> Blocks<B> {
@@ -84,9 +54,9 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         build: impl Fn(usize, &Weights) -> Result<B> + Send + Sync + 'static,
     ) -> Result<Self> {
         let scopes: Vec<Weights> = scopes.into_iter().collect();
-        inspect(&scopes, &build)?;
-        let length = scopes.len();
-        let states = scopes.iter().enumerate().map(|(index, scope)| {
+        let list = BlockList::new(scopes, build)?;
+        let length = list.scopes.len();
+        let states = list.scopes.iter().enumerate().map(|(index, scope)| {
             if scope.options().residency.keeps(index, length) {
                 BlockState::Unread
             } else {
@@ -95,10 +65,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         });
         Ok(Self {
             states: Mutex::new(states.collect()),
-            list: Arc::new(List {
-                scopes,
-                build: Box::new(build),
-            }),
+            list: Arc::new(list),
             reader: Mutex::new(None),
             passes: Mutex::new(0),
         })
@@ -150,12 +117,12 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         }
         let mut reader = Reader::start(&self.list)?;
         streamed.iter().for_each(|&index| reader.request(index));
-        let slots: Vec<Slot<B>> = streamed
+        let loaded: Vec<LoadedBlock<B>> = streamed
             .iter()
             .map(|&index| reader.take(index))
             .collect::<Result<_>>()?;
-        for slot in slots {
-            slot.recycle(&**reader.buffers())?;
+        for block in loaded {
+            block.recycle(&**reader.buffers())?;
         }
         *lock(&self.reader) = Some(reader);
         Ok(())
@@ -182,23 +149,24 @@ impl<B: Send + Sync + 'static> Blocks<B> {
     /// # Panics
     /// There is no block at `index`.
     pub fn block(&self, index: usize) -> Result<Arc<B>> {
-        if let BlockState::Resident(kept) = &lock(&self.states)[index] {
-            return Ok(kept.block.clone());
+        if let BlockState::Resident(resident) = &lock(&self.states)[index] {
+            return Ok(resident.block.clone());
         }
-        let buffers = buffers::at_once(self.list.scopes[index].options());
-        match self.keep(index, Slot::read(&self.list, index, &buffers)?) {
-            Ok(kept) => Ok(kept),
-            Err(slot) => Ok(Arc::new(slot.block)),
+        let device = self.list.scopes[index].options().device.clone();
+        let buffers: Arc<dyn Buffers> = Arc::new(HostBuffers::new(device));
+        match self.keep(index, self.list.read(index, &buffers)?) {
+            Ok(resident) => Ok(resident),
+            Err(loaded) => Ok(Arc::new(loaded.block)),
         }
     }
 
-    /// Keeps a block that was read, if it is to stay; else it is handed back.
-    pub(crate) fn keep(&self, index: usize, slot: Slot<B>) -> std::result::Result<Arc<B>, Slot<B>> {
+    /// Makes a block that was read resident, or hands it back if the block is streamed.
+    fn keep(&self, index: usize, loaded: LoadedBlock<B>) -> std::result::Result<Arc<B>, LoadedBlock<B>> {
         let state = &mut lock(&self.states)[index];
         if !matches!(state, BlockState::Unread) {
-            return Err(slot);
+            return Err(loaded);
         }
-        let Slot { block, buffer_set } = slot;
+        let LoadedBlock { block, buffer_set } = loaded;
         let block = Arc::new(block);
         *state = BlockState::Resident(ResidentBlock {
             block: block.clone(),
@@ -213,12 +181,12 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         self.end_reading();
     }
 
-    pub(crate) fn list(&self) -> &Arc<List<B>> {
+    fn list(&self) -> &Arc<BlockList<B>> {
         &self.list
     }
 
     /// Uses the reader, which is started where there is none yet.
-    pub(crate) fn with_reader<T>(&self, use_it: impl FnOnce(&mut Reader<B>) -> Result<T>) -> Result<T> {
+    fn with_reader<T>(&self, use_it: impl FnOnce(&mut Reader<B>) -> Result<T>) -> Result<T> {
         let mut slot = lock(&self.reader);
         let reader = match slot.take() {
             Some(reader) => reader,
@@ -227,20 +195,20 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         use_it(slot.insert(reader))
     }
 
-    pub(crate) fn states(&self) -> MutexGuard<'_, Vec<BlockState<B>>> {
+    fn states(&self) -> MutexGuard<'_, Vec<BlockState<B>>> {
         lock(&self.states)
     }
 
-    pub(crate) fn is_streamed(&self, index: usize) -> bool {
+    fn is_streamed(&self, index: usize) -> bool {
         matches!(lock(&self.states)[index], BlockState::Streamed)
     }
 
-    pub(crate) fn is_for_processor(&self, index: usize) -> bool {
+    fn is_for_processor(&self, index: usize) -> bool {
         self.list.scopes[index].options().device.is_cpu()
     }
 
     /// Ends the reader where it has nothing left to do.
-    pub(crate) fn end_reading_where_all_stay(&self) {
+    fn end_reading_where_all_stay(&self) {
         if lock(&self.states)
             .iter()
             .all(|state| matches!(state, BlockState::Resident(_)))

@@ -1,15 +1,14 @@
-//! Buffers of host memory that tensors are read into.
+//! A pool of host memory that tensors are read into, so that the next block reuses the buffers of the last one.
 
 use std::sync::Mutex;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 use half::{bf16, f16};
 
-use crate::buffers::{BufferSet, Buffers};
+use crate::Result;
 use crate::lock::lock;
-use crate::{Checkpoint, Result};
 
-/// The values of a tensor in host memory, in the type that it is held in.
+/// The values of a tensor in host memory, in the type that the tensor is held in.
 #[derive(Debug)]
 pub(crate) enum Elements {
     F32(Vec<f32>),
@@ -18,7 +17,7 @@ pub(crate) enum Elements {
 }
 
 impl Elements {
-    /// Zeros, which the system has not given any memory for yet.
+    /// Zeros, for which the system has not committed memory yet.
     pub(crate) fn zeros(held_type: DType, count: usize) -> Option<Self> {
         Some(match held_type {
             DType::F32 => Self::F32(vec![0.0; count]),
@@ -53,30 +52,21 @@ impl Elements {
     }
 }
 
-/// Buffers that wait to be used again, and the tensors that the others were made into.
-#[derive(Debug)]
-pub(crate) struct HostBuffers {
-    /// Where a tensor is copied to once it was read, unless that is host memory.
-    device: Device,
+/// Free buffers, and the tensors that took the other pool.
+#[derive(Debug, Default)]
+pub(crate) struct BufferPool {
     free: Mutex<Vec<Elements>>,
     in_use: Mutex<Vec<Tensor>>,
 }
 
-impl HostBuffers {
-    pub(crate) fn new(device: Device) -> Self {
-        Self {
-            device,
-            free: Mutex::default(),
-            in_use: Mutex::default(),
-        }
-    }
-
-    /// A buffer for `count` values: one that is free and just as large, or a new one. Before a new one is made
-    /// at least as much of the free ones is given back, so that all together never grow.
+impl BufferPool {
+    /// Takes a buffer of `count` values, or `None` for a type that is not held: a free buffer of exactly this size, or a
+    /// new one. Before the pool allocates a new buffer it drops at least as many bytes of free ones, so that it never
+    /// grows.
     pub(crate) fn take(&self, held_type: DType, count: usize) -> Option<Elements> {
         let mut free = lock(&self.free);
-        if let Some(place) = free.iter().position(|buffer| buffer.is(held_type, count)) {
-            return Some(free.swap_remove(place));
+        if let Some(index) = free.iter().position(|buffer| buffer.is(held_type, count)) {
+            return Some(free.swap_remove(index));
         }
         let mut missing = count * held_type.size_in_bytes();
         while missing > 0
@@ -88,36 +78,31 @@ impl HostBuffers {
         Elements::zeros(held_type, count)
     }
 
-    /// Remembers a tensor that was made of a buffer.
+    /// Records a tensor that took one of the pool.
     pub(crate) fn track(&self, tensor: &Tensor) {
         lock(&self.in_use).push(tensor.clone());
     }
-}
 
-impl Buffers for HostBuffers {
-    fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor> {
-        let tensor = checkpoint.read(name, held_type, Some(self))?;
-        Ok(tensor.to_device(&self.device)?)
+    /// The tensors that were recorded since the last call.
+    pub(crate) fn take_tracked(&self) -> Vec<Tensor> {
+        std::mem::take(&mut lock(&self.in_use))
     }
 
-    fn finish(&self) -> Result<BufferSet> {
-        Ok(BufferSet::arrived(std::mem::take(&mut lock(&self.in_use))))
-    }
-
-    /// Takes the buffers out of the tensors.
-    fn reclaim(&self, buffer_set: BufferSet) -> Result<()> {
-        for tensor in buffer_set.into_tensors() {
+    /// Moves the buffers out of `tensors` and back into the pool. Nothing may read the tensors any more.
+    pub(crate) fn reclaim(&self, tensors: Vec<Tensor>) -> Result<()> {
+        for tensor in tensors {
             tensor.inplace_op1(&Reclaim(&self.free))?;
         }
         Ok(())
     }
 
-    fn clear(&self) {
+    /// Drops all free pool.
+    pub(crate) fn clear(&self) {
         lock(&self.free).clear();
     }
 }
 
-/// Moves a tensor's values out of it.
+/// Moves the values of a tensor out of the tensor.
 struct Reclaim<'a>(&'a Mutex<Vec<Elements>>);
 
 impl InplaceOp1 for Reclaim<'_> {
@@ -143,17 +128,17 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_out_of_its_tensor() {
-        let buffers = HostBuffers::new(Device::Cpu);
-        let first = buffers.take(DType::BF16, 6).unwrap();
+        let pool = BufferPool::default();
+        let first = pool.take(DType::BF16, 6).unwrap();
         let address = match &first {
             Elements::Bf16(values) => values.as_ptr(),
             other => panic!("{other:?}"),
         };
         let tensor = first.into_tensor(&[2, 3]).unwrap();
-        buffers.track(&tensor);
+        pool.track(&tensor);
         drop(tensor);
-        buffers.reclaim(buffers.finish().unwrap()).unwrap();
-        match buffers.take(DType::BF16, 6).unwrap() {
+        pool.reclaim(pool.take_tracked()).unwrap();
+        match pool.take(DType::BF16, 6).unwrap() {
             Elements::Bf16(values) => assert_eq!(values.as_ptr(), address),
             other => panic!("{other:?}"),
         }
@@ -161,7 +146,7 @@ mod tests {
 
     #[test]
     fn buffers_of_other_sizes_make_room() {
-        let buffers = HostBuffers::new(Device::Cpu);
+        let pool = BufferPool::default();
         let tensors: Vec<Tensor> = (0..4)
             .map(|_| {
                 Elements::zeros(DType::F32, 10)
@@ -170,8 +155,8 @@ mod tests {
                     .unwrap()
             })
             .collect();
-        buffers.reclaim(BufferSet::arrived(tensors)).unwrap();
-        assert!(buffers.take(DType::F32, 15).unwrap().is(DType::F32, 15));
-        assert_eq!(lock(&buffers.free).len(), 2);
+        pool.reclaim(tensors).unwrap();
+        assert!(pool.take(DType::F32, 15).unwrap().is(DType::F32, 15));
+        assert_eq!(lock(&pool.free).len(), 2);
     }
 }

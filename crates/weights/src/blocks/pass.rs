@@ -1,23 +1,24 @@
-//! One walk over the blocks of a network.
+//! One forward pass over the blocks of a network.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::blocks::{BlockState, Blocks};
+use super::Blocks;
+use super::list::LoadedBlock;
+use super::state::BlockState;
 use crate::buffers::Buffers;
-use crate::reader::Slot;
 use crate::{Residency, Result};
 
-/// One walk over the blocks of a network, in order.
+/// An iterator over the blocks of a network in the order of the forward pass.
 pub struct Pass<'a, B: Send + Sync + 'static> {
     blocks: &'a Blocks<B>,
     next: usize,
-    /// Whether another pass will follow, as far as one can tell: one did before.
+    /// Whether another pass probably follows, because one came before.
     repeats: bool,
 }
 
 impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
-    pub(crate) fn begin(blocks: &'a Blocks<B>, repeats: bool) -> Result<Self> {
+    pub(super) fn begin(blocks: &'a Blocks<B>, repeats: bool) -> Result<Self> {
         let this = Self {
             blocks,
             next: 0,
@@ -27,8 +28,8 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         Ok(this)
     }
 
-    /// Asks the reader for the blocks that come from `index` on and are not in memory: those that stay from then on, and
-    /// as many streamed ones as the window has room for beside the one that is computed with.
+    /// Requests the blocks from `index` on that are not in memory: those that become resident, and as many streamed
+    /// ones as the window has room for beside the block in use.
     fn read_ahead(&self, index: usize) -> Result<()> {
         let length = self.blocks.len();
         let round = if self.repeats { index + length } else { length };
@@ -70,13 +71,13 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         if !is_read_ahead {
             return Ok(BlockGuard(State::Resident(self.blocks.block(index)?)));
         }
-        let (slot, buffers) = self
+        let (loaded, buffers) = self
             .blocks
             .with_reader(|reader| Ok((reader.take(index)?, reader.buffers().clone())))?;
-        let state = match self.blocks.keep(index, slot) {
+        let state = match self.blocks.keep(index, loaded) {
             Ok(block) => State::Resident(block),
-            Err(slot) => State::Streamed {
-                slot: Some(slot),
+            Err(loaded) => State::Streamed {
+                loaded: Some(loaded),
                 buffers,
             },
         };
@@ -105,7 +106,7 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
                     released += block.bytes;
                     *state = BlockState::Streamed;
                 }
-                // It would take memory when it is read.
+                // A block that is not read yet would take memory.
                 BlockState::Unread => *state = BlockState::Streamed,
                 BlockState::Streamed => {}
             }
@@ -138,8 +139,8 @@ pub struct BlockGuard<B>(State<B>);
 enum State<B> {
     Resident(Arc<B>),
     Streamed {
-        /// There until this is dropped.
-        slot: Option<Slot<B>>,
+        /// `Some` until the guard is dropped.
+        loaded: Option<LoadedBlock<B>>,
         buffers: Arc<dyn Buffers>,
     },
 }
@@ -150,8 +151,10 @@ impl<B> Deref for BlockGuard<B> {
     fn deref(&self) -> &B {
         match &self.0 {
             State::Resident(block) => block,
-            State::Streamed { slot: Some(slot), .. } => &slot.block,
-            State::Streamed { slot: None, .. } => {
+            State::Streamed {
+                loaded: Some(loaded), ..
+            } => &loaded.block,
+            State::Streamed { loaded: None, .. } => {
                 unreachable!("a block is used after its turn. This is a bug.")
             }
         }
@@ -160,10 +163,10 @@ impl<B> Deref for BlockGuard<B> {
 
 impl<B> Drop for BlockGuard<B> {
     fn drop(&mut self) {
-        if let State::Streamed { slot, buffers } = &mut self.0
-            && let Some(slot) = slot.take()
-            // A buffer that cannot be had back is made anew.
-            && slot.recycle(&**buffers).is_err()
+        if let State::Streamed { loaded, buffers } = &mut self.0
+            && let Some(loaded) = loaded.take()
+            // Buffers that cannot be reclaimed are allocated anew.
+            && loaded.recycle(&**buffers).is_err()
         {
             buffers.clear();
         }

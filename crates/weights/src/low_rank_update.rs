@@ -1,65 +1,50 @@
-//! A tensor of a network and the products that are added to it.
+//! A low-rank update, `W + up @ down`, that is added to a tensor while the tensor is read.
+
+use std::fmt;
 
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::adapters::Changed;
 use crate::Result;
 
-/// Values of a tensor that are widened, changed and narrowed at a time, unless a single row has more.
-pub(super) const STRETCH: usize = 1 << 20;
-/// Values that a thread changes at a time, unless a single row has more.
+/// The number of values of a tensor that are converted and updated at a time, unless a single row has more.
+pub(crate) const STRETCH: usize = 1 << 20;
+/// The number of values that a thread updates at a time, unless a single row has more.
 const TASK: usize = 1 << 16;
 
-/// What is added to a tensor: one product of matrices for all files, with their factors in it.
-#[derive(Debug)]
-pub(crate) struct Merge {
-    /// `[rows, rank]`, the files' ranks side by side.
-    up: Vec<f32>,
-    /// `[rank, columns]`
-    down: Vec<f32>,
-    rows: usize,
-    rank: usize,
-    columns: usize,
+/// The updates that a checkpoint adds to its tensors while they are read.
+pub(crate) trait TensorUpdates: fmt::Debug + Send + Sync {
+    /// The update of the tensor `name`, or `None` where the tensor stays as it is stored.
+    ///
+    /// # Errors
+    /// The matrices of the update cannot be read.
+    fn update(&self, name: &str) -> Result<Option<LowRankUpdate>>;
+
+    /// Checks that the files of the updates were not written to since they were opened.
+    ///
+    /// # Errors
+    /// A file has changed.
+    fn check_unchanged(&self) -> Result<()>;
 }
 
-impl Merge {
-    /// Reads the matrices of all files.
-    pub(super) fn read(changed: &Changed) -> Result<Self> {
-        let &Changed { rows, columns, .. } = changed;
-        let rank = changed.rank();
-        let (mut up, mut down) = (vec![0.0; rows * rank], vec![0.0; rank * columns]);
-        let mut first = 0;
-        for update in &changed.updates {
-            let (file, layer) = (update.file(), update.layer());
-            let factor = update.scale * layer.factor(file)?;
-            layer.read_down(file, &mut down[first * columns..(first + layer.rank) * columns])?;
-            let mut values = vec![0.0; layer.rows * layer.rank];
-            layer.read_up(file, &mut values)?;
-            for moved in &update.moves {
-                let from = values.chunks_exact(layer.rank).skip(moved.from).take(moved.rows);
-                let to = up.chunks_exact_mut(rank).skip(moved.to);
-                for (to, from) in to.zip(from) {
-                    for (to, from) in to[first..first + layer.rank].iter_mut().zip(from) {
-                        *to = factor * from;
-                    }
-                }
-            }
-            first += layer.rank;
-        }
-        Ok(Self {
-            up,
-            down,
-            rows,
-            rank,
-            columns,
-        })
-    }
+/// The update of one tensor: a product of two matrices, in which the updates of several LoRA files lie side by side with
+/// their scales multiplied in.
+#[derive(Debug)]
+pub(crate) struct LowRankUpdate {
+    /// `[rows, rank]`, the ranks of all files side by side.
+    pub(crate) up: Vec<f32>,
+    /// `[rank, columns]`
+    pub(crate) down: Vec<f32>,
+    pub(crate) rows: usize,
+    pub(crate) rank: usize,
+    pub(crate) columns: usize,
+}
 
-    /// Fills `values` with the tensor's from `first` on, changed. `read` fills a slice with the tensor's own values from
-    /// the given one on; `narrow` rounds them to the type that they are held in.
+impl LowRankUpdate {
+    /// Fills `values` with the updated values of the tensor from index `first` on. `read` fills a slice with the stored
+    /// values from an index on. `narrow` rounds a value to the type that the tensor is held in.
     ///
-    /// The tensor is cut into the same stretches whatever part of it is wanted.
+    /// The tensor is always cut into the same stretches, so that a part has the bits of the whole.
     pub(crate) fn fill<T>(
         &self,
         values: &mut [T],
@@ -89,7 +74,7 @@ impl Merge {
         Ok(())
     }
 
-    /// Adds the product's rows from `first_row` on to `values`, whole rows of the tensor.
+    /// Adds the rows of the product from `first_row` on to `values`, which are whole rows of the tensor.
     fn add_to(&self, values: &mut [f32], first_row: usize) {
         let rows = (TASK / self.columns).max(1);
         let up = self.up[first_row * self.rank..].par_chunks(rows * self.rank);
@@ -99,7 +84,7 @@ impl Merge {
             .for_each(|(values, up)| self.add_product(values, up));
     }
 
-    /// Adds `up @ down` to `values`, which are as many rows as `up` has or fewer.
+    /// Adds `up @ down` to `values`, which have at most as many rows as `up`.
     #[allow(unsafe_code)]
     fn add_product(&self, values: &mut [f32], up: &[f32]) {
         let &Self { rank, columns, .. } = self;
@@ -145,7 +130,7 @@ mod tests {
         // Three stretches of which the last is short, of rows that stages of a GPU cut anywhere.
         let (rows, rank, columns) = (1100, 3, 2001);
         let numbers = |count: usize, step: f32| (0..count).map(|index| (index as f32 * step).sin()).collect();
-        let merge = Merge {
+        let merge = LowRankUpdate {
             up: numbers(rows * rank, 0.7),
             down: numbers(rank * columns, 0.3),
             rows,

@@ -1,0 +1,357 @@
+//! The header of a safetensors file: which tensors it holds, their types, shapes and byte ranges.
+//!
+//! Layout (<https://github.com/huggingface/safetensors>): eight bytes of header length, little endian, the
+//! header as JSON, then the tensors' bytes; offsets in the header count from the end of the header.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::header::{MAXIMUM_DIMENSIONS, MAXIMUM_TENSORS};
+use crate::source::Source;
+use crate::{ElementType, Error, Result, TensorHeader};
+
+/// The longest header that is believed. Those of the largest models have one megabyte, and what programs for training
+/// write about a LoRA a few; the reference implementation takes up to 100 MB.
+pub(crate) const MAXIMUM_HEADER_BYTES: u64 = 16 << 20;
+/// The entry that is no tensor's.
+const METADATA: &str = "__metadata__";
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: ElementType,
+    shape: Shape,
+    data_offsets: (u64, u64),
+}
+
+/// Reads the header of `source` and checks that every tensor lies inside the file and has as many bytes as
+/// its shape needs.
+pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
+    let Text { json, data_start } = Text::of(source)?;
+    let mut refusal = None;
+    let tensors = Tensors {
+        file: source.path(),
+        data_start,
+        refusal: &mut refusal,
+    };
+    let (tensors, promised) =
+        parsed(source, &json, |json| tensors.deserialize(json)).map_err(|error| refusal.unwrap_or(error))?;
+    if promised > source.length() {
+        return Err(Error::Truncated {
+            file: source.path().to_owned(),
+            promised,
+            found: source.length(),
+        });
+    }
+    Ok(tensors)
+}
+
+/// What the header of `source` says beside its tensors: texts by their names. What is not a text is left out.
+pub(crate) fn metadata(source: &Source) -> Result<BTreeMap<String, String>> {
+    let Text { json, .. } = Text::of(source)?;
+    parsed(source, &json, |json| Metadata.deserialize(json))
+}
+
+/// Where the tensors' bytes of a safetensors file begin, whose header was read before.
+pub(crate) fn data_start(source: &Source) -> Result<u64> {
+    let mut prefix = [0; 8];
+    source.read_at(0, &mut prefix)?;
+    Ok(u64::from_le_bytes(prefix).saturating_add(8))
+}
+
+/// The whole of `json`, as `parse` understands it.
+fn parsed<'a, T>(
+    source: &Source,
+    json: &'a [u8],
+    parse: impl FnOnce(&mut serde_json::Deserializer<serde_json::de::SliceRead<'a>>) -> serde_json::Result<T>,
+) -> Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    parse(&mut deserializer)
+        .and_then(|parsed| deserializer.end().map(|()| parsed))
+        .map_err(|error| Error::BadHeader {
+            file: source.path().to_owned(),
+            reason: format!("its header is not JSON ({error})"),
+        })
+}
+
+/// The header as text.
+struct Text {
+    json: Vec<u8>,
+    /// Where the tensors' bytes begin.
+    data_start: u64,
+}
+
+impl Text {
+    fn of(source: &Source) -> Result<Self> {
+        let file = source.path();
+        let length = source.length();
+        let truncated = |promised| Error::Truncated {
+            file: file.to_owned(),
+            promised,
+            found: length,
+        };
+        if length < 8 {
+            return Err(truncated(8));
+        }
+        let mut prefix = [0; 8];
+        source.read_at(0, &mut prefix)?;
+        let header_bytes = u64::from_le_bytes(prefix);
+        if header_bytes > MAXIMUM_HEADER_BYTES {
+            return Err(Error::BadHeader {
+                file: file.to_owned(),
+                reason: format!(
+                    "its header would be {header_bytes} bytes long, and at most {MAXIMUM_HEADER_BYTES} are read"
+                ),
+            });
+        }
+        let data_start = 8 + header_bytes;
+        if data_start > length {
+            return Err(truncated(data_start));
+        }
+        let mut json = vec![0; header_bytes as usize];
+        source.read_at(8, &mut json)?;
+        Ok(Self { json, data_start })
+    }
+}
+
+/// Reads the entries one after another, so that nothing is held but what is kept of them.
+struct Tensors<'a> {
+    file: &'a Path,
+    data_start: u64,
+    /// Why an entry is refused, where that is more than JSON can say.
+    refusal: &'a mut Option<Error>,
+}
+
+impl<'de> DeserializeSeed<'de> for Tensors<'_> {
+    type Value = (BTreeMap<String, TensorHeader>, u64);
+
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> std::result::Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tensors<'_> {
+    /// The tensors, and where the last one's bytes end.
+    type Value = (BTreeMap<String, TensorHeader>, u64);
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a table of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut tensors = BTreeMap::new();
+        let mut end = self.data_start;
+        let bad = |reason: String| Error::BadHeader {
+            file: self.file.to_owned(),
+            reason,
+        };
+        let mut refuse = |error: Error| {
+            *self.refusal = Some(error);
+            A::Error::custom("an entry is refused")
+        };
+        while let Some(name) = entries.next_key::<String>()? {
+            if name == METADATA {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if tensors.len() == MAXIMUM_TENSORS {
+                return Err(refuse(bad(format!(
+                    "it would hold more than {MAXIMUM_TENSORS} tensors"
+                ))));
+            }
+            let entry: Entry = entries.next_value().map_err(|error| {
+                refuse(bad(format!(
+                    "the header's entry for tensor `{name}` is wrong ({error})"
+                )))
+            })?;
+            let header = locate(&name, entry, self.data_start, self.file).map_err(&mut refuse)?;
+            end = end.max(header.offset + header.bytes);
+            tensors.insert(name, header);
+        }
+        Ok((tensors, end))
+    }
+}
+
+/// The sizes of a tensor, of which there are few.
+struct Shape(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Sizes;
+        impl<'de> Visitor<'de> for Sizes {
+            type Value = Shape;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, "at most {MAXIMUM_DIMENSIONS} sizes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> std::result::Result<Shape, A::Error> {
+                let mut shape = Vec::new();
+                while let Some(size) = sizes.next_element()? {
+                    if shape.len() == MAXIMUM_DIMENSIONS {
+                        return Err(A::Error::custom("it has too many dimensions"));
+                    }
+                    shape.push(size);
+                }
+                Ok(Shape(shape))
+            }
+        }
+        deserializer.deserialize_seq(Sizes)
+    }
+}
+
+/// Reads the texts of the metadata alone.
+struct Metadata;
+
+impl<'de> DeserializeSeed<'de> for Metadata {
+    type Value = BTreeMap<String, String>;
+
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> std::result::Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Metadata {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a table of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut texts = BTreeMap::new();
+        while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
+            if name == METADATA {
+                texts = entries.next_value_seed(Texts)?;
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(texts)
+    }
+}
+
+/// Reads texts by their names, and passes over everything else.
+struct Texts;
+
+impl<'de> DeserializeSeed<'de> for Texts {
+    type Value = BTreeMap<String, String>;
+
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> std::result::Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a table of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut texts = BTreeMap::new();
+        while let Some((name, text)) = entries.next_entry::<String, MaybeText>()? {
+            if texts.len() == MAXIMUM_TENSORS {
+                return Err(A::Error::custom("it has too many entries"));
+            }
+            texts.extend(text.0.map(|text| (name, text)));
+        }
+        Ok(texts)
+    }
+}
+
+/// A text, or nothing where there is something else.
+struct MaybeText(Option<String>);
+
+impl<'de> Deserialize<'de> for MaybeText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = MaybeText;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("anything")
+            }
+
+            fn visit_str<E>(self, text: &str) -> std::result::Result<MaybeText, E> {
+                Ok(MaybeText(Some(text.to_owned())))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> std::result::Result<MaybeText, E> {
+                Ok(MaybeText(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> std::result::Result<MaybeText, E> {
+                Ok(MaybeText(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> std::result::Result<MaybeText, E> {
+                Ok(MaybeText(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> std::result::Result<MaybeText, E> {
+                Ok(MaybeText(None))
+            }
+
+            fn visit_unit<E>(self) -> std::result::Result<MaybeText, E> {
+                Ok(MaybeText(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> std::result::Result<MaybeText, A::Error> {
+                IgnoredAny.visit_seq(items).map(|_| MaybeText(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, items: A) -> std::result::Result<MaybeText, A::Error> {
+                IgnoredAny.visit_map(items).map(|_| MaybeText(None))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// Turns an entry's offsets into a place in the file, or says why they cannot be right.
+fn locate(name: &str, entry: Entry, data_start: u64, file: &Path) -> Result<TensorHeader> {
+    let bad = |reason: String| Error::BadHeader {
+        file: file.to_owned(),
+        reason,
+    };
+    let (begin, end) = entry.data_offsets;
+    let Shape(shape) = entry.shape;
+    let needed = shape
+        .iter()
+        .try_fold(entry.dtype.size(), |product, &size| {
+            // As if no dimension were empty: others multiply the sizes in another order.
+            product.checked_mul(size.max(1) as u64)
+        })
+        .ok_or_else(|| bad(format!("tensor `{name}` has the impossible shape {shape:?}")))?;
+    let needed = if shape.contains(&0) { 0 } else { needed };
+    if begin.checked_add(needed) != Some(end) {
+        return Err(bad(format!(
+            "tensor `{name}` needs {needed} bytes and is given the range {begin} to {end}"
+        )));
+    }
+    let offset = data_start
+        .checked_add(begin)
+        .filter(|offset| offset.checked_add(needed).is_some())
+        .ok_or_else(|| bad(format!("tensor `{name}` begins at the impossible offset {begin}")))?;
+    Ok(TensorHeader {
+        element_type: entry.dtype,
+        shape,
+        offset,
+        bytes: needed,
+    })
+}

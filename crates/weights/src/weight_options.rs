@@ -1,0 +1,94 @@
+//! How the weights of a network are held: device, data type, residency.
+
+use candle_core::{DType, Device};
+
+use crate::{HostMemory, MemoryPressure, Residency};
+
+/// The data type in which weights are held in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WeightType {
+    /// The type of the file: weights stored in 16 bits stay in 16 bits.
+    AsStored,
+    /// 32-bit floats.
+    F32,
+    /// `bfloat16`.
+    Bf16,
+}
+
+/// What happens to the pages of streamed files in the system's page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PageCache {
+    /// Pages stay until the network is dropped, so that the next pass finds them. For machines with memory to spare.
+    #[default]
+    Keep,
+    /// Pages are released right after reading, so that they do not displace what other programs use.
+    Release,
+}
+
+/// How the tensors of a network are stored in memory after they are read.
+#[derive(Debug, Clone)]
+pub struct WeightOptions {
+    /// The device that computes with them.
+    pub device: Device,
+    /// The type that tensors are held in.
+    pub weight_type: WeightType,
+    /// Which blocks stay in memory.
+    pub residency: Residency,
+    /// What happens to the page cache of streamed blocks.
+    pub page_cache: PageCache,
+    /// Requests to free resident blocks.
+    pub memory_pressure: MemoryPressure,
+    /// Host memory that caches streamed blocks of a device with memory of its own.
+    pub host_memory: HostMemory,
+}
+
+impl WeightOptions {
+    /// Options with the system's page cache kept, no memory pressure, and no host memory beside the device.
+    pub fn new(device: Device, weight_type: WeightType, residency: Residency) -> Self {
+        Self {
+            device,
+            weight_type,
+            residency,
+            page_cache: PageCache::default(),
+            memory_pressure: MemoryPressure::default(),
+            host_memory: HostMemory::default(),
+        }
+    }
+
+    /// The same options with another residency.
+    pub fn with_residency(&self, residency: Residency) -> Self {
+        Self {
+            residency,
+            ..self.clone()
+        }
+    }
+
+    /// The same options for a network that runs once: nothing is kept on the device, in host memory or in the page
+    /// cache.
+    pub fn for_one_pass(&self) -> Self {
+        Self {
+            residency: Residency::Streamed,
+            page_cache: PageCache::Release,
+            host_memory: HostMemory::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The type of activations: 32-bit floats on a CPU, whose products take weights of any type, and the type of the
+    /// weights on a GPU.
+    pub fn activation_type(&self) -> DType {
+        match (&self.device, self.weight_type) {
+            (Device::Cpu, _) | (_, WeightType::F32) => DType::F32,
+            (_, WeightType::AsStored | WeightType::Bf16) => DType::BF16,
+        }
+    }
+
+    /// The type that tensors are converted to, or `None` for the type of the file.
+    pub(crate) fn held_type(&self) -> Option<DType> {
+        match (self.weight_type, &self.device) {
+            (WeightType::AsStored, Device::Cpu) => None,
+            (WeightType::AsStored | WeightType::Bf16, _) => Some(DType::BF16),
+            (WeightType::F32, _) => Some(DType::F32),
+        }
+    }
+}
