@@ -61,6 +61,12 @@ pub fn weight_type(choice: TypeChoice) -> WeightType {
     }
 }
 
+/// Whether blocks that stay in memory are read before the first pass over a network. A CPU computes with the first
+/// blocks while those that follow are read.
+pub(crate) fn reads_before_passes(device: &Device) -> bool {
+    !device.is_cpu()
+}
+
 /// The device's name as the command line and the metadata write it.
 pub fn name(device: &Device) -> &'static str {
     match device {

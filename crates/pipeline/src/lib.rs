@@ -15,6 +15,7 @@ mod device_budget;
 mod error;
 mod event;
 mod failure;
+pub mod family;
 mod fsync;
 mod generate;
 mod identity;

@@ -1,12 +1,11 @@
-//! Which of diffusers' pipelines does what a recipe says, and what that does with a model's settings.
+//! The pipeline class of diffusers that a recipe corresponds to, and how that class reads a model's settings.
 //!
-//! diffusers has a class for each family and task. They differ in how they read one and the same folder, so a picture
-//! depends on which of them draws it.
+//! diffusers has a class for each family and task. They read the same folder in different ways, so an image depends on its
+//! class.
 
 use sd_models::vae::Scaling;
 
 use crate::bundle::{Bundle, Family};
-use crate::recipe::Img2Img;
 use crate::scheduler::Repairs;
 
 /// A pipeline class of diffusers.
@@ -14,30 +13,30 @@ use crate::scheduler::Repairs;
 pub(crate) struct PipelineClass {
     family: Family,
     task: Task,
-    /// Whether ControlNets steer it.
+    /// Whether it runs ControlNets.
     is_controlled: bool,
     /// Whether it is the one for latent consistency models, where it draws from noise. Img2Img pictures these are drawn as any
     /// other model.
     is_latent_consistency: bool,
 }
 
+/// What a pipeline does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Task {
+pub(crate) enum Task {
+    /// Images start from noise.
     TextToImage,
+    /// Images start from an initial image.
     ImageToImage,
+    /// Pixels under a mask are replaced.
     Inpainting,
 }
 
 impl PipelineClass {
-    /// The class that draws `over` something, or from noise, with the model of `bundle`.
-    pub(crate) fn new(bundle: &Bundle, img2img: Option<&Img2Img>, is_controlled: bool) -> Self {
+    /// The class that does `task` with the model of `bundle`.
+    pub(crate) fn new(bundle: &Bundle, task: Task, is_controlled: bool) -> Self {
         Self {
             family: bundle.family,
-            task: match img2img {
-                None => Task::TextToImage,
-                Some(img2img) if img2img.mask.is_none() => Task::ImageToImage,
-                Some(_) => Task::Inpainting,
-            },
+            task,
             is_controlled,
             is_latent_consistency: bundle.is_latent_consistency,
         }
@@ -64,8 +63,8 @@ impl PipelineClass {
         }
     }
 
-    /// How it scales latents from the encoder. Those of Stable Diffusion XL that fill masks do not read the latents' means
-    /// and deviations here.
+    /// How it scales latents from the encoder. The inpainting classes of Stable Diffusion XL ignore
+    /// `latents_mean` and `latents_std` here.
     pub(crate) fn encoding(self) -> Scaling {
         match (self.family, self.task) {
             (Family::StableDiffusion, _) => Scaling::Factor,

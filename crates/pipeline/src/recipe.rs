@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
-use crate::pipeline_class::PipelineClass;
+use crate::pipeline_class::{PipelineClass, Task};
 use crate::request::{GuidanceScale, ImageSize, Names, RefinerChoice, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::{Error, Result, stage};
@@ -97,7 +97,7 @@ impl Recipe {
                 None => Strength::OVER_PICTURE,
             }),
         });
-        let class = PipelineClass::new(bundle, img2img.as_ref(), !request.controls.is_empty());
+        let class = PipelineClass::new(bundle, task(img2img.as_ref()), !request.controls.is_empty());
         let sampler = match request.sampler.or(recommended.sampler) {
             Some(sampler) => bundle.scheduler.sampler_called(sampler),
             None => own_sampler(bundle, class)?,
@@ -142,7 +142,7 @@ impl Recipe {
                 strength: refiner.strength,
             }),
         };
-        let class = PipelineClass::new(bundle, img2img.as_ref(), false);
+        let class = PipelineClass::new(bundle, task(img2img.as_ref()), false);
         Ok(Self {
             model: refiner.model.name.clone(),
             steps: match refiner.switch {
@@ -200,7 +200,7 @@ impl Recipe {
 
     /// Which of diffusers' pipelines draws this with the model of `bundle`.
     pub(crate) fn pipeline_class(&self, bundle: &Bundle) -> PipelineClass {
-        PipelineClass::new(bundle, self.img2img.as_ref(), !bundle.controls().is_empty())
+        PipelineClass::new(bundle, task(self.img2img.as_ref()), !bundle.controls().is_empty())
     }
 
     /// The texts that the network of `bundle` is asked about: the negative prompt, where there is guidance, and the prompt.
@@ -212,6 +212,15 @@ impl Recipe {
     /// The seed of picture `image`, counted from 0, so that each can be drawn again alone.
     pub fn seed_of(&self, image: usize) -> u64 {
         self.seed.wrapping_add(image as u64)
+    }
+}
+
+/// The task of a recipe with these settings of image-to-image.
+fn task(img2img: Option<&Img2Img>) -> Task {
+    match img2img {
+        None => Task::TextToImage,
+        Some(img2img) if img2img.mask.is_none() => Task::ImageToImage,
+        Some(_) => Task::Inpainting,
     }
 }
 

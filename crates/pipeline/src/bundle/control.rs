@@ -118,6 +118,19 @@ impl Control {
         Ok(Weights::new(checkpoint, weight_options.clone()))
     }
 
+    /// Refuses a network whose configuration and headers do not fit.
+    ///
+    /// # Errors
+    /// They do not fit, or a file is missing.
+    pub(super) fn check(&self, weight_options: &WeightOptions) -> Result<()> {
+        let weights = self.weights(weight_options)?;
+        match &self.config {
+            ControlConfig::UNet(config) => drop(controlnet::ControlNet::new(weights, config)?),
+            ControlConfig::Transformer(config) => drop(mmdit::control::ControlNet::new(weights, config)?),
+        }
+        Ok(())
+    }
+
     /// The picture with the values that the network was shown in training, `[1, 3, height, width]`: of a UNet's from 0 to 1,
     /// of a transformer's those that its autoencoder takes.
     ///

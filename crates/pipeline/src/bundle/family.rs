@@ -63,6 +63,11 @@ impl Family {
         }
     }
 
+    /// Whether its pipelines know `force_zeros_for_empty_prompt`.
+    pub(super) fn knows_zeros_for_empty_prompt(self) -> bool {
+        matches!(self, Self::StableDiffusionXl | Self::StableDiffusionXlRefiner)
+    }
+
     /// What a picture is drawn with when neither the user nor the model's files say.
     /// `trained` are the rows and columns of pixels that the model was trained for, where its files say.
     pub(super) fn defaults(self, trained: Option<(usize, usize)>) -> FamilyDefaults {

@@ -5,21 +5,9 @@ use std::path::Path;
 use sd_weights::{WeightFiles, adapter_settings, weight_files};
 
 use super::index::Index;
+use super::kind::Kind;
 use super::text::TextEncoders;
 use super::{Bundle, Denoiser};
-
-/// What a repository is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A model in the layout of diffusers.
-    Model,
-    /// A network that steers a model's.
-    ControlNet,
-    /// A file that is added to a model's weights.
-    Lora,
-    /// A network that makes pictures larger.
-    Upscaler,
-}
 
 /// Which files are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,16 +21,6 @@ pub enum Choice<'a> {
 }
 
 impl Kind {
-    /// What it is called.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::ControlNet => "ControlNet",
-            Self::Lora => "LoRA",
-            Self::Upscaler => "upscaler",
-        }
-    }
-
     /// What a repository with files at `paths` is used for, if that can be told.
     pub fn of(paths: &[&str]) -> Option<Self> {
         let has = |path: &str| paths.contains(&path);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use sd_weights::ModelFolder;
 use serde::{Deserialize, Deserializer};
 
-use super::Family;
 use crate::Result;
 
 /// The parts of a model, and how its texts are read.
@@ -37,15 +36,11 @@ impl Index {
         }
     }
 
-    /// Whether the vectors of a negative prompt that was left out are zeros. So they are in pipelines of Stable Diffusion XL
-    /// and its refiner where nothing is said, and never in others, which do not know the setting.
-    pub(super) fn zeros_without_negative_prompt(&self, family: Family) -> bool {
-        match family {
-            Family::StableDiffusionXl | Family::StableDiffusionXlRefiner => {
-                self.force_zeros_for_empty_prompt.unwrap_or(true)
-            }
-            Family::StableDiffusion | Family::StableDiffusion3 => false,
-        }
+    /// Whether the vectors of a missing negative prompt are zeros, for the pipelines that know the setting: they are where
+    /// nothing is said.
+    #[doc(alias = "force_zeros_for_empty_prompt")]
+    pub(super) fn zeros_for_empty_prompt(&self) -> bool {
+        self.force_zeros_for_empty_prompt.unwrap_or(true)
     }
 
     /// Whether the model is drawn by the pipeline for latent consistency models.
@@ -81,21 +76,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_out_is_as_the_pipeline_s_class_has_it() {
-        let zeros = |text: &str, family| {
-            let index: Index = serde_json::from_str(text).unwrap();
-            index.zeros_without_negative_prompt(family)
-        };
+    fn zeros_are_the_default_for_an_empty_prompt() {
         for (text, said) in [
             ("{}", true),
             (r#"{"force_zeros_for_empty_prompt": true}"#, true),
             (r#"{"force_zeros_for_empty_prompt": false}"#, false),
             (r#"{"force_zeros_for_empty_prompt": null}"#, false),
         ] {
-            assert_eq!(zeros(text, Family::StableDiffusionXl), said, "{text}");
-            assert_eq!(zeros(text, Family::StableDiffusionXlRefiner), said, "{text}");
-            assert!(!zeros(text, Family::StableDiffusion), "{text}");
+            let index: Index = serde_json::from_str(text).unwrap();
+            assert_eq!(index.zeros_for_empty_prompt(), said, "{text}");
         }
-        assert!(Index::default().zeros_without_negative_prompt(Family::StableDiffusionXl));
+        assert!(Index::default().zeros_for_empty_prompt());
     }
 }

@@ -6,6 +6,7 @@ mod control;
 mod family;
 mod files;
 mod index;
+mod kind;
 mod text;
 
 use sd_models::vae;
@@ -18,12 +19,14 @@ use sd_weights::{
 pub(crate) use control::EDGES;
 pub use control::{Control, ControlConfig};
 pub use family::{Denoiser, Family, FamilyDefaults};
-pub use files::{Choice, Kind};
+pub use files::Choice;
+pub use kind::Kind;
 pub use text::{TextEncoders, TextPart};
 
+use crate::family::{self as families, Sd3Denoiser, UNetDenoiser};
 use crate::request::{ControlChoice, ImageSize, LoraChoice};
 use crate::scheduler::SchedulerConfig;
-use crate::{Error, Result, stage};
+use crate::{Error, Result};
 use adaptation::Adaptation;
 use index::Index;
 
@@ -92,7 +95,8 @@ impl Bundle {
             denoiser,
             vae,
             scheduler,
-            zeros_without_negative_prompt: index.zeros_without_negative_prompt(family),
+            zeros_without_negative_prompt: family.knows_zeros_for_empty_prompt()
+                && index.zeros_for_empty_prompt(),
             is_latent_consistency: index.is_latent_consistency(),
             adaptation: Adaptation::default(),
             controls: Vec::new(),
@@ -228,7 +232,7 @@ impl Bundle {
         let control = Control::open(choice, &self.denoiser, &self.vae, size)?;
         // What would otherwise show in the middle of the run.
         let weight_options = WeightOptions::new(Device::Cpu, WeightType::AsStored, Residency::Streamed);
-        stage::ControlNetwork::new(&control, &weight_options)?;
+        control.check(&weight_options)?;
         self.controls.push(control);
         Ok(())
     }
@@ -245,7 +249,51 @@ impl Bundle {
         failed
     }
 
-    /// The ControlNets that steer the denoising network.
+    /// The denoising network with its ControlNets. No weight is read yet. The network's are held as `weight_options` says, the
+    /// ControlNets' as `control_options` says.
+    ///
+    /// # Errors
+    /// A file is missing, or its configuration cannot be used.
+    pub(crate) fn denoising_network(
+        &self,
+        weight_options: &WeightOptions,
+        control_options: &WeightOptions,
+    ) -> Result<Box<dyn families::Denoiser>> {
+        const OTHER: &str = "a ControlNet of another kind was refused before. This is a bug.";
+        let weights = self.weights(self.denoiser.component(), weight_options)?;
+        Ok(match &self.denoiser {
+            Denoiser::UNet(config) => {
+                let mut network = UNetDenoiser::new(weights, config)?;
+                for control in &self.controls {
+                    match &control.config {
+                        ControlConfig::UNet(config) => network.add_control(
+                            control.weights(control_options)?,
+                            config,
+                            control.choice.scale,
+                        )?,
+                        ControlConfig::Transformer(_) => unreachable!("{OTHER}"),
+                    }
+                }
+                Box::new(network)
+            }
+            Denoiser::Transformer(config) => {
+                let mut network = Sd3Denoiser::new(weights, config)?;
+                for control in &self.controls {
+                    match &control.config {
+                        ControlConfig::Transformer(config) => network.add_control(
+                            control.weights(control_options)?,
+                            config,
+                            control.choice.scale,
+                        )?,
+                        ControlConfig::UNet(_) => unreachable!("{OTHER}"),
+                    }
+                }
+                Box::new(network)
+            }
+        })
+    }
+
+    /// The ControlNets that run beside the denoising network.
     pub(crate) fn controls(&self) -> &[Control] {
         &self.controls
     }

@@ -3,8 +3,7 @@
 use sd_memory::Bytes;
 use serde::Serialize;
 
-use super::Plan;
-use super::needs::{DECODE, DENOISE};
+use super::{DECODE, DENOISE, Plan};
 
 /// Passes over a denoising network in host memory after which reading its weights again takes less than a tenth of the
 /// time: a pass takes at least as long as that.

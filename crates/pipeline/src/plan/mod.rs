@@ -18,7 +18,14 @@ use crate::recipe::Recipe;
 use crate::{Error, Result, device_budget};
 pub use groups::{GroupReason, Groups, Surroundings};
 use needs::Needs;
-pub(crate) use needs::{PICTURES, process_bytes, prompt_bytes};
+pub(crate) use needs::{process_bytes, prompt_bytes};
+
+/// The name of the denoising stage.
+const DENOISE: &str = "denoise";
+/// The name of the decoding stage.
+const DECODE: &str = "decode";
+/// The name of the stage that reads the images that the user names.
+pub(crate) const PICTURES: &str = "pictures";
 
 /// What one stage holds and reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -152,7 +159,7 @@ impl Plan {
         self.groups = self.groups.followed_by(&next.groups);
         self.stages.extend(next.stages.into_iter().map(|stage| StagePlan {
             name: match stage.name.as_str() {
-                needs::DENOISE => "refine".to_owned(),
+                DENOISE => "refine".to_owned(),
                 name => format!("refiner {name}"),
             },
             ..stage
@@ -197,7 +204,7 @@ impl Plan {
     pub fn read_each_step(&self) -> Bytes {
         self.stages
             .iter()
-            .find(|stage| stage.name == needs::DENOISE)
+            .find(|stage| stage.name == DENOISE)
             .map_or(Bytes(0), |stage| stage.read_each_pass)
     }
 }

@@ -5,10 +5,10 @@ use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Footprint, Load, WeightBytes, clip, t5};
 use sd_weights::{Residency, WeightOptions};
 
-use super::{PictureBytes, Surroundings};
+use super::{DECODE, DENOISE, PICTURES, PictureBytes, Surroundings};
 use crate::bundle::{Bundle, ControlConfig};
 use crate::recipe::Recipe;
-use crate::stage::{self, CfgMode, ControlNetwork, Network, latent_sides, patches};
+use crate::stage::{self, CfgMode, latent_sides, patches};
 use crate::{Result, device_budget};
 
 /// The program itself: its code, the runtime, the terminal, small change of the allocator and what it keeps.
@@ -23,11 +23,6 @@ const REMEMBERED: u64 = 6;
 const INIT_LATENTS: u64 = 6;
 /// More pictures than this share no pass: each then reads a small part of the weights already.
 const MOST_PICTURES_A_PASS: usize = 256;
-
-pub(super) const DENOISE: &str = "denoise";
-/// The reading of the pictures that the user names.
-pub(crate) const PICTURES: &str = "pictures";
-pub(super) const DECODE: &str = "decode";
 
 /// A stage that passes over a network once.
 #[derive(Debug)]
@@ -217,7 +212,7 @@ impl Needs {
             before.push(encoding(part.component, encoder.weight_bytes(), taken));
         }
 
-        let network = Network::new(bundle, &streamed)?;
+        let network = bundle.denoising_network(&streamed, &streamed)?;
         let cfg_mode = CfgMode::for_patches(patches(sides));
         let all_texts = Load {
             inputs: 1,
@@ -238,11 +233,11 @@ impl Needs {
         };
         let adapting = bundle.adapting_bytes(bundle.denoiser.component());
         let conditions = network.conditioned().condition_bytes(all_texts, evaluations);
-        let steering = taking(network.conditioned().condition_footprint(all_texts, evaluations));
+        let conditioning = taking(network.conditioned().condition_footprint(all_texts, evaluations));
         before.push(OnePass {
             name: "conditions",
             weights: network.conditioned().condition_weight_bytes(),
-            beside: process + context + waiting_before + conditions + steering + adapting,
+            beside: process + context + waiting_before + conditions + conditioning + adapting,
         });
         let is_encoded = |config: &ControlConfig| matches!(config, ControlConfig::Transformer(_));
         let follows_latents = bundle
@@ -269,13 +264,9 @@ impl Needs {
                     + taking(encoder.footprint(1, rows, columns)),
             });
         }
-        let controls = bundle
-            .controls()
-            .iter()
-            .map(|control| ControlNetwork::new(control, &streamed));
-        let controls = controls.collect::<Result<Vec<_>>>()?;
+        let controls = network.controls();
         let mut of_controls = 0;
-        for control in controls.iter().map(ControlNetwork::conditioned) {
+        for control in &controls {
             of_controls += control.condition_bytes(all_texts, evaluations);
             // What steers one is computed beside what steers the others.
             before.push(OnePass {
@@ -297,7 +288,7 @@ impl Needs {
         // Of every picture of a pass what its sampler remembers, the latents before and after a step, their batch, and the
         // prediction.
         let beside = |pictures: usize| {
-            let (mut of_blocks, scratch) = network.forward_bytes(load(pictures), &controls);
+            let (mut of_blocks, scratch) = network.footprint(load(pictures));
             for bytes in &mut of_blocks {
                 *bytes = with_gaps(*bytes);
             }
@@ -321,11 +312,11 @@ impl Needs {
             evaluations,
             control_window: controls
                 .iter()
-                .map(|control| window(&control.conditioned().weight_bytes()))
+                .map(|control| window(&control.weight_bytes()))
                 .sum(),
             control_weights: controls
                 .iter()
-                .map(|control| control.conditioned().weight_bytes())
+                .map(|control| control.weight_bytes())
                 .map(|weights| weights.always + weights.blocks.iter().sum::<u64>())
                 .sum(),
             control_conditions: of_controls,

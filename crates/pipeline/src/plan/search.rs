@@ -3,8 +3,8 @@
 use sd_memory::{Bytes, Limit};
 
 use super::groups::{Groups, worth_a_reload};
-use super::needs::{DENOISE, Denoising, Needs, OnePass};
-use super::{Plan, StagePlan};
+use super::needs::{Denoising, Needs, OnePass};
+use super::{DENOISE, Plan, StagePlan};
 
 /// How many blocks stay, and how many pictures share a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

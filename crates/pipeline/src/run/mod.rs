@@ -7,6 +7,7 @@ mod inputs;
 mod messages;
 mod model_pass;
 mod networks;
+mod planned;
 mod saving;
 mod upscaling;
 
@@ -16,7 +17,8 @@ use sd_memory::{Bytes, Monitor, Watcher};
 use sd_weights::MemoryPressure;
 
 use init_image::LoadedInitImage;
-pub(crate) use model_pass::{Looked, ModelPass, Planned};
+pub(crate) use model_pass::ModelPass;
+pub(crate) use planned::{Looked, Planned};
 use upscaling::Upscaling;
 
 use crate::bundle::Bundle;

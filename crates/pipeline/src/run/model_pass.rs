@@ -1,18 +1,14 @@
-//! A run before its weights are read: one pass for each model, with its recipe and plan.
+//! One pass for each model of a run, base or refiner: its files, its recipe and its plan.
 
 use std::sync::Arc;
 
-use sd_memory::{Allowance, Bytes, Limit, allowance};
-use sd_weights::{Residency, WeightOptions};
+use sd_memory::{Bytes, allowance};
+use sd_weights::WeightOptions;
 
-use super::init_image::{InitImageSource, LoadedInitImage};
-use super::messages;
-use super::upscaling::Upscaling;
-use crate::bundle::{Bundle, Control};
-use crate::plan::{self, PICTURES, PictureBytes, Plan, Surroundings, process_bytes};
-use crate::recipe::{DenoisingRange, Recipe};
-use crate::request::{ControlChoice, Request};
-use crate::{Error, Result, device, device_budget, named, stage};
+use crate::bundle::Bundle;
+use crate::plan::{self, PictureBytes, Plan, Surroundings};
+use crate::recipe::Recipe;
+use crate::{Result, stage};
 
 /// The pass of one model over the images of a run: its files, its recipe and its plan. The base model has the first pass, a
 /// refiner the second.
@@ -31,235 +27,8 @@ pub(crate) struct ModelPass {
     pub(super) pictures: PictureBytes,
 }
 
-/// A request with everything that is known of it before a weight is read.
-#[derive(Debug)]
-pub(crate) struct Planned {
-    /// At least one.
-    pub(crate) passes: Vec<ModelPass>,
-    /// The initial image of the first pass, for image-to-image.
-    pub(crate) init_image: Option<LoadedInitImage>,
-    /// The upscaling at the end.
-    pub(crate) upscaling: Option<Upscaling>,
-    /// What of the host's memory a run may have where nobody says.
-    pub(crate) of_host: Bytes,
-    /// What the budget comes from.
-    pub(crate) budget_from: Limit,
-    /// What cannot be had of what was asked for beside the picture, and why.
-    pub(crate) failed: Vec<(String, Error)>,
-}
-
-/// How closely files that are added to a model are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Looked {
-    /// Their headers alone.
-    AtHeaders,
-    /// Their values too, before anything is computed with them.
-    AtValues,
-}
-
-impl Planned {
-    /// Everything that can be known of `request` without reading the model's weights.
-    ///
-    /// # Errors
-    /// What it names is not there, the model or the request is wrong, or the budget is too small.
-    pub(crate) fn of(request: &Request, looked: Looked) -> Result<Self> {
-        named::check(request)?;
-        let weight_type = device::weight_type(request.weight_type);
-        let weight_options =
-            WeightOptions::new(device::open(request.device)?, weight_type, Residency::Resident);
-        let host = allowance();
-        let (budget, budget_from) = match request.memory {
-            Some(asked_for) => (asked_for, Limit::AskedFor),
-            None => device_budget::default(&weight_options.device, &host)?,
-        };
-        Self::within(request, looked, &weight_options, &host, budget, &budget_from).map_err(|error| {
-            match error {
-                Error::BudgetTooSmall {
-                    budget,
-                    smallest,
-                    stage,
-                } if budget_from != Limit::AskedFor => Error::TooLittleLeft {
-                    limit: budget_from,
-                    budget,
-                    smallest,
-                    stage,
-                },
-                error => error,
-            }
-        })
-    }
-
-    /// The same within `budget`, which comes from the limit `budget_from`.
-    fn within(
-        request: &Request,
-        looked: Looked,
-        weight_options: &WeightOptions,
-        host: &Allowance,
-        budget: Bytes,
-        budget_from: &Limit,
-    ) -> Result<Self> {
-        let mut bundle = Bundle::open(&request.model.folder)?;
-        let mut failed = Vec::new();
-        for lora in &request.loras {
-            if let Err(error) = bundle.adapt(lora, looked == Looked::AtValues) {
-                failed.push((format!("the LoRA `{}`", lora.name), error));
-            }
-        }
-        let mut init_image = request.init.as_ref().map(InitImageSource::open).transpose()?;
-        let init_size = init_image.as_ref().and_then(InitImageSource::nearest_size);
-        let mut recipe = Recipe::new(request, &bundle, init_size)?;
-        let mut mask_failed = match (&mut init_image, &request.init) {
-            (Some(init_image), Some(init)) => init_image.open_mask(init, recipe.size).err(),
-            _ => None,
-        };
-        let mut controls_failed = Vec::new();
-        for control in &request.controls {
-            if let Err(error) = bundle.control(control, recipe.size) {
-                controls_failed.push((control.clone(), error));
-            }
-        }
-        let of_init_image = init_image
-            .as_ref()
-            .map(|init_image| init_image.bytes(recipe.size));
-        let of_controls = bundle.controls().iter().map(Control::picture_bytes);
-        let pictures = of_controls.fold(of_init_image.unwrap_or_default(), PictureBytes::and);
-        let mut loaded_init_image = None;
-        // Where there is no room for them the plan refuses, and says how much there must be.
-        if has_room_for(pictures, &bundle, weight_options, budget, host.budget())? {
-            if let Some(init_image) = init_image {
-                let (picture, failed) = init_image.read(recipe.size)?;
-                loaded_init_image = Some(picture);
-                mask_failed = mask_failed.or(failed);
-            }
-            controls_failed.extend(bundle.read_controls());
-        }
-        if let (Some(error), Some(init)) = (mask_failed, &request.init) {
-            let mask = init.mask.as_deref().unwrap_or(&init.image);
-            failed.push((format!("the mask `{}`", mask.display()), error));
-            let mut without = request.clone();
-            without.init.iter_mut().for_each(|init| init.mask = None);
-            recipe = Recipe::new(&without, &bundle, init_size)?;
-        }
-        let titled =
-            |(control, error): (ControlChoice, Error)| (format!("the ControlNet `{}`", control.name), error);
-        failed.extend(controls_failed.into_iter().map(titled));
-        let surroundings = Surroundings {
-            alone: request.refiner.is_none() && request.upscale.is_none(),
-            other_prompts: 0,
-        };
-        let (room, pictures_read) = (host.bytes, pictures.once_read());
-        let first = ModelPass::new(
-            bundle,
-            recipe,
-            weight_options,
-            surroundings,
-            budget,
-            room,
-            pictures,
-        )?;
-        let mut passes = vec![first];
-        if let Some(refiner) = &request.refiner {
-            let pass = Bundle::open(&refiner.model.folder).and_then(|bundle| {
-                let first = &passes[0];
-                if refiner.switch.is_some() {
-                    bundle.takes_over_from(&first.bundle)?;
-                }
-                let recipe = first.recipe.refined(refiner, &bundle)?;
-                let surroundings = Surroundings {
-                    alone: false,
-                    other_prompts: first.prompt_bytes()?,
-                };
-                ModelPass::new(
-                    bundle,
-                    recipe,
-                    weight_options,
-                    surroundings,
-                    budget,
-                    room,
-                    pictures_read,
-                )
-            });
-            match pass {
-                Ok(pass) => {
-                    passes[0].surroundings.other_prompts = pass.prompt_bytes()?;
-                    passes[0].replan(budget)?;
-                    passes.push(pass);
-                }
-                Err(error) => {
-                    // Without a refiner the base model runs the whole schedule.
-                    passes[0].recipe.denoising_range = DenoisingRange::Full;
-                    passes[0].surroundings.alone = request.upscale.is_none();
-                    passes[0].replan(budget)?;
-                    failed.push((messages::refiner(&refiner.model.name), error));
-                }
-            }
-        }
-        let mut upscaling = None;
-        if let Some(choice) = &request.upscale {
-            let last = &passes[passes.len() - 1];
-            let prompts = match last.recipe.images {
-                1 => 0,
-                _ => passes.iter().map(ModelPass::prompt_bytes).sum::<Result<u64>>()?,
-            };
-            match Upscaling::of(choice, last, prompts, weight_options, budget) {
-                Ok(found) => upscaling = Some(found),
-                Err(error) => failed.push((format!("upscaling by {}", choice.factor), error)),
-            }
-        }
-        // A budget that cannot be met is for the user to say more of, and with `strict` everything is.
-        let is_hard = |error: &Error| request.strict || matches!(error, Error::BudgetTooSmall { .. });
-        if let Some(index) = failed.iter().position(|(_, error)| is_hard(error)) {
-            return Err(failed.swap_remove(index).1);
-        }
-        settle_groups(&mut passes, upscaling.as_mut());
-        Ok(Self {
-            passes,
-            init_image: loaded_init_image,
-            upscaling,
-            of_host: host.budget(),
-            budget_from: budget_from.clone(),
-            failed,
-        })
-    }
-
-    /// The plans of all passes as one.
-    pub(crate) fn plan(&self) -> Plan {
-        let plans = self.passes.iter().map(|pass| pass.plan.clone());
-        let plan = plans
-            .reduce(Plan::followed_by)
-            .expect("a run has a pass. This is a bug.");
-        let plan = Plan {
-            budget_from: self.budget_from.clone(),
-            ..plan
-        };
-        match &self.upscaling {
-            Some(upscaling) => plan.with(upscaling.plan.clone()),
-            None => plan,
-        }
-    }
-}
-
-/// Makes the groups of all models those that the one wants which wants the most, as far as there is room for them.
-fn settle_groups(passes: &mut [ModelPass], upscaling: Option<&mut Upscaling>) {
-    let plans = || passes.iter().map(|pass| &pass.plan);
-    let wanted = plans().map(|plan| plan.groups.images_a_group).max();
-    let most = plans().map(|plan| plan.groups.most_images).min();
-    let budget = passes[0].plan.budget;
-    let of_upscaling = upscaling
-        .as_ref()
-        .map_or(usize::MAX, |upscaling| upscaling.most_images_a_group(budget));
-    let group = wanted.min(most).unwrap_or(1).min(of_upscaling);
-    for pass in passes.iter_mut() {
-        pass.plan = pass.plan.clone().in_groups_of(group);
-    }
-    if let Some(upscaling) = upscaling {
-        let groups = &passes[0].plan.groups;
-        upscaling.in_groups_of(groups.images_a_group, groups.groups);
-    }
-}
-
 impl ModelPass {
-    fn new(
+    pub(super) fn new(
         bundle: Bundle,
         recipe: Recipe,
         weight_options: &WeightOptions,
@@ -293,7 +62,7 @@ impl ModelPass {
     }
 
     /// Bytes of its encoded prompts.
-    fn prompt_bytes(&self) -> Result<u64> {
+    pub(super) fn prompt_bytes(&self) -> Result<u64> {
         plan::prompt_bytes(&self.bundle, &self.recipe)
     }
 
@@ -314,28 +83,4 @@ impl ModelPass {
         self.plan = plan;
         Ok(())
     }
-}
-
-/// Whether `pictures` can be read within `budget`, or, where that is of a device's own memory, in what there is `of_host`'s.
-///
-/// # Errors
-/// The host has no room for them. Of a budget that is the host's the plan tells more.
-fn has_room_for(
-    pictures: PictureBytes,
-    bundle: &Bundle,
-    weight_options: &WeightOptions,
-    budget: Bytes,
-    of_host: Bytes,
-) -> Result<bool> {
-    if device_budget::process(&weight_options.device).is_none() {
-        return Ok(process_bytes(bundle, weight_options) + pictures.most() <= budget.0);
-    }
-    if pictures.most() <= of_host.0 {
-        return Ok(true);
-    }
-    Err(Error::BudgetTooSmall {
-        budget: of_host,
-        smallest: Bytes(pictures.most()),
-        stage: PICTURES,
-    })
 }

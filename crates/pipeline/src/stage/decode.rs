@@ -5,10 +5,10 @@ use sd_models::vae::{Decoder, Scaling};
 use sd_weights::{Residency, WeightOptions};
 
 use super::finite;
-use crate::Result;
 use crate::bundle::Bundle;
 use crate::event::Interrupt;
 use crate::save::RgbImage;
+use crate::{Result, device};
 
 const COMPONENT: &str = "vae";
 
@@ -30,7 +30,7 @@ impl<'a> Decode<'a> {
         let weight_options = weight_options.with_residency(Residency::Resident);
         let weights = bundle.weights(COMPONENT, &weight_options)?;
         let decoder = Decoder::new(weights, &bundle.vae)?;
-        if super::reads_before_passes(&weight_options.device) {
+        if device::reads_before_passes(&weight_options.device) {
             decoder.load()?;
         }
         Ok(Self {

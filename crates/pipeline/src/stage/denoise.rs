@@ -1,20 +1,19 @@
 //! The denoising stage: the network predicts and the sampler steps, evaluation by evaluation.
 
 use candle_core::{DType, Device, Shape, Tensor};
-use sd_weights::WeightOptions;
+use sd_weights::{Residency, WeightOptions};
 
-use super::control::Controls;
-use super::encode::EncodedPrompt;
+use super::control::ControlImages;
 use super::finite;
 use super::guidance::guided;
 use super::init_latents::InitLatents;
-use super::network::{ConditioningInputs, Conditions, DenoiserInput, Network, add_time_ids};
-use crate::bundle::{Bundle, Denoiser};
+use crate::bundle::{Bundle, Denoiser as Network, Family};
+use crate::family::{ConditioningInputs, Denoiser, DenoiserInput, EncodedPrompt};
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize, Strength};
 use crate::scheduler::{Sampler, Trajectory};
 use crate::seed::NormalStream;
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
 /// How classifier-free guidance evaluates the network for the prompt and for the negative prompt.
 #[doc(alias = "classifier-free guidance")]
@@ -84,15 +83,14 @@ struct Inpainting {
 #[derive(Debug)]
 pub struct Denoise<'a> {
     bundle: &'a Bundle,
-    network: Network,
-    controls: Controls,
+    network: Box<dyn Denoiser>,
     sampler: Sampler,
     guidance_scale: GuidanceScale,
     guidance_rescale: f64,
     cfg_mode: CfgMode,
     device: Device,
-    /// The negative prompt comes first, where there is guidance.
-    conditions: Conditions,
+    /// How many prompts the network is conditioned on: two, where there is classifier-free guidance.
+    prompts: usize,
     latent_sides: (usize, usize),
     /// How much noise is added to the initial image.
     strength: Strength,
@@ -100,8 +98,8 @@ pub struct Denoise<'a> {
 }
 
 impl<'a> Denoise<'a> {
-    /// Computes what steers all evaluations, and then reads the network, unless the first evaluation does. `prompts` holds the negative prompt and the
-    /// prompt, or the prompt alone where the recipe's guidance does not guide. ControlNets stay in memory where
+    /// Conditions the network for all evaluations, and then reads it, unless the first evaluation does. `prompts` holds the
+    /// negative prompt and the prompt, or the prompt alone where the guidance scale has no effect. ControlNets stay in memory where
     /// `controls_stay`.
     ///
     /// # Errors
@@ -113,30 +111,37 @@ impl<'a> Denoise<'a> {
         weight_options: &WeightOptions,
         controls_stay: bool,
     ) -> Result<Self> {
-        let network = Network::new(bundle, weight_options)?;
         let latent_sides = latent_sides(bundle, recipe.size);
         let sampler = recipe.sampler(bundle)?;
+        let count = prompts.context.dim(0)?;
+        let control_images = ControlImages::encode(bundle, weight_options)?;
+        let control_options = weight_options.with_residency(if controls_stay {
+            Residency::Resident
+        } else {
+            Residency::Streamed
+        });
+        let mut network = bundle.denoising_network(weight_options, &control_options)?;
         let inputs = ConditioningInputs {
+            prompts,
             timesteps: sampler.timesteps(),
-            add_time_ids: add_time_ids(bundle, recipe.size, prompts.context.dim(0)?),
+            add_time_ids: add_time_ids(bundle, recipe.size, count),
             guidance: distilled_guidance(bundle, recipe.guidance_scale),
             latents: latent_sides,
+            device: &weight_options.device,
         };
-        let controls = Controls::load(bundle, prompts, &inputs, controls_stay, weight_options)?;
-        let conditions = network.condition(prompts, &inputs, &weight_options.device)?;
-        if super::reads_before_passes(&weight_options.device) {
+        network.condition(&inputs, &|index| control_images.get(index))?;
+        if device::reads_before_passes(&weight_options.device) {
             network.load()?;
         }
         Ok(Self {
             bundle,
             network,
-            controls,
             guidance_scale: recipe.guidance_scale,
             guidance_rescale: recipe.guidance_rescale,
             cfg_mode: CfgMode::for_patches(patches(latent_sides)),
             sampler,
             device: weight_options.device.clone(),
-            conditions,
+            prompts: count,
             latent_sides,
             is_img2img: recipe.img2img.is_some(),
             strength: recipe
@@ -276,14 +281,12 @@ impl<'a> Denoise<'a> {
 
     /// The network's prediction for each picture, guided where there is a negative prompt's beside the prompt's.
     fn predictions(&self, pictures: &[Picture], evaluation: usize) -> Result<Vec<Tensor>> {
-        // By which text alone each pass asks, where it does not ask by all of them.
-        let texts: Vec<(Conditions, Option<usize>)> = match self.cfg_mode {
-            CfgMode::Batched => vec![(self.conditions.clone(), None)],
-            CfgMode::Sequential => (0..self.conditions.texts())
-                .map(|text| (self.conditions.only(text), Some(text)))
-                .collect(),
+        // The only prompt of each forward pass, or all of them in one.
+        let passes: Vec<Option<usize>> = match self.cfg_mode {
+            CfgMode::Batched => vec![None],
+            CfgMode::Sequential => (0..self.prompts).map(Some).collect(),
         };
-        let mut inputs = Vec::with_capacity(pictures.len() * texts.len());
+        let mut inputs = Vec::with_capacity(pictures.len() * passes.len());
         for picture in pictures {
             let latents = &picture.progress.trajectory.latents;
             let latents = self.sampler.scale_input(evaluation, latents)?;
@@ -294,18 +297,17 @@ impl<'a> Denoise<'a> {
                 Some(told) => Tensor::cat(&[&latents, told], 1)?.to_device(&self.device)?,
                 None => plain.clone(),
             };
-            for (conditions, text) in &texts {
-                let once_a_text = (conditions.texts(), 1, 1, 1);
+            for &prompt in &passes {
+                let once_a_prompt = (if prompt.is_some() { 1 } else { self.prompts }, 1, 1, 1);
                 inputs.push(DenoiserInput {
-                    latents: latents.repeat(once_a_text)?,
-                    plain: plain.repeat(once_a_text)?,
-                    conditions,
-                    text: *text,
+                    latents: latents.repeat(once_a_prompt)?,
+                    plain: plain.repeat(once_a_prompt)?,
+                    prompt,
                 });
             }
         }
-        let predicted = self.network.forward(&inputs, &self.controls, evaluation)?;
-        let guided = predicted.chunks(texts.len()).map(|of_picture| {
+        let predicted = self.network.forward(&inputs, evaluation)?;
+        let guided = predicted.chunks(passes.len()).map(|of_picture| {
             let predicted = Tensor::cat(of_picture, 0)?
                 .to_dtype(DType::F32)?
                 .to_device(&Device::Cpu)?;
@@ -346,7 +348,7 @@ fn draw(noise: &mut NormalStream, shape: &Shape) -> candle_core::Result<Tensor> 
 /// The guidance scale that a network is told which was distilled for it.
 fn distilled_guidance(bundle: &Bundle, scale: GuidanceScale) -> Option<f64> {
     match &bundle.denoiser {
-        Denoiser::UNet(config) if config.time_cond_proj_dim.is_some() => Some(scale.0),
+        Network::UNet(config) if config.time_cond_proj_dim.is_some() => Some(scale.0),
         _ => None,
     }
 }
@@ -406,4 +408,32 @@ fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// The aesthetic scores of the refiner's conditioning for the prompt and the negative prompt, those of the reference
+/// implementation.
+const AESTHETIC_SCORE: f32 = 6.0;
+const NEGATIVE_AESTHETIC_SCORE: f32 = 2.5;
+
+/// The size conditioning of Stable Diffusion XL for an image of `size`, for each of `prompts`, of which the first is the
+/// negative prompt where there are two: the image was never cropped, and its original size is its target size.
+///
+/// Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis", 2023, section 2.2.
+fn add_time_ids(bundle: &Bundle, size: ImageSize, prompts: usize) -> Vec<Vec<f32>> {
+    let sides = [size.height() as f32, size.width() as f32];
+    let crop = [0.0, 0.0];
+    let of_prompt = |prompt: usize| match bundle.family {
+        Family::StableDiffusionXl => [sides, crop, sides].concat(),
+        Family::StableDiffusionXlRefiner => {
+            let is_negative = prompts > 1 && prompt == 0;
+            let score = if is_negative {
+                NEGATIVE_AESTHETIC_SCORE
+            } else {
+                AESTHETIC_SCORE
+            };
+            [&sides[..], &crop, &[score]].concat()
+        }
+        Family::StableDiffusion | Family::StableDiffusion3 => Vec::new(),
+    };
+    (0..prompts).map(of_prompt).collect()
 }

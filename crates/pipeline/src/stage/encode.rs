@@ -8,50 +8,9 @@ use super::finite;
 use crate::Result;
 use crate::bundle::{Bundle, Family, TextPart};
 use crate::event::Interrupt;
+use crate::family::EncodedPrompt;
 use crate::prompt::{self, Prompt, WeightedTokens};
 use crate::tokenizer::Tokenizer;
-
-/// Prompts as the denoising network reads them.
-#[derive(Debug, Clone)]
-pub struct EncodedPrompt {
-    /// One vector a token: the CLIPs' side by side; for Stable Diffusion 3 padded with zeros to T5's width, and then T5's.
-    /// `[prompts, tokens, features]`
-    pub context: Tensor,
-    /// One vector a prompt, for networks that take one. `[prompts, features]`
-    pub pooled: Option<Tensor>,
-    /// How many tokens of the longest prompt no encoder had a place for.
-    pub cut: usize,
-}
-
-impl EncodedPrompt {
-    /// The same with zeros in place of the vectors of prompt `index`.
-    ///
-    /// # Errors
-    /// There is no memory for it.
-    ///
-    /// # Panics
-    /// There is no such prompt.
-    pub fn without(&self, index: usize) -> Result<Self> {
-        let without = |tensor: &Tensor| -> Result<Tensor> {
-            let prompts = tensor.dim(0)?;
-            assert!(index < prompts, "there is no prompt {index}");
-            let rows = (0..prompts).map(|row| {
-                let of_row = tensor.narrow(0, row, 1)?;
-                if row == index {
-                    of_row.zeros_like()
-                } else {
-                    Ok(of_row)
-                }
-            });
-            Ok(Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
-        };
-        Ok(Self {
-            context: without(&self.context)?,
-            pooled: self.pooled.as_ref().map(without).transpose()?,
-            cut: self.cut,
-        })
-    }
-}
 
 /// Prompts as one of the CLIPs reads them.
 struct EncodedByClip {

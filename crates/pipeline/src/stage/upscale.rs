@@ -6,10 +6,10 @@ use candle_core::{DType, Device};
 use sd_models::upscaler::Upscaler;
 use sd_weights::{Checkpoint, Residency, WeightOptions, Weights};
 
-use crate::Result;
 use crate::event::Interrupt;
 use crate::save::RgbImage;
 use crate::upscale::lanczos3;
+use crate::{Result, device};
 
 /// The network in the file at `path`. Nothing is read yet but headers.
 ///
@@ -46,7 +46,7 @@ pub(crate) fn upscale(
     mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
 ) -> Result<()> {
     let network = upscaler(path, weight_options)?;
-    if super::reads_before_passes(&weight_options.device) {
+    if device::reads_before_passes(&weight_options.device) {
         network.load()?;
     }
     for (index, picture) in pictures {

@@ -1,0 +1,47 @@
+//! Encoded prompts: the results of the text encoders, as denoising networks take them.
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+/// Encoded prompts.
+#[doc(alias = "prompt_embeds")]
+#[derive(Debug, Clone)]
+pub struct EncodedPrompt {
+    /// One vector for each token, `[prompts, tokens, features]`, on the CPU.
+    pub context: Tensor,
+    /// One vector for each prompt, `[prompts, features]`, for networks that take one.
+    pub pooled: Option<Tensor>,
+    /// How many tokens of the longest prompt were cut, because no encoder had a position for them.
+    pub cut: usize,
+}
+
+impl EncodedPrompt {
+    /// The same with zeros in place of the vectors of prompt `index`.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    ///
+    /// # Panics
+    /// There is no such prompt.
+    pub fn without(&self, index: usize) -> Result<Self> {
+        let without = |tensor: &Tensor| -> Result<Tensor> {
+            let prompts = tensor.dim(0)?;
+            assert!(index < prompts, "there is no prompt {index}");
+            let rows = (0..prompts).map(|row| {
+                let of_row = tensor.narrow(0, row, 1)?;
+                if row == index {
+                    of_row.zeros_like()
+                } else {
+                    Ok(of_row)
+                }
+            });
+            Ok(Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
+        };
+        Ok(Self {
+            context: without(&self.context)?,
+            pooled: self.pooled.as_ref().map(without).transpose()?,
+            cut: self.cut,
+        })
+    }
+}
