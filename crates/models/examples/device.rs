@@ -6,8 +6,8 @@
 //! cargo run --release -p sd-models --features cuda --example device -- DIR 1024 6 3
 //! ```
 //!
-//! The numbers are the pictures' side in pixels and budgets in GB. Pictures are guided: a batch of two. What
-//! is streamed stays in page-locked host memory after the first step; the last row streams from the files.
+//! The numbers are the images' side in pixels and budgets in GB. Images are guided: a batch of two. What is
+//! streamed stays in page-locked host memory after the first step; the last row streams from the files.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // It measures, for whoever reads its output.
 

@@ -1,7 +1,7 @@
-//! Bands of rows that come one after another.
+//! Iterators over bands of rows: convolutions that never hold a whole feature map.
 //!
-//! What a convolution takes is made just before it, a band at a time, and what has been taken is dropped:
-//! between two pictures that are held there are never more than a few bands.
+//! The input of a convolution is computed just before it, band by band, and dropped after use: between two
+//! feature maps that are stored only a few bands are alive.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 use candle_core::{Result, Tensor};
 use sd_ops::{Band, BandedConv2d, ChannelMoments};
 
-/// Bands that come one after another, from the top of a picture down.
+/// Bands of a feature map, from the top down.
 pub(crate) type Rows<'a> = Box<dyn Iterator<Item = Result<Tensor>> + 'a>;
 
-/// Bands that wait for what is to be added to them.
+/// Bands of a residual that wait for the result of the layers that they bypass.
 pub(crate) type Carried = RefCell<VecDeque<Tensor>>;
 
-/// The means and variances of the channels of the picture whose bands `rows` gives.
+/// The means and variances of the channels of a feature map whose bands are `rows`.
 pub(crate) fn moments(rows: Rows<'_>) -> Result<ChannelMoments> {
     let mut moments = ChannelMoments::default();
     for band in rows {
@@ -24,7 +24,7 @@ pub(crate) fn moments(rows: Rows<'_>) -> Result<ChannelMoments> {
     Ok(moments)
 }
 
-/// What was put aside, or else the next of `rows`.
+/// The band that was put aside, or else the next of `rows`.
 fn next_of(aside: &mut Option<Tensor>, rows: &mut Rows<'_>) -> Result<Option<Tensor>> {
     match aside.take() {
         Some(band) => Ok(Some(band)),
@@ -32,7 +32,7 @@ fn next_of(aside: &mut Option<Tensor>, rows: &mut Rows<'_>) -> Result<Option<Ten
     }
 }
 
-/// What `convolution` makes of each of `rows`, added to those of `onto` where there are such.
+/// `convolution` of `rows`, plus the bands of `onto` if given.
 pub(crate) fn convolved<'a>(
     rows: Rows<'a>,
     convolution: BandedConv2d<'a>,
@@ -51,9 +51,9 @@ struct Convolved<'a> {
     rows: Rows<'a>,
     convolution: BandedConv2d<'a>,
     onto: Option<&'a Carried>,
-    /// The last row of the band before.
+    /// The last row of the previous band.
     above: Option<Tensor>,
-    /// The band whose turn it is, if it was needed before its turn.
+    /// The current band, if it was read ahead.
     next: Option<Tensor>,
 }
 
@@ -70,7 +70,7 @@ impl Convolved<'_> {
             below: self.next.as_ref(),
         };
         let result = self.convolution.rows(band, onto.as_ref())?;
-        // A copy, so that the band itself can go.
+        // Copied, so that the band itself can be dropped.
         self.above = Some(rows.narrow(2, rows.dim(2)? - 1, 1)?.force_contiguous()?);
         Ok(Some(result))
     }
@@ -84,7 +84,7 @@ impl Iterator for Convolved<'_> {
     }
 }
 
-/// The same rows in bands of `height`, but for the last.
+/// The same rows in bands of `height`, except for the last.
 pub(crate) fn regrouped(rows: Rows<'_>, height: usize) -> Rows<'_> {
     Box::new(Regrouped {
         rows,
@@ -96,7 +96,7 @@ pub(crate) fn regrouped(rows: Rows<'_>, height: usize) -> Rows<'_> {
 struct Regrouped<'a> {
     rows: Rows<'a>,
     height: usize,
-    /// What was not given yet.
+    /// Rows that are left over.
     rest: Option<Tensor>,
 }
 

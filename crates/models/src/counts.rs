@@ -1,19 +1,19 @@
-//! Bounds of the counts in configurations: files can hold any number, and a network of 2^63 layers must be
-//! refused before anything is multiplied with it or made as often.
+//! Bounds of the counts in configurations. A file can hold any number: a network of 2^63 layers must be
+//! refused before anything is multiplied or allocated.
 
 use crate::{Error, Result};
 
-/// The most features, channels, heads or places that a network of this kind can be thought to have.
+/// The most features, channels, heads or positions of a plausible network.
 pub(crate) const MOST_FEATURES: usize = 1 << 16;
 /// The most layers.
 pub(crate) const MOST_LAYERS: usize = 1 << 8;
-/// The most different tokens.
+/// The largest vocabulary.
 pub(crate) const MOST_TOKENS: usize = 1 << 20;
 
-/// Refuses the first of `counts`, names with what they are, that is 0 or more than `most`.
+/// Refuses the first of the named `counts` that is 0 or more than `most`.
 ///
 /// # Errors
-/// There is one; it is named.
+/// A count is out of bounds; the error names it.
 pub(crate) fn check(network: &'static str, most: usize, counts: &[(&str, usize)]) -> Result<()> {
     match counts.iter().find(|(_, count)| !(1..=most).contains(count)) {
         None => Ok(()),
@@ -24,10 +24,10 @@ pub(crate) fn check(network: &'static str, most: usize, counts: &[(&str, usize)]
     }
 }
 
-/// Refuses the first of `numbers`, names with what they are, that is not finite or below 0.
+/// Refuses the first of the named `numbers` that is not finite or negative.
 ///
 /// # Errors
-/// There is one; it is named.
+/// A count is out of bounds; the error names it.
 pub(crate) fn check_finite(network: &'static str, numbers: &[(&str, f64)]) -> Result<()> {
     match numbers
         .iter()

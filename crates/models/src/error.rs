@@ -1,32 +1,32 @@
-//! Why a network cannot be made or cannot run.
+//! Errors of loading and running networks.
 
 /// The result of every call into this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a network cannot be made or cannot run.
+/// Errors of loading and running networks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The network's files are wrong.
+    /// The network's files are damaged or do not fit.
     #[error(transparent)]
     Weights(#[from] sd_weights::Error),
-    /// A tensor operation failed, for instance because the device has no memory left.
+    /// A tensor operation failed, for instance because the device is out of memory.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
-    /// The configuration asks for what this network cannot be.
+    /// The configuration is impossible or not supported.
     #[error("the configuration of the {network} cannot be used: {reason}")]
     Config {
         /// The network.
         network: &'static str,
-        /// Which field, what it says, and what is possible.
+        /// The setting, its value, and what is possible.
         reason: String,
     },
-    /// A file holds no network that makes pictures larger, or none that is known.
+    /// A file holds no super-resolution network, or an unsupported one.
     #[error("`{}` cannot be used as an upscaler: {reason}", file.display())]
     Upscaler {
         /// The file.
         file: std::path::PathBuf,
-        /// What was found, and what is known.
+        /// What was found, and what is supported.
         reason: String,
     },
     /// An input does not have the shape that the network takes.

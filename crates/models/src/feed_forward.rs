@@ -1,4 +1,4 @@
-//! The feed-forward layers of transformers: two projections, the wider inside between them.
+//! The feed-forward layers of transformers: two projections around a hidden layer.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, linear_gated_residual, linear_geglu, linear_gelu_tanh, linear_residual};
@@ -6,12 +6,12 @@ use sd_weights::{Result, Weights};
 
 use crate::layers;
 
-/// What a feed-forward layer does between its projections.
+/// The activation of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Inside {
-    /// Gelu by its approximation.
+    /// GELU by the tanh approximation.
     GeluTanh,
-    /// Half of the features times the gelu of the other half.
+    /// GEGLU: half of the features times the GELU of the other half.
     Geglu,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct FeedForward {
 }
 
 impl FeedForward {
-    /// How much wider it is inside, after its activation.
+    /// Hidden features after the activation, in multiples of the width.
     const EXPANSION: usize = 4;
 
     pub(crate) fn new(weights: &Weights, width: usize, inside: Inside) -> Result<Self> {
@@ -36,9 +36,8 @@ impl FeedForward {
         })
     }
 
-    /// `residual` plus what this layer makes of `tokens`, `[batch, tokens, width]` both, which is multiplied
-    /// by `gates`, `[batch, width]`, where there are such. A chunk of tokens passes at a time, so that the
-    /// wider inside stays small.
+    /// `residual` plus the layer's result for `tokens`, `[batch, tokens, width]` both, times `gates`,
+    /// `[batch, width]`, if given. Tokens are processed in chunks, so that the hidden features stay small.
     pub(crate) fn add_to(
         &self,
         residual: &Tensor,
@@ -78,14 +77,14 @@ impl FeedForward {
         }
     }
 
-    /// Whether `count` tokens of each of so many texts pass through at a time on a processor.
+    /// Whether `count` tokens of each of `texts` texts are one chunk on a CPU.
     pub(crate) fn takes_at_once(texts: usize, count: usize) -> bool {
         Self::chunk(texts, count, true) == (texts, count)
     }
 
-    /// How many texts, and tokens of each, pass through at a time: all, or some of one.
+    /// Texts of a chunk, and tokens of each: all, or some of one text.
     fn chunk(batch: usize, count: usize, on_processor: bool) -> (usize, usize) {
-        // More where there are more cores to keep busy.
+        // Larger chunks where there are more cores.
         let most = if on_processor { 1024 } else { 8192 };
         if batch * count <= most {
             (batch, count)
@@ -94,7 +93,7 @@ impl FeedForward {
         }
     }
 
-    /// Values that a layer holds beside its tokens, what they are added to and the result.
+    /// Values that are alive in a layer beside its tokens, the residual and the result.
     pub(crate) fn workspace(
         inside: Inside,
         (batch, count): (usize, usize),
@@ -102,16 +101,16 @@ impl FeedForward {
         on_processor: bool,
     ) -> usize {
         let (texts, chunk) = Self::chunk(batch, count, on_processor);
-        // Elsewhere the inside is held before its activation too.
+        // On a GPU the hidden features before the activation are alive too.
         let before = if on_processor { 0 } else { inside.before() };
-        // A chunk's result, unless it is that of all.
+        // A chunk's result, unless the chunk is the whole input.
         let result = usize::from(!on_processor || (texts, chunk) != (batch, count));
         texts * chunk * (before + Self::EXPANSION + result) * width
     }
 }
 
 impl Inside {
-    /// How much wider than a token the inside is before its activation.
+    /// Hidden features before the activation, in multiples of the width.
     fn before(self) -> usize {
         match self {
             Self::GeluTanh => FeedForward::EXPANSION,

@@ -1,31 +1,31 @@
-//! The bytes of a network: of its weights, by what becomes of them, and of a pass through it.
+//! The memory footprint of a network: of its weights, by their residency, and of a forward pass.
 
 use candle_core::DType;
 use sd_ops::Scratch;
 use sd_weights::{Residency, Weights};
 
-/// Bytes that a pass through a network takes beside its weights, at its most.
+/// Peak bytes of a forward pass, beside the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Footprint {
-    /// Bytes of the tensors that live at the same time: what goes in, what comes out and what lies between.
+    /// Peak bytes of tensors: inputs, outputs and intermediate results that are alive at the same time.
     pub activations: u64,
-    /// Bytes that operations take for themselves while they run, over all threads.
+    /// Scratch bytes of the operations, over all threads.
     pub scratch: u64,
 }
 
 impl Footprint {
-    /// All of it.
+    /// The total.
     pub fn bytes(self) -> u64 {
         self.activations + self.scratch
     }
 }
 
-/// What one forward pass is over.
+/// The shapes of one forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Inputs that share the pass.
+    /// Inputs of the pass.
     pub inputs: usize,
-    /// Texts of each, which is the batch of its latents.
+    /// Texts of each input: the batch size of its latents.
     pub texts: usize,
     /// Tokens of a text.
     pub tokens: usize,
@@ -33,19 +33,19 @@ pub struct Load {
     pub latents: (usize, usize),
 }
 
-/// Bytes of a network's weights, by what becomes of them.
+/// Bytes of a network's weights, by their residency.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WeightBytes {
-    /// Of every block of the list that can be streamed, in order.
+    /// Of each block that can be streamed, in order.
     pub blocks: Vec<u64>,
-    /// Of what stays from the first use to the end.
+    /// Of weights that are always resident.
     pub always: u64,
 }
 
 impl WeightBytes {
-    /// The most that blocks and activations take together, where `activations` are the bytes that live while
-    /// each block is computed with. Beside the blocks that stay there are then the block itself and the
-    /// streamed one that is read.
+    /// The peak of blocks and activations together, where `activations` are the bytes that are alive while
+    /// each block runs. Beside the resident blocks, memory holds the current block and the streamed block
+    /// that is read ahead.
     pub fn most_with(&self, activations: &[u64], residency: Residency) -> u64 {
         let length = self.blocks.len();
         let keeps = |index: usize| residency.keeps(index, length);
@@ -63,36 +63,35 @@ impl WeightBytes {
     }
 }
 
-/// A network that is asked many times under conditions that are computed once, before it is asked.
+/// A network that runs many times with conditions that are computed once.
 pub trait Conditioned {
-    /// The weights of the denoising steps. Those that only the conditions are computed with are not among
-    /// them.
+    /// The weights of the denoising steps, without those that only the conditions need.
     fn weight_bytes(&self) -> WeightBytes;
 
-    /// The weights that the conditions are computed with.
+    /// The weights that computing the conditions needs.
     fn condition_weight_bytes(&self) -> WeightBytes;
 
-    /// Bytes that the conditions of `steps` steps hold.
+    /// Bytes of the conditions of `steps` steps.
     fn condition_bytes(&self, load: Load, steps: usize) -> u64;
 
-    /// What computing the conditions takes beside them, the weights and, with a ControlNet, the picture as it
-    /// comes in.
+    /// The memory that computing the conditions takes, beside the conditions, the weights and, for a
+    /// ControlNet, the control image.
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint;
 }
 
-/// The most that a pass by bands takes at a time, as far as it has been followed.
+/// The peak of a banded forward pass so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Taken {
     /// Values of activations.
     pub(crate) activations: usize,
-    /// 32-bit numbers that operations take for themselves.
+    /// Scratch floats that all threads share.
     pub(crate) shared: usize,
-    /// Bytes that each thread takes.
+    /// Scratch bytes of each thread.
     pub(crate) a_thread: u64,
 }
 
 impl Taken {
-    /// In bytes, on a processor with as many threads as there are now.
+    /// The peak in bytes, on a CPU with the current number of threads.
     pub(crate) fn footprint(self, activation_type: DType) -> Footprint {
         let threads = Scratch {
             a_thread: self.a_thread,
@@ -104,28 +103,28 @@ impl Taken {
         }
     }
 
-    /// At some point so many values are held, and so many floats taken.
+    /// Records a moment with the given values and shared scratch floats.
     pub(crate) fn reach(&mut self, activations: usize, shared: usize) {
         if activations + shared > self.activations + self.shared {
             (self.activations, self.shared) = (activations, shared);
         }
     }
 
-    /// An operation runs. The result is how many floats its threads share.
+    /// Records the scratch of an operation. Returns the floats that its threads share.
     pub(crate) fn run(&mut self, scratch: Scratch) -> usize {
         self.a_thread = self.a_thread.max(scratch.a_thread);
         scratch.shared as usize / 4
     }
 }
 
-/// Bytes that the tensors of `weights` whose names are `wanted` take once they are read.
+/// Bytes in memory of the tensors of `weights` whose names are `wanted`.
 pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u64 {
     let on_processor = weights.options().device.is_cpu();
     weights
         .held()
         .filter(|(name, ..)| wanted(name))
         .map(|(_, shape, bytes)| match shape {
-            // A processor computes with biases and norms in 32 bits, and holds them so beside what was read.
+            // On a CPU biases and norms are kept in 32 bits beside what was read.
             &[features] if on_processor && bytes < 4 * features as u64 => bytes + 4 * features as u64,
             _ => bytes,
         })
@@ -145,9 +144,9 @@ mod tests {
         let activations = [200, 100, 10, 10, 100, 200];
         let most = |residency| weights.most_with(&activations, residency);
         assert_eq!(most(Residency::Resident), 1000 + 120 + 200);
-        // The last one, and the first one of the next pass.
+        // The last block, and the first one of the next pass.
         assert_eq!(most(Residency::Streamed), 1000 + 4 + 1 + 200);
-        // Kept are the third and the last: the first is computed with while the second is read.
+        // The third and the last block are resident: the first runs while the second is read.
         assert_eq!(most(Residency::Partly(2)), 1000 + 54 + 1 + 2 + 200);
         assert_eq!(weights.most_with(&[0; 6], Residency::Streamed), 1000 + 110);
     }

@@ -1,15 +1,15 @@
-//! Layers read from a scope of weights, in the names that diffusers and transformers save them under.
+//! Layers that are read from a scope of weights, under the tensor names of diffusers and transformers.
 
 use sd_ops::{Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm};
 use sd_weights::{Result, Weights};
 
-/// A projection with a bias: `weight`, `[outputs, inputs]`, and `bias`.
+/// A linear projection with a bias: `weight`, `[outputs, inputs]`, and `bias`.
 pub(crate) fn linear(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
     let weight = weights.tensor("weight", &[outputs, inputs])?;
     Ok(Linear::new(weight, Some(weights.tensor("bias", &[outputs])?))?)
 }
 
-/// A projection with a bias that may be saved as a convolution of single pixels.
+/// A linear projection with a bias, which may be stored as a 1x1 convolution.
 pub(crate) fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
     if weights.shape("weight").is_some_and(|shape| shape.len() == 4) {
         let weight = weights.tensor("weight", &[outputs, inputs, 1, 1])?;
@@ -19,7 +19,7 @@ pub(crate) fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> Res
     linear(weights, inputs, outputs)
 }
 
-/// A projection without a bias.
+/// A linear projection without a bias.
 pub(crate) fn linear_without_bias(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
     Ok(Linear::new(weights.tensor("weight", &[outputs, inputs])?, None)?)
 }
@@ -65,7 +65,7 @@ pub(crate) fn layer_norm(weights: &Weights, features: usize, epsilon: f64) -> Re
     Ok(LayerNorm::new(Some(weight), Some(bias), epsilon)?)
 }
 
-/// A norm by the root of the mean square, with its weight.
+/// An RMS norm with its weight.
 pub(crate) fn rms_norm(weights: &Weights, features: usize, epsilon: f64) -> Result<RmsNorm> {
     Ok(RmsNorm::new(weights.tensor("weight", &[features])?, epsilon)?)
 }

@@ -1,9 +1,9 @@
-//! The networks of Stable Diffusion: text encoders, transformers, autoencoders; and those that make pictures
-//! larger.
+//! The networks of Stable Diffusion: text encoders, denoising networks (UNet and MM-DiT), ControlNets,
+//! autoencoders, and super-resolution upscalers.
 //!
-//! One folder a network, each with its configuration (the network's own `config.json`) and its forward pass,
-//! written over [`sd_weights::Blocks`] in the operations of `sd-ops`. A network does not know where its
-//! weights live.
+//! Each network has a folder with its configuration (the network's own `config.json`), its forward pass and
+//! its memory footprint. A forward pass is written over [`sd_weights::Blocks`] in the operations of `sd-ops`.
+//! A network does not know where its weights are.
 
 mod bands;
 pub mod clip;

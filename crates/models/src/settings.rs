@@ -1,14 +1,13 @@
-//! Settings of a configuration of which only some values are known: any other is refused by its name.
+//! Checks of configuration settings of which only some values are supported. Others are refused by name.
 
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
-/// A setting, and the values of it that a network here can have. The first is its class's default.
+/// A setting and the only supported value, which is the default of its class.
 pub(crate) type Known = (&'static str, Value);
 
-/// Refuses the settings among `found` that are not as `known` has them. What is left out has the value that
-/// is known.
+/// Refuses settings of `found` that differ from `known`. Settings that are left out have the known value.
 ///
 /// # Errors
 /// A setting of the `network` has another value.
@@ -30,9 +29,8 @@ pub(crate) fn refuse_others(
     Ok(())
 }
 
-/// Whether two values mean the same to Python, as far as settings go: numbers are equal however they are
-/// written, null is no more than false, a list of the same for all levels is that, and swish is another name
-/// of silu.
+/// Whether two values are equivalent for diffusers: numbers are equal in any notation, null equals false, a
+/// list with the same value for all levels equals that value, and swish is another name of silu.
 fn is_same(value: &Value, wanted: &Value) -> bool {
     match (value, wanted) {
         (Value::Array(values), _) if !wanted.is_array() => values.iter().all(|value| is_same(value, wanted)),

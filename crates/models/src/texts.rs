@@ -1,12 +1,12 @@
-//! Texts as token ids, a row each: what text encoders are given.
+//! Checks of the token ids that text encoders get, a row for each text.
 
 use crate::{Error, Result};
 
-/// The length that all `texts` have. A `network` takes those of at most `longest` tokens, where it has
-/// positions for no more, and tokens that its `vocabulary` has.
+/// The common length of all `texts`. A `network` takes at most `longest` tokens, if it has a table of
+/// positions, and token ids below `vocabulary`.
 ///
 /// # Errors
-/// They are others.
+/// The lengths differ, or a length or a token id is out of range.
 pub(crate) fn common_length(
     texts: &[Vec<u32>],
     network: &'static str,

@@ -1,4 +1,4 @@
-//! What the networks that enlarge pictures say that they take, against what they take.
+//! What the networks that enlarge images say that they take, against what they take.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed; it says how close it came.
 

@@ -48,7 +48,7 @@ fn what_is_taken_is_what_was_predicted() {
         })
     };
     for (channels, attention, [batch, height, width], banding) in [
-        // Bands by the size of the picture, with everything kept.
+        // Bands by the size of the image, with everything kept.
         (vec![32, 32, 64], true, [1, 128, 128], None),
         // One band.
         (vec![16, 32, 32], false, [1, 250, 260], Some(Banding::WHOLE)),

@@ -200,7 +200,7 @@ fn what_does_not_fit_is_refused() {
     let reason = config.mismatch(&wider).unwrap();
     assert_eq!(reason, "it has 12 features inside, and the model 18");
 
-    // A picture without its mask, one of another size than the latents, and conditions of too few inputs.
+    // An image without its mask, one of another size than the latents, and conditions of too few inputs.
     let network = ControlNet::new(weights(), &config).unwrap();
     let (context, pooled) = (steered.tensor("encoder_hidden_states"), steered.tensor("pooled"));
     let picture = case.tensor("picture");

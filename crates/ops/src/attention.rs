@@ -34,6 +34,8 @@ pub const fn scratch_of_plain_attention() -> u64 {
 ///
 /// # Errors
 /// The shapes do not fit each other, or the device fails.
+#[doc(alias = "cross attention")]
+#[doc(alias = "scaled_dot_product_attention")]
 pub fn attention(
     q: &Tensor,
     k: &Tensor,

@@ -1,4 +1,4 @@
-//! What a CLIP text encoder's `config.json` says of it.
+//! The configuration of a CLIP text encoder, its `config.json`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -8,43 +8,44 @@ use crate::counts::{self, MOST_FEATURES, MOST_LAYERS, MOST_TOKENS};
 use crate::settings::refuse_others;
 use crate::{Error, Result};
 
-/// The shape of a CLIP text encoder. What is not there has the default of transformers' `CLIPTextConfig`.
+/// The configuration of a CLIP text encoder. Settings that are left out have the defaults of transformers'
+/// `CLIPTextConfig`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, expecting = "settings by their names")]
 pub struct Config {
-    /// Different tokens.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Features of a token.
     pub hidden_size: usize,
-    /// Features inside of a feed-forward layer.
+    /// Hidden features of a feed-forward layer.
     pub intermediate_size: usize,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Heads of a layer's attention.
+    /// Number of attention heads.
     pub num_attention_heads: usize,
-    /// Most tokens of a text.
+    /// Maximum number of tokens.
     pub max_position_embeddings: usize,
     /// The activation of the feed-forward layers.
     pub hidden_act: Activation,
-    /// The epsilon of the norms.
+    /// The epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Features of a text's pooled vector, in a network that projects it. A plain `CLIPTextModel` has a
-    /// number here too, which means nothing.
+    /// Features of pooled embeddings, in a network with a projection. A plain `CLIPTextModel` has this
+    /// setting too, without a meaning.
     pub projection_dim: usize,
-    /// The token that a text ends with.
+    /// The end token.
     pub eos_token_id: u32,
     /// All other settings, some of which must have their default.
     #[serde(flatten)]
     pub others: Map<String, Value>,
 }
 
-/// The activations that CLIP text encoders have.
+/// The activations of CLIP text encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Activation {
     /// `x * sigmoid(1.702 x)`
     QuickGelu,
-    /// Gelu by the error function.
+    /// GELU by the error function.
     Gelu,
 }
 
@@ -79,7 +80,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether a network can be what this says.
+    /// Checks the settings.
     ///
     /// # Errors
     /// A setting is impossible or not supported; the error names it.

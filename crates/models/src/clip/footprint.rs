@@ -1,4 +1,4 @@
-//! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `layer.rs`.
+//! The memory of the encoder: of its weights and of a forward pass. The counts follow `layer.rs`.
 
 use sd_ops::Scratch;
 
@@ -7,7 +7,7 @@ use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 
 impl TextEncoder {
-    /// The weights that an encoding passes over. Of the tables of words and places only a text's rows are
+    /// The weights that an encoding reads. Of the token and position embeddings only the rows of a text are
     /// read.
     pub fn weight_bytes(&self) -> WeightBytes {
         let layers = self.model.scope("encoder.layers");
@@ -19,7 +19,7 @@ impl TextEncoder {
         }
     }
 
-    /// What encoding `texts` texts of `tokens` tokens takes beside the weights.
+    /// The memory of encoding `texts` texts of `tokens` tokens, beside the weights.
     pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
         let weight_options = self.model.options();
         let element = weight_options.activation_type().size_in_bytes() as u64;

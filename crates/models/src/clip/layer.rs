@@ -1,4 +1,4 @@
-//! One layer of a CLIP text encoder: attention and a feed-forward layer, each after a norm.
+//! A layer of a CLIP text encoder: self-attention and a feed-forward layer, each after a layer norm.
 
 use candle_core::Tensor;
 use sd_ops::{
@@ -51,7 +51,7 @@ impl Layer {
         linear_residual(&x, &inner, &self.down)
     }
 
-    /// The inside of the feed-forward layer.
+    /// The hidden features of the feed-forward layer.
     fn inside(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         match self.activation {
             Activation::QuickGelu => linear_quick_gelu(x, &self.up),
@@ -59,7 +59,7 @@ impl Layer {
         }
     }
 
-    /// What the tokens of `x` find in each other, before it is projected.
+    /// Self-attention of the tokens of `x`, before the output projection.
     fn attend(&self, x: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
         let (texts, tokens, width) = x.dims3()?;
         let size = width / self.heads;

@@ -1,7 +1,7 @@
 //! The text encoders of CLIP: transformers' `CLIPTextModel` and `CLIPTextModelWithProjection`.
 //!
-//! Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021; OpenCLIP's
-//! larger ones have the same shape.
+//! Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021. The larger
+//! encoders of OpenCLIP have the same architecture.
 
 mod config;
 mod footprint;
@@ -18,54 +18,52 @@ use crate::{Error, Result, layers};
 use layer::Layer;
 
 const NETWORK: &str = "CLIP text encoder";
-/// The table of words.
+/// The token embeddings.
 const TOKENS: &str = "embeddings.token_embedding.weight";
-/// The table of places in a text.
+/// The position embeddings.
 const POSITIONS: &str = "embeddings.position_embedding.weight";
 
 /// A text encoder.
 #[derive(Debug)]
 pub struct TextEncoder {
     config: Config,
-    /// The scope of the model, which the projection is not in.
+    /// The scope of the model, without the projection.
     model: Weights,
     tokens: Table,
     positions: Table,
     layers: Blocks<Layer>,
     norm: Blocks<LayerNorm>,
-    /// The scope that the projection lies in, which only those need that are asked for the vector of a whole
-    /// text.
+    /// The scope of the projection, which is only needed for pooled embeddings.
     whole: Weights,
 }
 
-/// What a network wants to know of texts.
+/// The embeddings that a network wants of texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    /// From where the vectors of the tokens come.
+    /// The layer that gives the token embeddings.
     pub hidden: Hidden,
-    /// How many more of the last layers are left out ("clip skip"). The vector of a whole text is never
-    /// changed by it.
+    /// Last layers to skip ("clip skip"). Pooled embeddings are not affected.
     pub skip: usize,
-    /// Whether a vector for a whole text is wanted.
+    /// Whether a pooled embedding is wanted.
     pub pooled: bool,
 }
 
-/// From where the vectors of the tokens come.
+/// The layer that gives the token embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hidden {
-    /// After the last layer that is not skipped, through the final norm: Stable Diffusion 1 and 2.
+    /// The last layer that is not skipped, after the final norm: Stable Diffusion 1 and 2.
     Normed,
-    /// Before the last layer that is not skipped, as it is: Stable Diffusion XL and 3.
+    /// The layer before the last one that is not skipped, without a norm: Stable Diffusion XL and 3.
     Penultimate,
 }
 
-/// Texts as the encoder reads them.
+/// Encoded texts.
 #[derive(Debug, Clone)]
 pub struct Encoded {
-    /// One vector a token: `[texts, tokens, hidden_size]`.
+    /// Token embeddings, `[texts, tokens, hidden_size]`.
     pub hidden: Tensor,
-    /// One vector a text, where it was wanted: the last layer's at the text's end, normed and projected.
-    /// `[texts, projection_dim]`
+    /// Pooled embeddings, if wanted: the last layer's at the end of the text, normalised and projected,
+    /// `[texts, projection_dim]`.
     pub pooled: Option<Tensor>,
 }
 
@@ -73,7 +71,7 @@ pub struct Encoded {
 struct Projection(Linear);
 
 impl TextEncoder {
-    /// The encoder that `config` describes. Nothing is read yet.
+    /// The encoder that `config` describes. It reads no weights yet.
     ///
     /// # Errors
     /// The configuration is not supported, or tensors are missing or have other shapes.
@@ -103,11 +101,11 @@ impl TextEncoder {
         })
     }
 
-    /// Encodes `texts`: rows of token ids, all of one length.
+    /// Encodes `texts`: rows of token ids of the same length.
     ///
     /// # Errors
-    /// An id or the length has no place in the encoder, more layers are to be skipped than there are, a
-    /// pooled vector is wanted of a network without a projection, a file is wrong, or the device fails.
+    /// A token id or the length is out of range, more layers are skipped than there are, a pooled embedding
+    /// is wanted of a network without a projection, a file is damaged, or the device fails.
     pub fn encode(&self, texts: &[Vec<u32>], wanted: Wanted) -> Result<Encoded> {
         let tokens = self.check_texts(texts)?;
         let read = self.layers_before(wanted)?;
@@ -137,10 +135,10 @@ impl TextEncoder {
         })
     }
 
-    /// Makes sure that the encoder can give what is `wanted`. Nothing is read.
+    /// Checks that the encoder can give what is `wanted`. It reads no weights.
     ///
     /// # Errors
-    /// More layers are to be skipped than there are, or a pooled vector is wanted of a file without a
+    /// More layers are skipped than there are, or a pooled embedding is wanted of a file without a
     /// projection.
     pub fn check(&self, wanted: Wanted) -> Result<()> {
         self.layers_before(wanted)?;
@@ -150,7 +148,7 @@ impl TextEncoder {
         Ok(())
     }
 
-    /// What makes the vector of a whole text of that of its end.
+    /// The projection of pooled embeddings.
     fn projection(&self) -> Result<Blocks<Projection>> {
         let config = self.config.clone();
         let projection = Blocks::single(self.whole.scope("text_projection"), move |weights| {
@@ -159,7 +157,7 @@ impl TextEncoder {
         Ok(projection?)
     }
 
-    /// How many layers a text passes before its vectors are taken.
+    /// Layers that run before the token embeddings are taken.
     fn layers_before(&self, wanted: Wanted) -> Result<usize> {
         let left_out = match wanted.hidden {
             Hidden::Normed => wanted.skip,
@@ -175,7 +173,7 @@ impl TextEncoder {
             })
     }
 
-    /// The vectors of `x` at the ends of `texts`: `[texts, hidden_size]`.
+    /// The embeddings of `x` at the ends of `texts`: `[texts, hidden_size]`.
     fn ends(&self, texts: &[Vec<u32>], x: &Tensor) -> Result<Tensor> {
         let ends = texts
             .iter()
@@ -185,8 +183,8 @@ impl TextEncoder {
         Ok(Tensor::cat(&ends, 0)?.squeeze(1)?)
     }
 
-    /// Token and position embeddings added, `[texts, tokens, hidden_size]`. Of the tables only the rows that
-    /// are needed are read.
+    /// Token plus position embeddings, `[texts, tokens, hidden_size]`. Only the rows that are needed are read
+    /// from the tables.
     fn embed(&self, texts: &[Vec<u32>], tokens: usize) -> Result<Tensor> {
         let hidden_size = self.config.hidden_size;
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
@@ -200,8 +198,8 @@ impl TextEncoder {
         Ok(words.broadcast_add(&places.to_dtype(activation_type)?)?)
     }
 
-    /// Where a text ends. A configuration with the end token 2 is from before that token was written down
-    /// rightly; there the largest id is the end's.
+    /// The position of a text's end token. Configurations with the end token 2 have a wrong one; there the
+    /// end is the largest id.
     fn end_of(&self, ids: &[u32]) -> usize {
         const WRONG_END: u32 = 2;
         let end = match self.config.eos_token_id {
@@ -211,7 +209,7 @@ impl TextEncoder {
         ids.iter().position(|&id| id == end).unwrap_or_default()
     }
 
-    /// The length that all texts have.
+    /// The common length of all texts.
     fn check_texts(&self, texts: &[Vec<u32>]) -> Result<usize> {
         common_length(
             texts,
@@ -229,7 +227,7 @@ impl Projection {
     }
 }
 
-/// Zeros where a token (row) may look, minus infinity where a later one lies: `[tokens, tokens]`.
+/// The causal mask, `[tokens, tokens]`: 0 where a token (row) may attend, `-inf` at later tokens.
 fn causal_mask(tokens: usize, device: &Device) -> Result<Tensor> {
     let look = |index: usize| {
         if index % tokens > index / tokens {

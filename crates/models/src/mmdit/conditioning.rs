@@ -71,7 +71,7 @@ impl Conditioner {
     /// is given if the network reads text.
     ///
     /// # Errors
-    /// A shape does not fit `network`, a file is wrong, or the device fails.
+    /// A shape does not fit `network`, a file is damaged, or the device fails.
     pub(super) fn condition(
         &self,
         timesteps: &[f32],

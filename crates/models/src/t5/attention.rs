@@ -1,4 +1,4 @@
-//! The first half of a layer: a norm, and attention of the tokens to each other.
+//! The first half of a layer: an RMS norm and self-attention.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, RmsNorm, attention, linear, linear_residual, rms_norm};
@@ -31,13 +31,13 @@ impl SelfAttention {
         })
     }
 
-    /// `x`, `[texts, tokens, features]`, and what is added to it; `bias` is added to the scores.
+    /// `x`, `[texts, tokens, features]`, plus its attention; `bias` is added to the scores.
     pub(super) fn forward(&self, x: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
         let mixed = self.attend(&rms_norm(x, &self.norm)?, bias)?;
         linear_residual(x, &mixed, &self.output)
     }
 
-    /// What the tokens of `x` find in each other, before it is projected.
+    /// Self-attention of the tokens of `x`, before the output projection.
     fn attend(&self, x: &Tensor, bias: &Tensor) -> candle_core::Result<Tensor> {
         let (texts, tokens, _) = x.dims3()?;
         let split = |projection: &Linear| {

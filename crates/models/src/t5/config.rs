@@ -1,4 +1,4 @@
-//! What a T5 encoder's `config.json` says of it.
+//! The configuration of a T5 encoder, its `config.json`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -8,27 +8,28 @@ use crate::counts::{self, MOST_FEATURES, MOST_LAYERS, MOST_TOKENS};
 use crate::settings::refuse_others;
 use crate::{Error, Result};
 
-/// The shape of a T5 v1.1 encoder. What is not there has the default of transformers' `T5Config`.
+/// The configuration of a T5 v1.1 encoder. Settings that are left out have the defaults of transformers'
+/// `T5Config`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, expecting = "settings by their names")]
 pub struct Config {
-    /// Different tokens.
+    /// Size of the vocabulary.
     pub vocab_size: usize,
     /// Features of a token.
     pub d_model: usize,
-    /// Features of a head.
+    /// Features of an attention head.
     pub d_kv: usize,
-    /// Features inside of a feed-forward layer.
+    /// Hidden features of a feed-forward layer.
     pub d_ff: usize,
-    /// Layers.
+    /// Number of layers.
     pub num_layers: usize,
-    /// Heads.
+    /// Number of attention heads.
     pub num_heads: usize,
-    /// Classes of distances between two tokens.
+    /// Number of buckets of the relative position bias.
     pub relative_attention_num_buckets: usize,
-    /// The distance from which on all are of one class.
+    /// The distance from which on all share a bucket.
     pub relative_attention_max_distance: usize,
-    /// The epsilon of the norms.
+    /// The epsilon of the RMS norms.
     pub layer_norm_epsilon: f64,
     /// The kind of feed-forward layers: `gated-gelu`.
     pub feed_forward_proj: String,
@@ -56,7 +57,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether a network can be what this says.
+    /// Checks the settings.
     ///
     /// # Errors
     /// A setting is impossible or not supported; the error names it.
@@ -103,7 +104,7 @@ impl Config {
             &self.others,
             &[
                 ("model_type", json!("t5")),
-                // Both follow from feed_forward_proj, but what a file says of them counts.
+                // Both follow from feed_forward_proj, but a value in the file counts.
                 ("dense_act_fn", json!("gelu_new")),
                 ("is_gated_act", json!(true)),
             ],

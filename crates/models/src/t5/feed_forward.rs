@@ -1,4 +1,4 @@
-//! The second half of a layer: a norm, and a gated feed-forward layer.
+//! The second half of a layer: an RMS norm and a gated feed-forward layer.
 
 use candle_core::Tensor;
 use sd_ops::{Linear, RmsNorm, linear_gated_gelu_tanh, linear_residual, rms_norm};
@@ -27,7 +27,7 @@ impl FeedForward {
         })
     }
 
-    /// `x`, `[texts, tokens, features]`, and what is added to it.
+    /// `x`, `[texts, tokens, features]`, plus the result of the layer.
     pub(super) fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let normed = rms_norm(x, &self.norm)?;
         let gated = linear_gated_gelu_tanh(&normed, &self.gate, &self.up)?;

@@ -1,4 +1,4 @@
-//! The bytes of the encoder: of its weights, and of a pass through it. The counts follow `attention.rs` and
+//! The memory of the encoder: of its weights and of a forward pass. The counts follow `attention.rs` and
 //! `feed_forward.rs`.
 
 use sd_ops::Scratch;
@@ -9,7 +9,7 @@ use crate::footprint::held_bytes;
 use crate::{Footprint, WeightBytes};
 
 impl TextEncoder {
-    /// The weights that an encoding passes over. Of the table of words only the rows of a text are read.
+    /// The weights that an encoding reads. Of the token embeddings only the rows of a text are read.
     pub fn weight_bytes(&self) -> WeightBytes {
         let encoder = self.weights.scope("encoder");
         WeightBytes {
@@ -20,7 +20,7 @@ impl TextEncoder {
         }
     }
 
-    /// What encoding `texts` texts of `tokens` tokens takes beside the weights.
+    /// The memory of encoding `texts` texts of `tokens` tokens, beside the weights.
     pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
         let weight_options = self.weights.options();
         let element = weight_options.activation_type().size_in_bytes() as u64;
@@ -29,10 +29,10 @@ impl TextEncoder {
         let heads = rows * (self.config.num_heads * self.config.d_kv) as u64 * element;
         let inner = rows * self.config.d_ff as u64 * element;
         let bias = (self.config.num_heads * tokens * tokens) as u64 * element;
-        // What came in, its norm, queries, keys, values, and the result. A GPU turns the keys around.
+        // The input, its norm, queries, keys, values, and the result. On a GPU the keys are transposed.
         let attention = 2 * width + if weight_options.device.is_cpu() { 4 } else { 5 } * heads;
-        // What came in, after attention too, its norm, the gates, and what they make of the rest. A GPU holds
-        // that rest too.
+        // The input, the tokens after attention, their norm, the gates, and the gated features. On a GPU the
+        // ungated features too.
         let rest = if weight_options.device.is_cpu() { 0 } else { inner };
         let feed_forward = 3 * width + 2 * inner + rest;
         Footprint {

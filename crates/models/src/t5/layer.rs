@@ -1,5 +1,5 @@
-//! The halves of which T5's layers consist. Each is in memory by itself: together they would take half as
-//! much again.
+//! T5's layers are split into halves. Each half is a block of its own: whole layers would need half as much
+//! memory again.
 
 use candle_core::Tensor;
 use sd_weights::{Result, Weights};
@@ -11,7 +11,7 @@ use super::feed_forward::FeedForward;
 /// Halves of a layer.
 const HALVES: usize = 2;
 
-/// One half of a layer. Nothing in it has a bias.
+/// One half of a layer: self-attention or feed-forward. Nothing in it has a bias.
 #[derive(Debug)]
 pub(super) enum Half {
     Attention(SelfAttention),
@@ -19,7 +19,7 @@ pub(super) enum Half {
 }
 
 impl Half {
-    /// The scopes of all halves, in order, within that of the encoder.
+    /// The scopes of all halves, in order, inside that of the encoder.
     pub(super) fn scopes(encoder: &Weights, layers: usize) -> impl Iterator<Item = Weights> {
         let blocks = encoder.scope("block");
         (0..HALVES * layers).map(move |half| {

@@ -36,7 +36,7 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// The encoder that `config` describes. Nothing is read yet.
+    /// The encoder that `config` describes. It reads no weights yet.
     ///
     /// # Errors
     /// The configuration is not supported, or tensors are missing or have other shapes.
@@ -67,11 +67,11 @@ impl TextEncoder {
         })
     }
 
-    /// Encodes `texts`, rows of token ids, all of one length: one vector a token, `[texts, tokens, d_model]`.
-    /// Padding is read like any other token, as diffusers does for Stable Diffusion 3.
+    /// Encodes `texts`, rows of token ids of the same length: `[texts, tokens, d_model]`. Padding is encoded
+    /// like any other token, as diffusers does for Stable Diffusion 3.
     ///
     /// # Errors
-    /// An id has no place in the encoder, the lengths differ, a file is wrong, or the device fails.
+    /// A token id is out of range, the lengths differ, a file is damaged, or the device fails.
     pub fn encode(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
         let tokens = self.check_texts(texts)?;
         let mut hidden = self.embed(texts, tokens)?;
@@ -82,7 +82,7 @@ impl TextEncoder {
         Ok(rms_norm(&hidden, &*self.exit.block(0)?)?)
     }
 
-    /// Token embeddings, `[texts, tokens, d_model]`. Of the table only the rows that are needed are read.
+    /// Token embeddings, `[texts, tokens, d_model]`. Only the rows that are needed are read from the table.
     fn embed(&self, texts: &[Vec<u32>], tokens: usize) -> Result<Tensor> {
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
         let words = self.words.rows(&ids)?;
@@ -92,7 +92,7 @@ impl TextEncoder {
             .reshape((texts.len(), tokens, self.config.d_model))?)
     }
 
-    /// The length that all texts have.
+    /// The common length of all texts.
     fn check_texts(&self, texts: &[Vec<u32>]) -> Result<usize> {
         common_length(texts, NETWORK, None, self.config.vocab_size)
     }

@@ -1,11 +1,11 @@
-//! How far apart two tokens are, as something added to their attention.
+//! T5's relative position bias, which is added to attention scores.
 
 use candle_core::{DType, Device, Tensor};
 use sd_weights::{Result, Weights};
 
 use super::Config;
 
-/// One number a class of distances and head.
+/// One number for each bucket of distances and each head.
 #[derive(Debug)]
 pub(super) struct RelativePositions {
     /// `[classes, heads]`
@@ -25,7 +25,7 @@ impl RelativePositions {
         })
     }
 
-    /// What is added to the scores of a text of `tokens` tokens: `[heads, tokens, tokens]`.
+    /// The bias of a text of `tokens` tokens: `[heads, tokens, tokens]`.
     pub(super) fn bias(&self, tokens: usize, device: &Device) -> candle_core::Result<Tensor> {
         let classes: Vec<u32> = (0..tokens)
             .flat_map(|query| (0..tokens).map(move |key| (query, key)))
@@ -39,8 +39,8 @@ impl RelativePositions {
         bias.permute((2, 0, 1))?.contiguous()?.to_device(device)
     }
 
-    /// The class of the way from `query` to `key`: half of the classes are for what comes after; of each half
-    /// the first half are single distances, the rest grow with the logarithm.
+    /// The bucket of the distance from `query` to `key`. Half of the buckets are for keys after the query; of
+    /// each half, the first half are single distances and the rest grow logarithmically.
     fn class(&self, query: usize, key: usize) -> usize {
         let half = self.buckets / 2;
         let offset = if key > query { half } else { 0 };

@@ -110,6 +110,7 @@ impl TransformerLayer {
 }
 
 /// Multi-head attention: self-attention, or cross attention to other tokens.
+#[doc(alias = "cross attention")]
 #[derive(Debug)]
 struct Attention {
     query: Linear,

@@ -1,4 +1,4 @@
-//! Which network a file holds, by the names and shapes of its tensors.
+//! Recognises the network of a file by the names and shapes of its tensors.
 
 use sd_weights::Weights;
 
@@ -6,35 +6,35 @@ use super::names::unknown_places;
 use crate::counts::MOST_FEATURES;
 use crate::{Error, Result};
 
-/// A network and its sizes.
+/// An architecture and its sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Architecture {
     Dense(Dense),
     Compact(Compact),
 }
 
-/// RRDBNet, the network of ESRGAN: residual blocks of residual blocks of densely connected convolutions.
+/// RRDBNet, the network of ESRGAN: residual-in-residual dense blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dense {
     pub(super) features: usize,
-    /// Channels that each convolution of a dense block adds.
+    /// Channels that each convolution of a dense block adds (the growth rate).
     pub(super) growth: usize,
     pub(super) blocks: usize,
-    /// Side of the squares of pixels that become one pixel of more channels before everything else.
+    /// Factor of the pixel unshuffling before the first convolution.
     pub(super) unshuffled: usize,
 }
 
-/// SRVGGNetCompact: convolutions one after another at the size of the picture.
+/// SRVGGNetCompact: a chain of convolutions at the resolution of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Compact {
     pub(super) features: usize,
-    /// How many convolutions there are, the last one included.
+    /// Number of convolutions, including the last one.
     pub(super) convolutions: usize,
     pub(super) scale: usize,
 }
 
 impl Dense {
-    /// What the network makes of a picture that was not unshuffled.
+    /// Scale of the network without pixel unshuffling.
     pub(super) const SCALE: usize = 4;
 }
 
@@ -52,8 +52,7 @@ impl Architecture {
         })
     }
 
-    /// The same, unless it is of no width or of an impossible one: shapes in a file can hold any number,
-    /// where a tensor has no elements.
+    /// Checks the widths: a file can hold any shape for a tensor without elements.
     fn possible(self) -> std::result::Result<Self, String> {
         let (features, growth) = match self {
             Self::Dense(Dense { features, growth, .. }) => (features, growth),

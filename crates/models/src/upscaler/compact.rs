@@ -1,5 +1,5 @@
-//! SRVGGNetCompact: convolutions with PReLU at the size of the picture, the last of which gives the pixels of
-//! the larger one, added to the picture itself.
+//! SRVGGNetCompact: convolutions with PReLU at the resolution of the image, then pixel shuffling, added to
+//! the upsampled image.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use super::{State, into_rows};
 use crate::bands::convolved;
 use crate::layers;
 
-/// A convolution and what follows it.
+/// A convolution and its PReLU.
 #[derive(Debug)]
 pub(super) struct Block {
     first: bool,
@@ -71,8 +71,8 @@ impl Block {
     }
 }
 
-/// Each channel of `x`, `[1, channels, height, width]`, so many times: what becomes the picture with every
-/// pixel repeated once channels become pixels.
+/// Repeats each channel of `x`, `[1, channels, height, width]`, `times` times, which pixel shuffling turns
+/// into nearest-neighbour upsampling.
 fn repeated(x: &Tensor, times: usize) -> Result<Tensor> {
     let (_, channels, height, width) = x.dims4()?;
     x.reshape((channels, 1, height, width))?

@@ -14,27 +14,27 @@ use crate::bands::{Carried, Rows, convolved};
 use crate::layers;
 
 const SLOPE: f32 = 0.2;
-/// How much of what a block computes is added to what went in.
+/// The factor of a block's residual.
 const RESIDUAL: f32 = 0.2;
 
-/// A part of the network.
+/// A block of the network.
 #[derive(Debug)]
 pub(super) enum Block {
     First(Conv2d),
-    /// A residual block of residual dense blocks.
+    /// A residual-in-residual dense block (RRDB).
     Residual(Box<[DenseBlock; 3]>),
     Last(Box<Last>),
 }
 
-/// Convolutions of which each takes what all before it gave, around which the input is carried.
+/// A residual dense block: each convolution takes the results of all before it.
 #[derive(Debug)]
 pub(super) struct DenseBlock {
     growing: [Conv2d; 4],
     last: Conv2d,
 }
 
-/// What follows the blocks: a convolution after which the first features are added, two that make the picture
-/// twice as large each, and two more.
+/// The layers after the blocks: a convolution, the skip connection from the first features, two upsampling
+/// convolutions of factor 2, and two more convolutions.
 #[derive(Debug)]
 pub(super) struct Last {
     body: Conv2d,
@@ -141,10 +141,10 @@ impl Last {
     }
 }
 
-/// Bands that have been on their way, until they are taken.
+/// Bands that were passed on, until they are taken.
 type Waiting = Rc<RefCell<VecDeque<Tensor>>>;
 
-/// `rows` as they are, each of which waits beside its way.
+/// Passes `rows` through and keeps each of them.
 fn watched(rows: Rows<'_>) -> (Rows<'_>, Waiting) {
     let waiting = Waiting::default();
     let theirs = waiting.clone();
@@ -163,7 +163,7 @@ fn next_of(waiting: &Waiting) -> Result<Tensor> {
     })
 }
 
-/// `rows`, and what `conv` makes of them behind them.
+/// `rows`, each followed by its convolution with `conv`.
 fn grown<'a>(rows: Rows<'a>, conv: &'a Conv2d) -> Result<Rows<'a>> {
     let (rows, before) = watched(rows);
     let grown = rectified(convolved(rows, BandedConv2d::new(conv)?, None));
@@ -173,7 +173,7 @@ fn grown<'a>(rows: Rows<'a>, conv: &'a Conv2d) -> Result<Rows<'a>> {
     })))
 }
 
-/// A part of `rows`, added to those that were carried `around`.
+/// Scaled `rows`, added to the residual `around` them.
 fn added<'a>(rows: Rows<'a>, around: Waiting) -> Rows<'a> {
     Box::new(rows.map(move |band| scaled_residual(&next_of(&around)?, RESIDUAL, &band?)))
 }

@@ -1,21 +1,21 @@
-//! What enlarging a picture takes beside the weights: the forward pass followed without making any of it.
+//! The memory of upscaling beside the weights: the forward pass simulated by its shapes.
 
 use sd_ops::Scratch;
 
 use super::architecture::{Architecture, Compact, Dense};
 use crate::footprint::Taken;
 
-/// Values of a band of features: 2 MB of 32-bit numbers, of which a few hundred are on their way at a time.
+/// Values of a band of features: 2 MB of 32-bit floats, of which a few hundred are alive at a time.
 const BAND: usize = 1 << 19;
-/// The fewest bands of a picture, so that those on their way are a part of it.
+/// The fewest bands of a feature map, so that those in flight are a part of it.
 const BANDS: usize = 24;
 
-/// Rows of a band of a picture of so many features.
+/// Rows of a band of a feature map.
 pub(super) fn band_rows(features: usize, height: usize, width: usize) -> usize {
     (BAND / (features * width)).min(height / BANDS).max(1)
 }
 
-/// What enlarging a picture of `height` and `width` takes, by bands of `rows` where that is given.
+/// The memory of upscaling an image of `height` and `width`, in bands of `rows` if given.
 pub(super) fn enlarging(
     architecture: Architecture,
     rows: Option<usize>,
@@ -37,7 +37,7 @@ pub(super) fn enlarging(
     taken
 }
 
-/// A picture's size, and how it is cut.
+/// The size of a feature map and its bands.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     height: usize,
@@ -50,7 +50,7 @@ impl Size {
         self.height * self.width * channels
     }
 
-    /// As many bands, or all that there are.
+    /// `count` bands, or all of them.
     fn bands(self, count: usize, channels: usize) -> usize {
         (count * self.rows).min(self.height) * self.width * channels
     }
@@ -71,7 +71,7 @@ impl Size {
 
 fn dense(taken: &mut Taken, sizes: Dense, size: Size) {
     let Dense { features, growth, .. } = sizes;
-    // The first features, which are carried around the blocks, and the picture between two blocks.
+    // The first features, which are carried around the blocks, and the image between two blocks.
     let held = 2 * size.picture(features);
 
     // What goes into each convolution of a dense block: a band whose turn is next, and one that was put
@@ -94,7 +94,7 @@ fn dense(taken: &mut Taken, sizes: Dense, size: Size) {
     let next = size.bands(2, features) + twice.bands(1, features) + four.bands(2, features);
     let gathered = 2 * size.gathered(features) + twice.gathered(features) + 2 * four.gathered(features);
     let on_their_way = next + four.bands(2, features);
-    // Both pictures go as the result comes, which is a few bands behind.
+    // Both images go as the result comes, which is a few bands behind.
     let behind = 4;
     let at_first = held - 2 * size.bands(behind, features);
     let at_last = four.picture(3) - four.bands(behind, 3);

@@ -1,15 +1,13 @@
-//! Networks that make a picture larger: those of Real-ESRGAN, which invent the detail that a larger picture
-//! would have.
+//! Super-resolution networks: those of Real-ESRGAN.
 //!
-//! Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", 2021.
-//! Which network a file holds, how wide and deep it is and by how much it enlarges is read from its tensors.
+//! Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data", 2021. The
+//! architecture, its sizes and the scale are recognised by the tensors of a file.
 //!
-//! A pixel of the result depends on pixels hundreds of rows away. Cutting the picture into tiles with such
-//! margins would compute most of it several times, so pictures go through the layers by bands of rows
-//! instead, from the top down, each band computed once. Held are the picture between two blocks, whose bands
-//! are replaced by what is made of them, the picture that is carried around all blocks, and a few bands of
-//! what lies between. No tile has an edge inside of the picture, and on a processor the result is that of the
-//! whole picture at once, to the bit.
+//! An output pixel depends on pixels hundreds of rows away. Tiles with such margins would compute most of an
+//! image several times. Instead, images pass through the layers in bands of rows, from the top down, and each
+//! band is computed once. Memory holds the feature map between two blocks, whose bands are replaced one by
+//! one, the feature map that bypasses all blocks, and a few bands in between. There are no seams of tiles,
+//! and on a CPU the result has the bits of the whole image at once.
 
 mod architecture;
 mod compact;
@@ -28,7 +26,7 @@ use crate::footprint::held_bytes;
 use crate::{Error, Footprint, Result};
 use architecture::Architecture;
 
-/// A network that makes a picture larger.
+/// A super-resolution network.
 #[derive(Debug)]
 pub struct Upscaler {
     blocks: Blocks<Block>,
@@ -38,15 +36,14 @@ pub struct Upscaler {
     band_rows: Option<usize>,
 }
 
-/// A part of a network.
+/// A block of a network.
 #[derive(Debug)]
 enum Block {
     Dense(dense::Block),
     Compact(compact::Block),
 }
 
-/// What goes from block to block: the bands of the picture, and those of the picture that is carried around
-/// the blocks.
+/// The state between blocks: the bands of the feature map, and those of the one that bypasses the blocks.
 #[derive(Debug)]
 struct State {
     bands: VecDeque<Tensor>,
@@ -54,11 +51,10 @@ struct State {
 }
 
 impl Upscaler {
-    /// The network that `weights` are of. Nothing is read yet.
+    /// Recognises the network of `weights`. It reads no weights yet.
     ///
     /// # Errors
-    /// They are of no network that is known ([`Error::Upscaler`]), or some of its tensors are missing or of
-    /// another shape.
+    /// The architecture is not supported ([`Error::Upscaler`]), or tensors are missing or have other shapes.
     pub fn open(weights: Weights) -> Result<Self> {
         let weights = names::as_real_esrgan(&weights);
         let architecture = Architecture::recognise(&weights)?;
@@ -77,7 +73,7 @@ impl Upscaler {
         })
     }
 
-    /// How many times as high and wide a picture becomes.
+    /// The factor of an image's width and height.
     pub fn scale(&self) -> usize {
         self.architecture.scale()
     }
@@ -95,26 +91,26 @@ impl Upscaler {
         self.weight_bytes
     }
 
-    /// Takes so many rows at a time, at least one, instead of as many as the picture's size suggests. On a
-    /// processor the result is the same to the bit; memory and time are not.
+    /// Sets the rows of a band, at least one, instead of the default for the image's size. On a CPU the
+    /// result has the same bits; memory and time differ.
     #[must_use]
     pub fn with_band_rows(mut self, rows: usize) -> Self {
         self.band_rows = Some(rows.max(1));
         self
     }
 
-    /// What enlarging a picture of `height` and `width` takes beside the picture and the weights, on a
-    /// processor with as many threads as there are now.
+    /// The memory of upscaling an image of `height` and `width`, beside the image and the weights, on a CPU
+    /// with the current number of threads.
     pub fn footprint(&self, height: usize, width: usize) -> Footprint {
         footprint::enlarging(self.architecture, self.band_rows, [height, width])
             .footprint(self.activation_type)
     }
 
-    /// Makes `picture`, `[1, 3, height, width]` with values from 0 to 1, larger:
-    /// `[1, 3, scale * height, scale * width]`, around the same values; a few may lie outside of them.
+    /// Upscales `picture`, `[1, 3, height, width]` with values from 0 to 1, to
+    /// `[1, 3, scale * height, scale * width]`, with about the same range; a few values may exceed it.
     ///
     /// # Errors
-    /// The picture has another shape, a file is wrong, or the device fails.
+    /// The image has another shape, a file is damaged, or the device fails.
     pub fn forward(&self, picture: &Tensor) -> Result<Tensor> {
         let (height, width) = match *picture.dims() {
             [1, 3, height, width] if height * width > 0 => (height, width),
@@ -147,7 +143,7 @@ impl Upscaler {
         if result.dims4()? == (1, 3, scale * height, scale * width) {
             return Ok(result);
         }
-        // The picture was continued so that it could be unshuffled.
+        // The image was padded for pixel unshuffling.
         let result = result.narrow(2, 0, scale * height)?.narrow(3, 0, scale * width)?;
         Ok(result.contiguous()?)
     }
@@ -169,7 +165,7 @@ impl Block {
     }
 }
 
-/// The bands of a picture, each of which goes once it was used.
+/// The bands of a feature map, each of which is dropped after use.
 fn into_rows<'a>(bands: VecDeque<Tensor>) -> Rows<'a> {
     Box::new(bands.into_iter().map(Ok))
 }

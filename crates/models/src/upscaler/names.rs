@@ -1,13 +1,12 @@
-//! The names that one and the same network of ESRGAN is saved under.
+//! The tensor names of the releases of ESRGAN.
 //!
-//! ESRGAN's first release wrote the places of a sequence (`model.1.sub.0.RDB1.conv1.0`), its second
+//! ESRGAN's first release used indices of a `Sequential` (`model.1.sub.0.RDB1.conv1.0`), its second
 //! `RRDB_trunk`, Real-ESRGAN `body`. Networks that were trained on several GPUs may have `module.` before
-//! each name, and files without tables of tables the name of the table that a network lay in.
+//! each name, and files without nested tables the name of the table of the network.
 
 use sd_weights::Weights;
 
-/// What may stand before every name. Of the last weights and the average of them the average is taken, which
-/// comes later.
+/// Prefixes of names. Of the last weights and their moving average the average is used, which comes later.
 const BEFORE: [&str; 4] = ["module.", "state_dict.", "params.", "params_ema."];
 /// The convolutions around the blocks, as the second release names them.
 const AROUND: [(&str, &str); 4] = [
@@ -16,8 +15,8 @@ const AROUND: [(&str, &str); 4] = [
     ("upconv2", "conv_up2"),
     ("HRconv", "conv_hr"),
 ];
-/// The same as places of the first release's sequence, between which lie what has no weights. They are those
-/// of a network that makes pictures twice as large two times.
+/// The same as indices of the first release's `Sequential`; layers between them have no weights. They are
+/// those of a network with scale 4.
 const PLACES: [(usize, &str); 5] = [
     (0, "conv_first"),
     (3, "conv_up1"),
@@ -26,13 +25,13 @@ const PLACES: [(usize, &str); 5] = [
     (10, "conv_last"),
 ];
 
-/// `weights` with the names that Real-ESRGAN writes.
+/// `weights` under Real-ESRGAN's names.
 pub(super) fn as_real_esrgan(weights: &Weights) -> Weights {
     weights.renamed(renamed)
 }
 
-/// The places in the first release's sequence that `weights` has convolutions at, where some are not known:
-/// those of a network of another scale.
+/// The indices of convolutions in the first release's `Sequential`, if some are unknown: a network of another
+/// scale.
 pub(super) fn unknown_places(weights: &Weights) -> Option<Vec<usize>> {
     let has = |name: &str| weights.contains(&format!("{name}.weight"));
     let mut places: Vec<usize> = (0..64).filter(|place| has(&format!("model.{place}"))).collect();
@@ -49,7 +48,7 @@ pub(super) fn unknown_places(weights: &Weights) -> Option<Vec<usize>> {
     Some(places)
 }
 
-/// What Real-ESRGAN calls the tensor `name`.
+/// Real-ESRGAN's name of the tensor `name`.
 fn renamed(name: &str) -> Option<String> {
     let mut bare = name;
     while let Some(rest) = BEFORE.iter().find_map(|before| bare.strip_prefix(before)) {
@@ -59,7 +58,7 @@ fn renamed(name: &str) -> Option<String> {
         in_block(rest)
     } else if let Some(rest) = bare.strip_prefix("model.1.sub.") {
         in_block(rest).or_else(|| {
-            // What follows the blocks in their sequence.
+            // The convolution after the blocks.
             let (place, kind) = rest.split_once('.')?;
             (is_number(place) && is_kind(kind)).then(|| format!("conv_body.{kind}"))
         })
@@ -79,8 +78,8 @@ fn renamed(name: &str) -> Option<String> {
     renamed.or_else(|| (bare != name).then(|| bare.to_owned()))
 }
 
-/// `0.RDB1.conv2.weight`, or with a place in a sequence of its own as `0.RDB1.conv2.0.weight`, as Real-ESRGAN
-/// has it.
+/// `0.RDB1.conv2.weight`, or with an index in a `Sequential` as `0.RDB1.conv2.0.weight`, as Real-ESRGAN names
+/// it.
 fn in_block(name: &str) -> Option<String> {
     let mut parts = name.split('.');
     let (block, dense, conv) = (parts.next()?, parts.next()?.strip_prefix("RDB")?, parts.next()?);

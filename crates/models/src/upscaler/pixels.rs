@@ -1,11 +1,11 @@
-//! Pixels that become channels, and channels that become pixels. Shi et al., "Real-Time Single Image and
-//! Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network", 2016.
+//! Pixel shuffling and unshuffling. Shi et al., "Real-Time Single Image and Video Super-Resolution Using an
+//! Efficient Sub-Pixel Convolutional Neural Network", 2016.
 
 use candle_core::{Result, Tensor};
 
-/// Squares of `factor` pixels of `x`, `[1, channels, height, width]`, as pixels of more channels:
-/// `[1, channels * factor², height / factor, width / factor]`. What is not a multiple of it is continued by
-/// its mirror image, below and to the right.
+/// Pixel unshuffling of `x`, `[1, channels, height, width]`:
+/// `[1, channels * factor², height / factor, width / factor]`. Sides that are not multiples of `factor` are
+/// padded by reflection, below and to the right.
 pub(super) fn unshuffled(x: &Tensor, factor: usize) -> Result<Tensor> {
     if factor == 1 {
         return Ok(x.clone());
@@ -17,7 +17,7 @@ pub(super) fn unshuffled(x: &Tensor, factor: usize) -> Result<Tensor> {
         .reshape((1, channels * factor * factor, height / factor, width / factor))
 }
 
-/// The other way round: `[1, channels, height, width]` to
+/// Pixel shuffling: `[1, channels, height, width]` to
 /// `[1, channels / factor², factor * height, factor * width]`.
 pub(super) fn shuffled(x: &Tensor, factor: usize) -> Result<Tensor> {
     let (_, channels, height, width) = x.dims4()?;
@@ -27,13 +27,13 @@ pub(super) fn shuffled(x: &Tensor, factor: usize) -> Result<Tensor> {
         .reshape((1, channels, factor * height, factor * width))
 }
 
-/// `x` continued in a dimension, up to a multiple of `factor`, by what lies before its last row.
+/// `x` padded by reflection in a dimension, up to a multiple of `factor`.
 fn continued(x: &Tensor, dimension: usize, factor: usize) -> Result<Tensor> {
     let size = x.dim(dimension)?;
     let missing = size.next_multiple_of(factor) - size;
     let mut parts = vec![x.clone()];
     for step in 0..missing {
-        // A picture of one row has nothing before it.
+        // An image of one row has nothing before it.
         let row = (size - 1).saturating_sub(step + 1);
         parts.push(x.narrow(dimension, row, 1)?);
     }

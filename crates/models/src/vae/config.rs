@@ -1,46 +1,47 @@
-//! What `vae/config.json` says of the autoencoder.
+//! The autoencoder's configuration, `vae/config.json`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::picture::Banding;
+use super::banded::Banding;
 use crate::counts::{self, MOST_FEATURES, MOST_LAYERS};
 use crate::settings::refuse_others;
 use crate::{Error, Result};
 
 const NETWORK: &str = "autoencoder";
-/// The epsilon of the autoencoder's norms.
+/// The epsilon of the autoencoder's group norms.
 pub(super) const NORM_EPSILON: f64 = 1e-6;
 
-/// The shape of an autoencoder, and the scale of its latents. What is not there has diffusers' default.
+/// The configuration of an `AutoencoderKL`, and the scale of its latents. Settings that are left out have
+/// diffusers' defaults.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, expecting = "settings by their names")]
 pub struct Config {
-    /// Channels of a picture that goes in.
+    /// Channels of an image to encode.
     pub in_channels: usize,
-    /// Channels of a picture that comes out.
+    /// Channels of a decoded image.
     pub out_channels: usize,
-    /// Channels of the levels, the one of full resolution first.
+    /// Channels of the levels, the full resolution first.
     pub block_out_channels: Vec<usize>,
-    /// Residual blocks of a level on the way down; on the way up there is one more.
+    /// Residual blocks of a level of the encoder; the decoder has one more.
     pub layers_per_block: usize,
     /// Channels of latents.
     pub latent_channels: usize,
-    /// Groups of the norms.
+    /// Groups of the group norms.
     pub norm_num_groups: usize,
-    /// What latents are multiplied by for the denoising network.
+    /// The factor of latents for the denoising network.
     pub scaling_factor: f64,
-    /// What is taken from latents before.
+    /// Subtracted from latents before scaling.
     pub shift_factor: Option<f64>,
-    /// The mean of each channel of latents, where pipelines are to take it off.
+    /// The mean of each channel of latents, if pipelines subtract it.
     pub latents_mean: Option<Vec<f64>>,
-    /// The standard deviation of each channel of latents, where pipelines are to divide by it.
+    /// The standard deviation of each channel of latents, if pipelines divide by it.
     pub latents_std: Option<Vec<f64>>,
-    /// Whether the encoder ends with a convolution of its own.
+    /// Whether the encoder ends with a 1x1 convolution.
     pub use_quant_conv: bool,
-    /// Whether the decoder begins with one.
+    /// Whether the decoder begins with a 1x1 convolution.
     pub use_post_quant_conv: bool,
-    /// Whether the lowest level attends.
+    /// Whether the middle block has self-attention.
     pub mid_block_add_attention: bool,
     /// All other settings, some of which must have their default.
     #[serde(flatten)]
@@ -69,13 +70,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Pixels of a picture's side for each latent: each level but the last halves the resolution.
+    /// Pixels of an image's side for each latent: each level but the last halves the resolution.
     pub fn downsampling(&self) -> usize {
         1 << self.block_out_channels.len().saturating_sub(1).min(16)
     }
 
-    /// How pictures are cut that have `batch` latents of `height` and `width`: beside the largest of those
-    /// that are held, which is the result of a level.
+    /// The banding for `batch` latents of `height` and `width`, which allows for the largest feature map that
+    /// must be stored: the result of a level.
     pub(super) fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
         let places = batch * height * width;
         let levels = self.block_out_channels.iter().rev().enumerate();
@@ -85,7 +86,7 @@ impl Config {
         Banding::beside(largest.unwrap_or(0))
     }
 
-    /// Whether a network can be what this says.
+    /// Checks the settings.
     ///
     /// # Errors
     /// A setting is impossible or not supported; the error names it.

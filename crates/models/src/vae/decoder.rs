@@ -1,29 +1,25 @@
-//! From latents to a picture.
+//! The decoder: from latents to an image.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
-use sd_weights::{Blocks, Weights};
+use sd_weights::Weights;
 
+use super::banded::{BandedTensor, Banding, Input};
+use super::coder::{Coder, CoderBlock};
 use super::config::{Config, NORM_EPSILON};
 use super::footprint;
 use super::middle::MiddleBlock;
-use super::picture::{Banding, Input, Picture};
 use super::residual::ResidualBlock;
 use crate::bands::{convolved, moments};
-use crate::footprint::held_bytes;
 use crate::{Error, Footprint, Result, layers};
 
 /// The decoder of an autoencoder.
 #[derive(Debug)]
 pub struct Decoder {
-    blocks: Blocks<Block>,
-    activation_type: DType,
-    config: Config,
-    banding: Option<Banding>,
-    weight_bytes: u64,
+    coder: Coder<Block>,
 }
 
-/// The decoder's parts, in order.
+/// The decoder's blocks, in the order of its forward pass.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -36,7 +32,7 @@ enum Block {
         middle: MiddleBlock,
     },
     Level {
-        /// What makes the level below into the first input of this one.
+        /// Upsamples the result of the level below.
         upsampler: Option<Conv2d>,
         residuals: Vec<ResidualBlock>,
     },
@@ -47,29 +43,13 @@ enum Block {
 }
 
 impl Decoder {
-    /// The decoder that `config` describes, with `weights` of the whole autoencoder. Nothing is read yet.
+    /// The decoder that `config` describes, with `weights` of the whole autoencoder. It reads no weights yet.
     ///
     /// # Errors
     /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
-        config.check()?;
-        let levels = config.block_out_channels.len();
-        let activation_type = weights.options().activation_type();
-        let weight_bytes = held_bytes(&weights, |name| {
-            name.starts_with("decoder.") || name.starts_with("post_quant_conv.")
-        });
-        let scopes = vec![weights; levels + 2];
-        let of_blocks = config.clone();
-        let blocks = Blocks::new(scopes, move |index, weights| {
-            Block::new(index, weights, &of_blocks)
-        })?;
-        Ok(Self {
-            blocks,
-            activation_type,
-            config: config.clone(),
-            banding: None,
-            weight_bytes,
-        })
+        let coder = Coder::new(weights, config, ["decoder.", "post_quant_conv."])?;
+        Ok(Self { coder })
     }
 
     /// Reads the weights that stay in memory, so that the first image does not wait for them.
@@ -77,58 +57,50 @@ impl Decoder {
     /// # Errors
     /// A file is damaged.
     pub fn load(&self) -> Result<()> {
-        Ok(self.blocks.load()?)
+        self.coder.load()
     }
 
-    /// Bytes of the weights that decoding uses.
+    /// Bytes of the weights that decoding reads.
     pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.coder.weight_bytes
     }
 
-    /// Cuts pictures in another way than the one chosen from their sizes.
+    /// Sets another banding than the default for an image's size.
     #[must_use]
     pub fn with_banding(mut self, banding: Banding) -> Self {
-        self.banding = Some(banding);
+        self.coder.banding = Some(banding);
         self
     }
 
-    /// What decoding `batch` latents of `height` and `width` takes beside these and the weights, on a
-    /// processor with as many threads as there are now.
+    /// The memory of decoding `batch` latents of `height` and `width`, beside the latents and the weights, on
+    /// a CPU with the current number of threads.
     pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
-        let banding = self.banding(batch, height, width);
-        footprint::decoding(&self.config, banding, [batch, height, width]).footprint(self.activation_type)
+        let banding = self.coder.banding(batch, height, width);
+        footprint::decoding(&self.coder.config, banding, [batch, height, width])
+            .footprint(self.coder.activation_type)
     }
 
-    fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
-        let by_size = || self.config.banding(batch, height, width);
-        self.banding.unwrap_or_else(by_size)
-    }
-
-    /// Decodes `latents`, `[batch, latent_channels, height, width]`, to pictures,
+    /// Decodes `latents`, `[batch, latent_channels, height, width]`, to images,
     /// `[batch, 3, factor * height, factor * width]` with values from -1 to 1.
     ///
     /// # Errors
-    /// The latents have another shape, a file is wrong, or the device fails.
+    /// The latents have another shape, a file is damaged, or the device fails.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = latents.dims4()?;
-        if channels != self.config.latent_channels {
+        if channels != self.coder.config.latent_channels {
             return Err(Error::Input {
                 network: "decoder",
                 found: format!("latents of {channels} channels"),
-                wanted: self.config.latent_channels.to_string(),
+                wanted: self.coder.config.latent_channels.to_string(),
             });
         }
-        let banding = self.banding(batch, height, width);
-        let mut x = Picture::whole(latents.to_dtype(self.activation_type)?, banding);
-        for block in self.blocks.pass()? {
-            x = block?.forward(x)?;
-        }
-        Ok(x.joined()?)
+        let banding = self.coder.banding(batch, height, width);
+        let x = BandedTensor::whole(latents.to_dtype(self.coder.activation_type)?, banding);
+        self.coder.forward(x)
     }
 }
 
-impl Block {
-    /// Block 0 is the entry, the last one the exit; between them the levels from the lowest resolution up.
+impl CoderBlock for Block {
     fn new(index: usize, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
         let decoder = weights.scope("decoder");
         let levels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
@@ -183,7 +155,7 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: Picture) -> candle_core::Result<Picture> {
+    fn forward(&self, x: BandedTensor) -> candle_core::Result<BandedTensor> {
         match self {
             Self::Entry {
                 post_quant,
@@ -195,8 +167,8 @@ impl Block {
                     Some(post_quant) => conv2d(&x.joined()?, post_quant)?,
                     None => x.joined()?,
                 };
-                let rows = Picture::cut(x, conv.out_channels(), banding)?.into_rows();
-                middle.forward(Picture::hold(
+                let rows = BandedTensor::cut(x, conv.out_channels(), banding)?.into_rows();
+                middle.forward(BandedTensor::hold(
                     convolved(rows, BandedConv2d::new(conv)?, None),
                     banding,
                 )?)
@@ -211,7 +183,7 @@ impl Block {
             Self::Exit { norm, conv } => {
                 let (banding, moments) = (x.banding(), moments(x.rows())?);
                 let exit = BandedConv2d::after_norm_silu(conv, norm, &moments)?;
-                Picture::hold(convolved(x.into_rows(), exit, None), banding)
+                BandedTensor::hold(convolved(x.into_rows(), exit, None), banding)
             }
         }
     }

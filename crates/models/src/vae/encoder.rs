@@ -1,38 +1,34 @@
-//! From a picture to the distribution of its latents.
+//! The encoder: from an image to the distribution of its latents.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
-use sd_weights::{Blocks, Weights};
+use sd_weights::Weights;
 
+use super::banded::{BandedTensor, Banding};
+use super::coder::{Coder, CoderBlock};
 use super::config::{Config, NORM_EPSILON};
 use super::footprint;
 use super::middle::MiddleBlock;
-use super::picture::{Banding, Picture};
 use super::residual::ResidualBlock;
 use crate::bands::{convolved, moments};
-use crate::footprint::held_bytes;
 use crate::{Error, Footprint, Result, layers};
 
 /// The encoder of an autoencoder.
 #[derive(Debug)]
 pub struct Encoder {
-    blocks: Blocks<Block>,
-    activation_type: DType,
-    config: Config,
-    banding: Option<Banding>,
-    weight_bytes: u64,
+    coder: Coder<Block>,
 }
 
-/// The distribution of a picture's latents, `[batch, latent_channels, height, width]` both.
+/// The distribution of an image's latents, `[batch, latent_channels, height, width]` both.
 #[derive(Debug, Clone)]
 pub struct Encoded {
     /// The mean.
     pub mean: Tensor,
-    /// The logarithm of the variance, held between -30 and 20.
+    /// The logarithm of the variance, clamped to -30 and 20.
     pub log_variance: Tensor,
 }
 
-/// The encoder's parts, in order.
+/// The encoder's blocks, in the order of its forward pass.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -55,28 +51,13 @@ enum Block {
 }
 
 impl Encoder {
-    /// The encoder that `config` describes, with `weights` of the whole autoencoder. Nothing is read yet.
+    /// The encoder that `config` describes, with `weights` of the whole autoencoder. It reads no weights yet.
     ///
     /// # Errors
     /// The configuration is not supported, or tensors are missing or have other shapes.
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
-        config.check()?;
-        let weight_bytes = held_bytes(&weights, |name| {
-            name.starts_with("encoder.") || name.starts_with("quant_conv.")
-        });
-        let activation_type = weights.options().activation_type();
-        let of_blocks = config.clone();
-        let scopes = vec![weights; config.block_out_channels.len() + 2];
-        let blocks = Blocks::new(scopes, move |index, weights| {
-            Block::new(index, weights, &of_blocks)
-        })?;
-        Ok(Self {
-            blocks,
-            activation_type,
-            config: config.clone(),
-            banding: None,
-            weight_bytes,
-        })
+        let coder = Coder::new(weights, config, ["encoder.", "quant_conv."])?;
+        Ok(Self { coder })
     }
 
     /// Reads the weights that stay in memory, so that the first image does not wait for them.
@@ -84,40 +65,36 @@ impl Encoder {
     /// # Errors
     /// A file is damaged.
     pub fn load(&self) -> Result<()> {
-        Ok(self.blocks.load()?)
+        self.coder.load()
     }
 
-    /// Cuts pictures in another way than the one chosen from their sizes.
+    /// Sets another banding than the default for an image's size.
     #[must_use]
     pub fn with_banding(mut self, banding: Banding) -> Self {
-        self.banding = Some(banding);
+        self.coder.banding = Some(banding);
         self
     }
 
-    /// Bytes of the weights that encoding uses.
+    /// Bytes of the weights that encoding reads.
     pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.coder.weight_bytes
     }
 
-    /// What encoding `batch` pictures whose latents have `height` and `width` takes beside these and the
-    /// weights, on a processor with as many threads as there are now.
+    /// The memory of encoding `batch` images whose latents have `height` and `width`, beside the images and
+    /// the weights, on a CPU with the current number of threads.
     pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
-        let banding = self.banding(batch, height, width);
-        footprint::encoding(&self.config, banding, [batch, height, width]).footprint(self.activation_type)
-    }
-
-    fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
-        let by_size = || self.config.banding(batch, height, width);
-        self.banding.unwrap_or_else(by_size)
+        let banding = self.coder.banding(batch, height, width);
+        footprint::encoding(&self.coder.config, banding, [batch, height, width])
+            .footprint(self.coder.activation_type)
     }
 
     /// Encodes `image`, `[batch, 3, height, width]` with values from -1 to 1 and sides that are multiples of
-    /// the autoencoder's factor.
+    /// [`Config::downsampling`].
     ///
     /// # Errors
-    /// The picture has another shape, a file is wrong, or the device fails.
+    /// The image has another shape, a file is damaged, or the device fails.
     pub fn encode(&self, image: &Tensor) -> Result<Encoded> {
-        let ((batch, _, height, width), factor) = (image.dims4()?, self.config.downsampling());
+        let ((batch, _, height, width), factor) = (image.dims4()?, self.coder.config.downsampling());
         if height % factor != 0 || width % factor != 0 {
             return Err(Error::Input {
                 network: "encoder",
@@ -125,14 +102,11 @@ impl Encoder {
                 wanted: format!("sides that are multiples of {factor}"),
             });
         }
-        let banding = self.banding(batch, height / factor, width / factor);
-        let image = image.to_dtype(self.activation_type)?;
-        let first = self.config.block_out_channels[0];
-        let mut x = Picture::cut(image, first, banding)?;
-        for block in self.blocks.pass()? {
-            x = block?.forward(x)?;
-        }
-        let x = x.joined()?;
+        let banding = self.coder.banding(batch, height / factor, width / factor);
+        let image = image.to_dtype(self.coder.activation_type)?;
+        let first = self.coder.config.block_out_channels[0];
+        let x = BandedTensor::cut(image, first, banding)?;
+        let x = self.coder.forward(x)?;
         let parts = x.chunk(2, 1)?;
         Ok(Encoded {
             mean: parts[0].clone(),
@@ -141,7 +115,7 @@ impl Encoder {
     }
 }
 
-impl Block {
+impl CoderBlock for Block {
     fn new(index: usize, weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
         let encoder = weights.scope("encoder");
         let (levels, groups) = (&config.block_out_channels, config.norm_num_groups);
@@ -188,11 +162,11 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: Picture) -> candle_core::Result<Picture> {
+    fn forward(&self, x: BandedTensor) -> candle_core::Result<BandedTensor> {
         match self {
             Self::Entry { conv } => {
                 let banding = x.banding();
-                Picture::hold(convolved(x.into_rows(), BandedConv2d::new(conv)?, None), banding)
+                BandedTensor::hold(convolved(x.into_rows(), BandedConv2d::new(conv)?, None), banding)
             }
             Self::Level {
                 residuals,
@@ -213,9 +187,9 @@ impl Block {
                 let x = middle.forward(x)?;
                 let (banding, moments) = (x.banding(), moments(x.rows())?);
                 let exit = BandedConv2d::after_norm_silu(conv, norm, &moments)?;
-                let x = Picture::hold(convolved(x.into_rows(), exit, None), banding)?.joined()?;
+                let x = BandedTensor::hold(convolved(x.into_rows(), exit, None), banding)?.joined()?;
                 let x = quant.as_ref().map_or(Ok(x.clone()), |quant| conv2d(&x, quant))?;
-                Ok(Picture::whole(x, banding))
+                Ok(BandedTensor::whole(x, banding))
             }
         }
     }

@@ -1,13 +1,12 @@
-//! What decoding and encoding take beside their weights: the forward passes followed without making any of
-//! it.
+//! The memory of decoding and encoding beside the weights: forward passes simulated by their shapes.
 
 use sd_ops::Scratch;
 
+use super::banded::Banding;
 use super::config::Config;
-use super::picture::Banding;
 use crate::footprint::Taken;
 
-/// What decoding `batch` latents of `height` and `width` takes.
+/// The memory of decoding `batch` latents of `height` and `width`.
 pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Taken {
     let mut pass = Pass::new(banding);
     let levels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
@@ -32,7 +31,7 @@ pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]
     pass.taken()
 }
 
-/// What encoding `batch` pictures takes whose latents have `height` and `width`.
+/// The memory of encoding `batch` images whose latents have `height` and `width`.
 pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Taken {
     let mut pass = Pass::new(banding);
     let (levels, factor) = (&config.block_out_channels, config.downsampling());
@@ -54,10 +53,10 @@ pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]
     pass.taken()
 }
 
-/// A size of pictures, and how they are cut. What it counts is values.
+/// The size of a feature map and its bands. Results are numbers of values.
 #[derive(Debug, Clone, Copy)]
 struct Level {
-    /// Pixels in a row, over all pictures of the batch.
+    /// Pixels of a row, over the whole batch.
     line: usize,
     height: usize,
     /// Rows of a band.
@@ -73,7 +72,7 @@ impl Level {
         }
     }
 
-    /// The level of twice the size, cut as what an upsampler makes is.
+    /// The level after upsampling by 2, in the bands that an upsampler makes.
     fn upsampled(self, channels: usize, banding: Banding) -> Self {
         let smaller = banding.smaller_rows(self.line, channels);
         Self {
@@ -91,7 +90,7 @@ impl Level {
         self.line * self.rows * channels
     }
 
-    /// As many bands, or all that there are.
+    /// `count` bands, or all of them.
     fn bands(self, count: usize, channels: usize) -> usize {
         (count * self.band(channels)).min(self.picture(channels))
     }
@@ -102,7 +101,7 @@ impl Level {
     }
 }
 
-/// A forward pass, and the most that it has taken so far.
+/// A simulated forward pass and its peak so far.
 #[derive(Debug)]
 struct Pass {
     banding: Banding,
@@ -121,24 +120,24 @@ impl Pass {
         self.most
     }
 
-    /// At some point so many values are held, and so many floats taken.
+    /// Records a moment with the given values and shared scratch floats.
     fn reach(&mut self, activations: usize, shared: usize) {
         self.most.reach(activations, shared);
     }
 
-    /// An operation runs. The result is how many floats its threads share.
+    /// Records the scratch of an operation. Returns the floats that its threads share.
     fn run(&mut self, scratch: Scratch) -> usize {
         self.most.run(scratch)
     }
 
-    /// A convolution by 3 x 3 of what goes into the first level.
+    /// The 3x3 convolution before the first level.
     fn entry(&mut self, level: Level, inputs: usize, outputs: usize) {
         let shared = self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let held = level.picture(inputs.max(outputs)) + level.bands(2, inputs);
         self.reach(held, shared + level.gathered(inputs));
     }
 
-    /// A residual block whose input is held.
+    /// A residual block with a stored input.
     fn residual(&mut self, level: Level, inputs: usize, outputs: usize) {
         let (input, result) = (level.picture(inputs), level.picture(outputs));
         let first = level.gathered(inputs) + self.run(Scratch::of_conv2d(inputs, outputs, 3));
@@ -161,14 +160,14 @@ impl Pass {
         }
     }
 
-    /// A residual block whose input is made of a picture of the level below.
+    /// A residual block whose input is upsampled on the fly.
     fn upsampled_residual(&mut self, smaller: Level, level: Level, inputs: usize, outputs: usize) {
         let weights = self.run(Scratch::of_upsampled_conv2d(inputs, inputs));
         let piece = Level {
             rows: level.rows / 2,
             ..smaller
         };
-        // Two pieces of the smaller picture, and the band of it that they are cut from.
+        // Two pieces of the smaller image, and the band of it that they are cut from.
         let pieces = piece.bands(2, inputs) + smaller.band(inputs);
         let before = piece.gathered(inputs) + weights;
         let below = smaller.picture(inputs);
@@ -193,26 +192,25 @@ impl Pass {
         self.reach(held + pieces + at_first.max(at_second), before + first + second);
     }
 
-    /// A convolution by 3 x 3 to half the size. Pairs of rows are put together before it, and their results
-    /// after it.
+    /// A 3x3 convolution of stride 2. Rows are regrouped to pairs before it and to bands after it.
     fn downsampling(&mut self, level: Level, channels: usize) {
         let shared = self.run(Scratch::of_conv2d(channels, channels, 3));
         let held = level.picture(channels) + level.bands(3, channels);
         self.reach(held, shared + level.gathered(channels));
     }
 
-    /// The lowest level.
+    /// The middle block.
     fn middle(&mut self, level: Level, channels: usize, attention: bool) {
         self.residual(level, channels, channels);
         if attention {
             self.run(Scratch::of_linear());
             self.run(Scratch::of_attention(channels));
-            // The picture, queries, keys, values and the result.
+            // The image, queries, keys, values and the result.
             self.reach(5 * level.picture(channels), 0);
         }
     }
 
-    /// A norm and a convolution by 3 x 3, after which the picture is joined.
+    /// A group norm and a 3x3 convolution, whose result is joined.
     fn exit(&mut self, level: Level, inputs: usize, outputs: usize) {
         let shared = self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let held = level.picture(inputs) + level.bands(2, outputs);
@@ -225,7 +223,7 @@ impl Pass {
 mod tests {
     use super::*;
 
-    /// Gigabytes that decoding takes with the autoencoder of Stable Diffusion 3.5 and two threads.
+    /// Gigabytes of decoding with the autoencoder of Stable Diffusion 3.5 and two threads.
     fn decoding_takes(side: usize) -> f64 {
         let config = Config {
             block_out_channels: vec![128, 256, 512, 512],

@@ -1,15 +1,15 @@
-//! The lowest level of encoder and decoder.
+//! The middle block of encoder and decoder.
 
 use candle_core::{Result, Tensor};
 use sd_ops::{GroupNorm, Linear, attention, group_norm, linear, sum, transpose};
 use sd_weights::Weights;
 
+use super::banded::BandedTensor;
 use super::config::{Config, NORM_EPSILON};
-use super::picture::Picture;
 use super::residual::ResidualBlock;
 use crate::layers;
 
-/// Attention of every place of the lowest level to every other, in a single head.
+/// Single-head self-attention over all pixels of a feature map.
 #[derive(Debug)]
 struct SpatialAttention {
     norm: GroupNorm,
@@ -22,7 +22,7 @@ struct SpatialAttention {
 
 impl SpatialAttention {
     fn new(weights: &Weights, groups: usize, channels: usize) -> sd_weights::Result<Self> {
-        // The first releases of Stable Diffusion saved these under other names, and as convolutions at times.
+        // Early releases of Stable Diffusion stored these under other names, and sometimes as convolutions.
         let projection = |name: &str, old: &str| {
             let name = if weights.contains(&format!("{old}.weight")) {
                 old
@@ -57,7 +57,7 @@ impl SpatialAttention {
     }
 }
 
-/// The lowest level: a residual block, attention, and another residual block.
+/// The middle block: a residual block, self-attention, and another residual block.
 #[derive(Debug)]
 pub(super) struct MiddleBlock {
     first: ResidualBlock,
@@ -86,11 +86,11 @@ impl MiddleBlock {
         })
     }
 
-    pub(super) fn forward(&self, x: Picture) -> Result<Picture> {
+    pub(super) fn forward(&self, x: BandedTensor) -> Result<BandedTensor> {
         let mut x = self.first.forward(x)?;
         if let Some(attention) = &self.attention {
             let banding = x.banding();
-            x = Picture::cut(attention.forward(x.joined()?)?, attention.channels, banding)?;
+            x = BandedTensor::cut(attention.forward(x.joined()?)?, attention.channels, banding)?;
         }
         self.second.forward(x)
     }

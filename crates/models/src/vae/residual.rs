@@ -1,15 +1,15 @@
-//! The residual blocks that encoder and decoder are made of.
+//! The residual blocks of encoder and decoder.
 
 use candle_core::{Result, Tensor};
 use sd_ops::{BandedConv2d, ChannelMoments, Conv2d, GroupNorm, conv2d};
 use sd_weights::Weights;
 
+use super::banded::{BandedTensor, Input};
 use super::config::NORM_EPSILON;
-use super::picture::{Input, Picture};
 use crate::bands::{Carried, Rows, convolved, moments};
 use crate::layers;
 
-/// Two convolutions, each after a norm and silu, around which the input is carried.
+/// Two convolutions, each after a group norm and silu, with a shortcut around them.
 #[derive(Debug)]
 pub(super) struct ResidualBlock {
     norm1: GroupNorm,
@@ -46,9 +46,9 @@ impl ResidualBlock {
         })
     }
 
-    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`, with the shortcut's convolution of the first `x` if
-    /// there is one. The result takes the place of `x`, which goes.
-    pub(super) fn forward<'a>(&self, x: impl Into<Input<'a>>) -> Result<Picture> {
+    /// `x + conv2(silu(norm2(conv1(silu(norm1(x))))))`, where the first `x` passes through the shortcut's
+    /// convolution if there is one. The result replaces `x`, which is dropped.
+    pub(super) fn forward<'a>(&self, x: impl Into<Input<'a>>) -> Result<BandedTensor> {
         let mut x = x.into();
         let (banding, inputs, outputs) = (x.banding(), self.conv1.in_channels(), self.conv1.out_channels());
         if x.values(inputs)? <= banding.room {
@@ -56,27 +56,26 @@ impl ResidualBlock {
         }
         let norm1 = moments(x.rows()?)?;
         let carried = Carried::default();
-        // What lies between the convolutions takes the place of `x` too, together with what is carried around
-        // them.
+        // The hidden feature map replaces `x` too, together with the residual.
         let (norm2, hidden) = if x.values(inputs.max(2 * outputs))? <= banding.room {
             let hidden = self.first(self.carry(x.into_rows()?, &carried), &norm1)?;
-            let hidden = Picture::hold(hidden, banding)?;
+            let hidden = BandedTensor::hold(hidden, banding)?;
             (moments(hidden.rows())?, hidden.into_rows())
         } else {
             let norm2 = moments(self.first(x.rows()?, &norm1)?)?;
             (norm2, self.first(self.carry(x.into_rows()?, &carried), &norm1)?)
         };
         let second = BandedConv2d::after_norm_silu(&self.conv2, &self.norm2, &norm2)?;
-        Picture::hold(convolved(hidden, second, Some(&carried)), banding)
+        BandedTensor::hold(convolved(hidden, second, Some(&carried)), banding)
     }
 
-    /// What the first convolution makes of `rows`.
+    /// The first convolution of `rows`.
     fn first<'a>(&'a self, rows: Rows<'a>, norm1: &'a ChannelMoments) -> Result<Rows<'a>> {
         let first = BandedConv2d::after_norm_silu(&self.conv1, &self.norm1, norm1)?;
         Ok(convolved(rows, first, None))
     }
 
-    /// `rows` as they are. What is carried around the convolutions goes to `carried` on the way.
+    /// Passes `rows` through and pushes their residual to `carried`.
     fn carry<'a>(&'a self, rows: Rows<'a>, carried: &'a Carried) -> Rows<'a> {
         let around = |band: &Tensor| match &self.shortcut {
             Some(shortcut) => conv2d(band, shortcut),

@@ -1,24 +1,24 @@
-//! Between latents as the autoencoder has them and latents as the denoising network has them.
+//! Conversion between the latents of the autoencoder and those of the denoising network.
 
 use candle_core::{Device, Tensor};
 
 use super::config::Config;
 use crate::Result;
 
-/// Which settings of an autoencoder lie between its latents and those of the denoising network. Pipelines of
-/// diffusers differ in it, whatever a file says.
+/// The settings of an autoencoder that scale its latents. Pipelines of diffusers differ in it, whatever the
+/// configuration says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scaling {
-    /// `scaling_factor` alone.
+    /// `scaling_factor` only.
     Factor,
-    /// `scaling_factor`, and `shift_factor` where there is one.
+    /// `scaling_factor`, and `shift_factor` if there is one.
     Shifted,
-    /// `scaling_factor`, and `latents_mean` and `latents_std` where there are both.
+    /// `scaling_factor`, and `latents_mean` and `latents_std` if there are both.
     Normalised,
 }
 
 impl Config {
-    /// Latents as the decoder takes them, from latents as the denoising network gives them,
+    /// Latents for the decoder, from latents of the denoising network,
     /// `[batch, latent_channels, height, width]`.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Config {
         })
     }
 
-    /// Latents as the denoising network takes them, from latents as the encoder gives them,
+    /// Latents for the denoising network, from latents of the encoder,
     /// `[batch, latent_channels, height, width]`.
     ///
     /// # Errors
@@ -50,8 +50,8 @@ impl Config {
         })
     }
 
-    /// The mean and the standard deviation of each channel of latents, `[1, latent_channels, 1, 1]` both,
-    /// where the file has both.
+    /// The mean and standard deviation of each channel of latents, `[1, latent_channels, 1, 1]` both, if the
+    /// configuration has both.
     fn moments(&self, device: &Device) -> candle_core::Result<Option<(Tensor, Tensor)>> {
         let (Some(means), Some(deviations)) = (&self.latents_mean, &self.latents_std) else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Pictures that are held as bands of rows, and such as are never held.
+//! Feature maps as bands of rows, stored or recomputed on the fly.
 
 use std::collections::VecDeque;
 
@@ -7,30 +7,32 @@ use sd_ops::{BandedConv2d, Conv2d};
 
 use crate::bands::{Rows, convolved, regrouped};
 
-/// How large bands are, and how much is held. On a processor the result is the same to the bit whatever is
-/// chosen; memory and time are not.
+/// The size of bands, and how many values are stored. On a CPU the result has the same bits whatever the
+/// banding; memory and time differ. Unlike tiling in diffusers, banding is exact.
+#[doc(alias = "tiling")]
+#[doc(alias = "vae tiling")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Banding {
     /// Values of a band, unless a single row has more.
     pub band: usize,
-    /// Values that are held at a time beside the bands that are worked on, unless it cannot be done with
-    /// fewer. What exceeds them is computed again each time that it is wanted.
+    /// Values that may be stored at a time beside the current bands, unless more are unavoidable. Beyond it
+    /// values are recomputed each time they are used.
     pub room: usize,
 }
 
 impl Banding {
-    /// One band, and all that is wanted twice is held.
+    /// One band, with nothing recomputed.
     pub const WHOLE: Self = Self {
         band: usize::MAX,
         room: usize::MAX,
     };
-    /// 16 MB of 32-bit numbers: enough for a convolution to be shared among many threads, and so few that a
-    /// dozen bands count little.
+    /// 16 MB of 32-bit floats: enough to share a convolution among many threads, and small enough that a
+    /// dozen bands matter little.
     const BAND: usize = 1 << 22;
-    /// 256 MB of 32-bit numbers, which are held rather than computed twice.
+    /// 256 MB of 32-bit floats, which are stored rather than recomputed.
     const ROOM: usize = 1 << 26;
 
-    /// For a network one of whose pictures has `largest` values and cannot but be held.
+    /// The banding for a network in which a feature map of `largest` values must be stored.
     pub(super) fn beside(largest: usize) -> Self {
         Self {
             band: Self::BAND,
@@ -38,27 +40,26 @@ impl Banding {
         }
     }
 
-    /// Rows of a band of pictures whose rows have so many values.
+    /// Rows of a band of a feature map with rows of `values` values.
     pub(super) fn rows(self, values: usize) -> usize {
         (self.band / values.max(1)).max(1)
     }
 
-    /// Rows of `line` pixels that become a band once the picture is twice as large and has `channels`
-    /// channels.
+    /// Rows of `line` pixels that become a band after upsampling to `channels` channels.
     pub(super) fn smaller_rows(self, line: usize, channels: usize) -> usize {
         (self.rows(2 * line * channels) / 2).max(1)
     }
 }
 
-/// Pictures `[batch, channels, height, width]`, held as bands of rows.
+/// A feature map `[batch, channels, height, width]`, stored as bands of rows.
 #[derive(Debug, Clone)]
-pub(super) struct Picture {
+pub(super) struct BandedTensor {
     bands: VecDeque<Tensor>,
     banding: Banding,
 }
 
-impl Picture {
-    /// `x` in one piece.
+impl BandedTensor {
+    /// `x` as one band.
     pub(super) fn whole(x: Tensor, banding: Banding) -> Self {
         Self {
             bands: VecDeque::from([x]),
@@ -66,14 +67,14 @@ impl Picture {
         }
     }
 
-    /// `x`, cut into bands that are large enough once they have `channels` channels.
+    /// `x`, split into bands that are large enough once they have `channels` channels.
     pub(super) fn cut(x: Tensor, channels: usize, banding: Banding) -> Result<Self> {
         let whole = Self::whole(x, banding);
         let height = banding.rows(whole.line()? * channels);
         Self::hold(regrouped(whole.into_rows(), height), banding)
     }
 
-    /// The picture whose bands `rows` gives.
+    /// Stores the bands of `rows`.
     pub(super) fn hold(rows: Rows<'_>, banding: Banding) -> Result<Self> {
         Ok(Self {
             bands: rows.collect::<Result<_>>()?,
@@ -81,7 +82,7 @@ impl Picture {
         })
     }
 
-    /// The picture in one piece.
+    /// The feature map in one piece.
     pub(super) fn joined(self) -> Result<Tensor> {
         let bands = Vec::from(self.bands);
         match bands.as_slice() {
@@ -90,7 +91,7 @@ impl Picture {
         }
     }
 
-    /// The picture made half as large by `downsampler`, if there is one.
+    /// The feature map at half the resolution, if there is a `downsampler`.
     pub(super) fn downsampled(self, downsampler: Option<&Conv2d>) -> Result<Self> {
         let Some(downsampler) = downsampler else {
             return Ok(self);
@@ -107,17 +108,17 @@ impl Picture {
         self.banding
     }
 
-    /// The bands of the picture, which stays.
+    /// The bands of the feature map.
     pub(super) fn rows(&self) -> Rows<'_> {
         Box::new(self.bands.iter().cloned().map(Ok))
     }
 
-    /// The bands of the picture, each of which goes once it was used.
+    /// The bands of the feature map, each of which is dropped after use.
     pub(super) fn into_rows<'a>(self) -> Rows<'a> {
         Box::new(self.bands.into_iter().map(Ok))
     }
 
-    /// Pixels in a row, over all pictures of the batch.
+    /// Pixels of a row, over the whole batch.
     fn line(&self) -> Result<usize> {
         let Some(band) = self.bands.front() else {
             return Ok(0);
@@ -126,31 +127,31 @@ impl Picture {
     }
 }
 
-/// What goes into a residual block: a picture, or one that is made from it every time that it is gone
-/// through, and never held.
+/// The input of a residual block: a stored feature map, or one that is upsampled on the fly each time it is
+/// read.
 #[derive(Debug)]
 pub(super) struct Input<'a> {
-    picture: Picture,
-    /// Makes the picture twice as large first.
+    picture: BandedTensor,
+    /// Upsamples by 2 first.
     upsampler: Option<&'a Conv2d>,
 }
 
 impl<'a> Input<'a> {
-    /// `picture`, made twice as large and convolved by `upsampler` if there is one.
-    pub(super) fn new(picture: Picture, upsampler: Option<&'a Conv2d>) -> Self {
+    /// `picture`, upsampled by 2 and convolved with `upsampler` if given.
+    pub(super) fn new(picture: BandedTensor, upsampler: Option<&'a Conv2d>) -> Self {
         Self { picture, upsampler }
     }
 
-    /// The input as a picture: made now if it was not held before.
-    pub(super) fn held(self) -> Result<Picture> {
+    /// The input as a stored feature map.
+    pub(super) fn held(self) -> Result<BandedTensor> {
         if self.upsampler.is_none() {
             return Ok(self.picture);
         }
         let banding = self.picture.banding;
-        Picture::hold(self.into_rows()?, banding)
+        BandedTensor::hold(self.into_rows()?, banding)
     }
 
-    /// How many values a picture of `channels` channels has that is as high and wide.
+    /// Values of a feature map of `channels` channels of the input's size.
     pub(super) fn values(&self, channels: usize) -> Result<usize> {
         let mut rows = 0;
         for band in &self.picture.bands {
@@ -168,18 +169,18 @@ impl<'a> Input<'a> {
         self.picture.banding
     }
 
-    /// The bands of the input, which stays.
+    /// The bands of the input.
     pub(super) fn rows(&self) -> Result<Rows<'_>> {
         Self::made(self.picture.rows(), self.upsampler, self.smaller_height()?)
     }
 
-    /// The bands of the input, each of which goes once it was used.
+    /// The bands of the input, each of which is dropped after use.
     pub(super) fn into_rows(self) -> Result<Rows<'a>> {
         let height = self.smaller_height()?;
         Self::made(self.picture.into_rows(), self.upsampler, height)
     }
 
-    /// What `upsampler` makes of `rows`, taken `height` at a time.
+    /// Upsamples and convolves `rows`, `height` at a time.
     fn made<'b>(rows: Rows<'b>, upsampler: Option<&'b Conv2d>, height: usize) -> Result<Rows<'b>> {
         match upsampler {
             Some(upsampler) => {
@@ -190,15 +191,15 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Rows of the picture that become a band once it is twice as large.
+    /// Rows of the stored feature map that become a band after upsampling.
     fn smaller_height(&self) -> Result<usize> {
         let channels = self.upsampler.map_or(0, Conv2d::out_channels);
         Ok(self.picture.banding.smaller_rows(self.picture.line()?, channels))
     }
 }
 
-impl From<Picture> for Input<'_> {
-    fn from(picture: Picture) -> Self {
+impl From<BandedTensor> for Input<'_> {
+    fn from(picture: BandedTensor) -> Self {
         Self::new(picture, None)
     }
 }
@@ -237,9 +238,9 @@ mod tests {
     #[test]
     fn a_picture_that_was_cut_is_the_same() {
         let x = picture(11);
-        // A row of both pictures has 30 values.
+        // A row of both images has 30 values.
         for (band, expected) in [(usize::MAX, vec![11]), (150, vec![5, 5, 1]), (1, vec![1; 11])] {
-            let picture = Picture::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
+            let picture = BandedTensor::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
             assert_eq!(heights(picture.rows()), expected);
             assert_equal(&picture.joined().unwrap(), &x);
         }
@@ -250,11 +251,11 @@ mod tests {
         let x = picture(11);
         for (before, after, expected) in [(4, 3, vec![3, 3, 3, 2]), (3, 7, vec![7, 4]), (2, 11, vec![11])] {
             let band = 30 * before;
-            let picture = Picture::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
+            let picture = BandedTensor::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
             let regrouped = || regrouped(picture.rows(), after);
             assert_eq!(heights(regrouped()), expected);
             assert_equal(
-                &Picture::hold(regrouped(), Banding::WHOLE)
+                &BandedTensor::hold(regrouped(), Banding::WHOLE)
                     .unwrap()
                     .joined()
                     .unwrap(),
@@ -267,7 +268,7 @@ mod tests {
     fn a_picture_is_halved_by_bands() {
         let convolution = convolution(2, 0).padded_after(1);
         let halved = |banding| {
-            let picture = Picture::cut(picture(10), 3, banding).unwrap();
+            let picture = BandedTensor::cut(picture(10), 3, banding).unwrap();
             picture.downsampled(Some(&convolution)).unwrap()
         };
         let whole = halved(Banding::WHOLE);
@@ -281,16 +282,19 @@ mod tests {
     fn a_picture_that_is_not_held_is_the_same_as_one_that_is() {
         let convolution = convolution(1, 1);
         let upsampled = |banding| {
-            let picture = Picture::cut(picture(9), 3, banding).unwrap();
+            let picture = BandedTensor::cut(picture(9), 3, banding).unwrap();
             Input::new(picture, Some(&convolution))
         };
         let joined = |input: &Input<'_>| {
             let rows = input.rows().unwrap();
-            Picture::hold(rows, Banding::WHOLE).unwrap().joined().unwrap()
+            BandedTensor::hold(rows, Banding::WHOLE)
+                .unwrap()
+                .joined()
+                .unwrap()
         };
         let whole = joined(&upsampled(Banding::WHOLE));
         assert_eq!(whole.dims(), [2, 4, 18, 10]);
-        // 5 rows of the smaller picture, 2 of the larger one.
+        // 5 rows of the smaller image, 2 of the larger one.
         let input = upsampled(Banding { band: 160, room: 0 });
         assert_eq!(heights(input.rows().unwrap()), [2; 9]);
         assert_eq!(input.values(4).unwrap(), whole.elem_count());
