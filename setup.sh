@@ -16,8 +16,8 @@ if ! command -v cargo >/dev/null; then
   source "$HOME/.cargo/env"
 fi
 
-cargo build --release --locked --bin generate
-target=${CARGO_TARGET_DIR:-target}/release/generate
+cargo build --profile dist --locked --bin generate
+target=${CARGO_TARGET_DIR:-target}/dist/generate
 mkdir -p "$HOME/.local/bin"
 # Written beside its place and renamed, so that a running `generate` is not disturbed.
 install -m 755 "$target" "$HOME/.local/bin/.generate.new"

@@ -69,7 +69,11 @@ impl RunName {
         static RUNS: AtomicU64 = AtomicU64::new(0);
         let started = now.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string();
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
-        let digest = Sha256::digest(format!("{started} {} {run}", std::process::id()));
+        let mut random = [0; 16];
+        // Without random bytes the moment and the process tell runs of one machine apart.
+        let _ = getrandom::fill(&mut random);
+        let run = format!("{started} {} {run}", std::process::id());
+        let digest = Sha256::new().chain_update(run).chain_update(random).finalize();
         let letters = digest.iter().take(ID_LENGTH);
         Self {
             id: letters
