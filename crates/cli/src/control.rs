@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use sd_hub::Reference;
-use sd_pipeline::bundle::{Bundle, Denoiser, Kind};
+use sd_pipeline::bundle::{Bundle, Kind};
+use sd_pipeline::family::{Description, described};
 use sd_pipeline::{ControlChoice, ControlKind};
 
 use crate::arguments::{Arguments, ControlImage};
@@ -30,7 +31,7 @@ pub(crate) fn inputs(arguments: &Arguments, settings: &Settings) -> Result<Vec<C
     let pictures = &arguments.control_images;
     let networks = paired("--controlnet", &settings.controlnet, pictures.len())?;
     let scales = paired("--control-scale", &settings.control_scale, pictures.len())?;
-    let mut denoiser = None;
+    let mut description = None;
     let named = pictures.iter().zip(networks).zip(scales);
     named
         .map(|((picture, network), scale)| {
@@ -39,7 +40,7 @@ pub(crate) fn inputs(arguments: &Arguments, settings: &Settings) -> Result<Vec<C
                 image: picture.image.clone(),
                 network: match network {
                     Some(name) => name.clone(),
-                    None => default_controlnet(picture, settings, &mut denoiser)?,
+                    None => default_controlnet(picture, settings, &mut description)?,
                 },
                 scale: scale.copied().unwrap_or(1.0),
             })
@@ -117,34 +118,37 @@ pub(crate) fn check_unfetched(arguments: &Arguments, settings: &Settings) -> Res
     let Some(reference) = missing.filter(|_| !Path::new(name).exists()) else {
         return Ok(());
     };
-    let described = read_if_online(&reference, &Denoiser::CONFIGURATIONS)?
-        .and_then(|(path, text)| Denoiser::described(path, &text));
+    let described =
+        read_if_online(&reference, &Description::PATHS)?.and_then(|(path, text)| described(path, &text));
     match described {
-        Some(denoiser) => default_controlnet_of(&denoiser, picture).map(|_| ()),
+        Some(description) => default_controlnet_of(&description, picture).map(|_| ()),
         None => Ok(()),
     }
 }
 
-/// The ControlNet that usually follows such a `picture` beside the model, whose network is kept in `denoiser`.
+/// The ControlNet that usually follows such a `picture` beside the model, which `description` caches.
 fn default_controlnet(
     picture: &ControlImage,
     settings: &Settings,
-    denoiser: &mut Option<Denoiser>,
+    description: &mut Option<Description>,
 ) -> Result<String, Failure> {
     if picture.kind == ControlKind::Image {
         return Err(Failure::no_controlnet(picture.option));
     }
-    let denoiser = match denoiser {
-        Some(denoiser) => denoiser,
-        none => none.insert(Bundle::open(&model::drawing(settings)?.folder)?.denoiser),
+    let description = match description {
+        Some(description) => description,
+        none => {
+            let bundle = Bundle::open(&model::drawing(settings)?.folder)?;
+            none.insert(Description::of(&*bundle.family))
+        }
     };
-    default_controlnet_of(denoiser, picture)
+    default_controlnet_of(description, picture)
 }
 
-fn default_controlnet_of(denoiser: &Denoiser, picture: &ControlImage) -> Result<String, Failure> {
-    match denoiser.usual_controlnet(picture.kind) {
+fn default_controlnet_of(description: &Description, picture: &ControlImage) -> Result<String, Failure> {
+    match description.default_controlnet(picture.kind) {
         Some(id) => Ok(id.to_owned()),
-        None => Err(Failure::no_default_controlnet(picture.option, denoiser.title())),
+        None => Err(Failure::no_default_controlnet(picture.option, description.title)),
     }
 }
 

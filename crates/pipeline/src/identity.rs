@@ -6,7 +6,7 @@ use sd_weights::{FileIdentity, ModelFolder, adapter_settings};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::bundle::{Bundle, TextEncoders};
+use crate::bundle::Bundle;
 use crate::recipe::Recipe;
 
 const TOKENIZER_FILES: [&str; 5] = [
@@ -34,14 +34,8 @@ impl ModelIdentity {
     pub(crate) fn of(bundle: &Bundle) -> Result<Self> {
         let folder = bundle.folder();
         let mut text = small_files(folder, ["model_index.json".to_owned()])?;
-        let clips = bundle.text.clips.iter().map(|part| part.component);
-        let encoders: Vec<&str> = clips
-            .chain(bundle.text.t5.iter().map(|part| part.component))
-            .collect();
-        let used = TextEncoders::FOLDERS
-            .iter()
-            .filter(|(encoder, _)| encoders.contains(encoder));
-        for (encoder, tokenizer) in used {
+        for folders in bundle.family.text_encoders().components() {
+            let (encoder, tokenizer) = (folders.encoder, folders.tokenizer);
             let names = TOKENIZER_FILES.map(|name| format!("{tokenizer}/{name}"));
             text.extend(small_files(folder, names)?);
             text.extend(small_files(folder, [format!("{encoder}/config.json")])?);
@@ -55,7 +49,7 @@ impl ModelIdentity {
                 text.push(identity_of(&settings)?);
             }
         }
-        let network = bundle.denoiser.component();
+        let network = bundle.family.component();
         let names = [
             format!("{network}/config.json"),
             "vae/config.json".to_owned(),

@@ -9,6 +9,7 @@
 pub mod bundle;
 mod checksummed;
 mod clock;
+pub mod components;
 pub mod control;
 pub mod device;
 mod device_budget;

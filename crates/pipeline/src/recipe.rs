@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
-use crate::pipeline_class::{PipelineClass, Task};
+use crate::family::Task;
+use crate::pipeline_class::PipelineClass;
 use crate::request::{GuidanceScale, ImageSize, Names, RefinerChoice, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::{Error, Result, stage};
@@ -199,7 +200,7 @@ impl Recipe {
     }
 
     /// Which of diffusers' pipelines draws this with the model of `bundle`.
-    pub(crate) fn pipeline_class(&self, bundle: &Bundle) -> PipelineClass {
+    pub(crate) fn pipeline_class<'a>(&self, bundle: &'a Bundle) -> PipelineClass<'a> {
         PipelineClass::new(bundle, task(self.img2img.as_ref()), !bundle.controls().is_empty())
     }
 
@@ -225,7 +226,7 @@ fn task(img2img: Option<&Img2Img>) -> Task {
 }
 
 /// The sampler of the model of `bundle` itself, as a pipeline of `class` has it.
-fn own_sampler(bundle: &Bundle, class: PipelineClass) -> Result<SamplerKind> {
+fn own_sampler(bundle: &Bundle, class: PipelineClass<'_>) -> Result<SamplerKind> {
     let own = bundle.scheduler.repaired(class.repairs()).sampler();
     own.map_err(refused(bundle))
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use sd_weights::{WeightFiles, adapter_settings, weight_files};
 
-use super::index::Index;
+use super::Bundle;
 use super::kind::Kind;
-use super::text::TextEncoders;
-use super::{Bundle, Denoiser};
+use crate::components::ModelIndex;
+use crate::family::{NETWORKS, TEXT_ENCODERS};
 
 /// Which files are used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,11 +25,7 @@ impl Kind {
     pub fn of(paths: &[&str]) -> Option<Self> {
         let has = |path: &str| paths.contains(&path);
         let ends = |ending: &str| in_folder(paths, "").any(|(_, name)| name.ends_with(ending));
-        if has(Index::FILE)
-            || Denoiser::COMPONENTS
-                .iter()
-                .any(|part| has(&format!("{part}/config.json")))
-        {
+        if has(ModelIndex::FILE) || NETWORKS.iter().any(|part| has(&format!("{part}/config.json"))) {
             Some(Self::Model)
         } else if has("config.json") && weights(paths, "", false).is_some() {
             Some(Self::ControlNet)
@@ -85,30 +81,27 @@ struct Files<'a, 'b> {
 impl Files<'_, '_> {
     /// Chooses what [`Bundle::open`] opens, and the weights of each network.
     fn model(&mut self, index: Option<&[u8]>) {
-        self.may_have(Index::FILE);
-        let index = match index.map(serde_json::from_slice::<Index>) {
+        self.may_have(ModelIndex::FILE);
+        let index = match index.map(serde_json::from_slice::<ModelIndex>) {
             Some(Ok(index)) => index,
-            None => Index::default(),
+            None => ModelIndex::default(),
             Some(Err(_)) => {
-                self.missing = Some(format!("an {} that can be read", Index::FILE));
+                self.missing = Some(format!("an {} that can be read", ModelIndex::FILE));
                 return;
             }
         };
         let has = |path: &str| self.paths.contains(&path);
-        let denoiser = Denoiser::COMPONENTS
+        let denoiser = NETWORKS
             .into_iter()
             .find(|part| has(&format!("{part}/config.json")));
-        let encoders: Vec<_> = TextEncoders::FOLDERS
+        let encoders: Vec<_> = TEXT_ENCODERS
             .into_iter()
             .filter(|(encoder, _)| index.has(encoder, has))
             .collect();
         self.must_have(Bundle::SCHEDULER);
         match denoiser {
             Some(denoiser) => self.network(denoiser),
-            None => self.lacks(format!(
-                "{}/config.json",
-                Denoiser::COMPONENTS.join("/config.json or ")
-            )),
+            None => self.lacks(format!("{}/config.json", NETWORKS.join("/config.json or "))),
         }
         self.network("vae");
         for (encoder, tokenizer) in encoders {

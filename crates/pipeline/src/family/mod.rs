@@ -1,11 +1,65 @@
-//! The families of models: for each its networks, its text encoders, and how prompts become conditioning.
+//! The families of models: for each how it is recognised, its defaults, its text encoders and its denoising network.
+//!
+//! A family is one folder here and one line in [`FAMILIES`]. The rest of the pipeline knows the two contracts alone:
+//! [`Family`] with its [`TextEncoders`], and [`Denoiser`].
 
+mod contract;
+mod control;
 mod denoiser;
 mod encoded_prompt;
+mod layout;
+mod refiner;
+mod sd;
 mod sd3;
+mod sdxl;
+mod text;
+mod titles;
+#[cfg(test)]
+mod toy;
 mod unet;
 
+pub use contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
+pub use control::{ControlConfig, ControlWeights};
 pub use denoiser::{ConditioningInputs, Denoiser, DenoiserInput};
 pub use encoded_prompt::EncodedPrompt;
-pub(crate) use sd3::Sd3Denoiser;
-pub(crate) use unet::UNetDenoiser;
+pub use layout::{Description, described};
+pub(crate) use layout::{NETWORKS, TEXT_ENCODERS};
+
+use sd_weights::ModelFolder;
+
+use crate::components::ModelIndex;
+use crate::{Error, Result};
+
+/// Recognises a model of one family by its configurations and tensors, never by a name. None where the model is of another.
+type Recognise = fn(&ModelFolder, &ModelIndex) -> Result<Option<Box<dyn Family>>>;
+
+/// The families, in the order in which a model is tried as one of them.
+const FAMILIES: &[Recognise] = &[
+    sd3::recognise,
+    sdxl::recognise,
+    refiner::recognise,
+    sd::recognise,
+    #[cfg(test)]
+    toy::recognise,
+];
+
+/// The family of the model in `folder`.
+///
+/// # Errors
+/// It is of no family that is known, or its files are wrong.
+pub(crate) fn recognise(folder: &ModelFolder, index: &ModelIndex) -> Result<Box<dyn Family>> {
+    for recognise in FAMILIES {
+        if let Some(family) = recognise(folder, index)? {
+            return Ok(family);
+        }
+    }
+    Err(layout::unrecognised(folder, index))
+}
+
+/// The error of a model that is of no family.
+fn unknown(folder: &ModelFolder, reason: String) -> Error {
+    Error::UnknownArchitecture {
+        folder: folder.root().to_owned(),
+        reason,
+    }
+}

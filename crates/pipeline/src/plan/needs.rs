@@ -2,11 +2,12 @@
 
 use sd_memory::Bytes;
 use sd_models::vae::{Decoder, Encoder};
-use sd_models::{Footprint, Load, WeightBytes, clip, t5};
+use sd_models::{Footprint, Load, WeightBytes};
 use sd_weights::{Residency, WeightOptions};
 
 use super::{DECODE, DENOISE, PICTURES, PictureBytes, Surroundings};
-use crate::bundle::{Bundle, ControlConfig};
+use crate::bundle::Bundle;
+use crate::family::EncoderStage;
 use crate::recipe::Recipe;
 use crate::stage::{self, CfgMode, latent_sides, patches};
 use crate::{Result, device_budget};
@@ -140,8 +141,9 @@ pub(super) struct Needs {
 /// Bytes of the encoded prompts of `recipe`.
 pub(crate) fn prompt_bytes(bundle: &Bundle, recipe: &Recipe) -> Result<u64> {
     let texts = stage::texts(bundle, recipe.guidance_scale);
-    let tokens = bundle.tokens(stage::chunks(bundle, &recipe.texts(bundle))?);
-    Ok((texts * tokens * bundle.denoiser.context_features() * size_of::<f32>()) as u64)
+    let encoders = bundle.family.text_encoders();
+    let tokens = encoders.tokens(&recipe.texts(bundle))?;
+    Ok((texts * tokens * encoders.context_features() * size_of::<f32>()) as u64)
 }
 
 impl Needs {
@@ -177,8 +179,8 @@ impl Needs {
         let sampler = recipe.sampler(bundle)?;
         let evaluations = sampler.evaluations();
         let sides @ (rows, columns) = latent_sides(bundle, recipe.size);
-        let chunks = stage::chunks(bundle, &recipe.texts(bundle))?;
-        let tokens = bundle.tokens(chunks);
+        let text_encoders = bundle.family.text_encoders();
+        let tokens = text_encoders.tokens(&recipe.texts(bundle))?;
         let float = size_of::<f32>() as u64;
         let context = prompt_bytes(bundle, recipe)?;
         let latents = (bundle.vae.latent_channels * rows * columns) as u64 * float;
@@ -200,16 +202,19 @@ impl Needs {
             weights,
             beside: process + context + waiting_before + taking(taken) + bundle.adapting_bytes(name),
         };
-        for part in &bundle.text.clips {
-            let encoder = clip::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
-            encoder.check(stage::wanted_of(bundle, part, recipe.clip_skip))?;
-            let taken = encoder.footprint(texts * chunks, bundle.text.clip_length());
-            before.push(encoding(part.component, encoder.weight_bytes(), taken));
-        }
-        if let Some(part) = &bundle.text.t5 {
-            let encoder = t5::TextEncoder::new(bundle.weights(part.component, &streamed)?, &part.config)?;
-            let taken = encoder.footprint(texts, bundle.text.t5_length());
-            before.push(encoding(part.component, encoder.weight_bytes(), taken));
+        let stages = text_encoders.stages(
+            bundle.components(),
+            &recipe.texts(bundle),
+            recipe.clip_skip,
+            &streamed,
+        )?;
+        for EncoderStage {
+            component,
+            weights,
+            footprint,
+        } in stages
+        {
+            before.push(encoding(component, weights, footprint));
         }
 
         let network = bundle.denoising_network(&streamed, &streamed)?;
@@ -231,7 +236,7 @@ impl Needs {
                 ..all_texts
             },
         };
-        let adapting = bundle.adapting_bytes(bundle.denoiser.component());
+        let adapting = bundle.adapting_bytes(bundle.family.component());
         let conditions = network.conditioned().condition_bytes(all_texts, evaluations);
         let conditioning = taking(network.conditioned().condition_footprint(all_texts, evaluations));
         before.push(OnePass {
@@ -239,11 +244,10 @@ impl Needs {
             weights: network.conditioned().condition_weight_bytes(),
             beside: process + context + waiting_before + conditions + conditioning + adapting,
         });
-        let is_encoded = |config: &ControlConfig| matches!(config, ControlConfig::Transformer(_));
         let follows_latents = bundle
             .controls()
             .iter()
-            .any(|control| is_encoded(&control.config));
+            .any(|control| control.config.takes_latents());
         let encodes = [
             ("encode picture", recipe.img2img.is_some()),
             ("encode control", follows_latents),

@@ -43,6 +43,7 @@ impl PromptKey {
         device: &Device,
         weight_type: WeightType,
     ) -> Self {
+        let encoders = bundle.family.text_encoders();
         Self {
             encoding: ENCODING,
             program: crate::VERSION.to_owned(),
@@ -50,7 +51,7 @@ impl PromptKey {
             weight_type: format!("{weight_type:?}"),
             prompts: prompts.iter().map(|&prompt| prompt.to_owned()).collect(),
             tokens,
-            features: (bundle.denoiser.context_features(), bundle.pooled_features()),
+            features: (encoders.context_features(), encoders.pooled_features()),
             clip_skip,
             lora_scales: bundle.loras().map(|(_, choice)| choice.text_scale).collect(),
             files: files.to_vec(),

@@ -82,7 +82,7 @@ impl PromptCache {
             return encode();
         };
         let (device, weight_type) = (&weight_options.device, weight_options.weight_type);
-        let tokens = bundle.tokens(stage::chunks(bundle, prompts)?);
+        let tokens = bundle.family.text_encoders().tokens(prompts)?;
         let key = PromptKey::new(
             &self.files,
             bundle,

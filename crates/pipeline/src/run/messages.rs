@@ -4,7 +4,6 @@ use sd_weights::WeightType;
 
 use super::model_pass::ModelPass;
 use crate::Result;
-use crate::bundle::Family;
 use crate::plan::Plan;
 use crate::prompt::Prompt;
 use crate::recipe::DenoisingRange;
@@ -103,9 +102,8 @@ pub(super) fn memory_optimizations(pass: &ModelPass) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    if pass.bundle.family == Family::StableDiffusion3 {
-        done.push("modulations computed once, their weights dropped".to_owned());
-    }
+    let of_family = pass.bundle.family.memory_optimizations();
+    done.extend(of_family.iter().map(|&measure| measure.to_owned()));
     if plan.streams() {
         let streamed = plan.blocks - plan.resident_blocks;
         done.push(format!("{streamed} of {} blocks streamed", plan.blocks));
@@ -119,7 +117,7 @@ pub(super) fn dtype_name(pass: &ModelPass) -> Result<String> {
     Ok(match pass.weight_options.weight_type {
         WeightType::F32 => "f32".to_owned(),
         WeightType::Bf16 => "bf16".to_owned(),
-        WeightType::AsStored => match bundle.checkpoint(bundle.denoiser.component())?.main_type() {
+        WeightType::AsStored => match bundle.checkpoint(bundle.family.component())?.main_type() {
             Some(stored) => format!("{stored:?}").to_lowercase(),
             None => "none".to_owned(),
         },

@@ -4,9 +4,9 @@ use candle_core::{DType, Device, Tensor};
 use sd_models::vae::{Encoder, Scaling};
 use sd_weights::{Residency, WeightOptions};
 
-use super::finite;
 use crate::Result;
-use crate::bundle::{Bundle, Control, ControlConfig};
+use crate::bundle::{Bundle, Control};
+use crate::family::ControlConfig;
 
 /// The images that the ControlNets of a model follow.
 #[derive(Debug)]
@@ -58,7 +58,9 @@ fn latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option
         };
         let encoded = encoder.encode(&control.shown()?.to_device(&weight_options.device)?)?;
         let mean = encoded.mean.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-        finite::check(&mean, "the encoder of what is followed", bundle, COMPONENT)?;
+        bundle
+            .components()
+            .check_finite(&mean, "the encoder of what is followed", COMPONENT)?;
         let scaling = if is_shifted {
             Scaling::Shifted
         } else {

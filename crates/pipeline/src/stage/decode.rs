@@ -4,7 +4,6 @@ use candle_core::Tensor;
 use sd_models::vae::{Decoder, Scaling};
 use sd_weights::{Residency, WeightOptions};
 
-use super::finite;
 use crate::bundle::Bundle;
 use crate::event::Interrupt;
 use crate::save::RgbImage;
@@ -49,7 +48,9 @@ impl<'a> Decode<'a> {
         let latents = latents.to_device(&self.weight_options.device)?;
         let unscaled = self.bundle.vae.unscale(&latents, self.scaling)?;
         let image = self.decoder.decode(&unscaled)?.squeeze(0)?;
-        finite::check(&image, "the decoder", self.bundle, COMPONENT)?;
+        self.bundle
+            .components()
+            .check_finite(&image, "the decoder", COMPONENT)?;
         RgbImage::from_tensor(&image)
     }
 }

@@ -4,10 +4,9 @@ use candle_core::{DType, Device, Shape, Tensor};
 use sd_weights::{Residency, WeightOptions};
 
 use super::control::ControlImages;
-use super::finite;
 use super::guidance::guided;
 use super::init_latents::InitLatents;
-use crate::bundle::{Bundle, Denoiser as Network, Family};
+use crate::bundle::Bundle;
 use crate::family::{ConditioningInputs, Denoiser, DenoiserInput, EncodedPrompt};
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize, Strength};
@@ -124,8 +123,8 @@ impl<'a> Denoise<'a> {
         let inputs = ConditioningInputs {
             prompts,
             timesteps: sampler.timesteps(),
-            add_time_ids: add_time_ids(bundle, recipe.size, count),
-            guidance: distilled_guidance(bundle, recipe.guidance_scale),
+            add_time_ids: bundle.family.add_time_ids(recipe.size, count),
+            guidance: bundle.family.takes_guidance().then_some(recipe.guidance_scale.0),
             latents: latent_sides,
             device: &weight_options.device,
         };
@@ -273,8 +272,10 @@ impl<'a> Denoise<'a> {
             }
             progress.evaluations = evaluation + 1;
             let stage = format!("step {} of the denoising", evaluation + 1);
-            let component = self.bundle.denoiser.component();
-            finite::check(&progress.trajectory.latents, &stage, self.bundle, component)?;
+            let component = self.bundle.family.component();
+            self.bundle
+                .components()
+                .check_finite(&progress.trajectory.latents, &stage, component)?;
         }
         Ok(())
     }
@@ -345,17 +346,9 @@ fn draw(noise: &mut NormalStream, shape: &Shape) -> candle_core::Result<Tensor> 
     Tensor::from_vec(noise.normals(shape.elem_count()), shape, &Device::Cpu)
 }
 
-/// The guidance scale that a network is told which was distilled for it.
-fn distilled_guidance(bundle: &Bundle, scale: GuidanceScale) -> Option<f64> {
-    match &bundle.denoiser {
-        Network::UNet(config) if config.time_cond_proj_dim.is_some() => Some(scale.0),
-        _ => None,
-    }
-}
-
-/// How many prompts the network is asked about: the negative one too, where there is guidance.
+/// How many prompts the network is conditioned on: two, where there is classifier-free guidance.
 pub(crate) fn texts(bundle: &Bundle, scale: GuidanceScale) -> usize {
-    if scale.guides() && distilled_guidance(bundle, scale).is_none() {
+    if scale.guides() && !bundle.family.takes_guidance() {
         2
     } else {
         1
@@ -392,14 +385,15 @@ fn check_mask(bundle: &Bundle, is_masked: bool) -> Result<()> {
 
 fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
     let factor = bundle.vae.downsampling();
-    let longest = bundle.denoiser.longest_side().map(|side| side * factor);
+    let layout = bundle.family.latents();
+    let longest = layout.longest_side.map(|side| side * factor);
     if let Some(longest) = longest.filter(|&longest| size.width().max(size.height()) > longest) {
         return Err(Error::TooLarge {
             wanted: size,
             longest,
         });
     }
-    let square = bundle.denoiser.latents_of_a_square() * factor;
+    let square = layout.patch_size * factor;
     if !size.width().is_multiple_of(square) || !size.height().is_multiple_of(square) {
         let reason = format!("it draws in squares of {square} pixels, which {size} is not made of");
         return Err(Error::PartsDoNotFit {
@@ -408,32 +402,4 @@ fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// The aesthetic scores of the refiner's conditioning for the prompt and the negative prompt, those of the reference
-/// implementation.
-const AESTHETIC_SCORE: f32 = 6.0;
-const NEGATIVE_AESTHETIC_SCORE: f32 = 2.5;
-
-/// The size conditioning of Stable Diffusion XL for an image of `size`, for each of `prompts`, of which the first is the
-/// negative prompt where there are two: the image was never cropped, and its original size is its target size.
-///
-/// Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis", 2023, section 2.2.
-fn add_time_ids(bundle: &Bundle, size: ImageSize, prompts: usize) -> Vec<Vec<f32>> {
-    let sides = [size.height() as f32, size.width() as f32];
-    let crop = [0.0, 0.0];
-    let of_prompt = |prompt: usize| match bundle.family {
-        Family::StableDiffusionXl => [sides, crop, sides].concat(),
-        Family::StableDiffusionXlRefiner => {
-            let is_negative = prompts > 1 && prompt == 0;
-            let score = if is_negative {
-                NEGATIVE_AESTHETIC_SCORE
-            } else {
-                AESTHETIC_SCORE
-            };
-            [&sides[..], &crop, &[score]].concat()
-        }
-        Family::StableDiffusion | Family::StableDiffusion3 => Vec::new(),
-    };
-    (0..prompts).map(of_prompt).collect()
 }

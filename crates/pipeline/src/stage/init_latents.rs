@@ -6,7 +6,6 @@ use candle_core::{DType, Device, Tensor};
 use sd_models::vae::{Encoder, Scaling};
 use sd_weights::{Residency, WeightOptions};
 
-use super::finite;
 use crate::bundle::Bundle;
 use crate::request::ImageSize;
 use crate::save::RgbImage;
@@ -128,7 +127,9 @@ pub fn encode_init_images<'i>(
         let encoded = encoder.encode(&image.to_device(&weight_options.device)?)?;
         let to_host = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu);
         let mean = to_host(&encoded.mean)?;
-        finite::check(&mean, "the encoder", bundle, COMPONENT)?;
+        bundle
+            .components()
+            .check_finite(&mean, "the encoder", COMPONENT)?;
         Ok(Distribution {
             mean,
             deviation: (to_host(&encoded.log_variance)? * 0.5)?.exp()?,

@@ -1,5 +1,141 @@
 //! Stable Diffusion 3 and 3.5: two CLIPs and T5 condition a multimodal diffusion transformer (MMDiT).
 
 mod denoiser;
+mod text;
 
-pub(crate) use denoiser::Sd3Denoiser;
+use sd_models::vae::Scaling;
+use sd_models::{mmdit, vae};
+use sd_weights::{ModelFolder, Weights};
+
+use super::contract::{Defaults, Family, LatentLayout, Task, TextEncoders};
+use super::layout::{TRANSFORMER, must_have};
+use super::text::clip_configs;
+use super::titles::STABLE_DIFFUSION_3;
+use super::{ControlConfig, ControlWeights, Denoiser};
+use crate::components::{self, ModelIndex};
+use crate::scheduler::SchedulerConfig;
+use crate::{Error, Result};
+use denoiser::Sd3Denoiser;
+use text::Sd3TextEncoders;
+
+/// A model of Stable Diffusion 3 or 3.5.
+#[derive(Debug)]
+struct StableDiffusion3 {
+    network: mmdit::Config,
+    text: Sd3TextEncoders,
+}
+
+/// Recognises a transformer of two streams and two CLIPs.
+///
+/// # Errors
+/// A file is wrong, or the transformer lacks a tensor.
+pub(super) fn recognise(folder: &ModelFolder, index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
+    const TENSORS: [&str; 3] = [
+        "pos_embed.proj.weight",
+        "context_embedder.weight",
+        "transformer_blocks.0.attn.add_q_proj.weight",
+    ];
+    if !folder.contains("transformer/config.json")
+        || !components::is_of_class(folder, Some(index), TRANSFORMER, components::TRANSFORMERS)?
+    {
+        return Ok(None);
+    }
+    must_have(folder, TRANSFORMER, &TENSORS)?;
+    let network: mmdit::Config = folder.json("transformer/config.json")?;
+    network.validate()?;
+    if clip_configs(folder, index)?.len() != 2 {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(StableDiffusion3 {
+        text: Sd3TextEncoders::open(folder, index, &network)?,
+        network,
+    })))
+}
+
+impl Family for StableDiffusion3 {
+    fn title(&self) -> &'static str {
+        STABLE_DIFFUSION_3
+    }
+
+    fn pipeline_type(&self) -> &'static str {
+        "stable-diffusion-3"
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults {
+            steps: 28,
+            guidance_scale: 4.5,
+            side: 1024,
+        }
+    }
+
+    fn trained_size(&self, _is_latent_consistency: bool) -> Option<(usize, usize)> {
+        Some((self.network.sample_size, self.network.sample_size))
+    }
+
+    fn text_encoders(&self) -> &dyn TextEncoders {
+        &self.text
+    }
+
+    fn component(&self) -> &'static str {
+        TRANSFORMER
+    }
+
+    fn latents(&self) -> LatentLayout {
+        LatentLayout {
+            in_channels: self.network.in_channels,
+            out_channels: self.network.predicted_channels(),
+            patch_size: self.network.patch_size,
+            longest_side: Some(self.network.pos_embed_max_size * self.network.patch_size),
+        }
+    }
+
+    fn check(&self, scheduler: &SchedulerConfig, refuse: &dyn Fn(String) -> Error) -> Result<()> {
+        self.text.check(&self.network, refuse)?;
+        if !scheduler.is_flow() {
+            let class = scheduler.class_name.as_deref().unwrap_or("no class");
+            return Err(refuse(format!(
+                "its {TRANSFORMER} follows rectified flow, and its scheduler is {class}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn denoiser(&self, weights: Weights, controls: Vec<ControlWeights<'_>>) -> Result<Box<dyn Denoiser>> {
+        let mut network = Sd3Denoiser::new(weights, &self.network)?;
+        for control in controls {
+            match control.config {
+                ControlConfig::Transformer(config) => {
+                    network.add_control(control.weights, config, control.scale)?;
+                }
+                ControlConfig::UNet(_) => {
+                    unreachable!("a ControlNet of another kind was refused before. This is a bug.")
+                }
+            }
+        }
+        Ok(Box::new(network))
+    }
+
+    fn control_mismatch(&self, control: &ControlConfig, _vae: &vae::Config) -> Option<String> {
+        let ControlConfig::Transformer(config) = control else {
+            return Some(control.made_for(STABLE_DIFFUSION_3));
+        };
+        let fills_masks = || {
+            let channels = config.extra_conditioning_channels;
+            (channels > 0).then(|| {
+                format!(
+                    "it was made to fill masks (its extra_conditioning_channels are {channels}), and is told of none here"
+                )
+            })
+        };
+        config.mismatch(&self.network).or_else(fills_masks)
+    }
+
+    fn encoding(&self, _task: Task) -> Scaling {
+        Scaling::Shifted
+    }
+
+    fn memory_optimizations(&self) -> &'static [&'static str] {
+        &["modulations computed once, their weights dropped"]
+    }
+}

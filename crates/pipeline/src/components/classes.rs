@@ -4,23 +4,23 @@
 use sd_weights::ModelFolder;
 use serde::Deserialize;
 
-use super::index::Index;
+use super::model_index::ModelIndex;
 use crate::{Error, Result};
 
 /// The classes of the autoencoder.
-pub(super) const AUTOENCODERS: &[&str] = &["AutoencoderKL"];
+pub(crate) const AUTOENCODERS: &[&str] = &["AutoencoderKL"];
 /// The classes of a UNet.
-pub(super) const UNETS: &[&str] = &["UNet2DConditionModel"];
+pub(crate) const UNETS: &[&str] = &["UNet2DConditionModel"];
 /// The classes of a transformer of two streams.
-pub(super) const TRANSFORMERS: &[&str] = &["SD3Transformer2DModel"];
+pub(crate) const TRANSFORMERS: &[&str] = &["SD3Transformer2DModel"];
 /// The classes of a CLIP text encoder.
-pub(super) const CLIPS: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection"];
+pub(crate) const CLIPS: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection"];
 /// The classes of a T5 text encoder.
-pub(super) const T5S: &[&str] = &["T5EncoderModel"];
+pub(crate) const T5S: &[&str] = &["T5EncoderModel"];
 /// The classes of a ControlNet for a UNet.
-pub(super) const CONTROLNETS_OF_UNETS: &[&str] = &["ControlNetModel"];
+pub(crate) const CONTROLNETS_OF_UNETS: &[&str] = &["ControlNetModel"];
 /// The classes of a ControlNet for a transformer of two streams.
-pub(super) const CONTROLNETS_OF_TRANSFORMERS: &[&str] = &["SD3ControlNetModel"];
+pub(crate) const CONTROLNETS_OF_TRANSFORMERS: &[&str] = &["SD3ControlNetModel"];
 
 /// What a configuration of diffusers' says of its class. Those of transformers say nothing here.
 #[derive(Deserialize)]
@@ -34,9 +34,9 @@ struct Named {
 ///
 /// # Errors
 /// It is, or its configuration cannot be read.
-pub(super) fn check(
+pub(crate) fn check(
     folder: &ModelFolder,
-    index: Option<&Index>,
+    index: Option<&ModelIndex>,
     component: &str,
     known: &'static [&'static str],
 ) -> Result<()> {
@@ -53,12 +53,29 @@ pub(super) fn check(
         })
     };
     if let Some(class) = index.and_then(|index| index.class_of(component)) {
-        refuse(Index::FILE, class)?;
+        refuse(ModelIndex::FILE, class)?;
     }
     let named: Named = folder.json(&config)?;
     match named.class_name.as_ref().and_then(serde_json::Value::as_str) {
         Some(class) => refuse(&config, class),
         None => Ok(()),
+    }
+}
+
+/// Whether the `component` in `folder` is of one of the `known` classes, as far as its configuration and `index` say.
+///
+/// # Errors
+/// Its configuration cannot be read.
+pub(crate) fn is_of(
+    folder: &ModelFolder,
+    index: Option<&ModelIndex>,
+    component: &str,
+    known: &'static [&'static str],
+) -> Result<bool> {
+    match check(folder, index, component, known) {
+        Ok(()) => Ok(true),
+        Err(Error::OtherClass { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -80,7 +97,7 @@ mod tests {
         fs::create_dir(&vae).unwrap();
         let said = |config: &str, index: &str| {
             fs::write(vae.join("config.json"), config).unwrap();
-            let index: Index = serde_json::from_str(index).unwrap();
+            let index: ModelIndex = serde_json::from_str(index).unwrap();
             check(
                 &ModelFolder::on_disk(folder.path()),
                 Some(&index),

@@ -10,7 +10,7 @@ use crate::Result;
 /// The parts of a model, and how its texts are read.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(expecting = "settings by their names")]
-pub(super) struct Index {
+pub(crate) struct ModelIndex {
     /// The pipeline, unless it is a custom one.
     #[serde(rename = "_class_name", default)]
     class_name: serde_json::Value,
@@ -24,11 +24,11 @@ pub(super) struct Index {
     entries: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-impl Index {
-    pub(super) const FILE: &str = "model_index.json";
+impl ModelIndex {
+    pub(crate) const FILE: &str = "model_index.json";
 
     /// Reads the index of the model in `folder`, if there is one.
-    pub(super) fn open(folder: &ModelFolder) -> Result<Self> {
+    pub(crate) fn open(folder: &ModelFolder) -> Result<Self> {
         if folder.contains(Self::FILE) {
             Ok(folder.json(Self::FILE)?)
         } else {
@@ -39,23 +39,23 @@ impl Index {
     /// Whether the vectors of a missing negative prompt are zeros, for the pipelines that know the setting: they are where
     /// nothing is said.
     #[doc(alias = "force_zeros_for_empty_prompt")]
-    pub(super) fn zeros_for_empty_prompt(&self) -> bool {
+    pub(crate) fn zeros_for_empty_prompt(&self) -> bool {
         self.force_zeros_for_empty_prompt.unwrap_or(true)
     }
 
     /// Whether the model is drawn by the pipeline for latent consistency models.
-    pub(super) fn is_latent_consistency(&self) -> bool {
+    pub(crate) fn is_latent_consistency(&self) -> bool {
         let class = self.class_name.as_str().unwrap_or_default();
         class.starts_with("LatentConsistencyModel")
     }
 
     /// The class of `component`, where it is said.
-    pub(super) fn class_of(&self, component: &str) -> Option<&str> {
+    pub(crate) fn class_of(&self, component: &str) -> Option<&str> {
         self.entries.as_ref()?.get(component)?.get(1)?.as_str()
     }
 
     /// Whether the model whose index this is has `component`. `is_there` says of a path whether there is a file.
-    pub(super) fn has(&self, component: &str, is_there: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn has(&self, component: &str, is_there: impl Fn(&str) -> bool) -> bool {
         match &self.entries {
             Some(entries) => {
                 let class = entries.get(component).and_then(|entry| entry.get(1));
@@ -83,9 +83,9 @@ mod tests {
             (r#"{"force_zeros_for_empty_prompt": false}"#, false),
             (r#"{"force_zeros_for_empty_prompt": null}"#, false),
         ] {
-            let index: Index = serde_json::from_str(text).unwrap();
+            let index: ModelIndex = serde_json::from_str(text).unwrap();
             assert_eq!(index.zeros_for_empty_prompt(), said, "{text}");
         }
-        assert!(Index::default().zeros_for_empty_prompt());
+        assert!(ModelIndex::default().zeros_for_empty_prompt());
     }
 }

@@ -1,0 +1,106 @@
+//! The components of a model's folder: their headers and weights, with LoRA files added.
+
+mod adaptation;
+mod classes;
+mod model_index;
+
+use candle_core::{DType, Tensor};
+use sd_weights::{Checkpoint, LoraFile, ModelFolder, ModelPart, WeightOptions, Weights};
+
+use crate::request::LoraChoice;
+use crate::{Error, Result};
+use adaptation::Adaptation;
+pub(crate) use classes::{
+    AUTOENCODERS, CLIPS, CONTROLNETS_OF_TRANSFORMERS, CONTROLNETS_OF_UNETS, T5S, TRANSFORMERS, UNETS,
+};
+pub(crate) use classes::{check as check_class, is_of as is_of_class};
+pub(crate) use model_index::ModelIndex;
+
+/// The components of a model's folder.
+#[derive(Debug)]
+pub struct Components {
+    folder: ModelFolder,
+    adaptation: Adaptation,
+}
+
+impl Components {
+    /// Those of `folder`, with no LoRA.
+    pub(crate) fn new(folder: ModelFolder) -> Self {
+        Self {
+            folder,
+            adaptation: Adaptation::default(),
+        }
+    }
+
+    /// The model's folder.
+    pub fn folder(&self) -> &ModelFolder {
+        &self.folder
+    }
+
+    /// The tensors of `component`, by their headers.
+    ///
+    /// # Errors
+    /// Its files are missing or their headers are wrong.
+    pub fn checkpoint(&self, component: &str) -> Result<Checkpoint> {
+        Ok(self.folder.checkpoint(component)?)
+    }
+
+    /// The weights of `component`, to be held as `weight_options` say. No weight is read yet.
+    ///
+    /// # Errors
+    /// Its files are missing or their headers are wrong.
+    pub fn weights(&self, component: &str, weight_options: &WeightOptions) -> Result<Weights> {
+        let weights = Weights::new(self.checkpoint(component)?, weight_options.clone());
+        Ok(match self.adaptation.of(component) {
+            Some(adapters) => weights.with_adapters(adapters.clone()),
+            None => weights,
+        })
+    }
+
+    /// Adds a LoRA file to the weights of `networks` while these are read. With `values` the file is read once now, and refused
+    /// if a value is not finite.
+    ///
+    /// # Errors
+    /// The file cannot be read, or fits none of `networks`; then nothing is added.
+    pub(crate) fn adapt(
+        &mut self,
+        choice: &LoraChoice,
+        networks: impl IntoIterator<Item = (ModelPart, &'static str)>,
+        values: bool,
+    ) -> Result<()> {
+        let networks = networks
+            .into_iter()
+            .map(|(part, component)| Ok((part, component, self.checkpoint(component)?)));
+        let networks = networks.collect::<Result<Vec<_>>>()?;
+        self.adaptation.add(choice, &networks, values)
+    }
+
+    /// The LoRA files that are added, each as it was chosen.
+    pub(crate) fn loras(&self) -> impl Iterator<Item = (&LoraFile, &LoraChoice)> {
+        self.adaptation.files()
+    }
+
+    /// Bytes of scratch memory for adding LoRA files to the weights of `component`.
+    pub(crate) fn adapting_bytes(&self, component: &str) -> u64 {
+        self.adaptation
+            .of(component)
+            .map_or(0, |adapters| adapters.scratch_bytes())
+    }
+
+    /// Refuses a tensor that holds a value that is not finite, so that no black image is saved. `stage` computed it with the
+    /// weights of `component`, which are then searched for the one to blame.
+    ///
+    /// # Errors
+    /// A value is not finite, or the device fails.
+    pub(crate) fn check_finite(&self, tensor: &Tensor, stage: &str, component: &str) -> Result<()> {
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        if values.iter().all(|value| value.is_finite()) {
+            return Ok(());
+        }
+        let culprit = self.checkpoint(component)?.first_non_finite()?;
+        Err(Error::NotFinite {
+            stage: stage.to_owned(),
+            culprit,
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! The configurations of ControlNets, by the kind of network that they run beside.
+
+use sd_models::{controlnet, mmdit};
+use sd_weights::{ModelFolder, Weights};
+
+use super::titles::{STABLE_DIFFUSION_3, network_title};
+use crate::components;
+use crate::{Error, Result};
+
+/// The configuration of a ControlNet, by the kind of network that it runs beside.
+#[derive(Debug, Clone)]
+pub enum ControlConfig {
+    /// Of one for a UNet.
+    UNet(Box<controlnet::Config>),
+    /// Of one for a transformer of Stable Diffusion 3.
+    Transformer(mmdit::control::Config),
+}
+
+/// A ControlNet's weights, of which none is read yet, with its configuration and its strength.
+#[derive(Debug)]
+pub struct ControlWeights<'a> {
+    /// Its weights.
+    pub weights: Weights,
+    /// Its configuration.
+    pub config: &'a ControlConfig,
+    /// Its strength; 1 is as it was trained.
+    pub scale: f64,
+}
+
+impl ControlConfig {
+    /// Recognises the ControlNet in `folder` by its tensors, never by a name.
+    ///
+    /// # Errors
+    /// It is of no kind that is known, or a file is wrong.
+    pub(crate) fn open(folder: &ModelFolder, component: &str) -> Result<Self> {
+        const UNET: [&str; 2] = [
+            "controlnet_cond_embedding.conv_in.weight",
+            "controlnet_mid_block.weight",
+        ];
+        const TRANSFORMER: [&str; 2] = ["pos_embed_input.proj.weight", "controlnet_blocks.0.weight"];
+        let config = format!("{component}/config.json");
+        let checkpoint = folder.checkpoint(component)?;
+        let has = |tensors: [&str; 2]| tensors.iter().all(|tensor| checkpoint.header(tensor).is_some());
+        let of_class = |known| components::check_class(folder, None, component, known);
+        if has(UNET) {
+            of_class(components::CONTROLNETS_OF_UNETS)?;
+            Ok(Self::UNet(Box::new(folder.json(&config)?)))
+        } else if has(TRANSFORMER) {
+            of_class(components::CONTROLNETS_OF_TRANSFORMERS)?;
+            Ok(Self::Transformer(folder.json(&config)?))
+        } else {
+            let reason = format!(
+                "it has neither the tensors of one for a UNet ({}) nor of one for {} ({})",
+                UNET.join(", "),
+                STABLE_DIFFUSION_3,
+                TRANSFORMER.join(", ")
+            );
+            Err(Error::ForeignControl {
+                folder: folder.root().join(component),
+                reason,
+            })
+        }
+    }
+
+    /// Whether it takes latents of the VAE rather than pixels.
+    pub(crate) fn takes_latents(&self) -> bool {
+        matches!(self, Self::Transformer(_))
+    }
+
+    /// Refuses `weights` that do not hold what the configuration describes.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(crate) fn check(&self, weights: Weights) -> Result<()> {
+        match self {
+            Self::UNet(config) => drop(controlnet::ControlNet::new(weights, config)?),
+            Self::Transformer(config) => drop(mmdit::control::ControlNet::new(weights, config)?),
+        }
+        Ok(())
+    }
+
+    /// The name of the models that it is for, as far as it tells.
+    pub(super) fn title(&self) -> &'static str {
+        match self {
+            Self::UNet(config) => network_title(&config.network),
+            Self::Transformer(_) => STABLE_DIFFUSION_3,
+        }
+    }
+
+    /// Why it cannot run beside a model of `wanted`.
+    pub(super) fn made_for(&self, wanted: &str) -> String {
+        let family = self.title();
+        if family == wanted {
+            format!("it is for another UNet of {family}")
+        } else {
+            format!("it is for {family}, and the model is {wanted}")
+        }
+    }
+}

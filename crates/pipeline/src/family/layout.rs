@@ -1,0 +1,143 @@
+//! The layout of diffusers' folders: which components a model can have, and what a configuration alone tells.
+
+use sd_models::{mmdit, unet};
+use sd_weights::ModelFolder;
+
+use super::titles::{STABLE_DIFFUSION_3, has_default_controlnets, network_title};
+use super::{Family, unknown};
+use crate::components::{self, ModelIndex};
+use crate::presets;
+use crate::request::ControlKind;
+use crate::{Error, Result};
+
+/// The folder of a transformer.
+pub(crate) const TRANSFORMER: &str = "transformer";
+/// The folder of a UNet.
+pub(crate) const UNET: &str = "unet";
+/// The folders that a denoising network can have, in the order in which they are looked for.
+pub(crate) const NETWORKS: [&str; 2] = [TRANSFORMER, UNET];
+/// The folders that text encoders and their tokenizers can have.
+pub(crate) const TEXT_ENCODERS: [(&str, &str); 3] = [
+    ("text_encoder", "tokenizer"),
+    ("text_encoder_2", "tokenizer_2"),
+    ("text_encoder_3", "tokenizer_3"),
+];
+
+/// What the configuration of a denoising network tells of its model, before anything is known of its tensors.
+#[derive(Debug)]
+pub struct Description {
+    /// The name of the models that share ControlNets with this one.
+    pub title: &'static str,
+    has_default_controlnets: bool,
+}
+
+impl Description {
+    /// The paths that the configuration can have, in the order in which they are looked for.
+    pub const PATHS: [&str; 2] = ["transformer/config.json", "unet/config.json"];
+
+    /// What is known of a model of `family`.
+    pub fn of(family: &dyn Family) -> Self {
+        Self {
+            title: family.network_title(),
+            has_default_controlnets: family.has_default_controlnets(),
+        }
+    }
+
+    /// The id on the hub of the ControlNet that usually follows a `kind` of image.
+    pub fn default_controlnet(&self, kind: ControlKind) -> Option<&'static str> {
+        presets::controlnet(kind).filter(|_| self.has_default_controlnets)
+    }
+}
+
+/// What the `text` of the configuration at `path` tells. None where no network has that path, or it cannot be understood.
+pub fn described(path: &str, text: &[u8]) -> Option<Description> {
+    match path.strip_suffix("/config.json")? {
+        TRANSFORMER => serde_json::from_slice::<mmdit::Config>(text)
+            .ok()
+            .map(|_| Description {
+                title: STABLE_DIFFUSION_3,
+                has_default_controlnets: false,
+            }),
+        UNET => serde_json::from_slice::<unet::Config>(text)
+            .ok()
+            .map(|config| Description {
+                title: network_title(&config),
+                has_default_controlnets: has_default_controlnets(&config),
+            }),
+        _ => None,
+    }
+}
+
+/// Refuses the `component` of a model in `folder` that lacks one of `tensors`.
+///
+/// # Errors
+/// It does, or its files are wrong.
+pub(super) fn must_have(folder: &ModelFolder, component: &str, tensors: &[&str]) -> Result<()> {
+    let checkpoint = folder.checkpoint(component)?;
+    match tensors.iter().find(|tensor| checkpoint.header(tensor).is_none()) {
+        Some(tensor) => Err(unknown(
+            folder,
+            format!("its {component} has no tensor `{tensor}`"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Why the model in `folder` is of no family.
+pub(super) fn unrecognised(folder: &ModelFolder, index: &ModelIndex) -> Error {
+    let has = |component: &str| folder.contains(&format!("{component}/config.json"));
+    let Some(network) = NETWORKS.into_iter().find(|network| has(network)) else {
+        return unknown(
+            folder,
+            "it has neither transformer/config.json nor unet/config.json".to_owned(),
+        );
+    };
+    let known = match network {
+        TRANSFORMER => components::TRANSFORMERS,
+        _ => components::UNETS,
+    };
+    if let Err(error) = components::check_class(folder, Some(index), network, known) {
+        return error;
+    }
+    let encoders: Vec<&str> = TEXT_ENCODERS
+        .into_iter()
+        .map(|(encoder, _)| encoder)
+        .filter(|encoder| index.has(encoder, |path| folder.contains(path)))
+        .collect();
+    unknown(
+        folder,
+        format!(
+            "its {network} with the text encoders {} makes no family that is known",
+            encoders.join(", ")
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stable_diffusion_1_alone_has_default_controlnets() {
+        for (config, title, has_one) in [
+            (r#"{"cross_attention_dim": 768}"#, "Stable Diffusion 1", true),
+            (
+                r#"{"cross_attention_dim": 768, "in_channels": 9}"#,
+                "Stable Diffusion 1",
+                true,
+            ),
+            (r#"{"cross_attention_dim": 1024}"#, "Stable Diffusion 2", false),
+            (
+                r#"{"cross_attention_dim": 2048, "addition_embed_type": "text_time"}"#,
+                "Stable Diffusion XL",
+                false,
+            ),
+        ] {
+            let description = described("unet/config.json", config.as_bytes()).unwrap();
+            assert_eq!(description.title, title);
+            for kind in [ControlKind::Pose, ControlKind::Depth, ControlKind::Canny] {
+                assert_eq!(description.default_controlnet(kind).is_some(), has_one, "{title}");
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The text encoders of Stable Diffusion 3: two CLIPs, whose vectors are concatenated and padded to T5's width, and then T5.
+
+use candle_core::{DType, Device, Tensor};
+use sd_models::{clip, mmdit, t5};
+use sd_weights::{ModelFolder, WeightOptions};
+
+use crate::components::{self, Components, ModelIndex};
+use crate::family::EncodedPrompt;
+use crate::family::contract::{EncoderStage, TextComponent, TextEncoders};
+use crate::family::layout::TRANSFORMER;
+use crate::family::text::{Clips, TextPart, clip_stage, folders, parsed, run_clip, sequences, to_host};
+use crate::prompt::{self, Prompt};
+use crate::{Error, Result};
+
+/// diffusers gives T5 no more tokens than this unless told otherwise.
+const LONGEST_T5_PROMPT: usize = 256;
+
+/// Two CLIPs and T5. A model can do without T5: its tokens are then zeros.
+#[derive(Debug)]
+pub(super) struct Sd3TextEncoders {
+    clips: Clips,
+    t5: Option<TextPart<t5::Config>>,
+    /// Features of a token of the context, which are T5's.
+    features: usize,
+    pooled_features: usize,
+}
+
+impl Sd3TextEncoders {
+    /// Opens those of the model in `folder`, for the transformer of `network`.
+    ///
+    /// # Errors
+    /// A file is missing or wrong.
+    pub(super) fn open(folder: &ModelFolder, index: &ModelIndex, network: &mmdit::Config) -> Result<Self> {
+        let of_t5 = folders(2);
+        let has_t5 = index.has(of_t5.encoder, |path| folder.contains(path));
+        let t5 = has_t5.then(|| TextPart::open(folder, index, of_t5, components::T5S, t5::Config::check));
+        Ok(Self {
+            clips: Clips::open(folder, index)?,
+            t5: t5.transpose()?,
+            features: network.joint_attention_dim,
+            pooled_features: network.pooled_projection_dim,
+        })
+    }
+
+    /// Whether they fit the transformer of `network`.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(super) fn check(&self, network: &mmdit::Config, refuse: &dyn Fn(String) -> Error) -> Result<()> {
+        self.clips.check(refuse)?;
+        if let Some(t5) = &self.t5 {
+            t5.check(t5.config.vocab_size, None)?;
+        }
+        let (clip, context) = (self.clips.features(), network.joint_attention_dim);
+        if clip > context {
+            return Err(refuse(format!(
+                "CLIP gives {clip} features and the {TRANSFORMER} takes {context}"
+            )));
+        }
+        if let Some(t5) = self.t5.as_ref().filter(|t5| t5.config.d_model != context) {
+            return Err(refuse(format!(
+                "T5 gives {} features and the {TRANSFORMER} takes {context}",
+                t5.config.d_model
+            )));
+        }
+        let pooled: usize = self
+            .clips
+            .parts
+            .iter()
+            .map(|part| part.config.projection_dim)
+            .sum();
+        if pooled != network.pooled_projection_dim {
+            return Err(refuse(format!(
+                "CLIP's summaries have {pooled} features and the {TRANSFORMER} takes {}",
+                network.pooled_projection_dim
+            )));
+        }
+        Ok(())
+    }
+
+    /// Tokens that T5 reads of a prompt, or that are zeros where there is no T5.
+    fn t5_length(&self) -> usize {
+        let limit = self.t5.as_ref().and_then(|part| part.tokenizer.limit());
+        limit.map_or(LONGEST_T5_PROMPT, |limit| limit.min(LONGEST_T5_PROMPT))
+    }
+
+    /// What each CLIP gives.
+    fn wanted(skip: usize) -> clip::Wanted {
+        clip::Wanted {
+            hidden: clip::Hidden::Penultimate,
+            skip,
+            pooled: true,
+        }
+    }
+
+    /// T5's context of `prompts`, and how many tokens of the longest are cut.
+    fn run_t5(
+        &self,
+        components: &Components,
+        part: &TextPart<t5::Config>,
+        prompts: &[Prompt],
+        weight_options: &WeightOptions,
+    ) -> Result<(Tensor, usize)> {
+        let component = part.folders.encoder;
+        let (rows, cut) = sequences(&part.tokenizer, prompts, self.t5_length())?;
+        let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
+        let of_network = components.weights(component, weight_options)?;
+        let encoded = t5::TextEncoder::new(of_network, &part.config)?.encode(&ids)?;
+        let context = prompt::emphasise(&to_host(&encoded)?, &weights)?;
+        components.check_finite(&context, component, component)?;
+        Ok((context, cut))
+    }
+}
+
+impl TextEncoders for Sd3TextEncoders {
+    fn components(&self) -> Vec<TextComponent> {
+        let clips = self.clips.parts.iter().map(|part| part.folders);
+        clips.chain(self.t5.iter().map(|part| part.folders)).collect()
+    }
+
+    fn context_features(&self) -> usize {
+        self.features
+    }
+
+    fn pooled_features(&self) -> Option<usize> {
+        Some(self.pooled_features)
+    }
+
+    /// What T5 has room for CLIP need not read a second time, so CLIP reads one chunk.
+    fn tokens(&self, _prompts: &[&str]) -> Result<usize> {
+        Ok(self.clips.length() + self.t5_length())
+    }
+
+    /// The order and the padding are those of diffusers' pipelines; see also Esser et al., "Scaling Rectified Flow Transformers
+    /// for High-Resolution Image Synthesis", 2024, section 4 and appendix B.3.
+    fn encode(
+        &self,
+        components: &Components,
+        prompts: &[&str],
+        clip_skip: usize,
+        weight_options: &WeightOptions,
+        pause: &dyn Fn() -> Result<()>,
+    ) -> Result<EncodedPrompt> {
+        let prompts = parsed(prompts);
+        let mut by_clips = Vec::with_capacity(self.clips.parts.len());
+        let mut cut = 0;
+        for part in &self.clips.parts {
+            let (rows, cut_here) = sequences(&part.tokenizer, &prompts, self.clips.length())?;
+            cut = cut_here;
+            let wanted = Self::wanted(clip_skip);
+            by_clips.push(run_clip(components, part, rows, 1, wanted, weight_options)?);
+            pause()?;
+        }
+        let hidden: Vec<&Tensor> = by_clips.iter().map(|encoded| &encoded.hidden).collect();
+        let context = Tensor::cat(&hidden, 2)?;
+        let pooled: Vec<&Tensor> = by_clips
+            .iter()
+            .filter_map(|encoded| encoded.pooled.as_ref())
+            .collect();
+        let pooled = Tensor::cat(&pooled, 1)?;
+        let missing = self.features - context.dim(2)?;
+        let context = context.pad_with_zeros(2, 0, missing)?;
+        let (of_t5, cut_by_t5) = match &self.t5 {
+            Some(part) => self.run_t5(components, part, &prompts, weight_options)?,
+            None => {
+                let shape = (prompts.len(), self.t5_length(), self.features);
+                (Tensor::zeros(shape, DType::F32, &Device::Cpu)?, cut)
+            }
+        };
+        pause()?;
+        Ok(EncodedPrompt {
+            context: Tensor::cat(&[context, of_t5], 1)?,
+            pooled: Some(pooled),
+            cut: cut.min(cut_by_t5),
+        })
+    }
+
+    fn stages(
+        &self,
+        components: &Components,
+        prompts: &[&str],
+        clip_skip: usize,
+        weight_options: &WeightOptions,
+    ) -> Result<Vec<EncoderStage>> {
+        let rows = (prompts.len(), self.clips.length());
+        let of = |part| clip_stage(components, part, rows, Self::wanted(clip_skip), weight_options);
+        let mut stages = self.clips.parts.iter().map(of).collect::<Result<Vec<_>>>()?;
+        if let Some(part) = &self.t5 {
+            let component = part.folders.encoder;
+            let encoder = t5::TextEncoder::new(components.weights(component, weight_options)?, &part.config)?;
+            stages.push(EncoderStage {
+                component,
+                weights: encoder.weight_bytes(),
+                footprint: encoder.footprint(prompts.len(), self.t5_length()),
+            });
+        }
+        Ok(stages)
+    }
+}

@@ -1,0 +1,377 @@
+//! What the families share of their text encoders: CLIPs with their tokenizers, run one after the other.
+
+use candle_core::{DType, Device, Tensor};
+use sd_models::clip;
+use sd_weights::{ModelFolder, ModelPart, WeightOptions};
+
+use super::EncodedPrompt;
+use super::contract::{EncoderStage, TextComponent, TextEncoders};
+use super::layout::TEXT_ENCODERS;
+use crate::components::{self, Components, ModelIndex};
+use crate::prompt::{self, Prompt, WeightedTokens};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// CLIP's own limit, where a tokenizer's configuration gives none.
+const CLIP_LIMIT: usize = 77;
+
+/// A text encoder with its tokenizer.
+#[derive(Debug)]
+pub(super) struct TextPart<C> {
+    /// Its folders.
+    pub(super) folders: TextComponent,
+    /// From text to ids.
+    pub(super) tokenizer: Tokenizer,
+    /// The encoder's configuration.
+    pub(super) config: C,
+}
+
+/// The CLIPs of a model, in the order in which their vectors are concatenated.
+#[derive(Debug)]
+pub(super) struct Clips {
+    pub(super) parts: Vec<TextPart<clip::Config>>,
+}
+
+/// The text encoders of Stable Diffusion 1, 2, XL and its refiner: CLIPs, whose vectors are concatenated. A prompt that is longer
+/// than CLIP's limit is read in chunks.
+#[derive(Debug)]
+pub(super) struct ChunkedClips {
+    pub(super) clips: Clips,
+    /// Which hidden state of CLIP is the context.
+    pub(super) hidden: clip::Hidden,
+    /// Features of the last CLIP's pooled vectors, where the network takes them.
+    pub(super) pooled_features: Option<usize>,
+}
+
+/// Prompts as one of the CLIPs encodes them.
+pub(super) struct EncodedByClip {
+    /// `[prompts, tokens, features]`
+    pub(super) hidden: Tensor,
+    /// `[prompts, features]`
+    pub(super) pooled: Option<Tensor>,
+}
+
+/// The encoder and the tokenizer at `index` of [`TEXT_ENCODERS`].
+pub(super) fn folders(index: usize) -> TextComponent {
+    const PARTS: [ModelPart; 3] = [
+        ModelPart::TextEncoder,
+        ModelPart::TextEncoder2,
+        ModelPart::TextEncoder3,
+    ];
+    let (encoder, tokenizer) = TEXT_ENCODERS[index];
+    TextComponent {
+        encoder,
+        tokenizer,
+        part: PARTS[index],
+    }
+}
+
+/// The folders of the CLIPs of the model in `folder`.
+fn clip_folders(folder: &ModelFolder, index: &ModelIndex) -> Vec<TextComponent> {
+    let mut all = vec![folders(0), folders(1)];
+    all.retain(|folders| index.has(folders.encoder, |path| folder.contains(path)));
+    all
+}
+
+/// The configurations of the CLIPs of the model in `folder`.
+///
+/// # Errors
+/// One is missing, of another class, or cannot be used.
+pub(super) fn clip_configs(folder: &ModelFolder, index: &ModelIndex) -> Result<Vec<clip::Config>> {
+    let of = |folders: &TextComponent| -> Result<clip::Config> {
+        components::check_class(folder, Some(index), folders.encoder, components::CLIPS)?;
+        let config: clip::Config = folder.json(&format!("{}/config.json", folders.encoder))?;
+        config.check()?;
+        Ok(config)
+    };
+    clip_folders(folder, index).iter().map(of).collect()
+}
+
+impl Clips {
+    /// Opens the CLIPs of the model in `folder`.
+    ///
+    /// # Errors
+    /// A file is missing or wrong.
+    pub(super) fn open(folder: &ModelFolder, index: &ModelIndex) -> Result<Self> {
+        let of = |folders| TextPart::open(folder, index, folders, components::CLIPS, clip::Config::check);
+        let parts = clip_folders(folder, index).into_iter().map(of);
+        Ok(Self {
+            parts: parts.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Tokens that the CLIPs read of a text at a time.
+    pub(super) fn length(&self) -> usize {
+        self.parts
+            .first()
+            .and_then(|part| part.tokenizer.limit())
+            .unwrap_or(CLIP_LIMIT)
+    }
+
+    /// Features of the CLIPs' vectors together.
+    pub(super) fn features(&self) -> usize {
+        self.parts.iter().map(|part| part.config.hidden_size).sum()
+    }
+
+    /// Whether every CLIP has an embedding for each id of its tokenizer, and positions for the first one's length.
+    ///
+    /// # Errors
+    /// One has not.
+    pub(super) fn check(&self, refuse: &dyn Fn(String) -> Error) -> Result<()> {
+        for part in &self.parts {
+            let positions = part.config.max_position_embeddings;
+            part.check(part.config.vocab_size, Some(positions))?;
+            if self.length() > positions {
+                return Err(refuse(format!(
+                    "{} tokens are read of a text, and {} has places for {positions}",
+                    self.length(),
+                    part.folders.encoder
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C: serde::de::DeserializeOwned> TextPart<C> {
+    /// Opens the encoder in `folders`, whose class is one of `known` and whose configuration passes `check`.
+    ///
+    /// # Errors
+    /// A file is missing or wrong.
+    pub(super) fn open(
+        folder: &ModelFolder,
+        index: &ModelIndex,
+        folders: TextComponent,
+        known: &'static [&'static str],
+        check: fn(&C) -> sd_models::Result<()>,
+    ) -> Result<Self> {
+        components::check_class(folder, Some(index), folders.encoder, known)?;
+        let config = folder.json(&format!("{}/config.json", folders.encoder))?;
+        check(&config)?;
+        Ok(Self {
+            folders,
+            tokenizer: Tokenizer::open(folder, folders.tokenizer)?,
+            config,
+        })
+    }
+}
+
+impl<C> TextPart<C> {
+    /// Whether the encoder has an embedding for every id of the tokenizer, and positions for as many as it gives.
+    ///
+    /// # Errors
+    /// It has not.
+    pub(super) fn check(&self, vocabulary: usize, positions: Option<usize>) -> Result<()> {
+        let refuse = |gives: String, takes: String| Error::TokenizerDoesNotFit {
+            folder: self.tokenizer.folder().to_owned(),
+            gives,
+            takes,
+        };
+        let ids = self.tokenizer.vocabulary_size();
+        if ids > vocabulary {
+            return Err(refuse(
+                format!("gives {ids} different ids"),
+                format!("{vocabulary}"),
+            ));
+        }
+        match (self.tokenizer.limit(), positions) {
+            (Some(limit), Some(positions)) if limit > positions => Err(refuse(
+                format!("gives up to {limit} ids for a prompt"),
+                format!("{positions}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One row of `length` tokens for each of `prompts`, and how many tokens of the longest are cut.
+///
+/// # Errors
+/// The tokenizer cannot take a prompt.
+pub(super) fn sequences(
+    tokenizer: &Tokenizer,
+    prompts: &[Prompt],
+    length: usize,
+) -> Result<(Vec<WeightedTokens>, usize)> {
+    let rows = prompts
+        .iter()
+        .map(|prompt| prompt::sequence(tokenizer, prompt, length));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    let cut = rows.iter().map(|row| row.cut).max().unwrap_or(0);
+    Ok((rows, cut))
+}
+
+/// Encodes `rows` with the CLIP of `part`: `chunks` of them for each prompt, whose vectors are concatenated.
+///
+/// # Errors
+/// A file is wrong, the device fails, or a value is not finite.
+pub(super) fn run_clip(
+    components: &Components,
+    part: &TextPart<clip::Config>,
+    rows: Vec<WeightedTokens>,
+    chunks: usize,
+    wanted: clip::Wanted,
+    weight_options: &WeightOptions,
+) -> Result<EncodedByClip> {
+    let component = part.folders.encoder;
+    let prompts = rows.len() / chunks;
+    let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
+    let encoder = clip::TextEncoder::new(components.weights(component, weight_options)?, &part.config)?;
+    let encoded = encoder.encode(&ids, wanted)?;
+    let hidden = prompt::emphasise(&to_host(&encoded.hidden)?, &weights)?;
+    let (_, length, features) = hidden.dims3()?;
+    let pooled = match &encoded.pooled {
+        // That of the first chunk stands for the whole.
+        Some(pooled) => {
+            let first = Tensor::from_iter((0..prompts).map(|prompt| (prompt * chunks) as u32), &Device::Cpu)?;
+            Some(to_host(pooled)?.index_select(&first, 0)?)
+        }
+        None => None,
+    };
+    let encoded = EncodedByClip {
+        hidden: hidden.reshape((prompts, chunks * length, features))?,
+        pooled,
+    };
+    for tensor in std::iter::once(&encoded.hidden).chain(&encoded.pooled) {
+        components.check_finite(tensor, component, component)?;
+    }
+    Ok(encoded)
+}
+
+/// The stage of the CLIP of `part` for so many `rows` of `length` tokens.
+///
+/// # Errors
+/// Its configuration cannot be used, or it has not what is `wanted`.
+pub(super) fn clip_stage(
+    components: &Components,
+    part: &TextPart<clip::Config>,
+    (rows, length): (usize, usize),
+    wanted: clip::Wanted,
+    weight_options: &WeightOptions,
+) -> Result<EncoderStage> {
+    let component = part.folders.encoder;
+    let encoder = clip::TextEncoder::new(components.weights(component, weight_options)?, &part.config)?;
+    encoder.check(wanted)?;
+    Ok(EncoderStage {
+        component,
+        weights: encoder.weight_bytes(),
+        footprint: encoder.footprint(rows, length),
+    })
+}
+
+/// `tensor` as 32-bit numbers on the CPU.
+///
+/// # Errors
+/// The device fails.
+pub(super) fn to_host(tensor: &Tensor) -> Result<Tensor> {
+    Ok(tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
+}
+
+impl ChunkedClips {
+    /// In how many chunks the CLIPs read `prompts`, of which the longest decides.
+    fn chunks(&self, prompts: &[Prompt]) -> Result<usize> {
+        let length = self.clips.length();
+        let mut most = 1;
+        for part in &self.clips.parts {
+            for prompt in prompts {
+                most = most.max(prompt::chunks(&part.tokenizer, prompt, length)?.len());
+            }
+        }
+        Ok(most)
+    }
+
+    /// What the CLIP at `index` gives. Pooled vectors are those of the last CLIP.
+    fn wanted(&self, index: usize, skip: usize) -> clip::Wanted {
+        let is_last = index + 1 == self.clips.parts.len();
+        clip::Wanted {
+            hidden: self.hidden,
+            skip,
+            pooled: self.pooled_features.is_some() && is_last,
+        }
+    }
+
+    /// The rows of tokens of `prompts`, `chunks` for each.
+    fn rows(&self, tokenizer: &Tokenizer, prompts: &[Prompt], chunks: usize) -> Result<Vec<WeightedTokens>> {
+        let length = self.clips.length();
+        let of_prompt = |prompt| prompt::chunks(tokenizer, prompt, length);
+        let mut all = prompts.iter().map(of_prompt).collect::<Result<Vec<_>>>()?;
+        // The other CLIP may need more of them.
+        all.push(vec![
+            WeightedTokens {
+                ids: Vec::new(),
+                weights: Vec::new(),
+                cut: 0
+            };
+            chunks
+        ]);
+        prompt::pad_together(tokenizer, &mut all, length);
+        all.pop();
+        Ok(all.into_iter().flatten().collect())
+    }
+}
+
+impl TextEncoders for ChunkedClips {
+    fn components(&self) -> Vec<TextComponent> {
+        self.clips.parts.iter().map(|part| part.folders).collect()
+    }
+
+    fn context_features(&self) -> usize {
+        self.clips.features()
+    }
+
+    fn pooled_features(&self) -> Option<usize> {
+        self.pooled_features
+    }
+
+    fn tokens(&self, prompts: &[&str]) -> Result<usize> {
+        Ok(self.chunks(&parsed(prompts))? * self.clips.length())
+    }
+
+    fn encode(
+        &self,
+        components: &Components,
+        prompts: &[&str],
+        clip_skip: usize,
+        weight_options: &WeightOptions,
+        pause: &dyn Fn() -> Result<()>,
+    ) -> Result<EncodedPrompt> {
+        let prompts = parsed(prompts);
+        let chunks = self.chunks(&prompts)?;
+        let mut encoded = Vec::with_capacity(self.clips.parts.len());
+        for (index, part) in self.clips.parts.iter().enumerate() {
+            let rows = self.rows(&part.tokenizer, &prompts, chunks)?;
+            let wanted = self.wanted(index, clip_skip);
+            encoded.push(run_clip(components, part, rows, chunks, wanted, weight_options)?);
+            pause()?;
+        }
+        let hidden: Vec<&Tensor> = encoded.iter().map(|encoded| &encoded.hidden).collect();
+        Ok(EncodedPrompt {
+            context: Tensor::cat(&hidden, 2)?,
+            pooled: encoded.iter().find_map(|encoded| encoded.pooled.clone()),
+            cut: 0,
+        })
+    }
+
+    fn stages(
+        &self,
+        components: &Components,
+        prompts: &[&str],
+        clip_skip: usize,
+        weight_options: &WeightOptions,
+    ) -> Result<Vec<EncoderStage>> {
+        let rows = (
+            prompts.len() * self.chunks(&parsed(prompts))?,
+            self.clips.length(),
+        );
+        let of = |(index, part)| {
+            let wanted = self.wanted(index, clip_skip);
+            clip_stage(components, part, rows, wanted, weight_options)
+        };
+        self.clips.parts.iter().enumerate().map(of).collect()
+    }
+}
+
+/// `prompts` with their emphasis read.
+pub(super) fn parsed(prompts: &[&str]) -> Vec<Prompt> {
+    prompts.iter().map(|prompt| Prompt::parse(prompt)).collect()
+}
