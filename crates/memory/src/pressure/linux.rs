@@ -20,6 +20,7 @@ pub(crate) struct System {
 }
 
 impl System {
+    #[cfg(target_os = "linux")]
     pub(super) fn open() -> Self {
         Self::below(Path::new("/"))
     }
