@@ -1,0 +1,251 @@
+//! ControlNets, and what becomes of a picture where one cannot be had.
+
+use std::fs;
+use std::path::Path;
+
+use crate::command::{Fresh, Picture, copy_folder};
+use serde_json::Value;
+
+const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
+/// Has ControlNets of Stable Diffusion 3.
+const STEERED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/steered");
+
+fn draw(fresh: &Fresh, output: &str, more: &[&str]) -> (Picture, Value, String) {
+    let model = format!("{FAMILIES}/sd15");
+    let usual = [
+        "a cat", "--model", &model, "--size", "64x64", "--steps", "3", "--output", output,
+    ];
+    let run = fresh.run(&[&usual[..], more].concat()).succeeds();
+    let path = fresh.path().join(&run.pictures()[0]);
+    let metadata = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
+    (Picture::read(&path), metadata, run.stderr)
+}
+
+#[test]
+fn a_picture_follows_another_by_the_scale() {
+    let fresh = Fresh::new();
+    let (network, photo) = (format!("{FAMILIES}/control-1"), format!("{FAMILIES}/init.png"));
+    let (plain, metadata, _) = draw(&fresh, "plain", &[]);
+    assert_eq!(metadata["controlnet"], Value::Null);
+    let with = |output: &str, kind: &str, scale: &str| {
+        draw(
+            &fresh,
+            output,
+            &[kind, &photo, "--controlnet", &network, "--control-scale", scale],
+        )
+    };
+    let (depth, metadata, _) = with("depth", "--depth", "1");
+    assert_eq!(metadata["controlnet"][0]["kind"], "depth");
+    let (edges, _, _) = with("edges", "--canny", "1");
+    let (none, _, _) = with("none", "--depth", "0");
+    assert!(plain.pixels != depth.pixels && plain.pixels != edges.pixels && depth.pixels != edges.pixels);
+    assert!(plain.pixels == none.pixels);
+}
+
+#[test]
+fn what_cannot_be_followed_is_left_out_or_with_strict_an_error() {
+    let fresh = Fresh::new();
+    let photo = format!("{FAMILIES}/init.png");
+    fs::write(fresh.path().join("text.png"), "no picture").unwrap();
+    let (plain, _, _) = draw(&fresh, "plain", &[]);
+    let good = format!("{FAMILIES}/control-1");
+    // No picture, a network that is no ControlNet, and one that is for another family.
+    let (other, foreign) = (
+        format!("{FAMILIES}/sdxl/unet"),
+        format!("{STEERED}/control-large"),
+    );
+    for (image, network, reason) in [
+        ("text.png", &good, "text.png"),
+        (&photo, &other, "it has neither the tensors of one for a UNet"),
+        (
+            &photo,
+            &foreign,
+            "it is for Stable Diffusion 3, and the model is Stable Diffusion 1 or 2",
+        ),
+    ] {
+        let control = ["--pose", image, "--controlnet", network];
+        let output = Path::new(network).file_name().unwrap().to_str().unwrap();
+        let (picture, metadata, stderr) = draw(&fresh, output, &control);
+        assert!(picture.pixels == plain.pixels);
+        assert!(
+            stderr.contains("the ControlNet `") && stderr.contains(reason),
+            "{stderr}"
+        );
+        assert!(metadata["failures"].as_array().unwrap().len() == 1, "{metadata}");
+        let model = format!("{FAMILIES}/sd15");
+        let strict = [&["a cat", "--model", &model, "--strict"][..], &control].concat();
+        fresh.run(&strict).fails(1, "error: ");
+    }
+}
+
+#[test]
+fn a_controlnet_is_usual_for_the_family_alone_that_it_was_made_for() {
+    let fresh = Fresh::new();
+    let photo = format!("{FAMILIES}/init.png");
+    let model = |name: &str| format!("{FAMILIES}/{name}");
+    for (option, network) in [
+        ("--pose", "lllyasviel/control_v11p_sd15_openpose"),
+        ("--depth", "lllyasviel/control_v11f1p_sd15_depth"),
+        ("--canny", "lllyasviel/control_v11p_sd15_canny"),
+    ] {
+        let run = fresh
+            .run(&["x", "--model", &model("sd15"), option, &photo])
+            .fails(4, &format!("the ControlNet `{network}` is not on this machine"));
+        let hint = format!("hint: `generate models pull {network}` gets it, without HF_HUB_OFFLINE\n");
+        assert!(run.stderr.ends_with(&hint), "{}", run.stderr);
+        for (other, title) in [
+            (model("sdxl"), "Stable Diffusion XL"),
+            ("demo".to_owned(), "Stable Diffusion 3"),
+        ] {
+            let cause = format!("with a model of {title} {option} needs --controlnet");
+            fresh
+                .run(&["x", "--model", &other, option, &photo])
+                .fails(2, &cause);
+            fresh
+                .run(&["plan", "x", "--model", &other, option, &photo])
+                .fails(2, &cause);
+        }
+    }
+    fresh
+        .run(&["x", "--pose", &photo, "--controlnet", "nowhere"])
+        .fails(4, "there is no ControlNet at `nowhere`");
+}
+
+#[test]
+fn a_network_that_fills_masks_is_left_out_with_the_reason() {
+    let fresh = Fresh::new();
+    fresh.tiny_model();
+    let network = fresh.path().join("fills-masks");
+    copy_folder(&Path::new(STEERED).join("control-large"), &network);
+    let config = network.join("config.json");
+    let mut changed: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    changed["extra_conditioning_channels"] = 1.into();
+    fs::write(&config, changed.to_string()).unwrap();
+    let photo = format!("{FAMILIES}/init.png");
+    let words = [
+        "plan",
+        "x",
+        "--model",
+        "model",
+        "--pose",
+        &photo,
+        "--controlnet",
+        "fills-masks",
+        "--strict",
+    ];
+    fresh.run(&words).fails(
+        1,
+        "fills-masks` is no ControlNet for this model: it was made to fill masks (its extra_conditioning_channels are 1)",
+    );
+}
+
+#[test]
+fn a_model_of_stable_diffusion_3_follows_pictures_by_networks_of_its_own() {
+    let fresh = Fresh::new();
+    fresh.tiny_model();
+    let photo = format!("{FAMILIES}/init.png");
+    let draw = |output: &str, more: &[&str]| {
+        let usual = ["a cat", "--model", "model", "--size", "64x64", "--steps", "2"];
+        let run = fresh
+            .run(&[&usual, &["--output", output][..], more].concat())
+            .succeeds();
+        (Picture::read(&fresh.path().join(&run.pictures()[0])), run.stderr)
+    };
+    let (plain, _) = draw("plain", &[]);
+    let network = format!("{STEERED}/control-large");
+    let (both, stderr) = draw(
+        "both",
+        &[
+            "--depth",
+            &photo,
+            "--canny",
+            &photo,
+            "--controlnet",
+            &network,
+            "--n",
+            "2",
+        ],
+    );
+    assert!(plain.pixels != both.pixels, "{stderr}");
+    let foreign = format!("{FAMILIES}/control-1");
+    let (left_out, stderr) = draw("left-out", &["--pose", &photo, "--controlnet", &foreign]);
+    assert!(plain.pixels == left_out.pixels);
+    let reason = "it is for Stable Diffusion 1 or 2, and the model is Stable Diffusion 3";
+    assert!(stderr.contains(reason), "{stderr}");
+}
+
+#[test]
+fn each_picture_has_a_network_and_a_scale_of_its_own() {
+    let fresh = Fresh::new();
+    let photo = format!("{FAMILIES}/init.png");
+    let [first, second] = ["control-1", "control-2"].map(|name| format!("{FAMILIES}/{name}"));
+    let both = |output: &str, words: &[&str]| draw(&fresh, output, words);
+    let in_order = [
+        "--depth",
+        &photo,
+        "--control",
+        &photo,
+        "--controlnet",
+        &first,
+        "--controlnet",
+        &second,
+        "--control-scale",
+        "0.3",
+        "--control-scale",
+        "1",
+    ];
+    let (picture, metadata, _) = both("in-order", &in_order);
+    let unit = |index: usize| &metadata["controlnet"][index];
+    assert_eq!(
+        (&unit(0)["kind"], &unit(0)["scale"]),
+        (&"depth".into(), &0.3.into())
+    );
+    assert_eq!(
+        (&unit(1)["kind"], &unit(1)["scale"]),
+        (&"image".into(), &1.0.into())
+    );
+    assert!(unit(0)["name"].as_str().unwrap().ends_with("control-1"));
+    assert!(unit(1)["name"].as_str().unwrap().ends_with("control-2"));
+    // The options of a picture stand anywhere; that which is typed first is the first.
+    let turned = [
+        "--controlnet",
+        &second,
+        "--control-scale",
+        "1",
+        "--control",
+        &photo,
+        "--controlnet",
+        &first,
+        "--control-scale",
+        "0.3",
+        "--depth",
+        &photo,
+    ];
+    let (same, _, _) = both("turned", &turned);
+    assert!(picture.pixels == same.pixels);
+    let scaled_alike = [&in_order[..8], &["--control-scale", "1"]].concat();
+    assert!(both("alike", &scaled_alike).0.pixels != picture.pixels);
+
+    let model = format!("{FAMILIES}/sd15");
+    let two = [
+        "a cat",
+        "--model",
+        &model,
+        "--controlnet",
+        &first,
+        "--controlnet",
+        &second,
+    ];
+    fresh.run(&[&two[..], &["--pose", &photo]].concat()).fails(
+        2,
+        "--controlnet is given 2 times, and there is 1 picture to follow",
+    );
+    let three = ["--pose", &photo, "--depth", &photo, "--control", &photo];
+    fresh.run(&[&two[..], &three].concat()).fails(
+        2,
+        "--controlnet is given 2 times, and there are 3 pictures to follow",
+    );
+    fresh
+        .run(&["a cat", "--model", &model, "--control", &photo])
+        .fails(2, "--control needs --controlnet");
+}

@@ -1,0 +1,197 @@
+//! Pictures that are drawn over others.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::Path;
+
+use crate::command::{Fresh, Picture, tensor_offset};
+use serde_json::Value;
+
+/// What `arguments` draw, in the folder that they name.
+fn draw(fresh: &Fresh, prompt: &str, arguments: &[&str]) -> Picture {
+    let arguments = [&[prompt, "--steps", "8", "--quiet"][..], arguments].concat();
+    let run = fresh.run(&arguments).succeeds();
+    Picture::read(&fresh.path().join(&run.pictures()[0]))
+}
+
+/// A gray picture of which `brightness` says each pixel.
+fn write_gray(path: &Path, side: u32, brightness: impl Fn(u32, u32) -> u8) {
+    let mut encoder = png::Encoder::new(BufWriter::new(File::create(path).unwrap()), side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    let bytes: Vec<u8> = (0..side * side)
+        .map(|index| brightness(index % side, index / side))
+        .collect();
+    encoder.write_header().unwrap().write_image_data(&bytes).unwrap();
+}
+
+fn is_red([red, _, blue]: [u8; 3]) -> bool {
+    red > 150 && blue < 110
+}
+
+fn is_blue([red, _, blue]: [u8; 3]) -> bool {
+    blue > 150 && red < 110
+}
+
+#[test]
+fn a_picture_is_drawn_over_another_and_a_mask_keeps_the_rest() {
+    let fresh = Fresh::new();
+    let run = fresh
+        .run(&["a red circle", "--quiet", "--output", "first"])
+        .succeeds();
+    let path = run.pictures()[0].to_str().unwrap().to_owned();
+    let over = ["--init-image", &path];
+    let with = |more: &[&'static str]| [&over[..], more].concat();
+
+    let little = draw(
+        &fresh,
+        "a blue circle",
+        &with(&["--strength", "0.1", "--output", "little"]),
+    );
+    let much = draw(
+        &fresh,
+        "a blue circle",
+        &with(&["--strength", "0.9", "--output", "much"]),
+    );
+    assert!(is_red(little.pixel(128, 128)), "{:?}", little.pixel(128, 128));
+    assert!(is_blue(much.pixel(128, 128)), "{:?}", much.pixel(128, 128));
+
+    // The left half is drawn anew.
+    write_gray(
+        &fresh.path().join("mask.png"),
+        256,
+        |x, _| if x < 128 { 255 } else { 0 },
+    );
+    let masked = draw(
+        &fresh,
+        "a blue square",
+        &with(&["--mask", "mask.png", "--output", "masked"]),
+    );
+    let [inside, outside] = [100, 160].map(|x| masked.pixel(x, 128));
+    assert!(is_blue(inside) && is_red(outside), "{inside:?} {outside:?}");
+}
+
+#[test]
+fn files_that_are_no_pictures_and_masks_that_do_not_fit() {
+    let fresh = Fresh::new();
+    let in_folder = |name: &str| fresh.path().join(name);
+    write_gray(&in_folder("picture.png"), 256, |_, _| 128);
+    write_gray(&in_folder("mask.png"), 128, |_, _| 255);
+    fs::write(in_folder("text.png"), "no picture").unwrap();
+    let masked = ["x", "--init-image", "picture.png", "--steps", "2", "--mask"];
+    for (mask, reason) in [
+        ("mask.png", "is 128x128 pixels, the picture 256x256"),
+        ("text.png", "`text.png` cannot be used as a picture"),
+    ] {
+        let run = fresh.run(&[&masked[..], &[mask]].concat()).succeeds();
+        let warning = format!("warning: the mask `{mask}` is left out: ");
+        assert!(run.stderr.contains(&warning), "{}", run.stderr);
+        let sidecar = fresh.path().join(&run.pictures()[0]).with_extension("json");
+        let sidecar: Value = serde_json::from_slice(&fs::read(sidecar).unwrap()).unwrap();
+        assert_eq!(sidecar["failures"][0]["what"], format!("the mask `{mask}`"));
+        assert!(
+            sidecar["failures"][0]["reason"]
+                .as_str()
+                .unwrap()
+                .contains(reason)
+        );
+        assert_eq!(sidecar["over"]["mask"], Value::Null);
+        fresh
+            .run(&[&masked[..], &[mask, "--strict"]].concat())
+            .fails(1, reason);
+    }
+    for file in ["text.png", "missing.png"] {
+        let cause = format!("`{file}` cannot be used as a picture");
+        fresh.run(&["x", "--init-image", file]).fails(1, &cause);
+    }
+    fresh.run(&["x", "--mask", "mask.png"]).fails(2, "--init-image");
+    fresh
+        .run(&["x", "--init-image", "picture.png", "--strength", "2"])
+        .fails(2, "a strength is a number from 0 to 1");
+}
+
+#[test]
+fn a_refiner_goes_over_the_picture_as_if_it_had_been_saved_before() {
+    let fresh = Fresh::new();
+    let refined = draw(
+        &fresh,
+        "a red circle",
+        &["--refiner", "demo", "--output", "refined"],
+    );
+    let plain = fresh
+        .run(&["a red circle", "--steps", "8", "--quiet", "--output", "plain"])
+        .succeeds();
+    let path = plain.pictures()[0].to_str().unwrap().to_owned();
+    let over = [
+        "--init-image",
+        &path,
+        "--strength",
+        "0.3",
+        "--steps",
+        "20",
+        "--quiet",
+        "--output",
+        "over",
+    ];
+    let over = fresh.run(&[&["a red circle"][..], &over].concat()).succeeds();
+    let over = Picture::read(&fresh.path().join(&over.pictures()[0]));
+    assert!(refined.pixels == over.pixels);
+    let plain = Picture::read(&fresh.path().join(&path));
+    assert!(refined.pixels != plain.pixels);
+}
+
+#[test]
+fn a_model_that_takes_over_from_itself_draws_its_own_picture() {
+    let fresh = Fresh::new();
+    let plain = draw(&fresh, "a red circle", &["--output", "plain"]);
+    for switch in ["0.3", "0.8"] {
+        let shared = [
+            "--refiner",
+            "demo",
+            "--refiner-switch",
+            switch,
+            "--output",
+            switch,
+        ];
+        let shared = draw(&fresh, "a red circle", &shared);
+        let bytes = shared.pixels.iter().flatten().zip(plain.pixels.iter().flatten());
+        // What steers a single step is computed in another order of sums than what steers several.
+        let most = bytes.map(|(one, other)| one.abs_diff(*other)).max().unwrap();
+        assert!(most <= 1, "{switch}: {most}");
+    }
+}
+
+#[test]
+fn a_refiner_that_fails_is_left_out_and_the_picture_so_far_is_saved() {
+    let fresh = Fresh::new();
+    let small = ["--size", "128x128"];
+    let plain = draw(
+        &fresh,
+        "a red circle",
+        &[&small[..], &["--output", "plain"]].concat(),
+    );
+    let model = fresh.tiny_model();
+    // One of its weights is not a number, which shows only when it is computed with.
+    let weights = model.join("vae/diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let (offset, _) = tensor_offset(&bytes, "decoder.conv_out.bias");
+    bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, bytes).unwrap();
+    let model = model.to_str().unwrap().to_owned();
+    let refined = [&["a red circle", "--steps", "8", "--refiner", &model][..], &small].concat();
+    let run = fresh.run(&refined).succeeds();
+    let picture = fresh.path().join(&run.pictures()[0]);
+    assert!(Picture::read(&picture).pixels == plain.pixels);
+    let sidecar: Value = serde_json::from_slice(&fs::read(picture.with_extension("json")).unwrap()).unwrap();
+    assert_eq!(sidecar["failures"][0]["what"], format!("the refiner `{model}`"));
+    assert_eq!(sidecar["refiner"], Value::Null);
+    let strict = fresh.run(&[&refined[..], &["--strict"]].concat());
+    strict.fails(1, "not finite");
+
+    // One that cannot even be opened takes nothing over, and the model goes all the way.
+    fs::remove_file(fresh.path().join("model/vae/config.json")).unwrap();
+    let run = fresh
+        .run(&[&refined[..], &["--refiner-switch", "0.5"]].concat())
+        .succeeds();
+    let picture = fresh.path().join(&run.pictures()[0]);
+    assert!(Picture::read(&picture).pixels == plain.pixels);
+}

@@ -1,0 +1,219 @@
+//! LoRA files that are added to a model, and those that cannot be.
+
+use std::fs;
+use std::path::Path;
+
+use crate::command;
+use command::{Fresh, Picture, tensor_offset};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::Value;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures");
+
+/// Writes a LoRA file of rank 1 for the attention's queries in the first block of the tiny model, which are 16 by 16, under
+/// names that begin with `layer`.
+fn write_lora(path: &Path, layer: &str, width: usize) {
+    let values = |count: usize| -> Vec<u8> {
+        let number = |index: usize| ((index * 7 % 13) as f32 - 6.0) / 4.0;
+        (0..count).flat_map(|index| number(index).to_le_bytes()).collect()
+    };
+    let bytes = values(width);
+    let tensors = [
+        ("lora_A.weight", vec![1, width]),
+        ("lora_B.weight", vec![width, 1]),
+    ];
+    let views = tensors.map(|(name, shape)| {
+        let view = TensorView::new(Dtype::F32, shape, &bytes).unwrap();
+        (format!("{layer}.{name}"), view)
+    });
+    safetensors::serialize_to_file(views, None, path).unwrap();
+}
+
+fn draw(fresh: &Fresh, output: &str, prompt: &str, more: &[&str]) -> (Vec<u8>, command::Run) {
+    let model = [
+        "--model", "model", "--size", "64x64", "--steps", "3", "--output", output,
+    ];
+    let run = fresh.run(&[&[prompt][..], &model, more].concat()).succeeds();
+    (std::fs::read(fresh.path().join(&run.pictures()[0])).unwrap(), run)
+}
+
+#[test]
+fn a_lora_changes_the_picture_by_its_scale_and_wherever_blocks_are() {
+    let fresh = Fresh::new();
+    fresh.tiny_model();
+    let file = fresh.path().join("my.safetensors");
+    write_lora(&file, "transformer.transformer_blocks.0.attn.to_q", 16);
+    let draw = |output: &str, prompt: &str, more: &[&str]| draw(&fresh, output, prompt, more).0;
+    let plain = draw("plain", "a cat", &[]);
+    let full = draw("full", "a cat", &["--lora", "my.safetensors"]);
+    let half = draw("half", "a cat", &["--lora", "my:0.5"]);
+    assert!(plain != full && plain != half && full != half);
+    // The tag is no part of the prompt, and the pixels lie before what says how they were made.
+    let pixels = |png: &[u8]| {
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png.to_vec()))
+            .read_info()
+            .unwrap();
+        let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut bytes).unwrap();
+        bytes
+    };
+    assert!(pixels(&half) == pixels(&draw("tag", "a cat <lora:my:0.5>", &[])));
+    assert!(pixels(&plain) == pixels(&draw("none", "a cat", &["--lora", "my:0"])));
+    let twice = draw("twice", "a cat", &["--lora", "my:0.25", "--lora", "my:0.25"]);
+    assert!(pixels(&twice) != pixels(&plain));
+    let streamed = draw(
+        "streamed",
+        "a cat",
+        &["--lora", "my.safetensors", "--memory", "60MB"],
+    );
+    assert!(pixels(&streamed) == pixels(&full));
+}
+
+#[test]
+fn a_lora_for_another_model_is_left_out_and_said_so() {
+    let fresh = Fresh::new();
+    fresh.tiny_model();
+    let (plain, _) = draw(&fresh, "plain", "a cat", &[]);
+    write_lora(
+        &fresh.path().join("other.safetensors"),
+        "unet.mid_block.attentions.0.proj_in",
+        32,
+    );
+    std::fs::write(fresh.path().join("text.safetensors"), "no tensors").unwrap();
+    for file in ["other.safetensors", "text.safetensors"] {
+        let (picture, run) = draw(&fresh, &format!("with-{file}"), "a cat", &["--lora", file]);
+        assert!(picture == plain, "{file}");
+        let warning = format!("the LoRA `{file}` is left out: ");
+        assert!(run.stderr.contains(&warning), "{}", run.stderr);
+    }
+    fresh
+        .run(&["a cat", "--model", "model", "--lora", "missing"])
+        .fails(4, "`missing`");
+}
+
+/// A picture of Stable Diffusion 1.5, whose LoRA files change text encoder and network, with its metadata.
+fn draw_sd15(fresh: &Fresh, output: &str, prompt: &str, more: &[&str]) -> (Picture, Value, command::Run) {
+    let model = format!("{FIXTURES}/families/sd15");
+    let usual = [
+        prompt, "--model", &model, "--size", "64x64", "--steps", "2", "--output", output,
+    ];
+    let run = fresh.run(&[&usual[..], more].concat()).succeeds();
+    let path = fresh.path().join(&run.pictures()[0]);
+    let metadata = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
+    (Picture::read(&path), metadata, run)
+}
+
+#[test]
+fn text_encoders_and_network_have_scales_of_their_own() {
+    let fresh = Fresh::new();
+    let file = format!("{FIXTURES}/steered/loras/kohya.safetensors");
+    fs::copy(&file, fresh.path().join("both.safetensors")).unwrap();
+    let draw = |output: &str, prompt: &str, more: &[&str]| draw_sd15(&fresh, output, prompt, more);
+    let (of_both, _, _) = draw("both", "a cat <lora:both:1:1>", &[]);
+    let (of_network, metadata, _) = draw("network", "a cat <lora:both:te=0:unet=1>", &[]);
+    let (of_text, _, _) = draw("text", "a cat <lora:both:1:0>", &[]);
+    assert!(of_both.pixels != of_network.pixels && of_both.pixels != of_text.pixels);
+    assert!(of_network.pixels != of_text.pixels);
+    assert!(
+        metadata["lora"][0]
+            .as_str()
+            .unwrap()
+            .ends_with("both.safetensors:0:1")
+    );
+    let (by_option, _, _) = draw("option", "a cat", &["--lora", "both:0:1"]);
+    assert!(by_option.pixels == of_network.pixels);
+}
+
+#[test]
+fn what_a_tag_says_beyond_scales_is_told() {
+    let fresh = Fresh::new();
+    let file = format!("{FIXTURES}/steered/loras/kohya.safetensors");
+    fs::copy(&file, fresh.path().join("both.safetensors")).unwrap();
+    let negative = ["--negative-prompt", "dark <lora:both:1>"];
+    let (_, metadata, run) = draw_sd15(&fresh, "out", "a cat <lora:both:0.5:lbw=MIDD>", &negative);
+    for expected in [
+        "`lbw=MIDD` of the LoRA `both`",
+        "the LoRA `both` in the negative prompt",
+    ] {
+        assert!(
+            run.stderr.contains(&format!("warning: {expected}")),
+            "{}",
+            run.stderr
+        );
+        assert!(metadata["warnings"].to_string().contains(expected), "{metadata}");
+    }
+    let model = format!("{FIXTURES}/families/sd15");
+    fresh
+        .run(&["a cat <lora:both:0,5>", "--model", &model])
+        .fails(2, "`<lora:both:0,5>` in the prompt cannot be read");
+}
+
+#[test]
+fn one_of_several_files_is_named_by_its_folder() {
+    let fresh = Fresh::new();
+    let folder = fresh.path().join("loras");
+    fs::create_dir(&folder).unwrap();
+    for (file, name) in [("kohya", "epoch1"), ("peft", "epoch2")] {
+        let file = format!("{FIXTURES}/steered/loras/{file}.safetensors");
+        fs::copy(file, folder.join(format!("{name}.safetensors"))).unwrap();
+    }
+    let model = format!("{FIXTURES}/families/sd15");
+    let run = fresh.run(&["a cat", "--model", &model, "--lora", "loras"]).fails(
+        2,
+        "several files that could be meant: epoch1.safetensors, epoch2.safetensors",
+    );
+    assert!(
+        run.stderr.contains("hint: name one: `loras:epoch1.safetensors`"),
+        "{}",
+        run.stderr
+    );
+    let lora = |output: &str, name: &str| draw_sd15(&fresh, output, "a cat", &["--lora", name]).0;
+    let first = lora("first", "loras:epoch1.safetensors");
+    let second = lora("second", "loras:epoch2.safetensors");
+    assert!(first.pixels != second.pixels);
+    assert!(lora("path", "loras/epoch2.safetensors").pixels == second.pixels);
+    assert!(lora("short", "loras:epoch2:0.5").pixels != second.pixels);
+    for missing in ["loras:epoch3.safetensors", "loras/epoch3.safetensors"] {
+        fresh
+            .run(&["a cat", "--model", &model, "--lora", missing])
+            .fails(4, &format!("there is no LoRA at `{missing}`"));
+    }
+    // The usual name is the one that is meant, as in a repository of the hub.
+    fs::rename(
+        folder.join("epoch2.safetensors"),
+        folder.join("pytorch_lora_weights.safetensors"),
+    )
+    .unwrap();
+    assert!(lora("usual", "loras").pixels == second.pixels);
+}
+
+#[test]
+fn a_lora_that_cannot_be_computed_with_is_left_out_and_the_run_is_not_lost() {
+    let fresh = Fresh::new();
+    let whole = fs::read(format!("{FIXTURES}/steered/loras/kohya.safetensors")).unwrap();
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&whole[8..8 + length]).unwrap();
+    let mut names = header.as_object().unwrap().keys();
+    let name = names.find(|name| name.ends_with("lora_up.weight")).unwrap();
+    let mut bytes = whole.clone();
+    let (offset, _) = tensor_offset(&whole, name);
+    bytes[offset..offset + 2].copy_from_slice(&0x7e00_u16.to_le_bytes());
+    fs::write(fresh.path().join("nan.safetensors"), bytes).unwrap();
+    let (plain, _, _) = draw_sd15(&fresh, "plain", "a cat", &[]);
+    let (without, metadata, run) = draw_sd15(&fresh, "nan", "a cat", &["--lora", "nan", "--quiet"]);
+    assert!(plain.pixels == without.pixels);
+    // Also where everything else is kept quiet.
+    assert!(
+        run.stderr.starts_with("warning: the LoRA `nan` is left out: "),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
+    assert_eq!(metadata["failures"][0]["what"], "the LoRA `nan`");
+    assert_eq!(metadata["lora"], Value::Array(Vec::new()));
+    let model = format!("{FIXTURES}/families/sd15");
+    fresh
+        .run(&["a cat", "--model", &model, "--lora", "nan", "--strict"])
+        .fails(1, "holds values that are not finite");
+}

@@ -1,0 +1,27 @@
+//! The command as a user meets it: the real binary in a fresh folder.
+
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+
+mod bad_input;
+#[path = "../command/mod.rs"]
+mod command;
+mod configuration;
+mod control;
+mod crate_order;
+mod drawing;
+mod drawing_over;
+mod groups;
+mod headers;
+mod help;
+mod hostile_models;
+mod hostile_terminal;
+mod hub;
+mod lora;
+mod memory;
+mod missing;
+mod parameters;
+mod presets;
+mod profile;
+mod resume;
+mod source_images;
+mod upscaling;

@@ -1,0 +1,577 @@
+//! Runs that are killed, stopped or refused, and go on: the pictures are those of a run that nobody disturbed.
+//!
+//! `SD_GENERATE_KILLS=50 cargo test --workspace --test suite resume::` kills that many runs at random moments.
+
+use std::collections::hash_map::RandomState;
+use std::env;
+use std::fs;
+use std::hash::BuildHasher;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::command::{Fresh, Picture, Run, model_with_large_transformer, tensor_offset};
+use serde_json::Value;
+
+/// Runs that are killed where nothing else is said.
+const KILLS: u32 = 6;
+
+/// Files that a user may name.
+const PHOTO: &str = "pipeline/tests/fixtures/families/init.png";
+const MASK: &str = "pipeline/tests/fixtures/families/mask.png";
+const UPSCALER: &str = "models/tests/fixtures/upscaler/x4/model.pth";
+
+/// The whole path of `file`, which lies among the crates.
+fn fixture(file: &str) -> String {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    crates
+        .canonicalize()
+        .unwrap()
+        .join(file)
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// A run in the background whose events are read.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(fresh: &Fresh, arguments: &[&str]) -> Self {
+        let mut child = fresh
+            .command()
+            .args(arguments)
+            .arg("--json")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// Waits for an event of this kind; `false` if the run ends before.
+    fn wait_for(&mut self, kind: &str) -> bool {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).unwrap() > 0 {
+            if serde_json::from_str::<Value>(&line).is_ok_and(|event| event["event"] == kind) {
+                return true;
+            }
+            line.clear();
+        }
+        false
+    }
+
+    /// Ends the run at once, as `kill -9` does.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends Ctrl-C and waits for the end.
+    fn interrupt(self) -> Run {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let lines = self.lines;
+        let reader = thread::spawn(move || lines.lines().map_while(Result::ok).collect::<Vec<_>>());
+        let mut run = Run::of(self.child.wait_with_output().unwrap());
+        run.stdout = reader.join().unwrap().join("\n");
+        run
+    }
+}
+
+/// What a run leaves in its output folder, by seed: the picture's file, and its metadata without names and times.
+fn results(folder: &Path) -> Vec<(Vec<u8>, Value)> {
+    let mut results: Vec<(Vec<u8>, Value)> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "png"))
+        .map(|path| {
+            assert!(!Picture::read(&path).pixels.is_empty());
+            let metadata = fs::read(path.with_extension("json")).unwrap();
+            let mut metadata: Value = serde_json::from_slice(&metadata).unwrap();
+            for changing in ["filename", "started", "generation_time", "memory"] {
+                assert!(metadata.as_object_mut().unwrap().remove(changing).is_some());
+            }
+            (fs::read(path).unwrap(), metadata)
+        })
+        .collect();
+    results.sort_by_key(|(_, metadata)| metadata["seed"].as_u64());
+    results
+}
+
+/// The id of the one interrupted run.
+fn only_run(fresh: &Fresh) -> String {
+    let run = fresh.run(&["resume", "--json"]).succeeds();
+    let events = run.events();
+    let runs = events[0]["runs"].as_array().unwrap();
+    assert_eq!((events.len(), runs.len()), (1, 1), "{}", run.stdout);
+    runs[0]["id"].as_str().unwrap().to_owned()
+}
+
+fn assert_nothing_is_left(fresh: &Fresh, pictures: usize) {
+    assert_eq!(fs::read_dir(fresh.runs()).unwrap().count(), 0);
+    let files = fresh.files("outputs");
+    assert_eq!(files.len(), 2 * pictures, "{files:?}");
+    assert!(files.iter().all(|name| name.starts_with("output_")), "{files:?}");
+}
+
+/// A part of 1 that nobody can foresee.
+fn random_part() -> f64 {
+    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+}
+
+#[test]
+fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
+    let kills = env::var("SD_GENERATE_KILLS").map_or(KILLS, |count| count.parse().unwrap());
+    let (photo, mask, network) = (fixture(PHOTO), fixture(MASK), fixture(UPSCALER));
+    // Most of the time of the first goes into steps, most of the second's into decoding and saving; the third has
+    // everything that a user can name.
+    let shapes: [&[&str]; 3] = [
+        &["a red circle", "--steps", "40", "--n", "2"],
+        &[
+            "two green squares",
+            "--steps",
+            "1",
+            "--n",
+            "8",
+            "--size",
+            "128x128",
+        ],
+        &[
+            "a red circle",
+            "--steps",
+            "20",
+            "--n",
+            "3",
+            "--init-image",
+            &photo,
+            "--mask",
+            &mask,
+            "--upscale",
+            "2",
+            "--upscaler",
+            &network,
+        ],
+    ];
+    let mut undisturbed = shapes.map(|arguments| {
+        let fresh = Fresh::new();
+        let start = Instant::now();
+        fresh.run(arguments).succeeds();
+        (results(&fresh.path().join("outputs")), start.elapsed())
+    });
+    let (mut killed, mut ended) = (0, 0);
+    while killed < kills {
+        let shape = killed as usize % shapes.len();
+        let (expected, duration) = &mut undisturbed[shape];
+        let fresh = Fresh::new();
+        let mut command = shapes[shape].to_vec();
+        // Half of the runs are killed more than once.
+        for again in 0..=(killed / 3) % 2 {
+            let mut running = Running::start(&fresh, &command);
+            if running.wait_for("started") {
+                thread::sleep(duration.mul_f64(random_part() / f64::from(1 + again)));
+            }
+            running.kill();
+            command = vec!["resume", "--last"];
+        }
+        let run = fresh.run(&["resume", "--last", "--quiet"]).succeeds();
+        if run.stdout.is_empty() {
+            ended += 1;
+            // It was measured on a busier machine.
+            *duration = duration.mul_f64(0.8);
+        } else {
+            killed += 1;
+            assert_eq!(run.pictures().len(), expected.len(), "{}", run.stdout);
+            assert!(run.pictures().iter().all(|path| path.is_file()));
+        }
+        assert!(
+            results(&fresh.path().join("outputs")) == *expected,
+            "run {killed} gave other pictures: {:?}",
+            fresh.files("outputs")
+        );
+        assert_nothing_is_left(&fresh, expected.len());
+        assert!(
+            ended <= kills + KILLS,
+            "most runs had ended before they were killed"
+        );
+    }
+    eprintln!("{killed} runs were killed and resumed; {ended} more had ended before they were killed");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_says_how_to_go_on() {
+    let arguments = ["a house", "--steps", "30", "--n", "2", "--seed", "3"];
+    let undisturbed = Fresh::new();
+    undisturbed.run(&arguments).succeeds();
+
+    let fresh = Fresh::new();
+    let mut running = Running::start(&fresh, &arguments);
+    assert!(running.wait_for("step"));
+    let run = running.interrupt();
+    assert_eq!(run.code, Some(130));
+    let id = only_run(&fresh);
+    let hint = format!("hint: `generate resume {id}` goes on where it stopped");
+    assert_eq!(run.stderr.lines().last(), Some(hint.as_str()));
+    let kinds: Vec<Value> = run
+        .events()
+        .into_iter()
+        .map(|event| event["event"].clone())
+        .collect();
+    assert!(kinds.ends_with(&["kept".into(), "error".into()]), "{kinds:?}");
+
+    let table = fresh.run(&["resume"]).succeeds().stdout;
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(
+        rows.len() == 2 && rows[1].starts_with(&id) && rows[1].ends_with("a house"),
+        "{table}"
+    );
+    assert!(rows[1].contains(" of 60"), "{table}");
+
+    // From another folder, as who comes back later would.
+    let elsewhere = fresh.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let output = fresh
+        .command()
+        .current_dir(&elsewhere)
+        .args(["resume", &id, "--json"])
+        .output();
+    let events = Run::of(output.unwrap()).succeeds().events();
+    let steps = events.iter().filter(|event| event["event"] == "step").count();
+    let resumed = events.iter().find(|event| event["event"] == "resumed").unwrap();
+    assert_eq!(resumed["run"], id.as_str());
+    assert_eq!(resumed["steps_done"].as_u64().unwrap() as usize + steps, 60);
+    assert!(steps < 60, "nothing was lost");
+    assert!(
+        results(&fresh.path().join("outputs")) == results(&undisturbed.path().join("outputs")),
+        "other pictures"
+    );
+    assert_nothing_is_left(&fresh, 2);
+}
+
+/// Begun with room for everything, gone on with in the least that is possible, and the other way round.
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_under_another_budget_to_the_very_pictures() {
+    let undisturbed = Fresh::new();
+    model_with_large_transformer(&undisturbed, 4);
+    let arguments = [
+        "a cat", "--model", "model", "--size", "64x64", "--steps", "12", "--n", "3",
+    ];
+    undisturbed.run(&arguments).succeeds();
+    let expected = results(&undisturbed.path().join("outputs"));
+    let plan = undisturbed.run(&[&["plan"], &arguments[..], &["--json"]].concat());
+    let smallest = plan.succeeds().events()[0]["smallest_budget"].to_string();
+    let plenty = (smallest.parse::<u64>().unwrap() + (200 << 20)).to_string();
+    for (first, second) in [(&plenty, &smallest), (&smallest, &plenty)] {
+        let fresh = Fresh::new();
+        // The very files: a copy has times of its own, and those that were written just now have others.
+        fs::rename(undisturbed.path().join("model"), fresh.path().join("model")).unwrap();
+        let mut running = Running::start(&fresh, &[&arguments[..], &["--memory", first]].concat());
+        for _ in 0..5 {
+            assert!(running.wait_for("step"));
+        }
+        assert_eq!(running.interrupt().code, Some(130));
+        let run = fresh
+            .run(&["resume", "--last", "--json", "--memory", second])
+            .succeeds();
+        let events = run.events();
+        let planned = events.iter().find(|event| event["event"] == "planned").unwrap();
+        assert_eq!(planned["plan"]["budget"].to_string(), *second);
+        let found = results(&fresh.path().join("outputs"));
+        assert_eq!(found.len(), expected.len());
+        for ((picture, _), (wanted, _)) in found.iter().zip(&expected) {
+            assert!(picture == wanted, "the budget changed a picture");
+        }
+        assert_nothing_is_left(&fresh, 3);
+        fs::rename(fresh.path().join("model"), undisturbed.path().join("model")).unwrap();
+    }
+}
+
+#[test]
+fn what_was_saved_before_the_state_said_so_is_not_saved_again() {
+    let arguments = ["a tree", "--steps", "4", "--n", "3"];
+    let fresh = Fresh::new();
+    let mut running = Running::start(&fresh, &[&arguments[..], &["--size", "64x64"]].concat());
+    assert!(running.wait_for("started"));
+    running.kill();
+    let id = only_run(&fresh);
+    let state = fresh.runs().join(&id).with_extension("safetensors");
+    let before = fs::read(&state).unwrap();
+    fresh.run(&["resume", &id]).succeeds();
+    let expected = results(&fresh.path().join("outputs"));
+    assert_eq!(expected.len(), 3);
+
+    // As if the process had been killed after all was saved, and before anything was noted.
+    fs::write(&state, &before).unwrap();
+    fs::write(state.with_extension("part"), &before[..before.len() / 2]).unwrap();
+    let files = fresh.files("outputs");
+    let run = fresh.run(&["resume", "--last"]).succeeds();
+    assert_eq!(run.pictures().len(), 3);
+    assert_eq!(fresh.files("outputs"), files);
+    assert_nothing_is_left(&fresh, 3);
+
+    // And as if that had happened while the second picture was being put in place.
+    fs::write(&state, &before).unwrap();
+    let second = fresh.path().join("outputs").join(files[3].replace("json", "png"));
+    fs::remove_file(&second).unwrap();
+    let theirs = fresh.path().join("outputs/.generate-another1-x.part");
+    let ours = fresh.path().join(format!("outputs/.generate-{id}-x.part"));
+    for stray in [&theirs, &ours] {
+        fs::write(stray, "half a picture").unwrap();
+    }
+    fresh.run(&["resume", "--last"]).succeeds();
+    assert!(theirs.exists() && !ours.exists());
+    fs::remove_file(theirs).unwrap();
+    assert!(
+        results(&fresh.path().join("outputs")) == expected,
+        "other pictures"
+    );
+    assert_nothing_is_left(&fresh, 3);
+}
+
+#[test]
+fn a_run_at_work_is_left_alone() {
+    let fresh = Fresh::new();
+    let mut running = Running::start(&fresh, &["a house", "--steps", "1000"]);
+    assert!(running.wait_for("step"));
+    let files: Vec<PathBuf> = fs::read_dir(fresh.runs())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    let state = files
+        .iter()
+        .find(|path| path.extension().unwrap() == "safetensors");
+    let id = state.unwrap().file_stem().unwrap().to_str().unwrap().to_owned();
+    fresh
+        .run(&["resume", &id])
+        .fails(1, &format!("run {id} is still at work in another process"));
+    fresh.run(&["resume", &id, "--discard"]).fails(1, "still at work");
+    let run = fresh.run(&["resume", "--last"]).succeeds();
+    assert!(run.stdout.is_empty() && run.stderr.contains("Nothing to go on with"));
+    // Another run begins and ends beside it.
+    fresh.run(&["a tree", "--steps", "1"]).succeeds();
+    assert!(running.wait_for("step"));
+    running.kill();
+    assert_eq!(only_run(&fresh), id);
+    fresh.run(&["resume", &id, "--discard"]).succeeds();
+    assert_nothing_is_left(&fresh, 1);
+}
+
+#[test]
+fn a_model_that_has_changed_is_refused() {
+    let fresh = Fresh::new();
+    let model = fresh.tiny_model();
+    let arguments = ["a cat", "--model", "model", "--size", "64x64", "--steps", "1000"];
+    let mut running = Running::start(&fresh, &arguments);
+    assert!(running.wait_for("step"));
+    running.kill();
+    let id = only_run(&fresh);
+    let refused = |file: &Path| {
+        let cause = format!("`{}` has changed since run {id} began", file.display());
+        fresh.run(&["resume", &id]).fails(1, &cause);
+        assert_eq!(only_run(&fresh), id, "it is still there");
+    };
+
+    let weights = model.join("vae/diffusion_pytorch_model.safetensors");
+    let file = fs::File::options().append(true).open(&weights).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(modified + Duration::from_nanos(1000)).unwrap();
+    refused(&weights);
+    file.set_modified(modified).unwrap();
+
+    let config = model.join("scheduler/scheduler_config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.clone() + "\n").unwrap();
+    refused(&config);
+    fs::write(&config, text).unwrap();
+
+    let added = model.join("tokenizer_3/special_tokens_map.json");
+    fs::write(&added, "{}").unwrap();
+    refused(&added);
+    fs::remove_file(&added).unwrap();
+
+    let elsewhere = fresh.path().join("elsewhere");
+    fs::rename(&model, &elsewhere).unwrap();
+    fresh.run(&["resume", &id]).fails(4, "there is no model at");
+    fs::rename(&elsewhere, &model).unwrap();
+
+    // Put back as it was it is taken: the run is at work again.
+    let mut running = Running::start(&fresh, &["resume", &id]);
+    assert!(running.wait_for("step"));
+    running.kill();
+}
+
+/// What a run is drawn over, its mask, its upscaler, and what steers it: a change is refused before anything is drawn from it.
+#[test]
+fn a_file_of_the_user_s_that_has_changed_is_refused() {
+    let fresh = Fresh::new();
+    let files = [("photo.png", PHOTO), ("mask.png", MASK), ("net.pth", UPSCALER)];
+    for (name, source) in files {
+        fs::copy(fixture(source), fresh.path().join(name)).unwrap();
+    }
+    let arguments = [
+        "a cat",
+        "--steps",
+        "1000",
+        "--init-image",
+        "photo.png",
+        "--mask",
+        "mask.png",
+        "--upscale",
+        "2",
+        "--upscaler",
+        "net.pth",
+    ];
+    let mut running = Running::start(&fresh, &arguments);
+    assert!(running.wait_for("step"));
+    running.kill();
+    let id = only_run(&fresh);
+    for (name, _) in files {
+        let path = fresh.path().join(name);
+        let whole = fs::read(&path).unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let other = match name {
+            "photo.png" => fs::read(fixture(MASK)).unwrap(),
+            "mask.png" => fs::read(fixture(PHOTO)).unwrap(),
+            _ => {
+                let mut other = whole.clone();
+                other[whole.len() / 2] ^= 1;
+                other
+            }
+        };
+        fs::write(&path, other).unwrap();
+        // Its time tells nothing.
+        let file = fs::File::options().append(true).open(&path).unwrap();
+        file.set_modified(modified).unwrap();
+        let cause = format!("{name}` has changed since run {id} began");
+        fresh.run(&["resume", &id]).fails(1, &cause);
+        assert_eq!(only_run(&fresh), id, "it is still there");
+        fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(fresh.files("outputs"), [""; 0]);
+    // As they were, they are taken.
+    let mut running = Running::start(&fresh, &["resume", &id]);
+    assert!(running.wait_for("step"));
+    running.kill();
+}
+
+#[test]
+fn a_damaged_state_is_told_and_forgotten() {
+    let fresh = Fresh::new();
+    let mut running = Running::start(&fresh, &["a house", "--steps", "1000"]);
+    assert!(running.wait_for("step"));
+    running.kill();
+    let id = only_run(&fresh);
+    let state = fresh.runs().join(&id).with_extension("safetensors");
+    let whole = fs::read(&state).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for damaged in [&flipped[..], &whole[..whole.len() - 100], &whole[..20], b""] {
+        fs::write(&state, damaged).unwrap();
+        assert_eq!(only_run(&fresh), id, "the list can be shown");
+        fresh.run(&["resume"]).succeeds();
+        fresh.run(&["resume", &id]).fails(1, "is damaged");
+    }
+    fresh.run(&["resume", "--discard"]).fails(2, "--discard needs");
+    fresh.run(&["resume", &id, "--discard"]).succeeds();
+    assert_nothing_is_left(&fresh, 0);
+}
+
+#[test]
+fn nothing_to_go_on_with() {
+    let fresh = Fresh::new();
+    for arguments in [&["resume"][..], &["resume", "--last"]] {
+        let run = fresh.run(arguments).succeeds();
+        assert_eq!(run.stdout, "");
+        assert!(run.stderr.contains("Nothing to go on with"), "{}", run.stderr);
+    }
+    let events = fresh.run(&["resume", "--json"]).succeeds().events();
+    assert_eq!(events[0]["runs"], Value::Array(Vec::new()));
+    fresh
+        .run(&["resume", "../../etc"])
+        .fails(2, "no interrupted run `../../etc`");
+    assert!(!fresh.runs().exists());
+}
+
+#[test]
+fn a_run_that_cannot_be_kept_is_drawn_all_the_same() {
+    let fresh = Fresh::new();
+    fs::write(fresh.path().join("file"), "mine").unwrap();
+    let output = fresh
+        .command()
+        .env("SD_GENERATE_STATE", fresh.path().join("file"))
+        .args(["a tree", "--steps", "1"])
+        .output();
+    let run = Run::of(output.unwrap()).succeeds();
+    assert_eq!(run.pictures().len(), 1);
+    let warning = "warning: this run cannot be resumed if it is interrupted: cannot use";
+    assert!(run.stderr.contains(warning), "{}", run.stderr);
+}
+
+#[test]
+fn an_error_that_would_come_again_leaves_no_state() {
+    let fresh = Fresh::new();
+    let model = fresh.tiny_model();
+    let path = model.join("vae/diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let (offset, _) = tensor_offset(&bytes, "decoder.conv_out.bias");
+    bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let arguments = ["a cat", "--model", "model", "--size", "64x64", "--steps", "1"];
+    fresh.run(&arguments).fails(1, "not finite");
+    assert_nothing_is_left(&fresh, 0);
+}
+
+#[test]
+fn strays_of_runs_without_a_state_are_swept() {
+    let fresh = Fresh::new();
+    fs::create_dir_all(fresh.runs()).unwrap();
+    let stray = || {
+        for stray in ["aaaaaaaa.lock", "aaaaaaaa.part", "bbbbbbbb.lock", "cccccccc.part"] {
+            fs::write(fresh.runs().join(stray), "").unwrap();
+        }
+    };
+    stray();
+    fresh.run(&["resume"]).succeeds();
+    assert_nothing_is_left(&fresh, 0);
+    stray();
+    fresh.run(&["a tree", "--steps", "1"]).succeeds();
+    assert_nothing_is_left(&fresh, 1);
+}
+
+#[test]
+fn the_last_run_is_the_one_that_was_kept_last() {
+    let fresh = Fresh::new();
+    let ids: Vec<String> = ["a house", "a tree"]
+        .iter()
+        .map(|prompt| {
+            let mut running = Running::start(&fresh, &[prompt, "--steps", "1000"]);
+            assert!(running.wait_for("step"));
+            running.kill();
+            let run = fresh.run(&["resume", "--json"]).succeeds();
+            run.events()[0]["runs"][0]["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let state = |id: &String| {
+        let path = fresh.runs().join(id).with_extension("safetensors");
+        fs::File::options().append(true).open(path).unwrap()
+    };
+    state(&ids[0])
+        .set_modified(SystemTime::now() + Duration::from_secs(9))
+        .unwrap();
+    fresh.run(&["resume", "--last", "--discard"]).succeeds();
+    assert_eq!(only_run(&fresh), ids[1]);
+}

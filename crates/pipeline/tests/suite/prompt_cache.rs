@@ -1,0 +1,293 @@
+//! Encoded prompts that are kept on disk: found again without a weight being read, never wrong, never in the way.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use sd_pipeline::{
+    DeviceChoice, EmbeddedFile, Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder,
+    Recommended, Request, TypeChoice, UserDirs,
+};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+const ENCODERS: [&str; 3] = ["text_encoder", "text_encoder_2", "text_encoder_3"];
+
+/// A model of one's own, and a folder for everything that is written.
+struct Fresh {
+    folder: TempDir,
+}
+
+impl Fresh {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/tiny-large");
+        copy_folder(&source, &folder.path().join("model"));
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn request(&self) -> Request {
+        let model = ModelChoice {
+            name: "tiny".to_owned(),
+            folder: ModelFolder::on_disk(self.path("model")),
+            recommended: Recommended::default(),
+        };
+        Request {
+            negative_prompt: Some("blurry".to_owned()),
+            steps: Some(2),
+            seed: 1,
+            size: Some(ImageSize::new(64, 64).unwrap()),
+            guidance_scale: Some(GuidanceScale(4.5)),
+            output: self.path("outputs"),
+            device: DeviceChoice::Cpu,
+            weight_type: TypeChoice::F32,
+            user_dirs: UserDirs {
+                state: None,
+                cache: Some(self.path("cache")),
+            },
+            ..Request::new("a cat in the rain", model)
+        }
+    }
+
+    /// Every entry, with its bytes.
+    fn entries(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let Ok(files) = fs::read_dir(self.path("cache/prompts")) else {
+            return Vec::new();
+        };
+        let paths = files.map(|file| file.unwrap().path());
+        let mut entries: Vec<_> = paths
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        entries.sort();
+        entries
+    }
+}
+
+fn copy_folder(source: &Path, target: &Path) {
+    fs::create_dir_all(target).unwrap();
+    for entry in fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        let place = target.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
+
+/// The picture that `request` draws, as it lies on disk.
+fn try_to_draw(request: &Request) -> Result<Vec<u8>, Error> {
+    let mut observer = |_: &Event<'_>| {};
+    let saved = sd_pipeline::generate(request, &mut observer, &Interrupt::default())?;
+    Ok(fs::read(&saved[0].image).unwrap())
+}
+
+fn draw(request: &Request) -> Vec<u8> {
+    try_to_draw(request).unwrap()
+}
+
+/// Makes every weight of a file not a number, and the file look untouched.
+fn destroy_weights(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let modified = fs::metadata(file).unwrap().modified().unwrap();
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[data..].fill(0xff);
+    fs::write(file, bytes).unwrap();
+    let opened = File::options().append(true).open(file).unwrap();
+    opened.set_modified(modified).unwrap();
+}
+
+#[test]
+fn a_prompt_that_was_encoded_before_reads_no_encoder() {
+    let fresh = Fresh::new();
+    let first = draw(&fresh.request());
+    assert_eq!(fresh.entries().len(), 1);
+    for encoder in ENCODERS {
+        destroy_weights(&fresh.path("model").join(encoder).join("model.safetensors"));
+    }
+    assert!(draw(&fresh.request()) == first);
+    // Other pictures and other steps are drawn of the same prompt.
+    let mut other = fresh.request();
+    other.seed = 2;
+    other.steps = Some(1);
+    assert!(draw(&other) != first);
+    assert_eq!(fresh.entries().len(), 1);
+    // Without the entry the encoders are read, and it shows what they have become.
+    fs::remove_dir_all(fresh.path("cache")).unwrap();
+    let error = try_to_draw(&fresh.request()).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { .. }), "{error:?}");
+    assert!(fresh.entries().is_empty());
+}
+
+#[test]
+fn the_cache_never_changes_a_picture() {
+    let fresh = Fresh::new();
+    let mut without = fresh.request();
+    without.user_dirs = UserDirs::default();
+    let expected = draw(&without);
+    assert!(fresh.entries().is_empty());
+    assert!(draw(&fresh.request()) == expected, "while it is filled");
+    assert!(draw(&fresh.request()) == expected, "when it is used");
+
+    let whole = fresh.entries().pop().unwrap();
+    let mut flipped = whole.1.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 0x40;
+    for damaged in [&flipped[..], &whole.1[..whole.1.len() / 2], b""] {
+        fs::write(&whole.0, damaged).unwrap();
+        assert!(draw(&fresh.request()) == expected, "damaged");
+        assert!(fresh.entries() == std::slice::from_ref(&whole), "it was replaced");
+    }
+}
+
+#[test]
+fn a_prompt_that_was_cut_is_told_of_every_time() {
+    let fresh = Fresh::new();
+    let mut request = fresh.request();
+    request.prompt = "a cat in the rain ".repeat(80);
+    let warnings = || {
+        let mut warnings = Vec::new();
+        let mut observer = |event: &Event<'_>| {
+            if let Event::Warning(warning) = event {
+                warnings.push((*warning).to_owned());
+            }
+        };
+        sd_pipeline::generate(&request, &mut observer, &Interrupt::default()).unwrap();
+        warnings
+    };
+    let first = warnings();
+    assert!(
+        first.len() == 1 && first[0].contains("tokens were cut"),
+        "{first:?}"
+    );
+    assert_eq!(warnings(), first);
+}
+
+#[test]
+fn everything_that_the_encoding_depends_on_makes_another_entry() {
+    let fresh = Fresh::new();
+    type Change = Box<dyn Fn(&mut Request)>;
+    let mut changes: Vec<(&str, Change)> = vec![
+        ("nothing", Box::new(|_| {})),
+        ("prompt", Box::new(|request| request.prompt.push('s'))),
+        (
+            "negative prompt",
+            Box::new(|request| request.negative_prompt = None),
+        ),
+        (
+            "no guidance",
+            Box::new(|request| request.guidance_scale = Some(GuidanceScale(1.0))),
+        ),
+        ("type", Box::new(|request| request.weight_type = TypeChoice::Bf16)),
+    ];
+    let touch = |path: &'static str| {
+        let path = fresh.path("model").join(path);
+        move |_: &mut Request| {
+            let file = File::options().append(true).open(&path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        }
+    };
+    let append = |path: &'static str| {
+        let path = fresh.path("model").join(path);
+        move |_: &mut Request| fs::write(&path, fs::read_to_string(&path).unwrap() + "\n").unwrap()
+    };
+    changes.push(("encoder", Box::new(touch("text_encoder_2/model.safetensors"))));
+    changes.push(("configuration", Box::new(append("text_encoder/config.json"))));
+    changes.push(("tokenizer", Box::new(append("tokenizer_3/tokenizer.json"))));
+    for (count, (name, change)) in changes.iter().enumerate() {
+        let mut request = fresh.request();
+        change(&mut request);
+        let first = draw(&request);
+        assert_eq!(fresh.entries().len(), count + 1, "{name}");
+        assert!(draw(&request) == first, "{name}");
+        assert_eq!(fresh.entries().len(), count + 1, "{name}");
+    }
+    // What only the pictures depend on makes none.
+    let count = fresh.entries().len();
+    touch("vae/diffusion_pytorch_model.safetensors")(&mut fresh.request());
+    draw(&fresh.request());
+    assert_eq!(fresh.entries().len(), count);
+}
+
+#[test]
+fn a_use_is_noted() {
+    let fresh = Fresh::new();
+    draw(&fresh.request());
+    let (entry, _) = fresh.entries().pop().unwrap();
+    let old = SystemTime::now() - Duration::from_secs(1000);
+    let file = File::options().append(true).open(&entry).unwrap();
+    file.set_modified(old).unwrap();
+    draw(&fresh.request());
+    assert!(file.metadata().unwrap().modified().unwrap() > old + Duration::from_secs(900));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_no_error() {
+    let fresh = Fresh::new();
+    fs::write(fresh.path("cache"), "mine").unwrap();
+    draw(&fresh.request());
+    assert_eq!(fs::read_to_string(fresh.path("cache")).unwrap(), "mine");
+}
+
+#[test]
+fn several_at_a_time_do_not_disturb_each_other() {
+    let fresh = Fresh::new();
+    let expected = draw(&fresh.request());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    // Somebody empties the folder all the while.
+                    let _ = fs::remove_dir_all(fresh.path("cache/prompts"));
+                    assert!(draw(&fresh.request()) == expected);
+                }
+            });
+        }
+    });
+    draw(&fresh.request());
+    let entries = fresh.entries();
+    assert!(
+        entries.len() == 1,
+        "{:?}",
+        entries.iter().map(|entry| &entry.0).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn the_built_in_model_has_no_entries() {
+    let fresh = Fresh::new();
+    let mut files = Vec::new();
+    let model = fresh.path("model");
+    collect(&model, &model, &mut files);
+    let mut request = fresh.request();
+    request.model.folder = ModelFolder::embedded("inside", files.leak());
+    draw(&request);
+    assert!(!fresh.path("cache").exists());
+}
+
+fn collect(root: &Path, folder: &Path, files: &mut Vec<EmbeddedFile>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(root, &path, files);
+        } else {
+            let inside = path.strip_prefix(root).unwrap().to_str().unwrap();
+            let bytes = fs::read(&path).unwrap();
+            files.push(EmbeddedFile {
+                path: String::leak(inside.to_owned()),
+                digest: hexadecimal(&Sha256::digest(&bytes)).leak(),
+                bytes: bytes.leak(),
+            });
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

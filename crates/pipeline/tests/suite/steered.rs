@@ -1,0 +1,139 @@
+//! Whole pictures of tiny random models with LoRA files of every naming, and with ControlNets of Stable Diffusion 3, against
+//! diffusers' in 32 bits. `tools/reference/make_steered.py` makes the data.
+
+use std::path::Path;
+
+use crate::reference;
+use reference::{Pixels, fixtures};
+use sd_pipeline::resume::ClaimedRun;
+use sd_pipeline::scheduler::SamplerChoice;
+use sd_pipeline::{
+    Bytes, ControlChoice, ControlKind, DeviceChoice, Error, Event, GuidanceScale, ImageSize, Interrupt,
+    LoraChoice, Request, TypeChoice, UserDirs,
+};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    model: String,
+    prompt: String,
+    negative_prompt: String,
+    seed: u64,
+    steps: usize,
+    guidance_scale: f64,
+    sampler: Option<String>,
+    loras: Vec<(String, f64)>,
+    controls: Vec<(String, ControlKind, f64)>,
+}
+
+fn cases() -> Vec<Case> {
+    reference::cases("steered/cases.json", 14)
+}
+
+impl Case {
+    fn request(&self, output: &Path) -> Request {
+        let steered = fixtures().join("steered");
+        let choice: Option<SamplerChoice> = self.sampler.as_ref().map(|name| name.parse().unwrap());
+        let lora = |(name, scale): &(String, f64)| LoraChoice {
+            name: name.clone(),
+            file: steered.join(format!("loras/{name}.safetensors")),
+            scale: *scale,
+            text_scale: *scale,
+        };
+        let control = |(name, kind, scale): &(String, ControlKind, f64)| ControlChoice {
+            name: name.clone(),
+            folder: steered.join(name),
+            kind: *kind,
+            image: fixtures().join("families/init.png"),
+            scale: *scale,
+        };
+        Request {
+            negative_prompt: Some(self.negative_prompt.clone()),
+            steps: Some(self.steps),
+            seed: self.seed,
+            size: Some(ImageSize::new(64, 64).unwrap()),
+            guidance_scale: Some(GuidanceScale(self.guidance_scale)),
+            sampler: choice.map(|choice| choice.sampler),
+            schedule: choice.map(|choice| choice.schedule).unwrap_or_default(),
+            loras: self.loras.iter().map(lora).collect(),
+            controls: self.controls.iter().map(control).collect(),
+            output: output.to_owned(),
+            device: DeviceChoice::Cpu,
+            weight_type: TypeChoice::F32,
+            // What is left out must not go unnoticed.
+            strict: true,
+            ..Request::new(&self.prompt, reference::model(&self.model))
+        }
+    }
+
+    fn draw(&self, images: usize, memory: Option<Bytes>) -> Vec<Pixels> {
+        let folder = tempfile::tempdir().unwrap();
+        let request = Request {
+            memory,
+            images,
+            ..self.request(folder.path())
+        };
+        let mut observer = |_: &Event<'_>| {};
+        let saved = sd_pipeline::generate(&request, &mut observer, &Interrupt::default())
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        saved.iter().map(|picture| Pixels::read(&picture.image)).collect()
+    }
+}
+
+#[test]
+fn every_picture_is_the_reference_s() {
+    for case in cases() {
+        let expected = fixtures().join(format!("steered/cases/{}.png", case.name));
+        let found = case.draw(1, None).remove(0);
+        found.must_be_near(&Pixels::read(&expected), &case.name);
+    }
+}
+
+#[test]
+fn neither_a_budget_nor_company_changes_a_pixel() {
+    for case in cases() {
+        if case.controls.is_empty() && case.loras.len() < 2 {
+            continue;
+        }
+        let alone = case.draw(1, None).remove(0);
+        let plan = sd_pipeline::plan(&case.request(Path::new("unused"))).unwrap();
+        let streamed = case.draw(1, Some(plan.smallest_budget)).remove(0);
+        assert!(alone == streamed, "{}: streamed", case.name);
+        let first_of_three = case.draw(3, None).remove(0);
+        assert!(alone == first_of_three, "{}: beside others", case.name);
+    }
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_pixels() {
+    let cases = cases();
+    let case = cases.iter().find(|case| case.name == "control-large-lora");
+    let case = case.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let user_dirs = UserDirs {
+        state: Some(folder.path().join("state")),
+        ..UserDirs::default()
+    };
+    let request = Request {
+        user_dirs: user_dirs.clone(),
+        ..case.request(&folder.path().join("outputs"))
+    };
+    let interrupt = Interrupt::default();
+    let mut kept = None;
+    let mut observer = |event: &Event<'_>| match event {
+        Event::Step { step: 2, .. } => interrupt.raise(),
+        Event::Kept { run } => kept = Some((*run).to_owned()),
+        _ => {}
+    };
+    let error = sd_pipeline::generate(&request, &mut observer, &interrupt).unwrap_err();
+    assert!(matches!(error, Error::Interrupted), "{error:?}");
+    let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
+    let mut steps = 0;
+    let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
+    let models = vec![reference::model(&case.model)];
+    let resumed =
+        sd_pipeline::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
+    assert_eq!(steps, case.steps - 2);
+    assert!(Pixels::read(&resumed[0].image) == case.draw(1, None)[0]);
+}

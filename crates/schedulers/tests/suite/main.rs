@@ -1,0 +1,7 @@
+//! Samplers and noise schedules beside diffusers.
+
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+
+mod samplers;
+mod scheduler_files;
+mod schedules;

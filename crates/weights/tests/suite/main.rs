@@ -1,0 +1,13 @@
+//! Files of weights: reading, naming, merging, streaming.
+
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+
+mod blocks;
+mod checkpoint;
+mod inspection;
+mod lora;
+#[path = "../lora_files/mod.rs"]
+mod lora_files;
+mod lora_names;
+mod model_folders;
+mod torch_files;

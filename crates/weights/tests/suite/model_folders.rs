@@ -1,0 +1,183 @@
+//! Folders as people have them: PyTorch's files, variants, and what lies there instead of weights.
+
+use std::fs;
+use std::path::Path;
+
+use candle_core::Device;
+use sd_weights::{Checkpoint, Error, ModelFolder, Residency, WeightOptions, WeightType, Weights};
+
+const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
+    oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 3438354725\n";
+const PAGE: &str = "<!doctype html>\n<html lang=\"en\"><title>Sign in</title></html>\n";
+
+/// A folder with the files of one network.
+fn folder(files: &[(&str, &[u8])]) -> (tempfile::TempDir, ModelFolder) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("network")).unwrap();
+    for (name, bytes) in files {
+        fs::write(directory.path().join("network").join(name), bytes).unwrap();
+    }
+    let folder = ModelFolder::on_disk(directory.path());
+    (directory, folder)
+}
+
+fn torch(name: &str) -> Vec<u8> {
+    fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures/torch")
+            .join(name),
+    )
+    .unwrap()
+}
+
+/// The values of a tensor of every checkpoint of the fixtures.
+fn table(checkpoint: Checkpoint) -> Vec<f32> {
+    let options = WeightOptions::new(Device::Cpu, WeightType::F32, Residency::Resident);
+    let tensor = Weights::new(checkpoint, options)
+        .tensor("table", &[6, 5])
+        .unwrap();
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn weights_that_pytorch_wrote_are_read_where_there_are_no_others() {
+    let (state, expected) = (torch("state.pth"), torch("expected.safetensors"));
+    let (_directory, plain) = folder(&[("model.safetensors", &expected)]);
+    let expected = table(plain.checkpoint("network").unwrap());
+    for name in [
+        "diffusion_pytorch_model.bin",
+        "pytorch_model.bin",
+        "pytorch_model.fp16.bin",
+    ] {
+        let (_directory, folder) = folder(&[(name, &state)]);
+        assert_eq!(table(folder.checkpoint("network").unwrap()), expected, "{name}");
+        let identity = folder.weights_identity("network").unwrap();
+        assert_eq!(identity.len(), 1);
+        // It is known by what its pickle says, not by every weight.
+        assert!(identity[0].modified.is_some());
+    }
+    let shard = "pytorch_model-00001-of-00001.bin";
+    let index = serde_json::json!({ "weight_map": { "table": shard } }).to_string();
+    let (_directory, sharded) = folder(&[
+        ("pytorch_model.bin.index.json", index.as_bytes()),
+        (shard, &state),
+    ]);
+    let checkpoint = sharded.checkpoint("network").unwrap();
+    assert_eq!(checkpoint.tensors().count(), 1);
+    assert_eq!(table(checkpoint), expected);
+    assert_eq!(sharded.weights_identity("network").unwrap().len(), 2);
+}
+
+#[test]
+fn of_several_variants_the_documented_one_is_taken() {
+    let expected = torch("expected.safetensors");
+    // From the best to the last; what is not to be taken is no file of weights.
+    let order = [
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.fp16.safetensors",
+        "diffusion_pytorch_model.bf16.safetensors",
+        "diffusion_pytorch_model.fp32.safetensors",
+        "diffusion_pytorch_model.own-name.safetensors",
+        "diffusion_pytorch_model.bin",
+        "diffusion_pytorch_model.non_ema.safetensors",
+    ];
+    for first in 0..order.len() {
+        let files: Vec<(&str, &[u8])> = order[first..]
+            .iter()
+            .enumerate()
+            .map(|(place, name)| (*name, if place == 0 { &expected[..] } else { b"other" }))
+            .collect();
+        let (_directory, folder) = folder(&files);
+        let checkpoint = folder.checkpoint("network").unwrap();
+        assert!(
+            checkpoint.place().ends_with(order[first]),
+            "{}",
+            checkpoint.place().display()
+        );
+    }
+}
+
+#[test]
+fn a_folder_without_weights_says_what_is_there() {
+    let (_directory, folder) = folder(&[
+        ("model.onnx", b""),
+        ("flax_model.msgpack", b""),
+        ("README.md", b""),
+    ]);
+    let error = folder.checkpoint("network").unwrap_err();
+    let message = error.to_string();
+    assert!(matches!(error, Error::MissingWeights { .. }), "{error:?}");
+    for part in [
+        "diffusion_pytorch_model.safetensors",
+        "pytorch_model.bin",
+        "; there is flax_model.msgpack, model.onnx)",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn pointers_and_web_pages_are_named_for_what_they_are() {
+    for name in ["model.safetensors", "pytorch_model.bin"] {
+        let (_directory, pointer) = folder(&[(name, POINTER.as_bytes())]);
+        let error = pointer.checkpoint("network").unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::GitLfsPointer {
+                    bytes: Some(3_438_354_725),
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        let (_directory, page) = folder(&[(name, PAGE.as_bytes())]);
+        assert!(matches!(
+            page.checkpoint("network").unwrap_err(),
+            Error::WebPage { .. }
+        ));
+    }
+    let (_directory, texts) = folder(&[
+        ("config.json", POINTER.as_bytes()),
+        ("merges.txt", PAGE.as_bytes()),
+    ]);
+    let json = texts
+        .json::<serde_json::Value>("network/config.json")
+        .unwrap_err();
+    assert!(matches!(json, Error::GitLfsPointer { .. }), "{json:?}");
+    assert!(matches!(
+        texts.bytes("network/merges.txt"),
+        Err(Error::WebPage { .. })
+    ));
+}
+
+#[test]
+fn a_quantised_network_is_refused_by_the_methods_name() {
+    let weights = torch("expected.safetensors");
+    for (settings, method) in [
+        (
+            r#"{"quant_method": "bitsandbytes", "load_in_4bit": true}"#,
+            "bitsandbytes in 4 bits",
+        ),
+        (r#"{"quant_method": "torchao"}"#, "torchao"),
+        (r#"{"bits": 8}"#, "a method without a name"),
+    ] {
+        let config = format!(r#"{{"quantization_config": {settings}}}"#);
+        let files: [(&str, &[u8]); 2] = [
+            ("config.json", config.as_bytes()),
+            ("model.safetensors", &weights),
+        ];
+        let (_directory, quantised) = folder(&files);
+        let error = quantised.checkpoint("network").unwrap_err();
+        assert!(
+            matches!(&error, Error::Quantized { method: found, .. } if found == method),
+            "{error:?}"
+        );
+    }
+    let files: [(&str, &[u8]); 2] = [
+        ("config.json", br#"{"quantization_config": null}"#),
+        ("model.safetensors", &weights),
+    ];
+    let (_directory, plain) = folder(&files);
+    assert!(plain.checkpoint("network").is_ok());
+}
