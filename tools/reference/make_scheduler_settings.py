@@ -1,4 +1,4 @@
-"""The settings of diffusers' schedulers with their defaults: `settings.json` beside the code that reads configurations."""
+"""The settings of diffusers' schedulers with their defaults: `known_settings.json` of sd-schedulers."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ from places import REPOSITORY
 # Only their Brownian noise needs it, and diffusers, now imported, looks for it no more.
 sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
 
-FILE = REPOSITORY / "crates/schedulers/src/settings.json"
+FILE = REPOSITORY / "crates/schedulers/src/config/known_settings.json"
 
 
 def plain(value: object) -> object:

@@ -1,18 +1,22 @@
-//! Why a sampler cannot be made, or cannot go on.
+//! Why a sampler cannot be built for a model, and why a step fails.
 
-use crate::{SamplerKind, ScheduleKind};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 
-/// Why a sampler cannot draw with a model's scheduler configuration.
+use crate::sampler_kind::SamplerKind;
+use crate::schedule_kind::ScheduleKind;
+
+/// Why no sampler can be built from a model's scheduler configuration and the user's choice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The configuration names a scheduler that no sampler here is.
+    /// The configuration names a scheduler class that no sampler implements.
     #[error("its class is `{class_name}`, which no sampler here follows")]
     UnknownClass {
         /// The class.
         class_name: String,
     },
-    /// The configuration sets something to a value that is not drawn.
+    /// The configuration has a setting with a value that is not supported.
     #[error("it sets `{name}` to `{value}`")]
     Setting {
         /// The setting.
@@ -20,7 +24,7 @@ pub enum Refusal {
         /// Its value.
         value: String,
     },
-    /// The configuration has a setting that no sampler here obeys, and not at the value that changes nothing.
+    /// The configuration has a setting that no sampler obeys, with a value that is not its default.
     #[error("it sets `{name}` to {value}, which no sampler here obeys")]
     UnknownSetting {
         /// The setting.
@@ -28,18 +32,18 @@ pub enum Refusal {
         /// Its value, as JSON.
         value: String,
     },
-    /// A configuration of rectified flow is not drawn, for this reason.
+    /// A configuration of rectified flow is not supported, for this reason.
     #[error("{0}")]
     Flow(String),
-    /// The sampler is for models of another kind.
+    /// The sampler is for models that are trained with another noise process.
     #[error("the sampler {kind} is for {made_for}, which this model is not")]
     OtherModels {
         /// The sampler.
         kind: SamplerKind,
-        /// What it is for.
+        /// The models that it is for.
         made_for: &'static str,
     },
-    /// The sampler follows the model's own timesteps only.
+    /// The sampler supports only the model's own timesteps.
     #[error("the sampler {kind} cannot follow the schedule {schedule}")]
     Schedule {
         /// The sampler.
@@ -47,7 +51,7 @@ pub enum Refusal {
         /// The schedule.
         schedule: ScheduleKind,
     },
-    /// The sampler cannot use what the model predicts.
+    /// The sampler does not support the model's prediction type.
     #[error("the sampler {kind} cannot use a model that predicts `{prediction}`")]
     Prediction {
         /// The sampler.
@@ -55,42 +59,70 @@ pub enum Refusal {
         /// What the model predicts.
         prediction: &'static str,
     },
-    /// The sampler cannot be spread over so many steps.
+    /// The sampler cannot take this number of steps.
     #[error("the sampler {kind} takes from {least} to {most} steps with this model, not {steps}")]
     Steps {
         /// The sampler.
         kind: SamplerKind,
-        /// The steps that were asked for.
+        /// The number of steps that was asked for.
         steps: usize,
-        /// The fewest that it takes.
+        /// The lowest supported number.
         least: usize,
-        /// The most that it takes.
+        /// The highest supported number.
         most: usize,
     },
-    /// No step is left to be taken.
+    /// Image-to-image skips all steps.
     #[error("of {steps} steps none is left after the first {skipped} are passed over")]
     NothingLeft {
-        /// The steps that were asked for.
+        /// The number of steps that was asked for.
         steps: usize,
-        /// Those passed over, since the picture begins with less than full noise.
+        /// The number of skipped steps, since the image begins with less than full noise.
         skipped: usize,
     },
+}
+
+impl Refusal {
+    /// The refusal of the setting `name` with `value`.
+    pub(crate) fn setting(name: &'static str, value: impl Display) -> Self {
+        Self::Setting {
+            name,
+            value: value.to_string(),
+        }
+    }
+
+    /// Refuses `steps` outside of `supported`.
+    pub(crate) fn check_steps(
+        kind: SamplerKind,
+        steps: usize,
+        supported: RangeInclusive<usize>,
+    ) -> Result<(), Self> {
+        if supported.contains(&steps) {
+            return Ok(());
+        }
+        let (least, most) = supported.into_inner();
+        Err(Self::Steps {
+            kind,
+            steps,
+            least,
+            most,
+        })
+    }
 }
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    /// The trajectory lacks what the step builds on: it is not one that this sampler led so far.
+    /// The state lacks a tensor that the step needs: this sampler did not produce the state.
     #[error(
-        "evaluation {evaluation} of the sampler {kind} needs `{missing}`, which the trajectory does not hold"
+        "evaluation {evaluation} of the sampler {kind} needs `{missing}`, which the sampler's state does not hold"
     )]
-    Trajectory {
+    State {
         /// The sampler.
         kind: SamplerKind,
         /// The evaluation, counted from 0.
         evaluation: usize,
-        /// The name of the tensor that is missing.
+        /// The name of the missing tensor.
         missing: String,
     },
     /// A tensor operation failed.

@@ -1,59 +1,38 @@
-//! Schedulers: which noise levels a picture passes through, and how a prediction of the network moves it from
-//! one to the next.
+//! Samplers and noise schedules: which noise levels the latents of an image pass through, and how a
+//! prediction of the network moves them from one level to the next.
 //!
-//! A [`Sampler`] is made of a model's [`SchedulerConfig`], a [`SamplerKind`] and a [`ScheduleKind`]; it leads
-//! pictures, each a [`Trajectory`], one evaluation of the network at a time. Each method lies in a file of
-//! its own over the noise levels that its family counts in: `exploding`, `alphas`, `preserving` and `flow`.
+//! A [`Sampler`] is built from a model's [`SchedulerConfig`] (`scheduler_config.json`), a [`SamplerKind`] and
+//! a [`ScheduleKind`]. It advances images, each a [`SamplerState`], by one evaluation of the network at a
+//! time. Every sampler follows a scheduler class of diffusers, or a function of k-diffusion where diffusers
+//! has none.
+//!
+//! - `config`: the configuration, its defaults, and what is refused because no sampler obeys it;
+//! - `levels`: noise levels and timesteps of a run, one file per parameterization (variance exploding,
+//!   variance preserving, `alphas_cumprod`, rectified flow, EDM);
+//! - `solvers`: one file per sampling method, with the step from one level to the next.
 
-mod alphas;
-mod beta_distribution;
-mod betas;
-mod choice;
 mod config;
-mod ddim;
-mod ddpm;
-mod deis;
-mod dpm2;
-mod dpm3m_sde;
-mod dpm_sde;
-mod dpm_solver;
-mod edm;
 mod error;
-mod euler;
-mod exploding;
-mod flow;
-mod flow_match_euler;
-mod flow_sigmas;
-mod heun;
-mod kind;
-mod lcm;
-mod level;
-mod lms;
-mod method;
-mod model_sampler;
-mod multistep;
-mod pndm;
-mod pndm_runge_kutta;
-mod preserving;
-mod process;
-mod repairs;
+mod levels;
+mod noise_process;
 mod sampler;
+mod sampler_choice;
+mod sampler_kind;
+mod sampler_state;
 mod schedule_kind;
-mod settings;
-mod setup;
-mod sigmas;
-mod singlestep;
-mod tcd;
-mod trajectory;
-mod unipc;
+mod solvers;
+mod unknown_name;
+mod weighted_sum;
 
-pub use choice::SamplerChoice;
 pub use config::SchedulerConfig;
+pub use config::flow_match::FlowMatchEulerConfig;
+pub use config::repairs::Repairs;
 pub use error::{Refusal, StepError};
-pub use flow_match_euler::{FlowMatchEuler, FlowMatchEulerConfig};
-pub use kind::{SamplerKind, UnknownName};
-pub use method::NoiseSource;
-pub use repairs::Repairs;
+pub use levels::flow_match_euler::FlowMatchEuler;
 pub use sampler::Sampler;
+pub use sampler_choice::SamplerChoice;
+pub use sampler_kind::SamplerKind;
+pub use sampler_state::SamplerState;
 pub use schedule_kind::ScheduleKind;
-pub use trajectory::Trajectory;
+pub use solvers::NoiseSource;
+pub use unknown_name::UnknownName;

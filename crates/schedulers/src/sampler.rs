@@ -1,62 +1,63 @@
-//! A sampler with its schedule: immutable, with all that a picture remembers in its [`Trajectory`].
+//! The sampler of a run: a solver with its noise levels. It is immutable; what changes is in each image's
+//! [`SamplerState`].
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
 
 use crate::config::SchedulerConfig;
-use crate::ddim::Ddim;
-use crate::ddpm::Ddpm;
-use crate::deis::Deis;
-use crate::dpm_sde::DpmSde;
-use crate::dpm2::Dpm2;
-use crate::dpm3m_sde::Dpm3MSde;
-use crate::edm::Edm;
 use crate::error::{Refusal, StepError};
-use crate::euler::Euler;
-use crate::flow::Flow;
-use crate::heun::Heun;
-use crate::kind::SamplerKind;
-use crate::lcm::Lcm;
-use crate::lms::Lms;
-use crate::method::{Method, NoiseSource, Step};
-use crate::multistep::Multistep;
-use crate::pndm::Pndm;
-use crate::pndm_runge_kutta::{BEGINNING_EVALUATIONS, PndmRungeKutta};
-use crate::process::NoiseProcess;
+use crate::levels::edm::Edm;
+use crate::levels::setup::Setup;
+use crate::noise_process::NoiseProcess;
+use crate::sampler_kind::SamplerKind;
+use crate::sampler_state::SamplerState;
 use crate::schedule_kind::ScheduleKind;
-use crate::settings;
-use crate::setup::Setup;
-use crate::singlestep::Singlestep;
-use crate::tcd::Tcd;
-use crate::trajectory::Trajectory;
-use crate::unipc::UniPc;
+use crate::solvers::ddim::Ddim;
+use crate::solvers::ddpm::Ddpm;
+use crate::solvers::deis::Deis;
+use crate::solvers::dpm_multistep::DpmMultistep;
+use crate::solvers::dpm_sde::DpmSde;
+use crate::solvers::dpm_singlestep::DpmSinglestep;
+use crate::solvers::dpm2::Dpm2;
+use crate::solvers::dpm3m_sde::Dpm3MSde;
+use crate::solvers::euler::Euler;
+use crate::solvers::flow_match::FlowMatch;
+use crate::solvers::heun::Heun;
+use crate::solvers::lcm::Lcm;
+use crate::solvers::lms::Lms;
+use crate::solvers::pndm::Pndm;
+use crate::solvers::pndm_runge_kutta::{self, PndmRungeKutta};
+use crate::solvers::tcd::Tcd;
+use crate::solvers::unipc::UniPc;
+use crate::solvers::{NoiseSource, Solver, Step};
 
-/// The way of a picture from noise to latents, evaluation by evaluation of the network.
+/// Advances images from noise to latents, by one evaluation of the network at a time.
 ///
-/// Several pictures may be led by one sampler, each with its own trajectory. Evaluations are counted from 0,
-/// from the first one that is made; methods that are given one panic where it is not below
+/// One sampler serves several images, each with its own [`SamplerState`]. Evaluations are counted from 0,
+/// without those that image-to-image skips. Methods with an evaluation as argument panic if it is not below
 /// [`Sampler::evaluations`].
+#[doc(alias = "scheduler")]
 #[derive(Debug, Clone)]
 pub struct Sampler {
     kind: SamplerKind,
     schedule: ScheduleKind,
     steps: usize,
-    /// Evaluations of the schedule that are passed over.
-    passed_over: usize,
+    /// Evaluations of the schedule that image-to-image skips.
+    skipped_evaluations: usize,
     timesteps: Vec<f32>,
-    method: Arc<dyn Method>,
+    solver: Arc<dyn Solver>,
 }
 
 impl Sampler {
-    /// The sampler `kind` for a model with the scheduler `config`, over `steps` of which the first `skipped`
-    /// are passed over ([`SchedulerConfig::skipped_steps`]), for pictures of `patches` patches (which matters
-    /// only where the configuration shifts noise levels by size). For models of rectified flow and for those that are
-    /// preconditioned as EDM does, `Euler` and others mean the methods made for them.
+    /// The sampler `kind` for a model with the scheduler `config`, with `steps` steps, of which
+    /// image-to-image skips the first `skipped` ([`SchedulerConfig::skipped_steps`]). `patches` is the number
+    /// of patches of the image, on which the noise levels depend with `use_dynamic_shifting`. For models of
+    /// rectified flow and EDM-preconditioned models, `Euler` and other names mean the samplers for them.
     ///
     /// # Errors
-    /// The model, the sampler, the schedule and the steps do not go together, or the configuration has a setting that is not
-    /// obeyed.
+    /// The sampler does not support the model, the schedule or the number of steps, or the configuration has
+    /// a setting that is not supported.
     pub fn new(
         config: &SchedulerConfig,
         kind: SamplerKind,
@@ -67,7 +68,7 @@ impl Sampler {
     ) -> Result<Self, Refusal> {
         let process = config.process();
         let kind = kind.for_process(process);
-        if !kind.leads(process) {
+        if !kind.supports(process) {
             let made_for = if kind.is_flow() {
                 NoiseProcess::Flow
             } else if kind.is_edm() {
@@ -77,46 +78,47 @@ impl Sampler {
             };
             return Err(other_models(kind, made_for));
         }
-        settings::check(config, kind)?;
-        let (method, schedule): (Arc<dyn Method>, _) = if kind.is_flow() {
+        config.check_settings(kind)?;
+        let (solver, schedule): (Arc<dyn Solver>, _) = if kind.is_flow() {
             let schedule = match schedule {
-                ScheduleKind::Automatic => config.own_schedule(kind),
+                ScheduleKind::Automatic => config.configured_schedule(kind),
                 other => other,
             };
             (
-                Arc::new(Flow::new(config, kind, schedule, steps, patches)?),
+                Arc::new(FlowMatch::new(config, kind, schedule, steps, patches)?),
                 schedule,
             )
         } else if kind.is_edm() {
             let edm = Edm::new(config, kind, schedule, steps)?;
             let schedule = edm.schedule;
             if kind == SamplerKind::EdmEuler {
-                (Arc::new(Euler::of_edm(edm)), schedule)
+                (Arc::new(Euler::from_edm(edm)), schedule)
             } else {
-                (Arc::new(Multistep::of_edm(edm, config, kind)?), schedule)
+                (Arc::new(DpmMultistep::from_edm(edm, config, kind)?), schedule)
             }
         } else {
             let setup = Setup::new(config, kind, schedule, steps, patches)?;
-            (diffusion(&setup)?, setup.schedule)
+            (diffusion_solver(&setup)?, setup.schedule)
         };
-        let mut timesteps = method.timesteps();
-        let passed_over = skipped.saturating_mul(kind.order());
-        // An evaluation more than the steps is no step of its own.
-        if skipped >= steps || passed_over >= timesteps.len() {
+        let mut timesteps = solver.timesteps();
+        let skipped_evaluations = skipped.saturating_mul(kind.order());
+        // PNDM has more evaluations than steps.
+        if skipped >= steps || skipped_evaluations >= timesteps.len() {
             return Err(Refusal::NothingLeft { steps, skipped });
         }
-        timesteps.drain(..passed_over);
+        timesteps.drain(..skipped_evaluations);
         Ok(Self {
             kind,
             schedule,
             steps: steps - skipped,
-            passed_over,
+            skipped_evaluations,
             timesteps,
-            method,
+            solver,
         })
     }
 
-    /// The same, ended after `evaluations`, so that another network can go on from there.
+    /// The same sampler, ended after `evaluations`, so that another model can continue from there (base and
+    /// refiner).
     #[must_use]
     pub fn until(mut self, evaluations: usize) -> Self {
         self.steps = self.steps_done(evaluations);
@@ -124,8 +126,10 @@ impl Sampler {
         self
     }
 
-    /// How many evaluations come before the noise is less than `share` of the way from all to none, by timesteps: where one
-    /// network hands over to another.
+    /// The number of evaluations before the timestep at which the fraction `share` of the noise is removed:
+    /// `denoising_end` of the base model, `denoising_start` of the refiner.
+    #[doc(alias = "denoising_end")]
+    #[doc(alias = "denoising_start")]
     pub fn evaluations_before(&self, share: f64, train_timesteps: usize) -> usize {
         let train = train_timesteps as f64;
         let cutoff = (train - share * train).round_ties_even();
@@ -136,51 +140,51 @@ impl Sampler {
         before.count()
     }
 
-    /// The sampler.
+    /// Which sampler it is.
     pub fn kind(&self) -> SamplerKind {
         self.kind
     }
 
-    /// Its schedule, never automatic.
+    /// Its schedule; never automatic.
     pub fn schedule(&self) -> ScheduleKind {
         self.schedule
     }
 
-    /// Steps that are taken, as the user counts them.
+    /// The number of steps, without those that image-to-image skips.
     pub fn steps(&self) -> usize {
         self.steps
     }
 
-    /// How many times the network is asked.
+    /// The number of evaluations of the network.
     pub fn evaluations(&self) -> usize {
         self.timesteps.len()
     }
 
-    /// How many steps are finished after `evaluations`.
+    /// The number of finished steps after `evaluations`.
     pub fn steps_done(&self, evaluations: usize) -> usize {
         if evaluations >= self.evaluations() {
             self.steps
         } else {
             match self.kind {
                 SamplerKind::Pndm => evaluations.saturating_sub(1),
-                SamplerKind::PndmRungeKutta => runge_kutta_steps(evaluations).min(self.steps - 1),
+                SamplerKind::PndmRungeKutta => pndm_runge_kutta::steps_done(evaluations).min(self.steps - 1),
                 kind => evaluations / kind.order(),
             }
         }
     }
 
-    /// What the network is told of the noise, one number an evaluation.
+    /// The timestep that the network gets, for each evaluation.
     pub fn timesteps(&self) -> &[f32] {
         &self.timesteps
     }
 
-    /// What standard normal noise is multiplied with to become the first latents of a picture that begins as
-    /// noise.
+    /// The factor that makes initial latents of standard normal noise: `init_noise_sigma` in diffusers.
+    #[doc(alias = "init_noise_sigma")]
     pub fn initial_noise_scale(&self) -> f32 {
-        self.method.initial_noise_scale()
+        self.solver.levels().initial_noise_scale()
     }
 
-    /// The latents of a picture that begins as `latents` with noise added.
+    /// The initial latents of image-to-image: `latents` with `noise` of the first evaluation's level.
     ///
     /// # Errors
     /// The shapes differ or the device fails.
@@ -188,7 +192,7 @@ impl Sampler {
         self.add_noise_at(0, latents, noise)
     }
 
-    /// `latents` with as much noise as the trajectory has before `evaluation`; after the last one, `latents`
+    /// `latents` with `noise` of the level before `evaluation`; after the last evaluation, `latents`
     /// themselves.
     ///
     /// # Errors
@@ -202,51 +206,54 @@ impl Sampler {
         if evaluation == self.evaluations() {
             return Ok(latents.clone());
         }
-        let level = self.method.blend_level(self.passed_over + evaluation);
+        let level = self.solver.blend_level(self.skipped_evaluations + evaluation);
         level.add_noise(latents, noise)
     }
 
-    /// `latents` as the network takes them.
+    /// `latents` scaled as the network takes them: `scale_model_input` in diffusers.
+    #[doc(alias = "scale_model_input")]
     ///
     /// # Errors
     /// The device fails.
     pub fn scale_input(&self, evaluation: usize, latents: &Tensor) -> candle_core::Result<Tensor> {
-        self.method
-            .level(self.passed_over + evaluation)
+        self.solver
+            .level(self.skipped_evaluations + evaluation)
             .scale_input(latents)
     }
 
     /// How many times the step of `evaluation` draws noise of the latents' shape.
-    pub fn noises(&self, evaluation: usize) -> usize {
-        self.method.noises(self.passed_over + evaluation)
+    pub fn noise_draws(&self, evaluation: usize) -> usize {
+        self.solver.noise_draws(self.skipped_evaluations + evaluation)
     }
 
-    /// The picture's latents that `prediction`, the network's for `trajectory` before the step of
-    /// `evaluation`, points to.
+    /// The original sample that `model_output`, the network's for the latents of `state` at `evaluation`,
+    /// predicts.
     ///
     /// # Errors
     /// The shapes differ or the device fails.
-    pub fn predicted_original(
+    #[doc(alias = "pred_original_sample")]
+    pub fn predicted_original_sample(
         &self,
         evaluation: usize,
-        prediction: &Tensor,
-        trajectory: &Trajectory,
+        model_output: &Tensor,
+        state: &SamplerState,
     ) -> candle_core::Result<Tensor> {
-        let evaluation = self.passed_over + evaluation;
-        self.method.original(evaluation, &trajectory.latents, prediction)
+        let evaluation = self.skipped_evaluations + evaluation;
+        self.solver
+            .predicted_original_sample(evaluation, &state.latents, model_output)
     }
 
-    /// Leads `trajectory` past `evaluation` with `prediction`, the network's for [`Sampler::scale_input`] of
-    /// its latents. It draws from `noise` [`Sampler::noises`] times.
+    /// Advances `state` by one evaluation with `model_output`, the network's for [`Sampler::scale_input`] of
+    /// its latents. Draws from `noise` [`Sampler::noise_draws`] times.
     ///
     /// # Errors
-    /// The trajectory is not one that this sampler led so far, the shapes differ, or the device fails; the
-    /// trajectory is then as it was.
+    /// This sampler did not produce the state, the shapes differ, or the device fails; the state is then
+    /// unchanged.
     pub fn step(
         &self,
         evaluation: usize,
-        prediction: &Tensor,
-        trajectory: &mut Trajectory,
+        model_output: &Tensor,
+        state: &mut SamplerState,
         noise: &mut NoiseSource<'_>,
     ) -> Result<(), StepError> {
         assert!(
@@ -254,25 +261,19 @@ impl Sampler {
             "evaluation {evaluation} of {}",
             self.evaluations()
         );
-        self.method.step(Step {
+        self.solver.step(Step {
             kind: self.kind,
-            evaluation: self.passed_over + evaluation,
+            evaluation: self.skipped_evaluations + evaluation,
             done: evaluation,
-            output: prediction,
-            trajectory,
+            model_output,
+            state,
             noise,
         })
     }
 }
 
-/// How many steps are finished after `evaluations`, of which the first are those of Runge-Kutta.
-fn runge_kutta_steps(evaluations: usize) -> usize {
-    let after = evaluations.saturating_sub(BEGINNING_EVALUATIONS);
-    const STAGES: usize = 4;
-    (evaluations - after) / STAGES + after
-}
-
-fn diffusion(setup: &Setup<'_>) -> Result<Arc<dyn Method>, Refusal> {
+/// The solver of a sampler for diffusion models.
+fn diffusion_solver(setup: &Setup<'_>) -> Result<Arc<dyn Solver>, Refusal> {
     use SamplerKind as Kind;
     Ok(match setup.kind {
         Kind::Euler => Arc::new(Euler::new(setup)?),
@@ -286,9 +287,9 @@ fn diffusion(setup: &Setup<'_>) -> Result<Arc<dyn Method>, Refusal> {
         Kind::Lms => Arc::new(Lms::new(setup)?),
         Kind::Deis => Arc::new(Deis::new(setup)?),
         Kind::Dpm2M | Kind::Dpm2MSde | Kind::DpmPlusPlus2M | Kind::DpmPlusPlus2MSde => {
-            Arc::new(Multistep::new(setup)?)
+            Arc::new(DpmMultistep::new(setup)?)
         }
-        Kind::Dpm2S | Kind::DpmPlusPlus2S | Kind::DpmPlusPlus2SSde => Arc::new(Singlestep::new(setup)?),
+        Kind::Dpm2S | Kind::DpmPlusPlus2S | Kind::DpmPlusPlus2SSde => Arc::new(DpmSinglestep::new(setup)?),
         Kind::DpmPlusPlus3MSde => Arc::new(Dpm3MSde::new(setup)?),
         Kind::DpmPlusPlusSde => Arc::new(DpmSde::new(setup)?),
         Kind::UniPc => Arc::new(UniPc::new(setup)?),

@@ -1,33 +1,34 @@
-//! The ways to spread noise levels over the steps, by the names that people know them by.
+//! The noise schedules by the names that other programs use.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kind::{UnknownName, plain};
+use crate::unknown_name::{UnknownName, normalized};
 
-/// How noise levels are spread over the steps.
+/// A noise schedule: how the noise levels are spread over the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum ScheduleKind {
-    /// As the model's configuration says.
+    /// The schedule of the model's configuration.
     #[default]
     Automatic,
-    /// Along the model's own timesteps, spaced as its configuration says.
+    /// The model's own timesteps, spaced by the configuration's `timestep_spacing`.
     Normal,
-    /// Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022, equation 5.
+    /// `use_karras_sigmas`: Karras et al., "Elucidating the Design Space of Diffusion-Based Generative
+    /// Models", 2022, equation 5.
     Karras,
-    /// Evenly in the logarithm of the noise level.
+    /// `use_exponential_sigmas`: evenly spaced in the logarithm of the noise level.
     Exponential,
-    /// Along the model's own timesteps, evenly from the last one on (diffusers' `trailing`).
+    /// The model's own timesteps with `trailing` spacing: evenly spaced, beginning at the last one.
     SgmUniform,
-    /// Lee et al., "Beta Sampling is All You Need", 2024.
+    /// `use_beta_sigmas`: Lee et al., "Beta Sampling is All You Need", 2024.
     Beta,
 }
 
 impl ScheduleKind {
-    /// Every schedule, in the order in which they are listed.
+    /// All schedules, in the order of the list that `--scheduler help` prints.
     pub const ALL: [Self; 6] = [
         Self::Automatic,
         Self::Normal,
@@ -37,7 +38,7 @@ impl ScheduleKind {
         Self::Beta,
     ];
 
-    /// Its name.
+    /// The name, as ComfyUI writes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Automatic => "automatic",
@@ -49,7 +50,7 @@ impl ScheduleKind {
         }
     }
 
-    /// How stable-diffusion-webui writes it beside a picture.
+    /// The name, as stable-diffusion-webui writes it into an image's parameters.
     pub fn label(self) -> &'static str {
         match self {
             Self::Automatic => "Automatic",
@@ -61,7 +62,7 @@ impl ScheduleKind {
         }
     }
 
-    /// What it is good for, in one line.
+    /// What the schedule is good for, in one line.
     pub fn description(self) -> &'static str {
         match self {
             Self::Automatic => "what the model's configuration says",
@@ -86,7 +87,7 @@ impl FromStr for ScheduleKind {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        Ok(match plain(text).as_str() {
+        Ok(match normalized(text).as_str() {
             "automatic" | "auto" => Self::Automatic,
             "normal" | "discrete" | "uniform" => Self::Normal,
             "karras" => Self::Karras,

@@ -76,7 +76,7 @@ impl Description {
         let shape = [1, pass.bundle.vae.latent_channels, rows, columns];
         let mut tensors = progress
             .iter()
-            .flat_map(|(_, progress)| progress.trajectory.tensors());
+            .flat_map(|(_, progress)| progress.sampler_state.tensors());
         tensors
             .any(|(_, tensor)| tensor.dims() != shape)
             .then(|| format!("its latents are not {shape:?}"))

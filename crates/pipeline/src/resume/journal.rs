@@ -319,7 +319,7 @@ impl Journal {
         let progress = if is_denoised {
             Progress {
                 evaluations: progress.evaluations,
-                ..Progress::from_latents(progress.trajectory.latents.clone())
+                ..Progress::from_latents(progress.sampler_state.latents.clone())
             }
         } else {
             progress.clone()
@@ -430,7 +430,7 @@ impl Journal {
         self.description.seconds = self.duration().as_secs_f64();
         self.description.kept_at = crate::clock::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         let of_picture = |(&image, progress): (&usize, &Progress)| {
-            let tensors = progress.trajectory.tensors().into_iter();
+            let tensors = progress.sampler_state.tensors().into_iter();
             let named = tensors.map(|(name, tensor)| (state::tensor_name(image, &name), tensor.clone()));
             named.collect::<Vec<_>>()
         };

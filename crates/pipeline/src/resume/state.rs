@@ -20,7 +20,7 @@ use crate::request::{
     Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 use crate::run::ModelPass;
-use crate::scheduler::{SamplerKind, ScheduleKind, Trajectory};
+use crate::scheduler::{SamplerKind, SamplerState, ScheduleKind};
 use crate::stage::Progress;
 use crate::user_dirs::UserDirs;
 
@@ -186,7 +186,7 @@ impl Description {
             let find = |name: &str| tensors.get(&tensor_name(picture.image, name)).cloned();
             let progress = Progress {
                 evaluations: picture.evaluations,
-                trajectory: Trajectory::from_tensors(find)?,
+                sampler_state: SamplerState::from_tensors(find)?,
             };
             Some((picture.image, progress))
         };

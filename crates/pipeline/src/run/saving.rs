@@ -21,7 +21,7 @@ impl Run<'_> {
     pub(super) fn latents(&self, group: &[usize]) -> (Vec<usize>, Vec<Tensor>) {
         let unsaved = self.journal.unsaved(group).into_iter();
         unsaved
-            .filter_map(|image| Some((image, self.journal.progress(image)?.trajectory.latents)))
+            .filter_map(|image| Some((image, self.journal.progress(image)?.sampler_state.latents)))
             .unzip()
     }
 

@@ -10,7 +10,7 @@ use crate::bundle::Bundle;
 use crate::family::{ConditioningInputs, Denoiser, DenoiserInput, EncodedPrompt};
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize, Strength};
-use crate::scheduler::{Sampler, Trajectory};
+use crate::scheduler::{Sampler, SamplerState};
 use crate::seed::NormalStream;
 use crate::{Error, Result, device};
 
@@ -44,7 +44,7 @@ pub struct Progress {
     /// Evaluations of the network that are done.
     pub evaluations: usize,
     /// The latents, 32-bit numbers in the processor's memory, and what the sampler remembers.
-    pub trajectory: Trajectory,
+    pub sampler_state: SamplerState,
 }
 
 impl Progress {
@@ -52,7 +52,7 @@ impl Progress {
     pub(crate) fn from_latents(latents: Tensor) -> Self {
         Self {
             evaluations: 0,
-            trajectory: Trajectory::new(latents),
+            sampler_state: SamplerState::new(latents),
         }
     }
 }
@@ -203,7 +203,7 @@ impl<'a> Denoise<'a> {
         Ok(Picture {
             progress: Progress {
                 evaluations: 0,
-                trajectory: Trajectory::new(latents),
+                sampler_state: SamplerState::new(latents),
             },
             noise,
             inpainting,
@@ -220,7 +220,7 @@ impl<'a> Denoise<'a> {
                 // Its noise was drawn after that of the initial latents.
                 let mut noise = NormalStream::new(seed);
                 for _ in 0..2 {
-                    draw(&mut noise, progress.trajectory.latents.shape())?;
+                    draw(&mut noise, progress.sampler_state.latents.shape())?;
                 }
                 Picture {
                     progress: progress.clone(),
@@ -231,8 +231,8 @@ impl<'a> Denoise<'a> {
             init => self.begin(seed, init)?,
         };
         for evaluation in 0..progress.evaluations {
-            for _ in 0..self.sampler.noises(evaluation) {
-                draw(&mut picture.noise, progress.trajectory.latents.shape())?;
+            for _ in 0..self.sampler.noise_draws(evaluation) {
+                draw(&mut picture.noise, progress.sampler_state.latents.shape())?;
             }
         }
         Ok(Picture { progress, ..picture })
@@ -263,19 +263,19 @@ impl<'a> Denoise<'a> {
                 inpainting,
             } = picture;
             let mut fresh = |shape: &Shape| draw(noise, shape);
-            let trajectory = &mut progress.trajectory;
+            let sampler_state = &mut progress.sampler_state;
             self.sampler
-                .step(evaluation, &prediction, trajectory, &mut fresh)?;
+                .step(evaluation, &prediction, sampler_state, &mut fresh)?;
             if let Some(inpainting) = inpainting {
-                trajectory.latents =
-                    inpainting.keep_the_rest(&self.sampler, evaluation + 1, &trajectory.latents)?;
+                sampler_state.latents =
+                    inpainting.keep_the_rest(&self.sampler, evaluation + 1, &sampler_state.latents)?;
             }
             progress.evaluations = evaluation + 1;
             let stage = format!("step {} of the denoising", evaluation + 1);
             let component = self.bundle.family.component();
             self.bundle
                 .components()
-                .check_finite(&progress.trajectory.latents, &stage, component)?;
+                .check_finite(&progress.sampler_state.latents, &stage, component)?;
         }
         Ok(())
     }
@@ -289,7 +289,7 @@ impl<'a> Denoise<'a> {
         };
         let mut inputs = Vec::with_capacity(pictures.len() * passes.len());
         for picture in pictures {
-            let latents = &picture.progress.trajectory.latents;
+            let latents = &picture.progress.sampler_state.latents;
             let latents = self.sampler.scale_input(evaluation, latents)?;
             let told = picture.inpainting.as_ref();
             let told = told.and_then(|inpainting| inpainting.told.as_ref());

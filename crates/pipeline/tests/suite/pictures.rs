@@ -126,7 +126,7 @@ fn by_hand(
         denoise.step(&mut pictures).unwrap();
     }
     let [picture] = pictures;
-    let latents = picture.progress.trajectory.latents;
+    let latents = picture.progress.sampler_state.latents;
     let mut picture = None;
     stage::decode(
         &bundle,

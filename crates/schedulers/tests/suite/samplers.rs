@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use sd_schedulers::{
-    FlowMatchEuler, Refusal, Sampler, SamplerKind, ScheduleKind, SchedulerConfig, StepError, Trajectory,
+    FlowMatchEuler, Refusal, Sampler, SamplerKind, SamplerState, ScheduleKind, SchedulerConfig, StepError,
 };
 use serde::Deserialize;
 
@@ -19,15 +19,15 @@ struct Case {
     steps: usize,
     first: usize,
     patches: Option<usize>,
-    /// What diffusers' step is told.
+    /// The `eta` that diffusers' step gets.
     eta: Option<f64>,
     initial_noise_scale: f32,
     timesteps: Vec<f32>,
-    /// Of an original before each evaluation, where it was kept.
+    /// An original image with the noise of each evaluation, where the data has it.
     noised: Vec<Vec<f32>>,
-    /// How many noises each evaluation drew.
+    /// How many times each evaluation drew noise.
     noises: Vec<usize>,
-    /// After each evaluation, where it was kept.
+    /// The latents after each evaluation, where the data has them.
     samples: Vec<Vec<f32>>,
 }
 
@@ -61,7 +61,7 @@ fn cases() -> Vec<Case> {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// The formulas that stand for a network, for noise and for pictures.
+/// The formulas that stand for a network, for noise and for images.
 fn tensor(value: impl Fn(f64) -> f64) -> Tensor {
     let (_, channels, rows, columns) = SHAPE;
     let values: Vec<f32> = (0..channels * rows * columns)
@@ -79,26 +79,21 @@ fn noise(draw: usize) -> Tensor {
     tensor(|place| 1.4 * (2.9 * place + 1.1 * draw as f64 + 0.2).cos())
 }
 
-fn begin(sampler: &Sampler) -> Trajectory {
+fn begin(sampler: &Sampler) -> SamplerState {
     let noise = tensor(|place| 1.3 * (0.9 * place + 0.4).sin());
-    Trajectory::new((noise * f64::from(sampler.initial_noise_scale())).unwrap())
+    SamplerState::new((noise * f64::from(sampler.initial_noise_scale())).unwrap())
 }
 
-/// Takes `trajectory` past `evaluation`; gives the draws after it.
-fn advance(sampler: &Sampler, evaluation: usize, trajectory: &mut Trajectory, drawn: usize) -> usize {
+/// Advances `state` by `evaluation`; returns the number of draws so far.
+fn advance(sampler: &Sampler, evaluation: usize, state: &mut SamplerState, drawn: usize) -> usize {
     let mut drawn = drawn;
-    let scaled = sampler.scale_input(evaluation, &trajectory.latents).unwrap();
+    let scaled = sampler.scale_input(evaluation, &state.latents).unwrap();
     let mut draw = |_: &candle_core::Shape| {
         drawn += 1;
         Ok(noise(drawn))
     };
     sampler
-        .step(
-            evaluation,
-            &prediction(evaluation, &scaled),
-            trajectory,
-            &mut draw,
-        )
+        .step(evaluation, &prediction(evaluation, &scaled), state, &mut draw)
         .unwrap();
     drawn
 }
@@ -107,7 +102,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The largest difference, as a share of the largest number.
+/// The largest difference, relative to the largest number.
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let largest = expected
@@ -146,7 +141,7 @@ fn every_evaluation_is_that_of_the_reference() {
             tensor(|place| 0.6 * (1.3 * place).cos()),
             tensor(|place| (3.1 * place + 0.7).sin()),
         );
-        let mut trajectory = begin(&sampler);
+        let mut state = begin(&sampler);
         let mut drawn = 0;
         for (evaluation, sample) in case.samples.iter().enumerate() {
             if !case.noised[evaluation].is_empty() {
@@ -155,11 +150,15 @@ fn every_evaluation_is_that_of_the_reference() {
                 assert!(off < 1e-5, "{name}: noise before {evaluation} is off by {off}");
             }
             let before = drawn;
-            drawn = advance(&sampler, evaluation, &mut trajectory, drawn);
+            drawn = advance(&sampler, evaluation, &mut state, drawn);
             assert_eq!(drawn - before, case.noises[evaluation], "{name}: {evaluation}");
-            assert_eq!(drawn - before, sampler.noises(evaluation), "{name}: {evaluation}");
+            assert_eq!(
+                drawn - before,
+                sampler.noise_draws(evaluation),
+                "{name}: {evaluation}"
+            );
             if !sample.is_empty() {
-                let off = difference(&values(&trajectory.latents), sample);
+                let off = difference(&values(&state.latents), sample);
                 assert!(off <= 1e-4, "{name}: evaluation {evaluation} is off by {off}");
                 let worst = worst.entry(case.kind.name()).or_default();
                 *worst = worst.max(off);
@@ -189,8 +188,8 @@ fn a_run_goes_on_to_the_bit_from_any_evaluation() {
         let middle = sampler.evaluations() / 2;
         for begun in [1, middle, middle + 1] {
             let Some(tensors) = kept.get(begun) else { continue };
-            let mut resumed = Trajectory::from_tensors(|name| tensors.get(name).cloned()).unwrap();
-            let mut drawn = (0..begun).map(|evaluation| sampler.noises(evaluation)).sum();
+            let mut resumed = SamplerState::from_tensors(|name| tensors.get(name).cloned()).unwrap();
+            let mut drawn = (0..begun).map(|evaluation| sampler.noise_draws(evaluation)).sum();
             for evaluation in begun..sampler.evaluations() {
                 drawn = advance(&sampler, evaluation, &mut resumed, drawn);
             }
@@ -219,19 +218,19 @@ fn flow_euler_is_what_it_was_to_the_bit() {
     )
     .unwrap();
     assert_eq!(sampler.timesteps(), plain.timesteps());
-    let mut trajectory = begin(&sampler);
-    let mut latents = trajectory.latents.clone();
+    let mut state = begin(&sampler);
+    let mut latents = state.latents.clone();
     for evaluation in 0..sampler.evaluations() {
         latents = plain
             .step(evaluation, &latents, &prediction(evaluation, &latents))
             .unwrap();
-        advance(&sampler, evaluation, &mut trajectory, 0);
-        assert_eq!(values(&trajectory.latents), values(&latents));
+        advance(&sampler, evaluation, &mut state, 0);
+        assert_eq!(values(&state.latents), values(&latents));
     }
 }
 
 #[test]
-fn a_prediction_points_to_a_picture() {
+fn exact_predictions_give_the_original_sample() {
     let (original, added) = (
         tensor(|place| 0.6 * (1.3 * place).cos()),
         tensor(|place| (3.1 * place + 0.7).sin()),
@@ -242,21 +241,21 @@ fn a_prediction_points_to_a_picture() {
             SchedulerConfig::parse(&format!(r#"{{"_class_name": "{class}", "clip_sample": false}}"#))
                 .unwrap();
         let sampler = Sampler::new(&config, kind, ScheduleKind::Automatic, 9, 2, 256).unwrap();
-        let trajectory = Trajectory::new(sampler.add_noise(&original, &added).unwrap());
-        // A network that knows everything.
+        let state = SamplerState::new(sampler.add_noise(&original, &added).unwrap());
+        // The output of a perfect network.
         let prediction = if kind.is_flow() {
             (&added - &original).unwrap()
         } else if kind.is_edm() {
-            // Half of the noise's share is known to the latents' own, whose data has a deviation of 0.5.
-            let noise = ((&trajectory.latents - &original).unwrap() / &added).unwrap();
+            // The output of the preconditioned network; the training data has a standard deviation of 0.5.
+            let noise = ((&state.latents - &original).unwrap() / &added).unwrap();
             let sigma = f64::from(values(&noise)[0]);
             let variance = sigma * sigma + 0.25;
-            let known = (&trajectory.latents * (0.25 / variance)).unwrap();
+            let known = (&state.latents * (0.25 / variance)).unwrap();
             ((&original - known).unwrap() * (variance.sqrt() / (0.5 * sigma))).unwrap()
         } else {
             added.clone()
         };
-        let found = sampler.predicted_original(0, &prediction, &trajectory).unwrap();
+        let found = sampler.predicted_original_sample(0, &prediction, &state).unwrap();
         let off = difference(&values(&found), &values(&original));
         assert!(off < 1e-3, "{kind}: {off}");
     }
@@ -313,7 +312,7 @@ fn what_does_not_go_together_is_refused() {
         Err(Refusal::Schedule { .. })
     ));
     assert!(plain(SamplerKind::EulerAncestral, karras).is_ok());
-    // A file's own curve is no wish of the user's: diffusers passes over it too.
+    // A schedule that only the file sets is ignored, as in diffusers.
     assert!(set(r#"{"use_karras_sigmas": true}"#, SamplerKind::Ddim).is_ok());
 
     for (config, kind, name) in [
@@ -421,7 +420,7 @@ fn what_does_not_go_together_is_refused() {
             SamplerKind::Euler,
             "timestep_type",
         ),
-        // It can name timesteps only, which a network that was trained without them does not know.
+        // DDIM has only discrete timesteps, but the network was trained with continuous ones.
         (
             r#"{"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous", "prediction_type": "v_prediction"}"#,
             SamplerKind::Ddim,
@@ -431,7 +430,7 @@ fn what_does_not_go_together_is_refused() {
         let refusal = set(config, kind).unwrap_err().to_string();
         assert!(refusal.contains(name), "{config}: {refusal}");
     }
-    // However far an offset goes, nothing overflows.
+    // No offset overflows.
     for kind in SamplerKind::ALL {
         let config = format!(
             r#"{{"_class_name": "{}", "steps_offset": 18446744073709551615, "timestep_spacing": "leading"}}"#,
@@ -488,7 +487,7 @@ fn what_does_not_go_together_is_refused() {
 }
 
 #[test]
-fn a_trajectory_that_lacks_its_past_is_refused_and_left_alone() {
+fn an_incomplete_state_is_refused_and_left_unchanged() {
     let mut refused = 0;
     for kind in SamplerKind::ALL {
         let config = SchedulerConfig {
@@ -497,19 +496,19 @@ fn a_trajectory_that_lacks_its_past_is_refused_and_left_alone() {
         };
         let sampler = Sampler::new(&config, kind, ScheduleKind::Automatic, 9, 0, 256).unwrap();
         for evaluation in [1, 3] {
-            let mut trajectory = begin(&sampler);
-            let before = values(&trajectory.latents);
-            let output = prediction(evaluation, &trajectory.latents);
-            let result = sampler.step(evaluation, &output, &mut trajectory, &mut |_| Ok(noise(1)));
+            let mut state = begin(&sampler);
+            let before = values(&state.latents);
+            let output = prediction(evaluation, &state.latents);
+            let result = sampler.step(evaluation, &output, &mut state, &mut |_| Ok(noise(1)));
             if let Err(error) = result {
-                assert!(matches!(error, StepError::Trajectory { .. }), "{kind}: {error}");
-                assert_eq!(values(&trajectory.latents), before);
+                assert!(matches!(error, StepError::State { .. }), "{kind}: {error}");
+                assert_eq!(values(&state.latents), before);
                 refused += 1;
             }
         }
     }
-    // Those of several steps remember, and those of several evaluations a step between them; the others do not.
-    let forgetful = [
+    // All others need earlier outputs: multistep solvers, and solvers with several evaluations per step.
+    let stateless = [
         SamplerKind::Euler,
         SamplerKind::EulerAncestral,
         SamplerKind::Ddim,
@@ -520,5 +519,5 @@ fn a_trajectory_that_lacks_its_past_is_refused_and_left_alone() {
         SamplerKind::FlowLcm,
         SamplerKind::EdmEuler,
     ];
-    assert_eq!(refused, 2 * (SamplerKind::ALL.len() - forgetful.len()));
+    assert_eq!(refused, 2 * (SamplerKind::ALL.len() - stateless.len()));
 }

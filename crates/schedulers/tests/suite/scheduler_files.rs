@@ -1,8 +1,9 @@
-//! Which sampler the `scheduler_config.json` of well-known models asks for, and which samplers go with which models.
+//! The default sampler for the `scheduler_config.json` of well-known models, and which samplers support which
+//! models.
 
 use sd_schedulers::{Refusal, Sampler, SamplerKind, ScheduleKind, SchedulerConfig};
 
-/// `scheduler_config.json` of models that many use, as the hub has them.
+/// `scheduler_config.json` of widely used models, as on the hub.
 const OF_THE_HUB: [(&str, &str, SamplerKind); 12] = [
     (
         "Stable Diffusion 1.5",

@@ -93,7 +93,7 @@ fn steps_are_those_of_the_reference() {
 }
 
 #[test]
-fn what_is_not_drawn_is_named() {
+fn unsupported_settings_are_named() {
     let refused = |json: &str| {
         serde_json::from_str::<FlowMatchEulerConfig>(json)
             .unwrap()
