@@ -3,6 +3,8 @@
 mod login;
 mod models;
 mod resume;
+mod settings;
+mod threads;
 
 pub(crate) use login::LoginArguments;
 pub(crate) use models::{ModelsArguments, ModelsTask};
@@ -14,11 +16,17 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use sd_pipeline::{ControlKind, ImageSize};
+use sd_catalog::presets::PRO;
+use sd_catalog::{ControlImage, Inputs, Settings, parse};
+use sd_pipeline::{ControlKind, ImageSize, InitImage, Strength};
+use settings::SettingFlags;
+use threads::threads;
 
 use crate::hint::Failure;
 use crate::printer::Printer;
-use crate::settings::{Settings, one_line, strength, threads};
+
+/// The word in place of a name that asks for the list of names.
+const HELP: &str = "help";
 
 /// Draws pictures with Stable Diffusion on your own machine.
 #[derive(Debug, Parser)]
@@ -52,7 +60,7 @@ pub(crate) struct Arguments {
     prompt_option: Option<String>,
 
     #[command(flatten)]
-    pub(crate) settings: Settings,
+    settings: SettingFlags,
 
     /// Width in pixels, together with --height
     #[arg(
@@ -76,16 +84,16 @@ pub(crate) struct Arguments {
 
     /// A picture to draw over
     #[arg(long, value_name = "IMG", help_heading = "Picture")]
-    pub(crate) init_image: Option<PathBuf>,
+    init_image: Option<PathBuf>,
 
     /// How much of it is changed, 0 to 1 [default: 0.75, with a mask 1]
     #[arg(long, value_name = "S", help_heading = "Picture", requires = "init_image",
-          allow_negative_numbers = true, value_parser = strength)]
-    pub(crate) strength: Option<f64>,
+          allow_negative_numbers = true, value_parser = parse::strength)]
+    strength: Option<f64>,
 
     /// A picture of its size that is bright where something is drawn
     #[arg(long, value_name = "IMG", help_heading = "Picture", requires = "init_image")]
-    pub(crate) mask: Option<PathBuf>,
+    mask: Option<PathBuf>,
 
     /// SD 3.5 Large at its best: 28 steps, guidance 4.5, 1024x1024
     #[arg(long, help_heading = "Model", conflicts_with = "quality")]
@@ -109,7 +117,7 @@ pub(crate) struct Arguments {
 
     /// The images of the four options above, in the order of the command line.
     #[arg(skip)]
-    pub(crate) control_images: Vec<ControlImage>,
+    control_images: Vec<ControlImage>,
 
     /// Show where each byte would live and draw nothing; `generate plan "PROMPT"` does the same
     #[arg(long, help_heading = "Machine")]
@@ -132,17 +140,6 @@ pub(crate) struct Arguments {
     pub(crate) quiet: bool,
 }
 
-/// An image that a ControlNet is given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ControlImage {
-    /// The option that names it.
-    pub(crate) option: &'static str,
-    /// What the image shows.
-    pub(crate) kind: ControlKind,
-    /// Its file.
-    pub(crate) image: PathBuf,
-}
-
 /// What else than drawing, planning and help can be asked for, as the first word. A prompt that is such a word goes into
 /// `--prompt`, or after `--`.
 #[derive(Debug, Subcommand)]
@@ -157,17 +154,17 @@ impl Arguments {
     fn from_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let arguments = Self::from_arg_matches(matches)?;
         let options = [
-            ("pose", "--pose", ControlKind::Pose, &arguments.pose),
-            ("depth", "--depth", ControlKind::Depth, &arguments.depth),
-            ("canny", "--canny", ControlKind::Canny, &arguments.canny),
-            ("control", "--control", ControlKind::Image, &arguments.control),
+            ("pose", ControlKind::Pose, &arguments.pose),
+            ("depth", ControlKind::Depth, &arguments.depth),
+            ("canny", ControlKind::Canny, &arguments.canny),
+            ("control", ControlKind::Image, &arguments.control),
         ];
         let mut typed: Vec<(usize, ControlImage)> = Vec::new();
-        for (id, option, kind, images) in options {
+        for (id, kind, images) in options {
             let places = matches.indices_of(id).into_iter().flatten();
             typed.extend(places.zip(images).map(|(place, image)| {
                 let image = image.clone();
-                (place, ControlImage { option, kind, image })
+                (place, ControlImage { kind, image })
             }));
         }
         typed.sort_by_key(|(place, _)| *place);
@@ -191,22 +188,88 @@ impl Arguments {
     }
 
     /// The prompt, typed either way.
-    pub(crate) fn prompt(&self) -> &str {
+    fn prompt(&self) -> &str {
         self.positional_prompt
             .as_deref()
             .or(self.prompt_option.as_deref())
             .unwrap_or_default()
     }
 
-    /// The size, typed either way.
-    pub(crate) fn size(&self) -> Result<Option<ImageSize>, Failure> {
-        match (self.width, self.height) {
-            (Some(width), Some(height)) => ImageSize::new(width, height)
-                .map(Some)
-                .map_err(|error| Failure::usage(error.to_string())),
-            _ => Ok(self.settings.size),
+    /// The list that is asked for in place of an image by the word `help`, if one is.
+    pub(crate) fn list(&self) -> Option<List> {
+        let asks = |name: &Option<String>| name.as_deref() == Some(HELP);
+        if asks(&self.settings.sampler) {
+            Some(List::Samplers)
+        } else if asks(&self.settings.scheduler) {
+            Some(List::Schedules)
+        } else if asks(&self.settings.quality) {
+            Some(List::Presets)
+        } else {
+            None
         }
     }
+
+    /// The layer of settings that was typed.
+    ///
+    /// # Errors
+    /// The size is not possible, or flags are missing that others go together with.
+    pub(crate) fn typed(&self) -> Result<Settings, Failure> {
+        let mut typed = Settings::from(self.settings.clone());
+        if let (Some(width), Some(height)) = (self.width, self.height) {
+            typed.size =
+                Some(ImageSize::new(width, height).map_err(|error| Failure::usage(error.to_string()))?);
+        }
+        if self.pro {
+            typed.quality = Some(PRO.to_owned());
+            typed.size = typed.size.or(ImageSize::new(1024, 1024).ok());
+        }
+        let idle = match (typed.controlnet.is_empty(), typed.control_scale.is_empty()) {
+            _ if !self.control_images.is_empty() => None,
+            (false, _) => Some("--controlnet"),
+            (true, false) => Some("--control-scale"),
+            (true, true) => None,
+        };
+        match idle {
+            Some(flag) => Err(Failure::together(flag, "--pose, --depth, --canny or --control")),
+            None => Ok(typed),
+        }
+    }
+
+    /// Refuses flags that were typed and have no effect beside `settings`, in which every layer is applied. A default of the
+    /// configuration may have none.
+    pub(crate) fn check_effects(&self, settings: &Settings) -> Result<(), Failure> {
+        if self.settings.upscaler.is_some() && settings.upscale.is_none() {
+            return Err(Failure::together("--upscaler", "--upscale"));
+        }
+        if self.settings.refiner_switch.is_some() && settings.refiner.is_none() {
+            return Err(Failure::together("--refiner-switch", "--refiner"));
+        }
+        Ok(())
+    }
+
+    /// The prompt and the images that were typed.
+    pub(crate) fn inputs(&self) -> Inputs {
+        Inputs {
+            prompt: self.prompt().to_owned(),
+            init: self.init_image.as_ref().map(|image| InitImage {
+                image: image.clone(),
+                strength: self.strength.map(Strength),
+                mask: self.mask.clone(),
+            }),
+            control_images: self.control_images.clone(),
+        }
+    }
+}
+
+/// A list that is printed in place of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum List {
+    /// Of samplers.
+    Samplers,
+    /// Of noise schedules.
+    Schedules,
+    /// Of presets.
+    Presets,
 }
 
 /// What the command line asks for.
@@ -269,6 +332,30 @@ fn wrong(error: &clap::Error, words: &[OsString]) -> Failure {
     }
 }
 
+/// clap's message in one line, without its heading, its usage and what it says of `--help`. Of its tips those that name a
+/// similar word stay.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"))
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let mut message = String::new();
+    for line in lines {
+        let (between, line) = match line.strip_prefix("tip: ") {
+            Some(tip) if tip.contains("similar") => ("; ", tip),
+            Some(_) => continue,
+            None if message.is_empty() => ("", line),
+            None => (" ", line),
+        };
+        message.push_str(between);
+        message.push_str(line);
+    }
+    message
+}
+
 /// Turns a word that is a command, where it comes first, into the option that means it: `plan` into `--plan`, and `help`
 /// into `--help` for what comes after it.
 fn with_commands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
@@ -320,19 +407,19 @@ mod tests {
             .try_get_matches_from(words.split(' '))
             .unwrap();
         let arguments = Arguments::from_matches(&matches).unwrap();
-        let typed: Vec<(&str, &str)> = arguments
+        let typed: Vec<(ControlKind, &str)> = arguments
             .control_images
             .iter()
-            .map(|picture| (picture.option, picture.image.to_str().unwrap()))
+            .map(|control| (control.kind, control.image.to_str().unwrap()))
             .collect();
         let expected = [
-            ("--control", "a"),
-            ("--pose", "b"),
-            ("--control", "c"),
-            ("--depth", "d"),
+            (ControlKind::Image, "a"),
+            (ControlKind::Pose, "b"),
+            (ControlKind::Image, "c"),
+            (ControlKind::Depth, "d"),
         ];
         assert_eq!(typed, expected);
-        assert_eq!(arguments.settings.controlnet, ["n", "m"]);
+        assert_eq!(arguments.typed().unwrap().controlnet, ["n", "m"]);
     }
 
     #[test]
@@ -359,7 +446,7 @@ mod tests {
         let second = parse(&["--prompt", "a cat", "--width", "64", "--height", "32"]).unwrap();
         for arguments in [first, second] {
             assert_eq!(arguments.prompt(), "a cat");
-            assert_eq!(arguments.size().ok(), Some(ImageSize::new(64, 32).ok()));
+            assert_eq!(arguments.typed().unwrap().size, ImageSize::new(64, 32).ok());
         }
         for wrong in [
             &["a cat", "--prompt", "a dog"][..],

@@ -1,71 +1,76 @@
-//! What a person or a program sees of a download: one bar over all files, or events at a modest rate.
+//! What a person or a program sees of downloads: their size, then one bar over all files, or events at a modest rate.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sd_hub::{Event, Observer};
-use sd_pipeline::{Bytes, Interrupt};
-use serde_json::json;
+use sd_catalog::FetchObserver;
+use sd_hub::{Download, Event, Observer};
+use sd_pipeline::Bytes;
+use serde_json::{Value, json};
 
 use crate::printer::Printer;
-use crate::terminal;
+use crate::{signals, terminal};
 
-/// The display of one call's downloads.
-pub(crate) struct DownloadProgress<'a> {
-    json: bool,
-    quiet: bool,
-    interrupt: &'a Interrupt,
+/// The display of downloads. Signals stop them.
+pub(crate) struct DownloadProgress {
+    printer: Printer,
     /// Only where stderr is a terminal.
     bar: Option<ProgressBar>,
-    told: Option<Instant>,
+    /// When the last event of bytes was written.
+    written: Option<Instant>,
 }
 
-impl<'a> DownloadProgress<'a> {
+impl DownloadProgress {
     /// The least time between two JSON events of bytes.
     const PACE: Duration = Duration::from_millis(500);
 
-    pub(crate) fn new(printer: Printer, interrupt: &'a Interrupt) -> Self {
+    /// A display that shows nothing yet.
+    pub(crate) fn new(printer: Printer) -> Self {
         Self {
-            json: printer.json,
-            quiet: printer.quiet,
-            interrupt,
+            printer,
             bar: None,
-            told: None,
-        }
-    }
-
-    /// Takes the bar away.
-    pub(crate) fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+            written: None,
         }
     }
 
     fn progress(&mut self, file: &str, done: u64, total: u64) {
-        if self.json {
-            let is_due = self.told.is_none_or(|told| told.elapsed() >= Self::PACE);
+        if self.printer.json {
+            let is_due = self.written.is_none_or(|written| written.elapsed() >= Self::PACE);
             if is_due || done == total {
-                self.told = Some(Instant::now());
+                self.written = Some(Instant::now());
                 let event = json!({ "event": "downloading", "file": file, "bytes": done, "of": total });
                 terminal::print_json(&event);
             }
-        } else if !self.quiet && stderr().is_terminal() {
+        } else if !self.printer.quiet && stderr().is_terminal() {
             let bar = self.bar.get_or_insert_with(|| new_bar(done, total));
             bar.set_position(done);
             let rate = Bytes(bar.per_sec() as u64);
             bar.set_message(format!("{} of {}, {rate}/s", Bytes(done), Bytes(total)));
         }
+        if done == total {
+            self.finish();
+        }
     }
 
     fn note(&self, line: &str) {
-        if self.quiet || self.json {
-            return;
-        }
         match &self.bar {
-            Some(bar) => bar.suspend(|| terminal::note(line)),
-            None => terminal::note(line),
+            Some(bar) => bar.suspend(|| self.printer.note(line)),
+            None => self.printer.note(line),
         }
+    }
+
+    /// Takes the bar away.
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for DownloadProgress {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
@@ -79,7 +84,7 @@ fn new_bar(done: u64, total: u64) -> ProgressBar {
     bar
 }
 
-impl Observer for DownloadProgress<'_> {
+impl Observer for DownloadProgress {
     fn observe(&mut self, event: &Event<'_>) {
         match event {
             Event::Progress { file, done, total } => self.progress(file, *done, *total),
@@ -93,6 +98,35 @@ impl Observer for DownloadProgress<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.interrupt.is_raised()
+        // Signals are listened to from the first download on: until then they end the process.
+        signals::interrupt().is_ok_and(|interrupt| interrupt.is_raised())
+    }
+}
+
+impl FetchObserver for DownloadProgress {
+    fn prepared(&mut self, downloads: &[Download]) {
+        let total = |bytes: fn(&Download) -> u64| downloads.iter().map(bytes).sum::<u64>();
+        let (all, left) = (total(Download::bytes), total(Download::bytes_left));
+        if self.printer.json {
+            let of = |download: &Download| json!({ "id": download.id().as_str(), "bytes": download.bytes(), "bytes_left": download.bytes_left() });
+            let repositories: Vec<Value> = downloads.iter().map(of).collect();
+            let event = json!({ "event": "download", "bytes": all, "bytes_left": left, "repositories": repositories });
+            terminal::print_json(&event);
+        } else if !self.printer.quiet && left > 0 {
+            let of = |download: &Download| format!("{} ({})", download.id(), Bytes(download.bytes()));
+            let what = match downloads {
+                [download] => format!("{}: {}", download.id(), Bytes(all)),
+                several => format!(
+                    "{} of {}",
+                    Bytes(all),
+                    several.iter().map(of).collect::<Vec<_>>().join(", ")
+                ),
+            };
+            let here = match all - left {
+                0 => String::new(),
+                here => format!(", {} of it here already", Bytes(here)),
+            };
+            terminal::note(&format!("Downloading {what}{here}"));
+        }
     }
 }

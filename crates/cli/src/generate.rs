@@ -1,20 +1,23 @@
 //! `generate PROMPT` and `generate plan PROMPT`: from the command line to images, or to the printed plan.
 
+use sd_catalog::presets::DEMO;
+use sd_catalog::{Catalog, Configuration, FetchObserver, Layered, Layers, Resolved};
+use sd_pipeline::Request;
+
 use crate::arguments::Arguments;
-use crate::configuration::Configuration;
-use crate::control::ControlInput;
+use crate::download_progress::DownloadProgress;
 use crate::hint::Failure;
 use crate::printer::Printer;
-use crate::{control, fetch_missing, json, presets, progress, request, run, sampler, terminal};
+use crate::{json, lists, progress, run, terminal};
 
-/// Prints a list that was asked for, or else fetches what is missing, then plans or draws.
+/// Prints a list that was asked for, or else finds and fetches what the command line names, then plans or draws.
 ///
 /// # Errors
 /// The command line cannot be obeyed, something that it names cannot be had, or the run failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let configuration = Configuration::of_user()?;
-    if let Some(list) = sampler::list(arguments).or_else(|| presets::list(arguments, &configuration)) {
-        terminal::print(&list);
+    if let Some(list) = arguments.list() {
+        terminal::print(&lists::text(list, &configuration));
         return Ok(());
     }
     if !arguments.has_prompt() {
@@ -22,23 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     sd_pipeline::device::compute_with(arguments.threads)?;
     let printer = arguments.printer();
-    let named = control::without_idle(arguments, presets::named(arguments, &configuration)?);
-    // What can never be drawn is refused before gigabytes are fetched for it.
-    sampler::chosen(&named)?;
-    control::check_options(arguments)?;
-    request::check_pictures(arguments)?;
-    if !arguments.plan {
-        control::check_unfetched(arguments, &named)?;
-        fetch_missing::fetch_named(&named, arguments.prompt(), printer)?;
-    }
-    let settled = presets::settled(arguments, &configuration)?;
-    // The default ControlNet depends on the model, which is here from now on.
-    let inputs = control::inputs(arguments, &settled.settings)?;
-    if !arguments.plan {
-        fetch_missing::fetch_controlnets(&inputs, printer)?;
-    }
-    let controls: Result<_, _> = inputs.iter().map(ControlInput::choice).collect();
-    let request = request::request(arguments, &settled, controls?)?;
+    let request = request(arguments, &configuration, printer)?;
     if arguments.plan {
         return print_plan(&request, printer);
     }
@@ -56,8 +43,51 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
+/// Layers the settings, finds what they name and fetches what is missing. A plan fetches nothing.
+fn request(
+    arguments: &Arguments,
+    configuration: &Configuration,
+    printer: Printer,
+) -> Result<Request, Failure> {
+    let catalog = Catalog::of_user();
+    let (typed, inputs) = (arguments.typed()?, arguments.inputs());
+    let layers = Layers::new(typed, configuration)?;
+    // What can never be drawn is refused before gigabytes are fetched for it.
+    inputs.check()?;
+    let mut progress = DownloadProgress::new(printer);
+    let fetches = !arguments.plan;
+    let layered = match layers.settled() {
+        Some(layered) => layered,
+        None => {
+            let observer = fetches.then_some(&mut progress as &mut dyn FetchObserver);
+            let layered = layers.best_that_fits(&catalog, &inputs, observer)?;
+            note_preset(&layered, printer);
+            layered
+        }
+    };
+    arguments.check_effects(&layered.settings)?;
+    let mut resolved = Resolved::new(&catalog, inputs, layered)?;
+    if fetches {
+        resolved.fetch(&catalog, &mut progress)?;
+    }
+    Ok(resolved.request(&catalog)?)
+}
+
+/// Says which preset was chosen.
+fn note_preset(layered: &Layered, printer: Printer) {
+    printer.note(&match layered.preset.as_deref() {
+        Some(DEMO) | None => {
+            "Drawing with the small built-in model `demo`; `generate models pull fast` gets a real one, --model names another."
+                .to_owned()
+        }
+        Some(name) => format!(
+            "Drawing with the preset `{name}`: the best that is on this machine and fits into its memory."
+        ),
+    });
+}
+
 /// Prints where each byte of the run would be, as JSON or as a table.
-fn print_plan(request: &sd_pipeline::Request, printer: Printer) -> Result<(), Failure> {
+fn print_plan(request: &Request, printer: Printer) -> Result<(), Failure> {
     let (recipe, plan) = sd_pipeline::planned(request)?;
     if printer.json {
         json::plan(&plan);

@@ -1,10 +1,10 @@
 //! Errors as a person sees them: one line that says what is wrong and where, one that says what to do, and the exit
 //! code.
 
+mod catalog;
 mod hub;
 
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 use sd_pipeline::bundle::Kind;
@@ -74,6 +74,11 @@ impl Failure {
         )
     }
 
+    /// `flag` has no effect without `others`.
+    pub(crate) fn together(flag: &str, others: &str) -> Self {
+        Self::usage(format!("{flag} goes together with {others}"))
+    }
+
     /// `word` comes after the prompt.
     pub(crate) fn after_prompt(word: &str) -> Self {
         Self::usage(format!("`{word}` comes after the prompt")).advising(
@@ -96,58 +101,6 @@ impl Failure {
             message,
             hint: None,
             code: FAILED,
-        }
-    }
-
-    /// The user's configuration in `file` cannot be understood.
-    pub(crate) fn configuration(file: &Path, reason: &str) -> Self {
-        Self {
-            message: format!("the configuration {}: {reason}", file.display()),
-            hint: Some(
-                "docs/drawing.md says what can stand there; without the file the program's own defaults hold"
-                    .to_owned(),
-            ),
-            code: USAGE,
-        }
-    }
-
-    /// There is nothing of the `kind` at `name`.
-    pub(crate) fn nothing_at(kind: Kind, name: &str) -> Self {
-        Self {
-            message: format!("there is no {} at `{name}`", kind.title()),
-            hint: Some(what_names(kind).to_owned()),
-            code: NO_MODEL,
-        }
-    }
-
-    /// `name` is a file.
-    pub(crate) fn single_file(name: &str) -> Self {
-        let hint = "--model takes a folder in the layout of diffusers, with model_index.json in it";
-        Self {
-            message: format!("`{name}` is a file, and models in a single file cannot be read yet"),
-            hint: Some(hint.to_owned()),
-            code: FAILED,
-        }
-    }
-
-    /// `option` is to be followed by a model of the `family`, for which no ControlNet is usual.
-    pub(crate) fn no_default_controlnet(option: &str, family: &str) -> Self {
-        let hint = "name one that was made for the model with --controlnet, a folder or an id on the hub; with models of \
-                    Stable Diffusion 1.5, as `--quality fast` is, none need be named";
-        Self {
-            message: format!("with a model of {family} {option} needs --controlnet: none is usual there"),
-            hint: Some(hint.to_owned()),
-            code: USAGE,
-        }
-    }
-
-    /// `option` names a picture that may be of anything, and nothing says which ControlNet it is for.
-    pub(crate) fn no_controlnet(option: &str) -> Self {
-        let hint = "name the network that was trained with such pictures, with --controlnet, a folder or an id on the hub";
-        Self {
-            message: format!("{option} needs --controlnet: its picture is taken as it is"),
-            hint: Some(hint.to_owned()),
-            code: USAGE,
         }
     }
 

@@ -5,32 +5,20 @@
 //! message, a hint and an exit code.
 
 mod arguments;
-mod configuration;
-mod control;
-mod demo;
 mod download_progress;
-mod fetch_missing;
-mod fetching;
 mod generate;
 mod hint;
 mod json;
-mod local_models;
+mod lists;
 mod log;
 mod login;
-mod lora;
-mod model;
 mod models;
-mod presets;
 mod printer;
 mod progress;
-mod request;
 mod resume;
 mod run;
-mod sampler;
-mod settings;
 mod signals;
 mod terminal;
-mod upscaler;
 
 use std::process::ExitCode;
 

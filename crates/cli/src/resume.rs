@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::ResumeArguments;
 use crate::hint::Failure;
-use crate::{demo, run, terminal};
+use crate::{run, terminal};
 
 /// The longest part of a prompt that the table shows, in characters.
 const LONGEST_PROMPT: usize = 50;
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         .models()
         .into_iter()
         .map(|(name, folder)| model(name, folder));
-    let models = models.collect::<Result<Vec<_>, Failure>>()?;
+    let models = models.collect::<Result<Vec<_>, _>>()?;
     run::execute(
         arguments.printer(),
         arguments.profile.as_deref(),
@@ -57,10 +57,13 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
 }
 
 /// A model that the run was drawing with.
-fn model(name: &str, folder: Option<&Path>) -> Result<ModelChoice, Failure> {
+fn model(name: &str, folder: Option<&Path>) -> sd_catalog::Result<ModelChoice> {
     match folder {
-        None => Ok(demo::model()),
-        Some(folder) if !folder.exists() => Err(Failure::nothing_at(Kind::Model, &folder.to_string_lossy())),
+        None => Ok(sd_catalog::demo_model()),
+        Some(folder) if !folder.exists() => Err(sd_catalog::Error::NothingAt {
+            kind: Kind::Model,
+            name: folder.to_string_lossy().into_owned(),
+        }),
         Some(folder) => Ok(ModelChoice {
             name: name.to_owned(),
             folder: ModelFolder::on_disk(folder),

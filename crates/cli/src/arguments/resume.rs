@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use sd_catalog::parse;
 use sd_pipeline::Bytes;
 
+use super::threads::threads;
 use crate::printer::Printer;
-use crate::settings::{memory, threads};
 
 /// Goes on with a run that was interrupted, to the very same pictures; without an ID lists them
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub(crate) struct ResumeArguments {
     pub(crate) last: bool,
 
     /// Memory that the run may have from here on [default: as it was begun]
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
     pub(crate) memory: Option<Bytes>,
 
     /// Threads that compute; their number changes no picture [default: the processors that the process may use]

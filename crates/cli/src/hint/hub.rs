@@ -2,70 +2,12 @@
 
 use std::io;
 
-use sd_hub::{Error, Reference};
+use sd_hub::Error;
 use sd_pipeline::Bytes;
-use sd_pipeline::bundle::Kind;
 
-use super::{FAILED, Failure, INTERRUPTED, NO_MODEL, USAGE, chain};
+use super::{Failure, INTERRUPTED, NO_MODEL, USAGE, chain};
 
 impl Failure {
-    /// What `reference` names, a model say, is not on this machine, and was not fetched.
-    pub(crate) fn not_installed(kind: Kind, reference: &Reference) -> Self {
-        let offline = match sd_hub::Settings::of_user().offline {
-            true => ", without HF_HUB_OFFLINE",
-            false => "",
-        };
-        let instead = match kind {
-            Kind::Model => "; `--model demo` draws without any",
-            Kind::ControlNet | Kind::Lora | Kind::Upscaler => "",
-        };
-        Self {
-            message: format!("the {} `{reference}` is not on this machine", kind.title()),
-            hint: Some(format!(
-                "`generate models pull {reference}` gets it{offline}{instead}"
-            )),
-            code: NO_MODEL,
-        }
-    }
-
-    /// What `reference` names is on this machine without what is `lacking`.
-    pub(crate) fn partly_installed(kind: Kind, reference: &Reference, lacking: &str) -> Self {
-        let missing = Self::not_installed(kind, reference);
-        Self {
-            message: format!(
-                "of the {} `{reference}` only a part is on this machine: it lacks {lacking}",
-                kind.title()
-            ),
-            hint: missing
-                .hint
-                .map(|hint| hint.replacen("gets it", "completes it", 1)),
-            code: missing.code,
-        }
-    }
-
-    /// What `reference` names lacks `what`, and so cannot be used.
-    pub(crate) fn unusable(reference: &Reference, what: &str) -> Self {
-        let hint = "models are used in the layout of diffusers with weights in .safetensors or .bin; a single file is named as \
-                    owner/name:file";
-        Self {
-            message: format!("`{reference}` cannot be used: it does not hold {what}"),
-            hint: Some(hint.to_owned()),
-            code: FAILED,
-        }
-    }
-
-    /// `name` holds several `files`, and one was wanted.
-    pub(crate) fn several(name: &str, files: &[&str]) -> Self {
-        Self {
-            message: format!(
-                "`{name}` holds several files that could be meant: {}",
-                files.join(", ")
-            ),
-            hint: Some(format!("name one: `{name}:{}`", files.first().unwrap_or(&"file"))),
-            code: USAGE,
-        }
-    }
-
     /// `name` is neither a preset nor an id.
     pub(crate) fn no_such_name(name: &str) -> Self {
         let hint =

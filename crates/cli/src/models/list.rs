@@ -1,16 +1,15 @@
 //! `generate models list`: what is in the cache.
 
+use sd_catalog::presets::ALL;
+use sd_catalog::{Catalog, Configuration, Settings, is_complete_folder, wanted};
 use sd_hub::{CachedRepository, CachedRevision, MAIN};
 use sd_pipeline::bundle::{Bundle, Kind};
-use sd_pipeline::presets::ALL;
 use sd_pipeline::{Bytes, ModelFolder};
 use serde_json::{Value, json};
 
 use crate::arguments::ModelsArguments;
-use crate::configuration::Configuration;
 use crate::hint::Failure;
-use crate::settings::Settings;
-use crate::{fetch_missing, local_models, terminal, upscaler};
+use crate::terminal;
 
 /// A repository as a line of the list.
 struct Row {
@@ -23,7 +22,8 @@ struct Row {
 
 pub(super) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     let configuration = Configuration::of_user()?;
-    let cache = local_models::cache();
+    let catalog = Catalog::of_user();
+    let cache = catalog.cache();
     let repositories = cache.repositories();
     let rows: Vec<Row> = repositories
         .iter()
@@ -83,7 +83,7 @@ fn kind(revision: &CachedRevision) -> String {
     let kind = Kind::of(&paths);
     let known = match kind {
         None => "not known",
-        Some(_) if !local_models::is_whole_folder(&revision.folder, kind) => "incomplete",
+        Some(_) if !is_complete_folder(&revision.folder, kind) => "incomplete",
         Some(Kind::Model) => match Bundle::open(&ModelFolder::on_disk(&revision.folder)) {
             Ok(bundle) => bundle.family.title(),
             Err(_) => "cannot be drawn with",
@@ -96,11 +96,8 @@ fn kind(revision: &CachedRevision) -> String {
 /// The presets, ours and the user's own, that use the repository `id`.
 fn presets_with(id: &str, configuration: &Configuration) -> Vec<String> {
     let uses = |settings: &Settings| {
-        let named = fetch_missing::named(settings, "");
-        let enlarges = settings.upscale.and_then(upscaler::known);
-        let enlarges = enlarges.and_then(|known| local_models::reference(known.name));
-        let mut references = named.into_iter().map(|wanted| wanted.reference).chain(enlarges);
-        references.any(|reference| reference.id.as_str() == id)
+        let mut parts = wanted(settings).into_iter();
+        parts.any(|part| part.reference.id.as_str() == id)
     };
     let ours = ALL
         .iter()

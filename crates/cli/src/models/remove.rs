@@ -1,15 +1,16 @@
 //! `generate models rm`: removing what the cache holds.
 
+use sd_catalog::Catalog;
 use sd_hub::Reference;
 use sd_pipeline::Bytes;
 use serde_json::json;
 
 use crate::arguments::ModelsArguments;
 use crate::hint::Failure;
-use crate::{local_models, terminal};
+use crate::terminal;
 
 pub(super) fn run(ids: &[String], arguments: &ModelsArguments) -> Result<(), Failure> {
-    let cache = local_models::cache();
+    let catalog = Catalog::of_user();
     for id in ids {
         // As it was typed: what lies in the cache under an old id is removed under that.
         let reference: Reference = match id.parse() {
@@ -19,7 +20,7 @@ pub(super) fn run(ids: &[String], arguments: &ModelsArguments) -> Result<(), Fai
         if reference.file.is_some() {
             return Err(Failure::no_such_name(id));
         }
-        let removed = cache.remove(&reference)?;
+        let removed = catalog.cache().remove(&reference)?;
         let freed = Bytes(removed.bytes);
         if arguments.json {
             let event = json!({ "event": "removed", "id": id, "bytes": freed, "stays": removed.stays });

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::command::{Fresh, Run};
-use sd_pipeline::presets::{ALL, DEMO};
+use sd_catalog::presets::{ALL, DEMO};
 use serde_json::Value;
 
 fn metadata(fresh: &Fresh, run: &Run) -> Value {

@@ -6,8 +6,6 @@ use sd_weights::ModelFolder;
 use super::titles::{STABLE_DIFFUSION_3, has_default_controlnets, network_title};
 use super::{Family, unknown};
 use crate::components::{self, ModelIndex};
-use crate::presets;
-use crate::request::ControlKind;
 use crate::{Error, Result};
 
 /// The folder of a transformer.
@@ -28,7 +26,8 @@ pub(crate) const TEXT_ENCODERS: [(&str, &str); 3] = [
 pub struct Description {
     /// The name of the models that share ControlNets with this one.
     pub title: &'static str,
-    has_default_controlnets: bool,
+    /// Whether the ControlNets for Stable Diffusion 1 are for it.
+    pub has_default_controlnets: bool,
 }
 
 impl Description {
@@ -41,11 +40,6 @@ impl Description {
             title: family.network_title(),
             has_default_controlnets: family.has_default_controlnets(),
         }
-    }
-
-    /// The id on the hub of the ControlNet that usually follows a `kind` of image.
-    pub fn default_controlnet(&self, kind: ControlKind) -> Option<&'static str> {
-        presets::controlnet(kind).filter(|_| self.has_default_controlnets)
     }
 }
 
@@ -119,7 +113,7 @@ mod tests {
 
     #[test]
     fn stable_diffusion_1_alone_has_default_controlnets() {
-        for (config, title, has_one) in [
+        for (config, title, has_some) in [
             (r#"{"cross_attention_dim": 768}"#, "Stable Diffusion 1", true),
             (
                 r#"{"cross_attention_dim": 768, "in_channels": 9}"#,
@@ -135,9 +129,7 @@ mod tests {
         ] {
             let description = described("unet/config.json", config.as_bytes()).unwrap();
             assert_eq!(description.title, title);
-            for kind in [ControlKind::Pose, ControlKind::Depth, ControlKind::Canny] {
-                assert_eq!(description.default_controlnet(kind).is_some(), has_one, "{title}");
-            }
+            assert_eq!(description.has_default_controlnets, has_some, "{title}");
         }
     }
 }

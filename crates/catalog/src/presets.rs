@@ -1,9 +1,8 @@
-//! Presets: a model and how it is drawn with, under one name.
+//! The program's presets: a model and the settings of its runs, under one name.
 
-use crate::request::ControlKind;
-use crate::scheduler::SamplerKind;
+use sd_pipeline::scheduler::SamplerKind;
 
-/// A model and how it is drawn with, under one name.
+/// A model and the settings of its runs, under one name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preset {
     /// Its name.
@@ -12,19 +11,21 @@ pub struct Preset {
     pub model: &'static str,
     /// Denoising steps.
     pub steps: usize,
-    /// Guidance, where it is not the family's.
+    /// The guidance scale, where it is not the family's default.
     pub guidance_scale: Option<f64>,
     /// The sampler, where it is not the model's own.
     pub sampler: Option<SamplerKind>,
     /// A LoRA that is added.
     pub lora: Option<&'static str>,
-    /// A model that goes over the picture.
+    /// A refiner.
     pub refiner: Option<&'static str>,
-    /// How many times as large the picture becomes in the end.
+    /// By how much finished images are upscaled.
     pub upscale: Option<usize>,
 }
 
-/// The built-in model.
+/// The best preset of all.
+pub const PRO: &str = "sd3.5";
+/// The built-in model, and its preset.
 pub const DEMO: &str = "demo";
 
 const DREAMSHAPER: &str = "Lykon/DreamShaper-8";
@@ -90,16 +91,16 @@ pub const ALL: [Preset; 17] = [
     upscaled(refined(plain("photorealistic", REALISTIC_VISION, 45), SD15), 2),
     upscaled(refined(plain("ultra-realistic", DREAMSHAPER, 60), SD15), 2),
     upscaled(refined(plain("cinematic", DREAMSHAPER, 60), SD15), 2),
-    plain("sd3.5", LARGE, 28),
+    plain(PRO, LARGE, 28),
     unguided(plain("sd3.5-turbo", LARGE_TURBO, 8)),
     plain("sd3.5-medium", MEDIUM, 40),
     upscaled(unguided(plain("sd3.5-4k", LARGE_TURBO, 8)), 4),
     plain(DEMO, DEMO, 20),
 ];
 
-/// The presets that are chosen from where the user leaves it open, the best first.
+/// The presets that are looked through for the best that fits, the best first.
 pub const BEST_FIRST: [&str; 8] = [
-    "sd3.5",
+    PRO,
     "sd3.5-turbo",
     "sd3.5-medium",
     "ultra",
@@ -115,23 +116,13 @@ impl Preset {
         ALL.iter().find(|preset| preset.name == name)
     }
 
-    /// Everything that it needs to be installed.
+    /// The ids of every model and LoRA that it uses.
     pub fn parts(&self) -> impl Iterator<Item = &'static str> {
         [Some(self.model), self.lora, self.refiner].into_iter().flatten()
     }
 }
 
-/// The ControlNet for Stable Diffusion 1.5 that usually follows a `kind` of picture, if one does.
-pub fn controlnet(kind: ControlKind) -> Option<&'static str> {
-    match kind {
-        ControlKind::Pose => Some("lllyasviel/control_v11p_sd15_openpose"),
-        ControlKind::Depth => Some("lllyasviel/control_v11f1p_sd15_depth"),
-        ControlKind::Canny => Some("lllyasviel/control_v11p_sd15_canny"),
-        ControlKind::Image => None,
-    }
-}
-
-/// The id under which the hub has `id` today.
+/// The id under which the hub has the repository `id` today.
 pub fn moved(id: &str) -> &str {
     match id {
         "runwayml/stable-diffusion-v1-5" => SD15,

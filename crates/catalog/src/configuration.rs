@@ -1,4 +1,4 @@
-//! The user's configuration file: defaults for what is not typed, and presets of the user's own.
+//! [`Configuration`]: the user's file of defaults for what is not typed, and of presets of the user's own.
 //!
 //! ```toml
 //! [defaults]
@@ -11,43 +11,49 @@
 //! lora = ["~/lora/film.safetensors:0.6"]
 //! ```
 //!
-//! Its words are the command line's options without their dashes.
+//! Its keys are the options of the command line without their dashes.
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
 use sd_pipeline::configuration_file;
 use toml::{Table, Value};
 
-use crate::hint::Failure;
+use crate::presets::Preset;
 use crate::settings::Settings;
+use crate::{Error, Result};
 
-/// The longest configuration that is read.
+/// The longest configuration that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// What the user has settled beforehand.
+/// The user's settings for all runs.
 #[derive(Debug, Default)]
-pub(crate) struct Configuration {
-    /// What is neither typed nor said by a preset.
-    pub(crate) defaults: Settings,
-    /// Presets by their names. One may go on from another, which its `quality` names.
-    pub(crate) presets: BTreeMap<String, Settings>,
+pub struct Configuration {
+    /// The lowest layer of settings.
+    pub defaults: Settings,
+    /// Presets by their names. One may extend another, which its `quality` names.
+    pub presets: BTreeMap<String, Settings>,
 }
 
 impl Configuration {
     /// The configuration of the user who runs the program; an empty one where there is no file.
-    pub(crate) fn of_user() -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// The file cannot be read or understood.
+    pub fn of_user() -> Result<Self> {
         match configuration_file() {
             Some(file) => Self::read(&file),
             None => Ok(Self::default()),
         }
     }
 
-    fn read(file: &Path) -> Result<Self, Failure> {
-        let wrong = |reason: String| Failure::configuration(file, &reason);
+    fn read(file: &Path) -> Result<Self> {
+        let wrong = |reason: String| Error::Configuration {
+            file: file.to_owned(),
+            reason,
+        };
         match sd_files::read_text_at_most(file, LONGEST) {
             Ok(text) => Self::parse(&text).map_err(wrong),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
@@ -55,8 +61,34 @@ impl Configuration {
         }
     }
 
-    /// Reads `text`; what is wrong with it is said in one line.
-    fn parse(text: &str) -> Result<Self, String> {
+    /// The settings of the preset `name`, the user's own or one of the program's. A preset of the user's that extends one of its own
+    /// name extends the program's.
+    ///
+    /// # Errors
+    /// No preset has the name, or presets extend each other in a circle.
+    pub fn preset(&self, name: &str) -> Result<Settings> {
+        let mut settings = Settings::default();
+        let mut seen = Vec::new();
+        let mut next = Some(name.to_owned());
+        while let Some(name) = next {
+            let own = self.presets.get(&name).filter(|_| !seen.contains(&name));
+            let layer = match (own, Preset::find(&name)) {
+                (Some(own), _) => own.clone(),
+                (None, Some(preset)) => preset.into(),
+                (None, None) if seen.contains(&name) => {
+                    return Err(Error::PresetCircle { name, through: seen });
+                }
+                (None, None) => return Err(Error::NoPreset { name }),
+            };
+            seen.push(name);
+            next = layer.quality.clone();
+            settings = settings.over(layer);
+        }
+        Ok(settings)
+    }
+
+    /// Reads `text`. An error is one line.
+    fn parse(text: &str) -> std::result::Result<Self, String> {
         let sections: Table = text.parse().map_err(|error| place_and_reason(text, &error))?;
         let mut configuration = Self::default();
         for (name, section) in sections {
@@ -87,37 +119,31 @@ impl Configuration {
 }
 
 /// The settings of one section.
-fn settings(table: Table) -> Result<Settings, String> {
-    let mut words = Vec::new();
+fn settings(table: Table) -> std::result::Result<Settings, String> {
+    let mut settings = Settings::default();
     for (name, value) in table {
-        let mut alone = words_of(&name, value).map_err(|reason| format!("{name}: {reason}"))?;
-        // By themselves first, so that what is wrong has a name.
-        Settings::from_words(alone.clone()).map_err(|reason| format!("{name}: {reason}"))?;
-        words.append(&mut alone);
+        set(&mut settings, &name, value).map_err(|reason| format!("{name}: {reason}"))?;
     }
-    Settings::from_words(words)
+    Ok(settings)
 }
 
-/// One setting as it would be typed.
-fn words_of(name: &str, value: Value) -> Result<Vec<OsString>, String> {
-    let option = |value: String| OsString::from(format!("--{name}={value}"));
-    Ok(match value {
-        Value::String(text) => vec![option(in_home(text))],
-        Value::Integer(number) => vec![option(number.to_string())],
-        Value::Float(number) => vec![option(number.to_string())],
-        Value::Boolean(true) => vec![OsString::from(format!("--{name}"))],
-        Value::Boolean(false) => Vec::new(),
-        Value::Array(values) => {
-            let words: Result<Vec<_>, _> = values.into_iter().map(|value| words_of(name, value)).collect();
-            words?.concat()
-        }
+/// Sets one of `settings`. A list sets it once for each value.
+fn set(settings: &mut Settings, name: &str, value: Value) -> std::result::Result<(), String> {
+    match value {
+        Value::String(text) => settings.set(name, &in_home(text)),
+        Value::Integer(number) => settings.set(name, &number.to_string()),
+        Value::Float(number) => settings.set(name, &number.to_string()),
+        Value::Boolean(value) => settings.set_flag(name, value),
+        Value::Array(values) => values
+            .into_iter()
+            .try_for_each(|value| set(settings, name, value)),
         Value::Datetime(_) | Value::Table(_) => {
-            return Err("a text, a number, true, false or a list of these goes here".to_owned());
+            Err("a text, a number, true, false or a list of these goes here".to_owned())
         }
-    })
+    }
 }
 
-/// `~/` at the beginning is the user's home, as a shell would have it.
+/// `text` with `~/` at its beginning replaced by the user's home folder.
 fn in_home(text: String) -> String {
     match (text.strip_prefix("~/"), env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest).to_string_lossy().into_owned(),

@@ -1,13 +1,13 @@
-//! Styles: words that a prompt is given under one name.
+//! Styles: words for the prompt and the negative prompt, under one name.
 
-/// Words that a prompt is given under one name.
+/// Words for the prompt and the negative prompt, under one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     /// Its name.
     pub name: &'static str,
-    /// What is put behind the prompt.
+    /// The words that are appended to the prompt.
     pub words: &'static str,
-    /// What pictures should not show, where the user does not say.
+    /// The negative prompt, where the user gives none.
     pub negative_prompt: &'static str,
 }
 
@@ -41,7 +41,7 @@ impl Style {
         ALL.iter().find(|style| style.name == name)
     }
 
-    /// `prompt` and `negative_prompt` in this style: what the user says should not be shown stays as it is.
+    /// The prompt and the negative prompt in this style. A negative prompt of the user's stays as it is.
     pub fn apply(&self, prompt: &str, negative_prompt: Option<&str>) -> (String, String) {
         let prompt = match prompt.trim_end() {
             "" => self.words.to_owned(),

@@ -1,9 +1,8 @@
-//! The built-in model, which draws at once and without a download.
+//! The built-in model `demo`, which needs no download.
 
 use sd_pipeline::{EmbeddedFile, GuidanceScale, ModelChoice, ModelFolder, Recommended};
 
-/// What the command line calls it.
-pub(crate) const NAME: &str = "demo";
+use crate::presets::DEMO;
 
 /// Every file of `models/demo` that the model is made of.
 const FILES: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/demo_files.rs"));
@@ -15,10 +14,10 @@ const RECOMMENDED: Recommended = Recommended {
     sampler: None,
 };
 
-/// The model.
-pub(crate) fn model() -> ModelChoice {
+/// The built-in model, whose files are part of the program.
+pub fn model() -> ModelChoice {
     ModelChoice {
-        name: NAME.to_owned(),
+        name: DEMO.to_owned(),
         folder: ModelFolder::embedded("the built-in model", FILES),
         recommended: RECOMMENDED,
     }

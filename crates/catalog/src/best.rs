@@ -1,0 +1,84 @@
+//! The best preset that fits: all of it is on this machine, and its plan is within the memory budget.
+
+use sd_pipeline::bundle::Kind;
+
+use crate::catalog::{Catalog, Location};
+use crate::fetch::{FetchObserver, Wanted};
+use crate::layers::{Layered, Layers};
+use crate::presets::{BEST_FIRST, DEMO, Preset};
+use crate::resolved::{Inputs, Resolved};
+use crate::settings::Settings;
+use crate::{Result, names, samplers};
+
+impl Layers {
+    /// The settings with the best of the program's presets that can draw from `inputs` on this machine, in the order of
+    /// [`BEST_FIRST`]; the built-in model if none can. What was typed is fetched first if there is an `observer`, because plans
+    /// need it. No preset is fetched.
+    ///
+    /// # Errors
+    /// What was typed means nothing or cannot be fetched.
+    pub fn best_that_fits(
+        &self,
+        catalog: &Catalog,
+        inputs: &Inputs,
+        observer: Option<&mut dyn FetchObserver>,
+    ) -> Result<Layered> {
+        let settings = Settings {
+            model: self.typed.model.clone(),
+            ..self.typed.clone().over(self.defaults.clone())
+        };
+        samplers::named(&settings)?;
+        let missing = missing(catalog, inputs, &settings)?;
+        if let Some(observer) = observer
+            && !missing.is_empty()
+            && !catalog.is_offline()
+        {
+            catalog.fetch(&missing, observer)?;
+        }
+        let presets = BEST_FIRST.iter().filter_map(|name| Preset::find(name));
+        let candidates = presets.filter(|preset| preset.name != DEMO && is_here(catalog, preset));
+        let fitting = candidates
+            .map(|preset| self.with_preset(preset))
+            .find(|layered| fits(catalog, inputs, layered));
+        Ok(match (fitting, Preset::find(DEMO)) {
+            (Some(layered), _) => layered,
+            (None, Some(demo)) => self.with_preset(demo),
+            (None, None) => unreachable!("there is a built-in model. This is a bug."),
+        })
+    }
+}
+
+/// What `settings` and `inputs` name on the hub and the cache lacks.
+fn missing(catalog: &Catalog, inputs: &Inputs, settings: &Settings) -> Result<Vec<Wanted>> {
+    let mut missing = Vec::new();
+    for (kind, name) in names::named(settings, &inputs.prompt) {
+        // A network of the configuration is idle where there is nothing to show it.
+        if kind == Kind::ControlNet && inputs.control_images.is_empty() {
+            continue;
+        }
+        if let Location::OnHub(reference) = catalog.locate(kind, &name)? {
+            let wanted = Wanted {
+                reference,
+                kind: Some(kind),
+            };
+            if !missing.contains(&wanted) {
+                missing.push(wanted);
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// Whether the cache holds every part of `preset`.
+fn is_here(catalog: &Catalog, preset: &Preset) -> bool {
+    let mut parts = preset.parts();
+    parts.all(|part| names::reference(part).is_some_and(|reference| catalog.is_cached(&reference, None)))
+}
+
+/// Whether the run can be planned within its memory. Default ControlNets that are not here are left out of the plan: they are
+/// fetched once the preset is chosen.
+fn fits(catalog: &Catalog, inputs: &Inputs, layered: &Layered) -> bool {
+    let request = Resolved::new(catalog, inputs.clone(), layered.clone())
+        .and_then(|resolved| resolved.without_missing_controlnets().request(catalog));
+    request.is_ok_and(|request| sd_pipeline::plan(&request).is_ok())
+}

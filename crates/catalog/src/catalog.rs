@@ -1,0 +1,155 @@
+//! [`Catalog`]: the files on this machine and the hub behind them, as names mean them.
+
+use std::path::{Path, PathBuf};
+
+use sd_hub::{Cache, Hub, Reference};
+use sd_pipeline::bundle::Kind;
+
+use crate::local::{first_missing, is_complete, local_path, only_file, with_ending};
+use crate::names::reference;
+use crate::presets::DEMO;
+use crate::{Error, Result};
+
+/// Where what a name means is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In the program: the built-in model.
+    BuiltIn,
+    /// At this path, whole.
+    Here(PathBuf),
+    /// On the hub. The cache has nothing of it, or a part.
+    OnHub(Reference),
+}
+
+/// Names of models, ControlNets, LoRA files and upscalers: files on this machine, then the cache of the hub, then the hub.
+#[derive(Debug)]
+pub struct Catalog {
+    pub(crate) hub: Hub,
+}
+
+impl Catalog {
+    /// The catalog of the user who runs the program. Nothing is read or asked yet.
+    pub fn of_user() -> Self {
+        Self {
+            hub: Hub::new(sd_hub::Settings::of_user()),
+        }
+    }
+
+    /// The cache of the hub.
+    pub fn cache(&self) -> &Cache {
+        self.hub.cache()
+    }
+
+    /// Whether the hub may not be asked.
+    pub fn is_offline(&self) -> bool {
+        self.hub.settings().offline
+    }
+
+    /// Where the `kind` of thing that the user calls `name` is.
+    ///
+    /// # Errors
+    /// The name means nothing on this machine and is no id of the hub, or it leads to something of no use.
+    pub fn locate(&self, kind: Kind, name: &str) -> Result<Location> {
+        if kind == Kind::Model && name == DEMO {
+            return Ok(Location::BuiltIn);
+        }
+        let with_ending = with_ending(name);
+        if kind == Kind::Lora && !Path::new(name).is_file() && with_ending.is_file() {
+            return Ok(Location::Here(with_ending));
+        }
+        if let Some(path) = local_path(name) {
+            return Ok(Location::Here(usable(kind, name, path)?));
+        }
+        let Some(reference) = reference(name) else {
+            return Err(Error::NothingAt {
+                kind,
+                name: name.to_owned(),
+            });
+        };
+        match self
+            .cached(&reference)
+            .filter(|path| is_complete(path, &reference, Some(kind)))
+        {
+            Some(path) => Ok(Location::Here(usable(kind, name, path)?)),
+            None => Ok(Location::OnHub(reference)),
+        }
+    }
+
+    /// The path of what `reference` names on the hub and the user calls `name`, as it is in the cache by now.
+    ///
+    /// # Errors
+    /// It is not in the cache, or in part: a download or an update has not come to its end.
+    pub(crate) fn path_in_cache(&self, kind: Kind, name: &str, reference: &Reference) -> Result<PathBuf> {
+        let Some(path) = self.cached(reference) else {
+            return Err(Error::NotInstalled {
+                kind,
+                reference: reference.clone(),
+            });
+        };
+        match first_missing(&path, Some(kind)).filter(|_| reference.file.is_none()) {
+            Some(lacking) => Err(Error::PartlyInstalled {
+                kind,
+                reference: reference.clone(),
+                lacking,
+            }),
+            None => usable(kind, name, path),
+        }
+    }
+
+    /// Whether all that is used of what `reference` names is in the cache. Without `kind` its files tell what it is used as.
+    pub(crate) fn is_cached(&self, reference: &Reference, kind: Option<Kind>) -> bool {
+        self.cached(reference)
+            .is_some_and(|path| is_complete(&path, reference, kind))
+    }
+
+    /// The folder of what `reference` names, or its file, where the cache has it.
+    pub(crate) fn cached(&self, reference: &Reference) -> Option<PathBuf> {
+        cached_in(self.cache(), reference)
+    }
+}
+
+fn cached_in(cache: &Cache, reference: &Reference) -> Option<PathBuf> {
+    let folder = cache.locate(&reference.id, reference.revision())?;
+    match &reference.file {
+        Some(file) => Some(folder.join(file)).filter(|file| file.is_file()),
+        None => Some(folder),
+    }
+}
+
+/// The path that is opened of what is at `path`: a folder for models and ControlNets, a file for the others.
+fn usable(kind: Kind, name: &str, path: PathBuf) -> Result<PathBuf> {
+    match kind {
+        Kind::Model if path.is_file() => Err(Error::SingleFile {
+            name: name.to_owned(),
+        }),
+        Kind::Model => Ok(path),
+        // Its last part is looked at: `.` has none.
+        Kind::ControlNet => Ok(std::path::absolute(&path).unwrap_or(path)),
+        Kind::Lora | Kind::Upscaler if path.is_file() => Ok(path),
+        Kind::Lora | Kind::Upscaler => only_file(kind, name, &path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_in_its_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        let repository = folder.path().join("models--me--mine");
+        let locate = |name: &str| cached_in(&cache, &reference(name).unwrap());
+        fs::create_dir_all(repository.join("refs")).unwrap();
+        fs::write(repository.join("refs/main"), "abc\n").unwrap();
+        assert_eq!(locate("me/mine"), None);
+        let snapshot = repository.join("snapshots/abc");
+        fs::create_dir_all(snapshot.join("nets")).unwrap();
+        fs::write(snapshot.join("nets/x4.pth"), "").unwrap();
+        assert_eq!(locate("me/mine"), Some(snapshot.clone()));
+        assert_eq!(locate("me/mine:nets/x4.pth"), Some(snapshot.join("nets/x4.pth")));
+        assert_eq!(locate("me/mine:nets"), None);
+    }
+}

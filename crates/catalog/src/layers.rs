@@ -1,0 +1,87 @@
+//! Layers of settings: what was typed, over a preset, over the user's configuration.
+
+use crate::Result;
+use crate::configuration::Configuration;
+use crate::presets::Preset;
+use crate::settings::Settings;
+
+/// The name of a preset that leaves the choice to the program.
+pub const AUTO: &str = "auto";
+
+/// Settings with every layer applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layered {
+    /// The name of the preset, if one is used.
+    pub preset: Option<String>,
+    /// The settings.
+    pub settings: Settings,
+}
+
+/// The layers of one run, lowest last.
+#[derive(Debug)]
+pub struct Layers {
+    pub(crate) typed: Settings,
+    preset: PresetLayer,
+    pub(crate) defaults: Settings,
+}
+
+/// The layer between what was typed and the configuration.
+#[derive(Debug)]
+enum PresetLayer {
+    /// There is none.
+    Absent,
+    /// The preset of this name.
+    Named(String, Box<Settings>),
+    /// The best that fits, which is looked for.
+    Best,
+}
+
+impl Layers {
+    /// The layers for what was `typed`. A preset that was typed wins over a model of the configuration, a model that was typed over
+    /// a preset of the configuration; where nothing names either, the best preset is looked for.
+    ///
+    /// # Errors
+    /// No preset has the name, or presets extend each other in a circle.
+    pub fn new(typed: Settings, configuration: &Configuration) -> Result<Self> {
+        let defaults = &configuration.defaults;
+        let default = match (&typed.model, &defaults.quality, &defaults.model) {
+            (Some(_), _, _) | (None, None, Some(_)) => None,
+            (None, Some(quality), _) => Some(quality.as_str()),
+            (None, None, None) => Some(AUTO),
+        };
+        let preset = match typed.quality.as_deref().or(default) {
+            None => PresetLayer::Absent,
+            Some(AUTO) => PresetLayer::Best,
+            Some(name) => PresetLayer::Named(name.to_owned(), Box::new(configuration.preset(name)?)),
+        };
+        Ok(Self {
+            typed,
+            preset,
+            defaults: defaults.clone(),
+        })
+    }
+
+    /// The settings, unless the best preset is to be looked for.
+    pub fn settled(&self) -> Option<Layered> {
+        match &self.preset {
+            PresetLayer::Absent => Some(Layered {
+                preset: None,
+                settings: self.typed.clone().over(self.defaults.clone()),
+            }),
+            PresetLayer::Named(name, preset) => Some(self.with(name, (**preset).clone())),
+            PresetLayer::Best => None,
+        }
+    }
+
+    /// The settings with one of the program's presets.
+    pub(crate) fn with_preset(&self, preset: &Preset) -> Layered {
+        self.with(preset.name, preset.into())
+    }
+
+    fn with(&self, name: &str, preset: Settings) -> Layered {
+        Layered {
+            preset: Some(name.to_owned()),
+            settings: self.typed.clone().over(preset).over(self.defaults.clone()),
+        }
+    }
+}

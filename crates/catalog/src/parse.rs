@@ -1,0 +1,155 @@
+//! The texts of settings as values within their ranges, the same for a command line and for the configuration file. Each function
+//! returns an error that says in one line what it takes.
+
+use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
+
+use crate::styles::{self, Style};
+
+/// Most images of one run.
+const MOST_IMAGES: u64 = 10_000;
+/// Most denoising steps.
+const MOST_STEPS: u64 = 1000;
+/// The last layer of CLIP that the prompt can be taken from, counted from the end.
+const MOST_CLIP_SKIP: u64 = 12;
+
+/// A count of images.
+///
+/// # Errors
+/// It is no whole number, or out of range.
+pub fn images(text: &str) -> Result<u64, String> {
+    whole(text, 1, MOST_IMAGES)
+}
+
+/// A seed.
+///
+/// # Errors
+/// It is no whole number, or out of range.
+pub fn seed(text: &str) -> Result<u64, String> {
+    whole(text, 0, u64::MAX)
+}
+
+/// A count of denoising steps.
+///
+/// # Errors
+/// It is no whole number, or out of range.
+pub fn steps(text: &str) -> Result<u64, String> {
+    whole(text, 1, MOST_STEPS)
+}
+
+/// The last layer of CLIP that is used, counted from the end.
+///
+/// # Errors
+/// It is no whole number, or out of range.
+pub fn clip_skip(text: &str) -> Result<u64, String> {
+    whole(text, 1, MOST_CLIP_SKIP)
+}
+
+fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("it takes a whole number from {least} to {most}"))
+}
+
+/// An image's width and height, `WxH`.
+///
+/// # Errors
+/// It is no size, or one that networks cannot have.
+pub fn size(text: &str) -> Result<ImageSize, String> {
+    text.parse()
+        .map_err(|error: sd_pipeline::BadSize| error.to_string())
+}
+
+/// A memory budget, written like 8GB.
+///
+/// # Errors
+/// It is no number of bytes.
+pub fn memory(text: &str) -> Result<Bytes, String> {
+    text.parse::<Bytes>().map_err(|error| error.to_string())
+}
+
+/// A guidance scale.
+///
+/// # Errors
+/// It is no number from 0 to 100.
+pub fn guidance_scale(text: &str) -> Result<f64, String> {
+    number(text, 100.0).ok_or_else(|| "a guidance scale is a number from 0 to 100".to_owned())
+}
+
+/// A guidance rescale factor.
+///
+/// # Errors
+/// It is no number from 0 to 1.
+pub fn guidance_rescale(text: &str) -> Result<f64, String> {
+    number(text, 1.0).ok_or_else(|| "guidance is rescaled by a number from 0 to 1".to_owned())
+}
+
+/// The conditioning scale of a ControlNet.
+///
+/// # Errors
+/// It is no number from 0 to 10.
+pub fn control_scale(text: &str) -> Result<f64, String> {
+    number(text, 10.0).ok_or_else(|| "a picture is followed by a number from 0 to 10".to_owned())
+}
+
+/// The strength of an image-to-image pass, or the part of one after which another begins.
+///
+/// # Errors
+/// It is no number from 0 to 1.
+pub fn strength(text: &str) -> Result<f64, String> {
+    number(text, 1.0).ok_or_else(|| "a strength is a number from 0 to 1".to_owned())
+}
+
+/// A finite number from 0 to `most`.
+fn number(text: &str, most: f64) -> Option<f64> {
+    text.parse().ok().filter(|number| (0.0..=most).contains(number))
+}
+
+/// A factor of upscaling.
+///
+/// # Errors
+/// It is neither 2 nor 4.
+pub fn upscale(text: &str) -> Result<usize, String> {
+    match text {
+        "2" => Ok(2),
+        "4" => Ok(4),
+        _ => Err("pictures are made 2 or 4 times as large".to_owned()),
+    }
+}
+
+/// A style by its name.
+///
+/// # Errors
+/// None has it.
+pub fn style(text: &str) -> Result<&'static Style, String> {
+    let names = styles::ALL.map(|style| style.name).join(", ");
+    Style::find(text).ok_or_else(|| format!("the styles are {names}"))
+}
+
+/// A device by its name.
+///
+/// # Errors
+/// None has it. Whether this machine has the device is not looked at.
+pub fn device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Automatic),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        "metal" => Ok(DeviceChoice::Metal),
+        other => match other.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            Some(index) => Ok(DeviceChoice::Cuda(index)),
+            None => Err("the devices are auto, cpu, cuda, cuda:N and metal".to_owned()),
+        },
+    }
+}
+
+/// A type of weights by its name.
+///
+/// # Errors
+/// None has it.
+pub fn weight_type(text: &str) -> Result<TypeChoice, String> {
+    match text {
+        "auto" => Ok(TypeChoice::Automatic),
+        "f32" => Ok(TypeChoice::F32),
+        "bf16" => Ok(TypeChoice::Bf16),
+        _ => Err("the types are auto, f32 and bf16".to_owned()),
+    }
+}

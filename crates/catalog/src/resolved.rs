@@ -1,0 +1,387 @@
+//! [`Resolved`]: settings in which every name is found, once, here or on the hub. What is missing is fetched, and the result is the
+//! pipeline's [`Request`].
+
+use std::path::PathBuf;
+
+use sd_hub::Reference;
+use sd_pipeline::bundle::{Bundle, Kind};
+use sd_pipeline::family::{Description, described};
+use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
+use sd_pipeline::{
+    ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, ModelFolder, Names, Recommended,
+    RefinerChoice, Request, UpscaleChoice, UserDirs,
+};
+
+use crate::catalog::{Catalog, Location};
+use crate::controlnet::{self, ControlImage, ControlInput, default_controlnet};
+use crate::fetch::{FetchObserver, Wanted};
+use crate::layers::Layered;
+use crate::presets::DEMO;
+use crate::{Error, Result, demo, lora, names, samplers, upscaler};
+
+/// The folder that images are saved in where nothing names one.
+const OUTPUT: &str = "./outputs";
+
+/// What a run draws from: the prompt and images, which neither presets nor the configuration can set.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Inputs {
+    /// The prompt.
+    pub prompt: String,
+    /// The image of an image-to-image or inpainting run.
+    pub init: Option<InitImage>,
+    /// Images for ControlNets.
+    pub control_images: Vec<ControlImage>,
+}
+
+/// A model, a ControlNet, a LoRA or an upscaler that has a name.
+#[derive(Debug, Clone, PartialEq)]
+struct Asset {
+    kind: Kind,
+    name: String,
+    location: Location,
+}
+
+/// A run in which every name is found.
+#[derive(Debug)]
+pub struct Resolved {
+    inputs: Inputs,
+    layered: Layered,
+    sampler: Option<SamplerKind>,
+    schedule: ScheduleKind,
+    model: Asset,
+    refiner: Option<Asset>,
+    upscaler: Option<Asset>,
+    loras: Vec<Lora>,
+    controls: Vec<Control>,
+}
+
+#[derive(Debug)]
+struct Lora {
+    asset: Asset,
+    text_scale: f64,
+    scale: f64,
+}
+
+#[derive(Debug)]
+struct Control {
+    image: ControlImage,
+    scale: f64,
+    /// None until the model, whose default it is, is known.
+    network: Option<Asset>,
+}
+
+impl Inputs {
+    /// Opens every image that is named.
+    ///
+    /// # Errors
+    /// One is not there or is no regular file.
+    pub fn check(&self) -> Result<()> {
+        let init = self.init.iter();
+        let init = init.flat_map(|init| [Some(&init.image), init.mask.as_ref()].into_iter().flatten());
+        for path in init.chain(self.control_images.iter().map(|control| &control.image)) {
+            sd_files::open(path).map_err(|error| sd_pipeline::Error::BadImage {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Asset {
+    fn new(catalog: &Catalog, kind: Kind, name: &str) -> Result<Self> {
+        Ok(Self {
+            kind,
+            name: name.to_owned(),
+            location: catalog.locate(kind, name)?,
+        })
+    }
+
+    /// Where it is on the hub, if it is not here.
+    fn missing(&self) -> Option<&Reference> {
+        match &self.location {
+            Location::OnHub(reference) => Some(reference),
+            Location::BuiltIn | Location::Here(_) => None,
+        }
+    }
+
+    /// Its path.
+    ///
+    /// # Errors
+    /// It was not fetched, or it has none.
+    fn path(&self, catalog: &Catalog) -> Result<PathBuf> {
+        match &self.location {
+            Location::Here(path) => Ok(path.clone()),
+            Location::OnHub(reference) => catalog.path_in_cache(self.kind, &self.name, reference),
+            Location::BuiltIn => Err(Error::NothingAt {
+                kind: self.kind,
+                name: self.name.clone(),
+            }),
+        }
+    }
+
+    /// It as a model.
+    ///
+    /// # Errors
+    /// It was not fetched.
+    fn model(&self, catalog: &Catalog) -> Result<ModelChoice> {
+        match self.location {
+            Location::BuiltIn => Ok(demo::model()),
+            Location::Here(_) | Location::OnHub(_) => Ok(ModelChoice {
+                name: self.name.clone(),
+                folder: ModelFolder::on_disk(self.path(catalog)?),
+                recommended: Recommended::default(),
+            }),
+        }
+    }
+}
+
+impl Resolved {
+    /// Finds every name of `layered` and of the tags of the prompt. Nothing is asked of the hub.
+    ///
+    /// # Errors
+    /// A name means nothing, or settings contradict each other.
+    pub fn new(catalog: &Catalog, inputs: Inputs, layered: Layered) -> Result<Self> {
+        let settings = &layered.settings;
+        let (sampler, schedule) = samplers::named(settings)?;
+        let control_inputs = controlnet::inputs(&inputs.control_images, settings)?;
+        let loras = lora::named(settings, &inputs.prompt)?;
+        let find = |kind: Kind, name: &String| Asset::new(catalog, kind, name);
+        // The model first: the others are for it.
+        let model = Asset::new(catalog, Kind::Model, settings.model.as_deref().unwrap_or(DEMO))?;
+        let controls = control_inputs.into_iter().map(|input| {
+            let ControlInput {
+                image,
+                network,
+                scale,
+            } = input;
+            let network = network.map(|name| find(Kind::ControlNet, &name)).transpose()?;
+            Ok(Control {
+                image,
+                scale,
+                network,
+            })
+        });
+        let controls = controls.collect::<Result<_>>()?;
+        let upscaler = match (settings.upscale, &settings.upscaler) {
+            (None, _) => None,
+            (Some(_), Some(name)) => Some(find(Kind::Upscaler, name)?),
+            (Some(factor), None) => default_upscaler(catalog, factor),
+        };
+        let loras = loras.into_iter().map(|(name, text_scale, scale)| {
+            let asset = find(Kind::Lora, &name)?;
+            Ok(Lora {
+                asset,
+                text_scale,
+                scale,
+            })
+        });
+        let loras = loras.collect::<Result<_>>()?;
+        let refiner = settings
+            .refiner
+            .as_ref()
+            .map(|name| find(Kind::Model, name))
+            .transpose()?;
+        let mut resolved = Self {
+            inputs,
+            sampler,
+            schedule,
+            model,
+            refiner,
+            upscaler,
+            loras,
+            controls,
+            layered,
+        };
+        if resolved.model.missing().is_none() {
+            resolved.choose_default_controlnets(catalog)?;
+        }
+        Ok(resolved)
+    }
+
+    /// Fetches what is not here. Where the hub may not be asked, [`Self::request`] reports what is missing.
+    ///
+    /// # Errors
+    /// The hub fails, or has nothing of use. The family of a model without a default ControlNet is read from the hub before
+    /// the model is fetched.
+    pub fn fetch(&mut self, catalog: &Catalog, observer: &mut dyn FetchObserver) -> Result<()> {
+        if catalog.is_offline() {
+            return Ok(());
+        }
+        if let Some(control) = self.controls.iter().find(|control| control.network.is_none())
+            && let Some(reference) = self.model.missing()
+        {
+            let is_stopped = || observer.is_stopped();
+            let described = catalog
+                .read_remote(reference, &Description::PATHS, &is_stopped)?
+                .and_then(|(path, text)| described(path, &text));
+            if let Some(model) = described {
+                default_controlnet(&model, control.image.kind)?;
+            }
+        }
+        self.fetch_missing(catalog, observer)?;
+        self.choose_default_controlnets(catalog)?;
+        self.fetch_missing(catalog, observer)
+    }
+
+    fn fetch_missing(&mut self, catalog: &Catalog, observer: &mut dyn FetchObserver) -> Result<()> {
+        let mut missing: Vec<Wanted> = Vec::new();
+        for asset in self.assets() {
+            let wanted = asset.missing().map(|reference| Wanted {
+                reference: reference.clone(),
+                kind: Some(asset.kind),
+            });
+            missing.extend(wanted.filter(|wanted| !missing.contains(wanted)));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        catalog.fetch(&missing, observer)?;
+        for asset in self.assets() {
+            if asset.missing().is_some() {
+                asset.location = Location::Here(asset.path(catalog)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that has a name.
+    fn assets(&mut self) -> impl Iterator<Item = &mut Asset> {
+        let controls = self
+            .controls
+            .iter_mut()
+            .filter_map(|control| control.network.as_mut());
+        [&mut self.model]
+            .into_iter()
+            .chain(&mut self.refiner)
+            .chain(controls)
+            .chain(&mut self.upscaler)
+            .chain(self.loras.iter_mut().map(|lora| &mut lora.asset))
+    }
+
+    /// Gives the control images without a network the default of the model, which must be here.
+    fn choose_default_controlnets(&mut self, catalog: &Catalog) -> Result<()> {
+        let mut known: Option<Description> = None;
+        for control in &mut self.controls {
+            if control.network.is_some() {
+                continue;
+            }
+            let model = match &mut known {
+                Some(model) => model,
+                none => {
+                    let bundle = Bundle::open(&self.model.model(catalog)?.folder)?;
+                    none.insert(Description::of(&*bundle.family))
+                }
+            };
+            let id = default_controlnet(model, control.image.kind)?;
+            control.network = Some(Asset::new(catalog, Kind::ControlNet, id)?);
+        }
+        Ok(())
+    }
+
+    /// Without control images whose networks are not here.
+    pub(crate) fn without_missing_controlnets(mut self) -> Self {
+        let is_here = |control: &Control| {
+            control
+                .network
+                .as_ref()
+                .is_some_and(|network| network.missing().is_none())
+        };
+        self.controls.retain(is_here);
+        self
+    }
+
+    /// The pipeline's request.
+    ///
+    /// # Errors
+    /// Something is still missing.
+    pub fn request(mut self, catalog: &Catalog) -> Result<Request> {
+        let model = self.model.model(catalog)?;
+        self.choose_default_controlnets(catalog)?;
+        let Layered { preset, settings } = self.layered;
+        let controls = self.controls.into_iter().filter_map(|control| {
+            let Control {
+                image,
+                scale,
+                network,
+            } = control;
+            network.map(|network| {
+                Ok(ControlChoice {
+                    folder: network.path(catalog)?,
+                    name: network.name,
+                    kind: image.kind,
+                    image: image.image,
+                    scale,
+                })
+            })
+        });
+        let loras = self.loras.into_iter().map(|lora| {
+            Ok(LoraChoice {
+                file: lora.asset.path(catalog)?,
+                name: lora.asset.name,
+                scale: lora.scale,
+                text_scale: lora.text_scale,
+            })
+        });
+        let controls = controls.collect::<Result<_>>()?;
+        let network = self.upscaler.map(|asset| asset.path(catalog)).transpose()?;
+        let loras = loras.collect::<Result<_>>()?;
+        let refiner = self.refiner.map(|asset| asset.model(catalog)).transpose()?;
+        let (prompt, negative_prompt) = match settings.style {
+            Some(style) => {
+                let (prompt, negative) =
+                    style.apply(&self.inputs.prompt, settings.negative_prompt.as_deref());
+                (prompt, Some(negative))
+            }
+            None => (self.inputs.prompt, settings.negative_prompt),
+        };
+        Ok(Request {
+            negative_prompt,
+            images: settings.n.unwrap_or(1) as usize,
+            steps: settings.steps.map(|steps| steps as usize),
+            seed: settings.seed.unwrap_or(42),
+            size: settings.size,
+            init: self.inputs.init,
+            controls,
+            loras,
+            upscale: settings.upscale.map(|factor| UpscaleChoice {
+                factor,
+                network,
+                or_resampled: settings.upscaler.is_none(),
+            }),
+            names: Names {
+                style: settings.style.map(|style| style.name.to_owned()),
+                quality_preset: preset,
+            },
+            strict: settings.strict,
+            refiner: refiner.map(|model| RefinerChoice {
+                switch: settings.refiner_switch,
+                ..RefinerChoice::new(model)
+            }),
+            guidance_scale: settings.cfg.map(GuidanceScale),
+            guidance_rescale: settings.guidance_rescale.unwrap_or(0.0),
+            sampler: self.sampler,
+            schedule: self.schedule,
+            // Settings count the last layer that is used, from 1.
+            clip_skip: settings.clip_skip.map_or(0, |layer| layer as usize - 1),
+            output: settings.output.unwrap_or_else(|| PathBuf::from(OUTPUT)),
+            device: settings.device.unwrap_or_default(),
+            weight_type: settings.dtype.unwrap_or_default(),
+            memory: settings.memory,
+            host_memory: settings.host_memory,
+            user_dirs: UserDirs::of_user(),
+            ..Request::new(prompt, model)
+        })
+    }
+}
+
+/// The network that upscales by `factor` where none is named, if the cache has it.
+fn default_upscaler(catalog: &Catalog, factor: usize) -> Option<Asset> {
+    let name = upscaler::default_name(factor)?;
+    let path = catalog.cached(&names::reference(name)?)?;
+    Some(Asset {
+        kind: Kind::Upscaler,
+        name: name.to_owned(),
+        location: Location::Here(path),
+    })
+}

@@ -1,0 +1,26 @@
+//! The sampler and the schedule that settings name.
+
+use sd_pipeline::scheduler::{SamplerChoice, SamplerKind, ScheduleKind};
+
+use crate::settings::Settings;
+use crate::{Error, Result};
+
+/// The sampler of `settings`, if they name one, and the schedule of noise levels. `scheduler` wins over what the name of the
+/// sampler says of the schedule.
+///
+/// # Errors
+/// A name is unknown.
+pub(crate) fn named(settings: &Settings) -> Result<(Option<SamplerKind>, ScheduleKind)> {
+    let unknown = |error: &dyn std::fmt::Display| Error::Sampler {
+        reason: error.to_string(),
+    };
+    let sampler = match &settings.sampler {
+        Some(name) => Some(name.parse::<SamplerChoice>().map_err(|error| unknown(&error))?),
+        None => None,
+    };
+    let schedule = match &settings.scheduler {
+        Some(name) => name.parse().map_err(|error| unknown(&error))?,
+        None => sampler.map_or(ScheduleKind::Automatic, |choice| choice.schedule),
+    };
+    Ok((sampler.map(|choice| choice.sampler), schedule))
+}

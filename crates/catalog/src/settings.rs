@@ -1,0 +1,188 @@
+//! [`Settings`]: what can be set beside the prompt, on a command line, by a preset and in the user's configuration.
+
+use std::path::PathBuf;
+
+use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
+
+use crate::parse;
+use crate::presets::Preset;
+use crate::styles::Style;
+
+/// One layer of settings. What it leaves open is taken from the layer below.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// What images should not show.
+    pub negative_prompt: Option<String>,
+    /// Words for the prompt and the negative prompt.
+    pub style: Option<&'static Style>,
+    /// Width and height in pixels.
+    pub size: Option<ImageSize>,
+    /// By how much finished images are upscaled.
+    pub upscale: Option<usize>,
+    /// The upscaling network.
+    pub upscaler: Option<String>,
+    /// How many images.
+    pub n: Option<u64>,
+    /// The first image's seed.
+    pub seed: Option<u64>,
+    /// The name of a preset; in a preset of the user's, of the one that it extends.
+    pub quality: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// Denoising steps.
+    pub steps: Option<u64>,
+    /// The guidance scale.
+    pub cfg: Option<f64>,
+    /// The guidance rescale factor.
+    pub guidance_rescale: Option<f64>,
+    /// LoRA files, each `NAME`, `NAME:SCALE` or `NAME:TEXT_ENCODERS:NETWORK`.
+    pub lora: Vec<String>,
+    /// Conditioning scales of ControlNets, one for all or one for each control image.
+    pub control_scale: Vec<f64>,
+    /// ControlNets, one for all or one for each control image.
+    pub controlnet: Vec<String>,
+    /// The refiner.
+    pub refiner: Option<String>,
+    /// The part of the noise schedule after which the refiner takes the latents over, from 0 to 1.
+    pub refiner_switch: Option<f64>,
+    /// The sampler.
+    pub sampler: Option<String>,
+    /// The schedule of noise levels.
+    pub scheduler: Option<String>,
+    /// The last layer of CLIP that is used, counted from the end.
+    pub clip_skip: Option<u64>,
+    /// The memory budget, on a GPU of the GPU's.
+    pub memory: Option<Bytes>,
+    /// The budget of the host's memory beside a GPU.
+    pub host_memory: Option<Bytes>,
+    /// The device that computes.
+    pub device: Option<DeviceChoice>,
+    /// The type that weights are held in.
+    pub dtype: Option<TypeChoice>,
+    /// The folder that images are saved in.
+    pub output: Option<PathBuf>,
+    /// Whether a LoRA, a ControlNet, a refiner or an upscaler that fails is an error.
+    pub strict: bool,
+}
+
+impl Settings {
+    /// These settings over `below`. LoRA files of both layers add up, those of `below` first.
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            negative_prompt: self.negative_prompt.or(below.negative_prompt),
+            style: self.style.or(below.style),
+            size: self.size.or(below.size),
+            upscale: self.upscale.or(below.upscale),
+            upscaler: self.upscaler.or(below.upscaler),
+            n: self.n.or(below.n),
+            seed: self.seed.or(below.seed),
+            quality: self.quality.or(below.quality),
+            model: self.model.or(below.model),
+            steps: self.steps.or(below.steps),
+            cfg: self.cfg.or(below.cfg),
+            guidance_rescale: self.guidance_rescale.or(below.guidance_rescale),
+            lora: [below.lora, self.lora].concat(),
+            control_scale: or_all(self.control_scale, below.control_scale),
+            controlnet: or_all(self.controlnet, below.controlnet),
+            refiner: self.refiner.or(below.refiner),
+            refiner_switch: self.refiner_switch.or(below.refiner_switch),
+            sampler: self.sampler.or(below.sampler),
+            scheduler: self.scheduler.or(below.scheduler),
+            clip_skip: self.clip_skip.or(below.clip_skip),
+            memory: self.memory.or(below.memory),
+            host_memory: self.host_memory.or(below.host_memory),
+            device: self.device.or(below.device),
+            dtype: self.dtype.or(below.dtype),
+            output: self.output.or(below.output),
+            strict: self.strict || below.strict,
+        }
+    }
+
+    /// Sets `name`, an option of the command line without its dashes, to `text`.
+    ///
+    /// # Errors
+    /// Nothing has the name, it has a value already, or `text` is none; said in one line.
+    pub(crate) fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let outcome = match name {
+            "negative-prompt" => once(&mut self.negative_prompt, Ok(text.to_owned())),
+            "style" => once(&mut self.style, parse::style(text)),
+            "size" => once(&mut self.size, parse::size(text)),
+            "upscale" => once(&mut self.upscale, parse::upscale(text)),
+            "upscaler" => once(&mut self.upscaler, Ok(text.to_owned())),
+            "n" => once(&mut self.n, parse::images(text)),
+            "seed" => once(&mut self.seed, parse::seed(text)),
+            "quality" => once(&mut self.quality, Ok(text.to_owned())),
+            "model" => once(&mut self.model, Ok(text.to_owned())),
+            "steps" => once(&mut self.steps, parse::steps(text)),
+            "cfg" => once(&mut self.cfg, parse::guidance_scale(text)),
+            "guidance-rescale" => once(&mut self.guidance_rescale, parse::guidance_rescale(text)),
+            "lora" => {
+                self.lora.push(text.to_owned());
+                Ok(())
+            }
+            "control-scale" => parse::control_scale(text).map(|scale| self.control_scale.push(scale)),
+            "controlnet" => {
+                self.controlnet.push(text.to_owned());
+                Ok(())
+            }
+            "refiner" => once(&mut self.refiner, Ok(text.to_owned())),
+            "refiner-switch" => once(&mut self.refiner_switch, parse::strength(text)),
+            "sampler" => once(&mut self.sampler, Ok(text.to_owned())),
+            "scheduler" => once(&mut self.scheduler, Ok(text.to_owned())),
+            "clip-skip" => once(&mut self.clip_skip, parse::clip_skip(text)),
+            "memory" => once(&mut self.memory, parse::memory(text)),
+            "host-memory" => once(&mut self.host_memory, parse::memory(text)),
+            "device" => once(&mut self.device, parse::device(text)),
+            "dtype" => once(&mut self.dtype, parse::weight_type(text)),
+            "output" => once(&mut self.output, Ok(PathBuf::from(text))),
+            "strict" => Err("it takes true or false".to_owned()),
+            _ => return Err("this cannot be set".to_owned()),
+        };
+        outcome.map_err(|reason| format!("invalid value '{text}': {reason}"))
+    }
+
+    /// Sets the flag `name` to `value`.
+    ///
+    /// # Errors
+    /// It is no flag; said in one line.
+    pub(crate) fn set_flag(&mut self, name: &str, value: bool) -> Result<(), String> {
+        match name {
+            "strict" => {
+                self.strict = value;
+                Ok(())
+            }
+            _ => Err("true and false are no values of it".to_owned()),
+        }
+    }
+}
+
+/// Puts `value` into `slot`, which must be empty.
+fn once<T>(slot: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
+    match slot {
+        Some(_) => Err("it takes one value".to_owned()),
+        None => {
+            *slot = Some(value?);
+            Ok(())
+        }
+    }
+}
+
+impl From<&Preset> for Settings {
+    fn from(preset: &Preset) -> Self {
+        Self {
+            model: Some(preset.model.to_owned()),
+            steps: Some(preset.steps as u64),
+            cfg: preset.guidance_scale,
+            sampler: preset.sampler.map(|sampler| sampler.to_string()),
+            lora: preset.lora.map(str::to_owned).into_iter().collect(),
+            refiner: preset.refiner.map(str::to_owned),
+            upscale: preset.upscale,
+            ..Self::default()
+        }
+    }
+}
+
+/// `values`, or `others` where there are none.
+fn or_all<T>(values: Vec<T>, others: Vec<T>) -> Vec<T> {
+    if values.is_empty() { others } else { values }
+}
