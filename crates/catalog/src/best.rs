@@ -3,17 +3,19 @@
 use sd_pipeline::bundle::Kind;
 
 use crate::catalog::{Catalog, Location};
-use crate::fetch::{FetchObserver, Wanted};
+use crate::error::Result;
+use crate::fetch::FetchObserver;
 use crate::layers::{Layered, Layers};
 use crate::presets::{BEST_FIRST, DEMO, Preset};
 use crate::resolved::{Inputs, Resolved};
 use crate::settings::Settings;
-use crate::{Result, names, samplers};
+use crate::wanted::Wanted;
+use crate::{names, samplers};
 
 impl Layers {
-    /// The settings with the best of the program's presets that can draw from `inputs` on this machine, in the order of
-    /// [`BEST_FIRST`]; the built-in model if none can. What was typed is fetched first if there is an `observer`, because plans
-    /// need it. No preset is fetched.
+    /// The settings with the best of the program's presets that can draw from `inputs` on this machine, in
+    /// the order of [`BEST_FIRST`]; the built-in model if none can. What was typed is fetched first if there
+    /// is an `observer`, because plans need it. No preset is fetched.
     ///
     /// # Errors
     /// What was typed means nothing or cannot be fetched.
@@ -75,8 +77,8 @@ fn is_here(catalog: &Catalog, preset: &Preset) -> bool {
     parts.all(|part| names::reference(part).is_some_and(|reference| catalog.is_cached(&reference, None)))
 }
 
-/// Whether the run can be planned within its memory. Default ControlNets that are not here are left out of the plan: they are
-/// fetched once the preset is chosen.
+/// Whether the run can be planned within its memory. Default ControlNets that are not here are left out of
+/// the plan: they are fetched once the preset is chosen.
 fn fits(catalog: &Catalog, inputs: &Inputs, layered: &Layered) -> bool {
     let request = Resolved::new(catalog, inputs.clone(), layered.clone())
         .and_then(|resolved| resolved.without_missing_controlnets().request(catalog));

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use sd_hub::{Cache, Hub, Reference};
 use sd_pipeline::bundle::Kind;
 
+use crate::error::{Error, Result};
 use crate::local::{first_missing, is_complete, local_path, only_file, with_ending};
 use crate::names::reference;
 use crate::presets::DEMO;
-use crate::{Error, Result};
 
 /// Where what a name means is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,8 @@ pub enum Location {
     OnHub(Reference),
 }
 
-/// Names of models, ControlNets, LoRA files and upscalers: files on this machine, then the cache of the hub, then the hub.
+/// Names of models, ControlNets, LoRA files and upscalers: files on this machine, then the cache of the hub,
+/// then the hub.
 #[derive(Debug)]
 pub struct Catalog {
     pub(crate) hub: Hub,
@@ -96,7 +97,8 @@ impl Catalog {
         }
     }
 
-    /// Whether all that is used of what `reference` names is in the cache. Without `kind` its files tell what it is used as.
+    /// Whether all that is used of what `reference` names is in the cache. Without `kind` its files tell what
+    /// it is used as.
     pub(crate) fn is_cached(&self, reference: &Reference, kind: Option<Kind>) -> bool {
         self.cached(reference)
             .is_some_and(|path| is_complete(&path, reference, kind))

@@ -18,12 +18,12 @@ use std::env;
 use std::io;
 use std::path::Path;
 
-use sd_pipeline::configuration_file;
 use toml::{Table, Value};
 
+use crate::error::{Error, Result};
 use crate::presets::Preset;
 use crate::settings::Settings;
-use crate::{Error, Result};
+use crate::user_dirs::configuration_file;
 
 /// The longest configuration that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -61,8 +61,8 @@ impl Configuration {
         }
     }
 
-    /// The settings of the preset `name`, the user's own or one of the program's. A preset of the user's that extends one of its own
-    /// name extends the program's.
+    /// The settings of the preset `name`, the user's own or one of the program's. A preset of the user's that
+    /// extends one of its own name extends the program's.
     ///
     /// # Errors
     /// No preset has the name, or presets extend each other in a circle.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use sd_pipeline::ControlKind;
 use sd_pipeline::family::Description;
 
+use crate::error::{Error, Result};
 use crate::settings::Settings;
-use crate::{Error, Result};
 
 /// An image that a ControlNet is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub(crate) struct ControlInput {
     pub(crate) scale: f64,
 }
 
-/// The `images` with their networks and scales: one that is given once is for all images, several are for one each.
+/// The `images` with their networks and scales: one that is given once is for all images, several are for one
+/// each.
 ///
 /// # Errors
 /// There are not as many networks or scales as images, or an image that has no default network is given none.
@@ -63,8 +64,8 @@ fn paired<'a, T>(setting: &'static str, values: &'a [T], images: usize) -> Resul
     }
 }
 
-/// The id on the hub of the ControlNet that is used for `image` beside `model` where none is named. Only Stable
-/// Diffusion 1 has defaults: the ControlNets of other families are many, and each is for one model.
+/// The id on the hub of the ControlNet that is used for `image` beside `model` where none is named. Only
+/// Stable Diffusion 1 has defaults: the ControlNets of other families are many, and each is for one model.
 ///
 /// # Errors
 /// There is none.

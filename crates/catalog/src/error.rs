@@ -9,7 +9,8 @@ use sd_pipeline::bundle::Kind;
 /// The result of a look-up in the catalog.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What is wrong, with the names that the user gave. What to do about it is left to the program that shows it.
+/// What is wrong, with the names that the user gave. What to do about it is left to the program that shows
+/// it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -7,17 +7,9 @@ use sd_pipeline::adapter_settings;
 use sd_pipeline::bundle::{Choice, Kind};
 
 use crate::catalog::Catalog;
+use crate::error::{Error, Result};
 use crate::local::INDEX;
-use crate::{Error, Result};
-
-/// Something on the hub that is to be in the cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// The repository, or one file of it.
-    pub reference: Reference,
-    /// What it is used as, where that is known. Else its files tell.
-    pub kind: Option<Kind>,
-}
+use crate::wanted::Wanted;
 
 /// Watches downloads and can stop them.
 pub trait FetchObserver: sd_hub::Observer {
@@ -43,7 +35,8 @@ impl Catalog {
         Ok(self.hub.fetch(&downloads, observer)?)
     }
 
-    /// The text of the first of the small files at `paths` that the repository `reference` has, with its path.
+    /// The text of the first of the small files at `paths` that the repository `reference` has, with its
+    /// path.
     ///
     /// # Errors
     /// The hub fails.

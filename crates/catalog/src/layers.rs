@@ -1,7 +1,7 @@
 //! Layers of settings: what was typed, over a preset, over the user's configuration.
 
-use crate::Result;
 use crate::configuration::Configuration;
+use crate::error::Result;
 use crate::presets::Preset;
 use crate::settings::Settings;
 
@@ -37,8 +37,9 @@ enum PresetLayer {
 }
 
 impl Layers {
-    /// The layers for what was `typed`. A preset that was typed wins over a model of the configuration, a model that was typed over
-    /// a preset of the configuration; where nothing names either, the best preset is looked for.
+    /// The layers for what was `typed`. A preset that was typed wins over a model of the configuration, a
+    /// model that was typed over a preset of the configuration; where nothing names either, the best preset
+    /// is looked for.
     ///
     /// # Errors
     /// No preset has the name, or presets extend each other in a circle.

@@ -1,4 +1,5 @@
-//! Files and folders on this machine: what a local name means, and whether a folder holds all that is used of it.
+//! Files and folders on this machine: what a local name means, and whether a folder holds all that is used of
+//! it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +7,15 @@ use sd_hub::Reference;
 use sd_pipeline::adapter_settings;
 use sd_pipeline::bundle::{Choice, Kind};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The file that lists the components of a model.
 pub(crate) const INDEX: &str = "model_index.json";
 /// The longest of these that is read, in bytes; a thousand are usual.
 const LONGEST_INDEX: u64 = 1 << 20;
 
-/// The path on this machine that `name` means, if something is there: a file, a folder, or `FOLDER:FILE` with a folder that is
-/// there.
+/// The path on this machine that `name` means, if something is there: a file, a folder, or `FOLDER:FILE` with
+/// a folder that is there.
 pub(crate) fn local_path(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(name);
     if path.exists() {
@@ -30,8 +31,8 @@ pub(crate) fn with_ending(name: &str) -> PathBuf {
     local_path(&name).unwrap_or_else(|| PathBuf::from(name))
 }
 
-/// The path that `FOLDER:FILE` means. The file need not be there. A colon may also be part of a name or follow the letter of a
-/// drive: what precedes it must be a folder.
+/// The path that `FOLDER:FILE` means. The file need not be there. A colon may also be part of a name or
+/// follow the letter of a drive: what precedes it must be a folder.
 fn in_folder(name: &str) -> Option<PathBuf> {
     let (folder, file) = name.rsplit_once(':')?;
     let is_named = !file.is_empty() && Path::new(file).is_relative() && Path::new(folder).is_dir();

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use sd_pipeline::prompt::Prompt;
 
+use crate::error::{Error, Result};
 use crate::settings::Settings;
-use crate::{Error, Result};
 
 /// The name of a LoRA, and how much of it is added.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +18,8 @@ pub(crate) struct Scaled<'a> {
     pub(crate) scale: f64,
 }
 
-/// The LoRA files of `settings` and then of the tags of `prompt`, as name, scale for the text encoders, scale for the network.
+/// The LoRA files of `settings` and then of the tags of `prompt`, as name, scale for the text encoders, scale
+/// for the network.
 ///
 /// # Errors
 /// A tag cannot be read.

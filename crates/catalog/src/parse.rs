@@ -1,5 +1,5 @@
-//! The texts of settings as values within their ranges, the same for a command line and for the configuration file. Each function
-//! returns an error that says in one line what it takes.
+//! The texts of settings as values within their ranges, the same for a command line and for the configuration
+//! file. Each function returns an error that says in one line what it takes.
 
 use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
 

@@ -1,5 +1,5 @@
-//! [`Resolved`]: settings in which every name is found, once, here or on the hub. What is missing is fetched, and the result is the
-//! pipeline's [`Request`].
+//! [`Resolved`]: settings in which every name is found, once, here or on the hub. What is missing is fetched,
+//! and the result is the pipeline's [`Request`].
 
 use std::path::PathBuf;
 
@@ -9,15 +9,18 @@ use sd_pipeline::family::{Description, described};
 use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
 use sd_pipeline::{
     ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, ModelFolder, Names, Recommended,
-    RefinerChoice, Request, UpscaleChoice, UserDirs,
+    RefinerChoice, Request, UpscaleChoice,
 };
 
 use crate::catalog::{Catalog, Location};
 use crate::controlnet::{self, ControlImage, ControlInput, default_controlnet};
-use crate::fetch::{FetchObserver, Wanted};
+use crate::error::{Error, Result};
+use crate::fetch::FetchObserver;
 use crate::layers::Layered;
 use crate::presets::DEMO;
-use crate::{Error, Result, demo, lora, names, samplers, upscaler};
+use crate::user_dirs::user_dirs;
+use crate::wanted::Wanted;
+use crate::{demo, lora, names, samplers, upscaler};
 
 /// The folder that images are saved in where nothing names one.
 const OUTPUT: &str = "./outputs";
@@ -202,8 +205,8 @@ impl Resolved {
     /// Fetches what is not here. Where the hub may not be asked, [`Self::request`] reports what is missing.
     ///
     /// # Errors
-    /// The hub fails, or has nothing of use. The family of a model without a default ControlNet is read from the hub before
-    /// the model is fetched.
+    /// The hub fails, or has nothing of use. The family of a model without a default ControlNet is read from
+    /// the hub before the model is fetched.
     pub fn fetch(&mut self, catalog: &Catalog, observer: &mut dyn FetchObserver) -> Result<()> {
         if catalog.is_offline() {
             return Ok(());
@@ -369,7 +372,7 @@ impl Resolved {
             weight_type: settings.dtype.unwrap_or_default(),
             memory: settings.memory,
             host_memory: settings.host_memory,
-            user_dirs: UserDirs::of_user(),
+            user_dirs: user_dirs(),
             ..Request::new(prompt, model)
         })
     }

@@ -2,11 +2,11 @@
 
 use sd_pipeline::scheduler::{SamplerChoice, SamplerKind, ScheduleKind};
 
+use crate::error::{Error, Result};
 use crate::settings::Settings;
-use crate::{Error, Result};
 
-/// The sampler of `settings`, if they name one, and the schedule of noise levels. `scheduler` wins over what the name of the
-/// sampler says of the schedule.
+/// The sampler of `settings`, if they name one, and the schedule of noise levels. `scheduler` wins over what
+/// the name of the sampler says of the schedule.
 ///
 /// # Errors
 /// A name is unknown.

@@ -1,4 +1,5 @@
-//! [`Settings`]: what can be set beside the prompt, on a command line, by a preset and in the user's configuration.
+//! [`Settings`]: what can be set beside the prompt, on a command line, by a preset and in the user's
+//! configuration.
 
 use std::path::PathBuf;
 

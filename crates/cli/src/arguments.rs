@@ -1,4 +1,4 @@
-//! The command line as typed: names, defaults and ranges. Nothing here looks at the machine.
+//! The command line as typed, validated: an [`Invocation`]. Nothing here looks at the machine.
 
 mod login;
 mod models;
@@ -123,7 +123,8 @@ pub(crate) struct Arguments {
     #[arg(long, help_heading = "Machine")]
     pub(crate) plan: bool,
 
-    /// Threads that compute; their number changes no picture [default: the processors that the process may use]
+    /// Threads that compute; their number changes no picture [default: the processors that the process may
+    /// use]
     #[arg(long, value_name = "N", help_heading = "Machine", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 
@@ -140,7 +141,7 @@ pub(crate) struct Arguments {
     pub(crate) quiet: bool,
 }
 
-/// What else than drawing, planning and help can be asked for, as the first word. A prompt that is such a word goes into
+/// Commands other than `plan` and `help`, as the first word. A prompt that is such a word goes into
 /// `--prompt`, or after `--`.
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -235,8 +236,8 @@ impl Arguments {
         }
     }
 
-    /// Refuses flags that were typed and have no effect beside `settings`, in which every layer is applied. A default of the
-    /// configuration may have none.
+    /// Refuses flags that were typed and have no effect beside `settings`, in which every layer is applied. A
+    /// default of the configuration may have none.
     pub(crate) fn check_effects(&self, settings: &Settings) -> Result<(), Failure> {
         if self.settings.upscaler.is_some() && settings.upscale.is_none() {
             return Err(Failure::together("--upscaler", "--upscale"));
@@ -293,7 +294,7 @@ pub(crate) enum Invocation {
     },
 }
 
-/// Reads the command line.
+/// Parses the command line.
 pub(crate) fn parse() -> Invocation {
     let words = with_commands_as_options(std::env::args_os());
     let parsed = Arguments::command()
@@ -332,8 +333,8 @@ fn wrong(error: &clap::Error, words: &[OsString]) -> Failure {
     }
 }
 
-/// clap's message in one line, without its heading, its usage and what it says of `--help`. Of its tips those that name a
-/// similar word stay.
+/// clap's message in one line, without its heading, its usage and what it says of `--help`. Of its tips those
+/// that name a similar word stay.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -356,8 +357,8 @@ fn one_line(error: &clap::Error) -> String {
     message
 }
 
-/// Turns a word that is a command, where it comes first, into the option that means it: `plan` into `--plan`, and `help`
-/// into `--help` for what comes after it.
+/// Turns a word that is a command, where it comes first, into the option that means it: `plan` into `--plan`,
+/// and `help` into `--help` for what comes after it.
 fn with_commands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.collect();
     match words.get(1).and_then(|word| word.to_str()) {

@@ -1,4 +1,5 @@
-//! What a person or a program sees of downloads: their size, then one bar over all files, or events at a modest rate.
+//! [`DownloadProgress`]: downloads as people and programs see them, with the size first, then one bar over
+//! all files or JSON events.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};

@@ -10,7 +10,8 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::{json, lists, progress, run, terminal};
 
-/// Prints a list that was asked for, or else finds and fetches what the command line names, then plans or draws.
+/// Prints a list that was asked for, or else finds and fetches what the command line names, then plans or
+/// draws.
 ///
 /// # Errors
 /// The command line cannot be obeyed, something that it names cannot be had, or the run failed.

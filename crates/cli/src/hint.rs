@@ -1,5 +1,5 @@
-//! Errors as a person sees them: one line that says what is wrong and where, one that says what to do, and the exit
-//! code.
+//! [`Failure`]: an error as people see it, with one line that says what is wrong and where, a hint that says
+//! what to do, and an exit code.
 
 mod catalog;
 mod hub;
@@ -25,14 +25,14 @@ const NO_MODEL: u8 = 4;
 /// The user stopped the run.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// A program that would have read the results has gone: what a shell says of one that the signal for that has ended.
+/// The reader of stdout has closed the pipe: the code that shells give a process that SIGPIPE has ended.
 const UNREAD: u8 = 141;
 
-/// How a program that reads JSON is told.
+/// Writes an error as JSON: its message, its hint and its exit code.
 type Tell = dyn Fn(&str, Option<&str>, u8);
 
-/// The exit code of a run that has done its work, and whose results could not be written to stdout because of `error`. A
-/// reader that has gone away (a closed pipe) wants to know of nothing more; anything else is told.
+/// The exit code of a run that is done and whose results could not be written to stdout because of `error`. A
+/// closed pipe is not reported: its reader has what it wanted.
 pub(crate) fn unread(error: &io::Error) -> ExitCode {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return ExitCode::from(UNREAD);
@@ -126,7 +126,7 @@ impl Failure {
         failure
     }
 
-    /// Shows the error on stderr, and through `tell` where a program is listening.
+    /// Writes the error to stderr, and through `tell` for a program.
     pub(crate) fn report(self, tell: Option<&Tell>) -> ExitCode {
         terminal::note(&format!("error: {}", self.message));
         if let Some(hint) = &self.hint {

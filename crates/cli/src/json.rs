@@ -1,4 +1,4 @@
-//! What a program reads while a run works: one JSON object a line on stdout, each with its `event`.
+//! [`Lines`]: a run as programs read it, one JSON object a line on stdout, each with its `event`.
 
 use sd_pipeline::plan::Plan;
 use sd_pipeline::{Event, Observer};

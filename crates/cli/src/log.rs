@@ -1,5 +1,5 @@
-//! What the libraries note beside their results: warnings become lines as all others, and everything as it is for those
-//! who look for a fault with `RUST_LOG`.
+//! The log of the libraries: their warnings are printed as messages; with `RUST_LOG` everything that the
+//! filter lets through is written to stderr.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::terminal;
 
-/// Begins to listen.
+/// Installs the subscriber.
 pub(crate) fn begin() {
     match EnvFilter::try_from_default_env() {
         Ok(filter) => tracing_subscriber::fmt()
@@ -22,7 +22,7 @@ pub(crate) fn begin() {
     }
 }
 
-/// Shows warnings.
+/// Prints the warnings of this workspace's crates.
 struct Warnings;
 
 impl<S: Subscriber> Layer<S> for Warnings {
@@ -35,7 +35,7 @@ impl<S: Subscriber> Layer<S> for Warnings {
     }
 }
 
-/// The text of an event.
+/// The message of an event.
 struct Message(String);
 
 impl Visit for Message {

@@ -1,4 +1,4 @@
-//! `generate login`: a token of the hub, checked and kept for later runs.
+//! `generate login`: checks a token of the hub and stores it for later runs.
 
 use std::io::{IsTerminal, stdin};
 
@@ -9,7 +9,10 @@ use crate::arguments::LoginArguments;
 use crate::hint::Failure;
 use crate::{signals, terminal};
 
-/// Does what was asked for.
+/// Checks the token with the hub, unless that may not be asked, and stores it.
+///
+/// # Errors
+/// There is no token, the hub refuses it, or it cannot be stored.
 pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
     let hub = Hub::new(Settings::of_user());
     let settings = hub.settings();
@@ -48,7 +51,7 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A token that is typed where nobody can read it, or that a program writes.
+/// Reads a token from the terminal without showing it, or else from stdin.
 fn typed(endpoint: &str) -> Result<String, Failure> {
     let mut text = String::new();
     let read = if stdin().is_terminal() {

@@ -1,8 +1,8 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
-//! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out: [`generate`], [`resume`],
-//! [`models`], [`login`]. Results and messages go through [`terminal`], [`progress`] or [`json`]; [`hint`] turns an error into a
-//! message, a hint and an exit code.
+//! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
+//! [`generate`], [`resume`], [`models`], [`login`]. Results and messages go through [`terminal`],
+//! [`progress`] or [`json`]; [`hint`] turns an error into a message, a hint and an exit code.
 
 mod arguments;
 mod download_progress;

@@ -1,4 +1,5 @@
-//! What a person sees while a run works: memory lines, a progress bar, warnings, and the paths of pictures.
+//! [`Display`]: a run as people see it, with memory readings, a progress bar, warnings, and the paths of
+//! images.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
@@ -16,12 +17,12 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    /// A display that shows nothing but paths and what is left out where `quiet` is set.
+    /// A display. With `quiet` it shows only paths and what is left out.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, bar: None }
     }
 
-    /// Takes the bar away, so that what is written next has the terminal for itself.
+    /// Removes the bar.
     pub(crate) fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -30,19 +31,19 @@ impl Display {
 
     fn note(&self, line: &str) {
         if !self.quiet {
-            self.tell(line);
+            self.write(line);
         }
     }
 
-    /// Writes a line, also where everything else is kept quiet.
-    fn tell(&self, line: &str) {
+    /// Writes a line, also with `--quiet`.
+    fn write(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| terminal::note(line)),
             None => terminal::note(line),
         }
     }
 
-    /// Pictures may take their steps in turns, so that steps are counted over all of them.
+    /// Counts a step. `all` are the steps of all images, which may take theirs in turns.
     fn step(&mut self, all: u64, image: usize, images: usize, duration: Duration) {
         if self.quiet || !stderr().is_terminal() {
             return;
@@ -61,7 +62,7 @@ impl Display {
     }
 }
 
-/// What is drawn with, in one line.
+/// The settings of a run in one line.
 pub(crate) fn settings(recipe: &Recipe) -> String {
     let steps = match recipe.steps {
         1 => "1 step".to_owned(),
@@ -102,7 +103,7 @@ impl Observer for Display {
                 ..
             } => self.step((images * steps) as u64, *image, *images, *duration),
             Event::Warning(warning) => self.note(&format!("warning: {warning}")),
-            Event::LeftOut { what, reason } => self.tell(&format!("warning: {what} is left out: {reason}")),
+            Event::LeftOut { what, reason } => self.write(&format!("warning: {what} is left out: {reason}")),
             Event::Saved(picture) => terminal::print_path(&picture.image),
             Event::Finished { duration } => self.note(&format!("Done in {:.1} s", duration.as_secs_f64())),
             _ => {}

@@ -1,10 +1,10 @@
-//! `generate resume`: which runs were interrupted, going on with one, or forgetting it.
+//! `generate resume`: lists interrupted runs, continues one, or discards it.
 
 use std::path::Path;
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
-use sd_pipeline::{ModelChoice, ModelFolder, Recommended, UserDirs};
+use sd_pipeline::{ModelChoice, ModelFolder, Recommended};
 use serde_json::{Value, json};
 
 use crate::arguments::ResumeArguments;
@@ -14,9 +14,12 @@ use crate::{run, terminal};
 /// The longest part of a prompt that the table shows, in characters.
 const LONGEST_PROMPT: usize = 50;
 
-/// Does what was asked for.
+/// Lists, continues or discards.
+///
+/// # Errors
+/// There is no such run, its model is gone or was changed, or the run failed.
 pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
-    let user_dirs = UserDirs::of_user();
+    let user_dirs = sd_catalog::user_dirs();
     let id = match &arguments.id {
         Some(id) => id.clone(),
         None => {
@@ -56,7 +59,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
     )
 }
 
-/// A model that the run was drawing with.
+/// A model of the run, which must still be there.
 fn model(name: &str, folder: Option<&Path>) -> sd_catalog::Result<ModelChoice> {
     match folder {
         None => Ok(sd_catalog::demo_model()),

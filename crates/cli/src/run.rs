@@ -1,4 +1,4 @@
-//! Runs the pipeline under the eyes of its user: displays or JSON lines, a profile page, and signals that stop it.
+//! Runs the pipeline with a display or JSON lines, a profile page, and signals that stop it.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::{json, progress, signals};
 
-/// Calls `pipeline` with an observer that shows its events and an interrupt that signals raise. With `profile` the run's memory
-/// over time is written to a page at that path.
+/// Calls `pipeline` with an observer that shows its events and an interrupt that signals raise. With
+/// `profile` the run's memory over time is written to a page at that path.
 ///
 /// # Errors
 /// The run failed or was stopped. The hint names the kept run, if the pipeline has kept one.

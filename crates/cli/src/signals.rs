@@ -1,4 +1,4 @@
-//! What a signal does: the first asks what is at work to stop, the second ends the process.
+//! Ctrl-C and termination: the first signal asks the work to stop, the second ends the process.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,10 @@ use sd_pipeline::Interrupt;
 use crate::hint::{self, Failure};
 use crate::terminal;
 
-/// The flag that the first signal raises. Signals are listened to from the first call on.
+/// The flag that the first signal raises. The first call installs the handler.
+///
+/// # Errors
+/// The handler cannot be installed.
 pub(crate) fn interrupt() -> Result<&'static Interrupt, Failure> {
     static INTERRUPT: OnceLock<Interrupt> = OnceLock::new();
     if let Some(interrupt) = INTERRUPT.get() {
@@ -19,7 +22,7 @@ pub(crate) fn interrupt() -> Result<&'static Interrupt, Failure> {
             std::process::exit(i32::from(hint::INTERRUPTED));
         }
         interrupt.raise();
-        terminal::note("stopping as soon as nothing is lost by it; once more stops at once");
+        terminal::note("finishing the current step; press Ctrl-C again to quit now");
     };
     ctrlc::set_handler(handler)
         .map_err(|error| Failure::other(format!("cannot listen for signals: {error}")))?;

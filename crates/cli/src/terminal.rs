@@ -1,11 +1,11 @@
 //! The two streams: results go to stdout, everything else to stderr.
 //!
-//! What is written for people may hold text from files, prompts and the hub, which could move the cursor, change colours or
-//! turn the reading direction. It is escaped here and nowhere else ([`escaped`]); what programs read (JSON, and paths
-//! where stdout is no terminal) is written as it is.
+//! Text from files, prompts and the hub could move the cursor, change colours or turn the reading direction.
+//! Lines for people are escaped here and nowhere else ([`escaped`]). Output for programs is written as it is:
+//! JSON, and paths where stdout is no terminal.
 //!
-//! A stream that fails does not end the work that is told of: that stdout failed is remembered, and is the exit code
-//! in the end ([`failure_of_stdout`]).
+//! An error of stdout does not stop the work. It is kept, and decides the exit code in the end
+//! ([`failure_of_stdout`]).
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -14,15 +14,15 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// Why stdout failed first, if it did.
+/// The first error of stdout.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
-/// Why results could not be written, if that is so.
+/// The first error of stdout, if there was one.
 pub(crate) fn failure_of_stdout() -> Option<&'static io::Error> {
     FAILURE.get()
 }
 
-/// Writes text of several lines to stdout, for people: a list, a plan, a help.
+/// Writes a list, a plan or a help text to stdout, for people.
 pub(crate) fn print(text: &str) {
     let mut shown = String::with_capacity(text.len() + 1);
     for line in text.lines() {
@@ -37,7 +37,7 @@ pub(crate) fn print_line(line: &str) {
     write(format!("{}\n", escaped(line)).as_bytes());
 }
 
-/// Writes a path to stdout: as it is where a program reads it.
+/// Writes a path to stdout. Where stdout is no terminal its bytes are not changed.
 pub(crate) fn print_path(path: &Path) {
     if io::stdout().is_terminal() {
         print_line(&path.display().to_string());
@@ -48,7 +48,7 @@ pub(crate) fn print_path(path: &Path) {
     }
 }
 
-/// Writes a line of JSON to stdout, which escapes what is in its texts by itself.
+/// Writes a line of JSON to stdout. JSON escapes control characters itself.
 pub(crate) fn print_json(value: &Value) {
     write(format!("{value}\n").as_bytes());
 }
@@ -56,20 +56,20 @@ pub(crate) fn print_json(value: &Value) {
 /// Writes a line to stderr.
 pub(crate) fn note(line: &str) {
     let mut stderr = io::stderr().lock();
-    // Where nobody reads what goes wrong, nobody can be told that it did.
+    // An error of stderr has nowhere to be reported.
     let _ = writeln!(stderr, "{}", escaped(line));
 }
 
 fn write(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        // Only the first is told.
+        // Only the first error is reported.
         let _ = FAILURE.set(error);
     }
 }
 
-/// `text` in one line that shows what it holds and does nothing else to a terminal: control characters (with the end of
-/// a line among them) and those that turn the reading direction are written as in Rust, `\u{1b}`.
+/// `text` in one line that shows what it holds and does nothing else to a terminal: control characters (with
+/// the end of a line among them) and those that turn the reading direction are written as in Rust, `\u{1b}`.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_acting) {
         return Cow::Borrowed(text);

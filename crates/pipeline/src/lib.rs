@@ -55,7 +55,7 @@ pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;
 pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder, adapter_settings};
-pub use user_dirs::{UserDirs, configuration_file};
+pub use user_dirs::UserDirs;
 
 /// The version of the program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

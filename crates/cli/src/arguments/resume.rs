@@ -26,7 +26,8 @@ pub(crate) struct ResumeArguments {
     #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
     pub(crate) memory: Option<Bytes>,
 
-    /// Threads that compute; their number changes no picture [default: the processors that the process may use]
+    /// Threads that compute; their number changes no picture [default: the processors that the process may
+    /// use]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 

@@ -14,7 +14,8 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "TEXT", help_heading = "Picture")]
     negative_prompt: Option<String>,
 
-    /// anime, fantasy, scifi or realism: words for the prompt, and what not to show where nothing is said of it
+    /// anime, fantasy, scifi or realism: words for the prompt, and what not to show where nothing is said of
+    /// it
     #[arg(long, value_name = "NAME", help_heading = "Picture", value_parser = parse::style)]
     style: Option<&'static Style>,
 
@@ -26,8 +27,8 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "N", help_heading = "Picture", value_parser = parse::upscale)]
     upscale: Option<usize>,
 
-    /// The network of Real-ESRGAN that does, a .pth or .safetensors file or an id [default: ai-forever/Real-ESRGAN where it
-    /// is in the cache, else Lanczos resampling]
+    /// The network of Real-ESRGAN that does, a .pth or .safetensors file or an id [default:
+    /// ai-forever/Real-ESRGAN where it is in the cache, else Lanczos resampling]
     #[arg(long, value_name = "REF", help_heading = "Picture")]
     pub(super) upscaler: Option<String>,
 
@@ -41,7 +42,8 @@ pub(crate) struct SettingFlags {
           allow_negative_numbers = true, value_parser = parse::seed)]
     seed: Option<u64>,
 
-    /// A preset, `help` lists them; what is said beside it wins [default: auto, the best on this machine that fits]
+    /// A preset, `help` lists them; what is said beside it wins [default: auto, the best on this machine that
+    /// fits]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(super) quality: Option<String>,
 
@@ -58,13 +60,13 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "SCALE", help_heading = "Model", allow_negative_numbers = true, value_parser = parse::guidance_scale)]
     cfg: Option<f64>,
 
-    /// How far guided predictions are scaled back to the spread of the prompt's own, 0 to 1; 0.7 for models that were trained
-    /// down to no signal [default: 0]
+    /// How far guided predictions are scaled back to the spread of the prompt's own, 0 to 1; 0.7 for models
+    /// that were trained down to no signal [default: 0]
     #[arg(long, value_name = "X", help_heading = "Model", allow_negative_numbers = true, value_parser = parse::guidance_rescale)]
     guidance_rescale: Option<f64>,
 
-    /// A LoRA file that is added to the model, with how much of it, or with REF:TE:UNET how much to the text encoders and to the
-    /// network; may be given several times
+    /// A LoRA file that is added to the model, with how much of it, or with REF:TE:UNET how much to the text
+    /// encoders and to the network; may be given several times
     #[arg(long, value_name = "REF[:SCALE]", help_heading = "Model")]
     lora: Vec<String>,
 
@@ -72,8 +74,8 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "S", help_heading = "Control", allow_negative_numbers = true, value_parser = parse::control_scale)]
     control_scale: Vec<f64>,
 
-    /// The ControlNet, a folder or an id: one for all, or one for each in their order [default: with Stable Diffusion 1.5
-    /// lllyasviel's for each]
+    /// The ControlNet, a folder or an id: one for all, or one for each in their order [default: with Stable
+    /// Diffusion 1.5 lllyasviel's for each]
     #[arg(long, value_name = "REF", help_heading = "Control")]
     controlnet: Vec<String>,
 
@@ -81,8 +83,8 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "REF", help_heading = "Model")]
     refiner: Option<String>,
 
-    /// Where the refiner takes the latents over, 0 to 1, for one that shares them with the model [default: it goes over the
-    /// finished picture]
+    /// Where the refiner takes the latents over, 0 to 1, for one that shares them with the model [default: it
+    /// goes over the finished picture]
     #[arg(long, value_name = "S", help_heading = "Model", value_parser = parse::strength)]
     pub(super) refiner_switch: Option<f64>,
 
@@ -99,7 +101,8 @@ pub(crate) struct SettingFlags {
           allow_negative_numbers = true, value_parser = parse::clip_skip)]
     clip_skip: Option<u64>,
 
-    /// Memory that the run may have, 8GB say; with a GPU the GPU's [default: what is available, less a margin]
+    /// Memory that the run may have, 8GB say; with a GPU the GPU's [default: what is available, less a
+    /// margin]
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = parse::memory)]
     memory: Option<Bytes>,
 

@@ -1,4 +1,4 @@
-//! Errors of the catalog: messages with the flags that name things, and what to do about each.
+//! Hints for errors of the catalog, and their messages where they name flags.
 
 use sd_catalog::Error;
 use sd_pipeline::ControlKind;

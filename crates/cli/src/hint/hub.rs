@@ -1,4 +1,4 @@
-//! Errors of the hub and of its cache: what to do about each.
+//! Hints for errors of the hub and of its cache.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! `generate models list`: what is in the cache.
+//! `generate models list`: the repositories in the cache, what each can be used as, and the presets that use
+//! it.
 
 use sd_catalog::presets::ALL;
 use sd_catalog::{Catalog, Configuration, Settings, is_complete_folder, wanted};
@@ -76,7 +77,8 @@ impl Row {
     }
 }
 
-/// What a revision can be used as. A model is known by the headers of its tensors.
+/// What a revision can be used as. The family of a model is recognised by its configuration and the headers
+/// of its tensors.
 fn kind(revision: &CachedRevision) -> String {
     let paths = revision.paths();
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
@@ -93,7 +95,7 @@ fn kind(revision: &CachedRevision) -> String {
     known.to_owned()
 }
 
-/// The presets, ours and the user's own, that use the repository `id`.
+/// The presets that use the repository `id`, the program's and the user's.
 fn presets_with(id: &str, configuration: &Configuration) -> Vec<String> {
     let uses = |settings: &Settings| {
         let mut parts = wanted(settings).into_iter();

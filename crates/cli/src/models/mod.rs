@@ -7,7 +7,10 @@ mod remove;
 use crate::arguments::{ModelsArguments, ModelsTask};
 use crate::hint::Failure;
 
-/// Does what was asked for.
+/// Lists, fetches or removes.
+///
+/// # Errors
+/// A name means nothing, or the hub or the cache failed.
 pub(crate) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     match &arguments.task {
         None | Some(ModelsTask::List) => list::run(arguments),

@@ -1,4 +1,4 @@
-//! `generate models pull`: fetching what presets need, or what ids name.
+//! `generate models pull`: fetches all that presets use, or what ids name.
 
 use sd_catalog::presets::DEMO;
 use sd_catalog::{Catalog, Configuration, Wanted, reference, wanted};
@@ -42,7 +42,8 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
     Ok(())
 }
 
-/// What is fetched for `name`: all parts of a preset, with the network that it upscales with, or what an id names.
+/// What is fetched for `name`: all parts of a preset, with the network that it upscales with, or what an id
+/// names.
 fn parts(name: &str, configuration: &Configuration) -> Result<Vec<Wanted>, Failure> {
     if name == DEMO {
         return Ok(Vec::new());

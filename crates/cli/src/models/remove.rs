@@ -1,4 +1,4 @@
-//! `generate models rm`: removing what the cache holds.
+//! `generate models rm`: removes repositories from the cache.
 
 use sd_catalog::Catalog;
 use sd_hub::Reference;

@@ -1,0 +1,69 @@
+//! What is fetched for settings that are not run at once, those of a preset say.
+
+use sd_hub::Reference;
+use sd_pipeline::bundle::Kind;
+
+use crate::local::{local_path, with_ending};
+use crate::names::{named, reference};
+use crate::settings::Settings;
+use crate::upscaler;
+
+/// Something on the hub that is to be in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The repository, or one file of it.
+    pub reference: Reference,
+    /// What it is used as, where that is known. Else its files tell.
+    pub kind: Option<Kind>,
+}
+
+/// What `settings` use on the hub, each once: what they name there, and the default network that they upscale
+/// with. Names of files and folders on this machine are left out.
+pub fn wanted(settings: &Settings) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    let default_upscaler = match (&settings.upscaler, settings.upscale) {
+        (None, Some(factor)) => upscaler::default_name(factor),
+        _ => None,
+    };
+    let default_upscaler = default_upscaler.map(|name| (Kind::Upscaler, name.to_owned()));
+    for (kind, name) in named(settings, "").into_iter().chain(default_upscaler) {
+        let is_local = local_path(&name).is_some() || kind == Kind::Lora && with_ending(&name).is_file();
+        let Some(reference) = reference(&name).filter(|_| !is_local) else {
+            continue;
+        };
+        let part = Wanted {
+            reference,
+            kind: Some(kind),
+        };
+        if !wanted.contains(&part) {
+            wanted.push(part);
+        }
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_settings_name_on_the_hub_is_wanted_once() {
+        let settings = Settings {
+            model: Some("me/model".to_owned()),
+            refiner: Some("me/model".to_owned()),
+            upscaler: Some("me/nets:x4.pth".to_owned()),
+            lora: vec!["me/lora:0.5".to_owned(), "lora.safetensors".to_owned()],
+            ..Settings::default()
+        };
+        let names: Vec<String> = wanted(&settings)
+            .into_iter()
+            .map(|wanted| wanted.reference.to_string())
+            .collect();
+        assert_eq!(names, ["me/model", "me/nets:x4.pth", "me/lora"]);
+        let demo = Settings {
+            model: Some("demo".to_owned()),
+            ..Settings::default()
+        };
+        assert!(wanted(&demo).is_empty());
+    }
+}
