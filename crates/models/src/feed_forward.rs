@@ -8,7 +8,7 @@ use crate::layers;
 
 /// The activation of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inside {
+pub(crate) enum HiddenActivation {
     /// GELU by the tanh approximation.
     GeluTanh,
     /// GEGLU: half of the features times the GELU of the other half.
@@ -20,19 +20,19 @@ pub(crate) enum Inside {
 pub(crate) struct FeedForward {
     up: Linear,
     down: Linear,
-    inside: Inside,
+    activation: HiddenActivation,
 }
 
 impl FeedForward {
     /// Hidden features after the activation, in multiples of the width.
     const EXPANSION: usize = 4;
 
-    pub(crate) fn new(weights: &Weights, width: usize, inside: Inside) -> Result<Self> {
+    pub(crate) fn new(weights: &Weights, width: usize, activation: HiddenActivation) -> Result<Self> {
         let inner = Self::EXPANSION * width;
         Ok(Self {
-            up: layers::linear(&weights.scope("net.0.proj"), width, inside.before() * width)?,
+            up: layers::linear(&weights.scope("net.0.proj"), width, activation.before() * width)?,
             down: layers::linear(&weights.scope("net.2"), inner, width)?,
-            inside,
+            activation,
         })
     }
 
@@ -67,13 +67,13 @@ impl FeedForward {
         gates: Option<&Tensor>,
         tokens: &Tensor,
     ) -> candle_core::Result<Tensor> {
-        let inside = match self.inside {
-            Inside::GeluTanh => linear_gelu_tanh(tokens, &self.up)?,
-            Inside::Geglu => linear_geglu(tokens, &self.up)?,
+        let hidden = match self.activation {
+            HiddenActivation::GeluTanh => linear_gelu_tanh(tokens, &self.up)?,
+            HiddenActivation::Geglu => linear_geglu(tokens, &self.up)?,
         };
         match gates {
-            Some(gates) => linear_gated_residual(residual, gates, &inside, &self.down),
-            None => linear_residual(residual, &inside, &self.down),
+            Some(gates) => linear_gated_residual(residual, gates, &hidden, &self.down),
+            None => linear_residual(residual, &hidden, &self.down),
         }
     }
 
@@ -83,9 +83,9 @@ impl FeedForward {
     }
 
     /// Texts of a chunk, and tokens of each: all, or some of one text.
-    fn chunk(batch: usize, count: usize, on_processor: bool) -> (usize, usize) {
+    fn chunk(batch: usize, count: usize, on_cpu: bool) -> (usize, usize) {
         // Larger chunks where there are more cores.
-        let most = if on_processor { 1024 } else { 8192 };
+        let most = if on_cpu { 1024 } else { 8192 };
         if batch * count <= most {
             (batch, count)
         } else {
@@ -95,21 +95,21 @@ impl FeedForward {
 
     /// Values that are alive in a layer beside its tokens, the residual and the result.
     pub(crate) fn workspace(
-        inside: Inside,
+        activation: HiddenActivation,
         (batch, count): (usize, usize),
         width: usize,
-        on_processor: bool,
+        on_cpu: bool,
     ) -> usize {
-        let (texts, chunk) = Self::chunk(batch, count, on_processor);
+        let (texts, chunk) = Self::chunk(batch, count, on_cpu);
         // On a GPU the hidden features before the activation are alive too.
-        let before = if on_processor { 0 } else { inside.before() };
+        let before = if on_cpu { 0 } else { activation.before() };
         // A chunk's result, unless the chunk is the whole input.
-        let result = usize::from(!on_processor || (texts, chunk) != (batch, count));
+        let result = usize::from(!on_cpu || (texts, chunk) != (batch, count));
         texts * chunk * (before + Self::EXPANSION + result) * width
     }
 }
 
-impl Inside {
+impl HiddenActivation {
     /// Hidden features before the activation, in multiples of the width.
     fn before(self) -> usize {
         match self {

@@ -81,20 +81,20 @@ pub trait Conditioned {
 
 /// The peak of a banded forward pass so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Taken {
+pub(crate) struct Peak {
     /// Values of activations.
     pub(crate) activations: usize,
     /// Scratch floats that all threads share.
     pub(crate) shared: usize,
     /// Scratch bytes of each thread.
-    pub(crate) a_thread: u64,
+    pub(crate) per_thread: u64,
 }
 
-impl Taken {
+impl Peak {
     /// The peak in bytes, on a CPU with the current number of threads.
     pub(crate) fn footprint(self, activation_type: DType) -> Footprint {
         let threads = Scratch {
-            a_thread: self.a_thread,
+            per_thread: self.per_thread,
             shared: 4 * self.shared as u64,
         };
         Footprint {
@@ -112,20 +112,20 @@ impl Taken {
 
     /// Records the scratch of an operation. Returns the floats that its threads share.
     pub(crate) fn run(&mut self, scratch: Scratch) -> usize {
-        self.a_thread = self.a_thread.max(scratch.a_thread);
+        self.per_thread = self.per_thread.max(scratch.per_thread);
         scratch.shared as usize / 4
     }
 }
 
 /// Bytes in memory of the tensors of `weights` whose names are `wanted`.
 pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u64 {
-    let on_processor = weights.options().device.is_cpu();
+    let on_cpu = weights.options().device.is_cpu();
     weights
         .held()
         .filter(|(name, ..)| wanted(name))
         .map(|(_, shape, bytes)| match shape {
             // On a CPU biases and norms are kept in 32 bits beside what was read.
-            &[features] if on_processor && bytes < 4 * features as u64 => bytes + 4 * features as u64,
+            &[features] if on_cpu && bytes < 4 * features as u64 => bytes + 4 * features as u64,
             _ => bytes,
         })
         .sum()

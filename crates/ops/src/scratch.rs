@@ -7,7 +7,7 @@ use crate::cpu::{attention, convolution, projection};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scratch {
     /// Of each thread that takes part.
-    pub a_thread: u64,
+    pub per_thread: u64,
     /// Shared by all threads.
     pub shared: u64,
 }
@@ -20,19 +20,19 @@ impl Scratch {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
-            a_thread: self.a_thread.max(other.a_thread),
+            per_thread: self.per_thread.max(other.per_thread),
             shared: self.shared.max(other.shared),
         }
     }
 
     /// The total with the current number of threads.
     pub fn bytes(self) -> u64 {
-        self.a_thread * rayon::current_num_threads() as u64 + self.shared
+        self.per_thread * rayon::current_num_threads() as u64 + self.shared
     }
 
-    fn floats(a_thread: usize, shared: usize) -> Self {
+    fn floats(per_thread: usize, shared: usize) -> Self {
         Self {
-            a_thread: 4 * a_thread as u64 + SMALL,
+            per_thread: 4 * per_thread as u64 + SMALL,
             shared: 4 * shared as u64,
         }
     }

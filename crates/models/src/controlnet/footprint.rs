@@ -5,7 +5,7 @@ use sd_ops::Scratch;
 use super::{ChannelOrder, ControlNet, Step};
 use crate::footprint::held_bytes;
 use crate::unet::block_layout::BlockKind;
-use crate::unet::footprint::{self, Walk};
+use crate::unet::footprint::{self, SimulatedPass};
 use crate::{Conditioned, Footprint, Load, WeightBytes};
 
 impl Conditioned for ControlNet {
@@ -64,33 +64,33 @@ impl Conditioned for ControlNet {
 impl ControlNet {
     /// The memory of a forward pass beside the weights and the conditions, residuals included.
     pub fn forward_footprint(&self, load: Load) -> Footprint {
-        self.walk(load).0.footprint()
+        self.simulate(load).0.footprint()
     }
 
     /// Bytes of the tensors that are alive while each block runs, as [`WeightBytes::most_with`] takes them.
     pub fn block_activations(&self, load: Load) -> Vec<u64> {
-        self.walk(load).1
+        self.simulate(load).1
     }
 
     /// Bytes of the residuals of a forward pass, for all inputs. They are alive during the UNet's pass.
     pub fn residual_bytes(&self, load: Load) -> u64 {
-        self.walk(load).0.kept_bytes()
+        self.simulate(load).0.kept_bytes()
     }
 
-    fn walk(&self, load: Load) -> (Walk, Vec<u64>) {
-        let mut walk = Walk::new(load, self.config.network.in_channels, self.weights.options());
+    fn simulate(&self, load: Load) -> (SimulatedPass, Vec<u64>) {
+        let mut pass = SimulatedPass::new(load, self.config.network.in_channels, self.weights.options());
         let of_blocks = self.steps.iter().map(|step| match step {
             Step::Shared(spec) => {
-                let activations = walk.pass(spec);
+                let activations = pass.pass(spec);
                 match spec.kind {
-                    BlockKind::Entry { .. } => activations.max(walk.add()),
+                    BlockKind::Entry { .. } => activations.max(pass.add()),
                     _ => activations,
                 }
             }
-            Step::Adds { .. } => walk.keep(),
+            Step::Adds { .. } => pass.keep(),
         });
         let of_blocks = of_blocks.collect();
-        (walk, of_blocks)
+        (pass, of_blocks)
     }
 
     fn element(&self) -> usize {

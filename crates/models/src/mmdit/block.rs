@@ -11,7 +11,7 @@ use super::block_kind::{BlockKind, ContextStream};
 use super::modulation::{Affine, BlockModulation, StreamModulation, TextModulation};
 use super::stream::{HeadProjections, ProjectionNames};
 use super::{Config, NORM_EPSILON};
-use crate::feed_forward::{FeedForward, Inside};
+use crate::feed_forward::{FeedForward, HiddenActivation};
 use crate::layers;
 
 /// The tokens between two blocks, `[batch, tokens, width]` of either stream.
@@ -68,7 +68,11 @@ impl JointBlock {
             ContextStream::Full => TextLayers::Full {
                 heads: text_heads()?,
                 output: layers::linear(&attention.scope("to_add_out"), width, width)?,
-                feed_forward: FeedForward::new(&weights.scope("ff_context"), width, Inside::GeluTanh)?,
+                feed_forward: FeedForward::new(
+                    &weights.scope("ff_context"),
+                    width,
+                    HiddenActivation::GeluTanh,
+                )?,
             },
             ContextStream::KeysValuesOnly => TextLayers::KeysValuesOnly { heads: text_heads()? },
             ContextStream::None => TextLayers::None,
@@ -86,7 +90,7 @@ impl JointBlock {
             heads: HeadProjections::new(&attention, config, ProjectionNames::IMAGE)?,
             output: layers::linear(&attention.scope("to_out.0"), width, width)?,
             second,
-            feed_forward: FeedForward::new(&weights.scope("ff"), width, Inside::GeluTanh)?,
+            feed_forward: FeedForward::new(&weights.scope("ff"), width, HiddenActivation::GeluTanh)?,
         };
         Ok(Self { image, text })
     }

@@ -9,7 +9,7 @@ use sd_weights::Weights;
 use super::block_kind::{BlockKind, ContextStream};
 use super::control::ControlNet;
 use super::{Config, Transformer};
-use crate::feed_forward::{FeedForward, Inside};
+use crate::feed_forward::{FeedForward, HiddenActivation};
 use crate::footprint::held_bytes;
 use crate::{Conditioned, Footprint, Load, WeightBytes};
 
@@ -67,7 +67,7 @@ impl Transformer {
 #[derive(Debug)]
 pub(super) struct Bytes<'a> {
     config: &'a Config,
-    on_processor: bool,
+    on_cpu: bool,
     element: u64,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Bytes<'a> {
     pub(super) fn new(config: &'a Config, weights: &Weights, activation_type: DType) -> Self {
         Self {
             config,
-            on_processor: weights.options().device.is_cpu(),
+            on_cpu: weights.options().device.is_cpu(),
             element: activation_type.size_in_bytes() as u64,
         }
     }
@@ -140,17 +140,17 @@ impl<'a> Bytes<'a> {
     pub(super) fn block(&self, load: Load, kinds: &[BlockKind]) -> u64 {
         let (image, text) = (self.image(load), self.text(load, kinds));
         // Queries, keys, values, and the result. On a GPU the keys are transposed.
-        let in_attention = if self.on_processor { 4 } else { 5 };
+        let in_attention = if self.on_cpu { 4 } else { 5 };
         let attention = in_attention * (image + text);
         // The attention's result for the text is alive until the text's feed-forward layer; beside it the
         // normalised tokens and the result, chunk by chunk.
-        let inside = FeedForward::workspace(
-            Inside::GeluTanh,
+        let hidden = FeedForward::workspace(
+            HiddenActivation::GeluTanh,
             (load.texts, self.patches(load) as usize),
             self.config.width(),
-            self.on_processor,
+            self.on_cpu,
         ) as u64;
-        let feed_forward = text + 2 * image + inside * self.element;
+        let feed_forward = text + 2 * image + hidden * self.element;
         let second_attention = if kinds.iter().any(|kind| kind.dual_attention) {
             // Self-attention of the image, with the joint attention's result and the image tokens after it.
             text + (in_attention + 1) * image

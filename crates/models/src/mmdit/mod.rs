@@ -30,7 +30,7 @@ use crate::{Error, Result};
 use block::{JointBlock, Tokens};
 use block_kind::{BlockKind, ContextStream};
 use conditioning::Conditioner;
-use control::Walk;
+use control::ControlPass;
 use head::Head;
 use modulation::AffineProjection;
 use parallel_batch::ParallelBatch;
@@ -169,7 +169,7 @@ impl Transformer {
         controls: &[control::Control<'_>],
         step: usize,
     ) -> Result<Vec<Tensor>> {
-        let on_processor = self.weights.options().device.is_cpu();
+        let on_cpu = self.weights.options().device.is_cpu();
         let patches = self.patches.block(0)?;
         let mut streams = Vec::with_capacity(inputs.len());
         for &Input { latents, conditions } in inputs {
@@ -181,8 +181,8 @@ impl Transformer {
                 text: conditioning.text()?,
             }));
         }
-        let begin = |control| Walk::begin(control, inputs, &streams, step);
-        let mut walks = controls.iter().map(begin).collect::<Result<Vec<_>>>()?;
+        let begin = |control| ControlPass::begin(control, inputs, &streams, step);
+        let mut control_passes = controls.iter().map(begin).collect::<Result<Vec<_>>>()?;
         for (index, block) in self.blocks.pass()?.enumerate() {
             let block = block?;
             for (streams, inputs) in streams.chunks_mut(at_once).zip(inputs.chunks(at_once)) {
@@ -193,7 +193,7 @@ impl Transformer {
                     parts.extend(stream.take().map(|tokens| (tokens, modulation)));
                 }
                 let pass = |(tokens, modulation)| block.forward(tokens, &modulation);
-                let passed = if on_processor {
+                let passed = if on_cpu {
                     parallel_map(parts, pass)
                 } else {
                     parts.into_iter().map(pass).collect()
@@ -206,14 +206,14 @@ impl Transformer {
             if self.kinds[index].context == ContextStream::KeysValuesOnly {
                 continue;
             }
-            for walk in &mut walks {
-                let added = walk.after(index, self.kinds.len())?;
+            for pass in &mut control_passes {
+                let added = pass.after(index, self.kinds.len())?;
                 for (tokens, added) in streams.iter_mut().flatten().zip(added) {
                     tokens.image = sum(&tokens.image, added)?;
                 }
             }
         }
-        drop(walks);
+        drop(control_passes);
         let head = self.head.block(0)?;
         let predictions = streams.into_iter().flatten().zip(inputs).map(|(tokens, input)| {
             let (height, width) = input.conditions.latents();

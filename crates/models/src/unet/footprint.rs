@@ -10,7 +10,7 @@ use sd_weights::{WeightOptions, Weights};
 use super::block_layout::{BlockKind, BlockSpec};
 use super::config::Config;
 use super::{NETWORK, UNet};
-use crate::feed_forward::{FeedForward, Inside};
+use crate::feed_forward::{FeedForward, HiddenActivation};
 use crate::footprint::held_bytes;
 use crate::{Conditioned, Footprint, Load, WeightBytes};
 
@@ -42,31 +42,31 @@ impl Conditioned for UNet {
 impl UNet {
     /// The memory of a forward pass beside the weights, the conditions, and the residuals of a ControlNet.
     pub fn forward_footprint(&self, load: Load) -> Footprint {
-        self.walk(load).0
+        self.simulate(load).0
     }
 
     /// Bytes of the tensors that are alive while each block runs. The lowest-resolution blocks hold most of
     /// the parameters, so [`WeightBytes::most_with`] of these is less than the sum of both maxima.
     pub fn block_activations(&self, load: Load) -> Vec<u64> {
-        self.walk(load).1
+        self.simulate(load).1
     }
 
-    fn walk(&self, load: Load) -> (Footprint, Vec<u64>) {
-        let mut walk = Walk::new(load, self.config.in_channels, self.weights.options());
+    fn simulate(&self, load: Load) -> (Footprint, Vec<u64>) {
+        let mut pass = SimulatedPass::new(load, self.config.in_channels, self.weights.options());
         let mut of_blocks = Vec::with_capacity(self.layout.len());
         for spec in &self.layout {
-            let mut activations = walk.pass(spec);
+            let mut activations = pass.pass(spec);
             if spec.is_skip {
-                walk.push_skip();
+                pass.push_skip();
                 // Without a middle block a ControlNet adds to a feature map that is a skip connection too,
                 // which must not change.
                 if spec.ends_middle {
-                    activations = activations.max(walk.add());
+                    activations = activations.max(pass.add());
                 }
             }
             of_blocks.push(activations);
         }
-        (walk.footprint(), of_blocks)
+        (pass.footprint(), of_blocks)
     }
 }
 
@@ -125,7 +125,7 @@ struct Picture {
 
 /// Simulates a forward pass by its shapes, and keeps the peak so far.
 #[derive(Debug)]
-pub(crate) struct Walk {
+pub(crate) struct SimulatedPass {
     load: Load,
     element: usize,
     /// The current feature map. Tokens inside a transformer have as many values.
@@ -141,10 +141,10 @@ pub(crate) struct Walk {
     most: usize,
     /// The scratch of the operations, which threads keep from one to the next.
     scratch: Scratch,
-    on_processor: bool,
+    on_cpu: bool,
 }
 
-impl Walk {
+impl SimulatedPass {
     /// A pass of latents with `channels` channels.
     pub(crate) fn new(load: Load, channels: usize, weight_options: &WeightOptions) -> Self {
         let (height, width) = load.latents;
@@ -162,7 +162,7 @@ impl Walk {
             kept: 0,
             most: 0,
             scratch: Scratch::default(),
-            on_processor: weight_options.device.is_cpu(),
+            on_cpu: weight_options.device.is_cpu(),
         }
     }
 
@@ -250,7 +250,7 @@ impl Walk {
         self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let result = self.values(self.x);
         // On a GPU: im2col, a GEMM, and a transpose of the result.
-        let elsewhere = if self.on_processor {
+        let elsewhere = if self.on_cpu {
             0
         } else {
             let channels = 3 * 3 * inputs;
@@ -293,14 +293,14 @@ impl Walk {
         self.run(Scratch::of_linear());
         self.run(Scratch::of_attention(channels / heads));
         // The tokens, queries, keys, values, and the result. On a GPU the keys are transposed.
-        let turned = usize::from(!self.on_processor);
-        let to_places = (5 + turned) * tokens;
-        let to_text = 3 * tokens + (2 + turned) * text;
+        let turned = usize::from(!self.on_cpu);
+        let self_attention = (5 + turned) * tokens;
+        let cross_attention = 3 * tokens + (2 + turned) * text;
         // The tokens, their norm and the result, and the hidden features.
         let count = (self.load.texts, self.x.height * self.x.width);
-        let inside = FeedForward::workspace(Inside::Geglu, count, channels, self.on_processor);
-        let feed_forward = 3 * tokens + inside;
-        vec![to_places, to_text, feed_forward]
+        let hidden = FeedForward::workspace(HiddenActivation::Geglu, count, channels, self.on_cpu);
+        let feed_forward = 3 * tokens + hidden;
+        vec![self_attention, cross_attention, feed_forward]
     }
 
     fn upsampled(&mut self, own: usize, channels: usize) -> Vec<usize> {
@@ -311,7 +311,7 @@ impl Walk {
         if let Some(next) = self.skips.last() {
             (self.x.height, self.x.width) = (next.height, next.width);
         }
-        if self.on_processor && (self.x.height, self.x.width) == (twice.height, twice.width) {
+        if self.on_cpu && (self.x.height, self.x.width) == (twice.height, twice.width) {
             // The upsampled feature map is never made. The smaller one is copied between two more rows.
             let height = smaller.height + 2;
             let between = self.values(Picture { height, ..smaller });

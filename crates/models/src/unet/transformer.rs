@@ -8,7 +8,7 @@ use sd_ops::{
 use sd_weights::Weights;
 
 use super::config::Config;
-use crate::feed_forward::{FeedForward, Inside};
+use crate::feed_forward::{FeedForward, HiddenActivation};
 use crate::layers;
 
 /// The epsilon of the group norm before a transformer, which no setting changes.
@@ -70,9 +70,9 @@ impl TransformerExit {
 #[derive(Debug)]
 pub(crate) struct TransformerLayer {
     norm1: LayerNorm,
-    to_places: Attention,
+    self_attention: Attention,
     norm2: LayerNorm,
-    to_text: Attention,
+    cross_attention: Attention,
     norm3: LayerNorm,
     feed_forward: FeedForward,
 }
@@ -88,11 +88,11 @@ impl TransformerLayer {
         let norm = |name: &str| layers::layer_norm(&weights.scope(name), channels, LAYER_EPSILON);
         Ok(Self {
             norm1: norm("norm1")?,
-            to_places: Attention::new(&weights.scope("attn1"), channels, heads, channels)?,
+            self_attention: Attention::new(&weights.scope("attn1"), channels, heads, channels)?,
             norm2: norm("norm2")?,
-            to_text: Attention::new(&weights.scope("attn2"), channels, heads, context)?,
+            cross_attention: Attention::new(&weights.scope("attn2"), channels, heads, context)?,
             norm3: norm("norm3")?,
-            feed_forward: FeedForward::new(&weights.scope("ff"), channels, Inside::Geglu)?,
+            feed_forward: FeedForward::new(&weights.scope("ff"), channels, HiddenActivation::Geglu)?,
         })
     }
 
@@ -101,9 +101,9 @@ impl TransformerLayer {
     pub(crate) fn forward(&self, tokens: Tensor, text: &Tensor) -> Result<Tensor> {
         let mut tokens = tokens;
         let normed = layer_norm(&tokens, &self.norm1)?;
-        tokens = self.to_places.add_to(&tokens, normed, None)?;
+        tokens = self.self_attention.add_to(&tokens, normed, None)?;
         let normed = layer_norm(&tokens, &self.norm2)?;
-        tokens = self.to_text.add_to(&tokens, normed, Some(text))?;
+        tokens = self.cross_attention.add_to(&tokens, normed, Some(text))?;
         let normed = layer_norm(&tokens, &self.norm3)?;
         self.feed_forward.add_to(&tokens, None, &normed)
     }

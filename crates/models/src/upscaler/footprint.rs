@@ -3,7 +3,7 @@
 use sd_ops::Scratch;
 
 use super::architecture::{Architecture, Compact, Dense};
-use crate::footprint::Taken;
+use crate::footprint::Peak;
 
 /// Values of a band of features: 2 MB of 32-bit floats, of which a few hundred are alive at a time.
 const BAND: usize = 1 << 19;
@@ -20,7 +20,7 @@ pub(super) fn enlarging(
     architecture: Architecture,
     rows: Option<usize>,
     [height, width]: [usize; 2],
-) -> Taken {
+) -> Peak {
     let factor = architecture.unshuffled();
     let (height, width) = (height.div_ceil(factor), width.div_ceil(factor));
     let rows = rows.unwrap_or_else(|| band_rows(architecture.features(), height, width));
@@ -29,12 +29,12 @@ pub(super) fn enlarging(
         width,
         rows: rows.min(height),
     };
-    let mut taken = Taken::default();
+    let mut peak = Peak::default();
     match architecture {
-        Architecture::Dense(sizes) => dense(&mut taken, sizes, size),
-        Architecture::Compact(sizes) => compact(&mut taken, sizes, size),
+        Architecture::Dense(sizes) => dense(&mut peak, sizes, size),
+        Architecture::Compact(sizes) => compact(&mut peak, sizes, size),
     }
-    taken
+    peak
 }
 
 /// The size of a feature map and its bands.
@@ -69,7 +69,7 @@ impl Size {
     }
 }
 
-fn dense(taken: &mut Taken, sizes: Dense, size: Size) {
+fn dense(peak: &mut Peak, sizes: Dense, size: Size) {
     let Dense { features, growth, .. } = sizes;
     // The first features, which are carried around the blocks, and the image between two blocks.
     let held = 2 * size.picture(features);
@@ -83,14 +83,14 @@ fn dense(taken: &mut Taken, sizes: Dense, size: Size) {
     // A dense block gives a band once its input is five bands further, and the input waits for it.
     let waiting = 2 * size.bands(4, features) - size.bands(1, features);
     let joined = 2 * features + 9 * growth;
-    let shared = taken.run(Scratch::of_conv2d(features + 4 * growth, features, 3));
-    taken.reach(
+    let shared = peak.run(Scratch::of_conv2d(features + 4 * growth, features, 3));
+    peak.reach(
         held + 3 * next + waiting + size.bands(1, joined),
         3 * gathered + shared,
     );
 
     let (twice, four) = (size.enlarged(2), size.enlarged(4));
-    let summed = taken.run(Scratch::of_upsampled_conv2d(features, features));
+    let summed = peak.run(Scratch::of_upsampled_conv2d(features, features));
     let next = size.bands(2, features) + twice.bands(1, features) + four.bands(2, features);
     let gathered = 2 * size.gathered(features) + twice.gathered(features) + 2 * four.gathered(features);
     let on_their_way = next + four.bands(2, features);
@@ -98,22 +98,22 @@ fn dense(taken: &mut Taken, sizes: Dense, size: Size) {
     let behind = 4;
     let at_first = held - 2 * size.bands(behind, features);
     let at_last = four.picture(3) - four.bands(behind, 3);
-    taken.reach(at_first.max(at_last) + on_their_way, gathered + 2 * summed);
-    taken.reach(2 * four.picture(3), 0);
+    peak.reach(at_first.max(at_last) + on_their_way, gathered + 2 * summed);
+    peak.reach(2 * four.picture(3), 0);
 }
 
-fn compact(taken: &mut Taken, sizes: Compact, size: Size) {
+fn compact(peak: &mut Peak, sizes: Compact, size: Size) {
     let Compact { features, scale, .. } = sizes;
-    let shared = taken.run(Scratch::of_conv2d(features, features, 3));
-    taken.reach(
+    let shared = peak.run(Scratch::of_conv2d(features, features, 3));
+    peak.reach(
         size.picture(features) + size.bands(1, features),
         size.gathered(features) + shared,
     );
     // What is added to a band of the result is made first, and its pixels are put in order last.
     let channels = 3 * scale * scale;
-    taken.reach(
+    peak.reach(
         size.picture(features) + size.bands(3, channels),
         size.gathered(features) + shared,
     );
-    taken.reach(2 * size.picture(channels), 0);
+    peak.reach(2 * size.picture(channels), 0);
 }

@@ -4,10 +4,10 @@ use sd_ops::Scratch;
 
 use super::banded::Banding;
 use super::config::Config;
-use crate::footprint::Taken;
+use crate::footprint::Peak;
 
 /// The memory of decoding `batch` latents of `height` and `width`.
-pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Taken {
+pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Peak {
     let mut pass = Pass::new(banding);
     let levels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
     let mut level = Level::cut(batch * width, height, levels[0], banding);
@@ -28,11 +28,11 @@ pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]
         inputs = outputs;
     }
     pass.exit(level, inputs, config.out_channels);
-    pass.taken()
+    pass.peak()
 }
 
 /// The memory of encoding `batch` images whose latents have `height` and `width`.
-pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Taken {
+pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Peak {
     let mut pass = Pass::new(banding);
     let (levels, factor) = (&config.block_out_channels, config.downsampling());
     let mut level = Level::cut(batch * width * factor, height * factor, levels[0], banding);
@@ -50,7 +50,7 @@ pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]
     }
     pass.middle(level, inputs, config.mid_block_add_attention);
     pass.exit(level, inputs, 2 * config.latent_channels);
-    pass.taken()
+    pass.peak()
 }
 
 /// The size of a feature map and its bands. Results are numbers of values.
@@ -105,18 +105,18 @@ impl Level {
 #[derive(Debug)]
 struct Pass {
     banding: Banding,
-    most: Taken,
+    most: Peak,
 }
 
 impl Pass {
     fn new(banding: Banding) -> Self {
         Self {
             banding,
-            most: Taken::default(),
+            most: Peak::default(),
         }
     }
 
-    fn taken(self) -> Taken {
+    fn peak(self) -> Peak {
         self.most
     }
 
@@ -233,8 +233,8 @@ mod tests {
             ..Config::default()
         };
         let latents = [1, side / 8, side / 8];
-        let taken = decoding(&config, config.banding(1, side / 8, side / 8), latents);
-        let bytes = 4 * (taken.activations + taken.shared) as u64 + 2 * taken.a_thread;
+        let peak = decoding(&config, config.banding(1, side / 8, side / 8), latents);
+        let bytes = 4 * (peak.activations + peak.shared) as u64 + 2 * peak.per_thread;
         bytes as f64 / f64::from(1 << 30)
     }
 
@@ -242,8 +242,8 @@ mod tests {
     fn decoding_takes_little_more_than_the_largest_picture_that_is_held() {
         // Weights of 32 bits take another 0.2 GB.
         for (side, held, most) in [(512, 0.125, 0.35), (1024, 0.5, 0.7), (2048, 2.0, 2.3)] {
-            let taken = decoding_takes(side);
-            assert!((held..most).contains(&taken), "{side}: {taken} GB");
+            let peak = decoding_takes(side);
+            assert!((held..most).contains(&peak), "{side}: {peak} GB");
         }
     }
 }

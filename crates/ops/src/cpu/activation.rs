@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::lanewise::{Lanewise, write};
-use super::pieces::written;
+use super::parallel_fill::parallel_fill;
 use super::simd::{InstructionSet, Kernel, Simd, functions};
 
 /// Results of a parallel task.
@@ -56,7 +56,7 @@ impl Lanewise<2> for Geglu {
 pub(crate) fn geglu(set: InstructionSet, values: &[f32], width: usize) -> Vec<f32> {
     let half = (width / 2).max(1);
     let piece = (PIECE / half).max(1) * half;
-    written(values.len() / 2, piece, |first, to| {
+    parallel_fill(values.len() / 2, piece, |first, to| {
         set.run(GatedRows {
             half,
             from: &values[2 * first..2 * (first + to.len())],

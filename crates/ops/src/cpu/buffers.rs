@@ -4,7 +4,7 @@
 pub(crate) const LINE: usize = 16;
 
 /// Floats of scratch for buffers of the given lengths.
-pub(crate) const fn in_lines<const N: usize>(lengths: [usize; N]) -> usize {
+pub(crate) const fn aligned_length<const N: usize>(lengths: [usize; N]) -> usize {
     // Iterators are not allowed in const functions.
     let (mut floats, mut index) = (LINE, 0);
     while index < N {
@@ -15,8 +15,8 @@ pub(crate) const fn in_lines<const N: usize>(lengths: [usize; N]) -> usize {
 }
 
 /// Splits `scratch` into buffers of the given lengths, each of which begins at a cache line. `scratch` has
-/// the length that [`in_lines`] returns.
-pub(crate) fn cut_in_lines<const N: usize>(scratch: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
+/// the length that [`aligned_length`] returns.
+pub(crate) fn split_aligned<const N: usize>(scratch: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
     let unaligned = scratch.as_ptr().align_offset(4 * LINE).min(LINE);
     let mut rest = &mut scratch[unaligned..];
     lengths.map(|length| {
@@ -33,9 +33,9 @@ mod tests {
     #[test]
     fn buffers_begin_with_lines() {
         let lengths = [5, 0, 16, 33];
-        let mut scratch = vec![0.0; in_lines(lengths) + 1];
+        let mut scratch = vec![0.0; aligned_length(lengths) + 1];
         for first in 0..2 {
-            let buffers = cut_in_lines(&mut scratch[first..], lengths);
+            let buffers = split_aligned(&mut scratch[first..], lengths);
             for (buffer, length) in buffers.iter().zip(lengths) {
                 assert_eq!(buffer.len(), length);
                 assert_eq!(buffer.as_ptr().addr() % (4 * LINE), 0);

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::pieces::written;
+use super::parallel_fill::parallel_fill;
 use super::simd::{InstructionSet, Kernel, Simd};
 
 /// Values of a parallel task.
@@ -21,7 +21,7 @@ pub(crate) fn map<F: Lanewise<SOURCES>, const SOURCES: usize>(
     sources: [&[f32]; SOURCES],
 ) -> Vec<f32> {
     let length = sources[0].len();
-    written(length, PIECE, |first, to| {
+    parallel_fill(length, PIECE, |first, to| {
         let sources = sources.map(|source| &source[first..first + to.len()]);
         write_with(set, function, sources, to)
     })

@@ -19,7 +19,7 @@ pub(crate) mod moments;
 #[allow(unsafe_code)]
 pub(crate) mod norm;
 #[allow(unsafe_code)]
-pub(crate) mod pieces;
+pub(crate) mod parallel_fill;
 #[allow(unsafe_code)]
 pub(crate) mod projection;
 #[allow(unsafe_code)]

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::pieces::written;
+use super::parallel_fill::parallel_fill;
 
 /// Pixels of a parallel task.
 const PIECE: usize = 1 << 13;
@@ -15,7 +15,7 @@ pub(crate) fn upsample_nearest(values: &[f32], width: usize) -> Vec<f32> {
         "pictures of rows that are not whole. This is a bug."
     );
     let piece = (PIECE / width).max(1) * 4 * width;
-    written(4 * values.len(), piece, |first, to| {
+    parallel_fill(4 * values.len(), piece, |first, to| {
         let rows = values[first / 4..].chunks_exact(width);
         for (to, from) in to.chunks_exact_mut(4 * width).zip(rows) {
             let (first, second) = to.split_at_mut(2 * width);

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::pieces::written;
+use super::parallel_fill::parallel_fill;
 use super::simd::{InstructionSet, Kernel, Simd};
 
 /// Values of a parallel task, about.
@@ -18,7 +18,7 @@ pub(crate) trait Section: Copy + Sync {
             "sections that are not whole. This is a bug."
         );
         let piece = (PIECE / size).max(1) * size;
-        written(values.len(), piece, |first, to| {
+        parallel_fill(values.len(), piece, |first, to| {
             set.run(Piece {
                 section: self,
                 size,

@@ -17,7 +17,7 @@ unsafe impl Sync for Target {}
 
 impl Target {
     /// A target of `length` uninitialised values in rows of `row_step`, in the spare capacity of `values`.
-    pub(crate) fn of_room(values: &mut Vec<f32>, length: usize, row_step: usize) -> Self {
+    pub(crate) fn uninitialized(values: &mut Vec<f32>, length: usize, row_step: usize) -> Self {
         assert!(
             values.capacity() >= length,
             "a target without room. This is a bug."

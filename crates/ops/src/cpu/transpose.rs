@@ -11,7 +11,7 @@ const STRIP: usize = 64;
 /// Transposes every matrix of `rows` by `columns` in `values`.
 pub(crate) fn transpose(set: InstructionSet, values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut result = Vec::with_capacity(values.len());
-    let target = Target::of_room(&mut result, values.len(), rows);
+    let target = Target::uninitialized(&mut result, values.len(), rows);
     let size = (rows * columns).max(1);
     let strips = columns.div_ceil(STRIP);
     (0..values.len() / size * strips)

@@ -1,6 +1,6 @@
 //! Linear projections, with and without a fused epilogue.
 
-mod followed;
+mod fused;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, bail};
 
@@ -128,16 +128,11 @@ pub fn linear(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return plain(x, projection);
     }
-    on_processor(InstructionSet::best(), x, projection, Epilogue::Identity)
+    on_cpu(InstructionSet::best(), x, projection, Epilogue::Identity)
 }
 
 /// The projection of `x`, which was checked, with a fused `epilogue`.
-fn on_processor(
-    set: InstructionSet,
-    x: &Tensor,
-    projection: &Linear,
-    epilogue: Epilogue<'_>,
-) -> Result<Tensor> {
+fn on_cpu(set: InstructionSet, x: &Tensor, projection: &Linear, epilogue: Epilogue<'_>) -> Result<Tensor> {
     let (inputs, outputs) = (projection.inputs, projection.outputs);
     let mut shape = x.dims().to_vec();
     let rows = shape[..shape.len() - 1].iter().product();
@@ -189,7 +184,7 @@ fn plain(x: &Tensor, projection: &Linear) -> Result<Tensor> {
 }
 
 pub use crate::cpu::projection::Quantization;
-pub use followed::{
+pub use fused::{
     linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu, linear_gelu_tanh,
     linear_quick_gelu, linear_residual, linear_silu,
 };

@@ -7,14 +7,14 @@
 
 mod config;
 mod footprint;
-mod walk;
+mod pass;
 
 use candle_core::{DType, Tensor};
 use sd_ops::Linear;
 use sd_weights::{Blocks, Residency, Weights};
 
 pub use config::Config;
-pub(super) use walk::Walk;
+pub(super) use pass::ControlPass;
 
 use super::block::JointBlock;
 use super::block_kind::{BlockKind, ContextStream};

@@ -100,7 +100,7 @@ pub(crate) fn attention(set: InstructionSet, settings: &Attention<'_>) -> Vec<f3
         return vec![0.0; length];
     }
     let mut result = Vec::with_capacity(length);
-    let target = Target::of_room(&mut result, length, heads * value_size);
+    let target = Target::uninitialized(&mut result, length, heads * value_size);
     let block = query_block(size, value_size);
     let blocks = queries.div_ceil(block);
     for_each_task(batch * heads * blocks, |task| {

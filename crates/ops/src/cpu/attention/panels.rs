@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::cpu::buffers::{cut_in_lines, in_lines};
+use crate::cpu::buffers::{aligned_length, split_aligned};
 use crate::cpu::simd::MOST_LANES;
 
 /// The least and the most queries of a task: enough that copying keys and values is cheap in comparison.
@@ -87,13 +87,13 @@ fn lengths(size: usize, value_size: usize) -> [usize; 8] {
 impl<'a> Panels<'a> {
     /// Floats of all buffers.
     pub(super) fn floats(size: usize, value_size: usize) -> usize {
-        in_lines(lengths(size, value_size))
+        aligned_length(lengths(size, value_size))
     }
 
     /// Splits `scratch`, of [`floats`](Self::floats) floats.
     pub(super) fn of(scratch: &'a mut [f32], size: usize, value_size: usize) -> Self {
         let [queries, sums, keys, values, scores, bias, greatest, weights] =
-            cut_in_lines(scratch, lengths(size, value_size));
+            split_aligned(scratch, lengths(size, value_size));
         Self {
             queries,
             sums,

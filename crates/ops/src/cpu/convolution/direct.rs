@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::panel::{OVERHANG, lay_panels, panels, widened};
-use super::partition::{Block, COLUMN_STEP, Limits, Spot, WIDE, part};
+use super::partition::{Block, COLUMN_STEP, Limits, PixelVector, WIDE, part};
 use super::rows::{copy_pairs, copy_strided, fetch_rows};
 use super::tile::{Finish, Part, SLACK};
 use super::{Convolution, Sizes};
-use crate::cpu::buffers::{cut_in_lines, in_lines};
+use crate::cpu::buffers::{aligned_length, split_aligned};
 use crate::cpu::simd::{Kernel, Simd};
 
 /// Size limits of tasks: their buffers fit a part of a cache of half a megabyte.
@@ -61,7 +61,7 @@ pub(super) struct Layout {
     pub(super) lines: Vec<Line>,
     /// The offset of each tap from the first one.
     pub(super) taps: Vec<usize>,
-    pub(super) spots: Vec<Spot>,
+    pub(super) pixel_vectors: Vec<PixelVector>,
     /// Values of a plane.
     pub(super) plane: usize,
 }
@@ -94,9 +94,9 @@ impl Layout {
         };
         // Whole vectors are loaded, with values after the plane at the end of a row.
         let furthest = layout.taps.iter().max().copied().unwrap_or(0);
-        let is_inside = |spot: &Spot| spot.offset + furthest < layout.plane;
+        let is_inside = |vector: &PixelVector| vector.offset + furthest < layout.plane;
         assert!(
-            layout.spots.iter().all(is_inside),
+            layout.pixel_vectors.iter().all(is_inside),
             "pixels outside of their plane. This is a bug."
         );
         layout
@@ -133,11 +133,11 @@ impl Layout {
             }
         }
         let tap = |row: usize, column: usize| row * row_step + column % stride * count + column / stride;
-        let mut spots = Vec::new();
+        let mut pixel_vectors = Vec::new();
         for picture in 0..block.pictures.len() {
             for row in 0..block.rows.len() {
                 for column in (0..columns).step_by(lanes) {
-                    spots.push(Spot {
+                    pixel_vectors.push(PixelVector {
                         offset: (picture * rows + row * stride) * row_step + column,
                         picture: block.pictures.start + picture,
                         to: (block.rows.start + row) * sizes.out_width + block.columns.start + column,
@@ -149,7 +149,7 @@ impl Layout {
         Self {
             lines,
             taps: tap_offsets(sizes, tap),
-            spots,
+            pixel_vectors,
             plane: block.pictures.len() * rows * row_step,
         }
     }
@@ -182,10 +182,10 @@ impl Layout {
             (column * phases + row % stride) * pictures * size + row / stride * columns
         };
         let pixels = block.rows.len() * columns;
-        let mut spots = Vec::new();
+        let mut pixel_vectors = Vec::new();
         for picture in 0..pictures {
             for pixel in (0..pixels).step_by(lanes) {
-                spots.push(Spot {
+                pixel_vectors.push(PixelVector {
                     offset: picture * size + pixel,
                     picture: block.pictures.start + picture,
                     to: block.rows.start * columns + pixel,
@@ -196,7 +196,7 @@ impl Layout {
         Self {
             lines,
             taps: tap_offsets(sizes, tap),
-            spots,
+            pixel_vectors,
             plane: kernel_width * phases * pictures * size,
         }
     }
@@ -267,7 +267,7 @@ impl Buffers {
                 0
             },
             panels: panels(outputs, part * taps) + OVERHANG,
-            sums: outputs * layout.spots.len() * lanes,
+            sums: outputs * layout.pixel_vectors.len() * lanes,
         }
     }
 
@@ -276,7 +276,7 @@ impl Buffers {
     }
 
     pub(super) fn total(self) -> usize {
-        in_lines(self.lengths())
+        aligned_length(self.lengths())
     }
 }
 
@@ -299,7 +299,7 @@ impl Kernel for Task<'_> {
             layout,
             ..
         } = self;
-        let [planes, widened, panels, sums] = cut_in_lines(self.scratch, self.buffers.lengths());
+        let [planes, widened, panels, sums] = split_aligned(self.scratch, self.buffers.lengths());
         let part = convolution.part() * convolution.pair();
         let in_channels = convolution.sizes.in_channels;
         for first in (0..in_channels).step_by(part) {
@@ -308,7 +308,7 @@ impl Kernel for Task<'_> {
             lay_panels(simd, convolution, &block.channels, &channels, widened, panels);
             let part = Part {
                 taps: &layout.taps,
-                spots: &layout.spots,
+                pixel_vectors: &layout.pixel_vectors,
                 planes: planes.as_ptr(),
                 plane_step: layout.plane,
                 channels: channels.len().div_ceil(convolution.pair()),
@@ -319,7 +319,7 @@ impl Kernel for Task<'_> {
                 in_pairs: convolution.in_pairs,
             };
             // SAFETY: there are as many planes as elements, with values after them; panels of so many outputs
-            // and elements; and a vector for each channel and spot.
+            // and elements; and a vector for each channel and vector of pixels.
             unsafe { part.multiply(simd) };
         }
         convolution.finish(simd, block, layout, sums);
@@ -361,17 +361,17 @@ impl Convolution<'_> {
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, block: &Block, layout: &Layout, sums: &[f32]) {
         let out_pixels = self.sizes.out_pixels();
-        let rows = sums.chunks_exact(layout.spots.len() * S::LANES);
+        let rows = sums.chunks_exact(layout.pixel_vectors.len() * S::LANES);
         for (output, sums) in block.channels.clone().zip(rows) {
-            for (spot, sums) in layout.spots.iter().zip(sums.chunks_exact(S::LANES)) {
-                let first = (spot.picture * self.sizes.out_channels + output) * out_pixels;
+            for (vector, sums) in layout.pixel_vectors.iter().zip(sums.chunks_exact(S::LANES)) {
+                let first = (vector.picture * self.sizes.out_channels + output) * out_pixels;
                 let finish = Finish {
-                    bias: self.addends.bias(spot.picture, output, self.sizes.out_channels),
+                    bias: self.addends.bias(vector.picture, output, self.sizes.out_channels),
                     onto: self.addends.onto.map(|onto| &onto[first..first + out_pixels]),
                 };
                 // SAFETY: the channel lies inside of the result, which lives until all tasks are done, and no
                 // other task has the same pixels of it.
-                unsafe { finish.write(simd, sums.as_ptr(), spot, self.result.0.add(first)) };
+                unsafe { finish.write(simd, sums.as_ptr(), vector, self.result.0.add(first)) };
             }
         }
     }

@@ -157,7 +157,7 @@ impl Partition {
 
 /// A vector of output pixels.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spot {
+pub(super) struct PixelVector {
     /// The offset in a plane of the values under the kernel's first tap.
     pub(super) offset: usize,
     /// The image of the pixels.

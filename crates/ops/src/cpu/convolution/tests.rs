@@ -250,8 +250,8 @@ fn a_task_takes_no_more_than_was_said() {
                         "{taken} of {said}, {sizes:?}, {block:?}, {algorithm:?}"
                     );
                     if lanes == 4 {
-                        let spots = layout.spots.iter().map(|spot| spot.count);
-                        pixels += block.channels.len() * spots.sum::<usize>();
+                        let pixel_vectors = layout.pixel_vectors.iter().map(|vector| vector.count);
+                        pixels += block.channels.len() * pixel_vectors.sum::<usize>();
                     }
                 }
             }

@@ -6,7 +6,7 @@
 //! the cache is made too.
 
 use super::panel::PANEL;
-use super::partition::Spot;
+use super::partition::PixelVector;
 use crate::cpu::simd::Simd;
 
 /// The most vectors of pixels in a tile.
@@ -19,7 +19,7 @@ const VECTORS: usize = 3;
 pub(super) struct Part<'a> {
     /// The offset of each tap from the first one.
     pub(super) taps: &'a [usize],
-    pub(super) spots: &'a [Spot],
+    pub(super) pixel_vectors: &'a [PixelVector],
     /// A plane for each channel, and [`SLACK`] values after them.
     pub(super) planes: *const f32,
     /// Values from a plane to the next.
@@ -30,7 +30,7 @@ pub(super) struct Part<'a> {
     pub(super) weights: *const f32,
     /// Output channels.
     pub(super) outputs: usize,
-    /// The accumulators: for each output channel a vector for each spot.
+    /// The accumulators: for each output channel a vector for each vector of pixels.
     pub(super) sums: *mut f32,
     /// Whether the sums replace the contents, as the first ones.
     pub(super) is_first: bool,
@@ -60,11 +60,11 @@ impl Part<'_> {
 
     #[inline(always)]
     unsafe fn multiply_elements<S: Simd, const PAIRS: bool>(&self, simd: S) {
-        let spots = self.spots;
+        let pixel_vectors = self.pixel_vectors;
         let mut first = 0;
-        while first < spots.len() {
+        while first < pixel_vectors.len() {
             // Not 3 and 1: the accumulators of the last one would wait for each other.
-            let count = match (spots.len() - first, S::REGISTERS) {
+            let count = match (pixel_vectors.len() - first, S::REGISTERS) {
                 (1, _) => 1,
                 (2 | 4, _) | (_, ..32) => 2,
                 _ => VECTORS,
@@ -114,13 +114,15 @@ impl Part<'_> {
         output: usize,
         first: usize,
     ) -> usize {
-        let Self { taps, spots, .. } = *self;
+        let Self {
+            taps, pixel_vectors, ..
+        } = *self;
         let mut offsets = [0; V];
-        for (offset, spot) in offsets.iter_mut().zip(&spots[first..first + V]) {
-            *offset = spot.offset;
+        for (offset, vector) in offsets.iter_mut().zip(&pixel_vectors[first..first + V]) {
+            *offset = vector.offset;
         }
         let mut sums = [[simd.zero(); V]; O];
-        // SAFETY: guaranteed by the caller; a spot and a tap of the kernel lie inside of the plane.
+        // SAFETY: guaranteed by the caller; a vector and a tap of the kernel lie inside of the plane.
         unsafe {
             let mut channel = self.planes;
             let panel = output / PANEL * PANEL * self.channels * taps.len();
@@ -147,7 +149,9 @@ impl Part<'_> {
                 channel = channel.add(self.plane_step);
             }
             for (index, sums) in sums.into_iter().enumerate() {
-                let to = self.sums.add(((output + index) * spots.len() + first) * S::LANES);
+                let to = self
+                    .sums
+                    .add(((output + index) * pixel_vectors.len() + first) * S::LANES);
                 for (vector, sum) in sums.into_iter().enumerate() {
                     let to = to.add(vector * S::LANES);
                     let sum = if self.is_first {
@@ -173,21 +177,27 @@ pub(super) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Writes the sums of a spot.
+    /// Writes the sums of a vector.
     ///
     /// # Safety
-    /// There is a vector of sums, and `spot.count` values of the channel that begins at `channel` can be
-    /// written at the spot's offset.
+    /// There is a vector of sums, and `vector.count` values of the channel that begins at `channel` can be
+    /// written at the vector's offset.
     #[inline(always)]
-    pub(super) unsafe fn write<S: Simd>(&self, simd: S, sums: *const f32, spot: &Spot, channel: *mut f32) {
+    pub(super) unsafe fn write<S: Simd>(
+        &self,
+        simd: S,
+        sums: *const f32,
+        vector: &PixelVector,
+        channel: *mut f32,
+    ) {
         // SAFETY: guaranteed by the caller; a slice is checked.
         unsafe {
             let mut sum = simd.add(simd.load(sums), simd.splat(self.bias));
             if let Some(onto) = self.onto {
-                let onto = &onto[spot.to..spot.to + spot.count];
-                sum = simd.add(simd.load_first(onto.as_ptr(), spot.count), sum);
+                let onto = &onto[vector.to..vector.to + vector.count];
+                sum = simd.add(simd.load_first(onto.as_ptr(), vector.count), sum);
             }
-            simd.store_first(channel.add(spot.to), sum, spot.count);
+            simd.store_first(channel.add(vector.to), sum, vector.count);
         }
     }
 }

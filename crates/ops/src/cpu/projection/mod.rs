@@ -15,7 +15,7 @@ mod epilogue;
 mod nibbles;
 pub(super) mod pack;
 mod partition;
-mod rounded;
+mod quantized_rows;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -30,7 +30,7 @@ pub(crate) use blocks::Blocks;
 pub use blocks::Quantization;
 pub(crate) use epilogue::Epilogue;
 use partition::Partition;
-use rounded::Rounded;
+use quantized_rows::QuantizedRows;
 use task::{Product, Task, Workspace};
 
 /// A projection's weight in memory.
@@ -73,13 +73,13 @@ pub(crate) fn project(
         "rows of another width. This is a bug."
     );
     let mut results = Vec::with_capacity(rows * width);
-    let target = Target::of_room(&mut results, rows * width, width);
-    let rounded;
+    let target = Target::uninitialized(&mut results, rows * width, width);
+    let quantized_rows;
     let product = match projection.weight {
         Weight::Values(weight) => Product::Values(x, weight),
         Weight::Blocks(weight) => {
-            rounded = Rounded::new(set, x);
-            Product::Blocks(&rounded, weight)
+            quantized_rows = QuantizedRows::new(set, x);
+            Product::Blocks(&quantized_rows, weight)
         }
     };
     let partition = Partition::new(rows, width, epilogue.products(), projection.inputs);

@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use super::super::simd::{NIBBLE_DOTS, Simd};
 use super::blocks::{PART, WORDS};
-use super::rounded::Scale;
+use super::quantized_rows::Scale;
 use super::tile::{Sums, VECTORS};
 
 const _: () = assert!(WORDS <= NIBBLE_DOTS);

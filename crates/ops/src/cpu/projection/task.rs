@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::buffers::{cut_in_lines, in_lines};
+use super::super::buffers::{aligned_length, split_aligned};
 use super::super::elements::{elements, lay, numbers};
 use super::super::kernel::Values;
 use super::super::simd::{Kernel, MOST_LANES, Simd};
@@ -13,7 +13,7 @@ use super::epilogue::{Epilogue, Place, finish};
 use super::nibbles;
 use super::pack::{Stretch, pack};
 use super::partition::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
-use super::rounded::Rounded;
+use super::quantized_rows::QuantizedRows;
 use super::tile::{self, FETCHED, Rows, Sums, VECTORS};
 
 /// The most rows that are read in place: each needs a register for its address. More rows are packed.
@@ -42,11 +42,11 @@ impl<'a> Workspace<'a> {
     const SUMS: usize = PANEL_COLUMNS * (BAND_ROWS + ROW_STEP);
     const LENGTHS: [usize; 3] = [Self::PANEL, Self::ROWS, Self::SUMS];
     /// Floats of all buffers.
-    pub(super) const LENGTH: usize = in_lines(Self::LENGTHS);
+    pub(super) const LENGTH: usize = aligned_length(Self::LENGTHS);
 
     /// Splits `scratch`, of [`LENGTH`](Self::LENGTH) floats.
     pub(super) fn new(scratch: &'a mut [f32]) -> Self {
-        let [panel, rows, sums] = cut_in_lines(scratch, Self::LENGTHS);
+        let [panel, rows, sums] = split_aligned(scratch, Self::LENGTHS);
         Self { panel, rows, sums }
     }
 }
@@ -55,7 +55,7 @@ impl<'a> Workspace<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Product<'a> {
     Values(&'a [f32], Values<'a>),
-    Blocks(&'a Rounded, Blocks<'a>),
+    Blocks(&'a QuantizedRows, Blocks<'a>),
 }
 
 /// A task of the GEMM: a band of rows by a panel of the weight.
@@ -291,7 +291,7 @@ impl Task<'_> {
 
     /// Accumulates all products with a quantised weight.
     #[inline(always)]
-    fn multiply_blocks<S: Simd>(&mut self, simd: S, tiles: Tiles, x: &Rounded, weight: Blocks<'_>) {
+    fn multiply_blocks<S: Simd>(&mut self, simd: S, tiles: Tiles, x: &QuantizedRows, weight: Blocks<'_>) {
         // A tile's 4-bit integers stay in the L1 cache: the L2 cache is slower than the multiplications.
         for index in 0..tiles.count {
             match weight.quantization.planes() {
@@ -308,7 +308,7 @@ impl Task<'_> {
         simd: S,
         tiles: Tiles,
         index: usize,
-        x: &Rounded,
+        x: &QuantizedRows,
         weight: Blocks<'_>,
     ) {
         let inputs = self.projection.inputs;
@@ -333,10 +333,10 @@ impl Task<'_> {
             while row < self.rows.end {
                 // A row has an accumulator for each plane.
                 row += match (self.rows.end - row, S::REGISTERS / PLANES) {
-                    (8.., 32..) => self.multiply_rounded::<S, 8, PLANES>(simd, tiles, index, x, parts, row),
-                    (4.., 16..) => self.multiply_rounded::<S, 4, PLANES>(simd, tiles, index, x, parts, row),
-                    (2.., _) => self.multiply_rounded::<S, 2, PLANES>(simd, tiles, index, x, parts, row),
-                    _ => self.multiply_rounded::<S, 1, PLANES>(simd, tiles, index, x, parts, row),
+                    (8.., 32..) => self.multiply_quantized::<S, 8, PLANES>(simd, tiles, index, x, parts, row),
+                    (4.., 16..) => self.multiply_quantized::<S, 4, PLANES>(simd, tiles, index, x, parts, row),
+                    (2.., _) => self.multiply_quantized::<S, 2, PLANES>(simd, tiles, index, x, parts, row),
+                    _ => self.multiply_quantized::<S, 1, PLANES>(simd, tiles, index, x, parts, row),
                 };
             }
         }
@@ -344,12 +344,12 @@ impl Task<'_> {
 
     /// Multiplies `ROWS` rows from `row` on by the packed stretch of the tile at `index`. Returns `ROWS`.
     #[inline(always)]
-    fn multiply_rounded<S: Simd, const ROWS: usize, const PLANES: usize>(
+    fn multiply_quantized<S: Simd, const ROWS: usize, const PLANES: usize>(
         &mut self,
         simd: S,
         tiles: Tiles,
         index: usize,
-        x: &Rounded,
+        x: &QuantizedRows,
         parts: Parts,
         row: usize,
     ) -> usize {

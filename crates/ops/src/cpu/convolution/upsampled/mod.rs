@@ -13,11 +13,11 @@ mod weights;
 use std::ops::Range;
 
 use super::panel::PANEL;
-use super::partition::{Block, Limits, Partition, Spot, in_parts};
+use super::partition::{Block, Limits, Partition, PixelVector, in_parts};
 use super::rows::{copy_rows, fetch_rows, write};
 use super::tile::{Part, SLACK};
 use super::{Addends, Output, Sizes};
-use crate::cpu::buffers::{cut_in_lines, in_lines};
+use crate::cpu::buffers::{aligned_length, split_aligned};
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
 use crate::cpu::threads::for_each_task;
@@ -113,13 +113,13 @@ pub(super) fn upsampled_conv2d_with(
     let partition = Partition::new(batch, &sizes, &LIMITS);
     for_each_task(partition.tasks(batch, &sizes), |index| {
         let block = &partition.block(index, batch, &sizes);
-        let spots = &spots(block, set.lanes());
+        let pixel_vectors = &pixel_vectors(block, set.lanes());
         let buffers = Buffers::new(weights, block, set.lanes());
         with_scratch(buffers.total(), |scratch| {
             set.run(Task {
                 convolution: &convolution,
                 block,
-                spots,
+                pixel_vectors,
                 buffers,
                 scratch,
             });
@@ -142,12 +142,12 @@ struct UpsampledConvolution<'a> {
 }
 
 /// Vectors of the block's pixels, row after row.
-fn spots(block: &Block, lanes: usize) -> Vec<Spot> {
+fn pixel_vectors(block: &Block, lanes: usize) -> Vec<PixelVector> {
     let pixels = block.rows.len() * block.columns.len();
-    let mut spots = Vec::new();
+    let mut pixel_vectors = Vec::new();
     for picture in 0..block.pictures.len() {
         for first in (0..pixels).step_by(lanes) {
-            spots.push(Spot {
+            pixel_vectors.push(PixelVector {
                 offset: picture * pixels + first,
                 picture: block.pictures.start + picture,
                 to: first,
@@ -155,7 +155,7 @@ fn spots(block: &Block, lanes: usize) -> Vec<Spot> {
             });
         }
     }
-    spots
+    pixel_vectors
 }
 
 /// The lengths of a task's buffers.
@@ -188,14 +188,14 @@ impl Buffers {
     }
 
     fn total(self) -> usize {
-        in_lines(self.lengths())
+        aligned_length(self.lengths())
     }
 }
 
 struct Task<'a> {
     convolution: &'a UpsampledConvolution<'a>,
     block: &'a Block,
-    spots: &'a [Spot],
+    pixel_vectors: &'a [PixelVector],
     buffers: Buffers,
     scratch: &'a mut [f32],
 }
@@ -208,10 +208,10 @@ impl Kernel for Task<'_> {
         let Self {
             convolution,
             block,
-            spots,
+            pixel_vectors,
             ..
         } = self;
-        let [lines, planes, sums, pixels] = cut_in_lines(self.scratch, self.buffers.lengths());
+        let [lines, planes, sums, pixels] = split_aligned(self.scratch, self.buffers.lengths());
         let weights = convolution.weights;
         let outputs = block.channels.len();
         let plane = block.pictures.len() * block.rows.len() * block.columns.len();
@@ -224,7 +224,7 @@ impl Kernel for Task<'_> {
             for term in 0..TERMS {
                 let part = Part {
                     taps: &[0],
-                    spots,
+                    pixel_vectors,
                     planes: planes[term * plane_step..].as_ptr(),
                     plane_step: plane,
                     channels: channels.len().div_ceil(weights.pair()),
@@ -235,7 +235,7 @@ impl Kernel for Task<'_> {
                     in_pairs: weights.in_pairs,
                 };
                 // SAFETY: there are so many planes of this term, and values after them; panels of so many
-                // outputs and elements; and a vector for each output channel and spot.
+                // outputs and elements; and a vector for each output channel and vector of pixels.
                 unsafe { part.multiply(simd) };
             }
         }
@@ -340,18 +340,18 @@ impl UpsampledConvolution<'_> {
             for (place, picture) in block.pictures.clone().enumerate() {
                 let bias = simd.splat(self.addends.bias(picture, output, sizes.out_channels));
                 let sums = &sums[(index * pictures + place) * vectors..];
-                for spot in (0..vectors).step_by(S::LANES) {
+                for vector in (0..vectors).step_by(S::LANES) {
                     // SAFETY: there is a vector for each product, and room for the pixels of a vector in both
                     // rows.
                     unsafe {
                         let mut terms = [simd.zero(); TERMS];
                         for term in 0..TERMS {
-                            terms[term] = simd.load(sums.as_ptr().add(term * term_step + spot));
+                            terms[term] = simd.load(sums.as_ptr().add(term * term_step + vector));
                         }
                         let rows = put_together(simd, terms, bias);
                         for (row, to) in rows.into_iter().zip([upper.as_mut_ptr(), lower.as_mut_ptr()]) {
-                            simd.store(to.add(2 * spot), row[0]);
-                            simd.store(to.add(2 * spot + S::LANES), row[1]);
+                            simd.store(to.add(2 * vector), row[0]);
+                            simd.store(to.add(2 * vector + S::LANES), row[1]);
                         }
                     }
                 }

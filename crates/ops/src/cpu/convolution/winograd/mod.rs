@@ -18,11 +18,11 @@ use std::ops::Range;
 
 use self::form::Form;
 use super::panel::{PANEL, lay_floats, panels, widened};
-use super::partition::{Block, Limits, Spot, part};
+use super::partition::{Block, Limits, PixelVector, part};
 use super::rows::{copy_rows, fetch_rows};
 use super::tile::{Part, SLACK};
 use super::{Convolution, Sizes};
-use crate::cpu::buffers::{cut_in_lines, in_lines};
+use crate::cpu::buffers::{aligned_length, split_aligned};
 use crate::cpu::simd::{Kernel, Simd};
 
 /// Columns of the kernel.
@@ -86,7 +86,7 @@ pub(super) struct Layout {
     /// The offset of each row of the kernel from the first one.
     taps: Vec<usize>,
     /// Vectors of groups.
-    spots: Vec<Spot>,
+    pixel_vectors: Vec<PixelVector>,
 }
 
 impl Layout {
@@ -99,10 +99,10 @@ impl Layout {
         let (pictures, groups) = (block.pictures.len(), block.columns.len().div_ceil(F::GROUP));
         let rows = block.rows.len() + sizes.kernel_height - 1;
         let all = block.rows.len() * groups;
-        let mut spots = Vec::new();
+        let mut pixel_vectors = Vec::new();
         for picture in 0..pictures {
             for first in (0..all).step_by(lanes) {
-                spots.push(Spot {
+                pixel_vectors.push(PixelVector {
                     offset: picture * rows * groups + first,
                     picture: block.pictures.start + picture,
                     to: first,
@@ -116,7 +116,7 @@ impl Layout {
             plane: pictures * rows * groups,
             are_joined: !groups.is_multiple_of(lanes),
             taps: (0..sizes.kernel_height).map(|row| row * groups).collect(),
-            spots,
+            pixel_vectors,
         }
     }
 }
@@ -147,7 +147,7 @@ impl Buffers {
     ) -> Self {
         let sizes = &convolution.sizes;
         let (part, outputs) = (convolution.part(), block.channels.len());
-        let groups = layout.spots.len() * lanes;
+        let groups = layout.pixel_vectors.len() * lanes;
         Self {
             lines: F::CHANNELS * 2 * LINES,
             planes: F::TERMS * (part * layout.plane + SLACK),
@@ -170,7 +170,7 @@ impl Buffers {
     }
 
     pub(super) fn total(self) -> usize {
-        in_lines(self.lengths())
+        aligned_length(self.lengths())
     }
 }
 
@@ -196,7 +196,7 @@ impl<F: Form> Kernel for Task<'_, F> {
             ..
         } = self;
         let [lines, planes, widened, panels, sums, pixels] =
-            cut_in_lines(self.scratch, self.buffers.lengths());
+            split_aligned(self.scratch, self.buffers.lengths());
         let sizes = &convolution.sizes;
         let (part, outputs) = (convolution.part() * F::CHANNELS, block.channels.len());
         let plane_step = self.buffers.planes / F::TERMS;
@@ -212,7 +212,7 @@ impl<F: Form> Kernel for Task<'_, F> {
             for term in 0..F::TERMS {
                 let part = Part {
                     taps: &layout.taps,
-                    spots: &layout.spots,
+                    pixel_vectors: &layout.pixel_vectors,
                     planes: planes[term * plane_step..].as_ptr(),
                     plane_step: layout.plane,
                     channels: elements,
@@ -223,7 +223,7 @@ impl<F: Form> Kernel for Task<'_, F> {
                     in_pairs: F::PAIRS,
                 };
                 // SAFETY: there are so many planes of this term, and values after them; panels of so many
-                // outputs and elements; and a vector for each output channel and spot.
+                // outputs and elements; and a vector for each output channel and vector of pixels.
                 unsafe { part.multiply(simd) };
             }
         }
@@ -443,9 +443,10 @@ fn finish<S: Simd, F: Form>(
     let sizes = &convolution.sizes;
     let outputs = block.channels.len();
     let term_step = sums.len() / F::TERMS;
-    let spots = layout.spots.len() / block.pictures.len();
+    let pixel_vectors = layout.pixel_vectors.len() / block.pictures.len();
     assert!(
-        outputs * layout.spots.len() * S::LANES <= term_step && spots * F::GROUP * S::LANES <= pixels.len(),
+        outputs * layout.pixel_vectors.len() * S::LANES <= term_step
+            && pixel_vectors * F::GROUP * S::LANES <= pixels.len(),
         "sums are not as many as was thought. This is a bug."
     );
     // Whole rows are contiguous.
@@ -458,9 +459,9 @@ fn finish<S: Simd, F: Form>(
     for (index, output) in block.channels.clone().enumerate() {
         for (place, picture) in block.pictures.clone().enumerate() {
             let bias = simd.splat(convolution.addends.bias(picture, output, sizes.out_channels));
-            for spot in 0..spots {
-                let from = ((index * block.pictures.len() + place) * spots + spot) * S::LANES;
-                // SAFETY: there is a vector for each output channel and spot, and room for its groups.
+            for vector in 0..pixel_vectors {
+                let from = ((index * block.pictures.len() + place) * pixel_vectors + vector) * S::LANES;
+                // SAFETY: there is a vector for each output channel and vector of pixels, and room for its groups.
                 unsafe {
                     let mut terms = [simd.zero(); form::MOST_TERMS];
                     for term in 0..F::TERMS {
@@ -470,7 +471,7 @@ fn finish<S: Simd, F: Form>(
                         simd,
                         terms,
                         bias,
-                        pixels.as_mut_ptr().add(spot * F::GROUP * S::LANES),
+                        pixels.as_mut_ptr().add(vector * F::GROUP * S::LANES),
                     );
                 }
             }

@@ -14,7 +14,7 @@ const MOST: f32 = 127.0;
 const A_TASK: usize = 1024;
 
 /// Rows of activations as 8-bit integers.
-pub(super) struct Rounded {
+pub(super) struct QuantizedRows {
     /// Four integers each, in memory order.
     words: Vec<u32>,
     scales: Vec<Scale>,
@@ -29,7 +29,7 @@ pub(super) struct Scale {
     pub(super) sum: f32,
 }
 
-impl Rounded {
+impl QuantizedRows {
     /// Quantises values, which are whole parts.
     pub(super) fn new(set: InstructionSet, values: &[f32]) -> Self {
         let parts = values.len() / PART;

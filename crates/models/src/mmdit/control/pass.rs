@@ -11,7 +11,7 @@ use crate::mmdit::{Input, refuse};
 
 /// A ControlNet's forward pass. It runs interleaved with the transformer, only as far as the transformer has
 /// come, so that only the next residuals are in memory.
-pub(in crate::mmdit) struct Walk<'a> {
+pub(in crate::mmdit) struct ControlPass<'a> {
     network: &'a ControlNet,
     conditions: &'a [Conditions],
     scale: f64,
@@ -24,7 +24,7 @@ pub(in crate::mmdit) struct Walk<'a> {
     added: Vec<Tensor>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ControlPass<'a> {
     /// Begins a forward pass at a step, before the first block. `tokens` are the transformer's for `inputs`.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use candle_core::{Tensor, bail};
 
-use super::{Linear, linear, on_processor};
+use super::{Linear, linear, on_cpu};
 use crate::cpu::activation::Activation;
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::Epilogue;
@@ -51,7 +51,7 @@ pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     if !x.device().is_cpu() || !projection.outputs.is_multiple_of(2) {
         return geglu(&linear(x, projection)?);
     }
-    on_processor(InstructionSet::best(), x, projection, Epilogue::Geglu)
+    on_cpu(InstructionSet::best(), x, projection, Epilogue::Geglu)
 }
 
 /// [`gated_gelu_tanh`] of two projections, the gate and the value.
@@ -66,7 +66,7 @@ pub fn linear_gated_gelu_tanh(x: &Tensor, gate: &Linear, up: &Linear) -> Result<
     }
     let (storage, layout) = gates.storage_and_layout();
     let gates = Values::of_storage(&storage, layout)?.floats()?;
-    on_processor(InstructionSet::best(), x, up, Epilogue::GatedGeluTanh { gates })
+    on_cpu(InstructionSet::best(), x, up, Epilogue::GatedGeluTanh { gates })
 }
 
 /// `residual` plus [`linear`], of the same shape.
@@ -81,7 +81,7 @@ pub fn linear_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Re
     let residual = residual.contiguous()?;
     let (storage, layout) = residual.storage_and_layout();
     let residual = Values::of_storage(&storage, layout)?.floats()?;
-    on_processor(
+    on_cpu(
         InstructionSet::best(),
         x,
         projection,
@@ -118,7 +118,7 @@ pub fn linear_gated_residual(
         gates,
         tokens,
     };
-    on_processor(InstructionSet::best(), x, projection, epilogue)
+    on_cpu(InstructionSet::best(), x, projection, epilogue)
 }
 
 fn activated(
@@ -131,7 +131,7 @@ fn activated(
     if !x.device().is_cpu() {
         return plain(&linear(x, projection)?);
     }
-    on_processor(
+    on_cpu(
         InstructionSet::best(),
         x,
         projection,

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 /// A result of `length` values, written in parallel in pieces of `piece` values. `write` gets the offset and
 /// the uninitialised piece, and returns it initialised. The memory is not zeroed first, which would write it
 /// twice.
-pub(crate) fn written(
+pub(crate) fn parallel_fill(
     length: usize,
     piece: usize,
     write: impl for<'a> Fn(usize, &'a mut [MaybeUninit<f32>]) -> &'a mut [f32] + Sync,
