@@ -68,6 +68,21 @@ fn a_picture_is_drawn_over_another_and_a_mask_keeps_the_rest() {
     );
     let [inside, outside] = [100, 160].map(|x| masked.pixel(x, 128));
     assert!(is_blue(inside) && is_red(outside), "{inside:?} {outside:?}");
+
+    // An image that is drawn at another size brings a mask of its own size with it.
+    let smaller = draw(
+        &fresh,
+        "a blue square",
+        &with(&["--mask", "mask.png", "--size", "192x192", "--output", "smaller"]),
+    );
+    let sidecar = fs::read_dir(fresh.path().join("smaller")).unwrap();
+    let sidecar = sidecar
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let sidecar: Value = serde_json::from_slice(&fs::read(sidecar.unwrap()).unwrap()).unwrap();
+    assert_eq!(sidecar["failures"], Value::Array(Vec::new()));
+    let outside = smaller.pixel(120, 96);
+    assert!(is_red(outside), "{outside:?}");
 }
 
 #[test]

@@ -33,13 +33,13 @@ impl InitImageSource {
         })
     }
 
-    /// Opens the mask of `init`, if it has one, for pictures of `size`.
+    /// Opens the mask of `init`, if it has one, for images of `size`.
     ///
     /// # Errors
-    /// It is no picture, or one of another size.
+    /// It is no image, or is as large as neither the initial image nor `size`.
     pub(super) fn open_mask(&mut self, init: &InitImage, size: ImageSize) -> Result<()> {
         if let Some(path) = &init.mask {
-            self.mask = Some(Mask::source(path, size)?);
+            self.mask = Some(Mask::source(path, &self.image, size)?);
         }
         Ok(())
     }
@@ -58,7 +58,7 @@ impl InitImageSource {
         };
         let mask = self.mask.as_ref().map(|mask| PictureBytes {
             held: pixels,
-            reading: mask.bytes_as_mask(),
+            reading: mask.bytes_as_mask_at(size),
         });
         image.and(mask.unwrap_or_default())
     }
@@ -69,7 +69,7 @@ impl InitImageSource {
     /// The picture is damaged.
     pub(super) fn read(&self, size: ImageSize) -> Result<(LoadedInitImage, Option<Error>)> {
         let image = self.image.at(size)?;
-        let mask = self.mask.as_ref().map(Mask::read).transpose();
+        let mask = self.mask.as_ref().map(|mask| Mask::read(mask, size)).transpose();
         let (mask, failed) = match mask {
             Ok(mask) => (mask, None),
             Err(error) => (None, Some(error)),

@@ -1,7 +1,9 @@
 //! From rows to a mask: which pixels are drawn anew.
 
 use super::orientation::Orientation;
+use super::resampled::Resampled;
 use super::rows::{Row, Rows};
+use crate::request::ImageSize;
 
 /// Brightness from which on a pixel is drawn anew, as in diffusers.
 const BRIGHT: u8 = 128;
@@ -60,6 +62,58 @@ impl Rows for MaskRows {
                 self.has_transparency |= alphas[x] < u8::MAX;
             }
         }
+    }
+}
+
+/// A mask that is resampled to the size of the image that it belongs to, as diffusers resamples both. Not all of its rows have
+/// come.
+#[derive(Debug)]
+pub(super) struct ResampledMask {
+    colours: Resampled,
+    /// Opacity, in all three channels.
+    alphas: Resampled,
+    has_transparency: bool,
+}
+
+impl ResampledMask {
+    /// A mask of `stored` sides that becomes an upright one of `size`.
+    pub(super) fn new(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> Self {
+        let [colours, alphas] = [(); 2].map(|()| Resampled::new(stored, orientation, size));
+        Self {
+            colours,
+            alphas,
+            has_transparency: false,
+        }
+    }
+
+    /// The most bytes that this takes, with the mask that comes of it.
+    pub(super) fn bytes(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> u64 {
+        let pixels = (size.width() * size.height()) as u64;
+        2 * (3 * pixels + Resampled::bytes(stored, orientation, size)) + pixels + 3 * stored.0 as u64
+    }
+
+    /// The upright mask, row after row.
+    pub(super) fn finish(self) -> Vec<bool> {
+        let (image, is_replaced): (_, fn(&[u8; 3]) -> bool) = if self.has_transparency {
+            (self.alphas, |[alpha, ..]| *alpha > OPAQUE)
+        } else {
+            (self.colours, |colour| brightness(*colour) >= BRIGHT)
+        };
+        let image = image.finish();
+        image.pixels().as_chunks().0.iter().map(is_replaced).collect()
+    }
+}
+
+impl Rows for ResampledMask {
+    fn take(&mut self, index: usize, row: &Row) {
+        self.colours.take(index, row);
+        let mut opacity = Row::new(row.width(), false);
+        for x in 0..row.width() {
+            let alpha = row.alphas().map_or(u8::MAX, |alphas| alphas[x]);
+            self.has_transparency |= alpha < u8::MAX;
+            opacity.set(x, [alpha; 3], u8::MAX);
+        }
+        self.alphas.take(index, &opacity);
     }
 }
 

@@ -23,7 +23,7 @@ use candle_core::{Device, Tensor};
 use crate::request::ImageSize;
 use crate::save::RgbImage;
 use crate::{Error, Result};
-use mask::MaskRows;
+use mask::{MaskRows, ResampledMask};
 use orientation::Orientation;
 use resampled::Resampled;
 use rows::Rows;
@@ -149,10 +149,34 @@ impl SourceImage {
         Ok(rows.finish())
     }
 
+    /// The same at `size`, resampled like the image that the mask belongs to.
+    ///
+    /// # Errors
+    /// The file is damaged, or no longer what it was.
+    pub fn mask_at(&self, size: ImageSize) -> Result<Vec<bool>> {
+        if self.sides() == (size.width(), size.height()) {
+            return self.mask();
+        }
+        let mut rows = ResampledMask::new(self.stored.sides, self.stored.orientation, size);
+        self.read(&mut rows)?;
+        Ok(rows.finish())
+    }
+
     /// The most bytes that [`mask`](Self::mask) takes, with the mask that it gives.
     pub fn bytes_as_mask(&self) -> u64 {
         let (width, height) = self.stored.sides;
         self.stored.decoding_bytes + MaskRows::bytes((width * height) as u64)
+    }
+
+    /// The most bytes that [`mask_at`](Self::mask_at) takes, with the mask that it gives.
+    pub fn bytes_as_mask_at(&self, size: ImageSize) -> u64 {
+        if self.sides() == (size.width(), size.height()) {
+            return self.bytes_as_mask();
+        }
+        let Stored {
+            sides, orientation, ..
+        } = self.stored;
+        self.stored.decoding_bytes + ResampledMask::bytes(sides, orientation, size)
     }
 
     /// Hands all rows to `rows`.

@@ -291,6 +291,19 @@ fn a_picture_is_opened_by_what_it_holds() {
     assert_eq!(source.at(size).unwrap().pixels()[..3], [0, 7, 7]);
     let mask = write(::png::ColorType::Grayscale, (2, 1), &[127, 128]);
     assert_eq!(mask.mask().unwrap(), [false, true]);
+    // Resampled as the image that it belongs to: the edge stays where it was.
+    let half =
+        |bytes: [u8; 2]| (0..40 * 33).flat_map(move |at| [if at % 40 < 20 { bytes[0] } else { bytes[1] }]);
+    let halves: Vec<bool> = (0..32 * 32).map(|at| at % 32 >= 16).collect();
+    let mask = write(
+        ::png::ColorType::Grayscale,
+        (40, 33),
+        &half([0, 255]).collect::<Vec<u8>>(),
+    );
+    assert_eq!(mask.mask_at(size).unwrap(), halves);
+    let transparent: Vec<u8> = half([0, 255]).flat_map(|alpha| [9, alpha]).collect();
+    let mask = write(::png::ColorType::GrayscaleAlpha, (40, 33), &transparent);
+    assert_eq!(mask.mask_at(size).unwrap(), halves);
     fs::write(&path, "no picture").unwrap();
     let error = SourceImage::open(&path).unwrap_err();
     assert!(matches!(error, Error::BadImage { .. }), "{error:?}");

@@ -53,14 +53,15 @@ impl Mask {
         Self { pixels, width }
     }
 
-    /// The picture at `path`, of which nothing but the header is read, as a mask for pictures of `size`.
+    /// The image at `path`, of which nothing but the header is read, as the mask of `image`, or of what that is resampled to:
+    /// `size`.
     ///
     /// # Errors
-    /// The file is no picture, or one of another size.
-    pub(crate) fn source(path: &Path, size: ImageSize) -> Result<SourceImage> {
+    /// The file is no image, or is as large as neither.
+    pub(crate) fn source(path: &Path, image: &SourceImage, size: ImageSize) -> Result<SourceImage> {
         let source = SourceImage::open(path)?;
-        let (found, wanted) = (source.sides(), (size.width(), size.height()));
-        if found == wanted {
+        let (found, wanted) = (source.sides(), image.sides());
+        if found == wanted || found == (size.width(), size.height()) {
             Ok(source)
         } else {
             Err(Error::MaskSize {
@@ -71,12 +72,12 @@ impl Mask {
         }
     }
 
-    /// The mask in a picture.
+    /// The mask in `source` for an image of `size`.
     ///
     /// # Errors
     /// Its file is damaged.
-    pub(crate) fn read(source: &SourceImage) -> Result<Self> {
-        Ok(Self::new(source.sides().0, source.mask()?))
+    pub(crate) fn read(source: &SourceImage, size: ImageSize) -> Result<Self> {
+        Ok(Self::new(size.width(), source.mask_at(size)?))
     }
 
     /// For each latent what the pixel at its upper left corner says, `[1, 1, rows, columns]`.
