@@ -95,6 +95,11 @@ impl SavedPicture {
     pub fn file_name(&self) -> &Path {
         self.image.file_name().map_or(&self.image, Path::new)
     }
+
+    /// Whether the PNG file is still where it was saved.
+    pub(crate) fn is_there(&self) -> bool {
+        self.image.exists()
+    }
 }
 
 /// Who is told.

@@ -220,8 +220,9 @@ impl Journal {
         Duration::try_from_secs_f64(self.seconds_before).unwrap_or_default() + self.start.elapsed()
     }
 
-    /// Tells `observer` what the processes before this one have done, if the run has been taken up again.
-    pub(crate) fn tell(&self, observer: &mut dyn Observer) {
+    /// Tells `observer` what the processes before this one have done, if the run has been taken up again. Images that were
+    /// saved and have gone since are not drawn again, which is a warning.
+    pub(crate) fn tell(&mut self, observer: &mut dyn Observer) {
         if !self.is_resumed {
             return;
         }
@@ -230,8 +231,21 @@ impl Journal {
             steps_done: self.description.steps_done(),
             steps: self.description.steps(),
         });
-        for picture in self.saved() {
-            observer.observe(&Event::Saved(&picture));
+        let (there, gone): (Vec<_>, Vec<_>) = self.saved().into_iter().partition(SavedPicture::is_there);
+        for picture in &there {
+            observer.observe(&Event::Saved(picture));
+        }
+        if let Some(first) = gone.first() {
+            let first = first.image.display();
+            self.warn(
+                match gone.len() - 1 {
+                    0 => format!("`{first}` was saved and is no longer there; it is not drawn again"),
+                    others => format!(
+                        "`{first}` and {others} more images were saved and are no longer there; they are not drawn again"
+                    ),
+                },
+                observer,
+            );
         }
     }
 

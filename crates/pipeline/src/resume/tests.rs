@@ -264,6 +264,40 @@ fn a_run_in_groups_goes_on_in_each_of_them() {
     }
 }
 
+/// Somebody took the finished image away before the run was resumed.
+#[test]
+fn images_that_were_saved_and_have_gone_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let interrupt = Interrupt::default();
+    let (mut first, mut kept) = (None, None);
+    let mut observer = |event: &Event<'_>| match event {
+        Event::Saved(picture) => {
+            first = Some(picture.image.clone());
+            interrupt.raise();
+        }
+        Event::Kept { run } => kept = Some((*run).to_owned()),
+        _ => {}
+    };
+    crate::generate(&request(folder.path()), &mut observer, &interrupt).unwrap_err();
+    let first = first.unwrap();
+    fs::remove_file(&first).unwrap();
+    let user_dirs = user_dirs(folder.path());
+    let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
+    let (mut warnings, mut told) = (Vec::new(), 0);
+    let mut observer = |event: &Event<'_>| match event {
+        Event::Warning(warning) => warnings.push((*warning).to_owned()),
+        Event::Saved(_) => told += 1,
+        _ => {}
+    };
+    let models = vec![model()];
+    let pictures = crate::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
+    assert_eq!((pictures.len(), pictures[0].index, told), (1, 1, 1));
+    assert!(
+        warnings.iter().any(|warning| warning.contains("no longer there")),
+        "{warnings:?}"
+    );
+}
+
 #[test]
 fn another_version_or_device_is_refused() {
     let run = Interrupted::new();

@@ -105,7 +105,7 @@ impl<'a> Run<'a> {
             .zip(&models)
             .map(|(pass, model)| PromptCache::new(&request.user_dirs, &pass.bundle, model, &name))
             .collect();
-        let (journal, warning) = match claimed {
+        let (mut journal, warning) = match claimed {
             Some(claimed) => (
                 Journal::go_on(claimed, &passes, &models, &inputs, &mut gallery)?,
                 None,
@@ -160,7 +160,9 @@ impl<'a> Run<'a> {
             self.draw_group(&group, &bundles, &mut kept, &mut networks)?;
             self.is_first_group = false;
         }
-        Ok(self.journal.saved())
+        let mut saved = self.journal.saved();
+        saved.retain(SavedPicture::is_there);
+        Ok(saved)
     }
 
     /// Takes a group of images through all model passes, from where they were left.
