@@ -51,11 +51,13 @@ impl Dpm2 {
     /// noise.
     fn ends(&self, step: usize) -> (f32, f32, f32) {
         let (from, to) = (self.levels.sigmas[step], self.levels.sigmas[step + 1]);
-        let (down, up) = if self.ancestral {
-            ancestral_step(from, to)
-        } else {
-            (to, 0.0)
-        };
+        if !self.ancestral {
+            return (from, to, 0.0);
+        }
+        let (down, up) = ancestral_step(from, to);
+        // If `from` is thousands of times `to`, the difference of squares rounds to 0, at which a step has no
+        // middle.
+        let down = if down == 0.0 { to * to / from } else { down };
         (from, down, up)
     }
 

@@ -521,3 +521,20 @@ fn an_incomplete_state_is_refused_and_left_unchanged() {
     ];
     assert_eq!(refused, 2 * (SamplerKind::ALL.len() - stateless.len()));
 }
+
+#[test]
+fn ancestral_steps_may_begin_thousands_of_times_above_their_end() {
+    let config = SchedulerConfig::parse(r#"{"beta_schedule": "squaredcos_cap_v2"}"#).unwrap();
+    for kind in [SamplerKind::Dpm2Ancestral, SamplerKind::DpmPlusPlus2SAncestral] {
+        let sampler = Sampler::new(&config, kind, ScheduleKind::SgmUniform, 5, 0, 256).unwrap();
+        let mut state = begin(&sampler);
+        let mut drawn = 0;
+        for evaluation in 0..sampler.evaluations() {
+            drawn = advance(&sampler, evaluation, &mut state, drawn);
+        }
+        assert!(
+            values(&state.latents).iter().all(|value| value.is_finite()),
+            "{kind}"
+        );
+    }
+}
