@@ -1,10 +1,10 @@
-//! Whether a file lies where it seems to lie.
+//! Checks that a path does not leave its folder.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// Whether `path`, with `/` between its parts, names a place inside of the folder that it begins in: it is neither
-/// absolute nor goes up, and no part of it is empty.
+/// Whether the relative `path`, with `/` as separator, stays inside the folder that it is relative to: it is
+/// not absolute, has no `..` and no empty component.
 pub fn stays_inside(path: &str) -> bool {
     let is_name = |part: &str| {
         let mut parts = Path::new(part).components();
@@ -14,11 +14,11 @@ pub fn stays_inside(path: &str) -> bool {
         .all(|part| is_name(part) && !part.contains(['\\', ':', '\0']))
 }
 
-/// Where the file at `path` really is, if that is outside of `folder`: a link may lead there. What lies in the folders of
-/// bytes of a cache of Hugging Face is never outside, because the files of a model in the cache are links to those.
+/// The real path of the file at `path` if links lead it out of `folder`, else `None`. Blobs of the Hugging
+/// Face cache never count as outside, because the files of a cached model are links to them.
 ///
 /// # Errors
-/// The file or the folder is not there.
+/// The file or the folder does not exist.
 pub fn outside_of(folder: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
     let here = Path::new(".");
     let folder = if folder.as_os_str().is_empty() {
@@ -33,7 +33,7 @@ pub fn outside_of(folder: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
     Ok(Some(place))
 }
 
-/// Whether `place` reads `…/models--owner--name/blobs/hash`.
+/// Whether `place` has the form `…/models--owner--name/blobs/hash`.
 fn is_blob(place: &Path) -> bool {
     let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_owned());
     let folder = place.parent();
@@ -41,9 +41,9 @@ fn is_blob(place: &Path) -> bool {
         && name(folder.and_then(Path::parent)).is_some_and(|name| name.starts_with("models--"))
 }
 
-/// Whether `place` is among the bytes of the repository that `folder` is a commit of, wherever these are kept.
+/// Whether `place` is a blob of the repository that `folder` is a commit of, wherever the blobs are stored.
 fn is_blob_of(folder: &Path, place: &Path) -> bool {
-    // The folder of a commit, or of a component in it.
+    // `folder` is the folder of a commit, or of a component in it.
     let snapshots = folder.ancestors().skip(1).take(2);
     let repository = snapshots
         .filter(|above| above.file_name().is_some_and(|name| name == "snapshots"))

@@ -1,7 +1,7 @@
-//! Files and folders that others made, which may be anything: opened without waiting for a writer, read only as far as
-//! their length is sensible, and walked without following links.
+//! Safe access to untrusted files and folders: files are opened without blocking on a writer, read up to a
+//! maximum length, and folders are walked without following links.
 //!
-//! Every crate that reads a path that a user, a download or an archive may have put there goes through these functions.
+//! All crates read paths that come from a user, a download or an archive through these functions.
 
 mod bounds;
 mod read;

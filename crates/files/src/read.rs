@@ -1,23 +1,23 @@
-//! Opening and reading one file.
+//! Opens and reads one file.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Why the system could read a file and this program does not. It is the inner error of an [`io::Error`].
+/// The reason why this program refuses to read a file. It is the inner error of an [`io::Error`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unreadable {
-    /// Reading could wait for ever, or have effects.
+    /// The path is not a regular file. Reading it could block or have side effects.
     #[error("it is {found} and not a file")]
     NotAFile {
-        /// What it is: `a folder`, say.
+        /// The kind of the file, such as `a folder`.
         found: &'static str,
     },
-    /// It is longer than what is read of such files.
+    /// The file is longer than the limit for files of its kind.
     #[error("it is longer than the {limit} bytes that are read of such a file")]
     TooLong {
-        /// Bytes that would have been read.
+        /// The limit in bytes.
         limit: u64,
     },
 }
@@ -32,12 +32,13 @@ impl From<Unreadable> for io::Error {
     }
 }
 
-/// Opens the file at `path` for reading. Pipes, devices, sockets and folders are refused; none is waited for.
+/// Opens the file at `path` for reading. Pipes, devices, sockets and folders are refused without blocking.
 ///
 /// # Errors
-/// There is none, it is no regular file ([`Unreadable::NotAFile`]), or the system refuses.
+/// The file does not exist, is not a regular file ([`Unreadable::NotAFile`]), or cannot be opened.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Opening a device can have effects of its own, so it is looked at before and, as it may be replaced, after.
+    // Opening a device can have side effects, so the kind is checked before. The path can be replaced
+    // meanwhile, so the kind is checked again after.
     check(&std::fs::metadata(path)?)?;
     let mut options = OpenOptions::new();
     options.read(true);
@@ -79,10 +80,10 @@ fn kind_of(kind: FileType) -> &'static str {
     }
 }
 
-/// The whole of the file at `path`, which has at most `limit` bytes. No more memory is taken than it has bytes.
+/// Reads the file at `path`, of at most `limit` bytes. The buffer is not larger than the file.
 ///
 /// # Errors
-/// As of [`open`], or it is longer ([`Unreadable::TooLong`]).
+/// The errors of [`open`], or the file is longer ([`Unreadable::TooLong`]).
 pub fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let length = file.metadata()?.len();
@@ -91,7 +92,7 @@ pub fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return Err(too_long());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(|_| too_long())?);
-    // It may grow in the meantime; files of `/proc` have no length at all.
+    // The file may grow meanwhile, and files of `/proc` report no length.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(too_long());
@@ -99,10 +100,10 @@ pub fn read_at_most(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same as text.
+/// Reads the file at `path` as text, of at most `limit` bytes.
 ///
 /// # Errors
-/// As of [`read_at_most`], or it is not UTF-8.
+/// The errors of [`read_at_most`], or the file is not UTF-8.
 pub fn read_text_at_most(path: &Path, limit: u64) -> io::Result<String> {
     let bytes = read_at_most(path, limit)?;
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))

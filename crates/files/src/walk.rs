@@ -1,24 +1,23 @@
-//! Which files a folder holds.
+//! Lists the files below a folder.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Folders inside of folders that are gone into. No layout of a model has more than three.
+/// The maximum depth of nested folders. No layout of a model has more than three.
 pub const MOST_DEPTH: usize = 32;
 
-/// A file that a walk has found.
+/// A file that a walk found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFile {
-    /// Its path below the folder, with `/` between the parts.
+    /// The path relative to the folder, with `/` as separator.
     pub path: String,
-    /// Whether it is a link, which may lead anywhere.
+    /// Whether the file is a symbolic link, which may lead anywhere.
     pub is_link: bool,
 }
 
-/// The files below the folder `root` and the links there, in the order of their paths. Links are not followed, whatever
-/// they lead to; names that are not UTF-8 and folders that cannot be read are left out, as is what lies deeper than
-/// [`MOST_DEPTH`].
+/// The files and links below the folder `root`, sorted by path. Links are not followed. Names that are not
+/// UTF-8, folders that cannot be read, and folders deeper than [`MOST_DEPTH`] are left out.
 pub fn walk(root: &Path) -> Vec<FoundFile> {
     let mut found = Vec::new();
     let mut folders = vec![(String::new(), 0)];

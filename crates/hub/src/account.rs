@@ -1,4 +1,4 @@
-//! Who the user is to the hub: a token, checked and kept where the Python tools look for it.
+//! The access token of the user: checked with the hub and saved where the Python tools look for it.
 
 use std::fs;
 use std::io::Write;
@@ -10,17 +10,17 @@ use crate::client::{Client, Want, bad_reply};
 use crate::retry::with_retries;
 use crate::{Error, Hub, Result, Token};
 
-/// The hub's answer, as far as it is read.
+/// The fields of the hub's reply that are used.
 #[derive(Deserialize)]
 struct Account {
     name: String,
 }
 
 impl Hub {
-    /// The name of the account that `token` is of.
+    /// The name of the account that `token` belongs to.
     ///
     /// # Errors
-    /// The hub may not be asked, cannot be reached, or does not know the token.
+    /// The program is offline, the hub cannot be reached, or the hub rejects the token.
     pub fn account_of(&self, token: &Token, is_stopped: &dyn Fn() -> bool) -> Result<String> {
         self.check_online("the account of the token")?;
         let client = self.client.of(token);
@@ -41,7 +41,7 @@ impl Hub {
         })
     }
 
-    /// Keeps `token` for later runs, readable by the user alone, in place of one that is kept.
+    /// Saves `token` for later runs in a file that only the user can read. It replaces a saved one.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -50,7 +50,7 @@ impl Hub {
         let folder = file.parent().unwrap_or(file);
         fs::create_dir_all(folder).map_err(Error::cache(folder))?;
         let failed = || Error::cache(file);
-        // A temporary file is its user's alone from the beginning.
+        // A temporary file has the permissions of a private file from its creation.
         let mut written = tempfile::NamedTempFile::new_in(folder).map_err(failed())?;
         written.write_all(token.as_str().as_bytes()).map_err(failed())?;
         written.as_file().sync_all().map_err(failed())?;

@@ -1,5 +1,5 @@
-//! The bytes of one file on their way into the cache: what has arrived lies in a file of its own, which gets its name
-//! once it is whole and is what the hub lists.
+//! The download of one file into the cache. A partial download is kept as `.incomplete` and renamed once it
+//! is complete and matches the listed hash.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -16,22 +16,22 @@ use crate::retry::{Failure, Retries, wait};
 use crate::stoppable::Pieces;
 use crate::{Cache, Error, Event, Hub, Listing, Observer, Result};
 
-/// Bytes of what is there that are read at a time.
+/// Bytes of a partial download that are hashed at a time.
 const PIECE: usize = 256 << 10;
 
-/// What has arrived of a file.
+/// The partial download of a file.
 struct Arrival<'a> {
     part: &'a Part,
     path: PathBuf,
     file: File,
     have: u64,
     hash: Hash,
-    /// The file's length, where it turns out to be another than is listed.
+    /// The length of the file on the server, where it differs from the listed one.
     other_length: Option<u64>,
 }
 
 impl<'a> Arrival<'a> {
-    /// What earlier calls left of `part` in the file at `path`.
+    /// Opens the partial download of `part` that earlier calls left in the file at `path`.
     fn open(path: PathBuf, part: &'a Part, observer: &dyn Observer) -> Result<Self> {
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true);
@@ -62,7 +62,7 @@ impl<'a> Arrival<'a> {
         Ok(arrival)
     }
 
-    /// Drops what there is.
+    /// Discards the bytes received so far.
     fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(self.failed())?;
         self.file.seek(SeekFrom::Start(0)).map_err(self.failed())?;
@@ -78,7 +78,7 @@ impl<'a> Arrival<'a> {
         Ok(())
     }
 
-    /// What differs from the list, with what is listed and what was found.
+    /// The property that differs from the listing, with its listed and its actual value.
     fn difference(&mut self) -> Option<(&'static str, String, String)> {
         if let Some(length) = self.other_length {
             return Some(("its length", self.part.size.to_string(), length.to_string()));
@@ -87,13 +87,14 @@ impl<'a> Arrival<'a> {
         self.part.listed.difference(hash)
     }
 
-    /// Gives what is whole its name.
+    /// Moves the complete file to its final name.
     fn finish(self, name: &Path) -> Result<()> {
         self.file.sync_all().map_err(self.failed())?;
         fs::rename(&self.path, name).map_err(Error::cache(name))?;
         #[cfg(unix)]
         if let Some(folder) = name.parent() {
-            // The name lies in the folder, which is written back on its own; where it cannot be asked for, soon anyway.
+            // The rename is durable after an fsync of the folder. Where that is not possible, the system
+            // writes it later.
             let _ = File::open(folder).and_then(|folder| folder.sync_all());
         }
         Ok(())
@@ -105,7 +106,7 @@ impl<'a> Arrival<'a> {
 }
 
 impl Hub {
-    /// Sees to it that the cache has the bytes of `part`.
+    /// Makes sure that the blob of `part` is in the cache.
     pub(crate) fn obtain(
         &self,
         listing: &Listing,
@@ -125,7 +126,7 @@ impl Hub {
             wait(Duration::from_millis(100), || observer.is_stopped())
         })?;
         let before = tally.done;
-        // Perhaps another process was here.
+        // Another process may have downloaded it meanwhile.
         let is_there = fs::metadata(&name).is_ok_and(|metadata| metadata.len() == part.size);
         if !is_there {
             self.check_online(id.as_str())?;
@@ -139,7 +140,7 @@ impl Hub {
                     break;
                 };
                 fs::remove_file(&arrival.path).map_err(arrival.failed())?;
-                // What was left by an earlier call may be to blame once.
+                // The partial download of an earlier call may be damaged, so one mismatch is retried.
                 if std::mem::replace(&mut was_wrong, true) {
                     return Err(Error::Mismatch {
                         id: id.clone(),
@@ -156,8 +157,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Receives what is missing of `part`, as often as it takes and retries allow. `tally` goes with what all
-    /// files before had.
+    /// Downloads the missing bytes of `part` and retries transient failures. `tally` counts the bytes of all
+    /// files; `before` is its value for the files before this one.
     fn complete(
         &self,
         arrival: &mut Arrival<'_>,
@@ -165,7 +166,7 @@ impl Hub {
         (before, tally): (u64, &mut Tally),
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        /// From so many new bytes on a try has brought something.
+        /// An attempt that brings this many new bytes resets the count of retries.
         const WORTH_A_TRY: u64 = 1 << 20;
         let part = arrival.part;
         let mut retries = Retries::new();
@@ -192,7 +193,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Asks once for what is missing. `tell` is told how much there is.
+    /// Requests the missing bytes once. `tell` receives the number of bytes present.
     fn receive(
         &self,
         arrival: &mut Arrival<'_>,
@@ -220,7 +221,7 @@ impl Hub {
                 arrival.restart()?;
                 return Err(interrupted(&url, "it has no such part"));
             }
-            // All of it, from the first byte on.
+            // The server ignores the range and sends the whole file.
             status if status.is_success() => {
                 if arrival.have > 0 {
                     arrival.restart()?;
@@ -266,11 +267,11 @@ impl Hub {
     }
 }
 
-/// What a header `bytes 5-9/10` says of a part.
+/// The value of a `Content-Range` header, such as `bytes 5-9/10`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Range {
     first: u64,
-    /// The length of the whole, where it is said.
+    /// The length of the whole file, where the header has it.
     length: Option<u64>,
 }
 
@@ -290,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_says_where_it_begins() {
+    fn content_ranges_are_parsed() {
         let range = |first, length| Some(Range { first, length });
         assert_eq!(Range::read("bytes 5-9/10"), range(5, Some(10)));
         assert_eq!(Range::read("bytes 5-9/*"), range(5, None));

@@ -1,5 +1,6 @@
-//! The cache that programs of Hugging Face share: for every repository a folder with the bytes of its files (`blobs`), a
-//! folder for each commit in which links give them their paths (`snapshots`), and what branches and tags are (`refs`).
+//! The cache that programs of Hugging Face share: for every repository a folder with the bytes of its files
+//! (`blobs`), a folder for each commit in which links give them their paths (`snapshots`), and what branches
+//! and tags are (`refs`).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -10,51 +11,51 @@ use sd_files::FoundFile;
 use crate::reference::is_word;
 use crate::{Error, RepositoryId, Result};
 
-/// The cache, as a folder on disk.
+/// The cache folder.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
 }
 
-/// A repository of which something is in the cache.
+/// A repository with files in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachedRepository {
-    /// Its id.
+    /// The id of the repository.
     pub id: RepositoryId,
-    /// Its commits.
+    /// The commits with files in the cache.
     pub revisions: Vec<CachedRevision>,
-    /// Bytes that it takes on the disk.
+    /// The bytes that it takes on disk.
     pub bytes: u64,
-    /// How many of them are of downloads that have not come to their end.
+    /// How many of these bytes belong to partial downloads.
     pub partial_bytes: u64,
 }
 
-/// A commit of which something is in the cache.
+/// A commit with files in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachedRevision {
-    /// The commit.
+    /// The commit hash.
     pub commit: String,
-    /// The branches and tags that it is.
+    /// The branches and tags that point to the commit.
     pub names: Vec<String>,
-    /// The folder of its files.
+    /// The folder of the commit's files.
     pub folder: PathBuf,
 }
 
 impl Cache {
-    /// How the file is called that holds what has arrived of a download so far.
+    /// The file extension of partial downloads.
     pub(crate) const PARTIAL: &str = "incomplete";
 
-    /// The cache in the folder `root`, which need not be there.
+    /// The cache in the folder `root`, which need not exist.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Its folder.
+    /// The folder of the cache.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder with the files of `id` at `revision`, a branch, a tag or a commit, as far as they are there.
+    /// The folder with the cached files of `id` at `revision`, which is a branch, a tag or a commit.
     pub fn locate(&self, id: &RepositoryId, revision: &str) -> Option<PathBuf> {
         let snapshot = |commit: &str| {
             let folder = self.snapshot(id, commit);
@@ -68,7 +69,7 @@ impl Cache {
             .or_else(|| snapshot(revision))
     }
 
-    /// Every repository of models of which something is there, by id.
+    /// All model repositories with files in the cache, sorted by id.
     pub fn repositories(&self) -> Vec<CachedRepository> {
         let ids = names(&self.root)
             .into_iter()
@@ -78,7 +79,7 @@ impl Cache {
         found
     }
 
-    /// What is there of the repository `id`, if anything is.
+    /// The repository `id`, if any of its files are in the cache.
     pub fn repository(&self, id: &RepositoryId) -> Option<CachedRepository> {
         let folder = self.folder(id);
         if !folder.is_dir() {
@@ -123,7 +124,7 @@ impl Cache {
         self.root.join(".locks").join(id.folder_name())
     }
 
-    /// The branches and tags of `id` with their commits.
+    /// The branches and tags of `id` with the commits that they point to.
     pub(crate) fn names_of(&self, id: &RepositoryId) -> Vec<(String, String)> {
         let root = self.folder(id).join("refs");
         let read = |name: String| {
@@ -136,7 +137,7 @@ impl Cache {
         paths_below(&root).into_iter().filter_map(read).collect()
     }
 
-    /// Writes down which commit `revision` is, whole or not at all.
+    /// Atomically records the commit that `revision` points to.
     pub(crate) fn name(&self, id: &RepositoryId, revision: &str, commit: &str) -> Result<()> {
         if revision == commit {
             return Ok(());
@@ -153,7 +154,7 @@ impl Cache {
         fs::rename(&written, &name).map_err(Error::cache(name))
     }
 
-    /// Gives the bytes of `blob` the path `path` in the folder of `commit`.
+    /// Links `path` in the folder of `commit` to `blob`.
     pub(crate) fn link(&self, id: &RepositoryId, commit: &str, path: &str, blob: &str) -> Result<()> {
         let link = self.snapshot(id, commit).join(path);
         if link.exists() {
@@ -173,10 +174,10 @@ impl Cache {
         }
     }
 
-    /// Takes the lock that all programs take who fetch the bytes of `blob`, and calls `waiting` between its tries.
+    /// Takes the lock that all programs take to download `blob`, and calls `waiting` between attempts.
     ///
     /// # Errors
-    /// The file of the lock cannot be made, or `waiting` fails.
+    /// The lock file cannot be created, or `waiting` fails.
     pub(crate) fn lock(
         &self,
         id: &RepositoryId,
@@ -206,18 +207,19 @@ impl Cache {
 }
 
 impl CachedRevision {
-    /// The paths of its files, with `/` between their parts.
+    /// The paths of the files, with `/` as separator.
     pub fn paths(&self) -> Vec<String> {
         paths_below(&self.folder)
     }
 }
 
-/// The paths of the files below the folder `root`, with `/` between their parts. Links are followed to files of the
-/// repository, and to nothing else.
+/// The paths of the files below the folder `root`, with `/` as separator. Links are followed only to files of
+/// the repository.
 pub fn paths_below(root: &Path) -> Vec<String> {
     let is_there = |found: &FoundFile| {
         let place = root.join(&found.path);
-        // A link is what it leads to; one that leads nowhere, to a folder or out of the repository is no file.
+        // A link is what it leads to; one that leads nowhere, to a folder or out of the repository is no
+        // file.
         !found.is_link
             || fs::metadata(&place).is_ok_and(|metadata| metadata.is_file())
                 && sd_files::outside_of(root, &place).is_ok_and(|outside| outside.is_none())
@@ -226,14 +228,14 @@ pub fn paths_below(root: &Path) -> Vec<String> {
     found.map(|found| found.path).collect()
 }
 
-/// What the file of a branch or a tag says: the commit that it is.
+/// Reads the commit that the file of a branch or tag points to.
 fn read_reference(file: &Path) -> Option<String> {
-    /// A commit has 40 letters.
+    /// A commit hash has 40 characters.
     const LONGEST: u64 = 1 << 10;
     sd_files::read_text_at_most(file, LONGEST).ok()
 }
 
-/// The names in `folder`, as far as they are text.
+/// The names in `folder` that are UTF-8.
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -241,7 +243,8 @@ fn names(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Bytes that the files below `folder` take, links not followed, and those of unfinished downloads among them.
+/// The bytes of the files below `folder`, without following links, and the bytes of partial downloads among
+/// them.
 pub(crate) fn bytes_below(folder: &Path) -> (u64, u64) {
     let (mut bytes, mut partial) = (0, 0);
     let mut folders = vec![folder.to_owned()];
@@ -289,8 +292,8 @@ fn symlink(target: &Path, link: &Path, _bytes: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Where links are not allowed, as for most users of Windows, the bytes move to where the link would be, as the Python
-/// tools have it.
+/// Where links are not allowed, as for most users of Windows, the bytes move to where the link would be, as
+/// the Python tools have it.
 #[cfg(not(unix))]
 fn symlink(target: &Path, link: &Path, bytes: &Path) -> std::io::Result<()> {
     #[cfg(windows)]

@@ -1,4 +1,4 @@
-//! Requests: what is shown to whom, where redirects lead, and what an answer means.
+//! HTTP requests: which host receives the token, how redirects are followed, and what a response means.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::settings::Token;
 use crate::stoppable::unless_stopped;
 use crate::{Error, RepositoryId};
 
-/// Speaks HTTP with the hub and with where it sends us.
+/// An HTTP client for the hub and the hosts that the hub redirects to.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     agent: Agent,
@@ -20,12 +20,12 @@ pub(crate) struct Client {
     token: Option<Token>,
 }
 
-/// How long an answer may take.
+/// Time limits of a response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Until its headers are there, from the first byte of the request on.
+    /// The limit from the first byte of the request to the response headers.
     pub(crate) headers: Duration,
-    /// From then on, where it is a text that is read whole.
+    /// The limit for the body of a response that is read whole.
     pub(crate) text: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Default for Limits {
     }
 }
 
-/// What is asked for, as far as an error has to name it.
+/// The resource of a request, as errors name it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject<'a> {
     pub(crate) id: &'a RepositoryId,
@@ -46,23 +46,23 @@ pub(crate) struct Subject<'a> {
     pub(crate) file: Option<&'a str>,
 }
 
-/// What a request is for.
+/// The part of a resource that is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Want {
-    /// A text, which is read whole.
+    /// The whole body, as text.
     Text,
-    /// What is there, from this byte on.
+    /// The body from this byte on.
     From(u64),
-    /// What is said of it; a redirect to another host is an answer.
+    /// The headers. A redirect to another host counts as the response.
     Headers,
 }
 
 impl Client {
     const LONGEST_CONNECT: Duration = Duration::from_secs(10);
-    /// The longest silence in the middle of an answer.
+    /// The longest pause between two reads of a body.
     const LONGEST_SILENCE: Duration = Duration::from_secs(15);
     const MOST_REDIRECTS: usize = 10;
-    /// The longest text that is read whole: the listing of a repository of thousands of files.
+    /// The maximum length of a text response. The listing of thousands of files is shorter.
     const LONGEST_TEXT: u64 = 16 << 20;
 
     pub(crate) fn new(endpoint: &str, token: Option<Token>, limits: Limits) -> Self {
@@ -86,17 +86,17 @@ impl Client {
         }
     }
 
-    /// The hub's address.
+    /// The URL of the hub.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Whether the hub is shown a token.
+    /// Whether requests to the hub carry a token.
     pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// The same client of somebody who shows `token`.
+    /// The same client with another token.
     pub(crate) fn of(&self, token: &Token) -> Self {
         Self {
             token: Some(token.clone()),
@@ -104,12 +104,12 @@ impl Client {
         }
     }
 
-    /// The address of `path` on the hub, each of whose parts may hold any letter.
+    /// The URL of `path` on the hub, percent-encoded.
     pub(crate) fn address(&self, path: &str) -> String {
         format!("{}/{}", self.endpoint, percent_encoded(path))
     }
 
-    /// Asks for `url` and follows redirects. The answer may be a refusal, see [`Self::refusal`].
+    /// Requests `url` and follows redirects. The response may be an HTTP error, see [`Self::refusal`].
     pub(crate) fn ask(
         &self,
         url: &str,
@@ -169,7 +169,7 @@ impl Client {
         request.call().map_err(|error| failure(at, &error))
     }
 
-    /// Why the hub gave `subject` not, by the status and the headers of its answer at `url`.
+    /// The error for an unsuccessful response to the request of `subject` at `url`, by status and headers.
     pub(crate) fn refusal(&self, url: &str, response: &Response<Body>, subject: Subject<'_>) -> Error {
         let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let (code, message) = (header("x-error-code"), header("x-error-message"));
@@ -208,7 +208,7 @@ impl Client {
         }
     }
 
-    /// The text of an answer at `url`.
+    /// Reads the body of a response from `url`.
     pub(crate) fn text(
         url: &str,
         response: Response<Body>,
@@ -225,7 +225,7 @@ impl Client {
     }
 }
 
-/// An answer at `url` that cannot be used.
+/// The error for a response from `url` that cannot be used.
 pub(crate) fn bad_reply(url: &str, reason: &str) -> Error {
     Error::BadReply {
         url: url.to_owned(),
@@ -233,7 +233,7 @@ pub(crate) fn bad_reply(url: &str, reason: &str) -> Error {
     }
 }
 
-/// The answer at `url` ended before its end.
+/// The transient failure of a response from `url` that ended early.
 pub(crate) fn interrupted(url: &str, reason: &str) -> Failure {
     Failure::Transient {
         url: url.to_owned(),
@@ -242,7 +242,7 @@ pub(crate) fn interrupted(url: &str, reason: &str) -> Failure {
     }
 }
 
-/// The failure that an answer with `status` means, if it is one that passes.
+/// The transient failure that a response with `status` stands for, if it stands for one.
 fn passing(at: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
     let passes = status.is_server_error()
         || matches!(
@@ -259,7 +259,7 @@ fn passing(at: &Uri, status: StatusCode, headers: &HeaderMap) -> Option<Failure>
     })
 }
 
-/// What it means that no answer came.
+/// The failure of a request that got no response.
 fn failure(at: &Uri, error: &ureq::Error) -> Failure {
     let nowhere = |reason: String| {
         Failure::Permanent(Error::NoNetwork {
@@ -291,13 +291,13 @@ fn failure(at: &Uri, error: &ureq::Error) -> Failure {
     }
 }
 
-/// An address as it may be shown: what signs it stays out.
+/// A URL as messages show it, without its query, which may hold a signature.
 fn shown(at: &Uri) -> String {
     let (scheme, authority) = place(at);
     format!("{scheme}://{authority}{}", at.path())
 }
 
-/// The scheme, and the host with its port.
+/// The scheme and the host with its port.
 fn place(at: &Uri) -> (String, String) {
     let scheme = at.scheme_str().unwrap_or("https").to_ascii_lowercase();
     let host = at.host().unwrap_or_default().to_ascii_lowercase();
@@ -308,12 +308,12 @@ fn place(at: &Uri) -> (String, String) {
     (scheme, authority)
 }
 
-/// Whether one and the same server answers at `one` and at `other`.
+/// Whether `one` and `other` have the same origin.
 fn is_same_place(one: &Uri, other: &Uri) -> bool {
     place(one) == place(other)
 }
 
-/// Where the redirect `to` leads from `at`. From a protected connection it leads to no other.
+/// The URL that the redirect `to` leads to from `at`. A redirect from HTTPS to another scheme is refused.
 fn redirected(at: &Uri, to: &str) -> Option<Uri> {
     let (scheme, authority) = place(at);
     let full = if to.contains("://") {
@@ -334,7 +334,7 @@ fn redirected(at: &Uri, to: &str) -> Option<Uri> {
     (to.host().is_some() && allowed.contains(&to.scheme_str()?)).then_some(to)
 }
 
-/// `path` as it stands in an address.
+/// `path` with its special characters percent-encoded.
 fn percent_encoded(path: &str) -> String {
     let mut encoded = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redirects_lead_on_and_never_out_of_a_protected_connection() {
+    fn redirects_are_followed_and_never_from_https_to_http() {
         let to = |at: &str, to: &str| redirected(&at.parse().unwrap(), to).map(|to| to.to_string());
         let at = "https://hub.co/a/b?x=1";
         assert_eq!(to(at, "/c/d?e"), Some("https://hub.co/c/d?e".to_owned()));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_in_drops_has_an_end() {
+    fn a_response_that_trickles_in_times_out() {
         use std::io::{Read, Write};
 
         const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_its_scheme_host_and_port() {
+    fn an_origin_is_scheme_host_and_port() {
         let same = |one: &str, other: &str| is_same_place(&one.parse().unwrap(), &other.parse().unwrap());
         assert!(same("https://hub.co/a", "https://HUB.co:443/b"));
         assert!(!same("https://hub.co/a", "https://hub.co:444/a"));

@@ -1,21 +1,21 @@
-//! What the bytes of a file are recognised by: the SHA-256 that the hub lists of large files, and the id that git has for
-//! small ones.
+//! Hashes of files: the SHA-256 that the hub lists for files in LFS storage, and the git object id of small
+//! files.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// What a file's bytes are to be, as the hub lists them.
+/// The hash of a file as the hub lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listed {
     /// The SHA-256 of the bytes, in hexadecimal digits.
     Sha256(String),
-    /// The SHA-1 of what git keeps of them: `blob`, their number, a zero byte, and the bytes.
+    /// The git object id: the SHA-1 of `blob`, the length, a zero byte and the bytes.
     GitBlob(String),
-    /// Nothing is listed.
+    /// The hub lists no hash.
     Nothing,
 }
 
-/// The hash of bytes that arrive one after another.
+/// A hash that is computed while the bytes are received.
 pub(crate) enum Hash {
     Sha256(Sha256),
     GitBlob(Sha1),
@@ -23,7 +23,7 @@ pub(crate) enum Hash {
 }
 
 impl Listed {
-    /// By what a file is known whose bytes git calls `blob`, where that is an id of git's.
+    /// The listed hash of a file whose git object id is `blob`.
     pub(crate) fn of_blob(blob: Option<&str>) -> Self {
         let is_id = |blob: &&str| blob.len() == 40 && blob.bytes().all(|digit| digit.is_ascii_hexdigit());
         match blob.filter(is_id) {
@@ -32,7 +32,7 @@ impl Listed {
         }
     }
 
-    /// What it is, and its digits.
+    /// The name of the hash and its hexadecimal digits.
     fn digits(&self) -> Option<(&'static str, &str)> {
         match self {
             Self::Sha256(digits) => Some(("its SHA-256", digits)),
@@ -41,7 +41,7 @@ impl Listed {
         }
     }
 
-    /// The hash of the first of `size` bytes.
+    /// A hasher for a file of `size` bytes.
     pub(crate) fn hash(&self, size: u64) -> Hash {
         match self {
             Self::Sha256(_) => Hash::Sha256(Sha256::new()),
@@ -50,7 +50,7 @@ impl Listed {
         }
     }
 
-    /// What differs where bytes have `hash`: what it is, as it is listed, and as it was found.
+    /// The name of the hash, the listed value and the value of `hash`, where these differ.
     pub(crate) fn difference(&self, hash: Hash) -> Option<(&'static str, String, String)> {
         let (what, wanted) = self.digits()?;
         let found = hash.digits();
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_known_by_what_git_calls_them() {
+    fn git_object_ids_are_computed() {
         // `printf 'a red circle\n' | git hash-object --stdin`
         let listed = Listed::of_blob(Some("9f73483948c28aad65138781bf809f965c587847"));
         let difference = |bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! Fetching files of repositories into the cache.
+//! Downloads of repository files into the cache.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,64 +10,64 @@ use crate::reference::is_word;
 use crate::retry::with_retries;
 use crate::{Error, Hub, Listing, RemoteFile, RepositoryId, Result};
 
-/// Files of a repository that are to be in the cache.
+/// Files of a repository that are to be downloaded into the cache.
 #[derive(Debug, Clone)]
 pub struct Download {
     listing: Listing,
     pub(crate) parts: Vec<Part>,
 }
 
-/// A file with all that is needed to fetch it.
+/// A file with everything that its download needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) path: String,
     pub(crate) size: u64,
     pub(crate) listed: Listed,
-    /// The name of its bytes in the cache.
+    /// The name of its blob in the cache.
     pub(crate) blob: String,
-    /// Bytes of it that were in the cache when the download was prepared.
+    /// The bytes that were in the cache when the download was prepared.
     there: u64,
 }
 
-/// Something that happened in a download.
+/// An event of a download.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Bytes have arrived, or are found to be there.
+    /// Bytes were received, or were found in the cache.
     Progress {
         /// The file.
         file: &'a str,
-        /// Bytes of all files that are in the cache.
+        /// Bytes in the cache, of all files together.
         done: u64,
         /// Bytes of all files.
         total: u64,
     },
-    /// Another process is fetching the file, and is waited for.
+    /// This process waits for another one that downloads the file.
     Waiting {
         /// The file.
         file: &'a str,
     },
-    /// Something failed that may go well the next time.
+    /// A request failed and will be retried.
     Retrying {
         /// The file.
         file: &'a str,
-        /// What failed.
+        /// The failure.
         reason: &'a str,
-        /// After how long it is tried again.
+        /// The delay before the retry.
         pause: Duration,
     },
 }
 
-/// Who is told of a download, and may stop it.
+/// A receiver of download events that can stop the download.
 pub trait Observer {
-    /// Called between two pieces.
+    /// Receives an event. It is called between two chunks.
     fn observe(&mut self, event: &Event<'_>);
 
-    /// Whether the download is to stop before the next piece.
+    /// Whether the download is to stop before the next chunk.
     fn is_stopped(&self) -> bool;
 }
 
-/// How far all downloads of a call are.
+/// The progress of all downloads of one call.
 #[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) done: u64,
@@ -85,27 +85,27 @@ impl Tally {
 }
 
 impl Download {
-    /// The repository.
+    /// The id of the repository.
     pub fn id(&self) -> &RepositoryId {
         &self.listing.id
     }
 
-    /// Bytes of all its files.
+    /// The size of all files in bytes.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.size).sum()
     }
 
-    /// Those that are still to come.
+    /// The bytes that remain to be downloaded.
     pub fn bytes_left(&self) -> u64 {
         self.parts.iter().map(|part| part.size - part.there).sum()
     }
 }
 
 impl Hub {
-    /// Looks at which of the files at `paths` of `listing` the cache has already.
+    /// Checks which of the files at `paths` of `listing` are already in the cache.
     ///
     /// # Errors
-    /// There is no such file, or the hub has to be asked for its size and does not say it.
+    /// A file is not in the listing, or the hub does not report its size.
     pub fn prepare(
         &self,
         listing: &Listing,
@@ -122,7 +122,7 @@ impl Hub {
                     blob: blob.clone(),
                     there: 0,
                 },
-                // Not every mirror of the hub lists more than names.
+                // Some mirrors of the hub list only names.
                 _ => self.identify(listing, file, is_stopped)?,
             };
             part.there = self.bytes_there(listing, &part);
@@ -134,12 +134,13 @@ impl Hub {
         })
     }
 
-    /// Fetches what is missing of `downloads`, and returns the folder of each. A branch or a tag means what was fetched only
-    /// once all files are there.
+    /// Downloads the missing files of `downloads` and returns the folder of each. The reference of a branch
+    /// or tag is updated only after all of its files are in the cache.
     ///
     /// # Errors
-    /// The hub may not be asked, cannot be reached, or does not give a file; a file arrives wrong; the disk is full; the
-    /// observer stops. What has arrived stays, and the next call goes on from there.
+    /// The program is offline, the hub cannot be reached or refuses a file, a file does not match its hash,
+    /// the disk is full, or the observer stops the download. Partial downloads are kept as `.incomplete`, and
+    /// the next call resumes them.
     pub fn fetch(&self, downloads: &[Download], observer: &mut dyn Observer) -> Result<Vec<PathBuf>> {
         let left = downloads.iter().map(Download::bytes_left).sum();
         self.check_room(left)?;
@@ -168,7 +169,7 @@ impl Hub {
         Ok(folders)
     }
 
-    /// Asks the hub for the size of `file` and for the name of its bytes.
+    /// Requests the size of `file` and the name of its blob.
     fn identify(&self, listing: &Listing, file: &RemoteFile, is_stopped: &dyn Fn() -> bool) -> Result<Part> {
         let id = &listing.id;
         self.check_online(id.as_str())?;
@@ -180,7 +181,7 @@ impl Hub {
                 return Err(self.client.refusal(&url, &response, subject).into());
             }
             let header = |name: &str| response.headers().get(name)?.to_str().ok();
-            // What is linked to lies elsewhere, and has a hash for a name.
+            // A file in LFS storage is stored on another host, under its hash.
             let linked = header("x-linked-etag");
             let name = linked
                 .or_else(|| header("etag"))
@@ -205,7 +206,7 @@ impl Hub {
         })
     }
 
-    /// Bytes of `part` that the cache has.
+    /// The bytes of `part` that are in the cache.
     fn bytes_there(&self, listing: &Listing, part: &Part) -> u64 {
         let bytes = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
         let linked = self.cache.snapshot(&listing.id, &listing.commit).join(&part.path);
@@ -218,7 +219,7 @@ impl Hub {
         }
     }
 
-    /// Refuses to begin where the disk has no room for `wanted` bytes.
+    /// Checks that the disk has room for `wanted` bytes.
     fn check_room(&self, wanted: u64) -> Result<()> {
         if wanted == 0 {
             return Ok(());
@@ -231,7 +232,7 @@ impl Hub {
                 wanted,
                 free,
             }),
-            // A system that does not say how much is free says so when it is full.
+            // Where the free space is unknown, writing to a full disk fails later.
             _ => Ok(()),
         }
     }

@@ -1,31 +1,31 @@
-//! Why something could not be had of the hub, or of its cache, each with the facts that name it.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::RepositoryId;
 
-/// The result of every call into this crate.
+/// The result of the functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why something could not be had.
+/// An error of the hub or its cache.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The settings forbid to ask the hub.
+    /// The settings say that the program is offline.
     #[error("`{what}` is not on this machine, and HF_HUB_OFFLINE forbids to ask the hub")]
     Offline {
-        /// What was wanted.
+        /// The requested resource.
         what: String,
     },
-    /// There is no such repository, or the user may not know of it.
+    /// The repository does not exist, or is private.
     #[error("the hub at {endpoint} knows no repository `{id}`{}", if *has_token { "" } else { " that everybody may see" })]
     NoRepository {
         /// The repository.
         id: RepositoryId,
-        /// The hub's address.
+        /// The URL of the hub.
         endpoint: String,
-        /// Whether a token was shown.
+        /// Whether the request carried a token.
         has_token: bool,
     },
     /// The repository has no such branch, tag or commit.
@@ -44,7 +44,7 @@ pub enum Error {
         /// The file's path.
         file: String,
     },
-    /// The repository's files are for those who have accepted its licence.
+    /// The repository is gated: its licence must be accepted first.
     #[error("`{id}` is gated: its files are for those who have accepted its licence{}",
         if *has_token { ", and the account of this token has not" } else { " and are logged in" })]
     Gated {
@@ -52,79 +52,79 @@ pub enum Error {
         id: RepositoryId,
         /// The page on which the licence can be accepted.
         page: String,
-        /// Whether a token was shown.
+        /// Whether the request carried a token.
         has_token: bool,
     },
-    /// The hub does not know the token.
+    /// The hub rejects the token.
     #[error("the hub at {endpoint} refuses the token")]
     TokenRefused {
-        /// The hub's address.
+        /// The URL of the hub.
         endpoint: String,
     },
-    /// The hub knows who asks and does not give it.
+    /// The account has no access.
     #[error("the hub refuses `{what}`{}", reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default())]
     Forbidden {
-        /// What was asked for.
+        /// The URL or resource that was requested.
         what: String,
-        /// What the hub says.
+        /// The message of the hub.
         reason: Option<String>,
     },
-    /// No connection came about.
+    /// No connection could be made.
     #[error("{host} cannot be reached: {reason}")]
     NoNetwork {
-        /// Where to.
+        /// The host.
         host: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// What was asked for failed again and again.
+    /// All attempts of a request failed.
     #[error("{url} cannot be had: {reason} ({tries} tries)")]
     GaveUp {
-        /// What was asked for.
+        /// The URL or resource that was requested.
         url: String,
-        /// What happened the last time.
+        /// The last failure.
         reason: String,
-        /// How often it was tried.
+        /// The number of attempts.
         tries: u32,
     },
-    /// The hub wants to be left alone for long.
+    /// The hub asks for a delay that is too long to wait for.
     #[error("{url} wants to be asked again in {} seconds", wait.as_secs())]
     Busy {
-        /// What was asked for.
+        /// The URL or resource that was requested.
         url: String,
-        /// How long.
+        /// The delay.
         wait: Duration,
     },
-    /// The hub's answer cannot be understood.
+    /// The response of the hub cannot be understood.
     #[error("{url} gave an answer that cannot be used: {reason}")]
     BadReply {
-        /// What was asked for.
+        /// The URL or resource that was requested.
         url: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
-    /// What arrived is not what the hub lists, twice.
+    /// A downloaded file did not match its listed size or hash, twice.
     #[error("`{file}` of `{id}` arrived wrong twice: {what} is {found}, the hub lists {wanted}")]
     Mismatch {
         /// The repository.
         id: RepositoryId,
         /// The file's path.
         file: String,
-        /// Its size, or its hash.
+        /// The property that differs: the size or the hash.
         what: &'static str,
-        /// As listed.
+        /// The listed value.
         wanted: String,
-        /// As it arrived.
+        /// The value of the received file.
         found: String,
     },
-    /// The disk has too little room.
+    /// The disk is too full for the download.
     #[error("there is no room for {} bytes in `{}`: {} are free", wanted, folder.display(), free)]
     DiskFull {
-        /// The cache.
+        /// The folder of the cache.
         folder: PathBuf,
-        /// Bytes that are still to come.
+        /// Bytes that remain to be downloaded.
         wanted: u64,
-        /// Bytes that are free.
+        /// Free bytes.
         free: u64,
     },
     /// The cache cannot be read or written.
@@ -132,34 +132,34 @@ pub enum Error {
     Cache {
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// What is to be removed is being fetched.
+    /// Files that are to be removed are being downloaded.
     #[error("`{what}` is being fetched by another process")]
     BeingFetched {
-        /// What it is.
+        /// The reference.
         what: String,
     },
-    /// The system has no thread to give that the network could be waited for on.
+    /// The system cannot start a thread for the network.
     #[error("there is no thread to wait for the network on")]
     NoThread {
-        /// The system's reason.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The cache does not hold what is to be removed.
+    /// The files to be removed are not in the cache.
     #[error("`{what}` is not in the cache")]
     NotCached {
-        /// What it does not hold.
+        /// The reference.
         what: String,
     },
-    /// The user asked to stop. What has arrived is kept.
+    /// The user stopped the download. Partial downloads are kept.
     #[error("interrupted")]
     Stopped,
 }
 
 impl Error {
-    /// For [`Result::map_err`] of what is done with the file or folder at `path`.
+    /// Makes the error of a failed operation on `path`, for [`Result::map_err`].
     pub(crate) fn cache(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |source| Self::Cache { path, source }

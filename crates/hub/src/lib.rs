@@ -1,17 +1,18 @@
-//! The hub of Hugging Face and its cache on this machine: names, files, downloads.
+//! A client for the Hugging Face hub and its local cache.
 //!
-//! Four nouns and how they meet: [`Settings`] are what the environment says (the variables of the Python tools); a
-//! [`Cache`] is the folder that all programs of Hugging Face share, with the files of repositories by their commits; a
-//! [`Hub`] lists a repository ([`Listing`]) and fetches those of its files that are wanted ([`Download`]) into the cache.
-//! What a model is, and which files of a repository it is made of, is the business of others.
+//! [`Settings`] hold the environment variables that the Python tools read. A [`Cache`] is the folder that all
+//! Hugging Face tools share, with the files of each repository by commit. A [`Hub`] lists a repository
+//! ([`Listing`]) and downloads selected files ([`Download`]) into the cache. This crate does not know what a
+//! model is or which files it consists of.
 //!
-//! A download goes on where an earlier one stopped, is checked against the size and the hash that the hub lists, and
-//! gets its name only then. Several processes may fetch the same file: one does, the others wait for it.
+//! A download resumes a partial one. It is checked against the listed size and hash before it gets its final
+//! name. Where several processes download the same file, one of them does and the others wait.
 //!
-//! Why the `hf-hub` crate is not used: its 1.0 brings an asynchronous runtime and Xet's client, and takes files' names on
-//! trust (it does not compare hashes); its 0.x does not go on with a download of an earlier process. Neither can be
-//! stopped between two pieces. What is needed of the protocol is a listing and a file with a range, so this is a thin
-//! layer over `ureq`: blocking, with rustls and compiled-in roots, `HTTPS_PROXY` obeyed.
+//! The crate does not use `hf-hub`. Version 1.0 of `hf-hub` needs an asynchronous runtime and does not
+//! compare hashes. Versions 0.x do not resume the download of an earlier process. Neither can be stopped
+//! between two chunks. A listing and a file with a byte range are all that is needed of the protocol, so this
+//! crate is a thin layer over `ureq`: blocking, with rustls and compiled-in roots, and with support for
+//! `HTTPS_PROXY`.
 
 mod account;
 mod blob;
@@ -37,7 +38,7 @@ pub use settings::{Settings, Token};
 
 use client::{Client, Limits};
 
-/// The hub, as the settings reach it.
+/// The hub that the settings name.
 #[derive(Debug)]
 pub struct Hub {
     settings: Settings,
@@ -46,7 +47,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The hub that `settings` name. Nothing is asked of it yet.
+    /// A client for the hub that `settings` name. It sends no request yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             client: Client::new(&settings.endpoint, settings.token(), Limits::default()),
@@ -60,7 +61,7 @@ impl Hub {
         &self.settings
     }
 
-    /// The cache that files are fetched into.
+    /// The cache that files are downloaded into.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }

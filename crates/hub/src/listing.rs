@@ -1,4 +1,4 @@
-//! What a repository holds at a revision.
+//! The files of a repository at a revision.
 
 use serde::Deserialize;
 
@@ -8,35 +8,35 @@ use crate::reference::{is_path, is_word};
 use crate::retry::with_retries;
 use crate::{Error, Hub, Reference, RepositoryId, Result};
 
-/// What a repository holds at a revision.
+/// The files of a repository at a revision.
 #[derive(Debug, Clone)]
 pub struct Listing {
     /// The repository.
     pub id: RepositoryId,
-    /// The revision that was asked for.
+    /// The requested revision.
     pub revision: String,
-    /// The commit that it is today.
+    /// The commit that the revision points to.
     pub commit: String,
-    /// Its files, in the order of their paths.
+    /// The files, sorted by path.
     pub files: Vec<RemoteFile>,
 }
 
 /// A file on the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// Its path in the repository.
+    /// The path in the repository.
     pub path: String,
-    /// Its length in bytes, where the listing says.
+    /// The size in bytes, where the listing has it.
     pub size: Option<u64>,
-    /// The SHA-256 of its bytes, which is said of large ones.
+    /// The SHA-256, which is listed for files in LFS storage.
     pub sha256: Option<String>,
-    /// The name that the cache has its bytes under, where the listing says.
+    /// The name of the blob in the cache, where the listing has it.
     pub(crate) blob: Option<String>,
-    /// What its bytes are recognised by.
+    /// The listed hash.
     pub(crate) listed: Listed,
 }
 
-/// The hub's answer, as far as it is read.
+/// The fields of the hub's reply that are used.
 #[derive(Deserialize)]
 struct Repository {
     sha: String,
@@ -60,11 +60,11 @@ struct Lfs {
 }
 
 impl Listing {
-    /// Reads the hub's reply `text` to the `url` that asked for `reference`. Names become paths in the cache: those that would
-    /// leave it are no names.
+    /// Parses the reply `text` of the hub to the request of `reference` at `url`. Names become paths in the
+    /// cache, so names that would leave the cache are refused.
     ///
     /// # Errors
-    /// It is no listing, or names a commit or a file that cannot have that name.
+    /// The reply is not a listing, or has a commit or a file with an invalid name.
     pub fn parse(url: &str, text: &[u8], reference: &Reference) -> Result<Self> {
         let bad = |reason: String| bad_reply(url, &reason);
         let repository: Repository = serde_json::from_slice(text).map_err(|error| bad(error.to_string()))?;
@@ -104,7 +104,7 @@ impl Listing {
         })
     }
 
-    /// The paths of its files.
+    /// The paths of the files.
     pub fn paths(&self) -> Vec<&str> {
         self.files.iter().map(|file| file.path.as_str()).collect()
     }
@@ -112,7 +112,7 @@ impl Listing {
     /// The file at `path`.
     ///
     /// # Errors
-    /// There is none.
+    /// The repository has no such file.
     pub fn file(&self, path: &str) -> Result<&RemoteFile> {
         let found = self.files.iter().find(|file| file.path == path);
         found.ok_or_else(|| Error::NoFile {
@@ -131,11 +131,11 @@ impl Listing {
 }
 
 impl Hub {
-    /// What the repository that `reference` names holds. Faults that pass are waited out, until `is_stopped`.
+    /// Lists the files of the repository that `reference` names. Transient failures are retried.
     ///
     /// # Errors
-    /// The hub may not be asked, cannot be reached, does not know the repository or the revision, or says what cannot be
-    /// understood.
+    /// The program is offline, the hub cannot be reached, the repository or the revision does not exist, or
+    /// the response cannot be understood.
     pub fn list(&self, reference: &Reference, is_stopped: &dyn Fn() -> bool) -> Result<Listing> {
         let revision = reference.revision();
         // To the hub a revision is one part of the path, also where there are slashes in it.
@@ -154,10 +154,10 @@ impl Hub {
         Listing::parse(&url, &text, reference)
     }
 
-    /// The bytes of a small file of `listing`, which is not put into the cache.
+    /// Reads a small file of `listing` without storing it in the cache.
     ///
     /// # Errors
-    /// The hub cannot be reached, or does not give the file.
+    /// The hub cannot be reached, or refuses the file.
     pub fn read(&self, listing: &Listing, path: &str, is_stopped: &dyn Fn() -> bool) -> Result<Vec<u8>> {
         let url = self.file_address(listing, path);
         let listed = listing.file(path).ok().map(|file| &file.listed);
@@ -169,13 +169,13 @@ impl Hub {
         )
     }
 
-    /// Where the hub has the file at `path`.
+    /// The URL of the file at `path`.
     pub(crate) fn file_address(&self, listing: &Listing, path: &str) -> String {
         let path = format!("{}/resolve/{}/{path}", listing.id, listing.commit);
         self.client.address(&path)
     }
 
-    /// The text at `url`, whose bytes are those that are `listed`.
+    /// Downloads the text at `url` and compares its hash with the listed one.
     fn checked_text(
         &self,
         url: &str,
@@ -202,7 +202,7 @@ impl Hub {
         })
     }
 
-    /// Refuses to ask for `what` where nothing may be asked.
+    /// Refuses a request of `what` when the program is offline.
     pub(crate) fn check_online(&self, what: &str) -> Result<()> {
         if self.settings.offline {
             return Err(Error::Offline {

@@ -1,27 +1,27 @@
-//! Names of repositories on the hub, and of what is in them.
+//! References to repositories, revisions and files on the hub.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The branch that is meant where none is named.
+/// The default branch.
 pub const MAIN: &str = "main";
 
-/// The id of a repository of models, `owner/name`.
+/// The id of a model repository, `owner/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryId(String);
 
-/// A repository, at a revision, and perhaps one file of it, written `owner/name[@revision][:file]`.
+/// A repository with an optional revision and an optional file, written `owner/name[@revision][:file]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
     /// The repository.
     pub id: RepositoryId,
-    /// A branch, a tag or a commit, where one is named.
+    /// A branch, a tag or a commit.
     pub revision: Option<String>,
-    /// A file's path in the repository, where one is named.
+    /// The path of a file in the repository.
     pub file: Option<String>,
 }
 
-/// Text that names nothing on the hub.
+/// A text that is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the id of a repository: it reads owner/name, with a revision owner/name@revision")]
 pub struct BadReference(String);
@@ -32,12 +32,12 @@ impl RepositoryId {
         &self.0
     }
 
-    /// The name of the repository's folder in the cache.
+    /// The name of the folder of the repository in the cache.
     pub(crate) fn folder_name(&self) -> String {
         format!("models--{}", self.0.replace('/', "--"))
     }
 
-    /// The id whose folder is called `name`.
+    /// The id of the repository whose cache folder is called `name`.
     pub(crate) fn of_folder(name: &str) -> Option<Self> {
         name.strip_prefix("models--")?.replacen("--", "/", 1).parse().ok()
     }
@@ -61,7 +61,7 @@ impl FromStr for RepositoryId {
 }
 
 impl Reference {
-    /// The repository `id` as it is today.
+    /// A reference to the default branch of the repository `id`.
     pub fn to(id: RepositoryId) -> Self {
         Self {
             id,
@@ -70,7 +70,7 @@ impl Reference {
         }
     }
 
-    /// The revision, or the main branch.
+    /// The revision, or the default branch.
     pub fn revision(&self) -> &str {
         self.revision.as_deref().unwrap_or(MAIN)
     }
@@ -113,7 +113,7 @@ impl FromStr for Reference {
     }
 }
 
-/// Whether `text` can be a part of an id or of a revision.
+/// Whether `text` is valid as a part of an id or of a revision.
 pub(crate) fn is_word(text: &str) -> bool {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     !text.is_empty()
@@ -123,7 +123,7 @@ pub(crate) fn is_word(text: &str) -> bool {
         && text.chars().all(allowed)
 }
 
-/// Whether `text` is a path that stays inside of the folder that it begins in.
+/// Whether `text` is a path that does not leave the folder that it is relative to.
 pub(crate) fn is_path(text: &str) -> bool {
     let is_name = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':', '\0']);
     text.split('/').all(is_name)

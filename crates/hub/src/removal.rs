@@ -1,4 +1,4 @@
-//! Removing what the cache holds of a repository.
+//! Removal of repositories and revisions from the cache.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -8,21 +8,21 @@ use std::path::Path;
 use crate::cache::{bytes_below, paths_below};
 use crate::{Cache, Error, MAIN, Reference, RepositoryId, Result};
 
-/// What was removed.
+/// The result of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
-    /// Bytes that are free now.
+    /// The bytes that were freed.
     pub bytes: u64,
-    /// The branches and tags that are still there, and with them what they share.
+    /// The branches and tags that remain, which keep the blobs that they share.
     pub stays: Vec<String>,
 }
 
 impl Cache {
-    /// Removes what `reference` names: without a revision the main branch and all that has no name. What other revisions
-    /// share stays.
+    /// Removes the revision that `reference` names, or without a revision the main branch and all commits
+    /// without a branch or tag. Blobs that other revisions share remain.
     ///
     /// # Errors
-    /// It is not there, or cannot be removed.
+    /// The revision is not in the cache, or cannot be removed.
     pub fn remove(&self, reference: &Reference) -> Result<Removed> {
         let id = &reference.id;
         let missing = || Error::NotCached {
@@ -79,10 +79,10 @@ impl Cache {
         })
     }
 
-    /// Takes the locks that downloads take, of all bytes that are there or on their way.
+    /// Takes the download locks of all blobs and partial downloads.
     ///
     /// # Errors
-    /// One is taken: something is being fetched.
+    /// A lock is taken, because a file is being downloaded.
     fn lock_all(&self, id: &RepositoryId) -> Result<Vec<File>> {
         let folder = self.folder(id).join("blobs");
         let blobs = sd_files::walk(&folder).into_iter().map(|file| file.path);
@@ -97,7 +97,7 @@ impl Cache {
             .collect()
     }
 
-    /// Removes the bytes of all files but those that are called as one of `shared`.
+    /// Removes all blobs except those in `shared`.
     fn remove_blobs(&self, id: &RepositoryId, shared: &BTreeSet<String>) -> Result<()> {
         let folder = self.folder(id).join("blobs");
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -113,7 +113,7 @@ impl Cache {
     }
 }
 
-/// The names of the bytes that files below `folder` link to.
+/// The names of the blobs that files below `folder` link to.
 fn blobs_of(folder: &Path) -> Vec<String> {
     let blob = |path: String| {
         let target = fs::read_link(folder.join(path)).ok()?;

@@ -1,36 +1,34 @@
-//! Where the hub and its cache are and who asks, by the environment: the variables that the Python tools read, with their
-//! meaning.
+//! The settings of the hub and its cache, read from the environment variables that the Python tools read.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 use std::{env, fmt};
 
-/// What the environment says of the hub.
+/// The settings of the hub, its cache and the token.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The hub's address, without a slash at its end.
+    /// The URL of the hub, without a trailing slash.
     pub endpoint: String,
     /// The folder of the cache.
     pub cache: PathBuf,
-    /// The file that a token is kept in between runs.
+    /// The file that a token is saved in.
     pub token_file: PathBuf,
-    /// The token that the environment holds, which wins over that of the file.
+    /// The token from the environment, which takes precedence over the file.
     pub token_of_environment: Option<Token>,
-    /// Whether nothing may be asked of the hub.
+    /// Whether the program must not send requests to the hub.
     pub offline: bool,
 }
 
-/// What a user shows to the hub. It is not shown to anybody else.
+/// An access token of the hub. Only the hub receives it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
-/// The longest file of a token that is read.
+/// The maximum length of a token file.
 const LONGEST_TOKEN: u64 = 64 << 10;
 
-/// The path `text` with `~` at its beginning for the user's home, and `$NAME` and `${NAME}` for environment variables, in
-/// this order, as Python's `expanduser` and `expandvars` have it. A variable that is not set stays as it is written, as
-/// does the home of another user.
+/// Expands `~` at the start of the path `text`, then `$NAME` and `${NAME}`, as Python's `expanduser` and
+/// `expandvars` do. Unset variables and the home of another user stay as they are written.
 fn expanded(text: OsString, variable: &impl Fn(&str) -> Option<OsString>, home: Option<&Path>) -> PathBuf {
     let path = PathBuf::from(text);
     let path = match (path.strip_prefix("~"), home) {
@@ -66,10 +64,10 @@ fn expanded(text: OsString, variable: &impl Fn(&str) -> Option<OsString>, home: 
 }
 
 impl Settings {
-    /// The address of the hub where nothing else is said.
+    /// The default URL of the hub.
     const ENDPOINT: &str = "https://huggingface.co";
 
-    /// The settings of the user who runs the program. Nothing is made or looked at.
+    /// The settings of the current user. No file is read or created.
     pub fn of_user() -> Self {
         Self::read(|name| env::var_os(name), env::home_dir())
     }
@@ -100,7 +98,7 @@ impl Settings {
         }
     }
 
-    /// The token that the user has, of the environment or of the file.
+    /// The token from the environment or the token file.
     pub fn token(&self) -> Option<Token> {
         self.token_of_environment
             .clone()
@@ -109,8 +107,8 @@ impl Settings {
 }
 
 impl Token {
-    /// The token that `text` holds, with or without white space around it. There is none where anything else than visible
-    /// ASCII letters is in it, which no header can carry.
+    /// Parses a token, ignoring white space around it. A token consists of visible ASCII characters, because
+    /// an HTTP header carries it.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         let is_token = !text.is_empty() && text.chars().all(|letter| letter.is_ascii_graphic());

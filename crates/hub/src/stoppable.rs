@@ -1,5 +1,5 @@
-//! Waiting for the network while somebody may ask to stop: the system's calls cannot be ended from outside, so they are
-//! made on a thread of their own, which is left behind.
+//! Network calls that can be stopped. A blocking system call cannot be cancelled, so that it runs on a thread
+//! of its own, which is abandoned when the user stops.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use crate::{Error, Result};
 
-/// How long a wish to stop may go unseen.
-const GLANCE: Duration = Duration::from_millis(50);
+/// The interval at which `is_stopped` is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What `work` gives, unless `is_stopped` says so before it has.
+/// Runs `work` on a thread and returns its result, unless `is_stopped` returns true first.
 ///
 /// # Errors
-/// It was stopped, or there is no thread to be had.
+/// The user stopped, or the system cannot start a thread.
 pub(crate) fn unless_stopped<T: Send + 'static>(
     is_stopped: &dyn Fn() -> bool,
     work: impl FnOnce() -> T + Send + 'static,
@@ -25,7 +25,7 @@ pub(crate) fn unless_stopped<T: Send + 'static>(
         if is_stopped() {
             return Err(Error::Stopped);
         }
-        match receiver.recv_timeout(GLANCE) {
+        match receiver.recv_timeout(POLL_INTERVAL) {
             Ok(done) => return Ok(done),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(Error::NoThread { source: ended() }),
@@ -33,21 +33,21 @@ pub(crate) fn unless_stopped<T: Send + 'static>(
     }
 }
 
-/// The bytes of a stream, read by a thread of their own.
+/// The chunks of a stream that a thread reads.
 pub(crate) struct Pieces {
     receiver: Receiver<io::Result<Vec<u8>>>,
 }
 
 impl Pieces {
-    /// Bytes that are read at a time at the most.
+    /// The maximum length of a chunk.
     const LONGEST: usize = 256 << 10;
-    /// Pieces that may wait to be taken.
+    /// The number of chunks that are read ahead.
     const WAITING: usize = 2;
 
-    /// Begins to read `stream`, which ends with an error or with an empty piece.
+    /// Starts to read `stream`. The last chunk is an error or empty.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The system cannot start a thread.
     pub(crate) fn of(mut stream: impl Read + Send + 'static) -> Result<Self> {
         let (sender, receiver) = mpsc::sync_channel(Self::WAITING);
         start(move || {
@@ -59,7 +59,7 @@ impl Pieces {
                     piece.truncate(count);
                     piece
                 });
-                // Whoever no longer listens has stopped.
+                // The receiver is gone once the user has stopped.
                 if sender.send(read).is_err() || is_last {
                     return;
                 }
@@ -68,9 +68,9 @@ impl Pieces {
         Ok(Self { receiver })
     }
 
-    /// The next piece, or nothing where none has come for a moment.
+    /// The next chunk, or `None` where none arrived within the polling interval.
     pub(crate) fn next(&self) -> Option<io::Result<Vec<u8>>> {
-        match self.receiver.recv_timeout(GLANCE) {
+        match self.receiver.recv_timeout(POLL_INTERVAL) {
             Ok(piece) => Some(piece),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Err(ended())),
@@ -100,7 +100,7 @@ mod tests {
     fn work_is_left_behind_where_somebody_stops() {
         assert_eq!(unless_stopped(&|| false, || 7).unwrap(), 7);
         let begun = Instant::now();
-        let stopped = unless_stopped(&|| begun.elapsed() > GLANCE, || {
+        let stopped = unless_stopped(&|| begun.elapsed() > POLL_INTERVAL, || {
             thread::sleep(Duration::from_secs(5))
         });
         assert!(matches!(stopped, Err(Error::Stopped)));

@@ -1,4 +1,5 @@
-//! A pool of host memory that tensors are read into, so that the next block reuses the buffers of the last one.
+//! A pool of host memory that tensors are read into, so that the next block reuses the buffers of the last
+//! one.
 
 use std::sync::Mutex;
 
@@ -60,9 +61,9 @@ pub(crate) struct BufferPool {
 }
 
 impl BufferPool {
-    /// Takes a buffer of `count` values, or `None` for a type that is not held: a free buffer of exactly this size, or a
-    /// new one. Before the pool allocates a new buffer it drops at least as many bytes of free ones, so that it never
-    /// grows.
+    /// Takes a buffer of `count` values, or `None` for a type that is not held: a free buffer of exactly this
+    /// size, or a new one. Before the pool allocates a new buffer it drops at least as many bytes of free
+    /// ones, so that it never grows.
     pub(crate) fn take(&self, held_type: DType, count: usize) -> Option<Elements> {
         let mut free = lock(&self.free);
         if let Some(index) = free.iter().position(|buffer| buffer.is(held_type, count)) {

@@ -1,4 +1,4 @@
-//! One network's tensors in one file or several, known by their headers and read by name.
+//! The tensors of one network, in one file or in shards: headers are held, tensors are read by name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use crate::stored::Parts;
 use crate::stored::{Stored, default_held};
 use crate::{ElementType, Error, Result, TensorHeader, safetensors, torch};
 
-/// A network's tensors: names, types, shapes and where their bytes are. No weight is held.
+/// The headers of the tensors of a network. No weight is in memory.
+#[doc(alias = "state_dict")]
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     place: PathBuf,
@@ -25,7 +26,7 @@ pub struct Checkpoint {
     updates: Option<Arc<dyn TensorUpdates>>,
 }
 
-/// The tensors of a file, whose format is known by how it begins.
+/// The tensor headers of a file, whose format is recognised by magic bytes.
 pub(crate) fn headers(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     if torch::wrote(source)? {
         torch::read(source)
@@ -35,10 +36,11 @@ pub(crate) fn headers(source: &Source) -> Result<BTreeMap<String, TensorHeader>>
 }
 
 impl Checkpoint {
-    /// Opens the file at `path`: safetensors, or what PyTorch writes (`.pth`, `.ckpt`, `.bin`), of which nothing is run.
+    /// Opens the file at `path`, in safetensors or PyTorch format (`.pth`, `.ckpt`, `.bin`). No code of a
+    /// pickle runs.
     ///
     /// # Errors
-    /// It is missing, is neither, is damaged, or a pickle in it refers to anything but tensors
+    /// The file is missing, damaged or of another format, or its pickle refers to anything but tensors
     /// ([`Error::ForbiddenGlobal`]).
     pub fn open_file(path: impl Into<PathBuf>) -> Result<Self> {
         Self::open(Arc::new(Source::open(path.into())?))
@@ -78,7 +80,8 @@ impl Checkpoint {
         }
     }
 
-    /// The same tensors under the names that `rename` gives; what it gives none keeps its own.
+    /// The same tensors under the names that `rename` returns. Tensors for which it returns `None` keep their
+    /// names.
     pub(crate) fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> Self {
         let tensors = self.tensors.iter().map(|(name, stored)| match rename(name) {
             Some(new) => {
@@ -104,22 +107,22 @@ impl Checkpoint {
         &self.place
     }
 
-    /// Every tensor's name and header, in the order of the names.
+    /// The names and headers of all tensors, sorted by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorHeader)> {
         self.tensors
             .iter()
             .map(|(name, stored)| (name.as_str(), &stored.header))
     }
 
-    /// What the header says of the tensor `name`, if there is one.
+    /// The header of the tensor `name`, if there is one.
     pub fn header(&self, name: &str) -> Option<&TensorHeader> {
         self.tensors.get(name).map(|stored| &stored.header)
     }
 
-    /// Whether there is a tensor `name`, of the shape `wanted`, that can be computed with.
+    /// Checks that there is a tensor `name` of the shape `wanted` in a floating-point type.
     ///
     /// # Errors
-    /// There is none, it has another shape, or it is stored in another type.
+    /// The tensor is missing, or has another shape or type.
     pub(crate) fn check(&self, name: &str, wanted: &[usize]) -> Result<()> {
         let stored = self.stored(name)?;
         stored.float_type(name)?;
@@ -135,12 +138,12 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Bytes of all tensors as they are stored.
+    /// The bytes of all tensors as stored.
     pub fn bytes(&self) -> u64 {
         self.tensors.values().map(|stored| stored.header.bytes).sum()
     }
 
-    /// The type in which most of the bytes are stored, or `None` for a file without tensors.
+    /// The data type of most of the bytes, or `None` for a file without tensors.
     pub fn main_type(&self) -> Option<ElementType> {
         let mut bytes: Vec<(ElementType, u64)> = Vec::new();
         for Stored { header, .. } in self.tensors.values() {
@@ -158,8 +161,8 @@ impl Checkpoint {
             .map(|(element_type, _)| element_type)
     }
 
-    /// The name of the first tensor that holds a value that is not finite. It reads every weight, a few
-    /// megabytes at a time: for saying what is wrong after something has gone wrong.
+    /// The file and the name of the first tensor with a value that is not finite. This reads every weight, a
+    /// few megabytes at a time, to explain a failure.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -172,8 +175,8 @@ impl Checkpoint {
         Ok(None)
     }
 
-    /// Reads the tensor `name` into host memory, as `held_type` or in the type of the file. The tensor takes one of
-    /// `buffers`, to which it must be returned after use, or memory of its own.
+    /// Reads the tensor `name` into host memory, as `held_type` or in the type of the file. The tensor takes
+    /// one of `buffers`, to which it must be returned after use, or memory of its own.
     pub(crate) fn read(
         &self,
         name: &str,
@@ -203,7 +206,7 @@ impl Checkpoint {
         Ok(tensor)
     }
 
-    /// The tensor `name`, to be read in parts.
+    /// The tensor `name`, which is then read in parts.
     #[cfg(feature = "cuda")]
     pub(crate) fn in_parts(&self, name: &str, held_type: Option<DType>) -> Result<Parts<'_>> {
         let stored = self.stored(name)?;
@@ -220,25 +223,25 @@ impl Checkpoint {
         }
     }
 
-    /// Fills `values` with those of the tensor `name`, which has as many.
+    /// Fills `values` with the values of the tensor `name`, which must have as many.
     pub(crate) fn read_floats(&self, name: &str, values: &mut [f32]) -> Result<()> {
         let stored = self.stored(name)?;
         stored.fill(values, 0, stored.float_type(name)?, |value| value)
     }
 
-    /// Refuses the tensor `name` if its elements are no floats that can be computed with.
+    /// Refuses the tensor `name` unless its type is a supported floating-point type.
     pub(crate) fn check_floats(&self, name: &str) -> Result<()> {
         self.stored(name)?.float_type(name).map(drop)
     }
 
-    /// Whether every value of the tensor `name` is finite. It is read a stretch at a time.
+    /// Whether every value of the tensor `name` is finite. The tensor is read a stretch at a time.
     pub(crate) fn is_finite(&self, name: &str) -> Result<bool> {
         let stored = self.stored(name)?;
         stored.float_type(name)?;
         stored.is_finite()
     }
 
-    /// The first value of the tensor `name`, of whatever type.
+    /// The first value of the tensor `name`, of any numeric type.
     pub(crate) fn read_number(&self, name: &str) -> Result<f32> {
         let stored = self.stored(name)?;
         match stored.header.element_type {
@@ -252,7 +255,7 @@ impl Checkpoint {
         }
     }
 
-    /// Refuses files that were written to since they were opened.
+    /// Refuses files that were modified since they were opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.sources().try_for_each(|source| source.check_unchanged())?;
         self.updates
@@ -260,7 +263,7 @@ impl Checkpoint {
             .map_or(Ok(()), |updates| updates.check_unchanged())
     }
 
-    /// Tells the system that the bytes of the tensors whose names begin with `prefix` need not be kept at hand.
+    /// Drops the tensors whose names begin with `prefix` from the page cache.
     pub(crate) fn forget(&self, prefix: &str) {
         for (name, stored) in &self.tensors {
             if name.starts_with(prefix) {
@@ -281,14 +284,14 @@ impl Checkpoint {
         })
     }
 
-    /// The given rows (runs of the last dimension) of the tensor `name`, in the order given.
+    /// Reads the given rows of the tensor `name`, in the given order. A row is a run of the last dimension.
     pub(crate) fn read_rows(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
         let stored = self.stored(name)?;
         let stored_type = stored.float_type(name)?;
         let update = self.update(name)?;
         let part = |first| stored.part(first, stored_type, update.as_ref());
         match stored_type {
-            // What was changed is wider than what is stored.
+            // An updated tensor is wider than the stored one.
             _ if update.is_some() => {
                 stored.rows(name, rows, |first, to| part(first).fill(to, |value: f32| value))
             }

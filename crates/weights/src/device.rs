@@ -1,14 +1,14 @@
-//! Devices that have memory of their own: opening them, and what their memory is used for.
+//! Devices with memory of their own: opening them, and measuring and limiting their memory.
 
 use candle_core::{Device, Result};
 
 use crate::DeviceMemory;
 
-/// Opens the NVIDIA GPU number `ordinal`, so that blocks can be streamed to it: candle's own ways to open it do not go
-/// together with a thread that reads ahead.
+/// Opens the NVIDIA GPU number `ordinal` so that blocks can be streamed to it. A device that candle opens by
+/// itself does not work with a thread that reads ahead.
 ///
 /// # Errors
-/// There is none, or this build has no support for it (feature `cuda`).
+/// There is no such GPU, or this build has no support for CUDA (feature `cuda`).
 pub fn open_cuda(ordinal: usize) -> Result<Device> {
     #[cfg(feature = "cuda")]
     return crate::cuda::open(ordinal).map(Device::Cuda);
@@ -16,9 +16,9 @@ pub fn open_cuda(ordinal: usize) -> Result<Device> {
     return Device::new_cuda(ordinal);
 }
 
-/// The model of the GPU that `device` is, as its driver calls it: `NVIDIA H100 80GB HBM3`, or on Apple's GPUs the
-/// architecture, `applegpu_g14d`. Two with one name compute with the same instructions, whichever numbers they have in their
-/// machines. Nothing where `device` is a processor, or the driver does not say.
+/// The name of a GPU as its driver reports it, such as `NVIDIA H100 80GB HBM3`, or the architecture of an
+/// Apple GPU, such as `applegpu_g14d`. GPUs of the same name execute the same instructions. `None` for a CPU,
+/// or where the driver reports no name.
 pub fn gpu_name(device: &Device) -> Option<String> {
     match device {
         #[cfg(feature = "cuda")]
@@ -29,7 +29,7 @@ pub fn gpu_name(device: &Device) -> Option<String> {
     }
 }
 
-/// Reads the memory of `device`, or nothing where it computes in host memory or has no such figures.
+/// The memory figures of `device`, or `None` where it computes in host memory or reports no figures.
 ///
 /// # Errors
 /// The device fails.
@@ -41,7 +41,7 @@ pub fn device_memory(device: &Device) -> Result<Option<DeviceMemory>> {
     }
 }
 
-/// Begins to look for new peaks, from what is in use now.
+/// Resets the peaks to the memory in use now.
 ///
 /// # Errors
 /// The device fails.
@@ -53,10 +53,10 @@ pub fn restart_device_peak(device: &Device) -> Result<()> {
     }
 }
 
-/// Waits for `device` and gives back what is kept there for tensors to come. It is to be called where a stage ends.
+/// Waits for `device` and releases the free memory of its pool. It is called at the end of a stage.
 ///
 /// # Errors
-/// The device fails, perhaps in something that it was told to do before.
+/// The device fails, possibly in work that was queued before.
 pub fn release_device_memory(device: &Device) -> Result<()> {
     match device {
         #[cfg(feature = "cuda")]
@@ -65,9 +65,9 @@ pub fn release_device_memory(device: &Device) -> Result<()> {
     }
 }
 
-/// Lets the tensors of this process on `device` take at most `bytes` together from now on, or as many as there are
-/// where that is `None`: an allocation beyond fails, whatever the device has left. Tensors that are there already are not
-/// counted.
+/// Limits the tensors of this process on `device` to `bytes` from now on, or removes the limit where `bytes`
+/// is `None`. An allocation beyond the limit fails even if the device has free memory. Existing tensors are
+/// not counted.
 ///
 /// # Errors
 /// The device fails.
@@ -82,10 +82,10 @@ pub fn bound_device_memory(device: &Device, bytes: Option<u64>) -> Result<()> {
     }
 }
 
-/// Whether `error` says that a device had no memory left for what was asked of it.
+/// Whether `error` means that a device is out of memory.
 pub fn is_out_of_device_memory(error: &candle_core::Error) -> bool {
-    /// What CUDA's driver says, what its libraries say, and what Metal says of a buffer that it cannot make. Errors reach
-    /// us as words, wrapped in others.
+    /// The messages of the CUDA driver, of its libraries and of Metal. Errors arrive as text, wrapped in
+    /// other errors.
     const WORDS: [&str; 4] = [
         "CUDA_ERROR_OUT_OF_MEMORY",
         "CUBLAS_STATUS_ALLOC_FAILED",
@@ -103,7 +103,7 @@ pub fn is_out_of_device_memory(error: &candle_core::Error) -> bool {
     false
 }
 
-/// Bytes of weights that this process has copied to devices ahead of their use so far.
+/// The bytes of weights that this process has copied to devices by streaming so far.
 pub fn bytes_uploaded() -> u64 {
     #[cfg(feature = "cuda")]
     return crate::cuda::bytes_uploaded();

@@ -1,33 +1,33 @@
-//! The ways in which a file of weights can be wrong, each with the facts that name it.
+//! The errors of this crate.
 
 use std::path::PathBuf;
 
 use crate::{ElementType, ModelFamily};
 
-/// The result of every call into this crate.
+/// The result of the functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What is wrong with a model's files.
+/// An error in the files of a model, or in reading them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file that the model needs is not there.
+    /// A file of the model is missing.
     #[error("`{}` is missing", file.display())]
     MissingFile {
-        /// The file that was looked for.
+        /// The missing file.
         file: PathBuf,
     },
-    /// None of the names under which a network's weights are saved is there.
+    /// The folder of a network has no weights under any supported file name.
     #[error("no weights in `{}` (looked for {}{})", folder.display(), tried.join(", "), instead(others))]
     MissingWeights {
-        /// The network's folder.
+        /// The folder of the network.
         folder: PathBuf,
-        /// The file names that were looked for.
+        /// The supported file names.
         tried: Vec<String>,
-        /// Files that look like weights under a name, or of a format, that none is read from.
+        /// Files that look like weights, with an unsupported name or format.
         others: Vec<String>,
     },
-    /// What git leaves in a file's place where git-lfs did not fetch it.
+    /// The file is a git-lfs pointer, because git-lfs did not download the file.
     #[error(
         "`{}` is not the file itself but a pointer of git-lfs{}",
         file.display(),
@@ -36,47 +36,47 @@ pub enum Error {
     GitLfsPointer {
         /// The file.
         file: PathBuf,
-        /// Bytes of the file that it stands for, as the pointer says.
+        /// The size of the real file, from the pointer.
         bytes: Option<u64>,
     },
-    /// A page for browsers lies where a file should be: what a server answers where it does not give the file.
+    /// The file is an HTML or XML page, which a server sends instead of a file that it refuses.
     #[error("`{}` is a web page, not the file that its name says", file.display())]
     WebPage {
         /// The file.
         file: PathBuf,
     },
-    /// A network was saved in a quantised form that is not read.
+    /// The weights are quantised by a method that is not supported.
     #[error("the weights that `{}` describes are quantised with {method}, which cannot be read", file.display())]
     Quantized {
-        /// The network's configuration.
+        /// The configuration of the network.
         file: PathBuf,
-        /// The method as its `quantization_config` names it, with its bits where it tells them.
+        /// The method and the bits that `quantization_config` names.
         method: String,
     },
-    /// What a model calls a file of its own is a file somewhere else.
+    /// A path of the model leads out of its folder.
     #[error("`{}` is no file of the model's own: it leads to `{}`", file.display(), target.display())]
     OutsideFolder {
-        /// The file, as the model names it.
+        /// The path in the model.
         file: PathBuf,
-        /// Where it leads.
+        /// The target of the path.
         target: PathBuf,
     },
-    /// The system refused to read a file, or it is not what can be read.
+    /// A file cannot be read.
     #[error("cannot read `{}`", file.display())]
     Read {
         /// The file.
         file: PathBuf,
-        /// The system's reason.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The file ends before its header says it does.
+    /// The file is shorter than its header says.
     #[error("`{}` is truncated: its header promises {promised} bytes, the file has {found}", file.display())]
     Truncated {
         /// The file.
         file: PathBuf,
-        /// Bytes that the header accounts for.
+        /// The length that the header implies.
         promised: u64,
-        /// Bytes that the file has.
+        /// The length of the file.
         found: u64,
     },
     /// The file does not begin with a safetensors header.
@@ -84,138 +84,138 @@ pub enum Error {
     BadHeader {
         /// The file.
         file: PathBuf,
-        /// What was wrong with it.
+        /// The defect.
         reason: String,
     },
-    /// A file that PyTorch wrote cannot be understood.
+    /// A PyTorch file cannot be parsed.
     #[error("`{}` is no usable PyTorch file: {reason}", file.display())]
     BadTorchFile {
         /// The file.
         file: PathBuf,
-        /// What was wrong with it.
+        /// The defect.
         reason: String,
     },
-    /// A file that PyTorch wrote would have Python make more than tensors, which may be anything.
+    /// The pickle of a PyTorch file refers to something other than tensors, which could run arbitrary code.
     #[error("`{}` holds more than tensors: its pickle refers to `{global}`, which is not followed", file.display())]
     ForbiddenGlobal {
         /// The file.
         file: PathBuf,
-        /// The name that it refers to.
+        /// The global that the pickle refers to.
         global: String,
     },
-    /// A text file of the model (JSON, vocabulary) cannot be understood.
+    /// A text file of the model (JSON, vocabulary) cannot be parsed.
     #[error("`{}` cannot be understood: {reason}", file.display())]
     BadText {
         /// The file.
         file: PathBuf,
-        /// What was wrong with it.
+        /// The defect.
         reason: String,
     },
-    /// The shard index names a file that does not hold the tensor.
+    /// A shard does not hold a tensor that the index assigns to it.
     #[error("`{}` should hold tensor `{tensor}` and does not", file.display())]
     MissingFromShard {
         /// The shard.
         file: PathBuf,
-        /// The tensor's full name.
+        /// The full name of the tensor.
         tensor: String,
     },
-    /// The network asks for a tensor that no file holds.
+    /// A tensor of the network is missing.
     #[error(
         "`{}` has no tensor `{tensor}`{}",
         file.display(),
         similar.as_ref().map(|similar| format!(" (but `{similar}`)")).unwrap_or_default()
     )]
     MissingTensor {
-        /// The file, or the folder when there are several.
+        /// The file, or the folder of the shards.
         file: PathBuf,
-        /// The tensor's full name.
+        /// The full name of the tensor.
         tensor: String,
-        /// A tensor that is there under a similar name.
+        /// A tensor with a similar name.
         similar: Option<String>,
     },
-    /// Several tensors of a network are missing, have another shape, or a type that cannot be computed with.
+    /// Several tensors of a network are missing or have a wrong shape or type.
     #[error("{first}; {others} other tensor{} of this network {} not fit either", plural(*others, "s"), if *others == 1 { "does" } else { "do" })]
     Unfit {
-        /// What is wrong with the first.
+        /// The error of the first tensor.
         first: Box<Error>,
-        /// How many others there are.
+        /// The number of further errors.
         others: usize,
     },
-    /// A tensor has another shape than the network's configuration says.
+    /// The shape of a tensor differs from the configuration of the network.
     #[error("tensor `{tensor}` in `{}` has shape {found:?}, the configuration wants {wanted:?}", file.display())]
     WrongShape {
         /// The file.
         file: PathBuf,
-        /// The tensor's full name.
+        /// The full name of the tensor.
         tensor: String,
-        /// The shape that the configuration asks for.
+        /// The shape from the configuration.
         wanted: Box<[usize]>,
         /// The shape in the file.
         found: Box<[usize]>,
     },
-    /// A tensor is stored in a type that cannot be computed with.
+    /// A tensor is stored in an unsupported data type.
     #[error("tensor `{tensor}` in `{}` is stored as {found}, which cannot be computed with", file.display())]
     UnsupportedType {
         /// The file.
         file: PathBuf,
-        /// The tensor's full name.
+        /// The full name of the tensor.
         tensor: String,
         /// The type in the file.
         found: ElementType,
     },
-    /// A row was asked for that the tensor does not have.
+    /// A requested row is outside of the tensor.
     #[error("row {row} of tensor `{tensor}` in `{}` does not exist: it has {rows} rows", file.display())]
     RowOutOfRange {
         /// The file.
         file: PathBuf,
-        /// The tensor's full name.
+        /// The full name of the tensor.
         tensor: String,
-        /// The row that was asked for.
+        /// The requested row.
         row: usize,
-        /// How many rows there are.
+        /// The number of rows.
         rows: usize,
     },
-    /// A file that was to be a LoRA has no layer of one.
+    /// The file has no LoRA layers.
     #[error("`{}` is not a LoRA: none of its {tensors} tensors is named like a LoRA's", file.display())]
     NotLora {
         /// The file.
         file: PathBuf,
-        /// How many tensors it has.
+        /// The number of tensors in the file.
         tensors: usize,
     },
-    /// A file changes weights by another method than LoRA.
+    /// The file adapts weights by another method than LoRA.
     #[error("`{}` cannot be applied: it changes weights by {method} (tensor `{tensor}`), only LoRA is supported", file.display())]
     UnsupportedLora {
         /// The file.
         file: PathBuf,
-        /// The tensor, or the entry of the header, that shows it.
+        /// The tensor or the header entry that shows it.
         tensor: String,
-        /// The method's name.
+        /// The name of the method.
         method: &'static str,
     },
-    /// The settings of a LoRA ask for something else than its tensors show.
+    /// A setting of a LoRA is not supported.
     #[error("`{}` cannot be applied: `{setting}` is {value} in {place}, and only plain LoRA is supported", file.display())]
     UnsupportedLoraSetting {
         /// The file.
         file: PathBuf,
-        /// Where the setting stands: a file beside it, or its header.
+        /// The location of the setting: a file beside the LoRA, or its header.
         place: String,
-        /// The setting's name.
+        /// The name of the setting.
         setting: Box<str>,
-        /// Its value, as JSON.
+        /// The value, as JSON.
         value: Box<str>,
     },
-    /// The matrices of a LoRA's layer do not go together.
+    /// The matrices of a LoRA layer do not match.
     #[error("layer `{layer}` of the LoRA `{}` is damaged: {reason}", file.display())]
     BadLora {
         /// The file.
         file: PathBuf,
-        /// The layer's name in the file.
+        /// The name of the layer in the file.
         layer: String,
-        /// What is wrong.
+        /// The defect.
         reason: String,
     },
-    /// A LoRA was made for another model.
+    /// A LoRA is for another model.
     #[error(
         "`{}` does not fit the model: {matched} of its {layers} layers do{}",
         file.display(),
@@ -224,34 +224,34 @@ pub enum Error {
     LoraDoesNotFit {
         /// The file.
         file: PathBuf,
-        /// How many of its layers fit the model.
+        /// The number of layers that match the model.
         matched: usize,
-        /// How many layers it has.
+        /// The number of layers.
         layers: usize,
-        /// The family that it was made for, as far as its layers tell.
+        /// The model family of the LoRA, where its layers show it.
         family: Option<ModelFamily>,
-        /// The family of the model, as far as its layers tell.
+        /// The family of the model, where its layers show it.
         model: Option<ModelFamily>,
     },
-    /// A file was written to while it was in use.
+    /// A file was modified while it was in use.
     #[error("`{}` has changed since it was opened", file.display())]
     Changed {
         /// The file.
         file: PathBuf,
     },
-    /// The thread that reads blocks ahead could not be started, or ended before its time.
+    /// The thread that reads blocks ahead could not be started, or ended early.
     #[error("the reading of weights ahead of their turn failed: {reason}")]
     Reader {
-        /// What happened.
+        /// The reason.
         reason: String,
     },
-    /// The tensor library failed, for instance because the device has no memory left.
+    /// The tensor library failed, for example because the device is out of memory.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
 }
 
 impl Error {
-    /// What is wrong with the first tensor, where several are; else the error itself.
+    /// The error of the first tensor of [`Error::Unfit`], else the error itself.
     pub fn first(&self) -> &Self {
         match self {
             Self::Unfit { first, .. } => first.first(),
@@ -260,7 +260,7 @@ impl Error {
     }
 }
 
-/// What lies in a folder instead of what was looked for.
+/// The part of a message that lists files with unsupported names.
 fn instead(others: &[String]) -> String {
     match others {
         [] => String::new(),
@@ -272,7 +272,7 @@ fn plural(count: usize, ending: &str) -> &str {
     if count == 1 { "" } else { ending }
 }
 
-/// What is known of the families of a LoRA and of a model that it does not fit.
+/// The part of a message that names the families of a LoRA and of the model.
 fn families(family: Option<ModelFamily>, model: Option<ModelFamily>) -> String {
     match (family, model) {
         (Some(family), Some(model)) => format!("; it was made for {family}, the model is {model}"),

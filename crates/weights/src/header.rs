@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// The maximum number of tensors of a file. Full models have a few thousand, LoRAs of all their layers twice as many.
+/// The maximum number of tensors of a file. Full models have a few thousand, LoRAs of all their layers twice
+/// as many.
 pub(crate) const MAXIMUM_TENSORS: usize = 1 << 16;
 /// The maximum number of dimensions of a tensor.
 pub(crate) const MAXIMUM_DIMENSIONS: usize = 8;

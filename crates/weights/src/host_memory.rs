@@ -1,11 +1,12 @@
-//! Host memory beside a device that has memory of its own.
+//! The limit on host memory that caches streamed blocks of a GPU.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Host memory in which streamed blocks are kept beside a device that has memory of its own, so that they are read
-/// from disk once and reach the device over its link alone. Where the device computes in host memory it is never
-/// used. Its clones are one.
+/// Host memory that caches streamed blocks of a device with memory of its own, so that blocks are read from
+/// disk once and then only copied over the bus. It is not used where the device computes in host memory.
+/// Clones share the limit.
+#[doc(alias = "offload")]
 #[derive(Debug, Clone, Default)]
 pub struct HostMemory(Arc<Share>);
 
@@ -16,7 +17,7 @@ struct Share {
 }
 
 impl HostMemory {
-    /// At most `limit` bytes. What does not fit is read from disk for every pass.
+    /// A cache of at most `limit` bytes. Blocks that do not fit are read from disk in every pass.
     pub fn up_to(limit: u64) -> Self {
         Self(Arc::new(Share {
             limit,
@@ -24,17 +25,17 @@ impl HostMemory {
         }))
     }
 
-    /// The most bytes that may be taken.
+    /// The limit in bytes.
     pub fn limit(&self) -> u64 {
         self.0.limit
     }
 
-    /// Bytes that are taken now.
+    /// The bytes in use.
     pub fn taken(&self) -> u64 {
         self.0.taken.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes`, unless there are not so many left.
+    /// Reserves `bytes` if the limit allows it.
     #[cfg_attr(
         not(any(feature = "cuda", test)),
         expect(dead_code, reason = "only a GPU has other memory")
@@ -47,7 +48,7 @@ impl HostMemory {
             .is_ok()
     }
 
-    /// Gives `bytes` back that were taken.
+    /// Releases `bytes` that were reserved.
     #[cfg_attr(
         not(any(feature = "cuda", test)),
         expect(dead_code, reason = "only a GPU has other memory")

@@ -1,7 +1,5 @@
-//! What a model's files are recognised by, so that a change shows without reading every weight again.
+//! Identities of files, by which a change of a model is noticed without reading all weights again.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,36 +7,37 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::folder::{ShardIndex, WeightsPlace};
 use crate::source::Source;
-use crate::{ModelFolder, Result, safetensors, torch};
+use crate::{Result, safetensors, torch};
 
-/// The longest file that is read whole, if it has no header that says what is in it.
+/// The maximum length of a file without a header that is hashed whole.
 const LONGEST_READ_WHOLE: u64 = 64 << 20;
-/// Bytes of the beginning and of the end of a longer one. PyTorch's files end with the checksums of their tensors.
+/// The bytes at the start and at the end of a longer file that are hashed. PyTorch files end with the
+/// checksums of their tensors.
 const ENDS: u64 = 1 << 20;
-/// Bytes that are in memory at a time while a file is read.
+/// The bytes in memory at a time while a file is hashed.
 const PIECE: u64 = 64 << 10;
 
-/// A file as it was when it was looked at.
+/// The identity of a file at one moment.
 ///
-/// Small files are known by all of their bytes. A file of weights on disk is known by its header (another large file by its
-/// beginning and its end), its length and the moment of its last change: reading it whole would take as long as loading the
-/// model.
+/// The digest of a small file covers all bytes. The identity of a weights file on disk consists of the digest
+/// of its header (for other large files, of their start and end), its length and its modification time,
+/// because hashing it whole would take as long as loading the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
-    /// Its path inside the model's folder, with `/` between the parts.
+    /// The path inside the folder of the model, with `/` as separator.
     pub path: String,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub length: u64,
-    /// When it was last written to, in nanoseconds since 1970; `None` where all of its bytes are in the digest.
+    /// The modification time in nanoseconds since 1970. `None` where the digest covers all bytes.
     pub modified: Option<i64>,
-    /// SHA-256 of the whole file, or of the header of weights on disk, in hexadecimal digits.
+    /// The SHA-256 of the whole file, or of the header of weights on disk, in hexadecimal digits.
     pub digest: String,
 }
 
 impl FileIdentity {
-    /// What the file at `path` is recognised by, which belongs to no model's folder; it is called by its name alone.
+    /// The identity of the file at `path`, which belongs to no model. Its path in the identity is the file
+    /// name.
     ///
     /// # Errors
     /// The file is missing or cannot be read.
@@ -47,7 +46,7 @@ impl FileIdentity {
         Self::of_source(&name, &Source::open(path.to_owned())?)
     }
 
-    fn of_source(path: &str, source: &Source) -> Result<Self> {
+    pub(crate) fn of_source(path: &str, source: &Source) -> Result<Self> {
         let (modified, digest) = match source {
             Source::Embedded { digest, .. } => (None, (*digest).to_owned()),
             Source::Disk { modified, .. } if path.ends_with(".safetensors") => {
@@ -72,55 +71,8 @@ impl FileIdentity {
     }
 }
 
-impl ModelFolder {
-    /// What the file at `path` is recognised by.
-    ///
-    /// # Errors
-    /// The file is missing or cannot be read.
-    pub fn file_identity(&self, path: &str) -> Result<FileIdentity> {
-        FileIdentity::of_source(path, &*self.source(path)?)
-    }
-
-    /// What the weights of `component` are recognised by: the file, or the index and every shard that it names.
-    ///
-    /// # Errors
-    /// There are no weights, or a file of them is missing or cannot be read.
-    pub fn weights_identity(&self, component: &str) -> Result<Vec<FileIdentity>> {
-        match self.find_weights(component)? {
-            WeightsPlace::File(path) => Ok(vec![self.file_identity(&path)?]),
-            WeightsPlace::Index(path) => {
-                let index: ShardIndex = self.json(&path)?;
-                let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-                let shards = shards.into_iter().map(|shard| format!("{component}/{shard}"));
-                std::iter::once(path)
-                    .chain(shards)
-                    .map(|path| self.file_identity(&path))
-                    .collect()
-            }
-        }
-    }
-
-    /// SHA-256 of the file that holds the weights of `component`, in hexadecimal digits, where that is known without reading
-    /// it: of the program's own files, and of those in the hub's cache, where a file's bytes have it for a name. None for
-    /// weights in several files.
-    pub fn known_sha256(&self, component: &str) -> Option<String> {
-        let WeightsPlace::File(path) = self.find_weights(component).ok()? else {
-            return None;
-        };
-        let source = self.source(&path).ok()?;
-        if let Source::Embedded { digest, .. } = &*source {
-            return Some((*digest).to_owned());
-        }
-        let blob = fs::canonicalize(source.path()).ok()?;
-        let is_blob = blob.parent()?.file_name()? == "blobs";
-        let name = blob.file_name()?.to_str()?;
-        let is_digest = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (is_blob && is_digest).then(|| name.to_owned())
-    }
-}
-
-/// The beginning of a safetensors file, up to the tensors' bytes: names, types, shapes and places. What is no such
-/// file is told apart when it is opened, not here.
+/// The header of a safetensors file: names, types, shapes and offsets. A file that is not safetensors is
+/// refused when it is opened, not here.
 fn header_bytes(source: &Source) -> Result<Vec<u8>> {
     let length = source.length();
     let mut prefix = vec![0; length.min(8) as usize];
@@ -134,7 +86,7 @@ fn header_bytes(source: &Source) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The digest of what lies in `ranges`, of which a piece is in memory at a time.
+/// The digest of the bytes in `ranges`, read a piece at a time.
 fn digest_of(source: &Source, ranges: impl IntoIterator<Item = Range<u64>>) -> Result<String> {
     let mut digest = Sha256::new();
     let mut piece = vec![0; PIECE.min(source.length()) as usize];
@@ -168,12 +120,12 @@ fn nanoseconds(moment: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::fs::{self, File};
     use std::path::Path;
     use std::time::Duration;
 
     use super::*;
-    use crate::{EmbeddedFile, Error};
+    use crate::{EmbeddedFile, Error, ModelFolder};
 
     /// A file with a header of `header` and `data` after it, last changed at `second`.
     fn write_weights(path: &Path, header: &str, data: &[u8], second: u64) {

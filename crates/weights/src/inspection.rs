@@ -1,8 +1,8 @@
-//! What headers tell of the tensors that a network will read, before any of them is read.
+//! Checks, from headers alone, the tensors that a network will read.
 //!
-//! A block is built once without its weights when its list is made ([`Blocks::new`](crate::Blocks::new)): every tensor that
-//! it asks for is looked up by name, shape and type, and stands in for itself as zeros that take no memory. So what a
-//! network reads is written down once, in what builds it, and nothing of it can be left out of the check.
+//! [`Blocks::new`](crate::Blocks::new) builds each block once without weights. Every tensor that the block
+//! reads is looked up by name, shape and type, and replaced by zeros that take no memory. So the check covers
+//! exactly what the network reads, without a second list of tensors.
 
 use std::sync::Mutex;
 
@@ -13,19 +13,19 @@ use crate::lock::lock;
 use crate::stored::default_type;
 use crate::{Checkpoint, Error, Result};
 
-/// The most values of a tensor that is not in the file as it should be and is stood in for all the same, so that what
-/// comes after it is looked at too. A configuration can ask for any number.
+/// The maximum number of values of a wrong tensor that is replaced by zeros, so that the tensors after it are
+/// checked too. A configuration can ask for any number.
 const MAXIMUM_VALUES: usize = 1 << 28;
 
-/// A list of blocks while it is looked at.
+/// The check of a list of blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Inspection {
     findings: Mutex<Findings>,
-    /// Zeros of each type that was asked for, as many as the largest tensor had. All tensors are views of them.
+    /// Zeros of each type, as many as the largest tensor has. All tensors are views of them.
     zeros: Mutex<Vec<Tensor>>,
 }
 
-/// What does not fit.
+/// The errors that were found.
 #[derive(Debug, Default)]
 struct Findings {
     first: Option<Error>,
@@ -33,7 +33,7 @@ struct Findings {
 }
 
 impl Inspection {
-    /// Looks the tensor `name` up, which is wanted in the shape `wanted`, and stands in for it.
+    /// Checks the tensor `name` against the shape `wanted` and returns zeros in its place.
     pub(crate) fn tensor(
         &self,
         checkpoint: &Checkpoint,
@@ -57,7 +57,7 @@ impl Inspection {
         self.zeros(held_type, values.unwrap_or(0), wanted)
     }
 
-    /// Counts what does not fit; the first is kept.
+    /// Counts an error. The first one is kept.
     pub(crate) fn add(&self, error: Error) {
         let mut findings = lock(&self.findings);
         match findings.first {
@@ -66,10 +66,10 @@ impl Inspection {
         }
     }
 
-    /// What was found.
+    /// Ends the check.
     ///
     /// # Errors
-    /// Something does not fit: the first of it, with the number of the others.
+    /// The first error that was found, with the number of the others.
     pub(crate) fn end(&self) -> Result<()> {
         let Findings { first, others } = std::mem::take(&mut *lock(&self.findings));
         match first {

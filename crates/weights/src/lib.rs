@@ -1,18 +1,18 @@
-//! Files of named tensors, and where the blocks of a network live.
+//! Model files as named tensors, and the residency of network blocks in memory.
 //!
-//! Four nouns and how they meet: a [`ModelFolder`] is a set of named files, on disk or inside the binary;
-//! a [`Checkpoint`] is one network's tensors in such files, safetensors or PyTorch's own, known by their headers alone; [`Weights`] is a
-//! scope of names inside a checkpoint together with how its tensors are to be held (device, type,
-//! residency); [`Blocks`] are the parts of a network in the order in which its forward pass wants them.
+//! A [`ModelSource`] gives the configurations, tensors and tokenizers of a model by component. A
+//! [`ModelFolder`] is a model in the layout of diffusers, on disk or inside the binary. A [`Checkpoint`]
+//! holds the headers of one network's tensors, in safetensors or PyTorch files. [`Weights`] are a scope of
+//! names inside a checkpoint, with the [`WeightOptions`] that say how tensors are held: device, data type,
+//! residency. [`Blocks`] are the blocks of a network in the order of its forward pass. A [`LoraFile`] updates
+//! tensors of a checkpoint while they are read.
 //!
-//! A [`LoraFile`] changes some of a checkpoint's tensors while they are read.
+//! [`Blocks::new`] checks from headers every tensor that a network will read. A tensor that is missing, or
+//! has another shape or type, is an error before any weight is read.
 //!
-//! What a network will read is known from headers when its blocks are listed ([`Blocks::new`]): a tensor that is missing, or
-//! of another shape or type, is an error before any weight is read.
-//!
-//! A tensor is read when it is asked for, with positioned reads into a buffer of its own: no memory map, so
-//! that what is resident is what was asked for. Whether a block stays in memory after its turn is decided
-//! here and nowhere else, and never changes a result.
+//! Tensors are read with positioned reads into buffers, not through a memory map, so that resident memory is
+//! exactly what was requested. Only this crate decides whether a block stays in memory after its turn.
+//! Residency never changes a result.
 
 mod allocator;
 mod blocks;
@@ -24,7 +24,6 @@ mod cuda;
 mod device;
 mod device_memory;
 mod error;
-mod folder;
 mod header;
 mod host_memory;
 mod identity;
@@ -34,9 +33,9 @@ mod lora;
 mod low_rank_update;
 mod memory_pressure;
 mod model_family;
+mod model_source;
 mod residency;
 mod safetensors;
-mod saved_name;
 mod similar_name;
 mod source;
 mod stored;
@@ -57,15 +56,17 @@ pub use device::{
 };
 pub use device_memory::DeviceMemory;
 pub use error::{Error, Result};
-pub use folder::{EmbeddedFile, ModelFolder};
 pub use header::{ElementType, TensorHeader};
 pub use host_memory::HostMemory;
 pub use identity::FileIdentity;
 pub use lora::{Adapters, Fit, LoraFile, ModelPart, adapter_settings};
 pub use memory_pressure::MemoryPressure;
 pub use model_family::ModelFamily;
+pub use model_source::{
+    EmbeddedFile, MODEL_INDEX, ModelFile, ModelFolder, ModelSource, SourcePart, TokenizerFiles, Vocabulary,
+    WeightFiles, weight_files,
+};
 pub use residency::Residency;
-pub use saved_name::{WeightFiles, weight_files};
 pub use source::bytes_read;
 pub use weight_options::{PageCache, WeightOptions, WeightType};
 pub use weights::{Table, Weights};

@@ -27,8 +27,8 @@ pub(crate) trait TensorUpdates: fmt::Debug + Send + Sync {
     fn check_unchanged(&self) -> Result<()>;
 }
 
-/// The update of one tensor: a product of two matrices, in which the updates of several LoRA files lie side by side with
-/// their scales multiplied in.
+/// The update of one tensor: a product of two matrices, in which the updates of several LoRA files lie side
+/// by side with their scales multiplied in.
 #[derive(Debug)]
 pub(crate) struct LowRankUpdate {
     /// `[rows, rank]`, the ranks of all files side by side.
@@ -41,8 +41,8 @@ pub(crate) struct LowRankUpdate {
 }
 
 impl LowRankUpdate {
-    /// Fills `values` with the updated values of the tensor from index `first` on. `read` fills a slice with the stored
-    /// values from an index on. `narrow` rounds a value to the type that the tensor is held in.
+    /// Fills `values` with the updated values of the tensor from index `first` on. `read` fills a slice with
+    /// the stored values from an index on. `narrow` rounds a value to the type that the tensor is held in.
     ///
     /// The tensor is always cut into the same stretches, so that a part has the bits of the whole.
     pub(crate) fn fill<T>(
@@ -93,8 +93,8 @@ impl LowRankUpdate {
             up.len() >= rows * rank && self.down.len() >= rank * columns,
             "a product of matrices that do not go together. This is a bug."
         );
-        // SAFETY: all three matrices are stored row after row in slices that are large enough, as was checked above, and
-        // `values` is borrowed for nobody else.
+        // SAFETY: all three matrices are stored row after row in slices that are large enough, as was checked
+        // above, and `values` is borrowed for nobody else.
         unsafe {
             gemm::gemm(
                 rows,

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Requests that networks free resident blocks during a forward pass. A freed block is streamed from then on. Clones
-/// share their state.
+/// Requests that networks free resident blocks during a forward pass. A freed block is streamed from then on.
+/// Clones share their state.
 #[derive(Clone, Default)]
 pub struct MemoryPressure(Arc<PressureState>);
 
@@ -36,8 +36,8 @@ impl MemoryPressure {
         self.0.released.swap(0, Ordering::Relaxed)
     }
 
-    /// Bytes that are to be freed: those requested or those that the machine is short of, whichever is more. The caller
-    /// takes over the request.
+    /// Bytes that are to be freed: those requested or those that the machine is short of, whichever is more.
+    /// The caller takes over the request.
     pub(crate) fn take_requested(&self) -> u64 {
         let requested = match self.0.requested.load(Ordering::Relaxed) {
             0 => 0,

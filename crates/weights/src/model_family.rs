@@ -1,8 +1,8 @@
-//! Which family of models a network or a LoRA file belongs to, by the shapes of its layers.
+//! The model family of a network or a LoRA file, recognised by the shapes of its layers.
 
 use std::fmt;
 
-/// A family of models whose adaptations fit each other.
+/// A family of models that share LoRA files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ModelFamily {
@@ -16,16 +16,16 @@ pub enum ModelFamily {
     StableDiffusionXlRefiner,
     /// Stable Diffusion 3 and 3.5: joint blocks.
     StableDiffusion3 {
-        /// Features of a token: 1536 for Medium, 2432 for Large. `None` where no layer says.
+        /// The features of a token: 1536 for Medium, 2432 for Large. `None` where no layer shows it.
         width: Option<usize>,
     },
-    /// Flux: joint blocks and such of one stream.
+    /// Flux: double-stream and single-stream blocks.
     Flux,
 }
 
 impl ModelFamily {
-    /// The family of the network that has, or the file that changes, `layers`: each with its name, underscores for
-    /// dots, and how many values go into it.
+    /// The family of a network with `layers`, or of a LoRA file that updates them: each with its name,
+    /// underscores for dots, and its number of inputs.
     pub(crate) fn recognise<'a>(layers: impl Iterator<Item = (&'a str, usize)>) -> Option<Self> {
         let (mut joint, mut width, mut cross) = (false, None, None);
         for (name, inputs) in layers {
@@ -54,7 +54,7 @@ impl ModelFamily {
         }
     }
 
-    /// Whether what belongs to one cannot belong to the other.
+    /// Whether the two families exclude each other.
     pub(crate) fn contradicts(self, other: Self) -> bool {
         match (self, other) {
             (Self::StableDiffusion3 { width: Some(one) }, Self::StableDiffusion3 { width: Some(other) }) => {

@@ -15,10 +15,10 @@ use crate::header::{MAXIMUM_DIMENSIONS, MAXIMUM_TENSORS};
 use crate::source::Source;
 use crate::{ElementType, Error, Result, TensorHeader};
 
-/// The longest header that is believed. Those of the largest models have one megabyte, and what programs for training
-/// write about a LoRA a few; the reference implementation takes up to 100 MB.
+/// The maximum length of a header. Those of the largest models have 1 MB, and training metadata of a LoRA a
+/// few. The reference implementation allows 100 MB.
 pub(crate) const MAXIMUM_HEADER_BYTES: u64 = 16 << 20;
-/// The entry that is no tensor's.
+/// The key of the metadata entry.
 const METADATA: &str = "__metadata__";
 
 #[derive(Deserialize)]
@@ -28,8 +28,8 @@ struct Entry {
     data_offsets: (u64, u64),
 }
 
-/// Reads the header of `source` and checks that every tensor lies inside the file and has as many bytes as
-/// its shape needs.
+/// Reads the header of `source` and checks that every tensor lies inside the file and has the length of its
+/// shape.
 pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     let Text { json, data_start } = Text::of(source)?;
     let mut refusal = None;
@@ -50,20 +50,20 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     Ok(tensors)
 }
 
-/// What the header of `source` says beside its tensors: texts by their names. What is not a text is left out.
+/// The metadata of the header of `source`. Values that are not strings are left out.
 pub(crate) fn metadata(source: &Source) -> Result<BTreeMap<String, String>> {
     let Text { json, .. } = Text::of(source)?;
     parsed(source, &json, |json| Metadata.deserialize(json))
 }
 
-/// Where the tensors' bytes of a safetensors file begin, whose header was read before.
+/// The offset of the tensor data of a safetensors file, whose header was read before.
 pub(crate) fn data_start(source: &Source) -> Result<u64> {
     let mut prefix = [0; 8];
     source.read_at(0, &mut prefix)?;
     Ok(u64::from_le_bytes(prefix).saturating_add(8))
 }
 
-/// The whole of `json`, as `parse` understands it.
+/// Parses the whole of `json`.
 fn parsed<'a, T>(
     source: &Source,
     json: &'a [u8],
@@ -81,7 +81,7 @@ fn parsed<'a, T>(
 /// The header as text.
 struct Text {
     json: Vec<u8>,
-    /// Where the tensors' bytes begin.
+    /// The offset of the tensor data.
     data_start: u64,
 }
 
@@ -118,11 +118,11 @@ impl Text {
     }
 }
 
-/// Reads the entries one after another, so that nothing is held but what is kept of them.
+/// Parses the entries one by one, so that only their results are in memory.
 struct Tensors<'a> {
     file: &'a Path,
     data_start: u64,
-    /// Why an entry is refused, where that is more than JSON can say.
+    /// The error of a refused entry, where it is not a JSON error.
     refusal: &'a mut Option<Error>,
 }
 
@@ -138,7 +138,7 @@ impl<'de> DeserializeSeed<'de> for Tensors<'_> {
 }
 
 impl<'de> Visitor<'de> for Tensors<'_> {
-    /// The tensors, and where the last one's bytes end.
+    /// The tensors and the end of their data.
     type Value = (BTreeMap<String, TensorHeader>, u64);
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +179,7 @@ impl<'de> Visitor<'de> for Tensors<'_> {
     }
 }
 
-/// The sizes of a tensor, of which there are few.
+/// The shape of a tensor, with a limited number of dimensions.
 struct Shape(Vec<usize>);
 
 impl<'de> Deserialize<'de> for Shape {
@@ -207,7 +207,7 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// Reads the texts of the metadata alone.
+/// Parses the metadata and skips the tensors.
 struct Metadata;
 
 impl<'de> DeserializeSeed<'de> for Metadata {
@@ -241,7 +241,7 @@ impl<'de> Visitor<'de> for Metadata {
     }
 }
 
-/// Reads texts by their names, and passes over everything else.
+/// Parses the strings of an object and skips other values.
 struct Texts;
 
 impl<'de> DeserializeSeed<'de> for Texts {
@@ -274,7 +274,7 @@ impl<'de> Visitor<'de> for Texts {
     }
 }
 
-/// A text, or nothing where there is something else.
+/// A string, or `None` for another value.
 struct MaybeText(Option<String>);
 
 impl<'de> Deserialize<'de> for MaybeText {
@@ -323,7 +323,7 @@ impl<'de> Deserialize<'de> for MaybeText {
     }
 }
 
-/// Turns an entry's offsets into a place in the file, or says why they cannot be right.
+/// Checks the offsets of an entry and converts them to a header.
 fn locate(name: &str, entry: Entry, data_start: u64, file: &Path) -> Result<TensorHeader> {
     let bad = |reason: String| Error::BadHeader {
         file: file.to_owned(),
@@ -334,7 +334,7 @@ fn locate(name: &str, entry: Entry, data_start: u64, file: &Path) -> Result<Tens
     let needed = shape
         .iter()
         .try_fold(entry.dtype.size(), |product, &size| {
-            // As if no dimension were empty: others multiply the sizes in another order.
+            // Empty dimensions count as 1, because other programs multiply sizes in another order.
             product.checked_mul(size.max(1) as u64)
         })
         .ok_or_else(|| bad(format!("tensor `{name}` has the impossible shape {shape:?}")))?;

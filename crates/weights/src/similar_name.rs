@@ -1,9 +1,9 @@
-//! What a tensor that is not there may be called instead.
+//! Suggestions for the name of a missing tensor.
 
-/// Names that are looked at, of a file that may have any number of them.
+/// The maximum number of names that are compared.
 const LOOKED_AT: usize = 1 << 14;
 
-/// The one of `names` that is `missing` behind another prefix, or without its own.
+/// The first of `names` that equals `missing` with another prefix, or without its prefix.
 pub(crate) fn similar<'a>(missing: &str, names: impl Iterator<Item = &'a String>) -> Option<&'a str> {
     names
         .map(String::as_str)
@@ -11,7 +11,7 @@ pub(crate) fn similar<'a>(missing: &str, names: impl Iterator<Item = &'a String>
         .find(|name| ends_with_parts(name, missing) || ends_with_parts(missing, name))
 }
 
-/// Whether the last parts of `name` are `end`. A single part, `weight` say, is no likeness.
+/// Whether `name` ends with the components of `end`. A single component, such as `weight`, does not count.
 fn ends_with_parts(name: &str, end: &str) -> bool {
     end.contains('.') && name.strip_suffix(end).is_some_and(|before| before.ends_with('.'))
 }

@@ -1,4 +1,4 @@
-//! Where the bytes of a file come from: positioned reads from disk, or the binary itself.
+//! Positioned reads of model files, on disk or built into the binary.
 
 use std::fs::File;
 use std::io;
@@ -8,35 +8,35 @@ use std::time::SystemTime;
 
 use crate::{Error, Result, wrong_file};
 
-/// What a thread asks the system for at a time. Pieces begin at multiples of it in the file.
+/// The bytes of one read call. Reads are aligned to multiples of it in the file.
 const PIECE: u64 = 4 << 20;
-/// Threads that read one tensor: enough to keep a solid-state disk busy.
+/// The number of threads that read one tensor, enough to saturate an SSD.
 const READERS: usize = 4;
 
 static BYTES_READ: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes that this process has read of weights so far.
+/// The bytes of weights that this process has read so far.
 pub fn bytes_read() -> u64 {
     BYTES_READ.load(Ordering::Relaxed)
 }
 
-/// A file that is read at given places, by any number of threads.
+/// A file that any number of threads read at given offsets.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// A file on disk, as it was when it was opened.
+    /// A file on disk, with its length and modification time at opening.
     Disk {
         path: PathBuf,
         file: File,
         length: u64,
         modified: Option<SystemTime>,
     },
-    /// A file that was built into the binary.
+    /// A file that is built into the binary.
     Embedded {
         path: PathBuf,
         bytes: &'static [u8],
         digest: &'static str,
     },
-    /// A file on a disk that breaks after a number of reads.
+    /// A file on a disk that fails after a number of reads.
     #[cfg(test)]
     Failing {
         path: PathBuf,
@@ -74,7 +74,7 @@ impl Source {
         }
     }
 
-    /// The file's length when it was opened.
+    /// The length of the file at opening.
     pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Disk { length, .. } => *length,
@@ -84,7 +84,7 @@ impl Source {
         }
     }
 
-    /// Fills `buffer` with the bytes that begin at `offset`; several threads share a large one.
+    /// Fills `buffer` with the bytes from `offset` on. Several threads share a large read.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let bytes = buffer.len() as u64;
         let result = match self {
@@ -102,7 +102,7 @@ impl Source {
         };
         BYTES_READ.fetch_add(bytes, Ordering::Relaxed);
         result.map_err(|source| match source.kind() {
-            // The header promised these bytes when the file was opened.
+            // The header was checked against the length when the file was opened.
             io::ErrorKind::UnexpectedEof => self.changed(),
             _ => Error::Read {
                 file: self.path().to_owned(),
@@ -111,8 +111,8 @@ impl Source {
         })
     }
 
-    /// Refuses a file that somebody has written to since it was opened: what was read before would not go
-    /// with what is read from now on.
+    /// Refuses a file that was modified since it was opened, because tensors read before and after would not
+    /// belong together.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let Self::Disk {
             path,
@@ -134,7 +134,7 @@ impl Source {
         }
     }
 
-    /// Tells the system that it need not keep the file's bytes at hand, where there is a call for that.
+    /// Drops a range of the file from the page cache, where the system has a call for that.
     pub(crate) fn forget(&self, offset: u64, bytes: u64) {
         if let Self::Disk { file, .. } = self {
             forget(file, offset, bytes);
@@ -148,7 +148,7 @@ impl Source {
     }
 }
 
-/// What a file is that is well known and not what was asked for. One that cannot be read says so when it is.
+/// Recognises git-lfs pointers and web pages. A file that cannot be read fails later, when it is read.
 fn what_it_is_instead(file: &File, length: u64, path: &Path) -> Option<Error> {
     let mut start = [0; wrong_file::LOOKED_AT];
     let start = &mut start[..length.min(wrong_file::LOOKED_AT as u64) as usize];
@@ -164,7 +164,7 @@ fn copy_from(bytes: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-/// Reads a long stretch with several threads, each of which takes the next piece that nobody has.
+/// Reads a long range with several threads, each of which takes the next unread piece.
 fn read_in_pieces(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     let to_boundary = ((PIECE - offset % PIECE) as usize).min(buffer.len());
     let (first, rest) = buffer.split_at_mut(to_boundary);
@@ -186,7 +186,7 @@ fn read_in_pieces(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()>
         Ok(())
     };
     std::thread::scope(|scope| {
-        // Where the system has no more threads to give, those that there are read everything.
+        // Where the system starts no further thread, the existing ones read everything.
         let others: Vec<_> = (1..READERS)
             .map_while(|_| std::thread::Builder::new().spawn_scoped(scope, read_some).ok())
             .collect();
@@ -220,8 +220,8 @@ fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Res
     Ok(())
 }
 
-/// Has the system read what is asked for and nothing after it: it takes several threads in one file for one that skips,
-/// and would read on into tensors that are not wanted.
+/// Turns off read-ahead. The kernel takes several threads in one file for one sequential reader and would
+/// read ahead into tensors that are not wanted.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn read_no_more_than_asked(file: &File) {
@@ -242,21 +242,21 @@ fn forget(file: &File, offset: u64, bytes: u64) {
     let (Ok(offset), Ok(bytes)) = (libc::off_t::try_from(offset), libc::off_t::try_from(bytes)) else {
         return;
     };
-    // SAFETY: the descriptor is open as long as the file is borrowed, and the call touches no memory of ours.
-    // Its failure costs nothing: the advice was not taken.
+    // SAFETY: the descriptor is open as long as the file is borrowed, and the call touches no memory of this
+    // process. A failure only means that the advice is ignored.
     unsafe {
         libc::posix_fadvise(file.as_raw_fd(), offset, bytes, libc::POSIX_FADV_DONTNEED);
     }
 }
 
-/// macOS has no call to forget what was read: from now on nothing that is read of the file is kept at hand.
+/// macOS has no call to drop pages, so caching is turned off for all further reads of the file.
 #[cfg(target_os = "macos")]
 #[allow(unsafe_code)]
 fn forget(file: &File, _offset: u64, _bytes: u64) {
     use std::os::fd::AsRawFd;
     const ON: libc::c_int = 1;
-    // SAFETY: the descriptor is open as long as the file is borrowed, and the call touches no memory of ours.
-    // Its failure costs nothing: the advice was not taken.
+    // SAFETY: the descriptor is open as long as the file is borrowed, and the call touches no memory of this
+    // process. A failure only means that the advice is ignored.
     unsafe {
         libc::fcntl(file.as_raw_fd(), libc::F_NOCACHE, ON);
     }

@@ -1,4 +1,4 @@
-//! One tensor of a file: its elements read in any type, in parts or by rows, with what a LoRA adds to them.
+//! One tensor of a file, read in any data type, in parts or by rows, with LoRA updates added.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::low_rank_update::LowRankUpdate;
 use crate::source::Source;
 use crate::{ElementType, Error, Result, TensorHeader};
 
-/// Values that are converted at a time where a file's type is not the one that a tensor is held in.
+/// The number of values that are converted at a time, where the type of the file is not the held type.
 const CONVERTED_AT_A_TIME: usize = 1 << 20;
 
-/// Values of so many bytes that are converted at a time.
+/// The number of values of `element_bytes` each that are converted at a time.
 const fn converted_at_a_time(element_bytes: usize) -> usize {
     match element_bytes {
         8 => CONVERTED_AT_A_TIME / 2,
@@ -21,7 +21,7 @@ const fn converted_at_a_time(element_bytes: usize) -> usize {
     }
 }
 
-/// Bytes that reading `count` elements of so many bytes into 32-bit numbers takes beside these.
+/// The scratch bytes of reading `count` elements of `element_bytes` each as 32-bit floats.
 pub(crate) fn converting_takes(count: usize, element_bytes: usize) -> usize {
     match element_bytes {
         4 => 0,
@@ -29,8 +29,8 @@ pub(crate) fn converting_takes(count: usize, element_bytes: usize) -> usize {
     }
 }
 
-/// The type in which elements are held where no other is asked for: the file's own, and 32 bits for numbers of 64, which
-/// nothing is computed with. None for those that are no weights.
+/// The type in which elements are held by default: the type of the file, or 32-bit floats for 64-bit floats.
+/// `None` for types that are not weights.
 pub(crate) fn default_type(element_type: ElementType) -> Option<DType> {
     match element_type {
         ElementType::F32 | ElementType::F64 => Some(DType::F32),
@@ -40,16 +40,16 @@ pub(crate) fn default_type(element_type: ElementType) -> Option<DType> {
     }
 }
 
-/// A tensor of a file: what the header says of it, and the file.
+/// A tensor of a file: its header and the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) header: TensorHeader,
     pub(crate) source: Arc<Source>,
-    /// What the file calls it, where that is not the name that it is asked for by.
+    /// The name in the file, where the tensor was renamed.
     pub(crate) saved_as: Option<String>,
 }
 
-/// The type that a tensor stored as `stored_type` is held in where no other is asked for.
+/// The default type in which a tensor stored as `stored_type` is held.
 pub(crate) fn default_held(stored_type: DType) -> DType {
     match stored_type {
         DType::F64 => DType::F32,
@@ -57,7 +57,7 @@ pub(crate) fn default_held(stored_type: DType) -> DType {
     }
 }
 
-/// A tensor that is read in parts, each part as bytes of the type that it is held in.
+/// A tensor that is read in parts, as bytes of the held type.
 #[cfg(feature = "cuda")]
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
@@ -91,7 +91,8 @@ impl<'a> Parts<'a> {
         self.held_type
     }
 
-    /// Fills `bytes`, which must be aligned for the held type, with what stands from byte `offset` of the held tensor on.
+    /// Fills `bytes`, which must be aligned for the held type, with the bytes of the held tensor from
+    /// `offset` on.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let first = offset / self.held_type.size_in_bytes();
         let part = self.stored.part(first, self.stored_type, self.update.as_ref());
@@ -103,7 +104,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The elements of a tensor from one on, and what is added to them.
+/// The elements of a tensor from index `first` on, with the update that is added to them.
 pub(crate) struct Part<'a> {
     stored: &'a Stored,
     first: usize,
@@ -112,7 +113,8 @@ pub(crate) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Reads as many elements as there are `values`, rounded once by `narrow` where they are not stored so.
+    /// Fills `values` with elements. `narrow` rounds them once to the held type, where that is not the stored
+    /// type.
     pub(crate) fn fill<T: bytemuck::Pod + WithDType>(
         &self,
         values: &mut [T],
@@ -151,7 +153,8 @@ impl Stored {
         Ok(number(bytes))
     }
 
-    /// Whether every element is finite, in 32 bits where it has 64. Those that are no floats are. It is read a stretch at a time.
+    /// Whether every element is finite as a 32-bit float. Integers are. The tensor is read a stretch at a
+    /// time.
     pub(crate) fn is_finite(&self) -> Result<bool> {
         match self.header.element_type {
             ElementType::F64 => self.all(|value: f64| (value as f32).is_finite()),
@@ -189,7 +192,8 @@ impl Stored {
         }
     }
 
-    /// Reads the elements from `first` on into `values`: in place where the types agree, else through `narrow`.
+    /// Reads the elements from `first` on into `values`, directly where the types agree, else through
+    /// `narrow`.
     pub(crate) fn fill<T: bytemuck::Pod + WithDType>(
         &self,
         values: &mut [T],
@@ -251,7 +255,7 @@ impl Stored {
         Ok(Tensor::from_vec(elements, (rows.len(), width), &Device::Cpu)?)
     }
 
-    /// What the file calls the tensor `name`.
+    /// The name of the tensor `name` in the file.
     pub(crate) fn saved_as(&self, name: &str) -> String {
         self.saved_as.as_deref().unwrap_or(name).to_owned()
     }

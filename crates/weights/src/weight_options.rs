@@ -18,7 +18,8 @@ pub enum WeightType {
 /// What happens to the pages of streamed files in the system's page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PageCache {
-    /// Pages stay until the network is dropped, so that the next pass finds them. For machines with memory to spare.
+    /// Pages stay until the network is dropped, so that the next pass finds them. For machines with memory to
+    /// spare.
     #[default]
     Keep,
     /// Pages are released right after reading, so that they do not displace what other programs use.
@@ -63,8 +64,8 @@ impl WeightOptions {
         }
     }
 
-    /// The same options for a network that runs once: nothing is kept on the device, in host memory or in the page
-    /// cache.
+    /// The same options for a network that runs once: nothing is kept on the device, in host memory or in the
+    /// page cache.
     pub fn for_one_pass(&self) -> Self {
         Self {
             residency: Residency::Streamed,
@@ -74,8 +75,8 @@ impl WeightOptions {
         }
     }
 
-    /// The type of activations: 32-bit floats on a CPU, whose products take weights of any type, and the type of the
-    /// weights on a GPU.
+    /// The type of activations: 32-bit floats on a CPU, whose products take weights of any type, and the type
+    /// of the weights on a GPU.
     pub fn activation_type(&self) -> DType {
         match (&self.device, self.weight_type) {
             (Device::Cpu, _) | (_, WeightType::F32) => DType::F32,

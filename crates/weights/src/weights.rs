@@ -1,4 +1,4 @@
-//! A scope of names inside a checkpoint, and how the tensors read from it are held.
+//! A scope of names inside a checkpoint, from which networks read their tensors.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::inspection::Inspection;
 use crate::stored::default_type;
 use crate::{Adapters, Checkpoint, Residency, Result, WeightOptions};
 
-/// The tensors of a checkpoint whose names begin with a prefix.
+/// The tensors of a checkpoint whose names begin with a prefix, and the options for holding them.
 #[derive(Debug, Clone)]
 pub struct Weights {
     checkpoint: Arc<Checkpoint>,
@@ -18,19 +18,19 @@ pub struct Weights {
     prefix: String,
 }
 
-/// What is done with a tensor that is asked for.
+/// How a requested tensor is provided.
 #[derive(Debug, Clone)]
 enum Reading {
-    /// It is read into memory of its own.
+    /// Reads it into memory of its own.
     Alone,
-    /// It is read into these.
+    /// Reads it into these buffers.
     Into(Arc<dyn Buffers>),
-    /// It is looked up by its header, and not read.
+    /// Checks its header and returns zeros.
     Inspected(Arc<Inspection>),
 }
 
-/// A table of which rows are read, never the whole. That it is there and has its shape is known from its header when this is
-/// made.
+/// A table, such as token embeddings, of which single rows are read. Its header was checked when this was
+/// created.
 #[derive(Debug, Clone)]
 pub struct Table {
     weights: Weights,
@@ -48,8 +48,8 @@ impl Weights {
         }
     }
 
-    /// The same tensors, to which `adapters` are added while they are read. What [`Weights::shape`] and
-    /// [`Weights::bytes`] say stays as it is.
+    /// The same tensors with the LoRA updates of `adapters`, which are added while tensors are read.
+    /// [`Weights::shape`] and [`Weights::bytes`] do not change.
     pub fn with_adapters(&self, adapters: Arc<Adapters>) -> Self {
         Self {
             checkpoint: Arc::new(self.checkpoint.with_updates(adapters)),
@@ -57,7 +57,7 @@ impl Weights {
         }
     }
 
-    /// The same tensors, of which `residency` says what stays of a list of blocks.
+    /// The same tensors with another residency.
     pub fn with_residency(&self, residency: Residency) -> Self {
         Self {
             options: Arc::new(self.options.with_residency(residency)),
@@ -65,7 +65,7 @@ impl Weights {
         }
     }
 
-    /// The same tensors, of which each is needed once.
+    /// The same tensors for a network that runs once.
     pub fn for_one_pass(&self) -> Self {
         Self {
             options: Arc::new(self.options.for_one_pass()),
@@ -81,7 +81,7 @@ impl Weights {
         }
     }
 
-    /// The same tensors, of which none is read: each that is asked for is looked up for `inspection`.
+    /// The same tensors for `inspection`, which checks their headers and reads none.
     pub(crate) fn inspected(&self, inspection: &Arc<Inspection>) -> Self {
         Self {
             reading: Reading::Inspected(inspection.clone()),
@@ -97,8 +97,9 @@ impl Weights {
         }
     }
 
-    /// The tensors of the whole checkpoint under other names: those that `rename` gives. A tensor that it gives none keeps
-    /// its own; where two get the same, it is that of the one whose own comes later in the order of the names.
+    /// The tensors of the whole checkpoint under the names that `rename` returns. Tensors for which it
+    /// returns `None` keep their names. Where two get the same name, the one whose original name sorts later
+    /// has it.
     pub fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> Self {
         Self {
             checkpoint: Arc::new(self.checkpoint.renamed(rename)),
@@ -112,12 +113,12 @@ impl Weights {
         names.filter_map(|name| name.strip_prefix(self.prefix.as_str()))
     }
 
-    /// How the tensors are held.
+    /// The options for holding the tensors.
     pub fn options(&self) -> &WeightOptions {
         &self.options
     }
 
-    /// The checkpoint that the tensors come from.
+    /// The checkpoint of the tensors.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
@@ -127,14 +128,14 @@ impl Weights {
         self.checkpoint.header(&self.full_name(name)).is_some()
     }
 
-    /// The shape that the file gives the tensor `name`, if there is one.
+    /// The stored shape of the tensor `name`, if there is one.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.checkpoint
             .header(&self.full_name(name))
             .map(|header| header.shape.as_slice())
     }
 
-    /// Bytes, as stored, of every tensor in this scope.
+    /// The bytes of all tensors in this scope, as stored.
     pub fn bytes(&self) -> u64 {
         self.checkpoint
             .tensors()
@@ -143,7 +144,7 @@ impl Weights {
             .sum()
     }
 
-    /// The tensors of this scope: each one's name in it, its shape, and the bytes that it is held in.
+    /// The name, the shape and the held bytes of each tensor in this scope.
     pub fn held(&self) -> impl Iterator<Item = (&str, &[usize], u64)> {
         let held_type = self.options.held_type();
         self.checkpoint.tensors().filter_map(move |(name, header)| {
@@ -155,11 +156,12 @@ impl Weights {
         })
     }
 
-    /// Reads the tensor `name`, which must have the shape `wanted`, onto the device. What builds a block of a list is called
-    /// once before anything is read, and gets zeros.
+    /// Reads the tensor `name`, which must have the shape `wanted`, onto the device. While
+    /// [`Blocks::new`](crate::Blocks::new) checks a network, it returns zeros instead.
     ///
     /// # Errors
-    /// It is missing, has another shape or a type that cannot be computed with, cannot be read, or the device has no room.
+    /// The tensor is missing, has another shape or an unsupported type, cannot be read, or the device is out
+    /// of memory.
     pub fn tensor(&self, name: &str, wanted: &[usize]) -> Result<Tensor> {
         let full_name = self.full_name(name);
         let held_type = self.options.held_type();
@@ -176,10 +178,10 @@ impl Weights {
         }
     }
 
-    /// The table `name`, which must have the shape `wanted`. Nothing of it is read.
+    /// The table `name`, which must have the shape `wanted`. No row is read yet.
     ///
     /// # Errors
-    /// It is missing, or has another shape or a type that cannot be computed with.
+    /// The table is missing, or has another shape or an unsupported type.
     pub fn table(&self, name: &str, wanted: &[usize]) -> Result<Table> {
         let name = self.full_name(name);
         self.checkpoint.check(&name, wanted)?;
@@ -193,23 +195,23 @@ impl Weights {
         format!("{}{name}", self.prefix)
     }
 
-    /// Refuses files that were written to since they were opened.
+    /// Refuses files that were modified since they were opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         self.checkpoint.check_unchanged()
     }
 
-    /// Tells the system that the bytes of this scope need not be kept at hand.
+    /// Drops the tensors of this scope from the page cache.
     pub(crate) fn forget(&self) {
         self.checkpoint.forget(&self.prefix);
     }
 }
 
 impl Table {
-    /// Reads some rows onto the device. A row is a run of the last dimension, counted over all the others: `rows[i]` of the
-    /// table becomes row `i` of the result, `[rows, width]`. Only these rows are read.
+    /// Reads rows onto the device. A row is a run of the last dimension, counted over all other dimensions.
+    /// Row `rows[i]` of the table becomes row `i` of the result, `[rows, width]`.
     ///
     /// # Errors
-    /// A row lies outside of the table, the file cannot be read, or the device has no room.
+    /// A row is outside of the table, the file cannot be read, or the device is out of memory.
     pub fn rows(&self, rows: &[usize]) -> Result<Tensor> {
         let options = self.weights.options();
         let tensor = self.weights.checkpoint.read_rows(&self.name, rows)?;

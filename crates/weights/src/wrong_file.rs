@@ -1,18 +1,19 @@
-//! Well-known things that lie where a file should be: what git leaves without git-lfs, and what a server answers a download
-//! that it does not allow.
+//! Recognises files that are often mistaken for weights: git-lfs pointers, and the web page that a server
+//! sends instead of a download.
 
 use std::path::Path;
 
 use crate::Error;
 
-/// Bytes of a file's beginning that tell.
+/// The number of bytes at the start of a file that are examined.
 pub(crate) const LOOKED_AT: usize = 512;
-/// The first line of a pointer. <https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>
+/// The first line of a git-lfs pointer. <https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// A pointer is shorter than this, as its specification has it.
+/// The specification limits pointers to less than this length.
 const LONGEST_POINTER: u64 = 1024;
 
-/// What the file at `path` is instead of itself, where it begins with `start` and is `length` bytes long.
+/// The error for the file at `path` if it is a pointer or a page. `start` are its first bytes, `length` its
+/// length.
 pub(crate) fn recognise(path: &Path, start: &[u8], length: u64) -> Option<Error> {
     if start.starts_with(POINTER) && length < LONGEST_POINTER {
         return Some(Error::GitLfsPointer {
@@ -25,7 +26,7 @@ pub(crate) fn recognise(path: &Path, start: &[u8], length: u64) -> Option<Error>
     })
 }
 
-/// How large the file is that the pointer stands for.
+/// The size of the real file, from the pointer.
 fn pointed_bytes(pointer: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(pointer).ok()?;
     let size = text.lines().find_map(|line| line.strip_prefix("size "))?;
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn pointers_and_pages_are_known_by_how_they_begin() {
+    fn pointers_and_pages_are_recognised_by_magic_bytes() {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3438354725\n";
         assert!(matches!(
             recognised(pointer),

@@ -11,8 +11,8 @@ use sd_weights::{CountingAllocator, allocated_bytes};
 const KB: usize = 1 << 10;
 const MB: usize = 1 << 20;
 
-/// A number of sixty-four bits after the one before (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
-/// 2014: splitmix64).
+/// A number of sixty-four bits after the one before (Steele, Lea and Flood, "Fast Splittable Pseudorandom
+/// Number Generators", 2014: splitmix64).
 struct Numbers(u64);
 
 impl Numbers {

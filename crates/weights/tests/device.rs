@@ -1,5 +1,5 @@
-//! Streaming to a GPU: the same values at every residency, within the window's memory, whether the kernels or the copies
-//! are slower. It needs a device:
+//! Streaming to a GPU: the same values at every residency, within the window's memory, whether the kernels or
+//! the copies are slower. It needs a device:
 //! `cargo test --release -p sd-weights --features cuda --test device -- --nocapture --test-threads 1`
 
 #![cfg(feature = "cuda")]
@@ -158,7 +158,8 @@ fn a_bound_holds_and_a_failed_allocation_is_an_error() {
     drop(Tensor::zeros(512 << 20, DType::U8, &device).unwrap());
 }
 
-/// Weights in 16 bits of another kind than they are held in, so that they are converted on their way; biases in 32.
+/// Weights in 16 bits of another kind than they are held in, so that they are converted on their way; biases
+/// in 32.
 fn write(path: &Path) {
     let value = |block: usize, index: usize| ((index * 31 + block * 7) % 97) as f32 / 97.0 - 0.5;
     let bytes: Vec<(Vec<u8>, Vec<u8>)> = (0..BLOCKS)

@@ -1,4 +1,5 @@
-//! Files that were made to take memory or to lead elsewhere: refused, and within a small multiple of their length.
+//! Files that were made to take memory or to lead elsewhere: refused, and within a small multiple of their
+//! length.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

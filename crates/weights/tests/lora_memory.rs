@@ -1,5 +1,5 @@
-//! What adding a LoRA takes while a tensor is read, against what it says. One test, so that nothing else allocates
-//! meanwhile.
+//! What adding a LoRA takes while a tensor is read, against what it says. One test, so that nothing else
+//! allocates meanwhile.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
@@ -17,8 +17,9 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn adding_takes_what_it_says() {
-    // Another thread might take part for the first time while it is measured, and then make what it keeps for itself.
-    // All widths are multiples of what a product goes in steps of, as those of networks are: others it packs first.
+    // Another thread might take part for the first time while it is measured, and then make what it keeps for
+    // itself. All widths are multiples of what a product goes in steps of, as those of networks are: others
+    // it packs first.
     rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .build_global()

@@ -163,8 +163,8 @@ impl Server {
         self.state().accounts.insert(token.to_owned(), account);
     }
 
-    /// Has the next answer with the bytes of a file whose path ends with `path`, or with what is said at this address, go
-    /// wrong. Several troubles come in their order.
+    /// Has the next answer with the bytes of a file whose path ends with `path`, or with what is said at this
+    /// address, go wrong. Several troubles come in their order.
     pub fn trouble(&self, path: &str, trouble: Trouble) {
         self.state().troubles.push((path.to_owned(), trouble));
     }

@@ -1,4 +1,5 @@
-//! What a hub, a slow network and other processes may do: a run ends in time and never keeps what is not listed.
+//! What a hub, a slow network and other processes may do: a run ends in time and never keeps what is not
+//! listed.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Writes a full-size model folder with random weights in the layout of the real one, to measure memory and speed
-//! with. Its pictures are noise.
+//! Writes a full-size model folder with random weights in the layout of the real one, to measure memory and
+//! speed with. Its pictures are noise.
 //!
 //! ```text
 //! cargo run --release -p sd-weights --example synthesize -- --arch sd3.5-large DIR
@@ -36,7 +36,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes every component into a folder of its own, unless it is there, and last the index that makes the folder a model.
+/// Writes every component into a folder of its own, unless it is there, and last the index that makes the
+/// folder a model.
 fn write(architecture: &Architecture, folder: &Path) -> io::Result<()> {
     for (path, contents) in &architecture.texts {
         let path = folder.join(path);

@@ -1,6 +1,6 @@
-//! The process's allocator: what is allocated is counted, and what is free goes back to the system.
+//! The global allocator: it counts allocated bytes and returns free memory to the system.
 //!
-//! This lives here because it is among the few places of the program that cannot do without `unsafe`.
+//! It is part of this crate because it needs `unsafe`, which few crates allow.
 
 #[cfg(target_os = "linux")]
 mod pieces;
@@ -13,40 +13,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static CURRENT: AtomicU64 = AtomicU64::new(0);
 static PEAK: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator with a count of the bytes that are allocated. A binary makes it its own:
+/// The system allocator with a count of allocated bytes. A binary installs it so:
 ///
 /// ```ignore
 /// #[global_allocator]
 /// static ALLOCATOR: sd_weights::CountingAllocator = sd_weights::CountingAllocator;
 /// ```
 ///
-/// Without that the counts stay zero.
+/// Otherwise the counts stay zero.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CountingAllocator;
 
-/// Bytes that are allocated now.
+/// The bytes that are allocated now.
 pub fn allocated_bytes() -> u64 {
     CURRENT.load(Ordering::Relaxed)
 }
 
-/// The most bytes that were allocated at a time since the program began, or since the last call of
-/// [`restart_allocated_peak`].
+/// The peak of allocated bytes since the start of the program or the last call of [`restart_allocated_peak`].
 pub fn allocated_peak() -> u64 {
     PEAK.load(Ordering::Relaxed)
 }
 
-/// Begins to look for a new peak, from what is allocated now.
+/// Resets the peak to the bytes that are allocated now.
 pub fn restart_allocated_peak() {
     PEAK.store(allocated_bytes(), Ordering::Relaxed);
 }
 
-/// The most bytes that were allocated at a time since the last call, or since the last one of
-/// [`restart_allocated_peak`]; it begins to look for a new peak, so that no allocation falls between two calls.
+/// Returns the peak of allocated bytes and resets it in one step, so that no allocation falls between two
+/// calls.
 pub fn take_allocated_peak() -> u64 {
     PEAK.swap(allocated_bytes(), Ordering::Relaxed)
 }
 
-/// Counts a piece, for which what is kept makes room.
+/// Counts an allocation and shrinks the cache of free ranges accordingly.
 fn count(bytes: usize) {
     let bytes = bytes as u64;
     let now = CURRENT.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -57,7 +56,7 @@ fn count(bytes: usize) {
     }
 }
 
-/// Smaller pieces are not looked at one by one.
+/// Smaller allocations do not shrink the cache one by one.
 #[cfg(target_os = "linux")]
 const MIDDLING: u64 = 16 << 10;
 
@@ -65,7 +64,7 @@ fn discount(bytes: usize) {
     CURRENT.fetch_sub(bytes as u64, Ordering::Relaxed);
 }
 
-/// `pointer` to a piece that was counted, which is taken back where there is none.
+/// Returns `pointer`, and takes the count back if the allocation failed.
 fn counted(bytes: usize, pointer: *mut u8) -> *mut u8 {
     if pointer.is_null() {
         discount(bytes);
@@ -73,10 +72,10 @@ fn counted(bytes: usize, pointer: *mut u8) -> *mut u8 {
     pointer
 }
 
-/// A large piece, counted, and whether all of it is zero.
+/// Allocates and counts a large piece. The second value says whether it is all zeros.
 #[cfg(target_os = "linux")]
 fn take(bytes: usize) -> (*mut u8, bool) {
-    // What is kept is had first: to make room for it would give it away.
+    // Cached ranges are reused before the cache is trimmed.
     if let Some(pointer) = pieces::take(bytes) {
         count(bytes);
         return (pointer, false);
@@ -85,7 +84,7 @@ fn take(bytes: usize) -> (*mut u8, bool) {
     (counted(bytes, pieces::map(bytes)), true)
 }
 
-/// Pieces from this size on are not the system's allocator's.
+/// Allocations of this size or more are mapped pages, not memory of the system allocator.
 #[cfg(target_os = "linux")]
 const LARGE: usize = 128 << 10;
 
@@ -95,9 +94,9 @@ fn is_large(layout: Layout) -> bool {
     layout.size() >= LARGE && layout.align() <= 4 << 10
 }
 
-// SAFETY: pieces come from `System` or from `pieces`, which of the two is decided by their layout, by which they go back
-// too. Those of `pieces` are pages that are mapped for them alone, and aligned as these are. The counts touch nothing that was
-// allocated.
+// SAFETY: pieces come from `System` or from `pieces`, which of the two is decided by their layout, by which
+// they go back too. Those of `pieces` are pages that are mapped for them alone, and aligned as these are. The
+// counts touch nothing that was allocated.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -147,7 +146,8 @@ unsafe impl GlobalAlloc for CountingAllocator {
             // SAFETY: the caller vouches for the piece.
             return unsafe { self.moved(pointer, layout, new) };
         }
-        // While it moves, at most the larger of both is resident: large ones are mapped elsewhere, not copied.
+        // While it moves, at most the larger of both is resident: large ones are mapped elsewhere, not
+        // copied.
         discount(layout.size());
         count(new_size);
         let resized = match kinds {
@@ -167,8 +167,8 @@ unsafe impl GlobalAlloc for CountingAllocator {
 }
 
 impl CountingAllocator {
-    /// A piece of the layout `new` with what the old one holds, which goes back; null where there is none, and then the old
-    /// one stays as it is.
+    /// A piece of the layout `new` with what the old one holds, which goes back; null where there is none,
+    /// and then the old one stays as it is.
     ///
     /// # Safety
     /// The piece has this layout and is the caller's.
@@ -186,18 +186,18 @@ impl CountingAllocator {
     }
 }
 
-/// Has all threads take small pieces from one place, whose end goes back to the system when it is free. To be called once, at the
-/// start of a program.
+/// Limits glibc to one arena whose free end is returned to the system. It is called once, at the start of the
+/// program.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 pub fn keep_heap_small() {
-    /// Pieces from this size on are mapped on their own. glibc would raise its threshold to 32 MB as such pieces
-    /// come and go; setting it stops that.
+    /// Allocations of this size or more are mapped separately. Setting the threshold keeps glibc from raising
+    /// it to 32 MB.
     const MAPPED: libc::c_int = 1 << 20;
-    /// Every thread that comes and goes would leave an arena behind with holes of its own.
+    /// Otherwise every thread would leave a fragmented arena behind.
     const ARENAS: libc::c_int = 1;
-    /// So much at the end of the heap may be free before it goes back to the system, and half of it then stays: with glibc's
-    /// own 128 KB every tensor of middling size was given back and had anew, page by page.
+    /// The free bytes at the end of the heap above which memory is returned to the system; half of them stay.
+    /// With glibc's default of 128 KB, medium-sized tensors were returned and faulted in again, page by page.
     const FREE_AT_END: libc::c_int = 8 << 20;
     // SAFETY: mallopt takes two numbers and changes a setting of the allocator.
     unsafe {
@@ -208,12 +208,11 @@ pub fn keep_heap_small() {
     }
 }
 
-/// Has all threads take small pieces from one place. This system does as it likes.
+/// Has no effect on this system.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn keep_heap_small() {}
 
-/// Asks the allocator to give pages that nothing uses back to the system, which it otherwise keeps for
-/// later. `aggressive` keeps no reserve.
+/// Returns free memory of the allocator to the system. `aggressive` keeps no reserve.
 pub fn release_free_memory(aggressive: bool) {
     #[cfg(target_os = "linux")]
     pieces::give_all_back(allocated_bytes());
@@ -223,7 +222,7 @@ pub fn release_free_memory(aggressive: bool) {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 fn release_heap(aggressive: bool) {
-    /// What a gentle release leaves with the allocator: about what the next stage begins with.
+    /// The reserve of a gentle release, about what the next stage needs at its start.
     const RESERVE: usize = 16 << 20;
     // SAFETY: malloc_trim takes a number and touches nothing but the allocator's own free lists, under the
     // allocator's own locks.
@@ -232,6 +231,6 @@ fn release_heap(aggressive: bool) {
     }
 }
 
-/// Other systems than Linux with glibc do so by themselves.
+/// Systems other than Linux with glibc return memory by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn release_heap(_aggressive: bool) {}

@@ -1,30 +1,30 @@
-//! Large pieces of memory, which are mapped from the system and kept for the next of their kind.
+//! A cache of large memory ranges, which are mapped from the system and reused.
 //!
-//! A piece that comes from the system is filled with zeros page by page when it is first touched, which takes longer than
-//! most operations on it; one that was used before lies in the processor's caches. So what is freed is kept, but hardly more than
-//! makes up the most that was in use at some moment before.
+//! The kernel zeroes fresh pages at their first access, which takes longer than most operations on them.
+//! Reused pages are often in CPU caches. So freed ranges are cached, up to about the peak of memory that was
+//! in use before.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// A multiple of the size of a page, of which other processors have larger ones.
+/// A multiple of the page size on every supported CPU.
 const PAGE: usize = if cfg!(target_arch = "x86_64") {
     4 << 10
 } else {
     64 << 10
 };
-/// The size of a large page.
+/// The size of a huge page.
 const LARGE_PAGE: usize = 2 << 20;
-/// The most ranges that are kept. More are rarely free: neighbours become one.
+/// The maximum number of cached ranges. More are rarely free, because neighbours are merged.
 const MOST: usize = 512;
 
-/// So much more may be kept: what lies in ranges that are too small for what is wanted. Without it such ranges are given back,
-/// for pages that are filled with zeros first.
+/// Bytes that may be cached beyond the peak, for ranges that are too small to be reused at once. Without them
+/// such ranges are unmapped, and fresh pages must be zeroed.
 pub(super) const SPARE: u64 = 2 << 20;
 
-/// Bytes that are kept.
+/// The cached bytes.
 static KEPT: AtomicU64 = AtomicU64::new(0);
-/// The most bytes that were in use since [`give_all_back`].
+/// The peak of bytes in use since [`give_all_back`].
 static MOST_IN_USE: AtomicU64 = AtomicU64::new(0);
 
 static FREE: Mutex<Free> = Mutex::new(Free {
@@ -32,20 +32,20 @@ static FREE: Mutex<Free> = Mutex::new(Free {
     count: 0,
 });
 
-/// Pages that nobody uses.
+/// A range of free pages.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     first: usize,
     bytes: usize,
 }
 
-/// Ranges that are kept, by their addresses.
+/// The cached ranges, sorted by address.
 struct Free {
     ranges: [Range; MOST],
     count: usize,
 }
 
-/// A piece of at least `bytes` that was kept, with whatever is in it.
+/// Takes a cached piece of at least `bytes`, with arbitrary content.
 pub(super) fn take(bytes: usize) -> Option<*mut u8> {
     if KEPT.load(Ordering::Relaxed) < bytes as u64 {
         return None;
@@ -53,10 +53,10 @@ pub(super) fn take(bytes: usize) -> Option<*mut u8> {
     free().take(pages(bytes)).map(|first| first as *mut u8)
 }
 
-/// Keeps a piece for the next one.
+/// Adds a piece to the cache.
 ///
 /// # Safety
-/// It has as many `bytes`, and nobody uses it.
+/// The piece has `bytes` bytes and is not in use.
 #[allow(unsafe_code)]
 pub(super) unsafe fn give(piece: *mut u8, bytes: usize) {
     let range = Range {
@@ -68,14 +68,15 @@ pub(super) unsafe fn give(piece: *mut u8, bytes: usize) {
     }
 }
 
-/// Makes a piece larger or smaller, wherever it then lies. Nothing where the system refuses: then it is as it was.
+/// Resizes a piece, which may move it. Returns `None` and leaves the piece unchanged where the system
+/// refuses.
 ///
-/// Refused is more than what there is no memory for. Neighbours that are kept become one range whatever mappings they came
-/// from, and pages of two mappings cannot be moved as one (`EFAULT`); and a process may have only so many mappings. Who is
-/// refused takes another piece and copies.
+/// The system refuses not only for lack of memory. Merged ranges may span several mappings, which cannot be
+/// moved as one (`EFAULT`), and the number of mappings of a process is limited. The caller then allocates
+/// another piece and copies.
 ///
 /// # Safety
-/// It has as many bytes as are said, and when it becomes smaller nobody uses its end any more.
+/// The piece has `bytes` bytes, and the end that a shrinking resize frees is not in use.
 #[allow(unsafe_code)]
 pub(super) unsafe fn resize(piece: *mut u8, bytes: usize, new: usize) -> Option<*mut u8> {
     let (had, wanted) = (pages(bytes), pages(new));
@@ -91,7 +92,7 @@ pub(super) unsafe fn resize(piece: *mut u8, bytes: usize, new: usize) -> Option<
     (moved != libc::MAP_FAILED).then_some(moved.cast())
 }
 
-/// Gives back what is kept beyond the most that was in use before, now that so many bytes are.
+/// Shrinks the cache so that it and the bytes in use do not exceed the peak.
 pub(super) fn make_room(in_use: u64) {
     let most = MOST_IN_USE.fetch_max(in_use, Ordering::Relaxed).max(in_use);
     if in_use + KEPT.load(Ordering::Relaxed) > most + SPARE {
@@ -99,24 +100,24 @@ pub(super) fn make_room(in_use: u64) {
     }
 }
 
-/// Gives all back that is kept. What is in use from now on decides how much may be kept.
+/// Empties the cache and resets the peak.
 pub(super) fn give_all_back(in_use: u64) {
     free().shrink_to(0);
     MOST_IN_USE.store(in_use, Ordering::Relaxed);
 }
 
-/// Nothing in here panics while it is locked, and nothing allocates.
+/// Locks the cache. Nothing panics or allocates while it is locked.
 fn free() -> MutexGuard<'static, Free> {
     FREE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// So many bytes as whole pages.
+/// `bytes` rounded up to whole pages.
 fn pages(bytes: usize) -> usize {
     bytes.next_multiple_of(PAGE)
 }
 
 impl Free {
-    /// Takes the beginning of the smallest range that is large enough.
+    /// Takes the start of the smallest range that is large enough.
     fn take(&mut self, bytes: usize) -> Option<usize> {
         let enough = (0..self.count).filter(|&index| self.ranges[index].bytes >= bytes);
         let index = enough.min_by_key(|&index| self.ranges[index].bytes)?;
@@ -131,7 +132,7 @@ impl Free {
         Some(first)
     }
 
-    /// Keeps a range, together with its neighbours. Fails where there is no place for it.
+    /// Adds a range and merges it with its neighbours. Returns false where the table is full.
     fn give(&mut self, range: Range) -> bool {
         let index = self.ranges[..self.count].partition_point(|other| other.first < range.first);
         let follows = index > 0 && self.ranges[index - 1].end() == range.first;
@@ -157,7 +158,7 @@ impl Free {
         true
     }
 
-    /// Gives pages back, of small ranges first, until at most so many bytes are kept.
+    /// Unmaps pages, of small ranges first, until at most `most` bytes are cached.
     fn shrink_to(&mut self, most: usize) {
         loop {
             let kept: usize = self.ranges[..self.count].iter().map(|range| range.bytes).sum();
@@ -194,9 +195,9 @@ impl Range {
     }
 }
 
-/// A fresh piece of at least `bytes`, all zero, which begins with a large page where there are so many. Null where the
-/// system has none, even after what is kept has gone back: what is free may lie in ranges that are all too small, and counts
-/// towards a limit on addresses (`RLIMIT_AS`).
+/// Maps a fresh, zeroed piece of at least `bytes`, aligned to a huge page if it is large. Returns null if the
+/// system has no memory even after the cache was emptied. The cache may consist of ranges that are too small,
+/// and counts towards `RLIMIT_AS`.
 pub(super) fn map(bytes: usize) -> *mut u8 {
     let bytes = pages(bytes);
     let fresh = || map_on_large_pages(bytes).or_else(|| map_anywhere(bytes));
@@ -207,7 +208,7 @@ pub(super) fn map(bytes: usize) -> *mut u8 {
     first.map_or(std::ptr::null_mut(), |first| first as *mut u8)
 }
 
-/// Fresh pages, wherever the system likes.
+/// Maps fresh pages at any address.
 #[allow(unsafe_code)]
 fn map_anywhere(bytes: usize) -> Option<usize> {
     // SAFETY: fresh pages wherever there are some touch nothing that is.
@@ -224,10 +225,10 @@ fn map_anywhere(bytes: usize) -> Option<usize> {
     (first != libc::MAP_FAILED).then_some(first as usize)
 }
 
-/// Fresh pages that begin with a large one, if there are so many.
+/// Maps fresh pages aligned to a huge page, if there are enough for one.
 ///
-/// Large pages are had two to three times as fast when they are first touched, and processors look addresses up less often.
-/// No more becomes resident than was asked for, since only whole large pages are taken.
+/// The first access of huge pages is two to three times as fast, and they need fewer TLB entries. No more
+/// memory becomes resident than was requested, because only whole huge pages are advised.
 #[allow(unsafe_code)]
 fn map_on_large_pages(bytes: usize) -> Option<usize> {
     if bytes < LARGE_PAGE {
@@ -244,20 +245,22 @@ fn map_on_large_pages(bytes: usize) -> Option<usize> {
         first: aligned + bytes,
         bytes: first + all - (aligned + bytes),
     });
-    // SAFETY: the pages are ours, and the advice changes none of their bytes. Where it is not taken nothing is lost.
+    // SAFETY: the pages belong to this mapping, and the advice does not change their content. It may be
+    // ignored.
     unsafe { libc::madvise(aligned as *mut libc::c_void, bytes, libc::MADV_HUGEPAGE) };
     Some(aligned)
 }
 
-/// Gives pages back that nobody uses.
+/// Unmaps free pages.
 #[allow(unsafe_code)]
 fn unmap(Range { first, bytes }: Range) {
     if bytes == 0 {
         return;
     }
     let first = first as *mut libc::c_void;
-    // SAFETY: whoever has a range has its pages to himself. Their addresses can only fail to go where the system has no place
-    // for another mapping, into which those around would fall; what is in them goes then too.
+    // SAFETY: whoever has a range has its pages to himself. Their addresses can only fail to go where the
+    // system has no place for another mapping, into which those around would fall; what is in them goes then
+    // too.
     unsafe {
         if libc::munmap(first, bytes) != 0 {
             libc::madvise(first, bytes, libc::MADV_DONTNEED);
@@ -265,7 +268,7 @@ fn unmap(Range { first, bytes }: Range) {
     }
 }
 
-/// Bytes that are kept.
+/// The cached bytes.
 #[cfg(test)]
 pub(super) fn kept() -> u64 {
     KEPT.load(Ordering::Relaxed)

@@ -16,8 +16,8 @@ pub(super) struct BlockList<B> {
 }
 
 impl<B> BlockList<B> {
-    /// A list whose block `i` is built from `scopes[i]`. Every block is built once without weights, to check its tensors
-    /// against the headers.
+    /// A list whose block `i` is built from `scopes[i]`. Every block is built once without weights, to check
+    /// its tensors against the headers.
     ///
     /// # Errors
     /// A tensor is missing, or has another shape or type.

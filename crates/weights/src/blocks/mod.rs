@@ -21,9 +21,9 @@ use crate::buffers::{Buffers, HostBuffers};
 use crate::lock::lock;
 use crate::{Residency, Result, Weights};
 
-/// An ordered list of blocks, each made from a scope of a checkpoint.
+/// The blocks of a network in the order of its forward pass, each built from a scope of a checkpoint.
 ///
-/// A forward pass is a plain loop, which does not know where a block was before its turn or will be after:
+/// A forward pass is a plain loop. It does not know whether a block is resident or streamed:
 ///
 /// ```ignore
 /// for block in self.blocks.pass()? {
@@ -31,8 +31,8 @@ use crate::{Residency, Result, Weights};
 /// }
 /// ```
 ///
-/// A block's tensors lie in buffers that the next block will be read into: a block must not hand out a tensor of
-/// its own, only what it computes from them.
+/// The tensors of a streamed block are in buffers that the next block reuses. So a block must not return one
+/// of its own tensors, only results computed from them.
 pub struct Blocks<B> {
     list: Arc<BlockList<B>>,
     states: Mutex<Vec<BlockState<B>>>,
@@ -41,14 +41,14 @@ pub struct Blocks<B> {
 }
 
 impl<B: Send + Sync + 'static> Blocks<B> {
-    /// Blocks that `build` makes, the `i`-th from `scopes[i]`. No weight is read yet, but every block is built once with
-    /// zeros, by which each tensor that it will read is looked up: see `inspection.rs`. `build` must depend on
-    /// nothing but its arguments: it may run again for every pass, and on another thread. It must not compute with the
-    /// tensors of a block that a pass streams: on a GPU their values are still on their way.
+    /// Blocks that `build` builds, block `i` from `scopes[i]`. No weight is read yet. Every block is built
+    /// once from zeros, to check the headers of the tensors that it reads. `build` must depend on nothing but
+    /// its arguments, because it runs again in every pass and on another thread. It must not compute with the
+    /// tensors, because on a GPU they are still being copied.
     ///
     /// # Errors
-    /// A tensor that a block will read is missing, or has another shape or a type that cannot be computed with. Where there
-    /// are several, it is the first with the number of the others ([`Error::Unfit`]).
+    /// A tensor is missing, or has another shape or an unsupported type. Of several errors, the first is
+    /// returned with the number of the others ([`Error::Unfit`]).
     pub fn new(
         scopes: impl IntoIterator<Item = Weights>,
         build: impl Fn(usize, &Weights) -> Result<B> + Send + Sync + 'static,
@@ -71,10 +71,10 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         })
     }
 
-    /// A single block, for a part of a network that has no like.
+    /// A list of one block, for a part of a network that is not repeated.
     ///
     /// # Errors
-    /// As [`Blocks::new`].
+    /// The errors of [`Blocks::new`].
     pub fn single(
         scope: Weights,
         build: impl Fn(&Weights) -> Result<B> + Send + Sync + 'static,
@@ -82,9 +82,9 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         Self::new([scope], move |_, weights| build(weights))
     }
 
-    /// Reads every block that is to stay in memory, so that the first pass finds it there: without this, it reads them
-    /// ahead of their turn for a processor, and at their turn for other devices. For a processor all threads read, each a
-    /// block.
+    /// Reads all resident blocks now, so that the first pass finds them in memory. Without this call, the
+    /// first pass reads them: ahead of their turns for a CPU, at their turns for other devices. For a CPU the
+    /// threads read blocks in parallel.
     ///
     /// # Errors
     /// A block cannot be read.
@@ -102,8 +102,8 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         self.make_room()
     }
 
-    /// Makes the buffers of the window on a device that has memory of its own, before anything is computed there: made
-    /// later they would lie here and there among what is computed, and the gaps between would be lost.
+    /// Allocates the buffers of the streaming window on a device with memory of its own before anything is
+    /// computed there. Allocated later, they would fragment the memory of the activations.
     fn make_room(&self) -> Result<()> {
         let streamed: Vec<usize> = (0..self.len())
             .filter(|&index| self.is_streamed(index))
@@ -128,10 +128,10 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         Ok(())
     }
 
-    /// One walk over the blocks in order. While a block is computed with, the next streamed one is read.
+    /// Begins a forward pass over the blocks. While one block computes, the next streamed block is read.
     ///
     /// # Errors
-    /// The walk cannot begin: what reads ahead of it could not be started.
+    /// The thread that reads ahead cannot be started.
     pub fn pass(&self) -> Result<Pass<'_, B>> {
         let earlier = {
             let mut passes = lock(&self.passes);
@@ -141,10 +141,10 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         Pass::begin(self, earlier > 0)
     }
 
-    /// The block at `index`, for parts of a network that are wanted out of order.
+    /// The block at `index`, for use outside of the order of the forward pass.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The block cannot be read.
     ///
     /// # Panics
     /// There is no block at `index`.
@@ -175,7 +175,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         Ok(block)
     }
 
-    /// Gives back what the reading ahead holds, where no further pass is near. Kept blocks stay.
+    /// Releases the streaming buffers when no further pass follows soon. Resident blocks stay.
     pub fn rest(&self) {
         *lock(&self.passes) = 0;
         self.end_reading();
@@ -185,7 +185,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         &self.list
     }
 
-    /// Uses the reader, which is started where there is none yet.
+    /// Runs `use_it` with the reader, which is started if necessary.
     fn with_reader<T>(&self, use_it: impl FnOnce(&mut Reader<B>) -> Result<T>) -> Result<T> {
         let mut slot = lock(&self.reader);
         let reader = match slot.take() {
@@ -207,7 +207,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         self.list.scopes[index].options().device.is_cpu()
     }
 
-    /// Ends the reader where it has nothing left to do.
+    /// Ends the reader if all blocks are resident.
     fn end_reading_where_all_stay(&self) {
         if lock(&self.states)
             .iter()
@@ -219,18 +219,17 @@ impl<B: Send + Sync + 'static> Blocks<B> {
 }
 
 impl<B> Blocks<B> {
-    /// How many blocks there are.
+    /// The number of blocks.
     pub fn len(&self) -> usize {
         self.list.scopes.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no blocks.
     pub fn is_empty(&self) -> bool {
         self.list.scopes.is_empty()
     }
 
-    /// Ends the reader, if there is one, and tells the system that the files' bytes of which every pass reads need not be
-    /// kept at hand.
+    /// Ends the reader, if there is one, and drops the streamed blocks from the page cache.
     fn end_reading(&self) {
         if let Some(reader) = lock(&self.reader).take() {
             drop(reader);

@@ -28,8 +28,8 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         Ok(this)
     }
 
-    /// Requests the blocks from `index` on that are not in memory: those that become resident, and as many streamed
-    /// ones as the window has room for beside the block in use.
+    /// Requests the blocks from `index` on that are not in memory: those that become resident, and as many
+    /// streamed ones as the window has room for beside the block in use.
     fn read_ahead(&self, index: usize) -> Result<()> {
         let length = self.blocks.len();
         let round = if self.repeats { index + length } else { length };
@@ -133,7 +133,8 @@ impl<B: Send + Sync + 'static> Drop for Pass<'_, B> {
     }
 }
 
-/// A block for the duration of its turn. Dropping the guard returns the buffers of a streamed block for reuse.
+/// A block for the duration of its turn. Dropping the guard returns the buffers of a streamed block for
+/// reuse.
 pub struct BlockGuard<B>(State<B>);
 
 enum State<B> {

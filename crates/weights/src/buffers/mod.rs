@@ -12,8 +12,8 @@ use crate::{Checkpoint, Result};
 
 /// A pool of buffers, free or in use by the tensors that were read into them.
 pub(crate) trait Buffers: fmt::Debug + Send + Sync {
-    /// Reads the tensor `name` of `checkpoint` onto the device, as `held_type` or in the type of the file. The tensor's
-    /// buffer stays in use until its block is reclaimed.
+    /// Reads the tensor `name` of `checkpoint` onto the device, as `held_type` or in the type of the file.
+    /// The tensor's buffer stays in use until its block is reclaimed.
     fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor>;
 
     /// The buffers of all tensors that were read since the last call: those of one block.
@@ -60,8 +60,8 @@ impl BufferSet {
         }
     }
 
-    /// Makes sure that everything computed from now on sees the values. Before this, nothing may be done with the
-    /// tensors, not even dropping them.
+    /// Makes sure that everything computed from now on sees the values. Before this, nothing may be done with
+    /// the tensors, not even dropping them.
     pub(crate) fn join_copies(&mut self) -> Result<()> {
         self.copies
             .take()

@@ -1,4 +1,4 @@
-//! Buffers of device memory that blocks are read into ahead of their turn.
+//! Buffers of GPU memory that blocks are copied into ahead of their turns.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,20 +12,20 @@ use crate::buffers::{BufferSet, Buffers, CopyFence};
 use crate::lock::lock;
 use crate::{Checkpoint, Error, HostMemory, Result};
 
-/// Tensors of a device that wait to be filled again, and the ones that are in use.
+/// Free tensors of a device, and those in use.
 #[derive(Debug)]
 pub(crate) struct CudaBuffers {
     device: Device,
-    /// Where everything is computed, and memory is allocated and freed.
+    /// The stream of kernels, allocations and frees.
     compute: Arc<CudaStream>,
-    /// Where tensors are filled.
+    /// The stream of copies.
     copies: Arc<CudaStream>,
     free: Mutex<Vec<Free>>,
     in_use: Mutex<Vec<Tensor>>,
     uploader: Mutex<Uploader>,
 }
 
-/// A flat tensor that may be filled again once its last use is over.
+/// A flat tensor that can be reused after the kernels that read it.
 #[derive(Debug)]
 struct Free {
     tensor: Tensor,
@@ -33,7 +33,7 @@ struct Free {
 }
 
 impl CudaBuffers {
-    /// Buffers on `device`, filled from disk or from copies in `host_memory`.
+    /// Buffers on `device`, filled from disk or from the cache in `host_memory`.
     pub(crate) fn new(device: &CudaDevice, host_memory: HostMemory) -> Result<Self> {
         let compute = device.cuda_stream();
         if !has_one_stream(&compute) {
@@ -52,9 +52,9 @@ impl CudaBuffers {
         })
     }
 
-    /// A flat tensor of `count` values that copies may be made to from now on: one that is free and just as large, or a
-    /// new one. Before a new one is made at least as much of the free ones is given back, so that all together never
-    /// grow.
+    /// Takes a flat tensor of `count` values for the copy stream: a free one of exactly this size, or a new
+    /// one. Before a new tensor is allocated, at least as many bytes of free ones are dropped, so that the
+    /// pool never grows.
     fn take(&self, held_type: DType, count: usize) -> Result<Tensor> {
         let mut free = lock(&self.free);
         let fits = |free: &Free| free.tensor.dtype() == held_type && free.tensor.elem_count() == count;
@@ -71,7 +71,7 @@ impl CudaBuffers {
         }
         drop(free);
         let tensor = Tensor::zeros(count, held_type, &self.device)?;
-        // It is there once the device has come to it.
+        // The allocation is ordered on the compute stream.
         self.copies.join(&self.compute).map_err(failed)?;
         Ok(tensor)
     }
@@ -84,8 +84,9 @@ impl Buffers for CudaBuffers {
         let shape = parts.shape();
         let tensor = self.take(parts.held_type(), shape.iter().product())?;
         lock(&self.in_use).push(tensor.clone());
-        // SAFETY: the copies' stream waits for the tensor's last use or its making, by `take`. What computes with it
-        // or frees it from now on waits for the copies, by the set of buffers that it is handed out in; and so does `reclaim`.
+        // SAFETY: the copies' stream waits for the tensor's last use or its making, by `take`. What computes
+        // with it or frees it from now on waits for the copies, by the set of buffers that it is handed out
+        // in; and so does `reclaim`.
         unsafe {
             lock(&self.uploader).fill(&tensor, name, |offset, bytes| parts.read(offset, bytes))?;
         }

@@ -1,4 +1,4 @@
-//! What the driver takes of a device's memory for this process, measured where its context is made.
+//! The device memory that the driver takes for this process, measured when the context is created.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,33 +11,34 @@ use super::management::Management;
 use crate::DeviceMemory;
 use crate::lock::lock;
 
-/// What is believed where nothing can be measured: what it took on an H200 with driver 580 once every kernel was loaded.
+/// The assumed value where nothing can be measured: that of an H200 with driver 580 after all kernels were
+/// loaded.
 const ASSUMED: u64 = 640 << 20;
-/// No context is smaller: what is measured below this is the doing of other programs.
+/// The minimum size of a context. A smaller measurement is distorted by other processes.
 const LEAST: u64 = 64 << 20;
-/// Rows and columns of a product that has cuBLAS load what it needs.
+/// The rows and columns of the matrix product that initialises cuBLAS.
 const SIDE: usize = 256;
 
-/// By the device's number.
+/// The shares by device ordinal.
 static SHARES: Mutex<BTreeMap<usize, DriverShare>> = Mutex::new(BTreeMap::new());
 
-/// Who has how much of a device's memory beside tensors, in bytes.
+/// The device memory outside of tensors, by owner, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct DriverShare {
-    /// Of the driver for this process, when the device was opened.
+    /// The memory of the driver for this process when the device was opened.
     pub(super) at_first: u64,
-    /// Of other programs then.
+    /// The memory of other processes at that time.
     pub(super) others: u64,
 }
 
 impl DriverShare {
-    /// That of device `ordinal`, nothing where it was never opened.
+    /// The share of device `ordinal`, zero if it was never opened.
     pub(super) fn of(ordinal: usize) -> Self {
         lock(&SHARES).get(&ordinal).copied().unwrap_or_default()
     }
 
-    /// Of `beside` bytes that are in use and hold no tensor those that became so by opening the device, as far as that is
-    /// known.
+    /// Splits `beside` bytes in use outside of tensors into those of the driver and of other processes.
+    /// `taken` is the measured growth by opening the device.
     fn new(beside: u64, taken: Option<u64>) -> Self {
         let at_first = taken
             .filter(|&taken| taken >= LEAST)
@@ -50,18 +51,18 @@ impl DriverShare {
     }
 }
 
-/// A device before this process has a context there.
+/// The state of a device before this process creates a context.
 #[derive(Debug)]
 pub(super) struct Before {
     ordinal: usize,
-    /// Whether the process has one already.
+    /// Whether the process already has a context.
     is_open: bool,
-    /// The driver's own view of the device, and what was free in it.
+    /// The NVML view of the device and the free memory in it.
     view: Option<(Management, u64)>,
 }
 
 impl Before {
-    /// Looks at device `ordinal`. Nothing here fails: where there is no device whoever opens it says so.
+    /// Measures device `ordinal`. A missing device is reported when it is opened.
     pub(super) fn look(ordinal: usize) -> Self {
         let device = device(ordinal);
         let is_open = device.is_some_and(has_context) && lock(&SHARES).contains_key(&ordinal);
@@ -92,8 +93,8 @@ impl Before {
     }
 }
 
-/// Has the products' library load what it needs and take its scratch, which it would do in the middle of a run. In every type
-/// that weights are held in and that the device multiplies.
+/// Initialises cuBLAS and its workspace in every held type, which it would otherwise do in the middle of a
+/// run.
 pub(super) fn multiply_once(device: &CudaDevice) {
     let device = Device::Cuda(device.clone());
     let multiply = |kind| {
@@ -101,7 +102,7 @@ pub(super) fn multiply_once(device: &CudaDevice) {
         x.matmul(&x.t()?)
     };
     for kind in [DType::F32, DType::F16, DType::BF16] {
-        // Older devices have no products of bf16, and whoever asks for one is told.
+        // Older devices have no bf16 products. Their use fails later with an error.
         let _ = multiply(kind);
     }
 }
@@ -115,7 +116,7 @@ fn device(ordinal: usize) -> Option<sys::CUdevice> {
 #[allow(unsafe_code)]
 fn has_context(device: sys::CUdevice) -> bool {
     let (mut flags, mut active) = (0, 0);
-    // SAFETY: the driver writes two numbers.
+    // SAFETY: the driver writes two integers.
     let asked = unsafe { sys::cuDevicePrimaryCtxGetState(device, &mut flags, &mut active) };
     asked.result().is_ok() && active != 0
 }
@@ -132,7 +133,7 @@ mod tests {
             (at_first, others)
         };
         assert_eq!(share(9 * GB, Some(GB / 2)), (GB / 2, 9 * GB - GB / 2));
-        // Another program went away meanwhile, or nobody could look.
+        // Another process ended meanwhile, or nothing could be measured.
         assert_eq!(share(9 * GB, Some(0)), (ASSUMED, 9 * GB - ASSUMED));
         assert_eq!(share(GB / 2, None), (GB / 2, 0));
         assert_eq!(share(GB / 2, Some(GB)), (GB / 2, 0));

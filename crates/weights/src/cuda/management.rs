@@ -1,7 +1,7 @@
-//! NVIDIA's management library (NVML), which says what a device has free before there is a context there.
+//! NVIDIA's management library (NVML), which reports the free memory of a device before a context exists.
 //!
-//! It comes with the driver and is looked for when it is wanted; where it is not found nothing is lost but this figure. The
-//! functions and their types are those of `nvml.h`.
+//! It comes with the driver and is loaded at run time. Without it only this figure is missing. The functions
+//! and their types are those of `nvml.h`.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
@@ -9,15 +9,15 @@ use std::ptr;
 use candle_core::cuda_backend::cudarc::driver::sys;
 use libloading::Library;
 
-/// What the system calls the library.
+/// The file name of the library.
 const NAME: &str = if cfg!(windows) {
     "nvml.dll"
 } else {
     "libnvidia-ml.so.1"
 };
-/// Every function's answer when all went well: `NVML_SUCCESS`.
+/// The status of success, `NVML_SUCCESS`.
 const SUCCESS: c_uint = 0;
-/// Characters of a device's name on its bus, the zero at its end among them: `NVML_DEVICE_PCI_BUS_ID_BUFFER_SIZE`.
+/// The length of a PCI bus id with its terminating zero, `NVML_DEVICE_PCI_BUS_ID_BUFFER_SIZE`.
 const BUS_NAME: usize = 32;
 
 type Handle = *mut c_void;
@@ -31,7 +31,7 @@ struct Memory {
     used: u64,
 }
 
-/// One device, as the library sees it.
+/// A device in NVML.
 #[derive(Debug)]
 pub(super) struct Management {
     library: Library,
@@ -39,12 +39,12 @@ pub(super) struct Management {
 }
 
 impl Management {
-    /// The view of a device of the driver's, if there is one.
+    /// The NVML device of a driver device, if NVML knows it.
     #[allow(unsafe_code)]
     pub(super) fn of(device: sys::CUdevice) -> Option<Self> {
         let mut name = [0 as c_char; BUS_NAME];
-        // SAFETY: the driver writes at most so many characters, a zero at their end. The library is NVIDIA's, whose
-        // initialisation has no conditions, and the functions have these types.
+        // SAFETY: the driver writes at most so many characters, a zero at their end. The library is NVIDIA's,
+        // whose initialisation has no conditions, and the functions have these types.
         unsafe {
             sys::cuDeviceGetPCIBusId(name.as_mut_ptr(), BUS_NAME as c_int, device)
                 .result()
@@ -76,7 +76,7 @@ impl Management {
         }
     }
 
-    /// Bytes of the device that nobody has.
+    /// The free bytes of the device.
     #[allow(unsafe_code)]
     pub(super) fn free(&self) -> Option<u64> {
         let mut memory = Memory::default();
@@ -95,7 +95,7 @@ impl Management {
 impl Drop for Management {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        // SAFETY: the library was initialised once for this view. Whether it lets go concerns nobody.
+        // SAFETY: the library was initialised once for this view. Errors of the shutdown are ignored.
         unsafe {
             if let Ok(shutdown) = self
                 .library

@@ -1,4 +1,4 @@
-//! The device's memory: what there is, what the pool holds that candle allocates from, and giving it back.
+//! The memory of the device and of the CUDA memory pool that candle allocates from.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use candle_core::cuda_backend::{CudaDevice, cudarc::driver::DriverError};
 use super::driver_share::DriverShare;
 use crate::DeviceMemory;
 
-/// What the driver and the pool say now.
+/// The current figures of the driver and the pool.
 pub(crate) fn memory(device: &CudaDevice) -> candle_core::Result<DeviceMemory> {
     let read = || {
         let pool = pool(device)?;
@@ -34,7 +34,7 @@ pub(crate) fn memory(device: &CudaDevice) -> candle_core::Result<DeviceMemory> {
     read().map_err(wrapped)
 }
 
-/// Begins to look for new peaks.
+/// Resets the peaks.
 pub(crate) fn restart_peak(device: &CudaDevice) -> candle_core::Result<()> {
     let restart = || {
         let pool = pool(device)?;
@@ -44,8 +44,7 @@ pub(crate) fn restart_peak(device: &CudaDevice) -> candle_core::Result<()> {
     restart().map_err(wrapped)
 }
 
-/// Lets the pool keep what was freed, for the next to be allocated. Otherwise it would give all of it back, and take it
-/// anew, whenever a result is waited for.
+/// Makes the pool keep freed memory. By default it returns the memory to the driver at every synchronisation.
 pub(super) fn keep_freed(device: &CudaDevice) -> candle_core::Result<()> {
     let threshold = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     pool(device)
@@ -53,19 +52,20 @@ pub(super) fn keep_freed(device: &CudaDevice) -> candle_core::Result<()> {
         .map_err(wrapped)
 }
 
-/// Waits for everything that was asked of the device, and gives back what the pool keeps and nobody uses.
+/// Waits for all queued work and releases the free memory of the pool.
 #[allow(unsafe_code)]
 pub(crate) fn release(device: &CudaDevice) -> candle_core::Result<()> {
     let release = || {
         let pool = pool(device)?;
         device.cuda_stream().synchronize()?;
-        // SAFETY: the pool is the device's current one, which nobody destroys. Only what is free is given back.
+        // SAFETY: the pool is the current one of the device, which is never destroyed. Only free memory is
+        // released.
         unsafe { mem_pool::trim_to(pool, 0) }
     };
     release().map_err(wrapped)
 }
 
-/// Makes a new pool, of at most `bytes` if there is a bound, the one that is allocated from.
+/// Makes a new pool, limited to `bytes` if there is a limit, the current pool of the device.
 #[allow(unsafe_code)]
 pub(crate) fn bound(device: &CudaDevice, bytes: Option<u64>) -> candle_core::Result<()> {
     release(device)?;
@@ -74,14 +74,15 @@ pub(crate) fn bound(device: &CudaDevice, bytes: Option<u64>) -> candle_core::Res
         let ordinal = context.ordinal();
         let mut properties = MaybeUninit::<CUmemPoolProps>::zeroed();
         let pointer = properties.as_mut_ptr();
-        // SAFETY: all of the properties are plain numbers and a null pointer, for which zero means the default; those
-        // that matter are set. The driver reads them during the call. The pool that it makes is never destroyed, since
-        // tensors may lie in it as long as the program runs. `cu_device` is a device of the driver's.
+        // SAFETY: all of the properties are plain numbers and a null pointer, for which zero means the
+        // default; those that matter are set. The driver reads them during the call. The pool that it makes
+        // is never destroyed, since tensors may lie in it as long as the program runs. `cu_device` is a
+        // device of the driver's.
         unsafe {
             (*pointer).allocType = CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
             (*pointer).location.type_ = CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
             (*pointer).location.id = ordinal as i32;
-            // Zero is no bound.
+            // Zero means no limit.
             (*pointer).maxSize = bytes.map_or(0, |bytes| (bytes as usize).max(1));
             device::set_mem_pool(context.cu_device(), mem_pool::create(pointer)?)
         }
@@ -90,7 +91,7 @@ pub(crate) fn bound(device: &CudaDevice, bytes: Option<u64>) -> candle_core::Res
     keep_freed(device)
 }
 
-/// The pool that is allocated from, with the device's context current on this thread.
+/// The current pool of the device, whose context is made current on this thread.
 #[allow(unsafe_code)]
 fn pool(device: &CudaDevice) -> Result<CUmemoryPool, DriverError> {
     let context = device.cuda_stream().context().clone();

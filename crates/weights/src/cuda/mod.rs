@@ -1,9 +1,9 @@
-//! Streaming to an NVIDIA GPU: from disk into page-locked host memory, and from there to the device on a stream of its
-//! own, beside the kernels.
+//! Streaming of weights to an NVIDIA GPU: from disk into page-locked host memory, and from there to the
+//! device on a second CUDA stream, in parallel with kernels.
 //!
-//! Everything that candle does on a device goes to one stream, in order. Copies go to a second one. Four events tie
-//! them: a buffer is written after the kernels that used it before, and after it was allocated; kernels that use it run
-//! after it was written; host memory is refilled after it was copied.
+//! candle queues all work on one stream. Copies use a second stream. Events order the two: a buffer is
+//! written after its allocation and after the kernels that read it before; kernels that read a buffer run
+//! after the copy; host memory is refilled after its copy.
 
 mod buffers;
 mod driver_share;
@@ -21,13 +21,13 @@ pub(crate) use upload::bytes_uploaded;
 
 use crate::Error;
 
-/// Opens device `ordinal` with a stream that is the same on every thread.
+/// Opens device `ordinal` with one stream for all threads.
 #[allow(unsafe_code)]
 pub(crate) fn open(ordinal: usize) -> candle_core::Result<CudaDevice> {
     let before = driver_share::Before::look(ordinal);
     let device = CudaDevice::new_with_stream(ordinal)?;
-    // SAFETY: candle uses a single stream of the device, in order, so that nothing it does needs an event to wait for.
-    // The only other stream is this module's, which orders itself by events of its own.
+    // SAFETY: candle queues all work on a single stream, so that its work needs no events. The only other
+    // stream is that of this module, which is ordered by events of its own.
     unsafe {
         device.disable_event_tracking();
     }
@@ -40,8 +40,8 @@ pub(crate) fn open(ordinal: usize) -> candle_core::Result<CudaDevice> {
     Ok(device)
 }
 
-/// candle's own way to open a device takes a stream that is another one on every thread; then nothing would order what
-/// the reading thread does with what is computed.
+/// Whether all threads share one stream. By default candle uses one stream per thread, and nothing would
+/// order the work of the reading thread before the kernels.
 fn has_one_stream(stream: &CudaStream) -> bool {
     const PER_THREAD: usize = 2;
     stream.cu_stream() as usize != PER_THREAD && !stream.context().is_event_tracking()

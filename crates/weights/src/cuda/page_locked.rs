@@ -1,4 +1,4 @@
-//! Host memory that the device copies from by itself.
+//! Page-locked host memory, which the device copies from by DMA.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use candle_core::cuda_backend::cudarc::driver::{
 use super::failed;
 use crate::Result;
 
-/// Bytes that the device is told to copy at a time: so few that the small copies that kernels wait for soon get their
-/// turn, and so many that the link does not notice.
+/// The bytes of one copy: small enough that copies that kernels wait for are not delayed, large enough for
+/// full bandwidth.
 const PIECE: usize = 4 << 20;
 
-/// Page-locked host memory, and when the device is done with it.
+/// Page-locked host memory and the event after its last copy.
 #[derive(Debug)]
 pub(super) struct PageLocked {
     memory: PinnedHostSlice<u8>,
@@ -23,10 +23,10 @@ pub(super) struct PageLocked {
 }
 
 impl PageLocked {
-    /// `bytes` of zeros.
+    /// Allocates `bytes` zeros.
     #[allow(unsafe_code)]
     pub(super) fn zeros(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
-        // Whoever waits for it is to sleep, not to spin: the processor's cores have other work.
+        // Waiting threads sleep instead of spinning, because the CPU has other work.
         let copied = context
             .new_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC))
             .map_err(failed)?;
@@ -35,22 +35,22 @@ impl PageLocked {
         Ok(Self { memory, copied })
     }
 
-    /// How many bytes it has.
+    /// The number of bytes.
     pub(super) fn length(&self) -> usize {
         self.memory.len()
     }
 
-    /// Its bytes, once the device has copied what it was told to.
+    /// The bytes, after all queued copies.
     pub(super) fn bytes(&mut self) -> Result<&mut [u8]> {
         self.copied.synchronize().map_err(failed)?;
         self.memory.as_mut_slice().map_err(failed)
     }
 
-    /// Tells the device to copy the bytes in `range` to `target` when their turn comes on `stream`.
+    /// Queues a copy of the bytes in `range` to `target` on `stream`.
     ///
     /// # Safety
-    /// As many bytes from `target` on are the device's memory, and stay so until the copy has been made. Nothing else
-    /// reads or writes them meanwhile.
+    /// As many bytes from `target` on are the device's memory, and stay so until the copy has been made.
+    /// Nothing else reads or writes them meanwhile.
     #[allow(unsafe_code)]
     pub(super) unsafe fn copy_to(
         &self,
@@ -62,11 +62,11 @@ impl PageLocked {
         let bytes = &self.memory.as_slice().map_err(failed)?[range];
         let copied = bytes.chunks(PIECE).zip(0..).try_for_each(|(piece, index)| {
             let target = target + index * PIECE as CUdeviceptr;
-            // SAFETY: the caller answers for the target. The source is not freed or written to before the event that is
-            // recorded below: `bytes` and `drop` wait for it.
+            // SAFETY: the caller answers for the target. The source is not freed or written to before the
+            // event that is recorded below: `bytes` and `drop` wait for it.
             unsafe { result::memcpy_htod_async(target, piece, stream.cu_stream()) }
         });
-        // Also after a failure, for the pieces before it.
+        // Also after a failure, for the copies before it.
         let recorded = self.copied.record(stream);
         copied.and(recorded).map_err(failed)
     }
@@ -74,7 +74,7 @@ impl PageLocked {
 
 impl Drop for PageLocked {
     fn drop(&mut self) {
-        // A device that fails here has stopped copying too.
+        // A device that fails here no longer copies.
         let _ = self.copied.synchronize();
     }
 }

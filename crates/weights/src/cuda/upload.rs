@@ -1,4 +1,4 @@
-//! The way of weights to the device: through page-locked host memory, on a stream beside the kernels.
+//! Uploads weights to the device through page-locked host memory, on the copy stream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use candle_core::{Storage, Tensor};
 use super::page_locked::PageLocked;
 use crate::{HostMemory, Result};
 
-/// Pieces of page-locked memory that are filled and copied in turn: while one is copied the next is filled.
+/// The number of staging buffers. While one is copied, the next is filled.
 const STAGES: usize = 3;
-/// Bytes of each: enough for several threads to read it from disk.
+/// The bytes of a staging buffer, enough for several threads to read.
 const STAGE_BYTES: usize = 16 << 20;
 
 static BYTES_UPLOADED: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes that this process has had copied to devices ahead of their use so far.
+/// The bytes that this process has uploaded so far.
 pub(crate) fn bytes_uploaded() -> u64 {
     BYTES_UPLOADED.load(Ordering::Relaxed)
 }
 
-/// Fills tensors of a device beside its kernels.
+/// Fills tensors of a device in parallel with kernels.
 #[derive(Debug)]
 pub(super) struct Uploader {
     copies: Arc<CudaStream>,
     stages: Vec<PageLocked>,
     next_stage: usize,
-    /// Tensors that stay in host memory, by name.
+    /// Tensors that are cached in host memory, by name.
     kept: HashMap<String, PageLocked>,
     host_memory: HostMemory,
 }
@@ -46,12 +46,11 @@ impl Uploader {
         }
     }
 
-    /// Fills `tensor` with the values of the one called `name`, when the copies that were asked for before are made.
-    /// `read(offset, bytes)` gives the bytes from `offset` on; it is not called for a tensor that is in host memory by
-    /// now.
+    /// Queues a copy of the tensor `name` into `tensor` on the copy stream. `read(offset, bytes)` reads the
+    /// bytes from `offset` on. It is not called for a tensor in the host cache.
     ///
     /// # Safety
-    /// Until the copies' stream has come so far, nothing else reads or writes `tensor` or frees it.
+    /// Until the copy stream has completed the copy, nothing else reads, writes or frees `tensor`.
     #[allow(unsafe_code)]
     pub(super) unsafe fn fill(
         &mut self,
@@ -97,7 +96,7 @@ impl Uploader {
         Ok(memory)
     }
 
-    /// The stage whose turn it is.
+    /// The next staging buffer.
     fn stage(&mut self) -> Result<(&mut PageLocked, &CudaStream)> {
         if self.stages.len() < STAGES {
             let stage = PageLocked::zeros(self.copies.context(), STAGE_BYTES)?;
@@ -117,7 +116,7 @@ impl Drop for Uploader {
     }
 }
 
-/// Where on the device the values of `tensor` begin.
+/// The device address of the values of `tensor`.
 fn pointer(tensor: &Tensor, stream: &CudaStream) -> Result<CUdeviceptr> {
     fn start<T>(values: &CudaSlice<T>, stream: &CudaStream) -> CUdeviceptr {
         values.device_ptr(stream).0

@@ -1,4 +1,4 @@
-//! The changes of one network by several LoRA files.
+//! The LoRA updates of one network by several files.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::Result;
 use crate::low_rank_update::{LowRankUpdate, STRETCH, TensorUpdates};
 use crate::stored::converting_takes;
 
-/// The changes of one network by LoRA files, each at a scale of its own, that are added to its tensors while these are
+/// The LoRA files of one network, each with its scale. Their updates are added to tensors while these are
 /// read.
 #[derive(Debug, Default)]
 pub struct Adapters {
@@ -17,7 +17,7 @@ pub struct Adapters {
     tensors: HashMap<String, Changed>,
 }
 
-/// A tensor that is changed: a matrix of `rows` by `columns`.
+/// A tensor with updates, as a matrix of `rows` by `columns`.
 #[derive(Debug)]
 struct Changed {
     rows: usize,
@@ -26,13 +26,13 @@ struct Changed {
     updates: Vec<Update>,
 }
 
-/// The change of a tensor by a layer of a file.
+/// The update of a tensor by a layer of a file.
 #[derive(Debug)]
 struct Update {
     file: Arc<LoraFile>,
     layer: usize,
     scale: f32,
-    /// Which rows of the layer are added to which of the tensor.
+    /// The rows of the layer, and the rows of the tensor that they are added to.
     moves: Vec<RowMove>,
 }
 
@@ -44,8 +44,8 @@ struct RowMove {
 }
 
 impl Adapters {
-    /// What the files of `fits`, each at its scale, change of the model's network `part`. Files at a scale of 0 are
-    /// left out.
+    /// The updates of the network `part` by the files of `fits`, each with its scale. Files with a scale of 0
+    /// are left out.
     pub fn new(part: ModelPart, fits: &[(&Fit, f32)]) -> Self {
         let mut adapters = Self::default();
         for &(fit, scale) in fits.iter().filter(|(_, scale)| *scale != 0.0) {
@@ -87,19 +87,19 @@ impl Adapters {
         adapters
     }
 
-    /// Whether nothing is changed.
+    /// Whether no tensor has an update.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// How many tensors are changed.
+    /// The number of tensors with updates.
     pub fn tensor_count(&self) -> usize {
         self.tensors.len()
     }
 
-    /// Bytes that reading a tensor takes at most beside the tensor: the matrices that are added to it, and the stretch of
-    /// it that they are added to. Not among them is what each thread that multiplies takes for itself, and every
-    /// product of a forward pass takes as well.
+    /// The maximum scratch bytes of reading one tensor: the matrices of its update, and the stretch of the
+    /// tensor that is updated at a time. The workspace of each GEMM thread is not included; every forward
+    /// pass needs it too.
     pub fn scratch_bytes(&self) -> u64 {
         let most = self.tensors.values().map(Changed::scratch_bytes).max();
         most.unwrap_or(0) as u64

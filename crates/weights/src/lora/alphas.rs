@@ -1,5 +1,5 @@
-//! The alphas that a file tells outside of its tensors: in its header, as diffusers writes them, one set of settings a
-//! network under `lora_adapter_metadata`; or in `adapter_config.json` beside it, as PEFT does.
+//! Alphas that are stored outside of tensors: in the header under `lora_adapter_metadata`, one set of
+//! settings a network, as diffusers writes them, or in `adapter_config.json` beside the file, as PEFT does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,12 +12,12 @@ use super::ModelPart;
 use super::peft_settings::{Factor, PeftSettings};
 use crate::{Error, ModelFolder, Result};
 
-/// What PEFT calls an adapter's weights, and the settings beside them.
+/// The file names of PEFT for the weights of an adapter, and for the settings beside them.
 const PEFT_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 const PEFT_SETTINGS: &str = "adapter_config.json";
 
-/// The path of the settings that belong to the LoRA file at `path`, if it is named as PEFT names its own: without them
-/// nobody knows how strongly it is to be added.
+/// The path of the settings of the LoRA file at `path`, if the file has a PEFT name. The alphas of such a
+/// file are only in its settings.
 pub fn adapter_settings(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     PEFT_WEIGHTS
@@ -25,21 +25,21 @@ pub fn adapter_settings(path: &Path) -> Option<PathBuf> {
         .then(|| path.with_file_name(PEFT_SETTINGS))
 }
 
-/// The settings that are told, by network.
+/// The settings of a file, by network.
 #[derive(Debug, Default)]
 pub(super) enum Alphas {
-    /// Nothing is told.
+    /// The file has no settings.
     #[default]
     Untold,
-    /// Of each network, by its name in diffusers.
+    /// Settings of each network, by its name in diffusers.
     ByNetwork(BTreeMap<String, PeftSettings>),
-    /// Of whatever the file changes.
+    /// Settings of all networks.
     OfAll(PeftSettings),
 }
 
 impl Alphas {
-    /// The settings in a header's `metadata`. What cannot be understood is as good as missing: they are not part of the
-    /// format.
+    /// The settings in the `metadata` of a header. Settings that cannot be parsed count as missing, because
+    /// they are not part of the format.
     pub(super) fn read(metadata: &BTreeMap<String, String>) -> Self {
         let text = metadata.get("lora_adapter_metadata");
         match text.and_then(|text| serde_json::from_str::<Networks>(text).ok()) {
@@ -51,14 +51,15 @@ impl Alphas {
     /// The settings in the file at `path`.
     ///
     /// # Errors
-    /// It cannot be read or understood.
+    /// The file cannot be read or parsed.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let folder = ModelFolder::on_disk(path.parent().unwrap_or(Path::new("")));
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Ok(Self::OfAll(folder.json(&name)?))
     }
 
-    /// Refuses settings of `file` that ask for something else than LoRA. `place` says where they stand.
+    /// Refuses settings of `file` that ask for another method than plain LoRA. `place` is their location for
+    /// messages.
     pub(super) fn check(&self, file: &Path, place: &str) -> Result<()> {
         let settings: Vec<&PeftSettings> = match self {
             Self::Untold => Vec::new(),
@@ -76,7 +77,7 @@ impl Alphas {
         }
     }
 
-    /// The factor of the layer `module` of `part`, if it is told.
+    /// The factor of the layer `module` of `part`, if the settings have it.
     pub(super) fn factor(&self, part: Option<ModelPart>, module: &str) -> Option<Factor> {
         match self {
             Self::Untold => None,
@@ -95,7 +96,7 @@ impl Alphas {
     }
 }
 
-/// Settings whose names begin with a network's: `unet.lora_alpha`.
+/// Settings whose names begin with the name of a network: `unet.lora_alpha`.
 struct Networks(BTreeMap<String, PeftSettings>);
 
 impl<'de> Deserialize<'de> for Networks {

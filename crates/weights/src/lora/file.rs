@@ -1,4 +1,4 @@
-//! A LoRA file: the layers that it changes, known by its header.
+//! A LoRA file and its layers, opened by its header.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,36 +12,36 @@ use crate::source::Source;
 use crate::stored::converting_takes;
 use crate::{Checkpoint, Error, ModelFamily, Result, safetensors, torch};
 
-/// A LoRA file, of which nothing was read but the header and the settings beside it.
+/// A LoRA file, of which only the header and the settings beside it were read.
 #[derive(Debug)]
 pub struct LoraFile {
     checkpoint: Checkpoint,
     layers: Vec<Layer>,
     source: Arc<Source>,
-    /// What a safetensors file's header says beside the tensors.
+    /// The metadata in the header of a safetensors file.
     metadata: BTreeMap<String, String>,
-    /// The settings that should lie beside it and do not.
+    /// The path of the settings that are missing beside the file.
     missing_settings: Option<PathBuf>,
-    /// Once it is known.
+    /// The hash, once it was computed.
     hash: OnceLock<String>,
 }
 
-/// The change of one layer: `up @ down`, of as many rows as the layer has outputs, times a factor.
+/// The update of one layer: `up @ down` times a factor, with one row for each output of the layer.
 #[derive(Debug)]
 pub(super) struct Layer {
-    /// The network, where the name says it.
+    /// The network, where the names of the tensors have it.
     pub(super) part: Option<ModelPart>,
-    /// The layer's name, with underscores for dots.
+    /// The name of the layer, with underscores for dots.
     pub(super) module: String,
     pub(super) rows: usize,
     pub(super) rank: usize,
-    /// Values that go into an output of the layer: its inputs times the area of its kernel.
+    /// The inputs of the layer times the area of its kernel.
     pub(super) columns: usize,
     down: String,
     up: String,
     middle: Option<Middle>,
     alpha: AlphaPlace,
-    /// Bytes of an element of the matrices.
+    /// The bytes of an element of the matrices.
     element_bytes: usize,
 }
 
@@ -53,16 +53,16 @@ struct Middle {
     area: usize,
 }
 
-/// Where the file tells what the rank is divided into.
+/// The location of the alpha of a layer.
 #[derive(Debug)]
 enum AlphaPlace {
-    /// In a tensor.
+    /// A tensor.
     Tensor(String),
-    /// In its header or beside it, or nowhere, which means the rank.
+    /// The settings. Without settings the alpha is the rank.
     Known(Factor),
 }
 
-/// The tensors of a layer, as they are found.
+/// The names of the tensors of a layer.
 #[derive(Debug, Default)]
 struct Found {
     down: Option<String>,
@@ -72,13 +72,13 @@ struct Found {
 }
 
 impl LoraFile {
-    /// Opens the file at `path`, safetensors or PyTorch's own, with the settings that PEFT writes beside its own. No matrix
-    /// is read.
+    /// Opens the file at `path`, in safetensors or PyTorch format, with the settings that PEFT writes beside
+    /// its files. No matrix is read.
     ///
     /// # Errors
-    /// It is missing or no file of weights; it has no layer of a LoRA ([`Error::NotLora`]); it is of another method
-    /// ([`Error::UnsupportedLora`], [`Error::UnsupportedLoraSetting`]); a layer's matrices do not go together
-    /// ([`Error::BadLora`]) or are of a type that cannot be computed with; or the settings cannot be understood.
+    /// The file is missing or not a weights file; it has no LoRA layers ([`Error::NotLora`]); it uses another
+    /// method ([`Error::UnsupportedLora`], [`Error::UnsupportedLoraSetting`]); the matrices of a layer do not
+    /// match ([`Error::BadLora`]) or have an unsupported type; or the settings cannot be parsed.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let source = Arc::new(Source::open(path.into())?);
         let checkpoint = Checkpoint::open(source.clone())?;
@@ -137,7 +137,7 @@ impl LoraFile {
                 Key::Other => {}
             }
         }
-        // An alpha alone is of no layer of a LoRA.
+        // An alpha without matrices is not a LoRA layer.
         found.retain(|_, layer| layer.down.is_some() || layer.up.is_some());
         if found.is_empty() {
             return Err(Error::NotLora {
@@ -151,17 +151,17 @@ impl LoraFile {
             .collect()
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         self.checkpoint.place()
     }
 
-    /// How many layers it changes.
+    /// The number of layers.
     pub fn layer_count(&self) -> usize {
         self.layers.len()
     }
 
-    /// The family of models that it was made for, as far as its layers tell.
+    /// The model family of the LoRA, where its layers show it.
     pub fn family(&self) -> Option<ModelFamily> {
         let layers = self
             .layers
@@ -170,14 +170,15 @@ impl LoraFile {
         ModelFamily::recognise(layers.map(|layer| (layer.module.as_str(), layer.columns)))
     }
 
-    /// The settings that PEFT would have written beside the file, where they are not there and nothing else says how strongly
-    /// it is to be added: its alphas are then taken to be its ranks.
+    /// The path of the PEFT settings of the file, where they are missing and nothing else has its alphas. The
+    /// alphas are then taken to be the ranks.
     pub fn missing_settings(&self) -> Option<&Path> {
         self.missing_settings.as_deref()
     }
 
-    /// The twelve hexadecimal digits by which stable-diffusion-webui knows the file: of the SHA-256 of what follows a
-    /// safetensors file's header, of all bytes of another file. The whole file is read, once and a megabyte at a time.
+    /// The hash by which stable-diffusion-webui identifies the file: twelve hexadecimal digits of the SHA-256
+    /// of the data after the header of a safetensors file, or of all bytes of another file. The whole file is
+    /// read once, a megabyte at a time.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -194,10 +195,10 @@ impl LoraFile {
         Ok(self.hash.get_or_init(|| found).clone())
     }
 
-    /// Reads every matrix once, a megabyte at a time, and refuses the file if a value is not finite.
+    /// Reads all matrices, a megabyte at a time, and checks that all values are finite.
     ///
     /// # Errors
-    /// There is such a value ([`Error::BadLora`]), or the file cannot be read.
+    /// A value is not finite ([`Error::BadLora`]), or the file cannot be read.
     pub fn check_values(&self) -> Result<()> {
         for layer in &self.layers {
             for name in layer.matrices() {
@@ -309,13 +310,13 @@ impl Layer {
         })
     }
 
-    /// The names of its matrices.
+    /// The names of the matrices.
     fn matrices(&self) -> impl Iterator<Item = &str> {
         let middle = self.middle.as_ref().map(|middle| middle.name.as_str());
         [self.down.as_str(), self.up.as_str()].into_iter().chain(middle)
     }
 
-    /// What the product of the matrices is to be multiplied with.
+    /// The factor of the product of the matrices.
     pub(super) fn factor(&self, file: &LoraFile) -> Result<f32> {
         let factor = match &self.alpha {
             AlphaPlace::Known(factor) => *factor,
@@ -332,7 +333,7 @@ impl Layer {
         file.checkpoint.read_floats(&self.up, values)
     }
 
-    /// Reads `down`, `[rank, columns]`, with the core of a decomposed convolution already in it.
+    /// Reads `down`, `[rank, columns]`, multiplied by the core of a decomposed convolution.
     pub(super) fn read_down(&self, file: &LoraFile, values: &mut [f32]) -> Result<()> {
         let Some(Middle { name, inner, area }) = &self.middle else {
             return file.checkpoint.read_floats(&self.down, values);
@@ -358,7 +359,7 @@ impl Layer {
         Ok(())
     }
 
-    /// Bytes that reading the matrices takes beside what they are gathered in.
+    /// The scratch bytes of reading the matrices.
     pub(super) fn reading_takes(&self) -> usize {
         let (up, down) = (self.rows * self.rank, self.rank * self.columns);
         let reading_up = 4 * up + converting_takes(up, self.element_bytes);

@@ -1,4 +1,4 @@
-//! Which tensors of a model a LoRA file changes.
+//! Matches the layers of a LoRA file with the tensors of a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use super::key_map::{KeyMap, Piece};
 use super::{ModelPart, key::flat};
 use crate::{Checkpoint, Error, ModelFamily, Result};
 
-/// What a LoRA file changes of a model.
+/// A LoRA file matched with a model.
 #[derive(Debug, Clone)]
 pub struct Fit {
     pub(super) file: Arc<LoraFile>,
-    /// The changed tensors of each network.
+    /// The updated tensors of each network.
     pub(super) changes: BTreeMap<ModelPart, Vec<Change>>,
     matched: usize,
     unmatched: Vec<String>,
 }
 
-/// The change of a tensor, or of some of its rows, by a layer of the file.
+/// The tensors, or rows of tensors, that a layer of the file updates.
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) layer: usize,
@@ -31,22 +31,22 @@ impl Fit {
         &self.file
     }
 
-    /// How many layers of the file change the model.
+    /// The number of layers that match the model.
     pub fn matched(&self) -> usize {
         self.matched
     }
 
-    /// The file's layers that are not in the model, or have another shape there, underscores for dots.
+    /// The layers that are missing in the model or have another shape there, with underscores for dots.
     pub fn unmatched(&self) -> &[String] {
         &self.unmatched
     }
 }
 
 impl LoraFile {
-    /// Finds the tensors of a model that this file changes, `parts` being the model's networks.
+    /// Matches the layers of the file with the tensors of a model, `parts` being the networks of the model.
     ///
     /// # Errors
-    /// No layer fits, or the file was made for another family than the model is of ([`Error::LoraDoesNotFit`]).
+    /// No layer matches, or the file is for another model family ([`Error::LoraDoesNotFit`]).
     pub fn fit(self: &Arc<Self>, parts: &[(ModelPart, &Checkpoint)]) -> Result<Fit> {
         let networks: Vec<(ModelPart, KeyMap)> = parts
             .iter()
@@ -61,7 +61,7 @@ impl LoraFile {
                 .filter(|(part, _)| layer.part.is_none_or(|wanted| wanted == *part))
                 .find_map(|(part, key_map)| Some((*part, fitting(key_map, layer)?)));
             match place {
-                // A layer that is there under two of its names is changed once.
+                // A layer that the file has under two names is updated once.
                 Some((part, pieces)) if changed.insert((part, pieces.clone())) => {
                     matched += 1;
                     let change = Change { layer: index, pieces };
@@ -96,7 +96,7 @@ impl LoraFile {
     }
 }
 
-/// What `layer` changes of a network, if its shape is right.
+/// The rows that `layer` updates, if its shape matches.
 fn fitting(key_map: &KeyMap, layer: &Layer) -> Option<Vec<Piece>> {
     let pieces = key_map.find(&layer.module)?;
     let rows: usize = pieces.iter().map(|piece| piece.rows).sum();

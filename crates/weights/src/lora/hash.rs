@@ -1,20 +1,20 @@
-//! The hash by which other programs know a LoRA file.
+//! The hash by which other programs identify a LoRA file.
 
 use sha2::{Digest, Sha256};
 
 use crate::Result;
 use crate::source::Source;
 
-/// Bytes that are read at a time.
+/// The bytes that are read at a time.
 const STRETCH: u64 = 1 << 20;
-/// Hexadecimal digits that are written of a hash.
+/// The number of hexadecimal digits of the hash.
 const DIGITS: usize = 12;
-/// Where kohya's trainer keeps the hash in a header.
+/// The metadata key under which kohya-ss stores the hash.
 const KEPT: &str = "sshs_model_hash";
 
-/// The first twelve digits of what stable-diffusion-webui writes as a LoRA's hash (and civitai calls AutoV3): the SHA-256 of
-/// a safetensors file without its header, which begins at `data`; of another file (`data` 0) that of all its bytes. Where the
-/// header's `metadata` has the hash, it is taken from there.
+/// The first twelve digits of the LoRA hash of stable-diffusion-webui (AutoV3 on civitai): the SHA-256 of the
+/// data of a safetensors file, which begins at `data`, or of all bytes of another file (`data` 0). Where the
+/// `metadata` of the header has the hash, it is taken from there.
 pub(super) fn of(
     source: &Source,
     metadata: &std::collections::BTreeMap<String, String>,

@@ -1,37 +1,38 @@
-//! What the name of a tensor in a LoRA file says: which network it is for, which layer of it, and what it is there.
+//! Parses the names of tensors in LoRA files into network, layer and role.
 //!
-//! Three ways of naming are known, with their variants. kohya-ss writes `lora_unet_mid_block_…_to_q.lora_down.weight`,
-//! the layer's name with underscores for dots; diffusers `unet.mid_block.….to_q.lora.down.weight` or
-//! `unet.mid_block.….to_q.lora_A.weight`, and before that `….attn1.processor.to_q_lora.down.weight`; PEFT alone
+//! Three namings are supported, with their variants. kohya-ss writes
+//! `lora_unet_mid_block_…_to_q.lora_down.weight`, the name of the layer with underscores for dots; diffusers
+//! `unet.mid_block.….to_q.lora.down.weight` or `unet.mid_block.….to_q.lora_A.weight`, and before that
+//! `….attn1.processor.to_q_lora.down.weight`; PEFT alone
 //! `base_model.model.mid_block.….to_q.lora_A.default.weight`.
 
 use super::ModelPart;
 
-/// What a tensor is to its layer.
+/// The role of a tensor in its layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// From the layer's inputs to as many values as the rank.
+    /// The matrix from the inputs of the layer to the rank.
     Down,
-    /// From these to the layer's outputs.
+    /// The matrix from the rank to the outputs of the layer.
     Up,
-    /// The core between them, of a convolution that was decomposed once more (Tucker).
+    /// The core between them, of a convolution with Tucker decomposition.
     Middle,
-    /// What the rank is divided into.
+    /// The scale, which is divided by the rank.
     Alpha,
 }
 
-/// What a tensor's name says.
+/// The meaning of the name of a tensor.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Key<'a> {
-    /// A tensor of the layer `module` of `part`, or of any network where the name does not say which.
+    /// A tensor of the layer `module` of `part`. `part` is `None` where the name does not have it.
     Layer {
         part: Option<ModelPart>,
         module: &'a str,
         role: Role,
     },
-    /// A tensor of another method than LoRA, by its name.
+    /// A tensor of another method than LoRA, with the name of the method.
     Unsupported(&'static str),
-    /// Nothing that is known.
+    /// An unknown tensor.
     Other,
 }
 
@@ -50,7 +51,7 @@ const ROLES: [(&str, Role); 12] = [
     (".alpha", Role::Alpha),
 ];
 
-/// Parts of names by which other methods are known.
+/// Parts of names that show other methods.
 const OTHER_METHODS: [(&str, &str); 9] = [
     (".dora_scale", "DoRA"),
     (".lora_magnitude_vector", "DoRA"),
@@ -63,7 +64,7 @@ const OTHER_METHODS: [(&str, &str); 9] = [
     (".lora_up.bias", "biases"),
 ];
 
-/// Ends of names that are not a low-rank matrix's.
+/// Suffixes of tensors that are not low-rank matrices.
 const OTHER_ENDS: [(&str, &str); 4] = [
     (".diff", "full differences"),
     (".diff_b", "full differences"),
@@ -71,7 +72,7 @@ const OTHER_ENDS: [(&str, &str); 4] = [
     (".b_norm", "norms"),
 ];
 
-/// Beginnings of names, the longer ones first where one begins like another.
+/// Prefixes of names. Where one is a prefix of another, the longer one comes first.
 const PARTS: [(&str, ModelPart); 20] = [
     ("lora_unet_", ModelPart::Denoiser),
     ("lora_transformer_", ModelPart::Denoiser),
@@ -95,7 +96,7 @@ const PARTS: [(&str, ModelPart); 20] = [
     ("lycoris_", ModelPart::Denoiser),
 ];
 
-/// Understands the name of a tensor.
+/// Parses the name of a tensor.
 pub(super) fn parse(name: &str) -> Key<'_> {
     let by_part = OTHER_METHODS.iter().find(|(part, _)| name.contains(part));
     let by_end = || OTHER_ENDS.iter().find(|(end, _)| name.ends_with(end));
@@ -116,13 +117,13 @@ pub(super) fn parse(name: &str) -> Key<'_> {
     Key::Layer { part, module, role }
 }
 
-/// The layer's name and what the tensor is to it.
+/// The name of the layer and the role of the tensor.
 fn role_of(name: &str) -> Option<(&str, Role)> {
     ROLES
         .iter()
         .find_map(|(suffix, role)| Some((name.strip_suffix(suffix)?, *role)))
         .or_else(|| {
-            // PEFT puts the name that an adapter goes by between.
+            // PEFT inserts the name of the adapter.
             [(".lora_A.", Role::Down), (".lora_B.", Role::Up)]
                 .into_iter()
                 .find_map(|(middle, role)| {
@@ -133,8 +134,8 @@ fn role_of(name: &str) -> Option<(&str, Role)> {
         })
 }
 
-/// `module` as all names of layers are compared: dots and underscores alike, and without what diffusers once put
-/// between an attention and its projections.
+/// The normal form in which layer names are compared: underscores for dots, and without the `processor` that
+/// early versions of diffusers put between an attention and its projections.
 pub(super) fn flat(module: &str) -> String {
     module.replace('.', "_").replace("_processor_to_", "_to_")
 }

@@ -1,15 +1,15 @@
-//! Low-rank adaptations (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021), added to a network's
-//! weights while these are read.
+//! Low-rank adaptation (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021), merged into
+//! weights while they are read.
 //!
-//! A [`LoraFile`] is known by its header alone. [`LoraFile::fit`] finds the tensors of a model that it changes, whatever
-//! program named its layers; [`Adapters`] are the changes of one network by several files, each at a scale of its own.
-//! With [`Weights::with_adapters`](crate::Weights::with_adapters) a tensor is read as
+//! A [`LoraFile`] is opened by its header alone. [`LoraFile::fit`] matches its layers with the tensors of a
+//! model, in any of the known namings. [`Adapters`] are the updates of one network by several files, each
+//! with a scale. With [`Weights::with_adapters`](crate::Weights::with_adapters) a tensor is read as
 //!
 //! `W + sum over files of scale * alpha / rank * up @ down`
 //!
-//! computed in 32 bits and rounded once to the type that it is held in. The matrices `up` and `down` are read when the
-//! tensor is, and dropped after it: no second copy of the model, nor of the file, is ever in memory. How the work is
-//! cut depends on shapes alone, so that it does not matter to a single bit whether a block is kept or streamed.
+//! computed in 32 bits and rounded once to the held type. The matrices `up` and `down` are read with the
+//! tensor and dropped after it, so that neither the model nor the file is ever in memory twice. The work is
+//! partitioned by shapes alone, so that resident and streamed blocks are equal to the bit.
 
 mod adapters;
 mod alphas;

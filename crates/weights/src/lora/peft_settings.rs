@@ -1,4 +1,4 @@
-//! The settings of PEFT's `LoraConfig` as far as they say how strongly a LoRA is added, from `adapter_config.json` beside
+//! The settings of PEFT's `LoraConfig` that affect the scale of a LoRA, from `adapter_config.json` beside
 //! `adapter_model.safetensors`, or from a header.
 
 use std::fmt;
@@ -9,11 +9,11 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-/// Bytes that a compiled pattern may take.
+/// The maximum size of a compiled pattern.
 const MOST_PATTERN_BYTES: usize = 1 << 20;
 
-/// What a layer's product is multiplied with: `alpha / rank`, or for rsLoRA `alpha / sqrt(rank)` (Kalajdzievski, "A Rank
-/// Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023).
+/// The factor of the product of a layer: `alpha / rank`, or for rsLoRA `alpha / sqrt(rank)` (Kalajdzievski,
+/// "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA", 2023).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Factor {
     pub(super) alpha: f32,
@@ -27,29 +27,29 @@ impl Factor {
     }
 }
 
-/// The settings of one network's adapter.
+/// The settings of the adapter of one network.
 #[derive(Debug)]
 pub(super) struct PeftSettings {
     alpha: f32,
-    /// In the order of the file, of which the first that fits a layer counts.
+    /// The patterns in the order of the file. The first one that matches a layer counts.
     alpha_pattern: Vec<(Regex, f32)>,
     root: bool,
     unsupported: Option<Unsupported>,
 }
 
-/// A setting that asks for something else than LoRA.
+/// A setting that asks for another method than plain LoRA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unsupported {
-    /// Its name.
+    /// The name.
     pub(super) setting: String,
-    /// Its value, as JSON.
+    /// The value, as JSON.
     pub(super) value: String,
 }
 
-/// PEFT's own, where nothing is said.
+/// The default of PEFT.
 const DEFAULT_ALPHA: f32 = 8.0;
 
-/// Settings that change nothing of what is added: the tensors show it, or they matter in training alone.
+/// Settings without effect on the update: the tensors show them, or they concern training alone.
 const WITHOUT_EFFECT: [&str; 26] = [
     "arrow_config",
     "auto_mapping",
@@ -79,11 +79,11 @@ const WITHOUT_EFFECT: [&str; 26] = [
     "velora_config",
 ];
 
-/// Ways of beginning that change the model's own weights too, so that the file alone does not say what is added.
+/// Initialisations that change the base weights too, so that the file alone does not determine the update.
 const CHANGING_INITIALISATIONS: [&str; 4] = ["corda", "loftq", "olora", "pissa"];
 
 impl PeftSettings {
-    /// The factor of the layer `module`, dots between its parts.
+    /// The factor of the layer `module`, whose name has dots.
     pub(super) fn factor(&self, module: &str) -> Factor {
         let own = self
             .alpha_pattern
@@ -95,7 +95,7 @@ impl PeftSettings {
         }
     }
 
-    /// The first setting that asks for something else than LoRA.
+    /// The first setting that asks for another method than plain LoRA.
     pub(super) fn unsupported(&self) -> Option<&Unsupported> {
         self.unsupported.as_ref()
     }
@@ -113,7 +113,7 @@ impl Default for PeftSettings {
 }
 
 impl PeftSettings {
-    /// Takes in the setting `name`, whose value `map` has next.
+    /// Reads the setting `name`, whose value is the next of `map`.
     pub(super) fn take<'de, M: MapAccess<'de>>(&mut self, name: &str, map: &mut M) -> Result<(), M::Error> {
         match name {
             "lora_alpha" => self.alpha = map.next_value::<Option<f32>>()?.unwrap_or(DEFAULT_ALPHA),
@@ -121,7 +121,7 @@ impl PeftSettings {
             "alpha_pattern" => {
                 let patterns = map.next_value::<Option<Ordered<f32>>>()?;
                 for (pattern, alpha) in patterns.map_or_else(Vec::new, |patterns| patterns.0) {
-                    // As PEFT looks for a key (`get_pattern_key`): at the end, and from the beginning of a part on.
+                    // PEFT (`get_pattern_key`) matches whole components at the end of the name.
                     let whole = format!(r"^(?:.*\.)?(?:{pattern})$");
                     let compiled = RegexBuilder::new(&whole).size_limit(MOST_PATTERN_BYTES).build();
                     let compiled = compiled.map_err(|_| {
@@ -146,7 +146,7 @@ impl PeftSettings {
     }
 }
 
-/// Whether the setting `name` may be `value` with what is added staying LoRA's.
+/// Whether `value` of the setting `name` is plain LoRA.
 fn is_followed(name: &str, value: &Value) -> bool {
     let is_unset = match value {
         Value::Null => true,

@@ -1,4 +1,4 @@
-//! The entries of the zip archive: where each one's bytes are.
+//! The entries of the zip archive and their byte ranges.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -11,21 +11,22 @@ use crate::Result;
 use crate::header::MAXIMUM_TENSORS;
 use crate::source::Source;
 
-/// The largest pickle that is believed: names and shapes of a large model take less than one.
+/// The maximum size of a pickle. That of a large model is smaller than 1 MB.
 const MAXIMUM_PICKLE_BYTES: u64 = 16 << 20;
 
-/// Bytes that finding the archive's entries may read: their list has about a hundred for each.
+/// The maximum number of bytes that are read to find the entries. The central directory has about 100 for
+/// each.
 const MAXIMUM_LIST_BYTES: u64 = 8 << 20;
-/// The most entries that are believed: one a tensor.
+/// The maximum number of entries, one for each tensor.
 const MAXIMUM_ENTRIES: usize = MAXIMUM_TENSORS + 16;
 
-/// Where the entries are, by their names below the archive's one folder.
+/// The byte ranges of the entries, by their names below the only folder of the archive.
 #[derive(Debug)]
 pub(super) struct Archive {
     entries: HashMap<String, Range>,
 }
 
-/// Bytes of the file.
+/// A byte range of the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     pub(super) offset: u64,
@@ -108,7 +109,7 @@ impl Archive {
         self.entries.get(&format!("data/{key}")).copied()
     }
 
-    /// The whole of a small entry, if it is there.
+    /// The content of a small entry, if it exists.
     fn small(&self, source: &Source, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(&Range { offset, length }) = self.entries.get(name) else {
             return Ok(None);
@@ -126,7 +127,7 @@ impl Archive {
 struct Reader<'a> {
     source: &'a Source,
     at: u64,
-    /// How much may still be read.
+    /// The number of bytes that may still be read.
     left: &'a Cell<u64>,
 }
 

@@ -1,9 +1,9 @@
-//! The files that PyTorch writes (`.pth`, `.pt`, `.ckpt`, `.bin`): which tensors they hold and where.
+//! PyTorch files (`.pth`, `.pt`, `.ckpt`, `.bin`): the tensors that they hold and their offsets.
 //!
-//! Such a file is a zip archive. Its entry `data.pkl` is a pickle, which says how Python is to make the objects that were
-//! saved; the others hold the tensors' bytes, uncompressed, so that a tensor is a range of the file. A pickle is a
-//! program that may call anything. Here nothing of it runs: `pickle.rs` knows the few operations and the few names that
-//! a table of tensors is made of, and refuses every other one by its name.
+//! Such a file is a zip archive. Its entry `data.pkl` is a pickle that describes the saved objects. The other
+//! entries hold the bytes of tensors, uncompressed, so that a tensor is a range of the file. A pickle is a
+//! program that can call anything. None of it runs here: `pickle.rs` interprets only the opcodes and globals
+//! of a state dict, and refuses all others by name.
 
 mod archive;
 mod pickle;
@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 use crate::source::Source;
 use crate::{Error, Result, TensorHeader};
 
-/// How a zip archive begins.
+/// The magic bytes of a zip archive.
 const ARCHIVE: [u8; 4] = *b"PK\x03\x04";
-/// How a file begins that a PyTorch before 1.6 wrote: pickles one after another.
+/// The first bytes of a file of PyTorch before 1.6, which is a sequence of pickles.
 const PICKLE: [u8; 4] = [0x80, 0x02, 0x8a, 0x0a];
 
-/// Whether `source` begins like a file that PyTorch wrote.
+/// Whether `source` has the magic bytes of a PyTorch file.
 pub(crate) fn wrote(source: &Source) -> Result<bool> {
     let mut start = [0; 4];
     if source.length() < 4 {
@@ -30,8 +30,8 @@ pub(crate) fn wrote(source: &Source) -> Result<bool> {
     Ok(start == ARCHIVE || start == PICKLE)
 }
 
-/// The tensors of `source`, all of which lie inside of it. Tables inside of the table are taken apart, their names
-/// joined by dots; where the whole table is one of the usual wrappers around another, that one is taken.
+/// The tensor headers of `source`, checked against its length. Nested dicts are flattened, with names joined
+/// by dots. A wrapper such as `state_dict` is removed.
 pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     let mut start = [0; 4];
     source.read_at(0, &mut start)?;
@@ -52,8 +52,8 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
     tensors::locate(&saved, &archive, source)
 }
 
-/// What says which tensors `source` holds and where: the pickle of the archive. An archive that cannot be understood is told
-/// when it is opened.
+/// The pickle of the archive, which describes the tensors. An archive that cannot be parsed is refused when
+/// it is opened.
 pub(crate) fn table_of_contents(source: &Source) -> Result<Vec<u8>> {
     let archive = archive::Archive::open(source);
     Ok(archive

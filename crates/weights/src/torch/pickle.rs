@@ -1,7 +1,7 @@
-//! The operations of a pickle that a table of tensors is made of. Nothing is called: each name that a pickle may refer to
-//! stands for a value of our own.
+//! An interpreter for the pickle opcodes of a state dict. Nothing is called: each allowed global stands for a
+//! value of this module.
 //!
-//! The operations are those of protocols 2 to 4, as Python's `pickletools` describes them.
+//! The opcodes are those of protocols 2 to 4, as Python's `pickletools` documents them.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -9,18 +9,19 @@ use std::rc::Rc;
 use super::value::{Global, Id, Saved, Storage, Tensor, Value};
 use crate::header::MAXIMUM_DIMENSIONS;
 
-/// More values than this no table of tensors has: a tensor takes about fifteen. As many places there are on the stack and
-/// in the memo, which operations of one byte fill.
+/// The maximum number of values. A tensor takes about fifteen. The same limit holds for the stack and the
+/// memo, which opcodes of one byte fill.
 const MAXIMUM_VALUES: usize = 1 << 20;
-/// No longer names storages have: what is copied must be small, or a small pickle could ask for much memory.
+/// The maximum length of the name of a storage. Names are copied, so that a small pickle could ask for much
+/// memory.
 const MAXIMUM_KEY: usize = 64;
 
-/// Why a pickle is not followed.
+/// The reason why a pickle is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It refers to this.
+    /// It refers to this global.
     Global(String),
-    /// It cannot be understood.
+    /// It cannot be parsed.
     Damage(String),
 }
 
@@ -33,7 +34,7 @@ fn damage<T>(reason: impl Into<String>) -> Result<T> {
     )))
 }
 
-/// Follows the pickle `bytes` to its end.
+/// Interprets the pickle `bytes`.
 pub(super) fn run(bytes: &[u8]) -> Result<Saved> {
     let mut machine = Machine {
         bytes,
@@ -53,20 +54,20 @@ pub(super) fn run(bytes: &[u8]) -> Result<Saved> {
 }
 
 struct Machine<'a> {
-    /// What was not followed yet.
+    /// The opcodes that follow.
     bytes: &'a [u8],
     values: Vec<Value>,
     stack: Vec<Id>,
-    /// How high the stack was at each mark.
+    /// The height of the stack at each mark.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
 }
 
 impl<'a> Machine<'a> {
-    /// Follows one operation; the last one gives a value.
+    /// Interprets one opcode. The last one returns a value.
     fn step(&mut self) -> Result<Option<Id>> {
         match self.number::<1>()? as u8 {
-            // What helps a reader, and says nothing.
+            // Protocol and framing.
             0x80 => drop(self.take(1)?),
             0x95 => drop(self.take(8)?),
             b'.' => return self.pop().map(Some),
@@ -74,7 +75,7 @@ impl<'a> Machine<'a> {
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_to_mark()?),
-            // Numbers and texts.
+            // Numbers and strings.
             b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
             b'G' => {
                 self.take(8)?;
@@ -118,7 +119,7 @@ impl<'a> Machine<'a> {
                 let items = self.pop_to_mark()?;
                 self.set(&items)?;
             }
-            // What was seen before.
+            // The memo.
             b'q' => self.remember::<1>()?,
             b'r' => self.remember::<4>()?,
             0x94 => {
@@ -144,7 +145,7 @@ impl<'a> Machine<'a> {
             }
             b'Q' => self.storage()?,
             b'R' => self.make()?,
-            // The attributes of an object: of a table of tensors they are the versions of its modules.
+            // The state of an object. That of a state dict holds the versions of its modules.
             b'b' => drop(self.pop()?),
             other => return damage(format!("operation {other:#04x} is not one that tensors need")),
         }
@@ -161,7 +162,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A number of so many bytes, little endian, without a sign.
+    /// An unsigned little-endian integer of `BYTES` bytes.
     fn number<const BYTES: usize>(&mut self) -> Result<u64> {
         let bytes = self.take(BYTES)?.iter().rev();
         Ok(bytes.fold(0, |number, &byte| number << 8 | u64::from(byte)))
@@ -197,7 +198,7 @@ impl<'a> Machine<'a> {
         self.push(i64::try_from(number).map_or(Value::Other, Value::Int))
     }
 
-    /// A number of any length. One that is too large for anything becomes no number.
+    /// An integer of any length. One that exceeds 64 bits is ignored.
     fn long(&mut self) -> Result<()> {
         let length = self.number::<1>()? as usize;
         let bytes = self.take(length)?;
@@ -212,7 +213,7 @@ impl<'a> Machine<'a> {
         self.push(value)
     }
 
-    /// A text behind its length.
+    /// A string after its length.
     fn text<const BYTES: usize>(&mut self) -> Result<()> {
         let length = usize::try_from(self.number::<BYTES>()?).unwrap_or(usize::MAX);
         let text = String::from_utf8_lossy(self.take(length)?).into_owned();
@@ -322,7 +323,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What the call of a name with arguments would make.
+    /// The value that the call of a global would return.
     fn make(&mut self) -> Result<()> {
         let (arguments, callable) = (self.pop()?, self.pop()?);
         let made = match &self.values[callable] {
@@ -339,7 +340,7 @@ impl<'a> Machine<'a> {
         let arguments = self.items(arguments)?;
         match global {
             Global::OrderedDict => {
-                // It is filled afterwards.
+                // Later opcodes fill it.
                 arguments.is_empty().then(|| Value::Dict(Vec::new()))
             }
             Global::RebuildTensor => match *arguments {

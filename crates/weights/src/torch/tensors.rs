@@ -1,4 +1,4 @@
-//! From the objects that were saved to named ranges of the file.
+//! Converts the unpickled objects to tensor headers.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,17 +9,17 @@ use crate::header::MAXIMUM_TENSORS;
 use crate::source::Source;
 use crate::{Result, TensorHeader};
 
-/// Names under which programs save a network's tensors beside other things, the best ones first: the average of the
-/// training's last weights before the weights themselves.
+/// The keys under which programs save a state dict beside other data, in order of preference: the exponential
+/// moving average before the plain weights.
 const WRAPPERS: [&str; 3] = ["params_ema", "params", "state_dict"];
-/// Tables inside of tables that are gone into.
+/// The maximum depth of nested dicts.
 const MAXIMUM_DEPTH: usize = 16;
-/// The longest name that is believed.
+/// The maximum length of a name.
 const MAXIMUM_NAME: usize = 1 << 10;
-/// Bytes of all names together: tables inside of tables lengthen the names of all that is in them.
+/// The maximum bytes of all names together. Nested dicts lengthen the names of all tensors in them.
 const MAXIMUM_NAMES: usize = 8 << 20;
 
-/// Every tensor of what was saved, by name.
+/// All tensors, by name.
 pub(super) fn locate(
     saved: &Saved,
     archive: &Archive,
@@ -45,15 +45,15 @@ struct Finder<'a> {
     values: &'a [Value],
     archive: &'a Archive,
     source: &'a Source,
-    /// Tables that were gone into: one may hold itself.
+    /// Dicts that were visited. A dict may contain itself.
     seen: HashSet<Id>,
     tensors: BTreeMap<String, TensorHeader>,
-    /// Bytes of their names.
+    /// The bytes of all names.
     names: usize,
 }
 
 impl Finder<'_> {
-    /// The table inside of `root`, at whatever depth, that is the network's, or `root`.
+    /// The state dict inside the wrappers of `root`, or `root`.
     fn unwrapped(&self, root: Id, depth: usize) -> Id {
         let Value::Dict(pairs) = &self.values[root] else {
             return root;
@@ -74,7 +74,7 @@ impl Finder<'_> {
         }
     }
 
-    /// Takes what is in the table `id`, whose name is `prefix`.
+    /// Adds the tensors of the dict `id`, with `prefix` before their names.
     fn enter(&mut self, id: Id, prefix: &str, depth: usize) -> Result<()> {
         let values = self.values;
         let Value::Dict(pairs) = &values[id] else {
@@ -109,7 +109,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// Where `tensor` is, which must lie in its storage from end to end.
+    /// The header of `tensor`, which must lie inside its storage.
     fn header(&self, name: &str, tensor: &Tensor) -> Result<TensorHeader> {
         let damaged = |reason: &str| bad(self.source, format!("tensor `{name}` {reason}"));
         let Tensor {
@@ -122,12 +122,12 @@ impl Finder<'_> {
             return Err(damaged("has a stride too few or too many"));
         }
         let size = storage.element_type.size();
-        // How many elements a step in each dimension is, from the last one up.
+        // The stride of each dimension of a contiguous tensor, from the last one up.
         let mut count = 1_u64;
         let mut contiguous = true;
         for (&length, &stride) in shape.iter().zip(strides).rev() {
             contiguous &= length <= 1 || stride == count;
-            // As if no dimension were empty: others multiply the sizes in another order.
+            // Empty dimensions count as 1, because other programs multiply sizes in another order.
             let product = count.checked_mul(length.max(1) as u64);
             count = product.ok_or_else(|| damaged("has an impossible shape"))?;
         }

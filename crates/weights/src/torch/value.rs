@@ -1,10 +1,10 @@
-//! What a pickle makes: values that refer to each other by their numbers, so that what is used many times is there once.
+//! Unpickled values, which refer to each other by index, so that a shared value is stored once.
 
 use std::rc::Rc;
 
 use crate::ElementType;
 
-/// The number of a value.
+/// The index of a value.
 pub(super) type Id = usize;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -17,11 +17,11 @@ pub(super) enum Value {
     Global(Global),
     Storage(Rc<Storage>),
     Tensor(Rc<Tensor>),
-    /// Nothing, a truth or a number with a fraction: no tensor depends on them.
+    /// `None`, a boolean or a float. No tensor depends on these.
     Other,
 }
 
-/// The names that a pickle may refer to.
+/// The globals that a pickle may refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Global {
     OrderedDict,
@@ -54,14 +54,14 @@ impl Global {
     }
 }
 
-/// The bytes that tensors are made of: an entry of the archive.
+/// A storage of tensors: an entry of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Storage {
     pub(super) key: String,
     pub(super) element_type: ElementType,
 }
 
-/// A view of a storage, counted in elements.
+/// A tensor as a view of a storage, in elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tensor {
     pub(super) storage: Rc<Storage>,
@@ -70,7 +70,7 @@ pub(super) struct Tensor {
     pub(super) strides: Vec<u64>,
 }
 
-/// All values that a pickle made, and which one it gives.
+/// All values of a pickle, and the index of its result.
 #[derive(Debug)]
 pub(super) struct Saved {
     pub(super) values: Vec<Value>,

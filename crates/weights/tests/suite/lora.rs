@@ -1,4 +1,5 @@
-//! LoRA files added to weights while these are read: against diffusers, against a plain computation, at every residency.
+//! LoRA files added to weights while these are read: against diffusers, against a plain computation, at every
+//! residency.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,10 +1,13 @@
-//! Folders as people have them: PyTorch's files, variants, and what lies there instead of weights.
+//! Model folders: PyTorch files, variants, files that are not weights, and the folder as a model source.
 
 use std::fs;
 use std::path::Path;
 
 use candle_core::Device;
-use sd_weights::{Checkpoint, Error, ModelFolder, Residency, WeightOptions, WeightType, Weights};
+use sd_weights::{
+    Checkpoint, Error, MODEL_INDEX, ModelFolder, ModelSource, Residency, SourcePart, Vocabulary,
+    WeightOptions, WeightType, Weights,
+};
 
 const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
     oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 3438354725\n";
@@ -180,4 +183,51 @@ fn a_quantised_network_is_refused_by_the_methods_name() {
     ];
     let (_directory, plain) = folder(&files);
     assert!(plain.checkpoint("network").is_ok());
+}
+
+#[test]
+fn a_folder_is_a_model_source() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("model_index.json", "{}");
+    write("vae/config.json", "[1]");
+    write("scheduler/scheduler_config.json", "[2]");
+    write("tokenizer/vocab.json", "{}");
+    write("tokenizer/merges.txt", "a b");
+    write("tokenizer_3/tokenizer.json", "{}");
+    write("tokenizer_3/tokenizer_config.json", "[3]");
+    let source: &dyn ModelSource = &ModelFolder::on_disk(directory.path());
+    assert!(source.exists() && source.has_config(MODEL_INDEX) && !source.has_config("unet"));
+    for (component, expected) in [("vae", [1]), ("scheduler", [2])] {
+        let config: [u32; 1] = source.config(component).unwrap().json().unwrap();
+        assert_eq!(config, expected);
+    }
+    assert!(matches!(source.config("unet"), Err(Error::MissingFile { .. })));
+    let clip = source.tokenizer("tokenizer").unwrap();
+    assert!(clip.config.is_none());
+    assert!(matches!(clip.vocabulary, Vocabulary::BytePairs { merges, .. } if merges.bytes == b"a b"));
+    let t5 = source.tokenizer("tokenizer_3").unwrap();
+    assert!(t5.config.is_some() && matches!(t5.vocabulary, Vocabulary::Tokenizer(_)));
+    assert!(source.tokenizer("tokenizer_2").is_err());
+    assert_eq!(source.vocabulary_bytes("tokenizer"), 2 + 3);
+    assert_eq!(source.vocabulary_bytes("tokenizer_2"), 0);
+    let paths = |part| -> Vec<String> {
+        let files = source.identity(part).unwrap().into_iter();
+        files.map(|file| file.path).collect()
+    };
+    let absolute = |path: &str| directory.path().join(path).to_string_lossy().into_owned();
+    assert_eq!(
+        paths(SourcePart::Tokenizer("tokenizer")),
+        ["tokenizer/vocab.json", "tokenizer/merges.txt"].map(absolute)
+    );
+    assert_eq!(
+        paths(SourcePart::Config("scheduler")),
+        [absolute("scheduler/scheduler_config.json")]
+    );
+    assert!(paths(SourcePart::Config("unet")).is_empty());
+    assert!(source.identity(SourcePart::Weights("vae")).is_err());
 }

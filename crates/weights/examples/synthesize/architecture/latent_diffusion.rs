@@ -16,7 +16,8 @@ const SCALE_XL: f64 = 0.13025;
 /// Channels of what a ControlNet's picture passes.
 const CONTROLNET_CHANNELS: [usize; 4] = [16, 32, 96, 256];
 
-/// A text encoder with its folder and that of its tokenizer, and the demo model's tokenizer that stands in for it.
+/// A text encoder with its folder and that of its tokenizer, and the demo model's tokenizer that stands in
+/// for it.
 struct Reader {
     clip: Clip,
     folder: &'static str,

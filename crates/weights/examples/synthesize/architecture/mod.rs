@@ -115,7 +115,8 @@ fn text(path: &str, value: &Value) -> (String, String) {
     (path.to_owned(), format!("{value:#}\n"))
 }
 
-/// The files of the demo model's tokenizer `from`, in the folder `to`, with the length that the real encoders read.
+/// The files of the demo model's tokenizer `from`, in the folder `to`, with the length that the real encoders
+/// read.
 fn tokenizer(from: &str, to: &str, limit: usize) -> Vec<(String, String)> {
     let files = TOKENIZER_FILES.iter();
     let own =

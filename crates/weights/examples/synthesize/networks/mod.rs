@@ -169,8 +169,8 @@ impl T5 {
         list.table("shared.weight", &[self.vocabulary, width]);
         for layer in 0..self.layers {
             let name = format!("encoder.block.{layer}.layer");
-            // T5 does not divide scores by the root of a head's features: queries are as small instead. With larger ones each
-            // token would look at a single other one, and rounding would decide at which.
+            // T5 does not divide scores by the root of a head's features: queries are as small instead. With
+            // larger ones each token would look at a single other one, and rounding would decide at which.
             let deviation = 1.0 / ((width * width / self.heads) as f32).sqrt();
             let queries = format!("{name}.0.SelfAttention.q.weight");
             list.push(queries, &[width, width], Values::Around(deviation));

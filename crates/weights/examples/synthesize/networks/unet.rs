@@ -166,7 +166,8 @@ impl UNet {
         list.0
     }
 
-    /// The tensors of the ControlNet for this UNet, `ControlNetModel`, whose picture passes levels of these `channels`.
+    /// The tensors of the ControlNet for this UNet, `ControlNetModel`, whose picture passes levels of these
+    /// `channels`.
     pub(crate) fn controlnet_tensors(&self, channels: &[usize]) -> Vec<Tensor> {
         let mut list = List::default();
         for (index, held) in self.down(&mut list).into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The names that the layers of a network go by in LoRA files, beside those that diffusers and transformers save them
-//! under.
+//! The names of network layers in LoRA files, mapped to the tensors of a checkpoint in the naming of
+//! diffusers and transformers.
 
 mod text;
 mod transformer;
@@ -11,25 +11,25 @@ use super::ModelPart;
 use super::key::flat;
 use crate::Checkpoint;
 
-/// Rows of a tensor that rows of a layer in a file stand for.
+/// A range of rows of a LoRA layer, and the rows of a tensor that it updates.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Piece {
-    /// The tensor in the network's checkpoint.
+    /// The tensor in the checkpoint.
     pub(super) tensor: String,
-    /// The first of the layer's rows.
+    /// The first row of the layer.
     pub(super) from: usize,
-    /// The first of the tensor's rows.
+    /// The first row of the tensor.
     pub(super) to: usize,
     pub(super) rows: usize,
-    /// Values of a row.
+    /// The number of values of a row.
     pub(super) columns: usize,
-    /// Rows that the whole tensor has.
+    /// The number of rows of the whole tensor.
     pub(super) of: usize,
-    /// Bytes of an element in the checkpoint.
+    /// The bytes of an element in the checkpoint.
     pub(super) element_bytes: usize,
 }
 
-/// The layers of a network by every name that a file may give them, underscores for dots.
+/// The layers of a network under all names that LoRA files use, with underscores for dots.
 #[derive(Debug, Default)]
 pub(super) struct KeyMap(HashMap<String, Vec<Piece>>);
 
@@ -65,7 +65,7 @@ impl KeyMap {
             ModelPart::TextEncoder | ModelPart::TextEncoder2 => text::add(&mut key_map, &names),
             ModelPart::TextEncoder3 => {}
         }
-        // diffusers once left the number of the projection out.
+        // Early versions of diffusers omit the index of the projection.
         for module in &names {
             if module.ends_with(".to_out.0") {
                 key_map.also(module, &module[..module.len() - 2]);
@@ -78,12 +78,12 @@ impl KeyMap {
         self.0.get(module).map(Vec::as_slice)
     }
 
-    /// Gives the layer `module` another name, unless that is some layer's already.
+    /// Adds a name for the layer `module`, unless another layer has the name.
     fn also(&mut self, module: &str, name: &str) {
         self.joined(&[module], name);
     }
 
-    /// Gives the layers `modules` together, in this order from the top, the name `name`, if all are there.
+    /// Adds the name of a fused layer, whose rows are those of `modules` in order, if all of these exist.
     fn joined(&mut self, modules: &[&str], name: &str) {
         let name = flat(name);
         if self.0.contains_key(&name) {
@@ -103,7 +103,7 @@ impl KeyMap {
         self.0.insert(name, pieces);
     }
 
-    /// Gives the layer `module` another name under which the halves of its rows have changed places.
+    /// Adds a name for the layer `module` under which the two halves of its rows are swapped.
     fn halves_exchanged(&mut self, module: &str, name: &str) {
         let Some([whole]) = self.find(&flat(module)) else {
             return;
@@ -119,7 +119,7 @@ impl KeyMap {
         self.0.insert(flat(name), pieces);
     }
 
-    /// How many rows and columns the layer `module` has.
+    /// The numbers of rows and columns of the layer `module`.
     fn size(&self, module: &str) -> Option<(usize, usize)> {
         match self.find(&flat(module))? {
             [piece] => Some((piece.rows, piece.columns)),

@@ -1,8 +1,8 @@
-//! Names of CLIP's layers: those of OpenCLIP, and those of files that diffusers wrote before PEFT.
+//! Names of CLIP layers: those of OpenCLIP, and those that diffusers used before PEFT.
 
 use super::KeyMap;
 
-/// The projections of an attention in transformers, in diffusers' attention processors.
+/// The attention projections in transformers, and in the attention processors of diffusers.
 const PROJECTIONS: [(&str, &str); 4] = [
     ("q_proj", "to_q"),
     ("k_proj", "to_k"),
@@ -12,7 +12,7 @@ const PROJECTIONS: [(&str, &str); 4] = [
 
 pub(super) fn add(key_map: &mut KeyMap, names: &[&str]) {
     for name in names {
-        // The same network is saved with and without what it is called inside of a whole CLIP.
+        // The text encoder is saved with and without its prefix inside a whole CLIP model.
         match name.strip_prefix("text_model.") {
             Some(inner) => key_map.also(name, inner),
             None => key_map.also(name, &format!("text_model.{name}")),

@@ -1,9 +1,9 @@
-//! Names of the layers of Stable Diffusion 3 in Stability AI's own code, where queries, keys and values are one layer
-//! and the last norms are shifted before they are scaled.
+//! Names of the layers of Stable Diffusion 3 in Stability AI's code, in which queries, keys and values are
+//! one fused layer and the last modulations have shift before scale.
 
 use super::KeyMap;
 
-/// A layer of a block, and its name in Stability AI's code.
+/// The layers of a block, and their names in Stability AI's code.
 const IN_BLOCKS: [(&str, &str); 9] = [
     ("attn.to_out.0", "x_block.attn.proj"),
     ("attn2.to_out.0", "x_block.attn2.proj"),

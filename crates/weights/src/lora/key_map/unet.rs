@@ -1,11 +1,11 @@
-//! Names of a UNet's layers in the code of the first Stable Diffusion and of SDXL, which numbers residual blocks,
-//! attentions and resamplings through from one end to the other.
+//! Names of UNet layers in the original code of Stable Diffusion and SDXL, which numbers residual blocks,
+//! attentions and resamplers consecutively.
 
 use std::collections::BTreeSet;
 
 use super::KeyMap;
 
-/// Layers outside of the levels, and their names in the original.
+/// Layers outside of the levels, and their original names.
 const OUTSIDE: [(&str, &str); 6] = [
     ("conv_in", "input_blocks.0.0"),
     ("time_embedding.linear_1", "time_embed.0"),
@@ -15,7 +15,7 @@ const OUTSIDE: [(&str, &str); 6] = [
     ("conv_out", "out.2"),
 ];
 
-/// Layers of a residual block, and their names in the original.
+/// Layers of a residual block, and their original names.
 const RESIDUAL: [(&str, &str); 4] = [
     ("conv1", "in_layers.2"),
     ("conv2", "out_layers.3"),
@@ -35,13 +35,13 @@ pub(super) fn add(key_map: &mut KeyMap, names: &[&str]) {
     }
 }
 
-/// How many residual blocks each level has, and which levels have attention, by the names of the layers.
+/// The number of residual blocks of each level, and the levels with attention, derived from layer names.
 #[derive(Debug, Default)]
 struct Levels {
-    /// Of each level on the way down: how many residual blocks.
+    /// The number of residual blocks of each down level.
     down: Vec<usize>,
     up: Vec<usize>,
-    /// Levels on the way up that have attention.
+    /// The up levels with attention.
     attentive: BTreeSet<usize>,
 }
 
@@ -76,7 +76,7 @@ impl Levels {
         levels
     }
 
-    /// The original's name of a layer of a level.
+    /// The original name of a layer of a level.
     fn original(&self, name: &str) -> Option<String> {
         let (direction, rest) = name.split_once('.')?;
         if direction == "mid_block" {
@@ -94,7 +94,7 @@ impl Levels {
         let (place, inner) = rest.split_once('.')?;
         let (level, place) = (number(Some(level))?, number(Some(place))?);
         let (counts, blocks, first) = match direction {
-            // Before a level stand the first convolution and, of each level, its blocks and what makes it smaller.
+            // Before a level come the first convolution and, for each level, its blocks and its downsampler.
             "down_blocks" => (&self.down, "input_blocks", 1 + level),
             "up_blocks" => (&self.up, "output_blocks", 0),
             _ => return None,
@@ -118,7 +118,7 @@ impl Levels {
 }
 
 fn number(word: Option<&str>) -> Option<usize> {
-    // No network has more levels or blocks: a file's names must not decide how much memory is taken.
+    // No network has more levels or blocks. The limit keeps names in a file from allocating memory.
     word?.parse().ok().filter(|&number| number < 1000)
 }
 

@@ -1,15 +1,16 @@
-//! The names under which a network's weights are saved, as diffusers and transformers write them.
+//! File names of weights, as diffusers and transformers write them.
 //!
-//! `STEM.EXTENSION`, or `STEM.VARIANT.EXTENSION` for another precision (`fp16`, `bf16`, `fp32`) or other weights (`non_ema`)
-//! of the same network; or shards of such a file and their index. Where a folder has several, one is taken: safetensors
-//! before PyTorch's files, the plain one before variants, of these fp16, bf16 and fp32 in this order before others by
-//! name, and `non_ema`, the weights that were not averaged, only where there is nothing else.
+//! `STEM.EXTENSION`, or `STEM.VARIANT.EXTENSION` for another precision (`fp16`, `bf16`, `fp32`) or other
+//! weights (`non_ema`) of the same network; or shards of such a file and their index. Where a folder has
+//! several, one is taken: safetensors before PyTorch's files, the plain one before variants, of these fp16,
+//! bf16 and fp32 in this order before others by name, and `non_ema`, the weights that were not averaged, only
+//! where there is nothing else.
 
 use std::cmp::Ordering;
 
-/// The weights that were not averaged over the training's last steps.
+/// The variant of weights that are not the exponential moving average.
 const NOT_AVERAGED: &str = "non_ema";
-/// Endings of files that weights are saved in, those that none is read from among them.
+/// File extensions of weights, supported or not.
 const ENDINGS: [&str; 9] = [
     "safetensors",
     "bin",
@@ -22,11 +23,11 @@ const ENDINGS: [&str; 9] = [
     "h5",
 ];
 
-/// A format that weights are saved in.
+/// A file format of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Format {
     Safetensors,
-    /// PyTorch's own.
+    /// The format of PyTorch.
     Torch,
 }
 
@@ -40,7 +41,7 @@ impl Format {
         }
     }
 
-    /// What names begin with: diffusers' stem, then transformers'.
+    /// The stems of file names: that of diffusers, then that of transformers.
     fn stems(self) -> [&'static str; 2] {
         match self {
             Self::Safetensors => ["diffusion_pytorch_model", "model"],
@@ -49,55 +50,55 @@ impl Format {
     }
 }
 
-/// A name under which a network's weights are saved, whether in one file or in shards.
+/// The name of the weights of a network, in one file or in shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SavedName<'a> {
     format: Format,
-    /// The place of its stem among those of its format.
+    /// The index of the stem among those of the format.
     stem: usize,
     variant: Option<&'a str>,
 }
 
-/// What a file is of weights that are saved under a name.
+/// The role of a file among the weights of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// All of them.
+    /// All weights.
     Whole,
-    /// Which file holds which tensor.
+    /// The index of shards.
     Index,
-    /// One of so many shards.
+    /// One of `count` shards.
     Shard { count: usize },
 }
 
-/// Which files of a folder are its network's weights.
+/// The files of a folder that hold the weights of its network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightFiles<'a> {
-    /// Their names: one file, or an index and its shards.
+    /// The names: one file, or an index and its shards.
     pub names: Vec<&'a str>,
-    /// Whether none is missing.
+    /// Whether no shard is missing.
     pub whole: bool,
 }
 
-/// Where a folder's weights begin.
+/// The file through which the weights of a folder are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin<'a> {
-    /// In this file, which holds all of them.
+    /// A file that holds all weights.
     File(&'a str),
-    /// In this index of shards.
+    /// An index of shards.
     Index(&'a str),
 }
 
-/// Which of several precisions is preferred.
+/// The preferred precision, where a folder has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Preference {
-    /// As the network was published.
+    /// The precision without a variant, as published.
     Plain,
-    /// In 16 bits.
+    /// 16 bits.
     Halves,
 }
 
 impl<'a> SavedName<'a> {
-    /// What the file `name` is, if weights are saved under such a name.
+    /// Parses the name of a weights file.
     fn parse(name: &'a str) -> Option<(Self, Part)> {
         Format::ALL.into_iter().find_map(|format| {
             let stems = format.stems().into_iter().enumerate();
@@ -117,7 +118,7 @@ impl<'a> SavedName<'a> {
         })
     }
 
-    /// Which of two names is taken.
+    /// The order of preference of two names.
     fn compare(self, other: Self, preference: Preference) -> Ordering {
         let rank = |name: Self| {
             let is_not_averaged = name.variant == Some(NOT_AVERAGED);
@@ -134,7 +135,7 @@ impl<'a> SavedName<'a> {
 }
 
 impl Preference {
-    /// The place of a variant among all.
+    /// The rank of a variant.
     fn rank(self, variant: Option<&str>) -> usize {
         let order = match self {
             Self::Plain => [None, Some("fp16"), Some("bf16"), Some("fp32")],
@@ -145,7 +146,7 @@ impl Preference {
     }
 }
 
-/// What stands behind a stem: the variant, and which part of the weights it is.
+/// Parses the part of a name after the stem: the variant and the role of the file.
 fn part_of<'a>(rest: &'a str, extension: &str) -> Option<(Option<&'a str>, Part)> {
     if let Some(rest) = rest.strip_suffix(".json") {
         // `.safetensors.index`, or with the variant behind it or, as once, before it.
@@ -210,8 +211,9 @@ pub(crate) fn weights_begin<'a>(names: &[&'a str]) -> Option<Begin<'a>> {
     begin(names, Preference::Plain).map(|(_, begin)| begin)
 }
 
-/// Which of `names`, the files of one folder, are its network's weights, in one precision: with `halves` in 16 bits where
-/// there is a choice, else what [`ModelFolder::checkpoint`](crate::ModelFolder::checkpoint) opens.
+/// Which of `names`, the files of one folder, are its network's weights, in one precision: with `halves` in
+/// 16 bits where there is a choice, else what [`ModelFolder::checkpoint`](crate::ModelFolder::checkpoint)
+/// opens.
 pub fn weight_files<'a>(names: &[&'a str], halves: bool) -> Option<WeightFiles<'a>> {
     let preference = if halves {
         Preference::Halves

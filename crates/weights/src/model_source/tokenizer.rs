@@ -1,0 +1,32 @@
+//! The files of a tokenizer, in the layout of transformers.
+
+use std::path::PathBuf;
+
+use super::ModelFile;
+
+/// The files that a tokenizer is built from.
+#[derive(Debug, Clone)]
+pub struct TokenizerFiles {
+    /// The folder of the tokenizer. Messages show it.
+    pub folder: PathBuf,
+    /// `tokenizer_config.json`.
+    pub config: Option<ModelFile>,
+    /// `special_tokens_map.json`.
+    pub special_tokens: Option<ModelFile>,
+    /// The vocabulary.
+    pub vocabulary: Vocabulary,
+}
+
+/// The vocabulary of a tokenizer.
+#[derive(Debug, Clone)]
+pub enum Vocabulary {
+    /// `tokenizer.json`, which describes a whole tokenizer.
+    Tokenizer(ModelFile),
+    /// `vocab.json` and `merges.txt`, the byte-pair encoding of CLIP.
+    BytePairs {
+        /// Token ids by token.
+        vocab: ModelFile,
+        /// Pairs of tokens in the order in which they are merged.
+        merges: ModelFile,
+    },
+}
