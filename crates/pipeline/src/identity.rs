@@ -2,20 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use sd_weights::{FileIdentity, ModelFolder, adapter_settings};
+use sd_weights::{FileIdentity, MODEL_INDEX, SourcePart, adapter_settings};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
-
-const TOKENIZER_FILES: [&str; 5] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-];
 
 /// The files of a model as they were when they were looked at. It costs the reading of headers and of small files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,16 +24,14 @@ impl ModelIdentity {
     /// # Errors
     /// One of them has gone or cannot be read.
     pub(crate) fn of(bundle: &Bundle) -> Result<Self> {
-        let folder = bundle.folder();
-        let mut text = small_files(folder, ["model_index.json".to_owned()])?;
+        let source = bundle.source();
+        let mut text = source.identity(SourcePart::Config(MODEL_INDEX))?;
         for folders in bundle.family.text_encoders().components() {
             let (encoder, tokenizer) = (folders.encoder, folders.tokenizer);
-            let names = TOKENIZER_FILES.map(|name| format!("{tokenizer}/{name}"));
-            text.extend(small_files(folder, names)?);
-            text.extend(small_files(folder, [format!("{encoder}/config.json")])?);
-            text.extend(folder.weights_identity(encoder)?);
+            text.extend(source.identity(SourcePart::Tokenizer(tokenizer))?);
+            text.extend(source.identity(SourcePart::Config(encoder))?);
+            text.extend(source.identity(SourcePart::Weights(encoder))?);
         }
-        text.iter_mut().for_each(|file| place_in(folder, file));
         for (file, choice) in bundle.loras() {
             text.push(identity_of(&choice.file)?);
             // What says how strongly it is added may lie beside it.
@@ -50,22 +40,17 @@ impl ModelIdentity {
             }
         }
         let network = bundle.family.component();
-        let names = [
-            format!("{network}/config.json"),
-            "vae/config.json".to_owned(),
-            "scheduler/scheduler_config.json".to_owned(),
-        ];
-        let mut picture = small_files(folder, names)?;
-        for component in [network, "vae"] {
-            picture.extend(folder.weights_identity(component)?);
+        let mut picture = Vec::new();
+        for component in [network, "vae", "scheduler"] {
+            picture.extend(source.identity(SourcePart::Config(component))?);
         }
-        picture.iter_mut().for_each(|file| place_in(folder, file));
+        for component in [network, "vae"] {
+            picture.extend(source.identity(SourcePart::Weights(component))?);
+        }
         for control in bundle.controls() {
-            let (folder, component) = control.place();
-            let mut files = small_files(folder, [format!("{component}/config.json")])?;
-            files.extend(folder.weights_identity(component)?);
-            files.iter_mut().for_each(|file| place_in(folder, file));
-            picture.extend(files);
+            let (source, component) = control.component();
+            picture.extend(source.identity(SourcePart::Config(component))?);
+            picture.extend(source.identity(SourcePart::Weights(component))?);
             picture.push(identity_of(&control.choice.image)?);
         }
         Ok(Self { text, picture })
@@ -102,21 +87,8 @@ fn identity_of(file: &Path) -> Result<FileIdentity> {
     Ok(identity)
 }
 
-/// Gives `file`, of `folder`, its whole path. Files that are built into the program keep their own.
-fn place_in(folder: &ModelFolder, file: &mut FileIdentity) {
-    if !folder.is_embedded() {
-        file.path = whole(folder.root().join(&file.path));
-    }
-}
-
 /// The whole path of a file, whatever folder is the current one.
 fn whole(path: PathBuf) -> String {
     let whole = std::path::absolute(&path).unwrap_or(path);
     whole.to_string_lossy().into_owned()
-}
-
-/// Those of `paths` that are there.
-fn small_files(folder: &ModelFolder, paths: impl IntoIterator<Item = String>) -> Result<Vec<FileIdentity>> {
-    let there = paths.into_iter().filter(|path| folder.contains(path));
-    there.map(|path| Ok(folder.file_identity(&path)?)).collect()
 }

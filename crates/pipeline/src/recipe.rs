@@ -233,7 +233,7 @@ fn own_sampler(bundle: &Bundle, class: PipelineClass<'_>) -> Result<SamplerKind>
 
 fn refused(bundle: &Bundle) -> impl Fn(Refusal) -> Error {
     |reason| Error::Scheduler {
-        folder: bundle.folder().root().to_owned(),
+        folder: bundle.source().path().to_owned(),
         reason,
     }
 }

@@ -1,10 +1,11 @@
 //! A ControlNet with the picture that it has a model follow.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use sd_models::vae;
-use sd_weights::{Checkpoint, ModelFolder, WeightOptions, Weights};
+use sd_weights::{Checkpoint, ModelFolder, ModelSource, WeightOptions, Weights};
 
 use crate::control::{canny, canny_bytes};
 use crate::family::{ControlConfig, Family};
@@ -29,7 +30,7 @@ pub struct Control {
     size: ImageSize,
     /// What is followed, once it is read.
     picture: Option<RgbImage>,
-    folder: ModelFolder,
+    network_source: Arc<dyn ModelSource>,
     component: String,
 }
 
@@ -60,7 +61,7 @@ impl Control {
             picture: None,
             choice: choice.clone(),
             config,
-            folder,
+            network_source: Arc::new(folder),
             component,
         })
     }
@@ -102,7 +103,7 @@ impl Control {
     /// # Errors
     /// Its files are missing or their headers are wrong.
     pub(crate) fn weights(&self, weight_options: &WeightOptions) -> Result<Weights> {
-        let checkpoint: Checkpoint = self.folder.checkpoint(&self.component)?;
+        let checkpoint: Checkpoint = self.network_source.checkpoint(&self.component)?;
         Ok(Weights::new(checkpoint, weight_options.clone()))
     }
 
@@ -139,7 +140,7 @@ impl Control {
     }
 
     /// The folder that it lies in, and its name there.
-    pub(crate) fn place(&self) -> (&ModelFolder, &str) {
-        (&self.folder, &self.component)
+    pub(crate) fn component(&self) -> (&dyn ModelSource, &str) {
+        (&*self.network_source, &self.component)
     }
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use sd_weights::{WeightFiles, adapter_settings, weight_files};
 
-use super::Bundle;
 use super::kind::Kind;
 use crate::components::ModelIndex;
 use crate::family::{NETWORKS, TEXT_ENCODERS};
@@ -79,7 +78,7 @@ struct Files<'a, 'b> {
 }
 
 impl Files<'_, '_> {
-    /// Chooses what [`Bundle::open`] opens, and the weights of each network.
+    /// Chooses what [`Bundle::open`](super::Bundle::open) opens, and the weights of each network.
     fn model(&mut self, index: Option<&[u8]>) {
         self.may_have(ModelIndex::FILE);
         let index = match index.map(serde_json::from_slice::<ModelIndex>) {
@@ -90,15 +89,13 @@ impl Files<'_, '_> {
                 return;
             }
         };
-        let has = |path: &str| self.paths.contains(&path);
-        let denoiser = NETWORKS
-            .into_iter()
-            .find(|part| has(&format!("{part}/config.json")));
+        let has_config = |component: &str| self.paths.contains(&inside(component, "config.json").as_str());
+        let denoiser = NETWORKS.into_iter().find(|component| has_config(component));
         let encoders: Vec<_> = TEXT_ENCODERS
             .into_iter()
-            .filter(|(encoder, _)| index.has(encoder, has))
+            .filter(|(encoder, _)| index.has(encoder, has_config))
             .collect();
-        self.must_have(Bundle::SCHEDULER);
+        self.must_have("scheduler/scheduler_config.json");
         match denoiser {
             Some(denoiser) => self.network(denoiser),
             None => self.lacks(format!("{}/config.json", NETWORKS.join("/config.json or "))),

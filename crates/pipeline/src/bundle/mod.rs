@@ -6,9 +6,11 @@ mod kind;
 
 use sd_models::vae;
 
+use std::sync::Arc;
+
 use candle_core::Device;
 use sd_weights::{
-    Checkpoint, LoraFile, ModelFolder, ModelPart, Residency, WeightOptions, WeightType, Weights,
+    Checkpoint, LoraFile, ModelFolder, ModelPart, ModelSource, Residency, WeightOptions, WeightType, Weights,
 };
 
 pub use control::Control;
@@ -54,28 +56,37 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    const SCHEDULER: &str = "scheduler/scheduler_config.json";
-
-    /// Opens the model in `folder`.
+    /// Opens the model in `folder`, which has the layout of diffusers.
     ///
     /// # Errors
-    /// It is not there, is of another family, lacks a file, or its parts do not fit together.
+    /// The errors of [`Bundle::from_source`].
     pub fn open(folder: &ModelFolder) -> Result<Self> {
-        if !folder.is_embedded() && !folder.root().is_dir() {
+        Self::from_source(Arc::new(folder.clone()))
+    }
+
+    /// Opens the model of `source`.
+    ///
+    /// # Errors
+    /// There is no model, its family is not known, a file is missing or wrong, or its components do not fit together.
+    pub fn from_source(source: Arc<dyn ModelSource>) -> Result<Self> {
+        let model = &*source;
+        if !model.exists() {
             return Err(Error::NoModel {
-                folder: folder.root().to_owned(),
+                folder: model.path().to_owned(),
             });
         }
-        let index = ModelIndex::open(folder)?;
-        let family = family::recognise(folder, &index)?;
-        components::check_class(folder, Some(&index), "vae", components::AUTOENCODERS)?;
-        let vae: vae::Config = folder.json("vae/config.json")?;
+        let index = ModelIndex::open(model)?;
+        let family = family::recognise(model, &index)?;
+        components::check_class(model, Some(&index), "vae", components::AUTOENCODERS)?;
+        let vae: vae::Config = model.config("vae")?.json()?;
         vae.check()?;
-        let scheduler = String::from_utf8_lossy(&folder.bytes(Self::SCHEDULER)?).into_owned();
+        let scheduler_file = model.config("scheduler")?;
         let mut scheduler =
-            SchedulerConfig::parse(&scheduler).map_err(|error| sd_weights::Error::BadText {
-                file: folder.root().join(Self::SCHEDULER),
-                reason: error.to_string(),
+            SchedulerConfig::parse(&String::from_utf8_lossy(&scheduler_file.bytes)).map_err(|error| {
+                sd_weights::Error::BadText {
+                    file: scheduler_file.path,
+                    reason: error.to_string(),
+                }
             })?;
         // The index has the last word, as it has in diffusers.
         if let Some(class) = index.class_of("scheduler") {
@@ -85,7 +96,7 @@ impl Bundle {
             zeros_without_negative_prompt: family.knows_zeros_for_empty_prompt()
                 && index.zeros_for_empty_prompt(),
             is_latent_consistency: index.is_latent_consistency(),
-            components: Components::new(folder.clone()),
+            components: Components::new(source),
             controls: Vec::new(),
             family,
             vae,
@@ -95,9 +106,9 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// The model's folder.
-    pub fn folder(&self) -> &ModelFolder {
-        self.components.folder()
+    /// The source of the model's files.
+    pub fn source(&self) -> &dyn ModelSource {
+        self.components.source()
     }
 
     /// The components of the model's folder.
@@ -132,13 +143,10 @@ impl Bundle {
 
     /// Bytes of the tokenizers' files.
     pub fn tokenizer_bytes(&self) -> u64 {
-        const FILES: [&str; 3] = ["vocab.json", "merges.txt", "tokenizer.json"];
         let encoders = self.family.text_encoders().components();
         encoders
             .iter()
-            .flat_map(|folders| {
-                FILES.map(|file| self.folder().length(&format!("{}/{file}", folders.tokenizer)))
-            })
+            .map(|folders| self.source().vocabulary_bytes(folders.tokenizer))
             .sum()
     }
 
@@ -169,8 +177,8 @@ impl Bundle {
             return Ok(());
         }
         Err(Error::OtherLatents {
-            folder: self.folder().root().to_owned(),
-            other: other.folder().root().to_owned(),
+            folder: self.source().path().to_owned(),
+            other: other.source().path().to_owned(),
         })
     }
 
@@ -261,14 +269,14 @@ impl Bundle {
 
     /// SHA-256 of the denoising network's weights, in hexadecimal digits, where it is known without reading them.
     pub(crate) fn known_sha256(&self) -> Option<String> {
-        self.folder().known_sha256(self.family.component())
+        self.source().known_sha256(self.family.component())
     }
 
     /// Whether the parts can work together, from their configurations alone: what would otherwise show as a
     /// shape error in the middle of a run.
     fn check(&self) -> Result<()> {
         let refuse = |reason: String| Error::PartsDoNotFit {
-            folder: self.folder().root().to_owned(),
+            folder: self.source().path().to_owned(),
             reason,
         };
         self.family.check(&self.scheduler, &refuse)?;

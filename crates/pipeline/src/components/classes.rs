@@ -1,7 +1,9 @@
 //! The classes that a model's parts say they are of: what is of another than the ones that are computed here is refused by
 //! name, before its tensors are looked at.
 
-use sd_weights::ModelFolder;
+use std::path::PathBuf;
+
+use sd_weights::ModelSource;
 use serde::Deserialize;
 
 use super::model_index::ModelIndex;
@@ -35,29 +37,29 @@ struct Named {
 /// # Errors
 /// It is, or its configuration cannot be read.
 pub(crate) fn check(
-    folder: &ModelFolder,
+    source: &dyn ModelSource,
     index: Option<&ModelIndex>,
     component: &str,
     known: &'static [&'static str],
 ) -> Result<()> {
-    let config = format!("{component}/config.json");
-    let refuse = |file: &str, class: &str| {
+    let refuse = |file: PathBuf, class: &str| {
         if known.contains(&of_torch(class)) {
             return Ok(());
         }
         Err(Error::OtherClass {
-            file: folder.root().join(file),
+            file,
             component: component.to_owned(),
             class: class.to_owned(),
             known,
         })
     };
     if let Some(class) = index.and_then(|index| index.class_of(component)) {
-        refuse(ModelIndex::FILE, class)?;
+        refuse(source.path().join(ModelIndex::FILE), class)?;
     }
-    let named: Named = folder.json(&config)?;
+    let config = source.config(component)?;
+    let named: Named = config.json()?;
     match named.class_name.as_ref().and_then(serde_json::Value::as_str) {
-        Some(class) => refuse(&config, class),
+        Some(class) => refuse(config.path, class),
         None => Ok(()),
     }
 }
@@ -67,12 +69,12 @@ pub(crate) fn check(
 /// # Errors
 /// Its configuration cannot be read.
 pub(crate) fn is_of(
-    folder: &ModelFolder,
+    source: &dyn ModelSource,
     index: Option<&ModelIndex>,
     component: &str,
     known: &'static [&'static str],
 ) -> Result<bool> {
-    match check(folder, index, component, known) {
+    match check(source, index, component, known) {
         Ok(()) => Ok(true),
         Err(Error::OtherClass { .. }) => Ok(false),
         Err(error) => Err(error),
@@ -87,6 +89,8 @@ fn of_torch(class: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use sd_weights::ModelFolder;
 
     use super::*;
 

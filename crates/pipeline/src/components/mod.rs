@@ -1,11 +1,13 @@
-//! The components of a model's folder: their headers and weights, with LoRA files added.
+//! The components of a model: their headers and weights, with LoRA files added.
 
 mod adaptation;
 mod classes;
 mod model_index;
 
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
-use sd_weights::{Checkpoint, LoraFile, ModelFolder, ModelPart, WeightOptions, Weights};
+use sd_weights::{Checkpoint, LoraFile, ModelPart, ModelSource, WeightOptions, Weights};
 
 use crate::request::LoraChoice;
 use crate::{Error, Result};
@@ -16,25 +18,25 @@ pub(crate) use classes::{
 pub(crate) use classes::{check as check_class, is_of as is_of_class};
 pub(crate) use model_index::ModelIndex;
 
-/// The components of a model's folder.
+/// The components of a model.
 #[derive(Debug)]
 pub struct Components {
-    folder: ModelFolder,
+    source: Arc<dyn ModelSource>,
     adaptation: Adaptation,
 }
 
 impl Components {
-    /// Those of `folder`, with no LoRA.
-    pub(crate) fn new(folder: ModelFolder) -> Self {
+    /// The components of `source`, without LoRA files.
+    pub(crate) fn new(source: Arc<dyn ModelSource>) -> Self {
         Self {
-            folder,
+            source,
             adaptation: Adaptation::default(),
         }
     }
 
-    /// The model's folder.
-    pub fn folder(&self) -> &ModelFolder {
-        &self.folder
+    /// The source of the model's files.
+    pub fn source(&self) -> &dyn ModelSource {
+        &*self.source
     }
 
     /// The tensors of `component`, by their headers.
@@ -42,7 +44,7 @@ impl Components {
     /// # Errors
     /// Its files are missing or their headers are wrong.
     pub fn checkpoint(&self, component: &str) -> Result<Checkpoint> {
-        Ok(self.folder.checkpoint(component)?)
+        Ok(self.source.checkpoint(component)?)
     }
 
     /// The weights of `component`, to be held as `weight_options` say. No weight is read yet.

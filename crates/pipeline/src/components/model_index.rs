@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sd_weights::ModelFolder;
+use sd_weights::{MODEL_INDEX, ModelSource};
 use serde::{Deserialize, Deserializer};
 
 use crate::Result;
@@ -28,9 +28,9 @@ impl ModelIndex {
     pub(crate) const FILE: &str = "model_index.json";
 
     /// Reads the index of the model in `folder`, if there is one.
-    pub(crate) fn open(folder: &ModelFolder) -> Result<Self> {
-        if folder.contains(Self::FILE) {
-            Ok(folder.json(Self::FILE)?)
+    pub(crate) fn open(source: &dyn ModelSource) -> Result<Self> {
+        if source.has_config(MODEL_INDEX) {
+            Ok(source.config(MODEL_INDEX)?.json()?)
         } else {
             Ok(Self::default())
         }
@@ -54,14 +54,14 @@ impl ModelIndex {
         self.entries.as_ref()?.get(component)?.get(1)?.as_str()
     }
 
-    /// Whether the model whose index this is has `component`. `is_there` says of a path whether there is a file.
-    pub(crate) fn has(&self, component: &str, is_there: impl Fn(&str) -> bool) -> bool {
+    /// Whether the model has `component`. Without an index the model has every component for which `has_config` holds.
+    pub(crate) fn has(&self, component: &str, has_config: impl Fn(&str) -> bool) -> bool {
         match &self.entries {
             Some(entries) => {
                 let class = entries.get(component).and_then(|entry| entry.get(1));
                 class.is_some_and(|class| !class.is_null())
             }
-            None => is_there(&format!("{component}/config.json")),
+            None => has_config(component),
         }
     }
 }

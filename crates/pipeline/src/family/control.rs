@@ -1,7 +1,7 @@
 //! The configurations of ControlNets, by the kind of network that they run beside.
 
 use sd_models::{controlnet, mmdit};
-use sd_weights::{ModelFolder, Weights};
+use sd_weights::{ModelSource, Weights};
 
 use super::titles::{STABLE_DIFFUSION_3, network_title};
 use crate::components;
@@ -32,22 +32,21 @@ impl ControlConfig {
     ///
     /// # Errors
     /// It is of no kind that is known, or a file is wrong.
-    pub(crate) fn open(folder: &ModelFolder, component: &str) -> Result<Self> {
+    pub(crate) fn open(source: &dyn ModelSource, component: &str) -> Result<Self> {
         const UNET: [&str; 2] = [
             "controlnet_cond_embedding.conv_in.weight",
             "controlnet_mid_block.weight",
         ];
         const TRANSFORMER: [&str; 2] = ["pos_embed_input.proj.weight", "controlnet_blocks.0.weight"];
-        let config = format!("{component}/config.json");
-        let checkpoint = folder.checkpoint(component)?;
+        let checkpoint = source.checkpoint(component)?;
         let has = |tensors: [&str; 2]| tensors.iter().all(|tensor| checkpoint.header(tensor).is_some());
-        let of_class = |known| components::check_class(folder, None, component, known);
+        let of_class = |known| components::check_class(source, None, component, known);
         if has(UNET) {
             of_class(components::CONTROLNETS_OF_UNETS)?;
-            Ok(Self::UNet(Box::new(folder.json(&config)?)))
+            Ok(Self::UNet(Box::new(source.config(component)?.json()?)))
         } else if has(TRANSFORMER) {
             of_class(components::CONTROLNETS_OF_TRANSFORMERS)?;
-            Ok(Self::Transformer(folder.json(&config)?))
+            Ok(Self::Transformer(source.config(component)?.json()?))
         } else {
             let reason = format!(
                 "it has neither the tensors of one for a UNet ({}) nor of one for {} ({})",
@@ -56,7 +55,7 @@ impl ControlConfig {
                 TRANSFORMER.join(", ")
             );
             Err(Error::ForeignControl {
-                folder: folder.root().join(component),
+                folder: source.path().join(component),
                 reason,
             })
         }

@@ -1,7 +1,7 @@
 //! The layout of diffusers' folders: which components a model can have, and what a configuration alone tells.
 
 use sd_models::{mmdit, unet};
-use sd_weights::ModelFolder;
+use sd_weights::ModelSource;
 
 use super::titles::{STABLE_DIFFUSION_3, has_default_controlnets, network_title};
 use super::{Family, unknown};
@@ -66,11 +66,11 @@ pub fn described(path: &str, text: &[u8]) -> Option<Description> {
 ///
 /// # Errors
 /// It does, or its files are wrong.
-pub(super) fn must_have(folder: &ModelFolder, component: &str, tensors: &[&str]) -> Result<()> {
-    let checkpoint = folder.checkpoint(component)?;
+pub(super) fn must_have(source: &dyn ModelSource, component: &str, tensors: &[&str]) -> Result<()> {
+    let checkpoint = source.checkpoint(component)?;
     match tensors.iter().find(|tensor| checkpoint.header(tensor).is_none()) {
         Some(tensor) => Err(unknown(
-            folder,
+            source,
             format!("its {component} has no tensor `{tensor}`"),
         )),
         None => Ok(()),
@@ -78,11 +78,11 @@ pub(super) fn must_have(folder: &ModelFolder, component: &str, tensors: &[&str])
 }
 
 /// Why the model in `folder` is of no family.
-pub(super) fn unrecognised(folder: &ModelFolder, index: &ModelIndex) -> Error {
-    let has = |component: &str| folder.contains(&format!("{component}/config.json"));
+pub(super) fn unrecognised(source: &dyn ModelSource, index: &ModelIndex) -> Error {
+    let has = |component: &str| source.has_config(component);
     let Some(network) = NETWORKS.into_iter().find(|network| has(network)) else {
         return unknown(
-            folder,
+            source,
             "it has neither transformer/config.json nor unet/config.json".to_owned(),
         );
     };
@@ -90,16 +90,16 @@ pub(super) fn unrecognised(folder: &ModelFolder, index: &ModelIndex) -> Error {
         TRANSFORMER => components::TRANSFORMERS,
         _ => components::UNETS,
     };
-    if let Err(error) = components::check_class(folder, Some(index), network, known) {
+    if let Err(error) = components::check_class(source, Some(index), network, known) {
         return error;
     }
     let encoders: Vec<&str> = TEXT_ENCODERS
         .into_iter()
         .map(|(encoder, _)| encoder)
-        .filter(|encoder| index.has(encoder, |path| folder.contains(path)))
+        .filter(|encoder| index.has(encoder, |component| source.has_config(component)))
         .collect();
     unknown(
-        folder,
+        source,
         format!(
             "its {network} with the text encoders {} makes no family that is known",
             encoders.join(", ")

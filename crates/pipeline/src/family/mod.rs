@@ -25,13 +25,13 @@ pub use encoded_prompt::EncodedPrompt;
 pub use layout::{Description, described};
 pub(crate) use layout::{NETWORKS, TEXT_ENCODERS};
 
-use sd_weights::ModelFolder;
+use sd_weights::ModelSource;
 
 use crate::components::ModelIndex;
 use crate::{Error, Result};
 
 /// Recognises a model of one family by its configurations and tensors, never by a name. None where the model is of another.
-type Recognise = fn(&ModelFolder, &ModelIndex) -> Result<Option<Box<dyn Family>>>;
+type Recognise = fn(&dyn ModelSource, &ModelIndex) -> Result<Option<Box<dyn Family>>>;
 
 /// The families, in the order in which a model is tried as one of them.
 const FAMILIES: &[Recognise] = &[
@@ -47,19 +47,19 @@ const FAMILIES: &[Recognise] = &[
 ///
 /// # Errors
 /// It is of no family that is known, or its files are wrong.
-pub(crate) fn recognise(folder: &ModelFolder, index: &ModelIndex) -> Result<Box<dyn Family>> {
+pub(crate) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<Box<dyn Family>> {
     for recognise in FAMILIES {
-        if let Some(family) = recognise(folder, index)? {
+        if let Some(family) = recognise(source, index)? {
             return Ok(family);
         }
     }
-    Err(layout::unrecognised(folder, index))
+    Err(layout::unrecognised(source, index))
 }
 
 /// The error of a model that is of no family.
-fn unknown(folder: &ModelFolder, reason: String) -> Error {
+fn unknown(source: &dyn ModelSource, reason: String) -> Error {
     Error::UnknownArchitecture {
-        folder: folder.root().to_owned(),
+        folder: source.path().to_owned(),
         reason,
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::clip;
-use sd_weights::{ModelFolder, ModelPart, WeightOptions};
+use sd_weights::{ModelPart, ModelSource, WeightOptions};
 
 use super::EncodedPrompt;
 use super::contract::{EncoderStage, TextComponent, TextEncoders};
@@ -67,9 +67,9 @@ pub(super) fn folders(index: usize) -> TextComponent {
 }
 
 /// The folders of the CLIPs of the model in `folder`.
-fn clip_folders(folder: &ModelFolder, index: &ModelIndex) -> Vec<TextComponent> {
+fn clip_folders(source: &dyn ModelSource, index: &ModelIndex) -> Vec<TextComponent> {
     let mut all = vec![folders(0), folders(1)];
-    all.retain(|folders| index.has(folders.encoder, |path| folder.contains(path)));
+    all.retain(|folders| index.has(folders.encoder, |component| source.has_config(component)));
     all
 }
 
@@ -77,14 +77,14 @@ fn clip_folders(folder: &ModelFolder, index: &ModelIndex) -> Vec<TextComponent> 
 ///
 /// # Errors
 /// One is missing, of another class, or cannot be used.
-pub(super) fn clip_configs(folder: &ModelFolder, index: &ModelIndex) -> Result<Vec<clip::Config>> {
+pub(super) fn clip_configs(source: &dyn ModelSource, index: &ModelIndex) -> Result<Vec<clip::Config>> {
     let of = |folders: &TextComponent| -> Result<clip::Config> {
-        components::check_class(folder, Some(index), folders.encoder, components::CLIPS)?;
-        let config: clip::Config = folder.json(&format!("{}/config.json", folders.encoder))?;
+        components::check_class(source, Some(index), folders.encoder, components::CLIPS)?;
+        let config: clip::Config = source.config(folders.encoder)?.json()?;
         config.check()?;
         Ok(config)
     };
-    clip_folders(folder, index).iter().map(of).collect()
+    clip_folders(source, index).iter().map(of).collect()
 }
 
 impl Clips {
@@ -92,9 +92,9 @@ impl Clips {
     ///
     /// # Errors
     /// A file is missing or wrong.
-    pub(super) fn open(folder: &ModelFolder, index: &ModelIndex) -> Result<Self> {
-        let of = |folders| TextPart::open(folder, index, folders, components::CLIPS, clip::Config::check);
-        let parts = clip_folders(folder, index).into_iter().map(of);
+    pub(super) fn open(source: &dyn ModelSource, index: &ModelIndex) -> Result<Self> {
+        let of = |folders| TextPart::open(source, index, folders, components::CLIPS, clip::Config::check);
+        let parts = clip_folders(source, index).into_iter().map(of);
         Ok(Self {
             parts: parts.collect::<Result<_>>()?,
         })
@@ -139,18 +139,18 @@ impl<C: serde::de::DeserializeOwned> TextPart<C> {
     /// # Errors
     /// A file is missing or wrong.
     pub(super) fn open(
-        folder: &ModelFolder,
+        source: &dyn ModelSource,
         index: &ModelIndex,
         folders: TextComponent,
         known: &'static [&'static str],
         check: fn(&C) -> sd_models::Result<()>,
     ) -> Result<Self> {
-        components::check_class(folder, Some(index), folders.encoder, known)?;
-        let config = folder.json(&format!("{}/config.json", folders.encoder))?;
+        components::check_class(source, Some(index), folders.encoder, known)?;
+        let config = source.config(folders.encoder)?.json()?;
         check(&config)?;
         Ok(Self {
             folders,
-            tokenizer: Tokenizer::open(folder, folders.tokenizer)?,
+            tokenizer: Tokenizer::open(source, folders.tokenizer)?,
             config,
         })
     }

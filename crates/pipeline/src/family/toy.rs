@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use sd_models::vae::{self, Scaling};
 use sd_models::{Conditioned, Footprint, Load, WeightBytes};
-use sd_weights::{ModelFolder, WeightOptions, Weights};
+use sd_weights::{ModelFolder, ModelSource, WeightOptions, Weights};
 
 use super::contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
 use super::{ConditioningInputs, ControlConfig, ControlWeights, Denoiser, DenoiserInput, EncodedPrompt};
@@ -36,11 +36,11 @@ struct ToyDenoiser {
     context: Option<Tensor>,
 }
 
-pub(super) fn recognise(folder: &ModelFolder, _index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
-    if !folder.contains("transformer/config.json") {
+pub(super) fn recognise(source: &dyn ModelSource, _index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
+    if !source.has_config("transformer") {
         return Ok(None);
     }
-    let config: serde_json::Value = folder.json("transformer/config.json")?;
+    let config: serde_json::Value = source.config("transformer")?.json()?;
     Ok((config["_class_name"] == CLASS).then(|| Box::new(Toy) as Box<dyn Family>))
 }
 

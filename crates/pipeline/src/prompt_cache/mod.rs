@@ -58,7 +58,7 @@ impl PromptCache {
     /// The cache of `bundle`'s text encoders in `user_dirs`, for `run`.
     pub(crate) fn new(user_dirs: &UserDirs, bundle: &Bundle, model: &ModelIdentity, run: &RunName) -> Self {
         Self {
-            folder: user_dirs.prompts().filter(|_| !bundle.folder().is_embedded()),
+            folder: user_dirs.prompts().filter(|_| !bundle.source().is_embedded()),
             files: model.text.clone(),
             writer: run.id().to_owned(),
             limit: LIMIT,

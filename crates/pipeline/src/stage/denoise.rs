@@ -377,7 +377,7 @@ pub(crate) fn check(bundle: &Bundle, recipe: &Recipe) -> Result<()> {
 fn check_mask(bundle: &Bundle, is_masked: bool) -> Result<()> {
     if bundle.is_told_of_masks() && !is_masked {
         return Err(Error::NeedsMask {
-            folder: bundle.folder().root().to_owned(),
+            folder: bundle.source().path().to_owned(),
         });
     }
     Ok(())
@@ -397,7 +397,7 @@ fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
     if !size.width().is_multiple_of(square) || !size.height().is_multiple_of(square) {
         let reason = format!("it draws in squares of {square} pixels, which {size} is not made of");
         return Err(Error::PartsDoNotFit {
-            folder: bundle.folder().root().to_owned(),
+            folder: bundle.source().path().to_owned(),
             reason,
         });
     }

@@ -4,7 +4,7 @@ mod file;
 
 use std::path::PathBuf;
 
-use sd_weights::ModelFolder;
+use sd_weights::{ModelFile, ModelSource, Vocabulary};
 use serde::Deserialize;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
@@ -69,57 +69,58 @@ impl SpecialToken {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer in `folder/component`: `tokenizer.json` where there is one, else CLIP's
-    /// `vocab.json` and `merges.txt`.
+    /// Builds the tokenizer `component` of a model: from `tokenizer.json` if the model has one, else from the
+    /// `vocab.json` and `merges.txt` of CLIP.
     ///
     /// # Errors
     /// A file is missing or is not what it should be.
-    pub fn open(folder: &ModelFolder, component: &str) -> Result<Self> {
-        let path = |name: &str| format!("{component}/{name}");
-        let json = |name: &str| -> Result<TokenizerConfig> {
-            Ok(if folder.contains(&path(name)) {
-                folder.json(&path(name))?
-            } else {
-                Default::default()
+    pub fn open(source: &dyn ModelSource, component: &str) -> Result<Self> {
+        let files = source.tokenizer(component)?;
+        let json = |file: Option<ModelFile>| -> Result<TokenizerConfig> {
+            Ok(match file {
+                Some(file) => file.json()?,
+                None => TokenizerConfig::default(),
             })
         };
-        let config = json("tokenizer_config.json")?;
-        let special = json("special_tokens_map.json")?;
-        let place = folder.root().join(component);
+        let config = json(files.config)?;
+        let special = json(files.special_tokens)?;
+        let place = files.folder;
         let bad = |reason: String| Error::Tokenizer {
             folder: place.clone(),
             reason,
         };
 
         let padding_token = config.pad_token.as_ref().or(special.pad_token.as_ref());
-        let (mut tokenizer, fallback) = if folder.contains(&path("tokenizer.json")) {
-            let bytes = folder.bytes(&path("tokenizer.json"))?;
-            let tokenizer =
-                file::tokenizer(&bytes).map_err(|reason| bad(format!("tokenizer.json: {reason}")))?;
-            (tokenizer, "<pad>")
-        } else {
-            let vocabulary: Vocab = folder.json(&path("vocab.json"))?;
-            let merges = String::from_utf8(folder.bytes(&path("merges.txt"))?)
-                .map_err(|error| bad(format!("merges.txt: {error}")))?;
-            let name = |token: fn(&TokenizerConfig) -> Option<&SpecialToken>, usual: &str| {
-                token(&config)
-                    .or(token(&special))
-                    .map_or(usual, SpecialToken::text)
-                    .to_owned()
-            };
-            let start = name(|config| config.bos_token.as_ref(), "<|startoftext|>");
-            let end = name(|config| config.eos_token.as_ref(), "<|endoftext|>");
-            let unknown = name(|config| config.unk_token.as_ref(), "<|endoftext|>");
-            let padding = padding_token.map_or(end.as_str(), SpecialToken::text);
-            let special = SpecialTokens {
-                start: &start,
-                end: &end,
-                unknown: &unknown,
-                padding,
-            };
-            let tokenizer =
-                clip(vocabulary, parse_merges(&merges), special).map_err(|error| bad(error.to_string()))?;
-            (tokenizer, "<|endoftext|>")
+        let (mut tokenizer, fallback) = match files.vocabulary {
+            Vocabulary::Tokenizer(described) => {
+                let tokenizer = file::tokenizer(&described.bytes)
+                    .map_err(|reason| bad(format!("tokenizer.json: {reason}")))?;
+                (tokenizer, "<pad>")
+            }
+            Vocabulary::BytePairs { vocab, merges } => {
+                let vocabulary: Vocab = vocab.json()?;
+                let merges =
+                    String::from_utf8(merges.bytes).map_err(|error| bad(format!("merges.txt: {error}")))?;
+                let name = |token: fn(&TokenizerConfig) -> Option<&SpecialToken>, usual: &str| {
+                    token(&config)
+                        .or(token(&special))
+                        .map_or(usual, SpecialToken::text)
+                        .to_owned()
+                };
+                let start = name(|config| config.bos_token.as_ref(), "<|startoftext|>");
+                let end = name(|config| config.eos_token.as_ref(), "<|endoftext|>");
+                let unknown = name(|config| config.unk_token.as_ref(), "<|endoftext|>");
+                let padding = padding_token.map_or(end.as_str(), SpecialToken::text);
+                let special = SpecialTokens {
+                    start: &start,
+                    end: &end,
+                    unknown: &unknown,
+                    padding,
+                };
+                let tokenizer = clip(vocabulary, parse_merges(&merges), special)
+                    .map_err(|error| bad(error.to_string()))?;
+                (tokenizer, "<|endoftext|>")
+            }
         };
         let padding_token = padding_token.map_or(fallback, SpecialToken::text);
         let padding = tokenizer.token_to_id(padding_token).ok_or_else(|| {

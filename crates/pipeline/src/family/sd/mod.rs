@@ -2,7 +2,7 @@
 
 use sd_models::vae::Scaling;
 use sd_models::{clip, unet as network, vae};
-use sd_weights::{ModelFolder, Weights};
+use sd_weights::{ModelSource, Weights};
 
 use super::contract::{Defaults, Family, LatentLayout, Task, TextEncoders};
 use super::layout::UNET;
@@ -24,18 +24,18 @@ struct StableDiffusion {
 ///
 /// # Errors
 /// A file is wrong.
-pub(super) fn recognise(folder: &ModelFolder, index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
-    let Some(network) = unet::open(folder, index)? else {
+pub(super) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
+    let Some(network) = unet::open(source, index)? else {
         return Ok(None);
     };
-    let clips = clip_configs(folder, index)?;
+    let clips = clip_configs(source, index)?;
     let is_plain = network.addition_embed_type.is_none() && unet::time_ids(&network, &clips).is_none();
     if clips.len() != 1 || !is_plain {
         return Ok(None);
     }
     Ok(Some(Box::new(StableDiffusion {
         text: ChunkedClips {
-            clips: Clips::open(folder, index)?,
+            clips: Clips::open(source, index)?,
             hidden: clip::Hidden::Normed,
             pooled_features: None,
         },

@@ -5,7 +5,7 @@ mod text;
 
 use sd_models::vae::Scaling;
 use sd_models::{mmdit, vae};
-use sd_weights::{ModelFolder, Weights};
+use sd_weights::{ModelSource, Weights};
 
 use super::contract::{Defaults, Family, LatentLayout, Task, TextEncoders};
 use super::layout::{TRANSFORMER, must_have};
@@ -29,25 +29,25 @@ struct StableDiffusion3 {
 ///
 /// # Errors
 /// A file is wrong, or the transformer lacks a tensor.
-pub(super) fn recognise(folder: &ModelFolder, index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
+pub(super) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
     const TENSORS: [&str; 3] = [
         "pos_embed.proj.weight",
         "context_embedder.weight",
         "transformer_blocks.0.attn.add_q_proj.weight",
     ];
-    if !folder.contains("transformer/config.json")
-        || !components::is_of_class(folder, Some(index), TRANSFORMER, components::TRANSFORMERS)?
+    if !source.has_config("transformer")
+        || !components::is_of_class(source, Some(index), TRANSFORMER, components::TRANSFORMERS)?
     {
         return Ok(None);
     }
-    must_have(folder, TRANSFORMER, &TENSORS)?;
-    let network: mmdit::Config = folder.json("transformer/config.json")?;
+    must_have(source, TRANSFORMER, &TENSORS)?;
+    let network: mmdit::Config = source.config("transformer")?.json()?;
     network.validate()?;
-    if clip_configs(folder, index)?.len() != 2 {
+    if clip_configs(source, index)?.len() != 2 {
         return Ok(None);
     }
     Ok(Some(Box::new(StableDiffusion3 {
-        text: Sd3TextEncoders::open(folder, index, &network)?,
+        text: Sd3TextEncoders::open(source, index, &network)?,
         network,
     })))
 }

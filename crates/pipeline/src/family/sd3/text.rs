@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::{clip, mmdit, t5};
-use sd_weights::{ModelFolder, WeightOptions};
+use sd_weights::{ModelSource, WeightOptions};
 
 use crate::components::{self, Components, ModelIndex};
 use crate::family::EncodedPrompt;
@@ -30,12 +30,16 @@ impl Sd3TextEncoders {
     ///
     /// # Errors
     /// A file is missing or wrong.
-    pub(super) fn open(folder: &ModelFolder, index: &ModelIndex, network: &mmdit::Config) -> Result<Self> {
+    pub(super) fn open(
+        source: &dyn ModelSource,
+        index: &ModelIndex,
+        network: &mmdit::Config,
+    ) -> Result<Self> {
         let of_t5 = folders(2);
-        let has_t5 = index.has(of_t5.encoder, |path| folder.contains(path));
-        let t5 = has_t5.then(|| TextPart::open(folder, index, of_t5, components::T5S, t5::Config::check));
+        let has_t5 = index.has(of_t5.encoder, |component| source.has_config(component));
+        let t5 = has_t5.then(|| TextPart::open(source, index, of_t5, components::T5S, t5::Config::check));
         Ok(Self {
-            clips: Clips::open(folder, index)?,
+            clips: Clips::open(source, index)?,
             t5: t5.transpose()?,
             features: network.joint_attention_dim,
             pooled_features: network.pooled_projection_dim,

@@ -2,7 +2,7 @@
 
 use sd_models::vae::Scaling;
 use sd_models::{clip, unet as network, vae};
-use sd_weights::{ModelFolder, Weights};
+use sd_weights::{ModelSource, Weights};
 
 use super::contract::{Defaults, Family, LatentLayout, Task, TextEncoders};
 use super::layout::UNET;
@@ -28,17 +28,17 @@ struct StableDiffusionXl {
 ///
 /// # Errors
 /// A file is wrong.
-pub(super) fn recognise(folder: &ModelFolder, index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
-    let Some(network) = unet::open(folder, index)? else {
+pub(super) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
+    let Some(network) = unet::open(source, index)? else {
         return Ok(None);
     };
-    let clips = clip_configs(folder, index)?;
+    let clips = clip_configs(source, index)?;
     if clips.len() != 2 || unet::time_ids(&network, &clips) != Some(TIME_IDS) {
         return Ok(None);
     }
     Ok(Some(Box::new(StableDiffusionXl {
         text: ChunkedClips {
-            clips: Clips::open(folder, index)?,
+            clips: Clips::open(source, index)?,
             hidden: clip::Hidden::Penultimate,
             pooled_features: network.pooled_features(TIME_IDS),
         },

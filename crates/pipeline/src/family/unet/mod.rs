@@ -3,7 +3,7 @@
 mod denoiser;
 
 use sd_models::{clip, controlnet, unet, vae};
-use sd_weights::{ModelFolder, Weights};
+use sd_weights::{ModelSource, Weights};
 
 use super::control::{ControlConfig, ControlWeights};
 use super::layout::{TRANSFORMER, UNET, must_have};
@@ -20,21 +20,21 @@ const COLOURS: usize = 3;
 ///
 /// # Errors
 /// A tensor is missing, or the configuration cannot be used.
-pub(super) fn open(folder: &ModelFolder, index: &ModelIndex) -> Result<Option<unet::Config>> {
+pub(super) fn open(source: &dyn ModelSource, index: &ModelIndex) -> Result<Option<unet::Config>> {
     const TENSORS: [&str; 3] = [
         "conv_in.weight",
         "time_embedding.linear_1.weight",
         "down_blocks.0.resnets.0.conv1.weight",
     ];
-    let has = |component: &str| folder.contains(&format!("{component}/config.json"));
+    let has = |component: &str| source.has_config(component);
     if has(TRANSFORMER)
         || !has(UNET)
-        || !components::is_of_class(folder, Some(index), UNET, components::UNETS)?
+        || !components::is_of_class(source, Some(index), UNET, components::UNETS)?
     {
         return Ok(None);
     }
-    must_have(folder, UNET, &TENSORS)?;
-    let config: unet::Config = folder.json("unet/config.json")?;
+    must_have(source, UNET, &TENSORS)?;
+    let config: unet::Config = source.config("unet")?.json()?;
     config.validate()?;
     Ok(Some(config))
 }
