@@ -168,19 +168,30 @@ fn what_names(kind: Kind) -> &'static str {
     }
 }
 
-/// The error and its causes in one line.
+/// The error and its causes. An end of a line that a value holds is escaped where the message is shown.
 fn chain(error: &dyn std::error::Error) -> String {
-    let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
-    let mut message = first_line(error.to_string());
+    let mut message = without_backtrace(error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = first_line(error.to_string());
+        let text = without_backtrace(error.to_string());
         if !message.ends_with(&text) {
             message = format!("{message}: {text}");
         }
         cause = error.source();
     }
     message
+}
+
+/// `text` without the backtrace that errors of the tensor library carry where `RUST_BACKTRACE` is set: its first line is the
+/// frame 0.
+fn without_backtrace(mut text: String) -> String {
+    if let Some(length) = text.match_indices('\n').map(|(place, _)| place).find(|&place| {
+        let line = text[place..].trim_start();
+        line.starts_with("0: ")
+    }) {
+        text.truncate(length);
+    }
+    text
 }
 
 /// The weights' error inside of `error`, if that is what it is.
@@ -224,6 +235,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             | WeightsError::BadText { .. }
             | WeightsError::MissingFromShard { .. } => {
                 "the file is damaged or not what its name says: download or copy it again"
+            }
+            WeightsError::WrongSetting { .. } => {
+                "the file was changed or is of another program: take it from where the model was published"
             }
             WeightsError::MissingTensor { .. }
             | WeightsError::WrongShape { .. }
@@ -274,6 +288,10 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Model(ModelError::Config { .. }) => "the model's config.json asks for what is not known here",
         Error::Model(ModelError::Upscaler { .. }) => what_names(Kind::Upscaler),
         Error::Tokenizer { .. } => "the tokenizer's files are damaged: download or copy them again",
+        Error::TokenizerSetting { .. } => {
+            "the setting is in tokenizer_config.json or special_tokens_map.json: give it the value that is known, or take the \
+             files from where the model was published"
+        }
         Error::TokenizerDoesNotFit { .. } => {
             "tokenizer and text encoder are not of one model: take both from the same download"
         }

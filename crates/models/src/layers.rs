@@ -12,11 +12,16 @@ pub(crate) fn linear(weights: &Weights, inputs: usize, outputs: usize) -> Result
 /// A linear projection with a bias, which may be stored as a 1x1 convolution.
 pub(crate) fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
     if weights.shape("weight").is_some_and(|shape| shape.len() == 4) {
-        let weight = weights.tensor("weight", &[outputs, inputs, 1, 1])?;
-        let weight = weight.reshape((outputs, inputs))?;
-        return Ok(Linear::new(weight, Some(weights.tensor("bias", &[outputs])?))?);
+        return pointwise_conv(weights, inputs, outputs);
     }
     linear(weights, inputs, outputs)
+}
+
+/// A 1x1 convolution, as the linear projection of each pixel that it is.
+pub(crate) fn pointwise_conv(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
+    let weight = weights.tensor("weight", &[outputs, inputs, 1, 1])?;
+    let weight = weight.reshape((outputs, inputs))?;
+    Ok(Linear::new(weight, Some(weights.tensor("bias", &[outputs])?))?)
 }
 
 /// A linear projection without a bias.

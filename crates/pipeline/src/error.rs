@@ -64,6 +64,18 @@ pub enum Error {
         /// What was wrong.
         reason: String,
     },
+    /// A setting of a tokenizer has a value that is not supported.
+    #[error("the tokenizer in `{}` cannot be used: it sets `{name}` to `{value}`, only `{known}` is known", folder.display())]
+    TokenizerSetting {
+        /// The tokenizer's folder.
+        folder: PathBuf,
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The only supported value.
+        known: String,
+    },
     /// A tokenizer gives ids, or as many of them, as its text encoder has no place for.
     #[error(
         "the tokenizer in `{}` does not fit its text encoder: it {gives} and the encoder takes {takes}",
@@ -245,6 +257,7 @@ impl Error {
                 error.first(),
                 Weights::BadHeader { .. }
                     | Weights::BadText { .. }
+                    | Weights::WrongSetting { .. }
                     | Weights::GitLfsPointer { .. }
                     | Weights::WebPage { .. }
                     | Weights::Quantized { .. }

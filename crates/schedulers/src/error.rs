@@ -6,6 +6,32 @@ use std::ops::RangeInclusive;
 use crate::sampler_kind::SamplerKind;
 use crate::schedule_kind::ScheduleKind;
 
+/// Why the text of a scheduler's configuration cannot be parsed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// It is not JSON.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// A value has another type than its setting.
+    #[error("`{name}`: {reason}")]
+    Setting {
+        /// The setting.
+        name: String,
+        /// What is wrong with the value.
+        reason: String,
+    },
+}
+
+impl From<serde_path_to_error::Error<serde_json::Error>> for ConfigError {
+    fn from(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
+        Self::Setting {
+            name: error.path().to_string(),
+            reason: error.into_inner().to_string(),
+        }
+    }
+}
+
 /// Why no sampler can be built from a model's scheduler configuration and the user's choice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -27,7 +27,7 @@ mod weighted_sum;
 pub use config::SchedulerConfig;
 pub use config::flow_match::FlowMatchEulerConfig;
 pub use config::repairs::Repairs;
-pub use error::{Refusal, StepError};
+pub use error::{ConfigError, Refusal, StepError};
 pub use levels::flow_match_euler::FlowMatchEuler;
 pub use sampler::Sampler;
 pub use sampler_choice::SamplerChoice;

@@ -111,6 +111,14 @@ pub enum Error {
         /// The defect.
         reason: String,
     },
+    /// A JSON file of the model lacks a setting, or has one whose value has another type.
+    #[error("`{}` cannot be understood: {reason}", file.display())]
+    WrongSetting {
+        /// The file.
+        file: PathBuf,
+        /// The setting and what is wrong with it.
+        reason: String,
+    },
     /// A shard does not hold a tensor that the index assigns to it.
     #[error("`{}` should hold tensor `{tensor}` and does not", file.display())]
     MissingFromShard {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::command::{Fresh, Run, tensor_offset};
+use crate::command::{Fresh, Run, copy_folder, tensor_offset};
 use serde_json::{Value, json};
 
 /// Draws with a model in the folder `model`, which `damage` changes before; nothing may be written.
@@ -277,6 +277,117 @@ fn a_tokenizer_that_does_not_fit() {
     with_damaged(richer, 1, "the tokenizer in `model/tokenizer_2` does not fit");
     let broken = |model: &Path| fs::write(model.join("tokenizer_3/tokenizer.json"), "{}").unwrap();
     with_damaged(broken, 1, "the tokenizer in `model/tokenizer_3` cannot be used");
+}
+
+#[test]
+fn a_setting_that_is_not_obeyed_is_refused_by_name() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures");
+    let scheduler = "scheduler/scheduler_config.json";
+    let tokenizer = "tokenizer/tokenizer_config.json";
+    let unet = "unet/config.json";
+    for (family, file, settings, cause) in [
+        (
+            "families/sd15",
+            scheduler,
+            r#""beta_start": NaN"#,
+            "it sets `beta_start` to NaN",
+        ),
+        (
+            "families/sd15",
+            scheduler,
+            r#""beta_end": Infinity"#,
+            "it sets `beta_end` to Infinity",
+        ),
+        (
+            "families/sd15",
+            scheduler,
+            r#""prediction_type": null"#,
+            "it sets `prediction_type` to null",
+        ),
+        (
+            "families/sdxl",
+            scheduler,
+            r#""timestep_spacing": null"#,
+            "it sets `timestep_spacing` to null",
+        ),
+        (
+            "families/sd15",
+            scheduler,
+            r#""steps_offset": "1""#,
+            "`steps_offset`: invalid type: string",
+        ),
+        (
+            "families/sd15",
+            scheduler,
+            r#""beta_schedule": "a\r\nb""#,
+            r"it sets `beta_schedule` to `a\r\nb`",
+        ),
+        (
+            "families/sd15",
+            "vae/config.json",
+            r#""scaling_factor": null"#,
+            "`scaling_factor`: invalid type: null",
+        ),
+        (
+            "families/sd15",
+            tokenizer,
+            r#""padding_side": "left""#,
+            "it sets `padding_side` to `left`",
+        ),
+        (
+            "families/sd15",
+            tokenizer,
+            r#""eos_token": "!""#,
+            "it sets `eos_token` to `!`, only `<|endoftext|>` is known",
+        ),
+        (
+            "families/sd15",
+            tokenizer,
+            r#""bos_token": {"content": "!"}"#,
+            "it sets `bos_token` to `!`, only `<|startoftext|>` is known",
+        ),
+        (
+            "models/tiny-large",
+            tokenizer,
+            r#""bos_token": "!""#,
+            "it sets `bos_token` to `!`",
+        ),
+        (
+            "models/tiny-large",
+            "tokenizer_3/tokenizer_config.json",
+            r#""eos_token": "<pad>""#,
+            "it sets `eos_token` to `<pad>`, only `</s>` is known",
+        ),
+        (
+            "families/sd15",
+            unet,
+            r#""attention_head_dim": [2, 2, 2]"#,
+            "attention_head_dim has 3 levels",
+        ),
+        (
+            "families/sd15",
+            unet,
+            r#""use_linear_projection": true"#,
+            "proj_in.weight",
+        ),
+    ] {
+        let fresh = Fresh::new();
+        copy_folder(&fixtures.join(family), &fresh.path().join("model"));
+        let path = fresh.path().join("model").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        let mut known: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+        known.remove(settings.split('"').nth(1).unwrap());
+        let text = Value::from(known).to_string();
+        fs::write(
+            &path,
+            format!("{}, {settings}}}", text.strip_suffix('}').unwrap()),
+        )
+        .unwrap();
+        let run = fresh
+            .run(&["a cat", "--model", "model", "--size", "64x64"])
+            .fails(1, cause);
+        assert!(!run.stderr.contains("damaged"), "{}", run.stderr);
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Block {
                 weights, channels, heads, context,
             )?)),
             BlockKind::TransformerExit { channels } => {
-                Self::TransformerExit(TransformerExit::new(weights, channels)?)
+                Self::TransformerExit(TransformerExit::new(weights, config, channels)?)
             }
             BlockKind::Downsampler { channels } => Self::Convolution(downsampler(weights, channels)?),
             BlockKind::Upsampler { channels } => Self::Upsampler(Upsampler::new(weights, channels)?),

@@ -42,6 +42,9 @@ pub struct Config {
     pub reverse_transformer_layers_per_block: Option<OneOrEach>,
     /// Attention heads of a level. The reference implementation reads the setting so, despite its name.
     pub attention_head_dim: OneOrEach,
+    /// Whether the projections before and after a transformer are linear layers rather than 1x1 convolutions, which differ in
+    /// the shape of their weights. Null is false.
+    pub use_linear_projection: Option<bool>,
     /// Features of the time embedding, if they are not four times the channels of the first level.
     pub time_embedding_dim: Option<usize>,
     /// Features of the guidance embedding, in a guidance-distilled network.
@@ -118,6 +121,7 @@ impl Default for Config {
             transformer_layers_per_block: OneOrEach::One(1),
             reverse_transformer_layers_per_block: None,
             attention_head_dim: OneOrEach::One(8),
+            use_linear_projection: None,
             time_embedding_dim: None,
             time_cond_proj_dim: None,
             addition_embed_type: None,
@@ -250,6 +254,30 @@ impl Config {
                 return refuse(format!(
                     "{name} has {} levels, block_out_channels has {depth}",
                     types.len()
+                ));
+            }
+        }
+        let each = |setting: &OneOrEach| match setting {
+            OneOrEach::One(_) => None,
+            OneOrEach::Each(numbers) => Some(numbers.len()),
+        };
+        let switches = self.others.get("only_cross_attention");
+        for (name, count) in [
+            ("layers_per_block", each(&self.layers_per_block)),
+            ("cross_attention_dim", each(&self.cross_attention_dim)),
+            ("attention_head_dim", each(&self.attention_head_dim)),
+            (
+                "transformer_layers_per_block",
+                each(&self.transformer_layers_per_block),
+            ),
+            (
+                "only_cross_attention",
+                switches.and_then(Value::as_array).map(Vec::len),
+            ),
+        ] {
+            if let Some(count) = count.filter(|&count| count != depth) {
+                return refuse(format!(
+                    "{name} has {count} levels, block_out_channels has {depth}"
                 ));
             }
         }

@@ -16,6 +16,15 @@ const ENTRY_EPSILON: f64 = 1e-6;
 /// The epsilon of the layer norms.
 const LAYER_EPSILON: f64 = 1e-5;
 
+/// A projection at each pixel, whose weights have the shape of the layer that the configuration says.
+fn projection(weights: &Weights, config: &Config, channels: usize) -> sd_weights::Result<Linear> {
+    if config.use_linear_projection == Some(true) {
+        layers::linear(weights, channels, channels)
+    } else {
+        layers::pointwise_conv(weights, channels, channels)
+    }
+}
+
 /// From a feature map to tokens.
 #[derive(Debug)]
 pub(crate) struct TransformerEntry {
@@ -28,7 +37,7 @@ impl TransformerEntry {
         let norm = weights.scope("norm");
         Ok(Self {
             norm: layers::group_norm(&norm, config.norm_num_groups, channels, ENTRY_EPSILON)?,
-            projection: layers::pointwise(&weights.scope("proj_in"), channels, channels)?,
+            projection: projection(&weights.scope("proj_in"), config, channels)?,
         })
     }
 
@@ -48,9 +57,9 @@ pub(crate) struct TransformerExit {
 }
 
 impl TransformerExit {
-    pub(crate) fn new(weights: &Weights, channels: usize) -> sd_weights::Result<Self> {
+    pub(crate) fn new(weights: &Weights, config: &Config, channels: usize) -> sd_weights::Result<Self> {
         Ok(Self {
-            projection: layers::pointwise(&weights.scope("proj_out"), channels, channels)?,
+            projection: projection(&weights.scope("proj_out"), config, channels)?,
         })
     }
 

@@ -21,7 +21,7 @@ pub use kind::Kind;
 use crate::components::{self, Components, ModelIndex};
 use crate::family::{self, ControlWeights, Defaults, Denoiser, Family, LatentLayout};
 use crate::request::{ControlChoice, GuidanceScale, ImageSize, LoraChoice};
-use crate::scheduler::SchedulerConfig;
+use crate::scheduler::{ConfigError, SchedulerConfig};
 use crate::{Error, Result};
 
 /// Channels of an image.
@@ -83,9 +83,10 @@ impl Bundle {
         let scheduler_file = model.config("scheduler")?;
         let mut scheduler =
             SchedulerConfig::parse(&String::from_utf8_lossy(&scheduler_file.bytes)).map_err(|error| {
-                sd_weights::Error::BadText {
-                    file: scheduler_file.path,
-                    reason: error.to_string(),
+                let (file, reason) = (scheduler_file.path, error.to_string());
+                match error {
+                    ConfigError::Setting { .. } => sd_weights::Error::WrongSetting { file, reason },
+                    _ => sd_weights::Error::BadText { file, reason },
                 }
             })?;
         // The index has the last word, as it has in diffusers.

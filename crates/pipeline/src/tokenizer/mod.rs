@@ -18,6 +18,12 @@ use crate::{Error, Result};
 
 /// Beyond this a length limit in a configuration means that there is none.
 const LONGEST_LIMIT: f64 = 1e6;
+/// The side on which rows are filled up and texts are cut.
+const RIGHT: &str = "right";
+/// CLIP's token before a text.
+const CLIP_START: &str = "<|startoftext|>";
+/// CLIP's token after a text.
+const CLIP_END: &str = "<|endoftext|>";
 /// Words that a tokenizer remembers. What it does remember stays until the thread ends, also when the tokenizer is gone.
 const WORDS_REMEMBERED: usize = 0;
 
@@ -50,6 +56,10 @@ struct TokenizerConfig {
     bos_token: Option<SpecialToken>,
     eos_token: Option<SpecialToken>,
     unk_token: Option<SpecialToken>,
+    /// On which side rows are filled up.
+    padding_side: Option<String>,
+    /// On which side texts are cut.
+    truncation_side: Option<String>,
 }
 
 /// A special token, written plainly or with its attributes.
@@ -90,6 +100,26 @@ impl Tokenizer {
             reason,
         };
 
+        let wrong = |name, value: &str, known: &str| Error::TokenizerSetting {
+            folder: place.clone(),
+            name,
+            value: value.to_owned(),
+            known: known.to_owned(),
+        };
+        for (name, side) in [
+            ("padding_side", &config.padding_side),
+            ("truncation_side", &config.truncation_side),
+        ] {
+            if let Some(side) = side.as_deref().filter(|side| *side != RIGHT) {
+                return Err(wrong(name, side, RIGHT));
+            }
+        }
+        let [start_token, end_token] = [
+            config.bos_token.as_ref().or(special.bos_token.as_ref()),
+            config.eos_token.as_ref().or(special.eos_token.as_ref()),
+        ]
+        .map(|token| token.map(SpecialToken::text));
+
         let padding_token = config.pad_token.as_ref().or(special.pad_token.as_ref());
         let (mut tokenizer, fallback) = match files.vocabulary {
             Vocabulary::Tokenizer(described) => {
@@ -101,25 +131,16 @@ impl Tokenizer {
                 let vocabulary: Vocab = vocab.json()?;
                 let merges =
                     String::from_utf8(merges.bytes).map_err(|error| bad(format!("merges.txt: {error}")))?;
-                let name = |token: fn(&TokenizerConfig) -> Option<&SpecialToken>, usual: &str| {
-                    token(&config)
-                        .or(token(&special))
-                        .map_or(usual, SpecialToken::text)
-                        .to_owned()
-                };
-                let start = name(|config| config.bos_token.as_ref(), "<|startoftext|>");
-                let end = name(|config| config.eos_token.as_ref(), "<|endoftext|>");
-                let unknown = name(|config| config.unk_token.as_ref(), "<|endoftext|>");
-                let padding = padding_token.map_or(end.as_str(), SpecialToken::text);
+                let unknown = config.unk_token.as_ref().or(special.unk_token.as_ref());
                 let special = SpecialTokens {
-                    start: &start,
-                    end: &end,
-                    unknown: &unknown,
-                    padding,
+                    start: CLIP_START,
+                    end: CLIP_END,
+                    unknown: unknown.map_or(CLIP_END, SpecialToken::text),
+                    padding: padding_token.map_or(CLIP_END, SpecialToken::text),
                 };
                 let tokenizer = clip(vocabulary, parse_merges(&merges), special)
                     .map_err(|error| bad(error.to_string()))?;
-                (tokenizer, "<|endoftext|>")
+                (tokenizer, CLIP_END)
             }
         };
         let padding_token = padding_token.map_or(fallback, SpecialToken::text);
@@ -138,6 +159,17 @@ impl Tokenizer {
             .map_err(|error| bad(error.to_string()))?;
         let (before, after) = around.get_ids().split_at(around.len().saturating_sub(1));
         let frame = (before.to_vec(), after.to_vec());
+        for (name, token, framed) in [
+            ("bos_token", start_token, before),
+            ("eos_token", end_token, after),
+        ] {
+            // transformers would put the token of the setting around texts, where its class puts one.
+            if let (Some(token), &[id]) = (token, framed)
+                && tokenizer.token_to_id(token) != Some(id)
+            {
+                return Err(wrong(name, token, &tokenizer.id_to_token(id).unwrap_or_default()));
+            }
+        }
         let limit = config
             .model_max_length
             .filter(|limit| (1.0..LONGEST_LIMIT).contains(limit));

@@ -18,7 +18,8 @@ static SETTINGS: LazyLock<BTreeMap<String, BTreeMap<String, Value>>> =
     LazyLock::new(|| serde_json::from_str(include_str!("known_settings.json")).unwrap_or_default());
 
 /// Settings that have no effect without others that are refused.
-const WITHOUT_EFFECT: [&str; 3] = ["dynamic_thresholding_ratio", "sample_max_value", "upscale_mode"];
+pub(super) const WITHOUT_EFFECT: [&str; 3] =
+    ["dynamic_thresholding_ratio", "sample_max_value", "upscale_mode"];
 
 /// Settings of earlier versions of diffusers, which later versions ignore.
 const FORMER: [&str; 3] = ["tensor_format", "timestep_values", "predict_epsilon"];
@@ -28,6 +29,18 @@ pub(crate) fn has(class: &str, name: &str) -> bool {
     SETTINGS
         .get(class)
         .is_some_and(|settings| settings.contains_key(name))
+}
+
+/// The default of the setting `name` of the scheduler `class`, if it has that setting.
+pub(super) fn default(class: &str, name: &str) -> Option<&'static Value> {
+    SETTINGS.get(class)?.get(name)
+}
+
+/// Whether the setting `name` is a boolean in a scheduler that has it.
+pub(super) fn is_boolean(name: &str) -> bool {
+    SETTINGS
+        .values()
+        .any(|settings| settings.get(name).is_some_and(Value::is_boolean))
 }
 
 /// Refuses a setting in `others`, the settings that no sampler reads, if the scheduler `class` obeys it in
@@ -53,7 +66,7 @@ pub(super) fn check(others: &BTreeMap<String, Value>, class: &str) -> Result<(),
 }
 
 /// Whether any scheduler of diffusers has or had the setting `name`.
-fn is_known(name: &str) -> bool {
+pub(super) fn is_known(name: &str) -> bool {
     FORMER.contains(&name) || SETTINGS.values().any(|settings| settings.contains_key(name))
 }
 

@@ -9,13 +9,15 @@ mod default_sampler;
 pub(crate) mod flow_match;
 pub(crate) mod known_settings;
 pub(crate) mod repairs;
+mod unset;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use self::flow_match::FlowMatchEulerConfig;
-use crate::error::Refusal;
+use crate::error::{ConfigError, Refusal};
 use crate::noise_process::NoiseProcess;
 use crate::sampler_kind::SamplerKind;
 use crate::schedule_kind::ScheduleKind;
@@ -89,22 +91,56 @@ pub struct SchedulerConfig {
     #[serde(skip)]
     pub eta: Option<f64>,
 
+    /// Settings that are `null`, `NaN`, `Infinity` or `-Infinity`, each with that text.
+    #[serde(skip)]
+    pub unset: BTreeMap<String, String>,
+
     /// Settings that no sampler reads.
     #[serde(flatten)]
-    pub others: BTreeMap<String, serde_json::Value>,
+    pub others: BTreeMap<String, Value>,
 }
+
+/// The numbers that Python writes and JSON does not have.
+const NOT_JSON: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
 
 /// The default of `num_train_timesteps`.
 const TRAIN_TIMESTEPS: usize = 1000;
 
 impl SchedulerConfig {
-    /// Reads the text of a `scheduler_config.json`. Python writes infinite numbers as `-Infinity`, which is
-    /// not JSON; they are read as `null`, since an infinite limit is no limit.
+    /// Parses the text of a `scheduler_config.json`. A boolean setting that is `null` is false, as diffusers takes it.
+    ///
+    /// Python writes `NaN` and infinite numbers, which JSON does not have. `lambda_min_clipped` is `-Infinity` in many files,
+    /// its default; such a value of any other setting is kept in [`unset`](Self::unset), as `null` is.
     ///
     /// # Errors
-    /// The text is not JSON, or a value has another type.
-    pub fn parse(text: &str) -> serde_json::Result<Self> {
-        serde_json::from_str(&without_infinities(text))
+    /// The text is not JSON, or a value has another type than its setting.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let mut settings: Map<String, Value> = serde_json::from_str(&with_quoted_infinities(text))?;
+        let mut unset = BTreeMap::new();
+        for (name, value) in &mut settings {
+            let written = match value {
+                Value::Null => "null",
+                Value::String(text) => match NOT_JSON.into_iter().find(|number| text == number) {
+                    Some(number) => number,
+                    None => continue,
+                },
+                _ => continue,
+            };
+            *value = match written {
+                "null" if known_settings::is_boolean(name) => Value::Bool(false),
+                _ => Value::Null,
+            };
+            if (name.as_str(), written) != ("lambda_min_clipped", "-Infinity") {
+                unset.insert(name.clone(), written.to_owned());
+            }
+        }
+        let config: Self = serde_path_to_error::deserialize(Value::Object(settings))?;
+        Ok(Self { unset, ..config })
+    }
+
+    /// Whether the file says something of the setting `name`, whose value is read as `value`.
+    pub(crate) fn says<T>(&self, name: &str, value: Option<T>) -> bool {
+        value.is_some() || self.unset.contains_key(name)
     }
 
     /// Whether the model was trained with rectified flow.
@@ -185,6 +221,7 @@ impl SchedulerConfig {
 
     /// Refuses a setting that `kind` should obey and does not, or that no scheduler class has.
     pub(crate) fn check_settings(&self, kind: SamplerKind) -> Result<(), Refusal> {
+        self.check_unset(kind)?;
         known_settings::check(&self.others, kind.diffusers_class())
     }
 
@@ -214,8 +251,8 @@ impl SchedulerConfig {
     }
 }
 
-/// `text` with Python's `Infinity`, `-Infinity` and `NaN` replaced by `null` outside of strings.
-fn without_infinities(text: &str) -> String {
+/// `text` with the numbers of [`NOT_JSON`] put into quotation marks, outside of strings.
+fn with_quoted_infinities(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut quoted = false;
     for (index, part) in text.split('"').enumerate() {
@@ -225,8 +262,10 @@ fn without_infinities(text: &str) -> String {
         if quoted {
             result.push_str(part);
         } else {
-            let finite = part.replace("-Infinity", "null").replace("Infinity", "null");
-            result.push_str(&finite.replace("NaN", "null"));
+            let quoted = part
+                .replace("NaN", r#""NaN""#)
+                .replace("Infinity", r#""Infinity""#);
+            result.push_str(&quoted.replace(r#"-"Infinity""#, r#""-Infinity""#));
         }
         // An escaped quotation mark does not end a string.
         let escapes = part.bytes().rev().take_while(|&byte| byte == b'\\').count();
@@ -249,9 +288,48 @@ mod tests {
             r#"{"lambda_min_clipped": -Infinity, "prediction_type": "a \"-Infinity", "steps_offset": 1}"#,
         );
         assert_eq!(config.lambda_min_clipped, None);
+        assert!(config.unset.is_empty());
         assert_eq!(config.prediction_type.as_deref(), Some("a \"-Infinity"));
         assert_eq!(config.steps_offset, Some(1));
-        assert!(SchedulerConfig::parse(r#"{"steps_offset": "one"}"#).is_err());
+        let text = r#"{"sigma_min": NaN, "sigma_max": Infinity, "rho": -Infinity, "shift": null, "clip_sample": null}"#;
+        let config = read(text);
+        let unset: Vec<_> = config
+            .unset
+            .iter()
+            .map(|(name, value)| (&name[..], &value[..]))
+            .collect();
+        let written = [
+            ("clip_sample", "null"),
+            ("rho", "-Infinity"),
+            ("shift", "null"),
+            ("sigma_max", "Infinity"),
+            ("sigma_min", "NaN"),
+        ];
+        assert_eq!(unset, written);
+        assert_eq!(config.clip_sample, Some(false));
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_refused_by_the_name_of_its_setting() {
+        for (text, wanted) in [
+            (
+                r#"{"steps_offset": "one"}"#,
+                "`steps_offset`: invalid type: string \"one\"",
+            ),
+            (
+                r#"{"trained_betas": [0.1, NaN]}"#,
+                "`trained_betas[1]`: invalid type: string \"NaN\"",
+            ),
+            (
+                r#"{"clip_sample": 1}"#,
+                "`clip_sample`: invalid type: integer `1`",
+            ),
+        ] {
+            let error = SchedulerConfig::parse(text).unwrap_err();
+            assert!(matches!(error, ConfigError::Setting { .. }));
+            assert!(error.to_string().starts_with(wanted), "{error}");
+        }
+        assert!(matches!(SchedulerConfig::parse("{"), Err(ConfigError::Json(_))));
     }
 
     #[test]

@@ -21,12 +21,14 @@ impl SchedulerConfig {
     pub fn repaired(&self, repairs: Repairs) -> Self {
         let mut config = self.clone();
         if repairs.steps_offset {
+            config.unset.remove("steps_offset");
             config.steps_offset = Some(1);
         }
         if repairs.clip_sample {
             config.clip_sample = Some(false);
         }
-        if repairs.skip_prk_steps {
+        // Here diffusers looks for false, which null is not.
+        if repairs.skip_prk_steps && !self.unset.contains_key("skip_prk_steps") {
             config.skip_prk_steps = Some(true);
         }
         config
@@ -45,7 +47,9 @@ impl SchedulerConfig {
             return own;
         }
         Self {
-            steps_offset: own.steps_offset.filter(|_| self.steps_offset.is_some()),
+            steps_offset: own
+                .steps_offset
+                .filter(|_| self.says("steps_offset", self.steps_offset)),
             skip_prk_steps: own.skip_prk_steps.filter(|_| self.skip_prk_steps.is_some()),
             clip_sample: if is_own { own.clip_sample } else { Some(false) },
             ..own

@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 pub use folder::{EmbeddedFile, ModelFolder};
 pub use saved_name::{WeightFiles, weight_files};
@@ -94,11 +95,30 @@ impl ModelFile {
     /// The JSON of the file as a `T`.
     ///
     /// # Errors
-    /// The file is not the JSON of a `T`.
+    /// The file is not JSON, or not that of a `T`; then the setting is named.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.bytes).map_err(|error| Error::BadText {
+        let bad_text = |error: serde_json::Error| Error::BadText {
             file: self.path.clone(),
             reason: error.to_string(),
-        })
+        };
+        let mut json = serde_json::Deserializer::from_slice(&self.bytes);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let place = error.path().to_string();
+            let error = error.into_inner();
+            if error.classify() != Category::Data {
+                return bad_text(error);
+            }
+            let setting = match place.as_str() {
+                // It is the whole, which lacks a setting for instance.
+                "." => String::new(),
+                setting => format!("`{setting}`: "),
+            };
+            Error::WrongSetting {
+                file: self.path.clone(),
+                reason: format!("{setting}{error}"),
+            }
+        })?;
+        json.end().map_err(bad_text)?;
+        Ok(value)
     }
 }
