@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::ResumeError;
 use sd_pipeline::scheduler::Refusal;
-use sd_pipeline::{Error, ModelError, WeightsError};
+use sd_pipeline::{Culprit, Error, ModelError, WeightsError};
 
 use crate::terminal;
 
@@ -333,7 +333,15 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::MaskSize { .. } => "make the mask as large as the picture of --init-image",
         Error::NeedsMask { .. } => "give it both with --init-image and --mask, or name another model",
         Error::OtherLatents { .. } => "leave --refiner-switch out: it then goes over the finished picture",
-        Error::NotFinite { culprit: Some(_), .. } => "the weights are damaged: download or copy them again",
+        Error::NothingBeforeSwitch { .. } => "ask for a greater --refiner-switch, or for more --steps",
+        Error::NotFinite {
+            culprit: Some(Culprit::Tensor { .. }),
+            ..
+        } => "the weights are damaged: download or copy them again",
+        Error::NotFinite {
+            culprit: Some(Culprit::Loras(_)),
+            ..
+        } => "add the LoRA with a smaller scale (--lora REF:SCALE), or leave it out",
         Error::NotFinite { culprit: None, .. } => "try --dtype f32, or a lower --cfg",
         Error::Device { device, .. } if device == "cpu" => {
             "name fewer with --threads, end other programs, or raise the limit of threads (ulimit -u)"

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use sd_memory::{Bytes, Limit};
 
+use crate::culprit::Culprit;
+
 /// The result of every call into this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -109,6 +111,14 @@ pub enum Error {
         /// The folder of the model that drew the latents.
         other: PathBuf,
     },
+    /// The refiner takes over before the base model has taken a step.
+    #[error("the base model takes none of its {steps} steps before the refiner takes over at {switch}")]
+    NothingBeforeSwitch {
+        /// The fraction of the denoising at which the refiner takes over.
+        switch: f64,
+        /// The steps that the base model would take without a refiner.
+        steps: usize,
+    },
     /// What should steer the model's network steers another, or none.
     #[error("`{}` is no ControlNet for this model: {reason}", folder.display())]
     ForeignControl {
@@ -138,14 +148,14 @@ pub enum Error {
     },
     /// A number became infinite or not a number, and the picture with it.
     #[error(
-        "the picture is lost: {stage} gave values that are not finite{}",
-        culprit.as_ref().map(|(file, tensor)| format!(" (tensor `{tensor}` in `{}` holds such values)", file.display())).unwrap_or_default()
+        "{stage} gave values that are not finite{}",
+        culprit.as_ref().map(|culprit| format!(" ({culprit})")).unwrap_or_default()
     )]
     NotFinite {
         /// The stage that gave them.
         stage: String,
-        /// The file and the tensor that hold such values, where the weights are to blame.
-        culprit: Option<(PathBuf, String)>,
+        /// What is to blame, where that can be told.
+        culprit: Option<Culprit>,
     },
     /// An interrupted run cannot go on.
     #[error(transparent)]

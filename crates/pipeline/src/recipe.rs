@@ -173,7 +173,8 @@ impl Recipe {
     /// The sampler for the model of `bundle`.
     ///
     /// # Errors
-    /// The sampler, its schedule and its steps do not go together with the model.
+    /// The sampler, its schedule and its steps do not go together with the model, or a base model has no step to take before its
+    /// refiner takes over.
     pub fn sampler(&self, bundle: &Bundle) -> Result<Sampler> {
         let patches = stage::patches(stage::latent_sides(bundle, self.size));
         let (kind, schedule) = (self.sampler, self.schedule);
@@ -191,6 +192,12 @@ impl Recipe {
             DenoisingRange::Full => sampler,
             DenoisingRange::End(fraction) => {
                 let evaluations = sampler.evaluations_before(fraction, train);
+                if evaluations == 0 {
+                    return Err(Error::NothingBeforeSwitch {
+                        switch: fraction,
+                        steps: sampler.steps(),
+                    });
+                }
                 sampler.until(evaluations)
             }
             DenoisingRange::Start(fraction) => {

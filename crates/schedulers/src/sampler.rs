@@ -118,10 +118,14 @@ impl Sampler {
     }
 
     /// The same sampler, ended after `evaluations`, so that another model can continue from there (base and
-    /// refiner).
+    /// refiner). A step that this cuts in the middle, as diffusers' pipelines do for samplers of second order,
+    /// counts as a step.
     #[must_use]
     pub fn until(mut self, evaluations: usize) -> Self {
-        self.steps = self.steps_done(evaluations);
+        let evaluations = evaluations.min(self.evaluations());
+        self.steps = evaluations
+            .checked_sub(1)
+            .map_or(0, |last| self.steps_done(last) + 1);
         self.timesteps.truncate(evaluations);
         self
     }

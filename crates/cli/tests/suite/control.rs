@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::command::{Fresh, Picture, copy_folder};
+use crate::command::{Fresh, Picture, copy_folder, tensor_offset};
 use serde_json::Value;
 
 const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
@@ -248,4 +248,35 @@ fn each_picture_has_a_network_and_a_scale_of_its_own() {
     fresh
         .run(&["a cat", "--model", &model, "--control", &photo])
         .fails(2, "--control needs --controlnet");
+}
+
+#[test]
+fn a_controlnet_whose_weights_are_not_finite_is_named_with_its_tensor() {
+    let fresh = Fresh::new();
+    let network = fresh.path().join("control");
+    copy_folder(Path::new(&format!("{FAMILIES}/control-1")), &network);
+    let file = network.join("diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let (offset, _) = tensor_offset(&bytes, "controlnet_mid_block.bias");
+    bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let (model, photo) = (format!("{FAMILIES}/sd15"), format!("{FAMILIES}/init.png"));
+    let arguments = [
+        "a cat",
+        "--model",
+        &model,
+        "--size",
+        "64x64",
+        "--steps",
+        "2",
+        "--control",
+        &photo,
+        "--controlnet",
+        "control",
+    ];
+    let run = fresh.run(&arguments);
+    run.fails(
+        1,
+        "tensor `controlnet_mid_block.bias` in `control/diffusion_pytorch_model.safetensors`",
+    );
 }

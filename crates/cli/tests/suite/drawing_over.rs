@@ -210,3 +210,74 @@ fn a_refiner_that_fails_is_left_out_and_the_picture_so_far_is_saved() {
     let picture = fresh.path().join(&run.pictures()[0]);
     assert!(Picture::read(&picture).pixels == plain.pixels);
 }
+
+#[test]
+fn a_base_model_hands_over_after_any_of_its_evaluations() {
+    let fresh = Fresh::new();
+    let families = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
+    let draw = |model: &str, refiner: &str, more: &[&str]| {
+        let (model, refiner) = (format!("{families}/{model}"), format!("{families}/{refiner}"));
+        let arguments = [
+            "a cat",
+            "--model",
+            &model,
+            "--refiner",
+            &refiner,
+            "--size",
+            "64x64",
+        ];
+        fresh.run(&[&arguments[..], more].concat())
+    };
+    // Those of second order are cut in the middle of a step.
+    for sampler in ["Heun", "DPM2", "DPM2 a", "DPM++ SDE", "DPM++ 2S a"] {
+        for switch in ["0.2", "0.55", "0.8"] {
+            let more = ["--steps", "6", "--sampler", sampler, "--refiner-switch", switch];
+            draw("sdxl", "refiner", &more).succeeds();
+        }
+    }
+    // The first step of PNDM has two evaluations.
+    draw("sd15", "sd15", &["--steps", "3", "--refiner-switch", "0.4"]).succeeds();
+
+    // Before the first evaluation there is nothing to hand over.
+    for (steps, switch) in [("10", "0"), ("10", "0.05"), ("3", "0.3")] {
+        let more = ["--steps", steps, "--refiner-switch", switch, "--sampler", "Euler"];
+        let cause = format!(
+            "the base model takes none of its {steps} steps before the refiner takes over at {switch}"
+        );
+        for more in [&more[..], &[&more[..], &["--plan"]].concat()] {
+            let run = draw("sdxl", "refiner", more).fails(1, &cause);
+            assert!(run.stderr.contains("--refiner-switch"), "{}", run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_refiner_that_fails_after_it_took_over_names_its_tensor() {
+    let fresh = Fresh::new();
+    let model = fresh.tiny_model();
+    let weights = model.join("transformer/diffusion_pytorch_model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let (offset, _) = tensor_offset(&bytes, "proj_out.bias");
+    bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, bytes).unwrap();
+    let model = model.to_str().unwrap().to_owned();
+    let base = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../pipeline/tests/fixtures/models/tiny-large"
+    );
+    let refined = [
+        "a cat",
+        "--model",
+        base,
+        "--steps",
+        "4",
+        "--size",
+        "64x64",
+        "--refiner",
+        &model,
+    ];
+    // A finished image is saved without it; latents that are denoised half the way are no image.
+    fresh.run(&refined).succeeds();
+    let run = fresh.run(&[&refined[..], &["--refiner-switch", "0.5"]].concat());
+    run.fails(1, "tensor `proj_out.bias` in `");
+}

@@ -217,3 +217,27 @@ fn a_lora_that_cannot_be_computed_with_is_left_out_and_the_run_is_not_lost() {
         .run(&["a cat", "--model", &model, "--lora", "nan", "--strict"])
         .fails(1, "holds values that are not finite");
 }
+
+#[test]
+fn a_lora_that_makes_weights_too_large_is_named_with_its_scale() {
+    let fresh = Fresh::new();
+    let kohya = format!("{FIXTURES}/steered/loras/kohya.safetensors");
+    fs::copy(kohya, fresh.path().join("strong.safetensors")).unwrap();
+    let model = format!("{FIXTURES}/families/sd15");
+    let arguments = [
+        "a cat",
+        "--model",
+        &model,
+        "--size",
+        "64x64",
+        "--steps",
+        "2",
+        "--lora",
+        "strong:1e30",
+    ];
+    let run = fresh
+        .run(&arguments)
+        .fails(1, "the LoRA `strong` at a scale of 1e30 is added to them");
+    assert!(run.stderr.contains("smaller scale"), "{}", run.stderr);
+    assert!(!run.stderr.contains("--dtype"), "{}", run.stderr);
+}

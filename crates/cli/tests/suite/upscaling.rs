@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::command::{Fresh, Picture, Run};
+use crate::command::{Fresh, Picture, Run, tensor_offset};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -88,6 +88,32 @@ fn an_upscaler_that_cannot_be_used_is_left_out() {
     fresh
         .run(&["x", "--upscale", "3"])
         .fails(2, "2 or 4 times as large");
+}
+
+#[test]
+fn an_upscaler_that_gives_values_that_are_not_finite_is_left_out() {
+    let fresh = Fresh::new();
+    let file = fresh.path().join("nan.safetensors");
+    write_wide_network(&file);
+    let mut bytes = fs::read(&file).unwrap();
+    let (offset, _) = tensor_offset(&bytes, "conv_last.bias");
+    bytes[offset..offset + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let upscaled = [
+        "--upscale",
+        "2",
+        "--upscaler",
+        "nan.safetensors",
+        "--size",
+        "64x64",
+    ];
+    let (picture, metadata, run) = draw(&fresh, &upscaled);
+    assert_eq!((picture.width, &metadata["upscale"]), (64, &Value::Null));
+    assert!(picture.pixels.iter().any(|pixel| *pixel != [0; 3]));
+    let cause = "tensor `conv_last.bias` in `nan.safetensors`";
+    assert!(run.stderr.contains(cause), "{}", run.stderr);
+    let strict = [&["a red circle", "--steps", "4", "--strict"][..], &upscaled].concat();
+    fresh.run(&strict).fails(1, cause);
 }
 
 /// A network of Real-ESRGAN that makes pictures four times as large, as wide as the published ones and with one of their 23

@@ -98,13 +98,20 @@ impl Control {
         })
     }
 
+    /// The network's tensors, by their headers.
+    ///
+    /// # Errors
+    /// Its files are missing or their headers are wrong.
+    pub(super) fn checkpoint(&self) -> Result<Checkpoint> {
+        Ok(self.network_source.checkpoint(&self.component)?)
+    }
+
     /// The network's weights.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
     pub(crate) fn weights(&self, weight_options: &WeightOptions) -> Result<Weights> {
-        let checkpoint: Checkpoint = self.network_source.checkpoint(&self.component)?;
-        Ok(Weights::new(checkpoint, weight_options.clone()))
+        Ok(Weights::new(self.checkpoint()?, weight_options.clone()))
     }
 
     /// Refuses a network whose configuration and headers do not fit.

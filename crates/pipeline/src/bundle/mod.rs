@@ -8,7 +8,7 @@ use sd_models::vae;
 
 use std::sync::Arc;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use sd_weights::{
     Checkpoint, LoraFile, ModelFolder, ModelPart, ModelSource, Residency, WeightOptions, WeightType, Weights,
 };
@@ -22,7 +22,7 @@ use crate::components::{self, Components, ModelIndex};
 use crate::family::{self, ControlWeights, Defaults, Denoiser, Family, LatentLayout};
 use crate::request::{ControlChoice, GuidanceScale, ImageSize, LoraChoice};
 use crate::scheduler::{ConfigError, SchedulerConfig};
-use crate::{Error, Result};
+use crate::{Error, Result, finite};
 
 /// Channels of an image.
 const COLOURS: usize = 3;
@@ -243,6 +243,20 @@ impl Bundle {
             });
         }
         self.family.denoiser(weights, controls)
+    }
+
+    /// Refuses `latents` that are not finite. `stage` computed them with the denoising network and its ControlNets, whose weights
+    /// are then searched for the one to blame.
+    ///
+    /// # Errors
+    /// A value is not finite, or the device fails.
+    pub(crate) fn check_latents(&self, latents: &Tensor, stage: &str) -> Result<()> {
+        finite::check(latents, stage, || {
+            let network = std::iter::once_with(|| self.checkpoint(self.family.component()));
+            let controls = self.controls.iter().map(Control::checkpoint);
+            let culprit = finite::damaged_tensor(network.chain(controls))?;
+            Ok(culprit.or_else(|| self.components.added_loras()))
+        })
     }
 
     /// The ControlNets that run beside the denoising network.

@@ -6,11 +6,12 @@ mod model_index;
 
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use sd_weights::{Checkpoint, LoraFile, ModelPart, ModelSource, WeightOptions, Weights};
 
+use crate::Result;
 use crate::request::LoraChoice;
-use crate::{Error, Result};
+use crate::{culprit::Culprit, finite};
 use adaptation::Adaptation;
 pub(crate) use classes::{
     AUTOENCODERS, CLIPS, CONTROLNETS_OF_TRANSFORMERS, CONTROLNETS_OF_UNETS, T5S, TRANSFORMERS, UNETS,
@@ -89,20 +90,20 @@ impl Components {
             .map_or(0, |adapters| adapters.scratch_bytes())
     }
 
-    /// Refuses a tensor that holds a value that is not finite, so that no black image is saved. `stage` computed it with the
-    /// weights of `component`, which are then searched for the one to blame.
+    /// Refuses a tensor that holds a value that is not finite. `stage` computed it with the weights of `component`, which are
+    /// then searched for the one to blame.
     ///
     /// # Errors
     /// A value is not finite, or the device fails.
     pub(crate) fn check_finite(&self, tensor: &Tensor, stage: &str, component: &str) -> Result<()> {
-        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        if values.iter().all(|value| value.is_finite()) {
-            return Ok(());
-        }
-        let culprit = self.checkpoint(component)?.first_non_finite()?;
-        Err(Error::NotFinite {
-            stage: stage.to_owned(),
-            culprit,
+        finite::check(tensor, stage, || {
+            let culprit = finite::damaged_tensor([self.checkpoint(component)])?;
+            Ok(culprit.or_else(|| self.added_loras()))
         })
+    }
+
+    /// The LoRA files that are added, as what is to blame where the weights themselves are finite.
+    pub(crate) fn added_loras(&self) -> Option<Culprit> {
+        finite::added_loras(self.loras().map(|(_, choice)| choice))
     }
 }

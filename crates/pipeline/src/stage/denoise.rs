@@ -272,10 +272,8 @@ impl<'a> Denoise<'a> {
             }
             progress.evaluations = evaluation + 1;
             let stage = format!("step {} of the denoising", evaluation + 1);
-            let component = self.bundle.family.component();
             self.bundle
-                .components()
-                .check_finite(&progress.sampler_state.latents, &stage, component)?;
+                .check_latents(&progress.sampler_state.latents, &stage)?;
         }
         Ok(())
     }

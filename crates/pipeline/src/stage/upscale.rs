@@ -9,7 +9,7 @@ use sd_weights::{Checkpoint, Residency, WeightOptions, Weights};
 use crate::event::Interrupt;
 use crate::save::RgbImage;
 use crate::upscale::lanczos3;
-use crate::{Result, device};
+use crate::{Error, Result, device, finite};
 
 /// The network in the file at `path`. Nothing is read yet but headers.
 ///
@@ -36,7 +36,7 @@ pub(crate) fn rounds(scale: usize, factor: usize) -> u32 {
 /// Where the network's own scale is another it is applied until the image is large enough, and the result is resampled.
 ///
 /// # Errors
-/// The file is wrong, the device fails, the run was interrupted, or `on_picture` fails.
+/// The file is wrong, a value is not finite, the device fails, the run was interrupted, or `on_picture` fails.
 pub(crate) fn upscale(
     path: &Path,
     factor: usize,
@@ -58,6 +58,9 @@ pub(crate) fn upscale(
             values = network.forward(&values.to_device(&weight_options.device)?)?;
         }
         values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        finite::check(&values, "the upscaler", || {
+            finite::damaged_tensor([Checkpoint::open_file(path).map_err(Error::from)])
+        })?;
         values = values.affine(2.0, -1.0)?.squeeze(0)?;
         let upscaled = RgbImage::from_tensor(&values)?;
         drop(values);
