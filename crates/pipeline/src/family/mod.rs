@@ -1,6 +1,6 @@
 //! The families of models: for each how it is recognised, its defaults, its text encoders and its denoising network.
 //!
-//! A family is one folder here and one line in [`FAMILIES`]. The rest of the pipeline knows the two contracts alone:
+//! A family is one folder here and one line in `FAMILIES`. The rest of the pipeline knows the two contracts alone:
 //! [`Family`] with its [`TextEncoders`], and [`Denoiser`].
 
 mod contract;
