@@ -10,10 +10,10 @@ use std::path::{Component, Path, PathBuf};
 use sd_models::{clip, controlnet, mmdit, t5, unet, vae};
 use sd_pipeline::prompt::Prompt;
 use sd_pipeline::resume::interrupted_runs;
-use sd_schedulers::SchedulerConfig;
 use sd_pipeline::source_image::SourceImage;
 use sd_pipeline::tokenizer::Tokenizer;
-use sd_pipeline::{ImageSize, ModelFolder, Places};
+use sd_pipeline::{ImageSize, ModelFolder, UserDirs};
+use sd_schedulers::SchedulerConfig;
 use sd_weights::{Checkpoint, FileIdentity, LoraFile};
 use tempfile::TempDir;
 
@@ -156,7 +156,7 @@ pub fn prompt(bytes: &[u8]) {
 pub fn resume(bytes: &[u8]) {
     let path = file("state/runs/abcdefgh.safetensors", bytes);
     let state = path.parent().and_then(Path::parent).map(Path::to_owned);
-    let _ = interrupted_runs(&Places { state, cache: None });
+    let _ = interrupted_runs(&UserDirs { state, cache: None });
 }
 
 /// `scheduler_config.json`.
