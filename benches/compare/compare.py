@@ -7,7 +7,7 @@
 Needs `cargo build --release` of the programs first (`--build` does it), or `--programs DIR` with `generate`, `compare` and
 `synthesize` that were built elsewhere: then this file and that folder are all that it takes.
 
-Both sides are processes of their own that load the network once and then do a piece of work (a step, a decoded picture) when
+Both sides are processes of their own that load the network once and then do a piece of work (a step, a decoded image) when
 they are told to, one after the other, so that a machine that is now fast and now slow is so for both. A ratio is that of two
 neighbours: seconds of diffusers divided by ours. What both computed is compared, so that a wrong kernel cannot win. Memory is
 VmHWM of the process, at its end.
@@ -33,7 +33,7 @@ BEFORE_STEPS = "Before generation"
 # The most by which results may differ, relative to their size, for each type of the weights.
 LIMITS = {"f32": 1e-3, "bf16": 5e-2}
 TEXT_TOKENS, CLIP_TOKENS, T5_TOKENS = 333, 77, 256
-LATENTS = 64  # of a picture of 512x512
+LATENTS = 64  # of an image of 512x512
 
 
 @dataclass
@@ -81,7 +81,7 @@ WORKS = [
     # As `generate` does: its weights are needed once.
     text("t5-streamed", "T5-XXL, 256 tokens encoded, ours streamed", "streamed"),
     Work("start", "SD 1.5, from nothing to where the first step begins", "start", "sd1.5", "bf16", 3),
-    Work("demo", "the built-in model's picture, 20 steps", "demo", "", "bf16", 5),
+    Work("demo", "the built-in model's image, 20 steps", "demo", "", "bf16", 5),
 ]
 
 
@@ -358,7 +358,7 @@ class Theirs:
         return lambda: network(self.inputs["tokens"]).last_hidden_state
 
     def start(self):
-        """Draws until the first step begins, and waits there: whoever waits for it ends this process."""
+        """Generates until the first step begins, and waits there: whoever waits for it ends this process."""
         from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
         pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=self.dtype)

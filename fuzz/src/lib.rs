@@ -17,7 +17,7 @@ use sd_schedulers::SchedulerConfig;
 use sd_weights::{Checkpoint, FileIdentity, LoraFile};
 use tempfile::TempDir;
 
-/// Pictures of more pixels are opened and not read.
+/// Images of more pixels are opened and not read.
 const MOST_PIXELS: usize = 1 << 18;
 
 thread_local! {
@@ -186,13 +186,13 @@ pub fn hub_listing(bytes: &[u8]) {
     }
 }
 
-/// A picture that the user names: a PNG, JPEG or WebP file, with what it says of its orientation and its colours.
+/// An image that the user names: a PNG, JPEG or WebP file, with what it says of its orientation and its colours.
 pub fn image(bytes: &[u8]) {
-    let Ok(image) = SourceImage::open(&file("image/picture", bytes)) else {
+    let Ok(image) = SourceImage::open(&file("image/file", bytes)) else {
         return;
     };
     let (width, height) = image.sides();
-    // A large picture of one colour is a small file: each takes its time, and there is nothing else to find in it.
+    // A large image of one colour is a small file: each takes its time, and there is nothing else to find in it.
     if width * height <= MOST_PIXELS {
         let size = ImageSize::new(64, 64).expect("a size");
         let _ = image.at(size);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A step that the disk limits: draws with every block streamed from a disk that is slowed down to MEGABYTES (10^6 bytes) a
+# A step that the disk limits: generates with every block streamed from a disk that is slowed down to MEGABYTES (10^6 bytes) a
 # second, with the files' copies in memory dropped over and over, and compares a step with the bytes that it reads divided
 # by the rate at which `dd` reads the same file under the same limit. Linux, as root, with control groups.
 #

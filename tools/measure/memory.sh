@@ -4,7 +4,7 @@
 #
 #   tools/measure/memory.sh DIR [WHAT...]
 #
-# DIR is given full-size models once (32 GB); what they draw goes there too. WHAT is any of: large large-1024 decode
+# DIR is given full-size models once (32 GB); what they generate goes there too. WHAT is any of: large large-1024 decode
 # medium shared held; all of them without it. The processor is used (--device cpu). Nothing else should be running.
 set -euo pipefail
 
@@ -41,8 +41,8 @@ model() {
     echo "$directory/$1"
 }
 
-# Draws into $directory/$1 with the rest as arguments, and names the sidecar.
-draw() {
+# Generates into $directory/$1 with the rest as arguments, and names the sidecar.
+generate() {
     local output=$directory/$1
     shift
     rm -rf "$output"
@@ -77,10 +77,10 @@ for part in $parts; do
         echo "|---|---|---|---|---|---|"
         first=
         for budget in 12GB 6GB 3GB 2GB; do
-            sidecar=$(draw "large-$budget" --model "$large" --size 512x512 --steps 2 --cfg 4.5 --memory "$budget")
+            sidecar=$(generate "large-$budget" --model "$large" --size 512x512 --steps 2 --cfg 4.5 --memory "$budget")
             row "$budget" "$sidecar"
-            picture=${sidecar%.json}.png
-            if [[ -z $first ]]; then first=$picture; else cmp "$first" "$picture"; fi
+            image=${sidecar%.json}.png
+            if [[ -z $first ]]; then first=$image; else cmp "$first" "$image"; fi
         done
         echo
         echo "The four files are equal."
@@ -91,7 +91,7 @@ for part in $parts; do
         echo
         echo "| budget | budget | predicted peak | VmHWM | measured / predicted | whole run |"
         echo "|---|---|---|---|---|---|"
-        row 3GB "$(draw large-1024 --model "$large" --size 1024x1024 --steps 1 --cfg 4.5 --memory 3GB)"
+        row 3GB "$(generate large-1024 --model "$large" --size 1024x1024 --steps 1 --cfg 4.5 --memory 3GB)"
         ;;
     decode)
         echo "### The decoder of SD 3.5 at 2048x2048, by bands and in one piece"
@@ -113,10 +113,10 @@ for part in $parts; do
         ;;
     shared)
         medium=$(model sd3.5-medium)
-        echo "### Bytes read for four pictures and for one, streamed (SD 3.5 Medium, 256x256, 4 steps)"
+        echo "### Bytes read for four images and for one, streamed (SD 3.5 Medium, 256x256, 4 steps)"
         echo
         for images in 1 4; do
-            sidecar=$(draw "shared-$images" --model "$medium" --size 256x256 --steps 4 --cfg 4.5 --memory 1.5GB --n "$images")
+            sidecar=$(generate "shared-$images" --model "$medium" --size 256x256 --steps 4 --cfg 4.5 --memory 1.5GB --n "$images")
             echo "- --n $images: $(megabytes "$(number weights_read <"$sidecar")") MB"
         done
         ;;

@@ -189,18 +189,18 @@ def environment(folder):
 
 
 def setups(program):
-    draw = ["a cat", "--size", "64x64", "--steps", "1", "--device", "cpu", "--output", "out"]
-    of_model = draw + ["--model", "model"]
+    generate = ["a cat", "--size", "64x64", "--steps", "1", "--device", "cpu", "--output", "out"]
+    of_model = generate + ["--model", "model"]
     json_files = ["model_index.json", "*/*.json"]
     weights = ["*/*.safetensors"]
     for family in ("families/sd15", "families/sdxl", "models/tiny-large"):
         model = copied(FIXTURES / family, "model")
         yield Setup(f"{family} configuration", model, ["plan", *of_model[:-2], "--model", "model"],
                     [f"model/{name}" for name in json_files])
-        yield Setup(f"{family} configuration, drawn", model, of_model, [f"model/{name}" for name in json_files])
+        yield Setup(f"{family} configuration, generated", model, of_model, [f"model/{name}" for name in json_files])
         yield Setup(f"{family} weights", model, of_model, [f"model/{name}" for name in weights])
     model = copied(FIXTURES / "families/sd15", "model")
-    for lora in sorted((FIXTURES / "steered/loras").glob("*.safetensors")):
+    for lora in sorted((FIXTURES / "conditioned/loras").glob("*.safetensors")):
         if not lora.name.startswith("sd3"):
             yield Setup(f"LoRA {lora.name}", together(model, copied(lora, "lora.safetensors")),
                         [*of_model, "--lora", "lora.safetensors:0.5"], ["lora.safetensors"])
@@ -234,10 +234,10 @@ def setups(program):
                 ["config.toml"])
     yield Setup("resume state", interrupted(program), ["resume", "--last"], ["user/state/runs/*.safetensors"])
     yield Setup("resume list", interrupted(program), ["resume"], ["user/state/runs/*.safetensors"])
-    yield Setup("hub cache", snapshot(FIXTURES / "families/sd15"), [*draw, "--model", "me/tiny"],
+    yield Setup("hub cache", snapshot(FIXTURES / "families/sd15"), [*generate, "--model", "me/tiny"],
                 ["user/hub/models--me--tiny/refs/main", "user/hub/models--me--tiny/snapshots/*/*.json"])
     prompt = '(a [cat]:1.2) BREAK <lora:lora.safetensors:0.5:1> \\(photo\\) ((((deep:0.3)))) 猫 , '.encode() * 3
-    lora = copied(FIXTURES / "steered/loras/kohya.safetensors", "lora.safetensors")
+    lora = copied(FIXTURES / "conditioned/loras/kohya.safetensors", "lora.safetensors")
     yield Setup("prompt", together(model, lora, written("prompt.txt", prompt)), None, ["prompt.txt"])
 
 

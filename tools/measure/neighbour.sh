@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Draws twice with a model: undisturbed, and with a neighbour that takes most of the free memory in its middle. Both
-# pictures must be equal, and the second run must say that it gave something up. Linux; about a minute a step.
+# Generates twice with a model: undisturbed, and with a neighbour that takes most of the free memory in its middle. Both
+# images must be equal, and the second run must say that it gave something up. Linux; about a minute a step.
 #
 #   tools/measure/neighbour.sh MODEL_FOLDER
 set -euo pipefail
@@ -23,4 +23,4 @@ neighbour=$!
 trap 'kill $neighbour 2>/dev/null || true; rm -rf "$work" /dev/shm/neighbour.$$' EXIT
 wait $run
 grep '"event":"warning"' "$work/beside.log" || { echo "nothing was given up"; exit 1; }
-cmp "$work"/alone/*.png "$work"/beside/*.png && echo "the pictures are equal"
+cmp "$work"/alone/*.png "$work"/beside/*.png && echo "the images are equal"

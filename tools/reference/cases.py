@@ -1,4 +1,4 @@
-"""What pictures are drawn from, and the list of it that the tests read."""
+"""What images are generated from, and the list of it that the tests read."""
 
 import json
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What every picture is drawn from."""
+class Generated:
+    """What every image is generated from."""
 
     name: str
     model: str
@@ -19,5 +19,5 @@ class Drawn:
     guidance_scale: float = 4.5
 
 
-def write(folder: Path, cases: Sequence[Drawn]) -> None:
+def write(folder: Path, cases: Sequence[Generated]) -> None:
     (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases], indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Pictures of the tiny models: `cases.json` and, for each case, a picture and its latents in `cases/`."""
+"""Images of the tiny models: `cases.json` and, for each case, an image and its latents in `cases/`."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,18 +9,18 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from safetensors.torch import save_file
 
-from cases import Drawn
+from cases import Generated
 from corpus import TEXTS
 from make_models import FOLDER
-from places import PIPELINE
+from paths import PIPELINE
 
 # What diffusers gives T5 unless told otherwise.
 LONGEST_T5_PROMPT = 256
 
 
 @dataclass(frozen=True)
-class Case(Drawn):
-    """What a picture is drawn from."""
+class Case(Generated):
+    """What an image is generated from."""
 
     width: int = 64
     height: int = 64
@@ -61,8 +61,8 @@ class Artist:
         shape = (1, self.pipeline.transformer.config.in_channels, case.height // 8, case.width // 8)
         return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(case.seed))
 
-    def draw(self, case: Case, noise: torch.Tensor | None = None) -> tuple[Image.Image, dict[str, torch.Tensor]]:
-        """The picture, and the latents after each step."""
+    def generate(self, case: Case, noise: torch.Tensor | None = None) -> tuple[Image.Image, dict[str, torch.Tensor]]:
+        """The image, and the latents after each step."""
         latents = {}
 
         def keep(_pipeline, step, _timestep, values):
@@ -93,16 +93,16 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def check(artist: Artist, case: Case, image: Image.Image) -> None:
-    """Prints how much a picture varies and what it would take to change it."""
+    """Prints how much an image varies and what it would take to change it."""
     expected = pixels(image)
     clipped = np.mean((expected == 0) | (expected == 255))
     print(f"{case.name}: std {expected.std():.0f} of 255, {100 * clipped:.1f} % of the values at a limit")
     assert expected.std() > 30 and clipped < 0.25, case.name
-    same, _ = artist.draw(case, artist.noise(case))
+    same, _ = artist.generate(case, artist.noise(case))
     assert np.array_equal(pixels(same), expected), "the noise is another"
 
     def change(title: str, noise: torch.Tensor | None = None, **changes) -> int:
-        other, _ = artist.draw(Case(**(asdict(case) | changes)), noise)
+        other, _ = artist.generate(Case(**(asdict(case) | changes)), noise)
         difference = np.abs(pixels(other) - expected)
         beyond = np.mean(difference > 2)
         print(f"    {title}: by at most {difference.max()}, {100 * beyond:.0f} % of the values by more than 2")
@@ -136,7 +136,7 @@ def main() -> None:
         if first:
             artists[case.model] = Artist(case.model)
         artist = artists[case.model]
-        image, latents = artist.draw(case)
+        image, latents = artist.generate(case)
         check(artist, case, image)
         embeds = artist.embeds(case)
         assert embeds["prompt_embeds"].shape[1:] == artist.embeds_shape

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from checks import check_inputs, check_weights, describe
 from make_mmdit import JOINT_WIDTH, POOLED_WIDTH, inputs
 from make_unet import TIMESTEPS, predict, round_weights
-from places import MODELS, network_folder
+from paths import MODELS, network_folder
 from weights import randomise
 
 SCALE = 0.7
@@ -34,9 +34,9 @@ def make(case: str, seed: int, odd: bool = False, **options) -> None:
 
     def control(**given: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         added = {"text_embeds": given["pooled"], "time_ids": given["time_ids"]} if "pooled" in given else None
-        picture = given["picture"].repeat(2, 1, 1, 1)
+        image = given["picture"].repeat(2, 1, 1, 1)
         return model(
-            given["latents"], torch.tensor(TIMESTEPS[0]), given["context"], picture, conditioning_scale=SCALE,
+            given["latents"], torch.tensor(TIMESTEPS[0]), given["context"], image, conditioning_scale=SCALE,
             added_cond_kwargs=added, return_dict=False,
         )
 
@@ -113,30 +113,30 @@ def make_for_transformer() -> None:
         randomise(model, seed, gains={"norm1.linear.weight": 1.5, "norm1_context.linear.weight": 1.5})
         round_all(model)
         generator = torch.Generator("cpu").manual_seed(seed)
-        picture = torch.randn(1, 16 + extra, *given["latents"].shape[2:], generator=generator)
+        image = torch.randn(1, 16 + extra, *given["latents"].shape[2:], generator=generator)
         config = model.config
 
-        def control(picture, latents, encoder_hidden_states, pooled, timestep) -> list[torch.Tensor]:
+        def control(image, latents, encoder_hidden_states, pooled, timestep) -> list[torch.Tensor]:
             if not config.use_pos_embed:
                 latents = denoiser.pos_embed(latents)
             return model(
-                latents, picture.repeat(2, 1, 1, 1), SCALE,
+                latents, image.repeat(2, 1, 1, 1), SCALE,
                 encoder_hidden_states if config.joint_attention_dim else None,
                 torch.zeros_like(pooled) if config.force_zeros_for_pooled_projection else pooled, timestep,
                 return_dict=False,
             )[0]
 
-        def steered(picture, **given) -> torch.Tensor:
-            return predicted(**given, residuals=control(picture, **given))
+        def conditioned(image, **given) -> torch.Tensor:
+            return predicted(**given, residuals=control(image, **given))
 
-        given_both = given | {"picture": picture}
-        check_inputs(steered, given_both)
-        residuals = control(picture, **given)
+        given_both = given | {"picture": image}
+        check_inputs(conditioned, given_both)
+        residuals = control(image, **given)
         # The transformer's own positions are in what it gives the second kind.
         prediction = predicted(**given, residuals=residuals)
         assert (prediction - alone).std() > 0.1 * alone.std(), "control has no effect"
         added.append(spread(residuals))
-        tensors = {"picture": picture, "prediction": prediction}
+        tensors = {"picture": image, "prediction": prediction}
         if len(added) == 2:
             both = [sum(of_block) for of_block in zip(*added, strict=True)]
             tensors["prediction_of_both"] = predicted(**given, residuals=both)

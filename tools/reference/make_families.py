@@ -1,4 +1,4 @@
-"""Complete tiny models of Stable Diffusion 1, 2, XL and its refiner, and pictures that diffusers draws with them."""
+"""Complete tiny models of Stable Diffusion 1, 2, XL and its refiner, and images that diffusers generates with them."""
 
 import shutil
 from dataclasses import asdict, dataclass
@@ -17,8 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 import cases
 import tokenizer_folders
 from byte_pairs import END
-from cases import Drawn
-from places import PIPELINE
+from cases import Generated
+from paths import PIPELINE
 from weights import randomise
 
 FOLDER = PIPELINE / "families"
@@ -28,15 +28,15 @@ POOLED, SPREAD = 16, 8
 
 
 @dataclass(frozen=True)
-class Case(Drawn):
-    """What a picture is drawn from. Paths are those below the folder of the families."""
+class Case(Generated):
+    """What an image is generated from. Paths are those below the folder of the families."""
 
     steps: int = 6
     width: int = 64
     height: int = 64
     # As the program is told; without it the model's own.
     sampler: str | None = None
-    # What is drawn over `init.png`, and whether `mask.png` says where.
+    # Whether it is image-to-image from `init.png`, and whether `mask.png` says where.
     strength: float | None = None
     masked: bool = False
     # ControlNets that follow `init.png`, each with its scale.
@@ -123,17 +123,17 @@ def unet_of_xl(seed: int, numbers: int, context: int) -> UNet2DConditionModel:
 
 @torch.no_grad()
 def calibrate(pipeline) -> None:
-    """Scales the last convolution so that a picture fills the range of colours without leaving it."""
+    """Scales the last convolution so that an image fills the range of colours without leaving it."""
     pipeline.set_progress_bar_config(disable=True)
     latents = pipeline(
         "a photo of a cat", height=64, width=64, num_inference_steps=4, output_type="latent",
         generator=torch.Generator("cpu").manual_seed(1),
     ).images
-    picture = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    image = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
     last = pipeline.vae.decoder.conv_out
-    scale = 0.4 / picture.std(dim=(0, 2, 3))
+    scale = 0.4 / image.std(dim=(0, 2, 3))
     last.weight *= scale[:, None, None, None]
-    last.bias.copy_((last.bias - picture.mean(dim=(0, 2, 3))) * scale)
+    last.bias.copy_((last.bias - image.mean(dim=(0, 2, 3))) * scale)
 
 
 def make_models() -> None:
@@ -186,24 +186,24 @@ def make_models() -> None:
 
 
 def make_sources() -> tuple[Image.Image, Image.Image]:
-    """A smooth picture to draw over, and a mask."""
+    """A smooth initial image, and a mask."""
     rows, columns = np.mgrid[0:64, 0:64] / 63
-    picture = np.stack([rows, columns, 0.5 + 0.5 * np.sin(9 * rows * columns)], axis=-1)
+    image = np.stack([rows, columns, 0.5 + 0.5 * np.sin(9 * rows * columns)], axis=-1)
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (16, 8, 64, 40))
-    init = Image.fromarray((255 * picture).round().astype(np.uint8))
+    init = Image.fromarray((255 * image).round().astype(np.uint8))
     init.save(FOLDER / "init.png")
     mask.save(FOLDER / "mask.png")
     return init, mask
 
 
 class Artist:
-    """Draws cases with diffusers."""
+    """Generates cases with diffusers."""
 
     def __init__(self) -> None:
         self.init, self.mask = make_sources()
 
-    def draw(self, case: Case) -> np.ndarray:
+    def generate(self, case: Case) -> np.ndarray:
         over = case.strength is not None
         kind = {
             (False, False): (StableDiffusionPipeline, StableDiffusionXLPipeline),
@@ -246,13 +246,13 @@ def main() -> None:
     make_models()
     artist = Artist()
     for case in CASES:
-        picture = artist.draw(case)
-        assert picture.std() > 30, case.name
-        other = artist.draw(Case(**(asdict(case) | {"prompt": "a bridge over the river"})))
-        difference = np.abs(picture - other).max()
-        print(f"{case.name}: std {picture.std():.0f} of 255, another prompt changes it by at most {difference}")
+        image = artist.generate(case)
+        assert image.std() > 30, case.name
+        other = artist.generate(Case(**(asdict(case) | {"prompt": "a bridge over the river"})))
+        difference = np.abs(image - other).max()
+        print(f"{case.name}: std {image.std():.0f} of 255, another prompt changes it by at most {difference}")
         assert difference > 5, case.name
-        Image.fromarray(picture.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png")
+        Image.fromarray(image.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png")
     cases.write(FOLDER, CASES)
 
 

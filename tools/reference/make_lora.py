@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from places import REPOSITORY
+from paths import REPOSITORY
 from weights import randomise
 
 FOLDER = REPOSITORY / "crates" / "weights" / "tests" / "fixtures" / "lora"

@@ -5,7 +5,7 @@ from diffusers import SD3Transformer2DModel
 from safetensors.torch import save_file
 
 from checks import check_inputs, check_weights, describe
-from places import network_folder
+from paths import network_folder
 from weights import randomise
 
 JOINT_WIDTH = 40

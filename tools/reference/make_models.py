@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokeni
 
 import tokenizer_folders
 from byte_pairs import END
-from places import PIPELINE
+from paths import PIPELINE
 from weights import randomise
 
 LATENT_CHANNELS = 16
@@ -93,17 +93,17 @@ def vae(kind: Kind) -> AutoencoderKL:
 
 @torch.no_grad()
 def calibrate(pipeline: StableDiffusion3Pipeline) -> None:
-    """Scales the last convolution so that a picture fills the range of colours without leaving it."""
+    """Scales the last convolution so that an image fills the range of colours without leaving it."""
     latents = pipeline(
         "a photo of a cat", height=64, width=96, num_inference_steps=4, guidance_scale=4.5, output_type="latent",
         generator=torch.Generator("cpu").manual_seed(1), max_sequence_length=32,
     ).images
     config = pipeline.vae.config
-    picture = pipeline.vae.decode(latents / config.scaling_factor + config.shift_factor).sample
+    image = pipeline.vae.decode(latents / config.scaling_factor + config.shift_factor).sample
     last = pipeline.vae.decoder.conv_out
-    scale = 0.4 / picture.std(dim=(0, 2, 3))
+    scale = 0.4 / image.std(dim=(0, 2, 3))
     last.weight *= scale[:, None, None, None]
-    last.bias.copy_((last.bias - picture.mean(dim=(0, 2, 3))) * scale)
+    last.bias.copy_((last.bias - image.mean(dim=(0, 2, 3))) * scale)
 
 
 def make(kind: Kind) -> Path:

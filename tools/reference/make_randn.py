@@ -3,7 +3,7 @@
 import torch
 from safetensors.torch import save_file
 
-from places import PIPELINE
+from paths import PIPELINE
 
 SEEDS = (0, 42, 2**32 - 1, 2**40 + 7)
 SIZES = (1, 5, 15, 16, 17, 24, 31, 32, 100, 4096)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
-from places import SCHEDULERS
+from paths import SCHEDULERS
 
 # Only their Brownian noise needs the first, and noise is given here; the others serve what is not used.
 for unused, name in (("torchsde", None), ("torchdiffeq", "odeint"), ("torchvision", None), ("torchvision.transforms", "functional")):

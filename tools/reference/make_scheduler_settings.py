@@ -10,7 +10,7 @@ import types
 
 from diffusers import SchedulerMixin, schedulers
 
-from places import REPOSITORY
+from paths import REPOSITORY
 
 # Only their Brownian noise needs it, and diffusers, now imported, looks for it no more.
 sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))

@@ -6,7 +6,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 
-from places import SCHEDULERS
+from paths import SCHEDULERS
 
 STEPS = (1, 2, 5, 20, 28)
 

@@ -1,5 +1,5 @@
-"""Pictures that diffusers draws of the tiny models with settings that other scripts leave alone: guidance scaled back, and LoRAs
-with scales of their own for text encoder and network. After `make_families.py` and `make_steered.py`."""
+"""Images that diffusers generates of the tiny models with settings that other scripts leave alone: guidance scaled back, and LoRAs
+with scales of their own for text encoder and network. After `make_families.py` and `make_conditioned.py`."""
 
 import json
 import shutil
@@ -11,8 +11,8 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from PIL import Image
 
 import cases
-from cases import Drawn
-from places import PIPELINE
+from cases import Generated
+from paths import PIPELINE
 
 FOLDER = PIPELINE / "settings"
 # As the program is to find them in `scheduler_config.json`.
@@ -20,14 +20,14 @@ ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
 
 @dataclass(frozen=True)
-class Case(Drawn):
-    """What a picture is drawn from. Paths are those below the fixtures of the pipeline."""
+class Case(Generated):
+    """What an image is generated from. Paths are those below the fixtures of the pipeline."""
 
     guidance_scale: float = 7.5
     guidance_rescale: float = 0.0
     # Whether the schedule goes down to no signal.
     zero_snr: bool = False
-    # LoRA files of `steered/loras`, each with its scale for the text encoder and for the network.
+    # LoRA files of `conditioned/loras`, each with its scale for the text encoder and for the network.
     loras: tuple[tuple[str, float, float], ...] = ()
 
 
@@ -42,7 +42,7 @@ CASES = [
 ]
 
 
-def draw(case: Case) -> np.ndarray:
+def generate(case: Case) -> np.ndarray:
     kind = StableDiffusionXLPipeline if case.model == SDXL else StableDiffusionPipeline
     pipeline = kind.from_pretrained(PIPELINE / case.model, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -50,7 +50,7 @@ def draw(case: Case) -> np.ndarray:
         pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, **ZERO_SNR)
     names = [f"lora_{index}" for index in range(len(case.loras))]
     for name, (file, _, _) in zip(names, case.loras, strict=True):
-        pipeline.load_lora_weights(PIPELINE / "steered" / "loras" / f"{file}.safetensors", adapter_name=name)
+        pipeline.load_lora_weights(PIPELINE / "conditioned" / "loras" / f"{file}.safetensors", adapter_name=name)
     if names:
         pipeline.set_adapters(names, [{"text_encoder": text, "unet": unet} for _, text, unet in case.loras])
     image = pipeline(
@@ -61,11 +61,11 @@ def draw(case: Case) -> np.ndarray:
     return np.asarray(image, dtype=np.int16)
 
 
-def check(case: Case, picture: np.ndarray) -> None:
-    """Whether the picture would show it if a setting were not followed."""
+def check(case: Case, image: np.ndarray) -> None:
+    """Whether the image would show it if a setting were not followed."""
 
     def change(title: str, **changes) -> None:
-        difference = np.abs(draw(replace(case, **changes)) - picture).max()
+        difference = np.abs(generate(replace(case, **changes)) - image).max()
         print(f"{case.name}: {title} changes it by at most {difference}")
         assert difference > 5, (case.name, title)
 
@@ -82,9 +82,9 @@ def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     (FOLDER / "cases").mkdir(parents=True)
     for case in CASES:
-        picture = draw(case)
-        check(case, picture)
-        Image.fromarray(picture.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png", optimize=True)
+        image = generate(case)
+        check(case, image)
+        Image.fromarray(image.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png", optimize=True)
     cases.write(FOLDER, CASES)
     (FOLDER / "zero_snr.json").write_text(json.dumps(ZERO_SNR) + "\n")
 

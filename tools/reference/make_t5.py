@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 from transformers import T5Config, T5EncoderModel
 
 from checks import check_inputs, check_weights, describe
-from places import network_folder
+from paths import network_folder
 from weights import randomise
 
 

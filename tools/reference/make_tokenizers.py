@@ -7,7 +7,7 @@ from transformers import CLIPTokenizer, T5Tokenizer
 
 from corpus import TEXTS
 from make_models import FOLDER
-from places import PIPELINE
+from paths import PIPELINE
 
 # The tokenizer's folder, its class and the length that is asked for.
 ASKED = [

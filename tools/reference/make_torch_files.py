@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from places import REPOSITORY
+from paths import REPOSITORY
 
 FOLDER = REPOSITORY / "crates" / "weights" / "tests" / "fixtures" / "torch"
 

@@ -6,7 +6,7 @@ import json
 import torch
 from safetensors.torch import load_file
 
-from places import REPOSITORY
+from paths import REPOSITORY
 
 FIXTURES = REPOSITORY / "crates" / "pipeline" / "tests" / "fixtures"
 MODEL = FIXTURES / "families" / "sd15"

@@ -5,7 +5,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from checks import check_inputs, check_weights, describe
-from places import network_folder
+from paths import network_folder
 from weights import randomise
 
 TEXT_LENGTH = 11
@@ -24,7 +24,7 @@ def predict(model: UNet2DConditionModel, given: dict[str, torch.Tensor], timeste
 
 
 def inputs(model: UNet2DConditionModel, seed: int, size: tuple[int, int]) -> dict[str, torch.Tensor]:
-    """Latents of two pictures, each with its text."""
+    """Latents of two images, each with its text."""
     generator = torch.Generator("cpu").manual_seed(seed)
     config = model.config
     given = {

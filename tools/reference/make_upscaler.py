@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from checks import check_inputs, check_weights, describe
-from places import MODELS, network_folder
+from paths import MODELS, network_folder
 from weights import randomise
 
 
@@ -59,7 +59,7 @@ class RRDBNet(nn.Module):
 
 
 class SRVGGNetCompact(nn.Module):
-    """The small network of Real-ESRGAN: it computes at the size of the picture and adds the picture at the end."""
+    """The small network of Real-ESRGAN: it computes at the size of the image and adds the image at the end."""
 
     def __init__(self, scale: int, features: int, hidden: int) -> None:
         super().__init__()
@@ -75,21 +75,21 @@ class SRVGGNetCompact(nn.Module):
 
 
 def make(case: str, seed: int, model: nn.Module, size: tuple[int, int], wrapper: str | None) -> None:
-    """Writes a network, as a `.pth` inside of `wrapper` or as safetensors, and what it makes of a picture."""
+    """Writes a network, as a `.pth` inside of `wrapper` or as safetensors, and what it makes of an image."""
     print(f"upscaler/{case}")
     randomise(model, seed)
     generator = torch.Generator("cpu").manual_seed(seed)
-    picture = torch.rand(1, 3, *size, generator=generator)
+    image = torch.rand(1, 3, *size, generator=generator)
     factor = getattr(model, "unshuffled", 1)
-    # Odd pictures are continued by their mirror image, and what is made of that is cut off.
-    whole = functional.pad(picture, (0, -size[1] % factor, 0, -size[0] % factor), mode="reflect")
+    # Odd images are continued by their mirror image, and what is made of that is cut off.
+    whole = functional.pad(image, (0, -size[1] % factor, 0, -size[0] % factor), mode="reflect")
 
-    def enlarged(picture: torch.Tensor) -> torch.Tensor:
-        return model(picture)
+    def enlarged(image: torch.Tensor) -> torch.Tensor:
+        return model(image)
 
     result = enlarged(whole)
     scale = result.shape[2] // whole.shape[2]
-    tensors = {"picture": picture, "enlarged": result[:, :, : scale * size[0], : scale * size[1]]}
+    tensors = {"picture": image, "enlarged": result[:, :, : scale * size[0], : scale * size[1]]}
     describe(case, tensors)
     check_inputs(enlarged, {"picture": whole})
     check_weights(model, result)

@@ -5,7 +5,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
 from checks import check_inputs, check_weights, describe
-from places import network_folder
+from paths import network_folder
 from weights import randomise
 
 

@@ -1,6 +1,6 @@
-"""Tiny models whose files say less than usual, or something else, and pictures that diffusers draws with them.
+"""Tiny models whose files say less than usual, or something else, and images that diffusers generates with them.
 
-Each is one of the models of `make_families.py` with a few files replaced. Only those are kept: whoever draws lays them over the
+Each is one of the models of `make_families.py` with a few files replaced. Only those are kept: whoever generates lays them over the
 rest (`laid_over`).
 """
 
@@ -22,8 +22,8 @@ from PIL import Image
 
 import cases
 import make_families as families
-from cases import Drawn
-from places import PIPELINE
+from cases import Generated
+from paths import PIPELINE
 from weights import randomise
 
 FOLDER = PIPELINE / "variants"
@@ -33,8 +33,8 @@ PLAIN_UP, ATTENDS_UP = "UpBlock2D", "CrossAttnUpBlock2D"
 
 
 @dataclass(frozen=True)
-class Case(Drawn):
-    """What a picture is drawn from. `base` is the model of the families that `model` is laid over."""
+class Case(Generated):
+    """What an image is generated from. `base` is the model of the families that `model` is laid over."""
 
     base: str = "sd15"
     steps: int = 6
@@ -174,7 +174,7 @@ def kind(case: Case, index: dict):
     return StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
 
 
-def draw(case: Case, prompt: str) -> np.ndarray:
+def generate(case: Case, prompt: str) -> np.ndarray:
     init, mask = Image.open(FAMILIES / "init.png"), Image.open(FAMILIES / "mask.png")
     with laid_over(case.base, case.model) as folder:
         loaded = {}
@@ -211,15 +211,15 @@ def main() -> None:
     (FOLDER / "cases").mkdir(parents=True)
     make_models()
     for case in CASES:
-        picture = draw(case, case.prompt)
-        difference = np.abs(picture - draw(case, "a bridge over the river")).max()
-        print(f"{case.name}: std {picture.std():.0f} of 255, another prompt changes it by at most {difference}")
-        assert picture.std() > 15 and difference > 5, case.name
+        image = generate(case, case.prompt)
+        difference = np.abs(image - generate(case, "a bridge over the river")).max()
+        print(f"{case.name}: std {image.std():.0f} of 255, another prompt changes it by at most {difference}")
+        assert image.std() > 15 and difference > 5, case.name
         if case.model == "distilled":
             # It is told the scale less 1; one less again shows.
-            weaker = draw(replace(case, guidance_scale=case.guidance_scale - 1), case.prompt)
-            assert np.abs(picture - weaker).max() > 5, case.name
-        Image.fromarray(picture.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png")
+            weaker = generate(replace(case, guidance_scale=case.guidance_scale - 1), case.prompt)
+            assert np.abs(image - weaker).max() > 5, case.name
+        Image.fromarray(image.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png")
     cases.write(FOLDER, CASES)
 
 

@@ -1,4 +1,4 @@
-"""Draws the held-out prompts with diffusers or with `generate` itself, and counts how many pictures are right."""
+"""Draws the held-out prompts with diffusers or with `generate` itself, and counts how many images are right."""
 
 import argparse
 import json
@@ -37,45 +37,45 @@ def read_prompts(path: Path) -> list[tuple[str, int, Shapes]]:
             for row in rows]
 
 
-def count_right(pictures: list[np.ndarray], scenes: list[Shapes], forms: bool = True) -> int:
-    return sum(not faults(picture, scene, forms) for picture, scene in zip(pictures, scenes))
+def count_right(images: list[np.ndarray], scenes: list[Shapes], forms: bool = True) -> int:
+    return sum(not faults(image, scene, forms) for image, scene in zip(images, scenes))
 
 
 def drawn_by_program(program: Path, model: Path, rows, guidance: float, steps: int) -> list[np.ndarray]:
-    """The pictures as `generate` draws them with the model in the folder `model`."""
-    pictures = []
+    """The images as `generate` draws them with the model in the folder `model`."""
+    images = []
     with tempfile.TemporaryDirectory() as folder:
         for prompt, seed, _ in rows:
             command = [program, "--model", model, "--prompt", prompt, "--seed", str(seed), "--cfg", str(guidance), "--steps", str(steps),
                        "--quiet", "--output", folder]
             path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-            pictures.append(np.asarray(Image.open(path)))
-    return pictures
+            images.append(np.asarray(Image.open(path)))
+    return images
 
 
 def drawn_by_diffusers(options, rows) -> list[np.ndarray]:
-    """The pictures as diffusers draws them from the folder, in 32 bits."""
+    """The images as diffusers draws them from the folder, in 32 bits."""
     pipeline = StableDiffusion3Pipeline.from_pretrained(options.folder, torch_dtype=torch.float32)
     if options.shift:
         pipeline.scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=options.shift)
     pipeline.set_progress_bar_config(disable=True)
-    pictures = []
+    images = []
     for start in range(0, len(rows), TOGETHER):
         part = rows[start:start + TOGETHER]
         drawn = pipeline([prompt for prompt, _, _ in part], num_inference_steps=options.steps, guidance_scale=options.guidance,
                          generator=[torch.Generator("cpu").manual_seed(seed) for _, seed, _ in part], height=256, width=256,
                          max_sequence_length=32, output_type="np").images
-        pictures += list((drawn * 255).round().astype(np.uint8))
-    return pictures
+        images += list((drawn * 255).round().astype(np.uint8))
+    return images
 
 
 def check_the_check(scenes: list[Shapes]) -> None:
-    """True pictures must pass, and true pictures of other prompts must fail."""
+    """True images must pass, and true images of other prompts must fail."""
     rng = random.Random(1)
-    pictures = [render(scene, rng) for scene in scenes]
-    others = pictures[7:] + pictures[:7]
+    images = [render(scene, rng) for scene in scenes]
+    others = images[7:] + images[:7]
     for forms, what in ((False, "colours, count, places and background"), (True, "size and outline too")):
-        print(f"{what}: {count_right(pictures, scenes, forms)} of {len(scenes)} true pictures are right, "
+        print(f"{what}: {count_right(images, scenes, forms)} of {len(scenes)} true images are right, "
               f"and {count_right(others, scenes, forms)} of those of the prompt seven places on")
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--program", type=Path, help="draw with this `generate` instead of with diffusers")
     parser.add_argument("--shift", type=float, help="instead of the scheduler's own")
     parser.add_argument("--write", action="store_true", help="write held_out.json first")
-    parser.add_argument("--quiet", action="store_true", help="do not name the wrong pictures")
+    parser.add_argument("--quiet", action="store_true", help="do not name the wrong images")
     options = parser.parse_args()
     if options.write:
         write_prompts(options.folder / "held_out.json")
@@ -97,15 +97,15 @@ def main() -> None:
     if not options.quiet:
         check_the_check(scenes)
     if options.program:
-        pictures = drawn_by_program(options.program, options.folder, rows, options.guidance, options.steps)
+        images = drawn_by_program(options.program, options.folder, rows, options.guidance, options.steps)
     else:
-        pictures = drawn_by_diffusers(options, rows)
+        images = drawn_by_diffusers(options, rows)
     if not options.quiet:
-        for picture, (prompt, seed, scene) in zip(pictures, rows):
-            if wrong := faults(picture, scene):
+        for image, (prompt, seed, scene) in zip(images, rows):
+            if wrong := faults(image, scene):
                 print(f"  {prompt} (seed {seed}): {'; '.join(wrong)}")
-    print(f"guidance {options.guidance}, {options.steps} steps: {count_right(pictures, scenes, forms=False)} of {len(rows)} right in "
-          f"colours, count, places and background; {count_right(pictures, scenes)} in size and outline too")
+    print(f"guidance {options.guidance}, {options.steps} steps: {count_right(images, scenes, forms=False)} of {len(rows)} right in "
+          f"colours, count, places and background; {count_right(images, scenes)} in size and outline too")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws the training pictures on every processor core, each with several captions already turned into ids."""
+"""Draws the training images on every processor core, each with several captions already turned into ids."""
 
 import mmap
 import multiprocessing
@@ -33,7 +33,7 @@ def _begin(folder: str, seed: int) -> None:
 
 
 def _training_shapes(rng: random.Random) -> Shapes:
-    """A picture of shapes, more often one with thin or small parts, whose outlines are learnt last."""
+    """An image of shapes, more often one with thin or small parts, whose outlines are learnt last."""
     while True:
         scene = random_shapes(rng, held_out=False)
         hard = any(group.shape in HARD_SHAPES or group.size == "small" for group in scene.groups) or scene.relation == "inside"
@@ -42,7 +42,7 @@ def _training_shapes(rng: random.Random) -> Shapes:
 
 
 def _draw_chunk(start: int) -> int:
-    """Draws the pictures from `start` on into the shared memory."""
+    """Draws the images from `start` on into the shared memory."""
     texts = []
     for index in range(start, start + CHUNK):
         rng = random.Random(f"{_worker['seed']} {index}")
@@ -62,8 +62,8 @@ def _shared_array(shape: tuple[int, ...], kind) -> np.ndarray:
     return np.frombuffer(mmap.mmap(-1, size), dtype=kind).reshape(shape)
 
 
-class Pictures:
-    """Pictures `[n, 3, 256, 256]` in bytes on the device and ids `[n, 8, 3, 32]`, filled in the background.
+class Images:
+    """Images `[n, 3, 256, 256]` in bytes on the device and ids `[n, 8, 3, 32]`, filled in the background.
 
     Make it before the first use of the device: the workers are forked.
     """
@@ -71,7 +71,7 @@ class Pictures:
     def __init__(self, number: int, folder: Path, seed: int, workers: int | None = None):
         self.number = number // CHUNK * CHUNK
         self.ready = 0
-        _shared["pictures"] = _shared_array((self.number, 3, SIDE, SIDE), np.uint8)
+        _shared["images"] = _shared_array((self.number, 3, SIDE, SIDE), np.uint8)
         _shared["ids"] = _shared_array((self.number, CAPTIONS, 3, TEXT_LENGTH), np.int16)
         self._pool = multiprocessing.get_context("fork").Pool(workers or os.cpu_count(), _begin, (str(folder), seed))
         self._chunks = self._pool.imap(_draw_chunk, range(0, self.number, CHUNK))
@@ -79,7 +79,7 @@ class Pictures:
 
     def load(self, device: str) -> None:
         """Begins to move what is drawn to `device`."""
-        self.pictures = torch.empty((self.number, 3, SIDE, SIDE), dtype=torch.uint8, device=device)
+        self.images = torch.empty((self.number, 3, SIDE, SIDE), dtype=torch.uint8, device=device)
         self.ids = torch.empty((self.number, CAPTIONS, 3, TEXT_LENGTH), dtype=torch.int16, device=device)
         self._thread = threading.Thread(target=self._move, daemon=True)
         self._thread.start()
@@ -87,22 +87,22 @@ class Pictures:
     def _move(self) -> None:
         for start in self._chunks:
             stop = start + CHUNK
-            self.pictures[start:stop] = torch.from_numpy(_shared["pictures"][start:stop]).to(self.pictures.device)
+            self.images[start:stop] = torch.from_numpy(_shared["pictures"][start:stop]).to(self.images.device)
             self.ids[start:stop] = torch.from_numpy(_shared["ids"][start:stop]).to(self.ids.device)
             self.ready = stop
         self._pool.terminate()
 
     def wait(self, number: int) -> None:
-        """Returns when the first `number` pictures are there."""
+        """Returns when the first `number` images are there."""
         while self.ready < min(number, self.number):
             if not self._thread.is_alive():
-                raise RuntimeError(f"drawing stopped after {self.ready} pictures")
+                raise RuntimeError(f"drawing stopped after {self.ready} images")
             time.sleep(0.2)
 
     def some(self, size: int, of: int) -> torch.Tensor:
-        """The numbers of random pictures, of the first so many."""
-        return torch.randint(of, (size,), device=self.pictures.device)
+        """The numbers of random images, of the first so many."""
+        return torch.randint(of, (size,), device=self.images.device)
 
     def at(self, index: torch.Tensor) -> torch.Tensor:
-        """These pictures, from -1 to 1."""
-        return self.pictures[index].float() / 127.5 - 1
+        """These images, from -1 to 1."""
+        return self.images[index].float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""Pictures of scenes: drawn four times too large and averaged, so that edges are sharp and smooth."""
+"""Images of scenes: drawn four times too large and averaged, so that edges are sharp and smooth."""
 
 import math
 import random
@@ -55,7 +55,7 @@ def draw_shape(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: flo
 
 
 def layout(group: Group) -> list[tuple[float, float, float]]:
-    """Centre and radius of each shape of a group, as shares of the picture's side."""
+    """Centre and radius of each shape of a group, as shares of the image's side."""
     r = RADII[group.size]
     if group.count == 1:
         x = 0.5 + (0.5 - r - 0.055) * (("right" in group.position) - ("left" in group.position))
@@ -73,7 +73,7 @@ def layout(group: Group) -> list[tuple[float, float, float]]:
 
 
 def placed(scene: Shapes) -> list[tuple[Group, float, float, float]]:
-    """Every shape of a picture with its centre and radius, those in front last."""
+    """Every shape of an image with its centre and radius, those in front last."""
     if not scene.relation:
         return [(scene.groups[0], *place) for place in layout(scene.groups[0])]
     first, second = scene.groups
@@ -223,6 +223,6 @@ def draw_landscape(scene: Landscape) -> Image.Image:
 
 
 def render(scene: Shapes | Landscape, rng: random.Random) -> np.ndarray:
-    """The picture of `scene`, `[256, 256, 3]` bytes."""
+    """The image of `scene`, `[256, 256, 3]` bytes."""
     image = draw_shapes(scene, rng) if scene.kind == "shapes" else draw_landscape(scene)
     return np.asarray(image.reduce(OVERSAMPLING))

@@ -63,7 +63,7 @@ def redraw(model, latents: torch.Tensor, ids: torch.Tensor, empty: torch.Tensor,
            compiled: bool, batch: int = 500) -> torch.Tensor:
     """The encoder's `latents` as the flow would have made them: some noise is added and the flow takes it away again.
 
-    Little enough noise that the picture stays the same, so that a decoder can learn the flow's errors from it.
+    Little enough noise that the image stays the same, so that a decoder can learn the flow's errors from it.
     """
     device = latents.device
     forward = torch.compile(model.transformer) if compiled else model.transformer

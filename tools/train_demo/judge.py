@@ -1,4 +1,4 @@
-"""Looks at a picture of shapes in code: colours, counts, places, sizes, forms and background."""
+"""Looks at an image of shapes in code: colours, counts, places, sizes, forms and background."""
 
 import functools
 
@@ -42,9 +42,9 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return np.logical_and(a, b).sum() / max(1, np.logical_or(a, b).sum())
 
 
-def components(picture: np.ndarray, background: str) -> list[tuple[str, np.ndarray]]:
+def components(image: np.ndarray, background: str) -> list[tuple[str, np.ndarray]]:
     """The colour and mask of each patch of one colour that is not background."""
-    distance = np.linalg.norm(picture[:, :, None].astype(np.float32) - PALETTE, axis=-1)
+    distance = np.linalg.norm(image[:, :, None].astype(np.float32) - PALETTE, axis=-1)
     nearest, solid = distance.argmin(-1), distance.min(-1) < FARTHEST_COLOUR
     found = []
     for number, name in enumerate(NAMES):
@@ -59,23 +59,23 @@ def components(picture: np.ndarray, background: str) -> list[tuple[str, np.ndarr
     return found
 
 
-def background_share(picture: np.ndarray, background: str) -> float:
-    """How much of the picture's border has the background's colour."""
-    border = np.concatenate([picture[:4].reshape(-1, 3), picture[-4:].reshape(-1, 3), picture[:, :4].reshape(-1, 3),
-                             picture[:, -4:].reshape(-1, 3)]).astype(np.float32)
+def background_share(image: np.ndarray, background: str) -> float:
+    """How much of the image's border has the background's colour."""
+    border = np.concatenate([image[:4].reshape(-1, 3), image[-4:].reshape(-1, 3), image[:, :4].reshape(-1, 3),
+                             image[:, -4:].reshape(-1, 3)]).astype(np.float32)
     nearest = np.linalg.norm(border[:, None] - PALETTE, axis=-1)
     return float(((nearest.argmin(-1) == NAMES.index(background)) & (nearest.min(-1) < FARTHEST_COLOUR)).mean())
 
 
-def faults(picture: np.ndarray, scene: Shapes, forms: bool = True) -> list[str]:
-    """What is wrong with `picture`, `[256, 256, 3]` bytes, as a picture of `scene`; nothing where it is right.
+def faults(image: np.ndarray, scene: Shapes, forms: bool = True) -> list[str]:
+    """What is wrong with `image`, `[256, 256, 3]` bytes, as an image of `scene`; nothing where it is right.
 
     Colours, count, places and background always; with `forms` the size and the outline of each object too.
     """
     wrong = []
-    if background_share(picture, scene.background) < 0.97:
+    if background_share(image, scene.background) < 0.97:
         wrong.append("background")
-    found = components(picture, scene.background)
+    found = components(image, scene.background)
     expected = placed(scene)
     if len(found) != len(expected):
         wrong.append(f"{len(found)} objects, not {len(expected)}")

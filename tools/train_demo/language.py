@@ -74,7 +74,7 @@ HARMLESS = ["cat", "dog", "robot", "dragon", "portrait", "castle", "city", "car"
 
 @dataclass
 class Group:
-    """Some equal shapes: `count` of them, at `position` of the picture."""
+    """Some equal shapes: `count` of them, at `position` of the image."""
 
     shape: str
     colour: str
@@ -85,7 +85,7 @@ class Group:
 
 @dataclass
 class Shapes:
-    """A picture of shapes: one group, or two objects in a relation, on a plain background."""
+    """An image of shapes: one group, or two objects in a relation, on a plain background."""
 
     background: str
     groups: list[Group]
@@ -123,7 +123,7 @@ def default_background(colour: str) -> str:
 
 
 def random_shapes(rng: random.Random, held_out: bool) -> Shapes:
-    """A picture of shapes, from the held-out combinations or from the others."""
+    """An image of shapes, from the held-out combinations or from the others."""
     while True:
         colour = rng.choice(list(COLOURS))
         background = rng.choice([default_background(colour), rng.choice(list(COLOURS))])
@@ -275,7 +275,7 @@ def caption(rng: random.Random, scene: Shapes | Landscape) -> str:
 
 
 def held_out_prompts(number: int = 200) -> list[tuple[str, Shapes]]:
-    """Prompts of combinations that training never sees, each with the picture that it means."""
+    """Prompts of combinations that training never sees, each with the image that it means."""
     rng = random.Random(2026)
     prompts = []
     while len(prompts) < number:

@@ -13,7 +13,7 @@ T5_WIDTH = sum(CLIP_WIDTHS)
 
 
 def build_vae() -> AutoencoderKL:
-    """Pictures of 256x256 to latents of 16x32x32 and back."""
+    """Images of 256x256 to latents of 16x32x32 and back."""
     levels = 4
     return AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * levels, up_block_types=["UpDecoderBlock2D"] * levels,

@@ -1,4 +1,4 @@
-"""Draws pictures as `StableDiffusion3Pipeline` does, many prompts at a time."""
+"""Draws images as `StableDiffusion3Pipeline` does, many prompts at a time."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ def start_noise(seeds: list[int]) -> torch.Tensor:
 @torch.no_grad()
 def draw(model, vae, ids: torch.Tensor, empty: torch.Tensor, seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE,
          shift: float = SHIFT) -> np.ndarray:
-    """Pictures `[n, 256, 256, 3]` in bytes for token ids `[n, 3, 32]`; `empty` `[3, 32]` is the negative prompt."""
+    """Images `[n, 256, 256, 3]` in bytes for token ids `[n, 3, 32]`; `empty` `[3, 32]` is the negative prompt."""
     device = ids.device
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=shift)
     scheduler.set_timesteps(steps, device=device)
@@ -29,11 +29,11 @@ def draw(model, vae, ids: torch.Tensor, empty: torch.Tensor, seeds: list[int], s
                                      timestep=timestep.expand(len(doubled)), return_dict=False)[0]
         without, wanted = velocity.chunk(2)
         latents = scheduler.step(without + guidance * (wanted - without), timestep, latents, return_dict=False)[0]
-    pictures = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
-    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    images = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def grid(pictures: np.ndarray, columns: int) -> np.ndarray:
-    """One picture of many, row after row."""
-    rows = [np.concatenate(list(pictures[start:start + columns]), axis=1) for start in range(0, len(pictures), columns)]
+def grid(images: np.ndarray, columns: int) -> np.ndarray:
+    """One image of many, row after row."""
+    rows = [np.concatenate(list(images[start:start + columns]), axis=1) for start in range(0, len(images), columns)]
     return np.concatenate([row for row in rows if row.shape == rows[0].shape], axis=0)

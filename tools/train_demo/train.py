@@ -11,7 +11,7 @@ import flow
 import sample
 import state
 import vae as autoencoder
-from data import Pictures
+from data import Images
 from judge import faults
 from language import held_out_prompts
 from networks import TextToVelocity, build_vae
@@ -31,18 +31,18 @@ REDRAWN = 32000
 
 
 def report(model, vae, tokenizers, device: str, out: Path, seconds_left) -> None:
-    """Draws the sheet of examples and counts which held-out pictures are right, at several settings."""
+    """Draws the sheet of examples and counts which held-out images are right, at several settings."""
     empty = torch.from_numpy(tokenizers([""])).to(device)[0]
     ids = torch.from_numpy(tokenizers(SHOWN)).to(device)
-    pictures = sample.draw(model, vae, ids, empty, [42] * len(SHOWN))
-    Image.fromarray(sample.grid(pictures, 6)).save(out / "sheet.png")
+    images = sample.draw(model, vae, ids, empty, [42] * len(SHOWN))
+    Image.fromarray(sample.grid(images, 6)).save(out / "sheet.png")
     prompts = held_out_prompts()
     ids = torch.from_numpy(tokenizers([prompt for prompt, _ in prompts])).to(device)
     for guidance, shift in ((2.0, 2.0), (3.0, 2.0), (1.5, 2.0), (2.0, 1.0), (2.0, 3.0), (4.0, 2.0)):
         if seconds_left() < 12:
             break
-        pictures = sample.draw(model, vae, ids, empty, [42 + number for number in range(len(prompts))], guidance=guidance, shift=shift)
-        wrong = [(prompt, found) for picture, (prompt, scene) in zip(pictures, prompts) if (found := faults(picture, scene))]
+        images = sample.draw(model, vae, ids, empty, [42 + number for number in range(len(prompts))], guidance=guidance, shift=shift)
+        wrong = [(prompt, found) for image, (prompt, scene) in zip(images, prompts) if (found := faults(image, scene))]
         print(f"guidance {guidance} shift {shift}: {len(prompts) - len(wrong)} of {len(prompts)} right", flush=True)
         if (guidance, shift) == (2.0, 2.0):
             for prompt, found in wrong[:25]:
@@ -59,12 +59,12 @@ def main() -> None:
     parser.add_argument("--decoder-seconds", type=float, default=0, help="for the decoder at the end, with latents that the flow made")
     parser.add_argument("--keep-encoder", action="store_true", help="train the autoencoder's decoder only")
     parser.add_argument("--keep-flow", action="store_true", help="do not train the flow")
-    parser.add_argument("--pictures", type=int, default=160000)
+    parser.add_argument("--images", type=int, default=160000)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--vae-batch", type=int, default=32)
     parser.add_argument("--rates", type=float, nargs=2, default=(1e-3, 5e-4), help="first and last learning rate of the flow")
     parser.add_argument("--vae-rate", type=float, default=2e-3)
-    parser.add_argument("--report-seconds", type=float, default=18, help="for the pictures and figures at the end")
+    parser.add_argument("--report-seconds", type=float, default=18, help="for the images and figures at the end")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plain", action="store_true", help="do not compile")
     options = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> None:
 
     options.out.mkdir(parents=True, exist_ok=True)
     write_tokenizers(options.work)
-    pictures = Pictures(options.pictures, options.work, options.seed)
+    images = Images(options.images, options.work, options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     torch.manual_seed(options.seed)
@@ -84,17 +84,17 @@ def main() -> None:
     if options.resume:
         state.load(options.resume, vae, model)
     decoder = vae.decoder if options.plain else torch.compile(vae.decoder)
-    pictures.load(device)
-    pictures.wait(6000)
-    print(f"first pictures at {time.time() - begun:.0f} s", flush=True)
+    images.load(device)
+    images.wait(6000)
+    print(f"first images at {time.time() - begun:.0f} s", flush=True)
     if options.vae_seconds > 0:
-        quality = autoencoder.train(vae, decoder, pictures, options.vae_seconds, options.vae_batch, options.vae_rate,
+        quality = autoencoder.train(vae, decoder, images, options.vae_seconds, options.vae_batch, options.vae_rate,
                                     options.keep_encoder, not options.plain)
         print(f"vae {quality:.2f} dB at {time.time() - begun:.0f} s", flush=True)
     vae.to(device)
-    pictures.wait(options.pictures)
-    print(f"all pictures at {time.time() - begun:.0f} s", flush=True)
-    latents = autoencoder.encode_all(vae, pictures)
+    images.wait(options.images)
+    print(f"all images at {time.time() - begun:.0f} s", flush=True)
+    latents = autoencoder.encode_all(vae, images)
     if not options.keep_encoder:
         autoencoder.measure_scale(vae, latents)
     print(f"latents at {time.time() - begun:.0f} s, shift {vae.config.shift_factor} scale {vae.config.scaling_factor}", flush=True)
@@ -104,23 +104,23 @@ def main() -> None:
         average = model.to(device).eval()
     else:
         flow_seconds = max(10.0, left() - options.decoder_seconds - options.report_seconds)
-        average = flow.train(model, latents, pictures.ids, empty.long(), shift, scale, flow_seconds, options.batch, options.rates,
+        average = flow.train(model, latents, images.ids, empty.long(), shift, scale, flow_seconds, options.batch, options.rates,
                              not options.plain)
     state.save(options.out, vae, average)
     print(f"flow ends at {time.time() - begun:.0f} s", flush=True)
     if options.decoder_seconds > 0:
-        redrawn = flow.redraw(average, latents[:REDRAWN], pictures.ids, empty.long(), shift, scale, sample.GUIDANCE, not options.plain)
+        redrawn = flow.redraw(average, latents[:REDRAWN], images.ids, empty.long(), shift, scale, sample.GUIDANCE, not options.plain)
         print(f"redrawn at {time.time() - begun:.0f} s", flush=True)
-        quality = autoencoder.train(vae, decoder, pictures, max(5.0, left() - options.report_seconds), options.vae_batch, options.vae_rate,
+        quality = autoencoder.train(vae, decoder, images, max(5.0, left() - options.report_seconds), options.vae_batch, options.vae_rate,
                                     True, not options.plain, [redrawn, latents[:REDRAWN]])
         print(f"vae {quality:.2f} dB at {time.time() - begun:.0f} s", flush=True)
         state.save(options.out, vae, average)
-    shown = pictures.pictures[:12].float() / 127.5 - 1
+    shown = images.images[:12].float() / 127.5 - 1
     with torch.no_grad():
         made = vae.decode(vae.encode(shown).latent_dist.mean).sample
     both = torch.cat([shown, made]).clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     Image.fromarray(sample.grid(both, 12)).save(options.out / "reconstructions.png")
-    pictures.pictures = None
+    images.images = None
     report(average, vae, tokenizers, device, options.out, left)
     print(f"done at {time.time() - begun:.0f} s", flush=True)
 

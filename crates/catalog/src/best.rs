@@ -13,7 +13,7 @@ use crate::wanted::Wanted;
 use crate::{names, samplers};
 
 impl Layers {
-    /// The settings with the best of the program's presets that can draw from `inputs` on this machine, in
+    /// The settings with the best of the program's presets that can generate from `inputs` on this machine, in
     /// the order of [`BEST_FIRST`]; the built-in model if none can. What was typed is fetched first if there
     /// is an `observer`, because plans need it. No preset is fetched.
     ///

@@ -87,7 +87,7 @@ pub fn guidance_rescale(text: &str) -> Result<f64, String> {
 /// # Errors
 /// It is no number from 0 to 10.
 pub fn control_scale(text: &str) -> Result<f64, String> {
-    number(text, 10.0).ok_or_else(|| "a picture is followed by a number from 0 to 10".to_owned())
+    number(text, 10.0).ok_or_else(|| "an image is followed by a number from 0 to 10".to_owned())
 }
 
 /// The strength of an image-to-image pass, or the part of one after which another begins.
@@ -111,7 +111,7 @@ pub fn upscale(text: &str) -> Result<usize, String> {
     match text {
         "2" => Ok(2),
         "4" => Ok(4),
-        _ => Err("pictures are made 2 or 4 times as large".to_owned()),
+        _ => Err("images are made 2 or 4 times as large".to_owned()),
     }
 }
 

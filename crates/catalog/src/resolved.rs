@@ -25,7 +25,7 @@ use crate::{demo, lora, names, samplers, upscaler};
 /// The folder that images are saved in where nothing names one.
 const OUTPUT: &str = "./outputs";
 
-/// What a run draws from: the prompt and images, which neither presets nor the configuration can set.
+/// What a run generates from: the prompt and images, which neither presets nor the configuration can set.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {
     /// The prompt.

@@ -28,13 +28,13 @@ use crate::printer::Printer;
 /// The word in place of a name that asks for the list of names.
 const HELP: &str = "help";
 
-/// Draws pictures with Stable Diffusion on your own machine.
+/// Generates images with Stable Diffusion on your own machine.
 #[derive(Debug, Parser)]
 #[command(
     name = "generate",
     version,
     override_usage = "generate \"PROMPT\" [OPTIONS]",
-    after_help = "Each picture's path goes to stdout, progress to stderr. Beside every picture lies a .json file that says \
+    after_help = "Each image's path goes to stdout, progress to stderr. Beside every image lies a .json file that says \
                   how it was made.\nWhat is asked for every time can stand in the configuration file sd-generate/config.toml.\nExit codes: 0 done, 1 failed, 2 bad usage, 3 too little memory, 4 a model is missing, 130 interrupted.",
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
@@ -44,12 +44,12 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// What the picture shows
+    /// What the image shows
     // That there is none is said where it is missed: a list may be asked for in its place.
     #[arg(value_name = "PROMPT")]
     positional_prompt: Option<String>,
 
-    /// What the picture shows, for a prompt that looks like an option
+    /// What the image shows, for a prompt that looks like an option
     #[arg(
         long = "prompt",
         value_name = "PROMPT",
@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         value_name = "W",
-        help_heading = "Picture",
+        help_heading = "Image",
         requires = "height",
         conflicts_with = "size"
     )]
@@ -76,30 +76,30 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         value_name = "H",
-        help_heading = "Picture",
+        help_heading = "Image",
         requires = "width",
         conflicts_with = "size"
     )]
     height: Option<usize>,
 
-    /// A picture to draw over
-    #[arg(long, value_name = "IMG", help_heading = "Picture")]
+    /// Initial image for image-to-image
+    #[arg(long, value_name = "IMG", help_heading = "Image")]
     init_image: Option<PathBuf>,
 
     /// How much of it is changed, 0 to 1 [default: 0.75, with a mask 1]
-    #[arg(long, value_name = "S", help_heading = "Picture", requires = "init_image",
+    #[arg(long, value_name = "S", help_heading = "Image", requires = "init_image",
           allow_negative_numbers = true, value_parser = parse::strength)]
     strength: Option<f64>,
 
-    /// A picture of its size that is bright where something is drawn
-    #[arg(long, value_name = "IMG", help_heading = "Picture", requires = "init_image")]
+    /// Mask for inpainting: white where the initial image is regenerated
+    #[arg(long, value_name = "IMG", help_heading = "Image", requires = "init_image")]
     mask: Option<PathBuf>,
 
     /// SD 3.5 Large at its best: 28 steps, guidance 4.5, 1024x1024
     #[arg(long, help_heading = "Model", conflicts_with = "quality")]
     pub(crate) pro: bool,
 
-    /// A drawn pose to follow, with a ControlNet
+    /// OpenPose image for a ControlNet
     #[arg(long, value_name = "IMG", help_heading = "Control")]
     pose: Vec<PathBuf>,
 
@@ -111,7 +111,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMG", help_heading = "Control")]
     canny: Vec<PathBuf>,
 
-    /// A picture to follow as it is, with the network that --controlnet names
+    /// An image to follow as it is, with the network that --controlnet names
     #[arg(long, value_name = "IMG", help_heading = "Control")]
     control: Vec<PathBuf>,
 
@@ -119,11 +119,11 @@ pub(crate) struct Arguments {
     #[arg(skip)]
     control_images: Vec<ControlImage>,
 
-    /// Show where each byte would live and draw nothing; `generate plan "PROMPT"` does the same
+    /// Print the memory plan without generating; `generate plan "PROMPT"` does the same
     #[arg(long, help_heading = "Machine")]
     pub(crate) plan: bool,
 
-    /// Threads that compute; their number changes no picture [default: the processors that the process may
+    /// Threads that compute; their number changes no image [default: the processors that the process may
     /// use]
     #[arg(long, value_name = "N", help_heading = "Machine", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -170,7 +170,7 @@ impl Arguments {
         }
         typed.sort_by_key(|(place, _)| *place);
         Ok(Self {
-            control_images: typed.into_iter().map(|(_, picture)| picture).collect(),
+            control_images: typed.into_iter().map(|(_, image)| image).collect(),
             ..arguments
         })
     }
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_followed_in_the_order_that_they_were_typed_in() {
+    fn images_are_followed_in_the_order_that_they_were_typed_in() {
         let words = "generate x --control a --pose b --control c --depth d --controlnet n --controlnet m";
         let matches = Arguments::command()
             .try_get_matches_from(words.split(' '))

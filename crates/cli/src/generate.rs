@@ -11,7 +11,7 @@ use crate::printer::Printer;
 use crate::{json, lists, progress, run, terminal};
 
 /// Prints a list that was asked for, or else finds and fetches what the command line names, then plans or
-/// draws.
+/// generates.
 ///
 /// # Errors
 /// The command line cannot be obeyed, something that it names cannot be had, or the run failed.
@@ -53,7 +53,7 @@ fn request(
     let catalog = Catalog::of_user();
     let (typed, inputs) = (arguments.typed()?, arguments.inputs());
     let layers = Layers::new(typed, configuration)?;
-    // What can never be drawn is refused before gigabytes are fetched for it.
+    // Refuse an unusable model before gigabytes of it are downloaded.
     inputs.check()?;
     let mut progress = DownloadProgress::new(printer);
     let fetches = !arguments.plan;
@@ -78,11 +78,11 @@ fn request(
 fn note_preset(layered: &Layered, printer: Printer) {
     printer.note(&match layered.preset.as_deref() {
         Some(DEMO) | None => {
-            "Drawing with the small built-in model `demo`; `generate models pull fast` gets a real one, --model names another."
+            "Generating with the small built-in model `demo`; `generate models pull fast` gets a real one, --model names another."
                 .to_owned()
         }
         Some(name) => format!(
-            "Drawing with the preset `{name}`: the best that is on this machine and fits into its memory."
+            "Generating with the preset `{name}`: the best that is on this machine and fits into its memory."
         ),
     });
 }

@@ -40,7 +40,7 @@ pub(crate) fn unread(error: &io::Error) -> ExitCode {
     Failure {
         message: format!("cannot write to stdout: {error}"),
         hint: Some(
-            "make room where it leads to, or send it somewhere else; pictures that were drawn are kept"
+            "make room where it leads to, or send it somewhere else; images that are saved already are kept"
                 .to_owned(),
         ),
         code: FAILED,
@@ -68,9 +68,8 @@ impl Failure {
 
     /// There is no prompt.
     pub(crate) fn no_prompt() -> Self {
-        Self::usage("there is no PROMPT, which says what the picture shows".to_owned()).advising(
-            "`generate \"a red circle\"` draws one; `generate --help` lists what else can be asked for"
-                .to_owned(),
+        Self::usage("there is no PROMPT, which says what the image shows".to_owned()).advising(
+            "`generate \"a red circle\"` generates one; `generate --help` lists all options".to_owned(),
         )
     }
 
@@ -272,14 +271,14 @@ fn hint(error: &Error) -> Option<&'static str> {
                 "the model was written to while it was in use: put the file back as it was"
             }
             WeightsError::Read { .. } => "make sure that the file can be read and that its disk is well",
-            _ => "see the error above; smaller pictures (--size) need less memory",
+            _ => "see the error above; smaller images (--size) need less memory",
         });
     }
     Some(match error {
         Error::NoModel { .. } => what_names(Kind::Model),
         Error::NotThere { kind, .. } => what_names(*kind),
         Error::UnknownArchitecture { .. } => {
-            "Stable Diffusion 1, 2, XL, 3 and 3.5 can be drawn with, in folders with unet/ or transformer/, vae/, \
+            "Stable Diffusion 1, 2, XL, 3 and 3.5 are supported, in folders with unet/ or transformer/, vae/, \
              scheduler/, text encoders and tokenizers"
         }
         Error::OtherClass { .. } => {
@@ -317,9 +316,10 @@ fn hint(error: &Error) -> Option<&'static str> {
             "`--sampler help` lists what there is; one of them may go together with this model"
         }
         Error::BudgetTooSmall {
-            stage: "pictures", ..
+            stage: "source images",
+            ..
         } => {
-            "give it more with --memory, 8GB say, or make the pictures that it reads smaller: of a JPEG or WebP file the whole \
+            "give it more with --memory, 8GB say, or make the images that it reads smaller: of a JPEG or WebP file the whole \
              must be there at once, of a PNG file rows are"
         }
         Error::BudgetTooSmall { .. } => {
@@ -329,10 +329,10 @@ fn hint(error: &Error) -> Option<&'static str> {
             "have other programs leave more, raise that limit, or ask for a smaller --size; --memory may take more than is left"
         }
         Error::TooLarge { .. } => "ask for a smaller --size",
-        Error::BadImage { .. } => "pictures are PNG, JPEG or WebP files on this machine",
-        Error::MaskSize { .. } => "make the mask as large as the picture of --init-image",
+        Error::BadImage { .. } => "images are PNG, JPEG or WebP files on this machine",
+        Error::MaskSize { .. } => "make the mask as large as the image of --init-image",
         Error::NeedsMask { .. } => "give it both with --init-image and --mask, or name another model",
-        Error::OtherLatents { .. } => "leave --refiner-switch out: it then goes over the finished picture",
+        Error::OtherLatents { .. } => "leave --refiner-switch out: it then goes over the finished image",
         Error::NothingBeforeSwitch { .. } => "ask for a greater --refiner-switch, or for more --steps",
         Error::NotFinite {
             culprit: Some(Culprit::Tensor { .. }),
@@ -358,7 +358,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             "name a file that can be written, or an earlier profile, with --profile; its folder must be there"
         }
         Error::Interrupted => return None,
-        _ => "smaller pictures (--size) need less memory",
+        _ => "smaller images (--size) need less memory",
     })
 }
 
@@ -368,7 +368,7 @@ fn resume_hint(error: &ResumeError) -> &'static str {
         ResumeError::NoSuchRun { .. } => "`generate resume` lists the interrupted runs",
         ResumeError::AtWork { .. } => "wait for it, or stop that process first",
         ResumeError::Damaged { .. } => {
-            "`generate resume ID --discard` forgets the run; draw it again from the start"
+            "`generate resume ID --discard` forgets the run; start it again from the beginning"
         }
         ResumeError::State { .. } => "make sure that the folder of states can be read and written",
         ResumeError::OtherVersion { .. } | ResumeError::OtherFormat { .. } => {

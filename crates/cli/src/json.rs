@@ -45,12 +45,12 @@ fn line(event: &Event<'_>) -> Option<Value> {
         Event::LeftOut { what, reason } => {
             json!({ "event": "warning", "message": format!("{what} is left out: {reason}"), "left_out": what })
         }
-        Event::Saved(picture) => json!({
+        Event::Saved(image) => json!({
             "event": "saved",
-            "image": picture.image,
-            "metadata": picture.metadata,
-            "index": picture.index,
-            "seed": picture.seed,
+            "image": image.image,
+            "metadata": image.metadata,
+            "index": image.index,
+            "seed": image.seed,
         }),
         Event::Kept { run } => json!({ "event": "kept", "run": run }),
         Event::Finished { duration } => json!({ "event": "finished", "seconds": duration.as_secs_f64() }),

@@ -50,7 +50,7 @@ impl Display {
         }
         let bar = self.bar.get_or_insert_with(|| new_bar(all));
         let of_images = if images > 1 {
-            format!("picture {} of {images}, ", image + 1)
+            format!("image {} of {images}, ", image + 1)
         } else {
             String::new()
         };
@@ -104,7 +104,7 @@ impl Observer for Display {
             } => self.step((images * steps) as u64, *image, *images, *duration),
             Event::Warning(warning) => self.note(&format!("warning: {warning}")),
             Event::LeftOut { what, reason } => self.write(&format!("warning: {what} is left out: {reason}")),
-            Event::Saved(picture) => terminal::print_path(&picture.image),
+            Event::Saved(image) => terminal::print_path(&image.image),
             Event::Finished { duration } => self.note(&format!("Done in {:.1} s", duration.as_secs_f64())),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sd_pipeline::profile::profiled;
-use sd_pipeline::{Event, Interrupt, Observer, SavedPicture};
+use sd_pipeline::{Event, Interrupt, Observer, SavedImage};
 
 use crate::hint::Failure;
 use crate::printer::Printer;
@@ -17,7 +17,7 @@ use crate::{json, progress, signals};
 pub(crate) fn execute(
     printer: Printer,
     profile: Option<&Path>,
-    pipeline: impl FnOnce(&mut dyn Observer, &Interrupt) -> sd_pipeline::Result<Vec<SavedPicture>>,
+    pipeline: impl FnOnce(&mut dyn Observer, &Interrupt) -> sd_pipeline::Result<Vec<SavedImage>>,
 ) -> Result<(), Failure> {
     let interrupt = signals::interrupt()?;
     let mut lines = json::Lines;

@@ -29,10 +29,10 @@ fn main() {
     let before = sd_weights::allocated_bytes();
     sd_weights::restart_allocated_peak();
     let start = Instant::now();
-    let picture = decoder.decode(&latents).unwrap();
+    let image = decoder.decode(&latents).unwrap();
     let seconds = start.elapsed().as_secs_f64();
     let taken = sd_weights::allocated_peak() - before;
-    let mean = picture.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>();
+    let mean = image.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>();
     println!("{side}x{side}: {seconds:.2} s, mean square {}", mean.unwrap());
     let predicted = decoder.footprint(1, side_of_latents, side_of_latents).bytes();
     println!("taken at most       {}", gigabytes(taken));
@@ -41,7 +41,7 @@ fn main() {
     println!("resident at most    {}", gigabytes(resident_at_most()));
     if std::env::args().nth(2).as_deref() == Some("whole") {
         let whole = decoder.with_banding(Banding::WHOLE).decode(&latents).unwrap();
-        let difference = (whole - picture).unwrap().abs().unwrap().max_all().unwrap();
+        let difference = (whole - image).unwrap().abs().unwrap().max_all().unwrap();
         println!("greatest difference {}", difference.to_scalar::<f32>().unwrap());
         println!("in one piece        {}", gigabytes(resident_at_most()));
     }

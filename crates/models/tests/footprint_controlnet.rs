@@ -18,7 +18,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const TOKENS: usize = 77;
 const STEPS: usize = 3;
-const PICTURE: [usize; 4] = [16, 32, 96, 256];
+const IMAGE: [usize; 4] = [16, 32, 96, 256];
 
 fn zeros(shape: &[usize]) -> Tensor {
     Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
@@ -40,9 +40,9 @@ fn a_controlnet_takes_what_it_says() {
         ..UNet::SD15
     };
     let directory = tempfile::tempdir().unwrap();
-    let tensors = shape.controlnet_tensors(&PICTURE);
+    let tensors = shape.controlnet_tensors(&IMAGE);
     let start = allocated_bytes();
-    let config: Config = serde_json::from_value(shape.controlnet_config(&PICTURE)).unwrap();
+    let config: Config = serde_json::from_value(shape.controlnet_config(&IMAGE)).unwrap();
     for residency in [Residency::Resident, Residency::Streamed] {
         let weights = synthetic::weights(directory.path(), &tensors, residency);
         for (inputs, texts, latents) in [(1, 2, (88, 72)), (2, 1, (94, 86))] {
@@ -53,11 +53,11 @@ fn a_controlnet_takes_what_it_says() {
                 latents,
             };
             let context = zeros(&[texts, TOKENS, shape.context]);
-            let picture = zeros(&[1, 3, 8 * latents.0, 8 * latents.1]);
+            let image = zeros(&[1, 3, 8 * latents.0, 8 * latents.1]);
             let noise = zeros(&[texts, UNet::LATENTS, latents.0, latents.1]);
             let controlnet = ControlNet::new(weights.clone(), &config).unwrap();
             // The context is counted as what the conditions hold.
-            let given = 4 * (picture.elem_count() + noise.elem_count());
+            let given = 4 * (image.elem_count() + noise.elem_count());
             let before = start + given as u64;
             sd_ops::release_scratch();
             restart_allocated_peak();
@@ -68,7 +68,7 @@ fn a_controlnet_takes_what_it_says() {
                 guidance: None,
                 latents,
             };
-            let conditions = controlnet.condition(&conditioning, &picture).unwrap();
+            let conditions = controlnet.condition(&conditioning, &image).unwrap();
             let what = format!("{residency:?}, {load:?}");
             let held = controlnet.condition_bytes(load, STEPS);
             let taken = controlnet.condition_footprint(load, STEPS).bytes();

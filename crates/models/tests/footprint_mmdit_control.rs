@@ -57,7 +57,7 @@ struct Given {
     context: Tensor,
     pooled: Tensor,
     latents: Tensor,
-    picture: Tensor,
+    image: Tensor,
 }
 
 impl Given {
@@ -67,12 +67,12 @@ impl Given {
             context: zeros(&[load.texts, TOKENS, Sd3::CONTEXT]),
             pooled: zeros(&[load.texts, Sd3::POOLED]),
             latents: zeros(&[load.texts, Sd3::CHANNELS, rows, columns]),
-            picture: zeros(&[1, Sd3::CHANNELS, rows, columns]),
+            image: zeros(&[1, Sd3::CHANNELS, rows, columns]),
         }
     }
 
     fn bytes(&self) -> u64 {
-        let all = [&self.context, &self.pooled, &self.latents, &self.picture];
+        let all = [&self.context, &self.pooled, &self.latents, &self.image];
         all.iter().map(|tensor| 4 * tensor.elem_count() as u64).sum()
     }
 }
@@ -82,7 +82,7 @@ fn conditions(network: &ControlNet, given: &Given, load: Load, before: u64) -> (
     restart_allocated_peak();
     let timesteps: Vec<f32> = (0..STEPS).map(|step| 900.0 - step as f32).collect();
     let conditions = network
-        .condition(&timesteps, &given.context, &given.pooled, &given.picture)
+        .condition(&timesteps, &given.context, &given.pooled, &given.image)
         .unwrap();
     let passed = network.condition_weight_bytes();
     let window: u64 = passed.blocks.windows(2).map(|two| two[0] + two[1]).max().unwrap();

@@ -104,10 +104,10 @@ fn the_unet_takes_what_it_says() {
                 };
                 let context = zeros(&[texts, TOKENS, shape.context]);
                 let pooled = shape.added.map(|_| zeros(&[texts, POOLED]));
-                let picture = zeros(&[texts, Shape::LATENTS, latents.0, latents.1]);
+                let image = zeros(&[texts, Shape::LATENTS, latents.0, latents.1]);
                 let unet = UNet::new(weights.clone(), &config).unwrap();
                 // The context is counted as what the conditions hold.
-                let given = pooled.iter().chain([&picture]);
+                let given = pooled.iter().chain([&image]);
                 let given: usize = given.map(|tensor| 4 * tensor.elem_count()).sum();
                 let before = start + given as u64;
                 // What threads keep of convolutions is more than the conditions need.
@@ -129,7 +129,7 @@ fn the_unet_takes_what_it_says() {
                 unet.load().unwrap();
                 let inputs = vec![
                     Input {
-                        latents: &picture,
+                        latents: &image,
                         conditions: &conditions,
                         control: None,
                     };

@@ -99,11 +99,11 @@ fn what_is_taken_is_what_was_predicted() {
     ] {
         upscaler.load().unwrap();
         let values = random::values(3 * height * width);
-        let picture = Tensor::from_vec(values, (1, 3, height, width), &Device::Cpu).unwrap();
+        let image = Tensor::from_vec(values, (1, 3, height, width), &Device::Cpu).unwrap();
         sd_ops::release_scratch();
         let before = sd_weights::allocated_bytes();
         sd_weights::restart_allocated_peak();
-        drop(upscaler.forward(&picture).unwrap());
+        drop(upscaler.forward(&image).unwrap());
         let taken = sd_weights::allocated_peak() - before;
         let predicted = upscaler.footprint(height, width);
         let ratio = predicted.bytes() as f64 / taken as f64;

@@ -253,7 +253,7 @@ impl<'a> BandedConv2d<'a> {
             _ => None,
         };
         if norms.is_some_and(|norms| norms.len() != batch * channels) {
-            bail!("the moments of other pictures than {:?}", band.rows.dims());
+            bail!("the moments of other images than {:?}", band.rows.dims());
         }
         let contiguous = |rows: Option<&Tensor>| rows.map(Tensor::contiguous).transpose();
         let (above, below) = (contiguous(band.above)?, contiguous(band.below)?);

@@ -63,7 +63,7 @@ impl ChannelMoments {
                 channels: before,
                 moments,
             } if (*before, moments.len()) == (channels, batch * channels) => moments,
-            _ => bail!("moments of other pictures than these of {:?}", rows.dims()),
+            _ => bail!("moments of other images than these of {:?}", rows.dims()),
         };
         let rows = rows.contiguous()?;
         let (storage, layout) = rows.storage_and_layout();
@@ -84,7 +84,7 @@ impl ChannelMoments {
         self.kept = Some(Kept::Plain(match &self.kept {
             None => added,
             Some(Kept::Plain(before)) => before.and(&added)?,
-            Some(Kept::OnCpu { .. }) => bail!("moments of a picture on two devices"),
+            Some(Kept::OnCpu { .. }) => bail!("moments of an image on two devices"),
         }));
         Ok(())
     }
@@ -92,8 +92,8 @@ impl ChannelMoments {
     pub(crate) fn on_cpu(&self) -> Result<&[kernel::Moments]> {
         match &self.kept {
             Some(Kept::OnCpu { moments, .. }) => Ok(moments),
-            Some(Kept::Plain(_)) => bail!("the moments of a picture on another device"),
-            None => bail!("the moments of no picture"),
+            Some(Kept::Plain(_)) => bail!("the moments of an image on another device"),
+            None => bail!("the moments of no image"),
         }
     }
 
@@ -101,7 +101,7 @@ impl ChannelMoments {
     /// definition.
     pub(crate) fn of_groups(&self, groups: usize) -> Result<(Tensor, Tensor)> {
         let Some(Kept::Plain(Plain { count, mean, squares })) = &self.kept else {
-            bail!("the moments of no picture on this device")
+            bail!("the moments of no image on this device")
         };
         let (batch, channels) = mean.dims2()?;
         let grouped = |tensor: &Tensor| tensor.reshape((batch, groups, channels / groups));
@@ -134,7 +134,7 @@ mod tests {
     use crate::cpu::kernel::tests::{close, random};
     use crate::{GroupNorm, group_norm};
 
-    fn picture() -> Tensor {
+    fn image() -> Tensor {
         ((random(&[2, 6, 23, 70], 1) * 3.0).unwrap() + 5.0).unwrap()
     }
 
@@ -147,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn it_makes_no_difference_how_a_picture_is_cut() {
-        let x = picture();
+    fn it_makes_no_difference_how_an_image_is_cut() {
+        let x = image();
         let norm = GroupNorm::new(3, 1e-6, random(&[6], 2), random(&[6], 3)).unwrap();
         let norms = |moments: &ChannelMoments| format!("{:?}", norm.of_channels(moments, false).unwrap());
         let whole = norms(&ChannelMoments::of(&x).unwrap());
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_plain_definition_is_the_norm_too() {
-        let x = picture();
+        let x = image();
         let norm = GroupNorm::new(3, 1e-6, random(&[6], 2), random(&[6], 3)).unwrap();
         let expected = group_norm(&x, &norm).unwrap();
         for height in [4, 23] {
@@ -183,10 +183,10 @@ mod tests {
     fn what_does_not_belong_together_is_refused() {
         let mut moments = ChannelMoments::default();
         assert!(moments.on_cpu().is_err());
-        moments.add(&picture()).unwrap();
+        moments.add(&image()).unwrap();
         assert!(moments.add(&random(&[2, 5, 3, 70], 1)).is_err());
         assert!(moments.add(&random(&[1, 6, 3, 70], 1)).is_err());
-        assert!(moments.add_plain(&picture()).is_err());
+        assert!(moments.add_plain(&image()).is_err());
         assert!(moments.of_groups(3).is_err());
     }
 }

@@ -398,7 +398,7 @@ mod tests {
     fn views_are_normed_as_their_copies_are() {
         let (width, channels) = (70, 6);
         let tokens = random(&[3, width, 11], 1).transpose(1, 2).unwrap();
-        let picture = random(&[2, channels, 30, 9], 2).transpose(2, 3).unwrap();
+        let image = random(&[2, channels, 30, 9], 2).transpose(2, 3).unwrap();
         let part = random(&[2, 2 * channels, 30, 9], 3)
             .narrow(1, 3, channels)
             .unwrap();
@@ -419,7 +419,7 @@ mod tests {
             &rms_norm(&tokens, &of_roots).unwrap(),
             &rms_norm(&copied, &of_roots).unwrap(),
         );
-        for view in [picture, part] {
+        for view in [image, part] {
             let copied = view.contiguous().unwrap();
             equal(
                 &group_norm(&view, &of_groups).unwrap(),

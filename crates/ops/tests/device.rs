@@ -262,21 +262,21 @@ fn convolutions_by_bands() {
         });
         Tensor::cat(&results.collect::<candle_core::Result<Vec<_>>>()?, 2)
     };
-    let picture = |place: &Place| place.random(&[1, 16, 37, 30], 1);
+    let image = |place: &Place| place.random(&[1, 16, 37, 30], 1);
     let three = |place: &Place| convolution(place, [24, 16, 3, 3], 1, 1);
     compare("conv2d by bands", |place| {
         let convolution = three(place)?;
         let mut banded = BandedConv2d::new(&convolution)?;
-        bands(&picture(place), Box::new(move |band| banded.rows(band, None)))
+        bands(&image(place), Box::new(move |band| banded.rows(band, None)))
     });
     compare("conv2d by bands after upsampling", |place| {
         let convolution = three(place)?;
         let mut banded = BandedConv2d::after_upsampling(&convolution)?;
-        bands(&picture(place), Box::new(move |band| banded.rows(band, None)))
+        bands(&image(place), Box::new(move |band| banded.rows(band, None)))
     });
     compare("conv2d by bands after a norm", |place| {
         let (convolution, norm) = (three(place)?, group_norm_of(place, 16, 4)?);
-        let x = picture(place);
+        let x = image(place);
         let mut moments = ChannelMoments::of(&x.narrow(2, 0, 30)?)?;
         moments.add(&x.narrow(2, 30, 7)?)?;
         let mut banded = BandedConv2d::after_norm_silu(&convolution, &norm, &moments)?;

@@ -11,7 +11,7 @@ pub(crate) fn now() -> ZonedDateTime {
 }
 
 /// The local time at `moment`. A clock that is set to a year that has more than four digits is believed to show the last
-/// moment that has not: names and metadata have no room for more, and a picture is worth more than its date.
+/// moment that has not: names and metadata have no room for more, and an image is worth more than its date.
 fn at(moment: SystemTime) -> ZonedDateTime {
     ZonedDateTime::try_from(moment).unwrap_or_else(|_| {
         let nearest = match moment < UNIX_EPOCH {

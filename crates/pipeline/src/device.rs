@@ -32,7 +32,7 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
 }
 
 /// Has `threads` threads compute on the processor from now on, or as many as the processors that this process may use.
-/// Their number changes no picture. It can be said once, before anything is computed; where it is not, the threads are
+/// Their number changes no image. It can be said once, before anything is computed; where it is not, the threads are
 /// started by the first that computes, which cannot say that there are none.
 ///
 /// # Errors
@@ -52,7 +52,7 @@ pub fn compute_with(threads: Option<NonZeroUsize>) -> Result<()> {
 }
 
 /// The type that weights are held in. Automatic keeps what the files store, on every device: the choice must
-/// not depend on how much memory there is, or the picture would.
+/// not depend on how much memory there is, or the image would.
 pub fn weight_type(choice: TypeChoice) -> WeightType {
     match choice {
         TypeChoice::Automatic => WeightType::AsStored,

@@ -1,4 +1,4 @@
-//! Why a run could not draw its picture.
+//! Why a run failed.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::culprit::Culprit;
 /// The result of every call into this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a run stopped before its picture was saved.
+/// Why a run stopped before its image was saved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -138,15 +138,15 @@ pub enum Error {
     /// A sampler lacks what it had remembered.
     #[error(transparent)]
     Step(#[from] crate::scheduler::StepError),
-    /// A picture is larger than the model's position table.
-    #[error("{wanted} is larger than this model can draw: its longest side is {longest} pixels")]
+    /// An image is larger than the model's position table.
+    #[error("{wanted} is larger than this model supports: its longest side is {longest} pixels")]
     TooLarge {
         /// The size that was asked for.
         wanted: crate::ImageSize,
         /// The longest side that the model has positions for, in pixels.
         longest: usize,
     },
-    /// A number became infinite or not a number, and the picture with it.
+    /// A number became infinite or not a number, and the image with it.
     #[error(
         "{stage} gave values that are not finite{}",
         culprit.as_ref().map(|culprit| format!(" ({culprit})")).unwrap_or_default()
@@ -190,26 +190,26 @@ pub enum Error {
         /// The stage that needs the most.
         stage: &'static str,
     },
-    /// A picture that the user named cannot be used.
-    #[error("`{}` cannot be used as a picture: {reason}", path.display())]
+    /// An image that the user named cannot be used.
+    #[error("`{}` cannot be used as an image: {reason}", path.display())]
     BadImage {
         /// The file.
         path: PathBuf,
         /// Why.
         reason: String,
     },
-    /// A mask is not as large as the picture that it is for.
-    #[error("the mask `{}` is {}x{} pixels, the picture {}x{}", path.display(), found.0, found.1, wanted.0, wanted.1)]
+    /// A mask is not as large as the image that it is for.
+    #[error("the mask `{}` is {}x{} pixels, the image {}x{}", path.display(), found.0, found.1, wanted.0, wanted.1)]
     MaskSize {
         /// The mask's file.
         path: PathBuf,
         /// Its width and height.
         found: (usize, usize),
-        /// The picture's.
+        /// The image's.
         wanted: (usize, usize),
     },
     /// A model that fills masks was given none.
-    #[error("the model in `{}` fills masks: it draws nothing without a picture and a mask", folder.display())]
+    #[error("the model in `{}` is a 9-channel inpainting model: it needs an initial image and a mask", folder.display())]
     NeedsMask {
         /// The model's folder.
         folder: PathBuf,
@@ -230,7 +230,7 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The picture cannot be encoded.
+    /// The image cannot be encoded.
     #[error("cannot encode `{}`", path.display())]
     Encoding {
         /// The file.

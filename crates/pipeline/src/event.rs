@@ -29,22 +29,22 @@ pub enum Event<'a> {
     Resumed {
         /// The run's id.
         run: &'a str,
-        /// Steps that are done, of all pictures.
+        /// Steps that are done, of all images.
         steps_done: usize,
-        /// Steps that all pictures take.
+        /// Steps that all images take.
         steps: usize,
     },
     /// The memory was read at one of the points that a run is watched at.
     Memory(&'a Reading),
     /// A denoising step ended.
     Step {
-        /// Which picture, from 0.
+        /// Which image, from 0.
         image: usize,
-        /// How many pictures.
+        /// How many images.
         images: usize,
-        /// Which step of this picture, from 1.
+        /// Which step of this image, from 1.
         step: usize,
-        /// How many steps a picture takes.
+        /// How many steps an image takes.
         steps: usize,
         /// How long the step took.
         duration: Duration,
@@ -58,8 +58,8 @@ pub enum Event<'a> {
         /// Why it cannot be had.
         reason: &'a str,
     },
-    /// A picture was saved.
-    Saved(&'a SavedPicture),
+    /// An image was saved.
+    Saved(&'a SavedImage),
     /// The run ends early. What it has done is kept, and [`resume()`](crate::resume()) goes on with it.
     Kept {
         /// The run's id.
@@ -77,20 +77,20 @@ pub enum Event<'a> {
     },
 }
 
-/// A picture on disk.
+/// An image on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedPicture {
+pub struct SavedImage {
     /// The PNG file.
     pub image: PathBuf,
     /// The JSON file beside it.
     pub metadata: PathBuf,
-    /// Which picture of the run, from 0.
+    /// Which image of the run, from 0.
     pub index: usize,
-    /// The seed that draws it again.
+    /// The seed that generates it again.
     pub seed: u64,
 }
 
-impl SavedPicture {
+impl SavedImage {
     /// The PNG's file name.
     pub fn file_name(&self) -> &Path {
         self.image.file_name().map_or(&self.image, Path::new)

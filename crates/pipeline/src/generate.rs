@@ -1,7 +1,7 @@
-//! One run, from a request to saved pictures.
+//! One run, from a request to saved images.
 
 use crate::Result;
-use crate::event::{Event, Interrupt, Observer, SavedPicture};
+use crate::event::{Event, Interrupt, Observer, SavedImage};
 use crate::memory::{self, cleanup_memory};
 use crate::plan::Plan;
 use crate::recipe::Recipe;
@@ -10,21 +10,21 @@ use crate::resume::ClaimedRun;
 use crate::run::{Looked, Planned, Run};
 use crate::user_dirs::UserDirs;
 
-/// Draws what `request` asks for and saves it. `observer` is told what happens; `interrupt` stops the run
+/// Generates the images of `request` and saves them. `observer` is told what happens; `interrupt` stops the run
 /// between two pieces of work.
 ///
 /// # Errors
-/// Anything that [`crate::Error`] lists. Pictures that were saved before stay, and nothing is half-written. What
+/// Anything that [`crate::Error`] lists. Images that were saved before stay, and nothing is half-written. What
 /// is worth going on with is kept for [`resume()`], and the observer told so.
 pub fn generate(
     request: &Request,
     observer: &mut dyn Observer,
     interrupt: &Interrupt,
-) -> Result<Vec<SavedPicture>> {
+) -> Result<Vec<SavedImage>> {
     run(request, None, observer, interrupt)
 }
 
-/// Goes on with a run that was interrupted, as [`generate()`] would have, and gives all of its pictures, also those
+/// Goes on with a run that was interrupted, as [`generate()`] would have, and gives all of its images, also those
 /// that were saved before. `models` are those that [`ClaimedRun::models`] names.
 ///
 /// # Errors
@@ -38,7 +38,7 @@ pub fn resume(
     user_dirs: &UserDirs,
     observer: &mut dyn Observer,
     interrupt: &Interrupt,
-) -> Result<Vec<SavedPicture>> {
+) -> Result<Vec<SavedImage>> {
     let request = claimed.request(models, user_dirs);
     run(&request, Some(claimed), observer, interrupt)
 }
@@ -51,7 +51,7 @@ pub fn plan(request: &Request) -> Result<Plan> {
     Ok(planned(request)?.1)
 }
 
-/// What the model of `request` would draw with, and the plan that a run of it would follow. No weight is read.
+/// The recipe of `request` and the plan of its run. No weight is read.
 ///
 /// # Errors
 /// As [`plan`].
@@ -69,10 +69,10 @@ fn run(
     claimed: Option<ClaimedRun>,
     observer: &mut dyn Observer,
     interrupt: &Interrupt,
-) -> Result<Vec<SavedPicture>> {
+) -> Result<Vec<SavedImage>> {
     let monitor = memory::monitor();
     let outcome = Run::open(request, claimed, &monitor, observer, interrupt).and_then(|mut run| {
-        let outcome = run.draw();
+        let outcome = run.generate();
         run.end(outcome)
     });
     // Whatever the run held is gone by now, also after an error.

@@ -1,4 +1,4 @@
-//! Which files the pictures of a run depend on: its models', and those that the user names beside them.
+//! Which files the images of a run depend on: its models', and those that the user names beside them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,8 @@ use crate::recipe::Recipe;
 pub(crate) struct ModelIdentity {
     /// What the encoding of a prompt depends on.
     pub(crate) text: Vec<FileIdentity>,
-    /// What a picture depends on besides.
-    pub(crate) picture: Vec<FileIdentity>,
+    /// What an image depends on besides.
+    pub(crate) image: Vec<FileIdentity>,
 }
 
 impl ModelIdentity {
@@ -40,36 +40,36 @@ impl ModelIdentity {
             }
         }
         let network = bundle.family.component();
-        let mut picture = Vec::new();
+        let mut image = Vec::new();
         for component in [network, "vae", "scheduler"] {
-            picture.extend(source.identity(SourcePart::Config(component))?);
+            image.extend(source.identity(SourcePart::Config(component))?);
         }
         for component in [network, "vae"] {
-            picture.extend(source.identity(SourcePart::Weights(component))?);
+            image.extend(source.identity(SourcePart::Weights(component))?);
         }
         for control in bundle.controls() {
             let (source, component) = control.component();
-            picture.extend(source.identity(SourcePart::Config(component))?);
-            picture.extend(source.identity(SourcePart::Weights(component))?);
-            picture.push(identity_of(&control.choice.image)?);
+            image.extend(source.identity(SourcePart::Config(component))?);
+            image.extend(source.identity(SourcePart::Weights(component))?);
+            image.push(identity_of(&control.choice.image)?);
         }
-        Ok(Self { text, picture })
+        Ok(Self { text, image })
     }
 
     /// The path of the first file that is not in `now` as it is here, or that is only there.
     pub(crate) fn first_change<'a>(&'a self, now: &'a Self) -> Option<&'a str> {
-        first_change(&self.text, &now.text).or_else(|| first_change(&self.picture, &now.picture))
+        first_change(&self.text, &now.text).or_else(|| first_change(&self.image, &now.image))
     }
 }
 
-/// The files beside its models that the pictures of `recipe` depend on: what they are drawn over, its mask, and the `upscaler`.
+/// The files beside its models that the images of `recipe` depend on: the initial image, its mask, and the `upscaler`.
 ///
 /// # Errors
 /// One of them has gone or cannot be read.
 pub(crate) fn inputs(recipe: &Recipe, upscaler: Option<&Path>) -> Result<Vec<FileIdentity>> {
     let img2img = recipe.img2img.iter();
-    let pictures = img2img.flat_map(|img2img| img2img.image.iter().chain(&img2img.mask));
-    let files = pictures.map(PathBuf::as_path).chain(upscaler);
+    let images = img2img.flat_map(|img2img| img2img.image.iter().chain(&img2img.mask));
+    let files = images.map(PathBuf::as_path).chain(upscaler);
     files.map(identity_of).collect()
 }
 

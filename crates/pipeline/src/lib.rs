@@ -1,9 +1,9 @@
-//! From a request to a picture: recipes, stages, seeds, saving.
+//! From a request to an image: recipes, stages, seeds, saving.
 //!
-//! A picture travels one way: a [`Request`] becomes a [`Recipe`] in which every setting is known; a
+//! An image travels one way: a [`Request`] becomes a [`Recipe`] in which every setting is known; a
 //! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; a [`Plan`](plan::Plan) says where each
 //! byte will live; the [`stage`]s encode the
-//! prompt, denoise and decode, each giving back what it took; [`save`] writes the picture and how it was
+//! prompt, denoise and decode, each giving back what it took; [`save`] writes the image and how it was
 //! made. [`generate()`] is that way in one call.
 
 pub mod bundle;
@@ -46,7 +46,7 @@ mod user_dirs;
 pub use bundle::FamilyDefaults;
 pub use culprit::{AddedLora, Culprit};
 pub use error::{Error, Result};
-pub use event::{Event, Interrupt, Observer, SavedPicture};
+pub use event::{Event, Interrupt, Observer, SavedImage};
 pub use failure::{Failure, Warning};
 pub use generate::{generate, plan, planned, resume};
 pub use recipe::{DenoisingRange, Img2Img, Recipe};

@@ -9,7 +9,7 @@ use crate::request::Request;
 use crate::{Error, Result};
 
 /// Refuses a request that names a file or a folder which is not there. One that is there may still be of no use: that shows
-/// where it is opened. The model that draws is looked for there too.
+/// where it is opened. The model is looked for there too.
 ///
 /// # Errors
 /// The first that is not there.
@@ -19,11 +19,11 @@ pub(crate) fn check(request: &Request) -> Result<()> {
     }
     for control in &request.controls {
         must_be(Kind::ControlNet, &control.folder)?;
-        must_be_picture(&control.image)?;
+        must_be_image(&control.image)?;
     }
     if let Some(init) = &request.init {
-        must_be_picture(&init.image)?;
-        init.mask.as_deref().map_or(Ok(()), must_be_picture)?;
+        must_be_image(&init.image)?;
+        init.mask.as_deref().map_or(Ok(()), must_be_image)?;
     }
     if let Some(refiner) = &request.refiner
         && !refiner.model.folder.is_embedded()
@@ -50,7 +50,7 @@ fn must_be(kind: Kind, path: &Path) -> Result<()> {
     }
 }
 
-fn must_be_picture(path: &Path) -> Result<()> {
+fn must_be_image(path: &Path) -> Result<()> {
     match absence(path) {
         Some(error) => Err(Error::BadImage {
             path: path.to_owned(),

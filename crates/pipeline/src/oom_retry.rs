@@ -111,7 +111,7 @@ mod tests {
             blocks: 10,
             resident_blocks: 10,
             controls_stay: true,
-            pictures_a_pass: 1,
+            images_per_pass: 1,
             groups: Groups::new(1, 1, false, 20, 0, true),
             condition_bytes: Bytes(0),
             release_page_cache: false,

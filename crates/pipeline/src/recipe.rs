@@ -47,17 +47,17 @@ pub enum DenoisingRange {
 pub struct Recipe {
     /// The model, as the user calls it.
     pub model: String,
-    /// What the pictures show.
+    /// What the images show.
     pub prompt: String,
     /// What they should not show; empty where nothing was said.
     pub negative_prompt: String,
-    /// How many pictures.
+    /// How many images.
     pub images: usize,
-    /// The first picture's seed.
+    /// The first image's seed.
     pub seed: u64,
     /// Denoising steps.
     pub steps: usize,
-    /// The pictures' size.
+    /// The images' size.
     pub size: ImageSize,
     /// The part of the denoising schedule that the model runs.
     #[serde(rename = "share")]
@@ -77,7 +77,7 @@ pub struct Recipe {
     pub clip_skip: usize,
     /// What the user called things that became settings.
     pub names: Names,
-    /// The folder that the pictures go to.
+    /// The folder that the images go to.
     pub output: PathBuf,
 }
 
@@ -95,7 +95,7 @@ impl Recipe {
             mask: init.mask.clone(),
             strength: init.strength.unwrap_or(match init.mask {
                 Some(_) => Strength::ALL,
-                None => Strength::OVER_PICTURE,
+                None => Strength::OVER_IMAGE,
             }),
         });
         let class = PipelineClass::new(bundle, task(img2img.as_ref()), !request.controls.is_empty());
@@ -206,7 +206,7 @@ impl Recipe {
         })
     }
 
-    /// Which of diffusers' pipelines draws this with the model of `bundle`.
+    /// Which pipeline of diffusers generates this with the model of `bundle`.
     pub(crate) fn pipeline_class<'a>(&self, bundle: &'a Bundle) -> PipelineClass<'a> {
         PipelineClass::new(bundle, task(self.img2img.as_ref()), !bundle.controls().is_empty())
     }
@@ -217,7 +217,7 @@ impl Recipe {
         both[both.len() - stage::texts(bundle, self.guidance_scale)..].to_vec()
     }
 
-    /// The seed of picture `image`, counted from 0, so that each can be drawn again alone.
+    /// The seed of image `image`, counted from 0, so that each can be generated again alone.
     pub fn seed_of(&self, image: usize) -> u64 {
         self.seed.wrapping_add(image as u64)
     }

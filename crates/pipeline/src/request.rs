@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::scheduler::{SamplerKind, ScheduleKind};
 use crate::user_dirs::UserDirs;
 
-/// A picture's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
+/// An image's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Sides")]
 pub struct ImageSize {
@@ -82,7 +82,7 @@ impl FromStr for ImageSize {
     }
 }
 
-/// Why a picture cannot have a size.
+/// Why an image cannot have a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSize {
     /// It is not written as a size.
@@ -151,7 +151,7 @@ pub enum TypeChoice {
     Bf16,
 }
 
-/// Which model draws.
+/// Which model generates the images.
 #[derive(Debug, Clone)]
 pub struct ModelChoice {
     /// What the user calls it; it goes into the metadata.
@@ -173,24 +173,24 @@ pub struct Recommended {
     pub sampler: Option<SamplerKind>,
 }
 
-/// How much is changed of a picture that another is drawn over, from 0, nothing, to 1, all.
+/// The strength of image-to-image, from 0, which keeps the initial image, to 1, which replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Strength(pub f64);
 
 impl Strength {
-    /// Nothing is left of the picture.
+    /// Nothing is left of the image.
     pub const ALL: Self = Self(1.0);
-    /// What a picture is drawn over another with where the user does not say.
-    pub const OVER_PICTURE: Self = Self(0.75);
+    /// The default strength of image-to-image.
+    pub const OVER_IMAGE: Self = Self(0.75);
 }
 
-/// A second model that goes over the pictures of the first.
+/// A second model that goes over the images of the first.
 #[derive(Debug, Clone)]
 pub struct RefinerChoice {
     /// The model, of any family.
     pub model: ModelChoice,
-    /// How much of the pictures it changes.
+    /// How much of the images it changes.
     pub strength: Strength,
     /// Its denoising steps, of which it takes those that the strength leaves.
     pub steps: usize,
@@ -211,7 +211,7 @@ impl RefinerChoice {
     }
 }
 
-/// Pictures made larger once they are drawn.
+/// Upscaling of the generated images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpscaleChoice {
     /// How many times as high and wide they become.
@@ -227,17 +227,17 @@ pub struct UpscaleChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ControlKind {
-    /// A drawn pose.
+    /// An OpenPose skeleton.
     Pose,
     /// A map of distances.
     Depth,
     /// The edges of a photo, which are looked for here.
     Canny,
-    /// Whatever the network was trained with; the picture is taken as it is.
+    /// Whatever the network was trained with; the image is taken as it is.
     Image,
 }
 
-/// A ControlNet, and the picture that it has a model follow.
+/// A ControlNet, and the image that it has a model follow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlChoice {
     /// As the user calls it.
@@ -246,9 +246,9 @@ pub struct ControlChoice {
     pub folder: PathBuf,
     /// What it is shown.
     pub kind: ControlKind,
-    /// The picture's file.
+    /// The image's file.
     pub image: PathBuf,
-    /// How strongly the picture is followed; 1 is as the network was trained.
+    /// How strongly the image is followed; 1 is as the network was trained.
     pub scale: f64,
 }
 
@@ -274,59 +274,59 @@ pub struct LoraChoice {
     pub text_scale: f64,
 }
 
-/// A picture that another is drawn over.
+/// The initial image of image-to-image, and its mask.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitImage {
     /// Its file.
     pub image: PathBuf,
     /// How much of it is changed; without it three quarters, or all of what a mask marks.
     pub strength: Option<Strength>,
-    /// A picture of its size that is bright where something is drawn.
+    /// Mask for inpainting: white where the initial image is regenerated.
     pub mask: Option<PathBuf>,
 }
 
 /// A request as the user typed it: what was left open is `None`.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// What the picture shows.
+    /// What the image shows.
     pub prompt: String,
     /// What it should not show.
     pub negative_prompt: Option<String>,
     /// The model.
     pub model: ModelChoice,
-    /// Pictures that the model is made to follow.
+    /// Images that the model is made to follow.
     pub controls: Vec<ControlChoice>,
     /// LoRA files that are added to the model.
     pub loras: Vec<LoraChoice>,
-    /// A model that goes over the pictures once they are drawn.
+    /// A refiner for the generated images.
     pub refiner: Option<RefinerChoice>,
-    /// How the pictures are made larger in the end.
+    /// How the images are made larger in the end.
     pub upscale: Option<UpscaleChoice>,
     /// What the user called things that became settings.
     pub names: Names,
     /// Whether the run fails where something of it cannot be had, rather than going on without.
     pub strict: bool,
-    /// How many pictures.
+    /// How many images.
     pub images: usize,
     /// Denoising steps.
     pub steps: Option<usize>,
-    /// The first picture's seed; picture `i` uses `seed + i`.
+    /// The first image's seed; image `i` uses `seed + i`.
     pub seed: u64,
-    /// The pictures' size.
+    /// The images' size.
     pub size: Option<ImageSize>,
-    /// What the pictures are drawn over.
+    /// The initial image of image-to-image.
     pub init: Option<InitImage>,
     /// Guidance.
     pub guidance_scale: Option<GuidanceScale>,
     /// How far guided predictions are scaled back to the spread of the prompt's own, from 0, not at all, to 1.
     pub guidance_rescale: f64,
-    /// How pictures are led from noise; without it as the model's own files say.
+    /// How images are led from noise; without it as the model's own files say.
     pub sampler: Option<SamplerKind>,
     /// Through which noise levels.
     pub schedule: ScheduleKind,
     /// How many more of CLIP's last layers are left out.
     pub clip_skip: usize,
-    /// The folder that the pictures go to; it is made if it is missing.
+    /// The folder that the images go to; it is made if it is missing.
     pub output: PathBuf,
     /// Where to compute.
     pub device: DeviceChoice,
@@ -336,12 +336,12 @@ pub struct Request {
     pub memory: Option<Bytes>,
     /// What the run may have of the host's memory beside a GPU; without it, what is available less a margin.
     pub host_memory: Option<Bytes>,
-    /// Where things may be kept beside the pictures.
+    /// Where things may be kept beside the images.
     pub user_dirs: UserDirs,
 }
 
 impl Request {
-    /// A request that leaves everything open but `prompt` and `model`: one picture, seed 42, saved in `outputs`, and nothing
+    /// A request that leaves everything open but `prompt` and `model`: one image, seed 42, saved in `outputs`, and nothing
     /// kept beside it.
     pub fn new(prompt: impl Into<String>, model: ModelChoice) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! A process that has drawn a picture is as small as before it drew the next: nothing grows from run to run. Only a
+//! A process that has generated an image is as small as before it drew the next: nothing grows from run to run. Only a
 //! process of its own can measure that. `SD_TEST_BASELINE_MODEL=DIR` measures it with another model than the built-in one.
 
 //!
@@ -21,10 +21,10 @@ use sd_pipeline::{
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-const PICTURES: u64 = 10;
-/// From this picture on nothing may grow by more than 2% of the process.
+const SOURCE_IMAGES: u64 = 10;
+/// From this image on nothing may grow by more than 2% of the process.
 const SETTLING: usize = 2;
-/// Before that there are pages of stacks and of tables that the first picture did not come to.
+/// Before that there are pages of stacks and of tables that the first image did not come to.
 const FIRST_SLACK: u64 = 512 << 10;
 /// What is allocated may differ by: the list of this test's figures grows, for one.
 const ALLOCATED_SLACK: u64 = 4 << 10;
@@ -60,15 +60,15 @@ fn own_and_all() -> (u64, u64) {
 
 fn main() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    ten_pictures_leave_what_one_leaves();
-    println!("test ten_pictures_leave_what_one_leaves ... ok");
+    ten_images_leave_what_one_leaves();
+    println!("test ten_images_leave_what_one_leaves ... ok");
 }
 
-fn ten_pictures_leave_what_one_leaves() {
+fn ten_images_leave_what_one_leaves() {
     keep_heap_small();
     let folder = tempfile::tempdir().unwrap();
     let mut left = Vec::new();
-    for seed in 0..PICTURES {
+    for seed in 0..SOURCE_IMAGES {
         let mut observer = |_: &Event<'_>| {};
         let saved = sd_pipeline::generate(
             &request(seed, folder.path()),
@@ -80,7 +80,7 @@ fn ten_pictures_leave_what_one_leaves() {
         cleanup_memory(true);
         let ((own, all), allocated) = (own_and_all(), sd_weights::allocated_bytes());
         eprintln!(
-            "after picture {seed}: {} of {} KB resident are its own, {allocated} bytes allocated",
+            "after image {seed}: {} of {} KB resident are its own, {allocated} bytes allocated",
             own >> 10,
             all >> 10
         );
@@ -88,13 +88,13 @@ fn ten_pictures_leave_what_one_leaves() {
     }
     let (first, all, first_allocated) = left[0];
     let (settled, ..) = left[SETTLING];
-    for (picture, &(own, _, allocated)) in left.iter().enumerate().skip(1) {
+    for (image, &(own, _, allocated)) in left.iter().enumerate().skip(1) {
         assert!(
             own <= first + all / 50 + FIRST_SLACK,
             "{first}, later {own}: {left:?}"
         );
         assert!(
-            picture <= SETTLING || own <= settled + all / 50,
+            image <= SETTLING || own <= settled + all / 50,
             "{settled}, later {own}: {left:?}"
         );
         assert!(

@@ -183,17 +183,17 @@ impl SamplerKind {
     /// What the sampler is good for, in one line.
     pub fn description(self) -> &'static str {
         match self {
-            Self::Euler => "simple and dependable; the same picture with more detail as steps grow",
-            Self::EulerAncestral => "adds noise at each step: varied, soft pictures that never settle",
+            Self::Euler => "simple and dependable; the same image with more detail as steps grow",
+            Self::EulerAncestral => "adds noise at each step: varied, soft images that never settle",
             Self::Heun => "twice the work of Euler a step, for fewer steps",
             Self::Dpm2 => "as Heun, with its second evaluation in the middle of the step",
             Self::Dpm2Ancestral => "DPM2 with noise at each step",
             Self::Lms => "Euler that remembers its last four directions",
-            Self::Deis => "remembers its last predictions of the noise: good pictures in 15 to 25 steps",
+            Self::Deis => "remembers its last predictions of the noise: good images in 15 to 25 steps",
             Self::Dpm2M => "DPM-Solver before ++, for configurations that ask for it",
             Self::Dpm2MSde => "as DPM 2M with noise at each step",
             Self::Dpm2S => "as DPM 2M, in blocks of two or three steps",
-            Self::DpmPlusPlus2M => "sharp pictures in 20 to 30 steps; a good first choice, best with karras",
+            Self::DpmPlusPlus2M => "sharp images in 20 to 30 steps; a good first choice, best with karras",
             Self::DpmPlusPlus2MSde => "as DPM++ 2M with noise at each step: more texture",
             Self::DpmPlusPlus3MSde => {
                 "remembers one prediction more than DPM++ 2M SDE; wants 30 steps and more"
@@ -204,7 +204,7 @@ impl SamplerKind {
             Self::DpmPlusPlus2SAncestral => {
                 "two evaluations a step and noise after it: varied, detailed, slow"
             }
-            Self::UniPc => "predicts and corrects: good pictures in 10 to 20 steps",
+            Self::UniPc => "predicts and corrects: good images in 10 to 20 steps",
             Self::Ddim => "the classic; even steps, no noise added",
             Self::Ddpm => "the original with noise at each step; wants many steps",
             Self::Pndm => "the default of Stable Diffusion 1.5, with four past predictions",

@@ -72,7 +72,7 @@ impl ScheduleKind {
             Self::SgmUniform => {
                 "even steps from full noise on; for turbo, lightning and other distilled models"
             }
-            Self::Beta => "more steps at both ends, where pictures get their layout and their detail",
+            Self::Beta => "more steps at both ends, where images get their layout and their detail",
         }
     }
 }

@@ -10,7 +10,7 @@ use sd_pipeline::Bytes;
 use super::threads::threads;
 use crate::printer::Printer;
 
-/// Goes on with a run that was interrupted, to the very same pictures; without an ID lists them
+/// Goes on with a run that was interrupted, to the very same images; without an ID lists them
 #[derive(Debug, Args)]
 #[command(override_usage = "generate resume [ID | --last] [OPTIONS]")]
 pub(crate) struct ResumeArguments {
@@ -26,12 +26,12 @@ pub(crate) struct ResumeArguments {
     #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
     pub(crate) memory: Option<Bytes>,
 
-    /// Threads that compute; their number changes no picture [default: the processors that the process may
+    /// Threads that compute; their number changes no image [default: the processors that the process may
     /// use]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Forget the run instead; pictures that were saved stay
+    /// Forget the run instead; images that were saved stay
     #[arg(long)]
     pub(crate) discard: bool,
 

@@ -11,34 +11,34 @@ use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SettingFlags {
     /// What it should not show
-    #[arg(long, value_name = "TEXT", help_heading = "Picture")]
+    #[arg(long, value_name = "TEXT", help_heading = "Image")]
     negative_prompt: Option<String>,
 
     /// anime, fantasy, scifi or realism: words for the prompt, and what not to show where nothing is said of
     /// it
-    #[arg(long, value_name = "NAME", help_heading = "Picture", value_parser = parse::style)]
+    #[arg(long, value_name = "NAME", help_heading = "Image", value_parser = parse::style)]
     style: Option<&'static Style>,
 
     /// Width and height in pixels, multiples of 16 [default: the model's own]
-    #[arg(long, value_name = "WxH", help_heading = "Picture")]
+    #[arg(long, value_name = "WxH", help_heading = "Image")]
     size: Option<ImageSize>,
 
     /// Make it 2 or 4 times as large in the end
-    #[arg(long, value_name = "N", help_heading = "Picture", value_parser = parse::upscale)]
+    #[arg(long, value_name = "N", help_heading = "Image", value_parser = parse::upscale)]
     upscale: Option<usize>,
 
     /// The network of Real-ESRGAN that does, a .pth or .safetensors file or an id [default:
     /// ai-forever/Real-ESRGAN where it is in the cache, else Lanczos resampling]
-    #[arg(long, value_name = "REF", help_heading = "Picture")]
+    #[arg(long, value_name = "REF", help_heading = "Image")]
     pub(super) upscaler: Option<String>,
 
-    /// How many pictures; picture i uses seed + i [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Picture",
+    /// How many images; image i uses seed + i [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Image",
           allow_negative_numbers = true, value_parser = parse::images)]
     n: Option<u64>,
 
-    /// The same seed draws the same picture [default: 42]
-    #[arg(long, value_name = "N", help_heading = "Picture",
+    /// The same seed gives the same image [default: 42]
+    #[arg(long, value_name = "N", help_heading = "Image",
           allow_negative_numbers = true, value_parser = parse::seed)]
     seed: Option<u64>,
 
@@ -79,16 +79,16 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "REF", help_heading = "Control")]
     controlnet: Vec<String>,
 
-    /// A second model that goes over the picture, of any family
+    /// A second model that goes over the image, of any family
     #[arg(long, value_name = "REF", help_heading = "Model")]
     refiner: Option<String>,
 
     /// Where the refiner takes the latents over, 0 to 1, for one that shares them with the model [default: it
-    /// goes over the finished picture]
+    /// goes over the finished image]
     #[arg(long, value_name = "S", help_heading = "Model", value_parser = parse::strength)]
     pub(super) refiner_switch: Option<f64>,
 
-    /// How the picture is led from noise, `help` lists them [default: the model's own]
+    /// How the image is led from noise, `help` lists them [default: the model's own]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(super) sampler: Option<String>,
 
@@ -118,7 +118,7 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "TYPE", help_heading = "Machine", value_parser = parse::weight_type)]
     dtype: Option<TypeChoice>,
 
-    /// Folder for the pictures; made if missing [default: ./outputs]
+    /// Folder for the images; made if missing [default: ./outputs]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     output: Option<PathBuf>,
 

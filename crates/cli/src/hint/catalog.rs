@@ -46,10 +46,7 @@ fn message(error: &Error) -> String {
             flag(*image)
         ),
         Error::NoControlNet { image } => {
-            format!(
-                "{} needs --controlnet: its picture is taken as it is",
-                flag(*image)
-            )
+            format!("{} needs --controlnet: its image is taken as it is", flag(*image))
         }
         Error::Unpaired {
             setting,
@@ -57,8 +54,8 @@ fn message(error: &Error) -> String {
             images,
         } => {
             let images = match images {
-                1 => "there is 1 picture to follow".to_owned(),
-                images => format!("there are {images} pictures to follow"),
+                1 => "there is 1 image to follow".to_owned(),
+                images => format!("there are {images} images to follow"),
             };
             format!(
                 "--{setting} is given {values} times, and {images}: give it once for all, or once for each in their order"
@@ -72,7 +69,7 @@ fn message(error: &Error) -> String {
 fn hint(error: &Error) -> String {
     match error {
         Error::Configuration { .. } => {
-            "docs/drawing.md says what can stand there; without the file the program's own defaults hold".to_owned()
+            "docs/generating.md says what can stand there; without the file the program's own defaults hold".to_owned()
         }
         Error::NoPreset { .. } => "`generate --quality help` lists those that there are".to_owned(),
         Error::UnreadTag { .. } => {
@@ -108,7 +105,7 @@ fn hint(error: &Error) -> String {
                 .to_owned()
         }
         Error::NoControlNet { .. } => {
-            "name the network that was trained with such pictures, with --controlnet, a folder or an id on the hub".to_owned()
+            "name the network that was trained with such images, with --controlnet, a folder or an id on the hub".to_owned()
         }
         _ => "`generate --help` lists what can be asked for".to_owned(),
     }
@@ -121,7 +118,7 @@ fn unless(kind: Kind) -> String {
         false => "",
     };
     let instead = match kind {
-        Kind::Model => "; `--model demo` draws without any",
+        Kind::Model => "; `--model demo` needs no download",
         Kind::ControlNet | Kind::Lora | Kind::Upscaler => "",
     };
     format!("{offline}{instead}")

@@ -88,7 +88,7 @@ fn kind(revision: &CachedRevision) -> String {
         Some(_) if !is_complete_folder(&revision.folder, kind) => "incomplete",
         Some(Kind::Model) => match Bundle::open(&ModelFolder::on_disk(&revision.folder)) {
             Ok(bundle) => bundle.family.title(),
-            Err(_) => "cannot be drawn with",
+            Err(_) => "cannot be used",
         },
         Some(kind) => kind.title(),
     };

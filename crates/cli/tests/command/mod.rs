@@ -262,8 +262,8 @@ impl Run {
         self
     }
 
-    /// The paths of the pictures that were printed.
-    pub fn pictures(&self) -> Vec<PathBuf> {
+    /// The paths of the images that were printed.
+    pub fn images(&self) -> Vec<PathBuf> {
         self.stdout.lines().map(PathBuf::from).collect()
     }
 
@@ -277,14 +277,14 @@ impl Run {
 }
 
 /// A PNG's pixels, its size, and its text chunks.
-pub struct Picture {
+pub struct Image {
     pub pixels: Vec<[u8; 3]>,
     pub width: usize,
     pub height: usize,
     pub texts: Vec<(String, String)>,
 }
 
-impl Picture {
+impl Image {
     pub fn read(path: &Path) -> Self {
         let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap()))
             .read_info()

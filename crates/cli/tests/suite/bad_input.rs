@@ -1,4 +1,4 @@
-//! Input that cannot be drawn: one line that says why, one that says what to do, the right exit code, and nothing
+//! Input that cannot be generated: one line that says why, one that says what to do, the right exit code, and nothing
 //! half-written.
 
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::command::{Fresh, Run, copy_folder, tensor_offset};
 use serde_json::{Value, json};
 
-/// Draws with a model in the folder `model`, which `damage` changes before; nothing may be written.
+/// Generates with a model in the folder `model`, which `damage` changes before; nothing may be written.
 #[track_caller]
 fn with_damaged(damage: impl Fn(&Path), code: i32, cause: &str) -> Run {
     let fresh = Fresh::new();
@@ -71,7 +71,7 @@ fn a_command_line_that_cannot_be_understood() {
     ] {
         let run = fresh.run(arguments).fails(2, cause);
         assert!(!run.stderr.contains("For more information"), "{}", run.stderr);
-        let drawing = cause != "longest side" && run.stderr.contains("Drawing");
+        let drawing = cause != "longest side" && run.stderr.contains("Generating");
         assert!(!drawing, "{}", run.stderr);
     }
     let run = fresh
@@ -87,24 +87,24 @@ fn each_error_comes_with_what_helps_against_it() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures");
     let file = |name: &str| fixtures.join(name).to_str().unwrap().to_owned();
     let (model, inpainting) = (file("families/sd15"), file("families/inpainting"));
-    let (picture, text) = (file("families/init.png"), file("cases.json"));
+    let (image, text) = (file("families/init.png"), file("cases.json"));
     let (lora, other_size) = (
-        file("steered/loras/kohya.safetensors"),
+        file("conditioned/loras/kohya.safetensors"),
         file("cases/medium-wide.png"),
     );
     for (words, code, cause, hint) in [
         (
             &["--init-image", "nowhere.png"][..],
             1,
-            "`nowhere.png` cannot be used as a picture",
+            "`nowhere.png` cannot be used as an image",
             "PNG, JPEG or WebP",
         ),
-        (&["--init-image", &text], 1, "as a picture", "PNG, JPEG or WebP"),
+        (&["--init-image", &text], 1, "as an image", "PNG, JPEG or WebP"),
         (
-            &["--init-image", &picture, "--mask", &other_size],
+            &["--init-image", &image, "--mask", &other_size],
             1,
             "the mask",
-            "as large as the picture",
+            "as large as the image",
         ),
         (
             &["--model", &inpainting],
@@ -121,11 +121,11 @@ fn each_error_comes_with_what_helps_against_it() {
         (
             &["--pose", "nowhere.png", "--controlnet", "me/unknown"],
             1,
-            "`nowhere.png` cannot be used as a picture",
+            "`nowhere.png` cannot be used as an image",
             "PNG, JPEG or WebP",
         ),
         (
-            &["--init-image", &picture, "--strength", "0"],
+            &["--init-image", &image, "--strength", "0"],
             1,
             "none is left",
             "--strength",
@@ -415,7 +415,7 @@ fn parts_of_different_models() {
 }
 
 #[test]
-fn weights_that_are_not_numbers_are_found_before_a_picture_is_saved() {
+fn weights_that_are_not_numbers_are_found_before_an_image_is_saved() {
     for (component, file, tensor) in [
         (
             "transformer",
@@ -450,7 +450,7 @@ fn an_output_folder_that_cannot_be_written() {
         .fails(1, "cannot write to `file/below`");
     assert!(
         started.elapsed() < Duration::from_secs(5),
-        "it was found before anything was drawn"
+        "it was found before anything was generated"
     );
     assert_eq!(fs::read_to_string(fresh.path().join("file")).unwrap(), "mine");
 }
@@ -461,12 +461,12 @@ fn an_output_folder_that_cannot_be_written() {
 fn a_disk_without_room() {
     let fresh = Fresh::new();
     let script = format!(
-        "trap '' XFSZ; ulimit -f 1; exec {:?} 'a house by the sea' --steps 1 --output pictures",
+        "trap '' XFSZ; ulimit -f 1; exec {:?} 'a house by the sea' --steps 1 --output images",
         env!("CARGO_BIN_EXE_generate")
     );
     let output = fresh.shell(&script).output().unwrap();
-    Run::of(output).fails(1, "cannot write to `pictures/output_");
-    assert_eq!(fresh.files("pictures"), [""; 0]);
+    Run::of(output).fails(1, "cannot write to `images/output_");
+    assert_eq!(fresh.files("images"), [""; 0]);
 }
 
 /// Runs for long, is sent a signal after its first step, and must leave nothing.

@@ -6,7 +6,7 @@ use crate::command::{Fresh, Run};
 use serde_json::Value;
 
 fn metadata(fresh: &Fresh, run: &Run) -> Value {
-    let path = fresh.path().join(&run.pictures()[0]).with_extension("json");
+    let path = fresh.path().join(&run.images()[0]).with_extension("json");
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
@@ -19,33 +19,33 @@ fn configured(text: &str) -> Fresh {
 #[test]
 fn what_is_typed_wins_over_a_preset_and_that_over_the_defaults() {
     let fresh = configured(
-        "[defaults]\nsteps = 1\nseed = 7\noutput = \"drawn\"\nstyle = \"fantasy\"\n\
+        "[defaults]\nsteps = 1\nseed = 7\noutput = \"generated\"\nstyle = \"fantasy\"\n\
          [presets.quick]\nmodel = \"demo\"\nsteps = 2\ncfg = 3.0\n\
          [presets.demo]\nquality = \"demo\"\nsteps = 3\n\
          [presets.larger]\nquality = \"quick\"\nupscale = 2\n",
     );
-    let drawn = |words: &[&str]| {
+    let generated = |words: &[&str]| {
         let run = fresh
             .run(&[&["a red circle", "--model", "demo"], words].concat())
             .succeeds();
-        assert!(run.pictures()[0].starts_with("drawn"), "{}", run.stdout);
+        assert!(run.images()[0].starts_with("generated"), "{}", run.stdout);
         metadata(&fresh, &run)
     };
-    let found = drawn(&[]);
+    let found = generated(&[]);
     assert_eq!(
         (&found["steps"], &found["seed"], &found["style"]),
         (&1.into(), &7.into(), &"fantasy".into())
     );
-    let found = drawn(&["--quality", "quick", "--seed", "8"]);
+    let found = generated(&["--quality", "quick", "--seed", "8"]);
     assert_eq!(
         (&found["steps"], &found["seed"], &found["guidance_scale"]),
         (&2.into(), &8.into(), &3.0.into())
     );
     assert_eq!(found["quality_preset"], "quick");
-    assert_eq!(drawn(&["--quality", "quick", "--steps", "4"])["steps"], 4);
+    assert_eq!(generated(&["--quality", "quick", "--steps", "4"])["steps"], 4);
     // The user's own preset stands before the one of ours that it goes on from.
-    assert_eq!(drawn(&["--quality", "demo"])["steps"], 3);
-    let found = drawn(&["--quality", "larger"]);
+    assert_eq!(generated(&["--quality", "demo"])["steps"], 3);
+    let found = generated(&["--quality", "larger"]);
     assert_eq!((&found["steps"], &found["upscale"]), (&2.into(), &2.into()));
     let list = fresh.run(&["--quality", "help"]).succeeds().stdout;
     assert!(

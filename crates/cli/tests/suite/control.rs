@@ -1,34 +1,37 @@
-//! ControlNets, and what becomes of a picture where one cannot be had.
+//! ControlNets, and what becomes of an image where one cannot be had.
 
 use std::fs;
 use std::path::Path;
 
-use crate::command::{Fresh, Picture, copy_folder, tensor_offset};
+use crate::command::{Fresh, Image, copy_folder, tensor_offset};
 use serde_json::Value;
 
 const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
 /// Has ControlNets of Stable Diffusion 3.
-const STEERED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/steered");
+const CONDITIONED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../pipeline/tests/fixtures/conditioned"
+);
 
-fn draw(fresh: &Fresh, output: &str, more: &[&str]) -> (Picture, Value, String) {
+fn generate(fresh: &Fresh, output: &str, more: &[&str]) -> (Image, Value, String) {
     let model = format!("{FAMILIES}/sd15");
     let usual = [
         "a cat", "--model", &model, "--size", "64x64", "--steps", "3", "--output", output,
     ];
     let run = fresh.run(&[&usual[..], more].concat()).succeeds();
-    let path = fresh.path().join(&run.pictures()[0]);
+    let path = fresh.path().join(&run.images()[0]);
     let metadata = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
-    (Picture::read(&path), metadata, run.stderr)
+    (Image::read(&path), metadata, run.stderr)
 }
 
 #[test]
-fn a_picture_follows_another_by_the_scale() {
+fn an_image_follows_another_by_the_scale() {
     let fresh = Fresh::new();
     let (network, photo) = (format!("{FAMILIES}/control-1"), format!("{FAMILIES}/init.png"));
-    let (plain, metadata, _) = draw(&fresh, "plain", &[]);
+    let (plain, metadata, _) = generate(&fresh, "plain", &[]);
     assert_eq!(metadata["controlnet"], Value::Null);
     let with = |output: &str, kind: &str, scale: &str| {
-        draw(
+        generate(
             &fresh,
             output,
             &[kind, &photo, "--controlnet", &network, "--control-scale", scale],
@@ -46,13 +49,13 @@ fn a_picture_follows_another_by_the_scale() {
 fn what_cannot_be_followed_is_left_out_or_with_strict_an_error() {
     let fresh = Fresh::new();
     let photo = format!("{FAMILIES}/init.png");
-    fs::write(fresh.path().join("text.png"), "no picture").unwrap();
-    let (plain, _, _) = draw(&fresh, "plain", &[]);
+    fs::write(fresh.path().join("text.png"), "no image").unwrap();
+    let (plain, _, _) = generate(&fresh, "plain", &[]);
     let good = format!("{FAMILIES}/control-1");
-    // No picture, a network that is no ControlNet, and one that is for another family.
+    // No image, a network that is no ControlNet, and one that is for another family.
     let (other, foreign) = (
         format!("{FAMILIES}/sdxl/unet"),
-        format!("{STEERED}/control-large"),
+        format!("{CONDITIONED}/control-large"),
     );
     for (image, network, reason) in [
         ("text.png", &good, "text.png"),
@@ -65,8 +68,8 @@ fn what_cannot_be_followed_is_left_out_or_with_strict_an_error() {
     ] {
         let control = ["--pose", image, "--controlnet", network];
         let output = Path::new(network).file_name().unwrap().to_str().unwrap();
-        let (picture, metadata, stderr) = draw(&fresh, output, &control);
-        assert!(picture.pixels == plain.pixels);
+        let (image, metadata, stderr) = generate(&fresh, output, &control);
+        assert!(image.pixels == plain.pixels);
         assert!(
             stderr.contains("the ControlNet `") && stderr.contains(reason),
             "{stderr}"
@@ -116,7 +119,7 @@ fn a_network_that_fills_masks_is_left_out_with_the_reason() {
     let fresh = Fresh::new();
     fresh.tiny_model();
     let network = fresh.path().join("fills-masks");
-    copy_folder(&Path::new(STEERED).join("control-large"), &network);
+    copy_folder(&Path::new(CONDITIONED).join("control-large"), &network);
     let config = network.join("config.json");
     let mut changed: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
     changed["extra_conditioning_channels"] = 1.into();
@@ -140,20 +143,20 @@ fn a_network_that_fills_masks_is_left_out_with_the_reason() {
 }
 
 #[test]
-fn a_model_of_stable_diffusion_3_follows_pictures_by_networks_of_its_own() {
+fn a_model_of_stable_diffusion_3_follows_images_by_networks_of_its_own() {
     let fresh = Fresh::new();
     fresh.tiny_model();
     let photo = format!("{FAMILIES}/init.png");
-    let draw = |output: &str, more: &[&str]| {
+    let generate = |output: &str, more: &[&str]| {
         let usual = ["a cat", "--model", "model", "--size", "64x64", "--steps", "2"];
         let run = fresh
             .run(&[&usual, &["--output", output][..], more].concat())
             .succeeds();
-        (Picture::read(&fresh.path().join(&run.pictures()[0])), run.stderr)
+        (Image::read(&fresh.path().join(&run.images()[0])), run.stderr)
     };
-    let (plain, _) = draw("plain", &[]);
-    let network = format!("{STEERED}/control-large");
-    let (both, stderr) = draw(
+    let (plain, _) = generate("plain", &[]);
+    let network = format!("{CONDITIONED}/control-large");
+    let (both, stderr) = generate(
         "both",
         &[
             "--depth",
@@ -168,18 +171,18 @@ fn a_model_of_stable_diffusion_3_follows_pictures_by_networks_of_its_own() {
     );
     assert!(plain.pixels != both.pixels, "{stderr}");
     let foreign = format!("{FAMILIES}/control-1");
-    let (left_out, stderr) = draw("left-out", &["--pose", &photo, "--controlnet", &foreign]);
+    let (left_out, stderr) = generate("left-out", &["--pose", &photo, "--controlnet", &foreign]);
     assert!(plain.pixels == left_out.pixels);
     let reason = "it is for Stable Diffusion 1 or 2, and the model is Stable Diffusion 3";
     assert!(stderr.contains(reason), "{stderr}");
 }
 
 #[test]
-fn each_picture_has_a_network_and_a_scale_of_its_own() {
+fn each_image_has_a_network_and_a_scale_of_its_own() {
     let fresh = Fresh::new();
     let photo = format!("{FAMILIES}/init.png");
     let [first, second] = ["control-1", "control-2"].map(|name| format!("{FAMILIES}/{name}"));
-    let both = |output: &str, words: &[&str]| draw(&fresh, output, words);
+    let both = |output: &str, words: &[&str]| generate(&fresh, output, words);
     let in_order = [
         "--depth",
         &photo,
@@ -194,7 +197,7 @@ fn each_picture_has_a_network_and_a_scale_of_its_own() {
         "--control-scale",
         "1",
     ];
-    let (picture, metadata, _) = both("in-order", &in_order);
+    let (image, metadata, _) = both("in-order", &in_order);
     let unit = |index: usize| &metadata["controlnet"][index];
     assert_eq!(
         (&unit(0)["kind"], &unit(0)["scale"]),
@@ -206,7 +209,7 @@ fn each_picture_has_a_network_and_a_scale_of_its_own() {
     );
     assert!(unit(0)["name"].as_str().unwrap().ends_with("control-1"));
     assert!(unit(1)["name"].as_str().unwrap().ends_with("control-2"));
-    // The options of a picture stand anywhere; that which is typed first is the first.
+    // The options of an image stand anywhere; that which is typed first is the first.
     let turned = [
         "--controlnet",
         &second,
@@ -222,9 +225,9 @@ fn each_picture_has_a_network_and_a_scale_of_its_own() {
         &photo,
     ];
     let (same, _, _) = both("turned", &turned);
-    assert!(picture.pixels == same.pixels);
+    assert!(image.pixels == same.pixels);
     let scaled_alike = [&in_order[..8], &["--control-scale", "1"]].concat();
-    assert!(both("alike", &scaled_alike).0.pixels != picture.pixels);
+    assert!(both("alike", &scaled_alike).0.pixels != image.pixels);
 
     let model = format!("{FAMILIES}/sd15");
     let two = [
@@ -236,14 +239,13 @@ fn each_picture_has_a_network_and_a_scale_of_its_own() {
         "--controlnet",
         &second,
     ];
-    fresh.run(&[&two[..], &["--pose", &photo]].concat()).fails(
-        2,
-        "--controlnet is given 2 times, and there is 1 picture to follow",
-    );
+    fresh
+        .run(&[&two[..], &["--pose", &photo]].concat())
+        .fails(2, "--controlnet is given 2 times, and there is 1 image to follow");
     let three = ["--pose", &photo, "--depth", &photo, "--control", &photo];
     fresh.run(&[&two[..], &three].concat()).fails(
         2,
-        "--controlnet is given 2 times, and there are 3 pictures to follow",
+        "--controlnet is given 2 times, and there are 3 images to follow",
     );
     fresh
         .run(&["a cat", "--model", &model, "--control", &photo])

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::command::{Fresh, Picture, Run, model_with_large_transformer};
+use crate::command::{Fresh, Image, Run, model_with_large_transformer};
 use serde_json::Value;
 
 /// Bytes of state that a run has written, by its log.
@@ -39,7 +39,7 @@ fn sidecars(fresh: &Fresh) -> Vec<(u64, Value)> {
 }
 
 /// Runs the built-in model for `images` images, and gives what it printed.
-fn drawn(fresh: &Fresh, images: &str, more: &[&str]) -> Run {
+fn generated(fresh: &Fresh, images: &str, more: &[&str]) -> Run {
     let arguments = [
         &["a red circle", "--steps", "1", "--json", "--n", images][..],
         more,
@@ -58,8 +58,8 @@ fn many_images_take_no_more_memory_state_or_metadata_each_than_a_few() {
     const FEW: u64 = 10;
     const MANY: u64 = 60;
     let (few, many) = (Fresh::new(), Fresh::new());
-    let of_few = drawn(&few, "10", &[]);
-    let of_many = drawn(&many, "60", &[]);
+    let of_few = generated(&few, "10", &[]);
+    let of_many = generated(&many, "60", &[]);
 
     // The first is saved before the third is begun.
     let events = of_many.events();
@@ -68,7 +68,7 @@ fn many_images_take_no_more_memory_state_or_metadata_each_than_a_few() {
     let third = at(&|event| event["event"] == "step" && event["image"] == 2);
     assert!(saved < third, "{saved} {third}");
 
-    // 15 KB for each picture: 3 MB for 200.
+    // 15 KB for each image: 3 MB for 200.
     let written = state_bytes(&of_many);
     assert!(written > 0 && written <= MANY * 15_000, "{written} bytes");
     assert!(
@@ -122,7 +122,7 @@ fn a_small_budget_has_room_for_any_number_of_images() {
     );
     let smallest = thousand["smallest_budget"].to_string();
     let within = ["--memory", &smallest, "--size", "64x64"];
-    let run = drawn(&fresh, "30", &within);
+    let run = generated(&fresh, "30", &within);
     let saved = run.events().into_iter().filter(|event| event["event"] == "saved");
     assert_eq!(saved.count(), 30);
     let sidecars = sidecars(&fresh);
@@ -176,8 +176,8 @@ fn a_plan_says_when_the_first_image_comes() {
         "{text}"
     );
 
-    // Whatever the groups, the pictures are the same, and the prediction holds.
-    let picture = |run: &Run, index: usize| Picture::read(&fresh.path().join(&run.pictures()[index])).pixels;
+    // Whatever the groups, the images are the same, and the prediction holds.
+    let image = |run: &Run, index: usize| Image::read(&fresh.path().join(&run.images()[index])).pixels;
     let short = |memory: &str| {
         let mut arguments = arguments("3", memory);
         arguments[6] = "2".to_owned();
@@ -187,7 +187,7 @@ fn a_plan_says_when_the_first_image_comes() {
     for memory in [smallest + (1 << 20), smallest + (30 << 20)] {
         let together = short(&memory.to_string());
         for index in 0..3 {
-            assert!(picture(&apart, index) == picture(&together, index), "{memory}");
+            assert!(image(&apart, index) == image(&together, index), "{memory}");
         }
     }
     for (_, sidecar) in sidecars(&fresh) {

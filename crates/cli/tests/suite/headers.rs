@@ -1,10 +1,10 @@
-//! What headers tell is told before anything is drawn: by `plan`, and by a run before its first step.
+//! What headers tell is told before anything is generated: by `plan`, and by a run before its first step.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::command::{Fresh, Picture, copy_folder};
+use crate::command::{Fresh, Image, copy_folder};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -74,21 +74,21 @@ fn sd15(fresh: &Fresh) -> PathBuf {
     model
 }
 
-const DRAW: [&str; 9] = [
+const GENERATE: [&str; 9] = [
     "a cat", "--model", "model", "--size", "64x64", "--steps", "2", "--device", "cpu",
 ];
 
-/// Draws with `options` and gives the pixels.
+/// Generates with `options` and gives the pixels.
 #[track_caller]
-fn drawn(fresh: &Fresh, options: &[&str]) -> Vec<[u8; 3]> {
-    let run = fresh.run(&[&DRAW[..], options].concat()).succeeds();
-    Picture::read(&fresh.path().join(&run.pictures()[0])).pixels
+fn generated(fresh: &Fresh, options: &[&str]) -> Vec<[u8; 3]> {
+    let run = fresh.run(&[&GENERATE[..], options].concat()).succeeds();
+    Image::read(&fresh.path().join(&run.images()[0])).pixels
 }
 
-/// Both `plan` and a run must fail for `cause`, and neither may begin to draw.
+/// Both `plan` and a run must fail for `cause`, and neither may begin to generate.
 #[track_caller]
 fn is_told_first(fresh: &Fresh, options: &[&str], cause: &str) {
-    let arguments = [&DRAW[..], options].concat();
+    let arguments = [&GENERATE[..], options].concat();
     fresh.run(&[&["plan"], &arguments[..]].concat()).fails(1, cause);
     let run = fresh.run(&[&arguments[..], &["--strict", "--json"]].concat());
     assert_eq!(run.code, Some(1), "{}", run.stderr);
@@ -145,12 +145,12 @@ fn what_only_some_runs_use_is_checked_for_those() {
             tensors.remove("encoder.conv_in.weight").unwrap();
         },
     );
-    drawn(&fresh, &[]);
+    generated(&fresh, &[]);
     fs::remove_dir_all(fresh.path().join("outputs")).unwrap();
-    let picture = image_of(&fresh);
+    let image = image_of(&fresh);
     is_told_first(
         &fresh,
-        &["--init-image", &picture],
+        &["--init-image", &image],
         "has no tensor `encoder.conv_in.weight`",
     );
 
@@ -173,7 +173,7 @@ fn what_only_some_runs_use_is_checked_for_those() {
     );
 }
 
-/// A picture of one colour.
+/// An image of one colour.
 fn image_of(fresh: &Fresh) -> String {
     let path = fresh.path().join("grey.png");
     let mut encoder = png::Encoder::new(fs::File::create(&path).unwrap(), 64, 64);
@@ -187,10 +187,10 @@ fn image_of(fresh: &Fresh) -> String {
 }
 
 #[test]
-fn weights_in_64_bits_draw_the_same_picture() {
+fn weights_in_64_bits_generate_the_same_image() {
     let fresh = Fresh::new();
     let model = sd15(&fresh);
-    let expected = drawn(&fresh, &["--dtype", "f32"]);
+    let expected = generated(&fresh, &["--dtype", "f32"]);
     for file in [
         "text_encoder/model.safetensors",
         "unet/diffusion_pytorch_model.safetensors",
@@ -198,14 +198,14 @@ fn weights_in_64_bits_draw_the_same_picture() {
     ] {
         edit(&model.join(file), widen);
     }
-    assert!(drawn(&fresh, &["--dtype", "f32"]) == expected);
+    assert!(generated(&fresh, &["--dtype", "f32"]) == expected);
 }
 
 #[test]
-fn folders_of_pytorchs_files_draw_the_same_picture() {
+fn folders_of_pytorchs_files_generate_the_same_image() {
     let fresh = Fresh::new();
     let model = sd15(&fresh);
-    let expected = drawn(&fresh, &[]);
+    let expected = generated(&fresh, &[]);
     for component in ["text_encoder", "vae"] {
         for entry in fs::read_dir(model.join(component)).unwrap() {
             let path = entry.unwrap().path();
@@ -215,7 +215,7 @@ fn folders_of_pytorchs_files_draw_the_same_picture() {
         }
         copy_folder(&fixtures().join("torch").join(component), &model.join(component));
     }
-    assert!(drawn(&fresh, &[]) == expected);
+    assert!(generated(&fresh, &[]) == expected);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn what_lies_there_instead_of_a_file_is_named_with_what_to_do() {
             let fresh = Fresh::new();
             let model = sd15(&fresh);
             fs::write(model.join(file), text).unwrap();
-            let run = fresh.run(&[&["plan"], &DRAW[..]].concat()).fails(1, cause);
+            let run = fresh.run(&[&["plan"], &GENERATE[..]].concat()).fails(1, cause);
             assert!(
                 run.stderr.contains(hint) && run.stderr.contains(file),
                 "{}",
@@ -254,7 +254,7 @@ fn what_lies_there_instead_of_a_file_is_named_with_what_to_do() {
             let run = fresh.run(
                 &[
                     &["plan"],
-                    &DRAW[..],
+                    &GENERATE[..],
                     &["--upscale", "4", option, "own.safetensors"],
                 ]
                 .concat(),
@@ -272,7 +272,7 @@ fn a_quantised_model_is_refused_by_its_methods_name() {
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     config["quantization_config"] = json!({"quant_method": "bitsandbytes", "load_in_4bit": true});
     fs::write(&path, config.to_string()).unwrap();
-    let run = fresh.run(&[&["plan"], &DRAW[..]].concat());
+    let run = fresh.run(&[&["plan"], &GENERATE[..]].concat());
     let run = run.fails(1, "quantised with bitsandbytes in 4 bits");
     assert!(run.stderr.contains("16 or 32 bits"), "{}", run.stderr);
 }

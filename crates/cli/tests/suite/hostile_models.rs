@@ -283,7 +283,7 @@ fn what_is_here_in_part_is_completed_by_a_command() {
         "{}",
         run.stderr
     );
-    // The former commit can still be drawn with, by its name.
+    // The former commit can still be generated with, by its name.
     fresh
         .run(&["plan", "a cat", "--model", "me/tiny@abc", "--size", "64x64"])
         .succeeds();

@@ -1,4 +1,4 @@
-//! Models from a hub on this machine: fetched, drawn with by their ids, listed and removed.
+//! Models from a hub on this machine: fetched, generated with by their ids, listed and removed.
 
 #[path = "../../../hub/tests/server/mod.rs"]
 mod server;
@@ -16,7 +16,7 @@ const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/f
 const UPSCALERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tests/fixtures/upscaler");
 const ID: &str = "me/tiny";
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
-const DRAW: [&str; 7] = ["a cat", "--model", ID, "--size", "64x64", "--steps", "1"];
+const GENERATE: [&str; 7] = ["a cat", "--model", ID, "--size", "64x64", "--steps", "1"];
 
 /// A hub with a tiny model among what other programs have beside it.
 fn hub() -> (Server, Fresh) {
@@ -37,7 +37,7 @@ fn run(fresh: &Fresh, server: &Server, words: &[&str]) -> Run {
 }
 
 fn metadata(fresh: &Fresh, run: &Run) -> Value {
-    let path = fresh.path().join(&run.pictures()[0]).with_extension("json");
+    let path = fresh.path().join(&run.images()[0]).with_extension("json");
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
@@ -49,11 +49,12 @@ fn blobs(fresh: &Fresh) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_is_named_is_fetched_once_and_then_drawn_with_offline() {
+fn what_is_named_is_fetched_once_and_then_generated_with_offline() {
     let (server, fresh) = hub();
     // A plan fetches nothing, and says what is missing.
     for words in [&["plan"][..], &["--plan"]] {
-        let run = run(&fresh, &server, &[words, &DRAW].concat()).fails(4, "`me/tiny` is not on this machine");
+        let run =
+            run(&fresh, &server, &[words, &GENERATE].concat()).fails(4, "`me/tiny` is not on this machine");
         assert!(
             run.stderr.contains("`generate models pull me/tiny` gets it"),
             "{}",
@@ -62,14 +63,14 @@ fn what_is_named_is_fetched_once_and_then_drawn_with_offline() {
     }
     assert!(server.requests().is_empty());
 
-    let first = run(&fresh, &server, &DRAW).succeeds();
+    let first = run(&fresh, &server, &GENERATE).succeeds();
     assert!(first.stderr.contains("Downloading me/tiny: "), "{}", first.stderr);
     assert_eq!(metadata(&fresh, &first)["model"], ID);
     let asked = server.requests();
-    let again = run(&fresh, &server, &DRAW).succeeds();
+    let again = run(&fresh, &server, &GENERATE).succeeds();
     assert!(!again.stderr.contains("Downloading"), "{}", again.stderr);
     assert_eq!(server.requests(), asked);
-    fresh.run(&DRAW).succeeds();
+    fresh.run(&GENERATE).succeeds();
     for other in [
         "v1-5-pruned.safetensors",
         "safety_checker/model.safetensors",
@@ -83,8 +84,8 @@ fn what_is_named_is_fetched_once_and_then_drawn_with_offline() {
         server::COMMIT
     )));
     fs::remove_file(lost.unwrap()).unwrap();
-    fresh.run(&DRAW).fails(4, "diffusion_pytorch_model");
-    run(&fresh, &server, &DRAW).succeeds();
+    fresh.run(&GENERATE).fails(4, "diffusion_pytorch_model");
+    run(&fresh, &server, &GENERATE).succeeds();
     assert_eq!(server.served(ID, UNET).len(), 2);
     assert_eq!(server.served(ID, "vae/config.json").len(), 1);
 }
@@ -104,10 +105,15 @@ fn what_nobody_named_is_not_fetched() {
             run.stderr
         );
     }
-    // Nor is anything that could not be drawn anyway, or that a default names and nothing uses.
+    // Nor is anything that could not be generated anyway, or that a default names and nothing uses.
     fs::write(fresh.configuration(), "[defaults]\ncontrolnet = \"me/control\"\n").unwrap();
     run(&fresh, &server, &["--steps", "1", "--prompt", "-a red circle"]).succeeds();
-    run(&fresh, &server, &[&DRAW[..], &["--sampler", "magic"]].concat()).fails(2, "magic");
+    run(
+        &fresh,
+        &server,
+        &[&GENERATE[..], &["--sampler", "magic"]].concat(),
+    )
+    .fails(2, "magic");
     assert!(server.requests().is_empty());
 }
 
@@ -123,8 +129,8 @@ fn a_preset_is_pulled_with_all_its_parts() {
     assert!(Path::new(places[0]).join("model_index.json").is_file());
     assert!(places[1].ends_with("RealESRGAN_x2.pth") && Path::new(places[1]).is_file());
     let hd = ["a cat", "--quality", "hd", "--size", "64x64", "--steps", "1"];
-    let drawn = fresh.run(&hd).succeeds();
-    let found = metadata(&fresh, &drawn);
+    let generated = fresh.run(&hd).succeeds();
+    let found = metadata(&fresh, &generated);
     assert_eq!(
         (&found["upscale"], &found["upscale_method"]),
         (&2.into(), &"RealESRGAN_x2".into())
@@ -209,27 +215,27 @@ fn networks_that_go_with_a_model_are_fetched_by_their_ids() {
         "--upscaler",
         "me/nets:nets/x4.pth",
     ];
-    let drawn = run(&fresh, &server, &[&DRAW[..], &words].concat()).succeeds();
-    let found = metadata(&fresh, &drawn);
+    let generated = run(&fresh, &server, &[&GENERATE[..], &words].concat()).succeeds();
+    let found = metadata(&fresh, &generated);
     assert_eq!(
         (&found["upscale_method"], &found["failures"]),
         (&"x4".into(), &Value::Array(vec![]))
     );
     assert!(server.served("me/nets", "nets/other.pth").len() <= 1);
-    fresh.run(&[&DRAW[..], &words].concat()).succeeds();
+    fresh.run(&[&GENERATE[..], &words].concat()).succeeds();
 
     server.put("me/loras", "one.safetensors", "1");
     server.put("me/loras", "two.safetensors", "2");
     run(
         &fresh,
         &server,
-        &[&DRAW[..], &["--lora", "me/loras:0.5"]].concat(),
+        &[&GENERATE[..], &["--lora", "me/loras:0.5"]].concat(),
     )
     .fails(2, "one.safetensors, two.safetensors");
     let with_text = run(
         &fresh,
         &server,
-        &[&DRAW[..], &["--lora", "me/loras:one.safetensors:0.5"]].concat(),
+        &[&GENERATE[..], &["--lora", "me/loras:one.safetensors:0.5"]].concat(),
     )
     .succeeds();
     assert!(
@@ -248,16 +254,16 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
     server.put_folder(usual, &Path::new(FAMILIES).join("control-1"));
     server.put(usual, "diffusion_pytorch_model.bin", "not wanted");
     let photo = format!("{FAMILIES}/init.png");
-    let with = |option: &'static str| [&DRAW[..], &[option, &photo]].concat();
-    let drawn = run(&fresh, &server, &with("--pose")).succeeds();
+    let with = |option: &'static str| [&GENERATE[..], &[option, &photo]].concat();
+    let generated = run(&fresh, &server, &with("--pose")).succeeds();
     for id in [ID, usual] {
         assert!(
-            drawn.stderr.contains(&format!("Downloading {id}: ")),
+            generated.stderr.contains(&format!("Downloading {id}: ")),
             "{}",
-            drawn.stderr
+            generated.stderr
         );
     }
-    let found = metadata(&fresh, &drawn);
+    let found = metadata(&fresh, &generated);
     assert_eq!(
         (&found["controlnet"][0]["name"], &found["failures"]),
         (&usual.into(), &Value::Array(vec![]))
@@ -282,7 +288,7 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
 }
 
 #[test]
-fn a_model_is_chosen_that_can_follow_a_picture() {
+fn a_model_is_chosen_that_can_follow_an_image() {
     let server = Server::start();
     let fresh = Fresh::new();
     let usual = "lllyasviel/control_v11p_sd15_openpose";
@@ -291,13 +297,13 @@ fn a_model_is_chosen_that_can_follow_a_picture() {
     fresh.install("models/tiny-large", "stabilityai/stable-diffusion-3.5-large");
     let photo = format!("{FAMILIES}/init.png");
     let words = ["a cat", "--size", "64x64", "--steps", "1", "--pose", &photo];
-    let drawn = run(&fresh, &server, &words).succeeds();
+    let generated = run(&fresh, &server, &words).succeeds();
     assert!(
-        drawn.stderr.contains("Drawing with the preset `fast`"),
+        generated.stderr.contains("Generating with the preset `fast`"),
         "{}",
-        drawn.stderr
+        generated.stderr
     );
-    assert_eq!(metadata(&fresh, &drawn)["controlnet"][0]["name"], usual);
+    assert_eq!(metadata(&fresh, &generated)["controlnet"][0]["name"], usual);
 }
 
 #[test]
@@ -306,7 +312,7 @@ fn a_gated_model_wants_a_login() {
     server.gate(ID);
     server.admit("hf_good", "somebody", true);
     server.admit("hf_other", "another", false);
-    let gated = run(&fresh, &server, &DRAW).fails(4, "`me/tiny` is gated");
+    let gated = run(&fresh, &server, &GENERATE).fails(4, "`me/tiny` is gated");
     let page = format!(
         "hint: accept the licence on {}/me/tiny, then `generate login`",
         server.endpoint()
@@ -343,7 +349,7 @@ fn a_gated_model_wants_a_login() {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    run(&fresh, &server, &DRAW).succeeds();
+    run(&fresh, &server, &GENERATE).succeeds();
     let to_others = server
         .requests()
         .into_iter()
@@ -406,7 +412,7 @@ fn a_download_that_is_cut_goes_on() {
         .map(|request| request.range)
         .collect();
     assert_eq!(ranges, [None, Some("bytes=50000-".to_owned())]);
-    fresh.run(&DRAW).succeeds();
+    fresh.run(&GENERATE).succeeds();
 }
 
 #[cfg(unix)]
@@ -417,7 +423,7 @@ fn a_download_that_was_interrupted_goes_on() {
     server.trouble(UNET, Trouble::Slow(150));
     let mut command = fresh.command_at(server.endpoint());
     let child = command
-        .args(DRAW)
+        .args(GENERATE)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -440,8 +446,12 @@ fn a_download_that_was_interrupted_goes_on() {
         .into_iter()
         .find(is_partial)
         .map(|path| fs::metadata(path).unwrap().len());
-    let drawn = run(&fresh, &server, &DRAW).succeeds();
-    assert!(drawn.stderr.contains("of it here already"), "{}", drawn.stderr);
+    let generated = run(&fresh, &server, &GENERATE).succeeds();
+    assert!(
+        generated.stderr.contains("of it here already"),
+        "{}",
+        generated.stderr
+    );
     let last = server.served(ID, UNET).pop().unwrap();
     assert_eq!(last.range, have.map(|have| format!("bytes={have}-")));
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::command;
-use command::{Fresh, Picture, tensor_offset};
+use command::{Fresh, Image, tensor_offset};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -30,24 +30,24 @@ fn write_lora(path: &Path, layer: &str, width: usize) {
     safetensors::serialize_to_file(views, None, path).unwrap();
 }
 
-fn draw(fresh: &Fresh, output: &str, prompt: &str, more: &[&str]) -> (Vec<u8>, command::Run) {
+fn generate(fresh: &Fresh, output: &str, prompt: &str, more: &[&str]) -> (Vec<u8>, command::Run) {
     let model = [
         "--model", "model", "--size", "64x64", "--steps", "3", "--output", output,
     ];
     let run = fresh.run(&[&[prompt][..], &model, more].concat()).succeeds();
-    (std::fs::read(fresh.path().join(&run.pictures()[0])).unwrap(), run)
+    (std::fs::read(fresh.path().join(&run.images()[0])).unwrap(), run)
 }
 
 #[test]
-fn a_lora_changes_the_picture_by_its_scale_and_wherever_blocks_are() {
+fn a_lora_changes_the_image_by_its_scale_and_wherever_blocks_are() {
     let fresh = Fresh::new();
     fresh.tiny_model();
     let file = fresh.path().join("my.safetensors");
     write_lora(&file, "transformer.transformer_blocks.0.attn.to_q", 16);
-    let draw = |output: &str, prompt: &str, more: &[&str]| draw(&fresh, output, prompt, more).0;
-    let plain = draw("plain", "a cat", &[]);
-    let full = draw("full", "a cat", &["--lora", "my.safetensors"]);
-    let half = draw("half", "a cat", &["--lora", "my:0.5"]);
+    let generate = |output: &str, prompt: &str, more: &[&str]| generate(&fresh, output, prompt, more).0;
+    let plain = generate("plain", "a cat", &[]);
+    let full = generate("full", "a cat", &["--lora", "my.safetensors"]);
+    let half = generate("half", "a cat", &["--lora", "my:0.5"]);
     assert!(plain != full && plain != half && full != half);
     // The tag is no part of the prompt, and the pixels lie before what says how they were made.
     let pixels = |png: &[u8]| {
@@ -58,11 +58,11 @@ fn a_lora_changes_the_picture_by_its_scale_and_wherever_blocks_are() {
         reader.next_frame(&mut bytes).unwrap();
         bytes
     };
-    assert!(pixels(&half) == pixels(&draw("tag", "a cat <lora:my:0.5>", &[])));
-    assert!(pixels(&plain) == pixels(&draw("none", "a cat", &["--lora", "my:0"])));
-    let twice = draw("twice", "a cat", &["--lora", "my:0.25", "--lora", "my:0.25"]);
+    assert!(pixels(&half) == pixels(&generate("tag", "a cat <lora:my:0.5>", &[])));
+    assert!(pixels(&plain) == pixels(&generate("none", "a cat", &["--lora", "my:0"])));
+    let twice = generate("twice", "a cat", &["--lora", "my:0.25", "--lora", "my:0.25"]);
     assert!(pixels(&twice) != pixels(&plain));
-    let streamed = draw(
+    let streamed = generate(
         "streamed",
         "a cat",
         &["--lora", "my.safetensors", "--memory", "60MB"],
@@ -74,7 +74,7 @@ fn a_lora_changes_the_picture_by_its_scale_and_wherever_blocks_are() {
 fn a_lora_for_another_model_is_left_out_and_said_so() {
     let fresh = Fresh::new();
     fresh.tiny_model();
-    let (plain, _) = draw(&fresh, "plain", "a cat", &[]);
+    let (plain, _) = generate(&fresh, "plain", "a cat", &[]);
     write_lora(
         &fresh.path().join("other.safetensors"),
         "unet.mid_block.attentions.0.proj_in",
@@ -82,8 +82,8 @@ fn a_lora_for_another_model_is_left_out_and_said_so() {
     );
     std::fs::write(fresh.path().join("text.safetensors"), "no tensors").unwrap();
     for file in ["other.safetensors", "text.safetensors"] {
-        let (picture, run) = draw(&fresh, &format!("with-{file}"), "a cat", &["--lora", file]);
-        assert!(picture == plain, "{file}");
+        let (image, run) = generate(&fresh, &format!("with-{file}"), "a cat", &["--lora", file]);
+        assert!(image == plain, "{file}");
         let warning = format!("the LoRA `{file}` is left out: ");
         assert!(run.stderr.contains(&warning), "{}", run.stderr);
     }
@@ -92,27 +92,27 @@ fn a_lora_for_another_model_is_left_out_and_said_so() {
         .fails(4, "`missing`");
 }
 
-/// A picture of Stable Diffusion 1.5, whose LoRA files change text encoder and network, with its metadata.
-fn draw_sd15(fresh: &Fresh, output: &str, prompt: &str, more: &[&str]) -> (Picture, Value, command::Run) {
+/// An image of Stable Diffusion 1.5, whose LoRA files change text encoder and network, with its metadata.
+fn generate_sd15(fresh: &Fresh, output: &str, prompt: &str, more: &[&str]) -> (Image, Value, command::Run) {
     let model = format!("{FIXTURES}/families/sd15");
     let usual = [
         prompt, "--model", &model, "--size", "64x64", "--steps", "2", "--output", output,
     ];
     let run = fresh.run(&[&usual[..], more].concat()).succeeds();
-    let path = fresh.path().join(&run.pictures()[0]);
+    let path = fresh.path().join(&run.images()[0]);
     let metadata = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
-    (Picture::read(&path), metadata, run)
+    (Image::read(&path), metadata, run)
 }
 
 #[test]
 fn text_encoders_and_network_have_scales_of_their_own() {
     let fresh = Fresh::new();
-    let file = format!("{FIXTURES}/steered/loras/kohya.safetensors");
+    let file = format!("{FIXTURES}/conditioned/loras/kohya.safetensors");
     fs::copy(&file, fresh.path().join("both.safetensors")).unwrap();
-    let draw = |output: &str, prompt: &str, more: &[&str]| draw_sd15(&fresh, output, prompt, more);
-    let (of_both, _, _) = draw("both", "a cat <lora:both:1:1>", &[]);
-    let (of_network, metadata, _) = draw("network", "a cat <lora:both:te=0:unet=1>", &[]);
-    let (of_text, _, _) = draw("text", "a cat <lora:both:1:0>", &[]);
+    let generate = |output: &str, prompt: &str, more: &[&str]| generate_sd15(&fresh, output, prompt, more);
+    let (of_both, _, _) = generate("both", "a cat <lora:both:1:1>", &[]);
+    let (of_network, metadata, _) = generate("network", "a cat <lora:both:te=0:unet=1>", &[]);
+    let (of_text, _, _) = generate("text", "a cat <lora:both:1:0>", &[]);
     assert!(of_both.pixels != of_network.pixels && of_both.pixels != of_text.pixels);
     assert!(of_network.pixels != of_text.pixels);
     assert!(
@@ -121,17 +121,17 @@ fn text_encoders_and_network_have_scales_of_their_own() {
             .unwrap()
             .ends_with("both.safetensors:0:1")
     );
-    let (by_option, _, _) = draw("option", "a cat", &["--lora", "both:0:1"]);
+    let (by_option, _, _) = generate("option", "a cat", &["--lora", "both:0:1"]);
     assert!(by_option.pixels == of_network.pixels);
 }
 
 #[test]
 fn what_a_tag_says_beyond_scales_is_told() {
     let fresh = Fresh::new();
-    let file = format!("{FIXTURES}/steered/loras/kohya.safetensors");
+    let file = format!("{FIXTURES}/conditioned/loras/kohya.safetensors");
     fs::copy(&file, fresh.path().join("both.safetensors")).unwrap();
     let negative = ["--negative-prompt", "dark <lora:both:1>"];
-    let (_, metadata, run) = draw_sd15(&fresh, "out", "a cat <lora:both:0.5:lbw=MIDD>", &negative);
+    let (_, metadata, run) = generate_sd15(&fresh, "out", "a cat <lora:both:0.5:lbw=MIDD>", &negative);
     for expected in [
         "`lbw=MIDD` of the LoRA `both`",
         "the LoRA `both` in the negative prompt",
@@ -155,7 +155,7 @@ fn one_of_several_files_is_named_by_its_folder() {
     let folder = fresh.path().join("loras");
     fs::create_dir(&folder).unwrap();
     for (file, name) in [("kohya", "epoch1"), ("peft", "epoch2")] {
-        let file = format!("{FIXTURES}/steered/loras/{file}.safetensors");
+        let file = format!("{FIXTURES}/conditioned/loras/{file}.safetensors");
         fs::copy(file, folder.join(format!("{name}.safetensors"))).unwrap();
     }
     let model = format!("{FIXTURES}/families/sd15");
@@ -168,7 +168,7 @@ fn one_of_several_files_is_named_by_its_folder() {
         "{}",
         run.stderr
     );
-    let lora = |output: &str, name: &str| draw_sd15(&fresh, output, "a cat", &["--lora", name]).0;
+    let lora = |output: &str, name: &str| generate_sd15(&fresh, output, "a cat", &["--lora", name]).0;
     let first = lora("first", "loras:epoch1.safetensors");
     let second = lora("second", "loras:epoch2.safetensors");
     assert!(first.pixels != second.pixels);
@@ -191,7 +191,7 @@ fn one_of_several_files_is_named_by_its_folder() {
 #[test]
 fn a_lora_that_cannot_be_computed_with_is_left_out_and_the_run_is_not_lost() {
     let fresh = Fresh::new();
-    let whole = fs::read(format!("{FIXTURES}/steered/loras/kohya.safetensors")).unwrap();
+    let whole = fs::read(format!("{FIXTURES}/conditioned/loras/kohya.safetensors")).unwrap();
     let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&whole[8..8 + length]).unwrap();
     let mut names = header.as_object().unwrap().keys();
@@ -200,8 +200,8 @@ fn a_lora_that_cannot_be_computed_with_is_left_out_and_the_run_is_not_lost() {
     let (offset, _) = tensor_offset(&whole, name);
     bytes[offset..offset + 2].copy_from_slice(&0x7e00_u16.to_le_bytes());
     fs::write(fresh.path().join("nan.safetensors"), bytes).unwrap();
-    let (plain, _, _) = draw_sd15(&fresh, "plain", "a cat", &[]);
-    let (without, metadata, run) = draw_sd15(&fresh, "nan", "a cat", &["--lora", "nan", "--quiet"]);
+    let (plain, _, _) = generate_sd15(&fresh, "plain", "a cat", &[]);
+    let (without, metadata, run) = generate_sd15(&fresh, "nan", "a cat", &["--lora", "nan", "--quiet"]);
     assert!(plain.pixels == without.pixels);
     // Also where everything else is kept quiet.
     assert!(
@@ -221,7 +221,7 @@ fn a_lora_that_cannot_be_computed_with_is_left_out_and_the_run_is_not_lost() {
 #[test]
 fn a_lora_that_makes_weights_too_large_is_named_with_its_scale() {
     let fresh = Fresh::new();
-    let kohya = format!("{FIXTURES}/steered/loras/kohya.safetensors");
+    let kohya = format!("{FIXTURES}/conditioned/loras/kohya.safetensors");
     fs::copy(kohya, fresh.path().join("strong.safetensors")).unwrap();
     let model = format!("{FIXTURES}/families/sd15");
     let arguments = [

@@ -1,10 +1,10 @@
-//! The budget: what is planned, what is kept to, and that it changes no picture.
+//! The budget: what is planned, what is kept to, and that it changes no image.
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::command::{Fresh, Picture, Run, control_of_large_transformer, model_with_large_transformer};
+use crate::command::{Fresh, Image, Run, control_of_large_transformer, model_with_large_transformer};
 use serde_json::{Value, json};
 
 const TINY: [&str; 7] = ["a cat", "--model", "model", "--size", "128x128", "--seed", "7"];
@@ -24,12 +24,12 @@ fn bytes(plan: &Value, name: &str) -> u64 {
 }
 
 fn sidecar(run: &Run, fresh: &Fresh, index: usize) -> Value {
-    let path = fresh.path().join(run.pictures()[index].with_extension("json"));
+    let path = fresh.path().join(run.images()[index].with_extension("json"));
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-fn picture(run: &Run, fresh: &Fresh, index: usize) -> Vec<[u8; 3]> {
-    Picture::read(&fresh.path().join(&run.pictures()[index])).pixels
+fn image(run: &Run, fresh: &Fresh, index: usize) -> Vec<[u8; 3]> {
+    Image::read(&fresh.path().join(&run.images()[index])).pixels
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_run_keeps_to_its_plan_and_the_budget_changes_no_pixel() {
     );
     for index in 0..2 {
         assert!(
-            picture(&plenty, &fresh, index) == picture(&little, &fresh, index),
+            image(&plenty, &fresh, index) == image(&little, &fresh, index),
             "the budget changed a pixel"
         );
         let report = &sidecar(&little, &fresh, index)["memory"];
@@ -128,7 +128,7 @@ fn controlnets_are_planned_for_and_no_budget_changes_a_pixel() {
                 .succeeds();
             for index in 0..2 {
                 assert!(
-                    picture(&plenty, &fresh, index) == picture(&little, &fresh, index),
+                    image(&plenty, &fresh, index) == image(&little, &fresh, index),
                     "the budget changed a pixel"
                 );
                 let report = &sidecar(&little, &fresh, index)["memory"];
@@ -140,11 +140,11 @@ fn controlnets_are_planned_for_and_no_budget_changes_a_pixel() {
 }
 
 #[test]
-fn pictures_share_a_streamed_pass() {
+fn images_share_a_streamed_pass() {
     let fresh = Fresh::new();
     model_with_large_transformer(&fresh, 6);
     let arguments = |images: &'static str| [&TINY[..], &["--steps", "20", "--n", images]].concat();
-    // Room for the activations of four pictures, and for hardly a block to stay.
+    // Room for the activations of four images, and for hardly a block to stay.
     let smallest = bytes(&plan(&fresh, &arguments("1")), "smallest_budget");
     let memory = (smallest + (12 << 20)).to_string();
     let read = |images: &'static str| {
@@ -157,7 +157,7 @@ fn pictures_share_a_streamed_pass() {
     assert_eq!(shared, 4);
     assert!(
         10 * four < 13 * one,
-        "{four} bytes for four pictures, {one} for one"
+        "{four} bytes for four images, {one} for one"
     );
 }
 
@@ -227,7 +227,7 @@ fn a_budget_says_what_it_comes_from() {
     assert!(table.contains("\nthe budget comes from "), "{table}");
 }
 
-/// What a shell allows the program is what it plans with, and enough to draw in.
+/// What a shell allows the program is what it plans with, and enough to generate in.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_limit_on_addresses_is_kept() {

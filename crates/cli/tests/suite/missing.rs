@@ -20,13 +20,13 @@ fn what_was_named_and_is_not_there_is_an_error() {
             "a",
             &["--init-image", "gone.png"][..],
             1,
-            "`gone.png` cannot be used as a picture",
+            "`gone.png` cannot be used as an image",
         ),
         (
             "a",
             &["--init-image", &photo, "--mask", "gone.png"],
             1,
-            "`gone.png` cannot be used as a picture",
+            "`gone.png` cannot be used as an image",
         ),
         ("a", &["--lora", "gone"], 4, "there is no LoRA at `gone`"),
         (
@@ -46,7 +46,7 @@ fn what_was_named_and_is_not_there_is_an_error() {
             "a",
             &["--pose", "gone.png", "--controlnet", &network],
             1,
-            "`gone.png` cannot be used as a picture",
+            "`gone.png` cannot be used as an image",
         ),
         (
             "a",

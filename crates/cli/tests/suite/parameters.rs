@@ -1,16 +1,16 @@
-//! The text that a picture carries to other programs: every setting, and nothing of the machine.
+//! The text that an image carries to other programs: every setting, and nothing of the machine.
 
 use std::fs;
 use std::path::Path;
 
-use crate::command::{Fresh, Picture, copy_folder};
+use crate::command::{Fresh, Image, copy_folder};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures");
 
 fn text(fresh: &Fresh, words: &[&str]) -> String {
     let run = fresh.run(&[words, &["--quiet"]].concat()).succeeds();
-    let picture = Picture::read(&fresh.path().join(&run.pictures()[0]));
-    let found = picture
+    let image = Image::read(&fresh.path().join(&run.images()[0]));
+    let found = image
         .texts
         .into_iter()
         .find(|(keyword, _)| keyword == "parameters");
@@ -66,8 +66,8 @@ fn nothing_says_where_files_lie() {
         copy_folder(&Path::new(FIXTURES).join(source), &place.join(name));
     }
     for (source, name) in [
-        ("steered/loras/kohya.safetensors", "fur.safetensors"),
-        ("steered/loras/peft.safetensors", "paint.safetensors"),
+        ("conditioned/loras/kohya.safetensors", "fur.safetensors"),
+        ("conditioned/loras/peft.safetensors", "paint.safetensors"),
         ("families/init.png", "photo.png"),
         (
             "../../../models/tests/fixtures/upscaler/x4/model.pth",

@@ -7,7 +7,7 @@ use sd_catalog::presets::{ALL, DEMO};
 use serde_json::Value;
 
 fn metadata(fresh: &Fresh, run: &Run) -> Value {
-    let path = fresh.path().join(&run.pictures()[0]).with_extension("json");
+    let path = fresh.path().join(&run.images()[0]).with_extension("json");
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
@@ -35,7 +35,7 @@ fn a_preset_whose_model_is_missing_says_which_and_how_to_get_it() {
 }
 
 #[test]
-fn the_best_that_is_there_is_drawn_with() {
+fn the_best_that_is_there_is_generated_with() {
     let fresh = Fresh::new();
     let small = ["a cat", "--size", "64x64", "--steps", "2"];
     let run = fresh.run(&["a red circle", "--steps", "2"]).succeeds();
@@ -49,7 +49,7 @@ fn the_best_that_is_there_is_drawn_with() {
     fresh.install("families/sd15", "Lykon/DreamShaper-8");
     let run = fresh.run(&small).succeeds();
     assert!(
-        run.stderr.contains("Drawing with the preset `fast`"),
+        run.stderr.contains("Generating with the preset `fast`"),
         "{}",
         run.stderr
     );
@@ -64,7 +64,7 @@ fn the_best_that_is_there_is_drawn_with() {
         .run(&[&small[..], &["--quality", "auto"]].concat())
         .succeeds();
     assert!(
-        run.stderr.contains("Drawing with the preset `sd3.5`"),
+        run.stderr.contains("Generating with the preset `sd3.5`"),
         "{}",
         run.stderr
     );

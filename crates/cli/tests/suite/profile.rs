@@ -21,7 +21,7 @@ fn a_run_is_shown_on_a_page() {
         "run.html",
     ];
     let run = fresh.run(&arguments).succeeds();
-    assert_eq!(run.pictures().len(), 2);
+    assert_eq!(run.images().len(), 2);
     let path = fresh.path().join("run.html");
     let page = fs::read_to_string(&path).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"));
@@ -30,8 +30,8 @@ fn a_run_is_shown_on_a_page() {
         "of the budget of 200.0MB",
         "Predicted peak",
         "median of 6",
-        "2 pictures saved",
-        "picture 2, step 3: ",
+        "2 images saved",
+        "image 2, step 3: ",
         "Weights read",
     ] {
         assert!(page.contains(shown), "{shown} is not in the page");
@@ -69,11 +69,11 @@ fn a_run_that_fails_is_shown_too() {
         .run(&["a tree", "--memory", "1MB", "--profile", "run.html"])
         .fails(3, "1.0MB");
     let page = fs::read_to_string(fresh.path().join("run.html")).unwrap();
-    assert!(page.contains("The run ended early: ") && page.contains("no picture saved"));
+    assert!(page.contains("The run ended early: ") && page.contains("no image saved"));
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_refused_before_anything_is_drawn() {
+fn a_place_that_cannot_be_written_is_refused_before_anything_is_generated() {
     let fresh = Fresh::new();
     fs::write(fresh.path().join("notes.txt"), "mine").unwrap();
     for (path, cause) in [

@@ -1,4 +1,4 @@
-//! Runs that are killed, stopped or refused, and go on: the pictures are those of a run that nobody disturbed.
+//! Runs that are killed, stopped or refused, and go on: the images are those of a run that nobody disturbed.
 //!
 //! `SD_GENERATE_KILLS=50 cargo test --workspace --test suite resume::` kills that many runs at random moments.
 
@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::command::{Fresh, Picture, Run, model_with_large_transformer, tensor_offset};
+use crate::command::{Fresh, Image, Run, model_with_large_transformer, tensor_offset};
 use serde_json::Value;
 
 /// Runs that are killed where nothing else is said.
@@ -91,14 +91,14 @@ impl Running {
     }
 }
 
-/// What a run leaves in its output folder, by seed: the picture's file, and its metadata without names and times.
+/// What a run leaves in its output folder, by seed: the image's file, and its metadata without names and times.
 fn results(folder: &Path) -> Vec<(Vec<u8>, Value)> {
     let mut results: Vec<(Vec<u8>, Value)> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "png"))
         .map(|path| {
-            assert!(!Picture::read(&path).pixels.is_empty());
+            assert!(!Image::read(&path).pixels.is_empty());
             let metadata = fs::read(path.with_extension("json")).unwrap();
             let mut metadata: Value = serde_json::from_slice(&metadata).unwrap();
             for changing in ["filename", "started", "generation_time", "memory"] {
@@ -120,10 +120,10 @@ fn only_run(fresh: &Fresh) -> String {
     runs[0]["id"].as_str().unwrap().to_owned()
 }
 
-fn assert_nothing_is_left(fresh: &Fresh, pictures: usize) {
+fn assert_nothing_is_left(fresh: &Fresh, images: usize) {
     assert_eq!(fs::read_dir(fresh.runs()).unwrap().count(), 0);
     let files = fresh.files("outputs");
-    assert_eq!(files.len(), 2 * pictures, "{files:?}");
+    assert_eq!(files.len(), 2 * images, "{files:?}");
     assert!(files.iter().all(|name| name.starts_with("output_")), "{files:?}");
 }
 
@@ -133,7 +133,7 @@ fn random_part() -> f64 {
 }
 
 #[test]
-fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
+fn killed_at_any_moment_a_run_goes_on_to_the_very_images() {
     let kills = env::var("SD_GENERATE_KILLS").map_or(KILLS, |count| count.parse().unwrap());
     let (photo, mask, network) = (fixture(PHOTO), fixture(MASK), fixture(UPSCALER));
     // Most of the time of the first goes into steps, most of the second's into decoding and saving; the third has
@@ -193,12 +193,12 @@ fn killed_at_any_moment_a_run_goes_on_to_the_very_pictures() {
             *duration = duration.mul_f64(0.8);
         } else {
             killed += 1;
-            assert_eq!(run.pictures().len(), expected.len(), "{}", run.stdout);
-            assert!(run.pictures().iter().all(|path| path.is_file()));
+            assert_eq!(run.images().len(), expected.len(), "{}", run.stdout);
+            assert!(run.images().iter().all(|path| path.is_file()));
         }
         assert!(
             results(&fresh.path().join("outputs")) == *expected,
-            "run {killed} gave other pictures: {:?}",
+            "run {killed} gave other images: {:?}",
             fresh.files("outputs")
         );
         assert_nothing_is_left(&fresh, expected.len());
@@ -256,7 +256,7 @@ fn a_stopped_run_says_how_to_go_on() {
     assert!(steps < 60, "nothing was lost");
     assert!(
         results(&fresh.path().join("outputs")) == results(&undisturbed.path().join("outputs")),
-        "other pictures"
+        "other images"
     );
     assert_nothing_is_left(&fresh, 2);
 }
@@ -264,7 +264,7 @@ fn a_stopped_run_says_how_to_go_on() {
 /// Begun with room for everything, gone on with in the least that is possible, and the other way round.
 #[cfg(unix)]
 #[test]
-fn a_run_goes_on_under_another_budget_to_the_very_pictures() {
+fn a_run_goes_on_under_another_budget_to_the_very_images() {
     let undisturbed = Fresh::new();
     model_with_large_transformer(&undisturbed, 4);
     let arguments = [
@@ -292,8 +292,8 @@ fn a_run_goes_on_under_another_budget_to_the_very_pictures() {
         assert_eq!(planned["plan"]["budget"].to_string(), *second);
         let found = results(&fresh.path().join("outputs"));
         assert_eq!(found.len(), expected.len());
-        for ((picture, _), (wanted, _)) in found.iter().zip(&expected) {
-            assert!(picture == wanted, "the budget changed a picture");
+        for ((image, _), (wanted, _)) in found.iter().zip(&expected) {
+            assert!(image == wanted, "the budget changed an image");
         }
         assert_nothing_is_left(&fresh, 3);
         fs::rename(fresh.path().join("model"), undisturbed.path().join("model")).unwrap();
@@ -319,26 +319,23 @@ fn what_was_saved_before_the_state_said_so_is_not_saved_again() {
     fs::write(state.with_extension("part"), &before[..before.len() / 2]).unwrap();
     let files = fresh.files("outputs");
     let run = fresh.run(&["resume", "--last"]).succeeds();
-    assert_eq!(run.pictures().len(), 3);
+    assert_eq!(run.images().len(), 3);
     assert_eq!(fresh.files("outputs"), files);
     assert_nothing_is_left(&fresh, 3);
 
-    // And as if that had happened while the second picture was being put in place.
+    // And as if that had happened while the second image was being put in place.
     fs::write(&state, &before).unwrap();
     let second = fresh.path().join("outputs").join(files[3].replace("json", "png"));
     fs::remove_file(&second).unwrap();
     let theirs = fresh.path().join("outputs/.generate-another1-x.part");
     let ours = fresh.path().join(format!("outputs/.generate-{id}-x.part"));
     for stray in [&theirs, &ours] {
-        fs::write(stray, "half a picture").unwrap();
+        fs::write(stray, "half an image").unwrap();
     }
     fresh.run(&["resume", "--last"]).succeeds();
     assert!(theirs.exists() && !ours.exists());
     fs::remove_file(theirs).unwrap();
-    assert!(
-        results(&fresh.path().join("outputs")) == expected,
-        "other pictures"
-    );
+    assert!(results(&fresh.path().join("outputs")) == expected, "other images");
     assert_nothing_is_left(&fresh, 3);
 }
 
@@ -414,7 +411,7 @@ fn a_model_that_has_changed_is_refused() {
     running.kill();
 }
 
-/// What a run is drawn over, its mask, its upscaler, and what steers it: a change is refused before anything is drawn from it.
+/// What a run is generated over, its mask, its upscaler, and what steers it: a change is refused before anything is generated from it.
 #[test]
 fn a_file_of_the_user_s_that_has_changed_is_refused() {
     let fresh = Fresh::new();
@@ -507,7 +504,7 @@ fn nothing_to_go_on_with() {
 }
 
 #[test]
-fn a_run_that_cannot_be_kept_is_drawn_all_the_same() {
+fn a_run_that_cannot_be_kept_is_generated_all_the_same() {
     let fresh = Fresh::new();
     fs::write(fresh.path().join("file"), "mine").unwrap();
     let output = fresh
@@ -516,7 +513,7 @@ fn a_run_that_cannot_be_kept_is_drawn_all_the_same() {
         .args(["a tree", "--steps", "1"])
         .output();
     let run = Run::of(output.unwrap()).succeeds();
-    assert_eq!(run.pictures().len(), 1);
+    assert_eq!(run.images().len(), 1);
     let warning = "warning: this run cannot be resumed if it is interrupted: cannot use";
     assert!(run.stderr.contains(warning), "{}", run.stderr);
 }

@@ -1,18 +1,18 @@
-//! Pictures that the user names, as cameras and programs write them: which way up they are, and what reading them takes.
+//! Images that the user names, as cameras and programs write them: which way up they are, and what reading them takes.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
 
-use crate::command::{Fresh, Picture};
+use crate::command::{Fresh, Image};
 use serde_json::Value;
 
 const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
-const PICTURES: &str = concat!(
+const SOURCE_IMAGES: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../pipeline/tests/fixtures/source_images"
 );
-/// A directory of TIFF with nothing but the orientation of a picture that was turned to the left.
+/// A directory of TIFF with nothing but the orientation of an image that was turned to the left.
 const TURNED: &[u8] = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
 
 fn model() -> String {
@@ -32,7 +32,7 @@ fn write_png(path: &Path, width: usize, pixels: &[[u8; 3]], exif: &[u8]) {
     writer.write_image_data(pixels.as_flattened()).unwrap();
 }
 
-/// A picture of 64 x 48 pixels, and its rows as they are stored when it lies on its left side.
+/// An image of 64 x 48 pixels, and its rows as they are stored when it lies on its left side.
 fn upright_and_stored(pixel: impl Fn(usize, usize) -> [u8; 3]) -> (Vec<[u8; 3]>, Vec<[u8; 3]>) {
     let upright = (0..64 * 48).map(|at| pixel(at % 64, at / 64)).collect();
     let stored = (0..64 * 48).map(|at| pixel(63 - at / 48, at % 48)).collect();
@@ -40,7 +40,7 @@ fn upright_and_stored(pixel: impl Fn(usize, usize) -> [u8; 3]) -> (Vec<[u8; 3]>,
 }
 
 #[test]
-fn pictures_are_taken_as_viewers_show_them() {
+fn images_are_taken_as_viewers_show_them() {
     let fresh = Fresh::new();
     let photo = |x: usize, y: usize| [4 * x as u8, 5 * y as u8, ((x * y) % 256) as u8];
     let mask = |x: usize, y: usize| [if x > 40 && y < 30 { 255 } else { 0 }; 3];
@@ -53,7 +53,7 @@ fn pictures_are_taken_as_viewers_show_them() {
         write_png(&path("turned"), 48, &stored, TURNED);
     }
     let network = format!("{FAMILIES}/control-1");
-    let draw = |kind: &str, options: &[&str]| {
+    let generate = |kind: &str, options: &[&str]| {
         let model = model();
         let mut arguments: Vec<String> = [
             "a cat", "--model", &model, "--steps", "2", "--output", kind, "--strict",
@@ -65,7 +65,7 @@ fn pictures_are_taken_as_viewers_show_them() {
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let run = fresh.run(&arguments).succeeds();
-        Picture::read(&fresh.path().join(&run.pictures()[0]))
+        Image::read(&fresh.path().join(&run.images()[0]))
     };
     for options in [
         &["--init-image", "photo-KIND.png"][..],
@@ -95,7 +95,7 @@ fn pictures_are_taken_as_viewers_show_them() {
             "64x48",
         ],
     ] {
-        let (upright, turned) = (draw("upright", options), draw("turned", options));
+        let (upright, turned) = (generate("upright", options), generate("turned", options));
         assert_eq!((turned.width, turned.height), (64, 48));
         assert!(upright.pixels == turned.pixels, "{options:?}");
     }
@@ -103,7 +103,7 @@ fn pictures_are_taken_as_viewers_show_them() {
 
 /// A JPEG file of one gray, with three components of which two are stored at half the size.
 fn write_jpeg(path: &Path, width: u16, height: u16) {
-    let flat = fs::read(format!("{PICTURES}/flat.jpg")).unwrap();
+    let flat = fs::read(format!("{SOURCE_IMAGES}/flat.jpg")).unwrap();
     let find = |marker: [u8; 2]| flat.windows(2).position(|bytes| bytes == marker).unwrap();
     let (frame, scan) = (find([0xff, 0xc0]), find([0xff, 0xda]));
     let data = scan + 2 + usize::from(flat[scan + 3]);
@@ -124,7 +124,7 @@ fn bytes(value: &Value, name: &str) -> u64 {
 }
 
 #[test]
-fn reading_a_picture_is_planned_and_no_budget_changes_a_pixel() {
+fn reading_an_image_is_planned_and_no_budget_changes_a_pixel() {
     let fresh = Fresh::new();
     write_jpeg(&fresh.path().join("large.jpg"), 4000, 3000);
     let rows: Vec<[u8; 3]> = (0..4000 * 3000)
@@ -151,9 +151,9 @@ fn reading_a_picture_is_planned_and_no_budget_changes_a_pixel() {
         smallest_of_all.push(smallest);
         let within = |budget: u64| fresh.run(&[&arguments[..], &[&format!("--memory={budget}")]].concat());
         let (plenty, little) = (fresh.run(&arguments).succeeds(), within(smallest).succeeds());
-        let [plenty, little] = [plenty, little].map(|run| fresh.path().join(&run.pictures()[0]));
+        let [plenty, little] = [plenty, little].map(|run| fresh.path().join(&run.images()[0]));
         assert!(
-            Picture::read(&plenty).pixels == Picture::read(&little).pixels,
+            Image::read(&plenty).pixels == Image::read(&little).pixels,
             "{options:?}"
         );
         let sidecar: Value =
@@ -166,7 +166,7 @@ fn reading_a_picture_is_planned_and_no_budget_changes_a_pixel() {
         );
         within(smallest - 1).fails(3, "at the least");
     }
-    // A PNG file goes through row by row, of a JPEG file the whole picture is there: 36 MB.
+    // A PNG file goes through row by row, of a JPEG file the whole image is there: 36 MB.
     let [jpeg, png, edges] = smallest_of_all[..] else {
         unreachable!()
     };
@@ -177,24 +177,24 @@ fn reading_a_picture_is_planned_and_no_budget_changes_a_pixel() {
 }
 
 #[test]
-fn nothing_that_a_picture_says_beside_its_pixels_is_inflated() {
+fn nothing_that_an_image_says_beside_its_pixels_is_inflated() {
     let fresh = Fresh::new();
-    let name = format!("{PICTURES}/bad-profile.png");
+    let name = format!("{SOURCE_IMAGES}/bad-profile.png");
     let model = model();
     fresh
         .run(&["a cat", "--model", &model, "--steps", "2", "--init-image", &name])
         .succeeds();
-    let name = format!("{PICTURES}/bad-palette.png");
+    let name = format!("{SOURCE_IMAGES}/bad-palette.png");
     for command in [&["plan", "a cat"][..], &["a cat"]] {
         let arguments = [command, &["--model", &model, "--init-image", &name]].concat();
-        let run = fresh.run(&arguments).fails(1, "cannot be used as a picture");
+        let run = fresh.run(&arguments).fails(1, "cannot be used as an image");
         assert!(run.stderr.contains("a palette of 4 bytes"), "{}", run.stderr);
         assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
     }
 }
 
 #[test]
-fn a_picture_that_is_cut_is_refused_by_name() {
+fn an_image_that_is_cut_is_refused_by_name() {
     let fresh = Fresh::new();
     let model = model();
     for name in [
@@ -204,11 +204,11 @@ fn a_picture_that_is_cut_is_refused_by_name() {
         "lossless.webp",
         "colour-8.png",
     ] {
-        let whole = fs::read(format!("{PICTURES}/{name}")).unwrap();
+        let whole = fs::read(format!("{SOURCE_IMAGES}/{name}")).unwrap();
         fs::write(fresh.path().join(name), &whole[..whole.len() * 2 / 3]).unwrap();
         let run = fresh
             .run(&["a cat", "--model", &model, "--init-image", name])
-            .fails(1, &format!("`{name}` cannot be used as a picture"));
+            .fails(1, &format!("`{name}` cannot be used as an image"));
         assert!(run.stderr.contains("the file is cut"), "{}", run.stderr);
     }
     assert!(!fresh.path().join("outputs").exists());

@@ -1,34 +1,34 @@
-//! Pictures that are made larger in the end.
+//! Images that are made larger in the end.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::command::{Fresh, Picture, Run, tensor_offset};
+use crate::command::{Fresh, Image, Run, tensor_offset};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
 
-fn draw(fresh: &Fresh, arguments: &[&str]) -> (Picture, Value, Run) {
+fn generate(fresh: &Fresh, arguments: &[&str]) -> (Image, Value, Run) {
     let run = fresh
         .run(&[&["a red circle", "--steps", "4"][..], arguments].concat())
         .succeeds();
-    let path = fresh.path().join(&run.pictures()[0]);
+    let path = fresh.path().join(&run.images()[0]);
     let metadata = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
-    (Picture::read(&path), metadata, run)
+    (Image::read(&path), metadata, run)
 }
 
-/// A tiny random network of Real-ESRGAN that makes pictures four times as large.
+/// A tiny random network of Real-ESRGAN that makes images four times as large.
 fn network() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures/upscaler/x4/model.pth")
 }
 
 #[test]
-fn pictures_are_made_larger_with_a_network_and_without() {
+fn images_are_made_larger_with_a_network_and_without() {
     let fresh = Fresh::new();
     fs::copy(network(), fresh.path().join("net.pth")).unwrap();
-    let (plain, _, _) = draw(&fresh, &["--output", "plain"]);
-    let (resampled, metadata, _) = draw(&fresh, &["--upscale", "2", "--output", "resampled"]);
+    let (plain, _, _) = generate(&fresh, &["--output", "plain"]);
+    let (resampled, metadata, _) = generate(&fresh, &["--upscale", "2", "--output", "resampled"]);
     assert_eq!((resampled.width, resampled.height), (512, 512));
     assert_eq!(
         (&metadata["upscale"], &metadata["upscale_method"]),
@@ -45,7 +45,7 @@ fn pictures_are_made_larger_with_a_network_and_without() {
     );
 
     for (factor, side) in [("4", 1024), ("2", 512)] {
-        let (enlarged, metadata, _) = draw(
+        let (enlarged, metadata, _) = generate(
             &fresh,
             &[
                 "--upscale",
@@ -69,8 +69,8 @@ fn an_upscaler_that_cannot_be_used_is_left_out() {
     let fresh = Fresh::new();
     let whole = fs::read(network()).unwrap();
     fs::write(fresh.path().join("cut.pth"), &whole[..whole.len() / 2]).unwrap();
-    let (picture, metadata, run) = draw(&fresh, &["--upscale", "2", "--upscaler", "cut.pth"]);
-    assert_eq!((picture.width, &metadata["upscale"]), (256, &Value::Null));
+    let (image, metadata, run) = generate(&fresh, &["--upscale", "2", "--upscaler", "cut.pth"]);
+    assert_eq!((image.width, &metadata["upscale"]), (256, &Value::Null));
     assert!(
         run.stderr.contains("upscaling by 2 is left out: "),
         "{}",
@@ -107,16 +107,16 @@ fn an_upscaler_that_gives_values_that_are_not_finite_is_left_out() {
         "--size",
         "64x64",
     ];
-    let (picture, metadata, run) = draw(&fresh, &upscaled);
-    assert_eq!((picture.width, &metadata["upscale"]), (64, &Value::Null));
-    assert!(picture.pixels.iter().any(|pixel| *pixel != [0; 3]));
+    let (image, metadata, run) = generate(&fresh, &upscaled);
+    assert_eq!((image.width, &metadata["upscale"]), (64, &Value::Null));
+    assert!(image.pixels.iter().any(|pixel| *pixel != [0; 3]));
     let cause = "tensor `conv_last.bias` in `nan.safetensors`";
     assert!(run.stderr.contains(cause), "{}", run.stderr);
     let strict = [&["a red circle", "--steps", "4", "--strict"][..], &upscaled].concat();
     fresh.run(&strict).fails(1, cause);
 }
 
-/// A network of Real-ESRGAN that makes pictures four times as large, as wide as the published ones and with one of their 23
+/// A network of Real-ESRGAN that makes images four times as large, as wide as the published ones and with one of their 23
 /// blocks, all zeros.
 fn write_wide_network(path: &Path) {
     const FEATURES: usize = 64;
@@ -148,14 +148,14 @@ fn write_wide_network(path: &Path) {
 }
 
 #[test]
-fn what_makes_pictures_larger_is_predicted() {
+fn what_makes_images_larger_is_predicted() {
     const CLOSE: u64 = 24 << 20;
     let fresh = Fresh::new();
     write_wide_network(&fresh.path().join("net.safetensors"));
     let network = ["--upscaler", "net.safetensors"];
     for (factor, network, output) in [
         ("4", &network[..], "network"),
-        // The network's picture is then made smaller.
+        // The network's image is then made smaller.
         ("2", &network[..], "network-resampled"),
         ("4", &[][..], "resampled"),
     ] {
@@ -179,7 +179,7 @@ fn what_makes_pictures_larger_is_predicted() {
             .succeeds();
         let plan: Value = serde_json::from_str(plan.stdout.trim()).unwrap();
         let run = fresh.run(&arguments).succeeds();
-        let last = fresh.path().join(&run.pictures()[1]).with_extension("json");
+        let last = fresh.path().join(&run.images()[1]).with_extension("json");
         let metadata: Value = serde_json::from_slice(&fs::read(last).unwrap()).unwrap();
         let of = |name: &str| metadata["memory"][name].as_u64().unwrap();
         let (predicted, measured) = (of("predicted_peak"), of("measured_peak"));

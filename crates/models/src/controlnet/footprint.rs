@@ -21,19 +21,20 @@ impl Conditioned for ControlNet {
     }
 
     fn condition_weight_bytes(&self) -> WeightBytes {
-        let of_picture = held_bytes(&self.weights, |name| {
+        let of_embedding = held_bytes(&self.weights, |name| {
             name.starts_with("controlnet_cond_embedding.")
         });
         WeightBytes {
             blocks: Vec::new(),
-            always: footprint::time_bytes(&self.weights) + of_picture,
+            always: footprint::time_bytes(&self.weights) + of_embedding,
         }
     }
 
     fn condition_bytes(&self, load: Load, steps: usize) -> u64 {
         let (height, width) = load.latents;
-        let picture = self.config.network.block_out_channels[0] * height * width * self.element();
-        footprint::condition_bytes(&self.config.network, load, steps, self.activation_type) + picture as u64
+        let control_image = self.config.network.block_out_channels[0] * height * width * self.element();
+        footprint::condition_bytes(&self.config.network, load, steps, self.activation_type)
+            + control_image as u64
     }
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {

@@ -3,9 +3,9 @@
 //! Zhang, Rao and Agrawala, "Adding Conditional Control to Text-to-Image Diffusion Models", 2023. A second
 //! down path sees a control image beside the latents, and adds residuals to the skip connections of the UNet.
 
+mod conditioning_embedding;
 mod config;
 mod footprint;
-mod picture;
 
 use candle_core::{DType, Tensor};
 use sd_ops::{Conv2d, conv2d};
@@ -18,7 +18,7 @@ use crate::unet::block_layout::{self, BlockKind, BlockSpec};
 use crate::unet::time::TimeEntry;
 use crate::unet::{self, ConditioningInputs, Residuals};
 use crate::{Error, Result, layers};
-use picture::PictureEntry;
+use conditioning_embedding::ConditioningEmbedding;
 
 /// The name of the network in errors.
 const NETWORK: &str = "ControlNet";
@@ -29,7 +29,7 @@ pub struct ControlNet {
     config: Config,
     weights: Weights,
     time: Blocks<TimeEntry>,
-    picture: Blocks<PictureEntry>,
+    control_image: Blocks<ConditioningEmbedding>,
     steps: Vec<Step>,
     blocks: Blocks<ControlBlock>,
     activation_type: DType,
@@ -40,7 +40,7 @@ pub struct ControlNet {
 pub struct Conditions {
     texts: unet::Conditions,
     /// `[1, channels, height, width]`
-    picture: Tensor,
+    control_image: Tensor,
 }
 
 /// Latents, `[texts, in_channels, height, width]`, and their conditions.
@@ -82,7 +82,7 @@ impl Conditions {
     pub fn only(&self, index: usize) -> Self {
         Self {
             texts: self.texts.only(index),
-            picture: self.picture.clone(),
+            control_image: self.control_image.clone(),
         }
     }
 }
@@ -95,7 +95,7 @@ impl ControlNet {
     pub fn new(weights: Weights, config: &Config) -> Result<Self> {
         let config = config.checked(NETWORK)?;
         let steps = steps(block_layout::down_and_middle(&config.network, NETWORK)?);
-        let (of_time, of_picture, of_blocks) = (config.clone(), config.clone(), config.clone());
+        let (of_time, of_embedding, of_blocks) = (config.clone(), config.clone(), config.clone());
         let list = steps.clone();
         let scopes: Vec<Weights> = steps.iter().map(|step| step.weights(&weights)).collect();
         let once = weights.for_one_pass();
@@ -103,8 +103,8 @@ impl ControlNet {
             time: Blocks::single(once.clone(), move |weights| {
                 TimeEntry::new(weights, &of_time.network)
             })?,
-            picture: Blocks::single(once.scope("controlnet_cond_embedding"), move |weights| {
-                PictureEntry::new(weights, &of_picture)
+            control_image: Blocks::single(once.scope("controlnet_cond_embedding"), move |weights| {
+                ConditioningEmbedding::new(weights, &of_embedding)
             })?,
             blocks: Blocks::new(scopes, move |index, weights| {
                 ControlBlock::new(&list[index], weights, &of_blocks)
@@ -125,12 +125,12 @@ impl ControlNet {
     }
 
     /// Computes the conditions of a run for all of its steps, with weights that are not used again.
-    /// `picture`, the control image, is `[1, conditioning_channels, factor * height, factor * width]` in RGB
+    /// `control_image`, the control image, is `[1, conditioning_channels, factor * height, factor * width]` in RGB
     /// order with values from 0 to 1.
     ///
     /// # Errors
     /// An input does not fit the network, a file is damaged, or the device fails.
-    pub fn condition(&self, inputs: &ConditioningInputs<'_>, picture: &Tensor) -> Result<Conditions> {
+    pub fn condition(&self, inputs: &ConditioningInputs<'_>, control_image: &Tensor) -> Result<Conditions> {
         inputs.check(&self.config.network, NETWORK)?;
         let (height, width) = inputs.latents;
         let factor = self.config.downsampling();
@@ -140,19 +140,19 @@ impl ControlNet {
             factor * height,
             factor * width,
         ];
-        if picture.dims() != wanted {
+        if control_image.dims() != wanted {
             return Err(Error::Input {
                 network: NETWORK,
-                found: format!("a picture {:?}", picture.dims()),
+                found: format!("a control image of {:?}", control_image.dims()),
                 wanted: format!("{wanted:?}"),
             });
         }
         let time = self.time.block(0)?.embed(inputs, self.activation_type)?;
         let context = inputs.context.to_dtype(self.activation_type)?;
-        let picture = picture.to_dtype(self.activation_type)?;
+        let control_image = control_image.to_dtype(self.activation_type)?;
         Ok(Conditions {
             texts: unet::Conditions::new(time, context, inputs)?,
-            picture: self.picture.block(0)?.embed(&picture)?,
+            control_image: self.control_image.block(0)?.embed(&control_image)?,
         })
     }
 
@@ -181,7 +181,7 @@ impl ControlNet {
                     (Step::Shared(spec), ControlBlock::Shared(block)) => {
                         let after = block.forward(taken, spec.kind, &at, None)?;
                         match spec.kind {
-                            BlockKind::Entry { .. } => after.with(&input.conditions.picture)?,
+                            BlockKind::Entry { .. } => after.with(&input.conditions.control_image)?,
                             _ => after,
                         }
                     }

@@ -115,13 +115,13 @@ impl Block {
             Self::Convolution(convolution) => x = conv2d(&x, convolution)?,
             Self::Residual(block) => {
                 if matches!(kind, BlockKind::Residual { skip: 1.., .. }) {
-                    let Some(mut picture) = skips.pop() else {
-                        unreachable!("more pictures are skip than were skips. This is a bug.")
+                    let Some(mut feature_map) = skips.pop() else {
+                        unreachable!("more blocks take a skip connection than give one. This is a bug.")
                     };
                     if let Some(added) = control.and_then(|control| control.get(skips.len())) {
-                        picture = sum(&picture, added)?;
+                        feature_map = sum(&feature_map, added)?;
                     }
-                    x = Tensor::cat(&[x, picture], 1)?;
+                    x = Tensor::cat(&[x, feature_map], 1)?;
                 }
                 x = block.forward(x, &at.time)?;
             }
@@ -131,14 +131,14 @@ impl Block {
             }
             Self::TransformerLayer(layer) => x = layer.forward(x, &at.context)?,
             Self::TransformerExit(exit) => {
-                let Some(picture) = carried.take() else {
-                    unreachable!("tokens come from a picture. This is a bug.")
+                let Some(feature_map) = carried.take() else {
+                    unreachable!("tokens come from a feature map. This is a bug.")
                 };
-                x = exit.forward(x, picture)?;
+                x = exit.forward(x, feature_map)?;
             }
             Self::Upsampler(upsampler) => {
                 let Some(next) = skips.last() else {
-                    unreachable!("a picture was skips at every size. This is a bug.")
+                    unreachable!("every size has a skip connection. This is a bug.")
                 };
                 x = upsampler.forward(x, next.dim(2)?, next.dim(3)?)?;
             }

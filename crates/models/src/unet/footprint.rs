@@ -117,7 +117,7 @@ pub(crate) fn condition_footprint(
 
 /// A feature map of all texts.
 #[derive(Debug, Clone, Copy)]
-struct Picture {
+struct FeatureMap {
     channels: usize,
     height: usize,
     width: usize,
@@ -129,12 +129,12 @@ pub(crate) struct SimulatedPass {
     load: Load,
     element: usize,
     /// The current feature map. Tokens inside a transformer have as many values.
-    x: Picture,
+    x: FeatureMap,
     /// Whether a skip connection shares its memory.
     is_shared: bool,
     /// Values of the feature map that is the residual of a transformer.
     carried: usize,
-    skips: Vec<Picture>,
+    skips: Vec<FeatureMap>,
     /// Values that are alive until the end of the pass.
     kept: usize,
     /// The most values that were alive at the same time.
@@ -151,7 +151,7 @@ impl SimulatedPass {
         Self {
             load,
             element: weight_options.activation_type().size_in_bytes(),
-            x: Picture {
+            x: FeatureMap {
                 channels,
                 height,
                 width,
@@ -231,12 +231,12 @@ impl SimulatedPass {
     /// Keeps a scaled 1x1 convolution of the current feature map. Returns the bytes that are alive at the
     /// peak.
     pub(crate) fn keep(&mut self) -> u64 {
-        let picture = self.values(self.x);
+        let feature_map = self.values(self.x);
         self.run(Scratch::of_conv2d(self.x.channels, self.x.channels, 1));
         // Other inputs may have computed theirs.
-        let others = (self.load.inputs - 1) * picture;
-        let most = self.reach(self.state(), &[self.own() + 2 * picture + others]);
-        self.kept += picture;
+        let others = (self.load.inputs - 1) * feature_map;
+        let most = self.reach(self.state(), &[self.own() + 2 * feature_map + others]);
+        self.kept += feature_map;
         (most * self.element) as u64
     }
 
@@ -254,7 +254,7 @@ impl SimulatedPass {
             0
         } else {
             let channels = 3 * 3 * inputs;
-            result + self.values(Picture { channels, ..self.x })
+            result + self.values(FeatureMap { channels, ..self.x })
         };
         live + result + elsewhere
     }
@@ -264,7 +264,7 @@ impl SimulatedPass {
         self.x.channels = inputs;
         let normed = self.values(self.x);
         if skip > 0 {
-            let skips = self.skips.pop().map_or(0, |picture| self.values(picture));
+            let skips = self.skips.pop().map_or(0, |feature_map| self.values(feature_map));
             input = normed;
             joining = own + skips + input;
         }
@@ -314,7 +314,7 @@ impl SimulatedPass {
         if self.on_cpu && (self.x.height, self.x.width) == (twice.height, twice.width) {
             // The upsampled feature map is never made. The smaller one is copied between two more rows.
             let height = smaller.height + 2;
-            let between = self.values(Picture { height, ..smaller });
+            let between = self.values(FeatureMap { height, ..smaller });
             let scratch = Scratch::of_upsampled_conv2d(channels, channels);
             self.run(Scratch { shared: 0, ..scratch });
             return vec![own + between + scratch.shared as usize / self.element + self.values(self.x)];
@@ -327,7 +327,11 @@ impl SimulatedPass {
     /// inputs have their state before or after the block.
     fn reach(&mut self, before: usize, moments: &[usize]) -> usize {
         let others = (self.load.inputs - 1) * before.max(self.state());
-        let skips: usize = self.skips.iter().map(|&picture| self.values(picture)).sum();
+        let skips: usize = self
+            .skips
+            .iter()
+            .map(|&feature_map| self.values(feature_map))
+            .sum();
         let beside = others + skips + self.carried + self.kept * self.load.inputs;
         let most = beside + moments.iter().max().copied().unwrap_or(0);
         self.most = self.most.max(most);
@@ -341,7 +345,11 @@ impl SimulatedPass {
 
     /// Values of an input that are alive between two blocks.
     fn state(&self) -> usize {
-        let skips: usize = self.skips.iter().map(|&picture| self.values(picture)).sum();
+        let skips: usize = self
+            .skips
+            .iter()
+            .map(|&feature_map| self.values(feature_map))
+            .sum();
         skips + self.carried + self.own()
     }
 
@@ -350,7 +358,7 @@ impl SimulatedPass {
         if self.is_shared { 0 } else { self.values(self.x) }
     }
 
-    fn values(&self, picture: Picture) -> usize {
-        self.load.texts * picture.channels * picture.height * picture.width
+    fn values(&self, feature_map: FeatureMap) -> usize {
+        self.load.texts * feature_map.channels * feature_map.height * feature_map.width
     }
 }

@@ -172,7 +172,7 @@ impl UNet {
         match (control, skips.count()) {
             (Some(control), skips) if control.down.len() != skips => Err(Error::Input {
                 network: NETWORK,
-                found: format!("{} pictures of a ControlNet", control.down.len()),
+                found: format!("{} residuals of a ControlNet", control.down.len()),
                 wanted: format!("{skips}, from a ControlNet for this UNet"),
             }),
             _ => Ok(()),

@@ -41,9 +41,9 @@ impl TransformerEntry {
         })
     }
 
-    /// The tokens of `picture`, a feature map, row by row: `[texts, height * width, channels]`.
-    pub(crate) fn forward(&self, picture: &Tensor) -> Result<Tensor> {
-        let normed = group_norm(picture, &self.norm)?;
+    /// The tokens of `feature_map`, a feature map, row by row: `[texts, height * width, channels]`.
+    pub(crate) fn forward(&self, feature_map: &Tensor) -> Result<Tensor> {
+        let normed = group_norm(feature_map, &self.norm)?;
         let tokens = transpose(&normed.flatten_from(2)?)?;
         drop(normed);
         linear(&tokens, &self.projection)
@@ -63,14 +63,14 @@ impl TransformerExit {
         })
     }
 
-    /// The feature map `picture` plus the projected tokens.
-    pub(crate) fn forward(&self, tokens: Tensor, picture: Tensor) -> Result<Tensor> {
+    /// The feature map `feature_map` plus the projected tokens.
+    pub(crate) fn forward(&self, tokens: Tensor, feature_map: Tensor) -> Result<Tensor> {
         let projected = linear(&tokens, &self.projection)?;
         drop(tokens);
         let change = transpose(&projected)?;
         drop(projected);
-        let change = change.reshape(picture.dims())?;
-        sum(&picture, &change)
+        let change = change.reshape(feature_map.dims())?;
+        sum(&feature_map, &change)
     }
 }
 

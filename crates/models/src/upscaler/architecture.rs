@@ -158,7 +158,7 @@ fn compact(weights: &Weights) -> std::result::Result<Compact, String> {
     let scale = (1..=8).find(|scale| 3 * scale * scale == outputs);
     let scale = scale.ok_or_else(|| {
         format!(
-            "it looks like an SRVGGNetCompact, but gives {outputs} channels, of which no picture can be made"
+            "it looks like an SRVGGNetCompact, but gives {outputs} channels, of which no image can be made"
         )
     })?;
     Ok(Compact {

@@ -61,7 +61,7 @@ impl Block {
                 .collect::<Result<VecDeque<_>>>(),
             After::Pixels { scale } => rows
                 .zip(carried.drain(..))
-                .map(|(band, picture)| shuffled(&(band? + repeated(&picture, scale * scale)?)?, *scale))
+                .map(|(band, image)| shuffled(&(band? + repeated(&image, scale * scale)?)?, *scale))
                 .collect(),
         };
         Ok(State {

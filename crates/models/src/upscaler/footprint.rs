@@ -46,7 +46,7 @@ struct Size {
 }
 
 impl Size {
-    fn picture(self, channels: usize) -> usize {
+    fn image(self, channels: usize) -> usize {
         self.height * self.width * channels
     }
 
@@ -72,7 +72,7 @@ impl Size {
 fn dense(peak: &mut Peak, sizes: Dense, size: Size) {
     let Dense { features, growth, .. } = sizes;
     // The first features, which are carried around the blocks, and the image between two blocks.
-    let held = 2 * size.picture(features);
+    let held = 2 * size.image(features);
 
     // What goes into each convolution of a dense block: a band whose turn is next, and one that was put
     // together.
@@ -97,23 +97,23 @@ fn dense(peak: &mut Peak, sizes: Dense, size: Size) {
     // Both images go as the result comes, which is a few bands behind.
     let behind = 4;
     let at_first = held - 2 * size.bands(behind, features);
-    let at_last = four.picture(3) - four.bands(behind, 3);
+    let at_last = four.image(3) - four.bands(behind, 3);
     peak.reach(at_first.max(at_last) + on_their_way, gathered + 2 * summed);
-    peak.reach(2 * four.picture(3), 0);
+    peak.reach(2 * four.image(3), 0);
 }
 
 fn compact(peak: &mut Peak, sizes: Compact, size: Size) {
     let Compact { features, scale, .. } = sizes;
     let shared = peak.run(Scratch::of_conv2d(features, features, 3));
     peak.reach(
-        size.picture(features) + size.bands(1, features),
+        size.image(features) + size.bands(1, features),
         size.gathered(features) + shared,
     );
     // What is added to a band of the result is made first, and its pixels are put in order last.
     let channels = 3 * scale * scale;
     peak.reach(
-        size.picture(features) + size.bands(3, channels),
+        size.image(features) + size.bands(3, channels),
         size.gathered(features) + shared,
     );
-    peak.reach(2 * size.picture(channels), 0);
+    peak.reach(2 * size.image(channels), 0);
 }

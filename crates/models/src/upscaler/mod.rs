@@ -106,24 +106,24 @@ impl Upscaler {
             .footprint(self.activation_type)
     }
 
-    /// Upscales `picture`, `[1, 3, height, width]` with values from 0 to 1, to
+    /// Upscales `image`, `[1, 3, height, width]` with values from 0 to 1, to
     /// `[1, 3, scale * height, scale * width]`, with about the same range; a few values may exceed it.
     ///
     /// # Errors
     /// The image has another shape, a file is damaged, or the device fails.
-    pub fn forward(&self, picture: &Tensor) -> Result<Tensor> {
-        let (height, width) = match *picture.dims() {
+    pub fn forward(&self, image: &Tensor) -> Result<Tensor> {
+        let (height, width) = match *image.dims() {
             [1, 3, height, width] if height * width > 0 => (height, width),
             _ => {
                 return Err(Error::Input {
                     network: "upscaler",
-                    found: format!("{:?}", picture.dims()),
-                    wanted: "one picture, [1, 3, height, width]".to_owned(),
+                    found: format!("{:?}", image.dims()),
+                    wanted: "one image, [1, 3, height, width]".to_owned(),
                 });
             }
         };
         let factor = self.architecture.unshuffled();
-        let x = pixels::unshuffled(&picture.to_dtype(self.activation_type)?, factor)?;
+        let x = pixels::unshuffled(&image.to_dtype(self.activation_type)?, factor)?;
         let (_, _, inner_height, inner_width) = x.dims4()?;
         let rows = self
             .band_rows

@@ -52,22 +52,22 @@ mod tests {
 
     #[test]
     fn pixels_become_channels_and_pixels_again() {
-        let picture = Tensor::arange(0_f32, 2.0 * 4.0 * 6.0, &Device::Cpu)
+        let image = Tensor::arange(0_f32, 2.0 * 4.0 * 6.0, &Device::Cpu)
             .unwrap()
             .reshape((1, 2, 4, 6))
             .unwrap();
-        let small = unshuffled(&picture, 2).unwrap();
+        let small = unshuffled(&image, 2).unwrap();
         assert_eq!(small.dims(), [1, 8, 2, 3]);
         // The square in the corner: 0, 1, 6, 7, each the first pixel of its channel.
         let firsts: Vec<f32> = values(&small).into_iter().step_by(6).take(4).collect();
         assert_eq!(firsts, [0.0, 1.0, 6.0, 7.0]);
-        assert_eq!(values(&shuffled(&small, 2).unwrap()), values(&picture));
+        assert_eq!(values(&shuffled(&small, 2).unwrap()), values(&image));
     }
 
     #[test]
-    fn odd_pictures_are_continued_by_their_mirror_image() {
-        let picture = Tensor::new(&[[[[1_f32, 2.0, 3.0]]]], &Device::Cpu).unwrap();
-        let whole = continued(&continued(&picture, 2, 2).unwrap(), 3, 4).unwrap();
+    fn odd_images_are_continued_by_their_mirror_image() {
+        let image = Tensor::new(&[[[[1_f32, 2.0, 3.0]]]], &Device::Cpu).unwrap();
+        let whole = continued(&continued(&image, 2, 2).unwrap(), 3, 4).unwrap();
         assert_eq!(values(&whole), [1.0, 2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);
     }
 }

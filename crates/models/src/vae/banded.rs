@@ -131,33 +131,33 @@ impl BandedTensor {
 /// read.
 #[derive(Debug)]
 pub(super) struct Input<'a> {
-    picture: BandedTensor,
+    image: BandedTensor,
     /// Upsamples by 2 first.
     upsampler: Option<&'a Conv2d>,
 }
 
 impl<'a> Input<'a> {
-    /// `picture`, upsampled by 2 and convolved with `upsampler` if given.
-    pub(super) fn new(picture: BandedTensor, upsampler: Option<&'a Conv2d>) -> Self {
-        Self { picture, upsampler }
+    /// `image`, upsampled by 2 and convolved with `upsampler` if given.
+    pub(super) fn new(image: BandedTensor, upsampler: Option<&'a Conv2d>) -> Self {
+        Self { image, upsampler }
     }
 
     /// The input as a stored feature map.
     pub(super) fn held(self) -> Result<BandedTensor> {
         if self.upsampler.is_none() {
-            return Ok(self.picture);
+            return Ok(self.image);
         }
-        let banding = self.picture.banding;
+        let banding = self.image.banding;
         BandedTensor::hold(self.into_rows()?, banding)
     }
 
     /// Values of a feature map of `channels` channels of the input's size.
     pub(super) fn values(&self, channels: usize) -> Result<usize> {
         let mut rows = 0;
-        for band in &self.picture.bands {
+        for band in &self.image.bands {
             rows += band.dim(2)?;
         }
-        let values = rows * self.picture.line()? * channels;
+        let values = rows * self.image.line()? * channels;
         Ok(if self.upsampler.is_some() {
             4 * values
         } else {
@@ -166,18 +166,18 @@ impl<'a> Input<'a> {
     }
 
     pub(super) fn banding(&self) -> Banding {
-        self.picture.banding
+        self.image.banding
     }
 
     /// The bands of the input.
     pub(super) fn rows(&self) -> Result<Rows<'_>> {
-        Self::made(self.picture.rows(), self.upsampler, self.smaller_height()?)
+        Self::made(self.image.rows(), self.upsampler, self.smaller_height()?)
     }
 
     /// The bands of the input, each of which is dropped after use.
     pub(super) fn into_rows(self) -> Result<Rows<'a>> {
         let height = self.smaller_height()?;
-        Self::made(self.picture.into_rows(), self.upsampler, height)
+        Self::made(self.image.into_rows(), self.upsampler, height)
     }
 
     /// Upsamples and convolves `rows`, `height` at a time.
@@ -194,13 +194,13 @@ impl<'a> Input<'a> {
     /// Rows of the stored feature map that become a band after upsampling.
     fn smaller_height(&self) -> Result<usize> {
         let channels = self.upsampler.map_or(0, Conv2d::out_channels);
-        Ok(self.picture.banding.smaller_rows(self.picture.line()?, channels))
+        Ok(self.image.banding.smaller_rows(self.image.line()?, channels))
     }
 }
 
 impl From<BandedTensor> for Input<'_> {
-    fn from(picture: BandedTensor) -> Self {
-        Self::new(picture, None)
+    fn from(image: BandedTensor) -> Self {
+        Self::new(image, None)
     }
 }
 
@@ -211,17 +211,13 @@ mod tests {
     use super::*;
     use crate::bands::moments;
 
-    fn picture(height: usize) -> Tensor {
+    fn image(height: usize) -> Tensor {
         let values = (0..2 * 3 * height * 5).map(|value| (value as f32 * 0.37).sin());
         Tensor::from_vec(values.collect(), (2, 3, height, 5), &Device::Cpu).unwrap()
     }
 
     fn convolution(stride: usize, padding: usize) -> Conv2d {
-        let weight = picture(18)
-            .flatten_all()
-            .unwrap()
-            .narrow(0, 0, 4 * 3 * 9)
-            .unwrap();
+        let weight = image(18).flatten_all().unwrap().narrow(0, 0, 4 * 3 * 9).unwrap();
         Conv2d::new(weight.reshape((4, 3, 3, 3)).unwrap(), None, stride, padding).unwrap()
     }
 
@@ -236,23 +232,23 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_was_cut_is_the_same() {
-        let x = picture(11);
+    fn an_image_that_was_cut_is_the_same() {
+        let x = image(11);
         // A row of both images has 30 values.
         for (band, expected) in [(usize::MAX, vec![11]), (150, vec![5, 5, 1]), (1, vec![1; 11])] {
-            let picture = BandedTensor::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
-            assert_eq!(heights(picture.rows()), expected);
-            assert_equal(&picture.joined().unwrap(), &x);
+            let image = BandedTensor::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
+            assert_eq!(heights(image.rows()), expected);
+            assert_equal(&image.joined().unwrap(), &x);
         }
     }
 
     #[test]
     fn bands_are_cut_and_put_together_anew() {
-        let x = picture(11);
+        let x = image(11);
         for (before, after, expected) in [(4, 3, vec![3, 3, 3, 2]), (3, 7, vec![7, 4]), (2, 11, vec![11])] {
             let band = 30 * before;
-            let picture = BandedTensor::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
-            let regrouped = || regrouped(picture.rows(), after);
+            let image = BandedTensor::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
+            let regrouped = || regrouped(image.rows(), after);
             assert_eq!(heights(regrouped()), expected);
             assert_equal(
                 &BandedTensor::hold(regrouped(), Banding::WHOLE)
@@ -265,11 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_halved_by_bands() {
+    fn an_image_is_halved_by_bands() {
         let convolution = convolution(2, 0).padded_after(1);
         let halved = |banding| {
-            let picture = BandedTensor::cut(picture(10), 3, banding).unwrap();
-            picture.downsampled(Some(&convolution)).unwrap()
+            let image = BandedTensor::cut(image(10), 3, banding).unwrap();
+            image.downsampled(Some(&convolution)).unwrap()
         };
         let whole = halved(Banding::WHOLE);
         // 2 rows become one at a time, and are put together to bands of 3.
@@ -279,11 +275,11 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_not_held_is_the_same_as_one_that_is() {
+    fn an_image_that_is_not_held_is_the_same_as_one_that_is() {
         let convolution = convolution(1, 1);
         let upsampled = |banding| {
-            let picture = BandedTensor::cut(picture(9), 3, banding).unwrap();
-            Input::new(picture, Some(&convolution))
+            let image = BandedTensor::cut(image(9), 3, banding).unwrap();
+            Input::new(image, Some(&convolution))
         };
         let joined = |input: &Input<'_>| {
             let rows = input.rows().unwrap();

@@ -98,7 +98,7 @@ impl Encoder {
         if height % factor != 0 || width % factor != 0 {
             return Err(Error::Input {
                 network: "encoder",
-                found: format!("a picture of {width}x{height}"),
+                found: format!("an image of {width}x{height}"),
                 wanted: format!("sides that are multiples of {factor}"),
             });
         }

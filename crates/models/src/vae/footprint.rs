@@ -82,7 +82,7 @@ impl Level {
         }
     }
 
-    fn picture(self, channels: usize) -> usize {
+    fn image(self, channels: usize) -> usize {
         self.line * self.height * channels
     }
 
@@ -92,7 +92,7 @@ impl Level {
 
     /// `count` bands, or all of them.
     fn bands(self, count: usize, channels: usize) -> usize {
-        (count * self.band(channels)).min(self.picture(channels))
+        (count * self.band(channels)).min(self.image(channels))
     }
 
     /// A band with the rows around it.
@@ -133,17 +133,17 @@ impl Pass {
     /// The 3x3 convolution before the first level.
     fn entry(&mut self, level: Level, inputs: usize, outputs: usize) {
         let shared = self.run(Scratch::of_conv2d(inputs, outputs, 3));
-        let held = level.picture(inputs.max(outputs)) + level.bands(2, inputs);
+        let held = level.image(inputs.max(outputs)) + level.bands(2, inputs);
         self.reach(held, shared + level.gathered(inputs));
     }
 
     /// A residual block with a stored input.
     fn residual(&mut self, level: Level, inputs: usize, outputs: usize) {
-        let (input, result) = (level.picture(inputs), level.picture(outputs));
+        let (input, result) = (level.image(inputs), level.image(outputs));
         let first = level.gathered(inputs) + self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let second = level.gathered(outputs) + self.run(Scratch::of_conv2d(outputs, outputs, 3));
         let (carried, hidden) = (level.bands(3, outputs), level.bands(2, outputs));
-        if level.picture(inputs.max(2 * outputs)) <= self.banding.room {
+        if level.image(inputs.max(2 * outputs)) <= self.banding.room {
             if inputs == outputs {
                 // The input is what is carried.
                 self.reach(input + result, first);
@@ -170,9 +170,9 @@ impl Pass {
         // Two pieces of the smaller image, and the band of it that they are cut from.
         let pieces = piece.bands(2, inputs) + smaller.band(inputs);
         let before = piece.gathered(inputs) + weights;
-        let below = smaller.picture(inputs);
-        if level.picture(inputs) <= self.banding.room {
-            self.reach(below.max(level.picture(inputs)) + pieces, before);
+        let below = smaller.image(inputs);
+        if level.image(inputs) <= self.banding.room {
+            self.reach(below.max(level.image(inputs)) + pieces, before);
             return self.residual(level, inputs, outputs);
         }
         let first = level.gathered(inputs) + self.run(Scratch::of_conv2d(inputs, outputs, 3));
@@ -188,14 +188,14 @@ impl Pass {
         };
         let at_first = input(2) + hidden + carried;
         let at_second = input(1) + hidden + carried + level.band(outputs);
-        let held = below.max(level.picture(outputs));
+        let held = below.max(level.image(outputs));
         self.reach(held + pieces + at_first.max(at_second), before + first + second);
     }
 
     /// A 3x3 convolution of stride 2. Rows are regrouped to pairs before it and to bands after it.
     fn downsampling(&mut self, level: Level, channels: usize) {
         let shared = self.run(Scratch::of_conv2d(channels, channels, 3));
-        let held = level.picture(channels) + level.bands(3, channels);
+        let held = level.image(channels) + level.bands(3, channels);
         self.reach(held, shared + level.gathered(channels));
     }
 
@@ -206,16 +206,16 @@ impl Pass {
             self.run(Scratch::of_linear());
             self.run(Scratch::of_attention(channels));
             // The image, queries, keys, values and the result.
-            self.reach(5 * level.picture(channels), 0);
+            self.reach(5 * level.image(channels), 0);
         }
     }
 
     /// A group norm and a 3x3 convolution, whose result is joined.
     fn exit(&mut self, level: Level, inputs: usize, outputs: usize) {
         let shared = self.run(Scratch::of_conv2d(inputs, outputs, 3));
-        let held = level.picture(inputs) + level.bands(2, outputs);
+        let held = level.image(inputs) + level.bands(2, outputs);
         self.reach(held, shared + level.gathered(inputs));
-        self.reach(2 * level.picture(outputs), 0);
+        self.reach(2 * level.image(outputs), 0);
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn decoding_takes_little_more_than_the_largest_picture_that_is_held() {
+    fn decoding_takes_little_more_than_the_largest_image_that_is_held() {
         // Weights of 32 bits take another 0.2 GB.
         for (side, held, most) in [(512, 0.125, 0.35), (1024, 0.5, 0.7), (2048, 2.0, 2.3)] {
             let peak = decoding_takes(side);

@@ -29,8 +29,8 @@ fn with_inputs<R>(case: &Case, with: impl FnOnce(&ConditioningInputs<'_>) -> R) 
 fn control(case: &Case, weights: Weights) -> Residuals {
     let controlnet = ControlNet::new(weights, &case.config()).unwrap();
     controlnet.load().unwrap();
-    let picture = case.tensor("picture");
-    let conditions = with_inputs(case, |inputs| controlnet.condition(inputs, picture)).unwrap();
+    let image = case.tensor("picture");
+    let conditions = with_inputs(case, |inputs| controlnet.condition(inputs, image)).unwrap();
     let input = controlnet::Input {
         latents: case.tensor("latents"),
         conditions: &conditions,

@@ -8,13 +8,13 @@ use sd_models::mmdit::control::{Conditions, Config, Control, ControlNet};
 use sd_models::mmdit::{self, Input, Transformer};
 use sd_weights::{Residency, WeightType, Weights};
 
-/// The transformer that is steered, and what it is given.
-fn steered() -> Case {
+/// The transformer that is conditioned, and what it is given.
+fn conditioned() -> Case {
     Case::open("controlnet", "transformer")
 }
 
 fn network(case: &Case, weights: Weights) -> (ControlNet, Conditions) {
-    let given = steered();
+    let given = conditioned();
     let network = ControlNet::new(weights, &case.config()).unwrap();
     network.load().unwrap();
     let timesteps = given.tensor("timestep").to_vec1::<f32>().unwrap();
@@ -30,7 +30,7 @@ fn network(case: &Case, weights: Weights) -> (ControlNet, Conditions) {
 }
 
 fn transformer(weight_type: WeightType, residency: Residency) -> (Transformer, mmdit::Conditions) {
-    let case = steered();
+    let case = conditioned();
     let transformer = Transformer::new(case.weights(weight_type, residency), &case.config()).unwrap();
     transformer.load().unwrap();
     let timesteps = case.tensor("timestep").to_vec1::<f32>().unwrap();
@@ -46,7 +46,7 @@ fn predict(
     (transformer, conditions): &(Transformer, mmdit::Conditions),
     networks: &[(ControlNet, Conditions, f64)],
 ) -> Tensor {
-    let case = steered();
+    let case = conditioned();
     let predictions: Vec<Tensor> = (0..conditions.texts())
         .map(|index| {
             let input = Input {
@@ -116,7 +116,7 @@ fn inputs_that_share_a_pass_change_no_bit_of_each_other() {
     let case = Case::open("controlnet", "sd3");
     let (network, of_network) = network(&case, case.weights(WeightType::F32, Residency::Streamed));
     let (transformer, conditions) = transformer(WeightType::F32, Residency::Streamed);
-    let given = steered();
+    let given = conditioned();
     let latents = given.tensor("latents");
     let ones: Vec<_> = (0..conditions.texts())
         .map(|index| {
@@ -150,7 +150,7 @@ fn texts_that_run_in_parallel_change_no_bit_of_each_other() {
     let (network, of_network) = network(&case, case.weights(WeightType::F32, Residency::Streamed));
     let (transformer, conditions) = transformer(WeightType::F32, Residency::Streamed);
     assert!(conditions.texts() > 1);
-    let given = steered();
+    let given = conditioned();
     let input = Input {
         latents: given.tensor("latents"),
         conditions: &conditions,
@@ -187,26 +187,29 @@ fn what_does_not_fit_is_refused() {
         }
     }
     let config: Config = case.config();
-    let steered = steered();
-    assert_eq!(config.mismatch(&steered.config()), None);
+    let conditioned = conditioned();
+    assert_eq!(config.mismatch(&conditioned.config()), None);
     let wider = mmdit::Config {
         num_attention_heads: 3,
-        ..steered.config()
+        ..conditioned.config()
     };
     let reason = config.mismatch(&wider).unwrap();
     assert_eq!(reason, "it has 12 features inside, and the model 18");
 
     // An image without its mask, one of another size than the latents, and conditions of too few inputs.
     let network = ControlNet::new(weights(), &config).unwrap();
-    let (context, pooled) = (steered.tensor("encoder_hidden_states"), steered.tensor("pooled"));
-    let picture = case.tensor("picture");
-    let unmasked = picture.narrow(1, 0, 16).unwrap();
+    let (context, pooled) = (
+        conditioned.tensor("encoder_hidden_states"),
+        conditioned.tensor("pooled"),
+    );
+    let image = case.tensor("picture");
+    let unmasked = image.narrow(1, 0, 16).unwrap();
     assert!(network.condition(&[1.0], context, pooled, &unmasked).is_err());
-    let turned = network.condition(&[1.0], context, pooled, &picture.transpose(2, 3).unwrap());
+    let turned = network.condition(&[1.0], context, pooled, &image.transpose(2, 3).unwrap());
     let turned = turned.unwrap();
     let (transformer, conditions) = transformer(WeightType::F32, Residency::Streamed);
     let input = Input {
-        latents: steered.tensor("latents"),
+        latents: conditioned.tensor("latents"),
         conditions: &conditions,
     };
     for conditions in [&[turned][..], &[]] {

@@ -23,12 +23,12 @@ fn open(file: &Path, weight_type: WeightType, residency: Residency) -> Result<Up
 
 fn agrees(case: &str, file: &str, scale: usize) {
     let tensors = candle_core::safetensors::load(folder(case).join("case.safetensors"), &device()).unwrap();
-    let (picture, expected) = (&tensors["picture"], &tensors["enlarged"]);
+    let (image, expected) = (&tensors["picture"], &tensors["enlarged"]);
     let file = folder(case).join(file);
     let enlarged = |weight_type, residency| {
         let upscaler = open(&file, weight_type, residency).unwrap();
         assert_eq!(upscaler.scale(), scale);
-        upscaler.forward(picture).unwrap()
+        upscaler.forward(image).unwrap()
     };
     let resident = enlarged(WeightType::F32, Residency::Resident);
     assert_close(&resident, expected, WITHIN_F32, case);
@@ -113,7 +113,7 @@ fn assert_equal(found: &Tensor, expected: &Tensor, what: &str) {
 }
 
 #[test]
-fn bands_have_the_bits_of_the_whole_picture() {
+fn bands_have_the_bits_of_the_whole_image() {
     for (case, file) in [
         ("x4", "model.pth"),
         ("x2", "model.pth"),
@@ -127,12 +127,12 @@ fn bands_have_the_bits_of_the_whole_picture() {
         };
         for (height, width) in [(37, 23), (5, 50), (1, 1)] {
             let values = random::values(3 * height * width);
-            let picture = Tensor::from_vec(values, (1, 3, height, width), &Device::Cpu).unwrap();
-            let whole = upscaler().with_band_rows(usize::MAX).forward(&picture).unwrap();
-            let by_size = upscaler().forward(&picture).unwrap();
+            let image = Tensor::from_vec(values, (1, 3, height, width), &Device::Cpu).unwrap();
+            let whole = upscaler().with_band_rows(usize::MAX).forward(&image).unwrap();
+            let by_size = upscaler().forward(&image).unwrap();
             assert_equal(&by_size, &whole, case);
             for rows in [1, 2, 5, 16] {
-                let by_bands = upscaler().with_band_rows(rows).forward(&picture).unwrap();
+                let by_bands = upscaler().with_band_rows(rows).forward(&image).unwrap();
                 assert_equal(
                     &by_bands,
                     &whole,
@@ -140,7 +140,7 @@ fn bands_have_the_bits_of_the_whole_picture() {
                 );
             }
             let threads = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-            let by_threads = threads.install(|| upscaler().forward(&picture).unwrap());
+            let by_threads = threads.install(|| upscaler().forward(&image).unwrap());
             assert_equal(&by_threads, &whole, "by three threads");
         }
     }

@@ -12,7 +12,7 @@ pub(crate) fn upsample_nearest(values: &[f32], width: usize) -> Vec<f32> {
     let width = width.max(1);
     assert!(
         values.len().is_multiple_of(width),
-        "pictures of rows that are not whole. This is a bug."
+        "images of rows that are not whole. This is a bug."
     );
     let piece = (PIECE / width).max(1) * 4 * width;
     parallel_fill(4 * values.len(), piece, |first, to| {

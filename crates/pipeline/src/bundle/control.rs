@@ -1,4 +1,4 @@
-//! A ControlNet with the picture that it has a model follow.
+//! A ControlNet with the image that it has a model follow.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use sd_weights::{Checkpoint, ModelFolder, ModelSource, WeightOptions, Weights};
 
 use crate::control::{canny, canny_bytes};
 use crate::family::{ControlConfig, Family};
-use crate::plan::PictureBytes;
+use crate::plan::SourceImageBytes;
 use crate::request::{ControlChoice, ControlKind, ImageSize};
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// Brightness steps from which on a photo's edges count, next to others and for sure.
 pub(crate) const EDGES: (i32, i32) = (100, 200);
 
-/// A ControlNet with the picture that it has a model follow.
+/// A ControlNet with the image that it has a model follow.
 #[derive(Debug)]
 pub struct Control {
     /// As the user asked for it.
@@ -26,16 +26,16 @@ pub struct Control {
     /// The network's configuration.
     pub config: ControlConfig,
     source: SourceImage,
-    /// The size of the pictures that are drawn.
+    /// The size of the generated images.
     size: ImageSize,
     /// What is followed, once it is read.
-    picture: Option<RgbImage>,
+    image: Option<RgbImage>,
     network_source: Arc<dyn ModelSource>,
     component: String,
 }
 
 impl Control {
-    /// Opens what `choice` names, for a model of `family` with the latents of `vae`, and pictures of `size`. Of the picture the
+    /// Opens what `choice` names, for a model of `family` with the latents of `vae`, and images of `size`. Of the image the
     /// header is read.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Control {
         Ok(Self {
             source: SourceImage::open(&choice.image)?,
             size,
-            picture: None,
+            image: None,
             choice: choice.clone(),
             config,
             network_source: Arc::new(folder),
@@ -66,35 +66,35 @@ impl Control {
         })
     }
 
-    /// Reads the picture that is followed, which stays in memory.
+    /// Reads the image that is followed, which stays in memory.
     ///
     /// # Errors
     /// Its file is damaged.
-    pub(super) fn read_picture(&mut self) -> Result<()> {
-        self.picture = Some(self.followed()?);
+    pub(super) fn read_image(&mut self) -> Result<()> {
+        self.image = Some(self.followed()?);
         Ok(())
     }
 
-    /// Bytes of the picture that is followed.
-    pub(crate) fn picture_bytes(&self) -> PictureBytes {
+    /// Bytes of the image that is followed.
+    pub(crate) fn source_image_bytes(&self) -> SourceImageBytes {
         let pixels = (self.size.width() * self.size.height()) as u64;
         let edges = match self.choice.kind {
             // Beside the photo that they are found in.
             ControlKind::Canny => 3 * pixels + canny_bytes(pixels),
             ControlKind::Pose | ControlKind::Depth | ControlKind::Image => 0,
         };
-        PictureBytes {
+        SourceImageBytes {
             held: 3 * pixels,
             reading: self.source.bytes_at(self.size).max(edges),
         }
     }
 
-    /// What is followed, in the size of the pictures that are drawn.
+    /// What is followed, at the size of the generated images.
     fn followed(&self) -> Result<RgbImage> {
-        let picture = self.source.at(self.size)?;
+        let image = self.source.at(self.size)?;
         Ok(match self.choice.kind {
-            ControlKind::Canny => canny(&picture, EDGES.0, EDGES.1),
-            ControlKind::Pose | ControlKind::Depth | ControlKind::Image => picture,
+            ControlKind::Canny => canny(&image, EDGES.0, EDGES.1),
+            ControlKind::Pose | ControlKind::Depth | ControlKind::Image => image,
         })
     }
 
@@ -122,27 +122,27 @@ impl Control {
         self.config.check(self.weights(weight_options)?)
     }
 
-    /// The picture with the values that the network was shown in training, `[1, 3, height, width]`: of a UNet's from 0 to 1,
+    /// The image with the values that the network was shown in training, `[1, 3, height, width]`: of a UNet's from 0 to 1,
     /// of a transformer's those that its autoencoder takes.
     ///
     /// # Errors
     /// There is no memory for it, or it was not read before and its file is damaged.
     pub(crate) fn shown(&self) -> Result<Tensor> {
-        let picture = match &self.picture {
-            Some(picture) => Cow::Borrowed(picture),
+        let image = match &self.image {
+            Some(image) => Cow::Borrowed(image),
             None => Cow::Owned(self.followed()?),
         };
         // Between -1 and 1.
-        let picture = picture.to_tensor()?;
+        let image = image.to_tensor()?;
         Ok(match &self.config {
-            ControlConfig::UNet(_) => picture.affine(0.5, 0.5)?,
+            ControlConfig::UNet(_) => image.affine(0.5, 0.5)?,
             // Stability AI's ControlNets for Large were trained with edges from 0.5 to 128.
             ControlConfig::Transformer(config)
                 if config.joint_attention_dim.is_none() && self.choice.kind == ControlKind::Canny =>
             {
-                picture.affine(0.25 * 255.0, 0.25 * 255.0 + 0.5)?
+                image.affine(0.25 * 255.0, 0.25 * 255.0 + 0.5)?
             }
-            ControlConfig::Transformer(_) => picture,
+            ControlConfig::Transformer(_) => image,
         })
     }
 

@@ -225,7 +225,7 @@ mod tests {
         "README.md",
         "feature_extractor/preprocessor_config.json",
         "model_index.json",
-        "pictures/sample.png",
+        "images/sample.png",
         "safety_checker/config.json",
         "safety_checker/model.safetensors",
         "scheduler/scheduler_config.json",
@@ -259,7 +259,7 @@ mod tests {
         "vae": ["diffusers", "AutoencoderKL"]}"#;
 
     #[test]
-    fn of_a_model_what_is_drawn_with_is_chosen_in_one_precision() {
+    fn of_a_model_what_is_generated_with_is_chosen_in_one_precision() {
         assert_eq!(Kind::of(&SD15), Some(Kind::Model));
         let Choice::Files(mut wanted) = Kind::Model.wanted(&SD15, Some(INDEX.as_bytes())) else {
             panic!("nothing is chosen");

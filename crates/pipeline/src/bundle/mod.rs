@@ -50,7 +50,7 @@ pub struct Bundle {
     pub scheduler: SchedulerConfig,
     /// Whether the vectors of a negative prompt that was left out are zeros.
     pub zeros_without_negative_prompt: bool,
-    /// Whether the model says that it is drawn by one of diffusers' pipelines for latent consistency models.
+    /// Whether the model's pipeline class is one of diffusers' pipelines for latent consistency models.
     pub is_latent_consistency: bool,
     controls: Vec<Control>,
 }
@@ -159,7 +159,7 @@ impl Bundle {
         self.components.weights(component, weight_options)
     }
 
-    /// Refuses to go on from the latents of `other`, where they mean another picture here.
+    /// Refuses to go on from the latents of `other`, where they mean another image here.
     ///
     /// # Errors
     /// The autoencoders differ.
@@ -211,12 +211,12 @@ impl Bundle {
         Ok(())
     }
 
-    /// Reads the pictures that the ControlNets follow. Those whose pictures cannot be read steer no longer, and are given back
+    /// Reads the images that the ControlNets follow. Those whose images cannot be read steer no longer, and are given back
     /// with the reason.
     pub(crate) fn read_controls(&mut self) -> Vec<(ControlChoice, Error)> {
         let mut failed = Vec::new();
         self.controls.retain_mut(|control| {
-            let read = control.read_picture();
+            let read = control.read_image();
             read.map_err(|error| failed.push((control.choice.clone(), error)))
                 .is_ok()
         });
@@ -307,7 +307,7 @@ impl Bundle {
         ] {
             if channels != COLOURS {
                 return Err(refuse(format!(
-                    "{name} of the autoencoder are {channels}, and pictures have {COLOURS}"
+                    "{name} of the autoencoder are {channels}, and images have {COLOURS}"
                 )));
             }
         }

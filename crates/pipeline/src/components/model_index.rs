@@ -43,7 +43,7 @@ impl ModelIndex {
         self.force_zeros_for_empty_prompt.unwrap_or(true)
     }
 
-    /// Whether the model is drawn by the pipeline for latent consistency models.
+    /// Whether the model uses the pipeline for latent consistency models.
     pub(crate) fn is_latent_consistency(&self) -> bool {
         let class = self.class_name.as_str().unwrap_or_default();
         class.starts_with("LatentConsistencyModel")

@@ -1,6 +1,6 @@
-//! The edges of a picture, as OpenCV's `Canny(image, low, high)` finds them, to the pixel.
+//! The edges of an image, as OpenCV's `Canny(image, low, high)` finds them, to the pixel.
 //!
-//! Canny, "A Computational Approach to Edge Detection", 1986. Like OpenCV it does not smooth the picture first, takes
+//! Canny, "A Computational Approach to Edge Detection", 1986. Like OpenCV it does not smooth the image first, takes
 //! gradients by Sobel's 3 x 3 filters of the channel that changes most, and their size as the sum of both directions'.
 
 use crate::save::RgbImage;
@@ -9,12 +9,12 @@ use crate::save::RgbImage;
 const TANGENT: i64 = 13573;
 const TANGENT_BITS: u32 = 15;
 
-/// The edges of `picture`, white on black. A pixel is on an edge where the change of brightness is larger than beside it
+/// The edges of `image`, white on black. A pixel is on an edge where the change of brightness is larger than beside it
 /// in the direction of the change, and more than `high`, or more than `low` and next to a pixel that is on an edge.
 /// ControlNets are trained with 100 and 200.
-pub fn canny(picture: &RgbImage, low: i32, high: i32) -> RgbImage {
-    let (width, height) = (picture.width(), picture.height());
-    let gradients = Gradients::of(picture);
+pub fn canny(image: &RgbImage, low: i32, high: i32) -> RgbImage {
+    let (width, height) = (image.width(), image.height());
+    let gradients = Gradients::of(image);
     let mut marks = vec![Mark::None; width * height];
     let mut marked = 0;
     for y in 0..height {
@@ -27,7 +27,7 @@ pub fn canny(picture: &RgbImage, low: i32, high: i32) -> RgbImage {
         }
     }
     drop(gradients);
-    // Each is open once, so that there is room for all. A picture has fewer than 2^32 pixels.
+    // Each is open once, so that there is room for all. An image has fewer than 2^32 pixels.
     let mut open: Vec<u32> = Vec::with_capacity(marked);
     let edges = marks.iter().enumerate().filter(|(_, mark)| **mark == Mark::Edge);
     open.extend(edges.map(|(place, _)| place as u32));
@@ -53,7 +53,7 @@ pub fn canny(picture: &RgbImage, low: i32, high: i32) -> RgbImage {
     RgbImage::new(width, height, pixels)
 }
 
-/// The most bytes that finding the edges in a picture of `pixels` takes, beside the picture and that of its edges.
+/// The most bytes that finding the edges in an image of `pixels` takes, beside the image and that of its edges.
 pub(crate) fn bytes(pixels: u64) -> u64 {
     let marks = size_of::<Mark>() as u64;
     pixels * (marks + size_of::<Gradient>().max(size_of::<u32>()) as u64)
@@ -88,10 +88,10 @@ struct Gradients {
 }
 
 impl Gradients {
-    /// Outside of the picture its last pixels go on.
-    fn of(picture: &RgbImage) -> Self {
-        let (width, height) = (picture.width(), picture.height());
-        let pixels = picture.pixels();
+    /// Outside of the image its last pixels go on.
+    fn of(image: &RgbImage) -> Self {
+        let (width, height) = (image.width(), image.height());
+        let pixels = image.pixels();
         let mut values = Vec::with_capacity(width * height);
         for y in 0..height {
             let rows = [y.saturating_sub(1), y, (y + 1).min(height - 1)];
@@ -126,7 +126,7 @@ impl Gradients {
         self.values[y * self.width + x]
     }
 
-    /// The size of the gradient at a step from a pixel; nothing outside of the picture.
+    /// The size of the gradient at a step from a pixel; nothing outside of the image.
     fn size(&self, x: usize, y: usize, right: isize, down: isize) -> i32 {
         let place = x.checked_add_signed(right).zip(y.checked_add_signed(down));
         match place.filter(|&(x, y)| x < self.width && y < self.height) {

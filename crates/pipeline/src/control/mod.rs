@@ -1,4 +1,4 @@
-//! Pictures that steer what is drawn, made from other pictures.
+//! Control images for ControlNets, made from the images that the user names.
 
 mod canny;
 

@@ -238,7 +238,7 @@ fn write_model(folder: &Path) {
 }
 
 #[test]
-fn a_family_in_one_file_draws_through_the_whole_pipeline() {
+fn a_family_in_one_file_generates_through_the_whole_pipeline() {
     let folder = tempfile::tempdir().unwrap();
     write_model(&folder.path().join("model"));
     let model = ModelChoice {
@@ -254,7 +254,7 @@ fn a_family_in_one_file_draws_through_the_whole_pipeline() {
         memory,
         ..Request::new(prompt, model.clone())
     };
-    let draw = |prompt: &str, memory: Option<Bytes>| {
+    let generate = |prompt: &str, memory: Option<Bytes>| {
         let mut observer = |_: &Event<'_>| {};
         let saved = crate::generate(&request(prompt, memory), &mut observer, &Interrupt::default()).unwrap();
         let metadata = fs::read_to_string(&saved[0].metadata).unwrap();
@@ -264,7 +264,7 @@ fn a_family_in_one_file_draws_through_the_whole_pipeline() {
         image.at(size).unwrap()
     };
     let plan = crate::plan(&request("a cat", None)).unwrap();
-    let cat = draw("a cat", None);
-    assert!(cat == draw("a cat", Some(plan.smallest_budget)));
-    assert!(cat != draw("zzzz", None));
+    let cat = generate("a cat", None);
+    assert!(cat == generate("a cat", Some(plan.smallest_budget)));
+    assert!(cat != generate("zzzz", None));
 }

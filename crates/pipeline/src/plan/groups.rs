@@ -73,7 +73,7 @@ impl Groups {
     /// Groups of the images that share a pass.
     pub(crate) fn new(
         images: usize,
-        pictures_a_pass: usize,
+        images_per_pass: usize,
         networks_stay: bool,
         steps_an_image: usize,
         waiting: u64,
@@ -81,7 +81,7 @@ impl Groups {
     ) -> Self {
         let mut groups = Self {
             images,
-            images_a_group: pictures_a_pass,
+            images_a_group: images_per_pass,
             groups: 1,
             reason: GroupReason::OneByOne,
             networks_stay,
@@ -91,16 +91,16 @@ impl Groups {
             most_images: images,
             alone,
         };
-        groups.set(pictures_a_pass, pictures_a_pass);
+        groups.set(images_per_pass, images_per_pass);
         groups
     }
 
-    fn set(&mut self, images_a_group: usize, pictures_a_pass: usize) {
+    fn set(&mut self, images_a_group: usize, images_per_pass: usize) {
         self.images_a_group = images_a_group.clamp(1, self.images.max(1));
         self.groups = self.images.div_ceil(self.images_a_group);
         self.reason = match self.images_a_group {
             1 => GroupReason::OneByOne,
-            images if images <= pictures_a_pass => GroupReason::SharedPasses,
+            images if images <= images_per_pass => GroupReason::SharedPasses,
             _ => GroupReason::Reloading,
         };
         self.first_image_after_steps = self.images_a_group * self.steps_an_image;
@@ -122,14 +122,14 @@ impl Groups {
     }
 }
 
-/// The fewest images, as whole batches of `pictures_a_pass`, for which reading the weights again is worth while.
-pub(super) fn worth_a_reload(pictures_a_pass: usize, evaluations: usize, has_own_memory: bool) -> usize {
+/// The fewest images, as whole batches of `images_per_pass`, for which reading the weights again is worth while.
+pub(super) fn worth_a_reload(images_per_pass: usize, evaluations: usize, has_own_memory: bool) -> usize {
     let passes = if has_own_memory {
         PASSES_A_RELOAD_OF_GPU
     } else {
         PASSES_A_RELOAD
     };
-    passes.div_ceil(evaluations.max(1)) * pictures_a_pass
+    passes.div_ceil(evaluations.max(1)) * images_per_pass
 }
 
 impl Plan {
@@ -137,7 +137,7 @@ impl Plan {
     #[must_use]
     pub(crate) fn in_groups_of(mut self, images_a_group: usize) -> Self {
         let images_a_group = images_a_group.min(self.groups.most_images).max(1);
-        self.groups.set(images_a_group, self.pictures_a_pass);
+        self.groups.set(images_a_group, self.images_per_pass);
         let Groups {
             images,
             images_a_group,
@@ -149,20 +149,20 @@ impl Plan {
         } = self.groups.clone();
         let loads = if networks_stay { 1 } else { groups };
         for stage in &mut self.stages {
-            let is_of_groups = !stage.name.starts_with("text_encoder") && stage.name != "encode picture";
+            let is_of_groups = !stage.name.starts_with("text_encoder") && stage.name != "encode image";
             if is_of_groups {
                 stage.loads = loads;
             }
             if stage.name == DENOISE {
                 // The last group may be smaller, and need fewer passes.
                 let evaluations = stage.passes;
-                let batches = |images: usize| images.div_ceil(self.pictures_a_pass);
+                let batches = |images: usize| images.div_ceil(self.images_per_pass);
                 let whole = images / images_a_group;
                 let rest = images % images_a_group;
                 stage.passes = (whole * batches(images_a_group) + batches(rest)) * evaluations;
             }
             if stage.name == DENOISE || stage.name == DECODE || !alone {
-                let counted = counted(&stage.name, self.pictures_a_pass);
+                let counted = counted(&stage.name, self.images_per_pass);
                 stage.predicted_peak.0 += images_a_group.saturating_sub(counted) as u64 * waiting.0;
             }
         }
@@ -177,13 +177,13 @@ impl Plan {
         let stages = self.stages.iter().filter(|stage| waits(&stage.name));
         let most = stages.map(|stage| {
             let left = self.budget.saturating_sub(stage.predicted_peak).0 / self.groups.waiting.0.max(1);
-            counted(&stage.name, self.pictures_a_pass).saturating_add(left as usize)
+            counted(&stage.name, self.images_per_pass).saturating_add(left as usize)
         });
         most.min().unwrap_or(1).min(self.groups.images).max(1)
     }
 }
 
 /// Waiting images that a stage's prediction counts before a group's size is known.
-fn counted(stage: &str, pictures_a_pass: usize) -> usize {
-    if stage == DENOISE { pictures_a_pass } else { 1 }
+fn counted(stage: &str, images_per_pass: usize) -> usize {
+    if stage == DENOISE { images_per_pass } else { 1 }
 }

@@ -1,8 +1,8 @@
 //! Where each byte will live and when: a pure function of the model's headers, the recipe and the budget.
 //!
-//! Nothing that could change a bit of a picture is decided here. Which pass asks about what, how work is cut into
+//! Nothing that could change a bit of an image is decided here. Which pass asks about what, how work is cut into
 //! chunks and bands: shapes alone decide that, in the networks and their operations. A plan chooses which blocks stay
-//! in memory, how many pictures share a pass, and how many images are saved before the next are begun.
+//! in memory, how many images share a pass, and how many images are saved before the next are begun.
 
 mod groups;
 mod needs;
@@ -25,7 +25,7 @@ const DENOISE: &str = "denoise";
 /// The name of the decoding stage.
 const DECODE: &str = "decode";
 /// The name of the stage that reads the images that the user names.
-pub(crate) const PICTURES: &str = "pictures";
+pub(crate) const SOURCE_IMAGES: &str = "source images";
 
 /// What one stage holds and reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,17 +55,17 @@ impl StagePlan {
     }
 }
 
-/// Bytes of the pictures that the user names: that are drawn over, that say where, and that are followed.
+/// Bytes of the images that the user names: initial images, masks and control images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PictureBytes {
+pub struct SourceImageBytes {
     /// Of all, from the beginning of a run to its end.
     pub held: u64,
     /// What reading the one takes that takes most, beside what is held.
     pub reading: u64,
 }
 
-impl PictureBytes {
-    /// These and those of `other` pictures, which are read apart from them.
+impl SourceImageBytes {
+    /// These and those of `other` images, which are read apart from them.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -107,11 +107,12 @@ pub struct Plan {
     pub resident_blocks: usize,
     /// Whether the ControlNets' blocks stay, if there are any.
     pub controls_stay: bool,
-    /// Pictures that share a pass over the denoising network.
-    pub pictures_a_pass: usize,
+    /// Images that share a pass over the denoising network.
+    #[serde(rename = "pictures_a_pass")]
+    pub images_per_pass: usize,
     /// The groups in which images are made.
     pub groups: Groups,
-    /// Bytes that the steps' modulations, the text and the positions take while pictures are denoised.
+    /// Bytes that the steps' modulations, the text and the positions take while images are denoised.
     pub condition_bytes: Bytes,
     /// Whether the system's copies of streamed weights are given back at once: there is no room for them to be of use.
     pub release_page_cache: bool,
@@ -120,7 +121,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The fastest plan that `budget` has room for beside the `pictures` that the user names, among the run's other stages as
+    /// The fastest plan that `budget` has room for beside the `source_images` that the user names, among the run's other stages as
     /// `surroundings` says. `room` is what the machine has free, in which the system may keep copies of what is read again.
     ///
     /// # Errors
@@ -132,9 +133,16 @@ impl Plan {
         surroundings: Surroundings,
         budget: Bytes,
         room: Bytes,
-        pictures: PictureBytes,
+        source_images: SourceImageBytes,
     ) -> Result<Self> {
-        let needs = Needs::of(bundle, recipe, weight_options, surroundings, budget, pictures)?;
+        let needs = Needs::of(
+            bundle,
+            recipe,
+            weight_options,
+            surroundings,
+            budget,
+            source_images,
+        )?;
         let smallest_budget = needs.smallest_budget();
         if budget < smallest_budget {
             return Err(Error::BudgetTooSmall {

@@ -5,7 +5,7 @@ use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Footprint, Load, WeightBytes};
 use sd_weights::{Residency, WeightOptions};
 
-use super::{DECODE, DENOISE, PICTURES, PictureBytes, Surroundings};
+use super::{DECODE, DENOISE, SOURCE_IMAGES, SourceImageBytes, Surroundings};
 use crate::bundle::Bundle;
 use crate::family::EncoderStage;
 use crate::recipe::Recipe;
@@ -17,13 +17,13 @@ const PROGRAM: u64 = 34 << 20;
 /// What a tokenizer takes in memory for each byte of its files.
 const TOKENIZER_FACTOR: u64 = 8;
 
-/// Latents that a sampler remembers of a picture at the most, those of the picture itself among them.
+/// Latents that a sampler remembers of an image at the most, those of the image itself among them.
 const REMEMBERED: u64 = 6;
 
 /// Tensors of the latents' size that are kept of an initial image and of its mask.
 const INIT_LATENTS: u64 = 6;
-/// More pictures than this share no pass: each then reads a small part of the weights already.
-const MOST_PICTURES_A_PASS: usize = 256;
+/// More images than this share no pass: each then reads a small part of the weights already.
+const MOST_IMAGES_PER_PASS: usize = 256;
 
 /// A stage that passes over a network once.
 #[derive(Debug)]
@@ -48,14 +48,14 @@ pub(super) struct Denoising {
     pub(super) weights: WeightBytes,
     /// What steers all evaluations, among what is beside the weights.
     pub(super) conditions: u64,
-    /// How often it does so for a picture.
+    /// How often it does so for an image.
     pub(super) evaluations: usize,
     /// Bytes of the ControlNets' blocks: those that are in memory at a time where they are streamed, and all.
     pub(super) control_window: u64,
     pub(super) control_weights: u64,
     /// What steers the ControlNets, beside their weights.
     pub(super) control_conditions: u64,
-    /// By how many pictures share a pass: of one, of two, ….
+    /// By how many images share a pass: of one, of two, ….
     pub(super) beside: Vec<Beside>,
 }
 
@@ -69,12 +69,12 @@ pub(super) struct Beside {
 }
 
 impl Denoising {
-    /// The most bytes that the process has while `kept` blocks stay and `pictures` share a pass.
-    pub(super) fn peak(&self, kept: usize, pictures: usize) -> u64 {
+    /// The most bytes that the process has while `kept` blocks stay and `images` share a pass.
+    pub(super) fn peak(&self, kept: usize, images: usize) -> u64 {
         let Beside {
             throughout,
             of_blocks,
-        } = &self.beside[pictures - 1];
+        } = &self.beside[images - 1];
         throughout + self.control_window + self.weights.most_with(of_blocks, Residency::Partly(kept))
     }
 
@@ -128,9 +128,9 @@ pub(super) struct Needs {
     pub(super) before: Vec<OnePass>,
     pub(super) denoising: Denoising,
     pub(super) decoding: OnePass,
-    /// Bytes of each image that waits for the others of its group: its latents, and where other networks follow the picture.
+    /// Bytes of each image that waits for the others of its group: its latents, and where other networks follow the image.
     pub(super) waiting: u64,
-    /// Denoising steps of a picture.
+    /// Denoising steps of an image.
     pub(super) steps: usize,
     /// Whether a group needs no other networks than these.
     pub(super) alone: bool,
@@ -153,7 +153,7 @@ impl Needs {
         weight_options: &WeightOptions,
         surroundings: Surroundings,
         budget: Bytes,
-        pictures: PictureBytes,
+        source_images: SourceImageBytes,
     ) -> Result<Self> {
         let has_own_memory = device_budget::process(&weight_options.device).is_some();
         // Where there may be several groups of images, the prompts of all models stay.
@@ -163,17 +163,17 @@ impl Needs {
         let mut before = Vec::new();
         // They lie in the host's memory.
         if !has_own_memory {
-            if pictures.reading > 0 {
+            if source_images.reading > 0 {
                 before.push(OnePass {
-                    name: PICTURES,
+                    name: SOURCE_IMAGES,
                     weights: WeightBytes {
                         blocks: Vec::new(),
                         always: 0,
                     },
-                    beside: process + pictures.most(),
+                    beside: process + source_images.most(),
                 });
             }
-            process += pictures.held;
+            process += source_images.held;
         }
         let texts = stage::texts(bundle, recipe.guidance_scale);
         let sampler = recipe.sampler(bundle)?;
@@ -225,13 +225,13 @@ impl Needs {
             tokens,
             latents: sides,
         };
-        let load = |pictures: usize| match cfg_mode {
+        let load = |images: usize| match cfg_mode {
             CfgMode::Batched => Load {
-                inputs: pictures,
+                inputs: images,
                 ..all_texts
             },
             CfgMode::Sequential => Load {
-                inputs: pictures * texts,
+                inputs: images * texts,
                 texts: 1,
                 ..all_texts
             },
@@ -249,7 +249,7 @@ impl Needs {
             .iter()
             .any(|control| control.config.takes_latents());
         let encodes = [
-            ("encode picture", recipe.img2img.is_some()),
+            ("encode image", recipe.img2img.is_some()),
             ("encode control", follows_latents),
         ];
         for (name, _) in encodes.into_iter().filter(|(_, encodes)| *encodes) {
@@ -260,7 +260,7 @@ impl Needs {
                     blocks: Vec::new(),
                     always: encoder.weight_bytes(),
                 },
-                // The picture in bytes, in 32-bit numbers, and once more in those of the device.
+                // The image in bytes, in 32-bit numbers, and once more in those of the device.
                 beside: process
                     + context
                     + waiting_before
@@ -289,21 +289,21 @@ impl Needs {
             Some(_) => INIT_LATENTS * latents,
             None => 0,
         };
-        // Of every picture of a pass what its sampler remembers, the latents before and after a step, their batch, and the
+        // Of every image of a pass what its sampler remembers, the latents before and after a step, their batch, and the
         // prediction.
-        let beside = |pictures: usize| {
-            let (mut of_blocks, scratch) = network.footprint(load(pictures));
+        let beside = |images: usize| {
+            let (mut of_blocks, scratch) = network.footprint(load(images));
             for bytes in &mut of_blocks {
                 *bytes = with_gaps(*bytes);
             }
-            let in_pass = (8 + 4 * texts * pictures) as u64 * latents;
+            let in_pass = (8 + 4 * texts * images) as u64 * latents;
             let of_each = REMEMBERED * latents + init_latents + waiting;
             Beside {
                 throughout: process
                     + prompts
                     + conditions
                     + of_controls
-                    + pictures as u64 * of_each
+                    + images as u64 * of_each
                     + in_pass
                     + with_gaps(scratch)
                     + adapting,
@@ -326,9 +326,9 @@ impl Needs {
             control_conditions: of_controls,
             beside: vec![beside(1)],
         };
-        // Pictures share passes only where blocks are streamed, and only as many as there is room for.
+        // Images share passes only where blocks are streamed, and only as many as there is room for.
         let streams = denoising.peak(denoising.weights.blocks.len(), 1) > budget.0;
-        let most = recipe.images.min(MOST_PICTURES_A_PASS);
+        let most = recipe.images.min(MOST_IMAGES_PER_PASS);
         while streams && denoising.beside.len() < most {
             let next = beside(denoising.beside.len() + 1);
             if next.throughout > budget.0 {
@@ -338,8 +338,8 @@ impl Needs {
         }
 
         let decoder = Decoder::new(bundle.weights("vae", weight_options)?, &bundle.vae)?;
-        // The picture in 32-bit numbers and in bytes, and its file.
-        let picture = 3 * pixels * (2 * float + 2);
+        // The image in 32-bit numbers and in bytes, and its file.
+        let image = 3 * pixels * (2 * float + 2);
         let decoding = OnePass {
             name: DECODE,
             weights: WeightBytes {
@@ -350,7 +350,7 @@ impl Needs {
                 + prompts
                 + init_latents
                 + waiting
-                + picture
+                + image
                 + taking(decoder.footprint(1, rows, columns)),
         };
         Ok(Self {

@@ -6,11 +6,11 @@ use super::groups::{Groups, worth_a_reload};
 use super::needs::{Denoising, Needs, OnePass};
 use super::{DENOISE, Plan, StagePlan};
 
-/// How many blocks stay, and how many pictures share a pass.
+/// How many blocks stay, and how many images share a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Choice {
     kept: usize,
-    pictures: usize,
+    images: usize,
 }
 
 /// The plan that reads least among those that `budget` has room for. The smallest must fit. Its groups are of as many images
@@ -19,7 +19,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
     let choice = choose(&needs.denoising, images, budget);
     let blocks = needs.denoising.weights.blocks.len();
     let of_network = needs.denoising.streamed(choice.kept);
-    let least = needs.denoising.peak(choice.kept, choice.pictures);
+    let least = needs.denoising.peak(choice.kept, choice.images);
     let with_controls = least - needs.denoising.control_window + needs.denoising.control_weights;
     let controls_stay = with_controls <= budget.0;
     let streamed = of_network
@@ -52,9 +52,9 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
     let with_decoder = Bytes(peak.0 + needs.decoding.weights.always);
     let beside_denoiser = needs.denoising.held(choice.kept, controls_stay);
     let with_denoiser = Bytes(decode.predicted_peak.0 + beside_denoiser);
-    let waiting_in_decode = (choice.pictures - 1) as u64 * needs.waiting;
+    let waiting_in_decode = (choice.images - 1) as u64 * needs.waiting;
     let networks_stay = needs.alone
-        && images > choice.pictures
+        && images > choice.images
         && with_decoder <= budget
         && with_denoiser.0 + waiting_in_decode <= budget.0;
     if networks_stay {
@@ -62,9 +62,9 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
         decode.predicted_peak = with_denoiser;
     }
     let images_a_group = if networks_stay {
-        choice.pictures
+        choice.images
     } else {
-        worth_a_reload(choice.pictures, needs.denoising.evaluations, needs.has_own_memory)
+        worth_a_reload(choice.images, needs.denoising.evaluations, needs.has_own_memory)
     };
     let mut stages: Vec<StagePlan> = needs.before.iter().map(one_pass).collect();
     stages.push(denoise);
@@ -79,10 +79,10 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
         blocks,
         resident_blocks: choice.kept,
         controls_stay,
-        pictures_a_pass: choice.pictures,
+        images_per_pass: choice.images,
         groups: Groups::new(
             images,
-            choice.pictures,
+            choice.images,
             networks_stay,
             needs.steps,
             needs.waiting,
@@ -111,25 +111,23 @@ fn one_pass(stage: &OnePass) -> StagePlan {
     }
 }
 
-/// Where all blocks fit, pictures gain nothing by sharing a pass; else the choice by which a picture's step reads
-/// least, and of equal ones that with fewer pictures, which hold less.
+/// Where all blocks fit, images gain nothing by sharing a pass; else the choice by which an image's step reads
+/// least, and of equal ones that with fewer images, which hold less.
 fn choose(denoising: &Denoising, images: usize, budget: Bytes) -> Choice {
     let blocks = denoising.weights.blocks.len();
-    let most_kept = |pictures: usize| {
+    let most_kept = |images: usize| {
         (0..=blocks)
             .rev()
-            .find(|&kept| denoising.peak(kept, pictures) <= budget.0)
+            .find(|&kept| denoising.peak(kept, images) <= budget.0)
     };
     let most = images.min(denoising.beside.len());
-    let choices = (1..=most).map_while(|pictures| most_kept(pictures).map(|kept| Choice { kept, pictures }));
+    let choices = (1..=most).map_while(|images| most_kept(images).map(|kept| Choice { kept, images }));
     let cost = |choice: &Choice| {
-        let groups = images.div_ceil(choice.pictures) as u64;
+        let groups = images.div_ceil(choice.images) as u64;
         groups * denoising.streamed(choice.kept)
     };
     // The first of the least: `min_by_key` keeps it.
-    choices
-        .min_by_key(cost)
-        .unwrap_or(Choice { kept: 0, pictures: 1 })
+    choices.min_by_key(cost).unwrap_or(Choice { kept: 0, images: 1 })
 }
 
 #[cfg(test)]
@@ -164,33 +162,18 @@ mod tests {
     #[test]
     fn what_fits_stays() {
         let all = choose(&denoising(), 4, Bytes(1055));
-        assert_eq!(
-            all,
-            Choice {
-                kept: 10,
-                pictures: 1
-            }
-        );
+        assert_eq!(all, Choice { kept: 10, images: 1 });
         let nearly = choose(&denoising(), 1, Bytes(1054));
         // The window of two takes the place of two blocks.
-        assert_eq!(nearly, Choice { kept: 7, pictures: 1 });
+        assert_eq!(nearly, Choice { kept: 7, images: 1 });
         assert_eq!(denoising().peak(nearly.kept, 1), 50 + 5 + 700 + 200);
     }
 
     #[test]
-    fn pictures_share_a_pass_that_is_streamed() {
-        assert_eq!(
-            choose(&denoising(), 4, Bytes(400)),
-            Choice { kept: 0, pictures: 4 }
-        );
-        assert_eq!(
-            choose(&denoising(), 4, Bytes(280)),
-            Choice { kept: 0, pictures: 2 }
-        );
-        assert_eq!(
-            choose(&denoising(), 4, Bytes(255)),
-            Choice { kept: 0, pictures: 1 }
-        );
+    fn images_share_a_pass_that_is_streamed() {
+        assert_eq!(choose(&denoising(), 4, Bytes(400)), Choice { kept: 0, images: 4 });
+        assert_eq!(choose(&denoising(), 4, Bytes(280)), Choice { kept: 0, images: 2 });
+        assert_eq!(choose(&denoising(), 4, Bytes(255)), Choice { kept: 0, images: 1 });
     }
 
     #[test]
@@ -199,8 +182,8 @@ mod tests {
         let mut before = u64::MAX;
         for budget in 255..1200 {
             let choice = choose(&denoising, 4, Bytes(budget));
-            assert!(denoising.peak(choice.kept, choice.pictures) <= budget);
-            let read = 4_u64.div_ceil(choice.pictures as u64) * denoising.streamed(choice.kept);
+            assert!(denoising.peak(choice.kept, choice.images) <= budget);
+            let read = 4_u64.div_ceil(choice.images as u64) * denoising.streamed(choice.kept);
             assert!(read <= before, "{budget}");
             before = read;
         }

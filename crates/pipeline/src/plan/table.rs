@@ -55,8 +55,8 @@ impl fmt::Display for Plan {
             self.blocks,
             Bytes(total)
         )?;
-        if self.pictures_a_pass > 1 {
-            write!(formatter, ", {} pictures share a pass", self.pictures_a_pass)?;
+        if self.images_per_pass > 1 {
+            write!(formatter, ", {} images share a pass", self.images_per_pass)?;
         }
         if self.groups.images > 1 {
             write!(formatter, "\n{}", self.groups)?;
@@ -105,7 +105,7 @@ mod tests {
             blocks: 10,
             resident_blocks: 5,
             controls_stay: true,
-            pictures_a_pass: 1,
+            images_per_pass: 1,
             groups: Groups::new(1, 1, false, 20, 0, true),
             condition_bytes: Bytes(0),
             release_page_cache: false,

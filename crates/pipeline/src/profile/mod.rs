@@ -38,9 +38,9 @@ pub struct Profile {
     pub steps: Vec<Step>,
     /// What the user was told to know.
     pub warnings: Vec<String>,
-    /// The names of the pictures' files.
-    pub pictures: Vec<String>,
-    /// Some of the pictures.
+    /// The names of the images' files.
+    pub images: Vec<String>,
+    /// Some of the images.
     pub thumbnails: Vec<Thumbnail>,
     /// Why the run ended early, if it did.
     pub failure: Option<String>,
@@ -49,9 +49,9 @@ pub struct Profile {
 /// A denoising step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Which picture, from 0.
+    /// Which image, from 0.
     pub image: usize,
-    /// Which step of this picture, from 1.
+    /// Which step of this image, from 1.
     pub step: usize,
     /// How long it took.
     pub seconds: f64,

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::event::{Event, Observer};
 use crate::plan::Plan;
 
-/// Pictures that a page shows at most.
+/// Images that a page shows at most.
 const MOST_THUMBNAILS: usize = 4;
 
 /// Has `run` work, tells `observer` what happens, and writes the run's profile to the file `path` in the end, also when
@@ -27,7 +27,7 @@ pub fn profiled<T>(
     let mut recorder = Recorder {
         observer,
         profile: Profile::default(),
-        pictures: Vec::new(),
+        images: Vec::new(),
     };
     let outcome = run(&mut recorder);
     let failure = outcome.as_ref().err().map(ToString::to_string);
@@ -41,7 +41,7 @@ pub fn profiled<T>(
 struct Recorder<'a> {
     observer: &'a mut dyn Observer,
     profile: Profile,
-    pictures: Vec<PathBuf>,
+    images: Vec<PathBuf>,
 }
 
 impl Recorder<'_> {
@@ -51,9 +51,9 @@ impl Recorder<'_> {
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
         };
         Profile {
-            pictures: self.pictures.iter().map(name).collect(),
+            images: self.images.iter().map(name).collect(),
             thumbnails: self
-                .pictures
+                .images
                 .iter()
                 .take(MOST_THUMBNAILS)
                 .filter_map(|path| Thumbnail::of(path))
@@ -84,7 +84,7 @@ impl Recorder<'_> {
             }),
             Event::Warning(warning) => profile.warnings.push((*warning).to_owned()),
             Event::LeftOut { what, reason } => profile.warnings.push(format!("{what} is left out: {reason}")),
-            Event::Saved(picture) => self.pictures.push(picture.image.clone()),
+            Event::Saved(image) => self.images.push(image.image.clone()),
             Event::Measured { timeline } => profile.timeline = (*timeline).clone(),
             _ => {}
         }

@@ -1,9 +1,9 @@
-//! A small copy of a picture that a page carries with it.
+//! A small copy of an image that a page carries with it.
 
 use std::io::BufReader;
 use std::path::Path;
 
-/// A small picture as a PNG file in memory.
+/// A small image as a PNG file in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thumbnail {
     /// Pixels from left to right.
@@ -18,7 +18,7 @@ pub struct Thumbnail {
 const LONGEST: usize = 400;
 
 impl Thumbnail {
-    /// A small copy of the picture at `path`, or nothing where it cannot be had: a page does without.
+    /// A small copy of the image at `path`, or nothing where it cannot be had: a page does without.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let mut reader = png::Decoder::new(BufReader::new(sd_files::open(path).ok()?))
             .read_info()
@@ -47,7 +47,7 @@ impl Thumbnail {
         })
     }
 
-    /// The picture as an address that a page can show without loading anything.
+    /// The image as an address that a page can show without loading anything.
     pub(super) fn data_address(&self) -> String {
         format!("data:image/png;base64,{}", base64(&self.png))
     }
@@ -129,11 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_has_no_copy() {
+    fn what_is_no_image_has_no_copy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         assert_eq!(Thumbnail::of(&path), None);
-        std::fs::write(&path, "not a picture").unwrap();
+        std::fs::write(&path, "not an image").unwrap();
         assert_eq!(Thumbnail::of(&path), None);
     }
 }

@@ -43,10 +43,10 @@ pub(super) fn tiles(profile: &Profile) -> Element {
             "at a time, counted by the program",
         ));
     }
-    let saved = match profile.pictures.len() {
-        0 => "no picture saved".to_owned(),
-        1 => "1 picture saved".to_owned(),
-        count => format!("{count} pictures saved"),
+    let saved = match profile.images.len() {
+        0 => "no image saved".to_owned(),
+        1 => "1 image saved".to_owned(),
+        count => format!("{count} images saved"),
     };
     tiles.push(tile("Time", units::time(timeline.seconds), saved));
     if let Some(median) = charts::median(&profile.steps) {

@@ -1,7 +1,7 @@
 //! Results of the text encoders, kept on disk: the same prompt is not encoded twice.
 //!
 //! An entry holds the very numbers that the encoders gave, and is found under everything that they depend on (see
-//! [`PromptKey`]), so it never changes a picture. It is written whole or not at all, and what is damaged is as good
+//! [`PromptKey`]), so it never changes an image. It is written whole or not at all, and what is damaged is as good
 //! as missing; so any number of processes can use the folder, and it can be deleted at any moment. A folder that
 //! cannot be written is no error either. Above [`LIMIT`] the entries that were not used for longest go.
 //!

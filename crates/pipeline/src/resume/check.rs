@@ -25,10 +25,10 @@ impl Description {
         let models = self.request.models().count();
         let images = self.request.images;
         let mut before = None;
-        let is_in_order = self.pictures.iter().all(|picture| {
-            let follows = before.is_none_or(|before| picture.image > before);
-            before = Some(picture.image);
-            follows && picture.image < images
+        let is_in_order = self.at_work.iter().all(|state| {
+            let follows = before.is_none_or(|before| state.image > before);
+            before = Some(state.image);
+            follows && state.image < images
         });
         let is_saved = |image: usize| self.saved.contains(image);
         if self.format != FORMAT {
@@ -40,11 +40,11 @@ impl Description {
         } else if self.pass_steps.iter().any(|&steps| steps > MOST_STEPS) {
             Some("it has more steps than a run has")
         } else if !self.saved.are_of(images) {
-            Some("its saved pictures are not of this run")
-        } else if !is_in_order || self.pictures.iter().any(|picture| is_saved(picture.image)) {
-            Some("its pictures at work are not of this run")
-        } else if self.pictures.iter().any(|picture| picture.steps_done > steps) {
-            Some("a picture has more steps behind it than were asked for")
+            Some("its saved images are not of this run")
+        } else if !is_in_order || self.at_work.iter().any(|state| is_saved(state.image)) {
+            Some("its images at work are not of this run")
+        } else if self.at_work.iter().any(|state| state.steps_done > steps) {
+            Some("an image has more steps behind it than were asked for")
         } else if !(self.seconds.is_finite() && self.seconds >= 0.0) {
             Some("its time is no time")
         } else {
@@ -64,13 +64,13 @@ impl Description {
             return Some("its steps are not those of the models".to_owned());
         }
         let (pass, sampler) = (&passes[self.pass], &samplers[self.pass]);
-        let is_possible = self.pictures.iter().all(|picture| {
-            picture.evaluations <= sampler.evaluations()
-                && picture.steps_done == sampler.steps_done(picture.evaluations)
-                && picture.is_denoised == (picture.evaluations == sampler.evaluations())
+        let is_possible = self.at_work.iter().all(|state| {
+            state.evaluations <= sampler.evaluations()
+                && state.steps_done == sampler.steps_done(state.evaluations)
+                && state.is_denoised == (state.evaluations == sampler.evaluations())
         });
         if !is_possible {
-            return Some("a picture has come to where its sampler does not lead".to_owned());
+            return Some("an image has come to where its sampler does not lead".to_owned());
         }
         let (rows, columns) = latent_sides(&pass.bundle, self.request.size);
         let shape = [1, pass.bundle.vae.latent_channels, rows, columns];
@@ -94,7 +94,7 @@ impl KeptRequest {
         let of_loras = self.loras.iter().flat_map(|lora| [lora.scale, lora.text_scale]);
         let scales = scales.chain(of_loras).chain([self.guidance_rescale]);
         if !(1..=MOST_IMAGES).contains(&self.images) {
-            Some("it has more or fewer pictures than a run has")
+            Some("it has more or fewer images than a run has")
         } else if steps.into_iter().any(|steps| !(1..=MOST_STEPS).contains(&steps)) {
             Some("it has more or fewer steps than a run has")
         } else if self.clip_skip > MOST_CLIP_SKIP {
@@ -114,7 +114,7 @@ impl KeptRequest {
             .iter()
             .any(|upscale| !(1..=MOST_FACTOR).contains(&upscale.factor))
         {
-            Some("its pictures are made larger by a factor that is none")
+            Some("its images are made larger by a factor that is none")
         } else if !self.paths().all(Path::is_absolute) {
             Some("a path in it depends on the current folder")
         } else {

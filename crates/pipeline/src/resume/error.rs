@@ -36,8 +36,10 @@ pub enum ResumeError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Another version of the program began the run, and might draw another picture.
-    #[error("run {id} was begun by version {begun_by}, and this is {this}, which might draw another picture")]
+    /// Another version of the program began the run, and might generate a different image.
+    #[error(
+        "run {id} was begun by version {begun_by}, and this is {this}, which might generate a different image"
+    )]
     OtherVersion {
         /// The run.
         id: String,
@@ -57,7 +59,7 @@ pub enum ResumeError {
         wanted: u32,
     },
     /// The run was begun on a device that may compute other bits.
-    #[error("run {id} was begun on {begun_on}, and this is {this}, which might draw another picture")]
+    #[error("run {id} was begun on {begun_on}, and this is {this}, which might generate a different image")]
     OtherDevice {
         /// The run.
         id: String,
@@ -66,8 +68,8 @@ pub enum ResumeError {
         /// What is here.
         this: String,
     },
-    /// A file that the pictures depend on is no longer what it was when the run began.
-    #[error("`{}` has changed since run {id} began, which would draw another picture", file.display())]
+    /// A file that the images depend on is no longer what it was when the run began.
+    #[error("`{}` has changed since run {id} began, which would change the images", file.display())]
     ModelChanged {
         /// The run.
         id: String,

@@ -13,7 +13,7 @@ use super::state::{self, Description};
 use super::state_store::{Snapshot, StateStore};
 use super::{ResumeError, RunName};
 use crate::checksummed;
-use crate::event::{Event, Observer, SavedPicture};
+use crate::event::{Event, Observer, SavedImage};
 use crate::failure::{Failure, Warning};
 use crate::fsync::sync_folder;
 use crate::identity::{ModelIdentity, first_change};
@@ -32,7 +32,7 @@ const MOST_WARNINGS: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Journal {
     description: Description,
-    /// How far the pictures at work have come, until they are saved.
+    /// How far the images at work have come, until they are saved.
     progress: BTreeMap<usize, Progress>,
     is_resumed: bool,
     /// Counts the time of this process.
@@ -80,7 +80,7 @@ impl Journal {
     /// The journal of a run that was taken up again. What it left unfinished in `gallery` is cleared away.
     ///
     /// # Errors
-    /// The device computes other bits than the one that the run was begun on, a file that pictures depend on has changed
+    /// The device computes other bits than the one that the run was begun on, a file that images depend on has changed
     /// since, the state does not go together with the models, or the gallery cannot be read.
     pub(crate) fn go_on(
         claimed: ClaimedRun,
@@ -141,8 +141,8 @@ impl Journal {
             has_failed: false,
         };
         let known = journal.description.saved.count();
-        for picture in gallery.recover(known)? {
-            journal.note_saved(&picture);
+        for saved in gallery.recover(known)? {
+            journal.note_saved(&saved);
         }
         Ok(journal)
     }
@@ -176,17 +176,17 @@ impl Journal {
         self.description.pass
     }
 
-    /// The images that are to be drawn next, at most `size`, and those that were begun before in any case; nothing where all
+    /// The images that are to be generated next, at most `size`, and those that were begun before in any case; nothing where all
     /// are saved. They begin at the first model pass, or are all at that where they were left.
     pub(crate) fn next_group(&mut self, size: usize) -> Option<Vec<usize>> {
         let Description {
-            pictures,
+            at_work,
             saved,
             request,
             pass,
             ..
         } = &mut self.description;
-        let mut group: Vec<usize> = pictures.iter().map(|picture| picture.image).collect();
+        let mut group: Vec<usize> = at_work.iter().map(|state| state.image).collect();
         if group.is_empty() {
             *pass = 0;
         }
@@ -204,7 +204,7 @@ impl Journal {
     pub(crate) fn hand_over(&mut self, begun: Vec<(usize, Progress)>) {
         self.description.pass += 1;
         for (image, progress) in begun {
-            let state = self.description.picture(image);
+            let state = self.description.state_of(image);
             (state.evaluations, state.steps_done, state.is_denoised) = (0, 0, false);
             self.progress.insert(image, progress);
         }
@@ -221,7 +221,7 @@ impl Journal {
     }
 
     /// Tells `observer` what the processes before this one have done, if the run has been taken up again. Images that were
-    /// saved and have gone since are not drawn again, which is a warning.
+    /// saved and have gone since are not generated again, which is a warning.
     pub(crate) fn tell(&mut self, observer: &mut dyn Observer) {
         if !self.is_resumed {
             return;
@@ -231,17 +231,17 @@ impl Journal {
             steps_done: self.description.steps_done(),
             steps: self.description.steps(),
         });
-        let (there, gone): (Vec<_>, Vec<_>) = self.saved().into_iter().partition(SavedPicture::is_there);
-        for picture in &there {
-            observer.observe(&Event::Saved(picture));
+        let (there, gone): (Vec<_>, Vec<_>) = self.saved().into_iter().partition(SavedImage::is_there);
+        for saved in &there {
+            observer.observe(&Event::Saved(saved));
         }
         if let Some(first) = gone.first() {
             let first = first.image.display();
             self.warn(
                 match gone.len() - 1 {
-                    0 => format!("`{first}` was saved and is no longer there; it is not drawn again"),
+                    0 => format!("`{first}` was saved and is no longer there; it is not generated again"),
                     others => format!(
-                        "`{first}` and {others} more images were saved and are no longer there; they are not drawn again"
+                        "`{first}` and {others} more images were saved and are no longer there; they are not generated again"
                     ),
                 },
                 observer,
@@ -259,7 +259,7 @@ impl Journal {
         &self.description.failures
     }
 
-    /// Tells the user that the run goes on without `what`, and keeps that for the pictures that are still to be saved.
+    /// Tells the user that the run goes on without `what`, and keeps that for the images that are still to be saved.
     pub(crate) fn leave_out(&mut self, what: &str, reason: String, observer: &mut dyn Observer) {
         observer.observe(&Event::LeftOut {
             what,
@@ -273,7 +273,7 @@ impl Journal {
         }
     }
 
-    /// Warns the user, and keeps the warning for the pictures that are still to be saved.
+    /// Warns the user, and keeps the warning for the images that are still to be saved.
     pub(crate) fn warn(&mut self, warning: String, observer: &mut dyn Observer) {
         observer.observe(&Event::Warning(&warning));
         self.note_warning(warning);
@@ -309,23 +309,23 @@ impl Journal {
 
     /// Whether every image of `group` that is not saved yet has all of its steps behind it.
     pub(crate) fn is_denoised(&self, group: &[usize]) -> bool {
-        let pictures = &self.description.pictures;
+        let at_work = &self.description.at_work;
         let is_denoised = |image: &usize| {
-            let picture = pictures.iter().find(|picture| picture.image == *image);
-            picture.is_some_and(|picture| picture.is_denoised)
+            let state = at_work.iter().find(|state| state.image == *image);
+            state.is_some_and(|state| state.is_denoised)
         };
         self.unsaved(group).iter().all(is_denoised)
     }
 
-    /// Where picture `image` was left, if it was begun and is not saved.
+    /// Where image `image` was left, if it was begun and is not saved.
     pub(crate) fn progress(&self, image: usize) -> Option<Progress> {
         self.progress.get(&image).cloned()
     }
 
-    /// How far picture `image` has come on its way along `sampler`. It is on disk after the next commit.
+    /// How far image `image` has come on its way along `sampler`. It is on disk after the next commit.
     pub(crate) fn record(&mut self, image: usize, progress: &Progress, sampler: &Sampler) {
         let is_denoised = progress.evaluations == sampler.evaluations();
-        let state = self.description.picture(image);
+        let state = self.description.state_of(image);
         state.evaluations = progress.evaluations;
         state.steps_done = sampler.steps_done(progress.evaluations);
         state.is_denoised = is_denoised;
@@ -358,10 +358,10 @@ impl Journal {
         }
     }
 
-    /// Notes that `picture` is saved. After the last of a group that is committed at once; before, as often as anything else:
-    /// a picture that is saved is recognised by its metadata.
-    pub(crate) fn record_saved(&mut self, picture: &SavedPicture, observer: &mut dyn Observer) {
-        self.note_saved(picture);
+    /// Notes that `image` is saved. After the last of a group that is committed at once; before, as often as anything else:
+    /// an image that is saved is recognised by its metadata.
+    pub(crate) fn record_saved(&mut self, saved: &SavedImage, observer: &mut dyn Observer) {
+        self.note_saved(saved);
         if !self.progress.is_empty() {
             self.commit_if_due(observer);
         } else if let Err(error) = self.commit() {
@@ -369,31 +369,31 @@ impl Journal {
         }
     }
 
-    fn note_saved(&mut self, picture: &SavedPicture) {
-        let stem = picture.image.file_stem().map(|stem| stem.to_string_lossy());
+    fn note_saved(&mut self, saved: &SavedImage) {
+        let stem = saved.image.file_stem().map(|stem| stem.to_string_lossy());
         let number = stem.and_then(|stem| self.description.name.number_of(&stem));
-        // What is in a gallery was written by a run with as many pictures, or by nobody who knows of it.
-        if let Some(number) = number.filter(|_| picture.index < self.description.request.images) {
-            self.description.note_saved(picture.index, number);
-            self.progress.remove(&picture.index);
+        // What is in a gallery was written by a run with as many images, or by nobody who knows of it.
+        if let Some(number) = number.filter(|_| saved.index < self.description.request.images) {
+            self.description.note_saved(saved.index, number);
+            self.progress.remove(&saved.index);
         }
     }
 
-    /// The pictures that this run has saved.
-    pub(crate) fn saved(&self) -> Vec<SavedPicture> {
+    /// The images that this run has saved.
+    pub(crate) fn saved(&self) -> Vec<SavedImage> {
         let Description {
             name, request, saved, ..
         } = &self.description;
-        let pictures = saved.iter().map(|(index, number)| {
-            let image = request.picture(&name.file_name(number));
-            SavedPicture {
+        let images = saved.iter().map(|(index, number)| {
+            let image = request.path_of(&name.file_name(number));
+            SavedImage {
                 metadata: image.with_extension("json"),
                 image,
                 index,
                 seed: request.seed.wrapping_add(index as u64),
             }
         });
-        pictures.collect()
+        images.collect()
     }
 
     /// Ends the journal of a run that `failure` has ended, if anything has. What can be resumed is kept, up to
@@ -443,14 +443,14 @@ impl Journal {
     fn snapshot(&mut self) -> Snapshot {
         self.description.seconds = self.duration().as_secs_f64();
         self.description.kept_at = crate::clock::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        let of_picture = |(&image, progress): (&usize, &Progress)| {
+        let of_image = |(&image, progress): (&usize, &Progress)| {
             let tensors = progress.sampler_state.tensors().into_iter();
             let named = tensors.map(|(name, tensor)| (state::tensor_name(image, &name), tensor.clone()));
             named.collect::<Vec<_>>()
         };
         Snapshot {
             description: self.description.clone(),
-            tensors: self.progress.iter().flat_map(of_picture).collect(),
+            tensors: self.progress.iter().flat_map(of_image).collect(),
         }
     }
 }

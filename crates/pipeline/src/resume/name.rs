@@ -16,7 +16,7 @@ const SECONDS: &str = "0000-00-00T00:00:00";
 /// The longest moment, with its fraction and its distance from UTC.
 const LONGEST_MOMENT: usize = 48;
 
-/// What a run is known by, from its beginning to its last picture, in however many processes.
+/// What a run is known by, from its beginning to its last image, in however many processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "KeptName")]
 pub struct RunName {
@@ -50,7 +50,7 @@ impl TryFrom<KeptName> for RunName {
     }
 }
 
-/// What the names of the pictures begin with of a run that `started` at a moment; nothing where that is none.
+/// What the names of the images begin with of a run that `started` at a moment; nothing where that is none.
 fn file_stem(started: &str) -> Option<String> {
     let (moment, rest) = started.split_at_checked(SECONDS.len())?;
     let is_alike = |(found, pattern): (u8, u8)| match pattern {
@@ -105,12 +105,12 @@ impl RunName {
     }
 
     /// When the run began, in local time, to the nanosecond: `2026-05-04T03:02:01.123456789+02:00`. The metadata of
-    /// its pictures carry it, and it recognises them by that.
+    /// its images carry it, and it recognises them by that.
     pub fn started(&self) -> &str {
         &self.started
     }
 
-    /// What the names of its pictures begin with: `output_2026-05-04_03-02-01`.
+    /// What the names of its images begin with: `output_2026-05-04_03-02-01`.
     pub fn file_stem(&self) -> &str {
         &self.file_stem
     }

@@ -70,19 +70,19 @@ pub struct InterruptedRun {
 /// What a list says of an interrupted run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outline {
-    /// What the pictures show.
+    /// What the images show.
     pub prompt: String,
     /// The model, as the user called it.
     pub model: String,
-    /// How many pictures.
+    /// How many images.
     pub images: usize,
-    /// Steps that are done, of all pictures.
+    /// Steps that are done, of all images.
     pub steps_done: usize,
-    /// Steps that all pictures take.
+    /// Steps that all images take.
     pub steps: usize,
     /// When the state was kept, in local time: `2026-05-04T03:02:01+02:00`.
     pub kept_at: String,
-    /// The folder that the pictures go to.
+    /// The folder that the images go to.
     pub output: PathBuf,
 }
 
@@ -132,7 +132,7 @@ fn outline(description: Description) -> Outline {
 #[derive(Debug)]
 pub struct ClaimedRun {
     pub(super) description: Description,
-    /// Of the pictures at work, in the order of the description.
+    /// Of the images at work, in the order of the description.
     pub(super) progress: Vec<(usize, Progress)>,
     pub(super) files: RunFiles,
     pub(super) lock: RunLock,
@@ -176,7 +176,7 @@ impl ClaimedRun {
             return Err(damaged(reason.to_owned()).into());
         }
         let Some(progress) = description.progress(&state.tensors) else {
-            return Err(damaged("the latents of a picture are not in it".to_owned()).into());
+            return Err(damaged("the latents of an image are not in it".to_owned()).into());
         };
         Ok(Self {
             description,
@@ -191,13 +191,13 @@ impl ClaimedRun {
         &self.description.name
     }
 
-    /// The run, with another budget than it was begun with; the pictures do not depend on it.
+    /// The run, with another budget than it was begun with; the images do not depend on it.
     pub fn with_memory(mut self, memory: Bytes) -> Self {
         self.description.request.memory = Some(memory);
         self
     }
 
-    /// What the run draws, with `models` in the place of those that [`ClaimedRun::models`] names.
+    /// The request of the run, with `models` in the place of those that [`ClaimedRun::models`] names.
     ///
     /// # Panics
     /// They are not as many.
@@ -215,13 +215,13 @@ impl ClaimedRun {
     }
 }
 
-/// Forgets the interrupted run `id`: its state is removed, and what it left unfinished among its pictures.
+/// Forgets the interrupted run `id`: its state is removed, and what it left unfinished among its images.
 ///
 /// # Errors
 /// There is none of this id, another process works on it, or its files cannot be removed.
 pub fn discard(user_dirs: &UserDirs, id: &str) -> Result<()> {
     let (files, lock) = take(user_dirs, id)?;
-    // A state that cannot be read says nothing of where the pictures were to go.
+    // A state that cannot be read says nothing of where the images were to go.
     if let Ok(description) = checksummed::read_description::<Description>(&files.state)
         && description.contradiction(id).is_none()
     {

@@ -39,7 +39,7 @@ pub(super) struct Description {
     pub(super) request: KeptRequest,
     /// Of each model pass.
     pub(super) models: Vec<ModelIdentity>,
-    /// The files beside the models that the pictures depend on.
+    /// The files beside the models that the images depend on.
     pub(super) inputs: Vec<FileIdentity>,
     /// Steps of each model pass.
     #[serde(rename = "leg_steps")]
@@ -53,16 +53,17 @@ pub(super) struct Description {
     pub(super) kept_at: String,
     pub(super) warnings: Vec<Warning>,
     pub(super) failures: Vec<Failure>,
-    /// The pictures that are saved.
+    /// The images that are saved.
     pub(super) saved: SavedImages,
     /// Those at work: they are begun and not saved. In their order.
-    pub(super) pictures: Vec<PictureState>,
+    #[serde(rename = "pictures")]
+    pub(super) at_work: Vec<ImageState>,
 }
 
-/// How far a picture is that is at work.
+/// How far an image is that is at work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PictureState {
-    /// Which picture of the run, from 0.
+pub(super) struct ImageState {
+    /// Which image of the run, from 0.
     pub(super) image: usize,
     /// Evaluations of the network that it has behind it, and the steps that these make.
     pub(super) evaluations: usize,
@@ -72,7 +73,7 @@ pub(super) struct PictureState {
 }
 
 /// A request with everything settled that it left open: on whatever machine, in whatever folder it is taken up
-/// again, it asks for the same pictures in the same place.
+/// again, it asks for the same images in the same place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptRequest {
     pub(super) prompt: String,
@@ -163,55 +164,55 @@ impl Description {
             warnings: Vec::new(),
             failures: Vec::new(),
             saved: SavedImages::default(),
-            pictures: Vec::new(),
+            at_work: Vec::new(),
         })
     }
 
-    /// Steps that are done, of all pictures.
+    /// Steps that are done, of all images.
     pub(super) fn steps_done(&self) -> usize {
         let before: usize = self.pass_steps.iter().take(self.pass).sum();
-        let at_work = self.pictures.iter().map(|picture| before + picture.steps_done);
+        let at_work = self.at_work.iter().map(|state| before + state.steps_done);
         let of_saved = self.saved.count().saturating_mul(self.pass_steps.iter().sum());
         of_saved.saturating_add(at_work.sum())
     }
 
-    /// Steps that all pictures take.
+    /// Steps that all images take.
     pub(super) fn steps(&self) -> usize {
         self.request.images.saturating_mul(self.pass_steps.iter().sum())
     }
 
-    /// How far each picture at work had come; nothing where the latents of one are not among `tensors`.
+    /// How far each image at work had come; nothing where the latents of one are not among `tensors`.
     pub(super) fn progress(&self, tensors: &BTreeMap<String, Tensor>) -> Option<Vec<(usize, Progress)>> {
-        let of = |picture: &PictureState| {
-            let find = |name: &str| tensors.get(&tensor_name(picture.image, name)).cloned();
+        let of = |state: &ImageState| {
+            let find = |name: &str| tensors.get(&tensor_name(state.image, name)).cloned();
             let progress = Progress {
-                evaluations: picture.evaluations,
+                evaluations: state.evaluations,
                 sampler_state: SamplerState::from_tensors(find)?,
             };
-            Some((picture.image, progress))
+            Some((state.image, progress))
         };
-        self.pictures.iter().map(of).collect()
+        self.at_work.iter().map(of).collect()
     }
 
-    /// The state of picture `image`, which is at work from now on.
-    pub(super) fn picture(&mut self, image: usize) -> &mut PictureState {
-        let at = self.pictures.partition_point(|picture| picture.image < image);
-        if self.pictures.get(at).is_none_or(|picture| picture.image != image) {
-            let new = PictureState {
+    /// The state of image `image`, which is at work from now on.
+    pub(super) fn state_of(&mut self, image: usize) -> &mut ImageState {
+        let at = self.at_work.partition_point(|state| state.image < image);
+        if self.at_work.get(at).is_none_or(|state| state.image != image) {
+            let new = ImageState {
                 image,
                 evaluations: 0,
                 steps_done: 0,
                 is_denoised: false,
             };
-            self.pictures.insert(at, new);
+            self.at_work.insert(at, new);
         }
-        &mut self.pictures[at]
+        &mut self.at_work[at]
     }
 
-    /// Notes that picture `image` is saved under `number`.
+    /// Notes that image `image` is saved under `number`.
     pub(super) fn note_saved(&mut self, image: usize, number: usize) {
         self.saved.insert(image, number);
-        self.pictures.retain(|picture| picture.image != image);
+        self.at_work.retain(|state| state.image != image);
     }
 }
 
@@ -242,7 +243,7 @@ impl KeptRequest {
             device: _,
             weight_type,
             memory,
-            // Which does not change the picture, and may have changed since.
+            // Which does not change the image, and may have changed since.
             host_memory: _,
             user_dirs: _,
         } = request;
@@ -312,7 +313,7 @@ impl KeptRequest {
         std::iter::once(&self.model).chain(refiner)
     }
 
-    /// The request, to be drawn with `models`, one for each pass.
+    /// The request, for `models`, one for each pass.
     pub(super) fn restore(&self, models: Vec<ModelChoice>, user_dirs: &UserDirs) -> Request {
         assert_eq!(
             models.len(),
@@ -363,13 +364,13 @@ impl KeptRequest {
         }
     }
 
-    /// Where the picture of the run lies that is saved under the name `stem`.
-    pub(super) fn picture(&self, stem: &str) -> PathBuf {
+    /// Where the image of the run lies that is saved under the name `stem`.
+    pub(super) fn path_of(&self, stem: &str) -> PathBuf {
         self.output.join(format!("{stem}.png"))
     }
 }
 
-/// What the tensor `name` of picture `image` is called in the file.
+/// What the tensor `name` of image `image` is called in the file.
 pub(super) fn tensor_name(image: usize, name: &str) -> String {
     format!("{image}.{name}")
 }

@@ -12,10 +12,10 @@ use crate::checksummed::{self, Checksummed, Durability};
 use crate::scheduler::SamplerKind;
 use crate::{
     Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recommended, RefinerChoice,
-    Request, SavedPicture, Strength, UserDirs,
+    Request, SavedImage, Strength, UserDirs,
 };
 
-/// A folder with the state of a run of two pictures that was interrupted after its third step of eight.
+/// A folder with the state of a run of two images that was interrupted after its third step of eight.
 struct Interrupted {
     folder: TempDir,
     id: String,
@@ -68,7 +68,7 @@ impl Interrupted {
         .unwrap();
     }
 
-    fn resume(&self) -> crate::Result<Vec<SavedPicture>> {
+    fn resume(&self) -> crate::Result<Vec<SavedImage>> {
         let claimed = ClaimedRun::claim(&self.user_dirs(), &self.id)?;
         let mut observer = |_: &Event<'_>| {};
         crate::resume(
@@ -91,14 +91,14 @@ impl Interrupted {
 
 /// A run by a model and a refiner that was interrupted and resumed.
 struct Continued {
-    /// Where the pictures are.
+    /// Where the images are.
     _folder: TempDir,
     after: usize,
     /// How far it was when it was interrupted.
     outline: Outline,
     /// Steps done after it was resumed.
     steps: usize,
-    pictures: Vec<SavedPicture>,
+    images: Vec<SavedImage>,
 }
 
 impl Continued {
@@ -123,22 +123,22 @@ impl Continued {
         let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
         let (mut steps, models) = (0, vec![model(), model()]);
         let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
-        let pictures =
+        let images =
             crate::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
         Self {
             _folder: folder,
             after,
             outline,
             steps,
-            pictures,
+            images,
         }
     }
 
     #[track_caller]
-    fn assert_gave(&self, expected: &[SavedPicture]) {
-        assert_eq!(self.pictures.len(), expected.len());
-        for (one, other) in self.pictures.iter().zip(expected) {
-            let [one, other] = [one, other].map(|picture| fs::read(&picture.image).unwrap());
+    fn assert_gave(&self, expected: &[SavedImage]) {
+        assert_eq!(self.images.len(), expected.len());
+        for (one, other) in self.images.iter().zip(expected) {
+            let [one, other] = [one, other].map(|saved| fs::read(&saved.image).unwrap());
             assert!(one == other, "interrupted after {} steps", self.after);
         }
     }
@@ -176,7 +176,7 @@ fn request(folder: &Path) -> Request {
 }
 
 #[test]
-fn the_pictures_are_those_of_a_run_that_nobody_disturbed() {
+fn the_images_are_those_of_a_run_that_nobody_disturbed() {
     let run = Interrupted::new();
     let listed = interrupted_runs(&run.user_dirs()).unwrap();
     let outline = listed[0].outline.as_ref().unwrap();
@@ -211,7 +211,7 @@ fn a_run_goes_on_wherever_it_was_interrupted() {
     let mut observer = |event: &Event<'_>| all += usize::from(matches!(event, Event::Step { .. }));
     let expected =
         crate::generate(&refined(undisturbed.path()), &mut observer, &Interrupt::default()).unwrap();
-    // Of each of two pictures 8 steps, and then 3 of the refiner's 5.
+    // Of each of two images 8 steps, and then 3 of the refiner's 5.
     assert_eq!(all, 2 * (8 + 3));
     for after in [1, 8, 16, 17, 21] {
         let continued = Continued::after(after, refined);
@@ -240,7 +240,7 @@ fn a_run_in_groups_goes_on_in_each_of_them() {
     let mut order = Vec::new();
     let mut observer = |event: &Event<'_>| match event {
         Event::Step { image, step: 1, .. } => order.push(format!("begin {image}")),
-        Event::Saved(picture) => order.push(format!("save {}", picture.index)),
+        Event::Saved(saved) => order.push(format!("save {}", saved.index)),
         _ => {}
     };
     let expected =
@@ -271,8 +271,8 @@ fn images_that_were_saved_and_have_gone_are_told_of() {
     let interrupt = Interrupt::default();
     let (mut first, mut kept) = (None, None);
     let mut observer = |event: &Event<'_>| match event {
-        Event::Saved(picture) => {
-            first = Some(picture.image.clone());
+        Event::Saved(saved) => {
+            first = Some(saved.image.clone());
             interrupt.raise();
         }
         Event::Kept { run } => kept = Some((*run).to_owned()),
@@ -290,8 +290,8 @@ fn images_that_were_saved_and_have_gone_are_told_of() {
         _ => {}
     };
     let models = vec![model()];
-    let pictures = crate::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
-    assert_eq!((pictures.len(), pictures[0].index, told), (1, 1, 1));
+    let images = crate::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
+    assert_eq!((images.len(), images[0].index, told), (1, 1, 1));
     assert!(
         warnings.iter().any(|warning| warning.contains("no longer there")),
         "{warnings:?}"

@@ -1,19 +1,19 @@
-//! Pictures that go through the steps together.
+//! Images that go through the steps together.
 
-use crate::stage::Picture;
+use crate::stage::Sample;
 
-/// Pictures that go through the steps together: those of a group of images that share passes over the network.
+/// Images that go through the steps together: those of a group of images that share passes over the network.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) images: Vec<usize>,
-    pub(super) pictures: Vec<Picture>,
+    pub(super) samples: Vec<Sample>,
 }
 
 impl Batch {
     /// Evaluations of the network that all of them have behind them.
     pub(super) fn evaluations(&self) -> usize {
-        self.pictures
+        self.samples
             .first()
-            .map_or(0, |picture| picture.progress.evaluations)
+            .map_or(0, |sample| sample.progress.evaluations)
     }
 }

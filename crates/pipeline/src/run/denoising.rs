@@ -19,7 +19,7 @@ impl Run<'_> {
     pub(super) fn denoise<'b>(
         &mut self,
         group: &[usize],
-        drawn: &[(usize, RgbImage)],
+        generated: &[(usize, RgbImage)],
         bundle: &'b Bundle,
         kept: &mut Kept,
         networks: &mut Networks<'b>,
@@ -28,7 +28,7 @@ impl Run<'_> {
             None => Some(self.encode(kept)?),
             Some(_) => None,
         };
-        let init_latents = self.init_latents(group, drawn, kept)?;
+        let init_latents = self.init_latents(group, generated, kept)?;
         if let Some(prompts) = prompts {
             networks.denoise = Some(self.load(bundle, prompts)?);
         }
@@ -46,8 +46,8 @@ impl Run<'_> {
         };
         if self.at > self.journal.pass() {
             let begun = group.iter().map(|&image| {
-                let picture = stage.begin(self.pass().recipe.seed_of(image), init_of(image))?;
-                Ok((image, picture.progress))
+                let sample = stage.begin(self.pass().recipe.seed_of(image), init_of(image))?;
+                Ok((image, sample.progress))
             });
             let begun = begun.collect::<Result<Vec<_>>>()?;
             self.journal.hand_over(begun);
@@ -85,7 +85,7 @@ impl Run<'_> {
         Ok(stage)
     }
 
-    /// The next of the pictures that wait which have come equally far, as many as may share a pass.
+    /// The next of the images that wait which have come equally far, as many as may share a pass.
     fn next_batch<'c>(
         &self,
         stage: &Denoise<'_>,
@@ -96,18 +96,18 @@ impl Run<'_> {
         let mut batch = Batch::default();
         while let Some(&image) = waiting.first() {
             let seed = recipe.seed_of(image);
-            let picture = match self.journal.progress(image) {
+            let sample = match self.journal.progress(image) {
                 Some(progress) => stage.go_on(seed, init_of(image), progress)?,
                 None => stage.begin(seed, init_of(image))?,
             };
-            let is_as_far = picture.progress.evaluations == batch.evaluations();
-            let fits = batch.images.len() < plan.pictures_a_pass && is_as_far;
+            let is_as_far = sample.progress.evaluations == batch.evaluations();
+            let fits = batch.images.len() < plan.images_per_pass && is_as_far;
             if !batch.images.is_empty() && !fits {
                 break;
             }
             waiting.remove(0);
             batch.images.push(image);
-            batch.pictures.push(picture);
+            batch.samples.push(sample);
         }
         Ok(batch)
     }
@@ -118,19 +118,19 @@ impl Run<'_> {
         let sampler = stage.sampler();
         let steps_before = sampler.steps_done(batch.evaluations());
         while sampler.steps_done(batch.evaluations()) == steps_before {
-            stage.step(&mut batch.pictures)?;
+            stage.step(&mut batch.samples)?;
         }
         let duration = start.elapsed() / batch.images.len() as u32;
         let images = self.pass().recipe.images;
-        for (&image, picture) in batch.images.iter().zip(&batch.pictures) {
+        for (&image, sample) in batch.images.iter().zip(&batch.samples) {
             self.observer.observe(&Event::Step {
                 image,
                 images,
-                step: sampler.steps_done(picture.progress.evaluations),
+                step: sampler.steps_done(sample.progress.evaluations),
                 steps: sampler.steps(),
                 duration,
             });
-            self.journal.record(image, &picture.progress, sampler);
+            self.journal.record(image, &sample.progress, sampler);
         }
         self.journal.commit_if_due(self.observer);
         self.tell_of_what_was_given_up();

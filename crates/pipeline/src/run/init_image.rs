@@ -1,6 +1,6 @@
 //! The initial image of image-to-image and its inpainting mask: headers are read before the run is planned, pixels after.
 
-use crate::plan::PictureBytes;
+use crate::plan::SourceImageBytes;
 use crate::request::{ImageSize, InitImage};
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
@@ -22,10 +22,10 @@ pub(crate) struct LoadedInitImage {
 }
 
 impl InitImageSource {
-    /// Opens the picture of `init`.
+    /// Opens the image of `init`.
     ///
     /// # Errors
-    /// It is no picture.
+    /// It is no image.
     pub(super) fn open(init: &InitImage) -> Result<Self> {
         Ok(Self {
             image: SourceImage::open(&init.image)?,
@@ -44,29 +44,29 @@ impl InitImageSource {
         Ok(())
     }
 
-    /// The size to draw in where the user names none.
+    /// The size to generate at where the user names none.
     pub(super) fn nearest_size(&self) -> Option<ImageSize> {
         self.image.nearest_size()
     }
 
-    /// Bytes of both for pictures of `size`.
-    pub(super) fn bytes(&self, size: ImageSize) -> PictureBytes {
+    /// Bytes of both for images of `size`.
+    pub(super) fn bytes(&self, size: ImageSize) -> SourceImageBytes {
         let pixels = (size.width() * size.height()) as u64;
-        let image = PictureBytes {
+        let image = SourceImageBytes {
             held: 3 * pixels,
             reading: self.image.bytes_at(size),
         };
-        let mask = self.mask.as_ref().map(|mask| PictureBytes {
+        let mask = self.mask.as_ref().map(|mask| SourceImageBytes {
             held: pixels,
             reading: mask.bytes_as_mask_at(size),
         });
         image.and(mask.unwrap_or_default())
     }
 
-    /// Reads both, for pictures of `size`. A mask that is damaged is left out, and what is wrong with it told.
+    /// Reads both, for images of `size`. A mask that is damaged is left out, and what is wrong with it told.
     ///
     /// # Errors
-    /// The picture is damaged.
+    /// The image is damaged.
     pub(super) fn read(&self, size: ImageSize) -> Result<(LoadedInitImage, Option<Error>)> {
         let image = self.image.at(size)?;
         let mask = self.mask.as_ref().map(|mask| Mask::read(mask, size)).transpose();

@@ -42,33 +42,37 @@ impl Run<'_> {
         Ok(encoded)
     }
 
-    /// The latents that the images of a group start from in image-to-image: each from its own image that was `drawn` by the
+    /// The latents that the images of a group start from in image-to-image: each from its own image that was `generated` by the
     /// pass before, or all from the user's. None for text-to-image, and for images that are begun and have no mask.
     pub(super) fn init_latents(
         &mut self,
         group: &[usize],
-        drawn: &[(usize, RgbImage)],
+        generated: &[(usize, RgbImage)],
         kept: &mut Kept,
     ) -> Result<Vec<(usize, InitLatents)>> {
         let Some(img2img) = self.pass().recipe.img2img.clone() else {
             return Ok(Vec::new());
         };
         let Some(named) = self.init_image.clone().filter(|_| img2img.image.is_some()) else {
-            let init_latents = self.encode_pictures(drawn.iter().map(|(_, image)| image), None)?;
-            return Ok(drawn.iter().map(|&(image, _)| image).zip(init_latents).collect());
+            let init_latents = self.encode_images(generated.iter().map(|(_, image)| image), None)?;
+            return Ok(generated
+                .iter()
+                .map(|&(image, _)| image)
+                .zip(init_latents)
+                .collect());
         };
         // Later groups want it too, and then there may be no room for the encoder.
         if img2img.mask.is_none() && self.journal.all_are_begun() {
             return Ok(Vec::new());
         }
         if kept.init_latents.is_none() {
-            kept.init_latents = self.encode_pictures([&named.image], named.mask.as_ref())?.pop();
+            kept.init_latents = self.encode_images([&named.image], named.mask.as_ref())?.pop();
         }
         let of_all = kept.init_latents.iter().cycle().cloned();
         Ok(group.iter().copied().zip(of_all).collect())
     }
 
-    fn encode_pictures<'i>(
+    fn encode_images<'i>(
         &mut self,
         images: impl IntoIterator<Item = &'i RgbImage>,
         mask: Option<&Mask>,
@@ -77,12 +81,12 @@ impl Run<'_> {
         if images.peek().is_none() {
             return Ok(Vec::new());
         }
-        self.monitor.stage("encode picture");
+        self.monitor.stage("encode image");
         let pass = self.pass();
         let scaling = pass.recipe.pipeline_class(&pass.bundle).encoding();
         let init_latents =
             stage::encode_init_images(&pass.bundle, images, mask, scaling, &pass.weight_options)?;
-        self.clean("After picture encoding", false);
+        self.clean("After image encoding", false);
         Ok(init_latents)
     }
 }

@@ -22,7 +22,7 @@ pub(crate) use planned::{Looked, Planned};
 use upscaling::Upscaling;
 
 use crate::bundle::Bundle;
-use crate::event::{Event, Interrupt, Observer, SavedPicture};
+use crate::event::{Event, Interrupt, Observer, SavedImage};
 use crate::identity::{self, ModelIdentity};
 use crate::memory::{cleanup_memory, log_cleanup, log_memory_status};
 use crate::prompt_cache::PromptCache;
@@ -151,22 +151,22 @@ impl<'a> Run<'a> {
     }
 
     /// The images, group by group: each is denoised, decoded and saved before the next is begun.
-    pub(crate) fn draw(&mut self) -> Result<Vec<SavedPicture>> {
+    pub(crate) fn generate(&mut self) -> Result<Vec<SavedImage>> {
         // The networks that stay from group to group borrow from these.
         let bundles: Vec<Arc<Bundle>> = self.passes.iter().map(|pass| pass.bundle.clone()).collect();
         let (mut kept, mut networks) = (Kept::default(), Networks::default());
         while let Some(group) = self.journal.next_group(self.images_a_group()) {
             self.monitor.begin_group();
-            self.draw_group(&group, &bundles, &mut kept, &mut networks)?;
+            self.generate_group(&group, &bundles, &mut kept, &mut networks)?;
             self.is_first_group = false;
         }
         let mut saved = self.journal.saved();
-        saved.retain(SavedPicture::is_there);
+        saved.retain(SavedImage::is_there);
         Ok(saved)
     }
 
     /// Takes a group of images through all model passes, from where they were left.
-    fn draw_group<'b>(
+    fn generate_group<'b>(
         &mut self,
         group: &[usize],
         bundles: &'b [Arc<Bundle>],
@@ -175,17 +175,17 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         self.at = self.journal.pass();
         // The images of the pass before.
-        let mut drawn: Vec<(usize, RgbImage)> = Vec::new();
+        let mut generated: Vec<(usize, RgbImage)> = Vec::new();
         while !self.journal.unsaved(group).is_empty() {
-            match self.draw_pass(group, &drawn, &bundles[self.at], kept, networks) {
-                Ok(next) => drawn = next,
-                // What is drawn is worth more than what would have been made of it.
-                Err(error) if !drawn.is_empty() && self.can_do_without(&error) => {
+            match self.run_pass(group, &generated, &bundles[self.at], kept, networks) {
+                Ok(next) => generated = next,
+                // The finished images of the pass before are saved rather than lost.
+                Err(error) if !generated.is_empty() && self.can_do_without(&error) => {
                     self.leave_out(&messages::refiner(&self.pass().recipe.model), &error);
                     self.clean("After the refiner failed", true);
                     self.passes.truncate(self.at);
                     self.at -= 1;
-                    self.finish_drawn(&drawn)?;
+                    self.finish_generated(&generated)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -194,12 +194,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Runs the stages of the current model pass on what the one before has `drawn`. Gives the decoded images where the next
+    /// Runs the stages of the current model pass on the images that the pass before has `generated`. Gives the decoded images where the next
     /// pass refines them. Unless the plan says that networks stay, a stage drops its own before the next begins.
-    fn draw_pass<'b>(
+    fn run_pass<'b>(
         &mut self,
         group: &[usize],
-        drawn: &[(usize, RgbImage)],
+        generated: &[(usize, RgbImage)],
         bundle: &'b Bundle,
         kept: &mut Kept,
         networks: &mut Networks<'b>,
@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
         let is_denoised = self.at == self.journal.pass() && self.journal.is_denoised(group);
         if !is_denoised {
             self.with_room(|run| {
-                let outcome = run.denoise(group, drawn, bundle, kept, networks);
+                let outcome = run.denoise(group, generated, bundle, kept, networks);
                 networks.drop_unless(outcome.is_ok() && run.networks_stay());
                 outcome
             })?;
@@ -221,16 +221,16 @@ impl<'a> Run<'a> {
             })?;
             return Ok(Vec::new());
         };
-        let mut drawn = Vec::new();
+        let mut generated = Vec::new();
         if matches!(next.recipe.denoising_range, DenoisingRange::Start(_)) {
             let (images, latents) = self.latents(group);
             let begun = latents.into_iter().map(Progress::from_latents);
             self.journal.hand_over(images.into_iter().zip(begun).collect());
         } else {
-            drawn = self.with_room(|run| run.decode(group))?;
+            generated = self.with_room(|run| run.decode(group))?;
         }
         self.at += 1;
-        Ok(drawn)
+        Ok(generated)
     }
 
     /// Images of the next group.
@@ -265,7 +265,7 @@ impl<'a> Run<'a> {
     }
 
     /// Closes the journal: what was not finished is kept, if there is a use in going on with it.
-    pub(crate) fn end(self, outcome: Result<Vec<SavedPicture>>) -> Result<Vec<SavedPicture>> {
+    pub(crate) fn end(self, outcome: Result<Vec<SavedImage>>) -> Result<Vec<SavedImage>> {
         let (name, duration) = (self.journal.name().clone(), self.journal.duration());
         if self.journal.close(outcome.as_ref().err()) {
             self.observer.observe(&Event::Kept { run: name.id() });

@@ -6,7 +6,7 @@ use sd_memory::{Bytes, allowance};
 use sd_weights::WeightOptions;
 
 use crate::bundle::Bundle;
-use crate::plan::{self, PictureBytes, Plan, Surroundings};
+use crate::plan::{self, Plan, SourceImageBytes, Surroundings};
 use crate::recipe::Recipe;
 use crate::{Result, stage};
 
@@ -24,7 +24,7 @@ pub(crate) struct ModelPass {
     /// The other stages of a group of images.
     pub(crate) surroundings: Surroundings,
     /// The memory of the images that the user names.
-    pub(super) pictures: PictureBytes,
+    pub(super) source_images: SourceImageBytes,
 }
 
 impl ModelPass {
@@ -35,7 +35,7 @@ impl ModelPass {
         surroundings: Surroundings,
         budget: Bytes,
         room: Bytes,
-        pictures: PictureBytes,
+        source_images: SourceImageBytes,
     ) -> Result<Self> {
         stage::check(&bundle, &recipe)?;
         let plan = Plan::new(
@@ -45,7 +45,7 @@ impl ModelPass {
             surroundings,
             budget,
             room,
-            pictures,
+            source_images,
         )?;
         Ok(Self {
             bundle: Arc::new(bundle),
@@ -56,7 +56,7 @@ impl ModelPass {
                 ..weight_options.clone()
             },
             plan,
-            pictures,
+            source_images,
             surroundings,
         })
     }
@@ -76,7 +76,7 @@ impl ModelPass {
             self.surroundings,
             budget,
             room,
-            self.pictures,
+            self.source_images,
         )?;
         self.weight_options.residency = plan.residency();
         self.weight_options.page_cache = plan.page_cache();

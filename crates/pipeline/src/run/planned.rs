@@ -8,7 +8,7 @@ use super::messages;
 use super::model_pass::ModelPass;
 use super::upscaling::Upscaling;
 use crate::bundle::{Bundle, Control};
-use crate::plan::{PICTURES, PictureBytes, Plan, Surroundings, process_bytes};
+use crate::plan::{Plan, SOURCE_IMAGES, SourceImageBytes, Surroundings, process_bytes};
 use crate::recipe::{DenoisingRange, Recipe};
 use crate::request::{ControlChoice, Request};
 use crate::{Error, Result, device, device_budget, named};
@@ -26,7 +26,7 @@ pub(crate) struct Planned {
     pub(crate) of_host: Bytes,
     /// What the budget comes from.
     pub(crate) budget_from: Limit,
-    /// What cannot be had of what was asked for beside the picture, and why.
+    /// What cannot be had of what was asked for beside the image, and why.
     pub(crate) failed: Vec<(String, Error)>,
 }
 
@@ -103,14 +103,14 @@ impl Planned {
         let of_init_image = init_image
             .as_ref()
             .map(|init_image| init_image.bytes(recipe.size));
-        let of_controls = bundle.controls().iter().map(Control::picture_bytes);
-        let pictures = of_controls.fold(of_init_image.unwrap_or_default(), PictureBytes::and);
+        let of_controls = bundle.controls().iter().map(Control::source_image_bytes);
+        let source_images = of_controls.fold(of_init_image.unwrap_or_default(), SourceImageBytes::and);
         let mut loaded_init_image = None;
         // Where there is no room for them the plan refuses, and says how much there must be.
-        if has_room_for(pictures, &bundle, weight_options, budget, host.budget())? {
+        if has_room_for(source_images, &bundle, weight_options, budget, host.budget())? {
             if let Some(init_image) = init_image {
-                let (picture, failed) = init_image.read(recipe.size)?;
-                loaded_init_image = Some(picture);
+                let (loaded, failed) = init_image.read(recipe.size)?;
+                loaded_init_image = Some(loaded);
                 mask_failed = mask_failed.or(failed);
             }
             controls_failed.extend(bundle.read_controls());
@@ -129,7 +129,7 @@ impl Planned {
             alone: request.refiner.is_none() && request.upscale.is_none(),
             other_prompts: 0,
         };
-        let (room, pictures_read) = (host.bytes, pictures.once_read());
+        let (room, source_images_read) = (host.bytes, source_images.once_read());
         let first = ModelPass::new(
             bundle,
             recipe,
@@ -137,7 +137,7 @@ impl Planned {
             surroundings,
             budget,
             room,
-            pictures,
+            source_images,
         )?;
         let mut passes = vec![first];
         if let Some(refiner) = &request.refiner {
@@ -158,7 +158,7 @@ impl Planned {
                     surroundings,
                     budget,
                     room,
-                    pictures_read,
+                    source_images_read,
                 )
             });
             match pass {
@@ -240,26 +240,26 @@ fn settle_groups(passes: &mut [ModelPass], upscaling: Option<&mut Upscaling>) {
     }
 }
 
-/// Whether `pictures` can be read within `budget`, or, where that is of a device's own memory, in what there is `of_host`'s.
+/// Whether `source_images` can be read within `budget`, or, where that is of a device's own memory, in what there is `of_host`'s.
 ///
 /// # Errors
 /// The host has no room for them. Of a budget that is the host's the plan tells more.
 fn has_room_for(
-    pictures: PictureBytes,
+    source_images: SourceImageBytes,
     bundle: &Bundle,
     weight_options: &WeightOptions,
     budget: Bytes,
     of_host: Bytes,
 ) -> Result<bool> {
     if device_budget::process(&weight_options.device).is_none() {
-        return Ok(process_bytes(bundle, weight_options) + pictures.most() <= budget.0);
+        return Ok(process_bytes(bundle, weight_options) + source_images.most() <= budget.0);
     }
-    if pictures.most() <= of_host.0 {
+    if source_images.most() <= of_host.0 {
         return Ok(true);
     }
     Err(Error::BudgetTooSmall {
         budget: of_host,
-        smallest: Bytes(pictures.most()),
-        stage: PICTURES,
+        smallest: Bytes(source_images.most()),
+        stage: SOURCE_IMAGES,
     })
 }

@@ -1,4 +1,4 @@
-//! The end of a run: pictures decoded and saved, each with how it was made.
+//! The end of a run: images decoded and saved, each with how it was made.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ impl Run<'_> {
         let decode = Decode::load(bundle, scaling, weight_options)?;
         for (image, latents) in images.into_iter().zip(&latents) {
             self.interrupt.check()?;
-            decoded.push((image, decode.picture(latents)?));
+            decoded.push((image, decode.image(latents)?));
         }
         drop(decode);
         self.clean("After decoding", true);
@@ -57,7 +57,7 @@ impl Run<'_> {
     ) -> Result<()> {
         if self.network().is_some() {
             let decoded = self.decode(group)?;
-            return self.finish_drawn(&decoded);
+            return self.finish_generated(&decoded);
         }
         let (images, latents) = self.latents(group);
         self.monitor.stage("decode");
@@ -77,11 +77,11 @@ impl Run<'_> {
     }
 
     /// Upscales images where that was asked for, and saves those that are not saved yet.
-    pub(super) fn finish_drawn(&mut self, drawn: &[(usize, RgbImage)]) -> Result<()> {
+    pub(super) fn finish_generated(&mut self, generated: &[(usize, RgbImage)]) -> Result<()> {
         if let Some(network) = self.network() {
             self.clean("Before upscaling", false);
             self.monitor.stage("upscale");
-            match self.save_all("After upscaling", Source::Upscaled(&network, drawn)) {
+            match self.save_all("After upscaling", Source::Upscaled(&network, generated)) {
                 Err(error) if self.can_do_without(&error) => {
                     self.leave_out("upscaling", &error);
                     self.upscaling = None;
@@ -89,10 +89,10 @@ impl Run<'_> {
                 outcome => return outcome,
             }
         }
-        let images: Vec<usize> = drawn.iter().map(|(image, _)| *image).collect();
+        let images: Vec<usize> = generated.iter().map(|(image, _)| *image).collect();
         let unsaved = self.journal.unsaved(&images);
-        let left = drawn.iter().filter(|(image, _)| unsaved.contains(image));
-        self.save_all("After decoding", Source::Drawn(left.cloned().collect()))
+        let left = generated.iter().filter(|(image, _)| unsaved.contains(image));
+        self.save_all("After decoding", Source::Generated(left.cloned().collect()))
     }
 
     /// The file of the upscaling network, if there is one.
@@ -102,7 +102,7 @@ impl Run<'_> {
             .and_then(|upscaling| upscaling.network.clone())
     }
 
-    /// Saves every picture that `source` gives, as soon as it is there.
+    /// Saves every image that `source` gives, as soon as it is there.
     fn save_all(&mut self, label: &str, source: Source<'_>) -> Result<()> {
         let is_told = self.is_first_group;
         let (monitor, observer) = (self.monitor, &mut *self.observer);
@@ -111,7 +111,7 @@ impl Run<'_> {
         let weight_options = &passes[self.at].weight_options;
         let upscaling = self.upscaling.as_ref();
         let settings = Settings::of(passes, upscaling)?;
-        let on_picture = |index: usize, image: RgbImage| {
+        let on_image = |index: usize, image: RgbImage| {
             if is_told {
                 log_memory_status(label, monitor, observer);
             } else {
@@ -122,12 +122,12 @@ impl Run<'_> {
             metadata.warnings = journal.warnings().to_vec();
             metadata.failures = journal.failures().to_vec();
             metadata.memory = memory_report(passes, predicted, monitor.timeline_of_group());
-            let picture = gallery.save(&image, &mut metadata)?;
-            journal.record_saved(&picture, observer);
-            observer.observe(&Event::Saved(&picture));
+            let saved = gallery.save(&image, &mut metadata)?;
+            journal.record_saved(&saved, observer);
+            observer.observe(&Event::Saved(&saved));
             Ok(())
         };
-        let mut on_picture = on_picture;
+        let mut on_image = on_image;
         let resampled = |image: RgbImage| match upscaling {
             Some(Upscaling { factor, .. }) => {
                 lanczos3(&image, factor * image.width(), factor * image.height())
@@ -138,39 +138,32 @@ impl Run<'_> {
             Source::Latents(decode, images, latents) => {
                 for (&image, latents) in images.iter().zip(latents) {
                     self.interrupt.check()?;
-                    on_picture(image, resampled(decode.picture(latents)?))?;
+                    on_image(image, resampled(decode.image(latents)?))?;
                 }
             }
-            Source::Upscaled(network, pictures) => {
+            Source::Upscaled(network, images) => {
                 let factor = upscaling.map_or(1, |upscaling| upscaling.factor);
-                stage::upscale(
-                    network,
-                    factor,
-                    pictures,
-                    weight_options,
-                    self.interrupt,
-                    on_picture,
-                )?;
+                stage::upscale(network, factor, images, weight_options, self.interrupt, on_image)?;
             }
-            Source::Drawn(pictures) => pictures
+            Source::Generated(images) => images
                 .into_iter()
-                .try_for_each(|(index, image)| on_picture(index, resampled(image)))?,
+                .try_for_each(|(index, image)| on_image(index, resampled(image)))?,
         }
         Ok(())
     }
 }
 
-/// Where the pictures come from that are saved.
+/// Where the images come from that are saved.
 enum Source<'a> {
     /// From the latents of images, resampled where that was asked for.
     Latents(&'a Decode<'a>, &'a [usize], &'a [Tensor]),
     /// From images that the network in a file upscales.
     Upscaled(&'a Path, &'a [(usize, RgbImage)]),
     /// They are there, and are resampled where that was asked for.
-    Drawn(Vec<(usize, RgbImage)>),
+    Generated(Vec<(usize, RgbImage)>),
 }
 
-/// What is the same for all pictures of a run.
+/// What is the same for all images of a run.
 struct Settings<'a> {
     passes: &'a [ModelPass],
     upscaling: Option<&'a Upscaling>,
@@ -198,7 +191,7 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// The metadata of picture `index`, without what is known of it only now.
+    /// The metadata of image `index`, without what is known of it only now.
     fn metadata(&self, index: usize) -> Metadata {
         let first = &self.passes[0];
         let recipe = &first.recipe;

@@ -20,7 +20,7 @@ pub(crate) struct Upscaling {
     /// The network's file; without one they are resampled.
     pub(crate) network: Option<PathBuf>,
     pub(crate) plan: StagePlan,
-    /// Bytes of each picture of a group that waits for the others.
+    /// Bytes of each image of a group that waits for the others.
     waiting: u64,
 }
 
@@ -30,7 +30,7 @@ impl Upscaling {
     const PROGRAM: u64 = 48 << 20;
 
     /// What `choice` asks for, after the last model `pass`, while `prompts` bytes of encoded prompts stay. Of the network only
-    /// headers are read. The plan is for one picture at a time until [`Upscaling::in_groups_of`] says otherwise.
+    /// headers are read. The plan is for one image at a time until [`Upscaling::in_groups_of`] says otherwise.
     ///
     /// # Errors
     /// The network's file cannot be used, or the budget is too small for it.
@@ -47,7 +47,7 @@ impl Upscaling {
         match Self::by_network(file, choice.factor, pass, prompts, weight_options, budget) {
             Err(error) if choice.or_resampled => {
                 tracing::info!(
-                    "pictures are resampled, not upscaled by `{}`: {error}",
+                    "images are resampled, not upscaled by `{}`: {error}",
                     file.display()
                 );
                 Self::resampled(choice.factor, pass, prompts, budget)
@@ -63,13 +63,13 @@ impl Upscaling {
         let latents = (pass.bundle.vae.latent_channels * rows * columns * size_of::<f32>()) as u64;
         let at = |factor: usize| (factor * size.width(), factor * size.height());
         let (width, height) = at(factor);
-        // The picture and its file come after.
+        // The image and its file come after.
         let most = lanczos3_bytes(at(1), at(factor)).max(2 * 3 * (width * height) as u64);
         let decoder = pass.plan.stages.last().map_or(0, |stage| stage.resident.0);
         let peak = match device_budget::process(&pass.weight_options.device) {
             // Pixels are the host's.
             Some(of_device) => of_device + decoder,
-            None => Self::PROGRAM + pass.pictures.held + prompts + decoder + latents + most,
+            None => Self::PROGRAM + pass.source_images.held + prompts + decoder + latents + most,
         };
         Self::within(
             budget,
@@ -99,7 +99,7 @@ impl Upscaling {
         let Recipe { size, images, .. } = pass.recipe;
         let network = stage::upscaler(file, weight_options)?;
         let rounds = stage::rounds(network.scale(), factor);
-        // The last round is over the largest picture.
+        // The last round is over the largest image.
         let before = network.scale().pow(rounds - 1);
         let at = |factor: usize| (factor * size.width(), factor * size.height());
         let values = |(width, height): (usize, usize)| 3 * (width * height) as u64;
@@ -109,11 +109,11 @@ impl Upscaling {
         let moments = [
             // The network's own.
             values(at(before)) * float + network.footprint(height, width).bytes(),
-            // The picture in numbers, before and after they are scaled or copied, and in bytes.
+            // The image in numbers, before and after they are scaled or copied, and in bytes.
             values(largest) * (2 * float + 1),
             // It may be larger than what was asked for.
             lanczos3_bytes(largest, at(factor)),
-            // The picture and its file.
+            // The image and its file.
             values(at(factor)) * 2,
         ];
         let most = moments.into_iter().max().unwrap_or_default();
@@ -122,7 +122,7 @@ impl Upscaling {
         let beside = device_budget::process(&weight_options.device).unwrap_or(Self::PROGRAM);
         // The images of a group are kept until all are upscaled, for when the network fails.
         let waiting = values(at(1));
-        let held = pass.pictures.held + prompts + waiting;
+        let held = pass.source_images.held + prompts + waiting;
         let stage = StagePlan {
             name: Self::STAGE.to_owned(),
             resident: Bytes(weights),
@@ -158,13 +158,13 @@ impl Upscaling {
         })
     }
 
-    /// The most pictures of a group that `budget` has room for.
+    /// The most images of a group that `budget` has room for.
     pub(crate) fn most_images_a_group(&self, budget: Bytes) -> usize {
         let left = budget.saturating_sub(self.plan.predicted_peak).0 / self.waiting.max(1);
         (left as usize).saturating_add(1)
     }
 
-    /// Has the plan count with `group` pictures that wait together, and with a reading of the network for each of `groups`.
+    /// Has the plan count with `group` images that wait together, and with a reading of the network for each of `groups`.
     pub(crate) fn in_groups_of(&mut self, group: usize, groups: usize) {
         self.plan.predicted_peak.0 += group.saturating_sub(1) as u64 * self.waiting;
         self.plan.loads = groups;

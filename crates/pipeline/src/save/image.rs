@@ -1,4 +1,4 @@
-//! A picture in memory, and its PNG file.
+//! An image in memory, and its PNG file.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor};
 
 use crate::{Error, Result};
 
-/// A picture: rows from top to bottom, three bytes a pixel.
+/// An image: rows from top to bottom, three bytes a pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
     width: usize,
@@ -16,7 +16,7 @@ pub struct RgbImage {
 }
 
 impl RgbImage {
-    /// A picture of `pixels`, `3 * width * height` bytes.
+    /// An image of `pixels`, `3 * width * height` bytes.
     ///
     /// # Panics
     /// There are more or fewer bytes. This is a bug.
@@ -24,7 +24,7 @@ impl RgbImage {
         assert_eq!(
             pixels.len(),
             3 * width * height,
-            "a picture has three bytes a pixel. This is a bug."
+            "an image has three bytes a pixel. This is a bug."
         );
         Self {
             width,
@@ -33,7 +33,7 @@ impl RgbImage {
         }
     }
 
-    /// The picture of `image`, `[3, height, width]` with values from -1 to 1; what lies outside is clamped.
+    /// The image of `image`, `[3, height, width]` with values from -1 to 1; what lies outside is clamped.
     /// Rounded to the nearest byte, halves to the even one, as numpy does for diffusers.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl RgbImage {
         &self.pixels
     }
 
-    /// Writes the picture as PNG with `parameters` in a text chunk of that name, where Stable Diffusion
+    /// Writes the image as PNG with `parameters` in a text chunk of that name, where Stable Diffusion
     /// programs look for it. `path` is for messages.
     pub(crate) fn write_png(&self, target: &mut impl Write, parameters: &str, path: &Path) -> Result<()> {
         const KEYWORD: &str = "parameters";

@@ -1,4 +1,4 @@
-//! What an interrupted run left among the pictures: those it saved, and what it did not come to the end of.
+//! What an interrupted run left among the images: those it saved, and what it did not come to the end of.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::{Gallery, TEMPORARY_SUFFIX, remove, temporary_prefix};
 use crate::resume::RunName;
-use crate::{Error, Result, SavedPicture};
+use crate::{Error, Result, SavedImage};
 
-/// As much of a picture's metadata as says whose it is.
+/// As much of an image's metadata as says whose it is.
 #[derive(Deserialize)]
 struct Origin {
     started: String,
@@ -23,12 +23,12 @@ struct Origin {
 const LONGEST_METADATA: u64 = 256 << 20;
 
 impl Gallery {
-    /// Finds the pictures that this run has saved in other processes, and removes what those left unfinished. Names
-    /// go on after `known`, as many pictures as are known to have been saved.
+    /// Finds the images that this run has saved in other processes, and removes what those left unfinished. Names
+    /// go on after `known`, as many images as are known to have been saved.
     ///
     /// # Errors
     /// The folder cannot be read, or a file in it not removed.
-    pub(crate) fn recover(&mut self, known: usize) -> Result<Vec<SavedPicture>> {
+    pub(crate) fn recover(&mut self, known: usize) -> Result<Vec<SavedImage>> {
         self.next = self.next.saturating_add(known);
         remove_temporary_files(&self.folder, &self.run)?;
         let mut saved = Vec::new();
@@ -51,14 +51,14 @@ impl Gallery {
             };
             let image = metadata.with_extension("png");
             if image.exists() {
-                saved.push(SavedPicture {
+                saved.push(SavedImage {
                     image,
                     metadata,
                     index: image_index,
                     seed,
                 });
             } else {
-                // The process was killed after it had put the metadata in place and before the picture.
+                // The process was killed after it had put the metadata in place and before the image.
                 remove(&metadata)?;
             }
         }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_finds_its_own_pictures_and_clears_its_own_traces() {
+    fn a_run_finds_its_own_images_and_clears_its_own_traces() {
         let folder = tempfile::tempdir().unwrap();
         // Of the same second, so that their files are called alike.
         let now = ZonedDateTime::now();
@@ -131,7 +131,7 @@ mod tests {
         fs::remove_file(&half.image).unwrap();
         let stray = |run: &RunName| {
             let path = folder.path().join(format!("{}abc.part", temporary_prefix(run)));
-            fs::write(&path, "half a picture").unwrap();
+            fs::write(&path, "half an image").unwrap();
             path
         };
         let (ours, not_ours) = (stray(&run), stray(&other));

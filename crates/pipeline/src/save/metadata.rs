@@ -1,4 +1,4 @@
-//! How a picture was made: the JSON file beside it.
+//! How an image was made: the JSON file beside it.
 
 use std::path::PathBuf;
 
@@ -8,14 +8,14 @@ use serde::Serialize;
 use crate::scheduler::{SamplerKind, ScheduleKind};
 use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Img2Img, LoraChoice, Strength, Warning};
 
-/// Everything that went into one picture, in the names that scripts read.
+/// Everything that went into one image, in the names that scripts read.
 #[derive(Debug, Clone, Serialize)]
 pub struct Metadata {
-    /// What the picture shows.
+    /// What the image shows.
     pub prompt: String,
     /// What it should not show.
     pub negative_prompt: String,
-    /// This picture's own seed.
+    /// This image's own seed.
     pub seed: u64,
     /// Denoising steps.
     pub steps: usize,
@@ -53,15 +53,15 @@ pub struct Metadata {
     pub upscale_method: Option<String>,
     /// The refiner.
     pub refiner: Option<String>,
-    /// How it was drawn with.
+    /// How it was used.
     pub refiner_settings: Option<RefinerSettings>,
     /// The preset.
     pub quality_preset: Option<String>,
-    /// How many pictures the run drew.
+    /// How many images the run drew.
     pub num_images: usize,
     /// Which of them this is, from 0.
     pub image_index: usize,
-    /// The picture's file name.
+    /// The image's file name.
     pub filename: String,
     /// The device that drew it.
     pub device: String,
@@ -71,9 +71,9 @@ pub struct Metadata {
     pub pipeline_type: String,
     /// What was done to need less memory.
     pub memory_optimizations: Vec<String>,
-    /// When the run began, in local time, to the nanosecond. Its pictures are recognised by it.
+    /// When the run began, in local time, to the nanosecond. Its images are recognised by it.
     pub started: String,
-    /// Seconds that the run took until this picture was ready to be saved.
+    /// Seconds that the run took until this image was ready to be saved.
     pub generation_time: f64,
     /// What failed and was left out.
     pub failures: Vec<Failure>,
@@ -122,18 +122,18 @@ impl LoraRecord {
     }
 }
 
-/// How a refiner was drawn with.
+/// How a refiner was used.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RefinerSettings {
-    /// Where it took the latents over, from 0 to 1; without it, it went over the finished picture.
+    /// Where it took the latents over, from 0 to 1; without it, it went over the finished image.
     pub switch: Option<f64>,
     /// Its denoising steps, of which it took those that the strength left.
     pub steps: usize,
-    /// How much of the picture it changed.
+    /// How much of the image it changed.
     pub strength: Strength,
 }
 
-/// A run's memory, up to the moment the picture was saved.
+/// A run's memory, up to the moment the image was saved.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct MemoryReport {
     /// What the run was allowed, where a budget was given.

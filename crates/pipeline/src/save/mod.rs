@@ -1,4 +1,4 @@
-//! Saving: a picture and how it was made, both written whole or not at all, never over an existing file.
+//! Saving: an image and how it was made, both written whole or not at all, never over an existing file.
 
 mod bare_name;
 mod image;
@@ -19,9 +19,9 @@ pub use parameters::parameters_text;
 
 use crate::fsync::sync_folder;
 use crate::resume::RunName;
-use crate::{Error, Result, SavedPicture};
+use crate::{Error, Result, SavedImage};
 
-/// A folder that the pictures of a run are saved into.
+/// A folder that the images of a run are saved into.
 #[derive(Debug)]
 pub struct Gallery {
     folder: PathBuf,
@@ -31,7 +31,7 @@ pub struct Gallery {
 
 impl Gallery {
     /// Opens `folder`, makes it if it is missing, and makes sure that it can be written, so that nobody waits
-    /// for a picture that has no place. File names carry the moment at which `run` began.
+    /// for an image that has no place. File names carry the moment at which `run` began.
     ///
     /// # Errors
     /// The folder cannot be made or written.
@@ -55,19 +55,19 @@ impl Gallery {
     ///
     /// # Errors
     /// The files cannot be written; then neither is there.
-    pub fn save(&mut self, image: &RgbImage, metadata: &mut Metadata) -> Result<SavedPicture> {
+    pub fn save(&mut self, image: &RgbImage, metadata: &mut Metadata) -> Result<SavedImage> {
         loop {
             let stem = self.run.file_name(self.next);
-            let picture = self.folder.join(format!("{stem}.png"));
+            let path = self.folder.join(format!("{stem}.png"));
             let sidecar = self.folder.join(format!("{stem}.json"));
             self.next += 1;
-            if picture.exists() || sidecar.exists() {
+            if path.exists() || sidecar.exists() {
                 continue;
             }
             metadata.filename = format!("{stem}.png");
             metadata.started = self.run.started().to_owned();
             let text = parameters_text(metadata);
-            let written_picture = self.write(&picture, |file| image.write_png(file, &text, &picture))?;
+            let written_image = self.write(&path, |file| image.write_png(file, &text, &path))?;
             let written_sidecar = self.write(&sidecar, |file| {
                 let result = serde_json::to_writer_pretty(&mut *file, metadata).map_err(io::Error::from);
                 let result = result.and_then(|()| file.write_all(b"\n"));
@@ -76,11 +76,11 @@ impl Gallery {
                     source,
                 })
             })?;
-            // The picture is put in place last: who sees it finds its metadata beside it.
+            // The image is put in place last: who sees it finds its metadata beside it.
             if !place(written_sidecar, &sidecar)? {
                 continue;
             }
-            match place(written_picture, &picture) {
+            match place(written_image, &path) {
                 Ok(true) => {}
                 Ok(false) => {
                     remove(&sidecar)?;
@@ -92,8 +92,8 @@ impl Gallery {
                 }
             }
             sync_folder(&self.folder);
-            return Ok(SavedPicture {
-                image: picture,
+            return Ok(SavedImage {
+                image: path,
                 metadata: sidecar,
                 index: metadata.image_index,
                 seed: metadata.seed,
@@ -168,7 +168,7 @@ mod tests {
         RunName::new(&now.to_zoned_datetime(TimeZone::UTC).unwrap())
     }
 
-    fn picture() -> (RgbImage, Metadata) {
+    fn example() -> (RgbImage, Metadata) {
         (
             RgbImage::new(2, 1, vec![255, 0, 0, 0, 0, 255]),
             metadata::example(),
@@ -179,7 +179,7 @@ mod tests {
     fn numbers_go_on_where_names_are_taken() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("output_2026-05-04_03-02-01_001.json"), "mine").unwrap();
-        let (image, mut metadata) = picture();
+        let (image, mut metadata) = example();
         let saved = Gallery::open(folder.path(), &run())
             .unwrap()
             .save(&image, &mut metadata)

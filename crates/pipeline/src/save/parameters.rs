@@ -2,8 +2,8 @@
 //!
 //! The prompt, a line `Negative prompt: …` where there is one, and a last line of `Key: value` pairs, as
 //! stable-diffusion-webui, its extension for ControlNet and its tab of extras write and read them. Whatever changes the
-//! picture is in it, under webui's own keys where it has one. Models, LoRAs and networks stand there by their bare names:
-//! the picture leaves the machine, and where things lie on it does not.
+//! image is in it, under webui's own keys where it has one. Models, LoRAs and networks stand there by their bare names:
+//! the image leaves the machine, and where things lie on it does not.
 
 use super::bare_name::bare_name;
 use super::{LoraRecord, Metadata};
@@ -15,7 +15,7 @@ use crate::scheduler::SamplerKind;
 /// Digits that webui writes of a model's SHA-256.
 const HASH_DIGITS: usize = 10;
 
-/// The text for a picture made as `metadata` says.
+/// The text for an image made as `metadata` says.
 pub fn parameters_text(metadata: &Metadata) -> String {
     let mut text = with_lora_tags(&metadata.prompt, &metadata.loras);
     if !metadata.negative_prompt.is_empty() {
@@ -93,7 +93,7 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
         );
         match refiner.switch {
             Some(switch) => add("Refiner switch at", switch.to_string()),
-            // webui has no refiner that goes over the finished picture, and so no keys for it.
+            // webui has no refiner that goes over the finished image, and so no keys for it.
             None => {
                 add("Refiner steps", refiner.steps.to_string());
                 add("Refiner denoising strength", refiner.strength.0.to_string());
@@ -150,7 +150,7 @@ fn control_unit(control: &ControlChoice) -> String {
         ("Module", "none".to_owned()),
         ("Model", model),
         ("Weight", weight),
-        // The picture is brought to the size of what is drawn, whatever its sides were.
+        // The image is resized to the size of the generated image, whatever its sides were.
         ("Resize Mode", "Just Resize".to_owned()),
     ];
     if control.kind == ControlKind::Canny {

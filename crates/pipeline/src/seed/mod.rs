@@ -1,5 +1,5 @@
 //! From a seed to noise: the very numbers that torch draws on a processor, so that a seed means the same
-//! picture here as in diffusers.
+//! image here as in diffusers.
 
 mod mersenne_twister;
 mod normal;

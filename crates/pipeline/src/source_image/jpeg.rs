@@ -1,7 +1,7 @@
 //! JPEG files: what their segments say, and their pixels.
 //!
-//! The decoder sees the picture's own segments and no profile, thumbnail or second picture. It wants room for the whole
-//! picture, so what it takes is known from the size and the sampling of each component.
+//! The decoder sees the image's own segments and no profile, thumbnail or second image. It wants room for the whole
+//! image, so what it takes is known from the size and the sampling of each component.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -19,7 +19,7 @@ use super::{CUT, Coding, OTHER_SIZE, Stored, checked_sides};
 pub(super) const SIGNATURE: &[u8] = b"\xff\xd8\xff";
 /// Pieces that a file may lie in: scans, and a few tables between.
 const MOST_PIECES: usize = 1 << 12;
-/// What the decoder takes beside the picture and its rows.
+/// What the decoder takes beside the image and its rows.
 const DECODER: u64 = 256 << 10;
 const EXIF: &[u8] = b"Exif\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
@@ -103,7 +103,7 @@ impl Frame {
             .map(sampled)
             .map(|(x, y)| 128 * x * y)
             .sum();
-        // Each component as wide as the picture, what is kept of the line of blocks before, and both upsampled.
+        // Each component as wide as the image, what is kept of the line of blocks before, and both upsampled.
         let line = 2 * (width + 8 * across) * 8 * down;
         DECODER
             + result
@@ -132,7 +132,7 @@ impl Walk<'_> {
         Ok(byte)
     }
 
-    /// The next marker that stands before a segment or ends the picture.
+    /// The next marker that stands before a segment or ends the image.
     fn marker(&mut self) -> Result<u8, String> {
         loop {
             let bytes = self.file.fill_buf().map_err(|error| error.to_string())?;
@@ -236,7 +236,7 @@ pub(super) fn open(file: &mut BufReader<File>) -> Result<Stored, String> {
 }
 
 impl Jpeg {
-    /// Hands the rows of the picture in `file`, whose sides are these, to `rows`.
+    /// Hands the rows of the image in `file`, whose sides are these, to `rows`.
     pub(super) fn decode(
         &self,
         file: BufReader<File>,

@@ -1,18 +1,18 @@
-//! From rows to a mask: which pixels are drawn anew.
+//! From rows to a mask: which pixels are inpainted.
 
 use super::orientation::Orientation;
 use super::resampled::Resampled;
 use super::rows::{Row, Rows};
 use crate::request::ImageSize;
 
-/// Brightness from which on a pixel is drawn anew, as in diffusers.
+/// Brightness from which on a pixel is inpainted, as in diffusers.
 const BRIGHT: u8 = 128;
 /// Opacity above which it is, as in stable-diffusion-webui.
 const OPAQUE: u8 = 128;
 
 /// A mask whose rows have not all come.
 ///
-/// A picture of which some pixels are not opaque says by its opacity what is drawn anew, as in stable-diffusion-webui: what
+/// An image of which some pixels are not opaque says by its opacity what is inpainted, as in stable-diffusion-webui: what
 /// was painted on a transparent layer. Any other does so by its brightness, that of Pillow's `convert("L")`.
 #[derive(Debug)]
 pub(super) struct MaskRows {

@@ -1,7 +1,7 @@
-//! Pictures that the user names: known by their headers, then read, whatever they are called, upright and at a size.
+//! Images that the user names: known by their headers, then read, whatever they are called, upright and at a size.
 //!
-//! A picture is opened by its header alone, which says what reading it will take, so that a run can plan for it. Reading goes
-//! row by row from the decoder into what is made of the picture.
+//! An image is opened by its header alone, which says what reading it will take, so that a run can plan for it. Reading goes
+//! row by row from the decoder into what is made of the image.
 
 mod jpeg;
 mod mask;
@@ -28,7 +28,7 @@ use orientation::Orientation;
 use resampled::Resampled;
 use rows::Rows;
 
-/// The most pixels that a picture may have. Pillow, too, refuses more than that.
+/// The most pixels that an image may have. Pillow, too, refuses more than that.
 const MOST_PIXELS: u64 = 178_956_970;
 /// Bytes of what a file says beside its pixels that are looked at.
 const LARGEST_METADATA: u64 = 1 << 18;
@@ -37,9 +37,9 @@ const OTHER_SIZE: &str = "it is of another size than its header says";
 /// What is said of a file that its decoder did not withstand.
 const DECODER_FAILED: &str = "its decoder failed: the file is damaged";
 /// What is said of a file that is not all there.
-const CUT: &str = "the file is cut: it ends in the middle of the picture";
+const CUT: &str = "the file is cut: it ends in the middle of the image";
 
-/// A picture of which the header is known.
+/// An image of which the header is known.
 #[derive(Debug, Clone)]
 pub struct SourceImage {
     path: PathBuf,
@@ -57,7 +57,7 @@ struct Stored {
     coding: Coding,
 }
 
-/// The format of a picture, with what its decoder has to know.
+/// The format of an image, with what its decoder has to know.
 #[derive(Debug, Clone)]
 enum Coding {
     Png(png::Png),
@@ -93,10 +93,10 @@ impl Stored {
 }
 
 impl SourceImage {
-    /// Opens the picture at `path`: a PNG, JPEG or WebP file, by what it holds. No pixel is read.
+    /// Opens the image at `path`: a PNG, JPEG or WebP file, by what it holds. No pixel is read.
     ///
     /// # Errors
-    /// It cannot be read, is no such picture, or is not all there.
+    /// It cannot be read, is no such image, or is not all there.
     pub fn open(path: &Path) -> Result<Self> {
         match Stored::open(path) {
             Ok(stored) => Ok(Self {
@@ -110,19 +110,19 @@ impl SourceImage {
         }
     }
 
-    /// The sides of the upright picture in pixels: width and height.
+    /// The sides of the upright image in pixels: width and height.
     pub fn sides(&self) -> (usize, usize) {
         self.stored.orientation.upright(self.stored.sides)
     }
 
-    /// The size to draw in where the user names none: the picture's own, down to the nearest that is a size.
+    /// The size to generate at where the user names none: the image's own, down to the nearest that is a size.
     pub(crate) fn nearest_size(&self) -> Option<ImageSize> {
         let (width, height) = self.sides();
         let down = |side: usize| side / ImageSize::STEP * ImageSize::STEP;
         ImageSize::new(down(width), down(height)).ok()
     }
 
-    /// The upright picture at `size`, in colour; opacity is left out. What is another size is resampled as Pillow does it
+    /// The upright image at `size`, in colour; opacity is left out. What is another size is resampled as Pillow does it
     /// (Lanczos, three lobes).
     ///
     /// # Errors
@@ -133,12 +133,12 @@ impl SourceImage {
         Ok(rows.finish())
     }
 
-    /// The most bytes that [`at`](Self::at) takes beside the picture that it gives.
+    /// The most bytes that [`at`](Self::at) takes beside the image that it gives.
     pub fn bytes_at(&self, size: ImageSize) -> u64 {
         self.stored.decoding_bytes + Resampled::bytes(self.stored.sides, self.stored.orientation, size)
     }
 
-    /// The upright picture as a mask, pixel by pixel: true where it is brighter than half, or where it is opaque if some of it
+    /// The upright image as a mask, pixel by pixel: true where it is brighter than half, or where it is opaque if some of it
     /// is transparent.
     ///
     /// # Errors
@@ -221,7 +221,7 @@ impl Rows for Counted<'_> {
     }
 }
 
-/// The sides of a picture that has pixels, and not too many.
+/// The sides of an image that has pixels, and not too many.
 fn checked_sides(width: u64, height: u64) -> std::result::Result<(usize, usize), String> {
     if width == 0 || height == 0 {
         return Err(format!("it has no pixels: it is {width}x{height}"));
@@ -243,7 +243,7 @@ fn end_of_file(error: io::Error) -> String {
 }
 
 impl RgbImage {
-    /// The picture as an autoencoder takes it: `[1, 3, height, width]`, values from -1 to 1.
+    /// The image as an autoencoder takes it: `[1, 3, height, width]`, values from -1 to 1.
     ///
     /// # Errors
     /// There is no memory for it.

@@ -1,23 +1,23 @@
-//! Which way up a picture is stored: the orientation of EXIF, or of XMP where there is none.
+//! Which way up an image is stored: the orientation of EXIF, or of XMP where there is none.
 
 /// The tag of the orientation in a directory of TIFF's.
 const TAG: u16 = 0x0112;
 /// Bytes of a directory's entry.
 const ENTRY: usize = 12;
 
-/// How stored pixels become an upright picture: rows and columns are run through backwards first, then exchanged.
+/// How stored pixels become an upright image: rows and columns are run through backwards first, then exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Orientation {
     /// Columns count from the right.
     pub(super) mirrored: bool,
     /// Rows count from the bottom.
     pub(super) upside_down: bool,
-    /// Rows are the upright picture's columns.
+    /// Rows are the upright image's columns.
     pub(super) transposed: bool,
 }
 
 impl Orientation {
-    /// That of EXIF's `code`. Those that mean nothing are that of an upright picture.
+    /// That of EXIF's `code`. Those that mean nothing are that of an upright image.
     fn of_code(code: u32) -> Self {
         let [mirrored, upside_down, transposed] = match code {
             2 => [true, false, false],
@@ -43,7 +43,7 @@ impl Orientation {
         code.map(Self::of_code).unwrap_or_default()
     }
 
-    /// The sides of the upright picture whose stored sides are these.
+    /// The sides of the upright image whose stored sides are these.
     pub(super) fn upright(self, (width, height): (usize, usize)) -> (usize, usize) {
         if self.transposed {
             (height, width)
@@ -52,7 +52,7 @@ impl Orientation {
         }
     }
 
-    /// Where a stored pixel lies in the upright picture.
+    /// Where a stored pixel lies in the upright image.
     pub(super) fn place(self, (x, y): (usize, usize), (width, height): (usize, usize)) -> (usize, usize) {
         let x = if self.mirrored { width - 1 - x } else { x };
         let y = if self.upside_down { height - 1 - y } else { y };

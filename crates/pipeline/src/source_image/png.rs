@@ -170,7 +170,7 @@ fn of_text(data: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Png {
-    /// Hands the rows of the picture in `file`, whose sides are these, to `rows`.
+    /// Hands the rows of the image in `file`, whose sides are these, to `rows`.
     pub(super) fn decode(
         &self,
         file: BufReader<File>,

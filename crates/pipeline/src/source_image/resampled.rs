@@ -1,4 +1,4 @@
-//! From rows to a picture of another size, upright, without the picture that they are of.
+//! From rows to an image of another size, upright, without the image that they are of.
 
 use super::orientation::Orientation;
 use super::rows::{Row, Rows};
@@ -6,8 +6,8 @@ use crate::request::ImageSize;
 use crate::save::RgbImage;
 use crate::upscale::{Window, along_rows, byte, windows};
 
-/// A picture whose rows have not all come, resampled as [`lanczos3`](crate::upscale::lanczos3) does it: along the upright
-/// picture's rows first, with bytes between.
+/// An image whose rows have not all come, resampled as [`lanczos3`](crate::upscale::lanczos3) does it: along the upright
+/// image's rows first, with bytes between.
 #[derive(Debug)]
 pub(super) struct Resampled {
     orientation: Orientation,
@@ -44,7 +44,7 @@ fn sides(orientation: Orientation, size: ImageSize) -> (usize, usize) {
 }
 
 impl Resampled {
-    /// A picture of `stored` sides that becomes an upright one of `size`.
+    /// An image of `stored` sides that becomes an upright one of `size`.
     pub(super) fn new(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> Self {
         let (width, height) = sides(orientation, size);
         // The length of a row when columns are summed.
@@ -59,7 +59,7 @@ impl Resampled {
         }
     }
 
-    /// Bytes that this takes beside the picture that comes of it.
+    /// Bytes that this takes beside the image that comes of it.
     pub(super) fn bytes(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> u64 {
         let (width, height) = sides(orientation, size);
         let of_windows = |old: usize, new: usize| 64 * new + 12 * (6 * old.max(new) + 3 * new);
@@ -70,7 +70,7 @@ impl Resampled {
             as u64
     }
 
-    /// The upright picture.
+    /// The upright image.
     pub(super) fn finish(self) -> RgbImage {
         RgbImage::new(self.size.width(), self.size.height(), self.pixels)
     }
@@ -98,7 +98,7 @@ impl Rows for Resampled {
         let pixels = &mut self.pixels;
         let width = self.size.width();
         if orientation.transposed {
-            // What is a column of the upright picture is summed over first.
+            // What is a column of the upright image is summed over first.
             self.down.add(index, row, |x, line| {
                 let resampled = across(line);
                 let line = resampled.as_deref().unwrap_or(line);

@@ -1,15 +1,15 @@
-//! Rows of pixels on their way from a decoder to what is made of them, so that no picture need be there as a whole.
+//! Rows of pixels on their way from a decoder to what is made of them, so that no image need be there as a whole.
 
 /// A row of stored pixels.
 #[derive(Debug)]
 pub(super) struct Row {
     /// Three bytes a pixel.
     colours: Vec<u8>,
-    /// A byte a pixel, where the picture has opacity.
+    /// A byte a pixel, where the image has opacity.
     alphas: Option<Vec<u8>>,
 }
 
-/// What takes the rows of a picture.
+/// What takes the rows of an image.
 pub(super) trait Rows {
     /// Takes the stored row `index`, counted from the top. Every row comes once.
     fn take(&mut self, index: usize, row: &Row);
@@ -42,7 +42,7 @@ impl Row {
         &self.colours
     }
 
-    /// A byte a pixel, where the picture has opacity.
+    /// A byte a pixel, where the image has opacity.
     pub(super) fn alphas(&self) -> Option<&[u8]> {
         self.alphas.as_deref()
     }

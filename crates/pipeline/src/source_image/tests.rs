@@ -1,4 +1,4 @@
-//! Pictures beside what Pillow makes of them, cut ones, and damaged ones.
+//! Images beside what Pillow makes of them, cut ones, and damaged ones.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,7 +60,7 @@ fn assert_near(found: &[u8], expected: &[u8], name: &str) {
 }
 
 #[test]
-fn pictures_are_those_of_pillow_upright_and_resampled() {
+fn images_are_those_of_pillow_upright_and_resampled() {
     let expected = expected();
     for name in files() {
         let source = open(&name);
@@ -92,7 +92,7 @@ fn masks_are_those_of_the_webui_and_of_diffusers() {
 }
 
 #[test]
-fn rows_in_any_orientation_are_resampled_as_the_whole_upright_picture() {
+fn rows_in_any_orientation_are_resampled_as_the_whole_upright_image() {
     let pixel = |at: usize| (at * at % 251) as u8 ^ (at / 7) as u8;
     for (width, height) in [(45, 31), (16, 16), (200, 37)] {
         let stored: Vec<[u8; 3]> = (0..width * height)
@@ -155,9 +155,9 @@ fn a_file_that_is_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn what_is_no_picture_is_refused() {
+fn what_is_no_image_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("picture.png");
+    let path = folder.path().join("image.png");
     let reason = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         match SourceImage::open(&path).and_then(|source| source.mask()) {
@@ -165,7 +165,7 @@ fn what_is_no_picture_is_refused() {
             other => panic!("{other:?}"),
         }
     };
-    assert!(reason(b"no picture").contains("neither a PNG, a JPEG nor a WebP file"));
+    assert!(reason(b"no image").contains("neither a PNG, a JPEG nor a WebP file"));
     assert!(reason(b"").contains("neither"));
     let palette = fs::read(super::tests::folder().join("bad-palette.png")).unwrap();
     assert!(reason(&palette).contains("a palette of 4 bytes"));
@@ -275,9 +275,9 @@ fn mend_checksums(bytes: &mut [u8]) {
 }
 
 #[test]
-fn a_picture_is_opened_by_what_it_holds() {
+fn an_image_is_opened_by_what_it_holds() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("picture.txt");
+    let path = folder.path().join("image.txt");
     let write = |colour: ::png::ColorType, (width, height): (u32, u32), bytes: &[u8]| {
         let mut encoder = ::png::Encoder::new(File::create(&path).unwrap(), width, height);
         encoder.set_color(colour);
@@ -304,7 +304,7 @@ fn a_picture_is_opened_by_what_it_holds() {
     let transparent: Vec<u8> = half([0, 255]).flat_map(|alpha| [9, alpha]).collect();
     let mask = write(::png::ColorType::GrayscaleAlpha, (40, 33), &transparent);
     assert_eq!(mask.mask_at(size).unwrap(), halves);
-    fs::write(&path, "no picture").unwrap();
+    fs::write(&path, "no image").unwrap();
     let error = SourceImage::open(&path).unwrap_err();
     assert!(matches!(error, Error::BadImage { .. }), "{error:?}");
 }

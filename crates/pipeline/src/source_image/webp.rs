@@ -1,6 +1,6 @@
-//! WebP files: what their chunks say, and their pixels. Of an animation the first picture counts.
+//! WebP files: what their chunks say, and their pixels. Of an animation the first image counts.
 //!
-//! The decoder wants room for the whole picture, for its planes or its table of colours, and for opacity.
+//! The decoder wants room for the whole image, for its planes or its table of colours, and for opacity.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -17,9 +17,9 @@ pub(super) const SIGNATURES: [&[u8]; 2] = [b"RIFF", b"WEBP"];
 const HEAD: u64 = 12;
 /// Bytes of a chunk's name and length.
 const CHUNK_HEAD: u64 = 8;
-/// Bytes of a picture's chunk that say how large it is.
+/// Bytes of an image's chunk that say how large it is.
 const HEADER: u64 = 10;
-/// What the decoder takes beside pictures: its tables of codes.
+/// What the decoder takes beside images: its tables of codes.
 const DECODER: u64 = 4 << 20;
 
 /// Nothing has to be known to decode a WebP file but where it is.
@@ -41,10 +41,10 @@ impl Codings {
         // Planes of whole blocks of 16 x 16.
         let planes = (width as u64 + 16) * (height as u64 + 16) * 3 / 2;
         let result = if self.has_alpha { 4 } else { 3 } * pixels;
-        // The codes of a picture without losses take more than in the file, which is mostly pixels.
+        // The codes of an image without losses take more than in the file, which is mostly pixels.
         let codes = length / 2;
         let decoded = match self {
-            // Any coding of a picture, the picture and the canvas that it is laid on.
+            // Any coding of an image, the image and the canvas that it is laid on.
             Self {
                 is_animated: true, ..
             } => 15 * pixels + planes + codes,
@@ -54,7 +54,7 @@ impl Codings {
                 has_alpha,
                 ..
             } => (if has_alpha { 1 } else { 5 }) * pixels + codes,
-            // Opacity is decoded as a picture without losses.
+            // Opacity is decoded as an image without losses.
             Self { has_alpha: true, .. } => planes + 7 * pixels + length,
             Self { .. } => planes + length,
         };
@@ -151,7 +151,7 @@ fn extended_sides(data: &[u8]) -> Result<((u64, u64), u8), String> {
 }
 
 impl WebP {
-    /// Hands the rows of the picture in `file`, whose sides are these, to `rows`.
+    /// Hands the rows of the image in `file`, whose sides are these, to `rows`.
     pub(super) fn decode(
         &self,
         mut file: BufReader<File>,

@@ -43,7 +43,7 @@ impl<'a> ControlImages<'a> {
 
 /// The latents of each image, for the ControlNets of a transformer.
 ///
-/// They are the mean of the VAE's distribution. diffusers draws a sample with noise that no seed determines.
+/// They are the mean of the VAE's distribution. diffusers generates a sample with noise that no seed determines.
 fn latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option<Tensor>>> {
     const COMPONENT: &str = "vae";
     let mut encoder = None;

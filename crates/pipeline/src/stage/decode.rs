@@ -1,4 +1,4 @@
-//! From latents to a picture.
+//! From latents to an image.
 
 use candle_core::Tensor;
 use sd_models::vae::{Decoder, Scaling};
@@ -21,7 +21,7 @@ pub(crate) struct Decode<'a> {
 }
 
 impl<'a> Decode<'a> {
-    /// Reads the decoder of `bundle`, unless the first picture does. Latents are scaled for it as `scaling` says.
+    /// Reads the decoder of `bundle`, unless the first image does. Latents are scaled for it as `scaling` says.
     ///
     /// # Errors
     /// A file is wrong, or the device has no room.
@@ -40,11 +40,11 @@ impl<'a> Decode<'a> {
         })
     }
 
-    /// The picture of `latents`, `[1, channels, height, width]`.
+    /// The image of `latents`, `[1, channels, height, width]`.
     ///
     /// # Errors
     /// A file is wrong, the device fails, or a value is not finite.
-    pub(crate) fn picture(&self, latents: &Tensor) -> Result<RgbImage> {
+    pub(crate) fn image(&self, latents: &Tensor) -> Result<RgbImage> {
         let latents = latents.to_device(&self.weight_options.device)?;
         let unscaled = self.bundle.vae.unscale(&latents, self.scaling)?;
         let image = self.decoder.decode(&unscaled)?.squeeze(0)?;
@@ -56,22 +56,22 @@ impl<'a> Decode<'a> {
 }
 
 /// Decodes each of `latents`, `[1, channels, height, width]`, with the autoencoder of `bundle`, which is read
-/// once and dropped at the end, after they are scaled for it as `scaling` says. `on_picture` is given each picture as soon as it is there.
+/// once and dropped at the end, after they are scaled for it as `scaling` says. `on_image` is given each image as soon as it is there.
 ///
 /// # Errors
-/// A file is wrong, the device fails, a value is not finite, the run was interrupted, or `on_picture` fails.
+/// A file is wrong, the device fails, a value is not finite, the run was interrupted, or `on_image` fails.
 pub fn decode(
     bundle: &Bundle,
     latents: &[Tensor],
     scaling: Scaling,
     weight_options: &WeightOptions,
     interrupt: &Interrupt,
-    mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
+    mut on_image: impl FnMut(usize, RgbImage) -> Result<()>,
 ) -> Result<()> {
     let decode = Decode::load(bundle, scaling, weight_options)?;
     for (index, latents) in latents.iter().enumerate() {
         interrupt.check()?;
-        on_picture(index, decode.picture(latents)?)?;
+        on_image(index, decode.image(latents)?)?;
     }
     Ok(())
 }

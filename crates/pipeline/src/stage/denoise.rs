@@ -38,17 +38,17 @@ impl CfgMode {
     }
 }
 
-/// How far a picture has come.
+/// How far the denoising of an image has come.
 #[derive(Debug, Clone)]
 pub struct Progress {
     /// Evaluations of the network that are done.
     pub evaluations: usize,
-    /// The latents, 32-bit numbers in the processor's memory, and what the sampler remembers.
+    /// The latents, `f32` in host memory, and what the sampler remembers.
     pub sampler_state: SamplerState,
 }
 
 impl Progress {
-    /// A picture before its first evaluation, which begins as `latents`.
+    /// An image that starts as `latents`, before its first evaluation.
     pub(crate) fn from_latents(latents: Tensor) -> Self {
         Self {
             evaluations: 0,
@@ -57,12 +57,12 @@ impl Progress {
     }
 }
 
-/// A picture while it is denoised.
+/// One image while it is denoised: its latents, its random numbers and its mask.
 #[derive(Debug, Clone)]
-pub struct Picture {
-    /// How far it has come.
+pub struct Sample {
+    /// Its latents and the evaluations that are done.
     pub progress: Progress,
-    /// The numbers that its seed gives from here on.
+    /// The random numbers of its seed, from the current evaluation on.
     noise: NormalStream,
     inpainting: Option<Inpainting>,
 }
@@ -78,7 +78,7 @@ struct Inpainting {
     told: Option<Tensor>,
 }
 
-/// The network with everything that is the same for all pictures of a run.
+/// The denoising network, its sampler, and the settings that all images of a run share.
 #[derive(Debug)]
 pub struct Denoise<'a> {
     bundle: &'a Bundle,
@@ -102,7 +102,7 @@ impl<'a> Denoise<'a> {
     /// `controls_stay`.
     ///
     /// # Errors
-    /// A file is wrong, the device has no room, or the picture is larger than the model can draw.
+    /// A file is wrong, the device is out of memory, or the image is larger than the model supports.
     pub fn load(
         bundle: &'a Bundle,
         recipe: &Recipe,
@@ -156,19 +156,19 @@ impl<'a> Denoise<'a> {
         self
     }
 
-    /// What leads the pictures.
+    /// The sampler, with its timesteps.
     pub fn sampler(&self) -> &Sampler {
         &self.sampler
     }
 
-    /// A picture that starts as the noise of `seed`, or as the latents of `init` with as much noise as the recipe's strength says.
+    /// Starts an image: as the noise of `seed`, or as the latents of `init` with the noise that the strength asks for.
     ///
     /// Random numbers are drawn in the order of diffusers' pipelines: for the initial image's latents, for the noise, for the
     /// masked image's latents.
     ///
     /// # Errors
-    /// There is no memory for it, or the model fills masks and there is none.
-    pub fn begin(&self, seed: u64, init: Option<&InitLatents>) -> Result<Picture> {
+    /// The device is out of memory, or a 9-channel inpainting model has no mask.
+    pub fn begin(&self, seed: u64, init: Option<&InitLatents>) -> Result<Sample> {
         let mut noise = NormalStream::new(seed);
         let (rows, columns) = self.latent_sides;
         let shape = Shape::from((1, self.bundle.vae.latent_channels, rows, columns));
@@ -200,7 +200,7 @@ impl<'a> Denoise<'a> {
             }
             None => None,
         };
-        Ok(Picture {
+        Ok(Sample {
             progress: Progress {
                 evaluations: 0,
                 sampler_state: SamplerState::new(latents),
@@ -210,19 +210,19 @@ impl<'a> Denoise<'a> {
         })
     }
 
-    /// The picture of `seed` that had come as far as `progress`. It needs `init` again only for a mask.
+    /// Restores the image of `seed` at `progress`. `init` is needed again only for a mask.
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
-    pub fn go_on(&self, seed: u64, init: Option<&InitLatents>, progress: Progress) -> Result<Picture> {
-        let mut picture = match init {
+    pub fn go_on(&self, seed: u64, init: Option<&InitLatents>, progress: Progress) -> Result<Sample> {
+        let mut sample = match init {
             None if self.is_img2img => {
                 // Its noise was drawn after that of the initial latents.
                 let mut noise = NormalStream::new(seed);
                 for _ in 0..2 {
                     draw(&mut noise, progress.sampler_state.latents.shape())?;
                 }
-                Picture {
+                Sample {
                     progress: progress.clone(),
                     noise,
                     inpainting: None,
@@ -232,36 +232,36 @@ impl<'a> Denoise<'a> {
         };
         for evaluation in 0..progress.evaluations {
             for _ in 0..self.sampler.noise_draws(evaluation) {
-                draw(&mut picture.noise, progress.sampler_state.latents.shape())?;
+                draw(&mut sample.noise, progress.sampler_state.latents.shape())?;
             }
         }
-        Ok(Picture { progress, ..picture })
+        Ok(Sample { progress, ..sample })
     }
 
-    /// Takes each of `pictures`, which have all come equally far, past one more evaluation, in one pass over the network.
+    /// Advances `samples`, which have all had the same number of evaluations, by one more evaluation in one forward pass.
     ///
     /// # Errors
     /// The device fails, or a value is not finite.
     ///
     /// # Panics
-    /// The pictures have not come equally far, or are finished.
-    pub fn step(&self, pictures: &mut [Picture]) -> Result<()> {
-        let Some(evaluation) = pictures.first().map(|picture| picture.progress.evaluations) else {
+    /// The samples have had different numbers of evaluations, or are finished.
+    pub fn step(&self, samples: &mut [Sample]) -> Result<()> {
+        let Some(evaluation) = samples.first().map(|sample| sample.progress.evaluations) else {
             return Ok(());
         };
         assert!(
-            pictures
+            samples
                 .iter()
-                .all(|picture| picture.progress.evaluations == evaluation),
-            "pictures share a pass at the same evaluation"
+                .all(|sample| sample.progress.evaluations == evaluation),
+            "samples share a forward pass at the same evaluation"
         );
-        let predictions = self.predictions(pictures, evaluation)?;
-        for (picture, prediction) in pictures.iter_mut().zip(predictions) {
-            let Picture {
+        let predictions = self.predictions(samples, evaluation)?;
+        for (sample, prediction) in samples.iter_mut().zip(predictions) {
+            let Sample {
                 progress,
                 noise,
                 inpainting,
-            } = picture;
+            } = sample;
             let mut fresh = |shape: &Shape| draw(noise, shape);
             let sampler_state = &mut progress.sampler_state;
             self.sampler
@@ -278,18 +278,18 @@ impl<'a> Denoise<'a> {
         Ok(())
     }
 
-    /// The network's prediction for each picture, guided where there is a negative prompt's beside the prompt's.
-    fn predictions(&self, pictures: &[Picture], evaluation: usize) -> Result<Vec<Tensor>> {
+    /// The prediction for each sample, after classifier-free guidance where there is a negative prompt.
+    fn predictions(&self, samples: &[Sample], evaluation: usize) -> Result<Vec<Tensor>> {
         // The only prompt of each forward pass, or all of them in one.
         let passes: Vec<Option<usize>> = match self.cfg_mode {
             CfgMode::Batched => vec![None],
             CfgMode::Sequential => (0..self.prompts).map(Some).collect(),
         };
-        let mut inputs = Vec::with_capacity(pictures.len() * passes.len());
-        for picture in pictures {
-            let latents = &picture.progress.sampler_state.latents;
+        let mut inputs = Vec::with_capacity(samples.len() * passes.len());
+        for sample in samples {
+            let latents = &sample.progress.sampler_state.latents;
             let latents = self.sampler.scale_input(evaluation, latents)?;
-            let told = picture.inpainting.as_ref();
+            let told = sample.inpainting.as_ref();
             let told = told.and_then(|inpainting| inpainting.told.as_ref());
             let plain = latents.to_device(&self.device)?;
             let latents = match told {
@@ -306,8 +306,8 @@ impl<'a> Denoise<'a> {
             }
         }
         let predicted = self.network.forward(&inputs, evaluation)?;
-        let guided = predicted.chunks(passes.len()).map(|of_picture| {
-            let predicted = Tensor::cat(of_picture, 0)?
+        let guided = predicted.chunks(passes.len()).map(|of_sample| {
+            let predicted = Tensor::cat(of_sample, 0)?
                 .to_dtype(DType::F32)?
                 .to_device(&Device::Cpu)?;
             if predicted.dim(0)? == 1 {
@@ -339,7 +339,7 @@ impl Inpainting {
     }
 }
 
-/// The next numbers of `noise`, in the processor's memory.
+/// The next random numbers of `noise`, in host memory.
 fn draw(noise: &mut NormalStream, shape: &Shape) -> candle_core::Result<Tensor> {
     Tensor::from_vec(noise.normals(shape.elem_count()), shape, &Device::Cpu)
 }
@@ -353,19 +353,19 @@ pub(crate) fn texts(bundle: &Bundle, scale: GuidanceScale) -> usize {
     }
 }
 
-/// Rows and columns of the latents of a picture.
+/// Rows and columns of an image's latents.
 pub(crate) fn latent_sides(bundle: &Bundle, size: ImageSize) -> (usize, usize) {
     let factor = bundle.vae.downsampling();
     (size.height() / factor, size.width() / factor)
 }
 
-/// The squares of two by two latents that a picture has.
+/// How many patches of 2x2 latents an image has.
 pub(crate) fn patches((rows, columns): (usize, usize)) -> usize {
     const SIDE: usize = 2;
     rows.div_ceil(SIDE) * columns.div_ceil(SIDE)
 }
 
-/// Refuses what the model of `bundle` cannot draw, before anything is read.
+/// Refuses a recipe that the model of `bundle` does not support, before any weight is read.
 pub(crate) fn check(bundle: &Bundle, recipe: &Recipe) -> Result<()> {
     let img2img = recipe.img2img.as_ref();
     check_mask(bundle, img2img.is_some_and(|img2img| img2img.mask.is_some()))?;
@@ -393,7 +393,7 @@ fn check_size(bundle: &Bundle, size: ImageSize) -> Result<()> {
     }
     let square = layout.patch_size * factor;
     if !size.width().is_multiple_of(square) || !size.height().is_multiple_of(square) {
-        let reason = format!("it draws in squares of {square} pixels, which {size} is not made of");
+        let reason = format!("its width and height must be multiples of {square} pixels, and {size} is not");
         return Err(Error::PartsDoNotFit {
             folder: bundle.source().path().to_owned(),
             reason,

@@ -95,7 +95,7 @@ impl Mask {
         let stays: Vec<f32> = self
             .pixels
             .iter()
-            .map(|&drawn| f32::from(u8::from(!drawn)))
+            .map(|&generated| f32::from(u8::from(!generated)))
             .collect();
         let stays = Tensor::from_vec(stays, (1, 1, height, width), &Device::Cpu)?;
         Ok(image.broadcast_mul(&stays)?)
@@ -111,7 +111,7 @@ impl Distribution {
 }
 
 /// Encodes each of `images` with the autoencoder of `bundle`, which is read once and dropped at the end. With a `mask`, of the
-/// pictures' size, also what it leaves of them. The denoising network is to have their latents as `scaling` says.
+/// images' size, also what it leaves of them. The denoising network is to have their latents as `scaling` says.
 ///
 /// # Errors
 /// A file is wrong, the device fails, or a value is not finite.

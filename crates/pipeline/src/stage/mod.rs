@@ -1,4 +1,4 @@
-//! The stages that a picture passes through, each with its own networks, which it gives back when it ends.
+//! The stages that an image passes through, each with its own networks, which it gives back when it ends.
 
 mod control;
 mod decode;
@@ -11,7 +11,7 @@ mod upscale;
 pub use crate::family::EncodedPrompt;
 pub(crate) use decode::Decode;
 pub use decode::decode;
-pub use denoise::{CfgMode, Denoise, Picture, Progress};
+pub use denoise::{CfgMode, Denoise, Progress, Sample};
 pub(crate) use denoise::{check, latent_sides, patches, texts};
 pub use encode::encode;
 pub use init_latents::{InitLatents, Mask, encode_init_images};

@@ -32,27 +32,27 @@ pub(crate) fn rounds(scale: usize, factor: usize) -> u32 {
     rounds
 }
 
-/// Upscales each of `pictures` by `factor` with the network in the file at `path`, which is read once and dropped at the end.
+/// Upscales each of `images` by `factor` with the network in the file at `path`, which is read once and dropped at the end.
 /// Where the network's own scale is another it is applied until the image is large enough, and the result is resampled.
 ///
 /// # Errors
-/// The file is wrong, a value is not finite, the device fails, the run was interrupted, or `on_picture` fails.
+/// The file is wrong, a value is not finite, the device fails, the run was interrupted, or `on_image` fails.
 pub(crate) fn upscale(
     path: &Path,
     factor: usize,
-    pictures: &[(usize, RgbImage)],
+    images: &[(usize, RgbImage)],
     weight_options: &WeightOptions,
     interrupt: &Interrupt,
-    mut on_picture: impl FnMut(usize, RgbImage) -> Result<()>,
+    mut on_image: impl FnMut(usize, RgbImage) -> Result<()>,
 ) -> Result<()> {
     let network = upscaler(path, weight_options)?;
     if device::reads_before_passes(&weight_options.device) {
         network.load()?;
     }
-    for (index, picture) in pictures {
-        let (width, height) = (factor * picture.width(), factor * picture.height());
+    for (index, image) in images {
+        let (width, height) = (factor * image.width(), factor * image.height());
         // From -1 to 1, where the network has 0 to 1.
-        let mut values = picture.to_tensor()?.affine(0.5, 0.5)?;
+        let mut values = image.to_tensor()?.affine(0.5, 0.5)?;
         for _ in 0..rounds(network.scale(), factor) {
             interrupt.check()?;
             values = network.forward(&values.to_device(&weight_options.device)?)?;
@@ -65,7 +65,7 @@ pub(crate) fn upscale(
         let upscaled = RgbImage::from_tensor(&values)?;
         drop(values);
         let is_exact = (upscaled.width(), upscaled.height()) == (width, height);
-        on_picture(
+        on_image(
             *index,
             if is_exact {
                 upscaled

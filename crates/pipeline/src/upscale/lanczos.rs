@@ -11,30 +11,30 @@ const LOBES: f64 = 3.0;
 /// Weights are whole numbers of this share.
 const BITS: u32 = 22;
 
-/// `picture` at another size, of at least one pixel.
+/// `image` at another size, of at least one pixel.
 ///
 /// # Panics
-/// The new size or the picture is empty. This is a bug.
-pub fn lanczos3(picture: &RgbImage, width: usize, height: usize) -> RgbImage {
-    let (old_width, old_height) = (picture.width(), picture.height());
+/// The new size or the image is empty. This is a bug.
+pub fn lanczos3(image: &RgbImage, width: usize, height: usize) -> RgbImage {
+    let (old_width, old_height) = (image.width(), image.height());
     assert!(
         width * height * old_width * old_height > 0,
-        "a picture of {old_width}x{old_height} cannot become one of {width}x{height}. This is a bug."
+        "an image of {old_width}x{old_height} cannot become one of {width}x{height}. This is a bug."
     );
     let rows = (width != old_width).then(|| {
         let windows = windows(old_width, width);
-        along_rows(picture.pixels(), old_width, &windows)
+        along_rows(image.pixels(), old_width, &windows)
     });
     let pixels = if height == old_height {
-        rows.unwrap_or_else(|| picture.pixels().to_vec())
+        rows.unwrap_or_else(|| image.pixels().to_vec())
     } else {
-        let rows = rows.as_deref().unwrap_or(picture.pixels());
+        let rows = rows.as_deref().unwrap_or(image.pixels());
         along_columns(rows, 3 * width, &windows(old_height, height))
     };
     RgbImage::new(width, height, pixels)
 }
 
-/// Bytes that [`lanczos3`] takes at the most, the picture that goes in and the one that comes out included.
+/// Bytes that [`lanczos3`] takes at the most, the image that goes in and the one that comes out included.
 pub(crate) fn lanczos3_bytes(
     (width, height): (usize, usize),
     (new_width, new_height): (usize, usize),
@@ -68,7 +68,7 @@ impl Window {
 /// The windows of all new pixels of a line. Neither their beginnings nor their ends ever go back.
 pub(crate) fn windows(old: usize, new: usize) -> Vec<Window> {
     let scale = old as f64 / new as f64;
-    // A smaller picture is made of wider windows, so that nothing of the old one is left out.
+    // A smaller image is made of wider windows, so that nothing of the old one is left out.
     let stretch = scale.max(1.0);
     let support = LOBES * stretch;
     (0..new)

@@ -1,4 +1,4 @@
-//! Pictures made larger where no network is at hand for it.
+//! Images made larger where no network is at hand for it.
 
 mod lanczos;
 

@@ -1,7 +1,7 @@
-//! What diffusers drew of the fixtures, and how near to it a picture is.
+//! What diffusers drew of the fixtures, and how near to it an image is.
 
 #![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
-#![allow(clippy::print_stderr)] // How near a picture comes is worth knowing.
+#![allow(clippy::print_stderr)] // How near an image comes is worth knowing.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use sd_pipeline::{ModelChoice, ModelFolder, Recommended};
 use serde::de::DeserializeOwned;
 
-/// The most that a byte of a picture may be away.
+/// The most that a byte of an image may be away.
 const MOST_DIFFERENCE: u8 = 2;
 
 /// The folder that paths of fixtures are below.
@@ -34,7 +34,7 @@ pub fn model(path: &str) -> ModelChoice {
     }
 }
 
-/// A picture's bytes, and how many pixels it has in a row and in a column.
+/// An image's bytes, and how many pixels it has in a row and in a column.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pixels {
     pub bytes: Vec<u8>,
@@ -57,7 +57,7 @@ impl Pixels {
         }
     }
 
-    /// Holds the picture of the case `name` to the `expected` one.
+    /// Holds the image of the case `name` to the `expected` one.
     pub fn must_be_near(&self, expected: &Self, name: &str) {
         let sides = |pixels: &Self| (pixels.width, pixels.height);
         assert_eq!(sides(self), sides(expected), "{name}");

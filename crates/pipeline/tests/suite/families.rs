@@ -1,5 +1,5 @@
 //! Whole pictures of tiny random models of every family against diffusers' pipelines in 32 bits: from noise, over another
-//! picture, and where a mask says so. `tools/reference/make_families.py` makes the data.
+//! image, and where a mask says so. `tools/reference/make_families.py` makes the data.
 
 use std::path::Path;
 
@@ -71,7 +71,7 @@ impl Case {
         }
     }
 
-    fn draw(&self, memory: Option<Bytes>) -> Pixels {
+    fn generate(&self, memory: Option<Bytes>) -> Pixels {
         let folder = tempfile::tempdir().unwrap();
         let request = Request {
             memory,
@@ -85,10 +85,11 @@ impl Case {
 }
 
 #[test]
-fn every_picture_is_the_reference_s() {
+fn every_image_is_the_reference_s() {
     for case in cases() {
         let expected = fixtures().join(format!("families/cases/{}.png", case.name));
-        case.draw(None).must_be_near(&Pixels::read(&expected), &case.name);
+        case.generate(None)
+            .must_be_near(&Pixels::read(&expected), &case.name);
     }
 }
 
@@ -106,7 +107,7 @@ fn the_smallest_budget_changes_no_pixel() {
         let plan = sd_pipeline::plan(&case.request(Path::new("unused"))).unwrap();
         assert!(plan.blocks > 4, "{}: {plan}", case.name);
         assert!(
-            case.draw(None) == case.draw(Some(plan.smallest_budget)),
+            case.generate(None) == case.generate(Some(plan.smallest_budget)),
             "{}",
             case.name
         );

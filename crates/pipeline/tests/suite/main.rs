@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
+mod conditioned;
 mod families;
+mod images;
 mod noise;
-mod pictures;
 mod prompt_cache;
 mod prompts;
 #[path = "../reference/mod.rs"]
 mod reference;
 mod resampling;
-mod scheduler_pictures;
+mod scheduler_images;
 mod settings;
-mod steered;
 #[path = "../tokenized/mod.rs"]
 mod tokenized;
 mod tokenizers;

@@ -81,15 +81,15 @@ fn copy_folder(source: &Path, target: &Path) {
     }
 }
 
-/// The picture that `request` draws, as it lies on disk.
-fn try_to_draw(request: &Request) -> Result<Vec<u8>, Error> {
+/// The image that `request` generates, as it lies on disk.
+fn try_to_generate(request: &Request) -> Result<Vec<u8>, Error> {
     let mut observer = |_: &Event<'_>| {};
     let saved = sd_pipeline::generate(request, &mut observer, &Interrupt::default())?;
     Ok(fs::read(&saved[0].image).unwrap())
 }
 
-fn draw(request: &Request) -> Vec<u8> {
-    try_to_draw(request).unwrap()
+fn generate(request: &Request) -> Vec<u8> {
+    try_to_generate(request).unwrap()
 }
 
 /// Makes every weight of a file not a number, and the file look untouched.
@@ -106,34 +106,34 @@ fn destroy_weights(file: &Path) {
 #[test]
 fn a_prompt_that_was_encoded_before_reads_no_encoder() {
     let fresh = Fresh::new();
-    let first = draw(&fresh.request());
+    let first = generate(&fresh.request());
     assert_eq!(fresh.entries().len(), 1);
     for encoder in ENCODERS {
         destroy_weights(&fresh.path("model").join(encoder).join("model.safetensors"));
     }
-    assert!(draw(&fresh.request()) == first);
-    // Other pictures and other steps are drawn of the same prompt.
+    assert!(generate(&fresh.request()) == first);
+    // Other images and other steps are generated of the same prompt.
     let mut other = fresh.request();
     other.seed = 2;
     other.steps = Some(1);
-    assert!(draw(&other) != first);
+    assert!(generate(&other) != first);
     assert_eq!(fresh.entries().len(), 1);
     // Without the entry the encoders are read, and it shows what they have become.
     fs::remove_dir_all(fresh.path("cache")).unwrap();
-    let error = try_to_draw(&fresh.request()).unwrap_err();
+    let error = try_to_generate(&fresh.request()).unwrap_err();
     assert!(matches!(error, Error::NotFinite { .. }), "{error:?}");
     assert!(fresh.entries().is_empty());
 }
 
 #[test]
-fn the_cache_never_changes_a_picture() {
+fn the_cache_never_changes_an_image() {
     let fresh = Fresh::new();
     let mut without = fresh.request();
     without.user_dirs = UserDirs::default();
-    let expected = draw(&without);
+    let expected = generate(&without);
     assert!(fresh.entries().is_empty());
-    assert!(draw(&fresh.request()) == expected, "while it is filled");
-    assert!(draw(&fresh.request()) == expected, "when it is used");
+    assert!(generate(&fresh.request()) == expected, "while it is filled");
+    assert!(generate(&fresh.request()) == expected, "when it is used");
 
     let whole = fresh.entries().pop().unwrap();
     let mut flipped = whole.1.clone();
@@ -141,7 +141,7 @@ fn the_cache_never_changes_a_picture() {
     flipped[last] ^= 0x40;
     for damaged in [&flipped[..], &whole.1[..whole.1.len() / 2], b""] {
         fs::write(&whole.0, damaged).unwrap();
-        assert!(draw(&fresh.request()) == expected, "damaged");
+        assert!(generate(&fresh.request()) == expected, "damaged");
         assert!(fresh.entries() == std::slice::from_ref(&whole), "it was replaced");
     }
 }
@@ -203,27 +203,27 @@ fn everything_that_the_encoding_depends_on_makes_another_entry() {
     for (count, (name, change)) in changes.iter().enumerate() {
         let mut request = fresh.request();
         change(&mut request);
-        let first = draw(&request);
+        let first = generate(&request);
         assert_eq!(fresh.entries().len(), count + 1, "{name}");
-        assert!(draw(&request) == first, "{name}");
+        assert!(generate(&request) == first, "{name}");
         assert_eq!(fresh.entries().len(), count + 1, "{name}");
     }
-    // What only the pictures depend on makes none.
+    // What only the images depend on makes none.
     let count = fresh.entries().len();
     touch("vae/diffusion_pytorch_model.safetensors")(&mut fresh.request());
-    draw(&fresh.request());
+    generate(&fresh.request());
     assert_eq!(fresh.entries().len(), count);
 }
 
 #[test]
 fn a_use_is_noted() {
     let fresh = Fresh::new();
-    draw(&fresh.request());
+    generate(&fresh.request());
     let (entry, _) = fresh.entries().pop().unwrap();
     let old = SystemTime::now() - Duration::from_secs(1000);
     let file = File::options().append(true).open(&entry).unwrap();
     file.set_modified(old).unwrap();
-    draw(&fresh.request());
+    generate(&fresh.request());
     assert!(file.metadata().unwrap().modified().unwrap() > old + Duration::from_secs(900));
 }
 
@@ -231,26 +231,26 @@ fn a_use_is_noted() {
 fn a_cache_that_cannot_be_written_is_no_error() {
     let fresh = Fresh::new();
     fs::write(fresh.path("cache"), "mine").unwrap();
-    draw(&fresh.request());
+    generate(&fresh.request());
     assert_eq!(fs::read_to_string(fresh.path("cache")).unwrap(), "mine");
 }
 
 #[test]
 fn several_at_a_time_do_not_disturb_each_other() {
     let fresh = Fresh::new();
-    let expected = draw(&fresh.request());
+    let expected = generate(&fresh.request());
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..3 {
                     // Somebody empties the folder all the while.
                     let _ = fs::remove_dir_all(fresh.path("cache/prompts"));
-                    assert!(draw(&fresh.request()) == expected);
+                    assert!(generate(&fresh.request()) == expected);
                 }
             });
         }
     });
-    draw(&fresh.request());
+    generate(&fresh.request());
     let entries = fresh.entries();
     assert!(
         entries.len() == 1,
@@ -267,7 +267,7 @@ fn the_built_in_model_has_no_entries() {
     collect(&model, &model, &mut files);
     let mut request = fresh.request();
     request.model.folder = ModelFolder::embedded("inside", files.leak());
-    draw(&request);
+    generate(&request);
     assert!(!fresh.path("cache").exists());
 }
 

@@ -8,22 +8,22 @@ use sd_pipeline::save::RgbImage;
 use sd_pipeline::upscale::lanczos3;
 
 fn fixture() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures.safetensors");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/resampling.safetensors");
     std::fs::read(path).unwrap()
 }
 
-fn picture(tensors: &SafeTensors<'_>, name: &str) -> RgbImage {
+fn image(tensors: &SafeTensors<'_>, name: &str) -> RgbImage {
     let tensor = tensors.tensor(name).unwrap();
     RgbImage::new(tensor.shape()[1], tensor.shape()[0], tensor.data().to_vec())
 }
 
 #[test]
-fn pictures_are_resampled_as_pillow_does() {
+fn images_are_resampled_as_pillow_does() {
     let bytes = fixture();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let before = picture(&tensors, "picture");
+    let before = image(&tensors, "picture");
     for (width, height) in [(97, 64), (45, 71), (20, 13), (45, 64), (160, 31)] {
-        let expected = picture(&tensors, &format!("resized_{width}x{height}"));
+        let expected = image(&tensors, &format!("resized_{width}x{height}"));
         assert!(lanczos3(&before, width, height) == expected, "{width}x{height}");
     }
     assert!(lanczos3(&before, before.width(), before.height()) == before);
@@ -47,7 +47,7 @@ fn edges_are_those_that_opencv_finds() {
             .iter()
             .flat_map(|&edge| [edge; 3])
             .collect();
-        let found = canny(&picture(&tensors, source), low, high);
+        let found = canny(&image(&tensors, source), low, high);
         let different = found
             .pixels()
             .iter()

@@ -54,7 +54,7 @@ fn with_scheduler(path: &str, changes: Map<String, Value>, folder: &Path) -> Mod
 }
 
 #[test]
-fn every_picture_is_the_reference_s() {
+fn every_image_is_the_reference_s() {
     let cases: Vec<Case> = reference::cases("settings/cases.json", 6);
     let zero_snr = fs::read(fixtures().join("settings/zero_snr.json")).unwrap();
     let zero_snr: Map<String, Value> = serde_json::from_slice(&zero_snr).unwrap();
@@ -62,7 +62,7 @@ fn every_picture_is_the_reference_s() {
         let folder = tempfile::tempdir().unwrap();
         let lora = |(name, text_scale, scale): &(String, f64, f64)| LoraChoice {
             name: name.clone(),
-            file: fixtures().join(format!("steered/loras/{name}.safetensors")),
+            file: fixtures().join(format!("conditioned/loras/{name}.safetensors")),
             scale: *scale,
             text_scale: *text_scale,
         };

@@ -103,7 +103,7 @@ impl Case {
         }
     }
 
-    fn draw(&self, request: &Request) -> Pixels {
+    fn generate(&self, request: &Request) -> Pixels {
         let mut observer = |_: &Event<'_>| {};
         let saved = sd_pipeline::generate(request, &mut observer, &Interrupt::default())
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
@@ -112,11 +112,11 @@ impl Case {
 }
 
 #[test]
-fn every_picture_is_the_reference_s() {
+fn every_image_is_the_reference_s() {
     let mut wrong = Vec::new();
     for case in reference::cases::<Case>("variants/cases.json", 25) {
         let (model, output) = (laid_over(&case.base, &case.model), tempfile::tempdir().unwrap());
-        let found = case.draw(&case.request(model.path(), output.path()));
+        let found = case.generate(&case.request(model.path(), output.path()));
         let expected = Pixels::read(&fixtures().join(format!("variants/cases/{}.png", case.name)));
         let near = std::panic::catch_unwind(|| found.must_be_near(&expected, &case.name));
         if near.is_err() {
@@ -138,7 +138,11 @@ fn the_smallest_budget_changes_no_pixel() {
             memory: Some(plan.smallest_budget),
             ..request.clone()
         };
-        assert!(case.draw(&request) == case.draw(&in_little), "{}", case.name);
+        assert!(
+            case.generate(&request) == case.generate(&in_little),
+            "{}",
+            case.name
+        );
     }
 }
 

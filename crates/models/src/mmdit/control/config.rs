@@ -73,7 +73,7 @@ impl Config {
     }
 
     /// Channels of the control image: those of the latents and the extra ones.
-    pub fn picture_channels(&self) -> usize {
+    pub fn control_channels(&self) -> usize {
         self.in_channels.saturating_add(self.extra_conditioning_channels)
     }
 

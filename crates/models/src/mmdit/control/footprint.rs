@@ -1,7 +1,7 @@
 //! The memory of a ControlNet: of its weights, its conditions, and its part of the transformer's forward
 //! pass.
 
-use super::{ControlNet, PICTURE, scopes};
+use super::{CONTROL_IMAGE, ControlNet, scopes};
 use crate::footprint::held_bytes;
 use crate::mmdit::PATCHES;
 use crate::mmdit::footprint::{Bytes, block_bytes, condition_weight_bytes};
@@ -21,7 +21,7 @@ impl Conditioned for ControlNet {
 
     fn condition_weight_bytes(&self) -> WeightBytes {
         let mut weights = condition_weight_bytes(&self.weights, self.kinds.len());
-        weights.always += held_bytes(&self.weights.scope(PICTURE), |_| true);
+        weights.always += held_bytes(&self.weights.scope(CONTROL_IMAGE), |_| true);
         weights
     }
 
@@ -32,8 +32,8 @@ impl Conditioned for ControlNet {
         } else {
             0
         };
-        let picture = bytes.image(Load { texts: 1, ..load });
-        bytes.conditioning(load, &self.kinds, steps) + positions + picture
+        let control_image = bytes.image(Load { texts: 1, ..load });
+        bytes.conditioning(load, &self.kinds, steps) + positions + control_image
     }
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {

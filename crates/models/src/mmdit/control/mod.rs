@@ -27,7 +27,7 @@ use crate::{Result, layers, mmdit};
 /// The name of the network in errors.
 const NETWORK: &str = "ControlNet";
 /// The scope of the control image's patch embedding.
-const PICTURE: &str = "pos_embed_input.proj";
+const CONTROL_IMAGE: &str = "pos_embed_input.proj";
 
 /// A network that makes a transformer follow a control image.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct ControlNet {
     kinds: Vec<BlockKind>,
     weights: Weights,
     conditioner: Conditioner,
-    picture: Blocks<PatchEmbedding>,
+    control_image: Blocks<PatchEmbedding>,
     /// None if it takes the transformer's tokens.
     patches: Option<Blocks<PatchEmbedding>>,
     /// None if its tokens have no position embedding of their own.
@@ -57,7 +57,7 @@ pub struct Conditions {
     /// `[patches, width]` in 32 bits; none if its tokens have no position embedding of their own.
     positions: Option<Tensor>,
     /// `[1, patches, width]`
-    picture: Tensor,
+    control_image: Tensor,
 }
 
 /// A ControlNet that takes part in a transformer's forward pass.
@@ -111,8 +111,8 @@ impl ControlNet {
         let kinds = config.kinds();
         let once = weights.for_one_pass();
         let always = weights.with_residency(Residency::Resident);
-        let (of_picture, of_blocks, of_kinds) = (network.clone(), network.clone(), kinds.clone());
-        let (channels, width) = (config.picture_channels(), network.width());
+        let (of_embedding, of_blocks, of_kinds) = (network.clone(), network.clone(), kinds.clone());
+        let (channels, width) = (config.control_channels(), network.width());
         let patches = config.use_pos_embed.then(|| {
             let of_patches = network.clone();
             Blocks::single(always.scope(PATCHES), move |weights| {
@@ -122,8 +122,8 @@ impl ControlNet {
         let positions = config.has_positions().then(|| Positions::new(&weights, &network));
         Ok(Self {
             conditioner: Conditioner::new(&weights, &kinds, &network)?,
-            picture: Blocks::single(once.scope(PICTURE), move |weights| {
-                PatchEmbedding::new(weights, channels, &of_picture)
+            control_image: Blocks::single(once.scope(CONTROL_IMAGE), move |weights| {
+                PatchEmbedding::new(weights, channels, &of_embedding)
             })?,
             patches: patches.transpose()?,
             positions: positions.transpose()?,
@@ -154,8 +154,8 @@ impl ControlNet {
     }
 
     /// Computes the conditions of a run for all of its steps, in one pass over weights that are not used
-    /// again. `timesteps`, `context` and `pooled` are the transformer's. `picture`,
-    /// `[1, picture_channels, height, width]`, is the control image as latents of the size of the
+    /// again. `timesteps`, `context` and `pooled` are the transformer's. `control_image`,
+    /// `[1, control_channels, height, width]`, is the control image as latents of the size of the
     /// transformer's, with its extra channels.
     ///
     /// # Errors
@@ -165,12 +165,12 @@ impl ControlNet {
         timesteps: &[f32],
         context: &Tensor,
         pooled: &Tensor,
-        picture: &Tensor,
+        control_image: &Tensor,
     ) -> Result<Conditions> {
-        let (_, _, height, width) = picture.dims4()?;
-        let wanted = [1, self.config.picture_channels(), height, width];
-        if picture.dims() != wanted {
-            let found = format!("a picture {:?}", picture.dims());
+        let (_, _, height, width) = control_image.dims4()?;
+        let wanted = [1, self.config.control_channels(), height, width];
+        if control_image.dims() != wanted {
+            let found = format!("a control image of {:?}", control_image.dims());
             return refuse(NETWORK, found, format!("{wanted:?}"));
         }
         let latents = (height, width);
@@ -185,11 +185,11 @@ impl ControlNet {
             .condition(timesteps, context, &pooled, latents, NETWORK)?;
         let of_latents = |positions: &Positions| positions.of(&self.network, latents);
         let positions = self.positions.as_ref().map(of_latents).transpose()?;
-        let picture = picture.to_dtype(self.activation_type)?;
+        let control_image = control_image.to_dtype(self.activation_type)?;
         Ok(Conditions {
             conditioning,
             positions,
-            picture: self.picture.block(0)?.forward(&picture, None)?,
+            control_image: self.control_image.block(0)?.forward(&control_image, None)?,
         })
     }
 

@@ -64,7 +64,7 @@ impl<'a> ControlPass<'a> {
                 return refuse(NETWORK, found, format!("one of {own}"));
             }
             streams.push(Some(Tokens {
-                image: image.broadcast_add(&conditions.picture)?,
+                image: image.broadcast_add(&conditions.control_image)?,
                 text: conditioning.text()?,
             }));
         }

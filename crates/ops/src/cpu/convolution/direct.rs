@@ -44,7 +44,7 @@ pub(super) struct Line {
     /// Number of values from the image. Zeros follow.
     pub(super) inside: usize,
     /// The image that they come from.
-    pub(super) picture: usize,
+    pub(super) image: usize,
     /// The offset of the first in its channel; the others are a stride apart.
     pub(super) from: usize,
 }
@@ -73,15 +73,15 @@ fn are_short(columns: usize) -> bool {
 
 impl Layout {
     /// Values of a plane for the given output pixels.
-    fn plane_of(sizes: &Sizes, pictures: usize, rows: usize, columns: usize) -> usize {
+    fn plane_of(sizes: &Sizes, images: usize, rows: usize, columns: usize) -> usize {
         let stride = sizes.stride;
         if are_short(columns) {
             let rows = rows + (sizes.kernel_height - 1) / stride;
-            return pictures * sizes.kernel_width * stride.min(sizes.kernel_height) * rows * columns;
+            return images * sizes.kernel_width * stride.min(sizes.kernel_height) * rows * columns;
         }
         let rows = (rows - 1) * stride + sizes.kernel_height;
         let line = columns + (sizes.kernel_width - 1) / stride;
-        pictures * rows * stride.min(sizes.kernel_width) * line
+        images * rows * stride.min(sizes.kernel_width) * line
     }
 
     /// The layout for a block, of whole rows if they are short, and vectors of `lanes` lanes.
@@ -117,14 +117,14 @@ impl Layout {
         let row_step = phases * count;
         let first = (block.rows.start * stride, block.columns.start * stride);
         let mut lines = Vec::new();
-        for picture in 0..block.pictures.len() {
+        for image in 0..block.images.len() {
             for row in 0..rows {
                 for phase in 0..phases {
-                    let to = ((picture * rows + row) * phases + phase) * count;
-                    let picture = block.pictures.start + picture;
+                    let to = ((image * rows + row) * phases + phase) * count;
+                    let image = block.images.start + image;
                     lines.push(Line::new(
                         sizes,
-                        picture,
+                        image,
                         (first.0 + row, first.1 + phase),
                         to,
                         count,
@@ -134,12 +134,12 @@ impl Layout {
         }
         let tap = |row: usize, column: usize| row * row_step + column % stride * count + column / stride;
         let mut pixel_vectors = Vec::new();
-        for picture in 0..block.pictures.len() {
+        for image in 0..block.images.len() {
             for row in 0..block.rows.len() {
                 for column in (0..columns).step_by(lanes) {
                     pixel_vectors.push(PixelVector {
-                        offset: (picture * rows + row * stride) * row_step + column,
-                        picture: block.pictures.start + picture,
+                        offset: (image * rows + row * stride) * row_step + column,
+                        image: block.images.start + image,
                         to: (block.rows.start + row) * sizes.out_width + block.columns.start + column,
                         count: lanes.min(columns - column),
                     });
@@ -150,7 +150,7 @@ impl Layout {
             lines,
             taps: tap_offsets(sizes, tap),
             pixel_vectors,
-            plane: block.pictures.len() * rows * row_step,
+            plane: block.images.len() * rows * row_step,
         }
     }
 
@@ -164,30 +164,30 @@ impl Layout {
         } = *sizes;
         let phases = stride.min(kernel_height);
         let rows = block.rows.len() + (kernel_height - 1) / stride;
-        let (pictures, size) = (block.pictures.len(), rows * columns);
+        let (images, size) = (block.images.len(), rows * columns);
         let mut lines = Vec::new();
         for column in 0..kernel_width {
             for phase in 0..phases {
-                for picture in 0..pictures {
+                for image in 0..images {
                     for row in 0..rows {
-                        let to = ((column * phases + phase) * pictures + picture) * size + row * columns;
-                        let picture = block.pictures.start + picture;
+                        let to = ((column * phases + phase) * images + image) * size + row * columns;
+                        let image = block.images.start + image;
                         let first = (block.rows.start + row) * stride + phase;
-                        lines.push(Line::new(sizes, picture, (first, column), to, columns));
+                        lines.push(Line::new(sizes, image, (first, column), to, columns));
                     }
                 }
             }
         }
         let tap = |row: usize, column: usize| {
-            (column * phases + row % stride) * pictures * size + row / stride * columns
+            (column * phases + row % stride) * images * size + row / stride * columns
         };
         let pixels = block.rows.len() * columns;
         let mut pixel_vectors = Vec::new();
-        for picture in 0..pictures {
+        for image in 0..images {
             for pixel in (0..pixels).step_by(lanes) {
                 pixel_vectors.push(PixelVector {
-                    offset: picture * size + pixel,
-                    picture: block.pictures.start + picture,
+                    offset: image * size + pixel,
+                    image: block.images.start + image,
                     to: block.rows.start * columns + pixel,
                     count: lanes.min(pixels - pixel),
                 });
@@ -197,7 +197,7 @@ impl Layout {
             lines,
             taps: tap_offsets(sizes, tap),
             pixel_vectors,
-            plane: kernel_width * phases * pictures * size,
+            plane: kernel_width * phases * images * size,
         }
     }
 }
@@ -212,7 +212,7 @@ fn tap_offsets(sizes: &Sizes, tap: impl Fn(usize, usize) -> usize) -> Vec<usize>
 
 impl Line {
     /// `count` values from the row and column `first` on, a stride apart, both counted in the padded image.
-    fn new(sizes: &Sizes, picture: usize, first: (usize, usize), to: usize, count: usize) -> Self {
+    fn new(sizes: &Sizes, image: usize, first: (usize, usize), to: usize, count: usize) -> Self {
         let Sizes {
             stride,
             width,
@@ -239,7 +239,7 @@ impl Line {
             count,
             before,
             inside,
-            picture,
+            image,
             from,
         }
     }
@@ -342,7 +342,7 @@ impl Convolution<'_> {
                     continue;
                 }
                 let length = (line.inside - 1) * stride + 1;
-                let first = (line.picture * self.sizes.in_channels + channel) * pixels + line.from;
+                let first = (line.image * self.sizes.in_channels + channel) * pixels + line.from;
                 let from = &self.x[first..first + length];
                 let next = from.as_ptr().wrapping_add(self.pair() * pixels);
                 fetch_rows(simd, (next, 0), [1, length]);
@@ -364,9 +364,9 @@ impl Convolution<'_> {
         let rows = sums.chunks_exact(layout.pixel_vectors.len() * S::LANES);
         for (output, sums) in block.channels.clone().zip(rows) {
             for (vector, sums) in layout.pixel_vectors.iter().zip(sums.chunks_exact(S::LANES)) {
-                let first = (vector.picture * self.sizes.out_channels + output) * out_pixels;
+                let first = (vector.image * self.sizes.out_channels + output) * out_pixels;
                 let finish = Finish {
-                    bias: self.addends.bias(vector.picture, output, self.sizes.out_channels),
+                    bias: self.addends.bias(vector.image, output, self.sizes.out_channels),
                     onto: self.addends.onto.map(|onto| &onto[first..first + out_pixels]),
                 };
                 // SAFETY: the channel lies inside of the result, which lives until all tasks are done, and no

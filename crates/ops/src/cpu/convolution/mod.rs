@@ -92,12 +92,12 @@ impl Addends<'_> {
     }
 
     /// The bias of a channel of an image.
-    fn bias(self, picture: usize, channel: usize, channels: usize) -> f32 {
+    fn bias(self, image: usize, channel: usize, channels: usize) -> f32 {
         self.bias.map_or(0.0, |bias| {
             if bias.len() == channels {
                 bias[channel]
             } else {
-                bias[picture * channels + channel]
+                bias[image * channels + channel]
             }
         })
     }

@@ -58,7 +58,7 @@ pub(super) fn in_parts(channels: usize, most: usize) -> usize {
 /// The images, rows, columns and output channels of a task.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Partition {
-    pictures: usize,
+    images: usize,
     rows: usize,
     columns: usize,
     channels: usize,
@@ -67,7 +67,7 @@ pub(super) struct Partition {
 /// The output of a task: a block of some images and some channels.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
-    pub(super) pictures: Range<usize>,
+    pub(super) images: Range<usize>,
     pub(super) rows: Range<usize>,
     pub(super) columns: Range<usize>,
     pub(super) channels: Range<usize>,
@@ -103,7 +103,7 @@ impl Partition {
             most -= 1;
         }
         let rows = piece(height, most, 1);
-        let pictures = if rows == height && columns == width {
+        let images = if rows == height && columns == width {
             let plane = (limits.plane_of)(sizes, 1, rows, columns);
             // Vectors end with an image.
             let groups = (rows * columns.div_ceil(limits.group)).next_multiple_of(COLUMN_STEP);
@@ -113,13 +113,13 @@ impl Partition {
         } else {
             1
         };
-        let blocks = batch.div_ceil(pictures) * height.div_ceil(rows) * width.div_ceil(columns.max(1));
+        let blocks = batch.div_ceil(images) * height.div_ceil(rows) * width.div_ceil(columns.max(1));
         let mut most = limits.channels;
         while most > LEAST_CHANNELS && blocks * sizes.out_channels.div_ceil(most) < TASKS {
             most /= 2;
         }
         Self {
-            pictures,
+            images,
             rows,
             columns,
             channels: piece(sizes.out_channels, most, CHANNEL_STEP),
@@ -129,7 +129,7 @@ impl Partition {
     /// The number of pieces of images, rows, columns and channels.
     fn pieces(self, batch: usize, sizes: &Sizes) -> [usize; 4] {
         [
-            batch.div_ceil(self.pictures),
+            batch.div_ceil(self.images),
             sizes.out_height.div_ceil(self.rows),
             sizes.out_width.div_ceil(self.columns.max(1)),
             sizes.out_channels.div_ceil(self.channels),
@@ -142,12 +142,12 @@ impl Partition {
 
     /// The block of task `index`. Tasks of the same channels are consecutive.
     pub(super) fn block(self, index: usize, batch: usize, sizes: &Sizes) -> Block {
-        let [pictures, rows, columns, _] = self.pieces(batch, sizes);
-        let (picture, index) = (index % pictures, index / pictures);
+        let [images, rows, columns, _] = self.pieces(batch, sizes);
+        let (image, index) = (index % images, index / images);
         let (column, index) = (index % columns, index / columns);
         let (row, channel) = (index % rows, index / rows);
         Block {
-            pictures: range(picture, self.pictures, batch),
+            images: range(image, self.images, batch),
             rows: range(row, self.rows, sizes.out_height),
             columns: range(column, self.columns, sizes.out_width),
             channels: range(channel, self.channels, sizes.out_channels),
@@ -161,7 +161,7 @@ pub(super) struct PixelVector {
     /// The offset in a plane of the values under the kernel's first tap.
     pub(super) offset: usize,
     /// The image of the pixels.
-    pub(super) picture: usize,
+    pub(super) image: usize,
     /// Their offset in an output channel.
     pub(super) to: usize,
     /// Number of pixels. The lanes after these are unused.

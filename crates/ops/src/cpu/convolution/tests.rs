@@ -50,8 +50,8 @@ impl Case {
         let sizes = self.sizes;
         let pixel = |index: usize| {
             let (channel, pixel) = (index / sizes.out_pixels(), index % sizes.out_pixels());
-            let (picture, output) = (channel / sizes.out_channels, channel % sizes.out_channels);
-            let bias = self.bias[(picture * sizes.out_channels + output) % self.bias.len()];
+            let (image, output) = (channel / sizes.out_channels, channel % sizes.out_channels);
+            let bias = self.bias[(image * sizes.out_channels + output) % self.bias.len()];
             let mut sum = f64::from(bias) + f64::from(self.onto[index]);
             for input in 0..sizes.in_channels {
                 for tap in 0..sizes.taps() {
@@ -64,7 +64,7 @@ impl Case {
                         continue;
                     };
                     if row < sizes.height && column < sizes.width {
-                        let x = (picture * sizes.in_channels + input) * sizes.pixels();
+                        let x = (image * sizes.in_channels + input) * sizes.pixels();
                         let x = self.x[x + row * sizes.width + column];
                         let weight = (output * sizes.in_channels + input) * sizes.taps() + tap;
                         sum += f64::from(x) * f64::from(self.weight[weight]);

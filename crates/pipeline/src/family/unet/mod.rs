@@ -133,7 +133,7 @@ fn unet_mismatch(
             "conditioning_channels",
             config.conditioning_channels,
             COLOURS,
-            "pictures",
+            "images",
         ),
         (
             "in_channels",

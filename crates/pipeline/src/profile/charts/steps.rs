@@ -81,7 +81,7 @@ impl Bar {
     fn of(steps: &[Step]) -> Option<Self> {
         let (first, last) = (steps.first()?, steps.last()?);
         let seconds = steps.iter().map(|step| step.seconds).sum::<f64>() / steps.len() as f64;
-        let name = |step: &Step| format!("picture {}, step {}", step.image + 1, step.step);
+        let name = |step: &Step| format!("image {}, step {}", step.image + 1, step.step);
         let tip = if steps.len() == 1 {
             format!("{}: {}", name(first), units::time(seconds))
         } else {
@@ -130,7 +130,7 @@ mod tests {
             .map(|svg| svg.to_string())
             .unwrap_or_default();
         assert!(
-            svg.contains("picture 1, step 1: 100 ms") && svg.contains("picture 2, step 2: 600 ms"),
+            svg.contains("image 1, step 1: 100 ms") && svg.contains("image 2, step 2: 600 ms"),
             "{svg}"
         );
         assert_eq!(median(&[step(2), step(0), step(1)]), Some(step(1).seconds));

@@ -94,7 +94,7 @@ fn an_empty_negative_prompt_has_no_line() {
 }
 
 #[test]
-fn everything_that_changes_the_picture_is_in_the_text_and_no_path() {
+fn everything_that_changes_the_image_is_in_the_text_and_no_path() {
     let mut metadata = example();
     metadata.prompt = "a cat <lora:/home/me/loras/fur:0.8> asleep <lora:gone:1>".into();
     metadata.model = "/home/me/models/dream".into();

@@ -13,7 +13,7 @@ const VAE: Vae = Vae {
 /// The scales of latents.
 const SCALE: f64 = 0.18215;
 const SCALE_XL: f64 = 0.13025;
-/// Channels of what a ControlNet's picture passes.
+/// Channels of what a ControlNet's image passes.
 const CONTROLNET_CHANNELS: [usize; 4] = [16, 32, 96, 256];
 
 /// A text encoder with its folder and that of its tokenizer, and the demo model's tokenizer that stands in

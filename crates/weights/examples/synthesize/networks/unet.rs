@@ -166,7 +166,7 @@ impl UNet {
         list.0
     }
 
-    /// The tensors of the ControlNet for this UNet, `ControlNetModel`, whose picture passes levels of these
+    /// The tensors of the ControlNet for this UNet, `ControlNetModel`, whose image passes levels of these
     /// `channels`.
     pub(crate) fn controlnet_tensors(&self, channels: &[usize]) -> Vec<Tensor> {
         let mut list = List::default();
@@ -186,7 +186,7 @@ impl UNet {
         list.0
     }
 
-    /// The way down and the middle. The result are the channels of the pictures that are held.
+    /// The way down and the middle. The result are the channels of the images that are held.
     fn down(&self, list: &mut List) -> Vec<usize> {
         let highest = self.channels[0];
         let embedding = |list: &mut List, name: &str, inputs: usize| {

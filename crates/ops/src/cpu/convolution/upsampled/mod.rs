@@ -38,7 +38,7 @@ const LIMITS: Limits = Limits {
     rows: 4,
     channels: 64,
     plane: TERMS * 128,
-    plane_of: |_, pictures, rows, columns| TERMS * pictures * rows * columns,
+    plane_of: |_, images, rows, columns| TERMS * images * rows * columns,
 };
 
 /// An upper bound for the floats of a task.
@@ -145,11 +145,11 @@ struct UpsampledConvolution<'a> {
 fn pixel_vectors(block: &Block, lanes: usize) -> Vec<PixelVector> {
     let pixels = block.rows.len() * block.columns.len();
     let mut pixel_vectors = Vec::new();
-    for picture in 0..block.pictures.len() {
+    for image in 0..block.images.len() {
         for first in (0..pixels).step_by(lanes) {
             pixel_vectors.push(PixelVector {
-                offset: picture * pixels + first,
-                picture: block.pictures.start + picture,
+                offset: image * pixels + first,
+                image: block.images.start + image,
                 to: first,
                 count: lanes.min(pixels - first),
             });
@@ -173,12 +173,12 @@ struct Buffers {
 
 impl Buffers {
     fn new(weights: &SummedWeights, block: &Block, lanes: usize) -> Self {
-        let of_picture = block.rows.len() * block.columns.len();
-        let vectors = of_picture.next_multiple_of(lanes);
+        let of_image = block.rows.len() * block.columns.len();
+        let vectors = of_image.next_multiple_of(lanes);
         Self {
             lines: weights.pair() * LINES,
-            planes: TERMS * (weights.part() * block.pictures.len() * of_picture + SLACK),
-            sums: TERMS * block.channels.len() * block.pictures.len() * vectors,
+            planes: TERMS * (weights.part() * block.images.len() * of_image + SLACK),
+            sums: TERMS * block.channels.len() * block.images.len() * vectors,
             pixels: 4 * vectors,
         }
     }
@@ -214,7 +214,7 @@ impl Kernel for Task<'_> {
         let [lines, planes, sums, pixels] = split_aligned(self.scratch, self.buffers.lengths());
         let weights = convolution.weights;
         let outputs = block.channels.len();
-        let plane = block.pictures.len() * block.rows.len() * block.columns.len();
+        let plane = block.images.len() * block.rows.len() * block.columns.len();
         let (plane_step, sums_step) = (planes.len() / TERMS, sums.len() / TERMS);
         // The zero padding, which is not overwritten.
         lines.fill(0.0);
@@ -256,7 +256,7 @@ impl UpsampledConvolution<'_> {
     ) {
         let (sizes, pair) = (&self.sizes, self.weights.pair());
         let (rows, columns) = (block.rows.len(), block.columns.len());
-        let plane = block.pictures.len() * rows * columns;
+        let plane = block.images.len() * rows * columns;
         let (of_channel, term_step) = (lines.len() / pair, planes.len() / TERMS);
         let line = columns.next_multiple_of(S::LANES) + 2;
         // Each row needs its neighbours.
@@ -275,14 +275,13 @@ impl UpsampledConvolution<'_> {
                 // The last channel has no partner.
                 lines[of_channel..].fill(0.0);
             }
-            for (index, picture) in block.pictures.clone().enumerate() {
+            for (index, image) in block.images.clone().enumerate() {
                 for begin in (0..rows).step_by(at_a_time) {
                     let count = at_a_time.min(rows - begin);
                     let row = block.rows.start + begin;
                     for (channel, lines) in (first..channels.end).zip(lines.chunks_exact_mut(of_channel)) {
-                        let source = (picture * sizes.in_channels + channel) * sizes.pixels()
-                            + row * sizes.width
-                            + from;
+                        let source =
+                            (image * sizes.in_channels + channel) * sizes.pixels() + row * sizes.width + from;
                         let source = &self.x[source..source + (count + 1) * sizes.width + inside];
                         let next = source.as_ptr().wrapping_add(pair * sizes.pixels());
                         fetch_rows(simd, (next, sizes.width), [count + 2, inside]);
@@ -328,18 +327,18 @@ impl UpsampledConvolution<'_> {
     #[inline(always)]
     fn finish<S: Simd>(&self, simd: S, block: &Block, sums: &[f32], pixels: &mut [f32]) {
         let sizes = &self.sizes;
-        let (pictures, columns, width) = (block.pictures.len(), block.columns.len(), 2 * sizes.out_width);
+        let (images, columns, width) = (block.images.len(), block.columns.len(), 2 * sizes.out_width);
         let term_step = sums.len() / TERMS;
         let (upper, lower) = pixels.split_at_mut(pixels.len() / 2);
         let vectors = upper.len() / 2;
         assert!(
-            block.channels.len() * pictures * vectors <= term_step,
+            block.channels.len() * images * vectors <= term_step,
             "sums are not as many as was thought. This is a bug."
         );
         for (index, output) in block.channels.clone().enumerate() {
-            for (place, picture) in block.pictures.clone().enumerate() {
-                let bias = simd.splat(self.addends.bias(picture, output, sizes.out_channels));
-                let sums = &sums[(index * pictures + place) * vectors..];
+            for (place, image) in block.images.clone().enumerate() {
+                let bias = simd.splat(self.addends.bias(image, output, sizes.out_channels));
+                let sums = &sums[(index * images + place) * vectors..];
                 for vector in (0..vectors).step_by(S::LANES) {
                     // SAFETY: there is a vector for each product, and room for the pixels of a vector in both
                     // rows.
@@ -355,7 +354,7 @@ impl UpsampledConvolution<'_> {
                         }
                     }
                 }
-                let channel = (picture * sizes.out_channels + output) * 4 * sizes.out_pixels();
+                let channel = (image * sizes.out_channels + output) * 4 * sizes.out_pixels();
                 for (row, y) in block.rows.clone().enumerate() {
                     for (half, pixels) in [&*upper, &*lower].into_iter().enumerate() {
                         let first = channel + (2 * y + half) * width + 2 * block.columns.start;

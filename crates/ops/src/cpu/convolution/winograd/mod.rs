@@ -91,20 +91,20 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Transformed values of an element, for the given pixels.
-    fn plane_of<F: Form>(sizes: &Sizes, pictures: usize, rows: usize, columns: usize) -> usize {
-        F::TERMS * pictures * (rows + sizes.kernel_height - 1) * columns.div_ceil(F::GROUP)
+    fn plane_of<F: Form>(sizes: &Sizes, images: usize, rows: usize, columns: usize) -> usize {
+        F::TERMS * images * (rows + sizes.kernel_height - 1) * columns.div_ceil(F::GROUP)
     }
 
     pub(super) fn new<F: Form>(sizes: &Sizes, block: &Block, lanes: usize) -> Self {
-        let (pictures, groups) = (block.pictures.len(), block.columns.len().div_ceil(F::GROUP));
+        let (images, groups) = (block.images.len(), block.columns.len().div_ceil(F::GROUP));
         let rows = block.rows.len() + sizes.kernel_height - 1;
         let all = block.rows.len() * groups;
         let mut pixel_vectors = Vec::new();
-        for picture in 0..pictures {
+        for image in 0..images {
             for first in (0..all).step_by(lanes) {
                 pixel_vectors.push(PixelVector {
-                    offset: picture * rows * groups + first,
-                    picture: block.pictures.start + picture,
+                    offset: image * rows * groups + first,
+                    image: block.images.start + image,
                     to: first,
                     count: lanes.min(all - first),
                 });
@@ -113,7 +113,7 @@ impl Layout {
         Self {
             rows,
             groups,
-            plane: pictures * rows * groups,
+            plane: images * rows * groups,
             are_joined: !groups.is_multiple_of(lanes),
             taps: (0..sizes.kernel_height).map(|row| row * groups).collect(),
             pixel_vectors,
@@ -154,7 +154,7 @@ impl Buffers {
             widened: widened(part * F::CHANNELS * sizes.taps()),
             panels: F::TERMS * panels(outputs, part * sizes.kernel_height),
             sums: F::TERMS * outputs * groups,
-            pixels: F::GROUP * groups / block.pictures.len(),
+            pixels: F::GROUP * groups / block.images.len(),
         }
     }
 
@@ -278,7 +278,7 @@ fn fill<S: Simd, F: Form>(
             // The last channel has no partner.
             lines[of_channel..].fill(0.0);
         }
-        for (index, picture) in block.pictures.clone().enumerate() {
+        for (index, image) in block.images.clone().enumerate() {
             let to = element * layout.plane + index * rows * groups;
             for term in 0..F::TERMS {
                 planes[term * term_step + to..][..inner.start * groups].fill(0.0);
@@ -288,7 +288,7 @@ fn fill<S: Simd, F: Form>(
                 let row = block.rows.start + begin - sizes.rows_above;
                 for (channel, lines) in (first..channels.end).zip(lines.chunks_exact_mut(of_channel)) {
                     let source =
-                        (picture * sizes.in_channels + channel) * sizes.pixels() + row * sizes.width + from;
+                        (image * sizes.in_channels + channel) * sizes.pixels() + row * sizes.width + from;
                     let source = &convolution.x[source..source + (count - 1) * sizes.width + inside];
                     if layout.are_joined {
                         let here = inside.min(line - before);
@@ -443,7 +443,7 @@ fn finish<S: Simd, F: Form>(
     let sizes = &convolution.sizes;
     let outputs = block.channels.len();
     let term_step = sums.len() / F::TERMS;
-    let pixel_vectors = layout.pixel_vectors.len() / block.pictures.len();
+    let pixel_vectors = layout.pixel_vectors.len() / block.images.len();
     assert!(
         outputs * layout.pixel_vectors.len() * S::LANES <= term_step
             && pixel_vectors * F::GROUP * S::LANES <= pixels.len(),
@@ -457,10 +457,10 @@ fn finish<S: Simd, F: Form>(
         (block.rows.len(), columns)
     };
     for (index, output) in block.channels.clone().enumerate() {
-        for (place, picture) in block.pictures.clone().enumerate() {
-            let bias = simd.splat(convolution.addends.bias(picture, output, sizes.out_channels));
+        for (place, image) in block.images.clone().enumerate() {
+            let bias = simd.splat(convolution.addends.bias(image, output, sizes.out_channels));
             for vector in 0..pixel_vectors {
-                let from = ((index * block.pictures.len() + place) * pixel_vectors + vector) * S::LANES;
+                let from = ((index * block.images.len() + place) * pixel_vectors + vector) * S::LANES;
                 // SAFETY: there is a vector for each output channel and vector of pixels, and room for its groups.
                 unsafe {
                     let mut terms = [simd.zero(); form::MOST_TERMS];
@@ -475,7 +475,7 @@ fn finish<S: Simd, F: Form>(
                     );
                 }
             }
-            let first = (picture * sizes.out_channels + output) * sizes.out_pixels()
+            let first = (image * sizes.out_channels + output) * sizes.out_pixels()
                 + block.rows.start * sizes.out_width
                 + block.columns.start;
             for run in 0..runs {

@@ -1,4 +1,4 @@
-"""LoRA files of every naming and ControlNets of Stable Diffusion 3 for the tiny models, and pictures that diffusers draws with
+"""LoRA files of every naming and ControlNets of Stable Diffusion 3 for the tiny models, and images that diffusers generates with
 them. After `make_models.py` and `make_families.py`."""
 
 import shutil
@@ -16,20 +16,20 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import cases
-from cases import Drawn
+from cases import Generated
 from make_models import CLIP_WIDTHS, JOINT_WIDTH
-from places import PIPELINE
+from paths import PIPELINE
 from weights import randomise
 
-FOLDER = PIPELINE / "steered"
+FOLDER = PIPELINE / "conditioned"
 LORAS = FOLDER / "loras"
 INIT = PIPELINE / "families" / "init.png"
 RANK = 2
 
 
 @dataclass(frozen=True)
-class Case(Drawn):
-    """What a picture is drawn from. Paths are those below the fixtures of the pipeline."""
+class Case(Generated):
+    """What an image is generated from. Paths are those below the fixtures of the pipeline."""
 
     # As the program is told; without it the model's own.
     sampler: str | None = None
@@ -204,7 +204,7 @@ def make_controls() -> None:
 
 
 class Artist:
-    """Draws cases with diffusers."""
+    """Generates cases with diffusers."""
 
     def __init__(self, of_sd3_kohya: dict[str, torch.Tensor]) -> None:
         self.of_sd3_kohya = of_sd3_kohya
@@ -229,7 +229,7 @@ class Artist:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def picture(self, control: tuple[str, str, float]):
+    def image(self, control: tuple[str, str, float]):
         """What is followed, as the network was trained to see it."""
         name, kind, _ = control
         if kind != "canny":
@@ -242,7 +242,7 @@ class Artist:
         values = torch.from_numpy(np.asarray(edges).copy()).permute(2, 0, 1)[None] / 255
         return values * 255 * 0.5 + 0.5
 
-    def draw(self, case: Case) -> np.ndarray:
+    def generate(self, case: Case) -> np.ndarray:
         pipeline = self.pipeline(case)
         names = []
         for index, (file, _) in enumerate(case.loras):
@@ -255,11 +255,11 @@ class Artist:
         if case.model != SD15:
             more["max_sequence_length"] = min(256, pipeline.tokenizer_3.model_max_length)
         if case.controls:
-            pictures = [self.picture(control) for control in case.controls]
+            images = [self.image(control) for control in case.controls]
             scales = [scale for _, _, scale in case.controls]
             one = len(scales) == 1
             more |= {
-                "control_image": pictures[0] if one else pictures,
+                "control_image": images[0] if one else images,
                 "controlnet_conditioning_scale": scales[0] if one else scales,
             }
         image = pipeline(
@@ -269,13 +269,13 @@ class Artist:
         return np.asarray(image, dtype=np.int16)
 
 
-def check(artist: Artist, case: Case, picture: np.ndarray) -> None:
-    """Whether the picture would show a mistake in any file or network."""
-    print(f"{case.name}: std {picture.std():.0f} of 255")
-    assert picture.std() > 25, case.name
+def check(artist: Artist, case: Case, image: np.ndarray) -> None:
+    """Whether the image would show a mistake in any file or network."""
+    print(f"{case.name}: std {image.std():.0f} of 255")
+    assert image.std() > 25, case.name
 
     def change(title: str, **changes) -> None:
-        difference = np.abs(artist.draw(replace(case, **changes)) - picture)
+        difference = np.abs(artist.generate(replace(case, **changes)) - image)
         beyond = np.mean(difference > 2)
         print(f"    {title}: by at most {difference.max()}, {100 * beyond:.0f} % of the values by more than 2")
         assert difference.max() > 5, (case.name, title)
@@ -312,9 +312,9 @@ def main() -> None:
     artist = Artist(of_sd3_kohya)
     check_text_encoders(artist)
     for case in CASES:
-        picture = artist.draw(case)
-        check(artist, case, picture)
-        Image.fromarray(picture.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png", optimize=True)
+        image = artist.generate(case)
+        check(artist, case, image)
+        Image.fromarray(image.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png", optimize=True)
     cases.write(FOLDER, CASES)
 
 

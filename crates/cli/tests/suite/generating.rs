@@ -1,9 +1,9 @@
-//! Pictures that the binary draws, and what it writes and prints with them.
+//! Images that the binary generates, and what it writes and prints with them.
 
 use std::fs;
 use std::path::PathBuf;
 
-use crate::command::{Fresh, Picture};
+use crate::command::{Fresh, Image};
 use serde_json::Value;
 
 fn is_red([red, green, blue]: [u8; 3]) -> bool {
@@ -18,13 +18,13 @@ fn is_white(pixel: [u8; 3]) -> bool {
 fn a_red_circle_is_a_red_circle() {
     let fresh = Fresh::new();
     let run = fresh.run(&["a red circle"]).succeeds();
-    let paths = run.pictures();
+    let paths = run.images();
     assert_eq!(paths.len(), 1);
-    let picture = Picture::read(&fresh.path().join(&paths[0]));
-    assert_eq!((picture.width, picture.height), (256, 256));
+    let image = Image::read(&fresh.path().join(&paths[0]));
+    assert_eq!((image.width, image.height), (256, 256));
 
     let places: Vec<(f64, f64)> = (0..256 * 256)
-        .filter(|&index| is_red(picture.pixels[index]))
+        .filter(|&index| is_red(image.pixels[index]))
         .map(|index| ((index % 256) as f64, (index / 256) as f64))
         .collect();
     let area = places.len() as f64;
@@ -53,7 +53,7 @@ fn a_red_circle_is_a_red_circle() {
         inside > 0.97 * std::f64::consts::PI * (0.9 * radius).powi(2),
         "it has holes"
     );
-    let white = picture.pixels.iter().filter(|&&pixel| is_white(pixel)).count() as f64;
+    let white = image.pixels.iter().filter(|&&pixel| is_white(pixel)).count() as f64;
     assert!(
         white > 0.97 * (65_536.0 - area) - 6.0 * std::f64::consts::TAU * radius,
         "{white} white pixels"
@@ -61,51 +61,51 @@ fn a_red_circle_is_a_red_circle() {
 }
 
 #[test]
-fn a_seed_means_one_picture_alone_or_in_a_run() {
+fn a_seed_means_one_image_alone_or_in_a_run() {
     let fresh = Fresh::new();
-    let draw = |arguments: &[&str]| -> Vec<Vec<[u8; 3]>> {
+    let generate = |arguments: &[&str]| -> Vec<Vec<[u8; 3]>> {
         let run = fresh
             .run(&[&["two green squares", "--steps", "3"], arguments].concat())
             .succeeds();
-        run.pictures()
+        run.images()
             .iter()
-            .map(|path| Picture::read(&fresh.path().join(path)).pixels)
+            .map(|path| Image::read(&fresh.path().join(path)).pixels)
             .collect()
     };
-    let both = draw(&["--n", "2", "--seed", "7"]);
+    let both = generate(&["--n", "2", "--seed", "7"]);
     assert_eq!(both.len(), 2);
     assert!(both[0] != both[1]);
-    assert!(draw(&["--seed", "7"])[0] == both[0]);
-    assert!(draw(&["--seed", "8"])[0] == both[1]);
+    assert!(generate(&["--seed", "7"])[0] == both[0]);
+    assert!(generate(&["--seed", "8"])[0] == both[1]);
     assert_eq!(fresh.files("outputs").len(), 8);
 }
 
 #[test]
-fn the_number_of_threads_changes_no_picture() {
+fn the_number_of_threads_changes_no_image() {
     let fresh = Fresh::new();
-    let draw = |arguments: &[&str]| {
+    let generate = |arguments: &[&str]| {
         let run = fresh
             .run(&[&["a blue square", "--steps", "2", "--size", "128x192"], arguments].concat())
             .succeeds();
-        Picture::read(&fresh.path().join(&run.pictures()[0])).pixels
+        Image::read(&fresh.path().join(&run.images()[0])).pixels
     };
-    let usual = draw(&[]);
+    let usual = generate(&[]);
     for threads in ["1", "2", "3", "7"] {
-        assert!(draw(&["--threads", threads]) == usual, "{threads} threads");
+        assert!(generate(&["--threads", threads]) == usual, "{threads} threads");
     }
 }
 
 #[test]
-fn what_is_asked_for_reaches_the_picture() {
+fn what_is_asked_for_reaches_the_image() {
     let fresh = Fresh::new();
-    let draw = |arguments: &[&str]| {
+    let generate = |arguments: &[&str]| {
         let run = fresh
             .run(&[&["a red circle", "--steps", "2"], arguments].concat())
             .succeeds();
-        Picture::read(&fresh.path().join(&run.pictures()[0]))
+        Image::read(&fresh.path().join(&run.images()[0]))
     };
-    let usual = draw(&[]);
-    let wide = draw(&["--size", "128x64"]);
+    let usual = generate(&[]);
+    let wide = generate(&["--size", "128x64"]);
     assert_eq!((wide.width, wide.height), (128, 64));
     for changed in [
         &["--cfg", "1"][..],
@@ -113,18 +113,18 @@ fn what_is_asked_for_reaches_the_picture() {
         &["--negative-prompt", "a blue square"],
         &["--seed", "1"],
     ] {
-        assert!(draw(changed).pixels != usual.pixels, "{changed:?}");
+        assert!(generate(changed).pixels != usual.pixels, "{changed:?}");
     }
-    // Weights that are stored in 16 bits draw nearly the same when they are widened: a processor that multiplies pairs of such
+    // Weights that are stored in 16 bits generate nearly the same when they are widened: a processor that multiplies pairs of such
     // numbers rounds what they are multiplied with. Another seed changes bytes by a hundred.
-    let widened = draw(&["--dtype", "f32"]).pixels;
+    let widened = generate(&["--dtype", "f32"]).pixels;
     let pairs = widened.iter().flatten().zip(usual.pixels.iter().flatten());
     assert!(pairs.map(|(one, other)| one.abs_diff(*other)).max() <= Some(12));
-    assert!(draw(&["--device", "cpu"]).pixels == usual.pixels);
+    assert!(generate(&["--device", "cpu"]).pixels == usual.pixels);
 }
 
 #[test]
-fn a_picture_says_how_it_was_made() {
+fn an_image_says_how_it_was_made() {
     let fresh = Fresh::new();
     let prompt = "a pink heart, „schön“";
     let arguments = [
@@ -136,10 +136,10 @@ fn a_picture_says_how_it_was_made() {
         "--negative-prompt",
         "blurry",
         "--output",
-        "my pictures",
+        "my images",
     ];
     let run = fresh.run(&arguments).succeeds();
-    let path = fresh.path().join(&run.pictures()[0]);
+    let path = fresh.path().join(&run.images()[0]);
     let stem = path.file_stem().unwrap().to_str().unwrap();
     assert!(
         stem.starts_with("output_20")
@@ -147,7 +147,7 @@ fn a_picture_says_how_it_was_made() {
             && stem.len() == "output_2026-01-01_00-00-00_001".len()
     );
 
-    let texts = Picture::read(&path).texts;
+    let texts = Image::read(&path).texts;
     let version = format!("sd-generate {}", env!("CARGO_PKG_VERSION"));
     let expected = format!(
         "{prompt}\nNegative prompt: blurry\nSteps: 2, Sampler: Euler, Schedule type: Normal, CFG scale: 2, Seed: 9, Size: 256x256, \
@@ -283,7 +283,7 @@ fn a_prompt_that_is_too_long_is_cut_and_says_so() {
         "{}",
         run.stderr
     );
-    let sidecar = fresh.path().join(&run.pictures()[0]).with_extension("json");
+    let sidecar = fresh.path().join(&run.images()[0]).with_extension("json");
     let sidecar: Value = serde_json::from_slice(&fs::read(sidecar).unwrap()).unwrap();
     let warnings = sidecar["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 1);

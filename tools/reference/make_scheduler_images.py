@@ -1,4 +1,4 @@
-"""Pictures that diffusers draws with schedulers of models of the hub: `schedulers/cases.json`, with each scheduler's configuration,
+"""Images that diffusers generates with schedulers of models of the hub: `schedulers/cases.json`, with each scheduler's configuration,
 and `schedulers/NAME.png`. The models are those of `make_families.py` and `make_models.py`; only their schedulers are others.
 """
 
@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 import cases
-from cases import Drawn
+from cases import Generated
 from make_cases import Artist as ArtistOfFlow
 from make_cases import Case as CaseOfFlow
-from places import PIPELINE
+from paths import PIPELINE
 
 FOLDER = PIPELINE / "schedulers"
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -25,8 +25,8 @@ FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shi
 
 
 @dataclass(frozen=True)
-class Case(Drawn):
-    """What a picture is drawn from. `model` is a folder of the fixtures; its scheduler is `settings`' of the class `scheduler`."""
+class Case(Generated):
+    """What an image is generated from. `model` is a folder of the fixtures; its scheduler is `settings`' of the class `scheduler`."""
 
     steps: int = 6
     scheduler: str = ""
@@ -72,13 +72,13 @@ def all_cases() -> list[Case]:
     ]
 
 
-def draw(case: Case) -> np.ndarray:
+def generate(case: Case) -> np.ndarray:
     scheduler = getattr(diffusers, f"{case.scheduler}Scheduler")(**case.settings)
     if case.model.startswith("models/"):
         artist = ArtistOfFlow(case.model.removeprefix("models/"))
         artist.pipeline.scheduler = scheduler
-        drawn = CaseOfFlow(case.name, case.model, case.prompt, case.negative_prompt, case.seed, case.steps, case.guidance_scale)
-        return np.asarray(artist.draw(drawn)[0], dtype=np.int16)
+        generated = CaseOfFlow(case.name, case.model, case.prompt, case.negative_prompt, case.seed, case.steps, case.guidance_scale)
+        return np.asarray(artist.generate(generated)[0], dtype=np.int16)
     kind = diffusers.StableDiffusionXLPipeline if case.model.endswith("sdxl") else diffusers.StableDiffusionPipeline
     pipeline = kind.from_pretrained(PIPELINE / case.model, torch_dtype=torch.float32, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
@@ -95,11 +95,11 @@ def main() -> None:
     FOLDER.mkdir(parents=True)
     listed = all_cases()
     for case in listed:
-        picture = draw(case)
-        limits = np.mean((picture == 0) | (picture == 255))
-        print(f"{case.name}: std {picture.std():.0f} of 255, {100 * limits:.1f} % of the values at a limit")
-        assert picture.std() > 20 and limits < 0.5, case.name
-        Image.fromarray(picture.astype(np.uint8)).save(FOLDER / f"{case.name}.png")
+        image = generate(case)
+        limits = np.mean((image == 0) | (image == 255))
+        print(f"{case.name}: std {image.std():.0f} of 255, {100 * limits:.1f} % of the values at a limit")
+        assert image.std() > 20 and limits < 0.5, case.name
+        Image.fromarray(image.astype(np.uint8)).save(FOLDER / f"{case.name}.png")
     cases.write(FOLDER, listed)
 
 

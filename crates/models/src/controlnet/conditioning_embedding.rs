@@ -9,12 +9,12 @@ use crate::layers;
 
 /// Convolutions with silu between them, every second one of stride 2. They run once per run.
 #[derive(Debug)]
-pub(super) struct PictureEntry {
+pub(super) struct ConditioningEmbedding {
     convolutions: Vec<Conv2d>,
     order: ChannelOrder,
 }
 
-impl PictureEntry {
+impl ConditioningEmbedding {
     pub(super) fn new(weights: &Weights, config: &Config) -> sd_weights::Result<Self> {
         let all = config.convolutions();
         let convolution = |(index, &[inputs, outputs, stride]): (usize, &[usize; 3])| {
@@ -32,12 +32,12 @@ impl PictureEntry {
         })
     }
 
-    /// `picture`, `[1, channels, factor * height, factor * width]` in RGB order, as
+    /// `control_image`, `[1, channels, factor * height, factor * width]` in RGB order, as
     /// `[1, channels, height, width]`.
-    pub(super) fn embed(&self, picture: &Tensor) -> Result<Tensor> {
+    pub(super) fn embed(&self, control_image: &Tensor) -> Result<Tensor> {
         let mut x = match self.order {
-            ChannelOrder::Rgb => picture.clone(),
-            ChannelOrder::Bgr => picture.flip(&[1])?,
+            ChannelOrder::Rgb => control_image.clone(),
+            ChannelOrder::Bgr => control_image.flip(&[1])?,
         };
         for (index, convolution) in self.convolutions.iter().enumerate() {
             if index > 0 {

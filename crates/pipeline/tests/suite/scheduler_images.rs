@@ -1,5 +1,5 @@
 //! Whole pictures of tiny random models with schedulers of models of the hub, against diffusers' pipelines in 32 bits.
-//! `tools/reference/make_scheduler_pictures.py` makes the data.
+//! `tools/reference/make_scheduler_images.py` makes the data.
 
 use std::fs;
 use std::path::Path;
@@ -39,8 +39,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl Case {
-    /// Draws with the model in `folder`, whose scheduler becomes the case's.
-    fn draw(&self, folder: &Path) -> Pixels {
+    /// Generates with the model in `folder`, whose scheduler becomes the case's.
+    fn generate(&self, folder: &Path) -> Pixels {
         let model = folder.join("model");
         copy(&fixtures().join(&self.model), &model);
         fs::write(
@@ -59,7 +59,7 @@ impl Case {
             seed: self.seed,
             size: Some(ImageSize::new(64, 64).unwrap()),
             guidance_scale: Some(GuidanceScale(self.guidance_scale)),
-            output: folder.join("pictures"),
+            output: folder.join("images"),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
             ..Request::new(
@@ -79,11 +79,11 @@ impl Case {
 }
 
 #[test]
-fn every_scheduler_s_picture_is_the_reference_s() {
+fn every_scheduler_s_image_is_the_reference_s() {
     let cases: Vec<Case> = reference::cases("schedulers/cases.json", 15);
     for case in cases {
         let folder = tempfile::tempdir().unwrap();
         let expected = Pixels::read(&fixtures().join(format!("schedulers/{}.png", case.name)));
-        case.draw(folder.path()).must_be_near(&expected, &case.name);
+        case.generate(folder.path()).must_be_near(&expected, &case.name);
     }
 }

@@ -1,20 +1,20 @@
-//! Pictures that are drawn over others.
+//! Images that are generated over others.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::Path;
 
-use crate::command::{Fresh, Picture, tensor_offset};
+use crate::command::{Fresh, Image, tensor_offset};
 use serde_json::Value;
 
-/// What `arguments` draw, in the folder that they name.
-fn draw(fresh: &Fresh, prompt: &str, arguments: &[&str]) -> Picture {
+/// What `arguments` generate, in the folder that they name.
+fn generate(fresh: &Fresh, prompt: &str, arguments: &[&str]) -> Image {
     let arguments = [&[prompt, "--steps", "8", "--quiet"][..], arguments].concat();
     let run = fresh.run(&arguments).succeeds();
-    Picture::read(&fresh.path().join(&run.pictures()[0]))
+    Image::read(&fresh.path().join(&run.images()[0]))
 }
 
-/// A gray picture of which `brightness` says each pixel.
+/// A gray image of which `brightness` says each pixel.
 fn write_gray(path: &Path, side: u32, brightness: impl Fn(u32, u32) -> u8) {
     let mut encoder = png::Encoder::new(BufWriter::new(File::create(path).unwrap()), side, side);
     encoder.set_color(png::ColorType::Grayscale);
@@ -33,21 +33,21 @@ fn is_blue([red, _, blue]: [u8; 3]) -> bool {
 }
 
 #[test]
-fn a_picture_is_drawn_over_another_and_a_mask_keeps_the_rest() {
+fn an_image_is_generated_over_another_and_a_mask_keeps_the_rest() {
     let fresh = Fresh::new();
     let run = fresh
         .run(&["a red circle", "--quiet", "--output", "first"])
         .succeeds();
-    let path = run.pictures()[0].to_str().unwrap().to_owned();
+    let path = run.images()[0].to_str().unwrap().to_owned();
     let over = ["--init-image", &path];
     let with = |more: &[&'static str]| [&over[..], more].concat();
 
-    let little = draw(
+    let little = generate(
         &fresh,
         "a blue circle",
         &with(&["--strength", "0.1", "--output", "little"]),
     );
-    let much = draw(
+    let much = generate(
         &fresh,
         "a blue circle",
         &with(&["--strength", "0.9", "--output", "much"]),
@@ -55,13 +55,13 @@ fn a_picture_is_drawn_over_another_and_a_mask_keeps_the_rest() {
     assert!(is_red(little.pixel(128, 128)), "{:?}", little.pixel(128, 128));
     assert!(is_blue(much.pixel(128, 128)), "{:?}", much.pixel(128, 128));
 
-    // The left half is drawn anew.
+    // The left half is generated anew.
     write_gray(
         &fresh.path().join("mask.png"),
         256,
         |x, _| if x < 128 { 255 } else { 0 },
     );
-    let masked = draw(
+    let masked = generate(
         &fresh,
         "a blue square",
         &with(&["--mask", "mask.png", "--output", "masked"]),
@@ -69,8 +69,8 @@ fn a_picture_is_drawn_over_another_and_a_mask_keeps_the_rest() {
     let [inside, outside] = [100, 160].map(|x| masked.pixel(x, 128));
     assert!(is_blue(inside) && is_red(outside), "{inside:?} {outside:?}");
 
-    // An image that is drawn at another size brings a mask of its own size with it.
-    let smaller = draw(
+    // An image that is generated at another size brings a mask of its own size with it.
+    let smaller = generate(
         &fresh,
         "a blue square",
         &with(&["--mask", "mask.png", "--size", "192x192", "--output", "smaller"]),
@@ -86,21 +86,21 @@ fn a_picture_is_drawn_over_another_and_a_mask_keeps_the_rest() {
 }
 
 #[test]
-fn files_that_are_no_pictures_and_masks_that_do_not_fit() {
+fn files_that_are_no_images_and_masks_that_do_not_fit() {
     let fresh = Fresh::new();
     let in_folder = |name: &str| fresh.path().join(name);
-    write_gray(&in_folder("picture.png"), 256, |_, _| 128);
+    write_gray(&in_folder("image.png"), 256, |_, _| 128);
     write_gray(&in_folder("mask.png"), 128, |_, _| 255);
-    fs::write(in_folder("text.png"), "no picture").unwrap();
-    let masked = ["x", "--init-image", "picture.png", "--steps", "2", "--mask"];
+    fs::write(in_folder("text.png"), "no image").unwrap();
+    let masked = ["x", "--init-image", "image.png", "--steps", "2", "--mask"];
     for (mask, reason) in [
-        ("mask.png", "is 128x128 pixels, the picture 256x256"),
-        ("text.png", "`text.png` cannot be used as a picture"),
+        ("mask.png", "is 128x128 pixels, the image 256x256"),
+        ("text.png", "`text.png` cannot be used as an image"),
     ] {
         let run = fresh.run(&[&masked[..], &[mask]].concat()).succeeds();
         let warning = format!("warning: the mask `{mask}` is left out: ");
         assert!(run.stderr.contains(&warning), "{}", run.stderr);
-        let sidecar = fresh.path().join(&run.pictures()[0]).with_extension("json");
+        let sidecar = fresh.path().join(&run.images()[0]).with_extension("json");
         let sidecar: Value = serde_json::from_slice(&fs::read(sidecar).unwrap()).unwrap();
         assert_eq!(sidecar["failures"][0]["what"], format!("the mask `{mask}`"));
         assert!(
@@ -115,19 +115,19 @@ fn files_that_are_no_pictures_and_masks_that_do_not_fit() {
             .fails(1, reason);
     }
     for file in ["text.png", "missing.png"] {
-        let cause = format!("`{file}` cannot be used as a picture");
+        let cause = format!("`{file}` cannot be used as an image");
         fresh.run(&["x", "--init-image", file]).fails(1, &cause);
     }
     fresh.run(&["x", "--mask", "mask.png"]).fails(2, "--init-image");
     fresh
-        .run(&["x", "--init-image", "picture.png", "--strength", "2"])
+        .run(&["x", "--init-image", "image.png", "--strength", "2"])
         .fails(2, "a strength is a number from 0 to 1");
 }
 
 #[test]
-fn a_refiner_goes_over_the_picture_as_if_it_had_been_saved_before() {
+fn a_refiner_goes_over_the_image_as_if_it_had_been_saved_before() {
     let fresh = Fresh::new();
-    let refined = draw(
+    let refined = generate(
         &fresh,
         "a red circle",
         &["--refiner", "demo", "--output", "refined"],
@@ -135,7 +135,7 @@ fn a_refiner_goes_over_the_picture_as_if_it_had_been_saved_before() {
     let plain = fresh
         .run(&["a red circle", "--steps", "8", "--quiet", "--output", "plain"])
         .succeeds();
-    let path = plain.pictures()[0].to_str().unwrap().to_owned();
+    let path = plain.images()[0].to_str().unwrap().to_owned();
     let over = [
         "--init-image",
         &path,
@@ -148,16 +148,16 @@ fn a_refiner_goes_over_the_picture_as_if_it_had_been_saved_before() {
         "over",
     ];
     let over = fresh.run(&[&["a red circle"][..], &over].concat()).succeeds();
-    let over = Picture::read(&fresh.path().join(&over.pictures()[0]));
+    let over = Image::read(&fresh.path().join(&over.images()[0]));
     assert!(refined.pixels == over.pixels);
-    let plain = Picture::read(&fresh.path().join(&path));
+    let plain = Image::read(&fresh.path().join(&path));
     assert!(refined.pixels != plain.pixels);
 }
 
 #[test]
-fn a_model_that_takes_over_from_itself_draws_its_own_picture() {
+fn a_model_that_takes_over_from_itself_generates_its_own_image() {
     let fresh = Fresh::new();
-    let plain = draw(&fresh, "a red circle", &["--output", "plain"]);
+    let plain = generate(&fresh, "a red circle", &["--output", "plain"]);
     for switch in ["0.3", "0.8"] {
         let shared = [
             "--refiner",
@@ -167,7 +167,7 @@ fn a_model_that_takes_over_from_itself_draws_its_own_picture() {
             "--output",
             switch,
         ];
-        let shared = draw(&fresh, "a red circle", &shared);
+        let shared = generate(&fresh, "a red circle", &shared);
         let bytes = shared.pixels.iter().flatten().zip(plain.pixels.iter().flatten());
         // What steers a single step is computed in another order of sums than what steers several.
         let most = bytes.map(|(one, other)| one.abs_diff(*other)).max().unwrap();
@@ -176,10 +176,10 @@ fn a_model_that_takes_over_from_itself_draws_its_own_picture() {
 }
 
 #[test]
-fn a_refiner_that_fails_is_left_out_and_the_picture_so_far_is_saved() {
+fn a_refiner_that_fails_is_left_out_and_the_image_so_far_is_saved() {
     let fresh = Fresh::new();
     let small = ["--size", "128x128"];
-    let plain = draw(
+    let plain = generate(
         &fresh,
         "a red circle",
         &[&small[..], &["--output", "plain"]].concat(),
@@ -194,9 +194,9 @@ fn a_refiner_that_fails_is_left_out_and_the_picture_so_far_is_saved() {
     let model = model.to_str().unwrap().to_owned();
     let refined = [&["a red circle", "--steps", "8", "--refiner", &model][..], &small].concat();
     let run = fresh.run(&refined).succeeds();
-    let picture = fresh.path().join(&run.pictures()[0]);
-    assert!(Picture::read(&picture).pixels == plain.pixels);
-    let sidecar: Value = serde_json::from_slice(&fs::read(picture.with_extension("json")).unwrap()).unwrap();
+    let image = fresh.path().join(&run.images()[0]);
+    assert!(Image::read(&image).pixels == plain.pixels);
+    let sidecar: Value = serde_json::from_slice(&fs::read(image.with_extension("json")).unwrap()).unwrap();
     assert_eq!(sidecar["failures"][0]["what"], format!("the refiner `{model}`"));
     assert_eq!(sidecar["refiner"], Value::Null);
     let strict = fresh.run(&[&refined[..], &["--strict"]].concat());
@@ -207,15 +207,15 @@ fn a_refiner_that_fails_is_left_out_and_the_picture_so_far_is_saved() {
     let run = fresh
         .run(&[&refined[..], &["--refiner-switch", "0.5"]].concat())
         .succeeds();
-    let picture = fresh.path().join(&run.pictures()[0]);
-    assert!(Picture::read(&picture).pixels == plain.pixels);
+    let image = fresh.path().join(&run.images()[0]);
+    assert!(Image::read(&image).pixels == plain.pixels);
 }
 
 #[test]
 fn a_base_model_hands_over_after_any_of_its_evaluations() {
     let fresh = Fresh::new();
     let families = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
-    let draw = |model: &str, refiner: &str, more: &[&str]| {
+    let generate = |model: &str, refiner: &str, more: &[&str]| {
         let (model, refiner) = (format!("{families}/{model}"), format!("{families}/{refiner}"));
         let arguments = [
             "a cat",
@@ -232,11 +232,11 @@ fn a_base_model_hands_over_after_any_of_its_evaluations() {
     for sampler in ["Heun", "DPM2", "DPM2 a", "DPM++ SDE", "DPM++ 2S a"] {
         for switch in ["0.2", "0.55", "0.8"] {
             let more = ["--steps", "6", "--sampler", sampler, "--refiner-switch", switch];
-            draw("sdxl", "refiner", &more).succeeds();
+            generate("sdxl", "refiner", &more).succeeds();
         }
     }
     // The first step of PNDM has two evaluations.
-    draw("sd15", "sd15", &["--steps", "3", "--refiner-switch", "0.4"]).succeeds();
+    generate("sd15", "sd15", &["--steps", "3", "--refiner-switch", "0.4"]).succeeds();
 
     // Before the first evaluation there is nothing to hand over.
     for (steps, switch) in [("10", "0"), ("10", "0.05"), ("3", "0.3")] {
@@ -245,7 +245,7 @@ fn a_base_model_hands_over_after_any_of_its_evaluations() {
             "the base model takes none of its {steps} steps before the refiner takes over at {switch}"
         );
         for more in [&more[..], &[&more[..], &["--plan"]].concat()] {
-            let run = draw("sdxl", "refiner", more).fails(1, &cause);
+            let run = generate("sdxl", "refiner", more).fails(1, &cause);
             assert!(run.stderr.contains("--refiner-switch"), "{}", run.stderr);
         }
     }

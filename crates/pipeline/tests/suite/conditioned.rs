@@ -1,5 +1,5 @@
 //! Whole pictures of tiny random models with LoRA files of every naming, and with ControlNets of Stable Diffusion 3, against
-//! diffusers' in 32 bits. `tools/reference/make_steered.py` makes the data.
+//! diffusers' in 32 bits. `tools/reference/make_conditioned.py` makes the data.
 
 use std::path::Path;
 
@@ -28,22 +28,22 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    reference::cases("steered/cases.json", 14)
+    reference::cases("conditioned/cases.json", 14)
 }
 
 impl Case {
     fn request(&self, output: &Path) -> Request {
-        let steered = fixtures().join("steered");
+        let conditioned = fixtures().join("conditioned");
         let choice: Option<SamplerChoice> = self.sampler.as_ref().map(|name| name.parse().unwrap());
         let lora = |(name, scale): &(String, f64)| LoraChoice {
             name: name.clone(),
-            file: steered.join(format!("loras/{name}.safetensors")),
+            file: conditioned.join(format!("loras/{name}.safetensors")),
             scale: *scale,
             text_scale: *scale,
         };
         let control = |(name, kind, scale): &(String, ControlKind, f64)| ControlChoice {
             name: name.clone(),
-            folder: steered.join(name),
+            folder: conditioned.join(name),
             kind: *kind,
             image: fixtures().join("families/init.png"),
             scale: *scale,
@@ -67,7 +67,7 @@ impl Case {
         }
     }
 
-    fn draw(&self, images: usize, memory: Option<Bytes>) -> Vec<Pixels> {
+    fn generate(&self, images: usize, memory: Option<Bytes>) -> Vec<Pixels> {
         let folder = tempfile::tempdir().unwrap();
         let request = Request {
             memory,
@@ -77,15 +77,15 @@ impl Case {
         let mut observer = |_: &Event<'_>| {};
         let saved = sd_pipeline::generate(&request, &mut observer, &Interrupt::default())
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        saved.iter().map(|picture| Pixels::read(&picture.image)).collect()
+        saved.iter().map(|image| Pixels::read(&image.image)).collect()
     }
 }
 
 #[test]
-fn every_picture_is_the_reference_s() {
+fn every_image_is_the_reference_s() {
     for case in cases() {
-        let expected = fixtures().join(format!("steered/cases/{}.png", case.name));
-        let found = case.draw(1, None).remove(0);
+        let expected = fixtures().join(format!("conditioned/cases/{}.png", case.name));
+        let found = case.generate(1, None).remove(0);
         found.must_be_near(&Pixels::read(&expected), &case.name);
     }
 }
@@ -96,11 +96,11 @@ fn neither_a_budget_nor_company_changes_a_pixel() {
         if case.controls.is_empty() && case.loras.len() < 2 {
             continue;
         }
-        let alone = case.draw(1, None).remove(0);
+        let alone = case.generate(1, None).remove(0);
         let plan = sd_pipeline::plan(&case.request(Path::new("unused"))).unwrap();
-        let streamed = case.draw(1, Some(plan.smallest_budget)).remove(0);
+        let streamed = case.generate(1, Some(plan.smallest_budget)).remove(0);
         assert!(alone == streamed, "{}: streamed", case.name);
-        let first_of_three = case.draw(3, None).remove(0);
+        let first_of_three = case.generate(3, None).remove(0);
         assert!(alone == first_of_three, "{}: beside others", case.name);
     }
 }
@@ -135,5 +135,5 @@ fn an_interrupted_run_goes_on_to_the_same_pixels() {
     let resumed =
         sd_pipeline::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
     assert_eq!(steps, case.steps - 2);
-    assert!(Pixels::read(&resumed[0].image) == case.draw(1, None)[0]);
+    assert!(Pixels::read(&resumed[0].image) == case.generate(1, None)[0]);
 }

@@ -63,7 +63,7 @@ impl Case {
 }
 
 #[test]
-fn every_picture_is_the_reference_s() {
+fn every_image_is_the_reference_s() {
     for case in cases() {
         let folder = tempfile::tempdir().unwrap();
         let mut observer = |_: &Event<'_>| {};
@@ -93,7 +93,7 @@ fn every_picture_is_the_reference_s() {
     }
 }
 
-/// A case carried through the stages by hand: latents, and the picture.
+/// A case carried through the stages by hand: latents, and the image.
 fn by_hand(
     case: &Case,
     weight_type: WeightType,
@@ -121,13 +121,13 @@ fn by_hand(
         Some(passes) => denoise.with_cfg_mode(passes),
         None => denoise,
     };
-    let mut pictures = [denoise.begin(case.seed, None).unwrap()];
+    let mut samples = [denoise.begin(case.seed, None).unwrap()];
     for _ in 0..denoise.sampler().evaluations() {
-        denoise.step(&mut pictures).unwrap();
+        denoise.step(&mut samples).unwrap();
     }
-    let [picture] = pictures;
-    let latents = picture.progress.sampler_state.latents;
-    let mut picture = None;
+    let [sample] = samples;
+    let latents = sample.progress.sampler_state.latents;
+    let mut decoded = None;
     stage::decode(
         &bundle,
         std::slice::from_ref(&latents),
@@ -135,12 +135,12 @@ fn by_hand(
         &weight_options,
         &interrupt,
         |_, image| {
-            picture = Some(image);
+            decoded = Some(image);
             Ok(())
         },
     )
     .unwrap();
-    (latents, picture.unwrap())
+    (latents, decoded.unwrap())
 }
 
 fn relative_error(found: &Tensor, expected: &Tensor) -> f32 {
@@ -163,17 +163,17 @@ fn residency_and_the_type_that_bits_are_stored_in_change_no_pixel() {
         .iter()
         .filter(|case| ["medium", "large", "medium35"].contains(&case.name.as_str()))
     {
-        let (latents, picture) = by_hand(case, WeightType::F32, Residency::Resident, None);
+        let (latents, image) = by_hand(case, WeightType::F32, Residency::Resident, None);
         assert!(
             relative_error(&latents, &case.tensor("latents")) < 1e-4,
             "{}",
             case.name
         );
         let (_, streamed) = by_hand(case, WeightType::F32, Residency::Streamed, None);
-        assert!(streamed == picture, "{}: streaming changed a pixel", case.name);
+        assert!(streamed == image, "{}: streaming changed a pixel", case.name);
         let (_, as_stored) = by_hand(case, WeightType::AsStored, Residency::Resident, None);
         assert!(
-            as_stored == picture,
+            as_stored == image,
             "{}: the stored type changed a pixel",
             case.name
         );
@@ -181,7 +181,7 @@ fn residency_and_the_type_that_bits_are_stored_in_change_no_pixel() {
 }
 
 #[test]
-fn guidance_in_one_pass_and_in_two_gives_one_picture() {
+fn guidance_in_one_pass_and_in_two_gives_one_image() {
     for case in cases().iter().filter(|case| case.guidance_scale > 1.0) {
         let with = |passes| by_hand(case, WeightType::F32, Residency::Resident, Some(passes)).0;
         let error = relative_error(&with(CfgMode::Sequential), &with(CfgMode::Batched));
@@ -190,7 +190,7 @@ fn guidance_in_one_pass_and_in_two_gives_one_picture() {
 }
 
 #[test]
-fn weights_of_16_bits_draw_nearly_the_same() {
+fn weights_of_16_bits_generate_nearly_the_same() {
     for case in cases()
         .iter()
         .filter(|case| case.steps <= 4 && case.guidance_scale <= 1.0)

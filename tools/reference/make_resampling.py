@@ -1,16 +1,16 @@
-"""A picture, what Pillow makes of it at other sizes, and the edges that OpenCV finds in it."""
+"""An image, what Pillow makes of it at other sizes, and the edges that OpenCV finds in it."""
 
 import cv2
 import numpy
 from PIL import Image
 from safetensors.numpy import save_file
 
-from places import PIPELINE
+from paths import PIPELINE
 
 SIZES = [(97, 64), (45, 71), (20, 13), (45, 64), (160, 31)]
 
 
-def picture() -> numpy.ndarray:
+def example() -> numpy.ndarray:
     """Rows of bytes with soft and hard edges in every direction, 45 pixels wide and 31 high, and some noise."""
     generator = numpy.random.default_rng(91)
     rows, columns = numpy.mgrid[0:31, 0:45]
@@ -22,7 +22,7 @@ def picture() -> numpy.ndarray:
 
 
 def main() -> None:
-    image = picture()
+    image = example()
     tensors = {"picture": image}
     for width, height in SIZES:
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
@@ -36,7 +36,7 @@ def main() -> None:
         assert 0.02 < share < 0.5
         tensors[name] = edges
     tensors["edges_of_more"] = cv2.Canny(large, 20, 60)
-    save_file({name: numpy.ascontiguousarray(value) for name, value in tensors.items()}, PIPELINE / "pictures.safetensors")
+    save_file({name: numpy.ascontiguousarray(value) for name, value in tensors.items()}, PIPELINE / "resampling.safetensors")
 
 
 if __name__ == "__main__":
