@@ -25,7 +25,7 @@ use threads::threads;
 use crate::hint::Failure;
 use crate::printer::Printer;
 
-/// The word in place of a name that asks for the list of names.
+/// The value of an option that prints the list of its names.
 const HELP: &str = "help";
 
 /// Generates images with Stable Diffusion on your own machine.
@@ -34,8 +34,8 @@ const HELP: &str = "help";
     name = "generate",
     version,
     override_usage = "generate \"PROMPT\" [OPTIONS]",
-    after_help = "Each image's path goes to stdout, progress to stderr. Beside every image lies a .json file that says \
-                  how it was made.\nWhat is asked for every time can stand in the configuration file sd-generate/config.toml.\nExit codes: 0 done, 1 failed, 2 bad usage, 3 too little memory, 4 a model is missing, 130 interrupted.",
+    after_help = "The path of each saved image goes to stdout, progress to stderr. Beside each image a .json file holds \
+                  its settings.\nDefaults can be set in the configuration file sd-generate/config.toml.\nExit codes: 0 done, 1 failed, 2 bad usage, 3 too little memory, 4 a model is missing, 130 interrupted.",
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     term_width = 100
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     command: Option<Command>,
 
     /// What the image shows
-    // That there is none is said where it is missed: a list may be asked for in its place.
+    // Not required here: `--sampler help` and the other lists need no prompt.
     #[arg(value_name = "PROMPT")]
     positional_prompt: Option<String>,
 
@@ -86,7 +86,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMG", help_heading = "Image")]
     init_image: Option<PathBuf>,
 
-    /// How much of it is changed, 0 to 1 [default: 0.75, with a mask 1]
+    /// Strength of image-to-image, 0 to 1 [default: 0.75, with a mask 1]
     #[arg(long, value_name = "S", help_heading = "Image", requires = "init_image",
           allow_negative_numbers = true, value_parser = parse::strength)]
     strength: Option<f64>,
@@ -103,15 +103,15 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMG", help_heading = "Control")]
     pose: Vec<PathBuf>,
 
-    /// A map of distances to follow
+    /// Depth map for a ControlNet
     #[arg(long, value_name = "IMG", help_heading = "Control")]
     depth: Vec<PathBuf>,
 
-    /// A photo whose edges are followed
+    /// Photo for a ControlNet that follows its Canny edges
     #[arg(long, value_name = "IMG", help_heading = "Control")]
     canny: Vec<PathBuf>,
 
-    /// An image to follow as it is, with the network that --controlnet names
+    /// Control image that is used as it is, for the network of --controlnet
     #[arg(long, value_name = "IMG", help_heading = "Control")]
     control: Vec<PathBuf>,
 
@@ -123,26 +123,24 @@ pub(crate) struct Arguments {
     #[arg(long, help_heading = "Machine")]
     pub(crate) plan: bool,
 
-    /// Threads that compute; their number changes no image [default: the processors that the process may
-    /// use]
+    /// CPU threads; their number changes no image [default: the CPUs that the process may use]
     #[arg(long, value_name = "N", help_heading = "Machine", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Write a page that shows the run's memory over time; replaces an earlier one
+    /// Write an HTML page with the run's memory over time; replaces an earlier one
     #[arg(long, value_name = "FILE", help_heading = "Output", conflicts_with = "plan")]
     pub(crate) profile: Option<PathBuf>,
 
-    /// Print one JSON event a line
+    /// Print one JSON event per line
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
 
-    /// Print only paths, errors, and what is left out
+    /// Print only image paths, errors, and what is left out
     #[arg(long, help_heading = "Output")]
     pub(crate) quiet: bool,
 }
 
-/// Commands other than `plan` and `help`, as the first word. A prompt that is such a word goes into
-/// `--prompt`, or after `--`.
+/// The subcommands other than `plan` and `help`. A prompt that equals one goes into `--prompt`, or after `--`.
 #[derive(Debug, Subcommand)]
 enum Command {
     Resume(ResumeArguments),
@@ -151,7 +149,7 @@ enum Command {
 }
 
 impl Arguments {
-    /// Reads `matches`, with control images in the order of the command line.
+    /// The arguments of `matches`, with control images in the order of the command line.
     fn from_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let arguments = Self::from_arg_matches(matches)?;
         let options = [
@@ -162,20 +160,20 @@ impl Arguments {
         ];
         let mut typed: Vec<(usize, ControlImage)> = Vec::new();
         for (id, kind, images) in options {
-            let places = matches.indices_of(id).into_iter().flatten();
-            typed.extend(places.zip(images).map(|(place, image)| {
+            let indices = matches.indices_of(id).into_iter().flatten();
+            typed.extend(indices.zip(images).map(|(index, image)| {
                 let image = image.clone();
-                (place, ControlImage { kind, image })
+                (index, ControlImage { kind, image })
             }));
         }
-        typed.sort_by_key(|(place, _)| *place);
+        typed.sort_by_key(|(index, _)| *index);
         Ok(Self {
             control_images: typed.into_iter().map(|(_, image)| image).collect(),
             ..arguments
         })
     }
 
-    /// Where messages go.
+    /// How messages are printed.
     pub(crate) fn printer(&self) -> Printer {
         Printer {
             json: self.json,
@@ -196,24 +194,24 @@ impl Arguments {
             .unwrap_or_default()
     }
 
-    /// The list that is asked for in place of an image by the word `help`, if one is.
+    /// The list that `--sampler help`, `--scheduler help` or `--quality help` asks for, if any.
     pub(crate) fn list(&self) -> Option<List> {
-        let asks = |name: &Option<String>| name.as_deref() == Some(HELP);
-        if asks(&self.settings.sampler) {
+        let is_help = |name: &Option<String>| name.as_deref() == Some(HELP);
+        if is_help(&self.settings.sampler) {
             Some(List::Samplers)
-        } else if asks(&self.settings.scheduler) {
+        } else if is_help(&self.settings.scheduler) {
             Some(List::Schedules)
-        } else if asks(&self.settings.quality) {
+        } else if is_help(&self.settings.quality) {
             Some(List::Presets)
         } else {
             None
         }
     }
 
-    /// The layer of settings that was typed.
+    /// The settings of the command line: the uppermost layer.
     ///
     /// # Errors
-    /// The size is not possible, or flags are missing that others go together with.
+    /// The size is invalid, or a flag lacks another that it needs.
     pub(crate) fn typed(&self) -> Result<Settings, Failure> {
         let mut typed = Settings::from(self.settings.clone());
         if let (Some(width), Some(height)) = (self.width, self.height) {
@@ -236,8 +234,8 @@ impl Arguments {
         }
     }
 
-    /// Refuses flags that were typed and have no effect beside `settings`, in which every layer is applied. A
-    /// default of the configuration may have none.
+    /// Refuses flags of the command line that have no effect with `settings`, the result of all layers. Defaults of the
+    /// configuration may have no effect.
     pub(crate) fn check_effects(&self, settings: &Settings) -> Result<(), Failure> {
         if self.settings.upscaler.is_some() && settings.upscale.is_none() {
             return Err(Failure::together("--upscaler", "--upscale"));
@@ -248,7 +246,7 @@ impl Arguments {
         Ok(())
     }
 
-    /// The prompt and the images that were typed.
+    /// The prompt and the images of the command line.
     pub(crate) fn inputs(&self) -> Inputs {
         Inputs {
             prompt: self.prompt().to_owned(),
@@ -262,7 +260,7 @@ impl Arguments {
     }
 }
 
-/// A list that is printed in place of images.
+/// A list that is printed instead of generating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum List {
     /// Of samplers.
@@ -273,7 +271,7 @@ pub(crate) enum List {
     Presets,
 }
 
-/// What the command line asks for.
+/// The parsed command line.
 pub(crate) enum Invocation {
     /// `generate PROMPT` or `generate plan PROMPT`.
     Generate(Box<Arguments>),
@@ -311,15 +309,15 @@ pub(crate) fn parse() -> Invocation {
             Invocation::Show(error.render().to_string())
         }
         Err(error) => Invocation::Invalid {
-            failure: wrong(&error, &words),
+            failure: usage_error(&error, &words),
             json: words.iter().any(|word| word == "--json"),
         },
     }
 }
 
-/// What is wrong with `words`.
-fn wrong(error: &clap::Error, words: &[OsString]) -> Failure {
-    // A second word where the prompt ends is taken for a command that comes too late.
+/// The usage error for `words`.
+fn usage_error(error: &clap::Error, words: &[OsString]) -> Failure {
+    // clap takes a second unquoted word of the prompt for a subcommand that comes too late.
     if let (ErrorKind::ArgumentConflict, Some(ContextValue::String(word))) =
         (error.kind(), error.get(ContextKind::InvalidSubcommand))
     {
@@ -328,13 +326,13 @@ fn wrong(error: &clap::Error, words: &[OsString]) -> Failure {
     let failure = Failure::usage(one_line(error));
     let command = words.get(1).and_then(|word| word.to_str());
     match command.filter(|command| Arguments::command().find_subcommand(command).is_some()) {
-        Some(command) => failure.advising(format!("`generate {command} --help` lists what can be asked for")),
+        Some(command) => failure.advising(format!("`generate {command} --help` lists the options")),
         None => failure,
     }
 }
 
-/// clap's message in one line, without its heading, its usage and what it says of `--help`. Of its tips those
-/// that name a similar word stay.
+/// clap's message in one line, without its prefix, its usage and its mention of `--help`. Tips stay only where they name a
+/// similar word.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -357,8 +355,7 @@ fn one_line(error: &clap::Error) -> String {
     message
 }
 
-/// Turns a word that is a command, where it comes first, into the option that means it: `plan` into `--plan`,
-/// and `help` into `--help` for what comes after it.
+/// Turns a leading `plan` into `--plan`, and a leading `help` into `--help` for the words after it.
 fn with_commands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.collect();
     match words.get(1).and_then(|word| word.to_str()) {
@@ -402,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_followed_in_the_order_that_they_were_typed_in() {
+    fn control_images_keep_the_order_of_the_command_line() {
         let words = "generate x --control a --pose b --control c --depth d --controlnet n --controlnet m";
         let matches = Arguments::command()
             .try_get_matches_from(words.split(' '))
@@ -424,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_come_first_are_the_options_that_mean_them() {
+    fn leading_plan_and_help_become_options() {
         let typed = |words: &[&str]| {
             let words = ["generate"].iter().chain(words).map(OsString::from);
             let words = with_commands_as_options(words).into_iter();
@@ -449,7 +446,7 @@ mod tests {
             assert_eq!(arguments.prompt(), "a cat");
             assert_eq!(arguments.typed().unwrap().size, ImageSize::new(64, 32).ok());
         }
-        for wrong in [
+        for invalid in [
             &["a cat", "--prompt", "a dog"][..],
             &["a cat", "--width", "64"],
             &["a cat", "--cfg", "nan"],
@@ -463,7 +460,7 @@ mod tests {
             &["a cat", "resume"],
             &["resume", "k7f3x9qa", "--last"],
         ] {
-            assert!(parse(wrong).is_err(), "{wrong:?}");
+            assert!(parse(invalid).is_err(), "{invalid:?}");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! [`DownloadProgress`]: downloads as people and programs see them, with the size first, then one bar over
-//! all files or JSON events.
+//! [`DownloadProgress`]: prints the size of a download, then one progress bar over all files, or JSON events.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -13,17 +12,17 @@ use serde_json::{Value, json};
 use crate::printer::Printer;
 use crate::{signals, terminal};
 
-/// The display of downloads. Signals stop them.
+/// The display of downloads, which signals stop.
 pub(crate) struct DownloadProgress {
     printer: Printer,
     /// Only where stderr is a terminal.
     bar: Option<ProgressBar>,
-    /// When the last event of bytes was written.
+    /// When the last progress event was written.
     written: Option<Instant>,
 }
 
 impl DownloadProgress {
-    /// The least time between two JSON events of bytes.
+    /// The minimum time between two progress events in JSON.
     const PACE: Duration = Duration::from_millis(500);
 
     /// A display that shows nothing yet.
@@ -61,7 +60,7 @@ impl DownloadProgress {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -75,7 +74,7 @@ impl Drop for DownloadProgress {
     }
 }
 
-/// A bar on which `done` of `total` bytes were here before it began.
+/// A bar that starts with `done` of `total` bytes.
 fn new_bar(done: u64, total: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_position(done);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}, {eta} left") {
@@ -89,9 +88,11 @@ impl Observer for DownloadProgress {
     fn observe(&mut self, event: &Event<'_>) {
         match event {
             Event::Progress { file, done, total } => self.progress(file, *done, *total),
-            Event::Waiting { file } => self.note(&format!("waiting for another process that fetches {file}")),
+            Event::Waiting { file } => {
+                self.note(&format!("waiting for another process that downloads {file}"))
+            }
             Event::Retrying { file, reason, pause } => self.note(&format!(
-                "{file}: {reason}; once more in {:.1} s",
+                "{file}: {reason}; retrying in {:.1} s",
                 pause.as_secs_f64()
             )),
             _ => {}
@@ -99,7 +100,7 @@ impl Observer for DownloadProgress {
     }
 
     fn is_stopped(&self) -> bool {
-        // Signals are listened to from the first download on: until then they end the process.
+        // The signal handler is installed with the first download: until then a signal ends the process.
         signals::interrupt().is_ok_and(|interrupt| interrupt.is_raised())
     }
 }
@@ -125,7 +126,7 @@ impl FetchObserver for DownloadProgress {
             };
             let here = match all - left {
                 0 => String::new(),
-                here => format!(", {} of it here already", Bytes(here)),
+                here => format!(", {} of it downloaded already", Bytes(here)),
             };
             terminal::note(&format!("Downloading {what}{here}"));
         }

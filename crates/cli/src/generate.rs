@@ -1,4 +1,4 @@
-//! `generate PROMPT` and `generate plan PROMPT`: from the command line to images, or to the printed plan.
+//! `generate PROMPT` and `generate plan PROMPT`.
 
 use sd_catalog::presets::DEMO;
 use sd_catalog::{Catalog, Configuration, FetchObserver, Layered, Layers, Resolved};
@@ -10,11 +10,10 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::{json, lists, progress, run, terminal};
 
-/// Prints a list that was asked for, or else finds and fetches what the command line names, then plans or
-/// generates.
+/// Prints a list, or resolves and downloads what the command line names, then plans or generates.
 ///
 /// # Errors
-/// The command line cannot be obeyed, something that it names cannot be had, or the run failed.
+/// The command line is invalid, something that it names is missing, or the run failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let configuration = Configuration::of_user()?;
     if let Some(list) = arguments.list() {
@@ -31,10 +30,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return print_plan(&request, printer);
     }
     if arguments.pro {
-        // The run meets an error of the plan again and reports it.
+        // An error of the plan is left to the run, which meets it again and reports it.
         if let Ok(plan) = sd_pipeline::plan(&request) {
             printer.note_lines(&format!(
-                "Stable Diffusion 3.5 Large needs {} at the least and {} to read nothing twice; this run:\n{plan}",
+                "Stable Diffusion 3.5 Large needs at least {}, and {} without streaming; this run:\n{plan}",
                 plan.smallest_budget, plan.resident_budget
             ));
         }
@@ -44,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     })
 }
 
-/// Layers the settings, finds what they name and fetches what is missing. A plan fetches nothing.
+/// Layers the settings, resolves what they name and downloads what is missing. A plan downloads nothing.
 fn request(
     arguments: &Arguments,
     configuration: &Configuration,
@@ -74,20 +73,20 @@ fn request(
     Ok(resolved.request(&catalog)?)
 }
 
-/// Says which preset was chosen.
+/// Prints which preset was chosen.
 fn note_preset(layered: &Layered, printer: Printer) {
     printer.note(&match layered.preset.as_deref() {
         Some(DEMO) | None => {
-            "Generating with the small built-in model `demo`; `generate models pull fast` gets a real one, --model names another."
+            "Generating with the small built-in model `demo`; `generate models pull fast` downloads a real one, --model names another."
                 .to_owned()
         }
         Some(name) => format!(
-            "Generating with the preset `{name}`: the best that is on this machine and fits into its memory."
+            "Generating with the preset `{name}`: the best on this machine that fits into its memory."
         ),
     });
 }
 
-/// Prints where each byte of the run would be, as JSON or as a table.
+/// Prints the memory plan of the run, as JSON or as a table.
 fn print_plan(request: &Request, printer: Printer) -> Result<(), Failure> {
     let (recipe, plan) = sd_pipeline::planned(request)?;
     if printer.json {

@@ -1,5 +1,4 @@
-//! [`Failure`]: an error as people see it, with one line that says what is wrong and where, a hint that says
-//! what to do, and an exit code.
+//! [`Failure`]: an error for the user, with a one-line message, a hint that says what to do, and an exit code.
 
 mod catalog;
 mod hub;
@@ -14,25 +13,25 @@ use sd_pipeline::{Culprit, Error, ModelError, WeightsError};
 
 use crate::terminal;
 
-/// Something failed.
+/// Exit code: the run failed.
 const FAILED: u8 = 1;
-/// The command line cannot be understood.
+/// Exit code: the command line is invalid.
 const USAGE: u8 = 2;
-/// The budget cannot be met.
+/// Exit code: the memory budget cannot be met.
 const BUDGET: u8 = 3;
-/// A model, or a part of one, is not there.
+/// Exit code: a model, or a part of one, is missing.
 const NO_MODEL: u8 = 4;
-/// The user stopped the run.
+/// Exit code: the user interrupted the run.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The reader of stdout has closed the pipe: the code that shells give a process that SIGPIPE has ended.
+/// Exit code: the reader of stdout closed the pipe. Shells report SIGPIPE with this code.
 const UNREAD: u8 = 141;
 
 /// Writes an error as JSON: its message, its hint and its exit code.
 type Tell = dyn Fn(&str, Option<&str>, u8);
 
-/// The exit code of a run that is done and whose results could not be written to stdout because of `error`. A
-/// closed pipe is not reported: its reader has what it wanted.
+/// The exit code of a finished run whose results could not be written to stdout because of `error`. A closed pipe is not
+/// reported: its reader has what it wanted.
 pub(crate) fn unread(error: &io::Error) -> ExitCode {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return ExitCode::from(UNREAD);
@@ -40,7 +39,7 @@ pub(crate) fn unread(error: &io::Error) -> ExitCode {
     Failure {
         message: format!("cannot write to stdout: {error}"),
         hint: Some(
-            "make room where it leads to, or send it somewhere else; images that are saved already are kept"
+            "free space where stdout leads to, or redirect it; images that are saved already are kept"
                 .to_owned(),
         ),
         code: FAILED,
@@ -57,36 +56,35 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// The command line cannot be understood.
+    /// A usage error.
     pub(crate) fn usage(message: String) -> Self {
         Self {
             message,
-            hint: Some("`generate --help` lists what can be asked for".to_owned()),
+            hint: Some("`generate --help` lists the options".to_owned()),
             code: USAGE,
         }
     }
 
-    /// There is no prompt.
+    /// The error of a command line without a prompt.
     pub(crate) fn no_prompt() -> Self {
         Self::usage("there is no PROMPT, which says what the image shows".to_owned()).advising(
             "`generate \"a red circle\"` generates one; `generate --help` lists all options".to_owned(),
         )
     }
 
-    /// `flag` has no effect without `others`.
+    /// The error of a `flag` that has no effect without `others`.
     pub(crate) fn together(flag: &str, others: &str) -> Self {
-        Self::usage(format!("{flag} goes together with {others}"))
+        Self::usage(format!("{flag} needs {others}"))
     }
 
-    /// `word` comes after the prompt.
+    /// The error of a `word` after the prompt.
     pub(crate) fn after_prompt(word: &str) -> Self {
         Self::usage(format!("`{word}` comes after the prompt")).advising(
-            "a prompt of several words goes into quotes: `generate \"a red circle\"`; a command comes first"
-                .to_owned(),
+            "quote a prompt of several words: `generate \"a red circle\"`; a command comes first".to_owned(),
         )
     }
 
-    /// This error with another hint.
+    /// Replaces the hint.
     pub(crate) fn advising(self, hint: String) -> Self {
         Self {
             hint: Some(hint),
@@ -94,7 +92,7 @@ impl Failure {
         }
     }
 
-    /// An error with nothing to advise.
+    /// An error without a hint.
     pub(crate) fn other(message: String) -> Self {
         Self {
             message,
@@ -112,11 +110,11 @@ impl Failure {
         }
     }
 
-    /// The error that ended a run. `kept` is the run's id where one can go on with it.
+    /// The error that ended a run. `kept` is the id of the run if it can be resumed.
     pub(crate) fn of_run(error: Error, kept: Option<&str>) -> Self {
         let mut failure = Self::from(error);
         if let Some(run) = kept {
-            let resume = format!("`generate resume {run}` goes on where it stopped");
+            let resume = format!("`generate resume {run}` resumes it");
             failure.hint = Some(match failure.hint {
                 Some(hint) => format!("{hint}; then {resume}"),
                 None => resume,
@@ -148,26 +146,22 @@ impl From<Error> for Failure {
     }
 }
 
-/// How something of a `kind` is named.
+/// How a user names something of a `kind`.
 fn what_names(kind: Kind) -> &'static str {
     match kind {
-        Kind::Model => {
-            "a model is `demo`, a folder on this machine in the layout of diffusers, or the id of one on the hub"
-        }
-        Kind::ControlNet => {
-            "--controlnet takes a folder on this machine with config.json and weights, or the id of one on the hub"
-        }
+        Kind::Model => "a model is `demo`, a local folder in the diffusers layout, or a hub id",
+        Kind::ControlNet => "--controlnet takes a local folder with config.json and weights, or a hub id",
         Kind::Lora => {
-            "a LoRA is a .safetensors file, a folder that holds one (FOLDER:FILE where it holds several), or the id of one on the hub, \
-             with :SCALE or without"
+            "a LoRA is a .safetensors file, a folder that holds one (FOLDER:FILE where it holds several), or a hub id, with or \
+             without :SCALE"
         }
         Kind::Upscaler => {
-            "--upscaler takes a .pth or .safetensors file, a folder that holds one, or the id of one on the hub"
+            "--upscaler takes a .pth or .safetensors file, a folder that holds one, or a hub id"
         }
     }
 }
 
-/// The error and its causes. An end of a line that a value holds is escaped where the message is shown.
+/// The error and its causes in one line. Line breaks inside values are escaped where the message is printed.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut message = without_backtrace(error.to_string());
     let mut cause = error.source();
@@ -181,11 +175,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     message
 }
 
-/// `text` without the backtrace that errors of the tensor library carry where `RUST_BACKTRACE` is set: its first line is the
-/// frame 0.
+/// Removes the backtrace that candle's errors carry where `RUST_BACKTRACE` is set. It starts at frame 0.
 fn without_backtrace(mut text: String) -> String {
-    if let Some(length) = text.match_indices('\n').map(|(place, _)| place).find(|&place| {
-        let line = text[place..].trim_start();
+    if let Some(length) = text.match_indices('\n').map(|(index, _)| index).find(|&index| {
+        let line = text[index..].trim_start();
         line.starts_with("0: ")
     }) {
         text.truncate(length);
@@ -193,7 +186,7 @@ fn without_backtrace(mut text: String) -> String {
     text
 }
 
-/// The weights' error inside of `error`, if that is what it is.
+/// The error of sd-weights inside `error`, if there is one.
 fn weights_error(error: &Error) -> Option<&WeightsError> {
     match error {
         Error::Weights(error) | Error::Model(ModelError::Weights(error)) => Some(error.first()),
@@ -212,65 +205,60 @@ fn code(error: &Error) -> u8 {
     }
 }
 
-/// The way out, one line a kind of error.
+/// What the user can do about `error`.
 fn hint(error: &Error) -> Option<&'static str> {
     if let Some(error) = weights_error(error) {
         return Some(match error {
             WeightsError::MissingWeights { others, .. } if !others.is_empty() => {
-                "weights are read from .safetensors and from PyTorch's .bin files under the names that diffusers and \
-                 transformers give them"
+                "weights must be .safetensors or PyTorch .bin files with the names that diffusers and transformers use"
             }
             WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. } => {
-                "the model's folder is not complete, where the file is a model's: download or copy it again"
+                "the model's folder is incomplete: download or copy it again"
             }
             WeightsError::OutsideFolder { .. } => {
-                "put the file itself into the model's folder, or take the model from where it was published"
+                "put the file itself into the model's folder, or download the model from its publisher"
             }
             WeightsError::BadLora { .. } | WeightsError::Truncated { .. } => {
-                "the file did not arrive whole: download or copy it again"
+                "the file is incomplete: download or copy it again"
             }
             WeightsError::BadHeader { .. }
             | WeightsError::BadTorchFile { .. }
             | WeightsError::BadText { .. }
             | WeightsError::MissingFromShard { .. } => {
-                "the file is damaged or not what its name says: download or copy it again"
+                "the file is damaged or of another format: download or copy it again"
             }
             WeightsError::WrongSetting { .. } => {
-                "the file was changed or is of another program: take it from where the model was published"
+                "the file was edited, or another program wrote it: download it from the model's publisher"
             }
             WeightsError::MissingTensor { .. }
             | WeightsError::WrongShape { .. }
             | WeightsError::RowOutOfRange { .. } => {
-                "config.json and weights are not of one model: take both from the same download"
+                "config.json and the weights belong to different models: take both from the same download"
             }
-            WeightsError::UnsupportedType { .. } => "take the model in bf16, f16, f32 or f64",
+            WeightsError::UnsupportedType { .. } => "use a version of the model in bf16, f16, f32 or f64",
             WeightsError::GitLfsPointer { .. } => {
-                "it was cloned without git-lfs: install that and run `git lfs pull` in the folder, or fetch the model with \
-                 `generate models pull`"
+                "it was cloned without git-lfs: install git-lfs and run `git lfs pull` in the folder, or download the model \
+                 with `generate models pull`"
             }
             WeightsError::WebPage { .. } => {
-                "the server answered the download with a page, for want of a login perhaps: log in (`generate login` for the \
+                "the server answered with a web page, perhaps because a login is needed: log in (`generate login` for the \
                  hub) and download it again"
             }
             WeightsError::Quantized { .. } => {
-                "take the model's files in 16 or 32 bits; blocks that have no room in memory are streamed, so these run in \
+                "use the model's files in 16 or 32 bits; blocks that do not fit into memory are streamed, so these run with \
                  a small --memory too"
             }
-            WeightsError::ForbiddenGlobal { .. } => {
-                "take it as a .safetensors file, which can hold nothing else"
-            }
+            WeightsError::ForbiddenGlobal { .. } => "use a .safetensors file, which cannot hold code",
             WeightsError::LoraDoesNotFit { .. } => {
-                "take a LoRA of the model's family, or the model that it was made for"
+                "use a LoRA of the model's family, or the model that it was trained for"
             }
             WeightsError::NotLora { .. }
             | WeightsError::UnsupportedLora { .. }
             | WeightsError::UnsupportedLoraSetting { .. } => {
-                "take a file that kohya's trainer, diffusers or PEFT wrote for LoRA or LoCon"
+                "use a LoRA or LoCon file in the naming of kohya, diffusers or PEFT"
             }
-            WeightsError::Changed { .. } => {
-                "the model was written to while it was in use: put the file back as it was"
-            }
-            WeightsError::Read { .. } => "make sure that the file can be read and that its disk is well",
+            WeightsError::Changed { .. } => "the file was changed while it was in use: restore it",
+            WeightsError::Read { .. } => "check the file's permissions and its disk",
             _ => "see the error above; smaller images (--size) need less memory",
         });
     }
@@ -278,62 +266,60 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::NoModel { .. } => what_names(Kind::Model),
         Error::NotThere { kind, .. } => what_names(*kind),
         Error::UnknownArchitecture { .. } => {
-            "Stable Diffusion 1, 2, XL, 3 and 3.5 are supported, in folders with unet/ or transformer/, vae/, \
+            "Stable Diffusion 1, 2, XL, 3 and 3.5 are supported, as folders with unet/ or transformer/, vae/, \
              scheduler/, text encoders and tokenizers"
         }
-        Error::OtherClass { .. } => {
-            "that part is of another kind: take one of the class named above, or another model"
+        Error::OtherClass { .. } => "use a component of the class named above, or another model",
+        Error::Model(ModelError::Config { .. }) => {
+            "the model's config.json has a setting that is not supported"
         }
-        Error::Model(ModelError::Config { .. }) => "the model's config.json asks for what is not known here",
         Error::Model(ModelError::Upscaler { .. }) => what_names(Kind::Upscaler),
-        Error::Tokenizer { .. } => "the tokenizer's files are damaged: download or copy them again",
+        Error::Tokenizer { .. } => "the tokenizer files are damaged: download or copy them again",
         Error::TokenizerSetting { .. } => {
-            "the setting is in tokenizer_config.json or special_tokens_map.json: give it the value that is known, or take the \
-             files from where the model was published"
+            "the setting is in tokenizer_config.json or special_tokens_map.json: set the supported value, or download the files \
+             from the model's publisher"
         }
         Error::TokenizerDoesNotFit { .. } => {
-            "tokenizer and text encoder are not of one model: take both from the same download"
+            "tokenizer and text encoder belong to different models: take both from the same download"
         }
         Error::PartsDoNotFit { .. } => {
-            "the parts of the folder are not of one model: take all from the same download"
+            "the folder's components belong to different models: take all from the same download"
         }
-        Error::ForeignControl { .. } => "name another, made for the model's family, with --controlnet",
+        Error::ForeignControl { .. } => "name a ControlNet of the model's family with --controlnet",
         Error::Scheduler {
             reason: Refusal::NothingLeft { .. },
             ..
-        } => "ask for a greater --strength, or for more --steps",
+        } => "use a greater --strength, or more --steps",
         Error::Scheduler {
             reason: Refusal::Steps { .. },
             ..
-        } => "ask for other --steps, or for another --sampler",
+        } => "use other --steps, or another --sampler",
         Error::Scheduler {
             reason: Refusal::UnknownSetting { .. },
             ..
-        } => {
-            "if the setting is known to change nothing, take it out of the model's scheduler/scheduler_config.json"
-        }
-        Error::Scheduler { .. } => {
-            "`--sampler help` lists what there is; one of them may go together with this model"
-        }
+        } => "if the setting has no effect, remove it from the model's scheduler/scheduler_config.json",
+        Error::Scheduler { .. } => "`--sampler help` lists the samplers; another may support this model",
         Error::BudgetTooSmall {
             stage: "source images",
             ..
         } => {
-            "give it more with --memory, 8GB say, or make the images that it reads smaller: of a JPEG or WebP file the whole \
-             must be there at once, of a PNG file rows are"
+            "raise --memory, such as 8GB, or use smaller input images: a JPEG or WebP file is decoded as a whole, a PNG file row \
+             by row"
         }
         Error::BudgetTooSmall { .. } => {
-            "give it more with --memory, 8GB say, or ask for a smaller --size; `generate plan` shows what needs what"
+            "raise --memory, such as 8GB, or use a smaller --size; `generate plan` shows what each stage needs"
         }
         Error::TooLittleLeft { .. } => {
-            "have other programs leave more, raise that limit, or ask for a smaller --size; --memory may take more than is left"
+            "close other programs, raise that limit, or use a smaller --size; --memory may exceed what is left"
         }
-        Error::TooLarge { .. } => "ask for a smaller --size",
-        Error::BadImage { .. } => "images are PNG, JPEG or WebP files on this machine",
-        Error::MaskSize { .. } => "make the mask as large as the image of --init-image",
-        Error::NeedsMask { .. } => "give it both with --init-image and --mask, or name another model",
-        Error::OtherLatents { .. } => "leave --refiner-switch out: it then goes over the finished image",
-        Error::NothingBeforeSwitch { .. } => "ask for a greater --refiner-switch, or for more --steps",
+        Error::TooLarge { .. } => "use a smaller --size",
+        Error::BadImage { .. } => "images must be local PNG, JPEG or WebP files",
+        Error::MaskSize { .. } => "use a mask of the size of the --init-image",
+        Error::NeedsMask { .. } => "add --init-image and --mask, or use another model",
+        Error::OtherLatents { .. } => {
+            "omit --refiner-switch: the refiner then starts from the finished image"
+        }
+        Error::NothingBeforeSwitch { .. } => "use a greater --refiner-switch, or more --steps",
         Error::NotFinite {
             culprit: Some(Culprit::Tensor { .. }),
             ..
@@ -341,44 +327,44 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::NotFinite {
             culprit: Some(Culprit::Loras(_)),
             ..
-        } => "add the LoRA with a smaller scale (--lora REF:SCALE), or leave it out",
+        } => "use a smaller scale for the LoRA (--lora REF:SCALE), or omit it",
         Error::NotFinite { culprit: None, .. } => "try --dtype f32, or a lower --cfg",
         Error::Device { device, .. } if device == "cpu" => {
-            "name fewer with --threads, end other programs, or raise the limit of threads (ulimit -u)"
+            "use fewer --threads, close other programs, or raise the limit of threads (ulimit -u)"
         }
-        Error::Device { .. } => "--device cpu works everywhere; a GPU needs a build with its feature",
+        Error::Device { .. } => "--device cpu works everywhere; a GPU needs a build with its Cargo feature",
         Error::Output { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                "make room on the disk, or name another folder with --output"
+                "free disk space, or choose another folder with --output"
             }
-            _ => "name a folder that can be written with --output",
+            _ => "choose a writable folder with --output",
         },
         Error::Resume(error) => resume_hint(error),
         Error::Profile { .. } => {
-            "name a file that can be written, or an earlier profile, with --profile; its folder must be there"
+            "--profile needs a writable path, or an earlier profile, in a folder that exists"
         }
         Error::Interrupted => return None,
         _ => "smaller images (--size) need less memory",
     })
 }
 
-/// The way out of an error of `generate resume`.
+/// What the user can do about an error of `generate resume`.
 fn resume_hint(error: &ResumeError) -> &'static str {
     match error {
         ResumeError::NoSuchRun { .. } => "`generate resume` lists the interrupted runs",
-        ResumeError::AtWork { .. } => "wait for it, or stop that process first",
+        ResumeError::AtWork { .. } => "wait for that process, or stop it",
         ResumeError::Damaged { .. } => {
-            "`generate resume ID --discard` forgets the run; start it again from the beginning"
+            "`generate resume ID --discard` discards the run; start it again from the beginning"
         }
-        ResumeError::State { .. } => "make sure that the folder of states can be read and written",
+        ResumeError::State { .. } => "check the permissions of the folder of run states",
         ResumeError::OtherVersion { .. } | ResumeError::OtherFormat { .. } => {
-            "go on with the version that began it, or forget it with `generate resume ID --discard`"
+            "resume it with the version that began it, or discard it with `generate resume ID --discard`"
         }
         ResumeError::OtherDevice { .. } => {
-            "go on where it was begun, or forget it with `generate resume ID --discard`"
+            "resume it on the device that it was begun on, or discard it with `generate resume ID --discard`"
         }
         ResumeError::ModelChanged { .. } => {
-            "put the file back as it was, or forget the run with `generate resume ID --discard`"
+            "restore the file, or discard the run with `generate resume ID --discard`"
         }
         _ => "`generate resume` lists the interrupted runs",
     }

@@ -1,4 +1,4 @@
-//! [`Lines`]: a run as programs read it, one JSON object a line on stdout, each with its `event`.
+//! [`Lines`]: the machine-readable progress of a run: one JSON object per line on stdout, each with an `event`.
 
 use sd_pipeline::plan::Plan;
 use sd_pipeline::{Event, Observer};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::terminal;
 
-/// Writes every event as a line.
+/// An observer that writes every event as a line.
 pub(crate) struct Lines;
 
 impl Observer for Lines {

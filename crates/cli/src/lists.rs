@@ -6,7 +6,7 @@ use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
 
 use crate::arguments::List;
 
-/// The lines of `list`, one a name.
+/// The lines of `list`, one per name.
 pub(crate) fn text(list: List, configuration: &Configuration) -> String {
     match list {
         List::Samplers => {
@@ -19,7 +19,7 @@ pub(crate) fn text(list: List, configuration: &Configuration) -> String {
     }
 }
 
-/// The program's presets, then the user's own.
+/// The built-in presets, then the user's own.
 fn presets(configuration: &Configuration) -> String {
     let row = |name: &str, settings: &Settings| {
         let parts = [
@@ -31,18 +31,18 @@ fn presets(configuration: &Configuration) -> String {
                 .refiner
                 .as_ref()
                 .map(|refiner| format!("refined by {refiner}")),
-            settings.upscale.map(|factor| format!("{factor} times as large")),
+            settings.upscale.map(|factor| format!("upscaled by {factor}")),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         format!("{name:16} {}\n", parts.join(", "))
     };
-    let ours = ALL.iter().map(|preset| row(preset.name, &preset.into()));
+    let built_in = ALL.iter().map(|preset| row(preset.name, &preset.into()));
     let own = configuration
         .presets
         .iter()
         .map(|(name, settings)| row(name, settings));
-    let rows: String = ours.chain(own).collect();
-    format!("{rows}{AUTO:16} the best of ours that is on this machine and fits into its memory\n")
+    let rows: String = built_in.chain(own).collect();
+    format!("{rows}{AUTO:16} the best built-in preset that is on this machine and fits into its memory\n")
 }
 
 fn table(rows: &[(String, &str)]) -> String {

@@ -1,5 +1,5 @@
-//! The log of the libraries: their warnings are printed as messages; with `RUST_LOG` everything that the
-//! filter lets through is written to stderr.
+//! The log of the libraries: their warnings are printed as messages; with `RUST_LOG` all events that pass its filter go to
+//! stderr.
 
 use std::fmt;
 

@@ -9,7 +9,7 @@ use crate::arguments::LoginArguments;
 use crate::hint::Failure;
 use crate::{signals, terminal};
 
-/// Checks the token with the hub, unless that may not be asked, and stores it.
+/// Checks the token with the hub, unless HF_HUB_OFFLINE is set, and stores it.
 ///
 /// # Errors
 /// There is no token, the hub refuses it, or it cannot be stored.
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
     let settings = hub.settings();
     let text = match &arguments.token {
         Some(token) => token.clone(),
-        None => typed(&settings.endpoint)?,
+        None => read_token(&settings.endpoint)?,
     };
     let Some(token) = Token::new(&text) else {
         return Err(Failure::no_token(&settings.endpoint));
@@ -31,12 +31,12 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
     };
     hub.keep_token(&token)?;
     let file = &settings.token_file;
-    let wins = settings
+    let is_overridden = settings
         .token_of_environment
         .as_ref()
         .is_some_and(|other| *other != token);
     if arguments.json {
-        let event = json!({ "event": "login", "name": name, "file": file, "overridden": wins });
+        let event = json!({ "event": "login", "name": name, "file": file, "overridden": is_overridden });
         terminal::print_json(&event);
     } else if !arguments.quiet {
         let who = match name {
@@ -44,18 +44,18 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
             None => "Not checked, since HF_HUB_OFFLINE is set".to_owned(),
         };
         terminal::note(&format!("{who}; the token is in {}.", file.display()));
-        if wins {
-            terminal::note("warning: another one in HF_TOKEN wins over it");
+        if is_overridden {
+            terminal::note("warning: HF_TOKEN holds another token and overrides it");
         }
     }
     Ok(())
 }
 
 /// Reads a token from the terminal without showing it, or else from stdin.
-fn typed(endpoint: &str) -> Result<String, Failure> {
+fn read_token(endpoint: &str) -> Result<String, Failure> {
     let mut text = String::new();
     let read = if stdin().is_terminal() {
-        let prompt = format!("Token ({endpoint}/settings/tokens has yours), not shown: ");
+        let prompt = format!("Token (from {endpoint}/settings/tokens), not shown: ");
         rpassword::prompt_password(prompt).map(|token| text = token)
     } else {
         stdin().read_line(&mut text).map(|_| ())

@@ -2,12 +2,12 @@
 
 use crate::terminal;
 
-/// Where the messages of one command go.
+/// What one command prints, and in which form.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
-    /// Whether stdout holds one JSON event a line, for a program.
+    /// Whether stdout holds one JSON event per line.
     pub(crate) json: bool,
-    /// Whether only results and errors are written.
+    /// Whether only results and errors are printed.
     pub(crate) quiet: bool,
 }
 
@@ -19,7 +19,7 @@ impl Printer {
         }
     }
 
-    /// Writes several lines to stderr on the same terms.
+    /// Writes several lines as [`note`](Self::note) does.
     pub(crate) fn note_lines(self, text: &str) {
         text.lines().for_each(|line| self.note(line));
     }

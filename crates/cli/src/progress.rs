@@ -1,5 +1,4 @@
-//! [`Display`]: a run as people see it, with memory readings, a progress bar, warnings, and the paths of
-//! images.
+//! [`Display`]: the human-readable progress of a run: memory readings, a progress bar, warnings, and image paths.
 
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
@@ -17,7 +16,7 @@ pub(crate) struct Display {
 }
 
 impl Display {
-    /// A display. With `quiet` it shows only paths and what is left out.
+    /// A display. With `quiet` it shows only image paths and what is left out.
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, bar: None }
     }
@@ -43,7 +42,7 @@ impl Display {
         }
     }
 
-    /// Counts a step. `all` are the steps of all images, which may take theirs in turns.
+    /// Counts a step. `all` is the number of steps of all images together.
     fn step(&mut self, all: u64, image: usize, images: usize, duration: Duration) {
         if self.quiet || !stderr().is_terminal() {
             return;
@@ -54,7 +53,7 @@ impl Display {
         } else {
             String::new()
         };
-        bar.set_message(format!("{of_images}{:.2} s a step", duration.as_secs_f64()));
+        bar.set_message(format!("{of_images}{:.2} s/step", duration.as_secs_f64()));
         bar.inc(1);
         if bar.position() >= all {
             self.finish();
@@ -92,7 +91,7 @@ impl Observer for Display {
                 steps_done,
                 steps,
             } => self.note(&format!(
-                "Going on with the run {run} after {steps_done} of {steps} steps"
+                "Resuming the run {run} after {steps_done} of {steps} steps"
             )),
             Event::Memory(reading) => self.note(&format!("💾 Memory [{}]: {}", reading.label, reading)),
             Event::Step {

@@ -11,13 +11,13 @@ use crate::arguments::ResumeArguments;
 use crate::hint::Failure;
 use crate::{run, terminal};
 
-/// The longest part of a prompt that the table shows, in characters.
+/// How many characters of a prompt the table shows.
 const LONGEST_PROMPT: usize = 50;
 
 /// Lists, continues or discards.
 ///
 /// # Errors
-/// There is no such run, its model is gone or was changed, or the run failed.
+/// There is no such run, its model is missing or was changed, or the run failed.
 pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
     let user_dirs = sd_catalog::user_dirs();
     let id = match &arguments.id {
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
     if arguments.discard {
         discard(&user_dirs, &id)?;
         if !arguments.quiet {
-            terminal::note(&format!("forgot the run {id}"));
+            terminal::note(&format!("discarded the run {id}"));
         }
         return Ok(());
     }
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
     )
 }
 
-/// A model of the run, which must still be there.
+/// A model of the run, which must still exist.
 fn model(name: &str, folder: Option<&Path>) -> sd_catalog::Result<ModelChoice> {
     match folder {
         None => Ok(sd_catalog::demo_model()),
@@ -83,7 +83,7 @@ fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
     }
     if runs.is_empty() {
         if !arguments.quiet {
-            terminal::note("Nothing to go on with: no run was interrupted.");
+            terminal::note("There is no interrupted run.");
         }
         return;
     }
@@ -97,7 +97,7 @@ fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
         terminal::print_line(&format!("{id:first$}  {step:second$}  {when:third$}  {prompt}"));
     }
     if !arguments.quiet {
-        terminal::note("`generate resume ID` goes on with one, `generate resume --last` with the first.");
+        terminal::note("`generate resume ID` resumes a run, `generate resume --last` the first.");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Runs the pipeline with a display or JSON lines, a profile page, and signals that stop it.
+//! Runs the pipeline with a progress display or JSON lines, a profile page, and signal handling.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::{json, progress, signals};
 
-/// Calls `pipeline` with an observer that shows its events and an interrupt that signals raise. With
-/// `profile` the run's memory over time is written to a page at that path.
+/// Calls `pipeline` with an observer that prints its events and an interrupt that signals raise. With `profile` the
+/// run's memory over time is written to a page at that path.
 ///
 /// # Errors
-/// The run failed or was stopped. The hint names the kept run, if the pipeline has kept one.
+/// The run failed or was interrupted. The hint names the run if it can be resumed.
 pub(crate) fn execute(
     printer: Printer,
     profile: Option<&Path>,

@@ -1,4 +1,4 @@
-//! Ctrl-C and termination: the first signal asks the work to stop, the second ends the process.
+//! Ctrl-C and SIGTERM: the first signal interrupts the run after the current step, the second ends the process.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,7 @@ use sd_pipeline::Interrupt;
 use crate::hint::{self, Failure};
 use crate::terminal;
 
-/// The flag that the first signal raises. The first call installs the handler.
+/// The interrupt that the first signal raises. The first call installs the signal handler.
 ///
 /// # Errors
 /// The handler cannot be installed.

@@ -1,11 +1,10 @@
-//! The two streams: results go to stdout, everything else to stderr.
+//! Output: results go to stdout, everything else to stderr.
 //!
-//! Text from files, prompts and the hub could move the cursor, change colours or turn the reading direction.
-//! Lines for people are escaped here and nowhere else ([`escaped`]). Output for programs is written as it is:
-//! JSON, and paths where stdout is no terminal.
+//! Text from files, prompts and the hub may hold control characters or bidirectional overrides. Lines for people are
+//! escaped here and nowhere else ([`escaped`]). Output for programs is not escaped: JSON, and paths where stdout is no
+//! terminal.
 //!
-//! An error of stdout does not stop the work. It is kept, and decides the exit code in the end
-//! ([`failure_of_stdout`]).
+//! An error of stdout does not stop the run. It decides the exit code at the end ([`failure_of_stdout`]).
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
@@ -68,15 +67,15 @@ fn write(bytes: &[u8]) {
     }
 }
 
-/// `text` in one line that shows what it holds and does nothing else to a terminal: control characters (with
-/// the end of a line among them) and those that turn the reading direction are written as in Rust, `\u{1b}`.
+/// Escapes `text` for a terminal: control characters, line breaks among them, and bidirectional controls are written as in
+/// Rust, `\u{1b}`.
 pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_acting) {
+    if !text.contains(is_control) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for letter in text.chars() {
-        if is_acting(letter) {
+        if is_control(letter) {
             shown.extend(letter.escape_default());
         } else {
             shown.push(letter);
@@ -85,16 +84,16 @@ pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a terminal does something where it should show `letter`.
-fn is_acting(letter: char) -> bool {
+/// Whether a terminal interprets `letter` rather than showing it.
+fn is_control(letter: char) -> bool {
     letter.is_control()
         || matches!(
             letter,
-            // Marks, embeddings, overrides and isolates of the reading direction.
+            // Bidirectional marks, embeddings, overrides and isolates.
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            // Ends of lines and paragraphs.
+            // Line and paragraph separators.
             | '\u{2028}' | '\u{2029}'
-            // Tags, which are not seen.
+            // Tags, which are invisible.
             | '\u{e0000}'..='\u{e007f}'
         )
 }
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_on_a_terminal_is_shown_instead() {
+    fn control_characters_are_escaped() {
         for (text, shown) in [
             (
                 "a cat, größer als 猫 🐈\u{200d}⬛",

@@ -2,15 +2,15 @@
 
 use clap::Args;
 
-/// Keeps a token of the hub, so that models can be had whose licence you have accepted
+/// Saves a hub token, for gated models whose licence you have accepted
 #[derive(Debug, Args)]
 #[command(override_usage = "generate login [--token TOKEN] [OPTIONS]")]
 pub(crate) struct LoginArguments {
-    /// The token [default: it is asked for, or read from stdin where that is no terminal]
+    /// The token [default: prompted for, or read from stdin if that is not a terminal]
     #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
 
-    /// Print one JSON event a line
+    /// Print one JSON event per line
     #[arg(long)]
     pub(crate) json: bool,
 

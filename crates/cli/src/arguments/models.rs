@@ -4,14 +4,14 @@ use clap::{Args, Subcommand};
 
 use crate::printer::Printer;
 
-/// Models on this machine: lists them, fetches others from the hub, removes them
+/// Lists the models on this machine, downloads models from the hub, removes models
 #[derive(Debug, Args)]
 #[command(override_usage = "generate models [list | pull NAME... | rm ID...] [OPTIONS]")]
 pub(crate) struct ModelsArguments {
     #[command(subcommand)]
     pub(crate) task: Option<ModelsTask>,
 
-    /// Print one JSON event a line
+    /// Print one JSON event per line
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -20,27 +20,27 @@ pub(crate) struct ModelsArguments {
     pub(crate) quiet: bool,
 }
 
-/// What can be done with them.
+/// The subcommands of `generate models`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsTask {
-    /// What is in the cache of Hugging Face, as what it can be used, how large it is, and in which presets
+    /// Lists the Hugging Face cache: what each repository can be used as, its size, and its presets
     List,
-    /// Fetches all that a preset needs, or what an id names; a download that was interrupted goes on
+    /// Downloads the models of a preset, or the model of an id; resumes an interrupted download
     Pull {
-        /// A preset, or an id as `owner/name[@revision][:file]`
+        /// Preset, or hub id as `owner/name[@revision][:file]`
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
     },
-    /// Removes a model from the cache; what another revision shares stays
+    /// Removes a model from the cache; files that another revision shares stay
     Rm {
-        /// An id as `owner/name[@revision]`
+        /// Hub id as `owner/name[@revision]`
         #[arg(value_name = "ID", required = true)]
         ids: Vec<String>,
     },
 }
 
 impl ModelsArguments {
-    /// Where messages go.
+    /// How messages are printed.
     pub(crate) fn printer(&self) -> Printer {
         Printer {
             json: self.json,

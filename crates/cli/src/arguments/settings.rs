@@ -1,4 +1,4 @@
-//! The flags of settings, which presets and the configuration can set too.
+//! The flags of the settings that presets and the configuration can set too.
 
 use std::path::PathBuf;
 
@@ -7,15 +7,14 @@ use sd_catalog::styles::Style;
 use sd_catalog::{Settings, parse};
 use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
 
-/// The flags that set what presets and the configuration can set too.
+/// The flags of the settings that presets and the configuration can set too.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SettingFlags {
-    /// What it should not show
+    /// What the image should not show
     #[arg(long, value_name = "TEXT", help_heading = "Image")]
     negative_prompt: Option<String>,
 
-    /// anime, fantasy, scifi or realism: words for the prompt, and what not to show where nothing is said of
-    /// it
+    /// anime, fantasy, scifi or realism: extends the prompt, and sets the negative prompt if there is none
     #[arg(long, value_name = "NAME", help_heading = "Image", value_parser = parse::style)]
     style: Option<&'static Style>,
 
@@ -23,31 +22,31 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "WxH", help_heading = "Image")]
     size: Option<ImageSize>,
 
-    /// Make it 2 or 4 times as large in the end
+    /// Upscale the image by 2 or 4
     #[arg(long, value_name = "N", help_heading = "Image", value_parser = parse::upscale)]
     upscale: Option<usize>,
 
-    /// The network of Real-ESRGAN that does, a .pth or .safetensors file or an id [default:
-    /// ai-forever/Real-ESRGAN where it is in the cache, else Lanczos resampling]
+    /// Real-ESRGAN model for --upscale: a .pth or .safetensors file, or a hub id [default:
+    /// ai-forever/Real-ESRGAN if it is cached, else Lanczos resampling]
     #[arg(long, value_name = "REF", help_heading = "Image")]
     pub(super) upscaler: Option<String>,
 
-    /// How many images; image i uses seed + i [default: 1]
+    /// Number of images; image i uses seed + i [default: 1]
     #[arg(long, value_name = "N", help_heading = "Image",
           allow_negative_numbers = true, value_parser = parse::images)]
     n: Option<u64>,
 
-    /// The same seed gives the same image [default: 42]
+    /// Seed; the same seed gives the same image [default: 42]
     #[arg(long, value_name = "N", help_heading = "Image",
           allow_negative_numbers = true, value_parser = parse::seed)]
     seed: Option<u64>,
 
-    /// A preset, `help` lists them; what is said beside it wins [default: auto, the best on this machine that
-    /// fits]
+    /// Preset, `help` lists them; other options override it [default: auto, the best on this machine that
+    /// fits into its memory]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(super) quality: Option<String>,
 
-    /// `demo`, a folder in the layout of diffusers, or the id of a model on the hub, which is fetched
+    /// `demo`, a folder in the diffusers layout, or the id of a model on the hub, which is downloaded
     #[arg(long, value_name = "REF", help_heading = "Model")]
     model: Option<String>,
 
@@ -56,57 +55,55 @@ pub(crate) struct SettingFlags {
           allow_negative_numbers = true, value_parser = parse::steps)]
     steps: Option<u64>,
 
-    /// How strongly the prompt is followed, 1 for no guidance [default: the model's own]
+    /// Scale of classifier-free guidance, 1 for none [default: the model's own]
     #[arg(long, value_name = "SCALE", help_heading = "Model", allow_negative_numbers = true, value_parser = parse::guidance_scale)]
     cfg: Option<f64>,
 
-    /// How far guided predictions are scaled back to the spread of the prompt's own, 0 to 1; 0.7 for models
-    /// that were trained down to no signal [default: 0]
+    /// Guidance rescale, 0 to 1; 0.7 for models trained with zero terminal SNR [default: 0]
     #[arg(long, value_name = "X", help_heading = "Model", allow_negative_numbers = true, value_parser = parse::guidance_rescale)]
     guidance_rescale: Option<f64>,
 
-    /// A LoRA file that is added to the model, with how much of it, or with REF:TE:UNET how much to the text
-    /// encoders and to the network; may be given several times
+    /// LoRA with its scale, or as REF:TE:UNET with one scale for the text encoders and one for the denoising
+    /// network; may be given several times
     #[arg(long, value_name = "REF[:SCALE]", help_heading = "Model")]
     lora: Vec<String>,
 
-    /// How strongly they are followed: once for all, or once for each in their order [default: 1]
+    /// Conditioning scale of the ControlNets: one for all, or one for each in their order [default: 1]
     #[arg(long, value_name = "S", help_heading = "Control", allow_negative_numbers = true, value_parser = parse::control_scale)]
     control_scale: Vec<f64>,
 
-    /// The ControlNet, a folder or an id: one for all, or one for each in their order [default: with Stable
-    /// Diffusion 1.5 lllyasviel's for each]
+    /// ControlNet, a folder or a hub id: one for all control images, or one for each in their order
+    /// [default: for Stable Diffusion 1.5 lllyasviel's]
     #[arg(long, value_name = "REF", help_heading = "Control")]
     controlnet: Vec<String>,
 
-    /// A second model that goes over the image, of any family
+    /// Refiner: a second model, of any family, for an image-to-image pass over the image
     #[arg(long, value_name = "REF", help_heading = "Model")]
     refiner: Option<String>,
 
-    /// Where the refiner takes the latents over, 0 to 1, for one that shares them with the model [default: it
-    /// goes over the finished image]
+    /// Part of the denoising after which the refiner takes over the latents, 0 to 1, for a refiner that shares
+    /// the model's latents [default: it refines the finished image]
     #[arg(long, value_name = "S", help_heading = "Model", value_parser = parse::strength)]
     pub(super) refiner_switch: Option<f64>,
 
-    /// How the image is led from noise, `help` lists them [default: the model's own]
+    /// Sampler, `help` lists them [default: the model's own]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(super) sampler: Option<String>,
 
-    /// Through which noise levels, `help` lists them [default: the sampler's own]
+    /// Noise schedule, `help` lists them [default: the sampler's own]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(super) scheduler: Option<String>,
 
-    /// CLIP's last layers that are left out, 2 for many models of anime [default: 1]
+    /// CLIP skip as stable-diffusion-webui counts it; 2 for many anime models [default: 1]
     #[arg(long, value_name = "N", help_heading = "Model",
           allow_negative_numbers = true, value_parser = parse::clip_skip)]
     clip_skip: Option<u64>,
 
-    /// Memory that the run may have, 8GB say; with a GPU the GPU's [default: what is available, less a
-    /// margin]
+    /// Memory budget, such as 8GB; with a GPU of the GPU's memory [default: what is available, less a margin]
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = parse::memory)]
     memory: Option<Bytes>,
 
-    /// The same of the machine's own memory beside a GPU: streamed weights stay there where they fit
+    /// Budget of host memory beside a GPU; streamed weights are cached in it where they fit
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = parse::memory)]
     host_memory: Option<Bytes>,
 
@@ -114,15 +111,15 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "DEVICE", help_heading = "Machine", value_parser = parse::device)]
     device: Option<DeviceChoice>,
 
-    /// Type that weights are held in: auto (as stored), f32 or bf16 [default: auto]
+    /// Data type of the weights in memory: auto (as stored), f32 or bf16 [default: auto]
     #[arg(long, value_name = "TYPE", help_heading = "Machine", value_parser = parse::weight_type)]
     dtype: Option<TypeChoice>,
 
-    /// Folder for the images; made if missing [default: ./outputs]
+    /// Output folder, created if missing [default: ./outputs]
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     output: Option<PathBuf>,
 
-    /// Fail where a LoRA, a ControlNet, a refiner or an upscaler is of no use, rather than go on without
+    /// Fail if a LoRA, ControlNet, refiner or upscaler fails, instead of continuing without it
     #[arg(long, help_heading = "Output")]
     strict: bool,
 }

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-/// Most threads that compute.
+/// The largest thread count.
 const MOST_THREADS: usize = 4096;
 
-/// Reads a count of threads.
+/// Parses a thread count.
 pub(super) fn threads(text: &str) -> Result<NonZeroUsize, String> {
     match text.parse::<NonZeroUsize>() {
         Ok(threads) if threads.get() <= MOST_THREADS => Ok(threads),

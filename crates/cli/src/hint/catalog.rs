@@ -1,4 +1,4 @@
-//! Hints for errors of the catalog, and their messages where they name flags.
+//! Messages and hints for errors of sd-catalog, in terms of the command line's flags.
 
 use sd_catalog::Error;
 use sd_pipeline::ControlKind;
@@ -20,7 +20,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// The flag that names a control image.
+/// The flag of a kind of control image.
 fn flag(image: ControlKind) -> &'static str {
     match image {
         ControlKind::Pose => "--pose",
@@ -38,15 +38,15 @@ fn code(error: &Error) -> u8 {
     }
 }
 
-/// The error in one line, with flags where it is about settings.
+/// The error in one line, with flags in place of the names of settings.
 fn message(error: &Error) -> String {
     match error {
         Error::NoDefaultControlNet { image, family } => format!(
-            "with a model of {family} {} needs --controlnet: none is usual there",
+            "with a model of {family} {} needs --controlnet: that family has no default ControlNet",
             flag(*image)
         ),
         Error::NoControlNet { image } => {
-            format!("{} needs --controlnet: its image is taken as it is", flag(*image))
+            format!("{} needs --controlnet: its image is used as it is", flag(*image))
         }
         Error::Unpaired {
             setting,
@@ -54,8 +54,8 @@ fn message(error: &Error) -> String {
             images,
         } => {
             let images = match images {
-                1 => "there is 1 image to follow".to_owned(),
-                images => format!("there are {images} images to follow"),
+                1 => "there is 1 control image".to_owned(),
+                images => format!("there are {images} control images"),
             };
             format!(
                 "--{setting} is given {values} times, and {images}: give it once for all, or once for each in their order"
@@ -65,53 +65,52 @@ fn message(error: &Error) -> String {
     }
 }
 
-/// The way out.
+/// What the user can do about `error`.
 fn hint(error: &Error) -> String {
     match error {
         Error::Configuration { .. } => {
-            "docs/generating.md says what can stand there; without the file the program's own defaults hold".to_owned()
+            "docs/generating.md describes the configuration file; without it the built-in defaults apply".to_owned()
         }
-        Error::NoPreset { .. } => "`generate --quality help` lists those that there are".to_owned(),
+        Error::NoPreset { .. } => "`generate --quality help` lists the presets".to_owned(),
         Error::UnreadTag { .. } => {
-            "a LoRA is named as <lora:NAME>, <lora:NAME:SCALE>, or <lora:NAME:TE:UNET> with a scale for the text encoders and one \
-             for the network"
+            "a LoRA tag is <lora:NAME>, <lora:NAME:SCALE>, or <lora:NAME:TE:UNET> with one scale for the text encoders and one \
+             for the denoising network"
                 .to_owned()
         }
         Error::Sampler { .. } => {
-            "`--sampler help` and `--scheduler help` say what each is good for".to_owned()
+            "`--sampler help` and `--scheduler help` describe the choices".to_owned()
         }
         Error::NothingAt { kind, .. } => what_names(*kind).to_owned(),
         Error::SingleFile { .. } => {
-            "--model takes a folder in the layout of diffusers, with model_index.json in it".to_owned()
+            "--model takes a folder in the diffusers layout, with a model_index.json".to_owned()
         }
         Error::NotInstalled { kind, reference } => {
-            format!("`generate models pull {reference}` gets it{}", unless(*kind))
+            format!("`generate models pull {reference}` downloads it{}", unless(*kind))
         }
         Error::PartlyInstalled { kind, reference, .. } => {
             format!("`generate models pull {reference}` completes it{}", unless(*kind))
         }
         Error::Unusable { .. } => {
-            "models are used in the layout of diffusers with weights in .safetensors or .bin; a single file is named as \
-             owner/name:file"
+            "models must be in the diffusers layout, with .safetensors or .bin weights; name a single file as owner/name:file"
                 .to_owned()
         }
         Error::Several { name, files } => {
             let file = files.first().map_or("file", String::as_str);
-            format!("name one: `{name}:{file}`")
+            format!("choose one: `{name}:{file}`")
         }
         Error::NoDefaultControlNet { .. } => {
-            "name one that was made for the model with --controlnet, a folder or an id on the hub; with models of Stable Diffusion \
-             1.5, as `--quality fast` is, none need be named"
+            "name a ControlNet of the model's family with --controlnet, a folder or a hub id; models of Stable Diffusion 1.5, such \
+             as `--quality fast`, have default ones"
                 .to_owned()
         }
         Error::NoControlNet { .. } => {
-            "name the network that was trained with such images, with --controlnet, a folder or an id on the hub".to_owned()
+            "name the ControlNet that was trained with such images with --controlnet, a folder or a hub id".to_owned()
         }
-        _ => "`generate --help` lists what can be asked for".to_owned(),
+        _ => "`generate --help` lists the options".to_owned(),
     }
 }
 
-/// What is said after how to fetch a `kind` of thing.
+/// The end of the hint that says how to download something of a `kind`.
 fn unless(kind: Kind) -> String {
     let offline = match sd_hub::Settings::of_user().offline {
         true => ", without HF_HUB_OFFLINE",

@@ -1,4 +1,4 @@
-//! Hints for errors of the hub and of its cache.
+//! Messages and hints for errors of the hub and its cache.
 
 use std::io;
 
@@ -8,10 +8,9 @@ use sd_pipeline::Bytes;
 use super::{Failure, INTERRUPTED, NO_MODEL, USAGE, chain};
 
 impl Failure {
-    /// `name` is neither a preset nor an id.
+    /// The error of a `name` that is neither a preset nor a hub id.
     pub(crate) fn no_such_name(name: &str) -> Self {
-        let hint =
-            "an id reads owner/name, with a revision owner/name@revision; `--quality help` lists the presets";
+        let hint = "an id has the form owner/name or owner/name@revision; `--quality help` lists the presets";
         Self {
             message: format!("`{name}` is not the id of a repository on the hub"),
             hint: Some(hint.to_owned()),
@@ -19,12 +18,12 @@ impl Failure {
         }
     }
 
-    /// What was given as a token is none.
+    /// The error of text that is no token.
     pub(crate) fn no_token(endpoint: &str) -> Self {
         Self {
-            message: "there is no token in what was given".to_owned(),
+            message: "the input is not a token".to_owned(),
             hint: Some(format!(
-                "{endpoint}/settings/tokens makes one: hf_ and letters, without spaces"
+                "create one at {endpoint}/settings/tokens: hf_ and letters, without spaces"
             )),
             code: USAGE,
         }
@@ -44,11 +43,11 @@ impl From<Error> for Failure {
     }
 }
 
-/// The error in one line, with bytes as people read them.
+/// The error in one line, with sizes in readable units.
 fn message(error: &Error) -> String {
     match error {
         Error::DiskFull { folder, wanted, free } => format!(
-            "there is no room for {} in `{}`: {} are free",
+            "there is no space for {} in `{}`: {} are free",
             Bytes(*wanted),
             folder.display(),
             Bytes(*free)
@@ -57,56 +56,55 @@ fn message(error: &Error) -> String {
     }
 }
 
-/// The way out.
+/// What the user can do about `error`.
 fn hint(error: &Error) -> String {
-    let room =
-        "make room (`generate models rm ID` removes a model), or name a folder on another disk with HF_HOME";
+    let space = "free disk space (`generate models rm ID` removes a model), or set HF_HOME to a folder on another disk";
     match error {
         Error::Offline { what } => {
-            format!("`generate models pull {what}`, without HF_HUB_OFFLINE, gets it")
+            format!("`generate models pull {what}`, without HF_HUB_OFFLINE, downloads it")
         }
         Error::NoRepository { has_token, .. } => {
             let private = match has_token {
-                true => "a private one must be open to the account of your token",
-                false => "a private one wants `generate login` first",
+                true => "a private one needs a token whose account can read it",
+                false => "a private one needs `generate login` first",
             };
-            format!("make sure that it is spelled as on its page, owner/name; {private}")
+            format!("check that the id is that of its page, owner/name; {private}")
         }
         Error::NoRevision { .. } => {
-            "make sure of the branch, tag or commit; without one the main branch is meant".to_owned()
+            "check the branch, tag or commit; without one the main branch is used".to_owned()
         }
         Error::NoFile { id, .. } => format!("the page of `{id}` lists its files"),
         Error::Gated { page, has_token, .. } => match has_token {
             true => format!(
-                "accept the licence on {page} with the account that you are logged in with, then try again"
+                "accept the licence on {page} with the account of your login, then try again"
             ),
             false => format!("accept the licence on {page}, then `generate login`"),
         },
         Error::TokenRefused { endpoint } => {
-            format!("`generate login` with a token of {endpoint}/settings/tokens; one in HF_TOKEN wins over it")
+            format!("`generate login` with a token of {endpoint}/settings/tokens; HF_TOKEN overrides it")
         }
-        Error::Forbidden { .. } => "the token must be allowed to read it; `generate login` takes another".to_owned(),
+        Error::Forbidden { .. } => "the token must have read access to it; `generate login` stores another".to_owned(),
         Error::NoNetwork { .. } => {
-            "look at the connection; HTTPS_PROXY and HF_ENDPOINT are obeyed, and what is here needs no network".to_owned()
+            "check the connection; HTTPS_PROXY and HF_ENDPOINT are obeyed, and downloaded models need no network".to_owned()
         }
         Error::GaveUp { .. } | Error::Busy { .. } => {
-            "try again later: a download goes on where it stopped".to_owned()
+            "try again later: the download resumes where it stopped".to_owned()
         }
         Error::BadReply { .. } => {
-            "HF_ENDPOINT, where it is set, must be a hub of Hugging Face or a mirror of one".to_owned()
+            "HF_ENDPOINT, if set, must be the Hugging Face hub or a mirror of it".to_owned()
         }
         Error::Mismatch { .. } => {
-            "something on the way changes the file, or the hub is about to: try again later".to_owned()
+            "a proxy changed the file, or it was just updated on the hub: try again later".to_owned()
         }
-        Error::DiskFull { .. } => room.to_owned(),
+        Error::DiskFull { .. } => space.to_owned(),
         Error::Cache { source, .. } => match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => room.to_owned(),
-            _ => "make sure that the folder can be written, or name another with HF_HOME".to_owned(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => space.to_owned(),
+            _ => "check that the folder is writable, or set HF_HOME to another".to_owned(),
         },
-        Error::BeingFetched { .. } => "wait for it, or stop that process first".to_owned(),
-        Error::NoThread { .. } => "end other programs, or raise the limit of processes (ulimit -u)".to_owned(),
-        Error::NotCached { .. } => "`generate models list` shows what there is".to_owned(),
-        Error::Stopped => "the same command goes on where it stopped".to_owned(),
-        _ => "`generate models list` shows what is here".to_owned(),
+        Error::BeingFetched { .. } => "wait for that process, or stop it".to_owned(),
+        Error::NoThread { .. } => "close other programs, or raise the limit of processes (ulimit -u)".to_owned(),
+        Error::NotCached { .. } => "`generate models list` shows the cached models".to_owned(),
+        Error::Stopped => "the same command resumes the download".to_owned(),
+        _ => "`generate models list` shows the cached models".to_owned(),
     }
 }

@@ -1,5 +1,4 @@
-//! `generate models list`: the repositories in the cache, what each can be used as, and the presets that use
-//! it.
+//! `generate models list`: the cached repositories, what each can be used as, and the presets that use it.
 
 use sd_catalog::presets::ALL;
 use sd_catalog::{Catalog, Configuration, Settings, is_complete_folder, wanted};
@@ -12,7 +11,7 @@ use crate::arguments::ModelsArguments;
 use crate::hint::Failure;
 use crate::terminal;
 
-/// A repository as a line of the list.
+/// One repository of the list.
 struct Row {
     id: String,
     kind: String,
@@ -41,7 +40,7 @@ pub(super) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     if !arguments.quiet {
         let root = cache.root().display();
         terminal::note(&match rows.len() {
-            0 => format!("There is no model in {root}. `generate models pull fast` gets one."),
+            0 => format!("There is no model in {root}. `generate models pull fast` downloads one."),
             count => format!("{count} in {root}, {total}"),
         });
     }
@@ -84,7 +83,7 @@ fn kind(revision: &CachedRevision) -> String {
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     let kind = Kind::of(&paths);
     let known = match kind {
-        None => "not known",
+        None => "unknown",
         Some(_) if !is_complete_folder(&revision.folder, kind) => "incomplete",
         Some(Kind::Model) => match Bundle::open(&ModelFolder::on_disk(&revision.folder)) {
             Ok(bundle) => bundle.family.title(),
@@ -95,13 +94,13 @@ fn kind(revision: &CachedRevision) -> String {
     known.to_owned()
 }
 
-/// The presets that use the repository `id`, the program's and the user's.
+/// The built-in presets and the user's presets that use the repository `id`.
 fn presets_with(id: &str, configuration: &Configuration) -> Vec<String> {
     let uses = |settings: &Settings| {
         let mut parts = wanted(settings).into_iter();
         parts.any(|part| part.reference.id.as_str() == id)
     };
-    let ours = ALL
+    let built_in = ALL
         .iter()
         .filter(|preset| uses(&Settings::from(*preset)))
         .map(|preset| preset.name.to_owned());
@@ -109,10 +108,10 @@ fn presets_with(id: &str, configuration: &Configuration) -> Vec<String> {
     let own = own
         .filter(|(_, settings)| uses(settings))
         .map(|(name, _)| name.clone());
-    ours.chain(own).collect()
+    built_in.chain(own).collect()
 }
 
-/// The rows under a heading, in columns.
+/// The rows as a table with a heading.
 fn table(rows: &[Row]) -> String {
     if rows.is_empty() {
         return String::new();

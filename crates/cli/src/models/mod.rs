@@ -1,4 +1,4 @@
-//! `generate models`: lists the models on this machine, fetches others and removes them.
+//! `generate models`: lists the models on this machine, downloads models and removes them.
 
 mod list;
 mod pull;
@@ -7,10 +7,10 @@ mod remove;
 use crate::arguments::{ModelsArguments, ModelsTask};
 use crate::hint::Failure;
 
-/// Lists, fetches or removes.
+/// Lists, downloads or removes.
 ///
 /// # Errors
-/// A name means nothing, or the hub or the cache failed.
+/// A name is unknown, or the hub or the cache failed.
 pub(crate) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     match &arguments.task {
         None | Some(ModelsTask::List) => list::run(arguments),

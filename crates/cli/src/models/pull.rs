@@ -1,4 +1,4 @@
-//! `generate models pull`: fetches all that presets use, or what ids name.
+//! `generate models pull`: downloads the models of presets, or the repositories of ids.
 
 use sd_catalog::presets::DEMO;
 use sd_catalog::{Catalog, Configuration, Wanted, reference, wanted};
@@ -21,29 +21,28 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
     }
     if all.is_empty() {
         if !arguments.quiet {
-            terminal::note("Nothing is to be fetched: the model `demo` is built in.");
+            terminal::note("Nothing to download: the model `demo` is built in.");
         }
         return Ok(());
     }
     let mut progress = DownloadProgress::new(arguments.printer());
     let folders = Catalog::of_user().fetch(&all, &mut progress)?;
     for (part, folder) in all.iter().zip(folders) {
-        let place = match &part.reference.file {
+        let path = match &part.reference.file {
             Some(file) => folder.join(file),
             None => folder,
         };
         if arguments.json {
             let name = part.reference.to_string();
-            terminal::print_json(&json!({ "event": "pulled", "name": name, "place": place }));
+            terminal::print_json(&json!({ "event": "pulled", "name": name, "place": path }));
         } else {
-            terminal::print_path(&place);
+            terminal::print_path(&path);
         }
     }
     Ok(())
 }
 
-/// What is fetched for `name`: all parts of a preset, with the network that it upscales with, or what an id
-/// names.
+/// What `name` stands for: all parts of a preset, its upscaler among them, or the repository of an id.
 fn parts(name: &str, configuration: &Configuration) -> Result<Vec<Wanted>, Failure> {
     if name == DEMO {
         return Ok(Vec::new());

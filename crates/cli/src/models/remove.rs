@@ -12,7 +12,7 @@ use crate::terminal;
 pub(super) fn run(ids: &[String], arguments: &ModelsArguments) -> Result<(), Failure> {
     let catalog = Catalog::of_user();
     for id in ids {
-        // As it was typed: what lies in the cache under an old id is removed under that.
+        // The id is not resolved: a repository that is cached under an old id is removed under that id.
         let reference: Reference = match id.parse() {
             Ok(reference) => reference,
             Err(_) => return Err(Failure::no_such_name(id)),
@@ -28,9 +28,9 @@ pub(super) fn run(ids: &[String], arguments: &ModelsArguments) -> Result<(), Fai
         } else if !arguments.quiet {
             let stays = match removed.stays.as_slice() {
                 [] => String::new(),
-                stays => format!("; what is in the cache as {} stays", stays.join(", ")),
+                stays => format!("; the revisions {} stay", stays.join(", ")),
             };
-            terminal::note(&format!("removed {id}, {freed} are free now{stays}"));
+            terminal::note(&format!("removed {id}, freed {freed}{stays}"));
         }
     }
     Ok(())

@@ -59,14 +59,8 @@ fn a_command_line_that_cannot_be_understood() {
         (&["a cat", "--cfg", "-1"], "0 to 100"),
         (&["a cat", "--pose", "p.png", "--control-scale", "nan"], "0 to 10"),
         (&["a cat", "--sampler", "magic"], "`magic` is no sampler"),
-        (
-            &["a cat", "--controlnet", "me/net"],
-            "--controlnet goes together with --pose",
-        ),
-        (
-            &["a cat", "--control-scale", "2"],
-            "--control-scale goes together with --pose",
-        ),
+        (&["a cat", "--controlnet", "me/net"], "--controlnet needs --pose"),
+        (&["a cat", "--control-scale", "2"], "--control-scale needs --pose"),
         (&["a cat", "--size", "1024x64"], "longest side"),
     ] {
         let run = fresh.run(arguments).fails(2, cause);
@@ -109,7 +103,7 @@ fn each_error_comes_with_what_helps_against_it() {
         (
             &["--model", &inpainting],
             1,
-            "fills masks",
+            "9-channel inpainting model",
             "--init-image and --mask",
         ),
         (
@@ -146,13 +140,13 @@ fn each_error_comes_with_what_helps_against_it() {
             &["--refiner", &model, "--refiner-switch", "0.5"],
             1,
             "cannot take over on the way from noise",
-            "leave --refiner-switch out",
+            "omit --refiner-switch",
         ),
         (
             &["--refiner", "nowhere"],
             4,
             "there is no model at `nowhere`",
-            "the id of one",
+            "a hub id",
         ),
         (&["--sampler", "magic"], 2, "no sampler", "--sampler help"),
         (&["--quality", "best"], 2, "no preset `best`", "--quality help"),

@@ -56,7 +56,7 @@ fn what_is_named_is_fetched_once_and_then_generated_with_offline() {
         let run =
             run(&fresh, &server, &[words, &GENERATE].concat()).fails(4, "`me/tiny` is not on this machine");
         assert!(
-            run.stderr.contains("`generate models pull me/tiny` gets it"),
+            run.stderr.contains("`generate models pull me/tiny` downloads it"),
             "{}",
             run.stderr
         );
@@ -100,7 +100,8 @@ fn what_nobody_named_is_not_fetched() {
     ] {
         let run = run(&fresh, &server, words).succeeds();
         assert!(
-            run.stderr.contains("`generate models pull fast` gets a real one"),
+            run.stderr
+                .contains("`generate models pull fast` downloads a real one"),
             "{}",
             run.stderr
         );
@@ -331,7 +332,7 @@ fn a_gated_model_wants_a_login() {
         Run::of(child.wait_with_output().unwrap())
     };
     login("hf_bad\n").fails(4, "refuses the token");
-    login("\n").fails(2, "no token");
+    login("\n").fails(2, "not a token");
     assert!(!fresh.hugging_face().join("token").exists());
     assert!(
         login("hf_other\n")
@@ -448,7 +449,7 @@ fn a_download_that_was_interrupted_goes_on() {
         .map(|path| fs::metadata(path).unwrap().len());
     let generated = run(&fresh, &server, &GENERATE).succeeds();
     assert!(
-        generated.stderr.contains("of it here already"),
+        generated.stderr.contains("of it downloaded already"),
         "{}",
         generated.stderr
     );

@@ -40,7 +40,8 @@ fn the_best_that_is_there_is_generated_with() {
     let small = ["a cat", "--size", "64x64", "--steps", "2"];
     let run = fresh.run(&["a red circle", "--steps", "2"]).succeeds();
     assert!(
-        run.stderr.contains("`generate models pull fast` gets a real one"),
+        run.stderr
+            .contains("`generate models pull fast` downloads a real one"),
         "{}",
         run.stderr
     );

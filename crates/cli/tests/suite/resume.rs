@@ -223,7 +223,7 @@ fn a_stopped_run_says_how_to_go_on() {
     let run = running.interrupt();
     assert_eq!(run.code, Some(130));
     let id = only_run(&fresh);
-    let hint = format!("hint: `generate resume {id}` goes on where it stopped");
+    let hint = format!("hint: `generate resume {id}` resumes it");
     assert_eq!(run.stderr.lines().last(), Some(hint.as_str()));
     let kinds: Vec<Value> = run
         .events()
@@ -357,7 +357,7 @@ fn a_run_at_work_is_left_alone() {
         .fails(1, &format!("run {id} is still at work in another process"));
     fresh.run(&["resume", &id, "--discard"]).fails(1, "still at work");
     let run = fresh.run(&["resume", "--last"]).succeeds();
-    assert!(run.stdout.is_empty() && run.stderr.contains("Nothing to go on with"));
+    assert!(run.stdout.is_empty() && run.stderr.contains("There is no interrupted run"));
     // Another run begins and ends beside it.
     fresh.run(&["a tree", "--steps", "1"]).succeeds();
     assert!(running.wait_for("step"));
@@ -493,7 +493,11 @@ fn nothing_to_go_on_with() {
     for arguments in [&["resume"][..], &["resume", "--last"]] {
         let run = fresh.run(arguments).succeeds();
         assert_eq!(run.stdout, "");
-        assert!(run.stderr.contains("Nothing to go on with"), "{}", run.stderr);
+        assert!(
+            run.stderr.contains("There is no interrupted run"),
+            "{}",
+            run.stderr
+        );
     }
     let events = fresh.run(&["resume", "--json"]).succeeds().events();
     assert_eq!(events[0]["runs"], Value::Array(Vec::new()));
