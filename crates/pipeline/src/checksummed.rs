@@ -1,7 +1,8 @@
 //! The program's own files: f32 tensors with a JSON description and a SHA-256 checksum.
 //!
-//! They are safetensors files, so that other programs can look into them. The description is JSON under a key of
-//! the header's metadata; the checksum, under the key `seal`, is the SHA-256 of the description and of every tensor's name, shape and bytes.
+//! They are safetensors files, so that other programs can read them. The header's metadata holds the
+//! description as JSON, and under the key `seal` the SHA-256 of the description and of every tensor's name,
+//! shape and bytes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -17,18 +18,18 @@ use sha2::{Digest, Sha256};
 
 const DESCRIPTION: &str = "description";
 const SEAL: &str = "seal";
-/// The header of one of these files has a line for each tensor; a longer one is damage.
+/// A longer header is treated as damage.
 const MAXIMUM_HEADER_BYTES: u64 = 100_000_000;
 
-/// What such a file holds.
+/// The contents of a file.
 #[derive(Debug)]
 pub(crate) struct Checksummed<D> {
     pub(crate) description: D,
-    /// The tensors by their names, in the processor's memory.
+    /// The tensors by name, in host memory.
     pub(crate) tensors: BTreeMap<String, Tensor>,
 }
 
-/// Why such a file cannot be read.
+/// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error(transparent)]
@@ -37,7 +38,7 @@ pub(crate) enum Unreadable {
     Damaged(String),
 }
 
-/// How much a file that has just been put in place must withstand.
+/// What a file must survive once it is in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
     /// The end of the process.
@@ -46,8 +47,8 @@ pub(crate) enum Durability {
     Power,
 }
 
-/// Writes a file to `temporary` and puts it at `path`, over what was there before. Who reads `path` finds the old
-/// file or the new one. After an error the old one is there, and no temporary file.
+/// Writes a file to `temporary` and renames it to `path`. A reader of `path` sees the old file or the new
+/// one. After an error the old file is in place, and no temporary file is left.
 pub(crate) fn replace(
     path: &Path,
     temporary: &Path,
@@ -67,7 +68,7 @@ pub(crate) fn replace(
     });
     let replaced = written.and_then(|()| fs::rename(temporary, path));
     if replaced.is_err() {
-        // It may not even have been made; the first error is the one to tell.
+        // The file may not exist yet; report the first error.
         let _ = fs::remove_file(temporary);
     }
     replaced
@@ -95,18 +96,18 @@ fn write(
         json!({ DESCRIPTION: description, SEAL: seal.finish() }),
     );
     let mut header = serde_json::to_vec(&header)?;
-    // Spaces, so that the tensors begin where their numbers are aligned.
+    // Spaces, so that the tensors start aligned.
     header.resize(header.len().next_multiple_of(8), b' ');
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
     for (_, tensor) in tensors {
-        // One at a time once more: what a file takes while it is written must not grow with it.
+        // Convert one tensor at a time, so that memory does not grow with the file.
         file.write_all(bytemuck::cast_slice(&values(tensor)?))?;
     }
     Ok(())
 }
 
-/// Reads the whole file and verifies its checksum.
+/// Reads the file and verifies its checksum.
 pub(crate) fn read<D: DeserializeOwned>(path: &Path) -> Result<Checksummed<D>, Unreadable> {
     let damaged = |error: safetensors::SafeTensorError| Unreadable::Damaged(error.to_string());
     let mut bytes = Vec::new();
@@ -141,7 +142,7 @@ pub(crate) fn read<D: DeserializeOwned>(path: &Path) -> Result<Checksummed<D>, U
     })
 }
 
-/// Reads the description alone, which is quick and leaves damage in the tensors unseen.
+/// Reads only the description, and does not verify the tensors.
 pub(crate) fn read_description<D: DeserializeOwned>(path: &Path) -> Result<D, Unreadable> {
     #[derive(Deserialize)]
     struct Header {
@@ -182,7 +183,7 @@ fn values(tensor: &Tensor) -> io::Result<Vec<f32>> {
     flat.map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// Makes `folder` for nobody but the user: prompts are nobody else's business.
+/// Creates `folder` for the user alone: prompts are private.
 pub(crate) fn make_private_folder(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -191,7 +192,7 @@ pub(crate) fn make_private_folder(folder: &Path) -> io::Result<()> {
     builder.create(folder)
 }
 
-/// A digest of everything that a file says.
+/// The digest of a file's contents.
 struct Seal(Sha256);
 
 impl Seal {
@@ -209,7 +210,7 @@ impl Seal {
     }
 }
 
-/// Two digits a byte.
+/// Two lower-case digits per byte.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -227,7 +228,7 @@ mod tests {
         .unwrap()
     }
 
-    /// A file with one tensor, and where it lies.
+    /// A file with one tensor, and its path.
     fn written() -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(bits(&read.tensors["a"]), bits(&tensor().t().unwrap()));
         let description: serde_json::Value = read_description(&path).unwrap();
         assert_eq!(description, read.description);
-        // Any other program reads it too.
+        // Other programs can read it.
         assert_eq!(
             candle_core::safetensors::load(&path, &Device::Cpu).unwrap().len(),
             2

@@ -1,17 +1,17 @@
-//! The local time, as names of files and metadata have it.
+//! The local time, as file names and metadata write it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
-/// Now, in the user's time zone.
+/// The current time in the user's time zone.
 pub(crate) fn now() -> ZonedDateTime {
     at(SystemTime::now())
 }
 
-/// The local time at `moment`. A clock that is set to a year that has more than four digits is believed to show the last
-/// moment that has not: names and metadata have no room for more, and an image is worth more than its date.
+/// The local time at `moment`, at most the last second of the year 9999: file names and metadata have four
+/// digits for the year.
 fn at(moment: SystemTime) -> ZonedDateTime {
     ZonedDateTime::try_from(moment).unwrap_or_else(|_| {
         let nearest = match moment < UNIX_EPOCH {

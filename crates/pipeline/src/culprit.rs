@@ -1,12 +1,12 @@
-//! What is to blame for values that are not finite, as the error names it.
+//! The cause of values that are not finite, as the error names it.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// What is to blame for values that are not finite.
+/// The cause of values that are not finite.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Culprit {
-    /// A tensor of a model's file holds such values.
+    /// A tensor of a model file holds such values.
     Tensor {
         /// The file.
         file: PathBuf,
@@ -20,11 +20,11 @@ pub enum Culprit {
 /// A LoRA file that is added to a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddedLora {
-    /// As the user calls it.
+    /// The name that the user gave it.
     pub name: String,
-    /// How much of it is added to the denoising network.
+    /// Its scale in the denoising network.
     pub scale: f64,
-    /// How much of it is added to the text encoders.
+    /// Its scale in the text encoders.
     pub text_scale: f64,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for AddedLora {
     }
 }
 
-/// A number in few digits, however large it is.
+/// A number in few digits, however large.
 fn short(number: f64) -> String {
     if number == 0.0 || (1e-4..1e6).contains(&number.abs()) {
         number.to_string()

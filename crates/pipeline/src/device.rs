@@ -1,4 +1,4 @@
-//! Which device a run computes on, and in which type it holds its weights there.
+//! The device of a run, the data type of its weights, and its threads.
 
 use std::num::NonZeroUsize;
 
@@ -9,11 +9,10 @@ use sd_weights::{WeightType, open_cuda};
 use crate::request::{DeviceChoice, TypeChoice};
 use crate::{Error, Result};
 
-/// Opens the device that was chosen. Automatic takes a GPU where this build has one that answers, else the
-/// processor.
+/// Opens the chosen device. `Auto` takes a GPU if this build supports one and it responds, else the CPU.
 ///
 /// # Errors
-/// A device was named that this build or this machine does not have.
+/// The chosen device is not supported by this build, or this machine does not have it.
 pub fn open(choice: DeviceChoice) -> Result<Device> {
     let unusable = |device: String| {
         move |error: candle_core::Error| Error::Device {
@@ -31,14 +30,13 @@ pub fn open(choice: DeviceChoice) -> Result<Device> {
     }
 }
 
-/// Has `threads` threads compute on the processor from now on, or as many as the processors that this process may use.
-/// Their number changes no image. It can be said once, before anything is computed; where it is not, the threads are
-/// started by the first that computes, which cannot say that there are none.
+/// Sets the number of CPU threads; None uses every CPU that the process may use. It changes no image. It can
+/// be set once, before the first computation, which otherwise starts the threads itself.
 ///
 /// # Errors
-/// The threads were started before, or the system has none to give.
+/// The threads were started before, or the system refuses them.
 pub fn compute_with(threads: Option<NonZeroUsize>) -> Result<()> {
-    // None are as many as there are processors.
+    // rayon takes 0 as all CPUs.
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.map_or(0, NonZeroUsize::get))
         .build_global()
@@ -51,8 +49,8 @@ pub fn compute_with(threads: Option<NonZeroUsize>) -> Result<()> {
         })
 }
 
-/// The type that weights are held in. Automatic keeps what the files store, on every device: the choice must
-/// not depend on how much memory there is, or the image would.
+/// The data type that weights are held in. `Auto` keeps the stored type, on every device: the type must not
+/// depend on the available memory, or the image would.
 pub fn weight_type(choice: TypeChoice) -> WeightType {
     match choice {
         TypeChoice::Automatic => WeightType::AsStored,
@@ -61,13 +59,13 @@ pub fn weight_type(choice: TypeChoice) -> WeightType {
     }
 }
 
-/// Whether blocks that stay in memory are read before the first pass over a network. A CPU computes with the first
-/// blocks while those that follow are read.
+/// Whether resident blocks are read before the first forward pass. A CPU computes with the first blocks while
+/// the others are read.
 pub(crate) fn reads_before_passes(device: &Device) -> bool {
     !device.is_cpu()
 }
 
-/// The device's name as the command line and the metadata write it.
+/// The device's name, as the command line and the metadata write it.
 pub fn name(device: &Device) -> &'static str {
     match device {
         Device::Cpu => "cpu",
@@ -76,7 +74,7 @@ pub fn name(device: &Device) -> &'static str {
     }
 }
 
-/// candle appends a backtrace to some of its messages; one line says what happened.
+/// The first line of the message: candle appends a backtrace to some.
 fn first_line(error: &candle_core::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

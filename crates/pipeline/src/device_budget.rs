@@ -1,4 +1,4 @@
-//! The budget of a GPU with memory of its own, and of the host memory beside it.
+//! The budget of a GPU with its own memory, and of the host memory beside it.
 
 use candle_core::Device;
 use sd_memory::{Allowance, Bytes, DeviceInfo, Limit, machine_margin};
@@ -6,31 +6,33 @@ use sd_weights::{DeviceMemory, HostMemory, bound_device_memory, device_memory, r
 
 use crate::Result;
 
-/// What a GPU's driver comes to take for the process after it was opened: the code of kernels as they are first used. On an
+/// What a GPU's driver allocates for the process after the device is opened: kernel code, on first use. On an
 /// H200 it was 2 MB with every model.
 const LATER: u64 = 32 << 20;
-/// What the process takes of the host's memory beside a GPU, apart from weights that it keeps there.
+/// Host memory of the process beside a GPU, without the weights that are cached there.
 const PROCESS: u64 = 768 << 20;
 
-/// What a run takes on `device` before it holds a tensor, and what operations take there beside what the networks count with;
-/// or nothing where the device has no memory of its own.
+/// Device memory of a run before its first tensor, with the scratch memory of operations that the networks'
+/// footprints do not count; None if the device has no memory of its own.
 pub(crate) fn process(device: &Device) -> Option<u64> {
     let memory = device_memory(device).ok().flatten()?;
     Some(driver(&memory) + sd_ops::scratch_of_plain_attention())
 }
 
-/// What the gaps between tensors take on `device` while activations of `bytes` come and go: as much again at the most where the
-/// device has memory of its own. With XL at 1024x1024 0.7 GB of activations lay in 1.3 GB, and 1.4 GB in 2.2 with 32 bits.
+/// Fragmentation on `device` while activations of `bytes` are allocated and freed: as much again at the most,
+/// on a device with its own memory. With SDXL at 1024x1024, 0.7 GB of activations took 1.3 GB, and 1.4 GB in
+/// 32 bits took 2.2 GB.
 pub(crate) fn gaps(device: &Device, bytes: u64) -> u64 {
     if device.is_cuda() { bytes } else { 0 }
 }
 
-/// What the driver takes for the process, or will have taken when the run ends.
+/// Device memory of the driver for the process, at the end of the run.
 fn driver(memory: &DeviceMemory) -> u64 {
     memory.driver.max(memory.driver_at_first + LATER)
 }
 
-/// What the process may take of `device` now, if it has memory of its own: what is left, and what it has.
+/// The memory of `device` that the process may use, what it has included; None if the device has no memory of
+/// its own.
 ///
 /// # Errors
 /// The device fails.
@@ -39,7 +41,7 @@ pub(crate) fn available(device: &Device) -> Result<Option<Bytes>> {
     Ok(memory.map(|memory| Bytes(memory.free + memory.held + memory.driver)))
 }
 
-/// Keeps what the process takes on `device` to `bytes`, by what is left for tensors beside the driver's share.
+/// Limits the process to `bytes` of `device`. The driver's share is subtracted from what is left for tensors.
 ///
 /// # Errors
 /// The device fails.
@@ -50,13 +52,13 @@ pub(crate) fn bound(device: &Device, bytes: Bytes) -> Result<()> {
     Ok(())
 }
 
-/// Gives back what `device` keeps for tensors to come.
+/// Releases the cached memory of `device`.
 pub(crate) fn release(device: &Device) {
-    // A device that fails here fails again where somebody is told.
+    // The next use of the device reports the error.
     let _ = release_device_memory(device);
 }
 
-/// What is in use on `device` now, if it has memory of its own.
+/// The memory in use on `device`, if it has memory of its own.
 pub(crate) fn info(device: &Device) -> Option<DeviceInfo> {
     let memory = device_memory(device).ok().flatten()?;
     Some(DeviceInfo {
@@ -65,7 +67,7 @@ pub(crate) fn info(device: &Device) -> Option<DeviceInfo> {
     })
 }
 
-/// The most that the run had on `device`, if it has memory of its own.
+/// The peak of the run on `device`, if it has memory of its own.
 pub(crate) fn peak(device: &Device) -> Option<Bytes> {
     let memory = device_memory(device).ok().flatten()?;
     tracing::debug!(
@@ -78,7 +80,8 @@ pub(crate) fn peak(device: &Device) -> Option<Bytes> {
     Some(Bytes(memory.held_peak + memory.driver))
 }
 
-/// The host memory in which weights may stay beside `device`: of `wanted`, or else of what is available less a margin.
+/// The host memory in which weights may be cached beside `device`: `wanted`, or else what is available less a
+/// margin.
 pub(crate) fn host_memory(device: &Device, wanted: Option<Bytes>, default: Bytes) -> HostMemory {
     if !device.is_cuda() {
         return HostMemory::default();
@@ -86,7 +89,8 @@ pub(crate) fn host_memory(device: &Device, wanted: Option<Bytes>, default: Bytes
     HostMemory::up_to(wanted.unwrap_or(default).0.saturating_sub(PROCESS))
 }
 
-/// What a run on `device` may have where nobody says, beside a host that allows `host`, and what says so.
+/// The default budget of a run on `device`, beside a host that allows `host`, and the limit that it comes
+/// from.
 ///
 /// # Errors
 /// The device fails.
@@ -101,18 +105,18 @@ pub(crate) fn default(device: &Device, host: &Allowance) -> Result<(Bytes, Limit
     })
 }
 
-/// What is `available` now less a margin for everybody else.
+/// What is `available`, less a margin for other processes.
 pub(crate) fn less_margin(available: Bytes) -> Bytes {
     available.saturating_sub(machine_margin(available))
 }
 
-/// Whether a run on `device` keeps to its budget. On Apple's GPUs it does not yet: on a stand-in for one SD 3.5 Large at
-/// 1024x1024 held 22.7 GiB of buffers within 2 GB, where 1.8 GB were planned.
+/// Whether a run on `device` keeps its budget. Metal does not yet: on a stand-in, SD 3.5 Large at 1024x1024
+/// held 22.7 GiB of buffers with a budget of 2 GB, of which 1.8 GB were planned.
 pub(crate) fn is_kept(device: &Device) -> bool {
     !device.is_metal()
 }
 
-/// What a GPU that shares the machine's memory works well within.
+/// The recommended working set of a GPU with unified memory.
 #[cfg(target_os = "macos")]
 fn working_set(device: &Device) -> Option<Bytes> {
     match device {

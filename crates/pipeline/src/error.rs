@@ -9,33 +9,33 @@ use crate::culprit::Culprit;
 /// The result of every call into this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a run stopped before its image was saved.
+/// Why a run failed before its images were saved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The model's folder is not there.
+    /// The model's folder does not exist.
     #[error("there is no model at `{}`", folder.display())]
     NoModel {
         /// Where it was looked for.
         folder: PathBuf,
     },
-    /// Something that the request names beside the model is not there.
+    /// A file or folder that the request names does not exist.
     #[error("there is no {} at `{}`", kind.title(), path.display())]
     NotThere {
-        /// What it should be.
+        /// The kind of thing that it should be.
         kind: crate::bundle::Kind,
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// The folder is there and holds a model of no family that is known.
+    /// The folder holds a model of an unknown family.
     #[error("`{}` is not a model of Stable Diffusion: {reason}", folder.display())]
     UnknownArchitecture {
         /// The model's folder.
         folder: PathBuf,
-        /// What was looked for and not found.
+        /// What is missing.
         reason: String,
     },
-    /// A part is of a class whose forward pass is not known.
+    /// A component is of a class that is not supported.
     #[error(
         "`{component}` is of the class {class}, as `{}` says, and only {} {} known",
         file.display(),
@@ -43,30 +43,30 @@ pub enum Error {
         if known.len() == 1 { "is" } else { "are" }
     )]
     OtherClass {
-        /// The file that says so.
+        /// The file that declares the class.
         file: PathBuf,
-        /// The part.
+        /// The component.
         component: String,
         /// Its class.
         class: String,
-        /// The classes that are known in its place.
+        /// The supported classes of this component.
         known: &'static [&'static str],
     },
     /// The model's files are wrong.
     #[error(transparent)]
     Weights(#[from] sd_weights::Error),
-    /// A network cannot be made of its configuration, or failed.
+    /// A network's configuration is not supported, or the network failed.
     #[error(transparent)]
     Model(#[from] sd_models::Error),
-    /// A tokenizer's files are wrong.
+    /// The tokenizer's files are wrong.
     #[error("the tokenizer in `{}` cannot be used: {reason}", folder.display())]
     Tokenizer {
         /// The tokenizer's folder.
         folder: PathBuf,
-        /// What was wrong.
+        /// What is wrong.
         reason: String,
     },
-    /// A setting of a tokenizer has a value that is not supported.
+    /// A setting of the tokenizer has a value that is not supported.
     #[error("the tokenizer in `{}` cannot be used: it sets `{name}` to `{value}`, only `{known}` is known", folder.display())]
     TokenizerSetting {
         /// The tokenizer's folder.
@@ -78,7 +78,7 @@ pub enum Error {
         /// The only supported value.
         known: String,
     },
-    /// A tokenizer gives ids, or as many of them, as its text encoder has no place for.
+    /// A tokenizer produces more ids, or more tokens, than its text encoder supports.
     #[error(
         "the tokenizer in `{}` does not fit its text encoder: it {gives} and the encoder takes {takes}",
         folder.display()
@@ -86,29 +86,29 @@ pub enum Error {
     TokenizerDoesNotFit {
         /// The tokenizer's folder.
         folder: PathBuf,
-        /// What the tokenizer gives.
+        /// What the tokenizer produces.
         gives: String,
-        /// What the text encoder takes.
+        /// What the text encoder supports.
         takes: String,
     },
-    /// Two parts of a model do not belong together.
+    /// Two components of a model do not fit together.
     #[error("the parts of `{}` do not fit together: {reason}", folder.display())]
     PartsDoNotFit {
         /// The model's folder.
         folder: PathBuf,
-        /// Which parts and how.
+        /// Which components, and why.
         reason: String,
     },
-    /// A model cannot go on from the latents of another.
+    /// A model cannot continue from the latents of another.
     #[error(
         "`{}` cannot take over on the way from noise: its latents are not those of `{}`",
         folder.display(),
         other.display()
     )]
     OtherLatents {
-        /// The folder of the model that should go on.
+        /// The folder of the model that should continue.
         folder: PathBuf,
-        /// The folder of the model that drew the latents.
+        /// The folder of the model whose latents they are.
         other: PathBuf,
     },
     /// The refiner takes over before the base model has taken a step.
@@ -119,48 +119,48 @@ pub enum Error {
         /// The steps that the base model would take without a refiner.
         steps: usize,
     },
-    /// What should steer the model's network steers another, or none.
+    /// The ControlNet is for another network, or is not one.
     #[error("`{}` is no ControlNet for this model: {reason}", folder.display())]
     ForeignControl {
-        /// Its folder.
+        /// The ControlNet's folder.
         folder: PathBuf,
-        /// For which models it is, or what was looked for and not found.
+        /// The models that it is for, or what is missing.
         reason: String,
     },
-    /// The scheduler's configuration asks for what is not there.
+    /// The scheduler's configuration is not supported.
     #[error("the scheduler of `{}` cannot be followed: {reason}", folder.display())]
     Scheduler {
         /// The model's folder.
         folder: PathBuf,
-        /// What does not go together.
+        /// What is not supported.
         reason: crate::scheduler::Refusal,
     },
-    /// A sampler lacks what it had remembered.
+    /// A sampler lacks its state of earlier steps.
     #[error(transparent)]
     Step(#[from] crate::scheduler::StepError),
-    /// An image is larger than the model's position table.
+    /// The image is larger than the model's position table.
     #[error("{wanted} is larger than this model supports: its longest side is {longest} pixels")]
     TooLarge {
-        /// The size that was asked for.
+        /// The requested size.
         wanted: crate::ImageSize,
         /// The longest side that the model has positions for, in pixels.
         longest: usize,
     },
-    /// A number became infinite or not a number, and the image with it.
+    /// A stage produced values that are infinite or not a number.
     #[error(
         "{stage} gave values that are not finite{}",
         culprit.as_ref().map(|culprit| format!(" ({culprit})")).unwrap_or_default()
     )]
     NotFinite {
-        /// The stage that gave them.
+        /// The stage.
         stage: String,
-        /// What is to blame, where that can be told.
+        /// The cause, if it was found.
         culprit: Option<Culprit>,
     },
-    /// An interrupted run cannot go on.
+    /// An interrupted run cannot be resumed.
     #[error(transparent)]
     Resume(#[from] crate::resume::ResumeError),
-    /// The device that was asked for cannot be used.
+    /// The requested device cannot be used.
     #[error("{device} cannot be used: {reason}")]
     Device {
         /// The device.
@@ -168,29 +168,29 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// The run needs more memory than it may have.
+    /// The run needs more memory than its budget.
     #[error("{budget} of memory are too little: {stage} needs {smallest} at the least")]
     BudgetTooSmall {
-        /// What the run may have.
+        /// The budget.
         budget: Bytes,
-        /// The smallest budget that it could be run in.
+        /// The smallest budget that the run fits into.
         smallest: Bytes,
-        /// The stage that needs the most.
+        /// The stage that needs most.
         stage: &'static str,
     },
-    /// The run needs more memory than is left to it, and nobody said how much it may have.
+    /// The run needs more memory than is available, and the user set no budget.
     #[error("{limit} leaves {budget} to plan with, too little: {stage} needs {smallest} at the least")]
     TooLittleLeft {
-        /// What leaves so little.
+        /// The limit that leaves so little.
         limit: Limit,
-        /// What it leaves.
+        /// What is left.
         budget: Bytes,
-        /// The smallest budget that the run could be done in.
+        /// The smallest budget that the run fits into.
         smallest: Bytes,
-        /// The stage that needs the most.
+        /// The stage that needs most.
         stage: &'static str,
     },
-    /// An image that the user named cannot be used.
+    /// An image of the user cannot be read.
     #[error("`{}` cannot be used as an image: {reason}", path.display())]
     BadImage {
         /// The file.
@@ -198,56 +198,56 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// A mask is not as large as the image that it is for.
+    /// The mask has another size than its image.
     #[error("the mask `{}` is {}x{} pixels, the image {}x{}", path.display(), found.0, found.1, wanted.0, wanted.1)]
     MaskSize {
         /// The mask's file.
         path: PathBuf,
         /// Its width and height.
         found: (usize, usize),
-        /// The image's.
+        /// The width and height of the image.
         wanted: (usize, usize),
     },
-    /// A model that fills masks was given none.
+    /// A 9-channel inpainting model was given no mask.
     #[error("the model in `{}` is a 9-channel inpainting model: it needs an initial image and a mask", folder.display())]
     NeedsMask {
         /// The model's folder.
         folder: PathBuf,
     },
-    /// The output folder cannot be made or written.
+    /// The output folder cannot be created or written.
     #[error("cannot write to `{}`", path.display())]
     Output {
         /// The folder or file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The page of a run's profile cannot be written.
+    /// The page of the run's profile cannot be written.
     #[error("cannot write the profile to `{}`", path.display())]
     Profile {
-        /// The page's file.
+        /// The page.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The image cannot be encoded.
+    /// An image cannot be encoded.
     #[error("cannot encode `{}`", path.display())]
     Encoding {
         /// The file.
         path: PathBuf,
-        /// The encoder's reason.
+        /// The encoder's error.
         source: png::EncodingError,
     },
-    /// A tensor operation failed, for instance because the device has no memory left.
+    /// A tensor operation failed, for example because the device is out of memory.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),
-    /// The user asked to stop.
+    /// The user interrupted the run.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Error {
-    /// Whether the device had no memory left for what was asked of it.
+    /// Whether the device ran out of memory.
     pub(crate) fn is_out_of_device_memory(&self) -> bool {
         match self {
             Self::Tensor(error)
@@ -259,7 +259,7 @@ impl Error {
         }
     }
 
-    /// Whether the same run would end in the same way again, so that there is no use in going on with it.
+    /// Whether the same run would fail in the same way again, so that it is not worth resuming.
     pub fn would_come_again(&self) -> bool {
         use sd_weights::Error as Weights;
         match self {

@@ -1,4 +1,4 @@
-//! What a run tells while it works, and how it is told to stop.
+//! The events of a run, and the flag that interrupts it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,82 +11,82 @@ use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Every setting is known; the work begins.
+    /// All settings are known, and the run starts.
     Started {
         /// The settings.
         recipe: &'a Recipe,
     },
-    /// It is known where each byte will live.
+    /// The memory plan is made.
     Planned {
         /// The plan.
         plan: &'a Plan,
     },
-    /// A run goes on that was interrupted.
+    /// An interrupted run is resumed.
     Resumed {
         /// The run's id.
         run: &'a str,
-        /// Steps that are done, of all images.
+        /// Finished steps of all images.
         steps_done: usize,
-        /// Steps that all images take.
+        /// Steps of all images.
         steps: usize,
     },
-    /// The memory was read at one of the points that a run is watched at.
+    /// A reading of the memory.
     Memory(&'a Reading),
-    /// A denoising step ended.
+    /// A denoising step has finished.
     Step {
         /// Which image, from 0.
         image: usize,
-        /// How many images.
+        /// The number of images.
         images: usize,
         /// Which step of this image, from 1.
         step: usize,
-        /// How many steps an image takes.
+        /// The number of steps of an image.
         steps: usize,
-        /// How long the step took.
+        /// The duration of the step.
         duration: Duration,
     },
-    /// Something the user should know of went otherwise than asked.
+    /// A warning for the user.
     Warning(&'a str),
-    /// Something that was asked for cannot be had, and the run goes on without.
+    /// Something that the user asked for failed, and the run continues without it.
     LeftOut {
-        /// What it is: ``the LoRA `detail` ``, say.
+        /// What it is, such as ``the LoRA `detail` ``.
         what: &'a str,
-        /// Why it cannot be had.
+        /// Why it failed.
         reason: &'a str,
     },
     /// An image was saved.
     Saved(&'a SavedImage),
-    /// The run ends early. What it has done is kept, and [`resume()`](crate::resume()) goes on with it.
+    /// The run ends early and its state is kept: [`resume()`](crate::resume()) continues it.
     Kept {
         /// The run's id.
         run: &'a str,
     },
-    /// Everything was saved.
+    /// All images are saved.
     Finished {
-        /// How long the run took.
+        /// The duration of the run.
         duration: Duration,
     },
-    /// The run is over, well or not, and gave back what it held. This is the last event.
+    /// The run is over, successfully or not, and has freed what it held. This is the last event.
     Measured {
-        /// Its memory from beginning to end.
+        /// Its memory over time.
         timeline: &'a Timeline,
     },
 }
 
-/// An image on disk.
+/// A saved image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedImage {
     /// The PNG file.
     pub image: PathBuf,
-    /// The JSON file beside it.
+    /// The JSON file with its metadata.
     pub metadata: PathBuf,
     /// Which image of the run, from 0.
     pub index: usize,
-    /// The seed that generates it again.
+    /// The seed of this image.
     pub seed: u64,
 }
 
@@ -96,15 +96,15 @@ impl SavedImage {
         self.image.file_name().map_or(&self.image, Path::new)
     }
 
-    /// Whether the PNG file is still where it was saved.
+    /// Whether the PNG file still exists.
     pub(crate) fn is_there(&self) -> bool {
         self.image.exists()
     }
 }
 
-/// Who is told.
+/// Receives the events of a run.
 pub trait Observer {
-    /// Called on the run's own thread, between pieces of work.
+    /// Called on the thread of the run, between two pieces of work.
     fn observe(&mut self, event: &Event<'_>);
 }
 
@@ -114,17 +114,17 @@ impl<F: FnMut(&Event<'_>)> Observer for F {
     }
 }
 
-/// A flag that asks a run to stop between two pieces of work. Its clones are one flag.
+/// A flag that interrupts a run between two pieces of work. Clones share the flag.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Asks the run to stop. Safe to call from any thread, also from a signal handler's.
+    /// Interrupts the run. May be called from any thread, also from a signal handler.
     pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the run was asked to stop.
+    /// Whether the run was interrupted.
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,20 +1,20 @@
-//! What went otherwise than asked: what could not be had, and what the user was warned of.
+//! What the metadata records of a run: the parts that were left out, and the warnings.
 
 use serde::{Deserialize, Serialize};
 
-/// Something that was asked for, and that a run went on without.
+/// Something that the user asked for and that a run was continued without.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What it was: ``the LoRA `detail` ``, say.
+    /// What it is, such as ``the LoRA `detail` ``.
     pub what: String,
-    /// Why it could not be had.
+    /// Why it failed.
     pub reason: String,
-    /// When that was found, in local time.
+    /// When it failed, in local time.
     pub at: String,
 }
 
 impl Failure {
-    /// A failure that was found now.
+    /// A failure at the current time.
     pub(crate) fn now(what: &str, reason: String) -> Self {
         Self {
             what: what.to_owned(),
@@ -24,17 +24,17 @@ impl Failure {
     }
 }
 
-/// Something that the user was warned of.
+/// A warning for the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// What was said.
+    /// The text.
     pub message: String,
     /// When, in local time.
     pub at: String,
 }
 
 impl Warning {
-    /// A warning that is given now.
+    /// A warning at the current time.
     pub(crate) fn now(message: String) -> Self {
         Self { message, at: now() }
     }

@@ -1,4 +1,4 @@
-//! Values that are not finite: they are found before an image is saved, and what is to blame is looked for.
+//! Checks for values that are not finite, before an image is saved, and the search for their cause.
 
 use candle_core::{DType, Tensor};
 use sd_weights::Checkpoint;
@@ -7,8 +7,8 @@ use crate::culprit::{AddedLora, Culprit};
 use crate::request::LoraChoice;
 use crate::{Error, Result};
 
-/// Refuses `values` of `stage` that are not all finite, so that no black image is saved. What is to blame is then looked for
-/// by `culprit`.
+/// Refuses `values` of `stage` that are not all finite, so that no black image is saved. `culprit` then
+/// searches for the cause.
 ///
 /// # Errors
 /// A value is not finite, or the device or `culprit` fails.
@@ -41,7 +41,7 @@ pub(crate) fn damaged_tensor(files: impl IntoIterator<Item = Result<Checkpoint>>
     Ok(None)
 }
 
-/// The LoRA files of `choices` that have an effect: to blame where the weights that they are added to are finite.
+/// The LoRA files of `choices` with an effect: the cause if the weights that they are added to are finite.
 pub(crate) fn added_loras<'a>(choices: impl IntoIterator<Item = &'a LoraChoice>) -> Option<Culprit> {
     let added: Vec<AddedLora> = choices
         .into_iter()

@@ -1,4 +1,4 @@
-//! One run, from a request to saved images.
+//! The entry points: generate images, resume a run, plan a run.
 
 use crate::Result;
 use crate::event::{Event, Interrupt, Observer, SavedImage};
@@ -10,12 +10,12 @@ use crate::resume::ClaimedRun;
 use crate::run::{Looked, Planned, Run};
 use crate::user_dirs::UserDirs;
 
-/// Generates the images of `request` and saves them. `observer` is told what happens; `interrupt` stops the run
-/// between two pieces of work.
+/// Generates the images of `request` and saves them. `observer` receives the events; `interrupt` stops the
+/// run between two pieces of work.
 ///
 /// # Errors
-/// Anything that [`crate::Error`] lists. Images that were saved before stay, and nothing is half-written. What
-/// is worth going on with is kept for [`resume()`], and the observer told so.
+/// Any of [`crate::Error`]. Images that were saved before stay, and no file is half-written. A run that is
+/// worth continuing is kept for [`resume()`], and the observer is notified.
 pub fn generate(
     request: &Request,
     observer: &mut dyn Observer,
@@ -24,14 +24,14 @@ pub fn generate(
     run(request, None, observer, interrupt)
 }
 
-/// Goes on with a run that was interrupted, as [`generate()`] would have, and gives all of its images, also those
-/// that were saved before. `models` are those that [`ClaimedRun::models`] names.
+/// Resumes an interrupted run, and returns all of its images, also those that were saved before. `models` are
+/// those that [`ClaimedRun::models`] names.
 ///
 /// # Errors
-/// As [`generate()`], and where a model or the device is no longer what it was when the run began.
+/// As [`generate()`], and if a model or the device is not the same as when the run began.
 ///
 /// # Panics
-/// There are not as many models as the run names.
+/// The number of models differs from that of the run.
 pub fn resume(
     claimed: ClaimedRun,
     models: Vec<ModelChoice>,
@@ -43,10 +43,10 @@ pub fn resume(
     run(&request, Some(claimed), observer, interrupt)
 }
 
-/// The plan that a run of `request` would follow. No weight is read.
+/// The plan of a run of `request`. No weight is read.
 ///
 /// # Errors
-/// The model or the request is wrong, something that was asked for cannot be had, or the budget is too small.
+/// The model or the request is wrong, something that it names is missing, or the budget is too small.
 pub fn plan(request: &Request) -> Result<Plan> {
     Ok(planned(request)?.1)
 }
@@ -75,12 +75,12 @@ fn run(
         let outcome = run.generate();
         run.end(outcome)
     });
-    // Whatever the run held is gone by now, also after an error.
+    // The run has dropped everything by now, also after an error.
     cleanup_memory(true);
     observer.observe(&Event::Measured {
         timeline: &monitor.timeline(),
     });
-    // Its curve is the last that the run holds.
+    // The timeline is the last thing that the run holds.
     drop(monitor);
     cleanup_memory(true);
     outcome

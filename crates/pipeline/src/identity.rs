@@ -1,4 +1,4 @@
-//! Which files the images of a run depend on: its models', and those that the user names beside them.
+//! The files that the images of a run depend on: those of its models, and the input files of the user.
 
 use std::path::{Path, PathBuf};
 
@@ -9,20 +9,20 @@ use crate::Result;
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
 
-/// The files of a model as they were when they were looked at. It costs the reading of headers and of small files.
+/// The identities of a model's files. Computing them reads headers and small files only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ModelIdentity {
-    /// What the encoding of a prompt depends on.
+    /// The files that the encoded prompts depend on.
     pub(crate) text: Vec<FileIdentity>,
-    /// What an image depends on besides.
+    /// The other files that an image depends on.
     pub(crate) image: Vec<FileIdentity>,
 }
 
 impl ModelIdentity {
-    /// Looks at the files of `bundle`.
+    /// The identities of the files of `bundle`.
     ///
     /// # Errors
-    /// One of them has gone or cannot be read.
+    /// A file is missing or cannot be read.
     pub(crate) fn of(bundle: &Bundle) -> Result<Self> {
         let source = bundle.source();
         let mut text = source.identity(SourcePart::Config(MODEL_INDEX))?;
@@ -34,7 +34,7 @@ impl ModelIdentity {
         }
         for (file, choice) in bundle.loras() {
             text.push(identity_of(&choice.file)?);
-            // What says how strongly it is added may lie beside it.
+            // A file of settings beside the LoRA may hold its scale.
             if let Some(settings) = adapter_settings(file.path()).filter(|settings| settings.is_file()) {
                 text.push(identity_of(&settings)?);
             }
@@ -56,16 +56,16 @@ impl ModelIdentity {
         Ok(Self { text, image })
     }
 
-    /// The path of the first file that is not in `now` as it is here, or that is only there.
+    /// The path of the first file that differs in `now`, or that only `now` has.
     pub(crate) fn first_change<'a>(&'a self, now: &'a Self) -> Option<&'a str> {
         first_change(&self.text, &now.text).or_else(|| first_change(&self.image, &now.image))
     }
 }
 
-/// The files beside its models that the images of `recipe` depend on: the initial image, its mask, and the `upscaler`.
+/// The input files of `recipe` beside its models: the initial image, its mask, and the `upscaler`.
 ///
 /// # Errors
-/// One of them has gone or cannot be read.
+/// A file is missing or cannot be read.
 pub(crate) fn inputs(recipe: &Recipe, upscaler: Option<&Path>) -> Result<Vec<FileIdentity>> {
     let img2img = recipe.img2img.iter();
     let images = img2img.flat_map(|img2img| img2img.image.iter().chain(&img2img.mask));
@@ -73,21 +73,21 @@ pub(crate) fn inputs(recipe: &Recipe, upscaler: Option<&Path>) -> Result<Vec<Fil
     files.map(identity_of).collect()
 }
 
-/// The path of the first file of `before` that is not in `now` as it was, or that is only there.
+/// The path of the first file of `before` that differs in `now`, or that only `now` has.
 pub(crate) fn first_change<'a>(before: &'a [FileIdentity], now: &'a [FileIdentity]) -> Option<&'a str> {
     let changed = before.iter().find(|file| !now.contains(file));
     let appeared = || now.iter().find(|file| !before.contains(file));
     changed.or_else(appeared).map(|file| file.path.as_str())
 }
 
-/// A file that lies outside of a model's folder, by its whole path.
+/// The identity of a file outside the model's folder, under its absolute path.
 fn identity_of(file: &Path) -> Result<FileIdentity> {
     let mut identity = FileIdentity::of_file(file)?;
     identity.path = whole(file.to_owned());
     Ok(identity)
 }
 
-/// The whole path of a file, whatever folder is the current one.
+/// The absolute path of a file.
 fn whole(path: PathBuf) -> String {
     let whole = std::path::absolute(&path).unwrap_or(path);
     whole.to_string_lossy().into_owned()

@@ -1,10 +1,9 @@
 //! From a request to an image: recipes, stages, seeds, saving.
 //!
 //! An image travels one way: a [`Request`] becomes a [`Recipe`] in which every setting is known; a
-//! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; a [`Plan`](plan::Plan) says where each
-//! byte will live; the [`stage`]s encode the
-//! prompt, denoise and decode, each giving back what it took; [`save`] writes the image and how it was
-//! made. [`generate()`] is that way in one call.
+//! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; a [`Plan`](plan::Plan)
+//! assigns memory to every stage; the [`stage`]s encode the prompt, denoise and decode, and free what they
+//! held; [`save`] writes the image and its metadata. [`generate()`] does all of it in one call.
 
 pub mod bundle;
 mod checksummed;

@@ -1,4 +1,4 @@
-//! The memory of a run: watching it, and giving back what is no longer used.
+//! The memory of a run: monitoring and cleanup.
 
 pub use sd_memory::{MemoryInfo, Monitor, Pressure, Reading, Sample, Stage, Timeline, Watcher, memory_info};
 pub use sd_weights::{CountingAllocator, keep_heap_small};
@@ -7,7 +7,7 @@ use sd_memory::Counters;
 
 use crate::event::{Event, Observer};
 
-/// A monitor of a run that begins now. Allocations are counted where the binary has made [`CountingAllocator`] its own.
+/// A monitor for a run that starts now. Allocations are counted if the binary uses [`CountingAllocator`].
 pub fn monitor() -> Monitor {
     Monitor::start(Counters {
         allocated: sd_weights::allocated_bytes,
@@ -16,8 +16,8 @@ pub fn monitor() -> Monitor {
     })
 }
 
-/// Gives memory that nothing uses any more back to the system, where the allocator would keep it for later.
-/// `aggressive` also gives back what would be wanted again soon, the buffers that threads keep between kernels among it.
+/// Returns free memory of the allocator to the system. `aggressive` also frees caches that would be used
+/// again soon, such as the buffers that threads keep between kernels.
 pub fn cleanup_memory(aggressive: bool) {
     if aggressive {
         sd_ops::release_scratch();
@@ -25,12 +25,12 @@ pub fn cleanup_memory(aggressive: bool) {
     sd_weights::release_free_memory(aggressive);
 }
 
-/// Reads the memory, keeps the reading in `monitor` under `label`, and tells `observer`.
+/// Reads the memory, stores the reading in `monitor` under `label`, and notifies `observer`.
 pub fn log_memory_status(label: &str, monitor: &Monitor, observer: &mut dyn Observer) {
     observer.observe(&Event::Memory(&monitor.read(label)));
 }
 
-/// [`cleanup_memory`], and then [`log_memory_status`] with what it gave back.
+/// Calls [`cleanup_memory`], then [`log_memory_status`] with the bytes that were freed.
 pub fn log_cleanup(label: &str, aggressive: bool, monitor: &Monitor, observer: &mut dyn Observer) {
     observer.observe(&Event::Memory(
         &monitor.clean(label, || cleanup_memory(aggressive)),

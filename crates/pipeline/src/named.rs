@@ -1,4 +1,4 @@
-//! Whether what a request names is there: an error, before anything else is done.
+//! Checks that everything a request names exists, before anything else is done.
 
 use std::fs;
 use std::io;
@@ -8,11 +8,11 @@ use crate::bundle::Kind;
 use crate::request::Request;
 use crate::{Error, Result};
 
-/// Refuses a request that names a file or a folder which is not there. One that is there may still be of no use: that shows
-/// where it is opened. The model is looked for there too.
+/// Refuses a request that names a missing file or folder. A file that exists may still be invalid: opening it
+/// shows that. The model is looked for there too.
 ///
 /// # Errors
-/// The first that is not there.
+/// The first that is missing.
 pub(crate) fn check(request: &Request) -> Result<()> {
     for lora in &request.loras {
         must_be(Kind::Lora, &lora.file)?;
@@ -31,7 +31,7 @@ pub(crate) fn check(request: &Request) -> Result<()> {
         must_be(Kind::Model, refiner.model.folder.root())?;
     }
     match &request.upscale {
-        // Nobody has named the network that is used where it happens to be there.
+        // The default upscaler was not named by the user, and may be missing.
         Some(upscale) if !upscale.or_resampled => upscale
             .network
             .as_deref()
@@ -60,7 +60,7 @@ fn must_be_image(path: &Path) -> Result<()> {
     }
 }
 
-/// The system's word for it where there is nothing at `path`.
+/// The system's error if there is nothing at `path`.
 fn absence(path: &Path) -> Option<io::Error> {
     let error = fs::metadata(path).err()?;
     let is_absent = matches!(

@@ -1,12 +1,12 @@
-//! The numerics id: the device and the instruction set, on which the last bits of a result depend.
+//! The numerics id: the device and instruction set that the last bits of a result depend on.
 
 use candle_core::{Device, DeviceLocation};
 
 use crate::request::DeviceChoice;
 
-/// A name that two devices share only if they compute the same bits. Kernels are chosen by what the processor
-/// can do, so that is part of its name; of a GPU it is the model, and neither its place among others nor a number that
-/// changes with a boot.
+/// A name that two devices share only if they compute the same bits. Kernels are chosen by the CPU's
+/// instruction set, so it is part of the name. A GPU counts by its model, not by its index or by an id that
+/// changes at boot.
 pub(crate) fn name(device: &Device) -> String {
     let processor = format!("{}{}", std::env::consts::ARCH, extensions());
     let computes = match device.location() {
@@ -24,7 +24,7 @@ fn of(computes: &str, gpu: Option<&str>, processor: &str) -> String {
     }
 }
 
-/// The choice that opens `device` again, whatever else a machine has by then.
+/// The choice that opens `device` again, even if the machine then has other devices too.
 pub(crate) fn settled(device: &Device) -> DeviceChoice {
     match device.location() {
         DeviceLocation::Cpu => DeviceChoice::Cpu,

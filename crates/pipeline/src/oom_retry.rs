@@ -8,11 +8,11 @@ use crate::plan::Plan;
 /// How often a stage is tried.
 const TRIES: usize = 4;
 
-/// Runs `stage` on `run`. Where the device has no room for it `tighten` has the chance to make some, after everything
-/// that the stage held is gone; where it does, the stage runs again.
+/// Runs `stage` on `run`. If the device is out of memory, everything that the stage held is dropped and
+/// `tighten` may make a smaller plan; if it does, the stage runs again.
 ///
 /// # Errors
-/// What `stage` failed with, the last time, or `tighten`.
+/// The last error of `stage`, or that of `tighten`.
 pub(crate) fn until_it_fits<R, T>(
     run: &mut R,
     mut stage: impl FnMut(&mut R) -> Result<T>,
@@ -32,8 +32,8 @@ pub(crate) fn until_it_fits<R, T>(
     }
 }
 
-/// The budget of the next plan where `plan` did not fit: three quarters of what it would have taken, or what the device
-/// has left for `available` where that is less; nothing where the plan is as small as can be.
+/// The budget of the next plan after `plan` did not fit: three quarters of its peak, or the `available`
+/// memory of the device if that is less; None if the plan cannot be made smaller.
 pub(crate) fn budget(plan: &Plan, available: Option<Bytes>) -> Option<Bytes> {
     let three_quarters = Bytes(plan.predicted_peak.0 / 4 * 3);
     let wanted = available.map_or(three_quarters, |available| available.min(three_quarters));
@@ -51,7 +51,8 @@ mod tests {
         Error::Tensor(candle_core::Error::msg("CUDA_ERROR_OUT_OF_MEMORY"))
     }
 
-    /// A stage that needs so much, on a device that has so much; the second is what it may take.
+    /// A stage that needs `needs` bytes on a device that has `may_take`; the second result is what it may
+    /// take at the end.
     fn run(needs: u64, mut may_take: u64, smallest: u64) -> (Result<u64>, u64) {
         let mut tried = 0;
         let outcome = until_it_fits(
@@ -79,7 +80,7 @@ mod tests {
         assert!(matches!(run(100, 80, 10), (Ok(80), 1)));
         assert!(matches!(run(50, 80, 10), (Ok(40), 2)));
         assert!(matches!(run(20, 80, 10), (Ok(20), 3)));
-        // But not for ever, nor where nothing is left to give up.
+        // But not forever, and not if nothing is left to free.
         assert!(matches!(run(5, 80, 1), (Err(Error::Tensor(_)), 4)));
         assert!(matches!(run(10, 80, 80), (Err(Error::Tensor(_)), 1)));
     }

@@ -1,7 +1,7 @@
 //! The pipeline class of diffusers that a recipe corresponds to, and how that class reads a model's settings.
 //!
-//! diffusers has a class for each family and task. They read the same folder in different ways, so an image depends on its
-//! class.
+//! diffusers has a class for each family and task. Classes read the same folder in different ways, so an
+//! image depends on its class.
 
 use sd_models::vae::Scaling;
 
@@ -31,7 +31,7 @@ impl<'a> PipelineClass<'a> {
         }
     }
 
-    /// What it changes in a model's scheduler configuration. No class with ControlNets changes anything.
+    /// Its corrections to a model's scheduler configuration. Classes with ControlNets have none.
     pub(crate) fn repairs(self) -> Repairs {
         if self.is_controlled {
             return Repairs::default();

@@ -1,5 +1,4 @@
-//! From a request to a recipe: every setting known. A pure function of the request and of what the model's
-//! files say.
+//! A recipe: a request with every setting known. It is a pure function of the request and the model's files.
 
 use std::path::PathBuf;
 
@@ -17,7 +16,7 @@ use crate::{Error, Result, stage};
 #[doc(alias = "inpainting")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Img2Img {
-    /// The initial image's file. A refiner has none: it takes the image that the base model made.
+    /// The file of the initial image. A refiner has none: it takes the image of the base model.
     pub image: Option<PathBuf>,
     /// The inpainting mask, an image of the same size: white where pixels are replaced.
     pub mask: Option<PathBuf>,
@@ -45,13 +44,13 @@ pub enum DenoisingRange {
 /// Every setting of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recipe {
-    /// The model, as the user calls it.
+    /// The name that the user gave the model.
     pub model: String,
     /// What the images show.
     pub prompt: String,
-    /// What they should not show; empty where nothing was said.
+    /// The negative prompt; empty by default.
     pub negative_prompt: String,
-    /// How many images.
+    /// The number of images.
     pub images: usize,
     /// The first image's seed.
     pub seed: u64,
@@ -62,31 +61,31 @@ pub struct Recipe {
     /// The part of the denoising schedule that the model runs.
     #[serde(rename = "share")]
     pub denoising_range: DenoisingRange,
-    /// Image-to-image or inpainting; text-to-image where there is none.
+    /// The settings of image-to-image or inpainting; None for text-to-image.
     #[serde(rename = "over")]
     pub img2img: Option<Img2Img>,
-    /// Guidance.
+    /// The guidance scale.
     pub guidance_scale: GuidanceScale,
-    /// How far guided predictions are scaled back to the spread of the prompt's own, from 0, not at all, to 1.
+    /// The guidance rescale, from 0 for none to 1.
     pub guidance_rescale: f64,
     /// The sampler.
     pub sampler: SamplerKind,
     /// The noise schedule.
     pub schedule: ScheduleKind,
-    /// How many more of CLIP's last layers are left out.
+    /// How many more of CLIP's last layers are skipped.
     pub clip_skip: usize,
-    /// What the user called things that became settings.
+    /// The user's names of styles and presets.
     pub names: Names,
-    /// The folder that the images go to.
+    /// The output folder.
     pub output: PathBuf,
 }
 
 impl Recipe {
-    /// Fills in what `request` leaves open: first from what the model's maker recommends, then from what its files and
-    /// its family say. `init_size` is the size of the initial image of image-to-image.
+    /// Fills in the open settings of `request`: first with what the model's maker recommends, then with what
+    /// its files and its family say. `init_size` is the size of the initial image of image-to-image.
     ///
     /// # Errors
-    /// No sampler here is the model's own, and none was named.
+    /// The model's own sampler is not supported, and the request names none.
     pub fn new(request: &Request, bundle: &Bundle, init_size: Option<ImageSize>) -> Result<Self> {
         let recommended = request.model.recommended;
         let defaults = bundle.defaults();
@@ -129,10 +128,10 @@ impl Recipe {
         })
     }
 
-    /// The recipe by which `refiner`, whose files are in `bundle`, refines the images of this one.
+    /// The recipe of `refiner`, whose files are in `bundle`, for the images of this recipe.
     ///
     /// # Errors
-    /// No sampler here is the refiner's own.
+    /// The refiner's own sampler is not supported.
     pub fn refined(&self, refiner: &RefinerChoice, bundle: &Bundle) -> Result<Self> {
         let recommended = refiner.model.recommended;
         let img2img = match refiner.switch {
@@ -155,7 +154,8 @@ impl Recipe {
             guidance_scale: recommended
                 .guidance_scale
                 .unwrap_or(bundle.defaults().guidance_scale),
-            // It is a setting of the base model, unless both share one denoising schedule.
+            // The base model's setting does not apply to the refiner, unless both share one denoising
+            // schedule.
             guidance_rescale: match refiner.switch {
                 Some(_) => self.guidance_rescale,
                 None => 0.0,
@@ -173,8 +173,8 @@ impl Recipe {
     /// The sampler for the model of `bundle`.
     ///
     /// # Errors
-    /// The sampler, its schedule and its steps do not go together with the model, or a base model has no step to take before its
-    /// refiner takes over.
+    /// The model does not support the sampler, its schedule or its steps, or a base model has no step before
+    /// its refiner takes over.
     pub fn sampler(&self, bundle: &Bundle) -> Result<Sampler> {
         let patches = stage::patches(stage::latent_sides(bundle, self.size));
         let (kind, schedule) = (self.sampler, self.schedule);
@@ -206,18 +206,19 @@ impl Recipe {
         })
     }
 
-    /// Which pipeline of diffusers generates this with the model of `bundle`.
+    /// The pipeline class of diffusers that corresponds to this recipe with the model of `bundle`.
     pub(crate) fn pipeline_class<'a>(&self, bundle: &'a Bundle) -> PipelineClass<'a> {
         PipelineClass::new(bundle, task(self.img2img.as_ref()), !bundle.controls().is_empty())
     }
 
-    /// The texts that the network of `bundle` is asked about: the negative prompt, where there is guidance, and the prompt.
+    /// The prompts that the network of `bundle` is conditioned on: the negative prompt, if there is guidance,
+    /// and the prompt.
     pub(crate) fn texts(&self, bundle: &Bundle) -> Vec<&str> {
         let both = [self.negative_prompt.as_str(), self.prompt.as_str()];
         both[both.len() - stage::texts(bundle, self.guidance_scale)..].to_vec()
     }
 
-    /// The seed of image `image`, counted from 0, so that each can be generated again alone.
+    /// The seed of an image, counted from 0. Each image can be generated again alone with its seed.
     pub fn seed_of(&self, image: usize) -> u64 {
         self.seed.wrapping_add(image as u64)
     }
@@ -232,7 +233,7 @@ fn task(img2img: Option<&Img2Img>) -> Task {
     }
 }
 
-/// The sampler of the model of `bundle` itself, as a pipeline of `class` has it.
+/// The model's own sampler, as a pipeline of `class` configures it.
 fn own_sampler(bundle: &Bundle, class: PipelineClass<'_>) -> Result<SamplerKind> {
     let own = bundle.scheduler.repaired(class.repairs()).sampler();
     own.map_err(refused(bundle))

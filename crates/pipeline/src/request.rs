@@ -1,4 +1,4 @@
-//! What the user typed, as typed values.
+//! A request: what the user asked for, as typed values.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct ImageSize {
     height: usize,
 }
 
-/// Two numbers that may be a size.
+/// Width and height before validation.
 #[derive(Deserialize)]
 struct Sides {
     width: usize,
@@ -35,9 +35,9 @@ impl TryFrom<Sides> for ImageSize {
 }
 
 impl ImageSize {
-    /// Both sides are multiples of this: eight pixels a latent, two latents a patch.
+    /// Both sides are multiples of this: eight pixels per latent, two latents per patch.
     pub const STEP: usize = 16;
-    /// The longest side that is accepted.
+    /// The longest supported side.
     pub const MAXIMUM: usize = 16_384;
 
     /// A size of `width` by `height` pixels.
@@ -53,12 +53,12 @@ impl ImageSize {
         }
     }
 
-    /// Pixels from left to right.
+    /// Width in pixels.
     pub fn width(self) -> usize {
         self.width
     }
 
-    /// Pixels from top to bottom.
+    /// Height in pixels.
     pub fn height(self) -> usize {
         self.height
     }
@@ -82,18 +82,18 @@ impl FromStr for ImageSize {
     }
 }
 
-/// Why an image cannot have a size.
+/// Why a size is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSize {
-    /// It is not written as a size.
+    /// The text has not the form of a size.
     #[error("`{0}` is not a size: write it like 1024x768")]
     Text(String),
-    /// A side is not possible. The message names the nearest size that is.
+    /// A side is invalid. The message names the nearest valid size.
     #[error("{width}x{height} is not possible: both sides must be multiples of 16, at most 16384; {} is the nearest", nearest(*.width, *.height))]
     Sides {
-        /// The width that was asked for.
+        /// The requested width.
         width: usize,
-        /// The height that was asked for.
+        /// The requested height.
         height: usize,
     },
 }
@@ -112,62 +112,62 @@ fn nearest(width: usize, height: usize) -> ImageSize {
     }
 }
 
-/// How strongly the prompt is followed: the factor of classifier-free guidance. At 1 and below there is no
-/// guidance and the negative prompt has no effect.
+/// The scale of classifier-free guidance. At 1 and below there is no guidance, and the negative prompt has no
+/// effect.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GuidanceScale(pub f64);
 
 impl GuidanceScale {
-    /// Whether the network is asked about the negative prompt as well.
+    /// Whether the network is also evaluated for the negative prompt.
     pub fn guides(self) -> bool {
         self.0 > 1.0
     }
 }
 
-/// Where a run computes.
+/// The device of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum DeviceChoice {
-    /// The fastest device that this build can use here.
+    /// The fastest device that this build supports on this machine.
     #[default]
     Automatic,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// The CUDA device of this number.
+    /// The CUDA device of this index.
     Cuda(usize),
     /// The Apple GPU.
     Metal,
 }
 
-/// In which type weights are held.
+/// The data type that weights are held in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum TypeChoice {
-    /// As the files store them, where the device can compute with that.
+    /// The stored type, if the device supports it.
     #[default]
     Automatic,
-    /// 32 bits.
+    /// `f32`.
     F32,
-    /// The sixteen bits of `bfloat16`.
+    /// `bf16`.
     Bf16,
 }
 
 /// Which model generates the images.
 #[derive(Debug, Clone)]
 pub struct ModelChoice {
-    /// What the user calls it; it goes into the metadata.
+    /// The name that the user gave it, for the metadata.
     pub name: String,
     /// Its files.
     pub folder: ModelFolder,
-    /// What the model's maker recommends, where it is known apart from the files.
+    /// Recommendations of the model's maker that are not in its files.
     pub recommended: Recommended,
 }
 
-/// Settings that a model is best used with; what is not said comes from its family.
+/// Recommended settings of a model; the defaults of its family apply to the others.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Recommended {
     /// Denoising steps.
     pub steps: Option<usize>,
-    /// Guidance.
+    /// The guidance scale.
     pub guidance_scale: Option<GuidanceScale>,
     /// The sampler.
     pub sampler: Option<SamplerKind>,
@@ -179,28 +179,28 @@ pub struct Recommended {
 pub struct Strength(pub f64);
 
 impl Strength {
-    /// Nothing is left of the image.
+    /// Replaces the initial image entirely.
     pub const ALL: Self = Self(1.0);
     /// The default strength of image-to-image.
     pub const OVER_IMAGE: Self = Self(0.75);
 }
 
-/// A second model that goes over the images of the first.
+/// A refiner: a second model for an image-to-image pass over the images of the first.
 #[derive(Debug, Clone)]
 pub struct RefinerChoice {
     /// The model, of any family.
     pub model: ModelChoice,
-    /// How much of the images it changes.
+    /// The strength of its image-to-image pass.
     pub strength: Strength,
-    /// Its denoising steps, of which it takes those that the strength leaves.
+    /// Its denoising steps, of which the strength leaves a part.
     pub steps: usize,
-    /// Where given, from 0 to 1, the refiner takes the latents over when so much of the noise's way is gone, with the same
-    /// steps; strength and steps then mean nothing.
+    /// If given, the fraction of the denoising, from 0 to 1, at which the refiner takes over the latents
+    /// (`denoising_end` and `denoising_start` in diffusers). Strength and steps then have no effect.
     pub switch: Option<f64>,
 }
 
 impl RefinerChoice {
-    /// `model` with the usual strength and steps.
+    /// A refiner with the default strength and steps.
     pub fn new(model: ModelChoice) -> Self {
         Self {
             model,
@@ -214,48 +214,48 @@ impl RefinerChoice {
 /// Upscaling of the generated images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpscaleChoice {
-    /// How many times as high and wide they become.
+    /// The scale factor of both sides.
     pub factor: usize,
-    /// The file of the network that does it; without one they are resampled.
+    /// The file of the upscaling network; without one the images are resampled.
     pub network: Option<PathBuf>,
-    /// Whether they are resampled where the network cannot be used, since nobody asked for it by name.
+    /// Whether the images are resampled if the network fails, because the user did not name it.
     #[serde(default)]
     pub or_resampled: bool,
 }
 
-/// What a ControlNet is shown.
+/// The kind of a control image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ControlKind {
     /// An OpenPose skeleton.
     Pose,
-    /// A map of distances.
+    /// A depth map.
     Depth,
-    /// The edges of a photo, which are looked for here.
+    /// A photo, of which the Canny edges are computed.
     Canny,
-    /// Whatever the network was trained with; the image is taken as it is.
+    /// Any other control image, which is used as it is.
     Image,
 }
 
-/// A ControlNet, and the image that it has a model follow.
+/// A ControlNet and its control image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlChoice {
-    /// As the user calls it.
+    /// The name that the user gave it.
     pub name: String,
     /// Its folder.
     pub folder: PathBuf,
     /// What it is shown.
     pub kind: ControlKind,
-    /// The image's file.
+    /// The file of the control image.
     pub image: PathBuf,
-    /// How strongly the image is followed; 1 is as the network was trained.
+    /// The conditioning scale; 1 is the scale of training.
     pub scale: f64,
 }
 
-/// What the user called things that became settings: for the metadata alone.
+/// The user's names of styles and presets, for the metadata only.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Names {
-    /// The style, whose words are in the prompt.
+    /// The style, whose words are in the prompt already.
     pub style: Option<String>,
     /// The preset.
     pub quality_preset: Option<String>,
@@ -264,13 +264,13 @@ pub struct Names {
 /// A LoRA file that is added to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraChoice {
-    /// As the user calls it.
+    /// The name that the user gave it.
     pub name: String,
     /// Its file.
     pub file: PathBuf,
-    /// How much of it is added to the denoising network.
+    /// Its scale in the denoising network.
     pub scale: f64,
-    /// How much of it is added to the text encoders.
+    /// Its scale in the text encoders.
     pub text_scale: f64,
 }
 
@@ -279,34 +279,34 @@ pub struct LoraChoice {
 pub struct InitImage {
     /// Its file.
     pub image: PathBuf,
-    /// How much of it is changed; without it three quarters, or all of what a mask marks.
+    /// The strength; by default 0.75, or 1 with a mask.
     pub strength: Option<Strength>,
     /// Mask for inpainting: white where the initial image is regenerated.
     pub mask: Option<PathBuf>,
 }
 
-/// A request as the user typed it: what was left open is `None`.
+/// A request. Open settings are `None`.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// What the image shows.
     pub prompt: String,
-    /// What it should not show.
+    /// The negative prompt.
     pub negative_prompt: Option<String>,
     /// The model.
     pub model: ModelChoice,
-    /// Images that the model is made to follow.
+    /// ControlNets with their control images.
     pub controls: Vec<ControlChoice>,
     /// LoRA files that are added to the model.
     pub loras: Vec<LoraChoice>,
     /// A refiner for the generated images.
     pub refiner: Option<RefinerChoice>,
-    /// How the images are made larger in the end.
+    /// The upscaling of the images.
     pub upscale: Option<UpscaleChoice>,
-    /// What the user called things that became settings.
+    /// The user's names of styles and presets.
     pub names: Names,
-    /// Whether the run fails where something of it cannot be had, rather than going on without.
+    /// Whether the run fails if a part of it fails, instead of continuing without that part.
     pub strict: bool,
-    /// How many images.
+    /// The number of images.
     pub images: usize,
     /// Denoising steps.
     pub steps: Option<usize>,
@@ -316,33 +316,33 @@ pub struct Request {
     pub size: Option<ImageSize>,
     /// The initial image of image-to-image.
     pub init: Option<InitImage>,
-    /// Guidance.
+    /// The guidance scale.
     pub guidance_scale: Option<GuidanceScale>,
-    /// How far guided predictions are scaled back to the spread of the prompt's own, from 0, not at all, to 1.
+    /// The guidance rescale, from 0 for none to 1.
     pub guidance_rescale: f64,
-    /// How images are led from noise; without it as the model's own files say.
+    /// The sampler; by default that of the model's files.
     pub sampler: Option<SamplerKind>,
-    /// Through which noise levels.
+    /// The noise schedule.
     pub schedule: ScheduleKind,
-    /// How many more of CLIP's last layers are left out.
+    /// How many more of CLIP's last layers are skipped.
     pub clip_skip: usize,
-    /// The folder that the images go to; it is made if it is missing.
+    /// The output folder, which is created if missing.
     pub output: PathBuf,
-    /// Where to compute.
+    /// The device.
     pub device: DeviceChoice,
-    /// In which type.
+    /// The data type of the weights.
     pub weight_type: TypeChoice,
-    /// What the run may have of memory, on a GPU of the GPU's; without it, what is available less a margin.
+    /// The memory budget, on a GPU that of the GPU's memory; by default what is available less a margin.
     pub memory: Option<Bytes>,
-    /// What the run may have of the host's memory beside a GPU; without it, what is available less a margin.
+    /// The budget of host memory beside a GPU; by default what is available less a margin.
     pub host_memory: Option<Bytes>,
-    /// Where things may be kept beside the images.
+    /// The directories that the run may write to beside its output.
     pub user_dirs: UserDirs,
 }
 
 impl Request {
-    /// A request that leaves everything open but `prompt` and `model`: one image, seed 42, saved in `outputs`, and nothing
-    /// kept beside it.
+    /// A request with the defaults for everything but `prompt` and `model`: one image, seed 42, saved in
+    /// `outputs`, without a cache or a state to resume.
     pub fn new(prompt: impl Into<String>, model: ModelChoice) -> Self {
         Self {
             prompt: prompt.into(),

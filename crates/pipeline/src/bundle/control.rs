@@ -1,4 +1,4 @@
-//! A ControlNet with the image that it has a model follow.
+//! A ControlNet with its control image.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,28 +15,28 @@ use crate::save::RgbImage;
 use crate::source_image::SourceImage;
 use crate::{Error, Result};
 
-/// Brightness steps from which on a photo's edges count, next to others and for sure.
+/// The low and high thresholds of the Canny edge detection.
 pub(crate) const EDGES: (i32, i32) = (100, 200);
 
-/// A ControlNet with the image that it has a model follow.
+/// A ControlNet with its control image.
 #[derive(Debug)]
 pub struct Control {
-    /// As the user asked for it.
+    /// The ControlNet as the user chose it.
     pub choice: ControlChoice,
     /// The network's configuration.
     pub config: ControlConfig,
     source: SourceImage,
     /// The size of the generated images.
     size: ImageSize,
-    /// What is followed, once it is read.
+    /// The image of the user at the size of the generated images, once it is read.
     image: Option<RgbImage>,
     network_source: Arc<dyn ModelSource>,
     component: String,
 }
 
 impl Control {
-    /// Opens what `choice` names, for a model of `family` with the latents of `vae`, and images of `size`. Of the image the
-    /// header is read.
+    /// Opens the ControlNet of `choice` for a model of `family` with the latents of `vae`, and for images of
+    /// `size`. Only the header of the control image is read.
     ///
     /// # Errors
     /// A file is missing or wrong, or the ControlNet is for another network.
@@ -66,20 +66,20 @@ impl Control {
         })
     }
 
-    /// Reads the image that is followed, which stays in memory.
+    /// Reads the control image, which stays in memory.
     ///
     /// # Errors
-    /// Its file is damaged.
+    /// The file is damaged.
     pub(super) fn read_image(&mut self) -> Result<()> {
         self.image = Some(self.followed()?);
         Ok(())
     }
 
-    /// Bytes of the image that is followed.
+    /// Bytes of the control image: while it is read, and then.
     pub(crate) fn source_image_bytes(&self) -> SourceImageBytes {
         let pixels = (self.size.width() * self.size.height()) as u64;
         let edges = match self.choice.kind {
-            // Beside the photo that they are found in.
+            // Canny needs the photo beside the edges.
             ControlKind::Canny => 3 * pixels + canny_bytes(pixels),
             ControlKind::Pose | ControlKind::Depth | ControlKind::Image => 0,
         };
@@ -89,7 +89,7 @@ impl Control {
         }
     }
 
-    /// What is followed, at the size of the generated images.
+    /// The control image in pixels, at the size of the generated images.
     fn followed(&self) -> Result<RgbImage> {
         let image = self.source.at(self.size)?;
         Ok(match self.choice.kind {
@@ -98,7 +98,7 @@ impl Control {
         })
     }
 
-    /// The network's tensors, by their headers.
+    /// The tensors of the ControlNet, from their headers.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
@@ -106,7 +106,7 @@ impl Control {
         Ok(self.network_source.checkpoint(&self.component)?)
     }
 
-    /// The network's weights.
+    /// The weights of the ControlNet.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
@@ -114,19 +114,19 @@ impl Control {
         Ok(Weights::new(self.checkpoint()?, weight_options.clone()))
     }
 
-    /// Refuses a network whose configuration and headers do not fit.
+    /// Refuses a ControlNet whose headers do not match its configuration.
     ///
     /// # Errors
-    /// They do not fit, or a file is missing.
+    /// They do not match, or a file is missing.
     pub(super) fn check(&self, weight_options: &WeightOptions) -> Result<()> {
         self.config.check(self.weights(weight_options)?)
     }
 
-    /// The image with the values that the network was shown in training, `[1, 3, height, width]`: of a UNet's from 0 to 1,
-    /// of a transformer's those that its autoencoder takes.
+    /// The control image in the range of the network's training, `[1, 3, height, width]`: from 0 to 1 for a
+    /// UNet, and in the range of the VAE for a transformer.
     ///
     /// # Errors
-    /// There is no memory for it, or it was not read before and its file is damaged.
+    /// The device is out of memory, or the image was not read before and its file is damaged.
     pub(crate) fn shown(&self) -> Result<Tensor> {
         let image = match &self.image {
             Some(image) => Cow::Borrowed(image),
@@ -146,7 +146,7 @@ impl Control {
         })
     }
 
-    /// The folder that it lies in, and its name there.
+    /// The source of the ControlNet's files, and its component there.
     pub(crate) fn component(&self) -> (&dyn ModelSource, &str) {
         (&*self.network_source, &self.component)
     }

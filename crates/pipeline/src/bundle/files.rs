@@ -1,4 +1,4 @@
-//! Which files of a repository are used, by their paths: what is fetched, and whether all of it is there.
+//! Which files of a repository are used, chosen by their paths: what to download, and whether it is complete.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use super::kind::Kind;
 use crate::components::ModelIndex;
 use crate::family::{NETWORKS, TEXT_ENCODERS};
 
-/// Which files are used.
+/// The outcome of a choice of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice<'a> {
-    /// These.
+    /// These files.
     Files(Vec<&'a str>),
-    /// One of these, and nothing says which.
+    /// One of these files; nothing says which.
     OneOf(Vec<&'a str>),
-    /// They cannot be used: this is not among them.
+    /// The repository cannot be used: this file is missing.
     Missing(String),
 }
 
 impl Kind {
-    /// What a repository with files at `paths` is used for, if that can be told.
+    /// What a repository with files at `paths` is used for, if its paths show it.
     pub fn of(paths: &[&str]) -> Option<Self> {
         let has = |path: &str| paths.contains(&path);
         let ends = |ending: &str| in_folder(paths, "").any(|(_, name)| name.ends_with(ending));
@@ -37,13 +37,14 @@ impl Kind {
         }
     }
 
-    /// Which of the files at `paths` are worth having: weights in 16 bits where there is a choice, which are computed with
-    /// as those in 32 bits are and take half the room. `index` is the text of `model_index.json`, where there is one.
+    /// The files at `paths` to download. Where there is a choice these are the 16-bit weights, which give the
+    /// same images as 32-bit ones and take half the space. `index` is the text of `model_index.json`, if
+    /// there is one.
     pub fn wanted<'a>(self, paths: &[&'a str], index: Option<&[u8]>) -> Choice<'a> {
         self.choose(paths, index, true)
     }
 
-    /// Which of the files at `paths` are used.
+    /// The files at `paths` that are used.
     pub fn used<'a>(self, paths: &[&'a str], index: Option<&[u8]>) -> Choice<'a> {
         self.choose(paths, index, false)
     }
@@ -68,17 +69,17 @@ impl Kind {
     }
 }
 
-/// Files while they are chosen.
+/// The choice of files in progress.
 struct Files<'a, 'b> {
     paths: &'b [&'a str],
     halves: bool,
     chosen: Vec<&'a str>,
-    /// The first that was looked for and is not there.
+    /// The first required file that is missing.
     missing: Option<String>,
 }
 
 impl Files<'_, '_> {
-    /// Chooses what [`Bundle::open`](super::Bundle::open) opens, and the weights of each network.
+    /// Chooses the files that [`Bundle::open`](super::Bundle::open) opens, and the weights of each network.
     fn model(&mut self, index: Option<&[u8]>) {
         self.may_have(ModelIndex::FILE);
         let index = match index.map(serde_json::from_slice::<ModelIndex>) {
@@ -122,7 +123,7 @@ impl Files<'_, '_> {
         const SETTINGS: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
         let is_whole = self.may_have(&inside(folder, WHOLE));
         for part in PARTS.map(|part| inside(folder, part)) {
-            // Other programs that share the cache may want them.
+            // Other programs that share the cache may use them.
             if !self.may_have(&part) && !is_whole {
                 self.lacks(part);
             }
@@ -149,7 +150,7 @@ impl Files<'_, '_> {
     }
 }
 
-/// The paths of the weights in `folder`, and whether all of them are there.
+/// The paths of the weights in `folder`, and whether they are complete.
 fn weights<'a>(paths: &[&'a str], folder: &str, halves: bool) -> Option<(Vec<&'a str>, bool)> {
     let (paths, names): (Vec<&str>, Vec<&str>) = in_folder(paths, folder).unzip();
     let WeightFiles { names, whole } = weight_files(&names, halves)?;
@@ -160,8 +161,8 @@ fn weights<'a>(paths: &[&'a str], folder: &str, halves: bool) -> Option<(Vec<&'a
     Some((chosen.collect(), whole))
 }
 
-/// A LoRA's file, under the usual names of diffusers or PEFT or as the only one, and the settings that belong to it. Where these
-/// are not there the file is still `wanted`, and not all that is used is there.
+/// A LoRA file, under the default names of diffusers or PEFT or as the only one, and its adapter settings.
+/// Without the settings the file is still `wanted`, but the repository is incomplete.
 fn lora<'a>(paths: &[&'a str], wanted: bool) -> Choice<'a> {
     const USUAL: [&str; 2] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
     let mut choice = one(paths, &[".safetensors"], &USUAL);
@@ -177,7 +178,7 @@ fn lora<'a>(paths: &[&'a str], wanted: bool) -> Choice<'a> {
     choice
 }
 
-/// The only file in the repository's own folder with one of `endings`, or the first of those called as `usual` says.
+/// The only file of the repository's root with one of `endings`, or else the first with a name of `usual`.
 fn one<'a>(paths: &[&'a str], endings: &[&str], usual: &[&str]) -> Choice<'a> {
     let files = in_folder(paths, "").map(|(path, _)| path);
     let mut files: Vec<&str> = files
@@ -196,7 +197,7 @@ fn one<'a>(paths: &[&'a str], endings: &[&str], usual: &[&str]) -> Choice<'a> {
     }
 }
 
-/// The paths of the files that lie in `folder` itself, with their names.
+/// The paths of the files directly in `folder`, with their names.
 fn in_folder<'a>(paths: &[&'a str], folder: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
     paths.iter().filter_map(move |path| {
         let name = match folder {
@@ -219,7 +220,7 @@ fn inside(folder: &str, name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What a repository of Stable Diffusion 1.5 holds beside what is used.
+    /// The files of a repository of Stable Diffusion 1.5 that are not used among those that are.
     const SD15: [&str; 28] = [
         ".gitattributes",
         "README.md",
@@ -280,7 +281,7 @@ mod tests {
             "vae/diffusion_pytorch_model.safetensors",
         ];
         assert_eq!(wanted, expected);
-        // And what was chosen is all that is needed.
+        // The chosen files are complete by themselves.
         assert!(matches!(
             Kind::Model.used(&wanted, Some(INDEX.as_bytes())),
             Choice::Files(_)

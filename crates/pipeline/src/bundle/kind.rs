@@ -3,7 +3,7 @@
 /// What a repository is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A model in the layout of diffusers.
+    /// A model in the diffusers layout.
     Model,
     /// A ControlNet.
     ControlNet,
@@ -14,7 +14,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What it is called.
+    /// The name of the kind.
     pub fn title(self) -> &'static str {
         match self {
             Self::Model => "model",

@@ -1,4 +1,4 @@
-//! A model's files, opened: configurations, tokenizers and headers. No weight is read.
+//! An opened model: its configurations, tokenizers and headers. No weight is read.
 
 mod control;
 mod files;
@@ -27,7 +27,7 @@ use crate::{Error, Result, finite};
 /// Channels of an image.
 const COLOURS: usize = 3;
 
-/// The settings of an image when the user does not say: its family's customs and its own configuration.
+/// The default settings of an image: those of its family and of its own configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FamilyDefaults {
     /// Denoising steps.
@@ -38,7 +38,7 @@ pub struct FamilyDefaults {
     pub size: ImageSize,
 }
 
-/// A model in the layout of diffusers.
+/// A model in the diffusers layout.
 #[derive(Debug)]
 pub struct Bundle {
     components: Components,
@@ -48,7 +48,7 @@ pub struct Bundle {
     pub vae: vae::Config,
     /// The scheduler's configuration.
     pub scheduler: SchedulerConfig,
-    /// Whether the vectors of a negative prompt that was left out are zeros.
+    /// Whether an omitted negative prompt is encoded as zeros.
     pub zeros_without_negative_prompt: bool,
     /// Whether the model's pipeline class is one of diffusers' pipelines for latent consistency models.
     pub is_latent_consistency: bool,
@@ -56,10 +56,10 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens the model in `folder`, which has the layout of diffusers.
+    /// Opens the model in `folder`, which has the diffusers layout.
     ///
     /// # Errors
-    /// The errors of [`Bundle::from_source`].
+    /// As [`Bundle::from_source`].
     pub fn open(folder: &ModelFolder) -> Result<Self> {
         Self::from_source(Arc::new(folder.clone()))
     }
@@ -67,7 +67,8 @@ impl Bundle {
     /// Opens the model of `source`.
     ///
     /// # Errors
-    /// There is no model, its family is not known, a file is missing or wrong, or its components do not fit together.
+    /// There is no model, its family is unknown, a file is missing or wrong, or its components do not fit
+    /// together.
     pub fn from_source(source: Arc<dyn ModelSource>) -> Result<Self> {
         let model = &*source;
         if !model.exists() {
@@ -89,7 +90,7 @@ impl Bundle {
                     _ => sd_weights::Error::BadText { file, reason },
                 }
             })?;
-        // The index has the last word, as it has in diffusers.
+        // As in diffusers, the index overrides the configuration.
         if let Some(class) = index.class_of("scheduler") {
             scheduler.class_name = Some(class.to_owned());
         }
@@ -117,7 +118,7 @@ impl Bundle {
         &self.components
     }
 
-    /// The settings of an image when the user does not say.
+    /// The default settings of an image.
     pub fn defaults(&self) -> FamilyDefaults {
         let Defaults {
             steps,
@@ -130,7 +131,7 @@ impl Bundle {
         FamilyDefaults {
             steps,
             guidance_scale: GuidanceScale(guidance_scale),
-            // A configuration can hold any number; one that is no size gives way to the family's.
+            // Fall back to the family's size if the configuration holds no valid one.
             size: ImageSize::new(width, height)
                 .or(ImageSize::new(side, side))
                 .expect("the families' sides are sizes. This is a bug."),
@@ -142,7 +143,7 @@ impl Bundle {
         self.family.latents().in_channels > self.vae.latent_channels
     }
 
-    /// Bytes of the tokenizers' files.
+    /// Bytes of the tokenizer files.
     pub fn tokenizer_bytes(&self) -> u64 {
         let encoders = self.family.text_encoders().components();
         encoders
@@ -151,7 +152,7 @@ impl Bundle {
             .sum()
     }
 
-    /// The weights of `component`, to be held as `weight_options` say.
+    /// The weights of `component`, held as `weight_options` say.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
@@ -159,7 +160,7 @@ impl Bundle {
         self.components.weights(component, weight_options)
     }
 
-    /// Refuses to go on from the latents of `other`, where they mean another image here.
+    /// Refuses the latents of `other` if they do not mean the same image here.
     ///
     /// # Errors
     /// The autoencoders differ.
@@ -183,11 +184,11 @@ impl Bundle {
         })
     }
 
-    /// Has a LoRA file added to the weights while these are read. With `values` it is read once now, and refused if a value
-    /// is not finite.
+    /// Adds a LoRA file to the weights, which are merged as they are read. With `values` the file is read
+    /// once now, and refused if a value is not finite.
     ///
     /// # Errors
-    /// The file cannot be read, or is not for this model, which then stays as it was.
+    /// The file cannot be read, or is for another model. The bundle then stays as it was.
     pub(crate) fn adapt(&mut self, choice: &LoraChoice, values: bool) -> Result<()> {
         let denoiser = (ModelPart::Denoiser, self.family.component());
         let encoders = self.family.text_encoders().components();
@@ -201,18 +202,18 @@ impl Bundle {
     /// Adds a ControlNet for images of `size`.
     ///
     /// # Errors
-    /// A file is missing or wrong, or the ControlNet is not for this model, which then stays as it was.
+    /// A file is missing or wrong, or the ControlNet is for another model. The bundle then stays as it was.
     pub(crate) fn control(&mut self, choice: &ControlChoice, size: ImageSize) -> Result<()> {
         let control = Control::open(choice, &*self.family, &self.vae, size)?;
-        // What would otherwise show in the middle of the run.
+        // Find errors of the headers now rather than in the middle of the run.
         let weight_options = WeightOptions::new(Device::Cpu, WeightType::AsStored, Residency::Streamed);
         control.check(&weight_options)?;
         self.controls.push(control);
         Ok(())
     }
 
-    /// Reads the images that the ControlNets follow. Those whose images cannot be read steer no longer, and are given back
-    /// with the reason.
+    /// Reads the control images. ControlNets whose images cannot be read are removed, and returned with the
+    /// reason.
     pub(crate) fn read_controls(&mut self) -> Vec<(ControlChoice, Error)> {
         let mut failed = Vec::new();
         self.controls.retain_mut(|control| {
@@ -223,11 +224,11 @@ impl Bundle {
         failed
     }
 
-    /// The denoising network with its ControlNets. No weight is read yet. The network's are held as `weight_options` says, the
-    /// ControlNets' as `control_options` says.
+    /// The denoising network with its ControlNets. No weight is read yet. The network's weights are held as
+    /// `weight_options` say, those of the ControlNets as `control_options` say.
     ///
     /// # Errors
-    /// A file is missing, or its configuration cannot be used.
+    /// A file is missing, or its configuration is not supported.
     pub(crate) fn denoising_network(
         &self,
         weight_options: &WeightOptions,
@@ -245,8 +246,8 @@ impl Bundle {
         self.family.denoiser(weights, controls)
     }
 
-    /// Refuses `latents` that are not finite. `stage` computed them with the denoising network and its ControlNets, whose weights
-    /// are then searched for the one to blame.
+    /// Refuses `latents` of `stage` with values that are not finite. The weights of the denoising network and
+    /// its ControlNets are then searched for the cause.
     ///
     /// # Errors
     /// A value is not finite, or the device fails.
@@ -259,22 +260,22 @@ impl Bundle {
         })
     }
 
-    /// The ControlNets that run beside the denoising network.
+    /// The ControlNets of the denoising network.
     pub(crate) fn controls(&self) -> &[Control] {
         &self.controls
     }
 
-    /// The LoRA files that are added, each as it was chosen.
+    /// The LoRA files that are added, with the user's choice of each.
     pub(crate) fn loras(&self) -> impl Iterator<Item = (&LoraFile, &LoraChoice)> {
         self.components.loras()
     }
 
-    /// Bytes that adding LoRA files to the weights of `component` takes beside these.
+    /// Bytes of scratch memory for adding LoRA files to the weights of `component`.
     pub(crate) fn adapting_bytes(&self, component: &str) -> u64 {
         self.components.adapting_bytes(component)
     }
 
-    /// The tensors of `component`, by their headers.
+    /// The tensors of `component`, from their headers.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
@@ -282,13 +283,13 @@ impl Bundle {
         self.components.checkpoint(component)
     }
 
-    /// SHA-256 of the denoising network's weights, in hexadecimal digits, where it is known without reading them.
+    /// The SHA-256 of the denoising network's weights in hexadecimal, if it is known without reading them.
     pub(crate) fn known_sha256(&self) -> Option<String> {
         self.source().known_sha256(self.family.component())
     }
 
-    /// Whether the parts can work together, from their configurations alone: what would otherwise show as a
-    /// shape error in the middle of a run.
+    /// Checks from the configurations alone that the components fit together. Otherwise a shape error would
+    /// end the run half-way.
     fn check(&self) -> Result<()> {
         let refuse = |reason: String| Error::PartsDoNotFit {
             folder: self.source().path().to_owned(),

@@ -1,4 +1,4 @@
-//! LoRA files fitted to a model.
+//! LoRA files matched to the networks of a model.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use sd_weights::{Adapters, Checkpoint, Fit, LoraFile, ModelPart};
 use crate::Result;
 use crate::request::LoraChoice;
 
-/// What LoRA files change of a model, network by network.
+/// The changes of all LoRA files to a model, by network.
 #[derive(Debug, Default)]
 pub(super) struct Adaptation {
     fits: Vec<(Fit, LoraChoice)>,
@@ -16,11 +16,11 @@ pub(super) struct Adaptation {
 }
 
 impl Adaptation {
-    /// Adds the LoRA file of `choice` for a model of `networks`, each with its component. Its values are looked at too where
-    /// `values` says so.
+    /// Adds the LoRA file of `choice` to a model with `networks`, each with its component. With `values` its
+    /// values are checked too.
     ///
     /// # Errors
-    /// The file cannot be read, or is not for this model.
+    /// The file cannot be read, or is for another model.
     pub(super) fn add(
         &mut self,
         choice: &LoraChoice,
@@ -65,12 +65,12 @@ impl Adaptation {
         Ok(())
     }
 
-    /// What is added to the tensors of `component`.
+    /// The adapters for the tensors of `component`.
     pub(super) fn of(&self, component: &str) -> Option<&Arc<Adapters>> {
         self.adapters.get(component)
     }
 
-    /// The files, each as it was chosen.
+    /// The LoRA files, with the user's choice of each.
     pub(super) fn files(&self) -> impl Iterator<Item = (&LoraFile, &LoraChoice)> {
         self.fits.iter().map(|(fit, choice)| (&**fit.file(), choice))
     }

@@ -1,5 +1,5 @@
-//! The classes that a model's parts say they are of: what is of another than the ones that are computed here is refused by
-//! name, before its tensors are looked at.
+//! The classes that a model's components declare. Components of unsupported classes are refused by name
+//! before their tensors are read.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use serde::Deserialize;
 use super::model_index::ModelIndex;
 use crate::{Error, Result};
 
-/// The classes of the autoencoder.
+/// The classes of a VAE.
 pub(crate) const AUTOENCODERS: &[&str] = &["AutoencoderKL"];
 /// The classes of a UNet.
 pub(crate) const UNETS: &[&str] = &["UNet2DConditionModel"];
-/// The classes of a transformer of two streams.
+/// The classes of an MMDiT transformer.
 pub(crate) const TRANSFORMERS: &[&str] = &["SD3Transformer2DModel"];
 /// The classes of a CLIP text encoder.
 pub(crate) const CLIPS: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjection"];
@@ -21,10 +21,10 @@ pub(crate) const CLIPS: &[&str] = &["CLIPTextModel", "CLIPTextModelWithProjectio
 pub(crate) const T5S: &[&str] = &["T5EncoderModel"];
 /// The classes of a ControlNet for a UNet.
 pub(crate) const CONTROLNETS_OF_UNETS: &[&str] = &["ControlNetModel"];
-/// The classes of a ControlNet for a transformer of two streams.
+/// The classes of a ControlNet for an MMDiT transformer.
 pub(crate) const CONTROLNETS_OF_TRANSFORMERS: &[&str] = &["SD3ControlNetModel"];
 
-/// What a configuration of diffusers' says of its class. Those of transformers say nothing here.
+/// The class in a configuration of diffusers. Configurations of transformers have none.
 #[derive(Deserialize)]
 #[serde(expecting = "settings by their names")]
 struct Named {
@@ -32,10 +32,10 @@ struct Named {
     class_name: Option<serde_json::Value>,
 }
 
-/// Refuses the `component` in `folder` if its configuration or `index` says that it is of a class other than `known`.
+/// Refuses the `component` if its configuration or `index` declares a class other than `known`.
 ///
 /// # Errors
-/// It is, or its configuration cannot be read.
+/// It does, or its configuration cannot be read.
 pub(crate) fn check(
     source: &dyn ModelSource,
     index: Option<&ModelIndex>,
@@ -64,7 +64,7 @@ pub(crate) fn check(
     }
 }
 
-/// Whether the `component` in `folder` is of one of the `known` classes, as far as its configuration and `index` say.
+/// Whether the `component` is of one of the `known` classes, as far as its configuration and `index` declare.
 ///
 /// # Errors
 /// Its configuration cannot be read.
@@ -81,7 +81,7 @@ pub(crate) fn is_of(
     }
 }
 
-/// The class of the same network in PyTorch: a model that was trained with Flax can have weights for both.
+/// The PyTorch class of the same network: a model trained with Flax may have weights for both.
 fn of_torch(class: &str) -> &str {
     class.strip_prefix("Flax").unwrap_or(class)
 }

@@ -40,7 +40,7 @@ impl Components {
         &*self.source
     }
 
-    /// The tensors of `component`, by their headers.
+    /// The tensors of `component`, from their headers.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
@@ -48,7 +48,7 @@ impl Components {
         Ok(self.source.checkpoint(component)?)
     }
 
-    /// The weights of `component`, to be held as `weight_options` say. No weight is read yet.
+    /// The weights of `component`, held as `weight_options` say. No weight is read yet.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
@@ -60,8 +60,8 @@ impl Components {
         })
     }
 
-    /// Adds a LoRA file to the weights of `networks` while these are read. With `values` the file is read once now, and refused
-    /// if a value is not finite.
+    /// Adds a LoRA file to the weights of `networks`, which are merged as they are read. With `values` the
+    /// file is read once now, and refused if a value is not finite.
     ///
     /// # Errors
     /// The file cannot be read, or fits none of `networks`; then nothing is added.
@@ -78,7 +78,7 @@ impl Components {
         self.adaptation.add(choice, &networks, values)
     }
 
-    /// The LoRA files that are added, each as it was chosen.
+    /// The LoRA files that are added, with the user's choice of each.
     pub(crate) fn loras(&self) -> impl Iterator<Item = (&LoraFile, &LoraChoice)> {
         self.adaptation.files()
     }
@@ -90,8 +90,8 @@ impl Components {
             .map_or(0, |adapters| adapters.scratch_bytes())
     }
 
-    /// Refuses a tensor that holds a value that is not finite. `stage` computed it with the weights of `component`, which are
-    /// then searched for the one to blame.
+    /// Refuses a `tensor` of `stage` with values that are not finite. The weights of `component` are then
+    /// searched for the cause.
     ///
     /// # Errors
     /// A value is not finite, or the device fails.
@@ -102,7 +102,7 @@ impl Components {
         })
     }
 
-    /// The LoRA files that are added, as what is to blame where the weights themselves are finite.
+    /// The LoRA files as the culprit, if any is added.
     pub(crate) fn added_loras(&self) -> Option<Culprit> {
         finite::added_loras(self.loras().map(|(_, choice)| choice))
     }

@@ -1,4 +1,4 @@
-//! What `model_index.json` says of a model as a whole.
+//! `model_index.json`, which describes a model as a whole.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Deserializer};
 
 use crate::Result;
 
-/// The parts of a model, and how its texts are read.
+/// The components of a model, and the settings of its pipeline.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(expecting = "settings by their names")]
 pub(crate) struct ModelIndex {
-    /// The pipeline, unless it is a custom one.
+    /// The pipeline class, unless it is a custom one.
     #[serde(rename = "_class_name", default)]
     class_name: serde_json::Value,
-    /// Whether the vectors of a negative prompt that was left out are zeros, rather than those of an empty text, in
-    /// pipelines that know the setting.
+    /// `force_zeros_for_empty_prompt`: whether an omitted negative prompt is encoded as zeros rather than as
+    /// an empty prompt, in pipelines that have the setting.
     #[serde(default, deserialize_with = "said")]
     force_zeros_for_empty_prompt: Option<bool>,
-    /// Each part's library and class, null where it is left out, among other settings. A model without an index has what
-    /// lies in its folder.
+    /// The library and class of each component, null where it is left out, among other settings. A model
+    /// without an index has the components of its folder.
     #[serde(flatten)]
     entries: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct ModelIndex {
 impl ModelIndex {
     pub(crate) const FILE: &str = "model_index.json";
 
-    /// Reads the index of the model in `folder`, if there is one.
+    /// Reads the index of the model, if there is one.
     pub(crate) fn open(source: &dyn ModelSource) -> Result<Self> {
         if source.has_config(MODEL_INDEX) {
             Ok(source.config(MODEL_INDEX)?.json()?)
@@ -36,8 +36,8 @@ impl ModelIndex {
         }
     }
 
-    /// Whether the vectors of a missing negative prompt are zeros, for the pipelines that know the setting: they are where
-    /// nothing is said.
+    /// Whether an omitted negative prompt is encoded as zeros, in pipelines that have the setting. The
+    /// default is true.
     #[doc(alias = "force_zeros_for_empty_prompt")]
     pub(crate) fn zeros_for_empty_prompt(&self) -> bool {
         self.force_zeros_for_empty_prompt.unwrap_or(true)
@@ -49,7 +49,7 @@ impl ModelIndex {
         class.starts_with("LatentConsistencyModel")
     }
 
-    /// The class of `component`, where it is said.
+    /// The class of `component`, if the index has one.
     pub(crate) fn class_of(&self, component: &str) -> Option<&str> {
         self.entries.as_ref()?.get(component)?.get(1)?.as_str()
     }
@@ -66,7 +66,7 @@ impl ModelIndex {
     }
 }
 
-/// A setting that is written down. Null is false to Python.
+/// A setting that is present. Null is false, as in Python.
 fn said<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<bool>, D::Error> {
     Ok(Some(Option::<bool>::deserialize(deserializer)?.unwrap_or(false)))
 }

@@ -1,17 +1,18 @@
-//! The edges of an image, as OpenCV's `Canny(image, low, high)` finds them, to the pixel.
+//! Canny edge detection, equal to OpenCV's `Canny(image, low, high)` in every pixel.
 //!
-//! Canny, "A Computational Approach to Edge Detection", 1986. Like OpenCV it does not smooth the image first, takes
-//! gradients by Sobel's 3 x 3 filters of the channel that changes most, and their size as the sum of both directions'.
+//! Canny, "A Computational Approach to Edge Detection", 1986. Like OpenCV it does not smooth the image first.
+//! Gradients are those of the 3x3 Sobel filters in the channel that changes most, and their magnitude is the
+//! L1 norm.
 
 use crate::save::RgbImage;
 
-/// The tangent of 22.5 degrees, and the share that it is counted in.
+/// The tangent of 22.5 degrees in fixed point.
 const TANGENT: i64 = 13573;
 const TANGENT_BITS: u32 = 15;
 
-/// The edges of `image`, white on black. A pixel is on an edge where the change of brightness is larger than beside it
-/// in the direction of the change, and more than `high`, or more than `low` and next to a pixel that is on an edge.
-/// ControlNets are trained with 100 and 200.
+/// The edges of `image`, white on black. A pixel is on an edge if its gradient is a local maximum in the
+/// gradient's direction, and greater than `high`, or greater than `low` and next to an edge. ControlNets are
+/// trained with 100 and 200.
 pub fn canny(image: &RgbImage, low: i32, high: i32) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let gradients = Gradients::of(image);
@@ -27,7 +28,7 @@ pub fn canny(image: &RgbImage, low: i32, high: i32) -> RgbImage {
         }
     }
     drop(gradients);
-    // Each is open once, so that there is room for all. An image has fewer than 2^32 pixels.
+    // Each pixel is pushed once at most, so the capacity suffices. An image has fewer than 2^32 pixels.
     let mut open: Vec<u32> = Vec::with_capacity(marked);
     let edges = marks.iter().enumerate().filter(|(_, mark)| **mark == Mark::Edge);
     open.extend(edges.map(|(place, _)| place as u32));
@@ -53,7 +54,7 @@ pub fn canny(image: &RgbImage, low: i32, high: i32) -> RgbImage {
     RgbImage::new(width, height, pixels)
 }
 
-/// The most bytes that finding the edges in an image of `pixels` takes, beside the image and that of its edges.
+/// The peak bytes of the edge detection for an image of `pixels`, beside the image and its edges.
 pub(crate) fn bytes(pixels: u64) -> u64 {
     let marks = size_of::<Mark>() as u64;
     pixels * (marks + size_of::<Gradient>().max(size_of::<u32>()) as u64)
@@ -62,12 +63,12 @@ pub(crate) fn bytes(pixels: u64) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
     None,
-    /// On an edge if a neighbour is.
+    /// On an edge if a neighbour is on one.
     Candidate,
     Edge,
 }
 
-/// The change of brightness to the right and downwards.
+/// The horizontal and vertical gradient.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gradient {
     right: i16,
@@ -88,7 +89,7 @@ struct Gradients {
 }
 
 impl Gradients {
-    /// Outside of the image its last pixels go on.
+    /// The border pixels are replicated.
     fn of(image: &RgbImage) -> Self {
         let (width, height) = (image.width(), image.height());
         let pixels = image.pixels();
@@ -126,7 +127,7 @@ impl Gradients {
         self.values[y * self.width + x]
     }
 
-    /// The size of the gradient at a step from a pixel; nothing outside of the image.
+    /// The magnitude of the gradient at an offset from a pixel; 0 outside the image.
     fn size(&self, x: usize, y: usize, right: isize, down: isize) -> i32 {
         let place = x.checked_add_signed(right).zip(y.checked_add_signed(down));
         match place.filter(|&(x, y)| x < self.width && y < self.height) {
@@ -135,8 +136,8 @@ impl Gradients {
         }
     }
 
-    /// Whether the gradient is larger than on both sides in its direction, to an eighth of a turn. Of two that are equal
-    /// and not diagonal the first one counts.
+    /// Whether the gradient is a local maximum in its direction, quantised to 45 degrees. Of two equal ones
+    /// that are not diagonal the first counts.
     fn is_ridge(&self, x: usize, y: usize) -> bool {
         let Gradient { right, down } = self.at(x, y);
         let size = self.at(x, y).size();

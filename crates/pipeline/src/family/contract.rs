@@ -12,14 +12,15 @@ use crate::request::ImageSize;
 use crate::scheduler::{Repairs, SchedulerConfig};
 use crate::{Error, Result};
 
-/// A recognised model of one family, by its configurations. Whatever differs from family to family is behind this trait:
-/// which text encoders there are, their order and their results, the denoising network, and the conventions of diffusers'
-/// pipelines.
+/// A recognised model of one family, with its configurations. This trait covers all that differs between
+/// families: the text encoders and the order of their results, the denoising network, and the conventions of
+/// diffusers' pipelines.
 pub trait Family: Debug + Send + Sync {
     /// The name of the family: "Stable Diffusion XL".
     fn title(&self) -> &'static str;
 
-    /// The name of the models that share ControlNets with this one, as far as the network tells: "Stable Diffusion 2".
+    /// The name of the models that share ControlNets with this one, as far as the network shows: "Stable
+    /// Diffusion 2".
     fn network_title(&self) -> &'static str {
         self.title()
     }
@@ -27,24 +28,24 @@ pub trait Family: Debug + Send + Sync {
     /// The name in the metadata of images: "stable-diffusion-xl".
     fn pipeline_type(&self) -> &'static str;
 
-    /// The settings of an image when neither the user nor the model's files say.
+    /// The default settings of an image, for models whose files have none.
     fn defaults(&self) -> Defaults;
 
-    /// Rows and columns of the latents that the model was trained for, where its files say.
+    /// Rows and columns of the latents that the model was trained for, if its files say.
     fn trained_size(&self, is_latent_consistency: bool) -> Option<(usize, usize)>;
 
     /// The text encoders.
     fn text_encoders(&self) -> &dyn TextEncoders;
 
-    /// Whether the family's pipelines know `force_zeros_for_empty_prompt`.
+    /// Whether the family's pipelines have the setting `force_zeros_for_empty_prompt`.
     fn knows_zeros_for_empty_prompt(&self) -> bool {
         false
     }
 
-    /// The folder of the denoising network.
+    /// The component of the denoising network.
     fn component(&self) -> &'static str;
 
-    /// The latents of the denoising network.
+    /// The layout of the denoising network's latents.
     fn latents(&self) -> LatentLayout;
 
     /// Whether the network takes an inpainting mask and masked latents beside `latent_channels`.
@@ -52,19 +53,20 @@ pub trait Family: Debug + Send + Sync {
         false
     }
 
-    /// Whether the network is guidance-distilled: it takes the guidance scale, and needs no negative prompt.
+    /// Whether the network is guidance-distilled: it takes the guidance scale as an input, and no negative
+    /// prompt.
     fn takes_guidance(&self) -> bool {
         false
     }
 
-    /// The numbers of the size conditioning for an image of `size`, for each of so many `prompts`, of which the first is the
-    /// negative prompt where there are two.
+    /// `add_time_ids`, the size conditioning for an image of `size`, for each of `prompts`. With two prompts
+    /// the first is the negative one.
     fn add_time_ids(&self, _size: ImageSize, prompts: usize) -> Vec<Vec<f32>> {
         vec![Vec::new(); prompts]
     }
 
-    /// Whether the text encoders fit the network, and the scheduler the family, from configurations alone. `refuse` makes the
-    /// error of a reason.
+    /// Checks that the text encoders fit the network, and the scheduler the family, from configurations
+    /// alone. `refuse` turns a reason into the error.
     ///
     /// # Errors
     /// They do not fit.
@@ -73,10 +75,11 @@ pub trait Family: Debug + Send + Sync {
     /// The denoising network with its ControlNets. No weight is read yet.
     ///
     /// # Errors
-    /// A configuration cannot be used, or a file does not hold what it describes.
+    /// A configuration is not supported, or a file lacks a tensor of it.
     fn denoiser(&self, weights: Weights, controls: Vec<ControlWeights<'_>>) -> Result<Box<dyn Denoiser>>;
 
-    /// Why the ControlNet of `control` cannot run beside this model with the autoencoder of `vae`, if so.
+    /// Why the ControlNet of `control` cannot be used with this model and the autoencoder of `vae`, if it
+    /// cannot.
     fn control_mismatch(&self, control: &ControlConfig, vae: &vae::Config) -> Option<String>;
 
     /// Whether there is a default ControlNet for each kind of control image.
@@ -84,7 +87,8 @@ pub trait Family: Debug + Send + Sync {
         false
     }
 
-    /// What diffusers' pipeline of `task` changes in the scheduler's configuration, without ControlNets.
+    /// The corrections of diffusers' pipeline of `task`, without ControlNets, to the scheduler's
+    /// configuration.
     fn scheduler_repairs(&self, _task: Task, _is_latent_consistency: bool) -> Repairs {
         Repairs::default()
     }
@@ -97,7 +101,7 @@ pub trait Family: Debug + Send + Sync {
         self.encoding(task)
     }
 
-    /// Measures of the network that need less memory, for the metadata.
+    /// Names of memory optimisations of the network, for the metadata.
     fn memory_optimizations(&self) -> &'static [&'static str] {
         &[]
     }
@@ -105,23 +109,24 @@ pub trait Family: Debug + Send + Sync {
 
 /// The text encoders of a model: from prompts to conditioning.
 pub trait TextEncoders: Debug + Send + Sync {
-    /// The folders that are used, in the order in which the encoders run.
+    /// The components, in the order in which the encoders run.
     fn components(&self) -> Vec<TextComponent>;
 
-    /// Features of a token of the context.
+    /// Features of a token in the context.
     fn context_features(&self) -> usize;
 
-    /// Features of a pooled prompt, where the network takes one.
+    /// Features of a pooled prompt, if the network takes one.
     fn pooled_features(&self) -> Option<usize>;
 
-    /// Tokens of the context that `prompts` become together.
+    /// Tokens of the context for `prompts`, which share it.
     ///
     /// # Errors
-    /// A tokenizer cannot take a prompt.
+    /// A tokenizer cannot encode a prompt.
     fn tokens(&self, prompts: &[&str]) -> Result<usize>;
 
-    /// Encodes `prompts`, one encoder after the other; each is dropped before the next is read. `clip_skip` more of CLIP's last
-    /// layers are left out. `pause` is called after each encoder and may stop the work.
+    /// Encodes `prompts` with one encoder after the other; each is dropped before the next is read.
+    /// `clip_skip` more of CLIP's last layers are skipped. `pause` is called after each encoder, and an error
+    /// of it ends the encoding.
     ///
     /// # Errors
     /// A file is wrong, the device fails, a value is not finite, or `pause` fails.
@@ -137,7 +142,7 @@ pub trait TextEncoders: Debug + Send + Sync {
     /// The memory of each encoder's stage in [`encode`](Self::encode).
     ///
     /// # Errors
-    /// A configuration cannot be used, or headers are wrong.
+    /// A configuration is not supported, or headers are wrong.
     fn stages(
         &self,
         components: &Components,
@@ -147,7 +152,7 @@ pub trait TextEncoders: Debug + Send + Sync {
     ) -> Result<Vec<EncoderStage>>;
 }
 
-/// The settings of an image when neither the user nor the model's files say.
+/// The default settings of an image, for models whose files have none.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
     /// Denoising steps.
@@ -161,31 +166,31 @@ pub struct Defaults {
 /// The latents of a denoising network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LatentLayout {
-    /// Channels of its input, those of a mask and of masked latents among them.
+    /// Channels of its input, including those of a mask and of masked latents.
     pub in_channels: usize,
-    /// Channels of its prediction.
+    /// Channels of its output.
     pub out_channels: usize,
     /// Rows and columns of a patch; 1 for a network without patches.
     pub patch_size: usize,
-    /// The most rows or columns that it has positions for, where it has any.
+    /// The most rows or columns that its position embeddings cover, if it has any.
     pub longest_side: Option<usize>,
 }
 
-/// A text encoder's folders.
+/// The components of a text encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextComponent {
-    /// The encoder's.
+    /// The component of the encoder.
     pub encoder: &'static str,
-    /// The tokenizer's.
+    /// The component of the tokenizer.
     pub tokenizer: &'static str,
-    /// What LoRA files call the encoder.
+    /// The encoder in the naming of LoRA files.
     pub part: ModelPart,
 }
 
 /// The memory of a text encoder's stage.
 #[derive(Debug)]
 pub struct EncoderStage {
-    /// The encoder's folder.
+    /// The encoder's component.
     pub component: &'static str,
     /// Its weights.
     pub weights: WeightBytes,
@@ -193,7 +198,7 @@ pub struct EncoderStage {
     pub footprint: Footprint,
 }
 
-/// What a pipeline does.
+/// The task of a pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// Images start from noise.

@@ -1,4 +1,4 @@
-//! The configurations of ControlNets, by the kind of network that they run beside.
+//! The configurations of ControlNets, by the kind of network that they are for.
 
 use sd_models::{controlnet, mmdit};
 use sd_weights::{ModelSource, Weights};
@@ -7,31 +7,31 @@ use super::titles::{STABLE_DIFFUSION_3, network_title};
 use crate::components;
 use crate::{Error, Result};
 
-/// The configuration of a ControlNet, by the kind of network that it runs beside.
+/// The configuration of a ControlNet, by the kind of network that it is for.
 #[derive(Debug, Clone)]
 pub enum ControlConfig {
-    /// Of one for a UNet.
+    /// A ControlNet for a UNet.
     UNet(Box<controlnet::Config>),
-    /// Of one for a transformer of Stable Diffusion 3.
+    /// A ControlNet for a transformer of Stable Diffusion 3.
     Transformer(mmdit::control::Config),
 }
 
-/// A ControlNet's weights, of which none is read yet, with its configuration and its strength.
+/// The weights of a ControlNet, of which none is read yet, with its configuration and scale.
 #[derive(Debug)]
 pub struct ControlWeights<'a> {
     /// Its weights.
     pub weights: Weights,
     /// Its configuration.
     pub config: &'a ControlConfig,
-    /// Its strength; 1 is as it was trained.
+    /// The conditioning scale; 1 is the scale of training.
     pub scale: f64,
 }
 
 impl ControlConfig {
-    /// Recognises the ControlNet in `folder` by its tensors, never by a name.
+    /// Recognises a ControlNet by its tensors, never by a name.
     ///
     /// # Errors
-    /// It is of no kind that is known, or a file is wrong.
+    /// It is of an unknown kind, or a file is wrong.
     pub(crate) fn open(source: &dyn ModelSource, component: &str) -> Result<Self> {
         const UNET: [&str; 2] = [
             "controlnet_cond_embedding.conv_in.weight",
@@ -66,10 +66,10 @@ impl ControlConfig {
         matches!(self, Self::Transformer(_))
     }
 
-    /// Refuses `weights` that do not hold what the configuration describes.
+    /// Refuses `weights` that lack a tensor of the configuration.
     ///
     /// # Errors
-    /// They do not.
+    /// They do.
     pub(crate) fn check(&self, weights: Weights) -> Result<()> {
         match self {
             Self::UNet(config) => drop(controlnet::ControlNet::new(weights, config)?),
@@ -78,7 +78,7 @@ impl ControlConfig {
         Ok(())
     }
 
-    /// The name of the models that it is for, as far as it tells.
+    /// The name of the models that it is for, as far as its configuration shows.
     pub(super) fn title(&self) -> &'static str {
         match self {
             Self::UNet(config) => network_title(&config.network),
@@ -86,7 +86,7 @@ impl ControlConfig {
         }
     }
 
-    /// Why it cannot run beside a model of `wanted`.
+    /// Why it cannot be used with a model of `wanted`.
     pub(super) fn made_for(&self, wanted: &str) -> String {
         let family = self.title();
         if family == wanted {

@@ -1,4 +1,4 @@
-//! The contract of a denoising network: conditioning, forward passes and their bytes.
+//! The contract of a denoising network: conditioning, forward passes and memory.
 
 use std::fmt::Debug;
 
@@ -8,23 +8,23 @@ use sd_models::{Conditioned, Load};
 use super::EncodedPrompt;
 use crate::Result;
 
-/// A denoising network with the ControlNets that run beside it.
+/// A denoising network with its ControlNets.
 ///
-/// A caller creates one, which reads no weight, and may ask for its bytes. It then calls [`condition`](Self::condition) once,
-/// and [`forward`](Self::forward) for every evaluation.
+/// Creating one reads no weight, and its memory can be computed at once. A caller then calls
+/// [`condition`](Self::condition) once, and [`forward`](Self::forward) for every evaluation.
 pub trait Denoiser: Debug {
-    /// The bytes of the network's weights and of its conditioning.
+    /// The memory of the network's weights and conditioning.
     fn conditioned(&self) -> &dyn Conditioned;
 
-    /// The same of each ControlNet.
+    /// The memory of each ControlNet's weights and conditioning.
     fn controls(&self) -> Vec<&dyn Conditioned>;
 
-    /// The bytes of a forward pass beside the weights and the conditioning, ControlNets included: activations while each
-    /// block is computed, and the scratch memory of operations.
+    /// Bytes of a forward pass without weights and conditioning, ControlNets included: the activations of
+    /// each block, and the scratch memory of operations.
     fn footprint(&self, load: Load) -> (Vec<u64>, u64);
 
-    /// Computes what is the same for all images and evaluations of a run, in one pass over weights that are not needed
-    /// again. `control_image` gives the tensor that the ControlNet at an index takes.
+    /// Computes the conditioning that all images and evaluations share, in one pass over weights that are not
+    /// needed again. `control_image` gives the control image of the ControlNet at an index.
     ///
     /// # Errors
     /// A shape does not fit, a file is wrong, or the device fails.
@@ -34,14 +34,14 @@ pub trait Denoiser: Debug {
         control_image: &dyn Fn(usize) -> Result<Tensor>,
     ) -> Result<()>;
 
-    /// Reads every block that stays in memory.
+    /// Reads the resident blocks.
     ///
     /// # Errors
-    /// A file is wrong, or the device has no room.
+    /// A file is wrong, or the device is out of memory.
     fn load(&self) -> Result<()>;
 
-    /// The prediction for each of `inputs` at an evaluation, counted from 0: `[prompts, channels, rows, columns]` each. A
-    /// block is used for all inputs before the next one is.
+    /// The prediction for each of `inputs` at an evaluation, counted from 0: `[prompts, channels, rows,
+    /// columns]` each. Each block is applied to all inputs before the next block.
     ///
     /// # Errors
     /// A shape does not fit, a file is wrong, or the device fails.
@@ -51,32 +51,32 @@ pub trait Denoiser: Debug {
     fn forward(&self, inputs: &[DenoiserInput], evaluation: usize) -> Result<Vec<Tensor>>;
 }
 
-/// What a network is conditioned on, for all evaluations of a run.
+/// The conditioning inputs of a network for all evaluations of a run.
 #[derive(Debug, Clone)]
 pub struct ConditioningInputs<'a> {
-    /// The encoded prompts: the negative prompt first, where there is classifier-free guidance.
+    /// The encoded prompts: with classifier-free guidance first the negative prompt.
     pub prompts: &'a EncodedPrompt,
     /// The timestep of each evaluation.
     pub timesteps: &'a [f32],
-    /// For each prompt the numbers of Stable Diffusion XL's size conditioning; empty for other families.
+    /// For each prompt the size conditioning of Stable Diffusion XL; empty for other families.
     pub add_time_ids: Vec<Vec<f32>>,
     /// The guidance scale, for a guidance-distilled network.
     pub guidance: Option<f64>,
     /// Rows and columns of the latents.
     pub latents: (usize, usize),
-    /// The device that computes.
+    /// The device of the network.
     pub device: &'a Device,
 }
 
 /// One input of a forward pass.
 #[derive(Debug, Clone)]
 pub struct DenoiserInput {
-    /// The latents, repeated for every prompt, `[prompts, channels, rows, columns]`; for a 9-channel inpainting model with
-    /// the mask and the masked image's latents behind them.
+    /// The latents, repeated for every prompt, `[prompts, channels, rows, columns]`. For a 9-channel
+    /// inpainting model the mask and the masked image's latents are appended.
     pub latents: Tensor,
-    /// The latents without those of inpainting, as ControlNets take them.
+    /// The latents without inpainting channels, as ControlNets take them.
     pub plain: Tensor,
-    /// The only prompt that this input is conditioned on; all of them where there is none.
+    /// The only prompt of this input; None for all prompts.
     pub prompt: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Encoded prompts: the results of the text encoders, as denoising networks take them.
+//! Encoded prompts, the results of the text encoders.
 
 use candle_core::Tensor;
 
@@ -10,17 +10,17 @@ use crate::Result;
 pub struct EncodedPrompt {
     /// One vector for each token, `[prompts, tokens, features]`, on the CPU.
     pub context: Tensor,
-    /// One vector for each prompt, `[prompts, features]`, for networks that take one.
+    /// One vector for each prompt, `[prompts, features]`, for networks that take pooled vectors.
     pub pooled: Option<Tensor>,
-    /// How many tokens of the longest prompt were cut, because no encoder had a position for them.
+    /// How many tokens of the longest prompt were truncated: no encoder had a position for them.
     pub cut: usize,
 }
 
 impl EncodedPrompt {
-    /// The same with zeros in place of the vectors of prompt `index`.
+    /// Replaces the vectors of prompt `index` by zeros.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// The device is out of memory.
     ///
     /// # Panics
     /// There is no such prompt.

@@ -1,4 +1,4 @@
-//! The layout of diffusers' folders: which components a model can have, and what a configuration alone tells.
+//! The diffusers layout: which components a model can have, and what a configuration alone shows.
 
 use sd_models::{mmdit, unet};
 use sd_weights::ModelSource;
@@ -8,20 +8,20 @@ use super::{Family, unknown};
 use crate::components::{self, ModelIndex};
 use crate::{Error, Result};
 
-/// The folder of a transformer.
+/// The component of a transformer.
 pub(crate) const TRANSFORMER: &str = "transformer";
-/// The folder of a UNet.
+/// The component of a UNet.
 pub(crate) const UNET: &str = "unet";
-/// The folders that a denoising network can have, in the order in which they are looked for.
+/// The components that a denoising network can be, in the order in which they are tried.
 pub(crate) const NETWORKS: [&str; 2] = [TRANSFORMER, UNET];
-/// The folders that text encoders and their tokenizers can have.
+/// The components that text encoders and their tokenizers can be.
 pub(crate) const TEXT_ENCODERS: [(&str, &str); 3] = [
     ("text_encoder", "tokenizer"),
     ("text_encoder_2", "tokenizer_2"),
     ("text_encoder_3", "tokenizer_3"),
 ];
 
-/// What the configuration of a denoising network tells of its model, before anything is known of its tensors.
+/// What the configuration of a denoising network shows of its model, before its tensors are known.
 #[derive(Debug)]
 pub struct Description {
     /// The name of the models that share ControlNets with this one.
@@ -31,10 +31,10 @@ pub struct Description {
 }
 
 impl Description {
-    /// The paths that the configuration can have, in the order in which they are looked for.
+    /// The possible paths of the configuration, in the order in which they are tried.
     pub const PATHS: [&str; 2] = ["transformer/config.json", "unet/config.json"];
 
-    /// What is known of a model of `family`.
+    /// The description of a model of `family`.
     pub fn of(family: &dyn Family) -> Self {
         Self {
             title: family.network_title(),
@@ -43,7 +43,8 @@ impl Description {
     }
 }
 
-/// What the `text` of the configuration at `path` tells. None where no network has that path, or it cannot be understood.
+/// What the `text` of the configuration at `path` shows. None if no network has that path, or the text is
+/// invalid.
 pub fn described(path: &str, text: &[u8]) -> Option<Description> {
     match path.strip_suffix("/config.json")? {
         TRANSFORMER => serde_json::from_slice::<mmdit::Config>(text)
@@ -62,7 +63,7 @@ pub fn described(path: &str, text: &[u8]) -> Option<Description> {
     }
 }
 
-/// Refuses the `component` of a model in `folder` that lacks one of `tensors`.
+/// Refuses a model whose `component` lacks one of `tensors`.
 ///
 /// # Errors
 /// It does, or its files are wrong.
@@ -77,7 +78,7 @@ pub(super) fn must_have(source: &dyn ModelSource, component: &str, tensors: &[&s
     }
 }
 
-/// Why the model in `folder` is of no family.
+/// Why the model is of no known family.
 pub(super) fn unrecognised(source: &dyn ModelSource, index: &ModelIndex) -> Error {
     let has = |component: &str| source.has_config(component);
     let Some(network) = NETWORKS.into_iter().find(|network| has(network)) else {

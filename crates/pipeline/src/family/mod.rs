@@ -1,6 +1,6 @@
 //! The families of models: for each how it is recognised, its defaults, its text encoders and its denoising network.
 //!
-//! A family is one folder here and one line in `FAMILIES`. The rest of the pipeline knows the two contracts alone:
+//! A family is one folder here and one line in `FAMILIES`. The rest of the pipeline uses only two contracts:
 //! [`Family`] with its [`TextEncoders`], and [`Denoiser`].
 
 mod contract;
@@ -30,10 +30,11 @@ use sd_weights::ModelSource;
 use crate::components::ModelIndex;
 use crate::{Error, Result};
 
-/// Recognises a model of one family by its configurations and tensors, never by a name. None where the model is of another.
+/// Recognises a model of one family by its configurations and tensors, never by a name. None if the model is
+/// of another family.
 type Recognise = fn(&dyn ModelSource, &ModelIndex) -> Result<Option<Box<dyn Family>>>;
 
-/// The families, in the order in which a model is tried as one of them.
+/// The families, in the order in which they are tried.
 const FAMILIES: &[Recognise] = &[
     sd3::recognise,
     sdxl::recognise,
@@ -43,10 +44,10 @@ const FAMILIES: &[Recognise] = &[
     toy::recognise,
 ];
 
-/// The family of the model in `folder`.
+/// The family of a model.
 ///
 /// # Errors
-/// It is of no family that is known, or its files are wrong.
+/// The model is of no known family, or its files are wrong.
 pub(crate) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<Box<dyn Family>> {
     for recognise in FAMILIES {
         if let Some(family) = recognise(source, index)? {
@@ -56,7 +57,7 @@ pub(crate) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<
     Err(layout::unrecognised(source, index))
 }
 
-/// The error of a model that is of no family.
+/// The error of a model of no known family.
 fn unknown(source: &dyn ModelSource, reason: String) -> Error {
     Error::UnknownArchitecture {
         folder: source.path().to_owned(),

@@ -1,4 +1,4 @@
-//! What the families share of their text encoders: CLIPs with their tokenizers, run one after the other.
+//! What the families share: CLIPs with their tokenizers, which run one after the other.
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::clip;
@@ -12,15 +12,15 @@ use crate::prompt::{self, Prompt, WeightedTokens};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
-/// CLIP's own limit, where a tokenizer's configuration gives none.
+/// CLIP's context length, if a tokenizer's configuration gives none.
 const CLIP_LIMIT: usize = 77;
 
 /// A text encoder with its tokenizer.
 #[derive(Debug)]
 pub(super) struct TextPart<C> {
-    /// Its folders.
+    /// Its components.
     pub(super) folders: TextComponent,
-    /// From text to ids.
+    /// The tokenizer.
     pub(super) tokenizer: Tokenizer,
     /// The encoder's configuration.
     pub(super) config: C,
@@ -32,18 +32,18 @@ pub(super) struct Clips {
     pub(super) parts: Vec<TextPart<clip::Config>>,
 }
 
-/// The text encoders of Stable Diffusion 1, 2, XL and its refiner: CLIPs, whose vectors are concatenated. A prompt that is longer
-/// than CLIP's limit is read in chunks.
+/// The text encoders of Stable Diffusion 1, 2, XL and its refiner: CLIPs, whose vectors are concatenated. A
+/// prompt longer than CLIP's context is encoded in chunks.
 #[derive(Debug)]
 pub(super) struct ChunkedClips {
     pub(super) clips: Clips,
-    /// Which hidden state of CLIP is the context.
+    /// The hidden state of CLIP that is the context.
     pub(super) hidden: clip::Hidden,
-    /// Features of the last CLIP's pooled vectors, where the network takes them.
+    /// Features of the last CLIP's pooled vectors, if the network takes them.
     pub(super) pooled_features: Option<usize>,
 }
 
-/// Prompts as one of the CLIPs encodes them.
+/// Prompts encoded by one CLIP.
 pub(super) struct EncodedByClip {
     /// `[prompts, tokens, features]`
     pub(super) hidden: Tensor,
@@ -51,7 +51,7 @@ pub(super) struct EncodedByClip {
     pub(super) pooled: Option<Tensor>,
 }
 
-/// The encoder and the tokenizer at `index` of [`TEXT_ENCODERS`].
+/// The components at `index` of [`TEXT_ENCODERS`].
 pub(super) fn folders(index: usize) -> TextComponent {
     const PARTS: [ModelPart; 3] = [
         ModelPart::TextEncoder,
@@ -66,17 +66,17 @@ pub(super) fn folders(index: usize) -> TextComponent {
     }
 }
 
-/// The folders of the CLIPs of the model in `folder`.
+/// The components of a model's CLIPs.
 fn clip_folders(source: &dyn ModelSource, index: &ModelIndex) -> Vec<TextComponent> {
     let mut all = vec![folders(0), folders(1)];
     all.retain(|folders| index.has(folders.encoder, |component| source.has_config(component)));
     all
 }
 
-/// The configurations of the CLIPs of the model in `folder`.
+/// The configurations of a model's CLIPs.
 ///
 /// # Errors
-/// One is missing, of another class, or cannot be used.
+/// One is missing, of another class, or not supported.
 pub(super) fn clip_configs(source: &dyn ModelSource, index: &ModelIndex) -> Result<Vec<clip::Config>> {
     let of = |folders: &TextComponent| -> Result<clip::Config> {
         components::check_class(source, Some(index), folders.encoder, components::CLIPS)?;
@@ -88,7 +88,7 @@ pub(super) fn clip_configs(source: &dyn ModelSource, index: &ModelIndex) -> Resu
 }
 
 impl Clips {
-    /// Opens the CLIPs of the model in `folder`.
+    /// Opens the CLIPs of a model.
     ///
     /// # Errors
     /// A file is missing or wrong.
@@ -100,7 +100,7 @@ impl Clips {
         })
     }
 
-    /// Tokens that the CLIPs read of a text at a time.
+    /// Tokens of one chunk.
     pub(super) fn length(&self) -> usize {
         self.parts
             .first()
@@ -108,12 +108,13 @@ impl Clips {
             .unwrap_or(CLIP_LIMIT)
     }
 
-    /// Features of the CLIPs' vectors together.
+    /// Features of the CLIPs' concatenated vectors.
     pub(super) fn features(&self) -> usize {
         self.parts.iter().map(|part| part.config.hidden_size).sum()
     }
 
-    /// Whether every CLIP has an embedding for each id of its tokenizer, and positions for the first one's length.
+    /// Checks that every CLIP has an embedding for each id of its tokenizer, and positions for the context
+    /// length.
     ///
     /// # Errors
     /// One has not.
@@ -134,7 +135,7 @@ impl Clips {
 }
 
 impl<C: serde::de::DeserializeOwned> TextPart<C> {
-    /// Opens the encoder in `folders`, whose class is one of `known` and whose configuration passes `check`.
+    /// Opens the encoder of `folders`, whose class is one of `known` and whose configuration passes `check`.
     ///
     /// # Errors
     /// A file is missing or wrong.
@@ -157,7 +158,8 @@ impl<C: serde::de::DeserializeOwned> TextPart<C> {
 }
 
 impl<C> TextPart<C> {
-    /// Whether the encoder has an embedding for every id of the tokenizer, and positions for as many as it gives.
+    /// Checks that the encoder has an embedding for every id of the tokenizer, and positions for its longest
+    /// sequence.
     ///
     /// # Errors
     /// It has not.
@@ -184,10 +186,10 @@ impl<C> TextPart<C> {
     }
 }
 
-/// One row of `length` tokens for each of `prompts`, and how many tokens of the longest are cut.
+/// One row of `length` tokens for each of `prompts`, and how many tokens of the longest are truncated.
 ///
 /// # Errors
-/// The tokenizer cannot take a prompt.
+/// The tokenizer cannot encode a prompt.
 pub(super) fn sequences(
     tokenizer: &Tokenizer,
     prompts: &[Prompt],
@@ -201,7 +203,7 @@ pub(super) fn sequences(
     Ok((rows, cut))
 }
 
-/// Encodes `rows` with the CLIP of `part`: `chunks` of them for each prompt, whose vectors are concatenated.
+/// Encodes `rows` with the CLIP of `part`: `chunks` rows for each prompt, whose vectors are concatenated.
 ///
 /// # Errors
 /// A file is wrong, the device fails, or a value is not finite.
@@ -221,7 +223,7 @@ pub(super) fn run_clip(
     let hidden = prompt::emphasise(&to_host(&encoded.hidden)?, &weights)?;
     let (_, length, features) = hidden.dims3()?;
     let pooled = match &encoded.pooled {
-        // That of the first chunk stands for the whole.
+        // The pooled vector is that of the first chunk.
         Some(pooled) => {
             let first = Tensor::from_iter((0..prompts).map(|prompt| (prompt * chunks) as u32), &Device::Cpu)?;
             Some(to_host(pooled)?.index_select(&first, 0)?)
@@ -238,10 +240,10 @@ pub(super) fn run_clip(
     Ok(encoded)
 }
 
-/// The stage of the CLIP of `part` for so many `rows` of `length` tokens.
+/// The stage of the CLIP of `part` for `rows` of `length` tokens.
 ///
 /// # Errors
-/// Its configuration cannot be used, or it has not what is `wanted`.
+/// Its configuration is not supported, or it lacks an output that is `wanted`.
 pub(super) fn clip_stage(
     components: &Components,
     part: &TextPart<clip::Config>,
@@ -259,7 +261,7 @@ pub(super) fn clip_stage(
     })
 }
 
-/// `tensor` as 32-bit numbers on the CPU.
+/// Converts `tensor` to f32 on the CPU.
 ///
 /// # Errors
 /// The device fails.
@@ -268,7 +270,7 @@ pub(super) fn to_host(tensor: &Tensor) -> Result<Tensor> {
 }
 
 impl ChunkedClips {
-    /// In how many chunks the CLIPs read `prompts`, of which the longest decides.
+    /// How many chunks the CLIPs read: as many as the longest of `prompts` needs.
     fn chunks(&self, prompts: &[Prompt]) -> Result<usize> {
         let length = self.clips.length();
         let mut most = 1;
@@ -280,7 +282,7 @@ impl ChunkedClips {
         Ok(most)
     }
 
-    /// What the CLIP at `index` gives. Pooled vectors are those of the last CLIP.
+    /// The outputs of the CLIP at `index` that are used. Pooled vectors come from the last CLIP.
     fn wanted(&self, index: usize, skip: usize) -> clip::Wanted {
         let is_last = index + 1 == self.clips.parts.len();
         clip::Wanted {
@@ -295,7 +297,7 @@ impl ChunkedClips {
         let length = self.clips.length();
         let of_prompt = |prompt| prompt::chunks(tokenizer, prompt, length);
         let mut all = prompts.iter().map(of_prompt).collect::<Result<Vec<_>>>()?;
-        // The other CLIP may need more of them.
+        // Another CLIP may need more chunks.
         all.push(vec![
             WeightedTokens {
                 ids: Vec::new(),
@@ -371,7 +373,7 @@ impl TextEncoders for ChunkedClips {
     }
 }
 
-/// `prompts` with their emphasis read.
+/// Parses the emphasis of `prompts`.
 pub(super) fn parsed(prompts: &[&str]) -> Vec<Prompt> {
     prompts.iter().map(|prompt| Prompt::parse(prompt)).collect()
 }

@@ -4,7 +4,7 @@ use sd_models::unet;
 
 /// The name of Stable Diffusion 3 and 3.5.
 pub(super) const STABLE_DIFFUSION_3: &str = "Stable Diffusion 3";
-/// Features of a token of text in Stable Diffusion 2, and no other family.
+/// Features of a context token in Stable Diffusion 2, and in no other family.
 const CONTEXT_OF_2: usize = 1024;
 
 /// The name of the models that share ControlNets with the UNet of `config`.
@@ -17,8 +17,8 @@ pub(super) fn network_title(config: &unet::Config) -> &'static str {
     }
 }
 
-/// Whether the UNet of `config` has default ControlNets. Only Stable Diffusion 1 has: those for other families are many, and
-/// each is for one model.
+/// Whether the UNet of `config` has default ControlNets. Only Stable Diffusion 1 has: for other families
+/// there are many, each for one model.
 pub(super) fn has_default_controlnets(config: &unet::Config) -> bool {
     config.addition_embed_type.is_none() && config.context_features() != CONTEXT_OF_2
 }

@@ -1,5 +1,5 @@
-//! The smallest family: a proof that one file and one registry line are enough. It has no CLIP and no T5, and its denoising
-//! network is one number.
+//! The smallest family: a proof that one file and one registry line are enough. It has no CLIP and no T5, and
+//! its denoising network is a single value.
 
 use std::fs;
 use std::path::Path;
@@ -19,20 +19,20 @@ use crate::{
 
 const CLASS: &str = "ToyTransformer";
 const WEIGHT: &str = "gain";
-/// The channels of the autoencoder that it borrows.
+/// The channels of the autoencoder, which it takes from another model.
 const CHANNELS: usize = 16;
 
 #[derive(Debug)]
 struct Toy;
 
-/// Its text encoder: a prompt becomes one token, the mean of its bytes.
+/// The text encoder: a prompt becomes one token, the mean of its bytes.
 #[derive(Debug)]
 struct MeanOfBytes;
 
 #[derive(Debug)]
 struct ToyDenoiser {
     weights: Weights,
-    /// For each prompt one number.
+    /// One value for each prompt.
     context: Option<Tensor>,
 }
 
@@ -214,7 +214,7 @@ impl Denoiser for ToyDenoiser {
     }
 }
 
-/// Writes a model of the family to `folder`, with the autoencoder and the scheduler of another.
+/// Writes a model of the family to `folder`, with the autoencoder and the scheduler of another model.
 fn write_model(folder: &Path) {
     let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/tiny-medium");
     for component in ["vae", "scheduler"] {

@@ -1,4 +1,4 @@
-//! The page's file: whole or not at all, and never in the place of anything but an earlier profile.
+//! The page's file, which is written atomically and replaces only an earlier profile.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -8,26 +8,26 @@ use crate::fsync::sync_folder;
 use crate::save::temporary;
 use crate::{Error, Result};
 
-/// What the head of every page holds, early enough to be found without reading all of it.
+/// The marker in the head of every page, early enough to find it without reading the whole file.
 pub(super) const GENERATOR: &str = "sd-generate";
 
-/// What the names of temporary files begin with.
+/// The prefix of temporary files.
 const PREFIX: &str = ".generate-profile-";
 
-/// A name that a page can be written under.
+/// A path that a page can be written to.
 #[derive(Debug)]
 pub(super) struct PageFile {
     path: PathBuf,
     folder: PathBuf,
-    /// There is an earlier profile of this name.
+    /// Whether there is an earlier profile at this path.
     replaces: bool,
 }
 
 impl PageFile {
-    /// Makes sure that a page can be written at `path`, and writes nothing yet.
+    /// Checks that a page can be written at `path`, without writing one.
     ///
     /// # Errors
-    /// Its folder is missing or cannot be written, or there is something of that name that is not a profile.
+    /// Its folder is missing or not writable, or there is a file of another kind.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let unwritable = |source| Error::Profile {
             path: path.to_owned(),
@@ -54,7 +54,7 @@ impl PageFile {
     /// Writes `page`.
     ///
     /// # Errors
-    /// The disk is full or broken, or something else has taken the name by now.
+    /// The disk is full or broken, or another file has appeared at the path.
     pub(super) fn write(self, page: &str) -> Result<()> {
         self.try_write(page).map_err(|source| Error::Profile {
             path: self.path.clone(),
@@ -86,7 +86,7 @@ fn taken() -> io::Error {
     )
 }
 
-/// Whether the file at `path` is a page of ours, by its first bytes.
+/// Whether the file at `path` is a profile page, by its first bytes.
 fn is_profile(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
     sd_files::open(path)?.take(512).read_to_end(&mut head)?;

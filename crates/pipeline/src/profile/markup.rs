@@ -1,11 +1,11 @@
-//! Elements of HTML and SVG. What is built of them is well-formed by construction: tags are closed, text is escaped.
+//! HTML and SVG elements. They are well-formed by construction: tags are closed, text is escaped.
 
 use std::fmt::{self, Display, Write};
 
-/// Elements that HTML knows no closing tag for.
+/// HTML elements without a closing tag.
 const VOID: [&str; 3] = ["img", "link", "meta"];
 
-/// An element with its attributes and what is in it.
+/// An element with its attributes and children.
 #[derive(Debug, Clone)]
 pub(super) struct Element {
     name: &'static str,
@@ -17,11 +17,11 @@ pub(super) struct Element {
 enum Node {
     Element(Element),
     Text(String),
-    /// Our own style sheet and script, which are no text to a browser.
+    /// A style sheet or script of the program, which is not escaped.
     Verbatim(&'static str),
 }
 
-/// The element `name`, empty.
+/// An empty element `name`.
 pub(super) fn element(name: &'static str) -> Element {
     Element {
         name,
@@ -38,31 +38,31 @@ pub(super) fn table_head(columns: impl IntoIterator<Item = (&'static str, bool)>
 }
 
 impl Element {
-    /// With the attribute `name`.
+    /// Adds the attribute `name`.
     pub(super) fn with(mut self, name: &'static str, value: impl Display) -> Self {
         self.attributes.push((name, value.to_string()));
         self
     }
 
-    /// With `text` after what is in it already.
+    /// Appends `text`.
     pub(super) fn text(mut self, text: impl Display) -> Self {
         self.children.push(Node::Text(text.to_string()));
         self
     }
 
-    /// With `child` after what is in it already.
+    /// Appends `child`.
     pub(super) fn child(mut self, child: Self) -> Self {
         self.children.push(Node::Element(child));
         self
     }
 
-    /// With `children` after what is in it already.
+    /// Appends `children`.
     pub(super) fn children(mut self, children: impl IntoIterator<Item = Self>) -> Self {
         self.children.extend(children.into_iter().map(Node::Element));
         self
     }
 
-    /// With a style sheet or a script, as it stands.
+    /// Appends a style sheet or a script without escaping it.
     pub(super) fn verbatim(mut self, source: &'static str) -> Self {
         self.children.push(Node::Verbatim(source));
         self
@@ -90,7 +90,7 @@ impl Display for Element {
     }
 }
 
-/// Text in which nothing can be taken for markup, nor for a character that a page may not hold.
+/// Escapes markup and characters that a page may not hold.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -113,8 +113,8 @@ impl Display for Escaped<'_> {
 pub(super) mod tests {
     use super::*;
 
-    /// Whether `page` is a sequence of well-formed elements, with only our own closed or void tags in it, and if not,
-    /// what is wrong.
+    /// Checks that `page` is a sequence of well-formed elements with closed or void tags; otherwise the error
+    /// says what is wrong.
     pub(in crate::profile) fn check_well_formed(page: &str) -> Result<(), String> {
         let mut open: Vec<&str> = Vec::new();
         let mut rest = page.strip_prefix("<!DOCTYPE html>").unwrap_or(page);
@@ -156,7 +156,7 @@ pub(super) mod tests {
         }
     }
 
-    /// Where a tag ends: at the first `>` outside of quotes.
+    /// The end of a tag: the first `>` outside quotes.
     fn tag_end(text: &str) -> Option<usize> {
         let mut quoted = false;
         text.char_indices().find_map(|(index, character)| {

@@ -1,7 +1,7 @@
-//! A page that shows a run's memory: what `--profile` writes.
+//! The page that `--profile` writes: a run's memory over time.
 //!
-//! A [`Profile`] is the data, [`Profile::page`] the page: one HTML file that loads nothing, with its charts drawn here.
-//! [`profiled`] has a run watched and writes the page in the end.
+//! A [`Profile`] holds the data, and [`Profile::page`] renders it: one HTML file with its charts that loads
+//! nothing. [`profiled`] observes a run and writes the page at its end.
 
 mod charts;
 mod file;
@@ -21,26 +21,26 @@ use crate::recipe::Recipe;
 pub use recorder::profiled;
 pub use thumbnail::Thumbnail;
 
-/// Everything that the page shows of a run.
+/// The data of the page.
 #[derive(Debug, Clone, Default)]
 pub struct Profile {
-    /// The settings, where the run came so far.
+    /// The settings, if the run came that far.
     pub recipe: Option<Recipe>,
-    /// What the run was allowed.
+    /// The budget of the run.
     pub budget: Option<Bytes>,
-    /// What it was predicted to need.
+    /// The predicted peak.
     pub predicted_peak: Option<Bytes>,
-    /// What stages of [`Profile::timeline`] were predicted to need, by their names.
+    /// The predicted peaks of stages of [`Profile::timeline`], by name.
     pub predicted_stages: Vec<(String, Bytes)>,
-    /// Its memory.
+    /// The memory over time.
     pub timeline: Timeline,
-    /// The steps, in the order in which they were done.
+    /// The denoising steps, in order.
     pub steps: Vec<Step>,
-    /// What the user was told to know.
+    /// The warnings of the run.
     pub warnings: Vec<String>,
-    /// The names of the images' files.
+    /// The file names of the images.
     pub images: Vec<String>,
-    /// Some of the images.
+    /// Thumbnails of some images.
     pub thumbnails: Vec<Thumbnail>,
     /// Why the run ended early, if it did.
     pub failure: Option<String>,
@@ -53,12 +53,12 @@ pub struct Step {
     pub image: usize,
     /// Which step of this image, from 1.
     pub step: usize,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
 impl Profile {
-    /// The page, a whole HTML document.
+    /// The page as an HTML document.
     pub fn page(&self) -> String {
         page::page(self)
     }

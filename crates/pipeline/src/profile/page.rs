@@ -118,7 +118,7 @@ fn note(class: &str, opening: &str, text: &str) -> Element {
         .text(text)
 }
 
-/// The recipe in short.
+/// The recipe in short form.
 fn settings(recipe: &Recipe, profile: &Profile) -> Vec<Element> {
     let images = match recipe.images {
         1 => "1 image".to_owned(),
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// A run of ten seconds with a little of everything.
+    /// A run of ten seconds with some of everything.
     fn profile(prompt: &str) -> Profile {
         let samples = (0..100_u32).map(|index| Sample {
             seconds: 0.1 * f64::from(index),

@@ -5,7 +5,7 @@ use sd_memory::{Bytes, Reading};
 use super::markup::{Element, element, table_head};
 use super::units;
 
-/// Readings that a page shows at most, in the table and as marks.
+/// The most readings of a page, in the table and as marks.
 pub(super) const MOST: usize = 200;
 
 /// The table of the first of `readings`.

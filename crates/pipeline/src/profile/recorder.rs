@@ -1,4 +1,4 @@
-//! From a run's events to its profile.
+//! Builds a profile from the events of a run.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,15 @@ use crate::Result;
 use crate::event::{Event, Observer};
 use crate::plan::Plan;
 
-/// Images that a page shows at most.
+/// The most thumbnails of a page.
 const MOST_THUMBNAILS: usize = 4;
 
-/// Has `run` work, tells `observer` what happens, and writes the run's profile to the file `path` in the end, also when
-/// the run fails. An earlier profile of that name is replaced.
+/// Calls `run`, passes its events to `observer`, and writes its profile to `path` at the end, also when the
+/// run fails. An earlier profile at that path is replaced.
 ///
 /// # Errors
-/// `path` cannot be written: this is found before the run begins. Else the run's own error, or that of writing.
+/// `path` is not writable, which is found before the run starts; otherwise the error of the run or of
+/// writing.
 pub fn profiled<T>(
     path: &Path,
     observer: &mut dyn Observer,
@@ -37,7 +38,7 @@ pub fn profiled<T>(
     Ok(result)
 }
 
-/// Takes down what a run tells, and passes it on.
+/// Records the events of a run, and forwards them.
 struct Recorder<'a> {
     observer: &'a mut dyn Observer,
     profile: Profile,
@@ -98,8 +99,8 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// The plan's predictions under the names that the run's monitor has for the stages: it sees the text encoders as one,
-/// and what is computed once for all steps while the transformer is loaded.
+/// The plan's predictions under the stage names of the run's monitor. It has one stage for all text encoders,
+/// and counts the conditioning as a part of loading the transformer.
 fn predicted_stages(plan: &Plan) -> Vec<(String, Bytes)> {
     let mut predicted: Vec<(String, Bytes)> = Vec::new();
     for stage in &plan.stages {

@@ -1,6 +1,6 @@
-//! From values to places on the paper, and the round values that an axis names.
+//! Scales from values to coordinates, and the ticks of an axis.
 
-/// A linear scale from `0..=most` to the places `from..=to`, which may run backwards.
+/// A linear scale from `0..=most` to the coordinates `from..=to`, which may run backwards.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
     most: f64,
@@ -10,7 +10,7 @@ pub(super) struct Scale {
 
 impl Scale {
     pub(super) fn new(most: f64, from: f64, to: f64) -> Self {
-        // A scale needs an extent even where all values are zero.
+        // A scale needs an extent even if all values are zero.
         let most = if most > 0.0 && most.is_finite() { most } else { 1.0 };
         Self { most, from, to }
     }
@@ -20,14 +20,14 @@ impl Scale {
         self.most
     }
 
-    /// The place of `value`, inside the paper whatever it is.
+    /// The coordinate of `value`, clamped to the plot area.
     pub(super) fn place(self, value: f64) -> f64 {
         let share = (value / self.most).clamp(0.0, 1.0);
         let place = self.from + share * (self.to - self.from);
         if place.is_finite() { place } else { self.from }
     }
 
-    /// Round values from 0 on, about `count` of them, in steps of 1, 2 or 5 times a power of ten of `unit`.
+    /// About `count` ticks from 0 on, in steps of 1, 2 or 5 times a power of ten of `unit`.
     pub(super) fn ticks(self, count: usize, unit: f64) -> Vec<f64> {
         let rough = self.most / unit / count.max(1) as f64;
         let power = 10_f64.powf(rough.log10().floor());

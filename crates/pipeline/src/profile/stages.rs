@@ -5,10 +5,10 @@ use sd_memory::{Bytes, Stage};
 use super::markup::{Element, element, table_head};
 use super::{Profile, units};
 
-/// Colours that there are for stages.
+/// The number of stage colours.
 const COLOURS: usize = 6;
 
-/// The class that gives the stage at `index` its colour: stages with the same name have the same.
+/// The CSS class of the stage at `index`: stages with the same name share a colour.
 pub(super) fn class(stages: &[Stage], index: usize) -> String {
     let mut names: Vec<&str> = Vec::new();
     for stage in &stages[..=index] {
@@ -23,7 +23,7 @@ pub(super) fn class(stages: &[Stage], index: usize) -> String {
     format!("stage-{}", number % COLOURS)
 }
 
-/// The table of the stages with what each took.
+/// The table of the stages with the memory of each.
 pub(super) fn table(profile: &Profile) -> Element {
     let stages = &profile.timeline.stages;
     let predicted = !profile.predicted_stages.is_empty();

@@ -1,24 +1,24 @@
-//! A small copy of an image that a page carries with it.
+//! Thumbnails of images, embedded in the page.
 
 use std::io::BufReader;
 use std::path::Path;
 
-/// A small image as a PNG file in memory.
+/// A thumbnail as a PNG file in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thumbnail {
-    /// Pixels from left to right.
+    /// Width in pixels.
     pub width: usize,
-    /// Pixels from top to bottom.
+    /// Height in pixels.
     pub height: usize,
     /// The file's bytes.
     pub png: Vec<u8>,
 }
 
-/// The longest side of a thumbnail: twice what the page shows, for fine screens.
+/// The longest side of a thumbnail: twice its size on the page, for high-density screens.
 const LONGEST: usize = 400;
 
 impl Thumbnail {
-    /// A small copy of the image at `path`, or nothing where it cannot be had: a page does without.
+    /// A thumbnail of the image at `path`, or None if it cannot be read.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let mut reader = png::Decoder::new(BufReader::new(sd_files::open(path).ok()?))
             .read_info()
@@ -47,14 +47,13 @@ impl Thumbnail {
         })
     }
 
-    /// The image as an address that a page can show without loading anything.
+    /// The image as a `data:` URL.
     pub(super) fn data_address(&self) -> String {
         format!("data:image/png;base64,{}", base64(&self.png))
     }
 }
 
-/// Every square of `factor` by `factor` pixels as one, of their mean colour. Squares at the right and at the bottom may
-/// be smaller.
+/// Averages blocks of `factor` by `factor` pixels. Blocks at the right and bottom border may be smaller.
 fn shrunk(pixels: &[u8], width: usize, height: usize, factor: usize) -> Vec<u8> {
     let (columns, rows) = (width.div_ceil(factor), height.div_ceil(factor));
     let mut small = Vec::with_capacity(3 * columns * rows);
@@ -78,7 +77,7 @@ fn shrunk(pixels: &[u8], width: usize, height: usize, factor: usize) -> Vec<u8> 
     small
 }
 
-/// Bytes in the letters of RFC 4648, section 4.
+/// Base64 as in RFC 4648, section 4.
 fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_square_becomes_its_mean() {
-        // Three by two pixels: red parts 0, 10, 50 above 20, 30, 90.
+        // Three by two pixels: the red channel is 0, 10, 50 above 20, 30, 90.
         let pixels: Vec<u8> = [0, 10, 50, 20, 30, 90]
             .iter()
             .flat_map(|&red| [red, 1, 2])

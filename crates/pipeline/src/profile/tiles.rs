@@ -1,4 +1,4 @@
-//! The figures that matter, each on a tile.
+//! The key figures, each on a tile.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use sd_memory::Bytes;
 use super::markup::{Element, element};
 use super::{Profile, charts, units};
 
-/// The figures that matter.
+/// The tiles of the key figures.
 pub(super) fn tiles(profile: &Profile) -> Element {
     let timeline = &profile.timeline;
     let mut tiles = Vec::new();
@@ -79,7 +79,7 @@ fn share(part: Bytes, whole: Bytes) -> f64 {
     part.0 as f64 / whole.0.max(1) as f64
 }
 
-/// How much of the budget was used, as a bar.
+/// A bar with the used share of the budget.
 fn gauge(share: f64) -> Element {
     let class = if share > 1.0 { "gauge over" } else { "gauge" };
     let fill = element("span").with("style", format!("width:{:.1}%", 100.0 * share.clamp(0.0, 1.0)));

@@ -1,8 +1,8 @@
-//! How times are written.
+//! The formatting of times and shares.
 
-/// A time in seconds, as short as it can be understood: `42 ms`, `1.23 s`, `2:05 min`, `1:02:03 h`.
+/// A time in its shortest readable form: `42 ms`, `1.23 s`, `2:05 min`, `1:02:03 h`.
 pub(super) fn time(seconds: f64) -> String {
-    // What is rounded up is written in the next unit.
+    // A value that rounds up to the next unit is written in that unit.
     let whole = seconds.round();
     if seconds < 0.9995 {
         format!("{:.0} ms", 1000.0 * seconds)
@@ -18,7 +18,7 @@ pub(super) fn time(seconds: f64) -> String {
     }
 }
 
-/// A round time at an axis: [`time`] without decimals that say nothing.
+/// The label of a tick: [`time`] without trailing zeros.
 pub(super) fn tick(seconds: f64) -> String {
     if seconds == 0.0 {
         return "0".to_owned();
@@ -32,7 +32,7 @@ pub(super) fn tick(seconds: f64) -> String {
     }
 }
 
-/// The unit, in seconds, that an axis up to `seconds` is divided in.
+/// The unit, in seconds, of an axis up to `seconds`.
 pub(super) fn unit_of(seconds: f64) -> f64 {
     const MINUTE: f64 = 60.0;
     const HOUR: f64 = 3600.0;
@@ -42,7 +42,7 @@ pub(super) fn unit_of(seconds: f64) -> f64 {
         .unwrap_or(1.0)
 }
 
-/// A share in percent, with a decimal where it would else be nothing.
+/// A share in percent, with a decimal if it would round to 0.
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     if percent < 9.95 {

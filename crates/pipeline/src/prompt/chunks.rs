@@ -1,26 +1,26 @@
-//! Tokens in groups that a text encoder of a fixed length can take one after the other.
+//! Splits the tokens of a prompt into chunks of a text encoder's context length.
 
-/// A token and how much it counts.
+/// A token with its weight.
 pub(super) type Token = (u32, f32);
 
-/// What a prompt is cut into groups of.
+/// A part of a prompt for the chunking.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Run {
-    /// Tokens that follow each other.
+    /// Consecutive tokens.
     Tokens(Vec<Token>),
-    /// The end of a group.
+    /// The end of a chunk.
     Break,
 }
 
-/// A group that is full ends after its last comma, if no more than this many tokens follow it: what belongs
-/// together stays together.
+/// A full chunk ends after its last comma if at most this many tokens follow it, so that phrases are not
+/// split.
 const BACKTRACK: usize = 20;
 
-/// Fills groups of `room` tokens with `runs`; there is always one. As stable-diffusion-webui does.
+/// Fills chunks of `room` tokens with `runs`, as stable-diffusion-webui does. There is always at least one.
 pub(super) fn group(runs: &[Run], room: usize, comma: Option<u32>) -> Vec<Vec<Token>> {
     let mut groups = Vec::new();
     let mut group: Vec<Token> = Vec::new();
-    // How many tokens of the group there are up to its last comma.
+    // The number of tokens in the chunk up to its last comma.
     let mut up_to_comma = None;
     for run in runs {
         let Run::Tokens(tokens) = run else {
@@ -63,7 +63,7 @@ mod tests {
         vec![(7, 1.0); count]
     }
 
-    /// `before` words, a comma, and `after` words.
+    /// A run of `before` words, a comma, and `after` words.
     fn with_comma(before: usize, after: usize) -> [Run; 1] {
         [Run::Tokens(
             [words(before), vec![(COMMA, 1.0)], words(after)].concat(),
@@ -83,12 +83,12 @@ mod tests {
         // The comma is the 60th token; 15 words follow it in the group.
         assert_eq!(lengths(&with_comma(59, 20)), [60, 20]);
         assert_eq!(lengths(&with_comma(55, 30)), [56, 30]);
-        // Twenty words after it are too many.
+        // Twenty-one words after the comma are too many.
         assert_eq!(lengths(&with_comma(54, 30)), [75, 10]);
         assert_eq!(lengths(&with_comma(74, 30)), [75, 30]);
-        // The comma itself comes too late.
+        // The comma is the first token of the next chunk.
         assert_eq!(lengths(&with_comma(75, 30)), [75, 31]);
-        // And where nothing follows nothing is moved.
+        // Nothing is moved if nothing follows.
         assert_eq!(lengths(&with_comma(59, 15)), [75]);
     }
 

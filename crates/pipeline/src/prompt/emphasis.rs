@@ -1,51 +1,52 @@
-//! Emphasis: which words of a prompt count how much.
+//! Emphasis: the weights of the words of a prompt.
 //!
-//! `(word)` counts 1.1 times, `[word]` 1/1.1 times, `(word:1.2)` as often as it says; brackets may be nested,
-//! are literal after a backslash, and reach to the end where they are not closed. `BREAK` begins a new chunk.
+//! `(word)` has the weight 1.1, `[word]` 1/1.1, and `(word:1.2)` the weight that is written. Brackets may be
+//! nested, are literal after a backslash, and extend to the end if they are not closed. `BREAK` starts a new
+//! chunk.
 
 use super::lora_tags::{self, LoraTag};
 
-/// A prompt in its parts.
+/// A parsed prompt.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Prompt {
-    /// The text and its breaks, in order. Neighbouring texts have different weights, and none is empty.
+    /// The text and its breaks, in order. Adjacent texts have different weights, and none is empty.
     pub parts: Vec<Part>,
-    /// The LoRAs that were named.
+    /// The LoRAs that the prompt names.
     pub loras: Vec<LoraTag>,
-    /// Tags that name a LoRA and cannot be read.
+    /// LoRA tags that cannot be parsed.
     pub unread: Vec<String>,
 }
 
 /// A part of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Part {
-    /// Words that count alike.
+    /// Words with the same weight.
     Text {
         /// The words.
         text: String,
-        /// How much they count; 1 where nothing is said.
+        /// Their weight; 1 by default.
         weight: f32,
     },
     /// The end of a chunk.
     Break,
 }
 
-/// A bracket's weight.
+/// The factor of a bracket.
 const EMPHASIS: f64 = 1.1;
 
-/// What lies deeper counts no more than this deep: its weight would be beyond all use.
+/// Brackets nested deeper than this have no further effect: the weight would be useless.
 const DEEPEST: usize = 64;
 
-/// Weights beyond this are taken for this.
+/// Weights are clamped to this.
 const MOST: f64 = 1e6;
 
 const BREAK: &str = "BREAK";
 
-/// What has a meaning of its own.
+/// The characters with a meaning in the syntax.
 const SIGNS: [char; 6] = ['\\', '(', ')', '[', ']', ':'];
 
 impl Prompt {
-    /// Reads `text` with its emphasis, breaks and LoRAs. Every text means something.
+    /// Parses the emphasis, breaks and LoRA tags of `text`. Every text is valid.
     pub fn parse(text: &str) -> Self {
         let untagged = lora_tags::take_out(text);
         Self {
@@ -55,7 +56,7 @@ impl Prompt {
         }
     }
 
-    /// `text` as it stands, in which nothing has a meaning of its own.
+    /// A prompt of `text` as it is, without any syntax.
     pub fn literal(text: &str) -> Self {
         let text = text.to_owned();
         let part = (!text.is_empty()).then_some(Part::Text { text, weight: 1.0 });
@@ -65,7 +66,7 @@ impl Prompt {
         }
     }
 
-    /// The words without their weights, breaks as spaces.
+    /// The words without their weights, with breaks as spaces.
     pub fn text(&self) -> String {
         let texts = self.parts.iter().map(|part| match part {
             Part::Text { text, .. } => text.as_str(),
@@ -74,7 +75,7 @@ impl Prompt {
         texts.collect()
     }
 
-    /// Whether any word counts more or less than another.
+    /// Whether any word has another weight than 1.
     pub fn is_weighted(&self) -> bool {
         let weight = |part: &Part| matches!(part, Part::Text { weight, .. } if *weight != 1.0);
         self.parts.iter().any(weight)
@@ -87,11 +88,11 @@ struct Piece {
     weight: f64,
 }
 
-/// What has been read so far.
+/// The state of the parser.
 #[derive(Default)]
 struct Reader {
     pieces: Vec<Piece>,
-    /// The pieces at which open brackets begin.
+    /// The pieces at which open brackets start.
     round: Vec<usize>,
     square: Vec<usize>,
 }
@@ -107,7 +108,7 @@ impl Reader {
         self.finish()
     }
 
-    /// Words between signs, with the breaks among them.
+    /// Reads the words between two signs, with the breaks among them.
     fn words(&mut self, text: &str) {
         let joins = |letter: char| letter.is_alphanumeric() || letter == '_';
         let mut begun = 0;
@@ -127,7 +128,7 @@ impl Reader {
         self.push(if begun > 0 { rest.trim_start() } else { rest });
     }
 
-    /// Takes the sign that `text` begins with, if any, and what belongs to it; gives what follows.
+    /// Reads the sign at the beginning of `text`, if any, with its arguments, and returns the rest.
     fn sign<'text>(&mut self, text: &'text str) -> &'text str {
         if text.is_empty() {
             return text;
@@ -135,7 +136,7 @@ impl Reader {
         let (sign, after) = text.split_at(1);
         match sign {
             "\\" => {
-                // Before anything else it is left out.
+                // Before any other character the backslash is dropped.
                 let escapes = after.starts_with(['\\', '(', ')', '[', ']']);
                 let (literal, after) = after.split_at(usize::from(escapes));
                 self.push(literal);
@@ -170,7 +171,7 @@ impl Reader {
         }
     }
 
-    /// Weights all from the beginning of a bracket on.
+    /// Multiplies the weights of all pieces since a bracket.
     fn multiply(&mut self, bracket: Option<usize>, weight: f64) {
         let start = bracket.unwrap_or(self.pieces.len());
         for piece in &mut self.pieces[start..] {
@@ -178,7 +179,7 @@ impl Reader {
         }
     }
 
-    /// Closes what is open, and joins neighbours that count alike.
+    /// Closes the open brackets, and joins adjacent pieces of the same weight.
     fn finish(mut self) -> Vec<Part> {
         while let Some(bracket) = self.round.pop() {
             self.multiply(Some(bracket), EMPHASIS);
@@ -213,7 +214,7 @@ fn open(brackets: &mut Vec<usize>, piece: usize) {
     }
 }
 
-/// The weight between a colon and the closing bracket, and what follows that.
+/// Parses the weight between a colon and the closing bracket, and returns the rest.
 fn weight(after_colon: &str) -> Option<(f64, &str)> {
     let (number, after) = after_colon.split_once(')')?;
     let number = number.trim();

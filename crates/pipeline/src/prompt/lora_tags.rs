@@ -1,28 +1,28 @@
-//! LoRAs that a prompt names: `<lora:name:0.8>`.
+//! LoRA tags in prompts: `<lora:name:0.8>`.
 
-/// A LoRA that a prompt asks for.
+/// A LoRA that a prompt names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraTag {
-    /// Its name, as a file without its ending.
+    /// Its name: a file name without its extension.
     pub name: String,
-    /// How much of it the denoising network gets.
+    /// Its scale in the denoising network.
     pub scale: f64,
-    /// How much of it the text encoders get.
+    /// Its scale in the text encoders.
     pub text_scale: f64,
-    /// What else is said in the tag, and is not known: `lbw=…` or `dyn=…`, say.
+    /// Arguments of the tag that are not supported, such as `lbw=…` or `dyn=…`.
     pub ignored: Vec<String>,
 }
 
-/// A text without its LoRAs' tags.
+/// A text without its LoRA tags, and the LoRAs.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Untagged {
     pub(super) text: String,
     pub(super) loras: Vec<LoraTag>,
-    /// Tags that name a LoRA and cannot be read.
+    /// LoRA tags that cannot be parsed.
     pub(super) unread: Vec<String>,
 }
 
-/// Takes the tags `<lora:…>` and `<lyco:…>` out of `text`. Others are left in it.
+/// Removes the tags `<lora:…>` and `<lyco:…>` from `text`. Other tags stay.
 pub(super) fn take_out(text: &str) -> Untagged {
     let mut result = Untagged::default();
     let replaced = replace(text, |tag, written| {
@@ -38,7 +38,8 @@ pub(super) fn take_out(text: &str) -> Untagged {
     }
 }
 
-/// `text` with each of its tags as `change` has it, which is given what it says, if it can be read, and how it is written.
+/// Replaces each tag of `text` by the result of `change`, which receives the parsed tag, if it is valid, and
+/// its text.
 pub(crate) fn replace(text: &str, mut change: impl FnMut(Option<LoraTag>, &str) -> String) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -60,23 +61,24 @@ pub(crate) fn replace(text: &str, mut change: impl FnMut(Option<LoraTag>, &str) 
     result
 }
 
-/// What a LoRA's tag at the beginning of `text` says after its kind, and how long the tag is.
+/// The arguments of a LoRA tag at the beginning of `text`, and the tag's length.
 fn arguments(text: &str) -> Option<(&str, usize)> {
     const OPENINGS: [&str; 2] = ["<lora:", "<lyco:"];
     let opening = OPENINGS.into_iter().find(|opening| {
         let begins = text.get(..opening.len());
         begins.is_some_and(|begins| begins.eq_ignore_ascii_case(opening))
     })?;
-    // A tag does not hold another one.
+    // Tags are not nested.
     let end = opening.len() + text[opening.len()..].find(['<', '>'])?;
     text[end..]
         .starts_with('>')
         .then(|| (&text[opening.len()..end], end + 1))
 }
 
-/// The name, then one scale for both or the text encoders' and the network's; `te=` and `unet=`, wherever they stand, win
-/// over these. Where the network's is not said it is the text encoders'. This is how stable-diffusion-webui's extension for
-/// LoRA reads them; what it reads beyond that is not known here.
+/// Parses the name, then one scale, or one for the text encoders and one for the network. `te=` and `unet=`
+/// override these at any position. Without a scale for the network it has that of the text encoders.
+/// stable-diffusion-webui's LoRA extension parses these arguments in the same way; its others are not
+/// supported.
 fn read(arguments: &str) -> Option<LoraTag> {
     let mut parts = arguments.split(':').map(str::trim);
     let name = parts.next().filter(|name| !name.is_empty())?;

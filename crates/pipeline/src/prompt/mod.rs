@@ -1,9 +1,8 @@
-//! The syntax of prompts, as stable-diffusion-webui reads it: emphasis, pieces of any length, and LoRAs named
-//! in the text.
+//! The prompt syntax of stable-diffusion-webui: emphasis, prompts of any length, and LoRA tags.
 //!
-//! A text is read into a [`Prompt`]: pieces with weights, breaks between chunks, and the LoRAs that were
-//! named. Of a prompt and a tokenizer come [`WeightedTokens`], in [`chunks`] for CLIP or in one [`sequence`]
-//! for T5; what the text encoder makes of them is weighted with [`emphasise`].
+//! A text is parsed into a [`Prompt`]: weighted words, breaks between chunks, and the LoRAs that it names. A
+//! tokenizer turns it into [`WeightedTokens`], as [`chunks`] for CLIP or as one [`sequence`] for T5.
+//! [`emphasise`] applies the weights to the output of the text encoder.
 
 mod chunks;
 mod emphasis;

@@ -1,4 +1,4 @@
-//! From a prompt to token ids with weights.
+//! Token ids with weights, from a prompt and a tokenizer.
 
 use super::chunks::{Run, Token, group};
 use super::emphasis::{Part, Prompt};
@@ -10,20 +10,19 @@ use crate::tokenizer::Tokenizer;
 pub struct WeightedTokens {
     /// The ids.
     pub ids: Vec<u32>,
-    /// How much each counts; 1 for special tokens and padding.
+    /// Their weights; 1 for special tokens and padding.
     pub weights: Vec<f32>,
-    /// How many tokens of the prompt had no place.
+    /// How many tokens of the prompt were truncated.
     pub cut: usize,
 }
 
-/// `prompt` in rows of `length` tokens, each of which begins and ends as a text of its own, and is padded
-/// behind its end. There is at least one, and nothing is cut. A row that is full ends after a comma where one
-/// is near.
+/// Splits `prompt` into rows of `length` tokens, each with its own start and end tokens and padding. There is
+/// at least one row, and nothing is truncated. A full row ends after a comma if one is near.
 ///
 /// A prompt of one part that fits has the ids of [`Tokenizer::encode`].
 ///
 /// # Errors
-/// The tokenizer cannot take this text.
+/// The tokenizer cannot encode this text.
 pub fn chunks(tokenizer: &Tokenizer, prompt: &Prompt, length: usize) -> Result<Vec<WeightedTokens>> {
     let (before, after) = tokenizer.frame();
     let room = length.saturating_sub(before.len() + after.len()).max(1);
@@ -32,10 +31,10 @@ pub fn chunks(tokenizer: &Tokenizer, prompt: &Prompt, length: usize) -> Result<V
     Ok(rows.map(|group| row(tokenizer, group, length)).collect())
 }
 
-/// `prompt` in one row of `length` tokens; what has no place is cut. Breaks are passed over.
+/// Encodes `prompt` in one row of `length` tokens and truncates the rest. Breaks are ignored.
 ///
 /// # Errors
-/// The tokenizer cannot take this text.
+/// The tokenizer cannot encode this text.
 pub fn sequence(tokenizer: &Tokenizer, prompt: &Prompt, length: usize) -> Result<WeightedTokens> {
     let runs = runs(tokenizer, prompt)?.into_iter();
     let tokens = runs.flat_map(|run| match run {
@@ -45,8 +44,7 @@ pub fn sequence(tokenizer: &Tokenizer, prompt: &Prompt, length: usize) -> Result
     Ok(row(tokenizer, tokens.collect(), length))
 }
 
-/// Gives each of `prompts` as many chunks as the longest has, the new ones without words, so that they can be
-/// guided against each other.
+/// Pads each of `prompts` with empty chunks to as many as the longest has, as classifier-free guidance needs.
 pub fn pad_together(tokenizer: &Tokenizer, prompts: &mut [Vec<WeightedTokens>], length: usize) {
     let most = prompts.iter().map(Vec::len).max().unwrap_or(0);
     for chunks in prompts {
@@ -65,7 +63,7 @@ fn runs(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<Run>> {
     prompt.parts.iter().map(run).collect()
 }
 
-/// The special tokens around `tokens`, and padding behind. What has no place is cut from the end of the tokens.
+/// Adds special tokens and padding to `tokens`, which are truncated at their end if necessary.
 fn row(tokenizer: &Tokenizer, mut tokens: Vec<Token>, length: usize) -> WeightedTokens {
     let (before, after) = tokenizer.frame();
     let room = length.saturating_sub(before.len() + after.len());

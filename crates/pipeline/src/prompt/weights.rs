@@ -1,13 +1,13 @@
-//! What the weights of tokens do to their features.
+//! Applies the weights of tokens to their features.
 
 use candle_core::{DType, Result, Tensor};
 
-/// `features` with each token's vector multiplied by its weight, and each row then scaled back to the mean
-/// that it had, as stable-diffusion-webui does. `features` are `[rows, tokens, features]`, `weights` one list
-/// of tokens a row. A row whose weights are all 1 keeps its bits.
+/// Multiplies each token's vector of `features` by its weight, then scales each row back to its mean, as
+/// stable-diffusion-webui does. `features` are `[rows, tokens, features]`, and `weights` has one list of
+/// tokens per row. A row with weights of 1 keeps its bits.
 ///
 /// # Errors
-/// The weights are not as many as the tokens, or the device fails.
+/// The number of weights differs from that of tokens, or the device fails.
 pub fn emphasise(features: &Tensor, weights: &[Vec<f32>]) -> Result<Tensor> {
     let (rows, tokens, _) = features.dims3()?;
     if weights.len() != rows || weights.iter().any(|weights| weights.len() != tokens) {
@@ -28,7 +28,7 @@ pub fn emphasise(features: &Tensor, weights: &[Vec<f32>]) -> Result<Tensor> {
         let weights = Tensor::from_slice(weights, (1, tokens, 1), features.device())?;
         let changed = features.broadcast_mul(&weights.to_dtype(features.dtype())?)?;
         let scale = mean(&features)? / mean(&changed)?;
-        // A mean of nothing cannot be brought back.
+        // A mean of 0 cannot be restored.
         if scale.is_finite() {
             changed * scale
         } else {
@@ -38,7 +38,7 @@ pub fn emphasise(features: &Tensor, weights: &[Vec<f32>]) -> Result<Tensor> {
     Tensor::cat(&weighted.collect::<Result<Vec<_>>>()?, 0)
 }
 
-/// In 64 bits: positive and negative numbers all but cancel each other.
+/// The mean in f64: positive and negative values nearly cancel.
 fn mean(tensor: &Tensor) -> Result<f64> {
     tensor.to_dtype(DType::F64)?.mean_all()?.to_scalar()
 }

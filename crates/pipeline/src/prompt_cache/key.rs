@@ -1,4 +1,4 @@
-//! What an encoded prompt depends on.
+//! The key of an encoded prompt: everything that its bits depend on.
 
 use candle_core::Device;
 use sd_weights::{FileIdentity, WeightType};
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::bundle::Bundle;
 use crate::{checksummed, numerics_id};
 
-/// Raised whenever the same encoders give other bits for the same prompt, within a version of the program.
+/// Incremented when the encoders' results change within a version of the program.
 const ENCODING: u32 = 1;
 
 /// Everything that the bits of an encoded prompt depend on.
@@ -16,20 +16,20 @@ const ENCODING: u32 = 1;
 pub(super) struct PromptKey {
     encoding: u32,
     program: String,
-    /// What computes, and with which instructions.
+    /// The device and its instruction set.
     device: String,
     weight_type: String,
-    /// All prompts that were encoded together, as they were.
+    /// All prompts that are encoded together, unchanged.
     prompts: Vec<String>,
-    /// Tokens that a prompt is given.
+    /// Tokens of a prompt.
     tokens: usize,
-    /// Features of a token, and of a pooled prompt where there is one.
+    /// Features of a token, and of a pooled prompt if there is one.
     features: (usize, Option<usize>),
-    /// Layers of CLIP that are left out.
+    /// CLIP layers that are skipped.
     clip_skip: usize,
-    /// How much is added to the encoders of each LoRA file, which are among the files.
+    /// The text encoder scale of each LoRA file; the files are among `files`.
     lora_scales: Vec<f64>,
-    /// The encoders and their tokenizers.
+    /// The files of the encoders and their tokenizers.
     files: Vec<FileIdentity>,
 }
 
@@ -58,9 +58,9 @@ impl PromptKey {
         }
     }
 
-    /// A name for the key, in hexadecimal digits.
+    /// The SHA-256 of the key in hexadecimal.
     pub(super) fn digest(&self) -> String {
-        // Its fields are texts and numbers, whose JSON cannot fail; two failures would only share a name.
+        // Serialising strings and numbers cannot fail; two failures would only share a name.
         let text = serde_json::to_vec(self).unwrap_or_default();
         checksummed::hexadecimal(&Sha256::digest(text)[..16])
     }
@@ -70,7 +70,7 @@ impl PromptKey {
         [self.prompts.len(), self.tokens, self.features.0]
     }
 
-    /// `[prompts, features]`, where prompts are pooled.
+    /// `[prompts, features]`, if prompts are pooled.
     pub(super) fn pooled_shape(&self) -> Option<[usize; 2]> {
         Some([self.prompts.len(), self.features.1?])
     }

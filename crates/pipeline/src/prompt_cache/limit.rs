@@ -1,4 +1,4 @@
-//! StateStore the folder small: what was not used for longest goes first.
+//! Limits the size of the cache: the least recently used entries are removed first.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{ENTRY, PART};
 
-/// A temporary file that is older than this has no writer any more.
+/// A temporary file older than this belongs to no running process.
 const LONGEST_WRITE: Duration = Duration::from_secs(3600);
 
 struct Entry {
@@ -16,13 +16,13 @@ struct Entry {
     bytes: u64,
 }
 
-/// Removes the entries of `folder` that were not used for longest, until the others have `limit` bytes at most, and
-/// what killed processes left half-written. Another process may do the same at the same time.
+/// Removes the least recently used entries of `folder` until the rest has at most `limit` bytes, and
+/// temporary files of killed processes. Another process may do the same at the same time.
 pub(super) fn apply(folder: &Path, limit: u64, now: SystemTime) -> io::Result<()> {
     let mut entries = Vec::new();
     for file in fs::read_dir(folder)? {
         let path = file?.path();
-        // Gone since it was listed.
+        // The file was removed in the meantime.
         let Ok(metadata) = fs::metadata(&path) else {
             continue;
         };

@@ -1,11 +1,11 @@
-//! Results of the text encoders, kept on disk: the same prompt is not encoded twice.
+//! The prompt cache: results of the text encoders on disk, so that a prompt is encoded only once.
 //!
-//! An entry holds the very numbers that the encoders gave, and is found under everything that they depend on (see
-//! [`PromptKey`]), so it never changes an image. It is written whole or not at all, and what is damaged is as good
-//! as missing; so any number of processes can use the folder, and it can be deleted at any moment. A folder that
-//! cannot be written is no error either. Above [`LIMIT`] the entries that were not used for longest go.
+//! An entry holds the exact values of the encoders, and its key is everything that they depend on (see
+//! [`PromptKey`]), so the cache never changes an image. Entries are written atomically, and a damaged entry
+//! counts as missing; so any number of processes can share the folder, and it can be deleted at any time. A
+//! folder that is not writable is no error. Above [`LIMIT`] the least recently used entries are removed.
 //!
-//! The built-in model is encoded in less time than it takes to look for it, and has no entries.
+//! The built-in model has no entries: encoding with it is faster than a lookup.
 
 mod key;
 mod limit;
@@ -28,26 +28,27 @@ use crate::stage::{self, EncodedPrompt};
 use crate::user_dirs::UserDirs;
 use key::PromptKey;
 
-/// Bytes that all entries together may have.
+/// The most bytes of all entries together.
 const LIMIT: u64 = 256 << 20;
 const ENTRY: &str = "safetensors";
 const PART: &str = "part";
 const CONTEXT: &str = "context";
 const POOLED: &str = "pooled";
 
-/// The text encoders of one model, with what they have encoded before.
+/// The text encoders of a model, with their cache.
 #[derive(Debug)]
 pub(crate) struct PromptCache {
-    /// `None` where nothing is looked for or kept.
+    /// `None` if nothing is cached.
     folder: Option<PathBuf>,
-    /// The files that the encoders are made of.
+    /// The files of the encoders.
     files: Vec<FileIdentity>,
-    /// Who writes, for the names of temporary files: a run that goes on replaces what it left behind.
+    /// The id of the writer, for the names of temporary files: a resumed run replaces those that it left
+    /// behind.
     writer: String,
     limit: u64,
 }
 
-/// What an entry says apart from its numbers.
+/// The description of an entry.
 #[derive(Debug, Serialize, Deserialize)]
 struct Description {
     key: PromptKey,
@@ -55,7 +56,7 @@ struct Description {
 }
 
 impl PromptCache {
-    /// The cache of `bundle`'s text encoders in `user_dirs`, for `run`.
+    /// The cache of the text encoders of `bundle` in `user_dirs`, for `run`.
     pub(crate) fn new(user_dirs: &UserDirs, bundle: &Bundle, model: &ModelIdentity, run: &RunName) -> Self {
         Self {
             folder: user_dirs.prompts().filter(|_| !bundle.source().is_embedded()),
@@ -65,7 +66,7 @@ impl PromptCache {
         }
     }
 
-    /// As [`stage::encode`], which is asked only for what was not encoded before.
+    /// As [`stage::encode`], which is called only for prompts that are not cached.
     ///
     /// # Errors
     /// As [`stage::encode`].
@@ -128,7 +129,7 @@ impl PromptCache {
     }
 }
 
-/// The entry at `path`, if it is there, whole, and of `key`.
+/// The entry at `path`, if it exists, is undamaged, and has this key.
 fn find(path: &Path, key: &PromptKey) -> Option<EncodedPrompt> {
     if !path.exists() {
         return None;
@@ -153,7 +154,7 @@ fn find(path: &Path, key: &PromptKey) -> Option<EncodedPrompt> {
         },
         cut: entry.description.cut,
     };
-    // Its time says when it was last of use.
+    // The modification time records the last use.
     if let Err(error) = File::options()
         .append(true)
         .open(path)

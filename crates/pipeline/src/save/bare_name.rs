@@ -1,6 +1,6 @@
-//! Names without where things lie: what may leave the machine.
+//! Names without paths, which may be shared with an image.
 
-/// Endings that belong to a file and not to what it is called.
+/// File extensions that are not part of a name.
 const ENDINGS: [&str; 8] = [
     ".safetensors",
     ".ckpt",
@@ -12,12 +12,13 @@ const ENDINGS: [&str; 8] = [
     ".sft",
 ];
 
-/// What others call the model, LoRA or network that the user calls `name`, a path or an id on the hub with or without a file:
-/// the last part of it without its ending, and without the signs that separate what is exchanged. None where nothing is left.
+/// The shared name of the model, LoRA or network that the user calls `name`, a path or a hub id with or
+/// without a file: its last component without the extension, and without the separators of the `parameters`
+/// text. None if nothing is left.
 pub(super) fn bare_name(name: &str) -> Option<String> {
     let last = |text: &str, signs: &[char]| text.rsplit(signs).next().unwrap_or_default().to_owned();
     let name = last(name.trim_end_matches(['/', '\\']), &['/', '\\']);
-    // A file in a folder or a repository is named behind a colon.
+    // A file in a folder or a repository follows a colon.
     let name = match name.rsplit_once(':') {
         Some((_, file)) if ENDINGS.iter().any(|ending| file.ends_with(ending)) => file.to_owned(),
         _ => name,

@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor};
 
 use crate::{Error, Result};
 
-/// An image: rows from top to bottom, three bytes a pixel.
+/// An RGB image: rows from top to bottom, three bytes per pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
     width: usize,
@@ -33,8 +33,8 @@ impl RgbImage {
         }
     }
 
-    /// The image of `image`, `[3, height, width]` with values from -1 to 1; what lies outside is clamped.
-    /// Rounded to the nearest byte, halves to the even one, as numpy does for diffusers.
+    /// Converts a tensor `[3, height, width]` with values from -1 to 1, which are clamped. Values are rounded
+    /// to the nearest byte, halves to even, as numpy does in diffusers.
     ///
     /// # Errors
     /// The tensor has another shape, or the device fails.
@@ -52,23 +52,23 @@ impl RgbImage {
         Ok(Self::new(width, height, pixels))
     }
 
-    /// Pixels from left to right.
+    /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Pixels from top to bottom.
+    /// Height in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Three bytes a pixel, rows from top to bottom.
+    /// Three bytes per pixel, rows from top to bottom.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// Writes the image as PNG with `parameters` in a text chunk of that name, where Stable Diffusion
-    /// programs look for it. `path` is for messages.
+    /// Writes the image as PNG with `parameters` in the text chunk of that name that Stable Diffusion
+    /// programs read. `path` is for messages.
     pub(crate) fn write_png(&self, target: &mut impl Write, parameters: &str, path: &Path) -> Result<()> {
         const KEYWORD: &str = "parameters";
         let failed = |error| match error {
@@ -85,7 +85,7 @@ impl RgbImage {
         let mut encoder = png::Encoder::new(&mut buffered, self.width as u32, self.height as u32);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        // A plain text chunk is Latin-1; what does not fit goes into an international one.
+        // A tEXt chunk is Latin-1; other text goes into an iTXt chunk.
         let is_latin = parameters.chars().all(|character| u32::from(character) < 256);
         let text = if is_latin {
             encoder.add_text_chunk(KEYWORD.into(), parameters.into())

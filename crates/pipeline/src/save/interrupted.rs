@@ -1,4 +1,4 @@
-//! What an interrupted run left among the images: those it saved, and what it did not come to the end of.
+//! The files of an interrupted run in the output folder: its saved images, and its temporary files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use super::{Gallery, TEMPORARY_SUFFIX, remove, temporary_prefix};
 use crate::resume::RunName;
 use crate::{Error, Result, SavedImage};
 
-/// As much of an image's metadata as says whose it is.
+/// The part of an image's metadata that identifies its run.
 #[derive(Deserialize)]
 struct Origin {
     started: String,
@@ -19,15 +19,15 @@ struct Origin {
     seed: u64,
 }
 
-/// The longest metadata that are read: they hold the timeline of a run.
+/// The longest metadata file that is read: it holds the timeline of a run.
 const LONGEST_METADATA: u64 = 256 << 20;
 
 impl Gallery {
-    /// Finds the images that this run has saved in other processes, and removes what those left unfinished. Names
-    /// go on after `known`, as many images as are known to have been saved.
+    /// Finds the images that this run has saved in other processes, and removes their unfinished files. New
+    /// names continue after `known`, the number of images that are known to be saved.
     ///
     /// # Errors
-    /// The folder cannot be read, or a file in it not removed.
+    /// The folder cannot be read, or a file in it cannot be removed.
     pub(crate) fn recover(&mut self, known: usize) -> Result<Vec<SavedImage>> {
         self.next = self.next.saturating_add(known);
         remove_temporary_files(&self.folder, &self.run)?;
@@ -38,7 +38,7 @@ impl Gallery {
             if !is_numbered || metadata.extension() != Some(OsStr::new("json")) {
                 continue;
             }
-            // Others may have written into the same second, and what they wrote need not be metadata.
+            // Other runs may have started in the same second, and such a file need not be metadata.
             let origin = sd_files::read_at_most(&metadata, LONGEST_METADATA)
                 .ok()
                 .and_then(|text| serde_json::from_slice::<Origin>(&text).ok())
@@ -58,7 +58,7 @@ impl Gallery {
                     seed,
                 });
             } else {
-                // The process was killed after it had put the metadata in place and before the image.
+                // The process was killed after it had written the metadata and before the image.
                 remove(&metadata)?;
             }
         }
@@ -66,10 +66,10 @@ impl Gallery {
     }
 }
 
-/// Removes the temporary files that processes of `run` left in `folder`. None of them may be at work.
+/// Removes the temporary files of `run` in `folder`. No process of the run may be running.
 ///
 /// # Errors
-/// The folder cannot be read, or a file in it not removed.
+/// The folder cannot be read, or a file in it cannot be removed.
 pub(crate) fn remove_temporary_files(folder: &Path, run: &RunName) -> Result<()> {
     for file in files(folder)? {
         if is_between(&file, &temporary_prefix(run), TEMPORARY_SUFFIX) {
@@ -79,13 +79,13 @@ pub(crate) fn remove_temporary_files(folder: &Path, run: &RunName) -> Result<()>
     Ok(())
 }
 
-/// Whether the file's name begins with `start` and ends with `end`.
+/// Whether the file's name starts with `start` and ends with `end`.
 fn is_between(file: &Path, start: &str, end: &str) -> bool {
     let name = file.file_name().and_then(OsStr::to_str);
     name.is_some_and(|name| name.starts_with(start) && name.ends_with(end))
 }
 
-/// Everything in `folder`; nothing where it is gone.
+/// The files in `folder`; none if it does not exist.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |source| Error::Output {
         path: folder.to_owned(),
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_run_finds_its_own_images_and_clears_its_own_traces() {
         let folder = tempfile::tempdir().unwrap();
-        // Of the same second, so that their files are called alike.
+        // Two runs of the same second, whose file names collide.
         let now = ZonedDateTime::now();
         let (run, other) = (
             RunName::new(&now),

@@ -1,4 +1,4 @@
-//! How an image was made: the JSON file beside it.
+//! The metadata of an image: the JSON file beside it.
 
 use std::path::PathBuf;
 
@@ -8,76 +8,77 @@ use serde::Serialize;
 use crate::scheduler::{SamplerKind, ScheduleKind};
 use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Img2Img, LoraChoice, Strength, Warning};
 
-/// Everything that went into one image, in the names that scripts read.
+/// All settings of one image, under the keys that scripts read.
 #[derive(Debug, Clone, Serialize)]
 pub struct Metadata {
     /// What the image shows.
     pub prompt: String,
-    /// What it should not show.
+    /// The negative prompt.
     pub negative_prompt: String,
     /// This image's own seed.
     pub seed: u64,
     /// Denoising steps.
     pub steps: usize,
-    /// Guidance.
+    /// The guidance scale.
     pub guidance_scale: GuidanceScale,
-    /// How far guided predictions were scaled back to the spread of the prompt's own.
+    /// The guidance rescale.
     pub guidance_rescale: f64,
-    /// Pixels from left to right and from top to bottom.
+    /// Width and height in pixels.
     #[serde(flatten)]
     pub size: ImageSize,
     /// The sampler.
     pub sampler: SamplerKind,
-    /// Its schedule, never automatic.
+    /// Its schedule, resolved from automatic.
     pub schedule: ScheduleKind,
-    /// How many more of CLIP's last layers were left out.
+    /// How many more of CLIP's last layers were skipped.
     pub clip_skip: usize,
-    /// The settings of image-to-image, if it was made so.
+    /// The settings of image-to-image, if it was used.
     #[serde(rename = "over")]
     pub img2img: Option<Img2Img>,
     /// The style that was added to the prompt.
     pub style: Option<String>,
-    /// The model, as the user called it.
+    /// The name that the user gave the model.
     pub model: String,
-    /// SHA-256 of the weights of its denoising network, where that is known without reading them.
+    /// The SHA-256 of the denoising network's weights, if it is known without reading them.
     pub model_sha256: Option<String>,
-    /// LoRAs, with their scales: one for all networks, or the text encoders' and the denoising network's.
+    /// LoRAs with their scales: one for all networks, or one for the text encoders and one for the denoising
+    /// network.
     pub lora: Vec<String>,
-    /// The same, each with everything that is known of it.
+    /// The same LoRAs with all their details.
     pub loras: Vec<LoraRecord>,
-    /// The control network.
+    /// The ControlNets.
     pub controlnet: Option<Vec<ControlChoice>>,
     /// The factor of the upscaling.
     pub upscale: Option<usize>,
-    /// How it was upscaled.
+    /// The method of the upscaling.
     pub upscale_method: Option<String>,
     /// The refiner.
     pub refiner: Option<String>,
-    /// How it was used.
+    /// The settings of the refiner.
     pub refiner_settings: Option<RefinerSettings>,
     /// The preset.
     pub quality_preset: Option<String>,
-    /// How many images the run drew.
+    /// The number of images of the run.
     pub num_images: usize,
-    /// Which of them this is, from 0.
+    /// The index of this image, from 0.
     pub image_index: usize,
     /// The image's file name.
     pub filename: String,
-    /// The device that drew it.
+    /// The device of the run.
     pub device: String,
-    /// The type that the transformer's weights were held in.
+    /// The data type of the denoising network's weights.
     pub dtype: String,
     /// The family of the model.
     pub pipeline_type: String,
-    /// What was done to need less memory.
+    /// The memory optimisations in effect.
     pub memory_optimizations: Vec<String>,
-    /// When the run began, in local time, to the nanosecond. Its images are recognised by it.
+    /// The start of the run in local time, to the nanosecond. It identifies the images of a run.
     pub started: String,
-    /// Seconds that the run took until this image was ready to be saved.
+    /// Seconds from the start of the run until this image was ready to be saved.
     pub generation_time: f64,
-    /// What failed and was left out.
+    /// The parts that failed and were left out.
     pub failures: Vec<Failure>,
-    /// What the user was warned of.
+    /// The warnings of the run.
     pub warnings: Vec<Warning>,
     /// Memory over the run.
     pub memory: MemoryReport,
@@ -88,20 +89,20 @@ pub struct Metadata {
 /// A LoRA that was added.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoraRecord {
-    /// As the user calls it.
+    /// The name that the user gave it.
     pub name: String,
     /// Its file.
     pub file: PathBuf,
-    /// How much of it was added to the denoising network.
+    /// Its scale in the denoising network.
     pub scale: f64,
-    /// How much of it was added to the text encoders.
+    /// Its scale in the text encoders.
     pub text_scale: f64,
-    /// The first twelve digits of its hash, as stable-diffusion-webui takes it, where the file could be read.
+    /// The first twelve digits of its hash, as stable-diffusion-webui computes it, if the file could be read.
     pub hash: Option<String>,
 }
 
 impl LoraRecord {
-    /// Of `choice`, whose file has the `hash`.
+    /// The record of `choice`, whose file has the `hash`.
     pub fn new(choice: &LoraChoice, hash: Option<String>) -> Self {
         Self {
             name: choice.name.clone(),
@@ -112,7 +113,8 @@ impl LoraRecord {
         }
     }
 
-    /// Its scales as they are written behind a name: one for both, or the text encoders' and the denoising network's.
+    /// Its scales as they follow a name: one for both, or one for the text encoders and one for the denoising
+    /// network.
     pub fn scales(&self) -> String {
         if self.scale == self.text_scale {
             self.scale.to_string()
@@ -122,36 +124,37 @@ impl LoraRecord {
     }
 }
 
-/// How a refiner was used.
+/// The settings of a refiner.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RefinerSettings {
-    /// Where it took the latents over, from 0 to 1; without it, it went over the finished image.
+    /// The fraction of the denoising at which it took over the latents; None if it refined the finished
+    /// image.
     pub switch: Option<f64>,
-    /// Its denoising steps, of which it took those that the strength left.
+    /// Its denoising steps, of which the strength left a part.
     pub steps: usize,
-    /// How much of the image it changed.
+    /// The strength of its image-to-image pass.
     pub strength: Strength,
 }
 
-/// A run's memory, up to the moment the image was saved.
+/// The memory of a run up to the saving of the image.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct MemoryReport {
-    /// What the run was allowed, where a budget was given.
+    /// The budget of the run, if there is one.
     pub budget: Option<Bytes>,
-    /// What it was predicted to need, where a plan was made.
+    /// The predicted peak, if there is a plan.
     pub predicted_peak: Option<Bytes>,
-    /// The most that was resident.
+    /// The peak of resident memory.
     pub measured_peak: Bytes,
     /// Bytes of weights that were read.
     pub weights_read: Bytes,
-    /// The readings.
+    /// The memory readings.
     pub timeline: Vec<Reading>,
-    /// The stages, each with its peaks; the last is still at work.
+    /// The stages with their peaks; the last is still running.
     pub stages: Vec<Stage>,
 }
 
 impl MemoryReport {
-    /// What `timeline` measured of a run that was allowed `budget` and predicted to need `predicted_peak`.
+    /// The report of `timeline` for a run with this budget and prediction.
     pub fn new(budget: Option<Bytes>, predicted_peak: Option<Bytes>, timeline: Timeline) -> Self {
         Self {
             budget,

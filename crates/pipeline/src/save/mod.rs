@@ -1,4 +1,4 @@
-//! Saving: an image and how it was made, both written whole or not at all, never over an existing file.
+//! Saves images with their metadata. Both files are written atomically, and never over an existing file.
 
 mod bare_name;
 mod image;
@@ -21,7 +21,7 @@ use crate::fsync::sync_folder;
 use crate::resume::RunName;
 use crate::{Error, Result, SavedImage};
 
-/// A folder that the images of a run are saved into.
+/// The output folder of a run.
 #[derive(Debug)]
 pub struct Gallery {
     folder: PathBuf,
@@ -30,18 +30,18 @@ pub struct Gallery {
 }
 
 impl Gallery {
-    /// Opens `folder`, makes it if it is missing, and makes sure that it can be written, so that nobody waits
-    /// for an image that has no place. File names carry the moment at which `run` began.
+    /// Opens `folder`, creates it if missing, and checks that it is writable before any work is done. File
+    /// names carry the start time of `run`.
     ///
     /// # Errors
-    /// The folder cannot be made or written.
+    /// The folder cannot be created or written.
     pub fn open(folder: &Path, run: &RunName) -> Result<Self> {
         let unwritable = |source| Error::Output {
             path: folder.to_owned(),
             source,
         };
         fs::create_dir_all(folder).map_err(unwritable)?;
-        // A file without a name, where the system has such: even a process that is killed here leaves nothing.
+        // An unnamed file, where the system has such: even a killed process leaves nothing behind.
         tempfile::tempfile_in(folder).map_err(unwritable)?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -51,10 +51,10 @@ impl Gallery {
     }
 
     /// Saves `image` with `metadata` under the next free name, `output_YYYY-MM-DD_HH-MM-SS_001.png` and the
-    /// same with `.json`. `metadata` is given its file's name and its run's beginning.
+    /// same with `.json`. The file name and the start of the run are set in `metadata`.
     ///
     /// # Errors
-    /// The files cannot be written; then neither is there.
+    /// The files cannot be written; then neither exists.
     pub fn save(&mut self, image: &RgbImage, metadata: &mut Metadata) -> Result<SavedImage> {
         loop {
             let stem = self.run.file_name(self.next);
@@ -76,7 +76,7 @@ impl Gallery {
                     source,
                 })
             })?;
-            // The image is put in place last: who sees it finds its metadata beside it.
+            // The image is renamed last: whoever sees it finds its metadata.
             if !place(written_sidecar, &sidecar)? {
                 continue;
             }
@@ -101,8 +101,7 @@ impl Gallery {
         }
     }
 
-    /// Writes a temporary file in the folder and makes sure that it is on the disk. `path` is the name that
-    /// messages call it by.
+    /// Writes a temporary file in the folder and syncs it to the disk. `path` is its name in messages.
     fn write(&self, path: &Path, fill: impl FnOnce(&mut fs::File) -> Result<()>) -> Result<NamedTempFile> {
         let failed = |source| Error::Output {
             path: path.to_owned(),
@@ -114,17 +113,17 @@ impl Gallery {
         Ok(file)
     }
 
-    /// A temporary file that is gone when it is dropped, and that the run knows for its own.
+    /// A temporary file of the run, which is deleted when dropped.
     fn temporary(&self) -> io::Result<NamedTempFile> {
         temporary(&self.folder, &temporary_prefix(&self.run))
     }
 }
 
-/// A temporary file in `folder` that is gone when it is dropped. Its name begins with `prefix`.
+/// A temporary file in `folder`, which is deleted when dropped. Its name starts with `prefix`.
 pub(crate) fn temporary(folder: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     builder.prefix(prefix).suffix(TEMPORARY_SUFFIX);
-    // Temporary files are private by default; what is saved is as readable as any other file.
+    // Temporary files are private by default; saved files get the default permissions.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)
@@ -132,12 +131,12 @@ pub(crate) fn temporary(folder: &Path, prefix: &str) -> io::Result<NamedTempFile
 
 const TEMPORARY_SUFFIX: &str = ".part";
 
-/// What the names of the temporary files of `run` begin with.
+/// The prefix of the names of the temporary files of `run`.
 fn temporary_prefix(run: &RunName) -> String {
     format!(".generate-{run}-")
 }
 
-/// Gives a file its name, unless another already has it.
+/// Renames a file to `path`, unless that exists.
 fn place(file: NamedTempFile, path: &Path) -> Result<bool> {
     match file.persist_noclobber(path) {
         Ok(_) => Ok(true),

@@ -1,9 +1,9 @@
 //! The `parameters` text that Stable Diffusion programs exchange inside a PNG.
 //!
-//! The prompt, a line `Negative prompt: …` where there is one, and a last line of `Key: value` pairs, as
-//! stable-diffusion-webui, its extension for ControlNet and its tab of extras write and read them. Whatever changes the
-//! image is in it, under webui's own keys where it has one. Models, LoRAs and networks stand there by their bare names:
-//! the image leaves the machine, and where things lie on it does not.
+//! The prompt, a line `Negative prompt: …` if there is one, and a last line of `Key: value` pairs, as
+//! stable-diffusion-webui, its ControlNet extension and its Extras tab write and read them. It contains
+//! everything that changes the image, under webui's keys where there are any. Models, LoRAs and networks
+//! appear under their bare names: an image is shared, local paths are not.
 
 use super::bare_name::bare_name;
 use super::{LoraRecord, Metadata};
@@ -12,10 +12,10 @@ use crate::prompt::replace_lora_tags;
 use crate::request::{ControlChoice, ControlKind};
 use crate::scheduler::SamplerKind;
 
-/// Digits that webui writes of a model's SHA-256.
+/// Digits of a model's SHA-256 in webui.
 const HASH_DIGITS: usize = 10;
 
-/// The text for an image made as `metadata` says.
+/// The text for an image with this `metadata`.
 pub fn parameters_text(metadata: &Metadata) -> String {
     let mut text = with_lora_tags(&metadata.prompt, &metadata.loras);
     if !metadata.negative_prompt.is_empty() {
@@ -34,7 +34,7 @@ pub fn parameters_text(metadata: &Metadata) -> String {
     text
 }
 
-/// The last line's keys and values, in webui's order.
+/// The keys and values of the last line, in webui's order.
 fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     let mut add = |key: &str, value: String| pairs.push((key.to_owned(), value));
@@ -57,11 +57,11 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
     if let Some(img2img) = &metadata.img2img {
         add("Denoising strength", img2img.strength.0.to_string());
     }
-    // Readers take a layer to be the last one when nothing is said.
+    // Readers assume the last layer if the key is missing.
     if metadata.clip_skip > 0 {
         add("Clip skip", (metadata.clip_skip + 1).to_string());
     }
-    // And the noise to come from a GPU.
+    // They also assume GPU noise.
     add("RNG", "CPU".to_owned());
     if metadata
         .img2img
@@ -93,7 +93,7 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
         );
         match refiner.switch {
             Some(switch) => add("Refiner switch at", switch.to_string()),
-            // webui has no refiner that goes over the finished image, and so no keys for it.
+            // webui has no refiner pass over a finished image, and so no keys for it.
             None => {
                 add("Refiner steps", refiner.steps.to_string());
                 add("Refiner denoising strength", refiner.strength.0.to_string());
@@ -114,8 +114,8 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
     pairs
 }
 
-/// `prompt` with a tag for each of `loras`: where it had one for it, else at its end. Tags of others, which were left out,
-/// are not in it.
+/// `prompt` with a tag for each of `loras`: in place of its own tag, else at the end. Tags of LoRAs that were
+/// left out are removed.
 fn with_lora_tags(prompt: &str, loras: &[LoraRecord]) -> String {
     let written = |lora: &LoraRecord| {
         let name = bare_name(&lora.name)?;
@@ -142,7 +142,7 @@ fn with_lora_tags(prompt: &str, loras: &[LoraRecord]) -> String {
     text
 }
 
-/// A ControlNet as webui's extension for them writes a unit. Its signs may not stand in a value.
+/// A ControlNet unit in the format of webui's extension. Its separators may not occur in a value.
 fn control_unit(control: &ControlChoice) -> String {
     let model = bare_name(&control.name).unwrap_or_else(|| "None".to_owned());
     let weight = control.scale.to_string();
@@ -150,7 +150,7 @@ fn control_unit(control: &ControlChoice) -> String {
         ("Module", "none".to_owned()),
         ("Model", model),
         ("Weight", weight),
-        // The image is resized to the size of the generated image, whatever its sides were.
+        // The control image is resized to the size of the generated image, whatever its aspect ratio.
         ("Resize Mode", "Just Resize".to_owned()),
     ];
     if control.kind == ControlKind::Canny {
@@ -171,16 +171,15 @@ fn control_unit(control: &ControlChoice) -> String {
     fields.join(", ")
 }
 
-/// Other programs do not tell the methods for rectified flow, and those for models preconditioned as EDM does, from the
-/// others of their names.
+/// Other programs have one name for a sampler and its variants for rectified flow and EDM models.
 fn plain_name(sampler: SamplerKind) -> String {
     let name = sampler.name();
     let plain = name.strip_prefix("Flow ").or(name.strip_prefix("EDM "));
     plain.unwrap_or(name).to_owned()
 }
 
-/// A value that a reader would not take as it stands is written as a JSON string: one with a separator, with a quotation mark
-/// where it begins, or with spaces around it.
+/// A value that a reader would misparse is written as a JSON string: one with a separator, with a leading
+/// quotation mark, or with spaces around it.
 fn quoted(value: &str) -> String {
     if value.contains([',', ':', '\n']) || value.starts_with('"') || value.trim() != value {
         serde_json::Value::from(value).to_string()

@@ -17,7 +17,7 @@ pub struct MersenneTwister {
 }
 
 impl MersenneTwister {
-    /// The stream of `seed`. As in torch, only the lower 32 bits of the seed count.
+    /// The stream of `seed`. As in torch, only its lower 32 bits count.
     pub fn new(seed: u64) -> Self {
         let mut state = [0; STATE];
         state[0] = seed as u32;

@@ -1,5 +1,4 @@
-//! From a seed to noise: the very numbers that torch draws on a processor, so that a seed means the same
-//! image here as in diffusers.
+//! Noise from seeds, equal to torch's on the CPU, so that a seed gives the same image as in diffusers.
 
 mod mersenne_twister;
 mod normal;

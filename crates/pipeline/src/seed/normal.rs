@@ -1,16 +1,15 @@
-//! Normally distributed numbers, to the bit as torch's `randn` gives them on an x86 processor.
+//! Normally distributed numbers, bit-identical to torch's `randn` on an x86 CPU.
 //!
 //! Pairs of uniform numbers become pairs of normal ones (Box and Muller, "A Note on the Generation of Random
-//! Normal Deviates", 1958). Sixteen and more at a time go through 32-bit vector code in torch, whose
-//! logarithm, sine and cosine are those of S. Moshier's Cephes library with the products fused into the
-//! additions. The same operations in the same order, fused in the same places, give the same bits on every
-//! machine.
+//! Normal Deviates", 1958). torch computes sixteen and more at a time in 32-bit vector code, with the
+//! logarithm, sine and cosine of S. Moshier's Cephes library in fused multiply-adds. The same operations in
+//! the same order give the same bits on every machine.
 
 use std::f64::consts::TAU;
 
 use super::MersenneTwister;
 
-/// Numbers that torch's vector code makes together.
+/// Numbers that torch's vector code computes together.
 const GROUP: usize = 16;
 const HALF: usize = GROUP / 2;
 
@@ -18,7 +17,7 @@ const HALF: usize = GROUP / 2;
 #[derive(Debug, Clone)]
 pub struct NormalStream {
     uniform: MersenneTwister,
-    /// The second number of the last pair that was drawn in 64 bits.
+    /// The second number of the last pair that was drawn in f64.
     waiting: Option<f64>,
 }
 
@@ -40,7 +39,7 @@ impl NormalStream {
         let (groups, rest) = numbers.as_chunks_mut::<GROUP>();
         groups.iter_mut().for_each(transform);
         if !rest.is_empty() {
-            // The last sixteen are drawn anew, those of them that were finished already too.
+            // The last sixteen are drawn again, including those that were finished already, as in torch.
             let mut last = [0.0; GROUP];
             last.fill_with(|| self.next_uniform());
             transform(&mut last);
@@ -49,7 +48,7 @@ impl NormalStream {
         numbers
     }
 
-    /// 24 random bits as a number from 0 up to, not including, 1.
+    /// A uniform number from 24 random bits, in [0, 1).
     fn next_uniform(&mut self) -> f32 {
         const BITS: u32 = 24;
         (self.uniform.next_u32() & ((1 << BITS) - 1)) as f32 / (1 << BITS) as f32
@@ -69,13 +68,13 @@ impl NormalStream {
     }
 }
 
-/// Sixteen uniform numbers become normal ones: the first eight give the radii, the others the angles.
+/// Transforms sixteen uniform numbers to normal ones: the first eight give the radii, the others the angles.
 fn transform(group: &mut [f32; GROUP]) {
     let (radii, angles) = group.split_at_mut(HALF);
     for (first, second) in radii.iter_mut().zip(angles) {
         let radius = (-2.0 * natural_logarithm(1.0 - *first)).sqrt();
         let (sine, cosine) = sine_and_cosine(TAU as f32 * *second);
-        // The mean is added, which turns a negative zero into a positive one.
+        // The mean is added, which turns -0 into 0.
         *first = radius * cosine + 0.0;
         *second = radius * sine + 0.0;
     }
@@ -121,12 +120,12 @@ fn natural_logarithm(number: f32) -> f32 {
 
 /// `sinf` and `cosf` of Cephes, for angles from 0 to a few turns.
 fn sine_and_cosine(angle: f32) -> (f32, f32) {
-    // A quarter turn in three parts, so that the reduction loses nothing.
+    // A quarter turn in three parts, for an exact reduction.
     const QUARTER: [f32; 3] = [-0.785_156_25, -2.418_756_5e-4, -3.774_895e-8];
     const COSINE: [f32; 3] = [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2];
     const SINE: [f32; 3] = [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1];
 
-    // The nearest even number of eighth turns is taken away.
+    // Subtract the nearest even number of eighth turns.
     let eighths = ((angle * (4.0 / std::f32::consts::PI)) as i32 + 1) & !1;
     let x = QUARTER
         .iter()

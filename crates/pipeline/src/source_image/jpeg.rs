@@ -1,7 +1,8 @@
-//! JPEG files: what their segments say, and their pixels.
+//! JPEG files: headers and pixels.
 //!
-//! The decoder sees the image's own segments and no profile, thumbnail or second image. It wants room for the whole
-//! image, so what it takes is known from the size and the sampling of each component.
+//! The decoder sees only the segments of the image itself, without profiles, thumbnails and further images.
+//! It decodes the whole image at once, so its memory follows from the size and the sampling of each
+//! component.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -15,28 +16,28 @@ use super::pieces::{Pieces, Places};
 use super::rows::{Row, Rows};
 use super::{CUT, Coding, OTHER_SIZE, Stored, checked_sides};
 
-/// How such a file begins.
+/// The magic bytes.
 pub(super) const SIGNATURE: &[u8] = b"\xff\xd8\xff";
-/// Pieces that a file may lie in: scans, and a few tables between.
+/// The most pieces of a file: scans, and a few tables between them.
 const MOST_PIECES: usize = 1 << 12;
-/// What the decoder takes beside the image and its rows.
+/// Memory of the decoder beside the image and its rows.
 const DECODER: u64 = 256 << 10;
 const EXIF: &[u8] = b"Exif\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 
-/// What is decoded of a JPEG file.
+/// What is needed to decode a JPEG file.
 #[derive(Debug, Clone)]
 pub(super) struct Jpeg {
     pieces: Places,
     is_gray: bool,
 }
 
-/// The facts of the frame's header.
+/// The fields of the frame header.
 #[derive(Debug)]
 struct Frame {
     sides: (usize, usize),
     is_progressive: bool,
-    /// The sampling of each component, across and down.
+    /// The horizontal and vertical sampling of each component.
     components: Vec<(u64, u64)>,
 }
 
@@ -82,13 +83,13 @@ impl Frame {
         self.components.len() == 1
     }
 
-    /// Bytes that decoding takes, with the rows that are handed on. `is_whole`: a scan has all components.
+    /// Bytes of decoding, with the rows that are passed on. `is_whole`: one scan has all components.
     fn decoding_bytes(&self, is_whole: bool) -> u64 {
         let (width, height) = (self.sides.0 as u64, self.sides.1 as u64);
         let result = if self.is_gray() { 1 } else { 3 } * width * height;
         let most = |side: fn(&(u64, u64)) -> u64| self.components.iter().map(side).max().unwrap_or(1);
         let (across, down) = (most(|sampling| sampling.0), most(|sampling| sampling.1));
-        // A component alone has blocks of its own size only.
+        // A single component has only blocks of its own size.
         let sampled = |&(of_across, of_down): &(u64, u64)| match self.components.len() {
             1 => (width.div_ceil(8), height.div_ceil(8)),
             _ => (
@@ -96,14 +97,14 @@ impl Frame {
                 height.div_ceil(8 * down) * of_down,
             ),
         };
-        // 64 numbers of 16 bits a block.
+        // 64 16-bit coefficients per block.
         let coefficients: u64 = self
             .components
             .iter()
             .map(sampled)
             .map(|(x, y)| 128 * x * y)
             .sum();
-        // Each component as wide as the image, what is kept of the line of blocks before, and both upsampled.
+        // Each component at the image's width, the last line of blocks, and both upsampled.
         let line = 2 * (width + 8 * across) * 8 * down;
         DECODER
             + result
@@ -117,7 +118,7 @@ impl Frame {
     }
 }
 
-/// Reads a file from its beginning, and knows where it is.
+/// Reads a file sequentially and tracks the position.
 struct Walk<'a> {
     file: &'a mut BufReader<File>,
     at: u64,
@@ -132,7 +133,7 @@ impl Walk<'_> {
         Ok(byte)
     }
 
-    /// The next marker that stands before a segment or ends the image.
+    /// The next marker of a segment or of the end of the image.
     fn marker(&mut self) -> Result<u8, String> {
         loop {
             let bytes = self.file.fill_buf().map_err(|error| error.to_string())?;
@@ -150,14 +151,14 @@ impl Walk<'_> {
             while byte == 0xff {
                 byte = self.byte()?;
             }
-            // A 0 makes a byte of data of the 255 before, and restarts stand between data.
+            // 0 is a stuffed byte after 255, and restart markers are part of the data.
             if !matches!(byte, 0 | 1 | 0xd0..=0xd8) {
                 return Ok(byte);
             }
         }
     }
 
-    /// The data of the segment that begins here.
+    /// The data of the segment that starts here.
     fn segment(&mut self) -> Result<Vec<u8>, String> {
         let length = usize::from(u16::from_be_bytes([self.byte()?, self.byte()?]));
         let size = length
@@ -167,7 +168,7 @@ impl Walk<'_> {
     }
 }
 
-/// Follows the segments of `file`, which begins with the signature.
+/// Parses the segments of `file`, which starts with the signature.
 pub(super) fn open(file: &mut BufReader<File>) -> Result<Stored, String> {
     let mut walk = Walk { file, at: 0 };
     walk.byte()?;
@@ -208,7 +209,8 @@ pub(super) fn open(file: &mut BufReader<File>) -> Result<Stored, String> {
                 }
                 false
             }
-            // The first says of old cameras' files that their tables are the usual ones, the last how colours are coded.
+            // APP0 and APP14: the latter gives the colour transform, and old cameras omit tables after the
+            // former.
             0xe0 | 0xee => true,
             0xe2..=0xef | 0xfe => false,
             _ => true,
@@ -236,7 +238,7 @@ pub(super) fn open(file: &mut BufReader<File>) -> Result<Stored, String> {
 }
 
 impl Jpeg {
-    /// Hands the rows of the image in `file`, whose sides are these, to `rows`.
+    /// Decodes the image in `file`, of these sides, and passes its rows to `rows`.
     pub(super) fn decode(
         &self,
         file: BufReader<File>,

@@ -1,19 +1,19 @@
-//! From rows to a mask: which pixels are inpainted.
+//! Inpainting masks from the rows of an image.
 
 use super::orientation::Orientation;
 use super::resampled::Resampled;
 use super::rows::{Row, Rows};
 use crate::request::ImageSize;
 
-/// Brightness from which on a pixel is inpainted, as in diffusers.
+/// A pixel of at least this brightness is inpainted, as in diffusers.
 const BRIGHT: u8 = 128;
-/// Opacity above which it is, as in stable-diffusion-webui.
+/// A pixel of more than this opacity is inpainted, as in stable-diffusion-webui.
 const OPAQUE: u8 = 128;
 
-/// A mask whose rows have not all come.
+/// A mask in progress.
 ///
-/// An image of which some pixels are not opaque says by its opacity what is inpainted, as in stable-diffusion-webui: what
-/// was painted on a transparent layer. Any other does so by its brightness, that of Pillow's `convert("L")`.
+/// If some pixels of the image are not opaque, its alpha channel is the mask, as in stable-diffusion-webui,
+/// where masks are painted on a transparent layer. Otherwise its luminance is, as in Pillow's `convert("L")`.
 #[derive(Debug)]
 pub(super) struct MaskRows {
     stored: (usize, usize),
@@ -35,12 +35,12 @@ impl MaskRows {
         }
     }
 
-    /// Bytes of a mask of `pixels`, as long as its rows come.
+    /// Bytes of a mask of `pixels` in progress.
     pub(super) fn bytes(pixels: u64) -> u64 {
         2 * pixels
     }
 
-    /// The upright mask, row after row.
+    /// The upright mask, in row order.
     pub(super) fn finish(self) -> Vec<bool> {
         if self.has_transparency {
             self.opaque
@@ -65,18 +65,17 @@ impl Rows for MaskRows {
     }
 }
 
-/// A mask that is resampled to the size of the image that it belongs to, as diffusers resamples both. Not all of its rows have
-/// come.
+/// A mask in progress that is resampled to the size of its image, as diffusers resamples both.
 #[derive(Debug)]
 pub(super) struct ResampledMask {
     colours: Resampled,
-    /// Opacity, in all three channels.
+    /// The alpha channel, in all three channels.
     alphas: Resampled,
     has_transparency: bool,
 }
 
 impl ResampledMask {
-    /// A mask of `stored` sides that becomes an upright one of `size`.
+    /// A mask with `stored` sides that becomes an upright one of `size`.
     pub(super) fn new(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> Self {
         let [colours, alphas] = [(); 2].map(|()| Resampled::new(stored, orientation, size));
         Self {
@@ -86,13 +85,13 @@ impl ResampledMask {
         }
     }
 
-    /// The most bytes that this takes, with the mask that comes of it.
+    /// The peak bytes, with the finished mask.
     pub(super) fn bytes(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> u64 {
         let pixels = (size.width() * size.height()) as u64;
         2 * (3 * pixels + Resampled::bytes(stored, orientation, size)) + pixels + 3 * stored.0 as u64
     }
 
-    /// The upright mask, row after row.
+    /// The upright mask, in row order.
     pub(super) fn finish(self) -> Vec<bool> {
         let (image, is_replaced): (_, fn(&[u8; 3]) -> bool) = if self.has_transparency {
             (self.alphas, |[alpha, ..]| *alpha > OPAQUE)
@@ -117,7 +116,7 @@ impl Rows for ResampledMask {
     }
 }
 
-/// That of ITU-R 601-2, as Pillow rounds it.
+/// The luma of ITU-R 601-2, as Pillow rounds it.
 fn brightness([red, green, blue]: [u8; 3]) -> u8 {
     let sum = 19595 * u32::from(red) + 38470 * u32::from(green) + 7471 * u32::from(blue);
     ((sum + (1 << 15)) >> 16) as u8

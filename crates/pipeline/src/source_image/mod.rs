@@ -1,7 +1,8 @@
-//! Images that the user names: known by their headers, then read, whatever they are called, upright and at a size.
+//! Images of the user: opened by their headers, then decoded upright at a given size, whatever their file
+//! names.
 //!
-//! An image is opened by its header alone, which says what reading it will take, so that a run can plan for it. Reading goes
-//! row by row from the decoder into what is made of the image.
+//! Opening an image reads only its header, which determines the memory of decoding it, so that a run can plan
+//! for it. Decoding passes row by row to the consumer.
 
 mod jpeg;
 mod mask;
@@ -28,36 +29,36 @@ use orientation::Orientation;
 use resampled::Resampled;
 use rows::Rows;
 
-/// The most pixels that an image may have. Pillow, too, refuses more than that.
+/// The most pixels of an image, as in Pillow.
 const MOST_PIXELS: u64 = 178_956_970;
-/// Bytes of what a file says beside its pixels that are looked at.
+/// The most bytes of metadata that are read.
 const LARGEST_METADATA: u64 = 1 << 18;
-/// What is said of a file that is no longer what it was, or whose parts do not agree.
+/// The message for a file that has changed, or whose parts disagree.
 const OTHER_SIZE: &str = "it is of another size than its header says";
-/// What is said of a file that its decoder did not withstand.
+/// The message for a file that its decoder panics on.
 const DECODER_FAILED: &str = "its decoder failed: the file is damaged";
-/// What is said of a file that is not all there.
+/// The message for a truncated file.
 const CUT: &str = "the file is cut: it ends in the middle of the image";
 
-/// An image of which the header is known.
+/// An image with a parsed header.
 #[derive(Debug, Clone)]
 pub struct SourceImage {
     path: PathBuf,
     stored: Stored,
 }
 
-/// What a file's header says.
+/// The contents of a file's header.
 #[derive(Debug, Clone)]
 struct Stored {
-    /// Width and height as they are stored.
+    /// The stored width and height, before orientation.
     sides: (usize, usize),
     orientation: Orientation,
-    /// The most bytes that reading its rows takes.
+    /// The peak bytes of decoding its rows.
     decoding_bytes: u64,
     coding: Coding,
 }
 
-/// The format of an image, with what its decoder has to know.
+/// The format of an image, with what its decoder needs.
 #[derive(Debug, Clone)]
 enum Coding {
     Png(png::Png),
@@ -67,7 +68,7 @@ enum Coding {
 
 impl Stored {
     fn open(path: &Path) -> std::result::Result<Self, String> {
-        // Others, pipes say, cannot be read twice, or never end.
+        // Pipes, for example, cannot be read twice, and may never end.
         let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
         if !metadata.is_file() {
             return Err("it is not a file".to_owned());
@@ -93,10 +94,11 @@ impl Stored {
 }
 
 impl SourceImage {
-    /// Opens the image at `path`: a PNG, JPEG or WebP file, by what it holds. No pixel is read.
+    /// Opens the image at `path`, a PNG, JPEG or WebP file, which is recognised by magic bytes. No pixel is
+    /// read.
     ///
     /// # Errors
-    /// It cannot be read, is no such image, or is not all there.
+    /// It cannot be read, is no such image, or is truncated.
     pub fn open(path: &Path) -> Result<Self> {
         match Stored::open(path) {
             Ok(stored) => Ok(Self {
@@ -110,49 +112,49 @@ impl SourceImage {
         }
     }
 
-    /// The sides of the upright image in pixels: width and height.
+    /// Width and height of the upright image in pixels.
     pub fn sides(&self) -> (usize, usize) {
         self.stored.orientation.upright(self.stored.sides)
     }
 
-    /// The size to generate at where the user names none: the image's own, down to the nearest that is a size.
+    /// The default size of image-to-image: the image's own, rounded down to a valid size.
     pub(crate) fn nearest_size(&self) -> Option<ImageSize> {
         let (width, height) = self.sides();
         let down = |side: usize| side / ImageSize::STEP * ImageSize::STEP;
         ImageSize::new(down(width), down(height)).ok()
     }
 
-    /// The upright image at `size`, in colour; opacity is left out. What is another size is resampled as Pillow does it
-    /// (Lanczos, three lobes).
+    /// The upright image at `size`, without alpha. Another size is resampled as in Pillow (Lanczos, three
+    /// lobes).
     ///
     /// # Errors
-    /// The file is damaged, or no longer what it was.
+    /// The file is damaged, or has changed.
     pub fn at(&self, size: ImageSize) -> Result<RgbImage> {
         let mut rows = Resampled::new(self.stored.sides, self.stored.orientation, size);
         self.read(&mut rows)?;
         Ok(rows.finish())
     }
 
-    /// The most bytes that [`at`](Self::at) takes beside the image that it gives.
+    /// The peak bytes of [`at`](Self::at) beside its result.
     pub fn bytes_at(&self, size: ImageSize) -> u64 {
         self.stored.decoding_bytes + Resampled::bytes(self.stored.sides, self.stored.orientation, size)
     }
 
-    /// The upright image as a mask, pixel by pixel: true where it is brighter than half, or where it is opaque if some of it
-    /// is transparent.
+    /// The upright image as a mask: true for pixels brighter than half, or for opaque ones if some are
+    /// transparent.
     ///
     /// # Errors
-    /// The file is damaged, or no longer what it was.
+    /// The file is damaged, or has changed.
     pub fn mask(&self) -> Result<Vec<bool>> {
         let mut rows = MaskRows::new(self.stored.sides, self.stored.orientation);
         self.read(&mut rows)?;
         Ok(rows.finish())
     }
 
-    /// The same at `size`, resampled like the image that the mask belongs to.
+    /// The mask at `size`, resampled like the image that it belongs to.
     ///
     /// # Errors
-    /// The file is damaged, or no longer what it was.
+    /// The file is damaged, or has changed.
     pub fn mask_at(&self, size: ImageSize) -> Result<Vec<bool>> {
         if self.sides() == (size.width(), size.height()) {
             return self.mask();
@@ -162,13 +164,13 @@ impl SourceImage {
         Ok(rows.finish())
     }
 
-    /// The most bytes that [`mask`](Self::mask) takes, with the mask that it gives.
+    /// The peak bytes of [`mask`](Self::mask), with its result.
     pub fn bytes_as_mask(&self) -> u64 {
         let (width, height) = self.stored.sides;
         self.stored.decoding_bytes + MaskRows::bytes((width * height) as u64)
     }
 
-    /// The most bytes that [`mask_at`](Self::mask_at) takes, with the mask that it gives.
+    /// The peak bytes of [`mask_at`](Self::mask_at), with its result.
     pub fn bytes_as_mask_at(&self, size: ImageSize) -> u64 {
         if self.sides() == (size.width(), size.height()) {
             return self.bytes_as_mask();
@@ -179,7 +181,7 @@ impl SourceImage {
         self.stored.decoding_bytes + ResampledMask::bytes(sides, orientation, size)
     }
 
-    /// Hands all rows to `rows`.
+    /// Passes all rows to `rows`.
     fn read(&self, rows: &mut dyn Rows) -> Result<()> {
         let Stored { sides, coding, .. } = &self.stored;
         let read = || {
@@ -196,7 +198,8 @@ impl SourceImage {
                 Ok(())
             }
         };
-        // What headers can show is refused before. A decoder that stumbles over the rest must not take the run with it.
+        // Errors that the header shows are found before. A decoder that panics on the rest must not end the
+        // run.
         let read = catch_unwind(AssertUnwindSafe(read));
         let read = read.unwrap_or_else(|_| Err(DECODER_FAILED.to_owned()));
         read.map_err(|reason| Error::BadImage {
@@ -206,7 +209,7 @@ impl SourceImage {
     }
 }
 
-/// Rows that are counted, so that none is missing and none is more than there is room for.
+/// Counts the rows, so that none is missing and none is out of bounds.
 struct Counted<'a> {
     rows: &'a mut dyn Rows,
     left: usize,
@@ -221,7 +224,7 @@ impl Rows for Counted<'_> {
     }
 }
 
-/// The sides of an image that has pixels, and not too many.
+/// The sides of an image that has pixels, but not too many.
 fn checked_sides(width: u64, height: u64) -> std::result::Result<(usize, usize), String> {
     if width == 0 || height == 0 {
         return Err(format!("it has no pixels: it is {width}x{height}"));
@@ -234,7 +237,7 @@ fn checked_sides(width: u64, height: u64) -> std::result::Result<(usize, usize),
     }
 }
 
-/// What is said of a file that could not be read on.
+/// The message for an error of reading.
 fn end_of_file(error: io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => CUT.to_owned(),
@@ -243,10 +246,10 @@ fn end_of_file(error: io::Error) -> String {
 }
 
 impl RgbImage {
-    /// The image as an autoencoder takes it: `[1, 3, height, width]`, values from -1 to 1.
+    /// The image as the VAE takes it: `[1, 3, height, width]`, with values from -1 to 1.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// The device is out of memory.
     pub(crate) fn to_tensor(&self) -> Result<Tensor> {
         let values: Vec<f32> = self
             .pixels()

@@ -1,23 +1,24 @@
-//! Which way up an image is stored: the orientation of EXIF, or of XMP where there is none.
+//! The orientation of an image: that of EXIF, or of XMP if there is none.
 
-/// The tag of the orientation in a directory of TIFF's.
+/// The TIFF tag of the orientation.
 const TAG: u16 = 0x0112;
-/// Bytes of a directory's entry.
+/// Bytes of a directory entry.
 const ENTRY: usize = 12;
 
-/// How stored pixels become an upright image: rows and columns are run through backwards first, then exchanged.
+/// The transform from stored pixels to the upright image: flips of rows and columns first, then a
+/// transposition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Orientation {
-    /// Columns count from the right.
+    /// Columns are flipped.
     pub(super) mirrored: bool,
-    /// Rows count from the bottom.
+    /// Rows are flipped.
     pub(super) upside_down: bool,
-    /// Rows are the upright image's columns.
+    /// Rows and columns are exchanged.
     pub(super) transposed: bool,
 }
 
 impl Orientation {
-    /// That of EXIF's `code`. Those that mean nothing are that of an upright image.
+    /// The orientation of the EXIF `code`. Invalid codes are upright.
     fn of_code(code: u32) -> Self {
         let [mirrored, upside_down, transposed] = match code {
             2 => [true, false, false],
@@ -36,14 +37,14 @@ impl Orientation {
         }
     }
 
-    /// What a file says in `exif` (a TIFF file, with or without `Exif` before it), else in `xmp`, as Pillow's `exif_transpose`
-    /// takes it.
+    /// The orientation in `exif` (a TIFF file, with or without `Exif` before it), else in `xmp`, as in
+    /// Pillow's `exif_transpose`.
     pub(super) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
         let code = exif.and_then(of_exif).or_else(|| xmp.and_then(of_xmp));
         code.map(Self::of_code).unwrap_or_default()
     }
 
-    /// The sides of the upright image whose stored sides are these.
+    /// The upright sides of an image with these stored sides.
     pub(super) fn upright(self, (width, height): (usize, usize)) -> (usize, usize) {
         if self.transposed {
             (height, width)
@@ -52,7 +53,7 @@ impl Orientation {
         }
     }
 
-    /// Where a stored pixel lies in the upright image.
+    /// The upright position of a stored pixel.
     pub(super) fn place(self, (x, y): (usize, usize), (width, height): (usize, usize)) -> (usize, usize) {
         let x = if self.mirrored { width - 1 - x } else { x };
         let y = if self.upside_down { height - 1 - y } else { y };

@@ -1,25 +1,25 @@
-//! A file of which a decoder sees only some pieces, as if nothing else were in it.
+//! Some byte ranges of a file as one reader, so that a decoder sees nothing else.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::ops::Range;
 
-/// Where the pieces of a file lie that a decoder is to see.
+/// The byte ranges of a file that a decoder sees.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places(Vec<Range<u64>>);
 
-/// The pieces of a file, one after the other.
+/// A reader of some byte ranges of a file, one after the other.
 #[derive(Debug)]
 pub(super) struct Pieces {
     file: BufReader<File>,
     places: Vec<Range<u64>>,
-    /// The piece that is read now, and how much of it is read.
+    /// The current range, and the position in it.
     at: usize,
     offset: u64,
 }
 
 impl Places {
-    /// Adds a piece behind those that are there.
+    /// Appends a range.
     pub(super) fn push(&mut self, piece: Range<u64>) {
         match self.0.last_mut() {
             Some(last) if last.end == piece.start => last.end = piece.end,
@@ -28,14 +28,14 @@ impl Places {
         }
     }
 
-    /// How many pieces there are.
+    /// The number of ranges.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 }
 
 impl Pieces {
-    /// The pieces of `file` that lie at `places`.
+    /// A reader of the ranges `places` of `file`.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -49,7 +49,7 @@ impl Pieces {
         })
     }
 
-    /// Bytes from here to the end of the piece, which are none only at the end of all.
+    /// Bytes from here to the end of the current range; 0 only at the very end.
     fn left(&mut self) -> io::Result<u64> {
         while let Some(piece) = self.places.get(self.at) {
             let left = piece.end - piece.start - self.offset;

@@ -1,6 +1,6 @@
-//! PNG files: what their chunks say, and their pixels row by row.
+//! PNG files: headers, and pixels row by row.
 //!
-//! The decoder sees the chunks that pixels depend on and no other, so nothing else is inflated, kept or believed.
+//! The decoder sees only the chunks that pixels depend on; nothing else is inflated, stored or trusted.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -12,25 +12,25 @@ use super::pieces::{Pieces, Places};
 use super::rows::{Row, Rows};
 use super::{CUT, Coding, LARGEST_METADATA, OTHER_SIZE, Stored, checked_sides, end_of_file};
 
-/// How such a file begins.
+/// The magic bytes.
 pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-/// Bytes that a chunk has beside its data: their length, its name, and a checksum.
+/// Bytes of a chunk beside its data: length, type and checksum.
 const AROUND_DATA: u64 = 12;
-/// Pieces that a file may lie in; one whose chunks are exchanged for so many others is not written by a program.
+/// The most pieces of a file. No program interleaves so many chunks.
 const MOST_PIECES: usize = 1 << 16;
-/// What the decoder takes beside rows: its tables, and stretches of what is inflated.
+/// Memory of the decoder beside rows: tables and inflate buffers.
 const DECODER: u64 = 768 << 10;
 
-/// What is decoded of a PNG file.
+/// What is needed to decode a PNG file.
 #[derive(Debug, Clone)]
 pub(super) struct Png {
     pieces: Places,
 }
 
-/// The facts of its first chunk.
+/// The fields of the IHDR chunk.
 struct Header {
     sides: (usize, usize),
-    /// Bits of a pixel.
+    /// Bits per pixel.
     bits: u64,
     is_indexed: bool,
     is_interlaced: bool,
@@ -54,7 +54,7 @@ impl Header {
         })
     }
 
-    /// Bytes that decoding takes, with the rows that are handed on.
+    /// Bytes of decoding, with the rows that are passed on.
     fn decoding_bytes(&self) -> u64 {
         let (width, height) = (self.sides.0 as u64, self.sides.1 as u64);
         let row = (width * self.bits).div_ceil(8) + 1;
@@ -63,7 +63,7 @@ impl Header {
     }
 }
 
-/// Follows the chunks of `file`, which begins with the signature.
+/// Parses the chunks of `file`, which starts with the signature.
 pub(super) fn open(file: &mut BufReader<File>, length: u64) -> Result<Stored, String> {
     let mut pieces = Places::default();
     let mut at = SIGNATURE.len() as u64;
@@ -147,14 +147,14 @@ pub(super) fn open(file: &mut BufReader<File>, length: u64) -> Result<Stored, St
     })
 }
 
-/// What is left of a chunk's data.
+/// The unread rest of a chunk's data.
 struct Data<'a> {
     file: &'a mut BufReader<File>,
     size: u64,
 }
 
 impl Data<'_> {
-    /// The first bytes, `most` of them at the most.
+    /// Reads at most `most` bytes.
     fn take(&mut self, most: u64) -> Result<Vec<u8>, String> {
         let mut bytes = vec![0; self.size.min(most) as usize];
         self.file.read_exact(&mut bytes).map_err(end_of_file)?;
@@ -163,14 +163,14 @@ impl Data<'_> {
     }
 }
 
-/// The XMP in an international text, if it is that and not compressed.
+/// The XMP of an iTXt chunk, if it is that and not compressed.
 fn of_text(data: &[u8]) -> Option<Vec<u8>> {
     let text = data.strip_prefix(b"XML:com.adobe.xmp\0\0\0")?;
     Some(text.to_vec())
 }
 
 impl Png {
-    /// Hands the rows of the image in `file`, whose sides are these, to `rows`.
+    /// Decodes the image in `file`, of these sides, and passes its rows to `rows`.
     pub(super) fn decode(
         &self,
         file: BufReader<File>,
@@ -178,7 +178,7 @@ impl Png {
         rows: &mut dyn Rows,
     ) -> Result<(), String> {
         let pieces = Pieces::new(file, &self.pieces).map_err(|error| error.to_string())?;
-        // Rows are bounded by what is planned with.
+        // The size of rows is planned for.
         let mut decoder = Decoder::new_with_limits(pieces, Limits { bytes: usize::MAX });
         decoder.set_transformations(Transformations::IDENTITY);
         let mut reader = decoder.read_info().map_err(reason)?;
@@ -215,12 +215,12 @@ fn reason(error: DecodingError) -> String {
     }
 }
 
-/// How the bytes of a row are read, as Pillow reads them: of samples of 16 bits the upper byte counts.
+/// How the bytes of a row are converted, as in Pillow: of 16-bit samples the upper byte is used.
 struct Samples {
     colour: ColorType,
     bits: usize,
     palette: Vec<u8>,
-    /// Of a palette the opacity of each colour, else the one colour that is transparent, in as many bytes as a pixel's.
+    /// The alpha of each palette entry, or else the transparent colour, in as many bytes as a pixel.
     transparency: Option<Vec<u8>>,
 }
 
@@ -257,7 +257,7 @@ impl Samples {
         matches!(self.colour, ColorType::GrayscaleAlpha | ColorType::Rgba) || self.transparency.is_some()
     }
 
-    /// Reads a row of `bytes`.
+    /// Converts a row of `bytes`.
     fn read(&self, bytes: &[u8], row: &mut Row) {
         match self.colour {
             ColorType::Grayscale => self.gray(bytes, row),
@@ -270,7 +270,7 @@ impl Samples {
         }
     }
 
-    /// Samples of up to 16 bits, the first in the highest bits of a byte.
+    /// Samples of up to 16 bits, the first in the most significant bits of a byte.
     fn samples<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = u16> + use<'a> {
         let bits = self.bits;
         let a_byte = (8 / bits).max(1);
@@ -297,7 +297,7 @@ impl Samples {
         }
     }
 
-    /// An index that the palette does not have is black.
+    /// An index outside the palette is black.
     fn indexed(&self, bytes: &[u8], row: &mut Row) {
         for (index, sample) in self.samples(bytes).take(row.width()).enumerate() {
             let sample = usize::from(sample);
@@ -316,7 +316,7 @@ impl Samples {
     /// Pixels of `N` samples of one or two bytes.
     fn wide<const N: usize>(&self, bytes: &[u8], row: &mut Row, pixel: impl Fn([u8; N]) -> ([u8; 3], u8)) {
         let size = self.bits / 8;
-        // It is there for colours without alpha only.
+        // Only colours without alpha have a transparent colour.
         let key = self.transparency.as_deref().filter(|_| N == 3);
         for (index, bytes) in bytes.chunks_exact(N * size).take(row.width()).enumerate() {
             let (colour, alpha) = pixel(std::array::from_fn(|sample| bytes[sample * size]));

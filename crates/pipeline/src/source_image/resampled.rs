@@ -1,4 +1,4 @@
-//! From rows to an image of another size, upright, without the image that they are of.
+//! Resamples rows as they are decoded to an upright image of another size, without holding the decoded image.
 
 use super::orientation::Orientation;
 use super::rows::{Row, Rows};
@@ -6,45 +6,46 @@ use crate::request::ImageSize;
 use crate::save::RgbImage;
 use crate::upscale::{Window, along_rows, byte, windows};
 
-/// An image whose rows have not all come, resampled as [`lanczos3`](crate::upscale::lanczos3) does it: along the upright
-/// image's rows first, with bytes between.
+/// An image in progress that is resampled as by [`lanczos3`](crate::upscale::lanczos3): first along the rows
+/// of the upright image, with bytes in between.
 #[derive(Debug)]
 pub(super) struct Resampled {
     orientation: Orientation,
     size: ImageSize,
-    /// Along stored rows, where their number of pixels changes.
+    /// The windows along stored rows, if their length changes.
     across: Option<Vec<Window>>,
     down: Down,
-    /// A row that is run through backwards.
+    /// A flipped row.
     backwards: Vec<u8>,
     pixels: Vec<u8>,
 }
 
-/// Sums over stored rows, a few lines of the result at a time. They are of whole numbers, so rows may come from either end.
+/// Sums over stored rows, for a few lines of the result at a time. They are integers, so rows may come from
+/// either end.
 #[derive(Debug)]
 struct Down {
     rows: usize,
-    /// Nothing where the number of rows stays.
+    /// None if the number of rows stays the same.
     windows: Option<Vec<Window>>,
-    /// Those of the line `index` at `index % sums.len()`.
+    /// The line `index` is at `index % sums.len()`.
     sums: Vec<Line>,
     line: Vec<u8>,
 }
 
-/// A line of the result of which some rows are still to come.
+/// A line of the result that some rows are still missing from.
 #[derive(Debug, Clone)]
 struct Line {
     to_come: usize,
     sums: Vec<i32>,
 }
 
-/// Stored sides, and what they become before rows and columns are exchanged.
+/// The stored sides, and their new size before the transposition.
 fn sides(orientation: Orientation, size: ImageSize) -> (usize, usize) {
     orientation.upright((size.width(), size.height()))
 }
 
 impl Resampled {
-    /// An image of `stored` sides that becomes an upright one of `size`.
+    /// An image with `stored` sides that becomes an upright one of `size`.
     pub(super) fn new(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> Self {
         let (width, height) = sides(orientation, size);
         // The length of a row when columns are summed.
@@ -59,7 +60,7 @@ impl Resampled {
         }
     }
 
-    /// Bytes that this takes beside the image that comes of it.
+    /// Bytes of this beside the result.
     pub(super) fn bytes(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> u64 {
         let (width, height) = sides(orientation, size);
         let of_windows = |old: usize, new: usize| 64 * new + 12 * (6 * old.max(new) + 3 * new);
@@ -98,7 +99,7 @@ impl Rows for Resampled {
         let pixels = &mut self.pixels;
         let width = self.size.width();
         if orientation.transposed {
-            // What is a column of the upright image is summed over first.
+            // A transposed image is summed over stored rows first.
             self.down.add(index, row, |x, line| {
                 let resampled = across(line);
                 let line = resampled.as_deref().unwrap_or(line);
@@ -117,7 +118,7 @@ impl Rows for Resampled {
 }
 
 impl Down {
-    /// From `rows` to `lines`, of `length` bytes each.
+    /// Resamples `rows` to `lines` of `length` bytes.
     fn new(rows: usize, lines: usize, length: usize) -> Self {
         let windows = (rows != lines).then(|| windows(rows, lines));
         let at_a_time = windows.as_ref().map_or(0, |windows| {
@@ -138,7 +139,7 @@ impl Down {
         }
     }
 
-    /// Adds a row to the lines that it belongs to, and hands on those that it was the last for.
+    /// Adds a row to its lines, and passes on those that it completes.
     fn add(&mut self, index: usize, row: &[u8], mut finished: impl FnMut(usize, &[u8])) {
         let Some(windows) = &self.windows else {
             finished(index, row);

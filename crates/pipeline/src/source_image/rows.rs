@@ -1,17 +1,17 @@
-//! Rows of pixels on their way from a decoder to what is made of them, so that no image need be there as a whole.
+//! Rows of pixels, passed from a decoder to a consumer, so that the image is never held as a whole.
 
 /// A row of stored pixels.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// Three bytes a pixel.
+    /// Three bytes per pixel.
     colours: Vec<u8>,
-    /// A byte a pixel, where the image has opacity.
+    /// A byte per pixel, if the image has alpha.
     alphas: Option<Vec<u8>>,
 }
 
-/// What takes the rows of an image.
+/// A consumer of the rows of an image.
 pub(super) trait Rows {
-    /// Takes the stored row `index`, counted from the top. Every row comes once.
+    /// Takes the stored row `index`, counted from the top. Every row is passed once.
     fn take(&mut self, index: usize, row: &Row);
 }
 
@@ -24,7 +24,7 @@ impl Row {
         }
     }
 
-    /// How many pixels it has.
+    /// The number of pixels.
     pub(super) fn width(&self) -> usize {
         self.colours.len() / 3
     }
@@ -37,12 +37,12 @@ impl Row {
         }
     }
 
-    /// Three bytes a pixel.
+    /// Three bytes per pixel.
     pub(super) fn colours(&self) -> &[u8] {
         &self.colours
     }
 
-    /// A byte a pixel, where the image has opacity.
+    /// A byte per pixel, if the image has alpha.
     pub(super) fn alphas(&self) -> Option<&[u8]> {
         self.alphas.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Images beside what Pillow makes of them, cut ones, and damaged ones.
+//! Tests against Pillow's results, and with truncated and damaged files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/source_images")
 }
 
-/// Width, height and bytes of what Pillow makes of each file, by the file's name and what is made.
+/// Width, height and bytes of Pillow's results, by the name of the file and of the result.
 fn expected() -> BTreeMap<(String, String), (usize, usize, Vec<u8>)> {
     let bytes = fs::read(folder().join("expected.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -28,7 +28,7 @@ fn expected() -> BTreeMap<(String, String), (usize, usize, Vec<u8>)> {
     tensors.iter().map(entry).collect()
 }
 
-/// The names of all files that can be read.
+/// The names of all valid files.
 fn files() -> Vec<String> {
     let names = expected().into_keys().map(|(file, _)| file);
     let mut names: Vec<String> = names.collect();
@@ -40,7 +40,7 @@ fn open(name: &str) -> SourceImage {
     SourceImage::open(&folder().join(name)).unwrap()
 }
 
-/// How far bytes of a file's pixels may be from Pillow's: decoders of files with losses round differently.
+/// The tolerance against Pillow's bytes: decoders of lossy formats round differently.
 fn tolerance(name: &str) -> u8 {
     match name.rsplit_once('.').unwrap().1 {
         "png" => 0,
@@ -82,7 +82,7 @@ fn masks_are_those_of_the_webui_and_of_diffusers() {
         let (_, _, mask) = &expected[&(name.clone(), "mask".to_owned())];
         let found: Vec<u8> = open(&name).mask().unwrap().into_iter().map(u8::from).collect();
         let different = found.iter().zip(mask).filter(|(a, b)| a != b).count();
-        // A pixel of middle brightness may fall to either side where decoders round.
+        // Pixels of middle brightness may round to either side.
         let most = if tolerance(&name) > 0 { mask.len() / 50 } else { 0 };
         assert!(
             found.len() == mask.len() && different <= most,
@@ -186,7 +186,7 @@ fn what_is_no_image_is_refused() {
     ));
 }
 
-/// Where the header of a JPEG file's frame lies.
+/// The position of the frame header of a JPEG file.
 fn frame_of(bytes: &[u8]) -> usize {
     let at = bytes
         .windows(4)
@@ -250,7 +250,7 @@ impl Random {
     }
 }
 
-/// Gives the chunks of a PNG file the checksums of their data, so that what was changed is read.
+/// Fixes the checksums of the chunks of a PNG file, so that changed data is read.
 fn mend_checksums(bytes: &mut [u8]) {
     let mut at = png::SIGNATURE.len();
     while let Some(head) = bytes.get(at..at + 4) {
@@ -291,7 +291,7 @@ fn an_image_is_opened_by_what_it_holds() {
     assert_eq!(source.at(size).unwrap().pixels()[..3], [0, 7, 7]);
     let mask = write(::png::ColorType::Grayscale, (2, 1), &[127, 128]);
     assert_eq!(mask.mask().unwrap(), [false, true]);
-    // Resampled as the image that it belongs to: the edge stays where it was.
+    // The mask is resampled like its image: the edge stays where it was.
     let half =
         |bytes: [u8; 2]| (0..40 * 33).flat_map(move |at| [if at % 40 < 20 { bytes[0] } else { bytes[1] }]);
     let halves: Vec<bool> = (0..32 * 32).map(|at| at % 32 >= 16).collect();

@@ -1,6 +1,6 @@
-//! WebP files: what their chunks say, and their pixels. Of an animation the first image counts.
+//! WebP files: headers and pixels. Of an animation the first frame is used.
 //!
-//! The decoder wants room for the whole image, for its planes or its table of colours, and for opacity.
+//! The decoder holds the whole image, with its YUV planes or colour table, and alpha.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -11,22 +11,22 @@ use super::orientation::Orientation;
 use super::rows::{Row, Rows};
 use super::{CUT, Coding, LARGEST_METADATA, OTHER_SIZE, Stored, checked_sides, end_of_file};
 
-/// What a file of this kind has at its beginning, four bytes of length apart.
+/// The magic bytes, with four bytes of length between them.
 pub(super) const SIGNATURES: [&[u8]; 2] = [b"RIFF", b"WEBP"];
-/// Bytes of the signatures with the length.
+/// Bytes of the magic bytes and the length.
 const HEAD: u64 = 12;
-/// Bytes of a chunk's name and length.
+/// Bytes of a chunk's type and length.
 const CHUNK_HEAD: u64 = 8;
-/// Bytes of an image's chunk that say how large it is.
+/// Bytes of a chunk that hold the image's size.
 const HEADER: u64 = 10;
-/// What the decoder takes beside images: its tables of codes.
+/// Memory of the decoder beside images: its Huffman tables.
 const DECODER: u64 = 4 << 20;
 
-/// Nothing has to be known to decode a WebP file but where it is.
+/// What is needed to decode a WebP file: only its byte range.
 #[derive(Debug, Clone)]
 pub(super) struct WebP;
 
-/// How the pixels of a file are coded.
+/// The coding of a file's pixels.
 #[derive(Debug, Clone, Copy, Default)]
 struct Codings {
     is_lossless: bool,
@@ -35,26 +35,26 @@ struct Codings {
 }
 
 impl Codings {
-    /// Bytes that decoding takes, with the rows that are handed on, where the compressed file has `length`.
+    /// Bytes of decoding, with the rows that are passed on, for a compressed file of `length`.
     fn decoding_bytes(self, (width, height): (usize, usize), length: u64) -> u64 {
         let pixels = (width * height) as u64;
-        // Planes of whole blocks of 16 x 16.
+        // YUV planes of whole 16x16 blocks.
         let planes = (width as u64 + 16) * (height as u64 + 16) * 3 / 2;
         let result = if self.has_alpha { 4 } else { 3 } * pixels;
-        // The codes of an image without losses take more than in the file, which is mostly pixels.
+        // The decoded Huffman codes of a lossless image take more than in the file, which is mostly pixels.
         let codes = length / 2;
         let decoded = match self {
-            // Any coding of an image, the image and the canvas that it is laid on.
+            // Unknown coding: the image, and the canvas of an animation.
             Self {
                 is_animated: true, ..
             } => 15 * pixels + planes + codes,
-            // A table of opaque colours is copied, and what is predicted is said by blocks.
+            // A colour table is copied, and predictors are stored by blocks.
             Self {
                 is_lossless: true,
                 has_alpha,
                 ..
             } => (if has_alpha { 1 } else { 5 }) * pixels + codes,
-            // Opacity is decoded as an image without losses.
+            // Alpha is decoded as a lossless image.
             Self { has_alpha: true, .. } => planes + 7 * pixels + length,
             Self { .. } => planes + length,
         };
@@ -62,7 +62,7 @@ impl Codings {
     }
 }
 
-/// Follows the chunks of `file`, which begins with the signatures.
+/// Parses the chunks of `file`, which starts with the signatures.
 pub(super) fn open(file: &mut BufReader<File>, length: u64) -> Result<Stored, String> {
     let mut head = [0; HEAD as usize];
     file.read_exact(&mut head).map_err(end_of_file)?;
@@ -151,7 +151,7 @@ fn extended_sides(data: &[u8]) -> Result<((u64, u64), u8), String> {
 }
 
 impl WebP {
-    /// Hands the rows of the image in `file`, whose sides are these, to `rows`.
+    /// Decodes the image in `file`, of these sides, and passes its rows to `rows`.
     pub(super) fn decode(
         &self,
         mut file: BufReader<File>,

@@ -1,4 +1,4 @@
-//! From a prompt to token ids: the tokenizers of CLIP and T5, as their folders describe them.
+//! The tokenizers of CLIP and T5: from prompts to token ids.
 
 mod file;
 
@@ -16,24 +16,24 @@ use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimi
 
 use crate::{Error, Result};
 
-/// Beyond this a length limit in a configuration means that there is none.
+/// A length limit above this means that there is none.
 const LONGEST_LIMIT: f64 = 1e6;
-/// The side on which rows are filled up and texts are cut.
+/// The only supported side of padding and truncation.
 const RIGHT: &str = "right";
-/// CLIP's token before a text.
+/// CLIP's start token.
 const CLIP_START: &str = "<|startoftext|>";
-/// CLIP's token after a text.
+/// CLIP's end token.
 const CLIP_END: &str = "<|endoftext|>";
-/// Words that a tokenizer remembers. What it does remember stays until the thread ends, also when the tokenizer is gone.
+/// The capacity of the tokenizer's word cache. It is thread-local and outlives the tokenizer, so it is off.
 const WORDS_REMEMBERED: usize = 0;
 
-/// Turns prompts into rows of token ids, all of one length.
+/// Encodes prompts as rows of token ids of equal length.
 #[derive(Debug)]
 pub struct Tokenizer {
     folder: PathBuf,
     tokenizer: tokenizers::Tokenizer,
     padding: u32,
-    /// The special tokens before a text and after it.
+    /// The special tokens before and after a text.
     frame: (Vec<u32>, Vec<u32>),
     limit: Option<usize>,
 }
@@ -41,13 +41,13 @@ pub struct Tokenizer {
 /// A prompt as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// The ids, padded to the length that was asked for.
+    /// The ids, padded to the requested length.
     pub ids: Vec<u32>,
-    /// How many tokens of the prompt had no place.
+    /// How many tokens of the prompt were truncated.
     pub cut: usize,
 }
 
-/// What `tokenizer_config.json` says, as far as ids depend on it.
+/// The settings of `tokenizer_config.json` that ids depend on.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct TokenizerConfig {
@@ -56,13 +56,13 @@ struct TokenizerConfig {
     bos_token: Option<SpecialToken>,
     eos_token: Option<SpecialToken>,
     unk_token: Option<SpecialToken>,
-    /// On which side rows are filled up.
+    /// The side of the padding.
     padding_side: Option<String>,
-    /// On which side texts are cut.
+    /// The side of the truncation.
     truncation_side: Option<String>,
 }
 
-/// A special token, written plainly or with its attributes.
+/// A special token, as a string or as an object with attributes.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a text, or settings with its content")]
 enum SpecialToken {
@@ -79,11 +79,11 @@ impl SpecialToken {
 }
 
 impl Tokenizer {
-    /// Builds the tokenizer `component` of a model: from `tokenizer.json` if the model has one, else from the
+    /// Builds the tokenizer `component` of a model, from `tokenizer.json` if there is one, else from the
     /// `vocab.json` and `merges.txt` of CLIP.
     ///
     /// # Errors
-    /// A file is missing or is not what it should be.
+    /// A file is missing or invalid.
     pub fn open(source: &dyn ModelSource, component: &str) -> Result<Self> {
         let files = source.tokenizer(component)?;
         let json = |file: Option<ModelFile>| -> Result<TokenizerConfig> {
@@ -149,7 +149,7 @@ impl Tokenizer {
                 "its padding token `{padding_token}` is not in its vocabulary"
             ))
         })?;
-        // What is cut and filled up is decided here, whatever the file says.
+        // Padding and truncation are done here, whatever the file says.
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)
@@ -163,7 +163,7 @@ impl Tokenizer {
             ("bos_token", start_token, before),
             ("eos_token", end_token, after),
         ] {
-            // transformers would put the token of the setting around texts, where its class puts one.
+            // transformers takes the special tokens from the settings if its tokenizer class adds them.
             if let (Some(token), &[id]) = (token, framed)
                 && tokenizer.token_to_id(token) != Some(id)
             {
@@ -182,17 +182,17 @@ impl Tokenizer {
         })
     }
 
-    /// The tokenizer's folder.
+    /// The folder of the tokenizer.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder
     }
 
-    /// The most tokens that its model takes, where the configuration says so.
+    /// The model's longest sequence, if the configuration has one.
     pub fn limit(&self) -> Option<usize> {
         self.limit
     }
 
-    /// One more than the largest id that it gives.
+    /// One more than the largest id.
     pub fn vocabulary_size(&self) -> usize {
         self.tokenizer
             .get_vocab(true)
@@ -201,34 +201,34 @@ impl Tokenizer {
             .map_or(0, |&largest| largest as usize + 1)
     }
 
-    /// The special tokens before a text and those after it: one each for CLIP, none and one for T5.
+    /// The special tokens before and after a text: one each for CLIP, none and one for T5.
     pub fn frame(&self) -> (&[u32], &[u32]) {
         (&self.frame.0, &self.frame.1)
     }
 
-    /// What rows are filled up with.
+    /// The padding token.
     pub fn padding(&self) -> u32 {
         self.padding
     }
 
-    /// CLIP's token of a comma that ends a word.
+    /// CLIP's token of a comma at the end of a word.
     pub fn comma(&self) -> Option<u32> {
         self.tokenizer.token_to_id(",</w>")
     }
 
-    /// The ids of `text` alone, as many as they are.
+    /// The ids of `text` without special tokens, in any number.
     ///
     /// # Errors
-    /// The tokenizer cannot take this text.
+    /// The tokenizer cannot encode this text.
     pub fn words(&self, text: &str) -> Result<Vec<u32>> {
         self.encoding(text, false)
     }
 
-    /// The ids of `text` with the special tokens around them, cut and padded to `length`. What is cut is the
-    /// end of the text, never a special token.
+    /// The ids of `text` with special tokens, truncated and padded to `length`. The end of the text is
+    /// truncated, never a special token.
     ///
     /// # Errors
-    /// The tokenizer cannot take this text.
+    /// The tokenizer cannot encode this text.
     pub fn encode(&self, text: &str, length: usize) -> Result<Tokens> {
         let mut ids = self.encoding(text, true)?;
         let cut = ids.len().saturating_sub(length);
@@ -252,20 +252,20 @@ impl Tokenizer {
     }
 }
 
-/// The tokens of CLIP that stand for themselves wherever a text holds them.
+/// CLIP's special tokens, which match themselves anywhere in a text.
 #[derive(Debug, Clone, Copy)]
 struct SpecialTokens<'a> {
     start: &'a str,
     end: &'a str,
     unknown: &'a str,
-    /// The second tokenizer of Stable Diffusion 3 pads with `!`, which is thereby cut out of words too.
+    /// The second tokenizer of Stable Diffusion 3 pads with `!`, which therefore matches inside words too.
     padding: &'a str,
 }
 
-/// CLIP's byte-level pair encoding over lower-cased words.
+/// CLIP's byte-level BPE of lower-cased words.
 ///
 /// Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, as
-/// transformers' `CLIPTokenizer` carries it out.
+/// implemented by transformers' `CLIPTokenizer`.
 fn clip(
     vocabulary: Vocab,
     merges: Merges,
@@ -319,7 +319,7 @@ fn clip(
     Ok(tokenizer)
 }
 
-/// The pairs of `merges.txt`, one a line after a version line.
+/// The merges of `merges.txt`, one per line after a version line.
 fn parse_merges(text: &str) -> Merges {
     text.lines()
         .filter(|line| !line.starts_with("#version"))

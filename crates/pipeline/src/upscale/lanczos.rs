@@ -1,6 +1,7 @@
-//! Resampling by Lanczos' windowed sinc, as Pillow does it (`Image.resize` with `LANCZOS`), to the byte.
+//! Lanczos resampling, byte-identical to Pillow's `Image.resize` with `LANCZOS`.
 //!
-//! Duchon, "Lanczos Filtering in One and Two Dimensions", 1979. First rows, then columns, with bytes between.
+//! Duchon, "Lanczos Filtering in One and Two Dimensions", 1979. Rows are resampled first, then columns, with
+//! bytes in between.
 
 use std::f64::consts::PI;
 
@@ -8,10 +9,10 @@ use crate::save::RgbImage;
 
 /// Lobes of the filter on each side.
 const LOBES: f64 = 3.0;
-/// Weights are whole numbers of this share.
+/// The fixed-point precision of weights.
 const BITS: u32 = 22;
 
-/// `image` at another size, of at least one pixel.
+/// Resamples `image` to `width` by `height`, at least one pixel each.
 ///
 /// # Panics
 /// The new size or the image is empty. This is a bug.
@@ -34,12 +35,12 @@ pub fn lanczos3(image: &RgbImage, width: usize, height: usize) -> RgbImage {
     RgbImage::new(width, height, pixels)
 }
 
-/// Bytes that [`lanczos3`] takes at the most, the image that goes in and the one that comes out included.
+/// The peak bytes of [`lanczos3`], with its input and output.
 pub(crate) fn lanczos3_bytes(
     (width, height): (usize, usize),
     (new_width, new_height): (usize, usize),
 ) -> u64 {
-    /// Of a new row or column: its window, and a few weights.
+    /// Bytes of a new row's or column's window and weights.
     const WINDOW: usize = size_of::<Window>() + 2 * LOBES as usize * (size_of::<f64>() + size_of::<i64>());
     let values = width * height + new_width * height + new_width * new_height;
     let stretched = |old: usize, new: usize| new + old.max(new);
@@ -49,26 +50,26 @@ pub(crate) fn lanczos3_bytes(
     (3 * values + windows + sums) as u64
 }
 
-/// The old pixels that a new one is made of, and their weights.
+/// The input pixels of an output pixel, and their weights.
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// The first of them.
+    /// The first input pixel.
     pub(crate) first: usize,
-    /// Whole numbers, of which 2^22 are one.
+    /// Fixed-point weights, in units of 2^-22.
     pub(crate) weights: Vec<i32>,
 }
 
 impl Window {
-    /// The first old pixel behind it.
+    /// One past the last input pixel.
     pub(crate) fn end(&self) -> usize {
         self.first + self.weights.len()
     }
 }
 
-/// The windows of all new pixels of a line. Neither their beginnings nor their ends ever go back.
+/// The windows of all output pixels of a line. Their beginnings and ends are non-decreasing.
 pub(crate) fn windows(old: usize, new: usize) -> Vec<Window> {
     let scale = old as f64 / new as f64;
-    // A smaller image is made of wider windows, so that nothing of the old one is left out.
+    // Downscaling uses wider windows, so that every input pixel counts.
     let stretch = scale.max(1.0);
     let support = LOBES * stretch;
     (0..new)
@@ -98,12 +99,12 @@ fn filter(x: f64) -> f64 {
     }
 }
 
-/// What a sum of weighted bytes is as a byte.
+/// Rounds and clamps a weighted sum to a byte.
 pub(crate) fn byte(sum: i32) -> u8 {
     ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
 }
 
-/// `pixels` in rows of `width`, each resampled.
+/// Resamples rows of `width` pixels.
 pub(crate) fn along_rows(pixels: &[u8], width: usize, windows: &[Window]) -> Vec<u8> {
     let mut result = Vec::with_capacity(pixels.len() / width * windows.len());
     for row in pixels.chunks_exact(3 * width) {
@@ -120,7 +121,7 @@ pub(crate) fn along_rows(pixels: &[u8], width: usize, windows: &[Window]) -> Vec
     result
 }
 
-/// `line` bytes make a row.
+/// Resamples columns; a row has `line` bytes.
 fn along_columns(pixels: &[u8], line: usize, windows: &[Window]) -> Vec<u8> {
     let mut result = Vec::with_capacity(line * windows.len());
     let mut sums = vec![0; line];

@@ -1,4 +1,4 @@
-//! Images made larger where no network is at hand for it.
+//! Upscaling without a network.
 
 mod lanczos;
 

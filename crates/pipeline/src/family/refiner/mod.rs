@@ -14,9 +14,9 @@ use crate::request::ImageSize;
 use crate::scheduler::SchedulerConfig;
 use crate::{Error, Result};
 
-/// Numbers of the conditioning: original size, crop and aesthetic score.
+/// Length of `add_time_ids`: original size, crop and aesthetic score.
 const TIME_IDS: usize = 5;
-/// The aesthetic scores for the prompt and the negative prompt, those of the reference implementation.
+/// The aesthetic scores for the prompt and the negative prompt, as in the reference implementation.
 const AESTHETIC_SCORE: f32 = 6.0;
 const NEGATIVE_AESTHETIC_SCORE: f32 = 2.5;
 

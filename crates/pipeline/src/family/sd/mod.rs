@@ -64,8 +64,8 @@ impl Family for StableDiffusion {
         }
     }
 
-    /// As diffusers' pipelines correct it: early releases wrote down half of the size or less. The pipelines for latent
-    /// consistency models do not.
+    /// diffusers' pipelines correct it too: configurations of early releases hold half of the size or less.
+    /// The pipelines for latent consistency models do not.
     fn trained_size(&self, is_latent_consistency: bool) -> Option<(usize, usize)> {
         const LEAST: usize = 64;
         match self.network.trained_size() {
@@ -118,8 +118,8 @@ impl Family for StableDiffusion {
         has_default_controlnets(&self.network)
     }
 
-    /// `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline` and `StableDiffusionInpaintPipeline` do so in their
-    /// `__init__`, and no other class does.
+    /// `StableDiffusionPipeline`, `StableDiffusionImg2ImgPipeline` and `StableDiffusionInpaintPipeline`
+    /// correct the scheduler in their `__init__`; no other class does.
     fn scheduler_repairs(&self, task: Task, is_latent_consistency: bool) -> Repairs {
         match task {
             Task::TextToImage if is_latent_consistency => Repairs::default(),

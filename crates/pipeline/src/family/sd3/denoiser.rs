@@ -18,7 +18,7 @@ pub(crate) struct Sd3Denoiser {
     controls: Vec<ControlUnit>,
 }
 
-/// A ControlNet with its strength.
+/// A ControlNet with its scale.
 #[derive(Debug)]
 struct ControlUnit {
     network: Box<ControlNet>,
@@ -27,10 +27,10 @@ struct ControlUnit {
 }
 
 impl Sd3Denoiser {
-    /// The transformer that `config` describes. No weight is read yet.
+    /// The transformer of `config`. No weight is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or the file lacks a tensor of it.
     pub(crate) fn new(weights: Weights, config: &mmdit::Config) -> Result<Self> {
         Ok(Self {
             network: Box::new(Transformer::new(weights, config)?),
@@ -39,7 +39,7 @@ impl Sd3Denoiser {
         })
     }
 
-    /// Adds the ControlNet that `config` describes, with its strength. No weight is read yet.
+    /// Adds the ControlNet of `config` with its scale. No weight is read yet.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -88,7 +88,7 @@ impl Denoiser for Sd3Denoiser {
     fn footprint(&self, load: Load) -> (Vec<u64>, u64) {
         let controls: Vec<&ControlNet> = self.controls.iter().map(|control| &*control.network).collect();
         let Footprint { activations, scratch } = self.network.forward_footprint(load, &controls);
-        // Its blocks are alike.
+        // All blocks have the same size.
         let blocks = self.network.weight_bytes().blocks.len();
         (vec![activations; blocks], scratch)
     }

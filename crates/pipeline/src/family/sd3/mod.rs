@@ -25,7 +25,7 @@ struct StableDiffusion3 {
     text: Sd3TextEncoders,
 }
 
-/// Recognises a transformer of two streams and two CLIPs.
+/// Recognises an MMDiT transformer and two CLIPs.
 ///
 /// # Errors
 /// A file is wrong, or the transformer lacks a tensor.

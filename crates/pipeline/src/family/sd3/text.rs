@@ -1,4 +1,5 @@
-//! The text encoders of Stable Diffusion 3: two CLIPs, whose vectors are concatenated and padded to T5's width, and then T5.
+//! The text encoders of Stable Diffusion 3: two CLIPs, whose vectors are concatenated and padded to T5's
+//! width, then T5.
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::{clip, mmdit, t5};
@@ -12,21 +13,21 @@ use crate::family::text::{Clips, TextPart, clip_stage, folders, parsed, run_clip
 use crate::prompt::{self, Prompt};
 use crate::{Error, Result};
 
-/// diffusers gives T5 no more tokens than this unless told otherwise.
+/// The default of `max_sequence_length` in diffusers.
 const LONGEST_T5_PROMPT: usize = 256;
 
-/// Two CLIPs and T5. A model can do without T5: its tokens are then zeros.
+/// Two CLIPs and T5. Without a T5 its tokens are zeros.
 #[derive(Debug)]
 pub(super) struct Sd3TextEncoders {
     clips: Clips,
     t5: Option<TextPart<t5::Config>>,
-    /// Features of a token of the context, which are T5's.
+    /// Features of a token in the context, those of T5.
     features: usize,
     pooled_features: usize,
 }
 
 impl Sd3TextEncoders {
-    /// Opens those of the model in `folder`, for the transformer of `network`.
+    /// Opens the text encoders of a model for the transformer of `network`.
     ///
     /// # Errors
     /// A file is missing or wrong.
@@ -46,7 +47,7 @@ impl Sd3TextEncoders {
         })
     }
 
-    /// Whether they fit the transformer of `network`.
+    /// Checks that the encoders fit the transformer of `network`.
     ///
     /// # Errors
     /// They do not.
@@ -82,13 +83,13 @@ impl Sd3TextEncoders {
         Ok(())
     }
 
-    /// Tokens that T5 reads of a prompt, or that are zeros where there is no T5.
+    /// Tokens of T5's context, also where zeros stand in for T5.
     fn t5_length(&self) -> usize {
         let limit = self.t5.as_ref().and_then(|part| part.tokenizer.limit());
         limit.map_or(LONGEST_T5_PROMPT, |limit| limit.min(LONGEST_T5_PROMPT))
     }
 
-    /// What each CLIP gives.
+    /// The outputs of each CLIP that are used.
     fn wanted(skip: usize) -> clip::Wanted {
         clip::Wanted {
             hidden: clip::Hidden::Penultimate,
@@ -97,7 +98,7 @@ impl Sd3TextEncoders {
         }
     }
 
-    /// T5's context of `prompts`, and how many tokens of the longest are cut.
+    /// T5's context of `prompts`, and how many tokens of the longest are truncated.
     fn run_t5(
         &self,
         components: &Components,
@@ -130,13 +131,13 @@ impl TextEncoders for Sd3TextEncoders {
         Some(self.pooled_features)
     }
 
-    /// What T5 has room for CLIP need not read a second time, so CLIP reads one chunk.
+    /// CLIP reads one chunk: T5 has room for long prompts.
     fn tokens(&self, _prompts: &[&str]) -> Result<usize> {
         Ok(self.clips.length() + self.t5_length())
     }
 
-    /// The order and the padding are those of diffusers' pipelines; see also Esser et al., "Scaling Rectified Flow Transformers
-    /// for High-Resolution Image Synthesis", 2024, section 4 and appendix B.3.
+    /// Order and padding are those of diffusers' pipelines. See also Esser et al., "Scaling Rectified Flow
+    /// Transformers for High-Resolution Image Synthesis", 2024, section 4 and appendix B.3.
     fn encode(
         &self,
         components: &Components,

@@ -1,4 +1,4 @@
-//! Stable Diffusion XL: two CLIPs and the image's sizes condition a larger UNet.
+//! Stable Diffusion XL: two CLIPs and the image's sizes condition a UNet.
 
 use sd_models::vae::Scaling;
 use sd_models::{clip, unet as network, vae};
@@ -14,7 +14,7 @@ use crate::request::ImageSize;
 use crate::scheduler::SchedulerConfig;
 use crate::{Error, Result};
 
-/// Numbers of the size conditioning: original size, crop and target size.
+/// Length of `add_time_ids`: original size, crop and target size.
 const TIME_IDS: usize = 6;
 
 /// A model of Stable Diffusion XL.
@@ -95,9 +95,10 @@ impl Family for StableDiffusionXl {
         self.network.time_cond_proj_dim.is_some()
     }
 
-    /// The image was never cropped, and its original size is its target size.
+    /// No crop, and the target size as the original size.
     ///
-    /// Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis", 2023, section 2.2.
+    /// Podell et al., "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis", 2023,
+    /// section 2.2.
     fn add_time_ids(&self, size: ImageSize, prompts: usize) -> Vec<Vec<f32>> {
         let sides = [size.height() as f32, size.width() as f32];
         let crop = [0.0, 0.0];

@@ -1,4 +1,4 @@
-//! A UNet as a [`Denoiser`]: ControlNets run before it, and it adds their residuals.
+//! A UNet as a [`Denoiser`]: ControlNets run before it, and their residuals are added to it.
 
 use candle_core::Tensor;
 use sd_models::controlnet::{self, ControlNet};
@@ -18,7 +18,7 @@ pub(crate) struct UNetDenoiser {
     controls: Vec<ControlUnit>,
 }
 
-/// A ControlNet with its strength.
+/// A ControlNet with its scale.
 #[derive(Debug)]
 struct ControlUnit {
     network: Box<ControlNet>,
@@ -27,10 +27,10 @@ struct ControlUnit {
 }
 
 impl UNetDenoiser {
-    /// The UNet that `config` describes. No weight is read yet.
+    /// The UNet of `config`. No weight is read yet.
     ///
     /// # Errors
-    /// The configuration cannot be used, or the file does not hold what it describes.
+    /// The configuration is not supported, or the file lacks a tensor of it.
     pub(crate) fn new(weights: Weights, config: &unet::Config) -> Result<Self> {
         Ok(Self {
             network: Box::new(UNet::new(weights, config)?),
@@ -39,7 +39,7 @@ impl UNetDenoiser {
         })
     }
 
-    /// Adds the ControlNet that `config` describes, with its strength. No weight is read yet.
+    /// Adds the ControlNet of `config` with its scale. No weight is read yet.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -57,7 +57,7 @@ impl UNetDenoiser {
         Ok(())
     }
 
-    /// The sum of the ControlNets' residuals for each of `inputs`. None where there are no ControlNets.
+    /// The sum of the ControlNets' residuals for each of `inputs`. None without ControlNets.
     fn residuals(&self, inputs: &[DenoiserInput], evaluation: usize) -> Result<Vec<Option<Residuals>>> {
         let mut sums: Vec<Option<Residuals>> = vec![None; inputs.len()];
         for control in &self.controls {
@@ -106,7 +106,7 @@ impl Denoiser for UNetDenoiser {
         let mut of_blocks = self.network.block_activations(load);
         let mut all_given = 0;
         for ControlUnit { network, .. } in &self.controls {
-            // ControlNets run before the first block, and their residuals stay until the pass ends.
+            // ControlNets run before the first block, and their residuals are held until the pass ends.
             let given = network.residual_bytes(load);
             let taken = network.forward_footprint(load);
             all_given += given;

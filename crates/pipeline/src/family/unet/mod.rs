@@ -16,10 +16,10 @@ use denoiser::UNetDenoiser;
 /// Channels of an image.
 const COLOURS: usize = 3;
 
-/// Reads the configuration of the UNet of the model in `folder`. None where the model has no UNet, or one of another class.
+/// Reads the configuration of a model's UNet. None if the model has no UNet, or one of another class.
 ///
 /// # Errors
-/// A tensor is missing, or the configuration cannot be used.
+/// A tensor is missing, or the configuration is not supported.
 pub(super) fn open(source: &dyn ModelSource, index: &ModelIndex) -> Result<Option<unet::Config>> {
     const TENSORS: [&str; 3] = [
         "conv_in.weight",
@@ -39,12 +39,12 @@ pub(super) fn open(source: &dyn ModelSource, index: &ModelIndex) -> Result<Optio
     Ok(Some(config))
 }
 
-/// How many numbers the UNet of `config` takes as size conditioning beside the pooled vectors of the last of `clips`.
+/// The length of `add_time_ids` for the UNet of `config`, beside the pooled vectors of the last of `clips`.
 pub(super) fn time_ids(config: &unet::Config, clips: &[clip::Config]) -> Option<usize> {
     config.time_id_count(clips.last()?.projection_dim)
 }
 
-/// Whether CLIPs of so many features together, and with such summaries, fit the UNet of `config`.
+/// Checks that CLIPs with these features and pooled features fit the UNet of `config`.
 ///
 /// # Errors
 /// They do not.
@@ -68,7 +68,7 @@ pub(super) fn check_text(
     }
 }
 
-/// The latents of the UNet of `config`.
+/// The latent layout of the UNet of `config`.
 pub(super) fn latents(config: &unet::Config) -> LatentLayout {
     LatentLayout {
         in_channels: config.in_channels,
@@ -86,7 +86,7 @@ pub(super) fn takes_mask(config: &unet::Config, latent_channels: usize) -> bool 
 /// The UNet of `config` with its ControlNets. No weight is read yet.
 ///
 /// # Errors
-/// A configuration cannot be used, or a file does not hold what it describes.
+/// A configuration is not supported, or a file lacks a tensor of it.
 pub(super) fn denoiser(
     config: &unet::Config,
     weights: Weights,
@@ -104,7 +104,8 @@ pub(super) fn denoiser(
     Ok(Box::new(network))
 }
 
-/// Why the ControlNet of `control` cannot run beside the UNet of `config` with the autoencoder of `vae`, if so.
+/// Why the ControlNet of `control` cannot be used with the UNet of `config` and the autoencoder of `vae`, if
+/// it cannot.
 pub(super) fn control_mismatch(
     config: &unet::Config,
     control: &ControlConfig,
@@ -123,7 +124,7 @@ fn unet_mismatch(
     vae: &vae::Config,
 ) -> Option<String> {
     let own = &config.network;
-    // What cannot be used at all is refused by name when the network is made.
+    // Configurations that are not supported at all are refused when the network is created.
     let held = own.skip_channels().ok().zip(wanted.skip_channels().ok());
     let same = own.context_features() == wanted.context_features()
         && own.block_out_channels == wanted.block_out_channels

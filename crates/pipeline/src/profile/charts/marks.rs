@@ -1,18 +1,19 @@
-//! Where the labels of marks go, so that none covers another.
+//! The layout of mark labels, which never overlap.
 
-/// A row of labels is so high.
+/// The height of a row of labels.
 pub(super) const ROW: f64 = 17.0;
-/// Labels that would need more rows are left out.
+/// Labels that need more rows are omitted.
 const MOST_ROWS: usize = 9;
-/// About the width of a character.
+/// The approximate width of a character.
 const CHARACTER: f64 = 6.3;
-/// Between a label and its neighbours.
+/// The gap between a label and its neighbours.
 const GAP: f64 = 14.0;
 
-/// Gives every label a row, or none where there is no room: `labels` are their places from left to right and their
-/// texts. A label stands to the right of its place, and the line from its place down to it crosses no other label.
+/// Gives every label a row, or none if there is no room. `labels` are x positions from left to right, with
+/// texts. A label starts at its position, and the line from its mark down to it crosses no other label.
 pub(super) fn rows(labels: &[(f64, &str)]) -> Vec<Option<usize>> {
-    // Where each row is taken from, rightmost first: what is further left goes below, so that its line passes by.
+    // The left end of what each row holds, filled from the right: labels further left go to lower rows, so
+    // that their lines pass.
     let mut taken_from: Vec<f64> = Vec::new();
     let mut rows = vec![None; labels.len()];
     for (index, &(x, text)) in labels.iter().enumerate().rev() {
@@ -33,7 +34,7 @@ pub(super) fn rows(labels: &[(f64, &str)]) -> Vec<Option<usize>> {
     rows
 }
 
-/// About how wide a text is.
+/// The approximate width of a text.
 pub(super) fn width(text: &str) -> f64 {
     CHARACTER * text.chars().count() as f64
 }
@@ -77,7 +78,7 @@ mod tests {
                 .collect();
             for (index, &(start, end, row)) in placed.iter().enumerate() {
                 for &(other_start, _, other_row) in &placed[index + 1..] {
-                    // Neither two labels of a row, nor a label and the line to one further down.
+                    // Labels of a row do not overlap, and no line crosses a label.
                     proptest::prop_assert!(row != other_row || end < other_start);
                     proptest::prop_assert!(other_row < row || end < other_start || start >= other_start);
                 }

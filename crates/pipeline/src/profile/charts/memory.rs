@@ -1,4 +1,5 @@
-//! Memory over time: the process and its allocations between budget and zero, stages as bands, readings as marks.
+//! The chart of memory over time: curves of the process and its allocations, bands for stages, marks for
+//! readings.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +16,11 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 944.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 340.0;
-/// Where the first row of labels is.
+/// The y position of the first row of labels.
 const LABELS: f64 = BOTTOM + 46.0;
-/// The strip above the curves that the stages' names stand in.
+/// The height of the strip with the stages' names.
 const STRIP: f64 = 24.0;
-/// A limit this many times the highest curve would press it flat; it is named, not drawn.
+/// A limit higher than this multiple of the curves is only named: drawing it would flatten them.
 const FAR: f64 = 2.0;
 
 /// The chart of `profile`.
@@ -78,7 +79,7 @@ fn highest(profile: &Profile) -> Bytes {
         .unwrap_or_default()
 }
 
-/// The chart in words.
+/// The chart as text, for screen readers.
 fn description(profile: &Profile) -> String {
     let timeline = &profile.timeline;
     let mut text = format!(
@@ -99,7 +100,7 @@ fn description(profile: &Profile) -> String {
     text
 }
 
-/// The curves' values, for the script that reads them out.
+/// Adds the curves' values for the tooltip script.
 fn with_data(svg: Element, profile: &Profile) -> Element {
     let samples = &profile.timeline.samples;
     let list = |value: &dyn Fn(&Sample) -> String| samples.iter().map(value).collect::<Vec<_>>().join(" ");
@@ -129,7 +130,7 @@ fn gradient() -> Element {
     )
 }
 
-/// The stages behind the curves, with their names above where these fit.
+/// The stages as bands behind the curves, with their names above if they fit.
 fn bands(profile: &Profile, across: Scale) -> Element {
     let all = &profile.timeline.stages;
     let bands = all.iter().enumerate().map(|(index, stage)| {
@@ -164,7 +165,7 @@ fn bands(profile: &Profile, across: Scale) -> Element {
 fn curves(samples: &[Sample], seconds: f64, across: Scale, up: Scale) -> Element {
     let points = |value: &dyn Fn(&Sample) -> Bytes| -> Vec<(f64, f64)> {
         let place = |sample: &Sample, at: f64| (across.place(at), up.place(value(sample).0 as f64));
-        // The last sample lasts until the end.
+        // The last sample extends to the end.
         let last = samples.last().map(|sample| place(sample, seconds));
         samples
             .iter()
@@ -174,7 +175,7 @@ fn curves(samples: &[Sample], seconds: f64, across: Scale, up: Scale) -> Element
     };
     let area = area(&points(&|sample| sample.resident), BOTTOM);
     let area = element("path").with("class", "resident-area").with("d", area);
-    // Of what nobody counts there is no curve.
+    // No curve for what is not measured.
     let path = |class: &str, value: &dyn Fn(&Sample) -> Bytes| {
         let counted = samples.iter().any(|sample| value(sample) > Bytes(0));
         counted.then(|| {
@@ -191,7 +192,7 @@ fn curves(samples: &[Sample], seconds: f64, across: Scale, up: Scale) -> Element
     element("g").child(area).children(paths.into_iter().flatten())
 }
 
-/// The most that each stage had resident, between two looks as well.
+/// The peak resident memory of each stage, including peaks between two samples.
 fn stage_peaks(profile: &Profile, across: Scale, up: Scale) -> Element {
     let all = &profile.timeline.stages;
     let lines = all.iter().enumerate().map(|(index, stage)| {
@@ -202,7 +203,7 @@ fn stage_peaks(profile: &Profile, across: Scale, up: Scale) -> Element {
     element("g").children(lines)
 }
 
-/// Budget, predicted and measured peak, named in the margin.
+/// Lines for budget, predicted and measured peak, labelled in the margin.
 fn limit_lines(profile: &Profile, up: Scale, drawn: impl Fn(Bytes) -> bool) -> Element {
     const APART: f64 = 15.0;
     let limits = [
@@ -243,7 +244,7 @@ struct Label<'a> {
     row: Option<usize>,
 }
 
-/// A label for each reading. Of readings that are called the same only the first has a row.
+/// A label for each reading. Of readings with the same name only the first gets a row.
 fn labels(readings: &[Reading], across: Scale) -> Vec<Label<'_>> {
     let mut labels: Vec<Label<'_>> = readings
         .iter()
@@ -265,7 +266,7 @@ fn labels(readings: &[Reading], across: Scale) -> Vec<Label<'_>> {
     labels
 }
 
-/// Readings as discs, those after a cleanup as triangles, with lines down to their labels.
+/// Readings as discs, those after a cleanup as triangles, with lines to their labels.
 fn marks(readings: &[Reading], labels: &[Label<'_>], across: Scale, up: Scale) -> Element {
     let marks = readings.iter().zip(labels).map(|(reading, label)| {
         let (x, y) = (

@@ -1,4 +1,4 @@
-//! The charts, each an SVG of its own.
+//! The charts, each one SVG.
 
 mod marks;
 mod memory;
@@ -15,7 +15,7 @@ pub(super) use memory::memory;
 pub(super) use steps::{median, steps};
 pub(super) use weights::weights;
 
-/// A drawing and the part of it that curves are drawn in.
+/// A chart and its plot area.
 #[derive(Debug, Clone, Copy)]
 struct Paper {
     width: f64,
@@ -27,7 +27,7 @@ struct Paper {
 }
 
 impl Paper {
-    /// An empty drawing, which `description` says in words.
+    /// An empty chart with `description` as its text alternative.
     fn svg(self, class: &str, description: &str) -> Element {
         element("svg")
             .with("class", class)
@@ -44,7 +44,7 @@ impl Paper {
         Scale::new(most, self.bottom, self.top)
     }
 
-    /// The axis of times below.
+    /// The time axis at the bottom.
     fn time_axis(self, scale: Scale) -> Element {
         let names = scale
             .ticks(8, units::unit_of(scale.most()))
@@ -59,7 +59,7 @@ impl Paper {
         element("g").child(line).children(names)
     }
 
-    /// The axis at the left with its lines across, named by `name`.
+    /// The value axis at the left, with grid lines labelled by `name`.
     fn value_axis(self, scale: Scale, ticks: &[f64], name: impl Fn(f64) -> String) -> Element {
         let rows = ticks.iter().map(|&value| {
             let y = scale.place(value);
@@ -74,7 +74,7 @@ impl Paper {
     }
 }
 
-/// A place on the paper, to a tenth of a unit.
+/// A coordinate, rounded to a tenth.
 fn place(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0")
@@ -109,7 +109,7 @@ fn curve(points: &[(f64, f64)]) -> String {
     path
 }
 
-/// The outline of what lies between a curve and the line at `bottom`.
+/// The area between a curve and the line at `bottom`.
 fn area(points: &[(f64, f64)], bottom: f64) -> String {
     match (points.first(), points.last()) {
         (Some(first), Some(last)) => {
@@ -125,7 +125,7 @@ fn area(points: &[(f64, f64)], bottom: f64) -> String {
     }
 }
 
-/// The round values of an axis of bytes, and their names without needless decimals.
+/// The ticks of an axis of bytes, and their labels without trailing zeros.
 fn byte_ticks(scale: Scale, most: Bytes) -> Vec<f64> {
     let unit = [1_u64 << 30, 1 << 20, 1 << 10]
         .into_iter()

@@ -1,10 +1,10 @@
-//! How long each denoising step took.
+//! The chart of the duration of each denoising step.
 
 use super::{Paper, line, place, rectangle};
 use crate::profile::markup::{Element, element};
 use crate::profile::{Step, units};
 
-/// Bars that are drawn at most; of more steps, as many as it takes share one.
+/// The most bars; with more steps a bar is the mean of several.
 const MOST_BARS: usize = 120;
 
 const PAPER: Paper = Paper {
@@ -16,7 +16,7 @@ const PAPER: Paper = Paper {
     bottom: 190.0,
 };
 
-/// The chart of `steps`, or nothing where there are none.
+/// The chart of `steps`, or None if there are none.
 pub(in crate::profile) fn steps(steps: &[Step]) -> Option<Element> {
     let median = median(steps)?;
     let bars: Vec<Bar> = steps
@@ -63,14 +63,14 @@ pub(in crate::profile) fn steps(steps: &[Step]) -> Option<Element> {
     Some(svg.child(name(PAPER.right, "tick end", format!("last of {}", steps.len()))))
 }
 
-/// The time of the middle step, or nothing where there are none.
+/// The median time, or None if there are no steps.
 pub(in crate::profile) fn median(steps: &[Step]) -> Option<f64> {
     let mut times: Vec<f64> = steps.iter().map(|step| step.seconds).collect();
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied()
 }
 
-/// One step, or the mean of some in a row.
+/// One step, or the mean of consecutive steps.
 struct Bar {
     image: usize,
     seconds: f64,

@@ -1,4 +1,4 @@
-//! Bytes of weights read, as they add up over the run.
+//! The chart of the bytes of weights read, accumulated over the run.
 
 use sd_memory::{Bytes, Timeline};
 
@@ -15,7 +15,7 @@ const PAPER: Paper = Paper {
     bottom: 190.0,
 };
 
-/// The chart of what `timeline` saw being read, or nothing where nothing was.
+/// The chart of the reads in `timeline`, or None if there were none.
 pub(in crate::profile) fn weights(timeline: &Timeline) -> Option<Element> {
     let total = timeline.weights_read();
     if total == Bytes(0) {

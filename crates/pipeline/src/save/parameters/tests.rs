@@ -1,4 +1,4 @@
-//! The text against a reader that follows webui's rules (`modules/infotext_utils.py`).
+//! Tests of the text with a reader that follows webui's rules (`modules/infotext_utils.py`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::prompt::Prompt;
 use crate::request::{GuidanceScale, ImageSize, Strength};
 use crate::scheduler::ScheduleKind;
 
-/// What a reader takes from a text: two prompts and the last line's values.
+/// The result of a reader: two prompts and the values of the last line.
 struct Read {
     prompt: String,
     negative_prompt: String,
@@ -175,7 +175,7 @@ fn everything_that_changes_the_image_is_in_the_text_and_no_path() {
     assert_eq!(over_the_finished["Refiner denoising strength"], "0.3");
 }
 
-/// Words as people write them, with everything that readers may stumble over.
+/// Texts as users write them, with everything that readers may misparse.
 fn words() -> impl Strategy<Value = String> {
     let word = prop_oneof![
         "[a-zA-Zäöü0-9 ()\\[\\]\\\\,.:;\"'<>=-]{0,12}",
@@ -197,7 +197,7 @@ proptest! {
     ) {
         let size = ImageSize::new(16 * sides.0, 16 * sides.1).unwrap();
         let metadata = Metadata {
-            // What would begin a line of the other prompt, or name a LoRA, is not the prompt's own.
+            // A line or a tag of the prompt itself could not be told from those of the format.
             prompt: prompt.replace("Negative", "").replace("<lora", ""),
             negative_prompt: negative_prompt.replace("Negative", "").replace("<lora", ""),
             model: model.clone(), steps, seed, size, clip_skip, guidance_rescale: rescale,
@@ -208,7 +208,7 @@ proptest! {
             ..example()
         };
         let read = read(&parameters_text(&metadata));
-        // Readers take white space away at the ends of lines.
+        // Readers trim the ends of lines.
         let lines = |text: &str| text.trim().split('\n').map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n");
         let prompt = Prompt::parse(&read.prompt);
         let tags: Vec<(f64, f64)> = prompt.loras.iter().map(|tag| (tag.text_scale, tag.scale)).collect();

@@ -1,14 +1,14 @@
-//! SentencePiece's table of replacements (`precompiled_charsmap`): a trie in a double array, and the texts that its leaves
-//! point to.
+//! SentencePiece's normalisation table (`precompiled_charsmap`): a double-array trie, and the texts that its
+//! leaves point to.
 //!
-//! Layout: four bytes with the trie's length in bytes, little endian; the trie's units of 32 bits; texts that end with a
-//! zero byte each. A unit is laid out as in Darts-clone: a label in the lowest byte, whether there is a leaf in bit 8, and
-//! an offset in the others. The `spm_precompiled` crate follows the table without looking where it leads.
+//! Layout: the length of the trie in bytes (32 bits, little endian), its 32-bit units, and zero-terminated
+//! texts. A unit is laid out as in Darts-clone: the label in the lowest byte, a leaf flag in bit 8, and the
+//! offset in the others. The `spm_precompiled` crate follows the table without bounds checks.
 
-/// Whether every path through the table stays in the table, and leads to whole texts.
+/// Checks that every path through the table stays in bounds and ends at a valid text.
 ///
 /// # Errors
-/// It does not; what is wrong is said.
+/// It does not; the error says why.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
     let damaged = |what: &str| format!("its precompiled_charsmap {what}");
     let too_short = || damaged("ends too soon");
@@ -27,7 +27,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
         let found = unit(node).ok_or_else(outside)?;
         let offset = (found >> 10) << ((found & 1 << 9) >> 6);
         let children = node ^ offset;
-        // The root's leaf is never looked for.
+        // The root's leaf is never used.
         if node != 0 && found >> 8 & 1 == 1 {
             let value = unit(children).ok_or_else(outside)? & ((1 << 31) - 1);
             if !texts.is_char_boundary(value) {
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn paths_that_leave_the_table_are_found() {
-        // Whose root leads to a child `a` with a leaf.
+        // The root leads to a child `a` with a leaf.
         let leaf = 256;
         let mut units = [0; 512];
         units[0] = 256 << 10;
@@ -84,7 +84,7 @@ mod tests {
         };
         assert!(broken(0, 300 << 10 | 1 << 9, "b\0").contains("leads out"));
         assert!(broken(256 ^ 0x61, 0x61 | 512 << 10, "b\0").contains("leads out"));
-        // The leaf's place in the texts.
+        // The offset of the text.
         assert!(broken(leaf, 1, "ä\0").contains("middle"));
         assert!(broken(leaf, 9, "b\0").contains("middle"));
         for short in [&b""[..], b"\x04\0\0", b"\x04\0\0\0", b"\x01\0\0\0a", b"\0\0\0\0"] {

@@ -1,9 +1,9 @@
-//! `tokenizer.json`, of which only what the tokenizers of Stable Diffusion are made of is taken: CLIP's pair encoding and
-//! T5's unigrams, with their normalizers, splitters and templates.
+//! A parser of `tokenizer.json` for the components of Stable Diffusion's tokenizers: CLIP's BPE and T5's
+//! unigrams, with their normalizers, pre-tokenizers and templates.
 //!
-//! The `tokenizers` crate knows many more components and trusts their settings: some make it panic, others take time or
-//! memory without bound. So the file is read into the types below, its settings are checked, and the components are made
-//! of these; the crate never sees the file. What the file says of truncation, padding and decoding is not read.
+//! The `tokenizers` crate supports many more components and trusts their settings: some make it panic, others
+//! take unbounded time or memory. So the file is parsed into the types below, and only checked settings reach
+//! the crate. Truncation, padding and decoding of the file are ignored.
 
 mod charsmap;
 mod model;
@@ -20,19 +20,19 @@ use normalizer::Normalizer;
 use post_processor::PostProcessor;
 use pre_tokenizer::PreTokenizer;
 
-/// The most tokens that stand beside the vocabulary, and the longest of them: T5 has about a hundred.
+/// The most added tokens, and the length of the longest: T5 has about a hundred.
 const MOST_ADDED: usize = 1 << 12;
 const LONGEST_ADDED: usize = 1 << 8;
-/// The most normalizers or splitters one after another.
+/// The most normalizers or pre-tokenizers in sequence.
 const MOST_STEPS: usize = 16;
 
-/// Why a file cannot be used.
+/// Why a file is refused.
 type Refusal = String;
 
-/// The tokenizer that the text of a `tokenizer.json` describes.
+/// The tokenizer of the text of a `tokenizer.json`.
 ///
 /// # Errors
-/// It is not JSON, has a part that no tokenizer of Stable Diffusion has, or a setting that cannot be.
+/// It is invalid JSON, or has a component or a setting that is not supported.
 pub(super) fn tokenizer(json: &[u8]) -> Result<Tokenizer, Refusal> {
     let file: File = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     file.build()
@@ -97,7 +97,7 @@ impl Added {
     }
 }
 
-/// How many steps there may still be.
+/// How many steps are left.
 struct Steps(usize);
 
 impl From<usize> for Steps {

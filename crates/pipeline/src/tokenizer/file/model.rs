@@ -1,4 +1,4 @@
-//! The vocabulary, and how tokens are found in it: pair encoding or unigrams.
+//! The model of a tokenizer: BPE or unigrams, with its vocabulary.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,12 +12,12 @@ use tokenizers::models::unigram::Unigram;
 use super::super::WORDS_REMEMBERED;
 use super::Refusal;
 
-/// The most tokens that a vocabulary is believed to have, and one more than the largest id.
+/// The most tokens of a vocabulary, and one more than the largest id.
 const MOST_TOKENS: usize = 1 << 20;
 
 #[derive(Deserialize)]
 pub(super) struct Model {
-    /// Older files leave it out; then the vocabulary tells.
+    /// Older files omit it; then the vocabulary shows the type.
     #[serde(rename = "type")]
     kind: Option<String>,
     vocab: Vocabulary,
@@ -35,13 +35,13 @@ pub(super) struct Model {
     ignore_merges: bool,
 }
 
-/// Tokens with their ids, or in the order of their ids with how likely they are.
+/// Tokens with their ids, or in the order of their ids with their scores.
 enum Vocabulary {
     Ids(HashMap<String, u32>),
     Scores(Vec<(String, f64)>),
 }
 
-/// Two tokens that become one.
+/// Two tokens that are merged.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Merge {

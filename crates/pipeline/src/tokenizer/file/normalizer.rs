@@ -1,4 +1,4 @@
-//! What is done to a text before it is split.
+//! Normalizers, which change a text before it is split.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -59,7 +59,7 @@ impl Normalizer {
                 NormalizerWrapper::Precompiled(precompiled.map_err(|error| error.to_string())?)
             }
             Self::Replace { pattern, content } => {
-                // So that no number of them makes a text longer, in characters.
+                // A single character, so that repeated replacements cannot grow the text.
                 if content.chars().count() > 1 {
                     return Err(format!(
                         "it replaces a pattern by `{content}`, which is more than a character"

@@ -1,4 +1,4 @@
-//! Patterns that texts are split and replaced by, those that take no more time than the text is long.
+//! Patterns of normalizers and pre-tokenizers, limited to those that match in linear time.
 
 use serde::Deserialize;
 use tokenizers::normalizers::replace::ReplacePattern;
@@ -16,7 +16,7 @@ pub(super) enum Pattern {
 }
 
 impl Pattern {
-    /// The same, where it is found in a time that grows with the text alone, and never finds nothing.
+    /// The pattern, if it matches in linear time and never matches an empty string.
     pub(super) fn checked(self) -> Result<Self, Refusal> {
         let (Self::String(text) | Self::Regex(text)) = &self;
         if !(1..=LONGEST_PATTERN).contains(&text.len()) {
@@ -49,22 +49,22 @@ impl From<Pattern> for SplitPattern {
     }
 }
 
-/// Whether a regular expression has alternatives of classes and letters, and repeats nothing but those: no groups, nothing
-/// that looks around or back, and nothing that may be absent. All that tokenizers of CLIP and T5 split with is of this kind.
+/// Whether a regular expression consists of alternatives of classes and letters, and repeats only those: no
+/// groups, no look-around, nothing optional. The patterns of CLIP's and T5's tokenizers are of this kind.
 fn is_simple(pattern: &str) -> bool {
     let mut letters = pattern.chars().peekable();
     while let Some(letter) = letters.next() {
         let known = match letter {
             '(' | ')' | '?' | '*' | '^' | '$' => false,
             '\\' => match letters.next() {
-                // A class by its name: `\p{L}`.
+                // A named class: `\p{L}`.
                 Some('p' | 'P') => {
                     letters.next() == Some('{') && letters.by_ref().any(|letter| letter == '}')
                 }
                 Some(letter) => "sSdDwWrntfv".contains(letter) || letter.is_ascii_punctuation(),
                 None => false,
             },
-            // So many, or at least so many: ` {2,}`.
+            // A repetition: ` {2,}`.
             '{' => {
                 let count: String = letters.by_ref().take_while(|letter| *letter != '}').collect();
                 let (least, most) = count.split_once(',').unwrap_or((&count, ""));
@@ -74,11 +74,11 @@ fn is_simple(pattern: &str) -> bool {
             _ => true,
         };
         if !known {
-            // Within a class these letters are letters.
+            // Inside a class these characters are literal.
             return false;
         }
         if letter == '[' {
-            // What stands in a class, up to its end, is letters and names of classes.
+            // A class holds letters and named classes up to its end.
             if letters.peek() == Some(&'^') {
                 letters.next();
             }
@@ -99,7 +99,7 @@ fn is_simple(pattern: &str) -> bool {
             }
         }
     }
-    // An alternative without anything would find nothing everywhere.
+    // An empty alternative would match everywhere.
     !pattern.split('|').any(str::is_empty)
 }
 

@@ -1,4 +1,4 @@
-//! The special tokens that are put around a text.
+//! Post-processors, which add special tokens around a text.
 
 use std::collections::HashMap;
 
@@ -45,7 +45,7 @@ pub(super) struct SpecialToken {
 }
 
 impl PostProcessor {
-    /// Has `tokenizer` put special tokens around a text, which its vocabulary must have.
+    /// Sets the special tokens that `tokenizer` adds around a text. They must be in its vocabulary.
     pub(super) fn add_to(self, tokenizer: &mut Tokenizer) -> Result<(), Refusal> {
         let known = |(token, id): (String, u32)| match tokenizer.token_to_id(&token) {
             Some(found) if found == id => Ok((token, id)),
@@ -92,7 +92,7 @@ impl PostProcessor {
                     }
                 }
                 let texts = template.iter().filter(|piece| *piece == "$A").count();
-                // Every tokenizer here puts at most one token before a text and one after it.
+                // Every supported tokenizer adds at most one token before a text and one after it.
                 let is_known =
                     texts == 1 && template.len() <= 3 && (template.len() < 3 || template[1] == "$A");
                 let is_token = |piece: &String| piece == "$A" || !piece.starts_with('$');
@@ -114,7 +114,7 @@ impl PostProcessor {
 }
 
 impl SpecialToken {
-    /// The token with its id, where it is one.
+    /// The token with its id, if there is exactly one.
     fn only(self) -> Option<(String, u32)> {
         match (<[String; 1]>::try_from(self.tokens), self.ids.as_slice()) {
             (Ok([token]), [id]) => Some((token, *id)),

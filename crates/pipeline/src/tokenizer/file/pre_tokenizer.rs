@@ -1,4 +1,4 @@
-//! How a text is split into what is made tokens of, one piece by itself.
+//! Pre-tokenizers, which split a text into pieces that are tokenized separately.
 
 use serde::Deserialize;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
