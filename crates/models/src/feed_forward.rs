@@ -1,7 +1,7 @@
 //! The feed-forward layers of transformers: two projections around a hidden layer.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, linear_gated_residual, linear_geglu, linear_gelu_tanh, linear_residual};
+use sd_ops::{Capabilities, Linear, linear_gated_residual, linear_geglu, linear_gelu_tanh, linear_residual};
 use sd_weights::{Result, Weights};
 
 use crate::layers;
@@ -45,7 +45,7 @@ impl FeedForward {
         tokens: &Tensor,
     ) -> candle_core::Result<Tensor> {
         let (batch, count, width) = tokens.dims3()?;
-        let (texts, chunk) = Self::chunk(batch, count, tokens.device().is_cpu());
+        let (texts, chunk) = Self::chunk(batch, count, Capabilities::of(tokens.device()));
         if (texts, chunk) == (batch, count) {
             return self.chunk_added_to(residual, gates, tokens);
         }
@@ -77,15 +77,14 @@ impl FeedForward {
         }
     }
 
-    /// Whether `count` tokens of each of `texts` texts are one chunk on a CPU.
-    pub(crate) fn takes_at_once(texts: usize, count: usize) -> bool {
-        Self::chunk(texts, count, true) == (texts, count)
+    /// Whether `count` tokens of each of `texts` texts are one chunk.
+    pub(crate) fn takes_at_once(texts: usize, count: usize, capabilities: &Capabilities) -> bool {
+        Self::chunk(texts, count, capabilities) == (texts, count)
     }
 
     /// Texts of a chunk, and tokens of each: all, or some of one text.
-    fn chunk(batch: usize, count: usize, on_cpu: bool) -> (usize, usize) {
-        // Larger chunks where there are more cores.
-        let most = if on_cpu { 1024 } else { 8192 };
+    fn chunk(batch: usize, count: usize, capabilities: &Capabilities) -> (usize, usize) {
+        let most = capabilities.saturating_rows;
         if batch * count <= most {
             (batch, count)
         } else {
@@ -98,13 +97,14 @@ impl FeedForward {
         activation: HiddenActivation,
         (batch, count): (usize, usize),
         width: usize,
-        on_cpu: bool,
+        capabilities: &Capabilities,
     ) -> usize {
-        let (texts, chunk) = Self::chunk(batch, count, on_cpu);
-        // On a GPU the hidden features before the activation are alive too.
-        let before = if on_cpu { 0 } else { activation.before() };
-        // A chunk's result, unless the chunk is the whole input.
-        let result = usize::from(!on_cpu || (texts, chunk) != (batch, count));
+        let (texts, chunk) = Self::chunk(batch, count, capabilities);
+        let fuses = capabilities.fuses_epilogues;
+        // Where the activation is not fused, the hidden features before it are alive too.
+        let before = if fuses { 0 } else { activation.before() };
+        // The product where the residual is not fused, or a chunk's result until it is copied.
+        let result = usize::from(!fuses || (texts, chunk) != (batch, count));
         texts * chunk * (before + Self::EXPANSION + result) * width
     }
 }

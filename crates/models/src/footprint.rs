@@ -119,13 +119,13 @@ impl Peak {
 
 /// Bytes in memory of the tensors of `weights` whose names are `wanted`.
 pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u64 {
-    let on_cpu = weights.options().device.is_cpu();
+    let element = weights.options().activation_type().size_in_bytes();
     weights
         .held()
         .filter(|(name, ..)| wanted(name))
         .map(|(_, shape, bytes)| match shape {
-            // On a CPU biases and norms are kept in 32 bits beside what was read.
-            &[features] if on_cpu && bytes < 4 * features as u64 => bytes + 4 * features as u64,
+            // Biases and norms are kept in the type of activations, beside what was read if that is narrower.
+            &[features] if bytes < (features * element) as u64 => bytes + (features * element) as u64,
             _ => bytes,
         })
         .sum()

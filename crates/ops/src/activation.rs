@@ -3,6 +3,7 @@
 use candle_core::{D, Tensor, bail};
 
 use crate::Result;
+use crate::capabilities::Backend;
 use crate::cpu::activation::{self as kernel, Activation, GatedGeluTanh};
 use crate::cpu::kernel::{on_one, on_two};
 use crate::cpu::lanewise::map;
@@ -50,13 +51,13 @@ pub fn gated_gelu_tanh(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if gate.dims() != up.dims() {
         bail!("a gate of shape {:?} for {:?}", gate.dims(), up.dims());
     }
-    if !gate.device().is_cpu() {
-        return gate.gelu()? * up;
+    match Backend::of(gate.device()) {
+        Backend::Cpu => on_two("gated_gelu_tanh", gate.dims(), gate, up, |gate, up| {
+            let values = [gate.floats()?, up.floats()?];
+            Ok(map(InstructionSet::best(), GatedGeluTanh, values))
+        }),
+        _ => gate.gelu()? * up,
     }
-    on_two("gated_gelu_tanh", gate.dims(), gate, up, |gate, up| {
-        let values = [gate.floats()?, up.floats()?];
-        Ok(map(InstructionSet::best(), GatedGeluTanh, values))
-    })
 }
 
 /// GEGLU: the first half of the last dimension times the GELU of the second half, `[…, 2n]` to `[…, n]`.
@@ -69,17 +70,21 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     if width % 2 != 0 {
         bail!("a gate and its values need an even number of features, not {width}");
     }
-    if !x.device().is_cpu() {
-        let values = x.narrow(D::Minus1, 0, width / 2)?;
-        return values * x.narrow(D::Minus1, width / 2, width / 2)?.gelu_erf()?;
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let mut shape = x.dims().to_vec();
+            if let Some(last) = shape.last_mut() {
+                *last = width / 2;
+            }
+            on_one("geglu", shape, x, |x| {
+                Ok(kernel::geglu(InstructionSet::best(), x.floats()?, width))
+            })
+        }
+        _ => {
+            let values = x.narrow(D::Minus1, 0, width / 2)?;
+            values * x.narrow(D::Minus1, width / 2, width / 2)?.gelu_erf()?
+        }
     }
-    let mut shape = x.dims().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = width / 2;
-    }
-    on_one("geglu", shape, x, |x| {
-        Ok(kernel::geglu(InstructionSet::best(), x.floats()?, width))
-    })
 }
 
 fn elementwise(
@@ -88,12 +93,12 @@ fn elementwise(
     activation: Activation,
     plain: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return plain(x);
+    match Backend::of(x.device()) {
+        Backend::Cpu => on_one(name, x.dims(), x, |x| {
+            Ok(map(InstructionSet::best(), activation, [x.floats()?]))
+        }),
+        _ => plain(x),
     }
-    on_one(name, x.dims(), x, |x| {
-        Ok(map(InstructionSet::best(), activation, [x.floats()?]))
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, D, DType, Device, Layout, Storage, Tensor, bail};
 
 use crate::Result;
+use crate::capabilities::Backend;
 use crate::cpu::attention as kernel;
 pub use crate::cpu::attention::Precision;
 use crate::cpu::simd::InstructionSet;
@@ -60,11 +61,13 @@ pub fn attention(
     let bias = bias
         .map(|bias| bias.broadcast_as((batch, heads, queries, keys)))
         .transpose()?;
-    if q.device().is_cpu() {
-        let keys = [(k.clone(), v.clone())];
-        return on_cpu(InstructionSet::best(), q, &keys, bias.as_ref(), scale, precision);
+    match Backend::of(q.device()) {
+        Backend::Cpu => {
+            let keys = [(k.clone(), v.clone())];
+            on_cpu(InstructionSet::best(), q, &keys, bias.as_ref(), scale, precision)
+        }
+        _ => plain(q, k, v, bias.as_ref(), scale),
     }
-    plain(q, k, v, bias.as_ref(), scale)
 }
 
 /// Queries, keys and values of a token sequence, `[batch, tokens, heads, head size]` each.
@@ -104,20 +107,37 @@ pub fn joint_attention(
             );
         }
     }
-    let by_heads = |tensor: &Tensor| tensor.transpose(1, 2);
-    let joined = |mixed: &Tensor| mixed.transpose(1, 2)?.flatten_from(2);
-    if first.queries.device().is_cpu() {
-        let keys = [
-            (by_heads(&first.keys)?, by_heads(&first.values)?),
-            (by_heads(&second.keys)?, by_heads(&second.values)?),
-        ];
-        let attend = |queries: &Tensor| {
-            let queries = by_heads(queries)?;
-            let mixed = on_cpu(InstructionSet::best(), &queries, &keys, None, scale, precision)?;
-            joined(&mixed)
-        };
-        return Ok((attend(&first.queries)?, attend(&second.queries)?));
+    match Backend::of(first.queries.device()) {
+        Backend::Cpu => joint_on_cpu(&first, &second, scale, precision),
+        _ => plain_joint(first, second, scale),
     }
+}
+
+/// `[batch, tokens, heads, head size]` as `[batch, heads, tokens, head size]`.
+fn by_heads(tensor: &Tensor) -> Result<Tensor> {
+    tensor.transpose(1, 2)
+}
+
+/// `[batch, heads, tokens, head size]` as `[batch, tokens, heads * head size]`.
+fn joined(mixed: &Tensor) -> Result<Tensor> {
+    mixed.transpose(1, 2)?.flatten_from(2)
+}
+
+fn joint_on_cpu(first: &Heads, second: &Heads, scale: f64, precision: Precision) -> Result<(Tensor, Tensor)> {
+    let keys = [
+        (by_heads(&first.keys)?, by_heads(&first.values)?),
+        (by_heads(&second.keys)?, by_heads(&second.values)?),
+    ];
+    let attend = |queries: &Tensor| {
+        let queries = by_heads(queries)?;
+        let mixed = on_cpu(InstructionSet::best(), &queries, &keys, None, scale, precision)?;
+        joined(&mixed)
+    };
+    Ok((attend(&first.queries)?, attend(&second.queries)?))
+}
+
+/// The plain definition of joint attention: that of attention, of the concatenated streams.
+fn plain_joint(first: Heads, second: Heads, scale: f64) -> Result<(Tensor, Tensor)> {
     // Both inputs are dropped at the end of each call.
     let join = |first: Tensor, second: Tensor| Tensor::cat(&[first, second], 1);
     let (of_first, of_second) = (first.queries.dim(1)?, second.queries.dim(1)?);
@@ -223,11 +243,12 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) 
             .matmul(&transposed)?
             .to_dtype(DType::F32)?
             * scale)?;
-        let scores = match bias {
-            Some(bias) => scores.broadcast_add(&bias.narrow(2, first, count)?)?,
-            None => scores,
-        };
-        let weights = softmax(scores, bias.is_some())?.to_dtype(v.dtype())?;
+        let weights = match bias {
+            // Rows may be all `-inf`, which only the plain softmax takes.
+            Some(bias) => plain_softmax(scores.broadcast_add(&bias.narrow(2, first, count)?)?)?,
+            None => softmax(scores)?,
+        }
+        .to_dtype(v.dtype())?;
         chunks.push(weights.matmul(&v)?);
     }
     match chunks.len() {
@@ -236,13 +257,17 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) 
     }
 }
 
-/// The softmax of each row. If `masked`, rows may be all `-inf`, which become zeros.
-fn softmax(scores: Tensor, masked: bool) -> Result<Tensor> {
-    #[cfg(feature = "cuda")]
-    if scores.device().is_cuda() && !masked {
-        return crate::cuda::softmax(&scores);
+/// The softmax of each row, of which none is all `-inf`.
+fn softmax(scores: Tensor) -> Result<Tensor> {
+    match Backend::of(scores.device()) {
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => crate::cuda::softmax(&scores),
+        _ => plain_softmax(scores),
     }
-    let _ = masked;
+}
+
+/// The softmax of each row. Rows that are all `-inf` become zeros.
+fn plain_softmax(scores: Tensor) -> Result<Tensor> {
     // A row that is all `-inf` has no maximum; 0 in its place avoids `-inf - -inf`.
     let greatest = scores.max_keepdim(D::Minus1)?.clamp(f32::MIN, f32::MAX)?;
     let apart = scores.broadcast_sub(&greatest)?;

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Layout, Storage, Tensor, bail};
 
+use crate::capabilities::Backend;
 use crate::convolution::{Padding, plain_padded};
 use crate::cpu::convolution::upsampled::{SummedWeights, upsampled_conv2d};
 use crate::cpu::convolution::{Addends, Sizes, conv2d};
@@ -148,13 +149,15 @@ impl<'a> BandedConv2d<'a> {
         {
             bail!("a result of shape {shape:?} cannot be added to {:?}", onto.dims());
         }
-        if band.rows.device().is_cpu() {
-            return self.on_cpu(band, onto, shape);
-        }
-        let rows = self.plain(band)?;
-        match onto {
-            Some(onto) => onto + rows,
-            None => Ok(rows),
+        match Backend::of(band.rows.device()) {
+            Backend::Cpu => self.on_cpu(band, onto, shape),
+            _ => {
+                let rows = self.plain(band)?;
+                match onto {
+                    Some(onto) => onto + rows,
+                    None => Ok(rows),
+                }
+            }
         }
     }
 
@@ -314,7 +317,7 @@ impl<'a> BandedConv2d<'a> {
 }
 
 fn on_cpu(convolution: &Conv2d) -> bool {
-    convolution.weight.device().is_cpu()
+    Backend::of(convolution.weight.device()) == Backend::Cpu
 }
 
 fn floats<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {

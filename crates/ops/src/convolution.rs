@@ -1,8 +1,9 @@
 //! 2D convolutions.
 
-use candle_core::{DType, Tensor, bail};
+use candle_core::{Tensor, bail};
 
 use crate::Result;
+use crate::capabilities::Backend;
 use crate::cpu::convolution as kernel;
 use crate::cpu::kernel::{Values, on_two};
 use crate::linear::small;
@@ -165,16 +166,29 @@ fn conv2d_and(
             onto.map(Tensor::dims)
         );
     }
-    if !x.device().is_cpu() {
-        let mut result = plain(x, convolution)?;
-        if let Some(shifts) = shifts {
-            result = result.broadcast_add(&shifts.reshape((shape[0], shape[1], 1, 1))?)?;
+    match Backend::of(x.device()) {
+        Backend::Cpu => on_cpu(x, convolution, shifts, onto, sizes),
+        _ => {
+            let mut result = plain(x, convolution)?;
+            if let Some(shifts) = shifts {
+                result = result.broadcast_add(&shifts.reshape((shape[0], shape[1], 1, 1))?)?;
+            }
+            match onto {
+                Some(onto) => onto + result,
+                None => Ok(result),
+            }
         }
-        return match onto {
-            Some(onto) => onto + result,
-            None => Ok(result),
-        };
     }
+}
+
+fn on_cpu(
+    x: &Tensor,
+    convolution: &Conv2d,
+    shifts: Option<&Tensor>,
+    onto: Option<&Tensor>,
+    sizes: kernel::Sizes,
+) -> Result<Tensor> {
+    let shape = [x.dim(0)?, sizes.out_channels, sizes.out_height, sizes.out_width];
     let bias = match (&convolution.bias, shifts) {
         (Some(bias), Some(shifts)) => Some(shifts.broadcast_add(bias)?.flatten_all()?),
         (None, Some(shifts)) => Some(shifts.flatten_all()?),
@@ -212,12 +226,8 @@ pub(crate) fn plain_padded(x: &Tensor, convolution: &Conv2d, padding: usize) -> 
     let Conv2d {
         weight, bias, stride, ..
     } = convolution;
-    let weight = if x.device().is_cpu() {
-        &weight.to_dtype(DType::F32)?
-    } else {
-        weight
-    };
-    let product = x.contiguous()?.conv2d(weight, padding, *stride, 1, 1)?;
+    let weight = weight.to_dtype(x.dtype())?;
+    let product = x.contiguous()?.conv2d(&weight, padding, *stride, 1, 1)?;
     match bias {
         Some(bias) => product.broadcast_add(&bias.reshape((1, (), 1, 1))?),
         None => Ok(product),
@@ -226,7 +236,7 @@ pub(crate) fn plain_padded(x: &Tensor, convolution: &Conv2d, padding: usize) -> 
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
     use proptest::prelude::*;
 
     use super::*;

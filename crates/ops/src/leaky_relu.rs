@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor, bail};
 
 use crate::Result;
+use crate::capabilities::Backend;
 use crate::cpu::kernel::{on_one, on_two};
 use crate::cpu::lanewise::map;
 use crate::cpu::leaky_relu::{self as kernel, LeakyRelu, ScaledSum};
@@ -13,12 +14,12 @@ use crate::cpu::simd::InstructionSet;
 /// # Errors
 /// The device fails.
 pub fn leaky_relu(x: &Tensor, slope: f32) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return x.maximum(&(x * f64::from(slope))?);
+    match Backend::of(x.device()) {
+        Backend::Cpu => on_one("leaky_relu", x.dims(), x, |x| {
+            Ok(map(InstructionSet::best(), LeakyRelu { slope }, [x.floats()?]))
+        }),
+        _ => x.maximum(&(x * f64::from(slope))?),
     }
-    on_one("leaky_relu", x.dims(), x, |x| {
-        Ok(map(InstructionSet::best(), LeakyRelu { slope }, [x.floats()?]))
-    })
 }
 
 /// PReLU of `x`, `[batch, channels, height, width]`: `x` where positive, elsewhere `x` times the slope of its
@@ -31,15 +32,19 @@ pub fn prelu(x: &Tensor, slopes: &Tensor) -> Result<Tensor> {
     if slopes.dims() != [channels] {
         bail!("slopes of shape {:?} for {channels} channels", slopes.dims());
     }
-    if !x.device().is_cpu() {
-        let below = x.minimum(&x.zeros_like()?)?;
-        return x.relu()? + below.broadcast_mul(&slopes.reshape((1, (), 1, 1))?)?;
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let slopes = slopes.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            on_one("prelu", x.dims(), x, |x| {
+                let set = InstructionSet::best();
+                Ok(kernel::prelu(set, x.floats()?, &slopes, height * width))
+            })
+        }
+        _ => {
+            let below = x.minimum(&x.zeros_like()?)?;
+            x.relu()? + below.broadcast_mul(&slopes.reshape((1, (), 1, 1))?)?
+        }
     }
-    let slopes = slopes.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-    on_one("prelu", x.dims(), x, |x| {
-        let set = InstructionSet::best();
-        Ok(kernel::prelu(set, x.floats()?, &slopes, height * width))
-    })
 }
 
 /// `x + scale * y`, of tensors of one shape.
@@ -50,13 +55,13 @@ pub fn scaled_residual(x: &Tensor, scale: f32, y: &Tensor) -> Result<Tensor> {
     if x.dims() != y.dims() {
         bail!("a residual of shape {:?} for {:?}", x.dims(), y.dims());
     }
-    if !x.device().is_cpu() {
-        return x + (y * f64::from(scale))?;
+    match Backend::of(x.device()) {
+        Backend::Cpu => on_two("scaled_residual", x.dims(), x, y, |x, y| {
+            let values = [x.floats()?, y.floats()?];
+            Ok(map(InstructionSet::best(), ScaledSum { scale }, values))
+        }),
+        _ => x + (y * f64::from(scale))?,
     }
-    on_two("scaled_residual", x.dims(), x, y, |x, y| {
-        let values = [x.floats()?, y.floats()?];
-        Ok(map(InstructionSet::best(), ScaledSum { scale }, values))
-    })
 }
 
 #[cfg(test)]

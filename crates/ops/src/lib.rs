@@ -1,9 +1,13 @@
 //! The tensor operations that networks are written in.
 //!
 //! Each operation has one plain definition on candle tensors that every device can run. On a CPU a kernel of
-//! this crate stands behind the same name, and tests hold it to the plain definition. CPU activations are
-//! 32-bit floats. 16-bit weights stay 16-bit in memory: kernels widen them a panel at a time, or round
-//! activations to bf16 where the CPU has bf16 dot products. On a GPU activations and weights share a type.
+//! this crate stands behind the same name, and tests hold it to the plain definition. An operation checks the
+//! shapes, then matches on the [`Backend`] of its input: an arm for each backend with a kernel, and the plain
+//! definition for the others. What else depends on the device is in [`Capabilities`].
+//!
+//! CPU activations are 32-bit floats. 16-bit weights stay 16-bit in memory: kernels widen them a panel at a
+//! time, or round activations to bf16 where the CPU has bf16 dot products. On a GPU activations and weights
+//! share a type.
 //!
 //! How work is split into tasks depends on shapes alone, never on threads or free memory: the same inputs
 //! give the same bits.
@@ -11,6 +15,7 @@
 mod activation;
 mod attention;
 mod bands;
+mod capabilities;
 mod convolution;
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -31,6 +36,7 @@ pub type Result<T> = candle_core::Result<T>;
 pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
 pub use attention::{Heads, Precision, attention, joint_attention, scratch_of_plain_attention};
 pub use bands::{Band, BandedConv2d};
+pub use capabilities::{Backend, Capabilities, Memory};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};

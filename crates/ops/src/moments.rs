@@ -3,6 +3,7 @@
 use candle_core::{D, DType, Tensor, bail};
 
 use crate::Result;
+use crate::capabilities::Backend;
 use crate::cpu::kernel::Values;
 use crate::cpu::moments as kernel;
 use crate::cpu::simd::InstructionSet;
@@ -50,10 +51,14 @@ impl ChannelMoments {
     /// # Errors
     /// `rows` has another batch or other channels than before, or the device fails.
     pub fn add(&mut self, rows: &Tensor) -> Result<()> {
-        let (batch, channels, height, width) = rows.dims4()?;
-        if !rows.device().is_cpu() {
-            return self.add_plain(rows);
+        match Backend::of(rows.device()) {
+            Backend::Cpu => self.add_on_cpu(rows),
+            _ => self.add_plain(rows),
         }
+    }
+
+    fn add_on_cpu(&mut self, rows: &Tensor) -> Result<()> {
+        let (batch, channels, height, width) = rows.dims4()?;
         let kept = self.kept.get_or_insert_with(|| Kept::OnCpu {
             channels,
             moments: vec![kernel::Moments::NONE; batch * channels],

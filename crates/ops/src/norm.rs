@@ -3,6 +3,7 @@
 use candle_core::{D, DType, Tensor, bail};
 
 use crate::Result;
+use crate::capabilities::Backend;
 use crate::cpu::kernel::{on_one, on_three};
 use crate::cpu::norm as kernels;
 use crate::cpu::sections::Section;
@@ -60,16 +61,18 @@ pub fn group_norm_silu(x: &Tensor, norm: &GroupNorm) -> Result<Tensor> {
 fn group_norm_then(x: &Tensor, norm: &GroupNorm, then_silu: bool) -> Result<Tensor> {
     let (_, channels, height, width) = x.dims4()?;
     norm.check_channels(channels)?;
-    if !x.device().is_cpu() {
-        let normed = plain_group_norm(x, norm)?;
-        return if then_silu { normed.silu() } else { Ok(normed) };
+    match Backend::of(x.device()) {
+        Backend::Cpu => norm.with_settings(then_silu, |settings| {
+            on_one("group_norm", x.dims(), x, |x| {
+                let set = InstructionSet::best();
+                Ok(kernels::group_norm(set, x.floats()?, (height, width), settings))
+            })
+        }),
+        _ => {
+            let normed = plain_group_norm(x, norm)?;
+            if then_silu { normed.silu() } else { Ok(normed) }
+        }
     }
-    norm.with_settings(then_silu, |settings| {
-        on_one("group_norm", x.dims(), x, |x| {
-            let set = InstructionSet::best();
-            Ok(kernels::group_norm(set, x.floats()?, (height, width), settings))
-        })
-    })
 }
 
 impl GroupNorm {
@@ -178,17 +181,13 @@ pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
     for tensor in norm.weight.iter().chain(&norm.bias) {
         check_features(tensor, width)?;
     }
-    if !x.device().is_cpu() {
-        let normed = plain_normed(&x.to_dtype(DType::F32)?, norm.epsilon)?.to_dtype(x.dtype())?;
-        let weighted = norm
-            .weight
-            .iter()
-            .try_fold(normed, |x, weight| x.broadcast_mul(weight))?;
-        return norm
-            .bias
-            .iter()
-            .try_fold(weighted, |x, bias| x.broadcast_add(bias));
+    match Backend::of(x.device()) {
+        Backend::Cpu => layer_norm_on_cpu(x, norm, width),
+        _ => plain_layer_norm(x, norm),
     }
+}
+
+fn layer_norm_on_cpu(x: &Tensor, norm: &LayerNorm, width: usize) -> Result<Tensor> {
     let values = |tensor: &Option<Tensor>, otherwise: f32| match tensor {
         Some(tensor) => tensor.to_vec1::<f32>(),
         None => Ok(vec![otherwise; width]),
@@ -204,6 +203,17 @@ pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
     })
 }
 
+fn plain_layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
+    let normed = plain_normed(&x.to_dtype(DType::F32)?, norm.epsilon)?.to_dtype(x.dtype())?;
+    let weighted = norm
+        .weight
+        .iter()
+        .try_fold(normed, |x, weight| x.broadcast_mul(weight))?;
+    norm.bias
+        .iter()
+        .try_fold(weighted, |x, bias| x.broadcast_add(bias))
+}
+
 /// Layer norm of `x`, `[batch, tokens, features]`, without weights, then times `1 + scale` plus `shift`,
 /// `[batch, features]` both (adaLN). Peebles and Xie, "Scalable Diffusion Models with Transformers", 2023.
 ///
@@ -213,28 +223,26 @@ pub fn modulated_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor, epsilon:
     let (batch, tokens, width) = x.dims3()?;
     check_modulation(shift, batch, width)?;
     check_modulation(scale, batch, width)?;
-    if !x.device().is_cpu() {
-        let normed = plain_normed(&x.to_dtype(DType::F32)?, epsilon)?.to_dtype(x.dtype())?;
-        return normed
-            .broadcast_mul(&(scale.unsqueeze(1)? + 1.0)?)?
-            .broadcast_add(&shift.unsqueeze(1)?);
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let name = "modulated_layer_norm";
+            on_three(name, x.dims(), x, shift, scale, |x, shift, scale| {
+                let kernel = kernels::ModulatedLayerNorm {
+                    shift: shift.floats()?,
+                    scale: scale.floats()?,
+                    tokens,
+                    epsilon,
+                };
+                Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
+            })
+        }
+        _ => {
+            let normed = plain_normed(&x.to_dtype(DType::F32)?, epsilon)?.to_dtype(x.dtype())?;
+            normed
+                .broadcast_mul(&(scale.unsqueeze(1)? + 1.0)?)?
+                .broadcast_add(&shift.unsqueeze(1)?)
+        }
     }
-    on_three(
-        "modulated_layer_norm",
-        x.dims(),
-        x,
-        shift,
-        scale,
-        |x, shift, scale| {
-            let kernel = kernels::ModulatedLayerNorm {
-                shift: shift.floats()?,
-                scale: scale.floats()?,
-                tokens,
-                epsilon,
-            };
-            Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
-        },
-    )
 }
 
 /// `residual + gate * x` with `residual` and `x` `[batch, tokens, features]` and `gate` `[batch, features]`.
@@ -247,24 +255,20 @@ pub fn gated_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Te
     if residual.dims() != x.dims() {
         bail!("a residual of shape {:?} for {:?}", residual.dims(), x.dims());
     }
-    if !x.device().is_cpu() {
-        return residual + x.broadcast_mul(&gate.unsqueeze(1)?)?;
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let name = "gated_residual";
+            on_three(name, x.dims(), residual, gate, x, |residual, gate, x| {
+                let kernel = kernels::GatedResidual {
+                    residual: residual.floats()?,
+                    gate: gate.floats()?,
+                    tokens,
+                };
+                Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
+            })
+        }
+        _ => residual + x.broadcast_mul(&gate.unsqueeze(1)?)?,
     }
-    on_three(
-        "gated_residual",
-        x.dims(),
-        residual,
-        gate,
-        x,
-        |residual, gate, x| {
-            let kernel = kernels::GatedResidual {
-                residual: residual.floats()?,
-                gate: gate.floats()?,
-                tokens,
-            };
-            Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
-        },
-    )
 }
 
 /// An RMS norm. Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
@@ -294,22 +298,28 @@ impl RmsNorm {
 pub fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
     let width = x.dim(D::Minus1)?;
     check_features(&norm.weight, width)?;
-    if !x.device().is_cpu() {
-        let wide = x.to_dtype(DType::F32)?;
-        let mean_square = wide.sqr()?.mean_keepdim(D::Minus1)?;
-        let normed = wide
-            .broadcast_div(&(mean_square + norm.epsilon)?.sqrt()?)?
-            .to_dtype(x.dtype())?;
-        return normed.broadcast_mul(&norm.weight);
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let weight = norm.weight.to_vec1::<f32>()?;
+            let kernel = kernels::RmsNorm {
+                weight: &weight,
+                epsilon: norm.epsilon,
+            };
+            on_one("rms_norm", x.dims(), x, |x| {
+                Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
+            })
+        }
+        _ => plain_rms_norm(x, norm),
     }
-    let weight = norm.weight.to_vec1::<f32>()?;
-    let kernel = kernels::RmsNorm {
-        weight: &weight,
-        epsilon: norm.epsilon,
-    };
-    on_one("rms_norm", x.dims(), x, |x| {
-        Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
-    })
+}
+
+fn plain_rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
+    let wide = x.to_dtype(DType::F32)?;
+    let mean_square = wide.sqr()?.mean_keepdim(D::Minus1)?;
+    let normed = wide
+        .broadcast_div(&(mean_square + norm.epsilon)?.sqrt()?)?
+        .to_dtype(x.dtype())?;
+    normed.broadcast_mul(&norm.weight)
 }
 
 fn check_features(weight: &Tensor, width: usize) -> Result<()> {

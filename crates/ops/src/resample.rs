@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::capabilities::Backend;
 use crate::cpu::kernel::on_one;
 use crate::cpu::resample as kernel;
 
@@ -13,13 +14,15 @@ use crate::cpu::resample as kernel;
 /// `x` has other than four dimensions, or the device fails.
 pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
-    if x.device().is_cpu() {
-        let shape = (batch, channels, 2 * height, 2 * width);
-        return on_one("upsample_nearest", shape, x, |x| {
-            Ok(kernel::upsample_nearest(x.floats()?, width))
-        });
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let shape = (batch, channels, 2 * height, 2 * width);
+            on_one("upsample_nearest", shape, x, |x| {
+                Ok(kernel::upsample_nearest(x.floats()?, width))
+            })
+        }
+        _ => x.contiguous()?.upsample_nearest2d(2 * height, 2 * width),
     }
-    x.contiguous()?.upsample_nearest2d(2 * height, 2 * width)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::capabilities::Backend;
 use crate::cpu::kernel::on_one;
 use crate::cpu::simd::InstructionSet;
 use crate::cpu::transpose::transpose as kernel;
@@ -13,12 +14,12 @@ use crate::cpu::transpose::transpose as kernel;
 /// `x` has other than three dimensions, or the device fails.
 pub fn transpose(x: &Tensor) -> Result<Tensor> {
     let (batch, rows, columns) = x.dims3()?;
-    if !x.device().is_cpu() {
-        return x.transpose(1, 2)?.contiguous();
+    match Backend::of(x.device()) {
+        Backend::Cpu => on_one("transpose", (batch, columns, rows), x, |x| {
+            Ok(kernel(InstructionSet::best(), x.floats()?, rows, columns))
+        }),
+        _ => x.transpose(1, 2)?.contiguous(),
     }
-    on_one("transpose", (batch, columns, rows), x, |x| {
-        Ok(kernel(InstructionSet::best(), x.floats()?, rows, columns))
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The memory of the encoder: of its weights and of a forward pass. The counts follow `layer.rs`.
 
-use sd_ops::Scratch;
+use sd_ops::{Capabilities, Scratch};
 
 use super::TextEncoder;
 use crate::footprint::held_bytes;
@@ -22,17 +22,17 @@ impl TextEncoder {
     /// The memory of encoding `texts` texts of `tokens` tokens, beside the weights.
     pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
         let weight_options = self.model.options();
+        let capabilities = Capabilities::of(&weight_options.device);
         let element = weight_options.activation_type().size_in_bytes() as u64;
         let rows = (texts * tokens) as u64;
         let width = rows * self.config.hidden_size as u64 * element;
         let inner = rows * self.config.intermediate_size as u64 * element;
         let mask = (tokens * tokens) as u64 * element;
-        // What is kept of a layer before, what came in, its norm, queries, keys, values, and the result. A
-        // GPU turns the keys around.
-        let attention = if weight_options.device.is_cpu() { 7 } else { 8 } * width;
-        // What is kept of a layer before, what came in, after attention too, its norm, and the inside, on a
-        // GPU also before its activation.
-        let before = if weight_options.device.is_cpu() { 0 } else { inner };
+        // The kept result of an earlier layer, the input, its norm, queries, keys, values, and the result.
+        let attention = (7 + u64::from(capabilities.copies_keys)) * width;
+        // The kept result of an earlier layer, the input, the tokens after attention, their norm, and the hidden
+        // features. Where the activation is not fused, the hidden features before it too.
+        let before = if capabilities.fuses_epilogues { 0 } else { inner };
         let feed_forward = 4 * width + inner + before;
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask,

@@ -3,7 +3,7 @@
 //! The counts follow `block.rs` line by line: a tensor that is dropped there is no longer counted here.
 
 use candle_core::DType;
-use sd_ops::Scratch;
+use sd_ops::{Capabilities, Scratch};
 use sd_weights::Weights;
 
 use super::block_kind::{BlockKind, ContextStream};
@@ -67,7 +67,7 @@ impl Transformer {
 #[derive(Debug)]
 pub(super) struct Bytes<'a> {
     config: &'a Config,
-    on_cpu: bool,
+    capabilities: &'static Capabilities,
     element: u64,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Bytes<'a> {
     pub(super) fn new(config: &'a Config, weights: &Weights, activation_type: DType) -> Self {
         Self {
             config,
-            on_cpu: weights.options().device.is_cpu(),
+            capabilities: Capabilities::of(&weights.options().device),
             element: activation_type.size_in_bytes() as u64,
         }
     }
@@ -139,8 +139,8 @@ impl<'a> Bytes<'a> {
     /// The memory of a block beside the streams of all inputs.
     pub(super) fn block(&self, load: Load, kinds: &[BlockKind]) -> u64 {
         let (image, text) = (self.image(load), self.text(load, kinds));
-        // Queries, keys, values, and the result. On a GPU the keys are transposed.
-        let in_attention = if self.on_cpu { 4 } else { 5 };
+        // Queries, keys, values, and the result.
+        let in_attention = 4 + u64::from(self.capabilities.copies_keys);
         let attention = in_attention * (image + text);
         // The attention's result for the text is alive until the text's feed-forward layer; beside it the
         // normalised tokens and the result, chunk by chunk.
@@ -148,7 +148,7 @@ impl<'a> Bytes<'a> {
             HiddenActivation::GeluTanh,
             (load.texts, self.patches(load) as usize),
             self.config.width(),
-            self.on_cpu,
+            self.capabilities,
         ) as u64;
         let feed_forward = text + 2 * image + hidden * self.element;
         let second_attention = if kinds.iter().any(|kind| kind.dual_attention) {

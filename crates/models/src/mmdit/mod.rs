@@ -169,7 +169,7 @@ impl Transformer {
         controls: &[control::Control<'_>],
         step: usize,
     ) -> Result<Vec<Tensor>> {
-        let on_cpu = self.weights.options().device.is_cpu();
+        let device = &self.weights.options().device;
         let patches = self.patches.block(0)?;
         let mut streams = Vec::with_capacity(inputs.len());
         for &Input { latents, conditions } in inputs {
@@ -193,11 +193,7 @@ impl Transformer {
                     parts.extend(stream.take().map(|tokens| (tokens, modulation)));
                 }
                 let pass = |(tokens, modulation)| block.forward(tokens, &modulation);
-                let passed = if on_cpu {
-                    parallel_map(parts, pass)
-                } else {
-                    parts.into_iter().map(pass).collect()
-                };
+                let passed = parallel_map(device, parts, pass);
                 for (stream, tokens) in streams.iter_mut().zip(passed) {
                     *stream = Some(tokens?);
                 }

@@ -5,6 +5,7 @@
 //! and results are those of the whole batch at once.
 
 use candle_core::Tensor;
+use sd_ops::Capabilities;
 
 use super::{Conditions, Input};
 use crate::Result;
@@ -28,17 +29,17 @@ impl ParallelBatch {
             return Ok(None);
         };
         let texts = first.conditions.texts();
+        let capabilities = Capabilities::of(first.latents.device());
         let fits = |Input { latents, conditions }: &Input<'_>| {
             let positions = conditions.positions.dims();
             let longest = conditions.conditioning.text_tokens().max(positions[0]);
-            latents.device().is_cpu()
-                && conditions.texts() == texts
+            conditions.texts() == texts
                 && latents.dims().first() == Some(&texts)
                 && positions.iter().product::<usize>() <= MOST_VALUES
                 // A feed-forward layer that runs in chunks needs less memory than parallel entries.
-                && FeedForward::takes_at_once(texts, longest)
+                && FeedForward::takes_at_once(texts, longest, capabilities)
         };
-        if texts < 2 || !inputs.iter().all(fits) {
+        if texts < 2 || !capabilities.computes_on_threads || !inputs.iter().all(fits) {
             return Ok(None);
         }
         let mut parts = Vec::with_capacity(inputs.len() * texts);

@@ -1,7 +1,7 @@
 //! The memory of the encoder: of its weights and of a forward pass. The counts follow `attention.rs` and
 //! `feed_forward.rs`.
 
-use sd_ops::Scratch;
+use sd_ops::{Capabilities, Scratch};
 
 use super::TextEncoder;
 use super::layer::Half;
@@ -23,18 +23,19 @@ impl TextEncoder {
     /// The memory of encoding `texts` texts of `tokens` tokens, beside the weights.
     pub fn footprint(&self, texts: usize, tokens: usize) -> Footprint {
         let weight_options = self.weights.options();
+        let capabilities = Capabilities::of(&weight_options.device);
         let element = weight_options.activation_type().size_in_bytes() as u64;
         let rows = (texts * tokens) as u64;
         let width = rows * self.config.d_model as u64 * element;
         let heads = rows * (self.config.num_heads * self.config.d_kv) as u64 * element;
         let inner = rows * self.config.d_ff as u64 * element;
         let bias = (self.config.num_heads * tokens * tokens) as u64 * element;
-        // The input, its norm, queries, keys, values, and the result. On a GPU the keys are transposed.
-        let attention = 2 * width + if weight_options.device.is_cpu() { 4 } else { 5 } * heads;
-        // The input, the tokens after attention, their norm, the gates, and the gated features. On a GPU the
-        // ungated features too.
-        let rest = if weight_options.device.is_cpu() { 0 } else { inner };
-        let feed_forward = 3 * width + 2 * inner + rest;
+        // The input, its norm, queries, keys, values, and the result.
+        let attention = 2 * width + (4 + u64::from(capabilities.copies_keys)) * heads;
+        // The input, the tokens after attention, their norm, the gates, and the gated features. Where the gate
+        // is not fused, the ungated features too.
+        let ungated = if capabilities.fuses_epilogues { 0 } else { inner };
+        let feed_forward = 3 * width + 2 * inner + ungated;
         Footprint {
             activations: attention.max(feed_forward) + bias,
             scratch: Scratch::of_linear()

@@ -4,7 +4,7 @@
 //! no longer counted here.
 
 use candle_core::DType;
-use sd_ops::Scratch;
+use sd_ops::{Capabilities, Scratch};
 use sd_weights::{WeightOptions, Weights};
 
 use super::block_layout::{BlockKind, BlockSpec};
@@ -141,7 +141,7 @@ pub(crate) struct SimulatedPass {
     most: usize,
     /// The scratch of the operations, which threads keep from one to the next.
     scratch: Scratch,
-    on_cpu: bool,
+    capabilities: &'static Capabilities,
 }
 
 impl SimulatedPass {
@@ -162,7 +162,7 @@ impl SimulatedPass {
             kept: 0,
             most: 0,
             scratch: Scratch::default(),
-            on_cpu: weight_options.device.is_cpu(),
+            capabilities: Capabilities::of(&weight_options.device),
         }
     }
 
@@ -249,14 +249,14 @@ impl SimulatedPass {
     fn convolution(&mut self, live: usize, inputs: usize, outputs: usize) -> usize {
         self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let result = self.values(self.x);
-        // On a GPU: im2col, a GEMM, and a transpose of the result.
-        let elsewhere = if self.on_cpu {
-            0
-        } else {
+        // The windows of the input, and the result of their product before it is transposed.
+        let im2col = if self.capabilities.convolves_by_im2col {
             let channels = 3 * 3 * inputs;
             result + self.values(FeatureMap { channels, ..self.x })
+        } else {
+            0
         };
-        live + result + elsewhere
+        live + result + im2col
     }
 
     fn residual(&mut self, own: usize, inputs: usize, skip: usize, outputs: usize) -> Vec<usize> {
@@ -292,13 +292,13 @@ impl SimulatedPass {
         let text = self.load.texts * self.load.tokens * channels;
         self.run(Scratch::of_linear());
         self.run(Scratch::of_attention(channels / heads));
-        // The tokens, queries, keys, values, and the result. On a GPU the keys are transposed.
-        let turned = usize::from(!self.on_cpu);
-        let self_attention = (5 + turned) * tokens;
-        let cross_attention = 3 * tokens + (2 + turned) * text;
+        // The tokens, queries, keys, values, and the result.
+        let copies = usize::from(self.capabilities.copies_keys);
+        let self_attention = (5 + copies) * tokens;
+        let cross_attention = 3 * tokens + (2 + copies) * text;
         // The tokens, their norm and the result, and the hidden features.
         let count = (self.load.texts, self.x.height * self.x.width);
-        let hidden = FeedForward::workspace(HiddenActivation::Geglu, count, channels, self.on_cpu);
+        let hidden = FeedForward::workspace(HiddenActivation::Geglu, count, channels, self.capabilities);
         let feed_forward = 3 * tokens + hidden;
         vec![self_attention, cross_attention, feed_forward]
     }
@@ -311,7 +311,8 @@ impl SimulatedPass {
         if let Some(next) = self.skips.last() {
             (self.x.height, self.x.width) = (next.height, next.width);
         }
-        if self.on_cpu && (self.x.height, self.x.width) == (twice.height, twice.width) {
+        let is_twice = (self.x.height, self.x.width) == (twice.height, twice.width);
+        if self.capabilities.fuses_upsampling && is_twice {
             // The upsampled feature map is never made. The smaller one is copied between two more rows.
             let height = smaller.height + 2;
             let between = self.values(FeatureMap { height, ..smaller });

@@ -1,7 +1,7 @@
 //! Downsampling and upsampling of feature maps.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{Band, BandedConv2d, Conv2d, conv2d, upsample_nearest};
+use sd_ops::{Band, BandedConv2d, Capabilities, Conv2d, conv2d, upsample_nearest};
 use sd_weights::Weights;
 
 use crate::layers;
@@ -23,7 +23,8 @@ impl Upsampler {
     /// `x` at `height` and `width`, which are twice its own or one less.
     pub(crate) fn forward(&self, x: Tensor, height: usize, width: usize) -> Result<Tensor> {
         let (_, _, rows, columns) = x.dims4()?;
-        if x.device().is_cpu() && (height, width) == (2 * rows, 2 * columns) {
+        let is_twice = (height, width) == (2 * rows, 2 * columns);
+        if Capabilities::of(x.device()).fuses_upsampling && is_twice {
             return BandedConv2d::after_upsampling(&self.0)?.rows(Band::from(&x), None);
         }
         let mut larger = upsample_nearest(&x)?;

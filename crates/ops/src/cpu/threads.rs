@@ -1,6 +1,9 @@
 //! All computation runs on rayon's threads.
 
+use candle_core::Device;
 use rayon::prelude::*;
+
+use crate::capabilities::Capabilities;
 
 /// Makes candle compute on the calling thread. Otherwise it starts a thread pool of its own, whose threads
 /// spin between operations and take CPU time from rayon's. Large operations run in the kernels of this crate.
@@ -14,10 +17,19 @@ pub fn leave_threads_to_rayon() {
     }
 }
 
-/// Maps `work` over `parts` in parallel, on rayon's threads. Kernels inside `work` then neither wake a thread
-/// nor wait for one at the end. A thread runs nothing else meanwhile: `work` should wait only for kernels.
-pub fn parallel_map<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
-    on_a_thread(|| parts.into_par_iter().with_max_len(1).map(work).collect())
+/// Maps `work`, which computes on `device`, over `parts`: in parallel on rayon's threads where operations run
+/// there, else one after the other. Kernels inside `work` then neither wake a thread nor wait for one at the
+/// end. A thread runs nothing else meanwhile: `work` should wait only for kernels.
+pub fn parallel_map<T: Send, R: Send>(
+    device: &Device,
+    parts: Vec<T>,
+    work: impl Fn(T) -> R + Send + Sync,
+) -> Vec<R> {
+    if Capabilities::of(device).computes_on_threads {
+        on_a_thread(|| parts.into_par_iter().with_max_len(1).map(work).collect())
+    } else {
+        parts.into_iter().map(work).collect()
+    }
 }
 
 /// Runs `count` tasks, which may use scratch, on rayon's threads.
@@ -53,7 +65,9 @@ mod tests {
     #[test]
     fn parts_are_done_on_the_threads_that_compute_and_stay_in_order() {
         for count in [0, 1, 100] {
-            let done = parallel_map((0..count).collect(), |part| (part, rayon::current_thread_index()));
+            let done = parallel_map(&Device::Cpu, (0..count).collect(), |part| {
+                (part, rayon::current_thread_index())
+            });
             assert_eq!(done.len(), count);
             for (index, (part, thread)) in done.into_iter().enumerate() {
                 assert_eq!(part, index);

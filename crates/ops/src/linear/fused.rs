@@ -4,6 +4,7 @@
 use candle_core::{Tensor, bail};
 
 use super::{Linear, linear, on_cpu};
+use crate::capabilities::Backend;
 use crate::cpu::activation::Activation;
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::Epilogue;
@@ -48,10 +49,12 @@ pub fn linear_silu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
 /// As [`linear`], or the projection has an odd number of outputs.
 pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     projection.check(x)?;
-    if !x.device().is_cpu() || !projection.outputs.is_multiple_of(2) {
-        return geglu(&linear(x, projection)?);
+    match Backend::of(x.device()) {
+        Backend::Cpu if projection.outputs.is_multiple_of(2) => {
+            on_cpu(InstructionSet::best(), x, projection, Epilogue::Geglu)
+        }
+        _ => geglu(&linear(x, projection)?),
     }
-    on_cpu(InstructionSet::best(), x, projection, Epilogue::Geglu)
 }
 
 /// [`gated_gelu_tanh`] of two projections, the gate and the value.
@@ -61,12 +64,14 @@ pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
 pub fn linear_gated_gelu_tanh(x: &Tensor, gate: &Linear, up: &Linear) -> Result<Tensor> {
     let gates = linear(x, gate)?;
     up.check(x)?;
-    if !x.device().is_cpu() || gate.outputs != up.outputs {
-        return gated_gelu_tanh(&gates, &linear(x, up)?);
+    match Backend::of(x.device()) {
+        Backend::Cpu if gate.outputs == up.outputs => {
+            let (storage, layout) = gates.storage_and_layout();
+            let gates = Values::of_storage(&storage, layout)?.floats()?;
+            on_cpu(InstructionSet::best(), x, up, Epilogue::GatedGeluTanh { gates })
+        }
+        _ => gated_gelu_tanh(&gates, &linear(x, up)?),
     }
-    let (storage, layout) = gates.storage_and_layout();
-    let gates = Values::of_storage(&storage, layout)?.floats()?;
-    on_cpu(InstructionSet::best(), x, up, Epilogue::GatedGeluTanh { gates })
 }
 
 /// `residual` plus [`linear`], of the same shape.
@@ -75,18 +80,16 @@ pub fn linear_gated_gelu_tanh(x: &Tensor, gate: &Linear, up: &Linear) -> Result<
 /// As [`linear`], or the shapes do not fit each other.
 pub fn linear_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Result<Tensor> {
     check_residual(residual, x, projection)?;
-    if !x.device().is_cpu() {
-        return residual + linear(x, projection)?;
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let residual = residual.contiguous()?;
+            let (storage, layout) = residual.storage_and_layout();
+            let residual = Values::of_storage(&storage, layout)?.floats()?;
+            let epilogue = Epilogue::Residual { residual };
+            on_cpu(InstructionSet::best(), x, projection, epilogue)
+        }
+        _ => residual + linear(x, projection)?,
     }
-    let residual = residual.contiguous()?;
-    let (storage, layout) = residual.storage_and_layout();
-    let residual = Values::of_storage(&storage, layout)?.floats()?;
-    on_cpu(
-        InstructionSet::best(),
-        x,
-        projection,
-        Epilogue::Residual { residual },
-    )
 }
 
 /// [`gated_residual`] of [`linear`]: `residual`, `[batch, tokens, outputs]`, plus `gate`, `[batch, outputs]`,
@@ -105,20 +108,22 @@ pub fn linear_gated_residual(
     if gate.dims() != [batch, projection.outputs] {
         bail!("a gate of shape {:?} for {:?}", gate.dims(), residual.dims());
     }
-    if !x.device().is_cpu() {
-        return gated_residual(residual, gate, &linear(x, projection)?);
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let (residual, gate) = (residual.contiguous()?, gate.contiguous()?);
+            let (residual, layout) = residual.storage_and_layout();
+            let residual = Values::of_storage(&residual, layout)?.floats()?;
+            let (gate, layout) = gate.storage_and_layout();
+            let gates = Values::of_storage(&gate, layout)?.floats()?;
+            let epilogue = Epilogue::GatedResidual {
+                residual,
+                gates,
+                tokens,
+            };
+            on_cpu(InstructionSet::best(), x, projection, epilogue)
+        }
+        _ => gated_residual(residual, gate, &linear(x, projection)?),
     }
-    let (residual, gate) = (residual.contiguous()?, gate.contiguous()?);
-    let (residual, layout) = residual.storage_and_layout();
-    let residual = Values::of_storage(&residual, layout)?.floats()?;
-    let (gate, layout) = gate.storage_and_layout();
-    let gates = Values::of_storage(&gate, layout)?.floats()?;
-    let epilogue = Epilogue::GatedResidual {
-        residual,
-        gates,
-        tokens,
-    };
-    on_cpu(InstructionSet::best(), x, projection, epilogue)
 }
 
 fn activated(
@@ -128,15 +133,13 @@ fn activated(
     plain: fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     projection.check(x)?;
-    if !x.device().is_cpu() {
-        return plain(&linear(x, projection)?);
+    match Backend::of(x.device()) {
+        Backend::Cpu => {
+            let epilogue = Epilogue::Activation(activation);
+            on_cpu(InstructionSet::best(), x, projection, epilogue)
+        }
+        _ => plain(&linear(x, projection)?),
     }
-    on_cpu(
-        InstructionSet::best(),
-        x,
-        projection,
-        Epilogue::Activation(activation),
-    )
 }
 
 fn check_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Result<()> {

@@ -4,6 +4,7 @@ mod fused;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, bail};
 
+use crate::capabilities::{Backend, Capabilities};
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::{Blocks, Epilogue, Projection, Weight, project};
 use crate::cpu::simd::InstructionSet;
@@ -40,7 +41,8 @@ impl Linear {
     pub fn quantized(blocks: Tensor, quantization: Quantization, bias: Option<Tensor>) -> Result<Self> {
         let (outputs, bytes) = blocks.dims2()?;
         let (size, device) = (quantization.block_bytes(), blocks.device());
-        if blocks.dtype() != DType::U8 || !device.is_cpu() || !bytes.is_multiple_of(size) {
+        let takes_blocks = Capabilities::of(device).takes_quantized_weights;
+        if blocks.dtype() != DType::U8 || !takes_blocks || !bytes.is_multiple_of(size) {
             bail!(
                 "rows of {bytes} values of {:?} on {device:?} are not blocks of {size} bytes on a processor",
                 blocks.dtype()
@@ -110,13 +112,10 @@ impl Linear {
     }
 }
 
-/// A bias or similar small tensor in its compute type: 32-bit floats on a CPU.
+/// A bias or similar small tensor in the type of activations.
 pub(crate) fn small(tensor: &Tensor) -> Result<Tensor> {
-    if tensor.device().is_cpu() {
-        tensor.to_dtype(DType::F32)?.contiguous()
-    } else {
-        tensor.contiguous()
-    }
+    let activation_type = Capabilities::of(tensor.device()).activation_type(tensor.dtype());
+    tensor.to_dtype(activation_type)?.contiguous()
 }
 
 /// `x * weight^T + bias` over the last dimension: `[…, inputs]` to `[…, outputs]`.
@@ -125,10 +124,10 @@ pub(crate) fn small(tensor: &Tensor) -> Result<Tensor> {
 /// The last dimension of `x` is not the projection's, or the device fails.
 pub fn linear(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     projection.check(x)?;
-    if !x.device().is_cpu() {
-        return plain(x, projection);
+    match Backend::of(x.device()) {
+        Backend::Cpu => on_cpu(InstructionSet::best(), x, projection, Epilogue::Identity),
+        _ => plain(x, projection),
     }
-    on_cpu(InstructionSet::best(), x, projection, Epilogue::Identity)
 }
 
 /// The projection of `x`, which was checked, with a fused `epilogue`.
