@@ -1,7 +1,6 @@
 //! Every operation on a GPU against the same one on the CPU, in 32 and in 16 bits. It needs a device:
 //! `cargo test --release -p sd-ops --features cuda --test device -- --nocapture`
 
-#![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed.
 
 use std::sync::LazyLock;

@@ -2,8 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 pub use sd_ops::leave_threads_to_rayon;
+use sd_ops::{Backend, Capabilities, Memory};
 use sd_weights::{WeightType, open_cuda};
 
 use crate::request::{DeviceChoice, TypeChoice};
@@ -59,18 +60,23 @@ pub fn weight_type(choice: TypeChoice) -> WeightType {
     }
 }
 
-/// Whether resident blocks are read before the first forward pass. A CPU computes with the first blocks while
-/// the others are read.
+/// Whether resident blocks are read before the first pass over a network. In host memory, the first pass
+/// computes with the first blocks while the next ones are read.
 pub(crate) fn reads_before_passes(device: &Device) -> bool {
-    !device.is_cpu()
+    Capabilities::of(device).memory != Memory::Host
 }
 
 /// The device's name, as the command line and the metadata write it.
 pub fn name(device: &Device) -> &'static str {
-    match device {
-        Device::Cpu => "cpu",
-        Device::Cuda(_) => "cuda",
-        Device::Metal(_) => "metal",
+    Backend::of(device).name()
+}
+
+/// The choice that opens `device` again, even if the machine then has other devices too.
+pub(crate) fn settled(device: &Device) -> DeviceChoice {
+    match device.location() {
+        DeviceLocation::Cpu => DeviceChoice::Cpu,
+        DeviceLocation::Cuda { gpu_id } => DeviceChoice::Cuda(gpu_id),
+        DeviceLocation::Metal { .. } => DeviceChoice::Metal,
     }
 }
 

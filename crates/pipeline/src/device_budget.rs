@@ -2,7 +2,11 @@
 
 use candle_core::Device;
 use sd_memory::{Allowance, Bytes, DeviceInfo, Limit, machine_margin};
-use sd_weights::{DeviceMemory, HostMemory, bound_device_memory, device_memory, release_device_memory};
+use sd_ops::{Capabilities, Memory};
+use sd_weights::{
+    DeviceMemory, HostMemory, bound_device_memory, device_memory, recommended_working_set,
+    release_device_memory,
+};
 
 use crate::Result;
 
@@ -23,7 +27,10 @@ pub(crate) fn process(device: &Device) -> Option<u64> {
 /// on a device with its own memory. With SDXL at 1024x1024, 0.7 GB of activations took 1.3 GB, and 1.4 GB in
 /// 32 bits took 2.2 GB.
 pub(crate) fn gaps(device: &Device, bytes: u64) -> u64 {
-    if device.is_cuda() { bytes } else { 0 }
+    match Capabilities::of(device).memory {
+        Memory::Discrete => bytes,
+        Memory::Host | Memory::Unified => 0,
+    }
 }
 
 /// Device memory of the driver for the process, at the end of the run.
@@ -83,10 +90,10 @@ pub(crate) fn peak(device: &Device) -> Option<Bytes> {
 /// The host memory in which weights may be cached beside `device`: `wanted`, or else what is available less a
 /// margin.
 pub(crate) fn host_memory(device: &Device, wanted: Option<Bytes>, default: Bytes) -> HostMemory {
-    if !device.is_cuda() {
-        return HostMemory::default();
+    match Capabilities::of(device).memory {
+        Memory::Discrete => HostMemory::up_to(wanted.unwrap_or(default).0.saturating_sub(PROCESS)),
+        Memory::Host | Memory::Unified => HostMemory::default(),
     }
-    HostMemory::up_to(wanted.unwrap_or(default).0.saturating_sub(PROCESS))
 }
 
 /// The default budget of a run on `device`, beside a host that allows `host`, and the limit that it comes
@@ -99,7 +106,7 @@ pub(crate) fn default(device: &Device, host: &Allowance) -> Result<(Bytes, Limit
         return Ok((less_margin(available), Limit::Device));
     }
     let of_host = (host.budget(), host.limit.clone());
-    Ok(match working_set(device) {
+    Ok(match recommended_working_set(device).map(Bytes) {
         Some(limit) if limit < of_host.0 => (limit, Limit::WorkingSet { limit }),
         _ => of_host,
     })
@@ -110,24 +117,7 @@ pub(crate) fn less_margin(available: Bytes) -> Bytes {
     available.saturating_sub(machine_margin(available))
 }
 
-/// Whether a run on `device` keeps its budget. Metal does not yet: on a stand-in, SD 3.5 Large at 1024x1024
-/// held 22.7 GiB of buffers with a budget of 2 GB, of which 1.8 GB were planned.
+/// Whether a run on `device` keeps its budget.
 pub(crate) fn is_kept(device: &Device) -> bool {
-    !device.is_metal()
-}
-
-/// The recommended working set of a GPU with unified memory.
-#[cfg(target_os = "macos")]
-fn working_set(device: &Device) -> Option<Bytes> {
-    match device {
-        Device::Metal(device) => Some(Bytes(
-            device.metal_device().recommended_max_working_set_size() as u64
-        )),
-        _ => None,
-    }
-}
-
-#[cfg(not(target_os = "macos"))]
-fn working_set(_device: &Device) -> Option<Bytes> {
-    None
+    Capabilities::of(device).reuses_memory_at_once
 }

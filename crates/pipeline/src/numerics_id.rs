@@ -1,35 +1,25 @@
 //! The numerics id: the device and instruction set that the last bits of a result depend on.
 
-use candle_core::{Device, DeviceLocation};
+use candle_core::Device;
 
-use crate::request::DeviceChoice;
+use crate::device;
 
 /// A name that two devices share only if they compute the same bits. Kernels are chosen by the CPU's
 /// instruction set, so it is part of the name. A GPU counts by its model, not by its index or by an id that
 /// changes at boot.
 pub(crate) fn name(device: &Device) -> String {
     let processor = format!("{}{}", std::env::consts::ARCH, extensions());
-    let computes = match device.location() {
-        DeviceLocation::Cpu => "cpu",
-        DeviceLocation::Cuda { .. } => "cuda",
-        DeviceLocation::Metal { .. } => "metal",
-    };
-    of(computes, sd_weights::gpu_name(device).as_deref(), &processor)
+    of(
+        device::name(device),
+        sd_weights::gpu_name(device).as_deref(),
+        &processor,
+    )
 }
 
 fn of(computes: &str, gpu: Option<&str>, processor: &str) -> String {
     match gpu {
         Some(gpu) => format!("{computes}: {gpu} ({processor})"),
         None => format!("{computes} ({processor})"),
-    }
-}
-
-/// The choice that opens `device` again, even if the machine then has other devices too.
-pub(crate) fn settled(device: &Device) -> DeviceChoice {
-    match device.location() {
-        DeviceLocation::Cpu => DeviceChoice::Cpu,
-        DeviceLocation::Cuda { gpu_id } => DeviceChoice::Cuda(gpu_id),
-        DeviceLocation::Metal { .. } => DeviceChoice::Metal,
     }
 }
 

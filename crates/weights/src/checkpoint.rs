@@ -11,8 +11,6 @@ use crate::buffer_pool::{BufferPool, Elements};
 use crate::low_rank_update::{LowRankUpdate, TensorUpdates};
 use crate::similar_name::similar;
 use crate::source::Source;
-#[cfg(feature = "cuda")]
-use crate::stored::Parts;
 use crate::stored::{Stored, default_held};
 use crate::{ElementType, Error, Result, TensorHeader, safetensors, torch};
 
@@ -206,17 +204,8 @@ impl Checkpoint {
         Ok(tensor)
     }
 
-    /// The tensor `name`, which is then read in parts.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn in_parts(&self, name: &str, held_type: Option<DType>) -> Result<Parts<'_>> {
-        let stored = self.stored(name)?;
-        let stored_type = stored.float_type(name)?;
-        let held_type = held_type.unwrap_or_else(|| default_held(stored_type));
-        Ok(Parts::new(stored, stored_type, held_type, self.update(name)?))
-    }
-
     /// The update that is added to the tensor `name` while it is read.
-    fn update(&self, name: &str) -> Result<Option<LowRankUpdate>> {
+    pub(crate) fn update(&self, name: &str) -> Result<Option<LowRankUpdate>> {
         match &self.updates {
             Some(updates) => updates.update(name),
             None => Ok(None),
@@ -301,7 +290,8 @@ impl Checkpoint {
         }
     }
 
-    fn stored(&self, name: &str) -> Result<&Stored> {
+    /// The place of the tensor `name` in its file.
+    pub(crate) fn stored(&self, name: &str) -> Result<&Stored> {
         self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
             file: self.place.clone(),
             tensor: name.to_owned(),

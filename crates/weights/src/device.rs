@@ -1,8 +1,12 @@
-//! Devices with memory of their own: opening them, and measuring and limiting their memory.
+//! What reading weights has to know of a device, and devices with memory of their own: opening them, and
+//! measuring and limiting their memory.
+
+use std::sync::Arc;
 
 use candle_core::{Device, Result};
 
-use crate::DeviceMemory;
+use crate::buffers::{Buffers, HostBuffers};
+use crate::{DeviceMemory, HostMemory};
 
 /// Opens the NVIDIA GPU number `ordinal` so that blocks can be streamed to it. A device that candle opens by
 /// itself does not work with a thread that reads ahead.
@@ -16,6 +20,37 @@ pub fn open_cuda(ordinal: usize) -> Result<Device> {
     return Device::new_cuda(ordinal);
 }
 
+/// Whether the tensors of `device` are on the heap of the process, where files are read to. A block is then
+/// ready for its pass once it is read. For other devices it is copied.
+pub(crate) fn computes_in_host_memory(device: &Device) -> bool {
+    device.is_cpu()
+}
+
+/// Whether products on `device` take weights of any floating-point type, with activations of 32-bit floats.
+/// On other devices activations and weights share a type.
+pub(crate) fn widens_weights(device: &Device) -> bool {
+    device.is_cpu()
+}
+
+/// The buffers that blocks are streamed into for `device`, with a cache of them in `host_memory` if the device
+/// has memory of its own.
+pub(crate) fn streaming_buffers(
+    device: &Device,
+    host_memory: &HostMemory,
+) -> crate::Result<Arc<dyn Buffers>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let buffers = crate::cuda::CudaBuffers::new(device, host_memory.clone())?;
+            Ok(Arc::new(buffers))
+        }
+        _ => {
+            let _ = host_memory;
+            Ok(Arc::new(HostBuffers::new(device.clone())))
+        }
+    }
+}
+
 /// The name of a GPU as its driver reports it, such as `NVIDIA H100 80GB HBM3`, or the architecture of an
 /// Apple GPU, such as `applegpu_g14d`. GPUs of the same name execute the same instructions. `None` for a CPU,
 /// or where the driver reports no name.
@@ -25,6 +60,16 @@ pub fn gpu_name(device: &Device) -> Option<String> {
         Device::Cuda(device) => device.cuda_stream().context().name().ok(),
         #[cfg(target_os = "macos")]
         Device::Metal(device) => Some(device.metal_device().architecture_name()),
+        _ => None,
+    }
+}
+
+/// The bytes within which Metal recommends that an Apple GPU, which shares the memory of the machine, be used.
+/// `None` for other devices.
+pub fn recommended_working_set(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(target_os = "macos")]
+        Device::Metal(device) => Some(device.metal_device().recommended_max_working_set_size() as u64),
         _ => None,
     }
 }

@@ -52,7 +52,7 @@ pub use blocks::{BlockGuard, Blocks, Pass};
 pub use checkpoint::Checkpoint;
 pub use device::{
     bound_device_memory, bytes_uploaded, device_memory, gpu_name, is_out_of_device_memory, open_cuda,
-    release_device_memory, restart_device_peak,
+    recommended_working_set, release_device_memory, restart_device_peak,
 };
 pub use device_memory::DeviceMemory;
 pub use error::{Error, Result};

@@ -57,53 +57,6 @@ pub(crate) fn default_held(stored_type: DType) -> DType {
     }
 }
 
-/// A tensor that is read in parts, as bytes of the held type.
-#[cfg(feature = "cuda")]
-#[derive(Debug)]
-pub(crate) struct Parts<'a> {
-    stored: &'a Stored,
-    stored_type: DType,
-    held_type: DType,
-    update: Option<LowRankUpdate>,
-}
-
-#[cfg(feature = "cuda")]
-impl<'a> Parts<'a> {
-    pub(crate) fn new(
-        stored: &'a Stored,
-        stored_type: DType,
-        held_type: DType,
-        update: Option<LowRankUpdate>,
-    ) -> Self {
-        Self {
-            stored,
-            stored_type,
-            held_type,
-            update,
-        }
-    }
-
-    pub(crate) fn shape(&self) -> &[usize] {
-        &self.stored.header.shape
-    }
-
-    pub(crate) fn held_type(&self) -> DType {
-        self.held_type
-    }
-
-    /// Fills `bytes`, which must be aligned for the held type, with the bytes of the held tensor from
-    /// `offset` on.
-    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
-        let first = offset / self.held_type.size_in_bytes();
-        let part = self.stored.part(first, self.stored_type, self.update.as_ref());
-        match self.held_type {
-            DType::F16 => part.fill(bytemuck::cast_slice_mut(bytes), f16::from_f32),
-            DType::BF16 => part.fill(bytemuck::cast_slice_mut(bytes), bf16::from_f32),
-            _ => part.fill(bytemuck::cast_slice_mut(bytes), |value: f32| value),
-        }
-    }
-}
-
 /// The elements of a tensor from index `first` on, with the update that is added to them.
 pub(crate) struct Part<'a> {
     stored: &'a Stored,

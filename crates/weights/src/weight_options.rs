@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device};
 
+use crate::device::widens_weights;
 use crate::{HostMemory, MemoryPressure, Residency};
 
 /// The data type in which weights are held in memory.
@@ -78,18 +79,18 @@ impl WeightOptions {
     /// The type of activations: 32-bit floats on a CPU, whose products take weights of any type, and the type
     /// of the weights on a GPU.
     pub fn activation_type(&self) -> DType {
-        match (&self.device, self.weight_type) {
-            (Device::Cpu, _) | (_, WeightType::F32) => DType::F32,
-            (_, WeightType::AsStored | WeightType::Bf16) => DType::BF16,
+        match self.weight_type {
+            WeightType::AsStored | WeightType::Bf16 if !widens_weights(&self.device) => DType::BF16,
+            _ => DType::F32,
         }
     }
 
     /// The type that tensors are converted to, or `None` for the type of the file.
     pub(crate) fn held_type(&self) -> Option<DType> {
-        match (self.weight_type, &self.device) {
-            (WeightType::AsStored, Device::Cpu) => None,
-            (WeightType::AsStored | WeightType::Bf16, _) => Some(DType::BF16),
-            (WeightType::F32, _) => Some(DType::F32),
+        match self.weight_type {
+            WeightType::AsStored if widens_weights(&self.device) => None,
+            WeightType::AsStored | WeightType::Bf16 => Some(DType::BF16),
+            WeightType::F32 => Some(DType::F32),
         }
     }
 }

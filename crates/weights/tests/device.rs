@@ -2,7 +2,6 @@
 //! the copies are slower. It needs a device:
 //! `cargo test --release -p sd-weights --features cuda --test device -- --nocapture --test-threads 1`
 
-#![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed.
 
 use std::path::Path;

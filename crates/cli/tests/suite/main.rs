@@ -8,6 +8,7 @@ mod command;
 mod configuration;
 mod control;
 mod crate_order;
+mod device_tests;
 mod generating;
 mod groups;
 mod headers;

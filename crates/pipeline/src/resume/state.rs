@@ -10,10 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::RunName;
 use super::saved::SavedImages;
-use crate::Result;
 use crate::failure::{Failure, Warning};
 use crate::identity::ModelIdentity;
-use crate::numerics_id;
 use crate::recipe::Recipe;
 use crate::request::{
     ControlChoice, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Names,
@@ -23,6 +21,7 @@ use crate::run::ModelPass;
 use crate::scheduler::{SamplerKind, SamplerState, ScheduleKind};
 use crate::stage::Progress;
 use crate::user_dirs::UserDirs;
+use crate::{Result, device, numerics_id};
 
 /// Raised whenever a field changes its meaning.
 pub(super) const FORMAT: u32 = 5;
@@ -301,7 +300,7 @@ impl KeptRequest {
             schedule: recipe.schedule,
             clip_skip: recipe.clip_skip,
             output: absolute(&recipe.output),
-            device: numerics_id::settled(device),
+            device: device::settled(device),
             weight_type: *weight_type,
             memory: *memory,
         }

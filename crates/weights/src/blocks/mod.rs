@@ -18,6 +18,7 @@ use self::state::{BlockState, ResidentBlock};
 #[cfg(doc)]
 use crate::Error;
 use crate::buffers::{Buffers, HostBuffers};
+use crate::device::computes_in_host_memory;
 use crate::lock::lock;
 use crate::{Residency, Result, Weights};
 
@@ -90,7 +91,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
     /// A block cannot be read.
     pub fn load(&self) -> Result<()> {
         let mut staying = (0..self.len()).filter(|&index| !self.is_streamed(index));
-        if !self.is_empty() && self.is_for_processor(0) {
+        if !self.is_empty() && self.is_in_host_memory(0) {
             let staying: Vec<usize> = staying.collect();
             staying
                 .into_par_iter()
@@ -112,7 +113,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         let Some(&first) = streamed.first() else {
             return Ok(());
         };
-        if self.list.scopes[first].options().device.is_cpu() || lock(&self.reader).is_some() {
+        if self.is_in_host_memory(first) || lock(&self.reader).is_some() {
             return Ok(());
         }
         let mut reader = Reader::start(&self.list)?;
@@ -203,8 +204,8 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         matches!(lock(&self.states)[index], BlockState::Streamed)
     }
 
-    fn is_for_processor(&self, index: usize) -> bool {
-        self.list.scopes[index].options().device.is_cpu()
+    fn is_in_host_memory(&self, index: usize) -> bool {
+        computes_in_host_memory(&self.list.scopes[index].options().device)
     }
 
     /// Ends the reader if all blocks are resident.

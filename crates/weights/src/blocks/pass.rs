@@ -40,7 +40,7 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
             for index in (index..round).map(|index| index % length) {
                 match &states[index] {
                     BlockState::Resident(_) => continue,
-                    BlockState::Unread if !self.blocks.is_for_processor(index) => continue,
+                    BlockState::Unread if !self.blocks.is_in_host_memory(index) => continue,
                     BlockState::Unread => {}
                     BlockState::Streamed if room == 0 => break,
                     BlockState::Streamed => room -= 1,
@@ -65,7 +65,7 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         self.release_under_pressure(index);
         let is_read_ahead = match self.blocks.states()[index] {
             BlockState::Streamed => true,
-            BlockState::Unread => self.blocks.is_for_processor(index),
+            BlockState::Unread => self.blocks.is_in_host_memory(index),
             BlockState::Resident(_) => false,
         };
         if !is_read_ahead {

@@ -6,8 +6,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use super::list::{BlockList, LoadedBlock};
-use crate::buffers::{Buffers, HostBuffers};
-use crate::{Error, Result, WeightOptions};
+use crate::buffers::Buffers;
+use crate::device::streaming_buffers;
+use crate::{Error, Result};
 
 /// The reading thread and the blocks that were requested of it.
 pub(super) struct Reader<B> {
@@ -23,7 +24,8 @@ impl<B: Send + Sync + 'static> Reader<B> {
     pub(super) fn start(list: &Arc<BlockList<B>>) -> Result<Self> {
         let (requests, to_read) = channel::<usize>();
         let (done, ready) = channel();
-        let buffers = streaming_buffers(list.scopes[0].options())?;
+        let options = list.scopes[0].options();
+        let buffers = streaming_buffers(&options.device, &options.host_memory)?;
         let (list, theirs) = (list.clone(), buffers.clone());
         let thread = std::thread::Builder::new()
             .name("reader".to_owned())
@@ -103,16 +105,4 @@ impl<B> Drop for Reader<B> {
             let _ = loaded.buffer_set.join_copies();
         }
     }
-}
-
-/// The buffers that blocks are read ahead into, for the device of `options`.
-fn streaming_buffers(options: &WeightOptions) -> Result<Arc<dyn Buffers>> {
-    #[cfg(feature = "cuda")]
-    if let candle_core::Device::Cuda(device) = &options.device {
-        return Ok(Arc::new(crate::cuda::CudaBuffers::new(
-            device,
-            options.host_memory.clone(),
-        )?));
-    }
-    Ok(Arc::new(HostBuffers::new(options.device.clone())))
 }

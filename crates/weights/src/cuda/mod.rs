@@ -10,6 +10,7 @@ mod driver_share;
 mod management;
 mod memory;
 mod page_locked;
+mod parts;
 mod upload;
 
 use candle_core::cuda_backend::CudaDevice;

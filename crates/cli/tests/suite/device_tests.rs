@@ -1,0 +1,86 @@
+//! Which files may ask what kind of device they have. All others ask `sd_ops::Capabilities`.
+
+use std::path::{Path, PathBuf};
+
+/// How code tells one kind of device from another.
+const DEVICE_TESTS: [&str; 8] = [
+    ".is_cpu()",
+    ".is_cuda()",
+    ".is_metal()",
+    "Device::Cpu =>",
+    "Device::Cpu |",
+    "Device::Cuda(",
+    "Device::Metal(",
+    "DeviceLocation",
+];
+
+/// How code tells one build from another.
+const FEATURE_TESTS: [&str; 2] = ["feature = \"cuda\"", "feature = \"metal\""];
+
+/// The files and folders that may tell devices apart: the capabilities, and what opens devices and makes
+/// memory there.
+const MAY_TEST_DEVICES: [&str; 5] = [
+    "crates/ops/src/capabilities.rs",
+    "crates/weights/src/buffers/",
+    "crates/weights/src/cuda/",
+    "crates/weights/src/device.rs",
+    "crates/pipeline/src/device.rs",
+];
+
+/// The files and folders that may tell builds apart: the operations, and the same of weights.
+const MAY_TEST_FEATURES: [&str; 5] = [
+    "crates/ops/src/",
+    "crates/weights/src/buffers/",
+    "crates/weights/src/cuda/",
+    "crates/weights/src/device.rs",
+    // It declares the module `cuda`.
+    "crates/weights/src/lib.rs",
+];
+
+#[test]
+fn only_the_capabilities_tell_devices_apart() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    for folder in ["crates", "tools", "benches", "fuzz/fuzz_targets"] {
+        add_sources(&root.join(folder), &mut files);
+    }
+    let mut found = Vec::new();
+    for file in &files {
+        let name = file
+            .strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace('\\', "/");
+        let text = std::fs::read_to_string(file).unwrap();
+        let may = |places: &[&str]| places.iter().any(|place| name.starts_with(place));
+        for (tests, places) in [
+            (&DEVICE_TESTS[..], MAY_TEST_DEVICES),
+            (&FEATURE_TESTS[..], MAY_TEST_FEATURES),
+        ] {
+            let used = tests.iter().filter(|test| text.contains(**test));
+            found.extend(
+                used.filter(|_| !may(&places))
+                    .map(|test| format!("{name}: {test}")),
+            );
+        }
+    }
+    assert!(files.len() > 300, "of all sources only {} were read", files.len());
+    assert!(found.is_empty(), "ask sd_ops::Capabilities instead: {found:#?}");
+}
+
+/// Adds the Rust files below `folder`, but for this one.
+fn add_sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if path.file_name().unwrap() != "target" {
+                add_sources(&path, files);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.ends_with(file!().rsplit(['/', '\\']).next().unwrap())
+        {
+            files.push(path);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! One tensor of a file, read in parts that fit a piece of page-locked memory.
+
+use candle_core::DType;
+use half::{bf16, f16};
+
+use crate::low_rank_update::LowRankUpdate;
+use crate::stored::{Stored, default_held};
+use crate::{Checkpoint, Result};
+
+impl Checkpoint {
+    /// The tensor `name`, which is then read in parts.
+    pub(super) fn in_parts(&self, name: &str, held_type: Option<DType>) -> Result<Parts<'_>> {
+        let stored = self.stored(name)?;
+        let stored_type = stored.float_type(name)?;
+        Ok(Parts {
+            stored,
+            stored_type,
+            held_type: held_type.unwrap_or_else(|| default_held(stored_type)),
+            update: self.update(name)?,
+        })
+    }
+}
+
+/// A tensor that is read in parts, as bytes of the held type.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    stored: &'a Stored,
+    stored_type: DType,
+    held_type: DType,
+    update: Option<LowRankUpdate>,
+}
+
+impl Parts<'_> {
+    pub(super) fn shape(&self) -> &[usize] {
+        &self.stored.header.shape
+    }
+
+    pub(super) fn held_type(&self) -> DType {
+        self.held_type
+    }
+
+    /// Fills `bytes`, which must be aligned for the held type, with the bytes of the held tensor from
+    /// `offset` on.
+    pub(super) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        let first = offset / self.held_type.size_in_bytes();
+        let part = self.stored.part(first, self.stored_type, self.update.as_ref());
+        match self.held_type {
+            DType::F16 => part.fill(bytemuck::cast_slice_mut(bytes), f16::from_f32),
+            DType::BF16 => part.fill(bytemuck::cast_slice_mut(bytes), bf16::from_f32),
+            _ => part.fill(bytemuck::cast_slice_mut(bytes), |value: f32| value),
+        }
+    }
+}
