@@ -260,7 +260,7 @@ impl Error {
     }
 
     /// Whether the same run would fail in the same way again, so that it is not worth resuming.
-    pub fn would_come_again(&self) -> bool {
+    pub fn is_permanent(&self) -> bool {
         use sd_weights::Error as Weights;
         match self {
             Self::Weights(error) | Self::Model(sd_models::Error::Weights(error)) => matches!(

@@ -139,7 +139,7 @@ impl Bundle {
     }
 
     /// Whether the denoising network takes an inpainting mask and masked latents, as a 9-channel inpainting model does.
-    pub fn is_told_of_masks(&self) -> bool {
+    pub fn takes_mask(&self) -> bool {
         self.family.latents().in_channels > self.vae.latent_channels
     }
 

@@ -1,76 +1,77 @@
-//! How many images are denoised, decoded and saved before the next are begun.
+//! Groups of images: how many are denoised, decoded and saved before the next are begun.
 
 use sd_memory::Bytes;
 use serde::Serialize;
 
 use super::{DECODE, DENOISE, Plan};
 
-/// Passes over a denoising network in host memory after which reading its weights again takes less than a tenth of the
-/// time: a pass takes at least as long as that.
+/// Passes over a denoising network in host memory after which reloading its weights costs less than a tenth
+/// of the time, since a pass takes at least as long as a reload.
 const PASSES_A_RELOAD: usize = 10;
-/// The same of a network on a GPU with memory of its own, where a pass takes a small part of the time in which the weights
-/// are copied there: 0.04 s and 1 to 2 s with SDXL at 1024x1024 on an H100.
+/// The same for a GPU with its own memory, where a pass is much faster than copying the weights there: 0.04 s
+/// against 1 to 2 s with SDXL at 1024x1024 on an H100.
 const PASSES_A_RELOAD_OF_GPU: usize = 256;
 
-/// What the other stages of a run mean for the groups that a model's images are made in.
+/// How the other stages of a run affect the groups of a model's images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Whether a group needs no networks but this model's once its text is encoded: neither a refiner nor an upscaler.
+    /// Whether a group needs only this model's networks once its prompts are encoded: neither a refiner nor
+    /// an upscaler.
     pub alone: bool,
-    /// Bytes of the encoded prompts of the run's other models, which are kept from group to group.
+    /// Bytes of the encoded prompts of the run's other models, which are cached between groups.
     pub other_prompts: u64,
 }
 
 impl Surroundings {
-    /// A run with this model only.
+    /// A run with this model alone.
     pub const ALONE: Self = Self {
         alone: true,
         other_prompts: 0,
     };
 }
 
-/// Why a group has as many images as it has.
+/// Why a group has its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupReason {
-    /// Every image is done before the next is begun.
+    /// Each image is finished before the next is begun.
     OneByOne,
-    /// Images share passes over streamed weights.
+    /// Images share forward passes over streamed weights.
     SharedPasses,
-    /// Reading the networks again for each image would take longer than waiting for the first.
+    /// Reloading the networks for each image would take longer than the later first image is worth.
     Reloading,
 }
 
-/// The groups of images of a run: each is denoised, decoded and saved before the next is begun.
+/// The groups of images of a run. Each is denoised, decoded and saved before the next is begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Groups {
     /// Images of the run.
     pub images: usize,
     /// Images of a group; the last group may have fewer.
     pub images_a_group: usize,
-    /// How many groups there are.
+    /// The number of groups.
     pub groups: usize,
-    /// Why a group has as many images.
+    /// Why a group has this size.
     pub reason: GroupReason,
-    /// Whether the networks stay in memory from one group to the next.
+    /// Whether the networks stay in memory between groups.
     pub networks_stay: bool,
-    /// Denoising steps of an image, by all models.
+    /// Denoising steps of an image in all model passes.
     pub steps_an_image: usize,
-    /// Steps of all images that are done before the first image is decoded and saved.
+    /// Steps of all images before the first image is decoded and saved.
     pub first_image_after_steps: usize,
-    /// Bytes of each image that waits for the others of its group.
+    /// Bytes of each image that waits for the rest of its group.
     #[serde(skip)]
     pub(crate) waiting: Bytes,
-    /// The most images of a group that the budget has room for.
+    /// The most images of a group that fit into the budget.
     #[serde(skip)]
     pub(crate) most_images: usize,
-    /// Whether other networks come between this model's in a group.
+    /// Whether other networks run between those of this model in a group.
     #[serde(skip)]
     pub(crate) alone: bool,
 }
 
 impl Groups {
-    /// Groups of the images that share a pass.
+    /// Groups of the images that share a forward pass.
     pub(crate) fn new(
         images: usize,
         images_per_pass: usize,
@@ -111,7 +112,7 @@ impl Groups {
         self.images.saturating_mul(self.steps_an_image)
     }
 
-    /// These groups with another model's steps after this one's.
+    /// Combines these groups with those of the next model pass.
     pub(super) fn followed_by(mut self, next: &Self) -> Self {
         self.steps_an_image += next.steps_an_image;
         self.first_image_after_steps = self.images_a_group * self.steps_an_image;
@@ -122,7 +123,7 @@ impl Groups {
     }
 }
 
-/// The fewest images, as whole batches of `images_per_pass`, for which reading the weights again is worth while.
+/// The fewest images, in whole batches of `images_per_pass`, that are worth a reload of the weights.
 pub(super) fn worth_a_reload(images_per_pass: usize, evaluations: usize, has_own_memory: bool) -> usize {
     let passes = if has_own_memory {
         PASSES_A_RELOAD_OF_GPU
@@ -133,7 +134,7 @@ pub(super) fn worth_a_reload(images_per_pass: usize, evaluations: usize, has_own
 }
 
 impl Plan {
-    /// The plan with `images_a_group` images in each group, or as many as there is room for.
+    /// Changes the plan to groups of `images_a_group` images, or as many as fit.
     #[must_use]
     pub(crate) fn in_groups_of(mut self, images_a_group: usize) -> Self {
         let images_a_group = images_a_group.min(self.groups.most_images).max(1);
@@ -171,7 +172,7 @@ impl Plan {
         self
     }
 
-    /// The most images of a group that the budget has room for.
+    /// The most images of a group that fit into the budget.
     pub(super) fn most_images_a_group(&self) -> usize {
         let waits = |name: &str| name == DENOISE || name == DECODE || !self.groups.alone;
         let stages = self.stages.iter().filter(|stage| waits(&stage.name));
@@ -183,7 +184,7 @@ impl Plan {
     }
 }
 
-/// Waiting images that a stage's prediction counts before a group's size is known.
+/// Waiting images that a stage's prediction already includes, before the group size is known.
 fn counted(stage: &str, images_per_pass: usize) -> usize {
     if stage == DENOISE { images_per_pass } else { 1 }
 }

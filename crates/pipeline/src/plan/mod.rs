@@ -1,8 +1,9 @@
-//! Where each byte will live and when: a pure function of the model's headers, the recipe and the budget.
+//! The memory plan of a run: a pure function of the model's headers, the recipe and the budget.
 //!
-//! Nothing that could change a bit of an image is decided here. Which pass asks about what, how work is cut into
-//! chunks and bands: shapes alone decide that, in the networks and their operations. A plan chooses which blocks stay
-//! in memory, how many images share a pass, and how many images are saved before the next are begun.
+//! A plan decides nothing that could change a bit of an image. The batching of classifier-free guidance, the
+//! chunks and the bands depend on shapes alone, inside the networks and their operations. A plan chooses
+//! which blocks stay in memory, how many images share a forward pass, and how many images are saved before
+//! the next are begun.
 
 mod groups;
 mod needs;
@@ -24,30 +25,30 @@ pub(crate) use needs::{process_bytes, prompt_bytes};
 const DENOISE: &str = "denoise";
 /// The name of the decoding stage.
 const DECODE: &str = "decode";
-/// The name of the stage that reads the images that the user names.
+/// The name of the stage that reads the user's images.
 pub(crate) const SOURCE_IMAGES: &str = "source images";
 
-/// What one stage holds and reads.
+/// The memory and the reads of one stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StagePlan {
-    /// The stage: `denoise`, say.
+    /// The stage, such as `denoise`.
     pub name: String,
-    /// Bytes of weights that stay until the stage ends.
+    /// Bytes of weights that stay in memory during the stage.
     pub resident: Bytes,
-    /// Bytes of weights that pass through a window, each pass anew.
+    /// Bytes of weights that are streamed, again in each pass.
     pub streamed: Bytes,
-    /// The most bytes that the process has while the stage works.
+    /// The predicted peak of the process during the stage.
     pub predicted_peak: Bytes,
-    /// Bytes that a pass reads: of the denoising, a step. What stays is read once beside this.
+    /// Bytes read per pass, or per step of the denoising. Resident weights are read once in addition.
     pub read_each_pass: Bytes,
-    /// How often it passes over its network.
+    /// Passes over the network.
     pub passes: usize,
-    /// How often what stays is read: once, or once for each group of images.
+    /// How often the resident weights are read: once, or once per group of images.
     pub loads: usize,
 }
 
 impl StagePlan {
-    /// Bytes that the whole stage reads.
+    /// Bytes that the stage reads in all.
     pub fn read(&self) -> Bytes {
         let resident = self.resident.0.saturating_mul(self.loads as u64);
         let streamed = self.read_each_pass.0.saturating_mul(self.passes as u64);
@@ -55,17 +56,17 @@ impl StagePlan {
     }
 }
 
-/// Bytes of the images that the user names: initial images, masks and control images.
+/// Bytes of the user's images: initial images, masks and control images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SourceImageBytes {
-    /// Of all, from the beginning of a run to its end.
+    /// Bytes of all images, held during the whole run.
     pub held: u64,
-    /// What reading the one takes that takes most, beside what is held.
+    /// The largest working memory of reading one image.
     pub reading: u64,
 }
 
 impl SourceImageBytes {
-    /// These and those of `other` images, which are read apart from them.
+    /// Adds `other` images, which are read separately.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -74,58 +75,59 @@ impl SourceImageBytes {
         }
     }
 
-    /// These, when all are read.
+    /// The bytes once all images are read.
     #[must_use]
     pub fn once_read(self) -> Self {
         Self { reading: 0, ..self }
     }
 
-    /// The most bytes that they take at a time.
+    /// The peak bytes.
     pub fn most(self) -> u64 {
         self.held + self.reading
     }
 }
 
-/// How a run will use memory.
+/// The memory plan of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// What the run may have.
+    /// The budget.
     pub budget: Bytes,
-    /// What the budget comes from.
+    /// The limit that the budget comes from.
     pub budget_from: Limit,
-    /// Whether the run keeps to it: on Apple's GPUs it does not yet.
+    /// Whether the run keeps the budget; on Metal it does not yet.
     pub budget_is_kept: bool,
-    /// The most that it will have.
+    /// The predicted peak.
     pub predicted_peak: Bytes,
-    /// The smallest budget that it could be run in.
+    /// The smallest budget that the run fits into.
     pub smallest_budget: Bytes,
-    /// The budget from which on all blocks of the denoising network stay.
+    /// The budget from which on all blocks of the denoising network are resident.
     pub resident_budget: Bytes,
     /// Blocks of the denoising network.
     pub blocks: usize,
-    /// How many of them stay.
+    /// How many of them are resident.
     pub resident_blocks: usize,
-    /// Whether the ControlNets' blocks stay, if there are any.
+    /// Whether the blocks of the ControlNets are resident, if there are any.
     pub controls_stay: bool,
-    /// Images that share a pass over the denoising network.
+    /// Images that share a forward pass of the denoising network.
     #[serde(rename = "pictures_a_pass")]
     pub images_per_pass: usize,
-    /// The groups in which images are made.
+    /// The groups of images.
     pub groups: Groups,
-    /// Bytes that the steps' modulations, the text and the positions take while images are denoised.
+    /// Bytes of the conditioning during the denoising: modulations of all steps, context and positions.
     pub condition_bytes: Bytes,
-    /// Whether the system's copies of streamed weights are given back at once: there is no room for them to be of use.
+    /// Whether page cache of streamed weights is released at once, because it would be evicted before its
+    /// next use.
     pub release_page_cache: bool,
     /// The stages, in order.
     pub stages: Vec<StagePlan>,
 }
 
 impl Plan {
-    /// The fastest plan that `budget` has room for beside the `source_images` that the user names, among the run's other stages as
-    /// `surroundings` says. `room` is what the machine has free, in which the system may keep copies of what is read again.
+    /// The fastest plan within `budget`, beside the user's `source_images` and the other stages of
+    /// `surroundings`. `room` is the free memory of the machine, which can cache pages that are read again.
     ///
     /// # Errors
-    /// A header is wrong, or the budget is smaller than the smallest that the run can be done in.
+    /// A header is wrong, or the budget is smaller than the smallest that the run fits into.
     pub fn new(
         bundle: &Bundle,
         recipe: &Recipe,
@@ -157,8 +159,8 @@ impl Plan {
         })
     }
 
-    /// This plan with that of a run's next model pass after it, as one: its numbers of blocks and bytes of a step stay those of the
-    /// first.
+    /// Combines this plan with that of the next model pass. Numbers of blocks and bytes per step stay those
+    /// of the first.
     #[must_use]
     pub fn followed_by(mut self, next: Self) -> Self {
         self.predicted_peak = self.predicted_peak.max(next.predicted_peak);
@@ -175,7 +177,7 @@ impl Plan {
         self
     }
 
-    /// This plan with another stage at its end.
+    /// Appends a stage.
     #[must_use]
     pub fn with(mut self, stage: StagePlan) -> Self {
         self.predicted_peak = self.predicted_peak.max(stage.predicted_peak);
@@ -185,7 +187,7 @@ impl Plan {
         self
     }
 
-    /// Which blocks of the denoising network stay.
+    /// Which blocks of the denoising network are resident.
     pub fn residency(&self) -> Residency {
         if self.resident_blocks == self.blocks {
             Residency::Resident
@@ -194,7 +196,7 @@ impl Plan {
         }
     }
 
-    /// What becomes of the system's copies of streamed weights.
+    /// What happens to the page cache of streamed weights.
     pub fn page_cache(&self) -> PageCache {
         if self.release_page_cache {
             PageCache::Release
@@ -208,7 +210,7 @@ impl Plan {
         self.resident_blocks < self.blocks
     }
 
-    /// Bytes that the denoising reads in a step.
+    /// Bytes that the denoising reads per step.
     pub fn read_each_step(&self) -> Bytes {
         self.stages
             .iter()

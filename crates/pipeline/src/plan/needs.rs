@@ -1,4 +1,4 @@
-//! What each stage of a run cannot do without, from headers and shapes.
+//! The memory needs of each stage, from headers and shapes.
 
 use sd_memory::Bytes;
 use sd_models::vae::{Decoder, Encoder};
@@ -12,64 +12,64 @@ use crate::recipe::Recipe;
 use crate::stage::{self, CfgMode, latent_sides, patches};
 use crate::{Result, device_budget};
 
-/// The program itself: its code, the runtime, the terminal, small change of the allocator and what it keeps.
+/// The program itself: code, runtime, terminal, and small allocations.
 const PROGRAM: u64 = 34 << 20;
-/// What a tokenizer takes in memory for each byte of its files.
+/// Bytes in memory per byte of tokenizer files.
 const TOKENIZER_FACTOR: u64 = 8;
 
-/// Latents that a sampler remembers of an image at the most, those of the image itself among them.
+/// The most tensors of the latents' size in a sampler's state, the latents included.
 const REMEMBERED: u64 = 6;
 
-/// Tensors of the latents' size that are kept of an initial image and of its mask.
+/// Tensors of the latents' size for an initial image and its mask.
 const INIT_LATENTS: u64 = 6;
-/// More images than this share no pass: each then reads a small part of the weights already.
+/// The most images that share a forward pass: each then reads only a small part of the weights.
 const MOST_IMAGES_PER_PASS: usize = 256;
 
-/// A stage that passes over a network once.
+/// A stage with one pass over a network.
 #[derive(Debug)]
 pub(super) struct OnePass {
     pub(super) name: &'static str,
     pub(super) weights: WeightBytes,
-    /// Everything beside the weights, the process itself included.
+    /// Everything but the weights, the process itself included.
     pub(super) beside: u64,
 }
 
 impl OnePass {
-    /// The most bytes that the process has.
+    /// The peak of the process.
     pub(super) fn peak(&self) -> u64 {
         let no_activations = vec![0; self.weights.blocks.len()];
         self.beside + self.weights.most_with(&no_activations, Residency::Streamed)
     }
 }
 
-/// The denoising, which passes over its network for every evaluation.
+/// The denoising, with one pass over its network per evaluation.
 #[derive(Debug)]
 pub(super) struct Denoising {
     pub(super) weights: WeightBytes,
-    /// What steers all evaluations, among what is beside the weights.
+    /// The conditioning of all evaluations, a part of what is beside the weights.
     pub(super) conditions: u64,
-    /// How often it does so for an image.
+    /// Evaluations per image.
     pub(super) evaluations: usize,
-    /// Bytes of the ControlNets' blocks: those that are in memory at a time where they are streamed, and all.
+    /// Bytes of the ControlNets' blocks: the window if they are streamed, and all.
     pub(super) control_window: u64,
     pub(super) control_weights: u64,
-    /// What steers the ControlNets, beside their weights.
+    /// The conditioning of the ControlNets.
     pub(super) control_conditions: u64,
-    /// By how many images share a pass: of one, of two, ….
+    /// By the number of images that share a pass, from one on.
     pub(super) beside: Vec<Beside>,
 }
 
-/// What is beside the weights in a pass.
+/// The memory of a pass without weights.
 #[derive(Debug)]
 pub(super) struct Beside {
-    /// As long as the pass lasts.
+    /// Held during the whole pass.
     pub(super) throughout: u64,
-    /// While each block is computed with.
+    /// Held during each block.
     pub(super) of_blocks: Vec<u64>,
 }
 
 impl Denoising {
-    /// The most bytes that the process has while `kept` blocks stay and `images` share a pass.
+    /// The peak of the process with `kept` resident blocks and `images` that share a pass.
     pub(super) fn peak(&self, kept: usize, images: usize) -> u64 {
         let Beside {
             throughout,
@@ -78,7 +78,7 @@ impl Denoising {
         throughout + self.control_window + self.weights.most_with(of_blocks, Residency::Partly(kept))
     }
 
-    /// Bytes that stay in memory between two groups of images while `kept` blocks do, with the ControlNets or without.
+    /// Bytes that stay in memory between groups with `kept` resident blocks, with the ControlNets or without.
     pub(super) fn held(&self, kept: usize, controls_stay: bool) -> u64 {
         let no_activations = vec![0; self.weights.blocks.len()];
         let controls = if controls_stay {
@@ -92,7 +92,7 @@ impl Denoising {
             + self.control_conditions
     }
 
-    /// Bytes of the blocks that stay when there are `kept`.
+    /// Bytes of the `kept` resident blocks.
     pub(super) fn kept(&self, kept: usize) -> u64 {
         let blocks = &self.weights.blocks;
         let residency = Residency::Partly(kept);
@@ -104,37 +104,38 @@ impl Denoising {
             .sum()
     }
 
-    /// Bytes of the blocks that are streamed when `kept` stay.
+    /// Bytes of the streamed blocks with `kept` resident ones.
     pub(super) fn streamed(&self, kept: usize) -> u64 {
         self.weights.blocks.iter().sum::<u64>() - self.kept(kept)
     }
 }
 
-/// Bytes of streamed blocks that are in memory at a time at the most.
+/// The largest window of streamed blocks.
 fn window(weights: &WeightBytes) -> u64 {
     weights.most_with(&vec![0; weights.blocks.len()], Residency::Streamed)
 }
 
-/// What the process takes of the memory that is planned for, before it holds anything of a run.
+/// Memory of the process, within the budget, before a run holds anything.
 pub(crate) fn process_bytes(bundle: &Bundle, weight_options: &WeightOptions) -> u64 {
     device_budget::process(&weight_options.device)
         .unwrap_or_else(|| PROGRAM + TOKENIZER_FACTOR * bundle.tokenizer_bytes())
 }
 
-/// What a run cannot do without.
+/// The memory needs of a run.
 #[derive(Debug)]
 pub(super) struct Needs {
     /// The stages before the denoising.
     pub(super) before: Vec<OnePass>,
     pub(super) denoising: Denoising,
     pub(super) decoding: OnePass,
-    /// Bytes of each image that waits for the others of its group: its latents, and where other networks follow the image.
+    /// Bytes of each image that waits for the rest of its group: its latents, and its pixels if other
+    /// networks follow.
     pub(super) waiting: u64,
     /// Denoising steps of an image.
     pub(super) steps: usize,
     /// Whether a group needs no other networks than these.
     pub(super) alone: bool,
-    /// Whether the device has memory of its own, to which weights are copied.
+    /// Whether the device has its own memory, to which weights are copied.
     pub(super) has_own_memory: bool,
 }
 
@@ -156,12 +157,12 @@ impl Needs {
         source_images: SourceImageBytes,
     ) -> Result<Self> {
         let has_own_memory = device_budget::process(&weight_options.device).is_some();
-        // Where there may be several groups of images, the prompts of all models stay.
+        // With several groups the prompts of all models are cached.
         let has_groups = recipe.images > 1;
         let other_prompts = if has_groups { surroundings.other_prompts } else { 0 };
         let mut process = process_bytes(bundle, weight_options) + other_prompts;
         let mut before = Vec::new();
-        // They lie in the host's memory.
+        // They are in host memory.
         if !has_own_memory {
             if source_images.reading > 0 {
                 before.push(OnePass {
@@ -193,7 +194,7 @@ impl Needs {
         let waiting_before = if surroundings.alone { 0 } else { waiting };
         let prompts = if has_groups { context } else { 0 };
 
-        // Activations, and the gaps that the device's memory gets by them.
+        // Activations, with the fragmentation of device memory.
         let with_gaps = |bytes: u64| bytes + device_budget::gaps(&weight_options.device, bytes);
         let taking = |taken: Footprint| with_gaps(taken.bytes());
         let streamed = weight_options.with_residency(Residency::Streamed);
@@ -260,7 +261,7 @@ impl Needs {
                     blocks: Vec::new(),
                     always: encoder.weight_bytes(),
                 },
-                // The image in bytes, in 32-bit numbers, and once more in those of the device.
+                // The image in bytes, in f32, and in the type of the device.
                 beside: process
                     + context
                     + waiting_before
@@ -272,7 +273,7 @@ impl Needs {
         let mut of_controls = 0;
         for control in &controls {
             of_controls += control.condition_bytes(all_texts, evaluations);
-            // What steers one is computed beside what steers the others.
+            // The conditioning of one is computed beside that of the others.
             before.push(OnePass {
                 name: "control",
                 weights: control.condition_weight_bytes(),
@@ -289,7 +290,7 @@ impl Needs {
             Some(_) => INIT_LATENTS * latents,
             None => 0,
         };
-        // Of every image of a pass what its sampler remembers, the latents before and after a step, their batch, and the
+        // Per image of a pass: the sampler's state, the latents before and after a step, their batch, and the
         // prediction.
         let beside = |images: usize| {
             let (mut of_blocks, scratch) = network.footprint(load(images));
@@ -326,7 +327,7 @@ impl Needs {
             control_conditions: of_controls,
             beside: vec![beside(1)],
         };
-        // Images share passes only where blocks are streamed, and only as many as there is room for.
+        // Images share passes only if blocks are streamed, and as many as fit.
         let streams = denoising.peak(denoising.weights.blocks.len(), 1) > budget.0;
         let most = recipe.images.min(MOST_IMAGES_PER_PASS);
         while streams && denoising.beside.len() < most {
@@ -338,7 +339,7 @@ impl Needs {
         }
 
         let decoder = Decoder::new(bundle.weights("vae", weight_options)?, &bundle.vae)?;
-        // The image in 32-bit numbers and in bytes, and its file.
+        // The image in f32 and in bytes, and its file.
         let image = 3 * pixels * (2 * float + 2);
         let decoding = OnePass {
             name: DECODE,
@@ -364,7 +365,7 @@ impl Needs {
         })
     }
 
-    /// Stages and the least that each needs.
+    /// The stages with their smallest needs.
     fn least(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let passes = self.before.iter().chain([&self.decoding]);
         passes
@@ -376,7 +377,7 @@ impl Needs {
         Bytes(self.least().map(|(_, bytes)| bytes).max().unwrap_or_default())
     }
 
-    /// The stage that needs the most when all is as small as it can be.
+    /// The stage with the largest minimum.
     pub(super) fn largest_stage(&self) -> &'static str {
         self.least()
             .max_by_key(|&(_, bytes)| bytes)

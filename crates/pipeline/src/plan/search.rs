@@ -1,4 +1,4 @@
-//! The fastest plan that a budget has room for.
+//! The search for the fastest plan within a budget.
 
 use sd_memory::{Bytes, Limit};
 
@@ -6,15 +6,15 @@ use super::groups::{Groups, worth_a_reload};
 use super::needs::{Denoising, Needs, OnePass};
 use super::{DENOISE, Plan, StagePlan};
 
-/// How many blocks stay, and how many images share a pass.
+/// The number of resident blocks, and of images that share a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Choice {
     kept: usize,
     images: usize,
 }
 
-/// The plan that reads least among those that `budget` has room for. The smallest must fit. Its groups are of as many images
-/// as would be best for this model; [`Plan::in_groups_of`] settles them.
+/// The plan within `budget` that reads least. The smallest plan must fit. Its groups have the size that suits
+/// this model best; [`Plan::in_groups_of`] sets the final one.
 pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) -> Plan {
     let choice = choose(&needs.denoising, images, budget);
     let blocks = needs.denoising.weights.blocks.len();
@@ -42,13 +42,14 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
         streamed: Bytes(streamed),
         predicted_peak: Bytes(if controls_stay { with_controls } else { least }),
         read_each_pass: Bytes(streamed),
-        // Of one batch, until it is known how many there are.
+        // For one batch, until the number of batches is known.
         passes: needs.denoising.evaluations,
         loads: 1,
     };
     let peak = denoise.predicted_peak;
     let mut decode = one_pass(&needs.decoding);
-    // While all networks are in memory the decoder is beside the denoising, and the other way round.
+    // If all networks stay in memory, the decoder is held during the denoising, and the denoiser during the
+    // decoding.
     let with_decoder = Bytes(peak.0 + needs.decoding.weights.always);
     let beside_denoiser = needs.denoising.held(choice.kept, controls_stay);
     let with_denoiser = Bytes(decode.predicted_peak.0 + beside_denoiser);
@@ -89,7 +90,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
             needs.alone,
         ),
         condition_bytes: Bytes(needs.denoising.conditions),
-        // A walk over more than there is room for finds nothing of its last round.
+        // LRU caching is useless for a cyclic read of more than fits.
         release_page_cache: room.saturating_sub(peak).0 < streamed,
         stages,
     };
@@ -111,8 +112,8 @@ fn one_pass(stage: &OnePass) -> StagePlan {
     }
 }
 
-/// Where all blocks fit, images gain nothing by sharing a pass; else the choice by which an image's step reads
-/// least, and of equal ones that with fewer images, which hold less.
+/// If all blocks fit, sharing a pass gains nothing. Otherwise the choice with the fewest bytes read per step
+/// of an image, and of equal ones that with fewer images, which holds less.
 fn choose(denoising: &Denoising, images: usize, budget: Bytes) -> Choice {
     let blocks = denoising.weights.blocks.len();
     let most_kept = |images: usize| {
@@ -126,7 +127,7 @@ fn choose(denoising: &Denoising, images: usize, budget: Bytes) -> Choice {
         let groups = images.div_ceil(choice.images) as u64;
         groups * denoising.streamed(choice.kept)
     };
-    // The first of the least: `min_by_key` keeps it.
+    // `min_by_key` returns the first minimum.
     choices.min_by_key(cost).unwrap_or(Choice { kept: 0, images: 1 })
 }
 
@@ -164,7 +165,7 @@ mod tests {
         let all = choose(&denoising(), 4, Bytes(1055));
         assert_eq!(all, Choice { kept: 10, images: 1 });
         let nearly = choose(&denoising(), 1, Bytes(1054));
-        // The window of two takes the place of two blocks.
+        // The window of two blocks takes the space of two resident ones.
         assert_eq!(nearly, Choice { kept: 7, images: 1 });
         assert_eq!(denoising().peak(nearly.kept, 1), 50 + 5 + 700 + 200);
     }

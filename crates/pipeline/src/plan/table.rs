@@ -1,4 +1,4 @@
-//! A plan as people read it.
+//! The plan as a table for people.
 
 use std::fmt;
 
@@ -65,7 +65,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// When images come, in a line.
+/// One line that says when images are finished.
 impl fmt::Display for Groups {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let images = self.images;

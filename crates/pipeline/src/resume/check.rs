@@ -1,5 +1,4 @@
-//! Whether a state can be one that this program has written: every count, index and path in it is looked at before it is
-//! used.
+//! Validates a state: every count, index and path is checked before it is used.
 
 use std::path::Path;
 
@@ -10,14 +9,14 @@ use crate::scheduler::Sampler;
 use crate::stage::Progress;
 use crate::stage::latent_sides;
 
-/// More images, steps or layers than any run asks for.
+/// Limits beyond those of any run.
 const MOST_IMAGES: usize = u32::MAX as usize;
 const MOST_STEPS: usize = 100_000;
 const MOST_CLIP_SKIP: usize = 1000;
 const MOST_FACTOR: usize = 64;
 
 impl Description {
-    /// What is wrong with the description of the run `id`, if it contradicts itself.
+    /// Why the description of the run `id` is inconsistent, if it is.
     pub(super) fn contradiction(&self, id: &str) -> Option<&'static str> {
         let Some(&steps) = self.pass_steps.get(self.pass) else {
             return Some("it is at a model pass that the run has not");
@@ -52,7 +51,7 @@ impl Description {
         }
     }
 
-    /// What does not go together with the `passes` that the run is gone on with, if anything.
+    /// Why the state does not fit the `passes` of the resumed run, if it does not.
     pub(super) fn misfit(
         &self,
         passes: &[ModelPass],
@@ -84,7 +83,7 @@ impl Description {
 }
 
 impl KeptRequest {
-    /// What in it cannot have been asked for, if anything.
+    /// The value that no request can have, if there is one.
     fn fault(&self) -> Option<&'static str> {
         let is_part = |strength: f64| (0.0..=1.0).contains(&strength);
         let steps = std::iter::once(self.steps).chain(self.refiner.iter().map(|refiner| refiner.steps));
@@ -122,7 +121,7 @@ impl KeptRequest {
         }
     }
 
-    /// Every path in it.
+    /// Every path of the request.
     fn paths(&self) -> impl Iterator<Item = &Path> {
         let models = self.models().filter_map(|model| model.folder.as_deref());
         let controls = self

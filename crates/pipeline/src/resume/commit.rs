@@ -1,17 +1,17 @@
-//! A commit on a thread of its own, so that no step waits for the disk.
+//! Commits on a separate thread, so that no step waits for the disk.
 
 use std::io;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// A commit that is under way.
+/// A commit in progress.
 #[derive(Debug)]
 pub(super) struct Commit {
     begin: Instant,
     thread: JoinHandle<(Instant, io::Result<()>)>,
 }
 
-/// A commit that has ended, well or not.
+/// A finished commit, successful or not.
 #[derive(Debug)]
 pub(super) struct Committed {
     pub(super) begin: Instant,
@@ -20,10 +20,10 @@ pub(super) struct Committed {
 }
 
 impl Commit {
-    /// Begins `work`, which writes the state.
+    /// Starts `work`, which writes the state.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// The system refuses a thread.
     pub(super) fn begin(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let begin = Instant::now();
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(|| {
@@ -33,12 +33,12 @@ impl Commit {
         Ok(Self { begin, thread })
     }
 
-    /// Whether it has ended, so that [`Commit::wait`] would not wait.
+    /// Whether it is finished, so that [`Commit::wait`] returns at once.
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Waits until it has ended.
+    /// Waits until it is finished.
     pub(super) fn wait(self) -> Committed {
         let begin = self.begin;
         let panicked = |_| {

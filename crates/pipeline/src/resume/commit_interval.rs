@@ -2,22 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-/// Decides when the next commit is due: commits take a hundredth of the run's time in all. Where steps are long, that is one
-/// after every step.
+/// Decides when the next commit is due, so that commits take a hundredth of the run's time. If steps are
+/// long, that is after every step.
 #[derive(Debug)]
 pub(super) struct CommitInterval {
     start: Instant,
     last_end: Instant,
-    /// What all commits took together.
+    /// The total time of all commits.
     spent: Duration,
-    /// What the slowest of them took, which the next may take again.
+    /// The time of the slowest commit, as an estimate of the next.
     slowest: Duration,
 }
 
 impl CommitInterval {
-    /// The part of the time that commits may take, as its inverse.
+    /// The inverse of the share of time for commits.
     const INVERSE_SHARE: u32 = 100;
-    /// What a kill costs at most, however slow the disk is.
+    /// The most work that a kill can lose, however slow the disk is.
     const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
     pub(super) fn new(start: Instant) -> Self {
@@ -29,7 +29,7 @@ impl CommitInterval {
         }
     }
 
-    /// Notes a commit that began and ended at these moments.
+    /// Records a commit from `begin` to `end`.
     pub(super) fn note(&mut self, begin: Instant, end: Instant) {
         let cost = end.saturating_duration_since(begin);
         self.last_end = end;
@@ -60,7 +60,7 @@ mod tests {
         assert!(commit_interval.is_due(start), "nothing is known of the disk yet");
         commit_interval.note(start, start + at(3));
         assert!(!commit_interval.is_due(start + at(599)) && commit_interval.is_due(start + at(600)));
-        // Steps of 25 ms for 20 seconds, with commits between 1 and 5 ms.
+        // Steps of 25 ms for 20 seconds, with commits of 1 to 5 ms.
         let mut now = start + at(3);
         for step in 0..800 {
             now += at(25);

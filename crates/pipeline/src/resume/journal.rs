@@ -1,4 +1,4 @@
-//! The state of a run while it works: in memory after every step, on disk soon after.
+//! The journal of a run: its state, in memory after every step and on disk soon after.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,29 +24,29 @@ use crate::scheduler::Sampler;
 use crate::stage::Progress;
 use crate::{Error, Result, numerics_id};
 
-/// Warnings that are kept; a run may give one in every step.
+/// The most warnings that are kept; a run may give one in every step.
 const MOST_WARNINGS: usize = 100;
 
-/// What a run has done so far. Where there is a folder for states, it is committed there: the whole state is
-/// written to a temporary file, which then takes the place of the one before.
+/// The progress of a run. If there is a folder for run states, it is committed there: the state is written to
+/// a temporary file, which replaces the previous state.
 #[derive(Debug)]
 pub(crate) struct Journal {
     description: Description,
-    /// How far the images at work have come, until they are saved.
+    /// The progress of the unfinished images.
     progress: BTreeMap<usize, Progress>,
     is_resumed: bool,
-    /// Counts the time of this process.
+    /// The start of this process's part of the run.
     start: Instant,
     seconds_before: f64,
-    /// `None` where nothing is kept.
+    /// `None` if the state is not stored.
     state_store: Option<StateStore>,
-    /// Whether a commit has failed and the user was told so.
+    /// Whether a commit has failed and the user was warned.
     has_failed: bool,
 }
 
 impl Journal {
-    /// The journal of a new run, with its first state on disk. Where that cannot be, the run goes on without: the
-    /// second part says why.
+    /// Starts the journal of a new run, with its first state on disk. If that fails the run continues
+    /// without, and the second part of the result says why.
     pub(crate) fn begin(
         name: RunName,
         request: &Request,
@@ -77,12 +77,12 @@ impl Journal {
         Ok((journal, warning))
     }
 
-    /// The journal of a run that was taken up again. What it left unfinished in `gallery` is cleared away.
+    /// Starts the journal of a resumed run. Unfinished files in `gallery` are removed.
     ///
     /// # Errors
-    /// The device computes other bits than the one that the run was begun on, a file that images depend on has changed
-    /// since, the state does not go together with the models, or the gallery cannot be read.
-    pub(crate) fn go_on(
+    /// The device computes other bits than that of the run's start, a file that images depend on has changed
+    /// since, the state does not fit the models, or the gallery cannot be read.
+    pub(crate) fn resume(
         claimed: ClaimedRun,
         passes: &[ModelPass],
         models: &[ModelIdentity],
@@ -162,7 +162,7 @@ impl Journal {
         self.state_store = Some(StateStore::new(files.clone(), lock));
         if let Err(error) = self.commit() {
             if let Some(state_store) = self.state_store.take() {
-                // What cannot be written can perhaps not be removed either.
+                // A file that cannot be written can perhaps not be removed either.
                 let _ = state_store.remove();
             }
             return Err(failed(&files.state)(error).into());
@@ -171,13 +171,13 @@ impl Journal {
         Ok(())
     }
 
-    /// The model pass that the images are in.
+    /// The current model pass.
     pub(crate) fn pass(&self) -> usize {
         self.description.pass
     }
 
-    /// The images that are to be generated next, at most `size`, and those that were begun before in any case; nothing where all
-    /// are saved. They begin at the first model pass, or are all at that where they were left.
+    /// The next images to generate: those that were begun before, or else at most `size` new ones; None if
+    /// all are saved. They start at the first model pass, or continue in the pass of the state.
     pub(crate) fn next_group(&mut self, size: usize) -> Option<Vec<usize>> {
         let Description {
             at_work,
@@ -200,7 +200,7 @@ impl Journal {
         (!group.is_empty()).then_some(group)
     }
 
-    /// Takes a group of images to the next model pass, in which each has begun.
+    /// Moves a group of images to the next model pass, in which each has begun.
     pub(crate) fn hand_over(&mut self, begun: Vec<(usize, Progress)>) {
         self.description.pass += 1;
         for (image, progress) in begun {
@@ -210,18 +210,18 @@ impl Journal {
         }
     }
 
-    /// What the run is called.
+    /// The name of the run.
     pub(crate) fn name(&self) -> &RunName {
         &self.description.name
     }
 
-    /// How long the run has taken, in this process and in those before it.
+    /// The duration of the run, in this process and earlier ones.
     pub(crate) fn duration(&self) -> Duration {
         Duration::try_from_secs_f64(self.seconds_before).unwrap_or_default() + self.start.elapsed()
     }
 
-    /// Tells `observer` what the processes before this one have done, if the run has been taken up again. Images that were
-    /// saved and have gone since are not generated again, which is a warning.
+    /// Notifies `observer` of the progress of earlier processes, if the run is resumed. Saved images that
+    /// were deleted since are not generated again, which is a warning.
     pub(crate) fn tell(&mut self, observer: &mut dyn Observer) {
         if !self.is_resumed {
             return;
@@ -249,17 +249,18 @@ impl Journal {
         }
     }
 
-    /// What the user was warned of so far.
+    /// The warnings so far.
     pub(crate) fn warnings(&self) -> &[Warning] {
         &self.description.warnings
     }
 
-    /// What was asked for and could not be had so far.
+    /// The failures of optional parts so far.
     pub(crate) fn failures(&self) -> &[Failure] {
         &self.description.failures
     }
 
-    /// Tells the user that the run goes on without `what`, and keeps that for the images that are still to be saved.
+    /// Warns the user that the run continues without `what`, and records that for the images that are not
+    /// saved yet.
     pub(crate) fn leave_out(&mut self, what: &str, reason: String, observer: &mut dyn Observer) {
         observer.observe(&Event::LeftOut {
             what,
@@ -267,20 +268,20 @@ impl Journal {
         });
         self.note_warning(format!("{what} is left out: {reason}"));
         let failures = &mut self.description.failures;
-        // A run that goes on meets it again.
+        // A resumed run meets the same failure again.
         if failures.iter().all(|known| known.what != what) {
             failures.push(Failure::now(what, reason));
         }
     }
 
-    /// Warns the user, and keeps the warning for the images that are still to be saved.
+    /// Warns the user, and records the warning for the images that are not saved yet.
     pub(crate) fn warn(&mut self, warning: String, observer: &mut dyn Observer) {
         observer.observe(&Event::Warning(&warning));
         self.note_warning(warning);
     }
 
     fn note_warning(&mut self, warning: String) {
-        // A run that goes on may come past the same place again.
+        // A resumed run may give the same warning again.
         let warnings = &mut self.description.warnings;
         if warnings.len() < MOST_WARNINGS && warnings.iter().all(|known| known.message != warning) {
             warnings.push(Warning::now(warning));
@@ -307,7 +308,7 @@ impl Journal {
         self.description.saved.count() + self.progress.len() == self.description.request.images
     }
 
-    /// Whether every image of `group` that is not saved yet has all of its steps behind it.
+    /// Whether every unsaved image of `group` has finished its steps.
     pub(crate) fn is_denoised(&self, group: &[usize]) -> bool {
         let at_work = &self.description.at_work;
         let is_denoised = |image: &usize| {
@@ -317,19 +318,19 @@ impl Journal {
         self.unsaved(group).iter().all(is_denoised)
     }
 
-    /// Where image `image` was left, if it was begun and is not saved.
+    /// The progress of `image`, if it was begun and is not saved.
     pub(crate) fn progress(&self, image: usize) -> Option<Progress> {
         self.progress.get(&image).cloned()
     }
 
-    /// How far image `image` has come on its way along `sampler`. It is on disk after the next commit.
+    /// Records the progress of `image` with `sampler`. It is on disk after the next commit.
     pub(crate) fn record(&mut self, image: usize, progress: &Progress, sampler: &Sampler) {
         let is_denoised = progress.evaluations == sampler.evaluations();
         let state = self.description.state_of(image);
         state.evaluations = progress.evaluations;
         state.steps_done = sampler.steps_done(progress.evaluations);
         state.is_denoised = is_denoised;
-        // At the end of the way nothing of it need be remembered.
+        // A denoised image needs no sampler state.
         let progress = if is_denoised {
             Progress {
                 evaluations: progress.evaluations,
@@ -341,7 +342,7 @@ impl Journal {
         self.progress.insert(image, progress);
     }
 
-    /// Begins to commit the state if enough time has passed since the last commit.
+    /// Starts a commit if the commit interval has passed.
     pub(crate) fn commit_if_due(&mut self, observer: &mut dyn Observer) {
         if let Some(Err(error)) = self.state_store.as_mut().and_then(StateStore::outcome) {
             self.warn_of_failure(error, observer);
@@ -358,8 +359,8 @@ impl Journal {
         }
     }
 
-    /// Notes that `image` is saved. After the last of a group that is committed at once; before, as often as anything else:
-    /// an image that is saved is recognised by its metadata.
+    /// Records that an image is saved. After the last image of a group this is committed at once, otherwise
+    /// with the next commit: a saved image is recognised by its metadata.
     pub(crate) fn record_saved(&mut self, saved: &SavedImage, observer: &mut dyn Observer) {
         self.note_saved(saved);
         if !self.progress.is_empty() {
@@ -372,14 +373,14 @@ impl Journal {
     fn note_saved(&mut self, saved: &SavedImage) {
         let stem = saved.image.file_stem().map(|stem| stem.to_string_lossy());
         let number = stem.and_then(|stem| self.description.name.number_of(&stem));
-        // What is in a gallery was written by a run with as many images, or by nobody who knows of it.
+        // A file with another index was not written by this run.
         if let Some(number) = number.filter(|_| saved.index < self.description.request.images) {
             self.description.note_saved(saved.index, number);
             self.progress.remove(&saved.index);
         }
     }
 
-    /// The images that this run has saved.
+    /// The saved images of this run.
     pub(crate) fn saved(&self) -> Vec<SavedImage> {
         let Description {
             name, request, saved, ..
@@ -396,10 +397,10 @@ impl Journal {
         images.collect()
     }
 
-    /// Ends the journal of a run that `failure` has ended, if anything has. What can be resumed is kept, up to
-    /// the last step; the result says whether that is so.
+    /// Closes the journal of a run that has ended, with `failure` if it failed. A run that can be resumed is
+    /// kept up to its last step; the result says whether that is so.
     pub(crate) fn close(mut self, failure: Option<&Error>) -> bool {
-        if failure.is_some_and(|error| !error.would_come_again()) {
+        if failure.is_some_and(|error| !error.is_permanent()) {
             if let Err(error) = self.commit() {
                 tracing::warn!("the last steps of the run could not be kept: {error}");
             }
@@ -414,7 +415,7 @@ impl Journal {
         false
     }
 
-    /// A disk that is full is told of once; the run goes on, and so do the attempts.
+    /// Warns once that commits fail. The run continues, and so do the attempts.
     fn warn_of_failure(&mut self, source: io::Error, observer: &mut dyn Observer) {
         if let Some(state_store) = &self.state_store
             && !std::mem::replace(&mut self.has_failed, true)
@@ -431,7 +432,7 @@ impl Journal {
         }
     }
 
-    /// Puts the state on disk, where there is a place for it, before anything else happens.
+    /// Commits the state and waits for it, if there is a state store.
     fn commit(&mut self) -> io::Result<()> {
         let snapshot = self.snapshot();
         self.state_store
@@ -439,7 +440,7 @@ impl Journal {
             .map_or(Ok(()), |state_store| state_store.commit(&snapshot))
     }
 
-    /// What there is to be kept now.
+    /// The state to commit now.
     fn snapshot(&mut self) -> Snapshot {
         self.description.seconds = self.duration().as_secs_f64();
         self.description.kept_at = crate::clock::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();

@@ -1,4 +1,4 @@
-//! Who works on a run: a lock that the system takes back when its holder dies, however it dies.
+//! The lock of a run. The system releases it when its process dies, in whatever way.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-/// Who only looks whether a lock is held holds it for a moment. This often, and with this pause, one waits for that.
+/// A check whether a lock is held takes it for a moment. Retry this often, with this pause.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -18,7 +18,7 @@ pub(super) struct RunLock {
 }
 
 impl RunLock {
-    /// Takes the lock at `path`, or gives `None` where another process has it.
+    /// Takes the lock at `path`, or returns `None` if another process holds it.
     pub(super) fn take(path: &Path) -> io::Result<Option<Self>> {
         for _ in 1..ATTEMPTS {
             match Self::take_at_once(path)? {
@@ -29,11 +29,11 @@ impl RunLock {
         Self::take_at_once(path)
     }
 
-    /// As [`RunLock::take`], without waiting for who only looks.
+    /// As [`RunLock::take`], without retries.
     pub(super) fn take_at_once(path: &Path) -> io::Result<Option<Self>> {
         let file = File::options().create(true).append(true).open(path)?;
         match file.try_lock() {
-            // Who cleans up may have removed the file since it was opened; the lock is then one on nothing.
+            // The file may have been removed since it was opened; the lock would then be on an unlinked file.
             Ok(()) if path.exists() => Ok(Some(Self {
                 file,
                 path: path.to_owned(),
@@ -56,7 +56,7 @@ impl RunLock {
         }
     }
 
-    /// Removes the file and gives the lock back.
+    /// Removes the file and releases the lock.
     pub(super) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)?;
         drop(self.file);

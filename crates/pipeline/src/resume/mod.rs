@@ -1,17 +1,18 @@
-//! Going on with a run that was interrupted: by a signal, an error, the power.
+//! Resuming a run after a signal, an error or a power failure.
 //!
-//! The state of a run is everything that a second process needs to generate the images that the first would have
-//! generated: the request with all that it left open settled, the latents of the images at work after their last step, which
-//! images are saved, and what the program, the device and the files were that images depend on. It is one file in the
-//! user's folder of states, which is there from the run's beginning to its end and is replaced whole at every commit. It
-//! holds one group of images, so it does not grow with the run.
-//! There is one after every step, or, where steps are quick, after every so many, so that the disk is at work for a
-//! hundredth of the time. No step waits for it: a thread of its own writes while the next one is computed. A kill costs
-//! the work since the last commit: a step or two, or a minute of steps at most. Latents are kept to the bit.
+//! The state of a run is everything that a second process needs to generate the same images: the request with
+//! all settings resolved, the latents of unfinished images after their last step, the list of saved images,
+//! and the versions of the program, the device and the files that the images depend on. It is one file in the
+//! folder of run states. It exists from the start of the run to its end, and every commit replaces it
+//! atomically. It holds one group of images, so it does not grow with the run.
 //!
-//! Images are recognised as a run's own by the moment of its beginning, which is in their metadata. So one that
-//! was saved just before the process was killed is not saved again. Temporary files, among the images too, carry
-//! the run's id, so that who goes on with it removes its own and nobody else's.
+//! There is a commit after every step, or after several quick steps, so that the disk is busy for a hundredth
+//! of the time. A separate thread writes while the next step is computed. A kill loses the work since the
+//! last commit: a step or two, or a minute of steps at most. Latents are stored bit by bit.
+//!
+//! Images are recognised as those of a run by its start time in their metadata. So an image that was saved
+//! just before the process was killed is not saved again. The names of temporary files contain the run's id,
+//! so that a resumed run removes its own and no others.
 
 mod check;
 mod commit;

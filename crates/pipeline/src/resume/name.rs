@@ -1,4 +1,4 @@
-//! What a run is called, and what belongs to it is recognised by.
+//! The name of a run, which identifies its files.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,27 +7,27 @@ use jiff::ZonedDateTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The letters and digits of an id: those that are not taken for one another.
+/// The characters of an id, without those that look alike.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 const ID_LENGTH: usize = 8;
 
-/// Every digit of a moment to the second, as [`RunName::started`] begins.
+/// The pattern of a time to the second, the beginning of [`RunName::started`].
 const SECONDS: &str = "0000-00-00T00:00:00";
-/// The longest moment, with its fraction and its distance from UTC.
+/// The longest time, with fraction and UTC offset.
 const LONGEST_MOMENT: usize = 48;
 
-/// What a run is known by, from its beginning to its last image, in however many processes.
+/// The name of a run, the same in every process that works on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "KeptName")]
 pub struct RunName {
     id: String,
     started: String,
-    /// It follows from when the run began.
+    /// It is derived from the start time.
     #[serde(skip_serializing)]
     file_stem: String,
 }
 
-/// A name as somebody has written it down.
+/// The name as it is stored.
 #[derive(Deserialize)]
 struct KeptName {
     id: String,
@@ -50,7 +50,7 @@ impl TryFrom<KeptName> for RunName {
     }
 }
 
-/// What the names of the images begin with of a run that `started` at a moment; nothing where that is none.
+/// The prefix of the image names of a run that `started` at this time; None if it is not a valid time.
 fn file_stem(started: &str) -> Option<String> {
     let (moment, rest) = started.split_at_checked(SECONDS.len())?;
     let is_alike = |(found, pattern): (u8, u8)| match pattern {
@@ -64,13 +64,13 @@ fn file_stem(started: &str) -> Option<String> {
 }
 
 impl RunName {
-    /// The name of a run that begins at `now`. No two are alike.
+    /// A unique name for a run that starts at `now`.
     pub fn new(now: &ZonedDateTime) -> Self {
         static RUNS: AtomicU64 = AtomicU64::new(0);
         let started = now.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string();
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let mut random = [0; 16];
-        // Without random bytes the moment and the process tell runs of one machine apart.
+        // Without random bytes the time and the process id are unique on one machine.
         let _ = getrandom::fill(&mut random);
         let run = format!("{started} {} {run}", std::process::id());
         let digest = Sha256::new().chain_update(run).chain_update(random).finalize();
@@ -84,12 +84,12 @@ impl RunName {
         }
     }
 
-    /// The name of its file `number`, without an extension: `output_2026-05-04_03-02-01_001`.
+    /// The name of file `number` without its extension: `output_2026-05-04_03-02-01_001`.
     pub(crate) fn file_name(&self, number: usize) -> String {
         format!("{}_{number:03}", self.file_stem)
     }
 
-    /// The number of the file whose name is `name`, without an extension, if it is one of this run's.
+    /// The number of the file called `name`, without its extension, if it belongs to this run.
     pub(crate) fn number_of(&self, name: &str) -> Option<usize> {
         let number = name
             .strip_prefix(&self.file_stem)?
@@ -99,18 +99,18 @@ impl RunName {
         (self.file_name(number) == name).then_some(number)
     }
 
-    /// Eight letters and digits, for a person to type. Temporary files carry them too.
+    /// Eight letters and digits, for people to type. The names of temporary files contain it.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// When the run began, in local time, to the nanosecond: `2026-05-04T03:02:01.123456789+02:00`. The metadata of
-    /// its images carry it, and it recognises them by that.
+    /// The start time of the run in local time, to the nanosecond: `2026-05-04T03:02:01.123456789+02:00`. It
+    /// is in the metadata of the run's images, and identifies them.
     pub fn started(&self) -> &str {
         &self.started
     }
 
-    /// What the names of its images begin with: `output_2026-05-04_03-02-01`.
+    /// The prefix of its image names: `output_2026-05-04_03-02-01`.
     pub fn file_stem(&self) -> &str {
         &self.file_stem
     }

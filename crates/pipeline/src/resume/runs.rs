@@ -1,7 +1,7 @@
-//! The folder of the states of runs: what was interrupted, and taking it up again.
+//! The folder of run states: lists and claims interrupted runs.
 //!
-//! A run has up to three files there: its state, `ID.safetensors`; `ID.part`, while the next state is written; and
-//! `ID.lock`, which the process that works on it holds locked.
+//! A run has up to three files there: its state `ID.safetensors`, `ID.part` while the next state is written,
+//! and `ID.lock`, which is locked by the process that works on the run.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ const STATE: &str = "safetensors";
 const PART: &str = "part";
 const LOCK: &str = "lock";
 
-/// The files of one run in the folder of states.
+/// The files of one run in the folder of run states.
 #[derive(Debug, Clone)]
 pub(super) struct RunFiles {
     pub(super) state: PathBuf,
@@ -42,7 +42,8 @@ impl RunFiles {
         }
     }
 
-    /// Removes all of them. The lock goes last: as long as there is a state, nobody else has the run.
+    /// Removes all files. The lock comes last, so that no other process claims the run before its state is
+    /// gone.
     pub(super) fn remove(&self, lock: RunLock) -> io::Result<()> {
         remove_if_there(&self.state)?;
         remove_if_there(&self.part)?;
@@ -57,39 +58,40 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// An interrupted run, as a list shows it.
+/// An interrupted run in a list.
 #[derive(Debug)]
 pub struct InterruptedRun {
-    /// What the run is called.
+    /// The id of the run.
     pub id: String,
-    /// What its state says, where it can be read.
+    /// The outline of its state, if it can be read.
     pub outline: std::result::Result<Outline, ResumeError>,
     changed: SystemTime,
 }
 
-/// What a list says of an interrupted run.
+/// The outline of an interrupted run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outline {
     /// What the images show.
     pub prompt: String,
-    /// The model, as the user called it.
+    /// The name that the user gave the model.
     pub model: String,
-    /// How many images.
+    /// The number of images.
     pub images: usize,
-    /// Steps that are done, of all images.
+    /// Finished steps of all images.
     pub steps_done: usize,
-    /// Steps that all images take.
+    /// Steps of all images.
     pub steps: usize,
-    /// When the state was kept, in local time: `2026-05-04T03:02:01+02:00`.
+    /// The time of the last commit, in local time: `2026-05-04T03:02:01+02:00`.
     pub kept_at: String,
-    /// The folder that the images go to.
+    /// The output folder.
     pub output: PathBuf,
 }
 
-/// The runs that were interrupted and that nobody works on, the latest first.
+/// The interrupted runs that no process works on, the latest first. A state that cannot be read is listed
+/// with the reason.
 ///
 /// # Errors
-/// The folder is there and cannot be read. A state that cannot be read is in the list, with the reason.
+/// The folder exists and cannot be read.
 pub fn interrupted_runs(user_dirs: &UserDirs) -> Result<Vec<InterruptedRun>> {
     let Some(folder) = user_dirs.runs() else {
         return Ok(Vec::new());
@@ -100,7 +102,7 @@ pub fn interrupted_runs(user_dirs: &UserDirs) -> Result<Vec<InterruptedRun>> {
     let mut runs = Vec::new();
     for id in ids(&folder, STATE)? {
         let files = RunFiles::new(&folder, &id);
-        // A run may end, and its files go, while the list is made.
+        // A run may end, and its files disappear, while the list is made.
         let changed = fs::metadata(&files.state).and_then(|metadata| metadata.modified());
         let (Ok(changed), Ok(false)) = (changed, RunLock::is_held(&files.lock)) else {
             continue;
@@ -128,21 +130,21 @@ fn outline(description: Description) -> Outline {
     }
 }
 
-/// An interrupted run that this process has taken up: no other can, until it is dropped.
+/// An interrupted run that this process has claimed: no other process can claim it until it is dropped.
 #[derive(Debug)]
 pub struct ClaimedRun {
     pub(super) description: Description,
-    /// Of the images at work, in the order of the description.
+    /// The progress of the unfinished images, in the order of the description.
     pub(super) progress: Vec<(usize, Progress)>,
     pub(super) files: RunFiles,
     pub(super) lock: RunLock,
 }
 
 impl ClaimedRun {
-    /// Takes up the run `id`.
+    /// Claims the run `id`.
     ///
     /// # Errors
-    /// There is none of this id, another process works on it, or its state is damaged or of another version.
+    /// There is no such run, another process is working on it, or its state is damaged or of another version.
     pub fn claim(user_dirs: &UserDirs, id: &str) -> Result<Self> {
         let (files, lock) = take(user_dirs, id)?;
         let damaged = |reason: String| ResumeError::Damaged {
@@ -150,7 +152,7 @@ impl ClaimedRun {
             file: files.state.clone(),
             reason,
         };
-        // The version first: another one may have written what this one takes for damage.
+        // Check the version first: the state of another version may look damaged.
         let begun_by = checksummed::read_description::<Version>(&files.state);
         let begun_by = begun_by.map_err(|unreadable| error_of(id, &files.state, unreadable))?;
         if begun_by.version != crate::VERSION {
@@ -186,27 +188,27 @@ impl ClaimedRun {
         })
     }
 
-    /// What the run is called.
+    /// The name of the run.
     pub fn name(&self) -> &RunName {
         &self.description.name
     }
 
-    /// The run, with another budget than it was begun with; the images do not depend on it.
+    /// Changes the budget, which the images do not depend on.
     pub fn with_memory(mut self, memory: Bytes) -> Self {
         self.description.request.memory = Some(memory);
         self
     }
 
-    /// The request of the run, with `models` in the place of those that [`ClaimedRun::models`] names.
+    /// The request of the run, with `models` in place of those that [`ClaimedRun::models`] names.
     ///
     /// # Panics
-    /// They are not as many.
+    /// Their number differs.
     pub fn request(&self, models: Vec<ModelChoice>, user_dirs: &UserDirs) -> Request {
         self.description.request.restore(models, user_dirs)
     }
 
-    /// The models, in the order of their use: each as the user called it, and its folder, or `None` where it is built into
-    /// the program.
+    /// The models in the order of their passes: the user's name, and the folder, or `None` for the built-in
+    /// model.
     pub fn models(&self) -> Vec<(&str, Option<&Path>)> {
         let models = self.description.request.models();
         models
@@ -215,13 +217,13 @@ impl ClaimedRun {
     }
 }
 
-/// Forgets the interrupted run `id`: its state is removed, and what it left unfinished among its images.
+/// Discards the interrupted run `id`: removes its state and its unfinished files.
 ///
 /// # Errors
-/// There is none of this id, another process works on it, or its files cannot be removed.
+/// There is no such run, another process is working on it, or its files cannot be removed.
 pub fn discard(user_dirs: &UserDirs, id: &str) -> Result<()> {
     let (files, lock) = take(user_dirs, id)?;
-    // A state that cannot be read says nothing of where the images were to go.
+    // A state that cannot be read does not give the output folder.
     if let Ok(description) = checksummed::read_description::<Description>(&files.state)
         && description.contradiction(id).is_none()
     {
@@ -234,7 +236,7 @@ pub fn discard(user_dirs: &UserDirs, id: &str) -> Result<()> {
     Ok(files.remove(lock).map_err(failed)?)
 }
 
-/// Removes what killed processes left in `folder` without a state: nothing was begun yet, or all was done.
+/// Removes files of killed processes in `folder` that have no state.
 pub(super) fn sweep(folder: &Path) -> Result<()> {
     let left = [ids(folder, LOCK)?, ids(folder, PART)?].concat();
     for id in left {
@@ -247,7 +249,7 @@ pub(super) fn sweep(folder: &Path) -> Result<()> {
             source,
         };
         if let Some(lock) = RunLock::take_at_once(&files.lock).map_err(failed)? {
-            // Its process may have put a state in place before it died.
+            // The process may have committed a state before it died.
             if !files.state.exists() {
                 files.remove(lock).map_err(failed)?;
             }
@@ -256,11 +258,11 @@ pub(super) fn sweep(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The lock of the run `id`, which has a state.
+/// Takes the lock of the run `id`, which has a state.
 fn take(user_dirs: &UserDirs, id: &str) -> Result<(RunFiles, RunLock)> {
     let no_such_run = || ResumeError::NoSuchRun { id: id.to_owned() };
     let folder = user_dirs.runs().ok_or_else(no_such_run)?;
-    // Looked for in the list of files: what a user types never becomes a path.
+    // The id is looked up in the list of files: user input never becomes a path.
     if !ids(&folder, STATE)?.contains(&id.to_owned()) {
         return Err(no_such_run().into());
     }
@@ -272,14 +274,14 @@ fn take(user_dirs: &UserDirs, id: &str) -> Result<(RunFiles, RunLock)> {
     let lock = RunLock::take(&files.lock).map_err(failed)?;
     let lock = lock.ok_or_else(|| ResumeError::AtWork { id: id.to_owned() })?;
     if !files.state.exists() {
-        // It has come to its end just now.
+        // The run has just ended.
         lock.remove().map_err(failed)?;
         return Err(no_such_run().into());
     }
     Ok((files, lock))
 }
 
-/// The ids of the files in `folder` with `extension`; none where there is no such folder.
+/// The ids of the files in `folder` with `extension`; none if the folder does not exist.
 fn ids(folder: &Path, extension: &str) -> std::result::Result<Vec<String>, ResumeError> {
     let failed = |source| ResumeError::State {
         path: folder.to_owned(),

@@ -1,8 +1,8 @@
-//! Which images of a run are saved, and under which numbers.
+//! The saved images of a run with their file numbers.
 
 use serde::{Deserialize, Serialize};
 
-/// Images that follow one another, saved under numbers that do.
+/// Consecutive images with consecutive file numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Stretch {
     image: usize,
@@ -11,25 +11,24 @@ struct Stretch {
 }
 
 impl Stretch {
-    /// The image after the last.
+    /// One past the last image.
     fn end(&self) -> usize {
         self.image + self.count
     }
 
-    /// Whether `next` goes on where this one ends.
+    /// Whether `next` continues this stretch.
     fn leads_to(&self, next: &Self) -> bool {
         self.end() == next.image && self.number + self.count == next.number
     }
 }
 
-/// The images of a run that are saved. As long as no numbers are taken by other files it is one stretch, however many they
-/// are.
+/// The saved images of a run. As long as no file number is taken by another file it is a single stretch.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct SavedImages(Vec<Stretch>);
 
 impl SavedImages {
-    /// Notes that `image` is saved under `number`.
+    /// Adds `image`, which is saved under `number`.
     pub(super) fn insert(&mut self, image: usize, number: usize) {
         if self.contains(image) {
             return;
@@ -52,12 +51,12 @@ impl SavedImages {
         after > 0 && image < self.0[after - 1].end()
     }
 
-    /// How many are saved.
+    /// The number of saved images.
     pub(super) fn count(&self) -> usize {
         self.0.iter().map(|stretch| stretch.count).sum()
     }
 
-    /// The images that are saved with their numbers, in order.
+    /// The saved images with their file numbers, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let of = |stretch: &Stretch| {
             let Stretch { image, number, count } = *stretch;
@@ -66,12 +65,12 @@ impl SavedImages {
         self.0.iter().flat_map(of)
     }
 
-    /// The images from `from` on that are not saved, of as many as the run has.
+    /// The unsaved images from `from` on, of a run of `images`.
     pub(super) fn missing(&self, from: usize, images: usize) -> impl Iterator<Item = usize> + '_ {
         (from..images).filter(|&image| !self.contains(image))
     }
 
-    /// The first image that is not saved.
+    /// The first unsaved image.
     pub(super) fn first_missing(&self) -> usize {
         match self.0.first() {
             Some(stretch) if stretch.image == 0 => stretch.end(),
@@ -79,7 +78,7 @@ impl SavedImages {
         }
     }
 
-    /// Whether these can be saved images of a run of `images`.
+    /// Whether these can be the saved images of a run of `images`.
     pub(super) fn are_of(&self, images: usize) -> bool {
         let mut end = 0;
         self.0.iter().all(|stretch| {
@@ -108,7 +107,7 @@ mod tests {
         }
         assert_eq!(saved.0.len(), 1);
         assert_eq!((saved.count(), saved.first_missing()), (6, 6));
-        // A number was taken.
+        // A number is taken by another file.
         saved.insert(6, 9);
         saved.insert(8, 11);
         assert_eq!(saved.0.len(), 3);

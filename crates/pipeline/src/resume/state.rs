@@ -1,4 +1,4 @@
-//! The state of a run: everything that a second process needs to go on with it.
+//! The state of a run: everything that a second process needs to resume it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,56 +23,56 @@ use crate::stage::Progress;
 use crate::user_dirs::UserDirs;
 use crate::{Result, device, numerics_id};
 
-/// Raised whenever a field changes its meaning.
+/// Incremented when the meaning of a field changes.
 pub(super) const FORMAT: u32 = 5;
 
-/// What is known of a run apart from its latents.
+/// The state without its latents.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Description {
     pub(super) format: u32,
-    /// The version of the program that began the run.
+    /// The version of the program that started the run.
     pub(super) version: String,
     pub(super) name: RunName,
-    /// What computes, and with which instructions.
+    /// The numerics id of the device.
     pub(super) device: String,
     pub(super) request: KeptRequest,
-    /// Of each model pass.
+    /// The identities of each model pass's files.
     pub(super) models: Vec<ModelIdentity>,
-    /// The files beside the models that the images depend on.
+    /// The identities of the input files beside the models.
     pub(super) inputs: Vec<FileIdentity>,
     /// Steps of each model pass.
     #[serde(rename = "leg_steps")]
     pub(super) pass_steps: Vec<usize>,
-    /// The model pass that the images at work are in.
+    /// The current model pass.
     #[serde(rename = "leg")]
     pub(super) pass: usize,
-    /// Seconds that the run had taken.
+    /// The duration of the run so far, in seconds.
     pub(super) seconds: f64,
-    /// When the state was kept, in local time.
+    /// The time of the commit, in local time.
     pub(super) kept_at: String,
     pub(super) warnings: Vec<Warning>,
     pub(super) failures: Vec<Failure>,
-    /// The images that are saved.
+    /// The saved images.
     pub(super) saved: SavedImages,
-    /// Those at work: they are begun and not saved. In their order.
+    /// The unfinished images, in order: begun and not saved.
     #[serde(rename = "pictures")]
     pub(super) at_work: Vec<ImageState>,
 }
 
-/// How far an image is that is at work.
+/// The progress of an unfinished image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ImageState {
-    /// Which image of the run, from 0.
+    /// The index of the image, from 0.
     pub(super) image: usize,
-    /// Evaluations of the network that it has behind it, and the steps that these make.
+    /// Finished evaluations of the network, and the steps that they make.
     pub(super) evaluations: usize,
     pub(super) steps_done: usize,
-    /// Whether it has all of them behind it.
+    /// Whether all steps are finished.
     pub(super) is_denoised: bool,
 }
 
-/// A request with everything settled that it left open: on whatever machine, in whatever folder it is taken up
-/// again, it asks for the same images in the same place.
+/// The request with all settings resolved, so that it has the same results on any machine and from any
+/// current folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptRequest {
     pub(super) prompt: String,
@@ -101,7 +101,7 @@ pub(super) struct KeptRequest {
     pub(super) memory: Option<Bytes>,
 }
 
-/// A run's settings of image-to-image.
+/// The settings of image-to-image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptImg2Img {
     pub(super) image: PathBuf,
@@ -109,7 +109,7 @@ pub(super) struct KeptImg2Img {
     pub(super) strength: Strength,
 }
 
-/// A run's refiner.
+/// The refiner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptRefiner {
     pub(super) model: KeptModel,
@@ -118,19 +118,19 @@ pub(super) struct KeptRefiner {
     pub(super) switch: Option<f64>,
 }
 
-/// Where a run's model is.
+/// A model and its location.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptModel {
     pub(super) name: String,
-    /// Its folder; `None` where it is built into the program.
+    /// Its folder; `None` for the built-in model.
     pub(super) folder: Option<PathBuf>,
 }
 
 impl Description {
-    /// The state at the beginning of a run.
+    /// The state at the start of a run.
     ///
     /// # Errors
-    /// The sampler of a model pass cannot be made.
+    /// The sampler of a model pass is not supported.
     pub(super) fn new(
         name: RunName,
         request: &Request,
@@ -167,7 +167,7 @@ impl Description {
         })
     }
 
-    /// Steps that are done, of all images.
+    /// Finished steps of all images.
     pub(super) fn steps_done(&self) -> usize {
         let before: usize = self.pass_steps.iter().take(self.pass).sum();
         let at_work = self.at_work.iter().map(|state| before + state.steps_done);
@@ -175,12 +175,12 @@ impl Description {
         of_saved.saturating_add(at_work.sum())
     }
 
-    /// Steps that all images take.
+    /// Steps of all images.
     pub(super) fn steps(&self) -> usize {
         self.request.images.saturating_mul(self.pass_steps.iter().sum())
     }
 
-    /// How far each image at work had come; nothing where the latents of one are not among `tensors`.
+    /// The progress of each unfinished image; None if latents are missing in `tensors`.
     pub(super) fn progress(&self, tensors: &BTreeMap<String, Tensor>) -> Option<Vec<(usize, Progress)>> {
         let of = |state: &ImageState| {
             let find = |name: &str| tensors.get(&tensor_name(state.image, name)).cloned();
@@ -193,7 +193,7 @@ impl Description {
         self.at_work.iter().map(of).collect()
     }
 
-    /// The state of image `image`, which is at work from now on.
+    /// The state of `image`, which becomes an unfinished image if it is not one yet.
     pub(super) fn state_of(&mut self, image: usize) -> &mut ImageState {
         let at = self.at_work.partition_point(|state| state.image < image);
         if self.at_work.get(at).is_none_or(|state| state.image != image) {
@@ -208,7 +208,7 @@ impl Description {
         &mut self.at_work[at]
     }
 
-    /// Notes that image `image` is saved under `number`.
+    /// Records that `image` is saved under `number`.
     pub(super) fn note_saved(&mut self, image: usize, number: usize) {
         self.saved.insert(image, number);
         self.at_work.retain(|state| state.image != image);
@@ -217,7 +217,7 @@ impl Description {
 
 impl KeptRequest {
     fn new(request: &Request, recipe: &Recipe, device: &Device) -> Self {
-        // Taken apart whole, so that a new field of a request finds its place here.
+        // A full destructuring, so that a new field of a request is not forgotten here.
         let Request {
             prompt: _,
             negative_prompt: _,
@@ -242,11 +242,11 @@ impl KeptRequest {
             device: _,
             weight_type,
             memory,
-            // Which does not change the image, and may have changed since.
+            // It does not change the image, and may have changed since.
             host_memory: _,
             user_dirs: _,
         } = request;
-        // A relative path is below the current folder, which is known wherever the model was just opened.
+        // The current folder is known: the model was just opened relative to it.
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let kept = |model: &ModelChoice| KeptModel {
             name: model.name.clone(),
@@ -306,13 +306,13 @@ impl KeptRequest {
         }
     }
 
-    /// Where the models of all passes are.
+    /// The models of all passes.
     pub(super) fn models(&self) -> impl Iterator<Item = &KeptModel> {
         let refiner = self.refiner.iter().map(|refiner| &refiner.model);
         std::iter::once(&self.model).chain(refiner)
     }
 
-    /// The request, for `models`, one for each pass.
+    /// The request with `models`, one for each pass.
     pub(super) fn restore(&self, models: Vec<ModelChoice>, user_dirs: &UserDirs) -> Request {
         assert_eq!(
             models.len(),
@@ -363,13 +363,13 @@ impl KeptRequest {
         }
     }
 
-    /// Where the image of the run lies that is saved under the name `stem`.
+    /// The path of the image that is saved under the name `stem`.
     pub(super) fn path_of(&self, stem: &str) -> PathBuf {
         self.output.join(format!("{stem}.png"))
     }
 }
 
-/// What the tensor `name` of image `image` is called in the file.
+/// The name of the tensor `name` of `image` in the file.
 pub(super) fn tensor_name(image: usize, name: &str) -> String {
     format!("{image}.{name}")
 }

@@ -1,4 +1,4 @@
-//! The store of a run's state on disk, and the commits to it.
+//! The store of a run's state on disk.
 
 use std::fs;
 use std::io;
@@ -18,12 +18,11 @@ use crate::checksummed::{self, Durability};
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) description: Description,
-    /// Latents, by name. They share their values with the run's.
+    /// Latents by name. They share their storage with those of the run.
     pub(super) tensors: Vec<(String, Tensor)>,
 }
 
-/// Less work than this is done again sooner than it is missed: many quick images would else have all of their latents
-/// written.
+/// The least work worth a commit. Otherwise many quick images would write all their latents.
 const LEAST_WORK: Duration = Duration::from_millis(500);
 
 /// The state files of a run, with the lock that makes this process their only writer.
@@ -32,7 +31,7 @@ pub(super) struct StateStore {
     files: RunFiles,
     lock: RunLock,
     commit_interval: CommitInterval,
-    /// When the state was last taken down.
+    /// The time of the last commit.
     last: Instant,
     under_way: Option<Commit>,
 }
@@ -48,28 +47,28 @@ impl StateStore {
         }
     }
 
-    /// The file that the state is in.
+    /// The path of the state file.
     pub(super) fn path(&self) -> &Path {
         &self.files.state
     }
 
-    /// How the commit went that was begun last, if it has ended since this was last asked.
+    /// The outcome of the last commit, if it has finished since the last call.
     pub(super) fn outcome(&mut self) -> Option<io::Result<()>> {
         let ended = self.under_way.take_if(|commit| commit.has_ended())?;
         Some(self.end(ended.wait()))
     }
 
-    /// Whether it is time for another commit, and the one before is over; see [`CommitInterval`].
+    /// Whether another commit is due and the previous one is finished; see [`CommitInterval`].
     pub(super) fn is_due(&self) -> bool {
         let now = Instant::now();
         let is_worth_it = now.saturating_duration_since(self.last) >= LEAST_WORK;
         self.under_way.is_none() && is_worth_it && self.commit_interval.is_due(now)
     }
 
-    /// Begins to put `snapshot` on disk; nobody waits for it.
+    /// Starts to commit `snapshot` in the background.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The system refuses a thread.
     pub(super) fn begin(&mut self, snapshot: Snapshot) -> io::Result<()> {
         let files = self.files.clone();
         self.last = Instant::now();
@@ -77,7 +76,7 @@ impl StateStore {
         Ok(())
     }
 
-    /// Puts `snapshot` on disk, after what was begun before.
+    /// Commits `snapshot`, after any commit in progress.
     ///
     /// # Errors
     /// It cannot be written.
@@ -93,16 +92,16 @@ impl StateStore {
         })
     }
 
-    /// Leaves nothing on disk.
+    /// Removes the files from the disk.
     ///
     /// # Errors
-    /// What is there cannot be removed.
+    /// A file cannot be removed.
     pub(super) fn remove(mut self) -> io::Result<()> {
         self.wait();
         self.files.remove(self.lock)
     }
 
-    /// Waits for what was begun. What it failed with, if it did, is the fate of what comes after it too.
+    /// Waits for the commit in progress. Its error is ignored: the next commit meets it too.
     fn wait(&mut self) {
         if let Some(commit) = self.under_way.take() {
             let _ = self.end(commit.wait());

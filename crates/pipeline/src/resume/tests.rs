@@ -1,4 +1,4 @@
-//! Runs that are interrupted in this process, and states that somebody has written to.
+//! Tests of interrupted and resumed runs, and of manipulated states.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl Interrupted {
         runs.join(&self.id).with_extension("safetensors")
     }
 
-    /// Writes the state anew, with another description or without some latents, and a seal that fits.
+    /// Rewrites the state with a changed description or missing latents, and a valid checksum.
     fn rewrite(&self, change: impl FnOnce(&mut Checksummed<Value>)) {
         let mut checksummed = checksummed::read::<Value>(&self.state()).unwrap();
         change(&mut checksummed);
@@ -89,14 +89,14 @@ impl Interrupted {
     }
 }
 
-/// A run by a model and a refiner that was interrupted and resumed.
+/// A run with a model and a refiner that was interrupted and resumed.
 struct Continued {
-    /// Where the images are.
+    /// The output folder.
     _folder: TempDir,
     after: usize,
-    /// How far it was when it was interrupted.
+    /// Its outline when it was interrupted.
     outline: Outline,
-    /// Steps done after it was resumed.
+    /// Steps after it was resumed.
     steps: usize,
     images: Vec<SavedImage>,
 }
@@ -211,7 +211,7 @@ fn a_run_goes_on_wherever_it_was_interrupted() {
     let mut observer = |event: &Event<'_>| all += usize::from(matches!(event, Event::Step { .. }));
     let expected =
         crate::generate(&refined(undisturbed.path()), &mut observer, &Interrupt::default()).unwrap();
-    // Of each of two images 8 steps, and then 3 of the refiner's 5.
+    // For each of two images 8 steps, then 3 of the refiner's 5.
     assert_eq!(all, 2 * (8 + 3));
     for after in [1, 8, 16, 17, 21] {
         let continued = Continued::after(after, refined);
@@ -223,7 +223,7 @@ fn a_run_goes_on_wherever_it_was_interrupted() {
     }
 }
 
-/// Groups of two images: a refiner follows, and four evaluations are too few to read the networks again for.
+/// Groups of two images: there is a refiner, and four evaluations are too few for a reload.
 #[test]
 fn a_run_in_groups_goes_on_in_each_of_them() {
     let refined = |folder: &Path| Request {
@@ -248,7 +248,7 @@ fn a_run_in_groups_goes_on_in_each_of_them() {
     let group = |images: std::ops::Range<usize>| {
         let begin = images.clone().map(|image| format!("begin {image}"));
         let save = images.map(|image| format!("save {image}"));
-        // Each by the model and by its refiner.
+        // Each image with the model and with its refiner.
         [begin.clone().collect(), begin.collect(), save.collect::<Vec<_>>()].concat()
     };
     assert_eq!(order, [group(0..2), group(2..4), group(4..5)].concat());
@@ -264,7 +264,7 @@ fn a_run_in_groups_goes_on_in_each_of_them() {
     }
 }
 
-/// Somebody took the finished image away before the run was resumed.
+/// The finished image is deleted before the run is resumed.
 #[test]
 fn images_that_were_saved_and_have_gone_are_told_of() {
     let folder = tempfile::tempdir().unwrap();
@@ -283,15 +283,15 @@ fn images_that_were_saved_and_have_gone_are_told_of() {
     fs::remove_file(&first).unwrap();
     let user_dirs = user_dirs(folder.path());
     let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
-    let (mut warnings, mut told) = (Vec::new(), 0);
+    let (mut warnings, mut saved) = (Vec::new(), 0);
     let mut observer = |event: &Event<'_>| match event {
         Event::Warning(warning) => warnings.push((*warning).to_owned()),
-        Event::Saved(_) => told += 1,
+        Event::Saved(_) => saved += 1,
         _ => {}
     };
     let models = vec![model()];
     let images = crate::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
-    assert_eq!((images.len(), images[0].index, told), (1, 1, 1));
+    assert_eq!((images.len(), images[0].index, saved), (1, 1, 1));
     assert!(
         warnings.iter().any(|warning| warning.contains("no longer there")),
         "{warnings:?}"
@@ -301,7 +301,7 @@ fn images_that_were_saved_and_have_gone_are_told_of() {
 #[test]
 fn another_version_or_device_is_refused() {
     let run = Interrupted::new();
-    // Of another version not even the format need be known.
+    // Of another version not even the format is known.
     run.rewrite(|state| state.description = json!({ "version": "0.0.1", "news": true }));
     assert!(matches!(run.is_refused(), ResumeError::OtherVersion { begun_by, .. } if begun_by == "0.0.1"));
     let run = Interrupted::new();
@@ -363,14 +363,14 @@ fn a_state_that_contradicts_itself_is_damaged() {
             matches!(&error, ResumeError::Damaged { file, .. } if *file == run.state()),
             "{error:?}"
         );
-        // It can still be forgotten.
+        // It can still be discarded.
         discard(&run.user_dirs(), &run.id).unwrap();
         assert!(interrupted_runs(&run.user_dirs()).unwrap().is_empty());
     }
 }
 
-/// Each text and each number of a state, replaced by what a hostile one might hold: whatever comes of it, nothing panics and
-/// nothing is written outside of the run's own folders.
+/// Every string and number of a state, replaced by hostile values: nothing panics, and nothing is written
+/// outside the run's own folders.
 #[test]
 fn any_field_can_be_anything() {
     let run = Interrupted::new();
@@ -397,7 +397,7 @@ fn any_field_can_be_anything() {
         .iter()
         .flat_map(|place| hostile.iter().map(move |value| (place, value)))
     {
-        // The output may be anywhere: it is where the user wants it.
+        // The output may be anywhere: it is the user's choice.
         if place == "/request/output" {
             continue;
         }
@@ -422,7 +422,7 @@ fn any_field_can_be_anything() {
     assert!(refused > 100, "{refused}");
 }
 
-/// The places of all texts, numbers and such in `value`, as pointers of JSON.
+/// JSON pointers of all leaves of `value`.
 fn leaves(value: &Value, place: String, places: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -430,7 +430,7 @@ fn leaves(value: &Value, place: String, places: &mut Vec<String>) {
                 leaves(value, format!("{place}/{name}"), places);
             }
         }
-        // Files of the model are all alike.
+        // The entries of a model's files are alike.
         Value::Array(entries) => {
             for (index, value) in entries.iter().enumerate().take(2) {
                 leaves(value, format!("{place}/{index}"), places);

@@ -1,8 +1,8 @@
-//! Images that go through the steps together.
+//! Images that are denoised together.
 
 use crate::stage::Sample;
 
-/// Images that go through the steps together: those of a group of images that share passes over the network.
+/// A batch: images of a group that share forward passes of the network.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) images: Vec<usize>,
@@ -10,7 +10,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Evaluations of the network that all of them have behind them.
+    /// Finished evaluations, the same for all images of the batch.
     pub(super) fn evaluations(&self) -> usize {
         self.samples
             .first()

@@ -14,8 +14,8 @@ use crate::save::RgbImage;
 use crate::stage::{Denoise, EncodedPrompt, InitLatents};
 
 impl Run<'_> {
-    /// Denoises the images of `group`, from noise, from the initial image, or from where they were left: as many at a time as
-    /// the plan lets share a forward pass. The network is left among `networks`.
+    /// Denoises the images of `group`, from noise, from the initial image or from a stored state, in batches
+    /// of the plan's size. The network stays in `networks`.
     pub(super) fn denoise<'b>(
         &mut self,
         group: &[usize],
@@ -63,7 +63,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads the network for `prompts`.
+    /// Loads and conditions the network for `prompts`.
     fn load<'b>(&mut self, bundle: &'b Bundle, prompts: EncodedPrompt) -> Result<Denoise<'b>> {
         self.monitor.stage("load");
         let is_first = self.at == 0;
@@ -85,7 +85,7 @@ impl Run<'_> {
         Ok(stage)
     }
 
-    /// The next of the images that wait which have come equally far, as many as may share a pass.
+    /// The next batch of waiting images with the same number of finished evaluations.
     fn next_batch<'c>(
         &self,
         stage: &Denoise<'_>,
@@ -97,7 +97,7 @@ impl Run<'_> {
         while let Some(&image) = waiting.first() {
             let seed = recipe.seed_of(image);
             let sample = match self.journal.progress(image) {
-                Some(progress) => stage.go_on(seed, init_of(image), progress)?,
+                Some(progress) => stage.restore(seed, init_of(image), progress)?,
                 None => stage.begin(seed, init_of(image))?,
             };
             let is_as_far = sample.progress.evaluations == batch.evaluations();
@@ -112,7 +112,7 @@ impl Run<'_> {
         Ok(batch)
     }
 
-    /// Takes a batch one step further, in as many evaluations as it has, and keeps what it has come to.
+    /// Advances a batch by one step, in as many evaluations as the sampler needs, and records the progress.
     fn step(&mut self, stage: &Denoise<'_>, batch: &mut Batch) -> Result<()> {
         let start = Instant::now();
         let sampler = stage.sampler();
@@ -133,16 +133,16 @@ impl Run<'_> {
             self.journal.record(image, &sample.progress, sampler);
         }
         self.journal.commit_if_due(self.observer);
-        self.tell_of_what_was_given_up();
+        self.warn_of_released_blocks();
         Ok(())
     }
 
-    /// Says so where memory became short and blocks were given up between two turns.
-    fn tell_of_what_was_given_up(&mut self) {
-        let given = Bytes(self.pass().weight_options.memory_pressure.take_released());
-        if given > Bytes(0) {
+    /// Warns the user if blocks were released under memory pressure.
+    fn warn_of_released_blocks(&mut self) {
+        let released = Bytes(self.pass().weight_options.memory_pressure.take_released());
+        if released > Bytes(0) {
             self.warn(format!(
-                "memory is short on this machine: {given} of weights were given up and are read in every step from now on"
+                "memory is short on this machine: {released} of weights were released and are read in every step from now on"
             ));
         }
     }

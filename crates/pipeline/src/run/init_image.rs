@@ -1,4 +1,5 @@
-//! The initial image of image-to-image and its inpainting mask: headers are read before the run is planned, pixels after.
+//! The initial image of image-to-image and its inpainting mask. Headers are read before the run is planned,
+//! pixels after.
 
 use crate::plan::SourceImageBytes;
 use crate::request::{ImageSize, InitImage};
@@ -7,14 +8,14 @@ use crate::source_image::SourceImage;
 use crate::stage::Mask;
 use crate::{Error, Result};
 
-/// The files of the initial image and of its mask, by their headers.
+/// The files of the initial image and of its mask, opened by their headers.
 #[derive(Debug)]
 pub(super) struct InitImageSource {
     image: SourceImage,
     mask: Option<SourceImage>,
 }
 
-/// The initial image and its mask, in the size of the run's images.
+/// The initial image and its mask, at the size of the run's images.
 #[derive(Debug)]
 pub(crate) struct LoadedInitImage {
     pub(super) image: RgbImage,
@@ -25,7 +26,7 @@ impl InitImageSource {
     /// Opens the image of `init`.
     ///
     /// # Errors
-    /// It is no image.
+    /// It is not a valid image.
     pub(super) fn open(init: &InitImage) -> Result<Self> {
         Ok(Self {
             image: SourceImage::open(&init.image)?,
@@ -36,7 +37,7 @@ impl InitImageSource {
     /// Opens the mask of `init`, if it has one, for images of `size`.
     ///
     /// # Errors
-    /// It is no image, or is as large as neither the initial image nor `size`.
+    /// It is not a valid image, or has neither the size of the initial image nor `size`.
     pub(super) fn open_mask(&mut self, init: &InitImage, size: ImageSize) -> Result<()> {
         if let Some(path) = &init.mask {
             self.mask = Some(Mask::source(path, &self.image, size)?);
@@ -44,7 +45,7 @@ impl InitImageSource {
         Ok(())
     }
 
-    /// The size to generate at where the user names none.
+    /// The default size of the generated images.
     pub(super) fn nearest_size(&self) -> Option<ImageSize> {
         self.image.nearest_size()
     }
@@ -63,7 +64,7 @@ impl InitImageSource {
         image.and(mask.unwrap_or_default())
     }
 
-    /// Reads both, for images of `size`. A mask that is damaged is left out, and what is wrong with it told.
+    /// Reads both for images of `size`. A damaged mask is left out, and its error returned.
     ///
     /// # Errors
     /// The image is damaged.

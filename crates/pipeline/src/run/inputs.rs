@@ -7,7 +7,7 @@ use crate::save::RgbImage;
 use crate::stage::{self, EncodedPrompt, InitLatents, Mask};
 
 impl Run<'_> {
-    /// The encoded prompts of the model that is at work, from `kept` where they are there.
+    /// The encoded prompts of the current model, from `kept` if they are cached.
     pub(super) fn encode(&mut self, kept: &mut Kept) -> Result<EncodedPrompt> {
         let known = kept.prompts.get(self.at).and_then(Option::as_ref);
         if let Some(known) = known {
@@ -27,7 +27,7 @@ impl Run<'_> {
         if prompts.len() > 1 && recipe.negative_prompt.is_empty() && bundle.zeros_without_negative_prompt {
             encoded = encoded.without(0)?;
         }
-        // Where the network stays, nobody asks for them again.
+        // If the network stays they are not needed again.
         if plan.groups.groups > 1 && !plan.groups.networks_stay {
             kept.prompts.resize(self.passes.len(), None);
             kept.prompts[self.at] = Some(encoded.clone());
@@ -42,8 +42,9 @@ impl Run<'_> {
         Ok(encoded)
     }
 
-    /// The latents that the images of a group start from in image-to-image: each from its own image that was `generated` by the
-    /// pass before, or all from the user's. None for text-to-image, and for images that are begun and have no mask.
+    /// The initial latents of a group in image-to-image: each image has its own, from the `generated` images
+    /// of the pass before, or all have those of the user's image. None for text-to-image, and for images that
+    /// are begun and have no mask.
     pub(super) fn init_latents(
         &mut self,
         group: &[usize],
@@ -61,7 +62,7 @@ impl Run<'_> {
                 .zip(init_latents)
                 .collect());
         };
-        // Later groups want it too, and then there may be no room for the encoder.
+        // Later groups need them too, and the encoder may not fit into memory then.
         if img2img.mask.is_none() && self.journal.all_are_begun() {
             return Ok(Vec::new());
         }

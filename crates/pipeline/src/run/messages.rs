@@ -1,4 +1,4 @@
-//! The messages of a run: warnings, and entries of the metadata.
+//! The messages of a run: warnings, and texts of the metadata.
 
 use sd_weights::WeightType;
 
@@ -10,9 +10,9 @@ use crate::recipe::DenoisingRange;
 use crate::request::Strength;
 use crate::save::RefinerSettings;
 
-/// What streaming costs, and what would avoid it.
+/// The warning that weights are streamed: its cost, and what avoids it.
 pub(super) fn streaming_warning(pass: &ModelPass) -> String {
-    /// Bytes a second of a good solid-state disk.
+    /// The throughput of a good solid-state disk, in bytes per second.
     const DISK: f64 = 2.0 * (1_u64 << 30) as f64;
     let ModelPass {
         plan, weight_options, ..
@@ -33,7 +33,7 @@ pub(super) fn streaming_warning(pass: &ModelPass) -> String {
     )
 }
 
-/// What is true of the budget where the device does not keep to it.
+/// The warning that the device does not keep the budget.
 pub(super) fn budget_warning(plan: &Plan) -> String {
     format!(
         "{} is not kept on this GPU yet: buffers there can come to many times the {} that are planned. `--device cpu` keeps it",
@@ -41,7 +41,8 @@ pub(super) fn budget_warning(plan: &Plan) -> String {
     )
 }
 
-/// What of the LoRAs that the prompts of `pass` name, and of those that are added, went otherwise than it may have been meant.
+/// Warnings about LoRAs: unsupported arguments of tags in the prompts of `pass`, and added files without
+/// their settings.
 pub(super) fn of_loras(pass: &ModelPass) -> Vec<String> {
     let ModelPass { recipe, bundle, .. } = pass;
     let mut warnings = Vec::new();
@@ -86,12 +87,12 @@ pub(super) fn refiner_settings(pass: &ModelPass) -> RefinerSettings {
     }
 }
 
-/// The refiner `name`, as what is left out is called.
+/// The name of the refiner in messages.
 pub(super) fn refiner(name: &str) -> String {
     format!("the refiner `{name}`")
 }
 
-/// What the run does to need less memory, for the metadata.
+/// The memory optimisations of the run, for the metadata.
 pub(super) fn memory_optimizations(pass: &ModelPass) -> Vec<String> {
     let plan = &pass.plan;
     let mut done = [
@@ -111,7 +112,7 @@ pub(super) fn memory_optimizations(pass: &ModelPass) -> Vec<String> {
     done
 }
 
-/// The type that the denoising network's weights are held in, as the metadata writes it.
+/// The data type of the denoising network's weights, as the metadata writes it.
 pub(super) fn dtype_name(pass: &ModelPass) -> Result<String> {
     let bundle = &pass.bundle;
     Ok(match pass.weight_options.weight_type {

@@ -1,4 +1,4 @@
-//! A run: the order of its stages, what it holds between them, and what the observer is told.
+//! A run: the order of its stages, what it holds between them, and its events.
 
 mod batch;
 mod denoising;
@@ -34,13 +34,13 @@ use crate::stage::Progress;
 use crate::{Error, Result, device_budget, oom_retry};
 use networks::{Kept, Networks};
 
-/// A run between its stages.
+/// A run in progress.
 pub(crate) struct Run<'a> {
     monitor: &'a Monitor,
     observer: &'a mut dyn Observer,
     interrupt: &'a Interrupt,
     passes: Vec<ModelPass>,
-    /// Of each model pass.
+    /// The prompt cache of each model pass.
     prompts: Vec<PromptCache>,
     /// The initial image of the first pass, for image-to-image.
     init_image: Option<Arc<LoadedInitImage>>,
@@ -49,18 +49,18 @@ pub(crate) struct Run<'a> {
     at: usize,
     gallery: Gallery,
     journal: Journal,
-    /// Whether nothing may be left out.
+    /// Whether every failure of an optional part ends the run.
     is_strict: bool,
-    /// The most that all of it was predicted to take.
+    /// The predicted peak of the whole run.
     predicted: Bytes,
-    /// The budget, while what tensors take of a device with memory of its own is kept to the prediction.
+    /// The unused part of the budget, while device memory is limited to the prediction.
     spare: Option<Bytes>,
-    /// Whether no group of images is done yet.
+    /// Whether the first group of images is in progress.
     is_first_group: bool,
 }
 
 impl<'a> Run<'a> {
-    /// Everything that can fail before a weight is read.
+    /// Opens a run: everything that can fail before a weight is read.
     pub(crate) fn open(
         request: &Request,
         claimed: Option<ClaimedRun>,
@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
             .collect();
         let (mut journal, warning) = match claimed {
             Some(claimed) => (
-                Journal::go_on(claimed, &passes, &models, &inputs, &mut gallery)?,
+                Journal::resume(claimed, &passes, &models, &inputs, &mut gallery)?,
                 None,
             ),
             None => Journal::begin(name, request, &passes, models, inputs)?,
@@ -150,9 +150,9 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// The images, group by group: each is denoised, decoded and saved before the next is begun.
+    /// Generates the images group by group: each is denoised, decoded and saved before the next is begun.
     pub(crate) fn generate(&mut self) -> Result<Vec<SavedImage>> {
-        // The networks that stay from group to group borrow from these.
+        // Networks that stay between groups borrow from these.
         let bundles: Vec<Arc<Bundle>> = self.passes.iter().map(|pass| pass.bundle.clone()).collect();
         let (mut kept, mut networks) = (Kept::default(), Networks::default());
         while let Some(group) = self.journal.next_group(self.images_a_group()) {
@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
         Ok(saved)
     }
 
-    /// Takes a group of images through all model passes, from where they were left.
+    /// Runs all model passes for a group of images, from their stored state if there is one.
     fn generate_group<'b>(
         &mut self,
         group: &[usize],
@@ -194,8 +194,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Runs the stages of the current model pass on the images that the pass before has `generated`. Gives the decoded images where the next
-    /// pass refines them. Unless the plan says that networks stay, a stage drops its own before the next begins.
+    /// Runs the stages of the current model pass on the images that the pass before has `generated`. Returns
+    /// the decoded images if the next pass refines them. Unless the plan keeps networks in memory, each stage
+    /// drops its own before the next begins.
     fn run_pass<'b>(
         &mut self,
         group: &[usize],
@@ -233,18 +234,18 @@ impl<'a> Run<'a> {
         Ok(generated)
     }
 
-    /// Images of the next group.
+    /// The size of the next group.
     fn images_a_group(&self) -> usize {
         let groups = self.passes.iter().map(|pass| pass.plan.groups.images_a_group);
         groups.min().unwrap_or(1)
     }
 
-    /// Whether the networks of the current pass stay from group to group.
+    /// Whether the networks of the current pass stay in memory between groups.
     fn networks_stay(&self) -> bool {
         self.pass().plan.groups.networks_stay && !self.journal.is_complete()
     }
 
-    /// Gives back what a group took; after the last one, everything.
+    /// Frees what a group held; after the last group, everything.
     fn clean_after_group(&mut self, networks: &mut Networks<'_>) {
         if self.journal.is_complete() {
             networks.drop_unless(false);
@@ -255,7 +256,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the run goes on without what failed so.
+    /// Whether the run continues without a part that failed with `error`.
     fn can_do_without(&self, error: &Error) -> bool {
         let is_its_own = matches!(
             error,
@@ -264,7 +265,7 @@ impl<'a> Run<'a> {
         is_its_own && !self.is_strict
     }
 
-    /// Closes the journal: what was not finished is kept, if there is a use in going on with it.
+    /// Closes the journal. An unfinished run is kept if it can be resumed.
     pub(crate) fn end(self, outcome: Result<Vec<SavedImage>>) -> Result<Vec<SavedImage>> {
         let (name, duration) = (self.journal.name().clone(), self.journal.duration());
         if self.journal.close(outcome.as_ref().err()) {
@@ -280,19 +281,19 @@ impl<'a> Run<'a> {
         &self.passes[self.at]
     }
 
-    /// Runs a stage. Where the device turns out to have less room than was planned with, it starts again under a tighter
-    /// plan, from the last step.
+    /// Runs a stage. If the device runs out of memory, the stage runs again with a smaller plan, from the
+    /// last step.
     fn with_room<T>(&mut self, stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         oom_retry::until_it_fits(self, stage, Self::tighten)
     }
 
-    /// Gives back everything and plans anew with less; false where the plan was as small as can be.
+    /// Frees everything and makes a smaller plan; false if the plan cannot be made smaller.
     fn tighten(&mut self) -> Result<bool> {
         self.clean("After the device was full", true);
         let pass = &mut self.passes[self.at];
         let device = pass.weight_options.device.clone();
         let available = device_budget::available(&device)?.map(device_budget::less_margin);
-        // Where more is taken than was predicted, and the device has it, what the plan left of the budget is of use.
+        // If the stage needs more than predicted and the device has it, use the spare part of the budget.
         let spare = self.spare.take();
         if let Some(budget) = spare {
             device_budget::bound(&device, budget)?;
@@ -317,7 +318,7 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Gives memory back and reads it. The user is told of that in the first group of images alone.
+    /// Runs a cleanup and reads the memory. The reading is reported for the first group of images only.
     fn clean(&mut self, label: &str, aggressive: bool) {
         device_budget::release(&self.pass().weight_options.device);
         if self.is_first_group {
@@ -327,7 +328,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Reads the memory. The user is told of that in the first group of images alone.
+    /// Reads the memory. The reading is reported for the first group of images only.
     fn read_memory(&mut self, label: &str) {
         if self.is_first_group {
             log_memory_status(label, self.monitor, self.observer);
@@ -336,7 +337,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Tells the user that `what` was asked for and cannot be had.
+    /// Warns the user that `what` failed and is left out.
     fn leave_out(&mut self, what: &str, error: &Error) {
         self.journal.leave_out(what, in_one_line(error), self.observer);
     }
@@ -346,14 +347,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An error with its causes.
+/// An error with its causes in one line.
 fn in_one_line(error: &Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let texts: Vec<String> = causes.map(ToString::to_string).collect();
     texts.join(": ")
 }
 
-/// Asks between every two blocks whether others on this machine have come to be short of memory.
+/// Checks between blocks whether the machine is short of memory.
 fn watched_memory_pressure() -> MemoryPressure {
     let watcher = Watcher::start();
     MemoryPressure::watching(move || watcher.shortfall().0)

@@ -10,8 +10,7 @@ use crate::plan::{self, Plan, SourceImageBytes, Surroundings};
 use crate::recipe::Recipe;
 use crate::{Result, stage};
 
-/// The pass of one model over the images of a run: its files, its recipe and its plan. The base model has the first pass, a
-/// refiner the second.
+/// The pass of one model over the images of a run. The base model has the first pass, a refiner the second.
 #[doc(alias = "base")]
 #[doc(alias = "refiner")]
 #[derive(Debug)]
@@ -19,11 +18,11 @@ pub(crate) struct ModelPass {
     pub(crate) bundle: Arc<Bundle>,
     pub(crate) recipe: Recipe,
     pub(crate) plan: Plan,
-    /// How its networks are held.
+    /// How its weights are held.
     pub(crate) weight_options: WeightOptions,
     /// The other stages of a group of images.
     pub(crate) surroundings: Surroundings,
-    /// The memory of the images that the user names.
+    /// The memory of the user's images.
     pub(super) source_images: SourceImageBytes,
 }
 
@@ -66,7 +65,7 @@ impl ModelPass {
         plan::prompt_bytes(&self.bundle, &self.recipe)
     }
 
-    /// Plans anew, within `budget`. The groups of images are not settled by that.
+    /// Makes a new plan within `budget`. The groups of images stay as they are.
     pub(crate) fn replan(&mut self, budget: Bytes) -> Result<()> {
         let room = allowance().bytes;
         let plan = Plan::new(

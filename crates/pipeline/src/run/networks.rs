@@ -1,8 +1,8 @@
-//! The networks that are in memory, and what is kept for every group of images.
+//! The networks in memory, and what is cached between groups of images.
 
 use crate::stage::{Decode, Denoise, EncodedPrompt, InitLatents};
 
-/// The networks that are in memory, of the model that is at work.
+/// The networks of the current model that are in memory.
 #[derive(Debug, Default)]
 pub(super) struct Networks<'a> {
     pub(super) denoise: Option<Denoise<'a>>,
@@ -10,7 +10,7 @@ pub(super) struct Networks<'a> {
 }
 
 impl Networks<'_> {
-    /// Drops all of them, unless they `stay`.
+    /// Drops all networks, unless they `stay`.
     pub(super) fn drop_unless(&mut self, stay: bool) {
         if !stay {
             *self = Self::default();
@@ -18,10 +18,10 @@ impl Networks<'_> {
     }
 }
 
-/// What is computed once and kept for every group of images.
+/// What is computed once and cached between groups of images.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// The encoded prompts of each model, once they are there.
+    /// The encoded prompts of each model, if cached.
     pub(super) prompts: Vec<Option<EncodedPrompt>>,
     /// The latents of the user's initial image.
     pub(super) init_latents: Option<InitLatents>,

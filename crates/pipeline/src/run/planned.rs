@@ -1,4 +1,4 @@
-//! A run before its weights are read: files opened, settings resolved, memory planned.
+//! A run before its weights are read: opened files, resolved settings and a memory plan.
 
 use sd_memory::{Allowance, Bytes, Limit, allowance};
 use sd_weights::{Residency, WeightOptions};
@@ -13,37 +13,37 @@ use crate::recipe::{DenoisingRange, Recipe};
 use crate::request::{ControlChoice, Request};
 use crate::{Error, Result, device, device_budget, named};
 
-/// A request with everything that is known of it before a weight is read.
+/// A request with everything that is known before a weight is read.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    /// At least one.
+    /// The model passes, at least one.
     pub(crate) passes: Vec<ModelPass>,
     /// The initial image of the first pass, for image-to-image.
     pub(crate) init_image: Option<LoadedInitImage>,
     /// The upscaling at the end.
     pub(crate) upscaling: Option<Upscaling>,
-    /// What of the host's memory a run may have where nobody says.
+    /// The default budget of host memory.
     pub(crate) of_host: Bytes,
-    /// What the budget comes from.
+    /// The limit that the budget comes from.
     pub(crate) budget_from: Limit,
-    /// What cannot be had of what was asked for beside the image, and why.
+    /// The optional parts that failed, with their errors.
     pub(crate) failed: Vec<(String, Error)>,
 }
 
-/// How closely files that are added to a model are looked at.
+/// How thoroughly LoRA files are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Looked {
-    /// Their headers alone.
+    /// Only their headers.
     AtHeaders,
-    /// Their values too, before anything is computed with them.
+    /// Also their values, before they are used.
     AtValues,
 }
 
 impl Planned {
-    /// Everything that can be known of `request` without reading the model's weights.
+    /// Plans `request` without reading the model's weights.
     ///
     /// # Errors
-    /// What it names is not there, the model or the request is wrong, or the budget is too small.
+    /// A file that it names is missing, the model or the request is wrong, or the budget is too small.
     pub(crate) fn of(request: &Request, looked: Looked) -> Result<Self> {
         named::check(request)?;
         let weight_type = device::weight_type(request.weight_type);
@@ -71,7 +71,7 @@ impl Planned {
         })
     }
 
-    /// The same within `budget`, which comes from the limit `budget_from`.
+    /// As [`of`](Self::of), within `budget`, which comes from the limit `budget_from`.
     fn within(
         request: &Request,
         looked: Looked,
@@ -106,7 +106,7 @@ impl Planned {
         let of_controls = bundle.controls().iter().map(Control::source_image_bytes);
         let source_images = of_controls.fold(of_init_image.unwrap_or_default(), SourceImageBytes::and);
         let mut loaded_init_image = None;
-        // Where there is no room for them the plan refuses, and says how much there must be.
+        // If they do not fit, the plan below fails with the smallest budget.
         if has_room_for(source_images, &bundle, weight_options, budget, host.budget())? {
             if let Some(init_image) = init_image {
                 let (loaded, failed) = init_image.read(recipe.size)?;
@@ -188,7 +188,7 @@ impl Planned {
                 Err(error) => failed.push((format!("upscaling by {}", choice.factor), error)),
             }
         }
-        // A budget that cannot be met is for the user to say more of, and with `strict` everything is.
+        // A budget that is too small is always an error, and with `strict` every failure is.
         let is_hard = |error: &Error| request.strict || matches!(error, Error::BudgetTooSmall { .. });
         if let Some(index) = failed.iter().position(|(_, error)| is_hard(error)) {
             return Err(failed.swap_remove(index).1);
@@ -204,7 +204,7 @@ impl Planned {
         })
     }
 
-    /// The plans of all passes as one.
+    /// The combined plan of all passes.
     pub(crate) fn plan(&self) -> Plan {
         let plans = self.passes.iter().map(|pass| pass.plan.clone());
         let plan = plans
@@ -221,7 +221,7 @@ impl Planned {
     }
 }
 
-/// Makes the groups of all models those that the one wants which wants the most, as far as there is room for them.
+/// Gives all model passes the largest group size that any of them prefers, as far as it fits.
 fn settle_groups(passes: &mut [ModelPass], upscaling: Option<&mut Upscaling>) {
     let plans = || passes.iter().map(|pass| &pass.plan);
     let wanted = plans().map(|plan| plan.groups.images_a_group).max();
@@ -240,10 +240,11 @@ fn settle_groups(passes: &mut [ModelPass], upscaling: Option<&mut Upscaling>) {
     }
 }
 
-/// Whether `source_images` can be read within `budget`, or, where that is of a device's own memory, in what there is `of_host`'s.
+/// Whether `source_images` can be read within `budget`, or, if that is the budget of a device's own memory,
+/// within `of_host`.
 ///
 /// # Errors
-/// The host has no room for them. Of a budget that is the host's the plan tells more.
+/// The host has not enough memory for them. For a host budget the plan gives a better error.
 fn has_room_for(
     source_images: SourceImageBytes,
     bundle: &Bundle,

@@ -1,4 +1,4 @@
-//! The end of a run: images decoded and saved, each with how it was made.
+//! The end of a run: decodes the images and saves them with their metadata.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ impl Run<'_> {
             .unzip()
     }
 
-    /// Decodes the images of `group` for the next model pass or for the upscaling.
+    /// Decodes the images of `group` for the next model pass or for upscaling.
     pub(super) fn decode(&mut self, group: &[usize]) -> Result<Vec<(usize, RgbImage)>> {
         let (images, latents) = self.latents(group);
         self.monitor.stage("decode");
@@ -47,8 +47,8 @@ impl Run<'_> {
         Ok(decoded)
     }
 
-    /// Decodes the images of `group`, upscales them where that was asked for, and saves each as soon as it is there. The
-    /// decoder is left among `networks`.
+    /// Decodes the images of `group`, upscales them if requested, and saves each at once. The decoder stays
+    /// in `networks`.
     pub(super) fn finish<'b>(
         &mut self,
         group: &[usize],
@@ -76,7 +76,7 @@ impl Run<'_> {
         self.save_all("After decoding", Source::Latents(decode, &images, &latents))
     }
 
-    /// Upscales images where that was asked for, and saves those that are not saved yet.
+    /// Upscales images if requested, and saves those that are not saved yet.
     pub(super) fn finish_generated(&mut self, generated: &[(usize, RgbImage)]) -> Result<()> {
         if let Some(network) = self.network() {
             self.clean("Before upscaling", false);
@@ -102,7 +102,7 @@ impl Run<'_> {
             .and_then(|upscaling| upscaling.network.clone())
     }
 
-    /// Saves every image that `source` gives, as soon as it is there.
+    /// Saves the images of `source` one by one.
     fn save_all(&mut self, label: &str, source: Source<'_>) -> Result<()> {
         let is_told = self.is_first_group;
         let (monitor, observer) = (self.monitor, &mut *self.observer);
@@ -153,17 +153,17 @@ impl Run<'_> {
     }
 }
 
-/// Where the images come from that are saved.
+/// The source of the images to save.
 enum Source<'a> {
-    /// From the latents of images, resampled where that was asked for.
+    /// Latents that are decoded, and resampled if requested.
     Latents(&'a Decode<'a>, &'a [usize], &'a [Tensor]),
-    /// From images that the network in a file upscales.
+    /// Images that the network of a file upscales.
     Upscaled(&'a Path, &'a [(usize, RgbImage)]),
-    /// They are there, and are resampled where that was asked for.
+    /// Finished images, resampled if requested.
     Generated(Vec<(usize, RgbImage)>),
 }
 
-/// What is the same for all images of a run.
+/// The settings that all images of a run share.
 struct Settings<'a> {
     passes: &'a [ModelPass],
     upscaling: Option<&'a Upscaling>,
@@ -183,7 +183,7 @@ impl<'a> Settings<'a> {
             loras: first
                 .bundle
                 .loras()
-                // A file that has gone since is known by its name alone.
+                // A file that was deleted since is recorded without a hash.
                 .map(|(file, choice)| LoraRecord::new(choice, file.hash().ok()))
                 .collect(),
             passes,
@@ -191,7 +191,7 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// The metadata of image `index`, without what is known of it only now.
+    /// The metadata of an image, without the parts that are set when it is saved.
     fn metadata(&self, index: usize) -> Metadata {
         let first = &self.passes[0];
         let recipe = &first.recipe;
@@ -242,10 +242,10 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// What the run was allowed, predicted to take, and took so far.
+/// The budget, the prediction, and the measured memory so far.
 fn memory_report(passes: &[ModelPass], predicted: Bytes, timeline: sd_memory::Timeline) -> MemoryReport {
     let report = MemoryReport::new(Some(passes[0].plan.budget), Some(predicted), timeline);
-    // Of a GPU the budget is its own memory, and so is the peak.
+    // On a GPU, budget and peak are those of its own memory.
     match device_budget::peak(&passes[0].weight_options.device) {
         Some(measured_peak) => MemoryReport {
             measured_peak,

@@ -12,28 +12,29 @@ use crate::request::UpscaleChoice;
 use crate::upscale::lanczos3_bytes;
 use crate::{Error, Result, device_budget, stage};
 
-/// How images are upscaled.
+/// The method of upscaling.
 #[derive(Debug, Clone)]
 pub(crate) struct Upscaling {
-    /// How many times as high and wide they become.
+    /// The scale factor of both sides.
     pub(crate) factor: usize,
-    /// The network's file; without one they are resampled.
+    /// The file of the upscaling network; without one images are resampled.
     pub(crate) network: Option<PathBuf>,
     pub(crate) plan: StagePlan,
-    /// Bytes of each image of a group that waits for the others.
+    /// Bytes of each image that waits for the rest of its group.
     waiting: u64,
 }
 
 impl Upscaling {
     const STAGE: &str = "upscale";
-    /// The program itself, as the stages before have it, with what their threads keep.
+    /// The program itself after the earlier stages, with the buffers of its threads.
     const PROGRAM: u64 = 48 << 20;
 
-    /// What `choice` asks for, after the last model `pass`, while `prompts` bytes of encoded prompts stay. Of the network only
-    /// headers are read. The plan is for one image at a time until [`Upscaling::in_groups_of`] says otherwise.
+    /// The upscaling of `choice` after the last model `pass`, with `prompts` bytes of encoded prompts in
+    /// memory. Only headers of the network are read. The plan is for one image at a time until
+    /// [`Upscaling::in_groups_of`].
     ///
     /// # Errors
-    /// The network's file cannot be used, or the budget is too small for it.
+    /// The network's file is not supported, or the budget is too small for it.
     pub(crate) fn of(
         choice: &UpscaleChoice,
         pass: &ModelPass,
@@ -56,7 +57,7 @@ impl Upscaling {
         }
     }
 
-    /// Each image is resampled as soon as it is decoded, while the decoder stays for the next.
+    /// Each image is resampled as soon as it is decoded, with the decoder in memory for the next.
     fn resampled(factor: usize, pass: &ModelPass, prompts: u64, budget: Bytes) -> Result<Self> {
         let Recipe { size, images, .. } = pass.recipe;
         let (rows, columns) = stage::latent_sides(&pass.bundle, size);
@@ -67,7 +68,7 @@ impl Upscaling {
         let most = lanczos3_bytes(at(1), at(factor)).max(2 * 3 * (width * height) as u64);
         let decoder = pass.plan.stages.last().map_or(0, |stage| stage.resident.0);
         let peak = match device_budget::process(&pass.weight_options.device) {
-            // Pixels are the host's.
+            // Pixels are in host memory.
             Some(of_device) => of_device + decoder,
             None => Self::PROGRAM + pass.source_images.held + prompts + decoder + latents + most,
         };
@@ -99,7 +100,7 @@ impl Upscaling {
         let Recipe { size, images, .. } = pass.recipe;
         let network = stage::upscaler(file, weight_options)?;
         let rounds = stage::rounds(network.scale(), factor);
-        // The last round is over the largest image.
+        // The last application is on the largest image.
         let before = network.scale().pow(rounds - 1);
         let at = |factor: usize| (factor * size.width(), factor * size.height());
         let values = |(width, height): (usize, usize)| 3 * (width * height) as u64;
@@ -107,11 +108,11 @@ impl Upscaling {
         let float = size_of::<f32>() as u64;
         let (width, height) = at(before);
         let moments = [
-            // The network's own.
+            // The network's own memory.
             values(at(before)) * float + network.footprint(height, width).bytes(),
-            // The image in numbers, before and after they are scaled or copied, and in bytes.
+            // The image as a tensor, before and after scaling or copying, and in bytes.
             values(largest) * (2 * float + 1),
-            // It may be larger than what was asked for.
+            // It may be larger than requested.
             lanczos3_bytes(largest, at(factor)),
             // The image and its file.
             values(at(factor)) * 2,
@@ -120,7 +121,7 @@ impl Upscaling {
         let most = most + device_budget::gaps(&weight_options.device, most);
         let weights = network.weight_bytes();
         let beside = device_budget::process(&weight_options.device).unwrap_or(Self::PROGRAM);
-        // The images of a group are kept until all are upscaled, for when the network fails.
+        // The images of a group are held until all are upscaled, in case the network fails.
         let waiting = values(at(1));
         let held = pass.source_images.held + prompts + waiting;
         let stage = StagePlan {
@@ -135,7 +136,7 @@ impl Upscaling {
         Self::within(budget, factor, Some(file.to_owned()), stage, waiting)
     }
 
-    /// The upscaling of `plan`, if that is within `budget`.
+    /// The upscaling of `plan`, if it is within `budget`.
     fn within(
         budget: Bytes,
         factor: usize,
@@ -158,13 +159,13 @@ impl Upscaling {
         })
     }
 
-    /// The most images of a group that `budget` has room for.
+    /// The most images of a group that fit into `budget`.
     pub(crate) fn most_images_a_group(&self, budget: Bytes) -> usize {
         let left = budget.saturating_sub(self.plan.predicted_peak).0 / self.waiting.max(1);
         (left as usize).saturating_add(1)
     }
 
-    /// Has the plan count with `group` images that wait together, and with a reading of the network for each of `groups`.
+    /// Plans for groups of `group` waiting images, and for a reload of the network in each of `groups`.
     pub(crate) fn in_groups_of(&mut self, group: usize, groups: usize) {
         self.plan.predicted_peak.0 += group.saturating_sub(1) as u64 * self.waiting;
         self.plan.loads = groups;

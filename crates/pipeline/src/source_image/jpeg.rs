@@ -12,7 +12,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::orientation::Orientation;
-use super::pieces::{Pieces, Places};
+use super::pieces::{ByteRanges, Pieces};
 use super::rows::{Row, Rows};
 use super::{CUT, Coding, OTHER_SIZE, Stored, checked_sides};
 
@@ -28,7 +28,7 @@ const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 /// What is needed to decode a JPEG file.
 #[derive(Debug, Clone)]
 pub(super) struct Jpeg {
-    pieces: Places,
+    pieces: ByteRanges,
     is_gray: bool,
 }
 
@@ -173,7 +173,7 @@ pub(super) fn open(file: &mut BufReader<File>) -> Result<Stored, String> {
     let mut walk = Walk { file, at: 0 };
     walk.byte()?;
     walk.byte()?;
-    let mut pieces = Places::default();
+    let mut pieces = ByteRanges::default();
     let mut from = 0;
     let (mut frame, mut exif, mut xmp) = (None::<Frame>, None, None);
     let mut scans_all = None;

@@ -6,19 +6,19 @@ use std::ops::Range;
 
 /// The byte ranges of a file that a decoder sees.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Places(Vec<Range<u64>>);
+pub(super) struct ByteRanges(Vec<Range<u64>>);
 
 /// A reader of some byte ranges of a file, one after the other.
 #[derive(Debug)]
 pub(super) struct Pieces {
     file: BufReader<File>,
-    places: Vec<Range<u64>>,
+    ranges: Vec<Range<u64>>,
     /// The current range, and the position in it.
     at: usize,
     offset: u64,
 }
 
-impl Places {
+impl ByteRanges {
     /// Appends a range.
     pub(super) fn push(&mut self, piece: Range<u64>) {
         match self.0.last_mut() {
@@ -35,15 +35,15 @@ impl Places {
 }
 
 impl Pieces {
-    /// A reader of the ranges `places` of `file`.
+    /// A reader of the ranges `ranges` of `file`.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(super) fn new(mut file: BufReader<File>, places: &Places) -> io::Result<Self> {
-        file.seek(SeekFrom::Start(places.0.first().map_or(0, |piece| piece.start)))?;
+    pub(super) fn new(mut file: BufReader<File>, ranges: &ByteRanges) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(ranges.0.first().map_or(0, |piece| piece.start)))?;
         Ok(Self {
             file,
-            places: places.0.clone(),
+            ranges: ranges.0.clone(),
             at: 0,
             offset: 0,
         })
@@ -51,14 +51,14 @@ impl Pieces {
 
     /// Bytes from here to the end of the current range; 0 only at the very end.
     fn left(&mut self) -> io::Result<u64> {
-        while let Some(piece) = self.places.get(self.at) {
+        while let Some(piece) = self.ranges.get(self.at) {
             let left = piece.end - piece.start - self.offset;
             if left > 0 {
                 return Ok(left);
             }
             self.at += 1;
             self.offset = 0;
-            if let Some(next) = self.places.get(self.at) {
+            if let Some(next) = self.ranges.get(self.at) {
                 self.file.seek(SeekFrom::Start(next.start))?;
             }
         }
@@ -66,7 +66,7 @@ impl Pieces {
     }
 
     fn position(&self) -> u64 {
-        let before = self.places[..self.at].iter();
+        let before = self.ranges[..self.at].iter();
         before.map(|piece| piece.end - piece.start).sum::<u64>() + self.offset
     }
 }
@@ -100,7 +100,7 @@ impl Read for Pieces {
 impl Seek for Pieces {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let length = || {
-            self.places
+            self.ranges
                 .iter()
                 .map(|piece| piece.end - piece.start)
                 .sum::<u64>()
@@ -113,7 +113,7 @@ impl Seek for Pieces {
         let before_start = || io::Error::from(io::ErrorKind::InvalidInput);
         let position = position.ok_or_else(before_start)?;
         (self.at, self.offset) = (0, position);
-        while let Some(piece) = self.places.get(self.at) {
+        while let Some(piece) = self.ranges.get(self.at) {
             let length = piece.end - piece.start;
             if self.offset < length {
                 self.file.seek(SeekFrom::Start(piece.start + self.offset))?;
@@ -137,12 +137,12 @@ mod tests {
     fn a_decoder_sees_the_pieces_alone() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"0123456789abcdef").unwrap();
-        let mut places = Places::default();
+        let mut ranges = ByteRanges::default();
         for piece in [1..3, 3..4, 4..4, 8..12, 15..16] {
-            places.push(piece);
+            ranges.push(piece);
         }
-        assert_eq!(places.len(), 3);
-        let mut pieces = Pieces::new(BufReader::with_capacity(3, file), &places).unwrap();
+        assert_eq!(ranges.len(), 3);
+        let mut pieces = Pieces::new(BufReader::with_capacity(3, file), &ranges).unwrap();
         let mut text = String::new();
         pieces.read_to_string(&mut text).unwrap();
         assert_eq!(text, "12389abf");

@@ -8,7 +8,7 @@ use std::io::{BufReader, Read};
 use png::{BitDepth, ColorType, Decoder, DecodingError, Info, Limits, Transformations};
 
 use super::orientation::Orientation;
-use super::pieces::{Pieces, Places};
+use super::pieces::{ByteRanges, Pieces};
 use super::rows::{Row, Rows};
 use super::{CUT, Coding, LARGEST_METADATA, OTHER_SIZE, Stored, checked_sides, end_of_file};
 
@@ -24,7 +24,7 @@ const DECODER: u64 = 768 << 10;
 /// What is needed to decode a PNG file.
 #[derive(Debug, Clone)]
 pub(super) struct Png {
-    pieces: Places,
+    pieces: ByteRanges,
 }
 
 /// The fields of the IHDR chunk.
@@ -65,7 +65,7 @@ impl Header {
 
 /// Parses the chunks of `file`, which starts with the signature.
 pub(super) fn open(file: &mut BufReader<File>, length: u64) -> Result<Stored, String> {
-    let mut pieces = Places::default();
+    let mut pieces = ByteRanges::default();
     let mut at = SIGNATURE.len() as u64;
     pieces.push(0..at);
     let (mut header, mut exif, mut xmp): (Option<Header>, _, _) = (None, None, None);

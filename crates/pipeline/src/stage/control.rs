@@ -1,4 +1,4 @@
-//! The images that ControlNets follow, in the form that each network takes: pixels, or latents of the VAE.
+//! The control images in the form that each ControlNet takes: pixels, or latents of the VAE.
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::vae::{Encoder, Scaling};
@@ -8,17 +8,18 @@ use crate::Result;
 use crate::bundle::{Bundle, Control};
 use crate::family::ControlConfig;
 
-/// The images that the ControlNets of a model follow.
+/// The control images of a model's ControlNets.
 #[derive(Debug)]
 pub(super) struct ControlImages<'a> {
     controls: &'a [Control],
-    /// For each ControlNet the latents of its image, `[1, channels, rows, columns]`, on the CPU, where it takes latents.
+    /// For each ControlNet that takes latents, those of its control image, `[1, channels, rows, columns]`, on
+    /// the CPU.
     latents: Vec<Option<Tensor>>,
 }
 
 impl<'a> ControlImages<'a> {
-    /// Encodes the images of those ControlNets of `bundle` that take latents. The VAE encoder is read once and dropped at
-    /// the end.
+    /// Encodes the control images of ControlNets that take latents. The VAE encoder is read once and dropped
+    /// at the end.
     ///
     /// # Errors
     /// A file is wrong, a value is not finite, or the device fails.
@@ -29,10 +30,10 @@ impl<'a> ControlImages<'a> {
         })
     }
 
-    /// What the ControlNet at `index` takes, on the CPU.
+    /// The control image of the ControlNet at `index`, on the CPU.
     ///
     /// # Errors
-    /// There is no memory for it.
+    /// The device is out of memory.
     pub(super) fn get(&self, index: usize) -> Result<Tensor> {
         match &self.latents[index] {
             Some(latents) => Ok(latents.clone()),
@@ -41,9 +42,9 @@ impl<'a> ControlImages<'a> {
     }
 }
 
-/// The latents of each image, for the ControlNets of a transformer.
+/// The latents of each control image, for the ControlNets of a transformer.
 ///
-/// They are the mean of the VAE's distribution. diffusers generates a sample with noise that no seed determines.
+/// They are the mean of the VAE's distribution. diffusers samples it with noise that no seed determines.
 fn latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option<Tensor>>> {
     const COMPONENT: &str = "vae";
     let mut encoder = None;
@@ -70,7 +71,8 @@ fn latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option
     };
     let of = |control: &Control| match &control.config {
         ControlConfig::UNet(_) => Ok(None),
-        // Those that were trained without the pooled text were trained so that nothing is taken from latents either.
+        // ControlNets that were trained without pooled prompts were also trained without the shift of
+        // latents.
         ControlConfig::Transformer(config) => {
             encode(control, !config.force_zeros_for_pooled_projection).map(Some)
         }

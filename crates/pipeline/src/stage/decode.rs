@@ -1,4 +1,4 @@
-//! From latents to an image.
+//! The decoding stage: latents become images.
 
 use candle_core::Tensor;
 use sd_models::vae::{Decoder, Scaling};
@@ -11,7 +11,7 @@ use crate::{Result, device};
 
 const COMPONENT: &str = "vae";
 
-/// The decoder of an autoencoder in memory.
+/// The VAE decoder in memory.
 #[derive(Debug)]
 pub(crate) struct Decode<'a> {
     bundle: &'a Bundle,
@@ -21,10 +21,10 @@ pub(crate) struct Decode<'a> {
 }
 
 impl<'a> Decode<'a> {
-    /// Reads the decoder of `bundle`, unless the first image does. Latents are scaled for it as `scaling` says.
+    /// Loads the decoder of `bundle`, or leaves that to the first image. Latents are scaled by `scaling`.
     ///
     /// # Errors
-    /// A file is wrong, or the device has no room.
+    /// A file is wrong, or the device is out of memory.
     pub(crate) fn load(bundle: &'a Bundle, scaling: Scaling, weight_options: &WeightOptions) -> Result<Self> {
         let weight_options = weight_options.with_residency(Residency::Resident);
         let weights = bundle.weights(COMPONENT, &weight_options)?;
@@ -40,7 +40,7 @@ impl<'a> Decode<'a> {
         })
     }
 
-    /// The image of `latents`, `[1, channels, height, width]`.
+    /// Decodes `latents`, `[1, channels, height, width]`.
     ///
     /// # Errors
     /// A file is wrong, the device fails, or a value is not finite.
@@ -55,8 +55,8 @@ impl<'a> Decode<'a> {
     }
 }
 
-/// Decodes each of `latents`, `[1, channels, height, width]`, with the autoencoder of `bundle`, which is read
-/// once and dropped at the end, after they are scaled for it as `scaling` says. `on_image` is given each image as soon as it is there.
+/// Decodes each of `latents`, `[1, channels, height, width]`, scaled by `scaling`, with the VAE decoder of
+/// `bundle`, which is read once and dropped at the end. Each image is passed to `on_image` at once.
 ///
 /// # Errors
 /// A file is wrong, the device fails, a value is not finite, the run was interrupted, or `on_image` fails.

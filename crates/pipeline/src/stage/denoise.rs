@@ -1,4 +1,4 @@
-//! The denoising stage: the network predicts and the sampler steps, evaluation by evaluation.
+//! The denoising stage: for each evaluation the network predicts, and the sampler steps.
 
 use candle_core::{DType, Device, Shape, Tensor};
 use sd_weights::{Residency, WeightOptions};
@@ -25,10 +25,12 @@ pub enum CfgMode {
 }
 
 impl CfgMode {
-    /// Above this many patches the activations of a batch of two weigh more than reading the weights twice.
+    /// Above this many patches the activations of a batch of two take more memory than is worth reading the
+    /// weights once.
     const MOST_BATCHED_PATCHES: usize = 4096;
 
-    /// The mode for an image of so many patches. Its size alone decides, so that the mode is the same at every budget.
+    /// The mode for an image of this many patches. It depends only on the size, so that it is the same at
+    /// every budget.
     pub fn for_patches(patches: usize) -> Self {
         if patches <= Self::MOST_BATCHED_PATCHES {
             Self::Batched
@@ -67,15 +69,16 @@ pub struct Sample {
     inpainting: Option<Inpainting>,
 }
 
-/// What inpainting keeps of the initial image.
+/// The inputs of inpainting.
 #[derive(Debug, Clone)]
 struct Inpainting {
     /// `[1, 1, rows, columns]`: 1 where latents are replaced.
     mask: Tensor,
-    /// The initial image's latents and the noise that is added to them in each step; for a network of 4 channels.
+    /// The initial image's latents, and the noise that is added to them in each step; for a 4-channel
+    /// network.
     original: Option<(Tensor, Tensor)>,
     /// The mask and the masked image's latents, `[1, 1 + channels, rows, columns]`; for a 9-channel inpainting model.
-    told: Option<Tensor>,
+    mask_channels: Option<Tensor>,
 }
 
 /// The denoising network, its sampler, and the settings that all images of a run share.
@@ -88,18 +91,18 @@ pub struct Denoise<'a> {
     guidance_rescale: f64,
     cfg_mode: CfgMode,
     device: Device,
-    /// How many prompts the network is conditioned on: two, where there is classifier-free guidance.
+    /// How many prompts the network is conditioned on: two with classifier-free guidance.
     prompts: usize,
     latent_sides: (usize, usize),
-    /// How much noise is added to the initial image.
+    /// The strength of image-to-image.
     strength: Strength,
     is_img2img: bool,
 }
 
 impl<'a> Denoise<'a> {
-    /// Conditions the network for all evaluations, and then reads it, unless the first evaluation does. `prompts` holds the
-    /// negative prompt and the prompt, or the prompt alone where the guidance scale has no effect. ControlNets stay in memory where
-    /// `controls_stay`.
+    /// Conditions the network for all evaluations, and loads it unless the first evaluation does. `prompts`
+    /// holds the negative prompt and the prompt, or the prompt alone if there is no guidance. ControlNets
+    /// stay in memory if `controls_stay`.
     ///
     /// # Errors
     /// A file is wrong, the device is out of memory, or the image is larger than the model supports.
@@ -150,7 +153,7 @@ impl<'a> Denoise<'a> {
         })
     }
 
-    /// Runs classifier-free guidance in another mode than the image's size suggests.
+    /// Sets another mode of classifier-free guidance than that of the image's size.
     pub fn with_cfg_mode(mut self, cfg_mode: CfgMode) -> Self {
         self.cfg_mode = cfg_mode;
         self
@@ -174,11 +177,11 @@ impl<'a> Denoise<'a> {
         let shape = Shape::from((1, self.bundle.vae.latent_channels, rows, columns));
         let masked = init.and_then(|init| init.masked.as_ref());
         check_mask(self.bundle, masked.is_some())?;
-        let is_told = self.bundle.is_told_of_masks();
-        // Where everything is replaced, and the network takes the masked latents, the initial image is not needed.
+        let takes_mask = self.bundle.takes_mask();
+        // If everything is inpainted and the network takes masked latents, the initial image is not needed.
         let begins_as_noise = init.is_none() || masked.is_some() && self.strength == Strength::ALL;
         let original = match init {
-            Some(init) if !(is_told && begins_as_noise) => {
+            Some(init) if !(takes_mask && begins_as_noise) => {
                 Some(init.whole.sample(self.bundle, &draw(&mut noise, &shape)?)?)
             }
             _ => None,
@@ -191,11 +194,11 @@ impl<'a> Denoise<'a> {
         let inpainting = match masked {
             Some(masked) => {
                 let rest = masked.rest.sample(self.bundle, &draw(&mut noise, &shape)?)?;
-                let told = Tensor::cat(&[&masked.mask, &rest], 1)?;
+                let mask_channels = Tensor::cat(&[&masked.mask, &rest], 1)?;
                 Some(Inpainting {
                     mask: masked.mask.clone(),
-                    original: original.filter(|_| !is_told).map(|original| (original, first)),
-                    told: is_told.then_some(told),
+                    original: original.filter(|_| !takes_mask).map(|original| (original, first)),
+                    mask_channels: takes_mask.then_some(mask_channels),
                 })
             }
             None => None,
@@ -214,10 +217,10 @@ impl<'a> Denoise<'a> {
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
-    pub fn go_on(&self, seed: u64, init: Option<&InitLatents>, progress: Progress) -> Result<Sample> {
+    pub fn restore(&self, seed: u64, init: Option<&InitLatents>, progress: Progress) -> Result<Sample> {
         let mut sample = match init {
             None if self.is_img2img => {
-                // Its noise was drawn after that of the initial latents.
+                // The noise was drawn after that of the initial latents.
                 let mut noise = NormalStream::new(seed);
                 for _ in 0..2 {
                     draw(&mut noise, progress.sampler_state.latents.shape())?;
@@ -280,7 +283,7 @@ impl<'a> Denoise<'a> {
 
     /// The prediction for each sample, after classifier-free guidance where there is a negative prompt.
     fn predictions(&self, samples: &[Sample], evaluation: usize) -> Result<Vec<Tensor>> {
-        // The only prompt of each forward pass, or all of them in one.
+        // The only prompt of each forward pass; None for all prompts in one pass.
         let passes: Vec<Option<usize>> = match self.cfg_mode {
             CfgMode::Batched => vec![None],
             CfgMode::Sequential => (0..self.prompts).map(Some).collect(),
@@ -289,11 +292,11 @@ impl<'a> Denoise<'a> {
         for sample in samples {
             let latents = &sample.progress.sampler_state.latents;
             let latents = self.sampler.scale_input(evaluation, latents)?;
-            let told = sample.inpainting.as_ref();
-            let told = told.and_then(|inpainting| inpainting.told.as_ref());
+            let inpainting = sample.inpainting.as_ref();
+            let mask_channels = inpainting.and_then(|inpainting| inpainting.mask_channels.as_ref());
             let plain = latents.to_device(&self.device)?;
-            let latents = match told {
-                Some(told) => Tensor::cat(&[&latents, told], 1)?.to_device(&self.device)?,
+            let latents = match mask_channels {
+                Some(mask_channels) => Tensor::cat(&[&latents, mask_channels], 1)?.to_device(&self.device)?,
                 None => plain.clone(),
             };
             for &prompt in &passes {
@@ -326,9 +329,10 @@ impl<'a> Denoise<'a> {
 }
 
 impl Inpainting {
-    /// `latents`, which `evaluations` led to, with the initial image's latents where the mask keeps them.
+    /// Restores the initial image's latents outside the mask, with the noise of the step after `evaluations`.
     ///
-    /// Lugmayr et al., "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", 2022, without its resampling.
+    /// Lugmayr et al., "RePaint: Inpainting using Denoising Diffusion Probabilistic Models", 2022, without
+    /// its resampling.
     fn keep_the_rest(&self, sampler: &Sampler, evaluations: usize, latents: &Tensor) -> Result<Tensor> {
         let Some((original, noise)) = &self.original else {
             return Ok(latents.clone());
@@ -344,7 +348,7 @@ fn draw(noise: &mut NormalStream, shape: &Shape) -> candle_core::Result<Tensor> 
     Tensor::from_vec(noise.normals(shape.elem_count()), shape, &Device::Cpu)
 }
 
-/// How many prompts the network is conditioned on: two, where there is classifier-free guidance.
+/// How many prompts the network is conditioned on: two with classifier-free guidance.
 pub(crate) fn texts(bundle: &Bundle, scale: GuidanceScale) -> usize {
     if scale.guides() && !bundle.family.takes_guidance() {
         2
@@ -373,7 +377,7 @@ pub(crate) fn check(bundle: &Bundle, recipe: &Recipe) -> Result<()> {
 }
 
 fn check_mask(bundle: &Bundle, is_masked: bool) -> Result<()> {
-    if bundle.is_told_of_masks() && !is_masked {
+    if bundle.takes_mask() && !is_masked {
         return Err(Error::NeedsMask {
             folder: bundle.source().path().to_owned(),
         });

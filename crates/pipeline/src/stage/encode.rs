@@ -7,9 +7,9 @@ use crate::bundle::Bundle;
 use crate::event::Interrupt;
 use crate::family::EncodedPrompt;
 
-/// Encodes `prompts` with every text encoder of `bundle`, one after the other; each is dropped before the next is read. Words
-/// may be emphasised as in stable-diffusion-webui ([`prompt`](crate::prompt)). `skip` more of CLIP's last layers are left out.
-/// The vectors are 32-bit numbers on the CPU.
+/// Encodes `prompts` with every text encoder of `bundle`, one after the other; each is dropped before the
+/// next is read. Prompts may use the emphasis of stable-diffusion-webui ([`prompt`](crate::prompt)). `skip`
+/// more of CLIP's last layers are skipped. The vectors are f32 on the CPU.
 ///
 /// # Errors
 /// A file is wrong, the device fails, a value is not finite, or the run was interrupted.

@@ -1,30 +1,30 @@
-//! Classifier-free guidance: two predictions become one.
+//! Classifier-free guidance: combines two predictions.
 
 use candle_core::{Result, Tensor};
 
 use crate::request::GuidanceScale;
 
-/// The prediction `without` the prompt, moved along the difference to that `with` it; both `[1, channels, rows, columns]` of
-/// 32-bit numbers. With a `rescale` above 0 so much of it is scaled to the spread of the values that `with` has: predictions
-/// of large guidance scales spread too far, which models trained down to no signal (zero terminal SNR) show as overexposure.
+/// Extrapolates from the prediction `without` the prompt to that `with` it; both are f32 `[1, channels, rows,
+/// columns]`. A `rescale` above 0 blends the result with one rescaled to the standard deviation of `with`:
+/// large guidance scales increase it, which causes overexposure in models trained with zero terminal SNR.
 ///
-/// Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022; Lin et al., "Common Diffusion Noise Schedules and Sample Steps
-/// are Flawed", 2023, section 3.4, as diffusers' `rescale_noise_cfg`.
+/// Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022; Lin et al., "Common Diffusion Noise Schedules
+/// and Sample Steps are Flawed", 2023, section 3.4, as in diffusers' `rescale_noise_cfg`.
 ///
 /// # Errors
-/// There is no memory for it.
+/// The device is out of memory.
 pub(super) fn guided(without: &Tensor, with: &Tensor, scale: GuidanceScale, rescale: f64) -> Result<Tensor> {
     let moved = (without + ((with - without)? * scale.0)?)?;
     if rescale == 0.0 {
         return Ok(moved);
     }
     let (wanted, found) = (deviation(with)?, deviation(&moved)?);
-    // Values that are all alike cannot be spread.
+    // Constant values cannot be rescaled.
     let factor = if found > 0.0 { wanted / found } else { 1.0 };
     moved * (rescale * factor + (1.0 - rescale))
 }
 
-/// The standard deviation of all values, from sums of 64 bits.
+/// The standard deviation of all values, with f64 sums.
 fn deviation(values: &Tensor) -> Result<f64> {
     let values = values.flatten_all()?.to_vec1::<f32>()?;
     let count = values.len().max(1) as f64;

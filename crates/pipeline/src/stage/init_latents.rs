@@ -1,4 +1,4 @@
-//! The VAE encoder's stage: initial images become the latents that image-to-image and inpainting start from.
+//! The VAE encoding stage: initial images become the latents that image-to-image and inpainting start from.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 const COMPONENT: &str = "vae";
 
-/// An inpainting mask: which pixels are replaced.
+/// An inpainting mask: which pixels are inpainted.
 #[derive(Debug, Clone)]
 pub struct Mask {
     pixels: Vec<bool>,
@@ -29,35 +29,34 @@ pub struct InitLatents {
     pub(super) masked: Option<Masked>,
 }
 
-/// The inpainting mask with what it leaves of the image.
+/// The inpainting mask and the masked image.
 #[derive(Debug, Clone)]
 pub(super) struct Masked {
-    /// `[1, 1, rows, columns]`: 1 where latents are replaced, 0 where they stay.
+    /// `[1, 1, rows, columns]`: 1 where latents are inpainted, 0 elsewhere.
     pub(super) mask: Tensor,
-    /// The image without the pixels that are replaced.
+    /// The masked image: the initial image without the inpainted pixels.
     pub(super) rest: Distribution,
 }
 
-/// Normally distributed latents, `[1, channels, rows, columns]` both, in the processor's memory.
+/// A diagonal Gaussian distribution of latents, both tensors `[1, channels, rows, columns]` in host memory.
 #[derive(Debug, Clone)]
 pub(super) struct Distribution {
     mean: Tensor,
     deviation: Tensor,
-    /// How they are scaled for the denoising network.
+    /// The scaling of latents for the denoising network.
     scaling: Scaling,
 }
 
 impl Mask {
-    /// A mask of `pixels`, row after row of `width`, true where pixels are replaced.
+    /// A mask of `pixels`, in rows of `width`; true where pixels are inpainted.
     pub fn new(width: usize, pixels: Vec<bool>) -> Self {
         Self { pixels, width }
     }
 
-    /// The image at `path`, of which nothing but the header is read, as the mask of `image`, or of what that is resampled to:
-    /// `size`.
+    /// Opens the image at `path` by its header as the mask of `image`, or of `image` resampled to `size`.
     ///
     /// # Errors
-    /// The file is no image, or is as large as neither.
+    /// The file is not a valid image, or has neither size.
     pub(crate) fn source(path: &Path, image: &SourceImage, size: ImageSize) -> Result<SourceImage> {
         let source = SourceImage::open(path)?;
         let (found, wanted) = (source.sides(), image.sides());
@@ -72,15 +71,15 @@ impl Mask {
         }
     }
 
-    /// The mask in `source` for an image of `size`.
+    /// Reads the mask in `source` for an image of `size`.
     ///
     /// # Errors
-    /// Its file is damaged.
+    /// The file is damaged.
     pub(crate) fn read(source: &SourceImage, size: ImageSize) -> Result<Self> {
         Ok(Self::new(size.width(), source.mask_at(size)?))
     }
 
-    /// For each latent what the pixel at its upper left corner says, `[1, 1, rows, columns]`.
+    /// The mask of latents, `[1, 1, rows, columns]`: each has the value of its upper left pixel.
     fn of_latents(&self, factor: usize, (rows, columns): (usize, usize)) -> Result<Tensor> {
         let at = |row: usize, column: usize| self.pixels[row * factor * self.width + column * factor];
         let values: Vec<f32> = (0..rows * columns)
@@ -89,7 +88,7 @@ impl Mask {
         Ok(Tensor::from_vec(values, (1, 1, rows, columns), &Device::Cpu)?)
     }
 
-    /// `image`, `[1, 3, height, width]`, with the middle of its range where pixels are replaced.
+    /// Masks `image`, `[1, 3, height, width]`: inpainted pixels become 0, the middle of its range.
     fn hide(&self, image: &Tensor) -> Result<Tensor> {
         let (_, _, height, width) = image.dims4()?;
         let stays: Vec<f32> = self
@@ -103,15 +102,15 @@ impl Mask {
 }
 
 impl Distribution {
-    /// The latents that `noise` means, scaled for the denoising network of `bundle`.
+    /// Samples the distribution with `noise`, scaled for the denoising network of `bundle`.
     pub(super) fn sample(&self, bundle: &Bundle, noise: &Tensor) -> Result<Tensor> {
         let sample = (&self.mean + (&self.deviation * noise)?)?;
         Ok(bundle.vae.scale(&sample, self.scaling)?)
     }
 }
 
-/// Encodes each of `images` with the autoencoder of `bundle`, which is read once and dropped at the end. With a `mask`, of the
-/// images' size, also what it leaves of them. The denoising network is to have their latents as `scaling` says.
+/// Encodes each of `images` with the VAE encoder of `bundle`, which is read once and dropped at the end. With
+/// a `mask` of the images' size, the masked images are encoded too. Latents are scaled by `scaling`.
 ///
 /// # Errors
 /// A file is wrong, the device fails, or a value is not finite.

@@ -1,4 +1,4 @@
-//! The stages that an image passes through, each with its own networks, which it gives back when it ends.
+//! The stages of a run. Each loads its own networks, and frees them when it ends.
 
 mod control;
 mod decode;

@@ -1,4 +1,4 @@
-//! The upscaling stage: a super-resolution network (ESRGAN and its kin) applied to decoded images.
+//! The upscaling stage: a super-resolution network (the ESRGAN family) applied to decoded images.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::save::RgbImage;
 use crate::upscale::lanczos3;
 use crate::{Error, Result, device, finite};
 
-/// The network in the file at `path`. Nothing is read yet but headers.
+/// Opens the network in the file at `path` by its headers.
 ///
 /// # Errors
-/// The file cannot be read, or is of no network that is known.
+/// The file cannot be read, or its network is of an unknown architecture.
 pub(crate) fn upscaler(path: &Path, weight_options: &WeightOptions) -> Result<Upscaler> {
     let weights = Weights::new(
         Checkpoint::open_file(path)?,
@@ -32,8 +32,8 @@ pub(crate) fn rounds(scale: usize, factor: usize) -> u32 {
     rounds
 }
 
-/// Upscales each of `images` by `factor` with the network in the file at `path`, which is read once and dropped at the end.
-/// Where the network's own scale is another it is applied until the image is large enough, and the result is resampled.
+/// Upscales each of `images` by `factor` with the network in the file at `path`, which is read once and
+/// dropped at the end. A network of another scale is applied repeatedly, and the result resampled.
 ///
 /// # Errors
 /// The file is wrong, a value is not finite, the device fails, the run was interrupted, or `on_image` fails.
@@ -51,7 +51,7 @@ pub(crate) fn upscale(
     }
     for (index, image) in images {
         let (width, height) = (factor * image.width(), factor * image.height());
-        // From -1 to 1, where the network has 0 to 1.
+        // From [-1, 1] to the network's [0, 1].
         let mut values = image.to_tensor()?.affine(0.5, 0.5)?;
         for _ in 0..rounds(network.scale(), factor) {
             interrupt.check()?;

@@ -30,7 +30,7 @@ pub fn adapter_settings(path: &Path) -> Option<PathBuf> {
 pub(super) enum Alphas {
     /// The file has no settings.
     #[default]
-    Untold,
+    Unknown,
     /// Settings of each network, by its name in diffusers.
     ByNetwork(BTreeMap<String, PeftSettings>),
     /// Settings of all networks.
@@ -44,7 +44,7 @@ impl Alphas {
         let text = metadata.get("lora_adapter_metadata");
         match text.and_then(|text| serde_json::from_str::<Networks>(text).ok()) {
             Some(Networks(networks)) => Self::ByNetwork(networks),
-            None => Self::Untold,
+            None => Self::Unknown,
         }
     }
 
@@ -62,7 +62,7 @@ impl Alphas {
     /// messages.
     pub(super) fn check(&self, file: &Path, place: &str) -> Result<()> {
         let settings: Vec<&PeftSettings> = match self {
-            Self::Untold => Vec::new(),
+            Self::Unknown => Vec::new(),
             Self::ByNetwork(networks) => networks.values().collect(),
             Self::OfAll(settings) => vec![settings],
         };
@@ -80,7 +80,7 @@ impl Alphas {
     /// The factor of the layer `module` of `part`, if the settings have it.
     pub(super) fn factor(&self, part: Option<ModelPart>, module: &str) -> Option<Factor> {
         match self {
-            Self::Untold => None,
+            Self::Unknown => None,
             Self::OfAll(settings) => Some(settings.factor(module)),
             Self::ByNetwork(networks) => {
                 let names: &[&str] = match part? {

@@ -97,8 +97,8 @@ impl LoraFile {
             settings => {
                 let alphas = Alphas::read(&metadata);
                 alphas.check(source.path(), "its header")?;
-                let told = !matches!(alphas, Alphas::Untold);
-                (alphas, settings.filter(|_| !told))
+                let are_known = !matches!(alphas, Alphas::Unknown);
+                (alphas, settings.filter(|_| !are_known))
             }
         };
         let layers = Self::layers_of(&checkpoint, &alphas)?;
