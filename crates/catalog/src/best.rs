@@ -1,4 +1,4 @@
-//! The best preset that fits: all of it is on this machine, and its plan is within the memory budget.
+//! The best preset that is completely on this machine and whose plan fits into the memory budget.
 
 use sd_pipeline::bundle::Kind;
 
@@ -13,12 +13,12 @@ use crate::wanted::Wanted;
 use crate::{names, samplers};
 
 impl Layers {
-    /// The settings with the best of the program's presets that can generate from `inputs` on this machine, in
-    /// the order of [`BEST_FIRST`]; the built-in model if none can. What was typed is fetched first if there
-    /// is an `observer`, because plans need it. No preset is fetched.
+    /// The settings with the best of the built-in presets that can generate from `inputs` on this machine, in
+    /// the order of [`BEST_FIRST`], or with the built-in model if none can. What the command line names is
+    /// downloaded first if there is an `observer`, because plans need it. No preset is downloaded.
     ///
     /// # Errors
-    /// What was typed means nothing or cannot be fetched.
+    /// A name of the command line is invalid or cannot be downloaded.
     pub fn best_that_fits(
         &self,
         catalog: &Catalog,
@@ -50,11 +50,11 @@ impl Layers {
     }
 }
 
-/// What `settings` and `inputs` name on the hub and the cache lacks.
+/// What `settings` and `inputs` name on the hub and is not cached.
 fn missing(catalog: &Catalog, inputs: &Inputs, settings: &Settings) -> Result<Vec<Wanted>> {
     let mut missing = Vec::new();
     for (kind, name) in names::named(settings, &inputs.prompt) {
-        // A network of the configuration is idle where there is nothing to show it.
+        // Without control images a ControlNet of the configuration is not used.
         if kind == Kind::ControlNet && inputs.control_images.is_empty() {
             continue;
         }
@@ -77,8 +77,8 @@ fn is_here(catalog: &Catalog, preset: &Preset) -> bool {
     parts.all(|part| names::reference(part).is_some_and(|reference| catalog.is_cached(&reference, None)))
 }
 
-/// Whether the run can be planned within its memory. Default ControlNets that are not here are left out of
-/// the plan: they are fetched once the preset is chosen.
+/// Whether a run fits into its memory budget. Default ControlNets that are not cached are left out of the
+/// plan: they are downloaded once the preset is chosen.
 fn fits(catalog: &Catalog, inputs: &Inputs, layered: &Layered) -> bool {
     let request = Resolved::new(catalog, inputs.clone(), layered.clone())
         .and_then(|resolved| resolved.without_missing_controlnets().request(catalog));

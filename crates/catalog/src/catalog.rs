@@ -1,4 +1,4 @@
-//! [`Catalog`]: the files on this machine and the hub behind them, as names mean them.
+//! [`Catalog`]: resolves names to local files, cached repositories and the hub.
 
 use std::path::{Path, PathBuf};
 
@@ -10,26 +10,26 @@ use crate::local::{first_missing, is_complete, local_path, only_file, with_endin
 use crate::names::reference;
 use crate::presets::DEMO;
 
-/// Where what a name means is.
+/// The location of a named thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// In the program: the built-in model.
+    /// Built into the program.
     BuiltIn,
-    /// At this path, whole.
+    /// Completely at this local path.
     Here(PathBuf),
-    /// On the hub. The cache has nothing of it, or a part.
+    /// On the hub, and not or only partly cached.
     OnHub(Reference),
 }
 
-/// Names of models, ControlNets, LoRA files and upscalers: files on this machine, then the cache of the hub,
-/// then the hub.
+/// Resolves the names of models, ControlNets, LoRA files and upscalers: local files first, then the hub's
+/// cache, then the hub.
 #[derive(Debug)]
 pub struct Catalog {
     pub(crate) hub: Hub,
 }
 
 impl Catalog {
-    /// The catalog of the user who runs the program. Nothing is read or asked yet.
+    /// The catalog of the current user. Nothing is read or requested yet.
     pub fn of_user() -> Self {
         Self {
             hub: Hub::new(sd_hub::Settings::of_user()),
@@ -41,15 +41,15 @@ impl Catalog {
         self.hub.cache()
     }
 
-    /// Whether the hub may not be asked.
+    /// Whether the hub may not be used.
     pub fn is_offline(&self) -> bool {
         self.hub.settings().offline
     }
 
-    /// Where the `kind` of thing that the user calls `name` is.
+    /// The location of the `kind` of thing that the user calls `name`.
     ///
     /// # Errors
-    /// The name means nothing on this machine and is no id of the hub, or it leads to something of no use.
+    /// The name is neither a local path nor a hub id, or its files are not of this kind.
     pub fn locate(&self, kind: Kind, name: &str) -> Result<Location> {
         if kind == Kind::Model && name == DEMO {
             return Ok(Location::BuiltIn);
@@ -76,10 +76,10 @@ impl Catalog {
         }
     }
 
-    /// The path of what `reference` names on the hub and the user calls `name`, as it is in the cache by now.
+    /// The cached path of what `reference` names on the hub and the user calls `name`.
     ///
     /// # Errors
-    /// It is not in the cache, or in part: a download or an update has not come to its end.
+    /// It is not cached, or only in part: a download is not finished.
     pub(crate) fn path_in_cache(&self, kind: Kind, name: &str, reference: &Reference) -> Result<PathBuf> {
         let Some(path) = self.cached(reference) else {
             return Err(Error::NotInstalled {
@@ -97,14 +97,13 @@ impl Catalog {
         }
     }
 
-    /// Whether all that is used of what `reference` names is in the cache. Without `kind` its files tell what
-    /// it is used as.
+    /// Whether all used files of `reference` are cached. Without a `kind` its files show what it is used as.
     pub(crate) fn is_cached(&self, reference: &Reference, kind: Option<Kind>) -> bool {
         self.cached(reference)
             .is_some_and(|path| is_complete(&path, reference, kind))
     }
 
-    /// The folder of what `reference` names, or its file, where the cache has it.
+    /// The cached folder of `reference`, or its file.
     pub(crate) fn cached(&self, reference: &Reference) -> Option<PathBuf> {
         cached_in(self.cache(), reference)
     }
@@ -118,14 +117,14 @@ fn cached_in(cache: &Cache, reference: &Reference) -> Option<PathBuf> {
     }
 }
 
-/// The path that is opened of what is at `path`: a folder for models and ControlNets, a file for the others.
+/// The path to open for what is at `path`: a folder for models and ControlNets, a file for the others.
 fn usable(kind: Kind, name: &str, path: PathBuf) -> Result<PathBuf> {
     match kind {
         Kind::Model if path.is_file() => Err(Error::SingleFile {
             name: name.to_owned(),
         }),
         Kind::Model => Ok(path),
-        // Its last part is looked at: `.` has none.
+        // The last component is needed, and `.` has none.
         Kind::ControlNet => Ok(std::path::absolute(&path).unwrap_or(path)),
         Kind::Lora | Kind::Upscaler if path.is_file() => Ok(path),
         Kind::Lora | Kind::Upscaler => only_file(kind, name, &path),

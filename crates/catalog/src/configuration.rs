@@ -1,4 +1,4 @@
-//! [`Configuration`]: the user's file of defaults for what is not typed, and of presets of the user's own.
+//! [`Configuration`]: the user's file of default settings and presets.
 //!
 //! ```toml
 //! [defaults]
@@ -38,10 +38,10 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// The configuration of the user who runs the program; an empty one where there is no file.
+    /// The configuration of the current user; empty if there is no file.
     ///
     /// # Errors
-    /// The file cannot be read or understood.
+    /// The file cannot be read or parsed.
     pub fn of_user() -> Result<Self> {
         match configuration_file() {
             Some(file) => Self::read(&file),
@@ -61,8 +61,8 @@ impl Configuration {
         }
     }
 
-    /// The settings of the preset `name`, the user's own or one of the program's. A preset of the user's that
-    /// extends one of its own name extends the program's.
+    /// The settings of the preset `name`, the user's own or a built-in one. A preset of the user that extends
+    /// its own name extends the built-in one.
     ///
     /// # Errors
     /// No preset has the name, or presets extend each other in a circle.
@@ -87,7 +87,7 @@ impl Configuration {
         Ok(settings)
     }
 
-    /// Reads `text`. An error is one line.
+    /// Parses `text`. An error is one line.
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let sections: Table = text.parse().map_err(|error| place_and_reason(text, &error))?;
         let mut configuration = Self::default();
@@ -127,7 +127,7 @@ fn settings(table: Table) -> std::result::Result<Settings, String> {
     Ok(settings)
 }
 
-/// Sets one of `settings`. A list sets it once for each value.
+/// Sets one of `settings`. A list sets it once per value.
 fn set(settings: &mut Settings, name: &str, value: Value) -> std::result::Result<(), String> {
     match value {
         Value::String(text) => settings.set(name, &in_home(text)),
@@ -151,7 +151,7 @@ fn in_home(text: String) -> String {
     }
 }
 
-/// The line and the reason of an error of TOML's.
+/// The line and the reason of a TOML error.
 fn place_and_reason(text: &str, error: &toml::de::Error) -> String {
     let line = |start: usize| {
         text.as_bytes()[..start.min(text.len())]

@@ -8,7 +8,7 @@ use sd_pipeline::family::Description;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
-/// An image that a ControlNet is given.
+/// A control image of a ControlNet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlImage {
     /// What the image shows.
@@ -17,22 +17,23 @@ pub struct ControlImage {
     pub image: PathBuf,
 }
 
-/// A control image with what settings say of it.
+/// A control image with its settings.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ControlInput {
     /// The image.
     pub(crate) image: ControlImage,
-    /// The name of its ControlNet. Without one the model's default is used.
+    /// The name of its ControlNet; by default that of the model.
     pub(crate) network: Option<String>,
     /// The conditioning scale.
     pub(crate) scale: f64,
 }
 
-/// The `images` with their networks and scales: one that is given once is for all images, several are for one
-/// each.
+/// The `images` with their ControlNets and scales. A single value applies to all images; several values apply
+/// to one image each.
 ///
 /// # Errors
-/// There are not as many networks or scales as images, or an image that has no default network is given none.
+/// The number of ControlNets or scales differs from that of images, or an image without a default ControlNet
+/// has none.
 pub(crate) fn inputs(images: &[ControlImage], settings: &Settings) -> Result<Vec<ControlInput>> {
     let networks = paired("controlnet", &settings.controlnet, images.len())?;
     let scales = paired("control-scale", &settings.control_scale, images.len())?;
@@ -49,7 +50,7 @@ pub(crate) fn inputs(images: &[ControlImage], settings: &Settings) -> Result<Vec
         .collect()
 }
 
-/// For each of `images` images its value of the setting `setting`, if it has one.
+/// The value of `setting` for each of `images` images, if it has one.
 fn paired<'a, T>(setting: &'static str, values: &'a [T], images: usize) -> Result<Vec<Option<&'a T>>> {
     match values {
         _ if images == 0 => Ok(Vec::new()),
@@ -64,8 +65,8 @@ fn paired<'a, T>(setting: &'static str, values: &'a [T], images: usize) -> Resul
     }
 }
 
-/// The id on the hub of the ControlNet that is used for `image` beside `model` where none is named. Only
-/// Stable Diffusion 1 has defaults: the ControlNets of other families are many, and each is for one model.
+/// The hub id of the default ControlNet for `image` with `model`. Only Stable Diffusion 1 has defaults: for
+/// other families there are many ControlNets, each for one model.
 ///
 /// # Errors
 /// There is none.

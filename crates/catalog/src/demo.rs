@@ -4,17 +4,17 @@ use sd_pipeline::{EmbeddedFile, GuidanceScale, ModelChoice, ModelFolder, Recomme
 
 use crate::presets::DEMO;
 
-/// Every file of `models/demo` that the model is made of.
+/// The files of `models/demo`.
 const FILES: &[EmbeddedFile] = include!(concat!(env!("OUT_DIR"), "/demo_files.rs"));
 
-/// The settings that the model's card measures it with.
+/// The settings that the model card's figures were measured with.
 const RECOMMENDED: Recommended = Recommended {
     steps: Some(20),
     guidance_scale: Some(GuidanceScale(2.0)),
     sampler: None,
 };
 
-/// The built-in model, whose files are part of the program.
+/// The built-in model, whose files are embedded in the program.
 pub fn model() -> ModelChoice {
     ModelChoice {
         name: DEMO.to_owned(),

@@ -1,4 +1,4 @@
-//! Why settings, a name or a download are of no use.
+//! The errors of settings, names and downloads.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,11 @@ use sd_pipeline::bundle::Kind;
 /// The result of a look-up in the catalog.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What is wrong, with the names that the user gave. What to do about it is left to the program that shows
-/// it.
+/// What is wrong, with the user's names. Hints are left to the program that prints it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The user's configuration file cannot be read or understood.
+    /// The user's configuration file cannot be read or parsed.
     #[error("the configuration {}: {reason}", file.display())]
     Configuration {
         /// The file.
@@ -28,15 +27,15 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// The user's presets refer to each other in a circle.
-    #[error("the preset `{name}` goes on from itself: {} -> {name}", through.join(" -> "))]
+    /// The user's presets extend each other in a circle.
+    #[error("the preset `{name}` extends itself: {} -> {name}", through.join(" -> "))]
     PresetCircle {
-        /// The preset that is met a second time.
+        /// The preset that occurs a second time.
         name: String,
         /// The presets that lead to it.
         through: Vec<String>,
     },
-    /// A tag of the prompt looks like one of a LoRA and cannot be read.
+    /// A LoRA tag of the prompt is malformed.
     #[error("`{tag}` in the prompt cannot be read")]
     UnreadTag {
         /// The tag.
@@ -45,24 +44,24 @@ pub enum Error {
     /// A sampler or a schedule has an unknown name.
     #[error("{reason}")]
     Sampler {
-        /// What is wrong, with the names that there are.
+        /// What is wrong, with the known names.
         reason: String,
     },
-    /// A local name leads nowhere.
+    /// A local path does not exist.
     #[error("there is no {} at `{name}`", kind.title())]
     NothingAt {
-        /// What was looked for.
+        /// The kind of thing.
         kind: Kind,
         /// The name.
         name: String,
     },
-    /// The model is one file instead of a folder.
+    /// The model is a single file instead of a folder.
     #[error("`{name}` is a file, and models in a single file cannot be read yet")]
     SingleFile {
         /// The name.
         name: String,
     },
-    /// A repository of the hub is not in the cache and was not fetched.
+    /// A repository of the hub is not cached and was not downloaded.
     #[error("the {} `{reference}` is not on this machine", kind.title())]
     NotInstalled {
         /// What it is used as.
@@ -70,7 +69,7 @@ pub enum Error {
         /// The repository.
         reference: Reference,
     },
-    /// A repository of the hub is in the cache in part.
+    /// A repository of the hub is only partly cached.
     #[error("of the {} `{reference}` only a part is on this machine: it lacks {lacking}", kind.title())]
     PartlyInstalled {
         /// What it is used as.
@@ -80,7 +79,7 @@ pub enum Error {
         /// The first file that is missing.
         lacking: String,
     },
-    /// A repository of the hub does not hold what is used.
+    /// A repository of the hub lacks required files.
     #[error("`{reference}` cannot be used: it does not hold {what}")]
     Unusable {
         /// The repository.
@@ -88,34 +87,34 @@ pub enum Error {
         /// What it lacks.
         what: String,
     },
-    /// A folder or a repository holds several files, and one is used.
-    #[error("`{name}` holds several files that could be meant: {}", files.join(", "))]
+    /// A folder or repository holds several files, of which one is needed.
+    #[error("`{name}` holds several such files: {}", files.join(", "))]
     Several {
         /// The folder or the repository.
         name: String,
         /// The files.
         files: Vec<String>,
     },
-    /// A setting has several values, and not one for each control image.
+    /// The number of values of a setting is neither one nor that of control images.
     #[error("`{setting}` is given {values} times, and there are {images} control images")]
     Unpaired {
         /// The setting, as the configuration writes it.
         setting: &'static str,
-        /// How many values it has.
+        /// The number of values.
         values: usize,
-        /// How many images there are.
+        /// The number of images.
         images: usize,
     },
     /// The family of the model has no default ControlNet.
-    #[error("with a model of {family} a control image needs a ControlNet: none is usual there")]
+    #[error("with a model of {family} a control image needs a ControlNet: that family has no default one")]
     NoDefaultControlNet {
         /// The image.
         image: ControlKind,
         /// The model's family.
         family: &'static str,
     },
-    /// An image of unknown kind has no default ControlNet.
-    #[error("a control image that is taken as it is needs a ControlNet")]
+    /// A control image of another kind has no default ControlNet.
+    #[error("a control image that is used as it is needs a ControlNet")]
     NoControlNet {
         /// The image.
         image: ControlKind,
@@ -123,7 +122,7 @@ pub enum Error {
     /// The hub or its cache failed.
     #[error(transparent)]
     Hub(#[from] sd_hub::Error),
-    /// A file of a model or an image is of no use.
+    /// A file of a model or an image is invalid.
     #[error(transparent)]
     Pipeline(Box<sd_pipeline::Error>),
 }

@@ -1,4 +1,4 @@
-//! Downloads: which files of a repository are used, and fetching them into the cache.
+//! Downloads the used files of repositories into the cache.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use crate::error::{Error, Result};
 use crate::local::INDEX;
 use crate::wanted::Wanted;
 
-/// Watches downloads and can stop them.
+/// Observes downloads, and can stop them.
 pub trait FetchObserver: sd_hub::Observer {
-    /// Called once all repositories are listed, before the first byte of a file is fetched.
+    /// Called once all repositories are listed, before the first byte of a file is downloaded.
     fn prepared(&mut self, downloads: &[Download]);
 }
 
 impl Catalog {
-    /// Fetches what the cache lacks of `wanted`, and returns the folder of each.
+    /// Downloads the missing files of `wanted`, and returns the folder of each.
     ///
     /// # Errors
-    /// The hub fails, has no such thing, or has one that is of no use.
+    /// The hub fails, has no such repository, or has one without the required files.
     pub fn fetch(&self, wanted: &[Wanted], observer: &mut dyn FetchObserver) -> Result<Vec<PathBuf>> {
         let mut downloads = Vec::with_capacity(wanted.len());
         for Wanted { reference, kind } in wanted {
@@ -35,8 +35,7 @@ impl Catalog {
         Ok(self.hub.fetch(&downloads, observer)?)
     }
 
-    /// The text of the first of the small files at `paths` that the repository `reference` has, with its
-    /// path.
+    /// The text and path of the first of the small files at `paths` that the repository `reference` has.
     ///
     /// # Errors
     /// The hub fails.
@@ -54,7 +53,7 @@ impl Catalog {
         }
     }
 
-    /// The paths of the files that are used of `reference`.
+    /// The paths of the used files of `reference`.
     fn used_files(
         &self,
         listing: &Listing,
@@ -64,7 +63,7 @@ impl Catalog {
     ) -> Result<Vec<String>> {
         let paths = listing.paths();
         if let Some(file) = &reference.file {
-            // The strength of a LoRA may be told by a file beside it.
+            // A file beside a LoRA may hold its scale.
             let settings =
                 adapter_settings(Path::new(file)).and_then(|path| path.to_str().map(str::to_owned));
             let settings = settings.filter(|path| paths.contains(&path.as_str()));

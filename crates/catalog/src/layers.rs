@@ -1,4 +1,4 @@
-//! Layers of settings: what was typed, over a preset, over the user's configuration.
+//! The layers of settings: command line, then preset, then the user's configuration.
 
 use crate::configuration::Configuration;
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub struct Layered {
     pub settings: Settings,
 }
 
-/// The layers of one run, lowest last.
+/// The layers of one run, the lowest last.
 #[derive(Debug)]
 pub struct Layers {
     pub(crate) typed: Settings,
@@ -25,21 +25,21 @@ pub struct Layers {
     pub(crate) defaults: Settings,
 }
 
-/// The layer between what was typed and the configuration.
+/// The layer between the command line and the configuration.
 #[derive(Debug)]
 enum PresetLayer {
-    /// There is none.
+    /// No preset.
     Absent,
     /// The preset of this name.
     Named(String, Box<Settings>),
-    /// The best that fits, which is looked for.
+    /// The best preset that fits.
     Best,
 }
 
 impl Layers {
-    /// The layers for what was `typed`. A preset that was typed wins over a model of the configuration, a
-    /// model that was typed over a preset of the configuration; where nothing names either, the best preset
-    /// is looked for.
+    /// The layers for the settings `typed` on the command line. A typed preset overrides a model of the
+    /// configuration, and a typed model overrides a preset of the configuration. Without either the best
+    /// preset is chosen.
     ///
     /// # Errors
     /// No preset has the name, or presets extend each other in a circle.
@@ -62,7 +62,7 @@ impl Layers {
         })
     }
 
-    /// The settings, unless the best preset is to be looked for.
+    /// The settings, unless the best preset is still to be chosen.
     pub fn settled(&self) -> Option<Layered> {
         match &self.preset {
             PresetLayer::Absent => Some(Layered {
@@ -74,7 +74,7 @@ impl Layers {
         }
     }
 
-    /// The settings with one of the program's presets.
+    /// The settings with a built-in preset.
     pub(crate) fn with_preset(&self, preset: &Preset) -> Layered {
         self.with(preset.name, preset.into())
     }

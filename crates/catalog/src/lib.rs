@@ -1,13 +1,13 @@
-//! From names to models: presets, the user's configuration, files on this machine, the hub.
+//! Resolves names to models: presets, the user's configuration, local files, the hub.
 //!
-//! [`Settings`] are one layer of what can be set beside the prompt. [`Layers`] puts what was typed over a
-//! preset over the user's [`Configuration`]; where nothing names a preset or a model, the best preset that
-//! fits this machine is looked for. [`Resolved`] finds each name of the settings once: here, in the cache of
-//! the hub, or on the hub, where the [`Catalog`] fetches it from. The result is the
-//! [`Request`](sd_pipeline::Request) that the pipeline runs.
+//! [`Settings`] are one layer of what can be set beside the prompt. [`Layers`] puts the command line over a
+//! preset over the user's [`Configuration`]; without a preset or a model it chooses the best preset that fits
+//! this machine. [`Resolved`] resolves each name of the settings once: to a local path, to the hub's cache,
+//! or to the hub, from which the [`Catalog`] downloads it. The result is the
+//! [`Request`](sd_pipeline::Request) for the pipeline.
 //!
-//! The crate knows no command line and no terminal. Downloads are watched and stopped through a
-//! [`FetchObserver`]; an [`Error`] carries the names that the user gave.
+//! The crate knows no command line and no terminal. A [`FetchObserver`] observes and stops downloads; an
+//! [`Error`] carries the user's names.
 
 mod best;
 mod catalog;

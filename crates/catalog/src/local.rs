@@ -1,5 +1,4 @@
-//! Files and folders on this machine: what a local name means, and whether a folder holds all that is used of
-//! it.
+//! Local files and folders: what a path means, and whether a folder is complete.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +10,10 @@ use crate::error::{Error, Result};
 
 /// The file that lists the components of a model.
 pub(crate) const INDEX: &str = "model_index.json";
-/// The longest of these that is read, in bytes; a thousand are usual.
+/// The longest index that is read, in bytes; about a thousand is typical.
 const LONGEST_INDEX: u64 = 1 << 20;
 
-/// The path on this machine that `name` means, if something is there: a file, a folder, or `FOLDER:FILE` with
-/// a folder that is there.
+/// The local path that `name` means, if it exists: a file, a folder, or `FOLDER:FILE` in an existing folder.
 pub(crate) fn local_path(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(name);
     if path.exists() {
@@ -25,35 +23,35 @@ pub(crate) fn local_path(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// The path of `name` with the ending that LoRA files have.
+/// The path of `name` with the extension of LoRA files.
 pub(crate) fn with_ending(name: &str) -> PathBuf {
     let name = format!("{name}.safetensors");
     local_path(&name).unwrap_or_else(|| PathBuf::from(name))
 }
 
-/// The path that `FOLDER:FILE` means. The file need not be there. A colon may also be part of a name or
-/// follow the letter of a drive: what precedes it must be a folder.
+/// The path of `FOLDER:FILE`. The file need not exist. A colon may also be part of a name or follow a drive
+/// letter: what precedes it must be a folder.
 fn in_folder(name: &str) -> Option<PathBuf> {
     let (folder, file) = name.rsplit_once(':')?;
     let is_named = !file.is_empty() && Path::new(file).is_relative() && Path::new(folder).is_dir();
     is_named.then(|| Path::new(folder).join(file))
 }
 
-/// Whether all that is used of `reference` is at its `path` in the cache.
+/// Whether all used files of `reference` are at its `path` in the cache.
 pub(crate) fn is_complete(path: &Path, reference: &Reference, kind: Option<Kind>) -> bool {
     match reference.file {
-        // The strength of a LoRA may be told by a file beside it.
+        // A file beside a LoRA may hold its scale.
         Some(_) => adapter_settings(path).is_none_or(|settings| settings.is_file()),
         None => is_complete_folder(path, kind),
     }
 }
 
-/// Whether `folder` holds all that is used of a `kind`. Without one its files tell the kind.
+/// Whether `folder` holds all used files of a `kind`. Without one its files show the kind.
 pub fn is_complete_folder(folder: &Path, kind: Option<Kind>) -> bool {
     first_missing(folder, kind).is_none()
 }
 
-/// The first file that `folder` lacks of those that are used of a `kind`.
+/// The first used file of a `kind` that is missing in `folder`.
 pub(crate) fn first_missing(folder: &Path, kind: Option<Kind>) -> Option<String> {
     let paths = sd_hub::paths_below(folder);
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
@@ -68,17 +66,17 @@ pub(crate) fn first_missing(folder: &Path, kind: Option<Kind>) -> Option<String>
     }
 }
 
-/// The path of a link below `folder` whose target is gone.
+/// A dangling link below `folder`.
 fn dangling_link(folder: &Path) -> Option<String> {
     let links = sd_files::walk(folder).into_iter().filter(|found| found.is_link);
     let mut dangling = links.filter(|link| !folder.join(&link.path).exists());
     dangling.next().map(|link| link.path)
 }
 
-/// The file in `folder` that a repository of the `kind` would be used for. `name` is what the user calls it.
+/// The file in `folder` that is used for the `kind`. `name` is the user's name of it.
 ///
 /// # Errors
-/// There is none, or there are several and none has the usual name.
+/// There is none, or there are several and none has the default name.
 pub(crate) fn only_file(kind: Kind, name: &str, folder: &Path) -> Result<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let files = entries.filter(|entry| entry.path().is_file());

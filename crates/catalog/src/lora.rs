@@ -1,4 +1,4 @@
-//! LoRA files as settings and prompts name them: names with scales.
+//! LoRA files in settings and prompts: names with scales.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use sd_pipeline::prompt::Prompt;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
-/// The name of a LoRA, and how much of it is added.
+/// The name of a LoRA with its scales.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Scaled<'a> {
-    /// What the user calls it.
+    /// The name that the user gave it.
     pub(crate) name: &'a str,
     /// The scale for the text encoders.
     pub(crate) text_scale: f64,
@@ -18,11 +18,11 @@ pub(crate) struct Scaled<'a> {
     pub(crate) scale: f64,
 }
 
-/// The LoRA files of `settings` and then of the tags of `prompt`, as name, scale for the text encoders, scale
-/// for the network.
+/// The LoRAs of `settings` and then of the tags of `prompt`: name, scale for the text encoders, scale for the
+/// network.
 ///
 /// # Errors
-/// A tag cannot be read.
+/// A tag is malformed.
 pub(crate) fn named(settings: &Settings, prompt: &str) -> Result<Vec<(String, f64, f64)>> {
     let prompt = Prompt::parse(prompt);
     if let Some(tag) = prompt.unread.first() {
@@ -35,7 +35,7 @@ pub(crate) fn named(settings: &Settings, prompt: &str) -> Result<Vec<(String, f6
     Ok(of_settings.chain(of_prompt).collect())
 }
 
-/// `NAME`, `NAME:SCALE` or `NAME:TEXT_ENCODERS:NETWORK` in its parts. A colon may also be part of a path.
+/// Splits `NAME`, `NAME:SCALE` or `NAME:TEXT_ENCODERS:NETWORK`. A colon may also be part of a path.
 pub(crate) fn scaled(text: &str) -> Scaled<'_> {
     let whole = Scaled {
         name: text,
@@ -62,7 +62,7 @@ pub(crate) fn scaled(text: &str) -> Scaled<'_> {
     }
 }
 
-/// `NAME:NUMBER` in its parts.
+/// Splits `NAME:NUMBER`.
 fn with_number(text: &str) -> Option<(&str, f64)> {
     let (name, number) = text.rsplit_once(':')?;
     let number = number.parse().ok().filter(|number: &f64| number.is_finite())?;

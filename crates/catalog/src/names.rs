@@ -1,4 +1,4 @@
-//! Names that mean something on the hub, told apart from paths.
+//! Names on the hub, and how they differ from paths.
 
 use sd_hub::Reference;
 use sd_pipeline::bundle::Kind;
@@ -8,11 +8,11 @@ use crate::lora::scaled;
 use crate::presets;
 use crate::settings::Settings;
 
-/// Endings of files. A name with one is a path, also where it reads like an id.
+/// File extensions. A name with one is a path, even if it has the form of an id.
 const ENDINGS: [&str; 5] = [".safetensors", ".pth", ".ckpt", ".bin", ".gguf"];
 
-/// What `name` means on the hub, if it reads like an id rather than like a path. Ids that have moved are
-/// replaced by those of today.
+/// The hub reference of `name`, if it has the form of an id rather than of a path. Renamed repositories get
+/// their current id.
 pub fn reference(name: &str) -> Option<Reference> {
     let reference: Reference = name.parse().ok()?;
     let is_path = reference.file.is_none() && ENDINGS.iter().any(|ending| name.ends_with(ending));

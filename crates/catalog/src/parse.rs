@@ -1,5 +1,5 @@
-//! The texts of settings as values within their ranges, the same for a command line and for the configuration
-//! file. Each function returns an error that says in one line what it takes.
+//! Parses the texts of settings and checks their ranges, for the command line and the configuration file. An
+//! error says in one line what is accepted.
 
 use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
 
@@ -9,7 +9,7 @@ use crate::styles::{self, Style};
 const MOST_IMAGES: u64 = 10_000;
 /// Most denoising steps.
 const MOST_STEPS: u64 = 1000;
-/// The last layer of CLIP that the prompt can be taken from, counted from the end.
+/// The most CLIP layers that can be skipped, counted as in stable-diffusion-webui.
 const MOST_CLIP_SKIP: u64 = 12;
 
 /// A count of images.
@@ -36,7 +36,7 @@ pub fn steps(text: &str) -> Result<u64, String> {
     whole(text, 1, MOST_STEPS)
 }
 
-/// The last layer of CLIP that is used, counted from the end.
+/// CLIP skip, counted as in stable-diffusion-webui: 1 for the last layer.
 ///
 /// # Errors
 /// It is no whole number, or out of range.
@@ -49,10 +49,10 @@ fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
     number.ok_or_else(|| format!("it takes a whole number from {least} to {most}"))
 }
 
-/// An image's width and height, `WxH`.
+/// An image size, `WxH`.
 ///
 /// # Errors
-/// It is no size, or one that networks cannot have.
+/// It has not the form of a size, or networks do not support it.
 pub fn size(text: &str) -> Result<ImageSize, String> {
     text.parse()
         .map_err(|error: sd_pipeline::BadSize| error.to_string())
@@ -87,10 +87,10 @@ pub fn guidance_rescale(text: &str) -> Result<f64, String> {
 /// # Errors
 /// It is no number from 0 to 10.
 pub fn control_scale(text: &str) -> Result<f64, String> {
-    number(text, 10.0).ok_or_else(|| "an image is followed by a number from 0 to 10".to_owned())
+    number(text, 10.0).ok_or_else(|| "a control scale is a number from 0 to 10".to_owned())
 }
 
-/// The strength of an image-to-image pass, or the part of one after which another begins.
+/// The strength of image-to-image, or the fraction of the denoising at which a refiner takes over.
 ///
 /// # Errors
 /// It is no number from 0 to 1.
@@ -111,23 +111,23 @@ pub fn upscale(text: &str) -> Result<usize, String> {
     match text {
         "2" => Ok(2),
         "4" => Ok(4),
-        _ => Err("images are made 2 or 4 times as large".to_owned()),
+        _ => Err("the upscaling factor is 2 or 4".to_owned()),
     }
 }
 
-/// A style by its name.
+/// A style by name.
 ///
 /// # Errors
-/// None has it.
+/// The name is unknown.
 pub fn style(text: &str) -> Result<&'static Style, String> {
     let names = styles::ALL.map(|style| style.name).join(", ");
     Style::find(text).ok_or_else(|| format!("the styles are {names}"))
 }
 
-/// A device by its name.
+/// A device by name. It need not exist on this machine.
 ///
 /// # Errors
-/// None has it. Whether this machine has the device is not looked at.
+/// The name is unknown.
 pub fn device(text: &str) -> Result<DeviceChoice, String> {
     match text {
         "auto" => Ok(DeviceChoice::Automatic),
@@ -141,10 +141,10 @@ pub fn device(text: &str) -> Result<DeviceChoice, String> {
     }
 }
 
-/// A type of weights by its name.
+/// A data type of weights by name.
 ///
 /// # Errors
-/// None has it.
+/// The name is unknown.
 pub fn weight_type(text: &str) -> Result<TypeChoice, String> {
     match text {
         "auto" => Ok(TypeChoice::Automatic),

@@ -1,4 +1,4 @@
-//! The program's presets: a model and the settings of its runs, under one name.
+//! The built-in presets.
 
 use sd_pipeline::scheduler::SamplerKind;
 
@@ -7,30 +7,30 @@ use sd_pipeline::scheduler::SamplerKind;
 pub struct Preset {
     /// Its name.
     pub name: &'static str,
-    /// The model's id on the hub, or that of the built-in one.
+    /// The model's hub id, or `demo` for the built-in one.
     pub model: &'static str,
     /// Denoising steps.
     pub steps: usize,
-    /// The guidance scale, where it is not the family's default.
+    /// The guidance scale, if it is not the family's default.
     pub guidance_scale: Option<f64>,
-    /// The sampler, where it is not the model's own.
+    /// The sampler, if it is not the model's own.
     pub sampler: Option<SamplerKind>,
     /// A LoRA that is added.
     pub lora: Option<&'static str>,
     /// A refiner.
     pub refiner: Option<&'static str>,
-    /// By how much finished images are upscaled.
+    /// The upscaling factor.
     pub upscale: Option<usize>,
 }
 
-/// The best preset of all.
+/// The preset of `--pro`.
 pub const PRO: &str = "sd3.5";
-/// The built-in model, and its preset.
+/// The built-in model and its preset.
 pub const DEMO: &str = "demo";
 
 const DREAMSHAPER: &str = "Lykon/DreamShaper-8";
 const REALISTIC_VISION: &str = "SG161222/Realistic_Vision_V6.0_B1_noVAE";
-/// `runwayml/stable-diffusion-v1-5` has left the hub; this is its other place.
+/// `runwayml/stable-diffusion-v1-5` has left the hub; this is its current id.
 const SD15: &str = "stable-diffusion-v1-5/stable-diffusion-v1-5";
 const SDXL: &str = "stabilityai/stable-diffusion-xl-base-1.0";
 const SDXL_REFINER: &str = "stabilityai/stable-diffusion-xl-refiner-1.0";
@@ -98,7 +98,7 @@ pub const ALL: [Preset; 17] = [
     plain(DEMO, DEMO, 20),
 ];
 
-/// The presets that are looked through for the best that fits, the best first.
+/// The presets that `auto` tries, the best first.
 pub const BEST_FIRST: [&str; 8] = [
     PRO,
     "sd3.5-turbo",
@@ -116,13 +116,13 @@ impl Preset {
         ALL.iter().find(|preset| preset.name == name)
     }
 
-    /// The ids of every model and LoRA that it uses.
+    /// The ids of its models and LoRAs.
     pub fn parts(&self) -> impl Iterator<Item = &'static str> {
         [Some(self.model), self.lora, self.refiner].into_iter().flatten()
     }
 }
 
-/// The id under which the hub has the repository `id` today.
+/// The current id of the repository `id` on the hub.
 pub fn moved(id: &str) -> &str {
     match id {
         "runwayml/stable-diffusion-v1-5" => SD15,

@@ -1,5 +1,5 @@
-//! [`Resolved`]: settings in which every name is found, once, here or on the hub. What is missing is fetched,
-//! and the result is the pipeline's [`Request`].
+//! [`Resolved`]: settings with every name resolved once, to a local path or to the hub. Missing files are
+//! downloaded, and the result is the pipeline's [`Request`].
 
 use std::path::PathBuf;
 
@@ -22,21 +22,21 @@ use crate::user_dirs::user_dirs;
 use crate::wanted::Wanted;
 use crate::{demo, lora, names, samplers, upscaler};
 
-/// The folder that images are saved in where nothing names one.
+/// The default output folder.
 const OUTPUT: &str = "./outputs";
 
-/// What a run generates from: the prompt and images, which neither presets nor the configuration can set.
+/// The prompt and the input images of a run, which neither presets nor the configuration can set.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {
     /// The prompt.
     pub prompt: String,
-    /// The image of an image-to-image or inpainting run.
+    /// The initial image of image-to-image or inpainting.
     pub init: Option<InitImage>,
-    /// Images for ControlNets.
+    /// The control images of ControlNets.
     pub control_images: Vec<ControlImage>,
 }
 
-/// A model, a ControlNet, a LoRA or an upscaler that has a name.
+/// A model, a ControlNet, a LoRA or an upscaler with its location.
 #[derive(Debug, Clone, PartialEq)]
 struct Asset {
     kind: Kind,
@@ -44,7 +44,7 @@ struct Asset {
     location: Location,
 }
 
-/// A run in which every name is found.
+/// A run with every name resolved.
 #[derive(Debug)]
 pub struct Resolved {
     inputs: Inputs,
@@ -69,15 +69,15 @@ struct Lora {
 struct Control {
     image: ControlImage,
     scale: f64,
-    /// None until the model, whose default it is, is known.
+    /// None until the model is known, whose default it is.
     network: Option<Asset>,
 }
 
 impl Inputs {
-    /// Opens every image that is named.
+    /// Opens every input image.
     ///
     /// # Errors
-    /// One is not there or is no regular file.
+    /// One does not exist or is no regular file.
     pub fn check(&self) -> Result<()> {
         let init = self.init.iter();
         let init = init.flat_map(|init| [Some(&init.image), init.mask.as_ref()].into_iter().flatten());
@@ -100,7 +100,7 @@ impl Asset {
         })
     }
 
-    /// Where it is on the hub, if it is not here.
+    /// Its reference on the hub, if it is not local.
     fn missing(&self) -> Option<&Reference> {
         match &self.location {
             Location::OnHub(reference) => Some(reference),
@@ -108,10 +108,10 @@ impl Asset {
         }
     }
 
-    /// Its path.
+    /// Its local path.
     ///
     /// # Errors
-    /// It was not fetched, or it has none.
+    /// It was not downloaded, or is built in.
     fn path(&self, catalog: &Catalog) -> Result<PathBuf> {
         match &self.location {
             Location::Here(path) => Ok(path.clone()),
@@ -123,10 +123,10 @@ impl Asset {
         }
     }
 
-    /// It as a model.
+    /// The model choice.
     ///
     /// # Errors
-    /// It was not fetched.
+    /// It was not downloaded.
     fn model(&self, catalog: &Catalog) -> Result<ModelChoice> {
         match self.location {
             Location::BuiltIn => Ok(demo::model()),
@@ -140,17 +140,17 @@ impl Asset {
 }
 
 impl Resolved {
-    /// Finds every name of `layered` and of the tags of the prompt. Nothing is asked of the hub.
+    /// Resolves every name of `layered` and of the LoRA tags of the prompt, without requests to the hub.
     ///
     /// # Errors
-    /// A name means nothing, or settings contradict each other.
+    /// A name cannot be resolved, or settings contradict each other.
     pub fn new(catalog: &Catalog, inputs: Inputs, layered: Layered) -> Result<Self> {
         let settings = &layered.settings;
         let (sampler, schedule) = samplers::named(settings)?;
         let control_inputs = controlnet::inputs(&inputs.control_images, settings)?;
         let loras = lora::named(settings, &inputs.prompt)?;
         let find = |kind: Kind, name: &String| Asset::new(catalog, kind, name);
-        // The model first: the others are for it.
+        // The model first: the others depend on it.
         let model = Asset::new(catalog, Kind::Model, settings.model.as_deref().unwrap_or(DEMO))?;
         let controls = control_inputs.into_iter().map(|input| {
             let ControlInput {
@@ -202,11 +202,11 @@ impl Resolved {
         Ok(resolved)
     }
 
-    /// Fetches what is not here. Where the hub may not be asked, [`Self::request`] reports what is missing.
+    /// Downloads what is not local. If the program is offline, [`Self::request`] reports what is missing.
     ///
     /// # Errors
-    /// The hub fails, or has nothing of use. The family of a model without a default ControlNet is read from
-    /// the hub before the model is fetched.
+    /// The hub fails, or a repository lacks required files. The family of a model without a default
+    /// ControlNet is read from the hub before the model is downloaded.
     pub fn fetch(&mut self, catalog: &Catalog, observer: &mut dyn FetchObserver) -> Result<()> {
         if catalog.is_offline() {
             return Ok(());
@@ -248,7 +248,7 @@ impl Resolved {
         Ok(())
     }
 
-    /// Everything that has a name.
+    /// All named things.
     fn assets(&mut self) -> impl Iterator<Item = &mut Asset> {
         let controls = self
             .controls
@@ -262,7 +262,7 @@ impl Resolved {
             .chain(self.loras.iter_mut().map(|lora| &mut lora.asset))
     }
 
-    /// Gives the control images without a network the default of the model, which must be here.
+    /// Sets the default ControlNets of the model, which must be local.
     fn choose_default_controlnets(&mut self, catalog: &Catalog) -> Result<()> {
         let mut known: Option<Description> = None;
         for control in &mut self.controls {
@@ -282,7 +282,7 @@ impl Resolved {
         Ok(())
     }
 
-    /// Without control images whose networks are not here.
+    /// Removes control images whose ControlNets are not local.
     pub(crate) fn without_missing_controlnets(mut self) -> Self {
         let is_here = |control: &Control| {
             control
@@ -294,7 +294,7 @@ impl Resolved {
         self
     }
 
-    /// The pipeline's request.
+    /// The request for the pipeline.
     ///
     /// # Errors
     /// Something is still missing.
@@ -365,7 +365,7 @@ impl Resolved {
             guidance_rescale: settings.guidance_rescale.unwrap_or(0.0),
             sampler: self.sampler,
             schedule: self.schedule,
-            // Settings count the last layer that is used, from 1.
+            // Settings count from 1, as stable-diffusion-webui does.
             clip_skip: settings.clip_skip.map_or(0, |layer| layer as usize - 1),
             output: settings.output.unwrap_or_else(|| PathBuf::from(OUTPUT)),
             device: settings.device.unwrap_or_default(),
@@ -378,7 +378,7 @@ impl Resolved {
     }
 }
 
-/// The network that upscales by `factor` where none is named, if the cache has it.
+/// The default network that upscales by `factor`, if it is cached.
 fn default_upscaler(catalog: &Catalog, factor: usize) -> Option<Asset> {
     let name = upscaler::default_name(factor)?;
     let path = catalog.cached(&names::reference(name)?)?;

@@ -1,12 +1,12 @@
-//! The sampler and the schedule that settings name.
+//! The sampler and the schedule of the settings.
 
 use sd_pipeline::scheduler::{SamplerChoice, SamplerKind, ScheduleKind};
 
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
-/// The sampler of `settings`, if they name one, and the schedule of noise levels. `scheduler` wins over what
-/// the name of the sampler says of the schedule.
+/// The sampler of `settings`, if they name one, and the noise schedule. `scheduler` overrides a schedule in
+/// the sampler's name.
 ///
 /// # Errors
 /// A name is unknown.

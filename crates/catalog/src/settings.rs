@@ -1,4 +1,4 @@
-//! [`Settings`]: what can be set beside the prompt, on a command line, by a preset and in the user's
+//! [`Settings`]: what can be set beside the prompt, on the command line, by a preset and in the user's
 //! configuration.
 
 use std::path::PathBuf;
@@ -9,24 +9,24 @@ use crate::parse;
 use crate::presets::Preset;
 use crate::styles::Style;
 
-/// One layer of settings. What it leaves open is taken from the layer below.
+/// One layer of settings. Open settings are taken from the layer below.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
-    /// What images should not show.
+    /// The negative prompt.
     pub negative_prompt: Option<String>,
-    /// Words for the prompt and the negative prompt.
+    /// The style.
     pub style: Option<&'static Style>,
     /// Width and height in pixels.
     pub size: Option<ImageSize>,
-    /// By how much finished images are upscaled.
+    /// The upscaling factor.
     pub upscale: Option<usize>,
     /// The upscaling network.
     pub upscaler: Option<String>,
-    /// How many images.
+    /// The number of images.
     pub n: Option<u64>,
     /// The first image's seed.
     pub seed: Option<u64>,
-    /// The name of a preset; in a preset of the user's, of the one that it extends.
+    /// The name of a preset; in a preset of the user, that of the extended one.
     pub quality: Option<String>,
     /// The model.
     pub model: Option<String>,
@@ -44,23 +44,23 @@ pub struct Settings {
     pub controlnet: Vec<String>,
     /// The refiner.
     pub refiner: Option<String>,
-    /// The part of the noise schedule after which the refiner takes the latents over, from 0 to 1.
+    /// The fraction of the denoising at which the refiner takes over the latents.
     pub refiner_switch: Option<f64>,
     /// The sampler.
     pub sampler: Option<String>,
-    /// The schedule of noise levels.
+    /// The noise schedule.
     pub scheduler: Option<String>,
-    /// The last layer of CLIP that is used, counted from the end.
+    /// CLIP skip, counted as in stable-diffusion-webui.
     pub clip_skip: Option<u64>,
-    /// The memory budget, on a GPU of the GPU's.
+    /// The memory budget; on a GPU that of the GPU's memory.
     pub memory: Option<Bytes>,
-    /// The budget of the host's memory beside a GPU.
+    /// The budget of host memory beside a GPU.
     pub host_memory: Option<Bytes>,
-    /// The device that computes.
+    /// The device.
     pub device: Option<DeviceChoice>,
-    /// The type that weights are held in.
+    /// The data type that weights are held in.
     pub dtype: Option<TypeChoice>,
-    /// The folder that images are saved in.
+    /// The output folder.
     pub output: Option<PathBuf>,
     /// Whether a LoRA, a ControlNet, a refiner or an upscaler that fails is an error.
     pub strict: bool,
@@ -102,7 +102,7 @@ impl Settings {
     /// Sets `name`, an option of the command line without its dashes, to `text`.
     ///
     /// # Errors
-    /// Nothing has the name, it has a value already, or `text` is none; said in one line.
+    /// The name is unknown, it has a value already, or `text` is invalid, in one line.
     pub(crate) fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
         let outcome = match name {
             "negative-prompt" => once(&mut self.negative_prompt, Ok(text.to_owned())),
@@ -145,7 +145,7 @@ impl Settings {
     /// Sets the flag `name` to `value`.
     ///
     /// # Errors
-    /// It is no flag; said in one line.
+    /// It is no flag, in one line.
     pub(crate) fn set_flag(&mut self, name: &str, value: bool) -> Result<(), String> {
         match name {
             "strict" => {
@@ -183,7 +183,7 @@ impl From<&Preset> for Settings {
     }
 }
 
-/// `values`, or `others` where there are none.
+/// `values`, or `others` if there are none.
 fn or_all<T>(values: Vec<T>, others: Vec<T>) -> Vec<T> {
     if values.is_empty() { others } else { values }
 }

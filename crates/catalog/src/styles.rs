@@ -1,13 +1,13 @@
-//! Styles: words for the prompt and the negative prompt, under one name.
+//! Styles, which extend the prompt and set a negative prompt.
 
-/// Words for the prompt and the negative prompt, under one name.
+/// A named style: words for the prompt, and a negative prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     /// Its name.
     pub name: &'static str,
     /// The words that are appended to the prompt.
     pub words: &'static str,
-    /// The negative prompt, where the user gives none.
+    /// The negative prompt, if the user gives none.
     pub negative_prompt: &'static str,
 }
 
@@ -41,7 +41,7 @@ impl Style {
         ALL.iter().find(|style| style.name == name)
     }
 
-    /// The prompt and the negative prompt in this style. A negative prompt of the user's stays as it is.
+    /// Applies the style to the prompts. A negative prompt of the user stays as it is.
     pub fn apply(&self, prompt: &str, negative_prompt: Option<&str>) -> (String, String) {
         let prompt = match prompt.trim_end() {
             "" => self.words.to_owned(),

@@ -1,5 +1,5 @@
-//! The directories of the user who runs the program, by the environment: states of runs, the prompt cache,
-//! the configuration.
+//! The directories of the current user, from the environment: run states, the prompt cache, the
+//! configuration.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use sd_pipeline::UserDirs;
 /// The program's name among the user's directories.
 const PROGRAM: &str = "sd-generate";
 
-/// The directories of the user who runs the program: `$SD_GENERATE_STATE` and `$SD_GENERATE_CACHE` where they
-/// are set; else those of the XDG base directories on Linux, of the Library on macOS, and of the local
-/// application data on Windows. Nothing is made or looked at.
+/// The directories of the current user: `$SD_GENERATE_STATE` and `$SD_GENERATE_CACHE` if they are set; else
+/// those of the XDG base directories on Linux, of the Library on macOS, and of the local application data on
+/// Windows. Nothing is created or read.
 pub fn user_dirs() -> UserDirs {
     UserDirs {
         state: absolute("SD_GENERATE_STATE").or_else(|| Some(state_of_user()?.join(PROGRAM))),
@@ -19,8 +19,8 @@ pub fn user_dirs() -> UserDirs {
     }
 }
 
-/// The user's configuration file: `$SD_GENERATE_CONFIG` where it is set, else `sd-generate/config.toml` in
-/// the user's folder of configurations. Whether it is there is not looked at.
+/// The user's configuration file: `$SD_GENERATE_CONFIG` if it is set, else `sd-generate/config.toml` in the
+/// user's configuration folder. It need not exist.
 pub(crate) fn configuration_file() -> Option<PathBuf> {
     absolute("SD_GENERATE_CONFIG")
         .or_else(|| Some(configurations_of_user()?.join(PROGRAM).join("config.toml")))
@@ -58,7 +58,7 @@ fn state_of_user() -> Option<PathBuf> {
 
 #[cfg(windows)]
 fn cache_of_user() -> Option<PathBuf> {
-    // Beside the states, which have a folder of their own.
+    // Beside the run states, which have their own folder.
     absolute("LOCALAPPDATA")
 }
 
@@ -72,7 +72,7 @@ fn cache_of_user() -> Option<PathBuf> {
     xdg("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")))
 }
 
-/// A base directory; the specification has relative ones ignored.
+/// A base directory. Relative ones are ignored, as specified.
 #[cfg(not(any(target_os = "macos", windows)))]
 fn xdg(variable: &str) -> Option<PathBuf> {
     env::var_os(variable)
@@ -80,7 +80,7 @@ fn xdg(variable: &str) -> Option<PathBuf> {
         .filter(|folder| folder.is_absolute())
 }
 
-/// The folder that an environment variable names, if it names one.
+/// The absolute path of an environment variable, if it is one.
 fn absolute(variable: &str) -> Option<PathBuf> {
     let folder = env::var_os(variable).filter(|folder| !folder.is_empty())?;
     std::path::absolute(folder).ok()

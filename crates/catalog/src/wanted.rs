@@ -1,4 +1,4 @@
-//! What is fetched for settings that are not run at once, those of a preset say.
+//! What a preset or other settings need from the hub.
 
 use sd_hub::Reference;
 use sd_pipeline::bundle::Kind;
@@ -8,17 +8,17 @@ use crate::names::{named, reference};
 use crate::settings::Settings;
 use crate::upscaler;
 
-/// Something on the hub that is to be in the cache.
+/// Something on the hub that should be in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The repository, or one file of it.
     pub reference: Reference,
-    /// What it is used as, where that is known. Else its files tell.
+    /// The kind of thing, if known; otherwise its files show it.
     pub kind: Option<Kind>,
 }
 
-/// What `settings` use on the hub, each once: what they name there, and the default network that they upscale
-/// with. Names of files and folders on this machine are left out.
+/// What `settings` need from the hub, each once: the names that are hub ids, and the default upscaling
+/// network. Local files and folders are left out.
 pub fn wanted(settings: &Settings) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     let default_upscaler = match (&settings.upscaler, settings.upscale) {

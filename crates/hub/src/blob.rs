@@ -26,7 +26,7 @@ struct Arrival<'a> {
     file: File,
     have: u64,
     hash: Hash,
-    /// The length of the file on the server, where it differs from the listed one.
+    /// The length of the file on the server, if it differs from the listed one.
     other_length: Option<u64>,
 }
 
@@ -193,7 +193,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Requests the missing bytes once. `tell` receives the number of bytes present.
+    /// Requests the missing bytes once. `tell` is called with the number of bytes present.
     fn receive(
         &self,
         arrival: &mut Arrival<'_>,
@@ -213,7 +213,7 @@ impl Hub {
                 let range = header(CONTENT_RANGE).and_then(Range::read);
                 if range.is_none_or(|range| range.first != arrival.have) {
                     arrival.restart()?;
-                    return Err(interrupted(&url, "it gave another part than asked for"));
+                    return Err(interrupted(&url, "it sent another range than requested"));
                 }
                 range.and_then(|range| range.length)
             }
@@ -271,7 +271,7 @@ impl Hub {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Range {
     first: u64,
-    /// The length of the whole file, where the header has it.
+    /// The length of the whole file, if the header has it.
     length: Option<u64>,
 }
 

@@ -1,6 +1,6 @@
-//! The cache that programs of Hugging Face share: for every repository a folder with the bytes of its files
-//! (`blobs`), a folder for each commit in which links give them their paths (`snapshots`), and what branches
-//! and tags are (`refs`).
+//! The cache that all Hugging Face tools share. Each repository is a folder with the bytes of its files
+//! (`blobs`), a folder for each commit with links to them (`snapshots`), and the commits of branches and tags
+//! (`refs`).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -128,7 +128,7 @@ impl Cache {
     pub(crate) fn names_of(&self, id: &RepositoryId) -> Vec<(String, String)> {
         let root = self.folder(id).join("refs");
         let read = |name: String| {
-            // No name begins with a dot: it is what a killed process left of writing one.
+            // Branches do not start with a dot: this is a temporary file of a killed process.
             let is_name = name.split('/').all(|part| !part.starts_with('.'));
             let commit = read_reference(&root.join(&name)).filter(|_| is_name)?;
             let commit = commit.trim();
@@ -148,7 +148,7 @@ impl Cache {
         }
         let folder = name.parent().unwrap_or(&name);
         fs::create_dir_all(folder).map_err(Error::cache(folder))?;
-        // Not a temporary file of the user's alone: a cache may be shared.
+        // Not a private temporary file: a cache may be shared.
         let written = folder.join(format!(".{commit}.{}", std::process::id()));
         fs::write(&written, commit).map_err(Error::cache(&written))?;
         fs::rename(&written, &name).map_err(Error::cache(name))
@@ -162,7 +162,7 @@ impl Cache {
         }
         let folder = link.parent().unwrap_or(&link);
         fs::create_dir_all(folder).map_err(Error::cache(folder))?;
-        // A link to what is no longer there.
+        // A dangling link.
         if link.symlink_metadata().is_ok() {
             fs::remove_file(&link).map_err(Error::cache(&link))?;
         }
@@ -192,12 +192,13 @@ impl Cache {
         loop {
             let file = options.open(&path).map_err(Error::cache(&path))?;
             match file.try_lock() {
-                // Who held it may have removed it, and then another is taken by those who come.
+                // The previous holder may have removed the file; then others lock a new one.
                 Ok(()) if is_at(&file, &path) => return Ok(file),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => waiting()?,
                 Err(TryLockError::Error(error)) => {
-                    // Two that fetch the same bytes would spoil each other's file; their hash shows it.
+                    // Two processes may then download the same file at once. The hash shows a corrupted
+                    // result.
                     tracing::info!("the disk of the cache knows no locks: {error}");
                     return Ok(file);
                 }
@@ -218,8 +219,8 @@ impl CachedRevision {
 pub fn paths_below(root: &Path) -> Vec<String> {
     let is_there = |found: &FoundFile| {
         let place = root.join(&found.path);
-        // A link is what it leads to; one that leads nowhere, to a folder or out of the repository is no
-        // file.
+        // A link counts as the file that it leads to. Links to folders, out of the repository or to nothing
+        // are no files.
         !found.is_link
             || fs::metadata(&place).is_ok_and(|metadata| metadata.is_file())
                 && sd_files::outside_of(root, &place).is_ok_and(|outside| outside.is_none())

@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The settings say that the program is offline.
-    #[error("`{what}` is not on this machine, and HF_HUB_OFFLINE forbids to ask the hub")]
+    #[error("`{what}` is not on this machine, and HF_HUB_OFFLINE forbids to download it")]
     Offline {
         /// The requested resource.
         what: String,
@@ -78,7 +78,7 @@ pub enum Error {
         reason: String,
     },
     /// All attempts of a request failed.
-    #[error("{url} cannot be had: {reason} ({tries} tries)")]
+    #[error("{url} cannot be downloaded: {reason} ({tries} tries)")]
     GaveUp {
         /// The URL or resource that was requested.
         url: String,
@@ -88,7 +88,7 @@ pub enum Error {
         tries: u32,
     },
     /// The hub asks for a delay that is too long to wait for.
-    #[error("{url} wants to be asked again in {} seconds", wait.as_secs())]
+    #[error("{url} asks to retry in {} seconds", wait.as_secs())]
     Busy {
         /// The URL or resource that was requested.
         url: String,
@@ -96,7 +96,7 @@ pub enum Error {
         wait: Duration,
     },
     /// The response of the hub cannot be understood.
-    #[error("{url} gave an answer that cannot be used: {reason}")]
+    #[error("{url} gave an invalid response: {reason}")]
     BadReply {
         /// The URL or resource that was requested.
         url: String,
@@ -104,7 +104,7 @@ pub enum Error {
         reason: String,
     },
     /// A downloaded file did not match its listed size or hash, twice.
-    #[error("`{file}` of `{id}` arrived wrong twice: {what} is {found}, the hub lists {wanted}")]
+    #[error("`{file}` of `{id}` was corrupted twice: {what} is {found}, the hub lists {wanted}")]
     Mismatch {
         /// The repository.
         id: RepositoryId,
@@ -118,7 +118,7 @@ pub enum Error {
         found: String,
     },
     /// The disk is too full for the download.
-    #[error("there is no room for {} bytes in `{}`: {} are free", wanted, folder.display(), free)]
+    #[error("there is no space for {} bytes in `{}`: {} are free", wanted, folder.display(), free)]
     DiskFull {
         /// The folder of the cache.
         folder: PathBuf,
@@ -136,13 +136,13 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Files that are to be removed are being downloaded.
-    #[error("`{what}` is being fetched by another process")]
+    #[error("`{what}` is being downloaded by another process")]
     BeingFetched {
         /// The reference.
         what: String,
     },
     /// The system cannot start a thread for the network.
-    #[error("there is no thread to wait for the network on")]
+    #[error("the system refuses a thread for the network")]
     NoThread {
         /// The error of the system.
         source: std::io::Error,

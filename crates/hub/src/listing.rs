@@ -196,7 +196,7 @@ impl Hub {
                 None => Ok(text),
                 Some((what, wanted, found)) => Err(interrupted(
                     url,
-                    &format!("it arrived wrong: {what} is {found}, the hub lists {wanted}"),
+                    &format!("it was corrupted: {what} is {found}, the hub lists {wanted}"),
                 )),
             }
         })

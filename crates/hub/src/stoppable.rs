@@ -1,5 +1,5 @@
-//! Network calls that can be stopped. A blocking system call cannot be cancelled, so that it runs on a thread
-//! of its own, which is abandoned when the user stops.
+//! Network calls that can be stopped. A blocking system call cannot be cancelled, so it runs on its own
+//! thread, which is abandoned when the user stops.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -68,7 +68,7 @@ impl Pieces {
         Ok(Self { receiver })
     }
 
-    /// The next chunk, or `None` where none arrived within the polling interval.
+    /// The next chunk, or `None` if none arrived within the polling interval.
     pub(crate) fn next(&self) -> Option<io::Result<Vec<u8>>> {
         match self.receiver.recv_timeout(POLL_INTERVAL) {
             Ok(piece) => Some(piece),

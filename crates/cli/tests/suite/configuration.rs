@@ -49,7 +49,7 @@ fn what_is_typed_wins_over_a_preset_and_that_over_the_defaults() {
     assert_eq!((&found["steps"], &found["upscale"]), (&2.into(), &2.into()));
     let list = fresh.run(&["--quality", "help"]).succeeds().stdout;
     assert!(
-        list.contains("larger           as `quick`, 2 times as large"),
+        list.contains("larger           as `quick`, upscaled by 2"),
         "{list}"
     );
 }
@@ -92,7 +92,7 @@ fn what_cannot_be_understood_is_said_with_its_place() {
         .fails(2, "there is no preset `none`");
     configured("[presets.one]\nquality = \"two\"\n[presets.two]\nquality = \"one\"\n")
         .run(&["x", "--quality", "one"])
-        .fails(2, "the preset `one` goes on from itself: one -> two -> one");
+        .fails(2, "the preset `one` extends itself: one -> two -> one");
     // The help is there whatever the file says.
     configured("?").run(&["--help"]).succeeds();
 }

@@ -378,9 +378,9 @@ fn what_goes_wrong_is_said_with_a_way_out() {
     for _ in 0..2 {
         server.trouble(UNET, Trouble::Wrong);
     }
-    pull(ID).fails(4, "arrived wrong twice");
+    pull(ID).fails(4, "was corrupted twice");
     server.claim(ID, UNET, 1 << 60);
-    pull(ID).fails(4, "there is no room for 1073741824.0GB");
+    pull(ID).fails(4, "there is no space for 1073741824.0GB");
     fresh
         .run(&["models", "pull", ID])
         .fails(4, "HF_HUB_OFFLINE forbids");

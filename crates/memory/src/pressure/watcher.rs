@@ -120,10 +120,10 @@ mod tests {
         std::thread::sleep(INTERVAL);
         assert_eq!(watcher.pressure(), Pressure::Critical);
         assert_eq!(watcher.shortfall(), Bytes((640 << 20) - (100 << 20)));
-        // What is given up counts at once, however soon it is asked for again.
+        // Released bytes count at once, even if the next call follows at once.
         machine.meminfo(8 << 30, 500 << 20);
         assert_eq!(watcher.shortfall(), Bytes(140 << 20));
-        // It is not believed at once that the neighbour is gone.
+        // The neighbour's memory is not trusted to stay free at once.
         machine.meminfo(8 << 30, 4 << 30);
         std::thread::sleep(INTERVAL);
         assert_eq!(watcher.pressure(), Pressure::Critical);
