@@ -130,8 +130,6 @@ fn measure(transformer: &Weights, networks: &[&(Weights, control::Config)], load
             scale: 0.8,
         })
         .collect();
-    // Tables and thread pools are there from here on.
-    transformer.forward(&inputs, &controls, 0).unwrap();
     restart_allocated_peak();
     transformer.forward(&inputs, &controls, 1).unwrap();
     let weights =

@@ -125,7 +125,6 @@ fn the_unet_takes_what_it_says() {
                     "{what}: conditions {measured} of {predicted}"
                 );
 
-                // Tables and thread pools are there from here on.
                 unet.load().unwrap();
                 let inputs = vec![
                     Input {
@@ -135,7 +134,6 @@ fn the_unet_takes_what_it_says() {
                     };
                     inputs
                 ];
-                unet.forward(&inputs, 0).unwrap();
                 restart_allocated_peak();
                 unet.forward(&inputs, 1).unwrap();
                 let footprint = unet.forward_footprint(load);

@@ -48,6 +48,7 @@ pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedImage};
 pub use failure::{Failure, Warning};
 pub use generate::{generate, plan, planned, resume};
+pub use numerics_id::cpu as cpu_numerics_id;
 pub use recipe::{DenoisingRange, Img2Img, Recipe};
 pub use request::{
     BadSize, ControlChoice, ControlKind, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,

@@ -16,6 +16,12 @@ pub(crate) fn name(device: &Device) -> String {
     )
 }
 
+/// The numerics id of this machine's processor: images that were computed under the same id are equal to the bit, if
+/// the operating system's mathematical library is the same.
+pub fn cpu() -> String {
+    name(&Device::Cpu)
+}
+
 fn of(computes: &str, gpu: Option<&str>, processor: &str) -> String {
     match gpu {
         Some(gpu) => format!("{computes}: {gpu} ({processor})"),

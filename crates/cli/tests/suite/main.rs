@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
 mod bad_input;
+mod checksums;
 #[path = "../command/mod.rs"]
 mod command;
 mod configuration;

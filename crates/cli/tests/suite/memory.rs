@@ -122,7 +122,13 @@ fn controlnets_are_planned_for_and_no_budget_changes_a_pixel() {
 
         let plenty = fresh.run(&arguments).succeeds();
         let middle = smallest.midpoint(bytes(&whole, "predicted_peak"));
-        for memory in [smallest, middle] {
+        // Between the two some blocks stay, which is the same with either network.
+        let budgets = if reads_text {
+            vec![smallest, middle]
+        } else {
+            vec![smallest]
+        };
+        for memory in budgets {
             let little = fresh
                 .run(&[&arguments[..], &[&within(memory)]].concat())
                 .succeeds();
@@ -143,7 +149,7 @@ fn controlnets_are_planned_for_and_no_budget_changes_a_pixel() {
 fn images_share_a_streamed_pass() {
     let fresh = Fresh::new();
     model_with_large_transformer(&fresh, 6);
-    let arguments = |images: &'static str| [&TINY[..], &["--steps", "20", "--n", images]].concat();
+    let arguments = |images: &'static str| [&TINY[..], &["--steps", "5", "--n", images]].concat();
     // Room for the activations of four images, and for hardly a block to stay.
     let smallest = bytes(&plan(&fresh, &arguments("1")), "smallest_budget");
     let memory = (smallest + (12 << 20)).to_string();
