@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates from the lowest up: one may use those before it.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "sd-files",
     "sd-hub",
     "sd-memory",
@@ -18,6 +18,7 @@ const CRATES: [&str; 10] = [
     "sd-pipeline",
     "sd-catalog",
     "sd-generate",
+    "sd-fuzz",
 ];
 
 /// Pairs of which the first does not use the second, though it stands above it.
