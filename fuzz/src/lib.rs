@@ -180,7 +180,9 @@ pub fn hub_listing(bytes: &[u8]) {
     if let Ok(listing) = sd_hub::Listing::parse("https://hub/", bytes, &reference) {
         for path in listing.paths() {
             assert!(listing.file(path).is_ok(), "what is listed is found");
-            let leaves = Path::new(path).components().any(|part| !matches!(part, Component::Normal(_)));
+            let leaves = Path::new(path)
+                .components()
+                .any(|part| !matches!(part, Component::Normal(_)));
             assert!(!leaves, "a name leads out of the cache");
         }
     }
