@@ -25,8 +25,11 @@ thread_local! {
     static FOLDER: TempDir = tempfile::tempdir().expect("a folder for files");
 }
 
+/// Reads bytes that others wrote, and panics where it finds a fault.
+pub type Target = fn(&[u8]);
+
 /// The functions by the names of their targets.
-pub const TARGETS: [(&str, fn(&[u8])); 13] = [
+pub const TARGETS: &[(&str, Target)] = &[
     ("safetensors", safetensors),
     ("torch", torch),
     ("index", index),
