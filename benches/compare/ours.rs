@@ -1,12 +1,14 @@
-//! Our side of a comparison with diffusers: a network that does one piece of its work whenever it is told to.
+//! This side of the comparison with diffusers: loads a network once, and runs one piece of its work per
+//! request.
 //!
 //! ```text
 //! compare WORK FOLDER INPUTS OUTPUT WEIGHT_TYPE HELD THREADS
 //! ```
 //!
-//! WORK is `transformer`, `unet`, `decoder` or `t5`; INPUTS a safetensors file; WEIGHT_TYPE `f32` or `bf16`; HELD says what stays in
-//! memory: `resident`, `streamed`, or for a transformer a budget in megabytes. A line of JSON says when the network is ready.
-//! Then every line on standard input is answered by one with the seconds of a piece, of which the first is saved as OUTPUT.
+//! WORK is `transformer`, `unet`, `decoder` or `t5`; INPUTS a safetensors file; WEIGHT_TYPE `f32` or `bf16`;
+//! HELD the residency: `resident`, `streamed`, or for a transformer a budget in megabytes. A line of JSON
+//! reports that the network is ready. Then every line on standard input runs one piece and is answered with
+//! its seconds. The first result is saved as OUTPUT.
 
 #![allow(clippy::print_stdout)] // Its output is read by `compare.py`.
 

@@ -1,8 +1,8 @@
-//! One function a fuzz target: each gives bytes to what reads such, and is content with any answer but a panic, an abort,
-//! or one that takes much time or memory.
+//! One function per fuzz target: each passes bytes to a parser. Any result is accepted except a panic, an
+//! abort, and excessive time or memory.
 //!
-//! `cargo +nightly fuzz run TARGET --features libfuzzer` lets libFuzzer look for bytes that are answered so; `cargo test`
-//! gives them those of `corpus/` again.
+//! `cargo +nightly fuzz run TARGET --features libfuzzer` searches for such bytes with libFuzzer; `cargo test`
+//! replays those of `corpus/`.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Every file of every corpus once more, those among them that a fuzzer once found fault with.
+//! Replays every file of every corpus, among them those of earlier findings.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Damaged copies of every file of every corpus: what can be found without a fuzzer, on a stable compiler, the same
-//! each time. `SD_FUZZ_MUTATIONS` says how many of each file (20).
+//! Damaged copies of every file of every corpus, the same each time: a substitute for a fuzzer on a stable
+//! compiler. `SD_FUZZ_MUTATIONS` is the number per file (20).
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

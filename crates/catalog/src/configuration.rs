@@ -138,7 +138,7 @@ fn set(settings: &mut Settings, name: &str, value: Value) -> std::result::Result
             .into_iter()
             .try_for_each(|value| set(settings, name, value)),
         Value::Datetime(_) | Value::Table(_) => {
-            Err("a text, a number, true, false or a list of these goes here".to_owned())
+            Err("expected a string, a number, true, false or a list of these".to_owned())
         }
     }
 }
@@ -203,7 +203,7 @@ mod tests {
             ),
             (
                 "[defaults]\nsteps = 1979-05-27",
-                "[defaults] steps: a text, a number",
+                "[defaults] steps: expected a string, a number",
             ),
             ("[presets]\nmine = 3", "`presets.mine` is not a section"),
         ] {

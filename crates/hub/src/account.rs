@@ -26,7 +26,7 @@ impl Hub {
         let client = self.client.of(token);
         let url = client.address("api/whoami-v2");
         with_retries(is_stopped, || {
-            let response = client.ask(&url, Want::Text, is_stopped)?;
+            let response = client.request(&url, Want::Text, is_stopped)?;
             match response.status() {
                 status if status.is_success() => {}
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

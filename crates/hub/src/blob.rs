@@ -206,7 +206,7 @@ impl Hub {
         tell(arrival.have, observer);
         let response = self
             .client
-            .ask(&url, Want::From(arrival.have), &|| observer.is_stopped())?;
+            .request(&url, Want::From(arrival.have), &|| observer.is_stopped())?;
         let header = |name: HeaderName| response.headers().get(name)?.to_str().ok();
         let length = match response.status() {
             StatusCode::PARTIAL_CONTENT => {

@@ -110,7 +110,7 @@ impl Client {
     }
 
     /// Requests `url` and follows redirects. The response may be an HTTP error, see [`Self::refusal`].
-    pub(crate) fn ask(
+    pub(crate) fn request(
         &self,
         url: &str,
         want: Want,
@@ -399,9 +399,9 @@ mod tests {
             },
         );
         let begun = std::time::Instant::now();
-        let headers = client.ask(&url, Want::Text, &|| false);
+        let headers = client.request(&url, Want::Text, &|| false);
         assert!(matches!(headers, Err(Failure::Transient { .. })));
-        let answer = client.ask(&url, Want::Text, &|| false).unwrap();
+        let answer = client.request(&url, Want::Text, &|| false).unwrap();
         let text = Client::text(&url, answer, &|| false);
         assert!(matches!(text, Err(Failure::Transient { .. })));
         assert!(begun.elapsed() < 10 * limit, "{:?}", begun.elapsed());

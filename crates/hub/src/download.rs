@@ -175,7 +175,7 @@ impl Hub {
         self.check_online(id.as_str())?;
         let url = self.file_address(listing, &file.path);
         with_retries(is_stopped, || {
-            let response = self.client.ask(&url, Want::Headers, is_stopped)?;
+            let response = self.client.request(&url, Want::Headers, is_stopped)?;
             if !response.status().is_success() && !response.status().is_redirection() {
                 let subject = listing.subject(&file.path);
                 return Err(self.client.refusal(&url, &response, subject).into());

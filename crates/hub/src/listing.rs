@@ -185,7 +185,7 @@ impl Hub {
     ) -> Result<Vec<u8>> {
         self.check_online(subject.id.as_str())?;
         with_retries(is_stopped, || {
-            let response = self.client.ask(url, Want::Text, is_stopped)?;
+            let response = self.client.request(url, Want::Text, is_stopped)?;
             if !response.status().is_success() {
                 return Err(self.client.refusal(url, &response, subject).into());
             }

@@ -30,7 +30,7 @@ impl Cache {
         };
         let repository = self.repository(id).ok_or_else(missing)?;
         let names = self.names_of(id);
-        let (goes, stays): (Vec<_>, Vec<_>) = match &reference.revision {
+        let (removed_revisions, stays): (Vec<_>, Vec<_>) = match &reference.revision {
             Some(revision) => {
                 let folder = self.locate(id, revision).ok_or_else(missing)?;
                 repository
@@ -56,16 +56,16 @@ impl Cache {
         }
         // A branch may be the same commit as a tag, which keeps it.
         let is_gone = |(name, commit): &&(String, String)| {
-            name == reference.revision() || goes.iter().any(|gone| gone.commit == *commit)
+            name == reference.revision() || removed_revisions.iter().any(|gone| gone.commit == *commit)
         };
-        if !names.iter().any(|named| is_gone(&named)) && goes.is_empty() {
+        if !names.iter().any(|named| is_gone(&named)) && removed_revisions.is_empty() {
             return Err(missing());
         }
         for (name, _) in names.iter().filter(is_gone) {
             let name = folder.join("refs").join(name);
             fs::remove_file(&name).map_err(Error::cache(name))?;
         }
-        for revision in &goes {
+        for revision in &removed_revisions {
             remove_folder(&revision.folder)?;
         }
         let shared: BTreeSet<String> = stays

@@ -1,6 +1,6 @@
-//! Decodes random latents with a random autoencoder of the size of Stable Diffusion 3.5's, and says what it
-//! took: `cargo run --release -p sd-models --example decode -- SIDE`. With `whole` after it, it decodes once
-//! more in one piece and compares: at 2048 that takes 12 GB.
+//! Decodes random latents with a random VAE of the size of Stable Diffusion 3.5's, and prints its time and
+//! memory: `cargo run --release -p sd-models --example decode -- SIDE`. With a second argument `whole` it
+//! also decodes in one piece and compares, which takes 12 GB at 2048.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // It measures, for whoever reads its output.
 

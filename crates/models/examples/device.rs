@@ -1,13 +1,14 @@
-//! Denoises with a transformer on a GPU, resident and streamed within budgets of device memory, and says what
-//! each took and whether the latents are equal:
+//! Denoises with a transformer on a GPU, resident and streamed within budgets of device memory, and prints
+//! time and memory of each and whether the latents are equal:
 //!
 //! ```text
 //! cargo run --release -p sd-weights --example synthesize -- --arch sd3.5-large DIR
 //! cargo run --release -p sd-models --features cuda --example device -- DIR 1024 6 3
 //! ```
 //!
-//! The numbers are the images' side in pixels and budgets in GB. Images are guided: a batch of two. What is
-//! streamed stays in page-locked host memory after the first step; the last row streams from the files.
+//! The numbers are the side of the images in pixels, and budgets in GB. Images are guided, with a batch of
+//! two. Streamed blocks are cached in page-locked host memory after the first step; the last row streams from
+//! the files.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // It measures, for whoever reads its output.
 

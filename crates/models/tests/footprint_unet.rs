@@ -1,5 +1,5 @@
-//! What the UNet says it takes, against what the allocator counts. One test, so that nothing else allocates
-//! meanwhile.
+//! The predicted footprint of the UNet against the allocator's count. A single test, so that nothing else
+//! allocates in the meantime.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

@@ -1,4 +1,4 @@
-//! What the networks that enlarge images say that they take, against what they take.
+//! The predicted footprint of the upscaling networks against the measured one.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed; it says how close it came.
 
@@ -71,10 +71,10 @@ fn what_is_taken_is_what_was_predicted() {
     for (what, upscaler, height, width, most) in [
         ("dense", dense(64, 32, 1), 192, 520, 1.1),
         ("dense", dense(32, 16, 2), 300, 400, 1.1),
-        // Here the dense blocks take more than what enlarges.
+        // The dense blocks take more than the upsampling here.
         ("dense", dense(32, 64, 1), 256, 380, 1.1),
         ("compact", compact(64, 2), 512, 600, 1.1),
-        // Cut in other ways than by the size, where it is an upper bound.
+        // With other bands than the size suggests, where it is an upper bound.
         (
             "dense by 16 rows",
             dense(16, 8, 1).with_band_rows(16),

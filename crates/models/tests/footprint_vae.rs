@@ -1,4 +1,4 @@
-//! What the autoencoder says that it takes, against what it takes.
+//! The predicted footprint of the VAE against the measured one.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed; it says how close it came.
 
@@ -41,10 +41,10 @@ fn what_is_taken_is_what_was_predicted() {
         .num_threads(2)
         .build_global()
         .unwrap();
-    let banding = |band: usize, room: usize| {
+    let banding = |band: usize, stored: usize| {
         Some(Banding {
             band: 1 << band,
-            room: 1 << room,
+            stored: 1 << stored,
         })
     };
     for (channels, attention, [batch, height, width], banding) in [

@@ -220,7 +220,7 @@ fn on_cpu(
 
 fn view<'a>(storage: &'a Storage, layout: &Layout) -> Result<kernel::View<'a>> {
     let (Storage::Cpu(CpuStorage::F32(values)), &[a, b, c, d]) = (storage, layout.stride()) else {
-        bail!("activations on the processor are 32-bit floats");
+        bail!("activations on the CPU are f32");
     };
     Ok(kernel::View {
         values: &values[layout.start_offset()..],

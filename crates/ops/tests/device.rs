@@ -1,4 +1,4 @@
-//! Every operation on a GPU against the same one on the CPU, in 32 and in 16 bits. It needs a device:
+//! Every operation on a GPU against the CPU, in f32 and in 16 bits. It needs a device:
 //! `cargo test --release -p sd-ops --features cuda --test device -- --nocapture`
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed.
@@ -124,7 +124,7 @@ fn projections() {
 
 #[test]
 fn attention_with_and_without_bias() {
-    // The last is cut into chunks of queries.
+    // The last case is split into chunks of queries.
     for (batch, heads, queries, keys, size) in [(2, 3, 77, 77, 64), (1, 2, 5, 300, 48), (2, 4, 700, 4096, 64)]
     {
         for bias in [

@@ -101,7 +101,7 @@ pub enum Error {
     },
     /// A model cannot continue from the latents of another.
     #[error(
-        "`{}` cannot take over on the way from noise: its latents are not those of `{}`",
+        "`{}` cannot take over during the denoising: its latents are not those of `{}`",
         folder.display(),
         other.display()
     )]

@@ -8,24 +8,24 @@ use crate::device;
 /// instruction set, so it is part of the name. A GPU counts by its model, not by its index or by an id that
 /// changes at boot.
 pub(crate) fn name(device: &Device) -> String {
-    let processor = format!("{}{}", std::env::consts::ARCH, extensions());
+    let cpu = format!("{}{}", std::env::consts::ARCH, extensions());
     of(
         device::name(device),
         sd_weights::gpu_name(device).as_deref(),
-        &processor,
+        &cpu,
     )
 }
 
-/// The numerics id of this machine's processor: images that were computed under the same id are equal to the bit, if
-/// the operating system's mathematical library is the same.
+/// The numerics id of this machine's CPU. Images that were computed under the same id are equal bit by bit, if the
+/// operating system's mathematical library is the same.
 pub fn cpu() -> String {
     name(&Device::Cpu)
 }
 
-fn of(computes: &str, gpu: Option<&str>, processor: &str) -> String {
+fn of(computes: &str, gpu: Option<&str>, cpu: &str) -> String {
     match gpu {
-        Some(gpu) => format!("{computes}: {gpu} ({processor})"),
-        None => format!("{computes} ({processor})"),
+        Some(gpu) => format!("{computes}: {gpu} ({cpu})"),
+        None => format!("{computes} ({cpu})"),
     }
 }
 
@@ -55,10 +55,10 @@ mod tests {
 
     #[test]
     fn a_gpu_is_known_by_its_model() {
-        let processor = "x86_64 avx2";
-        let h100 = of("cuda", Some("NVIDIA H100 80GB HBM3"), processor);
+        let cpu = "x86_64 avx2";
+        let h100 = of("cuda", Some("NVIDIA H100 80GB HBM3"), cpu);
         assert_eq!(h100, "cuda: NVIDIA H100 80GB HBM3 (x86_64 avx2)");
-        assert_ne!(h100, of("cuda", Some("NVIDIA H200"), processor));
+        assert_ne!(h100, of("cuda", Some("NVIDIA H200"), cpu));
         assert!(name(&Device::Cpu).starts_with("cpu ("));
     }
 }

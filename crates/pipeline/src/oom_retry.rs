@@ -104,7 +104,7 @@ mod tests {
     fn each_budget_is_tighter_until_the_smallest() {
         let plan = |predicted: u64| Plan {
             budget: Bytes(1000),
-            budget_from: sd_memory::Limit::AskedFor,
+            budget_from: sd_memory::Limit::Requested,
             budget_is_kept: true,
             predicted_peak: Bytes(predicted),
             smallest_budget: Bytes(100),

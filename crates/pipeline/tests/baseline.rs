@@ -1,8 +1,9 @@
-//! A process that has generated an image is as small as before it drew the next: nothing grows from run to run. Only a
-//! process of its own can measure that. `SD_TEST_BASELINE_MODEL=DIR` measures it with another model than the built-in one.
+//! A process that has generated an image is as small as before the next: memory does not grow from run to
+//! run. This needs a process of its own. `SD_TEST_BASELINE_MODEL=DIR` measures another model than the
+//! built-in one.
 
 //!
-//! It is a program without the harness of tests, whose threads allocate from an arena that glibc never trims.
+//! It has no test harness, whose threads would allocate from an arena that glibc never trims.
 
 #![cfg_attr(
     not(all(target_os = "linux", target_env = "gnu")),

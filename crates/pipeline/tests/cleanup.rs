@@ -1,5 +1,5 @@
-//! What is freed goes back to the system when it is asked for: seen in the resident size, which only a process of its
-//! own can measure.
+//! A cleanup returns freed memory to the system. This is measured by the resident size, which needs a process
+//! of its own.
 
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.

@@ -1,4 +1,4 @@
-//! Takes some of a GPU's memory for a while, as another program would: to see what a run does about it.
+//! Allocates GPU memory for a while, as another program would, to test how a run reacts.
 //!
 //!     cargo run --release --workspace --features cuda --example occupy -- GIGABYTES SECONDS [DEVICE]
 

@@ -1,6 +1,6 @@
-//! Large pieces that come, grow, shrink and go in any order keep their bytes, whatever mappings they lie in.
+//! Large pieces that are allocated, grown, shrunk and freed in any order keep their bytes across mappings.
 //!
-//! What the allocator keeps belongs to the process, so this has a process of its own.
+//! The allocator's cache belongs to the process, so this test has its own.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

@@ -1,5 +1,5 @@
-//! Streaming to a GPU: the same values at every residency, within the window's memory, whether the kernels or
-//! the copies are slower. It needs a device:
+//! Streaming to a GPU: the same values at every residency, within the memory of the window, with slow kernels
+//! and with slow copies. It needs a device:
 //! `cargo test --release -p sd-weights --features cuda --test device -- --nocapture --test-threads 1`
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed.

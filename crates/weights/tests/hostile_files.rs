@@ -1,5 +1,4 @@
-//! Files that were made to take memory or to lead elsewhere: refused, and within a small multiple of their
-//! length.
+//! Files that claim too much memory or lead elsewhere are refused, within a small multiple of their length.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

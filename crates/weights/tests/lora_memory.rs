@@ -1,5 +1,5 @@
-//! What adding a LoRA takes while a tensor is read, against what it says. One test, so that nothing else
-//! allocates meanwhile.
+//! The predicted scratch memory of merging a LoRA against the measured one. A single test, so that nothing
+//! else allocates in the meantime.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

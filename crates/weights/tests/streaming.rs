@@ -1,5 +1,5 @@
-//! What streaming holds in memory, and that it gives the same values at every residency. One test, so that
-//! nothing else allocates meanwhile.
+//! The memory of streaming, and equal values at every residency. A single test, so that nothing else
+//! allocates in the meantime.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

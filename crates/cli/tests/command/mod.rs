@@ -1,4 +1,4 @@
-//! Running the real binary in a fresh folder.
+//! Runs the real binary in a fresh folder.
 
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary uses a part.
 
@@ -12,7 +12,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-// The names and shapes that full-size models are synthesized from.
+// The tensor names and shapes of synthesized full-size models.
 #[path = "../../../weights/examples/synthesize/networks/mod.rs"]
 mod networks;
 
@@ -22,11 +22,11 @@ use networks::sd3::{Sd3, Sd3Control};
 /// A fresh folder with the binary to run in it.
 pub struct Fresh {
     folder: TempDir,
-    /// What the user's own folders are to the binary.
+    /// The user's home, for state, cache and configuration.
     user: TempDir,
 }
 
-/// What a run printed and how it ended.
+/// The output and the exit status of a run.
 pub struct Run {
     pub stdout: String,
     pub stderr: String,
@@ -45,27 +45,27 @@ impl Fresh {
         self.folder.path()
     }
 
-    /// Where the states of runs are kept.
+    /// The folder of run states.
     pub fn runs(&self) -> PathBuf {
         self.user.path().join("state/runs")
     }
 
-    /// Where encoded prompts are kept.
+    /// The folder of the prompt cache.
     pub fn prompts(&self) -> PathBuf {
         self.user.path().join("cache/prompts")
     }
 
-    /// Where the user's configuration is, if it is written there.
+    /// The path of the user's configuration.
     pub fn configuration(&self) -> PathBuf {
         self.user.path().join("config.toml")
     }
 
-    /// The binary, to be started in this folder, with nothing of the caller's settings.
+    /// The binary in this folder, without settings from the environment.
     pub fn command(&self) -> Command {
         self.settled(Command::new(env!("CARGO_BIN_EXE_generate")))
     }
 
-    /// A shell that runs `script` in this folder, with nothing of the caller's settings.
+    /// A shell that runs `script` in this folder, without settings from the environment.
     pub fn shell(&self, script: &str) -> Command {
         let mut command = self.settled(Command::new("sh"));
         command.args(["-c", script]);
@@ -79,7 +79,7 @@ impl Fresh {
             .env("SD_GENERATE_CACHE", self.user.path().join("cache"))
             .env("SD_GENERATE_CONFIG", self.configuration())
             .env("HF_HOME", self.user.path())
-            // No test asks the real hub, whatever it forgets.
+            // No test may reach the real hub.
             .env("HF_HUB_OFFLINE", "1")
             .env("HF_ENDPOINT", "http://127.0.0.1:9")
             .env_remove("HF_HUB_CACHE")
@@ -101,7 +101,7 @@ impl Fresh {
         command
     }
 
-    /// Where the files of Hugging Face are.
+    /// The folder of the Hugging Face cache.
     pub fn hugging_face(&self) -> &Path {
         self.user.path()
     }
@@ -118,7 +118,7 @@ impl Fresh {
         names
     }
 
-    /// Puts a tiny random model of `family` into the cache of models, as `id`.
+    /// Installs a tiny random model of `family` in the model cache as `id`.
     pub fn install(&self, family: &str, id: &str) {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures");
         let folder = self
@@ -131,7 +131,7 @@ impl Fresh {
         fs::write(folder.join("refs/main"), "abc").unwrap();
     }
 
-    /// A copy of one of the tiny random models, to be damaged.
+    /// A copy of a tiny random model, which may be damaged.
     pub fn tiny_model(&self) -> PathBuf {
         let source =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures/models/tiny-large");
@@ -141,11 +141,11 @@ impl Fresh {
     }
 }
 
-/// Heads of a transformer that is much larger than a tiny model's other parts.
+/// Attention heads of a transformer that is much larger than the other components of a tiny model.
 const HEADS: usize = 6;
 
-/// A model whose transformer is much larger than its other parts, so that small budgets have to stream it: a tiny
-/// random model with a transformer of `layers` blocks of 9 MB.
+/// A tiny random model with a transformer of `layers` blocks of 9 MB, much larger than its other components,
+/// so that small budgets must stream it.
 pub fn model_with_large_transformer(fresh: &Fresh, layers: usize) -> PathBuf {
     let model = fresh.tiny_model();
     let folder = model.join("transformer");
@@ -177,7 +177,8 @@ pub fn model_with_large_transformer(fresh: &Fresh, layers: usize) -> PathBuf {
     model
 }
 
-/// A ControlNet for the transformer of such a `model`, of `layers` blocks of 7 MB, or 16 MB where it reads the text.
+/// A ControlNet for the transformer of such a `model`: `layers` blocks of 7 MB, or 16 MB if it reads the
+/// text.
 pub fn control_of_large_transformer(fresh: &Fresh, model: &Path, layers: usize, reads_text: bool) -> PathBuf {
     let config = fs::read(model.join("transformer/config.json")).unwrap();
     let config: Value = serde_json::from_slice(&config).unwrap();
@@ -198,7 +199,7 @@ pub fn control_of_large_transformer(fresh: &Fresh, model: &Path, layers: usize, 
     folder
 }
 
-/// Writes tensors of the right size whose values are those of a simple generator, in 32 bits.
+/// Writes f32 tensors of these shapes with pseudo-random values.
 fn save(path: &Path, tensors: &[networks::Tensor]) {
     let mut state = 1_u32;
     let bytes: Vec<Vec<u8>> = tensors
@@ -232,14 +233,15 @@ impl Run {
         }
     }
 
-    /// The run, which must have ended well.
+    /// Asserts that the run succeeded.
     #[track_caller]
     pub fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self
     }
 
-    /// The run, which must have failed with `code`, one line of error that holds `cause`, and one of hint.
+    /// Asserts that the run failed with `code`, one line of error that contains `cause`, and one line of
+    /// hint.
     #[track_caller]
     pub fn fails(self, code: i32, cause: &str) -> Self {
         assert_eq!(self.code, Some(code), "{}", self.stderr);
@@ -262,12 +264,12 @@ impl Run {
         self
     }
 
-    /// The paths of the images that were printed.
+    /// The printed paths of images.
     pub fn images(&self) -> Vec<PathBuf> {
         self.stdout.lines().map(PathBuf::from).collect()
     }
 
-    /// The events that were printed.
+    /// The printed JSON events.
     pub fn events(&self) -> Vec<Value> {
         self.stdout
             .lines()
@@ -276,7 +278,7 @@ impl Run {
     }
 }
 
-/// A PNG's pixels, its size, and its text chunks.
+/// A PNG's pixels, size and text chunks.
 pub struct Image {
     pub pixels: Vec<[u8; 3]>,
     pub width: usize,
@@ -315,7 +317,7 @@ impl Image {
     }
 }
 
-/// Where the tensor `name` of a safetensors file begins, and its header's text.
+/// The offset of the tensor `name` in a safetensors file, and the header.
 pub fn tensor_offset(bytes: &[u8], name: &str) -> (usize, Value) {
     let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
@@ -323,7 +325,7 @@ pub fn tensor_offset(bytes: &[u8], name: &str) -> (usize, Value) {
     (8 + header_bytes + offset, header)
 }
 
-/// Copies what is in `source` into `target`.
+/// Copies the contents of `source` into `target`.
 pub fn copy_folder(source: &Path, target: &Path) {
     fs::create_dir_all(target).unwrap();
     for entry in fs::read_dir(source).unwrap() {

@@ -1,5 +1,4 @@
-//! Input that cannot be generated: one line that says why, one that says what to do, the right exit code, and nothing
-//! half-written.
+//! Bad input: one line of error, one line of hint, the right exit code, and no half-written file.
 
 use std::fs;
 use std::io::Read;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::command::{Fresh, Run, copy_folder, tensor_offset};
 use serde_json::{Value, json};
 
-/// Generates with a model in the folder `model`, which `damage` changes before; nothing may be written.
+/// Generates with the model in the folder `model` after `damage`; nothing may be written.
 #[track_caller]
 fn with_damaged(damage: impl Fn(&Path), code: i32, cause: &str) -> Run {
     let fresh = Fresh::new();
@@ -139,7 +138,7 @@ fn each_error_comes_with_what_helps_against_it() {
         (
             &["--refiner", &model, "--refiner-switch", "0.5"],
             1,
-            "cannot take over on the way from noise",
+            "cannot take over during the denoising",
             "omit --refiner-switch",
         ),
         (
@@ -394,7 +393,7 @@ fn parts_of_different_models() {
     let damage = |model: &Path| {
         let path = model.join("scheduler/scheduler_config.json");
         edit_json(&path, |config| config["_class_name"] = "DDIMScheduler".into());
-        // The index is what says of which class a part is.
+        // The index declares the class of a component.
         edit_json(&model.join("model_index.json"), |index| {
             index["scheduler"][1] = "DDIMScheduler".into()
         });
@@ -449,7 +448,7 @@ fn an_output_folder_that_cannot_be_written() {
     assert_eq!(fs::read_to_string(fresh.path().join("file")).unwrap(), "mine");
 }
 
-/// The system lets the process write no file larger than a block: what a full disk does, for anyone to try.
+/// A limit of one block on the size of files, which has the effect of a full disk.
 #[cfg(unix)]
 #[test]
 fn a_disk_without_room() {
@@ -463,7 +462,7 @@ fn a_disk_without_room() {
     assert_eq!(fresh.files("images"), [""; 0]);
 }
 
-/// Runs for long, is sent a signal after its first step, and must leave nothing.
+/// Interrupts a long run after its first step, which must leave nothing.
 #[cfg(unix)]
 fn stopped_by(signal: &str) {
     let fresh = Fresh::new();

@@ -1,4 +1,4 @@
-//! The user's configuration file: defaults and presets of the user's own.
+//! The user's configuration file: defaults and presets.
 
 use std::fs;
 
@@ -43,7 +43,7 @@ fn what_is_typed_wins_over_a_preset_and_that_over_the_defaults() {
     );
     assert_eq!(found["quality_preset"], "quick");
     assert_eq!(generated(&["--quality", "quick", "--steps", "4"])["steps"], 4);
-    // The user's own preset stands before the one of ours that it goes on from.
+    // The user's preset shadows the built-in one that it extends.
     assert_eq!(generated(&["--quality", "demo"])["steps"], 3);
     let found = generated(&["--quality", "larger"]);
     assert_eq!((&found["steps"], &found["upscale"]), (&2.into(), &2.into()));
@@ -93,6 +93,6 @@ fn what_cannot_be_understood_is_said_with_its_place() {
     configured("[presets.one]\nquality = \"two\"\n[presets.two]\nquality = \"one\"\n")
         .run(&["x", "--quality", "one"])
         .fails(2, "the preset `one` extends itself: one -> two -> one");
-    // The help is there whatever the file says.
+    // Help works with any configuration.
     configured("?").run(&["--help"]).succeeds();
 }

@@ -1,4 +1,4 @@
-//! ControlNets, and what becomes of an image where one cannot be had.
+//! ControlNets, and runs in which one of them fails.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::command::{Fresh, Image, copy_folder, tensor_offset};
 use serde_json::Value;
 
 const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures/families");
-/// Has ControlNets of Stable Diffusion 3.
+/// The fixtures with ControlNets of Stable Diffusion 3.
 const CONDITIONED: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../pipeline/tests/fixtures/conditioned"
@@ -52,7 +52,7 @@ fn what_cannot_be_followed_is_left_out_or_with_strict_an_error() {
     fs::write(fresh.path().join("text.png"), "no image").unwrap();
     let (plain, _, _) = generate(&fresh, "plain", &[]);
     let good = format!("{FAMILIES}/control-1");
-    // No image, a network that is no ControlNet, and one that is for another family.
+    // No image, a network that is no ControlNet, and a ControlNet of another family.
     let (other, foreign) = (
         format!("{FAMILIES}/sdxl/unet"),
         format!("{CONDITIONED}/control-large"),
@@ -209,7 +209,7 @@ fn each_image_has_a_network_and_a_scale_of_its_own() {
     );
     assert!(unit(0)["name"].as_str().unwrap().ends_with("control-1"));
     assert!(unit(1)["name"].as_str().unwrap().ends_with("control-2"));
-    // The options of an image stand anywhere; that which is typed first is the first.
+    // The order of control images is that of the command line.
     let turned = [
         "--controlnet",
         &second,

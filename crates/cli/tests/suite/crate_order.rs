@@ -1,4 +1,4 @@
-//! The crates of ARCHITECTURE.md: which may use which, and which dependencies they may not have.
+//! The layers of ARCHITECTURE.md: which crate may use which, and which dependencies it may not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The crates from the lowest up: one may use those before it.
+/// The crates from the lowest up: each may use those before it.
 const CRATES: [&str; 11] = [
     "sd-files",
     "sd-hub",
@@ -21,7 +21,7 @@ const CRATES: [&str; 11] = [
     "sd-fuzz",
 ];
 
-/// Pairs of which the first does not use the second, though it stands above it.
+/// Pairs of which the first may not use the second, although it is in a higher layer.
 const STRANGERS: [(&str, &str); 24] = [
     ("sd-memory", "sd-hub"),
     ("sd-ops", "sd-hub"),
@@ -68,7 +68,7 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// Every crate of the workspace with what it depends on, tests aside.
+/// Every crate of the workspace with its dependencies, without those of tests.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])

@@ -1,8 +1,8 @@
-//! Which files may ask what kind of device they have. All others ask `sd_ops::Capabilities`.
+//! Only some files may test the kind of a device. All others use `sd_ops::Capabilities`.
 
 use std::path::{Path, PathBuf};
 
-/// How code tells one kind of device from another.
+/// Code that tests the kind of a device.
 const DEVICE_TESTS: [&str; 8] = [
     ".is_cpu()",
     ".is_cuda()",
@@ -14,11 +14,11 @@ const DEVICE_TESTS: [&str; 8] = [
     "DeviceLocation",
 ];
 
-/// How code tells one build from another.
+/// Code that tests the features of the build.
 const FEATURE_TESTS: [&str; 2] = ["feature = \"cuda\"", "feature = \"metal\""];
 
-/// The files and folders that may tell devices apart: the capabilities, and what opens devices and makes
-/// memory there.
+/// The files and folders that may test devices: the capabilities, and what opens devices and allocates memory
+/// on them.
 const MAY_TEST_DEVICES: [&str; 5] = [
     "crates/ops/src/capabilities.rs",
     "crates/weights/src/buffers/",
@@ -27,7 +27,7 @@ const MAY_TEST_DEVICES: [&str; 5] = [
     "crates/pipeline/src/device.rs",
 ];
 
-/// The files and folders that may tell builds apart: the operations, and the same of weights.
+/// The files and folders that may test features: the operations, and the device code of the weights.
 const MAY_TEST_FEATURES: [&str; 5] = [
     "crates/ops/src/",
     "crates/weights/src/buffers/",
@@ -69,7 +69,7 @@ fn only_the_capabilities_tell_devices_apart() {
     assert!(found.is_empty(), "ask sd_ops::Capabilities instead: {found:#?}");
 }
 
-/// Adds the Rust files below `folder`, but for this one.
+/// Adds the Rust files below `folder`, except this one.
 fn add_sources(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! Images that the binary generates, and what it writes and prints with them.
+//! Generated images, with the files and the output of the binary.
 
 use std::fs;
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ fn a_red_circle_is_a_red_circle() {
         (x - 128.0).abs() < 16.0 && (y - 128.0).abs() < 16.0,
         "the circle is at {x}, {y}"
     );
-    // All red lies inside of a slightly larger circle of its area, and fills a slightly smaller one.
+    // All red pixels are inside a slightly larger circle of the same area, and fill a slightly smaller one.
     let radius = (area / std::f64::consts::PI).sqrt();
     let distance = |place: &(f64, f64)| (place.0 - x).hypot(place.1 - y);
     assert!(
@@ -115,8 +115,8 @@ fn what_is_asked_for_reaches_the_image() {
     ] {
         assert!(generate(changed).pixels != usual.pixels, "{changed:?}");
     }
-    // Weights that are stored in 16 bits generate nearly the same when they are widened: a processor that multiplies pairs of such
-    // numbers rounds what they are multiplied with. Another seed changes bytes by a hundred.
+    // bf16 weights give nearly the same image when they are widened: a CPU with bf16 products also rounds the
+    // activations. Another seed changes bytes by a hundred.
     let widened = generate(&["--dtype", "f32"]).pixels;
     let pairs = widened.iter().flatten().zip(usual.pixels.iter().flatten());
     assert!(pairs.map(|(one, other)| one.abs_diff(*other)).max() <= Some(12));

@@ -1,11 +1,12 @@
-//! Many images in one run: each group is saved before the next is begun, and nothing grows with their number.
+//! Many images in one run: each group is saved before the next is begun, and memory does not grow with their
+//! number.
 
 use std::fs;
 
 use crate::command::{Fresh, Image, Run, model_with_large_transformer};
 use serde_json::Value;
 
-/// Bytes of state that a run has written, by its log.
+/// The bytes of state that a run has written, from its log.
 fn state_bytes(run: &Run) -> u64 {
     let commits = run.stderr.lines().filter(|line| line.contains("was committed"));
     commits
@@ -38,7 +39,7 @@ fn sidecars(fresh: &Fresh) -> Vec<(u64, Value)> {
         .collect()
 }
 
-/// Runs the built-in model for `images` images, and gives what it printed.
+/// Generates `images` images with the built-in model.
 fn generated(fresh: &Fresh, images: &str, more: &[&str]) -> Run {
     let arguments = [
         &["a red circle", "--steps", "1", "--json", "--n", images][..],
@@ -152,7 +153,7 @@ fn a_plan_says_when_the_first_image_comes() {
         let run = run(&["plan", "--json"], &arguments(images, memory));
         run.events().remove(0)
     };
-    // With room for everything each is done before the next.
+    // If everything fits, images are finished one by one.
     let one_by_one = plan("4", "4GB");
     let groups = &one_by_one["groups"];
     assert_eq!(
@@ -165,7 +166,7 @@ fn a_plan_says_when_the_first_image_comes() {
         text.contains("4 images one by one: the first is saved after 20 of 80 steps"),
         "{text}"
     );
-    // Where blocks are streamed, a group is as large as its activations fit.
+    // If blocks are streamed, a group has as many images as activations fit.
     let smallest = plan("1", "4GB")["smallest_budget"].as_u64().unwrap();
     let memory = (smallest + (12 << 20)).to_string();
     let text = run(&["plan"], &arguments("4", &memory)).stdout;
@@ -176,7 +177,7 @@ fn a_plan_says_when_the_first_image_comes() {
         "{text}"
     );
 
-    // Whatever the groups, the images are the same, and the prediction holds.
+    // The images are the same for all groups, and the prediction holds.
     let image = |run: &Run, index: usize| Image::read(&fresh.path().join(&run.images()[index])).pixels;
     let short = |memory: &str| {
         let mut arguments = arguments("3", memory);

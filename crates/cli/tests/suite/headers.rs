@@ -1,4 +1,5 @@
-//! What headers tell is told before anything is generated: by `plan`, and by a run before its first step.
+//! Errors that headers show are reported before anything is generated: by `plan`, and by a run before its
+//! first step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures")
 }
 
-/// A tensor while it is changed.
+/// A tensor in the making.
 #[derive(Clone)]
 struct Stored {
     dtype: Dtype,
@@ -42,7 +43,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut BTreeMap<String, Stored>)) {
     safetensors::serialize_to_file(views, None, path).unwrap();
 }
 
-/// The same values in 64 bits.
+/// Converts all tensors to f64.
 fn widen(tensors: &mut BTreeMap<String, Stored>) {
     for stored in tensors.values_mut() {
         let wide = |value: f32| f64::from(value).to_le_bytes();
@@ -78,14 +79,14 @@ const GENERATE: [&str; 9] = [
     "a cat", "--model", "model", "--size", "64x64", "--steps", "2", "--device", "cpu",
 ];
 
-/// Generates with `options` and gives the pixels.
+/// Generates with `options` and returns the pixels.
 #[track_caller]
 fn generated(fresh: &Fresh, options: &[&str]) -> Vec<[u8; 3]> {
     let run = fresh.run(&[&GENERATE[..], options].concat()).succeeds();
     Image::read(&fresh.path().join(&run.images()[0])).pixels
 }
 
-/// Both `plan` and a run must fail for `cause`, and neither may begin to generate.
+/// Asserts that both `plan` and a run fail with `cause` before they generate anything.
 #[track_caller]
 fn is_told_first(fresh: &Fresh, options: &[&str], cause: &str) {
     let arguments = [&GENERATE[..], options].concat();

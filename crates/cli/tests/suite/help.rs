@@ -1,4 +1,4 @@
-//! What `--help` says: the texts of `help.txt` and `help_….txt` beside this file.
+//! The output of `--help`, compared with `help.txt` and `help_….txt` beside this file.
 
 use crate::command::Fresh;
 

@@ -1,4 +1,4 @@
-//! Models that were made to do harm: refused in a line, at once, before anything is allocated for what they claim.
+//! Hostile models are refused at once with one line of error, before memory is allocated for what they claim.
 
 #![cfg(unix)]
 
@@ -11,10 +11,10 @@ use crate::command::{Fresh, Run, copy_folder};
 use serde_json::{Value, json};
 
 const PLAN: [&str; 7] = ["plan", "a cat", "--model", "model", "--size", "64x64", "--quiet"];
-/// What a refusal may take on a machine that is busy.
+/// The most time of a refusal on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A fresh folder with a tiny model of `family` in it, as `model`.
+/// A fresh folder with a tiny model of `family` in the folder `model`.
 fn with_model(family: &str) -> (Fresh, PathBuf) {
     let fresh = Fresh::new();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipeline/tests/fixtures");
@@ -23,7 +23,7 @@ fn with_model(family: &str) -> (Fresh, PathBuf) {
     (fresh, model)
 }
 
-/// Plans with 2 GB of address space, which must fail soon, with `code` and `cause`.
+/// Plans with 2 GB of address space, which must fail soon with `code` and `cause`.
 #[track_caller]
 fn refuses(fresh: &Fresh, code: i32, cause: &str) -> Run {
     let begun = Instant::now();
@@ -107,7 +107,7 @@ fn counts_that_cannot_be_are_named() {
             "families/sdxl",
             "unet",
             "transformer_layers_per_block",
-            // None is what small models have in some places.
+            // Null is valid in some small models.
             vec![json!(100_000), huge.clone()],
         ),
     ] {
@@ -122,7 +122,7 @@ fn counts_that_cannot_be_are_named() {
             fs::write(&config, &original).unwrap();
         }
     }
-    // Not a whole number, and below 0.
+    // A fraction, and a negative number.
     let (fresh, model) = with_model(large);
     edit(&model.join("text_encoder/config.json"), |config| {
         config["num_hidden_layers"] = json!(-1)
@@ -213,7 +213,7 @@ fn tokenizers_of_other_parts_are_refused() {
         refuses(&fresh, 1, cause);
         fs::write(&t5, &original).unwrap();
     }
-    // What is said of cutting and filling up does not matter.
+    // Settings of truncation and padding are ignored.
     edit(&t5, |file| {
         file["truncation"] =
             json!({ "max_length": 0, "strategy": "LongestFirst", "stride": 9, "direction": "Right" });
@@ -283,7 +283,7 @@ fn what_is_here_in_part_is_completed_by_a_command() {
         "{}",
         run.stderr
     );
-    // The former commit can still be generated with, by its name.
+    // The former commit is still usable under its name.
     fresh
         .run(&["plan", "a cat", "--model", "me/tiny@abc", "--size", "64x64"])
         .succeeds();

@@ -1,4 +1,4 @@
-//! What reaches the terminal, and streams, clocks and systems that refuse.
+//! Escaping of terminal output, and streams, clocks and systems that fail.
 
 #![cfg(unix)]
 
@@ -6,7 +6,7 @@ use std::fs;
 
 use crate::command::{Fresh, Run};
 
-/// Letters that move the cursor, begin lines, or turn the reading direction.
+/// Characters that move the cursor, start lines, or change the reading direction.
 const EVIL: &str = "\u{1b}[2J\u{202e}evil\nerror: x";
 
 #[track_caller]
@@ -33,7 +33,7 @@ fn text_from_outside_is_escaped() {
         is_plain(&run.stderr);
         assert!(run.stderr.contains("\\u{1b}[2J\\u{202e}evil"), "{}", run.stderr);
     }
-    // A model's own files.
+    // The files of a model.
     let model = fresh.tiny_model();
     let config = model.join("transformer/config.json");
     let text = fs::read_to_string(&config)
@@ -78,7 +78,7 @@ fn a_stdout_that_is_full_or_closed_is_an_exit_code() {
             run(&format!("{binary} {arguments} > /dev/full")).fails(1, "cannot write to stdout");
         }
     }
-    // Nobody is told that nobody reads.
+    // A closed pipe is not reported.
     let closed = run(&format!("{{ {binary} --help; echo $? >&2; }} | true"));
     assert!(matches!(closed.stderr.trim(), "141" | "0"), "{}", closed.stderr);
     let closed = run(&format!("{{ sleep 0.2; {binary} --help; echo $? >&2; }} | true"));

@@ -1,4 +1,4 @@
-//! Models from a hub on this machine: fetched, generated with by their ids, listed and removed.
+//! Models of a local hub: downloads, use by id, listing and removal.
 
 #[path = "../../../hub/tests/server/mod.rs"]
 mod server;
@@ -18,7 +18,7 @@ const ID: &str = "me/tiny";
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
 const GENERATE: [&str; 7] = ["a cat", "--model", ID, "--size", "64x64", "--steps", "1"];
 
-/// A hub with a tiny model among what other programs have beside it.
+/// A hub with a tiny model beside files of other programs.
 fn hub() -> (Server, Fresh) {
     let server = Server::start();
     server.put_folder(ID, &Path::new(FAMILIES).join("sd15"));
@@ -41,7 +41,7 @@ fn metadata(fresh: &Fresh, run: &Run) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// The names in the folder of the bytes of `me/tiny`.
+/// The blobs of `me/tiny`.
 fn blobs(fresh: &Fresh) -> Vec<PathBuf> {
     let folder = fresh.hugging_face().join("hub/models--me--tiny/blobs");
     let entries = fs::read_dir(folder).into_iter().flatten();
@@ -51,7 +51,7 @@ fn blobs(fresh: &Fresh) -> Vec<PathBuf> {
 #[test]
 fn what_is_named_is_fetched_once_and_then_generated_with_offline() {
     let (server, fresh) = hub();
-    // A plan fetches nothing, and says what is missing.
+    // A plan downloads nothing, and reports what is missing.
     for words in [&["plan"][..], &["--plan"]] {
         let run =
             run(&fresh, &server, &[words, &GENERATE].concat()).fails(4, "`me/tiny` is not on this machine");
@@ -66,10 +66,10 @@ fn what_is_named_is_fetched_once_and_then_generated_with_offline() {
     let first = run(&fresh, &server, &GENERATE).succeeds();
     assert!(first.stderr.contains("Downloading me/tiny: "), "{}", first.stderr);
     assert_eq!(metadata(&fresh, &first)["model"], ID);
-    let asked = server.requests();
+    let requests = server.requests();
     let again = run(&fresh, &server, &GENERATE).succeeds();
     assert!(!again.stderr.contains("Downloading"), "{}", again.stderr);
-    assert_eq!(server.requests(), asked);
+    assert_eq!(server.requests(), requests);
     fresh.run(&GENERATE).succeeds();
     for other in [
         "v1-5-pruned.safetensors",
@@ -78,7 +78,7 @@ fn what_is_named_is_fetched_once_and_then_generated_with_offline() {
     ] {
         assert!(server.served(ID, other).is_empty(), "{other}");
     }
-    // A file that is lost is fetched again, and no other.
+    // A lost file is downloaded again, and no other.
     let lost = fs::canonicalize(fresh.hugging_face().join(format!(
         "hub/models--me--tiny/snapshots/{}/{UNET}",
         server::COMMIT
@@ -106,7 +106,7 @@ fn what_nobody_named_is_not_fetched() {
             run.stderr
         );
     }
-    // Nor is anything that could not be generated anyway, or that a default names and nothing uses.
+    // Nothing is downloaded for an invalid run, nor an unused ControlNet of the configuration.
     fs::write(fresh.configuration(), "[defaults]\ncontrolnet = \"me/control\"\n").unwrap();
     run(&fresh, &server, &["--steps", "1", "--prompt", "-a red circle"]).succeeds();
     run(
@@ -137,7 +137,7 @@ fn a_preset_is_pulled_with_all_its_parts() {
         (&2.into(), &"RealESRGAN_x2".into())
     );
 
-    // One that nobody named gives way.
+    // A default upscaler that is damaged is replaced by resampling.
     let network = fresh.hugging_face().join(format!(
         "hub/models--ai-forever--Real-ESRGAN/snapshots/{}/RealESRGAN_x2.pth",
         server::COMMIT
@@ -270,16 +270,16 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
         (&usual.into(), &Value::Array(vec![]))
     );
     assert!(server.served(usual, "diffusion_pytorch_model.bin").is_empty());
-    // Then it is here, also offline.
-    let asked = server.requests();
+    // Then it is cached, also offline.
+    let requests = server.requests();
     run(&fresh, &server, &with("--pose")).succeeds();
     fresh.run(&with("--pose")).succeeds();
-    // A plan fetches nothing, and neither is anything fetched for a family that has no usual one.
+    // A plan downloads nothing, and there is no default for another family.
     let missing = "the ControlNet `lllyasviel/control_v11f1p_sd15_depth` is not on this machine";
     run(&fresh, &server, &[&["plan"][..], &with("--depth")].concat()).fails(4, missing);
     run(&fresh, &server, &["a cat", "--model", "demo", "--pose", &photo])
         .fails(2, "--pose needs --controlnet");
-    assert_eq!(server.requests(), asked);
+    assert_eq!(server.requests(), requests);
     server.put_folder("me/xl", &Path::new(FAMILIES).join("sdxl"));
     let xl = ["a cat", "--model", "me/xl", "--pose", &photo];
     run(&fresh, &server, &xl).fails(2, "with a model of Stable Diffusion XL --pose needs --controlnet");
@@ -360,7 +360,7 @@ fn a_gated_model_wants_a_login() {
             .map(|request| request.authorization)
             .all(|shown| shown.is_none())
     );
-    // Nobody is asked offline.
+    // Offline the hub is not used.
     fresh.run(&["login", "--token", "hf_new"]).succeeds();
     assert_eq!(fs::read_to_string(&token).unwrap(), "hf_new");
 }

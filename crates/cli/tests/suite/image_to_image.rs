@@ -1,4 +1,4 @@
-//! Images that are generated over others.
+//! Image-to-image, inpainting and refiners.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -7,14 +7,14 @@ use std::path::Path;
 use crate::command::{Fresh, Image, tensor_offset};
 use serde_json::Value;
 
-/// What `arguments` generate, in the folder that they name.
+/// Generates with `arguments`, among them the output folder.
 fn generate(fresh: &Fresh, prompt: &str, arguments: &[&str]) -> Image {
     let arguments = [&[prompt, "--steps", "8", "--quiet"][..], arguments].concat();
     let run = fresh.run(&arguments).succeeds();
     Image::read(&fresh.path().join(&run.images()[0]))
 }
 
-/// A gray image of which `brightness` says each pixel.
+/// A gray image with the `brightness` of each pixel.
 fn write_gray(path: &Path, side: u32, brightness: impl Fn(u32, u32) -> u8) {
     let mut encoder = png::Encoder::new(BufWriter::new(File::create(path).unwrap()), side, side);
     encoder.set_color(png::ColorType::Grayscale);
@@ -55,7 +55,7 @@ fn an_image_is_generated_over_another_and_a_mask_keeps_the_rest() {
     assert!(is_red(little.pixel(128, 128)), "{:?}", little.pixel(128, 128));
     assert!(is_blue(much.pixel(128, 128)), "{:?}", much.pixel(128, 128));
 
-    // The left half is generated anew.
+    // The left half is inpainted.
     write_gray(
         &fresh.path().join("mask.png"),
         256,
@@ -69,7 +69,7 @@ fn an_image_is_generated_over_another_and_a_mask_keeps_the_rest() {
     let [inside, outside] = [100, 160].map(|x| masked.pixel(x, 128));
     assert!(is_blue(inside) && is_red(outside), "{inside:?} {outside:?}");
 
-    // An image that is generated at another size brings a mask of its own size with it.
+    // An image that is generated at another size has a mask of the initial image's size.
     let smaller = generate(
         &fresh,
         "a blue square",
@@ -169,7 +169,7 @@ fn a_model_that_takes_over_from_itself_generates_its_own_image() {
         ];
         let shared = generate(&fresh, "a red circle", &shared);
         let bytes = shared.pixels.iter().flatten().zip(plain.pixels.iter().flatten());
-        // What steers a single step is computed in another order of sums than what steers several.
+        // The conditioning of a single step has another order of summation than that of several steps.
         let most = bytes.map(|(one, other)| one.abs_diff(*other)).max().unwrap();
         assert!(most <= 1, "{switch}: {most}");
     }
@@ -185,7 +185,7 @@ fn a_refiner_that_fails_is_left_out_and_the_image_so_far_is_saved() {
         &[&small[..], &["--output", "plain"]].concat(),
     );
     let model = fresh.tiny_model();
-    // One of its weights is not a number, which shows only when it is computed with.
+    // One of its weights is NaN, which only shows when it is used.
     let weights = model.join("vae/diffusion_pytorch_model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     let (offset, _) = tensor_offset(&bytes, "decoder.conv_out.bias");
@@ -202,7 +202,7 @@ fn a_refiner_that_fails_is_left_out_and_the_image_so_far_is_saved() {
     let strict = fresh.run(&[&refined[..], &["--strict"]].concat());
     strict.fails(1, "not finite");
 
-    // One that cannot even be opened takes nothing over, and the model goes all the way.
+    // A refiner that cannot be opened takes nothing over, and the base model runs all steps.
     fs::remove_file(fresh.path().join("model/vae/config.json")).unwrap();
     let run = fresh
         .run(&[&refined[..], &["--refiner-switch", "0.5"]].concat())
@@ -228,7 +228,7 @@ fn a_base_model_hands_over_after_any_of_its_evaluations() {
         ];
         fresh.run(&[&arguments[..], more].concat())
     };
-    // Those of second order are cut in the middle of a step.
+    // Second-order samplers are split in the middle of a step.
     for sampler in ["Heun", "DPM2", "DPM2 a", "DPM++ SDE", "DPM++ 2S a"] {
         for switch in ["0.2", "0.55", "0.8"] {
             let more = ["--steps", "6", "--sampler", sampler, "--refiner-switch", switch];
@@ -238,7 +238,7 @@ fn a_base_model_hands_over_after_any_of_its_evaluations() {
     // The first step of PNDM has two evaluations.
     generate("sd15", "sd15", &["--steps", "3", "--refiner-switch", "0.4"]).succeeds();
 
-    // Before the first evaluation there is nothing to hand over.
+    // Before the first evaluation there are no latents to hand over.
     for (steps, switch) in [("10", "0"), ("10", "0.05"), ("3", "0.3")] {
         let more = ["--steps", steps, "--refiner-switch", switch, "--sampler", "Euler"];
         let cause = format!(
@@ -276,7 +276,7 @@ fn a_refiner_that_fails_after_it_took_over_names_its_tensor() {
         "--refiner",
         &model,
     ];
-    // A finished image is saved without it; latents that are denoised half the way are no image.
+    // A finished image is saved without the refiner; half-denoised latents are no image.
     fresh.run(&refined).succeeds();
     let run = fresh.run(&[&refined[..], &["--refiner-switch", "0.5"]].concat());
     run.fails(1, "tensor `proj_out.bias` in `");

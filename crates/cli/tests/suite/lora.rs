@@ -1,4 +1,4 @@
-//! LoRA files that are added to a model, and those that cannot be.
+//! LoRA files, and files that are refused.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,8 @@ use serde_json::Value;
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/fixtures");
 
-/// Writes a LoRA file of rank 1 for the attention's queries in the first block of the tiny model, which are 16 by 16, under
-/// names that begin with `layer`.
+/// Writes a rank-1 LoRA for the attention queries in the first block of the tiny model, 16 by 16, under names
+/// with the prefix `layer`.
 fn write_lora(path: &Path, layer: &str, width: usize) {
     let values = |count: usize| -> Vec<u8> {
         let number = |index: usize| ((index * 7 % 13) as f32 - 6.0) / 4.0;
@@ -49,7 +49,7 @@ fn a_lora_changes_the_image_by_its_scale_and_wherever_blocks_are() {
     let full = generate("full", "a cat", &["--lora", "my.safetensors"]);
     let half = generate("half", "a cat", &["--lora", "my:0.5"]);
     assert!(plain != full && plain != half && full != half);
-    // The tag is no part of the prompt, and the pixels lie before what says how they were made.
+    // The tag is not part of the prompt. Pixels precede the metadata in the file.
     let pixels = |png: &[u8]| {
         let mut reader = png::Decoder::new(std::io::Cursor::new(png.to_vec()))
             .read_info()
@@ -92,7 +92,7 @@ fn a_lora_for_another_model_is_left_out_and_said_so() {
         .fails(4, "`missing`");
 }
 
-/// An image of Stable Diffusion 1.5, whose LoRA files change text encoder and network, with its metadata.
+/// An image of Stable Diffusion 1.5 with LoRAs for text encoder and network, and its metadata.
 fn generate_sd15(fresh: &Fresh, output: &str, prompt: &str, more: &[&str]) -> (Image, Value, command::Run) {
     let model = format!("{FIXTURES}/families/sd15");
     let usual = [
@@ -179,7 +179,7 @@ fn one_of_several_files_is_named_by_its_folder() {
             .run(&["a cat", "--model", &model, "--lora", missing])
             .fails(4, &format!("there is no LoRA at `{missing}`"));
     }
-    // The usual name is the one that is meant, as in a repository of the hub.
+    // The default name is preferred, as in a repository of the hub.
     fs::rename(
         folder.join("epoch2.safetensors"),
         folder.join("pytorch_lora_weights.safetensors"),
@@ -203,7 +203,7 @@ fn a_lora_that_cannot_be_computed_with_is_left_out_and_the_run_is_not_lost() {
     let (plain, _, _) = generate_sd15(&fresh, "plain", "a cat", &[]);
     let (without, metadata, run) = generate_sd15(&fresh, "nan", "a cat", &["--lora", "nan", "--quiet"]);
     assert!(plain.pixels == without.pixels);
-    // Also where everything else is kept quiet.
+    // Also with `--quiet`.
     assert!(
         run.stderr.starts_with("warning: the LoRA `nan` is left out: "),
         "{}",

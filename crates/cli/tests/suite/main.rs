@@ -1,4 +1,4 @@
-//! The command as a user meets it: the real binary in a fresh folder.
+//! End-to-end tests: the real binary in a fresh folder.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

@@ -1,4 +1,4 @@
-//! The budget: what is planned, what is kept to, and that it changes no image.
+//! The budget: it is planned, kept, and changes no image.
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -36,7 +36,7 @@ fn image(run: &Run, fresh: &Fresh, index: usize) -> Vec<[u8; 3]> {
 fn a_plan_is_a_table_and_reads_no_weight() {
     let fresh = Fresh::new();
     let model = fresh.tiny_model();
-    // Weights that cannot be computed with would be found out about if they were read.
+    // Weights of an unsupported type would be an error if they were read.
     for network in ["transformer", "vae"] {
         let path = model.join(network).join("diffusion_pytorch_model.safetensors");
         let mut bytes = fs::read(&path).unwrap();
@@ -150,7 +150,7 @@ fn images_share_a_streamed_pass() {
     let fresh = Fresh::new();
     model_with_large_transformer(&fresh, 6);
     let arguments = |images: &'static str| [&TINY[..], &["--steps", "5", "--n", images]].concat();
-    // Room for the activations of four images, and for hardly a block to stay.
+    // Enough memory for the activations of four images, and for hardly any resident block.
     let smallest = bytes(&plan(&fresh, &arguments("1")), "smallest_budget");
     let memory = (smallest + (12 << 20)).to_string();
     let read = |images: &'static str| {
@@ -210,7 +210,7 @@ fn weights_that_change_while_they_are_streamed_end_the_run() {
         } else {
             file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         }
-        // What is left is read, so that the run can write on.
+        // Read the rest, so that the run is not blocked by a full pipe.
         let rest: Vec<String> = lines.map(Result::unwrap).collect();
         let run = Run::of(child.wait_with_output().unwrap());
         let last: Value = serde_json::from_str(rest.last().unwrap()).unwrap();
@@ -233,7 +233,7 @@ fn a_budget_says_what_it_comes_from() {
     assert!(table.contains("\nthe budget comes from "), "{table}");
 }
 
-/// What a shell allows the program is what it plans with, and enough to generate in.
+/// The limits of a shell are a part of the plan, and suffice to generate.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_limit_on_addresses_is_kept() {

@@ -1,4 +1,4 @@
-//! What was named and is not there is an error, before any work and whatever else was asked for.
+//! A file that is named and does not exist is an error before any work, whatever else the command line holds.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -73,7 +73,7 @@ fn what_was_named_and_is_not_there_is_an_error() {
             fresh.run(&words).fails(code, cause);
         }
     }
-    // Nothing was begun.
+    // No work has begun.
     assert_eq!(fresh.files("."), [""; 0]);
 }
 

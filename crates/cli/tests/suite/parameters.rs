@@ -1,4 +1,4 @@
-//! The text that an image carries to other programs: every setting, and nothing of the machine.
+//! The `parameters` text of an image: every setting, and nothing of the machine.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Presets, styles, and models by their ids.
+//! Presets, styles, and models by id.
 
 use std::fs;
 
@@ -69,7 +69,7 @@ fn the_best_that_is_there_is_generated_with() {
         "{}",
         run.stderr
     );
-    // What does not fit is not chosen, be it by a byte.
+    // A preset that exceeds the budget by a single byte is not chosen.
     let planned = |more: &[&str]| {
         let words = [
             &["plan"],

@@ -54,7 +54,7 @@ fn a_run_is_shown_on_a_page() {
     assert_eq!(page.matches("<img src=\"data:image/png;base64,").count(), 2);
     assert!(!page.contains("<b>"));
 
-    // Once more takes the place of the first, and nothing else is left in the folder.
+    // A second run replaces the page, and leaves nothing else in the folder.
     fresh
         .run(&["a tree", "--steps", "1", "--profile", "run.html"])
         .succeeds();

@@ -1,4 +1,4 @@
-//! Runs that are killed, stopped or refused, and go on: the images are those of a run that nobody disturbed.
+//! Resumed runs: after a kill, an interruption or a refusal, the images are those of an undisturbed run.
 //!
 //! `SD_GENERATE_KILLS=50 cargo test --workspace --test suite resume::` kills that many runs at random moments.
 
@@ -15,15 +15,15 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::command::{Fresh, Image, Run, model_with_large_transformer, tensor_offset};
 use serde_json::Value;
 
-/// Runs that are killed where nothing else is said.
+/// The default number of killed runs.
 const KILLS: u32 = 6;
 
-/// Files that a user may name.
+/// Input files of the user.
 const PHOTO: &str = "pipeline/tests/fixtures/families/init.png";
 const MASK: &str = "pipeline/tests/fixtures/families/mask.png";
 const UPSCALER: &str = "models/tests/fixtures/upscaler/x4/model.pth";
 
-/// The whole path of `file`, which lies among the crates.
+/// The absolute path of `file` below the crates.
 fn fixture(file: &str) -> String {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     crates
@@ -35,7 +35,7 @@ fn fixture(file: &str) -> String {
         .to_owned()
 }
 
-/// A run in the background whose events are read.
+/// A run in the background with its events.
 struct Running {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -55,7 +55,7 @@ impl Running {
         Self { child, lines }
     }
 
-    /// Waits for an event of this kind; `false` if the run ends before.
+    /// Waits for an event of this kind; `false` if the run ends first.
     fn wait_for(&mut self, kind: &str) -> bool {
         let mut line = String::new();
         while self.lines.read_line(&mut line).unwrap() > 0 {
@@ -67,7 +67,7 @@ impl Running {
         false
     }
 
-    /// Ends the run at once, as `kill -9` does.
+    /// Kills the run as `kill -9` does.
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -91,7 +91,7 @@ impl Running {
     }
 }
 
-/// What a run leaves in its output folder, by seed: the image's file, and its metadata without names and times.
+/// The results in an output folder by seed: the image file, and its metadata without names and times.
 fn results(folder: &Path) -> Vec<(Vec<u8>, Value)> {
     let mut results: Vec<(Vec<u8>, Value)> = fs::read_dir(folder)
         .unwrap()
@@ -127,7 +127,7 @@ fn assert_nothing_is_left(fresh: &Fresh, images: usize) {
     assert!(files.iter().all(|name| name.starts_with("output_")), "{files:?}");
 }
 
-/// A part of 1 that nobody can foresee.
+/// A random number below 1.
 fn random_part() -> f64 {
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }
@@ -136,8 +136,8 @@ fn random_part() -> f64 {
 fn killed_at_any_moment_a_run_goes_on_to_the_very_images() {
     let kills = env::var("SD_GENERATE_KILLS").map_or(KILLS, |count| count.parse().unwrap());
     let (photo, mask, network) = (fixture(PHOTO), fixture(MASK), fixture(UPSCALER));
-    // Most of the time of the first goes into steps, most of the second's into decoding and saving; the third has
-    // everything that a user can name.
+    // The first spends most of its time on steps, the second on decoding and saving; the third uses every
+    // optional part.
     let shapes: [&[&str]; 3] = [
         &["a red circle", "--steps", "40", "--n", "2"],
         &[
@@ -189,7 +189,7 @@ fn killed_at_any_moment_a_run_goes_on_to_the_very_images() {
         let run = fresh.run(&["resume", "--last", "--quiet"]).succeeds();
         if run.stdout.is_empty() {
             ended += 1;
-            // It was measured on a busier machine.
+            // The duration was measured on a busier machine.
             *duration = duration.mul_f64(0.8);
         } else {
             killed += 1;
@@ -240,7 +240,7 @@ fn a_stopped_run_says_how_to_go_on() {
     );
     assert!(rows[1].contains(" of 60"), "{table}");
 
-    // From another folder, as who comes back later would.
+    // From another current folder.
     let elsewhere = fresh.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     let output = fresh
@@ -261,7 +261,7 @@ fn a_stopped_run_says_how_to_go_on() {
     assert_nothing_is_left(&fresh, 2);
 }
 
-/// Begun with room for everything, gone on with in the least that is possible, and the other way round.
+/// Started with a large budget and resumed with the smallest possible, and the other way round.
 #[cfg(unix)]
 #[test]
 fn a_run_goes_on_under_another_budget_to_the_very_images() {
@@ -277,7 +277,7 @@ fn a_run_goes_on_under_another_budget_to_the_very_images() {
     let plenty = (smallest.parse::<u64>().unwrap() + (200 << 20)).to_string();
     for (first, second) in [(&plenty, &smallest), (&smallest, &plenty)] {
         let fresh = Fresh::new();
-        // The very files: a copy has times of its own, and those that were written just now have others.
+        // Move the files: a copy has other modification times.
         fs::rename(undisturbed.path().join("model"), fresh.path().join("model")).unwrap();
         let mut running = Running::start(&fresh, &[&arguments[..], &["--memory", first]].concat());
         for _ in 0..3 {
@@ -314,7 +314,7 @@ fn what_was_saved_before_the_state_said_so_is_not_saved_again() {
     let expected = results(&fresh.path().join("outputs"));
     assert_eq!(expected.len(), 3);
 
-    // As if the process had been killed after all was saved, and before anything was noted.
+    // As if the process had been killed after all was saved, and before that was recorded.
     fs::write(&state, &before).unwrap();
     fs::write(state.with_extension("part"), &before[..before.len() / 2]).unwrap();
     let files = fresh.files("outputs");
@@ -323,7 +323,7 @@ fn what_was_saved_before_the_state_said_so_is_not_saved_again() {
     assert_eq!(fresh.files("outputs"), files);
     assert_nothing_is_left(&fresh, 3);
 
-    // And as if that had happened while the second image was being put in place.
+    // As if it had been killed while the second image was renamed.
     fs::write(&state, &before).unwrap();
     let second = fresh.path().join("outputs").join(files[3].replace("json", "png"));
     fs::remove_file(&second).unwrap();
@@ -358,7 +358,7 @@ fn a_run_at_work_is_left_alone() {
     fresh.run(&["resume", &id, "--discard"]).fails(1, "still at work");
     let run = fresh.run(&["resume", "--last"]).succeeds();
     assert!(run.stdout.is_empty() && run.stderr.contains("There is no interrupted run"));
-    // Another run begins and ends beside it.
+    // Another run starts and ends in the meantime.
     fresh.run(&["a tree", "--steps", "1"]).succeeds();
     assert!(running.wait_for("step"));
     running.kill();
@@ -405,13 +405,14 @@ fn a_model_that_has_changed_is_refused() {
     fresh.run(&["resume", &id]).fails(4, "there is no model at");
     fs::rename(&elsewhere, &model).unwrap();
 
-    // Put back as it was it is taken: the run is at work again.
+    // The restored file is accepted: the run continues.
     let mut running = Running::start(&fresh, &["resume", &id]);
     assert!(running.wait_for("step"));
     running.kill();
 }
 
-/// What a run is generated over, its mask, its upscaler, and what steers it: a change is refused before anything is generated from it.
+/// The initial image, its mask, the upscaler, and the control image: a change is refused before anything is
+/// generated.
 #[test]
 fn a_file_of_the_user_s_that_has_changed_is_refused() {
     let fresh = Fresh::new();
@@ -450,7 +451,7 @@ fn a_file_of_the_user_s_that_has_changed_is_refused() {
             }
         };
         fs::write(&path, other).unwrap();
-        // Its time tells nothing.
+        // Its modification time stays the same.
         let file = fs::File::options().append(true).open(&path).unwrap();
         file.set_modified(modified).unwrap();
         let cause = format!("{name}` has changed since run {id} began");
@@ -459,7 +460,7 @@ fn a_file_of_the_user_s_that_has_changed_is_refused() {
         fs::write(&path, whole).unwrap();
     }
     assert_eq!(fresh.files("outputs"), [""; 0]);
-    // As they were, they are taken.
+    // Unchanged files are accepted.
     let mut running = Running::start(&fresh, &["resume", &id]);
     assert!(running.wait_for("step"));
     running.kill();

@@ -1,4 +1,4 @@
-//! Images that the user names, as cameras and programs write them: which way up they are, and what reading them takes.
+//! Input images as cameras and programs write them: orientation, formats, and the memory of decoding.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -12,7 +12,7 @@ const SOURCE_IMAGES: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../pipeline/tests/fixtures/source_images"
 );
-/// A directory of TIFF with nothing but the orientation of an image that was turned to the left.
+/// A TIFF directory with only an orientation: rotated to the left.
 const TURNED: &[u8] = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
 
 fn model() -> String {
@@ -32,7 +32,7 @@ fn write_png(path: &Path, width: usize, pixels: &[[u8; 3]], exif: &[u8]) {
     writer.write_image_data(pixels.as_flattened()).unwrap();
 }
 
-/// An image of 64 x 48 pixels, and its rows as they are stored when it lies on its left side.
+/// An image of 64x48 pixels, and its rows as stored when it is rotated.
 fn upright_and_stored(pixel: impl Fn(usize, usize) -> [u8; 3]) -> (Vec<[u8; 3]>, Vec<[u8; 3]>) {
     let upright = (0..64 * 48).map(|at| pixel(at % 64, at / 64)).collect();
     let stored = (0..64 * 48).map(|at| pixel(63 - at / 48, at % 48)).collect();
@@ -101,7 +101,7 @@ fn images_are_taken_as_viewers_show_them() {
     }
 }
 
-/// A JPEG file of one gray, with three components of which two are stored at half the size.
+/// A JPEG file of one gray, with subsampled chroma.
 fn write_jpeg(path: &Path, width: u16, height: u16) {
     let flat = fs::read(format!("{SOURCE_IMAGES}/flat.jpg")).unwrap();
     let find = |marker: [u8; 2]| flat.windows(2).position(|bytes| bytes == marker).unwrap();
@@ -110,7 +110,8 @@ fn write_jpeg(path: &Path, width: u16, height: u16) {
     let mut bytes = flat[..data].to_vec();
     bytes[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
     bytes[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
-    // Four blocks as bright as the one before and without detail, and one of each colour.
+    // Four luma blocks without detail, of the same brightness as the one before, and one block of each chroma
+    // component.
     let blocks = usize::from(width.div_ceil(16)) * usize::from(height.div_ceil(16));
     bytes.extend([0x28, 0xa2, 0x8a, 0x00].repeat(blocks));
     bytes.extend([0xff, 0xd9]);
@@ -166,7 +167,7 @@ fn reading_an_image_is_planned_and_no_budget_changes_a_pixel() {
         );
         within(smallest - 1).fails(3, "at the least");
     }
-    // A PNG file goes through row by row, of a JPEG file the whole image is there: 36 MB.
+    // A PNG file is decoded row by row, a JPEG file as a whole: 36 MB.
     let [jpeg, png, edges] = smallest_of_all[..] else {
         unreachable!()
     };
@@ -209,7 +210,7 @@ fn an_image_that_is_cut_is_refused_by_name() {
         let run = fresh
             .run(&["a cat", "--model", &model, "--init-image", name])
             .fails(1, &format!("`{name}` cannot be used as an image"));
-        assert!(run.stderr.contains("the file is cut"), "{}", run.stderr);
+        assert!(run.stderr.contains("the file is truncated"), "{}", run.stderr);
     }
     assert!(!fresh.path().join("outputs").exists());
 }

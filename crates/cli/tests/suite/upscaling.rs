@@ -1,4 +1,4 @@
-//! Images that are made larger in the end.
+//! Upscaling, by networks and by resampling.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ fn generate(fresh: &Fresh, arguments: &[&str]) -> (Image, Value, Run) {
     (Image::read(&path), metadata, run)
 }
 
-/// A tiny random network of Real-ESRGAN that makes images four times as large.
+/// A tiny random Real-ESRGAN network of scale 4.
 fn network() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures/upscaler/x4/model.pth")
 }
@@ -34,7 +34,7 @@ fn images_are_made_larger_with_a_network_and_without() {
         (&metadata["upscale"], &metadata["upscale_method"]),
         (&2.into(), &"lanczos".into())
     );
-    // A flat place keeps its colour.
+    // A flat area keeps its colour.
     let [before, after] = [plain.pixel(8, 8), resampled.pixel(16, 16)];
     assert!(
         before
@@ -114,8 +114,7 @@ fn an_upscaler_that_gives_values_that_are_not_finite_is_left_out() {
     fresh.run(&strict).fails(1, cause);
 }
 
-/// A network of Real-ESRGAN that makes images four times as large, as wide as the published ones and with one of their 23
-/// blocks, all zeros.
+/// A Real-ESRGAN network of scale 4, as wide as the published ones, with one of their 23 blocks, all zeros.
 fn write_wide_network(path: &Path) {
     const FEATURES: usize = 64;
     const GROWTH: usize = 32;
@@ -153,7 +152,7 @@ fn what_makes_images_larger_is_predicted() {
     let network = ["--upscaler", "net.safetensors"];
     for (factor, network, output) in [
         ("4", &network[..], "network"),
-        // The network's image is then made smaller.
+        // The network's image is then downscaled.
         ("2", &network[..], "network-resampled"),
         ("4", &[][..], "resampled"),
     ] {

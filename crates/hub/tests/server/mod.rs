@@ -1,4 +1,4 @@
-//! A small hub on this machine that speaks the protocol of the real one, and fails when it is told to.
+//! A small local hub with the protocol of the real one, which fails on request.
 
 #![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
 

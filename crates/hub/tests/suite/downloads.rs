@@ -1,4 +1,4 @@
-//! Downloads from a hub on this machine.
+//! Downloads from a local hub.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 const ID: &str = "me/mine";
 const LARGE: &str = "unet/large.safetensors";
 
-/// Remembers what it is told, and stops when it is told of so many bytes.
+/// An observer that records its events, and stops after a number of bytes.
 #[derive(Default)]
 struct Watcher {
     done: Vec<u64>,
@@ -131,7 +131,7 @@ fn files_lie_where_the_python_tools_look_for_them_and_the_token_goes_to_the_hub_
             "{request:?}"
         );
     }
-    // What is there is not asked for again.
+    // A complete file is not requested again.
     fetch(&hub, &[LARGE], &mut watcher).unwrap();
     assert_eq!(server.served(ID, LARGE).len(), 1);
 }
@@ -252,7 +252,7 @@ fn what_would_fail_again_is_not_tried_again() {
     let server = server();
     server.gate(ID);
     server.admit("hf_good", "me", false);
-    let asked = |token: &str, reference: &str, path: &str| {
+    let attempt = |token: &str, reference: &str, path: &str| {
         let folder = tempfile::tempdir().unwrap();
         let hub = Hub::new(Settings {
             token_of_environment: Token::new(token),
@@ -265,33 +265,33 @@ fn what_would_fail_again_is_not_tried_again() {
             .unwrap_err();
         (error, server.requests().len() - before)
     };
-    let (error, requests) = asked("", ID, LARGE);
+    let (error, requests) = attempt("", ID, LARGE);
     assert!(
         matches!(error, Error::Gated { has_token: false, .. }) && requests == 2,
         "{error:?}"
     );
-    let (error, requests) = asked("hf_good", ID, LARGE);
+    let (error, requests) = attempt("hf_good", ID, LARGE);
     assert!(
         matches!(error, Error::Gated { has_token: true, .. }) && requests == 2,
         "{error:?}"
     );
-    let (error, requests) = asked("hf_bad", ID, LARGE);
+    let (error, requests) = attempt("hf_bad", ID, LARGE);
     assert!(
         matches!(error, Error::TokenRefused { .. }) && requests == 1,
         "{error:?}"
     );
-    let (error, requests) = asked("", "me/other", LARGE);
+    let (error, requests) = attempt("", "me/other", LARGE);
     assert!(
         matches!(error, Error::NoRepository { .. }) && requests == 1,
         "{error:?}"
     );
-    let (error, requests) = asked("hf_good", "me/mine@v2", LARGE);
+    let (error, requests) = attempt("hf_good", "me/mine@v2", LARGE);
     assert!(
         matches!(error, Error::NoRevision { .. }) && requests == 1,
         "{error:?}"
     );
     server.put("me/open", "a", "a");
-    let (error, requests) = asked("", "me/open", "b");
+    let (error, requests) = attempt("", "me/open", "b");
     assert!(
         matches!(error, Error::NoFile { .. }) && requests == 2,
         "{error:?}"

@@ -1,5 +1,4 @@
-//! What a hub, a slow network and other processes may do: a run ends in time and never keeps what is not
-//! listed.
+//! Hostile hubs, slow networks and other processes: a run ends in time, and never stores what is not listed.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Downloads, the cache and replies of a hub, with a server of the tests' own.
+//! Downloads, the cache and the hub's replies, with a local test server.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

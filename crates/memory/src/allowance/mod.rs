@@ -18,7 +18,8 @@ use crate::Bytes;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Limit {
     /// A budget that the user set.
-    AskedFor,
+    #[serde(rename = "asked_for")]
+    Requested,
     /// The available memory of the machine.
     Available,
     /// A control group that the process is in.
@@ -51,7 +52,7 @@ pub enum Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AskedFor => write!(formatter, "what was asked for"),
+            Self::Requested => write!(formatter, "the requested budget"),
             Self::Available => write!(formatter, "available memory"),
             Self::Device => write!(formatter, "the GPU's available memory"),
             Self::WorkingSet { limit } => write!(formatter, "the GPU's recommended working set of {limit}"),

@@ -17,26 +17,26 @@ pub struct Banding {
     pub band: usize,
     /// Values that may be stored at a time beside the current bands, unless more are unavoidable. Beyond it
     /// values are recomputed each time they are used.
-    pub room: usize,
+    pub stored: usize,
 }
 
 impl Banding {
     /// One band, with nothing recomputed.
     pub const WHOLE: Self = Self {
         band: usize::MAX,
-        room: usize::MAX,
+        stored: usize::MAX,
     };
     /// 16 MB of 32-bit floats: enough to share a convolution among many threads, and small enough that a
     /// dozen bands matter little.
     const BAND: usize = 1 << 22;
     /// 256 MB of 32-bit floats, which are stored rather than recomputed.
-    const ROOM: usize = 1 << 26;
+    const STORED: usize = 1 << 26;
 
     /// The banding for a network in which a feature map of `largest` values must be stored.
     pub(super) fn beside(largest: usize) -> Self {
         Self {
             band: Self::BAND,
-            room: largest.max(Self::ROOM),
+            stored: largest.max(Self::STORED),
         }
     }
 
@@ -68,7 +68,7 @@ impl BandedTensor {
     }
 
     /// `x`, split into bands that are large enough once they have `channels` channels.
-    pub(super) fn cut(x: Tensor, channels: usize, banding: Banding) -> Result<Self> {
+    pub(super) fn split(x: Tensor, channels: usize, banding: Banding) -> Result<Self> {
         let whole = Self::whole(x, banding);
         let height = banding.rows(whole.line()? * channels);
         Self::hold(regrouped(whole.into_rows(), height), banding)
@@ -236,7 +236,7 @@ mod tests {
         let x = image(11);
         // A row of both images has 30 values.
         for (band, expected) in [(usize::MAX, vec![11]), (150, vec![5, 5, 1]), (1, vec![1; 11])] {
-            let image = BandedTensor::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
+            let image = BandedTensor::split(x.clone(), 3, Banding { band, stored: 0 }).unwrap();
             assert_eq!(heights(image.rows()), expected);
             assert_equal(&image.joined().unwrap(), &x);
         }
@@ -247,7 +247,7 @@ mod tests {
         let x = image(11);
         for (before, after, expected) in [(4, 3, vec![3, 3, 3, 2]), (3, 7, vec![7, 4]), (2, 11, vec![11])] {
             let band = 30 * before;
-            let image = BandedTensor::cut(x.clone(), 3, Banding { band, room: 0 }).unwrap();
+            let image = BandedTensor::split(x.clone(), 3, Banding { band, stored: 0 }).unwrap();
             let regrouped = || regrouped(image.rows(), after);
             assert_eq!(heights(regrouped()), expected);
             assert_equal(
@@ -264,12 +264,12 @@ mod tests {
     fn an_image_is_halved_by_bands() {
         let convolution = convolution(2, 0).padded_after(1);
         let halved = |banding| {
-            let image = BandedTensor::cut(image(10), 3, banding).unwrap();
+            let image = BandedTensor::split(image(10), 3, banding).unwrap();
             image.downsampled(Some(&convolution)).unwrap()
         };
         let whole = halved(Banding::WHOLE);
         // 2 rows become one at a time, and are put together to bands of 3.
-        let by_bands = halved(Banding { band: 60, room: 0 });
+        let by_bands = halved(Banding { band: 60, stored: 0 });
         assert_eq!(heights(by_bands.rows()), [3, 2]);
         assert_equal(&by_bands.joined().unwrap(), &whole.joined().unwrap());
     }
@@ -278,7 +278,7 @@ mod tests {
     fn an_image_that_is_not_held_is_the_same_as_one_that_is() {
         let convolution = convolution(1, 1);
         let upsampled = |banding| {
-            let image = BandedTensor::cut(image(9), 3, banding).unwrap();
+            let image = BandedTensor::split(image(9), 3, banding).unwrap();
             Input::new(image, Some(&convolution))
         };
         let joined = |input: &Input<'_>| {
@@ -291,7 +291,7 @@ mod tests {
         let whole = joined(&upsampled(Banding::WHOLE));
         assert_eq!(whole.dims(), [2, 4, 18, 10]);
         // 5 rows of the smaller image, 2 of the larger one.
-        let input = upsampled(Banding { band: 160, room: 0 });
+        let input = upsampled(Banding { band: 160, stored: 0 });
         assert_eq!(heights(input.rows().unwrap()), [2; 9]);
         assert_eq!(input.values(4).unwrap(), whole.elem_count());
         assert_equal(&joined(&input), &whole);

@@ -167,7 +167,7 @@ impl CoderBlock for Block {
                     Some(post_quant) => conv2d(&x.joined()?, post_quant)?,
                     None => x.joined()?,
                 };
-                let rows = BandedTensor::cut(x, conv.out_channels(), banding)?.into_rows();
+                let rows = BandedTensor::split(x, conv.out_channels(), banding)?.into_rows();
                 middle.forward(BandedTensor::hold(
                     convolved(rows, BandedConv2d::new(conv)?, None),
                     banding,

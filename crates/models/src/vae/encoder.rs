@@ -105,7 +105,7 @@ impl Encoder {
         let banding = self.coder.banding(batch, height / factor, width / factor);
         let image = image.to_dtype(self.coder.activation_type)?;
         let first = self.coder.config.block_out_channels[0];
-        let x = BandedTensor::cut(image, first, banding)?;
+        let x = BandedTensor::split(image, first, banding)?;
         let x = self.coder.forward(x)?;
         let parts = x.chunk(2, 1)?;
         Ok(Encoded {

@@ -10,7 +10,7 @@ use crate::footprint::Peak;
 pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Peak {
     let mut pass = Pass::new(banding);
     let levels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
-    let mut level = Level::cut(batch * width, height, levels[0], banding);
+    let mut level = Level::split(batch * width, height, levels[0], banding);
     pass.entry(level, config.latent_channels, levels[0]);
     pass.middle(level, levels[0], config.mid_block_add_attention);
     let mut inputs = levels[0];
@@ -35,7 +35,7 @@ pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]
 pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Peak {
     let mut pass = Pass::new(banding);
     let (levels, factor) = (&config.block_out_channels, config.downsampling());
-    let mut level = Level::cut(batch * width * factor, height * factor, levels[0], banding);
+    let mut level = Level::split(batch * width * factor, height * factor, levels[0], banding);
     pass.entry(level, config.in_channels, levels[0]);
     let mut inputs = levels[0];
     for (index, &outputs) in levels.iter().enumerate() {
@@ -45,7 +45,7 @@ pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]
         inputs = outputs;
         if index + 1 < levels.len() {
             pass.downsampling(level, outputs);
-            level = Level::cut(level.line / 2, level.height / 2, outputs, banding);
+            level = Level::split(level.line / 2, level.height / 2, outputs, banding);
         }
     }
     pass.middle(level, inputs, config.mid_block_add_attention);
@@ -64,7 +64,7 @@ struct Level {
 }
 
 impl Level {
-    fn cut(line: usize, height: usize, channels: usize, banding: Banding) -> Self {
+    fn split(line: usize, height: usize, channels: usize, banding: Banding) -> Self {
         Self {
             line,
             height,
@@ -143,7 +143,7 @@ impl Pass {
         let first = level.gathered(inputs) + self.run(Scratch::of_conv2d(inputs, outputs, 3));
         let second = level.gathered(outputs) + self.run(Scratch::of_conv2d(outputs, outputs, 3));
         let (carried, hidden) = (level.bands(3, outputs), level.bands(2, outputs));
-        if level.image(inputs.max(2 * outputs)) <= self.banding.room {
+        if level.image(inputs.max(2 * outputs)) <= self.banding.stored {
             if inputs == outputs {
                 // The input is what is carried.
                 self.reach(input + result, first);
@@ -171,7 +171,7 @@ impl Pass {
         let pieces = piece.bands(2, inputs) + smaller.band(inputs);
         let before = piece.gathered(inputs) + weights;
         let below = smaller.image(inputs);
-        if level.image(inputs) <= self.banding.room {
+        if level.image(inputs) <= self.banding.stored {
             self.reach(below.max(level.image(inputs)) + pieces, before);
             return self.residual(level, inputs, outputs);
         }

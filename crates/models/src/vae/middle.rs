@@ -90,7 +90,7 @@ impl MiddleBlock {
         let mut x = self.first.forward(x)?;
         if let Some(attention) = &self.attention {
             let banding = x.banding();
-            x = BandedTensor::cut(attention.forward(x.joined()?)?, attention.channels, banding)?;
+            x = BandedTensor::split(attention.forward(x.joined()?)?, attention.channels, banding)?;
         }
         self.second.forward(x)
     }

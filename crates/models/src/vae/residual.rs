@@ -51,13 +51,13 @@ impl ResidualBlock {
     pub(super) fn forward<'a>(&self, x: impl Into<Input<'a>>) -> Result<BandedTensor> {
         let mut x = x.into();
         let (banding, inputs, outputs) = (x.banding(), self.conv1.in_channels(), self.conv1.out_channels());
-        if x.values(inputs)? <= banding.room {
+        if x.values(inputs)? <= banding.stored {
             x = x.held()?.into();
         }
         let norm1 = moments(x.rows()?)?;
         let carried = Carried::default();
         // The hidden feature map replaces `x` too, together with the residual.
-        let (norm2, hidden) = if x.values(inputs.max(2 * outputs))? <= banding.room {
+        let (norm2, hidden) = if x.values(inputs.max(2 * outputs))? <= banding.stored {
             let hidden = self.first(self.carry(x.into_rows()?, &carried), &norm1)?;
             let hidden = BandedTensor::hold(hidden, banding)?;
             (moments(hidden.rows())?, hidden.into_rows())

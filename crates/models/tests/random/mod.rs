@@ -1,4 +1,4 @@
-//! Checkpoints of random numbers, as large as they are wanted.
+//! Checkpoints with random weights, of any size.
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)] // Each binary uses a part; without its data it has failed.
 

@@ -1,4 +1,4 @@
-//! Reading reference cases, and comparing with them.
+//! Reads reference cases, and compares results with them.
 
 #![allow(dead_code, unreachable_pub, clippy::print_stderr)] // Each test binary uses a part, and says how close it came.
 
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 pub const WITHIN_F32: f64 = 1e-4;
 pub const WITHIN_BF16: f64 = 3e-2;
 
-/// The device that networks are compared on: the processor, or with `SD_TEST_DEVICE=cuda` a GPU.
+/// The device of the networks: the CPU, or with `SD_TEST_DEVICE=cuda` a GPU.
 pub fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| match std::env::var("SD_TEST_DEVICE").as_deref() {
         Ok("cuda") => sd_weights::open_cuda(0).unwrap(),

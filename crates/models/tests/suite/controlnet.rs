@@ -1,4 +1,4 @@
-//! The ControlNets against diffusers' `ControlNetModel`, alone and together with a UNet.
+//! ControlNets against diffusers' `ControlNetModel`, alone and with a UNet.
 
 use crate::reference;
 use reference::{Case, compare};
@@ -7,7 +7,7 @@ use sd_models::unet::{self, AddedConditions, ConditioningInputs, UNet};
 use sd_models::{Error, unet::Residuals};
 use sd_weights::{Residency, WeightType, Weights};
 
-/// Calls `with` with what steers `case`.
+/// Calls `with` with the conditioning inputs of `case`.
 fn with_inputs<R>(case: &Case, with: impl FnOnce(&ConditioningInputs<'_>) -> R) -> R {
     let timesteps = case.tensor("timesteps").to_vec1::<f32>().unwrap();
     let (_, _, height, width) = case.tensor("latents").dims4().unwrap();

@@ -1,5 +1,4 @@
-//! Upscalers of no width or of an impossible one: shapes in a file can hold any number, where a tensor has no
-//! elements.
+//! Upscalers of zero or impossible width: the shape of a tensor without elements can hold any number.
 
 use std::fs;
 

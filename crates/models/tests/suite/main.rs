@@ -1,4 +1,4 @@
-//! Networks beside what diffusers and transformers compute.
+//! Networks against diffusers and transformers.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

@@ -1,5 +1,4 @@
-//! The ControlNets of Stable Diffusion 3 against diffusers' `SD3ControlNetModel`, at work beside a
-//! transformer.
+//! ControlNets of Stable Diffusion 3 against diffusers' `SD3ControlNetModel`, run with a transformer.
 
 use crate::reference::{Case, WITHIN_F32, assert_close, compare};
 use candle_core::Tensor;

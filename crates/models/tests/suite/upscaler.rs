@@ -1,4 +1,4 @@
-//! The networks of Real-ESRGAN against their definitions in PyTorch, and in bands against the whole.
+//! Real-ESRGAN networks against their PyTorch definitions, and in bands against the whole image.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -161,10 +161,10 @@ fn input(shape: [usize; 4]) -> Tensor {
     Tensor::from_vec(random::values(shape.iter().product()), &shape, &Device::Cpu).unwrap()
 }
 
-/// Ways to cut, from single rows of which nothing is kept to some that are kept in part.
+/// Bandings, from single rows without whole images to whole images of some sizes.
 fn bandings(row: usize) -> impl Iterator<Item = Banding> {
     let bands = [1, 3 * row, 10 * row].into_iter();
-    bands.flat_map(move |band| [0, 60 * row, 300 * row, usize::MAX].map(|room| Banding { band, room }))
+    bands.flat_map(move |band| [0, 60 * row, 300 * row, usize::MAX].map(|stored| Banding { band, stored }))
 }
 
 #[test]

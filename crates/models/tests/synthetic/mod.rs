@@ -1,4 +1,4 @@
-//! Networks of any size with random weights, in the names that the real ones are saved under.
+//! Networks of any size with random weights, under the tensor names of real checkpoints.
 
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary uses a part.
 

@@ -1,5 +1,5 @@
-//! How fast each operation is at the shapes of true networks, and what share of the machine's peak that is:
-//! `cargo bench -p sd-ops`, or `cargo bench -p sd-ops -- NAME` for those whose name holds NAME.
+//! The speed of each operation at the shapes of real networks, and its share of the machine's peak: `cargo
+//! bench -p sd-ops`, or `cargo bench -p sd-ops -- NAME` for those whose name contains NAME.
 
 #![allow(clippy::print_stdout)] // It measures, for whoever reads its output.
 

@@ -1,4 +1,4 @@
-//! What the machine can do at most with all of its threads, measured with loops that do nothing else.
+//! The peak of the machine with all threads, measured with minimal loops.
 #![allow(unsafe_code)]
 
 use std::fmt;

@@ -1,5 +1,4 @@
-//! Rates as criterion prints them: of operations or of bytes a second, with their share of the machine's
-//! peak.
+//! Rates in criterion's output: operations or bytes per second, with their share of the machine's peak.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
-//! The shapes of true networks, at 512x512 where nothing else is said: which network, and of what size its
-//! work is.
+//! The shapes of real networks, at 512x512 by default: the network, and the size of its work.
 
 /// Rows, features that go in, features that come out.
 pub(crate) const LINEARS: [(&str, usize, usize, usize); 24] = [

@@ -30,7 +30,7 @@ impl<'a> Values<'a> {
     pub(crate) fn of_storage(storage: &'a Storage, layout: &Layout) -> Result<Self> {
         match storage {
             Storage::Cpu(storage) => Self::of(storage, layout),
-            _ => bail!("a kernel for the processor was given a tensor of another device"),
+            _ => bail!("a CPU kernel was given a tensor of another device"),
         }
     }
 
@@ -47,7 +47,7 @@ impl<'a> Values<'a> {
     pub(crate) fn floats(self) -> Result<&'a [f32]> {
         match self {
             Self::F32(values) => Ok(values),
-            _ => bail!("activations on the processor are 32-bit floats"),
+            _ => bail!("activations on the CPU are f32"),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Linear {
         let takes_blocks = Capabilities::of(device).takes_quantized_weights;
         if blocks.dtype() != DType::U8 || !takes_blocks || !bytes.is_multiple_of(size) {
             bail!(
-                "rows of {bytes} values of {:?} on {device:?} are not blocks of {size} bytes on a processor",
+                "rows of {bytes} values of {:?} on {device:?} are not blocks of {size} bytes on the CPU",
                 blocks.dtype()
             );
         }

@@ -13,7 +13,7 @@ pub struct EncodedPrompt {
     /// One vector for each prompt, `[prompts, features]`, for networks that take pooled vectors.
     pub pooled: Option<Tensor>,
     /// How many tokens of the longest prompt were truncated: no encoder had a position for them.
-    pub cut: usize,
+    pub truncated: usize,
 }
 
 impl EncodedPrompt {
@@ -41,7 +41,7 @@ impl EncodedPrompt {
         Ok(Self {
             context: without(&self.context)?,
             pooled: self.pooled.as_ref().map(without).transpose()?,
-            cut: self.cut,
+            truncated: self.truncated,
         })
     }
 }

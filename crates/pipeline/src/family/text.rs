@@ -199,8 +199,8 @@ pub(super) fn sequences(
         .iter()
         .map(|prompt| prompt::sequence(tokenizer, prompt, length));
     let rows = rows.collect::<Result<Vec<_>>>()?;
-    let cut = rows.iter().map(|row| row.cut).max().unwrap_or(0);
-    Ok((rows, cut))
+    let truncated = rows.iter().map(|row| row.truncated).max().unwrap_or(0);
+    Ok((rows, truncated))
 }
 
 /// Encodes `rows` with the CLIP of `part`: `chunks` rows for each prompt, whose vectors are concatenated.
@@ -302,7 +302,7 @@ impl ChunkedClips {
             WeightedTokens {
                 ids: Vec::new(),
                 weights: Vec::new(),
-                cut: 0
+                truncated: 0
             };
             chunks
         ]);
@@ -350,7 +350,7 @@ impl TextEncoders for ChunkedClips {
         Ok(EncodedPrompt {
             context: Tensor::cat(&hidden, 2)?,
             pooled: encoded.iter().find_map(|encoded| encoded.pooled.clone()),
-            cut: 0,
+            truncated: 0,
         })
     }
 

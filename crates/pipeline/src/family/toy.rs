@@ -135,7 +135,7 @@ impl TextEncoders for MeanOfBytes {
         Ok(EncodedPrompt {
             context: Tensor::from_vec(means, (prompts.len(), 1, 1), &Device::Cpu)?,
             pooled: None,
-            cut: 0,
+            truncated: 0,
         })
     }
 

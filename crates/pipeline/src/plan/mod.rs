@@ -124,7 +124,7 @@ pub struct Plan {
 
 impl Plan {
     /// The fastest plan within `budget`, beside the user's `source_images` and the other stages of
-    /// `surroundings`. `room` is the free memory of the machine, which can cache pages that are read again.
+    /// `surroundings`. `free_memory` is the free memory of the machine, which can cache pages that are read again.
     ///
     /// # Errors
     /// A header is wrong, or the budget is smaller than the smallest that the run fits into.
@@ -134,7 +134,7 @@ impl Plan {
         weight_options: &WeightOptions,
         surroundings: Surroundings,
         budget: Bytes,
-        room: Bytes,
+        free_memory: Bytes,
         source_images: SourceImageBytes,
     ) -> Result<Self> {
         let needs = Needs::of(
@@ -155,7 +155,7 @@ impl Plan {
         }
         Ok(Self {
             budget_is_kept: device_budget::is_kept(&weight_options.device),
-            ..search::fastest(&needs, recipe.images, budget, room)
+            ..search::fastest(&needs, recipe.images, budget, free_memory)
         })
     }
 

@@ -15,7 +15,7 @@ struct Choice {
 
 /// The plan within `budget` that reads least. The smallest plan must fit. Its groups have the size that suits
 /// this model best; [`Plan::in_groups_of`] sets the final one.
-pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) -> Plan {
+pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, free_memory: Bytes) -> Plan {
     let choice = choose(&needs.denoising, images, budget);
     let blocks = needs.denoising.weights.blocks.len();
     let of_network = needs.denoising.streamed(choice.kept);
@@ -72,7 +72,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
     stages.push(decode);
     let mut plan = Plan {
         budget,
-        budget_from: Limit::AskedFor,
+        budget_from: Limit::Requested,
         budget_is_kept: true,
         predicted_peak: Bytes(0),
         smallest_budget: needs.smallest_budget(),
@@ -91,7 +91,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, room: Bytes) 
         ),
         condition_bytes: Bytes(needs.denoising.conditions),
         // LRU caching is useless for a cyclic read of more than fits.
-        release_page_cache: room.saturating_sub(peak).0 < streamed,
+        release_page_cache: free_memory.saturating_sub(peak).0 < streamed,
         stages,
     };
     plan.groups.most_images = plan.most_images_a_group();

@@ -38,7 +38,7 @@ impl fmt::Display for Plan {
             "budget {}, predicted peak {}, smallest possible {}",
             self.budget, self.predicted_peak, self.smallest_budget
         )?;
-        if self.budget_from != Limit::AskedFor {
+        if self.budget_from != Limit::Requested {
             writeln!(formatter, "the budget comes from {}", self.budget_from)?;
         }
         if !self.budget_is_kept {
@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn a_budget_says_what_it_comes_from_and_whether_it_is_kept() {
-        let asked_for = plan(Limit::AskedFor, true);
-        assert!(!asked_for.contains("comes from") && !asked_for.contains("not kept"));
+        let requested = plan(Limit::Requested, true);
+        assert!(!requested.contains("comes from") && !requested.contains("not kept"));
         let limit = Bytes(1 << 31);
         let group = Limit::ControlGroup {
             path: "/sys/fs/cgroup/job".into(),

@@ -16,8 +16,8 @@ pub(super) enum Run {
 /// split.
 const BACKTRACK: usize = 20;
 
-/// Fills chunks of `room` tokens with `runs`, as stable-diffusion-webui does. There is always at least one.
-pub(super) fn group(runs: &[Run], room: usize, comma: Option<u32>) -> Vec<Vec<Token>> {
+/// Fills chunks of `capacity` tokens with `runs`, as stable-diffusion-webui does. There is always at least one.
+pub(super) fn group(runs: &[Run], capacity: usize, comma: Option<u32>) -> Vec<Vec<Token>> {
     let mut groups = Vec::new();
     let mut group: Vec<Token> = Vec::new();
     // The number of tokens in the chunk up to its last comma.
@@ -30,9 +30,9 @@ pub(super) fn group(runs: &[Run], room: usize, comma: Option<u32>) -> Vec<Vec<To
         };
         for &token in tokens {
             let is_comma = comma == Some(token.0);
-            if group.len() == room {
-                let kept = up_to_comma.filter(|kept| !is_comma && room - kept < BACKTRACK);
-                let moved = group.split_off(kept.unwrap_or(room));
+            if group.len() == capacity {
+                let kept = up_to_comma.filter(|kept| !is_comma && capacity - kept < BACKTRACK);
+                let moved = group.split_off(kept.unwrap_or(capacity));
                 groups.push(std::mem::replace(&mut group, moved));
                 up_to_comma = None;
             }
@@ -106,10 +106,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_token_is_lost(ids in proptest::collection::vec(0_u32..6, 0..300), room in 1_usize..80) {
+        fn no_token_is_lost(ids in proptest::collection::vec(0_u32..6, 0..300), capacity in 1_usize..80) {
             let tokens: Vec<Token> = ids.iter().map(|&id| (id, id as f32)).collect();
-            let groups = group(&[Run::Tokens(tokens.clone())], room, Some(COMMA));
-            prop_assert!(groups.iter().all(|group| group.len() <= room));
+            let groups = group(&[Run::Tokens(tokens.clone())], capacity, Some(COMMA));
+            prop_assert!(groups.iter().all(|group| group.len() <= capacity));
             prop_assert_eq!(groups.concat(), tokens);
         }
     }

@@ -13,7 +13,7 @@ pub struct WeightedTokens {
     /// Their weights; 1 for special tokens and padding.
     pub weights: Vec<f32>,
     /// How many tokens of the prompt were truncated.
-    pub cut: usize,
+    pub truncated: usize,
 }
 
 /// Splits `prompt` into rows of `length` tokens, each with its own start and end tokens and padding. There is
@@ -25,8 +25,8 @@ pub struct WeightedTokens {
 /// The tokenizer cannot encode this text.
 pub fn chunks(tokenizer: &Tokenizer, prompt: &Prompt, length: usize) -> Result<Vec<WeightedTokens>> {
     let (before, after) = tokenizer.frame();
-    let room = length.saturating_sub(before.len() + after.len()).max(1);
-    let groups = group(&runs(tokenizer, prompt)?, room, tokenizer.comma());
+    let capacity = length.saturating_sub(before.len() + after.len()).max(1);
+    let groups = group(&runs(tokenizer, prompt)?, capacity, tokenizer.comma());
     let rows = groups.into_iter();
     Ok(rows.map(|group| row(tokenizer, group, length)).collect())
 }
@@ -66,12 +66,16 @@ fn runs(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<Run>> {
 /// Adds special tokens and padding to `tokens`, which are truncated at their end if necessary.
 fn row(tokenizer: &Tokenizer, mut tokens: Vec<Token>, length: usize) -> WeightedTokens {
     let (before, after) = tokenizer.frame();
-    let room = length.saturating_sub(before.len() + after.len());
-    let cut = tokens.len().saturating_sub(room);
-    tokens.truncate(room);
+    let capacity = length.saturating_sub(before.len() + after.len());
+    let truncated = tokens.len().saturating_sub(capacity);
+    tokens.truncate(capacity);
     let plain = |ids: &[u32]| ids.iter().map(|&id| (id, 1.0)).collect::<Vec<Token>>();
     let mut framed = [plain(before), tokens, plain(after)].concat();
     framed.resize(length, (tokenizer.padding(), 1.0));
     let (ids, weights) = framed.into_iter().unzip();
-    WeightedTokens { ids, weights, cut }
+    WeightedTokens {
+        ids,
+        weights,
+        truncated,
+    }
 }

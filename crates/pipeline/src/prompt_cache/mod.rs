@@ -52,7 +52,8 @@ pub(crate) struct PromptCache {
 #[derive(Debug, Serialize, Deserialize)]
 struct Description {
     key: PromptKey,
-    cut: usize,
+    #[serde(rename = "cut")]
+    truncated: usize,
 }
 
 impl PromptCache {
@@ -117,12 +118,12 @@ impl PromptCache {
         let context = (CONTEXT.to_owned(), &encoded.context);
         let pooled = encoded.pooled.iter().map(|pooled| (POOLED.to_owned(), pooled));
         let tensors: Vec<(String, &Tensor)> = std::iter::once(context).chain(pooled).collect();
-        let cut = encoded.cut;
+        let truncated = encoded.truncated;
         checksummed::replace(
             path,
             &temporary,
             Durability::Process,
-            &Description { key, cut },
+            &Description { key, truncated },
             &tensors,
         )?;
         limit::apply(folder, self.limit, SystemTime::now())
@@ -152,7 +153,7 @@ fn find(path: &Path, key: &PromptKey) -> Option<EncodedPrompt> {
             Some(shape) => Some(tensor(POOLED, &shape)?),
             None => None,
         },
-        cut: entry.description.cut,
+        truncated: entry.description.truncated,
     };
     // The modification time records the last use.
     if let Err(error) = File::options()

@@ -35,15 +35,15 @@ impl Description {
         } else if self.name.id() != id {
             Some("it is that of another run")
         } else if self.models.len() != models || self.pass_steps.len() != models {
-            Some("it has not as many models as were asked for")
+            Some("its number of models is not that of the request")
         } else if self.pass_steps.iter().any(|&steps| steps > MOST_STEPS) {
             Some("it has more steps than a run has")
         } else if !self.saved.are_of(images) {
             Some("its saved images are not of this run")
         } else if !is_in_order || self.at_work.iter().any(|state| is_saved(state.image)) {
-            Some("its images at work are not of this run")
+            Some("its unfinished images are not of this run")
         } else if self.at_work.iter().any(|state| state.steps_done > steps) {
-            Some("an image has more steps behind it than were asked for")
+            Some("an image has more finished steps than the request")
         } else if !(self.seconds.is_finite() && self.seconds >= 0.0) {
             Some("its time is no time")
         } else {
@@ -69,7 +69,7 @@ impl Description {
                 && state.is_denoised == (state.evaluations == sampler.evaluations())
         });
         if !is_possible {
-            return Some("an image has come to where its sampler does not lead".to_owned());
+            return Some("the progress of an image does not match its sampler".to_owned());
         }
         let (rows, columns) = latent_sides(&pass.bundle, self.request.size);
         let shape = [1, pass.bundle.vae.latent_channels, rows, columns];
@@ -97,7 +97,7 @@ impl KeptRequest {
         } else if steps.into_iter().any(|steps| !(1..=MOST_STEPS).contains(&steps)) {
             Some("it has more or fewer steps than a run has")
         } else if self.clip_skip > MOST_CLIP_SKIP {
-            Some("it leaves out more layers than there are")
+            Some("it skips more layers than there are")
         } else if !strengths.into_iter().all(|Strength(strength)| is_part(strength))
             || !self
                 .refiner
@@ -113,7 +113,7 @@ impl KeptRequest {
             .iter()
             .any(|upscale| !(1..=MOST_FACTOR).contains(&upscale.factor))
         {
-            Some("its images are made larger by a factor that is none")
+            Some("its upscaling factor is invalid")
         } else if !self.paths().all(Path::is_absolute) {
             Some("a path in it depends on the current folder")
         } else {

@@ -49,7 +49,7 @@ pub enum ResumeError {
         this: String,
     },
     /// The state has the format of another build.
-    #[error("the state of run {id} is in format {found}, and this build goes on from format {wanted} alone")]
+    #[error("the state of run {id} is in format {found}, and this build resumes only format {wanted}")]
     OtherFormat {
         /// The run.
         id: String,

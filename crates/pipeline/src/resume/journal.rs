@@ -111,7 +111,7 @@ impl Journal {
             reason,
         };
         if description.models.len() != models.len() {
-            return Err(damaged("it has not as many models as were asked for".to_owned()).into());
+            return Err(damaged("its number of models is not that of the request".to_owned()).into());
         }
         let of_models = description.models.iter().zip(models);
         let changed = first_change(&description.inputs, inputs).or_else(|| {

@@ -32,10 +32,10 @@ impl Run<'_> {
             kept.prompts.resize(self.passes.len(), None);
             kept.prompts[self.at] = Some(encoded.clone());
         }
-        if encoded.cut > 0 {
+        if encoded.truncated > 0 {
             self.warn(format!(
-                "the prompt is too long for this model: its last {} tokens were cut",
-                encoded.cut
+                "the prompt is too long for this model: its last {} tokens were truncated",
+                encoded.truncated
             ));
         }
         self.clean("After text encoding", false);

@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
     ) -> Result<Vec<(usize, RgbImage)>> {
         let is_denoised = self.at == self.journal.pass() && self.journal.is_denoised(group);
         if !is_denoised {
-            self.with_room(|run| {
+            self.with_retry(|run| {
                 let outcome = run.denoise(group, generated, bundle, kept, networks);
                 networks.drop_unless(outcome.is_ok() && run.networks_stay());
                 outcome
@@ -215,7 +215,7 @@ impl<'a> Run<'a> {
             self.clean("After generation", true);
         }
         let Some(next) = self.passes.get(self.at + 1) else {
-            self.with_room(|run| {
+            self.with_retry(|run| {
                 let outcome = run.finish(group, bundle, networks);
                 networks.drop_unless(outcome.is_ok() && run.networks_stay());
                 outcome
@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
             let begun = latents.into_iter().map(Progress::from_latents);
             self.journal.hand_over(images.into_iter().zip(begun).collect());
         } else {
-            generated = self.with_room(|run| run.decode(group))?;
+            generated = self.with_retry(|run| run.decode(group))?;
         }
         self.at += 1;
         Ok(generated)
@@ -283,7 +283,7 @@ impl<'a> Run<'a> {
 
     /// Runs a stage. If the device runs out of memory, the stage runs again with a smaller plan, from the
     /// last step.
-    fn with_room<T>(&mut self, stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+    fn with_retry<T>(&mut self, stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         oom_retry::until_it_fits(self, stage, Self::tighten)
     }
 
@@ -313,7 +313,7 @@ impl<'a> Run<'a> {
         let images_a_group = images_a_group.min(pass.plan.groups.images_a_group);
         pass.plan = pass.plan.clone().in_groups_of(images_a_group);
         self.warn(format!(
-            "the device had no room left: the stage starts again within {budget}"
+            "the device ran out of memory: the stage starts again within {budget}"
         ));
         Ok(true)
     }

@@ -33,7 +33,7 @@ impl ModelPass {
         weight_options: &WeightOptions,
         surroundings: Surroundings,
         budget: Bytes,
-        room: Bytes,
+        free_memory: Bytes,
         source_images: SourceImageBytes,
     ) -> Result<Self> {
         stage::check(&bundle, &recipe)?;
@@ -43,7 +43,7 @@ impl ModelPass {
             weight_options,
             surroundings,
             budget,
-            room,
+            free_memory,
             source_images,
         )?;
         Ok(Self {
@@ -67,14 +67,14 @@ impl ModelPass {
 
     /// Makes a new plan within `budget`. The groups of images stay as they are.
     pub(crate) fn replan(&mut self, budget: Bytes) -> Result<()> {
-        let room = allowance().bytes;
+        let free_memory = allowance().bytes;
         let plan = Plan::new(
             &self.bundle,
             &self.recipe,
             &self.weight_options,
             self.surroundings,
             budget,
-            room,
+            free_memory,
             self.source_images,
         )?;
         self.weight_options.residency = plan.residency();

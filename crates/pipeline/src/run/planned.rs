@@ -51,7 +51,7 @@ impl Planned {
             WeightOptions::new(device::open(request.device)?, weight_type, Residency::Resident);
         let host = allowance();
         let (budget, budget_from) = match request.memory {
-            Some(asked_for) => (asked_for, Limit::AskedFor),
+            Some(requested) => (requested, Limit::Requested),
             None => device_budget::default(&weight_options.device, &host)?,
         };
         Self::within(request, looked, &weight_options, &host, budget, &budget_from).map_err(|error| {
@@ -60,7 +60,7 @@ impl Planned {
                     budget,
                     smallest,
                     stage,
-                } if budget_from != Limit::AskedFor => Error::TooLittleLeft {
+                } if budget_from != Limit::Requested => Error::TooLittleLeft {
                     limit: budget_from,
                     budget,
                     smallest,
@@ -107,7 +107,7 @@ impl Planned {
         let source_images = of_controls.fold(of_init_image.unwrap_or_default(), SourceImageBytes::and);
         let mut loaded_init_image = None;
         // If they do not fit, the plan below fails with the smallest budget.
-        if has_room_for(source_images, &bundle, weight_options, budget, host.budget())? {
+        if fits(source_images, &bundle, weight_options, budget, host.budget())? {
             if let Some(init_image) = init_image {
                 let (loaded, failed) = init_image.read(recipe.size)?;
                 loaded_init_image = Some(loaded);
@@ -129,14 +129,14 @@ impl Planned {
             alone: request.refiner.is_none() && request.upscale.is_none(),
             other_prompts: 0,
         };
-        let (room, source_images_read) = (host.bytes, source_images.once_read());
+        let (free_memory, source_images_read) = (host.bytes, source_images.once_read());
         let first = ModelPass::new(
             bundle,
             recipe,
             weight_options,
             surroundings,
             budget,
-            room,
+            free_memory,
             source_images,
         )?;
         let mut passes = vec![first];
@@ -157,7 +157,7 @@ impl Planned {
                     weight_options,
                     surroundings,
                     budget,
-                    room,
+                    free_memory,
                     source_images_read,
                 )
             });
@@ -245,7 +245,7 @@ fn settle_groups(passes: &mut [ModelPass], upscaling: Option<&mut Upscaling>) {
 ///
 /// # Errors
 /// The host has not enough memory for them. For a host budget the plan gives a better error.
-fn has_room_for(
+fn fits(
     source_images: SourceImageBytes,
     bundle: &Bundle,
     weight_options: &WeightOptions,

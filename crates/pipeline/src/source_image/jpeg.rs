@@ -58,7 +58,7 @@ impl Frame {
             ref components @ ..,
         ] = segment
         else {
-            return Err("its header is cut".to_owned());
+            return Err("its header is truncated".to_owned());
         };
         if precision != 8 {
             return Err(format!("JPEG files of {precision} bits a sample cannot be read"));

@@ -38,7 +38,7 @@ const OTHER_SIZE: &str = "it is of another size than its header says";
 /// The message for a file that its decoder panics on.
 const DECODER_FAILED: &str = "its decoder failed: the file is damaged";
 /// The message for a truncated file.
-const CUT: &str = "the file is cut: it ends in the middle of the image";
+const CUT: &str = "the file is truncated: it ends in the middle of the image";
 
 /// An image with a parsed header.
 #[derive(Debug, Clone)]

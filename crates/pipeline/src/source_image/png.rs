@@ -89,7 +89,7 @@ pub(super) fn open(file: &mut BufReader<File>, length: u64) -> Result<Stored, St
                 let data = data
                     .take(13)?
                     .try_into()
-                    .map_err(|_| "its header is cut".to_owned())?;
+                    .map_err(|_| "its header is truncated".to_owned())?;
                 header = Some(Header::read(data)?);
                 true
             }
@@ -243,7 +243,7 @@ impl Samples {
             .as_ref()
             .is_some_and(|key| key.len() < samples * usize::div_ceil(bits, 8))
         {
-            return Err("its transparent colour is cut".to_owned());
+            return Err("its transparent colour is truncated".to_owned());
         }
         Ok(Self {
             colour: info.color_type,

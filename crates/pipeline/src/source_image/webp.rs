@@ -146,7 +146,7 @@ fn extended_sides(data: &[u8]) -> Result<((u64, u64), u8), String> {
             let side = |low, middle, high| 1 + u64::from(u32::from_le_bytes([low, middle, high, 0]));
             Ok(((side(a, b, c), side(d, e, f)), flags))
         }
-        _ => Err("its header is cut".to_owned()),
+        _ => Err("its header is truncated".to_owned()),
     }
 }
 

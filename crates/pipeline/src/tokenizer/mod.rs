@@ -44,7 +44,7 @@ pub struct Tokens {
     /// The ids, padded to the requested length.
     pub ids: Vec<u32>,
     /// How many tokens of the prompt were truncated.
-    pub cut: usize,
+    pub truncated: usize,
 }
 
 /// The settings of `tokenizer_config.json` that ids depend on.
@@ -231,15 +231,15 @@ impl Tokenizer {
     /// The tokenizer cannot encode this text.
     pub fn encode(&self, text: &str, length: usize) -> Result<Tokens> {
         let mut ids = self.encoding(text, true)?;
-        let cut = ids.len().saturating_sub(length);
-        if cut > 0 {
+        let truncated = ids.len().saturating_sub(length);
+        if truncated > 0 {
             let closing = self.frame.1.len();
             let tail = ids.split_off(ids.len() - closing);
             ids.truncate(length.saturating_sub(closing));
             ids.extend(tail);
         }
         ids.resize(length, self.padding);
-        Ok(Tokens { ids, cut })
+        Ok(Tokens { ids, truncated })
     }
 
     fn encoding(&self, text: &str, framed: bool) -> Result<Vec<u32>> {

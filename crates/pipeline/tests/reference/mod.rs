@@ -1,4 +1,4 @@
-//! What diffusers drew of the fixtures, and how near to it an image is.
+//! Reference images of diffusers for the fixtures, and comparisons with them.
 
 #![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
 #![allow(clippy::print_stderr)] // How near an image comes is worth knowing.
@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use sd_pipeline::{ModelChoice, ModelFolder, Recommended};
 use serde::de::DeserializeOwned;
 
-/// The most that a byte of an image may be away.
+/// The largest difference of a byte.
 const MOST_DIFFERENCE: u8 = 2;
 
-/// The folder that paths of fixtures are below.
+/// The folder of the fixtures.
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-/// The cases in the file at `path`, of which there must be `fewest`.
+/// The cases in the file at `path`, at least `fewest`.
 pub fn cases<C: DeserializeOwned>(path: &str, fewest: usize) -> Vec<C> {
     let cases: Vec<C> = serde_json::from_slice(&fs::read(fixtures().join(path)).unwrap()).unwrap();
     assert!(cases.len() >= fewest);
@@ -34,7 +34,7 @@ pub fn model(path: &str) -> ModelChoice {
     }
 }
 
-/// An image's bytes, and how many pixels it has in a row and in a column.
+/// An image's bytes, width and height.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pixels {
     pub bytes: Vec<u8>,
@@ -57,7 +57,7 @@ impl Pixels {
         }
     }
 
-    /// Holds the image of the case `name` to the `expected` one.
+    /// Asserts that the image of the case `name` is close to the `expected` one.
     pub fn must_be_near(&self, expected: &Self, name: &str) {
         let sides = |pixels: &Self| (pixels.width, pixels.height);
         assert_eq!(sides(self), sides(expected), "{name}");

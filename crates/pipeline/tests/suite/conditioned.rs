@@ -1,5 +1,5 @@
-//! Whole pictures of tiny random models with LoRA files of every naming, and with ControlNets of Stable Diffusion 3, against
-//! diffusers' in 32 bits. `tools/reference/make_conditioned.py` makes the data.
+//! Images of tiny random models with LoRA files of every naming and with ControlNets of Stable Diffusion 3,
+//! against diffusers in f32. `tools/reference/make_conditioned.py` writes the data.
 
 use std::path::Path;
 
@@ -61,7 +61,7 @@ impl Case {
             output: output.to_owned(),
             device: DeviceChoice::Cpu,
             weight_type: TypeChoice::F32,
-            // What is left out must not go unnoticed.
+            // A part that is left out must be an error.
             strict: true,
             ..Request::new(&self.prompt, reference::model(&self.model))
         }

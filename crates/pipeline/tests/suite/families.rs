@@ -1,5 +1,5 @@
-//! Whole pictures of tiny random models of every family against diffusers' pipelines in 32 bits: from noise, over another
-//! image, and where a mask says so. `tools/reference/make_families.py` makes the data.
+//! Images of tiny random models of every family against diffusers in f32: text-to-image, image-to-image and
+//! inpainting. `tools/reference/make_families.py` writes the data.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Whole pictures of tiny random models against diffusers' `StableDiffusion3Pipeline` in 32 bits.
-//! `tools/reference/make_models.py` and `make_cases.py` make the data.
+//! Images of tiny random models against diffusers' `StableDiffusion3Pipeline` in f32.
+//! `tools/reference/make_models.py` and `make_cases.py` write the data.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ struct Case {
     tensors: PathBuf,
 }
 
-/// The processor, or with `SD_TEST_DEVICE=cuda` a GPU.
+/// The CPU, or with `SD_TEST_DEVICE=cuda` a GPU.
 fn device_choice() -> DeviceChoice {
     match std::env::var("SD_TEST_DEVICE").as_deref() {
         Ok("cuda") => DeviceChoice::Cuda(0),
@@ -93,7 +93,7 @@ fn every_image_is_the_reference_s() {
     }
 }
 
-/// A case carried through the stages by hand: latents, and the image.
+/// Runs a case stage by stage, and returns its latents and its image.
 fn by_hand(
     case: &Case,
     weight_type: WeightType,

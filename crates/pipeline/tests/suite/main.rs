@@ -1,4 +1,4 @@
-//! Whole runs and their parts beside diffusers.
+//! Runs and their stages against diffusers.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

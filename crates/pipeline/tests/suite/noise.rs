@@ -1,4 +1,4 @@
-//! Noise against `torch.randn`, to the bit. `tools/reference/make_randn.py` makes the data.
+//! Noise against `torch.randn`, bit by bit. `tools/reference/make_randn.py` writes the data.
 
 use std::collections::BTreeMap;
 

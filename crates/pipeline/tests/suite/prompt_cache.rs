@@ -1,4 +1,4 @@
-//! Encoded prompts that are kept on disk: found again without a weight being read, never wrong, never in the way.
+//! The prompt cache: hits read no weight, damaged entries change nothing, and failures do not stop a run.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const ENCODERS: [&str; 3] = ["text_encoder", "text_encoder_2", "text_encoder_3"];
 
-/// A model of one's own, and a folder for everything that is written.
+/// A copy of a model, and a folder for everything that is written.
 struct Fresh {
     folder: TempDir,
 }
@@ -54,7 +54,7 @@ impl Fresh {
         }
     }
 
-    /// Every entry, with its bytes.
+    /// Every entry with its bytes.
     fn entries(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let Ok(files) = fs::read_dir(self.path("cache/prompts")) else {
             return Vec::new();
@@ -81,7 +81,7 @@ fn copy_folder(source: &Path, target: &Path) {
     }
 }
 
-/// The image that `request` generates, as it lies on disk.
+/// The file of the image of `request`.
 fn try_to_generate(request: &Request) -> Result<Vec<u8>, Error> {
     let mut observer = |_: &Event<'_>| {};
     let saved = sd_pipeline::generate(request, &mut observer, &Interrupt::default())?;
@@ -92,7 +92,7 @@ fn generate(request: &Request) -> Vec<u8> {
     try_to_generate(request).unwrap()
 }
 
-/// Makes every weight of a file not a number, and the file look untouched.
+/// Makes every weight of a file NaN without changing its identity.
 fn destroy_weights(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
     let modified = fs::metadata(file).unwrap().modified().unwrap();
@@ -112,13 +112,13 @@ fn a_prompt_that_was_encoded_before_reads_no_encoder() {
         destroy_weights(&fresh.path("model").join(encoder).join("model.safetensors"));
     }
     assert!(generate(&fresh.request()) == first);
-    // Other images and other steps are generated of the same prompt.
+    // The entry serves other images and other steps of the same prompt.
     let mut other = fresh.request();
     other.seed = 2;
     other.steps = Some(1);
     assert!(generate(&other) != first);
     assert_eq!(fresh.entries().len(), 1);
-    // Without the entry the encoders are read, and it shows what they have become.
+    // Without the entry the destroyed encoders are read.
     fs::remove_dir_all(fresh.path("cache")).unwrap();
     let error = try_to_generate(&fresh.request()).unwrap_err();
     assert!(matches!(error, Error::NotFinite { .. }), "{error:?}");
@@ -163,7 +163,7 @@ fn a_prompt_that_was_cut_is_told_of_every_time() {
     };
     let first = warnings();
     assert!(
-        first.len() == 1 && first[0].contains("tokens were cut"),
+        first.len() == 1 && first[0].contains("tokens were truncated"),
         "{first:?}"
     );
     assert_eq!(warnings(), first);
@@ -208,7 +208,7 @@ fn everything_that_the_encoding_depends_on_makes_another_entry() {
         assert!(generate(&request) == first, "{name}");
         assert_eq!(fresh.entries().len(), count + 1, "{name}");
     }
-    // What only the images depend on makes none.
+    // Settings that affect only the image add no entry.
     let count = fresh.entries().len();
     touch("vae/diffusion_pytorch_model.safetensors")(&mut fresh.request());
     generate(&fresh.request());
@@ -243,7 +243,7 @@ fn several_at_a_time_do_not_disturb_each_other() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..3 {
-                    // Somebody empties the folder all the while.
+                    // The folder is emptied all the time.
                     let _ = fs::remove_dir_all(fresh.path("cache/prompts"));
                     assert!(generate(&fresh.request()) == expected);
                 }

@@ -1,4 +1,4 @@
-//! Prompts of any length as rows of tokens, with the tokenizers of the fixtures.
+//! Prompts of any length as token rows, with the tokenizers of the fixtures.
 
 use crate::tokenized::{Case, Text, cases, open};
 use sd_pipeline::prompt::{Prompt, WeightedTokens, chunks, pad_together, sequence};
@@ -12,7 +12,7 @@ fn clip() -> Tokenizer {
     tokenizers.find(|tokenizer| tokenizer.comma().is_some()).unwrap()
 }
 
-/// The tokens between the special ones.
+/// The tokens without special tokens.
 fn words(tokenizer: &Tokenizer, row: &WeightedTokens) -> Vec<u32> {
     let (before, after) = tokenizer.frame();
     assert_eq!(row.ids.len(), LENGTH);
@@ -37,7 +37,7 @@ fn a_plain_text_has_the_ids_that_it_always_had() {
             let prompt = Prompt::literal(&text);
             let row = sequence(&tokenizer, &prompt, length).unwrap();
             assert_eq!(
-                (row.ids, row.cut),
+                (row.ids, row.truncated),
                 (ids.clone(), tokens.saturating_sub(length)),
                 "{folder}: {text:?}"
             );
@@ -102,9 +102,9 @@ fn a_sequence_is_cut_before_its_end() {
         let (_, after) = tokenizer.frame();
         let prompt = Prompt::parse("a (red:2) fox BREAK in deep snow");
         let whole = sequence(&tokenizer, &prompt, 64).unwrap();
-        assert_eq!(whole.cut, 0);
+        assert_eq!(whole.truncated, 0);
         let short = sequence(&tokenizer, &prompt, 4).unwrap();
         assert_eq!(short.ids.last(), after.last(), "{}", case.folder);
-        assert!(short.cut > 0 && short.weights.contains(&2.0));
+        assert!(short.truncated > 0 && short.weights.contains(&2.0));
     }
 }

@@ -1,4 +1,4 @@
-//! Lanczos against Pillow and edges against OpenCV, to the byte.
+//! Lanczos resampling against Pillow, and Canny edges against OpenCV, byte by byte.
 
 use std::path::Path;
 

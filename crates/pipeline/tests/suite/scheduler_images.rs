@@ -1,5 +1,5 @@
-//! Whole pictures of tiny random models with schedulers of models of the hub, against diffusers' pipelines in 32 bits.
-//! `tools/reference/make_scheduler_images.py` makes the data.
+//! Images of tiny random models with the schedulers of published models, against diffusers in f32.
+//! `tools/reference/make_scheduler_images.py` writes the data.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl Case {
-    /// Generates with the model in `folder`, whose scheduler becomes the case's.
+    /// Generates with the model in `folder`, with the scheduler of the case.
     fn generate(&self, folder: &Path) -> Pixels {
         let model = folder.join("model");
         copy(&fixtures().join(&self.model), &model);
@@ -48,7 +48,7 @@ impl Case {
             self.config.to_string(),
         )
         .unwrap();
-        // The index says of which class the scheduler is.
+        // The index declares the class of the scheduler.
         let index = model.join("model_index.json");
         let mut entries: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
         entries["scheduler"][1] = self.config["_class_name"].clone();

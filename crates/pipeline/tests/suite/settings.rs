@@ -1,5 +1,5 @@
-//! Whole pictures of tiny random models with guidance scaled back, and with LoRAs that have scales of their own for text
-//! encoder and network, against diffusers' in 32 bits. `tools/reference/make_settings.py` makes the data.
+//! Images of tiny random models with guidance rescale, and with LoRAs that have separate scales for text
+//! encoder and network, against diffusers in f32. `tools/reference/make_settings.py` writes the data.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ struct Case {
     loras: Vec<(String, f64, f64)>,
 }
 
-/// The model at `path` with the settings of its scheduler changed, in `folder`.
+/// The model at `path` with changed scheduler settings, in `folder`.
 fn with_scheduler(path: &str, changes: Map<String, Value>, folder: &Path) -> ModelChoice {
     fn copy(source: &Path, target: &Path) {
         fs::create_dir_all(target).unwrap();

@@ -1,4 +1,4 @@
-//! Token ids against transformers. `tools/reference/make_tokenizers.py` makes the data.
+//! Token ids against transformers. `tools/reference/make_tokenizers.py` writes the data.
 
 use crate::tokenized::{Case, Text, cases, open};
 
@@ -15,7 +15,11 @@ fn every_text_gives_the_ids_of_transformers() {
         for Text { text, tokens, ids } in texts {
             let found = tokenizer.encode(&text, length).unwrap();
             assert_eq!(found.ids, ids, "{folder}: {text:?}");
-            assert_eq!(found.cut, tokens.saturating_sub(length), "{folder}: {text:?}");
+            assert_eq!(
+                found.truncated,
+                tokens.saturating_sub(length),
+                "{folder}: {text:?}"
+            );
             compared += 1;
         }
     }

@@ -1,5 +1,5 @@
-//! Whole pictures of tiny models whose files say less than usual, or something else, against diffusers' pipelines in 32 bits.
-//! `tools/reference/make_variants.py` makes the data: what differs from the models of `families`.
+//! Images of tiny models whose files omit settings or have unusual ones, against diffusers in f32.
+//! `tools/reference/make_variants.py` writes the files that differ from the models of `families`.
 
 use std::fs;
 use std::path::Path;

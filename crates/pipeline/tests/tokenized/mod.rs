@@ -1,5 +1,5 @@
-//! Texts with the ids that transformers gives them, by the tokenizers of the fixtures. `tools/reference/make_tokenizers.py` makes
-//! the data.
+//! Texts with their ids in transformers, for the tokenizers of the fixtures.
+//! `tools/reference/make_tokenizers.py` writes the data.
 
 #![allow(unreachable_pub)] // It is a part of test binaries.
 
@@ -17,7 +17,7 @@ pub struct Case {
     pub texts: Vec<Text>,
 }
 
-/// A text with how many tokens it has, and a row of their ids.
+/// A text with its number of tokens, and a row of ids.
 #[derive(Deserialize)]
 pub struct Text {
     pub text: String,

@@ -1,4 +1,4 @@
-//! Samplers and noise schedules beside diffusers.
+//! Samplers and noise schedules against diffusers.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

@@ -1,5 +1,5 @@
 //! Every sampler against diffusers' schedulers, evaluation by evaluation. `tools/reference/make_samplers.py`
-//! makes the data.
+//! writes the data.
 
 use std::collections::BTreeMap;
 

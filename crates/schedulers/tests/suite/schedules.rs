@@ -1,5 +1,5 @@
-//! Noise levels and steps against diffusers' `FlowMatchEulerDiscreteScheduler`. `tools/reference/make_schedules.py`
-//! makes the data.
+//! Noise levels and steps against diffusers' `FlowMatchEulerDiscreteScheduler`.
+//! `tools/reference/make_schedules.py` writes the data.
 
 use candle_core::{Device, Tensor};
 use sd_schedulers::{FlowMatchEuler, FlowMatchEulerConfig};

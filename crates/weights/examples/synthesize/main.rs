@@ -1,5 +1,5 @@
-//! Writes a full-size model folder with random weights in the layout of the real one, to measure memory and
-//! speed with. Its images are noise.
+//! Writes a full-size model folder with random weights, in the layout of the real model, to measure memory
+//! and speed. Its images are noise.
 //!
 //! ```text
 //! cargo run --release -p sd-weights --example synthesize -- --arch sd3.5-large DIR

@@ -1,4 +1,4 @@
-//! A network's tensors as safetensors files, in several where one would be too large, as the hub's are.
+//! A network's tensors as safetensors files, sharded as on the hub if they are large.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

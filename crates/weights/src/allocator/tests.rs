@@ -1,4 +1,4 @@
-//! Pieces that come and go.
+//! Allocations and frees of large pieces.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
@@ -10,7 +10,7 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, 64).unwrap()
 }
 
-/// One test, since what is kept belongs to the process.
+/// A single test: the cache belongs to the process.
 #[test]
 #[allow(unsafe_code)]
 fn pieces_are_kept_until_there_is_no_room_for_them() {
@@ -26,7 +26,7 @@ fn pieces_are_kept_until_there_is_no_room_for_them() {
         let bytes = large.next_multiple_of(4 << 10) as u64;
         assert_eq!(resident_and_allocated(), (kept + bytes, allocated - large as u64));
 
-        // It is had again, as zeros where these are asked for.
+        // It is reused, with zeros where these are requested.
         let again = allocator.alloc_zeroed(layout(large));
         assert_eq!((again, resident_and_allocated()), (first, (kept, allocated)));
         assert!(
@@ -35,7 +35,7 @@ fn pieces_are_kept_until_there_is_no_room_for_them() {
                 .all(|&byte| byte == 0)
         );
 
-        // Two smaller ones lie in it, and become one again, whichever goes first.
+        // Two smaller pieces fit into it, and are merged again, whichever is freed first.
         allocator.dealloc(again, layout(large));
         let pair = [allocator.alloc(layout(LARGE)), allocator.alloc(layout(LARGE))];
         assert_eq!(pair, [first, first.add(LARGE)]);
@@ -43,7 +43,7 @@ fn pieces_are_kept_until_there_is_no_room_for_them() {
         allocator.dealloc(pair[1], layout(LARGE));
         assert_eq!(allocator.alloc(layout(large)), first);
 
-        // What grows and shrinks past the border keeps its bytes.
+        // Pieces that grow and shrink past the threshold keep their bytes.
         let mut piece = allocator.alloc(layout(1000));
         piece.write_bytes(9, 1000);
         let sizes = [1000, LARGE + 1, 4 * LARGE, LARGE, 500];
@@ -57,7 +57,7 @@ fn pieces_are_kept_until_there_is_no_room_for_them() {
         }
         allocator.dealloc(piece, layout(500));
 
-        // Little more is kept than makes up the most that was in use.
+        // Little more is cached than the peak in use.
         allocator.dealloc(first, layout(large));
         let allocated = super::allocated_bytes();
         let huge = allocator.alloc(layout(64 * LARGE));

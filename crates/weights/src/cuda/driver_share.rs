@@ -117,8 +117,8 @@ fn device(ordinal: usize) -> Option<sys::CUdevice> {
 fn has_context(device: sys::CUdevice) -> bool {
     let (mut flags, mut active) = (0, 0);
     // SAFETY: the driver writes two integers.
-    let asked = unsafe { sys::cuDevicePrimaryCtxGetState(device, &mut flags, &mut active) };
-    asked.result().is_ok() && active != 0
+    let queried = unsafe { sys::cuDevicePrimaryCtxGetState(device, &mut flags, &mut active) };
+    queried.result().is_ok() && active != 0
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! LoRA files and the networks that they are for, made for a test, and what is to come of them.
+//! LoRA files and their networks, made for a test, with the expected results.
 
 #![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
 

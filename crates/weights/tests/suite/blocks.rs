@@ -1,4 +1,4 @@
-//! What a walk over blocks reads, and when.
+//! What a pass over blocks reads, and when.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

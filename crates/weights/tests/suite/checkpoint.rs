@@ -1,4 +1,4 @@
-//! Files of weights, well made and damaged, read through the public interface.
+//! Weights files, valid and damaged, read through the public interface.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What is known of a network's tensors before any of them is read.
+//! Checks of a network's tensors before any of them is read.
 
 use std::path::{Path, PathBuf};
 
@@ -80,7 +80,7 @@ fn what_a_network_will_read_is_checked_when_its_blocks_are_listed() {
         matches!(&kind, Error::UnsupportedType { tensor, found: ElementType::I32, .. } if tensor == "layers.0.weight"),
         "{kind:?}"
     );
-    // Of several the first is told, and how many others there are.
+    // Of several errors the first is reported, with the number of the others.
     let several = listed(&|tensors| {
         tensors[1].2 = &[2];
         tensors.truncate(2);

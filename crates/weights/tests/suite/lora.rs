@@ -1,4 +1,4 @@
-//! LoRA files added to weights while these are read: against diffusers, against a plain computation, at every
+//! LoRA files merged into weights as they are read: against diffusers, against a plain computation, at every
 //! residency.
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! How LoRA files name what they change, what of it a model has, and which files are refused.
+//! The namings of LoRA files, their match with a model, and files that are refused.
 
 use crate::lora_files::{Files, adapters, assert_close, changed, held, random};
 use candle_core::Tensor;

@@ -1,4 +1,4 @@
-//! Files of weights: reading, naming, merging, streaming.
+//! Weights files: reading, naming, merging, streaming.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 

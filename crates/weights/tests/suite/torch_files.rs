@@ -1,4 +1,4 @@
-//! Files that PyTorch wrote, well made, hostile and damaged, read through the public interface.
+//! PyTorch files, valid, hostile and damaged, read through the public interface.
 
 use std::path::{Path, PathBuf};
 

@@ -124,7 +124,7 @@ impl Family for StableDiffusion3 {
             let channels = config.extra_conditioning_channels;
             (channels > 0).then(|| {
                 format!(
-                    "it was made to fill masks (its extra_conditioning_channels are {channels}), and is told of none here"
+                    "it is an inpainting ControlNet (its extra_conditioning_channels are {channels}), which is not supported"
                 )
             })
         };

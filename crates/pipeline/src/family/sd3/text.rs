@@ -107,13 +107,13 @@ impl Sd3TextEncoders {
         weight_options: &WeightOptions,
     ) -> Result<(Tensor, usize)> {
         let component = part.folders.encoder;
-        let (rows, cut) = sequences(&part.tokenizer, prompts, self.t5_length())?;
+        let (rows, truncated) = sequences(&part.tokenizer, prompts, self.t5_length())?;
         let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
         let of_network = components.weights(component, weight_options)?;
         let encoded = t5::TextEncoder::new(of_network, &part.config)?.encode(&ids)?;
         let context = prompt::emphasise(&to_host(&encoded)?, &weights)?;
         components.check_finite(&context, component, component)?;
-        Ok((context, cut))
+        Ok((context, truncated))
     }
 }
 
@@ -148,10 +148,10 @@ impl TextEncoders for Sd3TextEncoders {
     ) -> Result<EncodedPrompt> {
         let prompts = parsed(prompts);
         let mut by_clips = Vec::with_capacity(self.clips.parts.len());
-        let mut cut = 0;
+        let mut truncated = 0;
         for part in &self.clips.parts {
-            let (rows, cut_here) = sequences(&part.tokenizer, &prompts, self.clips.length())?;
-            cut = cut_here;
+            let (rows, truncated_here) = sequences(&part.tokenizer, &prompts, self.clips.length())?;
+            truncated = truncated_here;
             let wanted = Self::wanted(clip_skip);
             by_clips.push(run_clip(components, part, rows, 1, wanted, weight_options)?);
             pause()?;
@@ -165,18 +165,18 @@ impl TextEncoders for Sd3TextEncoders {
         let pooled = Tensor::cat(&pooled, 1)?;
         let missing = self.features - context.dim(2)?;
         let context = context.pad_with_zeros(2, 0, missing)?;
-        let (of_t5, cut_by_t5) = match &self.t5 {
+        let (of_t5, truncated_by_t5) = match &self.t5 {
             Some(part) => self.run_t5(components, part, &prompts, weight_options)?,
             None => {
                 let shape = (prompts.len(), self.t5_length(), self.features);
-                (Tensor::zeros(shape, DType::F32, &Device::Cpu)?, cut)
+                (Tensor::zeros(shape, DType::F32, &Device::Cpu)?, truncated)
             }
         };
         pause()?;
         Ok(EncodedPrompt {
             context: Tensor::cat(&[context, of_t5], 1)?,
             pooled: Some(pooled),
-            cut: cut.min(cut_by_t5),
+            truncated: truncated.min(truncated_by_t5),
         })
     }
 

@@ -1,4 +1,5 @@
-//! Stable Diffusion 1.5, 2.1 and XL, the refiner of XL, and a ControlNet: UNets with one text encoder or two.
+//! Stable Diffusion 1.5, 2.1 and XL, the refiner of XL, and a ControlNet: UNets with one or two text
+//! encoders.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Which networks a model is made of, and the text files beside them.
+//! The networks of each model, and the text files beside them.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The tensors of each network: the names that diffusers and transformers save them under, and their shapes.
+//! The tensors of each network, with the names of diffusers and transformers, and their shapes.
 
 pub(crate) mod sd3;
 pub(crate) mod unet;

@@ -1,4 +1,4 @@
-//! The tensors of UNets, and of the ControlNets that have the first half of one.
+//! The tensors of UNets, and of ControlNets, which have the first half of a UNet.
 
 use serde_json::{Value, json};
 
