@@ -38,8 +38,8 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
         data_start,
         refusal: &mut refusal,
     };
-    let (tensors, promised) =
-        parsed(source, &json, |json| tensors.deserialize(json)).map_err(|error| refusal.unwrap_or(error))?;
+    let (tensors, promised) = parsed(source, &json, |json| Object(tensors).deserialize(json))
+        .map_err(|error| refusal.unwrap_or(error))?;
     if promised > source.length() {
         return Err(Error::Truncated {
             file: source.path().to_owned(),
@@ -53,7 +53,7 @@ pub(crate) fn read(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
 /// The metadata of the header of `source`. Values that are not strings are left out.
 pub(crate) fn metadata(source: &Source) -> Result<BTreeMap<String, String>> {
     let Text { json, .. } = Text::of(source)?;
-    parsed(source, &json, |json| Metadata.deserialize(json))
+    parsed(source, &json, |json| Object(Metadata).deserialize(json))
 }
 
 /// The offset of the tensor data of a safetensors file, whose header was read before.
@@ -118,7 +118,41 @@ impl Text {
     }
 }
 
-/// Parses the entries one by one, so that only their results are in memory.
+/// A JSON object that is parsed entry by entry, so that only the result is in memory.
+trait Table<'de>: Sized {
+    /// The result.
+    type Value;
+    /// The name of the object in messages.
+    const EXPECTED: &'static str;
+
+    /// Parses the entries.
+    fn read<A: MapAccess<'de>>(self, entries: A) -> std::result::Result<Self::Value, A::Error>;
+}
+
+/// Parses a [`Table`].
+struct Object<T>(T);
+
+impl<'de, T: Table<'de>> DeserializeSeed<'de> for Object<T> {
+    type Value = T::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<T::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, T: Table<'de>> Visitor<'de> for Object<T> {
+    type Value = T::Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(T::EXPECTED)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> std::result::Result<T::Value, A::Error> {
+        self.0.read(entries)
+    }
+}
+
+/// Parses the tensors and skips the metadata.
 struct Tensors<'a> {
     file: &'a Path,
     data_start: u64,
@@ -126,26 +160,12 @@ struct Tensors<'a> {
     refusal: &'a mut Option<Error>,
 }
 
-impl<'de> DeserializeSeed<'de> for Tensors<'_> {
-    type Value = (BTreeMap<String, TensorHeader>, u64);
-
-    fn deserialize<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> std::result::Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Tensors<'_> {
+impl<'de> Table<'de> for Tensors<'_> {
     /// The tensors and the end of their data.
     type Value = (BTreeMap<String, TensorHeader>, u64);
+    const EXPECTED: &'static str = "a table of tensors";
 
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a table of tensors")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+    fn read<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
         let mut tensors = BTreeMap::new();
         let mut end = self.data_start;
         let bad = |reason: String| Error::BadHeader {
@@ -210,29 +230,15 @@ impl<'de> Deserialize<'de> for Shape {
 /// Parses the metadata and skips the tensors.
 struct Metadata;
 
-impl<'de> DeserializeSeed<'de> for Metadata {
+impl<'de> Table<'de> for Metadata {
     type Value = BTreeMap<String, String>;
+    const EXPECTED: &'static str = "a table of tensors";
 
-    fn deserialize<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> std::result::Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Metadata {
-    type Value = BTreeMap<String, String>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a table of tensors")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+    fn read<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
         let mut texts = BTreeMap::new();
         while let Some(name) = entries.next_key::<Cow<'_, str>>()? {
             if name == METADATA {
-                texts = entries.next_value_seed(Texts)?;
+                texts = entries.next_value_seed(Object(Texts))?;
             } else {
                 entries.next_value::<IgnoredAny>()?;
             }
@@ -244,25 +250,11 @@ impl<'de> Visitor<'de> for Metadata {
 /// Parses the strings of an object and skips other values.
 struct Texts;
 
-impl<'de> DeserializeSeed<'de> for Texts {
+impl<'de> Table<'de> for Texts {
     type Value = BTreeMap<String, String>;
+    const EXPECTED: &'static str = "a table of texts";
 
-    fn deserialize<D: Deserializer<'de>>(
-        self,
-        deserializer: D,
-    ) -> std::result::Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Texts {
-    type Value = BTreeMap<String, String>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a table of texts")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+    fn read<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
         let mut texts = BTreeMap::new();
         while let Some((name, text)) = entries.next_entry::<String, MaybeText>()? {
             if texts.len() == MAXIMUM_TENSORS {

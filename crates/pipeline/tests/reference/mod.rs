@@ -1,4 +1,4 @@
-//! Reference images of diffusers for the fixtures, and comparisons with them.
+//! Reference cases of diffusers: their settings, requests for their images, and comparisons with the results.
 
 #![allow(dead_code, unreachable_pub)] // Each test binary uses a part.
 #![allow(clippy::print_stderr)] // How near an image comes is worth knowing.
@@ -7,7 +7,12 @@ use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use sd_pipeline::{ModelChoice, ModelFolder, Recommended};
+use sd_pipeline::scheduler::SamplerChoice;
+use sd_pipeline::{
+    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recommended, Request,
+    TypeChoice,
+};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// The largest difference of a byte.
@@ -25,12 +30,75 @@ pub fn cases<C: DeserializeOwned>(path: &str, fewest: usize) -> Vec<C> {
     cases
 }
 
-/// The model in the folder at `path`.
+/// The model of the fixtures in the folder at `path`.
 pub fn model(path: &str) -> ModelChoice {
+    model_in(&fixtures().join(path), path)
+}
+
+/// The model in `folder`, called `name`.
+pub fn model_in(folder: &Path, name: &str) -> ModelChoice {
     ModelChoice {
-        name: path.to_owned(),
-        folder: ModelFolder::on_disk(fixtures().join(path)),
+        name: name.to_owned(),
+        folder: ModelFolder::on_disk(folder),
         recommended: Recommended::default(),
+    }
+}
+
+/// Copies the contents of `source` into `target`, over files of the same names.
+pub fn copy_folder(source: &Path, target: &Path) {
+    fs::create_dir_all(target).unwrap();
+    for entry in fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        let copy = target.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &copy);
+        } else {
+            fs::copy(entry.path(), copy).unwrap();
+        }
+    }
+}
+
+/// The settings that every case has.
+#[derive(Debug, Deserialize)]
+pub struct CaseSettings {
+    pub name: String,
+    pub model: String,
+    pub prompt: String,
+    pub negative_prompt: String,
+    pub seed: u64,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    /// The sampler with its schedule; by default that of the model.
+    #[serde(default)]
+    pub sampler: Option<String>,
+}
+
+impl CaseSettings {
+    /// A request for an image of 64x64 pixels in `output`, on the CPU in f32. A part that is left out is an error.
+    pub fn request(&self, model: ModelChoice, output: &Path) -> Request {
+        let choice: Option<SamplerChoice> = self.sampler.as_ref().map(|name| name.parse().unwrap());
+        Request {
+            negative_prompt: Some(self.negative_prompt.clone()),
+            steps: Some(self.steps),
+            seed: self.seed,
+            size: Some(ImageSize::new(64, 64).unwrap()),
+            guidance_scale: Some(GuidanceScale(self.guidance_scale)),
+            sampler: choice.map(|choice| choice.sampler),
+            schedule: choice.map(|choice| choice.schedule).unwrap_or_default(),
+            output: output.to_owned(),
+            device: DeviceChoice::Cpu,
+            weight_type: TypeChoice::F32,
+            strict: true,
+            ..Request::new(&self.prompt, model)
+        }
+    }
+
+    /// Generates the images of `request`, which must succeed.
+    pub fn generate(&self, request: &Request) -> Vec<Pixels> {
+        let mut observer = |_: &Event<'_>| {};
+        let saved = sd_pipeline::generate(request, &mut observer, &Interrupt::default())
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        saved.iter().map(|image| Pixels::read(&image.image)).collect()
     }
 }
 

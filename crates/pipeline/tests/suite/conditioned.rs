@@ -4,25 +4,17 @@
 use std::path::Path;
 
 use crate::reference;
-use reference::{Pixels, fixtures};
+use reference::{CaseSettings, Pixels, fixtures};
 use sd_pipeline::resume::ClaimedRun;
-use sd_pipeline::scheduler::SamplerChoice;
 use sd_pipeline::{
-    Bytes, ControlChoice, ControlKind, DeviceChoice, Error, Event, GuidanceScale, ImageSize, Interrupt,
-    LoraChoice, Request, TypeChoice, UserDirs,
+    Bytes, ControlChoice, ControlKind, Error, Event, Interrupt, LoraChoice, Request, UserDirs,
 };
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Case {
-    name: String,
-    model: String,
-    prompt: String,
-    negative_prompt: String,
-    seed: u64,
-    steps: usize,
-    guidance_scale: f64,
-    sampler: Option<String>,
+    #[serde(flatten)]
+    settings: CaseSettings,
     loras: Vec<(String, f64)>,
     controls: Vec<(String, ControlKind, f64)>,
 }
@@ -34,7 +26,6 @@ fn cases() -> Vec<Case> {
 impl Case {
     fn request(&self, output: &Path) -> Request {
         let conditioned = fixtures().join("conditioned");
-        let choice: Option<SamplerChoice> = self.sampler.as_ref().map(|name| name.parse().unwrap());
         let lora = |(name, scale): &(String, f64)| LoraChoice {
             name: name.clone(),
             file: conditioned.join(format!("loras/{name}.safetensors")),
@@ -49,21 +40,11 @@ impl Case {
             scale: *scale,
         };
         Request {
-            negative_prompt: Some(self.negative_prompt.clone()),
-            steps: Some(self.steps),
-            seed: self.seed,
-            size: Some(ImageSize::new(64, 64).unwrap()),
-            guidance_scale: Some(GuidanceScale(self.guidance_scale)),
-            sampler: choice.map(|choice| choice.sampler),
-            schedule: choice.map(|choice| choice.schedule).unwrap_or_default(),
             loras: self.loras.iter().map(lora).collect(),
             controls: self.controls.iter().map(control).collect(),
-            output: output.to_owned(),
-            device: DeviceChoice::Cpu,
-            weight_type: TypeChoice::F32,
-            // A part that is left out must be an error.
-            strict: true,
-            ..Request::new(&self.prompt, reference::model(&self.model))
+            ..self
+                .settings
+                .request(reference::model(&self.settings.model), output)
         }
     }
 
@@ -74,19 +55,16 @@ impl Case {
             images,
             ..self.request(folder.path())
         };
-        let mut observer = |_: &Event<'_>| {};
-        let saved = sd_pipeline::generate(&request, &mut observer, &Interrupt::default())
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        saved.iter().map(|image| Pixels::read(&image.image)).collect()
+        self.settings.generate(&request)
     }
 }
 
 #[test]
 fn every_image_is_the_reference_s() {
     for case in cases() {
-        let expected = fixtures().join(format!("conditioned/cases/{}.png", case.name));
+        let expected = fixtures().join(format!("conditioned/cases/{}.png", case.settings.name));
         let found = case.generate(1, None).remove(0);
-        found.must_be_near(&Pixels::read(&expected), &case.name);
+        found.must_be_near(&Pixels::read(&expected), &case.settings.name);
     }
 }
 
@@ -99,16 +77,18 @@ fn neither_a_budget_nor_company_changes_a_pixel() {
         let alone = case.generate(1, None).remove(0);
         let plan = sd_pipeline::plan(&case.request(Path::new("unused"))).unwrap();
         let streamed = case.generate(1, Some(plan.smallest_budget)).remove(0);
-        assert!(alone == streamed, "{}: streamed", case.name);
+        assert!(alone == streamed, "{}: streamed", case.settings.name);
         let first_of_three = case.generate(3, None).remove(0);
-        assert!(alone == first_of_three, "{}: beside others", case.name);
+        assert!(alone == first_of_three, "{}: beside others", case.settings.name);
     }
 }
 
 #[test]
 fn an_interrupted_run_goes_on_to_the_same_pixels() {
     let cases = cases();
-    let case = cases.iter().find(|case| case.name == "control-large-lora");
+    let case = cases
+        .iter()
+        .find(|case| case.settings.name == "control-large-lora");
     let case = case.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let user_dirs = UserDirs {
@@ -131,9 +111,9 @@ fn an_interrupted_run_goes_on_to_the_same_pixels() {
     let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
     let mut steps = 0;
     let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
-    let models = vec![reference::model(&case.model)];
+    let models = vec![reference::model(&case.settings.model)];
     let resumed =
         sd_pipeline::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
-    assert_eq!(steps, case.steps - 2);
+    assert_eq!(steps, case.settings.steps - 2);
     assert!(Pixels::read(&resumed[0].image) == case.generate(1, None)[0]);
 }

@@ -5,24 +5,19 @@ use std::path::{Path, PathBuf};
 
 use crate::reference;
 use candle_core::{Device, Tensor};
-use reference::{Pixels, fixtures};
+use reference::{CaseSettings, Pixels, fixtures};
 use sd_models::vae::Scaling;
 use sd_pipeline::bundle::Bundle;
 use sd_pipeline::save::RgbImage;
 use sd_pipeline::stage::{self, CfgMode, Denoise};
-use sd_pipeline::{DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, Recipe, Request, TypeChoice};
+use sd_pipeline::{DeviceChoice, Event, ImageSize, Interrupt, Recipe, Request};
 use sd_weights::{Residency, WeightOptions, WeightType};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Case {
-    name: String,
-    model: String,
-    prompt: String,
-    negative_prompt: String,
-    seed: u64,
-    steps: usize,
-    guidance_scale: f64,
+    #[serde(flatten)]
+    settings: CaseSettings,
     width: usize,
     height: usize,
     expected: PathBuf,
@@ -44,15 +39,12 @@ fn cases() -> Vec<Case> {
 impl Case {
     fn request(&self, output: &Path) -> Request {
         Request {
-            negative_prompt: Some(self.negative_prompt.clone()),
-            steps: Some(self.steps),
-            seed: self.seed,
             size: Some(ImageSize::new(self.width, self.height).unwrap()),
-            guidance_scale: Some(GuidanceScale(self.guidance_scale)),
-            output: output.to_owned(),
             device: device_choice(),
-            weight_type: TypeChoice::F32,
-            ..Request::new(&self.prompt, reference::model(&format!("models/{}", self.model)))
+            ..self.settings.request(
+                reference::model(&format!("models/{}", self.settings.model)),
+                output,
+            )
         }
     }
 
@@ -66,18 +58,15 @@ impl Case {
 fn every_image_is_the_reference_s() {
     for case in cases() {
         let folder = tempfile::tempdir().unwrap();
-        let mut observer = |_: &Event<'_>| {};
-        let saved = sd_pipeline::generate(&case.request(folder.path()), &mut observer, &Interrupt::default())
-            .unwrap();
-        let found = Pixels::read(&saved[0].image);
+        let found = case.settings.generate(&case.request(folder.path())).remove(0);
         let expected = Pixels::read(&fixtures().join(&case.expected));
         assert_eq!(
             (found.width, found.height),
             (case.width, case.height),
             "{}",
-            case.name
+            case.settings.name
         );
-        found.must_be_near(&expected, &case.name);
+        found.must_be_near(&expected, &case.settings.name);
         let expected = expected.bytes;
         let mean =
             f64::from(expected.iter().map(|&byte| u32::from(byte)).sum::<u32>()) / expected.len() as f64;
@@ -88,7 +77,7 @@ fn every_image_is_the_reference_s() {
         assert!(
             (variance / expected.len() as f64).sqrt() > 20.0,
             "{}: the reference is flat",
-            case.name
+            case.settings.name
         );
     }
 }
@@ -109,7 +98,10 @@ fn by_hand(
         weight_type,
         residency,
     );
-    let both = [case.negative_prompt.as_str(), case.prompt.as_str()];
+    let both = [
+        case.settings.negative_prompt.as_str(),
+        case.settings.prompt.as_str(),
+    ];
     let prompts = if recipe.guidance_scale.guides() {
         &both[..]
     } else {
@@ -121,7 +113,7 @@ fn by_hand(
         Some(passes) => denoise.with_cfg_mode(passes),
         None => denoise,
     };
-    let mut samples = [denoise.begin(case.seed, None).unwrap()];
+    let mut samples = [denoise.begin(case.settings.seed, None).unwrap()];
     for _ in 0..denoise.sampler().evaluations() {
         denoise.step(&mut samples).unwrap();
     }
@@ -161,31 +153,35 @@ fn relative_error(found: &Tensor, expected: &Tensor) -> f32 {
 fn residency_and_the_type_that_bits_are_stored_in_change_no_pixel() {
     for case in cases()
         .iter()
-        .filter(|case| ["medium", "large", "medium35"].contains(&case.name.as_str()))
+        .filter(|case| ["medium", "large", "medium35"].contains(&case.settings.name.as_str()))
     {
         let (latents, image) = by_hand(case, WeightType::F32, Residency::Resident, None);
         assert!(
             relative_error(&latents, &case.tensor("latents")) < 1e-4,
             "{}",
-            case.name
+            case.settings.name
         );
         let (_, streamed) = by_hand(case, WeightType::F32, Residency::Streamed, None);
-        assert!(streamed == image, "{}: streaming changed a pixel", case.name);
+        assert!(
+            streamed == image,
+            "{}: streaming changed a pixel",
+            case.settings.name
+        );
         let (_, as_stored) = by_hand(case, WeightType::AsStored, Residency::Resident, None);
         assert!(
             as_stored == image,
             "{}: the stored type changed a pixel",
-            case.name
+            case.settings.name
         );
     }
 }
 
 #[test]
 fn guidance_in_one_pass_and_in_two_gives_one_image() {
-    for case in cases().iter().filter(|case| case.guidance_scale > 1.0) {
+    for case in cases().iter().filter(|case| case.settings.guidance_scale > 1.0) {
         let with = |passes| by_hand(case, WeightType::F32, Residency::Resident, Some(passes)).0;
         let error = relative_error(&with(CfgMode::Sequential), &with(CfgMode::Batched));
-        assert!(error < 1e-5, "{}: {error}", case.name);
+        assert!(error < 1e-5, "{}: {error}", case.settings.name);
     }
 }
 
@@ -193,12 +189,12 @@ fn guidance_in_one_pass_and_in_two_gives_one_image() {
 fn weights_of_16_bits_generate_nearly_the_same() {
     for case in cases()
         .iter()
-        .filter(|case| case.steps <= 4 && case.guidance_scale <= 1.0)
+        .filter(|case| case.settings.steps <= 4 && case.settings.guidance_scale <= 1.0)
     {
         let (latents, _) = by_hand(case, WeightType::Bf16, Residency::Resident, None);
         let error = relative_error(&latents, &case.tensor("latents"));
-        eprintln!("{}: latents in 16 bits {error:.2e} away", case.name);
-        assert!(error < 5e-2, "{}: {error}", case.name);
+        eprintln!("{}: latents in 16 bits {error:.2e} away", case.settings.name);
+        assert!(error < 5e-2, "{}: {error}", case.settings.name);
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::reference::copy_folder;
 use sd_pipeline::{
     DeviceChoice, EmbeddedFile, Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder,
     Recommended, Request, TypeChoice, UserDirs,
@@ -65,19 +66,6 @@ impl Fresh {
             .collect();
         entries.sort();
         entries
-    }
-}
-
-fn copy_folder(source: &Path, target: &Path) {
-    fs::create_dir_all(target).unwrap();
-    for entry in fs::read_dir(source).unwrap() {
-        let entry = entry.unwrap();
-        let place = target.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &place);
-        } else {
-            fs::copy(entry.path(), place).unwrap();
-        }
     }
 }
 

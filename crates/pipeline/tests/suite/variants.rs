@@ -5,27 +5,17 @@ use std::fs;
 use std::path::Path;
 
 use crate::reference;
-use reference::{Pixels, fixtures};
+use reference::{CaseSettings, Pixels, copy_folder, fixtures};
 use sd_pipeline::bundle::Bundle;
-use sd_pipeline::scheduler::SamplerChoice;
-use sd_pipeline::{
-    ControlChoice, ControlKind, DeviceChoice, Event, GuidanceScale, ImageSize, InitImage, Interrupt,
-    ModelChoice, ModelFolder, Recommended, Request, Strength, TypeChoice,
-};
+use sd_pipeline::{ControlChoice, ControlKind, InitImage, ModelFolder, Request, Strength};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 struct Case {
-    name: String,
+    #[serde(flatten)]
+    settings: CaseSettings,
     base: String,
-    model: String,
-    prompt: String,
-    negative_prompt: String,
-    seed: u64,
-    steps: usize,
-    guidance_scale: f64,
-    sampler: Option<String>,
     strength: Option<f64>,
     masked: bool,
     control: Option<String>,
@@ -34,24 +24,11 @@ struct Case {
 /// A folder with the files of the variant `model` over those of the family's model `base`.
 fn laid_over(base: &str, model: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    copy(&fixtures().join("families").join(base), folder.path());
+    copy_folder(&fixtures().join("families").join(base), folder.path());
     if !model.is_empty() {
-        copy(&fixtures().join("variants").join(model), folder.path());
+        copy_folder(&fixtures().join("variants").join(model), folder.path());
     }
     folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::write(target, fs::read(entry.path()).unwrap()).unwrap();
-        }
-    }
 }
 
 /// Changes settings of the JSON file at `path`.
@@ -65,7 +42,6 @@ fn set(path: &Path, settings: &Value) {
 
 impl Case {
     fn request(&self, model: &Path, output: &Path) -> Request {
-        let choice: Option<SamplerChoice> = self.sampler.as_ref().map(|name| name.parse().unwrap());
         let init = fixtures().join("families/init.png");
         let control = self.control.as_ref().map(|name| ControlChoice {
             name: name.clone(),
@@ -75,39 +51,20 @@ impl Case {
             scale: 0.7,
         });
         Request {
-            negative_prompt: Some(self.negative_prompt.clone()),
-            steps: Some(self.steps),
-            seed: self.seed,
-            size: ImageSize::new(64, 64).ok(),
-            guidance_scale: Some(GuidanceScale(self.guidance_scale)),
-            sampler: choice.map(|choice| choice.sampler),
-            schedule: choice.map(|choice| choice.schedule).unwrap_or_default(),
             init: self.strength.map(|strength| InitImage {
                 image: init.clone(),
                 strength: Some(Strength(strength)),
                 mask: self.masked.then(|| fixtures().join("families/mask.png")),
             }),
             controls: control.into_iter().collect(),
-            strict: true,
-            output: output.to_owned(),
-            device: DeviceChoice::Cpu,
-            weight_type: TypeChoice::F32,
-            ..Request::new(
-                &self.prompt,
-                ModelChoice {
-                    name: self.name.clone(),
-                    folder: ModelFolder::on_disk(model.to_owned()),
-                    recommended: Recommended::default(),
-                },
-            )
+            ..self
+                .settings
+                .request(reference::model_in(model, &self.settings.name), output)
         }
     }
 
     fn generate(&self, request: &Request) -> Pixels {
-        let mut observer = |_: &Event<'_>| {};
-        let saved = sd_pipeline::generate(request, &mut observer, &Interrupt::default())
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        Pixels::read(&saved[0].image)
+        self.settings.generate(request).remove(0)
     }
 }
 
@@ -115,12 +72,15 @@ impl Case {
 fn every_image_is_the_reference_s() {
     let mut wrong = Vec::new();
     for case in reference::cases::<Case>("variants/cases.json", 25) {
-        let (model, output) = (laid_over(&case.base, &case.model), tempfile::tempdir().unwrap());
+        let (model, output) = (
+            laid_over(&case.base, &case.settings.model),
+            tempfile::tempdir().unwrap(),
+        );
         let found = case.generate(&case.request(model.path(), output.path()));
-        let expected = Pixels::read(&fixtures().join(format!("variants/cases/{}.png", case.name)));
-        let near = std::panic::catch_unwind(|| found.must_be_near(&expected, &case.name));
+        let expected = Pixels::read(&fixtures().join(format!("variants/cases/{}.png", case.settings.name)));
+        let near = std::panic::catch_unwind(|| found.must_be_near(&expected, &case.settings.name));
         if near.is_err() {
-            wrong.push(case.name);
+            wrong.push(case.settings.name);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join(", "));
@@ -130,8 +90,14 @@ fn every_image_is_the_reference_s() {
 fn the_smallest_budget_changes_no_pixel() {
     let wanted = ["bk-sdm-controlled", "ssd-1b", "distilled"];
     let cases = reference::cases::<Case>("variants/cases.json", 25);
-    for case in cases.iter().filter(|case| wanted.contains(&case.name.as_str())) {
-        let (model, output) = (laid_over(&case.base, &case.model), tempfile::tempdir().unwrap());
+    for case in cases
+        .iter()
+        .filter(|case| wanted.contains(&case.settings.name.as_str()))
+    {
+        let (model, output) = (
+            laid_over(&case.base, &case.settings.model),
+            tempfile::tempdir().unwrap(),
+        );
         let request = case.request(model.path(), output.path());
         let plan = sd_pipeline::plan(&request).unwrap();
         let in_little = Request {
@@ -141,7 +107,7 @@ fn the_smallest_budget_changes_no_pixel() {
         assert!(
             case.generate(&request) == case.generate(&in_little),
             "{}",
-            case.name
+            case.settings.name
         );
     }
 }
