@@ -2,7 +2,7 @@
 
 use sd_catalog::presets::DEMO;
 use sd_catalog::{Catalog, Configuration, FetchObserver, Layered, Layers, Resolved};
-use sd_pipeline::Request;
+use sd_pipeline::{Engine, Request};
 
 use crate::arguments::Arguments;
 use crate::download_progress::DownloadProgress;
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     run::execute(printer, arguments.profile.as_deref(), |observer, interrupt| {
-        sd_pipeline::generate(&request, observer, interrupt)
+        Engine::new().run(&request, observer, interrupt)
     })
 }
 

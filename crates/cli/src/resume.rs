@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
-use sd_pipeline::{ModelChoice, ModelFolder, Recommended};
+use sd_pipeline::{Engine, ModelChoice, ModelFolder, Recommended};
 use serde_json::{Value, json};
 
 use crate::arguments::ResumeArguments;
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
     run::execute(
         arguments.printer(),
         arguments.profile.as_deref(),
-        |observer, interrupt| sd_pipeline::resume(claimed, models, &user_dirs, observer, interrupt),
+        |observer, interrupt| Engine::new().resume(claimed, models, &user_dirs, observer, interrupt),
     )
 }
 

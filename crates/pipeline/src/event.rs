@@ -60,7 +60,7 @@ pub enum Event<'a> {
     },
     /// An image was saved.
     Saved(&'a SavedImage),
-    /// The run ends early and its state is kept: [`resume()`](crate::resume()) continues it.
+    /// The run ends early and its state is kept: [`Engine::resume`](crate::Engine::resume) continues it.
     Kept {
         /// The run's id.
         run: &'a str,

@@ -3,7 +3,8 @@
 //! An image travels one way: a [`Request`] becomes a [`Recipe`] in which every setting is known; a
 //! [`Bundle`](bundle::Bundle) opens the model's files without reading a weight; a [`Plan`](plan::Plan)
 //! assigns memory to every stage; the [`stage`]s encode the prompt, denoise and decode, and free what they
-//! held; [`save`] writes the image and its metadata. [`generate()`] does all of it in one call.
+//! held; [`save`] writes the image and its metadata. An [`Engine`] runs requests in this way, one after
+//! another, and decides what stays in memory between them.
 
 pub mod bundle;
 mod checksummed;
@@ -13,14 +14,15 @@ pub mod control;
 mod culprit;
 pub mod device;
 mod device_budget;
+mod engine;
 mod error;
 mod event;
 mod failure;
 pub mod family;
 mod finite;
 mod fsync;
-mod generate;
 mod identity;
+mod loaded;
 pub mod memory;
 mod named;
 mod numerics_id;
@@ -32,6 +34,7 @@ pub mod prompt;
 mod prompt_cache;
 mod recipe;
 mod request;
+mod request_cache;
 pub mod resume;
 mod run;
 pub mod save;
@@ -44,16 +47,17 @@ mod user_dirs;
 
 pub use bundle::FamilyDefaults;
 pub use culprit::{AddedLora, Culprit};
+pub use engine::Engine;
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedImage};
 pub use failure::{Failure, Warning};
-pub use generate::{generate, plan, planned, resume};
 pub use numerics_id::cpu as cpu_numerics_id;
 pub use recipe::{DenoisingRange, Img2Img, Recipe};
 pub use request::{
     BadSize, ControlChoice, ControlKind, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,
     ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
+pub use run::{plan, planned};
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;

@@ -71,7 +71,7 @@ fn ten_images_leave_what_one_leaves() {
     let mut left = Vec::new();
     for seed in 0..SOURCE_IMAGES {
         let mut observer = |_: &Event<'_>| {};
-        let saved = sd_pipeline::generate(
+        let saved = sd_pipeline::Engine::new().run(
             &request(seed, folder.path()),
             &mut observer,
             &Interrupt::default(),

@@ -12,7 +12,7 @@ use crate::low_rank_update::{LowRankUpdate, TensorUpdates};
 use crate::similar_name::similar;
 use crate::source::Source;
 use crate::stored::{Stored, default_held};
-use crate::{ElementType, Error, Result, TensorHeader, safetensors, torch};
+use crate::{ElementType, Error, FileIdentity, Result, TensorHeader, safetensors, torch};
 
 /// The headers of the tensors of a network. No weight is in memory.
 #[doc(alias = "state_dict")]
@@ -103,6 +103,15 @@ impl Checkpoint {
     /// The file, or the folder of the shards.
     pub fn place(&self) -> &Path {
         &self.place
+    }
+
+    /// The identities of the files, which are open, with their paths.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn identity(&self) -> Result<Vec<FileIdentity>> {
+        let identity = |source: &Source| FileIdentity::of_source(&source.path().to_string_lossy(), source);
+        self.sources().map(identity).collect()
     }
 
     /// The names and headers of all tensors, sorted by name.

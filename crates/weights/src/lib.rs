@@ -15,6 +15,7 @@
 //! Residency never changes a result.
 
 mod allocator;
+mod block_cache;
 mod blocks;
 mod buffer_pool;
 mod buffers;
@@ -48,6 +49,7 @@ pub use allocator::{
     CountingAllocator, allocated_bytes, allocated_peak, keep_heap_small, release_free_memory,
     restart_allocated_peak, take_allocated_peak,
 };
+pub use block_cache::BlockCache;
 pub use blocks::{BlockGuard, Blocks, Pass};
 pub use checkpoint::Checkpoint;
 pub use device::{

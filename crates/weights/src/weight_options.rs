@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 
 use crate::device::widens_weights;
-use crate::{HostMemory, MemoryPressure, Residency};
+use crate::{BlockCache, HostMemory, MemoryPressure, Residency};
 
 /// The data type in which weights are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,10 +42,14 @@ pub struct WeightOptions {
     pub memory_pressure: MemoryPressure,
     /// Host memory that caches streamed blocks of a device with memory of its own.
     pub host_memory: HostMemory,
+    /// Where resident blocks come from and go to beyond the life of their network. `None` where they are
+    /// dropped with it.
+    pub block_cache: Option<BlockCache>,
 }
 
 impl WeightOptions {
-    /// Options with the system's page cache kept, no memory pressure, and no host memory beside the device.
+    /// Options with the system's page cache kept, no memory pressure, no host memory beside the device, and no
+    /// cache of blocks.
     pub fn new(device: Device, weight_type: WeightType, residency: Residency) -> Self {
         Self {
             device,
@@ -54,6 +58,7 @@ impl WeightOptions {
             page_cache: PageCache::default(),
             memory_pressure: MemoryPressure::default(),
             host_memory: HostMemory::default(),
+            block_cache: None,
         }
     }
 
@@ -65,13 +70,14 @@ impl WeightOptions {
         }
     }
 
-    /// The same options for a network that runs once: nothing is kept on the device, in host memory or in the
-    /// page cache.
+    /// The same options for a network that runs once: nothing is kept on the device, in host memory, in the
+    /// page cache or in the cache of blocks.
     pub fn for_one_pass(&self) -> Self {
         Self {
             residency: Residency::Streamed,
             page_cache: PageCache::Release,
             host_memory: HostMemory::default(),
+            block_cache: None,
             ..self.clone()
         }
     }

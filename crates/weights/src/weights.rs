@@ -1,9 +1,11 @@
 //! A scope of names inside a checkpoint, from which networks read their tensors.
 
+use std::any::TypeId;
 use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use crate::block_cache::BlockKey;
 use crate::buffers::Buffers;
 use crate::inspection::Inspection;
 use crate::stored::default_type;
@@ -16,6 +18,8 @@ pub struct Weights {
     options: Arc<WeightOptions>,
     reading: Reading,
     prefix: String,
+    /// The name in the cache of blocks.
+    cached_as: Option<Arc<str>>,
 }
 
 /// How a requested tensor is provided.
@@ -45,6 +49,7 @@ impl Weights {
             options: Arc::new(options),
             reading: Reading::Alone,
             prefix: String::new(),
+            cached_as: None,
         }
     }
 
@@ -55,6 +60,26 @@ impl Weights {
             checkpoint: Arc::new(self.checkpoint.with_updates(adapters)),
             ..self.clone()
         }
+    }
+
+    /// The same tensors, whose blocks are cached under `name` where the options have a
+    /// [cache](WeightOptions::block_cache). The name must differ wherever the blocks do: by the files and the
+    /// configuration of the network, its LoRA updates, the device and the data type.
+    pub fn cached_as(&self, name: &str) -> Self {
+        Self {
+            cached_as: Some(name.into()),
+            ..self.clone()
+        }
+    }
+
+    /// The key of block `index` of a list of `B` in the cache of blocks, if these weights have a name there.
+    pub(crate) fn block_key<B: 'static>(&self, index: usize) -> Option<BlockKey> {
+        Some(BlockKey {
+            weights: self.cached_as.clone()?,
+            kind: TypeId::of::<B>(),
+            scope: self.prefix.clone(),
+            index,
+        })
     }
 
     /// The same tensors with another residency.

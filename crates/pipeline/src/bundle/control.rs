@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use sd_models::vae;
-use sd_weights::{Checkpoint, ModelFolder, ModelSource, WeightOptions, Weights};
+use sd_weights::{Checkpoint, ModelFolder, ModelSource, WeightOptions, WeightType, Weights};
 
 use crate::control::{canny, canny_bytes};
 use crate::family::{ControlConfig, Family};
@@ -13,7 +13,7 @@ use crate::plan::SourceImageBytes;
 use crate::request::{ControlChoice, ControlKind, ImageSize};
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
-use crate::{Error, Result};
+use crate::{Error, Result, components};
 
 /// The low and high thresholds of the Canny edge detection.
 pub(crate) const EDGES: (i32, i32) = (100, 200);
@@ -111,7 +111,20 @@ impl Control {
     /// # Errors
     /// Its files are missing or their headers are wrong.
     pub(crate) fn weights(&self, weight_options: &WeightOptions) -> Result<Weights> {
-        Ok(Weights::new(self.checkpoint()?, weight_options.clone()))
+        let weights = Weights::new(self.checkpoint()?, weight_options.clone());
+        Ok(match weight_options.block_cache {
+            Some(_) => weights.cached_as(&self.cache_name(weight_options.weight_type)?),
+            None => weights,
+        })
+    }
+
+    /// The name of the network's weights, held as `weight_type`, in the cache of blocks.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be read.
+    pub(crate) fn cache_name(&self, weight_type: WeightType) -> Result<String> {
+        let config = self.network_source.config(&self.component)?;
+        components::cache_name(&config, &self.checkpoint()?, [], weight_type)
     }
 
     /// Refuses a ControlNet whose headers do not match its configuration.

@@ -160,6 +160,27 @@ impl Bundle {
         self.components.weights(component, weight_options)
     }
 
+    /// The names in the cache of blocks of the weights that the denoising runs on, held as `weight_type`: the
+    /// denoising network's and its ControlNets'.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be read.
+    pub(crate) fn denoiser_cache_names(&self, weight_type: WeightType) -> Result<Vec<String>> {
+        let network = self.components.cache_name(self.family.component(), weight_type);
+        let controls = self.controls.iter();
+        std::iter::once(network)
+            .chain(controls.map(|control| control.cache_name(weight_type)))
+            .collect()
+    }
+
+    /// The name of the autoencoder's weights, held as `weight_type`, in the cache of blocks.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be read.
+    pub(crate) fn vae_cache_name(&self, weight_type: WeightType) -> Result<String> {
+        self.components.cache_name("vae", weight_type)
+    }
+
     /// Refuses the latents of `other` if they do not mean the same image here.
     ///
     /// # Errors

@@ -1,18 +1,20 @@
 //! The components of a model: their headers and weights, with LoRA files added.
 
 mod adaptation;
+mod cache_name;
 mod classes;
 mod model_index;
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use sd_weights::{Checkpoint, LoraFile, ModelPart, ModelSource, WeightOptions, Weights};
+use sd_weights::{Checkpoint, LoraFile, ModelPart, ModelSource, WeightOptions, WeightType, Weights};
 
 use crate::Result;
 use crate::request::LoraChoice;
 use crate::{culprit::Culprit, finite};
 use adaptation::Adaptation;
+pub(crate) use cache_name::cache_name;
 pub(crate) use classes::{
     AUTOENCODERS, CLIPS, CONTROLNETS_OF_TRANSFORMERS, CONTROLNETS_OF_UNETS, T5S, TRANSFORMERS, UNETS,
 };
@@ -53,11 +55,31 @@ impl Components {
     /// # Errors
     /// Its files are missing or their headers are wrong.
     pub fn weights(&self, component: &str, weight_options: &WeightOptions) -> Result<Weights> {
-        let weights = Weights::new(self.checkpoint(component)?, weight_options.clone());
+        let checkpoint = self.checkpoint(component)?;
+        let name = match weight_options.block_cache {
+            Some(_) => Some(self.name_of(component, &checkpoint, weight_options.weight_type)?),
+            None => None,
+        };
+        let weights = Weights::new(checkpoint, weight_options.clone());
+        let weights = name.map_or(weights.clone(), |name| weights.cached_as(&name));
         Ok(match self.adaptation.of(component) {
             Some(adapters) => weights.with_adapters(adapters.clone()),
             None => weights,
         })
+    }
+
+    /// The name of the weights of `component`, held as `weight_type`, in the cache of blocks.
+    ///
+    /// # Errors
+    /// A file is missing or cannot be read.
+    pub(crate) fn cache_name(&self, component: &str, weight_type: WeightType) -> Result<String> {
+        self.name_of(component, &self.checkpoint(component)?, weight_type)
+    }
+
+    fn name_of(&self, component: &str, checkpoint: &Checkpoint, weight_type: WeightType) -> Result<String> {
+        let is_adapted = self.adaptation.of(component).is_some();
+        let loras = self.loras().filter(|_| is_adapted).map(|(_, choice)| choice);
+        cache_name(&self.source.config(component)?, checkpoint, loras, weight_type)
     }
 
     /// Adds a LoRA file to the weights of `networks`, which are merged as they are read. With `values` the

@@ -17,6 +17,14 @@ pub struct EncodedPrompt {
 }
 
 impl EncodedPrompt {
+    /// Bytes of its vectors.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tensors = std::iter::once(&self.context).chain(&self.pooled);
+        tensors
+            .map(|tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64)
+            .sum()
+    }
+
     /// Replaces the vectors of prompt `index` by zeros.
     ///
     /// # Errors

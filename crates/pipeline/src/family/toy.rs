@@ -256,7 +256,9 @@ fn a_family_in_one_file_generates_through_the_whole_pipeline() {
     };
     let generate = |prompt: &str, memory: Option<Bytes>| {
         let mut observer = |_: &Event<'_>| {};
-        let saved = crate::generate(&request(prompt, memory), &mut observer, &Interrupt::default()).unwrap();
+        let saved = crate::Engine::new()
+            .run(&request(prompt, memory), &mut observer, &Interrupt::default())
+            .unwrap();
         let metadata = fs::read_to_string(&saved[0].metadata).unwrap();
         assert!(metadata.contains(r#""pipeline_type": "toy""#), "{metadata}");
         let image = crate::source_image::SourceImage::open(&saved[0].image).unwrap();

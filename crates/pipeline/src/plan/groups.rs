@@ -3,7 +3,7 @@
 use sd_memory::Bytes;
 use serde::Serialize;
 
-use super::{DECODE, DENOISE, Plan};
+use super::{DECODE, DENOISE, ENCODE_IMAGE, Plan};
 
 /// Passes over a denoising network in host memory after which reloading its weights costs less than a tenth
 /// of the time, since a pass takes at least as long as a reload.
@@ -150,7 +150,7 @@ impl Plan {
         } = self.groups.clone();
         let loads = if networks_stay { 1 } else { groups };
         for stage in &mut self.stages {
-            let is_of_groups = !stage.name.starts_with("text_encoder") && stage.name != "encode image";
+            let is_of_groups = !stage.name.starts_with("text_encoder") && stage.name != ENCODE_IMAGE;
             if is_of_groups {
                 stage.loads = loads;
             }

@@ -5,6 +5,7 @@
 //! which blocks stay in memory, how many images share a forward pass, and how many images are saved before
 //! the next are begun.
 
+mod cached;
 mod groups;
 mod needs;
 mod search;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
 use crate::{Error, Result, device_budget};
+pub(crate) use cached::{CachedBytes, Phase};
 pub use groups::{GroupReason, Groups, Surroundings};
 use needs::Needs;
 pub(crate) use needs::{process_bytes, prompt_bytes};
@@ -25,6 +27,10 @@ pub(crate) use needs::{process_bytes, prompt_bytes};
 const DENOISE: &str = "denoise";
 /// The name of the decoding stage.
 const DECODE: &str = "decode";
+/// The name of the stage that encodes the initial image.
+const ENCODE_IMAGE: &str = "encode image";
+/// The name of the stage that encodes the images of ControlNets.
+const ENCODE_CONTROL: &str = "encode control";
 /// The name of the stage that reads the user's images.
 pub(crate) const SOURCE_IMAGES: &str = "source images";
 

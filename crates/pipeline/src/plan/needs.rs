@@ -5,7 +5,7 @@ use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Footprint, Load, WeightBytes};
 use sd_weights::{Residency, WeightOptions};
 
-use super::{DECODE, DENOISE, SOURCE_IMAGES, SourceImageBytes, Surroundings};
+use super::{DECODE, DENOISE, ENCODE_CONTROL, ENCODE_IMAGE, SOURCE_IMAGES, SourceImageBytes, Surroundings};
 use crate::bundle::Bundle;
 use crate::family::EncoderStage;
 use crate::recipe::Recipe;
@@ -250,8 +250,8 @@ impl Needs {
             .iter()
             .any(|control| control.config.takes_latents());
         let encodes = [
-            ("encode image", recipe.img2img.is_some()),
-            ("encode control", follows_latents),
+            (ENCODE_IMAGE, recipe.img2img.is_some()),
+            (ENCODE_CONTROL, follows_latents),
         ];
         for (name, _) in encodes.into_iter().filter(|(_, encodes)| *encodes) {
             let encoder = Encoder::new(bundle.weights("vae", weight_options)?, &bundle.vae)?;

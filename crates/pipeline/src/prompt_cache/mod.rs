@@ -6,9 +6,13 @@
 //! folder that is not writable is no error. Above [`LIMIT`] the least recently used entries are removed.
 //!
 //! The built-in model has no entries: encoding with it is faster than a lookup.
+//!
+//! An [`Engine`](crate::Engine) that keeps what it has loaded also has the prompts of its last request in
+//! memory.
 
 mod key;
 mod limit;
+mod recent;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,6 +31,7 @@ use crate::resume::RunName;
 use crate::stage::{self, EncodedPrompt};
 use crate::user_dirs::UserDirs;
 use key::PromptKey;
+pub(crate) use recent::RecentPrompts;
 
 /// The most bytes of all entries together.
 const LIMIT: u64 = 256 << 20;
@@ -46,6 +51,8 @@ pub(crate) struct PromptCache {
     /// behind.
     writer: String,
     limit: u64,
+    /// The prompts of the last request, if an engine keeps them.
+    recent: Option<RecentPrompts>,
 }
 
 /// The description of an entry.
@@ -57,13 +64,21 @@ struct Description {
 }
 
 impl PromptCache {
-    /// The cache of the text encoders of `bundle` in `user_dirs`, for `run`.
-    pub(crate) fn new(user_dirs: &UserDirs, bundle: &Bundle, model: &ModelIdentity, run: &RunName) -> Self {
+    /// The cache of the text encoders of `bundle` in `user_dirs`, for `run`. `recent` are the prompts of the
+    /// last request.
+    pub(crate) fn new(
+        user_dirs: &UserDirs,
+        bundle: &Bundle,
+        model: &ModelIdentity,
+        run: &RunName,
+        recent: Option<RecentPrompts>,
+    ) -> Self {
         Self {
             folder: user_dirs.prompts().filter(|_| !bundle.source().is_embedded()),
             files: model.text.clone(),
             writer: run.id().to_owned(),
             limit: LIMIT,
+            recent,
         }
     }
 
@@ -80,9 +95,9 @@ impl PromptCache {
         interrupt: &Interrupt,
     ) -> Result<EncodedPrompt> {
         let encode = || stage::encode(bundle, prompts, clip_skip, weight_options, interrupt);
-        let Some(folder) = &self.folder else {
+        if self.folder.is_none() && self.recent.is_none() {
             return encode();
-        };
+        }
         let (device, weight_type) = (&weight_options.device, weight_options.weight_type);
         let tokens = bundle.family.text_encoders().tokens(prompts)?;
         let key = PromptKey::new(
@@ -94,13 +109,34 @@ impl PromptCache {
             device,
             weight_type,
         );
+        if let Some(found) = self.recent.as_ref().and_then(|recent| recent.find(&key)) {
+            tracing::debug!("the request before had the same prompt");
+            return Ok(found);
+        }
+        let encoded = match &self.folder {
+            Some(folder) => self.on_disk(folder, &key, encode)?,
+            None => encode()?,
+        };
+        if let Some(recent) = &self.recent {
+            recent.keep(key, &encoded);
+        }
+        Ok(encoded)
+    }
+
+    /// The entry of `key` in `folder`, or else what `encode` gives, which becomes the entry.
+    fn on_disk(
+        &self,
+        folder: &Path,
+        key: &PromptKey,
+        encode: impl FnOnce() -> Result<EncodedPrompt>,
+    ) -> Result<EncodedPrompt> {
         let path = folder.join(key.digest()).with_extension(ENTRY);
-        if let Some(found) = find(&path, &key) {
+        if let Some(found) = find(&path, key) {
             tracing::debug!("the prompt was encoded before: `{}`", path.display());
             return Ok(found);
         }
         let encoded = encode()?;
-        if let Err(error) = self.keep(folder, &path, key, &encoded) {
+        if let Err(error) = self.keep(folder, &path, key.clone(), &encoded) {
             tracing::debug!("cannot keep the encoded prompt in `{}`: {error}", path.display());
         }
         Ok(encoded)

@@ -31,7 +31,9 @@ impl Interrupted {
             Event::Kept { run } => kept = Some((*run).to_owned()),
             _ => {}
         };
-        let error = crate::generate(&request(folder.path()), &mut observer, &interrupt).unwrap_err();
+        let error = crate::Engine::new()
+            .run(&request(folder.path()), &mut observer, &interrupt)
+            .unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error:?}");
         Self {
             id: kept.unwrap(),
@@ -71,7 +73,7 @@ impl Interrupted {
     fn resume(&self) -> crate::Result<Vec<SavedImage>> {
         let claimed = ClaimedRun::claim(&self.user_dirs(), &self.id)?;
         let mut observer = |_: &Event<'_>| {};
-        crate::resume(
+        crate::Engine::new().resume(
             claimed,
             vec![model()],
             &self.user_dirs(),
@@ -117,14 +119,17 @@ impl Continued {
             Event::Kept { run } => kept = Some((*run).to_owned()),
             _ => {}
         };
-        crate::generate(&request(folder.path()), &mut observer, &interrupt).unwrap_err();
+        crate::Engine::new()
+            .run(&request(folder.path()), &mut observer, &interrupt)
+            .unwrap_err();
         let user_dirs = user_dirs(folder.path());
         let outline = interrupted_runs(&user_dirs).unwrap().remove(0).outline.unwrap();
         let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
         let (mut steps, models) = (0, vec![model(), model()]);
         let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
-        let images =
-            crate::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
+        let images = crate::Engine::new()
+            .resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default())
+            .unwrap();
         Self {
             _folder: folder,
             after,
@@ -187,7 +192,9 @@ fn the_images_are_those_of_a_run_that_nobody_disturbed() {
 
     let folder = tempfile::tempdir().unwrap();
     let mut observer = |_: &Event<'_>| {};
-    let undisturbed = crate::generate(&request(folder.path()), &mut observer, &Interrupt::default()).unwrap();
+    let undisturbed = crate::Engine::new()
+        .run(&request(folder.path()), &mut observer, &Interrupt::default())
+        .unwrap();
     assert_eq!(resumed.len(), 2);
     for (one, other) in resumed.iter().zip(&undisturbed) {
         assert!(fs::read(&one.image).unwrap() == fs::read(&other.image).unwrap());
@@ -209,8 +216,9 @@ fn a_run_goes_on_wherever_it_was_interrupted() {
     let undisturbed = tempfile::tempdir().unwrap();
     let mut all = 0;
     let mut observer = |event: &Event<'_>| all += usize::from(matches!(event, Event::Step { .. }));
-    let expected =
-        crate::generate(&refined(undisturbed.path()), &mut observer, &Interrupt::default()).unwrap();
+    let expected = crate::Engine::new()
+        .run(&refined(undisturbed.path()), &mut observer, &Interrupt::default())
+        .unwrap();
     // For each of two images 8 steps, then 3 of the refiner's 5.
     assert_eq!(all, 2 * (8 + 3));
     for after in [1, 8, 16, 17, 21] {
@@ -243,8 +251,9 @@ fn a_run_in_groups_goes_on_in_each_of_them() {
         Event::Saved(saved) => order.push(format!("save {}", saved.index)),
         _ => {}
     };
-    let expected =
-        crate::generate(&refined(undisturbed.path()), &mut observer, &Interrupt::default()).unwrap();
+    let expected = crate::Engine::new()
+        .run(&refined(undisturbed.path()), &mut observer, &Interrupt::default())
+        .unwrap();
     let group = |images: std::ops::Range<usize>| {
         let begin = images.clone().map(|image| format!("begin {image}"));
         let save = images.map(|image| format!("save {image}"));
@@ -278,7 +287,9 @@ fn images_that_were_saved_and_have_gone_are_told_of() {
         Event::Kept { run } => kept = Some((*run).to_owned()),
         _ => {}
     };
-    crate::generate(&request(folder.path()), &mut observer, &interrupt).unwrap_err();
+    crate::Engine::new()
+        .run(&request(folder.path()), &mut observer, &interrupt)
+        .unwrap_err();
     let first = first.unwrap();
     fs::remove_file(&first).unwrap();
     let user_dirs = user_dirs(folder.path());
@@ -290,7 +301,9 @@ fn images_that_were_saved_and_have_gone_are_told_of() {
         _ => {}
     };
     let models = vec![model()];
-    let images = crate::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
+    let images = crate::Engine::new()
+        .resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default())
+        .unwrap();
     assert_eq!((images.len(), images[0].index, saved), (1, 1, 1));
     assert!(
         warnings.iter().any(|warning| warning.contains("no longer there")),
@@ -408,7 +421,7 @@ fn any_field_can_be_anything() {
             let interrupt = Interrupt::default();
             interrupt.raise();
             let models = claimed.models().iter().map(|_| model()).collect();
-            crate::resume(
+            crate::Engine::new().resume(
                 claimed,
                 models,
                 &run.user_dirs(),

@@ -10,6 +10,7 @@ use super::{ModelPass, Run};
 use crate::Result;
 use crate::bundle::Bundle;
 use crate::event::Event;
+use crate::plan::Phase;
 use crate::save::RgbImage;
 use crate::stage::{Denoise, EncodedPrompt, InitLatents};
 
@@ -25,7 +26,10 @@ impl Run<'_> {
         networks: &mut Networks<'b>,
     ) -> Result<()> {
         let prompts = match &networks.denoise {
-            None => Some(self.encode(kept)?),
+            None => {
+                self.limit_cache_beside(Phase::Preparation);
+                Some(self.encode(kept)?)
+            }
             Some(_) => None,
         };
         let init_latents = self.init_latents(group, generated, kept)?;
@@ -35,6 +39,7 @@ impl Run<'_> {
         let Some(stage) = &networks.denoise else {
             return Ok(());
         };
+        self.limit_cache_beside(Phase::Denoising);
         self.monitor
             .stage(if self.at == 0 { "denoise" } else { "refine" });
         self.read_memory("Before generation");

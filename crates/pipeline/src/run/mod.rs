@@ -1,6 +1,7 @@
 //! A run: the order of its stages, what it holds between them, and its events.
 
 mod batch;
+mod caching;
 mod denoising;
 mod init_image;
 mod inputs;
@@ -18,16 +19,20 @@ use sd_weights::MemoryPressure;
 
 use init_image::LoadedInitImage;
 pub(crate) use model_pass::ModelPass;
-pub(crate) use planned::{Looked, Planned};
+use planned::{Looked, Planned};
+pub use planned::{plan, planned};
 use upscaling::Upscaling;
 
 use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedImage};
 use crate::identity::{self, ModelIdentity};
+use crate::loaded::Loaded;
 use crate::memory::{cleanup_memory, log_cleanup, log_memory_status};
+use crate::plan::Phase;
 use crate::prompt_cache::PromptCache;
 use crate::recipe::DenoisingRange;
 use crate::request::Request;
+use crate::request_cache::RequestCache;
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, RgbImage};
 use crate::stage::Progress;
@@ -42,6 +47,8 @@ pub(crate) struct Run<'a> {
     passes: Vec<ModelPass>,
     /// The prompt cache of each model pass.
     prompts: Vec<PromptCache>,
+    /// The cache for the next request, if there is one.
+    cache: Option<RequestCache>,
     /// The initial image of the first pass, for image-to-image.
     init_image: Option<Arc<LoadedInitImage>>,
     upscaling: Option<Upscaling>,
@@ -60,22 +67,25 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens a run: everything that can fail before a weight is read.
+    /// Opens a run: everything that can fail before a weight is read. What is `loaded` and of no use to the run
+    /// is dropped.
     pub(crate) fn open(
         request: &Request,
         claimed: Option<ClaimedRun>,
+        loaded: &mut Loaded,
         monitor: &'a Monitor,
         observer: &'a mut dyn Observer,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
         monitor.stage("open");
         log_cleanup("Startup", false, monitor, observer);
-        let mut planned = Planned::of(request, Looked::AtValues)?;
+        let mut planned = Planned::of(request, Looked::AtValues, loaded)?;
+        let cache = loaded.cache().cloned();
         let device = planned.passes[0].weight_options.device.clone();
         let watched = device.clone();
         monitor.watch_device(move || device_budget::info(&watched));
         let host_memory = device_budget::host_memory(&device, request.host_memory, planned.of_host);
-        let memory_pressure = watched_memory_pressure();
+        let memory_pressure = watched_memory_pressure(cache.clone());
         for pass in &mut planned.passes {
             pass.weight_options.host_memory = host_memory.clone();
             pass.weight_options.memory_pressure = memory_pressure.clone();
@@ -103,7 +113,10 @@ impl<'a> Run<'a> {
         let prompts = passes
             .iter()
             .zip(&models)
-            .map(|(pass, model)| PromptCache::new(&request.user_dirs, &pass.bundle, model, &name))
+            .map(|(pass, model)| {
+                let recent = cache.as_ref().map(|cache| cache.prompts.clone());
+                PromptCache::new(&request.user_dirs, &pass.bundle, model, &name, recent)
+            })
             .collect();
         let (mut journal, warning) = match claimed {
             Some(claimed) => (
@@ -120,6 +133,7 @@ impl<'a> Run<'a> {
             observer,
             interrupt,
             prompts,
+            cache,
             init_image,
             upscaling,
             at: journal.pass(),
@@ -209,6 +223,7 @@ impl<'a> Run<'a> {
         if !is_denoised {
             self.with_retry(|run| {
                 let outcome = run.denoise(group, generated, bundle, kept, networks);
+                run.limit_cache_beside(Phase::Decoding);
                 networks.drop_unless(outcome.is_ok() && run.networks_stay());
                 outcome
             })?;
@@ -217,6 +232,7 @@ impl<'a> Run<'a> {
         let Some(next) = self.passes.get(self.at + 1) else {
             self.with_retry(|run| {
                 let outcome = run.finish(group, bundle, networks);
+                run.limit_cache_between_networks();
                 networks.drop_unless(outcome.is_ok() && run.networks_stay());
                 outcome
             })?;
@@ -248,6 +264,7 @@ impl<'a> Run<'a> {
     /// Frees what a group held; after the last group, everything.
     fn clean_after_group(&mut self, networks: &mut Networks<'_>) {
         if self.journal.is_complete() {
+            self.limit_cache_between_networks();
             networks.drop_unless(false);
             self.is_first_group = true;
             self.clean("Complete", true);
@@ -289,6 +306,7 @@ impl<'a> Run<'a> {
 
     /// Frees everything and makes a smaller plan; false if the plan cannot be made smaller.
     fn tighten(&mut self) -> Result<bool> {
+        self.forget_cached();
         self.clean("After the device was full", true);
         let pass = &mut self.passes[self.at];
         let device = pass.weight_options.device.clone();
@@ -354,8 +372,13 @@ fn in_one_line(error: &Error) -> String {
     texts.join(": ")
 }
 
-/// Checks between blocks whether the machine is short of memory.
-fn watched_memory_pressure() -> MemoryPressure {
+/// Checks between blocks whether the machine is short of memory. Cached blocks are dropped before blocks that
+/// are in use.
+fn watched_memory_pressure(cache: Option<RequestCache>) -> MemoryPressure {
     let watcher = Watcher::start();
-    MemoryPressure::watching(move || watcher.shortfall().0)
+    MemoryPressure::watching(move || {
+        let shortfall = watcher.shortfall().0;
+        let released = cache.as_ref().map_or(0, |cache| cache.blocks.release(shortfall));
+        shortfall.saturating_sub(released)
+    })
 }

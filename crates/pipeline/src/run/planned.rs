@@ -8,10 +8,33 @@ use super::messages;
 use super::model_pass::ModelPass;
 use super::upscaling::Upscaling;
 use crate::bundle::{Bundle, Control};
-use crate::plan::{Plan, SOURCE_IMAGES, SourceImageBytes, Surroundings, process_bytes};
+use crate::loaded::Loaded;
+use crate::plan::{CachedBytes, Plan, SOURCE_IMAGES, SourceImageBytes, Surroundings, process_bytes};
 use crate::recipe::{DenoisingRange, Recipe};
 use crate::request::{ControlChoice, Request};
+use crate::request_cache::RequestCache;
 use crate::{Error, Result, device, device_budget, named};
+
+/// The plan of a run of `request`. No weight is read.
+///
+/// # Errors
+/// The model or the request is wrong, something that it names is missing, or the budget is too small.
+pub fn plan(request: &Request) -> Result<Plan> {
+    Ok(planned(request)?.1)
+}
+
+/// The recipe of `request` and the plan of its run. No weight is read.
+///
+/// # Errors
+/// As [`plan`].
+pub fn planned(request: &Request) -> Result<(Recipe, Plan)> {
+    let strict = Request {
+        strict: true,
+        ..request.clone()
+    };
+    let planned = Planned::of(&strict, Looked::AtHeaders, &mut Loaded::default())?;
+    Ok((planned.passes[0].recipe.clone(), planned.plan()))
+}
 
 /// A request with everything that is known before a weight is read.
 #[derive(Debug)]
@@ -28,6 +51,8 @@ pub(crate) struct Planned {
     pub(crate) budget_from: Limit,
     /// The optional parts that failed, with their errors.
     pub(crate) failed: Vec<(String, Error)>,
+    /// What earlier requests have left in the cache for each pass; empty if there is no cache.
+    cached: Vec<CachedBytes>,
 }
 
 /// How thoroughly LoRA files are checked.
@@ -40,35 +65,90 @@ pub(crate) enum Looked {
 }
 
 impl Planned {
-    /// Plans `request` without reading the model's weights.
+    /// Plans `request` without reading the model's weights. What is `loaded` and of no use to it is dropped.
     ///
     /// # Errors
     /// A file that it names is missing, the model or the request is wrong, or the budget is too small.
-    pub(crate) fn of(request: &Request, looked: Looked) -> Result<Self> {
+    pub(crate) fn of(request: &Request, looked: Looked, loaded: &mut Loaded) -> Result<Self> {
         named::check(request)?;
         let weight_type = device::weight_type(request.weight_type);
         let weight_options =
-            WeightOptions::new(device::open(request.device)?, weight_type, Residency::Resident);
+            WeightOptions::new(loaded.device(request.device)?, weight_type, Residency::Resident);
         let host = allowance();
         let (budget, budget_from) = match request.memory {
             Some(requested) => (requested, Limit::Requested),
             None => device_budget::default(&weight_options.device, &host)?,
         };
-        Self::within(request, looked, &weight_options, &host, budget, &budget_from).map_err(|error| {
-            match error {
-                Error::BudgetTooSmall {
-                    budget,
-                    smallest,
-                    stage,
-                } if budget_from != Limit::Requested => Error::TooLittleLeft {
-                    limit: budget_from,
-                    budget,
-                    smallest,
-                    stage,
-                },
-                error => error,
-            }
-        })
+        loaded.begin(&request.model, budget);
+        let cache = loaded.cache().cloned();
+        let planned = Self::within(
+            request,
+            looked,
+            &weight_options,
+            &host,
+            budget,
+            &budget_from,
+            cache.as_ref(),
+        );
+        let mut planned = planned.map_err(|error| match error {
+            Error::BudgetTooSmall {
+                budget,
+                smallest,
+                stage,
+            } if budget_from != Limit::Requested => Error::TooLittleLeft {
+                limit: budget_from,
+                budget,
+                smallest,
+                stage,
+            },
+            error => error,
+        })?;
+        if let Some(cache) = cache {
+            planned.take_over(&cache)?;
+            let first = &planned.passes[0];
+            let process = process_bytes(&first.bundle, &first.weight_options);
+            loaded.note_process(Bytes(process));
+        }
+        Ok(planned)
+    }
+
+    /// Gives the networks of all passes `cache` to take blocks from and to leave them in. Blocks that no pass can
+    /// use are dropped.
+    fn take_over(&mut self, cache: &RequestCache) -> Result<()> {
+        let mut names = Vec::new();
+        let of_passes = self.passes.iter().map(|pass| {
+            let weight_type = pass.weight_options.weight_type;
+            let denoiser = pass.bundle.denoiser_cache_names(weight_type)?;
+            names.extend(denoiser.iter().cloned());
+            names.push(pass.bundle.vae_cache_name(weight_type)?);
+            Ok(denoiser)
+        });
+        let of_passes = of_passes.collect::<Result<Vec<_>>>()?;
+        cache.blocks.retain(&names);
+        let all = cache.bytes().0;
+        let new_prompts = self
+            .passes
+            .iter()
+            .map(ModelPass::prompt_bytes)
+            .sum::<Result<u64>>()?;
+        let leaves = |pass: &ModelPass| pass.plan.leaves_cached();
+        let by_all: u64 = self.passes.iter().map(leaves).sum();
+        self.cached = self
+            .passes
+            .iter()
+            .zip(&of_passes)
+            .map(|(pass, denoiser)| {
+                let denoiser = denoiser.iter().map(|name| cache.blocks.bytes_of(name)).sum();
+                CachedBytes {
+                    denoiser,
+                    others: all - denoiser + new_prompts + (by_all - leaves(pass)),
+                }
+            })
+            .collect();
+        for pass in &mut self.passes {
+            pass.weight_options.block_cache = Some(cache.blocks.clone());
+        }
+        Ok(())
     }
 
     /// As [`of`](Self::of), within `budget`, which comes from the limit `budget_from`.
@@ -79,6 +159,7 @@ impl Planned {
         host: &Allowance,
         budget: Bytes,
         budget_from: &Limit,
+        cache: Option<&RequestCache>,
     ) -> Result<Self> {
         let mut bundle = Bundle::open(&request.model.folder)?;
         let mut failed = Vec::new();
@@ -105,6 +186,10 @@ impl Planned {
             .map(|init_image| init_image.bytes(recipe.size));
         let of_controls = bundle.controls().iter().map(Control::source_image_bytes);
         let source_images = of_controls.fold(of_init_image.unwrap_or_default(), SourceImageBytes::and);
+        if let Some(cache) = cache {
+            let process = process_bytes(&bundle, weight_options);
+            cache.limit_to(budget.saturating_sub(Bytes(process + source_images.most())));
+        }
         let mut loaded_init_image = None;
         // If they do not fit, the plan below fails with the smallest budget.
         if fits(source_images, &bundle, weight_options, budget, host.budget())? {
@@ -201,12 +286,19 @@ impl Planned {
             of_host: host.budget(),
             budget_from: budget_from.clone(),
             failed,
+            cached: Vec::new(),
         })
     }
 
     /// The combined plan of all passes.
     pub(crate) fn plan(&self) -> Plan {
-        let plans = self.passes.iter().map(|pass| pass.plan.clone());
+        let plans = self.passes.iter().enumerate().map(|(index, pass)| {
+            let plan = pass.plan.clone();
+            match self.cached.get(index) {
+                Some(cached) => plan.with_cached(*cached),
+                None => plan,
+            }
+        });
         let plan = plans
             .reduce(Plan::followed_by)
             .expect("a run has a pass. This is a bug.");
@@ -215,7 +307,14 @@ impl Planned {
             ..plan
         };
         match &self.upscaling {
-            Some(upscaling) => plan.with(upscaling.plan.clone()),
+            Some(upscaling) => {
+                let mut stage = upscaling.plan.clone();
+                if let (Some(cached), Some(pass)) = (self.cached.last(), self.passes.last()) {
+                    let all = cached.denoiser + cached.others + pass.plan.leaves_cached();
+                    stage.add_cached(all, plan.budget.0);
+                }
+                plan.with(stage)
+            }
             None => plan,
         }
     }

@@ -11,6 +11,7 @@ use super::{ModelPass, Run, messages};
 use crate::bundle::Bundle;
 use crate::event::Event;
 use crate::memory::log_memory_status;
+use crate::plan::Phase;
 use crate::save::{LoraRecord, MemoryReport, Metadata, RgbImage};
 use crate::stage::Decode;
 use crate::upscale::lanczos3;
@@ -28,6 +29,7 @@ impl Run<'_> {
     /// Decodes the images of `group` for the next model pass or for upscaling.
     pub(super) fn decode(&mut self, group: &[usize]) -> Result<Vec<(usize, RgbImage)>> {
         let (images, latents) = self.latents(group);
+        self.limit_cache_beside(Phase::Decoding);
         self.monitor.stage("decode");
         let mut decoded = Vec::with_capacity(images.len());
         let ModelPass {
@@ -42,6 +44,7 @@ impl Run<'_> {
             self.interrupt.check()?;
             decoded.push((image, decode.image(latents)?));
         }
+        self.limit_cache_between_networks();
         drop(decode);
         self.clean("After decoding", true);
         Ok(decoded)
@@ -60,6 +63,7 @@ impl Run<'_> {
             return self.finish_generated(&decoded);
         }
         let (images, latents) = self.latents(group);
+        self.limit_cache_beside(Phase::Decoding);
         self.monitor.stage("decode");
         let decode = match networks.decode.take() {
             Some(decode) => decode,
@@ -79,6 +83,7 @@ impl Run<'_> {
     /// Upscales images if requested, and saves those that are not saved yet.
     pub(super) fn finish_generated(&mut self, generated: &[(usize, RgbImage)]) -> Result<()> {
         if let Some(network) = self.network() {
+            self.limit_cache_beside_upscaling();
             self.clean("Before upscaling", false);
             self.monitor.stage("upscale");
             match self.save_all("After upscaling", Source::Upscaled(&network, generated)) {

@@ -96,7 +96,8 @@ impl CaseSettings {
     /// Generates the images of `request`, which must succeed.
     pub fn generate(&self, request: &Request) -> Vec<Pixels> {
         let mut observer = |_: &Event<'_>| {};
-        let saved = sd_pipeline::generate(request, &mut observer, &Interrupt::default())
+        let saved = sd_pipeline::Engine::new()
+            .run(request, &mut observer, &Interrupt::default())
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
         saved.iter().map(|image| Pixels::read(&image.image)).collect()
     }

@@ -106,14 +106,17 @@ fn an_interrupted_run_goes_on_to_the_same_pixels() {
         Event::Kept { run } => kept = Some((*run).to_owned()),
         _ => {}
     };
-    let error = sd_pipeline::generate(&request, &mut observer, &interrupt).unwrap_err();
+    let error = sd_pipeline::Engine::new()
+        .run(&request, &mut observer, &interrupt)
+        .unwrap_err();
     assert!(matches!(error, Error::Interrupted), "{error:?}");
     let claimed = ClaimedRun::claim(&user_dirs, &kept.unwrap()).unwrap();
     let mut steps = 0;
     let mut observer = |event: &Event<'_>| steps += usize::from(matches!(event, Event::Step { .. }));
     let models = vec![reference::model(&case.settings.model)];
-    let resumed =
-        sd_pipeline::resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default()).unwrap();
+    let resumed = sd_pipeline::Engine::new()
+        .resume(claimed, models, &user_dirs, &mut observer, &Interrupt::default())
+        .unwrap();
     assert_eq!(steps, case.settings.steps - 2);
     assert!(Pixels::read(&resumed[0].image) == case.generate(1, None)[0]);
 }

@@ -208,7 +208,9 @@ fn an_interrupted_run_saves_nothing() {
             interrupt.raise();
         }
     };
-    let error = sd_pipeline::generate(&case.request(folder.path()), &mut observer, &interrupt).unwrap_err();
+    let error = sd_pipeline::Engine::new()
+        .run(&case.request(folder.path()), &mut observer, &interrupt)
+        .unwrap_err();
     assert!(matches!(error, sd_pipeline::Error::Interrupted), "{error:?}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -72,7 +72,7 @@ impl Fresh {
 /// The file of the image of `request`.
 fn try_to_generate(request: &Request) -> Result<Vec<u8>, Error> {
     let mut observer = |_: &Event<'_>| {};
-    let saved = sd_pipeline::generate(request, &mut observer, &Interrupt::default())?;
+    let saved = sd_pipeline::Engine::new().run(request, &mut observer, &Interrupt::default())?;
     Ok(fs::read(&saved[0].image).unwrap())
 }
 
@@ -146,7 +146,9 @@ fn a_prompt_that_was_cut_is_told_of_every_time() {
                 warnings.push((*warning).to_owned());
             }
         };
-        sd_pipeline::generate(&request, &mut observer, &Interrupt::default()).unwrap();
+        sd_pipeline::Engine::new()
+            .run(&request, &mut observer, &Interrupt::default())
+            .unwrap();
         warnings
     };
     let first = warnings();

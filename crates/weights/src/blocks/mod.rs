@@ -3,6 +3,7 @@
 mod list;
 mod pass;
 mod reader;
+mod slots;
 mod state;
 
 use std::fmt;
@@ -14,6 +15,7 @@ pub use pass::{BlockGuard, Pass};
 
 use self::list::{BlockList, LoadedBlock};
 use self::reader::Reader;
+use self::slots::CacheSlots;
 use self::state::{BlockState, ResidentBlock};
 #[cfg(doc)]
 use crate::Error;
@@ -39,11 +41,14 @@ pub struct Blocks<B> {
     states: Mutex<Vec<BlockState<B>>>,
     reader: Mutex<Option<Reader<B>>>,
     passes: Mutex<u64>,
+    /// Where resident blocks come from and go to, if their weights are cached.
+    slots: Option<CacheSlots<B>>,
 }
 
 impl<B: Send + Sync + 'static> Blocks<B> {
-    /// Blocks that `build` builds, block `i` from `scopes[i]`. No weight is read yet. Every block is built
-    /// once from zeros, to check the headers of the tensors that it reads. `build` must depend on nothing but
+    /// Blocks that `build` builds, block `i` from `scopes[i]`. No weight is read yet. Resident blocks are taken
+    /// from the [cache](crate::BlockCache) of the scopes, if they are there. Every block is built once from
+    /// zeros, to check the headers of the tensors that it reads. `build` must depend on nothing but
     /// its arguments, because it runs again in every pass and on another thread. It must not compute with the
     /// tensors, because on a GPU they are still being copied.
     ///
@@ -57,18 +62,20 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         let scopes: Vec<Weights> = scopes.into_iter().collect();
         let list = BlockList::new(scopes, build)?;
         let length = list.scopes.len();
+        let slots = CacheSlots::of(&list.scopes);
+        let cached = |index: usize| slots.as_ref().and_then(|slots| slots.take(index));
         let states = list.scopes.iter().enumerate().map(|(index, scope)| {
-            if scope.options().residency.keeps(index, length) {
-                BlockState::Unread
-            } else {
-                BlockState::Streamed
+            if !scope.options().residency.keeps(index, length) {
+                return BlockState::Streamed;
             }
+            cached(index).map_or(BlockState::Unread, BlockState::Resident)
         });
         Ok(Self {
             states: Mutex::new(states.collect()),
             list: Arc::new(list),
             reader: Mutex::new(None),
             passes: Mutex::new(0),
+            slots,
         })
     }
 
@@ -246,6 +253,15 @@ impl<B> Blocks<B> {
 impl<B> Drop for Blocks<B> {
     fn drop(&mut self) {
         self.end_reading();
+        let Some(slots) = &self.slots else {
+            return;
+        };
+        let states = std::mem::take(&mut *lock(&self.states));
+        for (index, state) in states.into_iter().enumerate() {
+            if let BlockState::Resident(resident) = state {
+                slots.put(index, resident);
+            }
+        }
     }
 }
 

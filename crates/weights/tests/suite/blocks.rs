@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::Device;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use sd_weights::{Blocks, ModelFolder, Residency, WeightOptions, WeightType, Weights};
+use sd_weights::{BlockCache, Blocks, ModelFolder, Residency, WeightOptions, WeightType, Weights};
 
 /// Three blocks, `layers.0` to `layers.2`, whose `weight` is their number; and how often one was read.
 fn blocks(residency: Residency) -> (tempfile::TempDir, Blocks<f32>, Arc<AtomicUsize>) {
@@ -179,4 +179,44 @@ fn a_block_that_cannot_be_read_is_an_error_in_its_turn() {
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(10).unwrap();
     assert!(blocks.pass().unwrap().next().unwrap().is_err());
+}
+
+#[test]
+fn a_network_takes_the_resident_blocks_of_the_one_before() {
+    let (_directory, weights) = weights(Residency::Resident);
+    let cache = BlockCache::default();
+    cache.limit_to(u64::MAX);
+    let named = |name: &str, residency: Residency| {
+        let options = WeightOptions {
+            block_cache: Some(cache.clone()),
+            ..WeightOptions::new(Device::Cpu, WeightType::AsStored, residency)
+        };
+        Weights::new(weights.checkpoint().clone(), options).cached_as(name)
+    };
+    let reads_of = |weights: &Weights, passes: usize| {
+        let (blocks, reads) = counted(weights);
+        for _ in 0..passes {
+            assert_eq!(walk(&blocks), [0., 1., 2.]);
+        }
+        drop(blocks);
+        reads.load(Ordering::Relaxed)
+    };
+    let resident = named("one", Residency::Resident);
+    assert_eq!(reads_of(&resident, 2), 3);
+    assert_eq!(cache.bytes_of("one"), 12);
+    assert_eq!(reads_of(&resident, 2), 0);
+    // A network that is never run returns what it took.
+    assert_eq!(reads_of(&resident, 0), 0);
+    assert_eq!(cache.bytes(), 12);
+    // One with fewer resident blocks takes those alone, and streams the others.
+    assert_eq!(reads_of(&named("one", Residency::Partly(1)), 1), 2);
+    assert_eq!(cache.bytes(), 12);
+    // One of other weights takes none, and one that runs once leaves none.
+    assert_eq!(reads_of(&named("two", Residency::Resident), 1), 3);
+    assert_eq!(reads_of(&resident.for_one_pass(), 1), 3);
+    assert_eq!((cache.bytes_of("one"), cache.bytes_of("two")), (12, 12));
+    cache.retain(&["two".to_owned()]);
+    assert_eq!(reads_of(&resident, 1), 3);
+    cache.limit_to(8);
+    assert_eq!(reads_of(&resident, 1), 3);
 }

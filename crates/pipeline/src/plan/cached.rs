@@ -1,0 +1,169 @@
+//! What stays of earlier stages and requests beside the stages of a plan: cached blocks of networks, encoded
+//! prompts.
+//!
+//! Cached bytes never take the room of a stage. Before a phase of a run begins, the cache is limited to what
+//! the budget leaves beside the phase's predicted peak. So a plan is chosen as if there were no cache, and
+//! the prediction rises to the budget at the most.
+
+use sd_memory::Bytes;
+
+use super::{DECODE, DENOISE, ENCODE_CONTROL, ENCODE_IMAGE, Plan, StagePlan};
+
+/// A part of a model pass, with networks of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Everything before the denoising: prompts and images are encoded, the networks are conditioned.
+    Preparation,
+    /// The denoising steps.
+    Denoising,
+    /// The VAE decode.
+    Decoding,
+}
+
+impl Phase {
+    fn of(stage: &StagePlan) -> Self {
+        match stage.name.as_str() {
+            DENOISE => Self::Denoising,
+            DECODE => Self::Decoding,
+            _ => Self::Preparation,
+        }
+    }
+}
+
+/// What is cached when a run begins, and what it caches beside networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct CachedBytes {
+    /// Blocks of the denoising network and of its ControlNets.
+    pub(crate) denoiser: u64,
+    /// Everything else.
+    pub(crate) others: u64,
+}
+
+impl Plan {
+    /// The most that the process has in `phase`, without what is cached.
+    pub(crate) fn peak_of(&self, phase: Phase) -> Bytes {
+        let stages = self.stages.iter().filter(|stage| Phase::of(stage) == phase);
+        stages.map(|stage| stage.predicted_peak).max().unwrap_or_default()
+    }
+
+    /// Bytes of the weights that the networks of this plan leave in the cache at the most.
+    pub(crate) fn leaves_cached(&self) -> u64 {
+        let resident = |phase: Phase| self.resident_of(|stage| Phase::of(stage) == phase);
+        resident(Phase::Denoising) + resident(Phase::Decoding) + self.encoder_bytes()
+    }
+
+    /// The plan of a run that keeps blocks in a cache, and finds `cached` there.
+    #[must_use]
+    pub(crate) fn with_cached(mut self, cached: CachedBytes) -> Self {
+        let denoiser = self.resident_of(|stage| Phase::of(stage) == Phase::Denoising);
+        let decoder = self.resident_of(|stage| Phase::of(stage) == Phase::Decoding);
+        let encoder = self.encoder_bytes();
+        // The second group of images finds what the first one left.
+        let networks_stay = self.groups.networks_stay;
+        let has_groups = self.groups.groups > 1 && !networks_stay;
+        let (denoiser_before, decoder_before) = if has_groups { (denoiser, decoder) } else { (0, 0) };
+        let unused = cached.denoiser.saturating_sub(denoiser);
+        let budget = self.budget.0;
+        for stage in &mut self.stages {
+            let beside = match Phase::of(stage) {
+                Phase::Preparation => cached.denoiser.max(denoiser_before) + decoder_before + encoder,
+                Phase::Denoising => unused + decoder_before + encoder,
+                // The stage counts with the denoising network already.
+                Phase::Decoding if networks_stay => unused + encoder,
+                Phase::Decoding => cached.denoiser.max(denoiser) + encoder,
+            };
+            stage.add_cached(beside + cached.others, budget);
+        }
+        let peaks = self.stages.iter().map(|stage| stage.predicted_peak);
+        self.predicted_peak = peaks.max().unwrap_or_default();
+        self
+    }
+
+    fn resident_of(&self, wanted: impl Fn(&StagePlan) -> bool) -> u64 {
+        let stages = self.stages.iter().filter(|stage| wanted(stage));
+        stages.map(|stage| stage.resident.0).max().unwrap_or_default()
+    }
+
+    /// Bytes of the VAE encoder, where there is one.
+    fn encoder_bytes(&self) -> u64 {
+        self.resident_of(|stage| matches!(stage.name.as_str(), ENCODE_IMAGE | ENCODE_CONTROL))
+    }
+}
+
+impl StagePlan {
+    /// Counts with `bytes` that are cached beside the stage, as far as `budget` has room for them.
+    pub(crate) fn add_cached(&mut self, bytes: u64, budget: u64) {
+        let peak = self.predicted_peak.0;
+        self.predicted_peak = Bytes((peak + bytes).min(budget.max(peak)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sd_memory::Limit;
+
+    use super::*;
+    use crate::plan::Groups;
+
+    fn plan(budget: u64) -> Plan {
+        let stage = |name: &str, resident: u64, peak: u64| StagePlan {
+            name: name.to_owned(),
+            resident: Bytes(resident),
+            streamed: Bytes(0),
+            predicted_peak: Bytes(peak),
+            read_each_pass: Bytes(0),
+            passes: 1,
+            loads: 1,
+        };
+        Plan {
+            budget: Bytes(budget),
+            budget_from: Limit::Requested,
+            budget_is_kept: true,
+            predicted_peak: Bytes(700),
+            smallest_budget: Bytes(100),
+            resident_budget: Bytes(700),
+            blocks: 10,
+            resident_blocks: 10,
+            controls_stay: true,
+            images_per_pass: 1,
+            groups: Groups::new(1, 1, false, 20, 0, true),
+            condition_bytes: Bytes(0),
+            release_page_cache: false,
+            stages: vec![
+                stage("text_encoder", 0, 200),
+                stage(ENCODE_IMAGE, 30, 300),
+                stage("denoise", 500, 700),
+                stage("decode", 40, 400),
+            ],
+        }
+    }
+
+    fn peaks(plan: &Plan) -> Vec<u64> {
+        plan.stages.iter().map(|stage| stage.predicted_peak.0).collect()
+    }
+
+    #[test]
+    fn a_phase_has_what_is_cached_beside_it() {
+        let plan = plan(2000);
+        assert_eq!(plan.peak_of(Phase::Preparation), Bytes(300));
+        assert_eq!(plan.leaves_cached(), 570);
+        let first = plan.clone().with_cached(CachedBytes::default());
+        assert_eq!(peaks(&first), [230, 330, 730, 930]);
+        let next = plan.with_cached(CachedBytes {
+            denoiser: 500,
+            others: 40,
+        });
+        assert_eq!(peaks(&next), [770, 870, 770, 970]);
+        assert_eq!(next.predicted_peak, Bytes(970));
+    }
+
+    #[test]
+    fn no_prediction_is_raised_above_the_budget() {
+        let cached = CachedBytes {
+            denoiser: 500,
+            others: 40,
+        };
+        assert_eq!(peaks(&plan(720).with_cached(cached)), [720, 720, 720, 720]);
+        assert_eq!(peaks(&plan(600).with_cached(cached)), [600, 600, 700, 600]);
+    }
+}

@@ -1,0 +1,60 @@
+//! The encoded prompts of the last request, in memory.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::key::PromptKey;
+use crate::family::EncodedPrompt;
+
+/// The encoded prompts of the last request. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RecentPrompts(Arc<Mutex<Vec<Recent>>>);
+
+#[derive(Debug)]
+struct Recent {
+    key: PromptKey,
+    encoded: EncodedPrompt,
+    /// Whether the current request has used it.
+    is_used: bool,
+}
+
+impl RecentPrompts {
+    /// The prompt of `key`, if it was encoded by this request or the one before.
+    pub(super) fn find(&self, key: &PromptKey) -> Option<EncodedPrompt> {
+        let mut recent = self.lock();
+        let found = recent.iter_mut().find(|recent| recent.key == *key)?;
+        found.is_used = true;
+        Some(found.encoded.clone())
+    }
+
+    /// Keeps the prompt of `key`, which the current request has encoded.
+    pub(super) fn keep(&self, key: PromptKey, encoded: &EncodedPrompt) {
+        let mut recent = self.lock();
+        recent.retain(|recent| recent.key != key);
+        recent.push(Recent {
+            key,
+            encoded: encoded.clone(),
+            is_used: true,
+        });
+    }
+
+    /// Ends a request: drops what it has not used.
+    pub(crate) fn end_request(&self) {
+        let mut recent = self.lock();
+        recent.retain(|recent| recent.is_used);
+        recent.iter_mut().for_each(|recent| recent.is_used = false);
+    }
+
+    /// Bytes of all.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lock().iter().map(|recent| recent.encoded.bytes()).sum()
+    }
+
+    /// Drops all.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Recent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,68 @@
+//! What an engine keeps between two requests, and when it gives that up.
+//!
+//! Bytes that are read and allocated are counted for the whole process. So this is a program of its own,
+//! whose tests run one after another.
+
+#![allow(clippy::unwrap_used)] // Without its data a test has failed.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // For whoever runs the test.
+
+mod generated;
+mod kept;
+mod models;
+#[path = "../reference/mod.rs"]
+mod reference;
+mod released;
+
+use sd_pipeline::memory::{CountingAllocator, keep_heap_small};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+type Test = (&'static str, fn());
+
+const TESTS: [Test; 9] = [
+    (
+        "a_second_request_reads_no_resident_block_again",
+        kept::a_second_request_reads_no_resident_block_again,
+    ),
+    (
+        "other_settings_of_the_same_model_use_its_blocks",
+        kept::other_settings_of_the_same_model_use_its_blocks,
+    ),
+    (
+        "blocks_of_a_refiner_and_of_controlnets_are_kept",
+        kept::blocks_of_a_refiner_and_of_controlnets_are_kept,
+    ),
+    (
+        "no_budget_is_exceeded_and_no_image_changed_by_what_is_kept",
+        kept::no_budget_is_exceeded_and_no_image_changed_by_what_is_kept,
+    ),
+    ("a_changed_file_is_read_again", kept::a_changed_file_is_read_again),
+    (
+        "another_model_s_request_gives_everything_back_first",
+        released::another_model_s_request_gives_everything_back_first,
+    ),
+    (
+        "nothing_grows_from_request_to_request",
+        released::nothing_grows_from_request_to_request,
+    ),
+    (
+        "an_interrupted_request_leaves_the_engine_usable",
+        released::an_interrupted_request_leaves_the_engine_usable,
+    ),
+    (
+        "a_failed_request_leaves_the_engine_usable",
+        released::a_failed_request_leaves_the_engine_usable,
+    ),
+];
+
+fn main() {
+    keep_heap_small();
+    // Threads, tables and caches that the first request of a process makes are no part of what an engine
+    // keeps.
+    generated::warm_up();
+    for (name, test) in TESTS {
+        test();
+        println!("test {name} ... ok");
+    }
+}

@@ -1,0 +1,129 @@
+//! When an engine gives up what it keeps, and that nothing is left behind.
+
+use std::fs;
+
+use sd_pipeline::scheduler::SamplerChoice;
+use sd_pipeline::{Bytes, Engine, Error, Event, ImageSize, Interrupt, Request};
+
+use crate::generated::{allocated, generate, generate_alone, request, try_to_generate};
+use crate::models;
+use crate::reference::{model, model_in};
+
+/// What is allocated may differ by: less than a block, and than the smallest autoencoder.
+const SLACK: u64 = 8 << 10;
+
+/// Holds what is allocated `now` to what was `before`.
+fn must_not_grow(before: u64, now: u64, what: &str) {
+    assert!(now <= before + SLACK, "{what}: {before} bytes, and {now} later");
+}
+
+pub(crate) fn another_model_s_request_gives_everything_back_first() {
+    for (one, other) in [
+        (models::ALL[0], models::ALL[1]),
+        (models::ALL[1], models::ALL[2]),
+        (models::ALL[2], models::ALL[0]),
+    ] {
+        let first_bytes = allocated();
+        let alone = generate_alone(&request(model(other), 1)).allocated_at_start - first_bytes;
+        let mut engine = Engine::new().keep_loaded();
+        generate(&mut engine, &request(model(one), 1));
+        assert!(engine.loaded_bytes().0 > 2 * SLACK, "{one}");
+        let generated = generate(&mut engine, &request(model(other), 1));
+        let after = generated.allocated_at_start - first_bytes;
+        must_not_grow(alone, after, &format!("{other} after {one}"));
+        assert!(generated.read_in("denoise") > 0);
+    }
+}
+
+pub(crate) fn nothing_grows_from_request_to_request() {
+    const ROUNDS: usize = 3;
+    let baseline = allocated();
+    let kinds = [
+        (0, (64, 64), Some("ddim")),
+        (0, (96, 64), Some("euler-a")),
+        (1, (64, 64), None),
+        (2, (64, 96), None),
+    ];
+    let mut engine = Engine::new().keep_loaded();
+    let mut left = vec![Vec::new(); kinds.len()];
+    for round in 0..ROUNDS {
+        for (kind, &(index, (width, height), sampler)) in kinds.iter().enumerate() {
+            let sampler: Option<SamplerChoice> = sampler.map(|name| name.parse().unwrap());
+            let request = Request {
+                size: Some(ImageSize::new(width, height).unwrap()),
+                sampler: sampler.map(|choice| choice.sampler),
+                prompt: format!("a photo of cat {round}"),
+                ..request(model(models::ALL[index]), round as u64)
+            };
+            generate(&mut engine, &request);
+            left[kind].push(allocated());
+        }
+    }
+    for left in &left {
+        left[1..]
+            .iter()
+            .for_each(|&now| must_not_grow(left[0], now, "the same kind of request"));
+    }
+    engine.release();
+    assert_eq!(engine.loaded_bytes(), Bytes(0));
+    must_not_grow(baseline, allocated(), "after everything was released");
+}
+
+pub(crate) fn an_interrupted_request_leaves_the_engine_usable() {
+    for path in models::ALL {
+        let baseline = allocated();
+        let request = request(model(path), 1);
+        let expected = generate_alone(&request).images;
+        let mut engine = Engine::new().keep_loaded();
+        generate(&mut engine, &request);
+        let complete = allocated();
+        for _ in 0..3 {
+            let interrupt = Interrupt::default();
+            let (outcome, _) = try_to_generate(&mut engine, &request, &interrupt, |event| {
+                if matches!(event, Event::Step { step: 2, .. }) {
+                    interrupt.raise();
+                }
+            });
+            assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
+            must_not_grow(complete, allocated(), "after an interrupted request");
+        }
+        // What it had loaded is of use to the next one.
+        let next = generate(&mut engine, &request);
+        assert_eq!(next.read_in("denoise"), 0);
+        assert!(next.images == expected, "{path}");
+        engine.release();
+        must_not_grow(baseline, allocated(), "after everything was released");
+    }
+}
+
+pub(crate) fn a_failed_request_leaves_the_engine_usable() {
+    for path in models::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("model");
+        let good = request(model(path), 1);
+        let bad = request(models::copy_of(path, &place), 1);
+        let weights = place.join("vae/diffusion_pytorch_model.safetensors");
+        let mut bytes = fs::read(&weights).unwrap();
+        let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[data..].fill(0xff);
+        fs::write(&weights, bytes).unwrap();
+        let expected = generate_alone(&good).images;
+
+        let baseline = allocated();
+        let mut engine = Engine::new().keep_loaded();
+        for _ in 0..3 {
+            let (outcome, _) = try_to_generate(&mut engine, &bad, &Interrupt::default(), |_| {});
+            assert!(matches!(outcome, Err(Error::NotFinite { .. })), "{outcome:?}");
+            assert_eq!(engine.loaded_bytes(), Bytes(0));
+            must_not_grow(baseline, allocated(), "after a failed request");
+        }
+        assert!(generate(&mut engine, &good).images == expected, "{path}");
+        // A request that fails before it begins takes nothing from the model that is loaded.
+        let missing = request(model_in(&folder.path().join("missing"), "missing"), 1);
+        let (outcome, _) = try_to_generate(&mut engine, &missing, &Interrupt::default(), |_| {});
+        assert!(outcome.is_err());
+        let next = generate(&mut engine, &good);
+        assert_eq!(next.read_in("denoise"), 0);
+        assert!(next.images == expected, "{path}");
+    }
+}
