@@ -28,9 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROMPT = "a red circle"
-# What a side that is started prints when its first step begins; on our side it is the label of a reading.
+# What a process prints when its first step starts; here it is the label of a memory reading.
 BEFORE_STEPS = "Before generation"
-# The most by which results may differ, relative to their size, for each type of the weights.
+# The largest relative difference of results, by the data type of the weights.
 LIMITS = {"f32": 1e-3, "bf16": 5e-2}
 TEXT_TOKENS, CLIP_TOKENS, T5_TOKENS = 333, 77, 256
 LATENTS = 64  # of an image of 512x512
@@ -38,15 +38,15 @@ LATENTS = 64  # of an image of 512x512
 
 @dataclass
 class Work:
-    """What both sides do."""
+    """The work of both programs."""
 
     name: str
     what: str
-    kind: str  # as `compare` and Theirs call it
-    model: str  # as `synthesize` calls it
+    kind: str  # the name in `compare` and Theirs
+    model: str  # the name in `synthesize`
     dtype: str
     pairs: int = 3
-    # What stays in memory on our side: as in `generate` where there is room, or megabytes that are all that it may have.
+    # The residency here: as in `generate` with enough memory, or a budget in megabytes.
     held: str = "resident"
     shapes: dict = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ WORKS = [
     decoder("bf16"),
     decoder("f32"),
     text("t5", "T5-XXL, 256 tokens encoded", "resident"),
-    # As `generate` does: its weights are needed once.
+    # As in `generate`: its weights are needed once.
     text("t5-streamed", "T5-XXL, 256 tokens encoded, ours streamed", "streamed"),
     Work("start", "SD 1.5, from nothing to where the first step begins", "start", "sd1.5", "bf16", 3),
     Work("demo", "the built-in model's image, 20 steps", "demo", "", "bf16", 5),
@@ -94,10 +94,10 @@ def main():
     parser.add_argument("--models", type=Path, required=True, help="where full-size models lie, and are made if missing")
     parser.add_argument("--programs", type=Path, help="where our programs lie [default: target/release of this repository]")
     parser.add_argument("--build", action="store_true", help="build them first")
-    slow = "bf16 is slow there where a processor has no products of it"
+    slow = "bf16 is slow on CPUs without bf16 products"
     parser.add_argument("--their-dtype", choices=sorted(LIMITS), help=f"of diffusers' weights [default: as ours]; {slow}")
-    parser.add_argument("--threads", type=int, help="of both sides [default: the processors that they may use]")
-    parser.add_argument("--cpu-list", help="the processors that both may use, 0,1 or 0-3 [default: all]")
+    parser.add_argument("--threads", type=int, help="of both programs [default: the CPUs that they may use]")
+    parser.add_argument("--cpu-list", help="the CPUs that both may use, 0,1 or 0-3 [default: all]")
     parser.add_argument("--pairs", type=int, help="how often each side does each work [default: 2 to 5]")
     parser.add_argument("--no-warm-up", action="store_true", help="time the first piece of each side too")
     parser.add_argument("--json", type=Path, help="a file that every measurement is added to, one a line")
@@ -106,7 +106,7 @@ def main():
     if unknown := set(wanted) - set(names):
         parser.error(f"there is no work called {', '.join(sorted(unknown))}")
     if arguments.cpu_list:
-        os.sched_setaffinity(0, processors(arguments.cpu_list))
+        os.sched_setaffinity(0, cpus(arguments.cpu_list))
     arguments.threads = arguments.threads or len(os.sched_getaffinity(0))
     arguments.models = arguments.models.resolve()
     programs = Programs(arguments.programs, arguments.build)
@@ -128,7 +128,7 @@ def main():
 
 
 class Programs:
-    """Our side's programs: built in this repository, or brought along."""
+    """The programs of this repository, built here or given."""
 
     EXAMPLES = {"compare": "sd-models", "synthesize": "sd-weights"}
 
@@ -150,7 +150,7 @@ class Programs:
 
 @dataclass
 class Comparison:
-    """One work, done by both sides in turn."""
+    """Runs one work in both programs, in alternation."""
 
     work: Work
     arguments: argparse.Namespace
@@ -184,7 +184,7 @@ class Comparison:
         return self.arguments.pairs or self.work.pairs
 
     def alternate(self, sides):
-        """The pieces of both, in pairs of which every other begins with the other side."""
+        """The pieces of both, in pairs that alternately start with one and the other."""
         seconds = ([], [])
         for number in range(0 if self.arguments.no_warm_up else -1, self.pairs):
             for index in (0, 1) if number % 2 == 0 else (1, 0):
@@ -209,7 +209,7 @@ class Comparison:
         return [*self.generate(), *map(str, parts), "--json"]
 
     def generate(self):
-        # With a folder of its own, so that no prompt was encoded before and no state is left behind.
+        # A separate folder, so that the prompt cache is empty and no state is left behind.
         here = Path(tempfile.mkdtemp(dir=self.scratch))
         for name in ("CACHE", "STATE"):
             os.environ[f"SD_GENERATE_{name}"] = str(here / name)
@@ -223,7 +223,7 @@ class Comparison:
         return time.perf_counter() - begin
 
     def model(self):
-        """The folder of the model, which is made if it is not there."""
+        """The folder of the model, which is synthesized if missing."""
         folder = self.arguments.models / self.work.model
         if not (folder / "model_index.json").exists():
             large = self.arguments.models / "sd3.5-large"
@@ -238,7 +238,7 @@ class Comparison:
 
 
 class Server:
-    """A side that is ready and does a piece of its work for every line."""
+    """A process that is ready and runs one piece of its work per line."""
 
     def __init__(self, command):
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -267,7 +267,7 @@ class Server:
 
 
 class Start:
-    """A side that is started anew for every piece, and stopped when its first step begins."""
+    """A process that is started for every piece, and stopped when its first step starts."""
 
     def __init__(self, command):
         self.command, self.most = command, None
@@ -284,7 +284,7 @@ class Start:
         self.most = most_resident(process.pid)
         process.kill()
         process.wait()
-        # The prompt is encoded anew the next time.
+        # The prompt is encoded again the next time.
         shutil.rmtree(os.environ["SD_GENERATE_CACHE"], ignore_errors=True)
         return seconds
 
@@ -293,7 +293,7 @@ class Start:
 
 
 class Theirs:
-    """The side of diffusers, in a process of its own."""
+    """diffusers in its own process."""
 
     def __init__(self, kind, folder, inputs, output, dtype, threads):
         import torch
@@ -358,7 +358,7 @@ class Theirs:
         return lambda: network(self.inputs["tokens"]).last_hidden_state
 
     def start(self):
-        """Generates until the first step begins, and waits there: whoever waits for it ends this process."""
+        """Generates up to the first step, and waits there until the parent ends this process."""
         from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
         pipeline = StableDiffusionPipeline.from_pretrained(self.folder, dtype=self.dtype)
@@ -374,7 +374,7 @@ class Theirs:
 
 
 def write_inputs(work, path):
-    """Random numbers, each of which bfloat16 has, so that both sides are given the same."""
+    """Random numbers that bfloat16 represents exactly, so that both programs get the same."""
     import numpy
     from safetensors.numpy import save_file
 
@@ -403,7 +403,7 @@ def difference(first, second):
 
 
 def most_resident(process):
-    """Bytes that a process has had in memory at most, where the system says so."""
+    """The peak resident size of a process, if the system reports it."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -411,8 +411,8 @@ def most_resident(process):
     return None
 
 
-def processors(text):
-    """The processors of a list like 0,2-3."""
+def cpus(text):
+    """The CPUs of a list like 0,2-3."""
     found = set()
     for part in text.split(","):
         first, _, last = part.partition("-")

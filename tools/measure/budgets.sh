@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints what models need at each budget, as the planner says: the table of docs/memory.md. Weights are not read.
+# Prints the plans of models at several budgets: the table of docs/memory.md. No weight is read.
 #
 #   tools/measure/budgets.sh MODEL_FOLDER...
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A step that the disk limits: generates with every block streamed from a disk that is slowed down to MEGABYTES (10^6 bytes) a
-# second, with the files' copies in memory dropped over and over, and compares a step with the bytes that it reads divided
-# by the rate at which `dd` reads the same file under the same limit. Linux, as root, with control groups.
+# A disk-bound step: generates with every block streamed from a disk that is throttled to MEGABYTES (10^6 bytes) per
+# second, with the page cache dropped repeatedly, and compares a step with the bytes that it reads divided by the rate at
+# which `dd` reads the same file under the same limit. Linux, as root, with control groups.
 #
 #   tools/measure/disk.sh MODEL_FOLDER [MEGABYTES, default 120] [STEPS, default 3]
 set -euo pipefail
@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")/../.." && pwd)
 program=$here/target/release/generate
 work=$(mktemp -d)
 
-# The whole disk that the folder lies on.
+# The disk of the folder.
 device=$(findmnt -no MAJ:MIN -T "$model" | tr -d ' ')
 if [[ -d /sys/fs/cgroup/blkio ]]; then
     group=/sys/fs/cgroup/blkio/slow-disk
@@ -27,7 +27,7 @@ slowly() { (echo $BASHPID >$group/cgroup.procs && exec "$@"); }
 
 arguments=("a red circle" --device cpu --model "$model" --size 256x256 --cfg 4.5)
 export SD_GENERATE_CACHE=$work/cache
-# Quickly once, so that the prompt is encoded.
+# A quick run first, which fills the prompt cache.
 "$program" "${arguments[@]}" --steps 1 --quiet --output "$work/quick" >/dev/null
 
 (while sleep 1; do echo 1 >/proc/sys/vm/drop_caches; done) &

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Measures, at true size and with random weights, what docs/memory.md says: that budgets are kept to, that predictions
-# hold, that no budget changes a pixel, and what streaming costs. Prints tables in Markdown.
+# Measures the figures of docs/memory.md with full-size models and random weights: budgets are kept, predictions hold, no
+# budget changes a pixel, and the cost of streaming. Prints Markdown tables.
 #
 #   tools/measure/memory.sh DIR [WHAT...]
 #
-# DIR is given full-size models once (32 GB); what they generate goes there too. WHAT is any of: large large-1024 decode
-# medium shared held; all of them without it. The processor is used (--device cpu). Nothing else should be running.
+# The full-size models (32 GB) are written to DIR once, and their images too. WHAT is any of: large large-1024 decode
+# medium shared held; by default all. The device is the CPU (--device cpu). Nothing else should be running.
 set -euo pipefail
 
 directory=${1:?usage: tools/measure/memory.sh DIR [large] [large-1024] [decode] [medium] [shared] [held]}
@@ -14,7 +14,7 @@ parts=${*:-large large-1024 decode medium shared held}
 here=$(cd "$(dirname "$0")/../.." && pwd)
 mkdir -p "$directory"
 directory=$(cd "$directory" && pwd)
-# A cache of encoded prompts of its own, so that encoding is measured once and not left out by accident.
+# A separate prompt cache, so that encoding is measured exactly once.
 export SD_GENERATE_CACHE=$directory/cache SD_GENERATE_STATE=$directory/state
 
 cd "$here"
@@ -27,7 +27,7 @@ program=$here/target/release/generate
 number() { grep -o "\"$1\": *[0-9.]*" | head -n 1 | grep -o '[0-9.]*$'; }
 megabytes() { echo $(($1 / 1048576)); }
 
-# A full-size model; text encoders are the same in both, and linked.
+# A full-size model; both share their text encoders by links.
 model() {
     if [[ ! -e $directory/$1/model_index.json ]]; then
         if [[ $1 == sd3.5-medium && -e $directory/sd3.5-large ]]; then
@@ -41,7 +41,7 @@ model() {
     echo "$directory/$1"
 }
 
-# Generates into $directory/$1 with the rest as arguments, and names the sidecar.
+# Generates into $directory/$1 with the other arguments, and prints the path of the metadata.
 generate() {
     local output=$directory/$1
     shift

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Gives the program damaged files of every format that it reads, and counts panics, aborts, hangs and memory.
+"""Runs the program on damaged files of every format that it reads, and counts panics, aborts, hangs and memory.
 
     tools/measure/mutations.py PROGRAM [COUNT] [SEED]
 
@@ -29,7 +29,7 @@ SECONDS = 10
 MORE_MEMORY = 300 << 20
 EXIT_CODES = {0, 1, 2, 3, 4}
 
-# What is refused as it stands.
+# Files that are refused without damage.
 REFUSED = {"init image bad-palette.png"}
 
 NUMBERS = [0, -1, 1, 2, 3, 7, 255, 65536, 10**9, 2**31, 2**32, 2**53, 2**63, 2**64 - 1, -(2**63), 0.5, 1e308, -1e-308]
@@ -37,7 +37,7 @@ VALUES = [None, True, False, "", "x", "\u202e\x1b[2J", "../../x", "/", [], {}, [
 
 
 def leaves(value, path=()):
-    """The places of all values in a JSON document."""
+    """The paths of all values in a JSON document."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -79,7 +79,7 @@ def damaged_json(text, random):
 
 
 def damaged_safetensors(data, random):
-    """The file with its header damaged as JSON, or its bytes as any other's."""
+    """The file with a damaged JSON header, or with damaged bytes."""
     if len(data) < 8 or random.random() < 0.4:
         return damaged_bytes(data, random)
     length = int.from_bytes(data[:8], "little")
@@ -92,7 +92,7 @@ def damaged_bytes(data, random):
     for _ in range(random.choice((1, 1, 2, 4, 16))):
         if not data:
             break
-        # The beginning of a file says most.
+        # Most of the structure is at the start of a file.
         place = random.randrange(min(len(data), random.choice((64, 512, len(data)))))
         kind = random.randrange(7)
         if kind == 0:
@@ -114,7 +114,7 @@ def damaged_bytes(data, random):
 
 
 class Setup:
-    """A folder in which the program works, the command that does, and the files that may be damaged."""
+    """A working folder, a command, and the files that may be damaged."""
 
     def __init__(self, name, prepare, arguments, files, environment=None):
         self.name, self.prepare, self.arguments, self.files = name, prepare, arguments, files
@@ -307,7 +307,7 @@ def main():
             if re.search(r"panicked at|RUST_BACKTRACE|overflow its stack", text):
                 reasons.append("a panic")
             if cpu > SECONDS or seconds > 3 * SECONDS - 1:
-                reasons.append(f"{cpu:.1f} s of processor time, {seconds:.1f} s")
+                reasons.append(f"{cpu:.1f} s of CPU time, {seconds:.1f} s")
             if used > peak + MORE_MEMORY:
                 reasons.append(f"{(used - peak) >> 20} MB more memory")
             if reasons:
@@ -319,7 +319,7 @@ def main():
                 print(f"{number} {setup.name} {path.relative_to(folder)}: {', '.join(reasons)}: {last[:200]}", flush=True)
             if (number + 1) % 500 == 0:
                 print(f"{number + 1} of {count}, {failures} failed", flush=True)
-    print(f"exit codes {codes}; most processor time {slowest:.1f} s; most memory over the undamaged {most >> 20} MB")
+    print(f"exit codes {codes}; most CPU time {slowest:.1f} s; most memory over the undamaged {most >> 20} MB")
     print(f"{count - failures} passed, {failures} failed")
     sys.exit(failures > 0)
 

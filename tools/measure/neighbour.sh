@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Generates twice with a model: undisturbed, and with a neighbour that takes most of the free memory in its middle. Both
-# images must be equal, and the second run must say that it gave something up. Linux; about a minute a step.
+# Generates twice with a model: undisturbed, and with another program that takes most of the free memory during the run.
+# The images must be equal, and the second run must warn that it released blocks. Linux; about a minute per step.
 #
 #   tools/measure/neighbour.sh MODEL_FOLDER
 set -euo pipefail
@@ -22,5 +22,5 @@ head -c "$(((available - 900000) * 1024))" /dev/zero >/dev/shm/neighbour.$$ &
 neighbour=$!
 trap 'kill $neighbour 2>/dev/null || true; rm -rf "$work" /dev/shm/neighbour.$$' EXIT
 wait $run
-grep '"event":"warning"' "$work/beside.log" || { echo "nothing was given up"; exit 1; }
+grep '"event":"warning"' "$work/beside.log" || { echo "no block was released"; exit 1; }
 cmp "$work"/alone/*.png "$work"/beside/*.png && echo "the images are equal"

@@ -19,21 +19,21 @@ def learn_merges(sentences: list[str], count: int) -> list[tuple[str, str]]:
     """The `count` merges that byte-pair encoding finds; among equally frequent pairs the first in order."""
     letters = letters_of_bytes()
     words = Counter(word for sentence in sentences for word in sentence.replace(",", " ,").split())
-    spellings = {}
+    splits = {}
     for word, times in words.items():
-        spelling = [letters[byte] for byte in word.encode()]
-        spelling[-1] += END_OF_WORD
-        spellings[word] = (spelling, times)
+        split = [letters[byte] for byte in word.encode()]
+        split[-1] += END_OF_WORD
+        splits[word] = (split, times)
     merges = []
     for _ in range(count):
         pairs = Counter()
-        for spelling, times in spellings.values():
-            for pair in zip(spelling, spelling[1:]):
+        for split, times in splits.values():
+            for pair in zip(split, split[1:]):
                 pairs[pair] += times
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
-        for word, (spelling, times) in spellings.items():
-            spellings[word] = (_merged(spelling, best), times)
+        for word, (split, times) in splits.items():
+            splits[word] = (_merged(split, best), times)
     return merges
 
 
@@ -50,13 +50,13 @@ def write(folder: Path, sentences: list[str], merge_count: int) -> dict[str, int
     return vocabulary
 
 
-def _merged(spelling: list[str], pair: tuple[str, str]) -> list[str]:
+def _merged(split: list[str], pair: tuple[str, str]) -> list[str]:
     result, index = [], 0
-    while index < len(spelling):
-        if tuple(spelling[index:index + 2]) == pair:
+    while index < len(split):
+        if tuple(split[index:index + 2]) == pair:
             result.append(pair[0] + pair[1])
             index += 2
         else:
-            result.append(spelling[index])
+            result.append(split[index])
             index += 1
     return result

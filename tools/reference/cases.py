@@ -1,4 +1,4 @@
-"""What images are generated from, and the list of it that the tests read."""
+"""The settings of reference images, and the list of them that the tests read."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Generated:
-    """What every image is generated from."""
+    """The settings that every image has."""
 
     name: str
     model: str

@@ -14,13 +14,13 @@ from corpus import TEXTS
 from make_models import FOLDER
 from paths import PIPELINE
 
-# What diffusers gives T5 unless told otherwise.
+# The default `max_sequence_length` of diffusers.
 LONGEST_T5_PROMPT = 256
 
 
 @dataclass(frozen=True)
 class Case(Generated):
-    """What an image is generated from."""
+    """The settings of an image."""
 
     width: int = 64
     height: int = 64
@@ -43,11 +43,11 @@ CASES = [
 
 
 class Artist:
-    """A tiny model as diffusers loads it."""
+    """A tiny model loaded by diffusers."""
 
     def __init__(self, model: str):
         index = json.loads((FOLDER / model / "model_index.json").read_text())
-        # diffusers wants to be told of a missing text encoder, even where the model's index says so.
+        # diffusers needs an explicit None for a missing text encoder, even if the index has it.
         missing = {name: None for name in ("text_encoder_3", "tokenizer_3") if index[name] == [None, None]}
         self.pipeline = StableDiffusion3Pipeline.from_pretrained(FOLDER / model, dtype=torch.float32, **missing)
         self.pipeline.set_progress_bar_config(disable=True)
@@ -78,7 +78,7 @@ class Artist:
         return image, latents
 
     def embeds(self, case: Case) -> dict[str, torch.Tensor]:
-        """The text as the transformer takes it."""
+        """The encoded prompt."""
         names = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
         guided = case.guidance_scale > 1
         values = self.pipeline.encode_prompt(
@@ -93,7 +93,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def check(artist: Artist, case: Case, image: Image.Image) -> None:
-    """Prints how much an image varies and what it would take to change it."""
+    """Prints the variation of an image, and checks that each setting changes it."""
     expected = pixels(image)
     clipped = np.mean((expected == 0) | (expected == 255))
     print(f"{case.name}: std {expected.std():.0f} of 255, {100 * clipped:.1f} % of the values at a limit")
@@ -144,7 +144,7 @@ def main() -> None:
         if first:
             tensors |= latents
             if artist.pipeline.text_encoder_3 is None:
-                # What stands for T5 is nothing but zeros.
+                # Zeros stand in for T5.
                 limit = artist.pipeline.tokenizer_max_length
                 for name in ("prompt_embeds", "negative_prompt_embeds"):
                     assert not embeds[name][:, limit:].any()

@@ -1,4 +1,4 @@
-"""CLIP text encoders: with the old and the new way to find the end of a text, and with the old and the new names."""
+"""CLIP text encoders: with both rules for the end of a text, and with the old and the new tensor names."""
 
 import json
 
@@ -19,7 +19,7 @@ def texts(rows: list[list[int]], padding: int) -> torch.Tensor:
 
 
 def make(case: str, config: CLIPTextConfig, input_ids: torch.Tensor, seed: int) -> None:
-    """Writes one encoder and what it makes of `input_ids`."""
+    """Writes one encoder and its outputs for `input_ids`."""
     print(f"clip/{case}")
     model = CLIPTextModelWithProjection(config)
     randomise(model, seed)
@@ -39,7 +39,7 @@ def make(case: str, config: CLIPTextConfig, input_ids: torch.Tensor, seed: int) 
 
 
 def make_plain(case: str, config: CLIPTextConfig, input_ids: torch.Tensor, seed: int, older: bool) -> None:
-    """Writes an encoder without a projection, and what it makes of `input_ids` with some of its layers left out."""
+    """Writes an encoder without a projection, and its outputs for `input_ids` with some layers skipped."""
     print(f"clip/{case}")
     model = CLIPTextModel(config)
     randomise(model, seed)

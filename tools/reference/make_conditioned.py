@@ -29,13 +29,13 @@ RANK = 2
 
 @dataclass(frozen=True)
 class Case(Generated):
-    """What an image is generated from. Paths are those below the fixtures of the pipeline."""
+    """The settings of an image. Paths are those below the fixtures of the pipeline."""
 
-    # As the program is told; without it the model's own.
+    # The name of `--sampler`; without it the model's own.
     sampler: str | None = None
     # LoRA files, each with its scale.
     loras: tuple[tuple[str, float], ...] = ()
-    # ControlNets that follow `init.png`, or its edges, each with its scale.
+    # ControlNets with `init.png` as their control image, or its edges, each with its scale.
     controls: tuple[tuple[str, str, float], ...] = ()
 
 
@@ -79,7 +79,7 @@ def layers(model: torch.nn.Module, wanted: tuple[str, ...]) -> Layers:
 
 
 def matrices(of: Layers, seed: int) -> Matrices:
-    """What is added to each layer is about a third as large as its weights."""
+    """Matrices whose update is about a third as large as the weights of each layer."""
     generator = torch.Generator("cpu").manual_seed(seed)
     found = {}
     for name, shape in of.items():
@@ -97,18 +97,18 @@ def write(name: str, tensors: dict[str, torch.Tensor]) -> None:
     save_file({key: value.half().contiguous() for key, value in tensors.items()}, LORAS / f"{name}.safetensors")
 
 
-def spelled(of: Matrices, spell: Callable[[str], str], down: str, up: str, alpha: float | None = None) -> dict[str, torch.Tensor]:
-    """The matrices under the names that `spell` gives their layers."""
+def spelled(of: Matrices, naming: Callable[[str], str], down: str, up: str, alpha: float | None = None) -> dict[str, torch.Tensor]:
+    """The matrices under the layer names that `naming` returns."""
     tensors = {}
     for layer, (lower, upper) in of.items():
-        tensors[f"{spell(layer)}.{down}.weight"], tensors[f"{spell(layer)}.{up}.weight"] = lower, upper
+        tensors[f"{naming(layer)}.{down}.weight"], tensors[f"{naming(layer)}.{up}.weight"] = lower, upper
         if alpha:
-            tensors[f"{spell(layer)}.alpha"] = torch.tensor(alpha)
+            tensors[f"{naming(layer)}.alpha"] = torch.tensor(alpha)
     return tensors
 
 
 def whole(layer: str) -> str:
-    """A layer of CLIP by the name that it has inside of a whole CLIP."""
+    """The name of a CLIP layer inside a whole CLIP model."""
     return layer if layer.startswith("text_model.") else f"text_model.{layer}"
 
 
@@ -209,7 +209,7 @@ class Artist:
     def __init__(self, of_sd3_kohya: dict[str, torch.Tensor]) -> None:
         self.of_sd3_kohya = of_sd3_kohya
         self.init = Image.open(INIT)
-        # diffusers takes the latents of what is followed from its distribution with noise that no seed reaches.
+        # diffusers samples the latents of the control image with noise that no seed determines.
         DiagonalGaussianDistribution.sample = lambda distribution, generator=None: distribution.mode()
 
     def pipeline(self, case: Case):
@@ -230,7 +230,7 @@ class Artist:
         return pipeline
 
     def image(self, control: tuple[str, str, float]):
-        """What is followed, as the network was trained to see it."""
+        """The control image in the range of the network's training."""
         name, kind, _ = control
         if kind != "canny":
             return self.init
@@ -238,7 +238,7 @@ class Artist:
         edges = Image.fromarray(np.stack([edges] * 3, axis=2))
         if name != "control-large":
             return edges
-        # As the card of Stability AI's ControlNet has it.
+        # As in the model card of Stability AI's ControlNet.
         values = torch.from_numpy(np.asarray(edges).copy()).permute(2, 0, 1)[None] / 255
         return values * 255 * 0.5 + 0.5
 
@@ -270,7 +270,7 @@ class Artist:
 
 
 def check(artist: Artist, case: Case, image: np.ndarray) -> None:
-    """Whether the image would show a mistake in any file or network."""
+    """Checks that the image would show a mistake in any file or network."""
     print(f"{case.name}: std {image.std():.0f} of 255")
     assert image.std() > 25, case.name
 
@@ -289,7 +289,7 @@ def check(artist: Artist, case: Case, image: np.ndarray) -> None:
 
 
 def check_text_encoders(artist: Artist) -> None:
-    """Whether diffusers has put the files' layers of text encoders to use."""
+    """Checks that diffusers has applied the text encoder layers of the files."""
     for case in CASES:
         if case.loras and case.name != "lcm" and len(case.loras) == 1 and not case.controls:
             pipeline = artist.pipeline(case)

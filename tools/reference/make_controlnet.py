@@ -12,13 +12,13 @@ from paths import MODELS, network_folder
 from weights import randomise
 
 SCALE = 0.7
-# Of the transformer: seven blocks, over which two results and three are spread unevenly.
+# Seven blocks of the transformer: two and three residuals are spread over them unevenly.
 LAYERS = 7
 SHAPE = {"attention_head_dim": 6, "num_attention_heads": 2, "patch_size": 2, "in_channels": 16, "out_channels": 16}
 
 
 def make(case: str, seed: int, odd: bool = False, **options) -> None:
-    """Writes the ControlNet for the UNet `case`, what it adds, and what the UNet predicts with it."""
+    """Writes the ControlNet for the UNet `case`, its residuals, and the UNet's prediction with them."""
     print(f"controlnet/{case}")
     unet = UNet2DConditionModel.from_pretrained(MODELS / "unet" / case, torch_dtype=torch.float32)
     of_unet = load_file(MODELS / "unet" / case / "case.safetensors")
@@ -61,14 +61,14 @@ def make(case: str, seed: int, odd: bool = False, **options) -> None:
 
 
 def round_all(model: torch.nn.Module) -> None:
-    """Leaves weights and tables of positions with 16 bits."""
+    """Rounds weights and position tables to 16 bits."""
     round_weights(model)
     for buffer in model.buffers():
         buffer.data = buffer.data.half().float()
 
 
 def transformer() -> tuple[SD3Transformer2DModel, dict[str, torch.Tensor]]:
-    """The transformer that ControlNets steer, and what it is given."""
+    """The transformer of the ControlNets, and its inputs."""
     model = SD3Transformer2DModel(
         **SHAPE, num_layers=LAYERS, joint_attention_dim=JOINT_WIDTH, pooled_projection_dim=POOLED_WIDTH,
         pos_embed_max_size=14, sample_size=16, caption_projection_dim=12, qk_norm="rms_norm",
@@ -84,7 +84,7 @@ def spread(residuals: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def make_for_transformer() -> None:
-    """Writes two ControlNets for a transformer, and what it predicts with each and with both."""
+    """Writes two ControlNets for a transformer, and its predictions with each and with both."""
     denoiser, given = transformer()
 
     def predicted(latents, encoder_hidden_states, pooled, timestep, residuals=None) -> torch.Tensor:

@@ -29,17 +29,17 @@ POOLED, SPREAD = 16, 8
 
 @dataclass(frozen=True)
 class Case(Generated):
-    """What an image is generated from. Paths are those below the folder of the families."""
+    """The settings of an image. Paths are those below the folder of the families."""
 
     steps: int = 6
     width: int = 64
     height: int = 64
-    # As the program is told; without it the model's own.
+    # The name of `--sampler`; without it the model's own.
     sampler: str | None = None
     # Whether it is image-to-image from `init.png`, and whether `mask.png` says where.
     strength: float | None = None
     masked: bool = False
-    # ControlNets that follow `init.png`, each with its scale.
+    # ControlNets with `init.png` as their control image, each with its scale.
     controls: tuple[tuple[str, float], ...] = ()
 
 
@@ -51,7 +51,7 @@ SAMPLERS = {
     "DPM++ 2M Karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
     "DPM++ 2M SDE": (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++"}),
     "UniPC": (UniPCMultistepScheduler, {}),
-    # Latents are no colours, which these classes would clip.
+    # These classes would clip latents like colours.
     "DDIM": (DDIMScheduler, {"clip_sample": False}),
     "DDPM": (DDPMScheduler, {"clip_sample": False}),
     "LCM": (LCMScheduler, {}),
@@ -123,7 +123,7 @@ def unet_of_xl(seed: int, numbers: int, context: int) -> UNet2DConditionModel:
 
 @torch.no_grad()
 def calibrate(pipeline) -> None:
-    """Scales the last convolution so that an image fills the range of colours without leaving it."""
+    """Scales the last convolution so that an image fills the range of colours without clipping."""
     pipeline.set_progress_bar_config(disable=True)
     latents = pipeline(
         "a photo of a cat", height=64, width=64, num_inference_steps=4, output_type="latent",

@@ -19,7 +19,7 @@ SCALE = 0.7
 
 
 def network() -> UNet2DConditionModel:
-    """The same network every time."""
+    """The network, with the same weights every time."""
     model = UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=[4, 4, 8], norm_num_groups=2,
         layers_per_block=2, down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
@@ -47,14 +47,14 @@ def matrices(shape: tuple[int, ...], rank: int, generator: torch.Generator) -> t
     return down, up
 
 
-def write_kohya(name: str, spell, wanted: list[str], seed: int) -> None:
-    """A file of kohya-ss whose layers `spell` names. One alpha for all: diffusers 0.42 loses other ones of attentions."""
+def write_kohya(name: str, naming, wanted: list[str], seed: int) -> None:
+    """A file of kohya-ss whose layers `naming` names. One alpha for all: diffusers 0.42 loses other ones of attentions."""
     generator = torch.Generator("cpu").manual_seed(seed)
     tensors = {}
     for index, (layer, shape) in enumerate(layers(network(), wanted).items()):
         rank = 2 + index % 3
         down, up = matrices(shape, rank, generator)
-        key = "lora_unet_" + spell(layer).replace(".", "_")
+        key = "lora_unet_" + naming(layer).replace(".", "_")
         tensors[f"{key}.lora_down.weight"], tensors[f"{key}.lora_up.weight"] = down, up
         tensors[f"{key}.alpha"] = torch.tensor(1.5)
     save_file(tensors, FOLDER / f"{name}.safetensors")

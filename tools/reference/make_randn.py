@@ -1,4 +1,4 @@
-"""Random numbers of torch on a processor: `randn.safetensors`."""
+"""Random numbers of torch on a CPU: `randn.safetensors`."""
 
 import torch
 from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""An image, what Pillow makes of it at other sizes, and the edges that OpenCV finds in it."""
+"""An image, resampled by Pillow to other sizes, and its Canny edges by OpenCV."""
 
 import cv2
 import numpy

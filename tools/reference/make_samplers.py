@@ -86,7 +86,7 @@ CURVED = (
     "DPM++ 2S", "DPM++ 2S SDE", "UniPC",
 )
 # Those whose noise levels diffusers does not bend, or space: they are given another scheduler's.
-LENT = {"Euler a": "Euler", "Flow Heun": "Flow Euler", "DPM 2S": "DPM 2M", "DPM++ 2S": "DPM++ 2M", "DPM++ 2S SDE": "DPM++ 2M"}
+STARTERS = {"Euler a": "Euler", "Flow Heun": "Flow Euler", "DPM 2S": "DPM 2M", "DPM++ 2S": "DPM++ 2M", "DPM++ 2S SDE": "DPM++ 2M"}
 WITHOUT_SAMPLE = ("Euler a", "DPM2", "DPM2 a", "PNDM", "PNDM RK", "DPM++ SDE")
 DISTILLED = ("LCM", "TCD")
 # Further kinds are tried with fewer settings, to keep the file small.
@@ -167,15 +167,15 @@ def prepare(kind: str, schedule: str, config: dict, steps: int, patches: int | N
         return scheduler
     scheduler.set_timesteps(steps)
     if kind in SINGLESTEP and schedule == "sgm_uniform":
-        lender = prepare(LENT[kind], schedule, config, steps, patches)
-        scheduler.sigmas, scheduler.timesteps = lender.sigmas, lender.timesteps
+        starter = prepare(STARTERS[kind], schedule, config, steps, patches)
+        scheduler.sigmas, scheduler.timesteps = starter.sigmas, starter.timesteps
         return scheduler
     bent = schedule in CURVES or (kind == "Flow Heun" and schedule == "sgm_uniform") or patches is not None
-    if kind in LENT and kind not in SINGLESTEP and bent:
-        lender = prepare(LENT[kind], schedule, config, steps, patches)
-        scheduler.sigmas, scheduler.timesteps = lender.sigmas, lender.timesteps
+    if kind in STARTERS and kind not in SINGLESTEP and bent:
+        starter = prepare(STARTERS[kind], schedule, config, steps, patches)
+        scheduler.sigmas, scheduler.timesteps = starter.sigmas, starter.timesteps
         if kind == "Flow Heun":
-            sigmas, timesteps = lender.sigmas, lender.timesteps
+            sigmas, timesteps = starter.sigmas, starter.timesteps
             scheduler.sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
             scheduler.timesteps = torch.cat([timesteps[:1], timesteps[1:].repeat_interleave(2)])
     return scheduler
@@ -198,33 +198,33 @@ def case_of_k_diffusion(kind, schedule="automatic", steps=7, first=0, base=STABL
     sigmas = scheduler.sigmas[first:]
     Noise.draws = 0
     initial = float(scheduler.init_noise_sigma)
-    asked, levels = [], []
+    evaluated, levels = [], []
 
     def model(x: torch.Tensor, sigma: torch.Tensor, **_) -> torch.Tensor:
-        asked.append((x, Noise.draws))
+        evaluated.append((x, Noise.draws))
         levels.append(sigma)
         scaled = x / (sigma**2 + 1) ** 0.5
-        output = prediction(len(asked) - 1, scaled)
+        output = prediction(len(evaluated) - 1, scaled)
         if config["prediction_type"] == "epsilon":
             return x - sigma * output
         return output * (-sigma / (sigma**2 + 1) ** 0.5) + x / (sigma**2 + 1)
 
     last = getattr(SAMPLING, name)(model, START * initial, sigmas, noise_sampler=Noise.draw, disable=True)
     logarithms = np.log(np.array(((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod) ** 0.5))
-    told = [
+    timesteps = [
         float(scheduler._sigma_to_t(np.array(sigma.item()), logarithms))
         if evaluation % order else float(scheduler.timesteps[first + evaluation // order])
         for evaluation, sigma in enumerate(levels)
     ]
     noise = tensor(np.sin(3.1 * PLACES + 0.7))
-    noised = [numbers(ORIGINAL + noise * sigmas[-(-evaluation // order)]) for evaluation in range(len(asked))]
-    draws = [drawn for _, drawn in asked[1:]] + [Noise.draws]
+    noised = [numbers(ORIGINAL + noise * sigmas[-(-evaluation // order)]) for evaluation in range(len(evaluated))]
+    draws = [drawn for _, drawn in evaluated[1:]] + [Noise.draws]
     return {
         "kind": kind, "schedule": schedule, "config": {"_class_name": type(scheduler).__name__, **config}, "steps": steps,
-        "first": first, "patches": None, "initial_noise_scale": initial, "timesteps": numbers(torch.tensor(told)),
+        "first": first, "patches": None, "initial_noise_scale": initial, "timesteps": numbers(torch.tensor(timesteps)),
         "noised": [one if place in (0, 3) else [] for place, one in enumerate(noised)],
         "noises": [after - before for before, after in zip([0, *draws[:-1]], draws, strict=True)],
-        "samples": [numbers(sample) for sample in [x for x, _ in asked[1:]] + [last]],
+        "samples": [numbers(sample) for sample in [x for x, _ in evaluated[1:]] + [last]],
     }
 
 
@@ -264,9 +264,9 @@ def case(
         if hasattr(scheduler, "scale_model_input"):
             scaled = scheduler.scale_model_input(sample, timestep)
         before = Noise.draws
-        # Where they are told nothing, pipelines tell it this.
-        told = {"eta": eta or 0.0} if kind in ("TCD", "DDIM") else {}
-        sample = scheduler.step(prediction(evaluation, scaled), timestep, sample, **told).prev_sample
+        # The default arguments of diffusers' pipelines.
+        arguments = {"eta": eta or 0.0} if kind in ("TCD", "DDIM") else {}
+        sample = scheduler.step(prediction(evaluation, scaled), timestep, sample, **arguments).prev_sample
         result["noises"].append(Noise.draws - before)
         kept = steps <= 7 or evaluation >= len(timesteps) - 2 or evaluation == 5
         result["samples"].append(numbers(sample) if kept else [])
@@ -279,7 +279,7 @@ def cases() -> list[dict]:
     for kind in diffusion:
         predictions = ["epsilon", "v_prediction"] + ["sample"] * (kind not in WITHOUT_SAMPLE)
         schedules = ["normal"] + ["sgm_uniform"] * (kind != "LCM")
-        schedules += list(CURVES) if kind in CURVED or kind in LENT else []
+        schedules += list(CURVES) if kind in CURVED or kind in STARTERS else []
         for schedule in schedules:
             for predicted in predictions:
                 result.append(case(kind, schedule, prediction_type=predicted))

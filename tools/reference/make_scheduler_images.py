@@ -26,7 +26,7 @@ FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shi
 
 @dataclass(frozen=True)
 class Case(Generated):
-    """What an image is generated from. `model` is a folder of the fixtures; its scheduler is `settings`' of the class `scheduler`."""
+    """The settings of an image. `model` is a folder of the fixtures; its scheduler is `settings`' of the class `scheduler`."""
 
     steps: int = 6
     scheduler: str = ""

@@ -1,5 +1,5 @@
-"""Images that diffusers generates of the tiny models with settings that other scripts leave alone: guidance scaled back, and LoRAs
-with scales of their own for text encoder and network. After `make_families.py` and `make_conditioned.py`."""
+"""Images that diffusers generates with the tiny models and further settings: guidance rescale, and LoRAs with separate scales
+for text encoder and network. After `make_families.py` and `make_conditioned.py`."""
 
 import json
 import shutil
@@ -15,17 +15,17 @@ from cases import Generated
 from paths import PIPELINE
 
 FOLDER = PIPELINE / "settings"
-# As the program is to find them in `scheduler_config.json`.
+# The values for `scheduler_config.json`.
 ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
 
 @dataclass(frozen=True)
 class Case(Generated):
-    """What an image is generated from. Paths are those below the fixtures of the pipeline."""
+    """The settings of an image. Paths are those below the fixtures of the pipeline."""
 
     guidance_scale: float = 7.5
     guidance_rescale: float = 0.0
-    # Whether the schedule goes down to no signal.
+    # Whether the schedule has zero terminal SNR.
     zero_snr: bool = False
     # LoRA files of `conditioned/loras`, each with its scale for the text encoder and for the network.
     loras: tuple[tuple[str, float, float], ...] = ()
@@ -62,7 +62,7 @@ def generate(case: Case) -> np.ndarray:
 
 
 def check(case: Case, image: np.ndarray) -> None:
-    """Whether the image would show it if a setting were not followed."""
+    """Checks that the image would show an ignored setting."""
 
     def change(title: str, **changes) -> None:
         difference = np.abs(generate(replace(case, **changes)) - image).max()

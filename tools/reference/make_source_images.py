@@ -1,5 +1,5 @@
-"""Images as users have them, in every format, depth and orientation, and what Pillow makes of them: upright, in colour,
-resampled, and as a mask by the rules of stable-diffusion-webui."""
+"""Input images in every format, depth and orientation, and Pillow's results for them: upright, in colour, resampled, and as
+a mask by the rules of stable-diffusion-webui."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 GRAY, COLOUR, INDEXED, GRAY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
 
 
-def image() -> numpy.ndarray:
+def example() -> numpy.ndarray:
     """Rows of four bytes a pixel, nowhere symmetric; a third is not opaque."""
     generator = numpy.random.default_rng(14)
     rows, columns = numpy.mgrid[0:HEIGHT, 0:WIDTH]
@@ -144,7 +144,7 @@ def other_files(pixels: numpy.ndarray) -> dict[str, bytes]:
 
 
 def mask(image: Image.Image) -> numpy.ndarray:
-    """1 where stable-diffusion-webui (`create_binary_mask`, of the RGBA that its page gives) or diffusers (`do_binarize`) generates."""
+    """1 where stable-diffusion-webui (`create_binary_mask`, of the RGBA that its page gives) or diffusers (`do_binarize`) inpaints."""
     image = image.convert("RGBA")
     if image.getextrema()[-1] != (255, 255):
         return (numpy.asarray(image.split()[-1]) > 128).astype(numpy.uint8)
@@ -152,7 +152,7 @@ def mask(image: Image.Image) -> numpy.ndarray:
 
 
 def main() -> None:
-    pixels = image()
+    pixels = example()
     FOLDER.mkdir(exist_ok=True)
     tensors = {}
     for name, data in {**png_files(pixels), **other_files(pixels)}.items():
@@ -167,7 +167,7 @@ def main() -> None:
         tensors[f"{name}/small"] = numpy.asarray(colours.resize(SMALL, Image.Resampling.LANCZOS))
         tensors[f"{name}/mask"] = mask(upright)
         share = tensors[f"{name}/mask"].mean()
-        print(f"{name}: {len(data)} bytes, {image.mode}, {colours.size}, {100 * share:.0f} % are generated")
+        print(f"{name}: {len(data)} bytes, {image.mode}, {colours.size}, {100 * share:.0f} % are inpainted")
         assert 0.02 < share < 0.98 or "flat" in name or "orientation" not in name
     # Found by changing bytes: a palette of 4 bytes.
     (FOLDER / "bad-palette.png").write_bytes(png(INDEXED, 8, pixels[..., :1] % 2, [(b"PLTE", b"\1\2\3\4")]))

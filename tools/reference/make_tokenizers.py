@@ -1,4 +1,4 @@
-"""The ids of texts as the pipeline asks for them, padded and cut: `tokenizers.json`."""
+"""The ids of texts, padded and truncated as in the pipeline: `tokenizers.json`."""
 
 import json
 
@@ -9,8 +9,8 @@ from corpus import TEXTS
 from make_models import FOLDER
 from paths import PIPELINE
 
-# The tokenizer's folder, its class and the length that is asked for.
-ASKED = [
+# The tokenizer's folder, its class and the length of its rows.
+TOKENIZERS = [
     ("tiny-large/tokenizer", CLIPTokenizer, 77),
     ("tiny-large/tokenizer_2", CLIPTokenizer, 77),
     ("tiny-medium/tokenizer", CLIPTokenizer, 24),
@@ -21,7 +21,7 @@ ASKED = [
 
 
 def encode(folder: str, kind: type, length: int) -> dict:
-    """All texts by one tokenizer; `tokens` counts the ids, special ones too, before cutting and padding."""
+    """All texts by one tokenizer; `tokens` counts the ids, special ones too, before truncation and padding."""
     tokenizer = kind.from_pretrained(FOLDER / folder)
     entries = []
     for text in TEXTS:
@@ -37,7 +37,7 @@ def encode(folder: str, kind: type, length: int) -> dict:
 
 
 def main() -> None:
-    results = [encode(*asked) for asked in ASKED]
+    results = [encode(*tokenizer) for tokenizer in TOKENIZERS]
     # One text a line.
     lines = []
     for result in results:

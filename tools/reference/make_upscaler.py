@@ -39,7 +39,7 @@ class ResidualInResidual(nn.Module):
 
 
 class RRDBNet(nn.Module):
-    """The generator of Real-ESRGAN. Below a scale of 4 squares of pixels become channels first."""
+    """The generator of Real-ESRGAN, with pixel unshuffle for scales below 4."""
 
     def __init__(self, scale: int, features: int, blocks: int, growth: int) -> None:
         super().__init__()
@@ -75,23 +75,23 @@ class SRVGGNetCompact(nn.Module):
 
 
 def make(case: str, seed: int, model: nn.Module, size: tuple[int, int], wrapper: str | None) -> None:
-    """Writes a network, as a `.pth` inside of `wrapper` or as safetensors, and what it makes of an image."""
+    """Writes a network, as a `.pth` inside of `wrapper` or as safetensors, and its result for an image."""
     print(f"upscaler/{case}")
     randomise(model, seed)
     generator = torch.Generator("cpu").manual_seed(seed)
     image = torch.rand(1, 3, *size, generator=generator)
     factor = getattr(model, "unshuffled", 1)
-    # Odd images are continued by their mirror image, and what is made of that is cut off.
+    # Odd images are padded by reflection, and the result is cropped.
     whole = functional.pad(image, (0, -size[1] % factor, 0, -size[0] % factor), mode="reflect")
 
-    def enlarged(image: torch.Tensor) -> torch.Tensor:
+    def upscaled(image: torch.Tensor) -> torch.Tensor:
         return model(image)
 
-    result = enlarged(whole)
+    result = upscaled(whole)
     scale = result.shape[2] // whole.shape[2]
     tensors = {"picture": image, "enlarged": result[:, :, : scale * size[0], : scale * size[1]]}
     describe(case, tensors)
-    check_inputs(enlarged, {"picture": whole})
+    check_inputs(upscaled, {"picture": whole})
     check_weights(model, result)
     folder = network_folder("upscaler", case)
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -103,7 +103,7 @@ def make(case: str, seed: int, model: nn.Module, size: tuple[int, int], wrapper:
 
 
 def first_name(name: str, blocks: int) -> str:
-    """What ESRGAN's first release calls a tensor of a network that enlarges four times."""
+    """The name of a tensor of a network of scale 4 in ESRGAN's first release."""
     place, kind = name.rsplit(".", 1)
     around = {"conv_first": 0, "conv_up1": 3, "conv_up2": 6, "conv_hr": 8, "conv_last": 10}
     if place in around:
@@ -115,7 +115,7 @@ def first_name(name: str, blocks: int) -> str:
 
 
 def second_name(name: str) -> str:
-    """What its second release calls it."""
+    """Its name in the second release."""
     around = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2", "conv_hr": "HRconv"}
     place, kind = name.rsplit(".", 1)
     if place.startswith("body."):

@@ -1,4 +1,4 @@
-"""Tiny models whose files say less than usual, or something else, and images that diffusers generates with them.
+"""Tiny models whose files omit settings or have unusual ones, and images that diffusers generates with them.
 
 Each is one of the models of `make_families.py` with a few files replaced. Only those are kept: whoever generates lays them over the
 rest (`laid_over`).
@@ -34,7 +34,7 @@ PLAIN_UP, ATTENDS_UP = "UpBlock2D", "CrossAttnUpBlock2D"
 
 @dataclass(frozen=True)
 class Case(Generated):
-    """What an image is generated from. `base` is the model of the families that `model` is laid over."""
+    """The settings of an image. `base` is the model of the families that `model` is laid over."""
 
     base: str = "sd15"
     steps: int = 6
@@ -62,25 +62,25 @@ CASES = [
     case("zero-offset"),
     case("zero-offset", "ddpm", sampler="DDPM"),
     case("zero-offset", "lcm", sampler="LCM"),
-    # DDIM that clips unless it is told otherwise.
+    # DDIM with the default `clip_sample`.
     case("clips"),
     case("clips", "over", **OVER),
     case("clips", "masked", **MASKED),
     case("clips", "controlled", control="families/control-1"),
     case("of-another-class"),
-    # PNDM that begins with Runge-Kutta unless it is told otherwise.
+    # PNDM with the default `skip_prk_steps`: it starts with Runge-Kutta.
     case("runge-kutta", "masked", **MASKED),
-    # XL that is told nothing of its negative prompt, and whose DDIM clips.
+    # XL without `force_zeros_for_empty_prompt`, with a DDIM that clips.
     case("xl-bare", base="sdxl"),
     case("xl-bare", "over", base="sdxl", **OVER),
     case("xl-bare", "euler", base="sdxl", sampler="Euler"),
     case("xl-moments", base="sdxl"),
     case("xl-moments", "over", base="sdxl", **OVER),
     case("xl-moments", "masked", base="sdxl", **MASKED),
-    # A mean alone, and families that do not read either.
+    # A mean alone, and families that read neither.
     case("xl-mean", base="sdxl"),
     case("moments", base="sd15"),
-    # Distilled to be told the guidance scale.
+    # Guidance-distilled.
     case("distilled", guidance_scale=8.5, steps=4),
     case("distilled", "weak", guidance_scale=1.3, steps=3),
     case("distilled", "over", guidance_scale=7.3, **OVER),
@@ -123,7 +123,7 @@ def make_models() -> None:
     change("zero-offset", "sd15", scheduler, {"steps_offset": 0})
     change("clips", "sd15", scheduler, ddim, ("steps_offset", "skip_prk_steps"))
     change("clips", "sd15", "model_index.json", {"scheduler": ["diffusers", "DDIMScheduler"]})
-    # The index says which class it is.
+    # The index declares the class.
     change("of-another-class", "sd15", scheduler, ddim)
     change("runge-kutta", "sd15", scheduler, {}, ("skip_prk_steps",))
     change("xl-bare", "sdxl", scheduler, ddim, ("steps_offset", "interpolation_type", "timestep_type", "final_sigmas_type"))
@@ -216,7 +216,7 @@ def main() -> None:
         print(f"{case.name}: std {image.std():.0f} of 255, another prompt changes it by at most {difference}")
         assert image.std() > 15 and difference > 5, case.name
         if case.model == "distilled":
-            # It is told the scale less 1; one less again shows.
+            # Its input is the scale minus 1; one less again shows.
             weaker = generate(replace(case, guidance_scale=case.guidance_scale - 1), case.prompt)
             assert np.abs(image - weaker).max() > 5, case.name
         Image.fromarray(image.astype(np.uint8)).save(FOLDER / "cases" / f"{case.name}.png")

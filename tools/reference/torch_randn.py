@@ -1,4 +1,4 @@
-"""`torch.randn` on an x86 processor, to the bit, in numpy; run it to compare it with torch itself.
+"""`torch.randn` on an x86 CPU, bit by bit, in numpy; run it to compare it with torch itself.
 
 Facts and constants only: MT19937 of Matsumoto and Nishimura, the transformation of Box and Muller, and the
 polynomials of S. Moshier's Cephes library (`logf`, `sinf`, `cosf`), as torch's vector code combines them.
@@ -156,7 +156,7 @@ def main() -> None:
             wrong, largest = wrong + np.count_nonzero(distance), max(largest, int(distance.max()))
         return f"{wrong} of {count * len(seeds)} differ, by at most {largest} units in the last place"
 
-    print("processor:", torch.backends.cpu.get_cpu_capability())
+    print("CPU:", torch.backends.cpu.get_cpu_capability())
     for fill in (cephes_fused, cephes_plain, correctly_rounded):
         print(f"{fill.__name__}: {differing(fill, range(8), 1_000_003)}")
     print(f"fewer than sixteen: {differing(None, range(2000), 15)}")

@@ -1,4 +1,4 @@
-"""Draws the held-out prompts with diffusers or with `generate` itself, and counts how many images are right."""
+"""Generates the held-out prompts with diffusers or with `generate`, and counts the right images."""
 
 import argparse
 import json
@@ -41,8 +41,8 @@ def count_right(images: list[np.ndarray], scenes: list[Shapes], forms: bool = Tr
     return sum(not faults(image, scene, forms) for image, scene in zip(images, scenes))
 
 
-def drawn_by_program(program: Path, model: Path, rows, guidance: float, steps: int) -> list[np.ndarray]:
-    """The images as `generate` draws them with the model in the folder `model`."""
+def generated_by_program(program: Path, model: Path, rows, guidance: float, steps: int) -> list[np.ndarray]:
+    """The images of `generate` with the model in the folder `model`."""
     images = []
     with tempfile.TemporaryDirectory() as folder:
         for prompt, seed, _ in rows:
@@ -53,8 +53,8 @@ def drawn_by_program(program: Path, model: Path, rows, guidance: float, steps: i
     return images
 
 
-def drawn_by_diffusers(options, rows) -> list[np.ndarray]:
-    """The images as diffusers draws them from the folder, in 32 bits."""
+def generated_by_diffusers(options, rows) -> list[np.ndarray]:
+    """The images of diffusers with the model in the folder, in f32."""
     pipeline = StableDiffusion3Pipeline.from_pretrained(options.folder, torch_dtype=torch.float32)
     if options.shift:
         pipeline.scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=options.shift)
@@ -62,10 +62,10 @@ def drawn_by_diffusers(options, rows) -> list[np.ndarray]:
     images = []
     for start in range(0, len(rows), TOGETHER):
         part = rows[start:start + TOGETHER]
-        drawn = pipeline([prompt for prompt, _, _ in part], num_inference_steps=options.steps, guidance_scale=options.guidance,
+        generated = pipeline([prompt for prompt, _, _ in part], num_inference_steps=options.steps, guidance_scale=options.guidance,
                          generator=[torch.Generator("cpu").manual_seed(seed) for _, seed, _ in part], height=256, width=256,
                          max_sequence_length=32, output_type="np").images
-        images += list((drawn * 255).round().astype(np.uint8))
+        images += list((generated * 255).round().astype(np.uint8))
     return images
 
 
@@ -97,9 +97,9 @@ def main() -> None:
     if not options.quiet:
         check_the_check(scenes)
     if options.program:
-        images = drawn_by_program(options.program, options.folder, rows, options.guidance, options.steps)
+        images = generated_by_program(options.program, options.folder, rows, options.guidance, options.steps)
     else:
-        images = drawn_by_diffusers(options, rows)
+        images = generated_by_diffusers(options, rows)
     if not options.quiet:
         for image, (prompt, seed, scene) in zip(images, rows):
             if wrong := faults(image, scene):

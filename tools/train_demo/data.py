@@ -1,4 +1,4 @@
-"""Draws the training images on every processor core, each with several captions already turned into ids."""
+"""Draws the training images on every CPU core, each with several captions as token ids."""
 
 import mmap
 import multiprocessing
@@ -47,7 +47,7 @@ def _draw_chunk(start: int) -> int:
     for index in range(start, start + CHUNK):
         rng = random.Random(f"{_worker['seed']} {index}")
         scene = random_landscape(rng) if rng.random() < LANDSCAPES else _training_shapes(rng)
-        _shared["pictures"][index] = render(scene, rng).transpose(2, 0, 1)
+        _shared["images"][index] = render(scene, rng).transpose(2, 0, 1)
         texts += [caption(rng, scene) for _ in range(CAPTIONS)]
     _shared["ids"][start:start + CHUNK] = _worker["tokenizers"](texts).reshape(CHUNK, CAPTIONS, 3, TEXT_LENGTH)
     return start
@@ -87,7 +87,7 @@ class Images:
     def _move(self) -> None:
         for start in self._chunks:
             stop = start + CHUNK
-            self.images[start:stop] = torch.from_numpy(_shared["pictures"][start:stop]).to(self.images.device)
+            self.images[start:stop] = torch.from_numpy(_shared["images"][start:stop]).to(self.images.device)
             self.ids[start:stop] = torch.from_numpy(_shared["ids"][start:stop]).to(self.ids.device)
             self.ready = stop
         self._pool.terminate()

@@ -59,7 +59,7 @@ def train(model, latents: torch.Tensor, ids: torch.Tensor, empty: torch.Tensor, 
 
 
 @torch.no_grad()
-def redraw(model, latents: torch.Tensor, ids: torch.Tensor, empty: torch.Tensor, shift: float, scale: float, guidance: float,
+def regenerate(model, latents: torch.Tensor, ids: torch.Tensor, empty: torch.Tensor, shift: float, scale: float, guidance: float,
            compiled: bool, batch: int = 500) -> torch.Tensor:
     """The encoder's `latents` as the flow would have made them: some noise is added and the flow takes it away again.
 

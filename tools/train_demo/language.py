@@ -1,4 +1,4 @@
-"""What the demo model can be asked for: scenes as data, and the captions that people write for them."""
+"""The language of the demo model: scenes as data, and the captions that people write for them."""
 
 import random
 import zlib

@@ -1,4 +1,4 @@
-"""Draws images as `StableDiffusion3Pipeline` does, many prompts at a time."""
+"""Generates images as `StableDiffusion3Pipeline` does, many prompts at a time."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ def start_noise(seeds: list[int]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def draw(model, vae, ids: torch.Tensor, empty: torch.Tensor, seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE,
+def generate(model, vae, ids: torch.Tensor, empty: torch.Tensor, seeds: list[int], steps: int = STEPS, guidance: float = GUIDANCE,
          shift: float = SHIFT) -> np.ndarray:
     """Images `[n, 256, 256, 3]` in bytes for token ids `[n, 3, 32]`; `empty` `[3, 32]` is the negative prompt."""
     device = ids.device

@@ -26,22 +26,22 @@ SHOWN = [
     "a house and two trees on a hill at night", "the sea at sunset with clouds",
 ]
 
-# So many latents the flow draws again for the decoder to learn from.
-REDRAWN = 32000
+# The number of latents that the flow regenerates for training the decoder.
+REGENERATED = 32000
 
 
 def report(model, vae, tokenizers, device: str, out: Path, seconds_left) -> None:
-    """Draws the sheet of examples and counts which held-out images are right, at several settings."""
+    """Generates the sheet of examples and counts the right held-out images, at several settings."""
     empty = torch.from_numpy(tokenizers([""])).to(device)[0]
     ids = torch.from_numpy(tokenizers(SHOWN)).to(device)
-    images = sample.draw(model, vae, ids, empty, [42] * len(SHOWN))
+    images = sample.generate(model, vae, ids, empty, [42] * len(SHOWN))
     Image.fromarray(sample.grid(images, 6)).save(out / "sheet.png")
     prompts = held_out_prompts()
     ids = torch.from_numpy(tokenizers([prompt for prompt, _ in prompts])).to(device)
     for guidance, shift in ((2.0, 2.0), (3.0, 2.0), (1.5, 2.0), (2.0, 1.0), (2.0, 3.0), (4.0, 2.0)):
         if seconds_left() < 12:
             break
-        images = sample.draw(model, vae, ids, empty, [42 + number for number in range(len(prompts))], guidance=guidance, shift=shift)
+        images = sample.generate(model, vae, ids, empty, [42 + number for number in range(len(prompts))], guidance=guidance, shift=shift)
         wrong = [(prompt, found) for image, (prompt, scene) in zip(images, prompts) if (found := faults(image, scene))]
         print(f"guidance {guidance} shift {shift}: {len(prompts) - len(wrong)} of {len(prompts)} right", flush=True)
         if (guidance, shift) == (2.0, 2.0):
@@ -109,10 +109,10 @@ def main() -> None:
     state.save(options.out, vae, average)
     print(f"flow ends at {time.time() - begun:.0f} s", flush=True)
     if options.decoder_seconds > 0:
-        redrawn = flow.redraw(average, latents[:REDRAWN], images.ids, empty.long(), shift, scale, sample.GUIDANCE, not options.plain)
-        print(f"redrawn at {time.time() - begun:.0f} s", flush=True)
+        regenerated = flow.regenerate(average, latents[:REGENERATED], images.ids, empty.long(), shift, scale, sample.GUIDANCE, not options.plain)
+        print(f"regenerated at {time.time() - begun:.0f} s", flush=True)
         quality = autoencoder.train(vae, decoder, images, max(5.0, left() - options.report_seconds), options.vae_batch, options.vae_rate,
-                                    True, not options.plain, [redrawn, latents[:REDRAWN]])
+                                    True, not options.plain, [regenerated, latents[:REGENERATED]])
         print(f"vae {quality:.2f} dB at {time.time() - begun:.0f} s", flush=True)
         state.save(options.out, vae, average)
     shown = images.images[:12].float() / 127.5 - 1

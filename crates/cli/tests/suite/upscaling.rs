@@ -45,7 +45,7 @@ fn images_are_made_larger_with_a_network_and_without() {
     );
 
     for (factor, side) in [("4", 1024), ("2", 512)] {
-        let (enlarged, metadata, _) = generate(
+        let (upscaled, metadata, _) = generate(
             &fresh,
             &[
                 "--upscale",
@@ -58,7 +58,7 @@ fn images_are_made_larger_with_a_network_and_without() {
                 factor,
             ],
         );
-        assert_eq!((enlarged.width, enlarged.height), (side, side));
+        assert_eq!((upscaled.width, upscaled.height), (side, side));
         assert_eq!(metadata["upscale_method"], "net");
         assert_eq!(fresh.files(factor).len(), 4);
     }

@@ -2,7 +2,7 @@
 
 use sd_weights::Weights;
 
-use super::names::unknown_places;
+use super::names::unknown_indices;
 use crate::counts::MOST_FEATURES;
 use crate::{Error, Result};
 
@@ -98,10 +98,10 @@ impl Architecture {
 
 fn dense(weights: &Weights) -> std::result::Result<Dense, String> {
     let wrong = |what: &str| Err(format!("it looks like an RRDBNet, but {what}"));
-    if let Some(places) = unknown_places(weights) {
+    if let Some(indices) = unknown_indices(weights) {
         return wrong(&format!(
-            "one of ESRGAN's first names with convolutions at the places {places:?}; only those that enlarge four times (at \
-             0, 3, 6, 8 and 10) are known"
+            "the names of ESRGAN's first release have convolutions at {indices:?}; only those of scale 4 (at \
+             0, 3, 6, 8 and 10) are supported"
         ));
     }
     if let Some(name) = weights.names().find(|name| name.contains("conv1x1")) {

@@ -134,9 +134,9 @@ impl DenseBlock {
 impl Last {
     fn forward(&self, rows: Rows<'_>, carried: &Carried) -> Result<VecDeque<Tensor>> {
         let rows = convolved(rows, BandedConv2d::new(&self.body)?, Some(carried));
-        let rows = rectified(convolved(rows, BandedConv2d::after_upsampling(&self.up1)?, None));
-        let rows = rectified(convolved(rows, BandedConv2d::after_upsampling(&self.up2)?, None));
-        let rows = rectified(convolved(rows, BandedConv2d::new(&self.hidden)?, None));
+        let rows = activated(convolved(rows, BandedConv2d::after_upsampling(&self.up1)?, None));
+        let rows = activated(convolved(rows, BandedConv2d::after_upsampling(&self.up2)?, None));
+        let rows = activated(convolved(rows, BandedConv2d::new(&self.hidden)?, None));
         convolved(rows, BandedConv2d::new(&self.last)?, None).collect()
     }
 }
@@ -166,7 +166,7 @@ fn next_of(waiting: &Waiting) -> Result<Tensor> {
 /// `rows`, each followed by its convolution with `conv`.
 fn grown<'a>(rows: Rows<'a>, conv: &'a Conv2d) -> Result<Rows<'a>> {
     let (rows, before) = watched(rows);
-    let grown = rectified(convolved(rows, BandedConv2d::new(conv)?, None));
+    let grown = activated(convolved(rows, BandedConv2d::new(conv)?, None));
     Ok(Box::new(grown.map(move |band| {
         let band = band?;
         Tensor::cat(&[next_of(&before)?, band], 1)
@@ -178,6 +178,6 @@ fn added<'a>(rows: Rows<'a>, around: Waiting) -> Rows<'a> {
     Box::new(rows.map(move |band| scaled_residual(&next_of(&around)?, RESIDUAL, &band?)))
 }
 
-fn rectified(rows: Rows<'_>) -> Rows<'_> {
+fn activated(rows: Rows<'_>) -> Rows<'_> {
     Box::new(rows.map(|band| leaky_relu(&band?, SLOPE)))
 }

@@ -16,7 +16,7 @@ pub(super) fn band_rows(features: usize, height: usize, width: usize) -> usize {
 }
 
 /// The memory of upscaling an image of `height` and `width`, in bands of `rows` if given.
-pub(super) fn enlarging(
+pub(super) fn upscaling(
     architecture: Architecture,
     rows: Option<usize>,
     [height, width]: [usize; 2],
@@ -60,7 +60,7 @@ impl Size {
         (self.rows + 2) * self.width * channels
     }
 
-    fn enlarged(self, factor: usize) -> Self {
+    fn upscaled(self, factor: usize) -> Self {
         Self {
             height: factor * self.height,
             width: factor * self.width,
@@ -89,7 +89,7 @@ fn dense(peak: &mut Peak, sizes: Dense, size: Size) {
         3 * gathered + shared,
     );
 
-    let (twice, four) = (size.enlarged(2), size.enlarged(4));
+    let (twice, four) = (size.upscaled(2), size.upscaled(4));
     let summed = peak.run(Scratch::of_upsampled_conv2d(features, features));
     let next = size.bands(2, features) + twice.bands(1, features) + four.bands(2, features);
     let gathered = 2 * size.gathered(features) + twice.gathered(features) + 2 * four.gathered(features);

@@ -102,7 +102,7 @@ impl Upscaler {
     /// The memory of upscaling an image of `height` and `width`, beside the image and the weights, on a CPU
     /// with the current number of threads.
     pub fn footprint(&self, height: usize, width: usize) -> Footprint {
-        footprint::enlarging(self.architecture, self.band_rows, [height, width])
+        footprint::upscaling(self.architecture, self.band_rows, [height, width])
             .footprint(self.activation_type)
     }
 

@@ -32,7 +32,7 @@ pub(super) fn as_real_esrgan(weights: &Weights) -> Weights {
 
 /// The indices of convolutions in the first release's `Sequential`, if some are unknown: a network of another
 /// scale.
-pub(super) fn unknown_places(weights: &Weights) -> Option<Vec<usize>> {
+pub(super) fn unknown_indices(weights: &Weights) -> Option<Vec<usize>> {
     let has = |name: &str| weights.contains(&format!("{name}.weight"));
     let mut places: Vec<usize> = (0..64).filter(|place| has(&format!("model.{place}"))).collect();
     if places.is_empty() {

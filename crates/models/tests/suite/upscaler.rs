@@ -25,16 +25,16 @@ fn agrees(case: &str, file: &str, scale: usize) {
     let tensors = candle_core::safetensors::load(folder(case).join("case.safetensors"), &device()).unwrap();
     let (image, expected) = (&tensors["picture"], &tensors["enlarged"]);
     let file = folder(case).join(file);
-    let enlarged = |weight_type, residency| {
+    let upscaled = |weight_type, residency| {
         let upscaler = open(&file, weight_type, residency).unwrap();
         assert_eq!(upscaler.scale(), scale);
         upscaler.forward(image).unwrap()
     };
-    let resident = enlarged(WeightType::F32, Residency::Resident);
+    let resident = upscaled(WeightType::F32, Residency::Resident);
     assert_close(&resident, expected, WITHIN_F32, case);
-    let half = enlarged(WeightType::Bf16, Residency::Resident);
+    let half = upscaled(WeightType::Bf16, Residency::Resident);
     assert_close(&half, expected, WITHIN_BF16, case);
-    let streamed = enlarged(WeightType::F32, Residency::Streamed);
+    let streamed = upscaled(WeightType::F32, Residency::Streamed);
     assert_equal(&streamed, &resident, "streamed");
 }
 

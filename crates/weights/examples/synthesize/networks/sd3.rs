@@ -26,12 +26,12 @@ pub(crate) struct Sd3Control {
     pub(crate) pooled: usize,
 }
 
-/// What a block does with the text.
+/// The part that the text tokens have in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Text {
-    Goes,
-    Ends,
-    IsAbsent,
+enum ContextStream {
+    Full,
+    KeysValuesOnly,
+    None,
 }
 
 impl Sd3 {
@@ -52,12 +52,18 @@ impl Sd3 {
         time_and_text(&mut list, width, self.pooled);
         list.linear("context_embedder", self.context, width);
         for layer in 0..self.layers {
-            let text = if layer + 1 == self.layers {
-                Text::Ends
+            let context = if layer + 1 == self.layers {
+                ContextStream::KeysValuesOnly
             } else {
-                Text::Goes
+                ContextStream::Full
             };
-            block(&mut list, layer, width, text, layer < self.dual_attention_layers);
+            block(
+                &mut list,
+                layer,
+                width,
+                context,
+                layer < self.dual_attention_layers,
+            );
         }
         list.linear("norm_out.linear", width, 2 * width);
         list.linear("proj_out", width, Self::PATCH * Self::PATCH * Self::CHANNELS);
@@ -85,11 +91,11 @@ impl Sd3Control {
         }
         list.conv2d("pos_embed_input.proj", Sd3::CHANNELS, width, Sd3::PATCH);
         for layer in 0..self.layers {
-            let text = match self.context {
-                Some(_) => Text::Goes,
-                None => Text::IsAbsent,
+            let context = match self.context {
+                Some(_) => ContextStream::Full,
+                None => ContextStream::None,
             };
-            block(&mut list, layer, width, text, false);
+            block(&mut list, layer, width, context, false);
             list.linear(&format!("controlnet_blocks.{layer}"), width, width);
         }
         list.0
@@ -132,15 +138,19 @@ fn time_and_text(list: &mut List, width: usize, pooled: usize) {
     }
 }
 
-fn block(list: &mut List, layer: usize, width: usize, text: Text, dual_attention: bool) {
+fn block(list: &mut List, layer: usize, width: usize, context: ContextStream, dual_attention: bool) {
     let name = format!("transformer_blocks.{layer}");
     let parts = if dual_attention { 9 } else { 6 };
     list.linear(&format!("{name}.norm1.linear"), width, parts * width);
     let mut projections = vec!["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"];
     let mut norms = vec![];
     let mut streams = vec!["ff"];
-    if text != Text::IsAbsent {
-        let parts = if text == Text::Ends { 2 } else { 6 };
+    if context != ContextStream::None {
+        let parts = if context == ContextStream::KeysValuesOnly {
+            2
+        } else {
+            6
+        };
         list.linear(&format!("{name}.norm1_context.linear"), width, parts * width);
         projections.extend(["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]);
         norms.extend([
@@ -150,7 +160,7 @@ fn block(list: &mut List, layer: usize, width: usize, text: Text, dual_attention
             "attn.norm_added_k",
         ]);
     }
-    if text == Text::Goes {
+    if context == ContextStream::Full {
         projections.push("attn.to_add_out");
         streams.push("ff_context");
     }
