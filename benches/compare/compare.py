@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""The same work on the same random weights of full size, here and in diffusers, by turns.
+"""Runs the same work here and in diffusers, in alternation, with full-size models of the same random weights.
 
     benches/compare/install.sh FOLDER              once; then, with its Python:
-    compare.py --models DIR [WORK...]              all works without WORK; DIR is given models once (34 GB)
+    compare.py --models DIR [WORK...]              by default all works; models are written to DIR once (34 GB)
 
 Needs `cargo build --release` of the programs first (`--build` does it), or `--programs DIR` with `generate`, `compare` and
-`synthesize` that were built elsewhere: then this file and that folder are all that it takes.
+`synthesize` that were built elsewhere: then this file and that folder suffice.
 
-Both sides are processes of their own that load the network once and then do a piece of work (a step, a decoded image) when
-they are told to, one after the other, so that a machine that is now fast and now slow is so for both. A ratio is that of two
-neighbours: seconds of diffusers divided by ours. What both computed is compared, so that a wrong kernel cannot win. Memory is
-VmHWM of the process, at its end.
+Each program is a process that loads the network once and then runs one piece of work (a step, a decoded image) per request.
+The two alternate, so that a machine that is now fast and now slow is so for both. A ratio is that of two neighbours: seconds
+of diffusers divided by seconds here. The results are compared, so that a wrong kernel cannot win. Memory is VmHWM of the
+process at its end.
 """
 
 import argparse

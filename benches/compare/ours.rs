@@ -197,7 +197,7 @@ impl Network {
     }
 }
 
-/// As many of the `blocks` of `network` kept as a step of `load` leaves room for within `budget`.
+/// The residency that fits into `budget` beside a step of `load`.
 fn most_kept(network: &mmdit::Transformer, load: Load, blocks: usize, budget: u64) -> Result<Residency> {
     let footprint = network.forward_footprint(load, &[]);
     let beside = PROGRAM + network.condition_bytes(load, 1) + footprint.scratch;

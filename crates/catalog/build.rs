@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 const NOT_OF_THE_MODEL: [&str; 2] = ["README.md", "held_out.json"];
 
 fn main() -> io::Result<()> {
-    // Asked for while it runs: a script that was compiled for another checkout would list that one's files.
+    // Read while it runs: a script that was compiled for another checkout would list that one's files.
     let manifest = env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?;
     let root = Path::new(&manifest).join("../../models/demo");
     println!("cargo:rerun-if-changed={}", root.display());
@@ -23,13 +23,13 @@ fn main() -> io::Result<()> {
         let inside = file.strip_prefix(&root).map_err(io::Error::other)?;
         let inside = inside.to_string_lossy().replace('\\', "/");
         if !NOT_OF_THE_MODEL.contains(&inside.as_str()) {
-            let place = fs::canonicalize(&file)?;
+            let path = fs::canonicalize(&file)?;
             // So that no run has to read the file whole to recognise it.
             let digest = Sha256::digest(fs::read(&file)?);
             let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             writeln!(
                 list,
-                "    EmbeddedFile {{ path: {inside:?}, bytes: include_bytes!({place:?}), digest: {digest:?} }},"
+                "    EmbeddedFile {{ path: {inside:?}, bytes: include_bytes!({path:?}), digest: {digest:?} }},"
             )
             .map_err(io::Error::other)?;
         }

@@ -3,7 +3,7 @@
 
     tools/measure/mutations.py PROGRAM [COUNT] [SEED]
 
-Each run has one file of a working set-up damaged: bits flipped, bytes cut out, doubled or overwritten, the end cut off,
+Each run has one file of a working set-up damaged: bits flipped, bytes removed, doubled or overwritten, the end truncated,
 numbers and texts of JSON replaced by extreme ones. A run must end by itself within ten seconds with one of the program's exit
 codes, without the word of a panic, and with at most 300 MB more memory than the undamaged set-up takes. Exit status 1 and
 the damaged files in the folder `mutations-failed` otherwise. Needs Python 3 and nothing else; Linux. It opens no connection.

@@ -72,7 +72,7 @@ def check(case: Case, image: np.ndarray) -> None:
     if case.guidance_rescale:
         change("no rescale", guidance_rescale=0.0)
     if case.zero_snr:
-        change("the usual schedule", zero_snr=False)
+        change("the default schedule", zero_snr=False)
     if case.loras:
         change("scales for both alike", loras=tuple((file, unet, unet) for file, _, unet in case.loras))
 

@@ -137,7 +137,7 @@ def other_files(pixels: numpy.ndarray) -> dict[str, bytes]:
     second = Image.fromarray(255 - pixels[..., :3])
     files["animated.webp"] = saved(colour, "WEBP", lossless=True, save_all=True, append_images=[second])
     files["animated.png"] = saved(colour, "PNG", save_all=True, append_images=[second])
-    # Of 16 x 16, with the usual tables: what is written over to make files of any size.
+    # 16x16 with the default tables: a template for files of any size.
     files["flat.jpg"] = saved(Image.new("RGB", (16, 16), (128, 128, 128)), "JPEG", subsampling=2)
     files["flat-progressive.jpg"] = saved(Image.new("RGB", (16, 16), (90, 120, 40)), "JPEG", progressive=True)
     return files

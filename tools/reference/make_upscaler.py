@@ -124,7 +124,7 @@ def second_name(name: str) -> str:
     return f"{around.get(place, place)}.{kind}"
 
 
-def spell(case: str) -> None:
+def rename(case: str) -> None:
     """Saves the network of a case under the names of every release, and in tables of tables."""
     folder = MODELS / "upscaler" / case
     state = load_file(folder / "model.safetensors")
@@ -143,7 +143,7 @@ def main() -> None:
     make("x4", 81, RRDBNet(scale=4, features=8, blocks=2, growth=4), (9, 7), "params_ema")
     make("x2", 82, RRDBNet(scale=2, features=8, blocks=1, growth=4), (11, 8), "params_ema")
     make("names", 86, RRDBNet(scale=4, features=4, blocks=2, growth=2), (6, 5), None)
-    spell("names")
+    rename("names")
     make("x1", 83, RRDBNet(scale=1, features=8, blocks=1, growth=4), (12, 16), None)
     make("compact", 84, SRVGGNetCompact(scale=4, features=8, hidden=3), (7, 10), "params")
     make("compact-x3", 85, SRVGGNetCompact(scale=3, features=8, hidden=2), (6, 5), None)

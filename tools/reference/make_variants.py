@@ -136,7 +136,7 @@ def make_models() -> None:
     change("distilled", "sd15", scheduler, lcm, ("skip_prk_steps", "steps_offset"))
     of_lcm = {"_class_name": "LatentConsistencyModelPipeline", "scheduler": ["diffusers", "LCMScheduler"]}
     change("distilled", "sd15", "model_index.json", of_lcm)
-    # With a middle of a single residual block, which is not usual there but nowhere else either.
+    # With a mid block of a single residual block.
     save(families.unet(31, time_cond_proj_dim=16, mid_block_type="UNetMidBlock2D"), "distilled/unet")
 
     levels = {"block_out_channels": (8, 8, 12), "down_block_types": (ATTENDS,) * 3, "layers_per_block": 1}

@@ -7,8 +7,8 @@ import torch
 
 EMPTY_SHARE = 0.12
 SHIFT = 1.5
-REDRAWN_LEVELS = (0.1, 0.7)
-REDRAWN_STEPS = 6
+REGENERATED_LEVELS = (0.1, 0.7)
+REGENERATED_STEPS = 6
 
 
 def noise_levels(size: int, device) -> torch.Tensor:
@@ -72,15 +72,15 @@ def regenerate(model, latents: torch.Tensor, ids: torch.Tensor, empty: torch.Ten
         clean = (latents[start:start + batch].float() - shift) * scale
         size = len(clean)
         texts = ids[start:start + size, 0].long()
-        level = torch.empty(size, device=device).uniform_(*REDRAWN_LEVELS)
+        level = torch.empty(size, device=device).uniform_(*REGENERATED_LEVELS)
         mixed = torch.lerp(clean, torch.randn_like(clean), level.view(-1, 1, 1, 1))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             states, pooled = model.encode(torch.cat([empty.expand_as(texts), texts]))
-            for step in range(REDRAWN_STEPS):
-                now = level * (1 - step / REDRAWN_STEPS)
+            for step in range(REGENERATED_STEPS):
+                now = level * (1 - step / REGENERATED_STEPS)
                 velocity = forward(torch.cat([mixed, mixed]), encoder_hidden_states=states, pooled_projections=pooled,
                                    timestep=1000 * torch.cat([now, now]), return_dict=False)[0].float()
                 without, wanted = velocity.chunk(2)
-                mixed = mixed - (level / REDRAWN_STEPS).view(-1, 1, 1, 1) * (without + guidance * (wanted - without))
+                mixed = mixed - (level / REGENERATED_STEPS).view(-1, 1, 1, 1) * (without + guidance * (wanted - without))
         made[start:start + size] = mixed / scale + shift
     return made

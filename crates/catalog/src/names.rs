@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn names_on_the_hub_are_told_from_paths() {
+    fn names_on_the_hub_are_distinguished_from_paths() {
         for name in [
             "stabilityai/stable-diffusion-3.5-large",
             "Lykon/DreamShaper-8@v1",

@@ -26,23 +26,23 @@ pub fn outside_of(folder: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
     } else {
         folder
     };
-    let (folder, place) = (folder.canonicalize()?, path.canonicalize()?);
-    if place.starts_with(&folder) || is_blob(&place) || is_blob_of(&folder, &place) {
+    let (folder, target) = (folder.canonicalize()?, path.canonicalize()?);
+    if target.starts_with(&folder) || is_blob(&target) || is_blob_of(&folder, &target) {
         return Ok(None);
     }
-    Ok(Some(place))
+    Ok(Some(target))
 }
 
-/// Whether `place` has the form `…/models--owner--name/blobs/hash`.
-fn is_blob(place: &Path) -> bool {
+/// Whether `target` has the form `…/models--owner--name/blobs/hash`.
+fn is_blob(target: &Path) -> bool {
     let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_owned());
-    let folder = place.parent();
+    let folder = target.parent();
     name(folder).is_some_and(|name| name == "blobs")
         && name(folder.and_then(Path::parent)).is_some_and(|name| name.starts_with("models--"))
 }
 
-/// Whether `place` is a blob of the repository that `folder` is a commit of, wherever the blobs are stored.
-fn is_blob_of(folder: &Path, place: &Path) -> bool {
+/// Whether `target` is a blob of the repository that `folder` is a commit of, wherever the blobs are stored.
+fn is_blob_of(folder: &Path, target: &Path) -> bool {
     // `folder` is the folder of a commit, or of a component in it.
     let snapshots = folder.ancestors().skip(1).take(2);
     let repository = snapshots
@@ -50,7 +50,7 @@ fn is_blob_of(folder: &Path, place: &Path) -> bool {
         .find_map(Path::parent);
     repository
         .and_then(|repository| repository.join("blobs").canonicalize().ok())
-        .is_some_and(|blobs| place.starts_with(blobs))
+        .is_some_and(|blobs| target.starts_with(blobs))
 }
 
 #[cfg(test)]
@@ -74,8 +74,8 @@ mod tests {
     fn a_link_out_of_the_folder_is_found() {
         use std::os::unix::fs::symlink;
 
-        let place = tempfile::tempdir().unwrap();
-        let at = |path: &str| place.path().join(path);
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
         let write = |path: &str| {
             std::fs::create_dir_all(at(path).parent().unwrap()).unwrap();
             std::fs::write(at(path), "").unwrap();

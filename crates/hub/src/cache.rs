@@ -218,12 +218,12 @@ impl CachedRevision {
 /// the repository.
 pub fn paths_below(root: &Path) -> Vec<String> {
     let is_there = |found: &FoundFile| {
-        let place = root.join(&found.path);
+        let path = root.join(&found.path);
         // A link counts as the file that it leads to. Links to folders, out of the repository or to nothing
         // are no files.
         !found.is_link
-            || fs::metadata(&place).is_ok_and(|metadata| metadata.is_file())
-                && sd_files::outside_of(root, &place).is_ok_and(|outside| outside.is_none())
+            || fs::metadata(&path).is_ok_and(|metadata| metadata.is_file())
+                && sd_files::outside_of(root, &path).is_ok_and(|outside| outside.is_none())
     };
     let found = sd_files::walk(root).into_iter().filter(is_there);
     found.map(|found| found.path).collect()
@@ -275,9 +275,9 @@ pub(crate) fn bytes_below(folder: &Path) -> (u64, u64) {
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     match (file.metadata(), fs::metadata(path)) {
-        (Ok(one), Ok(other)) => place(one) == place(other),
+        (Ok(one), Ok(other)) => inode(one) == inode(other),
         _ => false,
     }
 }

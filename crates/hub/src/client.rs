@@ -158,7 +158,7 @@ impl Client {
             request = request.header("range", format!("bytes={first}-"));
         }
         let hub: Option<Uri> = self.endpoint.parse().ok();
-        // Whoever keeps the hub's files for it must not learn who asks.
+        // The host of the hub's large files must not learn the token.
         if let Some(token) = self
             .token
             .as_ref()
@@ -293,12 +293,12 @@ fn failure(at: &Uri, error: &ureq::Error) -> Failure {
 
 /// A URL as messages show it, without its query, which may hold a signature.
 fn shown(at: &Uri) -> String {
-    let (scheme, authority) = place(at);
+    let (scheme, authority) = origin(at);
     format!("{scheme}://{authority}{}", at.path())
 }
 
 /// The scheme and the host with its port.
-fn place(at: &Uri) -> (String, String) {
+fn origin(at: &Uri) -> (String, String) {
     let scheme = at.scheme_str().unwrap_or("https").to_ascii_lowercase();
     let host = at.host().unwrap_or_default().to_ascii_lowercase();
     let authority = match (at.port_u16(), scheme.as_str()) {
@@ -310,12 +310,12 @@ fn place(at: &Uri) -> (String, String) {
 
 /// Whether `one` and `other` have the same origin.
 fn is_same_place(one: &Uri, other: &Uri) -> bool {
-    place(one) == place(other)
+    origin(one) == origin(other)
 }
 
 /// The URL that the redirect `to` leads to from `at`. A redirect from HTTPS to another scheme is refused.
 fn redirected(at: &Uri, to: &str) -> Option<Uri> {
-    let (scheme, authority) = place(at);
+    let (scheme, authority) = origin(at);
     let full = if to.contains("://") {
         to.to_owned()
     } else if to.starts_with("//") {

@@ -219,7 +219,7 @@ impl Hub {
         }
     }
 
-    /// Checks that the disk has room for `wanted` bytes.
+    /// Checks that the disk has space for `wanted` bytes.
     fn check_room(&self, wanted: u64) -> Result<()> {
         if wanted == 0 {
             return Ok(());

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_told_from_paths() {
+    fn ids_are_distinguished_from_paths() {
         for id in ["stabilityai/stable-diffusion-3.5-large", "Lykon/DreamShaper-8"] {
             let parsed: RepositoryId = id.parse().unwrap();
             assert_eq!(RepositoryId::of_folder(&parsed.folder_name()), Some(parsed));

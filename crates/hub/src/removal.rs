@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_name_goes_with_the_main_branch() {
+    fn commits_without_a_name_are_removed_with_the_main_branch() {
         let (_folder, cache) = cache();
         let id = "me/mine".parse().unwrap();
         cache.name(&id, "main", "c2").unwrap();

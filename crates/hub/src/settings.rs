@@ -79,9 +79,9 @@ impl Settings {
         let is_true =
             |value: String| matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE");
         // A user without a home has the cache where the program runs.
-        let usual = || home.clone().unwrap_or_default().join(".cache");
+        let default = || home.clone().unwrap_or_default().join(".cache");
         let hugging_face = path("HF_HOME")
-            .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(usual).join("huggingface"));
+            .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(default).join("huggingface"));
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| Self::ENDPOINT.to_owned());
         Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),

@@ -15,7 +15,7 @@ fn main() -> io::Result<()> {
     let looks = monitor.timeline().samples.len();
     let busy = busy("memory-monitor")?;
     let share = 100.0 * busy.as_secs_f64() / WATCHED.as_secs_f64();
-    println!("monitor: {looks} looks in {WATCHED:?} took {busy:.2?}: {share:.3}% of one processor");
+    println!("monitor: {looks} looks in {WATCHED:?} took {busy:.2?}: {share:.3}% of one CPU");
 
     const ASKED: u32 = 1_000_000;
     let watcher = Watcher::start();
@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
         std::hint::black_box(watcher.pressure());
     }
     println!(
-        "watcher: {:.1?} each time it is asked without a pause",
+        "watcher: {:.1?} per call without a pause",
         start.elapsed() / ASKED
     );
     Ok(())

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_takes_bounded_room() {
+    fn a_long_run_takes_bounded_memory() {
         let mut history = History::default();
         history.push(0);
         for group in 0..10_000 {

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_keeps_its_peaks_and_its_order_in_bounded_room() {
+    fn a_long_run_keeps_its_peaks_and_its_order_in_bounded_memory() {
         for capacity in [2, 3, 8, 64] {
             let mut series = Series::new(capacity);
             let mut most = 0;

@@ -97,11 +97,11 @@ fn main() {
     let from_host = budgets.iter().map(|&budget| (u64::MAX, budget));
     let from_files = budgets.last().map(|&budget| (0, budget));
     for (host, budget) in from_host.chain(from_files) {
-        let room = budget - overhead;
+        let available = budget - overhead;
         let window = Residency::WINDOW as u64 * largest;
-        let kept = room.saturating_sub(GAPS + beside + blocks.always + window) / largest;
+        let kept = available.saturating_sub(GAPS + beside + blocks.always + window) / largest;
         release_device_memory(&bench.device).unwrap();
-        bound_device_memory(&bench.device, Some(room)).unwrap();
+        bound_device_memory(&bench.device, Some(available)).unwrap();
         let from = if host == 0 { "files" } else { "host memory" };
         let name = format!("{:.0} GB, {kept} blocks kept, from {from}", gigabytes(budget));
         match bench.run(Residency::Partly(kept as usize), host) {

@@ -350,7 +350,7 @@ mod tests {
     }
 
     /// `x` in bands of the heights `heights`, over and over.
-    fn cut(x: &Tensor, heights: &[usize]) -> Vec<Tensor> {
+    fn split(x: &Tensor, heights: &[usize]) -> Vec<Tensor> {
         let (mut first, rows) = (0, x.dim(2).unwrap());
         let mut bands = Vec::new();
         for height in heights.iter().cycle() {
@@ -395,11 +395,11 @@ mod tests {
             let convolution = convolution([outputs, inputs, kernel, kernel], 1, kernel / 2, kernel / 2);
             let whole = conv2d(&x, &convolution).unwrap();
             let mut banded = BandedConv2d::new(&convolution).unwrap();
-            equal(&by_bands(&cut(&x, &heights), |band, _| banded.rows(band, None).unwrap()), &whole);
+            equal(&by_bands(&split(&x, &heights), |band, _| banded.rows(band, None).unwrap()), &whole);
 
             let onto = random(&[batch, outputs, height, width], 4);
-            let ontos = cut(&onto, &heights);
-            let added = by_bands(&cut(&x, &heights), |band, index| banded.rows(band, Some(&ontos[index])).unwrap());
+            let ontos = split(&onto, &heights);
+            let added = by_bands(&split(&x, &heights), |band, index| banded.rows(band, Some(&ontos[index])).unwrap());
             equal(&added, &(&onto + whole).unwrap());
         }
 
@@ -412,7 +412,7 @@ mod tests {
             let x = random(&[batch, 3 * inputs, height, width], 1);
             let convolution = convolution([outputs, 3 * inputs, 3, 3], 1, 1, 1);
             let norm = GroupNorm::new(3, 1e-6, random(&[3 * inputs], 5), random(&[3 * inputs], 6)).unwrap();
-            let bands = cut(&x, &heights);
+            let bands = split(&x, &heights);
             let mut moments = ChannelMoments::default();
             bands.iter().for_each(|band| moments.add(band).unwrap());
             let mut banded = BandedConv2d::after_norm_silu(&convolution, &norm, &moments).unwrap();
@@ -434,7 +434,7 @@ mod tests {
             let convolution = convolution([outputs, inputs, 3, 3], 1, 1, 1);
             let mut banded = BandedConv2d::after_upsampling(&convolution).unwrap();
             let whole = banded.rows(Band::from(&x), None).unwrap();
-            equal(&by_bands(&cut(&x, &heights), |band, _| banded.rows(band, None).unwrap()), &whole);
+            equal(&by_bands(&split(&x, &heights), |band, _| banded.rows(band, None).unwrap()), &whole);
             let larger = upsample_nearest(&x).unwrap();
             close(&whole, &conv2d(&larger, &convolution).unwrap(), 1e-5);
         }
@@ -448,7 +448,7 @@ mod tests {
             let convolution = convolution([65, 70, 3, 3], 2, 0, 1);
             let heights: Vec<usize> = heights.iter().map(|height| 2 * height).collect();
             let mut banded = BandedConv2d::new(&convolution).unwrap();
-            let found = by_bands(&cut(&x, &heights), |band, _| banded.rows(band, None).unwrap());
+            let found = by_bands(&split(&x, &heights), |band, _| banded.rows(band, None).unwrap());
             equal(&found, &conv2d(&x, &convolution).unwrap());
         }
     }
@@ -456,7 +456,7 @@ mod tests {
     #[test]
     fn the_plain_definition_gives_the_same() {
         let (x, heights) = (random(&[2, 6, 16, 9], 1), [4, 2, 6]);
-        let bands = cut(&x, &heights);
+        let bands = split(&x, &heights);
         let norm = GroupNorm::new(3, 1e-6, random(&[6], 5), random(&[6], 6)).unwrap();
         let (same, half) = (
             convolution([5, 6, 3, 3], 1, 1, 1),

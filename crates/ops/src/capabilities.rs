@@ -1,6 +1,6 @@
 //! What each device can do: the only place that tells a CPU, an NVIDIA GPU and an Apple GPU apart.
 //!
-//! Operations choose their kernels by [`Backend`]. Everything else asks [`Capabilities`] for the fact that it
+//! Operations choose their kernels by [`Backend`]. Everything else takes from [`Capabilities`] the fact that it
 //! depends on. A device that learns something, such as a fused kernel, gets an arm in the operation and
 //! another value in its table below.
 

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn it_makes_no_difference_how_an_image_is_cut() {
+    fn banding_changes_no_bit() {
         let x = image();
         let norm = GroupNorm::new(3, 1e-6, random(&[6], 2), random(&[6], 3)).unwrap();
         let norms = |moments: &ChannelMoments| format!("{:?}", norm.of_channels(moments, false).unwrap());

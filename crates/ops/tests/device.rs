@@ -16,15 +16,15 @@ use sd_ops::{
 const WITHIN_F32: f64 = 1e-5;
 const WITHIN_BF16: f64 = 2e-2;
 
-/// Where an operation is computed, and in which type its tensors are held.
+/// The device of an operation, and the data type of its tensors.
 #[derive(Clone)]
-struct Place {
+struct Target {
     device: Device,
     held_type: DType,
 }
 
-impl Place {
-    /// Values between -1 and 1 that the type of the comparison can hold, the same at every place.
+impl Target {
+    /// Values between -1 and 1 that the type of the comparison can hold, the same on every device.
     fn random(&self, shape: &[usize], seed: u64) -> Tensor {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let values: Vec<f32> = (0..shape.iter().product())
@@ -42,7 +42,7 @@ impl Place {
             .unwrap()
     }
 
-    /// What the networks hold in 32 bits at every place, such as masks.
+    /// Values that networks hold in f32 on every device, such as masks.
     fn wide(&self, shape: &[usize], seed: u64) -> Tensor {
         let wide = Self {
             held_type: DType::F32,
@@ -52,10 +52,10 @@ impl Place {
     }
 }
 
-/// Computes at every place and compares with the CPU, which computes in 32 bits.
-fn compare(name: &str, compute: impl Fn(&Place) -> candle_core::Result<Tensor>) {
+/// Computes on the device in every data type, and compares with the CPU in f32.
+fn compare(name: &str, compute: impl Fn(&Target) -> candle_core::Result<Tensor>) {
     let device = device();
-    let place = |device: &Device, held_type: DType| Place {
+    let target = |device: &Device, held_type: DType| Target {
         device: device.clone(),
         held_type,
     };
@@ -63,11 +63,11 @@ fn compare(name: &str, compute: impl Fn(&Place) -> candle_core::Result<Tensor>) 
         let tensor = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
         tensor.to_vec1().unwrap()
     };
-    let expected = compute(&place(&Device::Cpu, DType::F32)).unwrap();
+    let expected = compute(&target(&Device::Cpu, DType::F32)).unwrap();
     let dims = expected.dims().to_vec();
     let expected = values(expected);
     for (held_type, tolerance) in [(DType::F32, WITHIN_F32), (DType::BF16, WITHIN_BF16)] {
-        let found = compute(&place(&device, held_type)).unwrap();
+        let found = compute(&target(&device, held_type)).unwrap();
         assert_eq!(found.dims(), dims, "{name} in {held_type:?}");
         let found = values(found);
         let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
@@ -90,18 +90,18 @@ fn device() -> Device {
 #[test]
 fn functions_of_single_values() {
     let of = |function: fn(&Tensor) -> candle_core::Result<Tensor>| {
-        move |place: &Place| function(&(place.random(&[3, 5, 700], 1) * 4.0)?)
+        move |target: &Target| function(&(target.random(&[3, 5, 700], 1) * 4.0)?)
     };
     compare("gelu", of(gelu));
     compare("gelu_tanh", of(gelu_tanh));
     compare("quick_gelu", of(quick_gelu));
     compare("silu", of(silu));
     compare("geglu", of(geglu));
-    compare("gelu_tanh of a view", |place| {
-        gelu_tanh(&place.random(&[70, 90], 1).t()?)
+    compare("gelu_tanh of a view", |target| {
+        gelu_tanh(&target.random(&[70, 90], 1).t()?)
     });
-    compare("gated_gelu_tanh", |place| {
-        gated_gelu_tanh(&place.random(&[4, 600], 1), &place.random(&[4, 600], 2))
+    compare("gated_gelu_tanh", |target| {
+        gated_gelu_tanh(&target.random(&[4, 600], 1), &target.random(&[4, 600], 2))
     });
 }
 
@@ -109,16 +109,16 @@ fn functions_of_single_values() {
 fn projections() {
     for (rows, inputs, outputs) in [(1, 64, 6 * 64), (77, 320, 1000), (1, 1, 1)] {
         for bias in [false, true] {
-            compare("linear", |place| {
-                let bias = bias.then(|| place.random(&[outputs], 3));
-                let projection = Linear::new(place.random(&[outputs, inputs], 2), bias)?;
-                linear(&place.random(&[2, rows, inputs], 1), &projection)
+            compare("linear", |target| {
+                let bias = bias.then(|| target.random(&[outputs], 3));
+                let projection = Linear::new(target.random(&[outputs, inputs], 2), bias)?;
+                linear(&target.random(&[2, rows, inputs], 1), &projection)
             });
         }
     }
-    compare("linear of a view", |place| {
-        let projection = Linear::new(place.random(&[40, 60], 2), None)?;
-        linear(&place.random(&[60, 50], 1).t()?, &projection)
+    compare("linear of a view", |target| {
+        let projection = Linear::new(target.random(&[40, 60], 2), None)?;
+        linear(&target.random(&[60, 50], 1).t()?, &projection)
     });
 }
 
@@ -132,12 +132,12 @@ fn attention_with_and_without_bias() {
             Some(vec![1, 1, queries, keys]),
             Some(vec![heads, queries, keys]),
         ] {
-            compare("attention", |place| {
+            compare("attention", |target| {
                 // As the networks hand them over: heads split off a row of features.
                 let of = |rows: usize, seed: u64| {
-                    (place.random(&[batch, rows, heads, size], seed) * 2.0)?.transpose(1, 2)
+                    (target.random(&[batch, rows, heads, size], seed) * 2.0)?.transpose(1, 2)
                 };
-                let bias = bias.as_ref().map(|shape| place.wide(shape, 4));
+                let bias = bias.as_ref().map(|shape| target.wide(shape, 4));
                 let scale = 1.0 / (size as f64).sqrt();
                 attention(
                     &of(queries, 1)?,
@@ -156,11 +156,11 @@ fn attention_with_and_without_bias() {
 fn a_query_whose_every_key_is_masked_gets_zeros() {
     let device = device();
     let of = |seed: u64| {
-        let place = Place {
+        let target = Target {
             device: device.clone(),
             held_type: DType::BF16,
         };
-        place.random(&[1, 1, 4, 8], seed)
+        target.random(&[1, 1, 4, 8], seed)
     };
     let mask = Tensor::full(f32::NEG_INFINITY, (4, 4), &device).unwrap();
     let found = attention(&of(1), &of(2), &of(3), Some(&mask), 1.0, Precision::Full).unwrap();
@@ -176,44 +176,44 @@ fn a_query_whose_every_key_is_masked_gets_zeros() {
 
 #[test]
 fn norms() {
-    compare("group_norm", |place| {
+    compare("group_norm", |target| {
         group_norm(
-            &around_two(place, &[2, 12, 33, 40])?,
-            &group_norm_of(place, 12, 4)?,
+            &around_two(target, &[2, 12, 33, 40])?,
+            &group_norm_of(target, 12, 4)?,
         )
     });
-    compare("group_norm_silu", |place| {
+    compare("group_norm_silu", |target| {
         group_norm_silu(
-            &around_two(place, &[1, 64, 150, 130])?,
-            &group_norm_of(place, 64, 32)?,
+            &around_two(target, &[1, 64, 150, 130])?,
+            &group_norm_of(target, 64, 32)?,
         )
     });
-    let vector = |place: &Place, seed: u64| place.random(&[1500], seed);
-    compare("layer_norm", |place| {
-        let norm = LayerNorm::new(Some(vector(place, 2)), Some(vector(place, 3)), 1e-5)?;
-        layer_norm(&around_two(place, &[2, 11, 1500])?, &norm)
+    let vector = |target: &Target, seed: u64| target.random(&[1500], seed);
+    compare("layer_norm", |target| {
+        let norm = LayerNorm::new(Some(vector(target, 2)), Some(vector(target, 3)), 1e-5)?;
+        layer_norm(&around_two(target, &[2, 11, 1500])?, &norm)
     });
-    compare("modulated_layer_norm", |place| {
-        let of = |seed: u64| place.random(&[2, 1500], seed);
-        modulated_layer_norm(&around_two(place, &[2, 11, 1500])?, &of(2), &of(3), 1e-6)
+    compare("modulated_layer_norm", |target| {
+        let of = |seed: u64| target.random(&[2, 1500], seed);
+        modulated_layer_norm(&around_two(target, &[2, 11, 1500])?, &of(2), &of(3), 1e-6)
     });
-    compare("gated_residual", |place| {
-        let of = |seed: u64| place.random(&[2, 11, 1500], seed);
-        gated_residual(&of(1), &place.random(&[2, 1500], 2), &of(3))
+    compare("gated_residual", |target| {
+        let of = |seed: u64| target.random(&[2, 11, 1500], seed);
+        gated_residual(&of(1), &target.random(&[2, 1500], 2), &of(3))
     });
-    compare("rms_norm", |place| {
-        let norm = RmsNorm::new(vector(place, 2), 1e-6)?;
-        rms_norm(&place.random(&[2, 3, 11, 1500], 1), &norm)
+    compare("rms_norm", |target| {
+        let norm = RmsNorm::new(vector(target, 2), 1e-6)?;
+        rms_norm(&target.random(&[2, 3, 11, 1500], 1), &norm)
     });
 }
 
 /// Values whose mean is not zero.
-fn around_two(place: &Place, shape: &[usize]) -> candle_core::Result<Tensor> {
-    place.random(shape, 1) + 2.0
+fn around_two(target: &Target, shape: &[usize]) -> candle_core::Result<Tensor> {
+    target.random(shape, 1) + 2.0
 }
 
-fn group_norm_of(place: &Place, channels: usize, groups: usize) -> candle_core::Result<GroupNorm> {
-    let vector = |seed: u64| place.random(&[channels], seed);
+fn group_norm_of(target: &Target, channels: usize, groups: usize) -> candle_core::Result<GroupNorm> {
+    let vector = |seed: u64| target.random(&[channels], seed);
     GroupNorm::new(groups, 1e-6, vector(5), vector(6))
 }
 
@@ -225,57 +225,57 @@ fn convolutions() {
         (8, 8, 3, 2, 0, 1),
         (6, 10, 3, 2, 1, 1),
     ] {
-        compare("conv2d", |place| {
-            let convolution = convolution(place, [outputs, inputs, kernel, kernel], stride, padding)?;
+        compare("conv2d", |target| {
+            let convolution = convolution(target, [outputs, inputs, kernel, kernel], stride, padding)?;
             conv2d(
-                &place.random(&[2, inputs, 37, 52], 1),
+                &target.random(&[2, inputs, 37, 52], 1),
                 &convolution.padded_after(after),
             )
         });
     }
-    compare("upsample_nearest", |place| {
-        upsample_nearest(&place.random(&[2, 5, 17, 23], 1))
+    compare("upsample_nearest", |target| {
+        upsample_nearest(&target.random(&[2, 5, 17, 23], 1))
     });
 }
 
 fn convolution(
-    place: &Place,
+    target: &Target,
     weight: [usize; 4],
     stride: usize,
     padding: usize,
 ) -> candle_core::Result<Conv2d> {
-    let bias = Some(place.random(&weight[..1], 8));
-    Conv2d::new(place.random(&weight, 7), bias, stride, padding)
+    let bias = Some(target.random(&weight[..1], 8));
+    Conv2d::new(target.random(&weight, 7), bias, stride, padding)
 }
 
 #[test]
 fn convolutions_by_bands() {
     let bands = |x: &Tensor, mut rows: Box<dyn FnMut(Band<'_>) -> candle_core::Result<Tensor> + '_>| {
-        let cut = [x.narrow(2, 0, 12)?, x.narrow(2, 12, 20)?, x.narrow(2, 32, 5)?];
-        let results = (0..cut.len()).map(|index| {
+        let bands = [x.narrow(2, 0, 12)?, x.narrow(2, 12, 20)?, x.narrow(2, 32, 5)?];
+        let results = (0..bands.len()).map(|index| {
             rows(Band {
-                above: index.checked_sub(1).map(|index| &cut[index]),
-                rows: &cut[index],
-                below: cut.get(index + 1),
+                above: index.checked_sub(1).map(|index| &bands[index]),
+                rows: &bands[index],
+                below: bands.get(index + 1),
             })
         });
         Tensor::cat(&results.collect::<candle_core::Result<Vec<_>>>()?, 2)
     };
-    let image = |place: &Place| place.random(&[1, 16, 37, 30], 1);
-    let three = |place: &Place| convolution(place, [24, 16, 3, 3], 1, 1);
-    compare("conv2d by bands", |place| {
-        let convolution = three(place)?;
+    let image = |target: &Target| target.random(&[1, 16, 37, 30], 1);
+    let three = |target: &Target| convolution(target, [24, 16, 3, 3], 1, 1);
+    compare("conv2d by bands", |target| {
+        let convolution = three(target)?;
         let mut banded = BandedConv2d::new(&convolution)?;
-        bands(&image(place), Box::new(move |band| banded.rows(band, None)))
+        bands(&image(target), Box::new(move |band| banded.rows(band, None)))
     });
-    compare("conv2d by bands after upsampling", |place| {
-        let convolution = three(place)?;
+    compare("conv2d by bands after upsampling", |target| {
+        let convolution = three(target)?;
         let mut banded = BandedConv2d::after_upsampling(&convolution)?;
-        bands(&image(place), Box::new(move |band| banded.rows(band, None)))
+        bands(&image(target), Box::new(move |band| banded.rows(band, None)))
     });
-    compare("conv2d by bands after a norm", |place| {
-        let (convolution, norm) = (three(place)?, group_norm_of(place, 16, 4)?);
-        let x = image(place);
+    compare("conv2d by bands after a norm", |target| {
+        let (convolution, norm) = (three(target)?, group_norm_of(target, 16, 4)?);
+        let x = image(target);
         let mut moments = ChannelMoments::of(&x.narrow(2, 0, 30)?)?;
         moments.add(&x.narrow(2, 30, 7)?)?;
         let mut banded = BandedConv2d::after_norm_silu(&convolution, &norm, &moments)?;
@@ -285,7 +285,7 @@ fn convolutions_by_bands() {
 
 #[test]
 fn timesteps() {
-    compare("timestep_embedding", |place| {
-        timestep_embedding(&(place.wide(&[7], 1) * 1000.0)?, 256)
+    compare("timestep_embedding", |target| {
+        timestep_embedding(&(target.wide(&[7], 1) * 1000.0)?, 256)
     });
 }

@@ -122,7 +122,7 @@ pub(crate) fn read<D: DeserializeOwned>(path: &Path) -> Result<Checksummed<D>, U
     for name in header.offset_keys() {
         let view = file.tensor(&name).map_err(damaged)?;
         if view.dtype() != Dtype::F32 {
-            return Err(Unreadable::Damaged(format!("`{name}` is not of 32-bit numbers")));
+            return Err(Unreadable::Damaged(format!("`{name}` is not f32")));
         }
         seal.add(&name, view.shape(), view.data());
         let (numbers, _) = view.data().as_chunks::<4>();
@@ -276,7 +276,7 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[index] ^= 1;
             assert!(!reads(&bytes), "byte {index}");
-            assert!(!reads(&whole[..index]), "cut at {index}");
+            assert!(!reads(&whole[..index]), "truncated at {index}");
         }
         assert!(!reads(&[whole.as_slice(), b"more"].concat()));
     }

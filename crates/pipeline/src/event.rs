@@ -51,7 +51,7 @@ pub enum Event<'a> {
     },
     /// A warning for the user.
     Warning(&'a str),
-    /// Something that the user asked for failed, and the run continues without it.
+    /// A requested part failed, and the run continues without it.
     LeftOut {
         /// What it is, such as ``the LoRA `detail` ``.
         what: &'a str,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Something that the user asked for and that a run was continued without.
+/// A requested part that failed, and that a run was continued without.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What it is, such as ``the LoRA `detail` ``.

@@ -1,4 +1,4 @@
-//! A request: what the user asked for, as typed values.
+//! A request: the user's settings as typed values.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -49,7 +49,7 @@ fn request(seed: u64, output: &Path) -> Request {
 }
 
 /// Memory of the process's own and all of it, page by page: what the kernel keeps count of lags behind by batches of pages for
-/// each processor. Pages of the program itself come and go as the system likes.
+/// each CPU. Pages of the program itself come and go as the system likes.
 fn own_and_all() -> (u64, u64) {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let bytes = |name: &str| {
@@ -61,11 +61,11 @@ fn own_and_all() -> (u64, u64) {
 
 fn main() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    ten_images_leave_what_one_leaves();
-    println!("test ten_images_leave_what_one_leaves ... ok");
+    memory_does_not_grow_with_the_number_of_images();
+    println!("test memory_does_not_grow_with_the_number_of_images ... ok");
 }
 
-fn ten_images_leave_what_one_leaves() {
+fn memory_does_not_grow_with_the_number_of_images() {
     keep_heap_small();
     let folder = tempfile::tempdir().unwrap();
     let mut left = Vec::new();

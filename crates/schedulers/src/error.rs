@@ -90,7 +90,7 @@ pub enum Refusal {
     Steps {
         /// The sampler.
         kind: SamplerKind,
-        /// The number of steps that was asked for.
+        /// The requested number of steps.
         steps: usize,
         /// The lowest supported number.
         least: usize,
@@ -100,7 +100,7 @@ pub enum Refusal {
     /// Image-to-image skips all steps.
     #[error("of {steps} steps none is left after the first {skipped} are passed over")]
     NothingLeft {
-        /// The number of steps that was asked for.
+        /// The requested number of steps.
         steps: usize,
         /// The number of skipped steps, since the image begins with less than full noise.
         skipped: usize,

@@ -118,7 +118,7 @@ impl Sampler {
     }
 
     /// The same sampler, ended after `evaluations`, so that another model can continue from there (base and
-    /// refiner). A step that this cuts in the middle, as diffusers' pipelines do for samplers of second order,
+    /// refiner). A step that this splits in the middle, as diffusers' pipelines do for samplers of second order,
     /// counts as a step.
     #[must_use]
     pub fn until(mut self, evaluations: usize) -> Self {

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_without_room_is_told_from_one_that_fails() {
+    fn out_of_memory_is_distinguished_from_other_failures() {
         #[derive(Debug, thiserror::Error)]
         #[error("DriverError({0})")]
         struct Driver(&'static str);

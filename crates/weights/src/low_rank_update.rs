@@ -44,7 +44,7 @@ impl LowRankUpdate {
     /// Fills `values` with the updated values of the tensor from index `first` on. `read` fills a slice with
     /// the stored values from an index on. `narrow` rounds a value to the type that the tensor is held in.
     ///
-    /// The tensor is always cut into the same stretches, so that a part has the bits of the whole.
+    /// The tensor is always split into the same stretches, so that a part has the bits of the whole.
     pub(crate) fn fill<T>(
         &self,
         values: &mut [T],
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_tensor_has_the_bits_of_the_whole() {
-        // Three stretches of which the last is short, of rows that stages of a GPU cut anywhere.
+        // Three stretches of which the last is short, with rows that staging buffers of a GPU may split.
         let (rows, rank, columns) = (1100, 3, 2001);
         let numbers = |count: usize, step: f32| (0..count).map(|index| (index as f32 * step).sin()).collect();
         let merge = LowRankUpdate {

@@ -140,13 +140,13 @@ fn pieces_grow_and_shrink_in_any_order() {
         for turn in 0..TURNS {
             let held: usize = pieces.iter().map(|piece| piece.layout.size()).sum();
             let size = numbers.size();
-            let room = held + size <= MOST;
+            let fits = held + size <= MOST;
             match numbers.below(5) {
-                0 | 1 if room => {
+                0 | 1 if fits => {
                     let stamp = sequence << 48 | turn as u64;
                     pieces.push(Piece::taken(size, stamp, numbers.below(3) == 0));
                 }
-                2 | 3 if room && !pieces.is_empty() => {
+                2 | 3 if fits && !pieces.is_empty() => {
                     let index = numbers.below(pieces.len());
                     pieces[index].resize(size);
                 }

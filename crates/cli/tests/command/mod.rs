@@ -330,11 +330,11 @@ pub fn copy_folder(source: &Path, target: &Path) {
     fs::create_dir_all(target).unwrap();
     for entry in fs::read_dir(source).unwrap() {
         let entry = entry.unwrap();
-        let place = target.join(entry.file_name());
+        let copy = target.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &place);
+            copy_folder(&entry.path(), &copy);
         } else {
-            fs::copy(entry.path(), place).unwrap();
+            fs::copy(entry.path(), copy).unwrap();
         }
     }
 }

@@ -64,8 +64,8 @@ fn a_command_line_that_cannot_be_understood() {
     ] {
         let run = fresh.run(arguments).fails(2, cause);
         assert!(!run.stderr.contains("For more information"), "{}", run.stderr);
-        let drawing = cause != "longest side" && run.stderr.contains("Generating");
-        assert!(!drawing, "{}", run.stderr);
+        let is_generating = cause != "longest side" && run.stderr.contains("Generating");
+        assert!(!is_generating, "{}", run.stderr);
     }
     let run = fresh
         .run(&["a cat", "--steps", "0", "--json"])
@@ -210,16 +210,17 @@ fn a_model_with_a_truncated_file() {
         "text_encoder/model",
         "vae/diffusion_pytorch_model",
     ] {
-        let cut = |model: &Path| {
+        let truncate = |model: &Path| {
             let path = model.join(format!("{component}.safetensors"));
             let bytes = fs::read(&path).unwrap();
             fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         };
-        let run = with_damaged(cut, 1, "is truncated");
+        let run = with_damaged(truncate, 1, "is truncated");
         assert!(run.stderr.contains(component), "{}", run.stderr);
     }
-    let cut = |model: &Path| fs::write(model.join("vae/config.json"), "{\"latent_channels\": 16").unwrap();
-    with_damaged(cut, 1, "`model/vae/config.json` cannot be understood");
+    let truncate =
+        |model: &Path| fs::write(model.join("vae/config.json"), "{\"latent_channels\": 16").unwrap();
+    with_damaged(truncate, 1, "`model/vae/config.json` cannot be understood");
 }
 
 #[test]
@@ -240,9 +241,9 @@ fn a_tensor_of_the_wrong_shape() {
         let entry = written
             .find("\"proj_out.weight\"")
             .unwrap_or_else(|| panic!("{text}"));
-        let place = entry + written[entry..].find(&shape).unwrap();
+        let offset = entry + written[entry..].find(&shape).unwrap();
         assert_eq!(shape.len(), turned.len());
-        bytes[8 + place..8 + place + turned.len()].copy_from_slice(turned.as_bytes());
+        bytes[8 + offset..8 + offset + turned.len()].copy_from_slice(turned.as_bytes());
         fs::write(&path, bytes).unwrap();
     };
     let run = with_damaged(damage, 1, "tensor `proj_out.weight` in `model/transformer/");
@@ -511,7 +512,7 @@ fn a_request_to_terminate_in_the_middle() {
 }
 
 #[test]
-fn a_program_is_told_of_an_error_too() {
+fn an_error_is_an_event_too() {
     let fresh = Fresh::new();
     let run = fresh
         .run(&["a cat", "--model", "nowhere", "--json"])

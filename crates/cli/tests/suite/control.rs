@@ -25,7 +25,7 @@ fn generate(fresh: &Fresh, output: &str, more: &[&str]) -> (Image, Value, String
 }
 
 #[test]
-fn an_image_follows_another_by_the_scale() {
+fn the_conditioning_scale_changes_the_image() {
     let fresh = Fresh::new();
     let (network, photo) = (format!("{FAMILIES}/control-1"), format!("{FAMILIES}/init.png"));
     let (plain, metadata, _) = generate(&fresh, "plain", &[]);
@@ -118,7 +118,7 @@ fn a_controlnet_is_usual_for_the_family_alone_that_it_was_made_for() {
 fn a_network_that_fills_masks_is_left_out_with_the_reason() {
     let fresh = Fresh::new();
     fresh.tiny_model();
-    let network = fresh.path().join("fills-masks");
+    let network = fresh.path().join("inpainting");
     copy_folder(&Path::new(CONDITIONED).join("control-large"), &network);
     let config = network.join("config.json");
     let mut changed: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
@@ -133,17 +133,17 @@ fn a_network_that_fills_masks_is_left_out_with_the_reason() {
         "--pose",
         &photo,
         "--controlnet",
-        "fills-masks",
+        "inpainting",
         "--strict",
     ];
     fresh.run(&words).fails(
         1,
-        "fills-masks` is no ControlNet for this model: it was made to fill masks (its extra_conditioning_channels are 1)",
+        "inpainting` is no ControlNet for this model: it is an inpainting ControlNet (its extra_conditioning_channels are 1)",
     );
 }
 
 #[test]
-fn a_model_of_stable_diffusion_3_follows_images_by_networks_of_its_own() {
+fn stable_diffusion_3_has_its_own_controlnets() {
     let fresh = Fresh::new();
     fresh.tiny_model();
     let photo = format!("{FAMILIES}/init.png");
@@ -178,7 +178,7 @@ fn a_model_of_stable_diffusion_3_follows_images_by_networks_of_its_own() {
 }
 
 #[test]
-fn each_image_has_a_network_and_a_scale_of_its_own() {
+fn each_control_image_has_its_own_network_and_scale() {
     let fresh = Fresh::new();
     let photo = format!("{FAMILIES}/init.png");
     let [first, second] = ["control-1", "control-2"].map(|name| format!("{FAMILIES}/{name}"));

@@ -53,20 +53,20 @@ fn only_the_capabilities_tell_devices_apart() {
             .unwrap()
             .replace('\\', "/");
         let text = std::fs::read_to_string(file).unwrap();
-        let may = |places: &[&str]| places.iter().any(|place| name.starts_with(place));
-        for (tests, places) in [
+        let may = |paths: &[&str]| paths.iter().any(|path| name.starts_with(path));
+        for (tests, paths) in [
             (&DEVICE_TESTS[..], MAY_TEST_DEVICES),
             (&FEATURE_TESTS[..], MAY_TEST_FEATURES),
         ] {
             let used = tests.iter().filter(|test| text.contains(**test));
             found.extend(
-                used.filter(|_| !may(&places))
+                used.filter(|_| !may(&paths))
                     .map(|test| format!("{name}: {test}")),
             );
         }
     }
     assert!(files.len() > 300, "of all sources only {} were read", files.len());
-    assert!(found.is_empty(), "ask sd_ops::Capabilities instead: {found:#?}");
+    assert!(found.is_empty(), "use sd_ops::Capabilities instead: {found:#?}");
 }
 
 /// Adds the Rust files below `folder`, except this one.

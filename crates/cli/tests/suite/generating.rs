@@ -23,16 +23,16 @@ fn a_red_circle_is_a_red_circle() {
     let image = Image::read(&fresh.path().join(&paths[0]));
     assert_eq!((image.width, image.height), (256, 256));
 
-    let places: Vec<(f64, f64)> = (0..256 * 256)
+    let positions: Vec<(f64, f64)> = (0..256 * 256)
         .filter(|&index| is_red(image.pixels[index]))
         .map(|index| ((index % 256) as f64, (index / 256) as f64))
         .collect();
-    let area = places.len() as f64;
+    let area = positions.len() as f64;
     assert!((2_000.0..20_000.0).contains(&area), "{area} red pixels");
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / area;
     let (x, y) = (
-        mean(&mut places.iter().map(|place| place.0)),
-        mean(&mut places.iter().map(|place| place.1)),
+        mean(&mut positions.iter().map(|position| position.0)),
+        mean(&mut positions.iter().map(|position| position.1)),
     );
     assert!(
         (x - 128.0).abs() < 16.0 && (y - 128.0).abs() < 16.0,
@@ -40,14 +40,16 @@ fn a_red_circle_is_a_red_circle() {
     );
     // All red pixels are inside a slightly larger circle of the same area, and fill a slightly smaller one.
     let radius = (area / std::f64::consts::PI).sqrt();
-    let distance = |place: &(f64, f64)| (place.0 - x).hypot(place.1 - y);
+    let distance = |position: &(f64, f64)| (position.0 - x).hypot(position.1 - y);
     assert!(
-        places.iter().all(|place| distance(place) < 1.12 * radius),
+        positions
+            .iter()
+            .all(|position| distance(position) < 1.12 * radius),
         "it is not round"
     );
-    let inside = places
+    let inside = positions
         .iter()
-        .filter(|place| distance(place) < 0.9 * radius)
+        .filter(|position| distance(position) < 0.9 * radius)
         .count() as f64;
     assert!(
         inside > 0.97 * std::f64::consts::PI * (0.9 * radius).powi(2),
@@ -96,7 +98,7 @@ fn the_number_of_threads_changes_no_image() {
 }
 
 #[test]
-fn what_is_asked_for_reaches_the_image() {
+fn every_setting_reaches_the_image() {
     let fresh = Fresh::new();
     let generate = |arguments: &[&str]| {
         let run = fresh
@@ -274,7 +276,7 @@ fn json_is_one_event_a_line() {
 }
 
 #[test]
-fn a_prompt_that_is_too_long_is_cut_and_says_so() {
+fn a_prompt_that_is_too_long_is_truncated_with_a_warning() {
     let fresh = Fresh::new();
     let prompt = "a red circle ".repeat(60);
     let run = fresh.run(&[&prompt, "--steps", "1"]).succeeds();

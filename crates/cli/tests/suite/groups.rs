@@ -106,7 +106,7 @@ fn many_images_take_no_more_memory_state_or_metadata_each_than_a_few() {
 }
 
 #[test]
-fn a_small_budget_has_room_for_any_number_of_images() {
+fn a_small_budget_suffices_for_any_number_of_images() {
     let fresh = Fresh::new();
     let plan = |images: &str| {
         let run = fresh.run(&["plan", "a tree", "--memory", "200MB", "--n", images, "--json"]);

@@ -220,7 +220,7 @@ fn folders_of_pytorchs_files_generate_the_same_image() {
 }
 
 #[test]
-fn what_lies_there_instead_of_a_file_is_named_with_what_to_do() {
+fn pointers_and_web_pages_are_named_with_a_hint() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3438354725\n";
     let page = "<!DOCTYPE html>\n<html><body>Please log in.</body></html>\n";
     for file in [

@@ -86,7 +86,7 @@ fn a_stdout_that_is_full_or_closed_is_an_exit_code() {
 }
 
 #[test]
-fn a_thread_that_cannot_be_had_is_an_error() {
+fn a_refused_thread_is_an_error() {
     let fresh = Fresh::new();
     // No stack of this size fits into memory.
     let mut command = fresh.command();

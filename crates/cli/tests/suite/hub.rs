@@ -49,7 +49,7 @@ fn blobs(fresh: &Fresh) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_is_named_is_fetched_once_and_then_generated_with_offline() {
+fn a_named_model_is_downloaded_once_and_then_used_offline() {
     let (server, fresh) = hub();
     // A plan downloads nothing, and reports what is missing.
     for words in [&["plan"][..], &["--plan"]] {
@@ -125,10 +125,10 @@ fn a_preset_is_pulled_with_all_its_parts() {
     let network = fs::read(Path::new(UPSCALERS).join("x2/model.pth")).unwrap();
     server.put("ai-forever/Real-ESRGAN", "RealESRGAN_x2.pth", network);
     let pulled = run(&fresh, &server, &["models", "pull", "hd"]).succeeds();
-    let places: Vec<&str> = pulled.stdout.lines().collect();
-    assert_eq!(places.len(), 2, "{}", pulled.stdout);
-    assert!(Path::new(places[0]).join("model_index.json").is_file());
-    assert!(places[1].ends_with("RealESRGAN_x2.pth") && Path::new(places[1]).is_file());
+    let paths: Vec<&str> = pulled.stdout.lines().collect();
+    assert_eq!(paths.len(), 2, "{}", pulled.stdout);
+    assert!(Path::new(paths[0]).join("model_index.json").is_file());
+    assert!(paths[1].ends_with("RealESRGAN_x2.pth") && Path::new(paths[1]).is_file());
     let hd = ["a cat", "--quality", "hd", "--size", "64x64", "--steps", "1"];
     let generated = fresh.run(&hd).succeeds();
     let found = metadata(&fresh, &generated);
@@ -289,7 +289,7 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
 }
 
 #[test]
-fn a_model_is_chosen_that_can_follow_an_image() {
+fn a_preset_with_a_default_controlnet_is_chosen() {
     let server = Server::start();
     let fresh = Fresh::new();
     let usual = "lllyasviel/control_v11p_sd15_openpose";
@@ -366,7 +366,7 @@ fn a_gated_model_wants_a_login() {
 }
 
 #[test]
-fn what_goes_wrong_is_said_with_a_way_out() {
+fn errors_have_hints() {
     let (server, fresh) = hub();
     let pull = |name: &str| run(&fresh, &server, &["models", "pull", name]);
     pull("me/nothing").fails(4, "knows no repository `me/nothing`");
@@ -394,9 +394,9 @@ fn what_goes_wrong_is_said_with_a_way_out() {
 }
 
 #[test]
-fn a_download_that_is_cut_goes_on() {
+fn a_download_resumes_after_a_lost_connection() {
     let (server, fresh) = hub();
-    server.trouble(UNET, Trouble::Cut(50_000));
+    server.trouble(UNET, Trouble::Truncate(50_000));
     let pulled = run(&fresh, &server, &["models", "pull", ID, "--json"]).succeeds();
     let events = pulled.events();
     assert_eq!(events[0]["event"], "download");

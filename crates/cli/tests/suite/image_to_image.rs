@@ -33,7 +33,7 @@ fn is_blue([red, _, blue]: [u8; 3]) -> bool {
 }
 
 #[test]
-fn an_image_is_generated_over_another_and_a_mask_keeps_the_rest() {
+fn image_to_image_and_inpainting() {
     let fresh = Fresh::new();
     let run = fresh
         .run(&["a red circle", "--quiet", "--output", "first"])
@@ -125,7 +125,7 @@ fn files_that_are_no_images_and_masks_that_do_not_fit() {
 }
 
 #[test]
-fn a_refiner_goes_over_the_image_as_if_it_had_been_saved_before() {
+fn a_refiner_is_image_to_image_from_the_saved_image() {
     let fresh = Fresh::new();
     let refined = generate(
         &fresh,
@@ -155,7 +155,7 @@ fn a_refiner_goes_over_the_image_as_if_it_had_been_saved_before() {
 }
 
 #[test]
-fn a_model_that_takes_over_from_itself_generates_its_own_image() {
+fn a_model_that_refines_itself_gives_the_same_image() {
     let fresh = Fresh::new();
     let plain = generate(&fresh, "a red circle", &["--output", "plain"]);
     for switch in ["0.3", "0.8"] {

@@ -126,7 +126,7 @@ fn text_encoders_and_network_have_scales_of_their_own() {
 }
 
 #[test]
-fn what_a_tag_says_beyond_scales_is_told() {
+fn unsupported_arguments_of_a_tag_cause_a_warning() {
     let fresh = Fresh::new();
     let file = format!("{FIXTURES}/conditioned/loras/kohya.safetensors");
     fs::copy(&file, fresh.path().join("both.safetensors")).unwrap();

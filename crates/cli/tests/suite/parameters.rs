@@ -53,17 +53,17 @@ fn settings_that_readers_would_take_for_their_defaults_are_in_the_text() {
 }
 
 #[test]
-fn nothing_says_where_files_lie() {
+fn no_path_is_in_the_text() {
     let fresh = Fresh::new();
-    let place = fresh.path().join("private");
-    fs::create_dir(&place).unwrap();
-    let at = |name: &str| place.join(name).to_str().unwrap().to_owned();
+    let private = fresh.path().join("private");
+    fs::create_dir(&private).unwrap();
+    let at = |name: &str| private.join(name).to_str().unwrap().to_owned();
     for (source, name) in [
         ("families/sd15", "dream"),
         ("families/control-1", "poses"),
         ("families/sd15", "finish"),
     ] {
-        copy_folder(&Path::new(FIXTURES).join(source), &place.join(name));
+        copy_folder(&Path::new(FIXTURES).join(source), &private.join(name));
     }
     for (source, name) in [
         ("conditioned/loras/kohya.safetensors", "fur.safetensors"),
@@ -74,7 +74,7 @@ fn nothing_says_where_files_lie() {
             "larger.pth",
         ),
     ] {
-        fs::copy(Path::new(FIXTURES).join(source), place.join(name)).unwrap();
+        fs::copy(Path::new(FIXTURES).join(source), private.join(name)).unwrap();
     }
     let prompt = format!("a cat <lora:{}:0.5> asleep", at("paint"));
     let words = [

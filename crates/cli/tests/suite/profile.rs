@@ -73,7 +73,7 @@ fn a_run_that_fails_is_shown_too() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_refused_before_anything_is_generated() {
+fn an_unwritable_output_is_refused_before_anything_is_generated() {
     let fresh = Fresh::new();
     fs::write(fresh.path().join("notes.txt"), "mine").unwrap();
     for (path, cause) in [

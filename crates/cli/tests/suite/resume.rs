@@ -133,7 +133,7 @@ fn random_part() -> f64 {
 }
 
 #[test]
-fn killed_at_any_moment_a_run_goes_on_to_the_very_images() {
+fn a_run_killed_at_any_moment_resumes_to_the_same_images() {
     let kills = env::var("SD_GENERATE_KILLS").map_or(KILLS, |count| count.parse().unwrap());
     let (photo, mask, network) = (fixture(PHOTO), fixture(MASK), fixture(UPSCALER));
     // The first spends most of its time on steps, the second on decoding and saving; the third uses every
@@ -212,7 +212,7 @@ fn killed_at_any_moment_a_run_goes_on_to_the_very_images() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_run_says_how_to_go_on() {
+fn a_stopped_run_says_how_to_resume_it() {
     let arguments = ["a house", "--steps", "30", "--n", "2", "--seed", "3"];
     let undisturbed = Fresh::new();
     undisturbed.run(&arguments).succeeds();
@@ -264,7 +264,7 @@ fn a_stopped_run_says_how_to_go_on() {
 /// Started with a large budget and resumed with the smallest possible, and the other way round.
 #[cfg(unix)]
 #[test]
-fn a_run_goes_on_under_another_budget_to_the_very_images() {
+fn a_run_resumes_with_another_budget_to_the_same_images() {
     let undisturbed = Fresh::new();
     model_with_large_transformer(&undisturbed, 4);
     let arguments = [
@@ -467,7 +467,7 @@ fn a_file_of_the_user_s_that_has_changed_is_refused() {
 }
 
 #[test]
-fn a_damaged_state_is_told_and_forgotten() {
+fn a_damaged_state_is_reported_and_can_be_discarded() {
     let fresh = Fresh::new();
     let mut running = Running::start(&fresh, &["a house", "--steps", "1000"]);
     assert!(running.wait_for("step"));
@@ -489,7 +489,7 @@ fn a_damaged_state_is_told_and_forgotten() {
 }
 
 #[test]
-fn nothing_to_go_on_with() {
+fn nothing_to_resume() {
     let fresh = Fresh::new();
     for arguments in [&["resume"][..], &["resume", "--last"]] {
         let run = fresh.run(arguments).succeeds();
@@ -509,7 +509,7 @@ fn nothing_to_go_on_with() {
 }
 
 #[test]
-fn a_run_that_cannot_be_kept_is_generated_all_the_same() {
+fn a_run_without_a_state_store_succeeds() {
     let fresh = Fresh::new();
     fs::write(fresh.path().join("file"), "mine").unwrap();
     let output = fresh

@@ -195,7 +195,7 @@ fn nothing_that_an_image_says_beside_its_pixels_is_inflated() {
 }
 
 #[test]
-fn an_image_that_is_cut_is_refused_by_name() {
+fn a_truncated_image_is_refused_by_name() {
     let fresh = Fresh::new();
     let model = model();
     for name in [

@@ -24,7 +24,7 @@ fn network() -> PathBuf {
 }
 
 #[test]
-fn images_are_made_larger_with_a_network_and_without() {
+fn images_are_upscaled_with_a_network_and_without() {
     let fresh = Fresh::new();
     fs::copy(network(), fresh.path().join("net.pth")).unwrap();
     let (plain, _, _) = generate(&fresh, &["--output", "plain"]);
@@ -68,8 +68,8 @@ fn images_are_made_larger_with_a_network_and_without() {
 fn an_upscaler_that_cannot_be_used_is_left_out() {
     let fresh = Fresh::new();
     let whole = fs::read(network()).unwrap();
-    fs::write(fresh.path().join("cut.pth"), &whole[..whole.len() / 2]).unwrap();
-    let (image, metadata, run) = generate(&fresh, &["--upscale", "2", "--upscaler", "cut.pth"]);
+    fs::write(fresh.path().join("truncated.pth"), &whole[..whole.len() / 2]).unwrap();
+    let (image, metadata, run) = generate(&fresh, &["--upscale", "2", "--upscaler", "truncated.pth"]);
     assert_eq!((image.width, &metadata["upscale"]), (256, &Value::Null));
     assert!(
         run.stderr.contains("upscaling by 2 is left out: "),
@@ -81,10 +81,10 @@ fn an_upscaler_that_cannot_be_used_is_left_out() {
         "--upscale",
         "2",
         "--upscaler",
-        "cut.pth",
+        "truncated.pth",
         "--strict",
     ];
-    fresh.run(&strict).fails(1, "`cut.pth`");
+    fresh.run(&strict).fails(1, "`truncated.pth`");
     fresh.run(&["x", "--upscale", "3"]).fails(2, "factor is 2 or 4");
 }
 
@@ -145,7 +145,7 @@ fn write_wide_network(path: &Path) {
 }
 
 #[test]
-fn what_makes_images_larger_is_predicted() {
+fn the_memory_of_upscaling_is_predicted() {
     const CLOSE: u64 = 24 << 20;
     let fresh = Fresh::new();
     write_wide_network(&fresh.path().join("net.safetensors"));

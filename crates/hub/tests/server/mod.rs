@@ -25,7 +25,7 @@ pub struct Server {
 /// A request as it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Whether it was the server of large files that was asked.
+    /// Whether the request went to the server of large files.
     pub of_large_files: bool,
     pub method: String,
     pub path: String,
@@ -37,10 +37,10 @@ pub struct Request {
 #[derive(Debug, Clone, Copy)]
 pub enum Trouble {
     /// The connection ends after so many bytes.
-    Cut(usize),
+    Truncate(usize),
     /// Another status than wanted.
     Status(u16),
-    /// A status with the seconds after which to ask again.
+    /// A status with the seconds after which to retry.
     Busy(u16, u64),
     /// Bytes that are not the file's.
     Wrong,
@@ -127,13 +127,13 @@ impl Server {
         let mut folders = vec![folder.to_owned()];
         while let Some(below) = folders.pop() {
             for entry in std::fs::read_dir(below).unwrap() {
-                let place = entry.unwrap().path();
-                if place.is_dir() {
-                    folders.push(place);
+                let entry_path = entry.unwrap().path();
+                if entry_path.is_dir() {
+                    folders.push(entry_path);
                     continue;
                 }
-                let path = place.strip_prefix(folder).unwrap().to_str().unwrap();
-                self.put(id, &path.replace('\\', "/"), std::fs::read(&place).unwrap());
+                let name = entry_path.strip_prefix(folder).unwrap().to_str().unwrap();
+                self.put(id, &name.replace('\\', "/"), std::fs::read(&entry_path).unwrap());
             }
         }
     }
@@ -174,7 +174,7 @@ impl Server {
         self.state().requests.clone()
     }
 
-    /// How often the bytes of the file at `path` of the repository `id` were asked for.
+    /// How often the bytes of the file at `path` of the repository `id` were requested.
     pub fn served(&self, id: &str, path: &str) -> Vec<Request> {
         let tag = self.state().repositories[id].files[path].tag().to_owned();
         let mut requests = self.requests();
@@ -190,7 +190,7 @@ fn listen(state: Arc<Mutex<State>>, of_large_files: bool) -> String {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let state = state.clone();
-            // Whoever asks may go away at any time.
+            // A client may disconnect at any time.
             thread::spawn(move || answer(stream, &state, of_large_files));
         }
     });
@@ -365,7 +365,7 @@ impl State {
     }
 }
 
-/// The bytes of `file`, or those that a range asks for.
+/// The bytes of `file`, or those of a range.
 fn part(file: &Stored, request: &Request) -> Answer {
     let tag = format!("\"{}\"", file.tag());
     let first = request
@@ -401,7 +401,7 @@ fn send(
             answer = Answer::new(status).with("Retry-After", seconds.to_string());
         }
         Some(Trouble::Wrong) => answer.body.iter_mut().for_each(|byte| *byte ^= 1),
-        Some(Trouble::Cut(_) | Trouble::Slow(_)) | None => {}
+        Some(Trouble::Truncate(_) | Trouble::Slow(_)) | None => {}
     }
     let mut head = format!("HTTP/1.1 {} Status\r\nConnection: close\r\n", answer.status);
     let has_body = request.method != "HEAD";
@@ -417,7 +417,7 @@ fn send(
         return Some(());
     }
     let sent = match trouble {
-        Some(Trouble::Cut(bytes)) => &answer.body[..bytes.min(answer.body.len())],
+        Some(Trouble::Truncate(bytes)) => &answer.body[..bytes.min(answer.body.len())],
         _ => &answer.body,
     };
     for piece in sent.chunks(16 << 10) {

@@ -85,7 +85,7 @@ fn blobs(folder: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn files_lie_where_the_python_tools_look_for_them_and_the_token_goes_to_the_hub_alone() {
+fn files_have_the_paths_of_the_python_tools_and_only_the_hub_gets_the_token() {
     let server = server();
     server.admit("hf_good", "me", true);
     server.hide(ID);
@@ -137,9 +137,9 @@ fn files_lie_where_the_python_tools_look_for_them_and_the_token_goes_to_the_hub_
 }
 
 #[test]
-fn a_download_goes_on_after_a_cut_and_in_a_later_run() {
+fn a_download_resumes_after_a_lost_connection_and_in_a_later_run() {
     let server = server();
-    server.trouble(LARGE, Trouble::Cut(1_000_000));
+    server.trouble(LARGE, Trouble::Truncate(1_000_000));
     let (folder, hub, fetched, watcher) = fetch_large(&server);
     assert!(fs::read(fetched.unwrap().join(LARGE)).unwrap() == large());
     let ranges: Vec<_> = server
@@ -186,7 +186,7 @@ fn faults_that_pass_are_waited_out_and_no_more_than_three() {
     assert_eq!(watcher.events.len(), 2);
 
     for _ in 0..4 {
-        server.trouble(LARGE, Trouble::Cut(0));
+        server.trouble(LARGE, Trouble::Truncate(0));
     }
     let (_folder, _, fetched, _) = fetch_large(&server);
     assert!(
@@ -199,7 +199,7 @@ fn faults_that_pass_are_waited_out_and_no_more_than_three() {
 }
 
 #[test]
-fn what_arrives_wrong_is_dropped_and_asked_for_once_more() {
+fn a_corrupted_download_is_dropped_and_retried() {
     let server = server();
     server.trouble(LARGE, Trouble::Wrong);
     let (_folder, _, fetched, _) = fetch_large(&server);
@@ -299,7 +299,7 @@ fn what_would_fail_again_is_not_tried_again() {
 }
 
 #[test]
-fn nothing_is_asked_offline_and_no_network_is_said_at_once() {
+fn no_request_is_sent_offline_and_a_missing_network_is_an_error_at_once() {
     let server = server();
     let (folder, hub, fetched, _) = fetch_large(&server);
     fetched.unwrap();
@@ -336,7 +336,7 @@ fn nothing_is_asked_offline_and_no_network_is_said_at_once() {
 }
 
 #[test]
-fn a_disk_without_room_is_found_before_a_byte_is_fetched() {
+fn a_full_disk_is_found_before_a_byte_is_downloaded() {
     let server = server();
     server.claim(ID, LARGE, 1 << 60);
     let (_folder, _, fetched, _) = fetch_large(&server);
@@ -371,7 +371,7 @@ fn of_several_who_fetch_a_file_one_does_and_the_others_wait() {
 }
 
 #[test]
-fn a_mirror_that_lists_names_alone_is_asked_file_by_file() {
+fn a_mirror_without_sizes_is_queried_file_by_file() {
     let server = server();
     server.list_names_alone();
     server.trouble(LARGE, Trouble::Wrong);

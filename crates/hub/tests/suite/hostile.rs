@@ -80,10 +80,7 @@ fn small_files_are_what_git_has_of_them() {
     assert!(!folder.path().join("hub/models--me--mine/snapshots").exists());
     server.trouble("config.json", Trouble::Wrong);
     let text = hub.read(&listing, "config.json", &|| false).unwrap();
-    assert_eq!(
-        text, b"{\"layers\": 1}",
-        "what arrived wrong once was asked for again"
-    );
+    assert_eq!(text, b"{\"layers\": 1}", "a corrupted download was not retried");
 }
 
 /// A cache with one file of one commit.

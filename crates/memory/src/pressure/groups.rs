@@ -82,7 +82,7 @@ pub(super) fn groups(mountinfo: &str, cgroup: &str) -> Vec<Group> {
         let group = cgroup.lines().find_map(|line| group_of(line, version));
         let mount = mountinfo.lines().find_map(|line| mount_of(line, version));
         let folders = match (group, mount) {
-            (Some(group), Some((mounted, place))) => folders(Path::new(group), &mounted, &place),
+            (Some(group), Some((mounted, mount_point))) => folders(Path::new(group), &mounted, &mount_point),
             _ => Vec::new(),
         };
         folders.into_iter().map(move |folder| Group { folder, version })
@@ -91,8 +91,8 @@ pub(super) fn groups(mountinfo: &str, cgroup: &str) -> Vec<Group> {
 }
 
 /// The directories of `group` and its ancestors, if the part `mounted` of the hierarchy is mounted at
-/// `place`.
-fn folders(group: &Path, mounted: &Path, place: &Path) -> Vec<PathBuf> {
+/// `mount_point`.
+fn folders(group: &Path, mounted: &Path, mount_point: &Path) -> Vec<PathBuf> {
     // A container may see only a part of the hierarchy, and its groups by their full names.
     let inside = group.strip_prefix(mounted).or_else(|_| group.strip_prefix("/"));
     let inside = inside.unwrap_or(Path::new(""));
@@ -105,8 +105,8 @@ fn folders(group: &Path, mounted: &Path, place: &Path) -> Vec<PathBuf> {
     }
     let parts = inside.ancestors().filter(|part| !part.as_os_str().is_empty());
     parts
-        .map(|part| place.join(part))
-        .chain([place.to_owned()])
+        .map(|part| mount_point.join(part))
+        .chain([mount_point.to_owned()])
         .collect()
 }
 
@@ -163,7 +163,7 @@ mod tests {
             [&format!("{slice}/session 2.scope"), slice, root]
         );
         assert_eq!(found(MOUNTS, "9:name=systemd:/x\n0::/\n"), [root]);
-        // A container that sees its own part of the tree only, under a place with a space in its name.
+        // A container that sees its own part of the tree only, under a mount point with a space in its name.
         let part = "41 31 0:38 /docker/ab /my\\040groups ro - cgroup2 cgroup rw\n";
         assert_eq!(
             found(part, "0::/docker/ab/run\n"),

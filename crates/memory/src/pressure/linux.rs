@@ -154,7 +154,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_room_and_no_panic() {
+    fn invalid_text_is_no_limit_and_no_panic() {
         let machine = Machine::new();
         assert_eq!(machine.system().domains(), []);
         machine.write("proc/self/mountinfo", MOUNTS);

@@ -10,7 +10,7 @@ use crate::Bytes;
 /// Calls within this interval return the last result.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Reports memory pressure to any thread that asks, such as between two blocks of a network.
+/// Reports memory pressure to any thread, such as between two blocks of a network.
 ///
 /// It has no thread of its own: nothing could react between two pieces of work. A call takes well under a
 /// millisecond ten times a second, and almost nothing in between.
@@ -54,7 +54,7 @@ impl Watcher {
         self.look(|state| state.pressure)
     }
 
-    /// Bytes to free for memory to be calm again; 0 when it is. Bytes freed a moment ago are not asked for
+    /// Bytes to free for memory to be calm again; 0 when it is. Bytes freed a moment ago are not requested
     /// again.
     pub fn shortfall(&self) -> Bytes {
         self.look(|state| match state.pressure {

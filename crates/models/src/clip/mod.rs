@@ -189,13 +189,13 @@ impl TextEncoder {
         let hidden_size = self.config.hidden_size;
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
         let words = self.tokens.rows(&ids)?;
-        let places: Vec<usize> = (0..tokens).collect();
-        let places = self.positions.rows(&places)?;
+        let indices: Vec<usize> = (0..tokens).collect();
+        let positions = self.positions.rows(&indices)?;
         let activation_type = self.model.options().activation_type();
         let words = words
             .to_dtype(activation_type)?
             .reshape((texts.len(), tokens, hidden_size))?;
-        Ok(words.broadcast_add(&places.to_dtype(activation_type)?)?)
+        Ok(words.broadcast_add(&positions.to_dtype(activation_type)?)?)
     }
 
     /// The position of a text's end token. Configurations with the end token 2 have a wrong one; there the

@@ -91,7 +91,7 @@ impl Config {
         if self.network.mid_block_type.is_none() {
             return refuse("mid_block_type is null, and a ControlNet adds to the middle".to_owned());
         }
-        // Union networks are told the kind of control image.
+        // Union networks take the kind of control image as an input.
         refuse_others(
             network,
             &self.network.others,

@@ -59,9 +59,9 @@ fn sinusoids(
     let step = base as f64 / config.pos_embed_max_size as f64;
     let frequencies = config.width() / 4;
     let mut values = Vec::with_capacity(rows * columns * config.width());
-    let mut push = |place: usize| {
+    let mut push = |position: usize| {
         let angles = (0..frequencies)
-            .map(|index| place as f64 * step / LONGEST_PERIOD.powf(index as f64 / frequencies as f64));
+            .map(|index| position as f64 * step / LONGEST_PERIOD.powf(index as f64 / frequencies as f64));
         values.extend(angles.clone().map(|angle| angle.sin() as f32));
         values.extend(angles.map(|angle| angle.cos() as f32));
     };

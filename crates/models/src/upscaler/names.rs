@@ -17,7 +17,7 @@ const AROUND: [(&str, &str); 4] = [
 ];
 /// The same as indices of the first release's `Sequential`; layers between them have no weights. They are
 /// those of a network with scale 4.
-const PLACES: [(usize, &str); 5] = [
+const INDICES: [(usize, &str); 5] = [
     (0, "conv_first"),
     (3, "conv_up1"),
     (6, "conv_up2"),
@@ -34,18 +34,18 @@ pub(super) fn as_real_esrgan(weights: &Weights) -> Weights {
 /// scale.
 pub(super) fn unknown_indices(weights: &Weights) -> Option<Vec<usize>> {
     let has = |name: &str| weights.contains(&format!("{name}.weight"));
-    let mut places: Vec<usize> = (0..64).filter(|place| has(&format!("model.{place}"))).collect();
-    if places.is_empty() {
+    let mut indices: Vec<usize> = (0..64).filter(|index| has(&format!("model.{index}"))).collect();
+    if indices.is_empty() {
         return None;
     }
-    places.extend(
-        PLACES
+    indices.extend(
+        INDICES
             .iter()
             .filter(|(_, name)| has(name))
-            .map(|(place, _)| place),
+            .map(|(index, _)| index),
     );
-    places.sort_unstable();
-    Some(places)
+    indices.sort_unstable();
+    Some(indices)
 }
 
 /// Real-ESRGAN's name of the tensor `name`.
@@ -59,13 +59,13 @@ fn renamed(name: &str) -> Option<String> {
     } else if let Some(rest) = bare.strip_prefix("model.1.sub.") {
         in_block(rest).or_else(|| {
             // The convolution after the blocks.
-            let (place, kind) = rest.split_once('.')?;
-            (is_number(place) && is_kind(kind)).then(|| format!("conv_body.{kind}"))
+            let (index, kind) = rest.split_once('.')?;
+            (is_number(index) && is_kind(kind)).then(|| format!("conv_body.{kind}"))
         })
     } else if let Some(rest) = bare.strip_prefix("model.") {
-        let (place, kind) = rest.split_once('.')?;
-        let place: usize = place.parse().ok()?;
-        let known = PLACES.iter().find(|(known, _)| *known == place);
+        let (index, kind) = rest.split_once('.')?;
+        let index: usize = index.parse().ok()?;
+        let known = INDICES.iter().find(|(known, _)| *known == index);
         known
             .filter(|_| is_kind(kind))
             .map(|(_, name)| format!("{name}.{kind}"))

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_images_are_continued_by_their_mirror_image() {
+    fn odd_images_are_padded_by_reflection() {
         let image = Tensor::new(&[[[[1_f32, 2.0, 3.0]]]], &Device::Cpu).unwrap();
         let whole = continued(&continued(&image, 2, 2).unwrap(), 3, 4).unwrap();
         assert_eq!(values(&whole), [1.0, 2.0, 3.0, 2.0, 1.0, 2.0, 3.0, 2.0]);

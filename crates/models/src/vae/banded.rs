@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_was_cut_is_the_same() {
+    fn splitting_into_bands_changes_no_value() {
         let x = image(11);
         // A row of both images has 30 values.
         for (band, expected) in [(usize::MAX, vec![11]), (150, vec![5, 5, 1]), (1, vec![1; 11])] {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn bands_are_cut_and_put_together_anew() {
+    fn bands_are_regrouped() {
         let x = image(11);
         for (before, after, expected) in [(4, 3, vec![3, 3, 3, 2]), (3, 7, vec![7, 4]), (2, 11, vec![11])] {
             let band = 30 * before;
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_is_not_held_is_the_same_as_one_that_is() {
+    fn a_recomputed_image_equals_a_stored_one() {
         let convolution = convolution(1, 1);
         let upsampled = |banding| {
             let image = BandedTensor::split(image(9), 3, banding).unwrap();

@@ -78,10 +78,10 @@ impl Config {
     /// The banding for `batch` latents of `height` and `width`, which allows for the largest feature map that
     /// must be stored: the result of a level.
     pub(super) fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
-        let places = batch * height * width;
+        let positions = batch * height * width;
         let levels = self.block_out_channels.iter().rev().enumerate();
         let largest = levels
-            .map(|(level, channels)| (channels * places) << (2 * level))
+            .map(|(level, channels)| (channels * positions) << (2 * level))
             .max();
         Banding::beside(largest.unwrap_or(0))
     }

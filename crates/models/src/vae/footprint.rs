@@ -167,7 +167,7 @@ impl Pass {
             rows: level.rows / 2,
             ..smaller
         };
-        // Two pieces of the smaller image, and the band of it that they are cut from.
+        // Two pieces of the smaller image, and the band of it that they are split from.
         let pieces = piece.bands(2, inputs) + smaller.band(inputs);
         let before = piece.gathered(inputs) + weights;
         let below = smaller.image(inputs);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn decoding_takes_little_more_than_the_largest_image_that_is_held() {
+    fn decoding_takes_little_more_than_the_largest_stored_image() {
         // Weights of 32 bits take another 0.2 GB.
         for (side, held, most) in [(512, 0.125, 0.35), (1024, 0.5, 0.7), (2048, 2.0, 2.3)] {
             let peak = decoding_takes(side);

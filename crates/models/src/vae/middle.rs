@@ -43,15 +43,15 @@ impl SpatialAttention {
 
     fn forward(&self, x: Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
-        let places = height * width;
-        let tokens = transpose(&group_norm(&x, &self.norm)?.reshape((batch, channels, places))?)?;
-        let head = |projection: &Linear| linear(&tokens, projection)?.reshape((batch, 1, places, channels));
+        let pixels = height * width;
+        let tokens = transpose(&group_norm(&x, &self.norm)?.reshape((batch, channels, pixels))?)?;
+        let head = |projection: &Linear| linear(&tokens, projection)?.reshape((batch, 1, pixels, channels));
         let (query, key, value) = (head(&self.query)?, head(&self.key)?, head(&self.value)?);
         drop(tokens);
         let scale = 1.0 / (self.channels as f64).sqrt();
         let mixed = attention(&query, &key, &value, None, scale, self.output.precision())?;
         drop((query, key, value));
-        let mixed = linear(&mixed.reshape((batch, places, channels))?, &self.output)?;
+        let mixed = linear(&mixed.reshape((batch, pixels, channels))?, &self.output)?;
         let mixed = transpose(&mixed)?.reshape((batch, channels, height, width))?;
         sum(&x, &mixed)
     }

@@ -25,9 +25,9 @@ pub fn stable_diffusion_3() -> Config {
 /// A random autoencoder of the shape of `config`, with weights of 16 bits or of 32.
 pub fn autoencoder(config: &Config, weight_type: WeightType) -> Weights {
     let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("vae");
-    fs::create_dir_all(&place).unwrap();
-    let file = BufWriter::new(File::create(place.join("model.safetensors")).unwrap());
+    let vae = folder.path().join("vae");
+    fs::create_dir_all(&vae).unwrap();
+    let file = BufWriter::new(File::create(vae.join("model.safetensors")).unwrap());
     write(&tensors(config), file, weight_type == WeightType::F32);
     let weight_options = WeightOptions::new(
         candle_core::Device::Cpu,

@@ -55,7 +55,7 @@ fn stable_diffusion_3_5_large_norms_queries_and_keys_and_is_sharded() {
 }
 
 #[test]
-fn stable_diffusion_3_5_medium_attends_twice() {
+fn stable_diffusion_3_5_medium_has_dual_attention() {
     agrees("medium35");
 }
 

@@ -113,7 +113,7 @@ fn t5_reads_a_text_longer_than_its_farthest_distance() {
 }
 
 #[test]
-fn tokens_without_a_place_are_refused() {
+fn tokens_without_an_embedding_are_refused() {
     let case = Case::open("clip", "big");
     let config: clip::Config = case.config();
     let weights = case.weights(WeightType::F32, Residency::Streamed);

@@ -65,12 +65,12 @@ fn stable_diffusion_2_1_projects_linearly_and_lists_its_heads() {
 }
 
 #[test]
-fn stable_diffusion_xl_is_told_sizes() {
+fn stable_diffusion_xl_is_conditioned_on_sizes() {
     agrees("sdxl");
 }
 
 #[test]
-fn the_refiner_is_told_an_aesthetic_score() {
+fn the_refiner_is_conditioned_on_an_aesthetic_score() {
     agrees("refiner");
 }
 
@@ -80,7 +80,7 @@ fn inpainting_takes_nine_channels() {
 }
 
 #[test]
-fn a_latent_consistency_model_is_told_the_guidance_scale() {
+fn a_latent_consistency_model_is_conditioned_on_the_guidance_scale() {
     agrees("lcm");
 }
 

@@ -168,7 +168,7 @@ fn bandings(row: usize) -> impl Iterator<Item = Banding> {
 }
 
 #[test]
-fn how_images_are_cut_changes_no_bit() {
+fn banding_changes_no_bit() {
     for (channels, convolution, attention, [batch, height, width]) in [
         (vec![8, 12, 12], true, true, [2, 5, 3]),
         (vec![12, 8, 16], false, false, [1, 7, 9]),

@@ -14,7 +14,7 @@ pub mod networks;
 
 use networks::Values;
 
-/// Writes `tensors` as 16-bit numbers into a folder below `directory`, and opens them.
+/// Writes `tensors` in bf16 into a folder below `directory`, and opens them.
 pub fn weights(directory: &Path, tensors: &[networks::Tensor], residency: Residency) -> Weights {
     let component = directory.join("network");
     let file = component.join("model.safetensors");

@@ -180,7 +180,7 @@ fn elementwise(mut criterion: Criterion<Rate>) -> Result<()> {
     over("upsample_nearest", &[1, 256, 256, 256], &upsample_nearest)
 }
 
-/// Whether the bench of this name is one of those that are asked for.
+/// Whether the bench of this name was selected.
 fn is_wanted(name: &str) -> bool {
     let mut filters = std::env::args()
         .skip(1)

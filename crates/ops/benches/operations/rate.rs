@@ -14,7 +14,7 @@ pub(crate) enum Unit {
     Gigabytes,
 }
 
-/// Time, told of as a rate.
+/// A time, printed as a rate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
     unit: Unit,

@@ -154,7 +154,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn sums_and_rectifiers_are_those_of_plain_arithmetic(length in lengths(), seed in 0_usize..1000) {
+        fn sums_and_leaky_relus_equal_scalar_arithmetic(length in lengths(), seed in 0_usize..1000) {
             let (x, y) = (values(length, seed), values(length, 3 * seed + 1));
             for set in InstructionSet::all() {
                 let found = map(set, Sum, [&x, &y]);
@@ -165,13 +165,13 @@ mod tests {
                     let fused = 0.2_f32.mul_add(y[index], x[index]);
                     if found[index] == fused { fused } else { x[index] + 0.2 * y[index] }
                 });
-                let rectified = |x: f32, slope: f32| if x > 0.0 { x } else { slope * x };
-                same(&map(set, LeakyRelu { slope: 0.2 }, [&x]), |index| rectified(x[index], 0.2));
+                let leaky_relu = |x: f32, slope: f32| if x > 0.0 { x } else { slope * x };
+                same(&map(set, LeakyRelu { slope: 0.2 }, [&x]), |index| leaky_relu(x[index], 0.2));
                 let slopes = [0.5, -1.0, 0.0];
                 let pixels = length.div_ceil(6).max(1);
                 let whole = &x[..length - length % pixels];
                 same(&prelu(set, whole, &slopes, pixels), |index| {
-                    rectified(x[index], slopes[index / pixels % 3])
+                    leaky_relu(x[index], slopes[index / pixels % 3])
                 });
             }
         }

@@ -20,7 +20,7 @@ impl Target {
     pub(crate) fn uninitialized(values: &mut Vec<f32>, length: usize, row_step: usize) -> Self {
         assert!(
             values.capacity() >= length,
-            "a target without room. This is a bug."
+            "the target is too small. This is a bug."
         );
         Self {
             values: values.as_mut_ptr(),

@@ -164,8 +164,8 @@ fn weights<'a>(paths: &[&'a str], folder: &str, halves: bool) -> Option<(Vec<&'a
 /// A LoRA file, under the default names of diffusers or PEFT or as the only one, and its adapter settings.
 /// Without the settings the file is still `wanted`, but the repository is incomplete.
 fn lora<'a>(paths: &[&'a str], wanted: bool) -> Choice<'a> {
-    const USUAL: [&str; 2] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
-    let mut choice = one(paths, &[".safetensors"], &USUAL);
+    const DEFAULT_NAMES: [&str; 2] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
+    let mut choice = one(paths, &[".safetensors"], &DEFAULT_NAMES);
     if let Choice::Files(files) = &mut choice
         && let Some(settings) = files.first().and_then(|file| adapter_settings(Path::new(file)))
     {
@@ -178,13 +178,13 @@ fn lora<'a>(paths: &[&'a str], wanted: bool) -> Choice<'a> {
     choice
 }
 
-/// The only file of the repository's root with one of `endings`, or else the first with a name of `usual`.
-fn one<'a>(paths: &[&'a str], endings: &[&str], usual: &[&str]) -> Choice<'a> {
+/// The only file of the repository's root with one of `endings`, or else the first with a name of `default_names`.
+fn one<'a>(paths: &[&'a str], endings: &[&str], default_names: &[&str]) -> Choice<'a> {
     let files = in_folder(paths, "").map(|(path, _)| path);
     let mut files: Vec<&str> = files
         .filter(|path| endings.iter().any(|ending| path.ends_with(ending)))
         .collect();
-    if let Some(found) = usual
+    if let Some(found) = default_names
         .iter()
         .find_map(|name| files.iter().find(|path| *path == name))
     {
@@ -322,11 +322,14 @@ mod tests {
         };
         assert_eq!(wanted.len(), paths.len() - 1);
         assert!(!wanted.contains(&"tokenizer/vocab.json"));
-        let cut: Vec<&str> = paths
+        let incomplete: Vec<&str> = paths
             .into_iter()
             .filter(|path| !path.contains("-00002-"))
             .collect();
-        assert!(matches!(Kind::Model.used(&cut, Some(index)), Choice::Missing(_)));
+        assert!(matches!(
+            Kind::Model.used(&incomplete, Some(index)),
+            Choice::Missing(_)
+        ));
         let unread = Kind::Model.wanted(&paths, Some(b"<html>"));
         assert!(matches!(unread, Choice::Missing(_)));
     }

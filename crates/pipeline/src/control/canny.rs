@@ -31,15 +31,15 @@ pub fn canny(image: &RgbImage, low: i32, high: i32) -> RgbImage {
     // Each pixel is pushed once at most, so the capacity suffices. An image has fewer than 2^32 pixels.
     let mut open: Vec<u32> = Vec::with_capacity(marked);
     let edges = marks.iter().enumerate().filter(|(_, mark)| **mark == Mark::Edge);
-    open.extend(edges.map(|(place, _)| place as u32));
-    while let Some(place) = open.pop() {
-        let (x, y) = (place as usize % width, place as usize / width);
+    open.extend(edges.map(|(index, _)| index as u32));
+    while let Some(index) = open.pop() {
+        let (x, y) = (index as usize % width, index as usize / width);
         for near_y in y.saturating_sub(1)..(y + 2).min(height) {
             for near_x in x.saturating_sub(1)..(x + 2).min(width) {
-                let place = near_y * width + near_x;
-                if marks[place] == Mark::Candidate {
-                    marks[place] = Mark::Edge;
-                    open.push(place as u32);
+                let index = near_y * width + near_x;
+                if marks[index] == Mark::Candidate {
+                    marks[index] = Mark::Edge;
+                    open.push(index as u32);
                 }
             }
         }
@@ -129,8 +129,8 @@ impl Gradients {
 
     /// The magnitude of the gradient at an offset from a pixel; 0 outside the image.
     fn size(&self, x: usize, y: usize, right: isize, down: isize) -> i32 {
-        let place = x.checked_add_signed(right).zip(y.checked_add_signed(down));
-        match place.filter(|&(x, y)| x < self.width && y < self.height) {
+        let pixel = x.checked_add_signed(right).zip(y.checked_add_signed(down));
+        match pixel.filter(|&(x, y)| x < self.width && y < self.height) {
             Some((x, y)) => self.at(x, y).size(),
             None => 0,
         }

@@ -124,7 +124,7 @@ impl Clips {
             part.check(part.config.vocab_size, Some(positions))?;
             if self.length() > positions {
                 return Err(refuse(format!(
-                    "{} tokens are read of a text, and {} has places for {positions}",
+                    "the context has {} tokens, and {} has {positions} positions",
                     self.length(),
                     part.folders.encoder
                 )));

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_found_at_once() {
+    fn an_unwritable_path_is_found_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();

@@ -189,8 +189,8 @@ pub(super) mod tests {
         if !text.chars().all(allowed) || text.contains(['<', '>']) {
             return Err(format!("text {text:?}"));
         }
-        for (place, _) in text.match_indices('&') {
-            if !ENTITIES.iter().any(|entity| text[place..].starts_with(entity)) {
+        for (index, _) in text.match_indices('&') {
+            if !ENTITIES.iter().any(|entity| text[index..].starts_with(entity)) {
                 return Err(format!("a bare & in {text:?}"));
             }
         }

@@ -353,10 +353,10 @@ mod tests {
     fn the_page_loads_nothing() {
         let page = profile("a red circle").page();
         for address in ["src=", "href=", "url(", "@import", "fetch("] {
-            for (place, _) in page.match_indices(address) {
-                let value = page[place + address.len()..].trim_start_matches('"');
+            for (index, _) in page.match_indices(address) {
+                let value = page[index + address.len()..].trim_start_matches('"');
                 let inside = ["data:", "#"].iter().any(|start| value.starts_with(start));
-                assert!(inside, "{}", &page[place..place + 60]);
+                assert!(inside, "{}", &page[index..index + 60]);
             }
         }
         assert!(page.contains(POLICY.replace('\'', "&#39;").as_str()));

@@ -21,10 +21,14 @@ impl Scale {
     }
 
     /// The coordinate of `value`, clamped to the plot area.
-    pub(super) fn place(self, value: f64) -> f64 {
+    pub(super) fn coordinate(self, value: f64) -> f64 {
         let share = (value / self.most).clamp(0.0, 1.0);
-        let place = self.from + share * (self.to - self.from);
-        if place.is_finite() { place } else { self.from }
+        let coordinate = self.from + share * (self.to - self.from);
+        if coordinate.is_finite() {
+            coordinate
+        } else {
+            self.from
+        }
     }
 
     /// About `count` ticks from 0 on, in steps of 1, 2 or 5 times a power of ten of `unit`.
@@ -48,16 +52,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_stay_on_the_paper() {
+    fn coordinates_stay_inside_the_plot() {
         let scale = Scale::new(10.0, 300.0, 20.0);
         assert_eq!(
-            [0.0, 5.0, 10.0].map(|value| scale.place(value)),
+            [0.0, 5.0, 10.0].map(|value| scale.coordinate(value)),
             [300.0, 160.0, 20.0]
         );
         for value in [-1.0, 11.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
-            assert!((20.0..=300.0).contains(&scale.place(value)), "{value}");
+            assert!((20.0..=300.0).contains(&scale.coordinate(value)), "{value}");
         }
-        assert_eq!(Scale::new(0.0, 0.0, 1.0).place(0.0), 0.0);
+        assert_eq!(Scale::new(0.0, 0.0, 1.0).coordinate(0.0), 0.0);
     }
 
     #[test]

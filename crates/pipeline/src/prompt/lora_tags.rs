@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_told() {
+    fn unknown_arguments_are_reported() {
         let found = take_out("<lora:a:0.5:lbw=MIDD:stop=20><lora:b:1:1:1><lora:c:dyn=4>").loras;
         let ignored: Vec<&[String]> = found.iter().map(|tag| tag.ignored.as_slice()).collect();
         assert_eq!(ignored, [&["lbw=MIDD", "stop=20"][..], &["1"], &["dyn=4"]]);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
+    fn malformed_tags_are_reported() {
         for text in [
             "<lora:>",
             "<lora::1>",

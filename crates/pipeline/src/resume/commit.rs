@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn it_tells_how_it_failed() {
+    fn a_failure_is_reported() {
         let full = || Err(io::ErrorKind::StorageFull.into());
         let error = Commit::begin(full).unwrap().wait().result.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_when_the_run_began_and_is_no_other_s() {
+    fn a_name_has_the_start_time_and_is_unique() {
         let now = DateTime::constant(2026, 5, 4, 3, 2, 1, 42)
             .to_zoned_datetime(TimeZone::fixed(jiff::tz::offset(2)))
             .unwrap();

@@ -181,7 +181,7 @@ fn request(folder: &Path) -> Request {
 }
 
 #[test]
-fn the_images_are_those_of_a_run_that_nobody_disturbed() {
+fn the_images_are_those_of_an_undisturbed_run() {
     let run = Interrupted::new();
     let listed = interrupted_runs(&run.user_dirs()).unwrap();
     let outline = listed[0].outline.as_ref().unwrap();
@@ -203,7 +203,7 @@ fn the_images_are_those_of_a_run_that_nobody_disturbed() {
 }
 
 #[test]
-fn a_run_goes_on_wherever_it_was_interrupted() {
+fn a_run_resumes_wherever_it_was_interrupted() {
     let refined = |folder: &Path| Request {
         refiner: Some(RefinerChoice {
             strength: Strength(0.6),
@@ -233,7 +233,7 @@ fn a_run_goes_on_wherever_it_was_interrupted() {
 
 /// Groups of two images: there is a refiner, and four evaluations are too few for a reload.
 #[test]
-fn a_run_in_groups_goes_on_in_each_of_them() {
+fn a_run_in_groups_resumes_in_each_of_them() {
     let refined = |folder: &Path| Request {
         images: 5,
         steps: Some(5),
@@ -275,7 +275,7 @@ fn a_run_in_groups_goes_on_in_each_of_them() {
 
 /// The finished image is deleted before the run is resumed.
 #[test]
-fn images_that_were_saved_and_have_gone_are_told_of() {
+fn deleted_images_cause_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let interrupt = Interrupt::default();
     let (mut first, mut kept) = (None, None);
@@ -388,10 +388,10 @@ fn a_state_that_contradicts_itself_is_damaged() {
 fn any_field_can_be_anything() {
     let run = Interrupted::new();
     let whole = fs::read(run.state()).unwrap();
-    let places_of = |value: &Value| {
-        let mut places = Vec::new();
-        leaves(value, String::new(), &mut places);
-        places
+    let pointers_of = |value: &Value| {
+        let mut pointers = Vec::new();
+        leaves(value, String::new(), &mut pointers);
+        pointers
     };
     let description = checksummed::read::<Value>(&run.state()).unwrap().description;
     let hostile = [
@@ -406,16 +406,16 @@ fn any_field_can_be_anything() {
     let outside = run.folder.path().parent().unwrap();
     let escaped = [outside.join("escaped"), run.folder.path().join("escaped")];
     let mut refused = 0;
-    for (place, value) in places_of(&description)
+    for (pointer, value) in pointers_of(&description)
         .iter()
-        .flat_map(|place| hostile.iter().map(move |value| (place, value)))
+        .flat_map(|pointer| hostile.iter().map(move |value| (pointer, value)))
     {
         // The output may be anywhere: it is the user's choice.
-        if place == "/request/output" {
+        if pointer == "/request/output" {
             continue;
         }
         fs::write(run.state(), &whole).unwrap();
-        run.rewrite(|state| *state.description.pointer_mut(place).unwrap() = value.clone());
+        run.rewrite(|state| *state.description.pointer_mut(pointer).unwrap() = value.clone());
         let _ = interrupted_runs(&run.user_dirs()).unwrap();
         let outcome = ClaimedRun::claim(&run.user_dirs(), &run.id).and_then(|claimed| {
             let interrupt = Interrupt::default();
@@ -430,26 +430,26 @@ fn any_field_can_be_anything() {
             )
         });
         refused += usize::from(!matches!(outcome, Err(Error::Interrupted)));
-        assert!(escaped.iter().all(|path| !path.exists()), "{place} as {value}");
+        assert!(escaped.iter().all(|path| !path.exists()), "{pointer} as {value}");
     }
     assert!(refused > 100, "{refused}");
 }
 
 /// JSON pointers of all leaves of `value`.
-fn leaves(value: &Value, place: String, places: &mut Vec<String>) {
+fn leaves(value: &Value, pointer: String, pointers: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                leaves(value, format!("{place}/{name}"), places);
+                leaves(value, format!("{pointer}/{name}"), pointers);
             }
         }
         // The entries of a model's files are alike.
         Value::Array(entries) => {
             for (index, value) in entries.iter().enumerate().take(2) {
-                leaves(value, format!("{place}/{index}"), places);
+                leaves(value, format!("{pointer}/{index}"), pointers);
             }
         }
-        _ => places.push(place),
+        _ => pointers.push(pointer),
     }
 }
 

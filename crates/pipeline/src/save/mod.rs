@@ -77,10 +77,10 @@ impl Gallery {
                 })
             })?;
             // The image is renamed last: whoever sees it finds its metadata.
-            if !place(written_sidecar, &sidecar)? {
+            if !persist(written_sidecar, &sidecar)? {
                 continue;
             }
-            match place(written_image, &path) {
+            match persist(written_image, &path) {
                 Ok(true) => {}
                 Ok(false) => {
                     remove(&sidecar)?;
@@ -137,7 +137,7 @@ fn temporary_prefix(run: &RunName) -> String {
 }
 
 /// Renames a file to `path`, unless that exists.
-fn place(file: NamedTempFile, path: &Path) -> Result<bool> {
+fn persist(file: NamedTempFile, path: &Path) -> Result<bool> {
     match file.persist_noclobber(path) {
         Ok(_) => Ok(true),
         Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_on_where_names_are_taken() {
+    fn numbers_skip_names_that_are_taken() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("output_2026-05-04_03-02-01_001.json"), "mine").unwrap();
         let (image, mut metadata) = example();

@@ -54,11 +54,11 @@ impl Rows for MaskRows {
     fn take(&mut self, index: usize, row: &Row) {
         let (width, _) = self.orientation.upright(self.stored);
         for (x, colour) in row.colours().as_chunks().0.iter().enumerate() {
-            let (across, down) = self.orientation.place((x, index), self.stored);
-            let place = down * width + across;
-            self.bright[place] = brightness(*colour) >= BRIGHT;
+            let (across, down) = self.orientation.upright_position((x, index), self.stored);
+            let pixel = down * width + across;
+            self.bright[pixel] = brightness(*colour) >= BRIGHT;
             if let Some(alphas) = row.alphas() {
-                self.opaque[place] = alphas[x] > OPAQUE;
+                self.opaque[pixel] = alphas[x] > OPAQUE;
                 self.has_transparency |= alphas[x] < u8::MAX;
             }
         }

@@ -54,7 +54,11 @@ impl Orientation {
     }
 
     /// The upright position of a stored pixel.
-    pub(super) fn place(self, (x, y): (usize, usize), (width, height): (usize, usize)) -> (usize, usize) {
+    pub(super) fn upright_position(
+        self,
+        (x, y): (usize, usize),
+        (width, height): (usize, usize),
+    ) -> (usize, usize) {
         let x = if self.mirrored { width - 1 - x } else { x };
         let y = if self.upside_down { height - 1 - y } else { y };
         if self.transposed { (y, x) } else { (x, y) }

@@ -277,7 +277,7 @@ impl Samples {
         let (bytes_each, mask) = (bits.div_ceil(8), u16::MAX >> (16 - bits));
         bytes.chunks_exact(bytes_each).flat_map(move |bytes| {
             let value = bytes.iter().fold(0, |value, &byte| value << 8 | u16::from(byte));
-            (0..a_byte).rev().map(move |place| value >> (place * bits) & mask)
+            (0..a_byte).rev().map(move |index| value >> (index * bits) & mask)
         })
     }
 

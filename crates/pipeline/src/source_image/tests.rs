@@ -107,7 +107,7 @@ fn rows_in_any_orientation_are_resampled_as_the_whole_upright_image() {
             let sides = orientation.upright((width, height));
             let mut upright = vec![[0; 3]; width * height];
             for (at, colour) in stored.iter().enumerate() {
-                let (x, y) = orientation.place((at % width, at / width), (width, height));
+                let (x, y) = orientation.upright_position((at % width, at / width), (width, height));
                 upright[y * sides.0 + x] = *colour;
             }
             let upright = RgbImage::new(sides.0, sides.1, upright.into_flattened());
@@ -132,9 +132,9 @@ fn rows_in_any_orientation_are_resampled_as_the_whole_upright_image() {
 }
 
 #[test]
-fn a_file_that_is_cut_anywhere_is_refused() {
-    let cut = tempfile::tempdir().unwrap();
-    let path = cut.path().join("cut");
+fn a_truncated_file_is_refused() {
+    let truncated = tempfile::tempdir().unwrap();
+    let path = truncated.path().join("truncated");
     for name in files() {
         let whole = fs::read(folder().join(&name)).unwrap();
         for length in (0..whole.len())
@@ -275,7 +275,7 @@ fn mend_checksums(bytes: &mut [u8]) {
 }
 
 #[test]
-fn an_image_is_opened_by_what_it_holds() {
+fn an_image_is_recognised_by_magic_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image.txt");
     let write = |colour: ::png::ColorType, (width, height): (u32, u32), bytes: &[u8]| {

@@ -94,14 +94,14 @@ impl Tokenizer {
         };
         let config = json(files.config)?;
         let special = json(files.special_tokens)?;
-        let place = files.folder;
+        let folder = files.folder;
         let bad = |reason: String| Error::Tokenizer {
-            folder: place.clone(),
+            folder: folder.clone(),
             reason,
         };
 
         let wrong = |name, value: &str, known: &str| Error::TokenizerSetting {
-            folder: place.clone(),
+            folder: folder.clone(),
             name,
             value: value.to_owned(),
             known: known.to_owned(),
@@ -174,7 +174,7 @@ impl Tokenizer {
             .model_max_length
             .filter(|limit| (1.0..LONGEST_LIMIT).contains(limit));
         Ok(Self {
-            folder: place,
+            folder,
             tokenizer,
             padding,
             frame,

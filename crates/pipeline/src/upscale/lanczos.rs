@@ -78,7 +78,7 @@ pub(crate) fn windows(old: usize, new: usize) -> Vec<Window> {
             let first = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(old);
             let weights: Vec<f64> = (first..end)
-                .map(|place| filter((place as f64 - center + 0.5) / stretch))
+                .map(|pixel| filter((pixel as f64 - center + 0.5) / stretch))
                 .collect();
             let sum: f64 = weights.iter().sum();
             let whole = |weight: &f64| (weight / sum * f64::from(1 << BITS)).round() as i32;

@@ -84,7 +84,7 @@ fn neither_a_budget_nor_company_changes_a_pixel() {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_to_the_same_pixels() {
+fn an_interrupted_run_resumes_to_the_same_pixels() {
     let cases = cases();
     let case = cases
         .iter()

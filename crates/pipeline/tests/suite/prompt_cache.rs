@@ -135,7 +135,7 @@ fn the_cache_never_changes_an_image() {
 }
 
 #[test]
-fn a_prompt_that_was_cut_is_told_of_every_time() {
+fn a_truncated_prompt_causes_a_warning_every_time() {
     let fresh = Fresh::new();
     let mut request = fresh.request();
     request.prompt = "a cat in the rain ".repeat(80);

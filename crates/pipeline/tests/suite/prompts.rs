@@ -96,7 +96,7 @@ fn prompts_that_guide_each_other_have_as_many_chunks() {
 }
 
 #[test]
-fn a_sequence_is_cut_before_its_end() {
+fn a_sequence_is_truncated_before_its_end() {
     for case in cases() {
         let tokenizer = open(&case.folder);
         let (_, after) = tokenizer.frame();

@@ -113,7 +113,7 @@ fn the_smallest_budget_changes_no_pixel() {
 }
 
 #[test]
-fn early_unets_that_say_less_were_trained_for_512_pixels() {
+fn early_unets_without_a_size_were_trained_for_512_pixels() {
     for (version, sample_size, wanted) in [
         (json!("0.6.0"), json!(8), (512, 512)),
         (json!("0.8.1"), json!(32), (512, 512)),

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_is_drawn_by_its_sampler() {
+    fn each_scheduler_class_has_its_sampler() {
         for kind in SamplerKind::ALL {
             let algorithm = match kind {
                 SamplerKind::DpmPlusPlus2MSde
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_does_not_say_is_as_its_class_has_it() {
+    fn missing_settings_have_the_defaults_of_the_class() {
         let sampler = |text: &str| read(text).sampler();
         assert_eq!(
             sampler(r#"{"_class_name": "PNDMScheduler"}"#),

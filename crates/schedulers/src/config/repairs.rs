@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn another_takes_over_what_the_file_says_and_never_clips() {
+    fn another_sampler_uses_the_settings_of_the_file_and_never_clips() {
         let said = r#"{"_class_name": "PNDMScheduler", "steps_offset": 0, "clip_sample": true}"#;
         let config = repaired(said, ALL, SamplerKind::Ddpm);
         assert_eq!((config.steps_offset, config.clip_sample), (Some(1), Some(false)));

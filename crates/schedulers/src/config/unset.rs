@@ -22,7 +22,7 @@ impl SchedulerConfig {
                 _ if name.starts_with('_') => true,
                 (None, "null") => true,
                 (None, _) => known_settings::is_known(name),
-                (Some(usual), "null") if usual.is_null() || known_settings::is_boolean(name) => true,
+                (Some(default), "null") if default.is_null() || known_settings::is_boolean(name) => true,
                 (Some(_), written) => {
                     known_settings::WITHOUT_EFFECT.contains(&name.as_str())
                         || !self.changes_images(name, written)

@@ -73,12 +73,12 @@ impl VariancePreserving {
         // `lambda_min_clipped` leaves out the timesteps with more noise.
         let clipped = config.lambda_min_clipped.unwrap_or(f32::NEG_INFINITY);
         let too_noisy = |sigma: &&f32| -sigma.ln() < clipped;
-        let cut = if spans_all_timesteps {
+        let dropped = if spans_all_timesteps {
             0
         } else {
             table.iter().filter(too_noisy).count()
         };
-        let kept = table.len() - cut;
+        let kept = table.len() - dropped;
         let schedule = setup.noise_schedule(
             setup.timesteps(kept),
             Some((f64::from(lowest), f64::from(highest))),

@@ -172,7 +172,7 @@ fn every_evaluation_is_that_of_the_reference() {
 }
 
 #[test]
-fn a_run_goes_on_to_the_bit_from_any_evaluation() {
+fn a_run_resumes_bit_by_bit_from_any_evaluation() {
     for case in cases().iter().filter(|case| case.steps == 7) {
         let sampler = case.sampler();
         let mut whole = begin(&sampler);

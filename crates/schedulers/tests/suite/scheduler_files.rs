@@ -108,7 +108,7 @@ const OF_THE_HUB: [(&str, &str, SamplerKind); 12] = [
 ];
 
 #[test]
-fn models_of_the_hub_are_drawn_with_their_own_sampler() {
+fn published_models_use_their_own_sampler() {
     for (model, config, kind) in OF_THE_HUB {
         let config = SchedulerConfig::parse(config).unwrap();
         assert_eq!(config.sampler(), Ok(kind), "{model}");

@@ -49,7 +49,7 @@ pub(crate) fn write(folder: &Path, component: &Component) -> io::Result<u64> {
     Ok(total as u64)
 }
 
-/// Runs of tensors, each of which a file has room for.
+/// Runs of tensors, each of which fits into a file.
 fn divide(tensors: &[Tensor]) -> Vec<&[Tensor]> {
     let (mut shards, mut first, mut bytes) = (Vec::new(), 0, 0);
     for (index, tensor) in tensors.iter().enumerate() {
@@ -95,7 +95,7 @@ fn write_shard(path: &Path, tensors: &[Tensor]) -> io::Result<()> {
     fs::rename(unfinished, path)
 }
 
-/// FNV-1a, so that a tensor's values depend on nothing but its name and the place in it.
+/// FNV-1a, so that a tensor's values depend only on its name and their index.
 fn seed_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -126,8 +126,8 @@ fn uniform(values: &mut [u16], seed: u64, counter: u64, deviation: f32) {
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^= word >> 31;
-        for (place, value) in group.iter_mut().enumerate() {
-            *value = bits_of(f32::from((word >> (16 * place)) as i16) * scale);
+        for (index, value) in group.iter_mut().enumerate() {
+            *value = bits_of(f32::from((word >> (16 * index)) as i16) * scale);
         }
     }
 }

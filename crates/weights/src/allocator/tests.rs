@@ -13,7 +13,7 @@ fn layout(bytes: usize) -> Layout {
 /// A single test: the cache belongs to the process.
 #[test]
 #[allow(unsafe_code)]
-fn pieces_are_kept_until_there_is_no_room_for_them() {
+fn pieces_are_cached_up_to_the_limit() {
     let allocator = CountingAllocator;
     let resident_and_allocated = || (super::pieces::kept(), super::allocated_bytes());
     // SAFETY: each piece is used as long as it is, within its bytes, and goes back with its layout.

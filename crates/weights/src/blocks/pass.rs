@@ -29,11 +29,11 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
     }
 
     /// Requests the blocks from `index` on that are not in memory: those that become resident, and as many
-    /// streamed ones as the window has room for beside the block in use.
+    /// streamed ones as fit into the window beside the block in use.
     fn read_ahead(&self, index: usize) -> Result<()> {
         let length = self.blocks.len();
         let round = if self.repeats { index + length } else { length };
-        let mut room = Residency::WINDOW - 1;
+        let mut free_slots = Residency::WINDOW - 1;
         let mut coming = Vec::new();
         {
             let states = self.blocks.states();
@@ -42,8 +42,8 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
                     BlockState::Resident(_) => continue,
                     BlockState::Unread if !self.blocks.is_in_host_memory(index) => continue,
                     BlockState::Unread => {}
-                    BlockState::Streamed if room == 0 => break,
-                    BlockState::Streamed => room -= 1,
+                    BlockState::Streamed if free_slots == 0 => break,
+                    BlockState::Streamed => free_slots -= 1,
                 }
                 coming.push(index);
             }

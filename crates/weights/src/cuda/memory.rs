@@ -105,7 +105,7 @@ fn pool(device: &CudaDevice) -> Result<CUmemoryPool, DriverError> {
 fn attribute(pool: CUmemoryPool, name: CUmemPool_attribute) -> Result<u64, DriverError> {
     let mut value = 0_u64;
     let pointer: *mut u64 = &mut value;
-    // SAFETY: the pool is one of the driver's, and the attributes that are asked for here are of 64 bits.
+    // SAFETY: the pool is one of the driver's, and the requested attributes have 64 bits.
     unsafe { mem_pool::get_attribute(pool, name, pointer.cast::<c_void>())? };
     Ok(value)
 }

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_tells_alphas_by_network_and_layer() {
+    fn a_header_has_alphas_by_network_and_layer() {
         let read = |text: &str| {
             Alphas::read(&BTreeMap::from([(
                 "lora_adapter_metadata".to_owned(),

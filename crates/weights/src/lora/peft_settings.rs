@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_pattern_that_fits_says_the_alpha() {
+    fn the_first_matching_pattern_gives_the_alpha() {
         let settings = read(
             r#"{"lora_alpha": 16, "alpha_pattern": {"attn1.to_q": 2, "blocks\\.[01]\\..*to_k": 3, "^to_v": 4, "to_q": 5}}"#,
         );
@@ -260,11 +260,11 @@ mod tests {
             let settings = read(text);
             assert_eq!(settings.unsupported().unwrap().setting, setting, "{text}");
         }
-        let usual = read(
+        let plain = read(
             r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 4, "bias": "none", "use_dora": false, "modules_to_save": null,
                 "init_lora_weights": "gaussian", "target_modules": ["to_q"], "setting_of_tomorrow": null, "lora_dropout": 0.1}"#,
         );
-        assert_eq!(usual.unsupported(), None);
+        assert_eq!(plain.unsupported(), None);
         for wrong in [
             "[]",
             r#"{"lora_alpha": "much"}"#,

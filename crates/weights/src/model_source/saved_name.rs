@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_of_writing_a_variant_is_read() {
+    fn every_form_of_a_variant_is_read() {
         let variant = |name| SavedName::parse(name).map(|(saved, part)| (saved.variant, part));
         let shard = Part::Shard { count: 2 };
         for (name, expected) in [

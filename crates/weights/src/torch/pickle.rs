@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damage_is_reported() {
         for bytes in [
             &b""[..],
             b".",

@@ -73,7 +73,7 @@ fn resident_blocks_are_read_once() {
     assert_eq!(
         reads.load(Ordering::Relaxed),
         0,
-        "nothing is read before it is asked for"
+        "nothing is read before it is requested"
     );
     blocks.load().unwrap();
     assert_eq!(reads.load(Ordering::Relaxed), 3);
@@ -137,7 +137,7 @@ fn a_share_of_the_blocks_can_stay() {
 }
 
 #[test]
-fn blocks_are_given_up_between_two_turns_when_that_is_asked_for() {
+fn blocks_are_released_between_two_turns_on_request() {
     let (_directory, weights) = weights(Residency::Resident);
     let memory_pressure = weights.options().memory_pressure.clone();
     let (blocks, reads) = counted(&weights);

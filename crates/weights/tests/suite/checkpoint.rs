@@ -69,7 +69,7 @@ fn tensors_are_read_in_the_type_they_are_to_be_held_in() {
 }
 
 #[test]
-fn rows_are_read_alone_and_in_the_order_asked_for() {
+fn rows_are_read_alone_and_in_the_requested_order() {
     let (_directory, folder) = folder();
     let weights = weights(&folder, WeightType::AsStored);
     let rows = weights.table("table", &[4, 2]).unwrap().rows(&[3, 0, 3]).unwrap();

@@ -98,7 +98,7 @@ fn what_a_network_will_read_is_checked_when_its_blocks_are_listed() {
 }
 
 #[test]
-fn a_name_behind_another_prefix_is_told() {
+fn a_name_with_another_prefix_is_suggested() {
     let (_directory, path) = file();
     write(
         &path,

@@ -66,7 +66,7 @@ fn folders_of_peft_are_added_as_their_settings_say() {
             assert_close(&weights.tensor(tensor, expected.dims()).unwrap(), expected, 1e-6);
         }
 
-        // Without them nobody knows, which is told; what asks for more than LoRA is refused by name.
+        // Missing settings are reported; settings that need more than LoRA are refused by name.
         let alone = directory.path().join("adapter_model.safetensors");
         std::fs::copy(&path, &alone).unwrap();
         let settings = alone.with_file_name("adapter_config.json");
@@ -115,7 +115,7 @@ fn values_that_are_no_numbers_are_found_before_they_are_used() {
         let error = lora(up).unwrap().check_values().unwrap_err();
         assert!(matches!(error, Error::BadLora { .. }), "{error:?}");
     }
-    // A type that cannot be computed with is told by the header.
+    // An unsupported type is found in the header.
     let error = lora(Tensor::zeros((4, 2), DType::U32, &Device::Cpu).unwrap()).unwrap_err();
     assert!(matches!(error, Error::UnsupportedType { .. }), "{error:?}");
 }

@@ -130,7 +130,7 @@ fn fused_layers_are_split_and_exchanged_halves_put_right() {
 }
 
 #[test]
-fn text_encoders_are_told_apart() {
+fn text_encoders_are_distinguished() {
     let (one, two) = (Files::new(), Files::new());
     let layer = "text_model.encoder.layers.0.self_attn";
     let projections = |seed: u64| {
@@ -196,7 +196,7 @@ fn text_encoders_are_told_apart() {
 }
 
 #[test]
-fn what_does_not_fit_says_for_which_family_it_is() {
+fn a_mismatch_names_the_family_of_the_lora() {
     let files = Files::new();
     let attention = |width: usize| {
         [

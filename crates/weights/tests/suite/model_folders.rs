@@ -101,7 +101,7 @@ fn of_several_variants_the_documented_one_is_taken() {
 }
 
 #[test]
-fn a_folder_without_weights_says_what_is_there() {
+fn the_error_of_a_folder_without_weights_lists_its_files() {
     let (_directory, folder) = folder(&[
         ("model.onnx", b""),
         ("flax_model.msgpack", b""),

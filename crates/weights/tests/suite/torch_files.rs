@@ -113,7 +113,7 @@ proptest! {
     fn no_damage_panics(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         kept in any::<prop::sample::Index>(),
-        cut: bool,
+        truncated: bool,
         in_pickle: bool,
     ) {
         let mut bytes = std::fs::read(fixture("training.ckpt")).unwrap();
@@ -123,7 +123,7 @@ proptest! {
             let place = range.start + place.index(range.len());
             bytes[place] = value;
         }
-        if cut {
+        if truncated {
             let kept = kept.index(bytes.len());
             bytes.truncate(kept);
         }

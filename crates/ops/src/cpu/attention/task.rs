@@ -153,7 +153,7 @@ impl Task<'_> {
                     if PAIRS {
                         vector = simd.pair(vector, load_some(simd, odd, begin, to.len()));
                     }
-                    // SAFETY: there is room for as many.
+                    // SAFETY: there is space for as many.
                     unsafe { simd.store_first(to.as_mut_ptr(), vector, to.len()) };
                 }
             }

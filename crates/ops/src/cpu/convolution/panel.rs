@@ -82,7 +82,7 @@ pub(super) fn lay_panels<S: Simd>(
         assert!(
             channels.len() * taps * S::LANES <= widened.len()
                 && (elements * taps - 1) * PANEL + S::LANES <= panel.len(),
-            "weights have no room. This is a bug."
+            "the buffer of weights is too small. This is a bug."
         );
         for element in 0..elements {
             let has_odd = 2 * element + 1 < channels.len();

@@ -18,7 +18,7 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
     std::iter::from_fn(next).take(count).collect()
 }
 
-/// What a convolution is told.
+/// The parameters of a convolution.
 struct Case {
     sizes: Sizes,
     x: Vec<f32>,

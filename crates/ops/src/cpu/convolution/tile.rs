@@ -170,7 +170,7 @@ impl Part<'_> {
 /// The addends of an output channel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Finish<'a> {
-    /// Added to each.
+    /// The bias of each.
     pub(super) bias: f32,
     /// Values of the channel's pixels to add.
     pub(super) onto: Option<&'a [f32]>,

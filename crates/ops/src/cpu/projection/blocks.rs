@@ -169,7 +169,7 @@ pub(super) fn pack<S: Simd>(
         let part = value % quantization.block_values() / PART;
         let begin = match quantization {
             Quantization::Q8_0 => {
-                // SAFETY: there is room for all vectors, which was checked above.
+                // SAFETY: there is space for all vectors, which was checked above.
                 unsafe { simd.store(header_to, rows.halves(simd, block)) };
                 header_to = header_to.wrapping_add(2 * step);
                 block + SCALE
@@ -261,7 +261,7 @@ impl Rows<'_> {
                 && (self.count == 0 || (self.count - 1) * self.step + begin + bytes <= self.bytes.len()),
             "words lie outside of their rows. This is a bug."
         );
-        // SAFETY: the words lie inside of the rows, as was asserted, and `padded` and `to` have room for as
+        // SAFETY: the words lie inside of the rows, as was asserted, and `padded` and `to` have space for as
         // many vectors as there are lanes of as many words.
         unsafe {
             let (mut from, mut step) = (self.bytes.as_ptr().wrapping_add(begin), self.step);

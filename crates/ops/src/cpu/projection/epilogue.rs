@@ -38,7 +38,7 @@ impl Epilogue<'_> {
 
 /// Position of some columns of one row of results.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Position {
     /// The row.
     pub(super) row: usize,
     /// The first column.
@@ -47,7 +47,7 @@ pub(super) struct Place {
     pub(super) width: usize,
 }
 
-/// Writes `columns` results at `place` to `to`, from `sums` and for two products per result `others`. Both
+/// Writes `columns` results at `position` to `to`, from `sums` and for two products per result `others`. Both
 /// have a value for every lane of the last vector. `bias` has a value for every column of the weight.
 ///
 /// # Safety
@@ -56,7 +56,7 @@ pub(super) struct Place {
 pub(super) unsafe fn finish<S: Simd>(
     simd: S,
     epilogue: Epilogue<'_>,
-    place: Place,
+    position: Position,
     (sums, others): (&[f32], &[f32]),
     bias: Option<&[f32]>,
     to: *mut f32,
@@ -65,13 +65,13 @@ pub(super) unsafe fn finish<S: Simd>(
     let lanes = S::LANES;
     // Computed once: a division takes longer than the epilogue of a few results.
     let of_token = match epilogue {
-        Epilogue::GatedResidual { tokens, .. } => place.row / tokens * place.width,
+        Epilogue::GatedResidual { tokens, .. } => position.row / tokens * position.width,
         _ => 0,
     };
     for first in (0..columns).step_by(lanes) {
         let count = lanes.min(columns - first);
-        let column = place.column + first;
-        let index = place.row * place.width + column;
+        let column = position.column + first;
+        let index = position.row * position.width + column;
         let part = |values: &[f32], at: usize| {
             let values = &values[at..at + count];
             // SAFETY: the slice has `count` values.
@@ -81,7 +81,7 @@ pub(super) unsafe fn finish<S: Simd>(
             // SAFETY: a whole vector can be read.
             let sums = unsafe { simd.load(sums[first..first + lanes].as_ptr()) };
             match bias {
-                Some(bias) => simd.add(sums, part(bias, section * place.width + column)),
+                Some(bias) => simd.add(sums, part(bias, section * position.width + column)),
                 None => sums,
             }
         };

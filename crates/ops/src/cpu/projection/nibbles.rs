@@ -35,7 +35,7 @@ pub(super) struct Columns {
 /// `PLANES` planes.
 ///
 /// # Safety
-/// There are as many rows, and as many columns of as many parts. `sums` has room for all sums, for this call
+/// There are as many rows, and as many columns of as many parts. `sums` has space for all sums, for this call
 /// alone.
 #[inline(always)]
 pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const PLANES: usize>(

@@ -106,7 +106,7 @@ pub(in crate::cpu) fn pack<S: Simd>(simd: S, stretch: Stretch<'_>, to: &mut [f32
     let mut to = to.as_mut_ptr();
     for begin in (0..stretch.width).step_by(block_bytes) {
         let width = block_bytes.min(stretch.width - begin);
-        // SAFETY: the stretch's rows lie inside of its bytes, `to` has room for all vectors, which was
+        // SAFETY: the stretch's rows lie inside of its bytes, `to` has space for all vectors, which was
         // checked above, and blocks of our own for as many elements as are written to them.
         unsafe {
             let mut from = stretch.bytes.as_ptr().add(begin);

@@ -9,7 +9,7 @@ use super::super::simd::{Kernel, MOST_LANES, Simd};
 use super::super::target::Target;
 use super::Projection;
 use super::blocks::{self, Blocks, PART, Panel, UNITS};
-use super::epilogue::{Epilogue, Place, finish};
+use super::epilogue::{Epilogue, Position, finish};
 use super::nibbles;
 use super::pack::{Stretch, pack};
 use super::partition::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
@@ -165,7 +165,7 @@ impl Task<'_> {
             for vector in 0..VECTORS {
                 let rows = self.weight_rows::<S>(tiles, index, vector);
                 let values = (part.first, part.count);
-                let place = index * tiles.columns * STRETCH + vector * S::LANES;
+                let position = index * tiles.columns * STRETCH + vector * S::LANES;
                 let stretch = Stretch::new(weight, self.projection.inputs, rows, values, PAIRS);
                 pack(simd, stretch, &mut self.workspace.panel[place..], tiles.columns);
             }
@@ -384,7 +384,7 @@ impl Task<'_> {
         let width = self.projection.outputs / self.epilogue.products();
         for row in self.rows.clone() {
             let sums = &self.workspace.sums[(row - self.rows.start) * tiles.width()..][..tiles.width()];
-            let place = Place {
+            let position = Position {
                 row,
                 column: self.columns.start,
                 width,
@@ -399,7 +399,7 @@ impl Task<'_> {
                 finish(
                     simd,
                     self.epilogue,
-                    place,
+                    position,
                     sums,
                     self.projection.bias,
                     to,

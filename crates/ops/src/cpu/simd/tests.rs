@@ -69,7 +69,7 @@ fn load<S: Simd>(simd: S, values: &[f32]) -> S::Vector {
 
 fn lanes<S: Simd>(simd: S, vector: S::Vector) -> Vec<f32> {
     let mut values = vec![0.0; S::LANES];
-    // SAFETY: there is room for them.
+    // SAFETY: there is space for them.
     unsafe { simd.store(values.as_mut_ptr(), vector) };
     values
 }
@@ -173,7 +173,7 @@ fn parts_of_vectors() {
             expected.resize(S::LANES, 0.0);
             assert_eq!(lanes(simd, vector), expected);
             let mut stored = vec![-1.0; S::LANES];
-            // SAFETY: there is room for `count` values.
+            // SAFETY: there is space for `count` values.
             unsafe { simd.store_first(stored.as_mut_ptr(), vector, count) };
             expected[count..].fill(-1.0);
             assert_eq!(stored, expected);

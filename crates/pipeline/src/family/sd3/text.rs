@@ -131,7 +131,7 @@ impl TextEncoders for Sd3TextEncoders {
         Some(self.pooled_features)
     }
 
-    /// CLIP reads one chunk: T5 has room for long prompts.
+    /// CLIP reads one chunk: T5 reads long prompts.
     fn tokens(&self, _prompts: &[&str]) -> Result<usize> {
         Ok(self.clips.length() + self.t5_length())
     }

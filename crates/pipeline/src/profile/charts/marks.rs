@@ -9,7 +9,7 @@ const CHARACTER: f64 = 6.3;
 /// The gap between a label and its neighbours.
 const GAP: f64 = 14.0;
 
-/// Gives every label a row, or none if there is no room. `labels` are x positions from left to right, with
+/// Gives every label a row, or none if it does not fit. `labels` are x positions from left to right, with
 /// texts. A label starts at its position, and the line from its mark down to it crosses no other label.
 pub(super) fn rows(labels: &[(f64, &str)]) -> Vec<Option<usize>> {
     // The left end of what each row holds, filled from the right: labels further left go to lower rows, so
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_with_room_stay_in_the_first_row() {
+    fn labels_that_fit_stay_in_the_first_row() {
         assert_eq!(
             rows(&[(0.0, "one"), (200.0, "two"), (400.0, "three")]),
             [Some(0); 3]
@@ -53,12 +53,12 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_goes_down_from_right_to_left() {
+    fn crowded_labels_go_down_from_right_to_left() {
         assert_eq!(
             rows(&[(0.0, "Startup"), (3.0, "Before"), (6.0, "After")]),
             [Some(2), Some(1), Some(0)]
         );
-        let many = vec![(5.0, "all at one place"); 30];
+        let many = vec![(5.0, "all at one position"); 30];
         let placed = rows(&many);
         assert_eq!(placed.iter().flatten().count(), MOST_ROWS);
         assert_eq!(placed[29], Some(0));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use sd_memory::{Bytes, Reading, Sample};
 
 use super::marks::{self, ROW};
-use super::{Paper, area, byte_tick, byte_ticks, curve, line, place, rectangle};
+use super::{Paper, area, byte_tick, byte_ticks, curve, line, rectangle, rounded};
 use crate::profile::markup::{Element, element};
 use crate::profile::scale::Scale;
 use crate::profile::{Profile, readings, stages, units};
@@ -134,7 +134,7 @@ fn gradient() -> Element {
 fn bands(profile: &Profile, across: Scale) -> Element {
     let all = &profile.timeline.stages;
     let bands = all.iter().enumerate().map(|(index, stage)| {
-        let (left, right) = (across.place(stage.start), across.place(stage.end));
+        let (left, right) = (across.coordinate(stage.start), across.coordinate(stage.end));
         let width = right - left;
         let what = format!(
             "{}: {}, at most {} resident",
@@ -153,8 +153,8 @@ fn bands(profile: &Profile, across: Scale) -> Element {
         );
         if marks::width(&stage.name) + 12.0 <= width {
             let name = element("text")
-                .with("x", place(left + width / 2.0))
-                .with("y", place(TOP - STRIP + 14.0));
+                .with("x", rounded(left + width / 2.0))
+                .with("y", rounded(TOP - STRIP + 14.0));
             band = band.child(name.with("class", "band-name middle").text(&stage.name));
         }
         band
@@ -164,12 +164,12 @@ fn bands(profile: &Profile, across: Scale) -> Element {
 
 fn curves(samples: &[Sample], seconds: f64, across: Scale, up: Scale) -> Element {
     let points = |value: &dyn Fn(&Sample) -> Bytes| -> Vec<(f64, f64)> {
-        let place = |sample: &Sample, at: f64| (across.place(at), up.place(value(sample).0 as f64));
+        let point = |sample: &Sample, at: f64| (across.coordinate(at), up.coordinate(value(sample).0 as f64));
         // The last sample extends to the end.
-        let last = samples.last().map(|sample| place(sample, seconds));
+        let last = samples.last().map(|sample| point(sample, seconds));
         samples
             .iter()
-            .map(|sample| place(sample, sample.seconds))
+            .map(|sample| point(sample, sample.seconds))
             .chain(last)
             .collect()
     };
@@ -196,8 +196,9 @@ fn curves(samples: &[Sample], seconds: f64, across: Scale, up: Scale) -> Element
 fn stage_peaks(profile: &Profile, across: Scale, up: Scale) -> Element {
     let all = &profile.timeline.stages;
     let lines = all.iter().enumerate().map(|(index, stage)| {
-        let y = up.place(stage.resident_peak.0 as f64);
-        let ends = line(across.place(stage.start), y, across.place(stage.end), y).with("class", "stage-peak");
+        let y = up.coordinate(stage.resident_peak.0 as f64);
+        let ends = line(across.coordinate(stage.start), y, across.coordinate(stage.end), y)
+            .with("class", "stage-peak");
         element("g").with("class", stages::class(all, index)).child(ends)
     });
     element("g").children(lines)
@@ -218,12 +219,12 @@ fn limit_lines(profile: &Profile, up: Scale, drawn: impl Fn(Bytes) -> bool) -> E
     limits.sort_by_key(|&(_, limit)| std::cmp::Reverse(limit));
     let mut next = f64::NEG_INFINITY;
     let lines = limits.into_iter().map(|(name, limit)| {
-        let y = up.place(limit.0 as f64);
+        let y = up.coordinate(limit.0 as f64);
         let text_y = (y + 4.0).max(next);
         next = text_y + APART;
         let text = element("text")
-            .with("x", place(RIGHT + 10.0))
-            .with("y", place(text_y));
+            .with("x", rounded(RIGHT + 10.0))
+            .with("y", rounded(text_y));
         let mut group = element("g").with("class", format!("limit {name}"));
         if drawn(limit) {
             let tip = format!("{name}: {limit}");
@@ -249,7 +250,7 @@ fn labels(readings: &[Reading], across: Scale) -> Vec<Label<'_>> {
     let mut labels: Vec<Label<'_>> = readings
         .iter()
         .map(|reading| Label {
-            x: across.place(reading.seconds),
+            x: across.coordinate(reading.seconds),
             text: &reading.label,
             row: None,
         })
@@ -270,8 +271,8 @@ fn labels(readings: &[Reading], across: Scale) -> Vec<Label<'_>> {
 fn marks(readings: &[Reading], labels: &[Label<'_>], across: Scale, up: Scale) -> Element {
     let marks = readings.iter().zip(labels).map(|(reading, label)| {
         let (x, y) = (
-            across.place(reading.seconds),
-            up.place(reading.memory.process.0 as f64),
+            across.coordinate(reading.seconds),
+            up.coordinate(reading.memory.process.0 as f64),
         );
         let mut tip = format!(
             "{}, {}: {} resident",
@@ -289,19 +290,19 @@ fn marks(readings: &[Reading], labels: &[Label<'_>], across: Scale, up: Scale) -
             let label_y = LABELS + row as f64 * ROW;
             mark = mark.child(line(x, y, x, label_y).with("class", "leader"));
             let text = element("text")
-                .with("x", place(label.x + 5.0))
-                .with("y", place(label_y));
+                .with("x", rounded(label.x + 5.0))
+                .with("y", rounded(label_y));
             mark = mark.child(text.with("class", "mark-label").text(label.text));
         }
         mark.child(match reading.given_back {
             Some(_) => {
-                let path = format!("M{} {}l9 0l-4.5 8z", place(x - 4.5), place(y - 4.0));
+                let path = format!("M{} {}l9 0l-4.5 8z", rounded(x - 4.5), rounded(y - 4.0));
                 element("path").with("class", "cleanup").with("d", path)
             }
             None => element("circle")
                 .with("class", "reading")
-                .with("cx", place(x))
-                .with("cy", place(y))
+                .with("cx", rounded(x))
+                .with("cy", rounded(y))
                 .with("r", 3.5),
         })
     });

@@ -51,8 +51,8 @@ impl Paper {
             .into_iter()
             .map(|seconds| {
                 let at = element("text")
-                    .with("x", place(scale.place(seconds)))
-                    .with("y", place(self.bottom + 17.0));
+                    .with("x", rounded(scale.coordinate(seconds)))
+                    .with("y", rounded(self.bottom + 17.0));
                 at.with("class", "tick middle").text(units::tick(seconds))
             });
         let line = line(self.left, self.bottom, self.right, self.bottom).with("class", "axis");
@@ -62,10 +62,10 @@ impl Paper {
     /// The value axis at the left, with grid lines labelled by `name`.
     fn value_axis(self, scale: Scale, ticks: &[f64], name: impl Fn(f64) -> String) -> Element {
         let rows = ticks.iter().map(|&value| {
-            let y = scale.place(value);
+            let y = scale.coordinate(value);
             let text = element("text")
-                .with("x", place(self.left - 8.0))
-                .with("y", place(y + 4.0));
+                .with("x", rounded(self.left - 8.0))
+                .with("y", rounded(y + 4.0));
             element("g")
                 .child(line(self.left, y, self.right, y).with("class", "grid"))
                 .child(text.with("class", "tick end").text(name(value)))
@@ -75,7 +75,7 @@ impl Paper {
 }
 
 /// A coordinate, rounded to a tenth.
-fn place(value: f64) -> String {
+fn rounded(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0")
         .map_or_else(|| text.clone(), str::to_owned)
@@ -83,18 +83,18 @@ fn place(value: f64) -> String {
 
 fn line(x1: f64, y1: f64, x2: f64, y2: f64) -> Element {
     element("line")
-        .with("x1", place(x1))
-        .with("y1", place(y1))
-        .with("x2", place(x2))
-        .with("y2", place(y2))
+        .with("x1", rounded(x1))
+        .with("y1", rounded(y1))
+        .with("x2", rounded(x2))
+        .with("y2", rounded(y2))
 }
 
 fn rectangle(left: f64, top: f64, width: f64, height: f64) -> Element {
     element("rect")
-        .with("x", place(left))
-        .with("y", place(top))
-        .with("width", place(width.max(0.0)))
-        .with("height", place(height.max(0.0)))
+        .with("x", rounded(left))
+        .with("y", rounded(top))
+        .with("width", rounded(width.max(0.0)))
+        .with("height", rounded(height.max(0.0)))
 }
 
 /// A path through `points`, from left to right.
@@ -102,9 +102,9 @@ fn curve(points: &[(f64, f64)]) -> String {
     let mut path = String::new();
     for (index, &(x, y)) in points.iter().enumerate() {
         path.push(if index == 0 { 'M' } else { 'L' });
-        path.push_str(&place(x));
+        path.push_str(&rounded(x));
         path.push(' ');
-        path.push_str(&place(y));
+        path.push_str(&rounded(y));
     }
     path
 }
@@ -113,12 +113,12 @@ fn curve(points: &[(f64, f64)]) -> String {
 fn area(points: &[(f64, f64)], bottom: f64) -> String {
     match (points.first(), points.last()) {
         (Some(first), Some(last)) => {
-            let bottom = place(bottom);
+            let bottom = rounded(bottom);
             format!(
                 "{}L{} {bottom}L{} {bottom}Z",
                 curve(points),
-                place(last.0),
-                place(first.0)
+                rounded(last.0),
+                rounded(first.0)
             )
         }
         _ => String::new(),

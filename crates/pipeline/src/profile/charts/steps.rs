@@ -1,6 +1,6 @@
 //! The chart of the duration of each denoising step.
 
-use super::{Paper, line, place, rectangle};
+use super::{Paper, line, rectangle, rounded};
 use crate::profile::markup::{Element, element};
 use crate::profile::{Step, units};
 
@@ -37,7 +37,7 @@ pub(in crate::profile) fn steps(steps: &[Step]) -> Option<Element> {
     let each = (PAPER.right - PAPER.left) / bars.len() as f64;
     let gap = if each > 6.0 { 2.0 } else { 0.0 };
     svg = svg.children(bars.iter().enumerate().map(|(index, bar)| {
-        let (left, top) = (PAPER.left + index as f64 * each, up.place(bar.seconds));
+        let (left, top) = (PAPER.left + index as f64 * each, up.coordinate(bar.seconds));
         rectangle(left + gap / 2.0, top, each - gap, PAPER.bottom - top)
             .with(
                 "class",
@@ -47,16 +47,16 @@ pub(in crate::profile) fn steps(steps: &[Step]) -> Option<Element> {
                     "step other"
                 },
             )
-            .with("rx", place((each / 8.0).min(2.0)))
+            .with("rx", rounded((each / 8.0).min(2.0)))
             .child(element("title").text(&bar.tip))
     }));
-    let y = up.place(median);
+    let y = up.coordinate(median);
     svg = svg.child(line(PAPER.left, PAPER.bottom, PAPER.right, PAPER.bottom).with("class", "axis"));
     svg = svg.child(line(PAPER.left, y, PAPER.right, y).with("class", "median"));
     let name = |x: f64, class: &str, text: String| {
         let at = element("text")
-            .with("x", place(x))
-            .with("y", place(PAPER.bottom + 17.0));
+            .with("x", rounded(x))
+            .with("y", rounded(PAPER.bottom + 17.0));
         at.with("class", class).text(text)
     };
     svg = svg.child(name(PAPER.left, "tick", "first step".to_owned()));

@@ -23,11 +23,11 @@ pub(in crate::profile) fn weights(timeline: &Timeline) -> Option<Element> {
     }
     let across = PAPER.across(timeline.seconds);
     let up = PAPER.up(1.05 * total.0 as f64);
-    let end = (across.place(timeline.seconds), up.place(total.0 as f64));
+    let end = (across.coordinate(timeline.seconds), up.coordinate(total.0 as f64));
     let points = timeline.samples.iter().map(|sample| {
         (
-            across.place(sample.seconds),
-            up.place(sample.weights_read.0 as f64),
+            across.coordinate(sample.seconds),
+            up.coordinate(sample.weights_read.0 as f64),
         )
     });
     let points: Vec<(f64, f64)> = points.chain([end]).collect();

@@ -19,7 +19,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
         return Err(damaged("has a trie of no whole number of units"));
     };
     let texts = str::from_utf8(texts).map_err(|_| damaged("has texts that are not UTF-8"))?;
-    let unit = |place: usize| units.get(place).map(|unit| u32::from_le_bytes(*unit) as usize);
+    let unit = |index: usize| units.get(index).map(|unit| u32::from_le_bytes(*unit) as usize);
     let outside = || damaged("leads out of itself");
     let mut is_seen = vec![false; units.len()];
     let mut nodes = vec![0];
@@ -77,9 +77,9 @@ mod tests {
         units[0] = 256 << 10;
         units[256 ^ 0x61] = 0x61 | 1 << 8 | 0x61 << 10;
         assert_eq!(check(&table(&units, "b\0")), Ok(()));
-        let broken = |place: usize, unit: u32, texts: &str| {
+        let broken = |index: usize, unit: u32, texts: &str| {
             let mut units = units;
-            units[place] = unit;
+            units[index] = unit;
             check(&table(&units, texts)).unwrap_err()
         };
         assert!(broken(0, 300 << 10 | 1 << 9, "b\0").contains("leads out"));

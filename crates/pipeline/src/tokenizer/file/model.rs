@@ -109,12 +109,12 @@ impl Model {
                     .to_owned(),
             );
         }
-        let usual = match &self.vocab {
+        let default = match &self.vocab {
             Vocabulary::Ids(_) => "BPE",
             Vocabulary::Scores(_) => "Unigram",
         };
-        let kind = self.kind.as_deref().unwrap_or(usual);
-        if kind != usual {
+        let kind = self.kind.as_deref().unwrap_or(default);
+        if kind != default {
             return Err(format!(
                 "its model is `{kind}` with the vocabulary of another; BPE and Unigram are known"
             ));

@@ -264,7 +264,7 @@ impl UpsampledConvolution<'_> {
         let elements = channels.len().div_ceil(pair);
         assert!(
             at_a_time > 0 && elements * plane + SLACK <= term_step && S::LANES <= SLACK,
-            "planes have no room. This is a bug."
+            "the buffer of planes is too small. This is a bug."
         );
         let before = sizes.columns_left.saturating_sub(block.columns.start);
         let from = block.columns.start.saturating_sub(sizes.columns_left);
@@ -340,7 +340,7 @@ impl UpsampledConvolution<'_> {
                 let bias = simd.splat(self.addends.bias(image, output, sizes.out_channels));
                 let sums = &sums[(index * images + place) * vectors..];
                 for vector in (0..vectors).step_by(S::LANES) {
-                    // SAFETY: there is a vector for each product, and room for the pixels of a vector in both
+                    // SAFETY: there is a vector for each product, and space for the pixels of a vector in both
                     // rows.
                     unsafe {
                         let mut terms = [simd.zero(); TERMS];

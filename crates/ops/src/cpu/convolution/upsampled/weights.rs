@@ -136,7 +136,7 @@ impl Kernel for Summing<'_> {
             assert!(
                 channels.len() * TERMS * S::LANES <= widened.len()
                     && panel + (elements - 1) * PANEL + S::LANES <= term_step,
-                "weights have no room. This is a bug."
+                "the buffer of weights is too small. This is a bug."
             );
             for element in 0..elements {
                 let first = element * weights.pair();

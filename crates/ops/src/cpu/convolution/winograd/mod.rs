@@ -260,7 +260,7 @@ fn fill<S: Simd, F: Form>(
             && of_channel >= 2 * LINES
             && elements * layout.plane + SLACK <= term_step
             && S::LANES <= SLACK,
-        "planes have no room. This is a bug."
+        "the buffer of planes is too small. This is a bug."
     );
     // The pixels of a row of the block and those beside them, zero-padded.
     let before = sizes.columns_left.saturating_sub(block.columns.start);
@@ -329,7 +329,7 @@ fn fill<S: Simd, F: Form>(
                 for run in 0..runs {
                     for group in (0..length).step_by(S::LANES) {
                         let at = run * line + F::GROUP * group;
-                        // SAFETY: lines have so many groups, and room for a vector of them after these.
+                        // SAFETY: lines have so many groups, and space for a vector of them after these.
                         // Values behind the last one lie before what is written next, or in what was left
                         // after all planes.
                         unsafe {
@@ -381,7 +381,7 @@ fn combine_weights<S: Simd, F: Form>(
         assert!(
             channels.len() * taps * S::LANES <= widened.len()
                 && panel + ((elements * rows - 1) * PANEL + S::LANES) <= term_step,
-            "weights have no room. This is a bug."
+            "the buffer of weights is too small. This is a bug."
         );
         for element in 0..elements {
             let first = element * F::CHANNELS;
@@ -461,7 +461,7 @@ fn finish<S: Simd, F: Form>(
             let bias = simd.splat(convolution.addends.bias(image, output, sizes.out_channels));
             for vector in 0..pixel_vectors {
                 let from = ((index * block.images.len() + place) * pixel_vectors + vector) * S::LANES;
-                // SAFETY: there is a vector for each output channel and vector of pixels, and room for its groups.
+                // SAFETY: there is a vector for each output channel and vector of pixels, and space for its groups.
                 unsafe {
                     let mut terms = [simd.zero(); form::MOST_TERMS];
                     for term in 0..F::TERMS {
