@@ -97,7 +97,7 @@ fn each_error_comes_with_what_helps_against_it() {
             &["--init-image", &image, "--mask", &other_size],
             1,
             "the mask",
-            "as large as the image",
+            "of the size of the --init-image",
         ),
         (
             &["--model", &inpainting],

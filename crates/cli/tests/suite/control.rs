@@ -241,11 +241,11 @@ fn each_control_image_has_its_own_network_and_scale() {
     ];
     fresh
         .run(&[&two[..], &["--pose", &photo]].concat())
-        .fails(2, "--controlnet is given 2 times, and there is 1 image to follow");
+        .fails(2, "--controlnet is given 2 times, and there is 1 control image");
     let three = ["--pose", &photo, "--depth", &photo, "--control", &photo];
     fresh.run(&[&two[..], &three].concat()).fails(
         2,
-        "--controlnet is given 2 times, and there are 3 images to follow",
+        "--controlnet is given 2 times, and there are 3 control images",
     );
     fresh
         .run(&["a cat", "--model", &model, "--control", &photo])

@@ -161,7 +161,7 @@ fn one_of_several_files_is_named_by_its_folder() {
     let model = format!("{FIXTURES}/families/sd15");
     let run = fresh.run(&["a cat", "--model", &model, "--lora", "loras"]).fails(
         2,
-        "several files that could be meant: epoch1.safetensors, epoch2.safetensors",
+        "several such files: epoch1.safetensors, epoch2.safetensors",
     );
     assert!(
         run.stderr.contains("hint: name one: `loras:epoch1.safetensors`"),
