@@ -1,4 +1,4 @@
-//! What is loaded in a process: the device, and what stays of one request for the next.
+//! What is loaded in a process: the device, and the cache for the next request.
 
 use std::path::PathBuf;
 
@@ -15,24 +15,24 @@ use crate::{Result, device};
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     device: Option<(DeviceChoice, Device)>,
-    /// `None` where nothing stays of a request.
+    /// `None` if nothing is cached between requests.
     cache: Option<RequestCache>,
-    /// Where the base model of the last request is.
+    /// The base model of the last request.
     model: Option<PathBuf>,
-    /// What the process took in the last request beside networks and activations.
+    /// Memory of the process in the last request without networks and activations.
     process: Bytes,
 }
 
 impl Loaded {
-    /// Nothing yet. What is loaded later stays for the next request.
-    pub(crate) fn keeping() -> Self {
+    /// Nothing loaded yet, with a cache for the next request.
+    pub(crate) fn with_cache() -> Self {
         Self {
             cache: Some(RequestCache::default()),
             ..Self::default()
         }
     }
 
-    /// The device of `choice`, which is opened once. Nothing stays on another one.
+    /// The device of `choice`, which is opened once. The cache of another device is released.
     ///
     /// # Errors
     /// This build or this machine does not have the device.
@@ -46,18 +46,18 @@ impl Loaded {
         Ok(device)
     }
 
-    /// What stays of one request for the next, if anything does. Nothing stays on a device with its own
-    /// memory, whose memory pool is created anew for each request.
+    /// The cache for the next request, if there is one. A device with its own memory has none, because its
+    /// memory pool is created anew for each request.
     pub(crate) fn cache(&self) -> Option<&RequestCache> {
         let (_, device) = self.device.as_ref()?;
         let has_own_memory = Capabilities::of(device).memory == Memory::Discrete;
         self.cache.as_ref().filter(|_| !has_own_memory)
     }
 
-    /// Begins a request for `model` within `budget`, before anything of the model is opened: drops what
-    /// stayed of another model, and what a smaller budget has no room for.
+    /// Starts a request for `model` within `budget`, before its files are opened: drops what is cached of
+    /// another model, and what does not fit into a smaller budget.
     pub(crate) fn begin(&mut self, model: &ModelChoice, budget: Bytes) {
-        // A model that is not there is an error, after which the one that is loaded may be asked for again.
+        // A missing model is an error, and the next request may be for the loaded one again.
         if self.cache.is_none() || !model.folder.exists() {
             return;
         }
@@ -68,12 +68,12 @@ impl Loaded {
         self.limit_to(budget.saturating_sub(self.process));
     }
 
-    /// Remembers what the process takes in this request beside networks and activations.
+    /// Records the memory of the process in this request without networks and activations.
     pub(crate) fn note_process(&mut self, process: Bytes) {
         self.process = process;
     }
 
-    /// Drops everything that stays but the device.
+    /// Drops everything but the device.
     pub(crate) fn release(&mut self) {
         if let Some(cache) = &self.cache {
             cache.clear();
@@ -81,14 +81,14 @@ impl Loaded {
         self.model = None;
     }
 
-    /// Bytes of everything that stays.
+    /// Bytes of the cache.
     pub(crate) fn bytes(&self) -> Bytes {
         self.cache.as_ref().map_or(Bytes(0), RequestCache::bytes)
     }
 
-    fn limit_to(&self, room: Bytes) {
+    fn limit_to(&self, limit: Bytes) {
         if let Some(cache) = &self.cache {
-            cache.limit_to(room);
+            cache.limit_to(limit);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What stays of one request for the next: resident blocks of networks, encoded prompts.
+//! The cache between two requests: resident blocks of networks, and encoded prompts.
 
 use sd_memory::Bytes;
 use sd_weights::BlockCache;
 
 use crate::prompt_cache::RecentPrompts;
 
-/// What stays of one request for the next. Clones share it.
+/// The cache between two requests. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RequestCache {
     /// Resident blocks of networks that were dropped.
@@ -15,18 +15,18 @@ pub(crate) struct RequestCache {
 }
 
 impl RequestCache {
-    /// Bytes of everything.
+    /// Bytes of the whole cache.
     pub(crate) fn bytes(&self) -> Bytes {
         Bytes(self.blocks.bytes() + self.prompts.bytes())
     }
 
-    /// Limits everything to `room`: drops the prompts if there is no room for all of them, and blocks that do
-    /// not fit beside them.
-    pub(crate) fn limit_to(&self, room: Bytes) {
-        if self.prompts.bytes() > room.0 {
+    /// Limits the cache to `limit`: drops the prompts if they do not fit, and the blocks that do not fit
+    /// beside them.
+    pub(crate) fn limit_to(&self, limit: Bytes) {
+        if self.prompts.bytes() > limit.0 {
             self.prompts.clear();
         }
-        self.blocks.limit_to(room.0 - self.prompts.bytes());
+        self.blocks.limit_to(limit.0 - self.prompts.bytes());
     }
 
     /// Drops everything.

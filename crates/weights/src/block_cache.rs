@@ -21,7 +21,7 @@ pub struct BlockCache(Arc<Mutex<Cached>>);
 /// A block of any type.
 pub(crate) type AnyBlock = Arc<dyn Any + Send + Sync>;
 
-/// Which block of which network.
+/// The key of a block: its network and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BlockKey {
     /// The name of the network's weights.
@@ -37,7 +37,7 @@ pub(crate) struct BlockKey {
 #[derive(Default)]
 struct Cached {
     limit: u64,
-    /// In the order in which they came.
+    /// In the order of their insertion.
     blocks: Vec<CachedBlock>,
 }
 
@@ -88,7 +88,7 @@ impl BlockCache {
         cached.shrink_to(bytes);
     }
 
-    /// Frees at least `bytes`, or all that there is. Returns the bytes that were freed.
+    /// Frees at least `bytes`, or the whole cache. Returns the bytes that were freed.
     pub fn release(&self, bytes: u64) -> u64 {
         let mut cached = lock(&self.0);
         let left = cached.bytes().saturating_sub(bytes);
@@ -111,7 +111,7 @@ impl BlockCache {
         Some((block, bytes))
     }
 
-    /// Puts a block of `bytes` into the cache, in place of one of the same key, if the limit allows it.
+    /// Puts a block of `bytes` into the cache, replacing one with the same key, if the limit allows it.
     pub(crate) fn put(&self, key: &BlockKey, block: AnyBlock, bytes: u64) {
         let mut cached = lock(&self.0);
         cached.blocks.retain(|cached| cached.key != *key);
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn blocks_within_the_limit_are_found_once() {
         let cache = filled();
-        // There is no room for another one.
+        // The cache is full.
         cache.put(&key("b", 0), Arc::new(7_u32), 1);
         assert_eq!(
             (cache.bytes(), cache.bytes_of("a"), cache.bytes_of("b")),
@@ -174,7 +174,7 @@ mod tests {
         assert!(cache.take(&key("a", 3)).is_none());
         cache.put(&key("b", 0), Arc::new(7_u32), 1);
         assert_eq!(cache.bytes(), 81);
-        // In place of the one that is there.
+        // It replaces the cached block.
         cache.put(&key("b", 0), Arc::new(8_u32), 2);
         assert_eq!(cache.bytes_of("b"), 2);
         cache.retain(&["b".to_owned()]);
@@ -189,7 +189,7 @@ mod tests {
         cache.limit_to(20);
         assert!(cache.take(&key("a", 1)).is_none() && cache.take(&key("a", 0)).is_some());
         assert_eq!(cache.release(5), 0);
-        // A cache keeps nothing until it may.
+        // The limit of a new cache is 0.
         let new = BlockCache::default();
         new.put(&key("a", 0), Arc::new(0_u32), 1);
         assert_eq!(new.bytes(), 0);

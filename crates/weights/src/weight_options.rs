@@ -42,8 +42,7 @@ pub struct WeightOptions {
     pub memory_pressure: MemoryPressure,
     /// Host memory that caches streamed blocks of a device with memory of its own.
     pub host_memory: HostMemory,
-    /// Where resident blocks come from and go to beyond the life of their network. `None` where they are
-    /// dropped with it.
+    /// The cache for resident blocks beyond the life of their network. `None` if they are dropped with it.
     pub block_cache: Option<BlockCache>,
 }
 

@@ -243,10 +243,9 @@ fn each_control_image_has_its_own_network_and_scale() {
         .run(&[&two[..], &["--pose", &photo]].concat())
         .fails(2, "--controlnet is given 2 times, and there is 1 control image");
     let three = ["--pose", &photo, "--depth", &photo, "--control", &photo];
-    fresh.run(&[&two[..], &three].concat()).fails(
-        2,
-        "--controlnet is given 2 times, and there are 3 control images",
-    );
+    fresh
+        .run(&[&two[..], &three].concat())
+        .fails(2, "--controlnet is given 2 times, and there are 3 control images");
     fresh
         .run(&["a cat", "--model", &model, "--control", &photo])
         .fails(2, "--control needs --controlnet");

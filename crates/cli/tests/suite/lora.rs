@@ -159,10 +159,9 @@ fn one_of_several_files_is_named_by_its_folder() {
         fs::copy(file, folder.join(format!("{name}.safetensors"))).unwrap();
     }
     let model = format!("{FIXTURES}/families/sd15");
-    let run = fresh.run(&["a cat", "--model", &model, "--lora", "loras"]).fails(
-        2,
-        "several such files: epoch1.safetensors, epoch2.safetensors",
-    );
+    let run = fresh
+        .run(&["a cat", "--model", &model, "--lora", "loras"])
+        .fails(2, "several such files: epoch1.safetensors, epoch2.safetensors");
     assert!(
         run.stderr.contains("hint: name one: `loras:epoch1.safetensors`"),
         "{}",

@@ -118,7 +118,7 @@ impl Control {
         })
     }
 
-    /// The name of the network's weights, held as `weight_type`, in the cache of blocks.
+    /// The name of the network's weights, held as `weight_type`, in the block cache.
     ///
     /// # Errors
     /// A file is missing or cannot be read.

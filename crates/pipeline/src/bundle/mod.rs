@@ -160,8 +160,8 @@ impl Bundle {
         self.components.weights(component, weight_options)
     }
 
-    /// The names in the cache of blocks of the weights that the denoising runs on, held as `weight_type`: the
-    /// denoising network's and its ControlNets'.
+    /// The names in the block cache of the denoising network's weights and its ControlNets' weights, held as
+    /// `weight_type`.
     ///
     /// # Errors
     /// A file is missing or cannot be read.
@@ -173,7 +173,7 @@ impl Bundle {
             .collect()
     }
 
-    /// The name of the autoencoder's weights, held as `weight_type`, in the cache of blocks.
+    /// The name of the autoencoder's weights, held as `weight_type`, in the block cache.
     ///
     /// # Errors
     /// A file is missing or cannot be read.

@@ -1,4 +1,4 @@
-//! The names of networks' weights in the cache of blocks: a digest of everything that the blocks depend on.
+//! The names of weights in the block cache: a digest of everything that the blocks depend on.
 
 use sd_weights::{Checkpoint, FileIdentity, ModelFile, WeightType, adapter_settings};
 use serde::Serialize;
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::request::LoraChoice;
 use crate::{Result, checksummed};
 
-/// Everything that the blocks of a network depend on, apart from the device.
+/// Everything that the blocks of a network depend on, except the device.
 #[derive(Serialize)]
 struct Origin<'a> {
     config: &'a [u8],
@@ -25,11 +25,11 @@ struct LoraOrigin {
     text_scale: f64,
 }
 
-/// The name of the weights in `checkpoint` with `loras` added, for a network that `config` describes, which
-/// are held as `weight_type`.
+/// The name of the weights of `checkpoint` with `loras` added, for a network of `config`, held as
+/// `weight_type`.
 ///
 /// # Errors
-/// A file has gone or cannot be read.
+/// A file is missing or cannot be read.
 pub(crate) fn cache_name<'l>(
     config: &ModelFile,
     checkpoint: &Checkpoint,
@@ -42,7 +42,7 @@ pub(crate) fn cache_name<'l>(
         loras: loras.into_iter().map(LoraOrigin::of).collect::<Result<_>>()?,
         weight_type: format!("{weight_type:?}"),
     };
-    // Texts and numbers, whose JSON cannot fail.
+    // Serialising strings and numbers cannot fail.
     let text = serde_json::to_vec(&origin).unwrap_or_default();
     Ok(checksummed::hexadecimal(&Sha256::digest(text)))
 }

@@ -68,7 +68,7 @@ impl Components {
         })
     }
 
-    /// The name of the weights of `component`, held as `weight_type`, in the cache of blocks.
+    /// The name of the weights of `component`, held as `weight_type`, in the block cache.
     ///
     /// # Errors
     /// A file is missing or cannot be read.

@@ -1,4 +1,5 @@
-//! Memory pressure between two requests: what stays of the last one is given up while others need the memory.
+//! Memory pressure between two requests: cached blocks and prompts are released while other programs need the
+//! memory.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -9,10 +10,10 @@ use sd_memory::{Bytes, Watcher};
 use crate::memory::cleanup_memory;
 use crate::request_cache::RequestCache;
 
-/// Time between two looks at the memory of the machine.
+/// The interval between two readings of the machine's memory.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A thread that watches the memory of the machine until it is dropped.
+/// A thread that watches the machine's memory until it is dropped.
 #[derive(Debug)]
 pub(super) struct IdleWatch {
     stop: Option<Sender<()>>,
@@ -20,8 +21,8 @@ pub(super) struct IdleWatch {
 }
 
 impl IdleWatch {
-    /// Watches for memory pressure, and gives up what `cache` holds of what the machine is short of. `None`
-    /// where there is nothing to give up, or the system has no thread to give; the next run looks by itself.
+    /// Starts the thread, which releases as much of `cache` as the machine is short of. `None` if the cache
+    /// is empty or the system refuses a thread; the next run checks the memory itself.
     pub(super) fn start(cache: &RequestCache) -> Option<Self> {
         let watcher = Watcher::start();
         Self::of(cache, INTERVAL, move || watcher.shortfall())
@@ -55,7 +56,7 @@ impl IdleWatch {
 
 impl Drop for IdleWatch {
     fn drop(&mut self) {
-        // The thread ends as soon as the sender is dropped.
+        // The thread ends when the sender is dropped.
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has already been printed.
@@ -107,7 +108,7 @@ mod tests {
         SHORTFALL.store(1, Ordering::Relaxed);
         let start = Instant::now();
         while cache.bytes() > Bytes(0) {
-            assert!(start.elapsed() < Duration::from_secs(60), "nothing was given up");
+            assert!(start.elapsed() < Duration::from_secs(60), "nothing was released");
             thread::sleep(Duration::from_millis(1));
         }
         drop(watch);

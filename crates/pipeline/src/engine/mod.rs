@@ -14,14 +14,13 @@ use crate::user_dirs::UserDirs;
 use crate::{Error, Result};
 use idle::IdleWatch;
 
-/// Runs requests, one after another. A process has one engine, which owns the device and what is loaded.
+/// Runs requests one after another. A process has one engine, which owns the device and what is loaded.
 ///
-/// An engine of [`new`](Self::new) holds nothing between two requests. One that [keeps what it has
-/// loaded](Self::keep_loaded) does, within the budget of the request: the resident blocks of the networks,
-/// and the encoded prompts. The next request takes those that it can use, so a second request for the same
-/// model reads no resident block again. What it cannot use is dropped before it reads a weight: blocks of
-/// another model, of other LoRA files, of another device or data type, and those that its plan has no room
-/// for. So what is kept never changes an image, a plan or an error.
+/// By default nothing stays in memory between two requests. With [`keep_loaded`](Self::keep_loaded) the
+/// resident blocks of the networks and the encoded prompts are cached, within the budget of the request. So a
+/// second request for the same model reads no resident block again. What the next request cannot use is
+/// dropped before a weight is read: blocks of another model, of other LoRA files, of another device or data
+/// type, and blocks that do not fit beside its plan. The cache never changes an image, a plan or an error.
 ///
 /// ```no_run
 /// use sd_pipeline::{Engine, Event, Interrupt, ModelChoice, ModelFolder, Recommended, Request};
@@ -44,34 +43,34 @@ use idle::IdleWatch;
 #[derive(Debug, Default)]
 pub struct Engine {
     loaded: Loaded,
-    /// Watches for memory pressure while no request runs.
+    /// Watches the memory pressure while no request runs.
     idle: Option<IdleWatch>,
 }
 
 impl Engine {
-    /// An engine that holds nothing between two requests.
+    /// An engine that caches nothing between two requests.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The engine, which from now on keeps what the next request may use. It gives that up when another model
-    /// is asked for, when a plan needs the room, when a run fails, and while the machine is short of memory.
+    /// Caches what the next request may use. The cache is released for a request for another model, when a
+    /// plan needs its memory, when a run fails, and while the machine is short of memory.
     #[doc(alias = "keep_alive")]
     #[must_use]
     pub fn keep_loaded(self) -> Self {
         Self {
-            loaded: Loaded::keeping(),
+            loaded: Loaded::with_cache(),
             idle: None,
         }
     }
 
-    /// Runs `request`: makes its images and saves them. `observer` is told what happens; `interrupt` stops
+    /// Generates the images of `request` and saves them. `observer` receives the events; `interrupt` stops
     /// the run between two pieces of work.
     ///
     /// # Errors
-    /// Anything that [`Error`] lists. Images that were saved before stay, and nothing is half-written. What
-    /// is worth going on with is kept for [`resume`](Self::resume), and the observer told so. The engine can
-    /// run the next request.
+    /// Any of [`Error`]. Images that were saved before stay, and no file is half-written. A run that is worth
+    /// continuing is kept for [`resume`](Self::resume), and the observer is notified. The engine can run the
+    /// next request.
     pub fn run(
         &mut self,
         request: &Request,
@@ -81,14 +80,14 @@ impl Engine {
         self.start(request, None, observer, interrupt)
     }
 
-    /// Goes on with a run that was interrupted, as [`run`](Self::run) would have, and returns all of its
-    /// images, also those that were saved before. `models` are those that [`ClaimedRun::models`] names.
+    /// Resumes an interrupted run, and returns all of its images, also those that were saved before. `models`
+    /// are those that [`ClaimedRun::models`] names.
     ///
     /// # Errors
-    /// As [`run`](Self::run), and where a model or the device is no longer what it was when the run began.
+    /// As [`run`](Self::run), and if a model or the device is not the same as when the run began.
     ///
     /// # Panics
-    /// There are not as many models as the run names.
+    /// The number of models differs from that of the run.
     pub fn resume(
         &mut self,
         claimed: ClaimedRun,
@@ -101,12 +100,12 @@ impl Engine {
         self.start(&request, Some(claimed), observer, interrupt)
     }
 
-    /// Bytes of weights and prompts that are kept for the next request.
+    /// Bytes of the cached weights and prompts.
     pub fn loaded_bytes(&self) -> Bytes {
         self.loaded.bytes()
     }
 
-    /// Drops everything that is kept for the next request, and gives the memory back to the system.
+    /// Releases the cache, and returns its memory to the system.
     #[doc(alias = "unload")]
     pub fn release(&mut self) {
         self.idle = None;
@@ -129,7 +128,7 @@ impl Engine {
             if let Err(error) = &outcome
                 && !matches!(error, Error::Interrupted)
             {
-                // What was computed with may be what failed.
+                // The cached blocks may be the cause of the failure.
                 run.forget_cached();
             }
             run.end(outcome)

@@ -1,18 +1,18 @@
-//! What stays of earlier stages and requests beside the stages of a plan: cached blocks of networks, encoded
-//! prompts.
+//! The cache beside the stages of a plan: blocks of networks and encoded prompts of earlier stages and
+//! requests.
 //!
-//! Cached bytes never take the room of a stage. Before a phase of a run begins, the cache is limited to what
-//! the budget leaves beside the phase's predicted peak. So a plan is chosen as if there were no cache, and
-//! the prediction rises to the budget at the most.
+//! The cache never takes memory from a stage. Before a phase of a run starts, it is limited to what the
+//! budget leaves beside the phase's predicted peak. So a plan is chosen as if there were no cache, and the
+//! prediction is at most the budget.
 
 use sd_memory::Bytes;
 
 use super::{DECODE, DENOISE, ENCODE_CONTROL, ENCODE_IMAGE, Plan, StagePlan};
 
-/// A part of a model pass, with networks of its own.
+/// A phase of a model pass, with its own networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Everything before the denoising: prompts and images are encoded, the networks are conditioned.
+    /// Everything before the denoising: encoding of prompts and images, conditioning of the networks.
     Preparation,
     /// The denoising steps.
     Denoising,
@@ -30,7 +30,7 @@ impl Phase {
     }
 }
 
-/// What is cached when a run begins, and what it caches beside networks.
+/// The bytes that are cached when a run starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct CachedBytes {
     /// Blocks of the denoising network and of its ControlNets.
@@ -40,25 +40,25 @@ pub(crate) struct CachedBytes {
 }
 
 impl Plan {
-    /// The most that the process has in `phase`, without what is cached.
+    /// The predicted peak of `phase` without the cache.
     pub(crate) fn peak_of(&self, phase: Phase) -> Bytes {
         let stages = self.stages.iter().filter(|stage| Phase::of(stage) == phase);
         stages.map(|stage| stage.predicted_peak).max().unwrap_or_default()
     }
 
-    /// Bytes of the weights that the networks of this plan leave in the cache at the most.
+    /// The most bytes of weights that the networks of this plan leave in the cache.
     pub(crate) fn leaves_cached(&self) -> u64 {
         let resident = |phase: Phase| self.resident_of(|stage| Phase::of(stage) == phase);
         resident(Phase::Denoising) + resident(Phase::Decoding) + self.encoder_bytes()
     }
 
-    /// The plan of a run that keeps blocks in a cache, and finds `cached` there.
+    /// Adds the cache, which holds `cached` at the start of the run, to the plan.
     #[must_use]
     pub(crate) fn with_cached(mut self, cached: CachedBytes) -> Self {
         let denoiser = self.resident_of(|stage| Phase::of(stage) == Phase::Denoising);
         let decoder = self.resident_of(|stage| Phase::of(stage) == Phase::Decoding);
         let encoder = self.encoder_bytes();
-        // The second group of images finds what the first one left.
+        // The second group of images uses what the first has cached.
         let networks_stay = self.groups.networks_stay;
         let has_groups = self.groups.groups > 1 && !networks_stay;
         let (denoiser_before, decoder_before) = if has_groups { (denoiser, decoder) } else { (0, 0) };
@@ -68,7 +68,7 @@ impl Plan {
             let beside = match Phase::of(stage) {
                 Phase::Preparation => cached.denoiser.max(denoiser_before) + decoder_before + encoder,
                 Phase::Denoising => unused + decoder_before + encoder,
-                // The stage counts with the denoising network already.
+                // The stage includes the denoising network already.
                 Phase::Decoding if networks_stay => unused + encoder,
                 Phase::Decoding => cached.denoiser.max(denoiser) + encoder,
             };
@@ -84,14 +84,14 @@ impl Plan {
         stages.map(|stage| stage.resident.0).max().unwrap_or_default()
     }
 
-    /// Bytes of the VAE encoder, where there is one.
+    /// Bytes of the VAE encoder, if there is one.
     fn encoder_bytes(&self) -> u64 {
         self.resident_of(|stage| matches!(stage.name.as_str(), ENCODE_IMAGE | ENCODE_CONTROL))
     }
 }
 
 impl StagePlan {
-    /// Counts with `bytes` that are cached beside the stage, as far as `budget` has room for them.
+    /// Adds `bytes` of cache to the stage, as far as they fit into `budget`.
     pub(crate) fn add_cached(&mut self, bytes: u64, budget: u64) {
         let peak = self.predicted_peak.0;
         self.predicted_peak = Bytes((peak + bytes).min(budget.max(peak)));

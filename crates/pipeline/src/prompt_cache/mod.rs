@@ -7,8 +7,7 @@
 //!
 //! The built-in model has no entries: encoding with it is faster than a lookup.
 //!
-//! An [`Engine`](crate::Engine) that keeps what it has loaded also has the prompts of its last request in
-//! memory.
+//! An [`Engine`](crate::Engine) with a cache also holds the prompts of its last request in memory.
 
 mod key;
 mod limit;
@@ -51,7 +50,7 @@ pub(crate) struct PromptCache {
     /// behind.
     writer: String,
     limit: u64,
-    /// The prompts of the last request, if an engine keeps them.
+    /// The prompts of the last request, if the engine caches them.
     recent: Option<RecentPrompts>,
 }
 
@@ -64,7 +63,7 @@ struct Description {
 }
 
 impl PromptCache {
-    /// The cache of the text encoders of `bundle` in `user_dirs`, for `run`. `recent` are the prompts of the
+    /// The cache of the text encoders of `bundle` in `user_dirs`, for `run`, with the `recent` prompts of the
     /// last request.
     pub(crate) fn new(
         user_dirs: &UserDirs,
@@ -123,7 +122,7 @@ impl PromptCache {
         Ok(encoded)
     }
 
-    /// The entry of `key` in `folder`, or else what `encode` gives, which becomes the entry.
+    /// The entry of `key` in `folder`, or else the result of `encode`, which becomes the entry.
     fn on_disk(
         &self,
         folder: &Path,

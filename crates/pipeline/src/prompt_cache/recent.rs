@@ -18,7 +18,7 @@ struct Recent {
 }
 
 impl RecentPrompts {
-    /// The prompt of `key`, if it was encoded by this request or the one before.
+    /// The prompt of `key`, if this request or the one before has encoded it.
     pub(super) fn find(&self, key: &PromptKey) -> Option<EncodedPrompt> {
         let mut recent = self.lock();
         let found = recent.iter_mut().find(|recent| recent.key == *key)?;
@@ -26,7 +26,7 @@ impl RecentPrompts {
         Some(found.encoded.clone())
     }
 
-    /// Keeps the prompt of `key`, which the current request has encoded.
+    /// Stores the prompt of `key`, which the current request has encoded.
     pub(super) fn keep(&self, key: PromptKey, encoded: &EncodedPrompt) {
         let mut recent = self.lock();
         recent.retain(|recent| recent.key != key);
@@ -37,19 +37,19 @@ impl RecentPrompts {
         });
     }
 
-    /// Ends a request: drops what it has not used.
+    /// Ends a request: drops the prompts that it has not used.
     pub(crate) fn end_request(&self) {
         let mut recent = self.lock();
         recent.retain(|recent| recent.is_used);
         recent.iter_mut().for_each(|recent| recent.is_used = false);
     }
 
-    /// Bytes of all.
+    /// Bytes of all prompts.
     pub(crate) fn bytes(&self) -> u64 {
         self.lock().iter().map(|recent| recent.encoded.bytes()).sum()
     }
 
-    /// Drops all.
+    /// Drops all prompts.
     pub(crate) fn clear(&self) {
         self.lock().clear();
     }

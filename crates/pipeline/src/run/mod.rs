@@ -67,8 +67,8 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens a run: everything that can fail before a weight is read. What is `loaded` and of no use to the run
-    /// is dropped.
+    /// Opens a run: everything that can fail before a weight is read. What is `loaded` and not used by the
+    /// run is dropped.
     pub(crate) fn open(
         request: &Request,
         claimed: Option<ClaimedRun>,
@@ -372,8 +372,8 @@ fn in_one_line(error: &Error) -> String {
     texts.join(": ")
 }
 
-/// Checks between blocks whether the machine is short of memory. Cached blocks are dropped before blocks that
-/// are in use.
+/// Checks between blocks whether the machine is short of memory. Cached blocks are dropped before blocks in
+/// use.
 fn watched_memory_pressure(cache: Option<RequestCache>) -> MemoryPressure {
     let watcher = Watcher::start();
     MemoryPressure::watching(move || {

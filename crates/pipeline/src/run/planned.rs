@@ -51,7 +51,7 @@ pub(crate) struct Planned {
     pub(crate) budget_from: Limit,
     /// The optional parts that failed, with their errors.
     pub(crate) failed: Vec<(String, Error)>,
-    /// What earlier requests have left in the cache for each pass; empty if there is no cache.
+    /// What earlier requests have cached for each pass; empty without a cache.
     cached: Vec<CachedBytes>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) enum Looked {
 }
 
 impl Planned {
-    /// Plans `request` without reading the model's weights. What is `loaded` and of no use to it is dropped.
+    /// Plans `request` without reading the model's weights. What is `loaded` and not used by it is dropped.
     ///
     /// # Errors
     /// A file that it names is missing, the model or the request is wrong, or the budget is too small.
@@ -112,8 +112,7 @@ impl Planned {
         Ok(planned)
     }
 
-    /// Gives the networks of all passes `cache` to take blocks from and to leave them in. Blocks that no pass can
-    /// use are dropped.
+    /// Sets `cache` as the block cache of all passes, and drops blocks that no pass can use.
     fn take_over(&mut self, cache: &RequestCache) -> Result<()> {
         let mut names = Vec::new();
         let of_passes = self.passes.iter().map(|pass| {

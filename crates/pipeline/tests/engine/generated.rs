@@ -1,4 +1,4 @@
-//! Requests of small models, and what was seen while they ran.
+//! Requests of small models, and measurements of their runs.
 
 use std::fmt;
 
@@ -14,21 +14,21 @@ pub(crate) fn request(model: ModelChoice, seed: u64) -> Request {
         steps: Some(3),
         size: Some(ImageSize::new(64, 64).unwrap()),
         device: DeviceChoice::Cpu,
-        // What is left out must not go unnoticed.
+        // A part that is left out must be an error.
         strict: true,
         ..Request::new("a photo of a cat", model)
     }
 }
 
-/// What was seen of a request.
+/// The measurements of a request.
 #[derive(Default)]
 pub(crate) struct Generated {
     pub(crate) images: Vec<Pixels>,
     /// Bytes of weights that each stage read, in order.
     read: Vec<(String, u64)>,
-    /// The most that was allocated.
+    /// The peak of allocated bytes.
     pub(crate) allocated_peak: u64,
-    /// What was allocated when everything was known of the request, before a weight was read.
+    /// The allocated bytes after planning, before a weight was read.
     pub(crate) allocated_at_start: u64,
     pub(crate) predicted_peak: Bytes,
     pub(crate) budget: Bytes,
@@ -48,7 +48,7 @@ impl fmt::Debug for Generated {
 }
 
 impl Generated {
-    /// Bytes of weights that stages called `name` read together. There must be one.
+    /// Bytes of weights that stages called `name` read together. There must be at least one.
     pub(crate) fn read_in(&self, name: &str) -> u64 {
         let mut stages = self.read.iter().filter(|(stage, _)| stage == name).peekable();
         assert!(stages.peek().is_some(), "no stage {name} in {:?}", self.read);
@@ -103,7 +103,7 @@ pub(crate) fn generate(engine: &mut Engine, request: &Request) -> Generated {
     generated
 }
 
-/// Runs `request` with an engine of its own.
+/// Runs `request` with its own engine.
 pub(crate) fn generate_alone(request: &Request) -> Generated {
     generate(&mut Engine::new(), request)
 }
@@ -120,7 +120,7 @@ pub(crate) fn warm_up() {
     }
 }
 
-/// Bytes that are allocated now.
+/// The allocated bytes.
 pub(crate) fn allocated() -> u64 {
     sd_pipeline::memory::cleanup_memory(true);
     sd_weights::allocated_bytes()

@@ -1,4 +1,4 @@
-//! What the next request uses of the one before, and that it changes neither images nor predictions.
+//! The cache for the next request: it is used, and changes neither images nor predictions.
 
 use std::fs::File;
 use std::time::SystemTime;
@@ -13,8 +13,7 @@ use crate::reference::{fixtures, model};
 /// Predictions of small runs may be too high by this.
 const SMALL: u64 = 24 << 20;
 
-/// Holds what was generated of `request` to what an engine gives that has nothing, whose reads of blocks it
-/// must not repeat.
+/// Asserts that the results of `request` equal those of a fresh engine, without reading a block again.
 fn must_be_as_fresh_without_reading_a_block(generated: &Generated, request: &Request) {
     must_be_as_alone(generated, request);
     let fresh = generate(&mut Engine::new().keep_loaded(), request);
@@ -50,10 +49,10 @@ pub(crate) fn a_second_request_reads_no_resident_block_again() {
         let again = request(model(path), 2);
         let second = generate(&mut engine, &again);
         must_be_as_fresh_without_reading_a_block(&second, &again);
-        // Nor is the same prompt encoded again.
+        // The same prompt is not encoded again.
         assert_eq!(second.read_in("encode"), 0, "{path}: {second:?}");
         assert!(second.images != first.images);
-        // An engine that keeps nothing reads everything for every request.
+        // An engine without a cache reads everything for every request.
         let mut forgetful = Engine::new();
         for _ in 0..2 {
             let generated = generate(&mut forgetful, &again);
@@ -80,7 +79,7 @@ pub(crate) fn other_settings_of_the_same_model_use_its_blocks() {
         must_be_as_fresh_without_reading_a_block(&generated, &other);
         assert!(generated.read_in("encode") > 0);
     }
-    // A LoRA file changes the weights, and another scale of it does too.
+    // A LoRA file changes the weights, and so does another scale.
     let mut engine = Engine::new().keep_loaded();
     let with_lora = |scale: f64| Request {
         loras: vec![LoraChoice {
@@ -134,7 +133,7 @@ pub(crate) fn blocks_of_a_refiner_and_of_controlnets_are_kept() {
     };
     let mut engine = Engine::new().keep_loaded();
     generate(&mut engine, &request(model("families/sd15"), 1));
-    // The ControlNet's blocks alone are new.
+    // Only the ControlNet's blocks are new.
     let first = generate(&mut engine, &controlled(1));
     assert!(first.read_in("denoise") > 0);
     assert!(first.read_in("denoise") < generate_alone(&controlled(1)).read_in("denoise"));
@@ -183,7 +182,7 @@ pub(crate) fn no_budget_is_exceeded_and_no_image_changed_by_what_is_kept() {
         assert!(generated.predicted_peak <= generated.budget);
         let predicted = generated.predicted_peak.0;
         assert!(generated.allocated_peak <= predicted, "{generated:?}");
-        // The program itself is in the prediction, and not among what it allocates.
+        // The prediction includes the program itself, which the allocator does not count.
         assert!(
             predicted <= generated.allocated_peak + (34 << 20) + SMALL,
             "{generated:?}"

@@ -1,7 +1,7 @@
-//! What an engine keeps between two requests, and when it gives that up.
+//! The cache of an engine between two requests, and its release.
 //!
-//! Bytes that are read and allocated are counted for the whole process. So this is a program of its own,
-//! whose tests run one after another.
+//! The bytes that are read and allocated are counted for the whole process. So this is a separate program
+//! that runs its tests one after another.
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // For whoever runs the test.
@@ -58,8 +58,7 @@ const TESTS: [Test; 9] = [
 
 fn main() {
     keep_heap_small();
-    // Threads, tables and caches that the first request of a process makes are no part of what an engine
-    // keeps.
+    // The threads, tables and caches of the first request in a process are not part of the engine's cache.
     generated::warm_up();
     for (name, test) in TESTS {
         test();

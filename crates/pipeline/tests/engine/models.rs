@@ -1,4 +1,5 @@
-//! The models of these tests: the fixtures, and one with a transformer that is large beside everything else.
+//! The models of these tests: the fixtures, and one with a transformer that is much larger than its other
+//! components.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::reference::{copy_folder, fixtures, model_in};
 use networks::Values;
 use networks::sd3::Sd3;
 
-// The names and shapes that full-size models are synthesized from.
+// The tensor names and shapes of synthesized full-size models.
 #[allow(dead_code)]
 #[path = "../../../weights/examples/synthesize/networks/mod.rs"]
 mod networks;
@@ -67,7 +68,7 @@ pub(crate) fn decoder_bytes(model: &ModelChoice) -> u64 {
     tensors.map(|(_, header)| header.bytes).sum()
 }
 
-/// Writes tensors of 32 bits, whose values are those of a simple generator.
+/// Writes f32 tensors of these shapes with pseudo-random values.
 fn save(path: &Path, tensors: &[networks::Tensor]) {
     let mut state = 1_u32;
     let mut next = |values: Values| match values {

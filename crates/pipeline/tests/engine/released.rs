@@ -1,4 +1,4 @@
-//! When an engine gives up what it keeps, and that nothing is left behind.
+//! The release of an engine's cache; nothing is left behind.
 
 use std::fs;
 
@@ -9,10 +9,10 @@ use crate::generated::{allocated, generate, generate_alone, request, try_to_gene
 use crate::models;
 use crate::reference::{model, model_in};
 
-/// What is allocated may differ by: less than a block, and than the smallest autoencoder.
+/// The tolerance of allocated bytes: less than a block, and than the smallest autoencoder.
 const SLACK: u64 = 8 << 10;
 
-/// Holds what is allocated `now` to what was `before`.
+/// Asserts that the allocated bytes `now` do not exceed those of `before`.
 fn must_not_grow(before: u64, now: u64, what: &str) {
     assert!(now <= before + SLACK, "{what}: {before} bytes, and {now} later");
 }
@@ -87,7 +87,7 @@ pub(crate) fn an_interrupted_request_leaves_the_engine_usable() {
             assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
             must_not_grow(complete, allocated(), "after an interrupted request");
         }
-        // What it had loaded is of use to the next one.
+        // The next request uses what it had loaded.
         let next = generate(&mut engine, &request);
         assert_eq!(next.read_in("denoise"), 0);
         assert!(next.images == expected, "{path}");
@@ -118,7 +118,7 @@ pub(crate) fn a_failed_request_leaves_the_engine_usable() {
             must_not_grow(baseline, allocated(), "after a failed request");
         }
         assert!(generate(&mut engine, &good).images == expected, "{path}");
-        // A request that fails before it begins takes nothing from the model that is loaded.
+        // A request that fails at once takes nothing from the loaded model.
         let missing = request(model_in(&folder.path().join("missing"), "missing"), 1);
         let (outcome, _) = try_to_generate(&mut engine, &missing, &Interrupt::default(), |_| {});
         assert!(outcome.is_err());

@@ -1,4 +1,4 @@
-//! The way of resident blocks out of the cache and back into it.
+//! Takes resident blocks from the cache and returns them to it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{BlockCache, Weights};
 /// The slots of a list of blocks in the cache.
 pub(super) struct CacheSlots<B> {
     cache: BlockCache,
-    /// Of each block.
+    /// The key of each block.
     keys: Vec<BlockKey>,
     /// Removes the type of a block.
     erased: fn(Arc<B>) -> AnyBlock,
