@@ -167,7 +167,12 @@ impl Task<'_> {
                 let values = (part.first, part.count);
                 let position = index * tiles.columns * STRETCH + vector * S::LANES;
                 let stretch = Stretch::new(weight, self.projection.inputs, rows, values, PAIRS);
-                pack(simd, stretch, &mut self.workspace.panel[place..], tiles.columns);
+                pack(
+                    simd,
+                    stretch,
+                    &mut self.workspace.panel[position..],
+                    tiles.columns,
+                );
             }
         }
     }
