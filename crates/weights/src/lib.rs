@@ -5,7 +5,8 @@
 //! holds the headers of one network's tensors, in safetensors or PyTorch files. [`Weights`] are a scope of
 //! names inside a checkpoint, with the [`WeightOptions`] that say how tensors are held: device, data type,
 //! residency. [`Blocks`] are the blocks of a network in the order of its forward pass. A [`LoraFile`] updates
-//! tensors of a checkpoint while they are read.
+//! tensors of a checkpoint while they are read. A [`Naming`] is a table of the names that other programs have for
+//! the tensors of a network.
 //!
 //! [`Blocks::new`] checks from headers every tensor that a network will read. A tensor that is missing, or
 //! has another shape or type, is an error before any weight is read.
@@ -35,6 +36,7 @@ mod low_rank_update;
 mod memory_pressure;
 mod model_family;
 mod model_source;
+mod naming;
 mod residency;
 mod safetensors;
 mod similar_name;
@@ -68,6 +70,7 @@ pub use model_source::{
     EmbeddedFile, MODEL_INDEX, ModelFile, ModelFolder, ModelSource, SourcePart, TokenizerFiles, Vocabulary,
     WeightFiles, weight_files,
 };
+pub use naming::{Layout, Naming, Translated, Translation};
 pub use residency::Residency;
 pub use source::bytes_read;
 pub use weight_options::{PageCache, WeightOptions, WeightType};

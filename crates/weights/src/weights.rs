@@ -9,7 +9,7 @@ use crate::block_cache::BlockKey;
 use crate::buffers::Buffers;
 use crate::inspection::Inspection;
 use crate::stored::default_type;
-use crate::{Adapters, Checkpoint, Residency, Result, WeightOptions};
+use crate::{Adapters, Checkpoint, Naming, Residency, Result, WeightOptions};
 
 /// The tensors of a checkpoint whose names begin with a prefix, and the options for holding them.
 #[derive(Debug, Clone)]
@@ -122,12 +122,12 @@ impl Weights {
         }
     }
 
-    /// The tensors of the whole checkpoint under the names that `rename` returns. Tensors for which it
-    /// returns `None` keep their names. Where two get the same name, the one whose original name sorts later
-    /// has it.
-    pub fn renamed(&self, rename: impl Fn(&str) -> Option<String>) -> Self {
+    /// The tensors of the whole checkpoint under the names of diffusers, where `naming` has another name for the same
+    /// values. Where two get the same name, the one whose original name sorts later has it.
+    pub fn in_diffusers_naming(&self, naming: Naming) -> Self {
+        let translation = naming.translation(self.checkpoint.tensors().map(|(name, _)| name));
         Self {
-            checkpoint: Arc::new(self.checkpoint.renamed(rename)),
+            checkpoint: Arc::new(self.checkpoint.renamed(|name| translation.renamed(name))),
             ..self.clone()
         }
     }

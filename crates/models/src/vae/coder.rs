@@ -1,7 +1,7 @@
 //! What the encoder and the decoder share: a list of blocks over banded feature maps.
 
 use candle_core::{DType, Tensor};
-use sd_weights::{Blocks, Weights};
+use sd_weights::{Blocks, Naming, Weights};
 
 use super::banded::{BandedTensor, Banding};
 use super::config::Config;
@@ -37,6 +37,7 @@ impl<B: CoderBlock> Coder<B> {
     /// The configuration is not supported, or tensors are missing or have other shapes.
     pub(super) fn new(weights: Weights, config: &Config, prefixes: [&str; 2]) -> Result<Self> {
         config.check()?;
+        let weights = weights.in_diffusers_naming(Naming::OLD_DIFFUSERS_VAE);
         let activation_type = weights.options().activation_type();
         let weight_bytes = held_bytes(&weights, |name| {
             prefixes.iter().any(|prefix| name.starts_with(prefix))

@@ -22,21 +22,14 @@ struct SpatialAttention {
 
 impl SpatialAttention {
     fn new(weights: &Weights, groups: usize, channels: usize) -> sd_weights::Result<Self> {
-        // Early releases of Stable Diffusion stored these under other names, and sometimes as convolutions.
-        let projection = |name: &str, old: &str| {
-            let name = if weights.contains(&format!("{old}.weight")) {
-                old
-            } else {
-                name
-            };
-            layers::pointwise(&weights.scope(name), channels, channels)
-        };
+        // Early releases of Stable Diffusion stored these as convolutions of single pixels.
+        let projection = |name: &str| layers::pointwise(&weights.scope(name), channels, channels);
         Ok(Self {
             norm: layers::group_norm(&weights.scope("group_norm"), groups, channels, NORM_EPSILON)?,
-            query: projection("to_q", "query")?,
-            key: projection("to_k", "key")?,
-            value: projection("to_v", "value")?,
-            output: projection("to_out.0", "proj_attn")?,
+            query: projection("to_q")?,
+            key: projection("to_k")?,
+            value: projection("to_v")?,
+            output: projection("to_out.0")?,
             channels,
         })
     }

@@ -10,4 +10,5 @@ mod lora;
 mod lora_files;
 mod lora_names;
 mod model_folders;
+mod naming;
 mod torch_files;
