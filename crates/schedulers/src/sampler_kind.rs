@@ -1,13 +1,10 @@
 //! The samplers by the names that other programs use, with the scheduler class of diffusers that each
 //! follows.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::noise_process::NoiseProcess;
-use crate::unknown_name::{UnknownName, normalized};
+use crate::unknown_name::named;
 
 /// A sampling method: how latents move from one noise level to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -336,8 +333,17 @@ impl SamplerKind {
         matches!(self, Self::Dpm2S | Self::DpmPlusPlus2S | Self::DpmPlusPlus2SSde)
     }
 
+    /// Whether `name`, after [`normalized`](crate::unknown_name::normalized), means the sampler. Names may have diffusers'
+    /// `Scheduler` at the end and k-diffusion's `k` at the beginning.
+    fn is_called(self, name: &str) -> bool {
+        let name = name.strip_suffix("scheduler").unwrap_or(name);
+        let without_k = name.strip_prefix('k').unwrap_or(name);
+        let aliases = self.aliases();
+        aliases.contains(&name) || aliases.contains(&without_k)
+    }
+
     /// The names in stable-diffusion-webui, ComfyUI, stable-diffusion.cpp and diffusers, after
-    /// [`normalized`].
+    /// [`normalized`](crate::unknown_name::normalized).
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Euler => &["euler", "eulerdiscrete"],
@@ -374,46 +380,7 @@ impl SamplerKind {
     }
 }
 
-impl fmt::Display for SamplerKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.name())
-    }
-}
-
-impl FromStr for SamplerKind {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, UnknownName> {
-        let name = normalized(text);
-        let name = name.strip_suffix("scheduler").unwrap_or(&name);
-        let without_k = name.strip_prefix('k').unwrap_or(name);
-        Self::ALL
-            .into_iter()
-            .find(|kind| {
-                let aliases = kind.aliases();
-                aliases.contains(&name) || aliases.contains(&without_k)
-            })
-            .ok_or_else(|| UnknownName {
-                what: "sampler",
-                given: text.to_owned(),
-                known: Self::ALL.map(|kind| kind.name().to_owned()).to_vec(),
-            })
-    }
-}
-
-impl From<SamplerKind> for String {
-    fn from(kind: SamplerKind) -> Self {
-        kind.name().to_owned()
-    }
-}
-
-impl TryFrom<String> for SamplerKind {
-    type Error = UnknownName;
-
-    fn try_from(text: String) -> Result<Self, UnknownName> {
-        text.parse()
-    }
-}
+named!(SamplerKind, "sampler");
 
 #[cfg(test)]
 mod tests {

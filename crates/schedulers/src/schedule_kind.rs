@@ -1,11 +1,8 @@
 //! The noise schedules by the names that other programs use.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::unknown_name::{UnknownName, normalized};
+use crate::unknown_name::named;
 
 /// A noise schedule: how the noise levels are spread over the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -75,49 +72,22 @@ impl ScheduleKind {
             Self::Beta => "more steps at both ends, where images get their layout and their detail",
         }
     }
-}
 
-impl fmt::Display for ScheduleKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.name())
+    /// Whether `name`, after [`normalized`](crate::unknown_name::normalized), means the schedule.
+    fn is_called(self, name: &str) -> bool {
+        let names: &[&str] = match self {
+            Self::Automatic => &["automatic", "auto"],
+            Self::Normal => &["normal", "discrete", "uniform"],
+            Self::Karras => &["karras"],
+            Self::Exponential => &["exponential"],
+            Self::SgmUniform => &["sgmuniform", "simple", "trailing"],
+            Self::Beta => &["beta"],
+        };
+        names.contains(&name)
     }
 }
 
-impl FromStr for ScheduleKind {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, UnknownName> {
-        Ok(match normalized(text).as_str() {
-            "automatic" | "auto" => Self::Automatic,
-            "normal" | "discrete" | "uniform" => Self::Normal,
-            "karras" => Self::Karras,
-            "exponential" => Self::Exponential,
-            "sgmuniform" | "simple" | "trailing" => Self::SgmUniform,
-            "beta" => Self::Beta,
-            _ => {
-                return Err(UnknownName {
-                    what: "schedule",
-                    given: text.to_owned(),
-                    known: Self::ALL.map(|kind| kind.name().to_owned()).to_vec(),
-                });
-            }
-        })
-    }
-}
-
-impl From<ScheduleKind> for String {
-    fn from(kind: ScheduleKind) -> Self {
-        kind.name().to_owned()
-    }
-}
-
-impl TryFrom<String> for ScheduleKind {
-    type Error = UnknownName;
-
-    fn try_from(text: String) -> Result<Self, UnknownName> {
-        text.parse()
-    }
-}
+named!(ScheduleKind, "schedule");
 
 #[cfg(test)]
 mod tests {
