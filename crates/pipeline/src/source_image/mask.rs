@@ -10,17 +10,57 @@ const BRIGHT: u8 = 128;
 /// A pixel of more than this opacity is inpainted, as in stable-diffusion-webui.
 const OPAQUE: u8 = 128;
 
-/// A mask in progress.
+/// The two forms of a mask, of which one is used.
 ///
 /// If some pixels of the image are not opaque, its alpha channel is the mask, as in stable-diffusion-webui,
 /// where masks are painted on a transparent layer. Otherwise its luminance is, as in Pillow's `convert("L")`.
 #[derive(Debug)]
+struct MaskForms<T> {
+    luminance: T,
+    alpha: T,
+    has_transparency: bool,
+}
+
+impl<T> MaskForms<T> {
+    fn new(luminance: T, alpha: T) -> Self {
+        Self {
+            luminance,
+            alpha,
+            has_transparency: false,
+        }
+    }
+
+    /// Takes note of a pixel's alpha.
+    fn see(&mut self, alpha: u8) {
+        self.has_transparency |= alpha < u8::MAX;
+    }
+
+    /// The form that is used, and whether a pixel of a colour in that form is inpainted.
+    fn used(self) -> (T, fn(&[u8; 3]) -> bool) {
+        if self.has_transparency {
+            (self.alpha, is_opaque)
+        } else {
+            (self.luminance, is_bright)
+        }
+    }
+}
+
+fn is_bright(colour: &[u8; 3]) -> bool {
+    brightness(*colour) >= BRIGHT
+}
+
+/// Whether a pixel with its alpha in all three channels is opaque.
+fn is_opaque([alpha, ..]: &[u8; 3]) -> bool {
+    *alpha > OPAQUE
+}
+
+/// A mask in progress.
+#[derive(Debug)]
 pub(super) struct MaskRows {
     stored: (usize, usize),
     orientation: Orientation,
-    bright: Vec<bool>,
-    opaque: Vec<bool>,
-    has_transparency: bool,
+    /// The pixels that are inpainted.
+    forms: MaskForms<Vec<bool>>,
 }
 
 impl MaskRows {
@@ -29,9 +69,7 @@ impl MaskRows {
         Self {
             stored,
             orientation,
-            bright: vec![false; pixels],
-            opaque: vec![true; pixels],
-            has_transparency: false,
+            forms: MaskForms::new(vec![false; pixels], vec![true; pixels]),
         }
     }
 
@@ -42,11 +80,7 @@ impl MaskRows {
 
     /// The upright mask, in row order.
     pub(super) fn finish(self) -> Vec<bool> {
-        if self.has_transparency {
-            self.opaque
-        } else {
-            self.bright
-        }
+        self.forms.used().0
     }
 }
 
@@ -56,10 +90,10 @@ impl Rows for MaskRows {
         for (x, colour) in row.colours().as_chunks().0.iter().enumerate() {
             let (across, down) = self.orientation.upright_position((x, index), self.stored);
             let pixel = down * width + across;
-            self.bright[pixel] = brightness(*colour) >= BRIGHT;
+            self.forms.luminance[pixel] = is_bright(colour);
             if let Some(alphas) = row.alphas() {
-                self.opaque[pixel] = alphas[x] > OPAQUE;
-                self.has_transparency |= alphas[x] < u8::MAX;
+                self.forms.alpha[pixel] = is_opaque(&[alphas[x]; 3]);
+                self.forms.see(alphas[x]);
             }
         }
     }
@@ -67,22 +101,13 @@ impl Rows for MaskRows {
 
 /// A mask in progress that is resampled to the size of its image, as diffusers resamples both.
 #[derive(Debug)]
-pub(super) struct ResampledMask {
-    colours: Resampled,
-    /// The alpha channel, in all three channels.
-    alphas: Resampled,
-    has_transparency: bool,
-}
+pub(super) struct ResampledMask(MaskForms<Resampled>);
 
 impl ResampledMask {
     /// A mask with `stored` sides that becomes an upright one of `size`.
     pub(super) fn new(stored: (usize, usize), orientation: Orientation, size: ImageSize) -> Self {
         let [colours, alphas] = [(); 2].map(|()| Resampled::new(stored, orientation, size));
-        Self {
-            colours,
-            alphas,
-            has_transparency: false,
-        }
+        Self(MaskForms::new(colours, alphas))
     }
 
     /// The peak bytes, with the finished mask.
@@ -93,26 +118,22 @@ impl ResampledMask {
 
     /// The upright mask, in row order.
     pub(super) fn finish(self) -> Vec<bool> {
-        let (image, is_replaced): (_, fn(&[u8; 3]) -> bool) = if self.has_transparency {
-            (self.alphas, |[alpha, ..]| *alpha > OPAQUE)
-        } else {
-            (self.colours, |colour| brightness(*colour) >= BRIGHT)
-        };
-        let image = image.finish();
-        image.pixels().as_chunks().0.iter().map(is_replaced).collect()
+        let (form, is_inpainted) = self.0.used();
+        let image = form.finish();
+        image.pixels().as_chunks().0.iter().map(is_inpainted).collect()
     }
 }
 
 impl Rows for ResampledMask {
     fn take(&mut self, index: usize, row: &Row) {
-        self.colours.take(index, row);
+        self.0.luminance.take(index, row);
         let mut opacity = Row::new(row.width(), false);
         for x in 0..row.width() {
             let alpha = row.alphas().map_or(u8::MAX, |alphas| alphas[x]);
-            self.has_transparency |= alpha < u8::MAX;
+            self.0.see(alpha);
             opacity.set(x, [alpha; 3], u8::MAX);
         }
-        self.alphas.take(index, &opacity);
+        self.0.alpha.take(index, &opacity);
     }
 }
 
