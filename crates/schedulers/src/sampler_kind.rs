@@ -333,8 +333,8 @@ impl SamplerKind {
         matches!(self, Self::Dpm2S | Self::DpmPlusPlus2S | Self::DpmPlusPlus2SSde)
     }
 
-    /// Whether `name`, after [`normalized`](crate::unknown_name::normalized), means the sampler. Names may have diffusers'
-    /// `Scheduler` at the end and k-diffusion's `k` at the beginning.
+    /// Whether `name`, after [`normalized`](crate::unknown_name::normalized), means the sampler. Names may
+    /// have diffusers' `Scheduler` at the end and k-diffusion's `k` at the beginning.
     fn is_called(self, name: &str) -> bool {
         let name = name.strip_suffix("scheduler").unwrap_or(name);
         let without_k = name.strip_prefix('k').unwrap_or(name);

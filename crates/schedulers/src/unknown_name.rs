@@ -1,4 +1,5 @@
-//! Names of samplers and schedules: how they are compared, parsed and written, and the error for an unknown name.
+//! Names of samplers and schedules: how they are compared, parsed and written, and the error for an unknown
+//! name.
 
 /// A text that names no sampler, or no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,8 +23,9 @@ pub(crate) fn normalized(name: &str) -> String {
         .collect()
 }
 
-/// Implements the conversions of `$kind` from and to text. The type has `ALL` with its values, `name` for the name that is
-/// written, and `is_called` for the names, after [`normalized`], that are parsed. `$what` stands for the type in errors.
+/// Implements the conversions of `$kind` from and to text. The type has `ALL` with its values, `name` for the
+/// name that is written, and `is_called` for the names, after [`normalized`], that are parsed. `$what` stands
+/// for the type in errors.
 macro_rules! named {
     ($kind:ident, $what:literal) => {
         impl std::fmt::Display for $kind {

@@ -5,8 +5,8 @@
 //! holds the headers of one network's tensors, in safetensors or PyTorch files. [`Weights`] are a scope of
 //! names inside a checkpoint, with the [`WeightOptions`] that say how tensors are held: device, data type,
 //! residency. [`Blocks`] are the blocks of a network in the order of its forward pass. A [`LoraFile`] updates
-//! tensors of a checkpoint while they are read. A [`Naming`] is a table of the names that other programs have for
-//! the tensors of a network.
+//! tensors of a checkpoint while they are read. A [`Naming`] is a table of the names that other programs have
+//! for the tensors of a network.
 //!
 //! [`Blocks::new`] checks from headers every tensor that a network will read. A tensor that is missing, or
 //! has another shape or type, is an error before any weight is read.
@@ -63,7 +63,7 @@ pub use error::{Error, Result};
 pub use header::{ElementType, TensorHeader};
 pub use host_memory::HostMemory;
 pub use identity::FileIdentity;
-pub use lora::{Adapters, Fit, LoraFile, ModelPart, adapter_settings};
+pub use lora::{Adapters, Fit, LoraFile, LoraNetwork, ModelPart, adapter_settings};
 pub use memory_pressure::MemoryPressure;
 pub use model_family::ModelFamily;
 pub use model_source::{

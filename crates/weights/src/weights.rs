@@ -122,8 +122,8 @@ impl Weights {
         }
     }
 
-    /// The tensors of the whole checkpoint under the names of diffusers, where `naming` has another name for the same
-    /// values. Where two get the same name, the one whose original name sorts later has it.
+    /// The tensors of the whole checkpoint under the names of diffusers, where `naming` has another name for
+    /// the same values. Where two get the same name, the one whose original name sorts later has it.
     pub fn in_diffusers_naming(&self, naming: Naming) -> Self {
         let translation = naming.translation(self.checkpoint.tensors().map(|(name, _)| name));
         Self {

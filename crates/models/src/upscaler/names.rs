@@ -20,7 +20,14 @@ pub(super) fn unknown_indices(weights: &Weights) -> Option<Vec<usize>> {
         return None;
     }
     let translation = Naming::ESRGAN.translation([]);
-    let known = |name: &str| translation.other_name(name)?.name.strip_prefix("model.")?.parse().ok();
+    let known = |name: &str| {
+        translation
+            .other_name(name)?
+            .name
+            .strip_prefix("model.")?
+            .parse()
+            .ok()
+    };
     let around = AROUND.into_iter().filter(|name| has(name));
     indices.extend(around.filter_map(known).collect::<Vec<usize>>());
     indices.sort_unstable();

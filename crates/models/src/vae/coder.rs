@@ -10,8 +10,8 @@ use crate::footprint::held_bytes;
 
 /// A block of the encoder or of the decoder.
 pub(super) trait CoderBlock: Sized + Send + Sync + 'static {
-    /// The block at `index`, with `weights` of the whole autoencoder. Block 0 is the entry, the last one the exit, and
-    /// between them are the levels in the order of the forward pass.
+    /// The block at `index`, with `weights` of the whole autoencoder. Block 0 is the entry, the last one the
+    /// exit, and between them are the levels in the order of the forward pass.
     fn new(index: usize, weights: &Weights, config: &Config) -> sd_weights::Result<Self>;
 
     /// The feature map after this block.
@@ -31,7 +31,8 @@ pub(super) struct Coder<B> {
 }
 
 impl<B: CoderBlock> Coder<B> {
-    /// The coder whose tensors, among `weights` of the whole autoencoder, have one of `prefixes`. It reads no weights yet.
+    /// The coder whose tensors, among `weights` of the whole autoencoder, have one of `prefixes`. It reads no
+    /// weights yet.
     ///
     /// # Errors
     /// The configuration is not supported, or tensors are missing or have other shapes.

@@ -8,7 +8,7 @@ use sd_models::vae;
 use sd_weights::{Checkpoint, ModelFolder, ModelSource, WeightOptions, WeightType, Weights};
 
 use crate::control::{canny, canny_bytes};
-use crate::family::{ControlConfig, Family};
+use crate::family::{self, ControlInput, ControlModel, Family};
 use crate::plan::SourceImageBytes;
 use crate::request::{ControlChoice, ControlKind, ImageSize};
 use crate::save::RgbImage;
@@ -24,7 +24,7 @@ pub struct Control {
     /// The ControlNet as the user chose it.
     pub choice: ControlChoice,
     /// The network's configuration.
-    pub config: ControlConfig,
+    pub config: Box<dyn ControlModel>,
     source: SourceImage,
     /// The size of the generated images.
     size: ImageSize,
@@ -48,8 +48,8 @@ impl Control {
     ) -> Result<Self> {
         let root = &choice.folder;
         let (folder, component) = ModelFolder::around(root);
-        let config = ControlConfig::open(&folder, &component)?;
-        if let Some(reason) = family.control_mismatch(&config, vae) {
+        let config = family::recognise_control(&folder, &component)?;
+        if let Some(reason) = family.control_mismatch(&*config, vae) {
             return Err(Error::ForeignControl {
                 folder: root.clone(),
                 reason,
@@ -135,8 +135,12 @@ impl Control {
         self.config.check(self.weights(weight_options)?)
     }
 
-    /// The control image in the range of the network's training, `[1, 3, height, width]`: from 0 to 1 for a
-    /// UNet, and in the range of the VAE for a transformer.
+    /// The form of the control image that the network takes.
+    pub(crate) fn input(&self) -> ControlInput {
+        self.config.input(self.choice.kind)
+    }
+
+    /// The control image in the range of the network's training, `[1, 3, height, width]`.
     ///
     /// # Errors
     /// The device is out of memory, or the image was not read before and its file is damaged.
@@ -147,15 +151,9 @@ impl Control {
         };
         // Between -1 and 1.
         let image = image.to_tensor()?;
-        Ok(match &self.config {
-            ControlConfig::UNet(_) => image.affine(0.5, 0.5)?,
-            // Stability AI's ControlNets for Large were trained with edges from 0.5 to 128.
-            ControlConfig::Transformer(config)
-                if config.joint_attention_dim.is_none() && self.choice.kind == ControlKind::Canny =>
-            {
-                image.affine(0.25 * 255.0, 0.25 * 255.0 + 0.5)?
-            }
-            ControlConfig::Transformer(_) => image,
+        Ok(match self.input().pixels {
+            Some((factor, summand)) => image.affine(factor, summand)?,
+            None => image,
         })
     }
 

@@ -18,7 +18,7 @@ pub(crate) use control::EDGES;
 pub use files::Choice;
 pub use kind::Kind;
 
-use crate::components::{self, Components, ModelIndex};
+use crate::components::{self, AdaptedNetwork, Components, ModelIndex};
 use crate::family::{self, ControlWeights, Defaults, Denoiser, Family, LatentLayout};
 use crate::request::{ControlChoice, GuidanceScale, ImageSize, LoraChoice};
 use crate::scheduler::{ConfigError, SchedulerConfig};
@@ -211,11 +211,17 @@ impl Bundle {
     /// # Errors
     /// The file cannot be read, or is for another model. The bundle then stays as it was.
     pub(crate) fn adapt(&mut self, choice: &LoraChoice, values: bool) -> Result<()> {
-        let denoiser = (ModelPart::Denoiser, self.family.component());
+        let denoiser = AdaptedNetwork {
+            component: self.family.component(),
+            part: ModelPart::Denoiser,
+            namings: self.family.namings(),
+        };
         let encoders = self.family.text_encoders().components();
-        let encoders = encoders
-            .into_iter()
-            .map(|folders| (folders.part, folders.encoder));
+        let encoders = encoders.into_iter().map(|folders| AdaptedNetwork {
+            component: folders.encoder,
+            part: folders.part,
+            namings: folders.namings,
+        });
         self.components
             .adapt(choice, std::iter::once(denoiser).chain(encoders), values)
     }
@@ -260,7 +266,7 @@ impl Bundle {
         for control in &self.controls {
             controls.push(ControlWeights {
                 weights: control.weights(control_options)?,
-                config: &control.config,
+                config: &*control.config,
                 scale: control.choice.scale,
             });
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sd_weights::{Adapters, Checkpoint, Fit, LoraFile, ModelPart};
+use sd_weights::{Adapters, Checkpoint, Fit, LoraFile, LoraNetwork, ModelPart, Naming};
 
 use crate::Result;
 use crate::request::LoraChoice;
@@ -15,8 +15,19 @@ pub(super) struct Adaptation {
     adapters: BTreeMap<&'static str, Arc<Adapters>>,
 }
 
+/// A network that LoRA files may update.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdaptedNetwork {
+    /// Its folder.
+    pub(crate) component: &'static str,
+    /// What LoRA files call it.
+    pub(crate) part: ModelPart,
+    /// The names of its tensors in other programs.
+    pub(crate) namings: &'static [Naming],
+}
+
 impl Adaptation {
-    /// Adds the LoRA file of `choice` to a model with `networks`, each with its component. With `values` its
+    /// Adds the LoRA file of `choice` to a model with `networks`, each with its tensors. With `values` its
     /// values are checked too.
     ///
     /// # Errors
@@ -24,15 +35,16 @@ impl Adaptation {
     pub(super) fn add(
         &mut self,
         choice: &LoraChoice,
-        networks: &[(ModelPart, &'static str, Checkpoint)],
+        networks: &[(AdaptedNetwork, Checkpoint)],
         values: bool,
     ) -> Result<()> {
         let file = Arc::new(LoraFile::open(&choice.file)?);
-        let parts: Vec<(ModelPart, &Checkpoint)> = networks
-            .iter()
-            .map(|(part, _, checkpoint)| (*part, checkpoint))
-            .collect();
-        let fit = file.fit(&parts)?;
+        let parts = networks.iter().map(|(network, checkpoint)| LoraNetwork {
+            part: network.part,
+            checkpoint,
+            namings: network.namings,
+        });
+        let fit = file.fit(&parts.collect::<Vec<_>>())?;
         if values {
             file.check_values()?;
         }
@@ -45,7 +57,7 @@ impl Adaptation {
             );
         }
         self.fits.push((fit, choice.clone()));
-        for (part, component, _) in networks {
+        for (AdaptedNetwork { component, part, .. }, _) in networks {
             let scale = |choice: &LoraChoice| match part {
                 ModelPart::Denoiser => choice.scale,
                 ModelPart::TextEncoder | ModelPart::TextEncoder2 | ModelPart::TextEncoder3 => {

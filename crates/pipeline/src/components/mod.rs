@@ -8,12 +8,13 @@ mod model_index;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use sd_weights::{Checkpoint, LoraFile, ModelPart, ModelSource, WeightOptions, WeightType, Weights};
+use sd_weights::{Checkpoint, LoraFile, ModelSource, WeightOptions, WeightType, Weights};
 
 use crate::Result;
 use crate::request::LoraChoice;
 use crate::{culprit::Culprit, finite};
 use adaptation::Adaptation;
+pub(crate) use adaptation::AdaptedNetwork;
 pub(crate) use cache_name::cache_name;
 pub(crate) use classes::{
     AUTOENCODERS, CLIPS, CONTROLNETS_OF_TRANSFORMERS, CONTROLNETS_OF_UNETS, T5S, TRANSFORMERS, UNETS,
@@ -90,12 +91,12 @@ impl Components {
     pub(crate) fn adapt(
         &mut self,
         choice: &LoraChoice,
-        networks: impl IntoIterator<Item = (ModelPart, &'static str)>,
+        networks: impl IntoIterator<Item = AdaptedNetwork>,
         values: bool,
     ) -> Result<()> {
         let networks = networks
             .into_iter()
-            .map(|(part, component)| Ok((part, component, self.checkpoint(component)?)));
+            .map(|network| Ok((network, self.checkpoint(network.component)?)));
         let networks = networks.collect::<Result<Vec<_>>>()?;
         self.adaptation.add(choice, &networks, values)
     }

@@ -4,9 +4,9 @@ use std::fmt::Debug;
 
 use sd_models::vae::{self, Scaling};
 use sd_models::{Footprint, WeightBytes};
-use sd_weights::{ModelPart, WeightOptions, Weights};
+use sd_weights::{ModelPart, Naming, WeightOptions, Weights};
 
-use super::{ControlConfig, ControlWeights, Denoiser, EncodedPrompt};
+use super::{ControlModel, ControlWeights, Denoiser, EncodedPrompt};
 use crate::components::Components;
 use crate::request::ImageSize;
 use crate::scheduler::{Repairs, SchedulerConfig};
@@ -45,6 +45,11 @@ pub trait Family: Debug + Send + Sync {
     /// The component of the denoising network.
     fn component(&self) -> &'static str;
 
+    /// The namings of the denoising network's tensors in other programs, which LoRA files use.
+    fn namings(&self) -> &'static [Naming] {
+        &[]
+    }
+
     /// The layout of the denoising network's latents.
     fn latents(&self) -> LatentLayout;
 
@@ -80,7 +85,7 @@ pub trait Family: Debug + Send + Sync {
 
     /// Why the ControlNet of `control` cannot be used with this model and the autoencoder of `vae`, if it
     /// cannot.
-    fn control_mismatch(&self, control: &ControlConfig, vae: &vae::Config) -> Option<String>;
+    fn control_mismatch(&self, control: &dyn ControlModel, vae: &vae::Config) -> Option<String>;
 
     /// Whether there is a default ControlNet for each kind of control image.
     fn has_default_controlnets(&self) -> bool {
@@ -177,7 +182,7 @@ pub struct LatentLayout {
 }
 
 /// The components of a text encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct TextComponent {
     /// The component of the encoder.
     pub encoder: &'static str,
@@ -185,6 +190,8 @@ pub struct TextComponent {
     pub tokenizer: &'static str,
     /// The encoder in the naming of LoRA files.
     pub part: ModelPart,
+    /// The namings of the encoder's tensors in other programs, which LoRA files use.
+    pub namings: &'static [Naming],
 }
 
 /// The memory of a text encoder's stage.

@@ -80,6 +80,20 @@ pub struct DenoiserInput {
     pub prompt: Option<usize>,
 }
 
-/// The message of a forward pass without conditioning.
-pub(super) const UNCONDITIONED: &str =
-    "a network is conditioned before its first forward pass. This is a bug.";
+/// The conditions for each of `inputs`: those of all prompts, or what `only` takes of them for the input's
+/// only prompt.
+///
+/// # Panics
+/// The network was not conditioned before.
+pub(super) fn conditions_of<C: Clone>(
+    all: Option<&C>,
+    inputs: &[DenoiserInput],
+    only: fn(&C, usize) -> C,
+) -> Vec<C> {
+    let all = all.expect("a network is conditioned before its first forward pass. This is a bug.");
+    let of = |input: &DenoiserInput| match input.prompt {
+        Some(prompt) => only(all, prompt),
+        None => all.clone(),
+    };
+    inputs.iter().map(of).collect()
+}

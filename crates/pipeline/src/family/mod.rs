@@ -1,10 +1,13 @@
-//! The families of models: for each how it is recognised, its defaults, its text encoders and its denoising network.
+//! The families of models: for each how it is recognised, its defaults, its text encoders and its denoising
+//! network.
 //!
-//! A family is one folder here and one line in `FAMILIES`. The rest of the pipeline uses only two contracts:
-//! [`Family`] with its [`TextEncoders`], and [`Denoiser`].
+//! A family is one folder here and one line in `FAMILIES`, and its kind of ControlNets one line in
+//! `CONTROLNETS`. The rest of the pipeline uses only the contracts: [`Family`] with its [`TextEncoders`],
+//! [`Denoiser`], and [`ControlModel`].
 
 mod contract;
 mod control;
+mod control_units;
 mod denoiser;
 mod encoded_prompt;
 mod layout;
@@ -19,7 +22,7 @@ mod toy;
 mod unet;
 
 pub use contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
-pub use control::{ControlConfig, ControlWeights};
+pub use control::{ControlInput, ControlModel, ControlWeights};
 pub use denoiser::{ConditioningInputs, Denoiser, DenoiserInput};
 pub use encoded_prompt::EncodedPrompt;
 pub use layout::{Description, described};
@@ -29,6 +32,7 @@ use sd_weights::ModelSource;
 
 use crate::components::ModelIndex;
 use crate::{Error, Result};
+use control::ControlRecognition;
 
 /// Recognises a model of one family by its configurations and tensors, never by a name. None if the model is
 /// of another family.
@@ -37,12 +41,15 @@ type Recognise = fn(&dyn ModelSource, &ModelIndex) -> Result<Option<Box<dyn Fami
 /// The families, in the order in which they are tried.
 const FAMILIES: &[Recognise] = &[
     sd3::recognise,
-    sdxl::recognise,
-    refiner::recognise,
-    sd::recognise,
+    unet::recognise::<sdxl::StableDiffusionXl>,
+    unet::recognise::<refiner::Refiner>,
+    unet::recognise::<sd::StableDiffusion>,
     #[cfg(test)]
     toy::recognise,
 ];
+
+/// The kinds of ControlNets, in the order in which they are tried.
+const CONTROLNETS: &[&ControlRecognition] = &[&unet::CONTROLNETS, &sd3::CONTROLNETS];
 
 /// The family of a model.
 ///
@@ -55,6 +62,14 @@ pub(crate) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<
         }
     }
     Err(layout::unrecognised(source, index))
+}
+
+/// The ControlNet in `component`, recognised by its tensors, never by a name.
+///
+/// # Errors
+/// It is of an unknown kind, or a file is wrong.
+pub(crate) fn recognise_control(source: &dyn ModelSource, component: &str) -> Result<Box<dyn ControlModel>> {
+    control::recognise(source, component, CONTROLNETS)
 }
 
 /// The error of a model of no known family.

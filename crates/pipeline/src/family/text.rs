@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use sd_models::clip;
-use sd_weights::{ModelPart, ModelSource, WeightOptions};
+use sd_weights::{ModelPart, ModelSource, Naming, WeightOptions};
 
 use super::EncodedPrompt;
 use super::contract::{EncoderStage, TextComponent, TextEncoders};
@@ -53,16 +53,18 @@ pub(super) struct EncodedByClip {
 
 /// The components at `index` of [`TEXT_ENCODERS`].
 pub(super) fn folders(index: usize) -> TextComponent {
-    const PARTS: [ModelPart; 3] = [
-        ModelPart::TextEncoder,
-        ModelPart::TextEncoder2,
-        ModelPart::TextEncoder3,
+    const ELSEWHERE: [(ModelPart, &[Naming]); 3] = [
+        (ModelPart::TextEncoder, Naming::ALL_OF_CLIP),
+        (ModelPart::TextEncoder2, Naming::ALL_OF_CLIP),
+        (ModelPart::TextEncoder3, &[Naming::T5_GGUF]),
     ];
     let (encoder, tokenizer) = TEXT_ENCODERS[index];
+    let (part, namings) = ELSEWHERE[index];
     TextComponent {
         encoder,
         tokenizer,
-        part: PARTS[index],
+        part,
+        namings,
     }
 }
 

@@ -10,7 +10,7 @@ use sd_models::{Conditioned, Footprint, Load, WeightBytes};
 use sd_weights::{ModelFolder, ModelSource, WeightOptions, Weights};
 
 use super::contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
-use super::{ConditioningInputs, ControlConfig, ControlWeights, Denoiser, DenoiserInput, EncodedPrompt};
+use super::{ConditioningInputs, ControlModel, ControlWeights, Denoiser, DenoiserInput, EncodedPrompt};
 use crate::components::{Components, ModelIndex};
 use crate::scheduler::SchedulerConfig;
 use crate::{
@@ -93,7 +93,7 @@ impl Family for Toy {
         }))
     }
 
-    fn control_mismatch(&self, control: &ControlConfig, _vae: &vae::Config) -> Option<String> {
+    fn control_mismatch(&self, control: &dyn ControlModel, _vae: &vae::Config) -> Option<String> {
         Some(control.made_for("Toy"))
     }
 

@@ -248,7 +248,7 @@ impl Needs {
         let follows_latents = bundle
             .controls()
             .iter()
-            .any(|control| control.config.takes_latents());
+            .any(|control| control.input().latents.is_some());
         let encodes = [
             (ENCODE_IMAGE, recipe.img2img.is_some()),
             (ENCODE_CONTROL, follows_latents),

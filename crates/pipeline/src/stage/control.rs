@@ -6,7 +6,6 @@ use sd_weights::{Residency, WeightOptions};
 
 use crate::Result;
 use crate::bundle::{Bundle, Control};
-use crate::family::ControlConfig;
 
 /// The control images of a model's ControlNets.
 #[derive(Debug)]
@@ -42,13 +41,13 @@ impl<'a> ControlImages<'a> {
     }
 }
 
-/// The latents of each control image, for the ControlNets of a transformer.
+/// The latents of each control image, for the ControlNets that take latents.
 ///
 /// They are the mean of the VAE's distribution. diffusers samples it with noise that no seed determines.
 fn latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option<Tensor>>> {
     const COMPONENT: &str = "vae";
     let mut encoder = None;
-    let mut encode = |control: &Control, is_shifted: bool| -> Result<Tensor> {
+    let mut encode = |control: &Control, scaling: Scaling| -> Result<Tensor> {
         let encoder = match &mut encoder {
             Some(encoder) => encoder,
             none => {
@@ -62,20 +61,11 @@ fn latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option
         bundle
             .components()
             .check_finite(&mean, "the encoder of what is followed", COMPONENT)?;
-        let scaling = if is_shifted {
-            Scaling::Shifted
-        } else {
-            Scaling::Factor
-        };
         Ok(bundle.vae.scale(&mean, scaling)?)
     };
-    let of = |control: &Control| match &control.config {
-        ControlConfig::UNet(_) => Ok(None),
-        // ControlNets that were trained without pooled prompts were also trained without the shift of
-        // latents.
-        ControlConfig::Transformer(config) => {
-            encode(control, !config.force_zeros_for_pooled_projection).map(Some)
-        }
+    let of = |control: &Control| match control.input().latents {
+        Some(scaling) => encode(control, scaling).map(Some),
+        None => Ok(None),
     };
     bundle.controls().iter().map(of).collect()
 }

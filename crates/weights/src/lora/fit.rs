@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::file::{Layer, LoraFile};
 use super::key_map::{KeyMap, Piece};
-use super::{ModelPart, key::flat};
+use super::{LoraNetwork, ModelPart, key::flat};
 use crate::{Checkpoint, Error, ModelFamily, Result};
 
 /// A LoRA file matched with a model.
@@ -43,20 +43,21 @@ impl Fit {
 }
 
 impl LoraFile {
-    /// Matches the layers of the file with the tensors of a model, `parts` being the networks of the model.
+    /// Matches the layers of the file with the tensors of a model, which consists of `networks`.
     ///
     /// # Errors
     /// No layer matches, or the file is for another model family ([`Error::LoraDoesNotFit`]).
-    pub fn fit(self: &Arc<Self>, parts: &[(ModelPart, &Checkpoint)]) -> Result<Fit> {
-        let networks: Vec<(ModelPart, KeyMap)> = parts
+    pub fn fit<'a>(self: &Arc<Self>, networks: &[impl Into<LoraNetwork<'a>> + Copy]) -> Result<Fit> {
+        let networks: Vec<LoraNetwork<'_>> = networks.iter().map(|&network| network.into()).collect();
+        let key_maps: Vec<(ModelPart, KeyMap)> = networks
             .iter()
-            .map(|&(part, checkpoint)| (part, KeyMap::of(part, checkpoint)))
+            .map(|network| (network.part, KeyMap::of(network)))
             .collect();
         let mut changes: BTreeMap<ModelPart, Vec<Change>> = BTreeMap::new();
         let (mut matched, mut unmatched) = (0, Vec::new());
         let mut changed = BTreeSet::new();
         for (index, layer) in self.layers().iter().enumerate() {
-            let place = networks
+            let place = key_maps
                 .iter()
                 .filter(|(part, _)| layer.part.is_none_or(|wanted| wanted == *part))
                 .find_map(|(part, key_map)| Some((*part, fitting(key_map, layer)?)));
@@ -70,10 +71,10 @@ impl LoraFile {
                 _ => unmatched.push(layer.module.clone()),
             }
         }
-        let model = parts
+        let model = networks
             .iter()
-            .find(|(part, _)| *part == ModelPart::Denoiser)
-            .and_then(|(_, checkpoint)| family_of(checkpoint));
+            .find(|network| network.part == ModelPart::Denoiser)
+            .and_then(|network| family_of(network.checkpoint));
         let family = self.family();
         let another = family
             .zip(model)

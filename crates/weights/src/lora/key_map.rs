@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::ModelPart;
 use super::key::flat;
-use crate::Checkpoint;
+use super::{LoraNetwork, ModelPart};
 use crate::naming::{Layout, Naming, Translated};
 
 /// A range of rows of a LoRA layer, and the rows of a tensor that it updates.
@@ -38,19 +37,14 @@ struct Module<'a> {
     name: String,
 }
 
-/// The namings of LoRA files for the network `part`, beside that of diffusers and transformers.
-fn namings(part: ModelPart) -> &'static [Naming] {
-    match part {
-        ModelPart::Denoiser => &[Naming::UNET, Naming::MMDIT],
-        ModelPart::TextEncoder | ModelPart::TextEncoder2 => {
-            &[Naming::BARE_CLIP, Naming::OPEN_CLIP, Naming::CLIP_PROCESSORS]
-        }
-        ModelPart::TextEncoder3 => &[],
-    }
-}
-
 impl KeyMap {
-    pub(super) fn of(part: ModelPart, checkpoint: &Checkpoint) -> Self {
+    /// The layers of `network`, with their names in all of its namings.
+    pub(super) fn of(network: &LoraNetwork<'_>) -> Self {
+        let LoraNetwork {
+            part,
+            checkpoint,
+            namings,
+        } = *network;
         let mut key_map = Self::default();
         let mut modules = Vec::new();
         let is_clip = matches!(part, ModelPart::TextEncoder | ModelPart::TextEncoder2);
@@ -86,7 +80,7 @@ impl KeyMap {
                 key_map.also(module.stored, &format!("{attention}.to_out"));
             }
         }
-        for naming in namings(part) {
+        for naming in namings {
             key_map.add(*naming, &modules);
         }
         key_map
@@ -133,7 +127,8 @@ impl KeyMap {
         self.joined(&[module], name);
     }
 
-    /// Adds the name of a fused layer, whose rows are those of `modules` in order, unless another layer has the name.
+    /// Adds the name of a fused layer, whose rows are those of `modules` in order, unless another layer has
+    /// the name.
     fn joined(&mut self, modules: &[&str], name: &str) {
         let name = flat(name);
         if self.0.contains_key(&name) {

@@ -19,6 +19,7 @@ mod hash;
 mod key;
 mod key_map;
 mod model_part;
+mod network;
 mod peft_settings;
 
 pub use adapters::Adapters;
@@ -26,3 +27,4 @@ pub use alphas::adapter_settings;
 pub use file::LoraFile;
 pub use fit::Fit;
 pub use model_part::ModelPart;
+pub use network::LoraNetwork;

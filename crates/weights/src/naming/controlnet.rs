@@ -2,7 +2,8 @@
 
 use super::row::{Row, module};
 
-/// What a ControlNet has beside a down path: the entry of the control image, and a convolution for each residual.
+/// What a ControlNet has beside a down path: the entry of the control image, and a convolution for each
+/// residual.
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     module("controlnet_cond_embedding.conv_in",  "input_hint_block.0"),

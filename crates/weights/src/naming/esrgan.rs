@@ -2,12 +2,13 @@
 
 use super::row::{Row, module};
 
-/// Networks that were trained on several GPUs have `module.` before each name, and files without nested tables the name of
-/// the table of the network. Of the last weights and their moving average the average is used, which comes later.
+/// Networks that were trained on several GPUs have `module.` before each name, and files without nested
+/// tables the name of the table of the network. Of the last weights and their moving average the average is
+/// used, which comes later.
 pub(super) const PREFIXES: &[&str] = &["module.", "state_dict.", "params.", "params_ema."];
 
-/// The first release names layers by their index in a `Sequential`, in which layers without weights count too. The indices are
-/// those of a network with scale 4.
+/// The first release names layers by their index in a `Sequential`, in which layers without weights count
+/// too. The indices are those of a network with scale 4.
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     // The first release.

@@ -1,8 +1,9 @@
 //! The names of the same tensors in different programs: one declarative table a network.
 //!
-//! The networks read tensors under the names of diffusers and transformers. Files of other programs, and LoRA files for
-//! them, have other names. A [`Naming`] is a table of those: one row a module or tensor, readable in both directions.
-//! [`Translation`] translates the names of one network, whose numbers of blocks it derives from the names themselves.
+//! The networks read tensors under the names of diffusers and transformers. Files of other programs, and LoRA
+//! files for them, have other names. A [`Naming`] is a table of those: one row a module or tensor, readable
+//! in both directions. [`Translation`] translates the names of one network, whose numbers of blocks it
+//! derives from the names themselves.
 
 mod clip;
 mod controlnet;
@@ -81,6 +82,9 @@ impl Naming {
         rows: &[esrgan::ROWS],
     };
 
+    /// The namings of CLIP's text encoders.
+    pub const ALL_OF_CLIP: &'static [Self] = &[Self::BARE_CLIP, Self::OPEN_CLIP, Self::CLIP_PROCESSORS];
+
     const fn of_rows(rows: &'static [&'static [Row]]) -> Self {
         Self { prefixes: &[], rows }
     }
@@ -95,18 +99,20 @@ impl Naming {
 }
 
 impl Translation {
-    /// The name in the other program of the tensor or module `name` of diffusers. None where the table has no row for it.
+    /// The name in the other program of the tensor or module `name` of diffusers. None where the table has no
+    /// row for it.
     pub fn other_name(&self, name: &str) -> Option<Translated> {
         self.translate(name, Target::Other).into_iter().next()
     }
 
-    /// The name in diffusers of the tensor or module `name` of the other program. The parts of a fused tensor have one
-    /// each, in the order of their rows. Empty where the table has no row for it.
+    /// The name in diffusers of the tensor or module `name` of the other program. The parts of a fused tensor
+    /// have one each, in the order of their rows. Empty where the table has no row for it.
     pub fn diffusers_names(&self, name: &str) -> Vec<Translated> {
         self.translate(self.without_prefixes(name), Target::Diffusers)
     }
 
-    /// The name in diffusers of the tensor `name` of the other program, if it is another one and the values are the same.
+    /// The name in diffusers of the tensor `name` of the other program, if it is another one and the values
+    /// are the same.
     pub(crate) fn renamed(&self, name: &str) -> Option<String> {
         let bare = self.without_prefixes(name);
         let new = match self.diffusers_names(name).as_slice() {

@@ -1,14 +1,14 @@
 //! The numbers in names: how two programs count the same blocks of a network.
 //!
-//! diffusers counts the levels of a UNet, and the blocks inside of each. The original code counts all blocks of the down
-//! path in one list, `input_blocks`, and those of the up path in another, `output_blocks`.
+//! diffusers counts the levels of a UNet, and the blocks inside of each. The original code counts all blocks
+//! of the down path in one list, `input_blocks`, and those of the up path in another, `output_blocks`.
 //!
 //! | variable | number |
 //! |---|---|
 //! | `{level}`, `{layer}` | of the level, and of the residual block or attention inside of it |
 //! | `{input}`, `{output}` | of the same block in `input_blocks` or `output_blocks` |
 //! | `{downsampler}` | of the block in `input_blocks` that is the downsampler of `{level}` |
-//! | `{upsampler}`, `{slot}` | of the block in `output_blocks` that ends with the upsampler of `{level}`, and the place there |
+//! | `{upsampler}`, `{slot}` | of the block in `output_blocks` with the upsampler of `{level}`, and its place |
 //! | `{coder_level}`, `{from_last}` | of a level of a VAE's decoder, and the same counted from the last |
 //! | `{last}` | of the last block of a transformer. It stands for no other block |
 
@@ -83,7 +83,8 @@ impl Numbering {
         numbering
     }
 
-    /// Counts the levels of `input_blocks`: after the first convolution the residual blocks of a level, then its downsampler.
+    /// Counts the levels of `input_blocks`: after the first convolution the residual blocks of a level, then
+    /// its downsampler.
     fn take_inputs(&mut self, blocks: &BTreeMap<usize, bool>) {
         let mut residuals = 0;
         for (_, is_downsampler) in blocks.iter().filter(|(block, _)| **block > 0) {
@@ -96,8 +97,8 @@ impl Numbering {
         self.down.extend((residuals > 0).then_some(residuals));
     }
 
-    /// Counts the levels of `output_blocks`: the last block of a level has its upsampler, after the residual block or after
-    /// the attention.
+    /// Counts the levels of `output_blocks`: the last block of a level has its upsampler, after the residual
+    /// block or after the attention.
     fn take_outputs(&mut self, blocks: &BTreeMap<usize, usize>) {
         let mut residuals = 0;
         for slot in blocks.values() {

@@ -12,8 +12,8 @@ impl Numbers {
     }
 }
 
-/// Matches the beginning of `name` with `pattern`. The result are the numbers, and the rest of the name: empty, or from
-/// a dot on.
+/// Matches the beginning of `name` with `pattern`. The result are the numbers, and the rest of the name:
+/// empty, or from a dot on.
 pub(super) fn capture<'a>(pattern: &'static str, name: &'a str) -> Option<(Numbers, &'a str)> {
     let (mut pattern, mut rest, mut numbers) = (pattern, name, Numbers::default());
     while let Some((literal, after)) = pattern.split_once('{') {

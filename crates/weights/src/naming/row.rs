@@ -2,8 +2,8 @@
 
 /// A module, or a single tensor, under its two names.
 ///
-/// A name is a pattern: `{layer}` stands for a number. A variable with the same name in both patterns is the same number
-/// there; `Numbering` relates the others.
+/// A name is a pattern: `{layer}` stands for a number. A variable with the same name in both patterns is the
+/// same number there; `Numbering` relates the others.
 #[derive(Debug)]
 pub(super) struct Row {
     /// The name in diffusers or transformers.
@@ -23,7 +23,8 @@ pub(super) struct Row {
 pub enum Layout {
     /// Like diffusers.
     Same,
-    /// Fused with others: the tensor is the part at `index` of `of` equal parts of the rows of the other program's.
+    /// Fused with others: the tensor is the part at `index` of `of` equal parts of the rows of the other
+    /// program's.
     Part {
         /// The index of the part.
         index: usize,

@@ -13,8 +13,8 @@ use networks::sd3::Sd3;
 use networks::unet::UNet;
 use networks::{Clip, T5, Tensor, Vae};
 
-/// Translates the names of `tensors` to the other program of `naming` and back. The result are the names there, each with
-/// the layouts of the tensors that it holds.
+/// Translates the names of `tensors` to the other program of `naming` and back. The result are the names
+/// there, each with the layouts of the tensors that it holds.
 #[track_caller]
 fn there(naming: Naming, tensors: &[Tensor]) -> BTreeMap<String, Vec<Layout>> {
     let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();

@@ -1,4 +1,5 @@
-//! The transformer of Stable Diffusion 3 as a [`Denoiser`]: ControlNets run interleaved with it, block by block.
+//! The transformer of Stable Diffusion 3 as a [`Denoiser`]: ControlNets run interleaved with it, block by
+//! block.
 
 use candle_core::Tensor;
 use sd_models::mmdit::control::{self, ControlNet};
@@ -6,70 +7,46 @@ use sd_models::mmdit::{self, Transformer};
 use sd_models::{Conditioned, Footprint, Load};
 use sd_weights::Weights;
 
-use crate::family::denoiser::UNCONDITIONED;
+use crate::Result;
+use crate::family::control_units::{ControlNetwork, ControlUnits};
+use crate::family::denoiser::conditions_of;
 use crate::family::{ConditioningInputs, Denoiser, DenoiserInput};
-use crate::{Result, device};
 
 /// A transformer with its ControlNets.
 #[derive(Debug)]
-pub(crate) struct Sd3Denoiser {
+pub(super) struct Sd3Denoiser {
     network: Box<Transformer>,
     conditions: Option<mmdit::Conditions>,
-    controls: Vec<ControlUnit>,
+    controls: ControlUnits<ControlNet>,
 }
 
-/// A ControlNet with its scale.
-#[derive(Debug)]
-struct ControlUnit {
-    network: Box<ControlNet>,
-    scale: f64,
-    conditions: Option<control::Conditions>,
+impl ControlNetwork for ControlNet {
+    type Conditions = control::Conditions;
+
+    fn only(conditions: &Self::Conditions, prompt: usize) -> Self::Conditions {
+        conditions.only(prompt)
+    }
+
+    fn load(&self) -> sd_models::Result<()> {
+        self.load()
+    }
 }
 
 impl Sd3Denoiser {
-    /// The transformer of `config`. No weight is read yet.
+    /// The transformer of `config`, with ControlNets and their scales. No weight is read yet.
     ///
     /// # Errors
     /// The configuration is not supported, or the file lacks a tensor of it.
-    pub(crate) fn new(weights: Weights, config: &mmdit::Config) -> Result<Self> {
+    pub(super) fn new(
+        weights: Weights,
+        config: &mmdit::Config,
+        controls: Vec<(ControlNet, f64)>,
+    ) -> Result<Self> {
         Ok(Self {
             network: Box::new(Transformer::new(weights, config)?),
             conditions: None,
-            controls: Vec::new(),
+            controls: ControlUnits::new(controls),
         })
-    }
-
-    /// Adds the ControlNet of `config` with its scale. No weight is read yet.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub(crate) fn add_control(
-        &mut self,
-        weights: Weights,
-        config: &control::Config,
-        scale: f64,
-    ) -> Result<()> {
-        self.controls.push(ControlUnit {
-            network: Box::new(ControlNet::new(weights, config)?),
-            scale,
-            conditions: None,
-        });
-        Ok(())
-    }
-
-    /// The conditioning of each ControlNet for each of `inputs`.
-    fn control_conditions(&self, inputs: &[DenoiserInput]) -> Vec<Vec<control::Conditions>> {
-        let of = |control: &ControlUnit| {
-            let conditions = control.conditions.as_ref().expect(UNCONDITIONED);
-            inputs
-                .iter()
-                .map(|input| match input.prompt {
-                    Some(prompt) => conditions.only(prompt),
-                    None => conditions.clone(),
-                })
-                .collect()
-        };
-        self.controls.iter().map(of).collect()
     }
 }
 
@@ -79,10 +56,7 @@ impl Denoiser for Sd3Denoiser {
     }
 
     fn controls(&self) -> Vec<&dyn Conditioned> {
-        self.controls
-            .iter()
-            .map(|control| &*control.network as &dyn Conditioned)
-            .collect()
+        self.controls.conditioned()
     }
 
     fn footprint(&self, load: Load) -> (Vec<u64>, u64) {
@@ -104,16 +78,9 @@ impl Denoiser for Sd3Denoiser {
         let pooled = pooled
             .expect("the prompts of Stable Diffusion 3 are pooled. This is a bug.")
             .to_device(device)?;
-        for (index, control) in self.controls.iter_mut().enumerate() {
-            let image = control_image(index)?.to_device(device)?;
-            let conditions = control
-                .network
-                .condition(inputs.timesteps, &context, &pooled, &image)?;
-            control.conditions = Some(conditions);
-            if device::reads_before_passes(device) {
-                control.network.load()?;
-            }
-        }
+        self.controls.condition(device, control_image, |network, image| {
+            network.condition(inputs.timesteps, &context, &pooled, image)
+        })?;
         let conditions = self
             .network
             .condition(inputs.timesteps, &context, &pooled, inputs.latents)?;
@@ -126,15 +93,9 @@ impl Denoiser for Sd3Denoiser {
     }
 
     fn forward(&self, inputs: &[DenoiserInput], evaluation: usize) -> Result<Vec<Tensor>> {
-        let all = self.conditions.as_ref().expect(UNCONDITIONED);
-        let conditions: Vec<mmdit::Conditions> = inputs
-            .iter()
-            .map(|input| match input.prompt {
-                Some(prompt) => all.only(prompt),
-                None => all.clone(),
-            })
-            .collect();
-        let of_controls = self.control_conditions(inputs);
+        let conditions = conditions_of(self.conditions.as_ref(), inputs, mmdit::Conditions::only);
+        let of_controls = self.controls.iter().map(|control| control.conditions_of(inputs));
+        let of_controls: Vec<Vec<control::Conditions>> = of_controls.collect();
         let controls: Vec<control::Control<'_>> = self
             .controls
             .iter()

@@ -1,22 +1,25 @@
 //! Stable Diffusion 3 and 3.5: two CLIPs and T5 condition a multimodal diffusion transformer (MMDiT).
 
+mod control;
 mod denoiser;
 mod text;
 
 use sd_models::vae::Scaling;
 use sd_models::{mmdit, vae};
-use sd_weights::{ModelSource, Weights};
+use sd_weights::{ModelSource, Naming, Weights};
 
 use super::contract::{Defaults, Family, LatentLayout, Task, TextEncoders};
 use super::layout::{TRANSFORMER, must_have};
 use super::text::clip_configs;
 use super::titles::STABLE_DIFFUSION_3;
-use super::{ControlConfig, ControlWeights, Denoiser};
+use super::{ControlModel, ControlWeights, Denoiser};
 use crate::components::{self, ModelIndex};
 use crate::scheduler::SchedulerConfig;
 use crate::{Error, Result};
 use denoiser::Sd3Denoiser;
 use text::Sd3TextEncoders;
+
+pub(super) use control::CONTROLNETS;
 
 /// A model of Stable Diffusion 3 or 3.5.
 #[derive(Debug)]
@@ -81,6 +84,10 @@ impl Family for StableDiffusion3 {
         TRANSFORMER
     }
 
+    fn namings(&self) -> &'static [Naming] {
+        &[Naming::MMDIT]
+    }
+
     fn latents(&self) -> LatentLayout {
         LatentLayout {
             in_channels: self.network.in_channels,
@@ -102,22 +109,12 @@ impl Family for StableDiffusion3 {
     }
 
     fn denoiser(&self, weights: Weights, controls: Vec<ControlWeights<'_>>) -> Result<Box<dyn Denoiser>> {
-        let mut network = Sd3Denoiser::new(weights, &self.network)?;
-        for control in controls {
-            match control.config {
-                ControlConfig::Transformer(config) => {
-                    network.add_control(control.weights, config, control.scale)?;
-                }
-                ControlConfig::UNet(_) => {
-                    unreachable!("a ControlNet of another kind was refused before. This is a bug.")
-                }
-            }
-        }
-        Ok(Box::new(network))
+        let controls = control::networks(controls)?;
+        Ok(Box::new(Sd3Denoiser::new(weights, &self.network, controls)?))
     }
 
-    fn control_mismatch(&self, control: &ControlConfig, _vae: &vae::Config) -> Option<String> {
-        let ControlConfig::Transformer(config) = control else {
+    fn control_mismatch(&self, control: &dyn ControlModel, _vae: &vae::Config) -> Option<String> {
+        let Some(config) = control::config(control) else {
             return Some(control.made_for(STABLE_DIFFUSION_3));
         };
         let fills_masks = || {

@@ -6,69 +6,53 @@ use sd_models::unet::{self, AddedConditions, Residuals, UNet};
 use sd_models::{Conditioned, Load};
 use sd_weights::Weights;
 
-use crate::family::denoiser::UNCONDITIONED;
+use crate::Result;
+use crate::family::control_units::{ControlNetwork, ControlUnits};
+use crate::family::denoiser::conditions_of;
 use crate::family::{ConditioningInputs, Denoiser, DenoiserInput};
-use crate::{Result, device};
 
 /// A UNet with its ControlNets.
 #[derive(Debug)]
-pub(crate) struct UNetDenoiser {
+pub(super) struct UNetDenoiser {
     network: Box<UNet>,
     conditions: Option<unet::Conditions>,
-    controls: Vec<ControlUnit>,
+    controls: ControlUnits<ControlNet>,
 }
 
-/// A ControlNet with its scale.
-#[derive(Debug)]
-struct ControlUnit {
-    network: Box<ControlNet>,
-    scale: f64,
-    conditions: Option<controlnet::Conditions>,
+impl ControlNetwork for ControlNet {
+    type Conditions = controlnet::Conditions;
+
+    fn only(conditions: &Self::Conditions, prompt: usize) -> Self::Conditions {
+        conditions.only(prompt)
+    }
+
+    fn load(&self) -> sd_models::Result<()> {
+        self.load()
+    }
 }
 
 impl UNetDenoiser {
-    /// The UNet of `config`. No weight is read yet.
+    /// The UNet of `config`, with ControlNets and their scales. No weight is read yet.
     ///
     /// # Errors
     /// The configuration is not supported, or the file lacks a tensor of it.
-    pub(crate) fn new(weights: Weights, config: &unet::Config) -> Result<Self> {
+    pub(super) fn new(
+        weights: Weights,
+        config: &unet::Config,
+        controls: Vec<(ControlNet, f64)>,
+    ) -> Result<Self> {
         Ok(Self {
             network: Box::new(UNet::new(weights, config)?),
             conditions: None,
-            controls: Vec::new(),
+            controls: ControlUnits::new(controls),
         })
-    }
-
-    /// Adds the ControlNet of `config` with its scale. No weight is read yet.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub(crate) fn add_control(
-        &mut self,
-        weights: Weights,
-        config: &controlnet::Config,
-        scale: f64,
-    ) -> Result<()> {
-        self.controls.push(ControlUnit {
-            network: Box::new(ControlNet::new(weights, config)?),
-            scale,
-            conditions: None,
-        });
-        Ok(())
     }
 
     /// The sum of the ControlNets' residuals for each of `inputs`. None without ControlNets.
     fn residuals(&self, inputs: &[DenoiserInput], evaluation: usize) -> Result<Vec<Option<Residuals>>> {
         let mut sums: Vec<Option<Residuals>> = vec![None; inputs.len()];
-        for control in &self.controls {
-            let conditions = control.conditions.as_ref().expect(UNCONDITIONED);
-            let conditions: Vec<controlnet::Conditions> = inputs
-                .iter()
-                .map(|input| match input.prompt {
-                    Some(prompt) => conditions.only(prompt),
-                    None => conditions.clone(),
-                })
-                .collect();
+        for control in self.controls.iter() {
+            let conditions = control.conditions_of(inputs);
             let inputs = inputs
                 .iter()
                 .zip(&conditions)
@@ -95,20 +79,17 @@ impl Denoiser for UNetDenoiser {
     }
 
     fn controls(&self) -> Vec<&dyn Conditioned> {
-        self.controls
-            .iter()
-            .map(|control| &*control.network as &dyn Conditioned)
-            .collect()
+        self.controls.conditioned()
     }
 
     fn footprint(&self, load: Load) -> (Vec<u64>, u64) {
         let mut scratch = self.network.forward_footprint(load).scratch;
         let mut of_blocks = self.network.block_activations(load);
         let mut all_given = 0;
-        for ControlUnit { network, .. } in &self.controls {
+        for control in self.controls.iter() {
             // ControlNets run before the first block, and their residuals are held until the pass ends.
-            let given = network.residual_bytes(load);
-            let taken = network.forward_footprint(load);
+            let given = control.network.residual_bytes(load);
+            let taken = control.network.forward_footprint(load);
             all_given += given;
             of_blocks.iter_mut().for_each(|activations| *activations += given);
             if let Some(first) = of_blocks.first_mut() {
@@ -138,13 +119,9 @@ impl Denoiser for UNetDenoiser {
             guidance: None,
             latents: inputs.latents,
         };
-        for (index, control) in self.controls.iter_mut().enumerate() {
-            let image = control_image(index)?.to_device(device)?;
-            control.conditions = Some(control.network.condition(&conditioning, &image)?);
-            if device::reads_before_passes(device) {
-                control.network.load()?;
-            }
-        }
+        self.controls.condition(device, control_image, |network, image| {
+            network.condition(&conditioning, image)
+        })?;
         self.conditions = Some(self.network.condition(&unet::ConditioningInputs {
             guidance: inputs.guidance,
             ..conditioning
@@ -157,14 +134,7 @@ impl Denoiser for UNetDenoiser {
     }
 
     fn forward(&self, inputs: &[DenoiserInput], evaluation: usize) -> Result<Vec<Tensor>> {
-        let all = self.conditions.as_ref().expect(UNCONDITIONED);
-        let conditions: Vec<unet::Conditions> = inputs
-            .iter()
-            .map(|input| match input.prompt {
-                Some(prompt) => all.only(prompt),
-                None => all.clone(),
-            })
-            .collect();
+        let conditions = conditions_of(self.conditions.as_ref(), inputs, unet::Conditions::only);
         let residuals = self.residuals(inputs, evaluation)?;
         let inputs: Vec<unet::Input<'_>> = inputs
             .iter()
