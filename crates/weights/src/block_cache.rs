@@ -61,6 +61,7 @@ impl Cached {
         {
             left -= last.bytes;
         }
+        self.blocks.shrink_to_fit();
         before - left
     }
 }

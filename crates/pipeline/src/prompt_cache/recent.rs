@@ -51,7 +51,7 @@ impl RecentPrompts {
 
     /// Drops all prompts.
     pub(crate) fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = Vec::new();
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Recent>> {

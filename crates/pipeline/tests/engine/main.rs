@@ -60,8 +60,16 @@ fn main() {
     keep_heap_small();
     // The threads, tables and caches of the first request in a process are not part of the engine's cache.
     generated::warm_up();
+    let mut failed = false;
     for (name, test) in TESTS {
-        test();
-        println!("test {name} ... ok");
+        let outcome = std::panic::catch_unwind(test);
+        println!(
+            "test {name} ... {}",
+            if outcome.is_ok() { "ok" } else { "FAILED" }
+        );
+        failed |= outcome.is_err();
+    }
+    if failed {
+        std::process::exit(1);
     }
 }
