@@ -133,7 +133,24 @@ pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u6
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+    use sd_ops::Capabilities;
+    use sd_weights::{WeightOptions, WeightType};
+
     use super::*;
+
+    #[test]
+    fn weights_and_operations_agree_on_the_type_of_activations() {
+        let capabilities = Capabilities::of(&Device::Cpu);
+        for (weight_type, held_type) in [
+            (WeightType::AsStored, DType::F16),
+            (WeightType::Bf16, DType::BF16),
+            (WeightType::F32, DType::F32),
+        ] {
+            let options = WeightOptions::new(Device::Cpu, weight_type, Residency::Resident);
+            assert_eq!(options.activation_type(), capabilities.activation_type(held_type));
+        }
+    }
 
     #[test]
     fn large_blocks_and_large_activations_count_together_only_where_they_meet() {
