@@ -338,7 +338,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cpu::kernel::tests::{close, equal, random};
+    use crate::cpu::kernel::tests::{close, eighths, equal, random};
     use crate::cpu::simd::InstructionSet;
     use crate::{conv2d, group_norm_silu};
 
@@ -498,9 +498,10 @@ mod tests {
 
     #[test]
     fn weights_of_16_bits_give_the_bits_of_the_same_weights_widened_or_are_multiplied_in_pairs() {
-        let x = random(&[1, 40, 7, 9], 1);
+        // Numbers whose sums and differences bf16 holds, so that pairs of them lose nothing.
+        let x = eighths(&[1, 40, 7, 9], 1);
         for kind in [DType::BF16, DType::F16] {
-            let weight = random(&[30, 40, 3, 3], 2).to_dtype(kind).unwrap();
+            let weight = eighths(&[30, 40, 3, 3], 2).to_dtype(kind).unwrap();
             let wide = Conv2d::new(weight.to_dtype(DType::F32).unwrap(), None, 1, 1).unwrap();
             let narrow = Conv2d::new(weight, None, 1, 1).unwrap();
             let larger = |convolution: &Conv2d| {
@@ -508,7 +509,7 @@ mod tests {
                 banded.rows(Band::from(&x), None).unwrap()
             };
             if kind == DType::BF16 && InstructionSet::best().has_bf16_dot() {
-                close(&larger(&narrow), &larger(&wide), 1e-2);
+                close(&larger(&narrow), &larger(&wide), 1e-6);
             } else {
                 equal(&larger(&narrow), &larger(&wide));
             }

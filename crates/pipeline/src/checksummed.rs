@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::crash_point::crash_point;
+
 const DESCRIPTION: &str = "description";
 const SEAL: &str = "seal";
 /// A longer header is treated as damage.
@@ -61,12 +63,17 @@ pub(crate) fn replace(
         write(&mut buffered, description, tensors)?;
         buffered.flush()?;
         drop(buffered);
+        crash_point();
         if durability == Durability::Power {
             file.sync_data()?;
         }
         Ok(())
     });
-    let replaced = written.and_then(|()| fs::rename(temporary, path));
+    let replaced = written.and_then(|()| {
+        crash_point();
+        fs::rename(temporary, path)
+    });
+    crash_point();
     if replaced.is_err() {
         // The file may not exist yet; report the first error.
         let _ = fs::remove_file(temporary);

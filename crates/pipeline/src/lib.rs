@@ -11,6 +11,7 @@ mod checksummed;
 mod clock;
 pub mod components;
 pub mod control;
+mod crash_point;
 mod culprit;
 pub mod device;
 mod device_budget;

@@ -1,22 +1,21 @@
 //! Resumed runs: after a kill, an interruption or a refusal, the images are those of an undisturbed run.
 //!
-//! `SD_GENERATE_KILLS=50 cargo test --workspace --test suite resume::` kills that many runs at random moments.
+//! `SD_TEST_CRASH_STRIDE=1 cargo test --workspace --test suite resume::` ends runs at every point where they can end.
 
-use std::collections::hash_map::RandomState;
 use std::env;
 use std::fs;
-use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::command::{Fresh, Image, Run, model_with_large_transformer, tensor_offset};
 use serde_json::Value;
 
-/// The default number of killed runs.
-const KILLS: u32 = 6;
+/// Of so many points where a run can end the test takes one, if nothing else is said.
+#[cfg(debug_assertions)]
+const STRIDE: usize = 6;
 
 /// Input files of the user.
 const PHOTO: &str = "pipeline/tests/fixtures/families/init.png";
@@ -127,34 +126,31 @@ fn assert_nothing_is_left(fresh: &Fresh, images: usize) {
     assert!(files.iter().all(|name| name.starts_with("output_")), "{files:?}");
 }
 
-/// A random number below 1.
-fn random_part() -> f64 {
-    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+/// Whether an entry of the folder of states is a state, and no lock.
+#[cfg(debug_assertions)]
+fn is_state(entry: std::io::Result<fs::DirEntry>) -> bool {
+    let path = entry.unwrap().path();
+    path.extension()
+        .is_some_and(|extension| extension == "safetensors")
 }
 
+/// Ends runs at every point of `STRIDE`: between two changes of the disk and after each step, which
+/// `SD_TEST_CRASH_AT` counts in builds with debug assertions.
+#[cfg(debug_assertions)]
 #[test]
-fn a_run_killed_at_any_moment_resumes_to_the_same_images() {
-    let kills = env::var("SD_GENERATE_KILLS").map_or(KILLS, |count| count.parse().unwrap());
+fn a_run_that_ends_at_any_point_resumes_to_the_same_images() {
+    let stride: usize = env::var("SD_TEST_CRASH_STRIDE").map_or(STRIDE, |stride| stride.parse().unwrap());
     let (photo, mask, network) = (fixture(PHOTO), fixture(MASK), fixture(UPSCALER));
-    // The first spends most of its time on steps, the second on decoding and saving; the third uses every
-    // optional part.
+    // Many steps; many images; and everything that a user can name.
     let shapes: [&[&str]; 3] = [
-        &["a red circle", "--steps", "40", "--n", "2"],
-        &[
-            "two green squares",
-            "--steps",
-            "1",
-            "--n",
-            "8",
-            "--size",
-            "128x128",
-        ],
+        &["a red circle", "--steps", "12", "--n", "2", "--size", "64x64"],
+        &["two green squares", "--steps", "1", "--n", "4", "--size", "64x64"],
         &[
             "a red circle",
             "--steps",
-            "20",
+            "4",
             "--n",
-            "3",
+            "2",
             "--init-image",
             &photo,
             "--mask",
@@ -165,49 +161,45 @@ fn a_run_killed_at_any_moment_resumes_to_the_same_images() {
             &network,
         ],
     ];
-    let mut undisturbed = shapes.map(|arguments| {
-        let fresh = Fresh::new();
-        let start = Instant::now();
-        fresh.run(arguments).succeeds();
-        (results(&fresh.path().join("outputs")), start.elapsed())
-    });
-    let (mut killed, mut ended) = (0, 0);
-    while killed < kills {
-        let shape = killed as usize % shapes.len();
-        let (expected, duration) = &mut undisturbed[shape];
-        let fresh = Fresh::new();
-        let mut command = shapes[shape].to_vec();
-        // Half of the runs are killed more than once.
-        for again in 0..=(killed / 3) % 2 {
-            let mut running = Running::start(&fresh, &command);
-            if running.wait_for("started") {
-                thread::sleep(duration.mul_f64(random_part() / f64::from(1 + again)));
+    let mut points = 0;
+    for (shape, arguments) in shapes.into_iter().enumerate() {
+        let undisturbed = Fresh::new();
+        undisturbed.run(arguments).succeeds();
+        let expected = results(&undisturbed.path().join("outputs"));
+        for point in (1 + shape % stride..).step_by(stride) {
+            let fresh = Fresh::new();
+            let run = |arguments: &[&str], point: usize| {
+                let mut command = fresh.command();
+                command.args(arguments).env("SD_TEST_CRASH_AT", point.to_string());
+                Run::of(command.output().unwrap())
+            };
+            let whole = run(arguments, point).code.is_some();
+            let has_state = || fs::read_dir(fresh.runs()).is_ok_and(|mut files| files.any(is_state));
+            if !whole && !has_state() && fresh.files("outputs").is_empty() {
+                // It ended before it had a state.
+                continue;
             }
-            running.kill();
-            command = vec!["resume", "--last"];
+            if !whole {
+                points += 1;
+                // Every third run ends a second time, soon after it was resumed.
+                if points % 3 == 0 {
+                    run(&["resume", "--last"], 2);
+                }
+                fresh.run(&["resume", "--last", "--quiet"]).succeeds();
+            }
+            assert!(
+                results(&fresh.path().join("outputs")) == expected,
+                "ended at point {point} of {arguments:?}, it gave other images: {:?}",
+                fresh.files("outputs")
+            );
+            assert_nothing_is_left(&fresh, expected.len());
+            if whole {
+                break;
+            }
         }
-        let run = fresh.run(&["resume", "--last", "--quiet"]).succeeds();
-        if run.stdout.is_empty() {
-            ended += 1;
-            // The duration was measured on a busier machine.
-            *duration = duration.mul_f64(0.8);
-        } else {
-            killed += 1;
-            assert_eq!(run.images().len(), expected.len(), "{}", run.stdout);
-            assert!(run.images().iter().all(|path| path.is_file()));
-        }
-        assert!(
-            results(&fresh.path().join("outputs")) == *expected,
-            "run {killed} gave other images: {:?}",
-            fresh.files("outputs")
-        );
-        assert_nothing_is_left(&fresh, expected.len());
-        assert!(
-            ended <= kills + KILLS,
-            "most runs had ended before they were killed"
-        );
     }
-    eprintln!("{killed} runs were killed and resumed; {ended} more had ended before they were killed");
+    assert!(points >= 50 / stride, "{points} points");
+    eprintln!("{points} runs were ended and resumed");
 }
 
 #[cfg(unix)]

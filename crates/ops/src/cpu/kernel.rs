@@ -182,6 +182,11 @@ pub(crate) mod tests {
         Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
     }
 
+    /// Multiples of an eighth between -1 and 1: bf16 holds them, and the sums of a few of them, to the bit.
+    pub(crate) fn eighths(shape: &[usize], seed: u64) -> Tensor {
+        ((random(shape, seed) * 8.0).unwrap().round().unwrap() / 8.0).unwrap()
+    }
+
     fn values(tensor: &Tensor) -> Vec<f32> {
         tensor.flatten_all().unwrap().to_vec1().unwrap()
     }

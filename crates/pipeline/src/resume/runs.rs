@@ -16,6 +16,7 @@ use super::state::{Description, FORMAT, KeptModel};
 use super::{ResumeError, RunName};
 use crate::Result;
 use crate::checksummed::{self, Unreadable};
+use crate::crash_point::crash_point;
 use crate::request::{ModelChoice, Request};
 use crate::stage::Progress;
 use crate::user_dirs::UserDirs;
@@ -45,7 +46,9 @@ impl RunFiles {
     /// Removes all files. The lock comes last, so that no other process claims the run before its state is
     /// gone.
     pub(super) fn remove(&self, lock: RunLock) -> io::Result<()> {
+        crash_point();
         remove_if_there(&self.state)?;
+        crash_point();
         remove_if_there(&self.part)?;
         lock.remove()
     }

@@ -9,6 +9,7 @@ use super::networks::{Kept, Networks};
 use super::{ModelPass, Run};
 use crate::Result;
 use crate::bundle::Bundle;
+use crate::crash_point::crash_point;
 use crate::event::Event;
 use crate::plan::Phase;
 use crate::save::RgbImage;
@@ -138,6 +139,7 @@ impl Run<'_> {
             self.journal.record(image, &sample.progress, sampler);
         }
         self.journal.commit_if_due(self.observer);
+        crash_point();
         self.warn_of_released_blocks();
         Ok(())
     }

@@ -17,6 +17,7 @@ pub(crate) use interrupted::remove_temporary_files;
 pub use metadata::{LoraRecord, MemoryReport, Metadata, RefinerSettings};
 pub use parameters::parameters_text;
 
+use crate::crash_point::crash_point;
 use crate::fsync::sync_folder;
 use crate::resume::RunName;
 use crate::{Error, Result, SavedImage};
@@ -91,6 +92,7 @@ impl Gallery {
                     return Err(error);
                 }
             }
+            crash_point();
             sync_folder(&self.folder);
             return Ok(SavedImage {
                 image: path,
@@ -108,6 +110,7 @@ impl Gallery {
             source,
         };
         let mut file = self.temporary().map_err(failed)?;
+        crash_point();
         fill(file.as_file_mut())?;
         file.as_file().sync_all().map_err(failed)?;
         Ok(file)
@@ -138,6 +141,7 @@ fn temporary_prefix(run: &RunName) -> String {
 
 /// Renames a file to `path`, unless that exists.
 fn persist(file: NamedTempFile, path: &Path) -> Result<bool> {
+    crash_point();
     match file.persist_noclobber(path) {
         Ok(_) => Ok(true),
         Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
