@@ -94,7 +94,7 @@ fn a_controlnet_is_usual_for_the_family_alone_that_it_was_made_for() {
         let run = fresh
             .run(&["x", "--model", &model("sd15"), option, &photo])
             .fails(4, &format!("the ControlNet `{network}` is not on this machine"));
-        let hint = format!("hint: `generate models pull {network}` gets it, without HF_HUB_OFFLINE\n");
+        let hint = format!("hint: `generate models pull {network}` downloads it, without HF_HUB_OFFLINE\n");
         assert!(run.stderr.ends_with(&hint), "{}", run.stderr);
         for (other, title) in [
             (model("sdxl"), "Stable Diffusion XL"),

@@ -163,7 +163,8 @@ fn one_of_several_files_is_named_by_its_folder() {
         .run(&["a cat", "--model", &model, "--lora", "loras"])
         .fails(2, "several such files: epoch1.safetensors, epoch2.safetensors");
     assert!(
-        run.stderr.contains("hint: name one: `loras:epoch1.safetensors`"),
+        run.stderr
+            .contains("hint: choose one: `loras:epoch1.safetensors`"),
         "{}",
         run.stderr
     );

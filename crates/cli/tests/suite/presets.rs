@@ -20,7 +20,7 @@ fn a_preset_whose_model_is_missing_says_which_and_how_to_get_it() {
             .fails(4, "is not on this machine");
         let named = preset.parts().any(|part| {
             run.stderr.contains(&format!(
-                "`generate models pull {part}` gets it, without HF_HUB_OFFLINE"
+                "`generate models pull {part}` downloads it, without HF_HUB_OFFLINE"
             ))
         });
         assert!(named, "{}: {}", preset.name, run.stderr);
