@@ -130,7 +130,7 @@ def main():
 class Programs:
     """The programs of this repository, built here or given."""
 
-    EXAMPLES = {"compare": "sd-models", "synthesize": "sd-weights"}
+    EXAMPLES = ["compare", "synthesize"]
 
     def __init__(self, folder, build):
         root = Path(__file__).resolve().parents[2]
@@ -138,8 +138,8 @@ class Programs:
         if build:
             cargo = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", str(root / "Cargo.toml")]
             subprocess.run([*cargo, "-p", "sd-generate"], check=True)
-            for example, package in self.EXAMPLES.items():
-                subprocess.run([*cargo, "-p", package, "--example", example], check=True)
+            for example in self.EXAMPLES:
+                subprocess.run([*cargo, "-p", "sd-models", "--example", example], check=True)
 
     def find(self, name):
         for folder in self.folders:

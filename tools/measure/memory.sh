@@ -19,7 +19,7 @@ export SD_GENERATE_CACHE=$directory/cache SD_GENERATE_STATE=$directory/state
 
 cd "$here"
 cargo build --release --quiet -p sd-generate
-cargo build --release --quiet -p sd-weights --example synthesize
+cargo build --release --quiet -p sd-models --example synthesize
 cargo build --release --quiet -p sd-models --example decode
 program=$here/target/release/generate
 

@@ -2,7 +2,7 @@
 //! time and memory of each and whether the latents are equal:
 //!
 //! ```text
-//! cargo run --release -p sd-weights --example synthesize -- --arch sd3.5-large DIR
+//! cargo run --release -p sd-models --example synthesize -- --arch sd3.5-large DIR
 //! cargo run --release -p sd-models --features cuda --example device -- DIR 1024 6 3
 //! ```
 //!

@@ -8,9 +8,8 @@ mod synthetic;
 use sd_models::clip::{Hidden, Wanted};
 use sd_models::{WeightBytes, clip, t5};
 use sd_weights::{CountingAllocator, Residency, allocated_bytes, allocated_peak, restart_allocated_peak};
-use serde_json::json;
 use synthetic::assert_predicted;
-use synthetic::networks::{Clip, T5};
+use synthetic::networks::text::{Clip, T5};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -32,19 +31,7 @@ fn the_text_encoders_take_what_they_say() {
         vocabulary: 2000,
     };
     let of_t5 = synthetic::weights(directories[0].path(), &shape.tensors(), Residency::Streamed);
-    let config: t5::Config = serde_json::from_value(json!({
-        "vocab_size": shape.vocabulary,
-        "d_model": shape.width,
-        "d_kv": shape.width / shape.heads,
-        "d_ff": shape.inner,
-        "num_layers": shape.layers,
-        "num_heads": shape.heads,
-        "relative_attention_num_buckets": T5::BUCKETS,
-        "relative_attention_max_distance": 128,
-        "layer_norm_epsilon": 1e-6,
-        "feed_forward_proj": "gated-gelu",
-    }))
-    .unwrap();
+    let config: t5::Config = serde_json::from_value(shape.config()).unwrap();
     let shape = Clip {
         width: 1024,
         layers: 4,
@@ -53,17 +40,7 @@ fn the_text_encoders_take_what_they_say() {
         projects: true,
     };
     let of_clip = synthetic::weights(directories[1].path(), &shape.tensors(), Residency::Streamed);
-    let clip_config: clip::Config = serde_json::from_value(json!({
-        "vocab_size": Clip::VOCABULARY,
-        "hidden_size": shape.width,
-        "intermediate_size": 4 * shape.width,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "max_position_embeddings": Clip::POSITIONS,
-        "hidden_act": shape.activation,
-        "projection_dim": shape.width,
-    }))
-    .unwrap();
+    let clip_config: clip::Config = serde_json::from_value(shape.config()).unwrap();
 
     let start = allocated_bytes();
     for (texts, tokens) in [(2, 256), (4, 512), (8, 256)] {

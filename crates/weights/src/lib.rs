@@ -37,6 +37,7 @@ mod memory_pressure;
 mod model_family;
 mod model_source;
 mod naming;
+mod requested;
 mod residency;
 mod safetensors;
 mod similar_name;
@@ -71,6 +72,7 @@ pub use model_source::{
     WeightFiles, weight_files,
 };
 pub use naming::{Layout, Naming, Translated, Translation};
+pub use requested::RequestedTensors;
 pub use residency::Residency;
 pub use source::bytes_read;
 pub use weight_options::{PageCache, WeightOptions, WeightType};

@@ -12,8 +12,8 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-// The tensor names and shapes of synthesized full-size models.
-#[path = "../../../weights/examples/synthesize/networks/mod.rs"]
+// The networks that full-size models are synthesized from.
+#[path = "../../../models/examples/synthesize/networks/mod.rs"]
 mod networks;
 
 use networks::Values;

@@ -6,6 +6,7 @@ mod controlnet;
 mod hostile_upscaler;
 mod mmdit;
 mod mmdit_control;
+mod naming;
 #[path = "../random/mod.rs"]
 mod random;
 #[path = "../reference/mod.rs"]

@@ -8,8 +8,8 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use sd_weights::{ModelFolder, Residency, WeightOptions, WeightType, Weights};
 
-// The list of names and shapes that full-size models are synthesized from.
-#[path = "../../../weights/examples/synthesize/networks/mod.rs"]
+// The networks that full-size models are synthesized from.
+#[path = "../../examples/synthesize/networks/mod.rs"]
 pub mod networks;
 
 use networks::Values;

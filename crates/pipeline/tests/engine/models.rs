@@ -13,9 +13,9 @@ use crate::reference::{copy_folder, fixtures, model_in};
 use networks::Values;
 use networks::sd3::Sd3;
 
-// The tensor names and shapes of synthesized full-size models.
-#[allow(dead_code)]
-#[path = "../../../weights/examples/synthesize/networks/mod.rs"]
+// The networks that full-size models are synthesized from.
+#[allow(dead_code)] // Other tests use the rest.
+#[path = "../../../models/examples/synthesize/networks/mod.rs"]
 mod networks;
 
 /// One model of each kind of denoising network.

@@ -10,5 +10,4 @@ mod lora;
 mod lora_files;
 mod lora_names;
 mod model_folders;
-mod naming;
 mod torch_files;

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::networks::Tensor;
 use crate::networks::sd3::{Sd3, Sd3Control};
 use crate::networks::unet::UNet;
-use crate::networks::{Clip, Tensor, Vae};
 
 mod latent_diffusion;
 mod stable_diffusion_3;
@@ -61,8 +61,6 @@ const TOKENIZER_FILES: [(&str, &str); 11] = [
     tokenizer_file!("tokenizer_3/tokenizer.json"),
     tokenizer_file!("tokenizer_3/tokenizer_config.json"),
 ];
-/// The end of a text in the demo model's CLIP tokenizers.
-const CLIP_END: usize = 979;
 
 /// The model called `name`.
 pub(crate) fn named(name: &str) -> Option<Architecture> {
@@ -132,45 +130,4 @@ fn tokenizer(from: &str, to: &str, limit: usize) -> Vec<(String, String)> {
         }
     })
     .collect()
-}
-
-fn clip_config(clip: &Clip) -> Value {
-    let class = if clip.projects {
-        "CLIPTextModelWithProjection"
-    } else {
-        "CLIPTextModel"
-    };
-    json!({
-        "architectures": [class],
-        "vocab_size": Clip::VOCABULARY,
-        "hidden_size": clip.width,
-        "intermediate_size": 4 * clip.width,
-        "num_hidden_layers": clip.layers,
-        "num_attention_heads": clip.heads,
-        "max_position_embeddings": Clip::POSITIONS,
-        "hidden_act": clip.activation,
-        "layer_norm_eps": 1e-5,
-        "projection_dim": clip.width,
-        "eos_token_id": CLIP_END,
-    })
-}
-
-/// With the scale of latents, and what is taken from them before.
-fn vae_config(vae: &Vae, scale: f64, shift: Option<f64>) -> Value {
-    json!({
-        "_class_name": "AutoencoderKL",
-        "in_channels": 3,
-        "out_channels": 3,
-        "latent_channels": vae.latent_channels,
-        "down_block_types": vec!["DownEncoderBlock2D"; 4],
-        "up_block_types": vec!["UpDecoderBlock2D"; 4],
-        "block_out_channels": Vae::LEVELS,
-        "layers_per_block": Vae::LAYERS,
-        "norm_num_groups": 32,
-        "scaling_factor": scale,
-        "shift_factor": shift,
-        "mid_block_add_attention": true,
-        "use_quant_conv": vae.quant_convolutions,
-        "use_post_quant_conv": vae.quant_convolutions,
-    })
 }

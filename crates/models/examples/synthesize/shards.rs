@@ -82,13 +82,13 @@ fn write_shard(path: &Path, tensors: &[Tensor]) -> io::Result<()> {
     let mut file = File::create(&unfinished)?;
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
-    let mut values = vec![0_u16; CHUNK];
+    let mut values = vec![[0; BYTES_A_VALUE]; CHUNK];
     for tensor in tensors {
         let seed = seed_of(&tensor.name);
         for first in (0..tensor.count()).step_by(CHUNK) {
             let values = &mut values[..CHUNK.min(tensor.count() - first)];
             fill(values, seed, first, tensor.values);
-            file.write_all(bytemuck::cast_slice(values))?;
+            file.write_all(values.as_flattened())?;
         }
     }
     drop(file);
@@ -103,7 +103,7 @@ fn seed_of(name: &str) -> u64 {
 }
 
 /// Fills `values`, the ones from the `first` on, with the bits of bfloat16 numbers, on all cores.
-fn fill(values: &mut [u16], seed: u64, first: usize, kind: Values) {
+fn fill(values: &mut [[u8; BYTES_A_VALUE]], seed: u64, first: usize, kind: Values) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = values.len().div_ceil(threads).next_multiple_of(4);
     std::thread::scope(|scope| {
@@ -118,7 +118,7 @@ fn fill(values: &mut [u16], seed: u64, first: usize, kind: Values) {
 }
 
 /// Evenly spread numbers of this deviation; `counter` counts groups of four.
-fn uniform(values: &mut [u16], seed: u64, counter: u64, deviation: f32) {
+fn uniform(values: &mut [[u8; BYTES_A_VALUE]], seed: u64, counter: u64, deviation: f32) {
     let scale = deviation * 3.0_f32.sqrt() / f32::from(i16::MAX);
     for (index, group) in values.chunks_mut(4).enumerate() {
         // splitmix64
@@ -132,6 +132,6 @@ fn uniform(values: &mut [u16], seed: u64, counter: u64, deviation: f32) {
     }
 }
 
-fn bits_of(value: f32) -> u16 {
-    (value.to_bits() >> 16) as u16
+fn bits_of(value: f32) -> [u8; BYTES_A_VALUE] {
+    ((value.to_bits() >> 16) as u16).to_le_bytes()
 }

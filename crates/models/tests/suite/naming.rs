@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sd_weights::{Layout, Naming, Translated};
 
-// The names and shapes that full-size models are synthesized from.
-#[allow(dead_code, unreachable_pub)] // Other tests use the rest.
+// The networks that full-size models are synthesized from.
+#[allow(dead_code)] // Other tests use the rest.
 #[path = "../../examples/synthesize/networks/mod.rs"]
 mod networks;
 
+use networks::Tensor;
 use networks::sd3::Sd3;
+use networks::text::{Clip, T5};
 use networks::unet::UNet;
-use networks::{Clip, T5, Tensor, Vae};
+use networks::vae::Vae;
 
 /// Translates the names of `tensors` to the other program of `naming` and back. The result are the names
 /// there, each with the layouts of the tensors that it holds.
@@ -92,11 +94,7 @@ fn every_tensor_of_a_controlnet_has_its_original_name() {
 
 #[test]
 fn every_tensor_of_an_autoencoder_has_its_original_name() {
-    for (quant_convolutions, tensors) in [(true, 248), (false, 244)] {
-        let vae = Vae {
-            latent_channels: 4,
-            quant_convolutions,
-        };
+    for (vae, tensors) in [(Vae::SD, 248), (Vae::SD3, 244)] {
         let layouts = there(Naming::VAE, &vae.tensors());
         assert_eq!(layouts.len(), tensors);
         // The first level of diffusers is the last of the original code.

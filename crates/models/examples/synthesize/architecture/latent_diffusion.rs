@@ -3,17 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Architecture, clip_config, diffuser, text, text_encoder, tokenizer, vae_config};
+use super::{Architecture, diffuser, text, text_encoder, tokenizer};
+use crate::networks::text::Clip;
 use crate::networks::unet::UNet;
-use crate::networks::{Clip, Vae};
+use crate::networks::vae::Vae;
 
-const VAE: Vae = Vae {
-    latent_channels: UNet::LATENTS,
-    quant_convolutions: true,
-};
-/// The scales of latents.
-const SCALE: f64 = 0.18215;
-const SCALE_XL: f64 = 0.13025;
 /// Channels of what a ControlNet's image passes.
 const CONTROLNET_CHANNELS: [usize; 4] = [16, 32, 96, 256];
 
@@ -59,7 +53,7 @@ pub(super) fn stable_diffusion_1() -> Architecture {
         "requires_safety_checker": false,
     });
     let readers = [Reader::first(Clip::LARGE, "tokenizer")];
-    model(&UNet::SD15, &readers, SCALE, scheduler, index)
+    model(&UNet::SD15, &readers, &Vae::SD, scheduler, index)
 }
 
 pub(super) fn stable_diffusion_2() -> Architecture {
@@ -77,7 +71,7 @@ pub(super) fn stable_diffusion_2() -> Architecture {
     });
     // Like the second of XL, its tokenizer fills a text up with exclamation marks.
     let readers = [Reader::first(Clip::HUGE, "tokenizer_2")];
-    model(&UNet::SD21, &readers, SCALE, scheduler, index)
+    model(&UNet::SD21, &readers, &Vae::SD, scheduler, index)
 }
 
 pub(super) fn stable_diffusion_xl() -> Architecture {
@@ -86,7 +80,7 @@ pub(super) fn stable_diffusion_xl() -> Architecture {
         "force_zeros_for_empty_prompt": true,
     });
     let readers = [Reader::first(Clip::LARGE, "tokenizer"), Reader::second(Clip::BIG)];
-    model(&UNet::SDXL, &readers, SCALE_XL, euler(), index)
+    model(&UNet::SDXL, &readers, &Vae::SDXL, euler(), index)
 }
 
 pub(super) fn refiner() -> Architecture {
@@ -100,7 +94,7 @@ pub(super) fn refiner() -> Architecture {
     model(
         &UNet::SDXL_REFINER,
         &[Reader::second(Clip::BIG)],
-        SCALE_XL,
+        &Vae::SDXL,
         euler(),
         index,
     )
@@ -125,13 +119,7 @@ fn euler() -> Value {
 }
 
 /// A model of these parts. What all schedulers and all indices of the kind say is added to what is given.
-fn model(
-    unet: &UNet,
-    readers: &[Reader],
-    scale: f64,
-    mut scheduler: Value,
-    mut index: Value,
-) -> Architecture {
+fn model(unet: &UNet, readers: &[Reader], vae: &Vae, mut scheduler: Value, mut index: Value) -> Architecture {
     for (name, value) in [
         ("beta_start", json!(0.00085)),
         ("beta_end", json!(0.012)),
@@ -146,10 +134,10 @@ fn model(
     if scheduler["prediction_type"].is_null() {
         scheduler["prediction_type"] = json!("epsilon");
     }
-    let mut components = vec![diffuser("unet", unet.tensors()), diffuser("vae", VAE.tensors())];
+    let mut components = vec![diffuser("unet", unet.tensors()), diffuser("vae", vae.tensors())];
     let mut texts = vec![
         text("unet/config.json", &unet.config()),
-        text("vae/config.json", &vae_config(&VAE, scale, None)),
+        text("vae/config.json", &vae.config()),
         text("scheduler/scheduler_config.json", &scheduler),
     ];
     index["scheduler"] = json!(["diffusers", scheduler["_class_name"]]);
@@ -162,7 +150,7 @@ fn model(
         stand_in,
     } in readers
     {
-        let config = clip_config(clip);
+        let config = clip.config();
         index[*folder] = json!(["transformers", config["architectures"][0]]);
         index[*tokenizer_folder] = json!(["transformers", "CLIPTokenizer"]);
         texts.push(text(&format!("{folder}/config.json"), &config));

@@ -2,7 +2,7 @@
 //! and speed. Its images are noise.
 //!
 //! ```text
-//! cargo run --release -p sd-weights --example synthesize -- --arch sd3.5-large DIR
+//! cargo run --release -p sd-models --example synthesize -- --arch sd3.5-large DIR
 //! ```
 
 #![allow(clippy::print_stderr)]
