@@ -1,4 +1,4 @@
-//! Networks of any size with random weights, under the tensor names of real checkpoints.
+//! Networks of any size with weights of zero, under the tensor names of real checkpoints.
 
 #![allow(dead_code, unreachable_pub, unused_imports)] // Each test binary uses a part.
 
@@ -11,8 +11,6 @@ use sd_weights::{ModelFolder, Residency, WeightOptions, WeightType, Weights};
 // The networks that full-size models are synthesized from.
 #[path = "../../examples/synthesize/networks/mod.rs"]
 pub mod networks;
-
-use networks::Values;
 
 /// Writes `tensors` in bf16 into a folder below `directory`, and opens them.
 pub fn weights(directory: &Path, tensors: &[networks::Tensor], residency: Residency) -> Weights {
@@ -33,13 +31,9 @@ pub fn weights(directory: &Path, tensors: &[networks::Tensor], residency: Reside
     )
 }
 
+/// Zeros: how much memory a network takes does not depend on what it computes.
 fn values(tensor: &networks::Tensor) -> Tensor {
-    let shape = tensor.shape.as_slice();
-    let values = match tensor.values {
-        Values::Ones => Tensor::ones(shape, DType::F32, &Device::Cpu),
-        Values::Around(deviation) => Tensor::randn(0.0, deviation, shape, &Device::Cpu),
-    };
-    values.unwrap().to_dtype(DType::BF16).unwrap()
+    Tensor::zeros(tensor.shape.as_slice(), DType::BF16, &Device::Cpu).unwrap()
 }
 
 /// Asserts that `measured` bytes are what was `predicted`: no more, and at most a tenth less.
