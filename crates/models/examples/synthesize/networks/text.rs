@@ -81,8 +81,8 @@ impl Clip {
         // The encoder reads names with and without `text_model.`; these files have it.
         let bare = Naming::BARE_CLIP.translation([]);
         let named = tensors.into_iter().map(|Tensor { name, shape, .. }| {
-            let usual = bare.diffusers_names(&name).pop();
-            Tensor::new(usual.map_or(name, |usual| usual.name), shape)
+            let full = bare.diffusers_names(&name).pop();
+            Tensor::new(full.map_or(name, |full| full.name), shape)
         });
         named.collect()
     }
