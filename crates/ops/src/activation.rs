@@ -56,6 +56,8 @@ pub fn gated_gelu_tanh(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
             let values = [gate.floats()?, up.floats()?];
             Ok(map(InstructionSet::best(), GatedGeluTanh, values))
         }),
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::gated_gelu_tanh(gate, up),
         _ => gate.gelu()? * up,
     }
 }
@@ -80,6 +82,8 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
                 Ok(kernel::geglu(InstructionSet::best(), x.floats()?, width))
             })
         }
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::geglu(x, None),
         _ => {
             let values = x.narrow(D::Minus1, 0, width / 2)?;
             values * x.narrow(D::Minus1, width / 2, width / 2)?.gelu_erf()?
@@ -97,6 +101,8 @@ fn elementwise(
         Backend::Cpu => on_one(name, x.dims(), x, |x| {
             Ok(map(InstructionSet::best(), activation, [x.floats()?]))
         }),
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::activated(x, activation),
         _ => plain(x),
     }
 }

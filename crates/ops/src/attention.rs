@@ -66,6 +66,8 @@ pub fn attention(
             let keys = [(k.clone(), v.clone())];
             on_cpu(InstructionSet::best(), q, &keys, bias.as_ref(), scale, precision)
         }
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::attention(q, k, v, bias.as_ref(), scale),
         _ => plain(q, k, v, bias.as_ref(), scale),
     }
 }
@@ -109,6 +111,8 @@ pub fn joint_attention(
     }
     match Backend::of(first.queries.device()) {
         Backend::Cpu => joint_on_cpu(&first, &second, scale, precision),
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::joint_attention(first, second, scale),
         _ => plain_joint(first, second, scale),
     }
 }

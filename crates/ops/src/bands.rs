@@ -151,6 +151,8 @@ impl<'a> BandedConv2d<'a> {
         }
         match Backend::of(band.rows.device()) {
             Backend::Cpu => self.on_cpu(band, onto, shape),
+            #[cfg(metal)]
+            Backend::Metal => self.on_metal(band, onto, shape),
             _ => {
                 let rows = self.plain(band)?;
                 match onto {
@@ -283,6 +285,48 @@ impl<'a> BandedConv2d<'a> {
         }
         gather.write(InstructionSet::best(), norms, &mut self.gathered[..size]);
         Ok(size)
+    }
+
+    #[cfg(metal)]
+    fn on_metal(&self, band: Band<'_>, onto: Option<&Tensor>, shape: [usize; 4]) -> Result<Tensor> {
+        use crate::metal;
+        let (above, below) = self.margins();
+        let mut parts = Vec::new();
+        if let Some(rows) = band.above.filter(|_| above > 0) {
+            parts.push(rows.narrow(2, rows.dim(2)? - above, above)?);
+        }
+        parts.push(band.rows.clone());
+        if let Some(rows) = band.below.filter(|_| below > 0) {
+            parts.push(rows.narrow(2, 0, below)?);
+        }
+        let mut x = match parts.as_slice() {
+            [rows] => rows.clone(),
+            _ => metal::concatenate(&parts, 2)?,
+        };
+        drop(parts);
+        if let Before::Norm { norm, moments, .. } = &self.before {
+            x = norm.on_metal_by(&x, moments, true)?;
+        }
+        let upsamples = matches!(self.before, Before::Upsampling { .. });
+        let windows = metal::Windows {
+            stride: self.convolution.stride,
+            above: match band.above {
+                // A row above became two, of which the nearer one is used.
+                Some(_) if upsamples => -1,
+                Some(_) => 0,
+                None => above.cast_signed(),
+            },
+            left: above,
+            height: shape[2],
+            width: shape[3],
+            upsamples,
+        };
+        let addends = metal::Addends {
+            bias: self.convolution.bias.as_ref(),
+            shifts: None,
+            onto,
+        };
+        metal::conv2d(&x, &self.convolution.weight, addends, windows)
     }
 
     /// The plain definition.

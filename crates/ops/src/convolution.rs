@@ -7,6 +7,8 @@ use crate::capabilities::Backend;
 use crate::cpu::convolution as kernel;
 use crate::cpu::kernel::{Values, on_two};
 use crate::linear::small;
+#[cfg(metal)]
+use crate::metal;
 
 /// The weight and bias of a convolution, prepared once at load time.
 #[derive(Debug, Clone)]
@@ -168,6 +170,23 @@ fn conv2d_and(
     }
     match Backend::of(x.device()) {
         Backend::Cpu => on_cpu(x, convolution, shifts, onto, sizes),
+        #[cfg(metal)]
+        Backend::Metal => {
+            let addends = metal::Addends {
+                bias: convolution.bias.as_ref(),
+                shifts,
+                onto,
+            };
+            let windows = metal::Windows {
+                stride: convolution.stride,
+                above: convolution.padding.before.cast_signed(),
+                left: convolution.padding.before,
+                height: sizes.out_height,
+                width: sizes.out_width,
+                upsamples: false,
+            };
+            metal::conv2d(x, &convolution.weight, addends, windows)
+        }
         _ => {
             let mut result = plain(x, convolution)?;
             if let Some(shifts) = shifts {

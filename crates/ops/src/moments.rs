@@ -53,6 +53,8 @@ impl ChannelMoments {
     pub fn add(&mut self, rows: &Tensor) -> Result<()> {
         match Backend::of(rows.device()) {
             Backend::Cpu => self.add_on_cpu(rows),
+            #[cfg(metal)]
+            Backend::Metal => self.add_on_metal(rows),
             _ => self.add_plain(rows),
         }
     }
@@ -81,11 +83,26 @@ impl ChannelMoments {
         let (_, _, height, width) = rows.dims4()?;
         let values = rows.to_dtype(DType::F32)?.flatten_from(2)?;
         let mean = values.mean_keepdim(D::Minus1)?;
-        let added = Plain {
+        self.add_moments(Plain {
             count: (height * width) as f64,
             squares: values.broadcast_sub(&mean)?.sqr()?.sum(D::Minus1)?,
             mean: mean.squeeze(2)?,
-        };
+        })
+    }
+
+    #[cfg(metal)]
+    fn add_on_metal(&mut self, rows: &Tensor) -> Result<()> {
+        let (_, _, height, width) = rows.dims4()?;
+        let moments = crate::metal::channel_moments(rows)?;
+        let part = |index: usize| moments.narrow(2, index, 1)?.squeeze(2)?.contiguous();
+        self.add_moments(Plain {
+            count: (height * width) as f64,
+            mean: part(0)?,
+            squares: part(1)?,
+        })
+    }
+
+    fn add_moments(&mut self, added: Plain) -> Result<()> {
         self.kept = Some(Kept::Plain(match &self.kept {
             None => added,
             Some(Kept::Plain(before)) => before.and(&added)?,

@@ -9,6 +9,8 @@ use crate::cpu::norm as kernels;
 use crate::cpu::sections::Section;
 use crate::cpu::simd::InstructionSet;
 use crate::linear::small;
+#[cfg(metal)]
+use crate::metal;
 use crate::moments::ChannelMoments;
 
 /// A group norm. Wu and He, "Group Normalization", 2018.
@@ -68,6 +70,12 @@ fn group_norm_then(x: &Tensor, norm: &GroupNorm, then_silu: bool) -> Result<Tens
                 Ok(kernels::group_norm(set, x.floats()?, (height, width), settings))
             })
         }),
+        #[cfg(metal)]
+        Backend::Metal => {
+            let weights = [&norm.weight, &norm.bias];
+            let statistics = metal::group_statistics(x, norm.groups, norm.epsilon)?;
+            metal::group_normalized(x, norm.groups, &statistics, weights, then_silu)
+        }
         _ => {
             let normed = plain_group_norm(x, norm)?;
             if then_silu { normed.silu() } else { Ok(normed) }
@@ -127,6 +135,20 @@ impl GroupNorm {
         self.plain_weighted(&normed.to_dtype(x.dtype())?)
     }
 
+    /// Norms a part of images with these `moments`, with silu after it if wanted.
+    #[cfg(metal)]
+    pub(crate) fn on_metal_by(
+        &self,
+        x: &Tensor,
+        moments: &ChannelMoments,
+        then_silu: bool,
+    ) -> Result<Tensor> {
+        let (mean, variance) = moments.of_groups(self.groups)?;
+        let factor = (variance + self.epsilon)?.sqrt()?.recip()?;
+        let statistics = Tensor::stack(&[mean, factor], 2)?;
+        metal::group_normalized(x, self.groups, &statistics, [&self.weight, &self.bias], then_silu)
+    }
+
     fn plain_weighted(&self, normed: &Tensor) -> Result<Tensor> {
         normed
             .broadcast_mul(&self.weight.reshape((1, (), 1, 1))?)?
@@ -183,6 +205,17 @@ pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
     }
     match Backend::of(x.device()) {
         Backend::Cpu => layer_norm_on_cpu(x, norm, width),
+        #[cfg(metal)]
+        Backend::Metal => {
+            let norm = metal::RowNorm {
+                subtracts_mean: true,
+                epsilon: norm.epsilon,
+                scale: norm.weight.as_ref(),
+                scale_offset: 0.0,
+                shift: norm.bias.as_ref(),
+            };
+            metal::row_norm(x, norm)
+        }
         _ => plain_layer_norm(x, norm),
     }
 }
@@ -236,6 +269,17 @@ pub fn modulated_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor, epsilon:
                 Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
             })
         }
+        #[cfg(metal)]
+        Backend::Metal => {
+            let norm = metal::RowNorm {
+                subtracts_mean: true,
+                epsilon,
+                scale: Some(scale),
+                scale_offset: 1.0,
+                shift: Some(shift),
+            };
+            metal::row_norm(x, norm)
+        }
         _ => {
             let normed = plain_normed(&x.to_dtype(DType::F32)?, epsilon)?.to_dtype(x.dtype())?;
             normed
@@ -266,6 +310,15 @@ pub fn gated_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Te
                 };
                 Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
             })
+        }
+        #[cfg(metal)]
+        Backend::Metal => {
+            let epilogue = metal::Epilogue {
+                residual: Some(residual),
+                gate: Some(gate),
+                ..metal::Epilogue::NONE
+            };
+            metal::combined(x, epilogue)
         }
         _ => residual + x.broadcast_mul(&gate.unsqueeze(1)?)?,
     }
@@ -308,6 +361,17 @@ pub fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
             on_one("rms_norm", x.dims(), x, |x| {
                 Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
             })
+        }
+        #[cfg(metal)]
+        Backend::Metal => {
+            let norm = metal::RowNorm {
+                subtracts_mean: false,
+                epsilon: norm.epsilon,
+                scale: Some(&norm.weight),
+                scale_offset: 0.0,
+                shift: None,
+            };
+            metal::row_norm(x, norm)
         }
         _ => plain_rms_norm(x, norm),
     }

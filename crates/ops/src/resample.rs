@@ -21,6 +21,8 @@ pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
                 Ok(kernel::upsample_nearest(x.floats()?, width))
             })
         }
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::upsample_nearest(x),
         _ => x.contiguous()?.upsample_nearest2d(2 * height, 2 * width),
     }
 }

@@ -21,6 +21,17 @@ pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         Backend::Cpu => on_two("sum", x.dims(), x, y, |x, y| {
             Ok(map(InstructionSet::best(), Sum, [x.floats()?, y.floats()?]))
         }),
+        #[cfg(metal)]
+        Backend::Metal => {
+            use crate::metal::{Epilogue, combined};
+            combined(
+                x,
+                Epilogue {
+                    residual: Some(y),
+                    ..Epilogue::NONE
+                },
+            )
+        }
         _ => x + y,
     }
 }

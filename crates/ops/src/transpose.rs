@@ -18,6 +18,8 @@ pub fn transpose(x: &Tensor) -> Result<Tensor> {
         Backend::Cpu => on_one("transpose", (batch, columns, rows), x, |x| {
             Ok(kernel(InstructionSet::best(), x.floats()?, rows, columns))
         }),
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::contiguous(&x.transpose(1, 2)?),
         _ => x.transpose(1, 2)?.contiguous(),
     }
 }

@@ -1,6 +1,7 @@
-//! Every operation on a GPU against the CPU, in f32 and in 16 bits. It needs a device:
-//! `cargo test --release -p sd-ops --features cuda --test device -- --nocapture`
+//! Every operation on a GPU against the CPU, in f32 and in 16 bits. It needs a device, an NVIDIA GPU
+//! (`cargo test --release -p sd-ops --features cuda --test device -- --nocapture`) or a Mac.
 
+#![cfg(any(feature = "cuda", metal))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed.
 
 use std::sync::LazyLock;
@@ -14,6 +15,7 @@ use sd_ops::{
 
 /// Relative errors that are allowed.
 const WITHIN_F32: f64 = 1e-5;
+const WITHIN_F16: f64 = 3e-3;
 const WITHIN_BF16: f64 = 2e-2;
 
 /// The device of an operation, and the data type of its tensors.
@@ -66,7 +68,11 @@ fn compare(name: &str, compute: impl Fn(&Target) -> candle_core::Result<Tensor>)
     let expected = compute(&target(&Device::Cpu, DType::F32)).unwrap();
     let dims = expected.dims().to_vec();
     let expected = values(expected);
-    for (held_type, tolerance) in [(DType::F32, WITHIN_F32), (DType::BF16, WITHIN_BF16)] {
+    for (held_type, tolerance) in [
+        (DType::F32, WITHIN_F32),
+        (DType::F16, WITHIN_F16),
+        (DType::BF16, WITHIN_BF16),
+    ] {
         let found = compute(&target(&device, held_type)).unwrap();
         assert_eq!(found.dims(), dims, "{name} in {held_type:?}");
         let found = values(found);
@@ -83,7 +89,13 @@ fn compare(name: &str, compute: impl Fn(&Target) -> candle_core::Result<Tensor>)
 
 /// One for all tests: a device loads its kernels anew each time that it is opened.
 fn device() -> Device {
-    static DEVICE: LazyLock<Device> = LazyLock::new(|| Device::new_cuda_with_stream(0).unwrap());
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+        if cfg!(feature = "cuda") {
+            Device::new_cuda_with_stream(0).unwrap()
+        } else {
+            Device::new_metal(0).unwrap()
+        }
+    });
     DEVICE.clone()
 }
 

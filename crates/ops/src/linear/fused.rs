@@ -3,12 +3,16 @@
 
 use candle_core::{Tensor, bail};
 
+#[cfg(metal)]
+use super::on_metal;
 use super::{Linear, linear, on_cpu};
 use crate::capabilities::Backend;
 use crate::cpu::activation::Activation;
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::Epilogue;
 use crate::cpu::simd::InstructionSet;
+#[cfg(metal)]
+use crate::metal;
 use crate::{Result, gated_gelu_tanh, gated_residual, geglu, gelu, gelu_tanh, quick_gelu, silu};
 
 /// [`gelu`] of [`linear`].
@@ -53,6 +57,11 @@ pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
         Backend::Cpu if projection.outputs.is_multiple_of(2) => {
             on_cpu(InstructionSet::best(), x, projection, Epilogue::Geglu)
         }
+        #[cfg(metal)]
+        Backend::Metal if projection.outputs.is_multiple_of(2) => {
+            let product = metal::linear(x, &projection.weight, None, metal::Epilogue::NONE)?;
+            metal::geglu(&product, projection.bias.as_ref())
+        }
         _ => geglu(&linear(x, projection)?),
     }
 }
@@ -88,6 +97,18 @@ pub fn linear_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Re
             let epilogue = Epilogue::Residual { residual };
             on_cpu(InstructionSet::best(), x, projection, epilogue)
         }
+        #[cfg(metal)]
+        Backend::Metal => {
+            let residual = Some(residual);
+            on_metal(
+                x,
+                projection,
+                metal::Epilogue {
+                    residual,
+                    ..metal::Epilogue::NONE
+                },
+            )
+        }
         _ => residual + linear(x, projection)?,
     }
 }
@@ -122,6 +143,15 @@ pub fn linear_gated_residual(
             };
             on_cpu(InstructionSet::best(), x, projection, epilogue)
         }
+        #[cfg(metal)]
+        Backend::Metal => {
+            let epilogue = metal::Epilogue {
+                residual: Some(residual),
+                gate: Some(gate),
+                ..metal::Epilogue::NONE
+            };
+            on_metal(x, projection, epilogue)
+        }
         _ => gated_residual(residual, gate, &linear(x, projection)?),
     }
 }
@@ -137,6 +167,18 @@ fn activated(
         Backend::Cpu => {
             let epilogue = Epilogue::Activation(activation);
             on_cpu(InstructionSet::best(), x, projection, epilogue)
+        }
+        #[cfg(metal)]
+        Backend::Metal => {
+            let activation = Some(activation);
+            on_metal(
+                x,
+                projection,
+                metal::Epilogue {
+                    activation,
+                    ..metal::Epilogue::NONE
+                },
+            )
         }
         _ => plain(&linear(x, projection)?),
     }

@@ -8,6 +8,8 @@ use crate::capabilities::{Backend, Capabilities};
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::{Blocks, Epilogue, Projection, Weight, project};
 use crate::cpu::simd::InstructionSet;
+#[cfg(metal)]
+use crate::metal;
 use crate::{Precision, Result};
 
 /// The weight and bias of a linear projection, prepared once at load time.
@@ -126,6 +128,8 @@ pub fn linear(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     projection.check(x)?;
     match Backend::of(x.device()) {
         Backend::Cpu => on_cpu(InstructionSet::best(), x, projection, Epilogue::Identity),
+        #[cfg(metal)]
+        Backend::Metal => on_metal(x, projection, metal::Epilogue::NONE),
         _ => plain(x, projection),
     }
 }
@@ -167,6 +171,12 @@ fn bytes_of<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [u8]> {
         (Storage::Cpu(CpuStorage::U8(bytes)), Some((start, end))) => Ok(&bytes[start..end]),
         _ => bail!("a quantised weight that is not of bytes"),
     }
+}
+
+/// The projection of `x`, which was checked, with an `epilogue` in place.
+#[cfg(metal)]
+fn on_metal(x: &Tensor, projection: &Linear, epilogue: metal::Epilogue<'_>) -> Result<Tensor> {
+    metal::linear(x, &projection.weight, projection.bias.as_ref(), epilogue)
 }
 
 /// The plain definition.

@@ -1,0 +1,112 @@
+//! Copies of views.
+
+use candle_core::{DType, Tensor, bail};
+
+use super::launch::{Kernel, Source, count};
+use super::tensors::{Input, Output, device_of};
+use crate::Result;
+
+/// The dimensions that the kernel takes.
+const RANK: usize = 6;
+const THREADS: usize = 256;
+
+/// As kernels have it.
+#[repr(C)]
+struct View {
+    count: u32,
+    sizes: [u32; RANK],
+    from: [u32; RANK],
+    to: [u32; RANK],
+    /// The values of the last dimension that are copied. Others become zeros.
+    copied: u32,
+}
+
+/// The tensor itself where it is contiguous, else a copy.
+///
+/// # Errors
+/// The device fails.
+pub(crate) fn contiguous(tensor: &Tensor) -> Result<Tensor> {
+    if tensor.is_contiguous() {
+        return Ok(tensor.clone());
+    }
+    if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) || tensor.rank() > RANK {
+        return tensor.contiguous();
+    }
+    let result = Output::new(&device_of(tensor)?, tensor.dims(), tensor.dtype())?;
+    let mut strides = vec![1; tensor.rank()];
+    for index in (1..tensor.rank()).rev() {
+        strides[index - 1] = strides[index] * tensor.dims()[index];
+    }
+    copy(tensor, &result, 0, &strides)?;
+    Ok(result.into_tensor())
+}
+
+/// Copies `tensor` to `target` from its value number `first` on, with these strides.
+///
+/// # Errors
+/// The tensor has too many dimensions, or the device fails.
+pub(super) fn copy(tensor: &Tensor, target: &Output, first: usize, strides: &[usize]) -> Result<()> {
+    copy_rows(
+        tensor,
+        target,
+        first,
+        strides,
+        tensor.dims().last().copied().unwrap_or(1),
+    )
+}
+
+/// Copies `tensor` to the contiguous `target`, whose last dimension is `width`, with zeros behind each row.
+///
+/// # Errors
+/// As [`copy`].
+pub(super) fn copy_padded(tensor: &Tensor, target: &Output, width: usize) -> Result<()> {
+    let dims = tensor.dims();
+    let mut strides = vec![1; dims.len()];
+    for index in (1..dims.len()).rev() {
+        let size = if index + 1 == dims.len() {
+            width
+        } else {
+            dims[index]
+        };
+        strides[index - 1] = strides[index] * size;
+    }
+    copy_rows(tensor, target, 0, &strides, width)
+}
+
+/// Copies rows, each with zeros behind it to be of `width`.
+fn copy_rows(tensor: &Tensor, target: &Output, first: usize, strides: &[usize], width: usize) -> Result<()> {
+    let (dims, rank) = (tensor.dims(), tensor.rank());
+    if rank > RANK {
+        bail!("a copy of {dims:?}, which are more than {RANK} dimensions");
+    }
+    let own = dims.last().copied().unwrap_or(1);
+    let values = tensor.elem_count() / own.max(1) * width;
+    let mut view = View {
+        count: count(values)?,
+        sizes: [1; RANK],
+        from: [0; RANK],
+        to: [0; RANK],
+        copied: count(own)?,
+    };
+    for index in 0..rank {
+        let dimension = rank - 1 - index;
+        view.sizes[index] = count(dims[dimension])?;
+        view.from[index] = count(tensor.stride()[dimension])?;
+        view.to[index] = count(strides[dimension])?;
+    }
+    view.sizes[0] = count(width)?;
+    let kernel = Kernel {
+        source: Source::Copy,
+        name: "copy",
+        held_type: tensor.dtype(),
+        flags: Vec::new(),
+        numbers: Vec::new(),
+    };
+    let of_tensor = Input::new(tensor)?;
+    let groups = [values.div_ceil(THREADS), 1, 1];
+    kernel.launch(&device_of(tensor)?, groups, [THREADS, 1, 1], |encoder| {
+        of_tensor.bind(encoder, 0);
+        encoder.set_output_buffer(1, Some(target.buffer()), first * tensor.dtype().size_in_bytes());
+        encoder.set_bytes(2, &view);
+    })
+}

@@ -1,0 +1,141 @@
+//! Tensors as kernels see them: a buffer, an offset, and strides.
+
+use std::sync::Arc;
+
+use candle_core::op::BackpropOp;
+use candle_core::{DType, MetalDevice, MetalStorage, Storage, Tensor, bail};
+use candle_metal_kernels::metal::{Buffer, ComputeCommandEncoder};
+
+use super::buffers::allocate;
+use crate::Result;
+
+/// A tensor that kernels read.
+pub(super) struct Input<'a> {
+    buffer: Buffer,
+    /// Where its first value is, in bytes.
+    offset: usize,
+    /// In values.
+    strides: &'a [usize],
+}
+
+impl<'a> Input<'a> {
+    /// # Errors
+    /// The tensor is not on an Apple GPU.
+    pub(super) fn new(tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Storage::Metal(storage) = &*storage else {
+            bail!("a tensor of {:?} among tensors of an Apple GPU", tensor.device());
+        };
+        Ok(Self {
+            buffer: storage.buffer().clone(),
+            offset: layout.start_offset() * tensor.dtype().size_in_bytes(),
+            strides: layout.stride(),
+        })
+    }
+
+    /// The inputs of tensors, where there are any.
+    ///
+    /// # Errors
+    /// As [`Input::new`].
+    pub(super) fn optional(tensor: Option<&'a Tensor>) -> Result<Option<Self>> {
+        tensor.map(Self::new).transpose()
+    }
+
+    pub(super) fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    pub(super) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    pub(super) fn strides(&self) -> &[usize] {
+        self.strides
+    }
+
+    pub(super) fn bind(&self, encoder: &ComputeCommandEncoder, index: usize) {
+        encoder.set_input_buffer(index, Some(&self.buffer), self.offset);
+    }
+}
+
+/// A tensor that a kernel writes.
+pub(super) struct Output {
+    buffer: Arc<Buffer>,
+    device: MetalDevice,
+    dtype: DType,
+    shape: Vec<usize>,
+}
+
+impl Output {
+    /// A contiguous tensor of undefined values.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub(super) fn new(device: &MetalDevice, shape: &[usize], dtype: DType) -> Result<Self> {
+        let bytes = shape.iter().product::<usize>() * dtype.size_in_bytes();
+        Ok(Self {
+            buffer: allocate(device, bytes)?,
+            device: device.clone(),
+            dtype,
+            shape: shape.to_vec(),
+        })
+    }
+
+    pub(super) fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    pub(super) fn bind(&self, encoder: &ComputeCommandEncoder, index: usize) {
+        encoder.set_output_buffer(index, Some(&self.buffer), 0);
+    }
+
+    /// The tensor, once what writes it has been queued.
+    pub(super) fn into_tensor(self) -> Tensor {
+        let count = self.shape.iter().product();
+        let storage = MetalStorage::new(self.buffer, self.device, count, self.dtype);
+        Tensor::from_storage(Storage::Metal(storage), self.shape, BackpropOp::none(), false)
+    }
+}
+
+/// The device of a tensor.
+///
+/// # Errors
+/// It is not an Apple GPU.
+pub(super) fn device_of(tensor: &Tensor) -> Result<MetalDevice> {
+    tensor.device().as_metal_device().cloned()
+}
+
+/// The tensor with a contiguous last dimension and rows that follow each other: itself or a copy.
+///
+/// # Errors
+/// The device fails.
+pub(super) fn rows_in_order(tensor: &Tensor) -> Result<Tensor> {
+    if row_stride(tensor).is_some() {
+        Ok(tensor.clone())
+    } else {
+        super::contiguous(tensor)
+    }
+}
+
+/// How many values lie between the beginnings of rows, if all follow each other at that distance.
+pub(super) fn row_stride(tensor: &Tensor) -> Option<usize> {
+    let (dims, strides) = (tensor.dims(), tensor.stride());
+    let (&width, leading) = dims.split_last()?;
+    if width > 1 && strides[leading.len()] != 1 {
+        return None;
+    }
+    let mut distance = None;
+    let mut rows = 1;
+    for (&size, &stride) in leading.iter().zip(strides).rev() {
+        if size == 1 {
+            continue;
+        }
+        match distance {
+            None => distance = Some(stride),
+            Some(distance) if stride == distance * rows => {}
+            Some(_) => return None,
+        }
+        rows *= size;
+    }
+    Some(distance.unwrap_or(width))
+}
