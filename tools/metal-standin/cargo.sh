@@ -21,7 +21,7 @@ fi
 if [[ -z ${METAL_STANDIN_CXX:-} ]]; then
   if [[ ! -x $home/venv/bin/python ]] || ! "$home/venv/bin/python" -m ziglang version >/dev/null 2>&1; then
     python3 -m venv "$home/venv"
-    "$home/venv/bin/pip" install --quiet --disable-pip-version-check ziglang==0.16.0
+    "$home/venv/bin/pip" install --quiet --disable-pip-version-check ziglang==0.17.1
   fi
   METAL_STANDIN_CXX="$home/venv/bin/python -m ziglang c++"
 fi

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use candle_core::{Result, Tensor};
-use sd_ops::{Band, BandedConv2d, ChannelMoments};
+use sd_ops::{Band, BandedConv2d, ChannelMoments, concatenate, contiguous};
 
 /// Bands of a feature map, from the top down.
 pub(crate) type Rows<'a> = Box<dyn Iterator<Item = Result<Tensor>> + 'a>;
@@ -119,8 +119,8 @@ impl Regrouped<'_> {
         }
         Ok(match parts.as_slice() {
             [] => None,
-            [band] => Some(band.contiguous()?),
-            parts => Some(Tensor::cat(parts, 2)?),
+            [band] => Some(contiguous(band)?),
+            parts => Some(concatenate(parts, 2)?),
         })
     }
 }

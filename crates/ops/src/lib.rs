@@ -28,6 +28,7 @@ mod metal;
 mod moments;
 mod norm;
 mod resample;
+mod results;
 mod scratch;
 mod sum;
 mod timestep;
@@ -40,7 +41,7 @@ pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
 pub use attention::{Heads, Precision, attention, joint_attention, scratch_of_plain_attention};
 pub use bands::{Band, BandedConv2d};
 pub use capabilities::{Backend, Capabilities, Memory};
-pub use concatenate::concatenate;
+pub use concatenate::{concatenate, contiguous};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};
@@ -55,6 +56,7 @@ pub use norm::{
     modulated_layer_norm, rms_norm,
 };
 pub use resample::upsample_nearest;
+pub use results::{limit_results, release_results};
 pub use scratch::Scratch;
 pub use sum::sum;
 pub use timestep::timestep_embedding;

@@ -23,6 +23,8 @@ enum Kept {
         channels: usize,
         moments: Vec<kernel::Moments>,
     },
+    #[cfg(metal)]
+    OnMetal(crate::metal::ChannelMoments),
     Plain(Plain),
 }
 
@@ -83,38 +85,44 @@ impl ChannelMoments {
         let (_, _, height, width) = rows.dims4()?;
         let values = rows.to_dtype(DType::F32)?.flatten_from(2)?;
         let mean = values.mean_keepdim(D::Minus1)?;
-        self.add_moments(Plain {
+        let added = Plain {
             count: (height * width) as f64,
             squares: values.broadcast_sub(&mean)?.sqr()?.sum(D::Minus1)?,
             mean: mean.squeeze(2)?,
-        })
+        };
+        self.kept = Some(Kept::Plain(match &self.kept {
+            None => added,
+            Some(Kept::Plain(before)) => before.and(&added)?,
+            Some(_) => bail!("moments of an image on two devices"),
+        }));
+        Ok(())
     }
 
     #[cfg(metal)]
     fn add_on_metal(&mut self, rows: &Tensor) -> Result<()> {
-        let (_, _, height, width) = rows.dims4()?;
-        let moments = crate::metal::channel_moments(rows)?;
-        let part = |index: usize| moments.narrow(2, index, 1)?.squeeze(2)?.contiguous();
-        self.add_moments(Plain {
-            count: (height * width) as f64,
-            mean: part(0)?,
-            squares: part(1)?,
-        })
+        let earlier = match &self.kept {
+            None => None,
+            Some(Kept::OnMetal(earlier)) => Some(earlier),
+            Some(_) => bail!("moments of an image on two devices"),
+        };
+        self.kept = Some(Kept::OnMetal(crate::metal::ChannelMoments::of(rows, earlier)?));
+        Ok(())
     }
 
-    fn add_moments(&mut self, added: Plain) -> Result<()> {
-        self.kept = Some(Kept::Plain(match &self.kept {
-            None => added,
-            Some(Kept::Plain(before)) => before.and(&added)?,
-            Some(Kept::OnCpu { .. }) => bail!("moments of an image on two devices"),
-        }));
-        Ok(())
+    /// The moments of images on an Apple GPU.
+    #[cfg(metal)]
+    pub(crate) fn on_metal(&self) -> Result<&crate::metal::ChannelMoments> {
+        match &self.kept {
+            Some(Kept::OnMetal(moments)) => Ok(moments),
+            Some(_) => bail!("the moments of an image on another device"),
+            None => bail!("the moments of no image"),
+        }
     }
 
     pub(crate) fn on_cpu(&self) -> Result<&[kernel::Moments]> {
         match &self.kept {
             Some(Kept::OnCpu { moments, .. }) => Ok(moments),
-            Some(Kept::Plain(_)) => bail!("the moments of an image on another device"),
+            Some(_) => bail!("the moments of an image on another device"),
             None => bail!("the moments of no image"),
         }
     }

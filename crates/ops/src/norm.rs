@@ -143,9 +143,7 @@ impl GroupNorm {
         moments: &ChannelMoments,
         then_silu: bool,
     ) -> Result<Tensor> {
-        let (mean, variance) = moments.of_groups(self.groups)?;
-        let factor = (variance + self.epsilon)?.sqrt()?.recip()?;
-        let statistics = Tensor::stack(&[mean, factor], 2)?;
+        let statistics = moments.on_metal()?.statistics(self.groups, self.epsilon)?;
         metal::group_normalized(x, self.groups, &statistics, [&self.weight, &self.bias], then_silu)
     }
 

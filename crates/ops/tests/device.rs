@@ -8,9 +8,11 @@ use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
 use sd_ops::{
-    Band, BandedConv2d, ChannelMoments, Conv2d, GroupNorm, LayerNorm, Linear, Precision, RmsNorm, attention,
-    conv2d, gated_gelu_tanh, gated_residual, geglu, gelu, gelu_tanh, group_norm, group_norm_silu, layer_norm,
-    linear, modulated_layer_norm, quick_gelu, rms_norm, silu, timestep_embedding, upsample_nearest,
+    Band, BandedConv2d, ChannelMoments, Conv2d, GroupNorm, Heads, LayerNorm, Linear, Precision, RmsNorm,
+    attention, concatenate, conv2d, conv2d_onto, conv2d_shifted, gated_gelu_tanh, gated_residual, geglu,
+    gelu, gelu_tanh, group_norm, group_norm_silu, joint_attention, layer_norm, linear, linear_gated_residual,
+    linear_geglu, linear_gelu, linear_gelu_tanh, linear_quick_gelu, linear_residual, linear_silu,
+    modulated_layer_norm, quick_gelu, rms_norm, silu, sum, timestep_embedding, transpose, upsample_nearest,
 };
 
 /// Relative errors that are allowed.
@@ -135,6 +137,103 @@ fn projections() {
 }
 
 #[test]
+fn projections_with_what_follows() {
+    let projection = |target: &Target, outputs: usize| {
+        let (weight, bias) = (target.random(&[outputs, 90], 2), target.random(&[outputs], 3));
+        Linear::new(weight, Some(bias))
+    };
+    let x = |target: &Target| target.random(&[2, 33, 90], 1);
+    compare("linear_gelu", |target| {
+        linear_gelu(&x(target), &projection(target, 70)?)
+    });
+    compare("linear_gelu_tanh", |target| {
+        linear_gelu_tanh(&x(target), &projection(target, 70)?)
+    });
+    compare("linear_quick_gelu", |target| {
+        linear_quick_gelu(&x(target), &projection(target, 70)?)
+    });
+    compare("linear_silu", |target| {
+        linear_silu(&x(target), &projection(target, 70)?)
+    });
+    compare("linear_geglu", |target| {
+        linear_geglu(&x(target), &projection(target, 140)?)
+    });
+    compare("linear_residual", |target| {
+        linear_residual(
+            &target.random(&[2, 33, 70], 4),
+            &x(target),
+            &projection(target, 70)?,
+        )
+    });
+    compare("linear_gated_residual", |target| {
+        // A gate that is a part of a row, as modulations are.
+        let gate = target.random(&[2, 210], 5).narrow(1, 70, 70)?;
+        linear_gated_residual(
+            &target.random(&[2, 33, 70], 4),
+            &gate,
+            &x(target),
+            &projection(target, 70)?,
+        )
+    });
+}
+
+#[test]
+fn attention_of_two_streams() {
+    compare("joint_attention", |target| {
+        let heads = |tokens: usize, seed: u64| Heads {
+            queries: target.random(&[2, tokens, 3, 64], seed),
+            keys: target.random(&[2, tokens, 3, 64], seed + 1),
+            values: target.random(&[2, tokens, 3, 64], seed + 2),
+        };
+        let (first, second) = joint_attention(heads(70, 1), heads(33, 4), 0.3, Precision::Full)?;
+        Tensor::cat(&[first, second], 1)
+    });
+}
+
+#[test]
+fn attention_of_heads_of_every_size() {
+    for size in [8, 40, 72, 80, 96, 128, 160, 256, 512, 600] {
+        compare(&format!("attention of heads of {size}"), |target| {
+            let of = |rows: usize, seed: u64| target.random(&[2, rows, 2, size], seed).transpose(1, 2);
+            let scale = 1.0 / (size as f64).sqrt();
+            attention(
+                &of(45, 1)?,
+                &of(70, 2)?,
+                &of(70, 3)?,
+                None,
+                scale,
+                Precision::Full,
+            )
+        });
+    }
+}
+
+#[test]
+fn values_that_change_places() {
+    compare("transpose", |target| transpose(&target.random(&[2, 37, 50], 1)));
+    compare("sum", |target| {
+        sum(&target.random(&[3, 5, 70], 1), &target.random(&[3, 5, 70], 2))
+    });
+    compare("sum of a view", |target| {
+        sum(&target.random(&[70, 30], 1), &target.random(&[30, 70], 2).t()?)
+    });
+    for dimension in 0..3 {
+        compare("concatenate", |target| {
+            let part = |size: usize, seed: u64| {
+                let mut shape = [2, 3, 4];
+                shape[dimension] = size;
+                target.random(&shape, seed)
+            };
+            concatenate(&[part(5, 1), part(1, 2), part(7, 3)], dimension)
+        });
+    }
+    compare("concatenate views", |target| {
+        let x = target.random(&[2, 30, 40], 1).transpose(1, 2)?;
+        concatenate(&[x.narrow(1, 3, 20)?, x.narrow(1, 0, 9)?], 1)
+    });
+}
+
+#[test]
 fn attention_with_and_without_bias() {
     // The last case is split into chunks of queries.
     for (batch, heads, queries, keys, size) in [(2, 3, 77, 77, 64), (1, 2, 5, 300, 48), (2, 4, 700, 4096, 64)]
@@ -245,6 +344,22 @@ fn convolutions() {
             )
         });
     }
+    compare("conv2d_shifted", |target| {
+        let convolution = convolution(target, [70, 20, 3, 3], 1, 1)?;
+        conv2d_shifted(
+            &target.random(&[2, 20, 9, 13], 1),
+            &convolution,
+            &target.random(&[2, 70], 2),
+        )
+    });
+    compare("conv2d_onto", |target| {
+        let convolution = convolution(target, [70, 20, 3, 3], 1, 1)?;
+        conv2d_onto(
+            &target.random(&[2, 70, 9, 13], 2),
+            &target.random(&[2, 20, 9, 13], 1),
+            &convolution,
+        )
+    });
     compare("upsample_nearest", |target| {
         upsample_nearest(&target.random(&[2, 5, 17, 23], 1))
     });

@@ -48,11 +48,15 @@ pub(crate) fn available(device: &Device) -> Result<Option<Bytes>> {
     Ok(memory.map(|memory| Bytes(memory.free + memory.held + memory.driver)))
 }
 
-/// Limits the process to `bytes` of `device`. The driver's share is subtracted from what is left for tensors.
+/// Limits the process to `bytes` of `device`. The driver's share is subtracted from what is left for tensors, or
+/// where the device shares the memory of the machine, what the `process` itself takes.
 ///
 /// # Errors
 /// The device fails.
-pub(crate) fn bound(device: &Device, bytes: Bytes) -> Result<()> {
+pub(crate) fn bound(device: &Device, bytes: Bytes, process: u64) -> Result<()> {
+    if Capabilities::of(device).memory == Memory::Unified {
+        sd_ops::limit_results(device, Some(bytes.0.saturating_sub(process)));
+    }
     if let Some(memory) = device_memory(device)? {
         bound_device_memory(device, Some(bytes.0.saturating_sub(driver(&memory))))?;
     }
@@ -62,6 +66,7 @@ pub(crate) fn bound(device: &Device, bytes: Bytes) -> Result<()> {
 /// Releases the cached memory of `device`.
 pub(crate) fn release(device: &Device) {
     // The next use of the device reports the error.
+    let _ = sd_ops::release_results(device);
     let _ = release_device_memory(device);
 }
 

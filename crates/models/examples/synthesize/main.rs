@@ -4,6 +4,8 @@
 //! ```text
 //! cargo run --release -p sd-models --example synthesize -- --arch sd3.5-large DIR
 //! ```
+//!
+//! With `--zeros` every weight is zero, and the files take no room on most disks: enough to count memory, not to measure speed.
 
 #![allow(clippy::print_stderr)]
 
@@ -16,18 +18,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use architecture::{ARCHITECTURES, Architecture};
+use shards::Contents;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (architecture, folder) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--arch", name, folder] => (architecture::named(name), PathBuf::from(folder)),
-        _ => (None, PathBuf::new()),
+    let (architecture, contents, folder) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    {
+        ["--arch", name, folder] => (architecture::named(name), Contents::Random, PathBuf::from(folder)),
+        ["--arch", name, "--zeros", folder] => {
+            (architecture::named(name), Contents::Zeros, PathBuf::from(folder))
+        }
+        _ => (None, Contents::Random, PathBuf::new()),
     };
     let Some(architecture) = architecture else {
-        eprintln!("usage: synthesize --arch {} DIR", ARCHITECTURES.join("|"));
+        eprintln!(
+            "usage: synthesize --arch {} [--zeros] DIR",
+            ARCHITECTURES.join("|")
+        );
         return ExitCode::from(2);
     };
-    match write(&architecture, &folder) {
+    match write(&architecture, contents, &folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cannot write `{}`: {error}", folder.display());
@@ -38,7 +48,7 @@ fn main() -> ExitCode {
 
 /// Writes every component into a folder of its own, unless it is there, and last the index that makes the
 /// folder a model.
-fn write(architecture: &Architecture, folder: &Path) -> io::Result<()> {
+fn write(architecture: &Architecture, contents: Contents, folder: &Path) -> io::Result<()> {
     for (path, contents) in &architecture.texts {
         let path = folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
@@ -48,7 +58,7 @@ fn write(architecture: &Architecture, folder: &Path) -> io::Result<()> {
         if shards::are_there(&folder.join(component.folder), component) {
             continue;
         }
-        let bytes = shards::write(&folder.join(component.folder), component)?;
+        let bytes = shards::write(&folder.join(component.folder), component, contents)?;
         eprintln!(
             "{}: {:.2} GB",
             folder.join(component.folder).display(),

@@ -16,6 +16,14 @@ const LARGEST_SHARD: usize = 10_000_000_000;
 const CHUNK: usize = 1 << 24;
 const BYTES_A_VALUE: usize = 2;
 
+/// What the files hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contents {
+    Random,
+    /// Nothing is written: a file of zeros takes no room where the file system knows holes.
+    Zeros,
+}
+
 /// Whether `folder` holds the weights of `component` already.
 pub(crate) fn are_there(folder: &Path, component: &Component) -> bool {
     ["safetensors", "safetensors.index.json"]
@@ -24,7 +32,7 @@ pub(crate) fn are_there(folder: &Path, component: &Component) -> bool {
 }
 
 /// Writes the tensors of `component` into `folder` and gives their bytes.
-pub(crate) fn write(folder: &Path, component: &Component) -> io::Result<u64> {
+pub(crate) fn write(folder: &Path, component: &Component, contents: Contents) -> io::Result<u64> {
     fs::create_dir_all(folder)?;
     let mut tensors = component.tensors.clone();
     tensors.sort_by(|one, other| one.name.cmp(&other.name));
@@ -32,13 +40,13 @@ pub(crate) fn write(folder: &Path, component: &Component) -> io::Result<u64> {
     let total: usize = tensors.iter().map(|tensor| tensor.count() * BYTES_A_VALUE).sum();
     let stem = component.file_stem;
     if let [only] = shards[..] {
-        write_shard(&folder.join(format!("{stem}.safetensors")), only)?;
+        write_shard(&folder.join(format!("{stem}.safetensors")), only, contents)?;
         return Ok(total as u64);
     }
     let mut weight_map = BTreeMap::new();
     for (index, shard) in shards.iter().enumerate() {
         let file = format!("{stem}-{:05}-of-{:05}.safetensors", index + 1, shards.len());
-        write_shard(&folder.join(&file), shard)?;
+        write_shard(&folder.join(&file), shard, contents)?;
         weight_map.extend(shard.iter().map(|tensor| (tensor.name.clone(), file.clone())));
     }
     let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
@@ -64,7 +72,7 @@ fn divide(tensors: &[Tensor]) -> Vec<&[Tensor]> {
     shards
 }
 
-fn write_shard(path: &Path, tensors: &[Tensor]) -> io::Result<()> {
+fn write_shard(path: &Path, tensors: &[Tensor], contents: Contents) -> io::Result<()> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     let mut offset = 0;
@@ -82,6 +90,11 @@ fn write_shard(path: &Path, tensors: &[Tensor]) -> io::Result<()> {
     let mut file = File::create(&unfinished)?;
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
+    if contents == Contents::Zeros {
+        file.set_len((8 + header.len() + offset) as u64)?;
+        drop(file);
+        return fs::rename(unfinished, path);
+    }
     let mut values = vec![[0; BYTES_A_VALUE]; CHUNK];
     for tensor in tensors {
         let seed = seed_of(&tensor.name);

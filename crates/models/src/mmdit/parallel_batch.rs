@@ -5,7 +5,7 @@
 //! and results are those of the whole batch at once.
 
 use candle_core::Tensor;
-use sd_ops::Capabilities;
+use sd_ops::{Capabilities, concatenate};
 
 use super::{Conditions, Input};
 use crate::Result;
@@ -71,7 +71,7 @@ impl ParallelBatch {
     pub(super) fn joined(&self, of_texts: &[Tensor]) -> Result<Vec<Tensor>> {
         let joined = of_texts
             .chunks(self.texts)
-            .map(|of_input| Tensor::cat(of_input, 0));
+            .map(|of_input| concatenate(of_input, 0));
         Ok(joined.collect::<candle_core::Result<_>>()?)
     }
 }

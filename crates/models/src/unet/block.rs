@@ -1,7 +1,7 @@
 //! A block of the network, and the feature maps that pass through the blocks.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{Conv2d, GroupNorm, conv2d, group_norm_silu, sum};
+use sd_ops::{Conv2d, GroupNorm, concatenate, conv2d, group_norm_silu, sum};
 use sd_weights::Weights;
 
 use super::block_layout::{BlockKind, BlockSpec};
@@ -121,7 +121,7 @@ impl Block {
                     if let Some(added) = control.and_then(|control| control.get(skips.len())) {
                         feature_map = sum(&feature_map, added)?;
                     }
-                    x = Tensor::cat(&[x, feature_map], 1)?;
+                    x = concatenate(&[x, feature_map], 1)?;
                 }
                 x = block.forward(x, &at.time)?;
             }

@@ -1,7 +1,7 @@
 //! Downsampling and upsampling of feature maps.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{Band, BandedConv2d, Capabilities, Conv2d, conv2d, upsample_nearest};
+use sd_ops::{Band, BandedConv2d, Capabilities, Conv2d, contiguous, conv2d, upsample_nearest};
 use sd_weights::Weights;
 
 use crate::layers;
@@ -31,7 +31,7 @@ impl Upsampler {
         drop(x);
         if larger.dims()[2..] != [height, width] {
             // Nearest pixels of an odd size are those of the even size above it.
-            larger = larger.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous()?;
+            larger = contiguous(&larger.narrow(2, 0, height)?.narrow(3, 0, width)?)?;
         }
         conv2d(&larger, &self.0)
     }

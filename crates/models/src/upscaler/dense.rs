@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use candle_core::{Result, Tensor};
-use sd_ops::{BandedConv2d, Conv2d, leaky_relu, scaled_residual};
+use sd_ops::{BandedConv2d, Conv2d, concatenate, leaky_relu, scaled_residual};
 use sd_weights::Weights;
 
 use super::architecture::Dense;
@@ -169,7 +169,7 @@ fn grown<'a>(rows: Rows<'a>, conv: &'a Conv2d) -> Result<Rows<'a>> {
     let grown = activated(convolved(rows, BandedConv2d::new(conv)?, None));
     Ok(Box::new(grown.map(move |band| {
         let band = band?;
-        Tensor::cat(&[next_of(&before)?, band], 1)
+        concatenate(&[next_of(&before)?, band], 1)
     })))
 }
 

@@ -19,6 +19,7 @@ mod pixels;
 use std::collections::VecDeque;
 
 use candle_core::{DType, Tensor};
+use sd_ops::{concatenate, contiguous};
 use sd_weights::{Blocks, Weights};
 
 use crate::bands::{Rows, regrouped};
@@ -137,7 +138,7 @@ impl Upscaler {
             state = block?.forward(state)?;
         }
         let bands = Vec::from(state.bands);
-        let result = Tensor::cat(&bands, 2)?;
+        let result = concatenate(&bands, 2)?;
         drop(bands);
         let scale = self.scale();
         if result.dims4()? == (1, 3, scale * height, scale * width) {
@@ -145,7 +146,7 @@ impl Upscaler {
         }
         // The image was padded for pixel unshuffling.
         let result = result.narrow(2, 0, scale * height)?.narrow(3, 0, scale * width)?;
-        Ok(result.contiguous()?)
+        Ok(contiguous(&result)?)
     }
 }
 

@@ -2,6 +2,7 @@
 //! Efficient Sub-Pixel Convolutional Neural Network", 2016.
 
 use candle_core::{Result, Tensor};
+use sd_ops::concatenate;
 
 /// Pixel unshuffling of `x`, `[1, channels, height, width]`:
 /// `[1, channels * factor², height / factor, width / factor]`. Sides that are not multiples of `factor` are
@@ -37,7 +38,7 @@ fn continued(x: &Tensor, dimension: usize, factor: usize) -> Result<Tensor> {
         let row = (size - 1).saturating_sub(step + 1);
         parts.push(x.narrow(dimension, row, 1)?);
     }
-    Tensor::cat(&parts, dimension)
+    concatenate(&parts, dimension)
 }
 
 #[cfg(test)]

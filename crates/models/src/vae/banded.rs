@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use candle_core::{Result, Tensor};
-use sd_ops::{BandedConv2d, Conv2d};
+use sd_ops::{BandedConv2d, Conv2d, concatenate};
 
 use crate::bands::{Rows, convolved, regrouped};
 
@@ -87,7 +87,7 @@ impl BandedTensor {
         let bands = Vec::from(self.bands);
         match bands.as_slice() {
             [whole] => Ok(whole.clone()),
-            bands => Tensor::cat(bands, 2),
+            bands => concatenate(bands, 2),
         }
     }
 

@@ -141,6 +141,9 @@ fn of_fused_size(
         )
         .map_err(Error::wrap)?;
     }
+    if let Some(bias) = &bias {
+        softmax::zero_masked(&result, size, bias)?;
+    }
     let mixed = result.into_tensor();
     let mixed = if own == size {
         mixed

@@ -1,11 +1,12 @@
 //! The buffers of results, which are used again once their tensors were dropped.
 //!
 //! A buffer belongs to a tensor as long as somebody besides the pool holds it. Kernels of one queue run in
-//! order, so that a buffer of a dropped tensor can be written at once by what is queued next. A buffer has
+//! order, so that the buffer of a dropped tensor can be written at once by what is queued next. A buffer has
 //! the bytes of its tensor, rounded up to pages, and is given to tensors of that many bytes only.
 //!
-//! Within a limit ([`limit`]), free buffers are released before a new one is made that would exceed it. Metal
-//! frees a released buffer when the commands that use it have completed, which is waited for.
+//! A network goes through several sizes of results. Buffers that were not used for a while are released when
+//! one of another size is made, and so are others if the device would exceed its limit ([`limit`]). Metal
+//! frees a released buffer when the commands that use it have completed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,58 +22,71 @@ const PAGE: usize = 16 << 10;
 /// What smaller buffers are rounded up to.
 const SMALL: usize = 256;
 
+/// Results after which a buffer that none of them used is released: more than a block of a network has.
+const KEPT_FOR: u64 = 128;
+
 static POOLS: Mutex<Vec<(DeviceId, Pool)>> = Mutex::new(Vec::new());
 
 /// The buffers of a device.
 #[derive(Default)]
 struct Pool {
-    by_length: HashMap<usize, Vec<Arc<Buffer>>>,
-    bytes: u64,
+    by_length: HashMap<usize, Vec<Held>>,
+    /// Results so far.
+    results: u64,
+    /// For all that the device holds, in bytes.
     limit: Option<u64>,
 }
 
+/// A buffer and the number of the last result that it was given to.
+struct Held {
+    buffer: Arc<Buffer>,
+    last_result: u64,
+}
+
 impl Pool {
+    /// A free buffer for the next result.
     fn take(&mut self, length: usize) -> Option<Arc<Buffer>> {
-        let buffers = self.by_length.get(&length)?;
-        buffers.iter().find(|buffer| is_free(buffer)).cloned()
+        self.results += 1;
+        let held = self
+            .by_length
+            .get_mut(&length)?
+            .iter_mut()
+            .find(|held| is_free(&held.buffer))?;
+        held.last_result = self.results;
+        Some(held.buffer.clone())
     }
 
-    /// Whether one more buffer of `length` bytes exceeds the limit.
-    fn is_full(&self, length: usize) -> bool {
-        self.limit.is_some_and(|limit| self.bytes + length as u64 > limit)
+    fn add(&mut self, length: usize, buffer: Arc<Buffer>) {
+        self.by_length.entry(length).or_default().push(Held {
+            buffer,
+            last_result: self.results,
+        });
     }
 
-    /// Releases free buffers, the longest first, until `length` more bytes are within the limit. Whether any
-    /// was released.
-    fn release(&mut self, length: usize) -> bool {
-        let mut lengths: Vec<usize> = self.by_length.keys().copied().collect();
-        lengths.sort_unstable();
-        let before = self.bytes;
-        while let Some(longest) = lengths.pop()
-            && self.is_full(length)
-        {
-            self.release_of(longest);
+    /// Releases free buffers that were not used for a while, and others, the ones used last at the end, until
+    /// `excess` bytes are released.
+    fn release(&mut self, excess: u64) {
+        let mut free: Vec<(u64, usize)> = self
+            .by_length
+            .iter()
+            .flat_map(|(&length, buffers)| buffers.iter().map(move |held| (held, length)))
+            .filter(|(held, _)| is_free(&held.buffer))
+            .map(|(held, length)| (held.last_result, length))
+            .collect();
+        free.sort_unstable();
+        let (mut released, mut until) = (0, None);
+        for (last_result, length) in free {
+            if released >= excess && last_result + KEPT_FOR >= self.results {
+                break;
+            }
+            released += length as u64;
+            until = Some(last_result);
         }
-        self.bytes < before
-    }
-
-    fn release_all(&mut self) {
-        let lengths: Vec<usize> = self.by_length.keys().copied().collect();
-        for length in lengths {
-            self.release_of(length);
-        }
-    }
-
-    fn release_of(&mut self, length: usize) {
-        let Some(buffers) = self.by_length.get_mut(&length) else {
-            return;
-        };
-        let before = buffers.len();
-        buffers.retain(|buffer| !is_free(buffer));
-        self.bytes -= ((before - buffers.len()) * length) as u64;
-        if buffers.is_empty() {
-            self.by_length.remove(&length);
-        }
+        let Some(until) = until else { return };
+        self.by_length.retain(|_, buffers| {
+            buffers.retain(|held| held.last_result > until || !is_free(&held.buffer));
+            !buffers.is_empty()
+        });
     }
 }
 
@@ -87,15 +101,19 @@ fn is_free(buffer: &Arc<Buffer>) -> bool {
 /// The device has no room.
 pub(super) fn allocate(device: &MetalDevice, bytes: usize) -> Result<Arc<Buffer>> {
     let length = rounded(bytes);
-    let found = with_pool(device, |pool| {
-        let found = pool.take(length);
-        let released = found.is_none() && pool.is_full(length) && pool.release(length);
-        (found, released)
+    let found = with_pool(device, |pool| match pool.take(length) {
+        Some(buffer) => Ok(buffer),
+        None => {
+            let held = device.device().current_allocated_size() as u64 + length as u64;
+            let excess = pool.limit.map_or(0, |limit| held.saturating_sub(limit));
+            pool.release(excess);
+            Err(excess > 0)
+        }
     });
     match found {
-        (Some(buffer), _) => return Ok(buffer),
-        (None, true) => device.wait_until_completed()?,
-        (None, false) => {}
+        Ok(buffer) => return Ok(buffer),
+        Err(true) => device.wait_until_completed()?,
+        Err(false) => {}
     }
     let make = || {
         device
@@ -103,16 +121,12 @@ pub(super) fn allocate(device: &MetalDevice, bytes: usize) -> Result<Arc<Buffer>
             .new_buffer(length, MTLResourceOptions::StorageModePrivate | UNTRACKED)
     };
     let buffer = make().or_else(|_| {
-        // Other sizes may lie free.
-        with_pool(device, Pool::release_all);
+        with_pool(device, |pool| pool.release(u64::MAX));
         device.wait_until_completed()?;
         make().map_err(Error::wrap)
     })?;
     let buffer = Arc::new(buffer);
-    with_pool(device, |pool| {
-        pool.by_length.entry(length).or_default().push(buffer.clone());
-        pool.bytes += length as u64;
-    });
+    with_pool(device, |pool| pool.add(length, buffer.clone()));
     Ok(buffer)
 }
 
@@ -126,8 +140,8 @@ pub(crate) const fn rounded(bytes: usize) -> usize {
     bytes.next_multiple_of(step)
 }
 
-/// Limits the buffers of results to `bytes` from now on, or removes the limit. More are made only for tensors
-/// that are alive together.
+/// Limits what the device holds to `bytes` from now on, or removes the limit: before more is allocated for a
+/// result, free buffers are released. What is in use exceeds it where it must.
 pub(crate) fn limit(device: &MetalDevice, bytes: Option<u64>) {
     with_pool(device, |pool| pool.limit = bytes);
 }
@@ -137,7 +151,7 @@ pub(crate) fn limit(device: &MetalDevice, bytes: Option<u64>) {
 /// # Errors
 /// A command failed.
 pub(crate) fn release(device: &MetalDevice) -> Result<()> {
-    with_pool(device, Pool::release_all);
+    with_pool(device, |pool| pool.release(u64::MAX));
     device.wait_until_completed()
 }
 

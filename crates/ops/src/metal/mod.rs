@@ -26,7 +26,7 @@ pub(crate) use concatenate::concatenate;
 pub(crate) use convolution::{Addends, Windows, conv2d};
 pub(crate) use copy::contiguous;
 pub(crate) use elementwise::{Epilogue, activated, combined, gated_gelu_tanh, geglu};
-pub(crate) use group_norm::{channel_moments, group_normalized, group_statistics};
+pub(crate) use group_norm::{ChannelMoments, group_normalized, group_statistics};
 pub(crate) use matmul::linear;
 pub(crate) use row_norm::{RowNorm, row_norm};
 pub(crate) use upsample::upsample_nearest;

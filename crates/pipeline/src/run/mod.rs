@@ -28,7 +28,7 @@ use crate::event::{Event, Interrupt, Observer, SavedImage};
 use crate::identity::{self, ModelIdentity};
 use crate::loaded::Loaded;
 use crate::memory::{cleanup_memory, log_cleanup, log_memory_status};
-use crate::plan::Phase;
+use crate::plan::{Phase, process_bytes};
 use crate::prompt_cache::PromptCache;
 use crate::recipe::DenoisingRange;
 use crate::request::Request;
@@ -91,7 +91,9 @@ impl<'a> Run<'a> {
             pass.weight_options.memory_pressure = memory_pressure.clone();
         }
         let plan = planned.plan();
-        device_budget::bound(&device, plan.predicted_peak.min(plan.budget))?;
+        let first = &planned.passes[0];
+        let process = process_bytes(&first.bundle, &first.weight_options);
+        device_budget::bound(&device, plan.predicted_peak.min(plan.budget), process)?;
         let (passes, upscaling, failed) = (planned.passes, planned.upscaling, planned.failed);
         let init_image = planned.init_image.map(Arc::new);
         let warnings = messages::of_loras(&passes[0]);
@@ -314,7 +316,8 @@ impl<'a> Run<'a> {
         // If the stage needs more than predicted and the device has it, use the spare part of the budget.
         let spare = self.spare.take();
         if let Some(budget) = spare {
-            device_budget::bound(&device, budget)?;
+            let process = process_bytes(&pass.bundle, &pass.weight_options);
+            device_budget::bound(&device, budget, process)?;
             let predicted = pass.plan.predicted_peak;
             if predicted < budget && available.is_none_or(|available| predicted < available) {
                 self.warn(format!(

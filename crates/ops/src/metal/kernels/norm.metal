@@ -128,28 +128,72 @@ template [[host_name("group_statistics_f32")]] [[kernel]] decltype(group_statist
 template [[host_name("group_statistics_f16")]] [[kernel]] decltype(group_statistics<half>) group_statistics<half>;
 template [[host_name("group_statistics_bf16")]] [[kernel]] decltype(group_statistics<bfloat>) group_statistics<bfloat>;
 
+constant bool has_earlier [[function_constant(5)]];
+
+struct Channels {
+  uint pixels;          // of these rows
+  float earlier_count;  // of the rows before them
+};
+
+// For each channel its mean and the sum of squared deviations from it, merged with those of earlier rows (Chan, Golub and LeVeque,
+// "Algorithms for Computing the Sample Variance", 1983).
 template <typename T>
 [[kernel]] void channel_moments(
     device const T* x [[buffer(0)]],
     device float* found [[buffer(1)]],
-    constant Groups& groups [[buffer(2)]],
+    device const float* earlier [[buffer(2)]],
+    constant Channels& channels [[buffer(3)]],
     uint group [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]],
     uint simdgroup [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]]) {
   threadgroup float sums[32];
   threadgroup float squares[32];
-  ulong size = groups.pixels;
-  float2 of_channel = moments(x + group * size, size, thread_index, simdgroup, lane, sums, squares);
-  if (thread_index == 0) {
-    found[2 * group] = of_channel.x;
-    found[2 * group + 1] = of_channel.y;
+  ulong size = channels.pixels;
+  float2 moments_of = moments(x + group * size, size, thread_index, simdgroup, lane, sums, squares);
+  if (thread_index != 0) return;
+  if (has_earlier) {
+    float mean = earlier[2 * group], count = channels.earlier_count + float(size);
+    float apart = moments_of.x - mean, share = float(size) / count;
+    moments_of.x = mean + apart * share;
+    moments_of.y += earlier[2 * group + 1] + apart * apart * channels.earlier_count * share;
   }
+  found[2 * group] = moments_of.x;
+  found[2 * group + 1] = moments_of.y;
 }
 
 template [[host_name("channel_moments_f32")]] [[kernel]] decltype(channel_moments<float>) channel_moments<float>;
 template [[host_name("channel_moments_f16")]] [[kernel]] decltype(channel_moments<half>) channel_moments<half>;
 template [[host_name("channel_moments_bf16")]] [[kernel]] decltype(channel_moments<bfloat>) channel_moments<bfloat>;
+
+struct Grouping {
+  uint groups;             // of all images
+  uint channels_of_group;
+  float count;             // values of a channel
+  float epsilon;
+};
+
+// The statistics of groups from the moments of their channels, a thread a group.
+[[kernel]] void grouped_statistics_f32(
+    device const float* moments_of_channels [[buffer(0)]],
+    device float* statistics [[buffer(1)]],
+    constant Grouping& grouping [[buffer(2)]],
+    uint group [[threadgroup_position_in_grid]],
+    uint place [[thread_position_in_threadgroup]],
+    uint threads [[threads_per_threadgroup]]) {
+  uint index = group * threads + place;
+  if (index >= grouping.groups) return;
+  device const float* of = moments_of_channels + ulong(index) * grouping.channels_of_group * 2;
+  float mean = 0.0f, variance = 0.0f;
+  for (uint i = 0; i < grouping.channels_of_group; i++) mean += of[2 * i];
+  mean /= float(grouping.channels_of_group);
+  for (uint i = 0; i < grouping.channels_of_group; i++) {
+    float apart = of[2 * i] - mean;
+    variance += of[2 * i + 1] / grouping.count + apart * apart;
+  }
+  statistics[2 * index] = mean;
+  statistics[2 * index + 1] = rsqrt(variance / float(grouping.channels_of_group) + grouping.epsilon);
+}
 
 constant bool then_silu [[function_constant(3)]];
 
@@ -227,3 +271,39 @@ template <typename T>
 template [[host_name("softmax_f32")]] [[kernel]] decltype(softmax<float>) softmax<float>;
 template [[host_name("softmax_f16")]] [[kernel]] decltype(softmax<half>) softmax<half>;
 template [[host_name("softmax_bf16")]] [[kernel]] decltype(softmax<bfloat>) softmax<bfloat>;
+
+struct Masked {
+  uint count;         // rows of scores: batch * heads * queries
+  uint heads;
+  uint queries;
+  uint keys;
+  uint size;          // values of a head
+  uint bias_batch;    // values of the bias between neighbours
+  uint bias_head;
+  uint bias_query;
+};
+
+// Zeros in y, [batch, queries, heads, size], for the queries whose keys are all masked by -inf in the bias.
+template <typename T>
+[[kernel]] void zero_masked(
+    device const T* bias [[buffer(0)]],
+    device T* y [[buffer(1)]],
+    constant Masked& masked [[buffer(2)]],
+    uint group [[threadgroup_position_in_grid]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroups [[simdgroups_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]]) {
+  uint row = group * simdgroups + simdgroup;
+  if (row >= masked.count) return;
+  uint query = row % masked.queries, head = row / masked.queries % masked.heads, image = row / masked.queries / masked.heads;
+  device const T* of = bias + ulong(image) * masked.bias_batch + ulong(head) * masked.bias_head + ulong(query) * masked.bias_query;
+  uint open = 0;
+  for (uint i = lane; i < masked.keys; i += 32) open |= float(of[i]) > -3.402823466e38f ? 1 : 0;
+  if (simd_max(open) != 0) return;
+  device T* to = y + ((ulong(image) * masked.queries + query) * masked.heads + head) * masked.size;
+  for (uint i = lane; i < masked.size; i += 32) to[i] = T(0.0f);
+}
+
+template [[host_name("zero_masked_f32")]] [[kernel]] decltype(zero_masked<float>) zero_masked<float>;
+template [[host_name("zero_masked_f16")]] [[kernel]] decltype(zero_masked<half>) zero_masked<half>;
+template [[host_name("zero_masked_bf16")]] [[kernel]] decltype(zero_masked<bfloat>) zero_masked<bfloat>;
