@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use candle_core::{Result, Tensor};
-use sd_ops::{Band, BandedConv2d, ChannelMoments, concatenate, contiguous};
+use sd_ops::{Band, BandedConv2d, ChannelMoments, concatenate, contiguous, copied};
 
 /// Bands of a feature map, from the top down.
 pub(crate) type Rows<'a> = Box<dyn Iterator<Item = Result<Tensor>> + 'a>;
@@ -71,7 +71,7 @@ impl Convolved<'_> {
         };
         let result = self.convolution.rows(band, onto.as_ref())?;
         // Copied, so that the band itself can be dropped.
-        self.above = Some(rows.narrow(2, rows.dim(2)? - 1, 1)?.force_contiguous()?);
+        self.above = Some(copied(&rows.narrow(2, rows.dim(2)? - 1, 1)?)?);
         Ok(Some(result))
     }
 }

@@ -1,7 +1,9 @@
 //! The feed-forward layers of transformers: two projections around a hidden layer.
 
 use candle_core::Tensor;
-use sd_ops::{Capabilities, Linear, linear_gated_residual, linear_geglu, linear_gelu_tanh, linear_residual};
+use sd_ops::{
+    Capabilities, Linear, Parts, linear_gated_residual, linear_geglu, linear_gelu_tanh, linear_residual,
+};
 use sd_weights::{Result, Weights};
 
 use crate::layers;
@@ -49,16 +51,16 @@ impl FeedForward {
         if (texts, chunk) == (batch, count) {
             return self.chunk_added_to(residual, gates, tokens);
         }
-        let result = Tensor::zeros((batch * count, width), tokens.dtype(), tokens.device())?;
+        let mut result = Parts::new(&[batch * count, width], tokens.dtype(), tokens.device())?;
         for text in 0..batch {
             let gates = gates.map(|gates| gates.narrow(0, text, 1)).transpose()?;
             for first in (0..count).step_by(chunk) {
                 let of = |all: &Tensor| all.narrow(0, text, 1)?.narrow(1, first, chunk.min(count - first));
                 let changed = self.chunk_added_to(&of(residual)?, gates.as_ref(), &of(tokens)?)?;
-                result.slice_set(&changed.squeeze(0)?, 0, text * count + first)?;
+                result.put(&changed.squeeze(0)?, 0, text * count + first)?;
             }
         }
-        result.reshape((batch, count, width))
+        result.whole().reshape((batch, count, width))
     }
 
     fn chunk_added_to(
@@ -101,8 +103,12 @@ impl FeedForward {
     ) -> usize {
         let (texts, chunk) = Self::chunk(batch, count, capabilities);
         let fuses = capabilities.fuses_epilogues;
-        // Where the activation is not fused, the hidden features before it are alive too.
-        let before = if fuses { 0 } else { activation.before() };
+        // Where the activation is not fused, the hidden features before it are alive too; where it is, gates may be.
+        let before = match activation {
+            _ if !fuses => activation.before(),
+            HiddenActivation::Geglu if capabilities.stores_gates => Self::EXPANSION,
+            _ => 0,
+        };
         // The product where the residual is not fused, or a chunk's result until it is copied.
         let result = usize::from(!fuses || (texts, chunk) != (batch, count));
         texts * chunk * (before + Self::EXPANSION + result) * width

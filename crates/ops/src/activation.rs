@@ -83,7 +83,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
             })
         }
         #[cfg(metal)]
-        Backend::Metal => crate::metal::geglu(x, None),
+        Backend::Metal => crate::metal::geglu(x),
         _ => {
             let values = x.narrow(D::Minus1, 0, width / 2)?;
             values * x.narrow(D::Minus1, width / 2, width / 2)?.gelu_erf()?

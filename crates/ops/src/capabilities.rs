@@ -6,6 +6,9 @@
 
 use candle_core::{DType, Device};
 
+use crate::Scratch;
+use crate::fused_attention::{SCORES, fused_head};
+
 /// The kernels that run operations, one set for each kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Backend {
@@ -70,6 +73,8 @@ pub struct Capabilities {
     /// Whether linear layers apply an activation, a gate or a residual before they store their results.
     /// Elsewhere the results of the product are a tensor of their own.
     pub fuses_epilogues: bool,
+    /// Whether the gates of GEGLU are a tensor of their own beside its values.
+    pub stores_gates: bool,
     /// Whether [`BandedConv2d::after_upsampling`](crate::BandedConv2d::after_upsampling) reads the smaller
     /// image. Elsewhere the upsampled image is a tensor of its own.
     pub fuses_upsampling: bool,
@@ -90,6 +95,7 @@ const CPU: Capabilities = Capabilities {
     computes_on_threads: true,
     saturating_rows: 1024,
     fuses_epilogues: true,
+    stores_gates: false,
     fuses_upsampling: true,
     convolves_by_im2col: false,
     copies_keys: false,
@@ -104,6 +110,7 @@ const CUDA: Capabilities = Capabilities {
     computes_on_threads: false,
     saturating_rows: 8192,
     fuses_epilogues: false,
+    stores_gates: true,
     fuses_upsampling: false,
     convolves_by_im2col: true,
     copies_keys: true,
@@ -113,10 +120,19 @@ const CUDA: Capabilities = Capabilities {
 const METAL: Capabilities = Capabilities {
     backend: Backend::Metal,
     memory: Memory::Unified,
+    widens_weights: false,
+    takes_quantized_weights: false,
+    computes_on_threads: false,
+    saturating_rows: 4096,
+    // In place, which takes no more memory.
+    fuses_epilogues: true,
+    stores_gates: true,
+    fuses_upsampling: true,
+    convolves_by_im2col: false,
+    copies_keys: false,
     // On a stand-in for an Apple GPU, SD 3.5 Large at 1024x1024 held 22.7 GiB of buffers within a budget of
     // 2 GB, where 1.8 GB were planned.
     reuses_memory_at_once: false,
-    ..CUDA
 };
 
 impl Capabilities {
@@ -126,6 +142,41 @@ impl Capabilities {
             Backend::Cpu => &CPU,
             Backend::Cuda => &CUDA,
             Backend::Metal => &METAL,
+        }
+    }
+
+    /// The size with which attention stores heads of `size` values once more: queries, keys, values and results.
+    /// Zero where it reads them in place.
+    pub fn stored_head(&self, size: usize, activation_type: DType) -> usize {
+        match self.backend {
+            Backend::Metal => match fused_head(size, activation_type) {
+                Some(fused) if fused == size => 0,
+                Some(fused) => fused,
+                None => size,
+            },
+            Backend::Cpu | Backend::Cuda => 0,
+        }
+    }
+
+    /// The scratch memory of attention with heads of `size` values.
+    pub fn attention_scratch(&self, size: usize, activation_type: DType) -> Scratch {
+        match self.backend {
+            Backend::Metal => Scratch {
+                per_thread: 0,
+                shared: match fused_head(size, activation_type) {
+                    Some(_) => 0,
+                    None => (SCORES * activation_type.size_in_bytes()) as u64,
+                },
+            },
+            Backend::Cpu | Backend::Cuda => Scratch::of_attention(size),
+        }
+    }
+
+    /// The scratch memory of a convolution after upsampling, banded or not.
+    pub fn upsampled_conv2d_scratch(&self, in_channels: usize, out_channels: usize) -> Scratch {
+        match self.backend {
+            Backend::Metal => Scratch::default(),
+            Backend::Cpu | Backend::Cuda => Scratch::of_upsampled_conv2d(in_channels, out_channels),
         }
     }
 

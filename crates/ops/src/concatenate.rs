@@ -1,6 +1,6 @@
 //! Tensors one behind the other, and in their order in memory.
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 use crate::capabilities::Backend;
@@ -26,5 +26,52 @@ pub fn contiguous(tensor: &Tensor) -> Result<Tensor> {
         #[cfg(metal)]
         Backend::Metal => crate::metal::contiguous(tensor),
         _ => tensor.contiguous(),
+    }
+}
+
+/// A copy of the tensor, contiguous in memory, which does not keep the memory that the tensor is a view of.
+///
+/// # Errors
+/// The device fails.
+pub fn copied(tensor: &Tensor) -> Result<Tensor> {
+    match Backend::of(tensor.device()) {
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::copied(tensor),
+        _ => tensor.force_contiguous(),
+    }
+}
+
+/// A tensor that is computed part by part.
+#[derive(Debug)]
+pub struct Parts(Tensor);
+
+impl Parts {
+    /// A tensor of which no part is there yet.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn new(shape: &[usize], dtype: DType, device: &Device) -> Result<Self> {
+        match Backend::of(device) {
+            #[cfg(metal)]
+            Backend::Metal => crate::metal::undefined(device.as_metal_device()?, shape, dtype).map(Self),
+            _ => Tensor::zeros(shape, dtype, device).map(Self),
+        }
+    }
+
+    /// Puts `part` at `first` in `dimension`. In the other dimensions it has the shape of the whole.
+    ///
+    /// # Errors
+    /// The part does not fit, or the device fails.
+    pub fn put(&mut self, part: &Tensor, dimension: usize, first: usize) -> Result<()> {
+        match Backend::of(self.0.device()) {
+            #[cfg(metal)]
+            Backend::Metal => crate::metal::put(&self.0, part, dimension, first),
+            _ => self.0.slice_set(&part.contiguous()?, dimension, first),
+        }
+    }
+
+    /// The tensor, after all of its parts were put.
+    pub fn whole(self) -> Tensor {
+        self.0
     }
 }

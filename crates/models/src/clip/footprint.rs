@@ -37,8 +37,9 @@ impl TextEncoder {
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask,
             scratch: Scratch::of_linear()
-                .or(Scratch::of_attention(
+                .or(capabilities.attention_scratch(
                     self.config.hidden_size / self.config.num_attention_heads,
+                    weight_options.activation_type(),
                 ))
                 .bytes(),
         }

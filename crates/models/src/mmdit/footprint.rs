@@ -68,6 +68,7 @@ impl Transformer {
 pub(super) struct Bytes<'a> {
     config: &'a Config,
     capabilities: &'static Capabilities,
+    activation_type: DType,
     element: u64,
 }
 
@@ -76,6 +77,7 @@ impl<'a> Bytes<'a> {
         Self {
             config,
             capabilities: Capabilities::of(&weights.options().device),
+            activation_type,
             element: activation_type.size_in_bytes() as u64,
         }
     }
@@ -165,7 +167,9 @@ impl<'a> Bytes<'a> {
     /// The scratch of the operations. Threads keep what computing the conditions took.
     pub(super) fn scratch(&self) -> u64 {
         Scratch::of_linear()
-            .or(Scratch::of_attention(self.config.attention_head_dim))
+            .or(self
+                .capabilities
+                .attention_scratch(self.config.attention_head_dim, self.activation_type))
             .bytes()
     }
 

@@ -39,7 +39,7 @@ impl TextEncoder {
         Footprint {
             activations: attention.max(feed_forward) + bias,
             scratch: Scratch::of_linear()
-                .or(Scratch::of_attention(self.config.d_kv))
+                .or(capabilities.attention_scratch(self.config.d_kv, weight_options.activation_type()))
                 .bytes(),
         }
     }

@@ -127,6 +127,7 @@ struct FeatureMap {
 #[derive(Debug)]
 pub(crate) struct SimulatedPass {
     load: Load,
+    activation_type: DType,
     element: usize,
     /// The current feature map. Tokens inside a transformer have as many values.
     x: FeatureMap,
@@ -150,6 +151,7 @@ impl SimulatedPass {
         let (height, width) = load.latents;
         Self {
             load,
+            activation_type: weight_options.activation_type(),
             element: weight_options.activation_type().size_in_bytes(),
             x: FeatureMap {
                 channels,
@@ -291,11 +293,15 @@ impl SimulatedPass {
         let tokens = self.values(self.x);
         let text = self.load.texts * self.load.tokens * channels;
         self.run(Scratch::of_linear());
-        self.run(Scratch::of_attention(channels / heads));
+        let head = channels / heads;
+        self.run(self.capabilities.attention_scratch(head, self.activation_type));
         // The tokens, queries, keys, values, and the result.
         let copies = usize::from(self.capabilities.copies_keys);
-        let self_attention = (5 + copies) * tokens;
-        let cross_attention = 3 * tokens + (2 + copies) * text;
+        // Where heads are padded, all but the tokens once more.
+        let stored =
+            |values: usize| values / head * self.capabilities.stored_head(head, self.activation_type);
+        let self_attention = (5 + copies) * tokens + stored(4 * tokens);
+        let cross_attention = 3 * tokens + (2 + copies) * text + stored(2 * tokens + 2 * text);
         // The tokens, their norm and the result, and the hidden features.
         let count = (self.load.texts, self.x.height * self.x.width);
         let hidden = FeedForward::workspace(HiddenActivation::Geglu, count, channels, self.capabilities);
@@ -316,7 +322,7 @@ impl SimulatedPass {
             // The upsampled feature map is never made. The smaller one is copied between two more rows.
             let height = smaller.height + 2;
             let between = self.values(FeatureMap { height, ..smaller });
-            let scratch = Scratch::of_upsampled_conv2d(channels, channels);
+            let scratch = self.capabilities.upsampled_conv2d_scratch(channels, channels);
             self.run(Scratch { shared: 0, ..scratch });
             return vec![own + between + scratch.shared as usize / self.element + self.values(self.x)];
         }

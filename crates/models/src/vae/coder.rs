@@ -1,10 +1,12 @@
 //! What the encoder and the decoder share: a list of blocks over banded feature maps.
 
 use candle_core::{DType, Tensor};
+use sd_ops::Capabilities;
 use sd_weights::{Blocks, Naming, Weights};
 
 use super::banded::{BandedTensor, Banding};
 use super::config::Config;
+use super::footprint::Kernels;
 use crate::Result;
 use crate::footprint::held_bytes;
 
@@ -27,6 +29,7 @@ pub(super) struct Coder<B> {
     pub(super) weight_bytes: u64,
     /// The banding to use in place of the default for an image's size.
     pub(super) banding: Option<Banding>,
+    capabilities: &'static Capabilities,
     blocks: Blocks<B>,
 }
 
@@ -43,6 +46,7 @@ impl<B: CoderBlock> Coder<B> {
         let weight_bytes = held_bytes(&weights, |name| {
             prefixes.iter().any(|prefix| name.starts_with(prefix))
         });
+        let capabilities = Capabilities::of(&weights.options().device);
         let of_blocks = config.clone();
         let scopes = vec![weights; config.block_out_channels.len() + 2];
         let blocks = Blocks::new(scopes, move |index, weights| B::new(index, weights, &of_blocks))?;
@@ -51,6 +55,7 @@ impl<B: CoderBlock> Coder<B> {
             activation_type,
             weight_bytes,
             banding: None,
+            capabilities,
             blocks,
         })
     }
@@ -59,6 +64,14 @@ impl<B: CoderBlock> Coder<B> {
     ///
     /// # Errors
     /// A file is damaged.
+    /// What predictions of memory ask of the device.
+    pub(super) fn kernels(&self) -> Kernels {
+        Kernels {
+            capabilities: self.capabilities,
+            activation_type: self.activation_type,
+        }
+    }
+
     pub(super) fn load(&self) -> Result<()> {
         Ok(self.blocks.load()?)
     }

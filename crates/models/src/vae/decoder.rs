@@ -76,8 +76,13 @@ impl Decoder {
     /// a CPU with the current number of threads.
     pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
         let banding = self.coder.banding(batch, height, width);
-        footprint::decoding(&self.coder.config, banding, [batch, height, width])
-            .footprint(self.coder.activation_type)
+        footprint::decoding(
+            &self.coder.config,
+            banding,
+            self.coder.kernels(),
+            [batch, height, width],
+        )
+        .footprint(self.coder.activation_type)
     }
 
     /// Decodes `latents`, `[batch, latent_channels, height, width]`, to images,

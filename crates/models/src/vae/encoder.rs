@@ -84,8 +84,13 @@ impl Encoder {
     /// the weights, on a CPU with the current number of threads.
     pub fn footprint(&self, batch: usize, height: usize, width: usize) -> Footprint {
         let banding = self.coder.banding(batch, height, width);
-        footprint::encoding(&self.coder.config, banding, [batch, height, width])
-            .footprint(self.coder.activation_type)
+        footprint::encoding(
+            &self.coder.config,
+            banding,
+            self.coder.kernels(),
+            [batch, height, width],
+        )
+        .footprint(self.coder.activation_type)
     }
 
     /// Encodes `image`, `[batch, 3, height, width]` with values from -1 to 1 and sides that are multiples of

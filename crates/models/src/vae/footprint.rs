@@ -1,14 +1,27 @@
 //! The memory of decoding and encoding beside the weights: forward passes simulated by their shapes.
 
-use sd_ops::Scratch;
+use candle_core::DType;
+use sd_ops::{Capabilities, Scratch};
 
 use super::banded::Banding;
 use super::config::Config;
 use crate::footprint::Peak;
 
+/// What the kernels of a device take, and in which type they compute.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kernels {
+    pub(super) capabilities: &'static Capabilities,
+    pub(super) activation_type: DType,
+}
+
 /// The memory of decoding `batch` latents of `height` and `width`.
-pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Peak {
-    let mut pass = Pass::new(banding);
+pub(super) fn decoding(
+    config: &Config,
+    banding: Banding,
+    kernels: Kernels,
+    [batch, height, width]: [usize; 3],
+) -> Peak {
+    let mut pass = Pass::new(banding, kernels);
     let levels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
     let mut level = Level::split(batch * width, height, levels[0], banding);
     pass.entry(level, config.latent_channels, levels[0]);
@@ -32,8 +45,13 @@ pub(super) fn decoding(config: &Config, banding: Banding, [batch, height, width]
 }
 
 /// The memory of encoding `batch` images whose latents have `height` and `width`.
-pub(super) fn encoding(config: &Config, banding: Banding, [batch, height, width]: [usize; 3]) -> Peak {
-    let mut pass = Pass::new(banding);
+pub(super) fn encoding(
+    config: &Config,
+    banding: Banding,
+    kernels: Kernels,
+    [batch, height, width]: [usize; 3],
+) -> Peak {
+    let mut pass = Pass::new(banding, kernels);
     let (levels, factor) = (&config.block_out_channels, config.downsampling());
     let mut level = Level::split(batch * width * factor, height * factor, levels[0], banding);
     pass.entry(level, config.in_channels, levels[0]);
@@ -105,13 +123,15 @@ impl Level {
 #[derive(Debug)]
 struct Pass {
     banding: Banding,
+    kernels: Kernels,
     most: Peak,
 }
 
 impl Pass {
-    fn new(banding: Banding) -> Self {
+    fn new(banding: Banding, kernels: Kernels) -> Self {
         Self {
             banding,
+            kernels,
             most: Peak::default(),
         }
     }
@@ -162,7 +182,7 @@ impl Pass {
 
     /// A residual block whose input is upsampled on the fly.
     fn upsampled_residual(&mut self, smaller: Level, level: Level, inputs: usize, outputs: usize) {
-        let weights = self.run(Scratch::of_upsampled_conv2d(inputs, inputs));
+        let weights = self.run(self.kernels.capabilities.upsampled_conv2d_scratch(inputs, inputs));
         let piece = Level {
             rows: level.rows / 2,
             ..smaller
@@ -204,9 +224,13 @@ impl Pass {
         self.residual(level, channels, channels);
         if attention {
             self.run(Scratch::of_linear());
-            self.run(Scratch::of_attention(channels));
+            let Kernels {
+                capabilities,
+                activation_type,
+            } = self.kernels;
+            let shared = self.run(capabilities.attention_scratch(channels, activation_type));
             // The image, queries, keys, values and the result.
-            self.reach(5 * level.image(channels), 0);
+            self.reach(5 * level.image(channels), shared);
         }
     }
 
@@ -233,7 +257,11 @@ mod tests {
             ..Config::default()
         };
         let latents = [1, side / 8, side / 8];
-        let peak = decoding(&config, config.banding(1, side / 8, side / 8), latents);
+        let kernels = Kernels {
+            capabilities: Capabilities::of(&candle_core::Device::Cpu),
+            activation_type: DType::F32,
+        };
+        let peak = decoding(&config, config.banding(1, side / 8, side / 8), kernels, latents);
         let bytes = 4 * (peak.activations + peak.shared) as u64 + 2 * peak.per_thread;
         bytes as f64 / f64::from(1 << 30)
     }

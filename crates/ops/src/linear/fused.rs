@@ -59,8 +59,7 @@ pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
         }
         #[cfg(metal)]
         Backend::Metal if projection.outputs.is_multiple_of(2) => {
-            let product = metal::linear(x, &projection.weight, None, metal::Epilogue::NONE)?;
-            metal::geglu(&product, projection.bias.as_ref())
+            metal::linear_geglu(x, &projection.weight, projection.bias.as_ref())
         }
         _ => geglu(&linear(x, projection)?),
     }
@@ -78,6 +77,10 @@ pub fn linear_gated_gelu_tanh(x: &Tensor, gate: &Linear, up: &Linear) -> Result<
             let (storage, layout) = gates.storage_and_layout();
             let gates = Values::of_storage(&storage, layout)?.floats()?;
             on_cpu(InstructionSet::best(), x, up, Epilogue::GatedGeluTanh { gates })
+        }
+        #[cfg(metal)]
+        Backend::Metal if gate.outputs == up.outputs => {
+            metal::linear_gated_gelu_tanh(gates, x, &up.weight, up.bias.as_ref())
         }
         _ => gated_gelu_tanh(&gates, &linear(x, up)?),
     }

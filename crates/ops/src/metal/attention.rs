@@ -6,31 +6,9 @@ use candle_metal_kernels::{SdpaDType, call_sdpa_full};
 
 use super::matmul::{Matrix, Sizes, multiply};
 use super::tensors::{Input, Output, device_of};
-use super::{concatenate, contiguous, copy, softmax};
+use super::{concatenate, contiguous, copied, copy, softmax};
 use crate::Result;
-
-/// The sizes of heads that the fused kernel takes. Smaller ones are padded with zeros.
-const FUSED_SIZES: [usize; 7] = [32, 64, 72, 80, 96, 128, 256];
-/// The largest one in 32 bits, for the memory of a threadgroup.
-const FUSED_SIZE_IN_F32: usize = 128;
-/// Another one in 16 bits.
-const FUSED_SIZE_IN_16_BITS: usize = 512;
-
-/// Scores that are stored at a time where attention is not fused: 64 MiB of 32-bit floats.
-const SCORES: usize = 1 << 24;
-
-/// The size of heads with which the fused kernel computes heads of `size`, if any.
-pub(crate) fn fused_size(size: usize, held_type: DType) -> Option<usize> {
-    let sizes = FUSED_SIZES.iter().copied();
-    let padded = if held_type == DType::F32 {
-        sizes
-            .take_while(|&size| size <= FUSED_SIZE_IN_F32)
-            .find(|&fused| fused >= size)
-    } else {
-        sizes.chain([FUSED_SIZE_IN_16_BITS]).find(|&fused| fused >= size)
-    };
-    padded
-}
+use crate::fused_attention::{SCORES, fused_head};
 
 /// `softmax(scale * q k^T + bias) v` as in [`attention`](crate::attention), with a bias that has been
 /// broadcast. The result is a view of `[batch, queries, heads, value size]`.
@@ -45,7 +23,7 @@ pub(crate) fn attention(
     scale: f64,
 ) -> Result<Tensor> {
     let (size, value_size) = (q.dim(3)?, v.dim(3)?);
-    match fused_size(size, q.dtype()) {
+    match fused_head(size, q.dtype()) {
         Some(fused) if size == value_size => of_fused_size(q, k, v, bias, scale, fused),
         _ => by_chunks(q, k, v, bias, scale),
     }
@@ -70,14 +48,7 @@ pub(crate) fn joint_attention(
     drop((queries, keys, values));
     let mixed = mixed.transpose(1, 2)?.flatten_from(2)?;
     // Copied, so that neither part keeps the memory of both.
-    let part = |first: usize, count: usize| {
-        let part = mixed.narrow(1, first, count)?;
-        if part.is_contiguous() {
-            part.force_contiguous()
-        } else {
-            contiguous(&part)
-        }
-    };
+    let part = |first: usize, count: usize| copied(&mixed.narrow(1, first, count)?);
     Ok((part(0, of_first)?, part(of_first, of_second)?))
 }
 
@@ -170,7 +141,7 @@ fn with_rows_of(bias: &Tensor, held_type: DType) -> Result<Tensor> {
     let own = if own.layout().start_offset() == 0 {
         own
     } else {
-        own.force_contiguous()?
+        copied(&own)?
     };
     own.broadcast_as((batch, heads, queries, keys))
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Tensor, bail};
 
-use super::copy::copy;
+use super::copy::{contiguous_strides, copy};
 use super::tensors::{Output, device_of};
 use crate::Result;
 
@@ -32,10 +32,7 @@ pub(crate) fn concatenate(parts: &[Tensor], dimension: usize) -> Result<Tensor> 
         .iter()
         .map(|part| part.dim(dimension))
         .sum::<Result<usize>>()?;
-    let mut strides = vec![1; shape.len()];
-    for index in (1..shape.len()).rev() {
-        strides[index - 1] = strides[index] * shape[index];
-    }
+    let strides = contiguous_strides(&shape);
     let result = Output::new(&device_of(first)?, &shape, first.dtype())?;
     let mut before = 0;
     for part in parts {

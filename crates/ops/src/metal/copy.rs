@@ -1,6 +1,7 @@
 //! Copies of views.
 
 use candle_core::{DType, Tensor, bail};
+use candle_metal_kernels::metal::Buffer;
 
 use super::launch::{Kernel, Source, count};
 use super::tensors::{Input, Output, device_of};
@@ -27,18 +28,45 @@ struct View {
 /// The device fails.
 pub(crate) fn contiguous(tensor: &Tensor) -> Result<Tensor> {
     if tensor.is_contiguous() {
-        return Ok(tensor.clone());
+        Ok(tensor.clone())
+    } else {
+        copied(tensor)
     }
+}
+
+/// A contiguous copy of the tensor.
+///
+/// # Errors
+/// The device fails.
+pub(crate) fn copied(tensor: &Tensor) -> Result<Tensor> {
     if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) || tensor.rank() > RANK {
-        return tensor.contiguous();
+        return tensor.force_contiguous();
     }
     let result = Output::new(&device_of(tensor)?, tensor.dims(), tensor.dtype())?;
-    let mut strides = vec![1; tensor.rank()];
-    for index in (1..tensor.rank()).rev() {
-        strides[index - 1] = strides[index] * tensor.dims()[index];
-    }
-    copy(tensor, &result, 0, &strides)?;
+    copy(tensor, &result, 0, &contiguous_strides(tensor.dims()))?;
     Ok(result.into_tensor())
+}
+
+/// Writes `part` into `whole`, a contiguous tensor that nobody else reads, from `first` on in `dimension`. Their
+/// shapes differ in that dimension alone.
+///
+/// # Errors
+/// The device fails.
+pub(crate) fn put(whole: &Tensor, part: &Tensor, dimension: usize, first: usize) -> Result<()> {
+    let strides = contiguous_strides(whole.dims());
+    let target = Input::new(whole)?;
+    let first = target.offset() / whole.dtype().size_in_bytes() + first * strides[dimension];
+    let width = part.dims().last().copied().unwrap_or(1);
+    copy_rows(part, target.buffer(), first, &strides, width)
+}
+
+/// The values between neighbours in each dimension of a contiguous tensor.
+pub(super) fn contiguous_strides(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    for index in (1..dims.len()).rev() {
+        strides[index - 1] = strides[index] * dims[index];
+    }
+    strides
 }
 
 /// Copies `tensor` to `target` from its value number `first` on, with these strides.
@@ -48,7 +76,7 @@ pub(crate) fn contiguous(tensor: &Tensor) -> Result<Tensor> {
 pub(super) fn copy(tensor: &Tensor, target: &Output, first: usize, strides: &[usize]) -> Result<()> {
     copy_rows(
         tensor,
-        target,
+        target.buffer(),
         first,
         strides,
         tensor.dims().last().copied().unwrap_or(1),
@@ -61,20 +89,16 @@ pub(super) fn copy(tensor: &Tensor, target: &Output, first: usize, strides: &[us
 /// As [`copy`].
 pub(super) fn copy_padded(tensor: &Tensor, target: &Output, width: usize) -> Result<()> {
     let dims = tensor.dims();
-    let mut strides = vec![1; dims.len()];
-    for index in (1..dims.len()).rev() {
-        let size = if index + 1 == dims.len() {
-            width
-        } else {
-            dims[index]
-        };
-        strides[index - 1] = strides[index] * size;
+    let mut padded = dims.to_vec();
+    if let Some(last) = padded.last_mut() {
+        *last = width;
     }
-    copy_rows(tensor, target, 0, &strides, width)
+    let strides = contiguous_strides(&padded);
+    copy_rows(tensor, target.buffer(), 0, &strides, width)
 }
 
 /// Copies rows, each with zeros behind it to be of `width`.
-fn copy_rows(tensor: &Tensor, target: &Output, first: usize, strides: &[usize], width: usize) -> Result<()> {
+fn copy_rows(tensor: &Tensor, target: &Buffer, first: usize, strides: &[usize], width: usize) -> Result<()> {
     let (dims, rank) = (tensor.dims(), tensor.rank());
     if rank > RANK {
         bail!("a copy of {dims:?}, which are more than {RANK} dimensions");
@@ -106,7 +130,7 @@ fn copy_rows(tensor: &Tensor, target: &Output, first: usize, strides: &[usize], 
     let groups = [values.div_ceil(THREADS), 1, 1];
     kernel.launch(&device_of(tensor)?, groups, [THREADS, 1, 1], |encoder| {
         of_tensor.bind(encoder, 0);
-        encoder.set_output_buffer(1, Some(target.buffer()), first * tensor.dtype().size_in_bytes());
+        encoder.set_output_buffer(1, Some(target), first * tensor.dtype().size_in_bytes());
         encoder.set_bytes(2, &view);
     })
 }

@@ -3,7 +3,7 @@
 use candle_core::{D, Tensor, bail};
 
 use super::launch::{Kernel, Source, count};
-use super::tensors::{Input, Output, device_of, row_stride, rows_in_order};
+use super::tensors::{Input, Output, device_of, row_stride, rows_in_order, undefined};
 use crate::Result;
 use crate::cpu::activation::Activation;
 
@@ -157,14 +157,24 @@ struct Halves {
     second_stride: u32,
 }
 
-/// GEGLU of `x` plus `bias`: the first half of the last dimension times the GELU of the second half.
+/// GEGLU of `x`: the first half of the last dimension times the GELU of the second half.
 ///
 /// # Errors
 /// The device fails.
-pub(crate) fn geglu(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn geglu(x: &Tensor) -> Result<Tensor> {
     let width = x.dim(D::Minus1)? / 2;
     let halves = [x.narrow(D::Minus1, 0, width)?, x.narrow(D::Minus1, width, width)?];
-    gated("geglu", &halves, bias)
+    gated("geglu", &halves, None, None)
+}
+
+/// `(values + bias) * gelu(gates + bias)`, in the place of `values`, of which nobody else reads: contiguous
+/// tensors of one shape. `bias` are those of the values, then those of the gates.
+///
+/// # Errors
+/// The device fails.
+pub(super) fn geglu_in_place(values: Tensor, gates: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let result = values.clone();
+    gated("geglu", &[values, gates], bias, Some(&result))
 }
 
 /// `gelu_tanh(gate) * up`
@@ -172,10 +182,25 @@ pub(crate) fn geglu(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
 /// # Errors
 /// The device fails.
 pub(crate) fn gated_gelu_tanh(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gated("gated_gelu_tanh", &[gate.clone(), up.clone()], None)
+    gated("gated_gelu_tanh", &[gate.clone(), up.clone()], None, None)
 }
 
-fn gated(name: &'static str, [first, second]: &[Tensor; 2], bias: Option<&Tensor>) -> Result<Tensor> {
+/// `gelu_tanh(gate) * up`, in the place of `up`, which nobody else reads: contiguous tensors of one shape.
+///
+/// # Errors
+/// The device fails.
+pub(super) fn gated_gelu_tanh_in_place(gate: Tensor, up: Tensor) -> Result<Tensor> {
+    let result = up.clone();
+    gated("gated_gelu_tanh", &[gate, up], None, Some(&result))
+}
+
+/// Combines two tensors, to the place of `result` or to a new one.
+fn gated(
+    name: &'static str,
+    [first, second]: &[Tensor; 2],
+    bias: Option<&Tensor>,
+    result: Option<&Tensor>,
+) -> Result<Tensor> {
     let device = device_of(first)?;
     let (first, second) = (rows_in_order(first)?, rows_in_order(second)?);
     let columns = first.dim(D::Minus1)?;
@@ -194,15 +219,18 @@ fn gated(name: &'static str, [first, second]: &[Tensor; 2], bias: Option<&Tensor
         flags: vec![bias.is_some(), false, false],
         numbers: vec![number(None)],
     };
-    let result = Output::new(&device, first.dims(), first.dtype())?;
-    let (of_first, of_second) = (Input::new(&first)?, Input::new(&second)?);
-    let of_bias = bias.map(Input::new).transpose()?;
+    let result = match result {
+        Some(result) => result.clone(),
+        None => undefined(&device, first.dims(), first.dtype())?,
+    };
+    let (of_first, of_second, of_result) = (Input::new(&first)?, Input::new(&second)?, Input::new(&result)?);
+    let of_bias = Input::optional(bias)?;
     kernel.launch(&device, groups(columns, rows), THREADS, |encoder| {
         of_first.bind(encoder, 0);
         of_second.bind(encoder, 1);
-        result.bind(encoder, 2);
+        encoder.set_output_buffer(2, Some(of_result.buffer()), of_result.offset());
         of_bias.as_ref().unwrap_or(&of_first).bind(encoder, 3);
         encoder.set_bytes(4, &parameters);
     })?;
-    Ok(result.into_tensor())
+    Ok(result)
 }

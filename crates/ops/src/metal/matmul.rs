@@ -4,7 +4,7 @@ use candle_core::{DType, Error, MetalDevice, Tensor, bail};
 use candle_metal_kernels::{GemmDType, call_mlx_gemm};
 
 use super::contiguous;
-use super::elementwise::{Epilogue, apply};
+use super::elementwise::{Epilogue, apply, gated_gelu_tanh_in_place, geglu_in_place};
 use super::tensors::{Input, Output, device_of};
 use crate::Result;
 
@@ -79,6 +79,29 @@ pub(crate) fn linear(
     epilogue: Epilogue<'_>,
 ) -> Result<Tensor> {
     apply(product(x, weight)?, bias, epilogue)
+}
+
+/// GEGLU of the projection of `x`: `weight` and `bias` are those of the values, then those of the gates.
+///
+/// # Errors
+/// As [`linear`].
+pub(crate) fn linear_geglu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let outputs = weight.dim(0)? / 2;
+    let of = |first: usize| product(x, &weight.narrow(0, first, outputs)?).map(Output::into_tensor);
+    geglu_in_place(of(0)?, of(outputs)?, bias)
+}
+
+/// `gelu_tanh(gates)` times the projection of `x` by `up`, `[outputs, inputs]`.
+///
+/// # Errors
+/// As [`linear`].
+pub(crate) fn linear_gated_gelu_tanh(
+    gates: Tensor,
+    x: &Tensor,
+    up: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    gated_gelu_tanh_in_place(gates, linear(x, up, bias, Epilogue::NONE)?)
 }
 
 /// [`linear`] without a bias, as what may be written to.

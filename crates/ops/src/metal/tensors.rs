@@ -97,6 +97,14 @@ impl Output {
     }
 }
 
+/// A contiguous tensor of undefined values.
+///
+/// # Errors
+/// The device has no room.
+pub(crate) fn undefined(device: &MetalDevice, shape: &[usize], dtype: DType) -> Result<Tensor> {
+    Ok(Output::new(device, shape, dtype)?.into_tensor())
+}
+
 /// The device of a tensor.
 ///
 /// # Errors
