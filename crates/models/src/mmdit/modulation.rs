@@ -168,7 +168,7 @@ pub(super) fn affine_of_step(
 fn split(projected: &Tensor, first: usize, count: usize, width: usize) -> candle_core::Result<Vec<Tensor>> {
     let rows = projected.narrow(0, first, count)?;
     (0..projected.dim(1)? / width)
-        .map(|part| rows.narrow(1, part * width, width)?.contiguous())
+        .map(|part| rows.narrow(1, part * width, width))
         .collect()
 }
 

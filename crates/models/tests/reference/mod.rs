@@ -13,10 +13,11 @@ use serde::de::DeserializeOwned;
 pub const WITHIN_F32: f64 = 1e-4;
 pub const WITHIN_BF16: f64 = 3e-2;
 
-/// The device of the networks: the CPU, or with `SD_TEST_DEVICE=cuda` a GPU.
+/// The device of the networks: the CPU, or with `SD_TEST_DEVICE=cuda` or `metal` a GPU.
 pub fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| match std::env::var("SD_TEST_DEVICE").as_deref() {
         Ok("cuda") => sd_weights::open_cuda(0).unwrap(),
+        Ok("metal") => Device::new_metal(0).unwrap(),
         _ => Device::Cpu,
     });
     DEVICE.clone()

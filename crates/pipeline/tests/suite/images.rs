@@ -24,10 +24,11 @@ struct Case {
     tensors: PathBuf,
 }
 
-/// The CPU, or with `SD_TEST_DEVICE=cuda` a GPU.
+/// The CPU, or with `SD_TEST_DEVICE=cuda` or `metal` a GPU.
 fn device_choice() -> DeviceChoice {
     match std::env::var("SD_TEST_DEVICE").as_deref() {
         Ok("cuda") => DeviceChoice::Cuda(0),
+        Ok("metal") => DeviceChoice::Metal,
         _ => DeviceChoice::Cpu,
     }
 }

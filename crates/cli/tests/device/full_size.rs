@@ -1,0 +1,145 @@
+//! The memory of full-size models, whose commands are counted by the stand-in and not computed: what its buffers
+//! hold, against the plan.
+
+use std::fs;
+use std::path::Path;
+
+use crate::architecture;
+use crate::command::{Fresh, Run};
+use crate::shards::{self, Contents};
+
+const GB: u64 = 1 << 30;
+
+/// What the stand-in counted in a run.
+struct Counted {
+    /// The most bytes of buffers that were alive at a time.
+    peak: u64,
+    /// Bytes of buffers at the end.
+    left: u64,
+    dispatches: u64,
+    /// Bytes that kernels were given to read and write.
+    moved: u64,
+    hazards: u64,
+}
+
+impl Counted {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap();
+        let of = |name: &str| {
+            let start = format!("    {name}: ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&start)).unwrap();
+            line.trim_end_matches(',').parse().unwrap()
+        };
+        Self {
+            peak: of("peak"),
+            left: of("live"),
+            dispatches: of("dispatches"),
+            moved: of("moved"),
+            hazards: of("hazards"),
+        }
+    }
+}
+
+/// A model of zeros, which takes no room on disk.
+fn model(fresh: &Fresh, name: &str) {
+    let folder = fresh.path().join("model");
+    let architecture = architecture::named(name).unwrap();
+    for (path, contents) in &architecture.texts {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+    for component in &architecture.components {
+        shards::write(&folder.join(component.folder), component, Contents::Zeros).unwrap();
+    }
+    fs::write(folder.join("model_index.json"), architecture.index.unwrap()).unwrap();
+}
+
+/// A run of `steps` steps on a device that has no more than `limit` bytes.
+fn run(fresh: &Fresh, size: &str, budget: &str, steps: &str, limit: Option<u64>) -> (u64, Counted) {
+    let report = fresh.path().join("report");
+    let mut command = fresh.command();
+    command
+        .env("METAL_STANDIN_DRY", "1")
+        .env("METAL_STANDIN_REPORT", &report);
+    if let Some(limit) = limit {
+        command.env("METAL_STANDIN_LIMIT", limit.to_string());
+    }
+    command.args([
+        "a red circle",
+        "--model",
+        "model",
+        "--device",
+        "metal",
+        "--seed",
+        "1",
+        "--json",
+    ]);
+    command.args(["--size", size, "--memory", budget, "--steps", steps]);
+    let run = Run::of(command.output().unwrap()).succeeds();
+    let planned = run
+        .events()
+        .into_iter()
+        .find(|event| event["event"] == "planned")
+        .unwrap();
+    let predicted = planned["plan"]["predicted_peak"].as_u64().unwrap();
+    (predicted, Counted::read(&report))
+}
+
+/// Runs a model within `budget` and holds it to its plan, and to `most` bytes.
+fn stays_within(name: &str, size: &str, budget: &str, most: u64) {
+    let fresh = Fresh::new();
+    model(&fresh, name);
+    let (predicted, counted) = run(&fresh, size, budget, "2", None);
+    let gb = |bytes: u64| bytes as f64 / GB as f64;
+    println!(
+        "{name} {size} within {budget}: predicted {:.3} GB, at most {:.3} GB of buffers",
+        gb(predicted),
+        gb(counted.peak)
+    );
+    assert!(counted.peak <= predicted, "{} of {predicted}", counted.peak);
+    assert!(counted.peak <= most, "{} of {most}", counted.peak);
+    assert_eq!((counted.left, counted.hazards), (0, 0));
+}
+
+#[test]
+fn large_takes_two_gigabytes() {
+    stays_within("sd3.5-large", "1024x1024", "1.4GB", 2 * GB);
+    stays_within("sd3.5-large", "512x512", "1.2GB", 3 * GB / 2);
+}
+
+#[test]
+fn medium_takes_two_gigabytes() {
+    stays_within("sd3.5-medium", "1024x1024", "2GB", 2 * GB);
+}
+
+#[test]
+fn sdxl_takes_one_and_a_half() {
+    stays_within("sdxl", "1024x1024", "1.5GB", 3 * GB / 2);
+}
+
+#[test]
+fn sd15_takes_one() {
+    stays_within("sd1.5", "512x512", "1GB", GB);
+    stays_within("sd1.5", "512x512", "8GB", 8 * GB);
+}
+
+#[test]
+fn a_device_of_the_budget_has_enough() {
+    let fresh = Fresh::new();
+    model(&fresh, "sdxl");
+    let (_, counted) = run(&fresh, "1024x1024", "2GB", "1", Some(2 * GB));
+    assert!(counted.peak <= 2 * GB);
+}
+
+#[test]
+fn a_step_is_a_few_thousand_commands() {
+    let fresh = Fresh::new();
+    model(&fresh, "sd3.5-large");
+    let of = |steps| run(&fresh, "1024x1024", "2GB", steps, None).1;
+    let (two, three) = (of("2"), of("3"));
+    let (dispatches, moved) = (three.dispatches - two.dispatches, three.moved - two.moved);
+    println!("a step: {dispatches} dispatches, {:.3} TB", moved as f64 / 1e12);
+    assert!(dispatches <= 6000, "{dispatches}");
+    assert!(moved <= 300_000_000_000, "{moved}");
+}

@@ -1,0 +1,38 @@
+//! Images of the built-in model.
+
+use crate::command::{Fresh, Image};
+
+const PROMPT: [&str; 7] = ["a red circle", "--size", "128x128", "--seed", "7", "--steps", "6"];
+
+fn pixels(fresh: &Fresh, arguments: &[&str]) -> Vec<[u8; 3]> {
+    let run = fresh.run(&[&PROMPT, arguments].concat()).succeeds();
+    Image::read(&fresh.path().join(&run.images()[0])).pixels
+}
+
+/// The largest difference of a value.
+fn difference(one: &[[u8; 3]], other: &[[u8; 3]]) -> u8 {
+    let values = one.as_flattened().iter().zip(other.as_flattened());
+    values.map(|(one, other)| one.abs_diff(*other)).max().unwrap()
+}
+
+#[test]
+fn no_budget_changes_a_pixel() {
+    let fresh = Fresh::new();
+    for weights in ["bf16", "f32"] {
+        let at = |budget| {
+            pixels(
+                &fresh,
+                &["--device", "metal", "--dtype", weights, "--memory", budget],
+            )
+        };
+        assert!(at("4GB") == at("48MB"), "images of {weights} differ");
+    }
+}
+
+#[test]
+fn an_image_is_that_of_a_cpu() {
+    let fresh = Fresh::new();
+    let on = |device| pixels(&fresh, &["--device", device, "--dtype", "f32"]);
+    let difference = difference(&on("cpu"), &on("metal"));
+    assert!(difference <= 2, "values differ by {difference} of 255");
+}
