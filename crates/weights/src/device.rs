@@ -2,6 +2,7 @@
 //! measuring and limiting their memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Result};
 
@@ -20,10 +21,10 @@ pub fn open_cuda(ordinal: usize) -> Result<Device> {
     return Device::new_cuda(ordinal);
 }
 
-/// Whether the tensors of `device` are on the heap of the process, where files are read to. A block is then
+/// Whether `device` computes in the memory that files are read to, as CPUs and Apple GPUs do. A block is then
 /// ready for its pass once it is read. For other devices it is copied.
 pub(crate) fn computes_in_host_memory(device: &Device) -> bool {
-    device.is_cpu()
+    device.is_cpu() || device.is_metal()
 }
 
 /// Whether products on `device` take weights of any floating-point type, with activations of 32-bit floats.
@@ -46,9 +47,29 @@ pub(crate) fn streaming_buffers(
         }
         _ => {
             let _ = host_memory;
-            Ok(Arc::new(HostBuffers::new(device.clone())))
+            Ok(unshared_buffers(device))
         }
     }
+}
+
+/// The buffers of tensors for `device` that are not streamed.
+pub(crate) fn unshared_buffers(device: &Device) -> Arc<dyn Buffers> {
+    match device {
+        #[cfg(metal)]
+        Device::Metal(device) => Arc::new(crate::metal::MetalBuffers::new(device)),
+        _ => Arc::new(HostBuffers::new(device.clone())),
+    }
+}
+
+/// Runs `work` and then frees the temporary objects that Apple's frameworks made for it on this thread, such
+/// as command buffers. Elsewhere they stay until the thread ends. Each step of a run on an Apple GPU is to be
+/// run in this way. On other systems `work` is run and nothing else.
+#[doc(alias = "autoreleasepool")]
+pub fn with_autorelease_pool<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(metal)]
+    return objc2::rc::autoreleasepool(|_| work());
+    #[cfg(not(metal))]
+    return work();
 }
 
 /// The name of a GPU as its driver reports it, such as `NVIDIA H100 80GB HBM3`, or the architecture of an
@@ -58,7 +79,7 @@ pub fn gpu_name(device: &Device) -> Option<String> {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => device.cuda_stream().context().name().ok(),
-        #[cfg(target_os = "macos")]
+        #[cfg(metal)]
         Device::Metal(device) => Some(device.metal_device().architecture_name()),
         _ => None,
     }
@@ -68,13 +89,24 @@ pub fn gpu_name(device: &Device) -> Option<String> {
 /// `None` for other devices.
 pub fn recommended_working_set(device: &Device) -> Option<u64> {
     match device {
-        #[cfg(target_os = "macos")]
+        #[cfg(metal)]
         Device::Metal(device) => Some(device.metal_device().recommended_max_working_set_size() as u64),
         _ => None,
     }
 }
 
-/// The memory figures of `device`, or `None` where it computes in host memory or reports no figures.
+/// The bytes of the memory of the machine that this process has allocated for an Apple GPU: Metal's buffers,
+/// and the memory of streamed blocks between two uses. `None` for other devices.
+pub fn allocated_unified_memory(device: &Device) -> Option<u64> {
+    match device {
+        #[cfg(metal)]
+        Device::Metal(device) => Some(crate::metal::allocated(device)),
+        _ => None,
+    }
+}
+
+/// The memory figures of a `device` that has memory of its own, or `None`. An Apple GPU has none: what it
+/// uses is part of the memory of the process, and [`allocated_unified_memory`] says how much.
 ///
 /// # Errors
 /// The device fails.
@@ -106,6 +138,8 @@ pub fn release_device_memory(device: &Device) -> Result<()> {
     match device {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => crate::cuda::release(device),
+        #[cfg(metal)]
+        Device::Metal(device) => crate::metal::release(device),
         _ => Ok(()),
     }
 }
@@ -131,11 +165,13 @@ pub fn bound_device_memory(device: &Device, bytes: Option<u64>) -> Result<()> {
 pub fn is_out_of_device_memory(error: &candle_core::Error) -> bool {
     /// The messages of the CUDA driver, of its libraries and of Metal. Errors arrive as text, wrapped in
     /// other errors.
-    const WORDS: [&str; 4] = [
+    const WORDS: [&str; 6] = [
         "CUDA_ERROR_OUT_OF_MEMORY",
         "CUBLAS_STATUS_ALLOC_FAILED",
         "out of memory",
         "Failed to create metal resource: Buffer",
+        "Insufficient Memory",
+        "kIOGPUCommandBufferCallbackErrorOutOfMemory",
     ];
     let mut next: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = next {
@@ -148,12 +184,18 @@ pub fn is_out_of_device_memory(error: &candle_core::Error) -> bool {
     false
 }
 
-/// The bytes of weights that this process has copied to devices by streaming so far.
+static BYTES_UPLOADED: AtomicU64 = AtomicU64::new(0);
+
+/// The bytes of weights that this process has so far copied to NVIDIA GPUs by streaming, or read into buffers
+/// of Apple GPUs.
 pub fn bytes_uploaded() -> u64 {
-    #[cfg(feature = "cuda")]
-    return crate::cuda::bytes_uploaded();
-    #[cfg(not(feature = "cuda"))]
-    return 0;
+    BYTES_UPLOADED.load(Ordering::Relaxed)
+}
+
+/// Counts `bytes` that a device was given.
+#[cfg(any(feature = "cuda", metal))]
+pub(crate) fn count_uploaded(bytes: u64) {
+    BYTES_UPLOADED.fetch_add(bytes, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -170,6 +212,7 @@ mod tests {
         for full in [
             wrapped("CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\""),
             wrapped("Failed to create metal resource: Buffer").bt(),
+            wrapped("Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"),
         ] {
             assert!(is_out_of_device_memory(&full), "{full}");
         }

@@ -34,9 +34,13 @@ mod lock;
 mod lora;
 mod low_rank_update;
 mod memory_pressure;
+#[cfg(metal)]
+mod metal;
 mod model_family;
 mod model_source;
 mod naming;
+#[cfg(any(feature = "cuda", metal))]
+mod parts;
 mod requested;
 mod residency;
 mod safetensors;
@@ -56,8 +60,9 @@ pub use block_cache::BlockCache;
 pub use blocks::{BlockGuard, Blocks, Pass};
 pub use checkpoint::Checkpoint;
 pub use device::{
-    bound_device_memory, bytes_uploaded, device_memory, gpu_name, is_out_of_device_memory, open_cuda,
-    recommended_working_set, release_device_memory, restart_device_peak,
+    allocated_unified_memory, bound_device_memory, bytes_uploaded, device_memory, gpu_name,
+    is_out_of_device_memory, open_cuda, recommended_working_set, release_device_memory, restart_device_peak,
+    with_autorelease_pool,
 };
 pub use device_memory::DeviceMemory;
 pub use error::{Error, Result};

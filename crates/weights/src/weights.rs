@@ -7,6 +7,7 @@ use candle_core::Tensor;
 
 use crate::block_cache::BlockKey;
 use crate::buffers::Buffers;
+use crate::device::unshared_buffers;
 use crate::inspection::Inspection;
 use crate::stored::default_type;
 use crate::{Adapters, Checkpoint, Naming, Residency, Result, WeightOptions};
@@ -197,8 +198,7 @@ impl Weights {
         match &self.reading {
             Reading::Into(buffers) => buffers.read(&self.checkpoint, &full_name, held_type),
             Reading::Alone | Reading::Inspected(_) => {
-                let tensor = self.checkpoint.read(&full_name, held_type, None)?;
-                Ok(tensor.to_device(&self.options.device)?)
+                unshared_buffers(&self.options.device).read(&self.checkpoint, &full_name, held_type)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::buffers::{BufferSet, Buffers};
 use crate::inspection::Inspection;
-use crate::{PageCache, Result, Weights};
+use crate::{PageCache, Result, Weights, with_autorelease_pool};
 
 /// Builds block `i` of a network from its scope of the checkpoint.
 type BuildBlock<B> = dyn Fn(usize, &Weights) -> Result<B> + Send + Sync;
@@ -40,6 +40,10 @@ impl<B> BlockList<B> {
 
     /// Reads block `index` into `buffers`.
     pub(super) fn read(&self, index: usize, buffers: &Arc<dyn Buffers>) -> Result<LoadedBlock<B>> {
+        with_autorelease_pool(|| self.read_in_pool(index, buffers))
+    }
+
+    fn read_in_pool(&self, index: usize, buffers: &Arc<dyn Buffers>) -> Result<LoadedBlock<B>> {
         let scope = &self.scopes[index];
         scope.check_unchanged()?;
         let block = match (self.build)(index, &scope.with_buffers(buffers)) {

@@ -19,8 +19,7 @@ use self::slots::CacheSlots;
 use self::state::{BlockState, ResidentBlock};
 #[cfg(doc)]
 use crate::Error;
-use crate::buffers::{Buffers, HostBuffers};
-use crate::device::computes_in_host_memory;
+use crate::device::{computes_in_host_memory, unshared_buffers};
 use crate::lock::lock;
 use crate::{Residency, Result, Weights};
 
@@ -91,8 +90,8 @@ impl<B: Send + Sync + 'static> Blocks<B> {
     }
 
     /// Reads all resident blocks now, so that the first pass finds them in memory. Without this call, the
-    /// first pass reads them: ahead of their turns for a CPU, at their turns for other devices. For a CPU the
-    /// threads read blocks in parallel.
+    /// first pass reads them: ahead of their turns for a CPU or an Apple GPU, at their turns for other devices.
+    /// For a CPU or an Apple GPU the threads read blocks in parallel.
     ///
     /// # Errors
     /// A block cannot be read.
@@ -160,8 +159,7 @@ impl<B: Send + Sync + 'static> Blocks<B> {
         if let BlockState::Resident(resident) = &lock(&self.states)[index] {
             return Ok(resident.block.clone());
         }
-        let device = self.list.scopes[index].options().device.clone();
-        let buffers: Arc<dyn Buffers> = Arc::new(HostBuffers::new(device));
+        let buffers = unshared_buffers(&self.list.scopes[index].options().device);
         match self.keep(index, self.list.read(index, &buffers)?) {
             Ok(resident) => Ok(resident),
             Err(loaded) => Ok(Arc::new(loaded.block)),

@@ -1,5 +1,5 @@
-//! Buffers for blocks of a CPU, and for single blocks of a GPU, which are read into host memory and copied
-//! from there.
+//! Buffers for blocks of a CPU, and for single blocks of an NVIDIA GPU, which are read into host memory and
+//! copied from there.
 
 use candle_core::{DType, Device, Tensor};
 

@@ -10,7 +10,6 @@ mod driver_share;
 mod management;
 mod memory;
 mod page_locked;
-mod parts;
 mod upload;
 
 use candle_core::cuda_backend::CudaDevice;
@@ -18,7 +17,6 @@ use candle_core::cuda_backend::cudarc::driver::{CudaStream, DriverError};
 
 pub(crate) use buffers::CudaBuffers;
 pub(crate) use memory::{bound, memory, release, restart_peak};
-pub(crate) use upload::bytes_uploaded;
 
 use crate::Error;
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::cuda_backend::cudarc::driver::sys::CUdeviceptr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
@@ -10,19 +9,13 @@ use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::{Storage, Tensor};
 
 use super::page_locked::PageLocked;
+use crate::device::count_uploaded;
 use crate::{HostMemory, Result};
 
 /// The number of staging buffers. While one is copied, the next is filled.
 const STAGES: usize = 3;
 /// The bytes of a staging buffer, enough for several threads to read.
 const STAGE_BYTES: usize = 16 << 20;
-
-static BYTES_UPLOADED: AtomicU64 = AtomicU64::new(0);
-
-/// The bytes that this process has uploaded so far.
-pub(crate) fn bytes_uploaded() -> u64 {
-    BYTES_UPLOADED.load(Ordering::Relaxed)
-}
 
 /// Fills tensors of a device in parallel with kernels.
 #[derive(Debug)]
@@ -71,7 +64,7 @@ impl Uploader {
                 }
             }
         }
-        BYTES_UPLOADED.fetch_add(length as u64, Ordering::Relaxed);
+        count_uploaded(length as u64);
         if let Some(memory) = self.kept.get(name) {
             // SAFETY: the target is the whole of the tensor, which the caller leaves alone.
             return unsafe { memory.copy_to(0..length, target, &self.copies) };

@@ -51,7 +51,14 @@ impl Memory {
     pub(crate) fn of_others(at: NonNull<c_void>, len: usize, deallocator: Option<Arc<Deallocator>>) -> Option<Self> {
         const PAGE: usize = 16 << 10;
         assert!(at.as_ptr().addr() % PAGE == 0 && len % PAGE == 0, "a buffer shows {len} bytes at {at:?}, which are not whole pages");
-        is_granted(len).then(|| Self { id: next_id(), at: at.cast(), len, private: false, owner: Owner::Other(deallocator) })
+        if !is_granted(len) {
+            return None;
+        }
+        if settings().dry {
+            // Buffers read as zeros and take no room, like those of the device.
+            unsafe { libc::madvise(at.as_ptr(), len, libc::MADV_DONTNEED) };
+        }
+        Some(Self { id: next_id(), at: at.cast(), len, private: false, owner: Owner::Other(deallocator) })
     }
     pub(crate) fn upload(&self, bytes: NonNull<c_void>) {
         count(|counts| counts.uploaded += self.len as u64);

@@ -1,4 +1,4 @@
-//! One tensor of a file, read in parts that fit a piece of page-locked memory.
+//! One tensor of a file, read into memory of a device's streaming as bytes, whole or in parts.
 
 use candle_core::DType;
 use half::{bf16, f16};
@@ -8,8 +8,8 @@ use crate::stored::{Stored, default_held};
 use crate::{Checkpoint, Result};
 
 impl Checkpoint {
-    /// The tensor `name`, which is then read in parts.
-    pub(super) fn in_parts(&self, name: &str, held_type: Option<DType>) -> Result<Parts<'_>> {
+    /// The tensor `name`, which is read as `held_type`, or in the type of the file.
+    pub(crate) fn in_parts(&self, name: &str, held_type: Option<DType>) -> Result<Parts<'_>> {
         let stored = self.stored(name)?;
         let stored_type = stored.float_type(name)?;
         Ok(Parts {
@@ -23,7 +23,7 @@ impl Checkpoint {
 
 /// A tensor that is read in parts, as bytes of the held type.
 #[derive(Debug)]
-pub(super) struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     stored: &'a Stored,
     stored_type: DType,
     held_type: DType,
@@ -31,17 +31,17 @@ pub(super) struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    pub(super) fn shape(&self) -> &[usize] {
+    pub(crate) fn shape(&self) -> &[usize] {
         &self.stored.header.shape
     }
 
-    pub(super) fn held_type(&self) -> DType {
+    pub(crate) fn held_type(&self) -> DType {
         self.held_type
     }
 
     /// Fills `bytes`, which must be aligned for the held type, with the bytes of the held tensor from
     /// `offset` on.
-    pub(super) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
+    pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let first = offset / self.held_type.size_in_bytes();
         let part = self.stored.part(first, self.stored_type, self.update.as_ref());
         match self.held_type {
