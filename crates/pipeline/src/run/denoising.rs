@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use sd_memory::Bytes;
+use sd_weights::with_autorelease_pool;
 
 use super::batch::Batch;
 use super::networks::{Kept, Networks};
@@ -63,7 +64,7 @@ impl Run<'_> {
             let mut batch = self.next_batch(stage, &init_of, &mut waiting)?;
             while batch.evaluations() < stage.sampler().evaluations() {
                 self.interrupt.check()?;
-                self.step(stage, &mut batch)?;
+                with_autorelease_pool(|| self.step(stage, &mut batch))?;
             }
         }
         Ok(())

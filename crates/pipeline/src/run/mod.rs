@@ -15,7 +15,7 @@ mod upscaling;
 use std::sync::Arc;
 
 use sd_memory::{Bytes, Monitor, Watcher};
-use sd_weights::MemoryPressure;
+use sd_weights::{MemoryPressure, with_autorelease_pool};
 
 use init_image::LoadedInitImage;
 pub(crate) use model_pass::ModelPass;
@@ -302,7 +302,8 @@ impl<'a> Run<'a> {
 
     /// Runs a stage. If the device runs out of memory, the stage runs again with a smaller plan, from the
     /// last step.
-    fn with_retry<T>(&mut self, stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+    fn with_retry<T>(&mut self, mut stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
+        let stage = |run: &mut Self| with_autorelease_pool(|| stage(run));
         oom_retry::until_it_fits(self, stage, Self::tighten)
     }
 

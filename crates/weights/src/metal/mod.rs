@@ -21,7 +21,18 @@ pub(crate) use buffers::MetalBuffers;
 
 /// The bytes of the Metal buffers of this process, and of the pages that wait for the next streamed blocks.
 pub(crate) fn allocated(device: &MetalDevice) -> u64 {
-    device.metal_device().current_allocated_size() as u64 + window::free_bytes()
+    /// Pages may change hands between the two readings, but not for long.
+    const TRIES: usize = 10;
+    let mut free = window::free_bytes();
+    let mut buffers = 0;
+    for _ in 0..TRIES {
+        buffers = device.metal_device().current_allocated_size() as u64;
+        let before = std::mem::replace(&mut free, window::free_bytes());
+        if before == free {
+            break;
+        }
+    }
+    buffers + free
 }
 
 /// Waits for all queued work and drops the free buffers of candle's pool.

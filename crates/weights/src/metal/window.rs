@@ -192,3 +192,106 @@ fn patience() -> Duration {
         PATIENCE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread::{sleep, spawn};
+
+    use super::super::mapping::PAGE;
+    use super::*;
+
+    fn never() -> Result<()> {
+        panic!("the device was waited for")
+    }
+
+    fn take(window: &Arc<Window>, pages: usize) -> Piece {
+        window.take(pages * PAGE, never).unwrap()
+    }
+
+    fn retire(window: &Window, piece: &Piece) {
+        window.retire([address(&piece.mapping)].into_iter());
+    }
+
+    /// The pages of free pieces.
+    fn free(window: &Window) -> Vec<usize> {
+        let state = lock(&window.state);
+        state.free.iter().map(|mapping| mapping.length() / PAGE).collect()
+    }
+
+    #[test]
+    fn a_retired_piece_is_used_again() {
+        let window = Arc::default();
+        let mut piece = take(&window, 2);
+        piece.mapping().bytes().fill(7);
+        let place = address(&piece.mapping);
+        retire(&window, &piece);
+        drop(piece);
+        assert_eq!(free(&window), [2]);
+        let mut again = take(&window, 2);
+        assert_eq!(address(&again.mapping), place);
+        assert_eq!(again.mapping().bytes()[0], 7);
+        // One that stays with its block is unmapped with it.
+        drop(again);
+        assert!(free(&window).is_empty());
+    }
+
+    #[test]
+    fn pieces_of_other_lengths_make_room() {
+        let window = Arc::default();
+        let pieces = [1, 2, 3, 4].map(|pages| take(&window, pages));
+        pieces.iter().for_each(|piece| retire(&window, piece));
+        drop(pieces);
+        let piece = take(&window, 5);
+        // The last of four and three pages.
+        assert_eq!(free(&window).len(), 2);
+        assert!(free(&window).iter().sum::<usize>() <= 5);
+        window.clear();
+        assert!(free(&window).is_empty());
+        // A piece outlives its window.
+        retire(&window, &piece);
+        drop(window);
+        drop(piece);
+    }
+
+    #[test]
+    fn nothing_is_mapped_while_a_piece_is_on_its_way() {
+        let window = Arc::default();
+        let piece = take(&window, 1);
+        let place = address(&piece.mapping);
+        retire(&window, &piece);
+        let device = spawn(move || {
+            sleep(Duration::from_millis(50));
+            drop(piece);
+        });
+        let piece = take(&window, 1);
+        assert_eq!(address(&piece.mapping), place);
+        device.join().unwrap();
+
+        // A device that gives nothing back by itself is waited for.
+        GIVES_BACK_WHEN_WAITED_FOR.store(true, Ordering::Relaxed);
+        retire(&window, &piece);
+        let held = Mutex::new(Some(piece));
+        let drained = window.take(PAGE, || {
+            drop(lock(&held).take());
+            Ok(())
+        });
+        let piece = drained.unwrap();
+        assert_eq!(address(&piece.mapping), place);
+
+        // One that fails is an error, and one that never gives it back does not stop the reader.
+        retire(&window, &piece);
+        let fails = || Err(super::super::buffer::no_buffer("it fails".to_owned()));
+        assert!(window.take(PAGE, fails).is_err());
+        let waits = Mutex::new(0);
+        let count = || {
+            *lock(&waits) += 1;
+            Ok(())
+        };
+        let other = window.take(PAGE, count).unwrap();
+        assert_ne!(address(&other.mapping), place);
+        let third = window.take(PAGE, count).unwrap();
+        assert_eq!(*lock(&waits), 1);
+        drop((piece, other, third));
+        assert!(free(&window).is_empty());
+    }
+}

@@ -19,11 +19,12 @@ pub(crate) const FAILS: usize = 5;
 
 /// The bytes of a block whose weight is a square of `side`, held in `bfloat16`.
 pub(crate) const fn block_bytes(side: usize) -> u64 {
-    2 * (side * side + side) as u64
+    2 * (side * side + 2 * side) as u64
 }
 
 pub(crate) struct Block {
     weight: Tensor,
+    gain: Tensor,
     bias: Tensor,
 }
 
@@ -90,8 +91,9 @@ impl Model {
         let blocks = Blocks::new(scopes, move |index, weights| {
             let weight = weights.tensor("weight", &[side, side])?;
             meanwhile(index)?;
+            let gain = weights.tensor("gain", &[side])?;
             let bias = weights.tensor("bias", &[side])?;
-            Ok(Block { weight, bias })
+            Ok(Block { weight, gain, bias })
         });
         blocks.unwrap()
     }
@@ -102,7 +104,9 @@ impl Block {
     pub(crate) fn forward(&self, x: &Tensor, times: usize) -> Tensor {
         let mut x = x.clone();
         for _ in 0..times {
-            let y = x.matmul(&self.weight).unwrap().broadcast_add(&self.bias).unwrap();
+            let y = x.matmul(&self.weight).unwrap();
+            let y = y.broadcast_mul(&self.gain).unwrap();
+            let y = y.broadcast_add(&self.bias).unwrap();
             x = (y.tanh().unwrap() + 0.01).unwrap();
         }
         x
@@ -124,30 +128,29 @@ pub(crate) fn forward(blocks: &Blocks<Block>, device: &Device, rows: usize, time
     sums.to_vec1().unwrap()
 }
 
-/// Weights in 16 bits of another kind than they are held in, so that they are converted on their way; biases
-/// in 32.
+/// Weights in 16 bits of another kind than they are held in, so that they are converted on their way; gains
+/// and biases in 32.
 fn write(path: &Path, side: usize) {
     let value = |block: usize, index: usize| ((index * 31 + block * 7) % 97) as f32 / 97.0 - 0.5;
-    let bytes: Vec<(Vec<u8>, Vec<u8>)> = (0..BLOCKS)
+    let values = |block: usize, first: f32| {
+        let values = (0..side).flat_map(move |index| (first + value(block, index)).to_le_bytes());
+        values.collect::<Vec<u8>>()
+    };
+    let bytes: Vec<[Vec<u8>; 3]> = (0..BLOCKS)
         .map(|block| {
             let weight =
                 (0..side * side).flat_map(|index| f16::from_f32(value(block, index) / 20.0).to_le_bytes());
-            let bias = (0..side).flat_map(|index| value(block, index).to_le_bytes());
-            (weight.collect(), bias.collect())
+            [weight.collect(), values(block, 1.0), values(block, 0.0)]
         })
         .collect();
-    let tensors = bytes.iter().enumerate().flat_map(|(block, (weight, bias))| {
-        let name = |name: &str| format!("{block}.{name}");
-        [
-            (
-                name("weight"),
-                TensorView::new(Dtype::F16, vec![side, side], weight).unwrap(),
-            ),
-            (
-                name("bias"),
-                TensorView::new(Dtype::F32, vec![side], bias).unwrap(),
-            ),
-        ]
-    });
+    let tensors = bytes
+        .iter()
+        .enumerate()
+        .flat_map(|(block, [weight, gain, bias])| {
+            let weight = TensorView::new(Dtype::F16, vec![side, side], weight).unwrap();
+            let vector = |values| TensorView::new(Dtype::F32, vec![side], values).unwrap();
+            let tensors = [("weight", weight), ("gain", vector(gain)), ("bias", vector(bias))];
+            tensors.map(|(name, view)| (format!("{block}.{name}"), view))
+        });
     safetensors::serialize_to_file(tensors, None, path).unwrap();
 }
