@@ -83,8 +83,6 @@ pub struct Capabilities {
     pub convolves_by_im2col: bool,
     /// Whether attention stores the keys once more, sorted by heads.
     pub copies_keys: bool,
-    /// Whether the memory of dropped tensors is free for others at once, so that a run stays within a budget.
-    pub reuses_memory_at_once: bool,
 }
 
 const CPU: Capabilities = Capabilities {
@@ -99,7 +97,6 @@ const CPU: Capabilities = Capabilities {
     fuses_upsampling: true,
     convolves_by_im2col: false,
     copies_keys: false,
-    reuses_memory_at_once: true,
 };
 
 const CUDA: Capabilities = Capabilities {
@@ -114,7 +111,6 @@ const CUDA: Capabilities = Capabilities {
     fuses_upsampling: false,
     convolves_by_im2col: true,
     copies_keys: true,
-    reuses_memory_at_once: true,
 };
 
 const METAL: Capabilities = Capabilities {
@@ -130,9 +126,6 @@ const METAL: Capabilities = Capabilities {
     fuses_upsampling: true,
     convolves_by_im2col: false,
     copies_keys: false,
-    // On a stand-in for an Apple GPU, SD 3.5 Large at 1024x1024 held 22.7 GiB of buffers within a budget of
-    // 2 GB, where 1.8 GB were planned.
-    reuses_memory_at_once: false,
 };
 
 impl Capabilities {

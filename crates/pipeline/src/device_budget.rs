@@ -121,8 +121,3 @@ pub(crate) fn default(device: &Device, host: &Allowance) -> Result<(Bytes, Limit
 pub(crate) fn less_margin(available: Bytes) -> Bytes {
     available.saturating_sub(machine_margin(available))
 }
-
-/// Whether a run on `device` keeps its budget.
-pub(crate) fn is_kept(device: &Device) -> bool {
-    Capabilities::of(device).reuses_memory_at_once
-}

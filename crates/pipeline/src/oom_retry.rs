@@ -105,7 +105,6 @@ mod tests {
         let plan = |predicted: u64| Plan {
             budget: Bytes(1000),
             budget_from: sd_memory::Limit::Requested,
-            budget_is_kept: true,
             predicted_peak: Bytes(predicted),
             smallest_budget: Bytes(100),
             resident_budget: Bytes(900),

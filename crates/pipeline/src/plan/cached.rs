@@ -118,7 +118,6 @@ mod tests {
         Plan {
             budget: Bytes(budget),
             budget_from: Limit::Requested,
-            budget_is_kept: true,
             predicted_peak: Bytes(700),
             smallest_budget: Bytes(100),
             resident_budget: Bytes(700),

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
-use crate::{Error, Result, device_budget};
+use crate::{Error, Result};
 pub(crate) use cached::{CachedBytes, Phase};
 pub use groups::{GroupReason, Groups, Surroundings};
 use needs::Needs;
@@ -100,8 +100,6 @@ pub struct Plan {
     pub budget: Bytes,
     /// The limit that the budget comes from.
     pub budget_from: Limit,
-    /// Whether the run keeps the budget; on Metal it does not yet.
-    pub budget_is_kept: bool,
     /// The predicted peak.
     pub predicted_peak: Bytes,
     /// The smallest budget that the run fits into.
@@ -159,10 +157,7 @@ impl Plan {
                 stage: needs.largest_stage(),
             });
         }
-        Ok(Self {
-            budget_is_kept: device_budget::is_kept(&weight_options.device),
-            ..search::fastest(&needs, recipe.images, budget, free_memory)
-        })
+        Ok(search::fastest(&needs, recipe.images, budget, free_memory))
     }
 
     /// Combines this plan with that of the next model pass. Numbers of blocks and bytes per step stay those

@@ -73,7 +73,6 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, free_memory: 
     let mut plan = Plan {
         budget,
         budget_from: Limit::Requested,
-        budget_is_kept: true,
         predicted_peak: Bytes(0),
         smallest_budget: needs.smallest_budget(),
         resident_budget: Bytes(needs.denoising.peak(blocks, 1)).max(needs.smallest_budget()),

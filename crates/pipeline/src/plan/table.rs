@@ -41,12 +41,6 @@ impl fmt::Display for Plan {
         if self.budget_from != Limit::Requested {
             writeln!(formatter, "the budget comes from {}", self.budget_from)?;
         }
-        if !self.budget_is_kept {
-            writeln!(
-                formatter,
-                "the budget is not kept on this GPU yet: buffers there can come to many times what is planned"
-            )?;
-        }
         let total: u64 = self.stages.iter().map(|stage| stage.read().0).sum();
         write!(
             formatter,
@@ -94,11 +88,10 @@ impl fmt::Display for Groups {
 mod tests {
     use super::*;
 
-    fn plan(budget_from: Limit, budget_is_kept: bool) -> String {
+    fn plan(budget_from: Limit) -> String {
         let plan = Plan {
             budget: Bytes(2 << 30),
             budget_from,
-            budget_is_kept,
             predicted_peak: Bytes(1 << 30),
             smallest_budget: Bytes(1 << 29),
             resident_budget: Bytes(1 << 31),
@@ -115,23 +108,17 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_says_what_it_comes_from_and_whether_it_is_kept() {
-        let requested = plan(Limit::Requested, true);
-        assert!(!requested.contains("comes from") && !requested.contains("not kept"));
+    fn a_budget_says_what_it_comes_from() {
+        assert!(!plan(Limit::Requested).contains("comes from"));
         let limit = Bytes(1 << 31);
         let group = Limit::ControlGroup {
             path: "/sys/fs/cgroup/job".into(),
             limit,
         };
-        let found = plan(group, true);
+        let found = plan(group);
         assert!(
             found.contains("the budget comes from the control group /sys/fs/cgroup/job of 2.0GB\n"),
             "{found}"
-        );
-        let on_apple = plan(Limit::WorkingSet { limit }, false);
-        assert!(
-            on_apple.contains("the budget is not kept on this GPU yet"),
-            "{on_apple}"
         );
     }
 }

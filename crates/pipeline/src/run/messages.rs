@@ -33,14 +33,6 @@ pub(super) fn streaming_warning(pass: &ModelPass) -> String {
     )
 }
 
-/// The warning that the device does not keep the budget.
-pub(super) fn budget_warning(plan: &Plan) -> String {
-    format!(
-        "{} is not kept on this GPU yet: buffers there can come to many times the {} that are planned. `--device cpu` keeps it",
-        plan.budget, plan.predicted_peak
-    )
-}
-
 /// Warnings about LoRAs: unsupported arguments of tags in the prompts of `pass`, and added files without
 /// their settings.
 pub(super) fn of_loras(pass: &ModelPass) -> Vec<String> {

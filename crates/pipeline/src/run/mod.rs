@@ -156,9 +156,6 @@ impl<'a> Run<'a> {
         for (what, error) in &failed {
             run.leave_out(what, error);
         }
-        if !plan.budget_is_kept {
-            run.warn(messages::budget_warning(&plan));
-        }
         let streaming = run.passes.iter().filter(|pass| pass.plan.streams());
         for warning in streaming.map(messages::streaming_warning).collect::<Vec<_>>() {
             run.warn(warning);
