@@ -41,6 +41,20 @@ pub fn copied(tensor: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// The tensor in memory of its own size: itself, or a copy where the device gave it more. For tensors that are
+/// kept.
+///
+/// # Errors
+/// The device fails.
+pub fn compact(tensor: Tensor) -> Result<Tensor> {
+    match Backend::of(tensor.device()) {
+        // candle rounds the bytes of a buffer up to a power of 2.
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::copied(&tensor),
+        _ => Ok(tensor),
+    }
+}
+
 /// A tensor that is computed part by part.
 #[derive(Debug)]
 pub struct Parts(Tensor);

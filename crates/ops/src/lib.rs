@@ -42,7 +42,7 @@ pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
 pub use attention::{Heads, Precision, attention, joint_attention, scratch_of_plain_attention};
 pub use bands::{Band, BandedConv2d};
 pub use capabilities::{Backend, Capabilities, Memory};
-pub use concatenate::{Parts, concatenate, contiguous, copied};
+pub use concatenate::{Parts, compact, concatenate, contiguous, copied};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};
@@ -59,6 +59,6 @@ pub use norm::{
 pub use resample::upsample_nearest;
 pub use results::{limit_results, release_results};
 pub use scratch::Scratch;
-pub use sum::sum;
+pub use sum::{add_positions, sum};
 pub use timestep::timestep_embedding;
 pub use transpose::transpose;

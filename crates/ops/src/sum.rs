@@ -1,6 +1,6 @@
 //! Residual additions.
 
-use candle_core::{Tensor, bail};
+use candle_core::{DType, Tensor, bail};
 
 use crate::Result;
 use crate::capabilities::Backend;
@@ -33,6 +33,31 @@ pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
             )
         }
         _ => x + y,
+    }
+}
+
+/// `x`, `[batch, tokens, features]`, plus `positions`, `[tokens, features]` in 32 bits, for each of the batch. The
+/// sums are rounded to the type of `x`.
+///
+/// # Errors
+/// The shapes do not fit each other, or the device fails.
+pub fn add_positions(x: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    let (_, tokens, features) = x.dims3()?;
+    if positions.dims() != [tokens, features] || positions.dtype() != DType::F32 {
+        bail!(
+            "positions {:?} of {:?} for {:?}",
+            positions.dims(),
+            positions.dtype(),
+            x.dims()
+        );
+    }
+    match Backend::of(x.device()) {
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::add_positions(x, positions),
+        _ => x
+            .to_dtype(DType::F32)?
+            .broadcast_add(positions)?
+            .to_dtype(x.dtype()),
     }
 }
 

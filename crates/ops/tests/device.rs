@@ -217,6 +217,9 @@ fn values_that_change_places() {
     compare("sum of a view", |target| {
         sum(&target.random(&[70, 30], 1), &target.random(&[30, 70], 2).t()?)
     });
+    compare("add_positions", |target| {
+        add_positions(&target.random(&[2, 30, 70], 1), &target.wide(&[30, 70], 2))
+    });
     for dimension in 0..3 {
         compare("concatenate", |target| {
             let part = |size: usize, seed: u64| {

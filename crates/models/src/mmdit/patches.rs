@@ -1,7 +1,7 @@
 //! The patch embedding: from latents to tokens, one for each patch.
 
-use candle_core::{DType, Tensor};
-use sd_ops::{Linear, linear};
+use candle_core::Tensor;
+use sd_ops::{Linear, add_positions, linear};
 use sd_weights::Weights;
 
 use super::Config;
@@ -40,9 +40,6 @@ impl PatchEmbedding {
         let Some(positions) = positions else {
             return Ok(tokens);
         };
-        Ok(tokens
-            .to_dtype(DType::F32)?
-            .broadcast_add(positions)?
-            .to_dtype(latents.dtype())?)
+        Ok(add_positions(&tokens, positions)?)
     }
 }

@@ -1,6 +1,7 @@
 //! The position embedding of image patches.
 
 use candle_core::{DType, Device, Tensor};
+use sd_ops::compact;
 use sd_weights::{Table, Weights};
 
 use super::Config;
@@ -42,7 +43,7 @@ impl Positions {
         let wanted: Vec<usize> = (top..top + rows)
             .flat_map(|row| (left..left + columns).map(move |column| row * side + column))
             .collect();
-        Ok(table.rows(&wanted)?.to_dtype(DType::F32)?)
+        Ok(compact(table.rows(&wanted)?.to_dtype(DType::F32)?)?)
     }
 }
 

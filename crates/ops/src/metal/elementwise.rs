@@ -234,3 +234,36 @@ fn gated(
     })?;
     Ok(result)
 }
+
+/// `x`, `[batch, tokens, features]`, plus `positions`, `[tokens, features]` in 32 bits.
+///
+/// # Errors
+/// The device fails.
+pub(crate) fn add_positions(x: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    let device = device_of(x)?;
+    let (x, positions) = (super::contiguous(x)?, super::contiguous(positions)?);
+    let (batch, tokens, features) = x.dims3()?;
+    let parameters = Values {
+        rows: count(batch * tokens)?,
+        columns: count(features)?,
+        rows_of_gate: count(tokens.max(1))?,
+        gate_stride: 0,
+        residual_stride: count(features)?,
+    };
+    let kernel = Kernel {
+        source: Source::Elementwise,
+        name: "add_positions",
+        held_type: x.dtype(),
+        flags: Vec::new(),
+        numbers: Vec::new(),
+    };
+    let result = Output::new(&device, x.dims(), x.dtype())?;
+    let (of_x, of_positions) = (Input::new(&x)?, Input::new(&positions)?);
+    kernel.launch(&device, groups(features, batch * tokens), THREADS, |encoder| {
+        of_x.bind(encoder, 0);
+        of_positions.bind(encoder, 1);
+        result.bind(encoder, 2);
+        encoder.set_bytes(3, &parameters);
+    })?;
+    Ok(result.into_tensor())
+}

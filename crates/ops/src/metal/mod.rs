@@ -25,7 +25,7 @@ pub(crate) use attention::{attention, joint_attention};
 pub(crate) use concatenate::concatenate;
 pub(crate) use convolution::{Addends, Windows, conv2d};
 pub(crate) use copy::{contiguous, copied, put};
-pub(crate) use elementwise::{Epilogue, activated, combined, gated_gelu_tanh, geglu};
+pub(crate) use elementwise::{Epilogue, activated, add_positions, combined, gated_gelu_tanh, geglu};
 pub(crate) use group_norm::{ChannelMoments, group_normalized, group_statistics};
 pub(crate) use matmul::{linear, linear_gated_gelu_tanh, linear_geglu};
 pub(crate) use row_norm::{RowNorm, row_norm};

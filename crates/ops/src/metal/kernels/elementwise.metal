@@ -104,3 +104,24 @@ template <typename T>
 template [[host_name("gated_gelu_tanh_f32")]] [[kernel]] decltype(gated_gelu_tanh<float>) gated_gelu_tanh<float>;
 template [[host_name("gated_gelu_tanh_f16")]] [[kernel]] decltype(gated_gelu_tanh<half>) gated_gelu_tanh<half>;
 template [[host_name("gated_gelu_tanh_bf16")]] [[kernel]] decltype(gated_gelu_tanh<bfloat>) gated_gelu_tanh<bfloat>;
+
+// y = x + positions, which the images of a batch share
+template <typename T>
+[[kernel]] void add_positions(
+    device const T* x [[buffer(0)]],
+    device const float* positions [[buffer(1)]],
+    device T* y [[buffer(2)]],
+    constant Values& values [[buffer(3)]],
+    uint2 group [[threadgroup_position_in_grid]],
+    uint2 place [[thread_position_in_threadgroup]],
+    uint2 threads [[threads_per_threadgroup]]) {
+  uint column = group.x * threads.x + place.x, row = group.y * threads.y + place.y;
+  if (column >= values.columns || row >= values.rows) return;
+  ulong at = ulong(row) * values.columns + column;
+  ulong position = ulong(row % values.rows_of_gate) * values.residual_stride + column;
+  y[at] = T(float(x[at]) + positions[position]);
+}
+
+template [[host_name("add_positions_f32")]] [[kernel]] decltype(add_positions<float>) add_positions<float>;
+template [[host_name("add_positions_f16")]] [[kernel]] decltype(add_positions<half>) add_positions<half>;
+template [[host_name("add_positions_bf16")]] [[kernel]] decltype(add_positions<bfloat>) add_positions<bfloat>;
