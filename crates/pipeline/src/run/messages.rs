@@ -4,7 +4,6 @@ use sd_weights::WeightType;
 
 use super::model_pass::ModelPass;
 use crate::Result;
-use crate::plan::Plan;
 use crate::prompt::Prompt;
 use crate::recipe::DenoisingRange;
 use crate::request::Strength;
