@@ -5,7 +5,7 @@
 #   tools/metal-standin/cargo.sh COMMAND ARGUMENTS     such as: test -p sd-ops --test device
 #
 # The workspace is copied as links to target/metal-standin/workspace, because the other crates change its Cargo.lock. Kernels are
-# compiled for the CPU by a clang++ from 18 on: METAL_STANDIN_CXX names it, or one is found, or pip's package ziglang is one.
+# compiled for the CPU by what compiler.sh finds.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -13,18 +13,7 @@ home=$root/target/metal-standin
 workspace=$home/workspace
 mkdir -p "$workspace" "$home/cache"
 
-if [[ -z ${METAL_STANDIN_CXX:-} ]]; then
-  for version in 22 21 20 19 18; do
-    if command -v "clang++-$version" >/dev/null; then METAL_STANDIN_CXX=clang++-$version; break; fi
-  done
-fi
-if [[ -z ${METAL_STANDIN_CXX:-} ]]; then
-  if [[ ! -x $home/venv/bin/python ]] || ! "$home/venv/bin/python" -m ziglang version >/dev/null 2>&1; then
-    python3 -m venv "$home/venv"
-    "$home/venv/bin/pip" install --quiet --disable-pip-version-check ziglang==0.17.1
-  fi
-  METAL_STANDIN_CXX="$home/venv/bin/python -m ziglang c++"
-fi
+"$here/compiler.sh" "$home/venv" > "$home/compiler"
 
 # What is there now, as links; Cargo.toml with the crates that take the others' place.
 find "$workspace" -maxdepth 1 -type l -delete
@@ -60,7 +49,7 @@ done
 rm -f "$home/copied"
 
 ln -sfn "$here/msl" "$home/msl"
-export METAL_STANDIN_CXX METAL_STANDIN_HOME=$home
+export METAL_STANDIN_HOME=$home
 export CARGO_TARGET_DIR=${METAL_STANDIN_TARGET:-$home/target}
 command=$1
 shift

@@ -9,10 +9,11 @@ use std::sync::LazyLock;
 use candle_core::{DType, Device, Tensor};
 use sd_ops::{
     Band, BandedConv2d, ChannelMoments, Conv2d, GroupNorm, Heads, LayerNorm, Linear, Precision, RmsNorm,
-    attention, concatenate, conv2d, conv2d_onto, conv2d_shifted, gated_gelu_tanh, gated_residual, geglu,
-    gelu, gelu_tanh, group_norm, group_norm_silu, joint_attention, layer_norm, linear, linear_gated_residual,
-    linear_geglu, linear_gelu, linear_gelu_tanh, linear_quick_gelu, linear_residual, linear_silu,
-    modulated_layer_norm, quick_gelu, rms_norm, silu, sum, timestep_embedding, transpose, upsample_nearest,
+    add_positions, attention, concatenate, conv2d, conv2d_onto, conv2d_shifted, gated_gelu_tanh,
+    gated_residual, geglu, gelu, gelu_tanh, group_norm, group_norm_silu, joint_attention, layer_norm, linear,
+    linear_gated_residual, linear_geglu, linear_gelu, linear_gelu_tanh, linear_quick_gelu, linear_residual,
+    linear_silu, modulated_layer_norm, quick_gelu, rms_norm, silu, sum, timestep_embedding, transpose,
+    upsample_nearest,
 };
 
 /// Relative errors that are allowed.

@@ -31,11 +31,11 @@ pub fn settings() -> &'static Settings {
     SETTINGS.get_or_init(|| {
         let text = |name: &str| std::env::var(format!("METAL_STANDIN_{name}")).ok().filter(|text| !text.is_empty());
         let number = |name: &str| text(name).map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("METAL_STANDIN_{name}: {text}")));
-        // What cargo.sh found, also where the program is started by hand.
-        let built_with = |name: &str, built: Option<&str>| text(name).or_else(|| built.map(str::to_owned));
-        let home = built_with("HOME", option_env!("METAL_STANDIN_HOME"));
+        // Built in, so that a program that is started by hand finds it too.
+        let home = text("HOME").or_else(|| option_env!("METAL_STANDIN_HOME").map(str::to_owned));
         let home = PathBuf::from(home.expect("METAL_STANDIN_HOME names no folder: see cargo.sh"));
-        let compiler = built_with("CXX", option_env!("METAL_STANDIN_CXX")).expect("METAL_STANDIN_CXX names no compiler: see cargo.sh");
+        let compiler = text("CXX").or_else(|| std::fs::read_to_string(home.join("compiler")).ok());
+        let compiler = compiler.expect("METAL_STANDIN_CXX names no compiler: see cargo.sh");
         Settings {
             dry: text("DRY").is_some_and(|text| text != "0"),
             architecture: text("ARCHITECTURE").unwrap_or_else(|| "applegpu_g13s".to_owned()),
