@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::ResumeError;
 use sd_pipeline::scheduler::Refusal;
-use sd_pipeline::{Culprit, Error, ModelError, WeightsError};
+use sd_pipeline::{Culprit, Error, MetalUnavailable, ModelError, WeightsError};
 
 use crate::terminal;
 
@@ -332,6 +332,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Device { device, .. } if device == "cpu" => {
             "use fewer --threads, close other programs, or raise the limit of threads (ulimit -u)"
         }
+        Error::Metal(reason) => metal_hint(reason),
         Error::Device { .. } => "--device cpu works everywhere; a GPU needs a build with its Cargo feature",
         Error::Output { source, .. } => match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
@@ -346,6 +347,18 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Interrupted => return None,
         _ => "smaller images (--size) need less memory",
     })
+}
+
+/// What the user can do where Metal cannot be used.
+fn metal_hint(reason: &MetalUnavailable) -> &'static str {
+    match reason {
+        MetalUnavailable::OldSystem { .. } => "update macOS, or use --device cpu, which works everywhere",
+        MetalUnavailable::IntelBuild | MetalUnavailable::NoGpu => "--device cpu works everywhere",
+        MetalUnavailable::NotBuilt => {
+            "builds for macOS have it; --device cpu works everywhere, and `generate doctor` says what this machine has"
+        }
+        _ => "`generate doctor` says what this machine can do; --device cpu works everywhere",
+    }
 }
 
 /// What the user can do about an error of `generate resume`.

@@ -168,6 +168,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The GPU of this Mac cannot be used.
+    #[error("metal cannot be used: {0}")]
+    Metal(#[from] sd_weights::MetalUnavailable),
     /// The run needs more memory than its budget.
     #[error("{budget} of memory are too little: {stage} needs {smallest} at the least")]
     BudgetTooSmall {

@@ -5,18 +5,19 @@ use sd_weights::Checkpoint;
 
 use crate::culprit::{AddedLora, Culprit};
 use crate::request::LoraChoice;
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
 /// Refuses `values` of `stage` that are not all finite, so that no black image is saved. `culprit` then
 /// searches for the cause.
 ///
 /// # Errors
-/// A value is not finite, or the device or `culprit` fails.
+/// A value is not finite, or the device or `culprit` failed.
 pub(crate) fn check(
     values: &Tensor,
     stage: &str,
     culprit: impl FnOnce() -> Result<Option<Culprit>>,
 ) -> Result<()> {
+    device::finish(values.device())?;
     let values = values.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     if values.iter().all(|value| value.is_finite()) {
         return Ok(());

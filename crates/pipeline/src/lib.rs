@@ -62,7 +62,7 @@ pub use run::{plan, planned};
 pub use sd_memory::Bytes;
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;
-pub use sd_weights::{EmbeddedFile, Error as WeightsError, ModelFolder, adapter_settings};
+pub use sd_weights::{EmbeddedFile, Error as WeightsError, MetalUnavailable, ModelFolder, adapter_settings};
 pub use user_dirs::UserDirs;
 
 /// The version of the program.

@@ -7,14 +7,15 @@ use sd_memory::Bytes;
 use sd_ops::{Capabilities, Memory};
 use sd_weights::ModelSource;
 
+use crate::Result;
+use crate::device::{self, Opened};
 use crate::request::{DeviceChoice, ModelChoice};
 use crate::request_cache::RequestCache;
-use crate::{Result, device};
 
 /// What is loaded in a process.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    device: Option<(DeviceChoice, Device)>,
+    device: Option<(DeviceChoice, Opened)>,
     /// `None` if nothing is cached between requests.
     cache: Option<RequestCache>,
     /// The base model of the last request.
@@ -37,20 +38,27 @@ impl Loaded {
     /// # Errors
     /// This build or this machine does not have the device.
     pub(crate) fn device(&mut self, choice: DeviceChoice) -> Result<Device> {
-        if let Some((_, device)) = self.device.as_ref().filter(|(opened, _)| *opened == choice) {
-            return Ok(device.clone());
+        if let Some((_, opened)) = self.device.as_ref().filter(|(chosen, _)| *chosen == choice) {
+            return Ok(opened.device.clone());
         }
         self.release();
-        let device = device::open(choice)?;
-        self.device = Some((choice, device.clone()));
+        let opened = device::open(choice)?;
+        let device = opened.device.clone();
+        self.device = Some((choice, opened));
         Ok(device)
+    }
+
+    /// Why the device is the CPU although this build supports GPUs, if one was looked for.
+    pub(crate) fn fallback(&self) -> Option<&str> {
+        let (_, opened) = self.device.as_ref()?;
+        opened.fallback.as_deref()
     }
 
     /// The cache for the next request, if there is one. A device with its own memory has none, because its
     /// memory pool is created anew for each request.
     pub(crate) fn cache(&self) -> Option<&RequestCache> {
-        let (_, device) = self.device.as_ref()?;
-        let has_own_memory = Capabilities::of(device).memory == Memory::Discrete;
+        let (_, opened) = self.device.as_ref()?;
+        let has_own_memory = Capabilities::of(&opened.device).memory == Memory::Discrete;
         self.cache.as_ref().filter(|_| !has_own_memory)
     }
 

@@ -59,6 +59,8 @@ mod tests {
         let h100 = of("cuda", Some("NVIDIA H100 80GB HBM3"), cpu);
         assert_eq!(h100, "cuda: NVIDIA H100 80GB HBM3 (x86_64 avx2)");
         assert_ne!(h100, of("cuda", Some("NVIDIA H200"), cpu));
+        let m2_max = of("metal", Some("applegpu_g14s"), "aarch64");
+        assert_eq!(m2_max, "metal: applegpu_g14s (aarch64)");
         assert!(name(&Device::Cpu).starts_with("cpu ("));
     }
 }

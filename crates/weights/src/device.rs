@@ -216,7 +216,11 @@ mod tests {
         ] {
             assert!(is_out_of_device_memory(&full), "{full}");
         }
-        let broken = wrapped("CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\"");
-        assert!(!is_out_of_device_memory(&broken));
+        for broken in [
+            wrapped("CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\""),
+            wrapped("Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)"),
+        ] {
+            assert!(!is_out_of_device_memory(&broken), "{broken}");
+        }
     }
 }

@@ -20,6 +20,8 @@ mod block_cache;
 mod blocks;
 mod buffer_pool;
 mod buffers;
+#[cfg(any(metal, test))]
+mod caught_panic;
 mod checkpoint;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -36,11 +38,13 @@ mod low_rank_update;
 mod memory_pressure;
 #[cfg(metal)]
 mod metal;
+mod metal_device;
 mod model_family;
 mod model_source;
 mod naming;
 #[cfg(any(feature = "cuda", metal))]
 mod parts;
+mod process_memory;
 mod requested;
 mod residency;
 mod safetensors;
@@ -71,12 +75,14 @@ pub use host_memory::HostMemory;
 pub use identity::FileIdentity;
 pub use lora::{Adapters, Fit, LoraFile, LoraNetwork, ModelPart, adapter_settings};
 pub use memory_pressure::MemoryPressure;
+pub use metal_device::{MetalGpu, MetalUnavailable, metal_gpu, open_metal};
 pub use model_family::ModelFamily;
 pub use model_source::{
     EmbeddedFile, MODEL_INDEX, ModelFile, ModelFolder, ModelSource, SourcePart, TokenizerFiles, Vocabulary,
     WeightFiles, weight_files,
 };
 pub use naming::{Layout, Naming, Translated, Translation};
+pub use process_memory::{ProcessMemory, process_memory};
 pub use requested::RequestedTensors;
 pub use residency::Residency;
 pub use source::bytes_read;

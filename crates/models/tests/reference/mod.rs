@@ -17,7 +17,7 @@ pub const WITHIN_BF16: f64 = 3e-2;
 pub fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| match std::env::var("SD_TEST_DEVICE").as_deref() {
         Ok("cuda") => sd_weights::open_cuda(0).unwrap(),
-        Ok("metal") => Device::new_metal(0).unwrap(),
+        Ok("metal") => sd_weights::open_metal().unwrap(),
         _ => Device::Cpu,
     });
     DEVICE.clone()

@@ -1,6 +1,6 @@
 //! What the families share: CLIPs with their tokenizers, which run one after the other.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use sd_models::clip;
 use sd_weights::{ModelPart, ModelSource, Naming, WeightOptions};
 
@@ -8,6 +8,7 @@ use super::EncodedPrompt;
 use super::contract::{EncoderStage, TextComponent, TextEncoders};
 use super::layout::TEXT_ENCODERS;
 use crate::components::{self, Components, ModelIndex};
+use crate::device::to_host;
 use crate::prompt::{self, Prompt, WeightedTokens};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -261,14 +262,6 @@ pub(super) fn clip_stage(
         weights: encoder.weight_bytes(),
         footprint: encoder.footprint(rows, length),
     })
-}
-
-/// Converts `tensor` to f32 on the CPU.
-///
-/// # Errors
-/// The device fails.
-pub(super) fn to_host(tensor: &Tensor) -> Result<Tensor> {
-    Ok(tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
 }
 
 impl ChunkedClips {

@@ -96,7 +96,8 @@ impl<'a> Run<'a> {
         device_budget::bound(&device, plan.predicted_peak.min(plan.budget), process)?;
         let (passes, upscaling, failed) = (planned.passes, planned.upscaling, planned.failed);
         let init_image = planned.init_image.map(Arc::new);
-        let warnings = messages::of_loras(&passes[0]);
+        let of_loras = messages::of_loras(&passes[0]);
+        let warnings = loaded.fallback().map(str::to_owned).into_iter().chain(of_loras);
         let models: Result<Vec<ModelIdentity>> = passes
             .iter()
             .map(|pass| ModelIdentity::of(&pass.bundle))

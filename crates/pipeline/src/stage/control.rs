@@ -1,11 +1,11 @@
 //! The control images in the form that each ControlNet takes: pixels, or latents of the VAE.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use sd_models::vae::{Encoder, Scaling};
 use sd_weights::{Residency, WeightOptions};
 
-use crate::Result;
 use crate::bundle::{Bundle, Control};
+use crate::{Result, device};
 
 /// The control images of a model's ControlNets.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ fn latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option
             }
         };
         let encoded = encoder.encode(&control.shown()?.to_device(&weight_options.device)?)?;
-        let mean = encoded.mean.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        let mean = device::to_host(&encoded.mean)?;
         bundle
             .components()
             .check_finite(&mean, "the encoder of what is followed", COMPONENT)?;

@@ -1,6 +1,6 @@
 //! The denoising stage: for each evaluation the network predicts, and the sampler steps.
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{Device, Shape, Tensor};
 use sd_weights::{Residency, WeightOptions};
 
 use super::control::ControlImages;
@@ -310,9 +310,7 @@ impl<'a> Denoise<'a> {
         }
         let predicted = self.network.forward(&inputs, evaluation)?;
         let guided = predicted.chunks(passes.len()).map(|of_sample| {
-            let predicted = Tensor::cat(of_sample, 0)?
-                .to_dtype(DType::F32)?
-                .to_device(&Device::Cpu)?;
+            let predicted = device::to_host(&Tensor::cat(of_sample, 0)?)?;
             if predicted.dim(0)? == 1 {
                 return Ok(predicted);
             }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use sd_models::vae::{Encoder, Scaling};
 use sd_weights::{Residency, WeightOptions};
 
@@ -10,7 +10,7 @@ use crate::bundle::Bundle;
 use crate::request::ImageSize;
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
 const COMPONENT: &str = "vae";
 
@@ -125,14 +125,13 @@ pub fn encode_init_images<'i>(
     let encoder = Encoder::new(weights, &bundle.vae)?;
     let encode = |image: &Tensor| -> Result<Distribution> {
         let encoded = encoder.encode(&image.to_device(&weight_options.device)?)?;
-        let to_host = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu);
-        let mean = to_host(&encoded.mean)?;
+        let mean = device::to_host(&encoded.mean)?;
         bundle
             .components()
             .check_finite(&mean, "the encoder", COMPONENT)?;
         Ok(Distribution {
             mean,
-            deviation: (to_host(&encoded.log_variance)? * 0.5)?.exp()?,
+            deviation: (device::to_host(&encoded.log_variance)? * 0.5)?.exp()?,
             scaling,
         })
     };

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
 use sd_models::upscaler::Upscaler;
 use sd_weights::{Checkpoint, Residency, WeightOptions, Weights};
 
@@ -57,7 +56,7 @@ pub(crate) fn upscale(
             interrupt.check()?;
             values = network.forward(&values.to_device(&weight_options.device)?)?;
         }
-        values = values.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        values = device::to_host(&values)?;
         finite::check(&values, "the upscaler", || {
             finite::damaged_tensor([Checkpoint::open_file(path).map_err(Error::from)])
         })?;

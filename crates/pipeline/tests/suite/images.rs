@@ -95,7 +95,7 @@ fn by_hand(
     let recipe = Recipe::new(&request, &bundle, None).unwrap();
     let interrupt = Interrupt::default();
     let weight_options = WeightOptions::new(
-        sd_pipeline::device::open(device_choice()).unwrap(),
+        sd_pipeline::device::open(device_choice()).unwrap().device,
         weight_type,
         residency,
     );

@@ -6,10 +6,11 @@ use sd_models::{clip, mmdit, t5};
 use sd_weights::{ModelSource, WeightOptions};
 
 use crate::components::{self, Components, ModelIndex};
+use crate::device::to_host;
 use crate::family::EncodedPrompt;
 use crate::family::contract::{EncoderStage, TextComponent, TextEncoders};
 use crate::family::layout::TRANSFORMER;
-use crate::family::text::{Clips, TextPart, clip_stage, folders, parsed, run_clip, sequences, to_host};
+use crate::family::text::{Clips, TextPart, clip_stage, folders, parsed, run_clip, sequences};
 use crate::prompt::{self, Prompt};
 use crate::{Error, Result};
 
