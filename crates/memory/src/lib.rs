@@ -7,6 +7,7 @@
 mod allowance;
 mod bytes;
 mod history;
+mod mac;
 mod monitor;
 mod pressure;
 mod probe;
@@ -15,9 +16,10 @@ mod timeline;
 
 pub use allowance::{Allowance, Limit, allowance, machine_margin};
 pub use bytes::Bytes;
+pub use mac::{gpu_wired_limit, shared_gpu_limit};
 pub use monitor::{Counters, Monitor};
 pub use pressure::{MemoryDomain, Pressure, Watcher};
-pub use probe::{DeviceInfo, MemoryInfo, memory_info};
+pub use probe::{DeviceInfo, MemoryInfo, ProcessMemory, memory_info};
 pub use series::Sample;
 pub use timeline::{Reading, Stage, Timeline};
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::history::History;
 use crate::probe::{QuickProbe, process_peak};
 use crate::series::Series;
-use crate::{Bytes, DeviceInfo, Reading, Sample, Stage, Timeline, memory_info};
+use crate::{Bytes, DeviceInfo, ProcessMemory, Reading, Sample, Stage, Timeline, memory_info};
 
 /// Time between two samples.
 const INTERVAL: Duration = Duration::from_millis(25);
@@ -23,6 +23,8 @@ const MOST_SAMPLES: usize = 2048;
 /// The counters of the process that a monitor reads.
 #[derive(Clone, Copy)]
 pub struct Counters {
+    /// The memory that the system counts against this process; `None` for its resident size.
+    pub process: fn() -> Option<ProcessMemory>,
     /// Bytes that are allocated now.
     pub allocated: fn() -> u64,
     /// The peak of allocated bytes since the last call. A monitor calls it all the time, so nobody else may.
@@ -34,10 +36,19 @@ pub struct Counters {
 impl Counters {
     /// No counters.
     pub const NONE: Self = Self {
+        process: || None,
         allocated: || 0,
         take_allocated_peak: || 0,
         weights_read: || 0,
     };
+
+    /// The kernel's high-water mark of this process's memory.
+    fn process_peak(&self) -> Option<Bytes> {
+        match (self.process)() {
+            Some(process) => Some(process.peak),
+            None => process_peak(),
+        }
+    }
 }
 
 impl fmt::Debug for Counters {
@@ -71,7 +82,7 @@ impl Monitor {
             start: Instant::now(),
             counters,
             weights_read_before: (counters.weights_read)(),
-            process_peak_before: process_peak(),
+            process_peak_before: counters.process_peak(),
             state: Mutex::new(State {
                 probe: QuickProbe::open(),
                 available: Bytes(0),
@@ -100,7 +111,7 @@ impl Monitor {
         self.watched.end_stage(&mut state);
         let last = self.watched.look_at(&mut state);
         state.open = Some(OpenStage {
-            process_peak_before: process_peak(),
+            process_peak_before: self.watched.counters.process_peak(),
             weights_read_before: last.weights_read,
         });
         state.stages.push(Stage {
@@ -159,7 +170,7 @@ impl Monitor {
     ) -> Timeline {
         let mut state = self.watched.state();
         let last = self.watched.look_at(&mut state);
-        state.ask_the_kernel();
+        state.ask_the_kernel(&self.watched.counters);
         Timeline {
             readings: readings(&state.readings),
             samples: state.series.samples().collect(),
@@ -216,9 +227,9 @@ impl State {
     }
 
     /// Updates the current stage's peak with the kernel's high-water mark, if the stage raised it.
-    fn ask_the_kernel(&mut self) {
+    fn ask_the_kernel(&mut self, counters: &Counters) {
         if let (Some(open), Some(stage)) = (&self.open, self.stages.last_mut()) {
-            let raised = raised(open.process_peak_before);
+            let raised = raised(open.process_peak_before, counters);
             stage.resident_peak = stage.resident_peak.max(raised.unwrap_or_default());
         }
     }
@@ -260,7 +271,7 @@ impl Watched {
         let weights_read = (self.counters.weights_read)();
         let look = Sample {
             seconds: self.start.elapsed().as_secs_f64(),
-            resident: state.probe.resident(),
+            resident: (self.counters.process)().map_or_else(|| state.probe.resident(), |process| process.now),
             allocated: Bytes((self.counters.take_allocated_peak)()),
             available: state.available,
             device: state.device_info().map_or(Bytes(0), |device| device.used),
@@ -281,13 +292,13 @@ impl Watched {
     fn end_stage(&self, state: &mut State) {
         if state.open.is_some() {
             self.look_at(state);
-            state.ask_the_kernel();
+            state.ask_the_kernel(&self.counters);
             state.open = None;
         }
     }
 
     fn read(&self, label: &str, given_back: Option<Bytes>) -> Reading {
-        let memory = memory_info();
+        let memory = memory_info().with_process((self.counters.process)());
         let mut state = self.state();
         let look = self.look_at(&mut state);
         let reading = Reading {
@@ -305,13 +316,15 @@ impl Watched {
     fn peak(&self, state: &State) -> Bytes {
         state
             .resident_peak
-            .max(raised(self.process_peak_before).unwrap_or_default())
+            .max(raised(self.process_peak_before, &self.counters).unwrap_or_default())
     }
 }
 
 /// The kernel's high-water mark, if it is higher now than before.
-fn raised(before: Option<Bytes>) -> Option<Bytes> {
-    process_peak().filter(|&peak| before.is_some_and(|before| peak > before))
+fn raised(before: Option<Bytes>, counters: &Counters) -> Option<Bytes> {
+    counters
+        .process_peak()
+        .filter(|&peak| before.is_some_and(|before| peak > before))
 }
 
 /// The sampling thread.
@@ -389,6 +402,12 @@ mod tests {
         static PEAK: AtomicU64 = AtomicU64::new(0);
         static READ: AtomicU64 = AtomicU64::new(1000);
         let monitor = Monitor::start(Counters {
+            process: || {
+                Some(ProcessMemory {
+                    now: Bytes(11),
+                    peak: Bytes(13 + READ.load(Ordering::Relaxed)),
+                })
+            },
             allocated: || 5,
             take_allocated_peak: || PEAK.swap(5, Ordering::Relaxed),
             weights_read: || READ.load(Ordering::Relaxed),
@@ -401,10 +420,17 @@ mod tests {
         READ.store(1500, Ordering::Relaxed);
         let reading = monitor.read("now");
         assert_eq!((reading.label.as_str(), reading.allocated), ("now", Bytes(5)));
+        // The memory of the process is what the system counts, and its peak the kernel's.
+        assert_eq!(
+            (reading.memory.process, reading.memory.process_peak),
+            (Bytes(11), Some(Bytes(1513)))
+        );
         let timeline = monitor.timeline();
         let of = |stage: &Stage| (stage.allocated_peak, stage.weights_read);
         assert_eq!(of(&timeline.stages[0]), (Bytes(70), Bytes(400)));
         assert_eq!(of(&timeline.stages[1]), (Bytes(30), Bytes(100)));
+        assert_eq!(timeline.stages[0].resident_peak, Bytes(1413));
+        assert_eq!(timeline.peak, Bytes(1513));
         assert_eq!(
             timeline.samples.iter().map(|sample| sample.allocated).max(),
             Some(Bytes(70))

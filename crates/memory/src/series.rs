@@ -9,7 +9,7 @@ use crate::Bytes;
 pub struct Sample {
     /// Start of the interval, in seconds since the start of the run.
     pub seconds: f64,
-    /// The highest resident size that was seen.
+    /// The highest resident size that was seen, or on macOS the highest footprint.
     pub resident: Bytes,
     /// The peak of allocated bytes, also between two readings. 0 without a counting allocator.
     pub allocated: Bytes,

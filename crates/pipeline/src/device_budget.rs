@@ -1,7 +1,7 @@
 //! The budget of a GPU with its own memory, and of the host memory beside it.
 
 use candle_core::Device;
-use sd_memory::{Allowance, Bytes, DeviceInfo, Limit, machine_margin};
+use sd_memory::{Allowance, Bytes, DeviceInfo, Limit, gpu_wired_limit, machine_margin, shared_gpu_limit};
 use sd_ops::{Capabilities, Memory};
 use sd_weights::{
     DeviceMemory, HostMemory, bound_device_memory, device_memory, recommended_working_set,
@@ -65,7 +65,7 @@ pub(crate) fn bound(device: &Device, bytes: Bytes, process: u64) -> Result<()> {
 
 /// Releases the cached memory of `device`.
 pub(crate) fn release(device: &Device) {
-    // The next use of the device reports the error.
+    // A stage that succeeded has had the errors of its work reported; of one that failed, the first counts.
     let _ = sd_ops::release_results(device);
     let _ = release_device_memory(device);
 }
@@ -110,11 +110,12 @@ pub(crate) fn default(device: &Device, host: &Allowance) -> Result<(Bytes, Limit
     if let Some(available) = available(device)? {
         return Ok((less_margin(available), Limit::Device));
     }
-    let of_host = (host.budget(), host.limit.clone());
-    Ok(match recommended_working_set(device).map(Bytes) {
-        Some(limit) if limit < of_host.0 => (limit, Limit::WorkingSet { limit }),
-        _ => of_host,
-    })
+    let host = host.clone();
+    let allowance = match recommended_working_set(device).map(Bytes) {
+        Some(working_set) => host.within_gpu(shared_gpu_limit(working_set, gpu_wired_limit())),
+        None => host,
+    };
+    Ok((allowance.budget(), allowance.limit))
 }
 
 /// What is `available`, less a margin for other processes.

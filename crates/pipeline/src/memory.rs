@@ -1,18 +1,38 @@
 //! The memory of a run: monitoring and cleanup.
 
-pub use sd_memory::{MemoryInfo, Monitor, Pressure, Reading, Sample, Stage, Timeline, Watcher, memory_info};
+pub use sd_memory::{MemoryInfo, Monitor, Pressure, Reading, Sample, Stage, Timeline, Watcher};
 pub use sd_weights::{CountingAllocator, keep_heap_small};
 
-use sd_memory::Counters;
+use sd_memory::{Allowance, Bytes, Counters, ProcessMemory};
 
 use crate::event::{Event, Observer};
 
 /// A monitor for a run that starts now. Allocations are counted if the binary uses [`CountingAllocator`].
 pub fn monitor() -> Monitor {
     Monitor::start(Counters {
+        process: process_memory,
         allocated: sd_weights::allocated_bytes,
         take_allocated_peak: sd_weights::take_allocated_peak,
         weights_read: sd_weights::bytes_read,
+    })
+}
+
+/// Reads the memory of the machine and of this process; all zero on an unsupported system.
+pub fn memory_info() -> MemoryInfo {
+    sd_memory::memory_info().with_process(process_memory())
+}
+
+/// The memory that this process may use: the tightest of all limits.
+pub(crate) fn allowance() -> Allowance {
+    sd_memory::allowance(process_memory())
+}
+
+/// What the system counts against this process, where that is not its resident size.
+fn process_memory() -> Option<ProcessMemory> {
+    let memory = sd_weights::process_memory()?;
+    Some(ProcessMemory {
+        now: Bytes(memory.now),
+        peak: Bytes(memory.peak),
     })
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Bytes;
+use crate::{Bytes, ProcessMemory};
 
 /// A limit on the memory of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,13 @@ pub enum Limit {
         /// Its size.
         limit: Bytes,
     },
+    /// The limit on memory that GPUs may wire, which the user set (macOS, `iogpu.wired_limit_mb`).
+    WiredByGpu {
+        /// Its size.
+        limit: Bytes,
+    },
+    /// What macOS makes room for by compressing the memory of idle programs.
+    Compressible,
 }
 
 /// `available memory`, `the control group /sys/fs/cgroup/job with 1.0GB`
@@ -56,6 +63,16 @@ impl fmt::Display for Limit {
             Self::Available => write!(formatter, "available memory"),
             Self::Device => write!(formatter, "the GPU's available memory"),
             Self::WorkingSet { limit } => write!(formatter, "the GPU's recommended working set of {limit}"),
+            Self::WiredByGpu { limit } => {
+                write!(
+                    formatter,
+                    "the limit on the GPU's wired memory (iogpu.wired_limit_mb) of {limit}"
+                )
+            }
+            Self::Compressible => write!(
+                formatter,
+                "what macOS makes room for by compressing idle programs"
+            ),
             Self::ControlGroup { path, limit } => {
                 write!(formatter, "the control group {} of {limit}", path.display())
             }
@@ -84,6 +101,24 @@ impl Allowance {
         self.bytes.saturating_sub(self.margin)
     }
 
+    /// This allowance on a GPU that shares the machine's memory and has `limit`, a
+    /// [`Limit::WorkingSet`] or a [`Limit::WiredByGpu`].
+    #[must_use]
+    pub fn within_gpu(self, limit: Limit) -> Self {
+        match limit {
+            Limit::WorkingSet { limit: bytes } | Limit::WiredByGpu { limit: bytes }
+                if bytes < self.budget() =>
+            {
+                Self {
+                    bytes,
+                    margin: Bytes(0),
+                    limit,
+                }
+            }
+            _ => self,
+        }
+    }
+
     /// The allowance of a process that uses `own` bytes when `available` bytes are available to all. The
     /// margin is larger than the threshold of memory pressure.
     fn available(available: Bytes, own: Bytes) -> Self {
@@ -103,13 +138,18 @@ pub fn machine_margin(available: Bytes) -> Bytes {
     Bytes(LEAST.max(available.0 / 10))
 }
 
-/// The allowance of this process: the tightest of all limits. 0 on an unsupported system.
-pub fn allowance() -> Allowance {
+/// The allowance of this process: the tightest of all limits. 0 on an unsupported system. `process` is its
+/// memory, where the system counts more or less against it than the resident size.
+pub fn allowance(process: Option<ProcessMemory>) -> Allowance {
     #[cfg(target_os = "linux")]
     if let Some(tightest) = limits::tightest(std::path::Path::new("/")) {
         return tightest;
     }
-    let memory = crate::memory_info();
+    let memory = crate::memory_info().with_process(process);
+    #[cfg(target_os = "macos")]
+    if let Some(mac) = crate::mac::MacMemory::read() {
+        return mac.allowance(memory.process);
+    }
     Allowance::available(memory.system_available, memory.process)
 }
 
@@ -120,13 +160,24 @@ mod tests {
     #[test]
     fn this_process_may_have_more_than_it_has() {
         let _alone = crate::PROCESS.lock();
-        let (allowance, memory) = (allowance(), crate::memory_info());
+        let (allowance, memory) = (allowance(None), crate::memory_info());
         assert!(allowance.bytes > Bytes(0), "{allowance:?}");
         assert!(
             allowance.bytes.0 <= memory.system_total.0 + memory.process.0,
             "{allowance:?} {memory:?}"
         );
         assert!(allowance.budget() < allowance.bytes);
+    }
+
+    #[test]
+    fn a_gpu_with_less_has_the_smaller_budget() {
+        let host = Allowance::available(Bytes(20 << 30), Bytes(0));
+        let limit = |gigabytes: u64| Limit::WorkingSet {
+            limit: Bytes(gigabytes << 30),
+        };
+        assert_eq!(host.clone().within_gpu(limit(19)), host);
+        let within = host.within_gpu(limit(4));
+        assert_eq!((within.budget(), within.limit), (Bytes(4 << 30), limit(4)));
     }
 
     #[test]

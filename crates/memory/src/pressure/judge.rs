@@ -26,13 +26,13 @@ impl MemoryDomain {
         Bytes((self.total.0 / 50).max(192 * MB).min(self.total.0 / 10))
     }
 
-    /// The bytes that must become available for memory to be calm again, with the margin of hysteresis. If
-    /// the system reports pressure although much is available, at least the threshold of tight memory.
+    /// The bytes that must become available for memory to be calm again, with the margin of hysteresis. Where
+    /// the kernel itself reports pressure, the threshold of tight memory at a time.
     pub fn shortfall(&self) -> Bytes {
-        let missing = scaled(self.tight_below(), MARGIN).saturating_sub(self.available);
         match self.said {
-            Pressure::Calm => missing,
-            Pressure::Tight | Pressure::Critical => missing.max(self.tight_below()),
+            Some(Pressure::Calm) => Bytes(0),
+            Some(Pressure::Tight | Pressure::Critical) => self.tight_below(),
+            None => scaled(self.tight_below(), MARGIN).saturating_sub(self.available),
         }
     }
 
@@ -41,18 +41,19 @@ impl MemoryDomain {
     /// Stalls count only when less than twice the threshold of tight memory is available. Otherwise they have
     /// a cause that this process cannot help, such as the limit of a control group that it is not in.
     fn pressure(&self, margin: f64) -> Pressure {
+        if let Some(said) = self.said {
+            return said;
+        }
         let tight = scaled(self.tight_below(), margin);
         let near = self.available < scaled(tight, 2.0);
         let stalled = STALLED / margin;
-        let judged =
-            if self.available < scaled(self.critical_below(), margin) || near && self.all_stalled > stalled {
-                Pressure::Critical
-            } else if self.available < tight || near && self.some_stalled > stalled {
-                Pressure::Tight
-            } else {
-                Pressure::Calm
-            };
-        judged.max(self.said)
+        if self.available < scaled(self.critical_below(), margin) || near && self.all_stalled > stalled {
+            Pressure::Critical
+        } else if self.available < tight || near && self.some_stalled > stalled {
+            Pressure::Tight
+        } else {
+            Pressure::Calm
+        }
     }
 }
 
@@ -107,7 +108,7 @@ mod tests {
             available: Bytes(available),
             some_stalled: 0.0,
             all_stalled: 0.0,
-            said: Pressure::Calm,
+            said: None,
         }
     }
 
@@ -162,18 +163,23 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_says_counts() {
+    fn what_the_kernel_says_decides() {
         let said = |said, available| MemoryDomain {
-            said,
+            said: Some(said),
             ..domain(8 * GB, available)
         };
-        assert_eq!(said(Pressure::Tight, 4 * GB).pressure(1.0), Pressure::Tight);
-        assert_eq!(said(Pressure::Tight, 4 * GB).shortfall(), Bytes(512 * MB));
-        assert_eq!(said(Pressure::Tight, 100 * MB).pressure(1.0), Pressure::Critical);
-        assert_eq!(
-            said(Pressure::Critical, 4 * GB).pressure(MARGIN),
-            Pressure::Critical
-        );
+        for available in [100 * MB, 4 * GB] {
+            for (pressure, shortfall) in [
+                (Pressure::Calm, 0),
+                (Pressure::Tight, 512 * MB),
+                (Pressure::Critical, 512 * MB),
+            ] {
+                let domain = said(pressure, available);
+                assert_eq!(domain.pressure(1.0), pressure);
+                assert_eq!(domain.pressure(MARGIN), pressure);
+                assert_eq!(domain.shortfall(), Bytes(shortfall));
+            }
+        }
     }
 
     /// Observes `readings` (milliseconds, MB available of 8 GB) and gives the judgement after each.

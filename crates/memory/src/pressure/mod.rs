@@ -50,6 +50,7 @@ pub struct MemoryDomain {
     pub some_stalled: f64,
     /// The same for all tasks at once.
     pub all_stalled: f64,
-    /// The kernel's own memory pressure level (macOS); calm on other systems.
-    pub said: Pressure,
+    /// The kernel's own memory pressure level (macOS). It then decides alone: macOS leaves little available at
+    /// any time, and compresses what is idle.
+    pub said: Option<Pressure>,
 }

@@ -2,7 +2,7 @@
 
 use sysinfo::System as Figures;
 
-use super::{MemoryDomain, Pressure};
+use super::MemoryDomain;
 use crate::Bytes;
 
 /// One machine.
@@ -16,15 +16,17 @@ impl System {
 
     /// The machine. Empty if nothing can be read.
     pub(super) fn domains(&mut self) -> Vec<MemoryDomain> {
+        #[cfg(target_os = "macos")]
+        if let Some(mac) = crate::mac::MacMemory::read() {
+            return vec![MemoryDomain {
+                said: Some(mac.pressure),
+                ..domain(mac.total, mac.available())
+            }];
+        }
         let machine = self.0.as_mut().map(|figures| {
             figures.refresh_memory();
-            MemoryDomain {
-                total: Bytes(figures.total_memory()),
-                available: crate::probe::available(figures),
-                some_stalled: 0.0,
-                all_stalled: 0.0,
-                said: said(),
-            }
+            let total = Bytes(figures.total_memory());
+            domain(total, crate::probe::available(figures))
         });
         machine
             .into_iter()
@@ -33,29 +35,13 @@ impl System {
     }
 }
 
-/// The kernel's memory pressure level, which Activity Monitor shows as the colour of its graph.
-#[cfg(target_os = "macos")]
-fn said() -> Pressure {
-    use sysctl::{Ctl, CtlValue, Sysctl};
-    // From `sys/event.h`: the levels of `NOTE_MEMORYSTATUS_PRESSURE_WARN` and `_CRITICAL`.
-    const WARNING: i64 = 2;
-    const CRITICAL: i64 = 4;
-    let level = Ctl::new("kern.memorystatus_vm_pressure_level").and_then(|level| level.value());
-    let level = match level {
-        Ok(CtlValue::Int(level)) => i64::from(level),
-        Ok(CtlValue::Uint(level)) => i64::from(level),
-        _ => return Pressure::Calm,
-    };
-    if level >= CRITICAL {
-        Pressure::Critical
-    } else if level >= WARNING {
-        Pressure::Tight
-    } else {
-        Pressure::Calm
+/// A machine that reports no stalls.
+fn domain(total: Bytes, available: Bytes) -> MemoryDomain {
+    MemoryDomain {
+        total,
+        available,
+        some_stalled: 0.0,
+        all_stalled: 0.0,
+        said: None,
     }
-}
-
-#[cfg(not(target_os = "macos"))]
-fn said() -> Pressure {
-    Pressure::Calm
 }

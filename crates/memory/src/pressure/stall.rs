@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{MemoryDomain, Pressure};
+use super::MemoryDomain;
 use crate::Bytes;
 use crate::probe::proc;
 
@@ -17,6 +17,6 @@ pub(super) fn with_stalls(total: Bytes, available: Bytes, pressure: &Path) -> Me
         available: available.min(total),
         some_stalled: stalls.some,
         all_stalled: stalls.full,
-        said: Pressure::Calm,
+        said: None,
     }
 }

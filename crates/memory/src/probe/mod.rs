@@ -1,7 +1,5 @@
 //! Readings of the system's memory and of this process.
 
-#[cfg(target_os = "macos")]
-mod apple;
 #[cfg(any(target_os = "linux", test))]
 pub(crate) mod proc;
 mod quick;
@@ -17,9 +15,9 @@ pub(crate) use quick::QuickProbe;
 /// Memory at one moment, as the system reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct MemoryInfo {
-    /// Resident bytes of this process.
+    /// Bytes of this process: resident ones, or those of [`with_process`](Self::with_process).
     pub process: Bytes,
-    /// The highest resident size of this process so far, if the system records it.
+    /// The highest value of `process` so far, if the system records it.
     pub process_peak: Option<Bytes>,
     /// Bytes in use by all processes on this machine.
     pub system_used: Bytes,
@@ -27,6 +25,31 @@ pub struct MemoryInfo {
     pub system_available: Bytes,
     /// Total bytes of the machine.
     pub system_total: Bytes,
+}
+
+/// The memory that an operating system counts against this process, where that is not the resident size: the
+/// physical footprint on macOS, which has compressed pages and GPU buffers too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessMemory {
+    /// Now.
+    pub now: Bytes,
+    /// The peak since the process began.
+    pub peak: Bytes,
+}
+
+impl MemoryInfo {
+    /// This reading with the memory of the process as `process` has it, if it does.
+    #[must_use]
+    pub fn with_process(self, process: Option<ProcessMemory>) -> Self {
+        match process {
+            Some(ProcessMemory { now, peak }) => Self {
+                process: now,
+                process_peak: Some(peak),
+                ..self
+            },
+            None => self,
+        }
+    }
 }
 
 /// The memory of a GPU with memory of its own, at one moment.
@@ -83,8 +106,8 @@ pub fn memory_info() -> MemoryInfo {
 /// The available memory of a system whose figures were just read.
 pub(crate) fn available(system: &System) -> Bytes {
     #[cfg(target_os = "macos")]
-    if let Some(available) = apple::available() {
-        return available;
+    if let Some(mac) = crate::mac::MacMemory::read() {
+        return mac.available();
     }
     Bytes(system.available_memory())
 }
@@ -131,6 +154,26 @@ mod tests {
             assert!(peak.0 + (1 << 20) >= during.process.0);
         }
         drop(block);
+    }
+
+    #[test]
+    fn what_the_system_counts_against_the_process_takes_the_place_of_the_resident_size() {
+        let info = MemoryInfo {
+            process: Bytes(5),
+            system_total: Bytes(9),
+            ..MemoryInfo::default()
+        };
+        assert_eq!(info.with_process(None), info);
+        let counted = ProcessMemory {
+            now: Bytes(7),
+            peak: Bytes(8),
+        };
+        let expected = MemoryInfo {
+            process: Bytes(7),
+            process_peak: Some(Bytes(8)),
+            ..info
+        };
+        assert_eq!(info.with_process(Some(counted)), expected);
     }
 
     #[test]

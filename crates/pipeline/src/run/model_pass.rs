@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use sd_memory::{Bytes, allowance};
+use sd_memory::Bytes;
 use sd_weights::WeightOptions;
 
 use crate::bundle::Bundle;
+use crate::memory::allowance;
 use crate::plan::{self, Plan, SourceImageBytes, Surroundings};
 use crate::recipe::Recipe;
 use crate::{Result, stage};

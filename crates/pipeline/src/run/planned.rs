@@ -1,6 +1,6 @@
 //! A run before its weights are read: opened files, resolved settings and a memory plan.
 
-use sd_memory::{Allowance, Bytes, Limit, allowance};
+use sd_memory::{Allowance, Bytes, Limit};
 use sd_weights::{Residency, WeightOptions};
 
 use super::init_image::{InitImageSource, LoadedInitImage};
@@ -9,6 +9,7 @@ use super::model_pass::ModelPass;
 use super::upscaling::Upscaling;
 use crate::bundle::{Bundle, Control};
 use crate::loaded::Loaded;
+use crate::memory::allowance;
 use crate::plan::{CachedBytes, Plan, SOURCE_IMAGES, SourceImageBytes, Surroundings, process_bytes};
 use crate::recipe::{DenoisingRange, Recipe};
 use crate::request::{ControlChoice, Request};
