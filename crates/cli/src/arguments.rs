@@ -1,11 +1,13 @@
 //! The command line as typed, validated: an [`Invocation`]. Nothing here looks at the machine.
 
+mod doctor;
 mod login;
 mod models;
 mod resume;
 mod settings;
 mod threads;
 
+pub(crate) use doctor::DoctorArguments;
 pub(crate) use login::LoginArguments;
 pub(crate) use models::{ModelsArguments, ModelsTask};
 pub(crate) use resume::ResumeArguments;
@@ -146,6 +148,7 @@ enum Command {
     Resume(ResumeArguments),
     Models(ModelsArguments),
     Login(LoginArguments),
+    Doctor(DoctorArguments),
 }
 
 impl Arguments {
@@ -281,6 +284,8 @@ pub(crate) enum Invocation {
     Models(ModelsArguments),
     /// `generate login`.
     Login(LoginArguments),
+    /// `generate doctor`.
+    Doctor(DoctorArguments),
     /// The text of `--help` or `--version`.
     Show(String),
     /// A command line that is refused.
@@ -303,6 +308,7 @@ pub(crate) fn parse() -> Invocation {
             Some(Command::Resume(resume)) => Invocation::Resume(resume),
             Some(Command::Models(models)) => Invocation::Models(models),
             Some(Command::Login(login)) => Invocation::Login(login),
+            Some(Command::Doctor(doctor)) => Invocation::Doctor(doctor),
             None => Invocation::Generate(Box::new(arguments)),
         },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

@@ -1,10 +1,11 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
 //! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
-//! [`generate`], [`resume`], [`models`], [`login`]. Results and messages go through [`terminal`],
+//! [`generate`], [`resume`], [`models`], [`login`], [`doctor`]. Results and messages go through [`terminal`],
 //! [`progress`] or [`json`]; [`hint`] turns an error into a message, a hint and an exit code.
 
 mod arguments;
+mod doctor;
 mod download_progress;
 mod generate;
 mod hint;
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
         Invocation::Resume(arguments) => (arguments.json, resume::run(&arguments)),
         Invocation::Models(arguments) => (arguments.json, models::run(&arguments)),
         Invocation::Login(arguments) => (arguments.json, login::run(&arguments)),
+        Invocation::Doctor(arguments) => {
+            doctor::run(&arguments);
+            (arguments.json, Ok(()))
+        }
         Invocation::Show(text) => {
             terminal::print(&text);
             (false, Ok(()))

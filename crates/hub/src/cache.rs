@@ -55,6 +55,13 @@ impl Cache {
         &self.root
     }
 
+    /// Bytes that are free on the disk of the cache, which need not exist yet; `None` where that is unknown.
+    pub fn free_space(&self) -> Option<u64> {
+        let root = std::path::absolute(&self.root).ok()?;
+        let folder = root.ancestors().find(|folder| folder.exists())?;
+        fs4::available_space(folder).ok()
+    }
+
     /// The folder with the cached files of `id` at `revision`, which is a branch, a tag or a commit.
     pub fn locate(&self, id: &RepositoryId, revision: &str) -> Option<PathBuf> {
         let snapshot = |commit: &str| {

@@ -24,6 +24,7 @@ mod finite;
 mod fsync;
 mod identity;
 mod loaded;
+mod machine;
 pub mod memory;
 mod named;
 mod numerics_id;
@@ -52,6 +53,7 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedImage};
 pub use failure::{Failure, Warning};
+pub use machine::{DeviceKind, DeviceReport, Machine, UsableDevice};
 pub use numerics_id::cpu as cpu_numerics_id;
 pub use recipe::{DenoisingRange, Img2Img, Recipe};
 pub use request::{
@@ -59,10 +61,12 @@ pub use request::{
     ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 pub use run::{plan, planned};
-pub use sd_memory::Bytes;
+pub use sd_memory::{Bytes, DeviceInfo, Limit};
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;
-pub use sd_weights::{EmbeddedFile, Error as WeightsError, MetalUnavailable, ModelFolder, adapter_settings};
+pub use sd_weights::{
+    EmbeddedFile, Error as WeightsError, MetalGpu, MetalUnavailable, ModelFolder, adapter_settings,
+};
 pub use user_dirs::UserDirs;
 
 /// The version of the program.

@@ -10,6 +10,7 @@ mod configuration;
 mod control;
 mod crate_order;
 mod device_tests;
+mod doctor;
 mod generating;
 mod groups;
 mod headers;

@@ -1,0 +1,12 @@
+//! The arguments of `generate doctor`.
+
+use clap::Args;
+
+/// Prints what this machine can do: its chip, its memory, the default budget, and each device
+#[derive(Debug, Args)]
+#[command(override_usage = "generate doctor [--json]")]
+pub(crate) struct DoctorArguments {
+    /// Print one JSON event per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
