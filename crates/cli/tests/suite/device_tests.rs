@@ -29,7 +29,7 @@ const MAY_TEST_DEVICES: [&str; 6] = [
 ];
 
 /// The files and folders that may test features: the operations, and the device code of the weights.
-const MAY_TEST_FEATURES: [&str; 7] = [
+const MAY_TEST_FEATURES: [&str; 8] = [
     // Tests of a GPU's own.
     "crates/cli/tests/device/",
     "crates/ops/tests/device.rs",
@@ -39,6 +39,7 @@ const MAY_TEST_FEATURES: [&str; 7] = [
     "crates/weights/src/device.rs",
     // It declares the module `cuda`.
     "crates/weights/src/lib.rs",
+    "crates/weights/tests/device/",
 ];
 
 #[test]
