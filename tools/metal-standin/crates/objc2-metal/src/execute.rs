@@ -229,6 +229,10 @@ pub(crate) fn run(encoders: &[Arc<Encoded>]) -> (usize, Result<(), String>) {
     let mut order = ORDER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let order = order.get_or_insert_default();
     order.buffer += 1;
+    if settings().fails == Some(order.buffer as u64) {
+        let error = "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)";
+        return (order.buffer, Err(error.to_owned()));
+    }
     (order.buffer, run_in(order, encoders))
 }
 fn run_in(order: &mut Order, encoders: &[Arc<Encoded>]) -> Result<(), String> {

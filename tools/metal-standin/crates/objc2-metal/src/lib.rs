@@ -209,6 +209,8 @@ pub trait MTLDevice {
         function: &ProtocolObject<dyn MTLFunction>,
     ) -> Result<Object<dyn MTLComputePipelineState>, Retained<NSError>>;
     fn newCommandQueue(&self) -> Option<Object<dyn MTLCommandQueue>>;
+    fn name(&self) -> Retained<NSString>;
+    fn maxBufferLength(&self) -> usize;
     fn recommendedMaxWorkingSetSize(&self) -> u64;
     fn currentAllocatedSize(&self) -> usize;
     fn architecture(&self) -> Retained<MTLArchitecture>;
@@ -223,14 +225,15 @@ fn the_device() -> Object<dyn MTLDevice> {
     object(DeviceState)
 }
 pub fn MTLCopyAllDevices() -> Retained<NSArray<ProtocolObject<dyn MTLDevice>>> {
-    Retained::new(NSArray(vec![the_device()]))
+    let found = standin::settings().has_gpu.then(the_device);
+    Retained::new(NSArray(found.into_iter().collect()))
 }
 pub fn MTLCreateSystemDefaultDevice() -> Option<Object<dyn MTLDevice>> {
-    Some(the_device())
+    standin::settings().has_gpu.then(the_device)
 }
 impl MTLDevice for ProtocolObject<dyn MTLDevice> {
     fn registryID(&self) -> u64 {
-        1
+        standin::settings().registry_id
     }
     fn newBufferWithLength_options(&self, length: usize, options: MTLResourceOptions) -> Option<Object<dyn MTLBuffer>> {
         Memory::new(length, options == options_of(options, MTLResourceOptions::StorageModePrivate)).map(object)
@@ -271,6 +274,12 @@ impl MTLDevice for ProtocolObject<dyn MTLDevice> {
     fn newCommandQueue(&self) -> Option<Object<dyn MTLCommandQueue>> {
         Some(object(QueueState))
     }
+    fn name(&self) -> Retained<NSString> {
+        NSString::from_str("Apple GPU (stand-in)")
+    }
+    fn maxBufferLength(&self) -> usize {
+        standin::settings().longest_buffer
+    }
     fn recommendedMaxWorkingSetSize(&self) -> u64 {
         standin::settings().working_set
     }
@@ -298,7 +307,9 @@ fn options_of(options: MTLResourceOptions, flag: MTLResourceOptions) -> MTLResou
 
 pub struct MTLResidencySetDescriptor;
 impl MTLResidencySetDescriptor {
+    /// Without the class, objc2 panics in these words.
     pub fn new() -> Retained<Self> {
+        assert!(standin::settings().has_residency_sets, "class MTLResidencySetDescriptor could not be found");
         Retained::new(Self)
     }
 }

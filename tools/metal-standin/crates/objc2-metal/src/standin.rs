@@ -9,9 +9,14 @@ use std::sync::{Mutex, Once, OnceLock};
 pub struct Settings {
     pub dry: bool,
     pub architecture: String,
+    pub registry_id: u64,
     pub working_set: u64,
     pub longest_buffer: usize,
     pub limit: Option<u64>,
+    /// Which command buffer fails, from 1.
+    pub fails: Option<u64>,
+    pub has_gpu: bool,
+    pub has_residency_sets: bool,
     pub shuffle: Option<u64>,
     pub pace: Pace,
     pub report: Option<PathBuf>,
@@ -39,9 +44,13 @@ pub fn settings() -> &'static Settings {
         Settings {
             dry: text("DRY").is_some_and(|text| text != "0"),
             architecture: text("ARCHITECTURE").unwrap_or_else(|| "applegpu_g13s".to_owned()),
+            registry_id: number("REGISTRY_ID").unwrap_or(1),
             working_set: number("WORKING_SET").unwrap_or(12 << 30),
             longest_buffer: number("LONGEST_BUFFER").unwrap_or(u64::MAX) as usize,
             limit: number("LIMIT"),
+            fails: number("FAILS"),
+            has_gpu: number("GPUS") != Some(0),
+            has_residency_sets: text("MACOS14").is_none(),
             shuffle: number("SHUFFLE"),
             pace: match text("PACE").as_deref() {
                 Some("wait") => Pace::WhenWaitedFor,
