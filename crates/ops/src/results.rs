@@ -5,18 +5,18 @@ use candle_core::Device;
 use crate::Result;
 use crate::capabilities::Backend;
 
-/// Limits all that `device` holds to `bytes` from now on, or removes the limit. Before more is allocated for a
-/// result, memory of dropped results is released. Only Apple GPUs keep such memory in this crate.
-pub fn limit_results(device: &Device, bytes: Option<u64>) {
+/// Limits all that `device` holds, as `held` tells, to `bytes` from now on. Before more is allocated for a result,
+/// memory of dropped results is released. Only Apple GPUs keep such memory in this crate.
+pub fn limit_results(device: &Device, bytes: u64, held: fn(&Device) -> u64) {
     match Backend::of(device) {
         #[cfg(metal)]
         Backend::Metal => {
             if let Ok(device) = device.as_metal_device() {
-                crate::metal::buffers::limit(device, bytes);
+                crate::metal::buffers::limit(device, bytes, held);
             }
         }
         _ => {
-            let _ = bytes;
+            let _ = (bytes, held);
         }
     }
 }

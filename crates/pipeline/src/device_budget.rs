@@ -4,8 +4,8 @@ use candle_core::Device;
 use sd_memory::{Allowance, Bytes, DeviceInfo, Limit, gpu_wired_limit, machine_margin, shared_gpu_limit};
 use sd_ops::{Capabilities, Memory};
 use sd_weights::{
-    DeviceMemory, HostMemory, bound_device_memory, device_memory, recommended_working_set,
-    release_device_memory,
+    DeviceMemory, HostMemory, allocated_unified_memory, bound_device_memory, device_memory,
+    recommended_working_set, release_device_memory,
 };
 
 use crate::Result;
@@ -55,7 +55,8 @@ pub(crate) fn available(device: &Device) -> Result<Option<Bytes>> {
 /// The device fails.
 pub(crate) fn bound(device: &Device, bytes: Bytes, process: u64) -> Result<()> {
     if Capabilities::of(device).memory == Memory::Unified {
-        sd_ops::limit_results(device, Some(bytes.0.saturating_sub(process)));
+        let held = |device: &Device| allocated_unified_memory(device).unwrap_or_default();
+        sd_ops::limit_results(device, bytes.0.saturating_sub(process), held);
     }
     if let Some(memory) = device_memory(device)? {
         bound_device_memory(device, Some(bytes.0.saturating_sub(driver(&memory))))?;

@@ -16,5 +16,7 @@ mod full_size;
 mod images;
 #[path = "../../../models/examples/synthesize/networks/mod.rs"]
 mod networks;
+#[cfg(not(target_os = "macos"))]
+mod opening;
 #[path = "../../../models/examples/synthesize/shards.rs"]
 mod shards;

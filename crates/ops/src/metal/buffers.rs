@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::metal_backend::DeviceId;
-use candle_core::{Error, MetalDevice};
+use candle_core::{Device, Error, MetalDevice};
 use candle_metal_kernels::metal::{Buffer, MTLResourceOptions};
 
 use crate::Result;
@@ -33,8 +33,13 @@ struct Pool {
     by_length: HashMap<usize, Vec<Held>>,
     /// Results so far.
     results: u64,
-    /// For all that the device holds, in bytes.
-    limit: Option<u64>,
+    limit: Option<Limit>,
+}
+
+/// The bytes that a device may hold, and the function that tells how many it holds.
+struct Limit {
+    bytes: u64,
+    held: fn(&Device) -> u64,
 }
 
 /// A buffer and the number of the last result that it was given to.
@@ -104,8 +109,9 @@ pub(super) fn allocate(device: &MetalDevice, bytes: usize) -> Result<Arc<Buffer>
     let found = with_pool(device, |pool| match pool.take(length) {
         Some(buffer) => Ok(buffer),
         None => {
-            let held = device.device().current_allocated_size() as u64 + length as u64;
-            let excess = pool.limit.map_or(0, |limit| held.saturating_sub(limit));
+            let excess = pool.limit.as_ref().map_or(0, |limit| {
+                ((limit.held)(&Device::Metal(device.clone())) + length as u64).saturating_sub(limit.bytes)
+            });
             pool.release(excess);
             Err(excess > 0)
         }
@@ -140,10 +146,10 @@ pub(crate) const fn rounded(bytes: usize) -> usize {
     bytes.next_multiple_of(step)
 }
 
-/// Limits what the device holds to `bytes` from now on, or removes the limit: before more is allocated for a
-/// result, free buffers are released. What is in use exceeds it where it must.
-pub(crate) fn limit(device: &MetalDevice, bytes: Option<u64>) {
-    with_pool(device, |pool| pool.limit = bytes);
+/// Limits what the device holds, as `held` tells, to `bytes` from now on: before more is allocated for a result,
+/// free buffers are released. What is in use exceeds it where it must.
+pub(crate) fn limit(device: &MetalDevice, bytes: u64, held: fn(&Device) -> u64) {
+    with_pool(device, |pool| pool.limit = Some(Limit { bytes, held }));
 }
 
 /// Releases the buffers of dropped tensors, after the commands that use them have completed.
