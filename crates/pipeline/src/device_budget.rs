@@ -64,11 +64,13 @@ pub(crate) fn bound(device: &Device, bytes: Bytes, process: u64) -> Result<()> {
     Ok(())
 }
 
-/// Releases the cached memory of `device`.
-pub(crate) fn release(device: &Device) {
-    // A stage that succeeded has had the errors of its work reported; of one that failed, the first counts.
-    let _ = sd_ops::release_results(device);
-    let _ = release_device_memory(device);
+/// Waits for `device` and releases its cached memory.
+///
+/// # Errors
+/// The device fails, or failed in work that was queued before. No later call says so again.
+pub(crate) fn release(device: &Device) -> Result<()> {
+    sd_ops::release_results(device)?;
+    Ok(release_device_memory(device)?)
 }
 
 /// The memory in use on `device`, if it has memory of its own.

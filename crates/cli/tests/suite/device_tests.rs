@@ -19,8 +19,10 @@ const FEATURE_TESTS: [&str; 2] = ["feature = \"cuda\"", "feature = \"metal\""];
 
 /// The files and folders that may test devices: the capabilities, and what opens devices and allocates memory
 /// on them.
-const MAY_TEST_DEVICES: [&str; 6] = [
+const MAY_TEST_DEVICES: [&str; 7] = [
     "crates/ops/src/capabilities.rs",
+    // It makes a device of its own kind.
+    "crates/ops/src/metal/",
     "crates/weights/src/buffers/",
     "crates/weights/src/cuda/",
     "crates/weights/src/device.rs",

@@ -64,6 +64,8 @@ pub(crate) struct Run<'a> {
     spare: Option<Bytes>,
     /// Whether the first group of images is in progress.
     is_first_group: bool,
+    /// What failed on the device and was noticed in a cleanup.
+    device_failure: Option<Error>,
 }
 
 impl<'a> Run<'a> {
@@ -147,6 +149,7 @@ impl<'a> Run<'a> {
             predicted: plan.predicted_peak,
             spare: Some(plan.budget),
             is_first_group: true,
+            device_failure: None,
         };
         if let Some(warning) = warning {
             run.warn(warning);
@@ -301,7 +304,11 @@ impl<'a> Run<'a> {
     /// Runs a stage. If the device runs out of memory, the stage runs again with a smaller plan, from the
     /// last step.
     fn with_retry<T>(&mut self, mut stage: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
-        let stage = |run: &mut Self| with_autorelease_pool(|| stage(run));
+        let stage = |run: &mut Self| {
+            let outcome = with_autorelease_pool(|| stage(run));
+            // Whatever the stage made of what a failure left.
+            run.device_failure.take().map_or(outcome, Err)
+        };
         oom_retry::until_it_fits(self, stage, Self::tighten)
     }
 
@@ -309,6 +316,8 @@ impl<'a> Run<'a> {
     fn tighten(&mut self) -> Result<bool> {
         self.forget_cached();
         self.clean("After the device was full", true);
+        // The stage runs again, whatever failed in it.
+        self.device_failure = None;
         let pass = &mut self.passes[self.at];
         let device = pass.weight_options.device.clone();
         let available = device_budget::available(&device)?.map(device_budget::less_margin);
@@ -340,7 +349,9 @@ impl<'a> Run<'a> {
 
     /// Runs a cleanup and reads the memory. The reading is reported for the first group of images only.
     fn clean(&mut self, label: &str, aggressive: bool) {
-        device_budget::release(&self.pass().weight_options.device);
+        if let Err(error) = device_budget::release(&self.pass().weight_options.device) {
+            self.device_failure.get_or_insert(error);
+        }
         if self.is_first_group {
             log_cleanup(label, aggressive, self.monitor, self.observer);
         } else {
