@@ -287,9 +287,8 @@ impl<'a> BandedConv2d<'a> {
         Ok(size)
     }
 
-    #[cfg(metal)]
-    fn on_metal(&self, band: Band<'_>, onto: Option<&Tensor>, shape: [usize; 4]) -> Result<Tensor> {
-        use crate::metal;
+    /// The band between those rows around it that its result depends on, from the top down.
+    fn with_margins(&self, band: Band<'_>) -> Result<Vec<Tensor>> {
         let (above, below) = self.margins();
         let mut parts = Vec::new();
         if let Some(rows) = band.above.filter(|_| above > 0) {
@@ -299,6 +298,14 @@ impl<'a> BandedConv2d<'a> {
         if let Some(rows) = band.below.filter(|_| below > 0) {
             parts.push(rows.narrow(2, 0, below)?);
         }
+        Ok(parts)
+    }
+
+    #[cfg(metal)]
+    fn on_metal(&self, band: Band<'_>, onto: Option<&Tensor>, shape: [usize; 4]) -> Result<Tensor> {
+        use crate::metal;
+        let (above, _) = self.margins();
+        let parts = self.with_margins(band)?;
         let mut x = match parts.as_slice() {
             [rows] => rows.clone(),
             _ => metal::concatenate(&parts, 2)?,
@@ -332,14 +339,7 @@ impl<'a> BandedConv2d<'a> {
     /// The plain definition.
     fn plain(&self, band: Band<'_>) -> Result<Tensor> {
         let (above, below) = self.margins();
-        let mut parts = Vec::new();
-        if let Some(rows) = band.above.filter(|_| above > 0) {
-            parts.push(rows.narrow(2, rows.dim(2)? - above, above)?);
-        }
-        parts.push(band.rows.clone());
-        if let Some(rows) = band.below.filter(|_| below > 0) {
-            parts.push(rows.narrow(2, 0, below)?);
-        }
+        let parts = self.with_margins(band)?;
         let mut x = Tensor::cat(&parts, 2)?;
         match &self.before {
             Before::Nothing => {}
