@@ -50,16 +50,7 @@ impl Checkpoint {
     pub(crate) fn open(source: Arc<Source>) -> Result<Self> {
         let tensors = headers(&source)?
             .into_iter()
-            .map(|(name, header)| {
-                (
-                    name,
-                    Stored {
-                        header,
-                        source: source.clone(),
-                        saved_as: None,
-                    },
-                )
-            })
+            .map(|(name, header)| (name, Stored::new(header, source.clone())))
             .collect();
         Ok(Self::of_tensors(source.path().to_owned(), tensors))
     }
@@ -139,7 +130,9 @@ impl Checkpoint {
         self.tensors.get(name).map(|stored| &stored.header)
     }
 
-    /// Checks that there is a tensor `name` of the shape `wanted` in a floating-point type.
+    /// Checks that there is a tensor `name` of the shape `wanted` in a floating-point type. Dimensions of a
+    /// single element may be missing or added: a projection is a convolution with a kernel of one pixel in
+    /// some programs, and ggml drops leading dimensions.
     ///
     /// # Errors
     /// The tensor is missing, or has another shape or type.
@@ -151,7 +144,8 @@ impl Checkpoint {
         let stored = self.stored(name)?;
         stored.float_type(name)?;
         let found = &stored.header.shape;
-        if found != wanted {
+        let longer = |shape: &[usize]| shape.iter().copied().filter(|&size| size != 1).collect::<Vec<_>>();
+        if found != wanted && longer(found) != longer(wanted) {
             return Err(Error::WrongShape {
                 file: stored.source.path().to_owned(),
                 tensor: stored.saved_as(name),

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 
 use crate::low_rank_update::LowRankUpdate;
+use crate::naming::Layout;
 use crate::source::Source;
 use crate::{ElementType, Error, Result, TensorHeader};
 
@@ -43,10 +44,25 @@ pub(crate) fn default_type(element_type: ElementType) -> Option<DType> {
 /// A tensor of a file: its header and the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
+    /// The header, with the shape of the tensor. In the file the values may lie in another `order`.
     pub(crate) header: TensorHeader,
     pub(crate) source: Arc<Source>,
     /// The name in the file, where the tensor was renamed.
     pub(crate) saved_as: Option<String>,
+    /// The order of the values in the file.
+    pub(crate) order: Order,
+}
+
+/// The order in which a file stores the values of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Order {
+    /// Row after row.
+    #[default]
+    Rows,
+    /// The second half of the rows before the first.
+    HalvesSwapped,
+    /// Column after column of a matrix.
+    Columns,
 }
 
 /// The default type in which a tensor stored as `stored_type` is held.
@@ -86,6 +102,53 @@ impl Part<'_> {
 }
 
 impl Stored {
+    /// The tensor of `header` in `source`, under its own name.
+    pub(crate) fn new(header: TensorHeader, source: Arc<Source>) -> Self {
+        Self {
+            header,
+            source,
+            saved_as: None,
+            order: Order::default(),
+        }
+    }
+
+    /// The tensor of which this one is the form that another program lays out as `layout`. `None` where this
+    /// shape has no such form.
+    pub(crate) fn laid_out(&self, layout: Layout) -> Option<Self> {
+        let (&rows, inner) = self.header.shape.split_first()?;
+        match layout {
+            Layout::Same => Some(self.clone()),
+            Layout::Part { index, of } => {
+                let part = rows / of;
+                (rows.is_multiple_of(of) && index < of).then(|| self.rows_of(index * part, part))
+            }
+            Layout::HalvesSwapped => rows.is_multiple_of(2).then(|| Self {
+                order: Order::HalvesSwapped,
+                ..self.clone()
+            }),
+            Layout::Transposed => {
+                let &[columns] = inner else { return None };
+                let mut transposed = self.clone();
+                transposed.header.shape = vec![columns, rows];
+                transposed.order = Order::Columns;
+                Some(transposed)
+            }
+        }
+    }
+
+    /// `count` rows, of the outermost dimension, from `first` on.
+    fn rows_of(&self, first: usize, count: usize) -> Self {
+        let mut part = self.clone();
+        let header = &mut part.header;
+        let row = header.bytes / header.shape.first().map_or(1, |&rows| rows.max(1) as u64);
+        header.offset += first as u64 * row;
+        header.bytes = count as u64 * row;
+        if let Some(rows) = header.shape.first_mut() {
+            *rows = count;
+        }
+        part
+    }
+
     pub(crate) fn part<'a>(
         &'a self,
         first: usize,
@@ -145,9 +208,65 @@ impl Stored {
         }
     }
 
-    /// Reads the elements from `first` on into `values`, directly where the types agree, else through
-    /// `narrow`.
+    /// Reads the elements from `first` on into `values`. `narrow` rounds them to the held type, where that is
+    /// not the stored type.
     pub(crate) fn fill<T: bytemuck::Pod + WithDType>(
+        &self,
+        values: &mut [T],
+        first: usize,
+        stored_type: DType,
+        narrow: impl Fn(f32) -> T,
+    ) -> Result<()> {
+        match self.order {
+            Order::Rows => self.fill_in_order(values, first, stored_type, &narrow),
+            Order::HalvesSwapped => {
+                let count: usize = self.header.shape.iter().product();
+                let (half, mut first, mut rest) = (count / 2, first, values);
+                while !rest.is_empty() {
+                    let (place, until_boundary) = match first.checked_sub(half) {
+                        None => (first + half, half - first),
+                        Some(place) => (place, count - first),
+                    };
+                    let (run, later) = rest.split_at_mut(rest.len().min(until_boundary));
+                    self.fill_in_order(run, place, stored_type, &narrow)?;
+                    first += run.len();
+                    rest = later;
+                }
+                Ok(())
+            }
+            Order::Columns => self.fill_from_columns(values, first, stored_type, &narrow),
+        }
+    }
+
+    /// As [`Stored::fill`], for a matrix that is stored column after column.
+    fn fill_from_columns<T: bytemuck::Pod + WithDType>(
+        &self,
+        values: &mut [T],
+        first: usize,
+        stored_type: DType,
+        narrow: impl Fn(f32) -> T,
+    ) -> Result<()> {
+        let &[rows, columns] = self.header.shape.as_slice() else {
+            return Ok(());
+        };
+        let end = first + values.len();
+        let (first_row, rows_end) = (first / columns.max(1), end.div_ceil(columns.max(1)));
+        let mut stored = vec![T::zeroed(); rows_end - first_row];
+        for column in 0..columns {
+            self.fill_in_order(&mut stored, column * rows + first_row, stored_type, &narrow)?;
+            for (row, &value) in (first_row..).zip(&stored) {
+                let place = row * columns + column;
+                if (first..end).contains(&place) {
+                    values[place - first] = value;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the elements that the file stores from `first` on into `values`, directly where the types agree,
+    /// else through `narrow`.
+    fn fill_in_order<T: bytemuck::Pod + WithDType>(
         &self,
         values: &mut [T],
         first: usize,
@@ -218,6 +337,73 @@ impl Stored {
             file: self.source.path().to_owned(),
             tensor: self.saved_as(name),
             found,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tensor of the numbers 0, 1, 2 … in the order of the file.
+    fn counting(shape: &[usize], folder: &tempfile::TempDir) -> Stored {
+        let count: usize = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|value| value as f32).collect();
+        let path = folder.path().join("values");
+        std::fs::write(&path, bytemuck::cast_slice(&values)).unwrap();
+        let header = TensorHeader {
+            element_type: ElementType::F32,
+            shape: shape.into(),
+            offset: 0,
+            bytes: 4 * count as u64,
+        };
+        Stored::new(header, Arc::new(Source::open(path).unwrap()))
+    }
+
+    /// The values from `first` on, as 16-bit and as 32-bit floats.
+    fn values(stored: &Stored, first: usize, count: usize) -> Vec<f32> {
+        let mut narrow = vec![f16::ZERO; count];
+        stored.fill(&mut narrow, first, DType::F32, f16::from_f32).unwrap();
+        let mut wide = vec![0.0; count];
+        stored.fill(&mut wide, first, DType::F32, |value| value).unwrap();
+        assert!(narrow.iter().zip(&wide).all(|(narrow, &wide)| narrow.to_f32() == wide));
+        wide
+    }
+
+    #[test]
+    fn values_are_read_in_the_order_of_the_tensor() {
+        let folder = tempfile::tempdir().unwrap();
+        let stored = counting(&[6, 2], &folder);
+        let thirds = [0, 1, 2].map(|index| stored.laid_out(Layout::Part { index, of: 3 }).unwrap());
+        assert_eq!(thirds[1].header.shape, [2, 2]);
+        assert_eq!(values(&thirds[1], 0, 4), [4.0, 5.0, 6.0, 7.0]);
+        assert_eq!(values(&thirds[2], 1, 2), [9.0, 10.0]);
+        let swapped = stored.laid_out(Layout::HalvesSwapped).unwrap();
+        assert_eq!(
+            values(&swapped, 0, 12),
+            [6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+        );
+        assert_eq!(values(&swapped, 5, 3), [11.0, 0.0, 1.0]);
+        assert_eq!(values(&swapped, 7, 2), [1.0, 2.0]);
+        let transposed = stored.laid_out(Layout::Transposed).unwrap();
+        assert_eq!(transposed.header.shape, [2, 6]);
+        assert_eq!(
+            values(&transposed, 0, 12),
+            [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 1.0, 3.0, 5.0, 7.0, 9.0, 11.0]
+        );
+        assert_eq!(values(&transposed, 4, 4), [8.0, 10.0, 1.0, 3.0]);
+    }
+
+    #[test]
+    fn shapes_without_such_a_form_have_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let odd = counting(&[5, 2, 1], &folder);
+        for layout in [
+            Layout::Part { index: 0, of: 3 },
+            Layout::HalvesSwapped,
+            Layout::Transposed,
+        ] {
+            assert!(odd.laid_out(layout).is_none(), "{layout:?}");
         }
     }
 }

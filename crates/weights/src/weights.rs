@@ -182,7 +182,8 @@ impl Weights {
         })
     }
 
-    /// Reads the tensor `name`, which must have the shape `wanted`, onto the device. While
+    /// Reads the tensor `name`, which must have the shape `wanted` but for dimensions of a single element, onto
+    /// the device. While
     /// [`Blocks::new`](crate::Blocks::new) checks a network, it returns zeros instead.
     ///
     /// # Errors
@@ -195,12 +196,14 @@ impl Weights {
             return inspection.tensor(&self.checkpoint, &full_name, wanted, held_type);
         }
         self.checkpoint.check(&full_name, wanted)?;
-        match &self.reading {
+        let tensor = match &self.reading {
             Reading::Into(buffers) => buffers.read(&self.checkpoint, &full_name, held_type),
             Reading::Alone | Reading::Inspected(_) => {
                 unshared_buffers(&self.options.device).read(&self.checkpoint, &full_name, held_type)
             }
-        }
+        }?;
+        // A view of the same values.
+        Ok(tensor.reshape(wanted)?)
     }
 
     /// The table `name`, which must have the shape `wanted`. No row is read yet.

@@ -230,14 +230,7 @@ impl ModelFolder {
                     tensor,
                 });
             };
-            tensors.insert(
-                tensor,
-                Stored {
-                    header: header.clone(),
-                    source: source.clone(),
-                    saved_as: None,
-                },
-            );
+            tensors.insert(tensor, Stored::new(header.clone(), source.clone()));
         }
         Ok(Checkpoint::of_tensors(self.root.join(component), tensors))
     }
