@@ -117,12 +117,10 @@ fn cached_in(cache: &Cache, reference: &Reference) -> Option<PathBuf> {
     }
 }
 
-/// The path to open for what is at `path`: a folder for models and ControlNets, a file for the others.
+/// The path to open for what is at `path`: a folder for ControlNets, a folder or a file for models, a file for
+/// the others.
 fn usable(kind: Kind, name: &str, path: PathBuf) -> Result<PathBuf> {
     match kind {
-        Kind::Model if path.is_file() => Err(Error::SingleFile {
-            name: name.to_owned(),
-        }),
         Kind::Model => Ok(path),
         // The last component is needed, and `.` has none.
         Kind::ControlNet => Ok(std::path::absolute(&path).unwrap_or(path)),

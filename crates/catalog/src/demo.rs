@@ -1,6 +1,6 @@
 //! The built-in model `demo`, which needs no download.
 
-use sd_pipeline::{EmbeddedFile, GuidanceScale, ModelChoice, ModelFolder, Recommended};
+use sd_pipeline::{EmbeddedFile, GuidanceScale, ModelChoice, ModelFiles, Recommended};
 
 use crate::presets::DEMO;
 
@@ -18,7 +18,7 @@ const RECOMMENDED: Recommended = Recommended {
 pub fn model() -> ModelChoice {
     ModelChoice {
         name: DEMO.to_owned(),
-        folder: ModelFolder::embedded("the built-in model", FILES),
+        files: ModelFiles::embedded("the built-in model", FILES),
         recommended: RECOMMENDED,
     }
 }

@@ -55,12 +55,6 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// The model is a single file instead of a folder.
-    #[error("`{name}` is a file, and models in a single file cannot be read yet")]
-    SingleFile {
-        /// The name.
-        name: String,
-    },
     /// A repository of the hub is not cached and was not downloaded.
     #[error("the {} `{reference}` is not on this machine", kind.title())]
     NotInstalled {

@@ -1,7 +1,7 @@
 //! Parses the texts of settings and checks their ranges, for the command line and the configuration file. An
 //! error says in one line what is accepted.
 
-use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
+use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
 
 use crate::styles::{self, Style};
 
@@ -138,6 +138,19 @@ pub fn device(text: &str) -> Result<DeviceChoice, String> {
             Some(index) => Ok(DeviceChoice::Cuda(index)),
             None => Err("the devices are auto, cpu, cuda, cuda:N and metal".to_owned()),
         },
+    }
+}
+
+/// What a model predicts, by name.
+///
+/// # Errors
+/// The name is unknown.
+pub fn prediction(text: &str) -> Result<Prediction, String> {
+    match text {
+        "epsilon" => Ok(Prediction::Epsilon),
+        "v" => Ok(Prediction::V),
+        "flow" => Ok(Prediction::Flow),
+        _ => Err("models predict epsilon, v or flow".to_owned()),
     }
 }
 

@@ -1,15 +1,15 @@
 //! [`Resolved`]: settings with every name resolved once, to a local path or to the hub. Missing files are
 //! downloaded, and the result is the pipeline's [`Request`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sd_hub::Reference;
 use sd_pipeline::bundle::{Bundle, Kind};
 use sd_pipeline::family::{Description, described};
 use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
 use sd_pipeline::{
-    ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, ModelFolder, Names, Recommended,
-    RefinerChoice, Request, UpscaleChoice,
+    ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, ModelFiles, Names, NetworkFiles,
+    Recommended, RefinerChoice, Request, UpscaleChoice,
 };
 
 use crate::catalog::{Catalog, Location};
@@ -132,7 +132,7 @@ impl Asset {
             Location::BuiltIn => Ok(demo::model()),
             Location::Here(_) | Location::OnHub(_) => Ok(ModelChoice {
                 name: self.name.clone(),
-                folder: ModelFolder::on_disk(self.path(catalog)?),
+                files: ModelFiles::at(self.path(catalog)?),
                 recommended: Recommended::default(),
             }),
         }
@@ -265,6 +265,10 @@ impl Resolved {
     /// Sets the default ControlNets of the model, which must be local.
     fn choose_default_controlnets(&mut self, catalog: &Catalog) -> Result<()> {
         let mut known: Option<Description> = None;
+        if self.controls.iter().all(|control| control.network.is_some()) {
+            return Ok(());
+        }
+        let model_files = self.named_model(catalog)?.files;
         for control in &mut self.controls {
             if control.network.is_some() {
                 continue;
@@ -272,7 +276,7 @@ impl Resolved {
             let model = match &mut known {
                 Some(model) => model,
                 none => {
-                    let bundle = Bundle::open(&self.model.model(catalog)?.folder)?;
+                    let bundle = Bundle::open(&model_files)?;
                     none.insert(Description::of(&*bundle.family))
                 }
             };
@@ -294,12 +298,30 @@ impl Resolved {
         self
     }
 
+    /// The model, with the networks and the prediction that the settings name.
+    ///
+    /// # Errors
+    /// It was not downloaded.
+    fn named_model(&self, catalog: &Catalog) -> Result<ModelChoice> {
+        let mut model = self.model.model(catalog)?;
+        let settings = &self.layered.settings;
+        let found = |path: &Option<PathBuf>| path.as_deref().map(|path| network(catalog, path));
+        model.files.networks = NetworkFiles {
+            vae: found(&settings.vae),
+            clip_l: found(&settings.clip_l),
+            clip_g: found(&settings.clip_g),
+            t5xxl: found(&settings.t5xxl),
+        };
+        model.files.prediction = settings.prediction;
+        Ok(model)
+    }
+
     /// The request for the pipeline.
     ///
     /// # Errors
     /// Something is still missing.
     pub fn request(mut self, catalog: &Catalog) -> Result<Request> {
-        let model = self.model.model(catalog)?;
+        let model = self.named_model(catalog)?;
         self.choose_default_controlnets(catalog)?;
         let Layered { preset, settings } = self.layered;
         let controls = self.controls.into_iter().filter_map(|control| {
@@ -375,6 +397,15 @@ impl Resolved {
             user_dirs: user_dirs(),
             ..Request::new(prompt, model)
         })
+    }
+}
+
+/// The file or folder of a single network that is called `name`: a path, or a repository in the cache.
+fn network(catalog: &Catalog, name: &Path) -> PathBuf {
+    let cached = || catalog.cached(&names::reference(name.to_str()?)?);
+    match name.exists() {
+        true => name.to_owned(),
+        false => cached().unwrap_or_else(|| name.to_owned()),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
+use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
 
 use crate::parse;
 use crate::presets::Preset;
@@ -30,6 +30,16 @@ pub struct Settings {
     pub quality: Option<String>,
     /// The model.
     pub model: Option<String>,
+    /// The file of the autoencoder, in place of the model's.
+    pub vae: Option<PathBuf>,
+    /// The file of the text encoder CLIP-L, in place of the model's.
+    pub clip_l: Option<PathBuf>,
+    /// The file of the text encoder OpenCLIP, in place of the model's.
+    pub clip_g: Option<PathBuf>,
+    /// The file of the text encoder T5, in place of the model's.
+    pub t5xxl: Option<PathBuf>,
+    /// What the model predicts, in place of what its files say.
+    pub prediction: Option<Prediction>,
     /// Denoising steps.
     pub steps: Option<u64>,
     /// The guidance scale.
@@ -79,6 +89,11 @@ impl Settings {
             seed: self.seed.or(below.seed),
             quality: self.quality.or(below.quality),
             model: self.model.or(below.model),
+            vae: self.vae.or(below.vae),
+            clip_l: self.clip_l.or(below.clip_l),
+            clip_g: self.clip_g.or(below.clip_g),
+            t5xxl: self.t5xxl.or(below.t5xxl),
+            prediction: self.prediction.or(below.prediction),
             steps: self.steps.or(below.steps),
             cfg: self.cfg.or(below.cfg),
             guidance_rescale: self.guidance_rescale.or(below.guidance_rescale),
@@ -114,6 +129,11 @@ impl Settings {
             "seed" => once(&mut self.seed, parse::seed(text)),
             "quality" => once(&mut self.quality, Ok(text.to_owned())),
             "model" => once(&mut self.model, Ok(text.to_owned())),
+            "vae" => once(&mut self.vae, Ok(PathBuf::from(text))),
+            "clip-l" => once(&mut self.clip_l, Ok(PathBuf::from(text))),
+            "clip-g" => once(&mut self.clip_g, Ok(PathBuf::from(text))),
+            "t5xxl" => once(&mut self.t5xxl, Ok(PathBuf::from(text))),
+            "prediction" => once(&mut self.prediction, parse::prediction(text)),
             "steps" => once(&mut self.steps, parse::steps(text)),
             "cfg" => once(&mut self.cfg, parse::guidance_scale(text)),
             "guidance-rescale" => once(&mut self.guidance_rescale, parse::guidance_rescale(text)),

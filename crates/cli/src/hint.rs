@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::ResumeError;
 use sd_pipeline::scheduler::Refusal;
-use sd_pipeline::{Culprit, Error, MetalUnavailable, ModelError, WeightsError};
+use sd_pipeline::{Culprit, Error, FileContent, MetalUnavailable, ModelError, WeightsError};
 
 use crate::terminal;
 
@@ -200,7 +200,14 @@ fn code(error: &Error) -> u8 {
         (Error::BudgetTooSmall { .. } | Error::TooLittleLeft { .. }, _) => BUDGET,
         (Error::TooLarge { .. } | Error::Resume(ResumeError::NoSuchRun { .. }), _) => USAGE,
         (Error::NoModel { .. } | Error::NotThere { .. }, _) => NO_MODEL,
-        (_, Some(WeightsError::MissingFile { .. } | WeightsError::MissingWeights { .. })) => NO_MODEL,
+        (
+            _,
+            Some(
+                WeightsError::MissingFile { .. }
+                | WeightsError::MissingWeights { .. }
+                | WeightsError::MissingNetworks { .. },
+            ),
+        ) => NO_MODEL,
         _ => FAILED,
     }
 }
@@ -249,6 +256,32 @@ fn hint(error: &Error) -> Option<&'static str> {
                  a small --memory too"
             }
             WeightsError::ForbiddenGlobal { .. } => "use a .safetensors file, which cannot hold code",
+            WeightsError::OtherFamily { .. } => {
+                "Stable Diffusion 1, 2, XL with its refiner, 3 and 3.5 are supported"
+            }
+            WeightsError::NoModel {
+                what: FileContent::Lora,
+                ..
+            } => "name it with --lora, beside a model with --model",
+            WeightsError::NoModel {
+                what: FileContent::ControlNet,
+                ..
+            } => "name it with --controlnet, beside a model with --model",
+            WeightsError::NoModel {
+                what: FileContent::Upscaler,
+                ..
+            } => "name it with --upscaler, beside --upscale",
+            WeightsError::NoModel {
+                what: FileContent::Network(_),
+                ..
+            } => "name it with --vae, --clip-l, --clip-g or --t5xxl, beside a model with --model",
+            WeightsError::NoModel { .. } => "--model takes a checkpoint, or a folder with a model_index.json",
+            WeightsError::MissingNetworks { .. } => {
+                "put their files beside the model, or name them with --vae, --clip-l, --clip-g or --t5xxl"
+            }
+            WeightsError::SeveralNetworks { .. } => "name one of them with --vae",
+            WeightsError::OtherNetwork { .. } => "name a file that holds this network, or a folder of it",
+            WeightsError::UnfitForm { .. } => "the file is damaged or of another model: download it again",
             WeightsError::LoraDoesNotFit { .. } => {
                 "use a LoRA of the model's family, or the model that it was trained for"
             }
@@ -266,8 +299,8 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::NoModel { .. } => what_names(Kind::Model),
         Error::NotThere { kind, .. } => what_names(*kind),
         Error::UnknownArchitecture { .. } => {
-            "Stable Diffusion 1, 2, XL, 3 and 3.5 are supported, as folders with unet/ or transformer/, vae/, \
-             scheduler/, text encoders and tokenizers"
+            "Stable Diffusion 1, 2, XL, 3 and 3.5 are supported, as single files or as folders with unet/ or transformer/, \
+             vae/, scheduler/, text encoders and tokenizers"
         }
         Error::OtherClass { .. } => "use a component of the class named above, or another model",
         Error::Model(ModelError::Config { .. }) => {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
-use sd_pipeline::{Engine, ModelChoice, ModelFolder, Recommended};
+use sd_pipeline::{Engine, ModelChoice, ModelFiles, Recommended};
 use serde_json::{Value, json};
 
 use crate::arguments::ResumeArguments;
@@ -69,7 +69,7 @@ fn model(name: &str, folder: Option<&Path>) -> sd_catalog::Result<ModelChoice> {
         }),
         Some(folder) => Ok(ModelChoice {
             name: name.to_owned(),
-            folder: ModelFolder::on_disk(folder),
+            files: ModelFiles::at(folder),
             recommended: Recommended::default(),
         }),
     }

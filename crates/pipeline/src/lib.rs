@@ -65,7 +65,8 @@ pub use sd_memory::{Bytes, DeviceInfo, Limit};
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;
 pub use sd_weights::{
-    EmbeddedFile, Error as WeightsError, MetalGpu, MetalUnavailable, ModelFolder, adapter_settings,
+    EmbeddedFile, Error as WeightsError, FileContent, MetalGpu, MetalUnavailable, ModelFiles, ModelFolder,
+    NetworkFiles, Prediction, adapter_settings,
 };
 pub use user_dirs::UserDirs;
 

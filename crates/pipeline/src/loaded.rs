@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use candle_core::Device;
 use sd_memory::Bytes;
 use sd_ops::{Capabilities, Memory};
-use sd_weights::ModelSource;
 
 use crate::Result;
 use crate::device::{self, Opened};
@@ -66,12 +65,12 @@ impl Loaded {
     /// another model, and what does not fit into a smaller budget.
     pub(crate) fn begin(&mut self, model: &ModelChoice, budget: Bytes) {
         // A missing model is an error, and the next request may be for the loaded one again.
-        if self.cache.is_none() || !model.folder.exists() {
+        if self.cache.is_none() || !model.files.exists() {
             return;
         }
-        if self.model.as_deref() != Some(model.folder.path()) {
+        if self.model.as_deref() != Some(model.files.path()) {
             self.release();
-            self.model = Some(model.folder.path().to_owned());
+            self.model = Some(model.files.path().to_owned());
         }
         self.limit_to(budget.saturating_sub(self.process));
     }

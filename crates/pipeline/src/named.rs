@@ -26,9 +26,9 @@ pub(crate) fn check(request: &Request) -> Result<()> {
         init.mask.as_deref().map_or(Ok(()), must_be_image)?;
     }
     if let Some(refiner) = &request.refiner
-        && !refiner.model.folder.is_embedded()
+        && !refiner.model.files.is_embedded()
     {
-        must_be(Kind::Model, refiner.model.folder.root())?;
+        must_be(Kind::Model, refiner.model.files.path())?;
     }
     match &request.upscale {
         // The default upscaler was not named by the user, and may be missing.

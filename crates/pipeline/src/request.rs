@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use sd_memory::Bytes;
-use sd_weights::ModelFolder;
+use sd_weights::ModelFiles;
 use serde::{Deserialize, Serialize};
 
 use crate::scheduler::{SamplerKind, ScheduleKind};
@@ -157,7 +157,7 @@ pub struct ModelChoice {
     /// The name that the user gave it, for the metadata.
     pub name: String,
     /// Its files.
-    pub folder: ModelFolder,
+    pub files: ModelFiles,
     /// Recommendations of the model's maker that are not in its files.
     pub recommended: Recommended,
 }

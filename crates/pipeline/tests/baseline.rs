@@ -15,9 +15,7 @@
 use std::path::{Path, PathBuf};
 
 use sd_pipeline::memory::{CountingAllocator, cleanup_memory, keep_heap_small};
-use sd_pipeline::{
-    DeviceChoice, Event, ImageSize, Interrupt, ModelChoice, ModelFolder, Recommended, Request,
-};
+use sd_pipeline::{DeviceChoice, Event, ImageSize, Interrupt, ModelChoice, ModelFiles, Recommended, Request};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -35,7 +33,7 @@ fn request(seed: u64, output: &Path) -> Request {
     let other = std::env::var_os("SD_TEST_BASELINE_MODEL");
     let model = ModelChoice {
         name: "model".to_owned(),
-        folder: ModelFolder::on_disk(other.as_ref().map_or_else(built_in, PathBuf::from)),
+        files: ModelFiles::at(other.as_ref().map_or_else(built_in, PathBuf::from)),
         recommended: Recommended::default(),
     };
     Request {

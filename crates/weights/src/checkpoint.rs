@@ -9,6 +9,7 @@ use half::{bf16, f16};
 
 use crate::buffer_pool::{BufferPool, Elements};
 use crate::low_rank_update::{LowRankUpdate, TensorUpdates};
+use crate::naming::{Naming, Translated};
 use crate::requested::RequestedTensors;
 use crate::similar_name::similar;
 use crate::source::Source;
@@ -104,6 +105,74 @@ impl Checkpoint {
         }
     }
 
+    /// The tensors for which `select` returns a name, under that name.
+    pub(crate) fn selected(&self, select: impl Fn(&str) -> Option<String>) -> Self {
+        let tensors = self.tensors.iter().filter_map(|(name, stored)| {
+            let saved_as = stored.saved_as.clone().or_else(|| Some(name.clone()));
+            let stored = Stored {
+                saved_as,
+                ..stored.clone()
+            };
+            Some((select(name)?, stored))
+        });
+        Self {
+            tensors: tensors.collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The tensors of a whole network under the names of diffusers, where `naming` has other names for them,
+    /// and in the order of diffusers. A fused tensor becomes its parts.
+    ///
+    /// # Errors
+    /// The shape of a tensor does not have the form that its name says.
+    pub(crate) fn translated(&self, naming: Naming) -> Result<Self> {
+        let translation = naming.translation(self.tensors.keys().map(String::as_str));
+        let mut tensors = BTreeMap::new();
+        for (name, stored) in &self.tensors {
+            let translated = translation.diffusers_names(name);
+            if translated.is_empty() {
+                tensors.insert(name.clone(), stored.clone());
+            }
+            for Translated { name: new, layout } in translated {
+                let laid_out = stored.laid_out(layout).ok_or_else(|| Error::UnfitForm {
+                    file: stored.source.path().to_owned(),
+                    tensor: stored.saved_as(name),
+                    wanted: layout,
+                    found: stored.header.shape.as_slice().into(),
+                })?;
+                let saved_as = laid_out.saved_as.clone().or_else(|| Some(name.clone()));
+                tensors.insert(new, Stored { saved_as, ..laid_out });
+            }
+        }
+        Ok(Self {
+            tensors,
+            ..self.clone()
+        })
+    }
+
+    /// The same tensors, and the identity matrix under `name`, with the columns and the data type of the
+    /// tensor `like`.
+    pub(crate) fn with_identity(mut self, name: &str, like: &str) -> Self {
+        if let Some(like) = self.tensors.get(like) {
+            let identity = like.identity();
+            self.tensors.insert(name.to_owned(), identity);
+        }
+        self
+    }
+
+    /// The texts that a file holds beside its tensors. Empty where the format has none, and for shards.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        let mut sources = self.sources();
+        match (sources.next(), sources.next()) {
+            (Some(source), None) if !torch::wrote(source)? => safetensors::metadata(source),
+            _ => Ok(BTreeMap::new()),
+        }
+    }
+
     /// The file, or the folder of the shards.
     pub fn place(&self) -> &Path {
         &self.place
@@ -144,7 +213,13 @@ impl Checkpoint {
         let stored = self.stored(name)?;
         stored.float_type(name)?;
         let found = &stored.header.shape;
-        let longer = |shape: &[usize]| shape.iter().copied().filter(|&size| size != 1).collect::<Vec<_>>();
+        let longer = |shape: &[usize]| {
+            shape
+                .iter()
+                .copied()
+                .filter(|&size| size != 1)
+                .collect::<Vec<_>>()
+        };
         if found != wanted && longer(found) != longer(wanted) {
             return Err(Error::WrongShape {
                 file: stored.source.path().to_owned(),

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::{ElementType, ModelFamily};
+use crate::naming::Layout;
+use crate::{ElementType, FileContent, ModelFamily};
 
 /// The result of the functions of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -161,6 +162,66 @@ pub enum Error {
         /// The shape in the file.
         found: Box<[usize]>,
     },
+    /// A tensor does not have the form that its name has in other files.
+    #[error("tensor `{tensor}` in `{}` has shape {found:?}, which is not {wanted}", file.display())]
+    UnfitForm {
+        /// The file.
+        file: PathBuf,
+        /// The full name of the tensor.
+        tensor: String,
+        /// The form that the name stands for.
+        wanted: Layout,
+        /// The shape in the file.
+        found: Box<[usize]>,
+    },
+    /// The file holds no model, but something that belongs to one.
+    #[error("`{}` holds {what}, not a model", file.display())]
+    NoModel {
+        /// The file.
+        file: PathBuf,
+        /// What it holds.
+        what: FileContent,
+    },
+    /// The file holds a model of a family that is not supported.
+    #[error("`{}` holds {family}, which is not supported (tensor `{tensor}`)", file.display())]
+    OtherFamily {
+        /// The file.
+        file: PathBuf,
+        /// The name of the family.
+        family: &'static str,
+        /// The tensor that shows it.
+        tensor: String,
+    },
+    /// A model lacks networks, which are neither in its file nor in files beside it.
+    #[error("`{}` holds {family} without {}", file.display(), networks.join(" and "))]
+    MissingNetworks {
+        /// The file.
+        file: PathBuf,
+        /// The name of the family.
+        family: &'static str,
+        /// The names of the networks.
+        networks: Vec<&'static str>,
+    },
+    /// Several files could be a network that a model lacks.
+    #[error("`{}` holds no {network}, and several files could be it: {}", file.display(), listed(candidates))]
+    SeveralNetworks {
+        /// The file.
+        file: PathBuf,
+        /// The name of the network.
+        network: &'static str,
+        /// The files.
+        candidates: Vec<PathBuf>,
+    },
+    /// A file that was named for a network holds something else.
+    #[error("`{}` holds {found}, not {wanted}", file.display())]
+    OtherNetwork {
+        /// The file.
+        file: PathBuf,
+        /// The name of the network that it should hold.
+        wanted: &'static str,
+        /// What it holds.
+        found: FileContent,
+    },
     /// A tensor is stored in an unsupported data type.
     #[error("tensor `{tensor}` in `{}` is stored as {found}, which cannot be computed with", file.display())]
     UnsupportedType {
@@ -274,6 +335,12 @@ fn instead(others: &[String]) -> String {
         [] => String::new(),
         others => format!("; there is {}", others.join(", ")),
     }
+}
+
+/// A list of files.
+fn listed(files: &[PathBuf]) -> String {
+    let names: Vec<String> = files.iter().map(|file| format!("`{}`", file.display())).collect();
+    names.join(", ")
 }
 
 fn plural(count: usize, ending: &str) -> &str {

@@ -46,6 +46,16 @@ impl FileIdentity {
         Self::of_source(&name, &Source::open(path.to_owned())?)
     }
 
+    /// The identity of `bytes` that are built into the binary, under the name `path`.
+    pub(crate) fn of_bytes(path: &str, bytes: &[u8]) -> Self {
+        Self {
+            path: path.to_owned(),
+            length: bytes.len() as u64,
+            modified: None,
+            digest: digest(bytes),
+        }
+    }
+
     pub(crate) fn of_source(path: &str, source: &Source) -> Result<Self> {
         let (modified, digest) = match source {
             Source::Embedded { digest, .. } => (None, (*digest).to_owned()),

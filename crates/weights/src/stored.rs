@@ -63,6 +63,8 @@ pub(crate) enum Order {
     HalvesSwapped,
     /// Column after column of a matrix.
     Columns,
+    /// Nowhere: the tensor is the identity matrix.
+    Identity,
 }
 
 /// The default type in which a tensor stored as `stored_type` is held.
@@ -134,6 +136,17 @@ impl Stored {
                 Some(transposed)
             }
         }
+    }
+
+    /// The identity matrix of as many rows as this tensor has columns, in its data type.
+    pub(crate) fn identity(&self) -> Self {
+        let mut identity = self.clone();
+        let header = &mut identity.header;
+        let side = header.shape.last().copied().unwrap_or(0);
+        header.shape = vec![side, side];
+        header.bytes = 0;
+        identity.order = Order::Identity;
+        identity
     }
 
     /// `count` rows, of the outermost dimension, from `first` on.
@@ -235,6 +248,14 @@ impl Stored {
                 Ok(())
             }
             Order::Columns => self.fill_from_columns(values, first, stored_type, &narrow),
+            Order::Identity => {
+                let columns = self.header.shape.last().map_or(1, |&columns| columns.max(1));
+                for (place, value) in (first..).zip(values) {
+                    let is_one = place / columns == place % columns;
+                    *value = if is_one { T::from_f64(1.0) } else { T::zeroed() };
+                }
+                Ok(())
+            }
         }
     }
 
@@ -363,10 +384,17 @@ mod tests {
     /// The values from `first` on, as 16-bit and as 32-bit floats.
     fn values(stored: &Stored, first: usize, count: usize) -> Vec<f32> {
         let mut narrow = vec![f16::ZERO; count];
-        stored.fill(&mut narrow, first, DType::F32, f16::from_f32).unwrap();
+        stored
+            .fill(&mut narrow, first, DType::F32, f16::from_f32)
+            .unwrap();
         let mut wide = vec![0.0; count];
         stored.fill(&mut wide, first, DType::F32, |value| value).unwrap();
-        assert!(narrow.iter().zip(&wide).all(|(narrow, &wide)| narrow.to_f32() == wide));
+        assert!(
+            narrow
+                .iter()
+                .zip(&wide)
+                .all(|(narrow, &wide)| narrow.to_f32() == wide)
+        );
         wide
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sd_catalog::styles::Style;
 use sd_catalog::{Settings, parse};
-use sd_pipeline::{Bytes, DeviceChoice, ImageSize, TypeChoice};
+use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
 
 /// The flags of the settings that presets and the configuration can set too.
 #[derive(Debug, Clone, Args)]
@@ -46,9 +46,30 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub(super) quality: Option<String>,
 
-    /// `demo`, a folder in the diffusers layout, or the id of a model on the hub, which is downloaded
+    /// `demo`, a checkpoint (.safetensors, .ckpt), a folder in the diffusers layout, or the id of a model on the hub, which is
+    /// downloaded
     #[arg(long, value_name = "REF", help_heading = "Model")]
     model: Option<String>,
+
+    /// File or folder of an autoencoder, in place of the model's
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    vae: Option<PathBuf>,
+
+    /// File of the text encoder CLIP-L, in place of the model's
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    clip_l: Option<PathBuf>,
+
+    /// File of the text encoder OpenCLIP (bigG, in Stable Diffusion 2 H), in place of the model's
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    clip_g: Option<PathBuf>,
+
+    /// File of the text encoder T5, in place of the model's
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    t5xxl: Option<PathBuf>,
+
+    /// What the model predicts: epsilon, v or flow [default: as its files say]
+    #[arg(long, value_name = "NAME", help_heading = "Model", value_parser = parse::prediction)]
+    prediction: Option<Prediction>,
 
     /// Denoising steps [default: the model's own]
     #[arg(long, value_name = "N", help_heading = "Model",
@@ -136,6 +157,11 @@ impl From<SettingFlags> for Settings {
             seed: flags.seed,
             quality: flags.quality,
             model: flags.model,
+            vae: flags.vae,
+            clip_l: flags.clip_l,
+            clip_g: flags.clip_g,
+            t5xxl: flags.t5xxl,
+            prediction: flags.prediction,
             steps: flags.steps,
             cfg: flags.cfg,
             guidance_rescale: flags.guidance_rescale,

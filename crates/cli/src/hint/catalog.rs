@@ -33,7 +33,7 @@ fn flag(image: ControlKind) -> &'static str {
 fn code(error: &Error) -> u8 {
     match error {
         Error::NothingAt { .. } | Error::NotInstalled { .. } | Error::PartlyInstalled { .. } => NO_MODEL,
-        Error::SingleFile { .. } | Error::Unusable { .. } => FAILED,
+        Error::Unusable { .. } => FAILED,
         _ => USAGE,
     }
 }
@@ -81,9 +81,6 @@ fn hint(error: &Error) -> String {
             "`--sampler help` and `--scheduler help` describe the choices".to_owned()
         }
         Error::NothingAt { kind, .. } => what_names(*kind).to_owned(),
-        Error::SingleFile { .. } => {
-            "--model takes a folder in the diffusers layout, with a model_index.json".to_owned()
-        }
         Error::NotInstalled { kind, reference } => {
             format!("`generate models pull {reference}` downloads it{}", unless(*kind))
         }

@@ -4,7 +4,7 @@ use sd_catalog::presets::ALL;
 use sd_catalog::{Catalog, Configuration, Settings, is_complete_folder, wanted};
 use sd_hub::{CachedRepository, CachedRevision, MAIN};
 use sd_pipeline::bundle::{Bundle, Kind};
-use sd_pipeline::{Bytes, ModelFolder};
+use sd_pipeline::{Bytes, ModelFiles};
 use serde_json::{Value, json};
 
 use crate::arguments::ModelsArguments;
@@ -85,7 +85,7 @@ fn kind(revision: &CachedRevision) -> String {
     let known = match kind {
         None => "unknown",
         Some(_) if !is_complete_folder(&revision.folder, kind) => "incomplete",
-        Some(Kind::Model) => match Bundle::open(&ModelFolder::on_disk(&revision.folder)) {
+        Some(Kind::Model) => match Bundle::open(&ModelFiles::at(&revision.folder)) {
             Ok(bundle) => bundle.family.title(),
             Err(_) => "cannot be used",
         },

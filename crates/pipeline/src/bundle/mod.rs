@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use sd_weights::{
-    Checkpoint, LoraFile, ModelFolder, ModelPart, ModelSource, Residency, WeightOptions, WeightType, Weights,
+    Checkpoint, LoraFile, ModelFiles, ModelPart, ModelSource, Residency, WeightOptions, WeightType, Weights,
 };
 
 pub use control::Control;
@@ -38,7 +38,7 @@ pub struct FamilyDefaults {
     pub size: ImageSize,
 }
 
-/// A model in the diffusers layout.
+/// A model.
 #[derive(Debug)]
 pub struct Bundle {
     components: Components,
@@ -56,12 +56,17 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Opens the model in `folder`, which has the diffusers layout.
+    /// Opens the model of `files`.
     ///
     /// # Errors
-    /// As [`Bundle::from_source`].
-    pub fn open(folder: &ModelFolder) -> Result<Self> {
-        Self::from_source(Arc::new(folder.clone()))
+    /// As [`Bundle::from_source`], or a network is in none of the files.
+    pub fn open(files: &ModelFiles) -> Result<Self> {
+        if !files.exists() {
+            return Err(Error::NoModel {
+                folder: files.path().to_owned(),
+            });
+        }
+        Self::from_source(files.open()?)
     }
 
     /// Opens the model of `source`.

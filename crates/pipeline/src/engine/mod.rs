@@ -23,11 +23,11 @@ use idle::IdleWatch;
 /// type, and blocks that do not fit beside its plan. The cache never changes an image, a plan or an error.
 ///
 /// ```no_run
-/// use sd_pipeline::{Engine, Event, Interrupt, ModelChoice, ModelFolder, Recommended, Request};
+/// use sd_pipeline::{Engine, Event, Interrupt, ModelChoice, ModelFiles, Recommended, Request};
 ///
 /// let model = ModelChoice {
 ///     name: "demo".to_owned(),
-///     folder: ModelFolder::on_disk("models/demo"),
+///     files: ModelFiles::at("models/demo"),
 ///     recommended: Recommended::default(),
 /// };
 /// let mut engine = Engine::new().keep_loaded();

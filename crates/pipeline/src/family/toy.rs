@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use sd_models::vae::{self, Scaling};
 use sd_models::{Conditioned, Footprint, Load, WeightBytes};
-use sd_weights::{ModelFolder, ModelSource, WeightOptions, Weights};
+use sd_weights::{ModelFiles, ModelSource, WeightOptions, Weights};
 
 use super::contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
 use super::{ConditioningInputs, ControlModel, ControlWeights, Denoiser, DenoiserInput, EncodedPrompt};
@@ -243,7 +243,7 @@ fn a_family_in_one_file_generates_through_the_whole_pipeline() {
     write_model(&folder.path().join("model"));
     let model = ModelChoice {
         name: "toy".to_owned(),
-        folder: ModelFolder::on_disk(folder.path().join("model")),
+        files: ModelFiles::at(folder.path().join("model")),
         recommended: Recommended::default(),
     };
     let request = |prompt: &str, memory: Option<Bytes>| Request {

@@ -26,7 +26,7 @@ pub struct WeightedTokens {
 pub fn chunks(tokenizer: &Tokenizer, prompt: &Prompt, length: usize) -> Result<Vec<WeightedTokens>> {
     let (before, after) = tokenizer.frame();
     let capacity = length.saturating_sub(before.len() + after.len()).max(1);
-    let groups = group(&runs(tokenizer, prompt)?, capacity, tokenizer.comma());
+    let groups = group(&runs(tokenizer, prompt)?, capacity, tokenizer.comma()?);
     let rows = groups.into_iter();
     Ok(rows.map(|group| row(tokenizer, group, length)).collect())
 }

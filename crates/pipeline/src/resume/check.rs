@@ -1,6 +1,6 @@
 //! Validates a state: every count, index and path is checked before it is used.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::state::{Description, FORMAT, KeptRequest};
 use crate::request::Strength;
@@ -123,7 +123,15 @@ impl KeptRequest {
 
     /// Every path of the request.
     fn paths(&self) -> impl Iterator<Item = &Path> {
-        let models = self.models().filter_map(|model| model.folder.as_deref());
+        let models = self.models().flat_map(|model| {
+            let search = model.search.iter().map(PathBuf::as_path);
+            model
+                .folder
+                .as_deref()
+                .into_iter()
+                .chain(model.networks.files())
+                .chain(search)
+        });
         let controls = self
             .controls
             .iter()

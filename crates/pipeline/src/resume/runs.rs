@@ -215,7 +215,7 @@ impl ClaimedRun {
     pub fn models(&self) -> Vec<(&str, Option<&Path>)> {
         let models = self.description.request.models();
         models
-            .map(|KeptModel { name, folder }| (name.as_str(), folder.as_deref()))
+            .map(|KeptModel { name, folder, .. }| (name.as_str(), folder.as_deref()))
             .collect()
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use sd_memory::Bytes;
-use sd_weights::FileIdentity;
+use sd_weights::{FileIdentity, NetworkFiles, Prediction};
 use serde::{Deserialize, Serialize};
 
 use super::RunName;
@@ -122,8 +122,17 @@ pub(super) struct KeptRefiner {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct KeptModel {
     pub(super) name: String,
-    /// Its folder; `None` for the built-in model.
+    /// Its folder or file; `None` for the built-in model.
     pub(super) folder: Option<PathBuf>,
+    /// The files of single networks.
+    #[serde(default)]
+    pub(super) networks: NetworkFiles,
+    /// What its denoising network predicts, if the user said it.
+    #[serde(default)]
+    pub(super) prediction: Option<Prediction>,
+    /// The places in which networks are looked for.
+    #[serde(default)]
+    pub(super) search: Vec<PathBuf>,
 }
 
 impl Description {
@@ -250,7 +259,10 @@ impl KeptRequest {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let kept = |model: &ModelChoice| KeptModel {
             name: model.name.clone(),
-            folder: (!model.folder.is_embedded()).then(|| absolute(model.folder.root())),
+            folder: (!model.files.is_embedded()).then(|| absolute(model.files.path())),
+            networks: model.files.networks.map(absolute),
+            prediction: model.files.prediction,
+            search: model.files.search.iter().map(|path| absolute(path)).collect(),
         };
         Self {
             prompt: recipe.prompt.clone(),
@@ -319,9 +331,14 @@ impl KeptRequest {
             self.models().count(),
             "each pass has a model. This is a bug."
         );
-        let mut models = models.into_iter().map(|model| ModelChoice {
-            recommended: Recommended::default(),
-            ..model
+        let mut models = models.into_iter().zip(self.models()).map(|(mut model, kept)| {
+            model.files.networks = kept.networks.clone();
+            model.files.prediction = kept.prediction;
+            model.files.search.clone_from(&kept.search);
+            ModelChoice {
+                recommended: Recommended::default(),
+                ..model
+            }
         });
         let model = models.next().expect("a run has a pass. This is a bug.");
         let refiner = self.refiner.as_ref().zip(models.next());

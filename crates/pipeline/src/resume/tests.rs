@@ -11,7 +11,7 @@ use super::*;
 use crate::checksummed::{self, Checksummed, Durability};
 use crate::scheduler::SamplerKind;
 use crate::{
-    Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recommended, RefinerChoice,
+    Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFiles, Recommended, RefinerChoice,
     Request, SavedImage, Strength, UserDirs,
 };
 
@@ -159,7 +159,7 @@ fn user_dirs(folder: &Path) -> UserDirs {
 fn model() -> ModelChoice {
     ModelChoice {
         name: "tiny".to_owned(),
-        folder: ModelFolder::on_disk(concat!(
+        files: ModelFiles::at(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/fixtures/models/tiny-large"
         )),

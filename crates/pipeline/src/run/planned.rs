@@ -161,7 +161,7 @@ impl Planned {
         budget_from: &Limit,
         cache: Option<&RequestCache>,
     ) -> Result<Self> {
-        let mut bundle = Bundle::open(&request.model.folder)?;
+        let mut bundle = Bundle::open(&request.model.files)?;
         let mut failed = Vec::new();
         for lora in &request.loras {
             if let Err(error) = bundle.adapt(lora, looked == Looked::AtValues) {
@@ -226,7 +226,7 @@ impl Planned {
         )?;
         let mut passes = vec![first];
         if let Some(refiner) = &request.refiner {
-            let pass = Bundle::open(&refiner.model.folder).and_then(|bundle| {
+            let pass = Bundle::open(&refiner.model.files).and_then(|bundle| {
                 let first = &passes[0];
                 if refiner.switch.is_some() {
                     bundle.takes_over_from(&first.bundle)?;

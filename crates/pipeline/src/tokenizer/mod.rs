@@ -1,10 +1,11 @@
 //! The tokenizers of CLIP and T5: from prompts to token ids.
 
 mod file;
+mod lazy;
 
 use std::path::PathBuf;
 
-use sd_weights::{ModelFile, ModelSource, Vocabulary};
+use sd_weights::{BuiltInTokenizer, ModelFile, ModelSource, Vocabulary};
 use serde::Deserialize;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
@@ -15,6 +16,7 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use crate::{Error, Result};
+use lazy::LazyTokenizer;
 
 /// A length limit above this means that there is none.
 const LONGEST_LIMIT: f64 = 1e6;
@@ -31,7 +33,8 @@ const WORDS_REMEMBERED: usize = 0;
 #[derive(Debug)]
 pub struct Tokenizer {
     folder: PathBuf,
-    tokenizer: tokenizers::Tokenizer,
+    tokenizer: LazyTokenizer,
+    vocabulary_size: usize,
     padding: u32,
     /// The special tokens before and after a text.
     frame: (Vec<u32>, Vec<u32>),
@@ -80,7 +83,8 @@ impl SpecialToken {
 
 impl Tokenizer {
     /// Builds the tokenizer `component` of a model, from `tokenizer.json` if there is one, else from the
-    /// `vocab.json` and `merges.txt` of CLIP.
+    /// `vocab.json` and `merges.txt` of CLIP. One that is built into the binary is decompressed when it encodes
+    /// its first text.
     ///
     /// # Errors
     /// A file is missing or invalid.
@@ -142,6 +146,7 @@ impl Tokenizer {
                     .map_err(|error| bad(error.to_string()))?;
                 (tokenizer, CLIP_END)
             }
+            Vocabulary::BuiltIn(tokenizer) => return Ok(Self::built_in(folder, tokenizer)),
         };
         let padding_token = padding_token.map_or(fallback, SpecialToken::text);
         let padding = tokenizer.token_to_id(padding_token).ok_or_else(|| {
@@ -173,13 +178,28 @@ impl Tokenizer {
         let limit = config
             .model_max_length
             .filter(|limit| (1.0..LONGEST_LIMIT).contains(limit));
+        let ids = tokenizer.get_vocab(true).into_values();
         Ok(Self {
+            vocabulary_size: ids.max().map_or(0, |largest| largest as usize + 1),
             folder,
-            tokenizer,
+            tokenizer: LazyTokenizer::Built(tokenizer),
             padding,
             frame,
             limit: limit.map(|limit| limit as usize),
         })
+    }
+
+    /// The `tokenizer` of the binary. Messages show `folder`.
+    fn built_in(folder: PathBuf, tokenizer: BuiltInTokenizer) -> Self {
+        let ids = tokenizer.special_ids();
+        Self {
+            folder,
+            tokenizer: LazyTokenizer::built_in(tokenizer),
+            vocabulary_size: ids.count,
+            padding: ids.padding,
+            frame: (Vec::from_iter(ids.start), vec![ids.end]),
+            limit: Some(tokenizer.longest()),
+        }
     }
 
     /// The folder of the tokenizer.
@@ -194,11 +214,7 @@ impl Tokenizer {
 
     /// One more than the largest id.
     pub fn vocabulary_size(&self) -> usize {
-        self.tokenizer
-            .get_vocab(true)
-            .values()
-            .max()
-            .map_or(0, |&largest| largest as usize + 1)
+        self.vocabulary_size
     }
 
     /// The special tokens before and after a text: one each for CLIP, none and one for T5.
@@ -212,8 +228,11 @@ impl Tokenizer {
     }
 
     /// CLIP's token of a comma at the end of a word.
-    pub fn comma(&self) -> Option<u32> {
-        self.tokenizer.token_to_id(",</w>")
+    ///
+    /// # Errors
+    /// The tokenizer is built into the binary, and damaged.
+    pub fn comma(&self) -> Result<Option<u32>> {
+        Ok(self.tokenizer.get(&self.folder)?.token_to_id(",</w>"))
     }
 
     /// The ids of `text` without special tokens, in any number.
@@ -243,7 +262,7 @@ impl Tokenizer {
     }
 
     fn encoding(&self, text: &str, framed: bool) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, framed);
+        let encoding = self.tokenizer.get(&self.folder)?.encode_fast(text, framed);
         let encoding = encoding.map_err(|error| Error::Tokenizer {
             folder: self.folder.clone(),
             reason: error.to_string(),

@@ -62,7 +62,7 @@ pub(crate) fn with_large_transformer(folder: &Path) -> ModelChoice {
 
 /// Bytes of the weights of the VAE decoder of `model`.
 pub(crate) fn decoder_bytes(model: &ModelChoice) -> u64 {
-    let checkpoint = model.folder.checkpoint("vae").unwrap();
+    let checkpoint = model.files.open().unwrap().checkpoint("vae").unwrap();
     let is_decoder = |name: &str| name.starts_with("decoder.") || name.starts_with("post_quant_conv.");
     let tensors = checkpoint.tensors().filter(|(name, _)| is_decoder(name));
     tensors.map(|(_, header)| header.bytes).sum()

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sd_pipeline::scheduler::SamplerChoice;
 use sd_pipeline::{
-    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder, Recommended, Request,
+    DeviceChoice, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFiles, Recommended, Request,
     TypeChoice,
 };
 use serde::Deserialize;
@@ -39,7 +39,7 @@ pub fn model(path: &str) -> ModelChoice {
 pub fn model_in(folder: &Path, name: &str) -> ModelChoice {
     ModelChoice {
         name: name.to_owned(),
-        folder: ModelFolder::on_disk(folder),
+        files: ModelFiles::at(folder),
         recommended: Recommended::default(),
     }
 }

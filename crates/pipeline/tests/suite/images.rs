@@ -91,7 +91,7 @@ fn by_hand(
     passes: Option<CfgMode>,
 ) -> (Tensor, RgbImage) {
     let request = case.request(Path::new("unused"));
-    let bundle = Bundle::open(&request.model.folder).unwrap();
+    let bundle = Bundle::open(&request.model.files).unwrap();
     let recipe = Recipe::new(&request, &bundle, None).unwrap();
     let interrupt = Interrupt::default();
     let weight_options = WeightOptions::new(

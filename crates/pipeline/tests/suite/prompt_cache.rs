@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::reference::copy_folder;
 use sd_pipeline::{
-    DeviceChoice, EmbeddedFile, Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFolder,
+    DeviceChoice, EmbeddedFile, Error, Event, GuidanceScale, ImageSize, Interrupt, ModelChoice, ModelFiles,
     Recommended, Request, TypeChoice, UserDirs,
 };
 use sha2::{Digest, Sha256};
@@ -35,7 +35,7 @@ impl Fresh {
     fn request(&self) -> Request {
         let model = ModelChoice {
             name: "tiny".to_owned(),
-            folder: ModelFolder::on_disk(self.path("model")),
+            files: ModelFiles::at(self.path("model")),
             recommended: Recommended::default(),
         };
         Request {
@@ -256,7 +256,7 @@ fn the_built_in_model_has_no_entries() {
     let model = fresh.path("model");
     collect(&model, &model, &mut files);
     let mut request = fresh.request();
-    request.model.folder = ModelFolder::embedded("inside", files.leak());
+    request.model.files = ModelFiles::embedded("inside", files.leak());
     generate(&request);
     assert!(!fresh.path("cache").exists());
 }

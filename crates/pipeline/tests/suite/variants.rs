@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::reference;
 use reference::{CaseSettings, Pixels, copy_folder, fixtures};
 use sd_pipeline::bundle::Bundle;
-use sd_pipeline::{ControlChoice, ControlKind, InitImage, ModelFolder, Request, Strength};
+use sd_pipeline::{ControlChoice, ControlKind, InitImage, ModelFiles, Request, Strength};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -126,7 +126,7 @@ fn early_unets_without_a_size_were_trained_for_512_pixels() {
         let folder = laid_over("sd15", "");
         let settings = json!({"_diffusers_version": version, "sample_size": sample_size});
         set(&folder.path().join("unet/config.json"), &settings);
-        let bundle = Bundle::open(&ModelFolder::on_disk(folder.path().to_owned())).unwrap();
+        let bundle = Bundle::open(&ModelFiles::at(folder.path())).unwrap();
         let size = bundle.defaults().size;
         assert_eq!((size.width(), size.height()), wanted, "{settings}");
     }

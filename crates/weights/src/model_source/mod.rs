@@ -2,10 +2,16 @@
 //!
 //! A component has the name of its folder in diffusers: `unet`, `vae`, `text_encoder_2`, `tokenizer`,
 //! `scheduler`. A pipeline asks for components alone, so that it does not depend on how the model is stored.
-//! [`ModelFolder`] is a model in the layout of diffusers.
+//! [`ModelFolder`] is a model in the layout of diffusers. [`ModelFiles`] are what the user names: such a
+//! folder, or a single file, with files for single networks.
 
+mod assembled;
+mod beside;
+mod builtin_tokenizer;
 mod folder;
+mod model_files;
 mod saved_name;
+mod single_file;
 mod tokenizer;
 
 use std::fmt;
@@ -14,8 +20,11 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
+pub use builtin_tokenizer::{BuiltInTokenizer, ClipPadding, SpecialIds};
 pub use folder::{EmbeddedFile, ModelFolder};
+pub use model_files::{ModelFiles, NetworkFiles};
 pub use saved_name::{WeightFiles, weight_files};
+pub use single_file::{FileContent, NetworkKind, Prediction};
 pub use tokenizer::{TokenizerFiles, Vocabulary};
 
 use crate::{Checkpoint, Error, FileIdentity, Result};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::ModelFile;
+use super::{BuiltInTokenizer, ModelFile};
 
 /// The files that a tokenizer is built from.
 #[derive(Debug, Clone)]
@@ -29,4 +29,6 @@ pub enum Vocabulary {
         /// Pairs of tokens in the order in which they are merged.
         merges: ModelFile,
     },
+    /// That of a tokenizer that is built into the binary, still compressed.
+    BuiltIn(BuiltInTokenizer),
 }

@@ -1,5 +1,7 @@
 //! The rows of a naming table.
 
+use std::fmt;
+
 /// A module, or a single tensor, under its two names.
 ///
 /// A name is a pattern: `{layer}` stands for a number. A variable with the same name in both patterns is the
@@ -35,6 +37,18 @@ pub enum Layout {
     HalvesSwapped,
     /// Transposed.
     Transposed,
+}
+
+/// The layout as a message names it.
+impl fmt::Display for Layout {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => write!(formatter, "a tensor"),
+            Self::Part { of, .. } => write!(formatter, "{of} tensors of as many rows"),
+            Self::HalvesSwapped => write!(formatter, "two halves of as many rows"),
+            Self::Transposed => write!(formatter, "a matrix"),
+        }
+    }
 }
 
 /// A module under its two names.

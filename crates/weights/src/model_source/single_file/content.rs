@@ -1,0 +1,246 @@
+//! The networks that a file holds, recognised by their tensors.
+
+use std::fmt;
+
+use super::places::{ALONE, PLACES, is_left_over};
+use super::{Settings, clip, mmdit, other_families, t5, unet, vae};
+use crate::{Checkpoint, ModelFamily, Naming, Result};
+
+/// A network in a file.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Network {
+    /// What it is.
+    pub(in super::super) kind: NetworkKind,
+    /// Its tensors under the names of diffusers.
+    pub(in super::super) checkpoint: Checkpoint,
+    /// Its configuration.
+    pub(in super::super) config: Settings,
+}
+
+/// What a network is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NetworkKind {
+    /// A UNet, of a family.
+    UNet(ModelFamily),
+    /// The transformer of Stable Diffusion 3 and 3.5.
+    Mmdit,
+    /// An autoencoder.
+    Vae,
+    /// The text encoder CLIP-L.
+    ClipL,
+    /// The text encoder OpenCLIP-H.
+    ClipH,
+    /// The text encoder OpenCLIP-bigG.
+    ClipG,
+    /// The text encoder T5.
+    T5,
+}
+
+/// What a file holds instead of what was expected of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileContent {
+    /// A network.
+    Network(NetworkKind),
+    /// A LoRA.
+    Lora,
+    /// A ControlNet.
+    ControlNet,
+    /// An upscaler.
+    Upscaler,
+    /// Embeddings of textual inversion.
+    Embedding,
+    /// A part of a model that is none of these.
+    Other(&'static str),
+    /// None of what is known.
+    Unknown,
+}
+
+impl NetworkKind {
+    /// The network as a message names it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::UNet(_) => "a UNet",
+            Self::Mmdit => "a transformer of Stable Diffusion 3",
+            Self::Vae => "an autoencoder (VAE)",
+            Self::ClipL => "the text encoder CLIP-L",
+            Self::ClipH => "the text encoder OpenCLIP-H",
+            Self::ClipG => "the text encoder OpenCLIP-bigG",
+            Self::T5 => "the text encoder T5",
+        }
+    }
+}
+
+impl fmt::Display for FileContent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Network(kind) => kind.title(),
+            Self::Lora => "a LoRA",
+            Self::ControlNet => "a ControlNet",
+            Self::Upscaler => "an upscaler",
+            Self::Embedding => "an embedding of textual inversion",
+            Self::Other(what) => what,
+            Self::Unknown => "no network that is known",
+        })
+    }
+}
+
+/// The kinds of networks, as far as names alone tell them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    UNet,
+    Mmdit,
+    Vae,
+    Clip,
+    T5,
+}
+
+/// The networks in the file of `all`.
+///
+/// # Errors
+/// It holds a model of another family, or no network but something that is known; or a tensor has a wrong
+/// shape.
+pub(super) fn networks(all: &Checkpoint) -> Result<Vec<Network>> {
+    let mut networks = Vec::new();
+    for place in PLACES {
+        let below = all.selected(|name| {
+            let name = name.strip_prefix(place.prefix)?;
+            (!is_left_over(name)).then(|| name.to_owned())
+        });
+        networks.extend(network(&below, place.encoder)?);
+    }
+    let is_placed =
+        |name: &str| PLACES.iter().any(|place| name.starts_with(place.prefix)) || is_left_over(name);
+    for prefix in ALONE {
+        let alone = all.selected(|name| {
+            let bare = name.strip_prefix(prefix).filter(|_| !is_placed(name))?;
+            Some(bare.to_owned())
+        });
+        networks.extend(network(&alone, None)?);
+    }
+    if networks.iter().all(|network| !network.kind.is_denoiser()) {
+        other_families::refuse(all, networks.is_empty())?;
+    }
+    Ok(networks)
+}
+
+impl NetworkKind {
+    /// Whether it is the network that predicts noise.
+    pub(in super::super) fn is_denoiser(self) -> bool {
+        matches!(self, Self::UNet(_) | Self::Mmdit)
+    }
+}
+
+/// The network of `tensors`, if they are those of a network. `encoder` is the text encoder that their place
+/// in the file says.
+fn network(tensors: &Checkpoint, encoder: Option<NetworkKind>) -> Result<Option<Network>> {
+    let Some(names) = Names::of(tensors) else {
+        return Ok(None);
+    };
+    let network = match names {
+        Names::UNet => {
+            let checkpoint = tensors.translated(Naming::UNET)?;
+            let family = unet::family(&checkpoint)?;
+            Network {
+                kind: NetworkKind::UNet(family),
+                config: unet::config(&checkpoint, family),
+                checkpoint,
+            }
+        }
+        Names::Mmdit => {
+            let checkpoint = mmdit::with_whole_names(tensors).translated(Naming::MMDIT)?;
+            Network {
+                kind: NetworkKind::Mmdit,
+                config: mmdit::config(&checkpoint),
+                checkpoint,
+            }
+        }
+        Names::Vae => {
+            let checkpoint = tensors.translated(Naming::VAE)?;
+            vae::refuse_others(&checkpoint)?;
+            Network {
+                kind: NetworkKind::Vae,
+                config: vae::config(&checkpoint),
+                checkpoint,
+            }
+        }
+        Names::Clip => {
+            let checkpoint = tensors
+                .translated(Naming::OPEN_CLIP)?
+                .translated(Naming::BARE_CLIP)?;
+            let kind = encoder.unwrap_or_else(|| clip::kind(&checkpoint));
+            Network {
+                kind,
+                config: clip::config(&checkpoint, kind),
+                checkpoint,
+            }
+        }
+        Names::T5 => {
+            let checkpoint = t5::with_shared_embeddings(tensors.translated(Naming::T5_GGUF)?);
+            Network {
+                kind: NetworkKind::T5,
+                config: t5::config(&checkpoint),
+                checkpoint,
+            }
+        }
+    };
+    Ok(Some(network))
+}
+
+impl Names {
+    /// Whose names `tensors` have. All tensors of one of these lists are in every file of such a network.
+    fn of(tensors: &Checkpoint) -> Option<Self> {
+        const SIGNS: [(&[&str], Names); 11] = [
+            (&["joint_blocks.0.context_block.attn.qkv.weight"], Names::Mmdit),
+            (
+                &[
+                    "transformer_blocks.0.attn.add_q_proj.weight",
+                    "pos_embed.proj.weight",
+                ],
+                Names::Mmdit,
+            ),
+            (&["input_blocks.0.0.weight", "out.2.weight"], Names::UNet),
+            (
+                &["down_blocks.0.resnets.0.conv1.weight", "conv_out.weight"],
+                Names::UNet,
+            ),
+            (&["decoder.conv_in.weight", "decoder.conv_out.weight"], Names::Vae),
+            (&["text_model.embeddings.token_embedding.weight"], Names::Clip),
+            (&["embeddings.token_embedding.weight"], Names::Clip),
+            (&["token_embedding.weight", "positional_embedding"], Names::Clip),
+            (
+                &["encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"],
+                Names::T5,
+            ),
+            (
+                &[
+                    "encoder.block.0.layer.0.SelfAttention.q.weight",
+                    "encoder.embed_tokens.weight",
+                ],
+                Names::T5,
+            ),
+            (&["enc.blk.0.attn_q.weight", "token_embd.weight"], Names::T5),
+        ];
+        let has_all =
+            |(signs, _): &&(&[&str], Names)| signs.iter().all(|tensor| tensors.header(tensor).is_some());
+        SIGNS.iter().find(has_all).map(|(_, names)| *names)
+    }
+}
+
+/// The size of a dimension of a tensor, 0 where there is no such tensor or dimension.
+pub(super) fn size(tensors: &Checkpoint, name: &str, dimension: usize) -> usize {
+    let header = tensors.header(name);
+    header
+        .and_then(|header| header.shape.get(dimension))
+        .copied()
+        .unwrap_or(0)
+}
+
+/// How many numbers from 0 on `{number}` can be in `pattern` for a tensor to be there.
+pub(super) fn count(tensors: &Checkpoint, pattern: impl Fn(usize) -> String) -> usize {
+    (0..MOST_NUMBERED)
+        .find(|&number| tensors.header(&pattern(number)).is_none())
+        .unwrap_or(MOST_NUMBERED)
+}
+
+/// The maximum number of blocks that are counted. No network has as many.
+const MOST_NUMBERED: usize = 1000;

@@ -1,0 +1,85 @@
+//! A model, or networks of one, in a single file: which networks it holds, and their configurations.
+//!
+//! Such a file has no configurations. They are derived from the names and shapes of its tensors, and from the
+//! few settings that some programs write beside them. A network is recognised by its tensors, never by the
+//! name of its file.
+
+mod clip;
+mod content;
+mod mmdit;
+mod other_families;
+mod places;
+mod schedule;
+mod t5;
+mod unet;
+mod vae;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+pub(super) use clip::with_projection;
+pub(super) use content::Network;
+pub use content::{FileContent, NetworkKind};
+pub(super) use schedule::Evidence;
+pub use schedule::Prediction;
+pub(super) use vae::set_scale;
+
+use crate::{Checkpoint, Error, Result};
+
+/// The networks of a file.
+#[derive(Debug)]
+pub(super) struct SingleFile {
+    /// All tensors under their own names.
+    pub(super) checkpoint: Checkpoint,
+    /// The networks.
+    pub(super) networks: Vec<Network>,
+    /// What the file says of its training.
+    pub(super) evidence: Evidence,
+}
+
+/// The configuration of a network, as diffusers and transformers write it.
+pub(super) type Settings = serde_json::Map<String, Value>;
+
+impl SingleFile {
+    /// Opens the file at `path` and finds its networks. Nothing but headers and a few small tensors is read.
+    ///
+    /// # Errors
+    /// The file is missing or damaged, or holds none of the supported networks: then the error says what it
+    /// holds.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let checkpoint = Checkpoint::open_file(path)?;
+        let networks = content::networks(&checkpoint)?;
+        let evidence = Evidence::of(path, &checkpoint, &networks)?;
+        Ok(Self {
+            checkpoint,
+            networks,
+            evidence,
+        })
+    }
+
+    /// The network that predicts noise, if the file has one.
+    pub(super) fn denoiser(&self) -> Option<&Network> {
+        let mut networks = self.networks.iter();
+        networks.find(|network| matches!(network.kind, NetworkKind::UNet(_) | NetworkKind::Mmdit))
+    }
+
+    /// The network of `kind`, if the file has one.
+    pub(super) fn network(&self, kind: NetworkKind) -> Option<&Network> {
+        self.networks.iter().find(|network| network.kind == kind)
+    }
+
+    /// What the file holds, as a message names it.
+    pub(super) fn content(&self) -> FileContent {
+        let first = self.networks.first();
+        first.map_or(FileContent::Unknown, |network| FileContent::Network(network.kind))
+    }
+
+    /// The error of a file that holds no model, but something else.
+    pub(super) fn no_model(&self) -> Error {
+        Error::NoModel {
+            file: self.checkpoint.place().to_owned(),
+            what: self.content(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The prefixes under which a single file keeps the tensors of each network.
+
+use super::content::NetworkKind;
+
+/// A prefix, and what it says of the network below it.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The prefix, with its dot.
+    pub(super) prefix: &'static str,
+    /// The text encoder that is there, where its tensors alone might be those of another.
+    pub(super) encoder: Option<NetworkKind>,
+}
+
+/// A place without a word on the text encoder.
+const fn place(prefix: &'static str) -> Place {
+    Place {
+        prefix,
+        encoder: None,
+    }
+}
+
+const fn encoder(prefix: &'static str, kind: NetworkKind) -> Place {
+    Place {
+        prefix,
+        encoder: Some(kind),
+    }
+}
+
+/// The places, in the order in which they are tried: as the original programs, stable-diffusion.cpp and
+/// ComfyUI write them.
+pub(super) const PLACES: &[Place] = &[
+    place("model.diffusion_model."),
+    place("first_stage_model."),
+    place("vae."),
+    encoder("cond_stage_model.transformer.", NetworkKind::ClipL),
+    encoder("cond_stage_model.1.transformer.", NetworkKind::ClipG),
+    place("cond_stage_model.model."),
+    encoder("conditioner.embedders.0.transformer.", NetworkKind::ClipL),
+    place("conditioner.embedders.0.model."),
+    encoder("conditioner.embedders.1.model.", NetworkKind::ClipG),
+    encoder("text_encoders.clip_l.transformer.", NetworkKind::ClipL),
+    encoder("text_encoders.clip_g.transformer.", NetworkKind::ClipG),
+    encoder("text_encoders.t5xxl.transformer.", NetworkKind::T5),
+];
+
+/// The prefixes of a network that is alone in its file, or beside tensors in [`PLACES`]. The first is that of
+/// a file with the bare names.
+pub(super) const ALONE: [&str; 4] = ["", "diffusion_model.", "unet.", "transformer."];
+
+/// Whether `name` is the name of a tensor that training left behind, or that repeats another: no network
+/// reads it.
+pub(super) fn is_left_over(name: &str) -> bool {
+    const PREFIXES: [&str; 11] = [
+        "alphas_cumprod",
+        "betas",
+        "denoiser.sigmas",
+        "embedding_manager",
+        "global_step",
+        "log_one_minus",
+        "model_ema.",
+        "posterior_",
+        "sqrt_",
+        "scaled_fp8",
+        "text_encoders.t5xxl.transformer.encoder.embed_tokens.",
+    ];
+    const ENDINGS: [&str; 6] = [
+        ".causal_mask",
+        ".comfy_attention.config",
+        ".logit_scale",
+        ".position_ids",
+        ".spiece_model",
+        ".scaled_fp8",
+    ];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
