@@ -9,7 +9,7 @@ use half::{bf16, f16};
 
 use crate::buffer_pool::{BufferPool, Elements};
 use crate::low_rank_update::{LowRankUpdate, TensorUpdates};
-use crate::naming::{Naming, Translated};
+use crate::naming::{Layout, Naming, Translated};
 use crate::requested::RequestedTensors;
 use crate::similar_name::similar;
 use crate::source::Source;
@@ -171,6 +171,31 @@ impl Checkpoint {
             (Some(source), None) if !torch::wrote(source)? => safetensors::metadata(source),
             _ => Ok(BTreeMap::new()),
         }
+    }
+
+    /// The names of all tensors in their files. A fused tensor has its name once for each of its parts.
+    pub(crate) fn saved_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors
+            .iter()
+            .map(|(name, stored)| stored.saved_as.as_deref().unwrap_or(name))
+    }
+
+    /// Fills `values` with the values from `first` on of the tensor `name` as another program lays it out.
+    pub(crate) fn fill_laid_out(
+        &self,
+        name: &str,
+        layout: Layout,
+        first: usize,
+        values: &mut [f32],
+    ) -> Result<()> {
+        let stored = self.stored(name)?;
+        let laid_out = stored.laid_out(layout).ok_or_else(|| Error::UnfitForm {
+            file: stored.source.path().to_owned(),
+            tensor: stored.saved_as(name),
+            wanted: layout,
+            found: stored.header.shape.as_slice().into(),
+        })?;
+        laid_out.fill(values, first, laid_out.float_type(name)?, |value| value)
     }
 
     /// The file, or the folder of the shards.

@@ -222,6 +222,29 @@ pub enum Error {
         /// What it holds.
         found: FileContent,
     },
+    /// A file or folder is where a conversion would write.
+    #[error("there is something at `{}`", target.display())]
+    TargetExists {
+        /// The file or folder.
+        target: PathBuf,
+    },
+    /// A quantised data type that the form of the target does not have.
+    #[error("{encoding} is a type of GGUF files")]
+    UnfitEncoding {
+        /// The name of the type.
+        encoding: &'static str,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{}`", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// The caller ended the work.
+    #[error("interrupted")]
+    Interrupted,
     /// A tensor is stored in an unsupported data type.
     #[error("tensor `{tensor}` in `{}` is stored as {found}, which cannot be computed with", file.display())]
     UnsupportedType {

@@ -23,6 +23,7 @@ mod buffers;
 #[cfg(any(metal, test))]
 mod caught_panic;
 mod checkpoint;
+mod convert;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device;
@@ -63,6 +64,7 @@ pub use allocator::{
 pub use block_cache::BlockCache;
 pub use blocks::{BlockGuard, Blocks, Pass};
 pub use checkpoint::Checkpoint;
+pub use convert::{Conversion, ConversionProgress, ConversionReport, Encoding, FileLayout};
 pub use device::{
     allocated_unified_memory, bound_device_memory, bytes_uploaded, device_memory, gpu_name,
     is_out_of_device_memory, open_cuda, recommended_working_set, release_device_memory, restart_device_peak,

@@ -118,23 +118,33 @@ impl Stored {
     /// shape has no such form.
     pub(crate) fn laid_out(&self, layout: Layout) -> Option<Self> {
         let (&rows, inner) = self.header.shape.split_first()?;
-        match layout {
-            Layout::Same => Some(self.clone()),
-            Layout::Part { index, of } => {
+        match (layout, self.order) {
+            (Layout::Same, _) => Some(self.clone()),
+            (Layout::Part { index, of }, Order::Rows) => {
                 let part = rows / of;
                 (rows.is_multiple_of(of) && index < of).then(|| self.rows_of(index * part, part))
             }
-            Layout::HalvesSwapped => rows.is_multiple_of(2).then(|| Self {
-                order: Order::HalvesSwapped,
-                ..self.clone()
-            }),
-            Layout::Transposed => {
+            (Layout::HalvesSwapped, Order::Rows | Order::HalvesSwapped) => {
+                rows.is_multiple_of(2).then(|| Self {
+                    order: match self.order {
+                        Order::Rows => Order::HalvesSwapped,
+                        _ => Order::Rows,
+                    },
+                    ..self.clone()
+                })
+            }
+            (Layout::Transposed, Order::Rows | Order::Columns | Order::Identity) => {
                 let &[columns] = inner else { return None };
                 let mut transposed = self.clone();
                 transposed.header.shape = vec![columns, rows];
-                transposed.order = Order::Columns;
+                transposed.order = match self.order {
+                    Order::Rows => Order::Columns,
+                    Order::Columns => Order::Rows,
+                    other => other,
+                };
                 Some(transposed)
             }
+            _ => None,
         }
     }
 

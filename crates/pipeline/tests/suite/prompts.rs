@@ -9,7 +9,9 @@ const LENGTH: usize = 77;
 /// The tokenizer of the first CLIP in the fixtures.
 fn clip() -> Tokenizer {
     let mut tokenizers = cases().into_iter().map(|case| open(&case.folder));
-    tokenizers.find(|tokenizer| tokenizer.comma().unwrap().is_some()).unwrap()
+    tokenizers
+        .find(|tokenizer| tokenizer.comma().unwrap().is_some())
+        .unwrap()
 }
 
 /// The tokens without special tokens.

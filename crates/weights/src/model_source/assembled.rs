@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::model_files::ModelFiles;
 use super::single_file::{Network, NetworkKind, Settings, SingleFile, set_scale, with_projection};
 use super::{
-    BuiltInTokenizer, ClipPadding, MODEL_INDEX, ModelFile, ModelFolder, ModelSource, SourcePart,
+    BuiltInTokenizer, ClipPadding, MODEL_INDEX, ModelFile, ModelFolder, ModelSource, SavedTexts, SourcePart,
     TokenizerFiles, beside,
 };
 use crate::{Checkpoint, Error, FileIdentity, ModelFamily, Result};
@@ -23,6 +23,8 @@ pub(super) struct AssembledModel {
     /// The configurations of the model as a whole.
     configs: BTreeMap<&'static str, Vec<u8>>,
     tokenizers: BTreeMap<&'static str, BuiltInTokenizer>,
+    /// What the file holds beside its tensors.
+    texts: SavedTexts,
 }
 
 /// A network with its configuration.
@@ -140,7 +142,7 @@ impl AssembledModel {
     /// A file is missing or damaged, holds something else than it should, or a network is nowhere.
     pub(super) fn of_file(file: &Path, files: &ModelFiles) -> Result<Self> {
         let opened = SingleFile::open(file)?;
-        let Some(denoiser) = opened.denoiser().cloned() else {
+        let Some(denoiser) = opened.denoiser().map(|denoiser| opened.configured(denoiser)) else {
             return Err(opened.no_model());
         };
         let family = Family::of(denoiser.kind);
@@ -149,7 +151,7 @@ impl AssembledModel {
             let fits = |network: &Network| fits(network, &denoiser);
             let found = match (files.networks.of(kind), opened.network(kind)) {
                 (Some(path), _) => Some(beside::named(path, kind)?),
-                (None, Some(own)) => Some(own.clone()),
+                (None, Some(own)) => Some(opened.configured(own)),
                 (None, None) => {
                     beside::network(file, &files.search, kind, &fits)?.map(|(_, network)| network)
                 }
@@ -192,8 +194,17 @@ impl AssembledModel {
                 .iter()
                 .map(|(encoder, _)| (encoder.tokenizer, encoder.vocabulary))
                 .collect(),
+            texts: opened.texts.clone(),
         };
         let is_third = denoiser.kind == NetworkKind::Mmdit;
+        if files.prediction.is_none()
+            && let Some(scheduler) = model.texts.config("scheduler")
+        {
+            model.configs.insert("scheduler", scheduler.as_bytes().to_vec());
+        }
+        if let Some(index) = model.texts.config(MODEL_INDEX) {
+            model.configs.insert(MODEL_INDEX, index.as_bytes().to_vec());
+        }
         model.add(family.denoiser.0, denoiser);
         model.add("vae", vae);
         for (encoder, mut network) in encoders {
@@ -216,6 +227,7 @@ impl AssembledModel {
             networks: BTreeMap::new(),
             configs: BTreeMap::new(),
             tokenizers: BTreeMap::new(),
+            texts: SavedTexts::default(),
         };
         if let Some(path) = &files.networks.vae {
             let mut network = beside::named(path, NetworkKind::Vae)?;
@@ -373,6 +385,9 @@ impl ModelSource for AssembledModel {
     }
 
     fn tokenizer(&self, component: &str) -> Result<TokenizerFiles> {
+        if let Some(saved) = self.texts.tokenizer(&self.path, component) {
+            return Ok(saved);
+        }
         match self.tokenizers.get(component) {
             Some(vocabulary) => Ok(TokenizerFiles::builtin(*vocabulary)),
             None => self.elsewhere(component)?.tokenizer(component),
@@ -380,6 +395,9 @@ impl ModelSource for AssembledModel {
     }
 
     fn vocabulary_bytes(&self, component: &str) -> u64 {
+        if let Some(bytes) = self.texts.vocabulary_bytes(component) {
+            return bytes;
+        }
         match (self.tokenizers.get(component), &self.folder) {
             (Some(vocabulary), _) => vocabulary.vocabulary_bytes(),
             (None, Some(folder)) => folder.vocabulary_bytes(component),

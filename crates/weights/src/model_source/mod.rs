@@ -11,6 +11,7 @@ mod builtin_tokenizer;
 mod folder;
 mod model_files;
 mod saved_name;
+mod saved_texts;
 mod single_file;
 mod tokenizer;
 
@@ -24,7 +25,9 @@ pub use builtin_tokenizer::{BuiltInTokenizer, ClipPadding, SpecialIds};
 pub use folder::{EmbeddedFile, ModelFolder};
 pub use model_files::{ModelFiles, NetworkFiles};
 pub use saved_name::{WeightFiles, weight_files};
+pub(crate) use saved_texts::SavedTexts;
 pub use single_file::{FileContent, NetworkKind, Prediction};
+pub(crate) use single_file::{Network, SingleFile, network_kind};
 pub use tokenizer::{TokenizerFiles, Vocabulary};
 
 use crate::{Checkpoint, Error, FileIdentity, Result};

@@ -4,17 +4,17 @@ use std::fmt;
 
 use super::places::{ALONE, PLACES, is_left_over};
 use super::{Settings, clip, mmdit, other_families, t5, unet, vae};
-use crate::{Checkpoint, ModelFamily, Naming, Result};
+use crate::{Checkpoint, ModelFamily, ModelFile, Naming, Result};
 
 /// A network in a file.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Network {
+pub(crate) struct Network {
     /// What it is.
-    pub(in super::super) kind: NetworkKind,
+    pub(crate) kind: NetworkKind,
     /// Its tensors under the names of diffusers.
-    pub(in super::super) checkpoint: Checkpoint,
+    pub(crate) checkpoint: Checkpoint,
     /// Its configuration.
-    pub(in super::super) config: Settings,
+    pub(crate) config: Settings,
 }
 
 /// What a network is.
@@ -124,10 +124,45 @@ pub(super) fn networks(all: &Checkpoint) -> Result<Vec<Network>> {
 }
 
 impl NetworkKind {
+    /// The component that it is in a folder.
+    pub(crate) fn component(self) -> &'static str {
+        match self {
+            Self::UNet(_) => "unet",
+            Self::Mmdit => "transformer",
+            Self::Vae => "vae",
+            Self::ClipL | Self::ClipH => "text_encoder",
+            Self::ClipG => "text_encoder_2",
+            Self::T5 => "text_encoder_3",
+        }
+    }
+
     /// Whether it is the network that predicts noise.
-    pub(in super::super) fn is_denoiser(self) -> bool {
+    pub(crate) fn is_denoiser(self) -> bool {
         matches!(self, Self::UNet(_) | Self::Mmdit)
     }
+}
+
+/// What the network `component` of a folder is, with its tensors under the names of diffusers and its
+/// configuration.
+///
+/// # Errors
+/// It is that of a model that is not supported, or its configuration cannot be read.
+pub(crate) fn network_kind(component: &str, tensors: &Checkpoint, config: &ModelFile) -> Result<NetworkKind> {
+    Ok(match component {
+        "unet" => NetworkKind::UNet(unet::family(tensors)?),
+        "transformer" => NetworkKind::Mmdit,
+        "vae" => NetworkKind::Vae,
+        "text_encoder_3" => NetworkKind::T5,
+        "text_encoder_2" => NetworkKind::ClipG,
+        _ => {
+            let config: Settings = config.json()?;
+            // Only CLIP-L was trained with the other activation.
+            match config.get("hidden_act").and_then(serde_json::Value::as_str) {
+                Some("gelu") => NetworkKind::ClipH,
+                _ => NetworkKind::ClipL,
+            }
+        }
+    })
 }
 
 /// The network of `tensors`, if they are those of a network. `encoder` is the text encoder that their place

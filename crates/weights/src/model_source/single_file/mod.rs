@@ -19,27 +19,30 @@ use std::path::Path;
 use serde_json::Value;
 
 pub(super) use clip::with_projection;
-pub(super) use content::Network;
 pub use content::{FileContent, NetworkKind};
+pub(crate) use content::{Network, network_kind};
 pub(super) use schedule::Evidence;
 pub use schedule::Prediction;
 pub(super) use vae::set_scale;
 
+use super::SavedTexts;
 use crate::{Checkpoint, Error, Result};
 
 /// The networks of a file.
 #[derive(Debug)]
-pub(super) struct SingleFile {
+pub(crate) struct SingleFile {
     /// All tensors under their own names.
-    pub(super) checkpoint: Checkpoint,
+    pub(crate) checkpoint: Checkpoint,
     /// The networks.
-    pub(super) networks: Vec<Network>,
+    pub(crate) networks: Vec<Network>,
     /// What the file says of its training.
     pub(super) evidence: Evidence,
+    /// Configurations and vocabularies that this program wrote into the file.
+    pub(super) texts: SavedTexts,
 }
 
 /// The configuration of a network, as diffusers and transformers write it.
-pub(super) type Settings = serde_json::Map<String, Value>;
+pub(crate) type Settings = serde_json::Map<String, Value>;
 
 impl SingleFile {
     /// Opens the file at `path` and finds its networks. Nothing but headers and a few small tensors is read.
@@ -47,14 +50,16 @@ impl SingleFile {
     /// # Errors
     /// The file is missing or damaged, or holds none of the supported networks: then the error says what it
     /// holds.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open_file(path)?;
         let networks = content::networks(&checkpoint)?;
+        let texts = SavedTexts::of(checkpoint.metadata()?);
         let evidence = Evidence::of(path, &checkpoint, &networks)?;
         Ok(Self {
             checkpoint,
             networks,
             evidence,
+            texts,
         })
     }
 
@@ -69,6 +74,16 @@ impl SingleFile {
         self.networks.iter().find(|network| network.kind == kind)
     }
 
+    /// A network of the file with the configuration that this program wrote into the file, if it did.
+    pub(super) fn configured(&self, network: &Network) -> Network {
+        let saved = self.texts.config(network.kind.component());
+        let config = saved.and_then(|text| serde_json::from_str(text).ok());
+        Network {
+            config: config.unwrap_or_else(|| network.config.clone()),
+            ..network.clone()
+        }
+    }
+
     /// What the file holds, as a message names it.
     pub(super) fn content(&self) -> FileContent {
         let first = self.networks.first();
@@ -76,7 +91,7 @@ impl SingleFile {
     }
 
     /// The error of a file that holds no model, but something else.
-    pub(super) fn no_model(&self) -> Error {
+    pub(crate) fn no_model(&self) -> Error {
         Error::NoModel {
             file: self.checkpoint.place().to_owned(),
             what: self.content(),
