@@ -26,6 +26,12 @@ def write_clip(folder: Path, limit: int, padding: str) -> dict[str, int]:
     for file in folder.iterdir():
         file.unlink()
     vocabulary = byte_pairs.write(folder, SENTENCES, CLIP_MERGES)
+    write_clip_settings(folder, vocabulary, limit, padding)
+    return vocabulary
+
+
+def write_clip_settings(folder: Path, vocabulary: dict[str, int], limit: int, padding: str) -> None:
+    """The settings of CLIP's tokenizer beside its `vocabulary`."""
 
     def described(token: str, normalized: bool) -> dict:
         return {"content": token, "lstrip": False, "normalized": normalized, "rstrip": False, "single_word": False}
@@ -51,7 +57,6 @@ def write_clip(folder: Path, limit: int, padding: str) -> dict[str, int]:
     special = {"bos_token": start, "eos_token": end, "pad_token": padding, "unk_token": end}
     _write_json(folder / "tokenizer_config.json", config)
     _write_json(folder / "special_tokens_map.json", special)
-    return vocabulary
 
 
 def t5(limit: int) -> T5Tokenizer:

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
+mod builtin_tokenizers;
 mod conditioned;
 mod families;
 mod images;

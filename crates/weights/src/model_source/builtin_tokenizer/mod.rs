@@ -23,7 +23,7 @@ const T5_TOKENIZER: Compressed = Compressed {
     length: 1_389_251,
 };
 /// Bytes of CLIP's `vocab.json` as it is derived from the merges.
-const CLIP_VOCABULARY_BYTES: u64 = 862_320;
+const CLIP_VOCABULARY_BYTES: u64 = 862_328;
 /// CLIP's mark of the end of a word.
 const END_OF_WORD: &str = "</w>";
 /// CLIP's start and end token, the last two of its vocabulary.
