@@ -251,7 +251,7 @@ fn hint(error: &Error) -> Option<&'static str> {
                 "the server answered with a web page, perhaps because a login is needed: log in (`generate login` for the \
                  hub) and download it again"
             }
-            WeightsError::Quantized { .. } => {
+            WeightsError::Quantized { .. } | WeightsError::QuantizedTensor { .. } => {
                 "use the model's files in 16 or 32 bits; blocks that do not fit into memory are streamed, so these run with \
                  a small --memory too"
             }

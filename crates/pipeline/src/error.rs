@@ -274,6 +274,8 @@ impl Error {
                     | Weights::GitLfsPointer { .. }
                     | Weights::WebPage { .. }
                     | Weights::Quantized { .. }
+                    | Weights::QuantizedTensor { .. }
+                    | Weights::BadGguf { .. }
                     | Weights::MissingFromShard { .. }
                     | Weights::MissingTensor { .. }
                     | Weights::WrongShape { .. }

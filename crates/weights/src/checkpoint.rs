@@ -13,8 +13,8 @@ use crate::naming::{Layout, Naming, Translated};
 use crate::requested::RequestedTensors;
 use crate::similar_name::similar;
 use crate::source::Source;
-use crate::stored::{Stored, default_held};
-use crate::{ElementType, Error, FileIdentity, Result, TensorHeader, safetensors, torch};
+use crate::stored::Stored;
+use crate::{ElementType, Error, FileIdentity, GgufMetadata, Result, TensorHeader, gguf, safetensors, torch};
 
 /// The headers of the tensors of a network. No weight is in memory.
 #[doc(alias = "state_dict")]
@@ -26,11 +26,15 @@ pub struct Checkpoint {
     updates: Option<Arc<dyn TensorUpdates>>,
     /// The list of requested tensors, of a checkpoint without a file.
     requested: Option<RequestedTensors>,
+    /// The metadata of a GGUF file.
+    gguf: Option<Arc<GgufMetadata>>,
 }
 
 /// The tensor headers of a file, whose format is recognised by magic bytes.
-pub(crate) fn headers(source: &Source) -> Result<BTreeMap<String, TensorHeader>> {
-    if torch::wrote(source)? {
+pub(crate) fn headers(source: &Arc<Source>) -> Result<BTreeMap<String, TensorHeader>> {
+    if gguf::wrote(source)? {
+        gguf::read(source).map(|contents| contents.tensors)
+    } else if torch::wrote(source)? {
         torch::read(source)
     } else {
         safetensors::read(source)
@@ -38,8 +42,8 @@ pub(crate) fn headers(source: &Source) -> Result<BTreeMap<String, TensorHeader>>
 }
 
 impl Checkpoint {
-    /// Opens the file at `path`, in safetensors or PyTorch format (`.pth`, `.ckpt`, `.bin`). No code of a
-    /// pickle runs.
+    /// Opens the file at `path`, in safetensors, GGUF or PyTorch format (`.pth`, `.ckpt`, `.bin`). No code of
+    /// a pickle runs.
     ///
     /// # Errors
     /// The file is missing, damaged or of another format, or its pickle refers to anything but tensors
@@ -49,11 +53,24 @@ impl Checkpoint {
     }
 
     pub(crate) fn open(source: Arc<Source>) -> Result<Self> {
-        let tensors = headers(&source)?
-            .into_iter()
-            .map(|(name, header)| (name, Stored::new(header, source.clone())))
-            .collect();
-        Ok(Self::of_tensors(source.path().to_owned(), tensors))
+        let stored = |headers: BTreeMap<String, TensorHeader>| {
+            let stored = |(name, header)| (name, Stored::new(header, source.clone()));
+            headers.into_iter().map(stored).collect()
+        };
+        let place = source.path().to_owned();
+        if gguf::wrote(&source)? {
+            let gguf::Contents { tensors, metadata } = gguf::read(&source)?;
+            return Ok(Self {
+                gguf: Some(Arc::new(metadata)),
+                ..Self::of_tensors(place, stored(tensors))
+            });
+        }
+        Ok(Self::of_tensors(place, stored(headers(&source)?)))
+    }
+
+    /// The metadata of a GGUF file. `None` for other formats.
+    pub fn gguf_metadata(&self) -> Option<&GgufMetadata> {
+        self.gguf.as_deref()
     }
 
     /// The checkpoint at `place`, the file or the folder of the shards, that consists of `tensors`.
@@ -63,6 +80,7 @@ impl Checkpoint {
             tensors,
             updates: None,
             requested: None,
+            gguf: None,
         }
     }
 
@@ -236,7 +254,7 @@ impl Checkpoint {
             return Ok(());
         }
         let stored = self.stored(name)?;
-        stored.float_type(name)?;
+        stored.default_type(name)?;
         let found = &stored.header.shape;
         let longer = |shape: &[usize]| {
             shape
@@ -302,8 +320,8 @@ impl Checkpoint {
         buffers: Option<&BufferPool>,
     ) -> Result<Tensor> {
         let stored = self.stored(name)?;
-        let stored_type = stored.float_type(name)?;
-        let held_type = held_type.unwrap_or_else(|| default_held(stored_type));
+        let default_type = stored.default_type(name)?;
+        let held_type = held_type.unwrap_or(default_type);
         let count = stored.header.shape.iter().product();
         let elements = match buffers {
             Some(buffers) => buffers.take(held_type, count),
@@ -311,7 +329,7 @@ impl Checkpoint {
         };
         let mut elements = elements.ok_or_else(|| stored.unsupported(name, stored.header.element_type))?;
         let update = self.update(name)?;
-        let part = stored.part(0, stored_type, update.as_ref());
+        let part = stored.part(0, update.as_ref());
         match &mut elements {
             Elements::F32(values) => part.fill(values, |value| value)?,
             Elements::F16(values) => part.fill(values, f16::from_f32)?,
@@ -335,18 +353,19 @@ impl Checkpoint {
     /// Fills `values` with the values of the tensor `name`, which must have as many.
     pub(crate) fn read_floats(&self, name: &str, values: &mut [f32]) -> Result<()> {
         let stored = self.stored(name)?;
-        stored.fill(values, 0, stored.float_type(name)?, |value| value)
+        stored.default_type(name)?;
+        stored.fill(values, 0, |value| value)
     }
 
     /// Refuses the tensor `name` unless its type is a supported floating-point type.
     pub(crate) fn check_floats(&self, name: &str) -> Result<()> {
-        self.stored(name)?.float_type(name).map(drop)
+        self.stored(name)?.default_type(name).map(drop)
     }
 
     /// Whether every value of the tensor `name` is finite. The tensor is read a stretch at a time.
     pub(crate) fn is_finite(&self, name: &str) -> Result<bool> {
         let stored = self.stored(name)?;
-        stored.float_type(name)?;
+        stored.default_type(name)?;
         stored.is_finite()
     }
 
@@ -396,10 +415,10 @@ impl Checkpoint {
     /// Reads the given rows of the tensor `name`, in the given order. A row is a run of the last dimension.
     pub(crate) fn read_rows(&self, name: &str, rows: &[usize]) -> Result<Tensor> {
         let stored = self.stored(name)?;
-        let stored_type = stored.float_type(name)?;
+        let default_type = stored.default_type(name)?;
         let update = self.update(name)?;
-        let part = |first| stored.part(first, stored_type, update.as_ref());
-        match stored_type {
+        let part = |first| stored.part(first, update.as_ref());
+        match default_type {
             // An updated tensor is wider than the stored one.
             _ if update.is_some() => {
                 stored.rows(name, rows, |first, to| part(first).fill(to, |value: f32| value))

@@ -54,6 +54,16 @@ pub enum Error {
         /// The method and the bits that `quantization_config` names.
         method: String,
     },
+    /// A tensor is quantised in a form that is not supported.
+    #[error("tensor `{tensor}` in `{}` is quantised with {method}, which cannot be read", file.display())]
+    QuantizedTensor {
+        /// The file.
+        file: PathBuf,
+        /// The full name of the tensor.
+        tensor: String,
+        /// The name of the form or of the method.
+        method: String,
+    },
     /// A path of the model leads out of its folder.
     #[error("`{}` is no file of the model's own: it leads to `{}`", file.display(), target.display())]
     OutsideFolder {
@@ -83,6 +93,14 @@ pub enum Error {
     /// The file does not begin with a safetensors header.
     #[error("`{}` is not a safetensors file: {reason}", file.display())]
     BadHeader {
+        /// The file.
+        file: PathBuf,
+        /// The defect.
+        reason: String,
+    },
+    /// A GGUF file cannot be parsed.
+    #[error("`{}` is no usable GGUF file: {reason}", file.display())]
+    BadGguf {
         /// The file.
         file: PathBuf,
         /// The defect.

@@ -29,6 +29,7 @@ mod cuda;
 mod device;
 mod device_memory;
 mod error;
+mod gguf;
 mod header;
 mod host_memory;
 mod identity;
@@ -46,6 +47,7 @@ mod naming;
 #[cfg(any(feature = "cuda", metal))]
 mod parts;
 mod process_memory;
+mod quantized;
 mod requested;
 mod residency;
 mod safetensors;
@@ -72,6 +74,7 @@ pub use device::{
 };
 pub use device_memory::DeviceMemory;
 pub use error::{Error, Result};
+pub use gguf::GgufMetadata;
 pub use header::{ElementType, TensorHeader};
 pub use host_memory::HostMemory;
 pub use identity::FileIdentity;

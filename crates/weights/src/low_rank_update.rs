@@ -49,7 +49,7 @@ impl LowRankUpdate {
         &self,
         values: &mut [T],
         first: usize,
-        narrow: impl Fn(f32) -> T,
+        narrow: impl Fn(f32) -> T + Sync,
         read: impl Fn(&mut [f32], usize) -> Result<()>,
     ) -> Result<()> {
         let stretch = (STRETCH / self.columns).max(1) * self.columns;

@@ -4,18 +4,17 @@ use candle_core::DType;
 use half::{bf16, f16};
 
 use crate::low_rank_update::LowRankUpdate;
-use crate::stored::{Stored, default_held};
+use crate::stored::Stored;
 use crate::{Checkpoint, Result};
 
 impl Checkpoint {
     /// The tensor `name`, which is read as `held_type`, or in the type of the file.
     pub(crate) fn in_parts(&self, name: &str, held_type: Option<DType>) -> Result<Parts<'_>> {
         let stored = self.stored(name)?;
-        let stored_type = stored.float_type(name)?;
+        let default_type = stored.default_type(name)?;
         Ok(Parts {
             stored,
-            stored_type,
-            held_type: held_type.unwrap_or_else(|| default_held(stored_type)),
+            held_type: held_type.unwrap_or(default_type),
             update: self.update(name)?,
         })
     }
@@ -25,7 +24,6 @@ impl Checkpoint {
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
     stored: &'a Stored,
-    stored_type: DType,
     held_type: DType,
     update: Option<LowRankUpdate>,
 }
@@ -43,7 +41,7 @@ impl Parts<'_> {
     /// `offset` on.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
         let first = offset / self.held_type.size_in_bytes();
-        let part = self.stored.part(first, self.stored_type, self.update.as_ref());
+        let part = self.stored.part(first, self.update.as_ref());
         match self.held_type {
             DType::F16 => part.fill(bytemuck::cast_slice_mut(bytes), f16::from_f32),
             DType::BF16 => part.fill(bytemuck::cast_slice_mut(bytes), bf16::from_f32),

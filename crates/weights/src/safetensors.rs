@@ -325,10 +325,13 @@ fn locate(name: &str, entry: Entry, data_start: u64, file: &Path) -> Result<Tens
     let Shape(shape) = entry.shape;
     let needed = shape
         .iter()
-        .try_fold(entry.dtype.size(), |product, &size| {
+        .try_fold(1_u64, |product, &size| {
             // Empty dimensions count as 1, because other programs multiply sizes in another order.
             product.checked_mul(size.max(1) as u64)
         })
+        // Elements of less than a byte have to be whole bytes together.
+        .filter(|count| shape.contains(&0) || count.is_multiple_of(entry.dtype.block().elements))
+        .and_then(|count| entry.dtype.bytes_of(count))
         .ok_or_else(|| bad(format!("tensor `{name}` has the impossible shape {shape:?}")))?;
     let needed = if shape.contains(&0) { 0 } else { needed };
     if begin.checked_add(needed) != Some(end) {

@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use crate::low_rank_update::LowRankUpdate;
 use crate::naming::Layout;
+use crate::quantized::{self, Quantized};
 use crate::source::Source;
 use crate::{ElementType, Error, Result, TensorHeader};
 
@@ -22,22 +23,24 @@ const fn converted_at_a_time(element_bytes: usize) -> usize {
     }
 }
 
-/// The scratch bytes of reading `count` elements of `element_bytes` each as 32-bit floats.
-pub(crate) fn converting_takes(count: usize, element_bytes: usize) -> usize {
-    match element_bytes {
-        4 => 0,
-        _ => count.min(converted_at_a_time(element_bytes)) * element_bytes,
+/// The scratch bytes of reading `count` elements as 32-bit floats.
+pub(crate) fn converting_takes(count: usize, element_type: ElementType) -> usize {
+    match element_type {
+        ElementType::F32 => 0,
+        ElementType::F16 | ElementType::Bf16 => count.min(converted_at_a_time(2)) * 2,
+        ElementType::F64 => count.min(converted_at_a_time(8)) * 8,
+        _ => quantized::decoding_takes(count, element_type),
     }
 }
 
-/// The type in which elements are held by default: the type of the file, or 32-bit floats for 64-bit floats.
-/// `None` for types that are not weights.
+/// The type in which elements are held by default: the type of the file, 32-bit floats for 64-bit floats, and
+/// `bfloat16` for quantised elements. `None` for types that are not weights.
 pub(crate) fn default_type(element_type: ElementType) -> Option<DType> {
     match element_type {
         ElementType::F32 | ElementType::F64 => Some(DType::F32),
         ElementType::F16 => Some(DType::F16),
         ElementType::Bf16 => Some(DType::BF16),
-        _ => None,
+        _ => quantized::is_quantized(element_type).then_some(DType::BF16),
     }
 }
 
@@ -51,6 +54,16 @@ pub(crate) struct Stored {
     pub(crate) saved_as: Option<String>,
     /// The order of the values in the file.
     pub(crate) order: Order,
+    /// How the values are decoded, where they are no numbers of their own.
+    pub(crate) quantized: Option<QuantizedRange>,
+}
+
+/// A range of the values of a quantised tensor.
+#[derive(Debug, Clone)]
+pub(crate) struct QuantizedRange {
+    pub(crate) of: Arc<Quantized>,
+    /// The index of the first value of the range.
+    pub(crate) first: usize,
 }
 
 /// The order in which a file stores the values of a tensor.
@@ -67,19 +80,10 @@ pub(crate) enum Order {
     Identity,
 }
 
-/// The default type in which a tensor stored as `stored_type` is held.
-pub(crate) fn default_held(stored_type: DType) -> DType {
-    match stored_type {
-        DType::F64 => DType::F32,
-        other => other,
-    }
-}
-
 /// The elements of a tensor from index `first` on, with the update that is added to them.
 pub(crate) struct Part<'a> {
     stored: &'a Stored,
     first: usize,
-    stored_type: DType,
     update: Option<&'a LowRankUpdate>,
 }
 
@@ -89,15 +93,13 @@ impl Part<'_> {
     pub(crate) fn fill<T: bytemuck::Pod + WithDType>(
         &self,
         values: &mut [T],
-        narrow: impl Fn(f32) -> T,
+        narrow: impl Fn(f32) -> T + Sync,
     ) -> Result<()> {
-        let Self {
-            stored, stored_type, ..
-        } = *self;
+        let stored = self.stored;
         match self.update {
-            None => stored.fill(values, self.first, stored_type, narrow),
+            None => stored.fill(values, self.first, narrow),
             Some(update) => update.fill(values, self.first, narrow, |wide, first| {
-                stored.fill(wide, first, stored_type, |value: f32| value)
+                stored.fill(wide, first, |value: f32| value)
             }),
         }
     }
@@ -106,11 +108,16 @@ impl Part<'_> {
 impl Stored {
     /// The tensor of `header` in `source`, under its own name.
     pub(crate) fn new(header: TensorHeader, source: Arc<Source>) -> Self {
+        let quantized = Quantized::plain(&header).map(|of| QuantizedRange {
+            of: Arc::new(of),
+            first: 0,
+        });
         Self {
             header,
             source,
             saved_as: None,
             order: Order::default(),
+            quantized,
         }
     }
 
@@ -163,6 +170,15 @@ impl Stored {
     fn rows_of(&self, first: usize, count: usize) -> Self {
         let mut part = self.clone();
         let header = &mut part.header;
+        if let Some(range) = &mut part.quantized {
+            let row: usize = header.shape.iter().skip(1).product();
+            range.first += first * row;
+            (header.offset, header.bytes) = range.of.bytes_of(range.first, count * row);
+            if let Some(rows) = header.shape.first_mut() {
+                *rows = count;
+            }
+            return part;
+        }
         let row = header.bytes / header.shape.first().map_or(1, |&rows| rows.max(1) as u64);
         header.offset += first as u64 * row;
         header.bytes = count as u64 * row;
@@ -172,16 +188,10 @@ impl Stored {
         part
     }
 
-    pub(crate) fn part<'a>(
-        &'a self,
-        first: usize,
-        stored_type: DType,
-        update: Option<&'a LowRankUpdate>,
-    ) -> Part<'a> {
+    pub(crate) fn part<'a>(&'a self, first: usize, update: Option<&'a LowRankUpdate>) -> Part<'a> {
         Part {
             stored: self,
             first,
-            stored_type,
             update,
         }
     }
@@ -195,6 +205,19 @@ impl Stored {
     /// Whether every element is finite as a 32-bit float. Integers are. The tensor is read a stretch at a
     /// time.
     pub(crate) fn is_finite(&self) -> Result<bool> {
+        if let Some(range) = &self.quantized {
+            let count: usize = self.header.shape.iter().product();
+            let mut values = vec![0.0; count.min(CONVERTED_AT_A_TIME)];
+            for first in (0..count).step_by(CONVERTED_AT_A_TIME) {
+                let values = &mut values[..CONVERTED_AT_A_TIME.min(count - first)];
+                let narrow = |value: f32| value;
+                range.of.fill(&self.source, values, range.first + first, narrow)?;
+                if !values.iter().all(|value| value.is_finite()) {
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
         match self.header.element_type {
             ElementType::F64 => self.all(|value: f64| (value as f32).is_finite()),
             ElementType::F32 => self.all(|value: f32| value.is_finite()),
@@ -220,15 +243,10 @@ impl Stored {
         Ok(true)
     }
 
-    /// The type of the elements, which must be floats.
-    pub(crate) fn float_type(&self, name: &str) -> Result<DType> {
-        match self.header.element_type {
-            ElementType::F64 => Ok(DType::F64),
-            ElementType::F32 => Ok(DType::F32),
-            ElementType::F16 => Ok(DType::F16),
-            ElementType::Bf16 => Ok(DType::BF16),
-            found => Err(self.unsupported(name, found)),
-        }
+    /// The type in which the elements, which must be floats or quantised, are held by default.
+    pub(crate) fn default_type(&self, name: &str) -> Result<DType> {
+        let element_type = self.header.element_type;
+        default_type(element_type).ok_or_else(|| self.unsupported(name, element_type))
     }
 
     /// Reads the elements from `first` on into `values`. `narrow` rounds them to the held type, where that is
@@ -237,11 +255,10 @@ impl Stored {
         &self,
         values: &mut [T],
         first: usize,
-        stored_type: DType,
-        narrow: impl Fn(f32) -> T,
+        narrow: impl Fn(f32) -> T + Sync,
     ) -> Result<()> {
         match self.order {
-            Order::Rows => self.fill_in_order(values, first, stored_type, &narrow),
+            Order::Rows => self.fill_in_order(values, first, &narrow),
             Order::HalvesSwapped => {
                 let count: usize = self.header.shape.iter().product();
                 let (half, mut first, mut rest) = (count / 2, first, values);
@@ -251,13 +268,13 @@ impl Stored {
                         Some(place) => (place, count - first),
                     };
                     let (run, later) = rest.split_at_mut(rest.len().min(until_boundary));
-                    self.fill_in_order(run, place, stored_type, &narrow)?;
+                    self.fill_in_order(run, place, &narrow)?;
                     first += run.len();
                     rest = later;
                 }
                 Ok(())
             }
-            Order::Columns => self.fill_from_columns(values, first, stored_type, &narrow),
+            Order::Columns => self.fill_from_columns(values, first, &narrow),
             Order::Identity => {
                 let columns = self.header.shape.last().map_or(1, |&columns| columns.max(1));
                 for (place, value) in (first..).zip(values) {
@@ -274,8 +291,7 @@ impl Stored {
         &self,
         values: &mut [T],
         first: usize,
-        stored_type: DType,
-        narrow: impl Fn(f32) -> T,
+        narrow: impl Fn(f32) -> T + Sync,
     ) -> Result<()> {
         let &[rows, columns] = self.header.shape.as_slice() else {
             return Ok(());
@@ -284,7 +300,7 @@ impl Stored {
         let (first_row, rows_end) = (first / columns.max(1), end.div_ceil(columns.max(1)));
         let mut stored = vec![T::zeroed(); rows_end - first_row];
         for column in 0..columns {
-            self.fill_in_order(&mut stored, column * rows + first_row, stored_type, &narrow)?;
+            self.fill_in_order(&mut stored, column * rows + first_row, &narrow)?;
             for (row, &value) in (first_row..).zip(&stored) {
                 let place = row * columns + column;
                 if (first..end).contains(&place) {
@@ -301,19 +317,34 @@ impl Stored {
         &self,
         values: &mut [T],
         first: usize,
-        stored_type: DType,
-        narrow: impl Fn(f32) -> T,
+        narrow: impl Fn(f32) -> T + Sync,
     ) -> Result<()> {
-        let offset = self.header.offset + (first * stored_type.size_in_bytes()) as u64;
-        if T::DTYPE == stored_type {
-            return self.source.read_at(offset, bytemuck::cast_slice_mut(values));
+        if let Some(range) = &self.quantized {
+            return range.of.fill(&self.source, values, range.first + first, narrow);
         }
-        match stored_type {
-            DType::F16 => self.convert::<f16, T>(values, offset, |value| narrow(value.to_f32())),
-            DType::BF16 => self.convert::<bf16, T>(values, offset, |value| narrow(value.to_f32())),
-            DType::F64 => self.convert::<f64, T>(values, offset, |value| narrow(value as f32)),
-            _ => self.convert::<f32, T>(values, offset, narrow),
+        let (element_type, first) = (self.header.element_type, first as u64);
+        let offset = |size: u64| self.header.offset + first * size;
+        match (element_type, T::DTYPE) {
+            (ElementType::F32, DType::F32) => self.read_into(values, offset(4)),
+            (ElementType::F16, DType::F16) | (ElementType::Bf16, DType::BF16) => {
+                self.read_into(values, offset(2))
+            }
+            (ElementType::F64, DType::F64) => self.read_into(values, offset(8)),
+            (ElementType::F32, _) => self.convert::<f32, T>(values, offset(4), narrow),
+            (ElementType::F16, _) => {
+                self.convert::<f16, T>(values, offset(2), |value| narrow(value.to_f32()))
+            }
+            (ElementType::Bf16, _) => {
+                self.convert::<bf16, T>(values, offset(2), |value| narrow(value.to_f32()))
+            }
+            (ElementType::F64, _) => self.convert::<f64, T>(values, offset(8), |value| narrow(value as f32)),
+            (found, _) => Err(self.unsupported("", found)),
         }
+    }
+
+    /// Reads elements of the type of the file.
+    fn read_into<T: bytemuck::Pod>(&self, values: &mut [T], offset: u64) -> Result<()> {
+        self.source.read_at(offset, bytemuck::cast_slice_mut(values))
     }
 
     fn convert<S: bytemuck::Pod, T>(
@@ -394,11 +425,9 @@ mod tests {
     /// The values from `first` on, as 16-bit and as 32-bit floats.
     fn values(stored: &Stored, first: usize, count: usize) -> Vec<f32> {
         let mut narrow = vec![f16::ZERO; count];
-        stored
-            .fill(&mut narrow, first, DType::F32, f16::from_f32)
-            .unwrap();
+        stored.fill(&mut narrow, first, f16::from_f32).unwrap();
         let mut wide = vec![0.0; count];
-        stored.fill(&mut wide, first, DType::F32, |value| value).unwrap();
+        stored.fill(&mut wide, first, |value| value).unwrap();
         assert!(
             narrow
                 .iter()

@@ -177,8 +177,8 @@ impl Weights {
             let name = name.strip_prefix(self.prefix.as_str())?;
             let count: usize = header.shape.iter().product();
             let held_type = held_type.or_else(|| default_type(header.element_type));
-            let size = held_type.map_or(header.element_type.size(), |held| held.size_in_bytes() as u64);
-            Some((name, header.shape.as_slice(), count as u64 * size))
+            let bytes = held_type.map_or(header.bytes, |held| (count * held.size_in_bytes()) as u64);
+            Some((name, header.shape.as_slice(), bytes))
         })
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::file::{Layer, LoraFile};
 use super::{Fit, ModelPart};
-use crate::Result;
 use crate::low_rank_update::{LowRankUpdate, STRETCH, TensorUpdates};
 use crate::stored::converting_takes;
+use crate::{ElementType, Result};
 
 /// The LoRA files of one network, each with its scale. Their updates are added to tensors while these are
 /// read.
@@ -22,7 +22,7 @@ pub struct Adapters {
 struct Changed {
     rows: usize,
     columns: usize,
-    element_bytes: usize,
+    element_type: ElementType,
     updates: Vec<Update>,
 }
 
@@ -66,7 +66,7 @@ impl Adapters {
                         .or_insert_with(|| Changed {
                             rows: piece.of,
                             columns: piece.columns,
-                            element_bytes: piece.element_bytes,
+                            element_type: piece.element_type,
                             updates: Vec::new(),
                         });
                     let same_layer = change.pieces[..index]
@@ -158,7 +158,7 @@ impl Changed {
     fn scratch_bytes(&self) -> usize {
         let matrices = 4 * self.rank() * (self.rows + self.columns);
         let stretch = (self.rows * self.columns).min((STRETCH / self.columns).max(1) * self.columns);
-        let adding = 4 * stretch + converting_takes(stretch, self.element_bytes);
+        let adding = 4 * stretch + converting_takes(stretch, self.element_type);
         let reading = self
             .updates
             .iter()

@@ -10,7 +10,7 @@ use super::peft_settings::Factor;
 use super::{ModelPart, hash};
 use crate::source::Source;
 use crate::stored::converting_takes;
-use crate::{Checkpoint, Error, ModelFamily, Result, safetensors, torch};
+use crate::{Checkpoint, ElementType, Error, ModelFamily, Result, gguf, safetensors, torch};
 
 /// A LoRA file, of which only the header and the settings beside it were read.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) struct Layer {
     middle: Option<Middle>,
     alpha: AlphaPlace,
     /// The bytes of an element of the matrices.
-    element_bytes: usize,
+    element_type: ElementType,
 }
 
 /// The core of a decomposed convolution: `[rank, inner, kernel height, kernel width]` in the file.
@@ -82,7 +82,7 @@ impl LoraFile {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let source = Arc::new(Source::open(path.into())?);
         let checkpoint = Checkpoint::open(source.clone())?;
-        let metadata = if torch::wrote(&source)? {
+        let metadata = if torch::wrote(&source)? || gguf::wrote(&source)? {
             BTreeMap::new()
         } else {
             safetensors::metadata(&source)?
@@ -186,7 +186,7 @@ impl LoraFile {
         if let Some(known) = self.hash.get() {
             return Ok(known.clone());
         }
-        let data = if torch::wrote(&self.source)? {
+        let data = if torch::wrote(&self.source)? || gguf::wrote(&self.source)? {
             0
         } else {
             safetensors::data_start(&self.source)?
@@ -302,9 +302,9 @@ impl Layer {
             columns,
             middle,
             alpha,
-            element_bytes: checkpoint
+            element_type: checkpoint
                 .header(&up)
-                .map_or(4, |header| header.element_type.size() as usize),
+                .map_or(ElementType::F32, |header| header.element_type),
             down,
             up,
         })
@@ -362,12 +362,12 @@ impl Layer {
     /// The scratch bytes of reading the matrices.
     pub(super) fn reading_takes(&self) -> usize {
         let (up, down) = (self.rows * self.rank, self.rank * self.columns);
-        let reading_up = 4 * up + converting_takes(up, self.element_bytes);
+        let reading_up = 4 * up + converting_takes(up, self.element_type);
         let reading_down = match &self.middle {
-            None => converting_takes(down, self.element_bytes),
+            None => converting_takes(down, self.element_type),
             Some(Middle { inner, area, .. }) => {
                 let (outer, core) = (inner * self.columns / area, self.rank * inner * area);
-                4 * (outer + core) + converting_takes(outer.max(core), self.element_bytes)
+                4 * (outer + core) + converting_takes(outer.max(core), self.element_type)
             }
         };
         reading_up.max(reading_down)

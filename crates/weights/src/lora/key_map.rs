@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::key::flat;
 use super::{LoraNetwork, ModelPart};
+use crate::ElementType;
 use crate::naming::{Layout, Naming, Translated};
 
 /// A range of rows of a LoRA layer, and the rows of a tensor that it updates.
@@ -21,8 +22,8 @@ pub(super) struct Piece {
     pub(super) columns: usize,
     /// The number of rows of the whole tensor.
     pub(super) of: usize,
-    /// The bytes of an element in the checkpoint.
-    pub(super) element_bytes: usize,
+    /// The form of the elements in the checkpoint.
+    pub(super) element_type: ElementType,
 }
 
 /// The layers of a network under all names that LoRA files use, with underscores for dots.
@@ -64,7 +65,7 @@ impl KeyMap {
                 rows: *rows,
                 columns: rest.iter().product(),
                 of: *rows,
-                element_bytes: header.element_type.size() as usize,
+                element_type: header.element_type,
             };
             key_map.0.insert(flat(stored), vec![piece]);
             let renamed = is_clip.then(|| bare.renamed(stored)).flatten();

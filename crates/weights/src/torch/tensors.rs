@@ -121,7 +121,6 @@ impl Finder<'_> {
         if shape.len() != strides.len() {
             return Err(damaged("has a stride too few or too many"));
         }
-        let size = storage.element_type.size();
         // The stride of each dimension of a contiguous tensor, from the last one up.
         let mut count = 1_u64;
         let mut contiguous = true;
@@ -143,8 +142,8 @@ impl Finder<'_> {
             .archive
             .storage(&storage.key)
             .ok_or_else(|| damaged("lies in a storage that is not there"))?;
-        let start = first.checked_mul(size);
-        let bytes = count.checked_mul(size);
+        let start = storage.element_type.bytes_of(*first);
+        let bytes = storage.element_type.bytes_of(count);
         let inside = start
             .zip(bytes)
             .filter(|(start, bytes)| start.checked_add(*bytes).is_some_and(|end| end <= place.length));

@@ -4,6 +4,7 @@
 
 mod blocks;
 mod checkpoint;
+mod gguf;
 mod inspection;
 mod lora;
 #[path = "../lora_files/mod.rs"]
