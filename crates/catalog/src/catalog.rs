@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use sd_hub::{Cache, Hub, Reference};
+use sd_pipeline::ModelFiles;
 use sd_pipeline::bundle::Kind;
 
+use crate::demo;
 use crate::error::{Error, Result};
 use crate::local::{first_missing, is_complete, local_path, only_file, with_ending};
 use crate::names::reference;
@@ -74,6 +76,20 @@ impl Catalog {
             Some(path) => Ok(Location::Here(usable(kind, name, path)?)),
             None => Ok(Location::OnHub(reference)),
         }
+    }
+
+    /// The files of the model that the user calls `name`, which must be on this machine.
+    ///
+    /// # Errors
+    /// It is not, or the name cannot be resolved.
+    pub fn local_model(&self, name: &str) -> Result<ModelFiles> {
+        Ok(match self.locate(Kind::Model, name)? {
+            Location::BuiltIn => demo::model().files,
+            Location::Here(path) => ModelFiles::at(path),
+            Location::OnHub(reference) => {
+                ModelFiles::at(self.path_in_cache(Kind::Model, name, &reference)?)
+            }
+        })
     }
 
     /// The cached path of what `reference` names on the hub and the user calls `name`.

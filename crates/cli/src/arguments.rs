@@ -1,5 +1,6 @@
 //! The command line as typed, validated: an [`Invocation`]. Nothing here looks at the machine.
 
+mod convert;
 mod doctor;
 mod login;
 mod models;
@@ -7,6 +8,7 @@ mod resume;
 mod settings;
 mod threads;
 
+pub(crate) use convert::ConvertArguments;
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use login::LoginArguments;
 pub(crate) use models::{ModelsArguments, ModelsTask};
@@ -149,6 +151,7 @@ enum Command {
     Models(ModelsArguments),
     Login(LoginArguments),
     Doctor(DoctorArguments),
+    Convert(ConvertArguments),
 }
 
 impl Arguments {
@@ -286,6 +289,8 @@ pub(crate) enum Invocation {
     Login(LoginArguments),
     /// `generate doctor`.
     Doctor(DoctorArguments),
+    /// `generate convert`.
+    Convert(ConvertArguments),
     /// The text of `--help` or `--version`.
     Show(String),
     /// A command line that is refused.
@@ -309,6 +314,7 @@ pub(crate) fn parse() -> Invocation {
             Some(Command::Models(models)) => Invocation::Models(models),
             Some(Command::Login(login)) => Invocation::Login(login),
             Some(Command::Doctor(doctor)) => Invocation::Doctor(doctor),
+            Some(Command::Convert(convert)) => Invocation::Convert(convert),
             None => Invocation::Generate(Box::new(arguments)),
         },
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

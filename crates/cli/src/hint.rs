@@ -149,7 +149,7 @@ impl From<Error> for Failure {
 /// How a user names something of a `kind`.
 fn what_names(kind: Kind) -> &'static str {
     match kind {
-        Kind::Model => "a model is `demo`, a local folder in the diffusers layout, or a hub id",
+        Kind::Model => "a model is `demo`, a local file or folder in the diffusers layout, or a hub id",
         Kind::ControlNet => "--controlnet takes a local folder with config.json and weights, or a hub id",
         Kind::Lora => {
             "a LoRA is a .safetensors file, a folder that holds one (FOLDER:FILE where it holds several), or a hub id, with or \
@@ -196,7 +196,7 @@ fn weights_error(error: &Error) -> Option<&WeightsError> {
 
 fn code(error: &Error) -> u8 {
     match (error, weights_error(error)) {
-        (Error::Interrupted, _) => INTERRUPTED,
+        (Error::Interrupted, _) | (_, Some(WeightsError::Interrupted)) => INTERRUPTED,
         (Error::BudgetTooSmall { .. } | Error::TooLittleLeft { .. }, _) => BUDGET,
         (Error::TooLarge { .. } | Error::Resume(ResumeError::NoSuchRun { .. }), _) => USAGE,
         (Error::NoModel { .. } | Error::NotThere { .. }, _) => NO_MODEL,
@@ -215,6 +215,9 @@ fn code(error: &Error) -> u8 {
 /// What the user can do about `error`.
 fn hint(error: &Error) -> Option<&'static str> {
     if let Some(error) = weights_error(error) {
+        if matches!(error, WeightsError::Interrupted) {
+            return None;
+        }
         return Some(match error {
             WeightsError::MissingWeights { others, .. } if !others.is_empty() => {
                 "weights must be .safetensors or PyTorch .bin files with the names that diffusers and transformers use"
@@ -281,6 +284,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             }
             WeightsError::SeveralNetworks { .. } => "name one of them with --vae",
             WeightsError::OtherNetwork { .. } => "name a file that holds this network, or a folder of it",
+            WeightsError::TargetExists { .. } => "write to another place, or replace it with --force",
+            WeightsError::UnfitEncoding { .. } => "write a .gguf file, or choose bf16, f16 or f32",
+            WeightsError::Write { .. } => "check the permissions and the free space of the disk",
             WeightsError::UnfitForm { .. } => "the file is damaged or of another model: download it again",
             WeightsError::LoraDoesNotFit { .. } => {
                 "use a LoRA of the model's family, or the model that it was trained for"

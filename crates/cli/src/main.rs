@@ -1,10 +1,11 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
 //! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
-//! [`generate`], [`resume`], [`models`], [`login`], [`doctor`]. Results and messages go through [`terminal`],
+//! [`generate`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`]. Results and messages go through [`terminal`],
 //! [`progress`] or [`json`]; [`hint`] turns an error into a message, a hint and an exit code.
 
 mod arguments;
+mod convert;
 mod doctor;
 mod download_progress;
 mod generate;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
             doctor::run(&arguments);
             (arguments.json, Ok(()))
         }
+        Invocation::Convert(arguments) => (arguments.json, convert::run(&arguments)),
         Invocation::Show(text) => {
             terminal::print(&text);
             (false, Ok(()))

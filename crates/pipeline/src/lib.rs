@@ -70,5 +70,10 @@ pub use sd_weights::{
 };
 pub use user_dirs::UserDirs;
 
+/// The conversion of models between their forms.
+pub mod convert {
+    pub use sd_weights::{Conversion, ConversionProgress, ConversionReport, Encoding, FileLayout};
+}
+
 /// The version of the program.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

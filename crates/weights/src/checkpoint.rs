@@ -184,6 +184,12 @@ impl Checkpoint {
     /// # Errors
     /// The file cannot be read.
     pub(crate) fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        if let Some(gguf) = &self.gguf {
+            let texts = gguf.all_texts();
+            return Ok(texts
+                .map(|(key, text)| (key.to_owned(), text.to_owned()))
+                .collect());
+        }
         let mut sources = self.sources();
         match (sources.next(), sources.next()) {
             (Some(source), None) if !torch::wrote(source)? => safetensors::metadata(source),
@@ -213,7 +219,7 @@ impl Checkpoint {
             wanted: layout,
             found: stored.header.shape.as_slice().into(),
         })?;
-        laid_out.fill(values, first, laid_out.float_type(name)?, |value| value)
+        laid_out.fill(values, first, |value| value)
     }
 
     /// The file, or the folder of the shards.

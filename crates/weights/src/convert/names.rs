@@ -120,7 +120,7 @@ fn of_network(
         .into_iter()
         .map(|(name, pieces)| {
             let pieces: Vec<Piece> = pieces.into_values().collect();
-            let shape = shape(checkpoint, &pieces, kind);
+            let shape = shape(checkpoint, &pieces, kind, naming.is_some());
             OutputTensor {
                 is_large: is_large(kind, &name, &shape),
                 name,
@@ -131,8 +131,8 @@ fn of_network(
         .collect()
 }
 
-/// The shape of a tensor that consists of `pieces`.
-fn shape(checkpoint: &Checkpoint, pieces: &[Piece], kind: NetworkKind) -> Vec<usize> {
+/// The shape of a tensor that consists of `pieces`, in the original programs or in diffusers.
+fn shape(checkpoint: &Checkpoint, pieces: &[Piece], kind: NetworkKind, is_original: bool) -> Vec<usize> {
     let shapes = pieces.iter().filter_map(|piece| checkpoint.header(&piece.tensor));
     let mut shapes = shapes.map(|header| header.shape.clone());
     let Some(mut shape) = shapes.next() else {
@@ -146,7 +146,7 @@ fn shape(checkpoint: &Checkpoint, pieces: &[Piece], kind: NetworkKind) -> Vec<us
     match pieces.first() {
         Some(piece) if piece.layout == Layout::Transposed => shape.reverse(),
         // The original autoencoders have convolutions of single pixels here.
-        Some(piece) if kind == NetworkKind::Vae && is_attention(&piece.tensor) && shape.len() == 2 => {
+        Some(piece) if is_original && kind == NetworkKind::Vae && is_attention(&piece.tensor) && shape.len() == 2 => {
             shape.extend([1, 1]);
         }
         _ => {}

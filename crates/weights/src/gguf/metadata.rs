@@ -13,8 +13,10 @@ use crate::source::Source;
 const MAXIMUM_ENTRIES: u64 = 2 * MAXIMUM_TENSORS as u64;
 /// The maximum length of a key, as the format has it.
 const MAXIMUM_KEY: u64 = (1 << 16) - 1;
-/// The maximum length of a text that is held. Longer ones, such as templates of chats, are skipped.
-const LONGEST_TEXT: u64 = 4 << 10;
+/// The maximum length of a text that is held, such as a vocabulary in JSON. Longer ones are skipped.
+const LONGEST_TEXT: u64 = 4 << 20;
+/// The maximum length of a text in an array, such as a token.
+const LONGEST_ELEMENT: u64 = 4 << 10;
 /// The maximum bytes of all keys and texts that are held.
 const MAXIMUM_HELD: usize = 16 << 20;
 /// The maximum number of elements of an array that is read. The largest vocabularies have a quarter.
@@ -184,6 +186,14 @@ impl GgufMetadata {
         })
     }
 
+    /// The entries that are texts.
+    pub fn all_texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().filter_map(|(key, value)| match value {
+            Value::Text(text) => Some((key.as_str(), text.as_str())),
+            _ => None,
+        })
+    }
+
     /// The architecture of the model, `general.architecture`, such as `sdxl` or `t5encoder`.
     pub fn architecture(&self) -> Option<&str> {
         self.text("general.architecture")
@@ -231,7 +241,7 @@ impl GgufMetadata {
             key,
             |kind| kind == Kind::Text,
             |cursor, _| {
-                let text = cursor.text(LONGEST_TEXT, "a text in an array")?;
+                let text = cursor.text(LONGEST_ELEMENT, "a text in an array")?;
                 bytes += text.len();
                 match bytes > MAXIMUM_TEXTS {
                     true => Err(bad(cursor.source(), "the texts of an array are too long")),
