@@ -8,6 +8,7 @@ use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 
 use crate::buffer_pool::{BufferPool, Elements};
+use crate::combine::combine;
 use crate::low_rank_update::{LowRankUpdate, TensorUpdates};
 use crate::naming::{Layout, Naming, Translated};
 use crate::requested::RequestedTensors;
@@ -65,7 +66,7 @@ impl Checkpoint {
                 ..Self::of_tensors(place, stored(tensors))
             });
         }
-        Ok(Self::of_tensors(place, stored(headers(&source)?)))
+        Ok(Self::of_tensors(place, combine(stored(headers(&source)?))?))
     }
 
     /// The metadata of a GGUF file. `None` for other formats.
@@ -282,7 +283,7 @@ impl Checkpoint {
 
     /// The bytes of all tensors as stored.
     pub fn bytes(&self) -> u64 {
-        self.tensors.values().map(|stored| stored.header.bytes).sum()
+        self.tensors.values().map(Stored::bytes).sum()
     }
 
     /// The data type of most of the bytes, or `None` for a file without tensors.
@@ -408,13 +409,15 @@ impl Checkpoint {
 
     /// The files, each once.
     fn sources(&self) -> impl Iterator<Item = &Source> {
-        let mut seen = Vec::new();
-        self.tensors.values().filter_map(move |stored| {
-            let address = Arc::as_ptr(&stored.source);
-            (!seen.contains(&address)).then(|| {
+        let mut seen: Vec<*const Source> = Vec::new();
+        let sources = self.tensors.values().flat_map(Stored::sources);
+        sources.filter(move |source| {
+            let address = std::ptr::from_ref(*source);
+            let is_new = !seen.contains(&address);
+            if is_new {
                 seen.push(address);
-                &*stored.source
-            })
+            }
+            is_new
         })
     }
 

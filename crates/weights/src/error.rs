@@ -64,6 +64,16 @@ pub enum Error {
         /// The name of the form or of the method.
         method: String,
     },
+    /// The tensors beside a quantised one, such as its scales, do not fit it.
+    #[error("tensor `{tensor}` in `{}` cannot be decoded: {reason}", file.display())]
+    BadQuantization {
+        /// The file.
+        file: PathBuf,
+        /// The full name of the tensor.
+        tensor: String,
+        /// The defect.
+        reason: String,
+    },
     /// A path of the model leads out of its folder.
     #[error("`{}` is no file of the model's own: it leads to `{}`", file.display(), target.display())]
     OutsideFolder {

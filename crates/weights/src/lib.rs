@@ -23,6 +23,7 @@ mod buffers;
 #[cfg(any(metal, test))]
 mod caught_panic;
 mod checkpoint;
+mod combine;
 mod convert;
 #[cfg(feature = "cuda")]
 mod cuda;

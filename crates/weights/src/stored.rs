@@ -1,5 +1,6 @@
 //! One tensor of a file, read in any data type, in parts or by rows, with LoRA updates added.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
@@ -8,7 +9,7 @@ use half::{bf16, f16};
 
 use crate::low_rank_update::LowRankUpdate;
 use crate::naming::Layout;
-use crate::quantized::{self, Quantized};
+use crate::quantized::{self, Form, Quantized};
 use crate::source::Source;
 use crate::{ElementType, Error, Result, TensorHeader};
 
@@ -119,6 +120,48 @@ impl Stored {
             order: Order::default(),
             quantized,
         }
+    }
+
+    /// The tensor of `header` in `source`, whose values are computed as `form` says.
+    pub(crate) fn quantized(header: TensorHeader, source: Arc<Source>, form: Form) -> Self {
+        let of = Arc::new(Quantized::new(&header, form));
+        Self {
+            quantized: Some(QuantizedRange { of, first: 0 }),
+            ..Self::new(header, source)
+        }
+    }
+
+    /// The bytes of the tensor in its file, with the scales that belong to it.
+    pub(crate) fn bytes(&self) -> u64 {
+        let sidecars = self.quantized.iter().flat_map(|range| range.of.sidecars());
+        self.header.bytes + sidecars.map(|sidecar| sidecar.header.bytes).sum::<u64>()
+    }
+
+    /// The files that the values are read from.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
+        let sidecars = self.quantized.iter().flat_map(|range| range.of.sidecars());
+        std::iter::once(&*self.source).chain(sidecars.map(|sidecar| &*sidecar.source))
+    }
+
+    /// Reads the blocks of `rows` of the outermost dimension as they are in the file. `None` for values that are
+    /// no blocks of ggml, or where rows are no whole blocks or lie in another order.
+    #[cfg_attr(not(test), expect(dead_code, reason = "products still take widened weights"))]
+    pub(crate) fn read_blocks(&self, rows: Range<usize>) -> Result<Option<Vec<u8>>> {
+        let row: usize = self.header.shape.iter().skip(1).product();
+        let in_block = self.header.element_type.block().elements as usize;
+        let range = self.quantized.as_ref().filter(|range| {
+            range.of.is_blocks()
+                && self.order == Order::Rows
+                && row.is_multiple_of(in_block)
+                && range.first.is_multiple_of(in_block)
+        });
+        let Some(range) = range else { return Ok(None) };
+        let (offset, length) = range
+            .of
+            .bytes_of(range.first + rows.start * row, rows.len() * row);
+        let mut bytes = vec![0; length as usize];
+        self.source.read_at(offset, &mut bytes)?;
+        Ok(Some(bytes))
     }
 
     /// The tensor of which this one is the form that another program lays out as `layout`. `None` where this

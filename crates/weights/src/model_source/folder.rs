@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::saved_name::{Begin, looked_for, looks_like_weights, weights_begin};
 use super::{MODEL_INDEX, ModelFile, ModelSource, SourcePart, TokenizerFiles, Vocabulary};
 use crate::checkpoint::headers;
+use crate::combine::combine;
 use crate::source::Source;
 use crate::stored::Stored;
 use crate::{Checkpoint, Error, FileIdentity, Result};
@@ -79,15 +80,30 @@ struct QuantizationSettings {
     load_in_4bit: bool,
     #[serde(default)]
     load_in_8bit: bool,
+    /// The type of the weights, as quanto calls it.
+    weights_dtype: Option<String>,
 }
 
 impl QuantizationSettings {
+    /// Whether the weights can be read. Their tensors say how.
+    fn is_supported(&self) -> bool {
+        match self.quant_method.as_deref() {
+            Some("bitsandbytes" | "bfl") => true,
+            Some("quanto") => !self
+                .weights_dtype
+                .as_deref()
+                .is_some_and(|bits| bits.starts_with("int4") || bits.starts_with("int2")),
+            _ => false,
+        }
+    }
+
     /// The name of the method, with its bits where the settings have them.
     fn method(&self) -> String {
         let name = self.quant_method.as_deref().unwrap_or("a method without a name");
-        match (self.load_in_4bit, self.load_in_8bit) {
-            (true, _) => format!("{name} in 4 bits"),
-            (_, true) => format!("{name} in 8 bits"),
+        match (self.load_in_4bit, self.load_in_8bit, &self.weights_dtype) {
+            (true, ..) => format!("{name} in 4 bits"),
+            (_, true, _) => format!("{name} in 8 bits"),
+            (.., Some(dtype)) => format!("{name} ({dtype})"),
             _ => name.to_owned(),
         }
     }
@@ -232,7 +248,10 @@ impl ModelFolder {
             };
             tensors.insert(tensor, Stored::new(header.clone(), source.clone()));
         }
-        Ok(Checkpoint::of_tensors(self.root.join(component), tensors))
+        Ok(Checkpoint::of_tensors(
+            self.root.join(component),
+            combine(tensors)?,
+        ))
     }
 
     fn find_weights(&self, component: &str) -> Result<WeightsPlace> {
@@ -287,7 +306,7 @@ impl ModelFolder {
         match self.json::<QuantizationOf>(&path) {
             Ok(QuantizationOf {
                 quantization_config: Some(settings),
-            }) => Err(Error::Quantized {
+            }) if !settings.is_supported() => Err(Error::Quantized {
                 file: self.root.join(path),
                 method: settings.method(),
             }),

@@ -5,9 +5,18 @@
 //! are read when they are needed and held no longer than that.
 
 mod float8;
+mod four_bits;
 mod ggml;
+mod microscaled;
+mod scaled;
+mod sidecar;
 
 use rayon::prelude::*;
+
+pub(crate) use four_bits::{FourBits, Magnitudes};
+pub(crate) use microscaled::{MicroFloat, Microscaled, ScaleOrder};
+pub(crate) use scaled::Scaled;
+pub(crate) use sidecar::Sidecar;
 
 use crate::header::Block;
 use crate::source::Source;
@@ -15,7 +24,7 @@ use crate::{ElementType, Result, TensorHeader};
 
 /// The number of elements that are decoded at once. The blocks of all forms are as long, or a whole number of
 /// them is.
-const UNIT: usize = 256;
+pub(crate) const UNIT: usize = 256;
 /// The number of elements that are read at a time.
 const PIECE: usize = 1 << 20;
 /// The number of elements that a thread decodes at a time.
@@ -34,11 +43,17 @@ pub(crate) struct Quantized {
 
 /// How values are computed from bytes.
 #[derive(Debug)]
-enum Form {
+pub(crate) enum Form {
     /// Blocks of ggml, which hold their scales.
     Ggml,
     /// 8-bit floats without a scale.
     Float8,
+    /// 8-bit numbers with a scale for the tensor or for each row.
+    Scaled(Scaled),
+    /// 4 bits that select a level.
+    FourBits(FourBits),
+    /// Small floats with small scales.
+    Microscaled(Microscaled),
 }
 
 /// The bytes and scales of a range of values, read from the file.
@@ -74,12 +89,42 @@ impl Quantized {
             other if ggml::has(other) => Form::Ggml,
             _ => return None,
         };
-        Some(Self {
+        Some(Self::new(header, form))
+    }
+
+    /// The values of the tensor of `header`, which are computed as `form` says.
+    pub(crate) fn new(header: &TensorHeader, form: Form) -> Self {
+        Self {
             element_type: header.element_type,
             offset: header.offset,
             count: header.shape.iter().product(),
             form,
-        })
+        }
+    }
+
+    /// The tensors beside this one that it is decoded with.
+    pub(crate) fn sidecars(&self) -> Vec<&Sidecar> {
+        match &self.form {
+            Form::Ggml | Form::Float8 => Vec::new(),
+            Form::Scaled(scaled) => vec![&scaled.scales],
+            Form::FourBits(FourBits {
+                levels, magnitudes, ..
+            }) => match magnitudes {
+                Magnitudes::Floats(floats) => vec![levels, floats],
+                Magnitudes::Nested {
+                    bytes,
+                    levels: nested,
+                    scales,
+                    ..
+                } => vec![levels, bytes, nested, scales],
+            },
+            Form::Microscaled(form) => std::iter::once(&form.scales).chain(&form.whole).collect(),
+        }
+    }
+
+    /// Whether the values are blocks of ggml, which products can take as they are.
+    pub(crate) fn is_blocks(&self) -> bool {
+        matches!(self.form, Form::Ggml)
     }
 
     /// The offset in the file and the number of the bytes that hold the `count` values from `first` on. They
@@ -105,6 +150,9 @@ impl Quantized {
         Ok(match &self.form {
             Form::Ggml => Box::new(ggml::Blocks::new(self.element_type, first, bytes)),
             Form::Float8 => Box::new(float8::Numbers::new(self.element_type, first, bytes)),
+            Form::Scaled(form) => Box::new(form.load(self.element_type, first, bytes)?),
+            Form::FourBits(form) => Box::new(form.load(self.element_type, first, count, bytes)?),
+            Form::Microscaled(form) => Box::new(form.load(first, count, bytes)?),
         })
     }
 

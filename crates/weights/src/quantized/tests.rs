@@ -124,3 +124,35 @@ fn long_tensors_are_read_in_pieces() {
     }
     assert!(stored.is_finite().unwrap());
 }
+
+#[test]
+fn any_part_of_tensors_with_scales_beside_them_is_read() {
+    assert_eq!(check("quantized/float8.safetensors"), 2);
+    assert_eq!(check("quantized/scaled_fp8.safetensors"), 2);
+    assert_eq!(check("quantized/bitsandbytes.safetensors"), 6);
+    assert_eq!(check("quantized/comfy.safetensors"), 9);
+    assert_eq!(check("quantized/bfl.safetensors"), 2);
+    assert_eq!(check("quantized/quanto.safetensors"), 2);
+}
+
+#[test]
+fn blocks_of_ggml_are_read_as_they_are() {
+    let stored = |path: &str, name: &str| {
+        let mut tensors = tensors(path).into_iter();
+        tensors.find(|(found, _)| found == name).unwrap().1
+    };
+    let whole = stored("gguf/types.gguf", "Q4_K");
+    let blocks = |stored: &Stored, rows| stored.read_blocks(rows).unwrap();
+    let all = blocks(&whole, 0..3).unwrap();
+    assert_eq!(all.len(), 3 * 144);
+    assert_eq!(blocks(&whole, 1..3).unwrap(), all[144..]);
+    let last = whole.laid_out(Layout::Part { index: 2, of: 3 }).unwrap();
+    assert_eq!(blocks(&last, 0..1).unwrap(), all[288..]);
+    assert_eq!(blocks(&whole.laid_out(Layout::Transposed).unwrap(), 0..1), None);
+    // Its rows are no whole blocks.
+    assert_eq!(blocks(&stored("gguf/types.gguf", "convolution"), 0..1), None);
+    assert_eq!(
+        blocks(&stored("quantized/float8.safetensors", "e4m3"), 0..1),
+        None
+    );
+}

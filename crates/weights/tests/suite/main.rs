@@ -11,4 +11,5 @@ mod lora;
 mod lora_files;
 mod lora_names;
 mod model_folders;
+mod quantized;
 mod torch_files;

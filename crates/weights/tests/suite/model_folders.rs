@@ -159,8 +159,8 @@ fn a_quantised_network_is_refused_by_the_methods_name() {
     let weights = torch("expected.safetensors");
     for (settings, method) in [
         (
-            r#"{"quant_method": "bitsandbytes", "load_in_4bit": true}"#,
-            "bitsandbytes in 4 bits",
+            r#"{"quant_method": "quanto", "weights_dtype": "int4"}"#,
+            "quanto (int4)",
         ),
         (r#"{"quant_method": "torchao"}"#, "torchao"),
         (r#"{"bits": 8}"#, "a method without a name"),
