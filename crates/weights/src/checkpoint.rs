@@ -170,6 +170,20 @@ impl Checkpoint {
         })
     }
 
+    /// The same tensors, where convolutions with a kernel of one pixel for which `is_linear` holds have the
+    /// shape of matrices.
+    pub(crate) fn with_matrices(mut self, is_linear: impl Fn(&str) -> bool) -> Self {
+        for (name, stored) in &mut self.tensors {
+            if let &[outputs, inputs, 1, ..] = stored.header.shape.as_slice()
+                && stored.header.shape[2..].iter().all(|&size| size == 1)
+                && is_linear(name)
+            {
+                stored.header.shape = vec![outputs, inputs];
+            }
+        }
+        self
+    }
+
     /// The same tensors, and the identity matrix under `name`, with the columns and the data type of the
     /// tensor `like`.
     pub(crate) fn with_identity(mut self, name: &str, like: &str) -> Self {

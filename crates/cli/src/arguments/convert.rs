@@ -43,11 +43,8 @@ pub(crate) struct ConvertArguments {
 /// The forms of a model's files.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Layout {
-    /// A folder
     Diffusers,
-    /// One safetensors file
     Single,
-    /// One GGUF file
     Gguf,
 }
 

@@ -8,6 +8,7 @@ mod checksums;
 mod command;
 mod configuration;
 mod control;
+mod convert;
 mod crate_order;
 mod device_tests;
 mod doctor;

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::model_source::{Network, NetworkKind, SavedTexts, SingleFile, network_kind};
 use crate::{
-    BuiltInTokenizer, Checkpoint, MODEL_INDEX, ModelFile, ModelFiles, ModelSource, Result, Vocabulary,
+    BuiltInTokenizer, Checkpoint, MODEL_INDEX, ModelFamily, ModelFile, ModelFiles, ModelSource, Result,
+    Vocabulary,
 };
 
 /// The components that a network can be, with those of its tokenizer.
@@ -67,7 +68,7 @@ impl Input {
             }
             let checkpoint = source.checkpoint(component)?;
             let config = source.config(component)?;
-            let kind = network_kind(component, &checkpoint, &config)?;
+            let kind = network_kind(component, &checkpoint)?;
             networks.push(InputNetwork {
                 component,
                 kind,
@@ -76,6 +77,18 @@ impl Input {
                 tokenizer: tokenizer
                     .map_or(Ok(Vec::new()), |tokenizer| tokenizer_files(source, tokenizer))?,
             });
+        }
+        let kinds: Vec<NetworkKind> = networks.iter().map(|network| network.kind).collect();
+        for network in &mut networks {
+            network.kind = network.kind.among(&kinds, &network.checkpoint);
+        }
+        // Only the model tells CLIP-L from OpenCLIP-H, where they are smaller than in releases.
+        let of_second = NetworkKind::UNet(ModelFamily::StableDiffusion2);
+        if networks.iter().any(|network| network.kind == of_second) {
+            let clips = networks
+                .iter_mut()
+                .filter(|network| network.component == "text_encoder");
+            clips.for_each(|network| network.kind = NetworkKind::ClipH);
         }
         let texts = [MODEL_INDEX, "scheduler"].into_iter();
         let texts = texts

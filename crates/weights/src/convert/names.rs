@@ -146,7 +146,9 @@ fn shape(checkpoint: &Checkpoint, pieces: &[Piece], kind: NetworkKind, is_origin
     match pieces.first() {
         Some(piece) if piece.layout == Layout::Transposed => shape.reverse(),
         // The original autoencoders have convolutions of single pixels here.
-        Some(piece) if is_original && kind == NetworkKind::Vae && is_attention(&piece.tensor) && shape.len() == 2 => {
+        Some(piece)
+            if is_original && kind == NetworkKind::Vae && is_attention(&piece.tensor) && shape.len() == 2 =>
+        {
             shape.extend([1, 1]);
         }
         _ => {}

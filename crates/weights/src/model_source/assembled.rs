@@ -149,9 +149,11 @@ impl AssembledModel {
         let mut missing = Vec::new();
         let mut find = |kind: NetworkKind, is_optional: bool| -> Result<Option<Network>> {
             let fits = |network: &Network| fits(network, &denoiser);
-            let found = match (files.networks.of(kind), opened.network(kind)) {
+            let own = opened.network(kind).cloned();
+            let own = own.or_else(|| opened.only_clip(kind).filter(|_| family.encoders.len() == 1));
+            let found = match (files.networks.of(kind), own) {
                 (Some(path), _) => Some(beside::named(path, kind)?),
-                (None, Some(own)) => Some(opened.configured(own)),
+                (None, Some(own)) => Some(opened.configured(&own)),
                 (None, None) => {
                     beside::network(file, &files.search, kind, &fits)?.map(|(_, network)| network)
                 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::places::{ALONE, PLACES, is_left_over};
 use super::{Settings, clip, mmdit, other_families, t5, unet, vae};
-use crate::{Checkpoint, ModelFamily, ModelFile, Naming, Result};
+use crate::{Checkpoint, ModelFamily, Naming, Result};
 
 /// A network in a file.
 #[derive(Debug, Clone)]
@@ -120,6 +120,10 @@ pub(super) fn networks(all: &Checkpoint) -> Result<Vec<Network>> {
     if networks.iter().all(|network| !network.kind.is_denoiser()) {
         other_families::refuse(all, networks.is_empty())?;
     }
+    let kinds: Vec<NetworkKind> = networks.iter().map(|network| network.kind).collect();
+    for network in &mut networks {
+        network.kind = network.kind.among(&kinds, &network.checkpoint);
+    }
     Ok(networks)
 }
 
@@ -136,32 +140,37 @@ impl NetworkKind {
         }
     }
 
+    /// What it is in a model with networks of `kinds`: a UNet of SDXL with the larger text encoder alone is
+    /// that of the refiner, if its width is that of neither.
+    pub(crate) fn among(self, kinds: &[Self], tensors: &Checkpoint) -> Self {
+        let is_alone = kinds.contains(&Self::ClipG) && !kinds.contains(&Self::ClipL);
+        match self {
+            Self::UNet(ModelFamily::StableDiffusionXl) if is_alone && !unet::has_width_of_xl(tensors) => {
+                Self::UNet(ModelFamily::StableDiffusionXlRefiner)
+            }
+            other => other,
+        }
+    }
+
     /// Whether it is the network that predicts noise.
     pub(crate) fn is_denoiser(self) -> bool {
         matches!(self, Self::UNet(_) | Self::Mmdit)
     }
 }
 
-/// What the network `component` of a folder is, with its tensors under the names of diffusers and its
-/// configuration.
+/// What the network `component` of a folder is, with its tensors under the names of diffusers. A single text
+/// encoder may also be OpenCLIP-H.
 ///
 /// # Errors
-/// It is that of a model that is not supported, or its configuration cannot be read.
-pub(crate) fn network_kind(component: &str, tensors: &Checkpoint, config: &ModelFile) -> Result<NetworkKind> {
+/// It is that of a model that is not supported.
+pub(crate) fn network_kind(component: &str, tensors: &Checkpoint) -> Result<NetworkKind> {
     Ok(match component {
         "unet" => NetworkKind::UNet(unet::family(tensors)?),
         "transformer" => NetworkKind::Mmdit,
         "vae" => NetworkKind::Vae,
         "text_encoder_3" => NetworkKind::T5,
         "text_encoder_2" => NetworkKind::ClipG,
-        _ => {
-            let config: Settings = config.json()?;
-            // Only CLIP-L was trained with the other activation.
-            match config.get("hidden_act").and_then(serde_json::Value::as_str) {
-                Some("gelu") => NetworkKind::ClipH,
-                _ => NetworkKind::ClipL,
-            }
-        }
+        _ => NetworkKind::ClipL,
     })
 }
 
@@ -191,6 +200,7 @@ fn network(tensors: &Checkpoint, encoder: Option<NetworkKind>) -> Result<Option<
         }
         Names::Vae => {
             let checkpoint = tensors.translated(Naming::VAE)?;
+            let checkpoint = checkpoint.with_matrices(|name| name.contains(".attentions.0.to_"));
             vae::refuse_others(&checkpoint)?;
             Network {
                 kind: NetworkKind::Vae,

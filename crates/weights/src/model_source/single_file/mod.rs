@@ -74,6 +74,21 @@ impl SingleFile {
         self.networks.iter().find(|network| network.kind == kind)
     }
 
+    /// The only one of CLIP's text encoders in the file, as one of `kind`: that of a family with a single
+    /// text encoder, whatever its size is.
+    pub(super) fn only_clip(&self, kind: NetworkKind) -> Option<Network> {
+        let is_clip = |kind| matches!(kind, NetworkKind::ClipL | NetworkKind::ClipH | NetworkKind::ClipG);
+        let mut clips = self.networks.iter().filter(|network| is_clip(network.kind));
+        match (clips.next(), clips.next()) {
+            (Some(clip), None) if is_clip(kind) => Some(Network {
+                kind,
+                config: clip::config(&clip.checkpoint, kind),
+                checkpoint: clip.checkpoint.clone(),
+            }),
+            _ => None,
+        }
+    }
+
     /// A network of the file with the configuration that this program wrote into the file, if it did.
     pub(super) fn configured(&self, network: &Network) -> Network {
         let saved = self.texts.config(network.kind.component());

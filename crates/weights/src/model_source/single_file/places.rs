@@ -34,9 +34,10 @@ pub(super) const PLACES: &[Place] = &[
     place("vae."),
     encoder("cond_stage_model.transformer.", NetworkKind::ClipL),
     encoder("cond_stage_model.1.transformer.", NetworkKind::ClipG),
-    place("cond_stage_model.model."),
+    encoder("cond_stage_model.model.", NetworkKind::ClipH),
     encoder("conditioner.embedders.0.transformer.", NetworkKind::ClipL),
-    place("conditioner.embedders.0.model."),
+    // Also OpenCLIP-H, of Stable Diffusion 2 in a later program; the family tells.
+    encoder("conditioner.embedders.0.model.", NetworkKind::ClipG),
     encoder("conditioner.embedders.1.model.", NetworkKind::ClipG),
     encoder("text_encoders.clip_l.transformer.", NetworkKind::ClipL),
     encoder("text_encoders.clip_g.transformer.", NetworkKind::ClipG),

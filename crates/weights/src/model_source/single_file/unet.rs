@@ -61,6 +61,11 @@ fn context_features(unet: &Checkpoint) -> usize {
         .unwrap_or(0)
 }
 
+/// Whether the text tokens have as many features as in the releases of SDXL.
+pub(super) fn has_width_of_xl(unet: &Checkpoint) -> bool {
+    context_features(unet) == 2048
+}
+
 /// Whether the projections around transformers are convolutions of single pixels.
 fn has_convolutions(unet: &Checkpoint) -> bool {
     let mut projections = unet
