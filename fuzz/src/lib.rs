@@ -31,6 +31,8 @@ pub type Target = fn(&[u8]);
 /// The functions by the names of their targets.
 pub const TARGETS: &[(&str, Target)] = &[
     ("safetensors", safetensors),
+    ("gguf", gguf),
+    ("quantized", quantized),
     ("torch", torch),
     ("index", index),
     ("configurations", configurations),
@@ -62,6 +64,35 @@ pub fn safetensors(bytes: &[u8]) {
         assert!(end <= bytes.len() as u64, "a tensor lies outside of its file");
     }
     let _ = FileIdentity::of_file(&path);
+}
+
+/// A GGUF file, with the values of its tensors and the vocabulary in its metadata.
+pub fn gguf(bytes: &[u8]) {
+    let Ok(checkpoint) = Checkpoint::open_file(file("gguf/x.gguf", bytes)) else {
+        return;
+    };
+    read_all(&checkpoint, bytes);
+    if let Some(metadata) = checkpoint.gguf_metadata() {
+        let _ = metadata.architecture();
+        let _ = metadata.texts("tokenizer.ggml.tokens");
+        let _ = metadata.floats("tokenizer.ggml.scores");
+        let _ = metadata.integers("tokenizer.ggml.token_type");
+    }
+}
+
+/// A safetensors file of quantised tensors with their scales, and all values.
+pub fn quantized(bytes: &[u8]) {
+    if let Ok(checkpoint) = Checkpoint::open_file(file("quantized/x.safetensors", bytes)) {
+        read_all(&checkpoint, bytes);
+    }
+}
+
+/// Decodes all values of a file.
+fn read_all(checkpoint: &Checkpoint, bytes: &[u8]) {
+    let within = |(_, header): (&str, &sd_weights::TensorHeader)| header.offset + header.bytes;
+    let end = checkpoint.tensors().map(within).max().unwrap_or(0);
+    assert!(end <= bytes.len() as u64, "a tensor lies outside of its file");
+    let _ = checkpoint.first_non_finite();
 }
 
 /// A pickle, in an archive as PyTorch writes it, or the whole of a file where it begins like one.

@@ -233,6 +233,8 @@ fn hint(error: &Error) -> Option<&'static str> {
             }
             WeightsError::BadHeader { .. }
             | WeightsError::BadTorchFile { .. }
+            | WeightsError::BadGguf { .. }
+            | WeightsError::BadQuantization { .. }
             | WeightsError::BadText { .. }
             | WeightsError::MissingFromShard { .. } => {
                 "the file is damaged or of another format: download or copy it again"
@@ -245,7 +247,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             | WeightsError::RowOutOfRange { .. } => {
                 "config.json and the weights belong to different models: take both from the same download"
             }
-            WeightsError::UnsupportedType { .. } => "use a version of the model in bf16, f16, f32 or f64",
+            WeightsError::UnsupportedType { .. } => {
+                "use a version of the model in bf16, f16, f32 or a quantised form that docs/model-files.md lists"
+            }
             WeightsError::GitLfsPointer { .. } => {
                 "it was cloned without git-lfs: install git-lfs and run `git lfs pull` in the folder, or download the model \
                  with `generate models pull`"
@@ -255,8 +259,8 @@ fn hint(error: &Error) -> Option<&'static str> {
                  hub) and download it again"
             }
             WeightsError::Quantized { .. } | WeightsError::QuantizedTensor { .. } => {
-                "use the model's files in 16 or 32 bits; blocks that do not fit into memory are streamed, so these run with \
-                 a small --memory too"
+                "use the model's files in 16 bits or as GGUF; blocks that do not fit into memory are streamed, so these run \
+                 with a small --memory too"
             }
             WeightsError::ForbiddenGlobal { .. } => "use a .safetensors file, which cannot hold code",
             WeightsError::OtherFamily { .. } => {

@@ -276,6 +276,7 @@ impl Error {
                     | Weights::Quantized { .. }
                     | Weights::QuantizedTensor { .. }
                     | Weights::BadGguf { .. }
+                    | Weights::BadQuantization { .. }
                     | Weights::MissingFromShard { .. }
                     | Weights::MissingTensor { .. }
                     | Weights::WrongShape { .. }

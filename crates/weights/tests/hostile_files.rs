@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sd_weights::{
-    Checkpoint, CountingAllocator, Error, FileIdentity, ModelFolder, allocated_bytes, allocated_peak,
-    restart_allocated_peak,
+    Checkpoint, CountingAllocator, Error, FileIdentity, ModelFolder, TensorHeader, allocated_bytes,
+    allocated_peak, restart_allocated_peak,
 };
 
 #[global_allocator]
@@ -285,4 +285,120 @@ fn pipes_devices_and_texts_that_are_too_long_are_refused_at_once() {
     assert!(matches!(folder.bytes("config.json"), Err(Error::Read { .. })));
     let read = folder.json::<serde_json::Value>("config.json");
     assert!(matches!(read, Err(Error::Read { .. })));
+}
+
+/// Marsaglia, "Xorshift RNGs", 2003.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % sides.max(1) as u64) as usize
+    }
+}
+
+/// Damages a file: flips bits, replaces a number of 1, 4 or 8 bytes by an extreme one, or cuts the end off.
+fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
+    for _ in 0..=dice.roll(3) {
+        // Headers are at the beginning, and most bytes are not.
+        let range = [bytes.len(), 1500.min(bytes.len())][dice.roll(2)];
+        let at = dice.roll(range);
+        match dice.roll(8) {
+            0 => bytes.truncate(at),
+            1..=4 if !bytes.is_empty() => bytes[at] ^= 1 << dice.roll(8),
+            _ => {
+                let length = [1, 4, 8][dice.roll(3)].min(bytes.len() - at);
+                let number = [0, 1, u64::MAX, 1 << 31, 1 << 62, 1 << 20, 255, 1000][dice.roll(8)];
+                bytes[at..at + length].copy_from_slice(&number.to_le_bytes()[..length]);
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_quantised_files_are_answered_within_their_length() {
+    let _alone = alone();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let files = [
+        "gguf/types.gguf",
+        "quantized/bfl.safetensors",
+        "quantized/bitsandbytes.safetensors",
+        "quantized/comfy.safetensors",
+        "quantized/comfy.metadata.safetensors",
+        "quantized/quanto.safetensors",
+        "quantized/scaled_fp8.safetensors",
+    ];
+    let files = files.map(|file| fs::read(fixtures.join(file)).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    let (mut dice, mut read) = (Dice(0x5eed), 0);
+    for round in 0..3000 {
+        let mut bytes = files[round % files.len()].clone();
+        damage(&mut bytes, &mut dice);
+        fs::write(&path, &bytes).unwrap();
+        restart_allocated_peak();
+        let before = allocated_bytes();
+        if let Ok(checkpoint) = Checkpoint::open_file(&path) {
+            let within =
+                |(_, header): (&str, &TensorHeader)| header.offset + header.bytes <= bytes.len() as u64;
+            assert!(checkpoint.tensors().all(within), "round {round}");
+            checkpoint.first_non_finite().unwrap();
+            read += 1;
+            if let Some(metadata) = checkpoint.gguf_metadata() {
+                let _ = metadata.texts("tokenizer.ggml.tokens");
+                let _ = metadata.floats("tokenizer.ggml.scores");
+                let _ = metadata.integers("tokenizer.ggml.token_type");
+            }
+        }
+        let peak = allocated_peak() - before;
+        assert!(peak < MB, "round {round}: {peak}");
+    }
+    assert!((300..2700).contains(&read), "{read}");
+}
+
+#[test]
+fn a_gguf_header_takes_little_whatever_it_promises() {
+    let _alone = alone();
+    let header = |tensors: u64, entries: u64| {
+        let numbers = [tensors.to_le_bytes(), entries.to_le_bytes()].concat();
+        [b"GGUF\x03\0\0\0".as_slice(), &numbers].concat()
+    };
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    // Texts without end in arrays, which are skipped, and names that are too many.
+    let array = [&8_u32.to_le_bytes()[..], &(1_u64 << 22).to_le_bytes()].concat();
+    let texts = [
+        header(0, 1),
+        text("k"),
+        9_u32.to_le_bytes().to_vec(),
+        array,
+        vec![0; 32 << 20],
+    ]
+    .concat();
+    let (opened, peak) = open("x.gguf", &texts);
+    assert!(opened.is_ok(), "{opened:?}");
+    assert!(peak < MB, "{peak}");
+    for bytes in [
+        header(u64::MAX, 0),
+        header(0, u64::MAX),
+        header(1 << 16, 1 << 17),
+        [header(1, 0), u64::MAX.to_le_bytes().to_vec()].concat(),
+        [
+            header(0, 1),
+            text("k"),
+            vec![8, 0, 0, 0],
+            u64::MAX.to_le_bytes().to_vec(),
+        ]
+        .concat(),
+    ] {
+        let (opened, peak) = open("x.gguf", &bytes);
+        assert!(opened.is_err());
+        assert!(peak < MB, "{peak}");
+    }
+    let name = |index: usize| [text(&format!("{index:01000}")), vec![0; 16]].concat();
+    let names: Vec<u8> = (0..1 << 16).flat_map(name).collect();
+    let (opened, peak) = open("x.gguf", &[header(1 << 16, 0), names].concat());
+    assert!(matches!(opened, Err(Error::BadGguf { .. })), "{opened:?}");
+    assert!(peak < 40 * MB, "{peak}");
 }

@@ -110,7 +110,7 @@ pub(super) fn dtype_name(pass: &ModelPass) -> Result<String> {
         WeightType::F32 => "f32".to_owned(),
         WeightType::Bf16 => "bf16".to_owned(),
         WeightType::AsStored => match bundle.checkpoint(bundle.family.component())?.main_type() {
-            Some(stored) => format!("{stored:?}").to_lowercase(),
+            Some(stored) => stored.to_string().to_lowercase(),
             None => "none".to_owned(),
         },
     })

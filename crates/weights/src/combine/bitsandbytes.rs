@@ -9,7 +9,7 @@ use crate::{ElementType, Result};
 /// What precedes the kind in the name of the description.
 const STATE: &str = ".quant_state.bitsandbytes__";
 /// 1/127, as bitsandbytes multiplies by it.
-const OF_127: f32 = 7.874_015_7e-3;
+const OF_127: f32 = 7.874_016e-3;
 
 /// The description of a tensor.
 #[derive(Deserialize)]

@@ -99,10 +99,13 @@ pub(super) struct Nibbles {
 impl Loaded for Nibbles {
     fn decode(&self, first: usize, values: &mut [f32]) {
         let bytes = self.bytes.get((first - self.first) / 2..).unwrap_or_default();
-        for (pair, &byte) in values.chunks_mut(2).zip(bytes) {
-            for (value, index) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
-                *value = self.levels[usize::from(index)];
-            }
+        let level = |index: u8| self.levels[usize::from(index & 15)];
+        let (pairs, last) = values.as_chunks_mut::<2>();
+        for (pair, &byte) in pairs.iter_mut().zip(bytes) {
+            *pair = [level(byte >> 4), level(byte)];
+        }
+        if let ([last], Some(&byte)) = (last, bytes.get(pairs.len())) {
+            *last = level(byte >> 4);
         }
         // A block of more values than a unit has many units, one of fewer is a part of a unit.
         let run = self.block.min(values.len().max(1));

@@ -8,8 +8,10 @@ use candle_core::{DType, Device};
 use half::bf16;
 use safetensors::tensor::{Dtype, TensorView};
 use sd_weights::{
-    Checkpoint, ElementType, Error, ModelFolder, Residency, WeightOptions, WeightType, Weights,
+    Checkpoint, ElementType, Error, ModelFolder, ModelPart, Residency, WeightOptions, WeightType, Weights,
 };
+
+use super::lora_files::{Files, adapters, assert_close, changed, random};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -130,6 +132,35 @@ fn rows_of_quantised_tables_are_read() {
         let rows = weights.table(name, &shape).unwrap().rows(&[2, 0]).unwrap();
         let rows: Vec<Vec<f32>> = rows.to_dtype(DType::F32).unwrap().to_vec2().unwrap();
         assert!(rows[0] == row(2) && rows[1] == row(0), "{name}");
+    }
+}
+
+#[test]
+fn a_lora_updates_quantised_weights() {
+    let checkpoint = Checkpoint::open_file(fixture("comfy.safetensors")).unwrap();
+    let before = weights(fixture("comfy.safetensors"), WeightType::F32);
+    let files = Files::new();
+    let matrices = |name: &str, seed| {
+        let shape = before.shape(&format!("{name}.weight")).unwrap();
+        let (up, down) = (random(&[shape[0], 2], seed), random(&[2, shape[1]], seed + 1));
+        (name.to_owned(), up, down)
+    };
+    let layers = [matrices("int8", 3), matrices("mxfp8", 5), matrices("rows", 7)];
+    let tensors: Vec<_> = layers
+        .iter()
+        .flat_map(|(name, up, down)| {
+            let name = |matrix: &str| format!("lora_unet_{name}.lora_{matrix}.weight");
+            [(name("up"), up.clone()), (name("down"), down.clone())]
+        })
+        .collect();
+    let lora = files.lora(&tensors).unwrap();
+    let fit = lora.fit(&[(ModelPart::Denoiser, &checkpoint)]).unwrap();
+    let after = before.with_adapters(adapters(ModelPart::Denoiser, &[(&fit, 0.5)]));
+    for (name, up, down) in &layers {
+        let name = format!("{name}.weight");
+        let shape = before.shape(&name).unwrap();
+        let expected = changed(&before.tensor(&name, shape).unwrap(), down, up, 0.5);
+        assert_close(&after.tensor(&name, shape).unwrap(), &expected, 1e-6);
     }
 }
 
