@@ -91,6 +91,9 @@ impl<'a> Machine<'a> {
             b'X' | b'T' => self.text::<4>()?,
             0x8c | b'U' => self.text::<1>()?,
             0x8d => self.text::<8>()?,
+            b'B' => self.bytes::<4>()?,
+            b'C' => self.bytes::<1>()?,
+            0x8e => self.bytes::<8>()?,
             // Containers.
             b')' => self.push(Value::Tuple(Vec::new()))?,
             b']' => self.push(Value::List(Vec::new()))?,
@@ -119,6 +122,13 @@ impl<'a> Machine<'a> {
                 let items = self.pop_to_mark()?;
                 self.set(&items)?;
             }
+            // Sets, which hold no tensors.
+            0x8f => self.push(Value::Global(Global::OfTraining))?,
+            0x90 => drop(self.pop_to_mark()?),
+            0x91 => {
+                self.pop_to_mark()?;
+                self.push(Value::Other)?;
+            }
             // The memo.
             b'q' => self.remember::<1>()?,
             b'r' => self.remember::<4>()?,
@@ -144,7 +154,12 @@ impl<'a> Machine<'a> {
                 }
             }
             b'Q' => self.storage()?,
-            b'R' => self.make()?,
+            b'R' | 0x81 => self.make()?,
+            0x92 => {
+                // Arguments by name, which no tensor has.
+                self.pop()?;
+                self.make()?;
+            }
             // The state of an object. That of a state dict holds the versions of its modules.
             b'b' => drop(self.pop()?),
             other => return damage(format!("operation {other:#04x} is not one that tensors need")),
@@ -220,6 +235,13 @@ impl<'a> Machine<'a> {
         self.push(Value::Text(text))
     }
 
+    /// Bytes after their length.
+    fn bytes<const BYTES: usize>(&mut self) -> Result<()> {
+        let length = usize::try_from(self.number::<BYTES>()?).unwrap_or(usize::MAX);
+        self.take(length)?;
+        self.push(Value::Other)
+    }
+
     fn top(&self) -> Result<Id> {
         match self.stack.last() {
             Some(&top) => Ok(top),
@@ -251,6 +273,7 @@ impl<'a> Machine<'a> {
         let list = self.top()?;
         match &mut self.values[list] {
             Value::List(list) => list.extend(items),
+            Value::Global(Global::OfTraining) => {}
             _ => return damage("something is appended to what is no list"),
         }
         Ok(())
@@ -260,6 +283,7 @@ impl<'a> Machine<'a> {
         let dict = self.top()?;
         match &mut self.values[dict] {
             Value::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            Value::Global(Global::OfTraining) => {}
             _ => return damage("something is entered into what is no table"),
         }
         Ok(())
@@ -327,6 +351,8 @@ impl<'a> Machine<'a> {
     fn make(&mut self) -> Result<()> {
         let (arguments, callable) = (self.pop()?, self.pop()?);
         let made = match &self.values[callable] {
+            // Its arguments are not looked at.
+            Value::Global(Global::OfTraining) => Some(Value::Global(Global::OfTraining)),
             Value::Global(global) => self.made(*global, arguments),
             _ => None,
         };
@@ -364,6 +390,7 @@ impl<'a> Machine<'a> {
                 _ => None,
             },
             Global::StorageType(_) => None,
+            Global::OfTraining => None,
         }
     }
 
@@ -415,6 +442,21 @@ mod tests {
             (&Value::Int(-1), &Value::Other)
         );
         assert_eq!(shown[2], (&Value::Text("a".into()), &Value::Int(-2)));
+    }
+
+    #[test]
+    fn what_training_keeps_is_passed_over() {
+        // {"callbacks": ModelCheckpoint(**state), "scalar": numpy scalar, "a": 1}, as two programs write them.
+        let saved = run(b"\x80\x02}(X\x09\x00\x00\x00callbackscpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n)\x81}X\x01\x00\x00\x00xK\x01sbX\x06\x00\x00\x00scalarcnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00f8\x85RC\x08\x00\x00\x00\x00\x00\x00\x00\x00\x86RX\x01\x00\x00\x00aK\x01u.").unwrap();
+        let Value::Dict(pairs) = &saved.values[saved.root] else {
+            panic!("{saved:?}");
+        };
+        let shown: Vec<&Value> = pairs.iter().map(|&(_, value)| &saved.values[value]).collect();
+        let passed_over = Value::Global(Global::OfTraining);
+        assert_eq!(shown, [&passed_over, &passed_over, &Value::Int(1)]);
+        for other in ["numpyx.core", "pytorch_lightningx", "os.numpy"] {
+            assert_eq!(Global::named(other, "x"), None, "{other}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{Result, TensorHeader};
 
 /// The keys under which programs save a state dict beside other data, in order of preference: the exponential
 /// moving average before the plain weights.
-const WRAPPERS: [&str; 3] = ["params_ema", "params", "state_dict"];
+const WRAPPERS: [&str; 5] = ["params_ema", "params", "state_dict", "model", "module"];
 /// The maximum depth of nested dicts.
 const MAXIMUM_DEPTH: usize = 16;
 /// The maximum length of a name.

@@ -28,7 +28,19 @@ pub(super) enum Global {
     RebuildTensor,
     RebuildParameter,
     StorageType(ElementType),
+    /// What training keeps beside the tensors: callbacks, settings, numbers of NumPy. Neither it nor what its
+    /// calls would return is made.
+    OfTraining,
 }
+
+/// The modules of what training keeps in a checkpoint, with the modules below them.
+const MODULES_OF_TRAINING: [&str; 5] = [
+    "pytorch_lightning",
+    "lightning",
+    "lightning_fabric",
+    "numpy",
+    "omegaconf",
+];
 
 impl Global {
     pub(super) fn named(module: &str, name: &str) -> Option<Self> {
@@ -47,11 +59,28 @@ impl Global {
                 "CharStorage" => ElementType::I8,
                 "ByteStorage" => ElementType::U8,
                 "BoolStorage" => ElementType::Bool,
+                "Size" | "device" => return Some(Self::OfTraining),
                 _ => return None,
             }),
+            ("argparse", "Namespace")
+            | ("collections", "defaultdict" | "Counter" | "deque")
+            | ("_codecs", "encode")
+            | ("typing", "Any")
+            | (
+                "builtins" | "__builtin__",
+                "set" | "frozenset" | "dict" | "list" | "tuple" | "int" | "long" | "float" | "complex"
+                | "slice" | "range",
+            ) => Self::OfTraining,
+            (module, _) if is_of_training(module) => Self::OfTraining,
             _ => return None,
         })
     }
+}
+
+/// Whether `module` is one of [`MODULES_OF_TRAINING`], or below one.
+fn is_of_training(module: &str) -> bool {
+    let top = module.split_once('.').map_or(module, |(top, _)| top);
+    MODULES_OF_TRAINING.contains(&top)
 }
 
 /// A storage of tensors: an entry of the archive.
