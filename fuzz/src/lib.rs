@@ -4,17 +4,20 @@
 //! `cargo +nightly fuzz run TARGET --features libfuzzer` searches for such bytes with libFuzzer; `cargo test`
 //! replays those of `corpus/`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use sd_models::{clip, controlnet, mmdit, t5, unet, vae};
+use sd_pipeline::bundle::Bundle;
 use sd_pipeline::prompt::Prompt;
 use sd_pipeline::resume::interrupted_runs;
 use sd_pipeline::source_image::SourceImage;
 use sd_pipeline::tokenizer::Tokenizer;
-use sd_pipeline::{ImageSize, ModelFolder, UserDirs};
+use sd_pipeline::{ImageSize, ModelFiles, ModelFolder, UserDirs};
 use sd_schedulers::SchedulerConfig;
 use sd_weights::{Checkpoint, FileIdentity, LoraFile};
+use serde_json::json;
 use tempfile::TempDir;
 
 /// Images of more pixels are opened and not read.
@@ -33,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("safetensors", safetensors),
     ("gguf", gguf),
     ("quantized", quantized),
+    ("single_file", single_file),
     ("torch", torch),
     ("index", index),
     ("configurations", configurations),
@@ -46,6 +50,43 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("hub_listing", hub_listing),
     ("image", image),
 ];
+
+/// The longest file that names and shapes are made to.
+const LONGEST_MODEL: u64 = 1 << 30;
+
+/// A model in a single file with the tensors that `bytes` name: a JSON object of shapes by name. All values
+/// are zero, and take no room on most disks.
+pub fn single_file(bytes: &[u8]) {
+    let Ok(tensors) = serde_json::from_slice::<BTreeMap<String, Vec<u64>>>(bytes) else {
+        return;
+    };
+    let (mut header, mut end) = (serde_json::Map::new(), 0_u64);
+    for (name, shape) in tensors {
+        let values = shape
+            .iter()
+            .try_fold(2_u64, |values, &size| values.checked_mul(size));
+        let Some(next) = values
+            .and_then(|bytes| end.checked_add(bytes))
+            .filter(|&next| next <= LONGEST_MODEL)
+        else {
+            return;
+        };
+        header.insert(
+            name,
+            json!({"dtype": "F16", "shape": shape, "data_offsets": [end, next]}),
+        );
+        end = next;
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let start = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let path = file("single/x.safetensors", &start);
+    let opened = fs::OpenOptions::new().write(true).open(&path).expect("a file");
+    opened.set_len(start.len() as u64 + end).expect("room for a file");
+    if let Ok(model) = Bundle::open(&ModelFiles::at(&path)) {
+        let _ = model.defaults();
+        let _ = model.tokenizer_bytes();
+    }
+}
 
 /// The place of a file of `bytes` called `name`.
 fn file(name: &str, bytes: &[u8]) -> PathBuf {
