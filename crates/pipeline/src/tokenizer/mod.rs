@@ -331,8 +331,14 @@ fn clip(
         padding,
     } = special;
     let (start_id, end_id) = (id(start)?, id(end)?);
-    tokenizer
-        .add_special_tokens([start, end, unknown, padding].map(|token| AddedToken::from(token, true)))?;
+    // As CLIP's settings have it, all but another padding match the text in lower case.
+    let mut tokens: Vec<AddedToken> = [start, end, unknown]
+        .map(|token| AddedToken::from(token, true).normalized(true))
+        .into();
+    if ![start, end, unknown].contains(&padding) {
+        tokens.push(AddedToken::from(padding, true));
+    }
+    tokenizer.add_special_tokens(tokens)?;
     let around = RobertaProcessing::new((end.to_owned(), end_id), (start.to_owned(), start_id));
     tokenizer.with_post_processor(Some(around.trim_offsets(false).add_prefix_space(false)));
     Ok(tokenizer)

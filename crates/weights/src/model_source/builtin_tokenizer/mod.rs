@@ -23,7 +23,7 @@ const T5_TOKENIZER: Compressed = Compressed {
     length: 1_389_251,
 };
 /// Bytes of CLIP's `vocab.json` as it is derived from the merges.
-const CLIP_VOCABULARY_BYTES: u64 = 862_328;
+const CLIP_VOCABULARY_BYTES: usize = 862_328;
 /// CLIP's mark of the end of a word.
 const END_OF_WORD: &str = "</w>";
 /// CLIP's start and end token, the last two of its vocabulary.
@@ -111,11 +111,12 @@ impl BuiltInTokenizer {
         }
     }
 
-    /// The length in bytes of the decompressed vocabulary. Nothing is decompressed here.
+    /// The bytes of vocabulary that a plan counts, which takes each for eight of the built tokenizer. That of CLIP was
+    /// measured to take 16.3 MB, that of T5 23.7 MB. Nothing is decompressed here.
     pub const fn vocabulary_bytes(self) -> u64 {
         match self {
-            Self::Clip(_) => CLIP_MERGES.length + CLIP_VOCABULARY_BYTES,
-            Self::T5 => T5_TOKENIZER.length,
+            Self::Clip(_) => 2_150_000,
+            Self::T5 => 3_100_000,
         }
     }
 
@@ -206,7 +207,7 @@ impl Compressed {
 /// CLIP's `vocab.json`. The ids are, in this order, those of the letters that stand for the 256 bytes, of the same
 /// at the end of a word, of what each line of `merges` gives, and of the special tokens.
 fn clip_vocabulary(merges: &str) -> String {
-    let mut json = String::with_capacity(CLIP_VOCABULARY_BYTES as usize);
+    let mut json = String::with_capacity(CLIP_VOCABULARY_BYTES);
     let mut count = 0;
     let mut add = |token: &[&str]| {
         json.push_str(if count == 0 { "{\"" } else { ",\"" });
@@ -257,11 +258,18 @@ mod tests {
     ];
 
     #[test]
-    fn vocabularies_have_the_lengths_that_are_planned() {
+    fn plans_count_more_than_the_texts() {
         let (vocab, merges) = BuiltInTokenizer::clip_byte_pairs().unwrap();
+        assert_eq!(vocab.bytes.len(), CLIP_VOCABULARY_BYTES);
         let clip = (vocab.bytes.len() + merges.bytes.len()) as u64;
         let t5 = BuiltInTokenizer::t5_json().unwrap().bytes.len() as u64;
-        assert_eq!(ALL.map(BuiltInTokenizer::vocabulary_bytes), [clip, clip, t5]);
+        for (counted, bytes) in ALL
+            .map(BuiltInTokenizer::vocabulary_bytes)
+            .into_iter()
+            .zip([clip, clip, t5])
+        {
+            assert!(counted > bytes);
+        }
     }
 
     #[test]
