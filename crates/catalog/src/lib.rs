@@ -14,6 +14,7 @@ mod catalog;
 mod configuration;
 mod controlnet;
 mod demo;
+mod embedding;
 mod error;
 mod fetch;
 mod layers;

@@ -20,7 +20,7 @@ use crate::layers::Layered;
 use crate::presets::DEMO;
 use crate::user_dirs::user_dirs;
 use crate::wanted::Wanted;
-use crate::{demo, lora, names, samplers, upscaler};
+use crate::{demo, embedding, lora, names, samplers, upscaler};
 
 /// The default output folder.
 const OUTPUT: &str = "./outputs";
@@ -360,6 +360,8 @@ impl Resolved {
             }
             None => (self.inputs.prompt, settings.negative_prompt),
         };
+        let texts = [prompt.as_str(), negative_prompt.as_deref().unwrap_or_default()];
+        let embeddings = embedding::named(&settings.embedding, &model.files, texts);
         Ok(Request {
             negative_prompt,
             images: settings.n.unwrap_or(1) as usize,
@@ -369,6 +371,7 @@ impl Resolved {
             init: self.inputs.init,
             controls,
             loras,
+            embeddings,
             upscale: settings.upscale.map(|factor| UpscaleChoice {
                 factor,
                 network,

@@ -48,6 +48,8 @@ pub struct Settings {
     pub guidance_rescale: Option<f64>,
     /// LoRA files, each `NAME`, `NAME:SCALE` or `NAME:TEXT_ENCODERS:NETWORK`.
     pub lora: Vec<String>,
+    /// Files of textual inversion.
+    pub embedding: Vec<PathBuf>,
     /// Conditioning scales of ControlNets, one for all or one for each control image.
     pub control_scale: Vec<f64>,
     /// ControlNets, one for all or one for each control image.
@@ -77,7 +79,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// These settings over `below`. LoRA files of both layers add up, those of `below` first.
+    /// These settings over `below`. LoRA files and embeddings of both layers add up, those of `below` first.
     pub fn over(self, below: Self) -> Self {
         Self {
             negative_prompt: self.negative_prompt.or(below.negative_prompt),
@@ -98,6 +100,7 @@ impl Settings {
             cfg: self.cfg.or(below.cfg),
             guidance_rescale: self.guidance_rescale.or(below.guidance_rescale),
             lora: [below.lora, self.lora].concat(),
+            embedding: [below.embedding, self.embedding].concat(),
             control_scale: or_all(self.control_scale, below.control_scale),
             controlnet: or_all(self.controlnet, below.controlnet),
             refiner: self.refiner.or(below.refiner),
@@ -139,6 +142,10 @@ impl Settings {
             "guidance-rescale" => once(&mut self.guidance_rescale, parse::guidance_rescale(text)),
             "lora" => {
                 self.lora.push(text.to_owned());
+                Ok(())
+            }
+            "embedding" => {
+                self.embedding.push(PathBuf::from(text));
                 Ok(())
             }
             "control-scale" => parse::control_scale(text).map(|scale| self.control_scale.push(scale)),

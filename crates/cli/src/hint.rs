@@ -199,7 +199,7 @@ fn code(error: &Error) -> u8 {
         (Error::Interrupted, _) | (_, Some(WeightsError::Interrupted)) => INTERRUPTED,
         (Error::BudgetTooSmall { .. } | Error::TooLittleLeft { .. }, _) => BUDGET,
         (Error::TooLarge { .. } | Error::Resume(ResumeError::NoSuchRun { .. }), _) => USAGE,
-        (Error::NoModel { .. } | Error::NotThere { .. }, _) => NO_MODEL,
+        (Error::NoModel { .. } | Error::NotThere { .. } | Error::NoEmbedding { .. }, _) => NO_MODEL,
         (
             _,
             Some(
@@ -300,6 +300,12 @@ fn hint(error: &Error) -> Option<&'static str> {
             | WeightsError::UnsupportedLoraSetting { .. } => {
                 "use a LoRA or LoCon file in the naming of kohya, diffusers or PEFT"
             }
+            WeightsError::EmbeddingDoesNotFit { .. } => {
+                "use an embedding of the model's family, or the model that it was trained for"
+            }
+            WeightsError::NotEmbedding { .. } | WeightsError::BadEmbedding { .. } => {
+                "--embedding takes the vectors of one word, as stable-diffusion-webui, kohya or diffusers write them"
+            }
             WeightsError::Changed { .. } => "the file was changed while it was in use: restore it",
             WeightsError::Read { .. } => "check the file's permissions and its disk",
             _ => "see the error above; smaller images (--size) need less memory",
@@ -307,6 +313,7 @@ fn hint(error: &Error) -> Option<&'static str> {
     }
     Some(match error {
         Error::NoModel { .. } => what_names(Kind::Model),
+        Error::NoEmbedding { .. } => "--embedding takes a file: .safetensors, .pt or .bin",
         Error::NotThere { kind, .. } => what_names(*kind),
         Error::UnknownArchitecture { .. } => {
             "Stable Diffusion 1, 2, XL, 3 and 3.5 are supported, as single files or as folders with unet/ or transformer/, \

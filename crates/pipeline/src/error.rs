@@ -27,6 +27,12 @@ pub enum Error {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// There is no file of textual inversion at the path that the user named.
+    #[error("there is no embedding at `{}`", path.display())]
+    NoEmbedding {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// The folder holds a model of an unknown family.
     #[error("`{}` is not a model of Stable Diffusion: {reason}", folder.display())]
     UnknownArchitecture {

@@ -39,6 +39,9 @@ impl ModelIdentity {
                 text.push(identity_of(&settings)?);
             }
         }
+        for (_, choice) in bundle.embeddings() {
+            text.push(identity_of(&choice.file)?);
+        }
         let network = bundle.family.component();
         let mut image = Vec::new();
         for component in [network, "vae", "scheduler"] {

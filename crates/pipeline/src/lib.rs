@@ -57,8 +57,8 @@ pub use machine::{DeviceKind, DeviceReport, Machine, UsableDevice};
 pub use numerics_id::cpu as cpu_numerics_id;
 pub use recipe::{DenoisingRange, Img2Img, Recipe};
 pub use request::{
-    BadSize, ControlChoice, ControlKind, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,
-    ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
+    BadSize, ControlChoice, ControlKind, DeviceChoice, EmbeddingChoice, GuidanceScale, ImageSize, InitImage,
+    LoraChoice, ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 pub use run::{plan, planned};
 pub use sd_memory::{Bytes, DeviceInfo, Limit};

@@ -17,6 +17,13 @@ pub(crate) fn check(request: &Request) -> Result<()> {
     for lora in &request.loras {
         must_be(Kind::Lora, &lora.file)?;
     }
+    for embedding in &request.embeddings {
+        if absence(&embedding.file).is_some() {
+            return Err(Error::NoEmbedding {
+                path: embedding.file.clone(),
+            });
+        }
+    }
     for control in &request.controls {
         must_be(Kind::ControlNet, &control.folder)?;
         must_be_image(&control.image)?;

@@ -274,6 +274,27 @@ pub struct LoraChoice {
     pub text_scale: f64,
 }
 
+/// A file of textual inversion: vectors that a word of the prompts stands for.
+#[doc(alias = "textual inversion")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmbeddingChoice {
+    /// The word. A file may name another one, which then stands for the vectors too.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+}
+
+impl EmbeddingChoice {
+    /// The embedding of `file`, whose name without its ending is the word.
+    pub fn of_file(file: PathBuf) -> Self {
+        let name = file.file_stem().unwrap_or(file.as_os_str());
+        Self {
+            name: name.to_string_lossy().into_owned(),
+            file,
+        }
+    }
+}
+
 /// The initial image of image-to-image, and its mask.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitImage {
@@ -298,6 +319,8 @@ pub struct Request {
     pub controls: Vec<ControlChoice>,
     /// LoRA files that are added to the model.
     pub loras: Vec<LoraChoice>,
+    /// Files of textual inversion, for the words of the prompts that name them.
+    pub embeddings: Vec<EmbeddingChoice>,
     /// A refiner for the generated images.
     pub refiner: Option<RefinerChoice>,
     /// The upscaling of the images.
@@ -350,6 +373,7 @@ impl Request {
             model,
             controls: Vec::new(),
             loras: Vec::new(),
+            embeddings: Vec::new(),
             refiner: None,
             upscale: None,
             names: Names::default(),

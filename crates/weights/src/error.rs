@@ -353,6 +353,34 @@ pub enum Error {
         /// The family of the model, where its layers show it.
         model: Option<ModelFamily>,
     },
+    /// The file has no vectors of textual inversion.
+    #[error("`{}` is no embedding: none of its {tensors} tensors is named as those of textual inversion are", file.display())]
+    NotEmbedding {
+        /// The file.
+        file: PathBuf,
+        /// The number of tensors in the file.
+        tensors: usize,
+    },
+    /// The vectors of an embedding are wrong.
+    #[error("`{}` is no valid embedding: tensor `{tensor}` {reason}", file.display())]
+    BadEmbedding {
+        /// The file.
+        file: PathBuf,
+        /// The name of the tensor in the file.
+        tensor: String,
+        /// The defect.
+        reason: String,
+    },
+    /// An embedding is for another model.
+    #[error("the embedding `{}` does not fit the model: it has {found}, the model takes {wanted}", file.display())]
+    EmbeddingDoesNotFit {
+        /// The file.
+        file: PathBuf,
+        /// What the file has.
+        found: String,
+        /// What the model takes.
+        wanted: String,
+    },
     /// A file was modified while it was in use.
     #[error("`{}` has changed since it was opened", file.display())]
     Changed {

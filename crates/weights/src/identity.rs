@@ -56,6 +56,11 @@ impl FileIdentity {
         }
     }
 
+    /// The SHA-256 of all bytes of `source`, in hexadecimal digits.
+    pub(crate) fn sha256(source: &Source) -> Result<String> {
+        digest_of(source, std::iter::once(0..source.length()))
+    }
+
     pub(crate) fn of_source(path: &str, source: &Source) -> Result<Self> {
         let (modified, digest) = match source {
             Source::Embedded { digest, .. } => (None, (*digest).to_owned()),

@@ -89,6 +89,11 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "REF[:SCALE]", help_heading = "Model")]
     lora: Vec<String>,
 
+    /// File of textual inversion: in the prompts the file's name, without its ending, stands for its vectors; may be given
+    /// several times [default: the files in the folder `embeddings` beside the model that the prompts name]
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    embedding: Vec<PathBuf>,
+
     /// Conditioning scale of the ControlNets: one for all, or one for each in their order [default: 1]
     #[arg(long, value_name = "S", help_heading = "Control", allow_negative_numbers = true, value_parser = parse::control_scale)]
     control_scale: Vec<f64>,
@@ -166,6 +171,7 @@ impl From<SettingFlags> for Settings {
             cfg: flags.cfg,
             guidance_rescale: flags.guidance_rescale,
             lora: flags.lora,
+            embedding: flags.embedding,
             control_scale: flags.control_scale,
             controlnet: flags.controlnet,
             refiner: flags.refiner,

@@ -28,6 +28,8 @@ impl TextEncoder {
         let width = rows * self.config.hidden_size as u64 * element;
         let inner = rows * self.config.intermediate_size as u64 * element;
         let mask = (tokens * tokens) as u64 * element;
+        // The added embeddings, and once more behind the rows of the table.
+        let added = 2 * (self.added() * self.config.hidden_size) as u64 * element;
         // The kept result of an earlier layer, the input, its norm, queries, keys, values, and the result.
         let attention = (7 + u64::from(capabilities.copies_keys)) * width;
         // The kept result of an earlier layer, the input, the tokens after attention, their norm, and the hidden
@@ -35,7 +37,7 @@ impl TextEncoder {
         let before = if capabilities.fuses_epilogues { 0 } else { inner };
         let feed_forward = 4 * width + inner + before;
         Footprint {
-            activations: attention.max(feed_forward) + 2 * mask,
+            activations: attention.max(feed_forward) + 2 * mask + added,
             scratch: Scratch::of_linear()
                 .or(capabilities.attention_scratch(
                     self.config.hidden_size / self.config.num_attention_heads,

@@ -30,6 +30,8 @@ pub struct TextEncoder {
     /// The scope of the model, without the projection.
     model: Weights,
     tokens: Table,
+    /// Vectors of textual inversion, `[vectors, hidden_size]`, for the ids from `vocab_size` on.
+    embeddings: Option<Tensor>,
     positions: Table,
     layers: Blocks<Layer>,
     norm: Blocks<LayerNorm>,
@@ -90,6 +92,7 @@ impl TextEncoder {
         let width = config.hidden_size;
         Ok(Self {
             tokens: model.table(TOKENS, &[config.vocab_size, width])?,
+            embeddings: None,
             positions: model.table(POSITIONS, &[config.max_position_embeddings, width])?,
             layers: Blocks::new(scopes, move |_, weights| Layer::new(weights, &of_layers))?,
             norm: Blocks::single(model.scope("final_layer_norm"), move |weights| {
@@ -99,6 +102,29 @@ impl TextEncoder {
             model,
             whole: weights,
         })
+    }
+
+    /// The encoder with `embeddings`, `[vectors, hidden_size]` on the CPU: vector `i` is the token embedding of the
+    /// id `vocab_size + i`, as in transformers after `resize_token_embeddings`.
+    ///
+    /// # Errors
+    /// They have another width, or the device is out of memory.
+    #[doc(alias = "textual inversion")]
+    pub fn with_embeddings(mut self, embeddings: &Tensor) -> Result<Self> {
+        let (_, width) = embeddings.dims2()?;
+        if width != self.config.hidden_size {
+            return Err(Error::Input {
+                network: NETWORK,
+                found: format!("embeddings of {width} features"),
+                wanted: format!("{} features", self.config.hidden_size),
+            });
+        }
+        let options = self.model.options();
+        let embeddings = embeddings
+            .to_dtype(options.activation_type())?
+            .to_device(&options.device)?;
+        self.embeddings = Some(embeddings);
+        Ok(self)
     }
 
     /// Encodes `texts`: rows of token ids of the same length.
@@ -187,26 +213,60 @@ impl TextEncoder {
     /// from the tables.
     fn embed(&self, texts: &[Vec<u32>], tokens: usize) -> Result<Tensor> {
         let hidden_size = self.config.hidden_size;
-        let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
-        let words = self.tokens.rows(&ids)?;
+        let ids = texts.iter().flatten().map(|&id| id as usize);
+        let words = self.token_embeddings(&ids.collect::<Vec<_>>())?;
         let indices: Vec<usize> = (0..tokens).collect();
         let positions = self.positions.rows(&indices)?;
         let activation_type = self.model.options().activation_type();
-        let words = words
-            .to_dtype(activation_type)?
-            .reshape((texts.len(), tokens, hidden_size))?;
+        let words = words.reshape((texts.len(), tokens, hidden_size))?;
         Ok(words.broadcast_add(&positions.to_dtype(activation_type)?)?)
     }
 
+    /// The token embeddings of `ids`, `[ids, hidden_size]`: rows of the table, or of the added embeddings.
+    fn token_embeddings(&self, ids: &[usize]) -> Result<Tensor> {
+        let vocabulary = self.config.vocab_size;
+        // Any row stands in for an added embedding.
+        let in_table: Vec<usize> = ids
+            .iter()
+            .map(|&id| if id < vocabulary { id } else { 0 })
+            .collect();
+        let rows = self.tokens.rows(&in_table)?;
+        let rows = rows.to_dtype(self.model.options().activation_type())?;
+        let Some(embeddings) = self
+            .embeddings
+            .as_ref()
+            .filter(|_| ids.iter().any(|&id| id >= vocabulary))
+        else {
+            return Ok(rows);
+        };
+        let places = ids.iter().enumerate();
+        let places = places.map(|(place, &id)| match id.checked_sub(vocabulary) {
+            Some(added) => (ids.len() + added) as u32,
+            None => place as u32,
+        });
+        let places = Tensor::from_iter(places.collect::<Vec<_>>(), rows.device())?;
+        Ok(Tensor::cat(&[&rows, embeddings], 0)?.index_select(&places, 0)?)
+    }
+
     /// The position of a text's end token. Configurations with the end token 2 have a wrong one; there the
-    /// end is the largest id.
+    /// end is the largest id of the vocabulary.
     fn end_of(&self, ids: &[u32]) -> usize {
         const WRONG_END: u32 = 2;
         let end = match self.config.eos_token_id {
-            WRONG_END => ids.iter().copied().max().unwrap_or_default(),
+            WRONG_END => {
+                let in_table = ids.iter().filter(|&&id| (id as usize) < self.config.vocab_size);
+                in_table.copied().max().unwrap_or_default()
+            }
             end => end,
         };
         ids.iter().position(|&id| id == end).unwrap_or_default()
+    }
+
+    /// How many embeddings are added to the table.
+    fn added(&self) -> usize {
+        self.embeddings
+            .as_ref()
+            .map_or(0, |embeddings| embeddings.dims()[0])
     }
 
     /// The common length of all texts.
@@ -215,7 +275,7 @@ impl TextEncoder {
             texts,
             NETWORK,
             Some(self.config.max_position_embeddings),
-            self.config.vocab_size,
+            self.config.vocab_size + self.added(),
         )
     }
 }

@@ -41,6 +41,56 @@ fn open_clip_with_its_end_token() {
     clip_agrees("big");
 }
 
+/// Vectors of textual inversion, which `tools/reference/make_textual_inversion.py` adds to the token embeddings.
+fn added_embeddings_agree(name: &str, is_pooled: bool) {
+    let case = Case::open("clip", name).with_tensors("embeddings.safetensors");
+    let config: clip::Config = case.config();
+    let embeddings = case.tensor("embeddings");
+    compare(&case, |weights| {
+        let encoder = clip::TextEncoder::new(weights, &config).unwrap();
+        let encoder = encoder.with_embeddings(embeddings).unwrap();
+        let encode = |wanted| encoder.encode(&case.ids("input_ids"), wanted).unwrap();
+        let penultimate = encode(Wanted {
+            pooled: is_pooled,
+            ..wanted(Hidden::Penultimate, 0)
+        });
+        let pooled = penultimate.pooled.map(|pooled| ("pooled", pooled));
+        let mut found = vec![
+            ("penultimate", penultimate.hidden),
+            ("hidden", encode(wanted(Hidden::Normed, 0)).hidden),
+        ];
+        found.extend(pooled);
+        found
+    });
+}
+
+#[test]
+fn embeddings_are_added_to_open_clip() {
+    added_embeddings_agree("big", true);
+}
+
+#[test]
+fn embeddings_are_added_to_clip() {
+    added_embeddings_agree("plain", false);
+}
+
+#[test]
+fn ids_beyond_the_added_embeddings_and_embeddings_of_another_width_are_refused() {
+    let case = Case::open("clip", "plain").with_tensors("embeddings.safetensors");
+    let config: clip::Config = case.config();
+    let encoder = |embeddings| {
+        let weights = case.weights(WeightType::F32, Residency::Streamed);
+        let encoder = clip::TextEncoder::new(weights, &config).unwrap();
+        encoder.with_embeddings(embeddings)
+    };
+    let embeddings = case.tensor("embeddings");
+    let narrow = embeddings.narrow(1, 1, config.hidden_size - 1).unwrap();
+    assert!(matches!(encoder(&narrow), Err(Error::Input { .. })));
+    let fewer = encoder(&embeddings.narrow(0, 0, 2).unwrap()).unwrap();
+    let encoded = fewer.encode(&case.ids("input_ids"), wanted(Hidden::Normed, 0));
+    assert!(matches!(encoded, Err(Error::Input { .. })));
+}
+
 /// A network without a projection, and what becomes of its last layers.
 fn plain_clip_agrees(name: &str) {
     let case = Case::open("clip", name);

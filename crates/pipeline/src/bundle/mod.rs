@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use sd_weights::{
-    Checkpoint, LoraFile, ModelFiles, ModelPart, ModelSource, Residency, WeightOptions, WeightType, Weights,
+    Checkpoint, EmbeddingFile, LoraFile, ModelFiles, ModelPart, ModelSource, Residency, WeightOptions,
+    WeightType, Weights,
 };
 
 pub use control::Control;
@@ -20,7 +21,7 @@ pub use kind::Kind;
 
 use crate::components::{self, AdaptedNetwork, Components, ModelIndex};
 use crate::family::{self, ControlWeights, Defaults, Denoiser, Family, LatentLayout};
-use crate::request::{ControlChoice, GuidanceScale, ImageSize, LoraChoice};
+use crate::request::{ControlChoice, EmbeddingChoice, GuidanceScale, ImageSize, LoraChoice};
 use crate::scheduler::{ConfigError, SchedulerConfig};
 use crate::{Error, Result, finite};
 
@@ -53,6 +54,8 @@ pub struct Bundle {
     /// Whether the model's pipeline class is one of diffusers' pipelines for latent consistency models.
     pub is_latent_consistency: bool,
     controls: Vec<Control>,
+    /// Files of textual inversion.
+    embeddings: Vec<(Arc<EmbeddingFile>, EmbeddingChoice)>,
 }
 
 impl Bundle {
@@ -105,6 +108,7 @@ impl Bundle {
             is_latent_consistency: index.is_latent_consistency(),
             components: Components::new(source),
             controls: Vec::new(),
+            embeddings: Vec::new(),
             family,
             vae,
             scheduler,
@@ -231,6 +235,27 @@ impl Bundle {
             .adapt(choice, std::iter::once(denoiser).chain(encoders), values)
     }
 
+    /// Makes words of the prompts stand for the vectors of a file of textual inversion. With `values` the vectors are
+    /// read once now, and refused if a value is not finite.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is for another model. The bundle then stays as it was.
+    #[doc(alias = "textual inversion")]
+    pub(crate) fn embed(&mut self, choice: &EmbeddingChoice, values: bool) -> Result<()> {
+        let file = Arc::new(EmbeddingFile::open(&choice.file)?);
+        let encoders = self.family.text_encoders().components();
+        if values {
+            for folders in encoders {
+                file.read(folders.part)?;
+            }
+        }
+        self.family
+            .text_encoders_mut()
+            .add_embedding(&choice.name, &file)?;
+        self.embeddings.push((file, choice.clone()));
+        Ok(())
+    }
+
     /// Adds a ControlNet for images of `size`.
     ///
     /// # Errors
@@ -295,6 +320,11 @@ impl Bundle {
     /// The ControlNets of the denoising network.
     pub(crate) fn controls(&self) -> &[Control] {
         &self.controls
+    }
+
+    /// The files of textual inversion that are added, with the user's choice of each.
+    pub(crate) fn embeddings(&self) -> &[(Arc<EmbeddingFile>, EmbeddingChoice)] {
+        &self.embeddings
     }
 
     /// The LoRA files that are added, with the user's choice of each.

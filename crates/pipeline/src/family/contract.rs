@@ -1,10 +1,11 @@
 //! The contract of a family of models.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use sd_models::vae::{self, Scaling};
 use sd_models::{Footprint, WeightBytes};
-use sd_weights::{ModelPart, Naming, WeightOptions, Weights};
+use sd_weights::{EmbeddingFile, ModelPart, Naming, WeightOptions, Weights};
 
 use super::{ControlModel, ControlWeights, Denoiser, EncodedPrompt};
 use crate::components::Components;
@@ -36,6 +37,9 @@ pub trait Family: Debug + Send + Sync {
 
     /// The text encoders.
     fn text_encoders(&self) -> &dyn TextEncoders;
+
+    /// The text encoders, to which files of textual inversion can be added.
+    fn text_encoders_mut(&mut self) -> &mut dyn TextEncoders;
 
     /// Whether the family's pipelines have the setting `force_zeros_for_empty_prompt`.
     fn knows_zeros_for_empty_prompt(&self) -> bool {
@@ -114,6 +118,14 @@ pub trait Family: Debug + Send + Sync {
 
 /// The text encoders of a model: from prompts to conditioning.
 pub trait TextEncoders: Debug + Send + Sync {
+    /// Makes the word `name` of a prompt, and the word that `file` itself names, stand for the vectors of `file`
+    /// in every CLIP. Only the header of the file is used here.
+    ///
+    /// # Errors
+    /// The file has no vectors for one of the CLIPs, or vectors of another width.
+    #[doc(alias = "textual inversion")]
+    fn add_embedding(&mut self, name: &str, file: &Arc<EmbeddingFile>) -> Result<()>;
+
     /// The components, in the order in which the encoders run.
     fn components(&self) -> Vec<TextComponent>;
 

@@ -1,8 +1,10 @@
 //! What the families share: CLIPs with their tokenizers, which run one after the other.
 
-use candle_core::{Device, Tensor};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
 use sd_models::clip;
-use sd_weights::{ModelPart, ModelSource, Naming, WeightOptions};
+use sd_weights::{EmbeddingFile, ModelPart, ModelSource, Naming, WeightOptions};
 
 use super::EncodedPrompt;
 use super::contract::{EncoderStage, TextComponent, TextEncoders};
@@ -25,6 +27,8 @@ pub(super) struct TextPart<C> {
     pub(super) tokenizer: Tokenizer,
     /// The encoder's configuration.
     pub(super) config: C,
+    /// Files of textual inversion, whose vectors follow the vocabulary in this order.
+    pub(super) embeddings: Vec<Arc<EmbeddingFile>>,
 }
 
 /// The CLIPs of a model, in the order in which their vectors are concatenated.
@@ -116,6 +120,25 @@ impl Clips {
         self.parts.iter().map(|part| part.config.hidden_size).sum()
     }
 
+    /// Adds the vectors of `file` to each CLIP, for the word `name` and the one that the file itself names.
+    ///
+    /// # Errors
+    /// The file has no vectors for one of the CLIPs, or others than it takes.
+    pub(super) fn add_embedding(&mut self, name: &str, file: &Arc<EmbeddingFile>) -> Result<()> {
+        let encoders = self.parts.iter();
+        let encoders = encoders.map(|part| (part.folders.part, part.config.hidden_size));
+        file.check(&encoders.collect::<Vec<_>>())?;
+        for part in &mut self.parts {
+            let first = part.config.vocab_size + part.added();
+            let ids = first as u32..(first + file.count(part.folders.part)) as u32;
+            for word in std::iter::once(name).chain(file.word()) {
+                part.tokenizer.add_word(word, ids.clone());
+            }
+            part.embeddings.push(file.clone());
+        }
+        Ok(())
+    }
+
     /// Checks that every CLIP has an embedding for each id of its tokenizer, and positions for the context
     /// length.
     ///
@@ -156,6 +179,7 @@ impl<C: serde::de::DeserializeOwned> TextPart<C> {
             folders,
             tokenizer: Tokenizer::open(source, folders.tokenizer)?,
             config,
+            embeddings: Vec::new(),
         })
     }
 }
@@ -187,6 +211,50 @@ impl<C> TextPart<C> {
             _ => Ok(()),
         }
     }
+}
+
+impl TextPart<clip::Config> {
+    /// How many vectors of textual inversion follow the vocabulary.
+    fn added(&self) -> usize {
+        let part = self.folders.part;
+        self.embeddings.iter().map(|file| file.count(part)).sum()
+    }
+
+    /// The encoder of `components`, with the vectors of textual inversion, which are read, or zeros in their place.
+    ///
+    /// # Errors
+    /// A file is missing or wrong.
+    fn encoder(
+        &self,
+        components: &Components,
+        weight_options: &WeightOptions,
+        vectors: EmbeddingVectors,
+    ) -> Result<clip::TextEncoder> {
+        let weights = components.weights(self.folders.encoder, weight_options)?;
+        let encoder = clip::TextEncoder::new(weights, &self.config)?;
+        if self.embeddings.is_empty() {
+            return Ok(encoder);
+        }
+        let shape = (self.added(), self.config.hidden_size);
+        let embeddings = match vectors {
+            EmbeddingVectors::Zeros => Tensor::zeros(shape, DType::F32, &Device::Cpu)?,
+            EmbeddingVectors::Read => {
+                let mut values = Vec::with_capacity(shape.0 * shape.1);
+                for file in &self.embeddings {
+                    values.extend(file.read(self.folders.part)?);
+                }
+                Tensor::from_vec(values, shape, &Device::Cpu)?
+            }
+        };
+        Ok(encoder.with_embeddings(&embeddings)?)
+    }
+}
+
+/// Whether the vectors of textual inversion are read: for a plan their number is enough.
+#[derive(Debug, Clone, Copy)]
+enum EmbeddingVectors {
+    Zeros,
+    Read,
 }
 
 /// One row of `length` tokens for each of `prompts`, and how many tokens of the longest are truncated.
@@ -221,7 +289,7 @@ pub(super) fn run_clip(
     let component = part.folders.encoder;
     let prompts = rows.len() / chunks;
     let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
-    let encoder = clip::TextEncoder::new(components.weights(component, weight_options)?, &part.config)?;
+    let encoder = part.encoder(components, weight_options, EmbeddingVectors::Read)?;
     let encoded = encoder.encode(&ids, wanted)?;
     let hidden = prompt::emphasise(&to_host(&encoded.hidden)?, &weights)?;
     let (_, length, features) = hidden.dims3()?;
@@ -255,7 +323,7 @@ pub(super) fn clip_stage(
     weight_options: &WeightOptions,
 ) -> Result<EncoderStage> {
     let component = part.folders.encoder;
-    let encoder = clip::TextEncoder::new(components.weights(component, weight_options)?, &part.config)?;
+    let encoder = part.encoder(components, weight_options, EmbeddingVectors::Zeros)?;
     encoder.check(wanted)?;
     Ok(EncoderStage {
         component,
@@ -308,6 +376,10 @@ impl ChunkedClips {
 }
 
 impl TextEncoders for ChunkedClips {
+    fn add_embedding(&mut self, name: &str, file: &Arc<EmbeddingFile>) -> Result<()> {
+        self.clips.add_embedding(name, file)
+    }
+
     fn components(&self) -> Vec<TextComponent> {
         self.clips.parts.iter().map(|part| part.folders).collect()
     }

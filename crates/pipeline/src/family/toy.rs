@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use sd_models::vae::{self, Scaling};
 use sd_models::{Conditioned, Footprint, Load, WeightBytes};
-use sd_weights::{ModelFiles, ModelSource, WeightOptions, Weights};
+use sd_weights::{EmbeddingFile, ModelFiles, ModelSource, WeightOptions, Weights};
 
 use super::contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
 use super::{ConditioningInputs, ControlModel, ControlWeights, Denoiser, DenoiserInput, EncodedPrompt};
@@ -23,7 +24,9 @@ const WEIGHT: &str = "gain";
 const CHANNELS: usize = 16;
 
 #[derive(Debug)]
-struct Toy;
+struct Toy {
+    text: MeanOfBytes,
+}
 
 /// The text encoder: a prompt becomes one token, the mean of its bytes.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(super) fn recognise(source: &dyn ModelSource, _index: &ModelIndex) -> Result
         return Ok(None);
     }
     let config: serde_json::Value = source.config("transformer")?.json()?;
-    Ok((config["_class_name"] == CLASS).then(|| Box::new(Toy) as Box<dyn Family>))
+    Ok((config["_class_name"] == CLASS).then(|| Box::new(Toy { text: MeanOfBytes }) as Box<dyn Family>))
 }
 
 impl Family for Toy {
@@ -66,7 +69,11 @@ impl Family for Toy {
     }
 
     fn text_encoders(&self) -> &dyn TextEncoders {
-        &MeanOfBytes
+        &self.text
+    }
+
+    fn text_encoders_mut(&mut self) -> &mut dyn TextEncoders {
+        &mut self.text
     }
 
     fn component(&self) -> &'static str {
@@ -103,6 +110,11 @@ impl Family for Toy {
 }
 
 impl TextEncoders for MeanOfBytes {
+    fn add_embedding(&mut self, _name: &str, file: &Arc<EmbeddingFile>) -> Result<()> {
+        // It has no CLIP, and so no vectors to take.
+        Ok(file.check(&[])?)
+    }
+
     fn components(&self) -> Vec<TextComponent> {
         Vec::new()
     }

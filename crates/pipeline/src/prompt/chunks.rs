@@ -8,6 +8,8 @@ pub(super) type Token = (u32, f32);
 pub(super) enum Run {
     /// Consecutive tokens.
     Tokens(Vec<Token>),
+    /// Consecutive tokens that stay in one chunk if it can hold them: the vectors of an embedding.
+    Together(Vec<Token>),
     /// The end of a chunk.
     Break,
 }
@@ -23,10 +25,20 @@ pub(super) fn group(runs: &[Run], capacity: usize, comma: Option<u32>) -> Vec<Ve
     // The number of tokens in the chunk up to its last comma.
     let mut up_to_comma = None;
     for run in runs {
-        let Run::Tokens(tokens) = run else {
-            groups.push(std::mem::take(&mut group));
-            up_to_comma = None;
-            continue;
+        let tokens = match run {
+            Run::Tokens(tokens) => tokens,
+            Run::Together(tokens) => {
+                if group.len() + tokens.len() > capacity && tokens.len() <= capacity {
+                    groups.push(std::mem::take(&mut group));
+                    up_to_comma = None;
+                }
+                tokens
+            }
+            Run::Break => {
+                groups.push(std::mem::take(&mut group));
+                up_to_comma = None;
+                continue;
+            }
         };
         for &token in tokens {
             let is_comma = comma == Some(token.0);
@@ -102,6 +114,18 @@ mod tests {
         assert_eq!(lengths(&runs(&[75, 4])), [75, 4]);
         assert_eq!(lengths(&runs(&[0, 4])), [0, 4]);
         assert_eq!(lengths(&[Run::Break, Run::Break]), [0, 0]);
+    }
+
+    #[test]
+    fn an_embedding_stays_in_one_group() {
+        let runs =
+            |before: usize, together: usize| [Run::Tokens(words(before)), Run::Together(words(together))];
+        assert_eq!(lengths(&runs(70, 5)), [75]);
+        assert_eq!(lengths(&runs(70, 6)), [70, 6]);
+        assert_eq!(lengths(&runs(0, 75)), [75]);
+        assert_eq!(lengths(&runs(1, 75)), [1, 75]);
+        // More than a group holds.
+        assert_eq!(lengths(&runs(1, 80)), [75, 6]);
     }
 
     proptest! {

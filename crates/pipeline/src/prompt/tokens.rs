@@ -3,7 +3,7 @@
 use super::chunks::{Run, Token, group};
 use super::emphasis::{Part, Prompt};
 use crate::Result;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Piece, Tokenizer};
 
 /// A row of token ids, special tokens and padding included.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,7 @@ pub fn chunks(tokenizer: &Tokenizer, prompt: &Prompt, length: usize) -> Result<V
 pub fn sequence(tokenizer: &Tokenizer, prompt: &Prompt, length: usize) -> Result<WeightedTokens> {
     let runs = runs(tokenizer, prompt)?.into_iter();
     let tokens = runs.flat_map(|run| match run {
-        Run::Tokens(tokens) => tokens,
+        Run::Tokens(tokens) | Run::Together(tokens) => tokens,
         Run::Break => Vec::new(),
     });
     Ok(row(tokenizer, tokens.collect(), length))
@@ -53,14 +53,22 @@ pub fn pad_together(tokenizer: &Tokenizer, prompts: &mut [Vec<WeightedTokens>], 
 }
 
 fn runs(tokenizer: &Tokenizer, prompt: &Prompt) -> Result<Vec<Run>> {
-    let run = |part: &Part| match part {
-        Part::Text { text, weight } => {
-            let ids = tokenizer.words(text)?;
-            Ok(Run::Tokens(ids.into_iter().map(|id| (id, *weight)).collect()))
+    let mut runs = Vec::with_capacity(prompt.parts.len());
+    for part in &prompt.parts {
+        match part {
+            Part::Text { text, weight } => {
+                for piece in tokenizer.pieces(text) {
+                    let weighted = |ids: Vec<u32>| ids.into_iter().map(|id| (id, *weight)).collect();
+                    runs.push(match piece {
+                        Piece::Text(text) => Run::Tokens(weighted(tokenizer.words(text)?)),
+                        Piece::Embedding(ids) => Run::Together(weighted(ids.collect())),
+                    });
+                }
+            }
+            Part::Break => runs.push(Run::Break),
         }
-        Part::Break => Ok(Run::Break),
-    };
-    prompt.parts.iter().map(run).collect()
+    }
+    Ok(runs)
 }
 
 /// Adds special tokens and padding to `tokens`, which are truncated at their end if necessary.

@@ -29,6 +29,8 @@ pub(super) struct PromptKey {
     clip_skip: usize,
     /// The text encoder scale of each LoRA file; the files are among `files`.
     lora_scales: Vec<f64>,
+    /// The words that stand for files of textual inversion; the files are among `files`.
+    embedding_words: Vec<String>,
     /// The files of the encoders and their tokenizers.
     files: Vec<FileIdentity>,
 }
@@ -54,6 +56,11 @@ impl PromptKey {
             features: (encoders.context_features(), encoders.pooled_features()),
             clip_skip,
             lora_scales: bundle.loras().map(|(_, choice)| choice.text_scale).collect(),
+            embedding_words: bundle
+                .embeddings()
+                .iter()
+                .map(|(_, choice)| choice.name.clone())
+                .collect(),
             files: files.to_vec(),
         }
     }

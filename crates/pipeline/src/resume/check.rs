@@ -137,6 +137,7 @@ impl KeptRequest {
             .iter()
             .flat_map(|control| [control.folder.as_path(), control.image.as_path()]);
         let loras = self.loras.iter().map(|lora| lora.file.as_path());
+        let embeddings = self.embeddings.iter().map(|embedding| embedding.file.as_path());
         let img2img = self
             .img2img
             .iter()
@@ -149,6 +150,7 @@ impl KeptRequest {
             .chain(models)
             .chain(controls)
             .chain(loras)
+            .chain(embeddings)
             .chain(img2img)
             .chain(upscaler)
     }

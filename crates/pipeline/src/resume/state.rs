@@ -14,8 +14,8 @@ use crate::failure::{Failure, Warning};
 use crate::identity::ModelIdentity;
 use crate::recipe::Recipe;
 use crate::request::{
-    ControlChoice, DeviceChoice, GuidanceScale, ImageSize, InitImage, LoraChoice, ModelChoice, Names,
-    Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
+    ControlChoice, DeviceChoice, EmbeddingChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,
+    ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 use crate::run::ModelPass;
 use crate::scheduler::{SamplerKind, SamplerState, ScheduleKind};
@@ -80,6 +80,8 @@ pub(super) struct KeptRequest {
     pub(super) model: KeptModel,
     pub(super) controls: Vec<ControlChoice>,
     pub(super) loras: Vec<LoraChoice>,
+    #[serde(default)]
+    pub(super) embeddings: Vec<EmbeddingChoice>,
     pub(super) upscale: Option<UpscaleChoice>,
     pub(super) names: Names,
     pub(super) strict: bool,
@@ -233,6 +235,7 @@ impl KeptRequest {
             model,
             controls,
             loras,
+            embeddings,
             refiner,
             upscale,
             names,
@@ -287,6 +290,13 @@ impl KeptRequest {
                 .map(|lora| LoraChoice {
                     file: absolute(&lora.file),
                     ..lora.clone()
+                })
+                .collect(),
+            embeddings: embeddings
+                .iter()
+                .map(|embedding| EmbeddingChoice {
+                    file: absolute(&embedding.file),
+                    ..embedding.clone()
                 })
                 .collect(),
             refiner: refiner.as_ref().map(|refiner| KeptRefiner {
@@ -348,6 +358,7 @@ impl KeptRequest {
             model,
             controls: self.controls.clone(),
             loras: self.loras.clone(),
+            embeddings: self.embeddings.clone(),
             upscale: self.upscale.clone(),
             names: self.names.clone(),
             strict: self.strict,

@@ -56,7 +56,7 @@ pub(crate) struct Planned {
     cached: Vec<CachedBytes>,
 }
 
-/// How thoroughly LoRA files are checked.
+/// How thoroughly LoRA files and embeddings are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Looked {
     /// Only their headers.
@@ -166,6 +166,11 @@ impl Planned {
         for lora in &request.loras {
             if let Err(error) = bundle.adapt(lora, looked == Looked::AtValues) {
                 failed.push((format!("the LoRA `{}`", lora.name), error));
+            }
+        }
+        for embedding in &request.embeddings {
+            if let Err(error) = bundle.embed(embedding, looked == Looked::AtValues) {
+                failed.push((format!("the embedding `{}`", embedding.name), error));
             }
         }
         let mut init_image = request.init.as_ref().map(InitImageSource::open).transpose()?;

@@ -12,7 +12,7 @@ use crate::bundle::Bundle;
 use crate::event::Event;
 use crate::memory::log_memory_status;
 use crate::plan::Phase;
-use crate::save::{LoraRecord, MemoryReport, Metadata, RgbImage};
+use crate::save::{EmbeddingRecord, LoraRecord, MemoryReport, Metadata, RgbImage};
 use crate::stage::Decode;
 use crate::upscale::lanczos3;
 use crate::{Result, device, device_budget, stage};
@@ -174,6 +174,7 @@ struct Settings<'a> {
     upscaling: Option<&'a Upscaling>,
     model_sha256: Option<String>,
     loras: Vec<LoraRecord>,
+    embeddings: Vec<EmbeddingRecord>,
     schedule: crate::scheduler::ScheduleKind,
     dtype: String,
 }
@@ -190,6 +191,16 @@ impl<'a> Settings<'a> {
                 .loras()
                 // A file that was deleted since is recorded without a hash.
                 .map(|(file, choice)| LoraRecord::new(choice, file.hash().ok()))
+                .collect(),
+            embeddings: first
+                .bundle
+                .embeddings()
+                .iter()
+                .map(|(file, choice)| EmbeddingRecord {
+                    name: choice.name.clone(),
+                    file: choice.file.clone(),
+                    hash: file.hash().ok(),
+                })
                 .collect(),
             passes,
             upscaling,
@@ -221,6 +232,7 @@ impl<'a> Settings<'a> {
                 .map(|lora| format!("{}:{}", lora.file.display(), lora.scales()))
                 .collect(),
             loras: self.loras.clone(),
+            embeddings: self.embeddings.clone(),
             controlnet: match first.bundle.controls() {
                 [] => None,
                 controls => Some(controls.iter().map(|control| control.choice.clone()).collect()),

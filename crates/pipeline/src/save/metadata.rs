@@ -46,6 +46,8 @@ pub struct Metadata {
     pub lora: Vec<String>,
     /// The same LoRAs with all their details.
     pub loras: Vec<LoraRecord>,
+    /// The files of textual inversion, whose words may be in the prompts.
+    pub embeddings: Vec<EmbeddingRecord>,
     /// The ControlNets.
     pub controlnet: Option<Vec<ControlChoice>>,
     /// The factor of the upscaling.
@@ -84,6 +86,17 @@ pub struct Metadata {
     pub memory: MemoryReport,
     /// The program and its version.
     pub version: String,
+}
+
+/// A file of textual inversion that was added.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EmbeddingRecord {
+    /// The word that stands for its vectors.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// The first twelve digits of the file's SHA-256, as stable-diffusion-webui has them, if it could be read.
+    pub hash: Option<String>,
 }
 
 /// A LoRA that was added.
@@ -186,6 +199,7 @@ pub(super) fn example() -> Metadata {
         model_sha256: None,
         lora: Vec::new(),
         loras: Vec::new(),
+        embeddings: Vec::new(),
         controlnet: None,
         upscale: None,
         upscale_method: None,

@@ -14,7 +14,7 @@ use tempfile::{Builder, NamedTempFile};
 
 pub use image::RgbImage;
 pub(crate) use interrupted::remove_temporary_files;
-pub use metadata::{LoraRecord, MemoryReport, Metadata, RefinerSettings};
+pub use metadata::{EmbeddingRecord, LoraRecord, MemoryReport, Metadata, RefinerSettings};
 pub use parameters::parameters_text;
 
 use crate::crash_point::crash_point;

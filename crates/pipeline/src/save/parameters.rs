@@ -86,6 +86,14 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
     if !hashes.is_empty() {
         add("Lora hashes", hashes.join(", "));
     }
+    let hashes = metadata.embeddings.iter().filter_map(|embedding| {
+        let (name, hash) = (bare_name(&embedding.name)?, embedding.hash.as_ref()?);
+        Some(format!("{name}: {hash}"))
+    });
+    let hashes: Vec<String> = hashes.collect();
+    if !hashes.is_empty() {
+        add("TI hashes", hashes.join(", "));
+    }
     if let (Some(model), Some(refiner)) = (&metadata.refiner, &metadata.refiner_settings) {
         add(
             "Refiner",

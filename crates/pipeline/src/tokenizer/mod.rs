@@ -1,8 +1,10 @@
 //! The tokenizers of CLIP and T5: from prompts to token ids.
 
+mod embedding_words;
 mod file;
 mod lazy;
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use sd_weights::{BuiltInTokenizer, ModelFile, ModelSource, Vocabulary};
@@ -16,6 +18,8 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use crate::{Error, Result};
+use embedding_words::EmbeddingWords;
+pub use embedding_words::{Piece, has_word};
 use lazy::LazyTokenizer;
 
 /// A length limit above this means that there is none.
@@ -39,6 +43,7 @@ pub struct Tokenizer {
     /// The special tokens before and after a text.
     frame: (Vec<u32>, Vec<u32>),
     limit: Option<usize>,
+    embedding_words: EmbeddingWords,
 }
 
 /// A prompt as token ids.
@@ -186,6 +191,7 @@ impl Tokenizer {
             padding,
             frame,
             limit: limit.map(|limit| limit as usize),
+            embedding_words: EmbeddingWords::default(),
         })
     }
 
@@ -199,6 +205,7 @@ impl Tokenizer {
             padding: ids.padding,
             frame: (Vec::from_iter(ids.start), vec![ids.end]),
             limit: Some(tokenizer.longest()),
+            embedding_words: EmbeddingWords::default(),
         }
     }
 
@@ -235,7 +242,18 @@ impl Tokenizer {
         Ok(self.tokenizer.get(&self.folder)?.token_to_id(",</w>"))
     }
 
-    /// The ids of `text` without special tokens, in any number.
+    /// Makes the word `word` of a text stand for the tokens of `ids`, as textual inversion does. Case does not
+    /// matter.
+    pub fn add_word(&mut self, word: &str, ids: Range<u32>) {
+        self.embedding_words.add(word, ids);
+    }
+
+    /// `text` in pieces: the words that were added, and what is between them.
+    pub fn pieces<'text>(&self, text: &'text str) -> Vec<Piece<'text>> {
+        self.embedding_words.pieces(text)
+    }
+
+    /// The ids of `text` without special tokens, in any number. Words that were added are not looked for.
     ///
     /// # Errors
     /// The tokenizer cannot encode this text.

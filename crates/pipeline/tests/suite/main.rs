@@ -4,6 +4,7 @@
 
 mod builtin_tokenizers;
 mod conditioned;
+mod embeddings;
 mod families;
 mod images;
 mod noise;

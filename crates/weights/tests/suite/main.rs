@@ -4,6 +4,7 @@
 
 mod blocks;
 mod checkpoint;
+mod embeddings;
 mod gguf;
 mod inspection;
 mod lora;

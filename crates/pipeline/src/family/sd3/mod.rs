@@ -80,6 +80,10 @@ impl Family for StableDiffusion3 {
         &self.text
     }
 
+    fn text_encoders_mut(&mut self) -> &mut dyn TextEncoders {
+        &mut self.text
+    }
+
     fn component(&self) -> &'static str {
         TRANSFORMER
     }

@@ -1,9 +1,11 @@
 //! The text encoders of Stable Diffusion 3: two CLIPs, whose vectors are concatenated and padded to T5's
 //! width, then T5.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use sd_models::{clip, mmdit, t5};
-use sd_weights::{ModelSource, WeightOptions};
+use sd_weights::{EmbeddingFile, ModelSource, WeightOptions};
 
 use crate::components::{self, Components, ModelIndex};
 use crate::device::to_host;
@@ -119,6 +121,11 @@ impl Sd3TextEncoders {
 }
 
 impl TextEncoders for Sd3TextEncoders {
+    /// T5 reads the word as it is written.
+    fn add_embedding(&mut self, name: &str, file: &Arc<EmbeddingFile>) -> Result<()> {
+        self.clips.add_embedding(name, file)
+    }
+
     fn components(&self) -> Vec<TextComponent> {
         let clips = self.clips.parts.iter().map(|part| part.folders);
         clips.chain(self.t5.iter().map(|part| part.folders)).collect()

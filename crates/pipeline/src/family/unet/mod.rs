@@ -142,6 +142,10 @@ impl<F: UNetFamily> Family for UNetModel<F> {
         &self.text
     }
 
+    fn text_encoders_mut(&mut self) -> &mut dyn TextEncoders {
+        &mut self.text
+    }
+
     fn knows_zeros_for_empty_prompt(&self) -> bool {
         F::KNOWS_ZEROS_FOR_EMPTY_PROMPT
     }

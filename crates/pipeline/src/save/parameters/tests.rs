@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use regex::Regex;
 
-use super::super::RefinerSettings;
 use super::super::metadata::example;
+use super::super::{EmbeddingRecord, RefinerSettings};
 use super::*;
 use crate::Img2Img;
 use crate::prompt::Prompt;
@@ -110,6 +110,11 @@ fn everything_that_changes_the_image_is_in_the_text_and_no_path() {
         lora("/home/me/loras/detail.safetensors", 0.2, 1.0),
         lora("/home/me/loras/fur", 0.8, 0.8),
     ];
+    metadata.embeddings = vec![EmbeddingRecord {
+        name: "easynegative".to_owned(),
+        file: "/home/me/embeddings/easynegative.safetensors".into(),
+        hash: Some("ba9876543210".to_owned()),
+    }];
     let control = |name: &str, kind, scale| ControlChoice {
         name: name.to_owned(),
         folder: "/home/me/nets".into(),
@@ -141,6 +146,7 @@ fn everything_that_changes_the_image_is_in_the_text_and_no_path() {
         ("Mask blur", "0"),
         ("CFG Rescale", "0.7"),
         ("Lora hashes", "detail: 0123456789ab, fur: 0123456789ab"),
+        ("TI hashes", "easynegative: ba9876543210"),
         ("Refiner", "refiner"),
         ("Refiner switch at", "0.8"),
         ("Postprocess upscale by", "4"),
