@@ -1,6 +1,7 @@
 //! Parses the texts of settings and checks their ranges, for the command line and the configuration file. An
 //! error says in one line what is accepted.
 
+use sd_pipeline::seed::NoiseSource;
 use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
 
 use crate::styles::{self, Style};
@@ -64,6 +65,18 @@ pub fn size(text: &str) -> Result<ImageSize, String> {
 /// It is no number of bytes.
 pub fn memory(text: &str) -> Result<Bytes, String> {
     text.parse::<Bytes>().map_err(|error| error.to_string())
+}
+
+/// The generator of the noise, by name.
+///
+/// # Errors
+/// The name is unknown.
+pub fn rng(text: &str) -> Result<NoiseSource, String> {
+    match text {
+        "torch" => Ok(NoiseSource::Torch),
+        "philox" => Ok(NoiseSource::Philox),
+        _ => Err("the generators are torch and philox".to_owned()),
+    }
 }
 
 /// A guidance scale.

@@ -367,6 +367,7 @@ impl Resolved {
             images: settings.n.unwrap_or(1) as usize,
             steps: settings.steps.map(|steps| steps as usize),
             seed: settings.seed.unwrap_or(42),
+            rng: settings.rng.unwrap_or_default(),
             size: settings.size,
             init: self.inputs.init,
             controls,

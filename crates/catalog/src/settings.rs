@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use sd_pipeline::seed::NoiseSource;
 use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
 
 use crate::parse;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub n: Option<u64>,
     /// The first image's seed.
     pub seed: Option<u64>,
+    /// The generator of the noise.
+    pub rng: Option<NoiseSource>,
     /// The name of a preset; in a preset of the user, that of the extended one.
     pub quality: Option<String>,
     /// The model.
@@ -89,6 +92,7 @@ impl Settings {
             upscaler: self.upscaler.or(below.upscaler),
             n: self.n.or(below.n),
             seed: self.seed.or(below.seed),
+            rng: self.rng.or(below.rng),
             quality: self.quality.or(below.quality),
             model: self.model.or(below.model),
             vae: self.vae.or(below.vae),
@@ -130,6 +134,7 @@ impl Settings {
             "upscaler" => once(&mut self.upscaler, Ok(text.to_owned())),
             "n" => once(&mut self.n, parse::images(text)),
             "seed" => once(&mut self.seed, parse::seed(text)),
+            "rng" => once(&mut self.rng, parse::rng(text)),
             "quality" => once(&mut self.quality, Ok(text.to_owned())),
             "model" => once(&mut self.model, Ok(text.to_owned())),
             "vae" => once(&mut self.vae, Ok(PathBuf::from(text))),

@@ -9,6 +9,7 @@ use crate::family::Task;
 use crate::pipeline_class::PipelineClass;
 use crate::request::{GuidanceScale, ImageSize, Names, RefinerChoice, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
+use crate::seed::NoiseSource;
 use crate::{Error, Result, stage};
 
 /// The settings of image-to-image and inpainting.
@@ -54,6 +55,8 @@ pub struct Recipe {
     pub images: usize,
     /// The first image's seed.
     pub seed: u64,
+    /// The generator of the noise.
+    pub rng: NoiseSource,
     /// Denoising steps.
     pub steps: usize,
     /// The images' size.
@@ -108,6 +111,7 @@ impl Recipe {
             negative_prompt: request.negative_prompt.clone().unwrap_or_default(),
             images: request.images,
             seed: request.seed,
+            rng: request.rng,
             steps: request.steps.or(recommended.steps).unwrap_or(defaults.steps),
             size: request.size.or(init_size).unwrap_or(defaults.size),
             denoising_range: match request.refiner.as_ref().and_then(|refiner| refiner.switch) {

@@ -9,6 +9,7 @@ use sd_weights::ModelFiles;
 use serde::{Deserialize, Serialize};
 
 use crate::scheduler::{SamplerKind, ScheduleKind};
+use crate::seed::NoiseSource;
 use crate::user_dirs::UserDirs;
 
 /// An image's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
@@ -335,6 +336,8 @@ pub struct Request {
     pub steps: Option<usize>,
     /// The first image's seed; image `i` uses `seed + i`.
     pub seed: u64,
+    /// The generator of the noise.
+    pub rng: NoiseSource,
     /// The images' size.
     pub size: Option<ImageSize>,
     /// The initial image of image-to-image.
@@ -381,6 +384,7 @@ impl Request {
             images: 1,
             steps: None,
             seed: 42,
+            rng: NoiseSource::default(),
             size: None,
             init: None,
             guidance_scale: None,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sd_catalog::styles::Style;
 use sd_catalog::{Settings, parse};
+use sd_pipeline::seed::NoiseSource;
 use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
 
 /// The flags of the settings that presets and the configuration can set too.
@@ -40,6 +41,11 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "N", help_heading = "Image",
           allow_negative_numbers = true, value_parser = parse::seed)]
     seed: Option<u64>,
+
+    /// Generator of the noise: torch (as diffusers on a CPU) or philox (as stable-diffusion-webui on NVIDIA GPUs, and
+    /// its setting NV) [default: torch]
+    #[arg(long, value_name = "NAME", help_heading = "Image", value_parser = parse::rng)]
+    rng: Option<NoiseSource>,
 
     /// Preset, `help` lists them; other options override it [default: auto, the best on this machine that
     /// fits into its memory]
@@ -160,6 +166,7 @@ impl From<SettingFlags> for Settings {
             upscaler: flags.upscaler,
             n: flags.n,
             seed: flags.seed,
+            rng: flags.rng,
             quality: flags.quality,
             model: flags.model,
             vae: flags.vae,

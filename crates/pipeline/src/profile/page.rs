@@ -267,6 +267,7 @@ mod tests {
                 negative_prompt: String::new(),
                 images: 1,
                 seed: 4711,
+                rng: Default::default(),
                 steps: 2,
                 size: ImageSize::new(1024, 768).unwrap(),
                 img2img: None,

@@ -19,6 +19,7 @@ use crate::request::{
 };
 use crate::run::ModelPass;
 use crate::scheduler::{SamplerKind, SamplerState, ScheduleKind};
+use crate::seed::NoiseSource;
 use crate::stage::Progress;
 use crate::user_dirs::UserDirs;
 use crate::{Result, device, numerics_id};
@@ -88,6 +89,8 @@ pub(super) struct KeptRequest {
     pub(super) refiner: Option<KeptRefiner>,
     pub(super) images: usize,
     pub(super) seed: u64,
+    #[serde(default)]
+    pub(super) rng: NoiseSource,
     pub(super) steps: usize,
     pub(super) size: ImageSize,
     #[serde(rename = "over")]
@@ -243,6 +246,7 @@ impl KeptRequest {
             images: _,
             steps: _,
             seed: _,
+            rng: _,
             size: _,
             init: _,
             guidance_scale: _,
@@ -307,6 +311,7 @@ impl KeptRequest {
             }),
             images: recipe.images,
             seed: recipe.seed,
+            rng: recipe.rng,
             steps: recipe.steps,
             size: recipe.size,
             img2img: recipe.img2img.as_ref().and_then(|img2img| {
@@ -371,6 +376,7 @@ impl KeptRequest {
             images: self.images,
             steps: Some(self.steps),
             seed: self.seed,
+            rng: self.rng,
             size: Some(self.size),
             init: self.img2img.as_ref().map(|img2img| InitImage {
                 image: img2img.image.clone(),

@@ -215,6 +215,7 @@ impl<'a> Settings<'a> {
             prompt: recipe.prompt.clone(),
             negative_prompt: recipe.negative_prompt.clone(),
             seed: recipe.seed_of(index),
+            rng: recipe.rng,
             steps: recipe.steps,
             guidance_scale: recipe.guidance_scale,
             guidance_rescale: recipe.guidance_rescale,

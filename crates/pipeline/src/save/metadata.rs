@@ -6,6 +6,7 @@ use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
 use crate::scheduler::{SamplerKind, ScheduleKind};
+use crate::seed::NoiseSource;
 use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Img2Img, LoraChoice, Strength, Warning};
 
 /// All settings of one image, under the keys that scripts read.
@@ -17,6 +18,8 @@ pub struct Metadata {
     pub negative_prompt: String,
     /// This image's own seed.
     pub seed: u64,
+    /// The generator of the noise.
+    pub rng: NoiseSource,
     /// Denoising steps.
     pub steps: usize,
     /// The guidance scale.
@@ -186,6 +189,7 @@ pub(super) fn example() -> Metadata {
         prompt: "a red circle".into(),
         negative_prompt: String::new(),
         seed: 42,
+        rng: NoiseSource::default(),
         steps: 20,
         guidance_scale: GuidanceScale(4.5),
         guidance_rescale: 0.0,

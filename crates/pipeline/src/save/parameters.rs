@@ -62,7 +62,7 @@ fn pairs(metadata: &Metadata) -> Vec<(String, String)> {
         add("Clip skip", (metadata.clip_skip + 1).to_string());
     }
     // They also assume GPU noise.
-    add("RNG", "CPU".to_owned());
+    add("RNG", metadata.rng.webui_name().to_owned());
     if metadata
         .img2img
         .as_ref()

@@ -1,7 +1,12 @@
-//! Noise from seeds, equal to torch's on the CPU, so that a seed gives the same image as in diffusers.
+//! Noise from seeds, equal to torch's on the CPU or on NVIDIA GPUs, so that a seed gives the same image as in diffusers
+//! or in stable-diffusion-webui.
 
+mod image_noise;
 mod mersenne_twister;
 mod normal;
+mod philox;
 
+pub use image_noise::{ImageNoise, NoiseSource};
 pub use mersenne_twister::MersenneTwister;
 pub use normal::NormalStream;
+pub use philox::PhiloxStream;

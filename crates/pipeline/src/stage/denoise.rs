@@ -11,7 +11,7 @@ use crate::family::{ConditioningInputs, Denoiser, DenoiserInput, EncodedPrompt};
 use crate::recipe::Recipe;
 use crate::request::{GuidanceScale, ImageSize, Strength};
 use crate::scheduler::{Sampler, SamplerState};
-use crate::seed::NormalStream;
+use crate::seed::{ImageNoise, NoiseSource};
 use crate::{Error, Result, device};
 
 /// How classifier-free guidance evaluates the network for the prompt and for the negative prompt.
@@ -65,7 +65,7 @@ pub struct Sample {
     /// Its latents and the evaluations that are done.
     pub progress: Progress,
     /// The random numbers of its seed, from the current evaluation on.
-    noise: NormalStream,
+    noise: ImageNoise,
     inpainting: Option<Inpainting>,
 }
 
@@ -94,6 +94,7 @@ pub struct Denoise<'a> {
     /// How many prompts the network is conditioned on: two with classifier-free guidance.
     prompts: usize,
     latent_sides: (usize, usize),
+    noise_source: NoiseSource,
     /// The strength of image-to-image.
     strength: Strength,
     is_img2img: bool,
@@ -145,6 +146,7 @@ impl<'a> Denoise<'a> {
             device: weight_options.device.clone(),
             prompts: count,
             latent_sides,
+            noise_source: recipe.rng,
             is_img2img: recipe.img2img.is_some(),
             strength: recipe
                 .img2img
@@ -167,12 +169,12 @@ impl<'a> Denoise<'a> {
     /// Starts an image: as the noise of `seed`, or as the latents of `init` with the noise that the strength asks for.
     ///
     /// Random numbers are drawn in the order of diffusers' pipelines: for the initial image's latents, for the noise, for the
-    /// masked image's latents.
+    /// masked image's latents. With [`NoiseSource::Philox`] those of the two images come from another stream.
     ///
     /// # Errors
     /// The device is out of memory, or a 9-channel inpainting model has no mask.
     pub fn begin(&self, seed: u64, init: Option<&InitLatents>) -> Result<Sample> {
-        let mut noise = NormalStream::new(seed);
+        let mut noise = ImageNoise::new(self.noise_source, seed);
         let (rows, columns) = self.latent_sides;
         let shape = Shape::from((1, self.bundle.vae.latent_channels, rows, columns));
         let masked = init.and_then(|init| init.masked.as_ref());
@@ -181,9 +183,10 @@ impl<'a> Denoise<'a> {
         // If everything is inpainted and the network takes masked latents, the initial image is not needed.
         let begins_as_noise = init.is_none() || masked.is_some() && self.strength == Strength::ALL;
         let original = match init {
-            Some(init) if !(takes_mask && begins_as_noise) => {
-                Some(init.whole.sample(self.bundle, &draw(&mut noise, &shape)?)?)
-            }
+            Some(init) if !(takes_mask && begins_as_noise) => Some(
+                init.whole
+                    .sample(self.bundle, &draw_sample(&mut noise, &shape)?)?,
+            ),
             _ => None,
         };
         let first = draw(&mut noise, &shape)?;
@@ -193,7 +196,9 @@ impl<'a> Denoise<'a> {
         };
         let inpainting = match masked {
             Some(masked) => {
-                let rest = masked.rest.sample(self.bundle, &draw(&mut noise, &shape)?)?;
+                let rest = masked
+                    .rest
+                    .sample(self.bundle, &draw_sample(&mut noise, &shape)?)?;
                 let mask_channels = Tensor::cat(&[&masked.mask, &rest], 1)?;
                 Some(Inpainting {
                     mask: masked.mask.clone(),
@@ -221,10 +226,10 @@ impl<'a> Denoise<'a> {
         let mut sample = match init {
             None if self.is_img2img => {
                 // The noise was drawn after that of the initial latents.
-                let mut noise = NormalStream::new(seed);
-                for _ in 0..2 {
-                    draw(&mut noise, progress.sampler_state.latents.shape())?;
-                }
+                let mut noise = ImageNoise::new(self.noise_source, seed);
+                let shape = progress.sampler_state.latents.shape();
+                draw_sample(&mut noise, shape)?;
+                draw(&mut noise, shape)?;
                 Sample {
                     progress: progress.clone(),
                     noise,
@@ -341,8 +346,13 @@ impl Inpainting {
     }
 }
 
+/// The next random numbers of `noise` for a sample of an encoded image, in host memory.
+fn draw_sample(noise: &mut ImageNoise, shape: &Shape) -> candle_core::Result<Tensor> {
+    Tensor::from_vec(noise.sample_normals(shape.elem_count()), shape, &Device::Cpu)
+}
+
 /// The next random numbers of `noise`, in host memory.
-fn draw(noise: &mut NormalStream, shape: &Shape) -> candle_core::Result<Tensor> {
+fn draw(noise: &mut ImageNoise, shape: &Shape) -> candle_core::Result<Tensor> {
     Tensor::from_vec(noise.normals(shape.elem_count()), shape, &Device::Cpu)
 }
 

@@ -1,12 +1,13 @@
-//! Noise against `torch.randn`, bit by bit. `tools/reference/make_randn.py` writes the data.
+//! Noise against `torch.randn`, bit by bit, and against the generator of stable-diffusion-webui.
+//! `tools/reference/make_randn.py` and `make_philox.py` write the data.
 
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use sd_pipeline::seed::NormalStream;
+use sd_pipeline::seed::{NormalStream, PhiloxStream};
 
-fn reference() -> BTreeMap<String, Vec<f32>> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/randn.safetensors");
+fn reference(file: &str) -> BTreeMap<String, Vec<f32>> {
+    let path = format!("{}/tests/fixtures/{file}", env!("CARGO_MANIFEST_DIR"));
     let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let values = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
     tensors
@@ -28,7 +29,7 @@ fn split(name: &str) -> (u64, &str) {
 #[test]
 fn every_count_gives_the_bits_of_torch() {
     let mut compared = 0;
-    for (name, expected) in reference() {
+    for (name, expected) in reference("randn.safetensors") {
         let (seed, rest) = split(&name);
         if let Some(count) = rest.strip_prefix('n') {
             let found = NormalStream::new(seed).normals(count.parse().unwrap());
@@ -41,7 +42,7 @@ fn every_count_gives_the_bits_of_torch() {
 
 #[test]
 fn draws_that_follow_each_other_give_the_bits_of_torch() {
-    let reference = reference();
+    let reference = reference("randn.safetensors");
     let mut compared = 0;
     for name in reference.keys() {
         let (seed, rest) = split(name);
@@ -63,4 +64,28 @@ fn draws_that_follow_each_other_give_the_bits_of_torch() {
         }
     }
     assert!(compared >= 20, "only {compared} draws");
+}
+
+#[test]
+fn philox_gives_the_numbers_of_webui() {
+    let mut streams = BTreeMap::new();
+    let mut compared = 0;
+    // Draws of one stream follow each other in the order of their names.
+    for (name, expected) in reference("philox.safetensors") {
+        let (seed, rest) = split(&name);
+        let (count, _) = rest.split_once('_').unwrap();
+        let stream = streams
+            .entry((seed, count.to_owned()))
+            .or_insert_with(|| PhiloxStream::new(seed));
+        for (found, expected) in stream.normals(expected.len()).iter().zip(&expected) {
+            // The logarithm and the sine are the system's: their last bit may differ.
+            let tolerance = f32::EPSILON * expected.abs().max(f32::EPSILON);
+            assert!(
+                (found - expected).abs() <= tolerance,
+                "{name}: {found} {expected}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 3 * 4 * 64 * 64, "only {compared} numbers");
 }

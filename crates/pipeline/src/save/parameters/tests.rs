@@ -100,6 +100,7 @@ fn everything_that_changes_the_image_is_in_the_text_and_no_path() {
     metadata.model = "/home/me/models/dream".into();
     metadata.model_sha256 = Some("f123456789abcdef".repeat(4));
     metadata.clip_skip = 1;
+    metadata.rng = crate::seed::NoiseSource::Philox;
     metadata.guidance_rescale = 0.7;
     metadata.img2img = Some(Img2Img {
         image: Some("/home/me/photo.png".into()),
@@ -143,6 +144,7 @@ fn everything_that_changes_the_image_is_in_the_text_and_no_path() {
         ("Model hash", "f123456789"),
         ("Clip skip", "2"),
         ("Denoising strength", "0.6"),
+        ("RNG", "NV"),
         ("Mask blur", "0"),
         ("CFG Rescale", "0.7"),
         ("Lora hashes", "detail: 0123456789ab, fur: 0123456789ab"),
