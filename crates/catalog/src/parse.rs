@@ -176,6 +176,7 @@ pub fn weight_type(text: &str) -> Result<TypeChoice, String> {
         "auto" => Ok(TypeChoice::Automatic),
         "f32" => Ok(TypeChoice::F32),
         "bf16" => Ok(TypeChoice::Bf16),
-        _ => Err("the types are auto, f32 and bf16".to_owned()),
+        "f16" => Ok(TypeChoice::F16),
+        _ => Err("the types are auto, f32, f16 and bf16".to_owned()),
     }
 }

@@ -145,6 +145,7 @@ mod tests {
         for (weight_type, held_type) in [
             (WeightType::AsStored, DType::F16),
             (WeightType::Bf16, DType::BF16),
+            (WeightType::F16, DType::F16),
             (WeightType::F32, DType::F32),
         ] {
             let options = WeightOptions::new(Device::Cpu, weight_type, Residency::Resident);

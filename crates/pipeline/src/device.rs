@@ -95,6 +95,17 @@ pub fn weight_type(choice: TypeChoice) -> WeightType {
         TypeChoice::Automatic => WeightType::AsStored,
         TypeChoice::F32 => WeightType::F32,
         TypeChoice::Bf16 => WeightType::Bf16,
+        TypeChoice::F16 => WeightType::F16,
+    }
+}
+
+/// The type of the weights of a network that needs the range of 32 bits or of `bf16`: the autoencoder (that of Stable
+/// Diffusion XL overflows `f16`, which diffusers calls `force_upcast`), T5, and the upscaler. In place of `f16` they
+/// have the stored type.
+pub(crate) fn wide_weight_type(weight_type: WeightType) -> WeightType {
+    match weight_type {
+        WeightType::F16 => WeightType::AsStored,
+        WeightType::AsStored | WeightType::F32 | WeightType::Bf16 => weight_type,
     }
 }
 

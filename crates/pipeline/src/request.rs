@@ -150,6 +150,9 @@ pub enum TypeChoice {
     F32,
     /// `bf16`.
     Bf16,
+    /// `f16`, except for the autoencoder, T5 and the upscaler, whose activations exceed its range: they have the
+    /// stored type.
+    F16,
 }
 
 /// Which model generates the images.

@@ -14,6 +14,9 @@ pub enum WeightType {
     F32,
     /// `bfloat16`.
     Bf16,
+    /// 16-bit floats of IEEE 754: three more bits of precision than `bfloat16`, and no value above 65504. A GPU
+    /// computes in them too, so that networks with larger activations must not be held so.
+    F16,
 }
 
 /// What happens to the pages of streamed files in the system's page cache.
@@ -85,8 +88,10 @@ impl WeightOptions {
     /// of the weights on a GPU.
     pub fn activation_type(&self) -> DType {
         match self.weight_type {
-            WeightType::AsStored | WeightType::Bf16 if !widens_weights(&self.device) => DType::BF16,
-            _ => DType::F32,
+            _ if widens_weights(&self.device) => DType::F32,
+            WeightType::AsStored | WeightType::Bf16 => DType::BF16,
+            WeightType::F16 => DType::F16,
+            WeightType::F32 => DType::F32,
         }
     }
 
@@ -95,6 +100,7 @@ impl WeightOptions {
         match self.weight_type {
             WeightType::AsStored if widens_weights(&self.device) => None,
             WeightType::AsStored | WeightType::Bf16 => Some(DType::BF16),
+            WeightType::F16 => Some(DType::F16),
             WeightType::F32 => Some(DType::F32),
         }
     }

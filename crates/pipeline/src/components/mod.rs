@@ -12,7 +12,7 @@ use sd_weights::{Checkpoint, LoraFile, ModelSource, WeightOptions, WeightType, W
 
 use crate::Result;
 use crate::request::LoraChoice;
-use crate::{culprit::Culprit, finite};
+use crate::{culprit::Culprit, device, finite};
 use adaptation::Adaptation;
 pub(crate) use adaptation::AdaptedNetwork;
 pub(crate) use cache_name::cache_name;
@@ -27,6 +27,14 @@ pub(crate) use model_index::ModelIndex;
 pub struct Components {
     source: Arc<dyn ModelSource>,
     adaptation: Adaptation,
+}
+
+/// The type that the weights of `component` are held in.
+fn held_as(component: &str, weight_type: WeightType) -> WeightType {
+    match component {
+        "vae" | "text_encoder_3" => device::wide_weight_type(weight_type),
+        _ => weight_type,
+    }
 }
 
 impl Components {
@@ -57,11 +65,15 @@ impl Components {
     /// Its files are missing or their headers are wrong.
     pub fn weights(&self, component: &str, weight_options: &WeightOptions) -> Result<Weights> {
         let checkpoint = self.checkpoint(component)?;
+        let weight_options = WeightOptions {
+            weight_type: held_as(component, weight_options.weight_type),
+            ..weight_options.clone()
+        };
         let name = match weight_options.block_cache {
             Some(_) => Some(self.name_of(component, &checkpoint, weight_options.weight_type)?),
             None => None,
         };
-        let weights = Weights::new(checkpoint, weight_options.clone());
+        let weights = Weights::new(checkpoint, weight_options);
         let weights = name.map_or(weights.clone(), |name| weights.cached_as(&name));
         Ok(match self.adaptation.of(component) {
             Some(adapters) => weights.with_adapters(adapters.clone()),
@@ -74,7 +86,11 @@ impl Components {
     /// # Errors
     /// A file is missing or cannot be read.
     pub(crate) fn cache_name(&self, component: &str, weight_type: WeightType) -> Result<String> {
-        self.name_of(component, &self.checkpoint(component)?, weight_type)
+        self.name_of(
+            component,
+            &self.checkpoint(component)?,
+            held_as(component, weight_type),
+        )
     }
 
     fn name_of(&self, component: &str, checkpoint: &Checkpoint, weight_type: WeightType) -> Result<String> {

@@ -109,6 +109,7 @@ pub(super) fn dtype_name(pass: &ModelPass) -> Result<String> {
     Ok(match pass.weight_options.weight_type {
         WeightType::F32 => "f32".to_owned(),
         WeightType::Bf16 => "bf16".to_owned(),
+        WeightType::F16 => "f16".to_owned(),
         WeightType::AsStored => match bundle.checkpoint(bundle.family.component())?.main_type() {
             Some(stored) => stored.to_string().to_lowercase(),
             None => "none".to_owned(),

@@ -17,7 +17,10 @@ use crate::{Error, Result, device, finite};
 pub(crate) fn upscaler(path: &Path, weight_options: &WeightOptions) -> Result<Upscaler> {
     let weights = Weights::new(
         Checkpoint::open_file(path)?,
-        weight_options.with_residency(Residency::Resident),
+        WeightOptions {
+            weight_type: device::wide_weight_type(weight_options.weight_type),
+            ..weight_options.with_residency(Residency::Resident)
+        },
     );
     Ok(Upscaler::open(weights)?)
 }

@@ -19,3 +19,4 @@ mod settings;
 mod tokenized;
 mod tokenizers;
 mod variants;
+mod weight_types;
