@@ -133,8 +133,8 @@ fn cached_in(cache: &Cache, reference: &Reference) -> Option<PathBuf> {
     }
 }
 
-/// The path to open for what is at `path`: a folder for ControlNets, a folder or a file for models, a file for
-/// the others.
+/// The path to open for what is at `path`: a folder or a file for models and ControlNets, a file for the
+/// others.
 fn usable(kind: Kind, name: &str, path: PathBuf) -> Result<PathBuf> {
     match kind {
         Kind::Model => Ok(path),

@@ -150,7 +150,9 @@ impl From<Error> for Failure {
 fn what_names(kind: Kind) -> &'static str {
     match kind {
         Kind::Model => "a model is `demo`, a local file or folder in the diffusers layout, or a hub id",
-        Kind::ControlNet => "--controlnet takes a local folder with config.json and weights, or a hub id",
+        Kind::ControlNet => {
+            "--controlnet takes a local folder with config.json and weights, a file, or a hub id"
+        }
         Kind::Lora => {
             "a LoRA is a .safetensors file, a folder that holds one (FOLDER:FILE where it holds several), or a hub id, with or \
              without :SCALE"

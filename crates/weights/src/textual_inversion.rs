@@ -186,7 +186,9 @@ impl Vectors {
             tensor: name.to_owned(),
             reason,
         };
-        let shape = checkpoint.header(name).map_or(&[][..], |header| header.shape.as_slice());
+        let shape = checkpoint
+            .header(name)
+            .map_or(&[][..], |header| header.shape.as_slice());
         let (count, width) = match *shape {
             [width] => (1, width),
             [count, width] => (count, width),

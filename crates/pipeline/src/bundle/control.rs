@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use sd_models::vae;
-use sd_weights::{Checkpoint, ModelFolder, ModelSource, WeightOptions, WeightType, Weights};
+use sd_weights::{Checkpoint, ModelSource, WeightOptions, WeightType, Weights, open_controlnet};
 
 use crate::control::{canny, canny_bytes};
 use crate::family::{self, ControlInput, ControlModel, Family};
@@ -47,8 +47,8 @@ impl Control {
         size: ImageSize,
     ) -> Result<Self> {
         let root = &choice.folder;
-        let (folder, component) = ModelFolder::around(root);
-        let config = family::recognise_control(&folder, &component)?;
+        let (network_source, component) = open_controlnet(root)?;
+        let config = family::recognise_control(&*network_source, &component)?;
         if let Some(reason) = family.control_mismatch(&*config, vae) {
             return Err(Error::ForeignControl {
                 folder: root.clone(),
@@ -61,7 +61,7 @@ impl Control {
             image: None,
             choice: choice.clone(),
             config,
-            network_source: Arc::new(folder),
+            network_source,
             component,
         })
     }

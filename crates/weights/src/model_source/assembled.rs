@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::model_files::ModelFiles;
-use super::single_file::{Network, NetworkKind, Settings, SingleFile, set_scale, with_projection};
+use super::single_file::{
+    FileContent, Network, NetworkKind, Settings, SingleFile, controlnet, set_scale, with_projection,
+};
 use super::{
     BuiltInTokenizer, ClipPadding, MODEL_INDEX, ModelFile, ModelFolder, ModelSource, SavedTexts, SourcePart,
     TokenizerFiles, beside,
@@ -267,6 +269,30 @@ impl AssembledModel {
             model.configs.insert("scheduler", text(&scheduler));
         }
         Ok(model)
+    }
+
+    /// The ControlNet in `file`, as the `component` of a model that has nothing else.
+    ///
+    /// # Errors
+    /// The file is missing or damaged, or holds no ControlNet for a UNet.
+    pub(super) fn of_controlnet(file: &Path, component: &'static str) -> Result<Self> {
+        let opened = Checkpoint::open_file(file)?;
+        let Some((checkpoint, config)) = controlnet(&opened)? else {
+            return Err(Error::OtherNetwork {
+                file: file.to_owned(),
+                wanted: "a ControlNet for a UNet",
+                found: SingleFile::open(file).map_or(FileContent::Unknown, |other| other.content()),
+            });
+        };
+        let config = text(&config);
+        Ok(Self {
+            path: file.to_owned(),
+            folder: None,
+            networks: BTreeMap::from([(component, Part { checkpoint, config })]),
+            configs: BTreeMap::new(),
+            tokenizers: BTreeMap::new(),
+            texts: SavedTexts::default(),
+        })
     }
 
     fn add(&mut self, component: &'static str, network: Network) {

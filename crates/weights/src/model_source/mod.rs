@@ -23,7 +23,7 @@ use serde_json::error::Category;
 
 pub use builtin_tokenizer::{BuiltInTokenizer, ClipPadding, SpecialIds};
 pub use folder::{EmbeddedFile, ModelFolder};
-pub use model_files::{ModelFiles, NetworkFiles};
+pub use model_files::{ModelFiles, NetworkFiles, open_controlnet};
 pub use saved_name::{WeightFiles, weight_files};
 pub(crate) use saved_texts::SavedTexts;
 pub use single_file::{FileContent, NetworkKind, Prediction};

@@ -138,6 +138,21 @@ impl ModelFiles {
     }
 }
 
+/// Opens the ControlNet at `path`, a file or a folder with a single network. The result are its source and
+/// its component there.
+///
+/// # Errors
+/// A file is missing or damaged, or holds something else.
+pub fn open_controlnet(path: &Path) -> Result<(Arc<dyn ModelSource>, String)> {
+    const COMPONENT: &str = "controlnet";
+    if path.is_file() {
+        let model = AssembledModel::of_controlnet(path, COMPONENT)?;
+        return Ok((Arc::new(model), COMPONENT.to_owned()));
+    }
+    let (folder, component) = ModelFolder::around(path);
+    Ok((Arc::new(folder), component))
+}
+
 impl From<ModelFolder> for ModelFiles {
     fn from(folder: ModelFolder) -> Self {
         Self::of(Base::Folder(folder))

@@ -6,6 +6,7 @@
 
 mod clip;
 mod content;
+mod controlnet;
 mod mmdit;
 mod other_families;
 mod places;
@@ -21,6 +22,7 @@ use serde_json::Value;
 pub(super) use clip::with_projection;
 pub use content::{FileContent, NetworkKind};
 pub(crate) use content::{Network, network_kind};
+pub(super) use controlnet::controlnet;
 pub(super) use schedule::Evidence;
 pub use schedule::Prediction;
 pub(super) use vae::set_scale;
