@@ -17,6 +17,7 @@ mod attention;
 mod bands;
 mod capabilities;
 mod concatenate;
+mod contiguous;
 mod convolution;
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -42,7 +43,8 @@ pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
 pub use attention::{Heads, Precision, attention, joint_attention, scratch_of_plain_attention};
 pub use bands::{Band, BandedConv2d};
 pub use capabilities::{Backend, Capabilities, Memory};
-pub use concatenate::{Parts, compact, concatenate, contiguous, copied};
+pub use concatenate::{Parts, concatenate};
+pub use contiguous::{compact, contiguous, copied};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};

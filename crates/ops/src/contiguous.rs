@@ -1,0 +1,44 @@
+//! Tensors in their order in memory, and in memory of their own.
+
+use candle_core::Tensor;
+
+use crate::Result;
+use crate::capabilities::Backend;
+
+/// The tensor itself where its values are contiguous in memory, else a copy.
+///
+/// # Errors
+/// The device fails.
+pub fn contiguous(tensor: &Tensor) -> Result<Tensor> {
+    match Backend::of(tensor.device()) {
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::contiguous(tensor),
+        _ => tensor.contiguous(),
+    }
+}
+
+/// A copy of the tensor, contiguous in memory, which does not keep the memory that the tensor is a view of.
+///
+/// # Errors
+/// The device fails.
+pub fn copied(tensor: &Tensor) -> Result<Tensor> {
+    match Backend::of(tensor.device()) {
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::copied(tensor),
+        _ => tensor.force_contiguous(),
+    }
+}
+
+/// The tensor in memory of its own size: itself, or a copy where the device gave it more. For tensors that are
+/// kept.
+///
+/// # Errors
+/// The device fails.
+pub fn compact(tensor: Tensor) -> Result<Tensor> {
+    match Backend::of(tensor.device()) {
+        // candle rounds the bytes of a buffer up to a power of 2.
+        #[cfg(metal)]
+        Backend::Metal => crate::metal::copied(&tensor),
+        _ => Ok(tensor),
+    }
+}
