@@ -310,14 +310,7 @@ pub fn gated_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Te
             })
         }
         #[cfg(metal)]
-        Backend::Metal => {
-            let epilogue = metal::Epilogue {
-                residual: Some(residual),
-                gate: Some(gate),
-                ..metal::Epilogue::NONE
-            };
-            metal::combined(x, epilogue)
-        }
+        Backend::Metal => metal::combined(x, metal::Epilogue::gated_residual(residual, gate)),
         _ => residual + x.broadcast_mul(&gate.unsqueeze(1)?)?,
     }
 }

@@ -147,14 +147,7 @@ pub fn linear_gated_residual(
             on_cpu(InstructionSet::best(), x, projection, epilogue)
         }
         #[cfg(metal)]
-        Backend::Metal => {
-            let epilogue = metal::Epilogue {
-                residual: Some(residual),
-                gate: Some(gate),
-                ..metal::Epilogue::NONE
-            };
-            on_metal(x, projection, epilogue)
-        }
+        Backend::Metal => on_metal(x, projection, metal::Epilogue::gated_residual(residual, gate)),
         _ => gated_residual(residual, gate, &linear(x, projection)?),
     }
 }

@@ -31,13 +31,22 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) gate: Option<&'a Tensor>,
 }
 
-impl Epilogue<'_> {
+impl<'a> Epilogue<'a> {
     /// Changes nothing.
     pub(crate) const NONE: Self = Self {
         activation: None,
         residual: None,
         gate: None,
     };
+
+    /// `residual + gate * x`
+    pub(crate) fn gated_residual(residual: &'a Tensor, gate: &'a Tensor) -> Self {
+        Self {
+            residual: Some(residual),
+            gate: Some(gate),
+            ..Self::NONE
+        }
+    }
 
     /// Whether it changes nothing.
     fn is_none(&self) -> bool {
