@@ -4,6 +4,8 @@
 #![cfg(any(feature = "cuda", metal))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed.
 
+mod random;
+
 use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
@@ -31,18 +33,9 @@ struct Target {
 impl Target {
     /// Values between -1 and 1 that the type of the comparison can hold, the same on every device.
     fn random(&self, shape: &[usize], seed: u64) -> Tensor {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let values: Vec<f32> = (0..shape.iter().product())
-            .map(|_| {
-                // Marsaglia, "Xorshift RNGs", 2003.
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect();
-        Tensor::from_vec(values, shape, &Device::Cpu)
-            .and_then(|tensor| tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32))
+        random::random(shape, seed)
+            .to_dtype(DType::BF16)
+            .and_then(|tensor| tensor.to_dtype(DType::F32))
             .and_then(|tensor| tensor.to_dtype(self.held_type)?.to_device(&self.device))
             .unwrap()
     }

@@ -1,6 +1,8 @@
-//! Values for tests, and how near to the expected ones results have to be.
+//! The values of tests, and how near to the expected ones results have to be.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
+
+pub(crate) use crate::random::random;
 
 /// The types that kernels are compiled for.
 pub(crate) const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
@@ -13,21 +15,6 @@ pub(crate) fn in_every_type<T: Copy>(cases: &[T]) -> impl Iterator<Item = (DType
 
 /// What 32-bit sums may be wrong by, relative to the greatest value of a result.
 pub(crate) const WITHIN: f32 = 1e-5;
-
-/// Values between -1 and 1.
-pub(crate) fn random(shape: &[usize], seed: u64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let values: Vec<f32> = (0..shape.iter().product())
-        .map(|_| {
-            // Marsaglia, "Xorshift RNGs", 2003.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
-}
 
 /// The values of a tensor in 32 bits rounded to those that a type has, so that kernels and plain definitions are given
 /// the same ones.

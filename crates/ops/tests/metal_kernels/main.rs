@@ -18,6 +18,8 @@ mod copies;
 mod elementwise;
 mod groups;
 mod launch;
+#[path = "../random/mod.rs"]
+mod random;
 mod rows;
 mod translation;
 
