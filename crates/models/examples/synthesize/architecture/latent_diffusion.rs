@@ -46,14 +46,14 @@ pub(super) fn stable_diffusion_1() -> Architecture {
         "set_alpha_to_one": false,
         "skip_prk_steps": true,
     });
-    let index = json!({
-        "_class_name": "StableDiffusionPipeline",
-        "feature_extractor": [null, null],
-        "safety_checker": [null, null],
-        "requires_safety_checker": false,
-    });
     let readers = [Reader::first(Clip::LARGE, "tokenizer")];
-    model(&UNet::SD15, &readers, &Vae::SD, scheduler, index)
+    model(
+        &UNet::SD15,
+        &readers,
+        &Vae::SD,
+        scheduler,
+        without_safety_checker(),
+    )
 }
 
 pub(super) fn stable_diffusion_2() -> Architecture {
@@ -63,15 +63,25 @@ pub(super) fn stable_diffusion_2() -> Architecture {
         "set_alpha_to_one": false,
         "skip_prk_steps": true,
     });
-    let index = json!({
+    // Like the second of XL, its tokenizer fills a text up with exclamation marks.
+    let readers = [Reader::first(Clip::HUGE, "tokenizer_2")];
+    model(
+        &UNet::SD21,
+        &readers,
+        &Vae::SD,
+        scheduler,
+        without_safety_checker(),
+    )
+}
+
+/// The index of a model of the first two generations.
+fn without_safety_checker() -> Value {
+    json!({
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [null, null],
         "safety_checker": [null, null],
         "requires_safety_checker": false,
-    });
-    // Like the second of XL, its tokenizer fills a text up with exclamation marks.
-    let readers = [Reader::first(Clip::HUGE, "tokenizer_2")];
-    model(&UNet::SD21, &readers, &Vae::SD, scheduler, index)
+    })
 }
 
 pub(super) fn stable_diffusion_xl() -> Architecture {

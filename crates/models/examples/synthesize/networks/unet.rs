@@ -70,17 +70,13 @@ impl UNet {
         linear_projection: true,
     };
     pub(crate) const SDXL_REFINER: Self = Self {
-        side: 128,
-        inputs: Self::LATENTS,
         channels: &[384, 768, 1536, 1536],
         heads: &[6, 12, 24, 24],
         attends: &[false, true, true, false],
         transformer_layers: &[4, 4, 4, 4],
-        middle: true,
-        residuals: 2,
         context: 1280,
         added: Some(1280 + 5 * Self::ADDED_SPREAD),
-        linear_projection: true,
+        ..Self::SDXL
     };
 
     /// `unet/config.json`
