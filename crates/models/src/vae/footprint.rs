@@ -21,10 +21,9 @@ pub(super) fn decoding(
     kernels: Kernels,
     [batch, height, width]: [usize; 3],
 ) -> Peak {
-    let mut pass = Pass::new(banding, kernels);
     let levels: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
-    let mut level = Level::split(batch * width, height, levels[0], banding);
-    pass.entry(level, config.latent_channels, levels[0]);
+    let size = [batch * width, height];
+    let (mut pass, mut level) = Pass::begin(banding, kernels, size, [config.latent_channels, levels[0]]);
     pass.middle(level, levels[0], config.mid_block_add_attention);
     let mut inputs = levels[0];
     for (index, &outputs) in levels.iter().enumerate() {
@@ -51,10 +50,9 @@ pub(super) fn encoding(
     kernels: Kernels,
     [batch, height, width]: [usize; 3],
 ) -> Peak {
-    let mut pass = Pass::new(banding, kernels);
     let (levels, factor) = (&config.block_out_channels, config.downsampling());
-    let mut level = Level::split(batch * width * factor, height * factor, levels[0], banding);
-    pass.entry(level, config.in_channels, levels[0]);
+    let size = [batch * width * factor, height * factor];
+    let (mut pass, mut level) = Pass::begin(banding, kernels, size, [config.in_channels, levels[0]]);
     let mut inputs = levels[0];
     for (index, &outputs) in levels.iter().enumerate() {
         for layer in 0..config.layers_per_block {
@@ -128,12 +126,21 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(banding: Banding, kernels: Kernels) -> Self {
-        Self {
+    /// A pass of an input of `line` pixels a row over the whole batch, with its first convolution.
+    fn begin(
+        banding: Banding,
+        kernels: Kernels,
+        [line, height]: [usize; 2],
+        [inputs, outputs]: [usize; 2],
+    ) -> (Self, Level) {
+        let level = Level::split(line, height, outputs, banding);
+        let mut pass = Self {
             banding,
             kernels,
             most: Peak::default(),
-        }
+        };
+        pass.entry(level, inputs, outputs);
+        (pass, level)
     }
 
     fn peak(self) -> Peak {
