@@ -12,126 +12,180 @@ use sha2::{Digest, Sha256};
 
 use crate::command::{Fresh, Image};
 
-/// What each case adds to the command line: its name, model or `demo`, and options. `{}` is the folder of the fixtures, `_` in
-/// the name of a sampler a space.
-const CASES: &[(&str, &str, &str)] = &[
-    ("demo", "demo", ""),
-    ("demo-wide", "demo", "--size 192x128 --steps 6"),
-    ("demo-three", "demo", "--n 3"),
-    ("demo-twice-as-large", "demo", "--upscale 2"),
-    ("demo-no-guidance", "demo", "--cfg 1"),
+/// What each case adds to the command line: its name, model or `demo`, and options. `{}` is the folder of the fixtures.
+const CASES: &[(&str, &str, &[&str])] = &[
+    ("demo", "demo", &[]),
+    ("demo-wide", "demo", &["--size", "192x128", "--steps", "6"]),
+    ("demo-three", "demo", &["--n", "3"]),
+    ("demo-twice-as-large", "demo", &["--upscale", "2"]),
+    ("demo-no-guidance", "demo", &["--cfg", "1"]),
     (
         "demo-image-to-image",
         "demo",
-        "--init-image {}/families/init.png --strength 0.6",
+        &["--init-image", "{}/families/init.png", "--strength", "0.6"],
     ),
     (
         "demo-inpainting",
         "demo",
-        "--init-image {}/families/init.png --mask {}/families/mask.png",
+        &[
+            "--init-image",
+            "{}/families/init.png",
+            "--mask",
+            "{}/families/mask.png",
+        ],
     ),
-    ("demo-style", "demo", "--style anime --negative-prompt gray"),
-    ("large", "models/tiny-large", ""),
-    ("large-bf16", "models/tiny-large", "--dtype bf16"),
-    ("medium", "models/tiny-medium", ""),
-    ("medium-bf16", "models/tiny-medium", "--dtype bf16"),
-    ("medium-3.5", "models/tiny-medium35", "--size 64x96"),
-    ("medium-3.5-bf16", "models/tiny-medium35", "--dtype bf16"),
-    ("no-t5", "models/tiny-no-t5", ""),
-    ("no-t5-bf16", "models/tiny-no-t5", "--dtype bf16"),
-    ("sd15", "families/sd15", ""),
-    ("sd15-bf16", "families/sd15", "--dtype bf16 --size 80x112"),
-    ("sd15-clip-skip", "families/sd15", "--clip-skip 2"),
-    ("sd15-rescale", "families/sd15", "--guidance-rescale 0.7"),
+    (
+        "demo-style",
+        "demo",
+        &["--style", "anime", "--negative-prompt", "gray"],
+    ),
+    ("large", "models/tiny-large", &[]),
+    ("large-bf16", "models/tiny-large", &["--dtype", "bf16"]),
+    ("medium", "models/tiny-medium", &[]),
+    ("medium-bf16", "models/tiny-medium", &["--dtype", "bf16"]),
+    ("medium-3.5", "models/tiny-medium35", &["--size", "64x96"]),
+    ("medium-3.5-bf16", "models/tiny-medium35", &["--dtype", "bf16"]),
+    ("no-t5", "models/tiny-no-t5", &[]),
+    ("no-t5-bf16", "models/tiny-no-t5", &["--dtype", "bf16"]),
+    ("sd15", "families/sd15", &[]),
+    (
+        "sd15-bf16",
+        "families/sd15",
+        &["--dtype", "bf16", "--size", "80x112"],
+    ),
+    ("sd15-clip-skip", "families/sd15", &["--clip-skip", "2"]),
+    ("sd15-rescale", "families/sd15", &["--guidance-rescale", "0.7"]),
     (
         "sd15-image-to-image",
         "families/sd15",
-        "--init-image {}/families/init.png --strength 0.8",
+        &["--init-image", "{}/families/init.png", "--strength", "0.8"],
     ),
     (
         "sd15-mask",
         "families/sd15",
-        "--init-image {}/families/init.png --mask {}/families/mask.png",
+        &[
+            "--init-image",
+            "{}/families/init.png",
+            "--mask",
+            "{}/families/mask.png",
+        ],
     ),
     (
         "sd15-controlnets",
         "families/sd15",
-        "--pose {}/families/init.png --controlnet {}/families/control-1 --depth {}/families/mask.png --controlnet {}/families/control-2",
+        &[
+            "--pose",
+            "{}/families/init.png",
+            "--controlnet",
+            "{}/families/control-1",
+            "--depth",
+            "{}/families/mask.png",
+            "--controlnet",
+            "{}/families/control-2",
+        ],
     ),
     (
         "sd15-canny",
         "families/sd15",
-        "--canny {}/families/init.png --controlnet {}/families/control-1",
+        &[
+            "--canny",
+            "{}/families/init.png",
+            "--controlnet",
+            "{}/families/control-1",
+        ],
     ),
     (
         "sd15-lora",
         "families/sd15",
-        "--lora {}/conditioned/loras/kohya.safetensors:0.8",
+        &["--lora", "{}/conditioned/loras/kohya.safetensors:0.8"],
     ),
-    ("sd15-refined", "families/sd15", "--refiner {}/models/tiny-medium"),
-    ("sd21", "families/sd21", ""),
-    ("sd21-bf16", "families/sd21", "--dtype bf16"),
+    (
+        "sd15-refined",
+        "families/sd15",
+        &["--refiner", "{}/models/tiny-medium"],
+    ),
+    ("sd21", "families/sd21", &[]),
+    ("sd21-bf16", "families/sd21", &["--dtype", "bf16"]),
     (
         "inpainting",
         "families/inpainting",
-        "--init-image {}/families/init.png --mask {}/families/mask.png",
+        &[
+            "--init-image",
+            "{}/families/init.png",
+            "--mask",
+            "{}/families/mask.png",
+        ],
     ),
-    ("sdxl", "families/sdxl", ""),
-    ("sdxl-bf16", "families/sdxl", "--dtype bf16 --n 2"),
+    ("sdxl", "families/sdxl", &[]),
+    ("sdxl-bf16", "families/sdxl", &["--dtype", "bf16", "--n", "2"]),
     (
         "sdxl-refiner",
         "families/sdxl",
-        "--refiner {}/families/refiner --refiner-switch 0.5 --steps 4",
+        &[
+            "--refiner",
+            "{}/families/refiner",
+            "--refiner-switch",
+            "0.5",
+            "--steps",
+            "4",
+        ],
     ),
     (
         "refiner-alone",
         "families/refiner",
-        "--init-image {}/families/init.png",
+        &["--init-image", "{}/families/init.png"],
     ),
     (
         "refiner-bf16",
         "families/refiner",
-        "--dtype bf16 --init-image {}/families/init.png",
+        &["--dtype", "bf16", "--init-image", "{}/families/init.png"],
     ),
     (
         "large-controlnet",
         "models/tiny-large",
-        "--depth {}/families/init.png --controlnet {}/conditioned/control-large",
+        &[
+            "--depth",
+            "{}/families/init.png",
+            "--controlnet",
+            "{}/conditioned/control-large",
+        ],
     ),
     (
         "large-lora",
         "models/tiny-large",
-        "--lora {}/conditioned/loras/sd3-peft.safetensors",
+        &["--lora", "{}/conditioned/loras/sd3-peft.safetensors"],
     ),
-    ("ddpm", "families/sd15", "--sampler DDPM"),
-    ("ddim", "families/sd15", "--sampler DDIM"),
-    ("deis", "families/sd15", "--sampler DEIS --steps 5"),
+    ("ddpm", "families/sd15", &["--sampler", "DDPM"]),
+    ("ddim", "families/sd15", &["--sampler", "DDIM"]),
+    ("deis", "families/sd15", &["--sampler", "DEIS", "--steps", "5"]),
     (
         "dpm-2m-karras",
         "families/sd15",
-        "--sampler DPM++_2M --scheduler karras --steps 5",
+        &["--sampler", "DPM++ 2M", "--scheduler", "karras", "--steps", "5"],
     ),
-    ("dpm-sde", "families/sd15", "--sampler DPM++_2M_SDE --steps 4"),
-    ("dpm2-ancestral", "families/sd15", "--sampler DPM2_a"),
-    ("euler-ancestral", "families/sdxl", "--sampler Euler_a"),
-    ("heun", "families/sd15", "--sampler Heun"),
-    ("heun-flow", "models/tiny-large", "--sampler Heun"),
-    ("lms", "families/sd15", "--sampler LMS"),
-    ("lcm", "families/sd15", "--sampler LCM"),
-    ("tcd", "families/sd15", "--sampler TCD"),
-    ("unipc", "families/sdxl", "--sampler UniPC --steps 5"),
-    ("unipc-flow", "models/tiny-medium", "--sampler UniPC --steps 5"),
+    (
+        "dpm-sde",
+        "families/sd15",
+        &["--sampler", "DPM++ 2M SDE", "--steps", "4"],
+    ),
+    ("dpm2-ancestral", "families/sd15", &["--sampler", "DPM2 a"]),
+    ("euler-ancestral", "families/sdxl", &["--sampler", "Euler a"]),
+    ("heun", "families/sd15", &["--sampler", "Heun"]),
+    ("heun-flow", "models/tiny-large", &["--sampler", "Heun"]),
+    ("lms", "families/sd15", &["--sampler", "LMS"]),
+    ("lcm", "families/sd15", &["--sampler", "LCM"]),
+    ("tcd", "families/sd15", &["--sampler", "TCD"]),
+    ("unipc", "families/sdxl", &["--sampler", "UniPC", "--steps", "5"]),
+    (
+        "unipc-flow",
+        "models/tiny-medium",
+        &["--sampler", "UniPC", "--steps", "5"],
+    ),
 ];
 
 /// SHA-256 of the pixels of all images of a case.
-fn checksum(fixtures: &str, model: &str, options: &str) -> String {
+fn checksum(fixtures: &str, model: &str, options: &[&str]) -> String {
     let fresh = Fresh::new();
-    let options = options.replace("{}", fixtures);
-    let options: Vec<String> = options
-        .split(' ')
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect();
     let mut arguments = vec![
         "a red circle".to_owned(),
         "--quiet".to_owned(),
@@ -141,20 +195,11 @@ fn checksum(fixtures: &str, model: &str, options: &str) -> String {
         arguments.extend(["--model".to_owned(), format!("{fixtures}/{model}")]);
     }
     for (usual, value) in [("--steps", "3"), ("--size", "64x64")] {
-        if !options.iter().any(|option| option == usual) {
+        if !options.contains(&usual) {
             arguments.extend([usual.to_owned(), value.to_owned()]);
         }
     }
-    let mut follows_name = false;
-    for option in options {
-        let value = if follows_name {
-            option.replace('_', " ")
-        } else {
-            option.clone()
-        };
-        follows_name = option == "--sampler" || option == "--scheduler";
-        arguments.push(value);
-    }
+    arguments.extend(options.iter().map(|option| option.replace("{}", fixtures)));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let run = fresh.run(&arguments).succeeds();
     let mut digest = Sha256::new();
