@@ -1,4 +1,4 @@
-//! What candle and this project ask of block2: a closure that can be handed on by its address.
+//! What candle and this project use of block2: a closure that can be handed on by its address.
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -131,7 +131,7 @@ fn random() -> u64 {
 }
 
 /// Whether what was encoded would come out the same on a device that runs an encoder's dispatches side by side up to a barrier,
-/// and encoders side by side up to a fence, for that is what untracked resources ask for. Whatever a command buffer held is
+/// and encoders side by side up to a fence, as untracked resources require. Whatever a command buffer held is
 /// over when it has run, so that fences between command buffers are not looked at.
 #[derive(Default)]
 struct Order {

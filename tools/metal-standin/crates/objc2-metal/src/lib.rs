@@ -1,4 +1,4 @@
-//! A Metal device in host memory, as far as candle asks for one. Buffers are counted allocations; what is encoded is kept
+//! A Metal device in host memory, as far as candle uses one. Buffers are counted allocations; what is encoded is kept
 //! until its command buffer is committed, then run by the processor from the kernels' own source (`library`, `execute`).
 #![allow(non_snake_case, non_upper_case_globals, clippy::missing_safety_doc)]
 
@@ -110,7 +110,7 @@ impl MTLResource for ProtocolObject<dyn MTLBuffer> {
 impl MTLBuffer for ProtocolObject<dyn MTLBuffer> {
     fn contents(&self) -> NonNull<c_void> {
         let memory: &Memory = self.standin();
-        assert!(!memory.is_private(), "the contents of a private buffer are asked for");
+        assert!(!memory.is_private(), "a pointer to the contents of a private buffer is requested");
         memory.at()
     }
     fn length(&self) -> usize {
@@ -351,7 +351,7 @@ pub trait MTLCommandQueue {
 }
 impl MTLCommandQueue for ProtocolObject<dyn MTLCommandQueue> {
     fn commandBuffer(&self) -> Option<Object<dyn MTLCommandBuffer>> {
-        // A queue has 64 that are not over; who asks for one more waits for the first.
+        // A queue has at most 64 that have not completed; a request for one more waits for the first.
         let full = pending() >= PENDING_MOST;
         let first = PENDING.lock().unwrap().first().filter(|_| full).cloned();
         if let Some(first) = first {
