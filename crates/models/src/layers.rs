@@ -1,12 +1,13 @@
 //! Layers that are read from a scope of weights, under the tensor names of diffusers and transformers.
 
+use candle_core::Tensor;
 use sd_ops::{Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm};
-use sd_weights::{Result, Weights};
+use sd_weights::{ProjectionWeight, Result, Weights};
 
 /// A linear projection with a bias: `weight`, `[outputs, inputs]`, and `bias`.
 pub(crate) fn linear(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
-    let weight = weights.tensor("weight", &[outputs, inputs])?;
-    Ok(Linear::new(weight, Some(weights.tensor("bias", &[outputs])?))?)
+    let bias = weights.tensor("bias", &[outputs])?;
+    projection(weights, inputs, outputs, Some(bias))
 }
 
 /// A linear projection with a bias, which may be stored as a 1x1 convolution.
@@ -26,7 +27,15 @@ pub(crate) fn pointwise_conv(weights: &Weights, inputs: usize, outputs: usize) -
 
 /// A linear projection without a bias.
 pub(crate) fn linear_without_bias(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
-    Ok(Linear::new(weights.tensor("weight", &[outputs, inputs])?, None)?)
+    projection(weights, inputs, outputs, None)
+}
+
+/// A linear projection whose `weight` may be quantised.
+fn projection(weights: &Weights, inputs: usize, outputs: usize, bias: Option<Tensor>) -> Result<Linear> {
+    Ok(match weights.projection("weight", outputs, inputs)? {
+        ProjectionWeight::Values(weight) => Linear::new(weight, bias)?,
+        ProjectionWeight::Quantized { rows, quantization } => Linear::quantized(rows, quantization, bias)?,
+    })
 }
 
 /// A convolution with a square kernel and a bias.

@@ -40,7 +40,7 @@ fn zeros(shape: &[usize]) -> Tensor {
 #[test]
 fn the_transformer_takes_what_it_says() {
     let mut start = None;
-    for dual_attention_layers in [0, 2] {
+    for (dual_attention_layers, matrices) in [(0, DType::BF16), (2, DType::BF16), (0, DType::F8E4M3)] {
         let shape = Sd3 {
             layers: 4,
             heads: 8,
@@ -57,7 +57,7 @@ fn the_transformer_takes_what_it_says() {
             if dual_attention_layers > 0 && residency != Residency::Partly(2) {
                 continue;
             }
-            let weights = synthetic::weights(directory.path(), &tensors, residency);
+            let weights = synthetic::weights_with(matrices, directory.path(), &tensors, residency);
             for (inputs, texts, side) in [(1, 2, 64), (3, 1, 64), (2, 2, 48)] {
                 let load = Load {
                     inputs,
@@ -79,7 +79,7 @@ fn the_transformer_takes_what_it_says() {
                 let conditions = transformer
                     .condition(&timesteps, &context, &pooled, (side, side))
                     .unwrap();
-                let what = format!("{residency:?}, {load:?}, {dual_attention_layers} dual");
+                let what = format!("{residency:?}, {load:?}, {dual_attention_layers} dual, {matrices:?}");
                 let passed = transformer.condition_weight_bytes();
                 let window: u64 = passed.blocks.windows(2).map(|two| two[0] + two[1]).max().unwrap();
                 let held = transformer.condition_bytes(load, steps);

@@ -6,8 +6,8 @@
 //! definition for the others. What else depends on the device is in [`Capabilities`].
 //!
 //! CPU activations are 32-bit floats. 16-bit weights stay 16-bit in memory: kernels widen them a panel at a
-//! time, or round activations to bf16 where the CPU has bf16 dot products. On a GPU activations and weights
-//! share a type.
+//! time, or round activations to bf16 where the CPU has bf16 dot products. Weights of linear layers may stay
+//! quantised; kernels decode them in the same way. On a GPU activations and weights share a type.
 //!
 //! How work is split into tasks depends on shapes alone, never on threads or free memory: the same inputs
 //! give the same bits.
@@ -29,6 +29,7 @@ mod linear;
 mod metal;
 mod moments;
 mod norm;
+mod quantization;
 mod resample;
 mod results;
 mod scratch;
@@ -50,7 +51,7 @@ pub use cpu::scratch::release_scratch;
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};
 pub use leaky_relu::{leaky_relu, prelu, scaled_residual};
 pub use linear::{
-    Linear, Quantization, linear, linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu,
+    Linear, linear, linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu,
     linear_gelu_tanh, linear_quick_gelu, linear_residual, linear_silu,
 };
 pub use moments::ChannelMoments;
@@ -58,6 +59,7 @@ pub use norm::{
     GroupNorm, LayerNorm, RmsNorm, gated_residual, group_norm, group_norm_silu, layer_norm,
     modulated_layer_norm, rms_norm,
 };
+pub use quantization::{E2M1, Quantization, e4m3, e5m2};
 pub use resample::upsample_nearest;
 pub use results::{limit_results, release_results};
 pub use scratch::Scratch;

@@ -9,12 +9,14 @@ use half::{bf16, f16};
 use crate::Result;
 use crate::lock::lock;
 
-/// The values of a tensor in host memory, in the type that the tensor is held in.
+/// The values of a tensor in host memory, in the type that the tensor is held in, or the bytes of its quantised
+/// rows.
 #[derive(Debug)]
 pub(crate) enum Elements {
     F32(Vec<f32>),
     F16(Vec<f16>),
     Bf16(Vec<bf16>),
+    Bytes(Vec<u8>),
 }
 
 impl Elements {
@@ -24,6 +26,7 @@ impl Elements {
             DType::F32 => Self::F32(vec![0.0; count]),
             DType::F16 => Self::F16(bytemuck::allocation::cast_vec(vec![0_u16; count])),
             DType::BF16 => Self::Bf16(bytemuck::allocation::cast_vec(vec![0_u16; count])),
+            DType::U8 => Self::Bytes(vec![0; count]),
             _ => return None,
         })
     }
@@ -33,6 +36,7 @@ impl Elements {
             Self::F32(values) => held_type == DType::F32 && values.len() == count,
             Self::F16(values) => held_type == DType::F16 && values.len() == count,
             Self::Bf16(values) => held_type == DType::BF16 && values.len() == count,
+            Self::Bytes(bytes) => held_type == DType::U8 && bytes.len() == count,
         }
     }
 
@@ -41,6 +45,7 @@ impl Elements {
             Self::F32(values) => size_of_val(values.as_slice()),
             Self::F16(values) => size_of_val(values.as_slice()),
             Self::Bf16(values) => size_of_val(values.as_slice()),
+            Self::Bytes(bytes) => bytes.len(),
         }
     }
 
@@ -49,6 +54,7 @@ impl Elements {
             Self::F32(values) => Tensor::from_vec(values, shape, &Device::Cpu),
             Self::F16(values) => Tensor::from_vec(values, shape, &Device::Cpu),
             Self::Bf16(values) => Tensor::from_vec(values, shape, &Device::Cpu),
+            Self::Bytes(bytes) => Tensor::from_vec(bytes, shape, &Device::Cpu),
         }
     }
 }
@@ -116,6 +122,7 @@ impl InplaceOp1 for Reclaim<'_> {
             CpuStorage::F32(values) => Elements::F32(std::mem::take(values)),
             CpuStorage::F16(values) => Elements::F16(std::mem::take(values)),
             CpuStorage::BF16(values) => Elements::Bf16(std::mem::take(values)),
+            CpuStorage::U8(bytes) => Elements::Bytes(std::mem::take(bytes)),
             _ => return Ok(()),
         };
         lock(self.0).push(elements);

@@ -14,7 +14,7 @@ use crate::naming::{Layout, Naming, Translated};
 use crate::requested::RequestedTensors;
 use crate::similar_name::similar;
 use crate::source::Source;
-use crate::stored::Stored;
+use crate::stored::{HeldRows, Stored};
 use crate::{ElementType, Error, FileIdentity, GgufMetadata, Result, TensorHeader, gguf, safetensors, torch};
 
 /// The headers of the tensors of a network. No weight is in memory.
@@ -355,8 +355,40 @@ impl Checkpoint {
             Elements::F32(values) => part.fill(values, |value| value)?,
             Elements::F16(values) => part.fill(values, f16::from_f32)?,
             Elements::Bf16(values) => part.fill(values, bf16::from_f32)?,
+            Elements::Bytes(_) => return Err(stored.unsupported(name, stored.header.element_type)),
         }
         let tensor = elements.into_tensor(&stored.header.shape)?;
+        if let Some(buffers) = buffers {
+            buffers.track(&tensor);
+        }
+        Ok(tensor)
+    }
+
+    /// The form in which the rows of the tensor `name` can be held quantised. `None` for a tensor that is missing,
+    /// is no quantised matrix, or has an update.
+    pub(crate) fn held_rows(&self, name: &str) -> Option<HeldRows> {
+        let updated = |updates: &Arc<dyn TensorUpdates>| updates.updates(name);
+        if self.updates.as_ref().is_some_and(updated) {
+            return None;
+        }
+        self.tensors.get(name)?.held_rows()
+    }
+
+    /// Reads the rows of the tensor `name` into host memory, `[rows, bytes of a row]`, as
+    /// [`Checkpoint::held_rows`] says. The tensor takes one of `buffers`, as for [`Checkpoint::read`].
+    pub(crate) fn read_held_rows(&self, name: &str, buffers: Option<&BufferPool>) -> Result<Tensor> {
+        let stored = self.stored(name)?;
+        let unsupported = || stored.unsupported(name, stored.header.element_type);
+        let held = self.held_rows(name).ok_or_else(unsupported)?;
+        let elements = match buffers {
+            Some(buffers) => buffers.take(DType::U8, held.bytes()),
+            None => Elements::zeros(DType::U8, held.bytes()),
+        };
+        let Some(Elements::Bytes(mut bytes)) = elements else {
+            return Err(unsupported());
+        };
+        stored.fill_rows(&mut bytes)?;
+        let tensor = Elements::Bytes(bytes).into_tensor(&[held.rows, held.row_bytes])?;
         if let Some(buffers) = buffers {
             buffers.track(&tensor);
         }

@@ -10,7 +10,7 @@ use candle_core::{DType, Tensor};
 
 use crate::buffer_pool::Elements;
 use crate::lock::lock;
-use crate::stored::default_type;
+use crate::stored::{HeldRows, default_type};
 use crate::{Checkpoint, Error, Result};
 
 /// The maximum number of values of a wrong tensor that is replaced by zeros, so that the tensors after it are
@@ -55,6 +55,11 @@ impl Inspection {
             .and_then(|header| default_type(header.element_type));
         let held_type = held_type.or(stored).unwrap_or(DType::F32);
         self.zeros(held_type, values.unwrap_or(0), wanted)
+    }
+
+    /// Zeros in place of the quantised rows of a tensor whose shape was checked.
+    pub(crate) fn rows(&self, held: HeldRows) -> Result<Tensor> {
+        self.zeros(DType::U8, held.bytes(), &[held.rows, held.row_bytes])
     }
 
     /// Counts an error. The first one is kept.

@@ -48,6 +48,7 @@ mod naming;
 #[cfg(any(feature = "cuda", metal))]
 mod parts;
 mod process_memory;
+mod projection_weight;
 mod quantized;
 mod requested;
 mod residency;
@@ -91,6 +92,7 @@ pub use model_source::{
 };
 pub use naming::{Layout, Naming, Translated, Translation};
 pub use process_memory::{ProcessMemory, process_memory};
+pub use projection_weight::ProjectionWeight;
 pub use requested::RequestedTensors;
 pub use residency::Residency;
 pub use source::bytes_read;

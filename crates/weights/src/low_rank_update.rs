@@ -14,6 +14,9 @@ const TASK: usize = 1 << 16;
 
 /// The updates that a checkpoint adds to its tensors while they are read.
 pub(crate) trait TensorUpdates: fmt::Debug + Send + Sync {
+    /// Whether the tensor `name` has an update.
+    fn updates(&self, name: &str) -> bool;
+
     /// The update of the tensor `name`, or `None` where the tensor stays as it is stored.
     ///
     /// # Errors

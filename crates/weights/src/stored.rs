@@ -1,11 +1,11 @@
 //! One tensor of a file, read in any data type, in parts or by rows, with LoRA updates added.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
+use sd_ops::Quantization;
 
 use crate::low_rank_update::LowRankUpdate;
 use crate::naming::Layout;
@@ -65,6 +65,23 @@ pub(crate) struct QuantizedRange {
     pub(crate) of: Arc<Quantized>,
     /// The index of the first value of the range.
     pub(crate) first: usize,
+}
+
+/// The rows of a quantised matrix as products take them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeldRows {
+    pub(crate) quantization: Quantization,
+    /// The number of rows.
+    pub(crate) rows: usize,
+    /// The bytes of a row.
+    pub(crate) row_bytes: usize,
+}
+
+impl HeldRows {
+    /// The bytes of all rows.
+    pub(crate) fn bytes(self) -> usize {
+        self.rows * self.row_bytes
+    }
 }
 
 /// The order in which a file stores the values of a tensor.
@@ -143,25 +160,41 @@ impl Stored {
         std::iter::once(&*self.source).chain(sidecars.map(|sidecar| &*sidecar.source))
     }
 
-    /// Reads the blocks of `rows` of the outermost dimension as they are in the file. `None` for values that are
-    /// no blocks of ggml, or where rows are no whole blocks or lie in another order.
-    #[cfg_attr(not(test), expect(dead_code, reason = "products still take widened weights"))]
-    pub(crate) fn read_blocks(&self, rows: Range<usize>) -> Result<Option<Vec<u8>>> {
-        let row: usize = self.header.shape.iter().skip(1).product();
-        let in_block = self.header.element_type.block().elements as usize;
-        let range = self.quantized.as_ref().filter(|range| {
-            range.of.is_blocks()
-                && self.order == Order::Rows
-                && row.is_multiple_of(in_block)
-                && range.first.is_multiple_of(in_block)
-        });
-        let Some(range) = range else { return Ok(None) };
-        let (offset, length) = range
-            .of
-            .bytes_of(range.first + rows.start * row, rows.len() * row);
-        let mut bytes = vec![0; length as usize];
-        self.source.read_at(offset, &mut bytes)?;
-        Ok(Some(bytes))
+    /// The form in which products take the rows of this tensor, a matrix, without widening its values. `None` if
+    /// it has no such form.
+    pub(crate) fn held_rows(&self) -> Option<HeldRows> {
+        let (&[rows, columns], Some(range)) = (self.header.shape.as_slice(), &self.quantized) else {
+            return None;
+        };
+        let in_rows = match self.order {
+            Order::Rows => true,
+            Order::HalvesSwapped => rows.is_multiple_of(2),
+            Order::Columns | Order::Identity => false,
+        };
+        if !in_rows || columns == 0 || !range.first.is_multiple_of(columns) {
+            return None;
+        }
+        let quantization = range.of.held_form(columns)?;
+        Some(HeldRows {
+            quantization,
+            rows,
+            row_bytes: quantization.row_bytes(columns)?,
+        })
+    }
+
+    /// Fills `bytes` with all rows in the form of [`Stored::held_rows`].
+    pub(crate) fn fill_rows(&self, bytes: &mut [u8]) -> Result<()> {
+        let (&[rows, columns], Some(range)) = (self.header.shape.as_slice(), &self.quantized) else {
+            return Ok(());
+        };
+        let first = range.first / columns.max(1);
+        let read = |row: usize, to: &mut [u8]| range.of.read_held(&self.source, columns, row, to);
+        if self.order != Order::HalvesSwapped {
+            return read(first, bytes);
+        }
+        let (upper, lower) = bytes.split_at_mut(bytes.len() / 2);
+        read(first + rows / 2, upper)?;
+        read(first, lower)
     }
 
     /// The tensor of which this one is the form that another program lays out as `layout`. `None` where this

@@ -2,13 +2,14 @@
 
 use candle_core::{DType, Device};
 
-use crate::device::widens_weights;
+use crate::device::{takes_quantized_weights, widens_weights};
 use crate::{BlockCache, HostMemory, MemoryPressure, Residency};
 
 /// The data type in which weights are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WeightType {
-    /// The type of the file: weights stored in 16 bits stay in 16 bits.
+    /// The type of the file: weights stored in 16 bits stay in 16 bits. The weights of projections stay quantised
+    /// if the device computes with such weights. Others, and those that a LoRA updates, become `bfloat16`.
     AsStored,
     /// 32-bit floats.
     F32,
@@ -93,6 +94,11 @@ impl WeightOptions {
             WeightType::F16 => DType::F16,
             WeightType::F32 => DType::F32,
         }
+    }
+
+    /// Whether the weights of projections stay quantised.
+    pub(crate) fn keeps_quantized(&self) -> bool {
+        self.weight_type == WeightType::AsStored && takes_quantized_weights(&self.device)
     }
 
     /// The type that tensors are converted to, or `None` for the type of the file.

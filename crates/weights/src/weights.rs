@@ -9,8 +9,8 @@ use crate::block_cache::BlockKey;
 use crate::buffers::Buffers;
 use crate::device::unshared_buffers;
 use crate::inspection::Inspection;
-use crate::stored::default_type;
-use crate::{Adapters, Checkpoint, Naming, Residency, Result, WeightOptions};
+use crate::stored::{HeldRows, default_type};
+use crate::{Adapters, Checkpoint, Naming, ProjectionWeight, Residency, Result, WeightOptions};
 
 /// The tensors of a checkpoint whose names begin with a prefix, and the options for holding them.
 #[derive(Debug, Clone)]
@@ -170,11 +170,15 @@ impl Weights {
             .sum()
     }
 
-    /// The name, the shape and the held bytes of each tensor in this scope.
+    /// The name, the shape and the held bytes of each tensor in this scope. Quantised matrices count as the
+    /// weights of projections.
     pub fn held(&self) -> impl Iterator<Item = (&str, &[usize], u64)> {
         let held_type = self.options.held_type();
-        self.checkpoint.tensors().filter_map(move |(name, header)| {
-            let name = name.strip_prefix(self.prefix.as_str())?;
+        self.checkpoint.tensors().filter_map(move |(full_name, header)| {
+            let name = full_name.strip_prefix(self.prefix.as_str())?;
+            if let Some(held) = self.held_rows(full_name) {
+                return Some((name, header.shape.as_slice(), held.bytes() as u64));
+            }
             let count: usize = header.shape.iter().product();
             let held_type = held_type.or_else(|| default_type(header.element_type));
             let bytes = held_type.map_or(header.bytes, |held| (count * held.size_in_bytes()) as u64);
@@ -204,6 +208,40 @@ impl Weights {
         }?;
         // A view of the same values.
         Ok(tensor.reshape(wanted)?)
+    }
+
+    /// Reads the weight `name` of a projection, `[outputs, inputs]`, onto the device, as [`Weights::tensor`] does.
+    /// It stays quantised if the [options](WeightOptions) allow that, the file stores a matrix of whole blocks, and
+    /// no LoRA updates it.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn projection(&self, name: &str, outputs: usize, inputs: usize) -> Result<ProjectionWeight> {
+        let wanted = [outputs, inputs];
+        let full_name = self.full_name(name);
+        let Some(held) = self
+            .held_rows(&full_name)
+            .filter(|_| self.shape(name) == Some(&wanted))
+        else {
+            return self.tensor(name, &wanted).map(ProjectionWeight::Values);
+        };
+        let rows = match &self.reading {
+            Reading::Inspected(inspection) => inspection.rows(held),
+            Reading::Into(buffers) => buffers.read_held_rows(&self.checkpoint, &full_name),
+            Reading::Alone => {
+                unshared_buffers(&self.options.device).read_held_rows(&self.checkpoint, &full_name)
+            }
+        }?;
+        Ok(ProjectionWeight::Quantized {
+            rows,
+            quantization: held.quantization,
+        })
+    }
+
+    /// The form in which [`Weights::projection`] holds the tensor, if not as values.
+    fn held_rows(&self, full_name: &str) -> Option<HeldRows> {
+        let keeps = self.options.keeps_quantized();
+        keeps.then(|| self.checkpoint.held_rows(full_name)).flatten()
     }
 
     /// The table `name`, which must have the shape `wanted`. No row is read yet.

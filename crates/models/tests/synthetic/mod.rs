@@ -14,13 +14,23 @@ pub mod networks;
 
 /// Writes `tensors` in bf16 into a folder below `directory`, and opens them.
 pub fn weights(directory: &Path, tensors: &[networks::Tensor], residency: Residency) -> Weights {
+    weights_with(DType::BF16, directory, tensors, residency)
+}
+
+/// As [`weights`], with matrices stored as `matrices`.
+pub fn weights_with(
+    matrices: DType,
+    directory: &Path,
+    tensors: &[networks::Tensor],
+    residency: Residency,
+) -> Weights {
     let component = directory.join("network");
     let file = component.join("model.safetensors");
     if !file.exists() {
         std::fs::create_dir(&component).unwrap();
         let tensors: HashMap<&str, Tensor> = tensors
             .iter()
-            .map(|tensor| (tensor.name.as_str(), values(tensor)))
+            .map(|tensor| (tensor.name.as_str(), values(tensor, matrices)))
             .collect();
         candle_core::safetensors::save(&tensors, file).unwrap();
     }
@@ -32,8 +42,13 @@ pub fn weights(directory: &Path, tensors: &[networks::Tensor], residency: Reside
 }
 
 /// Zeros: how much memory a network takes does not depend on what it computes.
-fn values(tensor: &networks::Tensor) -> Tensor {
-    Tensor::zeros(tensor.shape.as_slice(), DType::BF16, &Device::Cpu).unwrap()
+fn values(tensor: &networks::Tensor, matrices: DType) -> Tensor {
+    let stored = if tensor.shape.len() == 2 {
+        matrices
+    } else {
+        DType::BF16
+    };
+    Tensor::zeros(tensor.shape.as_slice(), stored, &Device::Cpu).unwrap()
 }
 
 /// Asserts that `measured` bytes are what was `predicted`: no more, and at most a tenth less.

@@ -7,13 +7,12 @@ mod peak;
 mod rate;
 mod shapes;
 
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
-use candle_core::{DType, Device, Module, Tensor};
+use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, Throughput};
 use sd_ops::{
-    Band, BandedConv2d, Conv2d, GroupNorm, LayerNorm, Linear, Precision, Quantization, Result, RmsNorm,
-    attention, conv2d, geglu, gelu_tanh, group_norm_silu, layer_norm, linear, modulated_layer_norm, rms_norm,
-    silu, upsample_nearest,
+    Band, BandedConv2d, Conv2d, GroupNorm, LayerNorm, Linear, Precision, Result, RmsNorm, attention, conv2d,
+    geglu, gelu_tanh, group_norm_silu, layer_norm, linear, modulated_layer_norm, rms_norm, silu,
+    upsample_nearest,
 };
 
 use peak::Peaks;
@@ -28,8 +27,6 @@ fn main() -> Result<()> {
     let bf16 = || Rate::criterion(Unit::Gigaflops, peaks.bf16.unwrap_or(peaks.f32));
     linears(f32(), "linear f32", DType::F32)?;
     linears(bf16(), "linear bf16", DType::BF16)?;
-    quantized_linears(bf16(), Quantization::Q8_0, GgmlDType::Q8_0)?;
-    quantized_linears(bf16(), Quantization::Q4K, GgmlDType::Q4K)?;
     convolutions(f32(), "conv2d f32", DType::F32)?;
     convolutions(bf16(), "conv2d bf16", DType::BF16)?;
     upsampled_convolutions(f32())?;
@@ -46,38 +43,6 @@ fn linears(mut criterion: Criterion<Rate>, name: &str, weight_type: DType) -> Re
         let work = Throughput::Elements(2 * (rows * inputs * outputs) as u64);
         let shape = format!("{network}, {rows} x {inputs} to {outputs}");
         measure(&mut criterion, name, &shape, work, || linear(&x, &projection))?;
-    }
-    Ok(())
-}
-
-/// Beside candle's products with the same blocks.
-fn quantized_linears(
-    mut criterion: Criterion<Rate>,
-    quantization: Quantization,
-    kind: GgmlDType,
-) -> Result<()> {
-    let whole = |inputs: usize| inputs.is_multiple_of(quantization.block_values());
-    for (network, rows, inputs, outputs) in LINEARS.into_iter().filter(|shape| whole(shape.2)) {
-        let shape = format!("{network}, {rows} x {inputs} to {outputs}");
-        let name = format!("linear {quantization:?}");
-        // Such weights take long to make.
-        if !is_wanted(&format!("{name}/{shape}")) {
-            continue;
-        }
-        let x = random(&[rows, inputs])?;
-        let quantized = QTensor::quantize(&random(&[outputs, inputs])?, kind)?;
-        let bytes = quantized.data()?.into_owned();
-        let row = bytes.len() / outputs;
-        let blocks = Tensor::from_vec(bytes, (outputs, row), &Device::Cpu)?;
-        let projection = Linear::quantized(blocks, quantization, None)?;
-        let theirs = QMatMul::from_qtensor(quantized)?;
-        let work = Throughput::Elements(2 * (rows * inputs * outputs) as u64);
-        measure(&mut criterion, &name, &shape, work.clone(), || {
-            linear(&x, &projection)
-        })?;
-        measure(&mut criterion, &format!("{name} of candle"), &shape, work, || {
-            theirs.forward(&x)
-        })?;
     }
     Ok(())
 }
@@ -178,15 +143,6 @@ fn elementwise(mut criterion: Criterion<Rate>) -> Result<()> {
     over("rms_norm", &[1, 1357, 38, 64], &|x| rms_norm(x, &norm))?;
     over("silu", &[1, 128, 512, 512], &silu)?;
     over("upsample_nearest", &[1, 256, 256, 256], &upsample_nearest)
-}
-
-/// Whether the bench of this name was selected.
-fn is_wanted(name: &str) -> bool {
-    let mut filters = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .peekable();
-    filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
 }
 
 /// Has criterion measure `run`, which does `work`.

@@ -6,16 +6,16 @@ use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor, bail};
 
 use crate::capabilities::{Backend, Capabilities};
 use crate::cpu::kernel::Values;
-use crate::cpu::projection::{Blocks, Epilogue, Projection, Weight, project};
+use crate::cpu::projection::{Epilogue, Projection, QuantizedRows, Weight, project};
 use crate::cpu::simd::InstructionSet;
 #[cfg(metal)]
 use crate::metal;
-use crate::{Precision, Result};
+use crate::{Precision, Quantization, Result};
 
 /// The weight and bias of a linear projection, prepared once at load time.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// The values, or the bytes of quantised blocks.
+    /// The values, or the bytes of quantised rows.
     weight: Tensor,
     quantization: Option<Quantization>,
     bias: Option<Tensor>,
@@ -33,25 +33,24 @@ impl Linear {
         Self::of(weight, None, bias, (outputs, inputs))
     }
 
-    /// A CPU projection with a quantised weight and `bias`, `[outputs]`. `blocks` are the weight's bytes,
-    /// `[outputs, bytes of a row]`; a block has [`block_values`](Quantization::block_values) inputs. As in
-    /// ggml, activations are quantised to 8-bit integers with a scale for each 32 values: products differ
-    /// from those of the dequantised weight by about half a percent.
+    /// A projection with a quantised weight and `bias`, `[outputs]`, on a device that
+    /// [takes such weights](Capabilities::takes_quantized_weights). `rows` are the weight's bytes,
+    /// `[outputs, bytes of a row]`. Products have the bits of those with the decoded weight: as 32-bit floats,
+    /// or rounded to bf16 on a CPU with dot products of bf16, which are used then.
     ///
     /// # Errors
-    /// `blocks` are not bytes on a CPU or not whole blocks, or the shapes do not fit.
-    pub fn quantized(blocks: Tensor, quantization: Quantization, bias: Option<Tensor>) -> Result<Self> {
-        let (outputs, bytes) = blocks.dims2()?;
-        let (size, device) = (quantization.block_bytes(), blocks.device());
-        let takes_blocks = Capabilities::of(device).takes_quantized_weights;
-        if blocks.dtype() != DType::U8 || !takes_blocks || !bytes.is_multiple_of(size) {
-            bail!(
-                "rows of {bytes} values of {:?} on {device:?} are not blocks of {size} bytes on the CPU",
-                blocks.dtype()
-            );
+    /// `rows` are not bytes on such a device or not of whole blocks, or the shapes do not fit.
+    pub fn quantized(rows: Tensor, quantization: Quantization, bias: Option<Tensor>) -> Result<Self> {
+        let (outputs, bytes) = rows.dims2()?;
+        let device = rows.device();
+        let takes_rows = rows.dtype() == DType::U8 && Capabilities::of(device).takes_quantized_weights;
+        match quantization.row_values(bytes) {
+            Some(inputs) if takes_rows => Self::of(rows, Some(quantization), bias, (outputs, inputs)),
+            _ => bail!(
+                "rows of {bytes} values of {:?} on {device:?} are not those of a weight in {quantization:?}",
+                rows.dtype()
+            ),
         }
-        let inputs = bytes / size * quantization.block_values();
-        Self::of(blocks, Some(quantization), bias, (outputs, inputs))
     }
 
     fn of(
@@ -91,6 +90,7 @@ impl Linear {
     pub fn precision(&self) -> Precision {
         match self.weight.dtype() {
             DType::BF16 => Precision::Bf16,
+            _ if self.quantization.is_some() => Precision::Bf16,
             _ => Precision::Full,
         }
     }
@@ -153,10 +153,15 @@ fn on_cpu(set: InstructionSet, x: &Tensor, projection: &Linear, epilogue: Epilog
     let projection = Projection {
         weight: match projection.quantization {
             None => Values::of_storage(&weight, layout)?.into(),
-            Some(quantization) => Weight::Blocks(Blocks {
-                bytes: bytes_of(&weight, layout)?,
-                quantization,
-            }),
+            Some(quantization) => {
+                let bytes = bytes_of(&weight, layout)?;
+                Weight::Quantized(QuantizedRows {
+                    bytes,
+                    row_bytes: bytes.len() / outputs.max(1),
+                    inputs,
+                    quantization,
+                })
+            }
         },
         bias: bias.transpose()?,
         inputs,
@@ -192,7 +197,6 @@ fn plain(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     }
 }
 
-pub use crate::cpu::projection::Quantization;
 pub use fused::{
     linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu, linear_gelu_tanh,
     linear_quick_gelu, linear_residual, linear_silu,
@@ -264,8 +268,7 @@ mod tests {
 
     #[test]
     fn quantised_weights_are_projections_like_others() {
-        use candle_core::Module;
-        use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+        use candle_core::quantized::{GgmlDType, QTensor};
 
         let (x, bias) = (random(&[2, 30, 512], 1), random(&[70], 3));
         let weight = random(&[70, 512], 2);
@@ -276,22 +279,19 @@ mod tests {
             let quantized = QTensor::quantize(&weight, kind).unwrap();
             let bytes = quantized.data().unwrap().into_owned();
             let size = bytes.len();
-            let blocks = Tensor::from_vec(bytes, (70, size / 70), &Device::Cpu).unwrap();
-            let of = |blocks: Tensor| Linear::quantized(blocks, quantization, Some(bias.clone()));
-            let projection = of(blocks.clone()).unwrap();
+            let rows = Tensor::from_vec(bytes, (70, size / 70), &Device::Cpu).unwrap();
+            let of = |rows: Tensor| Linear::quantized(rows, quantization, Some(bias.clone()));
+            let projection = of(rows.clone()).unwrap();
             assert_eq!((projection.in_features(), projection.out_features()), (512, 70));
             assert_eq!(projection.bytes(), size as u64 + 4 * 70);
+            assert_eq!(projection.precision(), Precision::Bf16);
             let widened = quantized.dequantize(&Device::Cpu).unwrap();
             let widened = Linear::new(widened, Some(bias.clone())).unwrap();
             let found = linear_gelu(&x, &projection).unwrap();
             close(&found, &linear_gelu(&x, &widened).unwrap(), 1e-2);
-            // candle rounds activations alike, for Q4_K 256 at a time.
-            let theirs = QMatMul::from_qtensor(quantized).unwrap().forward(&x).unwrap();
-            let theirs = theirs.broadcast_add(&bias).unwrap();
-            close(&linear(&x, &projection).unwrap(), &theirs, 2e-2);
 
-            assert!(of(blocks.narrow(1, 0, size / 70 - 1).unwrap()).is_err());
-            assert!(of(blocks.narrow(0, 0, 69).unwrap()).is_err());
+            assert!(of(rows.narrow(1, 0, size / 70 - 1).unwrap()).is_err());
+            assert!(of(rows.narrow(0, 0, 69).unwrap()).is_err());
             assert!(of(weight.clone()).is_err());
         }
     }

@@ -29,6 +29,10 @@ impl Buffers for HostBuffers {
         Ok(tensor.to_device(&self.device)?)
     }
 
+    fn read_held_rows(&self, checkpoint: &Checkpoint, name: &str) -> Result<Tensor> {
+        checkpoint.read_held_rows(name, Some(&self.pool))
+    }
+
     fn finish(&self) -> Result<BufferSet> {
         Ok(BufferSet::ready(self.pool.take_tracked()))
     }

@@ -107,6 +107,10 @@ impl Adapters {
 }
 
 impl TensorUpdates for Adapters {
+    fn updates(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     fn update(&self, name: &str) -> Result<Option<LowRankUpdate>> {
         self.tensors.get(name).map(Changed::read_update).transpose()
     }

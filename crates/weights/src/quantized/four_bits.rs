@@ -32,7 +32,7 @@ pub(crate) enum Magnitudes {
 
 impl Magnitudes {
     /// Those of `count` blocks from `first` on.
-    fn read(&self, first: usize, count: usize) -> Result<Vec<f32>> {
+    pub(super) fn read(&self, first: usize, count: usize) -> Result<Vec<f32>> {
         match self {
             Self::Floats(floats) => floats.floats(first, count),
             Self::Nested {
@@ -58,13 +58,8 @@ impl Magnitudes {
 }
 
 impl FourBits {
-    pub(super) fn load(
-        &self,
-        element_type: ElementType,
-        first: usize,
-        count: usize,
-        bytes: Vec<u8>,
-    ) -> Result<Nibbles> {
+    /// The 16 levels.
+    pub(super) fn levels(&self, element_type: ElementType) -> Result<[f32; 16]> {
         let mut levels = [0.0; 16];
         for (level, found) in levels.iter_mut().zip(self.levels.floats(0, 16)?) {
             *level = found;
@@ -73,6 +68,17 @@ impl FourBits {
         if element_type == ElementType::Fp4 && levels[8] == 0.0 {
             levels[8] = -0.0;
         }
+        Ok(levels)
+    }
+
+    pub(super) fn load(
+        &self,
+        element_type: ElementType,
+        first: usize,
+        count: usize,
+        bytes: Vec<u8>,
+    ) -> Result<Nibbles> {
+        let levels = self.levels(element_type)?;
         let first_block = first / self.block;
         let blocks = (first + count).div_ceil(self.block) - first_block;
         Ok(Nibbles {

@@ -1,8 +1,9 @@
 //! 8-bit and 4-bit floats with a small scale for each 32 or 16 values of a row: `mxfp8` (OCP Microscaling
 //! Formats, 2023) and `nvfp4` of NVIDIA.
 
+use sd_ops::{E2M1, e4m3};
+
 use super::Loaded;
-use super::float8::E4M3;
 use super::sidecar::Sidecar;
 use crate::Result;
 
@@ -43,11 +44,6 @@ pub(crate) enum ScaleOrder {
     Tiles,
 }
 
-/// The values of E2M1, the upper 8 of which are negative.
-const E2M1: [f32; 16] = [
-    0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0,
-];
-
 impl MicroFloat {
     /// The number of values that share a scale.
     pub(crate) fn group(self) -> usize {
@@ -61,7 +57,7 @@ impl MicroFloat {
         match self {
             // The exponent of a 32-bit float.
             Self::Mxfp8 => f32::from_bits(u32::from(byte) << 23),
-            Self::Nvfp4 { .. } => E4M3[usize::from(byte)],
+            Self::Nvfp4 { .. } => e4m3(byte),
         }
     }
 }
@@ -78,7 +74,7 @@ impl ScaleOrder {
     }
 
     /// The number of rows that lie together.
-    fn rows(self) -> usize {
+    pub(super) fn rows(self) -> usize {
         match self {
             Self::Rows => 1,
             Self::Tiles => TILE.0,
@@ -86,7 +82,7 @@ impl ScaleOrder {
     }
 
     /// The place of a scale.
-    fn place(self, row: usize, column: usize, columns: usize) -> usize {
+    pub(super) fn place(self, row: usize, column: usize, columns: usize) -> usize {
         match self {
             Self::Rows => row * columns + column,
             Self::Tiles => {
@@ -140,7 +136,7 @@ impl Loaded for Groups {
             MicroFloat::Mxfp8 => {
                 let bytes = self.bytes.get(first - self.first..).unwrap_or_default();
                 for (value, &byte) in values.iter_mut().zip(bytes) {
-                    *value = E4M3[usize::from(byte)];
+                    *value = e4m3(byte);
                 }
             }
             MicroFloat::Nvfp4 { high_first } => {

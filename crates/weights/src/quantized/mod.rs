@@ -1,17 +1,21 @@
 //! Values that files store quantised, where several elements share bytes or a scale: their forms, and decoding
 //! any range of them.
 //!
+//! Forms that need no other tensor are decoded by [`sd_ops::Quantization`]. The rows of most others can be held
+//! as it decodes them too.
+//!
 //! A range is decoded a piece at a time. The bytes of a piece, and the scales that lie in tensors of their own,
 //! are read when they are needed and held no longer than that.
 
-mod float8;
 mod four_bits;
-mod ggml;
+mod held;
 mod microscaled;
+mod rows;
 mod scaled;
 mod sidecar;
 
 use rayon::prelude::*;
+use sd_ops::Quantization;
 
 pub(crate) use four_bits::{FourBits, Magnitudes};
 pub(crate) use microscaled::{MicroFloat, Microscaled, ScaleOrder};
@@ -44,10 +48,8 @@ pub(crate) struct Quantized {
 /// How values are computed from bytes.
 #[derive(Debug)]
 pub(crate) enum Form {
-    /// Blocks of ggml, which hold their scales.
-    Ggml,
-    /// 8-bit floats without a scale.
-    Float8,
+    /// Blocks of ggml, which hold their scales, or 8-bit floats without a scale.
+    Rows(Quantization),
     /// 8-bit numbers with a scale for the tensor or for each row.
     Scaled(Scaled),
     /// 4 bits that select a level.
@@ -65,11 +67,8 @@ trait Loaded: Sync {
 /// Whether elements of this type are decoded here.
 pub(crate) fn is_quantized(element_type: ElementType) -> bool {
     use ElementType as E;
-    ggml::has(element_type)
-        || matches!(
-            element_type,
-            E::F8E4M3 | E::F8E5M2 | E::ScaledI8 | E::Nf4 | E::Fp4 | E::Mxfp8 | E::Nvfp4
-        )
+    rows::form(element_type).is_some()
+        || matches!(element_type, E::ScaledI8 | E::Nf4 | E::Fp4 | E::Mxfp8 | E::Nvfp4)
 }
 
 /// The scratch bytes of decoding `count` elements.
@@ -77,19 +76,19 @@ pub(crate) fn decoding_takes(count: usize, element_type: ElementType) -> usize {
     let count = count.next_multiple_of(UNIT).min(PIECE);
     let bytes = element_type.bytes_of(count as u64).unwrap_or(u64::MAX) as usize;
     // Scales in tensors of their own are one for 16 elements or fewer.
-    let scales = if ggml::has(element_type) { 0 } else { count / 4 };
+    let scales = if element_type.block().elements >= 32 {
+        0
+    } else {
+        count / 4
+    };
     bytes + scales
 }
 
 impl Quantized {
     /// The values of the tensor of `header`, if their form is quantised and needs no other tensor.
     pub(crate) fn plain(header: &TensorHeader) -> Option<Self> {
-        let form = match header.element_type {
-            ElementType::F8E4M3 | ElementType::F8E5M2 => Form::Float8,
-            other if ggml::has(other) => Form::Ggml,
-            _ => return None,
-        };
-        Some(Self::new(header, form))
+        let form = rows::form(header.element_type)?;
+        Some(Self::new(header, Form::Rows(form)))
     }
 
     /// The values of the tensor of `header`, which are computed as `form` says.
@@ -105,7 +104,7 @@ impl Quantized {
     /// The tensors beside this one that it is decoded with.
     pub(crate) fn sidecars(&self) -> Vec<&Sidecar> {
         match &self.form {
-            Form::Ggml | Form::Float8 => Vec::new(),
+            Form::Rows(_) => Vec::new(),
             Form::Scaled(scaled) => vec![&scaled.scales],
             Form::FourBits(FourBits {
                 levels, magnitudes, ..
@@ -120,11 +119,6 @@ impl Quantized {
             },
             Form::Microscaled(form) => std::iter::once(&form.scales).chain(&form.whole).collect(),
         }
-    }
-
-    /// Whether the values are blocks of ggml, which products can take as they are.
-    pub(crate) fn is_blocks(&self) -> bool {
-        matches!(self.form, Form::Ggml)
     }
 
     /// The offset in the file and the number of the bytes that hold the `count` values from `first` on. They
@@ -148,8 +142,7 @@ impl Quantized {
     fn load(&self, source: &Source, first: usize, count: usize) -> Result<Box<dyn Loaded>> {
         let bytes = self.read(source, first, count)?;
         Ok(match &self.form {
-            Form::Ggml => Box::new(ggml::Blocks::new(self.element_type, first, bytes)),
-            Form::Float8 => Box::new(float8::Numbers::new(self.element_type, first, bytes)),
+            Form::Rows(form) => Box::new(rows::Blocks::new(*form, first, bytes)),
             Form::Scaled(form) => Box::new(form.load(self.element_type, first, bytes)?),
             Form::FourBits(form) => Box::new(form.load(self.element_type, first, count, bytes)?),
             Form::Microscaled(form) => Box::new(form.load(first, count, bytes)?),

@@ -1,6 +1,7 @@
 //! 8-bit floats and integers with one scale for the tensor, or one for each row.
 
-use super::float8::{E4M3, E5M2};
+use sd_ops::{e4m3, e5m2};
+
 use super::sidecar::Sidecar;
 use super::{Loaded, UNIT};
 use crate::{ElementType, Result};
@@ -22,10 +23,10 @@ impl Scaled {
         let first_scale = first / self.shared_by;
         let end = (first + bytes.len()).div_ceil(self.shared_by);
         Ok(Numbers {
-            table: match element_type {
-                ElementType::F8E4M3 => Some(&E4M3),
-                ElementType::F8E5M2 => Some(&E5M2),
-                _ => None,
+            number: match element_type {
+                ElementType::F8E4M3 => e4m3,
+                ElementType::F8E5M2 => e5m2,
+                _ => |byte| f32::from(byte as i8),
             },
             first,
             scales: self.scales.floats(first_scale, end.saturating_sub(first_scale))?,
@@ -40,8 +41,8 @@ impl Scaled {
 
 /// Numbers from a value on, with their scales.
 pub(super) struct Numbers {
-    /// The values of bytes that are floats. Others are integers.
-    table: Option<&'static [f32; 256]>,
+    /// The value of a byte.
+    number: fn(u8) -> f32,
     first: usize,
     bytes: Vec<u8>,
     scales: Vec<f32>,
@@ -54,17 +55,8 @@ pub(super) struct Numbers {
 impl Loaded for Numbers {
     fn decode(&self, first: usize, values: &mut [f32]) {
         let bytes = self.bytes.get(first - self.first..).unwrap_or_default();
-        match self.table {
-            Some(table) => {
-                for (value, &byte) in values.iter_mut().zip(bytes) {
-                    *value = table[usize::from(byte)];
-                }
-            }
-            None => {
-                for (value, &byte) in values.iter_mut().zip(bytes) {
-                    *value = f32::from(byte as i8);
-                }
-            }
+        for (value, &byte) in values.iter_mut().zip(bytes) {
+            *value = (self.number)(byte);
         }
         let (mut at, mut rest) = (first, &mut *values);
         while !rest.is_empty() {

@@ -12,5 +12,6 @@ mod lora;
 mod lora_files;
 mod lora_names;
 mod model_folders;
+mod projections;
 mod quantized;
 mod torch_files;

@@ -8,14 +8,15 @@
 //! The stretches depend on the inner dimension alone, and within a stretch products are summed in order. So a
 //! result depends on its own row and column only, and widening a weight changes no bit of it.
 //!
-//! For quantised weights rows are quantised to 8-bit integers first.
+//! A quantised weight is decoded to 32-bit floats while it is packed, and rounded to bf16 where products of bf16
+//! are the fastest of the CPU. So a product has the bits of the product with the decoded weight, as floats of
+//! 32 bits or of bf16.
 
-mod blocks;
 mod epilogue;
-mod nibbles;
+mod lanes;
 pub(super) mod pack;
 mod partition;
-mod quantized_rows;
+mod quantized;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -26,18 +27,16 @@ use super::scratch::with_scratch;
 use super::simd::InstructionSet;
 use super::target::Target;
 use super::threads::for_each_task;
-pub(crate) use blocks::Blocks;
-pub use blocks::Quantization;
 pub(crate) use epilogue::Epilogue;
 use partition::Partition;
-use quantized_rows::QuantizedRows;
-use task::{Product, Task, Workspace};
+pub(crate) use quantized::QuantizedRows;
+use task::{Task, Workspace};
 
 /// A projection's weight in memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Weight<'a> {
     Values(Values<'a>),
-    Blocks(Blocks<'a>),
+    Quantized(QuantizedRows<'a>),
 }
 
 impl<'a> From<Values<'a>> for Weight<'a> {
@@ -74,20 +73,13 @@ pub(crate) fn project(
     );
     let mut results = Vec::with_capacity(rows * width);
     let target = Target::uninitialized(&mut results, rows * width, width);
-    let quantized_rows;
-    let product = match projection.weight {
-        Weight::Values(weight) => Product::Values(x, weight),
-        Weight::Blocks(weight) => {
-            quantized_rows = QuantizedRows::new(set, x);
-            Product::Blocks(&quantized_rows, weight)
-        }
-    };
     let partition = Partition::new(rows, width, epilogue.products(), projection.inputs);
     for_each_task(partition.tasks(), |index| {
         let (rows, columns) = partition.task(index);
         with_scratch(Workspace::LENGTH, |scratch| {
             set.run(Task {
-                product,
+                set,
+                x,
                 projection,
                 epilogue,
                 rows,

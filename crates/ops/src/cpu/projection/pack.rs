@@ -78,6 +78,21 @@ impl<'a> Stretch<'a> {
         }
     }
 
+    /// The first `width` elements of each of `rows` rows, which are `step` elements apart.
+    pub(super) fn of_elements(elements: &'a [f32], step: usize, rows: usize, width: usize) -> Self {
+        let length = match rows {
+            0 => 0,
+            _ => (rows - 1) * step + width,
+        };
+        Self {
+            bytes: bytes_of(&elements[..length]),
+            form: Form::Whole,
+            step: step * size_of::<f32>(),
+            rows,
+            width: width * size_of::<f32>(),
+        }
+    }
+
     /// Vectors that [`pack`] writes.
     pub(in crate::cpu) fn vectors<S: Simd>(&self) -> usize {
         let blocks = self.width.div_ceil(4 * S::LANES);

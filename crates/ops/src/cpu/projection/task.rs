@@ -5,30 +5,24 @@ use std::ops::Range;
 use super::super::buffers::{aligned_length, split_aligned};
 use super::super::elements::{elements, lay, numbers};
 use super::super::kernel::Values;
-use super::super::simd::{Kernel, MOST_LANES, Simd};
+use super::super::simd::{InstructionSet, Kernel, Simd};
 use super::super::target::Target;
-use super::Projection;
-use super::blocks::{self, Blocks, PART, Panel, UNITS};
 use super::epilogue::{Epilogue, Position, finish};
-use super::nibbles;
 use super::pack::{Stretch, pack};
 use super::partition::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
-use super::quantized_rows::QuantizedRows;
+use super::quantized::{Decoded, pack_quantized};
 use super::tile::{self, FETCHED, Rows, Sums, VECTORS};
+use super::{Projection, Weight};
 
 /// The most rows that are read in place: each needs a register for its address. More rows are packed.
 const MOST_IN_PLACE: usize = 6;
 
-/// The most columns of a tile.
-const MOST_COLUMNS: usize = VECTORS * MOST_LANES;
-
-const _: () = assert!(MOST_COLUMNS * (Panel::WORDS + Panel::HEADERS) <= Workspace::PANEL);
-
 /// The scratch buffers of a task.
 pub(super) struct Workspace<'a> {
-    /// A packed stretch of the panel; for a quantised weight a packed stretch of a tile, words before
-    /// headers.
+    /// A packed stretch of the panel.
     panel: &'a mut [f32],
+    /// Some decoded values of a quantised weight.
+    decoded: &'a mut [f32],
     /// A packed stretch of a few rows.
     rows: &'a mut [f32],
     /// The accumulators.
@@ -40,27 +34,28 @@ impl<'a> Workspace<'a> {
     const ROWS: usize = ROW_STEP * STRETCH;
     // The last tile may have more rows than are left.
     const SUMS: usize = PANEL_COLUMNS * (BAND_ROWS + ROW_STEP);
-    const LENGTHS: [usize; 3] = [Self::PANEL, Self::ROWS, Self::SUMS];
+    const LENGTHS: [usize; 4] = [Self::PANEL, Decoded::LENGTH, Self::ROWS, Self::SUMS];
     /// Floats of all buffers.
     pub(super) const LENGTH: usize = aligned_length(Self::LENGTHS);
 
     /// Splits `scratch`, of [`LENGTH`](Self::LENGTH) floats.
     pub(super) fn new(scratch: &'a mut [f32]) -> Self {
-        let [panel, rows, sums] = split_aligned(scratch, Self::LENGTHS);
-        Self { panel, rows, sums }
+        let [panel, decoded, rows, sums] = split_aligned(scratch, Self::LENGTHS);
+        Self {
+            panel,
+            decoded,
+            rows,
+            sums,
+        }
     }
-}
-
-/// All rows, and the weight.
-#[derive(Clone, Copy)]
-pub(super) enum Product<'a> {
-    Values(&'a [f32], Values<'a>),
-    Blocks(&'a QuantizedRows, Blocks<'a>),
 }
 
 /// A task of the GEMM: a band of rows by a panel of the weight.
 pub(super) struct Task<'a> {
-    pub(super) product: Product<'a>,
+    /// The instruction set that the task runs with.
+    pub(super) set: InstructionSet,
+    /// All rows.
+    pub(super) x: &'a [f32],
     pub(super) projection: Projection<'a>,
     pub(super) epilogue: Epilogue<'a>,
     /// Rows of the results.
@@ -78,12 +73,11 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let tiles = Tiles::new::<S>(self.columns.len(), self.epilogue.products());
-        match self.product {
-            Product::Values(x, weight @ Values::Bf16(_)) if S::HAS_BF16_DOT => {
-                self.multiply::<S, true>(simd, tiles, x, weight);
+        match self.projection.weight {
+            Weight::Values(Values::Bf16(_)) | Weight::Quantized(_) if S::HAS_BF16_DOT => {
+                self.multiply::<S, true>(simd, tiles);
             }
-            Product::Values(x, weight) => self.multiply::<S, false>(simd, tiles, x, weight),
-            Product::Blocks(x, weight) => self.multiply_blocks(simd, tiles, x, weight),
+            _ => self.multiply::<S, false>(simd, tiles),
         }
         self.finish(simd, tiles);
     }
@@ -128,18 +122,11 @@ struct Part {
     steps: usize,
 }
 
-/// A stretch of the inner dimension with a quantised weight, in parts.
-#[derive(Debug, Clone, Copy)]
-struct Parts {
-    first: usize,
-    count: usize,
-}
-
 impl Task<'_> {
     /// Accumulates all products.
     #[inline(always)]
-    fn multiply<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, x: &[f32], weight: Values<'_>) {
-        let inputs = self.projection.inputs;
+    fn multiply<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles) {
+        let (x, inputs) = (self.x, self.projection.inputs);
         let element = numbers::<PAIRS>();
         let part = element * stretch(elements::<PAIRS>(inputs));
         // With no inputs the accumulators must be written as 0.
@@ -150,7 +137,7 @@ impl Task<'_> {
                 count,
                 steps: elements::<PAIRS>(count),
             };
-            self.pack::<S, PAIRS>(simd, tiles, weight, part);
+            self.pack::<S, PAIRS>(simd, tiles, part);
             let mut row = self.rows.start;
             while row < self.rows.end {
                 row += self.group::<S, PAIRS>(simd, tiles, x, part, row);
@@ -160,19 +147,26 @@ impl Task<'_> {
 
     /// Packs a stretch of the panel.
     #[inline(always)]
-    fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, weight: Values<'_>, part: Part) {
+    fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, part: Part) {
         for index in 0..tiles.count {
             for vector in 0..VECTORS {
                 let rows = self.weight_rows::<S>(tiles, index, vector);
                 let values = (part.first, part.count);
                 let position = index * tiles.columns * STRETCH + vector * S::LANES;
-                let stretch = Stretch::new(weight, self.projection.inputs, rows, values, PAIRS);
-                pack(
-                    simd,
-                    stretch,
-                    &mut self.workspace.panel[position..],
-                    tiles.columns,
-                );
+                let to = &mut self.workspace.panel[position..];
+                match self.projection.weight {
+                    Weight::Values(weight) => {
+                        let stretch = Stretch::new(weight, self.projection.inputs, rows, values, PAIRS);
+                        pack(simd, stretch, to, tiles.columns);
+                    }
+                    Weight::Quantized(weight) => {
+                        let decoded = Decoded {
+                            set: self.set,
+                            scratch: self.workspace.decoded,
+                        };
+                        pack_quantized::<S, PAIRS>(simd, weight, decoded, rows, values, (to, tiles.columns));
+                    }
+                }
             }
         }
     }
@@ -292,95 +286,6 @@ impl Task<'_> {
             );
         }
         TILES
-    }
-
-    /// Accumulates all products with a quantised weight.
-    #[inline(always)]
-    fn multiply_blocks<S: Simd>(&mut self, simd: S, tiles: Tiles, x: &QuantizedRows, weight: Blocks<'_>) {
-        // A tile's 4-bit integers stay in the L1 cache: the L2 cache is slower than the multiplications.
-        for index in 0..tiles.count {
-            match weight.quantization.planes() {
-                1 => self.multiply_planes::<S, 1>(simd, tiles, index, x, weight),
-                _ => self.multiply_planes::<S, 2>(simd, tiles, index, x, weight),
-            }
-        }
-    }
-
-    /// Accumulates all products of the tile at `index`.
-    #[inline(always)]
-    fn multiply_planes<S: Simd, const PLANES: usize>(
-        &mut self,
-        simd: S,
-        tiles: Tiles,
-        index: usize,
-        x: &QuantizedRows,
-        weight: Blocks<'_>,
-    ) {
-        let inputs = self.projection.inputs;
-        let stretch = UNITS * weight.quantization.unit_values();
-        for first in (0..inputs.max(1)).step_by(stretch) {
-            let count = stretch.min(inputs - first);
-            for vector in 0..VECTORS {
-                let rows = self.weight_rows::<S>(tiles, index, vector);
-                let (words, headers) = self.workspace.panel.split_at_mut(tiles.columns * Panel::WORDS);
-                let panel = Panel {
-                    words: &mut words[vector * S::LANES..],
-                    headers: &mut headers[vector * S::LANES..],
-                    step: tiles.columns,
-                };
-                blocks::pack(simd, weight, inputs, rows, (first, count), panel);
-            }
-            let parts = Parts {
-                first: first / PART,
-                count: count / PART,
-            };
-            let mut row = self.rows.start;
-            while row < self.rows.end {
-                // A row has an accumulator for each plane.
-                row += match (self.rows.end - row, S::REGISTERS / PLANES) {
-                    (8.., 32..) => self.multiply_quantized::<S, 8, PLANES>(simd, tiles, index, x, parts, row),
-                    (4.., 16..) => self.multiply_quantized::<S, 4, PLANES>(simd, tiles, index, x, parts, row),
-                    (2.., _) => self.multiply_quantized::<S, 2, PLANES>(simd, tiles, index, x, parts, row),
-                    _ => self.multiply_quantized::<S, 1, PLANES>(simd, tiles, index, x, parts, row),
-                };
-            }
-        }
-    }
-
-    /// Multiplies `ROWS` rows from `row` on by the packed stretch of the tile at `index`. Returns `ROWS`.
-    #[inline(always)]
-    fn multiply_quantized<S: Simd, const ROWS: usize, const PLANES: usize>(
-        &mut self,
-        simd: S,
-        tiles: Tiles,
-        index: usize,
-        x: &QuantizedRows,
-        parts: Parts,
-        row: usize,
-    ) -> usize {
-        let a_row = self.projection.inputs / PART;
-        let begin = row * a_row + parts.first;
-        let rows = nibbles::Rows {
-            words: x.words(begin).as_ptr(),
-            scales: x.scales(begin).as_ptr(),
-            step: a_row,
-        };
-        let (words, headers) = self.workspace.panel.split_at(tiles.columns * Panel::WORDS);
-        let columns = nibbles::Columns {
-            words: words.as_ptr(),
-            headers: headers.as_ptr(),
-        };
-        let begin = (row - self.rows.start) * tiles.width() + index * tiles.columns;
-        let to = &mut self.workspace.sums[begin..][..(ROWS - 1) * tiles.width() + tiles.columns];
-        let sums = Sums {
-            to: to.as_mut_ptr(),
-            step: tiles.width(),
-            add: parts.first > 0,
-        };
-        // SAFETY: the band has as many rows and the panel as many columns of as many parts; the sums are as
-        // long as they must be, and this thread's own.
-        unsafe { nibbles::tile::<S, ROWS, PLANES>(simd, parts.count, rows, columns, sums) };
-        ROWS
     }
 
     /// Runs the epilogue and writes the results.

@@ -1,14 +1,13 @@
 //! Projections by every instruction set that the CPU has.
 
-use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::super::activation::Activation;
 use super::super::kernel::Values;
 use super::super::simd::InstructionSet;
-use super::{Blocks, Epilogue, Projection, Quantization, Weight, project};
+use super::{Epilogue, Projection, QuantizedRows, Weight, project};
+use crate::Quantization;
 
 /// Numbers between -1 and 1, the same for the same seed.
 fn random(count: usize, seed: u64) -> Vec<f32> {
@@ -74,7 +73,7 @@ fn plain(x: &[f32], rows: usize, projection: Projection<'_>) -> Vec<f64> {
         outputs,
     } = projection;
     let Weight::Values(weight) = weight else {
-        panic!("a weight of blocks is held to its values")
+        panic!("a quantised weight is compared with its values")
     };
     let weight = widened(weight);
     let mut results = Vec::new();
@@ -263,172 +262,76 @@ fn what_is_not_finite_stays_in_its_row_and_column() {
     }
 }
 
-/// Random values quantised by candle, and the values that these blocks stand for.
-fn quantized(quantization: Quantization, values: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
-    let kind = match quantization {
-        Quantization::Q8_0 => GgmlDType::Q8_0,
-        Quantization::Q4K => GgmlDType::Q4K,
-    };
-    let tensor = Tensor::from_vec(random(values, seed), values, &Device::Cpu).unwrap();
-    let quantized = QTensor::quantize(&tensor, kind).unwrap();
-    let widened = quantized.dequantize(&Device::Cpu).unwrap().to_vec1().unwrap();
-    (quantized.data().unwrap().into_owned(), widened)
-}
-
-/// Rows rounded as quantised weights are multiplied with them: parts of 32 values to whole numbers of 8 bits
-/// and a scale.
-fn rounded(x: &[f32]) -> Vec<f32> {
-    let parts = x.chunks(32).map(|part| {
-        let scale = part.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
-        let of = move |value: &f32| scale * (value * (1.0 / scale)).round_ties_even();
-        part.iter().map(of).collect::<Vec<_>>()
+/// A weight in a quantised form, of any bytes that are no scale beyond what sums can hold.
+fn quantized(quantization: Quantization, (outputs, inputs): (usize, usize)) -> Vec<u8> {
+    let count = outputs * quantization.row_bytes(inputs).unwrap();
+    let bytes = random(count, 7).into_iter().map(|value| {
+        let bits = value.to_bits().wrapping_mul(2_654_435_761);
+        bits.to_le_bytes()[3] & 0xbb
     });
-    parts.flatten().collect()
+    bytes.collect()
 }
 
-#[test]
-fn quantised_weights_multiply_rows_of_whole_numbers() {
-    for (rows, blocks, outputs) in [
-        (1, 1, 1),
-        (2, 3, 33),
-        (3, 4, 17),
-        (23, 9, 75),
-        (0, 1, 5),
-        (5, 0, 3),
-    ] {
-        for quantization in [Quantization::Q8_0, Quantization::Q4K] {
-            let inputs = blocks * quantization.block_values();
-            let (bytes, wide) = quantized(quantization, outputs * inputs, 2);
-            assert_eq!(bytes.len(), outputs * blocks * quantization.block_bytes());
-            let x = random(rows * inputs, 1);
-            let bytes = &bytes;
-            let weight = Weight::Blocks(Blocks { bytes, quantization });
+#[track_caller]
+fn check_quantized(quantization: Quantization, (rows, inputs, outputs): (usize, usize, usize), bias: bool) {
+    let bytes = &quantized(quantization, (outputs, inputs));
+    let row_bytes = quantization.row_bytes(inputs).unwrap();
+    let mut wide = vec![0.0; outputs * inputs];
+    for (row, bytes) in bytes.chunks(row_bytes).enumerate() {
+        quantization.decode(bytes, 0, &mut wide[row * inputs..][..inputs]);
+    }
+    assert!(wide.iter().all(|value| value.is_finite()));
+    let narrow: Vec<bf16> = wide.iter().map(|&value| bf16::from_f32(value)).collect();
+    let (x, biases) = (random(rows * inputs, 1), random(outputs, 3));
+    for set in InstructionSet::all() {
+        let of = |weight: Weight<'_>, x: &[f32]| {
             let projection = Projection {
                 weight,
-                bias: None,
+                bias: bias.then_some(&biases),
                 inputs,
                 outputs,
             };
-            let values = Projection {
-                weight: Values::F32(&wide).into(),
-                ..projection
-            };
-            for set in InstructionSet::all() {
-                let found = project(set, &x, rows, projection, Epilogue::Identity);
-                close(&found, &plain(&rounded(&x), rows, values), 2e-6);
-                // What rounding does to a few sums is chance.
-                if rows * outputs > 100 {
-                    close(&found, &plain(&x, rows, values), 1e-2);
-                }
-                for row in 0..rows {
-                    let alone = project(
-                        set,
-                        &x[row * inputs..][..inputs],
-                        1,
-                        projection,
-                        Epilogue::Identity,
-                    );
-                    equal(&alone, &found[row * outputs..][..outputs]);
-                }
-            }
+            project(set, x, x.len() / inputs, projection, Epilogue::Identity)
+        };
+        let values = match set.has_bf16_dot() {
+            true => Values::Bf16(&narrow),
+            false => Values::F32(&wide),
+        };
+        let weight = Weight::Quantized(QuantizedRows {
+            bytes,
+            row_bytes,
+            inputs,
+            quantization,
+        });
+        let found = of(weight, &x);
+        equal(&found, &of(values.into(), &x));
+        if rows > 1 {
+            equal(&of(weight, &x[inputs..2 * inputs]), &found[outputs..2 * outputs]);
         }
     }
 }
 
 #[test]
-fn rows_that_are_not_finite_are_not_where_weights_are_quantised() {
-    let (rows, outputs) = (9, 20);
-    for quantization in [Quantization::Q8_0, Quantization::Q4K] {
-        let inputs = 2 * quantization.block_values();
-        let (bytes, _) = quantized(quantization, outputs * inputs, 2);
-        for special in [
-            f32::NAN,
-            f32::INFINITY,
-            f32::NEG_INFINITY,
-            f32::MAX,
-            f32::from_bits(1),
-            -0.0,
-        ] {
-            let mut x = vec![0.0; rows * inputs];
-            x[7 * inputs + 37] = special;
-            for set in InstructionSet::all() {
-                let projection = Projection {
-                    weight: Weight::Blocks(Blocks {
-                        bytes: &bytes,
-                        quantization,
-                    }),
-                    bias: None,
-                    inputs,
-                    outputs,
-                };
-                for (index, found) in project(set, &x, rows, projection, Epilogue::Identity)
-                    .into_iter()
-                    .enumerate()
-                {
-                    let touched = index / outputs == 7 && special.abs() > 1.0;
-                    // Of the greatest number some products may be finite.
-                    let is_right = match touched {
-                        true => special == f32::MAX || !found.is_finite(),
-                        _ if special.is_nan() => found == 0.0 || index / outputs == 7,
-                        _ => found.abs() < 1e-30,
-                    };
-                    assert!(is_right, "{special} gives {found} at {index}");
-                }
-            }
+fn products_with_quantised_weights_have_the_bits_of_those_with_the_decoded_ones() {
+    for quantization in Quantization::ALL {
+        for (rows, inputs, outputs) in [(1, 256, 1), (3, 1280, 33), (7, 512, 75), (23, 2304, 17)] {
+            check_quantized(quantization, (rows, inputs, outputs), false);
         }
     }
 }
 
-/// Blocks of any bytes, among them numbers that are not finite, where candle's own quantisation would never
-/// have them.
-#[test]
-fn blocks_of_any_bytes_stand_for_the_values_that_candle_reads() {
-    let (outputs, blocks) = (7, 6);
-    for (quantization, kind) in [
-        (Quantization::Q8_0, GgmlDType::Q8_0),
-        (Quantization::Q4K, GgmlDType::Q4K),
-    ] {
-        let inputs = blocks * quantization.block_values();
-        let count = outputs * blocks * quantization.block_bytes();
-        let bytes: Vec<u8> = random(count, 7)
-            .iter()
-            .map(|value| value.to_bits().wrapping_mul(2_654_435_761).to_le_bytes()[3])
-            .collect();
-        let storage = QStorage::from_data(bytes.as_slice().into(), &Device::Cpu, kind).unwrap();
-        let tensor = QTensor::new(storage, (outputs, inputs)).unwrap();
-        let wide: Vec<f32> = tensor
-            .dequantize(&Device::Cpu)
-            .unwrap()
-            .flatten_all()
-            .unwrap()
-            .to_vec1()
-            .unwrap();
-        // A row that picks each value on its own.
-        for set in InstructionSet::all() {
-            for column in [0, 1, 31, 32, 100, inputs - 1] {
-                let mut x = vec![0.0; inputs];
-                x[column] = 1.0;
-                let projection = Projection {
-                    weight: Weight::Blocks(Blocks {
-                        bytes: &bytes,
-                        quantization,
-                    }),
-                    bias: None,
-                    inputs,
-                    outputs,
-                };
-                let found = project(set, &x, 1, projection, Epilogue::Identity);
-                for (output, found) in found.into_iter().enumerate() {
-                    let row = &wide[output * inputs..][..inputs];
-                    if row.iter().all(|value| value.is_finite()) {
-                        let expected = row[column];
-                        let close = (found - expected).abs() <= 1e-4 * expected.abs();
-                        assert!(close || expected.abs() < 1e-30, "{found} instead of {expected}");
-                    } else {
-                        assert!(!found.is_finite());
-                    }
-                }
-            }
-        }
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn products_with_quantised_weights_of_any_shape(
+        form in 0..Quantization::ALL.len(),
+        (rows, blocks, outputs) in (1_usize..30, 1_usize..1300, 1_usize..150),
+        bias: bool,
+    ) {
+        let quantization = Quantization::ALL[form];
+        let block = quantization.block_values();
+        let inputs = (blocks / block).max(1) * block;
+        check_quantized(quantization, (rows, inputs, outputs), bias);
     }
 }

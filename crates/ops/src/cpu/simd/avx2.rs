@@ -299,28 +299,11 @@ impl Simd for Avx2Fma {
     }
 
     #[inline(always)]
-    fn nibbles(self, words: __m256, shift: u32, toggled: u8) -> __m256 {
+    fn signed_byte(self, words: __m256, index: u32) -> __m256 {
         proven!({
-            let shift = _mm_cvtsi32_si128(shift as i32);
-            let shifted = _mm256_srl_epi32(_mm256_castps_si256(words), shift);
-            let nibbles = _mm256_and_si256(shifted, _mm256_set1_epi8(15));
-            _mm256_castsi256_ps(_mm256_xor_si256(nibbles, _mm256_set1_epi8(toggled as i8)))
-        })
-    }
-
-    #[inline(always)]
-    fn nibble_dot(self, sums: __m256, nibbles: __m256, bytes: __m256) -> __m256 {
-        proven!({
-            let products = _mm256_maddubs_epi16(_mm256_castps_si256(nibbles), _mm256_castps_si256(bytes));
-            _mm256_castsi256_ps(_mm256_add_epi16(_mm256_castps_si256(sums), products))
-        })
-    }
-
-    #[inline(always)]
-    fn nibble_sums(self, sums: __m256) -> __m256 {
-        proven!({
-            let sums = _mm256_madd_epi16(_mm256_castps_si256(sums), _mm256_set1_epi16(1));
-            _mm256_cvtepi32_ps(sums)
+            let shift = _mm_cvtsi32_si128(24 - 8 * index as i32);
+            let highest = _mm256_sll_epi32(_mm256_castps_si256(words), shift);
+            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(highest))
         })
     }
 

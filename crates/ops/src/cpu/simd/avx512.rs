@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 use super::Simd;
 
-/// AVX-512 F, BW, DQ and VL; with BF16 and VNNI where `BF16` is set.
+/// AVX-512 F, BW, DQ and VL; with BF16 where `BF16` is set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512<const BF16: bool>(Proof);
 
@@ -22,7 +22,7 @@ impl<const BF16: bool> Avx512<BF16> {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
-            && (!BF16 || is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni"));
+            && (!BF16 || is_x86_feature_detected!("avx512bf16"));
         has.then_some(Self(Proof))
     }
 }
@@ -308,40 +308,11 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
-    fn nibbles(self, words: __m512, shift: u32, toggled: u8) -> __m512 {
+    fn signed_byte(self, words: __m512, index: u32) -> __m512 {
         proven!({
-            let shift = _mm_cvtsi32_si128(shift as i32);
-            let shifted = _mm512_srl_epi32(_mm512_castps_si512(words), shift);
-            let nibbles = _mm512_and_si512(shifted, _mm512_set1_epi8(15));
-            _mm512_castsi512_ps(_mm512_xor_si512(nibbles, _mm512_set1_epi8(toggled as i8)))
-        })
-    }
-
-    #[inline(always)]
-    fn nibble_dot(self, sums: __m512, nibbles: __m512, bytes: __m512) -> __m512 {
-        proven!({
-            let (sums, nibbles, bytes) = (
-                _mm512_castps_si512(sums),
-                _mm512_castps_si512(nibbles),
-                _mm512_castps_si512(bytes),
-            );
-            _mm512_castsi512_ps(if BF16 {
-                _mm512_dpbusd_epi32(sums, nibbles, bytes)
-            } else {
-                _mm512_add_epi16(sums, _mm512_maddubs_epi16(nibbles, bytes))
-            })
-        })
-    }
-
-    #[inline(always)]
-    fn nibble_sums(self, sums: __m512) -> __m512 {
-        proven!({
-            let sums = _mm512_castps_si512(sums);
-            _mm512_cvtepi32_ps(if BF16 {
-                sums
-            } else {
-                _mm512_madd_epi16(sums, _mm512_set1_epi16(1))
-            })
+            let shift = _mm_cvtsi32_si128(24 - 8 * index as i32);
+            let highest = _mm512_sll_epi32(_mm512_castps_si512(words), shift);
+            _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(highest))
         })
     }
 

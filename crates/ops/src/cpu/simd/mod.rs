@@ -146,14 +146,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// The bits of each lane from `shift` on under `mask`, at most 24, as a float.
     fn bits(self, words: Self::Vector, shift: u32, mask: u32) -> Self::Vector;
-    /// The four bits of each byte from `shift`, 0 or 4, on, with those of `toggled` flipped.
-    fn nibbles(self, words: Self::Vector, shift: u32, toggled: u8) -> Self::Vector;
-    /// Adds to each lane of `sums` the products of its four bytes of `nibbles`, from 0 to 15, and of `bytes`,
-    /// from -128 to 127. The format of sums is private to the instruction set: they start at 0, hold
-    /// [`NIBBLE_DOTS`] times four products, and only [`nibble_sums`](Self::nibble_sums) reads them.
-    fn nibble_dot(self, sums: Self::Vector, nibbles: Self::Vector, bytes: Self::Vector) -> Self::Vector;
-    /// The sum of each lane as a float.
-    fn nibble_sums(self, sums: Self::Vector) -> Self::Vector;
+    /// The byte of each lane at `index`, counted from the lowest, as a signed integer and then a float.
+    fn signed_byte(self, words: Self::Vector, index: u32) -> Self::Vector;
 
     /// Adds to each lane of `sum` the products of the pairs of bf16 of `a` and `b`. An instruction may flush
     /// subnormal numbers to 0.
@@ -190,9 +184,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 /// The most lanes of a vector in any instruction set.
 pub(crate) const MOST_LANES: usize = 16;
 
-/// How often [`Simd::nibble_dot`] may add to the same sums before 16 bits overflow.
-pub(crate) const NIBBLE_DOTS: usize = 8;
-
 /// Code that is generic over the instruction set.
 pub(crate) trait Kernel {
     /// The result.
@@ -205,7 +196,7 @@ pub(crate) trait Kernel {
 /// An instruction set that kernels can run with. Only those that the CPU has can be constructed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum InstructionSet {
-    /// AVX-512 with bf16 and byte dot products.
+    /// AVX-512 with bf16 dot products.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512<true>),
     /// AVX-512: F, BW, DQ, VL.
@@ -315,7 +306,7 @@ impl InstructionSet {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn with_avx512_bf16<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
     kernel.run(simd)
 }

@@ -258,28 +258,12 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn nibbles(self, words: float32x4_t, shift: u32, toggled: u8) -> float32x4_t {
+    fn signed_byte(self, words: float32x4_t, index: u32) -> float32x4_t {
         proven!({
-            // A negative shift to the left is one to the right.
-            let shifted = vshlq_u8(vreinterpretq_u8_f32(words), vdupq_n_s8(-(shift as i8)));
-            let nibbles = vandq_u8(shifted, vdupq_n_u8(15));
-            vreinterpretq_f32_u8(veorq_u8(nibbles, vdupq_n_u8(toggled)))
+            let shift = vdupq_n_s32(24 - 8 * index as i32);
+            let highest = vshlq_s32(vreinterpretq_s32_f32(words), shift);
+            vcvtq_f32_s32(vshrq_n_s32::<24>(highest))
         })
-    }
-
-    #[inline(always)]
-    fn nibble_dot(self, sums: float32x4_t, nibbles: float32x4_t, bytes: float32x4_t) -> float32x4_t {
-        proven!({
-            let (nibbles, bytes) = (vreinterpretq_s8_f32(nibbles), vreinterpretq_s8_f32(bytes));
-            let first = vmull_s8(vget_low_s8(nibbles), vget_low_s8(bytes));
-            let products = vpaddq_s16(first, vmull_high_s8(nibbles, bytes));
-            vreinterpretq_f32_s16(vaddq_s16(vreinterpretq_s16_f32(sums), products))
-        })
-    }
-
-    #[inline(always)]
-    fn nibble_sums(self, sums: float32x4_t) -> float32x4_t {
-        proven!(vcvtq_f32_s32(vpaddlq_s16(vreinterpretq_s16_f32(sums))))
     }
 
     #[inline(always)]

@@ -221,26 +221,8 @@ impl<const BF16: bool> Simd for Portable<BF16> {
     }
 
     #[inline(always)]
-    fn nibbles(self, words: [f32; LANES], shift: u32, toggled: u8) -> [f32; LANES] {
-        let toggled = u32::from_ne_bytes([toggled; 4]);
-        map(words, |word| {
-            f32::from_bits(((word.to_bits() >> shift) & 0x0F0F_0F0F) ^ toggled)
-        })
-    }
-
-    #[inline(always)]
-    fn nibble_dot(self, sums: [f32; LANES], nibbles: [f32; LANES], bytes: [f32; LANES]) -> [f32; LANES] {
-        let products = zip(nibbles, bytes, |nibbles, bytes| {
-            let (nibbles, bytes) = (nibbles.to_bits().to_ne_bytes(), bytes.to_bits().to_ne_bytes());
-            let product = |index: usize| i32::from(nibbles[index]) * i32::from(bytes[index] as i8);
-            (product(0) + product(1) + product(2) + product(3)) as f32
-        });
-        self.add(sums, products)
-    }
-
-    #[inline(always)]
-    fn nibble_sums(self, sums: [f32; LANES]) -> [f32; LANES] {
-        sums
+    fn signed_byte(self, words: [f32; LANES], index: u32) -> [f32; LANES] {
+        map(words, |word| f32::from((word.to_bits() >> (8 * index)) as i8))
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::functions::{exp, exp2, gelu, gelu_tanh, quick_gelu, sigmoid, silu};
-use super::{InstructionSet, Kernel, NIBBLE_DOTS, Simd};
+use super::{InstructionSet, Kernel, Simd};
 
 /// Ordinary numbers and those at the ends of what there is.
 const VALUES: [f32; 24] = [
@@ -214,52 +214,17 @@ fn values_of_16_bits() {
 }
 
 #[test]
-fn whole_numbers_in_words() {
+fn integers_in_words() {
     with_every_set!(|simd: S| {
         each!(simd, |a, _b, _c| {
             let words = load(simd, &a);
-            for shift in [0, 8, 16, 24] {
-                let low = lanes(simd, simd.bits(words, shift + 2, 63));
+            for index in 0..4 {
+                let bits = lanes(simd, simd.bits(words, 8 * index + 2, 63));
+                let signed = lanes(simd, simd.signed_byte(words, index));
                 for lane in 0..S::LANES {
-                    assert_eq!(low[lane], ((a[lane].to_bits() >> (shift + 2)) & 63) as f32);
-                }
-            }
-        });
-    });
-}
-
-#[test]
-fn whole_numbers_of_4_bits_by_those_of_8() {
-    with_every_set!(|simd: S| {
-        each!(simd, |a, b, c| {
-            let bytes = |value: f32| value.to_bits().to_ne_bytes();
-            for (shift, toggled) in [(0, 0), (4, 0), (4, 8), (0, 15)] {
-                let nibble = |byte: u8| ((byte >> shift) & 15) ^ toggled;
-                let nibbles = simd.nibbles(load(simd, &a), shift, toggled);
-                for (lane, found) in lanes(simd, nibbles).into_iter().enumerate() {
-                    assert_eq!(bytes(found), bytes(a[lane]).map(nibble));
-                }
-                // As many as there may be, and the greatest.
-                let most = |bits: u32| vec![f32::from_bits(bits); S::LANES];
-                for (a, b) in [
-                    (&a, &b),
-                    (&b, &c),
-                    (&most(0), &most(0x8080_8080)),
-                    (&most(!0), &most(0x7F7F_7F7F)),
-                ] {
-                    let mut sums = simd.zero();
-                    for _ in 0..NIBBLE_DOTS {
-                        sums =
-                            simd.nibble_dot(sums, simd.nibbles(load(simd, a), shift, toggled), load(simd, b));
-                    }
-                    let found = lanes(simd, simd.nibble_sums(sums));
-                    for lane in 0..S::LANES {
-                        let products = bytes(a[lane]).into_iter().zip(bytes(b[lane]));
-                        let sum: i32 = products
-                            .map(|(a, b)| i32::from(nibble(a)) * i32::from(b as i8))
-                            .sum();
-                        assert_eq!(found[lane], (NIBBLE_DOTS as i32 * sum) as f32);
-                    }
+                    let word = a[lane].to_bits();
+                    assert_eq!(bits[lane], ((word >> (8 * index + 2)) & 63) as f32);
+                    assert_eq!(signed[lane], f32::from((word >> (8 * index)) as i8));
                 }
             }
         });

@@ -4,7 +4,8 @@
 use super::half;
 
 /// 2 bits a value. Parts of 16 with 4 bits of scale and 4 bits of minimum.
-pub(super) fn q2_k(block: &[u8; 84], values: &mut [f32; 256]) {
+#[inline(always)]
+pub(in crate::quantization) fn q2_k(block: &[u8; 84], values: &mut [f32; 256]) {
     let (scale, minimum) = (half(block, 80), half(block, 82));
     let bits = &block[16..80];
     for (part, values) in values.chunks_exact_mut(16).enumerate() {
@@ -19,7 +20,8 @@ pub(super) fn q2_k(block: &[u8; 84], values: &mut [f32; 256]) {
 }
 
 /// 3 bits a value, the third in a mask that is inverted. Parts of 16 with 6 bits of scale.
-pub(super) fn q3_k(block: &[u8; 110], values: &mut [f32; 256]) {
+#[inline(always)]
+pub(in crate::quantization) fn q3_k(block: &[u8; 110], values: &mut [f32; 256]) {
     let (mask, bits, scales) = (&block[..32], &block[32..96], &block[96..108]);
     let whole = half(block, 108);
     for (part, values) in values.chunks_exact_mut(16).enumerate() {
@@ -31,13 +33,14 @@ pub(super) fn q3_k(block: &[u8; 110], values: &mut [f32; 256]) {
         let bits = bits[two_bits_start(part)..].iter().zip(&mask[16 * (part % 2)..]);
         for (value, (&low, &high)) in values.iter_mut().zip(bits) {
             let offset = (!high >> third & 1) << 2;
-            *value = scale * f32::from((low >> shift & 3) as i8 - offset as i8);
+            *value = scale * f32::from(((low >> shift & 3) as i8).wrapping_sub(offset as i8));
         }
     }
 }
 
 /// 4 bits a value. Parts of 32 with 6 bits of scale and 6 bits of minimum.
-pub(super) fn q4_k(block: &[u8; 144], values: &mut [f32; 256]) {
+#[inline(always)]
+pub(in crate::quantization) fn q4_k(block: &[u8; 144], values: &mut [f32; 256]) {
     let (scale, minimum) = (half(block, 0), half(block, 2));
     let bits = &block[16..];
     for (part, values) in values.chunks_exact_mut(32).enumerate() {
@@ -52,7 +55,8 @@ pub(super) fn q4_k(block: &[u8; 144], values: &mut [f32; 256]) {
 }
 
 /// 5 bits a value, the fifth in a mask. Parts of 32 with 6 bits of scale and 6 bits of minimum.
-pub(super) fn q5_k(block: &[u8; 176], values: &mut [f32; 256]) {
+#[inline(always)]
+pub(in crate::quantization) fn q5_k(block: &[u8; 176], values: &mut [f32; 256]) {
     let (scale, minimum) = (half(block, 0), half(block, 2));
     let (mask, bits) = (&block[16..48], &block[48..]);
     for (part, values) in values.chunks_exact_mut(32).enumerate() {
@@ -69,7 +73,8 @@ pub(super) fn q5_k(block: &[u8; 176], values: &mut [f32; 256]) {
 }
 
 /// 6 bits a value, the upper two apart, which are 32 too large. Parts of 16 with 8 bits of scale.
-pub(super) fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
+#[inline(always)]
+pub(in crate::quantization) fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
     let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let whole = half(block, 208);
     for (part, values) in values.chunks_exact_mut(16).enumerate() {
@@ -81,24 +86,27 @@ pub(super) fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
         let high_shift = two_bits_shift(part);
         for (value, (&low, &high)) in values.iter_mut().zip(low.iter().zip(high)) {
             let quantized = low >> low_shift & 15 | (high >> high_shift & 3) << 4;
-            *value = scale * f32::from(quantized as i8 - 32);
+            *value = scale * f32::from((quantized as i8).wrapping_sub(32));
         }
     }
 }
 
 /// Where the bytes with two bits of each value of `part` begin: 128 values lie in 32 bytes, 32 values in each
 /// pair of bits.
+#[inline(always)]
 fn two_bits_start(part: usize) -> usize {
     32 * (part / 8) + 16 * (part % 2)
 }
 
 /// Where in these bytes the two bits lie.
+#[inline(always)]
 fn two_bits_shift(part: usize) -> usize {
     2 * (part / 2 % 4)
 }
 
 /// The scale and the minimum of `part` among 8 of each, of 6 bits, in 12 bytes. The last 4 of each have their
 /// lower 4 bits in the last 4 bytes, and their upper 2 bits above those of the first 4.
+#[inline(always)]
 fn six_bits(bytes: &[u8], part: usize) -> (u8, u8) {
     let (scales, minima, lower) = (&bytes[..4], &bytes[4..8], &bytes[8..12]);
     match part.checked_sub(4) {

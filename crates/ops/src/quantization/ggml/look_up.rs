@@ -9,13 +9,15 @@ const LEVELS: [i8; 16] = [
 ];
 
 /// A scale for 32 values.
-pub(super) fn iq4_nl(block: &[u8; 18], values: &mut [f32; 32]) {
+#[inline(always)]
+pub(in crate::quantization) fn iq4_nl(block: &[u8; 18], values: &mut [f32; 32]) {
     let scale = half(block, 0);
     nibbles(&block[2..], values, |index| scale * level(index));
 }
 
 /// 256 values in parts of 32, each with a scale of 6 bits that is 32 too large.
-pub(super) fn iq4_xs(block: &[u8; 136], values: &mut [f32; 256]) {
+#[inline(always)]
+pub(in crate::quantization) fn iq4_xs(block: &[u8; 136], values: &mut [f32; 256]) {
     let scale = half(block, 0);
     let high = u16::from_le_bytes([block[2], block[3]]);
     let parts = values.chunks_exact_mut(32).zip(block[8..].chunks_exact(16));
@@ -27,6 +29,7 @@ pub(super) fn iq4_xs(block: &[u8; 136], values: &mut [f32; 256]) {
     }
 }
 
+#[inline(always)]
 fn level(index: u8) -> f32 {
     f32::from(LEVELS[usize::from(index & 15)])
 }
