@@ -44,26 +44,42 @@ const PREFIXES: [&str; 4] = ["model.diffusion_model.", "diffusion_model.", "tran
 /// # Errors
 /// It does.
 pub(super) fn refuse(all: &Checkpoint, is_empty: bool) -> Result<()> {
-    for (name, _) in all.tensors() {
-        let bare = PREFIXES
-            .iter()
-            .find_map(|prefix| name.strip_prefix(prefix))
-            .unwrap_or(name);
-        let starts = |(first, _): &&(&str, &str)| bare.starts_with(*first);
-        if let Some(&(_, family)) = FAMILIES.iter().find(starts) {
-            return Err(Error::OtherFamily {
-                file: all.place().to_owned(),
-                family,
-                tensor: name.to_owned(),
-            });
-        }
+    let content = if is_empty {
+        content(all)
+    } else {
+        FileContent::Unknown
+    };
+    // A LoRA for a model of another family has names of that family too.
+    if content != FileContent::Lora
+        && let Some((family, tensor)) = other_family(all)
+    {
+        return Err(Error::OtherFamily {
+            file: all.place().to_owned(),
+            family,
+            tensor: tensor.to_owned(),
+        });
     }
     if !is_empty {
         return Ok(());
     }
     Err(Error::NoModel {
         file: all.place().to_owned(),
-        what: content(all),
+        what: content,
+    })
+}
+
+/// The first of [`FAMILIES`] that a tensor shows, and the name of that tensor. Its order counts: some families
+/// have all names of another and more.
+fn other_family(all: &Checkpoint) -> Option<(&'static str, &str)> {
+    let bare = |name| {
+        let mut prefixes = PREFIXES.iter();
+        prefixes
+            .find_map(|prefix| str::strip_prefix(name, prefix))
+            .unwrap_or(name)
+    };
+    FAMILIES.iter().find_map(|&(first, family)| {
+        let (name, _) = all.tensors().find(|(name, _)| bare(name).starts_with(first))?;
+        Some((family, name))
     })
 }
 

@@ -11,6 +11,9 @@ const HEAD: usize = 64;
 const HEADS_OF_1: usize = 8;
 /// Features of the embedding of each of the sizes that condition SDXL.
 const SIZE_FEATURES: usize = 256;
+/// The sizes that condition the refiner. Beside them is the pooled text of its only text encoder, which is as
+/// wide as the context.
+const SIZES_OF_REFINER: usize = 5;
 
 /// The family of a UNet.
 ///
@@ -34,9 +37,11 @@ pub(super) fn family(unet: &Checkpoint) -> Result<ModelFamily> {
         _ => {}
     }
     let context = context_features(unet);
-    let has_sizes = unet.header("add_embedding.linear_1.weight").is_some();
-    Ok(match (has_sizes, context) {
-        (true, 1280) => ModelFamily::StableDiffusionXlRefiner,
+    let added = size(unet, "add_embedding.linear_1.weight", 1);
+    Ok(match (added > 0, context) {
+        (true, _) if added == context + SIZES_OF_REFINER * SIZE_FEATURES => {
+            ModelFamily::StableDiffusionXlRefiner
+        }
         (true, 1024) => {
             return refuse(
                 "Stable Diffusion 2 for image embeddings (unCLIP)",
