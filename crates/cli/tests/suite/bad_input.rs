@@ -170,7 +170,7 @@ fn a_model_that_is_not_there() {
     fs::write(fresh.path().join("model.safetensors"), "").unwrap();
     fresh
         .run(&["a cat", "--model", "model.safetensors"])
-        .fails(1, "`model.safetensors` is a file");
+        .fails(1, "`model.safetensors` is truncated");
     fs::create_dir(fresh.path().join("empty")).unwrap();
     fresh
         .run(&["a cat", "--model", "empty"])

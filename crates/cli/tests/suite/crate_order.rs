@@ -22,7 +22,7 @@ const CRATES: [&str; 11] = [
 ];
 
 /// Pairs of which the first may not use the second, although it is in a higher layer.
-const STRANGERS: [(&str, &str); 24] = [
+const STRANGERS: [(&str, &str); 23] = [
     ("sd-memory", "sd-hub"),
     ("sd-ops", "sd-hub"),
     ("sd-weights", "sd-hub"),
@@ -30,7 +30,6 @@ const STRANGERS: [(&str, &str); 24] = [
     ("sd-pipeline", "sd-hub"),
     ("sd-ops", "sd-memory"),
     ("sd-weights", "sd-memory"),
-    ("sd-weights", "sd-ops"),
     ("sd-models", "sd-memory"),
     ("sd-schedulers", "sd-files"),
     ("sd-schedulers", "sd-hub"),
