@@ -358,12 +358,6 @@ fn a_setting_that_is_not_obeyed_is_refused_by_name() {
             r#""attention_head_dim": [2, 2, 2]"#,
             "attention_head_dim has 3 levels",
         ),
-        (
-            "families/sd15",
-            unet,
-            r#""use_linear_projection": true"#,
-            "proj_in.weight",
-        ),
     ] {
         let fresh = Fresh::new();
         copy_folder(&fixtures.join(family), &fresh.path().join("model"));

@@ -13,7 +13,7 @@ use crate::stage::{self, CfgMode, latent_sides, patches};
 use crate::{Result, device_budget};
 
 /// The program itself: code, runtime, terminal, and small allocations.
-const PROGRAM: u64 = 34 << 20;
+const PROGRAM: u64 = 36 << 20;
 /// Bytes in memory per byte of tokenizer files.
 const TOKENIZER_FACTOR: u64 = 8;
 
