@@ -3,7 +3,7 @@
 use sd_pipeline::bundle::Kind;
 
 use crate::catalog::{Catalog, Location};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fetch::FetchObserver;
 use crate::layers::{Layered, Layers};
 use crate::presets::{BEST_FIRST, DEMO, Preset};
@@ -18,7 +18,7 @@ impl Layers {
     /// downloaded first if there is an `observer`, because plans need it. No preset is downloaded.
     ///
     /// # Errors
-    /// A name of the command line is invalid or cannot be downloaded.
+    /// A name of the command line is invalid or cannot be downloaded, or a folder of `models_path` is missing.
     pub fn best_that_fits(
         &self,
         catalog: &Catalog,
@@ -39,14 +39,16 @@ impl Layers {
         }
         let presets = BEST_FIRST.iter().filter_map(|name| Preset::find(name));
         let candidates = presets.filter(|preset| preset.name != DEMO && is_here(catalog, preset));
-        let fitting = candidates
-            .map(|preset| self.with_preset(preset))
-            .find(|layered| fits(catalog, inputs, layered));
-        Ok(match (fitting, Preset::find(DEMO)) {
-            (Some(layered), _) => layered,
-            (None, Some(demo)) => self.with_preset(demo),
-            (None, None) => unreachable!("there is a built-in model. This is a bug."),
-        })
+        for preset in candidates {
+            let layered = self.with_preset(preset);
+            if fits(catalog, inputs, &layered)? {
+                return Ok(layered);
+            }
+        }
+        match Preset::find(DEMO) {
+            Some(demo) => Ok(self.with_preset(demo)),
+            None => unreachable!("there is a built-in model. This is a bug."),
+        }
     }
 }
 
@@ -79,8 +81,15 @@ fn is_here(catalog: &Catalog, preset: &Preset) -> bool {
 
 /// Whether a run fits into its memory budget. Default ControlNets that are not cached are left out of the
 /// plan: they are downloaded once the preset is chosen.
-fn fits(catalog: &Catalog, inputs: &Inputs, layered: &Layered) -> bool {
+///
+/// # Errors
+/// A folder of `models_path` is missing: no preset would be found to fit.
+fn fits(catalog: &Catalog, inputs: &Inputs, layered: &Layered) -> Result<bool> {
     let request = Resolved::new(catalog, inputs.clone(), layered.clone())
         .and_then(|resolved| resolved.without_missing_controlnets().request(catalog));
-    request.is_ok_and(|request| sd_pipeline::plan(&request).is_ok())
+    match request {
+        Ok(request) => Ok(sd_pipeline::plan(&request).is_ok()),
+        Err(error @ Error::NoModelsFolder { .. }) => Err(error),
+        Err(_) => Ok(false),
+    }
 }

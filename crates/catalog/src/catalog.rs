@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use sd_hub::{Cache, Hub, Reference};
 use sd_pipeline::ModelFiles;
-use sd_pipeline::bundle::Kind;
+use sd_pipeline::bundle::{FileKind, Kind};
 
+use crate::configuration::Configuration;
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::local::{first_missing, is_complete, local_path, only_file, with_ending};
+use crate::models_path::ModelsPath;
 use crate::names::reference;
 use crate::presets::DEMO;
 
@@ -23,19 +25,26 @@ pub enum Location {
     OnHub(Reference),
 }
 
-/// Resolves the names of models, ControlNets, LoRA files and upscalers: local files first, then the hub's
-/// cache, then the hub.
+/// Resolves the names of models, ControlNets, LoRA files and upscalers: local files first, then the files of
+/// other programs below the user's `models_path`, then the hub's cache, then the hub.
 #[derive(Debug)]
 pub struct Catalog {
     pub(crate) hub: Hub,
+    models_path: ModelsPath,
 }
 
 impl Catalog {
-    /// The catalog of the current user. Nothing is read or requested yet.
-    pub fn of_user() -> Self {
+    /// The catalog of the current user with this `configuration`. Nothing is read or requested yet.
+    pub fn new(configuration: &Configuration) -> Self {
         Self {
             hub: Hub::new(sd_hub::Settings::of_user()),
+            models_path: ModelsPath::new(configuration.models_path.clone()),
         }
+    }
+
+    /// The files of other programs.
+    pub fn models_path(&self) -> &ModelsPath {
+        &self.models_path
     }
 
     /// The cache of the hub.
@@ -51,7 +60,8 @@ impl Catalog {
     /// The location of the `kind` of thing that the user calls `name`.
     ///
     /// # Errors
-    /// The name is neither a local path nor a hub id, or its files are not of this kind.
+    /// The name is neither a local path, nor that of a file below `models_path`, nor a hub id; it is that of
+    /// several files; or its files are not of this kind.
     pub fn locate(&self, kind: Kind, name: &str) -> Result<Location> {
         if kind == Kind::Model && name == DEMO {
             return Ok(Location::BuiltIn);
@@ -62,6 +72,9 @@ impl Catalog {
         }
         if let Some(path) = local_path(name) {
             return Ok(Location::Here(usable(kind, name, path)?));
+        }
+        if let Some(path) = self.models_path.find(kind.into(), name)? {
+            return Ok(Location::Here(usable(kind, name, path.to_owned())?));
         }
         let Some(reference) = reference(name) else {
             return Err(Error::NothingAt {
@@ -85,11 +98,35 @@ impl Catalog {
     pub fn local_model(&self, name: &str) -> Result<ModelFiles> {
         Ok(match self.locate(Kind::Model, name)? {
             Location::BuiltIn => demo::model().files,
-            Location::Here(path) => ModelFiles::at(path),
-            Location::OnHub(reference) => {
-                ModelFiles::at(self.path_in_cache(Kind::Model, name, &reference)?)
-            }
+            Location::Here(path) => self.model_at(path),
+            Location::OnHub(reference) => self.model_at(self.path_in_cache(Kind::Model, name, &reference)?),
         })
+    }
+
+    /// The model at `path`. Networks that it lacks are looked for below `models_path`.
+    pub fn model_at(&self, path: PathBuf) -> ModelFiles {
+        let mut files = ModelFiles::at(path);
+        files.search = self.models_path.roots().to_vec();
+        files
+    }
+
+    /// The file or folder of a single network or an embedding of `kind` that is called `name`: a path, a file below
+    /// `models_path`, or a repository in the cache. A name that is none of these is returned as a path.
+    ///
+    /// # Errors
+    /// The name is that of several files, or a folder of `models_path` is missing.
+    pub(crate) fn network(&self, kind: FileKind, name: &Path) -> Result<PathBuf> {
+        if name.exists() {
+            return Ok(name.to_owned());
+        }
+        let Some(text) = name.to_str() else {
+            return Ok(name.to_owned());
+        };
+        if let Some(found) = self.models_path.find(kind, text)? {
+            return Ok(found.to_owned());
+        }
+        let cached = reference(text).and_then(|reference| self.cached(&reference));
+        Ok(cached.unwrap_or_else(|| name.to_owned()))
     }
 
     /// The cached path of what `reference` names on the hub and the user calls `name`.

@@ -1,6 +1,8 @@
 //! [`Configuration`]: the user's file of default settings and presets.
 //!
 //! ```toml
+//! models_path = ["~/ComfyUI/models", "~/stable-diffusion-webui/models"]
+//!
 //! [defaults]
 //! memory = "8GB"
 //! output = "~/Pictures/generated"
@@ -11,12 +13,12 @@
 //! lora = ["~/lora/film.safetensors:0.6"]
 //! ```
 //!
-//! Its keys are the options of the command line without their dashes.
+//! The keys of its sections are the options of the command line without their dashes.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
@@ -35,6 +37,8 @@ pub struct Configuration {
     pub defaults: Settings,
     /// Presets by their names. One may extend another, which its `quality` names.
     pub presets: BTreeMap<String, Settings>,
+    /// The folders in which other programs keep their models. They need not exist.
+    pub models_path: Vec<PathBuf>,
 }
 
 impl Configuration {
@@ -93,6 +97,9 @@ impl Configuration {
         let mut configuration = Self::default();
         for (name, section) in sections {
             match (name.as_str(), section) {
+                ("models_path", folders) => {
+                    configuration.models_path = models_path(folders)?;
+                }
                 ("defaults", Value::Table(table)) => {
                     configuration.defaults =
                         settings(table).map_err(|reason| format!("[defaults] {reason}"))?;
@@ -109,13 +116,26 @@ impl Configuration {
                 }
                 _ => {
                     return Err(format!(
-                        "`{name}` is neither [defaults] nor one of [presets.NAME]"
+                        "`{name}` is neither models_path, nor [defaults], nor one of [presets.NAME]"
                     ));
                 }
             }
         }
         Ok(configuration)
     }
+}
+
+/// The folders of `models_path`: one, or a list.
+fn models_path(value: Value) -> std::result::Result<Vec<PathBuf>, String> {
+    let values = match value {
+        Value::Array(values) => values,
+        value => vec![value],
+    };
+    let folders = values.into_iter().map(|value| match value {
+        Value::String(text) if !text.is_empty() => Ok(PathBuf::from(in_home(text))),
+        _ => Err("models_path: expected the path of a folder, or a list of such paths".to_owned()),
+    });
+    folders.collect()
 }
 
 /// The settings of one section.
@@ -190,8 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn models_path_is_a_folder_or_a_list() {
+        let folders = |text: &str| Configuration::parse(text).unwrap().models_path;
+        let home = env::home_dir().unwrap();
+        assert_eq!(folders("models_path = \"/models\""), [Path::new("/models")]);
+        assert_eq!(
+            folders("models_path = [\"~/ComfyUI/models\", \"b\"]\n[defaults]\nsteps = 3"),
+            [home.join("ComfyUI/models"), PathBuf::from("b")]
+        );
+        assert!(folders("").is_empty());
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_place() {
         for (text, expected) in [
+            ("models_path = [3]", "models_path: expected the path"),
+            ("models_path = \"\"", "models_path: expected the path"),
             ("[defaults]\nsteps = \n", "line 2: "),
             ("steps = 3", "`steps` is neither"),
             ("[default]\nsteps = 3", "`default` is neither"),

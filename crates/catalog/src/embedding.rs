@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use sd_pipeline::bundle::FileKind;
 use sd_pipeline::tokenizer::has_word;
 use sd_pipeline::{EmbeddingChoice, ModelFiles};
+
+use crate::models_path::{KeptFile, ModelsPath};
 
 /// The folder beside a model that is searched.
 const FOLDER: &str = "embeddings";
@@ -12,18 +15,24 @@ const ENDINGS: [&str; 3] = ["safetensors", "pt", "bin"];
 /// The most entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 1 << 14;
 
-/// The files at `paths`, and then those in the folder [`FOLDER`] beside the model of `files`, or in a place where its
-/// networks are looked for, whose names are words of `texts`. Of two files for one word the first is taken.
-pub(crate) fn named(paths: &[PathBuf], files: &ModelFiles, texts: [&str; 2]) -> Vec<EmbeddingChoice> {
-    let mut chosen: Vec<_> = paths.iter().cloned().map(EmbeddingChoice::of_file).collect();
-    let beside = match files.is_embedded() {
-        true => None,
-        false => files.path().parent(),
-    };
-    let folders = beside
-        .into_iter()
-        .chain(files.search.iter().map(PathBuf::as_path));
-    for file in folders.flat_map(|folder| files_in(&folder.join(FOLDER))) {
+/// The files at `paths`, and then those in the folder [`FOLDER`] beside the model of `files` and those that other
+/// programs keep, whose names are words of `texts`. Of two files for one word the first is taken. The built-in model
+/// takes only `paths`.
+pub(crate) fn named(
+    paths: Vec<PathBuf>,
+    files: &ModelFiles,
+    kept: &ModelsPath,
+    texts: [&str; 2],
+) -> Vec<EmbeddingChoice> {
+    let mut chosen: Vec<_> = paths.into_iter().map(EmbeddingChoice::of_file).collect();
+    if files.is_embedded() {
+        return chosen;
+    }
+    let beside = files.path().parent().map(|folder| files_in(&folder.join(FOLDER)));
+    let is_embedding = |file: &&KeptFile| file.kind == Some(FileKind::Embedding);
+    let kept = kept.files().iter().filter(is_embedding);
+    let kept = kept.map(|file| file.path.clone());
+    for file in beside.into_iter().flatten().chain(kept) {
         let found = EmbeddingChoice::of_file(file);
         let is_new = chosen
             .iter()
@@ -70,9 +79,16 @@ mod tests {
             std::fs::write(folder.join(name), "").unwrap();
         }
         let model = ModelFiles::at(directory.path().join("model.safetensors"));
+        let other = directory.path().join("other/models");
+        std::fs::create_dir_all(other.join("checkpoints")).unwrap();
+        std::fs::create_dir_all(other.join("../embeddings/faces")).unwrap();
+        for name in ["easy.pt", "faces/calm.pt"] {
+            std::fs::write(other.join("../embeddings").join(name), "").unwrap();
+        }
+        let kept = ModelsPath::new(vec![other]);
         let names = |paths: &[&str], texts| -> Vec<(String, PathBuf)> {
             let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-            let chosen = named(&paths, &model, texts).into_iter();
+            let chosen = named(paths, &model, &kept, texts).into_iter();
             chosen.map(|chosen| (chosen.name, chosen.file)).collect()
         };
         assert_eq!(names(&[], ["a cat", "notes"]), []);
@@ -84,6 +100,8 @@ mod tests {
                 found("bad-hands", "bad-hands.pt")
             ]
         );
+        let calm = directory.path().join("other/embeddings/faces/calm.pt");
+        assert_eq!(names(&[], ["calm", ""]), [("calm".to_owned(), calm)]);
         // A named file is taken whatever the prompts say, and in place of another of its name.
         let own = ("MINE".to_owned(), PathBuf::from("/own/MINE.safetensors"));
         assert_eq!(names(&["/own/MINE.safetensors"], ["mine", ""]), [own]);

@@ -89,6 +89,20 @@ pub enum Error {
         /// The files.
         files: Vec<String>,
     },
+    /// Several files below the user's `models_path` have the name.
+    #[error("`{name}` is the name of several files: {}", files.join(", "))]
+    SeveralKept {
+        /// The name.
+        name: String,
+        /// A name for each file that no other has.
+        files: Vec<String>,
+    },
+    /// A path in `models_path` of the user's configuration is no folder.
+    #[error("the configuration has `{}` in models_path, which is no folder", folder.display())]
+    NoModelsFolder {
+        /// The path.
+        folder: PathBuf,
+    },
     /// The number of values of a setting is neither one nor that of control images.
     #[error("`{setting}` is given {values} times, and there are {images} control images")]
     Unpaired {

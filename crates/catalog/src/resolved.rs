@@ -1,15 +1,15 @@
 //! [`Resolved`]: settings with every name resolved once, to a local path or to the hub. Missing files are
 //! downloaded, and the result is the pipeline's [`Request`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sd_hub::Reference;
-use sd_pipeline::bundle::{Bundle, Kind};
+use sd_pipeline::bundle::{Bundle, FileKind, Kind};
 use sd_pipeline::family::{Description, described};
 use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
 use sd_pipeline::{
-    ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, ModelFiles, Names, NetworkFiles,
-    Recommended, RefinerChoice, Request, UpscaleChoice,
+    ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, Names, NetworkFiles, Recommended,
+    RefinerChoice, Request, UpscaleChoice,
 };
 
 use crate::catalog::{Catalog, Location};
@@ -132,7 +132,7 @@ impl Asset {
             Location::BuiltIn => Ok(demo::model()),
             Location::Here(_) | Location::OnHub(_) => Ok(ModelChoice {
                 name: self.name.clone(),
-                files: ModelFiles::at(self.path(catalog)?),
+                files: catalog.model_at(self.path(catalog)?),
                 recommended: Recommended::default(),
             }),
         }
@@ -301,16 +301,19 @@ impl Resolved {
     /// The model, with the networks and the prediction that the settings name.
     ///
     /// # Errors
-    /// It was not downloaded.
+    /// It was not downloaded, or a name is that of several files.
     fn named_model(&self, catalog: &Catalog) -> Result<ModelChoice> {
         let mut model = self.model.model(catalog)?;
         let settings = &self.layered.settings;
-        let found = |path: &Option<PathBuf>| path.as_deref().map(|path| network(catalog, path));
+        let found = |kind: FileKind, name: &Option<PathBuf>| {
+            let path = name.as_deref().map(|name| catalog.network(kind, name));
+            path.transpose()
+        };
         model.files.networks = NetworkFiles {
-            vae: found(&settings.vae),
-            clip_l: found(&settings.clip_l),
-            clip_g: found(&settings.clip_g),
-            t5xxl: found(&settings.t5xxl),
+            vae: found(FileKind::Vae, &settings.vae)?,
+            clip_l: found(FileKind::TextEncoder, &settings.clip_l)?,
+            clip_g: found(FileKind::TextEncoder, &settings.clip_g)?,
+            t5xxl: found(FileKind::TextEncoder, &settings.t5xxl)?,
         };
         model.files.prediction = settings.prediction;
         Ok(model)
@@ -361,7 +364,10 @@ impl Resolved {
             None => (self.inputs.prompt, settings.negative_prompt),
         };
         let texts = [prompt.as_str(), negative_prompt.as_deref().unwrap_or_default()];
-        let embeddings = embedding::named(&settings.embedding, &model.files, texts);
+        let paths = settings.embedding.iter();
+        let paths = paths.map(|name| catalog.network(FileKind::Embedding, name));
+        let paths = paths.collect::<Result<Vec<_>>>()?;
+        let embeddings = embedding::named(paths, &model.files, catalog.models_path(), texts);
         Ok(Request {
             negative_prompt,
             images: settings.n.unwrap_or(1) as usize,
@@ -401,15 +407,6 @@ impl Resolved {
             user_dirs: user_dirs(),
             ..Request::new(prompt, model)
         })
-    }
-}
-
-/// The file or folder of a single network that is called `name`: a path, or a repository in the cache.
-fn network(catalog: &Catalog, name: &Path) -> PathBuf {
-    let cached = || catalog.cached(&names::reference(name.to_str()?)?);
-    match name.exists() {
-        true => name.to_owned(),
-        false => cached().unwrap_or_else(|| name.to_owned()),
     }
 }
 

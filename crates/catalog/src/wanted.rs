@@ -3,7 +3,9 @@
 use sd_hub::Reference;
 use sd_pipeline::bundle::Kind;
 
+use crate::error::Result;
 use crate::local::{local_path, with_ending};
+use crate::models_path::ModelsPath;
 use crate::names::{named, reference};
 use crate::settings::Settings;
 use crate::upscaler;
@@ -18,8 +20,11 @@ pub struct Wanted {
 }
 
 /// What `settings` need from the hub, each once: the names that are hub ids, and the default upscaling
-/// network. Local files and folders are left out.
-pub fn wanted(settings: &Settings) -> Vec<Wanted> {
+/// network. Local files and folders, and what `models_path` has, are left out.
+///
+/// # Errors
+/// A name is that of several files of `models_path`, or a folder of it is missing.
+pub fn wanted(settings: &Settings, models_path: &ModelsPath) -> Result<Vec<Wanted>> {
     let mut wanted: Vec<Wanted> = Vec::new();
     let default_upscaler = match (&settings.upscaler, settings.upscale) {
         (None, Some(factor)) => upscaler::default_name(factor),
@@ -31,6 +36,9 @@ pub fn wanted(settings: &Settings) -> Vec<Wanted> {
         let Some(reference) = reference(&name).filter(|_| !is_local) else {
             continue;
         };
+        if models_path.find(kind.into(), &name)?.is_some() {
+            continue;
+        }
         let part = Wanted {
             reference,
             kind: Some(kind),
@@ -39,7 +47,7 @@ pub fn wanted(settings: &Settings) -> Vec<Wanted> {
             wanted.push(part);
         }
     }
-    wanted
+    Ok(wanted)
 }
 
 #[cfg(test)]
@@ -55,7 +63,9 @@ mod tests {
             lora: vec!["me/lora:0.5".to_owned(), "lora.safetensors".to_owned()],
             ..Settings::default()
         };
-        let names: Vec<String> = wanted(&settings)
+        let none = ModelsPath::default();
+        let names: Vec<String> = wanted(&settings, &none)
+            .unwrap()
             .into_iter()
             .map(|wanted| wanted.reference.to_string())
             .collect();
@@ -64,6 +74,12 @@ mod tests {
             model: Some("demo".to_owned()),
             ..Settings::default()
         };
-        assert!(wanted(&demo).is_empty());
+        assert!(wanted(&demo, &none).unwrap().is_empty());
+        // A file of another program may have the form of an id.
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("checkpoints/me")).unwrap();
+        std::fs::write(folder.path().join("checkpoints/me/model.safetensors"), "").unwrap();
+        let kept = ModelsPath::new(vec![folder.path().to_owned()]);
+        assert_eq!(wanted(&settings, &kept).unwrap().len(), 2);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sd_catalog::Catalog;
+use sd_catalog::{Catalog, Configuration};
 use sd_pipeline::convert::{Conversion, ConversionReport};
 use sd_pipeline::{Bytes, Error};
 use serde_json::json;
@@ -22,7 +22,7 @@ const MOST_LISTED: usize = 10;
 /// the conversion.
 pub(crate) fn run(arguments: &ConvertArguments) -> Result<(), Failure> {
     let conversion = Conversion {
-        from: Catalog::of_user().local_model(&arguments.model)?,
+        from: Catalog::new(&Configuration::of_user()?).local_model(&arguments.model)?,
         to: arguments.output.clone(),
         layout: arguments.layout(),
         encoding: arguments.to,

@@ -1,6 +1,6 @@
 //! `generate doctor`: what this machine can do, one fact a line.
 
-use sd_catalog::Catalog;
+use sd_catalog::{Catalog, Configuration};
 use sd_pipeline::{Bytes, DeviceKind, Limit, Machine, MetalGpu, UsableDevice};
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const WIDTH: usize = "metal longest buffer".len();
 /// Prints the facts. Nothing is downloaded, and no server is asked.
 pub(crate) fn run(arguments: &DoctorArguments) {
     let mut facts = of_machine(&Machine::look());
-    facts.push(of_cache(&Catalog::of_user()));
+    facts.push(of_cache(&Catalog::new(&Configuration::default())));
     for Fact { name, text, figures } in facts {
         if arguments.json {
             terminal::print_json(&json!({ "event": "fact", "fact": name, "text": text, "figures": figures }));

@@ -49,7 +49,7 @@ fn request(
     configuration: &Configuration,
     printer: Printer,
 ) -> Result<Request, Failure> {
-    let catalog = Catalog::of_user();
+    let catalog = Catalog::new(configuration);
     let (typed, inputs) = (arguments.typed()?, arguments.inputs());
     let layers = Layers::new(typed, configuration)?;
     // Refuse an unusable model before gigabytes of it are downloaded.

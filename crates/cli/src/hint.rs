@@ -123,6 +123,34 @@ impl Failure {
         failure
     }
 
+    /// The message in one line.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The error of `wrong` of `all` files that are damaged, missing or cannot be read. `id` is the repository of
+    /// the first, if that is in the cache.
+    pub(crate) fn of_files(wrong: &[String], all: usize, id: Option<&str>) -> Self {
+        let pull = id
+            .map(|id| format!("remove what is damaged; `generate models pull {id}` then downloads it again"));
+        const MOST_LISTED: usize = 10;
+        let listed: Vec<&str> = wrong.iter().take(MOST_LISTED).map(String::as_str).collect();
+        let more = match wrong.len() - listed.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let again = "the file has changed since its hash was written: get it again from where it came from";
+        Self {
+            message: format!(
+                "{} of {all} files failed the check: {}{more}",
+                wrong.len(),
+                listed.join(", ")
+            ),
+            hint: Some(pull.unwrap_or_else(|| again.to_owned())),
+            code: FAILED,
+        }
+    }
+
     /// Writes the error to stderr, and through `tell` for a program.
     pub(crate) fn report(self, tell: Option<&Tell>) -> ExitCode {
         terminal::note(&format!("error: {}", self.message));
@@ -149,16 +177,18 @@ impl From<Error> for Failure {
 /// How a user names something of a `kind`.
 fn what_names(kind: Kind) -> &'static str {
     match kind {
-        Kind::Model => "a model is `demo`, a local file or folder in the diffusers layout, or a hub id",
+        Kind::Model => {
+            "a model is `demo`, a local file or folder in the diffusers layout, a name below models_path, or a hub id"
+        }
         Kind::ControlNet => {
-            "--controlnet takes a local folder with config.json and weights, a file, or a hub id"
+            "--controlnet takes a local folder with config.json and weights, a file, a name below models_path, or a hub id"
         }
         Kind::Lora => {
-            "a LoRA is a .safetensors file, a folder that holds one (FOLDER:FILE where it holds several), or a hub id, with or \
-             without :SCALE"
+            "a LoRA is a .safetensors file, a folder that holds one (FOLDER:FILE where it holds several), a name below \
+             models_path, or a hub id, with or without :SCALE"
         }
         Kind::Upscaler => {
-            "--upscaler takes a .pth or .safetensors file, a folder that holds one, or a hub id"
+            "--upscaler takes a .pth or .safetensors file, a folder that holds one, a name below models_path, or a hub id"
         }
     }
 }
@@ -286,7 +316,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             } => "name it with --vae, --clip-l, --clip-g or --t5xxl, beside a model with --model",
             WeightsError::NoModel { .. } => "--model takes a checkpoint, or a folder with a model_index.json",
             WeightsError::MissingNetworks { .. } => {
-                "put their files beside the model, or name them with --vae, --clip-l, --clip-g or --t5xxl"
+                "put their files beside the model or below models_path, or name them with --vae, --clip-l, --clip-g or --t5xxl"
             }
             WeightsError::SeveralNetworks { .. } => "name one of them with --vae",
             WeightsError::OtherNetwork { .. } => "name a file that holds this network, or a folder of it",

@@ -32,6 +32,15 @@ impl Listed {
         }
     }
 
+    /// The hash that a blob of the cache is called by: a SHA-256, or a git object id.
+    pub(crate) fn of_blob_name(name: Option<&str>) -> Self {
+        let is_sha256 = |name: &&str| name.len() == 64 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+        match name.filter(is_sha256) {
+            Some(digits) => Self::Sha256(digits.to_ascii_lowercase()),
+            None => Self::of_blob(name),
+        }
+    }
+
     /// The name of the hash and its hexadecimal digits.
     fn digits(&self) -> Option<(&'static str, &str)> {
         match self {
@@ -67,7 +76,8 @@ impl Hash {
         }
     }
 
-    fn digits(self) -> String {
+    /// The hexadecimal digits.
+    pub(crate) fn digits(self) -> String {
         let hexadecimal = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect();
         match self {
             Self::Sha256(hash) => hexadecimal(&hash.finalize()),

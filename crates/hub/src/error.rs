@@ -135,6 +135,14 @@ pub enum Error {
         /// The error of the system.
         source: std::io::Error,
     },
+    /// A file cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Unread {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        source: std::io::Error,
+    },
     /// Files that are to be removed are being downloaded.
     #[error("`{what}` is being downloaded by another process")]
     BeingFetched {
@@ -147,13 +155,13 @@ pub enum Error {
         /// The error of the system.
         source: std::io::Error,
     },
-    /// The files to be removed are not in the cache.
+    /// The files to be removed or checked are not in the cache.
     #[error("`{what}` is not in the cache")]
     NotCached {
         /// The reference.
         what: String,
     },
-    /// The user stopped the download. Partial downloads are kept.
+    /// The user stopped the download, whose partial files are kept, or the check.
     #[error("interrupted")]
     Stopped,
 }
@@ -163,5 +171,11 @@ impl Error {
     pub(crate) fn cache(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         |source| Self::Cache { path, source }
+    }
+
+    /// Makes the error of a `path` that cannot be read, for [`Result::map_err`].
+    pub(crate) fn unread(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        |source| Self::Unread { path, source }
     }
 }

@@ -6,7 +6,7 @@
 //! model is or which files it consists of.
 //!
 //! A download resumes a partial one. It is checked against the listed size and hash before it gets its final
-//! name. Where several processes download the same file, one of them does and the others wait.
+//! name. [`CheckedFile`] checks a file of the cache later. Where several processes download the same file, one of them does and the others wait.
 //!
 //! The crate does not use `hf-hub`. Version 1.0 of `hf-hub` needs an asynchronous runtime and does not
 //! compare hashes. Versions 0.x do not resume the download of an earlier process. Neither can be stopped
@@ -27,6 +27,7 @@ mod removal;
 mod retry;
 mod settings;
 mod stoppable;
+mod verification;
 
 pub use cache::{Cache, CachedRepository, CachedRevision, paths_below};
 pub use download::{Download, Event, Observer};
@@ -35,6 +36,7 @@ pub use listing::{Listing, RemoteFile};
 pub use reference::{BadReference, MAIN, Reference, RepositoryId};
 pub use removal::Removed;
 pub use settings::{Settings, Token};
+pub use verification::{CachedFile, CheckedFile, Verdict};
 
 use client::{Client, Limits};
 

@@ -43,6 +43,7 @@ pub mod save;
 pub mod seed;
 pub mod source_image;
 pub mod stage;
+mod summary;
 pub mod tokenizer;
 pub mod upscale;
 mod user_dirs;
@@ -65,9 +66,10 @@ pub use sd_memory::{Bytes, DeviceInfo, Limit};
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;
 pub use sd_weights::{
-    EmbeddedFile, Error as WeightsError, FileContent, MetalGpu, MetalUnavailable, ModelFiles, ModelFolder,
-    NetworkFiles, Prediction, adapter_settings,
+    ElementType, EmbeddedFile, Error as WeightsError, FileContent, MetalGpu, MetalUnavailable, ModelFiles,
+    ModelFolder, NetworkFiles, Prediction, adapter_settings,
 };
+pub use summary::{Budgets, Summaries, Summary};
 pub use user_dirs::UserDirs;
 
 /// The conversion of models between their forms.

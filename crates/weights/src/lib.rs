@@ -88,7 +88,7 @@ pub use model_family::ModelFamily;
 pub use model_source::{
     BuiltInTokenizer, ClipPadding, EmbeddedFile, FileContent, MODEL_INDEX, ModelFile, ModelFiles,
     ModelFolder, ModelSource, NetworkFiles, NetworkKind, Prediction, SourcePart, SpecialIds, TokenizerFiles,
-    Vocabulary, WeightFiles, open_controlnet, weight_files,
+    Vocabulary, WeightFiles, checkpoint_content, open_controlnet, weight_files,
 };
 pub use naming::{Layout, Naming, Translated, Translation};
 pub use process_memory::{ProcessMemory, process_memory};

@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 
 use crate::printer::Printer;
 
-/// Lists the models on this machine, downloads models from the hub, removes models
+/// Lists the models on this machine, downloads models from the hub, checks and removes models
 #[derive(Debug, Args)]
-#[command(override_usage = "generate models [list | pull NAME... | rm ID...] [OPTIONS]")]
+#[command(override_usage = "generate models [list | pull NAME... | verify [NAME...] | rm ID...] [OPTIONS]")]
 pub(crate) struct ModelsArguments {
     #[command(subcommand)]
     pub(crate) task: Option<ModelsTask>,
@@ -23,12 +23,19 @@ pub(crate) struct ModelsArguments {
 /// The subcommands of `generate models`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsTask {
-    /// Lists the Hugging Face cache: what each repository can be used as, its size, and its presets
+    /// Lists the Hugging Face cache and the folders of models_path: what each file is, its size, and the
+    /// memory that a model needs
     List,
     /// Downloads the models of a preset, or the model of an id; resumes an interrupted download
     Pull {
         /// Preset, or hub id as `owner/name[@revision][:file]`
         #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
+    /// Checks files of the cache against their hashes, all or those of NAME; prints the SHA-256 of other files
+    Verify {
+        /// Hub id as `owner/name[@revision][:file]`, file or folder, or name below models_path
+        #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
     /// Removes a model from the cache; files that another revision shares stay

@@ -95,6 +95,13 @@ fn hint(error: &Error) -> String {
             let file = files.first().map_or("file", String::as_str);
             format!("choose one: `{name}:{file}`")
         }
+        Error::SeveralKept { files, .. } => {
+            let file = files.first().map_or("file", String::as_str);
+            format!("choose one: `{file}`; `generate models` lists them")
+        }
+        Error::NoModelsFolder { .. } => {
+            "connect the disk that it is on, or correct models_path in the configuration file".to_owned()
+        }
         Error::NoDefaultControlNet { .. } => {
             "name a ControlNet of the model's family with --controlnet, a folder or a hub id; models of Stable Diffusion 1.5, such \
              as `--quality fast`, have default ones"

@@ -101,6 +101,7 @@ fn hint(error: &Error) -> String {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => space.to_owned(),
             _ => "check that the folder is writable, or set HF_HOME to another".to_owned(),
         },
+        Error::Unread { .. } => "check that the file is readable, and the disk".to_owned(),
         Error::BeingFetched { .. } => "wait for that process, or stop it".to_owned(),
         Error::NoThread { .. } => "close other programs, or raise the limit of processes (ulimit -u)".to_owned(),
         Error::NotCached { .. } => "`generate models list` shows the cached models".to_owned(),

@@ -11,9 +11,10 @@ use crate::terminal;
 
 pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), Failure> {
     let configuration = Configuration::of_user()?;
+    let catalog = Catalog::new(&configuration);
     let mut all: Vec<Wanted> = Vec::new();
     for name in names {
-        for part in parts(name, &configuration)? {
+        for part in parts(name, &configuration, &catalog)? {
             if !all.contains(&part) {
                 all.push(part);
             }
@@ -21,12 +22,12 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
     }
     if all.is_empty() {
         if !arguments.quiet {
-            terminal::note("Nothing to download: the model `demo` is built in.");
+            terminal::note("Nothing to download: everything is on this machine already.");
         }
         return Ok(());
     }
     let mut progress = DownloadProgress::new(arguments.printer());
-    let folders = Catalog::of_user().fetch(&all, &mut progress)?;
+    let folders = catalog.fetch(&all, &mut progress)?;
     for (part, folder) in all.iter().zip(folders) {
         let path = match &part.reference.file {
             Some(file) => folder.join(file),
@@ -43,12 +44,12 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
 }
 
 /// What `name` stands for: all parts of a preset, its upscaler among them, or the repository of an id.
-fn parts(name: &str, configuration: &Configuration) -> Result<Vec<Wanted>, Failure> {
+fn parts(name: &str, configuration: &Configuration, catalog: &Catalog) -> Result<Vec<Wanted>, Failure> {
     if name == DEMO {
         return Ok(Vec::new());
     }
     if !name.contains('/') {
-        return Ok(wanted(&configuration.preset(name)?));
+        return Ok(wanted(&configuration.preset(name)?, catalog.models_path())?);
     }
     match reference(name) {
         Some(reference) => Ok(vec![Wanted {

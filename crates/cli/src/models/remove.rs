@@ -1,6 +1,6 @@
 //! `generate models rm`: removes repositories from the cache.
 
-use sd_catalog::Catalog;
+use sd_catalog::{Catalog, Configuration};
 use sd_hub::Reference;
 use sd_pipeline::Bytes;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::hint::Failure;
 use crate::terminal;
 
 pub(super) fn run(ids: &[String], arguments: &ModelsArguments) -> Result<(), Failure> {
-    let catalog = Catalog::of_user();
+    let catalog = Catalog::new(&Configuration::default());
     for id in ids {
         // The id is not resolved: a repository that is cached under an old id is removed under that id.
         let reference: Reference = match id.parse() {

@@ -33,6 +33,11 @@ fn the_help_of_each_subcommand_is_as_written_down() {
             "help_models_rm.txt",
             include_str!("help_models_rm.txt"),
         ),
+        (
+            &["models", "verify"],
+            "help_models_verify.txt",
+            include_str!("help_models_verify.txt"),
+        ),
         (&["login"], "help_login.txt", include_str!("help_login.txt")),
         (&["doctor"], "help_doctor.txt", include_str!("help_doctor.txt")),
         (&["convert"], "help_convert.txt", include_str!("help_convert.txt")),

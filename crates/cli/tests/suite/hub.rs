@@ -1,7 +1,7 @@
 //! Models of a local hub: downloads, use by id, listing and removal.
 
 #[path = "../../../hub/tests/server/mod.rs"]
-mod server;
+pub(crate) mod server;
 
 use std::fs;
 use std::io::Write;

@@ -17,7 +17,7 @@ use sd_weights::{
 pub use control::Control;
 pub(crate) use control::EDGES;
 pub use files::Choice;
-pub use kind::Kind;
+pub use kind::{FileKind, Kind};
 
 use crate::components::{self, AdaptedNetwork, Components, ModelIndex};
 use crate::family::{self, ControlWeights, Defaults, Denoiser, Family, LatentLayout};

@@ -19,6 +19,7 @@ use sd_weights::{MemoryPressure, with_autorelease_pool};
 
 use init_image::LoadedInitImage;
 pub(crate) use model_pass::ModelPass;
+pub(crate) use planned::plan_with;
 use planned::{Looked, Planned};
 pub use planned::{plan, planned};
 use upscaling::Upscaling;

@@ -24,6 +24,14 @@ pub fn plan(request: &Request) -> Result<Plan> {
     Ok(planned(request)?.1)
 }
 
+/// As [`plan`], on a device that is `loaded` once for several requests.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn plan_with(request: &Request, loaded: &mut Loaded) -> Result<Plan> {
+    Ok(Planned::of(request, Looked::AtHeaders, loaded)?.plan())
+}
+
 /// The recipe of `request` and the plan of its run. No weight is read.
 ///
 /// # Errors

@@ -12,7 +12,8 @@ const MAXIMUM_FILES: usize = 1 << 10;
 const ENDINGS: [&str; 7] = ["safetensors", "sft", "gguf", "ckpt", "pt", "pth", "bin"];
 
 /// The network of `kind` for the model in `file`, from a file in its folder, in the folders of ComfyUI and
-/// stable-diffusion-webui around that, or in the `search` paths. None if there is none.
+/// stable-diffusion-webui around that, or in the `search` paths, where these folders have subfolders. None if
+/// there is none.
 ///
 /// Of several text encoders in one folder, which differ in their precision, the largest is taken.
 ///
@@ -24,8 +25,9 @@ pub(super) fn network(
     kind: NetworkKind,
     fits: &dyn Fn(&Network) -> bool,
 ) -> Result<Option<(PathBuf, Network)>> {
-    for folder in folders(file, search, kind) {
-        let mut found: Vec<(PathBuf, Network)> = files(&folder)
+    for place in places(file, search, kind) {
+        let mut found: Vec<(PathBuf, Network)> = place
+            .files()
             .into_iter()
             .filter(|candidate| candidate != file)
             .filter_map(|candidate| Some((candidate.clone(), alone_in(&candidate, kind)?)))
@@ -46,42 +48,69 @@ pub(super) fn network(
     Ok(None)
 }
 
-/// The folders that are searched, the nearest first.
-fn folders(file: &Path, search: &[PathBuf], kind: NetworkKind) -> Vec<PathBuf> {
+/// A folder that is searched, or a file.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Whether its subfolders are searched.
+    with_subfolders: bool,
+}
+
+/// The places that are searched, the nearest first.
+fn places(file: &Path, search: &[PathBuf], kind: NetworkKind) -> Vec<Place> {
     let names: &[&str] = match kind {
         NetworkKind::Vae => &["vae", "VAE"],
         _ => &["text_encoders", "clip", "text_encoder"],
     };
+    let alone = |path: PathBuf| Place {
+        path,
+        with_subfolders: false,
+    };
     let own = file.parent().unwrap_or(Path::new(""));
     let around = own.join("..");
-    let mut folders = vec![own.to_owned()];
-    for root in [own, &around]
-        .into_iter()
-        .chain(search.iter().map(PathBuf::as_path))
-    {
-        folders.extend(names.iter().map(|name| root.join(name)));
+    let mut places = vec![alone(own.to_owned())];
+    for root in [own, &around] {
+        places.extend(names.iter().map(|name| alone(root.join(name))));
     }
-    folders.extend(search.iter().cloned());
-    folders
+    for root in search {
+        places.extend(names.iter().map(|name| Place {
+            path: root.join(name),
+            with_subfolders: true,
+        }));
+    }
+    places.extend(search.iter().cloned().map(alone));
+    places
 }
 
-/// The files with weights in `folder`, sorted by name. `folder` itself, if it is such a file.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let has_weights = |path: &Path| {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        ending.is_some_and(|ending| ENDINGS.contains(&ending.to_ascii_lowercase().as_str())) && path.is_file()
-    };
-    if has_weights(folder) {
-        return vec![folder.to_owned()];
+impl Place {
+    /// Its files with weights, sorted by path. The place itself, if it is such a file.
+    fn files(&self) -> Vec<PathBuf> {
+        let has_weights = |path: &Path| {
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            ending.is_some_and(|ending| ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
+                && path.is_file()
+        };
+        let folder = &self.path;
+        if has_weights(folder) {
+            return vec![folder.to_owned()];
+        }
+        let paths: Box<dyn Iterator<Item = PathBuf>> = match self.with_subfolders {
+            true => {
+                let found = sd_files::walk(folder).into_iter();
+                Box::new(found.map(|found| folder.join(found.path)))
+            }
+            false => {
+                let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+                Box::new(entries.map(|entry| entry.path()))
+            }
+        };
+        let mut files: Vec<PathBuf> = paths
+            .filter(|path| has_weights(path))
+            .take(MAXIMUM_FILES)
+            .collect();
+        files.sort();
+        files
     }
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| has_weights(path))
-        .take(MAXIMUM_FILES)
-        .collect();
-    files.sort();
-    files
 }
 
 /// The network of `kind` in `file`, unless that holds a whole model or cannot be read.

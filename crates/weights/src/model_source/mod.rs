@@ -26,7 +26,7 @@ pub use folder::{EmbeddedFile, ModelFolder};
 pub use model_files::{ModelFiles, NetworkFiles, open_controlnet};
 pub use saved_name::{WeightFiles, weight_files};
 pub(crate) use saved_texts::SavedTexts;
-pub use single_file::{FileContent, NetworkKind, Prediction};
+pub use single_file::{FileContent, NetworkKind, Prediction, checkpoint_content};
 pub(crate) use single_file::{Network, SingleFile, network_kind};
 pub use tokenizer::{TokenizerFiles, Vocabulary};
 

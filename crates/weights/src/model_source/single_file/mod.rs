@@ -43,6 +43,21 @@ pub(crate) struct SingleFile {
     pub(super) texts: SavedTexts,
 }
 
+/// What `checkpoint` holds, by the names of its tensors: of several networks the one that predicts noise, else
+/// the first.
+///
+/// # Errors
+/// It holds a model of a family that is not supported, or a tensor has a wrong shape.
+pub fn checkpoint_content(checkpoint: &Checkpoint) -> Result<FileContent> {
+    let networks = match content::networks(checkpoint) {
+        Err(Error::NoModel { what, .. }) => return Ok(what),
+        networks => networks?,
+    };
+    let denoiser = networks.iter().find(|network| network.kind.is_denoiser());
+    let first = denoiser.or(networks.first());
+    Ok(first.map_or(FileContent::Unknown, |network| FileContent::Network(network.kind)))
+}
+
 /// The configuration of a network, as diffusers and transformers write it.
 pub(crate) type Settings = serde_json::Map<String, Value>;
 
