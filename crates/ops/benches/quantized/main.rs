@@ -74,7 +74,8 @@ fn measure(
         }
         Ok::<_, candle_core::Error>(start.elapsed().as_secs_f64() / repeats.max(1) as f64)
     };
-    (seconds(&bf16)?, seconds(&quantized)?);
+    seconds(&bf16)?;
+    seconds(&quantized)?;
     let pairs = (0..PAIRS)
         .map(|_| Ok((seconds(&bf16)?, seconds(&quantized)?)))
         .collect::<Result<Vec<_>>>()?;

@@ -66,7 +66,11 @@ fn types_and_bytes_are_those_of_blocks() {
         .filter(|(name, ..)| *name == "Q4_0")
         .map(|(.., bytes)| bytes)
         .collect();
-    assert_eq!(held, [3 * 256 * 2]);
+    // As in the file: 18 bytes for 32 values.
+    assert_eq!(held, [3 * 256 / 32 * 18]);
+    let widened = self::weights(fixture("types.gguf"), WeightType::Bf16);
+    let mut held = widened.held();
+    assert!(held.any(|(name, _, bytes)| name == "Q4_0" && bytes == 3 * 256 * 2));
     let names: Vec<String> = checkpoint
         .tensors()
         .map(|(_, header)| header.element_type.to_string())

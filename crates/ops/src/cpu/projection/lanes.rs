@@ -86,9 +86,9 @@ pub(super) fn pack_lanes<S: Simd, const PAIRS: bool>(
             rows.transpose(simd, block + 2, &mut padded, &mut words);
             for word in 0..WORDS {
                 let word = words.vector(simd, word);
-                let of = |index: u32| simd.mul(simd.signed_byte(word, index), scale);
+                let values = signed_bytes(simd, word, scale);
                 // SAFETY: there is space for all vectors, as was asserted.
-                unsafe { store::<S, PAIRS>(simd, [of(0), of(1), of(2), of(3)], to, step) };
+                unsafe { store::<S, PAIRS>(simd, values, to, step) };
                 to = to.wrapping_add(4 / numbers::<PAIRS>() * step);
             }
             continue;
@@ -108,13 +108,40 @@ pub(super) fn pack_lanes<S: Simd, const PAIRS: bool>(
         let shift = part as u32 % 2 * 4;
         for word in 0..WORDS {
             let word = words.vector(simd, word);
-            // Rounded twice, as where a value is decoded on its own.
-            let of = |index: u32| simd.sub(simd.mul(scale, simd.bits(word, 8 * index + shift, 15)), least);
+            let values = nibbles(simd, word, shift, (scale, least));
             // SAFETY: as above.
-            unsafe { store::<S, PAIRS>(simd, [of(0), of(1), of(2), of(3)], to, step) };
+            unsafe { store::<S, PAIRS>(simd, values, to, step) };
             to = to.wrapping_add(4 / numbers::<PAIRS>() * step);
         }
     }
+}
+
+/// The signed bytes of a word, times `scale`. No closure: one that is not inlined makes a call of each instruction.
+#[inline(always)]
+fn signed_bytes<S: Simd>(simd: S, word: S::Vector, scale: S::Vector) -> [S::Vector; 4] {
+    [
+        simd.mul(simd.signed_byte(word, 0), scale),
+        simd.mul(simd.signed_byte(word, 1), scale),
+        simd.mul(simd.signed_byte(word, 2), scale),
+        simd.mul(simd.signed_byte(word, 3), scale),
+    ]
+}
+
+/// The four bits from `shift`, 0 or 4, on of each byte of a word, times a scale, less a minimum. Both operations
+/// round, as where a value is decoded on its own.
+#[inline(always)]
+fn nibbles<S: Simd>(
+    simd: S,
+    word: S::Vector,
+    shift: u32,
+    (scale, least): (S::Vector, S::Vector),
+) -> [S::Vector; 4] {
+    [
+        simd.sub(simd.mul(scale, simd.bits(word, shift, 15)), least),
+        simd.sub(simd.mul(scale, simd.bits(word, 8 + shift, 15)), least),
+        simd.sub(simd.mul(scale, simd.bits(word, 16 + shift, 15)), least),
+        simd.sub(simd.mul(scale, simd.bits(word, 24 + shift, 15)), least),
+    ]
 }
 
 /// Stores the values of a word.
