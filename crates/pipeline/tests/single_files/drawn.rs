@@ -102,6 +102,9 @@ fn files_draw_what_a_folder_draws(family: &str) {
         let file = save(&original, &path(name));
         let files = ModelFiles::at(&file);
         assert!(drawing.draw(&files) == expected, "{family}: {name}");
+        if name.ends_with("ckpt") {
+            continue;
+        }
         let plan = sd_pipeline::plan(&drawing.request(&files, folder.path())).unwrap();
         let in_little = Drawing {
             memory: Some(plan.smallest_budget),
@@ -260,7 +263,7 @@ fn prefixes(family: &str) -> [&'static str; 4] {
 
 #[test]
 fn networks_in_files_of_their_own_draw_the_same() {
-    for family in ["sd15", "sd21", "sdxl", "sd35-large"] {
+    for family in ["sd21", "sdxl", "sd35-large"] {
         let model = Model::of(family);
         let folder = tempfile::tempdir().unwrap();
         let whole = save(&model.original(), &folder.path().join("whole/model.safetensors"));
@@ -391,13 +394,20 @@ fn velocity_without_signal_at_the_last_timestep_is_the_reference_s() {
     for name in ["v_pred", "ztsnr"] {
         tensors.insert(name.to_owned(), Tensor::zeros(Dtype::F32, &[0]));
     }
-    let expected = Pixels::read(&fixtures().join("single_files/sdxl-v.png"));
-    for name in ["model.safetensors", "model.ckpt"] {
+    let drawing = Drawing {
+        steps: 4,
+        ..Drawing::of("sdxl")
+    };
+    let mut draw = |name: &str| {
         let file = save(&tensors, &folder.path().join(name));
-        let drawing = Drawing {
-            steps: 4,
-            ..Drawing::of("sdxl")
-        };
-        drawing.draw(&ModelFiles::at(file)).must_be_near(&expected, name);
-    }
+        let drawn = drawing.draw(&ModelFiles::at(file));
+        tensors.remove("ztsnr");
+        drawn
+    };
+    let expected = Pixels::read(&fixtures().join("single_files/sdxl-v.png"));
+    draw("model.ckpt").must_be_near(&expected, "sdxl-v");
+    let with_signal = draw("other.ckpt");
+    let pairs = with_signal.bytes.iter().zip(&expected.bytes);
+    let difference = pairs.map(|(one, other)| one.abs_diff(*other)).max().unwrap();
+    assert!(difference > 20, "{difference}");
 }
