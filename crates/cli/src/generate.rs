@@ -2,7 +2,7 @@
 
 use sd_catalog::presets::DEMO;
 use sd_catalog::{Catalog, Configuration, FetchObserver, Layered, Layers, Resolved};
-use sd_pipeline::{Engine, Request};
+use sd_pipeline::{Engine, PlannedRequest, Request};
 
 use crate::arguments::Arguments;
 use crate::download_progress::DownloadProgress;
@@ -86,12 +86,19 @@ fn note_preset(layered: &Layered, printer: Printer) {
     });
 }
 
-/// Prints the memory plan of the run, as JSON or as a table.
+/// Prints the plan of the run, as JSON or as a table, and why no GPU computes, if that has a reason.
 fn print_plan(request: &Request, printer: Printer) -> Result<(), Failure> {
-    let (recipe, plan) = sd_pipeline::planned(request)?;
+    let PlannedRequest {
+        recipe,
+        plan,
+        fallback,
+    } = sd_pipeline::planned(request)?;
     if printer.json {
-        json::plan(&plan);
+        json::plan(&plan, fallback.as_deref());
     } else {
+        if let Some(fallback) = fallback {
+            printer.note(&format!("warning: {fallback}"));
+        }
         printer.note(&progress::settings(&recipe));
         terminal::print(&plan.to_string());
     }

@@ -58,9 +58,13 @@ fn line(event: &Event<'_>) -> Option<Value> {
     })
 }
 
-/// Writes a plan as one line.
-pub(crate) fn plan(plan: &Plan) {
-    terminal::print_json(&json!(plan));
+/// Writes a plan as one line, with the reason why no GPU computes, if there is one, as `fallback`.
+pub(crate) fn plan(plan: &Plan, fallback: Option<&str>) {
+    let mut line = json!(plan);
+    if let Some(fallback) = fallback {
+        line["fallback"] = json!(fallback);
+    }
+    terminal::print_json(&line);
 }
 
 /// Writes an error as the last line.

@@ -6,7 +6,7 @@ use sd_ops::{
 };
 use sd_weights::{Result, Weights};
 
-use crate::layers;
+use crate::{Work, layers};
 
 /// The activation of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +92,12 @@ impl FeedForward {
         } else {
             (1, count.min(most))
         }
+    }
+
+    /// The arithmetic of a layer for `rows` tokens.
+    pub(crate) fn work(activation: HiddenActivation, rows: usize, width: usize) -> Work {
+        let inner = Self::EXPANSION * width;
+        Work::linear(rows, width, activation.before() * width).and(Work::linear(rows, inner, width))
     }
 
     /// Values that are alive in a layer beside its tokens, the residual and the result.

@@ -4,6 +4,8 @@ use candle_core::DType;
 use sd_ops::Scratch;
 use sd_weights::{Residency, Weights};
 
+use crate::Work;
+
 /// Peak bytes of a forward pass, beside the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Footprint {
@@ -77,6 +79,9 @@ pub trait Conditioned {
     /// The memory that computing the conditions takes, beside the conditions, the weights and, for a
     /// ControlNet, the control image.
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint;
+
+    /// The arithmetic of computing the conditions of `steps` steps.
+    fn condition_work(&self, load: Load, steps: usize) -> Work;
 }
 
 /// The peak of a banded forward pass so far.

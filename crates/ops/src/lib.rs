@@ -30,6 +30,7 @@ mod metal;
 mod moments;
 mod norm;
 mod quantization;
+mod rates;
 mod resample;
 mod results;
 mod scratch;
@@ -60,6 +61,7 @@ pub use norm::{
     modulated_layer_norm, rms_norm,
 };
 pub use quantization::{E2M1, Quantization, e4m3, e5m2};
+pub use rates::Rates;
 pub use resample::upsample_nearest;
 pub use results::{limit_results, release_results};
 pub use scratch::Scratch;

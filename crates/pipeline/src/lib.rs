@@ -25,6 +25,7 @@ mod fsync;
 mod identity;
 mod loaded;
 mod machine;
+mod measured_rates;
 pub mod memory;
 mod named;
 mod numerics_id;
@@ -61,7 +62,7 @@ pub use request::{
     BadSize, ControlChoice, ControlKind, DeviceChoice, EmbeddingChoice, GuidanceScale, ImageSize, InitImage,
     LoraChoice, ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
-pub use run::{plan, planned};
+pub use run::{PlannedRequest, plan, planned};
 pub use sd_memory::{Bytes, DeviceInfo, Limit};
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;

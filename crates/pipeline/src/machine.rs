@@ -167,7 +167,7 @@ fn system() -> String {
 }
 
 /// The name of the CPU.
-fn chip() -> Option<String> {
+pub(crate) fn chip() -> Option<String> {
     let kinds = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
     let system = System::new_with_specifics(kinds).ok()?;
     let brand = system.cpus().first()?.brand().trim();

@@ -115,6 +115,7 @@ mod tests {
             groups: Groups::new(1, 1, false, 20, 0, true),
             condition_bytes: Bytes(0),
             release_page_cache: false,
+            duration: None,
             stages: Vec::new(),
         };
         assert_eq!(budget(&plan(800), None), Some(Bytes(600)));

@@ -17,6 +17,11 @@ impl UserDirs {
         self.state.as_ref().map(|state| state.join("runs"))
     }
 
+    /// The folder of the devices' measured rates.
+    pub(crate) fn rates(&self) -> Option<PathBuf> {
+        self.cache.as_ref().map(|cache| cache.join("rates"))
+    }
+
     /// The folder of the prompt cache.
     pub fn prompts(&self) -> Option<PathBuf> {
         self.cache.as_ref().map(|cache| cache.join("prompts"))

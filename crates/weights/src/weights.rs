@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::block_cache::BlockKey;
 use crate::buffers::Buffers;
@@ -184,6 +184,13 @@ impl Weights {
             let bytes = held_type.map_or(header.bytes, |held| (count * held.size_in_bytes()) as u64);
             Some((name, header.shape.as_slice(), bytes))
         })
+    }
+
+    /// The type in which most of the weights of the file are held; None if it is not one that they are computed
+    /// in as they are.
+    pub fn main_held_type(&self) -> Option<DType> {
+        let held_type = self.options.held_type();
+        held_type.or_else(|| default_type(self.checkpoint.main_type()?))
     }
 
     /// Reads the tensor `name`, which must have the shape `wanted` but for dimensions of a single element, onto

@@ -62,6 +62,26 @@ fn a_mac_without_a_usable_gpu_computes_on_the_cpu_and_says_why() {
 }
 
 #[test]
+fn a_plan_says_why_no_gpu_computes() {
+    let plan = [&["plan"], &SMALL[..]].concat();
+    let as_json = [&plan[..], &["--json"]].concat();
+    let figures = |fresh: &Fresh, variable| run(fresh, variable, &as_json).succeeds().events()[0].clone();
+    for (variable, reason) in UNUSABLE {
+        let fresh = Fresh::new();
+        let planned = run(&fresh, variable, &plan).succeeds();
+        let warning = format!("warning: the CPU computes, not a GPU: {reason}");
+        let told = planned.stderr.lines().filter(|line| *line == warning);
+        assert_eq!(told.count(), 1, "{}", planned.stderr);
+        let fallback = figures(&fresh, variable)["fallback"].clone();
+        assert!(
+            fallback.as_str().is_some_and(|text| text.contains(reason)),
+            "{fallback}"
+        );
+    }
+    assert_eq!(figures(&Fresh::new(), USUAL)["fallback"], Value::Null);
+}
+
+#[test]
 fn a_gpu_that_is_asked_for_and_cannot_be_used_is_an_error() {
     for (variable, reason) in UNUSABLE {
         let fresh = Fresh::new();

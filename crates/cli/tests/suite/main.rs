@@ -25,6 +25,7 @@ mod memory;
 mod missing;
 mod models_path;
 mod parameters;
+mod plan_time;
 mod presets;
 mod profile;
 mod resume;

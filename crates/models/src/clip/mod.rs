@@ -6,6 +6,7 @@
 mod config;
 mod footprint;
 mod layer;
+mod work;
 
 use candle_core::{DType, Device, Tensor};
 use sd_ops::{LayerNorm, Linear, layer_norm, linear};

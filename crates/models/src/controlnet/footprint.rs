@@ -6,7 +6,8 @@ use super::{ChannelOrder, ControlNet, Step};
 use crate::footprint::held_bytes;
 use crate::unet::block_layout::BlockKind;
 use crate::unet::footprint::{self, SimulatedPass};
-use crate::{Conditioned, Footprint, Load, WeightBytes};
+use crate::unet::work;
+use crate::{Conditioned, Footprint, Load, WeightBytes, Work};
 
 impl Conditioned for ControlNet {
     fn weight_bytes(&self) -> WeightBytes {
@@ -59,6 +60,10 @@ impl Conditioned for ControlNet {
             activations: of_time.activations.max((most * self.element()) as u64),
             scratch: of_time.scratch.max(scratch.bytes()),
         }
+    }
+
+    fn condition_work(&self, load: Load, steps: usize) -> Work {
+        work::condition(&self.config.network, load, steps).and(self.embedding_work(load.latents))
     }
 }
 

@@ -6,6 +6,7 @@
 mod conditioning_embedding;
 mod config;
 mod footprint;
+mod work;
 
 use candle_core::{DType, Tensor};
 use sd_ops::{Conv2d, conv2d};

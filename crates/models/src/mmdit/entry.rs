@@ -8,7 +8,7 @@ use super::Config;
 use crate::{Result, layers};
 
 /// Features of the sinusoidal timestep embedding.
-const TIMESTEP_FEATURES: usize = 256;
+pub(super) const TIMESTEP_FEATURES: usize = 256;
 
 /// The embedders of a transformer for everything but the latents.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use sd_weights::Weights;
 
 use super::block_kind::{BlockKind, ContextStream};
 use super::control::ControlNet;
-use super::{Config, Transformer};
+use super::{Config, Transformer, work};
 use crate::feed_forward::{FeedForward, HiddenActivation};
 use crate::footprint::held_bytes;
-use crate::{Conditioned, Footprint, Load, WeightBytes};
+use crate::{Conditioned, Footprint, Load, WeightBytes, Work};
 
 impl Conditioned for Transformer {
     fn weight_bytes(&self) -> WeightBytes {
@@ -36,6 +36,10 @@ impl Conditioned for Transformer {
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
         self.bytes().conditioning_footprint(load, steps)
+    }
+
+    fn condition_work(&self, load: Load, steps: usize) -> Work {
+        work::condition(&self.config, &self.kinds, load, steps)
     }
 }
 

@@ -18,6 +18,7 @@ mod parallel_batch;
 mod patches;
 mod position;
 mod stream;
+mod work;
 
 use candle_core::{DType, Tensor};
 use sd_ops::{parallel_map, sum};

@@ -9,6 +9,7 @@ mod feed_forward;
 mod footprint;
 mod layer;
 mod position;
+mod work;
 
 use candle_core::Tensor;
 use sd_ops::{RmsNorm, rms_norm};

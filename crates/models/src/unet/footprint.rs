@@ -9,10 +9,10 @@ use sd_weights::{WeightOptions, Weights};
 
 use super::block_layout::{BlockKind, BlockSpec};
 use super::config::Config;
-use super::{NETWORK, UNet};
+use super::{NETWORK, UNet, work};
 use crate::feed_forward::{FeedForward, HiddenActivation};
 use crate::footprint::held_bytes;
-use crate::{Conditioned, Footprint, Load, WeightBytes};
+use crate::{Conditioned, Footprint, Load, WeightBytes, Work};
 
 impl Conditioned for UNet {
     fn weight_bytes(&self) -> WeightBytes {
@@ -36,6 +36,10 @@ impl Conditioned for UNet {
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
         condition_footprint(&self.config, load, steps, self.activation_type)
+    }
+
+    fn condition_work(&self, load: Load, steps: usize) -> Work {
+        work::condition(&self.config, load, steps)
     }
 }
 

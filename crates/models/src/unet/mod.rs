@@ -15,6 +15,7 @@ mod residual;
 mod sampling;
 pub(crate) mod time;
 mod transformer;
+pub(crate) mod work;
 
 use candle_core::{DType, Tensor};
 use sd_weights::{Blocks, Weights};

@@ -15,6 +15,7 @@ mod dense;
 mod footprint;
 mod names;
 mod pixels;
+mod work;
 
 use std::collections::VecDeque;
 

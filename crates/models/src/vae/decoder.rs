@@ -10,8 +10,9 @@ use super::config::{Config, NORM_EPSILON};
 use super::footprint;
 use super::middle::MiddleBlock;
 use super::residual::ResidualBlock;
+use super::work;
 use crate::bands::{convolved, moments};
-use crate::{Error, Footprint, Result, layers};
+use crate::{Error, Footprint, Result, Work, layers};
 
 /// The decoder of an autoencoder.
 #[derive(Debug)]
@@ -83,6 +84,11 @@ impl Decoder {
             [batch, height, width],
         )
         .footprint(self.coder.activation_type)
+    }
+
+    /// The arithmetic of decoding latents of `height` and `width`.
+    pub fn work(&self, height: usize, width: usize) -> Work {
+        work::decoding(&self.coder.config, height, width)
     }
 
     /// Decodes `latents`, `[batch, latent_channels, height, width]`, to images,

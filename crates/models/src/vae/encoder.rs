@@ -10,8 +10,9 @@ use super::config::{Config, NORM_EPSILON};
 use super::footprint;
 use super::middle::MiddleBlock;
 use super::residual::ResidualBlock;
+use super::work;
 use crate::bands::{convolved, moments};
-use crate::{Error, Footprint, Result, layers};
+use crate::{Error, Footprint, Result, Work, layers};
 
 /// The encoder of an autoencoder.
 #[derive(Debug)]
@@ -91,6 +92,11 @@ impl Encoder {
             [batch, height, width],
         )
         .footprint(self.coder.activation_type)
+    }
+
+    /// The arithmetic of encoding an image whose latents have `height` and `width`.
+    pub fn work(&self, height: usize, width: usize) -> Work {
+        work::encoding(&self.coder.config, height, width)
     }
 
     /// Encodes `image`, `[batch, 3, height, width]` with values from -1 to 1 and sides that are multiples of

@@ -12,6 +12,7 @@ mod footprint;
 mod middle;
 mod residual;
 mod scaling;
+mod work;
 
 pub use banded::Banding;
 pub use config::Config;

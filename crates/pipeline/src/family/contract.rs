@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use sd_models::vae::{self, Scaling};
-use sd_models::{Footprint, WeightBytes};
+use sd_models::{Footprint, WeightBytes, Work};
 use sd_weights::{EmbeddingFile, ModelPart, Naming, WeightOptions, Weights};
 
 use super::{ControlModel, ControlWeights, Denoiser, EncodedPrompt};
@@ -156,7 +156,7 @@ pub trait TextEncoders: Debug + Send + Sync {
         pause: &dyn Fn() -> Result<()>,
     ) -> Result<EncodedPrompt>;
 
-    /// The memory of each encoder's stage in [`encode`](Self::encode).
+    /// The memory and the arithmetic of each encoder's stage in [`encode`](Self::encode).
     ///
     /// # Errors
     /// A configuration is not supported, or headers are wrong.
@@ -206,7 +206,7 @@ pub struct TextComponent {
     pub namings: &'static [Naming],
 }
 
-/// The memory of a text encoder's stage.
+/// The memory and the arithmetic of a text encoder's stage.
 #[derive(Debug)]
 pub struct EncoderStage {
     /// The encoder's component.
@@ -215,6 +215,8 @@ pub struct EncoderStage {
     pub weights: WeightBytes,
     /// Its activations.
     pub footprint: Footprint,
+    /// Its arithmetic.
+    pub work: Work,
 }
 
 /// The task of a pipeline.

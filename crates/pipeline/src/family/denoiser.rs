@@ -1,9 +1,9 @@
-//! The contract of a denoising network: conditioning, forward passes and memory.
+//! The contract of a denoising network: conditioning, forward passes, memory and arithmetic.
 
 use std::fmt::Debug;
 
 use candle_core::{Device, Tensor};
-use sd_models::{Conditioned, Load};
+use sd_models::{Conditioned, Load, Work};
 
 use super::EncodedPrompt;
 use crate::Result;
@@ -13,15 +13,18 @@ use crate::Result;
 /// Creating one reads no weight, and its memory can be computed at once. A caller then calls
 /// [`condition`](Self::condition) once, and [`forward`](Self::forward) for every evaluation.
 pub trait Denoiser: Debug {
-    /// The memory of the network's weights and conditioning.
+    /// The memory and the arithmetic of the network's weights and conditioning.
     fn conditioned(&self) -> &dyn Conditioned;
 
-    /// The memory of each ControlNet's weights and conditioning.
+    /// The memory and the arithmetic of each ControlNet's weights and conditioning.
     fn controls(&self) -> Vec<&dyn Conditioned>;
 
     /// Bytes of a forward pass without weights and conditioning, ControlNets included: the activations of
     /// each block, and the scratch memory of operations.
     fn footprint(&self, load: Load) -> (Vec<u64>, u64);
+
+    /// The arithmetic of a forward pass, ControlNets included.
+    fn work(&self, load: Load) -> Work;
 
     /// Computes the conditioning that all images and evaluations share, in one pass over weights that are not
     /// needed again. `control_image` gives the control image of the ControlNet at an index.

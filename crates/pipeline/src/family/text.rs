@@ -329,6 +329,7 @@ pub(super) fn clip_stage(
         component,
         weights: encoder.weight_bytes(),
         footprint: encoder.footprint(rows, length),
+        work: encoder.work(rows, length),
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use sd_models::vae::{self, Scaling};
-use sd_models::{Conditioned, Footprint, Load, WeightBytes};
+use sd_models::{Conditioned, Footprint, Load, WeightBytes, Work};
 use sd_weights::{EmbeddingFile, ModelFiles, ModelSource, WeightOptions, Weights};
 
 use super::contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
@@ -181,6 +181,10 @@ impl Conditioned for ToyDenoiser {
     fn condition_footprint(&self, _load: Load, _steps: usize) -> Footprint {
         Footprint::default()
     }
+
+    fn condition_work(&self, _load: Load, _steps: usize) -> Work {
+        Work::default()
+    }
 }
 
 impl Denoiser for ToyDenoiser {
@@ -196,6 +200,10 @@ impl Denoiser for ToyDenoiser {
         let (rows, columns) = load.latents;
         let latents = load.inputs * load.texts * CHANNELS * rows * columns * size_of::<f32>();
         (Vec::new(), 3 * latents as u64)
+    }
+
+    fn work(&self, _load: Load) -> Work {
+        Work::default()
     }
 
     fn condition(

@@ -103,7 +103,7 @@ mod tests {
     use sd_memory::Limit;
 
     use super::*;
-    use crate::plan::Groups;
+    use crate::plan::{Arithmetic, Groups};
 
     fn plan(budget: u64) -> Plan {
         let stage = |name: &str, resident: u64, peak: u64| StagePlan {
@@ -114,6 +114,8 @@ mod tests {
             read_each_pass: Bytes(0),
             passes: 1,
             loads: 1,
+            arithmetic: Arithmetic::default(),
+            duration: None,
         };
         Plan {
             budget: Bytes(budget),
@@ -128,6 +130,7 @@ mod tests {
             groups: Groups::new(1, 1, false, 20, 0, true),
             condition_bytes: Bytes(0),
             release_page_cache: false,
+            duration: None,
             stages: vec![
                 stage("text_encoder", 0, 200),
                 stage(ENCODE_IMAGE, 30, 300),

@@ -153,6 +153,10 @@ impl Plan {
             let is_of_groups = !stage.name.starts_with("text_encoder") && stage.name != ENCODE_IMAGE;
             if is_of_groups {
                 stage.loads = loads;
+                // The arithmetic of the others is that of all images already.
+                if !matches!(stage.name.as_str(), DENOISE | DECODE) {
+                    stage.arithmetic = stage.arithmetic.times(loads);
+                }
             }
             if stage.name == DENOISE {
                 // The last group may be smaller, and need fewer passes.

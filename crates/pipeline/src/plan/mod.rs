@@ -5,19 +5,24 @@
 //! which blocks stay in memory, how many images share a forward pass, and how many images are saved before
 //! the next are begun.
 
+mod arithmetic;
 mod cached;
 mod groups;
 mod needs;
 mod search;
 mod table;
 
+use std::time::Duration;
+
 use sd_memory::{Bytes, Limit};
+use sd_ops::Rates;
 use sd_weights::{PageCache, Residency, WeightOptions};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
 use crate::{Error, Result};
+pub use arithmetic::Arithmetic;
 pub(crate) use cached::{CachedBytes, Phase};
 pub use groups::{GroupReason, Groups, Surroundings};
 use needs::Needs;
@@ -34,7 +39,7 @@ const ENCODE_CONTROL: &str = "encode control";
 /// The name of the stage that reads the user's images.
 pub(crate) const SOURCE_IMAGES: &str = "source images";
 
-/// The memory and the reads of one stage.
+/// The memory, the reads and the arithmetic of one stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StagePlan {
     /// The stage, such as `denoise`.
@@ -51,6 +56,16 @@ pub struct StagePlan {
     pub passes: usize,
     /// How often the resident weights are read: once, or once per group of images.
     pub loads: usize,
+    /// The arithmetic of the stage.
+    #[serde(flatten)]
+    pub arithmetic: Arithmetic,
+    /// How long the arithmetic takes, once the rates of the device are known.
+    #[serde(
+        rename = "seconds",
+        serialize_with = "in_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub duration: Option<Duration>,
 }
 
 impl StagePlan {
@@ -122,8 +137,24 @@ pub struct Plan {
     /// Whether page cache of streamed weights is released at once, because it would be evicted before its
     /// next use.
     pub release_page_cache: bool,
+    /// How long the arithmetic of all stages takes, once the rates of the device are known.
+    #[serde(
+        rename = "seconds",
+        serialize_with = "in_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub duration: Option<Duration>,
     /// The stages, in order.
     pub stages: Vec<StagePlan>,
+}
+
+fn in_seconds<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    duration
+        .map(|duration| duration.as_secs_f64())
+        .serialize(serializer)
 }
 
 impl Plan {
@@ -185,6 +216,18 @@ impl Plan {
         self.smallest_budget = self.smallest_budget.max(stage.predicted_peak);
         self.resident_budget = self.resident_budget.max(stage.predicted_peak);
         self.stages.push(stage);
+        self
+    }
+
+    /// Predicts how long each stage takes on a device of `rates`, without reading files: weights from a disk take
+    /// longer than from the page cache, and how long is not known.
+    #[must_use]
+    pub fn timed(mut self, rates: &Rates) -> Self {
+        for stage in &mut self.stages {
+            stage.duration = Some(stage.arithmetic.duration(rates));
+        }
+        let durations = self.stages.iter().filter_map(|stage| stage.duration);
+        self.duration = Some(durations.fold(Duration::ZERO, Duration::saturating_add));
         self
     }
 

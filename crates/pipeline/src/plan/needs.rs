@@ -1,11 +1,13 @@
-//! The memory needs of each stage, from headers and shapes.
+//! The memory needs and the arithmetic of each stage, from headers and shapes.
 
 use sd_memory::Bytes;
 use sd_models::vae::{Decoder, Encoder};
-use sd_models::{Footprint, Load, WeightBytes};
+use sd_models::{Conditioned, Footprint, Load, WeightBytes, Work};
 use sd_weights::{Residency, WeightOptions};
 
-use super::{DECODE, DENOISE, ENCODE_CONTROL, ENCODE_IMAGE, SOURCE_IMAGES, SourceImageBytes, Surroundings};
+use super::{
+    Arithmetic, DECODE, DENOISE, ENCODE_CONTROL, ENCODE_IMAGE, SOURCE_IMAGES, SourceImageBytes, Surroundings,
+};
 use crate::bundle::Bundle;
 use crate::family::EncoderStage;
 use crate::recipe::Recipe;
@@ -32,6 +34,8 @@ pub(super) struct OnePass {
     pub(super) weights: WeightBytes,
     /// Everything but the weights, the process itself included.
     pub(super) beside: u64,
+    /// The arithmetic of the pass.
+    pub(super) arithmetic: Arithmetic,
 }
 
 impl OnePass {
@@ -55,6 +59,8 @@ pub(super) struct Denoising {
     pub(super) control_weights: u64,
     /// The conditioning of the ControlNets.
     pub(super) control_conditions: u64,
+    /// The arithmetic of all evaluations of an image.
+    pub(super) arithmetic: Arithmetic,
     /// By the number of images that share a pass, from one on.
     pub(super) beside: Vec<Beside>,
 }
@@ -172,6 +178,7 @@ impl Needs {
                         always: 0,
                     },
                     beside: process + source_images.most(),
+                    arithmetic: Arithmetic::default(),
                 });
             }
             process += source_images.held;
@@ -198,8 +205,11 @@ impl Needs {
         let with_gaps = |bytes: u64| bytes + device_budget::gaps(&weight_options.device, bytes);
         let taking = |taken: Footprint| with_gaps(taken.bytes());
         let streamed = weight_options.with_residency(Residency::Streamed);
-        let encoding = |name: &'static str, weights, taken: Footprint| OnePass {
+        let element = weight_options.activation_type().size_in_bytes();
+        let arithmetic = |work: Work, weights: &WeightBytes| Arithmetic::of(work, element, weights);
+        let encoding = |name: &'static str, weights: WeightBytes, taken: Footprint, work| OnePass {
             name,
+            arithmetic: arithmetic(work, &weights),
             weights,
             beside: process + context + waiting_before + taking(taken) + bundle.adapting_bytes(name),
         };
@@ -213,9 +223,10 @@ impl Needs {
             component,
             weights,
             footprint,
+            work,
         } in stages
         {
-            before.push(encoding(component, weights, footprint));
+            before.push(encoding(component, weights, footprint, work));
         }
 
         let network = bundle.denoising_network(&streamed, &streamed)?;
@@ -240,9 +251,14 @@ impl Needs {
         let adapting = bundle.adapting_bytes(bundle.family.component());
         let conditions = network.conditioned().condition_bytes(all_texts, evaluations);
         let conditioning = taking(network.conditioned().condition_footprint(all_texts, evaluations));
+        let of_conditions = |network: &dyn Conditioned| {
+            let work = network.condition_work(all_texts, evaluations);
+            arithmetic(work, &network.condition_weight_bytes())
+        };
         before.push(OnePass {
             name: "conditions",
             weights: network.conditioned().condition_weight_bytes(),
+            arithmetic: of_conditions(network.conditioned()),
             beside: process + context + waiting_before + conditions + conditioning + adapting,
         });
         let follows_latents = bundle
@@ -255,12 +271,14 @@ impl Needs {
         ];
         for (name, _) in encodes.into_iter().filter(|(_, encodes)| *encodes) {
             let encoder = Encoder::new(bundle.weights("vae", weight_options)?, &bundle.vae)?;
+            let weights = WeightBytes {
+                blocks: Vec::new(),
+                always: encoder.weight_bytes(),
+            };
             before.push(OnePass {
                 name,
-                weights: WeightBytes {
-                    blocks: Vec::new(),
-                    always: encoder.weight_bytes(),
-                },
+                arithmetic: arithmetic(encoder.work(rows, columns), &weights),
+                weights,
                 // The image in bytes, in f32, and in the type of the device.
                 beside: process
                     + context
@@ -277,6 +295,7 @@ impl Needs {
             before.push(OnePass {
                 name: "control",
                 weights: control.condition_weight_bytes(),
+                arithmetic: of_conditions(*control),
                 beside: process
                     + context
                     + waiting_before
@@ -311,19 +330,29 @@ impl Needs {
                 of_blocks,
             }
         };
+        let control_weights: u64 = controls
+            .iter()
+            .map(|control| control.weight_bytes())
+            .map(|weights| weights.always + weights.blocks.iter().sum::<u64>())
+            .sum();
+        let weights = network.conditioned().weight_bytes();
+        // Each input of an image reads the weights of each block, its ControlNets' too.
+        let of_image = load(1);
+        let read = WeightBytes {
+            blocks: Vec::new(),
+            always: of_image.inputs as u64
+                * (weights.always + weights.blocks.iter().sum::<u64>() + control_weights),
+        };
         let mut denoising = Denoising {
-            weights: network.conditioned().weight_bytes(),
+            arithmetic: arithmetic(network.work(of_image), &read).times(evaluations),
+            weights,
             conditions,
             evaluations,
             control_window: controls
                 .iter()
                 .map(|control| window(&control.weight_bytes()))
                 .sum(),
-            control_weights: controls
-                .iter()
-                .map(|control| control.weight_bytes())
-                .map(|weights| weights.always + weights.blocks.iter().sum::<u64>())
-                .sum(),
+            control_weights,
             control_conditions: of_controls,
             beside: vec![beside(1)],
         };
@@ -341,12 +370,14 @@ impl Needs {
         let decoder = Decoder::new(bundle.weights("vae", weight_options)?, &bundle.vae)?;
         // The image in f32 and in bytes, and its file.
         let image = 3 * pixels * (2 * float + 2);
+        let weights = WeightBytes {
+            blocks: Vec::new(),
+            always: decoder.weight_bytes(),
+        };
         let decoding = OnePass {
             name: DECODE,
-            weights: WeightBytes {
-                blocks: Vec::new(),
-                always: decoder.weight_bytes(),
-            },
+            arithmetic: arithmetic(decoder.work(rows, columns), &weights),
+            weights,
             beside: process
                 + prompts
                 + init_latents

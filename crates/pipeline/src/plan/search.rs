@@ -45,9 +45,12 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, free_memory: 
         // For one batch, until the number of batches is known.
         passes: needs.denoising.evaluations,
         loads: 1,
+        arithmetic: needs.denoising.arithmetic.times(images),
+        duration: None,
     };
     let peak = denoise.predicted_peak;
     let mut decode = one_pass(&needs.decoding);
+    decode.arithmetic = decode.arithmetic.times(images);
     // If all networks stay in memory, the decoder is held during the denoising, and the denoiser during the
     // decoding.
     let with_decoder = Bytes(peak.0 + needs.decoding.weights.always);
@@ -91,6 +94,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, free_memory: 
         condition_bytes: Bytes(needs.denoising.conditions),
         // LRU caching is useless for a cyclic read of more than fits.
         release_page_cache: free_memory.saturating_sub(peak).0 < streamed,
+        duration: None,
         stages,
     };
     plan.groups.most_images = plan.most_images_a_group();
@@ -108,6 +112,8 @@ fn one_pass(stage: &OnePass) -> StagePlan {
         read_each_pass: Bytes(streamed),
         passes: 1,
         loads: 1,
+        arithmetic: stage.arithmetic,
+        duration: None,
     }
 }
 
@@ -134,6 +140,7 @@ fn choose(denoising: &Denoising, images: usize, budget: Bytes) -> Choice {
 mod tests {
     use sd_models::WeightBytes;
 
+    use super::super::Arithmetic;
     use super::super::needs::Beside;
     use super::*;
 
@@ -155,6 +162,7 @@ mod tests {
             control_window: 0,
             control_weights: 0,
             control_conditions: 0,
+            arithmetic: Arithmetic::default(),
             beside: [50, 70, 90, 110].map(beside).into(),
         }
     }

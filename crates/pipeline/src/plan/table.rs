@@ -1,6 +1,7 @@
 //! The plan as a table for people.
 
 use std::fmt;
+use std::time::Duration;
 
 use sd_memory::{Bytes, Limit};
 
@@ -8,11 +9,15 @@ use super::{GroupReason, Groups, Plan, StagePlan};
 
 impl fmt::Display for Plan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
+        write!(
             formatter,
             "{:<16} {:>10} {:>10} {:>14} {:>12} {:>7}",
             "stage", "resident", "streamed", "predicted peak", "read a pass", "passes"
         )?;
+        match self.duration {
+            Some(_) => writeln!(formatter, " {:>12}", "time")?,
+            None => writeln!(formatter)?,
+        }
         for StagePlan {
             name,
             resident,
@@ -21,9 +26,11 @@ impl fmt::Display for Plan {
             read_each_pass,
             passes,
             loads: _,
+            arithmetic: _,
+            duration,
         } in &self.stages
         {
-            writeln!(
+            write!(
                 formatter,
                 "{name:<16} {:>10} {:>10} {:>14} {:>12} {passes:>7}",
                 resident.to_string(),
@@ -31,6 +38,10 @@ impl fmt::Display for Plan {
                 predicted_peak.to_string(),
                 read_each_pass.to_string(),
             )?;
+            match duration {
+                Some(duration) => writeln!(formatter, " {:>12}", rounded(*duration))?,
+                None => writeln!(formatter)?,
+            }
         }
         writeln!(formatter)?;
         writeln!(
@@ -55,7 +66,31 @@ impl fmt::Display for Plan {
         if self.groups.images > 1 {
             write!(formatter, "\n{}", self.groups)?;
         }
+        if let Some(duration) = self.duration {
+            write!(
+                formatter,
+                "\nabout {} (estimated from this machine's rate), and the time to read files",
+                rounded(duration)
+            )?;
+        }
         Ok(())
+    }
+}
+
+/// A predicted time, in the precision that a prediction has.
+fn rounded(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    let (minutes, hours) = (seconds / 60.0, seconds / 3600.0);
+    if seconds < 9.95 {
+        format!("{seconds:.1} s")
+    } else if seconds < 89.5 {
+        format!("{seconds:.0} s")
+    } else if minutes < 89.5 {
+        format!("{minutes:.0} min")
+    } else if hours < 9.95 {
+        format!("{hours:.1} h")
+    } else {
+        format!("{hours:.0} h")
     }
 }
 
@@ -86,10 +121,13 @@ impl fmt::Display for Groups {
 
 #[cfg(test)]
 mod tests {
+    use sd_ops::Rates;
+
+    use super::super::{Arithmetic, DENOISE};
     use super::*;
 
-    fn plan(budget_from: Limit) -> String {
-        let plan = Plan {
+    fn plan(budget_from: Limit) -> Plan {
+        Plan {
             budget: Bytes(2 << 30),
             budget_from,
             predicted_peak: Bytes(1 << 30),
@@ -102,23 +140,68 @@ mod tests {
             groups: Groups::new(1, 1, false, 20, 0, true),
             condition_bytes: Bytes(0),
             release_page_cache: false,
-            stages: Vec::new(),
-        };
-        plan.to_string()
+            duration: None,
+            stages: vec![StagePlan {
+                name: DENOISE.to_owned(),
+                resident: Bytes(1 << 29),
+                streamed: Bytes(0),
+                predicted_peak: Bytes(1 << 30),
+                read_each_pass: Bytes(0),
+                passes: 20,
+                loads: 1,
+                arithmetic: Arithmetic {
+                    multiply_adds: 240_000_000_000,
+                    moved: Bytes(1000),
+                },
+                duration: None,
+            }],
+        }
     }
 
     #[test]
     fn a_budget_says_what_it_comes_from() {
-        assert!(!plan(Limit::Requested).contains("comes from"));
+        assert!(!plan(Limit::Requested).to_string().contains("comes from"));
         let limit = Bytes(1 << 31);
         let group = Limit::ControlGroup {
             path: "/sys/fs/cgroup/job".into(),
             limit,
         };
-        let found = plan(group);
+        let found = plan(group).to_string();
         assert!(
             found.contains("the budget comes from the control group /sys/fs/cgroup/job of 2.0GB\n"),
             "{found}"
         );
+    }
+
+    #[test]
+    fn a_plan_says_how_long_it_takes_where_rates_are_known() {
+        let plan = plan(Limit::Requested);
+        assert!(!plan.to_string().contains("about"));
+        let rates = Rates {
+            multiply_adds: 1e9,
+            bytes: 1e9,
+        };
+        let timed = plan.timed(&rates);
+        let table = timed.to_string();
+        let denoise = table.lines().nth(1).unwrap();
+        assert!(denoise.ends_with("20        4 min"), "{table}");
+        assert!(
+            table.ends_with("\nabout 4 min (estimated from this machine's rate), and the time to read files")
+        );
+        let json = serde_json::json!(timed);
+        assert_eq!(json["seconds"], 240.0);
+        assert_eq!(json["stages"][0]["seconds"], 240.0);
+        assert_eq!(json["stages"][0]["multiply_adds"], 240_000_000_000_u64);
+    }
+
+    #[test]
+    fn predicted_times_are_rounded() {
+        let of = |seconds| rounded(Duration::from_secs_f64(seconds));
+        let found = [0.0, 0.34, 9.94, 9.96, 89.0, 90.0, 5000.0, 5400.0, 36_000.0].map(of);
+        let wanted = [
+            "0.0 s", "0.3 s", "9.9 s", "10 s", "89 s", "2 min", "83 min", "1.5 h", "10 h",
+        ];
+        assert_eq!(found, wanted);
+        assert!(!rounded(Duration::MAX).is_empty());
     }
 }

@@ -21,7 +21,7 @@ use init_image::LoadedInitImage;
 pub(crate) use model_pass::ModelPass;
 pub(crate) use planned::plan_with;
 use planned::{Looked, Planned};
-pub use planned::{plan, planned};
+pub use planned::{PlannedRequest, plan, planned};
 use upscaling::Upscaling;
 
 use crate::bundle::Bundle;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use sd_memory::Bytes;
+use sd_ops::Rates;
 use sd_weights::WeightOptions;
 
 use crate::bundle::Bundle;
 use crate::memory::allowance;
 use crate::plan::{self, Plan, SourceImageBytes, Surroundings};
 use crate::recipe::Recipe;
-use crate::{Result, stage};
+use crate::user_dirs::UserDirs;
+use crate::{Result, measured_rates, stage};
 
 /// The pass of one model over the images of a run. The base model has the first pass, a refiner the second.
 #[doc(alias = "base")]
@@ -64,6 +66,18 @@ impl ModelPass {
     /// Bytes of its encoded prompts.
     pub(super) fn prompt_bytes(&self) -> Result<u64> {
         plan::prompt_bytes(&self.bundle, &self.recipe)
+    }
+
+    /// The rates of its device with weights of the denoising network's type, as far as that is one in which
+    /// they are computed.
+    ///
+    /// # Errors
+    /// A file is wrong, or the device fails while it is measured.
+    pub(super) fn rates(&self, user_dirs: &UserDirs) -> Result<Option<Rates>> {
+        let component = self.bundle.family.component();
+        let weights = self.bundle.weights(component, &self.weight_options)?;
+        let of_type = |weight_type| measured_rates::of(&self.weight_options.device, weight_type, user_dirs);
+        weights.main_held_type().map(of_type).transpose()
     }
 
     /// Makes a new plan within `budget`. The groups of images stay as they are.

@@ -21,7 +21,7 @@ use crate::{Error, Result, device, device_budget, named};
 /// # Errors
 /// The model or the request is wrong, something that it names is missing, or the budget is too small.
 pub fn plan(request: &Request) -> Result<Plan> {
-    Ok(planned(request)?.1)
+    Ok(of_headers(request, &mut Loaded::default())?.plan())
 }
 
 /// As [`plan`], on a device that is `loaded` once for several requests.
@@ -29,20 +29,51 @@ pub fn plan(request: &Request) -> Result<Plan> {
 /// # Errors
 /// As [`plan`].
 pub(crate) fn plan_with(request: &Request, loaded: &mut Loaded) -> Result<Plan> {
-    Ok(Planned::of(request, Looked::AtHeaders, loaded)?.plan())
+    Ok(of_headers(request, loaded)?.plan())
 }
 
-/// The recipe of `request` and the plan of its run. No weight is read.
+/// What is known of a run before a weight is read.
+#[derive(Debug)]
+pub struct PlannedRequest {
+    /// The recipe of the first model.
+    pub recipe: Recipe,
+    /// The plan, with the time that each stage takes.
+    pub plan: Plan,
+    /// Why the CPU computes although this build supports GPUs, in one line.
+    pub fallback: Option<String>,
+}
+
+/// What is known of the run of `request`. No weight is read. If the rates of the device are not in the cache
+/// of the request's user, the device computes for about a fifth of a second.
 ///
 /// # Errors
 /// As [`plan`].
-pub fn planned(request: &Request) -> Result<(Recipe, Plan)> {
+pub fn planned(request: &Request) -> Result<PlannedRequest> {
+    let mut loaded = Loaded::default();
+    let planned = of_headers(request, &mut loaded)?;
+    let first = &planned.passes[0];
+    let plan = match first.rates(&request.user_dirs) {
+        Ok(Some(rates)) => planned.plan().timed(&rates),
+        Ok(None) => planned.plan(),
+        Err(error) => {
+            tracing::debug!("the device cannot be measured: {error}");
+            planned.plan()
+        }
+    };
+    Ok(PlannedRequest {
+        recipe: first.recipe.clone(),
+        plan,
+        fallback: loaded.fallback().map(str::to_owned),
+    })
+}
+
+/// Plans `request` from headers. What is left out of a run is an error here.
+fn of_headers(request: &Request, loaded: &mut Loaded) -> Result<Planned> {
     let strict = Request {
         strict: true,
         ..request.clone()
     };
-    let planned = Planned::of(&strict, Looked::AtHeaders, &mut Loaded::default())?;
-    Ok((planned.passes[0].recipe.clone(), planned.plan()))
+    Planned::of(&strict, Looked::AtHeaders, loaded)
 }
 
 /// A request with everything that is known before a weight is read.

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use sd_memory::Bytes;
+use sd_models::{WeightBytes, Work};
 use sd_weights::WeightOptions;
 
 use super::model_pass::ModelPass;
-use crate::plan::StagePlan;
+use crate::plan::{Arithmetic, StagePlan};
 use crate::recipe::Recipe;
 use crate::request::UpscaleChoice;
 use crate::upscale::lanczos3_bytes;
@@ -84,6 +85,9 @@ impl Upscaling {
                 read_each_pass: Bytes(0),
                 passes: images,
                 loads: 1,
+                // Resampling moves few bytes beside the decoder.
+                arithmetic: Arithmetic::default(),
+                duration: None,
             },
             latents,
         )
@@ -120,6 +124,19 @@ impl Upscaling {
         let most = moments.into_iter().max().unwrap_or_default();
         let most = most + device_budget::gaps(&weight_options.device, most);
         let weights = network.weight_bytes();
+        // Each round is on the result of the one before.
+        let of_round = |round: u32| {
+            let (width, height) = at(network.scale().pow(round));
+            network.work(height, width)
+        };
+        let arithmetic = Arithmetic::of(
+            (0..rounds).map(of_round).sum::<Work>(),
+            weight_options.activation_type().size_in_bytes(),
+            &WeightBytes {
+                blocks: Vec::new(),
+                always: u64::from(rounds) * weights,
+            },
+        );
         let beside = device_budget::process(&weight_options.device).unwrap_or(Self::PROGRAM);
         // The images of a group are held until all are upscaled, in case the network fails.
         let waiting = values(at(1));
@@ -132,6 +149,8 @@ impl Upscaling {
             read_each_pass: Bytes(0),
             passes: images * rounds as usize,
             loads: 1,
+            arithmetic: arithmetic.times(images),
+            duration: None,
         };
         Self::within(budget, factor, Some(file.to_owned()), stage, waiting)
     }

@@ -5,7 +5,8 @@ use super::{CONTROL_IMAGE, ControlNet, scopes};
 use crate::footprint::held_bytes;
 use crate::mmdit::PATCHES;
 use crate::mmdit::footprint::{Bytes, block_bytes, condition_weight_bytes};
-use crate::{Conditioned, Footprint, Load, WeightBytes};
+use crate::mmdit::work;
+use crate::{Conditioned, Footprint, Load, WeightBytes, Work};
 
 impl Conditioned for ControlNet {
     fn weight_bytes(&self) -> WeightBytes {
@@ -38,6 +39,19 @@ impl Conditioned for ControlNet {
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
         self.bytes().conditioning_footprint(load, steps)
+    }
+
+    fn condition_work(&self, load: Load, steps: usize) -> Work {
+        let control_image = Load {
+            inputs: 1,
+            texts: 1,
+            ..load
+        };
+        work::condition(&self.network, &self.kinds, load, steps).and(work::embedding(
+            &self.network,
+            self.config.control_channels(),
+            control_image,
+        ))
     }
 }
 

@@ -8,6 +8,7 @@
 mod config;
 mod footprint;
 mod pass;
+mod work;
 
 use candle_core::{DType, Tensor};
 use sd_ops::Linear;

@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 use sd_models::mmdit::control::{self, ControlNet};
 use sd_models::mmdit::{self, Transformer};
-use sd_models::{Conditioned, Footprint, Load};
+use sd_models::{Conditioned, Footprint, Load, Work};
 use sd_weights::Weights;
 
 use crate::Result;
@@ -48,6 +48,10 @@ impl Sd3Denoiser {
             controls: ControlUnits::new(controls),
         })
     }
+
+    fn control_networks(&self) -> Vec<&ControlNet> {
+        self.controls.iter().map(|control| &*control.network).collect()
+    }
 }
 
 impl Denoiser for Sd3Denoiser {
@@ -60,11 +64,15 @@ impl Denoiser for Sd3Denoiser {
     }
 
     fn footprint(&self, load: Load) -> (Vec<u64>, u64) {
-        let controls: Vec<&ControlNet> = self.controls.iter().map(|control| &*control.network).collect();
+        let controls = self.control_networks();
         let Footprint { activations, scratch } = self.network.forward_footprint(load, &controls);
         // All blocks have the same size.
         let blocks = self.network.weight_bytes().blocks.len();
         (vec![activations; blocks], scratch)
+    }
+
+    fn work(&self, load: Load) -> Work {
+        self.network.forward_work(load, &self.control_networks())
     }
 
     fn condition(

@@ -205,6 +205,7 @@ impl TextEncoders for Sd3TextEncoders {
                 component,
                 weights: encoder.weight_bytes(),
                 footprint: encoder.footprint(prompts.len(), self.t5_length()),
+                work: encoder.work(prompts.len(), self.t5_length()),
             });
         }
         Ok(stages)

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use sd_models::controlnet::{self, ControlNet};
 use sd_models::unet::{self, AddedConditions, Residuals, UNet};
-use sd_models::{Conditioned, Load};
+use sd_models::{Conditioned, Load, Work};
 use sd_weights::Weights;
 
 use crate::Result;
@@ -98,6 +98,14 @@ impl Denoiser for UNetDenoiser {
             scratch = scratch.max(taken.scratch);
         }
         (of_blocks, scratch)
+    }
+
+    fn work(&self, load: Load) -> Work {
+        let of_controls = self
+            .controls
+            .iter()
+            .map(|control| control.network.forward_work(load));
+        self.network.forward_work(load).and(of_controls.sum())
     }
 
     fn condition(
