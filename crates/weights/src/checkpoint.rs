@@ -9,12 +9,12 @@ use half::{bf16, f16};
 
 use crate::buffer_pool::{BufferPool, Elements};
 use crate::combine::combine;
-use crate::low_rank_update::{LowRankUpdate, TensorUpdates};
 use crate::naming::{Layout, Naming, Translated};
 use crate::requested::RequestedTensors;
 use crate::similar_name::similar;
 use crate::source::Source;
 use crate::stored::{HeldRows, Stored};
+use crate::weight_update::{TensorUpdates, WeightUpdate};
 use crate::{ElementType, Error, FileIdentity, GgufMetadata, Result, TensorHeader, gguf, safetensors, torch};
 
 /// The headers of the tensors of a network. No weight is in memory.
@@ -396,7 +396,7 @@ impl Checkpoint {
     }
 
     /// The update that is added to the tensor `name` while it is read.
-    pub(crate) fn update(&self, name: &str) -> Result<Option<LowRankUpdate>> {
+    pub(crate) fn update(&self, name: &str) -> Result<Option<WeightUpdate>> {
         match &self.updates {
             Some(updates) => updates.update(name),
             None => Ok(None),

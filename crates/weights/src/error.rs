@@ -303,8 +303,8 @@ pub enum Error {
         /// The number of tensors in the file.
         tensors: usize,
     },
-    /// The file adapts weights by another method than LoRA.
-    #[error("`{}` cannot be applied: it changes weights by {method} (tensor `{tensor}`), only LoRA is supported", file.display())]
+    /// The file adapts weights by a method that is not supported.
+    #[error("`{}` cannot be applied: it changes weights by {method} (tensor `{tensor}`); LoRA, LoHa, LoKr and DoRA are supported", file.display())]
     UnsupportedLora {
         /// The file.
         file: PathBuf,
@@ -314,7 +314,7 @@ pub enum Error {
         method: &'static str,
     },
     /// A setting of a LoRA is not supported.
-    #[error("`{}` cannot be applied: `{setting}` is {value} in {place}, and only plain LoRA is supported", file.display())]
+    #[error("`{}` cannot be applied: `{setting}` is {value} in {place}, and only LoRA and DoRA are supported", file.display())]
     UnsupportedLoraSetting {
         /// The file.
         file: PathBuf,

@@ -37,7 +37,6 @@ mod identity;
 mod inspection;
 mod lock;
 mod lora;
-mod low_rank_update;
 mod memory_pressure;
 #[cfg(metal)]
 mod metal;
@@ -59,6 +58,7 @@ mod stored;
 mod textual_inversion;
 mod torch;
 mod weight_options;
+mod weight_update;
 mod weights;
 mod wrong_file;
 

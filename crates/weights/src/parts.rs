@@ -3,8 +3,8 @@
 use candle_core::DType;
 use half::{bf16, f16};
 
-use crate::low_rank_update::LowRankUpdate;
 use crate::stored::Stored;
+use crate::weight_update::WeightUpdate;
 use crate::{Checkpoint, Result};
 
 impl Checkpoint {
@@ -25,7 +25,7 @@ impl Checkpoint {
 pub(crate) struct Parts<'a> {
     stored: &'a Stored,
     held_type: DType,
-    update: Option<LowRankUpdate>,
+    update: Option<WeightUpdate>,
 }
 
 impl Parts<'_> {

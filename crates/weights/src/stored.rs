@@ -7,10 +7,10 @@ use candle_core::{DType, Device, Tensor, WithDType};
 use half::{bf16, f16};
 use sd_ops::Quantization;
 
-use crate::low_rank_update::LowRankUpdate;
 use crate::naming::Layout;
 use crate::quantized::{self, Form, Quantized};
 use crate::source::Source;
+use crate::weight_update::WeightUpdate;
 use crate::{ElementType, Error, Result, TensorHeader};
 
 /// The number of values that are converted at a time, where the type of the file is not the held type.
@@ -102,7 +102,7 @@ pub(crate) enum Order {
 pub(crate) struct Part<'a> {
     stored: &'a Stored,
     first: usize,
-    update: Option<&'a LowRankUpdate>,
+    update: Option<&'a WeightUpdate>,
 }
 
 impl Part<'_> {
@@ -264,7 +264,7 @@ impl Stored {
         part
     }
 
-    pub(crate) fn part<'a>(&'a self, first: usize, update: Option<&'a LowRankUpdate>) -> Part<'a> {
+    pub(crate) fn part<'a>(&'a self, first: usize, update: Option<&'a WeightUpdate>) -> Part<'a> {
         Part {
             stored: self,
             first,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use sd_weights::{
-    Adapters, CountingAllocator, LoraFile, ModelFolder, ModelPart, Residency, WeightOptions, WeightType,
+    Adapters, CountingAllocator, Fit, LoraFile, ModelFolder, ModelPart, Residency, WeightOptions, WeightType,
     Weights, allocated_bytes, allocated_peak, restart_allocated_peak,
 };
 
@@ -42,49 +42,98 @@ fn adding_takes_what_it_says() {
             [256, 700],
         ),
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("network")).unwrap();
-        let save = |name: &str, tensors: HashMap<&str, Tensor>| {
-            let path = directory.path().join(name);
-            candle_core::safetensors::save(&tensors, &path).unwrap();
-            path
-        };
-        let zeros = |shape: [usize; 2], kind| Tensor::zeros(&shape, kind, &Device::Cpu).unwrap();
-        save(
-            "network/model.safetensors",
-            HashMap::from([("a.weight", zeros(shape, kind))]),
-        );
-        let network = ModelFolder::on_disk(directory.path())
-            .checkpoint("network")
-            .unwrap();
-        let fits = ranks.map(|rank| {
-            let path = save(
-                &format!("{rank}.safetensors"),
-                HashMap::from([
-                    ("a.lora_A.weight", zeros([rank, shape[1]], lora_kind)),
-                    ("a.lora_B.weight", zeros([shape[0], rank], lora_kind)),
-                ]),
-            );
-            let file = Arc::new(LoraFile::open(path).unwrap());
-            file.fit(&[(ModelPart::Denoiser, &network)]).unwrap()
-        });
-        let adapters = Arc::new(Adapters::new(
-            ModelPart::Denoiser,
-            &[(&fits[0], 1.0), (&fits[1], 1.0)],
-        ));
-        let options = WeightOptions::new(Device::Cpu, weight_type, Residency::Resident);
-        let weights = Weights::new(network, options).with_adapters(adapters.clone());
-        // What threads keep for themselves is there from the first product on.
-        drop(weights.tensor("a.weight", &shape).unwrap());
-        let before = allocated_bytes();
-        restart_allocated_peak();
-        let tensor = weights.tensor("a.weight", &shape).unwrap();
-        let held = (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
-        let taken = allocated_peak() - before - held;
-        let said = adapters.scratch_bytes();
-        assert!(
-            taken <= said + (16 << 10) && said * 9 <= taken * 10,
-            "{shape:?}: {taken} bytes taken, {said} said"
-        );
+        let files = ranks.map(|rank| low_rank(shape, rank, lora_kind));
+        check(kind, weight_type, shape, &files, 1.0);
     }
+    let shape = [1008, 1536];
+    let loha = [
+        ("hada_w1_a", [shape[0], 16]),
+        ("hada_w1_b", [16, shape[1]]),
+        ("hada_w2_a", [shape[0], 32]),
+        ("hada_w2_b", [32, shape[1]]),
+    ];
+    let lokr = [
+        ("lokr_w1_a", [8, 2]),
+        ("lokr_w1_b", [2, 8]),
+        ("lokr_w2_a", [126, 16]),
+        ("lokr_w2_b", [16, 192]),
+    ];
+    let whole_lokr = [("lokr_w1", [4, 4]), ("lokr_w2", [252, 384])];
+    for tensors in [&loha[..], &lokr, &whole_lokr] {
+        let file = tensors
+            .iter()
+            .map(|&(role, shape)| zeros(role, &shape, DType::F16));
+        let file: File = file.collect();
+        check(
+            DType::BF16,
+            WeightType::AsStored,
+            shape,
+            std::slice::from_ref(&file),
+            1.0,
+        );
+        // With the other kinds before it, and magnitudes of its own.
+        for magnitudes in [[shape[0], 1], [1, shape[1]]] {
+            let mut dora = file.clone();
+            dora.extend([zeros("dora_scale", &magnitudes, DType::F32)]);
+            let files = [low_rank(shape, 24, DType::F16), dora];
+            check(DType::F16, WeightType::F32, shape, &files, 0.5);
+        }
+    }
+}
+
+/// The tensors of a file, by their roles in the layer `a`.
+type File = HashMap<String, Tensor>;
+
+fn zeros(role: &str, shape: &[usize], kind: DType) -> (String, Tensor) {
+    let tensor = Tensor::zeros(shape, kind, &Device::Cpu).unwrap();
+    (format!("a.{role}"), tensor)
+}
+
+fn low_rank([rows, columns]: [usize; 2], rank: usize, kind: DType) -> File {
+    HashMap::from([
+        zeros("lora_A.weight", &[rank, columns], kind),
+        zeros("lora_B.weight", &[rows, rank], kind),
+    ])
+}
+
+/// Reads a tensor of `shape`, stored as `kind`, with all `files` at `scale`.
+fn check(kind: DType, weight_type: WeightType, shape: [usize; 2], files: &[File], scale: f32) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("network")).unwrap();
+    let save = |name: &str, tensors: &File| {
+        let path = directory.path().join(name);
+        candle_core::safetensors::save(tensors, &path).unwrap();
+        path
+    };
+    save(
+        "network/model.safetensors",
+        &File::from([zeros("weight", &shape, kind)]),
+    );
+    let network = ModelFolder::on_disk(directory.path())
+        .checkpoint("network")
+        .unwrap();
+    let fits = files.iter().enumerate().map(|(index, tensors)| {
+        let path = save(&format!("{index}.safetensors"), tensors);
+        let file = Arc::new(LoraFile::open(path).unwrap());
+        file.fit(&[(ModelPart::Denoiser, &network)]).unwrap()
+    });
+    let fits: Vec<Fit> = fits.collect();
+    let scaled: Vec<(&Fit, f32)> = fits.iter().map(|fit| (fit, scale)).collect();
+    let adapters = Arc::new(Adapters::new(ModelPart::Denoiser, &scaled));
+    let options = WeightOptions::new(Device::Cpu, weight_type, Residency::Resident);
+    let weights = Weights::new(network, options).with_adapters(adapters.clone());
+    // What threads keep for themselves is there from the first product on.
+    drop(weights.tensor("a.weight", &shape).unwrap());
+    let before = allocated_bytes();
+    restart_allocated_peak();
+    let tensor = weights.tensor("a.weight", &shape).unwrap();
+    let held = (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
+    let taken = allocated_peak() - before - held;
+    let said = adapters.scratch_bytes();
+    let mut roles: Vec<&String> = files.iter().flat_map(HashMap::keys).collect();
+    roles.sort();
+    assert!(
+        taken <= said + (16 << 10) && said * 9 <= taken * 10,
+        "{shape:?}, {roles:?}: {taken} bytes taken, {said} said"
+    );
 }

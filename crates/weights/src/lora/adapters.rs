@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::file::{Layer, LoraFile};
+use super::file::LoraFile;
+use super::layer::{DifferenceTensors, Layer, MagnitudeTensor};
+use super::matrices::ProductTensors;
 use super::{Fit, ModelPart};
-use crate::low_rank_update::{LowRankUpdate, STRETCH, TensorUpdates};
 use crate::stored::converting_takes;
+use crate::weight_update::{
+    Decomposition, Difference, Product, RowMove, Step, TensorUpdates, WeightUpdate, stretch, task_rows,
+};
 use crate::{ElementType, Result};
 
 /// The LoRA files of one network, each with its scale. Their updates are added to tensors while these are
@@ -34,13 +38,6 @@ struct Update {
     scale: f32,
     /// The rows of the layer, and the rows of the tensor that they are added to.
     moves: Vec<RowMove>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct RowMove {
-    from: usize,
-    to: usize,
-    rows: usize,
 }
 
 impl Adapters {
@@ -97,8 +94,8 @@ impl Adapters {
         self.tensors.len()
     }
 
-    /// The maximum scratch bytes of reading one tensor: the matrices of its update, and the stretch of the
-    /// tensor that is updated at a time. The workspace of each GEMM thread is not included; every forward
+    /// The maximum scratch bytes of reading one tensor: the matrices of its update, the stretch of the tensor
+    /// that is updated at a time, and the rows of the differences that threads compute. The workspace of each GEMM thread is not included; every forward
     /// pass needs it too.
     pub fn scratch_bytes(&self) -> u64 {
         let most = self.tensors.values().map(Changed::scratch_bytes).max();
@@ -111,7 +108,7 @@ impl TensorUpdates for Adapters {
         self.tensors.contains_key(name)
     }
 
-    fn update(&self, name: &str) -> Result<Option<LowRankUpdate>> {
+    fn update(&self, name: &str) -> Result<Option<WeightUpdate>> {
         self.tensors.get(name).map(Changed::read_update).transpose()
     }
 
@@ -123,57 +120,156 @@ impl TensorUpdates for Adapters {
 }
 
 impl Changed {
-    /// Reads the matrices of all files into one update.
-    fn read_update(&self) -> Result<LowRankUpdate> {
-        let &Self { rows, columns, .. } = self;
-        let rank = self.rank();
-        let (mut up, mut down) = (vec![0.0; rows * rank], vec![0.0; rank * columns]);
+    /// Reads the matrices of all files. Products that are added one after the other become one, of the sum of
+    /// their ranks.
+    fn read_update(&self) -> Result<WeightUpdate> {
+        let runs = self
+            .updates
+            .chunk_by(|one, next| one.adds_product() && next.adds_product());
+        let steps = runs.map(|run| match run {
+            [update] if !update.adds_product() => self.read_step(update),
+            products => Ok(Step::Add(Difference::LowRank(self.read_products(products)?))),
+        });
+        Ok(WeightUpdate {
+            rows: self.rows,
+            columns: self.columns,
+            steps: steps.collect::<Result<_>>()?,
+        })
+    }
+
+    fn read_step(&self, update: &Update) -> Result<Step> {
+        let (checkpoint, layer) = (update.file.checkpoint(), update.layer());
+        let moves = || update.moves.clone();
+        let difference = match &layer.difference {
+            DifferenceTensors::LowRank(_) => {
+                Difference::LowRank(self.read_products(std::slice::from_ref(update))?)
+            }
+            DifferenceTensors::Hadamard([one, other]) => Difference::Hadamard {
+                products: [
+                    one.read(checkpoint, update.factor()?)?,
+                    other.read(checkpoint, 1.0)?,
+                ],
+                moves: moves(),
+            },
+            DifferenceTensors::Kronecker([left, right]) => Difference::Kronecker {
+                left: left.read(checkpoint, update.factor()?)?,
+                right: right.read(checkpoint, 1.0)?,
+                moves: moves(),
+            },
+        };
+        Ok(match &layer.magnitudes {
+            None => Step::Add(difference),
+            Some(magnitudes) => Step::Decompose(Decomposition {
+                difference,
+                magnitudes: magnitudes.read(checkpoint, moves())?,
+                scale: update.scale,
+            }),
+        })
+    }
+
+    /// Reads the low-rank products of `updates` into one, whose rows are those of the tensor.
+    fn read_products(&self, updates: &[Update]) -> Result<Product> {
+        let columns = self.columns;
+        let rank = updates
+            .iter()
+            .filter_map(Update::product)
+            .map(|product| product.rank);
+        let rank: usize = rank.sum();
+        let (mut up, mut down) = (vec![0.0; self.rows * rank], vec![0.0; rank * columns]);
         let mut first = 0;
-        for update in &self.updates {
-            let (file, layer) = (&update.file, update.layer());
-            let factor = update.scale * layer.factor(file)?;
-            layer.read_down(file, &mut down[first * columns..(first + layer.rank) * columns])?;
-            let mut values = vec![0.0; layer.rows * layer.rank];
-            layer.read_up(file, &mut values)?;
+        for update in updates {
+            let Some(product) = update.product() else { continue };
+            let (checkpoint, factor) = (update.file.checkpoint(), update.factor()?);
+            let own = first..first + product.rank;
+            product.read_down(checkpoint, &mut down[own.start * columns..own.end * columns])?;
+            let mut values = vec![0.0; product.rows * product.rank];
+            product.read_up(checkpoint, &mut values)?;
             for moved in &update.moves {
-                let from = values.chunks_exact(layer.rank).skip(moved.from).take(moved.rows);
+                let from = values
+                    .chunks_exact(product.rank)
+                    .skip(moved.from)
+                    .take(moved.rows);
                 let to = up.chunks_exact_mut(rank).skip(moved.to);
                 for (to, from) in to.zip(from) {
-                    for (to, from) in to[first..first + layer.rank].iter_mut().zip(from) {
+                    for (to, from) in to[own.clone()].iter_mut().zip(from) {
                         *to = factor * from;
                     }
                 }
             }
-            first += layer.rank;
+            first = own.end;
         }
-        Ok(LowRankUpdate {
+        Ok(Product {
             up,
             down,
-            rows,
             rank,
             columns,
         })
     }
 
-    fn rank(&self) -> usize {
-        self.updates.iter().map(|update| update.layer().rank).sum()
-    }
-
     fn scratch_bytes(&self) -> usize {
-        let matrices = 4 * self.rank() * (self.rows + self.columns);
-        let stretch = (self.rows * self.columns).min((STRETCH / self.columns).max(1) * self.columns);
-        let adding = 4 * stretch + converting_takes(stretch, self.element_type);
-        let reading = self
+        let held = self.updates.iter().map(|update| update.held_bytes(self));
+        let stretch = stretch(self.rows, self.columns);
+        let rows = task_rows(self.columns).min(self.rows);
+        let tasks = stretch.div_ceil(rows * self.columns);
+        let task = self
             .updates
             .iter()
-            .map(|update| update.layer().reading_takes())
-            .max();
-        matrices + adding.max(reading.unwrap_or(0))
+            .map(|update| update.task_bytes(rows, self.columns));
+        let tasks = tasks.min(rayon::current_num_threads()) * task.max().unwrap_or(0);
+        let adding = 4 * stretch + tasks.max(converting_takes(stretch, self.element_type));
+        let reading = self.updates.iter().map(Update::reading_takes).max();
+        held.sum::<usize>() + adding.max(reading.unwrap_or(0))
     }
 }
 
 impl Update {
     fn layer(&self) -> &Layer {
         &self.file.layers()[self.layer]
+    }
+
+    /// Whether the update only adds a low-rank product.
+    fn adds_product(&self) -> bool {
+        self.layer().magnitudes.is_none() && self.product().is_some()
+    }
+
+    /// The low-rank product, if that is the difference.
+    fn product(&self) -> Option<&ProductTensors> {
+        match &self.layer().difference {
+            DifferenceTensors::LowRank(product) => Some(product),
+            _ => None,
+        }
+    }
+
+    /// The factor of the difference. The scale of a DoRA is applied after its magnitudes.
+    fn factor(&self) -> Result<f32> {
+        let factor = self.layer().factor(self.file.checkpoint())?;
+        Ok(match self.layer().magnitudes {
+            None => self.scale * factor,
+            Some(_) => factor,
+        })
+    }
+
+    /// The bytes that are held while `tensor` is updated.
+    fn held_bytes(&self, tensor: &Changed) -> usize {
+        let values = match &self.layer().difference {
+            DifferenceTensors::LowRank(product) => product.rank * (tensor.rows + tensor.columns),
+            other => other.values(),
+        };
+        let magnitudes = self.layer().magnitudes.as_ref();
+        4 * values + magnitudes.map_or(0, MagnitudeTensor::bytes)
+    }
+
+    /// The bytes that a thread holds beside the `rows` rows of `columns` values that it updates.
+    fn task_bytes(&self, rows: usize, columns: usize) -> usize {
+        let interpolates = self.layer().magnitudes.is_some() && self.scale != 1.0;
+        let before = if interpolates { rows * columns } else { 0 };
+        4 * (before + self.layer().difference.task_takes(rows, columns))
+    }
+
+    /// The scratch bytes of reading the matrices.
+    fn reading_takes(&self) -> usize {
+        let magnitudes = self.layer().magnitudes.as_ref();
+        let magnitudes = magnitudes.map_or(0, MagnitudeTensor::reading_takes);
+        self.layer().difference.reading_takes().max(magnitudes)
     }
 }

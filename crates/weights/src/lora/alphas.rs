@@ -58,7 +58,7 @@ impl Alphas {
         Ok(Self::OfAll(folder.json(&name)?))
     }
 
-    /// Refuses settings of `file` that ask for another method than plain LoRA. `place` is their location for
+    /// Refuses settings of `file` that ask for another method than LoRA and DoRA. `place` is their location for
     /// messages.
     pub(super) fn check(&self, file: &Path, place: &str) -> Result<()> {
         let settings: Vec<&PeftSettings> = match self {
@@ -79,9 +79,18 @@ impl Alphas {
 
     /// The factor of the layer `module` of `part`, if the settings have it.
     pub(super) fn factor(&self, part: Option<ModelPart>, module: &str) -> Option<Factor> {
+        self.settings(part).map(|settings| settings.factor(module))
+    }
+
+    /// Whether the settings of `part` ask for DoRA.
+    pub(super) fn is_dora(&self, part: Option<ModelPart>) -> bool {
+        self.settings(part).is_some_and(PeftSettings::is_dora)
+    }
+
+    fn settings(&self, part: Option<ModelPart>) -> Option<&PeftSettings> {
         match self {
             Self::Unknown => None,
-            Self::OfAll(settings) => Some(settings.factor(module)),
+            Self::OfAll(settings) => Some(settings),
             Self::ByNetwork(networks) => {
                 let names: &[&str] = match part? {
                     ModelPart::Denoiser => &["unet", "transformer"],
@@ -89,8 +98,7 @@ impl Alphas {
                     ModelPart::TextEncoder2 => &["text_encoder_2"],
                     ModelPart::TextEncoder3 => &["text_encoder_3"],
                 };
-                let settings = names.iter().find_map(|name| networks.get(*name))?;
-                Some(settings.factor(module))
+                names.iter().find_map(|name| networks.get(*name))
             }
         }
     }
@@ -155,7 +163,10 @@ mod tests {
         assert_eq!(factor(ModelPart::TextEncoder2, "a"), None);
         let file = Path::new("it");
         assert!(alphas.check(file, "here").is_ok());
-        assert!(read(r#"{"unet.use_dora": true}"#).check(file, "here").is_err());
+        assert!(read(r#"{"unet.use_qalora": true}"#).check(file, "here").is_err());
+        let dora = read(r#"{"unet.use_dora": true}"#);
+        assert!(dora.check(file, "here").is_ok());
+        assert!(dora.is_dora(Some(ModelPart::Denoiser)) && !dora.is_dora(Some(ModelPart::TextEncoder)));
         assert_eq!(read("[").factor(Some(ModelPart::Denoiser), "a"), None);
     }
 

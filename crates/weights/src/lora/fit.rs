@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::file::{Layer, LoraFile};
+use super::file::LoraFile;
 use super::key_map::{KeyMap, Piece};
+use super::layer::Layer;
 use super::{LoraNetwork, ModelPart, key::flat};
 use crate::{Checkpoint, Error, ModelFamily, Result};
 
@@ -46,7 +47,8 @@ impl LoraFile {
     /// Matches the layers of the file with the tensors of a model, which consists of `networks`.
     ///
     /// # Errors
-    /// No layer matches, or the file is for another model family ([`Error::LoraDoesNotFit`]).
+    /// No layer matches, or the file is for another model family ([`Error::LoraDoesNotFit`]); or a layer has
+    /// magnitudes for its inputs, and is several layers in the model ([`Error::UnsupportedLora`]).
     pub fn fit<'a>(self: &Arc<Self>, networks: &[impl Into<LoraNetwork<'a>> + Copy]) -> Result<Fit> {
         let networks: Vec<LoraNetwork<'_>> = networks.iter().map(|&network| network.into()).collect();
         let key_maps: Vec<(ModelPart, KeyMap)> = networks
@@ -61,6 +63,9 @@ impl LoraFile {
                 .iter()
                 .filter(|(part, _)| layer.part.is_none_or(|wanted| wanted == *part))
                 .find_map(|(part, key_map)| Some((*part, fitting(key_map, layer)?)));
+            if let Some((_, pieces)) = &place {
+                self.check_magnitudes(layer, pieces)?;
+            }
             match place {
                 // A layer that the file has under two names is updated once.
                 Some((part, pieces)) if changed.insert((part, pieces.clone())) => {
@@ -94,6 +99,22 @@ impl LoraFile {
             matched,
             unmatched,
         })
+    }
+}
+
+impl LoraFile {
+    /// Refuses magnitudes whose norms are over more than one tensor.
+    fn check_magnitudes(&self, layer: &Layer, pieces: &[Piece]) -> Result<()> {
+        let of_inputs = layer.magnitudes.as_ref().filter(|tensor| tensor.of_inputs);
+        let is_one_tensor = pieces.windows(2).all(|pair| pair[0].tensor == pair[1].tensor);
+        match of_inputs {
+            Some(magnitudes) if !is_one_tensor => Err(Error::UnsupportedLora {
+                file: self.path().to_owned(),
+                tensor: magnitudes.name.clone(),
+                method: "DoRA with magnitudes for the inputs of a fused layer",
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -4,12 +4,13 @@
 //! `lora_unet_mid_block_…_to_q.lora_down.weight`, the name of the layer with underscores for dots; diffusers
 //! `unet.mid_block.….to_q.lora.down.weight` or `unet.mid_block.….to_q.lora_A.weight`, and before that
 //! `….attn1.processor.to_q_lora.down.weight`; PEFT alone
-//! `base_model.model.mid_block.….to_q.lora_A.default.weight`.
+//! `base_model.model.mid_block.….to_q.lora_A.default.weight`. LyCORIS writes the names of kohya-ss with the
+//! prefix `lora_unet_` or `lycoris_` and with roles of its own: `.hada_w1_a`, `.lokr_w2`, `.dora_scale`.
 
 use super::ModelPart;
 
 /// The role of a tensor in its layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
     /// The matrix from the inputs of the layer to the rank.
     Down,
@@ -19,6 +20,27 @@ pub(super) enum Role {
     Middle,
     /// The scale, which is divided by the rank.
     Alpha,
+    /// The first product of a LoHa: up, down and core.
+    HadaW1A,
+    HadaW1B,
+    HadaT1,
+    /// The second product of a LoHa.
+    HadaW2A,
+    HadaW2B,
+    HadaT2,
+    /// The first factor of a LoKr, as a whole or as up and down.
+    LokrW1,
+    LokrW1A,
+    LokrW1B,
+    /// The second factor of a LoKr, as a whole or as up, down and core.
+    LokrW2,
+    LokrW2A,
+    LokrW2B,
+    LokrT2,
+    /// The magnitudes of a DoRA in LyCORIS.
+    DoraScale,
+    /// The magnitudes of a DoRA in PEFT.
+    MagnitudeVector,
 }
 
 /// The meaning of the name of a tensor.
@@ -36,7 +58,7 @@ pub(super) enum Key<'a> {
     Other,
 }
 
-const ROLES: [(&str, Role); 12] = [
+const ROLES: [(&str, Role); 26] = [
     (".lora_down.weight", Role::Down),
     (".lora_up.weight", Role::Up),
     (".lora_mid.weight", Role::Middle),
@@ -49,15 +71,26 @@ const ROLES: [(&str, Role); 12] = [
     ("_lora.down.weight", Role::Down),
     ("_lora.up.weight", Role::Up),
     (".alpha", Role::Alpha),
+    (".hada_w1_a", Role::HadaW1A),
+    (".hada_w1_b", Role::HadaW1B),
+    (".hada_t1", Role::HadaT1),
+    (".hada_w2_a", Role::HadaW2A),
+    (".hada_w2_b", Role::HadaW2B),
+    (".hada_t2", Role::HadaT2),
+    (".lokr_w1", Role::LokrW1),
+    (".lokr_w1_a", Role::LokrW1A),
+    (".lokr_w1_b", Role::LokrW1B),
+    (".lokr_w2", Role::LokrW2),
+    (".lokr_w2_a", Role::LokrW2A),
+    (".lokr_w2_b", Role::LokrW2B),
+    (".lokr_t2", Role::LokrT2),
+    (".dora_scale", Role::DoraScale),
 ];
 
 /// Parts of names that show other methods.
-const OTHER_METHODS: [(&str, &str); 9] = [
-    (".dora_scale", "DoRA"),
-    (".lora_magnitude_vector", "DoRA"),
-    (".hada_", "LoHa"),
-    (".lokr_", "LoKr"),
-    (".oft_", "OFT"),
+const OTHER_METHODS: [(&str, &str); 6] = [
+    (".lokr_t1", "LoKr with a core of the first factor"),
+    (".oft_", "OFT or BOFT"),
     (".on_input", "IA3"),
     (".lora_embedding_", "embeddings"),
     (".lora_B.bias", "biases"),
@@ -65,7 +98,9 @@ const OTHER_METHODS: [(&str, &str); 9] = [
 ];
 
 /// Suffixes of tensors that are not low-rank matrices.
-const OTHER_ENDS: [(&str, &str); 4] = [
+const OTHER_ENDS: [(&str, &str); 6] = [
+    (".a1.weight", "GLoRA"),
+    (".lambda_layer", "T-LoRA"),
     (".diff", "full differences"),
     (".diff_b", "full differences"),
     (".w_norm", "norms"),
@@ -131,6 +166,13 @@ fn role_of(name: &str) -> Option<(&str, Role)> {
                     let adapter = rest.strip_suffix(".weight")?;
                     (!adapter.contains('.')).then_some((layer, role))
                 })
+        })
+        .or_else(|| {
+            let (layer, rest) = name.rsplit_once(".lora_magnitude_vector")?;
+            let adapter = rest.strip_suffix(".weight").unwrap_or(rest);
+            let is_adapter = |name: &str| !name.is_empty() && !name.contains('.');
+            let is_whole = adapter.is_empty() || adapter.strip_prefix('.').is_some_and(is_adapter);
+            is_whole.then_some((layer, Role::MagnitudeVector))
         })
 }
 
@@ -198,8 +240,42 @@ mod tests {
                 layer(denoiser, "joint_blocks.0.x_block.attn.qkv", Role::Down),
             ),
             ("lora_unet_norm.diff_b", Key::Unsupported("full differences")),
-            ("lora_unet_conv_in.hada_w1_a", Key::Unsupported("LoHa")),
-            ("unet.conv_in.lora_magnitude_vector", Key::Unsupported("DoRA")),
+            (
+                "lora_unet_conv_in.hada_w1_a",
+                layer(denoiser, "conv_in", Role::HadaW1A),
+            ),
+            (
+                "lycoris_transformer_blocks_0_attn_to_q.lokr_w2",
+                layer(denoiser, "transformer_blocks_0_attn_to_q", Role::LokrW2),
+            ),
+            (
+                "lora_te1_text_model_encoder_layers_3_mlp_fc1.dora_scale",
+                layer(
+                    Some(ModelPart::TextEncoder),
+                    "text_model_encoder_layers_3_mlp_fc1",
+                    Role::DoraScale,
+                ),
+            ),
+            (
+                "unet.conv_in.lora_magnitude_vector",
+                layer(denoiser, "conv_in", Role::MagnitudeVector),
+            ),
+            (
+                "base_model.model.conv_in.lora_magnitude_vector.default.weight",
+                layer(None, "conv_in", Role::MagnitudeVector),
+            ),
+            (
+                "conv_in.lora_magnitude_vector.weight",
+                layer(None, "conv_in", Role::MagnitudeVector),
+            ),
+            ("conv_in.lora_magnitude_vector.a.b", Key::Other),
+            ("lora_unet_conv_in.oft_blocks", Key::Unsupported("OFT or BOFT")),
+            ("lora_unet_conv_in.a1.weight", Key::Unsupported("GLoRA")),
+            ("lora_unet_conv_in.on_input", Key::Unsupported("IA3")),
+            (
+                "lora_unet_conv_in.lokr_t1",
+                Key::Unsupported("LoKr with a core of the first factor"),
+            ),
             ("conv_in.weight", Key::Other),
             ("a.lora_A.b.c.weight", Key::Other),
         ] {

@@ -34,10 +34,11 @@ pub(super) struct PeftSettings {
     /// The patterns in the order of the file. The first one that matches a layer counts.
     alpha_pattern: Vec<(Regex, f32)>,
     root: bool,
+    is_dora: bool,
     unsupported: Option<Unsupported>,
 }
 
-/// A setting that asks for another method than plain LoRA.
+/// A setting that asks for another method than LoRA and DoRA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unsupported {
     /// The name.
@@ -95,7 +96,12 @@ impl PeftSettings {
         }
     }
 
-    /// The first setting that asks for another method than plain LoRA.
+    /// Whether the adapter is a DoRA.
+    pub(super) fn is_dora(&self) -> bool {
+        self.is_dora
+    }
+
+    /// The first setting that asks for another method than LoRA and DoRA.
     pub(super) fn unsupported(&self) -> Option<&Unsupported> {
         self.unsupported.as_ref()
     }
@@ -107,6 +113,7 @@ impl Default for PeftSettings {
             alpha: DEFAULT_ALPHA,
             alpha_pattern: Vec::new(),
             root: false,
+            is_dora: false,
             unsupported: None,
         }
     }
@@ -118,6 +125,7 @@ impl PeftSettings {
         match name {
             "lora_alpha" => self.alpha = map.next_value::<Option<f32>>()?.unwrap_or(DEFAULT_ALPHA),
             "use_rslora" => self.root = map.next_value::<Option<bool>>()?.unwrap_or(false),
+            "use_dora" => self.is_dora = map.next_value::<Option<bool>>()?.unwrap_or(false),
             "alpha_pattern" => {
                 let patterns = map.next_value::<Option<Ordered<f32>>>()?;
                 for (pattern, alpha) in patterns.map_or_else(Vec::new, |patterns| patterns.0) {
@@ -146,7 +154,7 @@ impl PeftSettings {
     }
 }
 
-/// Whether `value` of the setting `name` is plain LoRA.
+/// Whether `value` of the setting `name` is that of LoRA.
 fn is_followed(name: &str, value: &Value) -> bool {
     let is_unset = match value {
         Value::Null => true,
@@ -249,7 +257,7 @@ mod tests {
     #[test]
     fn other_methods_are_refused_by_name() {
         for (text, setting) in [
-            (r#"{"use_dora": true}"#, "use_dora"),
+            (r#"{"use_qalora": true}"#, "use_qalora"),
             (r#"{"peft_type": "LOHA"}"#, "peft_type"),
             (r#"{"bias": "all"}"#, "bias"),
             (r#"{"modules_to_save": ["conv_in"]}"#, "modules_to_save"),
@@ -264,7 +272,9 @@ mod tests {
             r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 4, "bias": "none", "use_dora": false, "modules_to_save": null,
                 "init_lora_weights": "gaussian", "target_modules": ["to_q"], "setting_of_tomorrow": null, "lora_dropout": 0.1}"#,
         );
-        assert_eq!(plain.unsupported(), None);
+        assert_eq!((plain.unsupported(), plain.is_dora()), (None, false));
+        let dora = read(r#"{"peft_type": "LORA", "use_dora": true}"#);
+        assert_eq!((dora.unsupported(), dora.is_dora()), (None, true));
         for wrong in [
             "[]",
             r#"{"lora_alpha": "much"}"#,

@@ -75,9 +75,12 @@ fn folders_of_peft_are_added_as_their_settings_say() {
             LoraFile::open(&alone).unwrap().missing_settings(),
             Some(settings.as_path())
         );
+        std::fs::write(&settings, r#"{"lora_alpha": 4, "use_qalora": true}"#).unwrap();
+        let error = LoraFile::open(&alone).unwrap_err().to_string();
+        assert!(error.contains("`use_qalora` is true"), "{error}");
         std::fs::write(&settings, r#"{"lora_alpha": 4, "use_dora": true}"#).unwrap();
         let error = LoraFile::open(&alone).unwrap_err().to_string();
-        assert!(error.contains("`use_dora` is true"), "{error}");
+        assert!(error.contains("it has no magnitudes"), "{error}");
         std::fs::write(&settings, "{").unwrap();
         assert!(LoraFile::open(&alone).is_err());
     }

@@ -287,9 +287,10 @@ fn other_methods_and_damage_are_named() {
         ]
     };
     for (name, method) in [
-        ("lora_unet_a.dora_scale", "DoRA"),
-        ("lora_unet_a.hada_w1_a", "LoHa"),
-        ("lora_unet_a.lokr_w1", "LoKr"),
+        ("lora_unet_a.oft_blocks", "OFT or BOFT"),
+        ("lora_unet_a.on_input", "IA3"),
+        ("lora_unet_a.a1.weight", "GLoRA"),
+        ("lora_unet_a.lokr_t1", "LoKr with a core of the first factor"),
         ("lora_unet_a.diff", "full differences"),
     ] {
         let mut tensors = pair().to_vec();

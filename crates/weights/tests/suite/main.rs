@@ -11,6 +11,7 @@ mod lora;
 #[path = "../lora_files/mod.rs"]
 mod lora_files;
 mod lora_names;
+mod lycoris;
 mod model_folders;
 mod projections;
 mod quantized;

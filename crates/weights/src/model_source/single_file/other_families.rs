@@ -87,9 +87,10 @@ fn other_family(all: &Checkpoint) -> Option<(&'static str, &str)> {
 fn content(all: &Checkpoint) -> FileContent {
     let mut names = all.tensors().map(|(name, _)| name);
     let is = |name: &str| {
-        const LORA: [&str; 6] = [
+        const LORA: [&str; 7] = [
             "lora_unet_",
             "lora_te",
+            "lycoris_",
             ".lora_down.",
             ".lora_A.",
             ".lora.down.",
