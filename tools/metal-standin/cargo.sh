@@ -24,9 +24,8 @@ for path in "$root"/* "$root"/.ci; do
   esac
 done
 {
-  # What computes on the CPU is only compared with here: optimised less it is built sooner. All other packages are those that the
-  # workspace builds for itself: with METAL_STANDIN_TARGET as its target folder nothing is built twice.
-  sed -E '/^\[profile\.dev\.package\.(candle-core|sd-ops)\]/ { n; s/^opt-level = 3/opt-level = 1/; }' "$root/Cargo.toml"
+  # What computes on the CPU is only compared with here: optimised less it is built sooner.
+  sed "s/^opt-level = 3/opt-level = 1/" "$root/Cargo.toml"
   printf '\n[patch.crates-io]\n'
   for name in block2 objc2 objc2-foundation objc2-metal; do
     printf '%s = { path = "%s" }\n' "$name" "$home/crates/$name"
