@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use crate::command::{Fresh, Image, Run, copy_folder};
@@ -65,6 +66,13 @@ fn with_trees() -> Fresh {
         &at(COMFY).join("controlnet/poses"),
     );
     fs::remove_dir_all(at("source")).unwrap();
+    // Two vectors of the width of its text encoder.
+    let values: Vec<u8> = (0..32)
+        .flat_map(|index| (index as f32 * 0.7).sin().to_le_bytes())
+        .collect();
+    let vectors = TensorView::new(Dtype::F32, vec![2, 16], &values).unwrap();
+    let path = at(WEBUI).join(EASY);
+    safetensors::serialize_to_file([("emb_params", vectors)], None, &path).unwrap();
     configure(&fresh, &[COMFY, WEBUI]);
     fresh
 }
@@ -260,8 +268,8 @@ fn every_file_is_listed_with_what_it_is() {
     assert!(list.stdout.starts_with("NAME "), "{}", list.stdout);
     assert_eq!(list.stdout.lines().count(), 13, "{}", list.stdout);
     for (name, parts) in [
-        ("me/cached", &["Stable Diffusion", " f32 "][..]),
-        ("small", &["Stable Diffusion", " f32 "]),
+        ("me/cached", &["Stable Diffusion", " f16 "][..]),
+        ("small", &["Stable Diffusion", " f16 "]),
         ("twin", &["Stable Diffusion"]),
         ("shapes", &["Stable Diffusion 3", " bf16 "]),
         ("style/film", &["LoRA"]),
@@ -294,7 +302,7 @@ fn every_file_is_listed_with_what_it_is() {
     let small = file("small");
     assert_eq!(
         (&small["kind"], &small["problem"], &small["data_type"]),
-        (&"model".into(), &Value::Null, &"f32".into())
+        (&"model".into(), &Value::Null, &"f16".into())
     );
     let path = at(COMFY).join("checkpoints/small.safetensors");
     assert_eq!(small["path"], path.to_str().unwrap());
