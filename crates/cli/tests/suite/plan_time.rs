@@ -93,7 +93,7 @@ fn the_rates_of_a_machine_are_measured_once() {
     let whole = fs::read(entry).unwrap();
     fs::write(entry, &whole[..whole.len() / 2]).unwrap();
     assert!(planned(&fresh)["seconds"].as_f64().unwrap() > 0.0);
-    assert_eq!(rates(&fresh), [entry.clone()]);
+    assert_eq!(rates(&fresh), std::slice::from_ref(entry));
     assert!(fs::read(entry).unwrap().len() > whole.len() / 2);
     // A run neither measures nor predicts.
     let other = Fresh::new();

@@ -34,6 +34,7 @@ pub struct ImageNoise {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "an image has one")]
 enum Stream {
     Torch(NormalStream),
     Philox(PhiloxStream),

@@ -104,7 +104,8 @@ fn open(tokenizer: BuiltInTokenizer) -> Tokenizer {
 fn every_prompt_gives_the_ids_of_transformers() {
     let Data { tokenizers, prompts } = serde_json::from_slice(&std::fs::read(DATA).unwrap()).unwrap();
     assert!(prompts.len() >= 300, "only {} prompts", prompts.len());
-    let cases: [(BuiltInTokenizer, Settings, fn(&Of<Vec<u32>>) -> &Vec<u32>); 3] = [
+    type Ids = fn(&Of<Vec<u32>>) -> &Vec<u32>;
+    let cases: [(BuiltInTokenizer, Settings, Ids); 3] = [
         (
             BuiltInTokenizer::Clip(ClipPadding::EndOfText),
             tokenizers.clip,

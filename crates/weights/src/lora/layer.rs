@@ -268,7 +268,11 @@ impl MagnitudeTensor {
             (Role::MagnitudeVector, _) if all == rows => false,
             (Role::DoraScale, [first, ..]) if *first == rows && all == rows => false,
             // `wd_on_out=False` of LyCORIS, which was the only form for long.
-            (Role::DoraScale, [1, inputs, ..]) if *inputs == all && all > 0 && columns % all == 0 => true,
+            (Role::DoraScale, [1, inputs, ..])
+                if *inputs == all && all > 0 && columns.is_multiple_of(all) =>
+            {
+                true
+            }
             _ => return Err(format!("{} for {rows} rows", has_shape(&name, shape))),
         };
         Ok(Self {

@@ -186,7 +186,8 @@ fn files_update_a_tensor_in_their_order() {
 #[test]
 fn damage_is_named() {
     let files = Files::new();
-    let with = |kind: &str, change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    type Change<'a> = &'a dyn Fn(&mut Vec<(String, Tensor)>);
+    let with = |kind: &str, change: Change<'_>| {
         let mut tensors = layer_tensors("lora_unet_a", kind, 1);
         change(&mut tensors);
         files.lora(&tensors)
