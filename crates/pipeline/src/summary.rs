@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sd_memory::Bytes;
 use sd_weights::{
@@ -13,7 +14,7 @@ use sd_weights::{
 use crate::bundle::{Bundle, FileKind};
 use crate::loaded::Loaded;
 use crate::request::{DeviceChoice, ModelChoice, Recommended, Request, TypeChoice};
-use crate::run::plan_with;
+use crate::run::opened_and_planned;
 use crate::{Error, Result, device, family, stage};
 
 /// A budget that no plan exceeds. The plan then says which budgets would do.
@@ -65,7 +66,6 @@ impl Summaries {
     /// # Errors
     /// The model cannot be used: a file is missing or damaged, or not supported.
     pub fn model(&mut self, files: &ModelFiles) -> Result<Summary> {
-        let bundle = Bundle::open(files)?;
         let request = Request {
             memory: Some(UNLIMITED),
             device: self.device,
@@ -79,13 +79,16 @@ impl Summaries {
                 },
             )
         };
-        let budgets = match plan_with(&request, &mut self.loaded) {
-            Ok(plan) => Some(Budgets {
-                smallest: plan.smallest_budget,
-                resident: plan.resident_budget,
-            }),
+        let (bundle, budgets) = match opened_and_planned(&request, &mut self.loaded) {
+            Ok((bundle, plan)) => {
+                let budgets = Budgets {
+                    smallest: plan.smallest_budget,
+                    resident: plan.resident_budget,
+                };
+                (bundle, Some(budgets))
+            }
             // It generates from an image and a mask, whose size the plan would need.
-            Err(Error::NeedsMask { .. }) => None,
+            Err(Error::NeedsMask { .. }) => (Arc::new(Bundle::open(files)?), None),
             Err(error) => return Err(error),
         };
         Ok(Summary {
@@ -108,12 +111,14 @@ impl Summaries {
                 false => self.model(&ModelFiles::at(path)),
             };
         }
-        match checkpoint_content(&Checkpoint::open_file(path)?)? {
-            FileContent::Network(NetworkKind::UNet(_) | NetworkKind::Mmdit) => {
-                let mut files = ModelFiles::at(path);
-                files.search = search.to_vec();
-                self.model(&files)
-            }
+        let mut files = ModelFiles::at(path);
+        files.search = search.to_vec();
+        // A model is opened once: reading thousands of headers takes longer than the plan.
+        let what = match self.model(&files) {
+            Err(Error::Weights(sd_weights::Error::NoModel { file, what })) if file == path => what,
+            summary => return summary,
+        };
+        match what {
             FileContent::Network(network) => plain(path, kind_of(network), network_name(network)),
             FileContent::Lora => lora(path),
             FileContent::ControlNet => control(path),

@@ -72,6 +72,7 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
         None => {
             printer.note(&match files.len() {
                 0 => "There is nothing to check.".to_owned(),
+                1 => format!("1 file, {}: it is not damaged", Bytes(total)),
                 count => format!("{count} files, {}: none is damaged", Bytes(total)),
             });
             Ok(())

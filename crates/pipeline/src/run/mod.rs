@@ -19,7 +19,7 @@ use sd_weights::{MemoryPressure, with_autorelease_pool};
 
 use init_image::LoadedInitImage;
 pub(crate) use model_pass::ModelPass;
-pub(crate) use planned::plan_with;
+pub(crate) use planned::opened_and_planned;
 use planned::{Looked, Planned};
 pub use planned::{PlannedRequest, plan, planned};
 use upscaling::Upscaling;

@@ -1,5 +1,7 @@
 //! A run before its weights are read: opened files, resolved settings and a memory plan.
 
+use std::sync::Arc;
+
 use sd_memory::{Allowance, Bytes, Limit};
 use sd_weights::{Residency, WeightOptions};
 
@@ -24,12 +26,14 @@ pub fn plan(request: &Request) -> Result<Plan> {
     Ok(of_headers(request, &mut Loaded::default())?.plan())
 }
 
-/// As [`plan`], on a device that is `loaded` once for several requests.
+/// The opened model of `request` and the plan of its run, on a device that is `loaded` once for several requests.
 ///
 /// # Errors
 /// As [`plan`].
-pub(crate) fn plan_with(request: &Request, loaded: &mut Loaded) -> Result<Plan> {
-    Ok(of_headers(request, loaded)?.plan())
+pub(crate) fn opened_and_planned(request: &Request, loaded: &mut Loaded) -> Result<(Arc<Bundle>, Plan)> {
+    let mut planned = of_headers(request, loaded)?;
+    let plan = planned.plan();
+    Ok((planned.passes.swap_remove(0).bundle, plan))
 }
 
 /// What is known of a run before a weight is read.
