@@ -23,6 +23,7 @@ pub mod family;
 mod finite;
 mod fsync;
 mod identity;
+mod image_size;
 mod loaded;
 mod machine;
 mod measured_rates;
@@ -58,8 +59,9 @@ pub use failure::{Failure, Warning};
 pub use machine::{DeviceKind, DeviceReport, Machine, UsableDevice};
 pub use numerics_id::cpu as cpu_numerics_id;
 pub use recipe::{DenoisingRange, Img2Img, Recipe};
+pub use image_size::{AspectRatio, BadSize, ImageSize, SizeChoice};
 pub use request::{
-    BadSize, ControlChoice, ControlKind, DeviceChoice, EmbeddingChoice, GuidanceScale, ImageSize, InitImage,
+    ControlChoice, ControlKind, DeviceChoice, EmbeddingChoice, GuidanceScale, InitImage,
     LoraChoice, ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 pub use run::{PlannedRequest, plan, planned};

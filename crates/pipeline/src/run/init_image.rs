@@ -2,7 +2,8 @@
 //! pixels after.
 
 use crate::plan::SourceImageBytes;
-use crate::request::{ImageSize, InitImage};
+use crate::image_size::ImageSize;
+use crate::request::InitImage;
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
 use crate::stage::Mask;

@@ -35,7 +35,7 @@ use crate::recipe::DenoisingRange;
 use crate::request::Request;
 use crate::request_cache::RequestCache;
 use crate::resume::{ClaimedRun, Journal, RunName};
-use crate::save::{Gallery, RgbImage};
+use crate::save::{Gallery, ImageNames, RgbImage};
 use crate::stage::Progress;
 use crate::{Error, Result, device_budget, oom_retry};
 use networks::{Kept, Networks};
@@ -115,7 +115,14 @@ impl<'a> Run<'a> {
             None => RunName::new(&crate::clock::now()),
         };
         let recipe = &passes[0].recipe;
-        let mut gallery = Gallery::open(&recipe.output, &name)?;
+        let names = ImageNames {
+            names: request.file_names.clone(),
+            run: name.clone(),
+            seeds: recipe.seeds.clone(),
+            model: recipe.model.clone(),
+            images: recipe.images,
+        };
+        let mut gallery = Gallery::open(&recipe.output, names)?;
         let prompts = passes
             .iter()
             .zip(&models)

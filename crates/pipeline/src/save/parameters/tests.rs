@@ -11,7 +11,8 @@ use super::super::{EmbeddingRecord, RefinerSettings};
 use super::*;
 use crate::Img2Img;
 use crate::prompt::Prompt;
-use crate::request::{GuidanceScale, ImageSize, Strength};
+use crate::image_size::ImageSize;
+use crate::request::{GuidanceScale, Strength};
 use crate::scheduler::ScheduleKind;
 
 /// The result of a reader: two prompts and the values of the last line.
