@@ -27,8 +27,13 @@ pub(crate) fn of(settings: &Settings) -> Result<(PathBuf, FileNames)> {
         replaces: settings.overwrite,
         ..FileNames::default()
     };
-    let ends_as_folder = path.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
-    let extension = path.extension().map(|extension| extension.to_string_lossy().into_owned());
+    let ends_as_folder = path
+        .as_os_str()
+        .to_string_lossy()
+        .ends_with(std::path::is_separator);
+    let extension = path
+        .extension()
+        .map(|extension| extension.to_string_lossy().into_owned());
     let (Some(extension), false) = (extension, ends_as_folder || path.is_dir()) else {
         return Ok((path.to_owned(), names));
     };
@@ -53,7 +58,9 @@ pub(crate) fn of(settings: &Settings) -> Result<(PathBuf, FileNames)> {
     if let Ok(template) = parent.to_string_lossy().parse::<Template>()
         && template.has_parts()
     {
-        return Err(refused("only the name of the file has parts like {date}, not its folder".to_owned()));
+        return Err(refused(
+            "only the name of the file has parts like {date}, not its folder".to_owned(),
+        ));
     }
     let names = FileNames {
         template: Some(template),
@@ -88,14 +95,26 @@ mod tests {
         ] {
             let (found, names) = named(output).unwrap();
             assert_eq!(found, Path::new(folder), "{output}");
-            assert_eq!(names.template.map(|template| template.to_string()).as_deref(), template);
-            assert_eq!(names.extension.as_deref().unwrap_or(names.format.extension()), extension);
+            assert_eq!(
+                names.template.map(|template| template.to_string()).as_deref(),
+                template
+            );
+            assert_eq!(
+                names.extension.as_deref().unwrap_or(names.format.extension()),
+                extension
+            );
         }
         let folder = tempfile::tempdir().unwrap();
         let taken = folder.path().join("a.png");
         std::fs::create_dir(&taken).unwrap();
         assert_eq!(named(taken.to_str().unwrap()).unwrap().0, taken);
-        for output in ["cat.gif", "cat.TIFF", "{sed}.png", "{date}/cat.png", "%03d/cat.png"] {
+        for output in [
+            "cat.gif",
+            "cat.TIFF",
+            "{sed}.png",
+            "{date}/cat.png",
+            "%03d/cat.png",
+        ] {
             assert!(named(output).is_err(), "{output}");
         }
     }

@@ -33,7 +33,8 @@ pub fn seed(text: &str) -> Result<SeedChoice, String> {
     if let Ok(seed) = text.parse() {
         return Ok(SeedChoice::First(seed));
     }
-    let refused = || "a seed is a whole number from 0, `random`, a list like 1,2,3 or a range like 10..20".to_owned();
+    let refused =
+        || "a seed is a whole number from 0, `random`, a list like 1,2,3 or a range like 10..20".to_owned();
     if !text.contains([',', '.']) {
         return Err(refused());
     }
@@ -233,7 +234,18 @@ mod tests {
         ] {
             assert_eq!(seed(text).unwrap(), expected, "{text}");
         }
-        for text in ["", "-2", "a", "1,", "..", "1..", "3..1", "0..18446744073709551615", "1.5", "0..9999,1"] {
+        for text in [
+            "",
+            "-2",
+            "a",
+            "1,",
+            "..",
+            "1..",
+            "3..1",
+            "0..18446744073709551615",
+            "1.5",
+            "0..9999,1",
+        ] {
             assert!(seed(text).is_err(), "{text}");
         }
     }

@@ -259,7 +259,9 @@ impl Arguments {
         }
         if self.pro {
             typed.quality = Some(PRO.to_owned());
-            typed.size = typed.size.or(ImageSize::new(1024, 1024).ok().map(SizeChoice::from));
+            typed.size = typed
+                .size
+                .or(ImageSize::new(1024, 1024).ok().map(SizeChoice::from));
         }
         let idle = match (typed.controlnet.is_empty(), typed.control_scale.is_empty()) {
             _ if !self.control_images.is_empty() => None,
@@ -283,11 +285,16 @@ impl Arguments {
             return Err(Failure::together("--refiner-switch", "--refiner"));
         }
         let is_jpeg = |path: &Path| {
-            let format = path.extension().and_then(|extension| ImageFormat::of_extension(extension.to_str()?));
+            let format = path
+                .extension()
+                .and_then(|extension| ImageFormat::of_extension(extension.to_str()?));
             matches!(format, Some(ImageFormat::Jpeg { .. }))
         };
         if self.settings.jpeg_quality.is_some() && !settings.output.as_deref().is_some_and(is_jpeg) {
-            return Err(Failure::together("--jpeg-quality", "an --output that ends in .jpg"));
+            return Err(Failure::together(
+                "--jpeg-quality",
+                "an --output that ends in .jpg",
+            ));
         }
         Ok(())
     }
@@ -509,7 +516,10 @@ mod tests {
         let second = parse(&["--prompt", "a cat", "--width", "64", "--height", "32"]).unwrap();
         for arguments in [first, second] {
             assert_eq!(arguments.prompt_source(), PromptSource::Text("a cat"));
-            assert_eq!(arguments.typed().unwrap().size, ImageSize::new(64, 32).ok().map(SizeChoice::from));
+            assert_eq!(
+                arguments.typed().unwrap().size,
+                ImageSize::new(64, 32).ok().map(SizeChoice::from)
+            );
         }
         for invalid in [
             &["a cat", "--prompt", "a dog"][..],

@@ -1,7 +1,9 @@
 //! `generate PROMPT` and `generate plan PROMPT`.
 
 use sd_catalog::presets::DEMO;
-use sd_catalog::{Catalog, Configuration, FetchObserver, Layered, Layers, Resolved};
+use sd_catalog::{
+    Catalog, Configuration, FetchObserver, Layered, Layers, OutsideLanguage, Resolved, outside_language,
+};
 use sd_pipeline::{Engine, PlannedRequest, Request};
 
 use crate::arguments::Arguments;
@@ -31,7 +33,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         false => None,
     };
     if arguments.json && stdout.is_some() {
-        return Err(Failure::usage("stdout takes either the image of --output - or the events of --json".to_owned()));
+        return Err(Failure::usage(
+            "stdout takes either the image of --output - or the events of --json".to_owned(),
+        ));
     }
     let prompts = prompts.into_iter().map(|mut prompt| {
         if let Some(stdout) = &stdout {
@@ -42,16 +46,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let asked = prompts.map(|prompt| asked(arguments, prompt, &configuration, printer));
     let asked = asked.collect::<Result<Vec<Asked>, Failure>>()?;
     if arguments.plan {
-        return asked.iter().try_for_each(|asked| print_plan(&asked.request, printer));
+        return asked
+            .iter()
+            .try_for_each(|asked| print_plan(&asked.request, printer));
     }
     let images: usize = asked.iter().map(|asked| asked.request.images).sum();
     if stdout.is_some() && images > 1 {
-        return Err(Failure::usage(format!("stdout takes one image, and these are {images}")));
+        return Err(Failure::usage(format!(
+            "stdout takes one image, and these are {images}"
+        )));
     }
     if asked.len() > 1 && asked.iter().any(|asked| asked.request.file_names.replaces) {
         // The second prompt would replace the images of the first.
-        return Err(Failure::usage("--overwrite and several prompts contradict each other".to_owned()));
+        return Err(Failure::usage(
+            "--overwrite and several prompts contradict each other".to_owned(),
+        ));
     }
+    asked
+        .iter()
+        .for_each(|asked| note_language(&asked.request, printer));
     if arguments.pro {
         print_needs(&asked[0].request, printer);
     }
@@ -136,6 +149,32 @@ fn asked(
         request: resolved.request(&catalog)?,
         is_default_seed,
     })
+}
+
+/// Says what the built-in model can generate, if the prompt asks for something else.
+fn note_language(request: &Request, printer: Printer) {
+    /// The most words that are named.
+    const MOST: usize = 3;
+    if !request.model.files.is_embedded() {
+        return;
+    }
+    let Some(OutsideLanguage { unknown }) = outside_language(&request.prompt) else {
+        return;
+    };
+    let named: Vec<String> = unknown
+        .iter()
+        .take(MOST)
+        .map(|word| format!("`{word}`"))
+        .collect();
+    let knows = match named.is_empty() {
+        true => "is asked for nothing that it knows".to_owned(),
+        false => format!("does not know {}", named.join(", ")),
+    };
+    printer.note(&format!(
+        "warning: the built-in model {knows}: it generates coloured shapes (circle, square, triangle, star, heart, \
+         diamond, ring, cross) and simple landscapes (mountains, hills, sea, lake, a house, trees, sun, moon). \
+         `generate models pull fast` downloads a real model."
+    ));
 }
 
 /// Prints which preset was chosen.

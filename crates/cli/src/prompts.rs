@@ -57,9 +57,12 @@ fn from_stdin() -> Result<String, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::other(format!("cannot read stdin: {error}")))?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Failure::usage(format!("the text of stdin is longer than {LONGEST} bytes")));
+        return Err(Failure::usage(format!(
+            "the text of stdin is longer than {LONGEST} bytes"
+        )));
     }
-    let text = String::from_utf8(bytes).map_err(|_| Failure::usage("the text of stdin is not UTF-8".to_owned()))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Failure::usage("the text of stdin is not UTF-8".to_owned()))?;
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -68,8 +71,12 @@ fn from_stdin() -> Result<String, Failure> {
 fn of_file(path: &Path, settings: &Settings) -> Result<Vec<Prompt>, Failure> {
     let text = match path == Path::new(STDIN) {
         true => from_stdin()?,
-        false => sd_catalog::read_text(path, LONGEST)
-            .map_err(|error| Failure::usage(format!("cannot read the prompts of `{}`: {error}", path.display())))?,
+        false => sd_catalog::read_text(path, LONGEST).map_err(|error| {
+            Failure::usage(format!(
+                "cannot read the prompts of `{}`: {error}",
+                path.display()
+            ))
+        })?,
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut prompts = Vec::new();
@@ -78,7 +85,8 @@ fn of_file(path: &Path, settings: &Settings) -> Result<Vec<Prompt>, Failure> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let place = |reason: &str| Failure::usage(format!("`{}` line {}: {reason}", path.display(), number + 1));
+        let place =
+            |reason: &str| Failure::usage(format!("`{}` line {}: {reason}", path.display(), number + 1));
         let prompt = match line.starts_with("--") {
             true => with_options(line, settings).map_err(|reason| place(&reason))?,
             false => Prompt {

@@ -29,8 +29,10 @@ impl StdoutImage {
     /// Stdout is a terminal, which shows no image, or the folder cannot be made.
     pub(crate) fn new() -> Result<Self, Failure> {
         if io::stdout().is_terminal() {
-            return Err(Failure::usage("stdout is a terminal, which shows no image".to_owned())
-                .advising("redirect it: `generate \"a red circle\" -o - > circle.png`".to_owned()));
+            return Err(
+                Failure::usage("stdout is a terminal, which shows no image".to_owned())
+                    .advising("redirect it: `generate \"a red circle\" -o - > circle.png`".to_owned()),
+            );
         }
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::other(format!("cannot make a temporary folder: {error}")))?;

@@ -148,9 +148,9 @@ impl FromStr for SizeChoice {
             "square" => Some((1, 1)),
             "portrait" => Some(PORTRAIT),
             "landscape" => Some((PORTRAIT.1, PORTRAIT.0)),
-            _ => text.split_once(':').and_then(|(width, height)| {
-                Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
-            }),
+            _ => text
+                .split_once(':')
+                .and_then(|(width, height)| Some((width.trim().parse().ok()?, height.trim().parse().ok()?))),
         };
         match named {
             Some((width, height)) => AspectRatio::new(width, height).map(Self::Aspect),
@@ -259,7 +259,18 @@ mod tests {
         ] {
             assert_eq!(size(text, own), expected, "{text} at {own}");
         }
-        for text in ["0:1", "1:0", "9:1", "1:9", "4294967296:1", "16:", ":", "-1:1", "Portrait", "wide"] {
+        for text in [
+            "0:1",
+            "1:0",
+            "9:1",
+            "1:9",
+            "4294967296:1",
+            "16:",
+            ":",
+            "-1:1",
+            "Portrait",
+            "wide",
+        ] {
             assert!(text.parse::<SizeChoice>().is_err(), "{text}");
         }
     }

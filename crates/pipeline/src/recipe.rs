@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::bundle::Bundle;
 use crate::family::Task;
-use crate::pipeline_class::PipelineClass;
 use crate::image_size::ImageSize;
+use crate::pipeline_class::PipelineClass;
 use crate::request::{GuidanceScale, Names, RefinerChoice, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
 use crate::seed::{NoiseSource, Seeds};

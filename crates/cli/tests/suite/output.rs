@@ -19,20 +19,35 @@ fn a_named_file_is_written_beside_its_metadata_and_never_over_another() {
     let first = fs::read(fresh.path().join("cat.png")).unwrap();
     let sidecar: Value = serde_json::from_slice(&fs::read(fresh.path().join("cat.json")).unwrap()).unwrap();
     assert_eq!(sidecar["filename"], "cat.png");
-    assert_eq!(generate(&fresh, &["--output", "cat.png", "--seed", "7"]), ["./cat_2.png"]);
+    assert_eq!(
+        generate(&fresh, &["--output", "cat.png", "--seed", "7"]),
+        ["./cat_2.png"]
+    );
     assert_eq!(fs::read(fresh.path().join("cat.png")).unwrap(), first);
-    assert_eq!(generate(&fresh, &["-o", "cat.png", "--seed", "7", "--overwrite"]), ["./cat.png"]);
+    assert_eq!(
+        generate(&fresh, &["-o", "cat.png", "--seed", "7", "--overwrite"]),
+        ["./cat.png"]
+    );
     assert!(fs::read(fresh.path().join("cat.png")).unwrap() != first);
-    assert_eq!(fresh.files("."), ["cat.json", "cat.png", "cat_2.json", "cat_2.png"]);
+    assert_eq!(
+        fresh.files("."),
+        ["cat.json", "cat.png", "cat_2.json", "cat_2.png"]
+    );
 }
 
 #[test]
 fn several_images_are_numbered_or_named_by_their_seeds() {
     let fresh = Fresh::new();
     let names = |words: &[&str]| generate(&fresh, words);
-    assert_eq!(names(&["-o", "a/out_%02d.png", "--n", "2"]), ["a/out_01.png", "a/out_02.png"]);
+    assert_eq!(
+        names(&["-o", "a/out_%02d.png", "--n", "2"]),
+        ["a/out_01.png", "a/out_02.png"]
+    );
     assert_eq!(names(&["-o", "a/out_%02d.png"]), ["a/out_03.png"]);
-    assert_eq!(names(&["-o", "b/cat.png", "--n", "2"]), ["b/cat_001.png", "b/cat_002.png"]);
+    assert_eq!(
+        names(&["-o", "b/cat.png", "--n", "2"]),
+        ["b/cat_001.png", "b/cat_002.png"]
+    );
     assert_eq!(
         names(&["-o", "c/{model}_{seed}.png", "--seed", "5,3"]),
         ["c/demo_5.png", "c/demo_3.png"]
@@ -52,10 +67,17 @@ fn jpeg_and_webp_hold_the_image_and_its_parameters() {
     let png = Image::read(&fresh.path().join("a.png"));
     let parameters: Vec<u8> = png.texts[0].1.encode_utf16().flat_map(u16::to_be_bytes).collect();
     let comment = [b"UNICODE\0".as_slice(), &parameters].concat();
-    for (name, magic) in [("b.jpeg", &b"\xff\xd8\xff"[..]), ("c.jpg", b"\xff\xd8\xff"), ("d.webp", b"RIFF")] {
+    for (name, magic) in [
+        ("b.jpeg", &b"\xff\xd8\xff"[..]),
+        ("c.jpg", b"\xff\xd8\xff"),
+        ("d.webp", b"RIFF"),
+    ] {
         let bytes = fs::read(fresh.path().join(name)).unwrap();
         assert!(bytes.starts_with(magic), "{name}");
-        assert!(bytes.windows(comment.len()).any(|window| window == comment), "{name}");
+        assert!(
+            bytes.windows(comment.len()).any(|window| window == comment),
+            "{name}"
+        );
     }
     let length = |name: &str| fs::metadata(fresh.path().join(name)).unwrap().len();
     assert!(length("c.jpg") < length("b.jpeg"));
@@ -69,7 +91,10 @@ fn jpeg_and_webp_hold_the_image_and_its_parameters() {
     assert!(exact == webp);
     let apart = |one: &[[u8; 3]], other: &[[u8; 3]]| {
         let pairs = one.as_flattened().iter().zip(other.as_flattened());
-        pairs.map(|(one, other)| u64::from(one.abs_diff(*other))).sum::<u64>() / one.as_flattened().len() as u64
+        pairs
+            .map(|(one, other)| u64::from(one.abs_diff(*other)))
+            .sum::<u64>()
+            / one.as_flattened().len() as u64
     };
     assert!(apart(&exact, &jpeg) < 4);
 }

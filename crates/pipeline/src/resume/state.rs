@@ -15,8 +15,8 @@ use crate::identity::ModelIdentity;
 use crate::image_size::ImageSize;
 use crate::recipe::Recipe;
 use crate::request::{
-    ControlChoice, DeviceChoice, EmbeddingChoice, GuidanceScale, InitImage, LoraChoice,
-    ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
+    ControlChoice, DeviceChoice, EmbeddingChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, Names,
+    Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 use crate::run::ModelPass;
 use crate::save::{FileNames, ImageNames};

@@ -100,7 +100,8 @@ impl<'a> Run<'a> {
         let (passes, upscaling, failed) = (planned.passes, planned.upscaling, planned.failed);
         let init_image = planned.init_image.map(Arc::new);
         let of_loras = messages::of_loras(&passes[0]);
-        let warnings = loaded.fallback().map(str::to_owned).into_iter().chain(of_loras);
+        let warnings = loaded.fallback().map(str::to_owned).into_iter();
+        let warnings = warnings.chain(messages::of_size(&passes[0])).chain(of_loras);
         let models: Result<Vec<ModelIdentity>> = passes
             .iter()
             .map(|pass| ModelIdentity::of(&pass.bundle))

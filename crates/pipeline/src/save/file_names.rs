@@ -65,7 +65,9 @@ const MOST_NUMBERS: usize = 100_000;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTemplate {
     /// A part in braces is unknown.
-    #[error("`{0}` is no part of file names: they are {{date}}, {{time}}, {{seed}}, {{model}} and {{number}}")]
+    #[error(
+        "`{0}` is no part of file names: they are {{date}}, {{time}}, {{seed}}, {{model}} and {{number}}"
+    )]
     Unknown(String),
     /// A number has too many digits.
     #[error("`{0}` has too many digits: at most {MOST_DIGITS}")]
@@ -128,10 +130,7 @@ fn braced(text: &str) -> Result<Option<(Part, usize)>, BadTemplate> {
 
 /// A number as printf writes it at the beginning of `text`, `%d` or `%03d`, and its length.
 fn printf(text: &str) -> Result<Option<(Part, usize)>, BadTemplate> {
-    let digits: String = text[1..]
-        .chars()
-        .take_while(char::is_ascii_digit)
-        .collect();
+    let digits: String = text[1..].chars().take_while(char::is_ascii_digit).collect();
     if !text[1 + digits.len()..].starts_with('d') {
         return Ok(None);
     }
@@ -279,7 +278,13 @@ mod tests {
             ("cat_%03d", 4, 1, 2, "cat_002"),
             ("cat%d", 1, 0, 11, "cat11"),
             ("{number}-cat", 1, 0, 1, "001-cat"),
-            ("{date}_{time}_{seed}_{model}", 4, 2, 1, "2026-05-04_03-02-01_44_stable-diffusion-xl-base-1.0"),
+            (
+                "{date}_{time}_{seed}_{model}",
+                4,
+                2,
+                1,
+                "2026-05-04_03-02-01_44_stable-diffusion-xl-base-1.0",
+            ),
             ("{seed}", 4, 2, 2, "44_2"),
             ("100% {} {a b} größe", 1, 0, 1, "100% {} {a b} größe"),
         ] {

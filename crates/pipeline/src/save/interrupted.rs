@@ -73,7 +73,10 @@ impl Gallery {
         if self.names.names.template.is_some() {
             let changed = fs::metadata(metadata).and_then(|metadata| metadata.modified());
             let started = self.names.run.moment();
-            return changed.ok().zip(started).is_none_or(|(changed, started)| changed >= started);
+            return changed
+                .ok()
+                .zip(started)
+                .is_none_or(|(changed, started)| changed >= started);
         }
         let stem = metadata.file_stem().and_then(OsStr::to_str);
         stem.is_some_and(|stem| self.names.run.number_of(stem).is_some())

@@ -37,7 +37,12 @@ pub(super) fn data(text: &str) -> Vec<u8> {
         data.extend(0u32.to_be_bytes());
     };
     directory(EXIF_DIRECTORY, LONG, 1, FIRST + DIRECTORY);
-    directory(USER_COMMENT, UNDEFINED, comment.len() as u32, FIRST + 2 * DIRECTORY);
+    directory(
+        USER_COMMENT,
+        UNDEFINED,
+        comment.len() as u32,
+        FIRST + 2 * DIRECTORY,
+    );
     data.extend(comment);
     data
 }

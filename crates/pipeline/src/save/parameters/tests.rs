@@ -10,8 +10,8 @@ use super::super::metadata::example;
 use super::super::{EmbeddingRecord, RefinerSettings};
 use super::*;
 use crate::Img2Img;
-use crate::prompt::Prompt;
 use crate::image_size::ImageSize;
+use crate::prompt::Prompt;
 use crate::request::{GuidanceScale, Strength};
 use crate::scheduler::ScheduleKind;
 
