@@ -188,7 +188,7 @@ fn place_and_reason(text: &str, error: &toml::de::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sd_pipeline::{Bytes, ImageSize};
+    use sd_pipeline::{Bytes, ImageSize, SizeChoice};
 
     use super::*;
 
@@ -204,7 +204,7 @@ mod tests {
         assert!(configuration.defaults.strict);
         let portrait = &configuration.presets["portrait"];
         assert_eq!(portrait.quality.as_deref(), Some("fast"));
-        assert_eq!(portrait.size, ImageSize::new(512, 768).ok());
+        assert_eq!(portrait.size, ImageSize::new(512, 768).ok().map(SizeChoice::from));
         assert_eq!(portrait.cfg, Some(5.5));
         assert_eq!(portrait.lora, ["a", "b:0.5"]);
     }

@@ -35,6 +35,22 @@ pub enum Error {
         /// The presets that lead to it.
         through: Vec<String>,
     },
+    /// The output cannot be a folder or a file of images.
+    #[error("`{}` is no output: {reason}", path.display())]
+    Output {
+        /// What the user named.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A number of images contradicts a list of seeds.
+    #[error("{seeds} seeds make {seeds} images, not {images}")]
+    SeedsAndImages {
+        /// How many seeds there are.
+        seeds: usize,
+        /// The number of images that was set.
+        images: u64,
+    },
     /// A LoRA tag of the prompt is malformed.
     #[error("`{tag}` in the prompt cannot be read")]
     UnreadTag {

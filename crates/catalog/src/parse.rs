@@ -2,8 +2,9 @@
 //! error says in one line what is accepted.
 
 use sd_pipeline::seed::NoiseSource;
-use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
+use sd_pipeline::{Bytes, DeviceChoice, Prediction, SizeChoice, TypeChoice};
 
+use crate::seed_choice::SeedChoice;
 use crate::styles::{self, Style};
 
 /// Most images of one run.
@@ -21,12 +22,47 @@ pub fn images(text: &str) -> Result<u64, String> {
     whole(text, 1, MOST_IMAGES)
 }
 
-/// A seed.
+/// Seeds: a number, `random` or `-1`, a list `1,2,3`, a range `10..20` with both ends, or a list of both.
 ///
 /// # Errors
-/// It is no whole number, or out of range.
-pub fn seed(text: &str) -> Result<u64, String> {
-    whole(text, 0, u64::MAX)
+/// A part is no seed, or there are too many.
+pub fn seed(text: &str) -> Result<SeedChoice, String> {
+    if matches!(text, "random" | "-1") {
+        return Ok(SeedChoice::Random);
+    }
+    if let Ok(seed) = text.parse() {
+        return Ok(SeedChoice::First(seed));
+    }
+    let refused =
+        || "a seed is a whole number from 0, `random`, a list like 1,2,3 or a range like 10..20".to_owned();
+    if !text.contains([',', '.']) {
+        return Err(refused());
+    }
+    let too_many = || format!("these are more than {MOST_IMAGES} seeds");
+    let mut seeds: Vec<u64> = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (first, last) = part.split_once("..").unwrap_or((part, part));
+        let last = last.strip_prefix('=').unwrap_or(last);
+        let number = |text: &str| text.trim().parse::<u64>().map_err(|_| refused());
+        let (first, last) = (number(first)?, number(last)?);
+        let count = last.checked_sub(first).ok_or_else(refused)?;
+        if count >= MOST_IMAGES {
+            return Err(too_many());
+        }
+        seeds.extend(first..=last);
+        if seeds.len() as u64 > MOST_IMAGES {
+            return Err(too_many());
+        }
+    }
+    Ok(SeedChoice::Each(seeds))
+}
+
+/// The quality of JPEG files.
+///
+/// # Errors
+/// It is no whole number from 1 to 100.
+pub fn jpeg_quality(text: &str) -> Result<u8, String> {
+    whole(text, 1, 100).map(|quality| quality as u8)
 }
 
 /// A count of denoising steps.
@@ -50,11 +86,11 @@ fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
     number.ok_or_else(|| format!("it takes a whole number from {least} to {most}"))
 }
 
-/// An image size, `WxH`.
+/// An image size: `WxH`, an aspect ratio `W:H`, `portrait`, `landscape` or `square`.
 ///
 /// # Errors
 /// It has not the form of a size, or networks do not support it.
-pub fn size(text: &str) -> Result<ImageSize, String> {
+pub fn size(text: &str) -> Result<SizeChoice, String> {
     text.parse()
         .map_err(|error: sd_pipeline::BadSize| error.to_string())
 }
@@ -178,5 +214,39 @@ pub fn weight_type(text: &str) -> Result<TypeChoice, String> {
         "bf16" => Ok(TypeChoice::Bf16),
         "f16" => Ok(TypeChoice::F16),
         _ => Err("the types are auto, f32, f16 and bf16".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_numbers_lists_and_ranges() {
+        for (text, expected) in [
+            ("7", SeedChoice::First(7)),
+            ("18446744073709551615", SeedChoice::First(u64::MAX)),
+            ("-1", SeedChoice::Random),
+            ("random", SeedChoice::Random),
+            ("1,2,3", SeedChoice::Each(vec![1, 2, 3])),
+            ("10..12", SeedChoice::Each(vec![10, 11, 12])),
+            ("5, 1..=2, 5", SeedChoice::Each(vec![5, 1, 2, 5])),
+        ] {
+            assert_eq!(seed(text).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "",
+            "-2",
+            "a",
+            "1,",
+            "..",
+            "1..",
+            "3..1",
+            "0..18446744073709551615",
+            "1.5",
+            "0..9999,1",
+        ] {
+            assert!(seed(text).is_err(), "{text}");
+        }
     }
 }

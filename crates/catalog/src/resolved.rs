@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use sd_hub::Reference;
 use sd_pipeline::bundle::{Bundle, FileKind, Kind};
 use sd_pipeline::family::{Description, described};
+use sd_pipeline::save::FileNames;
 use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
+use sd_pipeline::seed::Seeds;
 use sd_pipeline::{
     ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, Names, NetworkFiles, Recommended,
     RefinerChoice, Request, UpscaleChoice,
@@ -20,10 +22,7 @@ use crate::layers::Layered;
 use crate::presets::DEMO;
 use crate::user_dirs::user_dirs;
 use crate::wanted::Wanted;
-use crate::{demo, embedding, lora, names, samplers, upscaler};
-
-/// The default output folder.
-const OUTPUT: &str = "./outputs";
+use crate::{demo, embedding, lora, names, output, samplers, seed_choice, upscaler};
 
 /// The prompt and the input images of a run, which neither presets nor the configuration can set.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -56,6 +55,10 @@ pub struct Resolved {
     upscaler: Option<Asset>,
     loras: Vec<Lora>,
     controls: Vec<Control>,
+    /// The folder of the images, and the names of their files.
+    output: (PathBuf, FileNames),
+    /// The number of images, and their seeds.
+    seeds: (usize, Seeds),
 }
 
 #[derive(Debug)]
@@ -147,6 +150,8 @@ impl Resolved {
     pub fn new(catalog: &Catalog, inputs: Inputs, layered: Layered) -> Result<Self> {
         let settings = &layered.settings;
         let (sampler, schedule) = samplers::named(settings)?;
+        let output = output::of(settings)?;
+        let seeds = seed_choice::seeds(settings.seed.clone(), settings.n)?;
         let control_inputs = controlnet::inputs(&inputs.control_images, settings)?;
         let loras = lora::named(settings, &inputs.prompt)?;
         let find = |kind: Kind, name: &String| Asset::new(catalog, kind, name);
@@ -195,6 +200,8 @@ impl Resolved {
             loras,
             controls,
             layered,
+            output,
+            seeds,
         };
         if resolved.model.missing().is_none() {
             resolved.choose_default_controlnets(catalog)?;
@@ -368,11 +375,12 @@ impl Resolved {
         let paths = paths.map(|name| catalog.network(FileKind::Embedding, name));
         let paths = paths.collect::<Result<Vec<_>>>()?;
         let embeddings = embedding::named(paths, &model.files, catalog.models_path(), texts);
+        let ((folder, file_names), (images, seeds)) = (self.output, self.seeds);
         Ok(Request {
             negative_prompt,
-            images: settings.n.unwrap_or(1) as usize,
+            images,
             steps: settings.steps.map(|steps| steps as usize),
-            seed: settings.seed.unwrap_or(42),
+            seeds,
             rng: settings.rng.unwrap_or_default(),
             size: settings.size,
             init: self.inputs.init,
@@ -399,7 +407,8 @@ impl Resolved {
             schedule: self.schedule,
             // Settings count from 1, as stable-diffusion-webui does.
             clip_skip: settings.clip_skip.map_or(0, |layer| layer as usize - 1),
-            output: settings.output.unwrap_or_else(|| PathBuf::from(OUTPUT)),
+            output: folder,
+            file_names,
             device: settings.device.unwrap_or_default(),
             weight_type: settings.dtype.unwrap_or_default(),
             memory: settings.memory,

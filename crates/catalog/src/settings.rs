@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 
 use sd_pipeline::seed::NoiseSource;
-use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
+use sd_pipeline::{Bytes, DeviceChoice, Prediction, SizeChoice, TypeChoice};
 
 use crate::parse;
 use crate::presets::Preset;
+use crate::seed_choice::SeedChoice;
 use crate::styles::Style;
 
 /// One layer of settings. Open settings are taken from the layer below.
@@ -17,16 +18,16 @@ pub struct Settings {
     pub negative_prompt: Option<String>,
     /// The style.
     pub style: Option<&'static Style>,
-    /// Width and height in pixels.
-    pub size: Option<ImageSize>,
+    /// Width and height in pixels, or their ratio.
+    pub size: Option<SizeChoice>,
     /// The upscaling factor.
     pub upscale: Option<usize>,
     /// The upscaling network.
     pub upscaler: Option<String>,
     /// The number of images.
     pub n: Option<u64>,
-    /// The first image's seed.
-    pub seed: Option<u64>,
+    /// The seeds of the images.
+    pub seed: Option<SeedChoice>,
     /// The generator of the noise.
     pub rng: Option<NoiseSource>,
     /// The name of a preset; in a preset of the user, that of the extended one.
@@ -75,8 +76,12 @@ pub struct Settings {
     pub device: Option<DeviceChoice>,
     /// The data type that weights are held in.
     pub dtype: Option<TypeChoice>,
-    /// The output folder.
+    /// The output folder, or the file of the image.
     pub output: Option<PathBuf>,
+    /// Whether existing files are replaced.
+    pub overwrite: bool,
+    /// The quality of JPEG files.
+    pub jpeg_quality: Option<u8>,
     /// Whether a LoRA, a ControlNet, a refiner or an upscaler that fails is an error.
     pub strict: bool,
 }
@@ -117,6 +122,8 @@ impl Settings {
             device: self.device.or(below.device),
             dtype: self.dtype.or(below.dtype),
             output: self.output.or(below.output),
+            overwrite: self.overwrite || below.overwrite,
+            jpeg_quality: self.jpeg_quality.or(below.jpeg_quality),
             strict: self.strict || below.strict,
         }
     }
@@ -168,7 +175,8 @@ impl Settings {
             "device" => once(&mut self.device, parse::device(text)),
             "dtype" => once(&mut self.dtype, parse::weight_type(text)),
             "output" => once(&mut self.output, Ok(PathBuf::from(text))),
-            "strict" => Err("it takes true or false".to_owned()),
+            "jpeg-quality" => once(&mut self.jpeg_quality, parse::jpeg_quality(text)),
+            "strict" | "overwrite" => Err("it takes true or false".to_owned()),
             _ => return Err("this cannot be set".to_owned()),
         };
         outcome.map_err(|reason| format!("invalid value '{text}': {reason}"))
@@ -182,6 +190,10 @@ impl Settings {
         match name {
             "strict" => {
                 self.strict = value;
+                Ok(())
+            }
+            "overwrite" => {
+                self.overwrite = value;
                 Ok(())
             }
             _ => Err("true and false are no values of it".to_owned()),

@@ -16,13 +16,14 @@ pub(crate) use resume::ResumeArguments;
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use sd_catalog::presets::PRO;
 use sd_catalog::{ControlImage, Inputs, Settings, parse};
-use sd_pipeline::{ControlKind, ImageSize, InitImage, Strength};
+use sd_pipeline::save::ImageFormat;
+use sd_pipeline::{ControlKind, ImageSize, InitImage, SizeChoice, Strength};
 use settings::SettingFlags;
 use threads::threads;
 
@@ -62,6 +63,10 @@ pub(crate) struct Arguments {
         id = "prompt_option"
     )]
     prompt_option: Option<String>,
+
+    /// File with a prompt a line, each for a run of its own, or options as the command line has them; `-` for stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["positional_prompt", "prompt_option"])]
+    prompt_file: Option<PathBuf>,
 
     #[command(flatten)]
     settings: SettingFlags,
@@ -187,17 +192,45 @@ impl Arguments {
         }
     }
 
-    /// Whether a prompt was typed.
-    pub(crate) fn has_prompt(&self) -> bool {
-        self.positional_prompt.is_some() || self.prompt_option.is_some()
+    /// Where the prompt, or the prompts, come from.
+    pub(crate) fn prompt_source(&self) -> PromptSource<'_> {
+        // A prompt that is a single hyphen can still be typed with --prompt.
+        match (&self.prompt_file, &self.positional_prompt, &self.prompt_option) {
+            (Some(file), _, _) => PromptSource::File(file),
+            (None, Some(text), _) if text == "-" => PromptSource::Stdin,
+            (None, Some(text), _) | (None, None, Some(text)) => PromptSource::Text(text),
+            (None, None, None) => PromptSource::None,
+        }
     }
 
-    /// The prompt, typed either way.
-    fn prompt(&self) -> &str {
-        self.positional_prompt
-            .as_deref()
-            .or(self.prompt_option.as_deref())
-            .unwrap_or_default()
+    /// The output as it was typed.
+    pub(crate) fn output(&self) -> Option<&Path> {
+        self.settings.output.as_deref()
+    }
+
+    /// The options of a line of a file of prompts.
+    ///
+    /// # Errors
+    /// The line is no command line, in one line.
+    pub(crate) fn of_line(words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let words = std::iter::once("generate".to_owned()).chain(words);
+        let matches = Self::command().try_get_matches_from(words);
+        matches
+            .and_then(|matches| Self::from_matches(&matches))
+            .map_err(|error| one_line(&error))
+    }
+
+    /// Whether there is anything beside the prompt and settings.
+    pub(crate) fn has_other_than_settings(&self) -> bool {
+        self.command.is_some()
+            || self.plan
+            || self.pro
+            || self.threads.is_some()
+            || self.profile.is_some()
+            || self.json
+            || self.quiet
+            || self.init_image.is_some()
+            || !self.control_images.is_empty()
     }
 
     /// The list that `--sampler help`, `--scheduler help` or `--quality help` asks for, if any.
@@ -221,12 +254,14 @@ impl Arguments {
     pub(crate) fn typed(&self) -> Result<Settings, Failure> {
         let mut typed = Settings::from(self.settings.clone());
         if let (Some(width), Some(height)) = (self.width, self.height) {
-            typed.size =
-                Some(ImageSize::new(width, height).map_err(|error| Failure::usage(error.to_string()))?);
+            let size = ImageSize::new(width, height).map_err(|error| Failure::usage(error.to_string()))?;
+            typed.size = Some(size.into());
         }
         if self.pro {
             typed.quality = Some(PRO.to_owned());
-            typed.size = typed.size.or(ImageSize::new(1024, 1024).ok());
+            typed.size = typed
+                .size
+                .or(ImageSize::new(1024, 1024).ok().map(SizeChoice::from));
         }
         let idle = match (typed.controlnet.is_empty(), typed.control_scale.is_empty()) {
             _ if !self.control_images.is_empty() => None,
@@ -249,13 +284,25 @@ impl Arguments {
         if self.settings.refiner_switch.is_some() && settings.refiner.is_none() {
             return Err(Failure::together("--refiner-switch", "--refiner"));
         }
+        let is_jpeg = |path: &Path| {
+            let format = path
+                .extension()
+                .and_then(|extension| ImageFormat::of_extension(extension.to_str()?));
+            matches!(format, Some(ImageFormat::Jpeg { .. }))
+        };
+        if self.settings.jpeg_quality.is_some() && !settings.output.as_deref().is_some_and(is_jpeg) {
+            return Err(Failure::together(
+                "--jpeg-quality",
+                "an --output that ends in .jpg",
+            ));
+        }
         Ok(())
     }
 
-    /// The prompt and the images of the command line.
-    pub(crate) fn inputs(&self) -> Inputs {
+    /// `prompt` with the images of the command line.
+    pub(crate) fn inputs(&self, prompt: String) -> Inputs {
         Inputs {
-            prompt: self.prompt().to_owned(),
+            prompt,
             init: self.init_image.as_ref().map(|image| InitImage {
                 image: image.clone(),
                 strength: self.strength.map(Strength),
@@ -264,6 +311,19 @@ impl Arguments {
             control_images: self.control_images.clone(),
         }
     }
+}
+
+/// Where prompts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PromptSource<'a> {
+    /// They were typed.
+    Text(&'a str),
+    /// The text of stdin is the prompt.
+    Stdin,
+    /// A file, or `-` for stdin, holds a prompt a line.
+    File(&'a Path),
+    /// There is none.
+    None,
 }
 
 /// A list that is printed instead of generating.
@@ -455,8 +515,11 @@ mod tests {
         let first = parse(&["a cat", "--size", "64x32"]).unwrap();
         let second = parse(&["--prompt", "a cat", "--width", "64", "--height", "32"]).unwrap();
         for arguments in [first, second] {
-            assert_eq!(arguments.prompt(), "a cat");
-            assert_eq!(arguments.typed().unwrap().size, ImageSize::new(64, 32).ok());
+            assert_eq!(arguments.prompt_source(), PromptSource::Text("a cat"));
+            assert_eq!(
+                arguments.typed().unwrap().size,
+                ImageSize::new(64, 32).ok().map(SizeChoice::from)
+            );
         }
         for invalid in [
             &["a cat", "--prompt", "a dog"][..],
@@ -468,7 +531,7 @@ mod tests {
             &["a cat", "--steps", "0"],
             &["a cat", "--threads", "0"],
             &["a cat", "--device", "tpu"],
-            &["a cat", "--seed", "-1"],
+            &["a cat", "--seed", "-2"],
             &["a cat", "resume"],
             &["resume", "k7f3x9qa", "--last"],
         ] {

@@ -1,14 +1,19 @@
 //! `generate PROMPT` and `generate plan PROMPT`.
 
 use sd_catalog::presets::DEMO;
-use sd_catalog::{Catalog, Configuration, FetchObserver, Layered, Layers, Resolved};
+use sd_catalog::{
+    Catalog, Configuration, FetchObserver, Layered, Layers, OutsideLanguage, Resolved, outside_language,
+};
 use sd_pipeline::{Engine, PlannedRequest, Request};
 
 use crate::arguments::Arguments;
 use crate::download_progress::DownloadProgress;
 use crate::hint::Failure;
 use crate::printer::Printer;
-use crate::{json, lists, progress, run, terminal};
+use crate::prompts::Prompt;
+use crate::repeated::LastRequest;
+use crate::stdout_image::StdoutImage;
+use crate::{json, lists, progress, prompts, run, terminal};
 
 /// Prints a list, or resolves and downloads what the command line names, then plans or generates.
 ///
@@ -20,38 +25,107 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         terminal::print(&lists::text(list, &configuration));
         return Ok(());
     }
-    if !arguments.has_prompt() {
-        return Err(Failure::no_prompt());
-    }
+    let prompts = prompts::of(arguments)?;
     sd_pipeline::device::compute_with(arguments.threads)?;
     let printer = arguments.printer();
-    let request = request(arguments, &configuration, printer)?;
-    if arguments.plan {
-        return print_plan(&request, printer);
+    let stdout = match StdoutImage::is_named(arguments.output()) && !arguments.plan {
+        true => Some(StdoutImage::new()?),
+        false => None,
+    };
+    if arguments.json && stdout.is_some() {
+        return Err(Failure::usage(
+            "stdout takes either the image of --output - or the events of --json".to_owned(),
+        ));
     }
+    let prompts = prompts.into_iter().map(|mut prompt| {
+        if let Some(stdout) = &stdout {
+            prompt.settings.output = Some(stdout.file());
+        }
+        prompt
+    });
+    let asked = prompts.map(|prompt| asked(arguments, prompt, &configuration, printer));
+    let asked = asked.collect::<Result<Vec<Asked>, Failure>>()?;
+    if arguments.plan {
+        return asked
+            .iter()
+            .try_for_each(|asked| print_plan(&asked.request, printer));
+    }
+    let images: usize = asked.iter().map(|asked| asked.request.images).sum();
+    if stdout.is_some() && images > 1 {
+        return Err(Failure::usage(format!(
+            "stdout takes one image, and these are {images}"
+        )));
+    }
+    if asked.len() > 1 && asked.iter().any(|asked| asked.request.file_names.replaces) {
+        // The second prompt would replace the images of the first.
+        return Err(Failure::usage(
+            "--overwrite and several prompts contradict each other".to_owned(),
+        ));
+    }
+    asked
+        .iter()
+        .for_each(|asked| note_language(&asked.request, printer));
     if arguments.pro {
-        // An error of the plan is left to the run, which meets it again and reports it.
-        if let Ok(plan) = sd_pipeline::plan(&request) {
-            printer.note_lines(&format!(
-                "Stable Diffusion 3.5 Large needs at least {}, and {} without streaming; this run:\n{plan}",
-                plan.smallest_budget, plan.resident_budget
+        print_needs(&asked[0].request, printer);
+    }
+    let last = match &asked[..] {
+        [only] if only.is_default_seed => Some(LastRequest::new(&only.request)),
+        _ => None,
+    };
+    let before = last.as_ref().and_then(LastRequest::image);
+    let images = run::execute(
+        printer,
+        arguments.profile.as_deref(),
+        stdout.as_ref(),
+        |observer, interrupt| {
+            let mut engine = Engine::new();
+            let mut images = Vec::new();
+            for asked in &asked {
+                images.extend(engine.run(&asked.request, observer, interrupt)?);
+            }
+            Ok(images)
+        },
+    )?;
+    if let (Some(last), Some(image), None) = (last, images.first(), &stdout) {
+        if let Some(before) = before.filter(|before| before.exists()) {
+            printer.note(&format!(
+                "The same image as {}, of the same command: --seed random gives another one.",
+                before.display()
             ));
         }
+        last.remember(image);
     }
-    run::execute(printer, arguments.profile.as_deref(), |observer, interrupt| {
-        Engine::new().run(&request, observer, interrupt)
-    })
+    Ok(())
+}
+
+/// A request for the pipeline.
+struct Asked {
+    request: Request,
+    /// Whether nobody has set the seed.
+    is_default_seed: bool,
+}
+
+/// Prints what SD 3.5 Large needs at its best. An error of the plan is left to the run, which meets it again and reports
+/// it.
+fn print_needs(request: &Request, printer: Printer) {
+    if let Ok(plan) = sd_pipeline::plan(request) {
+        printer.note_lines(&format!(
+            "Stable Diffusion 3.5 Large needs at least {}, and {} without streaming; this run:\n{plan}",
+            plan.smallest_budget, plan.resident_budget
+        ));
+    }
 }
 
 /// Layers the settings, resolves what they name and downloads what is missing. A plan downloads nothing.
-fn request(
+fn asked(
     arguments: &Arguments,
+    prompt: Prompt,
     configuration: &Configuration,
     printer: Printer,
-) -> Result<Request, Failure> {
+) -> Result<Asked, Failure> {
     let catalog = Catalog::new(configuration);
-    let (typed, inputs) = (arguments.typed()?, arguments.inputs());
-    let layers = Layers::new(typed, configuration)?;
+    let inputs = arguments.inputs(prompt.text);
+    let layers = Layers::new(prompt.settings, configuration)?;
     // Refuse an unusable model before gigabytes of it are downloaded.
     inputs.check()?;
     let mut progress = DownloadProgress::new(printer);
@@ -66,11 +140,41 @@ fn request(
         }
     };
     arguments.check_effects(&layered.settings)?;
+    let is_default_seed = layered.settings.seed.is_none();
     let mut resolved = Resolved::new(&catalog, inputs, layered)?;
     if fetches {
         resolved.fetch(&catalog, &mut progress)?;
     }
-    Ok(resolved.request(&catalog)?)
+    Ok(Asked {
+        request: resolved.request(&catalog)?,
+        is_default_seed,
+    })
+}
+
+/// Says what the built-in model can generate, if the prompt asks for something else.
+fn note_language(request: &Request, printer: Printer) {
+    /// The most words that are named.
+    const MOST: usize = 3;
+    if !request.model.files.is_embedded() {
+        return;
+    }
+    let Some(OutsideLanguage { unknown }) = outside_language(&request.prompt) else {
+        return;
+    };
+    let named: Vec<String> = unknown
+        .iter()
+        .take(MOST)
+        .map(|word| format!("`{word}`"))
+        .collect();
+    let knows = match named.is_empty() {
+        true => "is asked for nothing that it knows".to_owned(),
+        false => format!("does not know {}", named.join(", ")),
+    };
+    printer.note(&format!(
+        "warning: the built-in model {knows}: it generates coloured shapes (circle, square, triangle, star, heart, \
+         diamond, ring, cross) and simple landscapes (mountains, hills, sea, lake, a house, trees, sun, moon). \
+         `generate models pull fast` downloads a real model."
+    ));
 }
 
 /// Prints which preset was chosen.

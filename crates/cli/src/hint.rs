@@ -72,6 +72,12 @@ impl Failure {
         )
     }
 
+    /// The error of a prompt without a word.
+    pub(crate) fn empty_prompt() -> Self {
+        Self::usage("the prompt is empty".to_owned())
+            .advising("say what the image shows: `generate \"a red circle\"`".to_owned())
+    }
+
     /// The error of a `flag` that has no effect without `others`.
     pub(crate) fn together(flag: &str, others: &str) -> Self {
         Self::usage(format!("{flag} needs {others}"))

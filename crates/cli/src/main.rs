@@ -17,9 +17,12 @@ mod login;
 mod models;
 mod printer;
 mod progress;
+mod prompts;
+mod repeated;
 mod resume;
 mod run;
 mod signals;
+mod stdout_image;
 mod terminal;
 
 use std::process::ExitCode;

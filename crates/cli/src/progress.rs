@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sd_pipeline::seed::Seeds;
 use sd_pipeline::{Event, Observer, Recipe};
 
 use crate::terminal;
@@ -68,9 +69,22 @@ pub(crate) fn settings(recipe: &Recipe) -> String {
         steps => format!("{steps} steps"),
     };
     format!(
-        "{}: {}, {steps}, guidance {}, seed {}",
-        recipe.model, recipe.size, recipe.guidance_scale.0, recipe.seed
+        "{}: {}, {steps}, guidance {}, {}",
+        recipe.model,
+        recipe.size,
+        recipe.guidance_scale.0,
+        seeds(recipe)
     )
+}
+
+/// The seeds of a run in a few words.
+fn seeds(recipe: &Recipe) -> String {
+    let first = recipe.seeds.first();
+    match (&recipe.seeds, recipe.images) {
+        (_, 1) => format!("seed {first}"),
+        (Seeds::From(_), images) => format!("seeds {first} to {}", recipe.seeds.of(images - 1)),
+        (Seeds::Each(_), images) => format!("seed {first} and {} more", images - 1),
+    }
 }
 
 fn new_bar(steps: u64) -> ProgressBar {

@@ -47,6 +47,10 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         Some(memory) => claimed.with_memory(memory),
         None => claimed,
     };
+    let claimed = match &arguments.output {
+        Some(folder) => claimed.with_output(folder),
+        None => claimed,
+    };
     let models = claimed
         .models()
         .into_iter()
@@ -55,8 +59,10 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
     run::execute(
         arguments.printer(),
         arguments.profile.as_deref(),
+        None,
         |observer, interrupt| Engine::new().resume(claimed, models, &user_dirs, observer, interrupt),
-    )
+    )?;
+    Ok(())
 }
 
 /// A model of the run, which must still exist.
@@ -88,21 +94,23 @@ fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
         return;
     }
     let rows = runs.iter().map(row);
-    let heading = ["ID", "STEP", "WHEN", "PROMPT"].map(str::to_owned);
-    let rows: Vec<[String; 4]> = std::iter::once(heading).chain(rows).collect();
+    let heading = ["ID", "STEP", "WHEN", "MODEL", "PROMPT"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(heading).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths = [0, 1, 2].map(|column| width(column).unwrap_or_default());
-    for [id, step, when, prompt] in &rows {
-        let [first, second, third] = widths;
-        terminal::print_line(&format!("{id:first$}  {step:second$}  {when:third$}  {prompt}"));
+    let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or_default());
+    for [id, step, when, model, prompt] in &rows {
+        let [first, second, third, fourth] = widths;
+        terminal::print_line(&format!(
+            "{id:first$}  {step:second$}  {when:third$}  {model:fourth$}  {prompt}"
+        ));
     }
     if !arguments.quiet {
         terminal::note("`generate resume ID` resumes a run, `generate resume --last` the first.");
     }
 }
 
-/// A run's id, its steps, when it was interrupted, and its prompt.
-fn row(run: &InterruptedRun) -> [String; 4] {
+/// A run's id, its steps, when it was interrupted, its model and its prompt.
+fn row(run: &InterruptedRun) -> [String; 5] {
     match &run.outline {
         Ok(outline) => {
             let when = outline.kept_at.get(..19).unwrap_or(&outline.kept_at);
@@ -110,10 +118,14 @@ fn row(run: &InterruptedRun) -> [String; 4] {
                 run.id.clone(),
                 format!("{} of {}", outline.steps_done, outline.steps),
                 when.replace('T', " "),
+                outline.model.clone(),
                 shortened(&outline.prompt),
             ]
         }
-        Err(error) => [run.id.clone(), "-".to_owned(), "-".to_owned(), error.to_string()],
+        Err(error) => {
+            let none = || "-".to_owned();
+            [run.id.clone(), none(), none(), none(), error.to_string()]
+        }
     }
 }
 

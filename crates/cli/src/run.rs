@@ -7,18 +7,20 @@ use sd_pipeline::{Event, Interrupt, Observer, SavedImage};
 
 use crate::hint::Failure;
 use crate::printer::Printer;
+use crate::stdout_image::StdoutImage;
 use crate::{json, progress, signals};
 
 /// Calls `pipeline` with an observer that prints its events and an interrupt that signals raise. With `profile` the
-/// run's memory over time is written to a page at that path.
+/// run's memory over time is written to a page at that path. With `stdout` the image is written to stdout.
 ///
 /// # Errors
 /// The run failed or was interrupted. The hint names the run if it can be resumed.
 pub(crate) fn execute(
     printer: Printer,
     profile: Option<&Path>,
+    stdout: Option<&StdoutImage>,
     pipeline: impl FnOnce(&mut dyn Observer, &Interrupt) -> sd_pipeline::Result<Vec<SavedImage>>,
-) -> Result<(), Failure> {
+) -> Result<Vec<SavedImage>, Failure> {
     let interrupt = signals::interrupt()?;
     let mut lines = json::Lines;
     let mut display = progress::Display::new(printer.quiet);
@@ -28,7 +30,10 @@ pub(crate) fn execute(
         if let Event::Kept { run } = event {
             kept = Some((*run).to_owned());
         }
-        shown.observe(event);
+        match (event, stdout) {
+            (Event::Saved(image), Some(stdout)) => stdout.write(image),
+            _ => shown.observe(event),
+        }
     };
     let outcome = match profile {
         Some(path) => profiled(path, &mut observer, |observer| pipeline(observer, interrupt)),
@@ -36,7 +41,7 @@ pub(crate) fn execute(
     };
     display.finish();
     match outcome {
-        Ok(_) => Ok(()),
+        Ok(images) => Ok(images),
         Err(error) => Err(Failure::of_run(error, kept.as_deref())),
     }
 }

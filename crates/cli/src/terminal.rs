@@ -47,6 +47,11 @@ pub(crate) fn print_path(path: &Path) {
     }
 }
 
+/// Writes bytes of a file to stdout.
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    write(bytes);
+}
+
 /// Writes a line of JSON to stdout. JSON escapes control characters itself.
 pub(crate) fn print_json(value: &Value) {
     write(format!("{value}\n").as_bytes());

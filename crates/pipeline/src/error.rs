@@ -244,8 +244,8 @@ pub enum Error {
     Encoding {
         /// The file.
         path: PathBuf,
-        /// The encoder's error.
-        source: png::EncodingError,
+        /// Why.
+        reason: String,
     },
     /// A tensor operation failed, for example because the device is out of memory.
     #[error("tensor operation failed")]

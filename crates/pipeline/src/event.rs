@@ -80,7 +80,7 @@ pub enum Event<'a> {
 /// A saved image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedImage {
-    /// The PNG file.
+    /// The image file.
     pub image: PathBuf,
     /// The JSON file with its metadata.
     pub metadata: PathBuf,
@@ -88,15 +88,17 @@ pub struct SavedImage {
     pub index: usize,
     /// The seed of this image.
     pub seed: u64,
+    /// The number under which it is saved, which makes its file name.
+    pub(crate) number: usize,
 }
 
 impl SavedImage {
-    /// The PNG's file name.
+    /// The name of the image file.
     pub fn file_name(&self) -> &Path {
         self.image.file_name().map_or(&self.image, Path::new)
     }
 
-    /// Whether the PNG file still exists.
+    /// Whether the image file still exists.
     pub(crate) fn is_there(&self) -> bool {
         self.image.exists()
     }

@@ -23,6 +23,7 @@ pub mod family;
 mod finite;
 mod fsync;
 mod identity;
+mod image_size;
 mod loaded;
 mod machine;
 mod measured_rates;
@@ -55,12 +56,13 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedImage};
 pub use failure::{Failure, Warning};
+pub use image_size::{AspectRatio, BadSize, ImageSize, SizeChoice};
 pub use machine::{DeviceKind, DeviceReport, Machine, UsableDevice};
 pub use numerics_id::cpu as cpu_numerics_id;
 pub use recipe::{DenoisingRange, Img2Img, Recipe};
 pub use request::{
-    BadSize, ControlChoice, ControlKind, DeviceChoice, EmbeddingChoice, GuidanceScale, ImageSize, InitImage,
-    LoraChoice, ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
+    ControlChoice, ControlKind, DeviceChoice, EmbeddingChoice, GuidanceScale, InitImage, LoraChoice,
+    ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 pub use run::{PlannedRequest, plan, planned};
 pub use sd_memory::{Bytes, DeviceInfo, Limit};

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::bundle::Bundle;
 use crate::family::Task;
+use crate::image_size::ImageSize;
 use crate::pipeline_class::PipelineClass;
-use crate::request::{GuidanceScale, ImageSize, Names, RefinerChoice, Request, Strength};
+use crate::request::{GuidanceScale, Names, RefinerChoice, Request, Strength};
 use crate::scheduler::{Refusal, Sampler, SamplerKind, ScheduleKind};
-use crate::seed::NoiseSource;
+use crate::seed::{NoiseSource, Seeds};
 use crate::{Error, Result, stage};
 
 /// The settings of image-to-image and inpainting.
@@ -53,8 +54,9 @@ pub struct Recipe {
     pub negative_prompt: String,
     /// The number of images.
     pub images: usize,
-    /// The first image's seed.
-    pub seed: u64,
+    /// The seeds of the images.
+    #[serde(rename = "seed")]
+    pub seeds: Seeds,
     /// The generator of the noise.
     pub rng: NoiseSource,
     /// Denoising steps.
@@ -110,10 +112,13 @@ impl Recipe {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone().unwrap_or_default(),
             images: request.images,
-            seed: request.seed,
+            seeds: request.seeds.clone(),
             rng: request.rng,
             steps: request.steps.or(recommended.steps).unwrap_or(defaults.steps),
-            size: request.size.or(init_size).unwrap_or(defaults.size),
+            size: match request.size {
+                Some(size) => size.resolve(defaults.size),
+                None => init_size.unwrap_or(defaults.size),
+            },
             denoising_range: match request.refiner.as_ref().and_then(|refiner| refiner.switch) {
                 Some(switch) => DenoisingRange::End(switch),
                 None => DenoisingRange::Full,
@@ -224,7 +229,7 @@ impl Recipe {
 
     /// The seed of an image, counted from 0. Each image can be generated again alone with its seed.
     pub fn seed_of(&self, image: usize) -> u64 {
-        self.seed.wrapping_add(image as u64)
+        self.seeds.of(image)
     }
 }
 

@@ -1,117 +1,16 @@
 //! A request: the user's settings as typed values.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use sd_memory::Bytes;
 use sd_weights::ModelFiles;
 use serde::{Deserialize, Serialize};
 
+use crate::image_size::SizeChoice;
+use crate::save::FileNames;
 use crate::scheduler::{SamplerKind, ScheduleKind};
-use crate::seed::NoiseSource;
+use crate::seed::{NoiseSource, Seeds};
 use crate::user_dirs::UserDirs;
-
-/// An image's width and height in pixels, both positive multiples of [`ImageSize::STEP`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Sides")]
-pub struct ImageSize {
-    width: usize,
-    height: usize,
-}
-
-/// Width and height before validation.
-#[derive(Deserialize)]
-struct Sides {
-    width: usize,
-    height: usize,
-}
-
-impl TryFrom<Sides> for ImageSize {
-    type Error = BadSize;
-
-    fn try_from(Sides { width, height }: Sides) -> Result<Self, BadSize> {
-        Self::new(width, height)
-    }
-}
-
-impl ImageSize {
-    /// Both sides are multiples of this: eight pixels per latent, two latents per patch.
-    pub const STEP: usize = 16;
-    /// The longest supported side.
-    pub const MAXIMUM: usize = 16_384;
-
-    /// A size of `width` by `height` pixels.
-    ///
-    /// # Errors
-    /// A side is zero, too long, or not a multiple of [`ImageSize::STEP`].
-    pub fn new(width: usize, height: usize) -> Result<Self, BadSize> {
-        let fits = |side: usize| side > 0 && side <= Self::MAXIMUM && side.is_multiple_of(Self::STEP);
-        if fits(width) && fits(height) {
-            Ok(Self { width, height })
-        } else {
-            Err(BadSize::Sides { width, height })
-        }
-    }
-
-    /// Width in pixels.
-    pub fn width(self) -> usize {
-        self.width
-    }
-
-    /// Height in pixels.
-    pub fn height(self) -> usize {
-        self.height
-    }
-}
-
-impl fmt::Display for ImageSize {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}x{}", self.width, self.height)
-    }
-}
-
-impl FromStr for ImageSize {
-    type Err = BadSize;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let sides = text.split_once(['x', 'X', '×']);
-        let sides =
-            sides.and_then(|(width, height)| Some((width.trim().parse().ok()?, height.trim().parse().ok()?)));
-        let (width, height) = sides.ok_or_else(|| BadSize::Text(text.to_owned()))?;
-        Self::new(width, height)
-    }
-}
-
-/// Why a size is invalid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadSize {
-    /// The text has not the form of a size.
-    #[error("`{0}` is not a size: write it like 1024x768")]
-    Text(String),
-    /// A side is invalid. The message names the nearest valid size.
-    #[error("{width}x{height} is not possible: both sides must be multiples of 16, at most 16384; {} is the nearest", nearest(*.width, *.height))]
-    Sides {
-        /// The requested width.
-        width: usize,
-        /// The requested height.
-        height: usize,
-    },
-}
-
-fn nearest(width: usize, height: usize) -> ImageSize {
-    let step = ImageSize::STEP;
-    let round = |side: usize| {
-        (side.min(ImageSize::MAXIMUM) + step / 2)
-            .div_euclid(step)
-            .clamp(1, ImageSize::MAXIMUM / step)
-            * step
-    };
-    ImageSize {
-        width: round(width),
-        height: round(height),
-    }
-}
 
 /// The scale of classifier-free guidance. At 1 and below there is no guidance, and the negative prompt has no
 /// effect.
@@ -337,12 +236,12 @@ pub struct Request {
     pub images: usize,
     /// Denoising steps.
     pub steps: Option<usize>,
-    /// The first image's seed; image `i` uses `seed + i`.
-    pub seed: u64,
+    /// The seeds of the images.
+    pub seeds: Seeds,
     /// The generator of the noise.
     pub rng: NoiseSource,
-    /// The images' size.
-    pub size: Option<ImageSize>,
+    /// The images' size; by default that of the initial image, or the model's own.
+    pub size: Option<SizeChoice>,
     /// The initial image of image-to-image.
     pub init: Option<InitImage>,
     /// The guidance scale.
@@ -357,6 +256,8 @@ pub struct Request {
     pub clip_skip: usize,
     /// The output folder, which is created if missing.
     pub output: PathBuf,
+    /// The names and the format of the image files.
+    pub file_names: FileNames,
     /// The device.
     pub device: DeviceChoice,
     /// The data type of the weights.
@@ -386,7 +287,7 @@ impl Request {
             strict: false,
             images: 1,
             steps: None,
-            seed: 42,
+            seeds: Seeds::From(42),
             rng: NoiseSource::default(),
             size: None,
             init: None,
@@ -396,36 +297,12 @@ impl Request {
             schedule: ScheduleKind::Automatic,
             clip_skip: 0,
             output: PathBuf::from("outputs"),
+            file_names: FileNames::default(),
             device: DeviceChoice::Automatic,
             weight_type: TypeChoice::Automatic,
             memory: None,
             host_memory: None,
             user_dirs: UserDirs::default(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_read_and_held_to_its_step() {
-        assert_eq!("1024x768".parse(), ImageSize::new(1024, 768));
-        assert_eq!(" 64 X 64 ".parse(), ImageSize::new(64, 64));
-        for text in [
-            "100x100",
-            "0x64",
-            "64",
-            "x",
-            "64x-64",
-            "99999999999999999999x64",
-            "32768x64",
-        ] {
-            assert!(text.parse::<ImageSize>().is_err(), "{text}");
-        }
-        let message = "1000x250".parse::<ImageSize>().unwrap_err().to_string();
-        assert!(message.contains("1008x256 is the nearest"), "{message}");
-        assert_eq!(nearest(usize::MAX, 0).to_string(), "16384x16");
     }
 }

@@ -38,8 +38,8 @@ fn request(seed: u64, output: &Path) -> Request {
     };
     Request {
         steps: Some(if other.is_some() { 1 } else { 4 }),
-        size: other.map(|_| ImageSize::new(64, 64).unwrap()),
-        seed,
+        size: other.map(|_| ImageSize::new(64, 64).unwrap().into()),
+        seeds: seed.into(),
         output: output.to_owned(),
         device: DeviceChoice::Cpu,
         ..Request::new("a red circle above a blue square", model)

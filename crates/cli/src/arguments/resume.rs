@@ -30,6 +30,10 @@ pub(crate) struct ResumeArguments {
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 
+    /// Folder for the images that are not saved yet [default: that of the interrupted run]
+    #[arg(short, long, value_name = "DIR", conflicts_with = "discard")]
+    pub(crate) output: Option<PathBuf>,
+
     /// Discard the run instead; saved images stay
     #[arg(long)]
     pub(crate) discard: bool,

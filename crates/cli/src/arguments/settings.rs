@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sd_catalog::styles::Style;
-use sd_catalog::{Settings, parse};
+use sd_catalog::{SeedChoice, Settings, parse};
 use sd_pipeline::seed::NoiseSource;
-use sd_pipeline::{Bytes, DeviceChoice, ImageSize, Prediction, TypeChoice};
+use sd_pipeline::{Bytes, DeviceChoice, Prediction, SizeChoice, TypeChoice};
 
 /// The flags of the settings that presets and the configuration can set too.
 #[derive(Debug, Clone, Args)]
@@ -19,9 +19,10 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "NAME", help_heading = "Image", value_parser = parse::style)]
     style: Option<&'static Style>,
 
-    /// Width and height in pixels, multiples of 16 [default: the model's own]
-    #[arg(long, value_name = "WxH", help_heading = "Image")]
-    size: Option<ImageSize>,
+    /// Width and height in pixels, multiples of 16, or their ratio: 16:9, portrait, landscape, square [default: the
+    /// model's own]
+    #[arg(long, value_name = "WxH", help_heading = "Image", value_parser = parse::size)]
+    size: Option<SizeChoice>,
 
     /// Upscale the image by 2 or 4
     #[arg(long, value_name = "N", help_heading = "Image", value_parser = parse::upscale)]
@@ -32,15 +33,15 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "REF", help_heading = "Image")]
     pub(super) upscaler: Option<String>,
 
-    /// Number of images; image i uses seed + i [default: 1]
+    /// Number of images; each has the seed after that of the image before [default: 1]
     #[arg(long, value_name = "N", help_heading = "Image",
           allow_negative_numbers = true, value_parser = parse::images)]
     n: Option<u64>,
 
-    /// Seed; the same seed gives the same image [default: 42]
+    /// Seed; the same seed gives the same image. Also `random`, or several: 1,2,3 or 10..20 [default: 42]
     #[arg(long, value_name = "N", help_heading = "Image",
           allow_negative_numbers = true, value_parser = parse::seed)]
-    seed: Option<u64>,
+    seed: Option<SeedChoice>,
 
     /// Generator of the noise: torch (as diffusers on a CPU) or philox (as stable-diffusion-webui on NVIDIA GPUs, and
     /// its setting NV) [default: torch]
@@ -148,9 +149,18 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "TYPE", help_heading = "Machine", value_parser = parse::weight_type)]
     dtype: Option<TypeChoice>,
 
-    /// Output folder, created if missing [default: ./outputs]
-    #[arg(long, value_name = "DIR", help_heading = "Output")]
-    output: Option<PathBuf>,
+    /// Output folder, created if missing, or a file that ends in .png, .jpg or .webp; names of files may have {date},
+    /// {time}, {seed}, {model} and %03d; `-` writes the image to stdout [default: ./outputs]
+    #[arg(short, long, value_name = "PATH", help_heading = "Output")]
+    pub(super) output: Option<PathBuf>,
+
+    /// Replace existing files, instead of saving under another name
+    #[arg(long, help_heading = "Output")]
+    overwrite: bool,
+
+    /// Quality of .jpg files, 1 to 100; .png and .webp files are lossless [default: 95]
+    #[arg(long, value_name = "Q", help_heading = "Output", value_parser = parse::jpeg_quality)]
+    pub(super) jpeg_quality: Option<u8>,
 
     /// Fail if a LoRA, ControlNet, refiner or upscaler fails, instead of continuing without it
     #[arg(long, help_heading = "Output")]
@@ -192,6 +202,8 @@ impl From<SettingFlags> for Settings {
             device: flags.device,
             dtype: flags.dtype,
             output: flags.output,
+            overwrite: flags.overwrite,
+            jpeg_quality: flags.jpeg_quality,
             strict: flags.strict,
         }
     }

@@ -9,8 +9,9 @@ use sd_weights::{Checkpoint, ModelSource, WeightOptions, WeightType, Weights, op
 
 use crate::control::{canny, canny_bytes};
 use crate::family::{self, ControlInput, ControlModel, Family};
+use crate::image_size::ImageSize;
 use crate::plan::SourceImageBytes;
-use crate::request::{ControlChoice, ControlKind, ImageSize};
+use crate::request::{ControlChoice, ControlKind};
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
 use crate::{Error, Result, components};

@@ -21,7 +21,8 @@ pub use kind::{FileKind, Kind};
 
 use crate::components::{self, AdaptedNetwork, Components, ModelIndex};
 use crate::family::{self, ControlWeights, Defaults, Denoiser, Family, LatentLayout};
-use crate::request::{ControlChoice, EmbeddingChoice, GuidanceScale, ImageSize, LoraChoice};
+use crate::image_size::ImageSize;
+use crate::request::{ControlChoice, EmbeddingChoice, GuidanceScale, LoraChoice};
 use crate::scheduler::{ConfigError, SchedulerConfig};
 use crate::{Error, Result, finite};
 

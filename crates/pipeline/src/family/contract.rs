@@ -9,7 +9,7 @@ use sd_weights::{EmbeddingFile, ModelPart, Naming, WeightOptions, Weights};
 
 use super::{ControlModel, ControlWeights, Denoiser, EncodedPrompt};
 use crate::components::Components;
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 use crate::scheduler::{Repairs, SchedulerConfig};
 use crate::{Error, Result};
 

@@ -267,8 +267,8 @@ fn a_family_in_one_file_generates_through_the_whole_pipeline() {
         recommended: Recommended::default(),
     };
     let request = |prompt: &str, memory: Option<Bytes>| Request {
-        seed: 1,
-        size: Some(ImageSize::new(64, 64).unwrap()),
+        seeds: 1.into(),
+        size: Some(ImageSize::new(64, 64).unwrap().into()),
         output: folder.path().join("outputs"),
         device: DeviceChoice::Cpu,
         memory,

@@ -129,7 +129,7 @@ fn settings(recipe: &Recipe, profile: &Profile) -> Vec<Element> {
         recipe.size.to_string().replace('x', " × "),
         format!("{} steps", recipe.steps),
         format!("guidance {}", recipe.guidance_scale.0),
-        format!("seed {}", recipe.seed),
+        format!("seed {}", recipe.seeds.first()),
         images,
     ];
     words.into_iter().map(|word| element("li").text(word)).collect()
@@ -266,7 +266,7 @@ mod tests {
                 prompt: prompt.to_owned(),
                 negative_prompt: String::new(),
                 images: 1,
-                seed: 4711,
+                seeds: 4711.into(),
                 rng: Default::default(),
                 steps: 2,
                 size: ImageSize::new(1024, 768).unwrap(),

@@ -371,11 +371,9 @@ impl Journal {
     }
 
     fn note_saved(&mut self, saved: &SavedImage) {
-        let stem = saved.image.file_stem().map(|stem| stem.to_string_lossy());
-        let number = stem.and_then(|stem| self.description.name.number_of(&stem));
         // A file with another index was not written by this run.
-        if let Some(number) = number.filter(|_| saved.index < self.description.request.images) {
-            self.description.note_saved(saved.index, number);
+        if saved.index < self.description.request.images {
+            self.description.note_saved(saved.index, saved.number);
             self.progress.remove(&saved.index);
         }
     }
@@ -385,13 +383,15 @@ impl Journal {
         let Description {
             name, request, saved, ..
         } = &self.description;
+        let names = request.image_names(name);
         let images = saved.iter().map(|(index, number)| {
-            let image = request.path_of(&name.file_name(number));
+            let stem = names.stem(index, number);
             SavedImage {
-                metadata: image.with_extension("json"),
-                image,
+                image: request.path_of(&names.image_file(&stem)),
+                metadata: request.path_of(&format!("{stem}.json")),
                 index,
-                seed: request.seed.wrapping_add(index as u64),
+                seed: names.seeds.of(index),
+                number,
             }
         });
         images.collect()

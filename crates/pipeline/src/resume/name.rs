@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use jiff::ZonedDateTime;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ const ID_LENGTH: usize = 8;
 
 /// The pattern of a time to the second, the beginning of [`RunName::started`].
 const SECONDS: &str = "0000-00-00T00:00:00";
+/// How much of it is the date.
+const DATE: usize = 10;
 /// The longest time, with fraction and UTC offset.
 const LONGEST_MOMENT: usize = 48;
 
@@ -87,6 +90,23 @@ impl RunName {
     /// The name of file `number` without its extension: `output_2026-05-04_03-02-01_001`.
     pub(crate) fn file_name(&self, number: usize) -> String {
         format!("{}_{number:03}", self.file_stem)
+    }
+
+    /// The moment of the start, to the second.
+    pub(crate) fn moment(&self) -> Option<SystemTime> {
+        let moment: jiff::Timestamp = self.started.parse().ok()?;
+        let seconds = u64::try_from(moment.as_second()).ok()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+
+    /// The date of the start: `2026-05-04`.
+    pub(crate) fn date(&self) -> String {
+        self.started[..DATE].to_owned()
+    }
+
+    /// The time of the start, as file names have it: `03-02-01`.
+    pub(crate) fn time(&self) -> String {
+        self.started[DATE + 1..SECONDS.len()].replace(':', "-")
     }
 
     /// The number of the file called `name`, without its extension, if it belongs to this run.

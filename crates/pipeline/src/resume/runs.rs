@@ -202,6 +202,17 @@ impl ClaimedRun {
         self
     }
 
+    /// Changes the folder of the images that are not saved yet.
+    pub fn with_output(mut self, folder: &Path) -> Self {
+        let request = &mut self.description.request;
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        if folder != request.output {
+            let before = std::mem::replace(&mut request.output, folder);
+            request.earlier_outputs.push(before);
+        }
+        self
+    }
+
     /// The request of the run, with `models` in place of those that [`ClaimedRun::models`] names.
     ///
     /// # Panics

@@ -12,14 +12,16 @@ use super::RunName;
 use super::saved::SavedImages;
 use crate::failure::{Failure, Warning};
 use crate::identity::ModelIdentity;
+use crate::image_size::ImageSize;
 use crate::recipe::Recipe;
 use crate::request::{
-    ControlChoice, DeviceChoice, EmbeddingChoice, GuidanceScale, ImageSize, InitImage, LoraChoice,
-    ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
+    ControlChoice, DeviceChoice, EmbeddingChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, Names,
+    Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
 use crate::run::ModelPass;
+use crate::save::{FileNames, ImageNames};
 use crate::scheduler::{SamplerKind, SamplerState, ScheduleKind};
-use crate::seed::NoiseSource;
+use crate::seed::{NoiseSource, Seeds};
 use crate::stage::Progress;
 use crate::user_dirs::UserDirs;
 use crate::{Result, device, numerics_id};
@@ -88,7 +90,8 @@ pub(super) struct KeptRequest {
     pub(super) strict: bool,
     pub(super) refiner: Option<KeptRefiner>,
     pub(super) images: usize,
-    pub(super) seed: u64,
+    #[serde(rename = "seed")]
+    pub(super) seeds: Seeds,
     #[serde(default)]
     pub(super) rng: NoiseSource,
     pub(super) steps: usize,
@@ -101,6 +104,11 @@ pub(super) struct KeptRequest {
     pub(super) schedule: ScheduleKind,
     pub(super) clip_skip: usize,
     pub(super) output: PathBuf,
+    #[serde(default)]
+    pub(super) file_names: FileNames,
+    /// The folders that earlier processes saved images in.
+    #[serde(default)]
+    pub(super) earlier_outputs: Vec<PathBuf>,
     pub(super) device: DeviceChoice,
     pub(super) weight_type: TypeChoice,
     pub(super) memory: Option<Bytes>,
@@ -245,7 +253,7 @@ impl KeptRequest {
             strict,
             images: _,
             steps: _,
-            seed: _,
+            seeds: _,
             rng: _,
             size: _,
             init: _,
@@ -255,6 +263,7 @@ impl KeptRequest {
             schedule: _,
             clip_skip: _,
             output: _,
+            file_names,
             device: _,
             weight_type,
             memory,
@@ -310,7 +319,7 @@ impl KeptRequest {
                 switch: refiner.switch,
             }),
             images: recipe.images,
-            seed: recipe.seed,
+            seeds: recipe.seeds.clone(),
             rng: recipe.rng,
             steps: recipe.steps,
             size: recipe.size,
@@ -327,6 +336,8 @@ impl KeptRequest {
             schedule: recipe.schedule,
             clip_skip: recipe.clip_skip,
             output: absolute(&recipe.output),
+            file_names: file_names.clone(),
+            earlier_outputs: Vec::new(),
             device: device::settled(device),
             weight_type: *weight_type,
             memory: *memory,
@@ -375,9 +386,9 @@ impl KeptRequest {
             }),
             images: self.images,
             steps: Some(self.steps),
-            seed: self.seed,
+            seeds: self.seeds.clone(),
             rng: self.rng,
-            size: Some(self.size),
+            size: Some(self.size.into()),
             init: self.img2img.as_ref().map(|img2img| InitImage {
                 image: img2img.image.clone(),
                 mask: img2img.mask.clone(),
@@ -389,6 +400,7 @@ impl KeptRequest {
             schedule: self.schedule,
             clip_skip: self.clip_skip,
             output: self.output.clone(),
+            file_names: self.file_names.clone(),
             device: self.device,
             weight_type: self.weight_type,
             memory: self.memory,
@@ -397,9 +409,25 @@ impl KeptRequest {
         }
     }
 
-    /// The path of the image that is saved under the name `stem`.
-    pub(super) fn path_of(&self, stem: &str) -> PathBuf {
-        self.output.join(format!("{stem}.png"))
+    /// The path of the file `name` that this run saved: in its folder, or in one of an earlier process.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        let earlier = self.earlier_outputs.iter().map(|folder| folder.join(name));
+        let here = self.output.join(name);
+        if here.exists() {
+            return here;
+        }
+        earlier.into_iter().find(|path| path.exists()).unwrap_or(here)
+    }
+
+    /// The names of the image files of the run `name`.
+    pub(super) fn image_names(&self, name: &RunName) -> ImageNames {
+        ImageNames {
+            names: self.file_names.clone(),
+            run: name.clone(),
+            seeds: self.seeds.clone(),
+            model: self.model.name.clone(),
+            images: self.images,
+        }
     }
 }
 

@@ -171,8 +171,8 @@ fn request(folder: &Path) -> Request {
     Request {
         images: 2,
         steps: Some(8),
-        seed: 1,
-        size: Some(ImageSize::new(64, 64).unwrap()),
+        seeds: 1.into(),
+        size: Some(ImageSize::new(64, 64).unwrap().into()),
         guidance_scale: Some(GuidanceScale(4.5)),
         output: folder.join("outputs"),
         user_dirs: user_dirs(folder),

@@ -1,8 +1,9 @@
 //! The initial image of image-to-image and its inpainting mask. Headers are read before the run is planned,
 //! pixels after.
 
+use crate::image_size::ImageSize;
 use crate::plan::SourceImageBytes;
-use crate::request::{ImageSize, InitImage};
+use crate::request::InitImage;
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
 use crate::stage::Mask;

@@ -4,6 +4,7 @@ use sd_weights::WeightType;
 
 use super::model_pass::ModelPass;
 use crate::Result;
+use crate::image_size::ImageSize;
 use crate::prompt::Prompt;
 use crate::recipe::DenoisingRange;
 use crate::request::Strength;
@@ -30,6 +31,35 @@ pub(super) fn streaming_warning(pass: &ModelPass) -> String {
         plan.budget,
         (plan.resident_budget.gigabytes() * 10.0).ceil() / 10.0,
     )
+}
+
+/// The warning that the image has far fewer or far more pixels than those that the model was trained with.
+pub(super) fn of_size(pass: &ModelPass) -> Option<String> {
+    /// How many times the pixels may differ.
+    const FAR: f64 = 2.0;
+    let pixels = |size: ImageSize| (size.width() * size.height()) as f64;
+    let (own, size) = (pass.bundle.defaults().size, pass.recipe.size);
+    let ratio = pixels(size) / pixels(own);
+    let effect = if ratio > FAR {
+        "repeat subjects"
+    } else if ratio < 1.0 / FAR {
+        "be blurred or cut off"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "the model was trained at {own}: at {size} images may {effect}; --size with a ratio such as {} keeps the model's area",
+        ratio_of(size)
+    ))
+}
+
+/// The ratio of a size, as the user writes it.
+fn ratio_of(size: ImageSize) -> String {
+    let (mut divisor, mut rest) = (size.width(), size.height());
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    format!("{}:{}", size.width() / divisor, size.height() / divisor)
 }
 
 /// Warnings about LoRAs: unsupported arguments of tags in the prompts of `pass`, and added files without

@@ -35,7 +35,7 @@ use crate::recipe::DenoisingRange;
 use crate::request::Request;
 use crate::request_cache::RequestCache;
 use crate::resume::{ClaimedRun, Journal, RunName};
-use crate::save::{Gallery, RgbImage};
+use crate::save::{Gallery, ImageNames, RgbImage};
 use crate::stage::Progress;
 use crate::{Error, Result, device_budget, oom_retry};
 use networks::{Kept, Networks};
@@ -100,7 +100,8 @@ impl<'a> Run<'a> {
         let (passes, upscaling, failed) = (planned.passes, planned.upscaling, planned.failed);
         let init_image = planned.init_image.map(Arc::new);
         let of_loras = messages::of_loras(&passes[0]);
-        let warnings = loaded.fallback().map(str::to_owned).into_iter().chain(of_loras);
+        let warnings = loaded.fallback().map(str::to_owned).into_iter();
+        let warnings = warnings.chain(messages::of_size(&passes[0])).chain(of_loras);
         let models: Result<Vec<ModelIdentity>> = passes
             .iter()
             .map(|pass| ModelIdentity::of(&pass.bundle))
@@ -115,7 +116,14 @@ impl<'a> Run<'a> {
             None => RunName::new(&crate::clock::now()),
         };
         let recipe = &passes[0].recipe;
-        let mut gallery = Gallery::open(&recipe.output, &name)?;
+        let names = ImageNames {
+            names: request.file_names.clone(),
+            run: name.clone(),
+            seeds: recipe.seeds.clone(),
+            model: recipe.model.clone(),
+            images: recipe.images,
+        };
+        let mut gallery = Gallery::open(&recipe.output, names)?;
         let prompts = passes
             .iter()
             .zip(&models)

@@ -1,11 +1,8 @@
-//! An image in memory, and its PNG file.
-
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
+//! An image in memory.
 
 use candle_core::{DType, Tensor};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// An RGB image: rows from top to bottom, three bytes per pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,40 +62,5 @@ impl RgbImage {
     /// Three bytes per pixel, rows from top to bottom.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
-    }
-
-    /// Writes the image as PNG with `parameters` in the text chunk of that name that Stable Diffusion
-    /// programs read. `path` is for messages.
-    pub(crate) fn write_png(&self, target: &mut impl Write, parameters: &str, path: &Path) -> Result<()> {
-        const KEYWORD: &str = "parameters";
-        let failed = |error| match error {
-            png::EncodingError::IoError(source) => Error::Output {
-                path: path.to_owned(),
-                source,
-            },
-            source => Error::Encoding {
-                path: path.to_owned(),
-                source,
-            },
-        };
-        let mut buffered = BufWriter::new(target);
-        let mut encoder = png::Encoder::new(&mut buffered, self.width as u32, self.height as u32);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        // A tEXt chunk is Latin-1; other text goes into an iTXt chunk.
-        let is_latin = parameters.chars().all(|character| u32::from(character) < 256);
-        let text = if is_latin {
-            encoder.add_text_chunk(KEYWORD.into(), parameters.into())
-        } else {
-            encoder.add_itxt_chunk(KEYWORD.into(), parameters.into())
-        };
-        text.map_err(failed)?;
-        let mut writer = encoder.write_header().map_err(failed)?;
-        writer.write_image_data(&self.pixels).map_err(failed)?;
-        writer.finish().map_err(failed)?;
-        buffered.flush().map_err(|source: io::Error| Error::Output {
-            path: path.to_owned(),
-            source,
-        })
     }
 }

@@ -30,32 +30,35 @@ impl Gallery {
     /// The folder cannot be read, or a file in it cannot be removed.
     pub(crate) fn recover(&mut self, known: usize) -> Result<Vec<SavedImage>> {
         self.next = self.next.saturating_add(known);
-        remove_temporary_files(&self.folder, &self.run)?;
+        remove_temporary_files(&self.folder, &self.names.run)?;
         let mut saved = Vec::new();
         for metadata in files(&self.folder)? {
-            let stem = metadata.file_stem().and_then(OsStr::to_str);
-            let is_numbered = stem.is_some_and(|stem| self.run.number_of(stem).is_some());
-            if !is_numbered || metadata.extension() != Some(OsStr::new("json")) {
+            if metadata.extension() != Some(OsStr::new("json")) || !self.may_be_ours(&metadata) {
                 continue;
             }
             // Other runs may have started in the same second, and such a file need not be metadata.
             let origin = sd_files::read_at_most(&metadata, LONGEST_METADATA)
                 .ok()
                 .and_then(|text| serde_json::from_slice::<Origin>(&text).ok())
-                .filter(|origin| origin.started == self.run.started());
+                .filter(|origin| origin.started == self.names.run.started());
             let Some(Origin {
                 image_index, seed, ..
             }) = origin
             else {
                 continue;
             };
-            let image = metadata.with_extension("png");
+            let stem = metadata.file_stem().unwrap_or_default().to_string_lossy();
+            let Some(number) = self.names.number_of(&stem, image_index) else {
+                continue;
+            };
+            let image = metadata.with_file_name(self.names.image_file(&stem));
             if image.exists() {
                 saved.push(SavedImage {
                     image,
                     metadata,
                     index: image_index,
                     seed,
+                    number,
                 });
             } else {
                 // The process was killed after it had written the metadata and before the image.
@@ -63,6 +66,20 @@ impl Gallery {
             }
         }
         Ok(saved)
+    }
+
+    /// Whether `metadata`, a file in the folder, may be of this run: by its name, or by its age if the user names files.
+    fn may_be_ours(&self, metadata: &Path) -> bool {
+        if self.names.names.template.is_some() {
+            let changed = fs::metadata(metadata).and_then(|metadata| metadata.modified());
+            let started = self.names.run.moment();
+            return changed
+                .ok()
+                .zip(started)
+                .is_none_or(|(changed, started)| changed >= started);
+        }
+        let stem = metadata.file_stem().and_then(OsStr::to_str);
+        stem.is_some_and(|stem| self.names.run.number_of(stem).is_some())
     }
 }
 
@@ -102,13 +119,23 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use jiff::ZonedDateTime;
 
-    use super::super::{RgbImage, metadata};
+    use super::super::{FileNames, ImageNames, RgbImage, metadata};
     use super::*;
 
     fn names(folder: &Path) -> Vec<PathBuf> {
         let mut names = files(folder).unwrap();
         names.sort();
         names
+    }
+
+    fn names_of(run: &RunName) -> ImageNames {
+        ImageNames {
+            names: FileNames::default(),
+            run: run.clone(),
+            seeds: 42.into(),
+            model: "demo".to_owned(),
+            images: 2,
+        }
     }
 
     #[test]
@@ -124,7 +151,7 @@ mod tests {
         let save = |run: &RunName, index: usize| {
             let mut metadata = metadata::example();
             metadata.image_index = index;
-            let mut gallery = Gallery::open(folder.path(), run).unwrap();
+            let mut gallery = Gallery::open(folder.path(), names_of(run)).unwrap();
             gallery.save(&image, &mut metadata).unwrap()
         };
         let (first, theirs, half) = (save(&run, 0), save(&other, 0), save(&run, 1));
@@ -141,7 +168,7 @@ mod tests {
         )
         .unwrap();
 
-        let mut gallery = Gallery::open(folder.path(), &run).unwrap();
+        let mut gallery = Gallery::open(folder.path(), names_of(&run)).unwrap();
         assert_eq!(gallery.recover(0).unwrap(), std::slice::from_ref(&first));
         let left = names(folder.path());
         assert!(

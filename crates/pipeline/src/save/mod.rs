@@ -1,6 +1,8 @@
 //! Saves images with their metadata. Both files are written atomically, and never over an existing file.
 
 mod bare_name;
+mod encode;
+mod file_names;
 mod image;
 mod interrupted;
 mod metadata;
@@ -12,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
+pub use encode::ImageFormat;
+pub(crate) use file_names::ImageNames;
+pub use file_names::{BadTemplate, FileNames, Template};
 pub use image::RgbImage;
 pub(crate) use interrupted::remove_temporary_files;
 pub use metadata::{EmbeddingRecord, LoraRecord, MemoryReport, Metadata, RefinerSettings};
@@ -26,17 +31,16 @@ use crate::{Error, Result, SavedImage};
 #[derive(Debug)]
 pub struct Gallery {
     folder: PathBuf,
-    run: RunName,
+    names: ImageNames,
     next: usize,
 }
 
 impl Gallery {
-    /// Opens `folder`, creates it if missing, and checks that it is writable before any work is done. File
-    /// names carry the start time of `run`.
+    /// Opens `folder`, creates it if missing, and checks that it is writable before any work is done.
     ///
     /// # Errors
     /// The folder cannot be created or written.
-    pub fn open(folder: &Path, run: &RunName) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, names: ImageNames) -> Result<Self> {
         let unwritable = |source| Error::Output {
             path: folder.to_owned(),
             source,
@@ -46,29 +50,39 @@ impl Gallery {
         tempfile::tempfile_in(folder).map_err(unwritable)?;
         Ok(Self {
             folder: folder.to_owned(),
-            run: run.clone(),
+            names,
             next: 1,
         })
     }
 
-    /// Saves `image` with `metadata` under the next free name, `output_YYYY-MM-DD_HH-MM-SS_001.png` and the
+    /// Saves `image` with `metadata` under the next free name, by default `output_YYYY-MM-DD_HH-MM-SS_001.png` and the
     /// same with `.json`. The file name and the start of the run are set in `metadata`.
     ///
     /// # Errors
     /// The files cannot be written; then neither exists.
     pub fn save(&mut self, image: &RgbImage, metadata: &mut Metadata) -> Result<SavedImage> {
+        let index = metadata.image_index;
+        let replaces = self.names.names.replaces;
+        let mut attempt = 1;
         loop {
-            let stem = self.run.file_name(self.next);
-            let path = self.folder.join(format!("{stem}.png"));
+            let number = match self.names.counts_images() {
+                true => self.next,
+                false => attempt,
+            };
+            let stem = self.names.stem(index, number);
+            let file_name = self.names.image_file(&stem);
+            let path = self.folder.join(&file_name);
             let sidecar = self.folder.join(format!("{stem}.json"));
             self.next += 1;
-            if path.exists() || sidecar.exists() {
+            attempt += 1;
+            if !replaces && (path.exists() || sidecar.exists()) {
                 continue;
             }
-            metadata.filename = format!("{stem}.png");
-            metadata.started = self.run.started().to_owned();
+            metadata.filename = file_name;
+            metadata.started = self.names.run.started().to_owned();
             let text = parameters_text(metadata);
-            let written_image = self.write(&path, |file| image.write_png(file, &text, &path))?;
+            let format = self.names.names.format;
+            let written_image = self.write(&path, |file| image.write(format, file, &text, &path))?;
             let written_sidecar = self.write(&sidecar, |file| {
                 let result = serde_json::to_writer_pretty(&mut *file, metadata).map_err(io::Error::from);
                 let result = result.and_then(|()| file.write_all(b"\n"));
@@ -78,10 +92,10 @@ impl Gallery {
                 })
             })?;
             // The image is renamed last: whoever sees it finds its metadata.
-            if !persist(written_sidecar, &sidecar)? {
+            if !persist(written_sidecar, &sidecar, replaces)? {
                 continue;
             }
-            match persist(written_image, &path) {
+            match persist(written_image, &path, replaces) {
                 Ok(true) => {}
                 Ok(false) => {
                     remove(&sidecar)?;
@@ -97,8 +111,9 @@ impl Gallery {
             return Ok(SavedImage {
                 image: path,
                 metadata: sidecar,
-                index: metadata.image_index,
+                index,
                 seed: metadata.seed,
+                number,
             });
         }
     }
@@ -118,7 +133,7 @@ impl Gallery {
 
     /// A temporary file of the run, which is deleted when dropped.
     fn temporary(&self) -> io::Result<NamedTempFile> {
-        temporary(&self.folder, &temporary_prefix(&self.run))
+        temporary(&self.folder, &temporary_prefix(&self.names.run))
     }
 }
 
@@ -139,12 +154,17 @@ fn temporary_prefix(run: &RunName) -> String {
     format!(".generate-{run}-")
 }
 
-/// Renames a file to `path`, unless that exists.
-fn persist(file: NamedTempFile, path: &Path) -> Result<bool> {
+/// Renames a file to `path`. If that exists, `replaces` says whether it is replaced; the result says whether the file
+/// was renamed.
+fn persist(file: NamedTempFile, path: &Path, replaces: bool) -> Result<bool> {
     crash_point();
-    match file.persist_noclobber(path) {
+    let persisted = match replaces {
+        true => file.persist(path),
+        false => file.persist_noclobber(path),
+    };
+    match persisted {
         Ok(_) => Ok(true),
-        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(refused) if !replaces && refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(refused) => Err(Error::Output {
             path: path.to_owned(),
             source: refused.error,
@@ -166,9 +186,19 @@ mod tests {
 
     use super::*;
 
-    fn run() -> RunName {
+    fn names(names: FileNames) -> ImageNames {
         let now = DateTime::constant(2026, 5, 4, 3, 2, 1, 0);
-        RunName::new(&now.to_zoned_datetime(TimeZone::UTC).unwrap())
+        ImageNames {
+            names,
+            run: RunName::new(&now.to_zoned_datetime(TimeZone::UTC).unwrap()),
+            seeds: 42.into(),
+            model: "demo".to_owned(),
+            images: 1,
+        }
+    }
+
+    fn run() -> ImageNames {
+        names(FileNames::default())
     }
 
     fn example() -> (RgbImage, Metadata) {
@@ -183,12 +213,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("output_2026-05-04_03-02-01_001.json"), "mine").unwrap();
         let (image, mut metadata) = example();
-        let saved = Gallery::open(folder.path(), &run())
+        let saved = Gallery::open(folder.path(), run())
             .unwrap()
             .save(&image, &mut metadata)
             .unwrap();
         assert!(saved.image.ends_with("output_2026-05-04_03-02-01_002.png"));
-        let again = Gallery::open(folder.path(), &run())
+        let again = Gallery::open(folder.path(), run())
             .unwrap()
             .save(&image, &mut metadata)
             .unwrap();
@@ -205,7 +235,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = Gallery::open(&file.join("below"), &run()).unwrap_err();
+        let error = Gallery::open(&file.join("below"), run()).unwrap_err();
         assert!(matches!(error, Error::Output { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_named_file_is_kept_or_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, mut metadata) = example();
+        let mut save = |replaces: bool, format: ImageFormat| {
+            let template = Some("cat".parse().unwrap());
+            let names = names(FileNames {
+                template,
+                format,
+                replaces,
+                ..FileNames::default()
+            });
+            let mut gallery = Gallery::open(folder.path(), names).unwrap();
+            let saved = gallery.save(&image, &mut metadata).unwrap();
+            saved.file_name().to_str().unwrap().to_owned()
+        };
+        assert_eq!(save(false, ImageFormat::Png), "cat.png");
+        assert_eq!(save(false, ImageFormat::Png), "cat_2.png");
+        assert_eq!(save(true, ImageFormat::Png), "cat.png");
+        // Its metadata would replace that of the PNG.
+        assert_eq!(save(false, ImageFormat::WebP), "cat_3.webp");
+        assert_eq!(save(false, ImageFormat::Jpeg { quality: 90 }), "cat_4.jpg");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 8);
     }
 }

@@ -5,8 +5,10 @@ mod image_noise;
 mod mersenne_twister;
 mod normal;
 mod philox;
+mod seeds;
 
 pub use image_noise::{ImageNoise, NoiseSource};
 pub use mersenne_twister::MersenneTwister;
 pub use normal::NormalStream;
 pub use philox::PhiloxStream;
+pub use seeds::Seeds;

@@ -3,7 +3,7 @@
 use super::orientation::Orientation;
 use super::resampled::Resampled;
 use super::rows::{Row, Rows};
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 
 /// A pixel of at least this brightness is inpainted, as in diffusers.
 const BRIGHT: u8 = 128;

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 use crate::save::RgbImage;
 use crate::{Error, Result};
 use mask::{MaskRows, ResampledMask};

@@ -2,7 +2,7 @@
 
 use super::orientation::Orientation;
 use super::rows::{Row, Rows};
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 use crate::save::RgbImage;
 use crate::upscale::{Window, along_rows, byte, windows};
 

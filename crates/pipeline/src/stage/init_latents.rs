@@ -7,7 +7,7 @@ use sd_models::vae::{Encoder, Scaling};
 use sd_weights::{Residency, WeightOptions};
 
 use crate::bundle::Bundle;
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 use crate::save::RgbImage;
 use crate::source_image::SourceImage;
 use crate::{Error, Result, device};

@@ -10,9 +10,9 @@ use crate::reference::Pixels;
 /// A request for one small image of `model`.
 pub(crate) fn request(model: ModelChoice, seed: u64) -> Request {
     Request {
-        seed,
+        seeds: seed.into(),
         steps: Some(3),
-        size: Some(ImageSize::new(64, 64).unwrap()),
+        size: Some(ImageSize::new(64, 64).unwrap().into()),
         device: DeviceChoice::Cpu,
         // A part that is left out must be an error.
         strict: true,
@@ -114,7 +114,7 @@ pub(crate) fn warm_up() {
         let request = request(crate::reference::model(path), 0);
         generate_alone(&request);
         generate_alone(&Request {
-            size: Some(ImageSize::new(128, 64).unwrap()),
+            size: Some(ImageSize::new(128, 64).unwrap().into()),
             ..request
         });
     }

@@ -69,7 +69,7 @@ pub(crate) fn other_settings_of_the_same_model_use_its_blocks() {
         let sampler: Option<SamplerChoice> = (!path.contains("large")).then(|| "dpm++2m".parse().unwrap());
         let other = Request {
             prompt: "a red circle".to_owned(),
-            size: Some(ImageSize::new(96, 64).unwrap()),
+            size: Some(ImageSize::new(96, 64).unwrap().into()),
             sampler: sampler.map(|choice| choice.sampler),
             steps: Some(2),
             images: 2,
@@ -147,7 +147,7 @@ pub(crate) fn no_budget_is_exceeded_and_no_image_changed_by_what_is_kept() {
     let within = |memory: Option<Bytes>, images: usize| Request {
         memory,
         images,
-        size: Some(ImageSize::new(128, 128).unwrap()),
+        size: Some(ImageSize::new(128, 128).unwrap().into()),
         ..request(model.clone(), 5)
     };
     let plan = sd_pipeline::plan(&within(None, 1)).unwrap();

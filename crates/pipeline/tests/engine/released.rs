@@ -62,7 +62,7 @@ pub(crate) fn nothing_grows_from_request_to_request() {
         let (index, (width, height), sampler) = kinds[kind];
         let sampler: Option<SamplerChoice> = sampler.map(|name: &str| name.parse().unwrap());
         Request {
-            size: Some(ImageSize::new(width, height).unwrap()),
+            size: Some(ImageSize::new(width, height).unwrap().into()),
             sampler: sampler.map(|choice| choice.sampler),
             prompt: format!("a photo of cat {round}"),
             ..request(model(models::ALL[index]), round)

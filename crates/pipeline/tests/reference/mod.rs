@@ -81,7 +81,7 @@ impl CaseSettings {
             negative_prompt: Some(self.negative_prompt.clone()),
             steps: Some(self.steps),
             seed: self.seed,
-            size: Some(ImageSize::new(64, 64).unwrap()),
+            size: Some(ImageSize::new(64, 64).unwrap().into()),
             guidance_scale: Some(GuidanceScale(self.guidance_scale)),
             sampler: choice.map(|choice| choice.sampler),
             schedule: choice.map(|choice| choice.schedule).unwrap_or_default(),

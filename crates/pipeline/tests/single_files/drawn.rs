@@ -54,7 +54,7 @@ impl Drawing<'_> {
         Request {
             negative_prompt: Some("dark".to_owned()),
             steps: Some(self.steps),
-            size: Some(ImageSize::new(64, 64).unwrap()),
+            size: Some(ImageSize::new(64, 64).unwrap().into()),
             guidance_scale: Some(GuidanceScale(self.guidance)),
             init: (fills_mask || self.family == "refiner").then_some(init),
             loras: self.lora.iter().map(|file| lora(file)).collect(),

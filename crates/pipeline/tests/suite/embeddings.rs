@@ -20,7 +20,7 @@ fn request(name: &str, prompt: &str, folder: &Path) -> Request {
     Request {
         negative_prompt: Some("blurry".to_owned()),
         steps: Some(2),
-        size: Some(ImageSize::new(64, 64).unwrap()),
+        size: Some(ImageSize::new(64, 64).unwrap().into()),
         guidance_scale: Some(GuidanceScale(4.0)),
         output: folder.join("outputs"),
         device: DeviceChoice::Cpu,

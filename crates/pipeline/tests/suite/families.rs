@@ -28,7 +28,7 @@ impl Case {
         let families = fixtures().join("families");
         let model = reference::model(&format!("families/{}", self.settings.model));
         Request {
-            size: Some(ImageSize::new(self.width, self.height).unwrap()),
+            size: Some(ImageSize::new(self.width, self.height).unwrap().into()),
             init: self.strength.map(|strength| InitImage {
                 image: families.join("init.png"),
                 strength: Some(Strength(strength)),

@@ -40,7 +40,7 @@ fn cases() -> Vec<Case> {
 impl Case {
     fn request(&self, output: &Path) -> Request {
         Request {
-            size: Some(ImageSize::new(self.width, self.height).unwrap()),
+            size: Some(ImageSize::new(self.width, self.height).unwrap().into()),
             device: device_choice(),
             ..self.settings.request(
                 reference::model(&format!("models/{}", self.settings.model)),

@@ -41,8 +41,8 @@ impl Fresh {
         Request {
             negative_prompt: Some("blurry".to_owned()),
             steps: Some(2),
-            seed: 1,
-            size: Some(ImageSize::new(64, 64).unwrap()),
+            seeds: 1.into(),
+            size: Some(ImageSize::new(64, 64).unwrap().into()),
             guidance_scale: Some(GuidanceScale(4.5)),
             output: self.path("outputs"),
             device: DeviceChoice::Cpu,
@@ -102,7 +102,7 @@ fn a_prompt_that_was_encoded_before_reads_no_encoder() {
     assert!(generate(&fresh.request()) == first);
     // The entry serves other images and other steps of the same prompt.
     let mut other = fresh.request();
-    other.seed = 2;
+    other.seeds = 2.into();
     other.steps = Some(1);
     assert!(generate(&other) != first);
     assert_eq!(fresh.entries().len(), 1);

@@ -13,7 +13,7 @@ const LEAST_PSNR: f64 = 48.0;
 fn request(model: ModelChoice, weight_type: TypeChoice, memory: Option<Bytes>, output: &Path) -> Request {
     Request {
         steps: Some(4),
-        size: Some(ImageSize::new(64, 64).unwrap()),
+        size: Some(ImageSize::new(64, 64).unwrap().into()),
         output: output.to_owned(),
         device: DeviceChoice::Cpu,
         weight_type,

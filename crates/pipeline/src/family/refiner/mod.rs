@@ -4,7 +4,7 @@ use sd_models::clip;
 
 use super::contract::Defaults;
 use super::unet::UNetFamily;
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 
 /// The aesthetic scores for the prompt and the negative prompt, as in the reference implementation.
 const AESTHETIC_SCORE: f32 = 6.0;

@@ -4,7 +4,7 @@ use sd_models::{clip, unet};
 
 use super::contract::{Defaults, Task};
 use super::unet::UNetFamily;
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 use crate::scheduler::Repairs;
 
 /// Stable Diffusion 1 and 2.

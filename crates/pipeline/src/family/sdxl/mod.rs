@@ -4,7 +4,7 @@ use sd_models::clip;
 
 use super::contract::Defaults;
 use super::unet::UNetFamily;
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 
 /// Stable Diffusion XL.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::text::{ChunkedClips, Clips, clip_configs};
 use super::titles::{has_default_controlnets, network_title};
 use super::{ControlModel, ControlWeights, Denoiser};
 use crate::components::{self, ModelIndex};
-use crate::request::ImageSize;
+use crate::image_size::ImageSize;
 use crate::scheduler::{Repairs, SchedulerConfig};
 use crate::{Error, Result};
 use denoiser::UNetDenoiser;

@@ -10,8 +10,9 @@ use super::super::metadata::example;
 use super::super::{EmbeddingRecord, RefinerSettings};
 use super::*;
 use crate::Img2Img;
+use crate::image_size::ImageSize;
 use crate::prompt::Prompt;
-use crate::request::{GuidanceScale, ImageSize, Strength};
+use crate::request::{GuidanceScale, Strength};
 use crate::scheduler::ScheduleKind;
 
 /// The result of a reader: two prompts and the values of the last line.
