@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use sd_pipeline::save::FileNames;
-use sd_pipeline::{Request, SavedImage};
+use sd_pipeline::{ModelFiles, Request, SavedImage};
 use serde_json::{Value, json};
 
 /// The file that remembers the last request, below the user's cache.
@@ -22,11 +22,17 @@ impl LastRequest {
     /// The memory of requests like `request`. Where it is saved does not matter.
     pub(crate) fn new(request: &Request) -> Self {
         let mut hasher = DefaultHasher::new();
-        let drawn = Request {
+        let mut drawn = Request {
             output: PathBuf::new(),
             file_names: FileNames::default(),
             ..request.clone()
         };
+        // The files of the built-in model are too long to be written out.
+        let named = &request.model.files;
+        let mut files = ModelFiles::at(named.path());
+        files.networks = named.networks.clone();
+        files.prediction = named.prediction;
+        drawn.model.files = files;
         format!("{drawn:?}").hash(&mut hasher);
         Self {
             file: request.user_dirs.cache.as_ref().map(|cache| cache.join(FILE)),

@@ -53,7 +53,10 @@ fn a_command_line_that_cannot_be_understood() {
             &["a cat", "--stepps", "3"],
             "'--stepps' found; a similar argument exists: '--steps'",
         ),
-        (&["a cat", "--seed", "-5"], "a whole number from 0 to"),
+        (
+            &["a cat", "--seed", "-5"],
+            "a seed is a whole number from 0, `random`",
+        ),
         (&["a cat", "--n", "many"], "a whole number from 1 to 10000"),
         (&["a cat", "--cfg", "-1"], "0 to 100"),
         (&["a cat", "--pose", "p.png", "--control-scale", "nan"], "0 to 10"),

@@ -80,7 +80,7 @@ impl CaseSettings {
         Request {
             negative_prompt: Some(self.negative_prompt.clone()),
             steps: Some(self.steps),
-            seed: self.seed,
+            seeds: self.seed.into(),
             size: Some(ImageSize::new(64, 64).unwrap().into()),
             guidance_scale: Some(GuidanceScale(self.guidance_scale)),
             sampler: choice.map(|choice| choice.sampler),
