@@ -35,6 +35,14 @@ pub enum Error {
         /// The presets that lead to it.
         through: Vec<String>,
     },
+    /// The headers of a model that is not on this machine cannot be stored for a plan.
+    #[error("cannot store headers for the plan in `{}`", path.display())]
+    Outline {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// The output cannot be a folder or a file of images.
     #[error("`{}` is no output: {reason}", path.display())]
     Output {

@@ -54,7 +54,7 @@ impl Catalog {
     }
 
     /// The paths of the used files of `reference`.
-    fn used_files(
+    pub(crate) fn used_files(
         &self,
         listing: &Listing,
         reference: &Reference,

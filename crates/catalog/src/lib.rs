@@ -24,6 +24,7 @@ mod local;
 mod lora;
 mod models_path;
 mod names;
+mod outline;
 mod output;
 pub mod parse;
 pub mod presets;

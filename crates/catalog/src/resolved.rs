@@ -1,7 +1,7 @@
 //! [`Resolved`]: settings with every name resolved once, to a local path or to the hub. Missing files are
 //! downloaded, and the result is the pipeline's [`Request`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sd_hub::Reference;
 use sd_pipeline::bundle::{Bundle, FileKind, Kind};
@@ -250,6 +250,48 @@ impl Resolved {
         for asset in self.assets() {
             if asset.missing().is_some() {
                 asset.location = Location::Here(asset.path(catalog)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the headers of what is not local into `folder`, so that the run can be planned. If the program is offline,
+    /// [`Self::request`] reports what is missing.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`], or the headers of a file are not at its beginning.
+    pub fn outline(
+        &mut self,
+        catalog: &Catalog,
+        folder: &Path,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<bool> {
+        let mut count = 0;
+        if catalog.is_offline() {
+            return Ok(false);
+        }
+        self.outline_missing(catalog, folder, is_stopped, &mut count)?;
+        self.choose_default_controlnets(catalog)?;
+        self.outline_missing(catalog, folder, is_stopped, &mut count)?;
+        Ok(count > 0)
+    }
+
+    fn outline_missing(
+        &mut self,
+        catalog: &Catalog,
+        folder: &Path,
+        is_stopped: &dyn Fn() -> bool,
+        count: &mut usize,
+    ) -> Result<()> {
+        for asset in self.assets() {
+            if let Some(reference) = asset.missing() {
+                let wanted = Wanted {
+                    reference: reference.clone(),
+                    kind: Some(asset.kind),
+                };
+                let path = catalog.outline(&wanted, &folder.join(count.to_string()), is_stopped)?;
+                asset.location = Location::Here(path);
+                *count += 1;
             }
         }
         Ok(())

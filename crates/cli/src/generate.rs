@@ -6,6 +6,8 @@ use sd_catalog::{
 };
 use sd_pipeline::{Engine, PlannedRequest, Request};
 
+use tempfile::TempDir;
+
 use crate::arguments::Arguments;
 use crate::download_progress::DownloadProgress;
 use crate::hint::Failure;
@@ -13,7 +15,7 @@ use crate::printer::Printer;
 use crate::prompts::Prompt;
 use crate::repeated::LastRequest;
 use crate::stdout_image::StdoutImage;
-use crate::{json, lists, progress, prompts, run, terminal};
+use crate::{json, lists, progress, prompts, run, signals, terminal};
 
 /// Prints a list, or resolves and downloads what the command line names, then plans or generates.
 ///
@@ -103,6 +105,8 @@ struct Asked {
     request: Request,
     /// Whether nobody has set the seed.
     is_default_seed: bool,
+    /// The headers of what is not on this machine, for a plan.
+    _headers: Option<TempDir>,
 }
 
 /// Prints what SD 3.5 Large needs at its best. An error of the plan is left to the run, which meets it again and reports
@@ -116,7 +120,7 @@ fn print_needs(request: &Request, printer: Printer) {
     }
 }
 
-/// Layers the settings, resolves what they name and downloads what is missing. A plan downloads nothing.
+/// Layers the settings, resolves what they name and downloads what is missing. A plan reads headers only.
 fn asked(
     arguments: &Arguments,
     prompt: Prompt,
@@ -142,12 +146,22 @@ fn asked(
     arguments.check_effects(&layered.settings)?;
     let is_default_seed = layered.settings.seed.is_none();
     let mut resolved = Resolved::new(&catalog, inputs, layered)?;
+    let mut headers = None;
     if fetches {
         resolved.fetch(&catalog, &mut progress)?;
+    } else {
+        let folder = tempfile::tempdir()
+            .map_err(|error| Failure::other(format!("cannot make a temporary folder: {error}")))?;
+        let interrupt = signals::interrupt()?;
+        if resolved.outline(&catalog, folder.path(), &|| interrupt.is_raised())? {
+            printer.note("The plan is from headers: the model is not downloaded yet.");
+            headers = Some(folder);
+        }
     }
     Ok(Asked {
         request: resolved.request(&catalog)?,
         is_default_seed,
+        _headers: headers,
     })
 }
 

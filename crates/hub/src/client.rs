@@ -53,6 +53,8 @@ pub(crate) enum Want {
     Text,
     /// The body from this byte on.
     From(u64),
+    /// This many bytes from the beginning of the body on.
+    First(u64),
     /// The headers. A redirect to another host counts as the response.
     Headers,
 }
@@ -148,7 +150,7 @@ impl Client {
     fn ask_once(&self, at: &Uri, want: Want) -> Result<Response<Body>, Failure> {
         let mut request = match want {
             Want::Headers => self.agent.head(at),
-            Want::From(_) => self.agent.get(at),
+            Want::From(_) | Want::First(_) => self.agent.get(at),
             Want::Text => {
                 let request = self.agent.get(at).config();
                 request.timeout_recv_body(Some(self.limits.text)).build()
@@ -156,6 +158,9 @@ impl Client {
         };
         if let Want::From(first @ 1..) = want {
             request = request.header("range", format!("bytes={first}-"));
+        }
+        if let Want::First(bytes @ 1..) = want {
+            request = request.header("range", format!("bytes=0-{}", bytes - 1));
         }
         let hub: Option<Uri> = self.endpoint.parse().ok();
         // The host of the hub's large files must not learn the token.

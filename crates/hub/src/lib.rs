@@ -15,6 +15,7 @@
 //! `HTTPS_PROXY`.
 
 mod account;
+mod beginning;
 mod blob;
 mod cache;
 mod client;

@@ -51,17 +51,26 @@ fn blobs(fresh: &Fresh) -> Vec<PathBuf> {
 #[test]
 fn a_named_model_is_downloaded_once_and_then_used_offline() {
     let (server, fresh) = hub();
-    // A plan downloads nothing, and reports what is missing.
-    for words in [&["plan"][..], &["--plan"]] {
-        let run =
-            run(&fresh, &server, &[words, &GENERATE].concat()).fails(4, "`me/tiny` is not on this machine");
-        assert!(
-            run.stderr.contains("`generate models pull me/tiny` downloads it"),
-            "{}",
-            run.stderr
-        );
-    }
-    assert!(server.requests().is_empty());
+    // A plan downloads nothing; offline it reports what is missing.
+    let offline = fresh.run(&[&["plan"], &GENERATE[..]].concat());
+    let offline = offline.fails(4, "`me/tiny` is not on this machine");
+    assert!(
+        offline
+            .stderr
+            .contains("`generate models pull me/tiny` downloads it"),
+        "{}",
+        offline.stderr
+    );
+    let plan = |words: &[&str]| {
+        run(&fresh, &server, &[words, &GENERATE, &["--json"]].concat())
+            .succeeds()
+            .events()
+    };
+    let before = [plan(&["plan"]), plan(&["--plan"])];
+    assert!(blobs(&fresh).is_empty());
+    let weights = server.served(ID, UNET);
+    assert!(!weights.is_empty() && weights.iter().all(|request| request.range.is_some()));
+    let asked_before = weights.len();
 
     let first = run(&fresh, &server, &GENERATE).succeeds();
     assert!(first.stderr.contains("Downloading me/tiny: "), "{}", first.stderr);
@@ -69,6 +78,11 @@ fn a_named_model_is_downloaded_once_and_then_used_offline() {
     let requests = server.requests();
     let again = run(&fresh, &server, &GENERATE).succeeds();
     assert!(!again.stderr.contains("Downloading"), "{}", again.stderr);
+    // The plan from headers was exact.
+    let after = plan(&["plan"]);
+    for name in ["predicted_peak", "smallest_budget", "resident_budget"] {
+        assert_eq!(before[0][0][name], after[0][name], "{name}");
+    }
     assert_eq!(server.requests(), requests);
     fresh.run(&GENERATE).succeeds();
     for other in [
@@ -86,8 +100,8 @@ fn a_named_model_is_downloaded_once_and_then_used_offline() {
     fs::remove_file(lost.unwrap()).unwrap();
     fresh.run(&GENERATE).fails(4, "diffusion_pytorch_model");
     run(&fresh, &server, &GENERATE).succeeds();
-    assert_eq!(server.served(ID, UNET).len(), 2);
-    assert_eq!(server.served(ID, "vae/config.json").len(), 1);
+    assert_eq!(server.served(ID, UNET).len(), asked_before + 2);
+    assert_eq!(server.served(ID, "vae/config.json").len(), 3);
 }
 
 #[test]
@@ -274,9 +288,7 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
     let requests = server.requests();
     run(&fresh, &server, &with("--pose")).succeeds();
     fresh.run(&with("--pose")).succeeds();
-    // A plan downloads nothing, and there is no default for another family.
-    let missing = "the ControlNet `lllyasviel/control_v11f1p_sd15_depth` is not on this machine";
-    run(&fresh, &server, &[&["plan"][..], &with("--depth")].concat()).fails(4, missing);
+    // There is no default for another family.
     run(&fresh, &server, &["a cat", "--model", "demo", "--pose", &photo])
         .fails(2, "--pose needs --controlnet");
     assert_eq!(server.requests(), requests);
@@ -284,6 +296,12 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
     let xl = ["a cat", "--model", "me/xl", "--pose", &photo];
     run(&fresh, &server, &xl).fails(2, "with a model of Stable Diffusion XL --pose needs --controlnet");
     assert!(server.served("me/xl", UNET).is_empty());
+    // A plan looks for the headers of what is missing.
+    let depth = "lllyasviel/control_v11f1p_sd15_depth";
+    run(&fresh, &server, &[&["plan"][..], &with("--depth")].concat())
+        .fails(4, &format!("knows no repository `{depth}`"));
+    server.put_folder(depth, &Path::new(FAMILIES).join("control-1"));
+    run(&fresh, &server, &[&["plan"][..], &with("--depth")].concat()).succeeds();
     run(&fresh, &server, &with("--canny"))
         .fails(4, "knows no repository `lllyasviel/control_v11p_sd15_canny`");
 }

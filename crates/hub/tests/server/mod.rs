@@ -372,8 +372,13 @@ fn part(file: &Stored, request: &Request) -> Answer {
         .range
         .as_deref()
         .and_then(|range| range.strip_prefix("bytes="));
-    let first: Option<usize> = first.and_then(|range| range.strip_suffix('-')?.parse().ok());
+    let (first, last) = first.and_then(|range| range.split_once('-')).unzip();
+    let first: Option<usize> = first.and_then(|first| first.parse().ok());
     let length = file.bytes.len();
+    let last = last
+        .and_then(|last| last.parse().ok())
+        .unwrap_or(length)
+        .min(length.saturating_sub(1));
     match first {
         None => Answer {
             body: file.bytes.clone(),
@@ -381,10 +386,10 @@ fn part(file: &Stored, request: &Request) -> Answer {
         },
         Some(first) if first >= length => Answer::new(416),
         Some(first) => Answer {
-            body: file.bytes[first..].to_vec(),
+            body: file.bytes[first..=last].to_vec(),
             ..Answer::new(206)
                 .with("ETag", tag)
-                .with("Content-Range", format!("bytes {first}-{}/{length}", length - 1))
+                .with("Content-Range", format!("bytes {first}-{last}/{length}"))
         },
     }
 }

@@ -1,0 +1,48 @@
+//! The beginnings of large files, which hold their headers, without downloading the files.
+
+use std::io::Read;
+
+use crate::client::{Want, interrupted};
+use crate::retry::with_retries;
+use crate::stoppable::unless_stopped;
+use crate::{Hub, Listing, Result};
+
+impl Hub {
+    /// The first `bytes` bytes of the file of `listing` at `path`, or all of a shorter file. Nothing is stored in the
+    /// cache.
+    ///
+    /// # Errors
+    /// The hub cannot be reached, or refuses the file.
+    pub fn read_beginning(
+        &self,
+        listing: &Listing,
+        path: &str,
+        bytes: u64,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Vec<u8>> {
+        self.check_online(listing.id.as_str())?;
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let url = self.file_address(listing, path);
+        with_retries(is_stopped, || {
+            let response = self.client.request(&url, Want::First(bytes), is_stopped)?;
+            if !response.status().is_success() {
+                return Err(self.client.refusal(&url, &response, listing.subject(path)).into());
+            }
+            // A server that ignores the range sends the whole file, of which no more is read.
+            let mut body = response.into_body().into_reader().take(bytes);
+            let read = unless_stopped(is_stopped, move || {
+                let mut beginning = Vec::new();
+                body.read_to_end(&mut beginning).map(|_| beginning)
+            })?;
+            let beginning = read.map_err(|error| interrupted(&url, &error.to_string()))?;
+            match listing.file(path).ok().and_then(|file| file.size) {
+                Some(size) if (beginning.len() as u64) < bytes.min(size) => {
+                    Err(interrupted(&url, "it ended early"))
+                }
+                _ => Ok(beginning),
+            }
+        })
+    }
+}
