@@ -13,6 +13,7 @@ use crate::local::{first_missing, is_complete, local_path, only_file, with_endin
 use crate::models_path::ModelsPath;
 use crate::names::reference;
 use crate::presets::DEMO;
+use crate::wanted::Wanted;
 
 /// The location of a named thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +149,11 @@ impl Catalog {
             }),
             None => usable(kind, name, path),
         }
+    }
+
+    /// Whether what is `wanted` is on this machine.
+    pub fn has(&self, wanted: &Wanted) -> bool {
+        self.is_cached(&wanted.reference, wanted.kind)
     }
 
     /// Whether all used files of `reference` are cached. Without a `kind` its files show what it is used as.

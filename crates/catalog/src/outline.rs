@@ -23,7 +23,8 @@ const LENGTH: usize = 8;
 const GGUF: u64 = 24 << 20;
 
 impl Catalog {
-    /// Writes the outline of `wanted` into `folder`, and returns the path of what it names there.
+    /// Writes the outline of `wanted` into `folder`. Returns the path of what it names there, and the bytes of its files
+    /// on the hub.
     ///
     /// # Errors
     /// The hub fails or has no such repository, the repository lacks required files or has weights whose header is not
@@ -33,18 +34,21 @@ impl Catalog {
         wanted: &Wanted,
         folder: &Path,
         is_stopped: &dyn Fn() -> bool,
-    ) -> Result<PathBuf> {
+    ) -> Result<(PathBuf, u64)> {
         let Wanted { reference, kind } = wanted;
         let listing = self.hub.list(reference, is_stopped)?;
+        let mut bytes = 0;
         for path in self.used_files(&listing, reference, *kind, is_stopped)? {
             let (beginning, size) = self.beginning(&listing, &path, is_stopped)?;
+            bytes += size;
             let file = folder.join(&path);
             write(&file, &beginning, size).map_err(|source| Error::Outline { path: file, source })?;
         }
-        Ok(match &reference.file {
+        let path = match &reference.file {
             Some(file) => folder.join(file),
             None => folder.to_owned(),
-        })
+        };
+        Ok((path, bytes))
     }
 
     /// What is read of the file at `path`, and the length of the whole file.

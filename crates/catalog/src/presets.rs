@@ -23,6 +23,52 @@ pub struct Preset {
     pub upscale: Option<usize>,
 }
 
+/// What is known of a repository before its files are listed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Repository {
+    /// Its id on the hub.
+    pub id: &'static str,
+    /// About how much is downloaded, in millions of bytes: the parameters of its networks in 16 bits.
+    pub megabytes: u64,
+    /// Whether its licence must be accepted on its page.
+    pub is_gated: bool,
+}
+
+impl Repository {
+    /// The repository `id`, if a built-in preset uses it.
+    pub fn find(id: &str) -> Option<&'static Self> {
+        REPOSITORIES.iter().find(|repository| repository.id == id)
+    }
+}
+
+const fn open(id: &'static str, megabytes: u64) -> Repository {
+    Repository {
+        id,
+        megabytes,
+        is_gated: false,
+    }
+}
+
+const fn gated(id: &'static str, megabytes: u64) -> Repository {
+    Repository {
+        id,
+        megabytes,
+        is_gated: true,
+    }
+}
+
+const REPOSITORIES: &[Repository] = &[
+    open(DREAMSHAPER, 2_130),
+    open(REALISTIC_VISION, 2_130),
+    open(SD15, 2_130),
+    open(SDXL, 6_940),
+    open(SDXL_REFINER, 6_080),
+    gated(LARGE, 27_600),
+    gated(LARGE_TURBO, 27_600),
+    gated(MEDIUM, 16_300),
+    open(LCM_LORA, 135),
+];
+
 /// The preset of `--pro`.
 pub const PRO: &str = "sd3.5";
 /// The built-in model and its preset.
@@ -184,5 +230,17 @@ mod tests {
         assert_eq!((lcm.lora, lcm.sampler), (Some(LCM_LORA), Some(SamplerKind::Lcm)));
         assert_eq!(moved("runwayml/stable-diffusion-v1-5"), SD15);
         assert!(BEST_FIRST.iter().all(|name| Preset::find(name).is_some()));
+    }
+
+    #[test]
+    fn what_presets_download_is_known() {
+        for preset in ALL.iter().filter(|preset| preset.name != DEMO) {
+            for id in [Some(preset.model), preset.lora, preset.refiner]
+                .into_iter()
+                .flatten()
+            {
+                assert!(Repository::find(id).is_some(), "{id}");
+            }
+        }
     }
 }

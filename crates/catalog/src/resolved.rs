@@ -10,8 +10,8 @@ use sd_pipeline::save::FileNames;
 use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
 use sd_pipeline::seed::Seeds;
 use sd_pipeline::{
-    ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, Names, NetworkFiles, Recommended,
-    RefinerChoice, Request, UpscaleChoice,
+    Bytes, ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, Names, NetworkFiles,
+    Recommended, RefinerChoice, Request, UpscaleChoice,
 };
 
 use crate::catalog::{Catalog, Location};
@@ -255,8 +255,9 @@ impl Resolved {
         Ok(())
     }
 
-    /// Reads the headers of what is not local into `folder`, so that the run can be planned. If the program is offline,
-    /// [`Self::request`] reports what is missing.
+    /// Reads the headers of what is not local into `folder`, so that the run can be planned. Returns the bytes of the
+    /// files that a run would download, if anything is missing. If the program is offline, [`Self::request`] reports
+    /// what is missing.
     ///
     /// # Errors
     /// As [`Self::fetch`], or the headers of a file are not at its beginning.
@@ -281,7 +282,7 @@ impl Resolved {
         catalog: &Catalog,
         folder: &Path,
         is_stopped: &dyn Fn() -> bool,
-        count: &mut usize,
+        sizes: &mut Vec<u64>,
     ) -> Result<()> {
         for asset in self.assets() {
             if let Some(reference) = asset.missing() {
@@ -289,9 +290,10 @@ impl Resolved {
                     reference: reference.clone(),
                     kind: Some(asset.kind),
                 };
-                let path = catalog.outline(&wanted, &folder.join(count.to_string()), is_stopped)?;
+                let below = folder.join(sizes.len().to_string());
+                let (path, bytes) = catalog.outline(&wanted, &below, is_stopped)?;
                 asset.location = Location::Here(path);
-                *count += 1;
+                sizes.push(bytes);
             }
         }
         Ok(())

@@ -153,8 +153,10 @@ fn asked(
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::other(format!("cannot make a temporary folder: {error}")))?;
         let interrupt = signals::interrupt()?;
-        if resolved.outline(&catalog, folder.path(), &|| interrupt.is_raised())? {
-            printer.note("The plan is from headers: the model is not downloaded yet.");
+        if let Some(bytes) = resolved.outline(&catalog, folder.path(), &|| interrupt.is_raised())? {
+            printer.note(&format!(
+                "This plan is from headers: {bytes} are not downloaded yet."
+            ));
             headers = Some(folder);
         }
     }

@@ -1,7 +1,9 @@
 //! The lists that `--sampler help`, `--scheduler help` and `--quality help` print.
 
-use sd_catalog::presets::ALL;
-use sd_catalog::{AUTO, Configuration, Settings};
+use sd_catalog::presets::{ALL, Repository};
+use sd_catalog::{AUTO, Catalog, Configuration, Settings, wanted};
+use sd_pipeline::Bytes;
+use sd_pipeline::bundle::Kind;
 use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
 
 use crate::arguments::List;
@@ -15,12 +17,12 @@ pub(crate) fn text(list: List, configuration: &Configuration) -> String {
         List::Schedules => {
             table(&ScheduleKind::ALL.map(|schedule| (schedule.to_string(), schedule.description())))
         }
-        List::Presets => presets(configuration),
+        List::Presets => presets(configuration, &Catalog::new(configuration)),
     }
 }
 
 /// The built-in presets, then the user's own.
-fn presets(configuration: &Configuration) -> String {
+fn presets(configuration: &Configuration, catalog: &Catalog) -> String {
     let row = |name: &str, settings: &Settings| {
         let parts = [
             settings.quality.as_ref().map(|name| format!("as `{name}`")),
@@ -32,6 +34,7 @@ fn presets(configuration: &Configuration) -> String {
                 .as_ref()
                 .map(|refiner| format!("refined by {refiner}")),
             settings.upscale.map(|factor| format!("upscaled by {factor}")),
+            download(settings, catalog),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         format!("{name:16} {}\n", parts.join(", "))
@@ -43,6 +46,40 @@ fn presets(configuration: &Configuration) -> String {
         .map(|(name, settings)| row(name, settings));
     let rows: String = built_in.chain(own).collect();
     format!("{rows}{AUTO:16} the best built-in preset that is on this machine and fits into its memory\n")
+}
+
+/// What the first run of a preset downloads, and whether its licence must be accepted: "on this machine", "6.5 GB to
+/// download".
+fn download(settings: &Settings, catalog: &Catalog) -> Option<String> {
+    let mut wanted = wanted(settings, catalog.models_path()).unwrap_or_default();
+    // A run resamples images if the usual upscaler is not here.
+    wanted.retain(|part| part.kind != Some(Kind::Upscaler) || settings.upscaler.is_some());
+    if wanted.is_empty() {
+        return None;
+    }
+    let missing = wanted.iter().filter(|part| !catalog.has(part));
+    let missing: Vec<Option<&Repository>> = missing
+        .map(|part| Repository::find(part.reference.id.as_str()))
+        .collect();
+    if missing.is_empty() {
+        return Some("on this machine".to_owned());
+    }
+    let known: Vec<&Repository> = missing.iter().copied().flatten().collect();
+    let bytes = Bytes(
+        known
+            .iter()
+            .map(|repository| repository.megabytes * 1_000_000)
+            .sum(),
+    );
+    let size = match known.len() == missing.len() {
+        true => format!("about {bytes} to download"),
+        false => "to be downloaded".to_owned(),
+    };
+    let licence = known.iter().any(|repository| repository.is_gated);
+    Some(match licence {
+        true => format!("{size} after its licence is accepted"),
+        false => size,
+    })
 }
 
 fn table(rows: &[(String, &str)]) -> String {

@@ -31,6 +31,21 @@ fn a_preset_whose_model_is_missing_says_which_and_how_to_get_it() {
     let list = fresh.run(&["--quality", "help"]).succeeds().stdout;
     assert!(ALL.iter().all(|preset| list.contains(preset.name)), "{list}");
     assert!(list.contains("with latent-consistency/lcm-lora-sdv1-5"), "{list}");
+    let line = |name: &str, list: &str| {
+        let line = list.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.unwrap().to_owned()
+    };
+    assert!(
+        line("fast", &list).ends_with(", about 2.0GB to download"),
+        "{list}"
+    );
+    assert!(
+        line("sd3.5", &list).ends_with("to download after its licence is accepted"),
+        "{list}"
+    );
+    fresh.install("families/sd15", "Lykon/DreamShaper-8");
+    let list = fresh.run(&["--quality", "help"]).succeeds().stdout;
+    assert!(line("fast", &list).ends_with(", on this machine"), "{list}");
     fresh.run(&["--quality", "demo"]).fails(2, "there is no PROMPT");
 }
 
