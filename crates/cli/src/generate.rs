@@ -80,7 +80,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         arguments.profile.as_deref(),
         stdout.as_ref(),
         |observer, interrupt| {
-            let mut engine = Engine::new();
+            let mut engine = match asked.len() {
+                1 => Engine::new(),
+                // What the next prompt can use stays in memory.
+                _ => Engine::new().keep_loaded(),
+            };
             let mut images = Vec::new();
             for asked in &asked {
                 images.extend(engine.run(&asked.request, observer, interrupt)?);
