@@ -266,15 +266,15 @@ impl Resolved {
         catalog: &Catalog,
         folder: &Path,
         is_stopped: &dyn Fn() -> bool,
-    ) -> Result<bool> {
-        let mut count = 0;
+    ) -> Result<Option<Bytes>> {
         if catalog.is_offline() {
-            return Ok(false);
+            return Ok(None);
         }
-        self.outline_missing(catalog, folder, is_stopped, &mut count)?;
+        let mut sizes = Vec::new();
+        self.outline_missing(catalog, folder, is_stopped, &mut sizes)?;
         self.choose_default_controlnets(catalog)?;
-        self.outline_missing(catalog, folder, is_stopped, &mut count)?;
-        Ok(count > 0)
+        self.outline_missing(catalog, folder, is_stopped, &mut sizes)?;
+        Ok((!sizes.is_empty()).then(|| Bytes(sizes.iter().sum())))
     }
 
     fn outline_missing(
