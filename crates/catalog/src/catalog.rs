@@ -13,6 +13,7 @@ use crate::local::{first_missing, is_complete, local_path, only_file, with_endin
 use crate::models_path::ModelsPath;
 use crate::names::reference;
 use crate::presets::DEMO;
+use crate::similar::similar;
 use crate::wanted::Wanted;
 
 /// The location of a named thing.
@@ -78,9 +79,11 @@ impl Catalog {
             return Ok(Location::Here(usable(kind, name, path.to_owned())?));
         }
         let Some(reference) = reference(name) else {
+            let known = self.names(kind);
             return Err(Error::NothingAt {
                 kind,
                 name: name.to_owned(),
+                similar: similar(name, known.iter().map(String::as_str)).map(str::to_owned),
             });
         };
         match self
@@ -90,6 +93,18 @@ impl Catalog {
             Some(path) => Ok(Location::Here(usable(kind, name, path)?)),
             None => Ok(Location::OnHub(reference)),
         }
+    }
+
+    /// The names by which things on this machine that may be of `kind` are found.
+    pub fn names(&self, kind: Kind) -> Vec<String> {
+        let file_kind = FileKind::from(kind);
+        let files = self.models_path.files().iter();
+        let files = files.filter(|file| file.kind.is_none_or(|own| own == file_kind));
+        let files = files.map(|file| self.models_path.name_of(file_kind, file));
+        let cached = self.cache().repositories().into_iter();
+        let cached = cached.map(|repository| repository.id.to_string());
+        let built_in = (kind == Kind::Model).then(|| DEMO.to_owned());
+        built_in.into_iter().chain(files).chain(cached).collect()
     }
 
     /// The files of the model that the user calls `name`, which must be on this machine.

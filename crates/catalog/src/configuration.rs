@@ -23,8 +23,10 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
-use crate::presets::Preset;
+use crate::layers::AUTO;
+use crate::presets::{ALL, Preset};
 use crate::settings::Settings;
+use crate::similar::similar;
 use crate::user_dirs::configuration_file;
 
 /// The longest configuration that is read, in bytes.
@@ -82,13 +84,22 @@ impl Configuration {
                 (None, None) if seen.contains(&name) => {
                     return Err(Error::PresetCircle { name, through: seen });
                 }
-                (None, None) => return Err(Error::NoPreset { name }),
+                (None, None) => {
+                    let similar = similar(&name, self.preset_names()).map(str::to_owned);
+                    return Err(Error::NoPreset { name, similar });
+                }
             };
             seen.push(name);
             next = layer.quality.clone();
             settings = settings.over(layer);
         }
         Ok(settings)
+    }
+
+    /// The names of the user's presets and the built-in ones.
+    fn preset_names(&self) -> impl Iterator<Item = &str> {
+        let own = self.presets.keys().map(String::as_str);
+        own.chain(ALL.iter().map(|preset| preset.name)).chain([AUTO])
     }
 
     /// Parses `text`. An error is one line.

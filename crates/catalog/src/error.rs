@@ -26,6 +26,16 @@ pub enum Error {
     NoPreset {
         /// The name.
         name: String,
+        /// The preset that was probably meant.
+        similar: Option<String>,
+    },
+    /// A file does not say how an image was generated.
+    #[error("`{}` does not say how it was generated: {reason}", file.display())]
+    NoParameters {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// The user's presets extend each other in a circle.
     #[error("the preset `{name}` extends itself: {} -> {name}", through.join(" -> "))]
@@ -70,6 +80,8 @@ pub enum Error {
     Sampler {
         /// What is wrong, with the known names.
         reason: String,
+        /// What was probably meant.
+        meant: Option<MeantSampler>,
     },
     /// A local path does not exist.
     #[error("there is no {} at `{name}`", kind.title())]
@@ -78,6 +90,8 @@ pub enum Error {
         kind: Kind,
         /// The name.
         name: String,
+        /// The name of something on this machine that was probably meant.
+        similar: Option<String>,
     },
     /// A repository of the hub is not cached and was not downloaded.
     #[error("the {} `{reference}` is not on this machine", kind.title())]
@@ -157,6 +171,17 @@ pub enum Error {
     /// A file of a model or an image is invalid.
     #[error(transparent)]
     Pipeline(Box<sd_pipeline::Error>),
+}
+
+/// What was probably meant with an unknown name of a sampler or a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MeantSampler {
+    /// This sampler or schedule.
+    Similar(String),
+    /// The name is that of a noise schedule, and not of a sampler.
+    Schedule,
+    /// The name is that of a sampler, and not of a noise schedule.
+    Sampler,
 }
 
 impl From<sd_pipeline::Error> for Error {

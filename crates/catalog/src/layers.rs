@@ -2,6 +2,7 @@
 
 use crate::configuration::Configuration;
 use crate::error::Result;
+use crate::lora::scaled;
 use crate::presets::Preset;
 use crate::settings::Settings;
 
@@ -59,6 +60,27 @@ impl Layers {
             typed,
             preset,
             defaults: defaults.clone(),
+        })
+    }
+
+    /// The layers for the settings `typed` on the command line over those of an image. The configuration sets only
+    /// what does not change the image, and there is a preset only if one is typed.
+    ///
+    /// # Errors
+    /// No preset has the name, or presets extend each other in a circle.
+    pub fn over_image(typed: Settings, mut image: Settings, configuration: &Configuration) -> Result<Self> {
+        let preset = match typed.quality.as_deref() {
+            None => PresetLayer::Absent,
+            Some(AUTO) => PresetLayer::Best,
+            Some(name) => PresetLayer::Named(name.to_owned(), Box::new(configuration.preset(name)?)),
+        };
+        // A LoRA that the image has already gets the typed scale.
+        let replaced: Vec<&str> = typed.lora.iter().map(|text| scaled(text).name).collect();
+        image.lora.retain(|text| !replaced.contains(&scaled(text).name));
+        Ok(Self {
+            typed,
+            preset,
+            defaults: image.over(configuration.defaults.of_machine()),
         })
     }
 

@@ -88,6 +88,7 @@ pub(crate) fn only_file(kind: Kind, name: &str, folder: &Path) -> Result<PathBuf
     let nothing = || Error::NothingAt {
         kind,
         name: name.to_owned(),
+        similar: None,
     };
     match kind.wanted(&names, None) {
         Choice::Files(files) => files.first().map(|file| folder.join(file)).ok_or_else(nothing),

@@ -7,6 +7,7 @@ use sd_pipeline::prompt::Prompt;
 use crate::lora::scaled;
 use crate::presets;
 use crate::settings::Settings;
+use crate::upscaler::LANCZOS;
 
 /// File extensions. A name with one is a path, even if it has the form of an id.
 const ENDINGS: [&str; 5] = [".safetensors", ".pth", ".ckpt", ".bin", ".gguf"];
@@ -40,6 +41,7 @@ pub(crate) fn named(settings: &Settings, prompt: &str) -> Vec<(Kind, String)> {
             settings
                 .upscaler
                 .iter()
+                .filter(|name| *name != LANCZOS)
                 .map(|name| (Kind::Upscaler, name.clone())),
         )
         .chain(loras.chain(tags).map(|name| (Kind::Lora, name)))

@@ -122,6 +122,7 @@ impl Asset {
             Location::BuiltIn => Err(Error::NothingAt {
                 kind: self.kind,
                 name: self.name.clone(),
+                similar: None,
             }),
         }
     }
@@ -173,6 +174,7 @@ impl Resolved {
         let controls = controls.collect::<Result<_>>()?;
         let upscaler = match (settings.upscale, &settings.upscaler) {
             (None, _) => None,
+            (Some(_), Some(name)) if name == upscaler::LANCZOS => None,
             (Some(_), Some(name)) => Some(find(Kind::Upscaler, name)?),
             (Some(factor), None) => default_upscaler(catalog, factor),
         };

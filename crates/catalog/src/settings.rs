@@ -128,6 +128,20 @@ impl Settings {
         }
     }
 
+    /// The settings of these that change no image: memory, device, output.
+    pub(crate) fn of_machine(&self) -> Self {
+        Self {
+            memory: self.memory,
+            host_memory: self.host_memory,
+            device: self.device,
+            output: self.output.clone(),
+            overwrite: self.overwrite,
+            jpeg_quality: self.jpeg_quality,
+            strict: self.strict,
+            ..Self::default()
+        }
+    }
+
     /// Sets `name`, an option of the command line without its dashes, to `text`.
     ///
     /// # Errors

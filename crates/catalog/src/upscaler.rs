@@ -1,4 +1,7 @@
-//! The default upscaling networks.
+//! The default upscaling networks, and the name of upscaling without one.
+
+/// The upscaler that resamples, and needs no network.
+pub(crate) const LANCZOS: &str = "lanczos";
 
 /// Real-ESRGAN as trained by ai-forever, by factor.
 const DEFAULTS: [(usize, &str); 2] = [

@@ -1,25 +1,35 @@
 //! The command line as typed, validated: an [`Invocation`]. Nothing here looks at the machine.
 
+mod again;
+mod aliases;
+mod completions;
 mod convert;
 mod doctor;
+mod foreign_options;
+mod invocation;
 mod login;
 mod models;
+mod reserved_words;
 mod resume;
 mod settings;
+mod show;
 mod threads;
+mod usage;
 
+pub(crate) use again::AgainArguments;
+pub(crate) use completions::{CompletionsArguments, ManArguments};
 pub(crate) use convert::ConvertArguments;
 pub(crate) use doctor::DoctorArguments;
+pub(crate) use invocation::{Invocation, command, parse};
 pub(crate) use login::LoginArguments;
 pub(crate) use models::{ModelsArguments, ModelsTask};
 pub(crate) use resume::ResumeArguments;
+pub(crate) use show::ShowArguments;
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, FromArgMatches};
 use sd_catalog::presets::PRO;
 use sd_catalog::{ControlImage, Inputs, Settings, parse};
 use sd_pipeline::save::ImageFormat;
@@ -33,22 +43,9 @@ use crate::printer::Printer;
 /// The value of an option that prints the list of its names.
 const HELP: &str = "help";
 
-/// Generates images with Stable Diffusion on your own machine.
-#[derive(Debug, Parser)]
-#[command(
-    name = "generate",
-    version,
-    override_usage = "generate \"PROMPT\" [OPTIONS]",
-    after_help = "The path of each saved image goes to stdout, progress to stderr. Beside each image a .json file holds \
-                  its settings.\nDefaults can be set in the configuration file sd-generate/config.toml.\nExit codes: 0 done, 1 failed, 2 bad usage, 3 too little memory, 4 a model is missing, 130 interrupted.",
-    disable_help_subcommand = true,
-    args_conflicts_with_subcommands = true,
-    term_width = 100
-)]
+/// The arguments of `generate PROMPT`.
+#[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-
     /// What the image shows
     // Not required here: `--sampler help` and the other lists need no prompt.
     #[arg(value_name = "PROMPT")]
@@ -128,6 +125,10 @@ pub(crate) struct Arguments {
     #[arg(skip)]
     control_images: Vec<ControlImage>,
 
+    /// The settings of the image that is generated again. Those of the command line override them.
+    #[arg(skip)]
+    pub(crate) image_settings: Option<Box<Settings>>,
+
     /// Print the memory plan without generating; `generate plan "PROMPT"` does the same
     #[arg(long, help_heading = "Machine")]
     pub(crate) plan: bool,
@@ -147,16 +148,6 @@ pub(crate) struct Arguments {
     /// Print only image paths, errors, and what is left out
     #[arg(long, help_heading = "Output")]
     pub(crate) quiet: bool,
-}
-
-/// The subcommands other than `plan` and `help`. A prompt that equals one goes into `--prompt`, or after `--`.
-#[derive(Debug, Subcommand)]
-enum Command {
-    Resume(ResumeArguments),
-    Models(ModelsArguments),
-    Login(LoginArguments),
-    Doctor(DoctorArguments),
-    Convert(ConvertArguments),
 }
 
 impl Arguments {
@@ -213,17 +204,17 @@ impl Arguments {
     /// # Errors
     /// The line is no command line, in one line.
     pub(crate) fn of_line(words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let words = std::iter::once("generate".to_owned()).chain(words);
-        let matches = Self::command().try_get_matches_from(words);
+        let words: Vec<_> = std::iter::once("generate".to_owned()).chain(words).collect();
+        let command = aliases::added_to(Self::augment_args(clap::Command::new("generate")));
+        let matches = command.clone().try_get_matches_from(&words);
         matches
             .and_then(|matches| Self::from_matches(&matches))
-            .map_err(|error| one_line(&error))
+            .map_err(|error| usage::message(&error, &command))
     }
 
     /// Whether there is anything beside the prompt and settings.
     pub(crate) fn has_other_than_settings(&self) -> bool {
-        self.command.is_some()
-            || self.plan
+        self.plan
             || self.pro
             || self.threads.is_some()
             || self.profile.is_some()
@@ -252,17 +243,7 @@ impl Arguments {
     /// # Errors
     /// The size is invalid, or a flag lacks another that it needs.
     pub(crate) fn typed(&self) -> Result<Settings, Failure> {
-        let mut typed = Settings::from(self.settings.clone());
-        if let (Some(width), Some(height)) = (self.width, self.height) {
-            let size = ImageSize::new(width, height).map_err(|error| Failure::usage(error.to_string()))?;
-            typed.size = Some(size.into());
-        }
-        if self.pro {
-            typed.quality = Some(PRO.to_owned());
-            typed.size = typed
-                .size
-                .or(ImageSize::new(1024, 1024).ok().map(SizeChoice::from));
-        }
+        let typed = self.settings_alone()?;
         let idle = match (typed.controlnet.is_empty(), typed.control_scale.is_empty()) {
             _ if !self.control_images.is_empty() => None,
             (false, _) => Some("--controlnet"),
@@ -273,6 +254,23 @@ impl Arguments {
             Some(flag) => Err(Failure::together(flag, "--pose, --depth, --canny or --control")),
             None => Ok(typed),
         }
+    }
+
+    /// The settings of the command line, which may lack what the settings of an image have.
+    ///
+    /// # Errors
+    /// The size is invalid.
+    pub(crate) fn settings_alone(&self) -> Result<Settings, Failure> {
+        let mut typed = Settings::from(self.settings.clone());
+        if let (Some(width), Some(height)) = (self.width, self.height) {
+            let size = ImageSize::new(width, height).map_err(|error| Failure::usage(error.to_string()))?;
+            typed.size = Some(size.into());
+        }
+        if self.pro {
+            typed.quality = Some(PRO.to_owned());
+            typed.size = typed.size.or(ImageSize::new(1024, 1024).ok().map(SizeChoice::from));
+        }
+        Ok(typed)
     }
 
     /// Refuses flags of the command line that have no effect with `settings`, the result of all layers. Defaults of the
@@ -337,143 +335,14 @@ pub(crate) enum List {
     Presets,
 }
 
-/// The parsed command line.
-pub(crate) enum Invocation {
-    /// `generate PROMPT` or `generate plan PROMPT`.
-    Generate(Box<Arguments>),
-    /// `generate resume`.
-    Resume(ResumeArguments),
-    /// `generate models`.
-    Models(ModelsArguments),
-    /// `generate login`.
-    Login(LoginArguments),
-    /// `generate doctor`.
-    Doctor(DoctorArguments),
-    /// `generate convert`.
-    Convert(ConvertArguments),
-    /// The text of `--help` or `--version`.
-    Show(String),
-    /// A command line that is refused.
-    Invalid {
-        /// Why.
-        failure: Failure,
-        /// Whether errors are written as JSON too.
-        json: bool,
-    },
-}
-
-/// Parses the command line.
-pub(crate) fn parse() -> Invocation {
-    let words = with_commands_as_options(std::env::args_os());
-    let parsed = Arguments::command()
-        .try_get_matches_from(&words)
-        .and_then(|matches| Arguments::from_matches(&matches));
-    match parsed {
-        Ok(arguments) => match arguments.command {
-            Some(Command::Resume(resume)) => Invocation::Resume(resume),
-            Some(Command::Models(models)) => Invocation::Models(models),
-            Some(Command::Login(login)) => Invocation::Login(login),
-            Some(Command::Doctor(doctor)) => Invocation::Doctor(doctor),
-            Some(Command::Convert(convert)) => Invocation::Convert(convert),
-            None => Invocation::Generate(Box::new(arguments)),
-        },
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            Invocation::Show(error.render().to_string())
-        }
-        Err(error) => Invocation::Invalid {
-            failure: usage_error(&error, &words),
-            json: words.iter().any(|word| word == "--json"),
-        },
-    }
-}
-
-/// The usage error for `words`.
-fn usage_error(error: &clap::Error, words: &[OsString]) -> Failure {
-    // clap takes a second unquoted word of the prompt for a subcommand that comes too late.
-    if let (ErrorKind::ArgumentConflict, Some(ContextValue::String(word))) =
-        (error.kind(), error.get(ContextKind::InvalidSubcommand))
-    {
-        return Failure::after_prompt(word);
-    }
-    let failure = Failure::usage(one_line(error));
-    let command = words.get(1).and_then(|word| word.to_str());
-    match command.filter(|command| Arguments::command().find_subcommand(command).is_some()) {
-        Some(command) => failure.advising(format!("`generate {command} --help` lists the options")),
-        None => failure,
-    }
-}
-
-/// clap's message in one line, without its prefix, its usage and its mention of `--help`. Tips stay only where they name a
-/// similar word.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:"))
-        .filter(|line| !line.is_empty() && !line.starts_with("For more information"));
-    let mut message = String::new();
-    for line in lines {
-        let (between, line) = match line.strip_prefix("tip: ") {
-            Some(tip) if tip.contains("similar") => ("; ", tip),
-            Some(_) => continue,
-            None if message.is_empty() => ("", line),
-            None => (" ", line),
-        };
-        message.push_str(between);
-        message.push_str(line);
-    }
-    message
-}
-
-/// Turns a leading `plan` into `--plan`, and a leading `help` into `--help` for the words after it.
-fn with_commands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut words: Vec<OsString> = words.collect();
-    match words.get(1).and_then(|word| word.to_str()) {
-        Some("plan") => words[1] = "--plan".into(),
-        Some("help") => {
-            words.remove(1);
-            words.push("--help".into());
-        }
-        _ => {}
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn a_prompt_can_be_the_word_of_a_command() {
-        let parse = |words: &[&str]| Arguments::try_parse_from([&["generate"], words].concat()).unwrap();
-        assert!(parse(&["resume"]).command.is_some());
-        assert!(parse(&["resume", "--last", "--json"]).command.is_some());
-        for words in [
-            &["--", "resume"][..],
-            &["--prompt", "resume"],
-            &["--seed", "1", "resume"],
-            &["--prompt", "--resume"],
-            &["resume the game"],
-        ] {
-            let arguments = Arguments::try_parse_from([&["generate"], words].concat());
-            assert!(
-                arguments.is_ok_and(|arguments| arguments.command.is_none()),
-                "{words:?}"
-            );
-        }
-    }
-
-    #[test]
     fn control_images_keep_the_order_of_the_command_line() {
         let words = "generate x --control a --pose b --control c --depth d --controlnet n --controlnet m";
-        let matches = Arguments::command()
+        let matches = command()
             .try_get_matches_from(words.split(' '))
             .unwrap();
         let arguments = Arguments::from_matches(&matches).unwrap();
@@ -493,25 +362,11 @@ mod tests {
     }
 
     #[test]
-    fn leading_plan_and_help_become_options() {
-        let typed = |words: &[&str]| {
-            let words = ["generate"].iter().chain(words).map(OsString::from);
-            let words = with_commands_as_options(words).into_iter();
-            words
-                .skip(1)
-                .map(|word| word.into_string().unwrap())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(typed(&["plan", "a cat"]), ["--plan", "a cat"]);
-        assert_eq!(typed(&["help"]), ["--help"]);
-        assert_eq!(typed(&["help", "models", "pull"]), ["models", "pull", "--help"]);
-        assert_eq!(typed(&["--", "help"]), ["--", "help"]);
-        assert_eq!(typed(&["help wanted"]), ["help wanted"]);
-    }
-
-    #[test]
     fn prompt_and_size_can_be_typed_either_way() {
-        let parse = |words: &[&str]| Arguments::try_parse_from([&["generate"], words].concat());
+        let parse = |words: &[&str]| {
+            let matches = command().try_get_matches_from([&["generate"], words].concat())?;
+            Arguments::from_matches(&matches)
+        };
         let first = parse(&["a cat", "--size", "64x32"]).unwrap();
         let second = parse(&["--prompt", "a cat", "--width", "64", "--height", "32"]).unwrap();
         for arguments in [first, second] {

@@ -133,7 +133,10 @@ fn asked(
 ) -> Result<Asked, Failure> {
     let catalog = Catalog::new(configuration);
     let inputs = arguments.inputs(prompt.text);
-    let layers = Layers::new(prompt.settings, configuration)?;
+    let layers = match &arguments.image_settings {
+        Some(image) => Layers::over_image(prompt.settings, (**image).clone(), configuration)?,
+        None => Layers::new(prompt.settings, configuration)?,
+    };
     // Refuse an unusable model before gigabytes of it are downloaded.
     inputs.check()?;
     let mut progress = DownloadProgress::new(printer);

@@ -1,10 +1,12 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
 //! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
-//! [`generate`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`]. Results and messages go through [`terminal`],
+//! [`generate`], [`again`], [`show`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`]. Results and messages go through [`terminal`],
 //! [`progress`] or [`json`]; [`hint`] turns an error into a message, a hint and an exit code.
 
+mod again;
 mod arguments;
+mod completions;
 mod convert;
 mod doctor;
 mod download_progress;
@@ -21,6 +23,7 @@ mod prompts;
 mod repeated;
 mod resume;
 mod run;
+mod show;
 mod signals;
 mod stdout_image;
 mod terminal;
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
     log::begin();
     let (json, outcome) = match arguments::parse() {
         Invocation::Generate(arguments) => (arguments.json, generate::run(&arguments)),
+        Invocation::Again(again) => (again.arguments.json, again::run(*again)),
+        Invocation::Show(arguments) => (arguments.json, show::run(&arguments)),
         Invocation::Resume(arguments) => (arguments.json, resume::run(&arguments)),
         Invocation::Models(arguments) => (arguments.json, models::run(&arguments)),
         Invocation::Login(arguments) => (arguments.json, login::run(&arguments)),
@@ -48,7 +53,12 @@ fn main() -> ExitCode {
             (arguments.json, Ok(()))
         }
         Invocation::Convert(arguments) => (arguments.json, convert::run(&arguments)),
-        Invocation::Show(text) => {
+        Invocation::Completions(arguments) => {
+            completions::completions(&arguments);
+            (false, Ok(()))
+        }
+        Invocation::Man(arguments) => (false, completions::man(&arguments)),
+        Invocation::Text(text) => {
             terminal::print(&text);
             (false, Ok(()))
         }

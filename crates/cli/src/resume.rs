@@ -72,6 +72,7 @@ fn model(name: &str, folder: Option<&Path>) -> sd_catalog::Result<ModelChoice> {
         Some(folder) if !folder.exists() => Err(sd_catalog::Error::NothingAt {
             kind: Kind::Model,
             name: folder.to_string_lossy().into_owned(),
+            similar: None,
         }),
         Some(folder) => Ok(ModelChoice {
             name: name.to_owned(),

@@ -8,6 +8,7 @@
 
 pub mod bundle;
 mod checksummed;
+mod choices;
 mod clock;
 pub mod components;
 pub mod control;
@@ -51,6 +52,7 @@ pub mod upscale;
 mod user_dirs;
 
 pub use bundle::FamilyDefaults;
+pub use choices::Choices;
 pub use culprit::{AddedLora, Culprit};
 pub use engine::Engine;
 pub use error::{Error, Result};

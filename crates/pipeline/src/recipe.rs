@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
+use crate::choices::Choices;
 use crate::family::Task;
 use crate::image_size::ImageSize;
 use crate::pipeline_class::PipelineClass;
@@ -83,6 +84,8 @@ pub struct Recipe {
     pub names: Names,
     /// The output folder.
     pub output: PathBuf,
+    /// What the request chose and these settings do not show.
+    pub choices: Choices,
 }
 
 impl Recipe {
@@ -134,6 +137,7 @@ impl Recipe {
             clip_skip: request.clip_skip,
             names: request.names.clone(),
             output: request.output.clone(),
+            choices: Choices::of(request),
         })
     }
 

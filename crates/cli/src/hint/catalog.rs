@@ -1,6 +1,7 @@
 //! Messages and hints for errors of sd-catalog, in terms of the command line's flags.
 
-use sd_catalog::Error;
+use sd_catalog::presets::Preset;
+use sd_catalog::{Error, MeantSampler, Unmet};
 use sd_pipeline::ControlKind;
 use sd_pipeline::bundle::Kind;
 
@@ -33,7 +34,7 @@ fn flag(image: ControlKind) -> &'static str {
 fn code(error: &Error) -> u8 {
     match error {
         Error::NothingAt { .. } | Error::NotInstalled { .. } | Error::PartlyInstalled { .. } => NO_MODEL,
-        Error::Unusable { .. } => FAILED,
+        Error::Unusable { .. } | Error::NoParameters { .. } => FAILED,
         _ => USAGE,
     }
 }
@@ -71,16 +72,36 @@ fn hint(error: &Error) -> String {
         Error::Configuration { .. } => {
             "docs/generating.md describes the configuration file; without it the built-in defaults apply".to_owned()
         }
-        Error::NoPreset { .. } => "`generate --quality help` lists the presets".to_owned(),
+        Error::NoPreset { similar, .. } => {
+            format!("{}`generate --quality help` lists the presets", meant(similar.as_deref()))
+        }
+        Error::NoParameters { .. } => {
+            "a picture is a PNG, JPEG or WebP file of this program, of stable-diffusion-webui or of ComfyUI, or the .json file \
+             beside one; programs that edit images often remove the settings"
+                .to_owned()
+        }
         Error::UnreadTag { .. } => {
             "a LoRA tag is <lora:NAME>, <lora:NAME:SCALE>, or <lora:NAME:TE:UNET> with one scale for the text encoders and one \
              for the denoising network"
                 .to_owned()
         }
-        Error::Sampler { .. } => {
-            "`--sampler help` and `--scheduler help` describe the choices".to_owned()
+        Error::Sampler { meant: what, .. } => {
+            let lists = "`--sampler help` and `--scheduler help` describe the choices";
+            match what {
+                Some(MeantSampler::Schedule) => format!("it is a noise schedule: --scheduler takes it; {lists}"),
+                Some(MeantSampler::Sampler) => format!("it is a sampler: --sampler takes it; {lists}"),
+                Some(MeantSampler::Similar(name)) => format!("{}{lists}", meant(Some(name))),
+                None => lists.to_owned(),
+            }
         }
-        Error::NothingAt { kind, .. } => what_names(*kind).to_owned(),
+        Error::NothingAt {
+            kind: Kind::Model,
+            name,
+            ..
+        } if Preset::find(name).is_some() => format!("it is a preset: --quality {name} takes it"),
+        Error::NothingAt { kind, similar, .. } => {
+            format!("{}{}", meant(similar.as_deref()), what_names(*kind))
+        }
         Error::NotInstalled { kind, reference } => {
             format!("`generate models pull {reference}` downloads it{}", unless(*kind))
         }
@@ -111,6 +132,32 @@ fn hint(error: &Error) -> String {
             "name the ControlNet that was trained with such images with --controlnet, a folder or a hub id".to_owned()
         }
         _ => "`generate --help` lists the options".to_owned(),
+    }
+}
+
+/// The begin of a hint that says what was probably meant.
+fn meant(similar: Option<&str>) -> String {
+    similar.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default()
+}
+
+impl Failure {
+    /// The error of settings of a picture that no option replaces, if there is one.
+    pub(crate) fn of_unmet(unmet: &[&Unmet]) -> Option<Self> {
+        let first = unmet.first()?;
+        let more = match unmet.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let options: Vec<String> = first.options.iter().map(|option| format!("--{option}")).collect();
+        let lists = match first.is_missing {
+            true => "; `generate models` lists what is on this machine",
+            false => "; `generate show` prints all settings",
+        };
+        Some(Self {
+            message: format!("the picture's `{}` cannot be used: {}{more}", first.setting, first.reason),
+            hint: Some(format!("{} replaces it{lists}", options.join(" or "))),
+            code: if first.is_missing { NO_MODEL } else { USAGE },
+        })
     }
 }
 

@@ -86,7 +86,9 @@ impl Fresh {
             .env_remove("HF_TOKEN")
             .env_remove("HF_TOKEN_PATH")
             .env_remove("RUST_LOG")
-            .env_remove("RUST_BACKTRACE");
+            .env_remove("RUST_BACKTRACE")
+            // The width of the help.
+            .env_remove("COLUMNS");
         command
     }
 

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
+mod again;
 mod bad_input;
 mod checksums;
 #[path = "../command/mod.rs"]
 mod command;
+mod completions;
 mod configuration;
 mod control;
 mod convert;
@@ -24,6 +26,7 @@ mod lora;
 mod memory;
 mod missing;
 mod models_path;
+mod names;
 mod output;
 mod parameters;
 mod plan_time;

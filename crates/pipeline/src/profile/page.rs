@@ -279,6 +279,7 @@ mod tests {
                 clip_skip: 0,
                 names: Names::default(),
                 output: "outputs".into(),
+                choices: crate::Choices::default(),
             }),
             budget: Some(Bytes(400 * MB)),
             predicted_peak: Some(Bytes(350 * MB)),

@@ -222,6 +222,7 @@ impl<'a> Settings<'a> {
             size: recipe.size,
             sampler: recipe.sampler,
             schedule: self.schedule,
+            choices: recipe.choices.clone(),
             clip_skip: recipe.clip_skip,
             img2img: recipe.img2img.clone(),
             style: recipe.names.style.clone(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sd_memory::{Bytes, Reading, Stage, Timeline};
 use serde::Serialize;
 
+use crate::choices::Choices;
 use crate::scheduler::{SamplerKind, ScheduleKind};
 use crate::seed::NoiseSource;
 use crate::{ControlChoice, Failure, GuidanceScale, ImageSize, Img2Img, LoraChoice, Strength, Warning};
@@ -33,6 +34,8 @@ pub struct Metadata {
     pub sampler: SamplerKind,
     /// Its schedule, resolved from automatic.
     pub schedule: ScheduleKind,
+    /// What was chosen and the resolved settings do not show.
+    pub choices: Choices,
     /// How many more of CLIP's last layers were skipped.
     pub clip_skip: usize,
     /// The settings of image-to-image, if it was used.
@@ -196,6 +199,7 @@ pub(super) fn example() -> Metadata {
         size: ImageSize::new(256, 128).unwrap(),
         sampler: SamplerKind::FlowEuler,
         schedule: ScheduleKind::Normal,
+        choices: Choices::default(),
         clip_skip: 0,
         img2img: None,
         style: None,
