@@ -268,7 +268,9 @@ impl Arguments {
         }
         if self.pro {
             typed.quality = Some(PRO.to_owned());
-            typed.size = typed.size.or(ImageSize::new(1024, 1024).ok().map(SizeChoice::from));
+            typed.size = typed
+                .size
+                .or(ImageSize::new(1024, 1024).ok().map(SizeChoice::from));
         }
         Ok(typed)
     }
@@ -342,9 +344,7 @@ mod tests {
     #[test]
     fn control_images_keep_the_order_of_the_command_line() {
         let words = "generate x --control a --pose b --control c --depth d --controlnet n --controlnet m";
-        let matches = command()
-            .try_get_matches_from(words.split(' '))
-            .unwrap();
+        let matches = command().try_get_matches_from(words.split(' ')).unwrap();
         let arguments = Arguments::from_matches(&matches).unwrap();
         let typed: Vec<(ControlKind, &str)> = arguments
             .control_images

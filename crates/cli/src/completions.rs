@@ -1,7 +1,7 @@
 //! `generate completions SHELL` and `generate man`: what packages install beside the program.
 
-use clap_mangen::Man;
 use clap::builder::PossibleValuesParser;
+use clap_mangen::Man;
 use sd_catalog::presets::ALL;
 use sd_catalog::{AUTO, styles};
 use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
@@ -23,11 +23,16 @@ pub(crate) fn completions(arguments: &CompletionsArguments) {
 
 /// `command` with the values of options that have lists of them.
 fn with_values(command: clap::Command) -> clap::Command {
-    let presets = ALL.iter().map(|preset| preset.name.to_owned()).chain([AUTO.to_owned()]);
+    let presets = ALL
+        .iter()
+        .map(|preset| preset.name.to_owned())
+        .chain([AUTO.to_owned()]);
     // As ComfyUI writes them: shells take spaces for the end of a word.
     let plain = |name: &str| name.to_lowercase().replace('+', "p").replace(' ', "_");
     let samplers = SamplerKind::ALL.iter().map(|sampler| plain(sampler.name()));
-    let schedules = ScheduleKind::ALL.iter().map(|schedule| schedule.name().to_owned());
+    let schedules = ScheduleKind::ALL
+        .iter()
+        .map(|schedule| schedule.name().to_owned());
     let styles = styles::ALL.iter().map(|style| style.name.to_owned());
     let fixed = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     [

@@ -1,24 +1,24 @@
 //! `generate doctor`: what this machine can do, one fact a line.
 
-use sd_catalog::{Catalog, Configuration};
+mod models;
+
 use sd_pipeline::{Bytes, DeviceKind, Limit, Machine, MetalGpu, UsableDevice};
 use serde_json::{Value, json};
 
 use crate::arguments::DoctorArguments;
 use crate::terminal;
 
-/// The widest name of a fact, so that what follows it is in one column.
-const WIDTH: usize = "metal longest buffer".len();
-
 /// Prints the facts. Nothing is downloaded, and no server is asked.
 pub(crate) fn run(arguments: &DoctorArguments) {
     let mut facts = of_machine(&Machine::look());
-    facts.push(of_cache(&Catalog::new(&Configuration::default())));
+    facts.extend(models::facts());
+    // What follows the names is in one column.
+    let width = facts.iter().map(|fact| fact.name.len()).max().unwrap_or_default();
     for Fact { name, text, figures } in facts {
         if arguments.json {
             terminal::print_json(&json!({ "event": "fact", "fact": name, "text": text, "figures": figures }));
         } else {
-            terminal::print_line(&format!("{name:WIDTH$}  {text}"));
+            terminal::print_line(&format!("{name:width$}  {text}"));
         }
     }
 }
@@ -157,15 +157,4 @@ fn of_metal(gpu: &MetalGpu, wired_limit: Option<Bytes>) -> [Fact; 4] {
 fn budget(device: &UsableDevice) -> String {
     let because: &Limit = &device.budget_from;
     format!("{}, from {because}", device.budget)
-}
-
-/// The folder of downloaded models.
-fn of_cache(catalog: &Catalog) -> Fact {
-    let cache = catalog.cache();
-    let (root, free) = (cache.root(), cache.free_space().map(Bytes));
-    let text = match free {
-        Some(free) => format!("{}, {free} free", root.display()),
-        None => root.display().to_string(),
-    };
-    fact("cache", text, json!({ "folder": root, "free": free }))
 }

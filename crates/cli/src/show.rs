@@ -56,9 +56,10 @@ pub(crate) fn run(arguments: &ShowArguments) -> Result<(), Failure> {
 fn object(arguments: &ShowArguments, parameters: &GenerationParameters) -> serde_json::Value {
     let options = parameters.options.iter();
     let options = options.map(|(option, text)| json!({ "option": option, "value": text }));
-    let unmet = parameters.unmet.iter().map(|unmet| {
-        json!({ "setting": unmet.setting, "reason": unmet.reason, "options": unmet.options })
-    });
+    let unmet = parameters
+        .unmet
+        .iter()
+        .map(|unmet| json!({ "setting": unmet.setting, "reason": unmet.reason, "options": unmet.options }));
     let init = parameters.init.as_ref().map(|init| {
         json!({
             "image": init.image,

@@ -34,7 +34,10 @@ impl Choices {
             dtype: request.weight_type,
             prediction: files.prediction,
             networks: files.networks.clone(),
-            upscaler: request.upscale.as_ref().and_then(|upscale| upscale.network.clone()),
+            upscaler: request
+                .upscale
+                .as_ref()
+                .and_then(|upscale| upscale.network.clone()),
         }
     }
 }

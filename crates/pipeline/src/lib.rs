@@ -72,7 +72,7 @@ pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;
 pub use sd_weights::{
     ElementType, EmbeddedFile, Error as WeightsError, FileContent, MetalGpu, MetalUnavailable, ModelFiles,
-    ModelFolder, NetworkFiles, Prediction, adapter_settings,
+    ModelFolder, NetworkFiles, Prediction, adapter_settings, disk_rate,
 };
 pub use summary::{Budgets, Summaries, Summary};
 pub use user_dirs::UserDirs;

@@ -29,6 +29,7 @@ mod convert;
 mod cuda;
 mod device;
 mod device_memory;
+mod disk_rate;
 mod error;
 mod gguf;
 mod header;
@@ -76,6 +77,7 @@ pub use device::{
     with_autorelease_pool,
 };
 pub use device_memory::DeviceMemory;
+pub use disk_rate::disk_rate;
 pub use error::{Error, Result};
 pub use gguf::GgufMetadata;
 pub use header::{ElementType, TensorHeader};

@@ -31,10 +31,12 @@ type Result<T> = std::result::Result<T, String>;
 /// # Errors
 /// It is no such graph, or has a node that this program has no counterpart for.
 pub(super) fn read(text: &str) -> Result<GenerationParameters> {
-    let value: Value = serde_json::from_str(text).map_err(|error| format!("its graph is damaged: {error}"))?;
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| format!("its graph is damaged: {error}"))?;
     if value.get("nodes").is_some_and(Value::is_array) {
         return Err(
-            "it is a workflow for ComfyUI's editor: the form that is read is that of `Export (API)`".to_owned(),
+            "it is a workflow for ComfyUI's editor: the form that is read is that of `Export (API)`"
+                .to_owned(),
         );
     }
     let graph: Graph = serde_json::from_value(value)
@@ -89,9 +91,13 @@ impl<'a> Reader<'a> {
         }
         let (width, height) = (self.text(latents, "width")?, self.text(latents, "height")?);
         found.set("size", "size", &format!("{width}x{height}"));
-        let batch = self.text(latents, "batch_size").unwrap_or_else(|_| "1".to_owned());
+        let batch = self
+            .text(latents, "batch_size")
+            .unwrap_or_else(|_| "1".to_owned());
         if batch != "1" {
-            found.differences.push(format!("batch_size: {batch} (its first image is generated)"));
+            found
+                .differences
+                .push(format!("batch_size: {batch} (its first image is generated)"));
         }
         self.prompts(sampler, &mut found)?;
         self.model(sampler, decoder, &mut found)?;
@@ -113,7 +119,10 @@ impl<'a> Reader<'a> {
                 });
             }
         }
-        if [&prompt, &negative_prompt].iter().any(|text| text.contains(['(', '['])) {
+        if [&prompt, &negative_prompt]
+            .iter()
+            .any(|text| text.contains(['(', '[']))
+        {
             found
                 .differences
                 .push("weights of words in the prompts, which ComfyUI applies in another way".to_owned());
@@ -202,10 +211,12 @@ impl<'a> Reader<'a> {
         let Some(id) = id else {
             return Err(format!("`{input}` of its {} comes from no node", node.class_type));
         };
-        let (id, found) = self
-            .graph
-            .get_key_value(id)
-            .ok_or_else(|| format!("`{input}` of its {} comes from a node that is missing", node.class_type))?;
+        let (id, found) = self.graph.get_key_value(id).ok_or_else(|| {
+            format!(
+                "`{input}` of its {} comes from a node that is missing",
+                node.class_type
+            )
+        })?;
         if classes.contains(&found.class_type.as_str()) {
             Ok((id, found))
         } else {
@@ -219,7 +230,9 @@ impl<'a> Reader<'a> {
     }
 
     fn node(&self, id: &str) -> Result<&'a Node> {
-        self.graph.get(id).ok_or_else(|| format!("its graph has no node {id}"))
+        self.graph
+            .get(id)
+            .ok_or_else(|| format!("its graph has no node {id}"))
     }
 
     /// The value of `input` of `node` as text.

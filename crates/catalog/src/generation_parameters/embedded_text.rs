@@ -165,7 +165,9 @@ fn latin1(bytes: &[u8]) -> String {
 /// The zlib stream `data` without its compression.
 fn inflated(data: &[u8]) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
-    let read = ZlibDecoder::new(data).take(LONGEST_TEXT + 1).read_to_end(&mut text);
+    let read = ZlibDecoder::new(data)
+        .take(LONGEST_TEXT + 1)
+        .read_to_end(&mut text);
     read.map_err(|error| format!("its compressed text is damaged: {error}"))?;
     if text.len() as u64 > LONGEST_TEXT {
         return Err(format!(
@@ -218,7 +220,9 @@ fn of_webp(file: &mut BufReader<File>, length: u64) -> Result<Texts, String> {
         let end = at + 8 + size.next_multiple_of(2);
         if [a, b, c, d] == *b"EXIF" {
             if size > LARGEST_EXIF {
-                return Err(format!("its EXIF is longer than the {LARGEST_EXIF} bytes that are read"));
+                return Err(format!(
+                    "its EXIF is longer than the {LARGEST_EXIF} bytes that are read"
+                ));
             }
             texts.take_exif(&bytes(file, size)?);
         }

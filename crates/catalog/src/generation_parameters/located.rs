@@ -72,7 +72,8 @@ impl GenerationParameters {
     fn find_names(&mut self, catalog: &Catalog, given: Given<'_>) -> Result<()> {
         if let Some(name) = self.settings.model.take() {
             let hash = self.model_hash.clone();
-            self.settings.model = self.found(catalog, Kind::Model, "Model", &name, hash.as_deref(), &MODEL)?;
+            self.settings.model =
+                self.found(catalog, Kind::Model, "Model", &name, hash.as_deref(), &MODEL)?;
         }
         if let Some(name) = self.settings.refiner.take() {
             self.settings.refiner = self.found(catalog, Kind::Model, "Refiner", &name, None, &["refiner"])?;
@@ -87,7 +88,9 @@ impl GenerationParameters {
             let text = name.to_string_lossy();
             match catalog.models_path().find(FileKind::Vae, &text)? {
                 Some(path) => self.settings.vae = Some(path.to_owned()),
-                None => self.unmet.push(missing("VAE", &text, "autoencoder", None, &["vae"])),
+                None => self
+                    .unmet
+                    .push(missing("VAE", &text, "autoencoder", None, &["vae"])),
             }
         }
         for text in std::mem::take(&mut self.settings.lora) {
@@ -132,9 +135,14 @@ impl GenerationParameters {
             return Ok(());
         }
         for (name, scale) in controlnets {
-            if let Some(name) =
-                self.found(catalog, Kind::ControlNet, "ControlNet", &name, None, &["controlnet"])?
-            {
+            if let Some(name) = self.found(
+                catalog,
+                Kind::ControlNet,
+                "ControlNet",
+                &name,
+                None,
+                &["controlnet"],
+            )? {
                 self.settings.controlnet.push(name);
             }
             if given.settings.control_scale.is_empty() {
@@ -188,7 +196,9 @@ impl GenerationParameters {
 const MODEL: [&str; 3] = ["model", "quality", "pro"];
 
 fn missing(key: &str, name: &str, title: &str, near: Option<&str>, options: &[&'static str]) -> Unmet {
-    let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let near = near
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
     Unmet {
         setting: format!("{key}: {name}"),
         reason: format!("no {title} of that name is on this machine{near}"),

@@ -97,7 +97,10 @@ impl fmt::Display for ParametersSource {
             Self::Infotext {
                 version: Some(version),
             } if version.starts_with('v') || version.starts_with(|first: char| first.is_ascii_digit()) => {
-                write!(formatter, "the parameters text of stable-diffusion-webui {version}")
+                write!(
+                    formatter,
+                    "the parameters text of stable-diffusion-webui {version}"
+                )
             }
             Self::Infotext {
                 version: Some(version),
@@ -183,7 +186,9 @@ impl GenerationParameters {
         match outcome {
             Ok(()) => self.options.push((option, text.to_owned())),
             Err(reason) => {
-                let reason = reason.split_once("': ").map_or(reason.as_str(), |(_, reason)| reason);
+                let reason = reason
+                    .split_once("': ")
+                    .map_or(reason.as_str(), |(_, reason)| reason);
                 self.unmet.push(Unmet {
                     setting: format!("{key}: {text}"),
                     reason: reason.to_owned(),

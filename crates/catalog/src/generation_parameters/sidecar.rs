@@ -6,11 +6,9 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use sd_pipeline::prompt::Prompt;
-use sd_pipeline::{
-    Choices, ControlChoice, ControlKind, InitImage, Prediction, Strength, TypeChoice,
-};
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use sd_pipeline::{Choices, ControlChoice, ControlKind, InitImage, Prediction, Strength, TypeChoice};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{GenerationParameters, LONGEST_SIDECAR, ParametersSource, Unmet};
@@ -177,12 +175,17 @@ pub(super) fn read(path: &Path) -> Result<Option<GenerationParameters>, String> 
     let file = sd_files::open(path).map_err(|error| error.to_string())?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     if length > LONGEST_SIDECAR {
-        return Err(format!("it is longer than the {LONGEST_SIDECAR} bytes that are read"));
+        return Err(format!(
+            "it is longer than the {LONGEST_SIDECAR} bytes that are read"
+        ));
     }
     let reader = BufReader::new(file.take(LONGEST_SIDECAR));
     let fields: Fields =
         serde_json::from_reader(reader).map_err(|error| format!("it is damaged: {error}"))?;
-    match fields.text("version").filter(|version| version.starts_with(PROGRAM)) {
+    match fields
+        .text("version")
+        .filter(|version| version.starts_with(PROGRAM))
+    {
         Some(version) => parameters(&fields, version).map(Some),
         None => Ok(None),
     }
@@ -229,7 +232,9 @@ fn parameters(fields: &Fields, version: String) -> Result<GenerationParameters, 
     }
     found.settings.device = fields.text("device").and_then(|name| parse::device(&name).ok());
     for key in &fields.unknown {
-        found.differences.push(format!("{key}, which this version does not know"));
+        found
+            .differences
+            .push(format!("{key}, which this version does not know"));
     }
     Ok(found)
 }
@@ -315,7 +320,10 @@ fn images(fields: &Fields, found: &mut GenerationParameters) -> Result<(), Strin
             }),
         }
     }
-    for control in fields.get::<Vec<ControlChoice>>("controlnet")?.unwrap_or_default() {
+    for control in fields
+        .get::<Vec<ControlChoice>>("controlnet")?
+        .unwrap_or_default()
+    {
         let ControlChoice {
             name,
             kind,

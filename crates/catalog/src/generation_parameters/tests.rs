@@ -137,12 +137,18 @@ fn the_text_of_webui_is_found_wherever_it_is_written() {
         assert_eq!((settings.steps, settings.cfg), (Some(20), Some(7.0)));
         assert_eq!(settings.seed, Some(SeedChoice::First(42)));
         assert_eq!(settings.model.as_deref(), Some("v1-5-pruned-emaonly"));
-        assert_eq!((settings.clip_skip, settings.rng), (Some(2), Some(NoiseSource::Philox)));
+        assert_eq!(
+            (settings.clip_skip, settings.rng),
+            (Some(2), Some(NoiseSource::Philox))
+        );
         assert_eq!(option(&found, "sampler"), Some("DPM++ 2M"));
         assert_eq!(option(&found, "scheduler"), Some("Karras"));
         assert_eq!(option(&found, "size"), Some("512x768"));
         assert_eq!(found.model_hash.as_deref(), Some("6ce0161689"));
-        assert_eq!((found.unmet.as_slice(), found.differences.as_slice()), (&[][..], &[][..]));
+        assert_eq!(
+            (found.unmet.as_slice(), found.differences.as_slice()),
+            (&[][..], &[][..])
+        );
         assert_eq!(
             found.source.to_string(),
             "the parameters text of stable-diffusion-webui v1.10.1"
@@ -155,7 +161,10 @@ fn damaged_files_are_errors() {
     let exif_files = [
         jpeg(&exif(b"MM", TEXT)),
         webp(&exif(b"II", TEXT)),
-        png(&[(b"tEXt", &text_chunk("parameters", TEXT)), (b"zTXt", b"parameters\0\0damaged")]),
+        png(&[
+            (b"tEXt", &text_chunk("parameters", TEXT)),
+            (b"zTXt", b"parameters\0\0damaged"),
+        ]),
     ];
     for bytes in exif_files {
         for end in 0..bytes.len().min(160) {
@@ -227,7 +236,10 @@ fn no_setting_of_webui_is_dropped() {
             vec!["pose", "depth", "canny", "control"]
         ]
     );
-    assert_eq!(found.differences, ["Mask blur: 4", "ControlNet 0, Guidance End: 0.5"]);
+    assert_eq!(
+        found.differences,
+        ["Mask blur: 4", "ControlNet 0, Guidance End: 0.5"]
+    );
     assert_eq!(found.controlnets, [("control_canny".to_owned(), 0.7)]);
     assert_eq!(found.strength(), Some(0.6));
 }
@@ -240,9 +252,15 @@ fn defaults_of_the_writer_are_known() {
     };
     // webui draws noise on the GPU, and some of its samplers have a schedule of their own.
     let found = read("Sampler: DPM++ 2M, Schedule type: Automatic, Version: v1.10.1");
-    assert_eq!((option(&found, "rng"), option(&found, "scheduler")), (Some("philox"), Some("karras")));
+    assert_eq!(
+        (option(&found, "rng"), option(&found, "scheduler")),
+        (Some("philox"), Some("karras"))
+    );
     let found = read("Sampler: Euler a, RNG: CPU, Version: v1.10.1");
-    assert_eq!((option(&found, "rng"), option(&found, "scheduler")), (Some("torch"), None));
+    assert_eq!(
+        (option(&found, "rng"), option(&found, "scheduler")),
+        (Some("torch"), None)
+    );
     // stable-diffusion.cpp writes both into one name, and JSON behind.
     let found = read(
         "Guidance: 3.5, Eta: 0.000000, RNG: cuda, Sampler: euler_a karras, Version: stable-diffusion.cpp, SDCPP: {\"Steps: 99, \": 1}",
@@ -277,16 +295,25 @@ fn graph() -> Value {
 fn a_simple_graph_of_comfyui_is_read() {
     let text = graph().to_string();
     let chunk = text_chunk("prompt", &text);
-    for (name, bytes) in [("a.png", png(&[(b"tEXt", &chunk)])), ("a.json", text.into_bytes())] {
+    for (name, bytes) in [
+        ("a.png", png(&[(b"tEXt", &chunk)])),
+        ("a.json", text.into_bytes()),
+    ] {
         let found = read_as(name, &bytes).unwrap();
         assert_eq!(found.prompt, "a bottle easy");
         let settings = &found.settings;
         assert_eq!(settings.negative_prompt.as_deref(), Some("watermark"));
         assert_eq!(settings.model.as_deref(), Some("xl/dream.safetensors"));
-        assert_eq!(settings.lora, ["first.safetensors:1:1", "fur.safetensors:0.5:0.8"]);
+        assert_eq!(
+            settings.lora,
+            ["first.safetensors:1:1", "fur.safetensors:0.5:0.8"]
+        );
         assert_eq!(settings.vae.as_deref(), Some(Path::new("good.safetensors")));
         assert_eq!(settings.seed, Some(SeedChoice::First(156_680_208_700_286)));
-        assert_eq!((settings.rng, settings.cfg), (Some(NoiseSource::Torch), Some(8.0)));
+        assert_eq!(
+            (settings.rng, settings.cfg),
+            (Some(NoiseSource::Torch), Some(8.0))
+        );
         assert_eq!(option(&found, "sampler"), Some("euler_ancestral"));
         assert_eq!(option(&found, "size"), Some("512x768"));
         // The node that leads nowhere is none of the image.
@@ -312,11 +339,15 @@ fn other_nodes_are_refused_by_name() {
         ("`seed` of its KSampler comes from LoraLoader", &|graph| {
             graph["3"]["inputs"]["seed"] = json!(["10", 0]);
         }),
-        ("leads in a circle", &|graph| graph["12"]["inputs"]["model"] = json!(["10", 0])),
+        ("leads in a circle", &|graph| {
+            graph["12"]["inputs"]["model"] = json!(["10", 0])
+        }),
         ("comes from a node that is missing", &|graph| {
             graph["8"]["inputs"]["samples"] = json!(["99", 0]);
         }),
-        ("has no node SaveImage", &|graph| graph["9"]["class_type"] = json!("Nothing")),
+        ("has no node SaveImage", &|graph| {
+            graph["9"]["class_type"] = json!("Nothing")
+        }),
         ("are encoded with different LoRAs", &|graph| {
             graph["7"]["inputs"]["clip"] = json!(["4", 1]);
         }),
@@ -384,7 +415,9 @@ fn the_sidecar_of_an_image_precedes_its_text() {
     let folder = tempfile::tempdir().unwrap();
     let image = folder.path().join("a.png");
     let text = |seed: u64| {
-        format!("a cat\nSteps: 4, Sampler: Euler, CFG scale: 2, Seed: {seed}, Model: demo, Version: sd-generate 3.0.0")
+        format!(
+            "a cat\nSteps: 4, Sampler: Euler, CFG scale: 2, Seed: {seed}, Model: demo, Version: sd-generate 3.0.0"
+        )
     };
     fs::write(folder.path().join("a.json"), sidecar().to_string()).unwrap();
     let read = |seed| {

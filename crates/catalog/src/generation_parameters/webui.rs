@@ -191,14 +191,17 @@ fn control(found: &mut GenerationParameters, key: &str, value: &str) {
         found.map(|(_, value)| value.as_str())
     };
     let model = without_hash(field("Model").unwrap_or("None")).to_owned();
-    let scale = field("Weight").and_then(|scale| scale.parse().ok()).unwrap_or(1.0);
+    let scale = field("Weight")
+        .and_then(|scale| scale.parse().ok())
+        .unwrap_or(1.0);
     for (name, same) in [
         ("Guidance Start", "0.0"),
         ("Guidance End", "1.0"),
         ("Control Mode", "Balanced"),
         ("Resize Mode", "Just Resize"),
     ] {
-        if let Some(other) = field(name).filter(|value| value.trim_end_matches(".0") != same.trim_end_matches(".0"))
+        if let Some(other) =
+            field(name).filter(|value| value.trim_end_matches(".0") != same.trim_end_matches(".0"))
         {
             found.differences.push(format!("{key}, {name}: {other}"));
         }

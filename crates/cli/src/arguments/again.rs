@@ -44,7 +44,9 @@ impl FromArgMatches for AgainArguments {
 impl Args for AgainArguments {
     fn augment_args(command: Command) -> Command {
         aliases::added_to(Arguments::augment_args(command))
-            .about("Generates the image of a PNG, JPEG, WebP or .json file again; options override its settings")
+            .about(
+                "Generates the image of a PNG, JPEG, WebP or .json file again; options override its settings",
+            )
             .long_about(None)
             .override_usage("generate again PICTURE [OPTIONS]")
             .mut_arg("positional_prompt", |argument| {
@@ -59,7 +61,9 @@ impl Args for AgainArguments {
                     .help("Prompt in place of the picture's")
             })
             .mut_arg("prompt_file", |argument| {
-                argument.conflicts_with(Resettable::Reset).conflicts_with("prompt_option")
+                argument
+                    .conflicts_with(Resettable::Reset)
+                    .conflicts_with("prompt_option")
             })
             // The picture may have the initial image.
             .mut_arg("strength", |argument| argument.requires(Resettable::Reset))
@@ -112,7 +116,9 @@ impl AgainArguments {
             Some(init) if arguments.init_image.is_none() => {
                 arguments.init_image = Some(init.image);
                 arguments.mask = arguments.mask.or(init.mask);
-                arguments.strength = arguments.strength.or(init.strength.map(|Strength(strength)| strength));
+                arguments.strength = arguments
+                    .strength
+                    .or(init.strength.map(|Strength(strength)| strength));
             }
             _ if arguments.init_image.is_some() => arguments.strength = arguments.strength.or(strength),
             _ if arguments.strength.is_some() => return Err(Failure::together("--strength", "--init-image")),

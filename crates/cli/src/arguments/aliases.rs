@@ -39,7 +39,10 @@ const NAMES: [Names; 22] = [
         "negative_prompt",
         &["neg", "negative", "neg-prompt", "negative_prompt"],
     ),
-    short('m', of("model", &["ckpt", "checkpoint", "sd-model", "diffusion-model"])),
+    short(
+        'm',
+        of("model", &["ckpt", "checkpoint", "sd-model", "diffusion-model"]),
+    ),
     hidden(
         &['b'],
         short(
@@ -75,12 +78,23 @@ const NAMES: [Names; 22] = [
     ),
     of(
         "cfg",
-        &["cfg-scale", "cfg_scale", "guidance", "guidance-scale", "guidance_scale"],
+        &[
+            "cfg-scale",
+            "cfg_scale",
+            "guidance",
+            "guidance-scale",
+            "guidance_scale",
+        ],
     ),
     of("guidance_rescale", &["guidance_rescale"]),
     of(
         "sampler",
-        &["sampling-method", "sampling_method", "sampler-name", "sampler_name"],
+        &[
+            "sampling-method",
+            "sampling_method",
+            "sampler-name",
+            "sampler_name",
+        ],
     ),
     of("scheduler", &["schedule", "schedule-type"]),
     short(
@@ -125,7 +139,9 @@ pub(super) fn added_to(command: clap::Command) -> clap::Command {
                 Some(letter) => argument.short(letter),
                 None => argument,
             };
-            argument.short_aliases(names.letters.iter().copied()).aliases(names.names.iter().copied())
+            argument
+                .short_aliases(names.letters.iter().copied())
+                .aliases(names.names.iter().copied())
         })
     })
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// Prints what this machine can do: its chip, its memory, the default budget, and each device
+/// Prints what this machine can do: its devices, memory and budget, its disk, and which presets run here in what time
 #[derive(Debug, Args)]
 #[command(override_usage = "generate doctor [--json]")]
 pub(crate) struct DoctorArguments {

@@ -78,7 +78,10 @@ const ADVICE: [(&[&str], &str); 21] = [
         &["--controlnet-image-path"],
         "write --canny, --pose, --depth or --control with the image",
     ),
-    (&["--hires-fix", "--hires", "--enable-hr"], "write --refiner, or --upscale"),
+    (
+        &["--hires-fix", "--hires", "--enable-hr"],
+        "write --refiner, or --upscale",
+    ),
 ];
 
 /// What to write in place of `option`, if another program has it.

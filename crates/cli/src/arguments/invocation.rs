@@ -180,7 +180,10 @@ mod tests {
             &["--seed", "1", "--", "serve"],
             &["resume the game"],
         ] {
-            assert!(matches!(invocation_of(words), Invocation::Generate(_)), "{words:?}");
+            assert!(
+                matches!(invocation_of(words), Invocation::Generate(_)),
+                "{words:?}"
+            );
         }
         for words in [
             &["serve"][..],

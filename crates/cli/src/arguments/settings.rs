@@ -28,8 +28,8 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "N", help_heading = "Image", value_parser = parse::upscale)]
     upscale: Option<usize>,
 
-    /// Real-ESRGAN model for --upscale: a .pth or .safetensors file, or a hub id [default:
-    /// ai-forever/Real-ESRGAN if it is cached, else Lanczos resampling]
+    /// Real-ESRGAN model for --upscale: a .pth or .safetensors file, or a hub id; or `lanczos`, which resamples [default:
+    /// ai-forever/Real-ESRGAN if it is cached, else lanczos]
     #[arg(long, value_name = "REF", help_heading = "Image")]
     pub(super) upscaler: Option<String>,
 

@@ -62,7 +62,9 @@ pub(super) fn message(error: &clap::Error, command: &clap::Command) -> String {
             true => meant(option, command),
             false => None,
         };
-        let near = near.map(|near| format!("; did you mean `--{near}`?")).unwrap_or_default();
+        let near = near
+            .map(|near| format!("; did you mean `--{near}`?"))
+            .unwrap_or_default();
         return format!("unexpected argument '{option}' found{near}");
     }
     one_line(error)
@@ -81,7 +83,10 @@ fn meant<'a>(option: &str, command: &'a clap::Command) -> Option<&'a str> {
         names.extend(aliases.map(|alias| (alias, long)));
     }
     let near = similar(option, names.iter().map(|(name, _)| *name))?;
-    names.iter().find(|(name, _)| *name == near).map(|(_, long)| *long)
+    names
+        .iter()
+        .find(|(name, _)| *name == near)
+        .map(|(_, long)| *long)
 }
 
 fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {

@@ -137,7 +137,9 @@ fn hint(error: &Error) -> String {
 
 /// The begin of a hint that says what was probably meant.
 fn meant(similar: Option<&str>) -> String {
-    similar.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default()
+    similar
+        .map(|name| format!("did you mean `{name}`? "))
+        .unwrap_or_default()
 }
 
 impl Failure {
@@ -154,7 +156,10 @@ impl Failure {
             false => "; `generate show` prints all settings",
         };
         Some(Self {
-            message: format!("the picture's `{}` cannot be used: {}{more}", first.setting, first.reason),
+            message: format!(
+                "the picture's `{}` cannot be used: {}{more}",
+                first.setting, first.reason
+            ),
             hint: Some(format!("{} replaces it{lists}", options.join(" or "))),
             code: if first.is_missing { NO_MODEL } else { USAGE },
         })

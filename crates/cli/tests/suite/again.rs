@@ -24,7 +24,9 @@ fn drawn(fresh: &Fresh, words: &[&str]) -> PathBuf {
 fn picture(path: &Path, keyword: &str, text: &str) {
     let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), 1, 1);
     encoder.set_color(png::ColorType::Rgb);
-    encoder.add_itxt_chunk(keyword.to_owned(), text.to_owned()).unwrap();
+    encoder
+        .add_itxt_chunk(keyword.to_owned(), text.to_owned())
+        .unwrap();
     let mut writer = encoder.write_header().unwrap();
     writer.write_image_data(&[1, 2, 3]).unwrap();
 }
@@ -34,14 +36,28 @@ fn keep_model(fresh: &Fresh, name: &str) {
     let target = fresh.path().join("kept/diffusers").join(name);
     crate::command::copy_folder(&Path::new(FIXTURES).join("families/sd15"), &target);
     let kept = fresh.path().join("kept");
-    fs::write(fresh.configuration(), format!("models_path = {:?}\n", kept.to_str().unwrap())).unwrap();
+    fs::write(
+        fresh.configuration(),
+        format!("models_path = {:?}\n", kept.to_str().unwrap()),
+    )
+    .unwrap();
 }
 
 #[test]
 fn an_image_is_generated_again_to_the_same_file() {
     let fresh = Fresh::new();
-    let words = ["a red circle", "--size", "64x48", "--steps", "2", "--negative-prompt", "blue"];
-    let run = fresh.run(&[&words[..], &["--n", "2", "--seed", "5", "--quiet"]].concat()).succeeds();
+    let words = [
+        "a red circle",
+        "--size",
+        "64x48",
+        "--steps",
+        "2",
+        "--negative-prompt",
+        "blue",
+    ];
+    let run = fresh
+        .run(&[&words[..], &["--n", "2", "--seed", "5", "--quiet"]].concat())
+        .succeeds();
     let second = fresh.path().join(&run.images()[1]);
     let bytes = fs::read(&second).unwrap();
     let sidecar = second.with_extension("json");
@@ -56,9 +72,15 @@ fn an_image_is_generated_again_to_the_same_file() {
     let again = drawn(&fresh, &["again", "alone.png"]);
     assert!(fs::read(&again).unwrap() == bytes);
     // Options win.
-    let other = drawn(&fresh, &["again", "alone.png", "--seed", "9", "--prompt", "a blue square"]);
+    let other = drawn(
+        &fresh,
+        &["again", "alone.png", "--seed", "9", "--prompt", "a blue square"],
+    );
     let text = &Image::read(&other).texts[0].1;
-    assert!(text.starts_with("a blue square\n") && text.contains("Seed: 9,"), "{text}");
+    assert!(
+        text.starts_with("a blue square\n") && text.contains("Seed: 9,"),
+        "{text}"
+    );
     assert!(text.contains("Size: 64x48"), "{text}");
 }
 
@@ -103,7 +125,11 @@ fn every_setting_of_an_image_is_taken_over() {
     ];
     let image = drawn(&fresh, &words);
     // Settings of the configuration that change images do not hold for one that is complete.
-    fs::write(fresh.configuration(), "[defaults]\nsteps = 1\nnegative-prompt = \"x\"\nclip-skip = 3\nn = 2\n").unwrap();
+    fs::write(
+        fresh.configuration(),
+        "[defaults]\nsteps = 1\nnegative-prompt = \"x\"\nclip-skip = 3\nn = 2\n",
+    )
+    .unwrap();
     let again = drawn(&fresh, &["again", image.to_str().unwrap()]);
     assert!(fs::read(again).unwrap() == fs::read(&image).unwrap());
     let other = drawn(&fresh, &["again", image.to_str().unwrap(), "--strength", "0.5"]);
@@ -132,7 +158,8 @@ fn an_image_of_webui_is_generated_again() {
     picture(&fresh.path().join("webui.png"), "parameters", text);
     let run = fresh.run(&["again", "webui.png", "--quiet"]).succeeds();
     assert!(
-        run.stderr.contains("settings that this program does not have") && run.stderr.contains("Hires upscale: 2"),
+        run.stderr.contains("settings that this program does not have")
+            && run.stderr.contains("Hires upscale: 2"),
         "{}",
         run.stderr
     );
@@ -195,34 +222,54 @@ fn an_image_of_comfyui_is_generated_again() {
     let mut other = graph.clone();
     other["4"] = node("LatentUpscale", json!({}));
     picture(&fresh.path().join("other.png"), "prompt", &other.to_string());
-    fresh.run(&["again", "other.png"]).fails(1, "the node LatentUpscale");
+    fresh
+        .run(&["again", "other.png"])
+        .fails(1, "the node LatentUpscale");
 }
 
 #[test]
 fn what_an_image_names_and_is_not_here_is_an_error() {
     let fresh = Fresh::new();
     keep_model(&fresh, "dreamy");
-    let line = "Steps: 2, Sampler: Euler, CFG scale: 4, Seed: 8, Size: 64x64, Model hash: 6ce0161689, Model: dreany";
-    picture(&fresh.path().join("a.png"), "parameters", &format!("a cat\n{line}"));
-    let run = fresh.run(&["again", "a.png"]).fails(4, "`Model: dreany (hash 6ce0161689)` cannot be used");
+    let line =
+        "Steps: 2, Sampler: Euler, CFG scale: 4, Seed: 8, Size: 64x64, Model hash: 6ce0161689, Model: dreany";
+    picture(
+        &fresh.path().join("a.png"),
+        "parameters",
+        &format!("a cat\n{line}"),
+    );
+    let run = fresh
+        .run(&["again", "a.png"])
+        .fails(4, "`Model: dreany (hash 6ce0161689)` cannot be used");
     assert!(run.stderr.contains("did you mean `dreamy`?"), "{}", run.stderr);
     assert!(run.stderr.contains("--model"), "{}", run.stderr);
     drawn(&fresh, &["again", "a.png", "--model", "demo"]);
     // Nothing is downloaded because an image names it, and no path is followed.
     for model in ["owner/model", "../../etc/passwd", "kept/diffusers/dreamy"] {
-        picture(&fresh.path().join("b.png"), "parameters", &format!("x\nModel: {model}, Steps: 2, Seed: 1, CFG scale: 2"));
+        picture(
+            &fresh.path().join("b.png"),
+            "parameters",
+            &format!("x\nModel: {model}, Steps: 2, Seed: 1, CFG scale: 2"),
+        );
         fresh.run(&["again", "b.png"]).fails(4, "cannot be used");
     }
     let tag = format!("a cat <lora:owner/fur:1>\n{line}");
     picture(&fresh.path().join("c.png"), "parameters", &tag);
-    fresh.run(&["again", "c.png", "--model", "demo"]).fails(4, "LoRA: owner/fur");
+    fresh
+        .run(&["again", "c.png", "--model", "demo"])
+        .fails(4, "LoRA: owner/fur");
     // An initial image is not in the text.
     let over = format!("a cat\n{line}, Denoising strength: 0.5");
     picture(&fresh.path().join("d.png"), "parameters", &over);
-    let run = fresh.run(&["again", "d.png", "--model", "demo"]).fails(2, "over an initial image");
+    let run = fresh
+        .run(&["again", "d.png", "--model", "demo"])
+        .fails(2, "over an initial image");
     assert!(run.stderr.contains("--init-image replaces it"), "{}", run.stderr);
     let init = format!("{FIXTURES}/families/init.png");
-    let again = drawn(&fresh, &["again", "d.png", "--model", "demo", "--init-image", &init]);
+    let again = drawn(
+        &fresh,
+        &["again", "d.png", "--model", "demo", "--init-image", &init],
+    );
     assert!(Image::read(&again).texts[0].1.contains("Denoising strength: 0.5"));
     fresh.run(&["again", "nothing.png"]).fails(1, "nothing.png");
     fresh.run(&["again"]).fails(2, "PICTURE");
@@ -231,10 +278,17 @@ fn what_an_image_names_and_is_not_here_is_an_error() {
 #[test]
 fn show_prints_what_an_image_says() {
     let fresh = Fresh::new();
-    let image = drawn(&fresh, &["a red circle", "--size", "64x64", "--steps", "1", "--seed", "7"]);
+    let image = drawn(
+        &fresh,
+        &["a red circle", "--size", "64x64", "--steps", "1", "--seed", "7"],
+    );
     let run = fresh.run(&["show", image.to_str().unwrap()]).succeeds();
     assert_eq!(run.stderr, "");
-    let lines: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.splitn(2, "  ").collect()).collect();
+    let lines: Vec<Vec<&str>> = run
+        .stdout
+        .lines()
+        .map(|line| line.splitn(2, "  ").collect())
+        .collect();
     for (name, text) in [
         ("prompt", "a red circle"),
         ("model", "demo"),
@@ -249,10 +303,21 @@ fn show_prints_what_an_image_says() {
     // The values are in one column.
     let starts = run.stdout.lines().map(|line| line.find("  ").unwrap());
     assert!(starts.min() < Some(8), "{}", run.stdout);
-    let event = &fresh.run(&["show", image.to_str().unwrap(), "--json"]).succeeds().events()[0];
-    assert_eq!((&event["event"], &event["prompt"]), (&json!("parameters"), &json!("a red circle")));
+    let event = &fresh
+        .run(&["show", image.to_str().unwrap(), "--json"])
+        .succeeds()
+        .events()[0];
+    assert_eq!(
+        (&event["event"], &event["prompt"]),
+        (&json!("parameters"), &json!("a red circle"))
+    );
     assert_eq!(event["source"], "sidecar");
-    assert!(event["options"].as_array().unwrap().contains(&json!({ "option": "seed", "value": "7" })));
+    assert!(
+        event["options"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "option": "seed", "value": "7" }))
+    );
     // What comes from a file is escaped.
     picture(
         &fresh.path().join("evil.png"),
@@ -261,7 +326,13 @@ fn show_prints_what_an_image_says() {
     );
     let run = fresh.run(&["show", "evil.png"]).succeeds();
     assert!(!run.stdout.contains(['\u{1b}', '\u{202e}']), "{:?}", run.stdout);
-    assert!(run.stdout.contains("not supported") && run.stdout.contains("Glow: 3"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("not supported") && run.stdout.contains("Glow: 3"),
+        "{}",
+        run.stdout
+    );
     fs::write(fresh.path().join("plain.png"), "text").unwrap();
-    fresh.run(&["show", "plain.png"]).fails(1, "does not say how it was generated");
+    fresh
+        .run(&["show", "plain.png"])
+        .fails(1, "does not say how it was generated");
 }

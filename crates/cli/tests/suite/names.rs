@@ -5,17 +5,78 @@ use crate::command::{Fresh, Image};
 #[test]
 fn options_may_have_the_names_of_other_programs() {
     let fresh = Fresh::new();
-    let ours = ["a red circle", "--size", "64x48", "--steps", "2", "--cfg", "3", "--negative-prompt", "blue", "--n", "1"];
+    let ours = [
+        "a red circle",
+        "--size",
+        "64x48",
+        "--steps",
+        "2",
+        "--cfg",
+        "3",
+        "--negative-prompt",
+        "blue",
+        "--n",
+        "1",
+    ];
     let first = fresh.run(&[&ours[..], &["--quiet"]].concat()).succeeds();
-    let text = |run: &crate::command::Run| Image::read(&fresh.path().join(&run.images()[0])).texts[0].1.clone();
+    let text = |run: &crate::command::Run| {
+        Image::read(&fresh.path().join(&run.images()[0])).texts[0]
+            .1
+            .clone()
+    };
     let expected = text(&first);
     for theirs in [
         // stable-diffusion.cpp
-        &["-p", "a red circle", "-W", "64", "-H", "48", "--steps", "2", "--cfg-scale", "3", "--negative-prompt", "blue", "-b", "1", "-m", "demo"][..],
+        &[
+            "-p",
+            "a red circle",
+            "-W",
+            "64",
+            "-H",
+            "48",
+            "--steps",
+            "2",
+            "--cfg-scale",
+            "3",
+            "--negative-prompt",
+            "blue",
+            "-b",
+            "1",
+            "-m",
+            "demo",
+        ][..],
         // mflux
-        &["--prompt", "a red circle", "--width", "64", "--height", "48", "--steps", "2", "--guidance", "3", "--neg", "blue", "-m", "demo"],
+        &[
+            "--prompt",
+            "a red circle",
+            "--width",
+            "64",
+            "--height",
+            "48",
+            "--steps",
+            "2",
+            "--guidance",
+            "3",
+            "--neg",
+            "blue",
+            "-m",
+            "demo",
+        ],
         // diffusers
-        &["--prompt", "a red circle", "--size", "64x48", "--num_inference_steps", "2", "--guidance_scale", "3", "--negative_prompt", "blue", "-n", "1"],
+        &[
+            "--prompt",
+            "a red circle",
+            "--size",
+            "64x48",
+            "--num_inference_steps",
+            "2",
+            "--guidance_scale",
+            "3",
+            "--negative_prompt",
+            "blue",
+            "-n",
+            "1",
+        ],
     ] {
         let run = fresh.run(&[theirs, &["--quiet"]].concat()).succeeds();
         assert_eq!(text(&run), expected, "{theirs:?}");
@@ -44,8 +105,14 @@ fn a_name_of_two_meanings_is_refused_with_both() {
 fn what_was_probably_meant_is_named_and_nothing_else() {
     let fresh = Fresh::new();
     for (words, meant) in [
-        (&["x", "--sampelr", "Euler"][..], Some("did you mean `--sampler`?")),
-        (&["x", "--negativ-prompt", "y"], Some("did you mean `--negative-prompt`?")),
+        (
+            &["x", "--sampelr", "Euler"][..],
+            Some("did you mean `--sampler`?"),
+        ),
+        (
+            &["x", "--negativ-prompt", "y"],
+            Some("did you mean `--negative-prompt`?"),
+        ),
         (&["x", "--cfg-scal", "4"], Some("did you mean `--cfg`?")),
         (&["x", "--quailty=fast"], Some("did you mean `--quality`?")),
         (&["resume", "--discrd"], Some("did you mean `--discard`?")),
@@ -54,16 +121,35 @@ fn what_was_probably_meant_is_named_and_nothing_else() {
         (&["x", "--xyz"], None),
         (&["x", "--quality", "ultr-hd"], Some("did you mean `ultra-hd`?")),
         (&["x", "--quality", "nonsense"], None),
-        (&["x", "--model", "demo", "--sampler", "eular a"], Some("did you mean `Euler a`?")),
-        (&["x", "--model", "demo", "--sampler", "karras"], Some("it is a noise schedule: --scheduler takes it")),
-        (&["x", "--model", "demo", "--scheduler", "euler"], Some("it is a sampler: --sampler takes it")),
-        (&["x", "--model", "demo", "--scheduler", "karas"], Some("did you mean `karras`?")),
-        (&["x", "--model", "fast"], Some("it is a preset: --quality fast takes it")),
+        (
+            &["x", "--model", "demo", "--sampler", "eular a"],
+            Some("did you mean `Euler a`?"),
+        ),
+        (
+            &["x", "--model", "demo", "--sampler", "karras"],
+            Some("it is a noise schedule: --scheduler takes it"),
+        ),
+        (
+            &["x", "--model", "demo", "--scheduler", "euler"],
+            Some("it is a sampler: --sampler takes it"),
+        ),
+        (
+            &["x", "--model", "demo", "--scheduler", "karas"],
+            Some("did you mean `karras`?"),
+        ),
+        (
+            &["x", "--model", "fast"],
+            Some("it is a preset: --quality fast takes it"),
+        ),
         (&["x", "--model", "dmeo"], Some("did you mean `demo`?")),
         (&["x", "--model", "elsewhere"], None),
     ] {
         let run = fresh.run(words);
-        assert!(run.code == Some(2) || run.code == Some(4), "{words:?}: {}", run.stderr);
+        assert!(
+            run.code == Some(2) || run.code == Some(4),
+            "{words:?}: {}",
+            run.stderr
+        );
         match meant {
             Some(meant) => assert!(run.stderr.contains(meant), "{words:?}: {}", run.stderr),
             None => assert!(!run.stderr.contains("did you mean"), "{words:?}: {}", run.stderr),
@@ -82,8 +168,14 @@ fn words_that_are_commands_never_draw() {
         (&["ls"], "there is no command `ls`"),
         (&["list"], "there is no command `list`"),
         (&["plan", "serve"], "there is no command `serve` yet"),
-        (&["--seed", "1", "resume"], "`resume` is a command, which comes first"),
-        (&["--steps", "1", "plan"], "`plan` is a command, which comes first"),
+        (
+            &["--seed", "1", "resume"],
+            "`resume` is a command, which comes first",
+        ),
+        (
+            &["--steps", "1", "plan"],
+            "`plan` is a command, which comes first",
+        ),
         (&["--steps", "1", "show"], "`show` is a command"),
     ] {
         let run = fresh.run(words).fails(2, cause);
@@ -93,7 +185,11 @@ fn words_that_are_commands_never_draw() {
     for words in [&["--prompt", "serve"][..], &["--", "serve"]] {
         let small = ["--size", "64x64", "--steps", "1"];
         // Options come before `--`.
-        let words = if words[0] == "--" { [&small[..], words].concat() } else { [words, &small].concat() };
+        let words = if words[0] == "--" {
+            [&small[..], words].concat()
+        } else {
+            [words, &small].concat()
+        };
         fresh.run(&words).succeeds();
     }
 }
