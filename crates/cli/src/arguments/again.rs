@@ -49,25 +49,27 @@ impl Args for AgainArguments {
             )
             .long_about(None)
             .override_usage("generate again PICTURE [OPTIONS]")
-            .mut_arg("positional_prompt", |argument| {
-                argument
+            .after_help(
+                "Examples:\n  \
+                 generate again lighthouse.png --seed random\n  \
+                 generate again lighthouse.png --prompt \"a lighthouse in winter\" -o winter.png\n\n\
+                 What no option sets is as the picture has it, and not as the defaults above say.",
+            )
+            .mut_args(|argument| match argument.get_id().as_str() {
+                "positional_prompt" => argument
                     .value_name("PICTURE")
                     .help("Image of this program, of stable-diffusion-webui or of ComfyUI, or its .json file")
-                    .required(true)
-            })
-            .mut_arg("prompt_option", |argument| {
-                argument
+                    .required(true),
+                "prompt_option" => argument
                     .conflicts_with(Resettable::Reset)
-                    .help("Prompt in place of the picture's")
-            })
-            .mut_arg("prompt_file", |argument| {
-                argument
+                    .help("Prompt in place of the picture's"),
+                "prompt_file" => argument
                     .conflicts_with(Resettable::Reset)
-                    .conflicts_with("prompt_option")
+                    .conflicts_with("prompt_option"),
+                // The picture may have the initial image.
+                "strength" | "mask" => argument.requires(Resettable::Reset),
+                _ => argument,
             })
-            // The picture may have the initial image.
-            .mut_arg("strength", |argument| argument.requires(Resettable::Reset))
-            .mut_arg("mask", |argument| argument.requires(Resettable::Reset))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -133,15 +133,17 @@ const NAMES: [Names; 22] = [
 
 /// `command`, whose options are those of `generate PROMPT`, with their other names.
 pub(super) fn added_to(command: clap::Command) -> clap::Command {
-    NAMES.iter().fold(command, |command, names| {
-        command.mut_arg(names.id, |argument| {
-            let argument = match names.letter {
-                Some(letter) => argument.short(letter),
-                None => argument,
-            };
-            argument
-                .short_aliases(names.letters.iter().copied())
-                .aliases(names.names.iter().copied())
-        })
+    // All in one pass: an argument that is changed alone moves to the end of the help.
+    command.mut_args(|argument| {
+        let Some(names) = NAMES.iter().find(|names| argument.get_id() == names.id) else {
+            return argument;
+        };
+        let argument = match names.letter {
+            Some(letter) => argument.short(letter),
+            None => argument,
+        };
+        argument
+            .short_aliases(names.letters.iter().copied())
+            .aliases(names.names.iter().copied())
     })
 }

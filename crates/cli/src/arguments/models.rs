@@ -6,7 +6,7 @@ use crate::printer::Printer;
 
 /// Lists the models on this machine, downloads models from the hub, checks and removes models
 #[derive(Debug, Args)]
-#[command(override_usage = "generate models [list | pull NAME... | verify [NAME...] | rm ID...] [OPTIONS]")]
+#[command(override_usage = "generate models [COMMAND] [OPTIONS]")]
 pub(crate) struct ModelsArguments {
     #[command(subcommand)]
     pub(crate) task: Option<ModelsTask>,

@@ -257,7 +257,7 @@ fn what_an_image_names_and_is_not_here_is_an_error() {
     picture(&fresh.path().join("c.png"), "parameters", &tag);
     fresh
         .run(&["again", "c.png", "--model", "demo"])
-        .fails(4, "LoRA: owner/fur");
+        .fails(4, "the LoRA `owner/fur` is not on this machine");
     // An initial image is not in the text.
     let over = format!("a cat\n{line}, Denoising strength: 0.5");
     picture(&fresh.path().join("d.png"), "parameters", &over);

@@ -51,7 +51,7 @@ fn a_command_line_that_cannot_be_understood() {
         (&["--steps", "3"], "there is no PROMPT"),
         (
             &["a cat", "--stepps", "3"],
-            "'--stepps' found; a similar argument exists: '--steps'",
+            "'--stepps' found; did you mean `--steps`?",
         ),
         (
             &["a cat", "--seed", "-5"],

@@ -41,6 +41,12 @@ fn the_help_of_each_subcommand_is_as_written_down() {
         (&["login"], "help_login.txt", include_str!("help_login.txt")),
         (&["doctor"], "help_doctor.txt", include_str!("help_doctor.txt")),
         (&["convert"], "help_convert.txt", include_str!("help_convert.txt")),
+        (&["show"], "help_show.txt", include_str!("help_show.txt")),
+        (
+            &["completions"],
+            "help_completions.txt",
+            include_str!("help_completions.txt"),
+        ),
     ];
     for (words, file, written) in subcommands {
         let run = Fresh::new().run(&[words, &["--help"]].concat()).succeeds();
