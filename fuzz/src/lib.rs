@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use sd_catalog::GenerationParameters;
 use sd_models::{clip, controlnet, mmdit, t5, unet, vae};
 use sd_pipeline::bundle::Bundle;
 use sd_pipeline::prompt::Prompt;
@@ -49,6 +50,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("reference", reference),
     ("hub_listing", hub_listing),
     ("image", image),
+    ("parameters", parameters),
 ];
 
 /// The longest file that names and shapes are made to.
@@ -276,5 +278,12 @@ pub fn image(bytes: &[u8]) {
         if let Ok(mask) = image.mask() {
             assert_eq!(mask.len(), width * height, "a mask has all pixels");
         }
+    }
+}
+
+/// A file that says how an image was generated: an image with text, a sidecar, or a graph of ComfyUI.
+pub fn parameters(bytes: &[u8]) {
+    if let Ok(parameters) = GenerationParameters::read(&file("parameters/file", bytes)) {
+        let _ = parameters.source.to_string();
     }
 }

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use sd_pipeline::prompt::Prompt;
-use sd_pipeline::{Choices, ControlChoice, ControlKind, InitImage, Prediction, Strength, TypeChoice};
+use sd_pipeline::{Choices, ControlChoice, InitImage, Prediction, Strength, TypeChoice};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
@@ -282,12 +282,11 @@ fn files(fields: &Fields, found: &mut GenerationParameters) -> Result<(), String
                 tags.remove(index);
             }
             None => {
-                let name = match lora.file.is_file() {
-                    // A name may be relative to another folder than today's.
-                    true if !Path::new(&lora.name).exists() && lora.name.starts_with('.') => {
-                        lora.file.to_string_lossy().into_owned()
-                    }
-                    _ => lora.name,
+                // The name may be relative to another folder than today's.
+                let is_elsewhere = lora.name.starts_with('.') && !Path::new(&lora.name).exists();
+                let name = match is_elsewhere && lora.file.is_file() {
+                    true => lora.file.to_string_lossy().into_owned(),
+                    false => lora.name,
                 };
                 let (text, network) = (lora.text_scale, lora.scale);
                 found.set("lora", "loras", &format!("{name}:{text}:{network}"));
@@ -331,7 +330,6 @@ fn images(fields: &Fields, found: &mut GenerationParameters) -> Result<(), Strin
             scale,
             folder: _,
         } = control;
-        let kind: ControlKind = kind;
         found.control_images.push(ControlImage { kind, image });
         found.set("controlnet", "controlnet", &name);
         found.set("control-scale", "scale", &scale.to_string());

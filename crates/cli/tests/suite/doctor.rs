@@ -1,8 +1,10 @@
 //! `generate doctor`: what this machine can do.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
-use crate::command::Fresh;
+use crate::command::{Fresh, Run};
 
 /// The facts of a run with `--json`, by their names.
 fn facts(fresh: &Fresh) -> Vec<(String, Value)> {
@@ -90,4 +92,65 @@ fn it_says_why_metal_cannot_be_used() {
         );
     }
     run.fails(1, &format!("metal cannot be used: {reason}"));
+}
+
+#[test]
+fn it_says_which_presets_run_here_and_what_they_are_read_with() {
+    let fresh = Fresh::new();
+    fresh.install("families/sd15", "me/tiny");
+    fs::write(
+        fresh.configuration(),
+        "[presets.mine]\nmodel = \"me/tiny\"\nsteps = 3\n",
+    )
+    .unwrap();
+    let facts = facts(&fresh);
+    for preset in ["preset demo", "preset mine"] {
+        let plan = figures(&facts, preset);
+        assert_eq!(
+            (&plan["here"], &plan["fits"]),
+            (&json!(true), &json!(true)),
+            "{plan}"
+        );
+        assert!(plan["seconds"].as_f64().unwrap() > 0.0 && plan["predicted_peak"].as_u64() > Some(0));
+    }
+    let missing = figures(&facts, "presets not here")["presets"].as_array().unwrap();
+    assert!(missing.contains(&json!("fast")) && !missing.contains(&json!("demo")));
+    assert_eq!(figures(&facts, "cache")["models"], 1);
+    assert_eq!(figures(&facts, "configuration")["presets"], 1);
+    // There is no large file that could be measured.
+    assert_eq!(figures(&facts, "disk")["bytes_per_second"], Value::Null);
+    assert!(figures(&facts, "output")["free"].as_u64() > Some(0));
+    assert_eq!(figures(&facts, "token")["from"], Value::Null);
+    let mut command = fresh.command();
+    command.args(["doctor"]).env("HF_TOKEN", "hf_secret");
+    let run = Run::of(command.output().unwrap()).succeeds();
+    assert!(run.stdout.contains("in the environment") && !run.stdout.contains("hf_secret"));
+    // A configuration that cannot be read is a fact, and no end.
+    fs::write(fresh.configuration(), "defaults = 3").unwrap();
+    let run = fresh.run(&["doctor"]).succeeds();
+    assert!(
+        run.stdout.contains("configuration") && run.stdout.contains("not used: "),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn it_measures_the_disk_of_a_large_model() {
+    let fresh = Fresh::new();
+    let kept = fresh.path().join("kept/checkpoints");
+    fs::create_dir_all(&kept).unwrap();
+    fs::File::create(kept.join("large.safetensors"))
+        .unwrap()
+        .set_len(64 << 20)
+        .unwrap();
+    let kept = fresh.path().join("kept");
+    fs::write(
+        fresh.configuration(),
+        format!("models_path = {:?}\n", kept.to_str().unwrap()),
+    )
+    .unwrap();
+    let facts = facts(&fresh);
+    assert!(figures(&facts, "disk")["bytes_per_second"].as_u64() > Some(0));
+    assert_eq!(figures(&facts, "models_path")["files"], 1);
 }
