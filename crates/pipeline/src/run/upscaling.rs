@@ -27,8 +27,9 @@ pub(crate) struct Upscaling {
 
 impl Upscaling {
     const STAGE: &str = "upscale";
-    /// The program itself after the earlier stages, with the buffers of its threads.
-    const PROGRAM: u64 = 48 << 20;
+    /// The program itself after the earlier stages, with the buffers of its threads and the libraries that are loaded
+    /// with it.
+    const PROGRAM: u64 = (48 << 20) + LIBRARY_BYTES;
 
     /// The upscaling of `choice` after the last model `pass`, with `prompts` bytes of encoded prompts in
     /// memory. Only headers of the network are read. The plan is for one image at a time until
