@@ -31,6 +31,8 @@ mod presets;
 mod profile;
 mod prompts;
 mod resume;
+#[cfg(unix)]
+mod setup;
 mod source_images;
 mod upscaling;
 mod verify;
