@@ -12,6 +12,7 @@ mod convert;
 mod crate_order;
 mod device_tests;
 mod doctor;
+mod documents;
 mod generating;
 mod groups;
 mod headers;
