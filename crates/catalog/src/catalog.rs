@@ -132,17 +132,18 @@ impl Catalog {
     /// # Errors
     /// The name is that of several files, or a folder of `models_path` is missing.
     pub(crate) fn network(&self, kind: FileKind, name: &Path) -> Result<PathBuf> {
-        if name.exists() {
-            return Ok(name.to_owned());
+        let path = sd_files::native(name);
+        if path.exists() {
+            return Ok(path);
         }
         let Some(text) = name.to_str() else {
-            return Ok(name.to_owned());
+            return Ok(path);
         };
         if let Some(found) = self.models_path.find(kind, text)? {
             return Ok(found.to_owned());
         }
         let cached = reference(text).and_then(|reference| self.cached(&reference));
-        Ok(cached.unwrap_or_else(|| name.to_owned()))
+        Ok(cached.unwrap_or(path))
     }
 
     /// The cached path of what `reference` names on the hub and the user calls `name`.
@@ -186,7 +187,7 @@ impl Catalog {
 fn cached_in(cache: &Cache, reference: &Reference) -> Option<PathBuf> {
     let folder = cache.locate(&reference.id, reference.revision())?;
     match &reference.file {
-        Some(file) => Some(folder.join(file)).filter(|file| file.is_file()),
+        Some(file) => Some(sd_files::below(&folder, file)).filter(|file| file.is_file()),
         None => Some(folder),
     }
 }

@@ -143,7 +143,7 @@ fn models_path(value: Value) -> std::result::Result<Vec<PathBuf>, String> {
         value => vec![value],
     };
     let folders = values.into_iter().map(|value| match value {
-        Value::String(text) if !text.is_empty() => Ok(PathBuf::from(in_home(text))),
+        Value::String(text) if !text.is_empty() => Ok(sd_files::native(in_home(text))),
         _ => Err("models_path: expected the path of a folder, or a list of such paths".to_owned()),
     });
     folders.collect()
@@ -174,9 +174,12 @@ fn set(settings: &mut Settings, name: &str, value: Value) -> std::result::Result
     }
 }
 
-/// `text` with `~/` at its beginning replaced by the user's home folder.
+/// `text` with `~/` at its beginning, on Windows also `~\`, replaced by the user's home folder.
 fn in_home(text: String) -> String {
-    match (text.strip_prefix("~/"), env::home_dir()) {
+    let rest = text
+        .strip_prefix('~')
+        .and_then(|rest| rest.strip_prefix(std::path::is_separator));
+    match (rest, env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest).to_string_lossy().into_owned(),
         _ => text,
     }

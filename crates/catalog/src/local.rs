@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sd_files::{below, native};
 use sd_hub::Reference;
 use sd_pipeline::adapter_settings;
 use sd_pipeline::bundle::{Choice, Kind};
@@ -15,7 +16,7 @@ const LONGEST_INDEX: u64 = 1 << 20;
 
 /// The local path that `name` means, if it exists: a file, a folder, or `FOLDER:FILE` in an existing folder.
 pub(crate) fn local_path(name: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(name);
+    let path = native(name);
     if path.exists() {
         Some(path)
     } else {
@@ -26,7 +27,7 @@ pub(crate) fn local_path(name: &str) -> Option<PathBuf> {
 /// The path of `name` with the extension of LoRA files.
 pub(crate) fn with_ending(name: &str) -> PathBuf {
     let name = format!("{name}.safetensors");
-    local_path(&name).unwrap_or_else(|| PathBuf::from(name))
+    local_path(&name).unwrap_or_else(|| native(name))
 }
 
 /// The path of `FOLDER:FILE`. The file need not exist. A colon may also be part of a name or follow a drive
@@ -34,7 +35,7 @@ pub(crate) fn with_ending(name: &str) -> PathBuf {
 fn in_folder(name: &str) -> Option<PathBuf> {
     let (folder, file) = name.rsplit_once(':')?;
     let is_named = !file.is_empty() && Path::new(file).is_relative() && Path::new(folder).is_dir();
-    is_named.then(|| Path::new(folder).join(file))
+    is_named.then(|| below(&native(folder), file))
 }
 
 /// Whether all used files of `reference` are at its `path` in the cache.
@@ -91,7 +92,7 @@ pub(crate) fn only_file(kind: Kind, name: &str, folder: &Path) -> Result<PathBuf
         similar: None,
     };
     match kind.wanted(&names, None) {
-        Choice::Files(files) => files.first().map(|file| folder.join(file)).ok_or_else(nothing),
+        Choice::Files(files) => files.first().map(|file| below(folder, file)).ok_or_else(nothing),
         Choice::OneOf(files) => Err(Error::Several {
             name: name.to_owned(),
             files: files.into_iter().map(str::to_owned).collect(),

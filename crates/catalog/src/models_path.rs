@@ -94,6 +94,8 @@ impl ModelsPath {
                 folder: root.to_owned(),
             });
         }
+        // On Windows a name may be typed with either separator.
+        let name = sd_files::portable(name);
         let of_kind = || self.files().iter().filter(|file| file.is_for(kind));
         for depth in 0..4 {
             let mut called: Vec<&KeptFile> = of_kind().filter(|file| file.names()[depth] == name).collect();
@@ -105,10 +107,7 @@ impl ModelsPath {
                 [file] => return Ok(Some(&file.path)),
                 several => {
                     let files = several.iter().map(|file| self.full_name(kind, file)).collect();
-                    return Err(Error::SeveralKept {
-                        name: name.to_owned(),
-                        files,
-                    });
+                    return Err(Error::SeveralKept { name, files });
                 }
             }
         }
@@ -217,7 +216,7 @@ fn below(root: &Path, folder: &Path, kind: FileKind) -> Vec<KeptFile> {
     };
     let found = |relative: &str, is_folder: bool| KeptFile {
         kind: Some(kind),
-        path: folder.join(relative),
+        path: sd_files::below(folder, relative),
         root: root.to_owned(),
         relative: relative.to_owned(),
         is_folder,
@@ -253,7 +252,7 @@ fn directly_in(root: &Path) -> Vec<KeptFile> {
 fn paths_below(folder: &Path) -> Vec<String> {
     let mut paths = Vec::new();
     for found in sd_files::walk(folder) {
-        let path = folder.join(&found.path);
+        let path = sd_files::below(folder, &found.path);
         if found.is_link && path.is_dir() {
             let inside = sd_files::walk(&path).into_iter();
             let files = inside.filter(|inner| !inner.is_link || path.join(&inner.path).is_file());

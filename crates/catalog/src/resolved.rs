@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sd_files::native;
 use sd_hub::Reference;
 use sd_pipeline::bundle::{Bundle, FileKind, Kind};
 use sd_pipeline::family::{Description, described};
@@ -86,7 +87,7 @@ impl Inputs {
         let init = init.flat_map(|init| [Some(&init.image), init.mask.as_ref()].into_iter().flatten());
         for path in init.chain(self.control_images.iter().map(|control| &control.image)) {
             sd_files::open(path).map_err(|error| sd_pipeline::Error::BadImage {
-                path: path.clone(),
+                path: native(path),
                 reason: error.to_string(),
             })?;
         }
@@ -391,7 +392,7 @@ impl Resolved {
                     folder: network.path(catalog)?,
                     name: network.name,
                     kind: image.kind,
-                    image: image.image,
+                    image: native(image.image),
                     scale,
                 })
             })
@@ -429,7 +430,11 @@ impl Resolved {
             seeds,
             rng: settings.rng.unwrap_or_default(),
             size: settings.size,
-            init: self.inputs.init,
+            init: self.inputs.init.map(|init| InitImage {
+                image: native(init.image),
+                mask: init.mask.map(native),
+                ..init
+            }),
             controls,
             loras,
             embeddings,
@@ -453,7 +458,7 @@ impl Resolved {
             schedule: self.schedule,
             // Settings count from 1, as stable-diffusion-webui does.
             clip_skip: settings.clip_skip.map_or(0, |layer| layer as usize - 1),
-            output: folder,
+            output: native(folder),
             file_names,
             device: settings.device.unwrap_or_default(),
             weight_type: settings.dtype.unwrap_or_default(),

@@ -107,7 +107,7 @@ fn files_at(path: &Path) -> Vec<PathBuf> {
     }
     let below = sd_files::walk(path).into_iter();
     below
-        .map(|found| path.join(found.path))
+        .map(|found| sd_files::below(path, &found.path))
         .filter(|path| path.is_file())
         .collect()
 }

@@ -1,6 +1,7 @@
 //! `generate convert`: converts a model to another form.
 
 use std::io::{IsTerminal, stderr};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sd_catalog::{Catalog, Configuration};
@@ -21,9 +22,10 @@ const MOST_LISTED: usize = 10;
 /// The model is not here or cannot be read, the output is there or cannot be written, or the user interrupted
 /// the conversion.
 pub(crate) fn run(arguments: &ConvertArguments) -> Result<(), Failure> {
+    let output = sd_files::native(&arguments.output);
     let conversion = Conversion {
         from: Catalog::new(&Configuration::of_user()?).local_model(&arguments.model)?,
-        to: arguments.output.clone(),
+        to: output.clone(),
         layout: arguments.layout(),
         encoding: arguments.to,
         replace: arguments.force,
@@ -41,13 +43,12 @@ pub(crate) fn run(arguments: &ConvertArguments) -> Result<(), Failure> {
         bar.finish_and_clear();
     }
     let report = outcome.map_err(|error| Failure::from(Error::from(error)))?;
-    tell(&report, arguments);
+    tell(&report, &output, arguments);
     Ok(())
 }
 
 /// Prints the report, and the path last.
-fn tell(report: &ConversionReport, arguments: &ConvertArguments) {
-    let path = arguments.output.as_path();
+fn tell(report: &ConversionReport, path: &Path, arguments: &ConvertArguments) {
     if arguments.json {
         let types: serde_json::Map<_, _> = report
             .types

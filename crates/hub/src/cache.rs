@@ -163,7 +163,7 @@ impl Cache {
 
     /// Links `path` in the folder of `commit` to `blob`.
     pub(crate) fn link(&self, id: &RepositoryId, commit: &str, path: &str, blob: &str) -> Result<()> {
-        let link = self.snapshot(id, commit).join(path);
+        let link = sd_files::below(&self.snapshot(id, commit), path);
         if link.exists() {
             return Ok(());
         }
@@ -174,7 +174,8 @@ impl Cache {
             fs::remove_file(&link).map_err(Error::cache(&link))?;
         }
         let up = "../".repeat(2 + path.split('/').count() - 1);
-        let target = PathBuf::from(format!("{up}blobs/{blob}"));
+        // Windows does not follow a link whose target has `/`.
+        let target = sd_files::native(format!("{up}blobs/{blob}"));
         match symlink(&target, &link, &self.blob(id, blob)) {
             Err(_) if link.exists() => Ok(()),
             linked => linked.map_err(Error::cache(link)),

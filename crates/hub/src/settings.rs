@@ -60,7 +60,7 @@ fn expanded(text: OsString, variable: &impl Fn(&str) -> Option<OsString>, home: 
         rest = &after[written..];
     }
     expanded.push(rest);
-    PathBuf::from(expanded)
+    sd_files::native(PathBuf::from(expanded))
 }
 
 impl Settings {

@@ -185,7 +185,7 @@ fn files_in(id: &RepositoryId, folders: &[PathBuf]) -> Vec<CachedFile> {
     let mut files = Vec::new();
     for folder in folders {
         for found in sd_files::walk(folder) {
-            let path = folder.join(&found.path);
+            let path = sd_files::below(folder, &found.path);
             // A link out of the cache is not the cache's file.
             if found.is_link && !matches!(sd_files::outside_of(folder, &path), Ok(None) | Err(_)) {
                 continue;

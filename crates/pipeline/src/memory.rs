@@ -1,4 +1,4 @@
-//! The memory of a run: monitoring and cleanup.
+//! The memory of a run: monitoring and cleanup. docs/memory.md shows how to use it.
 
 pub use sd_memory::{MemoryInfo, Monitor, Pressure, Reading, Sample, Stage, Timeline, Watcher};
 pub use sd_weights::{CountingAllocator, keep_heap_small};
@@ -16,6 +16,11 @@ pub fn monitor() -> Monitor {
         weights_read: sd_weights::bytes_read,
     })
 }
+
+/// The examples of the guide are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/memory.md")]
+mod guide {}
 
 /// Reads the memory of the machine and of this process; all zero on an unsupported system.
 pub fn memory_info() -> MemoryInfo {

@@ -30,7 +30,7 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
     let folders = catalog.fetch(&all, &mut progress)?;
     for (part, folder) in all.iter().zip(folders) {
         let path = match &part.reference.file {
-            Some(file) => folder.join(file),
+            Some(file) => sd_files::below(&folder, file),
             None => folder,
         };
         if arguments.json {

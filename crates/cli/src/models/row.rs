@@ -199,7 +199,7 @@ fn of_revision(
                 .filter(|path| path.ends_with(".safetensors") || path.ends_with(".pth"));
             // Of several files each can be used.
             match (used.next(), used.next()) {
-                (Some(path), None) => Some(summaries.file(&revision.folder.join(path), &[])),
+                (Some(path), None) => Some(summaries.file(&sd_files::below(&revision.folder, path), &[])),
                 _ => None,
             }
         }

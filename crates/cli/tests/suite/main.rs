@@ -14,6 +14,7 @@ mod convert;
 mod crate_order;
 mod device_tests;
 mod doctor;
+mod documents;
 mod generating;
 mod groups;
 mod headers;
@@ -34,6 +35,8 @@ mod presets;
 mod profile;
 mod prompts;
 mod resume;
+#[cfg(unix)]
+mod setup;
 mod source_images;
 mod upscaling;
 mod verify;

@@ -97,7 +97,7 @@ impl Place {
         let paths: Box<dyn Iterator<Item = PathBuf>> = match self.with_subfolders {
             true => {
                 let found = sd_files::walk(folder).into_iter();
-                Box::new(found.map(|found| folder.join(found.path)))
+                Box::new(found.map(|found| sd_files::below(folder, &found.path)))
             }
             false => {
                 let entries = fs::read_dir(folder).into_iter().flatten().flatten();

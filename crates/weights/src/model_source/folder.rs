@@ -149,6 +149,11 @@ impl ModelFolder {
         &self.root
     }
 
+    /// Where the file or folder at `path`, which is written with `/`, is on this system.
+    fn place(&self, path: &str) -> PathBuf {
+        sd_files::below(&self.root, path)
+    }
+
     /// Whether the folder is built into the binary.
     pub fn is_embedded(&self) -> bool {
         self.embedded.is_some()
@@ -158,7 +163,7 @@ impl ModelFolder {
     pub fn contains(&self, path: &str) -> bool {
         match self.embedded {
             Some(files) => files.iter().any(|file| file.path == path),
-            None => self.root.join(path).is_file(),
+            None => self.place(path).is_file(),
         }
     }
 
@@ -169,7 +174,7 @@ impl ModelFolder {
                 .iter()
                 .find(|file| file.path == path)
                 .map_or(0, |file| file.bytes.len() as u64),
-            None => fs::metadata(self.root.join(path)).map_or(0, |metadata| metadata.len()),
+            None => fs::metadata(self.place(path)).map_or(0, |metadata| metadata.len()),
         }
     }
 
@@ -206,7 +211,7 @@ impl ModelFolder {
     fn file(&self, path: &str, limit: u64) -> Result<ModelFile> {
         Ok(ModelFile {
             bytes: self.bytes_at_most(path, limit)?,
-            path: self.root.join(path),
+            path: self.place(path),
         })
     }
 
@@ -248,10 +253,7 @@ impl ModelFolder {
             };
             tensors.insert(tensor, Stored::new(header.clone(), source.clone()));
         }
-        Ok(Checkpoint::of_tensors(
-            self.root.join(component),
-            combine(tensors)?,
-        ))
+        Ok(Checkpoint::of_tensors(self.place(component), combine(tensors)?))
     }
 
     fn find_weights(&self, component: &str) -> Result<WeightsPlace> {
@@ -262,7 +264,7 @@ impl ModelFolder {
             Some(Begin::File(name)) => Ok(WeightsPlace::File(inside(name))),
             Some(Begin::Index(name)) => Ok(WeightsPlace::Index(inside(name))),
             None => Err(Error::MissingWeights {
-                folder: self.root.join(component),
+                folder: self.place(component),
                 tried: looked_for(),
                 others: names
                     .into_iter()
@@ -283,7 +285,7 @@ impl ModelFolder {
                 names.map(str::to_owned).collect()
             }
             None => {
-                let place = self.root.join(component);
+                let place = self.place(component);
                 let entries = fs::read_dir(&place).into_iter().flatten().flatten();
                 let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
                 names
@@ -307,7 +309,7 @@ impl ModelFolder {
             Ok(QuantizationOf {
                 quantization_config: Some(settings),
             }) if !settings.is_supported() => Err(Error::Quantized {
-                file: self.root.join(path),
+                file: self.place(&path),
                 method: settings.method(),
             }),
             _ => Ok(()),
@@ -315,7 +317,7 @@ impl ModelFolder {
     }
 
     fn source(&self, path: &str) -> Result<Arc<Source>> {
-        let place = self.root.join(path);
+        let place = self.place(path);
         let source = match self.embedded {
             Some(files) => match files.iter().find(|file| file.path == path) {
                 Some(file) => Source::Embedded {
@@ -343,7 +345,7 @@ impl ModelFolder {
             return Err(outside(PathBuf::from(path)));
         }
         let own = match &self.component {
-            Some(component) => self.root.join(component),
+            Some(component) => self.place(component),
             None => self.root.clone(),
         };
         match sd_files::outside_of(&own, place) {
@@ -401,7 +403,7 @@ impl ModelFolder {
     /// `identity` with its absolute path, unless the folder is built into the binary.
     fn absolute_identity(&self, mut identity: FileIdentity) -> FileIdentity {
         if !self.is_embedded() {
-            let path = self.root.join(&identity.path);
+            let path = self.place(&identity.path);
             let absolute = std::path::absolute(&path).unwrap_or(path);
             identity.path = absolute.to_string_lossy().into_owned();
         }
@@ -446,7 +448,7 @@ impl ModelSource for ModelFolder {
     fn tokenizer(&self, component: &str) -> Result<TokenizerFiles> {
         let path = |name: &str| format!("{component}/{name}");
         Ok(TokenizerFiles {
-            folder: self.root.join(component),
+            folder: self.place(component),
             config: self.file_if_there(&path("tokenizer_config.json"), LONGEST_JSON)?,
             special_tokens: self.file_if_there(&path("special_tokens_map.json"), LONGEST_JSON)?,
             vocabulary: match self.file_if_there(&path("tokenizer.json"), LONGEST_TEXT)? {
