@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sd_memory::Bytes;
 use sd_models::{WeightBytes, Work};
-use sd_weights::WeightOptions;
+use sd_weights::{LIBRARY_BYTES, WeightOptions};
 
 use super::model_pass::ModelPass;
 use crate::plan::{Arithmetic, StagePlan};
