@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &DoctorArguments) {
     facts.push(of_cache(&Catalog::new(&Configuration::default())));
     for Fact { name, text, figures } in facts {
         if arguments.json {
-            terminal::print_json(&json!({ "event": "fact", "fact": name, "text": text, "figures": figures }));
+            terminal::print_json(json!({ "event": "fact", "fact": name, "text": text, "figures": figures }));
         } else {
             terminal::print_line(&format!("{name:WIDTH$}  {text}"));
         }

@@ -2,9 +2,11 @@
 //!
 //! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
 //! [`generate`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`]. Results and messages go through [`terminal`],
-//! [`progress`] or [`json`]; [`hint`] turns an error into a message, a hint and an exit code.
+//! [`progress`] or [`json`]; [`activity`] shows that work goes on, [`preview`] the image while it forms; [`hint`] turns an error into a message, a hint and an exit code.
 
+mod activity;
 mod arguments;
+mod byte_progress;
 mod convert;
 mod doctor;
 mod download_progress;
@@ -15,6 +17,7 @@ mod lists;
 mod log;
 mod login;
 mod models;
+mod preview;
 mod printer;
 mod progress;
 mod prompts;
@@ -22,8 +25,11 @@ mod repeated;
 mod resume;
 mod run;
 mod signals;
+mod status_line;
 mod stdout_image;
 mod terminal;
+mod ticker;
+mod viewer;
 
 use std::process::ExitCode;
 

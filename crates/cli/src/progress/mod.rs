@@ -1,64 +1,55 @@
-//! [`Display`]: the human-readable progress of a run: memory readings, a progress bar, warnings, and image paths.
+//! [`Display`]: the human-readable progress of a run: what it does now, memory readings, warnings, and image paths.
 
-use std::io::{IsTerminal, stderr};
-use std::time::Duration;
+mod bar;
+mod durations;
+mod memory_lines;
+mod run_progress;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+pub(crate) use bar::bar;
+pub(crate) use durations::clock;
+use memory_lines::MemoryLines;
+pub(crate) use run_progress::RunProgress;
 use sd_pipeline::seed::Seeds;
 use sd_pipeline::{Event, Observer, Recipe};
 
+use crate::activity::Activity;
+use crate::preview::Screen;
+use crate::printer::Printer;
 use crate::terminal;
 
-/// The display of one run.
+/// The display of one run, until it is dropped.
 pub(crate) struct Display {
-    quiet: bool,
-    /// Only where stderr is a terminal.
-    bar: Option<ProgressBar>,
+    printer: Printer,
+    progress: Arc<Mutex<RunProgress>>,
+    memory: MemoryLines,
+    activity: Activity,
+    /// Where previews are drawn, if they are wanted.
+    screen: Option<Screen>,
 }
 
 impl Display {
-    /// A display. With `quiet` it shows only image paths and what is left out.
-    pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, bar: None }
-    }
-
-    /// Removes the bar.
-    pub(crate) fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+    /// The display of a run that starts now, with previews on `screen`.
+    pub(crate) fn new(printer: Printer, screen: Option<Screen>) -> Self {
+        let progress = Arc::new(Mutex::new(RunProgress::new(Instant::now())));
+        let shown = progress.clone();
+        let text = move |place| {
+            let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(progress.text(place, Instant::now()))
+        };
+        Self {
+            printer,
+            progress,
+            memory: MemoryLines::new(printer.verbose),
+            activity: Activity::start(printer, text),
+            screen,
         }
     }
 
     fn note(&self, line: &str) {
-        if !self.quiet {
-            self.write(line);
-        }
-    }
-
-    /// Writes a line, also with `--quiet`.
-    fn write(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| terminal::note(line)),
-            None => terminal::note(line),
-        }
-    }
-
-    /// Counts a step. `all` is the number of steps of all images together.
-    fn step(&mut self, all: u64, image: usize, images: usize, duration: Duration) {
-        if self.quiet || !stderr().is_terminal() {
-            return;
-        }
-        let bar = self.bar.get_or_insert_with(|| new_bar(all));
-        let of_images = if images > 1 {
-            format!("image {} of {images}, ", image + 1)
-        } else {
-            String::new()
-        };
-        bar.set_message(format!("{of_images}{:.2} s/step", duration.as_secs_f64()));
-        bar.inc(1);
-        if bar.position() >= all {
-            self.finish();
-        }
+        self.printer.note(line);
     }
 }
 
@@ -87,17 +78,11 @@ fn seeds(recipe: &Recipe) -> String {
     }
 }
 
-fn new_bar(steps: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-    let template = "{bar:30} {pos}/{len} steps, {msg}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
-}
-
 impl Observer for Display {
     fn observe(&mut self, event: &Event<'_>) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.observe(event, Instant::now());
+        drop(progress);
         match event {
             Event::Started { recipe } => self.note(&settings(recipe)),
             Event::Resumed {
@@ -107,19 +92,28 @@ impl Observer for Display {
             } => self.note(&format!(
                 "Resuming the run {run} after {steps_done} of {steps} steps"
             )),
-            Event::Memory(reading) => self.note(&format!("💾 Memory [{}]: {}", reading.label, reading)),
-            Event::Step {
-                image,
-                images,
-                steps,
-                duration,
-                ..
-            } => self.step((images * steps) as u64, *image, *images, *duration),
-            Event::Warning(warning) => self.note(&format!("warning: {warning}")),
-            Event::LeftOut { what, reason } => self.write(&format!("warning: {what} is left out: {reason}")),
+            Event::Stage { .. } | Event::Step { .. } => self.activity.draw(),
+            Event::Memory(reading) => {
+                if let Some(line) = self.memory.line(reading) {
+                    self.note(&line);
+                }
+            }
+            Event::Preview(preview) => {
+                if let Some(screen) = &mut self.screen {
+                    screen.show(preview);
+                }
+            }
+            Event::Warning(warning) => self.printer.warn(warning),
+            Event::LeftOut { what, reason } => {
+                self.printer.warn(&format!("{what} is left out: {reason}"));
+            }
             Event::Saved(image) => terminal::print_path(&image.image),
             Event::Finished { duration } => self.note(&format!("Done in {:.1} s", duration.as_secs_f64())),
             _ => {}
         }
+    }
+
+    fn wants_previews(&self) -> bool {
+        self.screen.is_some()
     }
 }
