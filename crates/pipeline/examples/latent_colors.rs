@@ -71,12 +71,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         )?;
     }
     let unknowns = rows[0].0.len();
-    let solutions: Vec<Vec<f64>> = (0..3)
-        .map(|color| least_squares(&rows, unknowns, color))
-        .collect();
-    for unknown in 0..unknowns {
-        let of = |color: usize| solutions[color][unknown];
-        println!("[{:.4}, {:.4}, {:.4}],", of(0), of(1), of(2));
+    let solutions = [0, 1, 2].map(|color| least_squares(&rows, unknowns, color));
+    let [red, green, blue] = &solutions;
+    for ((red, green), blue) in red.iter().zip(green).zip(blue) {
+        println!("[{red:.4}, {green:.4}, {blue:.4}],");
     }
     let (mut squares, mut count) = (0.0, 0);
     for (latent, colors) in &rows {
