@@ -13,6 +13,9 @@ use crate::wanted::Wanted;
 
 /// Observes downloads, and can stop them.
 pub trait FetchObserver: sd_hub::Observer {
+    /// Called before the hub is asked for the files of a repository.
+    fn listing(&mut self, _reference: &Reference) {}
+
     /// Called once all repositories are listed, before the first byte of a file is downloaded.
     fn prepared(&mut self, downloads: &[Download]);
 }
@@ -25,6 +28,7 @@ impl Catalog {
     pub fn fetch(&self, wanted: &[Wanted], observer: &mut dyn FetchObserver) -> Result<Vec<PathBuf>> {
         let mut downloads = Vec::with_capacity(wanted.len());
         for Wanted { reference, kind } in wanted {
+            observer.listing(reference);
             let is_stopped = || observer.is_stopped();
             let listing = self.hub.list(reference, &is_stopped)?;
             let paths = self.used_files(&listing, reference, *kind, &is_stopped)?;

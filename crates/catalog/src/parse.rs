@@ -98,9 +98,19 @@ pub fn size(text: &str) -> Result<SizeChoice, String> {
 /// A memory budget, written like 8GB.
 ///
 /// # Errors
-/// It is no number of bytes.
+/// It is no number of bytes, or a number without a unit that is no budget in bytes.
 pub fn memory(text: &str) -> Result<Bytes, String> {
-    text.parse::<Bytes>().map_err(|error| error.to_string())
+    /// No run fits into less, whoever writes a smaller number means another unit.
+    const LEAST: Bytes = Bytes(1 << 20);
+    let bytes = text.parse::<Bytes>().map_err(|error| error.to_string())?;
+    let number = text.trim();
+    let has_unit = number.ends_with(|last: char| last.is_ascii_alphabetic());
+    if bytes < LEAST && !has_unit {
+        return Err(format!(
+            "{number} without a unit is a number of bytes: {number}GB?"
+        ));
+    }
+    Ok(bytes)
 }
 
 /// The generator of the noise, by name.

@@ -38,7 +38,9 @@ use settings::SettingFlags;
 use threads::threads;
 
 use crate::hint::Failure;
+use crate::preview::PreviewChoice;
 use crate::printer::Printer;
+use crate::run::Show;
 
 /// The value of an option that prints the list of its names.
 const HELP: &str = "help";
@@ -145,9 +147,22 @@ pub(crate) struct Arguments {
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
 
-    /// Print only image paths, errors, and what is left out
+    /// Print only image paths, warnings and errors
     #[arg(long, help_heading = "Output")]
     pub(crate) quiet: bool,
+
+    /// Print every reading of the memory, not only those that say something new
+    #[arg(short, long, help_heading = "Output", conflicts_with = "quiet")]
+    verbose: bool,
+
+    /// Show the image while it forms, in terminals with images: kitty, iterm2 or sixel [default: auto]
+    #[arg(long, value_name = "PROTOCOL", help_heading = "Output", num_args = 0..=1, require_equals = true,
+          default_missing_value = "auto", conflicts_with = "plan", value_parser = PreviewChoice::named)]
+    preview: Option<PreviewChoice>,
+
+    /// Open the first image in the system's viewer at the end
+    #[arg(long, help_heading = "Output", conflicts_with = "plan")]
+    open: bool,
 }
 
 impl Arguments {
@@ -180,6 +195,17 @@ impl Arguments {
         Printer {
             json: self.json,
             quiet: self.quiet,
+            verbose: self.verbose,
+        }
+    }
+
+    /// How the run is shown.
+    pub(crate) fn show(&self) -> Show<'_> {
+        Show {
+            printer: self.printer(),
+            profile: self.profile.as_deref(),
+            preview: self.preview,
+            opens: self.open,
         }
     }
 

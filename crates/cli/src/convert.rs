@@ -1,16 +1,18 @@
 //! `generate convert`: converts a model to another form.
 
-use std::io::{IsTerminal, stderr};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sd_catalog::{Catalog, Configuration};
-use sd_pipeline::convert::{Conversion, ConversionReport};
+use sd_pipeline::convert::{Conversion, ConversionProgress, ConversionReport};
 use sd_pipeline::{Bytes, Error};
 use serde_json::json;
 
+use crate::activity::{Activity, Place};
 use crate::arguments::ConvertArguments;
 use crate::hint::Failure;
+use crate::progress::{bar, clock};
 use crate::{signals, terminal};
 
 /// The most names of tensors that are listed.
@@ -31,17 +33,17 @@ pub(crate) fn run(arguments: &ConvertArguments) -> Result<(), Failure> {
         replace: arguments.force,
     };
     let interrupt = signals::interrupt()?;
-    let bar = (!arguments.quiet && !arguments.json && stderr().is_terminal()).then(new_bar);
+    let (begun, state) = (Instant::now(), Arc::new(Mutex::new(None)));
+    let shown = state.clone();
+    let activity = Activity::start(arguments.printer(), move |place| {
+        let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(text(progress.as_ref(), place, begun))
+    });
     let outcome = conversion.run(&mut |progress| {
-        if let Some(bar) = &bar {
-            bar.set_length(progress.values);
-            bar.set_position(progress.written);
-        }
+        *state.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
         !interrupt.is_raised()
     });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
+    drop(activity);
     let report = outcome.map_err(|error| Failure::from(Error::from(error)))?;
     tell(&report, &output, arguments);
     Ok(())
@@ -55,7 +57,7 @@ fn tell(report: &ConversionReport, path: &Path, arguments: &ConvertArguments) {
             .iter()
             .map(|(name, bytes)| (name.clone(), json!(bytes)))
             .collect();
-        terminal::print_json(&json!({
+        terminal::print_json(json!({
             "event": "converted",
             "path": path,
             "bytes": report.bytes,
@@ -91,10 +93,18 @@ fn tell(report: &ConversionReport, path: &Path, arguments: &ConvertArguments) {
     terminal::print_path(path);
 }
 
-fn new_bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent} %, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
+/// How far the conversion has come.
+fn text(progress: Option<&ConversionProgress>, place: Place, begun: Instant) -> String {
+    let elapsed = clock(begun.elapsed());
+    let Some(ConversionProgress { written, values }) = progress else {
+        return format!("converting: {elapsed}");
+    };
+    let bar = match place {
+        Place::StatusLine => format!("{} ", bar(*written, *values)),
+        Place::Line => String::new(),
+    };
+    let percent = (100 * u128::from(*written))
+        .checked_div(u128::from(*values))
+        .unwrap_or(100);
+    format!("converting: {bar}{percent} %, {elapsed}")
 }

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &DoctorArguments) {
     let width = facts.iter().map(|fact| fact.name.len()).max().unwrap_or_default();
     for Fact { name, text, figures } in facts {
         if arguments.json {
-            terminal::print_json(&json!({ "event": "fact", "fact": name, "text": text, "figures": figures }));
+            terminal::print_json(json!({ "event": "fact", "fact": name, "text": text, "figures": figures }));
         } else {
             terminal::print_line(&format!("{name:width$}  {text}"));
         }

@@ -1,24 +1,48 @@
-//! [`DownloadProgress`]: prints the size of a download, then one progress bar over all files, or JSON events.
+//! [`DownloadProgress`]: prints the size of a download, then how far it has come, over all files, or JSON events.
 
-use std::io::{IsTerminal, stderr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sd_catalog::FetchObserver;
-use sd_hub::{Download, Event, Observer};
+use sd_hub::{Download, Event, Observer, Reference};
 use sd_pipeline::Bytes;
 use serde_json::{Value, json};
 
+use crate::activity::{Activity, Place};
+use crate::byte_progress::ByteProgress;
 use crate::printer::Printer;
+use crate::progress::clock;
 use crate::{signals, terminal};
 
 /// The display of downloads, which signals stop.
 pub(crate) struct DownloadProgress {
     printer: Printer,
-    /// Only where stderr is a terminal.
-    bar: Option<ProgressBar>,
+    state: Arc<Mutex<State>>,
+    /// From the first request to the last byte.
+    activity: Option<Activity>,
     /// When the last progress event was written.
     written: Option<Instant>,
+}
+
+/// What happens now.
+#[derive(Debug)]
+enum State {
+    /// The files of a repository are asked for.
+    Listing { what: String, begun: Instant },
+    /// Files are downloaded.
+    Downloading(ByteProgress),
+}
+
+impl State {
+    fn text(&self, place: Place, now: Instant) -> String {
+        match self {
+            Self::Listing { what, begun } => {
+                let elapsed = clock(now.saturating_duration_since(*begun));
+                format!("asking the hub for {what}: {elapsed}")
+            }
+            Self::Downloading(progress) => progress.text("downloading", place, now),
+        }
+    }
 }
 
 impl DownloadProgress {
@@ -29,9 +53,30 @@ impl DownloadProgress {
     pub(crate) fn new(printer: Printer) -> Self {
         Self {
             printer,
-            bar: None,
+            state: Arc::new(Mutex::new(State::Listing {
+                what: String::new(),
+                begun: Instant::now(),
+            })),
+            activity: None,
             written: None,
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows `state` from now on.
+    fn show(&mut self, state: State) {
+        *self.state() = state;
+        let shown = self.state.clone();
+        let text = move |place| {
+            let state = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(state.text(place, Instant::now()))
+        };
+        self.activity
+            .get_or_insert_with(|| Activity::start(self.printer, text))
+            .draw();
     }
 
     fn progress(&mut self, file: &str, done: u64, total: u64) {
@@ -40,58 +85,35 @@ impl DownloadProgress {
             if is_due || done == total {
                 self.written = Some(Instant::now());
                 let event = json!({ "event": "downloading", "file": file, "bytes": done, "of": total });
-                terminal::print_json(&event);
+                terminal::print_json(event);
             }
-        } else if !self.printer.quiet && stderr().is_terminal() {
-            let bar = self.bar.get_or_insert_with(|| new_bar(done, total));
-            bar.set_position(done);
-            let rate = Bytes(bar.per_sec() as u64);
-            bar.set_message(format!("{} of {}, {rate}/s", Bytes(done), Bytes(total)));
+            return;
+        }
+        let now = Instant::now();
+        let is_known = match &mut *self.state() {
+            State::Downloading(progress) => {
+                progress.set(now, done);
+                true
+            }
+            State::Listing { .. } => false,
+        };
+        if !is_known {
+            self.show(State::Downloading(ByteProgress::new(now, done, total)));
         }
         if done == total {
-            self.finish();
+            self.activity = None;
         }
     }
-
-    fn note(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| self.printer.note(line)),
-            None => self.printer.note(line),
-        }
-    }
-
-    /// Removes the bar.
-    fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Drop for DownloadProgress {
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
-
-/// A bar that starts with `done` of `total` bytes.
-fn new_bar(done: u64, total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_position(done);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {msg}, {eta} left") {
-        bar.set_style(style);
-    }
-    bar.reset_eta();
-    bar
 }
 
 impl Observer for DownloadProgress {
     fn observe(&mut self, event: &Event<'_>) {
         match event {
             Event::Progress { file, done, total } => self.progress(file, *done, *total),
-            Event::Waiting { file } => {
-                self.note(&format!("waiting for another process that downloads {file}"))
-            }
-            Event::Retrying { file, reason, pause } => self.note(&format!(
+            Event::Waiting { file } => self
+                .printer
+                .note(&format!("waiting for another process that downloads {file}")),
+            Event::Retrying { file, reason, pause } => self.printer.note(&format!(
                 "{file}: {reason}; retrying in {:.1} s",
                 pause.as_secs_f64()
             )),
@@ -106,6 +128,13 @@ impl Observer for DownloadProgress {
 }
 
 impl FetchObserver for DownloadProgress {
+    fn listing(&mut self, reference: &Reference) {
+        self.show(State::Listing {
+            what: reference.to_string(),
+            begun: Instant::now(),
+        });
+    }
+
     fn prepared(&mut self, downloads: &[Download]) {
         let total = |bytes: fn(&Download) -> u64| downloads.iter().map(bytes).sum::<u64>();
         let (all, left) = (total(Download::bytes), total(Download::bytes_left));
@@ -113,7 +142,7 @@ impl FetchObserver for DownloadProgress {
             let of = |download: &Download| json!({ "id": download.id().as_str(), "bytes": download.bytes(), "bytes_left": download.bytes_left() });
             let repositories: Vec<Value> = downloads.iter().map(of).collect();
             let event = json!({ "event": "download", "bytes": all, "bytes_left": left, "repositories": repositories });
-            terminal::print_json(&event);
+            terminal::print_json(event);
         } else if !self.printer.quiet && left > 0 {
             let of = |download: &Download| format!("{} ({})", download.id(), Bytes(download.bytes()));
             let what = match downloads {

@@ -8,6 +8,7 @@ use sd_pipeline::{Engine, PlannedRequest, Request};
 
 use tempfile::TempDir;
 
+use crate::activity::Activity;
 use crate::arguments::Arguments;
 use crate::download_progress::DownloadProgress;
 use crate::hint::Failure;
@@ -75,23 +76,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         _ => None,
     };
     let before = last.as_ref().and_then(LastRequest::image);
-    let images = run::execute(
-        printer,
-        arguments.profile.as_deref(),
-        stdout.as_ref(),
-        |observer, interrupt| {
-            let mut engine = match asked.len() {
-                1 => Engine::new(),
-                // What the next prompt can use stays in memory.
-                _ => Engine::new().keep_loaded(),
-            };
-            let mut images = Vec::new();
-            for asked in &asked {
-                images.extend(engine.run(&asked.request, observer, interrupt)?);
-            }
-            Ok(images)
-        },
-    )?;
+    let images = run::execute(arguments.show(), stdout.as_ref(), |observer, interrupt| {
+        let mut engine = match asked.len() {
+            1 => Engine::new(),
+            // What the next prompt can use stays in memory.
+            _ => Engine::new().keep_loaded(),
+        };
+        let mut images = Vec::new();
+        for asked in &asked {
+            images.extend(engine.run(&asked.request, observer, interrupt)?);
+        }
+        Ok(images)
+    })?;
     if let (Some(last), Some(image), None) = (last, images.first(), &stdout) {
         if let Some(before) = before.filter(|before| before.exists()) {
             printer.note(&format!(
@@ -116,7 +112,10 @@ struct Asked {
 /// Prints what SD 3.5 Large needs at its best. An error of the plan is left to the run, which meets it again and reports
 /// it.
 fn print_needs(request: &Request, printer: Printer) {
-    if let Ok(plan) = sd_pipeline::plan(request) {
+    let planning = Activity::start(printer, |_| Some("planning".to_owned()));
+    let plan = sd_pipeline::plan(request);
+    drop(planning);
+    if let Ok(plan) = plan {
         printer.note_lines(&format!(
             "Stable Diffusion 3.5 Large needs at least {}, and {} without streaming; this run:\n{plan}",
             plan.smallest_budget, plan.resident_budget
@@ -193,8 +192,8 @@ fn note_language(request: &Request, printer: Printer) {
         true => "is asked for nothing that it knows".to_owned(),
         false => format!("does not know {}", named.join(", ")),
     };
-    printer.note(&format!(
-        "warning: the built-in model {knows}: it generates coloured shapes (circle, square, triangle, star, heart, \
+    printer.warn(&format!(
+        "the built-in model {knows}: it generates coloured shapes (circle, square, triangle, star, heart, \
          diamond, ring, cross) and simple landscapes (mountains, hills, sea, lake, a house, trees, sun, moon). \
          `generate models pull fast` downloads a real model."
     ));
@@ -224,7 +223,7 @@ fn print_plan(request: &Request, printer: Printer) -> Result<(), Failure> {
         json::plan(&plan, fallback.as_deref());
     } else {
         if let Some(fallback) = fallback {
-            printer.note(&format!("warning: {fallback}"));
+            printer.warn(&fallback);
         }
         printer.note(&progress::settings(&recipe));
         terminal::print(&plan.to_string());

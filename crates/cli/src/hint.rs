@@ -174,7 +174,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
             message: chain(&error),
-            hint: hint(&error).map(str::to_owned),
+            hint: budget_hint(&error).or_else(|| hint(&error).map(str::to_owned)),
             code: code(&error),
         }
     }
@@ -248,6 +248,29 @@ fn code(error: &Error) -> u8 {
         ) => NO_MODEL,
         _ => FAILED,
     }
+}
+
+/// What the user can do about a budget that is too small: the smallest one that is enough.
+fn budget_hint(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::BudgetTooSmall {
+            smallest,
+            stage: "source images",
+            ..
+        } => format!(
+            "use --memory {} or more, or smaller input images: a JPEG or WebP file is decoded as a whole, a PNG file row by row",
+            smallest.as_budget()
+        ),
+        Error::BudgetTooSmall { smallest, .. } => format!(
+            "use --memory {} or more, or a smaller --size; `generate plan` shows what each stage needs",
+            smallest.as_budget()
+        ),
+        Error::TooLittleLeft { smallest, .. } => format!(
+            "close other programs, raise that limit, or use a smaller --size; --memory {} is enough, and may exceed what is left",
+            smallest.as_budget()
+        ),
+        _ => return None,
+    })
 }
 
 /// What the user can do about `error`.
@@ -387,19 +410,6 @@ fn hint(error: &Error) -> Option<&'static str> {
             ..
         } => "if the setting has no effect, remove it from the model's scheduler/scheduler_config.json",
         Error::Scheduler { .. } => "`--sampler help` lists the samplers; another may support this model",
-        Error::BudgetTooSmall {
-            stage: "source images",
-            ..
-        } => {
-            "raise --memory, such as 8GB, or use smaller input images: a JPEG or WebP file is decoded as a whole, a PNG file row \
-             by row"
-        }
-        Error::BudgetTooSmall { .. } => {
-            "raise --memory, such as 8GB, or use a smaller --size; `generate plan` shows what each stage needs"
-        }
-        Error::TooLittleLeft { .. } => {
-            "close other programs, raise that limit, or use a smaller --size; --memory may exceed what is left"
-        }
         Error::TooLarge { .. } => "use a smaller --size",
         Error::BadImage { .. } => "images must be local PNG, JPEG or WebP files",
         Error::MaskSize { .. } => "use a mask of the size of the --init-image",

@@ -37,15 +37,16 @@ pub(crate) fn run(arguments: &LoginArguments) -> Result<(), Failure> {
         .is_some_and(|other| *other != token);
     if arguments.json {
         let event = json!({ "event": "login", "name": name, "file": file, "overridden": is_overridden });
-        terminal::print_json(&event);
-    } else if !arguments.quiet {
+        terminal::print_json(event);
+    } else {
+        let printer = arguments.printer();
         let who = match name {
             Some(name) => format!("Logged in as {name}"),
             None => "Not checked, since HF_HUB_OFFLINE is set".to_owned(),
         };
-        terminal::note(&format!("{who}; the token is in {}.", file.display()));
+        printer.note(&format!("{who}; the token is in {}.", file.display()));
         if is_overridden {
-            terminal::note("warning: HF_TOKEN holds another token and overrides it");
+            printer.warn("HF_TOKEN holds another token and overrides it");
         }
     }
     Ok(())

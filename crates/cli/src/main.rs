@@ -1,11 +1,14 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
 //! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
-//! [`generate`], [`again`], [`show`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`]. Results and messages go through [`terminal`],
-//! [`progress`] or [`json`]; [`hint`] turns an error into a message, a hint and an exit code.
+//! [`generate`], [`again`], [`show`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`]. Results and messages go
+//! through [`terminal`], [`progress`] or [`json`]; [`activity`] shows that work goes on, [`preview`] the image while it
+//! forms; [`hint`] turns an error into a message, a hint and an exit code.
 
+mod activity;
 mod again;
 mod arguments;
+mod byte_progress;
 mod completions;
 mod convert;
 mod doctor;
@@ -17,6 +20,7 @@ mod lists;
 mod log;
 mod login;
 mod models;
+mod preview;
 mod printer;
 mod progress;
 mod prompts;
@@ -25,8 +29,11 @@ mod resume;
 mod run;
 mod show;
 mod signals;
+mod status_line;
 mod stdout_image;
 mod terminal;
+mod ticker;
+mod viewer;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! [`Printer`]: what `--json` and `--quiet` let the command write.
+//! [`Printer`]: what `--json`, `--quiet` and `--verbose` let the command write.
 
 use crate::terminal;
 
@@ -7,8 +7,10 @@ use crate::terminal;
 pub(crate) struct Printer {
     /// Whether stdout holds one JSON event per line.
     pub(crate) json: bool,
-    /// Whether only results and errors are printed.
+    /// Whether only results, warnings and errors are printed.
     pub(crate) quiet: bool,
+    /// Whether every reading of the memory is printed.
+    pub(crate) verbose: bool,
 }
 
 impl Printer {
@@ -22,5 +24,12 @@ impl Printer {
     /// Writes several lines as [`note`](Self::note) does.
     pub(crate) fn note_lines(self, text: &str) {
         text.lines().for_each(|line| self.note(line));
+    }
+
+    /// Writes a warning to stderr for people, with `--quiet` too. With `--json` it is in an event or in a document.
+    pub(crate) fn warn(self, warning: &str) {
+        if !self.json {
+            terminal::note(&format!("warning: {warning}"));
+        }
     }
 }

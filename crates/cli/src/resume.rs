@@ -56,12 +56,9 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         .into_iter()
         .map(|(name, folder)| model(name, folder));
     let models = models.collect::<Result<Vec<_>, _>>()?;
-    run::execute(
-        arguments.printer(),
-        arguments.profile.as_deref(),
-        None,
-        |observer, interrupt| Engine::new().resume(claimed, models, &user_dirs, observer, interrupt),
-    )?;
+    run::execute(arguments.show(), None, |observer, interrupt| {
+        Engine::new().resume(claimed, models, &user_dirs, observer, interrupt)
+    })?;
     Ok(())
 }
 
@@ -85,7 +82,7 @@ fn model(name: &str, folder: Option<&Path>) -> sd_catalog::Result<ModelChoice> {
 fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
     if arguments.json {
         let runs: Vec<Value> = runs.iter().map(object).collect();
-        terminal::print_json(&json!({ "event": "interrupted", "runs": runs }));
+        terminal::print_json(json!({ "event": "interrupted", "runs": runs }));
         return;
     }
     if runs.is_empty() {

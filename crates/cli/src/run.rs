@@ -6,42 +6,92 @@ use sd_pipeline::profile::profiled;
 use sd_pipeline::{Event, Interrupt, Observer, SavedImage};
 
 use crate::hint::Failure;
+use crate::json;
+use crate::preview::{PreviewChoice, Screen};
 use crate::printer::Printer;
+use crate::progress::Display;
 use crate::stdout_image::StdoutImage;
-use crate::{json, progress, signals};
+use crate::{signals, viewer};
 
-/// Calls `pipeline` with an observer that prints its events and an interrupt that signals raise. With `profile` the
-/// run's memory over time is written to a page at that path. With `stdout` the image is written to stdout.
+/// How a run is shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Show<'a> {
+    pub(crate) printer: Printer,
+    /// Where the page with the run's memory over time is written.
+    pub(crate) profile: Option<&'a Path>,
+    /// Whether images are shown while they form.
+    pub(crate) preview: Option<PreviewChoice>,
+    /// Whether the first image is opened in the system's viewer at the end.
+    pub(crate) opens: bool,
+}
+
+/// Calls `pipeline` with an observer that prints its events and an interrupt that signals raise. With `stdout` the
+/// image is written to stdout.
 ///
 /// # Errors
 /// The run failed or was interrupted. The hint names the run if it can be resumed.
 pub(crate) fn execute(
-    printer: Printer,
-    profile: Option<&Path>,
+    show: Show<'_>,
     stdout: Option<&StdoutImage>,
     pipeline: impl FnOnce(&mut dyn Observer, &Interrupt) -> sd_pipeline::Result<Vec<SavedImage>>,
 ) -> Result<Vec<SavedImage>, Failure> {
+    let Show {
+        printer,
+        profile,
+        preview,
+        opens,
+    } = show;
     let interrupt = signals::interrupt()?;
-    let mut lines = json::Lines;
-    let mut display = progress::Display::new(printer.quiet);
-    let shown: &mut dyn Observer = if printer.json { &mut lines } else { &mut display };
-    let mut kept = None;
-    let mut observer = |event: &Event<'_>| {
-        if let Event::Kept { run } = event {
-            kept = Some((*run).to_owned());
-        }
-        match (event, stdout) {
-            (Event::Saved(image), Some(stdout)) => stdout.write(image),
-            _ => shown.observe(event),
-        }
+    let shown: Box<dyn Observer> = if printer.json {
+        Box::new(json::Lines::new(preview.is_some()))
+    } else {
+        let screen = preview.and_then(|choice| Screen::open(choice, printer));
+        Box::new(Display::new(printer, screen))
+    };
+    let mut observer = Watched {
+        shown,
+        stdout,
+        kept: None,
     };
     let outcome = match profile {
         Some(path) => profiled(path, &mut observer, |observer| pipeline(observer, interrupt)),
         None => pipeline(&mut observer, interrupt),
     };
-    display.finish();
+    // The display ends before an error is reported.
+    let Watched { shown, kept, .. } = observer;
+    drop(shown);
     match outcome {
-        Ok(images) => Ok(images),
+        Ok(images) => {
+            if let (true, Some(first), None) = (opens, images.first(), stdout)
+                && let Err(error) = viewer::open(&first.image)
+            {
+                printer.warn(&format!("the image cannot be opened in a viewer: {error}"));
+            }
+            Ok(images)
+        }
         Err(error) => Err(Failure::of_run(error, kept.as_deref())),
+    }
+}
+
+/// Shows the events of a run, and remembers the run that is kept.
+struct Watched<'a> {
+    shown: Box<dyn Observer>,
+    stdout: Option<&'a StdoutImage>,
+    kept: Option<String>,
+}
+
+impl Observer for Watched<'_> {
+    fn observe(&mut self, event: &Event<'_>) {
+        if let Event::Kept { run } = event {
+            self.kept = Some((*run).to_owned());
+        }
+        match (event, self.stdout) {
+            (Event::Saved(image), Some(stdout)) => stdout.write(image),
+            _ => self.shown.observe(event),
+        }
+    }
+
+    fn wants_previews(&self) -> bool {
+        self.shown.wants_previews()
     }
 }

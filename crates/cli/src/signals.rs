@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use sd_pipeline::Interrupt;
 
 use crate::hint::{self, Failure};
-use crate::terminal;
+use crate::{status_line, terminal};
 
 /// The interrupt that the first signal raises. The first call installs the signal handler.
 ///
@@ -19,6 +19,7 @@ pub(crate) fn interrupt() -> Result<&'static Interrupt, Failure> {
     let interrupt = INTERRUPT.get_or_init(Interrupt::default);
     let handler = || {
         if interrupt.is_raised() {
+            status_line::clear_if_free();
             std::process::exit(i32::from(hint::INTERRUPTED));
         }
         interrupt.raise();

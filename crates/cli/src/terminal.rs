@@ -4,14 +4,23 @@
 //! escaped here and nowhere else ([`escaped`]). Output for programs is not escaped: JSON, and paths where stdout is no
 //! terminal.
 //!
+//! Where there is a status line, lines for people go above it. Where stdout is no terminal, nothing waits for it.
+//!
 //! An error of stdout does not stop the run. It decides the exit code at the end ([`failure_of_stdout`]).
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use sd_pipeline::save::JSON_SCHEMA;
 use serde_json::Value;
+
+use crate::status_line;
+
+/// Lines that were written to the terminal.
+static LINES: AtomicU64 = AtomicU64::new(0);
 
 /// The first error of stdout.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
@@ -52,21 +61,46 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
     write(bytes);
 }
 
-/// Writes a line of JSON to stdout. JSON escapes control characters itself.
-pub(crate) fn print_json(value: &Value) {
+/// Writes a line of JSON to stdout: `value`, which is an object, with the version of its schema. JSON escapes control
+/// characters itself.
+pub(crate) fn print_json(mut value: Value) {
+    value["schema"] = JSON_SCHEMA.into();
     write(format!("{value}\n").as_bytes());
 }
 
 /// Writes a line to stderr.
 pub(crate) fn note(line: &str) {
-    let mut stderr = io::stderr().lock();
+    LINES.fetch_add(1, Ordering::Relaxed);
+    let line = format!("{}\n", escaped(line));
     // An error of stderr has nowhere to be reported.
-    let _ = writeln!(stderr, "{}", escaped(line));
+    let _ = status_line::above(|| io::stderr().lock().write_all(line.as_bytes()));
+}
+
+/// Writes what draws an image to stderr, a terminal.
+pub(crate) fn draw(sequence: &[u8]) {
+    let _ = status_line::above(|| {
+        let mut stderr = io::stderr().lock();
+        stderr.write_all(sequence).and_then(|()| stderr.flush())
+    });
+}
+
+/// How many lines were written to the terminal. As long as their number is the same, what was drawn has not moved.
+pub(crate) fn lines_of_terminal() -> u64 {
+    LINES.load(Ordering::Relaxed)
 }
 
 fn write(bytes: &[u8]) {
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    let write = || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush())
+    };
+    let written = if io::stdout().is_terminal() {
+        LINES.fetch_add(1, Ordering::Relaxed);
+        status_line::above(write)
+    } else {
+        write()
+    };
+    if let Err(error) = written {
         // Only the first error is reported.
         let _ = FAILURE.set(error);
     }

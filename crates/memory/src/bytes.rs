@@ -20,6 +20,17 @@ impl Bytes {
         self.0 as f64 / GB as f64
     }
 
+    /// The number as an option of the command line takes it, such as `1.3GB` or `412MB`. It is rounded up, so that a
+    /// budget of it is enough for this many bytes.
+    pub fn as_budget(self) -> String {
+        if self.0 <= GB - MB {
+            return format!("{}MB", self.0.div_ceil(MB));
+        }
+        // In exact tenths: a rounded quotient could be too small.
+        let tenths = (u128::from(self.0) * 10).div_ceil(u128::from(GB));
+        format!("{}.{}GB", tenths / 10, tenths % 10)
+    }
+
     /// The difference, or 0 if `other` is larger.
     pub fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -78,6 +89,27 @@ mod tests {
         assert_eq!(Bytes(1536).to_string(), "1.5KB");
         assert_eq!(Bytes(400 * MB).to_string(), "400.0MB");
         assert_eq!(Bytes(5 * GB / 2).to_string(), "2.5GB");
+    }
+
+    #[test]
+    fn a_budget_is_rounded_up() {
+        for (bytes, text) in [
+            (0, "0MB"),
+            (1, "1MB"),
+            (412 * MB, "412MB"),
+            (412 * MB + 1, "413MB"),
+            (GB, "1.0GB"),
+            (GB + 1, "1.1GB"),
+            (13 * GB / 10, "1.3GB"),
+            (8 * GB, "8.0GB"),
+        ] {
+            let budget = Bytes(bytes).as_budget();
+            assert_eq!(budget, text, "{bytes}");
+            assert!(
+                budget.parse::<Bytes>().is_ok_and(|budget| budget.0 >= bytes),
+                "{budget}"
+            );
+        }
     }
 
     #[test]

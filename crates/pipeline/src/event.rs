@@ -8,7 +8,9 @@ use std::time::Duration;
 use sd_memory::{Reading, Timeline};
 
 use crate::plan::Plan;
+use crate::preview::Preview;
 use crate::recipe::Recipe;
+use crate::stage_progress::StageProgress;
 use crate::{Error, Result};
 
 /// An event of a run.
@@ -34,6 +36,13 @@ pub enum Event<'a> {
         /// Steps of all images.
         steps: usize,
     },
+    /// A stage begins. With several groups of images, stages repeat.
+    Stage {
+        /// The stage: `open`, `encode`, `encode image`, `load`, `denoise`, `refine`, `decode` or `upscale`.
+        stage: &'a str,
+        /// Its work, for whoever asks for it while the stage runs.
+        progress: StageProgress,
+    },
     /// A reading of the memory.
     Memory(&'a Reading),
     /// A denoising step has finished.
@@ -49,6 +58,9 @@ pub enum Event<'a> {
         /// The duration of the step.
         duration: Duration,
     },
+    /// What an image is expected to become, after a step of it. Only for an observer that
+    /// [wants it](Observer::wants_previews).
+    Preview(&'a Preview),
     /// A warning for the user.
     Warning(&'a str),
     /// A requested part failed, and the run continues without it.
@@ -108,6 +120,11 @@ impl SavedImage {
 pub trait Observer {
     /// Called on the thread of the run, between two pieces of work.
     fn observe(&mut self, event: &Event<'_>);
+
+    /// Whether it receives [`Event::Preview`], which otherwise is not made. It is asked when a network is loaded.
+    fn wants_previews(&self) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(&Event<'_>)> Observer for F {

@@ -34,6 +34,7 @@ mod numerics_id;
 mod oom_retry;
 mod pipeline_class;
 pub mod plan;
+mod preview;
 pub mod profile;
 pub mod prompt;
 mod prompt_cache;
@@ -46,6 +47,7 @@ pub mod save;
 pub mod seed;
 pub mod source_image;
 pub mod stage;
+mod stage_progress;
 mod summary;
 pub mod tokenizer;
 pub mod upscale;
@@ -61,6 +63,7 @@ pub use failure::{Failure, Warning};
 pub use image_size::{AspectRatio, BadSize, ImageSize, SizeChoice};
 pub use machine::{DeviceKind, DeviceReport, Machine, UsableDevice};
 pub use numerics_id::cpu as cpu_numerics_id;
+pub use preview::Preview;
 pub use recipe::{DenoisingRange, Img2Img, Recipe};
 pub use request::{
     ControlChoice, ControlKind, DeviceChoice, EmbeddingChoice, GuidanceScale, InitImage, LoraChoice,
@@ -71,9 +74,10 @@ pub use sd_memory::{Bytes, DeviceInfo, Limit};
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;
 pub use sd_weights::{
-    ElementType, EmbeddedFile, Error as WeightsError, FileContent, MetalGpu, MetalUnavailable, ModelFiles,
-    ModelFolder, NetworkFiles, Prediction, adapter_settings, disk_rate,
+    BlockCount, ElementType, EmbeddedFile, Error as WeightsError, FileContent, MetalGpu, MetalUnavailable,
+    ModelFiles, ModelFolder, NetworkFiles, Prediction, adapter_settings, disk_rate,
 };
+pub use stage_progress::StageProgress;
 pub use summary::{Budgets, Summaries, Summary};
 pub use user_dirs::UserDirs;
 

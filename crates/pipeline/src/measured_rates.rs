@@ -50,6 +50,13 @@ pub(crate) fn of(device: &Device, weight_type: DType, user_dirs: &UserDirs) -> R
     })
 }
 
+/// The rates of `device` with weights of `weight_type`, if they are in the cache in `user_dirs`.
+pub(crate) fn known(device: &Device, weight_type: DType, user_dirs: &UserDirs) -> Option<Rates> {
+    let key = RatesKey::new(device, weight_type);
+    let path = user_dirs.rates()?.join(key.digest()).with_extension(ENTRY);
+    find(&path, &key)
+}
+
 /// The entry of `key` in `folder`, or else the result of `measure`, which becomes the entry.
 fn cached(folder: Option<&Path>, key: RatesKey, measure: impl FnOnce() -> Result<Rates>) -> Result<Rates> {
     let Some(folder) = folder else {

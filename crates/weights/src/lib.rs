@@ -68,7 +68,7 @@ pub use allocator::{
     restart_allocated_peak, take_allocated_peak,
 };
 pub use block_cache::BlockCache;
-pub use blocks::{BlockGuard, Blocks, Pass};
+pub use blocks::{BlockCount, BlockGuard, Blocks, Pass};
 pub use checkpoint::Checkpoint;
 pub use convert::{Conversion, ConversionProgress, ConversionReport, Encoding, FileLayout};
 pub use device::{

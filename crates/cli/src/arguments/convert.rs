@@ -63,6 +63,7 @@ impl ConvertArguments {
         Printer {
             json: self.json,
             quiet: self.quiet,
+            verbose: false,
         }
     }
 

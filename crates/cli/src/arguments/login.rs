@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use crate::printer::Printer;
+
 /// Saves a hub token, for gated models whose licence you have accepted
 #[derive(Debug, Args)]
 #[command(override_usage = "generate login [--token TOKEN] [OPTIONS]")]
@@ -17,4 +19,15 @@ pub(crate) struct LoginArguments {
     /// Print only errors
     #[arg(long)]
     pub(crate) quiet: bool,
+}
+
+impl LoginArguments {
+    /// How messages are printed.
+    pub(crate) fn printer(&self) -> Printer {
+        Printer {
+            json: self.json,
+            quiet: self.quiet,
+            verbose: false,
+        }
+    }
 }

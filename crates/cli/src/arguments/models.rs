@@ -52,6 +52,7 @@ impl ModelsArguments {
         Printer {
             json: self.json,
             quiet: self.quiet,
+            verbose: false,
         }
     }
 }

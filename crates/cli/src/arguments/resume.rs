@@ -8,7 +8,9 @@ use sd_catalog::parse;
 use sd_pipeline::Bytes;
 
 use super::threads::threads;
+use crate::preview::PreviewChoice;
 use crate::printer::Printer;
+use crate::run::Show;
 
 /// Resumes an interrupted run to exactly the same images; without an ID lists the interrupted runs
 #[derive(Debug, Args)]
@@ -46,9 +48,22 @@ pub(crate) struct ResumeArguments {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Print only image paths, errors, and what is left out
+    /// Print only image paths, warnings and errors
     #[arg(long)]
     pub(crate) quiet: bool,
+
+    /// Print every reading of the memory, not only those that say something new
+    #[arg(short, long, conflicts_with = "quiet")]
+    verbose: bool,
+
+    /// Show the image while it forms, in terminals with images: kitty, iterm2 or sixel [default: auto]
+    #[arg(long, value_name = "PROTOCOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "auto", conflicts_with = "discard", value_parser = PreviewChoice::named)]
+    preview: Option<PreviewChoice>,
+
+    /// Open the first image in the system's viewer at the end
+    #[arg(long, conflicts_with = "discard")]
+    open: bool,
 }
 
 impl ResumeArguments {
@@ -57,6 +72,17 @@ impl ResumeArguments {
         Printer {
             json: self.json,
             quiet: self.quiet,
+            verbose: self.verbose,
+        }
+    }
+
+    /// How the run is shown.
+    pub(crate) fn show(&self) -> Show<'_> {
+        Show {
+            printer: self.printer(),
+            profile: self.profile.as_deref(),
+            preview: self.preview,
+            opens: self.open,
         }
     }
 }

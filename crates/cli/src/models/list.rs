@@ -19,9 +19,9 @@ pub(super) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     for root in models_path.missing_roots() {
         let message = format!("{} of models_path is no folder", root.display());
         if arguments.json {
-            terminal::print_json(&json!({ "event": "warning", "message": message }));
+            terminal::print_json(json!({ "event": "warning", "message": message }));
         } else {
-            arguments.printer().note(&format!("warning: {message}"));
+            arguments.printer().warn(&message);
         }
     }
     let defaults = &configuration.defaults;
@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     let total = |rows: &[Row]| Bytes(rows.iter().map(|row| row.bytes.0).sum());
     if arguments.json {
         let objects = |rows: &[Row]| rows.iter().map(Row::object).collect::<Vec<Value>>();
-        terminal::print_json(&json!({
+        terminal::print_json(json!({
             "event": "models",
             "cache": cache.root(),
             "bytes": total(&rows[..cached]),

@@ -35,7 +35,7 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
         };
         if arguments.json {
             let name = part.reference.to_string();
-            terminal::print_json(&json!({ "event": "pulled", "name": name, "place": path }));
+            terminal::print_json(json!({ "event": "pulled", "name": name, "place": path }));
         } else {
             terminal::print_path(&path);
         }

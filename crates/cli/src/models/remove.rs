@@ -24,7 +24,7 @@ pub(super) fn run(ids: &[String], arguments: &ModelsArguments) -> Result<(), Fai
         let freed = Bytes(removed.bytes);
         if arguments.json {
             let event = json!({ "event": "removed", "id": id, "bytes": freed, "stays": removed.stays });
-            terminal::print_json(&event);
+            terminal::print_json(event);
         } else if !arguments.quiet {
             let stays = match removed.stays.as_slice() {
                 [] => String::new(),

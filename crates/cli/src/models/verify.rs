@@ -1,15 +1,17 @@
 //! `generate models verify`: checks files of the hub's cache against their hashes, and prints or checks the
 //! SHA-256 of other files.
 
-use std::io::{IsTerminal, stderr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sd_catalog::{Catalog, Configuration, Verifiable};
 use sd_hub::Verdict;
 use sd_pipeline::Bytes;
 use serde_json::{Value, json};
 
+use crate::activity::Activity;
 use crate::arguments::ModelsArguments;
+use crate::byte_progress::ByteProgress;
 use crate::hint::Failure;
 use crate::{signals, terminal};
 
@@ -35,14 +37,18 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
     }
     let total: u64 = files.iter().map(|file| file.file.bytes).sum();
     let printer = arguments.printer();
-    let bar = (!arguments.quiet && !arguments.json && stderr().is_terminal()).then(|| new_bar(total));
+    let state = Arc::new(Mutex::new(ByteProgress::new(Instant::now(), 0, total)));
+    let shown = state.clone();
+    let activity = Activity::start(printer, move |place| {
+        let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(progress.text("checking", place, Instant::now()))
+    });
     let interrupt = signals::interrupt()?;
     let mut wrong: Vec<&Verifiable> = Vec::new();
     for file in &files {
         let verdict = file.file.verify(&mut |read| {
-            if let Some(bar) = &bar {
-                bar.inc(read);
-            }
+            let mut progress = state.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.add(Instant::now(), read);
             !interrupt.is_raised()
         });
         let outcome = match verdict {
@@ -56,18 +62,12 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
         if outcome.is_wrong() {
             wrong.push(file);
         }
-        let print = || match arguments.json {
-            true => terminal::print_json(&outcome.event(file)),
+        match arguments.json {
+            true => terminal::print_json(outcome.event(file)),
             false => outcome.print(file, arguments.quiet),
-        };
-        match &bar {
-            Some(bar) => bar.suspend(print),
-            None => print(),
         }
     }
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
+    drop(activity);
     match wrong.first() {
         None => {
             printer.note(&match files.len() {
@@ -136,13 +136,4 @@ impl Outcome {
         }
         event
     }
-}
-
-/// A bar over `total` bytes.
-fn new_bar(total: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent}%, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }

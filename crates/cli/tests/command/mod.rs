@@ -19,6 +19,9 @@ mod networks;
 use networks::Values;
 use networks::sd3::{Sd3, Sd3Control};
 
+#[path = "../schema/mod.rs"]
+pub mod schema;
+
 /// A fresh folder with the binary to run in it.
 pub struct Fresh {
     folder: TempDir,
@@ -271,12 +274,15 @@ impl Run {
         self.stdout.lines().map(PathBuf::from).collect()
     }
 
-    /// The printed JSON events.
+    /// The printed JSON events, each of which is as docs/json.schema.json says.
+    #[track_caller]
     pub fn events(&self) -> Vec<Value> {
-        self.stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        let events = self.stdout.lines().map(|line| {
+            let event = serde_json::from_str(line).unwrap();
+            schema::check_event(&event);
+            event
+        });
+        events.collect()
     }
 }
 

@@ -233,11 +233,12 @@ fn results_and_reports_go_separate_ways() {
         "{}",
         run.stderr
     );
+    let verbose = fresh.run(&["a tree", "--steps", "1", "-v"]).succeeds();
     for label in ["Startup", "After model load", "Complete"] {
         assert!(
-            run.stderr.contains(&format!("💾 Memory [{label}]: Process=")),
+            verbose.stderr.contains(&format!("💾 Memory [{label}]: Process=")),
             "{}",
-            run.stderr
+            verbose.stderr
         );
     }
 

@@ -23,8 +23,10 @@ mod hostile_models;
 mod hostile_terminal;
 mod hub;
 mod image_to_image;
+mod json_documents;
 mod lora;
 mod memory;
+mod memory_readings;
 mod missing;
 mod models_path;
 mod names;
@@ -33,6 +35,7 @@ mod parameters;
 mod plan_time;
 mod presets;
 mod profile;
+mod progress;
 mod prompts;
 mod resume;
 #[cfg(unix)]

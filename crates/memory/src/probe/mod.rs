@@ -75,8 +75,7 @@ impl fmt::Display for Used {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(used, total) = self;
         let share = 100.0 * used.0 as f64 / total.0.max(1) as f64;
-        let (used, total) = (used.gigabytes(), total.gigabytes());
-        write!(formatter, "{used:.1}GB/{total:.1}GB ({share:.1}%)")
+        write!(formatter, "{used}/{total} ({share:.1}%)")
     }
 }
 
@@ -128,8 +127,8 @@ impl fmt::Display for MemoryInfo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "Process={:.1}GB, System={}",
-            self.process.gigabytes(),
+            "Process={}, System={}",
+            self.process,
             Used(self.system_used, self.system_total),
         )
     }
@@ -192,5 +191,10 @@ mod tests {
             total: gigabytes(79.2),
         };
         assert_eq!(device.to_string(), "Device=5.6GB/79.2GB (7.1%)");
+        let small = MemoryInfo {
+            process: gigabytes(0.0625),
+            ..info
+        };
+        assert!(small.to_string().starts_with("Process=64.0MB, "), "{small}");
     }
 }

@@ -7,6 +7,7 @@
 
 mod arithmetic;
 mod cached;
+mod expected_reads;
 mod groups;
 mod needs;
 mod search;

@@ -97,6 +97,10 @@ impl Observer for Recorder<'_> {
         self.note(event);
         self.observer.observe(event);
     }
+
+    fn wants_previews(&self) -> bool {
+        self.observer.wants_previews()
+    }
 }
 
 /// The plan's predictions under the stage names of the run's monitor. It has one stage for all text encoders,

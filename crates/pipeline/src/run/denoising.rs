@@ -8,13 +8,14 @@ use sd_weights::with_autorelease_pool;
 use super::batch::Batch;
 use super::networks::{Kept, Networks};
 use super::{ModelPass, Run};
-use crate::Result;
 use crate::bundle::Bundle;
 use crate::crash_point::crash_point;
 use crate::event::Event;
 use crate::plan::Phase;
+use crate::preview::Preview;
 use crate::save::RgbImage;
 use crate::stage::{Denoise, EncodedPrompt, InitLatents};
+use crate::{Result, device, preview};
 
 impl Run<'_> {
     /// Denoises the images of `group`, from noise, from the initial image or from a stored state, in batches
@@ -42,9 +43,16 @@ impl Run<'_> {
             return Ok(());
         };
         self.limit_cache_beside(Phase::Denoising);
-        self.monitor
-            .stage(if self.at == 0 { "denoise" } else { "refine" });
-        self.read_memory("Before generation");
+        let is_first = self.at == 0;
+        self.clean(
+            if is_first {
+                "Before generation"
+            } else {
+                "Before refining"
+            },
+            false,
+        );
+        self.begin_stage(if is_first { "denoise" } else { "refine" });
         let init_of = |image: usize| {
             init_latents
                 .iter()
@@ -72,7 +80,6 @@ impl Run<'_> {
 
     /// Loads and conditions the network for `prompts`.
     fn load<'b>(&mut self, bundle: &'b Bundle, prompts: EncodedPrompt) -> Result<Denoise<'b>> {
-        self.monitor.stage("load");
         let is_first = self.at == 0;
         let (before, after) = if is_first {
             ("Before model load", "After model load")
@@ -80,15 +87,22 @@ impl Run<'_> {
             ("Before refiner load", "After refiner load")
         };
         self.clean(before, !is_first);
+        self.begin_stage("load");
         let ModelPass {
             recipe,
             weight_options,
             plan,
             ..
         } = self.pass();
-        let stage = Denoise::load(bundle, recipe, &prompts, weight_options, plan.controls_stay)?;
+        let stage = Denoise::load(bundle, recipe, &prompts, weight_options, plan.controls_stay)?
+            .keeping_predicted(self.report.observer.wants_previews());
         drop(prompts);
-        self.clean(after, false);
+        if device::reads_before_passes(&self.pass().weight_options.device) {
+            self.clean(after, false);
+        } else {
+            // The first step reads the weights while it computes.
+            self.reading_after_load = Some(after);
+        }
         Ok(stage)
     }
 
@@ -129,17 +143,33 @@ impl Run<'_> {
         }
         let duration = start.elapsed() / batch.images.len() as u32;
         let images = self.pass().recipe.images;
-        for (&image, sample) in batch.images.iter().zip(&batch.samples) {
-            self.observer.observe(&Event::Step {
+        for (&image, sample) in batch.images.iter().zip(&mut batch.samples) {
+            let (step, steps) = (sampler.steps_done(sample.progress.evaluations), sampler.steps());
+            self.report.observer.observe(&Event::Step {
                 image,
                 images,
-                step: sampler.steps_done(sample.progress.evaluations),
-                steps: sampler.steps(),
+                step,
+                steps,
                 duration,
             });
             self.journal.record(image, &sample.progress, sampler);
+            if let Some(predicted) = sample.predicted.take() {
+                match preview::of_latents(&predicted, &self.passes[self.at].bundle.vae) {
+                    Ok(pixels) => self.report.observer.observe(&Event::Preview(&Preview {
+                        image,
+                        images,
+                        step,
+                        steps,
+                        pixels,
+                    })),
+                    Err(error) => tracing::debug!("there is no preview: {error}"),
+                }
+            }
         }
-        self.journal.commit_if_due(self.observer);
+        if let Some(label) = self.reading_after_load.take() {
+            self.clean(label, false);
+        }
+        self.journal.commit_if_due(self.report.observer);
         crash_point();
         self.warn_of_released_blocks();
         Ok(())

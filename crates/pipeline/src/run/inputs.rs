@@ -13,6 +13,7 @@ impl Run<'_> {
         if let Some(known) = known {
             return Ok(known.clone());
         }
+        self.begin_stage("encode");
         let ModelPass {
             bundle,
             recipe,
@@ -21,7 +22,6 @@ impl Run<'_> {
             ..
         } = &self.passes[self.at];
         let prompts = recipe.texts(bundle);
-        self.monitor.stage("encode");
         let cache = &self.prompts[self.at];
         let mut encoded = cache.encode(bundle, &prompts, recipe.clip_skip, weight_options, self.interrupt)?;
         if prompts.len() > 1 && recipe.negative_prompt.is_empty() && bundle.zeros_without_negative_prompt {
@@ -82,7 +82,7 @@ impl Run<'_> {
         if images.peek().is_none() {
             return Ok(Vec::new());
         }
-        self.monitor.stage("encode image");
+        self.begin_stage("encode image");
         let pass = self.pass();
         let scaling = pass.recipe.pipeline_class(&pass.bundle).encoding();
         let init_latents =

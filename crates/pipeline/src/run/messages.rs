@@ -27,9 +27,9 @@ pub(super) fn streaming_warning(pass: &ModelPass) -> String {
         )
     };
     format!(
-        "the model does not fit in {}: {cost}; --memory {:.1}GB would avoid it",
+        "the model does not fit in {}: {cost}; --memory {} would avoid it",
         plan.budget,
-        (plan.resident_budget.gigabytes() * 10.0).ceil() / 10.0,
+        plan.resident_budget.as_budget(),
     )
 }
 

@@ -9,6 +9,7 @@ mod messages;
 mod model_pass;
 mod networks;
 mod planned;
+mod report;
 mod saving;
 mod upscaling;
 
@@ -22,28 +23,28 @@ pub(crate) use model_pass::ModelPass;
 pub(crate) use planned::opened_and_planned;
 use planned::{Looked, Planned};
 pub use planned::{PlannedRequest, plan, planned};
+use report::Report;
 use upscaling::Upscaling;
 
 use crate::bundle::Bundle;
 use crate::event::{Event, Interrupt, Observer, SavedImage};
 use crate::identity::{self, ModelIdentity};
 use crate::loaded::Loaded;
-use crate::memory::{cleanup_memory, log_cleanup, log_memory_status};
+use crate::memory::log_cleanup;
 use crate::plan::{Phase, process_bytes};
 use crate::prompt_cache::PromptCache;
 use crate::recipe::DenoisingRange;
 use crate::request::Request;
 use crate::request_cache::RequestCache;
 use crate::resume::{ClaimedRun, Journal, RunName};
-use crate::save::{Gallery, ImageNames, RgbImage};
+use crate::save::{Gallery, ImageNames, Metadata, RgbImage};
 use crate::stage::Progress;
 use crate::{Error, Result, device_budget, oom_retry};
 use networks::{Kept, Networks};
 
 /// A run in progress.
 pub(crate) struct Run<'a> {
-    monitor: &'a Monitor,
-    observer: &'a mut dyn Observer,
+    report: Report<'a>,
     interrupt: &'a Interrupt,
     passes: Vec<ModelPass>,
     /// The prompt cache of each model pass.
@@ -63,8 +64,10 @@ pub(crate) struct Run<'a> {
     predicted: Bytes,
     /// The unused part of the budget, while device memory is limited to the prediction.
     spare: Option<Bytes>,
-    /// Whether the first group of images is in progress.
-    is_first_group: bool,
+    /// The reading to take once the network that was loaded last has its weights, after its first step.
+    reading_after_load: Option<&'static str>,
+    /// The images of the group that were saved, with their metadata, which gets the memory of the whole group.
+    saved_of_group: Vec<(SavedImage, Metadata)>,
     /// What failed on the device and was noticed in a cleanup.
     device_failure: Option<Error>,
 }
@@ -80,8 +83,13 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         interrupt: &'a Interrupt,
     ) -> Result<Self> {
-        monitor.stage("open");
         log_cleanup("Startup", false, monitor, observer);
+        let mut report = Report {
+            monitor,
+            observer,
+            tells_memory: true,
+        };
+        report.stage("open", None);
         let mut planned = Planned::of(request, Looked::AtValues, loaded)?;
         let cache = loaded.cache().cloned();
         let device = planned.passes[0].weight_options.device.clone();
@@ -93,8 +101,8 @@ impl<'a> Run<'a> {
             pass.weight_options.host_memory = host_memory.clone();
             pass.weight_options.memory_pressure = memory_pressure.clone();
         }
-        let plan = planned.plan();
         let first = &planned.passes[0];
+        let plan = first.timed(planned.plan(), &request.user_dirs);
         let process = process_bytes(&first.bundle, &first.weight_options);
         device_budget::bound(&device, plan.predicted_peak.min(plan.budget), process)?;
         let (passes, upscaling, failed) = (planned.passes, planned.upscaling, planned.failed);
@@ -139,12 +147,11 @@ impl<'a> Run<'a> {
             ),
             None => Journal::begin(name, request, &passes, models, inputs)?,
         };
-        observer.observe(&Event::Started { recipe });
-        observer.observe(&Event::Planned { plan: &plan });
-        journal.tell(observer);
+        report.observer.observe(&Event::Started { recipe });
+        report.observer.observe(&Event::Planned { plan: &plan });
+        journal.tell(report.observer);
         let mut run = Self {
-            monitor,
-            observer,
+            report,
             interrupt,
             prompts,
             cache,
@@ -157,7 +164,8 @@ impl<'a> Run<'a> {
             is_strict: request.strict,
             predicted: plan.predicted_peak,
             spare: Some(plan.budget),
-            is_first_group: true,
+            reading_after_load: None,
+            saved_of_group: Vec::new(),
             device_failure: None,
         };
         if let Some(warning) = warning {
@@ -182,9 +190,9 @@ impl<'a> Run<'a> {
         let bundles: Vec<Arc<Bundle>> = self.passes.iter().map(|pass| pass.bundle.clone()).collect();
         let (mut kept, mut networks) = (Kept::default(), Networks::default());
         while let Some(group) = self.journal.next_group(self.images_a_group()) {
-            self.monitor.begin_group();
+            self.report.monitor.begin_group();
             self.generate_group(&group, &bundles, &mut kept, &mut networks)?;
-            self.is_first_group = false;
+            self.report.tells_memory = false;
         }
         let mut saved = self.journal.saved();
         saved.retain(SavedImage::is_there);
@@ -239,7 +247,15 @@ impl<'a> Run<'a> {
                 networks.drop_unless(outcome.is_ok() && run.networks_stay());
                 outcome
             })?;
-            self.clean("After generation", true);
+            let is_refined = self.at > 0;
+            self.clean(
+                if is_refined {
+                    "After refining"
+                } else {
+                    "After generation"
+                },
+                true,
+            );
         }
         let Some(next) = self.passes.get(self.at + 1) else {
             self.with_retry(|run| {
@@ -278,11 +294,12 @@ impl<'a> Run<'a> {
         if self.journal.is_complete() {
             self.limit_cache_between_networks();
             networks.drop_unless(false);
-            self.is_first_group = true;
+            self.report.tells_memory = true;
             self.clean("Complete", true);
         } else {
             self.clean("After a group", true);
         }
+        self.complete_metadata();
     }
 
     /// Whether the run continues without a part that failed with `error`.
@@ -295,13 +312,26 @@ impl<'a> Run<'a> {
     }
 
     /// Closes the journal. An unfinished run is kept if it can be resumed.
-    pub(crate) fn end(self, outcome: Result<Vec<SavedImage>>) -> Result<Vec<SavedImage>> {
+    pub(crate) fn end(mut self, outcome: Result<Vec<SavedImage>>) -> Result<Vec<SavedImage>> {
+        if let Err(error) = &outcome {
+            self.report.tells_memory = true;
+            let is_interrupted = matches!(error, Error::Interrupted);
+            self.clean(
+                if is_interrupted {
+                    "After the interruption"
+                } else {
+                    "After an error"
+                },
+                true,
+            );
+            self.complete_metadata();
+        }
         let (name, duration) = (self.journal.name().clone(), self.journal.duration());
         if self.journal.close(outcome.as_ref().err()) {
-            self.observer.observe(&Event::Kept { run: name.id() });
+            self.report.observer.observe(&Event::Kept { run: name.id() });
         }
         if outcome.is_ok() {
-            self.observer.observe(&Event::Finished { duration });
+            self.report.observer.observe(&Event::Finished { duration });
         }
         outcome
     }
@@ -356,34 +386,29 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Runs a cleanup and reads the memory. The reading is reported for the first group of images only.
+    /// Begins a stage of the current model pass.
+    fn begin_stage(&mut self, name: &str) {
+        let pass = &self.passes[self.at];
+        let expected = pass.plan.expected_reads(name, &pass.weight_options.device);
+        self.report.stage(name, expected);
+    }
+
+    /// Runs a cleanup and reads the memory.
     fn clean(&mut self, label: &str, aggressive: bool) {
         if let Err(error) = device_budget::release(&self.pass().weight_options.device) {
             self.device_failure.get_or_insert(error);
         }
-        if self.is_first_group {
-            log_cleanup(label, aggressive, self.monitor, self.observer);
-        } else {
-            self.monitor.clean(label, || cleanup_memory(aggressive));
-        }
-    }
-
-    /// Reads the memory. The reading is reported for the first group of images only.
-    fn read_memory(&mut self, label: &str) {
-        if self.is_first_group {
-            log_memory_status(label, self.monitor, self.observer);
-        } else {
-            self.monitor.read(label);
-        }
+        self.report.clean(label, aggressive);
     }
 
     /// Warns the user that `what` failed and is left out.
     fn leave_out(&mut self, what: &str, error: &Error) {
-        self.journal.leave_out(what, in_one_line(error), self.observer);
+        self.journal
+            .leave_out(what, in_one_line(error), self.report.observer);
     }
 
     fn warn(&mut self, warning: String) {
-        self.journal.warn(warning, self.observer);
+        self.journal.warn(warning, self.report.observer);
     }
 }
 

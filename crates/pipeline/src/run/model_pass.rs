@@ -7,7 +7,7 @@ use sd_ops::Rates;
 use sd_weights::WeightOptions;
 
 use crate::bundle::Bundle;
-use crate::memory::allowance;
+use crate::memory::{allowance, cleanup_memory};
 use crate::plan::{self, Plan, SourceImageBytes, Surroundings};
 use crate::recipe::Recipe;
 use crate::user_dirs::UserDirs;
@@ -78,6 +78,40 @@ impl ModelPass {
         let weights = self.bundle.weights(component, &self.weight_options)?;
         let of_type = |weight_type| measured_rates::of(&self.weight_options.device, weight_type, user_dirs);
         weights.main_held_type().map(of_type).transpose()
+    }
+
+    /// The `plan` of the whole run with the time of each stage, as far as the rates of the device are in the cache, or
+    /// the run is so long and so large that measuring them matters neither for its time nor for its memory.
+    pub(super) fn timed(&self, plan: Plan, user_dirs: &UserDirs) -> Plan {
+        /// Multiply-adds that keep a CPU of two cores busy for half a minute.
+        const LONG: u64 = 1_000_000_000_000;
+        /// Several times what the measurement takes.
+        const LARGE: Bytes = Bytes(512 << 20);
+        let work = plan.stages.iter().map(|stage| stage.arithmetic.multiply_adds);
+        let is_long = work.fold(0, u64::saturating_add) >= LONG;
+        let rates = if is_long && plan.predicted_peak >= LARGE {
+            let rates = self.rates(user_dirs);
+            cleanup_memory(true);
+            rates
+        } else {
+            self.known_rates(user_dirs)
+        };
+        match rates {
+            Ok(Some(rates)) => plan.timed(&rates),
+            Ok(None) => plan,
+            Err(error) => {
+                tracing::debug!("the device cannot be measured: {error}");
+                plan
+            }
+        }
+    }
+
+    /// As [`rates`](Self::rates), only from the cache.
+    fn known_rates(&self, user_dirs: &UserDirs) -> Result<Option<Rates>> {
+        let component = self.bundle.family.component();
+        let weights = self.bundle.weights(component, &self.weight_options)?;
+        let known = |weight_type| measured_rates::known(&self.weight_options.device, weight_type, user_dirs);
+        Ok(weights.main_held_type().and_then(known))
     }
 
     /// Makes a new plan within `budget`. The groups of images stay as they are.

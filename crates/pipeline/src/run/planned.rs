@@ -125,28 +125,47 @@ impl Planned {
         };
         loaded.begin(&request.model, budget);
         let cache = loaded.cache().cloned();
-        let planned = Self::within(
-            request,
-            looked,
-            &weight_options,
-            &host,
-            budget,
-            &budget_from,
-            cache.as_ref(),
-        );
-        let mut planned = planned.map_err(|error| match error {
+        let within = |looked, budget, cache| {
+            Self::within(
+                request,
+                looked,
+                &weight_options,
+                &host,
+                budget,
+                &budget_from,
+                cache,
+            )
+        };
+        let planned = within(looked, budget, cache.as_ref()).map_err(|error| match error {
             Error::BudgetTooSmall {
-                budget,
+                budget: exceeded,
                 smallest,
                 stage,
-            } if budget_from != Limit::Requested => Error::TooLittleLeft {
-                limit: budget_from,
-                budget,
-                smallest,
-                stage,
-            },
+            } => {
+                let (smallest, stage) = match exceeded == budget {
+                    true => enough(smallest, stage, |budget| {
+                        within(Looked::AtHeaders, budget, None).err()
+                    }),
+                    // The host's memory is not the budget.
+                    false => (smallest, stage),
+                };
+                match budget_from.clone() {
+                    Limit::Requested => Error::BudgetTooSmall {
+                        budget: exceeded,
+                        smallest,
+                        stage,
+                    },
+                    limit => Error::TooLittleLeft {
+                        limit,
+                        budget: exceeded,
+                        smallest,
+                        stage,
+                    },
+                }
+            }
             error => error,
-        })?;
+        });
+        let mut planned = planned?;
         if let Some(cache) = cache {
             planned.take_over(&cache)?;
             let first = &planned.passes[0];
@@ -366,6 +385,25 @@ impl Planned {
             None => plan,
         }
     }
+}
+
+/// The smallest budget that the whole run fits into, and the stage that needs it. The first stage that does not fit
+/// needs `smallest`; with that much `error` may find another that needs more.
+fn enough(
+    mut smallest: Bytes,
+    mut stage: &'static str,
+    error: impl Fn(Bytes) -> Option<Error>,
+) -> (Bytes, &'static str) {
+    while let Some(Error::BudgetTooSmall {
+        smallest: more,
+        stage: of_more,
+        ..
+    }) = error(smallest)
+        && more > smallest
+    {
+        (smallest, stage) = (more, of_more);
+    }
+    (smallest, stage)
 }
 
 /// Gives all model passes the largest group size that any of them prefers, as far as it fits.

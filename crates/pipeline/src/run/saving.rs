@@ -6,13 +6,14 @@ use candle_core::Tensor;
 use sd_memory::Bytes;
 
 use super::networks::Networks;
+use super::report::Report;
 use super::upscaling::Upscaling;
 use super::{ModelPass, Run, messages};
 use crate::bundle::Bundle;
-use crate::event::Event;
-use crate::memory::log_memory_status;
+use crate::event::{Event, SavedImage};
 use crate::plan::Phase;
-use crate::save::{EmbeddingRecord, LoraRecord, MemoryReport, Metadata, RgbImage};
+use crate::resume::Journal;
+use crate::save::{EmbeddingRecord, Gallery, LoraRecord, MemoryReport, Metadata, RgbImage};
 use crate::stage::Decode;
 use crate::upscale::lanczos3;
 use crate::{Result, device, device_budget, stage};
@@ -30,7 +31,7 @@ impl Run<'_> {
     pub(super) fn decode(&mut self, group: &[usize]) -> Result<Vec<(usize, RgbImage)>> {
         let (images, latents) = self.latents(group);
         self.limit_cache_beside(Phase::Decoding);
-        self.monitor.stage("decode");
+        self.begin_stage("decode");
         let mut decoded = Vec::with_capacity(images.len());
         let ModelPass {
             bundle,
@@ -64,7 +65,7 @@ impl Run<'_> {
         }
         let (images, latents) = self.latents(group);
         self.limit_cache_beside(Phase::Decoding);
-        self.monitor.stage("decode");
+        self.begin_stage("decode");
         let decode = match networks.decode.take() {
             Some(decode) => decode,
             None => {
@@ -85,9 +86,11 @@ impl Run<'_> {
         if let Some(network) = self.network() {
             self.limit_cache_beside_upscaling();
             self.clean("Before upscaling", false);
-            self.monitor.stage("upscale");
+            let expected = self.upscaling.as_ref().map(|upscaling| upscaling.plan.resident);
+            self.report.stage("upscale", expected);
             match self.save_all("After upscaling", Source::Upscaled(&network, generated)) {
                 Err(error) if self.can_do_without(&error) => {
+                    self.clean("After upscaling failed", true);
                     self.leave_out("upscaling", &error);
                     self.upscaling = None;
                 }
@@ -107,53 +110,105 @@ impl Run<'_> {
             .and_then(|upscaling| upscaling.network.clone())
     }
 
-    /// Saves the images of `source` one by one.
+    /// Saves the images of `source` one by one. `label` is that of the reading once an image is there.
     fn save_all(&mut self, label: &str, source: Source<'_>) -> Result<()> {
-        let is_told = self.is_first_group;
-        let (monitor, observer) = (self.monitor, &mut *self.observer);
-        let (passes, gallery, journal) = (&self.passes, &mut self.gallery, &mut self.journal);
-        let predicted = self.predicted;
-        let weight_options = &passes[self.at].weight_options;
-        let upscaling = self.upscaling.as_ref();
-        let settings = Settings::of(passes, upscaling)?;
-        let on_image = |index: usize, image: RgbImage| {
-            if is_told {
-                log_memory_status(label, monitor, observer);
-            } else {
-                monitor.read(label);
-            }
-            let mut metadata = settings.metadata(index);
-            metadata.generation_time = journal.duration().as_secs_f64();
-            metadata.warnings = journal.warnings().to_vec();
-            metadata.failures = journal.failures().to_vec();
-            metadata.memory = memory_report(passes, predicted, monitor.timeline_of_group());
-            let saved = gallery.save(&image, &mut metadata)?;
-            journal.record_saved(&saved, observer);
-            observer.observe(&Event::Saved(&saved));
-            Ok(())
-        };
-        let mut on_image = on_image;
-        let resampled = |image: RgbImage| match upscaling {
-            Some(Upscaling { factor, .. }) => {
-                lanczos3(&image, factor * image.width(), factor * image.height())
-            }
-            None => image,
+        let (interrupt, upscaling) = (self.interrupt, self.upscaling.as_ref());
+        let weight_options = &self.passes[self.at].weight_options;
+        let mut saver = Saver {
+            settings: Settings::of(&self.passes, upscaling)?,
+            report: &mut self.report,
+            gallery: &mut self.gallery,
+            journal: &mut self.journal,
+            saved: &mut self.saved_of_group,
+            predicted: self.predicted,
         };
         match source {
             Source::Latents(decode, images, latents) => {
-                for (&image, latents) in images.iter().zip(latents) {
-                    self.interrupt.check()?;
-                    on_image(image, resampled(decode.image(latents)?))?;
+                for (position, (&image, latents)) in images.iter().zip(latents).enumerate() {
+                    interrupt.check()?;
+                    // Between two images they were resampled.
+                    if position > 0 && upscaling.is_some() {
+                        saver.report.stage("decode", None);
+                    }
+                    let decoded = decode.image(latents)?;
+                    saver.report.read(label);
+                    saver.resample_and_save(image, decoded)?;
                 }
             }
             Source::Upscaled(network, images) => {
                 let factor = upscaling.map_or(1, |upscaling| upscaling.factor);
-                stage::upscale(network, factor, images, weight_options, self.interrupt, on_image)?;
+                stage::upscale(
+                    network,
+                    factor,
+                    images,
+                    weight_options,
+                    interrupt,
+                    |image, upscaled| {
+                        saver.report.clean(label, false);
+                        saver.save(image, upscaled)
+                    },
+                )?;
             }
-            Source::Generated(images) => images
-                .into_iter()
-                .try_for_each(|(index, image)| on_image(index, resampled(image)))?,
+            Source::Generated(images) => {
+                for (image, generated) in images {
+                    saver.report.read(label);
+                    saver.resample_and_save(image, generated)?;
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// Writes the memory of the group that ends into the metadata of its images: what was measured after they were
+    /// saved is part of it.
+    pub(super) fn complete_metadata(&mut self) {
+        for (saved, mut metadata) in std::mem::take(&mut self.saved_of_group) {
+            let timeline = self.report.monitor.timeline_of_group();
+            metadata.memory = memory_report(&self.passes, self.predicted, timeline);
+            if let Err(error) = self.gallery.replace_metadata(&saved, &metadata) {
+                self.warn(format!("the memory of the whole run is not recorded: {error}"));
+            }
+        }
+    }
+}
+
+/// Saves images with their metadata.
+struct Saver<'s, 'a> {
+    settings: Settings<'s>,
+    report: &'s mut Report<'a>,
+    gallery: &'s mut Gallery,
+    journal: &'s mut Journal,
+    saved: &'s mut Vec<(SavedImage, Metadata)>,
+    /// The predicted peak of the whole run.
+    predicted: Bytes,
+}
+
+impl Saver<'_, '_> {
+    /// Resamples an image, if that is requested, and saves it.
+    fn resample_and_save(&mut self, index: usize, image: RgbImage) -> Result<()> {
+        let Some(factor) = self.settings.upscaling.map(|upscaling| upscaling.factor) else {
+            return self.save(index, image);
+        };
+        self.report.clean("Before upscaling", false);
+        self.report.stage("upscale", None);
+        let resampled = lanczos3(&image, factor * image.width(), factor * image.height());
+        drop(image);
+        self.report.clean("After upscaling", false);
+        self.save(index, resampled)
+    }
+
+    fn save(&mut self, index: usize, image: RgbImage) -> Result<()> {
+        let mut metadata = self.settings.metadata(index);
+        metadata.generation_time = self.journal.duration().as_secs_f64();
+        metadata.warnings = self.journal.warnings().to_vec();
+        metadata.failures = self.journal.failures().to_vec();
+        let timeline = self.report.monitor.timeline_of_group();
+        metadata.memory = memory_report(self.settings.passes, self.predicted, timeline);
+        let saved = self.gallery.save(&image, &mut metadata)?;
+        self.journal.record_saved(&saved, self.report.observer);
+        self.report.observer.observe(&Event::Saved(&saved));
+        metadata.memory = MemoryReport::default();
+        self.saved.push((saved, metadata));
         Ok(())
     }
 }

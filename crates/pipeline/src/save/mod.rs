@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use tempfile::{Builder, NamedTempFile};
 
 pub use encode::ImageFormat;
@@ -26,6 +27,18 @@ use crate::crash_point::crash_point;
 use crate::fsync::sync_folder;
 use crate::resume::RunName;
 use crate::{Error, Result, SavedImage};
+
+/// The version of the schema of what the program writes as JSON, which docs/json.md describes. It changes when something
+/// that programs read is renamed, removed, or gets another meaning.
+pub const JSON_SCHEMA: u32 = 1;
+
+/// The content of the file beside an image.
+#[derive(Serialize)]
+struct Sidecar<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    metadata: &'a Metadata,
+}
 
 /// The output folder of a run.
 #[derive(Debug)]
@@ -83,14 +96,7 @@ impl Gallery {
             let text = parameters_text(metadata);
             let format = self.names.names.format;
             let written_image = self.write(&path, |file| image.write(format, file, &text, &path))?;
-            let written_sidecar = self.write(&sidecar, |file| {
-                let result = serde_json::to_writer_pretty(&mut *file, metadata).map_err(io::Error::from);
-                let result = result.and_then(|()| file.write_all(b"\n"));
-                result.map_err(|source| Error::Output {
-                    path: sidecar.clone(),
-                    source,
-                })
-            })?;
+            let written_sidecar = self.write_metadata(metadata, &sidecar)?;
             // The image is renamed last: whoever sees it finds its metadata.
             if !persist(written_sidecar, &sidecar, replaces)? {
                 continue;
@@ -116,6 +122,45 @@ impl Gallery {
                 number,
             });
         }
+    }
+
+    /// Replaces the metadata of an image that was `saved`. If its file is no longer there, nothing is written.
+    ///
+    /// # Errors
+    /// The file cannot be written; the one before is then unchanged.
+    pub(crate) fn replace_metadata(&self, saved: &SavedImage, metadata: &Metadata) -> Result<()> {
+        let path = &saved.metadata;
+        if !path.exists() {
+            return Ok(());
+        }
+        let written = self.write_metadata(metadata, path)?;
+        crash_point();
+        match written.persist(path) {
+            Ok(_) => {
+                sync_folder(&self.folder);
+                Ok(())
+            }
+            Err(refused) => Err(Error::Output {
+                path: path.clone(),
+                source: refused.error,
+            }),
+        }
+    }
+
+    /// Writes `metadata` into a temporary file. `path` is its name in messages.
+    fn write_metadata(&self, metadata: &Metadata, path: &Path) -> Result<NamedTempFile> {
+        self.write(path, |file| {
+            let sidecar = Sidecar {
+                schema: JSON_SCHEMA,
+                metadata,
+            };
+            let result = serde_json::to_writer_pretty(&mut *file, &sidecar).map_err(io::Error::from);
+            let result = result.and_then(|()| file.write_all(b"\n"));
+            result.map_err(|source| Error::Output {
+                path: path.to_owned(),
+                source,
+            })
+        })
     }
 
     /// Writes a temporary file in the folder and syncs it to the disk. `path` is its name in messages.

@@ -65,6 +65,8 @@ impl Progress {
 pub struct Sample {
     /// Its latents and the evaluations that are done.
     pub progress: Progress,
+    /// The latents without noise that the last evaluation predicts, if they are kept.
+    pub(crate) predicted: Option<Tensor>,
     /// The random numbers of its seed, from the current evaluation on.
     noise: ImageNoise,
     inpainting: Option<Inpainting>,
@@ -99,6 +101,7 @@ pub struct Denoise<'a> {
     /// The strength of image-to-image.
     strength: Strength,
     is_img2img: bool,
+    keeps_predicted: bool,
 }
 
 impl<'a> Denoise<'a> {
@@ -153,7 +156,14 @@ impl<'a> Denoise<'a> {
                 .img2img
                 .as_ref()
                 .map_or(Strength::ALL, |img2img| img2img.strength),
+            keeps_predicted: false,
         })
+    }
+
+    /// Keeps what each evaluation predicts in [`Sample::predicted`], if `keeps` says so.
+    pub(crate) fn keeping_predicted(mut self, keeps: bool) -> Self {
+        self.keeps_predicted = keeps;
+        self
     }
 
     /// Sets another mode of classifier-free guidance than that of the image's size.
@@ -214,6 +224,7 @@ impl<'a> Denoise<'a> {
                 evaluations: 0,
                 sampler_state: SamplerState::new(latents),
             },
+            predicted: None,
             noise,
             inpainting,
         })
@@ -233,6 +244,7 @@ impl<'a> Denoise<'a> {
                 draw(&mut noise, shape)?;
                 Sample {
                     progress: progress.clone(),
+                    predicted: None,
                     noise,
                     inpainting: None,
                 }
@@ -268,11 +280,19 @@ impl<'a> Denoise<'a> {
         for (sample, prediction) in samples.iter_mut().zip(predictions) {
             let Sample {
                 progress,
+                predicted,
                 noise,
                 inpainting,
             } = sample;
             let mut fresh = |shape: &Shape| draw(noise, shape);
             let sampler_state = &mut progress.sampler_state;
+            if self.keeps_predicted {
+                *predicted = Some(self.sampler.predicted_original_sample(
+                    evaluation,
+                    &prediction,
+                    sampler_state,
+                )?);
+            }
             self.sampler
                 .step(evaluation, &prediction, sampler_state, &mut fresh)?;
             if let Some(inpainting) = inpainting {

@@ -1,5 +1,6 @@
 //! The blocks of a network: which are resident, and how the others are streamed ahead of their turns.
 
+mod count;
 mod list;
 mod pass;
 mod reader;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
 
+pub use count::BlockCount;
 pub use pass::{BlockGuard, Pass};
 
 use self::list::{BlockList, LoadedBlock};

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Blocks;
+use super::count;
 use super::list::LoadedBlock;
 use super::state::BlockState;
 use crate::buffers::Buffers;
@@ -13,6 +14,8 @@ use crate::{Residency, Result};
 pub struct Pass<'a, B: Send + Sync + 'static> {
     blocks: &'a Blocks<B>,
     next: usize,
+    /// Blocks whose turn is over.
+    done: usize,
     /// Whether another pass probably follows, because one came before.
     repeats: bool,
 }
@@ -22,8 +25,10 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         let this = Self {
             blocks,
             next: 0,
+            done: 0,
             repeats,
         };
+        count::begin(blocks.len());
         this.read_ahead(0)?;
         Ok(this)
     }
@@ -85,6 +90,12 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
         Ok(BlockGuard(state))
     }
 
+    /// Counts the blocks before `index` as done.
+    fn finish_until(&mut self, index: usize) {
+        (self.done..index).for_each(|_| count::finish());
+        self.done = self.done.max(index);
+    }
+
     /// Frees resident blocks where memory pressure requests it, those first whose next turn is farthest away.
     fn release_under_pressure(&self, index: usize) {
         let list = self.blocks.list();
@@ -120,6 +131,8 @@ impl<B: Send + Sync + 'static> Iterator for Pass<'_, B> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.next;
+        // Whoever asks for a block has finished the one before.
+        self.finish_until(index);
         (index < self.blocks.len()).then(|| {
             self.next += 1;
             self.turn_of(index)
@@ -129,6 +142,8 @@ impl<B: Send + Sync + 'static> Iterator for Pass<'_, B> {
 
 impl<B: Send + Sync + 'static> Drop for Pass<'_, B> {
     fn drop(&mut self) {
+        self.finish_until(self.next);
+        count::leave_out(self.blocks.len() - self.done);
         self.blocks.end_reading_where_all_stay();
     }
 }

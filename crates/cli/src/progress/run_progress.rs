@@ -1,0 +1,292 @@
+//! [`RunProgress`]: how far a run has come, from its events, and how that is written.
+
+use std::time::{Duration, Instant};
+
+use sd_pipeline::plan::{Plan, StagePlan};
+use sd_pipeline::{BlockCount, Bytes, Event, StageProgress};
+use serde_json::{Value, json};
+
+use super::bar::bar;
+use super::durations::{clock, rough};
+use crate::activity::Place;
+
+/// A step that takes less than this is over before its blocks can be read.
+const SLOW_STEP: Duration = Duration::from_secs(2);
+/// The part of the pace that the newest step has.
+const NEWEST: f64 = 0.3;
+
+/// How far a run has come.
+#[derive(Debug)]
+pub(crate) struct RunProgress {
+    begun: Instant,
+    planned: PlannedTimes,
+    /// Images of the run, and those that are saved.
+    images: usize,
+    saved: usize,
+    /// Steps of all images and model passes, and those that are done.
+    steps: usize,
+    steps_done: usize,
+    /// Seconds of a step, from the steps of this process.
+    pace: Option<f64>,
+    stage: Option<RunningStage>,
+}
+
+/// The stage that runs.
+#[derive(Debug)]
+struct RunningStage {
+    name: String,
+    begun: Instant,
+    progress: StageProgress,
+    /// When the last step ended, and the blocks until then.
+    step_begun: Instant,
+    blocks_before: BlockCount,
+}
+
+/// The times that the plan predicts, in seconds; zero where it does not.
+#[derive(Debug, Default, Clone, Copy)]
+struct PlannedTimes {
+    /// Everything before the first step.
+    before: f64,
+    /// All steps.
+    steps: f64,
+    /// Everything after the last step.
+    after: f64,
+}
+
+impl PlannedTimes {
+    fn of(plan: &Plan) -> Self {
+        let mut times = Self::default();
+        for StagePlan { name, duration, .. } in &plan.stages {
+            let seconds = duration.map_or(0.0, |duration| duration.as_secs_f64());
+            match name.as_str() {
+                "denoise" | "refine" => times.steps += seconds,
+                "decode" | "refiner decode" | "upscale" => times.after += seconds,
+                _ => times.before += seconds,
+            }
+        }
+        times
+    }
+}
+
+/// The time that is left.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum TimeLeft {
+    /// As the plan predicts.
+    Planned(Duration),
+    /// From the steps so far.
+    Measured(Duration),
+}
+
+impl RunProgress {
+    /// A run that begins `now`.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            begun: now,
+            planned: PlannedTimes::default(),
+            images: 1,
+            saved: 0,
+            steps: 0,
+            steps_done: 0,
+            pace: None,
+            stage: None,
+        }
+    }
+
+    /// Takes note of an event that happens `now`.
+    pub(crate) fn observe(&mut self, event: &Event<'_>, now: Instant) {
+        match event {
+            // The first stage of a run, or of the next of several.
+            Event::Stage {
+                stage: "open",
+                progress,
+            } => {
+                *self = Self::new(now);
+                self.stage = Some(RunningStage::new("open", *progress, now));
+            }
+            Event::Planned { plan } => {
+                self.planned = PlannedTimes::of(plan);
+                self.images = plan.groups.images;
+                self.steps = plan.groups.steps();
+            }
+            Event::Resumed {
+                steps_done, steps, ..
+            } => (self.steps_done, self.steps) = (*steps_done, *steps),
+            Event::Stage { stage, progress } => {
+                self.stage = Some(RunningStage::new(stage, *progress, now));
+            }
+            Event::Step { duration, .. } => {
+                self.steps_done += 1;
+                self.steps = self.steps.max(self.steps_done);
+                let newest = duration.as_secs_f64();
+                self.pace = Some(match self.pace {
+                    Some(pace) => pace + NEWEST * (newest - pace),
+                    None => newest,
+                });
+                if let Some(stage) = &mut self.stage {
+                    stage.step_begun = now;
+                    stage.blocks_before = stage.progress.blocks();
+                }
+            }
+            Event::Saved(_) => self.saved += 1,
+            _ => {}
+        }
+    }
+
+    /// What the run does, in one line.
+    pub(crate) fn text(&self, place: Place, now: Instant) -> String {
+        let Some(stage) = &self.stage else {
+            return "starting".to_owned();
+        };
+        let left = match self.time_left(now) {
+            Some(TimeLeft::Planned(left)) => format!(", about {} left", rough(left)),
+            Some(TimeLeft::Measured(left)) => format!(", {} left", clock(left)),
+            None => String::new(),
+        };
+        let elapsed = clock(now.saturating_duration_since(stage.begun));
+        let doing = doing(&stage.name);
+        if !stage.has_steps() {
+            let work = stage.work().map_or_else(String::new, |work| format!(" {work},"));
+            return format!("{doing}:{work} {elapsed}{left}");
+        }
+        let bar = match place {
+            Place::StatusLine => format!("{} ", bar(self.steps_done as u64, self.steps as u64)),
+            Place::Line => String::new(),
+        };
+        let image = match self.images {
+            1 => String::new(),
+            images => format!(", image {} of {images}", (self.saved + 1).min(images)),
+        };
+        let pace = self
+            .pace
+            .map_or_else(String::new, |pace| format!(", {pace:.2} s/step"));
+        let (done, all) = (self.steps_done, self.steps);
+        let step = stage.step(now, done + 1);
+        format!("{doing}: {bar}{done}/{all} steps{step}{image}{pace}{left}")
+    }
+
+    /// The same for a program.
+    pub(crate) fn json(&self, now: Instant) -> Option<Value> {
+        let stage = self.stage.as_ref()?;
+        let blocks = stage.progress.blocks();
+        let left = self.time_left(now).map(|left| match left {
+            TimeLeft::Planned(left) | TimeLeft::Measured(left) => left.as_secs_f64(),
+        });
+        Some(json!({
+            "event": "progress",
+            "stage": stage.name,
+            "seconds": now.saturating_duration_since(stage.begun).as_secs_f64(),
+            "blocks_done": blocks.done,
+            "blocks": blocks.begun,
+            "bytes_read": stage.progress.bytes_read(),
+            "bytes": stage.progress.expected_bytes(),
+            "steps_done": self.steps_done,
+            "steps": self.steps,
+            "seconds_left": left,
+        }))
+    }
+
+    /// The time until all images are saved, if the plan predicts it or steps have shown it.
+    fn time_left(&self, now: Instant) -> Option<TimeLeft> {
+        let stage = self.stage.as_ref()?;
+        let planned = self.planned;
+        let steps = self.steps.max(1) as f64;
+        let steps_left = (self.steps - self.steps_done) as f64;
+        let planned_step = planned.steps / steps;
+        if self.pace.is_none() && planned_step == 0.0 {
+            return None;
+        }
+        let step = self.pace.unwrap_or(planned_step);
+        let of_step = match stage.has_steps() {
+            true => now
+                .saturating_duration_since(stage.step_begun)
+                .as_secs_f64()
+                .min(step),
+            false => 0.0,
+        };
+        let of_steps = (step * steps_left - of_step).max(0.0);
+        // What the device takes longer for steps than predicted, it takes longer for the other stages too.
+        let ratio = match planned_step > 0.0 {
+            true => (step / planned_step).clamp(0.1, 10.0),
+            false => 1.0,
+        };
+        let before = match self.pace {
+            Some(_) => 0.0,
+            None => {
+                let elapsed = now.saturating_duration_since(self.begun).as_secs_f64();
+                (planned.before - elapsed).max(0.0)
+            }
+        };
+        let images = self.images.max(1) as f64;
+        let an_image = ratio * planned.after / images;
+        let images_left = self.images.saturating_sub(self.saved) as f64;
+        let of_image = match stage.name.as_str() {
+            "decode" | "upscale" => now
+                .saturating_duration_since(stage.begun)
+                .as_secs_f64()
+                .min(an_image),
+            _ => 0.0,
+        };
+        let seconds = before + of_steps + (an_image * images_left - of_image).max(0.0);
+        let left = Duration::try_from_secs_f64(seconds).ok()?;
+        match self.pace {
+            Some(_) if steps_left == 0.0 && planned.after == 0.0 => None,
+            Some(_) => Some(TimeLeft::Measured(left)),
+            None => Some(TimeLeft::Planned(left)),
+        }
+    }
+}
+
+impl RunningStage {
+    fn new(name: &str, progress: StageProgress, now: Instant) -> Self {
+        Self {
+            name: name.to_owned(),
+            begun: now,
+            progress,
+            step_begun: now,
+            blocks_before: BlockCount::default(),
+        }
+    }
+
+    fn has_steps(&self) -> bool {
+        matches!(self.name.as_str(), "denoise" | "refine")
+    }
+
+    /// The bytes and the blocks of a stage without steps.
+    fn work(&self) -> Option<String> {
+        let (read, blocks) = (self.progress.bytes_read(), self.progress.blocks());
+        let bytes = (read > Bytes(0)).then(|| match self.progress.expected_bytes() {
+            Some(expected) if expected > read => format!("{read} of {expected} read"),
+            _ => format!("{read} read"),
+        });
+        let blocks = (blocks.begun > 0).then(|| format!("{} of {} blocks", blocks.done, blocks.begun));
+        match (blocks, bytes) {
+            (Some(blocks), Some(bytes)) => Some(format!("{blocks}, {bytes}")),
+            (blocks, bytes) => blocks.or(bytes),
+        }
+    }
+
+    /// How far step `number` has come, where it takes long enough to be read.
+    fn step(&self, now: Instant, number: usize) -> String {
+        let blocks = self.progress.blocks().since(self.blocks_before);
+        let is_slow = now.saturating_duration_since(self.step_begun) >= SLOW_STEP;
+        if !is_slow || blocks.begun == 0 {
+            return String::new();
+        }
+        format!(", step {number}: {} of {} blocks", blocks.done, blocks.begun)
+    }
+}
+
+/// What a person calls the work of a stage.
+fn doing(stage: &str) -> &str {
+    match stage {
+        "open" => "opening the model",
+        "encode" => "encoding the prompt",
+        "encode image" => "encoding the image",
+        "load" => "loading the model",
+        "denoise" => "denoising",
+        "refine" => "refining",
+        "decode" => "decoding",
+        "upscale" => "upscaling",
+        other => other,
+    }
+}
