@@ -52,7 +52,7 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
 /// Prints a warning, with `--quiet` too.
 fn warn(json: bool, message: &str) {
     if json {
-        terminal::print_json(&json!({ "event": "warning", "message": message }));
+        terminal::print_json(json!({ "event": "warning", "message": message }));
     } else {
         terminal::note(&format!("warning: {message}"));
     }

@@ -14,7 +14,7 @@ use crate::terminal;
 pub(crate) fn run(arguments: &ShowArguments) -> Result<(), Failure> {
     let parameters = GenerationParameters::read(&arguments.picture)?;
     if arguments.json {
-        terminal::print_json(&object(arguments, &parameters));
+        terminal::print_json(object(arguments, &parameters));
         return Ok(());
     }
     let mut rows = vec![
