@@ -49,7 +49,8 @@ const SETTINGS: [&str; 25] = [
 ];
 /// Keys of what is known of an image beside its settings. The words of a style are in the prompt, and the settings of
 /// a preset are under their own keys.
-const FACTS: [&str; 16] = [
+const FACTS: [&str; 17] = [
+    "schema",
     "style",
     "model_sha256",
     "lora",

@@ -41,6 +41,7 @@ fn every_command_prints_what_the_schema_says() {
         "downloading",
         "error",
         "kept",
+        "parameters",
         "progress",
         "pulled",
         "removed",
