@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sd_files::FoundFile;
 
@@ -156,7 +157,9 @@ impl Cache {
         let folder = name.parent().unwrap_or(&name);
         fs::create_dir_all(folder).map_err(Error::cache(folder))?;
         // Not a private temporary file: a cache may be shared.
-        let written = folder.join(format!(".{commit}.{}", std::process::id()));
+        static WRITTEN: AtomicU64 = AtomicU64::new(0);
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let written = folder.join(format!(".{commit}.{}.{number}", std::process::id()));
         fs::write(&written, commit).map_err(Error::cache(&written))?;
         fs::rename(&written, &name).map_err(Error::cache(name))
     }
@@ -321,6 +324,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path());
         (folder, cache, "me/mine".parse().unwrap())
+    }
+
+    #[test]
+    fn several_threads_can_name_a_commit() {
+        let (_folder, cache, id) = cache();
+        std::thread::scope(|scope| {
+            let name = || (0..200).try_for_each(|_| cache.name(&id, "main", "abc"));
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(name)).collect();
+            for thread in threads {
+                thread.join().unwrap().unwrap();
+            }
+        });
+        let refs = cache.folder(&id).join("refs");
+        assert_eq!(fs::read_dir(refs).unwrap().count(), 1);
     }
 
     #[test]
