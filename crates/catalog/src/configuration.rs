@@ -23,8 +23,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
-use crate::layers::AUTO;
-use crate::presets::{ALL, Preset};
+use crate::presets::{ALL, AUTO, Preset};
 use crate::settings::Settings;
 use crate::similar::similar;
 use crate::user_dirs::configuration_file;

@@ -3,11 +3,8 @@
 use crate::configuration::Configuration;
 use crate::error::Result;
 use crate::lora::scaled;
-use crate::presets::Preset;
+use crate::presets::{AUTO, Preset};
 use crate::settings::Settings;
-
-/// The name of a preset that leaves the choice to the program.
-pub const AUTO: &str = "auto";
 
 /// Settings with every layer applied.
 #[derive(Debug, Clone, PartialEq)]

@@ -69,6 +69,8 @@ const REPOSITORIES: &[Repository] = &[
     open(LCM_LORA, 135),
 ];
 
+/// The name of a preset that leaves the choice to the program.
+pub const AUTO: &str = "auto";
 /// The preset of `--pro`.
 pub const PRO: &str = "sd3.5";
 /// The built-in model and its preset.

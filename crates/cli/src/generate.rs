@@ -2,7 +2,7 @@
 
 use sd_catalog::presets::DEMO;
 use sd_catalog::{
-    Catalog, Configuration, FetchObserver, Layered, Layers, OutsideLanguage, Resolved, outside_language,
+    Catalog, Configuration, FetchObserver, Layers, OutsideLanguage, Resolved, outside_language,
 };
 use sd_pipeline::{Engine, PlannedRequest, Request};
 
@@ -46,7 +46,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         prompt
     });
-    let asked = prompts.map(|prompt| asked(arguments, prompt, &configuration, printer));
+    let mut preset: Option<Option<String>> = None;
+    let asked = prompts.map(|prompt| {
+        let (asked, chosen) = asked(arguments, prompt, &configuration, printer)?;
+        // The same choice for every prompt is told once.
+        if let Some(chosen) = chosen.filter(|chosen| preset.as_ref() != Some(chosen)) {
+            note_preset(chosen.as_deref(), printer);
+            preset = Some(chosen);
+        }
+        Ok(asked)
+    });
     let asked = asked.collect::<Result<Vec<Asked>, Failure>>()?;
     if arguments.plan {
         return asked
@@ -65,9 +74,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "--overwrite and several prompts contradict each other".to_owned(),
         ));
     }
-    asked
-        .iter()
-        .for_each(|asked| note_language(&asked.request, printer));
+    let mut told: Vec<String> = Vec::new();
+    for note in asked.iter().filter_map(|asked| language_note(&asked.request)) {
+        if !told.contains(&note) {
+            printer.warn(&note);
+            told.push(note);
+        }
+    }
     if arguments.pro {
         print_needs(&asked[0].request, printer);
     }
@@ -83,8 +96,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             _ => Engine::new().keep_loaded(),
         };
         let mut images = Vec::new();
-        for asked in &asked {
-            images.extend(engine.run(&asked.request, observer, interrupt)?);
+        for (index, Asked { request, .. }) in asked.iter().enumerate() {
+            if asked.len() > 1 {
+                printer.note(&format!(
+                    "prompt {} of {}: {}",
+                    index + 1,
+                    asked.len(),
+                    request.prompt
+                ));
+            }
+            let outcome = engine.run(request, observer, interrupt);
+            let left = asked.len() - index - 1;
+            if outcome.is_err() && left > 0 {
+                printer.warn(&format!(
+                    "prompt {} of {} ended early, and the {left} after it were not begun: `generate resume` continues the one",
+                    index + 1,
+                    asked.len()
+                ));
+            }
+            images.extend(outcome?);
         }
         Ok(images)
     })?;
@@ -129,7 +159,7 @@ fn asked(
     prompt: Prompt,
     configuration: &Configuration,
     printer: Printer,
-) -> Result<Asked, Failure> {
+) -> Result<(Asked, Option<Option<String>>), Failure> {
     let catalog = Catalog::new(configuration);
     let inputs = arguments.inputs(prompt.text);
     let layers = match &arguments.image_settings {
@@ -140,12 +170,13 @@ fn asked(
     inputs.check()?;
     let mut progress = DownloadProgress::new(printer);
     let fetches = !arguments.plan;
+    let mut chosen = None;
     let layered = match layers.settled() {
         Some(layered) => layered,
         None => {
             let observer = fetches.then_some(&mut progress as &mut dyn FetchObserver);
             let layered = layers.best_that_fits(&catalog, &inputs, observer)?;
-            note_preset(&layered, printer);
+            chosen = Some(layered.preset.clone());
             layered
         }
     };
@@ -166,23 +197,22 @@ fn asked(
             headers = Some(folder);
         }
     }
-    Ok(Asked {
+    let asked = Asked {
         request: resolved.request(&catalog)?,
         is_default_seed,
         _headers: headers,
-    })
+    };
+    Ok((asked, chosen))
 }
 
-/// Says what the built-in model can generate, if the prompt asks for something else.
-fn note_language(request: &Request, printer: Printer) {
+/// What the built-in model can generate, if the prompt asks for something else.
+fn language_note(request: &Request) -> Option<String> {
     /// The most words that are named.
     const MOST: usize = 3;
     if !request.model.files.is_embedded() {
-        return;
+        return None;
     }
-    let Some(OutsideLanguage { unknown }) = outside_language(&request.prompt) else {
-        return;
-    };
+    let OutsideLanguage { unknown } = outside_language(&request.prompt)?;
     let named: Vec<String> = unknown
         .iter()
         .take(MOST)
@@ -192,16 +222,16 @@ fn note_language(request: &Request, printer: Printer) {
         true => "is asked for nothing that it knows".to_owned(),
         false => format!("does not know {}", named.join(", ")),
     };
-    printer.warn(&format!(
+    Some(format!(
         "the built-in model {knows}: it generates coloured shapes (circle, square, triangle, star, heart, \
          diamond, ring, cross) and simple landscapes (mountains, hills, sea, lake, a house, trees, sun, moon). \
          `generate models pull fast` downloads a real model."
-    ));
+    ))
 }
 
 /// Prints which preset was chosen.
-fn note_preset(layered: &Layered, printer: Printer) {
-    printer.note(&match layered.preset.as_deref() {
+fn note_preset(preset: Option<&str>, printer: Printer) {
+    printer.note(&match preset {
         Some(DEMO) | None => {
             "Generating with the small built-in model `demo`; `generate models pull fast` downloads a real one, --model names another."
                 .to_owned()

@@ -13,6 +13,7 @@ mod completions;
 mod convert;
 mod doctor;
 mod download_progress;
+mod escaping;
 mod generate;
 mod hint;
 mod json;

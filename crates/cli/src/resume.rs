@@ -103,7 +103,9 @@ fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
         ));
     }
     if !arguments.quiet {
-        terminal::note("`generate resume ID` resumes a run, `generate resume --last` the first.");
+        terminal::note(
+            "`generate resume ID` resumes a run, `generate resume --last` the newest, which is at the top.",
+        );
     }
 }
 

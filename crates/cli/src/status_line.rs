@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::terminal;
+use crate::escaping::escaped;
 
 /// The most drawings in a second.
 const MOST: u8 = 60;
@@ -29,7 +29,7 @@ pub(crate) fn is_possible() -> bool {
 pub(crate) fn show(text: &str) {
     let mut line = line();
     let bar = line.get_or_insert_with(new_line);
-    bar.set_message(terminal::escaped(text).into_owned());
+    bar.set_message(escaped(text).into_owned());
     bar.tick();
 }
 

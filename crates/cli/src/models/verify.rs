@@ -45,6 +45,7 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
     });
     let interrupt = signals::interrupt()?;
     let mut wrong: Vec<&Verifiable> = Vec::new();
+    let mut unchecked = 0;
     for file in &files {
         let verdict = file.file.verify(&mut |read| {
             let mut progress = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,6 +63,7 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
         if outcome.is_wrong() {
             wrong.push(file);
         }
+        unchecked += usize::from(matches!(outcome, Outcome::Checked(Verdict::Unknown { .. })));
         match arguments.json {
             true => terminal::print_json(outcome.event(file)),
             false => outcome.print(file, arguments.quiet),
@@ -70,10 +72,15 @@ pub(super) fn run(names: &[String], arguments: &ModelsArguments) -> Result<(), F
     drop(activity);
     match wrong.first() {
         None => {
-            printer.note(&match files.len() {
-                0 => "There is nothing to check.".to_owned(),
-                1 => format!("1 file, {}: it is not damaged", Bytes(total)),
-                count => format!("{count} files, {}: none is damaged", Bytes(total)),
+            let total = Bytes(total);
+            printer.note(&match (files.len(), unchecked) {
+                (0, _) => "There is nothing to check.".to_owned(),
+                (1, 0) => format!("1 file, {total}: it is not damaged"),
+                (1, _) => format!("1 file, {total}: there is no hash to compare it with"),
+                (count, 0) => format!("{count} files, {total}: none is damaged"),
+                (count, unchecked) => format!(
+                    "{count} files, {total}: none is damaged, as far as there are hashes to compare with ({unchecked} have none)"
+                ),
             });
             Ok(())
         }

@@ -161,7 +161,8 @@ impl RunProgress {
             .map_or_else(String::new, |pace| format!(", {pace:.2} s/step"));
         let (done, all) = (self.steps_done, self.steps);
         let step = stage.step(now, done + 1);
-        format!("{doing}: {bar}{done}/{all} steps{step}{image}{pace}{left}")
+        // A narrow terminal cuts the end.
+        format!("{doing}: {bar}{done}/{all} steps{left}{image}{step}{pace}")
     }
 
     /// The same for a program.
@@ -192,10 +193,11 @@ impl RunProgress {
         let steps = self.steps.max(1) as f64;
         let steps_left = (self.steps - self.steps_done) as f64;
         let planned_step = planned.steps / steps;
-        if self.pace.is_none() && planned_step == 0.0 {
+        let pace = self.pace.or_else(|| stage.pace_of_blocks(now));
+        if pace.is_none() && planned_step == 0.0 {
             return None;
         }
-        let step = self.pace.unwrap_or(planned_step);
+        let step = pace.unwrap_or(planned_step);
         let of_step = match stage.has_steps() {
             true => now
                 .saturating_duration_since(stage.step_begun)
@@ -209,7 +211,7 @@ impl RunProgress {
             true => (step / planned_step).clamp(0.1, 10.0),
             false => 1.0,
         };
-        let before = match self.pace {
+        let before = match pace {
             Some(_) => 0.0,
             None => {
                 let elapsed = now.saturating_duration_since(self.begun).as_secs_f64();
@@ -228,7 +230,7 @@ impl RunProgress {
         };
         let seconds = before + of_steps + (an_image * images_left - of_image).max(0.0);
         let left = Duration::try_from_secs_f64(seconds).ok()?;
-        match self.pace {
+        match pace {
             Some(_) if steps_left == 0.0 && planned.after == 0.0 => None,
             Some(_) => Some(TimeLeft::Measured(left)),
             None => Some(TimeLeft::Planned(left)),
@@ -263,6 +265,17 @@ impl RunningStage {
             (Some(blocks), Some(bytes)) => Some(format!("{blocks}, {bytes}")),
             (blocks, bytes) => blocks.or(bytes),
         }
+    }
+
+    /// Seconds of the first step, from the blocks of its forward passes so far.
+    fn pace_of_blocks(&self, now: Instant) -> Option<f64> {
+        /// The first blocks may wait for what is read or compiled once.
+        const ENOUGH: u64 = 8;
+        let blocks = self.progress.blocks().since(self.blocks_before);
+        let (done, begun) = (blocks.done, blocks.begun);
+        let seconds = now.saturating_duration_since(self.step_begun).as_secs_f64();
+        let is_enough = self.has_steps() && done >= ENOUGH;
+        is_enough.then(|| seconds * begun as f64 / done as f64)
     }
 
     /// How far step `number` has come, where it takes long enough to be read.

@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::model_files::ModelFiles;
-use super::single_file::{
-    FileContent, Network, NetworkKind, Settings, SingleFile, controlnet, set_scale, with_projection,
-};
+use super::single_file::{Network, Settings, SingleFile, controlnet, set_scale, with_projection};
 use super::{
     BuiltInTokenizer, ClipPadding, MODEL_INDEX, ModelFile, ModelFolder, ModelSource, SavedTexts, SourcePart,
     TokenizerFiles, beside,
 };
+use super::{FileContent, NetworkKind};
 use crate::{Checkpoint, Error, FileIdentity, ModelFamily, Result};
 
 /// A model whose networks lie in several files, or in a single one.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::single_file::{Network, NetworkKind, SingleFile};
+use super::NetworkKind;
+use super::single_file::{Network, SingleFile};
 use crate::{Checkpoint, Error, Result};
 
 /// The maximum number of files of a folder that are opened.

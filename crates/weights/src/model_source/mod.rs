@@ -8,8 +8,10 @@
 mod assembled;
 mod beside;
 mod builtin_tokenizer;
+mod file_content;
 mod folder;
 mod model_files;
+mod open;
 mod saved_name;
 mod saved_texts;
 mod single_file;
@@ -22,12 +24,14 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 pub use builtin_tokenizer::{BuiltInTokenizer, ClipPadding, SpecialIds};
+pub use file_content::{FileContent, NetworkKind};
 pub use folder::{EmbeddedFile, ModelFolder};
-pub use model_files::{ModelFiles, NetworkFiles, open_controlnet};
+pub use model_files::{ModelFiles, NetworkFiles};
+pub use open::open_controlnet;
 pub use saved_name::{WeightFiles, weight_files};
 pub(crate) use saved_texts::SavedTexts;
-pub use single_file::{FileContent, NetworkKind, Prediction, checkpoint_content};
 pub(crate) use single_file::{Network, SingleFile, network_kind};
+pub use single_file::{Prediction, checkpoint_content};
 pub use tokenizer::{TokenizerFiles, Vocabulary};
 
 use crate::{Checkpoint, Error, FileIdentity, Result};

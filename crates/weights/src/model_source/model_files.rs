@@ -1,19 +1,15 @@
 //! The files of a model as the user names them: a folder or a file, and files for single networks of it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::assembled::AssembledModel;
-use super::single_file::NetworkKind;
-use super::{EmbeddedFile, ModelFolder, ModelSource, Prediction};
-use crate::Result;
+use super::{EmbeddedFile, ModelFolder, ModelSource, NetworkKind, Prediction};
 
 /// The files of a model as the user names them. Nothing is opened yet.
 #[derive(Debug, Clone)]
 pub struct ModelFiles {
-    base: Base,
+    pub(super) base: Base,
     /// The files of single networks.
     pub networks: NetworkFiles,
     /// What the denoising network predicts, if the user says it.
@@ -24,7 +20,7 @@ pub struct ModelFiles {
 
 /// What holds the model, or most of it.
 #[derive(Debug, Clone)]
-enum Base {
+pub(super) enum Base {
     Folder(ModelFolder),
     File(PathBuf),
 }
@@ -120,37 +116,10 @@ impl ModelFiles {
         }
     }
 
-    /// Opens the model. Of weights nothing but headers is read.
-    ///
-    /// # Errors
-    /// A file is missing or damaged, holds something else than it should, or a network is nowhere.
-    pub fn open(&self) -> Result<Arc<dyn ModelSource>> {
-        match &self.base {
-            Base::File(file) => Ok(Arc::new(AssembledModel::of_file(file, self)?)),
-            Base::Folder(folder) if self.changes_nothing() => Ok(Arc::new(folder.clone())),
-            Base::Folder(folder) => Ok(Arc::new(AssembledModel::of_folder(folder, self)?)),
-        }
-    }
-
     /// Whether the user says nothing that a folder does not say itself.
-    fn changes_nothing(&self) -> bool {
+    pub(super) fn changes_nothing(&self) -> bool {
         self.networks == NetworkFiles::default() && self.prediction.is_none()
     }
-}
-
-/// Opens the ControlNet at `path`, a file or a folder with a single network. The result are its source and
-/// its component there.
-///
-/// # Errors
-/// A file is missing or damaged, or holds something else.
-pub fn open_controlnet(path: &Path) -> Result<(Arc<dyn ModelSource>, String)> {
-    const COMPONENT: &str = "controlnet";
-    if path.is_file() {
-        let model = AssembledModel::of_controlnet(path, COMPONENT)?;
-        return Ok((Arc::new(model), COMPONENT.to_owned()));
-    }
-    let (folder, component) = ModelFolder::around(path);
-    Ok((Arc::new(folder), component))
 }
 
 impl From<ModelFolder> for ModelFiles {

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::super::NetworkKind;
 use super::Settings;
-use super::content::{NetworkKind, count, size};
+use super::content::{count, size};
 use crate::Checkpoint;
 
 /// Features of an attention head, in all of CLIP's text encoders.

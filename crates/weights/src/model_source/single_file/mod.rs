@@ -20,14 +20,13 @@ use std::path::Path;
 use serde_json::Value;
 
 pub(super) use clip::with_projection;
-pub use content::{FileContent, NetworkKind};
 pub(crate) use content::{Network, network_kind};
 pub(super) use controlnet::controlnet;
 pub(super) use schedule::Evidence;
 pub use schedule::Prediction;
 pub(super) use vae::set_scale;
 
-use super::SavedTexts;
+use super::{FileContent, NetworkKind, SavedTexts};
 use crate::{Checkpoint, Error, Result};
 
 /// The networks of a file.

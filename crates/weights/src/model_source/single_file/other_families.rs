@@ -1,6 +1,6 @@
 //! Files that people try and that hold no supported model: what they are, by their tensors.
 
-use super::content::FileContent;
+use super::super::FileContent;
 use crate::{Checkpoint, Error, Result};
 
 /// The first tensor that shows a family, without the prefix of the file, and the name of the family.

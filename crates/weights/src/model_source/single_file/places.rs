@@ -1,6 +1,6 @@
 //! The prefixes under which a single file keeps the tensors of each network.
 
-use super::content::NetworkKind;
+use super::super::NetworkKind;
 
 /// A prefix, and what it says of the network below it.
 #[derive(Debug)]

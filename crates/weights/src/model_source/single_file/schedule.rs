@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::super::NetworkKind;
 use super::Settings;
-use super::content::{Network, NetworkKind};
+use super::content::Network;
 use crate::{Checkpoint, ModelFamily, Result};
 
 /// What a denoising network predicts.

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::super::NetworkKind;
 use super::Settings;
-use super::content::{NetworkKind, count, size};
+use super::content::{count, size};
 use super::unet::groups;
 use crate::{Checkpoint, Error, ModelFamily, Result};
 
