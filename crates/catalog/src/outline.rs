@@ -84,7 +84,7 @@ impl Catalog {
 /// Where the header of a safetensors file ends that begins with `first`, unless it is too long.
 fn header_end(first: &[u8]) -> Option<u64> {
     let length = u64::from_le_bytes(*first.first_chunk::<LENGTH>()?);
-    (length <= LONGEST_HEADER).then_some(length + LENGTH as u64)
+    (length <= LONGEST_HEADER).then(|| length + LENGTH as u64)
 }
 
 /// Writes a file of `size` bytes that begins with `beginning`.
@@ -95,4 +95,18 @@ fn write(file: &Path, beginning: &[u8], size: u64) -> std::io::Result<()> {
     let mut file = fs::File::create(file)?;
     file.write_all(beginning)?;
     file.set_len(size.max(beginning.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_is_too_long_has_no_end() {
+        for length in [LONGEST_HEADER + 1, 1 << 63, u64::MAX] {
+            assert_eq!(header_end(&length.to_le_bytes()), None);
+        }
+        assert_eq!(header_end(&5_u64.to_le_bytes()), Some(13));
+        assert_eq!(header_end(&[1, 2, 3]), None);
+    }
 }

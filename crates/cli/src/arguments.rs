@@ -246,6 +246,9 @@ impl Arguments {
             || self.profile.is_some()
             || self.json
             || self.quiet
+            || self.verbose
+            || self.open
+            || self.preview.is_some()
             || self.init_image.is_some()
             || !self.control_images.is_empty()
     }

@@ -62,6 +62,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             .iter()
             .try_for_each(|asked| print_plan(&asked.request, printer));
     }
+    let mut asked = asked;
+    if stdout.is_some() {
+        // The folder of the image does not outlive the command, so that there is nothing to resume.
+        asked
+            .iter_mut()
+            .for_each(|asked| asked.request.user_dirs.state = None);
+    }
     let images: usize = asked.iter().map(|asked| asked.request.images).sum();
     if stdout.is_some() && images > 1 {
         return Err(Failure::usage(format!(

@@ -7,6 +7,7 @@ use sd_catalog::Settings;
 
 use crate::arguments::{Arguments, PromptSource};
 use crate::hint::Failure;
+use crate::stdout_image::StdoutImage;
 
 /// The longest text that prompts are read from, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -46,6 +47,9 @@ pub(crate) fn of(arguments: &Arguments) -> Result<Vec<Prompt>, Failure> {
     if text.trim().is_empty() {
         return Err(Failure::empty_prompt());
     }
+    if text.contains('\0') {
+        return Err(Failure::usage("the prompt is no text: it holds a NUL".to_owned()));
+    }
     Ok(vec![Prompt { text, settings }])
 }
 
@@ -63,6 +67,7 @@ fn from_stdin() -> Result<String, Failure> {
     }
     let text =
         String::from_utf8(bytes).map_err(|_| Failure::usage("the text of stdin is not UTF-8".to_owned()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -97,6 +102,9 @@ fn of_file(path: &Path, settings: &Settings) -> Result<Vec<Prompt>, Failure> {
         if prompt.text.trim().is_empty() {
             return Err(place("there is no prompt"));
         }
+        if prompt.text.contains('\0') {
+            return Err(place("it is no text: it holds a NUL"));
+        }
         prompts.push(prompt);
     }
     match prompts.is_empty() {
@@ -122,6 +130,11 @@ fn with_options(line: &str, settings: &Settings) -> Result<Prompt, String> {
         false => word,
     });
     let line = Arguments::of_line(words)?;
+    if StdoutImage::is_named(line.output()) {
+        return Err(
+            "stdout takes the image of the whole run, so that `-o -` is for the command line".to_owned(),
+        );
+    }
     let typed = line.typed().map_err(|failure| failure.message().to_owned())?;
     let text = match line.prompt_source() {
         PromptSource::Text(text) => text.to_owned(),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
+use sd_pipeline::save::ImageFormat;
 use sd_pipeline::{Engine, ModelChoice, ModelFiles, Recommended};
 use serde_json::{Value, json};
 
@@ -48,6 +49,15 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         None => claimed,
     };
     let claimed = match &arguments.output {
+        Some(file) if names_an_image(file) => {
+            let message = format!(
+                "{} is no folder: images keep the names of the run",
+                file.display()
+            );
+            return Err(
+                Failure::usage(message).advising("--output of `generate resume` takes a folder".to_owned())
+            );
+        }
         Some(folder) => claimed.with_output(folder),
         None => claimed,
     };
@@ -60,6 +70,12 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         Engine::new().resume(claimed, models, &user_dirs, observer, interrupt)
     })?;
     Ok(())
+}
+
+/// Whether `path` ends as the file of an image.
+fn names_an_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    !path.is_dir() && extension.and_then(ImageFormat::of_extension).is_some()
 }
 
 /// A model of the run, which must still exist.

@@ -39,6 +39,8 @@ fn a_prompt_can_come_through_a_pipe() {
         let run = piped(&fresh, words, "a red circle\n").succeeds();
         assert_eq!(metadata(&fresh, &run)[0]["prompt"], "a red circle");
     }
+    let run = piped(&fresh, &["-"], "\u{feff}a red circle\r\n").succeeds();
+    assert_eq!(metadata(&fresh, &run)[0]["prompt"], "a red circle");
     piped(&fresh, &["-"], " \n").fails(2, "the prompt is empty");
     piped(&fresh, &[], "").fails(2, "there is no PROMPT");
     // What is typed wins.
@@ -100,6 +102,15 @@ fn a_file_of_prompts_makes_one_run() {
             "--prompt x --quiet\n",
             "line 1: this line has an option that holds for the whole run",
         ),
+        (
+            "--prompt x --open\n",
+            "line 1: this line has an option that holds for the whole run",
+        ),
+        (
+            "--prompt x -o -\n",
+            "line 1: stdout takes the image of the whole run",
+        ),
+        ("a\0b\n", "line 1: it is no text"),
         ("--prompt x --steps 0\n", "line 1: invalid value '0'"),
     ] {
         fs::write(fresh.path().join("bad.txt"), text).unwrap();

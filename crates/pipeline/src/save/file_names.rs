@@ -1,6 +1,7 @@
 //! The names of the image files of a run: those that the program gives, or those of the user's template.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -219,6 +220,24 @@ impl ImageNames {
         };
         stem.push_str(&suffix);
         stem
+    }
+
+    /// Checks that the names are not too long for a file system, so that no work is lost.
+    pub(super) fn check_length(&self) -> io::Result<()> {
+        /// Most bytes of a file name, on all usual file systems.
+        const LONGEST: usize = 255;
+        /// A number that few folders come to.
+        const LARGE: usize = 10_000;
+        let stem = self.stem(self.images.saturating_sub(1), LARGE);
+        let longest = self.image_file(&stem).len().max(stem.len() + ".json".len());
+        if longest > LONGEST {
+            let kind = io::ErrorKind::InvalidFilename;
+            return Err(io::Error::new(
+                kind,
+                format!("names of {longest} bytes are too long: at most {LONGEST}"),
+            ));
+        }
+        Ok(())
     }
 
     /// The number under which the file `stem` belongs to `image`.

@@ -59,6 +59,7 @@ impl Gallery {
             source,
         };
         fs::create_dir_all(folder).map_err(unwritable)?;
+        names.check_length().map_err(unwritable)?;
         // An unnamed file, where the system has such: even a killed process leaves nothing behind.
         tempfile::tempfile_in(folder).map_err(unwritable)?;
         Ok(Self {
@@ -97,20 +98,17 @@ impl Gallery {
             let format = self.names.names.format;
             let written_image = self.write(&path, |file| image.write(format, file, &text, &path))?;
             let written_sidecar = self.write_metadata(metadata, &sidecar)?;
-            // The image is renamed last: whoever sees it finds its metadata.
-            if !persist(written_sidecar, &sidecar, replaces)? {
+            let is_saved = match replaces {
+                true => {
+                    // The image first: what cannot be replaced keeps its metadata, and a resumed run finds by its
+                    // metadata that the image is its own.
+                    persist(written_image, &path, true)?;
+                    persist(written_sidecar, &sidecar, true)?
+                }
+                false => persist_both((written_image, &path), (written_sidecar, &sidecar))?,
+            };
+            if !is_saved {
                 continue;
-            }
-            match persist(written_image, &path, replaces) {
-                Ok(true) => {}
-                Ok(false) => {
-                    remove(&sidecar)?;
-                    continue;
-                }
-                Err(error) => {
-                    remove(&sidecar)?;
-                    return Err(error);
-                }
             }
             crash_point();
             sync_folder(&self.folder);
@@ -199,6 +197,19 @@ fn temporary_prefix(run: &RunName) -> String {
     format!(".generate-{run}-")
 }
 
+/// Renames an image and its metadata, unless a file exists under one of the names; then neither is there. The image is
+/// renamed last: whoever sees it finds its metadata.
+fn persist_both(image: (NamedTempFile, &Path), sidecar: (NamedTempFile, &Path)) -> Result<bool> {
+    if !persist(sidecar.0, sidecar.1, false)? {
+        return Ok(false);
+    }
+    let outcome = persist(image.0, image.1, false);
+    if !matches!(outcome, Ok(true)) {
+        remove(sidecar.1)?;
+    }
+    outcome
+}
+
 /// Renames a file to `path`. If that exists, `replaces` says whether it is replaced; the result says whether the file
 /// was renamed.
 fn persist(file: NamedTempFile, path: &Path, replaces: bool) -> Result<bool> {
@@ -273,6 +284,41 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
         let sidecar: serde_json::Value = serde_json::from_slice(&fs::read(&saved.metadata).unwrap()).unwrap();
         assert_eq!(sidecar["filename"], "output_2026-05-04_03-02-01_002.png");
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_keeps_its_metadata() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("cat.png")).unwrap();
+        fs::write(folder.path().join("cat.json"), "mine").unwrap();
+        let (image, mut metadata) = example();
+        let replacing = names(FileNames {
+            template: Some("cat".parse().unwrap()),
+            replaces: true,
+            ..FileNames::default()
+        });
+        let saved = Gallery::open(folder.path(), replacing)
+            .unwrap()
+            .save(&image, &mut metadata);
+        assert!(matches!(saved, Err(Error::Output { .. })), "{saved:?}");
+        assert_eq!(
+            fs::read_to_string(folder.path().join("cat.json")).unwrap(),
+            "mine"
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn names_that_are_too_long_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |length: usize| {
+            names(FileNames {
+                template: Some("n".repeat(length).parse().unwrap()),
+                ..FileNames::default()
+            })
+        };
+        assert!(Gallery::open(folder.path(), of(240)).is_ok());
+        assert!(Gallery::open(folder.path(), of(250)).is_err());
     }
 
     #[test]
