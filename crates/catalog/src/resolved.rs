@@ -258,6 +258,11 @@ impl Resolved {
         Ok(())
     }
 
+    /// Whether everything that is named so far is local.
+    pub fn is_local(&mut self) -> bool {
+        self.assets().all(|asset| asset.missing().is_none())
+    }
+
     /// Reads the headers of what is not local into `folder`, so that the run can be planned. Returns the bytes of the
     /// files that a run would download, if anything is missing. If the program is offline, [`Self::request`] reports
     /// what is missing.

@@ -193,7 +193,7 @@ fn asked(
     let mut headers = None;
     if fetches {
         resolved.fetch(&catalog, &mut progress)?;
-    } else {
+    } else if !resolved.is_local() {
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::other(format!("cannot make a temporary folder: {error}")))?;
         let interrupt = signals::interrupt()?;

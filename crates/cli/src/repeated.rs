@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use sd_pipeline::save::FileNames;
@@ -64,8 +65,9 @@ impl LastRequest {
 
 fn write(file: &Path, folder: &Path, text: &str) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
-    let temporary = tempfile::NamedTempFile::new_in(folder)?;
-    fs::write(temporary.path(), text)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    temporary.write_all(text.as_bytes())?;
+    temporary.as_file().sync_all()?;
     temporary.persist(file)?;
     Ok(())
 }
