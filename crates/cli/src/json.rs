@@ -26,7 +26,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// The lines of a run that starts now, among them its previews if it `has_previews`.
     pub(crate) fn new(has_previews: bool) -> Self {
-        let progress = Arc::new(Mutex::new(RunProgress::new(Instant::now())));
+        let progress = Arc::new(Mutex::new(RunProgress::new()));
         Self {
             has_previews,
             ticker: None,

@@ -33,7 +33,7 @@ pub(crate) struct Display {
 impl Display {
     /// The display of a run that starts now, with previews on `screen`.
     pub(crate) fn new(printer: Printer, screen: Option<Screen>) -> Self {
-        let progress = Arc::new(Mutex::new(RunProgress::new(Instant::now())));
+        let progress = Arc::new(Mutex::new(RunProgress::new()));
         let shown = progress.clone();
         let text = move |place| {
             let progress = shown.lock().unwrap_or_else(PoisonError::into_inner);

@@ -18,7 +18,6 @@ const NEWEST: f64 = 0.3;
 /// How far a run has come.
 #[derive(Debug)]
 pub(crate) struct RunProgress {
-    begun: Instant,
     planned: PlannedTimes,
     /// Images of the run, and those that are saved.
     images: usize,
@@ -28,6 +27,8 @@ pub(crate) struct RunProgress {
     steps_done: usize,
     /// Seconds of a step, from the steps of this process.
     pace: Option<f64>,
+    /// How much of its predicted time the device took to encode the prompt, if that was less.
+    faster: f64,
     stage: Option<RunningStage>,
 }
 
@@ -45,7 +46,9 @@ struct RunningStage {
 /// The times that the plan predicts, in seconds; zero where it does not.
 #[derive(Debug, Default, Clone, Copy)]
 struct PlannedTimes {
-    /// Everything before the first step.
+    /// The text encoders.
+    encode: f64,
+    /// Everything else before the first step.
     before: f64,
     /// All steps.
     steps: f64,
@@ -61,6 +64,7 @@ impl PlannedTimes {
             match name.as_str() {
                 "denoise" | "refine" => times.steps += seconds,
                 "decode" | "refiner decode" | "upscale" => times.after += seconds,
+                name if name.starts_with("text_encoder") => times.encode += seconds,
                 _ => times.before += seconds,
             }
         }
@@ -78,16 +82,16 @@ enum TimeLeft {
 }
 
 impl RunProgress {
-    /// A run that begins `now`.
-    pub(crate) fn new(now: Instant) -> Self {
+    /// A run that begins.
+    pub(crate) fn new() -> Self {
         Self {
-            begun: now,
             planned: PlannedTimes::default(),
             images: 1,
             saved: 0,
             steps: 0,
             steps_done: 0,
             pace: None,
+            faster: 1.0,
             stage: None,
         }
     }
@@ -100,7 +104,7 @@ impl RunProgress {
                 stage: "open",
                 progress,
             } => {
-                *self = Self::new(now);
+                *self = Self::new();
                 self.stage = Some(RunningStage::new("open", *progress, now));
             }
             Event::Planned { plan } => {
@@ -112,6 +116,9 @@ impl RunProgress {
                 steps_done, steps, ..
             } => (self.steps_done, self.steps) = (*steps_done, *steps),
             Event::Stage { stage, progress } => {
+                if let Some(encoding) = self.encoding(now) {
+                    self.faster = encoding.faster(self.planned.encode);
+                }
                 self.stage = Some(RunningStage::new(stage, *progress, now));
             }
             Event::Step { duration, .. } => {
@@ -192,7 +199,10 @@ impl RunProgress {
         let planned = self.planned;
         let steps = self.steps.max(1) as f64;
         let steps_left = (self.steps - self.steps_done) as f64;
-        let planned_step = planned.steps / steps;
+        let encoding = self.encoding(now);
+        // A disk makes the encoding slower than predicted, but only the device makes it faster.
+        let faster = encoding.map_or(self.faster, |encoding| encoding.faster(planned.encode));
+        let planned_step = faster * planned.steps / steps;
         let pace = self.pace.or_else(|| stage.pace_of_blocks(now));
         if pace.is_none() && planned_step == 0.0 {
             return None;
@@ -211,21 +221,22 @@ impl RunProgress {
             true => (step / planned_step).clamp(0.1, 10.0),
             false => 1.0,
         };
-        let before = match pace {
-            Some(_) => 0.0,
-            None => {
-                let elapsed = now.saturating_duration_since(self.begun).as_secs_f64();
-                (planned.before - elapsed).max(0.0)
+        let elapsed = now.saturating_duration_since(stage.begun).as_secs_f64();
+        let (encode, before) = (planned.encode, faster * planned.before);
+        let before = match (pace, stage.name.as_str()) {
+            (Some(_), _) => 0.0,
+            (None, "open") => (encode + before - elapsed).max(0.0),
+            (None, "encode") => {
+                let planned = || (encode - elapsed).max(0.0);
+                encoding.map_or_else(planned, |encoding| encoding.left()) + before
             }
+            (None, _) => (before - elapsed).max(0.0),
         };
         let images = self.images.max(1) as f64;
-        let an_image = ratio * planned.after / images;
+        let an_image = ratio * faster * planned.after / images;
         let images_left = self.images.saturating_sub(self.saved) as f64;
         let of_image = match stage.name.as_str() {
-            "decode" | "upscale" => now
-                .saturating_duration_since(stage.begun)
-                .as_secs_f64()
-                .min(an_image),
+            "decode" | "upscale" => elapsed.min(an_image),
             _ => 0.0,
         };
         let seconds = before + of_steps + (an_image * images_left - of_image).max(0.0);
@@ -234,6 +245,55 @@ impl RunProgress {
             Some(_) if steps_left == 0.0 && planned.after == 0.0 => None,
             Some(_) => Some(TimeLeft::Measured(left)),
             None => Some(TimeLeft::Planned(left)),
+        }
+    }
+}
+
+impl RunProgress {
+    /// The encoding of the prompt, if that is the stage and enough of it is done.
+    fn encoding(&self, now: Instant) -> Option<Encoding> {
+        let stage = self.stage.as_ref().filter(|stage| stage.name == "encode")?;
+        let expected = stage.progress.expected_bytes()?;
+        Encoding::of(
+            stage.progress.blocks(),
+            stage.progress.bytes_read(),
+            expected,
+            now.saturating_duration_since(stage.begun),
+        )
+    }
+}
+
+/// How far the encoding of the prompt has come. Its encoders run one after another, and each of their weights is
+/// read and used once, so that bytes tell more than blocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Encoding {
+    /// The part that is done.
+    done: f64,
+    /// Seconds that it took.
+    elapsed: f64,
+}
+
+impl Encoding {
+    fn of(blocks: BlockCount, read: Bytes, expected: Bytes, elapsed: Duration) -> Option<Self> {
+        /// The first blocks may wait for what is read or compiled once.
+        const ENOUGH: u64 = 4;
+        let is_enough = blocks.done >= ENOUGH && read > Bytes(0) && expected > Bytes(0);
+        is_enough.then(|| Self {
+            done: (read.0 as f64 / expected.0 as f64).min(1.0),
+            elapsed: elapsed.as_secs_f64(),
+        })
+    }
+
+    /// Seconds until it is finished.
+    fn left(self) -> f64 {
+        self.elapsed * (1.0 - self.done) / self.done
+    }
+
+    /// How much of the `planned` seconds it takes, if that is less.
+    fn faster(self, planned: f64) -> f64 {
+        match planned > 0.0 {
+            true => (self.elapsed / self.done / planned).min(1.0),
+            false => 1.0,
         }
     }
 }
@@ -301,5 +361,38 @@ fn doing(stage: &str) -> &str {
         "decode" => "decoding",
         "upscale" => "upscaling",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn encoding(done: u64, read: u64, expected: u64, seconds: u64) -> Option<Encoding> {
+        let blocks = BlockCount { begun: 24, done };
+        let (read, expected) = (Bytes(read * GIB), Bytes(expected * GIB));
+        Encoding::of(blocks, read, expected, Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_encoding_follows_its_own_pace() {
+        // Nothing is known of the first blocks.
+        assert_eq!(encoding(3, 2, 10, 20), None);
+        assert_eq!(encoding(8, 0, 10, 20), None);
+        let quarter = encoding(8, 2, 8, 30).unwrap();
+        assert_eq!(quarter.left(), 90.0);
+        // More than expected is read: it ends soon.
+        assert_eq!(encoding(8, 9, 8, 30).unwrap().left(), 0.0);
+    }
+
+    #[test]
+    fn an_encoding_that_is_faster_than_planned_says_that_the_device_is() {
+        let quarter = encoding(8, 2, 8, 30).unwrap();
+        assert_eq!(quarter.faster(1200.0), 0.1);
+        // A disk may be why it is slower.
+        assert_eq!(quarter.faster(60.0), 1.0);
+        assert_eq!(quarter.faster(0.0), 1.0);
     }
 }

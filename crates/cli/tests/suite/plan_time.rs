@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::command::Fresh;
 
@@ -118,5 +119,46 @@ fn the_time_is_in_the_table() {
         run.stdout.lines().next().unwrap().ends_with("time"),
         "{}",
         run.stdout
+    );
+}
+
+/// The entry at `path`, as if it had been measured while the machine was busy.
+fn slow_down(path: &std::path::Path, factor: f64) {
+    let bytes = fs::read(path).unwrap();
+    let mut header: Value = serde_json::from_slice(&bytes[8..]).unwrap();
+    let texts = &mut header["__metadata__"];
+    let mut description: Value = serde_json::from_str(texts["description"].as_str().unwrap()).unwrap();
+    for rate in ["multiply_adds_per_second", "bytes_per_second"] {
+        description[rate] = (description[rate].as_f64().unwrap() / factor).into();
+    }
+    let description = description.to_string();
+    let digest = Sha256::digest(&description);
+    texts["seal"] = digest
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .into();
+    texts["description"] = description.into();
+    let header = header.to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_run_corrects_rates_that_were_measured_on_a_busy_machine() {
+    let fresh = Fresh::new();
+    let seconds = || planned(&fresh)["seconds"].as_f64().unwrap();
+    let first = seconds();
+    let [entry] = &rates(&fresh)[..] else {
+        panic!("{:?}", rates(&fresh));
+    };
+    slow_down(entry, 10_000.0);
+    assert!(seconds() > 1000.0 * first, "{first}");
+    fresh.run(&RUN).succeeds();
+    let corrected = seconds();
+    assert!(
+        (0.05..20.0).contains(&(corrected / first)),
+        "{corrected}, {first}"
     );
 }

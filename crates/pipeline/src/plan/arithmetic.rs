@@ -36,8 +36,18 @@ impl Arithmetic {
         }
     }
 
+    /// A part of it, of `count` equal ones.
+    #[must_use]
+    pub(crate) fn divided_by(self, count: usize) -> Self {
+        let count = count.max(1) as u64;
+        Self {
+            multiply_adds: self.multiply_adds / count,
+            moved: Bytes(self.moved.0 / count),
+        }
+    }
+
     /// How long a device of `rates` takes: arithmetic and traffic overlap, so that the slower one counts.
-    pub(super) fn duration(self, rates: &Rates) -> Duration {
+    pub(crate) fn duration(self, rates: &Rates) -> Duration {
         let computing = self.multiply_adds as f64 / rates.multiply_adds;
         let moving = self.moved.0 as f64 / rates.bytes;
         // More than a duration can hold is written as the longest.

@@ -255,6 +255,13 @@ impl Plan {
         self.resident_blocks < self.blocks
     }
 
+    /// The arithmetic of a denoising step of one image.
+    pub(crate) fn arithmetic_of_step(&self) -> Arithmetic {
+        let denoise = self.stages.iter().find(|stage| stage.name == DENOISE);
+        let all = denoise.map(|stage| stage.arithmetic).unwrap_or_default();
+        all.divided_by(self.groups.steps())
+    }
+
     /// Bytes that the denoising reads per step.
     pub fn read_each_step(&self) -> Bytes {
         self.stages

@@ -1,6 +1,6 @@
 //! The denoising of a group of images.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sd_memory::Bytes;
 use sd_weights::with_autorelease_pool;
@@ -68,12 +68,22 @@ impl Run<'_> {
             self.journal.hand_over(begun);
         }
         let mut waiting = group.to_vec();
+        // The first step also waits for weights.
+        let mut is_warm = false;
+        let mut fastest = Duration::MAX;
         while !waiting.is_empty() {
             let mut batch = self.next_batch(stage, &init_of, &mut waiting)?;
             while batch.evaluations() < stage.sampler().evaluations() {
                 self.interrupt.check()?;
-                with_autorelease_pool(|| self.step(stage, &mut batch))?;
+                let duration = with_autorelease_pool(|| self.step(stage, &mut batch))?;
+                if is_warm {
+                    fastest = fastest.min(duration);
+                }
+                is_warm = true;
             }
+        }
+        if fastest < Duration::MAX {
+            self.pass().compare_rates(fastest, &self.user_dirs);
         }
         Ok(())
     }
@@ -133,8 +143,9 @@ impl Run<'_> {
         Ok(batch)
     }
 
-    /// Advances a batch by one step, in as many evaluations as the sampler needs, and records the progress.
-    fn step(&mut self, stage: &Denoise<'_>, batch: &mut Batch) -> Result<()> {
+    /// Advances a batch by one step, in as many evaluations as the sampler needs, and records the progress. Returns the
+    /// duration for each image.
+    fn step(&mut self, stage: &Denoise<'_>, batch: &mut Batch) -> Result<Duration> {
         let start = Instant::now();
         let sampler = stage.sampler();
         let steps_before = sampler.steps_done(batch.evaluations());
@@ -172,7 +183,7 @@ impl Run<'_> {
         self.journal.commit_if_due(self.report.observer);
         crash_point();
         self.warn_of_released_blocks();
-        Ok(())
+        Ok(duration)
     }
 
     /// Warns the user if blocks were released under memory pressure.

@@ -39,6 +39,7 @@ use crate::request_cache::RequestCache;
 use crate::resume::{ClaimedRun, Journal, RunName};
 use crate::save::{Gallery, ImageNames, Metadata, RgbImage};
 use crate::stage::Progress;
+use crate::user_dirs::UserDirs;
 use crate::{Error, Result, device_budget, oom_retry};
 use networks::{Kept, Networks};
 
@@ -70,6 +71,8 @@ pub(crate) struct Run<'a> {
     saved_of_group: Vec<(SavedImage, Metadata)>,
     /// What failed on the device and was noticed in a cleanup.
     device_failure: Option<Error>,
+    /// The folders of the user's caches.
+    user_dirs: UserDirs,
 }
 
 impl<'a> Run<'a> {
@@ -167,6 +170,7 @@ impl<'a> Run<'a> {
             reading_after_load: None,
             saved_of_group: Vec::new(),
             device_failure: None,
+            user_dirs: request.user_dirs.clone(),
         };
         if let Some(warning) = warning {
             run.warn(warning);

@@ -1,17 +1,19 @@
 //! One pass for each model of a run, base or refiner: its files, its recipe and its plan.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sd_memory::Bytes;
 use sd_ops::Rates;
 use sd_weights::WeightOptions;
 
 use crate::bundle::Bundle;
+use crate::measured_rates::{self, MeasuredStep};
 use crate::memory::{allowance, cleanup_memory};
 use crate::plan::{self, Plan, SourceImageBytes, Surroundings};
 use crate::recipe::Recipe;
 use crate::user_dirs::UserDirs;
-use crate::{Result, measured_rates, stage};
+use crate::{Result, stage};
 
 /// The pass of one model over the images of a run. The base model has the first pass, a refiner the second.
 #[doc(alias = "base")]
@@ -112,6 +114,21 @@ impl ModelPass {
         let weights = self.bundle.weights(component, &self.weight_options)?;
         let known = |weight_type| measured_rates::known(&self.weight_options.device, weight_type, user_dirs);
         Ok(weights.main_held_type().and_then(known))
+    }
+
+    /// Compares the cached rates of its device with a step of one image, of which this is the `fastest`.
+    pub(super) fn compare_rates(&self, fastest: Duration, user_dirs: &UserDirs) {
+        let component = self.bundle.family.component();
+        let weights = self.bundle.weights(component, &self.weight_options);
+        let Some(weight_type) = weights.ok().and_then(|weights| weights.main_held_type()) else {
+            return;
+        };
+        let step = MeasuredStep {
+            arithmetic: self.plan.arithmetic_of_step(),
+            duration: fastest,
+            reads_files: self.plan.streams() || !self.plan.controls_stay,
+        };
+        measured_rates::compare(&self.weight_options.device, weight_type, user_dirs, step);
     }
 
     /// Makes a new plan within `budget`. The groups of images stay as they are.
