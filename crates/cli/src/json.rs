@@ -54,7 +54,10 @@ impl Observer for Lines {
         progress.observe(event, Instant::now());
         drop(progress);
         match event {
-            Event::Stage { stage: "open", .. } => self.start(),
+            Event::Stage {
+                stage: "open" | "encode prompts",
+                ..
+            } => self.start(),
             Event::Finished { .. } | Event::Kept { .. } => self.ticker = None,
             _ => {}
         }

@@ -38,7 +38,8 @@ pub enum Event<'a> {
     },
     /// A stage begins. With several groups of images, stages repeat.
     Stage {
-        /// The stage: `open`, `encode`, `encode image`, `load`, `denoise`, `refine`, `decode` or `upscale`.
+        /// The stage: `open`, `encode`, `encode image`, `load`, `denoise`, `refine`, `decode` or `upscale`; before the
+        /// runs of several requests `encode prompts`.
         stage: &'a str,
         /// Its work, for whoever asks for it while the stage runs.
         progress: StageProgress,

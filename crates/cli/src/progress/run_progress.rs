@@ -107,6 +107,14 @@ impl RunProgress {
                 *self = Self::new();
                 self.stage = Some(RunningStage::new("open", *progress, now));
             }
+            // The prompts of several runs, before the first of them.
+            Event::Stage {
+                stage: stage @ "encode prompts",
+                progress,
+            } => {
+                *self = Self::new();
+                self.stage = Some(RunningStage::new(stage, *progress, now));
+            }
             Event::Planned { plan } => {
                 self.planned = PlannedTimes::of(plan);
                 self.images = plan.groups.images;
@@ -354,6 +362,7 @@ fn doing(stage: &str) -> &str {
     match stage {
         "open" => "opening the model",
         "encode" => "encoding the prompt",
+        "encode prompts" => "encoding the prompts of all images",
         "encode image" => "encoding the image",
         "load" => "loading the model",
         "denoise" => "denoising",

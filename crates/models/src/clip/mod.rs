@@ -70,6 +70,15 @@ pub struct Encoded {
     pub pooled: Option<Tensor>,
 }
 
+/// Texts of one length between two layers.
+struct Batch {
+    /// Their embeddings, `[texts, tokens, hidden_size]`.
+    x: Tensor,
+    mask: Tensor,
+    /// The embeddings before the layers that do not count.
+    hidden: Option<Tensor>,
+}
+
 #[derive(Debug)]
 struct Projection(Linear);
 
@@ -134,32 +143,60 @@ impl TextEncoder {
     /// A token id or the length is out of range, more layers are skipped than there are, a pooled embedding
     /// is wanted of a network without a projection, a file is damaged, or the device fails.
     pub fn encode(&self, texts: &[Vec<u32>], wanted: Wanted) -> Result<Encoded> {
-        let tokens = self.check_texts(texts)?;
+        let mut encoded = self.encode_each(&[texts], wanted)?;
+        Ok(encoded.pop().expect("one batch has one result. This is a bug."))
+    }
+
+    /// Encodes each of `batches` like [`encode`](Self::encode), to the same bits, in one pass over the layers.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_each(&self, batches: &[&[Vec<u32>]], wanted: Wanted) -> Result<Vec<Encoded>> {
         let read = self.layers_before(wanted)?;
         let all = if wanted.pooled { self.layers.len() } else { read };
-        let mut x = self.embed(texts, tokens)?;
-        let mask = causal_mask(tokens, x.device())?;
-        let mut hidden = None;
+        let embedded = batches.iter().map(|texts| {
+            let tokens = self.check_texts(texts)?;
+            let x = self.embed(texts, tokens)?;
+            Ok(Batch {
+                mask: causal_mask(tokens, x.device())?,
+                hidden: None,
+                x,
+            })
+        });
+        let mut embedded = embedded.collect::<Result<Vec<Batch>>>()?;
         for (index, layer) in self.layers.pass()?.take(all).enumerate() {
-            if index == read {
-                hidden = Some(x.clone());
+            let layer = layer?;
+            for batch in &mut embedded {
+                if index == read {
+                    batch.hidden = Some(batch.x.clone());
+                }
+                batch.x = layer.forward(&batch.x, &batch.mask)?;
             }
-            x = layer?.forward(&x, &mask)?;
         }
-        let hidden = hidden.unwrap_or_else(|| x.clone());
         let norm = self.norm.block(0)?;
-        Ok(Encoded {
-            hidden: match wanted.hidden {
-                Hidden::Normed => layer_norm(&hidden, &norm)?,
-                Hidden::Penultimate => hidden,
-            },
-            pooled: if wanted.pooled {
-                let ends = layer_norm(&self.ends(texts, &x)?, &norm)?;
-                Some(linear(&ends, &self.projection()?.block(0)?.0)?)
-            } else {
-                None
-            },
-        })
+        let projection = match wanted.pooled {
+            true => Some(self.projection()?),
+            false => None,
+        };
+        let projection = match &projection {
+            Some(projection) => Some(projection.block(0)?),
+            None => None,
+        };
+        let finished = batches.iter().zip(embedded).map(|(texts, batch)| {
+            let hidden = batch.hidden.unwrap_or_else(|| batch.x.clone());
+            let pool = |projection: &Projection| -> Result<Tensor> {
+                let ends = layer_norm(&self.ends(texts, &batch.x)?, &norm)?;
+                Ok(linear(&ends, &projection.0)?)
+            };
+            Ok(Encoded {
+                hidden: match wanted.hidden {
+                    Hidden::Normed => layer_norm(&hidden, &norm)?,
+                    Hidden::Penultimate => hidden,
+                },
+                pooled: projection.as_deref().map(pool).transpose()?,
+            })
+        });
+        finished.collect()
     }
 
     /// Checks that the encoder can give what is `wanted`. It reads no weights.

@@ -11,6 +11,8 @@ mod layer;
 mod position;
 mod work;
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 use sd_ops::{RmsNorm, rms_norm};
 use sd_weights::{Blocks, Table, Weights};
@@ -74,13 +76,40 @@ impl TextEncoder {
     /// # Errors
     /// A token id is out of range, the lengths differ, a file is damaged, or the device fails.
     pub fn encode(&self, texts: &[Vec<u32>]) -> Result<Tensor> {
-        let tokens = self.check_texts(texts)?;
-        let mut hidden = self.embed(texts, tokens)?;
-        let bias = self.positions.block(0)?.bias(tokens, hidden.device())?;
-        for half in self.halves.pass()? {
-            hidden = half?.forward(&hidden, &bias)?;
+        let mut encoded = self.encode_each(&[texts])?;
+        Ok(encoded.pop().expect("one batch has one result. This is a bug."))
+    }
+
+    /// Encodes each of `batches` like [`encode`](Self::encode), to the same bits, in one pass over the layers.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_each(&self, batches: &[&[Vec<u32>]]) -> Result<Vec<Tensor>> {
+        let mut embedded = Vec::with_capacity(batches.len());
+        // Texts of one length share it.
+        let mut biases: BTreeMap<usize, Tensor> = BTreeMap::new();
+        for texts in batches {
+            let tokens = self.check_texts(texts)?;
+            let hidden = self.embed(texts, tokens)?;
+            let bias = match biases.get(&tokens) {
+                Some(bias) => bias.clone(),
+                None => self.positions.block(0)?.bias(tokens, hidden.device())?,
+            };
+            biases.insert(tokens, bias.clone());
+            embedded.push((hidden, bias));
         }
-        Ok(rms_norm(&hidden, &*self.exit.block(0)?)?)
+        drop(biases);
+        for half in self.halves.pass()? {
+            let half = half?;
+            for (hidden, bias) in &mut embedded {
+                *hidden = half.forward(hidden, bias)?;
+            }
+        }
+        let norm = self.exit.block(0)?;
+        let finished = embedded
+            .into_iter()
+            .map(|(hidden, _)| Ok(rms_norm(&hidden, &norm)?));
+        finished.collect()
     }
 
     /// Token embeddings, `[texts, tokens, d_model]`. Only the rows that are needed are read from the table.

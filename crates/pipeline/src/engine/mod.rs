@@ -1,5 +1,6 @@
 //! The engine: runs one request after another, and decides what stays in memory between them.
 
+mod ahead;
 mod idle;
 
 use sd_memory::Bytes;
@@ -7,6 +8,7 @@ use sd_memory::Bytes;
 use crate::event::{Event, Interrupt, Observer, SavedImage};
 use crate::loaded::Loaded;
 use crate::memory::{self, cleanup_memory};
+use crate::prompt_cache::AheadEntries;
 use crate::request::{ModelChoice, Request};
 use crate::resume::ClaimedRun;
 use crate::run::Run;
@@ -45,6 +47,8 @@ pub struct Engine {
     loaded: Loaded,
     /// Watches the memory pressure while no request runs.
     idle: Option<IdleWatch>,
+    /// Prompts that were encoded ahead.
+    ahead: Vec<AheadEntries>,
 }
 
 impl Engine {
@@ -60,7 +64,7 @@ impl Engine {
     pub fn keep_loaded(self) -> Self {
         Self {
             loaded: Loaded::with_cache(),
-            idle: None,
+            ..self
         }
     }
 
@@ -78,6 +82,26 @@ impl Engine {
         interrupt: &Interrupt,
     ) -> Result<Vec<SavedImage>> {
         self.start(request, None, observer, interrupt)
+    }
+
+    /// Encodes the prompts of `requests`, which run later, so that each text encoder is read once for all of them
+    /// instead of once for each prompt. The encoded prompts are kept in the prompt cache, or where that is not possible
+    /// in memory. As many are encoded at once as fit into the budget. This changes no image, and what fails here is
+    /// left to the run of its request.
+    ///
+    /// # Errors
+    /// It was interrupted.
+    #[doc(alias = "encode_prompt")]
+    pub fn encode_ahead(
+        &mut self,
+        requests: &[&Request],
+        observer: &mut dyn Observer,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        self.idle = None;
+        let entries = ahead::encode(requests, &mut self.loaded, observer, interrupt)?;
+        self.ahead.extend(entries);
+        Ok(())
     }
 
     /// Resumes an interrupted run, and returns all of its images, also those that were saved before. `models`

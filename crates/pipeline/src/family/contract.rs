@@ -141,7 +141,8 @@ pub trait TextEncoders: Debug + Send + Sync {
     /// A tokenizer cannot encode a prompt.
     fn tokens(&self, prompts: &[&str]) -> Result<usize>;
 
-    /// Encodes `prompts` with one encoder after the other; each is dropped before the next is read.
+    /// Encodes the prompts of each of `batches` with one encoder after the other; each is read once for all, and
+    /// dropped before the next is read. The prompts of a batch share a context. No batch changes the bits of another.
     /// `clip_skip` more of CLIP's last layers are skipped. `pause` is called after each encoder, and an error
     /// of it ends the encoding.
     ///
@@ -150,11 +151,11 @@ pub trait TextEncoders: Debug + Send + Sync {
     fn encode(
         &self,
         components: &Components,
-        prompts: &[&str],
+        batches: &[&[&str]],
         clip_skip: usize,
         weight_options: &WeightOptions,
         pause: &dyn Fn() -> Result<()>,
-    ) -> Result<EncodedPrompt>;
+    ) -> Result<Vec<EncodedPrompt>>;
 
     /// The memory and the arithmetic of each encoder's stage in [`encode`](Self::encode).
     ///

@@ -274,25 +274,54 @@ pub(super) fn sequences(
     Ok((rows, truncated))
 }
 
-/// Encodes `rows` with the CLIP of `part`: `chunks` rows for each prompt, whose vectors are concatenated.
+/// The rows of tokens of some prompts for a CLIP.
+pub(super) struct ClipRows {
+    /// The same number of rows for each prompt, whose vectors are concatenated.
+    pub(super) rows: Vec<WeightedTokens>,
+    /// That number.
+    pub(super) chunks: usize,
+}
+
+/// Encodes each of `batches` with the CLIP of `part`, which is read once.
 ///
 /// # Errors
 /// A file is wrong, the device fails, or a value is not finite.
 pub(super) fn run_clip(
     components: &Components,
     part: &TextPart<clip::Config>,
-    rows: Vec<WeightedTokens>,
-    chunks: usize,
+    batches: Vec<ClipRows>,
     wanted: clip::Wanted,
     weight_options: &WeightOptions,
-) -> Result<EncodedByClip> {
+) -> Result<Vec<EncodedByClip>> {
     let component = part.folders.encoder;
-    let prompts = rows.len() / chunks;
-    let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
+    let mut ids = Vec::with_capacity(batches.len());
+    let mut others = Vec::with_capacity(batches.len());
+    for ClipRows { rows, chunks } in batches {
+        let (of_rows, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
+        ids.push(of_rows);
+        others.push((weights, chunks));
+    }
     let encoder = part.encoder(components, weight_options, EmbeddingVectors::Read)?;
-    let encoded = encoder.encode(&ids, wanted)?;
-    let hidden = prompt::emphasise(&to_host(&encoded.hidden)?, &weights)?;
-    let (_, length, features) = hidden.dims3()?;
+    let ids: Vec<&[Vec<u32>]> = ids.iter().map(Vec::as_slice).collect();
+    let encoded = encoder.encode_each(&ids, wanted)?;
+    let finished = encoded
+        .into_iter()
+        .zip(others)
+        .map(|(encoded, (weights, chunks))| {
+            let encoded = joined(&encoded, &weights, chunks)?;
+            for tensor in std::iter::once(&encoded.hidden).chain(&encoded.pooled) {
+                components.check_finite(tensor, component, component)?;
+            }
+            Ok(encoded)
+        });
+    finished.collect()
+}
+
+/// The vectors of each prompt, of `chunks` rows each, with the emphasis of `weights`.
+fn joined(encoded: &clip::Encoded, weights: &[Vec<f32>], chunks: usize) -> Result<EncodedByClip> {
+    let hidden = prompt::emphasise(&to_host(&encoded.hidden)?, weights)?;
+    let (rows, length, features) = hidden.dims3()?;
+    let prompts = rows / chunks;
     let pooled = match &encoded.pooled {
         // The pooled vector is that of the first chunk.
         Some(pooled) => {
@@ -301,14 +330,10 @@ pub(super) fn run_clip(
         }
         None => None,
     };
-    let encoded = EncodedByClip {
+    Ok(EncodedByClip {
         hidden: hidden.reshape((prompts, chunks * length, features))?,
         pooled,
-    };
-    for tensor in std::iter::once(&encoded.hidden).chain(&encoded.pooled) {
-        components.check_finite(tensor, component, component)?;
-    }
-    Ok(encoded)
+    })
 }
 
 /// The stage of the CLIP of `part` for `rows` of `length` tokens.
@@ -400,26 +425,36 @@ impl TextEncoders for ChunkedClips {
     fn encode(
         &self,
         components: &Components,
-        prompts: &[&str],
+        batches: &[&[&str]],
         clip_skip: usize,
         weight_options: &WeightOptions,
         pause: &dyn Fn() -> Result<()>,
-    ) -> Result<EncodedPrompt> {
-        let prompts = parsed(prompts);
-        let chunks = self.chunks(&prompts)?;
-        let mut encoded = Vec::with_capacity(self.clips.parts.len());
+    ) -> Result<Vec<EncodedPrompt>> {
+        let batches: Vec<Vec<Prompt>> = batches.iter().map(|prompts| parsed(prompts)).collect();
+        let mut by_batch: Vec<Vec<EncodedByClip>> = batches.iter().map(|_| Vec::new()).collect();
         for (index, part) in self.clips.parts.iter().enumerate() {
-            let rows = self.rows(&part.tokenizer, &prompts, chunks)?;
+            let rows = batches.iter().map(|prompts| {
+                let chunks = self.chunks(prompts)?;
+                let rows = self.rows(&part.tokenizer, prompts, chunks)?;
+                Ok(ClipRows { rows, chunks })
+            });
+            let rows = rows.collect::<Result<Vec<_>>>()?;
             let wanted = self.wanted(index, clip_skip);
-            encoded.push(run_clip(components, part, rows, chunks, wanted, weight_options)?);
+            let encoded = run_clip(components, part, rows, wanted, weight_options)?;
+            for (of_batch, encoded) in by_batch.iter_mut().zip(encoded) {
+                of_batch.push(encoded);
+            }
             pause()?;
         }
-        let hidden: Vec<&Tensor> = encoded.iter().map(|encoded| &encoded.hidden).collect();
-        Ok(EncodedPrompt {
-            context: Tensor::cat(&hidden, 2)?,
-            pooled: encoded.iter().find_map(|encoded| encoded.pooled.clone()),
-            truncated: 0,
-        })
+        let finished = by_batch.into_iter().map(|encoded| {
+            let hidden: Vec<&Tensor> = encoded.iter().map(|encoded| &encoded.hidden).collect();
+            Ok(EncodedPrompt {
+                context: Tensor::cat(&hidden, 2)?,
+                pooled: encoded.iter().find_map(|encoded| encoded.pooled.clone()),
+                truncated: 0,
+            })
+        });
+        finished.collect()
     }
 
     fn stages(

@@ -134,21 +134,24 @@ impl TextEncoders for MeanOfBytes {
     fn encode(
         &self,
         _components: &Components,
-        prompts: &[&str],
+        batches: &[&[&str]],
         _clip_skip: usize,
         _weight_options: &WeightOptions,
         _pause: &dyn Fn() -> Result<()>,
-    ) -> Result<EncodedPrompt> {
+    ) -> Result<Vec<EncodedPrompt>> {
         let mean = |prompt: &&str| {
             let sum: f32 = prompt.bytes().map(f32::from).sum();
             sum / prompt.len().max(1) as f32 / 128.0
         };
-        let means: Vec<f32> = prompts.iter().map(mean).collect();
-        Ok(EncodedPrompt {
-            context: Tensor::from_vec(means, (prompts.len(), 1, 1), &Device::Cpu)?,
-            pooled: None,
-            truncated: 0,
-        })
+        let encoded = batches.iter().map(|prompts| {
+            let means: Vec<f32> = prompts.iter().map(mean).collect();
+            Ok(EncodedPrompt {
+                context: Tensor::from_vec(means, (prompts.len(), 1, 1), &Device::Cpu)?,
+                pooled: None,
+                truncated: 0,
+            })
+        });
+        encoded.collect()
     }
 
     fn stages(

@@ -27,7 +27,7 @@ pub use arithmetic::Arithmetic;
 pub(crate) use cached::{CachedBytes, Phase};
 pub use groups::{GroupReason, Groups, Surroundings};
 use needs::Needs;
-pub(crate) use needs::{process_bytes, prompt_bytes};
+pub(crate) use needs::{encoder_bytes, encoding_peak, process_bytes, prompt_bytes};
 
 /// The name of the denoising stage.
 const DENOISE: &str = "denoise";

@@ -153,6 +153,49 @@ pub(crate) fn prompt_bytes(bundle: &Bundle, recipe: &Recipe) -> Result<u64> {
     Ok((texts * tokens * encoders.context_features() * size_of::<f32>()) as u64)
 }
 
+/// The peak of encoding `texts` with the encoder that needs most, without what is kept of others.
+///
+/// # Errors
+/// A header is wrong, or a tokenizer cannot encode a text.
+pub(crate) fn encoding_peak(
+    bundle: &Bundle,
+    texts: &[&str],
+    clip_skip: usize,
+    weight_options: &WeightOptions,
+) -> Result<Bytes> {
+    let streamed = weight_options.with_residency(Residency::Streamed);
+    let encoders = bundle.family.text_encoders();
+    let stages = encoders.stages(bundle.components(), texts, clip_skip, &streamed)?;
+    let peaks = stages.into_iter().map(|stage| {
+        let taken = stage.footprint.bytes();
+        let taken = taken + device_budget::gaps(&weight_options.device, taken);
+        window(&stage.weights) + taken + bundle.adapting_bytes(stage.component)
+    });
+    Ok(Bytes(
+        process_bytes(bundle, weight_options) + peaks.max().unwrap_or_default(),
+    ))
+}
+
+/// The bytes of the weights of all text encoders, in the form in which they are held.
+///
+/// # Errors
+/// A header is wrong.
+pub(crate) fn encoder_bytes(
+    bundle: &Bundle,
+    clip_skip: usize,
+    weight_options: &WeightOptions,
+) -> Result<Bytes> {
+    let streamed = weight_options.with_residency(Residency::Streamed);
+    let encoders = bundle.family.text_encoders();
+    let stages = encoders.stages(bundle.components(), &[""], clip_skip, &streamed)?;
+    let weights = stages.into_iter().map(|stage| stage.weights);
+    Ok(Bytes(
+        weights
+            .map(|weights| weights.always + weights.blocks.iter().sum::<u64>())
+            .sum(),
+    ))
+}
+
 impl Needs {
     pub(super) fn of(
         bundle: &Bundle,

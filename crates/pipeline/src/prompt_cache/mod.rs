@@ -7,8 +7,10 @@
 //!
 //! The built-in model has no entries: encoding with it is faster than a lookup.
 //!
-//! An [`Engine`](crate::Engine) with a cache also holds the prompts of its last request in memory.
+//! An [`Engine`](crate::Engine) with a cache also holds the prompts of its last request in memory. The prompts of several
+//! requests can be encoded ahead of them ([`ahead`]).
 
+mod ahead;
 mod key;
 mod limit;
 mod recent;
@@ -29,6 +31,7 @@ use crate::identity::ModelIdentity;
 use crate::resume::RunName;
 use crate::stage::{self, EncodedPrompt};
 use crate::user_dirs::UserDirs;
+pub(crate) use ahead::AheadEntries;
 use key::PromptKey;
 pub(crate) use recent::RecentPrompts;
 
@@ -94,27 +97,21 @@ impl PromptCache {
         interrupt: &Interrupt,
     ) -> Result<EncodedPrompt> {
         let encode = || stage::encode(bundle, prompts, clip_skip, weight_options, interrupt);
-        if self.folder.is_none() && self.recent.is_none() {
+        if !self.keeps() {
             return encode();
         }
-        let (device, weight_type) = (&weight_options.device, weight_options.weight_type);
-        let tokens = bundle.family.text_encoders().tokens(prompts)?;
-        let key = PromptKey::new(
-            &self.files,
-            bundle,
-            prompts,
-            tokens,
-            clip_skip,
-            device,
-            weight_type,
-        );
+        let key = self.key(bundle, prompts, clip_skip, weight_options)?;
         if let Some(found) = self.recent.as_ref().and_then(|recent| recent.find(&key)) {
             tracing::debug!("the request before had the same prompt");
             return Ok(found);
         }
-        let encoded = match &self.folder {
-            Some(folder) => self.on_disk(folder, &key, encode)?,
-            None => encode()?,
+        let encoded = match self.find_on_disk(&key) {
+            Some(found) => found,
+            None => {
+                let encoded = encode()?;
+                self.keep_on_disk(&key, &encoded, self.limit);
+                encoded
+            }
         };
         if let Some(recent) = &self.recent {
             recent.keep(key, &encoded);
@@ -122,23 +119,46 @@ impl PromptCache {
         Ok(encoded)
     }
 
-    /// The entry of `key` in `folder`, or else the result of `encode`, which becomes the entry.
-    fn on_disk(
+    /// The key of `prompts`.
+    fn key(
         &self,
-        folder: &Path,
-        key: &PromptKey,
-        encode: impl FnOnce() -> Result<EncodedPrompt>,
-    ) -> Result<EncodedPrompt> {
-        let path = folder.join(key.digest()).with_extension(ENTRY);
-        if let Some(found) = find(&path, key) {
-            tracing::debug!("the prompt was encoded before: `{}`", path.display());
-            return Ok(found);
-        }
-        let encoded = encode()?;
-        if let Err(error) = self.keep(folder, &path, key.clone(), &encoded) {
+        bundle: &Bundle,
+        prompts: &[&str],
+        clip_skip: usize,
+        weight_options: &WeightOptions,
+    ) -> Result<PromptKey> {
+        let (device, weight_type) = (&weight_options.device, weight_options.weight_type);
+        let tokens = bundle.family.text_encoders().tokens(prompts)?;
+        Ok(PromptKey::new(
+            &self.files,
+            bundle,
+            prompts,
+            tokens,
+            clip_skip,
+            device,
+            weight_type,
+        ))
+    }
+
+    /// The entry of `key`, if there is one.
+    fn find_on_disk(&self, key: &PromptKey) -> Option<EncodedPrompt> {
+        let path = entry(self.folder.as_deref()?, key);
+        let found = find(&path, key)?;
+        tracing::debug!("the prompt was encoded before: `{}`", path.display());
+        Some(found)
+    }
+
+    /// Makes `encoded` the entry of `key`, and removes old entries above `limit` bytes. Whether it is on disk now.
+    fn keep_on_disk(&self, key: &PromptKey, encoded: &EncodedPrompt, limit: u64) -> bool {
+        let Some(folder) = &self.folder else {
+            return false;
+        };
+        let path = entry(folder, key);
+        let kept = self.keep(folder, &path, key.clone(), encoded, limit);
+        if let Err(error) = &kept {
             tracing::debug!("cannot keep the encoded prompt in `{}`: {error}", path.display());
         }
-        Ok(encoded)
+        kept.is_ok()
     }
 
     fn keep(
@@ -147,6 +167,7 @@ impl PromptCache {
         path: &Path,
         key: PromptKey,
         encoded: &EncodedPrompt,
+        limit: u64,
     ) -> std::io::Result<()> {
         checksummed::make_private_folder(folder)?;
         let temporary = path.with_extension(format!("{}.{PART}", self.writer));
@@ -161,8 +182,13 @@ impl PromptCache {
             &Description { key, truncated },
             &tensors,
         )?;
-        limit::apply(folder, self.limit, SystemTime::now())
+        limit::apply(folder, limit, SystemTime::now())
     }
+}
+
+/// The path of the entry of `key` in `folder`.
+fn entry(folder: &Path, key: &PromptKey) -> PathBuf {
+    folder.join(key.digest()).with_extension(ENTRY)
 }
 
 /// The entry at `path`, if it exists, is undamaged, and has this key.

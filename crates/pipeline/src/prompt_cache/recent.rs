@@ -15,6 +15,8 @@ struct Recent {
     encoded: EncodedPrompt,
     /// Whether the current request has used it.
     is_used: bool,
+    /// How many later requests will use it.
+    uses_ahead: usize,
 }
 
 impl RecentPrompts {
@@ -23,24 +25,40 @@ impl RecentPrompts {
         let mut recent = self.lock();
         let found = recent.iter_mut().find(|recent| recent.key == *key)?;
         found.is_used = true;
+        found.uses_ahead = found.uses_ahead.saturating_sub(1);
         Some(found.encoded.clone())
+    }
+
+    /// Whether it has the prompt of `key`.
+    pub(super) fn has(&self, key: &PromptKey) -> bool {
+        self.lock().iter().any(|recent| recent.key == *key)
     }
 
     /// Stores the prompt of `key`, which the current request has encoded.
     pub(super) fn keep(&self, key: PromptKey, encoded: &EncodedPrompt) {
+        self.store(key, encoded, 0);
+    }
+
+    /// Stores the prompt of `key`, which was encoded for so many later requests, until they have used it.
+    pub(super) fn keep_ahead(&self, key: PromptKey, encoded: &EncodedPrompt, uses: usize) {
+        self.store(key, encoded, uses);
+    }
+
+    fn store(&self, key: PromptKey, encoded: &EncodedPrompt, uses_ahead: usize) {
         let mut recent = self.lock();
         recent.retain(|recent| recent.key != key);
         recent.push(Recent {
             key,
             encoded: encoded.clone(),
-            is_used: true,
+            is_used: uses_ahead == 0,
+            uses_ahead,
         });
     }
 
-    /// Ends a request: drops the prompts that it has not used.
+    /// Ends a request: drops the prompts that neither it has used nor a later one will use.
     pub(crate) fn end_request(&self) {
         let mut recent = self.lock();
-        recent.retain(|recent| recent.is_used);
+        recent.retain(|recent| recent.is_used || recent.uses_ahead > 0);
         recent.iter_mut().for_each(|recent| recent.is_used = false);
     }
 

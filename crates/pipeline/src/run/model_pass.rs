@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use candle_core::DType;
 use sd_memory::Bytes;
 use sd_ops::Rates;
 use sd_weights::WeightOptions;
@@ -29,6 +30,9 @@ pub(crate) struct ModelPass {
     pub(crate) surroundings: Surroundings,
     /// The memory of the user's images.
     pub(super) source_images: SourceImageBytes,
+    /// The type of the denoising network's weights, on which the rates of the device depend, if it is one in which
+    /// they are computed.
+    rated_type: Option<DType>,
 }
 
 impl ModelPass {
@@ -51,7 +55,9 @@ impl ModelPass {
             free_memory,
             source_images,
         )?;
+        let weights = bundle.weights(bundle.family.component(), weight_options)?;
         Ok(Self {
+            rated_type: weights.main_held_type(),
             bundle: Arc::new(bundle),
             recipe,
             weight_options: WeightOptions {
@@ -70,16 +76,13 @@ impl ModelPass {
         plan::prompt_bytes(&self.bundle, &self.recipe)
     }
 
-    /// The rates of its device with weights of the denoising network's type, as far as that is one in which
-    /// they are computed.
+    /// The rates of its device with weights of the denoising network's type, if they are known or can be measured.
     ///
     /// # Errors
-    /// A file is wrong, or the device fails while it is measured.
+    /// The device fails while it is measured.
     pub(super) fn rates(&self, user_dirs: &UserDirs) -> Result<Option<Rates>> {
-        let component = self.bundle.family.component();
-        let weights = self.bundle.weights(component, &self.weight_options)?;
         let of_type = |weight_type| measured_rates::of(&self.weight_options.device, weight_type, user_dirs);
-        weights.main_held_type().map(of_type).transpose()
+        self.rated_type.map(of_type).transpose()
     }
 
     /// The `plan` of the whole run with the time of each stage, as far as the rates of the device are in the cache, or
@@ -96,7 +99,7 @@ impl ModelPass {
             cleanup_memory(true);
             rates
         } else {
-            self.known_rates(user_dirs)
+            Ok(self.known_rates(user_dirs))
         };
         match rates {
             Ok(Some(rates)) => plan.timed(&rates),
@@ -109,18 +112,13 @@ impl ModelPass {
     }
 
     /// As [`rates`](Self::rates), only from the cache.
-    fn known_rates(&self, user_dirs: &UserDirs) -> Result<Option<Rates>> {
-        let component = self.bundle.family.component();
-        let weights = self.bundle.weights(component, &self.weight_options)?;
-        let known = |weight_type| measured_rates::known(&self.weight_options.device, weight_type, user_dirs);
-        Ok(weights.main_held_type().and_then(known))
+    fn known_rates(&self, user_dirs: &UserDirs) -> Option<Rates> {
+        measured_rates::known(&self.weight_options.device, self.rated_type?, user_dirs)
     }
 
     /// Compares the cached rates of its device with a step of one image, of which this is the `fastest`.
     pub(super) fn compare_rates(&self, fastest: Duration, user_dirs: &UserDirs) {
-        let component = self.bundle.family.component();
-        let weights = self.bundle.weights(component, &self.weight_options);
-        let Some(weight_type) = weights.ok().and_then(|weights| weights.main_held_type()) else {
+        let Some(weight_type) = self.rated_type else {
             return;
         };
         let step = MeasuredStep {

@@ -20,12 +20,24 @@ pub fn encode(
     weight_options: &WeightOptions,
     interrupt: &Interrupt,
 ) -> Result<EncodedPrompt> {
+    let mut encoded = encode_each(bundle, &[prompts], skip, weight_options, interrupt)?;
+    Ok(encoded.pop().expect("one batch has one result. This is a bug."))
+}
+
+/// Encodes the prompts of each of `batches` like [`encode`], to the same bits. Each text encoder is read once for all.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_each(
+    bundle: &Bundle,
+    batches: &[&[&str]],
+    skip: usize,
+    weight_options: &WeightOptions,
+    interrupt: &Interrupt,
+) -> Result<Vec<EncodedPrompt>> {
     // Each weight is needed once.
     let weight_options = weight_options.for_one_pass();
-    bundle
-        .family
-        .text_encoders()
-        .encode(bundle.components(), prompts, skip, &weight_options, &|| {
-            interrupt.check()
-        })
+    let encoders = bundle.family.text_encoders();
+    let pause = || interrupt.check();
+    encoders.encode(bundle.components(), batches, skip, &weight_options, &pause)
 }

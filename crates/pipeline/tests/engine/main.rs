@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // For whoever runs the test.
 
+mod ahead;
 mod generated;
 mod kept;
 mod models;
@@ -20,7 +21,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 11] = [
     (
         "a_second_request_reads_no_resident_block_again",
         kept::a_second_request_reads_no_resident_block_again,
@@ -38,6 +39,14 @@ const TESTS: [Test; 9] = [
         kept::no_budget_is_exceeded_and_no_image_changed_by_what_is_kept,
     ),
     ("a_changed_file_is_read_again", kept::a_changed_file_is_read_again),
+    (
+        "the_encoders_are_read_once_for_all_prompts",
+        ahead::the_encoders_are_read_once_for_all_prompts,
+    ),
+    (
+        "a_small_budget_encodes_fewer_prompts_at_once",
+        ahead::a_small_budget_encodes_fewer_prompts_at_once,
+    ),
     (
         "another_model_s_request_gives_everything_back_first",
         released::another_model_s_request_gives_everything_back_first,

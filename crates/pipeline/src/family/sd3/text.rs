@@ -12,7 +12,9 @@ use crate::device::to_host;
 use crate::family::EncodedPrompt;
 use crate::family::contract::{EncoderStage, TextComponent, TextEncoders};
 use crate::family::layout::TRANSFORMER;
-use crate::family::text::{Clips, TextPart, clip_stage, folders, parsed, run_clip, sequences};
+use crate::family::text::{
+    ClipRows, Clips, EncodedByClip, TextPart, clip_stage, folders, parsed, run_clip, sequences,
+};
 use crate::prompt::{self, Prompt};
 use crate::{Error, Result};
 
@@ -101,22 +103,44 @@ impl Sd3TextEncoders {
         }
     }
 
-    /// T5's context of `prompts`, and how many tokens of the longest are truncated.
+    /// T5's context of each of `batches`, and how many tokens of the longest prompt are truncated.
     fn run_t5(
         &self,
         components: &Components,
         part: &TextPart<t5::Config>,
-        prompts: &[Prompt],
+        batches: &[Vec<Prompt>],
         weight_options: &WeightOptions,
-    ) -> Result<(Tensor, usize)> {
+    ) -> Result<Vec<(Tensor, usize)>> {
         let component = part.folders.encoder;
-        let (rows, truncated) = sequences(&part.tokenizer, prompts, self.t5_length())?;
-        let (ids, weights): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
+        let mut ids = Vec::with_capacity(batches.len());
+        let mut others = Vec::with_capacity(batches.len());
+        for prompts in batches {
+            let (rows, truncated) = sequences(&part.tokenizer, prompts, self.t5_length())?;
+            let (of_rows, weights): (Vec<_>, Vec<_>) =
+                rows.into_iter().map(|row| (row.ids, row.weights)).unzip();
+            ids.push(of_rows);
+            others.push((weights, truncated));
+        }
+        let ids: Vec<&[Vec<u32>]> = ids.iter().map(Vec::as_slice).collect();
         let of_network = components.weights(component, weight_options)?;
-        let encoded = t5::TextEncoder::new(of_network, &part.config)?.encode(&ids)?;
-        let context = prompt::emphasise(&to_host(&encoded)?, &weights)?;
-        components.check_finite(&context, component, component)?;
-        Ok((context, truncated))
+        let encoded = t5::TextEncoder::new(of_network, &part.config)?.encode_each(&ids)?;
+        let finished = encoded.into_iter().zip(others);
+        let finished = finished.map(|(encoded, (weights, truncated))| {
+            let context = prompt::emphasise(&to_host(&encoded)?, &weights)?;
+            components.check_finite(&context, component, component)?;
+            Ok((context, truncated))
+        });
+        finished.collect()
+    }
+
+    /// The pooled vectors of the CLIPs, and their vectors padded to the width of the context.
+    fn joined(&self, by_clips: &[EncodedByClip]) -> Result<(Tensor, Tensor)> {
+        let hidden: Vec<&Tensor> = by_clips.iter().map(|encoded| &encoded.hidden).collect();
+        let context = Tensor::cat(&hidden, 2)?;
+        let pooled = by_clips.iter().filter_map(|encoded| encoded.pooled.as_ref());
+        let pooled = Tensor::cat(&pooled.collect::<Vec<_>>(), 1)?;
+        let missing = self.features - context.dim(2)?;
+        Ok((pooled, context.pad_with_zeros(2, 0, missing)?))
     }
 }
 
@@ -149,43 +173,53 @@ impl TextEncoders for Sd3TextEncoders {
     fn encode(
         &self,
         components: &Components,
-        prompts: &[&str],
+        batches: &[&[&str]],
         clip_skip: usize,
         weight_options: &WeightOptions,
         pause: &dyn Fn() -> Result<()>,
-    ) -> Result<EncodedPrompt> {
-        let prompts = parsed(prompts);
-        let mut by_clips = Vec::with_capacity(self.clips.parts.len());
-        let mut truncated = 0;
+    ) -> Result<Vec<EncodedPrompt>> {
+        let batches: Vec<Vec<Prompt>> = batches.iter().map(|prompts| parsed(prompts)).collect();
+        let mut by_batch: Vec<Vec<EncodedByClip>> = batches.iter().map(|_| Vec::new()).collect();
+        let mut truncated = vec![0; batches.len()];
         for part in &self.clips.parts {
-            let (rows, truncated_here) = sequences(&part.tokenizer, &prompts, self.clips.length())?;
-            truncated = truncated_here;
-            let wanted = Self::wanted(clip_skip);
-            by_clips.push(run_clip(components, part, rows, 1, wanted, weight_options)?);
+            let mut rows = Vec::with_capacity(batches.len());
+            for (prompts, truncated) in batches.iter().zip(&mut truncated) {
+                let (of_batch, truncated_here) = sequences(&part.tokenizer, prompts, self.clips.length())?;
+                *truncated = truncated_here;
+                rows.push(ClipRows {
+                    rows: of_batch,
+                    chunks: 1,
+                });
+            }
+            let encoded = run_clip(components, part, rows, Self::wanted(clip_skip), weight_options)?;
+            for (of_batch, encoded) in by_batch.iter_mut().zip(encoded) {
+                of_batch.push(encoded);
+            }
             pause()?;
         }
-        let hidden: Vec<&Tensor> = by_clips.iter().map(|encoded| &encoded.hidden).collect();
-        let context = Tensor::cat(&hidden, 2)?;
-        let pooled: Vec<&Tensor> = by_clips
-            .iter()
-            .filter_map(|encoded| encoded.pooled.as_ref())
-            .collect();
-        let pooled = Tensor::cat(&pooled, 1)?;
-        let missing = self.features - context.dim(2)?;
-        let context = context.pad_with_zeros(2, 0, missing)?;
-        let (of_t5, truncated_by_t5) = match &self.t5 {
-            Some(part) => self.run_t5(components, part, &prompts, weight_options)?,
+        let by_clips = by_batch.into_iter().map(|by_clips| self.joined(&by_clips));
+        let by_clips = by_clips.collect::<Result<Vec<_>>>()?;
+        let by_t5 = match &self.t5 {
+            Some(part) => self.run_t5(components, part, &batches, weight_options)?,
             None => {
-                let shape = (prompts.len(), self.t5_length(), self.features);
-                (Tensor::zeros(shape, DType::F32, &Device::Cpu)?, truncated)
+                let of_none = batches.iter().zip(truncated.iter().copied());
+                let of_none = of_none.map(|(prompts, truncated)| {
+                    let shape = (prompts.len(), self.t5_length(), self.features);
+                    Ok((Tensor::zeros(shape, DType::F32, &Device::Cpu)?, truncated))
+                });
+                of_none.collect::<Result<Vec<_>>>()?
             }
         };
         pause()?;
-        Ok(EncodedPrompt {
-            context: Tensor::cat(&[context, of_t5], 1)?,
-            pooled: Some(pooled),
-            truncated: truncated.min(truncated_by_t5),
-        })
+        let finished = by_clips.into_iter().zip(by_t5).zip(truncated);
+        let finished = finished.map(|(((pooled, context), (of_t5, by_t5)), by_clips)| {
+            Ok(EncodedPrompt {
+                context: Tensor::cat(&[context, of_t5], 1)?,
+                pooled: Some(pooled),
+                truncated: by_clips.min(by_t5),
+            })
+        });
+        finished.collect()
     }
 
     fn stages(
