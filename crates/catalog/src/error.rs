@@ -61,6 +61,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Two images of one run would have the same name, and the second replaces the first.
+    #[error("two images have the seed {seed}, so that with --overwrite the second would replace the first")]
+    SameName {
+        /// Their seed.
+        seed: u64,
+    },
     /// A number of images contradicts a list of seeds.
     #[error("{seeds} seeds make {seeds} images, not {images}")]
     SeedsAndImages {

@@ -18,6 +18,36 @@ const OTHER_FORMATS: [&str; 9] = ["gif", "bmp", "tif", "tiff", "avif", "heic", "
 /// # Errors
 /// The name of a file has an unknown part, or the extension of a format that images are not saved in.
 pub(crate) fn of(settings: &Settings) -> Result<(PathBuf, FileNames)> {
+    let (folder, names) = named(settings)?;
+    let typed = settings.output.clone().unwrap_or_else(|| folder.clone());
+    match not_a_folder(&folder, &typed) {
+        Some(reason) => Err(Error::Output { path: typed, reason }),
+        None => Ok((folder, names)),
+    }
+}
+
+/// Why `folder`, for which the user has `typed` a path, is no folder and none can be made there, if something else is in
+/// its place.
+fn not_a_folder(folder: &Path, typed: &Path) -> Option<String> {
+    // Without a separator at the end, with which a file would not be found.
+    let plain: PathBuf = folder.components().collect();
+    let found = plain
+        .ancestors()
+        .find_map(|path| Some((path, std::fs::metadata(path).ok()?)));
+    let (path, metadata) = found.filter(|(_, metadata)| !metadata.is_dir())?;
+    let what = match metadata.is_file() {
+        true => "a file, not a folder",
+        false => "not a folder",
+    };
+    let typed: PathBuf = typed.components().collect();
+    Some(match path == typed {
+        true => format!("it is {what}"),
+        false => format!("`{}` is {what}", path.display()),
+    })
+}
+
+/// The folder and the names, whatever is there.
+fn named(settings: &Settings) -> Result<(PathBuf, FileNames)> {
     let path = settings.output.as_deref().unwrap_or(Path::new(FOLDER));
     let refused = |reason: String| Error::Output {
         path: path.to_owned(),
@@ -76,7 +106,7 @@ mod tests {
     use super::*;
 
     fn named(output: &str) -> Result<(PathBuf, FileNames)> {
-        of(&Settings {
+        super::of(&Settings {
             output: Some(output.into()),
             ..Settings::default()
         })
@@ -117,6 +147,26 @@ mod tests {
         ] {
             assert!(named(output).is_err(), "{output}");
         }
+    }
+
+    #[test]
+    fn a_file_is_no_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.png");
+        std::fs::write(&file, "").unwrap();
+        let file = file.to_str().unwrap();
+        let refusal = |output: &str| named(output).unwrap_err().to_string();
+        assert!(named(file).is_ok());
+        assert!(refusal(&format!("{file}/")).ends_with("it is a file, not a folder"));
+        for below in ["b", "b.png", "b/c/d.png"] {
+            let reason = refusal(&format!("{file}/{below}"));
+            assert!(
+                reason.ends_with(&format!("`{file}` is a file, not a folder")),
+                "{reason}"
+            );
+        }
+        #[cfg(unix)]
+        assert!(refusal("/dev/null").ends_with("it is not a folder"));
     }
 
     #[test]

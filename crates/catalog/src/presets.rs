@@ -41,6 +41,31 @@ impl Repository {
     }
 }
 
+/// The budgets of an image with a model of a built-in preset, in millions of bytes: plans for a CPU at the size that the
+/// model was trained for, with 16-bit weights. `tools/measure/budgets.sh` computes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// The smallest budget that works, in which weights are streamed.
+    pub smallest: u64,
+    /// The budget from which on all blocks of the denoising network stay in memory.
+    pub resident: u64,
+}
+
+impl Memory {
+    /// The budgets of the model `id`, if a built-in preset uses it. A refiner or an upscaler hardly adds to them.
+    pub fn of_model(id: &str) -> Option<Self> {
+        let (smallest, resident) = match id {
+            DREAMSHAPER | REALISTIC_VISION | SD15 => (400, 1_700),
+            SDXL | SDXL_REFINER => (800, 5_200),
+            LARGE | LARGE_TURBO => (1_300, 10_700),
+            MEDIUM => (800, 3_200),
+            DEMO => (100, 100),
+            _ => return None,
+        };
+        Some(Self { smallest, resident })
+    }
+}
+
 const fn open(id: &'static str, megabytes: u64) -> Repository {
     Repository {
         id,

@@ -154,6 +154,9 @@ impl Resolved {
         let (sampler, schedule) = samplers::named(settings)?;
         let output = output::of(settings)?;
         let seeds = seed_choice::seeds(settings.seed.clone(), settings.n)?;
+        if let Some(seed) = output.1.seed_of_same_name(&seeds.1, seeds.0) {
+            return Err(Error::SameName { seed });
+        }
         let control_inputs = controlnet::inputs(&inputs.control_images, settings)?;
         let loras = lora::named(settings, &inputs.prompt)?;
         let find = |kind: Kind, name: &String| Asset::new(catalog, kind, name);
@@ -298,7 +301,8 @@ impl Resolved {
                     reference: reference.clone(),
                     kind: Some(asset.kind),
                 };
-                let below = folder.join(sizes.len().to_string());
+                // The paths of errors end as on the hub.
+                let below = folder.join(sizes.len().to_string()).join(reference.id.as_str());
                 let (path, bytes) = catalog.outline(&wanted, &below, is_stopped)?;
                 asset.location = Location::Here(path);
                 sizes.push(bytes);

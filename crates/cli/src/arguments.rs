@@ -29,6 +29,7 @@ pub(crate) use show::ShowArguments;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches};
 use sd_catalog::presets::PRO;
 use sd_catalog::{ControlImage, Inputs, Settings, parse};
@@ -225,17 +226,26 @@ impl Arguments {
         self.settings.output.as_deref()
     }
 
-    /// The options of a line of a file of prompts.
+    /// The options of a line of a file of prompts: its `words`, which have the names of options here, and what was
+    /// `typed` for each.
     ///
     /// # Errors
     /// The line is no command line, in one line.
-    pub(crate) fn of_line(words: impl Iterator<Item = String>) -> Result<Self, String> {
-        let words: Vec<_> = std::iter::once("generate".to_owned()).chain(words).collect();
-        let command = aliases::added_to(Self::augment_args(clap::Command::new("generate")));
+    pub(crate) fn of_line(words: impl Iterator<Item = String>, typed: &[String]) -> Result<Self, String> {
+        let program = || std::iter::once("generate".to_owned());
+        let words: Vec<_> = program().chain(words).collect();
+        let typed: Vec<_> = program().chain(typed.iter().cloned()).collect();
+        let command = clap::Command::new("generate").version(env!("CARGO_PKG_VERSION"));
+        let command = aliases::added_to(Self::augment_args(command));
         let matches = command.clone().try_get_matches_from(&words);
         matches
             .and_then(|matches| Self::from_matches(&matches))
-            .map_err(|error| usage::message(&error, &command))
+            .map_err(|error| match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    "--help and --version are for the command line, not for a line of prompts".to_owned()
+                }
+                _ => usage::message(&error, &command, &typed),
+            })
     }
 
     /// Whether there is anything beside the prompt and settings.

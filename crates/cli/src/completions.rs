@@ -53,7 +53,11 @@ fn with_values(command: clap::Command) -> clap::Command {
                 argument.value_parser(PossibleValuesParser::new(values.clone()))
             })
         };
-        with_values(command).mut_subcommand("again", with_values)
+        ["again", "plan"]
+            .into_iter()
+            .fold(with_values(command), |command, name| {
+                command.mut_subcommand(name, with_values)
+            })
     })
 }
 
@@ -73,7 +77,8 @@ pub(crate) fn man(arguments: &ManArguments) -> Result<(), Failure> {
     let name = std::iter::once(PROGRAM).chain(arguments.command.iter().map(String::as_str));
     let name = name.collect::<Vec<_>>().join("-");
     let mut page = Vec::new();
-    let written = Man::new(named.name(name)).render(&mut page);
+    let named = named.name(name).version(env!("CARGO_PKG_VERSION"));
+    let written = Man::new(named).render(&mut page);
     written.map_err(|error| Failure::other(format!("cannot write the page: {error}")))?;
     terminal::print_bytes(&page);
     Ok(())

@@ -6,7 +6,7 @@ use sd_pipeline::{Bytes, DeviceKind, Limit, Machine, MetalGpu, UsableDevice};
 use serde_json::{Value, json};
 
 use crate::arguments::DoctorArguments;
-use crate::terminal;
+use crate::{terminal, wrapping};
 
 /// Prints the facts. Nothing is downloaded, and no server is asked.
 pub(crate) fn run(arguments: &DoctorArguments) {
@@ -14,11 +14,12 @@ pub(crate) fn run(arguments: &DoctorArguments) {
     facts.extend(models::facts());
     // What follows the names is in one column.
     let width = facts.iter().map(|fact| fact.name.len()).max().unwrap_or_default();
+    let columns = wrapping::columns();
     for Fact { name, text, figures } in facts {
         if arguments.json {
             terminal::print_json(json!({ "event": "fact", "fact": name, "text": text, "figures": figures }));
         } else {
-            terminal::print_line(&format!("{name:width$}  {text}"));
+            terminal::print(&wrapping::row(&name, width, &text, columns));
         }
     }
 }

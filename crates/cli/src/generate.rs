@@ -1,6 +1,7 @@
 //! `generate PROMPT` and `generate plan PROMPT`.
 
 use sd_catalog::presets::DEMO;
+use sd_catalog::styles::Style;
 use sd_catalog::{
     Catalog, Configuration, FetchObserver, Layers, OutsideLanguage, Resolved, outside_language,
 };
@@ -58,9 +59,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     });
     let asked = asked.collect::<Result<Vec<Asked>, Failure>>()?;
     if arguments.plan {
-        return asked
-            .iter()
-            .try_for_each(|asked| print_plan(&asked.request, printer));
+        return asked.iter().try_for_each(|asked| {
+            let folder = asked.headers.as_ref().map(TempDir::path);
+            print_plan(&asked.request, printer).map_err(|failure| failure.naming_hub_files(folder))
+        });
     }
     let mut asked = asked;
     if stdout.is_some() {
@@ -102,6 +104,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             // What the next prompt can use stays in memory.
             _ => Engine::new().keep_loaded(),
         };
+        if asked.len() > 1 {
+            let requests: Vec<&Request> = asked.iter().map(|asked| &asked.request).collect();
+            engine.encode_ahead(&requests, observer, interrupt)?;
+        }
         let mut images = Vec::new();
         for (index, Asked { request, .. }) in asked.iter().enumerate() {
             if asked.len() > 1 {
@@ -143,7 +149,7 @@ struct Asked {
     /// Whether nobody has set the seed.
     is_default_seed: bool,
     /// The headers of what is not on this machine, for a plan.
-    _headers: Option<TempDir>,
+    headers: Option<TempDir>,
 }
 
 /// Prints what SD 3.5 Large needs at its best. An error of the plan is left to the run, which meets it again and reports
@@ -197,17 +203,22 @@ fn asked(
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::other(format!("cannot make a temporary folder: {error}")))?;
         let interrupt = signals::interrupt()?;
-        if let Some(bytes) = resolved.outline(&catalog, folder.path(), &|| interrupt.is_raised())? {
+        let bytes = resolved
+            .outline(&catalog, folder.path(), &|| interrupt.is_raised())
+            .map_err(|error| Failure::from(error).naming_hub_files(Some(folder.path())))?;
+        if let Some(bytes) = bytes {
             printer.note(&format!(
                 "This plan is from headers: {bytes} are not downloaded yet."
             ));
             headers = Some(folder);
         }
     }
+    let request = resolved.request(&catalog);
+    let folder = headers.as_ref().map(TempDir::path);
     let asked = Asked {
-        request: resolved.request(&catalog)?,
+        request: request.map_err(|error| Failure::from(error).naming_hub_files(folder))?,
         is_default_seed,
-        _headers: headers,
+        headers,
     };
     Ok((asked, chosen))
 }
@@ -219,7 +230,11 @@ fn language_note(request: &Request) -> Option<String> {
     if !request.model.files.is_embedded() {
         return None;
     }
-    let OutsideLanguage { unknown } = outside_language(&request.prompt)?;
+    // The words of a style are none of the user's.
+    let style = request.names.style.as_deref().and_then(Style::find);
+    let prompt = style.and_then(|style| request.prompt.strip_suffix(style.words));
+    let prompt = prompt.unwrap_or(&request.prompt);
+    let OutsideLanguage { unknown } = outside_language(prompt)?;
     let named: Vec<String> = unknown
         .iter()
         .take(MOST)

@@ -4,6 +4,7 @@ mod catalog;
 mod hub;
 
 use std::io;
+use std::path::{MAIN_SEPARATOR, Path};
 use std::process::ExitCode;
 
 use sd_pipeline::bundle::Kind;
@@ -129,6 +130,26 @@ impl Failure {
         failure
     }
 
+    /// Names files of the hub, whose headers were stored for a plan in numbered folders of `folder`, as they are called
+    /// there.
+    pub(crate) fn naming_hub_files(mut self, folder: Option<&Path>) -> Self {
+        let Some(folder) = folder else {
+            return self;
+        };
+        let stored = format!("{}{MAIN_SEPARATOR}", folder.display());
+        let mut rest = self.message.as_str();
+        let mut named = String::new();
+        while let Some((before, after)) = rest.split_once(&stored) {
+            named.push_str(before);
+            // The number of the folder.
+            let digits = after.trim_start_matches(|letter: char| letter.is_ascii_digit());
+            rest = digits.strip_prefix(MAIN_SEPARATOR).unwrap_or(digits);
+        }
+        named.push_str(rest);
+        self.message = named;
+        self
+    }
+
     /// The message in one line.
     pub(crate) fn message(&self) -> &str {
         &self.message
@@ -236,7 +257,9 @@ fn code(error: &Error) -> u8 {
     match (error, weights_error(error)) {
         (Error::Interrupted, _) | (_, Some(WeightsError::Interrupted)) => INTERRUPTED,
         (Error::BudgetTooSmall { .. } | Error::TooLittleLeft { .. }, _) => BUDGET,
-        (Error::TooLarge { .. } | Error::Resume(ResumeError::NoSuchRun { .. }), _) => USAGE,
+        (Error::TooLarge { .. } | Error::Schedule(_) | Error::Resume(ResumeError::NoSuchRun { .. }), _) => {
+            USAGE
+        }
         (Error::NoModel { .. } | Error::NotThere { .. } | Error::NoEmbedding { .. }, _) => NO_MODEL,
         (
             _,
@@ -397,6 +420,10 @@ fn hint(error: &Error) -> Option<&'static str> {
             "the folder's components belong to different models: take all from the same download"
         }
         Error::ForeignControl { .. } => "name a ControlNet of the model's family with --controlnet",
+        Error::Schedule(_) => {
+            "omit --scheduler, which then is automatic; with this model the samplers Flow Euler and Flow Heun follow karras, \
+             exponential and beta, and UniPC follows karras"
+        }
         Error::Scheduler {
             reason: Refusal::NothingLeft { .. },
             ..

@@ -1,12 +1,13 @@
 //! The lists that `--sampler help`, `--scheduler help` and `--quality help` print.
 
-use sd_catalog::presets::{ALL, Repository};
+use sd_catalog::presets::{ALL, Memory, Repository};
 use sd_catalog::{AUTO, Catalog, Configuration, Settings, wanted};
 use sd_pipeline::Bytes;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
 
 use crate::arguments::List;
+use crate::wrapping;
 
 /// The lines of `list`, one per name.
 pub(crate) fn text(list: List, configuration: &Configuration) -> String {
@@ -23,6 +24,9 @@ pub(crate) fn text(list: List, configuration: &Configuration) -> String {
 
 /// The built-in presets, then the user's own.
 fn presets(configuration: &Configuration, catalog: &Catalog) -> String {
+    /// Columns of the names.
+    const PRESETS: usize = 15;
+    let columns = wrapping::columns();
     let row = |name: &str, settings: &Settings| {
         let parts = [
             settings.quality.as_ref().map(|name| format!("as `{name}`")),
@@ -34,10 +38,11 @@ fn presets(configuration: &Configuration, catalog: &Catalog) -> String {
                 .as_ref()
                 .map(|refiner| format!("refined by {refiner}")),
             settings.upscale.map(|factor| format!("upscaled by {factor}")),
+            memory(settings),
             download(settings, catalog),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
-        format!("{name:16} {}\n", parts.join(", "))
+        wrapping::row(name, PRESETS, &parts.join(", "), columns)
     };
     let built_in = ALL.iter().map(|preset| row(preset.name, &preset.into()));
     let own = configuration
@@ -45,7 +50,8 @@ fn presets(configuration: &Configuration, catalog: &Catalog) -> String {
         .iter()
         .map(|(name, settings)| row(name, settings));
     let rows: String = built_in.chain(own).collect();
-    format!("{rows}{AUTO:16} the best built-in preset that is on this machine and fits into its memory\n")
+    let auto = "the best built-in preset that is on this machine and fits into its memory";
+    format!("{rows}{}", wrapping::row(AUTO, PRESETS, auto, columns))
 }
 
 /// What the first run of a preset downloads, and whether its licence must be accepted: "on this machine", "6.5 GB to
@@ -82,10 +88,22 @@ fn download(settings: &Settings, catalog: &Catalog) -> Option<String> {
     })
 }
 
+/// The memory that an image takes with a preset whose model is known, streamed and with all weights in memory.
+fn memory(settings: &Settings) -> Option<String> {
+    let Memory { smallest, resident } = Memory::of_model(settings.model.as_deref()?)?;
+    let gigabytes = |megabytes: u64| format!("{}.{}GB", megabytes / 1000, megabytes % 1000 / 100);
+    Some(format!(
+        "{} of memory, {} without streaming",
+        gigabytes(smallest),
+        gigabytes(resident)
+    ))
+}
+
 fn table(rows: &[(String, &str)]) -> String {
+    let columns = wrapping::columns();
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let lines = rows
         .iter()
-        .map(|(name, description)| format!("{name:width$}  {description}\n"));
+        .map(|(name, description)| wrapping::row(name, width, description, columns));
     lines.collect()
 }

@@ -35,6 +35,7 @@ mod stdout_image;
 mod terminal;
 mod ticker;
 mod viewer;
+mod wrapping;
 
 use std::process::ExitCode;
 

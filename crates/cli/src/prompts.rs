@@ -115,8 +115,8 @@ fn of_file(path: &Path, settings: &Settings) -> Result<Vec<Prompt>, Failure> {
 
 /// The prompt of a line of options, as the command line has them. Options may be written with `_`, as in webui.
 fn with_options(line: &str, settings: &Settings) -> Result<Prompt, String> {
-    let words = shlex::split(line).ok_or("a quotation mark is not closed")?;
-    let words = words.into_iter().map(|word| match word.starts_with("--") {
+    let typed = shlex::split(line).ok_or("a quotation mark is not closed")?;
+    let words = typed.iter().cloned().map(|word| match word.starts_with("--") {
         true => {
             let (name, value) = match word.split_once('=') {
                 Some((name, value)) => (name, Some(value)),
@@ -129,7 +129,7 @@ fn with_options(line: &str, settings: &Settings) -> Result<Prompt, String> {
         }
         false => word,
     });
-    let line = Arguments::of_line(words)?;
+    let line = Arguments::of_line(words, &typed)?;
     if StdoutImage::is_named(line.output()) {
         return Err(
             "stdout takes the image of the whole run, so that `-o -` is for the command line".to_owned(),

@@ -141,6 +141,9 @@ pub enum Error {
         /// What is not supported.
         reason: crate::scheduler::Refusal,
     },
+    /// The noise schedule of the request does not work with its sampler and the model.
+    #[error("{0}")]
+    Schedule(crate::scheduler::Refusal),
     /// A sampler lacks its state of earlier steps.
     #[error(transparent)]
     Step(#[from] crate::scheduler::StepError),

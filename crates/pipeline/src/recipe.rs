@@ -253,8 +253,11 @@ fn own_sampler(bundle: &Bundle, class: PipelineClass<'_>) -> Result<SamplerKind>
 }
 
 fn refused(bundle: &Bundle) -> impl Fn(Refusal) -> Error {
-    |reason| Error::Scheduler {
-        folder: bundle.source().path().to_owned(),
-        reason,
+    |reason| match reason {
+        Refusal::FlowSchedule { .. } => Error::Schedule(reason),
+        reason => Error::Scheduler {
+            folder: bundle.source().path().to_owned(),
+            reason,
+        },
     }
 }

@@ -77,6 +77,16 @@ pub enum Refusal {
         /// The schedule.
         schedule: ScheduleKind,
     },
+    /// The sampler supports only the model's own timesteps with models of rectified flow.
+    #[error(
+        "the schedule {schedule} does not work with the sampler {kind} on this model, which is one of rectified flow"
+    )]
+    FlowSchedule {
+        /// The sampler.
+        kind: SamplerKind,
+        /// The schedule.
+        schedule: ScheduleKind,
+    },
     /// The sampler does not support the model's prediction type.
     #[error("the sampler {kind} cannot use a model that predicts `{prediction}`")]
     Prediction {

@@ -3,13 +3,16 @@
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     AgainArguments, Arguments, CompletionsArguments, ConvertArguments, DoctorArguments, LoginArguments,
     ManArguments, ModelsArguments, ResumeArguments, ShowArguments, aliases, reserved_words, usage,
 };
 use crate::hint::Failure;
+
+/// The subcommand of plans.
+const PLAN: &str = "plan";
 
 /// Generates images with Stable Diffusion on your own machine.
 #[derive(Debug, Parser)]
@@ -37,7 +40,7 @@ struct CommandLine {
     arguments: Arguments,
 }
 
-/// The subcommands other than `plan` and `help`. A prompt that equals one goes into `--prompt`, or after `--`.
+/// The subcommands other than [`plan`] and `help`. A prompt that equals one goes into `--prompt`, or after `--`.
 #[derive(Debug, Subcommand)]
 enum Command {
     Again(Box<AgainArguments>),
@@ -48,7 +51,6 @@ enum Command {
     Doctor(DoctorArguments),
     Convert(ConvertArguments),
     Completions(CompletionsArguments),
-    #[command(hide = true)]
     Man(ManArguments),
 }
 
@@ -87,7 +89,17 @@ pub(crate) enum Invocation {
 
 /// The command line as clap has it.
 pub(crate) fn command() -> clap::Command {
-    aliases::added_to(CommandLine::command())
+    aliases::added_to(CommandLine::command()).subcommand(plan())
+}
+
+/// The subcommand `plan`, for its help, the manual and completions. What is typed becomes the option `--plan`.
+fn plan() -> clap::Command {
+    aliases::added_to(Arguments::augment_args(clap::Command::new(PLAN)))
+        .about("Prints the memory and the time that each stage of a run needs, without generating")
+        .long_about(None)
+        .override_usage("generate plan \"PROMPT\" [OPTIONS]")
+        .display_order(0)
+        .mut_arg("plan", |argument| argument.hide(true))
 }
 
 /// Parses the command line.
@@ -102,10 +114,23 @@ fn invocation(words: &[OsString]) -> Invocation {
         json: words.iter().any(|word| word == "--json"),
     };
     let mut command = command();
+    if let Some(failure) = usage::of_plan(words) {
+        return invalid(failure);
+    }
     if let Some(failure) = reserved_words::refused_command(words) {
         return invalid(failure);
     }
     let parsed = command.try_get_matches_from_mut(words).and_then(|matches| {
+        if matches.subcommand_name() == Some(PLAN) {
+            // The help was not wanted after all: it is the text of a prompt.
+            let mut words = words.to_vec();
+            words[1] = "--plan".into();
+            let matches = command.try_get_matches_from_mut(words)?;
+            return Ok(CommandLine {
+                command: None,
+                arguments: Arguments::from_matches(&matches)?,
+            });
+        }
         let line = CommandLine::from_arg_matches(&matches)?;
         Ok(CommandLine {
             arguments: Arguments::from_matches(&matches)?,
@@ -138,11 +163,14 @@ fn invocation(words: &[OsString]) -> Invocation {
     }
 }
 
-/// Turns a leading `plan` into `--plan`, and a leading `help` into `--help` for the words after it.
+/// Turns a leading `plan` into `--plan`, unless its help is wanted, and a leading `help` into `--help` for the words
+/// after it.
 fn with_commands_as_options(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = words.collect();
+    let is_help = |word: &OsString| word == "--help" || word == "-h";
     match words.get(1).and_then(|word| word.to_str()) {
-        Some("plan") => words[1] = "--plan".into(),
+        Some(PLAN) if words.iter().take_while(|word| *word != "--").any(is_help) => {}
+        Some(PLAN) => words[1] = "--plan".into(),
         Some("help") => {
             words.remove(1);
             words.push("--help".into());
@@ -200,6 +228,18 @@ mod tests {
     }
 
     #[test]
+    fn plans_have_a_help_of_their_own() {
+        let Invocation::Text(text) = invocation_of(&["plan", "-h"]) else {
+            panic!("no help");
+        };
+        assert!(text.contains("Usage: generate plan \"PROMPT\""), "{text}");
+        let Invocation::Generate(arguments) = invocation_of(&["plan", "--prompt", "-h"]) else {
+            panic!("no plan");
+        };
+        assert!(arguments.plan);
+    }
+
+    #[test]
     fn leading_plan_and_help_become_options() {
         let typed = |words: &[&str]| {
             let words = ["generate"].iter().chain(words).map(OsString::from);
@@ -210,6 +250,8 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(typed(&["plan", "a cat"]), ["--plan", "a cat"]);
+        assert_eq!(typed(&["plan", "--", "-h"]), ["--plan", "--", "-h"]);
+        assert_eq!(typed(&["plan", "-h"]), ["plan", "-h"]);
         assert_eq!(typed(&["help"]), ["--help"]);
         assert_eq!(typed(&["help", "models", "pull"]), ["models", "pull", "--help"]);
         assert_eq!(typed(&["--", "help"]), ["--", "help"]);

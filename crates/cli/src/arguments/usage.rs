@@ -25,7 +25,11 @@ pub(super) fn failure(error: &clap::Error, words: &[OsString], command: &clap::C
         named = next;
         path.push(word);
     }
-    let failure = Failure::usage(message(error, named));
+    let typed: Vec<String> = words
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let failure = Failure::usage(message(error, named, &typed));
     if error.kind() == ErrorKind::ValueValidation && is_negative_prompt(error, words) {
         return failure.advising(
             "-n is the number of images; in stable-diffusion.cpp it is the negative prompt: write --negative-prompt"
@@ -36,6 +40,16 @@ pub(super) fn failure(error: &clap::Error, words: &[OsString], command: &clap::C
         true => failure,
         false => failure.advising(format!("`generate {} --help` lists the options", path.join(" "))),
     }
+}
+
+/// The usage error of `generate plan again PICTURE`, whose words are the other way round.
+pub(super) fn of_plan(words: &[OsString]) -> Option<Failure> {
+    let word = |index: usize| words.get(index).and_then(|word| word.to_str());
+    let is_again = word(1) == Some("--plan") && word(2) == Some("again") && words.len() > 3;
+    is_again.then(|| {
+        Failure::usage("`generate plan` takes a prompt and no command".to_owned())
+            .advising("`generate again PICTURE --plan` plans the image of a picture".to_owned())
+    })
 }
 
 /// Whether a text follows `-n`.
@@ -49,9 +63,23 @@ fn is_negative_prompt(error: &clap::Error, words: &[OsString]) -> bool {
     is_number && is_text && words.iter().any(is_short)
 }
 
-/// The message for `error` of a line of `command`, in one line: clap's without its prefix, its usage and its mention of
-/// `--help`. An unknown option gets what was probably meant.
-pub(super) fn message(error: &clap::Error, command: &clap::Command) -> String {
+/// The message for `error` of the words `typed` for `command`, in one line: clap's without its prefix, its usage and its
+/// mention of `--help`. An unknown option gets what was probably meant, and one that is given twice the names under which
+/// it was typed.
+pub(super) fn message(error: &clap::Error, command: &clap::Command, typed: &[String]) -> String {
+    if let Some(names) = given_twice(error, command, typed) {
+        return match &names[..] {
+            [name] => format!("`{name}` is given more than once"),
+            names => format!(
+                "{} are one option: give one of them",
+                names
+                    .iter()
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(" and ")
+            ),
+        };
+    }
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(option) = text(error, ContextKind::InvalidArg)
     {
@@ -68,6 +96,48 @@ pub(super) fn message(error: &clap::Error, command: &clap::Command) -> String {
         return format!("unexpected argument '{option}' found{near}");
     }
     one_line(error)
+}
+
+/// The names in `typed` of the option that `error` says is given twice, each once.
+fn given_twice(error: &clap::Error, command: &clap::Command, typed: &[String]) -> Option<Vec<String>> {
+    let is_twice = error.kind() == ErrorKind::ArgumentConflict
+        && error.get(ContextKind::InvalidArg) == error.get(ContextKind::PriorArg);
+    let option = text(error, ContextKind::InvalidArg).filter(|_| is_twice)?;
+    let long = option.trim_start_matches('-').split([' ', '=']).next()?;
+    let argument = command
+        .get_arguments()
+        .find(|argument| argument.get_long() == Some(long))?;
+    let plain = |name: &str| name.replace('_', "-");
+    let mut longs: Vec<String> = argument
+        .get_all_aliases()
+        .into_iter()
+        .flatten()
+        .map(plain)
+        .collect();
+    longs.push(plain(long));
+    let letters: Vec<char> = argument
+        .get_short_and_visible_aliases()
+        .into_iter()
+        .flatten()
+        .collect();
+    let hidden = argument.get_all_short_aliases().into_iter().flatten();
+    let letters: Vec<char> = letters.into_iter().chain(hidden).collect();
+    let mut names: Vec<String> = Vec::new();
+    for word in typed.iter().skip(1).take_while(|word| *word != "--") {
+        let name = word.split('=').next().unwrap_or(word);
+        let name = match name.strip_prefix("--") {
+            Some(long) if longs.contains(&plain(long)) => name.to_owned(),
+            Some(_) => continue,
+            None => match name.strip_prefix('-').and_then(|rest| rest.chars().next()) {
+                Some(letter) if letters.contains(&letter) => format!("-{letter}"),
+                _ => continue,
+            },
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    (!names.is_empty()).then_some(names)
 }
 
 /// The option of `command` that was probably meant with `option`.

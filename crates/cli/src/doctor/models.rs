@@ -101,6 +101,7 @@ fn of_output(configuration: &Configuration) -> Option<Fact> {
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from("."));
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
     let free = Bytes(sd_hub::Cache::new(&folder).free_space()?);
     let text = format!("{}, {free} free", folder.display());
     Some(fact("output", text, json!({ "folder": folder, "free": free })))

@@ -75,6 +75,12 @@ fn hint(error: &Error) -> String {
         Error::NoPreset { similar, .. } => {
             format!("{}`generate --quality help` lists the presets", meant(similar.as_deref()))
         }
+        Error::Output { .. } => {
+            "--output takes a folder, or the name of a file that ends in .png, .jpg or .webp".to_owned()
+        }
+        Error::SameName { .. } => {
+            "name each seed once, omit --overwrite, or put {number} into the name".to_owned()
+        }
         Error::NoParameters { .. } => {
             "a picture is a PNG, JPEG or WebP file of this program, of stable-diffusion-webui or of ComfyUI, or the .json file \
              beside one; programs that edit images often remove the settings"

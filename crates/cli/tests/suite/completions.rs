@@ -63,8 +63,67 @@ fn there_is_a_manual_page() {
     let page = fresh.run(&["man", "models", "pull"]).succeeds().stdout;
     assert!(page.contains(".TH generate-models-pull 1"), "{page}");
     fresh.run(&["man", "nothing"]).fails(2, "no command `nothing`");
-    // It is for packages, and not in the list.
-    assert!(!fresh.run(&["--help"]).succeeds().stdout.contains("\n  man "));
+    assert!(
+        page.contains(&format!("\"generate-models-pull {}\"", env!("CARGO_PKG_VERSION"))),
+        "{page}"
+    );
+    // Every command is in the list, in the page and in the script of a shell.
+    let help = fresh.run(&["--help"]).succeeds().stdout;
+    let page = fresh.run(&["man"]).succeeds().stdout;
+    let script = fresh.run(&["completions", "fish"]).succeeds().stdout;
+    for command in [
+        "again",
+        "plan",
+        "show",
+        "resume",
+        "models",
+        "login",
+        "doctor",
+        "convert",
+        "completions",
+        "man",
+    ] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
+        assert!(
+            page.contains(&format!("generate\\-{command}(1)")),
+            "{command}: {page}"
+        );
+        assert!(
+            script.contains(&format!("-a \"{command}\"")),
+            "{command}: {script}"
+        );
+    }
+    let help = fresh.run(&["plan", "--help"]).succeeds().stdout;
+    assert!(
+        help.contains("Usage: generate plan \"PROMPT\" [OPTIONS]"),
+        "{help}"
+    );
+    assert_eq!(fresh.run(&["help", "plan"]).succeeds().stdout, help);
+}
+
+#[test]
+fn lists_fit_the_width_of_the_terminal() {
+    let fresh = Fresh::new();
+    for (columns, most) in [("80", 80), ("200", 100)] {
+        for words in [
+            &["--quality", "help"][..],
+            &["--sampler", "help"],
+            &["--scheduler", "help"],
+            &["doctor"],
+            &["plan", "x", "--refiner", "demo"],
+        ] {
+            let output = fresh
+                .command()
+                .args(words)
+                .env("COLUMNS", columns)
+                .output()
+                .unwrap();
+            let list = Run::of(output).succeeds().stdout;
+            for line in list.lines() {
+                assert!(line.chars().count() <= most, "{columns}: {line}");
+            }
+        }
+    }
 }
 
 #[test]

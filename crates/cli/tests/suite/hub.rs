@@ -16,6 +16,16 @@ const FAMILIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipeline/tests/f
 const UPSCALERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tests/fixtures/upscaler");
 const ID: &str = "me/tiny";
 const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
+#[test]
+fn a_plan_names_damaged_files_as_they_are_on_the_hub() {
+    let (server, fresh) = hub();
+    server.put(ID, UNET, "\u{5}\0\0\0\0\0\0\0{oops");
+    let mut command = fresh.command_at(server.endpoint());
+    command.args([&["plan"], &GENERATE[..]].concat());
+    let run = Run::of(command.output().unwrap()).fails(1, &format!("`{ID}/{UNET}`"));
+    assert!(!run.stderr.contains("tmp"), "{}", run.stderr);
+}
+
 const GENERATE: [&str; 7] = ["a cat", "--model", ID, "--size", "64x64", "--steps", "1"];
 
 /// A hub with a tiny model beside files of other programs.

@@ -31,12 +31,23 @@ fn a_preset_whose_model_is_missing_says_which_and_how_to_get_it() {
     let list = fresh.run(&["--quality", "help"]).succeeds().stdout;
     assert!(ALL.iter().all(|preset| list.contains(preset.name)), "{list}");
     assert!(list.contains("with latent-consistency/lcm-lora-sdv1-5"), "{list}");
+    // The row of a preset, which may be wrapped.
     let line = |name: &str, list: &str| {
-        let line = list.lines().find(|line| line.starts_with(&format!("{name} ")));
-        line.unwrap().to_owned()
+        let rest = list
+            .lines()
+            .skip_while(|line| !line.starts_with(&format!("{name} ")));
+        let row = rest
+            .enumerate()
+            .take_while(|(index, line)| *index == 0 || line.starts_with(' '));
+        let words = row.flat_map(|(_, line)| line.split_whitespace());
+        words.collect::<Vec<_>>().join(" ")
     };
     assert!(
         line("fast", &list).ends_with(", about 2.0GB to download"),
+        "{list}"
+    );
+    assert!(
+        line("sd3.5", &list).contains(", 1.3GB of memory, 10.7GB without streaming, "),
         "{list}"
     );
     assert!(

@@ -110,6 +110,18 @@ fn a_file_of_prompts_makes_one_run() {
             "--prompt x -o -\n",
             "line 1: stdout takes the image of the whole run",
         ),
+        (
+            "--prompt x --help\n",
+            "line 1: --help and --version are for the command line",
+        ),
+        (
+            "--prompt x --batch_size 2 --n_iter 3\n",
+            "line 1: `--batch_size` and `--n_iter` are one option",
+        ),
+        (
+            "--prompt x --seed 1 --seed 2\n",
+            "line 1: `--seed` is given more than once",
+        ),
         ("a\0b\n", "line 1: it is no text"),
         ("--prompt x --steps 0\n", "line 1: invalid value '0'"),
     ] {
@@ -122,6 +134,41 @@ fn a_file_of_prompts_makes_one_run() {
     fresh
         .run(&["a cat", "--prompt-file", "prompts.txt"])
         .fails(2, "cannot be used with");
+}
+
+/// The stages and the images of `run`, which has written events.
+fn stages_and_images(fresh: &Fresh, run: &Run) -> (Vec<String>, Vec<Vec<[u8; 3]>>) {
+    let events = run.events();
+    let of = |kind: &'static str| events.iter().filter(move |event| event["event"] == kind);
+    let stages = of("stage").map(|event| event["stage"].as_str().unwrap().to_owned());
+    let images = of("saved").map(|event| {
+        let image = fresh.path().join(event["image"].as_str().unwrap());
+        crate::command::Image::read(&image).pixels
+    });
+    (stages.collect(), images.collect())
+}
+
+#[test]
+fn the_prompts_of_a_file_are_encoded_together() {
+    const PROMPTS: [&str; 3] = ["a cat", "a (red:1.2) house by the sea", "an old lighthouse"];
+    let fresh = Fresh::new();
+    fresh.tiny_model();
+    fs::write(fresh.path().join("prompts.txt"), PROMPTS.join("\n")).unwrap();
+    let options = ["--model", "model", "--size", "64x64", "--steps", "1", "--json"];
+    let run = fresh.run(&[&["--prompt-file", "prompts.txt"], &options[..]].concat());
+    let (stages, together) = stages_and_images(&fresh, &run.succeeds());
+    let ahead = stages.iter().filter(|stage| *stage == "encode prompts").count();
+    assert_eq!((ahead, stages[0].as_str()), (1, "encode prompts"), "{stages:?}");
+    // No prompt is in a cache, so that its own run encodes it.
+    let alone = PROMPTS.map(|prompt| {
+        let fresh = Fresh::new();
+        fresh.tiny_model();
+        let run = fresh.run(&[&[prompt], &options[..]].concat()).succeeds();
+        let (stages, mut images) = stages_and_images(&fresh, &run);
+        assert!(!stages.contains(&"encode prompts".to_owned()), "{stages:?}");
+        images.remove(0)
+    });
+    assert!(together == alone);
 }
 
 #[test]
@@ -149,6 +196,22 @@ fn seeds_can_be_lists_ranges_and_random() {
     let list = |words: &[&str]| fresh.run(&[&["x", "--seed"], words].concat());
     list(&["1,2", "--n", "3"]).fails(2, "2 seeds make 2 images, not 3");
     list(&["1,x"]).fails(2, "a list like 1,2,3");
+    list(&["1,1", "-o", "{seed}.png", "--overwrite"]).fails(2, "two images have the seed 1");
+    let run = fresh.run(
+        &[
+            &[
+                "a red circle",
+                "--seed",
+                "1,1",
+                "-o",
+                "{seed}_{number}.png",
+                "--overwrite",
+            ],
+            &SMALL[..],
+        ]
+        .concat(),
+    );
+    assert_eq!(run.succeeds().images().len(), 2);
 }
 
 #[test]
@@ -201,6 +264,9 @@ fn what_the_model_was_not_trained_for_is_warned_of() {
         !inside.contains("does not know") && !inside.contains("was trained at"),
         "{inside}"
     );
+    // The words of a style are none of the user's.
+    let styled = told(&["a red circle", "--style", "anime"]);
+    assert!(!styled.contains("does not know"), "{styled}");
     let small = told(&["a red circle", "--size", "64x64"]);
     assert!(
         small.contains("the model was trained at 256x256: at 64x64"),

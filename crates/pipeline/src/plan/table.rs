@@ -7,41 +7,48 @@ use sd_memory::{Bytes, Limit};
 
 use super::{GroupReason, Groups, Plan, StagePlan};
 
+/// The columns of the table, without the time.
+const HEADING: [&str; 6] = ["stage", "resident", "streamed", "peak", "read/pass", "passes"];
+
+/// The cells of a stage, the last one of which is empty if its time is not known.
+fn cells(stage: &StagePlan) -> [String; 7] {
+    let StagePlan {
+        name,
+        resident,
+        streamed,
+        predicted_peak,
+        read_each_pass,
+        passes,
+        loads: _,
+        arithmetic: _,
+        duration,
+    } = stage;
+    [
+        name.clone(),
+        resident.to_string(),
+        streamed.to_string(),
+        predicted_peak.to_string(),
+        read_each_pass.to_string(),
+        passes.to_string(),
+        duration.map(rounded).unwrap_or_default(),
+    ]
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{:<16} {:>10} {:>10} {:>14} {:>12} {:>7}",
-            "stage", "resident", "streamed", "predicted peak", "read a pass", "passes"
-        )?;
-        match self.duration {
-            Some(_) => writeln!(formatter, " {:>12}", "time")?,
-            None => writeln!(formatter)?,
-        }
-        for StagePlan {
-            name,
-            resident,
-            streamed,
-            predicted_peak,
-            read_each_pass,
-            passes,
-            loads: _,
-            arithmetic: _,
-            duration,
-        } in &self.stages
-        {
-            write!(
-                formatter,
-                "{name:<16} {:>10} {:>10} {:>14} {:>12} {passes:>7}",
-                resident.to_string(),
-                streamed.to_string(),
-                predicted_peak.to_string(),
-                read_each_pass.to_string(),
-            )?;
-            match duration {
-                Some(duration) => writeln!(formatter, " {:>12}", rounded(*duration))?,
-                None => writeln!(formatter)?,
+        let time = if self.duration.is_some() { "time" } else { "" };
+        let heading = HEADING.into_iter().chain([time]).map(str::to_owned);
+        let rows = self.stages.iter().map(|stage| cells(stage).to_vec());
+        let rows: Vec<Vec<String>> = std::iter::once(heading.collect()).chain(rows).collect();
+        // As narrow as the cells allow, so that a plan with a refiner fits into 80 columns.
+        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+        let widths: Vec<usize> = (0..=HEADING.len()).map(width).collect();
+        for row in &rows {
+            let mut line = format!("{:<1$}", row[0], widths[0]);
+            for (cell, width) in row.iter().zip(&widths).skip(1) {
+                line.push_str(&format!("  {cell:>width$}"));
             }
+            writeln!(formatter, "{}", line.trim_end())?;
         }
         writeln!(formatter)?;
         writeln!(

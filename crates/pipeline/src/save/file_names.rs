@@ -1,5 +1,6 @@
 //! The names of the image files of a run: those that the program gives, or those of the user's template.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -26,6 +27,23 @@ pub struct FileNames {
     /// Whether existing files are replaced, rather than another name taken.
     #[serde(default)]
     pub replaces: bool,
+}
+
+impl FileNames {
+    /// A seed that two of `images` with `seeds` have, if the second would replace the first for that reason.
+    pub fn seed_of_same_name(&self, seeds: &Seeds, images: usize) -> Option<u64> {
+        let Template(parts) = self.template.as_ref().filter(|_| self.replaces)?;
+        let is_number = |part: &Part| matches!(part, Part::Number { .. });
+        // Consecutive seeds differ, and without a seed the names are numbered.
+        let (true, false, Seeds::Each(_)) = (parts.contains(&Part::Seed), parts.iter().any(is_number), seeds)
+        else {
+            return None;
+        };
+        let mut seen = HashSet::new();
+        (0..images)
+            .map(|image| seeds.of(image))
+            .find(|&seed| !seen.insert(seed))
+    }
 }
 
 /// A file name without its extension, in which parts are filled in for each image: `{date}`, `{time}`, `{seed}`,

@@ -58,7 +58,13 @@ impl Gallery {
             path: folder.to_owned(),
             source,
         };
-        fs::create_dir_all(folder).map_err(unwritable)?;
+        fs::create_dir_all(folder).map_err(|error| {
+            unwritable(match error.kind() {
+                // The system's text, "File exists", sounds as if an image were in the way.
+                kind @ io::ErrorKind::AlreadyExists => io::Error::new(kind, "it is not a folder"),
+                _ => error,
+            })
+        })?;
         names.check_length().map_err(unwritable)?;
         // An unnamed file, where the system has such: even a killed process leaves nothing behind.
         tempfile::tempfile_in(folder).map_err(unwritable)?;

@@ -50,7 +50,7 @@ impl FlowSigmas {
                     .collect()
             }
             schedule => {
-                return Err(Refusal::Schedule {
+                return Err(Refusal::FlowSchedule {
                     kind: setup.kind,
                     schedule,
                 });
