@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::StatusCode;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
@@ -12,6 +12,7 @@ use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName};
 use crate::client::{Want, interrupted};
 use crate::digest::Hash;
 use crate::download::{Part, Tally};
+use crate::pace::Pace;
 use crate::retry::{Failure, Retries, wait};
 use crate::stoppable::Pieces;
 use crate::{Cache, Error, Event, Hub, Listing, Observer, Result};
@@ -240,11 +241,17 @@ impl Hub {
             return Ok(());
         }
         let pieces = Pieces::of(response.into_body().into_reader())?;
+        let mut pace = Pace::new(Instant::now());
         loop {
             if observer.is_stopped() {
                 return Err(Error::Stopped.into());
             }
-            let Some(piece) = pieces.next() else {
+            let next = pieces.next();
+            let count = next.iter().flatten().map(Vec::len).sum::<usize>();
+            if pace.is_too_slow(count as u64, Instant::now()) {
+                return Err(interrupted(&url, Pace::REASON));
+            }
+            let Some(piece) = next else {
                 continue;
             };
             let piece = piece.map_err(|error| interrupted(&url, &error.to_string()))?;

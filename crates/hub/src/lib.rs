@@ -23,6 +23,7 @@ mod digest;
 mod download;
 mod error;
 mod listing;
+mod pace;
 mod reference;
 mod removal;
 mod retry;

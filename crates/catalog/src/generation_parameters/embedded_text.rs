@@ -40,8 +40,16 @@ impl Texts {
             b"prompt" => &mut self.graph,
             _ => return,
         };
-        // The first counts, as in other readers.
         place.get_or_insert(text);
+    }
+
+    /// Whether it has the text of this `keyword`.
+    fn has(&self, keyword: &[u8]) -> bool {
+        match keyword {
+            b"parameters" => self.parameters.is_some(),
+            b"prompt" => self.graph.is_some(),
+            _ => false,
+        }
     }
 
     /// Takes the comment in `exif`.
@@ -127,6 +135,10 @@ fn of_text_chunk(
             "its text `{}` is longer than the {LONGEST_TEXT} bytes that are read",
             String::from_utf8_lossy(keyword)
         ));
+    }
+    if texts.has(keyword) {
+        // The first counts, as in other readers.
+        return Ok(());
     }
     let mut data = start[end + 1..].to_vec();
     data.extend(bytes(file, size - start.len() as u64)?);

@@ -194,6 +194,15 @@ fn texts_that_grow_are_limited() {
     let large = compressed(&"x".repeat(LONGEST_TEXT as usize + 1));
     let zipped = [&b"parameters\0\0"[..], &large].concat();
     assert!(refused(read_as("a.png", &png(&[(b"zTXt", &zipped)]))).contains("longer than"));
+    // The first text of a keyword counts. Others are not even read.
+    let first = text_chunk("parameters", TEXT);
+    let zipped: Vec<(&[u8; 4], &[u8])> = std::iter::once((b"tEXt", &first[..]))
+        .chain(std::iter::repeat_n((b"zTXt", &zipped[..]), 100))
+        .collect();
+    assert_eq!(
+        read_as("a.png", &png(&zipped)).unwrap().prompt,
+        read_as("a.png", &png(&[(b"tEXt", &first)])).unwrap().prompt
+    );
     let mut claimed = png(&[]);
     let end = claimed.len() - 12;
     claimed.truncate(end);

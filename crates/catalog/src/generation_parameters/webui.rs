@@ -152,15 +152,25 @@ fn setting(found: &mut GenerationParameters, key: &str, value: &str, is_hires: b
     }
 }
 
+/// The picture was generated with another image, which its file does not hold and one of `options` names.
+fn without(found: &mut GenerationParameters, setting: String, with: &str, options: &[&'static str]) {
+    found.unmet.push(Unmet {
+        setting,
+        reason: format!("the picture was generated {with}, which its file does not hold"),
+        options: options.to_vec(),
+        is_missing: false,
+    });
+}
+
 /// The initial image is not in the text.
 fn over_an_image(found: &mut GenerationParameters, key: &str, value: &str) {
     found.strength = value.parse().ok();
-    found.unmet.push(Unmet {
-        setting: format!("{key}: {value}"),
-        reason: "the picture was generated over an initial image, which its file does not hold".to_owned(),
-        options: vec!["init-image"],
-        is_missing: false,
-    });
+    without(
+        found,
+        format!("{key}: {value}"),
+        "over an initial image",
+        &["init-image"],
+    );
 }
 
 /// The mask is not in the text either.
@@ -174,12 +184,7 @@ fn with_a_mask(found: &mut GenerationParameters, key: &str, value: &str) {
         found.differences.push(format!("{key}: {value}"));
     }
     if found.unmet.iter().all(|unmet| unmet.options != ["mask"]) {
-        found.unmet.push(Unmet {
-            setting: format!("{key}: {value}"),
-            reason: "the picture was generated with a mask, which its file does not hold".to_owned(),
-            options: vec!["mask"],
-            is_missing: false,
-        });
+        without(found, format!("{key}: {value}"), "with a mask", &["mask"]);
     }
 }
 
@@ -206,12 +211,7 @@ fn control(found: &mut GenerationParameters, key: &str, value: &str) {
             found.differences.push(format!("{key}, {name}: {other}"));
         }
     }
-    found.unmet.push(Unmet {
-        setting: format!("{key}: {model}"),
-        reason: "the picture was generated with a control image, which its file does not hold".to_owned(),
-        options: CONTROL.to_vec(),
-        is_missing: false,
-    });
+    without(found, format!("{key}: {model}"), "with a control image", &CONTROL);
     found.controlnets.push((model, scale));
 }
 
