@@ -1,11 +1,10 @@
 //! `generate again PICTURE`: generates the image of a file again, with other settings where options name them.
 
 use sd_catalog::{Catalog, Configuration, GenerationParameters};
-use serde_json::json;
 
 use crate::arguments::AgainArguments;
 use crate::hint::Failure;
-use crate::{generate, terminal};
+use crate::{generate, json, terminal};
 
 /// Reads the parameters of the picture, and runs as `generate PROMPT` does.
 ///
@@ -22,7 +21,7 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
     if let Some(failure) = Failure::of_unmet(&unmet.collect::<Vec<_>>()) {
         return Err(failure);
     }
-    let json = again.arguments.json;
+    let json = again.arguments.display.json;
     if typed.device.is_some() {
         parameters.settings.device = None;
     }
@@ -52,7 +51,7 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
 /// Prints a warning, with `--quiet` too.
 fn warn(json: bool, message: &str) {
     if json {
-        terminal::print_json(json!({ "event": "warning", "message": message }));
+        json::warning(message);
     } else {
         terminal::note(&format!("warning: {message}"));
     }

@@ -4,6 +4,7 @@ mod again;
 mod aliases;
 mod completions;
 mod convert;
+mod display;
 mod doctor;
 mod foreign_options;
 mod invocation;
@@ -19,6 +20,7 @@ mod usage;
 pub(crate) use again::AgainArguments;
 pub(crate) use completions::{CompletionsArguments, ManArguments};
 pub(crate) use convert::ConvertArguments;
+use display::DisplayFlags;
 pub(crate) use doctor::DoctorArguments;
 pub(crate) use invocation::{Invocation, command, parse};
 pub(crate) use login::LoginArguments;
@@ -39,9 +41,6 @@ use settings::SettingFlags;
 use threads::threads;
 
 use crate::hint::Failure;
-use crate::preview::PreviewChoice;
-use crate::printer::Printer;
-use crate::run::Show;
 
 /// The value of an option that prints the list of its names.
 const HELP: &str = "help";
@@ -133,37 +132,15 @@ pub(crate) struct Arguments {
     pub(crate) image_settings: Option<Box<Settings>>,
 
     /// Print the memory plan without generating; `generate plan "PROMPT"` does the same
-    #[arg(long, help_heading = "Machine")]
+    #[arg(long, help_heading = "Machine", conflicts_with_all = display::OF_AN_IMAGE)]
     pub(crate) plan: bool,
 
     /// CPU threads; their number changes no image [default: the CPUs that the process may use]
     #[arg(long, value_name = "N", help_heading = "Machine", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Write an HTML page with the run's memory over time; replaces an earlier one
-    #[arg(long, value_name = "FILE", help_heading = "Output", conflicts_with = "plan")]
-    pub(crate) profile: Option<PathBuf>,
-
-    /// Print one JSON event per line
-    #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
-
-    /// Print only image paths, warnings and errors
-    #[arg(long, help_heading = "Output")]
-    pub(crate) quiet: bool,
-
-    /// Print every reading of the memory, not only those that say something new
-    #[arg(short, long, help_heading = "Output", conflicts_with = "quiet")]
-    verbose: bool,
-
-    /// Show the image while it forms, in terminals with images: kitty, iterm2 or sixel [default: auto]
-    #[arg(long, value_name = "PROTOCOL", help_heading = "Output", num_args = 0..=1, require_equals = true,
-          default_missing_value = "auto", conflicts_with = "plan", value_parser = PreviewChoice::named)]
-    preview: Option<PreviewChoice>,
-
-    /// Open the first image in the system's viewer at the end
-    #[arg(long, help_heading = "Output", conflicts_with = "plan")]
-    open: bool,
+    #[command(flatten)]
+    pub(crate) display: DisplayFlags,
 }
 
 impl Arguments {
@@ -189,25 +166,6 @@ impl Arguments {
             control_images: typed.into_iter().map(|(_, image)| image).collect(),
             ..arguments
         })
-    }
-
-    /// How messages are printed.
-    pub(crate) fn printer(&self) -> Printer {
-        Printer {
-            json: self.json,
-            quiet: self.quiet,
-            verbose: self.verbose,
-        }
-    }
-
-    /// How the run is shown.
-    pub(crate) fn show(&self) -> Show<'_> {
-        Show {
-            printer: self.printer(),
-            profile: self.profile.as_deref(),
-            preview: self.preview,
-            opens: self.open,
-        }
     }
 
     /// Where the prompt, or the prompts, come from.
@@ -253,12 +211,7 @@ impl Arguments {
         self.plan
             || self.pro
             || self.threads.is_some()
-            || self.profile.is_some()
-            || self.json
-            || self.quiet
-            || self.verbose
-            || self.open
-            || self.preview.is_some()
+            || self.display.has_any()
             || self.init_image.is_some()
             || !self.control_images.is_empty()
     }

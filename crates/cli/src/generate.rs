@@ -6,7 +6,6 @@ use sd_catalog::{
     Catalog, Configuration, FetchObserver, Layers, OutsideLanguage, Resolved, outside_language,
 };
 use sd_pipeline::{Engine, PlannedRequest, Request};
-
 use tempfile::TempDir;
 
 use crate::activity::Activity;
@@ -31,25 +30,52 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let prompts = prompts::of(arguments)?;
     sd_pipeline::device::compute_with(arguments.threads)?;
-    let printer = arguments.printer();
-    let stdout = match StdoutImage::is_named(arguments.output()) && !arguments.plan {
-        true => Some(StdoutImage::new()?),
-        false => None,
-    };
-    if arguments.json && stdout.is_some() {
+    let stdout = stdout_image(arguments)?;
+    let mut asked = all_asked(arguments, prompts, stdout.as_ref(), &configuration)?;
+    if arguments.plan {
+        return print_plans(&asked, arguments.display.printer());
+    }
+    refuse_contradictions(&asked, stdout.is_some())?;
+    if stdout.is_some() {
+        // The folder of the image does not outlive the command, so that there is nothing to resume.
+        asked
+            .iter_mut()
+            .for_each(|asked| asked.request.user_dirs.state = None);
+    }
+    warn_of_language(&asked, arguments.display.printer());
+    if arguments.pro {
+        print_needs(&asked[0].request, arguments.display.printer());
+    }
+    generate(arguments, &asked, stdout.as_ref())
+}
+
+/// Where the image of stdout is written first, if stdout takes one.
+fn stdout_image(arguments: &Arguments) -> Result<Option<StdoutImage>, Failure> {
+    if !StdoutImage::is_named(arguments.output()) || arguments.plan {
+        return Ok(None);
+    }
+    if arguments.display.json {
         return Err(Failure::usage(
             "stdout takes either the image of --output - or the events of --json".to_owned(),
         ));
     }
-    let prompts = prompts.into_iter().map(|mut prompt| {
-        if let Some(stdout) = &stdout {
+    StdoutImage::new().map(Some)
+}
+
+/// The requests of all `prompts`. What is missing is downloaded.
+fn all_asked(
+    arguments: &Arguments,
+    prompts: Vec<Prompt>,
+    stdout: Option<&StdoutImage>,
+    configuration: &Configuration,
+) -> Result<Vec<Asked>, Failure> {
+    let printer = arguments.display.printer();
+    let mut preset: Option<Option<String>> = None;
+    let asked = prompts.into_iter().map(|mut prompt| {
+        if let Some(stdout) = stdout {
             prompt.settings.output = Some(stdout.file());
         }
-        prompt
-    });
-    let mut preset: Option<Option<String>> = None;
-    let asked = prompts.map(|prompt| {
-        let (asked, chosen) = asked(arguments, prompt, &configuration, printer)?;
+        let (asked, chosen) = asked(arguments, prompt, configuration, printer)?;
         // The same choice for every prompt is told once.
         if let Some(chosen) = chosen.filter(|chosen| preset.as_ref() != Some(chosen)) {
             note_preset(chosen.as_deref(), printer);
@@ -57,22 +83,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Ok(asked)
     });
-    let asked = asked.collect::<Result<Vec<Asked>, Failure>>()?;
-    if arguments.plan {
-        return asked.iter().try_for_each(|asked| {
-            let folder = asked.headers.as_ref().map(TempDir::path);
-            print_plan(&asked.request, printer).map_err(|failure| failure.naming_hub_files(folder))
-        });
-    }
-    let mut asked = asked;
-    if stdout.is_some() {
-        // The folder of the image does not outlive the command, so that there is nothing to resume.
-        asked
-            .iter_mut()
-            .for_each(|asked| asked.request.user_dirs.state = None);
-    }
+    asked.collect()
+}
+
+/// Refuses what no run of several images, or of several prompts, can do.
+fn refuse_contradictions(asked: &[Asked], is_stdout: bool) -> Result<(), Failure> {
     let images: usize = asked.iter().map(|asked| asked.request.images).sum();
-    if stdout.is_some() && images > 1 {
+    if is_stdout && images > 1 {
         return Err(Failure::usage(format!(
             "stdout takes one image, and these are {images}"
         )));
@@ -83,6 +100,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "--overwrite and several prompts contradict each other".to_owned(),
         ));
     }
+    Ok(())
+}
+
+/// Says once what the built-in model can generate, where prompts ask for something else.
+fn warn_of_language(asked: &[Asked], printer: Printer) {
     let mut told: Vec<String> = Vec::new();
     for note in asked.iter().filter_map(|asked| language_note(&asked.request)) {
         if !told.contains(&note) {
@@ -90,50 +112,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             told.push(note);
         }
     }
-    if arguments.pro {
-        print_needs(&asked[0].request, printer);
-    }
-    let last = match &asked[..] {
+}
+
+/// Generates the images.
+fn generate(arguments: &Arguments, asked: &[Asked], stdout: Option<&StdoutImage>) -> Result<(), Failure> {
+    let last = match asked {
         [only] if only.is_default_seed => Some(LastRequest::new(&only.request)),
         _ => None,
     };
     let before = last.as_ref().and_then(LastRequest::image);
-    let images = run::execute(arguments.show(), stdout.as_ref(), |observer, interrupt| {
+    let images = run::execute(arguments.display.show(), stdout, |observer, interrupt| {
         let mut engine = match asked.len() {
             1 => Engine::new(),
             // What the next prompt can use stays in memory.
             _ => Engine::new().keep_loaded(),
         };
-        if asked.len() > 1 {
-            let requests: Vec<&Request> = asked.iter().map(|asked| &asked.request).collect();
-            engine.encode_ahead(&requests, observer, interrupt)?;
-        }
-        let mut images = Vec::new();
-        for (index, Asked { request, .. }) in asked.iter().enumerate() {
-            if asked.len() > 1 {
-                printer.note(&format!(
-                    "prompt {} of {}: {}",
-                    index + 1,
-                    asked.len(),
-                    request.prompt
-                ));
-            }
-            let outcome = engine.run(request, observer, interrupt);
-            let left = asked.len() - index - 1;
-            if outcome.is_err() && left > 0 {
-                printer.warn(&format!(
-                    "prompt {} of {} ended early, and the {left} after it were not begun: `generate resume` continues the one",
-                    index + 1,
-                    asked.len()
-                ));
-            }
-            images.extend(outcome?);
-        }
-        Ok(images)
+        let requests: Vec<&Request> = asked.iter().map(|asked| &asked.request).collect();
+        engine.run_all(&requests, observer, interrupt)
     })?;
-    if let (Some(last), Some(image), None) = (last, images.first(), &stdout) {
+    if let (Some(last), Some(image), None) = (last, images.first(), stdout) {
         if let Some(before) = before.filter(|before| before.exists()) {
-            printer.note(&format!(
+            arguments.display.printer().note(&format!(
                 "The same image as {}, of the same command: --seed random gives another one.",
                 before.display()
             ));
@@ -262,6 +261,14 @@ fn note_preset(preset: Option<&str>, printer: Printer) {
             "Generating with the preset `{name}`: the best on this machine that fits into its memory."
         ),
     });
+}
+
+/// Prints the plans of all requests.
+fn print_plans(asked: &[Asked], printer: Printer) -> Result<(), Failure> {
+    asked.iter().try_for_each(|asked| {
+        let folder = asked.headers.as_ref().map(TempDir::path);
+        print_plan(&asked.request, printer).map_err(|failure| failure.naming_hub_files(folder))
+    })
 }
 
 /// Prints the plan of the run, as JSON or as a table, and why no GPU computes, if that has a reason.

@@ -73,6 +73,11 @@ impl Observer for Lines {
 
 fn line(event: &Event<'_>) -> Option<Value> {
     Some(match event {
+        Event::Request {
+            number,
+            count,
+            prompt,
+        } => json!({ "event": "request", "number": number, "count": count, "prompt": prompt }),
         Event::Started { recipe } => json!({ "event": "started", "recipe": recipe }),
         Event::Planned { plan } => json!({ "event": "planned", "plan": plan }),
         Event::Resumed {
@@ -106,7 +111,7 @@ fn line(event: &Event<'_>) -> Option<Value> {
             "height": preview.pixels.height(),
             "png": base64_png(&preview.pixels)?,
         }),
-        Event::Warning(warning) => json!({ "event": "warning", "message": warning }),
+        Event::Warning(message) => warning_line(message),
         Event::LeftOut { what, reason } => {
             json!({ "event": "warning", "message": format!("{what} is left out: {reason}"), "left_out": what })
         }
@@ -131,6 +136,15 @@ pub(crate) fn plan(plan: &Plan, fallback: Option<&str>) {
         line["fallback"] = json!(fallback);
     }
     terminal::print_json(line);
+}
+
+/// Writes a warning as one line.
+pub(crate) fn warning(message: &str) {
+    terminal::print_json(warning_line(message));
+}
+
+fn warning_line(message: &str) -> Value {
+    json!({ "event": "warning", "message": message })
 }
 
 /// Writes an error as the last line.

@@ -51,10 +51,10 @@ fn main() -> ExitCode {
     leave_threads_to_rayon();
     log::begin();
     let (json, outcome) = match arguments::parse() {
-        Invocation::Generate(arguments) => (arguments.json, generate::run(&arguments)),
-        Invocation::Again(again) => (again.arguments.json, again::run(*again)),
+        Invocation::Generate(arguments) => (arguments.display.json, generate::run(&arguments)),
+        Invocation::Again(again) => (again.arguments.display.json, again::run(*again)),
         Invocation::Show(arguments) => (arguments.json, show::run(&arguments)),
-        Invocation::Resume(arguments) => (arguments.json, resume::run(&arguments)),
+        Invocation::Resume(arguments) => (arguments.display.json, resume::run(&arguments)),
         Invocation::Models(arguments) => (arguments.json, models::run(&arguments)),
         Invocation::Login(arguments) => (arguments.json, login::run(&arguments)),
         Invocation::Doctor(arguments) => {

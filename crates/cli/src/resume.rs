@@ -5,7 +5,7 @@ use std::path::Path;
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
 use sd_pipeline::save::ImageFormat;
-use sd_pipeline::{Engine, ModelChoice, ModelFiles, Recommended};
+use sd_pipeline::{Engine, ModelChoice, ModelFiles, Recommended, Request};
 use serde_json::{Value, json};
 
 use crate::arguments::ResumeArguments;
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
     };
     if arguments.discard {
         discard(&user_dirs, &id)?;
-        if !arguments.quiet {
+        if !arguments.display.quiet {
             terminal::note(&format!("discarded the run {id}"));
         }
         return Ok(());
@@ -61,13 +61,22 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
         Some(folder) => claimed.with_output(folder),
         None => claimed,
     };
-    let models = claimed
-        .models()
-        .into_iter()
-        .map(|(name, folder)| model(name, folder));
-    let models = models.collect::<Result<Vec<_>, _>>()?;
-    run::execute(arguments.show(), None, |observer, interrupt| {
-        Engine::new().resume(claimed, models, &user_dirs, observer, interrupt)
+    let models = models(claimed.models())?;
+    let later = claimed.later().iter();
+    let later = later.map(|later| Ok(later.request(self::models(later.models())?, &user_dirs)));
+    let later = later.collect::<Result<Vec<Request>, Failure>>()?;
+    run::execute(arguments.display.show(), None, |observer, interrupt| {
+        if later.is_empty() {
+            return Engine::new().resume(claimed, models, &user_dirs, observer, interrupt);
+        }
+        // What the next prompt can use stays in memory.
+        let mut engine = Engine::new().keep_loaded();
+        let later: Vec<&Request> = later.iter().collect();
+        // Before the run ends, whose state holds them: a kill loses none.
+        engine.encode_ahead(&later, observer, interrupt)?;
+        let mut images = engine.resume(claimed, models, &user_dirs, observer, interrupt)?;
+        images.extend(engine.run_all(&later, observer, interrupt)?);
+        Ok(images)
     })?;
     Ok(())
 }
@@ -76,6 +85,12 @@ pub(crate) fn run(arguments: &ResumeArguments) -> Result<(), Failure> {
 fn names_an_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     !path.is_dir() && extension.and_then(ImageFormat::of_extension).is_some()
+}
+
+/// The models of a run, which must still exist.
+fn models(named: Vec<(&str, Option<&Path>)>) -> Result<Vec<ModelChoice>, Failure> {
+    let models = named.into_iter().map(|(name, folder)| model(name, folder));
+    Ok(models.collect::<sd_catalog::Result<Vec<_>>>()?)
 }
 
 /// A model of the run, which must still exist.
@@ -96,13 +111,13 @@ fn model(name: &str, folder: Option<&Path>) -> sd_catalog::Result<ModelChoice> {
 }
 
 fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
-    if arguments.json {
+    if arguments.display.json {
         let runs: Vec<Value> = runs.iter().map(object).collect();
         terminal::print_json(json!({ "event": "interrupted", "runs": runs }));
         return;
     }
     if runs.is_empty() {
-        if !arguments.quiet {
+        if !arguments.display.quiet {
             terminal::note("There is no interrupted run.");
         }
         return;
@@ -118,7 +133,7 @@ fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {
             "{id:first$}  {step:second$}  {when:third$}  {model:fourth$}  {prompt}"
         ));
     }
-    if !arguments.quiet {
+    if !arguments.display.quiet {
         terminal::note(
             "`generate resume ID` resumes a run, `generate resume --last` the newest, which is at the top.",
         );
@@ -135,7 +150,10 @@ fn row(run: &InterruptedRun) -> [String; 5] {
                 format!("{} of {}", outline.steps_done, outline.steps),
                 when.replace('T', " "),
                 outline.model.clone(),
-                shortened(&outline.prompt),
+                match outline.later {
+                    0 => shortened(&outline.prompt),
+                    later => format!("{} (+{later} prompts)", shortened(&outline.prompt)),
+                },
             ]
         }
         Err(error) => {
@@ -172,6 +190,7 @@ fn object(run: &InterruptedRun) -> Value {
             "steps": outline.steps,
             "kept_at": outline.kept_at,
             "output": outline.output,
+            "later": outline.later,
         }),
         Err(error) => json!({ "id": run.id, "error": error.to_string() }),
     }

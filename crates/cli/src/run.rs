@@ -52,13 +52,16 @@ pub(crate) fn execute(
         shown,
         stdout,
         kept: None,
+        left: 0,
     };
     let outcome = match profile {
         Some(path) => profiled(path, &mut observer, |observer| pipeline(observer, interrupt)),
         None => pipeline(&mut observer, interrupt),
     };
     // The display ends before an error is reported.
-    let Watched { shown, kept, .. } = observer;
+    let Watched {
+        shown, kept, left, ..
+    } = observer;
     drop(shown);
     match outcome {
         Ok(images) => {
@@ -69,21 +72,43 @@ pub(crate) fn execute(
             }
             Ok(images)
         }
-        Err(error) => Err(Failure::of_run(error, kept.as_deref())),
+        Err(error) => {
+            let prompts = match left {
+                0 => None,
+                1 => Some("the prompt after it was not begun".to_owned()),
+                left => Some(format!("the {left} prompts after it were not begun")),
+            };
+            if let Some(prompts) = prompts {
+                let warning = match kept {
+                    Some(_) => format!("{prompts}: `generate resume` goes on with them too"),
+                    None => prompts,
+                };
+                match printer.json {
+                    true => json::warning(&warning),
+                    false => printer.warn(&warning),
+                }
+            }
+            Err(Failure::of_run(error, kept.as_deref()))
+        }
     }
 }
 
-/// Shows the events of a run, and remembers the run that is kept.
+/// Shows the events of a run, and remembers the run that is kept, and how many follow it.
 struct Watched<'a> {
     shown: Box<dyn Observer>,
     stdout: Option<&'a StdoutImage>,
     kept: Option<String>,
+    /// How many requests follow the one that runs.
+    left: usize,
 }
 
 impl Observer for Watched<'_> {
     fn observe(&mut self, event: &Event<'_>) {
         if let Event::Kept { run } = event {
             self.kept = Some((*run).to_owned());
+        }
+        if let Event::Request { number, count, .. } = event {
+            self.left = count - number;
         }
         match (event, self.stdout) {
             (Event::Saved(image), Some(stdout)) => stdout.write(image),

@@ -17,6 +17,15 @@ use crate::{Error, Result};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// The next of several requests begins.
+    Request {
+        /// Which one, from 1.
+        number: usize,
+        /// The number of requests.
+        count: usize,
+        /// Its prompt.
+        prompt: &'a str,
+    },
     /// All settings are known, and the run starts.
     Started {
         /// The settings.

@@ -7,10 +7,8 @@ use clap::Args;
 use sd_catalog::parse;
 use sd_pipeline::Bytes;
 
+use super::display::{DisplayFlags, OF_AN_IMAGE};
 use super::threads::threads;
-use crate::preview::PreviewChoice;
-use crate::printer::Printer;
-use crate::run::Show;
 
 /// Resumes an interrupted run to exactly the same images; without an ID lists the interrupted runs
 #[derive(Debug, Args)]
@@ -33,56 +31,13 @@ pub(crate) struct ResumeArguments {
     pub(crate) threads: Option<NonZeroUsize>,
 
     /// Folder for the images that are not saved yet [default: that of the interrupted run]
-    #[arg(short, long, value_name = "DIR", conflicts_with = "discard")]
+    #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
 
     /// Discard the run instead; saved images stay
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output", conflicts_with_all = OF_AN_IMAGE)]
     pub(crate) discard: bool,
 
-    /// Write an HTML page with the run's memory over time; replaces an earlier one
-    #[arg(long, value_name = "FILE", conflicts_with = "discard")]
-    pub(crate) profile: Option<PathBuf>,
-
-    /// Print one JSON event per line
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Print only image paths, warnings and errors
-    #[arg(long)]
-    pub(crate) quiet: bool,
-
-    /// Print every reading of the memory, not only those that say something new
-    #[arg(short, long, conflicts_with = "quiet")]
-    verbose: bool,
-
-    /// Show the image while it forms, in terminals with images: kitty, iterm2 or sixel [default: auto]
-    #[arg(long, value_name = "PROTOCOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "auto", conflicts_with = "discard", value_parser = PreviewChoice::named)]
-    preview: Option<PreviewChoice>,
-
-    /// Open the first image in the system's viewer at the end
-    #[arg(long, conflicts_with = "discard")]
-    open: bool,
-}
-
-impl ResumeArguments {
-    /// How messages are printed.
-    pub(crate) fn printer(&self) -> Printer {
-        Printer {
-            json: self.json,
-            quiet: self.quiet,
-            verbose: self.verbose,
-        }
-    }
-
-    /// How the run is shown.
-    pub(crate) fn show(&self) -> Show<'_> {
-        Show {
-            printer: self.printer(),
-            profile: self.profile.as_deref(),
-            preview: self.preview,
-            opens: self.open,
-        }
-    }
+    #[command(flatten)]
+    pub(crate) display: DisplayFlags,
 }

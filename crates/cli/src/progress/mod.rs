@@ -84,6 +84,11 @@ impl Observer for Display {
         progress.observe(event, Instant::now());
         drop(progress);
         match event {
+            Event::Request {
+                number,
+                count,
+                prompt,
+            } => self.note(&format!("prompt {number} of {count}: {prompt}")),
             Event::Started { recipe } => self.note(&settings(recipe)),
             Event::Resumed {
                 run,

@@ -438,7 +438,11 @@ fn an_output_folder_that_cannot_be_written() {
     let started = Instant::now();
     fresh
         .run(&["a cat", "--output", "file/below"])
-        .fails(1, "cannot write to `file/below`");
+        .fails(2, "`file/below` is no output: `file` is a file, not a folder");
+    #[cfg(unix)]
+    fresh
+        .run(&["a cat", "--output", "/dev/null"])
+        .fails(2, "`/dev/null` is no output: it is not a folder");
     assert!(
         started.elapsed() < Duration::from_secs(5),
         "it was found before anything was generated"

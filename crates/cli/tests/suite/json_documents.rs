@@ -13,7 +13,9 @@ use crate::command::{Fresh, Run};
 fn every_command_prints_what_the_schema_says() {
     let fresh = Fresh::new();
     let small = ["a red circle", "--size", "64x64", "--steps", "2", "--json"];
-    let commands: [&[&str]; 8] = [
+    fs::write(fresh.path().join("prompts.txt"), "a red circle\na blue square\n").unwrap();
+    let commands: [&[&str]; 9] = [
+        &[&["--prompt-file", "prompts.txt"], &small[1..]].concat(),
         &[&small[..], &["--preview", "--upscale", "2", "--n", "2"]].concat(),
         &[&["plan"], &small[..]].concat(),
         &["resume", "--json"],

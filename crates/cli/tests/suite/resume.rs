@@ -572,3 +572,60 @@ fn the_last_run_is_the_one_that_was_kept_last() {
     fresh.run(&["resume", "--last", "--discard"]).succeeds();
     assert_eq!(only_run(&fresh), ids[1]);
 }
+
+/// A run of several prompts ends in the first, in the second and in the third; who resumes it gets all images.
+#[test]
+fn the_prompts_of_a_file_are_resumed_together() {
+    const FILE: &str = "a red circle\n--prompt 'two green squares' --seed 7 --n 2 --steps 9\na blue star\n";
+    let run = [
+        "--prompt-file",
+        "prompts.txt",
+        "--size",
+        "64x64",
+        "--steps",
+        "40",
+        "--seed",
+        "3",
+    ];
+    let fresh = || {
+        let fresh = Fresh::new();
+        fs::write(fresh.path().join("prompts.txt"), FILE).unwrap();
+        fresh
+    };
+    let undisturbed = fresh();
+    undisturbed.run(&run).succeeds();
+    let wanted = results(&undisturbed.path().join("outputs"));
+    assert_eq!(wanted.len(), 4);
+    for (ends_in, kills) in [(1, false), (1, true), (2, false), (3, true)] {
+        let fresh = fresh();
+        let mut running = Running::start(&fresh, &run);
+        for _ in 0..ends_in {
+            assert!(running.wait_for("request"));
+        }
+        assert!(running.wait_for("step"));
+        match kills {
+            true => running.kill(),
+            false => {
+                let ended = running.interrupt().fails(130, "interrupted");
+                let hint = match ends_in {
+                    1 => "the 2 prompts after it were not begun: `generate resume` goes on with them too",
+                    _ => "the prompt after it was not begun",
+                };
+                assert!(ended.stdout.contains(hint), "{}", ended.stdout);
+            }
+        }
+        let list = fresh.run(&["resume", "--json"]).succeeds().events();
+        assert_eq!(list[0]["runs"][0]["later"], 3 - ends_in, "{list:?}");
+        let resumed = fresh.run(&["resume", "--last"]).succeeds();
+        assert!(
+            ends_in > 1 || resumed.stderr.contains("prompt 2 of 2: a blue star"),
+            "{}",
+            resumed.stderr
+        );
+        assert!(
+            results(&fresh.path().join("outputs")) == wanted,
+            "{ends_in} {kills}"
+        );
+        assert_nothing_is_left(&fresh, 4);
+    }
+}

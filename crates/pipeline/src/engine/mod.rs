@@ -10,8 +10,8 @@ use crate::loaded::Loaded;
 use crate::memory::{self, cleanup_memory};
 use crate::prompt_cache::AheadEntries;
 use crate::request::{ModelChoice, Request};
-use crate::resume::ClaimedRun;
-use crate::run::Run;
+use crate::resume::{ClaimedRun, LaterRequest};
+use crate::run::{Run, RunOrigin};
 use crate::user_dirs::UserDirs;
 use crate::{Error, Result};
 use idle::IdleWatch;
@@ -81,7 +81,47 @@ impl Engine {
         observer: &mut dyn Observer,
         interrupt: &Interrupt,
     ) -> Result<Vec<SavedImage>> {
-        self.start(request, None, observer, interrupt)
+        self.start(request, RunOrigin::New { later: Vec::new() }, observer, interrupt)
+    }
+
+    /// Generates the images of `requests`, one after another, and saves them. Their prompts are
+    /// [encoded ahead](Self::encode_ahead). If a run is kept for [`resume`](Self::resume), its state holds the requests
+    /// after it too ([`ClaimedRun::later`]).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), of the first request that fails. Those after it are not begun.
+    pub fn run_all(
+        &mut self,
+        requests: &[&Request],
+        observer: &mut dyn Observer,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<SavedImage>> {
+        let count = requests.len();
+        let mut later = Vec::new();
+        if let [first, others @ ..] = requests
+            && !others.is_empty()
+        {
+            match self.encode_ahead(requests, observer, interrupt) {
+                // The first run ends as soon as it is begun, and is kept with the others.
+                Ok(()) | Err(Error::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+            let device = self.loaded.device(first.device)?;
+            later = LaterRequest::of_all(others, &device);
+        }
+        let mut images = Vec::new();
+        for (index, request) in requests.iter().enumerate() {
+            if count > 1 {
+                observer.observe(&Event::Request {
+                    number: index + 1,
+                    count,
+                    prompt: &request.prompt,
+                });
+            }
+            let later = later.iter().skip(index).flatten().cloned().collect();
+            images.extend(self.start(request, RunOrigin::New { later }, observer, interrupt)?);
+        }
+        Ok(images)
     }
 
     /// Encodes the prompts of `requests`, which run later, so that each text encoder is read once for all of them
@@ -105,7 +145,8 @@ impl Engine {
     }
 
     /// Resumes an interrupted run, and returns all of its images, also those that were saved before. `models`
-    /// are those that [`ClaimedRun::models`] names.
+    /// are those that [`ClaimedRun::models`] names. The requests after it in its batch are left to
+    /// [`run_all`](Self::run_all).
     ///
     /// # Errors
     /// As [`run`](Self::run), and if a model or the device is not the same as when the run began.
@@ -121,7 +162,8 @@ impl Engine {
         interrupt: &Interrupt,
     ) -> Result<Vec<SavedImage>> {
         let request = claimed.request(models, user_dirs);
-        self.start(&request, Some(claimed), observer, interrupt)
+        let origin = RunOrigin::Resumed(Box::new(claimed));
+        self.start(&request, origin, observer, interrupt)
     }
 
     /// Bytes of the cached weights and prompts.
@@ -140,13 +182,13 @@ impl Engine {
     fn start(
         &mut self,
         request: &Request,
-        claimed: Option<ClaimedRun>,
+        origin: RunOrigin,
         observer: &mut dyn Observer,
         interrupt: &Interrupt,
     ) -> Result<Vec<SavedImage>> {
         self.idle = None;
         let monitor = memory::monitor();
-        let run = Run::open(request, claimed, &mut self.loaded, &monitor, observer, interrupt);
+        let run = Run::open(request, origin, &mut self.loaded, &monitor, observer, interrupt);
         let outcome = run.and_then(|mut run| {
             let outcome = run.generate();
             if let Err(error) = &outcome

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sd_weights::FileIdentity;
 
+use super::later::LaterRequest;
 use super::lock::RunLock;
 use super::runs::{self, ClaimedRun, RunFiles};
 use super::state::{self, Description};
@@ -45,7 +46,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Starts the journal of a new run, with its first state on disk. If that fails the run continues
+    /// Starts the journal of a new run, which `later` requests follow, with its first state on disk. If that fails the run continues
     /// without, and the second part of the result says why.
     pub(crate) fn begin(
         name: RunName,
@@ -53,8 +54,9 @@ impl Journal {
         passes: &[ModelPass],
         models: Vec<ModelIdentity>,
         inputs: Vec<FileIdentity>,
+        later: Vec<LaterRequest>,
     ) -> Result<(Self, Option<String>)> {
-        let description = Description::new(name, request, passes, models, inputs)?;
+        let description = Description::new(name, request, passes, models, inputs, later)?;
         let mut journal = Self {
             progress: BTreeMap::new(),
             description,

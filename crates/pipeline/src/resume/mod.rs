@@ -19,6 +19,7 @@ mod commit;
 mod commit_interval;
 mod error;
 mod journal;
+mod later;
 mod lock;
 mod name;
 mod runs;
@@ -30,5 +31,6 @@ mod tests;
 
 pub use error::ResumeError;
 pub(crate) use journal::Journal;
+pub use later::LaterRequest;
 pub use name::RunName;
 pub use runs::{ClaimedRun, InterruptedRun, Outline, discard, interrupted_runs};

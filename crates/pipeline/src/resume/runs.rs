@@ -11,8 +11,9 @@ use std::time::SystemTime;
 
 use sd_memory::Bytes;
 
+use super::later::LaterRequest;
 use super::lock::RunLock;
-use super::state::{Description, FORMAT, KeptModel};
+use super::state::{Description, FORMAT};
 use super::{ResumeError, RunName};
 use crate::Result;
 use crate::checksummed::{self, Unreadable};
@@ -88,6 +89,8 @@ pub struct Outline {
     pub kept_at: String,
     /// The output folder.
     pub output: PathBuf,
+    /// How many requests follow it in its batch.
+    pub later: usize,
 }
 
 /// The interrupted runs that no process works on, the latest first. A state that cannot be read is listed
@@ -130,6 +133,7 @@ fn outline(description: Description) -> Outline {
         images: description.request.images,
         kept_at: description.kept_at,
         output: description.request.output,
+        later: description.later.len(),
     }
 }
 
@@ -196,21 +200,29 @@ impl ClaimedRun {
         &self.description.name
     }
 
-    /// Changes the budget, which the images do not depend on.
+    /// Changes the budget, which the images do not depend on, also of the requests after this one.
     pub fn with_memory(mut self, memory: Bytes) -> Self {
-        self.description.request.memory = Some(memory);
+        let description = &mut self.description;
+        let later = description.later.iter_mut().map(|later| &mut later.0);
+        for request in std::iter::once(&mut description.request).chain(later) {
+            request.memory = Some(memory);
+        }
         self
     }
 
-    /// Changes the folder of the images that are not saved yet.
+    /// Changes the folder of the images that are not saved yet, also of the requests after this one.
     pub fn with_output(mut self, folder: &Path) -> Self {
-        let request = &mut self.description.request;
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
-        if folder != request.output {
-            let before = std::mem::replace(&mut request.output, folder);
-            request.earlier_outputs.push(before);
+        let description = &mut self.description;
+        let later = description.later.iter_mut().map(|later| &mut later.0);
+        for request in std::iter::once(&mut description.request).chain(later) {
+            request.move_to(folder);
         }
         self
+    }
+
+    /// The requests after this one in its batch, which were not begun.
+    pub fn later(&self) -> &[LaterRequest] {
+        &self.description.later
     }
 
     /// The request of the run, with `models` in place of those that [`ClaimedRun::models`] names.
@@ -224,10 +236,7 @@ impl ClaimedRun {
     /// The models in the order of their passes: the user's name, and the folder, or `None` for the built-in
     /// model.
     pub fn models(&self) -> Vec<(&str, Option<&Path>)> {
-        let models = self.description.request.models();
-        models
-            .map(|KeptModel { name, folder, .. }| (name.as_str(), folder.as_deref()))
-            .collect()
+        self.description.request.named_models()
     }
 }
 

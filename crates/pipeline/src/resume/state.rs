@@ -9,6 +9,7 @@ use sd_weights::{FileIdentity, NetworkFiles, Prediction};
 use serde::{Deserialize, Serialize};
 
 use super::RunName;
+use super::later::LaterRequest;
 use super::saved::SavedImages;
 use crate::failure::{Failure, Warning};
 use crate::identity::ModelIdentity;
@@ -60,6 +61,9 @@ pub(super) struct Description {
     /// The unfinished images, in order: begun and not saved.
     #[serde(rename = "pictures")]
     pub(super) at_work: Vec<ImageState>,
+    /// The requests after this one in its batch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) later: Vec<LaterRequest>,
 }
 
 /// The progress of an unfinished image.
@@ -159,6 +163,7 @@ impl Description {
         passes: &[ModelPass],
         models: Vec<ModelIdentity>,
         inputs: Vec<FileIdentity>,
+        later: Vec<LaterRequest>,
     ) -> Result<Self> {
         let ModelPass {
             recipe,
@@ -186,6 +191,7 @@ impl Description {
             failures: Vec::new(),
             saved: SavedImages::default(),
             at_work: Vec::new(),
+            later,
         })
     }
 
@@ -238,7 +244,7 @@ impl Description {
 }
 
 impl KeptRequest {
-    fn new(request: &Request, recipe: &Recipe, device: &Device) -> Self {
+    pub(super) fn new(request: &Request, recipe: &Recipe, device: &Device) -> Self {
         // A full destructuring, so that a new field of a request is not forgotten here.
         let Request {
             prompt: _,
@@ -348,6 +354,22 @@ impl KeptRequest {
     pub(super) fn models(&self) -> impl Iterator<Item = &KeptModel> {
         let refiner = self.refiner.iter().map(|refiner| &refiner.model);
         std::iter::once(&self.model).chain(refiner)
+    }
+
+    /// The user's name and the folder of each model, or `None` for the built-in model.
+    pub(super) fn named_models(&self) -> Vec<(&str, Option<&Path>)> {
+        self.models()
+            .map(|KeptModel { name, folder, .. }| (name.as_str(), folder.as_deref()))
+            .collect()
+    }
+
+    /// Changes the folder of the images that are not saved yet.
+    pub(super) fn move_to(&mut self, folder: &Path) {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        if folder != self.output {
+            let before = std::mem::replace(&mut self.output, folder);
+            self.earlier_outputs.push(before);
+        }
     }
 
     /// The request with `models`, one for each pass.

@@ -36,12 +36,21 @@ use crate::prompt_cache::PromptCache;
 use crate::recipe::DenoisingRange;
 use crate::request::Request;
 use crate::request_cache::RequestCache;
-use crate::resume::{ClaimedRun, Journal, RunName};
+use crate::resume::{ClaimedRun, Journal, LaterRequest, RunName};
 use crate::save::{Gallery, ImageNames, Metadata, RgbImage};
 use crate::stage::Progress;
 use crate::user_dirs::UserDirs;
 use crate::{Error, Result, device_budget, oom_retry};
 use networks::{Kept, Networks};
+
+/// Where a run comes from.
+#[derive(Debug)]
+pub(crate) enum RunOrigin {
+    /// It is new, and `later` requests follow it.
+    New { later: Vec<LaterRequest> },
+    /// It was interrupted before.
+    Resumed(Box<ClaimedRun>),
+}
 
 /// A run in progress.
 pub(crate) struct Run<'a> {
@@ -80,7 +89,7 @@ impl<'a> Run<'a> {
     /// run is dropped.
     pub(crate) fn open(
         request: &Request,
-        claimed: Option<ClaimedRun>,
+        origin: RunOrigin,
         loaded: &mut Loaded,
         monitor: &'a Monitor,
         observer: &'a mut dyn Observer,
@@ -122,9 +131,9 @@ impl<'a> Run<'a> {
             .as_ref()
             .and_then(|upscaling| upscaling.network.as_deref());
         let inputs = identity::inputs(&passes[0].recipe, upscaler)?;
-        let name = match &claimed {
-            Some(claimed) => claimed.name().clone(),
-            None => RunName::new(&crate::clock::now()),
+        let name = match &origin {
+            RunOrigin::Resumed(claimed) => claimed.name().clone(),
+            RunOrigin::New { .. } => RunName::new(&crate::clock::now()),
         };
         let recipe = &passes[0].recipe;
         let names = ImageNames {
@@ -143,12 +152,12 @@ impl<'a> Run<'a> {
                 PromptCache::new(&request.user_dirs, &pass.bundle, model, &name, recent)
             })
             .collect();
-        let (mut journal, warning) = match claimed {
-            Some(claimed) => (
-                Journal::resume(claimed, &passes, &models, &inputs, &mut gallery)?,
+        let (mut journal, warning) = match origin {
+            RunOrigin::Resumed(claimed) => (
+                Journal::resume(*claimed, &passes, &models, &inputs, &mut gallery)?,
                 None,
             ),
-            None => Journal::begin(name, request, &passes, models, inputs)?,
+            RunOrigin::New { later } => Journal::begin(name, request, &passes, models, inputs, later)?,
         };
         report.observer.observe(&Event::Started { recipe });
         report.observer.observe(&Event::Planned { plan: &plan });
