@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::command::{Fresh, Image, copy_folder};
+use crate::command::{Fresh, Image, copy_folder, model_with_large_transformer};
 
 /// The settings of the images. The built-in model's guidance scale is not in its files.
 const SETTINGS: [&str; 6] = ["--steps", "6", "--cfg", "2", "--seed", "3"];
@@ -216,6 +216,48 @@ fn a_conversion_is_whole_or_not_there() {
     let run = fresh.run(&["convert", "half.gguf", "-o", "whole"]);
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     assert_eq!(fresh.files("."), ["half.gguf", "there.gguf"]);
+}
+
+/// A killed conversion leaves no model behind, and the next one what it has left.
+#[cfg(unix)]
+#[test]
+fn a_killed_conversion_leaves_nothing_that_looks_whole() {
+    let fresh = Fresh::new();
+    model_with_large_transformer(&fresh, 24);
+    fs::write(
+        fresh.configuration(),
+        format!("models_path = [{:?}]\n", fresh.path()),
+    )
+    .unwrap();
+    let models = || fresh.run(&["models"]).succeeds().stdout;
+    let before = models();
+    for target in ["target.gguf", "target.safetensors", "target"] {
+        let mut child = fresh
+            .command()
+            .args(["convert", "model", "-o", target])
+            .spawn()
+            .unwrap();
+        let unfinished = || {
+            let mut files = fresh.files(".");
+            files.retain(|name| name.starts_with(".convert-"));
+            files
+        };
+        while unfinished().is_empty() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(unfinished().len(), 1, "{target} was too quick");
+        assert!(!fresh.path().join(target).exists(), "{target}");
+        assert_eq!(models(), before);
+        fresh.run(&["convert", "model", "-o", target]).succeeds();
+        assert_eq!(unfinished(), [""; 0], "{target}");
+        let path = fresh.path().join(target);
+        match path.is_dir() {
+            true => fs::remove_dir_all(path).unwrap(),
+            false => fs::remove_file(path).unwrap(),
+        }
+    }
 }
 
 #[test]

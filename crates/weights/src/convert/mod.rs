@@ -92,6 +92,7 @@ impl Conversion {
             });
         }
         let input = Input::open(&self.from)?;
+        whole::sweep(&self.to);
         let mut report = ConversionReport {
             dropped: input.dropped.clone(),
             ..ConversionReport::default()

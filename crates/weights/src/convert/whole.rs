@@ -1,4 +1,7 @@
 //! Files and folders that appear whole or not at all.
+//!
+//! While they are written they have other names, and their process holds a lock on them. So what a killed process has
+//! left is known by its name, and by its lock that nobody holds.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,6 +18,57 @@ fn folder_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
+/// A folder that is written.
+pub(super) struct UnfinishedFolder {
+    folder: TempDir,
+    /// Its lock, where the system has locks of folders.
+    lock: Option<File>,
+}
+
+impl UnfinishedFolder {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Removes what killed processes have left beside `path`.
+pub(super) fn sweep(path: &Path) {
+    let Ok(entries) = fs::read_dir(folder_of(path)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let is_unfinished = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let left = entry.path();
+        // Where a lock cannot be asked for, somebody may hold it.
+        let Some(_lock) = lock(&left).filter(|_| is_unfinished) else {
+            continue;
+        };
+        // It is not worth an error of the new conversion.
+        let _ = match left.is_dir() {
+            true => fs::remove_dir_all(&left),
+            false => fs::remove_file(&left),
+        };
+    }
+}
+
+/// The lock of the file or folder at `path`, if no process holds it.
+#[cfg(unix)]
+fn lock(path: &Path) -> Option<File> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    if !metadata.is_file() && !metadata.is_dir() {
+        return None;
+    }
+    let file = File::open(path).ok()?;
+    file.try_lock().is_ok().then_some(file)
+}
+
+/// Other systems have no locks of folders, and their locks of files keep other programs from reading.
+#[cfg(not(unix))]
+fn lock(_: &Path) -> Option<File> {
+    None
+}
+
 /// A file beside `path` that is deleted unless it is kept.
 pub(super) fn file_for(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
@@ -22,16 +76,24 @@ pub(super) fn file_for(path: &Path) -> io::Result<NamedTempFile> {
     // Temporary files are private by default; saved files get the default permissions.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder_of(path))
+    let file = builder.tempfile_in(folder_of(path))?;
+    // Without locks, as on some network disks, nothing is removed either.
+    #[cfg(unix)]
+    let _ = file.as_file().try_lock();
+    Ok(file)
 }
 
 /// A folder beside `path` that is deleted unless it is kept.
-pub(super) fn folder_for(path: &Path) -> io::Result<TempDir> {
+pub(super) fn folder_for(path: &Path) -> io::Result<UnfinishedFolder> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    builder.tempdir_in(folder_of(path))
+    let folder = builder.tempdir_in(folder_of(path))?;
+    Ok(UnfinishedFolder {
+        lock: lock(folder.path()),
+        folder,
+    })
 }
 
 /// Gives `file` the name `path`, in place of a file that is there.
@@ -43,7 +105,8 @@ pub(super) fn keep_file(file: NamedTempFile, path: &Path) -> io::Result<()> {
 }
 
 /// Gives `folder` the name `path`, in place of a folder that is there.
-pub(super) fn keep_folder(folder: TempDir, path: &Path) -> io::Result<()> {
+pub(super) fn keep_folder(folder: UnfinishedFolder, path: &Path) -> io::Result<()> {
+    let UnfinishedFolder { folder, lock } = folder;
     let replaced = if path.exists() {
         let old = folder_for(path)?;
         let place = old.path().join("replaced");
@@ -60,6 +123,7 @@ pub(super) fn keep_folder(folder: TempDir, path: &Path) -> io::Result<()> {
     }
     // It has another name now, so that there is nothing to delete.
     drop(folder.keep());
+    drop(lock);
     sync(folder_of(path));
     Ok(())
 }
@@ -75,5 +139,38 @@ fn sync(folder: &Path) {
     if let Ok(folder) = File::open(folder) {
         // A failure only means that a crash of the system can undo the last renaming.
         let _ = folder.sync_all();
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_writes_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model");
+        let (file, unfinished) = (file_for(&target).unwrap(), folder_for(&target).unwrap());
+        // Left by a killed process, and those of others.
+        fs::write(folder.path().join(".convert-killed"), "half").unwrap();
+        fs::create_dir_all(folder.path().join(".convert-dead/unet")).unwrap();
+        fs::write(folder.path().join(".converted"), "mine").unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join(".convert-link")).unwrap();
+        sweep(&target);
+        let mut left: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        left.sort();
+        let mut wanted = vec![
+            file.path().to_owned(),
+            unfinished.path().to_owned(),
+            folder.path().join(".converted"),
+            folder.path().join(".convert-link"),
+        ];
+        wanted.sort();
+        assert_eq!(left, wanted);
+        keep_folder(unfinished, &target).unwrap();
+        assert!(target.is_dir());
     }
 }
