@@ -90,7 +90,7 @@ impl Running {
     }
 }
 
-/// The results in an output folder by seed: the image file, and its metadata without names and times.
+/// The results in an output folder by seed and prompt: the image file, and its metadata without names and times.
 fn results(folder: &Path) -> Vec<(Vec<u8>, Value)> {
     let mut results: Vec<(Vec<u8>, Value)> = fs::read_dir(folder)
         .unwrap()
@@ -109,7 +109,7 @@ fn results(folder: &Path) -> Vec<(Vec<u8>, Value)> {
             (fs::read(path).unwrap(), metadata)
         })
         .collect();
-    results.sort_by_key(|(_, metadata)| metadata["seed"].as_u64());
+    results.sort_by_key(|(_, metadata)| (metadata["seed"].as_u64(), metadata["prompt"].to_string()));
     results
 }
 

@@ -186,8 +186,10 @@ impl Work<'_> {
             return Ok(None);
         }
         let peak = Bytes(peak.0 + held * at_once as u64);
+        // What the cache may hold beside the encoders.
+        let left = self.budget.saturating_sub(peak);
         if let Some(cache) = cached {
-            cache.limit_to(self.budget.saturating_sub(peak));
+            cache.limit_to(left);
         }
         device_budget::bound(&options.device, peak, process_bytes(bundle, options))?;
         let entries = cache.ahead_entries();
@@ -199,7 +201,14 @@ impl Work<'_> {
                 stage: STAGE,
                 progress: StageProgress::begin(Some(expected)),
             });
-            cache.encode_ahead(bundle, batches, bytes, clip_skip, options, self.interrupt)?;
+            cache.encode_ahead(
+                bundle,
+                batches,
+                (bytes, left.0),
+                clip_skip,
+                options,
+                self.interrupt,
+            )?;
         }
         Ok(entries)
     }

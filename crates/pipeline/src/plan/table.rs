@@ -191,7 +191,7 @@ mod tests {
         let timed = plan.timed(&rates);
         let table = timed.to_string();
         let denoise = table.lines().nth(1).unwrap();
-        assert!(denoise.ends_with("20        4 min"), "{table}");
+        assert!(denoise.ends_with("20  4 min"), "{table}");
         assert!(
             table.ends_with("\nabout 4 min (estimated from this machine's rate), and the time to read files")
         );

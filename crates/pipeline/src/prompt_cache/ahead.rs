@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use sd_weights::WeightOptions;
 
 use super::key::PromptKey;
-use super::{LIMIT, PromptCache, limit};
+use super::{LIMIT, PromptCache, RecentPrompts, limit};
 use crate::Result;
 use crate::bundle::Bundle;
 use crate::event::Interrupt;
@@ -71,8 +71,8 @@ impl PromptCache {
         Ok(missing)
     }
 
-    /// Encodes `batches` and keeps them on disk, or in memory where that is not possible. All that are encoded ahead have
-    /// `bytes` together at the most.
+    /// Encodes `batches` and keeps them on disk, or in memory where that is not possible, as far as they fit into
+    /// `memory` bytes. All that are encoded ahead have `bytes` together at the most.
     ///
     /// # Errors
     /// As [`stage::encode`].
@@ -80,7 +80,7 @@ impl PromptCache {
         &self,
         bundle: &Bundle,
         batches: &[MissingPrompts<'_>],
-        bytes: u64,
+        (bytes, memory): (u64, u64),
         clip_skip: usize,
         weight_options: &WeightOptions,
         interrupt: &Interrupt,
@@ -91,7 +91,8 @@ impl PromptCache {
         let limit = LIMIT.saturating_add(bytes);
         for (batch, encoded) in batches.iter().zip(encoded) {
             let is_on_disk = self.keep_on_disk(&batch.key, &encoded, limit);
-            if let Some(recent) = self.recent.as_ref().filter(|_| !is_on_disk) {
+            let fits = |recent: &&RecentPrompts| recent.bytes() + encoded.bytes() <= memory;
+            if let Some(recent) = self.recent.as_ref().filter(|_| !is_on_disk).filter(fits) {
                 recent.keep_ahead(batch.key.clone(), &encoded, batch.uses);
             }
         }
