@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::Result;
 use crate::capabilities::Backend;
+use crate::gpu::{has_kernels, on_gpu};
 
 /// The tensor itself where its values are contiguous in memory, else a copy.
 ///
@@ -11,8 +12,7 @@ use crate::capabilities::Backend;
 /// The device fails.
 pub fn contiguous(tensor: &Tensor) -> Result<Tensor> {
     match Backend::of(tensor.device()) {
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::contiguous(tensor),
+        gpu if has_kernels(gpu) => on_gpu!(gpu, contiguous(tensor)),
         _ => tensor.contiguous(),
     }
 }
@@ -23,8 +23,7 @@ pub fn contiguous(tensor: &Tensor) -> Result<Tensor> {
 /// The device fails.
 pub fn copied(tensor: &Tensor) -> Result<Tensor> {
     match Backend::of(tensor.device()) {
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::copied(tensor),
+        gpu if has_kernels(gpu) => on_gpu!(gpu, copied(tensor)),
         _ => tensor.force_contiguous(),
     }
 }

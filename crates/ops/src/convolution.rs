@@ -6,9 +6,8 @@ use crate::Result;
 use crate::capabilities::Backend;
 use crate::cpu::convolution as kernel;
 use crate::cpu::kernel::{Values, on_two};
+use crate::gpu::{Addends, Windows, has_kernels, on_gpu};
 use crate::linear::small;
-#[cfg(metal)]
-use crate::metal;
 
 /// The weight and bias of a convolution, prepared once at load time.
 #[derive(Debug, Clone)]
@@ -170,14 +169,13 @@ fn conv2d_and(
     }
     match Backend::of(x.device()) {
         Backend::Cpu => on_cpu(x, convolution, shifts, onto, sizes),
-        #[cfg(metal)]
-        Backend::Metal => {
-            let addends = metal::Addends {
+        gpu if has_kernels(gpu) => {
+            let addends = Addends {
                 bias: convolution.bias.as_ref(),
                 shifts,
                 onto,
             };
-            let windows = metal::Windows {
+            let windows = Windows {
                 stride: convolution.stride,
                 above: convolution.padding.before.cast_signed(),
                 left: convolution.padding.before,
@@ -185,7 +183,7 @@ fn conv2d_and(
                 width: sizes.out_width,
                 upsamples: false,
             };
-            metal::conv2d(x, &convolution.weight, addends, windows)
+            on_gpu!(gpu, conv2d(x, &convolution.weight, addends, windows))
         }
         _ => {
             let mut result = plain(x, convolution)?;

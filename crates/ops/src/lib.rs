@@ -23,6 +23,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod fused_attention;
+mod gpu;
 mod leaky_relu;
 mod linear;
 #[cfg(metal)]
@@ -42,9 +43,9 @@ mod transpose;
 pub type Result<T> = candle_core::Result<T>;
 
 pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
-pub use attention::{Heads, Precision, attention, joint_attention, scratch_of_plain_attention};
+pub use attention::{Heads, Precision, attention, joint_attention};
 pub use bands::{Band, BandedConv2d};
-pub use capabilities::{Backend, Capabilities, Memory};
+pub use capabilities::{Backend, Capabilities, Memory, scratch_of_gpu};
 pub use concatenate::{Parts, concatenate};
 pub use contiguous::{compact, contiguous, copied};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
@@ -67,4 +68,4 @@ pub use results::{limit_results, release_results};
 pub use scratch::Scratch;
 pub use sum::{add_positions, sum};
 pub use timestep::timestep_embedding;
-pub use transpose::transpose;
+pub use transpose::{image_of_tokens, tokens_of_image, transpose};

@@ -8,6 +8,7 @@ use crate::cpu::kernel::on_two;
 use crate::cpu::lanewise::map;
 use crate::cpu::simd::InstructionSet;
 use crate::cpu::sum::Sum;
+use crate::gpu::{Epilogue, has_kernels, on_gpu};
 
 /// `x + y`, two tensors of one shape.
 ///
@@ -21,17 +22,7 @@ pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         Backend::Cpu => on_two("sum", x.dims(), x, y, |x, y| {
             Ok(map(InstructionSet::best(), Sum, [x.floats()?, y.floats()?]))
         }),
-        #[cfg(metal)]
-        Backend::Metal => {
-            use crate::metal::{Epilogue, combined};
-            combined(
-                x,
-                Epilogue {
-                    residual: Some(y),
-                    ..Epilogue::NONE
-                },
-            )
-        }
+        gpu if has_kernels(gpu) => on_gpu!(gpu, combined(x, Epilogue::residual(y))),
         _ => x + y,
     }
 }
@@ -52,8 +43,7 @@ pub fn add_positions(x: &Tensor, positions: &Tensor) -> Result<Tensor> {
         );
     }
     match Backend::of(x.device()) {
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::add_positions(x, positions),
+        gpu if has_kernels(gpu) => on_gpu!(gpu, add_positions(x, positions)),
         _ => x
             .to_dtype(DType::F32)?
             .broadcast_add(positions)?
