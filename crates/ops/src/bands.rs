@@ -331,7 +331,7 @@ impl<'a> BandedConv2d<'a> {
             shifts: None,
             onto,
         };
-        on_gpu!(backend, conv2d(&x, &self.convolution.weight, addends, windows))
+        on_gpu!(backend, conv2d(&x, &self.convolution.weight_of_kernels()?, addends, windows))
     }
 
     /// The plain definition.

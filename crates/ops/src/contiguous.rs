@@ -1,6 +1,6 @@
-//! Tensors in their order in memory, and in memory of their own.
+//! Tensors in their order in memory, in memory of their own, and in another type.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::capabilities::Backend;
@@ -39,5 +39,17 @@ pub fn compact(tensor: Tensor) -> Result<Tensor> {
         #[cfg(metal)]
         Backend::Metal => crate::metal::copied(&tensor),
         _ => Ok(tensor),
+    }
+}
+
+/// `tensor` with values of type `dtype`.
+///
+/// # Errors
+/// The device fails.
+pub fn converted(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    match Backend::of(tensor.device()) {
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => crate::cuda::converted(tensor, dtype),
+        _ => tensor.to_dtype(dtype),
     }
 }

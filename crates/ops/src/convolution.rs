@@ -1,5 +1,7 @@
 //! 2D convolutions.
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::{Tensor, bail};
 
 use crate::Result;
@@ -13,6 +15,8 @@ use crate::linear::small;
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     pub(crate) weight: Tensor,
+    /// The weight in the order that the kernels of an NVIDIA GPU read, in the same memory, from the first use on.
+    in_kernel_order: Arc<OnceLock<Tensor>>,
     pub(crate) bias: Option<Tensor>,
     pub(crate) stride: usize,
     pub(crate) padding: Padding,
@@ -53,6 +57,7 @@ impl Conv2d {
         let bias = bias.map(|bias| small(&bias)).transpose()?;
         Ok(Self {
             weight: weight.contiguous()?,
+            in_kernel_order: Arc::default(),
             bias,
             stride,
             padding: Padding {
@@ -109,6 +114,30 @@ impl Conv2d {
             rows_above: self.padding.before,
             columns_left: self.padding.before,
         })
+    }
+
+    /// The weight as the kernels of a GPU take it.
+    pub(crate) fn weight_of_kernels(&self) -> Result<Tensor> {
+        match Backend::of(self.weight.device()) {
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => {
+                // A clone of this layer, on another thread, waits for the order, so that nobody reads in between.
+                static ORDERING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+                if let Some(weight) = self.in_kernel_order.get() {
+                    return Ok(weight.clone());
+                }
+                let _ordering = ORDERING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if let Some(weight) = self.in_kernel_order.get() {
+                    return Ok(weight.clone());
+                }
+                let ordered = crate::cuda::channels_last_in_place(&self.weight)?;
+                Ok(match ordered {
+                    Some(weight) => self.in_kernel_order.get_or_init(|| weight).clone(),
+                    None => self.weight.clone(),
+                })
+            }
+            _ => Ok(self.weight.clone()),
+        }
     }
 
     /// The bias for the CPU kernels.
@@ -183,7 +212,7 @@ fn conv2d_and(
                 width: sizes.out_width,
                 upsamples: false,
             };
-            on_gpu!(gpu, conv2d(x, &convolution.weight, addends, windows))
+            on_gpu!(gpu, conv2d(x, &convolution.weight_of_kernels()?, addends, windows))
         }
         _ => {
             let mut result = plain(x, convolution)?;

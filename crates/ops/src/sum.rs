@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor, bail};
 
 use crate::Result;
 use crate::capabilities::Backend;
+use crate::contiguous::contiguous;
 use crate::cpu::kernel::on_two;
 use crate::cpu::lanewise::map;
 use crate::cpu::simd::InstructionSet;
@@ -24,6 +25,21 @@ pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         }),
         gpu if has_kernels(gpu) => on_gpu!(gpu, combined(x, Epilogue::residual(y))),
         _ => x + y,
+    }
+}
+
+/// `x + y`, each repeated where the other one has more, as by [`Tensor::broadcast_add`].
+///
+/// # Errors
+/// The shapes do not fit each other, or the device fails.
+pub fn broadcast_sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    match Backend::of(x.device()) {
+        gpu if has_kernels(gpu) => {
+            let shape = x.shape().broadcast_shape_binary_op(y.shape(), "broadcast_sum")?;
+            let [x, y] = [x, y].map(|part| contiguous(&part.broadcast_as(&shape)?));
+            sum(&x?, &y?)
+        }
+        _ => x.broadcast_add(y),
     }
 }
 

@@ -9,20 +9,16 @@ use super::tensors::{Address, address, device_of, optional_address, undefined};
 use crate::Result;
 use crate::gpu::{Addends, Windows, contiguous_strides};
 
-/// The pixels of a block's tile, and its threads.
+/// The pixels of a block's tile.
 const PIXELS: usize = 128;
-const THREADS: u32 = 256;
 /// The bytes of a block's tile of 16-bit values: stages of rows for pixels and output channels.
-const STAGES: usize = 4;
-const BYTES_OF_ROW: usize = 80;
+const STAGES: usize = 3;
+const BYTES_OF_ROW: usize = 144;
 /// The channels that are multiplied at a time.
-const DEPTH: usize = 32;
-/// The tile of 32-bit values, on both sides.
+const DEPTH: usize = 64;
+/// The tile of 32-bit values, on both sides, and its threads.
 const PLAIN_TILE: usize = 64;
-/// The blocks from which on a device is taken to be busy, and the fewest steps of a part of a sum.
-const BUSY: usize = 256;
-const STEPS_OF_PART: usize = 8;
-const MOST_PARTS: usize = 16;
+const THREADS: u32 = 256;
 
 /// As kernels have it.
 #[repr(C)]
@@ -76,20 +72,21 @@ pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, addends: Addends<'_>, windows:
     let weight = with_channels(&contiguous_pixels(weight)?, channels)?;
     let result = undefined(x.device(), &shape, held_type)?;
     let out_pixels = batch * windows.height * windows.width;
-    let tile = match out_channels {
-        _ if is_wide => PLAIN_TILE,
-        0..=16 => 16,
-        // Where tiles are few, smaller ones keep more of the device busy.
-        17..=64 => 64,
-        _ if out_pixels.div_ceil(PIXELS) * out_channels.div_ceil(128) < BUSY => 64,
-        _ => 128,
+    let (tile, threads) = match out_channels {
+        _ if is_wide => (PLAIN_TILE, THREADS),
+        0..=16 => (16, 128),
+        17..=64 => (64, 128),
+        _ => (128, 256),
     };
     let rows = if is_wide { PLAIN_TILE } else { PIXELS };
     let blocks = [out_pixels.div_ceil(rows), out_channels.div_ceil(tile)];
-    let steps = channels.div_ceil(DEPTH) * kernel_height * kernel_width;
     let splits = match is_wide {
         true => 1,
-        false => (BUSY / (blocks[0] * blocks[1]).max(1)).clamp(1, (steps / STEPS_OF_PART).clamp(1, MOST_PARTS)),
+        false => splits(
+            blocks[0] * blocks[1],
+            channels.div_ceil(DEPTH) * kernel_height * kernel_width,
+            out_pixels * out_channels,
+        ),
     };
     let parts = (splits > 1)
         .then(|| undefined(x.device(), &[splits, out_pixels, out_channels], DType::F32))
@@ -126,7 +123,7 @@ pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, addends: Addends<'_>, windows:
             false => format!("convolution_{tile}_{name}"),
         },
         blocks: [blocks[0], blocks[1], splits],
-        threads: [THREADS, 1, 1],
+        threads: [threads, 1, 1],
         shared_bytes: match is_wide {
             true => 0,
             false => count(STAGES * (PIXELS + tile) * BYTES_OF_ROW)?,
@@ -149,6 +146,30 @@ pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, addends: Addends<'_>, windows:
     }
     of_pixels(&result)
 }
+
+/// Into how many parts a sum of `steps` steps is split for `blocks` tiles of a result of so many `values`, so that the
+/// time is the least on a device that runs [`AT_A_TIME`] blocks. Time is counted in steps of all these blocks.
+fn splits(blocks: usize, steps: usize, values: usize) -> usize {
+    /// What a block takes beside its steps.
+    const AROUND: f64 = 8.0;
+    /// What writing and reading a part takes, by its values.
+    const OF_VALUE: f64 = 1.1e-6;
+    let time = |splits: usize| {
+        let rounds = (blocks * splits).div_ceil(AT_A_TIME) as f64;
+        let summed = if splits > 1 { (splits * values) as f64 * OF_VALUE } else { 0.0 };
+        rounds * (steps.div_ceil(splits) as f64 + AROUND) + summed
+    };
+    let possible = 1..=(steps / STEPS_OF_PART).clamp(1, MOST_PARTS);
+    let better = |best: usize, other: usize| if time(other) < time(best) { other } else { best };
+    possible.reduce(better).unwrap_or(1)
+}
+
+/// The blocks that run at a time: two for each multiprocessor of an H100. Any other number gives the same results up to
+/// rounding, but it is one for all devices, so that it depends on shapes alone.
+const AT_A_TIME: usize = 264;
+/// The fewest steps of a part of a sum, and the most parts.
+const STEPS_OF_PART: usize = 4;
+const MOST_PARTS: usize = 16;
 
 /// `pixels`, `[.., .., .., channels]`, with channels of zeros up to so many, at an address that vectors can be read at.
 fn with_channels(pixels: &Tensor, channels: usize) -> Result<Tensor> {

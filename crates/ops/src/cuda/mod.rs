@@ -7,9 +7,12 @@
 
 mod attention;
 mod concatenate;
+mod conversion;
 mod convolution;
 mod copy;
+mod cublas_lt;
 mod elementwise;
+mod filters;
 mod group_norm;
 mod images;
 mod launch;
@@ -20,9 +23,11 @@ mod tensors;
 
 pub(crate) use attention::{attention, joint_attention};
 pub(crate) use concatenate::concatenate;
+pub(crate) use conversion::converted;
 pub(crate) use convolution::conv2d;
 pub(crate) use copy::{contiguous, copied, put};
 pub(crate) use elementwise::{activated, add_positions, combined, gated_gelu_tanh, geglu};
+pub(crate) use filters::channels_last_in_place;
 pub(crate) use group_norm::{channel_moments, group_normalized, group_statistics, grouped_statistics};
 pub(crate) use images::{image_of_tokens, tokens_of_image, upsample_nearest};
 pub(crate) use matmul::{linear, linear_gated_gelu_tanh, linear_geglu};

@@ -37,24 +37,24 @@ constexpr int KEYS = 64;
 
 #ifdef HAS_TENSOR_CORES
 
-// Copies rows of a section pair to a tile of ROWS rows of SIZE values, with zeros behind what there is.
+// What a thread copies of every tile of ROWS rows of SIZE values: parts of 16 bytes.
 template <typename T, int SIZE, int ROWS, int THREADS>
-__device__ inline void load_tile(
-    T* tile, const Section (&sections)[2], uint32_t first, uint32_t end, uint32_t in_first_section, uint32_t size,
-    uint32_t batch, uint32_t head) {
-  constexpr int PARTS = SIZE / 8;
+struct TileCopy {
+  static constexpr int PARTS = SIZE / 8;
+  static constexpr int COUNT = (ROWS * PARTS + THREADS - 1) / THREADS;
+
+  // Copies `count` rows that begin at `from`, with zeros behind them.
+  static __device__ inline void copy(T* tile, const T* from, uint64_t stride, uint32_t count, uint32_t size) {
 #pragma unroll
-  for (int index = threadIdx.x; index < ROWS * PARTS; index += THREADS) {
-    uint32_t row = index / PARTS, column = (index % PARTS) * 8;
-    uint32_t token = first + row;
-    bool inside = token < end && column < size;
-    const Section& section = sections[token >= in_first_section];
-    uint32_t own = token >= in_first_section ? token - in_first_section : token;
-    const T* from = static_cast<const T*>(section.values);
-    if (inside) from += batch * section.batch + head * section.head + own * section.row + column;
-    copy_async(tile + row * (SIZE + PAD) + column, from, inside);
+    for (int i = 0; i < COUNT; i++) {
+      uint32_t index = threadIdx.x + i * THREADS;
+      uint32_t row = index / PARTS, column = (index % PARTS) * 8;
+      if (ROWS * PARTS % THREADS != 0 && row >= ROWS) break;
+      bool inside = row < count && (column < size);
+      copy_async(tile + row * (SIZE + PAD) + column, inside ? from + row * uint32_t(stride) + column : from, inside);
+    }
   }
-}
+};
 
 // A block of WARPS warps takes WARPS * TILES * 16 queries of one section.
 template <typename T, int SIZE, int WARPS, int TILES, bool HAS_BIAS>
@@ -69,18 +69,19 @@ __device__ void attention(const Attention& attention) {
   uint32_t blocks_of_first = (attention.query_counts[0] + QUERIES - 1) / QUERIES;
   bool second = blockIdx.x >= blocks_of_first;
   uint32_t first_query = (second ? blockIdx.x - blocks_of_first : blockIdx.x) * QUERIES;
-  uint32_t queries = attention.query_counts[second];
-  uint32_t keys = attention.key_counts[0] + attention.key_counts[1];
+  uint32_t queries = second ? attention.query_counts[1] : attention.query_counts[0];
   // In the softmax queries count from the first section on.
   uint32_t bias_row = first_query + (second ? attention.query_counts[0] : 0);
 
-  // The queries pass through the place of the first keys, a part after the other where they are more.
+  // The queries pass through the place of keys and values.
   uint32_t query_parts[TILES][SIZE / 16][4];
   {
-    constexpr int AT_A_TIME = 4 * KEYS < QUERIES ? 4 * KEYS : QUERIES;
-    static_assert(AT_A_TIME == QUERIES, "the queries fit in the place of keys and values");
-    Section of[2] = {attention.queries[second], attention.queries[second]};
-    load_tile<T, SIZE, QUERIES, THREADS>(keys_tile, of, first_query, queries, queries, attention.size, batch, head);
+    static_assert(QUERIES <= 4 * KEYS, "the queries fit in the place of keys and values");
+    const T* from = static_cast<const T*>(second ? attention.queries[1].values : attention.queries[0].values);
+    uint64_t stride = second ? attention.queries[1].row : attention.queries[0].row;
+    from += batch * (second ? attention.queries[1].batch : attention.queries[0].batch);
+    from += head * (second ? attention.queries[1].head : attention.queries[0].head) + first_query * stride;
+    TileCopy<T, SIZE, QUERIES, THREADS>::copy(keys_tile, from, stride, queries - first_query, attention.size);
     end_group_of_copies();
     wait_for_copies<0>();
     __syncthreads();
@@ -110,25 +111,43 @@ __device__ void attention(const Attention& attention) {
       for (int i = 0; i < 4; i++) results[tile][part][i] = 0.0f;
   }
 
-  auto load_keys = [&](uint32_t first, int stage) {
-    uint32_t in_first = attention.key_counts[0];
-    load_tile<T, SIZE, KEYS, THREADS>(
-        keys_tile + stage * KEYS * PITCH, attention.keys, first, keys, in_first, attention.size, batch, head);
-    load_tile<T, SIZE, KEYS, THREADS>(
-        values_tile + stage * KEYS * PITCH, attention.values, first, keys, in_first, attention.size, batch, head);
+  // Tiles of the keys of the first section, then of those of the second one.
+  uint32_t tiles_of_first = (attention.key_counts[0] + KEYS - 1) / KEYS;
+  uint32_t tiles = tiles_of_first + (attention.key_counts[1] + KEYS - 1) / KEYS;
+  const T* first_keys = static_cast<const T*>(attention.keys[0].values) + batch * attention.keys[0].batch + head * attention.keys[0].head;
+  const T* first_values =
+      static_cast<const T*>(attention.values[0].values) + batch * attention.values[0].batch + head * attention.values[0].head;
+  const T* second_keys = static_cast<const T*>(attention.keys[1].values) + batch * attention.keys[1].batch + head * attention.keys[1].head;
+  const T* second_values =
+      static_cast<const T*>(attention.values[1].values) + batch * attention.values[1].batch + head * attention.values[1].head;
+  auto load_keys = [&](uint32_t tile, int stage) {
+    bool in_second = tile >= tiles_of_first;
+    uint32_t first = (in_second ? tile - tiles_of_first : tile) * KEYS;
+    uint32_t count = (in_second ? attention.key_counts[1] : attention.key_counts[0]) - first;
+    uint64_t key_stride = in_second ? attention.keys[1].row : attention.keys[0].row;
+    uint64_t value_stride = in_second ? attention.values[1].row : attention.values[0].row;
+    const T* from_keys = (in_second ? second_keys : first_keys) + first * key_stride;
+    const T* from_values = (in_second ? second_values : first_values) + first * value_stride;
+    TileCopy<T, SIZE, KEYS, THREADS>::copy(keys_tile + stage * KEYS * PITCH, from_keys, key_stride, count, attention.size);
+    TileCopy<T, SIZE, KEYS, THREADS>::copy(
+        values_tile + stage * KEYS * PITCH, from_values, value_stride, count, attention.size);
     end_group_of_copies();
   };
 
-  load_keys(0, 0);
-  int stage = 0;
-  for (uint32_t first = 0; first < keys; first += KEYS, stage ^= 1) {
-    if (first + KEYS < keys) {
-      load_keys(first + KEYS, stage ^ 1);
+  if (tiles > 0) load_keys(0, 0);
+  for (uint32_t tile_of_keys = 0; tile_of_keys < tiles; tile_of_keys++) {
+    int stage = tile_of_keys % 2;
+    if (tile_of_keys + 1 < tiles) {
+      load_keys(tile_of_keys + 1, stage ^ 1);
       wait_for_copies<1>();
     } else {
       wait_for_copies<0>();
     }
     __syncthreads();
+    bool in_second = tile_of_keys >= tiles_of_first;
+    uint32_t first = (in_second ? tile_of_keys - tiles_of_first : tile_of_keys) * KEYS;
+    // The keys of the tile that there are.
+    uint32_t count = (in_second ? attention.key_counts[1] : attention.key_counts[0]) - first;
     const T* key_rows = keys_tile + stage * KEYS * PITCH;
     const T* value_rows = values_tile + stage * KEYS * PITCH;
 
@@ -161,22 +180,22 @@ __device__ void attention(const Attention& attention) {
 #pragma unroll
           for (int i = 0; i < 4; i++) {
             uint32_t row = (warp * TILES + tile) * 16 + lane / 4 + i / 2 * 8;
-            uint32_t key = first + column * 8 + lane % 4 * 2 + i % 2;
+            uint32_t key = column * 8 + lane % 4 * 2 + i % 2;
             float bias = 0.0f;
-            if (first_query + row < queries && key < keys)
+            if (first_query + row < queries && key < count)
               bias = attention.bias[batch * attention.bias_batch + head * attention.bias_head +
-                                    (bias_row + row) * attention.bias_row + key * attention.bias_column];
+                                    (bias_row + row) * attention.bias_row + (first + key) * attention.bias_column];
             scores[tile][column][i] = scores[tile][column][i] * attention.scale + bias * LOG2_E;
           }
     }
-    if (first + KEYS > keys) {
+    if (count < KEYS) {
 #pragma unroll
       for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
         for (int column = 0; column < KEYS / 8; column++)
 #pragma unroll
           for (int i = 0; i < 4; i++)
-            if (first + column * 8 + lane % 4 * 2 + i % 2 >= keys) scores[tile][column][i] = -INFINITY;
+            if (column * 8 + lane % 4 * 2 + i % 2 >= count) scores[tile][column][i] = -INFINITY;
     }
 
     // The scale is applied together with the subtraction, unless a bias has come between.
@@ -238,8 +257,10 @@ __device__ void attention(const Attention& attention) {
     __syncthreads();
   }
 
-  const Section& section = attention.results[second];
-  T* to = static_cast<T*>(const_cast<void*>(section.values)) + batch * section.batch + head * section.head;
+  T* to = static_cast<T*>(const_cast<void*>(second ? attention.results[1].values : attention.results[0].values));
+  to += batch * (second ? attention.results[1].batch : attention.results[0].batch);
+  to += head * (second ? attention.results[1].head : attention.results[0].head);
+  uint64_t result_stride = second ? attention.results[1].row : attention.results[0].row;
 #pragma unroll
   for (int tile = 0; tile < TILES; tile++) {
 #pragma unroll
@@ -254,7 +275,7 @@ __device__ void attention(const Attention& attention) {
       for (int part = 0; part < SIZE / 8; part++) {
         if (part * 8 < attention.size) {
           uint32_t pair = packed<T>(results[tile][part][2 * half] * factor, results[tile][part][2 * half + 1] * factor);
-          *reinterpret_cast<uint32_t*>(to + query * section.row + part * 8 + lane % 4 * 2) = pair;
+          *reinterpret_cast<uint32_t*>(to + query * result_stride + part * 8 + lane % 4 * 2) = pair;
         }
       }
     }
@@ -266,19 +287,20 @@ template <typename T, int SIZE, int WARPS, int TILES, bool HAS_BIAS>
 __device__ void attention(const Attention&) {}
 #endif
 
-#define DEFINE(NAME, T, SIZE, WARPS, TILES, SUFFIX, HAS_BIAS)                                       \
-  extern "C" __global__ void __launch_bounds__(WARPS * 32) attention_##SIZE##SUFFIX##_##NAME(       \
+#define DEFINE(NAME, T, SIZE, WARPS, TILES, BLOCKS, SUFFIX, HAS_BIAS)                               \
+  extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS) attention_##SIZE##SUFFIX##_##NAME(       \
       const __grid_constant__ Attention parameters) {                                               \
     attention<T, SIZE, WARPS, TILES, HAS_BIAS>(parameters);                                         \
   }
-#define DEFINE_SIZES(NAME, T)                  \
-  DEFINE(NAME, T, 32, 4, 2, , false)           \
-  DEFINE(NAME, T, 48, 4, 2, , false)           \
-  DEFINE(NAME, T, 64, 4, 2, , false)           \
-  DEFINE(NAME, T, 64, 4, 1, _biased, true)     \
-  DEFINE(NAME, T, 80, 4, 1, , false)           \
-  DEFINE(NAME, T, 96, 4, 1, , false)           \
-  DEFINE(NAME, T, 128, 4, 1, , false)          \
-  DEFINE(NAME, T, 160, 4, 1, , false)
+// The least blocks of a multiprocessor are those that measurements on an H200 favour.
+#define DEFINE_SIZES(NAME, T)                     \
+  DEFINE(NAME, T, 32, 4, 2, 1, , false)           \
+  DEFINE(NAME, T, 48, 4, 2, 1, , false)           \
+  DEFINE(NAME, T, 64, 4, 2, 1, , false)           \
+  DEFINE(NAME, T, 64, 4, 1, 1, _biased, true)     \
+  DEFINE(NAME, T, 80, 4, 1, 1, , false)           \
+  DEFINE(NAME, T, 96, 4, 1, 1, , false)           \
+  DEFINE(NAME, T, 128, 4, 1, 3, , false)          \
+  DEFINE(NAME, T, 160, 4, 1, 1, , false)
 DEFINE_SIZES(f16, __half)
 DEFINE_SIZES(bf16, __nv_bfloat16)

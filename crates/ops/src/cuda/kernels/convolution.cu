@@ -72,28 +72,28 @@ __device__ inline float addends(const Convolution& convolution, uint32_t pixel, 
 
 #ifdef HAS_TENSOR_CORES
 
-constexpr int PIXELS = 128;    // of a block's tile
-constexpr int DEPTH = 32;      // channels that are multiplied at a time
+constexpr int DEPTH = 64;      // channels that are multiplied at a time
 constexpr int PITCH = DEPTH + 8;
-constexpr int STAGES = 4;
-constexpr int THREADS = 256;
+constexpr int STAGES = 3;
+constexpr int PARTS = DEPTH / 8;  // of 16 bytes, of a row
 
 // A block computes PIXELS pixels of CHANNELS output channels. Its warps are [WARPS_DOWN, WARPS_ACROSS].
-template <typename T, int CHANNELS, int WARPS_DOWN, int WARPS_ACROSS>
+template <typename T, int PIXELS, int CHANNELS, int WARPS_DOWN, int WARPS_ACROSS>
 __device__ void convolve(const Convolution& convolution) {
+  constexpr int THREADS = WARPS_DOWN * WARPS_ACROSS * 32;
   constexpr int ROWS = PIXELS / WARPS_DOWN / 16;          // tiles of 16 pixels of a warp
   constexpr int COLUMNS = CHANNELS / WARPS_ACROSS / 16;   // pairs of tiles of 8 channels
   constexpr int STAGE = (PIXELS + CHANNELS) * PITCH;
-  constexpr int ROWS_OF_THREAD = PIXELS / (THREADS / 4);
+  constexpr int ROWS_OF_THREAD = PIXELS / (THREADS / PARTS);
   extern __shared__ __align__(16) char shared_bytes[];
   T* shared = reinterpret_cast<T*>(shared_bytes);
   uint32_t thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
   uint32_t first_pixel = blockIdx.x * PIXELS, first_channel = blockIdx.y * CHANNELS;
-  uint32_t part = (thread % 4) * 8;
+  uint32_t part = (thread % PARTS) * 8;
 
   Window windows[ROWS_OF_THREAD];
 #pragma unroll
-  for (int i = 0; i < ROWS_OF_THREAD; i++) windows[i] = window_of(convolution, first_pixel + thread / 4 + i * (THREADS / 4));
+  for (int i = 0; i < ROWS_OF_THREAD; i++) windows[i] = window_of(convolution, first_pixel + thread / PARTS + i * (THREADS / PARTS));
 
   uint32_t steps_of_tap = (convolution.channels + DEPTH - 1) / DEPTH;
   uint32_t taps = convolution.kernel_height * convolution.kernel_width;
@@ -123,10 +123,12 @@ __device__ void convolve(const Convolution& convolution) {
 #pragma unroll
     for (int i = 0; i < ROWS_OF_THREAD; i++) {
       bool inside = insides[i] && is_channel;
-      copy_async(of_pixels + (thread / 4 + i * (THREADS / 4)) * PITCH + part, sources[i] + (inside ? channel + part : 0), inside);
+      copy_async(of_pixels + (thread / PARTS + i * (THREADS / PARTS)) * PITCH + part, sources[i] + (inside ? channel + part : 0), inside);
     }
 #pragma unroll
-    for (int row = thread / 4; row < CHANNELS; row += THREADS / 4) {
+    for (int i = 0; i < (CHANNELS + THREADS / PARTS - 1) / (THREADS / PARTS); i++) {
+      uint32_t row = thread / PARTS + i * (THREADS / PARTS);
+      if (CHANNELS % (THREADS / PARTS) != 0 && row >= CHANNELS) break;
       uint32_t out = first_channel + row;
       bool inside = out < convolution.out_channels && is_channel;
       uint64_t offset = (uint64_t(out) * taps + tap) * convolution.channels + channel + part;
@@ -223,9 +225,8 @@ __device__ void convolve(const Convolution& convolution) {
     }
 }
 #else
-constexpr int THREADS = 256;
 // Older GPUs take another way.
-template <typename T, int CHANNELS, int WARPS_DOWN, int WARPS_ACROSS>
+template <typename T, int PIXELS, int CHANNELS, int WARPS_DOWN, int WARPS_ACROSS>
 __device__ void convolve(const Convolution&) {}
 #endif
 
@@ -292,18 +293,20 @@ __device__ void convolve_plain(const Convolution& convolution) {
     }
 }
 
-#define DEFINE(NAME, T)                                                                                             \
-  extern "C" __global__ void __launch_bounds__(THREADS) convolution_128_##NAME(const __grid_constant__ Convolution c) { \
-    convolve<T, 128, 2, 4>(c);                                                                                      \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(THREADS) convolution_64_##NAME(const __grid_constant__ Convolution c) {  \
-    convolve<T, 64, 4, 2>(c);                                                                                       \
-  }                                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(THREADS) convolution_16_##NAME(const __grid_constant__ Convolution c) {  \
-    convolve<T, 16, 8, 1>(c);                                                                                       \
-  }                                                                                                                 \
-  extern "C" __global__ void sum_parts_##NAME(const __grid_constant__ Convolution c) { sum_parts<T>(c); }
+#define DEFINE_TILE(NAME, T, PIXELS, CHANNELS, DOWN, ACROSS)                               \
+  extern "C" __global__ void __launch_bounds__(DOWN * ACROSS * 32)                         \
+      convolution_##CHANNELS##_##NAME(const __grid_constant__ Convolution convolution) {   \
+    convolve<T, PIXELS, CHANNELS, DOWN, ACROSS>(convolution);                              \
+  }
+#define DEFINE(NAME, T)                                                                    \
+  DEFINE_TILE(NAME, T, 128, 128, 2, 4)                                                     \
+  DEFINE_TILE(NAME, T, 128, 64, 4, 1)                                                      \
+  DEFINE_TILE(NAME, T, 128, 16, 4, 1)                                                      \
+  extern "C" __global__ void sum_parts_##NAME(const __grid_constant__ Convolution convolution) { sum_parts<T>(convolution); }
 DEFINE(f16, __half)
 DEFINE(bf16, __nv_bfloat16)
 
-extern "C" __global__ void __launch_bounds__(256) convolution_f32(const __grid_constant__ Convolution c) { convolve_plain(c); }
+extern "C" __global__ void __launch_bounds__(256) convolution_f32(
+    const __grid_constant__ Convolution convolution) {
+  convolve_plain(convolution);
+}

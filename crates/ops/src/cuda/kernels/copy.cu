@@ -1,4 +1,4 @@
-// Copies of views, and images of twice the height and width.
+// Copies of views, images of twice the height and width, weights of convolutions in another order, and values in another type.
 
 #include "values.cuh"
 
@@ -58,3 +58,52 @@ __device__ void upsample_nearest(const Planes& planes) {
 extern "C" __global__ void upsample_nearest_2(const Planes planes) { upsample_nearest<uint16_t>(planes); }
 extern "C" __global__ void upsample_nearest_4(const Planes planes) { upsample_nearest<uint32_t>(planes); }
 extern "C" __global__ void upsample_nearest_16(const Planes planes) { upsample_nearest<uint4>(planes); }
+
+struct Filters {
+  void* weights;      // [out channels, channels, taps], in place to [out channels, taps, channels]
+  uint32_t channels;
+  uint32_t taps;
+};
+
+// Brings the channels of a convolution's weights side by side: a block an output channel, which passes through shared memory.
+template <typename Part>
+__device__ void filters_channels_last(const Filters& filters) {
+  extern __shared__ __align__(16) char bytes[];
+  Part* shared = reinterpret_cast<Part*>(bytes);
+  uint32_t count = filters.channels * filters.taps;
+  Part* own = static_cast<Part*>(filters.weights) + uint64_t(blockIdx.x) * count;
+  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) shared[i] = own[i];
+  __syncthreads();
+  for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) {
+    uint32_t tap = i / filters.channels, channel = i - tap * filters.channels;
+    own[i] = shared[channel * filters.taps + tap];
+  }
+}
+
+extern "C" __global__ void filters_channels_last_2(const Filters filters) { filters_channels_last<uint16_t>(filters); }
+extern "C" __global__ void filters_channels_last_4(const Filters filters) { filters_channels_last<uint32_t>(filters); }
+
+struct Conversion {
+  const void* x;
+  void* y;
+  uint64_t count;
+};
+
+// Values in another type.
+template <typename From, typename To>
+__device__ void convert(const Conversion& conversion) {
+  uint64_t index = uint64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (index < conversion.count)
+    static_cast<To*>(conversion.y)[index] = rounded<To>(widened(static_cast<const From*>(conversion.x)[index]));
+}
+
+#define DEFINE(FROM, FROM_NAME, TO, TO_NAME)                                                \
+  extern "C" __global__ void convert_##FROM_NAME##_##TO_NAME(const Conversion conversion) { \
+    convert<FROM, TO>(conversion);                                                          \
+  }
+DEFINE(float, f32, __half, f16)
+DEFINE(float, f32, __nv_bfloat16, bf16)
+DEFINE(__half, f16, float, f32)
+DEFINE(__half, f16, __nv_bfloat16, bf16)
+DEFINE(__nv_bfloat16, bf16, float, f32)
+DEFINE(__nv_bfloat16, bf16, __half, f16)
