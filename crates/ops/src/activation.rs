@@ -8,6 +8,8 @@ use crate::cpu::activation::{self as kernel, Activation, GatedGeluTanh};
 use crate::cpu::kernel::{on_one, on_two};
 use crate::cpu::lanewise::map;
 use crate::cpu::simd::InstructionSet;
+#[cfg(gpu)]
+use crate::gpu::{has_kernels, on_gpu};
 
 /// GELU by the error function. Hendrycks and Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
 ///
@@ -56,8 +58,8 @@ pub fn gated_gelu_tanh(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
             let values = [gate.floats()?, up.floats()?];
             Ok(map(InstructionSet::best(), GatedGeluTanh, values))
         }),
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::gated_gelu_tanh(gate, up),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, gated_gelu_tanh(gate, up)),
         _ => gate.gelu()? * up,
     }
 }
@@ -82,8 +84,8 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
                 Ok(kernel::geglu(InstructionSet::best(), x.floats()?, width))
             })
         }
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::geglu(x),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, geglu(x)),
         _ => {
             let values = x.narrow(D::Minus1, 0, width / 2)?;
             values * x.narrow(D::Minus1, width / 2, width / 2)?.gelu_erf()?
@@ -101,8 +103,8 @@ fn elementwise(
         Backend::Cpu => on_one(name, x.dims(), x, |x| {
             Ok(map(InstructionSet::best(), activation, [x.floats()?]))
         }),
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::activated(x, activation),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, activated(x, activation)),
         _ => plain(x),
     }
 }

@@ -7,16 +7,11 @@ use crate::capabilities::Backend;
 use crate::cpu::attention as kernel;
 pub use crate::cpu::attention::Precision;
 use crate::cpu::simd::InstructionSet;
+#[cfg(gpu)]
+use crate::gpu::{has_kernels, on_gpu};
 
 /// Scores that the plain definition computes at a time: 64 MiB of 32-bit floats.
 const PLAIN_SCORES: usize = 1 << 24;
-
-/// Scratch bytes of the plain definition on a GPU: the scores of a chunk as the product gives them, in 32
-/// bits, and scaled.
-pub const fn scratch_of_plain_attention() -> u64 {
-    const OF_A_SCORE: u64 = 2 + 4 + 4;
-    PLAIN_SCORES as u64 * OF_A_SCORE
-}
 
 /// Scaled dot-product attention, `softmax(scale * q k^T + bias) v`. Vaswani et al., "Attention Is All You
 /// Need", 2017.
@@ -66,8 +61,8 @@ pub fn attention(
             let keys = [(k.clone(), v.clone())];
             on_cpu(InstructionSet::best(), q, &keys, bias.as_ref(), scale, precision)
         }
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::attention(q, k, v, bias.as_ref(), scale),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, attention(q, k, v, bias.as_ref(), scale)),
         _ => plain(q, k, v, bias.as_ref(), scale),
     }
 }
@@ -111,8 +106,8 @@ pub fn joint_attention(
     }
     match Backend::of(first.queries.device()) {
         Backend::Cpu => joint_on_cpu(&first, &second, scale, precision),
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::joint_attention(first, second, scale),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, joint_attention(first, second, scale)),
         _ => plain_joint(first, second, scale),
     }
 }
@@ -247,26 +242,15 @@ fn plain(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f64) 
             .matmul(&transposed)?
             .to_dtype(DType::F32)?
             * scale)?;
-        let weights = match bias {
-            // Rows may be all `-inf`, which only the plain softmax takes.
-            Some(bias) => plain_softmax(scores.broadcast_add(&bias.narrow(2, first, count)?)?)?,
-            None => softmax(scores)?,
-        }
-        .to_dtype(v.dtype())?;
-        chunks.push(weights.matmul(&v)?);
+        let scores = match bias {
+            Some(bias) => scores.broadcast_add(&bias.narrow(2, first, count)?)?,
+            None => scores,
+        };
+        chunks.push(plain_softmax(scores)?.to_dtype(v.dtype())?.matmul(&v)?);
     }
     match chunks.len() {
         0 => Tensor::zeros((batch, heads, 0, v.dim(3)?), v.dtype(), v.device()),
         _ => Tensor::cat(&chunks, 2),
-    }
-}
-
-/// The softmax of each row, of which none is all `-inf`.
-fn softmax(scores: Tensor) -> Result<Tensor> {
-    match Backend::of(scores.device()) {
-        #[cfg(feature = "cuda")]
-        Backend::Cuda => crate::cuda::softmax(&scores),
-        _ => plain_softmax(scores),
     }
 }
 

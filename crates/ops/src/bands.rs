@@ -10,6 +10,8 @@ use crate::cpu::gather::{Gathered, Rows};
 use crate::cpu::kernel::Values;
 use crate::cpu::norm::ChannelNorm;
 use crate::cpu::simd::InstructionSet;
+#[cfg(gpu)]
+use crate::gpu::{self, has_kernels, on_gpu};
 use crate::{ChannelMoments, Conv2d, GroupNorm, Result, upsample_nearest};
 
 /// A band of rows of a batch of images, `[batch, channels, rows, width]`, and its neighbours.
@@ -151,8 +153,8 @@ impl<'a> BandedConv2d<'a> {
         }
         match Backend::of(band.rows.device()) {
             Backend::Cpu => self.on_cpu(band, onto, shape),
-            #[cfg(metal)]
-            Backend::Metal => self.on_metal(band, onto, shape),
+            #[cfg(gpu)]
+            backend if has_kernels(backend) => self.on_gpu(backend, band, onto, shape),
             _ => {
                 let rows = self.plain(band)?;
                 match onto {
@@ -301,21 +303,26 @@ impl<'a> BandedConv2d<'a> {
         Ok(parts)
     }
 
-    #[cfg(metal)]
-    fn on_metal(&self, band: Band<'_>, onto: Option<&Tensor>, shape: [usize; 4]) -> Result<Tensor> {
-        use crate::metal;
+    #[cfg(gpu)]
+    fn on_gpu(
+        &self,
+        backend: Backend,
+        band: Band<'_>,
+        onto: Option<&Tensor>,
+        shape: [usize; 4],
+    ) -> Result<Tensor> {
         let (above, _) = self.margins();
         let parts = self.with_margins(band)?;
         let mut x = match parts.as_slice() {
             [rows] => rows.clone(),
-            _ => metal::concatenate(&parts, 2)?,
+            _ => on_gpu!(backend, concatenate(&parts, 2))?,
         };
         drop(parts);
         if let Before::Norm { norm, moments, .. } = &self.before {
-            x = norm.on_metal_by(&x, moments, true)?;
+            x = norm.on_gpu_by(backend, &x, moments, true)?;
         }
         let upsamples = matches!(self.before, Before::Upsampling { .. });
-        let windows = metal::Windows {
+        let windows = gpu::Windows {
             stride: self.convolution.stride,
             above: match band.above {
                 // A row above became two, of which the nearer one is used.
@@ -328,12 +335,15 @@ impl<'a> BandedConv2d<'a> {
             width: shape[3],
             upsamples,
         };
-        let addends = metal::Addends {
+        let addends = gpu::Addends {
             bias: self.convolution.bias.as_ref(),
             shifts: None,
             onto,
         };
-        metal::conv2d(&x, &self.convolution.weight, addends, windows)
+        on_gpu!(
+            backend,
+            conv2d(&x, &self.convolution.weight_of_kernels()?, addends, windows)
+        )
     }
 
     /// The plain definition.

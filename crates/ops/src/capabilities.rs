@@ -7,16 +7,16 @@
 use candle_core::{DType, Device};
 
 use crate::Scratch;
-use crate::fused_attention::{SCORES, fused_head};
+use crate::fused_attention::{SCORES, fused_head, fused_on_cuda};
 
 /// The kernels that run operations, one set for each kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Backend {
     /// A CPU: the kernels of this crate.
     Cpu,
-    /// An NVIDIA GPU: candle's kernels, and those of this crate that a build with the feature `cuda` has.
+    /// An NVIDIA GPU: cuBLAS' matrix products, and the kernels of this crate in a build with the feature `cuda`.
     Cuda,
-    /// An Apple GPU: candle's kernels.
+    /// An Apple GPU: candle's matrix products and attention, and the kernels of this crate.
     Metal,
 }
 
@@ -38,6 +38,14 @@ impl Backend {
             Self::Metal => "metal",
         }
     }
+}
+
+/// Scratch bytes of operations on an NVIDIA GPU, beside what [`Capabilities`] says: the weights of a convolution with
+/// their channels last, at most 2560 to 1280 channels in 16 bits, and the parts of its sums.
+pub const fn scratch_of_gpu() -> u64 {
+    const WEIGHTS: u64 = 2 * 9 * 2560 * 1280;
+    const PARTS: u64 = 4 * 256 * 128 * 128;
+    WEIGHTS + PARTS
 }
 
 /// Where the tensors of a device are.
@@ -78,9 +86,6 @@ pub struct Capabilities {
     /// Whether [`BandedConv2d::after_upsampling`](crate::BandedConv2d::after_upsampling) reads the smaller
     /// image. Elsewhere the upsampled image is a tensor of its own.
     pub fuses_upsampling: bool,
-    /// Whether convolutions store the windows of their input (im2col) and a transposed result beside the
-    /// result.
-    pub convolves_by_im2col: bool,
     /// Whether attention stores the keys once more, sorted by heads.
     pub copies_keys: bool,
 }
@@ -95,7 +100,6 @@ const CPU: Capabilities = Capabilities {
     fuses_epilogues: true,
     stores_gates: false,
     fuses_upsampling: true,
-    convolves_by_im2col: false,
     copies_keys: false,
 };
 
@@ -106,11 +110,11 @@ const CUDA: Capabilities = Capabilities {
     takes_quantized_weights: false,
     computes_on_threads: false,
     saturating_rows: 8192,
-    fuses_epilogues: false,
+    // In place, which takes no more memory.
+    fuses_epilogues: true,
     stores_gates: true,
-    fuses_upsampling: false,
-    convolves_by_im2col: true,
-    copies_keys: true,
+    fuses_upsampling: true,
+    copies_keys: false,
 };
 
 const METAL: Capabilities = Capabilities {
@@ -124,7 +128,6 @@ const METAL: Capabilities = Capabilities {
     fuses_epilogues: true,
     stores_gates: true,
     fuses_upsampling: true,
-    convolves_by_im2col: false,
     copies_keys: false,
 };
 
@@ -147,29 +150,33 @@ impl Capabilities {
                 Some(fused) => fused,
                 None => size,
             },
-            Backend::Cpu | Backend::Cuda => 0,
+            Backend::Cuda if fused_on_cuda(size, activation_type) => 0,
+            Backend::Cuda => size,
+            Backend::Cpu => 0,
         }
     }
 
     /// The scratch memory of attention with heads of `size` values.
     pub fn attention_scratch(&self, size: usize, activation_type: DType) -> Scratch {
-        match self.backend {
-            Backend::Metal => Scratch {
-                per_thread: 0,
-                shared: match fused_head(size, activation_type) {
-                    Some(_) => 0,
-                    None => (SCORES * activation_type.size_in_bytes()) as u64,
-                },
+        let is_fused = match self.backend {
+            Backend::Cpu => return Scratch::of_attention(size),
+            Backend::Cuda => fused_on_cuda(size, activation_type),
+            Backend::Metal => fused_head(size, activation_type).is_some(),
+        };
+        Scratch {
+            per_thread: 0,
+            shared: match is_fused {
+                true => 0,
+                false => (SCORES * activation_type.size_in_bytes()) as u64,
             },
-            Backend::Cpu | Backend::Cuda => Scratch::of_attention(size),
         }
     }
 
     /// The scratch memory of a convolution after upsampling, banded or not.
     pub fn upsampled_conv2d_scratch(&self, in_channels: usize, out_channels: usize) -> Scratch {
         match self.backend {
-            Backend::Metal => Scratch::default(),
-            Backend::Cpu | Backend::Cuda => Scratch::of_upsampled_conv2d(in_channels, out_channels),
+            Backend::Cuda | Backend::Metal => Scratch::default(),
+            Backend::Cpu => Scratch::of_upsampled_conv2d(in_channels, out_channels),
         }
     }
 

@@ -4,6 +4,8 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 use crate::capabilities::Backend;
+#[cfg(gpu)]
+use crate::gpu::{has_kernels, on_gpu};
 
 /// The `parts`, whose shapes differ in `dimension` alone, as one tensor.
 ///
@@ -11,8 +13,8 @@ use crate::capabilities::Backend;
 /// There are no parts, their shapes do not fit each other, or the device fails.
 pub fn concatenate(parts: &[Tensor], dimension: usize) -> Result<Tensor> {
     match parts.first().map(|first| Backend::of(first.device())) {
-        #[cfg(metal)]
-        Some(Backend::Metal) => crate::metal::concatenate(parts, dimension),
+        #[cfg(gpu)]
+        Some(gpu) if has_kernels(gpu) => on_gpu!(gpu, concatenate(parts, dimension)),
         _ => Tensor::cat(parts, dimension),
     }
 }
@@ -28,8 +30,8 @@ impl Parts {
     /// The device has no room.
     pub fn new(shape: &[usize], dtype: DType, device: &Device) -> Result<Self> {
         match Backend::of(device) {
-            #[cfg(metal)]
-            Backend::Metal => crate::metal::undefined(device.as_metal_device()?, shape, dtype).map(Self),
+            #[cfg(gpu)]
+            gpu if has_kernels(gpu) => on_gpu!(gpu, undefined(device, shape, dtype)).map(Self),
             _ => Tensor::zeros(shape, dtype, device).map(Self),
         }
     }
@@ -40,8 +42,8 @@ impl Parts {
     /// The part does not fit, or the device fails.
     pub fn put(&mut self, part: &Tensor, dimension: usize, first: usize) -> Result<()> {
         match Backend::of(self.0.device()) {
-            #[cfg(metal)]
-            Backend::Metal => crate::metal::put(&self.0, part, dimension, first),
+            #[cfg(gpu)]
+            gpu if has_kernels(gpu) => on_gpu!(gpu, put(&self.0, part, dimension, first)),
             _ => self.0.slice_set(&part.contiguous()?, dimension, first),
         }
     }

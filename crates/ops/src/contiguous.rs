@@ -1,9 +1,11 @@
-//! Tensors in their order in memory, and in memory of their own.
+//! Tensors in their order in memory, in memory of their own, and in another type.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::Result;
 use crate::capabilities::Backend;
+#[cfg(gpu)]
+use crate::gpu::{has_kernels, on_gpu};
 
 /// The tensor itself where its values are contiguous in memory, else a copy.
 ///
@@ -11,8 +13,8 @@ use crate::capabilities::Backend;
 /// The device fails.
 pub fn contiguous(tensor: &Tensor) -> Result<Tensor> {
     match Backend::of(tensor.device()) {
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::contiguous(tensor),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, contiguous(tensor)),
         _ => tensor.contiguous(),
     }
 }
@@ -23,8 +25,8 @@ pub fn contiguous(tensor: &Tensor) -> Result<Tensor> {
 /// The device fails.
 pub fn copied(tensor: &Tensor) -> Result<Tensor> {
     match Backend::of(tensor.device()) {
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::copied(tensor),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, copied(tensor)),
         _ => tensor.force_contiguous(),
     }
 }
@@ -40,5 +42,17 @@ pub fn compact(tensor: Tensor) -> Result<Tensor> {
         #[cfg(metal)]
         Backend::Metal => crate::metal::copied(&tensor),
         _ => Ok(tensor),
+    }
+}
+
+/// `tensor` with values of type `dtype`.
+///
+/// # Errors
+/// The device fails.
+pub fn converted(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    match Backend::of(tensor.device()) {
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => crate::cuda::converted(tensor, dtype),
+        _ => tensor.to_dtype(dtype),
     }
 }

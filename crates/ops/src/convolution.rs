@@ -1,19 +1,25 @@
 //! 2D convolutions.
 
+#[cfg(feature = "cuda")]
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
 use candle_core::{Tensor, bail};
 
 use crate::Result;
 use crate::capabilities::Backend;
 use crate::cpu::convolution as kernel;
 use crate::cpu::kernel::{Values, on_two};
+#[cfg(gpu)]
+use crate::gpu::{Addends, Windows, has_kernels, on_gpu};
 use crate::linear::small;
-#[cfg(metal)]
-use crate::metal;
 
 /// The weight and bias of a convolution, prepared once at load time.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     pub(crate) weight: Tensor,
+    /// The weight in the order that the kernels of an NVIDIA GPU read, in the same memory, from the first use on.
+    #[cfg(feature = "cuda")]
+    in_kernel_order: Arc<OnceLock<Tensor>>,
     pub(crate) bias: Option<Tensor>,
     pub(crate) stride: usize,
     pub(crate) padding: Padding,
@@ -54,6 +60,8 @@ impl Conv2d {
         let bias = bias.map(|bias| small(&bias)).transpose()?;
         Ok(Self {
             weight: weight.contiguous()?,
+            #[cfg(feature = "cuda")]
+            in_kernel_order: Arc::default(),
             bias,
             stride,
             padding: Padding {
@@ -110,6 +118,31 @@ impl Conv2d {
             rows_above: self.padding.before,
             columns_left: self.padding.before,
         })
+    }
+
+    /// The weight as the kernels of a GPU take it.
+    #[cfg(gpu)]
+    pub(crate) fn weight_of_kernels(&self) -> Result<Tensor> {
+        match Backend::of(self.weight.device()) {
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => {
+                // A clone of this layer, on another thread, waits for the order, so that nobody reads in between.
+                static ORDERING: Mutex<()> = Mutex::new(());
+                if let Some(weight) = self.in_kernel_order.get() {
+                    return Ok(weight.clone());
+                }
+                let _ordering = ORDERING.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(weight) = self.in_kernel_order.get() {
+                    return Ok(weight.clone());
+                }
+                let ordered = crate::cuda::channels_last_in_place(&self.weight)?;
+                Ok(match ordered {
+                    Some(weight) => self.in_kernel_order.get_or_init(|| weight).clone(),
+                    None => self.weight.clone(),
+                })
+            }
+            _ => Ok(self.weight.clone()),
+        }
     }
 
     /// The bias for the CPU kernels.
@@ -170,14 +203,14 @@ fn conv2d_and(
     }
     match Backend::of(x.device()) {
         Backend::Cpu => on_cpu(x, convolution, shifts, onto, sizes),
-        #[cfg(metal)]
-        Backend::Metal => {
-            let addends = metal::Addends {
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => {
+            let addends = Addends {
                 bias: convolution.bias.as_ref(),
                 shifts,
                 onto,
             };
-            let windows = metal::Windows {
+            let windows = Windows {
                 stride: convolution.stride,
                 above: convolution.padding.before.cast_signed(),
                 left: convolution.padding.before,
@@ -185,7 +218,10 @@ fn conv2d_and(
                 width: sizes.out_width,
                 upsamples: false,
             };
-            metal::conv2d(x, &convolution.weight, addends, windows)
+            on_gpu!(
+                gpu,
+                conv2d(x, &convolution.weight_of_kernels()?, addends, windows)
+            )
         }
         _ => {
             let mut result = plain(x, convolution)?;

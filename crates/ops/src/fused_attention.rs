@@ -1,8 +1,8 @@
-//! Which attention the fused kernel of Apple GPUs computes, which predictions of memory ask on every system.
+//! Which attention the fused kernels of GPUs compute, which predictions of memory ask on every system.
 
 use candle_core::DType;
 
-/// The sizes of heads that the fused kernel takes. Smaller ones are padded with zeros.
+/// The sizes of heads that the fused kernel of Apple GPUs takes. Smaller ones are padded with zeros.
 const SIZES: [usize; 7] = [32, 64, 72, 80, 96, 128, 256];
 /// The largest one in 32 bits, for the memory of a threadgroup.
 const LARGEST_IN_F32: usize = 128;
@@ -12,7 +12,10 @@ const LARGEST_IN_16_BITS: usize = 512;
 /// Scores that are stored at a time where attention is not fused: 64 MiB of 32-bit floats.
 pub(crate) const SCORES: usize = 1 << 24;
 
-/// The size of heads with which the fused kernel computes heads of `size`, if any.
+/// The largest size of heads of the fused kernel of NVIDIA GPUs. All are multiples of 8.
+const LARGEST_ON_CUDA: usize = 160;
+
+/// The size of heads with which the fused kernel of Apple GPUs computes heads of `size`, if any.
 pub(crate) fn fused_head(size: usize, activation_type: DType) -> Option<usize> {
     let mut sizes = SIZES.into_iter().chain([LARGEST_IN_16_BITS]);
     let largest = match activation_type {
@@ -22,6 +25,11 @@ pub(crate) fn fused_head(size: usize, activation_type: DType) -> Option<usize> {
     sizes
         .find(|&fused| fused >= size)
         .filter(|&fused| fused <= largest)
+}
+
+/// Whether the fused kernel of NVIDIA GPUs, of compute capability 8.0 or later, computes heads of `size`.
+pub(crate) fn fused_on_cuda(size: usize, activation_type: DType) -> bool {
+    size.is_multiple_of(8) && size <= LARGEST_ON_CUDA && activation_type != DType::F32
 }
 
 #[cfg(test)]

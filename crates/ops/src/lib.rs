@@ -23,6 +23,8 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod fused_attention;
+#[cfg(gpu)]
+mod gpu;
 mod leaky_relu;
 mod linear;
 #[cfg(metal)]
@@ -42,11 +44,11 @@ mod transpose;
 pub type Result<T> = candle_core::Result<T>;
 
 pub use activation::{gated_gelu_tanh, geglu, gelu, gelu_tanh, quick_gelu, silu};
-pub use attention::{Heads, Precision, attention, joint_attention, scratch_of_plain_attention};
+pub use attention::{Heads, Precision, attention, joint_attention};
 pub use bands::{Band, BandedConv2d};
-pub use capabilities::{Backend, Capabilities, Memory};
+pub use capabilities::{Backend, Capabilities, Memory, scratch_of_gpu};
 pub use concatenate::{Parts, concatenate};
-pub use contiguous::{compact, contiguous, copied};
+pub use contiguous::{compact, contiguous, converted, copied};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};
@@ -65,6 +67,6 @@ pub use rates::Rates;
 pub use resample::upsample_nearest;
 pub use results::{limit_results, release_results};
 pub use scratch::Scratch;
-pub use sum::{add_positions, sum};
+pub use sum::{add_positions, broadcast_sum, sum};
 pub use timestep::timestep_embedding;
-pub use transpose::transpose;
+pub use transpose::{image_of_tokens, tokens_of_image, transpose};

@@ -7,6 +7,8 @@ use crate::capabilities::Backend;
 use crate::cpu::kernel::Values;
 use crate::cpu::moments as kernel;
 use crate::cpu::simd::InstructionSet;
+#[cfg(gpu)]
+use crate::gpu::{self, has_kernels};
 
 /// The mean and variance of each channel of a batch of images, for group norms. An image may arrive in bands
 /// of rows, from the top down. The result has the same bits on a CPU however the image is split, and is equal
@@ -23,8 +25,8 @@ enum Kept {
         channels: usize,
         moments: Vec<kernel::Moments>,
     },
-    #[cfg(metal)]
-    OnMetal(crate::metal::ChannelMoments),
+    #[cfg(gpu)]
+    OnGpu(gpu::ChannelMoments),
     Plain(Plain),
 }
 
@@ -55,8 +57,8 @@ impl ChannelMoments {
     pub fn add(&mut self, rows: &Tensor) -> Result<()> {
         match Backend::of(rows.device()) {
             Backend::Cpu => self.add_on_cpu(rows),
-            #[cfg(metal)]
-            Backend::Metal => self.add_on_metal(rows),
+            #[cfg(gpu)]
+            backend if has_kernels(backend) => self.add_on_gpu(rows),
             _ => self.add_plain(rows),
         }
     }
@@ -98,22 +100,22 @@ impl ChannelMoments {
         Ok(())
     }
 
-    #[cfg(metal)]
-    fn add_on_metal(&mut self, rows: &Tensor) -> Result<()> {
+    #[cfg(gpu)]
+    fn add_on_gpu(&mut self, rows: &Tensor) -> Result<()> {
         let earlier = match &self.kept {
             None => None,
-            Some(Kept::OnMetal(earlier)) => Some(earlier),
+            Some(Kept::OnGpu(earlier)) => Some(earlier),
             Some(_) => bail!("moments of an image on two devices"),
         };
-        self.kept = Some(Kept::OnMetal(crate::metal::ChannelMoments::of(rows, earlier)?));
+        self.kept = Some(Kept::OnGpu(gpu::ChannelMoments::of(rows, earlier)?));
         Ok(())
     }
 
-    /// The moments of images on an Apple GPU.
-    #[cfg(metal)]
-    pub(crate) fn on_metal(&self) -> Result<&crate::metal::ChannelMoments> {
+    /// The moments of images on a GPU with kernels.
+    #[cfg(gpu)]
+    pub(crate) fn on_gpu(&self) -> Result<&gpu::ChannelMoments> {
         match &self.kept {
-            Some(Kept::OnMetal(moments)) => Ok(moments),
+            Some(Kept::OnGpu(moments)) => Ok(moments),
             Some(_) => bail!("the moments of an image on another device"),
             None => bail!("the moments of no image"),
         }

@@ -8,9 +8,9 @@ use crate::cpu::kernel::{on_one, on_three};
 use crate::cpu::norm as kernels;
 use crate::cpu::sections::Section;
 use crate::cpu::simd::InstructionSet;
+#[cfg(gpu)]
+use crate::gpu::{Epilogue, RowNorm, has_kernels, on_gpu};
 use crate::linear::small;
-#[cfg(metal)]
-use crate::metal;
 use crate::moments::ChannelMoments;
 
 /// A group norm. Wu and He, "Group Normalization", 2018.
@@ -70,11 +70,14 @@ fn group_norm_then(x: &Tensor, norm: &GroupNorm, then_silu: bool) -> Result<Tens
                 Ok(kernels::group_norm(set, x.floats()?, (height, width), settings))
             })
         }),
-        #[cfg(metal)]
-        Backend::Metal => {
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => {
             let weights = [&norm.weight, &norm.bias];
-            let statistics = metal::group_statistics(x, norm.groups, norm.epsilon)?;
-            metal::group_normalized(x, norm.groups, &statistics, weights, then_silu)
+            let statistics = on_gpu!(gpu, group_statistics(x, norm.groups, norm.epsilon))?;
+            on_gpu!(
+                gpu,
+                group_normalized(x, norm.groups, &statistics, weights, then_silu)
+            )
         }
         _ => {
             let normed = plain_group_norm(x, norm)?;
@@ -136,15 +139,20 @@ impl GroupNorm {
     }
 
     /// Norms a part of images with these `moments`, with silu after it if wanted.
-    #[cfg(metal)]
-    pub(crate) fn on_metal_by(
+    #[cfg(gpu)]
+    pub(crate) fn on_gpu_by(
         &self,
+        gpu: Backend,
         x: &Tensor,
         moments: &ChannelMoments,
         then_silu: bool,
     ) -> Result<Tensor> {
-        let statistics = moments.on_metal()?.statistics(self.groups, self.epsilon)?;
-        metal::group_normalized(x, self.groups, &statistics, [&self.weight, &self.bias], then_silu)
+        let statistics = moments.on_gpu()?.statistics(self.groups, self.epsilon)?;
+        let weights = [&self.weight, &self.bias];
+        on_gpu!(
+            gpu,
+            group_normalized(x, self.groups, &statistics, weights, then_silu)
+        )
     }
 
     fn plain_weighted(&self, normed: &Tensor) -> Result<Tensor> {
@@ -203,16 +211,16 @@ pub fn layer_norm(x: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
     }
     match Backend::of(x.device()) {
         Backend::Cpu => layer_norm_on_cpu(x, norm, width),
-        #[cfg(metal)]
-        Backend::Metal => {
-            let norm = metal::RowNorm {
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => {
+            let norm = RowNorm {
                 subtracts_mean: true,
                 epsilon: norm.epsilon,
                 scale: norm.weight.as_ref(),
                 scale_offset: 0.0,
                 shift: norm.bias.as_ref(),
             };
-            metal::row_norm(x, norm)
+            on_gpu!(gpu, row_norm(x, norm))
         }
         _ => plain_layer_norm(x, norm),
     }
@@ -267,16 +275,16 @@ pub fn modulated_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor, epsilon:
                 Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
             })
         }
-        #[cfg(metal)]
-        Backend::Metal => {
-            let norm = metal::RowNorm {
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => {
+            let norm = RowNorm {
                 subtracts_mean: true,
                 epsilon,
                 scale: Some(scale),
                 scale_offset: 1.0,
                 shift: Some(shift),
             };
-            metal::row_norm(x, norm)
+            on_gpu!(gpu, row_norm(x, norm))
         }
         _ => {
             let normed = plain_normed(&x.to_dtype(DType::F32)?, epsilon)?.to_dtype(x.dtype())?;
@@ -309,8 +317,8 @@ pub fn gated_residual(residual: &Tensor, gate: &Tensor, x: &Tensor) -> Result<Te
                 Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
             })
         }
-        #[cfg(metal)]
-        Backend::Metal => metal::combined(x, metal::Epilogue::gated_residual(residual, gate)),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, combined(x, Epilogue::gated_residual(residual, gate))),
         _ => residual + x.broadcast_mul(&gate.unsqueeze(1)?)?,
     }
 }
@@ -353,16 +361,16 @@ pub fn rms_norm(x: &Tensor, norm: &RmsNorm) -> Result<Tensor> {
                 Ok(kernel.of(InstructionSet::best(), x.floats()?, width))
             })
         }
-        #[cfg(metal)]
-        Backend::Metal => {
-            let norm = metal::RowNorm {
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => {
+            let norm = RowNorm {
                 subtracts_mean: false,
                 epsilon: norm.epsilon,
                 scale: Some(&norm.weight),
                 scale_offset: 0.0,
                 shift: None,
             };
-            metal::row_norm(x, norm)
+            on_gpu!(gpu, row_norm(x, norm))
         }
         _ => plain_rms_norm(x, norm),
     }

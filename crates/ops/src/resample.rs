@@ -6,6 +6,8 @@ use crate::Result;
 use crate::capabilities::Backend;
 use crate::cpu::kernel::on_one;
 use crate::cpu::resample as kernel;
+#[cfg(gpu)]
+use crate::gpu::{has_kernels, on_gpu};
 
 /// Nearest-neighbour upsampling of `x`, `[batch, channels, height, width]`, by 2:
 /// `[batch, channels, 2 height, 2 width]`.
@@ -21,8 +23,8 @@ pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
                 Ok(kernel::upsample_nearest(x.floats()?, width))
             })
         }
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::upsample_nearest(x),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, upsample_nearest(x)),
         _ => x.contiguous()?.upsample_nearest2d(2 * height, 2 * width),
     }
 }

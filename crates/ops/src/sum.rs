@@ -4,10 +4,14 @@ use candle_core::{DType, Tensor, bail};
 
 use crate::Result;
 use crate::capabilities::Backend;
+#[cfg(gpu)]
+use crate::contiguous::contiguous;
 use crate::cpu::kernel::on_two;
 use crate::cpu::lanewise::map;
 use crate::cpu::simd::InstructionSet;
 use crate::cpu::sum::Sum;
+#[cfg(gpu)]
+use crate::gpu::{Epilogue, has_kernels, on_gpu};
 
 /// `x + y`, two tensors of one shape.
 ///
@@ -21,18 +25,25 @@ pub fn sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
         Backend::Cpu => on_two("sum", x.dims(), x, y, |x, y| {
             Ok(map(InstructionSet::best(), Sum, [x.floats()?, y.floats()?]))
         }),
-        #[cfg(metal)]
-        Backend::Metal => {
-            use crate::metal::{Epilogue, combined};
-            combined(
-                x,
-                Epilogue {
-                    residual: Some(y),
-                    ..Epilogue::NONE
-                },
-            )
-        }
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, combined(x, Epilogue::residual(y))),
         _ => x + y,
+    }
+}
+
+/// `x + y`, each repeated where the other one has more, as by [`Tensor::broadcast_add`].
+///
+/// # Errors
+/// The shapes do not fit each other, or the device fails.
+pub fn broadcast_sum(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    match Backend::of(x.device()) {
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => {
+            let shape = x.shape().broadcast_shape_binary_op(y.shape(), "broadcast_sum")?;
+            let [x, y] = [x, y].map(|part| contiguous(&part.broadcast_as(&shape)?));
+            sum(&x?, &y?)
+        }
+        _ => x.broadcast_add(y),
     }
 }
 
@@ -52,8 +63,8 @@ pub fn add_positions(x: &Tensor, positions: &Tensor) -> Result<Tensor> {
         );
     }
     match Backend::of(x.device()) {
-        #[cfg(metal)]
-        Backend::Metal => crate::metal::add_positions(x, positions),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu!(gpu, add_positions(x, positions)),
         _ => x
             .to_dtype(DType::F32)?
             .broadcast_add(positions)?

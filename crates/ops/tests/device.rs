@@ -12,10 +12,10 @@ use candle_core::{DType, Device, Tensor};
 use sd_ops::{
     Band, BandedConv2d, ChannelMoments, Conv2d, GroupNorm, Heads, LayerNorm, Linear, Precision, RmsNorm,
     add_positions, attention, concatenate, conv2d, conv2d_onto, conv2d_shifted, gated_gelu_tanh,
-    gated_residual, geglu, gelu, gelu_tanh, group_norm, group_norm_silu, joint_attention, layer_norm, linear,
-    linear_gated_residual, linear_geglu, linear_gelu, linear_gelu_tanh, linear_quick_gelu, linear_residual,
-    linear_silu, modulated_layer_norm, quick_gelu, rms_norm, silu, sum, timestep_embedding, transpose,
-    upsample_nearest,
+    gated_residual, geglu, gelu, gelu_tanh, group_norm, group_norm_silu, image_of_tokens, joint_attention,
+    layer_norm, linear, linear_gated_residual, linear_geglu, linear_gelu, linear_gelu_tanh,
+    linear_quick_gelu, linear_residual, linear_silu, modulated_layer_norm, quick_gelu, rms_norm, silu, sum,
+    timestep_embedding, tokens_of_image, transpose, upsample_nearest,
 };
 
 /// Relative errors that are allowed.
@@ -203,6 +203,39 @@ fn attention_of_heads_of_every_size() {
 }
 
 #[test]
+fn attention_of_two_streams_with_heads_of_every_size() {
+    for (size, of_first, of_second) in [(24, 130, 65), (96, 64, 1), (128, 1, 200), (512, 9, 8)] {
+        compare(&format!("joint_attention of heads of {size}"), |target| {
+            let heads = |tokens: usize, seed: u64| Heads {
+                queries: target.random(&[2, tokens, 2, size], seed),
+                keys: target.random(&[2, tokens, 2, size], seed + 1),
+                values: target.random(&[2, tokens, 2, size], seed + 2),
+            };
+            let (first, second) =
+                joint_attention(heads(of_first, 1), heads(of_second, 4), 0.2, Precision::Full)?;
+            Tensor::cat(&[first, second], 1)
+        });
+    }
+}
+
+#[test]
+fn attention_with_scores_far_from_zero() {
+    for (queries, keys) in [(300, 1000), (64, 77), (1, 1)] {
+        compare("attention", |target| {
+            let of = |rows: usize, seed: u64| (target.random(&[1, rows, 2, 64], seed) * 8.0)?.transpose(1, 2);
+            attention(
+                &of(queries, 1)?,
+                &of(keys, 2)?,
+                &of(keys, 3)?,
+                None,
+                0.125,
+                Precision::Full,
+            )
+        });
+    }
+}
+
+#[test]
 fn values_that_change_places() {
     compare("transpose", |target| transpose(&target.random(&[2, 37, 50], 1)));
     compare("sum", |target| {
@@ -315,6 +348,66 @@ fn norms() {
     });
 }
 
+#[test]
+fn norms_of_rows_of_every_width() {
+    for width in [
+        1, 7, 32, 64, 100, 128, 256, 640, 1024, 1280, 2432, 2560, 4096, 5001,
+    ] {
+        compare(&format!("layer_norm of {width}"), |target| {
+            let norm = LayerNorm::new(
+                Some(target.random(&[width], 2)),
+                Some(target.random(&[width], 3)),
+                1e-3,
+            )?;
+            layer_norm(&around_two(target, &[3, 7, width])?, &norm)
+        });
+        compare(&format!("rms_norm of {width}"), |target| {
+            let norm = RmsNorm::new(target.random(&[width], 2), 1e-6)?;
+            rms_norm(&target.random(&[5, 13, width], 1), &norm)
+        });
+        compare(
+            &format!("modulated_layer_norm of a part of a row of {width}"),
+            |target| {
+                let modulation = target.random(&[2, 3 * width], 2);
+                let of = |index: usize| modulation.narrow(1, index * width, width);
+                modulated_layer_norm(&around_two(target, &[2, 5, width])?, &of(0)?, &of(2)?, 1e-3)
+            },
+        );
+    }
+}
+
+#[test]
+fn images_that_pass_from_one_operation_to_the_next() {
+    compare("a residual block with a shortcut", |target| {
+        let x = target.random(&[2, 24, 19, 14], 1);
+        let (first, second) = (group_norm_of(target, 24, 8)?, group_norm_of(target, 40, 8)?);
+        let mut hidden = conv2d(
+            &group_norm_silu(&x, &first)?,
+            &convolution(target, [40, 24, 3, 3], 1, 1)?,
+        )?;
+        hidden = group_norm_silu(&hidden, &second)?;
+        let carried = conv2d(&x, &convolution(target, [40, 24, 1, 1], 1, 0)?)?;
+        let sum = conv2d_onto(&carried, &hidden, &convolution(target, [40, 40, 3, 3], 1, 1)?)?;
+        let smaller = conv2d(&sum, &convolution(target, [40, 40, 3, 3], 2, 1)?)?;
+        let larger = upsample_nearest(&smaller)?.narrow(2, 0, 19)?;
+        concatenate(&[larger, sum], 1)
+    });
+    compare("tokens of an image", |target| {
+        let image = conv2d(
+            &target.random(&[2, 8, 9, 7], 1),
+            &convolution(target, [24, 8, 3, 3], 1, 1)?,
+        )?;
+        let tokens = silu(&tokens_of_image(&image)?)?;
+        sum(&image, &image_of_tokens(&tokens, 9, 7)?)
+    });
+    compare("an image of single values", |target| {
+        silu(&conv2d(
+            &target.random(&[1, 16, 5, 6], 1),
+            &convolution(target, [3, 16, 3, 3], 1, 1)?,
+        )?)
+    });
+}
+
 /// Values whose mean is not zero.
 fn around_two(target: &Target, shape: &[usize]) -> candle_core::Result<Tensor> {
     target.random(shape, 1) + 2.0
@@ -339,6 +432,20 @@ fn convolutions() {
                 &target.random(&[2, inputs, 37, 52], 1),
                 &convolution.padded_after(after),
             )
+        });
+    }
+    for (inputs, outputs, kernel, height, width) in [
+        // Sums that are split, tiles that are large, and channels that are few.
+        (1280, 640, 3, 4, 8),
+        (512, 130, 1, 8, 8),
+        (64, 200, 3, 160, 150),
+        (4, 320, 3, 16, 16),
+        (64, 4, 3, 33, 16),
+        (3, 3, 5, 9, 9),
+    ] {
+        compare(&format!("conv2d of {inputs} to {outputs}"), |target| {
+            let convolution = convolution(target, [outputs, inputs, kernel, kernel], 1, kernel / 2)?;
+            conv2d(&target.random(&[2, inputs, height, width], 1), &convolution)
         });
     }
     compare("conv2d_shifted", |target| {

@@ -65,6 +65,8 @@ pub(crate) fn streaming_buffers(
 /// The buffers of tensors for `device` that are not streamed.
 pub(crate) fn unshared_buffers(device: &Device) -> Arc<dyn Buffers> {
     match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => Arc::new(crate::cuda::ResidentBuffers::new(device)),
         #[cfg(metal)]
         Device::Metal(device) => Arc::new(crate::metal::MetalBuffers::new(device)),
         _ => Arc::new(HostBuffers::new(device.clone())),
@@ -147,7 +149,10 @@ pub fn restart_device_peak(device: &Device) -> Result<()> {
 pub fn release_device_memory(device: &Device) -> Result<()> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => crate::cuda::release(device),
+        Device::Cuda(device) => {
+            crate::cuda::release_staging(device);
+            crate::cuda::release(device)
+        }
         #[cfg(metal)]
         Device::Metal(device) => crate::metal::release(device),
         _ => Ok(()),

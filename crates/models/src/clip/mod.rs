@@ -9,7 +9,7 @@ mod layer;
 mod work;
 
 use candle_core::{DType, Device, Tensor};
-use sd_ops::{LayerNorm, Linear, layer_norm, linear};
+use sd_ops::{LayerNorm, Linear, add_positions, converted, layer_norm, linear};
 use sd_weights::{Blocks, Table, Weights};
 
 pub use config::{Activation, Config};
@@ -255,9 +255,8 @@ impl TextEncoder {
         let words = self.token_embeddings(&ids.collect::<Vec<_>>())?;
         let indices: Vec<usize> = (0..tokens).collect();
         let positions = self.positions.rows(&indices)?;
-        let activation_type = self.model.options().activation_type();
         let words = words.reshape((texts.len(), tokens, hidden_size))?;
-        Ok(words.broadcast_add(&positions.to_dtype(activation_type)?)?)
+        Ok(add_positions(&words, &converted(&positions, DType::F32)?)?)
     }
 
     /// The token embeddings of `ids`, `[ids, hidden_size]`: rows of the table, or of the added embeddings.
@@ -269,7 +268,7 @@ impl TextEncoder {
             .map(|&id| if id < vocabulary { id } else { 0 })
             .collect();
         let rows = self.tokens.rows(&in_table)?;
-        let rows = rows.to_dtype(self.model.options().activation_type())?;
+        let rows = converted(&rows, self.model.options().activation_type())?;
         let Some(embeddings) = self
             .embeddings
             .as_ref()

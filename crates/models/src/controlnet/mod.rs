@@ -9,7 +9,7 @@ mod footprint;
 mod work;
 
 use candle_core::{DType, Tensor};
-use sd_ops::{Conv2d, conv2d};
+use sd_ops::{Conv2d, conv2d, converted};
 use sd_weights::{Blocks, Weights};
 
 pub use config::{ChannelOrder, Config};
@@ -149,8 +149,8 @@ impl ControlNet {
             });
         }
         let time = self.time.block(0)?.embed(inputs, self.activation_type)?;
-        let context = inputs.context.to_dtype(self.activation_type)?;
-        let control_image = control_image.to_dtype(self.activation_type)?;
+        let context = converted(inputs.context, self.activation_type)?;
+        let control_image = converted(control_image, self.activation_type)?;
         Ok(Conditions {
             texts: unet::Conditions::new(time, context, inputs)?,
             control_image: self.control_image.block(0)?.embed(&control_image)?,
@@ -167,7 +167,7 @@ impl ControlNet {
         for input in inputs {
             let texts = &input.conditions.texts;
             texts.check(input.latents, self.config.network.in_channels, step, NETWORK)?;
-            let stream = Stream::new(input.latents.to_dtype(self.activation_type)?);
+            let stream = Stream::new(converted(input.latents, self.activation_type)?);
             streams.push(Some((stream, texts.at_step(step)?)));
         }
         let mut added: Vec<Vec<Tensor>> = vec![Vec::new(); inputs.len()];

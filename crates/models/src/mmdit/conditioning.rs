@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
+use sd_ops::converted;
 use sd_weights::{Blocks, Weights};
 
 use super::block_kind::{BlockKind, ContextStream};
@@ -83,9 +84,9 @@ impl Conditioner {
         self.check(context, pooled, latents, network)?;
         let texts = pooled.dim(0)?;
         let entry = self.entry.block(0)?;
-        let embedding = entry.time_text_embedding(timesteps, &pooled.to_dtype(self.activation_type)?)?;
+        let embedding = entry.time_text_embedding(timesteps, &converted(pooled, self.activation_type)?)?;
         let text = match context {
-            Some(context) => entry.context(&context.to_dtype(self.activation_type)?)?,
+            Some(context) => entry.context(&converted(context, self.activation_type)?)?,
             None => None,
         };
         drop(entry);

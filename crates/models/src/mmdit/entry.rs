@@ -1,7 +1,7 @@
 //! The embeddings of the timestep and the text, which are used once per run.
 
 use candle_core::Tensor;
-use sd_ops::{Linear, linear, linear_silu, silu, timestep_embedding};
+use sd_ops::{Linear, broadcast_sum, converted, linear, linear_silu, silu, timestep_embedding};
 use sd_weights::Weights;
 
 use super::Config;
@@ -53,11 +53,14 @@ impl Entry {
     pub(super) fn time_text_embedding(&self, timesteps: &[f32], pooled: &Tensor) -> Result<Tensor> {
         let (steps, batch) = (timesteps.len(), pooled.dim(0)?);
         let timesteps = Tensor::from_slice(timesteps, steps, pooled.device())?;
-        let timesteps = timestep_embedding(&timesteps, TIMESTEP_FEATURES)?.to_dtype(pooled.dtype())?;
+        let timesteps = converted(
+            &timestep_embedding(&timesteps, TIMESTEP_FEATURES)?,
+            pooled.dtype(),
+        )?;
         let project = |x: &Tensor, [first, second]: &[Linear; 2]| linear(&linear_silu(x, first)?, second);
         let timesteps = project(&timesteps, &self.timestep)?.unsqueeze(1)?;
         let pooled = project(pooled, &self.pooled)?.unsqueeze(0)?;
-        let sum = timesteps.broadcast_add(&pooled)?;
+        let sum = broadcast_sum(&timesteps, &pooled)?;
         Ok(silu(&sum.reshape((steps * batch, ()))?)?)
     }
 }

@@ -21,7 +21,7 @@ mod stream;
 mod work;
 
 use candle_core::{DType, Tensor};
-use sd_ops::{parallel_map, sum};
+use sd_ops::{converted, parallel_map, sum};
 use sd_weights::{Blocks, Residency, Weights};
 
 pub use conditions::Conditions;
@@ -176,7 +176,7 @@ impl Transformer {
         for &Input { latents, conditions } in inputs {
             let conditioning = &conditions.conditioning;
             conditioning.check(latents, self.config.in_channels, step, NETWORK)?;
-            let latents = latents.to_dtype(self.activation_type)?;
+            let latents = converted(latents, self.activation_type)?;
             streams.push(Some(Tokens {
                 image: patches.forward(&latents, Some(&conditions.positions))?,
                 text: conditioning.text()?,

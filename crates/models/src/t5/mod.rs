@@ -14,7 +14,7 @@ mod work;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use sd_ops::{RmsNorm, rms_norm};
+use sd_ops::{RmsNorm, converted, rms_norm};
 use sd_weights::{Blocks, Table, Weights};
 
 pub use config::Config;
@@ -117,9 +117,8 @@ impl TextEncoder {
         let ids: Vec<usize> = texts.iter().flatten().map(|&id| id as usize).collect();
         let words = self.words.rows(&ids)?;
         let activation_type = self.weights.options().activation_type();
-        Ok(words
-            .to_dtype(activation_type)?
-            .reshape((texts.len(), tokens, self.config.d_model))?)
+        let words = converted(&words, activation_type)?;
+        Ok(words.reshape((texts.len(), tokens, self.config.d_model))?)
     }
 
     /// The common length of all texts.

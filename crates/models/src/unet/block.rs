@@ -1,7 +1,7 @@
 //! A block of the network, and the feature maps that pass through the blocks.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{Conv2d, GroupNorm, concatenate, conv2d, group_norm_silu, sum};
+use sd_ops::{Conv2d, GroupNorm, broadcast_sum, concatenate, conv2d, group_norm_silu, sum};
 use sd_weights::Weights;
 
 use super::block_layout::{BlockKind, BlockSpec};
@@ -56,7 +56,7 @@ impl Stream {
 
     /// Adds another feature map to the current one: one for each text, or one for all.
     pub(crate) fn with(mut self, other: &Tensor) -> Result<Self> {
-        self.x = self.x.broadcast_add(other)?;
+        self.x = broadcast_sum(&self.x, other)?;
         Ok(self)
     }
 }

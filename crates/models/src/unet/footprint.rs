@@ -254,15 +254,7 @@ impl SimulatedPass {
     /// A 3x3 convolution whose result is the current feature map, while `live` other values are alive.
     fn convolution(&mut self, live: usize, inputs: usize, outputs: usize) -> usize {
         self.run(Scratch::of_conv2d(inputs, outputs, 3));
-        let result = self.values(self.x);
-        // The windows of the input, and the result of their product before it is transposed.
-        let im2col = if self.capabilities.convolves_by_im2col {
-            let channels = 3 * 3 * inputs;
-            result + self.values(FeatureMap { channels, ..self.x })
-        } else {
-            0
-        };
-        live + result + im2col
+        live + self.values(self.x)
     }
 
     fn residual(&mut self, own: usize, inputs: usize, skip: usize, outputs: usize) -> Vec<usize> {

@@ -18,6 +18,7 @@ mod transformer;
 pub(crate) mod work;
 
 use candle_core::{DType, Tensor};
+use sd_ops::converted;
 use sd_weights::{Blocks, Weights};
 
 pub use conditions::{AddedConditions, ConditioningInputs, Conditions};
@@ -125,7 +126,7 @@ impl UNet {
     pub fn condition(&self, inputs: &ConditioningInputs<'_>) -> Result<Conditions> {
         inputs.check(&self.config, NETWORK)?;
         let time = self.time.block(0)?.embed(inputs, self.activation_type)?;
-        let context = inputs.context.to_dtype(self.activation_type)?;
+        let context = converted(inputs.context, self.activation_type)?;
         Ok(Conditions::new(time, context, inputs)?)
     }
 
@@ -141,7 +142,7 @@ impl UNet {
                 .conditions
                 .check(input.latents, self.config.in_channels, step, NETWORK)?;
             self.check_control(input.control)?;
-            let latents = input.latents.to_dtype(self.activation_type)?;
+            let latents = converted(input.latents, self.activation_type)?;
             streams.push(Some((Stream::new(latents), input.conditions.at_step(step)?)));
         }
         for (spec, block) in self.layout.iter().zip(self.blocks.pass()?) {

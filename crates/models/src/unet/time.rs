@@ -1,7 +1,7 @@
 //! The embedding of the timestep and the added conditions, which is computed once per run.
 
 use candle_core::{DType, Device, Tensor};
-use sd_ops::{Linear, linear, linear_silu, silu, timestep_embedding};
+use sd_ops::{Linear, broadcast_sum, converted, linear, linear_silu, silu, timestep_embedding};
 use sd_weights::Weights;
 
 use super::conditions::{AddedConditions, ConditioningInputs};
@@ -50,16 +50,19 @@ impl TimeEntry {
         let device = inputs.context.device();
         let (steps, texts) = (inputs.timesteps.len(), inputs.context.dim(0)?);
         let timesteps = Tensor::from_slice(inputs.timesteps, steps, device)?;
-        let mut time = timestep_embedding(&timesteps, self.spread)?.to_dtype(activation_type)?;
+        let mut time = converted(&timestep_embedding(&timesteps, self.spread)?, activation_type)?;
         if let (Some(scale), Some(projection)) = (inputs.guidance, &self.guidance) {
             let guidance = guidance_embedding(scale, projection.in_features(), device)?;
-            time = time.broadcast_add(&linear(&guidance.to_dtype(activation_type)?, projection)?)?;
+            time = broadcast_sum(
+                &time,
+                &linear(&converted(&guidance, activation_type)?, projection)?,
+            )?;
         }
         let time = project(&time, &self.time)?.unsqueeze(1)?;
         let sum = match (&self.added, &inputs.added) {
             (Some(projections), Some(added)) => {
                 let added = project(&self.embed_added(added, activation_type)?, projections)?;
-                time.broadcast_add(&added.unsqueeze(0)?)?
+                broadcast_sum(&time, &added.unsqueeze(0)?)?
             }
             _ => time.broadcast_as((steps, texts, time.dim(2)?))?.contiguous()?,
         };
@@ -72,9 +75,9 @@ impl TimeEntry {
         let time_ids = added.time_ids.concat();
         let time_ids = Tensor::from_slice(&time_ids, time_ids.len(), added.text_embeds.device())?;
         let time_ids = timestep_embedding(&time_ids, self.time_id_features)?.reshape((texts, ()))?;
-        let text_embeds = added.text_embeds.to_dtype(activation_type)?;
+        let text_embeds = converted(added.text_embeds, activation_type)?;
         Ok(Tensor::cat(
-            &[text_embeds, time_ids.to_dtype(activation_type)?],
+            &[text_embeds, converted(&time_ids, activation_type)?],
             1,
         )?)
     }

@@ -3,7 +3,8 @@
 
 use candle_core::{Result, Tensor};
 use sd_ops::{
-    GroupNorm, LayerNorm, Linear, attention, group_norm, layer_norm, linear, linear_residual, sum, transpose,
+    GroupNorm, LayerNorm, Linear, attention, group_norm, image_of_tokens, layer_norm, linear,
+    linear_residual, sum, tokens_of_image,
 };
 use sd_weights::Weights;
 
@@ -44,7 +45,7 @@ impl TransformerEntry {
     /// The tokens of `feature_map`, a feature map, row by row: `[texts, height * width, channels]`.
     pub(crate) fn forward(&self, feature_map: &Tensor) -> Result<Tensor> {
         let normed = group_norm(feature_map, &self.norm)?;
-        let tokens = transpose(&normed.flatten_from(2)?)?;
+        let tokens = tokens_of_image(&normed)?;
         drop(normed);
         linear(&tokens, &self.projection)
     }
@@ -67,9 +68,9 @@ impl TransformerExit {
     pub(crate) fn forward(&self, tokens: Tensor, feature_map: Tensor) -> Result<Tensor> {
         let projected = linear(&tokens, &self.projection)?;
         drop(tokens);
-        let change = transpose(&projected)?;
+        let (_, _, height, width) = feature_map.dims4()?;
+        let change = image_of_tokens(&projected, height, width)?;
         drop(projected);
-        let change = change.reshape(feature_map.dims())?;
         sum(&feature_map, &change)
     }
 }

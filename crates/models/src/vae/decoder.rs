@@ -1,7 +1,7 @@
 //! The decoder: from latents to an image.
 
 use candle_core::Tensor;
-use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
+use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d, converted};
 use sd_weights::Weights;
 
 use super::banded::{BandedTensor, Banding, Input};
@@ -106,7 +106,7 @@ impl Decoder {
             });
         }
         let banding = self.coder.banding(batch, height, width);
-        let x = BandedTensor::whole(latents.to_dtype(self.coder.activation_type)?, banding);
+        let x = BandedTensor::whole(converted(latents, self.coder.activation_type)?, banding);
         self.coder.forward(x)
     }
 }

@@ -1,7 +1,7 @@
 //! The encoder: from an image to the distribution of its latents.
 
 use candle_core::Tensor;
-use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d};
+use sd_ops::{BandedConv2d, Conv2d, GroupNorm, conv2d, converted};
 use sd_weights::Weights;
 
 use super::banded::{BandedTensor, Banding};
@@ -114,7 +114,7 @@ impl Encoder {
             });
         }
         let banding = self.coder.banding(batch, height / factor, width / factor);
-        let image = image.to_dtype(self.coder.activation_type)?;
+        let image = converted(image, self.coder.activation_type)?;
         let first = self.coder.config.block_out_channels[0];
         let x = BandedTensor::split(image, first, banding)?;
         let x = self.coder.forward(x)?;

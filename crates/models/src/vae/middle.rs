@@ -1,7 +1,7 @@
 //! The middle block of encoder and decoder.
 
 use candle_core::{Result, Tensor};
-use sd_ops::{GroupNorm, Linear, attention, group_norm, linear, sum, transpose};
+use sd_ops::{GroupNorm, Linear, attention, group_norm, image_of_tokens, linear, sum, tokens_of_image};
 use sd_weights::Weights;
 
 use super::banded::BandedTensor;
@@ -37,7 +37,7 @@ impl SpatialAttention {
     fn forward(&self, x: Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
         let pixels = height * width;
-        let tokens = transpose(&group_norm(&x, &self.norm)?.reshape((batch, channels, pixels))?)?;
+        let tokens = tokens_of_image(&group_norm(&x, &self.norm)?)?;
         let head = |projection: &Linear| linear(&tokens, projection)?.reshape((batch, 1, pixels, channels));
         let (query, key, value) = (head(&self.query)?, head(&self.key)?, head(&self.value)?);
         drop(tokens);
@@ -45,7 +45,7 @@ impl SpatialAttention {
         let mixed = attention(&query, &key, &value, None, scale, self.output.precision())?;
         drop((query, key, value));
         let mixed = linear(&mixed.reshape((batch, pixels, channels))?, &self.output)?;
-        let mixed = transpose(&mixed)?.reshape((batch, channels, height, width))?;
+        let mixed = image_of_tokens(&mixed, height, width)?;
         sum(&x, &mixed)
     }
 }

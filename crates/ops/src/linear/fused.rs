@@ -3,16 +3,16 @@
 
 use candle_core::{Tensor, bail};
 
-#[cfg(metal)]
-use super::on_metal;
+#[cfg(gpu)]
+use super::on_gpu;
 use super::{Linear, linear, on_cpu};
 use crate::capabilities::Backend;
 use crate::cpu::activation::Activation;
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::Epilogue;
 use crate::cpu::simd::InstructionSet;
-#[cfg(metal)]
-use crate::metal;
+#[cfg(gpu)]
+use crate::gpu::{self, has_kernels};
 use crate::{Result, gated_gelu_tanh, gated_residual, geglu, gelu, gelu_tanh, quick_gelu, silu};
 
 /// [`gelu`] of [`linear`].
@@ -57,9 +57,9 @@ pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
         Backend::Cpu if projection.outputs.is_multiple_of(2) => {
             on_cpu(InstructionSet::best(), x, projection, Epilogue::Geglu)
         }
-        #[cfg(metal)]
-        Backend::Metal if projection.outputs.is_multiple_of(2) => {
-            metal::linear_geglu(x, &projection.weight, projection.bias.as_ref())
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) && projection.outputs.is_multiple_of(2) => {
+            crate::gpu::on_gpu!(gpu, linear_geglu(x, &projection.weight, projection.bias.as_ref()))
         }
         _ => geglu(&linear(x, projection)?),
     }
@@ -78,9 +78,12 @@ pub fn linear_gated_gelu_tanh(x: &Tensor, gate: &Linear, up: &Linear) -> Result<
             let gates = Values::of_storage(&storage, layout)?.floats()?;
             on_cpu(InstructionSet::best(), x, up, Epilogue::GatedGeluTanh { gates })
         }
-        #[cfg(metal)]
-        Backend::Metal if gate.outputs == up.outputs => {
-            metal::linear_gated_gelu_tanh(gates, x, &up.weight, up.bias.as_ref())
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) && gate.outputs == up.outputs => {
+            crate::gpu::on_gpu!(
+                gpu,
+                linear_gated_gelu_tanh(gates, x, &up.weight, up.bias.as_ref())
+            )
         }
         _ => gated_gelu_tanh(&gates, &linear(x, up)?),
     }
@@ -100,18 +103,8 @@ pub fn linear_residual(residual: &Tensor, x: &Tensor, projection: &Linear) -> Re
             let epilogue = Epilogue::Residual { residual };
             on_cpu(InstructionSet::best(), x, projection, epilogue)
         }
-        #[cfg(metal)]
-        Backend::Metal => {
-            let residual = Some(residual);
-            on_metal(
-                x,
-                projection,
-                metal::Epilogue {
-                    residual,
-                    ..metal::Epilogue::NONE
-                },
-            )
-        }
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu(gpu, x, projection, gpu::Epilogue::residual(residual)),
         _ => residual + linear(x, projection)?,
     }
 }
@@ -146,8 +139,8 @@ pub fn linear_gated_residual(
             };
             on_cpu(InstructionSet::best(), x, projection, epilogue)
         }
-        #[cfg(metal)]
-        Backend::Metal => on_metal(x, projection, metal::Epilogue::gated_residual(residual, gate)),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu(gpu, x, projection, gpu::Epilogue::gated_residual(residual, gate)),
         _ => gated_residual(residual, gate, &linear(x, projection)?),
     }
 }
@@ -164,18 +157,8 @@ fn activated(
             let epilogue = Epilogue::Activation(activation);
             on_cpu(InstructionSet::best(), x, projection, epilogue)
         }
-        #[cfg(metal)]
-        Backend::Metal => {
-            let activation = Some(activation);
-            on_metal(
-                x,
-                projection,
-                metal::Epilogue {
-                    activation,
-                    ..metal::Epilogue::NONE
-                },
-            )
-        }
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu(gpu, x, projection, gpu::Epilogue::activation(activation)),
         _ => plain(&linear(x, projection)?),
     }
 }

@@ -8,8 +8,8 @@ use crate::capabilities::{Backend, Capabilities};
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::{Epilogue, Projection, QuantizedRows, Weight, project};
 use crate::cpu::simd::InstructionSet;
-#[cfg(metal)]
-use crate::metal;
+#[cfg(gpu)]
+use crate::gpu::{self, has_kernels};
 use crate::{Precision, Quantization, Result};
 
 /// The weight and bias of a linear projection, prepared once at load time.
@@ -128,8 +128,8 @@ pub fn linear(x: &Tensor, projection: &Linear) -> Result<Tensor> {
     projection.check(x)?;
     match Backend::of(x.device()) {
         Backend::Cpu => on_cpu(InstructionSet::best(), x, projection, Epilogue::Identity),
-        #[cfg(metal)]
-        Backend::Metal => on_metal(x, projection, metal::Epilogue::NONE),
+        #[cfg(gpu)]
+        gpu if has_kernels(gpu) => on_gpu(gpu, x, projection, gpu::Epilogue::NONE),
         _ => plain(x, projection),
     }
 }
@@ -179,9 +179,12 @@ fn bytes_of<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [u8]> {
 }
 
 /// The projection of `x`, which was checked, with an `epilogue` in place.
-#[cfg(metal)]
-fn on_metal(x: &Tensor, projection: &Linear, epilogue: metal::Epilogue<'_>) -> Result<Tensor> {
-    metal::linear(x, &projection.weight, projection.bias.as_ref(), epilogue)
+#[cfg(gpu)]
+fn on_gpu(backend: Backend, x: &Tensor, projection: &Linear, epilogue: gpu::Epilogue<'_>) -> Result<Tensor> {
+    gpu::on_gpu!(
+        backend,
+        linear(x, &projection.weight, projection.bias.as_ref(), epilogue)
+    )
 }
 
 /// The plain definition.

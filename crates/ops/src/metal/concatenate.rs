@@ -2,9 +2,10 @@
 
 use candle_core::{Tensor, bail};
 
-use super::copy::{contiguous_strides, copy};
+use super::copy::copy;
 use super::tensors::{Output, device_of};
 use crate::Result;
+use crate::gpu::contiguous_strides;
 
 /// The parts, whose shapes differ in `dimension` alone, one behind the other.
 ///

@@ -6,36 +6,11 @@ use super::contiguous;
 use super::launch::{Kernel, Source, count};
 use super::tensors::{Input, Output, device_of};
 use crate::Result;
+use crate::gpu::{Addends, Windows};
 
 /// The channels and the pixels of a result's tile.
 const TILE: usize = 64;
 const THREADS: usize = 128;
-
-/// What is added to a convolution's result.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Addends<'a> {
-    /// `[out channels]`
-    pub(crate) bias: Option<&'a Tensor>,
-    /// `[batch, out channels]`
-    pub(crate) shifts: Option<&'a Tensor>,
-    /// Of the shape of the result.
-    pub(crate) onto: Option<&'a Tensor>,
-}
-
-/// Where windows begin, and how many there are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Windows {
-    pub(crate) stride: usize,
-    /// Rows of zeros above the input; where it is negative, rows that no window reads.
-    pub(crate) above: isize,
-    /// Columns of zeros to its left.
-    pub(crate) left: usize,
-    /// Of the result. Windows that reach below or right of the input see zeros there.
-    pub(crate) height: usize,
-    pub(crate) width: usize,
-    /// Whether the convolution is that of the input with every pixel as four.
-    pub(crate) upsamples: bool,
-}
 
 /// As kernels have it.
 #[repr(C)]

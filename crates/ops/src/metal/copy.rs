@@ -6,6 +6,7 @@ use candle_metal_kernels::metal::Buffer;
 use super::launch::{Kernel, Source, count};
 use super::tensors::{Input, Output, device_of};
 use crate::Result;
+use crate::gpu::contiguous_strides;
 
 /// The dimensions that the kernel takes.
 const RANK: usize = 6;
@@ -58,15 +59,6 @@ pub(crate) fn put(whole: &Tensor, part: &Tensor, dimension: usize, first: usize)
     let first = target.offset() / whole.dtype().size_in_bytes() + first * strides[dimension];
     let width = part.dims().last().copied().unwrap_or(1);
     copy_rows(part, target.buffer(), first, &strides, width)
-}
-
-/// The values between neighbours in each dimension of a contiguous tensor.
-pub(super) fn contiguous_strides(dims: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
-    for index in (1..dims.len()).rev() {
-        strides[index - 1] = strides[index] * dims[index];
-    }
-    strides
 }
 
 /// Copies `tensor` to `target` from its value number `first` on, with these strides.

@@ -3,9 +3,10 @@
 use candle_core::{D, Tensor, bail};
 
 use super::launch::{Kernel, Source, count};
-use super::tensors::{Input, Output, device_of, row_stride, rows_in_order, undefined};
+use super::tensors::{Input, Output, device_of, rows_in_order, undefined};
 use crate::Result;
 use crate::cpu::activation::Activation;
+use crate::gpu::{Epilogue, row_stride};
 
 /// The threads of a group: columns and rows.
 const THREADS: [usize; 3] = [64, 4, 1];
@@ -18,39 +19,6 @@ const fn number(activation: Option<Activation>) -> u16 {
         Some(Activation::GeluTanh) => 2,
         Some(Activation::QuickGelu) => 3,
         Some(Activation::Silu) => 4,
-    }
-}
-
-/// `residual + gate * activation(x + bias)`
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Epilogue<'a> {
-    pub(crate) activation: Option<Activation>,
-    /// Of the shape of the result.
-    pub(crate) residual: Option<&'a Tensor>,
-    /// `[batch, features]` for `[batch, tokens, features]`.
-    pub(crate) gate: Option<&'a Tensor>,
-}
-
-impl<'a> Epilogue<'a> {
-    /// Changes nothing.
-    pub(crate) const NONE: Self = Self {
-        activation: None,
-        residual: None,
-        gate: None,
-    };
-
-    /// `residual + gate * x`
-    pub(crate) fn gated_residual(residual: &'a Tensor, gate: &'a Tensor) -> Self {
-        Self {
-            residual: Some(residual),
-            gate: Some(gate),
-            ..Self::NONE
-        }
-    }
-
-    /// Whether it changes nothing.
-    fn is_none(&self) -> bool {
-        self.activation.is_none() && self.residual.is_none() && self.gate.is_none()
     }
 }
 
@@ -82,14 +50,7 @@ pub(super) fn apply(product: Output, bias: Option<&Tensor>, epilogue: Epilogue<'
 /// # Errors
 /// The device fails.
 pub(crate) fn activated(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    let activation = Some(activation);
-    combined(
-        x,
-        Epilogue {
-            activation,
-            ..Epilogue::NONE
-        },
-    )
+    combined(x, Epilogue::activation(activation))
 }
 
 /// `epilogue` of `x`.
@@ -230,7 +191,7 @@ fn gated(
     };
     let result = match result {
         Some(result) => result.clone(),
-        None => undefined(&device, first.dims(), first.dtype())?,
+        None => undefined(first.device(), first.dims(), first.dtype())?,
     };
     let (of_first, of_second, of_result) = (Input::new(&first)?, Input::new(&second)?, Input::new(&result)?);
     let of_bias = Input::optional(bias)?;

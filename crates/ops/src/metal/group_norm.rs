@@ -1,6 +1,6 @@
 //! Group norms of images, with silu after them, and the moments that they take.
 
-use candle_core::{DType, Tensor, bail};
+use candle_core::{DType, Tensor};
 
 use super::contiguous;
 use super::launch::{Kernel, Source, count};
@@ -58,76 +58,62 @@ struct Channels {
     earlier_count: f32,
 }
 
-/// The moments of each channel of images whose rows come band by band.
-#[derive(Debug, Clone)]
-pub(crate) struct ChannelMoments {
-    /// Values of a channel.
-    count: usize,
-    /// The mean and the sum of squared deviations from it: `[batch, channels, 2]`, in 32 bits.
-    moments: Tensor,
+/// For each channel of `rows`, `[batch, channels, rows, width]`, its mean and the sum of squared deviations from it,
+/// merged with those of so many `earlier` values of each channel: `[batch, channels, 2]`, in 32 bits.
+///
+/// # Errors
+/// The device fails.
+pub(crate) fn channel_moments(rows: &Tensor, earlier: Option<(usize, &Tensor)>) -> Result<Tensor> {
+    let device = device_of(rows)?;
+    let rows = contiguous(rows)?;
+    let (batch, channels, height, width) = rows.dims4()?;
+    let parameters = Channels {
+        pixels: count(height * width)?,
+        earlier_count: earlier.map_or(0, |(count, _)| count) as f32,
+    };
+    let flags = vec![false, false, false, false, false, earlier.is_some()];
+    let kernel = kernel("channel_moments", rows.dtype(), flags);
+    let result = Output::new(&device, &[batch, channels, 2], DType::F32)?;
+    let of_rows = Input::new(&rows)?;
+    let of_earlier = Input::optional(earlier.map(|(_, moments)| moments))?;
+    let thread_groups = [batch * channels * usize::from(height * width > 0), 1, 1];
+    kernel.launch(&device, thread_groups, [GROUP_THREADS, 1, 1], |encoder| {
+        of_rows.bind(encoder, 0);
+        result.bind(encoder, 1);
+        of_earlier.as_ref().unwrap_or(&of_rows).bind(encoder, 2);
+        encoder.set_bytes(3, &parameters);
+    })?;
+    Ok(result.into_tensor())
 }
 
-impl ChannelMoments {
-    /// The moments of `rows`, `[batch, channels, rows, width]`, and those of `earlier` rows of the same images.
-    ///
-    /// # Errors
-    /// `earlier` are those of other images, or the device fails.
-    pub(crate) fn of(rows: &Tensor, earlier: Option<&Self>) -> Result<Self> {
-        let device = device_of(rows)?;
-        let rows = contiguous(rows)?;
-        let (batch, channels, height, width) = rows.dims4()?;
-        if let Some(earlier) = earlier
-            && earlier.moments.dims() != [batch, channels, 2]
-        {
-            bail!("moments of other images than these of {:?}", rows.dims());
-        }
-        let earlier_count = earlier.map_or(0, |earlier| earlier.count);
-        let parameters = Channels {
-            pixels: count(height * width)?,
-            earlier_count: earlier_count as f32,
-        };
-        let flags = vec![false, false, false, false, false, earlier.is_some()];
-        let kernel = kernel("channel_moments", rows.dtype(), flags);
-        let result = Output::new(&device, &[batch, channels, 2], DType::F32)?;
-        let of_rows = Input::new(&rows)?;
-        let of_earlier = Input::optional(earlier.map(|earlier| &earlier.moments))?;
-        let thread_groups = [batch * channels * usize::from(height * width > 0), 1, 1];
-        kernel.launch(&device, thread_groups, [GROUP_THREADS, 1, 1], |encoder| {
-            of_rows.bind(encoder, 0);
-            result.bind(encoder, 1);
-            of_earlier.as_ref().unwrap_or(&of_rows).bind(encoder, 2);
-            encoder.set_bytes(3, &parameters);
-        })?;
-        Ok(Self {
-            count: earlier_count + height * width,
-            moments: result.into_tensor(),
-        })
-    }
-
-    /// The statistics of `groups` groups, as [`group_statistics`].
-    ///
-    /// # Errors
-    /// The device fails.
-    pub(crate) fn statistics(&self, groups: usize, epsilon: f64) -> Result<Tensor> {
-        let device = device_of(&self.moments)?;
-        let (batch, channels, _) = self.moments.dims3()?;
-        let parameters = Grouping {
-            groups: count(batch * groups)?,
-            channels_of_group: count(channels / groups)?,
-            count: self.count as f32,
-            epsilon: epsilon as f32,
-        };
-        let kernel = kernel("grouped_statistics", DType::F32, Vec::new());
-        let result = Output::new(&device, &[batch, groups, 2], DType::F32)?;
-        let of_moments = Input::new(&self.moments)?;
-        let thread_groups = [(batch * groups).div_ceil(STATISTICS_THREADS), 1, 1];
-        kernel.launch(&device, thread_groups, [STATISTICS_THREADS, 1, 1], |encoder| {
-            of_moments.bind(encoder, 0);
-            result.bind(encoder, 1);
-            encoder.set_bytes(2, &parameters);
-        })?;
-        Ok(result.into_tensor())
-    }
+/// The statistics of `groups` groups, as [`group_statistics`], from the moments of channels of `values` values.
+///
+/// # Errors
+/// The device fails.
+pub(crate) fn grouped_statistics(
+    moments: &Tensor,
+    values: usize,
+    groups: usize,
+    epsilon: f64,
+) -> Result<Tensor> {
+    let device = device_of(moments)?;
+    let (batch, channels, _) = moments.dims3()?;
+    let parameters = Grouping {
+        groups: count(batch * groups)?,
+        channels_of_group: count(channels / groups)?,
+        count: values as f32,
+        epsilon: epsilon as f32,
+    };
+    let kernel = kernel("grouped_statistics", DType::F32, Vec::new());
+    let result = Output::new(&device, &[batch, groups, 2], DType::F32)?;
+    let of_moments = Input::new(moments)?;
+    let thread_groups = [(batch * groups).div_ceil(STATISTICS_THREADS), 1, 1];
+    kernel.launch(&device, thread_groups, [STATISTICS_THREADS, 1, 1], |encoder| {
+        of_moments.bind(encoder, 0);
+        result.bind(encoder, 1);
+        encoder.set_bytes(2, &parameters);
+    })?;
+    Ok(result.into_tensor())
 }
 
 /// As kernels have it.

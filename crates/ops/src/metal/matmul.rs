@@ -4,9 +4,10 @@ use candle_core::{DType, Error, MetalDevice, Tensor, bail};
 use candle_metal_kernels::{GemmDType, call_mlx_gemm};
 
 use super::contiguous;
-use super::elementwise::{Epilogue, apply, gated_gelu_tanh_in_place, geglu_in_place};
+use super::elementwise::{apply, gated_gelu_tanh_in_place, geglu_in_place};
 use super::tensors::{Input, Output, device_of};
 use crate::Result;
+use crate::gpu::Epilogue;
 
 /// The sizes of a product of matrices `[batch, rows, inner]` and `[batch, inner, columns]`.
 #[derive(Debug, Clone, Copy)]

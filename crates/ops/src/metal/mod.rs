@@ -23,11 +23,11 @@ mod upsample;
 
 pub(crate) use attention::{attention, joint_attention};
 pub(crate) use concatenate::concatenate;
-pub(crate) use convolution::{Addends, Windows, conv2d};
+pub(crate) use convolution::conv2d;
 pub(crate) use copy::{contiguous, copied, put};
-pub(crate) use elementwise::{Epilogue, activated, add_positions, combined, gated_gelu_tanh, geglu};
-pub(crate) use group_norm::{ChannelMoments, group_normalized, group_statistics};
+pub(crate) use elementwise::{activated, add_positions, combined, gated_gelu_tanh, geglu};
+pub(crate) use group_norm::{channel_moments, group_normalized, group_statistics, grouped_statistics};
 pub(crate) use matmul::{linear, linear_gated_gelu_tanh, linear_geglu};
-pub(crate) use row_norm::{RowNorm, row_norm};
+pub(crate) use row_norm::row_norm;
 pub(crate) use tensors::undefined;
 pub(crate) use upsample::upsample_nearest;

@@ -3,26 +3,14 @@
 use candle_core::{D, Tensor};
 
 use super::launch::{Kernel, Source, count};
-use super::tensors::{Input, Output, device_of, row_stride, rows_in_order};
+use super::tensors::{Input, Output, device_of, rows_in_order};
 use crate::Result;
+use crate::gpu::{RowNorm, row_stride};
 
 /// The rows of a threadgroup, one for each of its simdgroups.
 pub(super) const ROWS: usize = 8;
 /// The threads of a simdgroup.
 pub(super) const SIMDGROUP: usize = 32;
-
-/// How rows are normed: `normed * (scale_offset + scale) + shift`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowNorm<'a> {
-    /// Whether the mean is subtracted, which an RMS norm does not do.
-    pub(crate) subtracts_mean: bool,
-    pub(crate) epsilon: f64,
-    /// `[features]`, or `[batch, features]` for rows `[batch, tokens, features]`.
-    pub(crate) scale: Option<&'a Tensor>,
-    pub(crate) scale_offset: f32,
-    /// As `scale`.
-    pub(crate) shift: Option<&'a Tensor>,
-}
 
 /// As kernels have it.
 #[repr(C)]

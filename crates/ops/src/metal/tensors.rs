@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use candle_core::op::BackpropOp;
-use candle_core::{DType, MetalDevice, MetalStorage, Storage, Tensor, bail};
+use candle_core::{DType, Device, MetalDevice, MetalStorage, Storage, Tensor, bail};
 use candle_metal_kernels::metal::{Buffer, ComputeCommandEncoder};
 
 use super::buffers::allocate;
 use crate::Result;
+use crate::gpu::row_stride;
 
 /// A tensor that kernels read.
 pub(super) struct Input<'a> {
@@ -101,8 +102,8 @@ impl Output {
 ///
 /// # Errors
 /// The device has no room.
-pub(crate) fn undefined(device: &MetalDevice, shape: &[usize], dtype: DType) -> Result<Tensor> {
-    Ok(Output::new(device, shape, dtype)?.into_tensor())
+pub(crate) fn undefined(device: &Device, shape: &[usize], dtype: DType) -> Result<Tensor> {
+    Ok(Output::new(device.as_metal_device()?, shape, dtype)?.into_tensor())
 }
 
 /// The device of a tensor.
@@ -123,27 +124,4 @@ pub(super) fn rows_in_order(tensor: &Tensor) -> Result<Tensor> {
     } else {
         super::contiguous(tensor)
     }
-}
-
-/// How many values lie between the beginnings of rows, if all follow each other at that distance.
-pub(super) fn row_stride(tensor: &Tensor) -> Option<usize> {
-    let (dims, strides) = (tensor.dims(), tensor.stride());
-    let (&width, leading) = dims.split_last()?;
-    if width > 1 && strides[leading.len()] != 1 {
-        return None;
-    }
-    let mut distance = None;
-    let mut rows = 1;
-    for (&size, &stride) in leading.iter().zip(strides).rev() {
-        if size == 1 {
-            continue;
-        }
-        match distance {
-            None => distance = Some(stride),
-            Some(distance) if stride == distance * rows => {}
-            Some(_) => return None,
-        }
-        rows *= size;
-    }
-    Some(distance.unwrap_or(width))
 }

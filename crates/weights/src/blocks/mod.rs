@@ -93,21 +93,18 @@ impl<B: Send + Sync + 'static> Blocks<B> {
 
     /// Reads all resident blocks now, so that the first pass finds them in memory. Without this call, the
     /// first pass reads them: ahead of their turns for a CPU or an Apple GPU, at their turns for other devices.
-    /// For a CPU or an Apple GPU the threads read blocks in parallel.
+    /// The threads read blocks in parallel.
     ///
     /// # Errors
     /// A block cannot be read.
     pub fn load(&self) -> Result<()> {
-        let mut staying = (0..self.len()).filter(|&index| !self.is_streamed(index));
-        if !self.is_empty() && self.is_in_host_memory(0) {
-            let staying: Vec<usize> = staying.collect();
-            staying
-                .into_par_iter()
-                .with_max_len(1)
-                .try_for_each(|index| self.block(index).map(drop))?;
-        } else {
-            staying.try_for_each(|index| self.block(index).map(drop))?;
-        }
+        let staying: Vec<usize> = (0..self.len())
+            .filter(|&index| !self.is_streamed(index))
+            .collect();
+        staying
+            .into_par_iter()
+            .with_max_len(1)
+            .try_for_each(|index| self.block(index).map(drop))?;
         self.make_room()
     }
 

@@ -10,6 +10,7 @@ mod driver_share;
 mod management;
 mod memory;
 mod page_locked;
+mod resident;
 mod upload;
 
 use candle_core::cuda_backend::CudaDevice;
@@ -17,6 +18,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaStream, DriverError};
 
 pub(crate) use buffers::CudaBuffers;
 pub(crate) use memory::{bound, memory, release, restart_peak};
+pub(crate) use resident::{ResidentBuffers, release_staging};
 
 use crate::Error;
 

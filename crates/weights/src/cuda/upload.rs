@@ -110,7 +110,7 @@ impl Drop for Uploader {
 }
 
 /// The device address of the values of `tensor`.
-fn pointer(tensor: &Tensor, stream: &CudaStream) -> Result<CUdeviceptr> {
+pub(super) fn pointer(tensor: &Tensor, stream: &CudaStream) -> Result<CUdeviceptr> {
     fn start<T>(values: &CudaSlice<T>, stream: &CudaStream) -> CUdeviceptr {
         values.device_ptr(stream).0
     }

@@ -11,7 +11,7 @@ mod pass;
 mod work;
 
 use candle_core::{DType, Tensor};
-use sd_ops::Linear;
+use sd_ops::{Linear, converted};
 use sd_weights::{Blocks, Residency, Weights};
 
 pub use config::Config;
@@ -186,7 +186,7 @@ impl ControlNet {
             .condition(timesteps, context, &pooled, latents, NETWORK)?;
         let of_latents = |positions: &Positions| positions.of(&self.network, latents);
         let positions = self.positions.as_ref().map(of_latents).transpose()?;
-        let control_image = control_image.to_dtype(self.activation_type)?;
+        let control_image = converted(control_image, self.activation_type)?;
         Ok(Conditions {
             conditioning,
             positions,

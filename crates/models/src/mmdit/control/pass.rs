@@ -1,7 +1,7 @@
 //! A ControlNet's forward pass, interleaved with that of the transformer.
 
 use candle_core::Tensor;
-use sd_ops::linear;
+use sd_ops::{broadcast_sum, converted, linear};
 use sd_weights::Pass;
 
 use super::{Conditions, Control, ControlBlock, ControlNet, NETWORK};
@@ -53,7 +53,7 @@ impl<'a> ControlPass<'a> {
             conditioning.check(input.latents, network.network.in_channels, step, NETWORK)?;
             let image = match &patches {
                 Some(patches) => {
-                    let latents = input.latents.to_dtype(network.activation_type)?;
+                    let latents = converted(input.latents, network.activation_type)?;
                     patches.forward(&latents, conditions.positions.as_ref())?
                 }
                 None => tokens.image.clone(),
@@ -64,7 +64,7 @@ impl<'a> ControlPass<'a> {
                 return refuse(NETWORK, found, format!("one of {own}"));
             }
             streams.push(Some(Tokens {
-                image: image.broadcast_add(&conditions.control_image)?,
+                image: broadcast_sum(&image, &conditions.control_image)?,
                 text: conditioning.text()?,
             }));
         }

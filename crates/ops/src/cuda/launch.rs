@@ -1,0 +1,191 @@
+//! Loading kernels and queueing them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, DeviceRepr, LaunchConfig, PushKernelArg, sys,
+};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::{CudaDevice, DType, Error, bail};
+
+use crate::Result;
+
+/// A file of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    Attention,
+    Convolution,
+    Copy,
+    Elementwise,
+    Norm,
+}
+
+/// Compiled kernels, aligned as the driver reads them.
+#[repr(align(64))]
+struct Aligned<T: ?Sized>(T);
+
+impl Source {
+    /// What the file was compiled to.
+    fn image(self) -> &'static [u8] {
+        macro_rules! compiled {
+            ($name:literal) => {{
+                static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
+                    env!("OUT_DIR"),
+                    "/",
+                    $name,
+                    ".fatbin"
+                )));
+                &IMAGE.0
+            }};
+        }
+        match self {
+            Self::Attention => compiled!("attention"),
+            Self::Convolution => compiled!("convolution"),
+            Self::Copy => compiled!("copy"),
+            Self::Elementwise => compiled!("elementwise"),
+            Self::Norm => compiled!("norm"),
+        }
+    }
+}
+
+/// What was loaded, by the number of the device.
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+#[derive(Default)]
+struct Loaded {
+    modules: HashMap<(usize, Source), Arc<CudaModule>>,
+    functions: HashMap<(usize, Source, String), CudaFunction>,
+}
+
+/// # Errors
+/// The driver does not take the kernels.
+fn function(
+    context: &Arc<CudaContext>,
+    source: Source,
+    name: &str,
+    shared_bytes: u32,
+) -> Result<CudaFunction> {
+    let device = context.ordinal();
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = loaded.get_or_insert_default();
+    let key = (device, source, name.to_owned());
+    if let Some(function) = loaded.functions.get(&key) {
+        return Ok(function.clone());
+    }
+    let module = match loaded.modules.get(&(device, source)) {
+        Some(module) => module.clone(),
+        None => {
+            let module = context
+                .load_module(Ptx::from_binary(source.image().to_vec()))
+                .w()?;
+            loaded.modules.insert((device, source), module.clone());
+            module
+        }
+    };
+    let function = module.load_function(name).w()?;
+    if shared_bytes > STATIC_SHARED_BYTES {
+        let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function
+            .set_attribute(attribute, i32::try_from(shared_bytes).map_err(Error::wrap)?)
+            .w()?;
+    }
+    loaded.functions.insert(key, function.clone());
+    Ok(function)
+}
+
+/// The shared memory of a block that a kernel need not ask for.
+const STATIC_SHARED_BYTES: u32 = 48 << 10;
+
+/// The parameters of a kernel, as it has them: one structure of numbers and addresses.
+#[repr(transparent)]
+struct Parameters<P>(P);
+
+// SAFETY: kernels take their parameters as one structure, which is copied when they are queued. Those of this module are
+// `repr(C)` and hold numbers and addresses.
+#[allow(unsafe_code)]
+unsafe impl<P> DeviceRepr for Parameters<P> {}
+
+/// A kernel, and how many threads run it.
+pub(super) struct Kernel<'a> {
+    pub(super) source: Source,
+    pub(super) name: &'a str,
+    /// Blocks of threads.
+    pub(super) blocks: [usize; 3],
+    /// Threads of a block.
+    pub(super) threads: [u32; 3],
+    /// Shared memory of a block beside what the kernel declares.
+    pub(super) shared_bytes: u32,
+}
+
+impl Kernel<'_> {
+    /// Queues the kernel with its `parameters`.
+    ///
+    /// # Errors
+    /// The driver does not take the kernel, or fails.
+    ///
+    /// # Safety
+    /// `parameters` are the structure that the kernel declares, and all memory that it names is live on `device` until
+    /// the kernel ends: memory is freed in the order of the stream.
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn launch<P>(&self, device: &CudaDevice, parameters: P) -> Result<()> {
+        if self.blocks.contains(&0) {
+            return Ok(());
+        }
+        let stream = device.cuda_stream();
+        let function = function(stream.context(), self.source, self.name, self.shared_bytes)?;
+        let [width, height, depth] = self
+            .blocks
+            .map(|blocks| u32::try_from(blocks).map_err(Error::wrap));
+        let parameters = Parameters(parameters);
+        let mut launch = stream.launch_builder(&function);
+        launch.arg(&parameters);
+        let threads = LaunchConfig {
+            grid_dim: (width?, height?, depth?),
+            block_dim: self.threads.into(),
+            shared_mem_bytes: self.shared_bytes,
+        };
+        // SAFETY: as the caller says.
+        unsafe { launch.launch(threads) }.w()?;
+        Ok(())
+    }
+}
+
+/// How the names of kernels for a type end.
+pub(super) fn suffix(held_type: DType) -> Result<&'static str> {
+    match held_type {
+        DType::F32 => Ok("f32"),
+        DType::F16 => Ok("f16"),
+        DType::BF16 => Ok("bf16"),
+        other => bail!("operations on an NVIDIA GPU take floats of 16 or 32 bits, not {other:?}"),
+    }
+}
+
+/// The values of a type that 16 bytes hold.
+pub(super) fn lanes(held_type: DType) -> usize {
+    16 / held_type.size_in_bytes()
+}
+
+/// `count` as kernels take it.
+///
+/// # Errors
+/// It is too large.
+pub(super) fn count(count: usize) -> Result<u32> {
+    u32::try_from(count).map_err(Error::wrap)
+}
+
+/// Whether the device has the tensor cores that the kernels for 16 bits use: compute capability 8.0.
+pub(super) fn has_tensor_cores(device: &CudaDevice) -> Result<bool> {
+    static CAPABILITIES: Mutex<Option<HashMap<usize, i32>>> = Mutex::new(None);
+    let stream = device.cuda_stream();
+    let context = stream.context();
+    let mut known = CAPABILITIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = known.get_or_insert_default();
+    if let Some(&major) = known.get(&context.ordinal()) {
+        return Ok(major >= 8);
+    }
+    let (major, _) = context.compute_capability().w()?;
+    known.insert(context.ordinal(), major);
+    Ok(major >= 8)
+}
