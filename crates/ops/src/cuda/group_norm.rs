@@ -117,7 +117,7 @@ pub(crate) fn group_statistics(x: &Tensor, groups: usize, epsilon: f64) -> Resul
         channels_of_group: count(channels / groups)?,
     };
     let name = format!("group_statistics_{}", suffix(x.dtype())?);
-    launch(&device_of(x)?, &name, batch * groups * 32, parameters)?;
+    launch(&device_of(x)?, &name, batch * groups * THREADS, parameters)?;
     Ok(result)
 }
 

@@ -200,39 +200,50 @@ __device__ void channel_moments(const Moments& moments) {
   moments.found[2 * index + 1] = deviations;
 }
 
-// The mean of each group and the reciprocal of its standard deviation: a warp a group.
+// The sum of x over the 256 threads of a block.
+__device__ inline float sum_over_block(float x, float (&shared)[8]) {
+  x = sum_over_lanes(x);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = x;
+  __syncthreads();
+  float sum = 0.0f;
+#pragma unroll
+  for (int warp = 0; warp < 8; warp++) sum += shared[warp];
+  return sum;
+}
+
+// The mean of each group and the reciprocal of its standard deviation: a block of 256 threads a group.
 template <typename T>
 __device__ void group_statistics(const Moments& moments) {
-  uint32_t index = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
+  __shared__ float shared[8];
+  uint32_t index = blockIdx.x, thread = threadIdx.x;
   uint32_t groups = moments.channels / moments.channels_of_group;
-  if (index >= moments.batch * groups) return;
   uint32_t batch = index / groups, first = (index - batch * groups) * moments.channels_of_group;
   const T* origins = static_cast<const T*>(moments.x) + uint64_t(batch) * moments.pixels * moments.channels;
   const float* sums = moments.sums + (uint64_t(batch) * moments.slabs * moments.channels + first) * 2;
-  // The channels of a slab lie side by side: lanes take the values of channel after channel, slab after slab. All are taken less
-  // the first value of the group.
+  // Threads take channel after channel, slab after slab. All values are taken less the first one of the group.
   float origin = widened(origins[first]);
   uint32_t parts = moments.channels_of_group * moments.slabs;
   float mean = 0.0f;
-  for (uint32_t part = lane; part < parts; part += 32) {
+  for (uint32_t part = thread; part < parts; part += 256) {
     uint32_t slab = part / moments.channels_of_group, channel = part - slab * moments.channels_of_group;
     float own = widened(origins[first + channel]) - origin;
     mean += sums[(uint64_t(slab) * moments.channels + channel) * 2];
     if (slab == 0) mean += own * float(moments.pixels);
   }
   float count = float(moments.pixels) * float(moments.channels_of_group);
-  mean = sum_over_lanes(mean) / count;
+  mean = sum_over_block(mean, shared) / count;
   // The squared deviations from that mean, of each channel from its own sums.
   float deviations = 0.0f;
-  for (uint32_t part = lane; part < parts; part += 32) {
+  for (uint32_t part = thread; part < parts; part += 256) {
     uint32_t slab = part / moments.channels_of_group, channel = part - slab * moments.channels_of_group;
     float apart = widened(origins[first + channel]) - origin - mean;
     const float* of = sums + (uint64_t(slab) * moments.channels + channel) * 2;
     deviations += of[1] + 2.0f * apart * of[0];
     if (slab == 0) deviations += apart * apart * float(moments.pixels);
   }
-  deviations = fmaxf(sum_over_lanes(deviations), 0.0f);
-  if (lane == 0) {
+  deviations = fmaxf(sum_over_block(deviations, shared), 0.0f);
+  if (thread == 0) {
     moments.found[2 * index] = origin + mean;
     moments.found[2 * index + 1] = rsqrtf(deviations / count + moments.epsilon);
   }
