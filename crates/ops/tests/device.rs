@@ -439,6 +439,9 @@ fn convolutions() {
         (1280, 640, 3, 4, 8),
         (512, 130, 1, 8, 8),
         (64, 200, 3, 160, 150),
+        // Weights that are brought into another order by more shared memory than those before, and by none.
+        (1600, 24, 3, 3, 5),
+        (2560, 24, 3, 3, 5),
         (4, 320, 3, 16, 16),
         (64, 4, 3, 33, 16),
         (3, 3, 5, 9, 9),

@@ -4,7 +4,7 @@
 use candle_core::{D, DType, Tensor};
 
 use super::copy::{copied, copy, in_order};
-use super::launch::{Kernel, Source, count, has_tensor_cores, suffix};
+use super::launch::{Kernel, Limits, Source, count, suffix};
 use super::tensors::{Address, NONE, address, device_of, optional_address, undefined};
 use super::{concatenate, softmax};
 use crate::Result;
@@ -151,7 +151,7 @@ impl<'a> Stream<'a> {
 /// Whether the kernel takes heads of `size`.
 fn is_fused(queries: &Tensor, size: usize, biased: bool) -> Result<bool> {
     let fits = fused_on_cuda(size, queries.dtype()) && form(size, biased).is_some();
-    Ok(fits && has_tensor_cores(&device_of(queries)?)?)
+    Ok(fits && Limits::of(&device_of(queries)?)?.has_tensor_cores)
 }
 
 /// The compiled size for heads of `size`, and the queries of a block.

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor, bail};
 
 use super::copy::{copy, in_order};
 use super::images::{contiguous_pixels, of_pixels};
-use super::launch::{Kernel, Source, count, has_tensor_cores, lanes, suffix};
+use super::launch::{Kernel, Limits, Source, count, lanes, suffix};
 use super::tensors::{Address, address, device_of, optional_address, undefined};
 use crate::Result;
 use crate::gpu::{Addends, Windows, contiguous_strides};
@@ -59,7 +59,8 @@ pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, addends: Addends<'_>, windows:
     let held_type = x.dtype();
     let is_wide = held_type == DType::F32;
     let device = device_of(x)?;
-    if !is_wide && !has_tensor_cores(&device)? {
+    let limits = Limits::of(&device)?;
+    if !is_wide && !limits.has_tensor_cores {
         return in_32_bits(x, weight, addends, windows);
     }
     let (batch, in_channels, height, width) = x.dims4()?;
@@ -76,6 +77,8 @@ pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, addends: Addends<'_>, windows:
         _ if is_wide => (PLAIN_TILE, THREADS),
         0..=16 => (16, 128),
         17..=64 => (64, 128),
+        // RTX cards have less shared memory than the larger tile takes.
+        _ if shared_bytes(128) > limits.shared_bytes => (64, 128),
         _ => (128, 256),
     };
     let rows = if is_wide { PLAIN_TILE } else { PIXELS };
@@ -126,7 +129,7 @@ pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, addends: Addends<'_>, windows:
         threads: [threads, 1, 1],
         shared_bytes: match is_wide {
             true => 0,
-            false => count(STAGES * (PIXELS + tile) * BYTES_OF_ROW)?,
+            false => count(shared_bytes(tile))?,
         },
     };
     let sum = Kernel {
@@ -145,6 +148,11 @@ pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, addends: Addends<'_>, windows:
         }
     }
     of_pixels(&result)
+}
+
+/// The shared memory of a block for a tile of so many output channels.
+const fn shared_bytes(tile: usize) -> usize {
+    STAGES * (PIXELS + tile) * BYTES_OF_ROW
 }
 
 /// Into how many parts a sum of `steps` steps is split for `blocks` tiles of a result of so many `values`, so that the

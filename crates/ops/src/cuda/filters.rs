@@ -8,8 +8,8 @@ use super::tensors::{Address, address, device_of};
 use crate::Result;
 
 const THREADS: u32 = 256;
-/// The shared memory of a block that every device with tensor cores has.
-const SHARED_BYTES: usize = 96 << 10;
+/// The shared memory of a block that every device has from compute capability 7.5 on.
+const SHARED_BYTES: usize = 64 << 10;
 
 /// As kernels have it.
 #[repr(C)]

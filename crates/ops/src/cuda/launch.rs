@@ -56,7 +56,14 @@ static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 #[derive(Default)]
 struct Loaded {
     modules: HashMap<(usize, Source), Arc<CudaModule>>,
-    functions: HashMap<(usize, Source, String), CudaFunction>,
+    functions: HashMap<(usize, Source, String), Function>,
+}
+
+#[derive(Clone)]
+struct Function {
+    function: CudaFunction,
+    /// The shared memory of a block that it may be launched with.
+    shared_bytes: u32,
 }
 
 /// # Errors
@@ -71,28 +78,33 @@ fn function(
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = loaded.get_or_insert_default();
     let key = (device, source, name.to_owned());
-    if let Some(function) = loaded.functions.get(&key) {
-        return Ok(function.clone());
-    }
-    let module = match loaded.modules.get(&(device, source)) {
-        Some(module) => module.clone(),
+    let mut found = match loaded.functions.get(&key) {
+        Some(found) => found.clone(),
         None => {
-            let module = context
-                .load_module(Ptx::from_binary(source.image().to_vec()))
-                .w()?;
-            loaded.modules.insert((device, source), module.clone());
-            module
+            let module = match loaded.modules.get(&(device, source)) {
+                Some(module) => module.clone(),
+                None => {
+                    let module = context
+                        .load_module(Ptx::from_binary(source.image().to_vec()))
+                        .w()?;
+                    loaded.modules.insert((device, source), module.clone());
+                    module
+                }
+            };
+            Function {
+                function: module.load_function(name).w()?,
+                shared_bytes: STATIC_SHARED_BYTES,
+            }
         }
     };
-    let function = module.load_function(name).w()?;
-    if shared_bytes > STATIC_SHARED_BYTES {
+    if shared_bytes > found.shared_bytes {
         let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        function
-            .set_attribute(attribute, i32::try_from(shared_bytes).map_err(Error::wrap)?)
-            .w()?;
+        let bytes = i32::try_from(shared_bytes).map_err(Error::wrap)?;
+        found.function.set_attribute(attribute, bytes).w()?;
+        found.shared_bytes = shared_bytes;
     }
-    loaded.functions.insert(key, function.clone());
-    Ok(function)
+    loaded.functions.insert(key, found.clone());
+    Ok(found.function)
 }
 
 /// The shared memory of a block that a kernel need not ask for.
@@ -175,17 +187,35 @@ pub(super) fn count(count: usize) -> Result<u32> {
     u32::try_from(count).map_err(Error::wrap)
 }
 
-/// Whether the device has the tensor cores that the kernels for 16 bits use: compute capability 8.0.
-pub(super) fn has_tensor_cores(device: &CudaDevice) -> Result<bool> {
-    static CAPABILITIES: Mutex<Option<HashMap<usize, i32>>> = Mutex::new(None);
-    let stream = device.cuda_stream();
-    let context = stream.context();
-    let mut known = CAPABILITIES.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
-    if let Some(&major) = known.get(&context.ordinal()) {
-        return Ok(major >= 8);
+/// What of a device kernels are chosen by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Whether it has the tensor cores that the kernels for 16 bits use: compute capability 8.0.
+    pub(super) has_tensor_cores: bool,
+    /// The most shared memory of a block.
+    pub(super) shared_bytes: usize,
+}
+
+impl Limits {
+    /// # Errors
+    /// The driver fails.
+    pub(super) fn of(device: &CudaDevice) -> Result<Self> {
+        static KNOWN: Mutex<Option<HashMap<usize, Limits>>> = Mutex::new(None);
+        let stream = device.cuda_stream();
+        let context = stream.context();
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_or_insert_default();
+        if let Some(limits) = known.get(&context.ordinal()) {
+            return Ok(*limits);
+        }
+        let (major, _) = context.compute_capability().w()?;
+        let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let shared_bytes = context.attribute(attribute).w()?;
+        let limits = Self {
+            has_tensor_cores: major >= 8,
+            shared_bytes: usize::try_from(shared_bytes).map_err(Error::wrap)?,
+        };
+        known.insert(context.ordinal(), limits);
+        Ok(limits)
     }
-    let (major, _) = context.compute_capability().w()?;
-    known.insert(context.ordinal(), major);
-    Ok(major >= 8)
 }
