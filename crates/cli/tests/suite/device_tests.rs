@@ -19,9 +19,10 @@ const FEATURE_TESTS: [&str; 2] = ["feature = \"cuda\"", "feature = \"metal\""];
 
 /// The files and folders that may test devices: the capabilities, and what opens devices and allocates memory
 /// on them.
-const MAY_TEST_DEVICES: [&str; 7] = [
+const MAY_TEST_DEVICES: [&str; 8] = [
     "crates/ops/src/capabilities.rs",
-    // It makes a device of its own kind.
+    // They make devices of their own kinds.
+    "crates/ops/src/cuda/",
     "crates/ops/src/metal/",
     "crates/weights/src/buffers/",
     "crates/weights/src/cuda/",
@@ -31,9 +32,10 @@ const MAY_TEST_DEVICES: [&str; 7] = [
 ];
 
 /// The files and folders that may test features: the operations, and the device code of the weights.
-const MAY_TEST_FEATURES: [&str; 8] = [
-    // Tests of a GPU's own.
+const MAY_TEST_FEATURES: [&str; 9] = [
+    // Tests and measurements of a GPU's own.
     "crates/cli/tests/device/",
+    "crates/ops/examples/gpu_kernels.rs",
     "crates/ops/tests/device.rs",
     "crates/ops/src/",
     "crates/weights/src/buffers/",
