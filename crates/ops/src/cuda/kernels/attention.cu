@@ -29,13 +29,13 @@ struct Attention {
   float scale;     // times the logarithm of e to base 2
 };
 
+#ifdef HAS_TENSOR_CORES
+
 constexpr float LOG2_E = 1.4426950408889634f;
 // Values between the rows of a tile: 8 more than are used, so that the rows of a matrix are in different banks.
 constexpr int PAD = 8;
 // The keys of a tile.
 constexpr int KEYS = 64;
-
-#ifdef HAS_TENSOR_CORES
 
 // What a thread copies of every tile of ROWS rows of SIZE values: parts of 16 bytes.
 template <typename T, int SIZE, int ROWS, int THREADS>
