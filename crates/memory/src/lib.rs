@@ -7,6 +7,7 @@
 mod allowance;
 mod bytes;
 mod history;
+mod limit;
 mod mac;
 mod monitor;
 mod pressure;
@@ -14,8 +15,9 @@ mod probe;
 mod series;
 mod timeline;
 
-pub use allowance::{Allowance, Limit, allowance, machine_margin};
+pub use allowance::allowance;
 pub use bytes::Bytes;
+pub use limit::{Allowance, Limit, machine_margin};
 pub use mac::{gpu_wired_limit, shared_gpu_limit};
 pub use monitor::{Counters, Monitor};
 pub use pressure::{MemoryDomain, Pressure, Watcher};

@@ -6,9 +6,6 @@
 
 use candle_core::{DType, Device};
 
-use crate::Scratch;
-use crate::fused_attention::{SCORES, fused_head, fused_on_cuda};
-
 /// The kernels that run operations, one set for each kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Backend {
@@ -38,14 +35,6 @@ impl Backend {
             Self::Metal => "metal",
         }
     }
-}
-
-/// Scratch bytes of operations on an NVIDIA GPU, beside what [`Capabilities`] says: the weights of a convolution with
-/// their channels last, at most 2560 to 1280 channels in 16 bits, and the parts of its sums.
-pub const fn scratch_of_gpu() -> u64 {
-    const WEIGHTS: u64 = 2 * 9 * 2560 * 1280;
-    const PARTS: u64 = 4 * 256 * 128 * 128;
-    WEIGHTS + PARTS
 }
 
 /// Where the tensors of a device are.
@@ -138,45 +127,6 @@ impl Capabilities {
             Backend::Cpu => &CPU,
             Backend::Cuda => &CUDA,
             Backend::Metal => &METAL,
-        }
-    }
-
-    /// The size with which attention stores heads of `size` values once more: queries, keys, values and results.
-    /// Zero where it reads them in place.
-    pub fn stored_head(&self, size: usize, activation_type: DType) -> usize {
-        match self.backend {
-            Backend::Metal => match fused_head(size, activation_type) {
-                Some(fused) if fused == size => 0,
-                Some(fused) => fused,
-                None => size,
-            },
-            Backend::Cuda if fused_on_cuda(size, activation_type) => 0,
-            Backend::Cuda => size,
-            Backend::Cpu => 0,
-        }
-    }
-
-    /// The scratch memory of attention with heads of `size` values.
-    pub fn attention_scratch(&self, size: usize, activation_type: DType) -> Scratch {
-        let is_fused = match self.backend {
-            Backend::Cpu => return Scratch::of_attention(size),
-            Backend::Cuda => fused_on_cuda(size, activation_type),
-            Backend::Metal => fused_head(size, activation_type).is_some(),
-        };
-        Scratch {
-            per_thread: 0,
-            shared: match is_fused {
-                true => 0,
-                false => (SCORES * activation_type.size_in_bytes()) as u64,
-            },
-        }
-    }
-
-    /// The scratch memory of a convolution after upsampling, banded or not.
-    pub fn upsampled_conv2d_scratch(&self, in_channels: usize, out_channels: usize) -> Scratch {
-        match self.backend {
-            Backend::Cuda | Backend::Metal => Scratch::default(),
-            Backend::Cpu => Scratch::of_upsampled_conv2d(in_channels, out_channels),
         }
     }
 

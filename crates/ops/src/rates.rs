@@ -21,27 +21,27 @@ pub struct Rates {
     pub bytes: f64,
 }
 
-/// The sizes of the measured product.
+/// How a device is measured.
 #[derive(Debug, Clone, Copy)]
-struct Product {
-    /// Rows of activations.
-    rows: usize,
-    /// Features, of the inputs and of the outputs.
-    features: usize,
-    /// Products between two waits for the device.
+struct Measurement {
+    /// Rows of activations, and features of the inputs and of the outputs, of the products that are tried. The first that
+    /// takes as long as [`LONG`] counts, or else the last.
+    products: &'static [(usize, usize)],
+    /// Operations between two waits for the device.
     calls: usize,
 }
 
+/// What a product takes at least to keep a device busy. Longer ones would only take longer.
+const LONG: Duration = Duration::from_millis(20);
+
 /// A few milliseconds on a CPU of two cores.
-const OF_CPU: Product = Product {
-    rows: 256,
-    features: 1024,
+const OF_CPU: Measurement = Measurement {
+    products: &[(256, 1024)],
     calls: 1,
 };
 /// Enough to keep a GPU busy.
-const OF_GPU: Product = Product {
-    rows: 2048,
-    features: 2048,
+const OF_GPU: Measurement = Measurement {
+    products: &[(256, 256), (512, 512), (1024, 1024), (2048, 2048)],
     calls: 8,
 };
 
@@ -54,21 +54,21 @@ impl Rates {
     pub fn measure(device: &Device, weight_type: DType) -> Result<Self> {
         let capabilities = Capabilities::of(device);
         let activation_type = capabilities.activation_type(weight_type);
-        let product = match capabilities.memory {
+        let Measurement { products, calls } = match capabilities.memory {
             Memory::Host => OF_CPU,
             Memory::Unified | Memory::Discrete => OF_GPU,
         };
-        let Product {
-            rows,
-            features,
-            calls,
-        } = product;
-        // Ones, whose products are exact and finite in every type.
-        let x = Tensor::ones((rows, features), activation_type, device)?;
-        let projection = Linear::new(Tensor::ones((features, features), weight_type, device)?, None)?;
-        let seconds = least_seconds(device, calls, || linear(&x, &projection))?;
-        let multiply_adds = (rows * features * features) as f64 / seconds;
-        drop((x, projection));
+        let mut multiply_adds = 0.0;
+        for &(rows, features) in products {
+            // Ones, whose products are exact and finite in every type.
+            let x = Tensor::ones((rows, features), activation_type, device)?;
+            let projection = Linear::new(Tensor::ones((features, features), weight_type, device)?, None)?;
+            let seconds = least_seconds(device, calls, || linear(&x, &projection))?;
+            multiply_adds = (rows * features * features) as f64 / seconds;
+            if seconds >= LONG.as_secs_f64() {
+                break;
+            }
+        }
         let (x, y) = (
             Tensor::ones(SUMMED, activation_type, device)?,
             Tensor::ones(SUMMED, activation_type, device)?,

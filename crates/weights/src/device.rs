@@ -2,7 +2,6 @@
 //! measuring and limiting their memory.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Result};
 use sd_ops::Capabilities;
@@ -197,20 +196,6 @@ pub fn is_out_of_device_memory(error: &candle_core::Error) -> bool {
         next = error.source();
     }
     false
-}
-
-static BYTES_UPLOADED: AtomicU64 = AtomicU64::new(0);
-
-/// The bytes of weights that this process has so far copied to NVIDIA GPUs by streaming, or read into buffers
-/// of Apple GPUs.
-pub fn bytes_uploaded() -> u64 {
-    BYTES_UPLOADED.load(Ordering::Relaxed)
-}
-
-/// Counts `bytes` that a device was given.
-#[cfg(any(feature = "cuda", metal))]
-pub(crate) fn count_uploaded(bytes: u64) {
-    BYTES_UPLOADED.fetch_add(bytes, Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ mod source;
 mod stored;
 mod textual_inversion;
 mod torch;
+mod uploads;
 mod weight_options;
 mod weight_update;
 mod weights;
@@ -72,7 +73,7 @@ pub use blocks::{BlockCount, BlockGuard, Blocks, Pass};
 pub use checkpoint::Checkpoint;
 pub use convert::{Conversion, ConversionProgress, ConversionReport, Encoding, FileLayout};
 pub use device::{
-    LIBRARY_BYTES, allocated_unified_memory, bound_device_memory, bytes_uploaded, device_memory, gpu_name,
+    LIBRARY_BYTES, allocated_unified_memory, bound_device_memory, device_memory, gpu_name,
     is_out_of_device_memory, open_cuda, recommended_working_set, release_device_memory, restart_device_peak,
     with_autorelease_pool,
 };
@@ -99,5 +100,6 @@ pub use requested::RequestedTensors;
 pub use residency::Residency;
 pub use source::bytes_read;
 pub use textual_inversion::EmbeddingFile;
+pub use uploads::bytes_uploaded;
 pub use weight_options::{PageCache, WeightOptions, WeightType};
 pub use weights::{Table, Weights};

@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Allowance, Limit};
 use crate::Bytes;
+use crate::limit::{Allowance, Limit};
 use crate::pressure::{MemoryDomain, linux::System};
 use crate::probe::proc;
 

@@ -2,8 +2,8 @@
 
 use candle_core::{Tensor, bail};
 
+use super::channels_last;
 use super::copy::copy;
-use super::images;
 use super::tensors::undefined;
 use crate::Result;
 use crate::gpu::contiguous_strides;
@@ -17,7 +17,7 @@ pub(crate) fn concatenate(parts: &[Tensor], dimension: usize) -> Result<Tensor> 
     let Some(first) = parts.first() else {
         bail!("a concatenation of nothing");
     };
-    if let Some(pixels) = images::pixels(first) {
+    if let Some(pixels) = channels_last::pixels(first) {
         let of_pixels: Option<Vec<Tensor>> = parts
             .iter()
             .map(|part| {
@@ -27,7 +27,7 @@ pub(crate) fn concatenate(parts: &[Tensor], dimension: usize) -> Result<Tensor> 
             })
             .collect();
         if let (Some(parts), Some(&dimension)) = (of_pixels, [0, 3, 1, 2].get(dimension)) {
-            return images::of_pixels(&in_order(&parts, dimension)?);
+            return channels_last::of_pixels(&in_order(&parts, dimension)?);
         }
     }
     in_order(parts, dimension)

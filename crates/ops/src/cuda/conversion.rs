@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::images;
+use super::channels_last;
 use super::launch::{Kernel, Source, suffix};
 use super::tensors::{Address, address, device_of, undefined};
 use crate::Result;
@@ -26,8 +26,8 @@ pub(crate) fn converted(x: &Tensor, dtype: DType) -> Result<Tensor> {
     if x.dtype() == dtype || !is_float(x.dtype()) || !is_float(dtype) {
         return x.to_dtype(dtype);
     }
-    match images::pixels(x) {
-        Some(pixels) => images::of_pixels(&in_order(&pixels, dtype)?),
+    match channels_last::pixels(x) {
+        Some(pixels) => channels_last::of_pixels(&in_order(&pixels, dtype)?),
         None => in_order(x, dtype),
     }
 }

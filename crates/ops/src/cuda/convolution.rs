@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Tensor, bail};
 
+use super::channels_last::of_pixels;
 use super::copy::{copy, in_order};
-use super::images::{contiguous_pixels, of_pixels};
+use super::images::contiguous_pixels;
 use super::launch::{Kernel, Limits, Source, count, lanes, suffix};
 use super::tensors::{Address, address, device_of, optional_address, undefined};
 use crate::Result;

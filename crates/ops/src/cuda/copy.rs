@@ -2,11 +2,11 @@
 
 use candle_core::{Tensor, bail};
 
-use super::images;
+use super::channels_last;
 use super::launch::{Kernel, Source};
 use super::tensors::{Address, address, device_of, undefined};
 use crate::Result;
-use crate::gpu::contiguous_strides;
+use crate::gpu::{contiguous_strides, row_stride};
 
 /// The dimensions that the kernel takes.
 const RANK: usize = 6;
@@ -28,7 +28,7 @@ struct View {
 /// # Errors
 /// The device fails.
 pub(crate) fn contiguous(tensor: &Tensor) -> Result<Tensor> {
-    if tensor.is_contiguous() || images::is_channels_last(tensor) {
+    if tensor.is_contiguous() || channels_last::is_channels_last(tensor) {
         Ok(tensor.clone())
     } else {
         copied(tensor)
@@ -40,8 +40,8 @@ pub(crate) fn contiguous(tensor: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// The device fails.
 pub(crate) fn copied(tensor: &Tensor) -> Result<Tensor> {
-    match images::pixels(tensor) {
-        Some(pixels) => images::of_pixels(&in_memory_of_its_own(&pixels)?),
+    match channels_last::pixels(tensor) {
+        Some(pixels) => channels_last::of_pixels(&in_memory_of_its_own(&pixels)?),
         None => in_memory_of_its_own(tensor),
     }
 }
@@ -55,6 +55,18 @@ pub(super) fn in_order(tensor: &Tensor) -> Result<Tensor> {
         Ok(tensor.clone())
     } else {
         in_memory_of_its_own(tensor)
+    }
+}
+
+/// The tensor with a contiguous last dimension and rows that follow each other: itself or a copy.
+///
+/// # Errors
+/// The device fails.
+pub(super) fn rows_in_order(tensor: &Tensor) -> Result<Tensor> {
+    if row_stride(tensor).is_some() {
+        Ok(tensor.clone())
+    } else {
+        in_order(tensor)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use candle_core::{D, DType, Tensor, bail};
 
+use super::channels_last::{of_pixels, pixels};
 use super::copy::in_order;
-use super::images::{contiguous_pixels, of_pixels, pixels};
+use super::copy::rows_in_order;
+use super::images::contiguous_pixels;
 use super::launch::{Kernel, Source, count, lanes, suffix};
-use super::tensors::{
-    Address, NONE, address, aligned, device_of, optional_address, rows_in_order, undefined,
-};
+use super::tensors::{Address, NONE, address, aligned, device_of, optional_address, undefined};
 use crate::Result;
 use crate::cpu::activation::Activation;
 use crate::gpu::{Epilogue, row_stride};
@@ -197,7 +197,7 @@ fn gated(
     bias: Option<&Tensor>,
     result: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (first, second) = (rows_in_order(first)?, rows_in_order(second)?);
+    let (first, second) = (rows_in_order(first)?(second)?);
     let columns = first.dim(D::Minus1)?;
     let rows = first.elem_count() / columns.max(1);
     let stride_of = |tensor: &Tensor| row_stride(tensor).unwrap_or(columns);

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::images;
+use super::channels_last;
 use super::launch::{Kernel, Source, count};
 use super::tensors::{Address, address, device_of};
 use crate::Result;
@@ -55,5 +55,5 @@ pub(crate) fn channels_last_in_place(weight: &Tensor) -> Result<Option<Tensor>> 
         }
     }
     let pixels = weight.reshape((out_channels, height, width, channels))?;
-    images::of_pixels(&pixels).map(Some)
+    channels_last::of_pixels(&pixels).map(Some)
 }

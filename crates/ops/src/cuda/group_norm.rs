@@ -2,7 +2,8 @@
 
 use candle_core::{CudaDevice, DType, Tensor};
 
-use super::images::{contiguous_pixels, of_pixels};
+use super::channels_last::of_pixels;
+use super::images::contiguous_pixels;
 use super::launch::{Kernel, Source, count, lanes, suffix};
 use super::tensors::{Address, address, aligned, device_of, optional_address, undefined};
 use crate::Result;

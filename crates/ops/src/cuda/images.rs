@@ -1,8 +1,8 @@
-//! Images whose channels are last: `[batch, channels, height, width]` by their shape, `[batch, height, width, channels]`
-//! in memory.
+//! Operations on images whose channels are last: their pixels as tokens, and upsampling.
 
 use candle_core::{Tensor, bail};
 
+use super::channels_last::of_pixels;
 use super::copy::in_order;
 use super::launch::{Kernel, Source, count};
 use super::tensors::{Address, address, device_of, undefined};
@@ -10,33 +10,12 @@ use crate::Result;
 
 const THREADS: usize = 256;
 
-/// Whether the channels of each pixel lie side by side, and the pixels one behind the other, and not the other way.
-pub(super) fn is_channels_last(image: &Tensor) -> bool {
-    pixels(image).is_some_and(|pixels| pixels.is_contiguous())
-}
-
-/// `[batch, height, width, channels]` of a tensor of four dimensions whose channels lie side by side, unless it is
-/// contiguous as it is.
-pub(super) fn pixels(image: &Tensor) -> Option<Tensor> {
-    (image.rank() == 4 && image.stride()[1] == 1 && !image.is_contiguous())
-        .then(|| image.permute((0, 2, 3, 1)).ok())
-        .flatten()
-}
-
 /// The pixels of an image, `[batch, height, width, channels]`, contiguous: a view where it lies so, else a copy.
 ///
 /// # Errors
 /// The image has other than four dimensions, or the device fails.
 pub(super) fn contiguous_pixels(image: &Tensor) -> Result<Tensor> {
     in_order(&image.permute((0, 2, 3, 1))?)
-}
-
-/// The image of such pixels.
-///
-/// # Errors
-/// They have other than four dimensions.
-pub(super) fn of_pixels(pixels: &Tensor) -> Result<Tensor> {
-    pixels.permute((0, 3, 1, 2))
 }
 
 /// The pixels of an image as tokens, `[batch, height * width, channels]`: a view where the channels are last.

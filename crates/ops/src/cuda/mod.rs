@@ -6,6 +6,7 @@
 //! lies. Results of operations on images lie so; other images are copied into this order first.
 
 mod attention;
+mod channels_last;
 mod concatenate;
 mod conversion;
 mod convolution;

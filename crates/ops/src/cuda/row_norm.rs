@@ -2,8 +2,9 @@
 
 use candle_core::{D, Tensor, bail};
 
+use super::copy::rows_in_order;
 use super::launch::{Kernel, Source, count, lanes, suffix};
-use super::tensors::{Address, address, aligned, device_of, optional_address, rows_in_order, undefined};
+use super::tensors::{Address, address, aligned, device_of, optional_address, undefined};
 use crate::Result;
 use crate::gpu::{RowNorm, row_stride};
 

@@ -7,7 +7,6 @@ use candle_core::{CudaDevice, CudaStorage, DType, Device, Storage, Tensor, bail}
 use half::{bf16, f16};
 
 use crate::Result;
-use crate::gpu::row_stride;
 
 /// The address of a value on a device.
 pub(super) type Address = u64;
@@ -83,18 +82,6 @@ pub(crate) fn undefined(device: &Device, shape: &[usize], dtype: DType) -> Resul
 /// It is not an NVIDIA GPU.
 pub(super) fn device_of(tensor: &Tensor) -> Result<CudaDevice> {
     tensor.device().as_cuda_device().cloned()
-}
-
-/// The tensor with a contiguous last dimension and rows that follow each other: itself or a copy.
-///
-/// # Errors
-/// The device fails.
-pub(super) fn rows_in_order(tensor: &Tensor) -> Result<Tensor> {
-    if row_stride(tensor).is_some() {
-        Ok(tensor.clone())
-    } else {
-        super::copy::in_order(tensor)
-    }
 }
 
 /// Whether vectors of 16 bytes can be read at all of these addresses and distances, which are in values.

@@ -6,7 +6,7 @@ use candle_metal_kernels::metal::Buffer;
 use super::launch::{Kernel, Source, count};
 use super::tensors::{Input, Output, device_of};
 use crate::Result;
-use crate::gpu::contiguous_strides;
+use crate::gpu::{contiguous_strides, row_stride};
 
 /// The dimensions that the kernel takes.
 const RANK: usize = 6;
@@ -46,6 +46,18 @@ pub(crate) fn copied(tensor: &Tensor) -> Result<Tensor> {
     let result = Output::new(&device_of(tensor)?, tensor.dims(), tensor.dtype())?;
     copy(tensor, &result, 0, &contiguous_strides(tensor.dims()))?;
     Ok(result.into_tensor())
+}
+
+/// The tensor with a contiguous last dimension and rows that follow each other: itself or a copy.
+///
+/// # Errors
+/// The device fails.
+pub(super) fn rows_in_order(tensor: &Tensor) -> Result<Tensor> {
+    if row_stride(tensor).is_some() {
+        Ok(tensor.clone())
+    } else {
+        contiguous(tensor)
+    }
 }
 
 /// Writes `part` into `whole`, a contiguous tensor that nobody else reads, from `first` on in `dimension`. Their

@@ -2,8 +2,9 @@
 
 use candle_core::{D, Tensor, bail};
 
+use super::copy::rows_in_order;
 use super::launch::{Kernel, Source, count};
-use super::tensors::{Input, Output, device_of, rows_in_order, undefined};
+use super::tensors::{Input, Output, device_of, undefined};
 use crate::Result;
 use crate::cpu::activation::Activation;
 use crate::gpu::{Epilogue, row_stride};
@@ -172,7 +173,7 @@ fn gated(
     result: Option<&Tensor>,
 ) -> Result<Tensor> {
     let device = device_of(first)?;
-    let (first, second) = (rows_in_order(first)?, rows_in_order(second)?);
+    let (first, second) = (rows_in_order(first)?(second)?);
     let columns = first.dim(D::Minus1)?;
     let rows = first.elem_count() / columns.max(1);
     let stride_of = |tensor: &Tensor| count(row_stride(tensor).unwrap_or(columns));

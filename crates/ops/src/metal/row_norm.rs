@@ -2,8 +2,9 @@
 
 use candle_core::{D, Tensor};
 
+use super::copy::rows_in_order;
 use super::launch::{Kernel, Source, count};
-use super::tensors::{Input, Output, device_of, rows_in_order};
+use super::tensors::{Input, Output, device_of};
 use crate::Result;
 use crate::gpu::{RowNorm, row_stride};
 

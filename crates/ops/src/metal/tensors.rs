@@ -8,7 +8,6 @@ use candle_metal_kernels::metal::{Buffer, ComputeCommandEncoder};
 
 use super::buffers::allocate;
 use crate::Result;
-use crate::gpu::row_stride;
 
 /// A tensor that kernels read.
 pub(super) struct Input<'a> {
@@ -112,16 +111,4 @@ pub(crate) fn undefined(device: &Device, shape: &[usize], dtype: DType) -> Resul
 /// It is not an Apple GPU.
 pub(super) fn device_of(tensor: &Tensor) -> Result<MetalDevice> {
     tensor.device().as_metal_device().cloned()
-}
-
-/// The tensor with a contiguous last dimension and rows that follow each other: itself or a copy.
-///
-/// # Errors
-/// The device fails.
-pub(super) fn rows_in_order(tensor: &Tensor) -> Result<Tensor> {
-    if row_stride(tensor).is_some() {
-        Ok(tensor.clone())
-    } else {
-        super::contiguous(tensor)
-    }
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::state::{Description, FORMAT, KeptRequest};
+use super::kept_request::KeptRequest;
+use super::state::{Description, FORMAT};
 use crate::request::Strength;
 use crate::run::ModelPass;
 use crate::scheduler::Sampler;

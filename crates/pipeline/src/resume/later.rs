@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
-use super::state::KeptRequest;
+use super::kept_request::KeptRequest;
 use crate::Result;
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;

@@ -19,6 +19,7 @@ mod commit;
 mod commit_interval;
 mod error;
 mod journal;
+mod kept_request;
 mod later;
 mod lock;
 mod name;

@@ -10,8 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use super::page_locked::PageLocked;
 use super::upload::pointer;
 use crate::buffers::{BufferSet, Buffers};
-use crate::device::count_uploaded;
 use crate::lock::lock;
+use crate::uploads::count_uploaded;
 use crate::{Checkpoint, Result};
 
 /// The staging buffers of a device, which all threads share, and the bytes of each.

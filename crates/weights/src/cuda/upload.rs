@@ -9,7 +9,7 @@ use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::{Storage, Tensor};
 
 use super::page_locked::PageLocked;
-use crate::device::count_uploaded;
+use crate::uploads::count_uploaded;
 use crate::{HostMemory, Result};
 
 /// The number of staging buffers. While one is copied, the next is filled.

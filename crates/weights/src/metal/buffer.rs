@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex};
 use block2::RcBlock;
 use candle_core::op::BackpropOp;
 use candle_core::{DType, MetalDevice, MetalStorage, Storage, Tensor};
-use candle_metal_kernels::MetalKernelError;
 use candle_metal_kernels::metal::Buffer;
 use objc2_metal::{MTLDevice, MTLResourceOptions};
 
-use super::window::Piece;
+use super::window::{Piece, no_buffer};
+use crate::Result;
 use crate::lock::lock;
-use crate::{Error, Result};
 
 /// The options of candle's own buffers, whose hazards candle tracks.
 const OPTIONS: MTLResourceOptions = MTLResourceOptions(
@@ -71,10 +70,4 @@ pub(super) fn address_of(tensor: &Tensor) -> Option<usize> {
         Storage::Metal(storage) => Some(storage.buffer().contents() as usize),
         _ => None,
     }
-}
-
-/// The error of a device without room for a buffer.
-pub(super) fn no_buffer(reason: String) -> Error {
-    let full = MetalKernelError::FailedToCreateResource("Buffer".to_owned());
-    Error::Tensor(candle_core::Error::wrap(full).context(reason))
 }

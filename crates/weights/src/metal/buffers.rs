@@ -9,9 +9,9 @@ use super::buffer::{address_of, buffer_over, tensor_in};
 use super::mapping::{Mapping, PAGE};
 use super::window::{Piece, Window};
 use crate::buffers::{BufferSet, Buffers};
-use crate::device::count_uploaded;
 use crate::lock::lock;
 use crate::parts::Parts;
+use crate::uploads::count_uploaded;
 use crate::{Checkpoint, Result};
 
 /// Tensors of at most so many bytes share a page. Half of the tensors of a network are norms and biases.

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::buffer::no_buffer;
+use candle_metal_kernels::MetalKernelError;
+
 use super::mapping::Mapping;
-use crate::Result;
 use crate::lock::lock;
+use crate::{Error, Result};
 
 /// How long pieces are waited for before the GPU is. The commands of one block take less, except on the
 /// slowest GPUs with the largest networks.
@@ -193,6 +194,12 @@ fn patience() -> Duration {
     }
 }
 
+/// The error of a device without room for a buffer.
+pub(super) fn no_buffer(reason: String) -> Error {
+    let full = MetalKernelError::FailedToCreateResource("Buffer".to_owned());
+    Error::Tensor(candle_core::Error::wrap(full).context(reason))
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread::{sleep, spawn};
@@ -280,7 +287,7 @@ mod tests {
 
         // One that fails is an error, and one that never gives it back does not stop the reader.
         retire(&window, &piece);
-        let fails = || Err(super::super::buffer::no_buffer("it fails".to_owned()));
+        let fails = || Err(no_buffer("it fails".to_owned()));
         assert!(window.take(PAGE, fails).is_err());
         let waits = Mutex::new(0);
         let count = || {

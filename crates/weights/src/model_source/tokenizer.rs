@@ -17,6 +17,19 @@ pub struct TokenizerFiles {
     pub vocabulary: Vocabulary,
 }
 
+impl TokenizerFiles {
+    /// The files of a tokenizer that is built into the binary. Nothing is decompressed until
+    /// [`BuiltInTokenizer::clip_byte_pairs`] or [`BuiltInTokenizer::t5_json`] is called.
+    pub fn builtin(tokenizer: BuiltInTokenizer) -> Self {
+        Self {
+            folder: tokenizer.shown_path(),
+            config: None,
+            special_tokens: None,
+            vocabulary: Vocabulary::BuiltIn(tokenizer),
+        }
+    }
+}
+
 /// The vocabulary of a tokenizer.
 #[derive(Debug, Clone)]
 pub enum Vocabulary {

@@ -5,7 +5,7 @@
 
 use super::super::elements::{elements, numbers};
 use super::super::simd::{MOST_LANES, Simd};
-use super::quantized::QuantizedRows;
+use super::quantized_rows::QuantizedRows;
 use crate::Quantization;
 
 /// Values that share a scale.

@@ -17,6 +17,7 @@ mod lanes;
 pub(super) mod pack;
 mod partition;
 mod quantized;
+mod quantized_rows;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use super::target::Target;
 use super::threads::for_each_task;
 pub(crate) use epilogue::Epilogue;
 use partition::Partition;
-pub(crate) use quantized::QuantizedRows;
+pub(crate) use quantized_rows::QuantizedRows;
 use task::{Task, Workspace};
 
 /// A projection's weight in memory.

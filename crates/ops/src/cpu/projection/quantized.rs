@@ -4,18 +4,8 @@ use super::super::elements::{elements, lay, numbers};
 use super::super::simd::{InstructionSet, MOST_LANES, Simd};
 use super::lanes::{self, pack_lanes};
 use super::pack::{Stretch, pack};
-use crate::Quantization;
+use super::quantized_rows::QuantizedRows;
 use crate::quantization::{Decode, UNIT};
-
-/// A quantised weight, row after row.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct QuantizedRows<'a> {
-    pub(crate) bytes: &'a [u8],
-    pub(crate) row_bytes: usize,
-    /// Values of a row.
-    pub(crate) inputs: usize,
-    pub(crate) quantization: Quantization,
-}
 
 /// Scratch for decoded values.
 pub(super) struct Decoded<'a> {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use flate2::read::ZlibDecoder;
 
-use super::{ModelFile, TokenizerFiles, Vocabulary};
+use super::ModelFile;
 use crate::{Error, FileIdentity, Result};
 
 /// CLIP's merges, one pair of tokens a line.
@@ -163,7 +163,7 @@ impl BuiltInTokenizer {
     }
 
     /// What messages show in place of a folder.
-    fn shown_path(self) -> PathBuf {
+    pub(super) fn shown_path(self) -> PathBuf {
         PathBuf::from(self.name())
     }
 
@@ -172,19 +172,6 @@ impl BuiltInTokenizer {
             Self::Clip(ClipPadding::EndOfText) => "built-in CLIP tokenizer",
             Self::Clip(ClipPadding::Exclamation) => "built-in CLIP tokenizer padded with `!`",
             Self::T5 => "built-in T5 tokenizer",
-        }
-    }
-}
-
-impl TokenizerFiles {
-    /// The files of a tokenizer that is built into the binary. Nothing is decompressed until
-    /// [`BuiltInTokenizer::clip_byte_pairs`] or [`BuiltInTokenizer::t5_json`] is called.
-    pub fn builtin(tokenizer: BuiltInTokenizer) -> Self {
-        Self {
-            folder: tokenizer.shown_path(),
-            config: None,
-            special_tokens: None,
-            vocabulary: Vocabulary::BuiltIn(tokenizer),
         }
     }
 }

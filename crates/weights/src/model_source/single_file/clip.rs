@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::NetworkKind;
 use super::Settings;
-use super::content::{count, size};
+use super::dimensions::{count, size};
 use crate::Checkpoint;
 
 /// Features of an attention head, in all of CLIP's text encoders.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::content::{count, size};
+use super::dimensions::{count, size};
 use super::places::is_left_over;
 use super::{Settings, unet};
 use crate::{Checkpoint, Naming, Result};

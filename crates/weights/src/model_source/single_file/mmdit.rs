@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Settings;
-use super::content::{count, size};
+use super::dimensions::{count, size};
 use crate::Checkpoint;
 
 /// Features of an attention head, where no norm of queries shows them.

@@ -7,6 +7,7 @@
 mod clip;
 mod content;
 mod controlnet;
+mod dimensions;
 mod mmdit;
 mod other_families;
 mod places;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Settings;
-use super::content::{count, size};
+use super::dimensions::{count, size};
 use crate::Checkpoint;
 
 /// The embeddings, which the encoder and the decoder of T5 share.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Settings;
-use super::content::{count, size};
+use super::dimensions::{count, size};
 use crate::{Checkpoint, Error, ModelFamily, Result};
 
 /// Features of an attention head, in all families but Stable Diffusion 1, which has 8 heads everywhere.

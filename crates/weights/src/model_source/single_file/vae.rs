@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::NetworkKind;
 use super::Settings;
-use super::content::{count, size};
+use super::dimensions::{count, size};
 use super::unet::groups;
 use crate::{Checkpoint, Error, ModelFamily, Result};
 
