@@ -33,6 +33,10 @@ pub enum Location {
 pub struct Catalog {
     pub(crate) hub: Hub,
     models_path: ModelsPath,
+    /// Whether only names of [`Catalog::names`] are resolved.
+    only_known: bool,
+    /// If given, the only models that are resolved.
+    only_models: Option<Vec<String>>,
 }
 
 impl Catalog {
@@ -41,6 +45,19 @@ impl Catalog {
         Self {
             hub: Hub::new(sd_hub::Settings::of_user()),
             models_path: ModelsPath::new(configuration.models_path.clone()),
+            only_known: false,
+            only_models: None,
+        }
+    }
+
+    /// The catalog for names that others send: it resolves those of [`Catalog::names`] and no paths, and of models only
+    /// those of `models`, if they are given. These may be paths.
+    #[must_use]
+    pub fn for_others(self, models: Option<Vec<String>>) -> Self {
+        Self {
+            only_known: true,
+            only_models: models,
+            ..self
         }
     }
 
@@ -65,6 +82,9 @@ impl Catalog {
     /// The name is neither a local path, nor that of a file below `models_path`, nor a hub id; it is that of
     /// several files; or its files are not of this kind.
     pub fn locate(&self, kind: Kind, name: &str) -> Result<Location> {
+        if !self.may_resolve(kind, name) {
+            return Err(self.nothing_at(kind, name));
+        }
         if kind == Kind::Model && name == DEMO {
             return Ok(Location::BuiltIn);
         }
@@ -79,12 +99,7 @@ impl Catalog {
             return Ok(Location::Here(usable(kind, name, path.to_owned())?));
         }
         let Some(reference) = reference(name) else {
-            let known = self.names(kind);
-            return Err(Error::NothingAt {
-                kind,
-                name: name.to_owned(),
-                similar: similar(name, known.iter().map(String::as_str)).map(str::to_owned),
-            });
+            return Err(self.nothing_at(kind, name));
         };
         match self
             .cached(&reference)
@@ -95,8 +110,28 @@ impl Catalog {
         }
     }
 
+    /// Whether a name is resolved at all.
+    fn may_resolve(&self, kind: Kind, name: &str) -> bool {
+        match (&self.only_models, kind) {
+            (Some(models), Kind::Model) => models.iter().any(|own| own == name),
+            _ => !self.only_known || self.names(kind).iter().any(|own| own == name),
+        }
+    }
+
+    fn nothing_at(&self, kind: Kind, name: &str) -> Error {
+        let known = self.names(kind);
+        Error::NothingAt {
+            kind,
+            name: name.to_owned(),
+            similar: similar(name, known.iter().map(String::as_str)).map(str::to_owned),
+        }
+    }
+
     /// The names by which things on this machine that may be of `kind` are found.
     pub fn names(&self, kind: Kind) -> Vec<String> {
+        if let (Some(models), Kind::Model) = (&self.only_models, kind) {
+            return models.clone();
+        }
         let file_kind = FileKind::from(kind);
         let files = self.models_path.files().iter();
         let files = files.filter(|file| file.kind.is_none_or(|own| own == file_kind));
@@ -133,7 +168,7 @@ impl Catalog {
     /// The name is that of several files, or a folder of `models_path` is missing.
     pub(crate) fn network(&self, kind: FileKind, name: &Path) -> Result<PathBuf> {
         let path = sd_files::native(name);
-        if path.exists() {
+        if path.exists() && !self.only_known {
             return Ok(path);
         }
         let Some(text) = name.to_str() else {

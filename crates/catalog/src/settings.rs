@@ -146,7 +146,7 @@ impl Settings {
     ///
     /// # Errors
     /// The name is unknown, it has a value already, or `text` is invalid, in one line.
-    pub(crate) fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
         let outcome = match name {
             "negative-prompt" => once(&mut self.negative_prompt, Ok(text.to_owned())),
             "style" => once(&mut self.style, parse::style(text)),

@@ -12,6 +12,7 @@ mod login;
 mod models;
 mod reserved_words;
 mod resume;
+mod serve;
 mod settings;
 mod show;
 mod threads;
@@ -26,6 +27,7 @@ pub(crate) use invocation::{Invocation, command, parse};
 pub(crate) use login::LoginArguments;
 pub(crate) use models::{ModelsArguments, ModelsTask};
 pub(crate) use resume::ResumeArguments;
+pub(crate) use serve::{PsArguments, ServeArguments};
 pub(crate) use show::ShowArguments;
 
 use std::num::NonZeroUsize;

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod hub;
+mod server;
 
 use std::io;
 use std::path::{MAIN_SEPARATOR, Path};

@@ -1,7 +1,7 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
 //! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
-//! [`generate`], [`again`], [`show`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`]. Results and messages go
+//! [`generate`], [`again`], [`show`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`], [`serve`]. Results and messages go
 //! through [`terminal`], [`progress`] or [`json`]; [`activity`] shows that work goes on, [`preview`] the image while it
 //! forms; [`hint`] turns an error into a message, a hint and an exit code.
 
@@ -28,6 +28,7 @@ mod prompts;
 mod repeated;
 mod resume;
 mod run;
+mod serve;
 mod show;
 mod signals;
 mod status_line;
@@ -62,6 +63,8 @@ fn main() -> ExitCode {
             (arguments.json, Ok(()))
         }
         Invocation::Convert(arguments) => (arguments.json, convert::run(&arguments)),
+        Invocation::Serve(arguments) => (false, serve::run(*arguments)),
+        Invocation::Ps(arguments) => (arguments.json, serve::list(&arguments)),
         Invocation::Completions(arguments) => {
             completions::completions(&arguments);
             (false, Ok(()))

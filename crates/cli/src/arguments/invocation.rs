@@ -7,7 +7,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     AgainArguments, Arguments, CompletionsArguments, ConvertArguments, DoctorArguments, LoginArguments,
-    ManArguments, ModelsArguments, ResumeArguments, ShowArguments, aliases, reserved_words, usage,
+    ManArguments, ModelsArguments, PsArguments, ResumeArguments, ServeArguments, ShowArguments, aliases,
+    reserved_words, usage,
 };
 use crate::hint::Failure;
 
@@ -50,6 +51,8 @@ enum Command {
     Login(LoginArguments),
     Doctor(DoctorArguments),
     Convert(ConvertArguments),
+    Serve(Box<ServeArguments>),
+    Ps(PsArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
 }
@@ -72,6 +75,10 @@ pub(crate) enum Invocation {
     Doctor(DoctorArguments),
     /// `generate convert`.
     Convert(ConvertArguments),
+    /// `generate serve`.
+    Serve(Box<ServeArguments>),
+    /// `generate ps`.
+    Ps(PsArguments),
     /// `generate completions`.
     Completions(CompletionsArguments),
     /// `generate man`.
@@ -146,6 +153,8 @@ fn invocation(words: &[OsString]) -> Invocation {
             Some(Command::Login(login)) => Invocation::Login(login),
             Some(Command::Doctor(doctor)) => Invocation::Doctor(doctor),
             Some(Command::Convert(convert)) => Invocation::Convert(convert),
+            Some(Command::Serve(serve)) => Invocation::Serve(serve),
+            Some(Command::Ps(ps)) => Invocation::Ps(ps),
             Some(Command::Completions(completions)) => Invocation::Completions(completions),
             Some(Command::Man(man)) => Invocation::Man(man),
             None => {
@@ -214,8 +223,8 @@ mod tests {
             );
         }
         for words in [
-            &["serve"][..],
-            &["serve", "--port", "80"],
+            &["worker"][..],
+            &["serve", "--part", "80"],
             &["--seed", "1", "resume"],
             &["--plan", "doctor"],
             &["ls"],

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use crate::hint::Failure;
 
 /// Commands that exist.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "again",
     "completions",
     "convert",
@@ -15,11 +15,13 @@ const COMMANDS: [&str; 11] = [
     "man",
     "models",
     "plan",
+    "ps",
     "resume",
+    "serve",
     "show",
 ];
 /// Commands that do not exist yet.
-const LATER: [&str; 3] = ["ps", "serve", "worker"];
+const LATER: [&str; 1] = ["worker"];
 /// What other programs call a command.
 const OTHER_NAMES: [(&str, &str); 4] = [
     ("list", "models"),

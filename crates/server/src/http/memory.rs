@@ -1,0 +1,40 @@
+//! `/api/memory`: the memory of the machine and of the job that runs.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use sd_pipeline::memory::memory_info;
+use serde_json::json;
+
+use super::Shared;
+use super::body::blocking;
+use super::error::{Answer, ApiError, json_response};
+use crate::lock::lock;
+
+pub(super) async fn memory(State(server): State<Shared>) -> Answer<Response> {
+    let report = blocking(move || {
+        let memory = memory_info();
+        let running = server.running();
+        let timeline = running
+            .map(|running| lock(&running.readings).clone())
+            .unwrap_or_default();
+        let budget = timeline.last().and_then(|reading| reading.budget);
+        let budget = budget.or(server
+            .options
+            .configuration
+            .defaults
+            .memory
+            .map(|budget| budget.0));
+        Ok::<_, ApiError>(json!({
+            "budget": budget.unwrap_or(memory.system_available.0 + memory.process.0),
+            "process": memory.process,
+            "process_peak": memory.process_peak,
+            "system_total": memory.system_total,
+            "system_available": memory.system_available,
+            "loaded": server.loaded(),
+            "timeline": timeline,
+        }))
+    })
+    .await?;
+    Ok(json_response(StatusCode::OK, &report))
+}

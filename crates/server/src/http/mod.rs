@@ -1,0 +1,105 @@
+//! The interfaces: this program's own (`/api`), that of OpenAI's images (`/v1`), that of stable-diffusion-webui
+//! (`/sdapi`), and the page.
+
+mod body;
+mod error;
+mod events;
+mod guard;
+mod health;
+mod jobs;
+mod memory;
+mod metrics;
+mod models;
+mod openai;
+mod outcome;
+mod page;
+mod plan;
+mod read_image;
+mod uploads;
+mod webui;
+
+use std::future::{Future, IntoFuture};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{get, post};
+use futures_util::future::{Either, select};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::access::Rates;
+use crate::server::Server;
+use crate::{Error, Result};
+
+/// What handlers share.
+pub(crate) type Shared = Arc<Server>;
+
+/// Serves until `stopped` is over, and then for at most `farewell` those who are still connected.
+///
+/// # Errors
+/// The connection fails.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    server: Shared,
+    stopped: impl Future<Output = ()> + Send + 'static,
+    farewell: Duration,
+) -> Result<()> {
+    let (tell, told) = oneshot::channel();
+    let stopping = async move {
+        stopped.await;
+        let _ = tell.send(());
+    };
+    let service = router(server).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stopping);
+    let last = async move {
+        if told.await.is_ok() {
+            tokio::time::sleep(farewell).await;
+        }
+    };
+    match select(pin!(serving.into_future()), pin!(last)).await {
+        Either::Left((served, _)) => served.map_err(Error::Stopped),
+        // Those who listen to events are connected for as long as they like.
+        Either::Right(((), _)) => Ok(()),
+    }
+}
+
+fn router(server: Shared) -> Router {
+    let limits = server.options.limits;
+    let guard = guard::Guard {
+        server: server.clone(),
+        rates: Arc::new(Rates::default()),
+    };
+    let uploads = Router::new()
+        .route("/api/uploads", post(uploads::upload))
+        .route("/api/read-image", post(read_image::read_image))
+        // They are written to disk while they come, and counted there.
+        .layer(DefaultBodyLimit::disable());
+    Router::new()
+        .route("/api/jobs", get(jobs::list).post(jobs::submit))
+        .route("/api/jobs/{id}", get(jobs::show).delete(jobs::remove))
+        .route("/api/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/api/jobs/{id}/events", get(events::of_job))
+        .route("/api/jobs/{id}/images/{index}", get(jobs::image))
+        .route("/api/jobs/{id}/images/{index}/metadata", get(jobs::metadata))
+        .route("/api/events", get(events::of_all))
+        .route("/api/plan", post(plan::plan))
+        .route("/api/models", get(models::models))
+        .route("/api/memory", get(memory::memory))
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .merge(page::routes())
+        .merge(openai::routes())
+        .merge(webui::routes())
+        .layer(DefaultBodyLimit::max(limits.body))
+        .merge(uploads)
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(middleware::from_fn_with_state(guard, guard::check))
+        .with_state(server)
+}

@@ -1,0 +1,292 @@
+//! The thread that runs jobs: one after another, on one [`Engine`].
+
+mod observer;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sd_pipeline::bundle::Kind;
+use sd_pipeline::resume::{ClaimedRun, interrupted_runs};
+use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, ModelFiles, Recommended, SavedImage};
+
+use crate::error::is_of_storage;
+use crate::job::{Job, JobError, State};
+use crate::lock::lock;
+use crate::prepare::{self, JobFolder, Unusable};
+use crate::queue::{Turns, Waiting};
+use crate::retention::bytes_in;
+use crate::server::{Running, Server};
+use crate::store::now;
+use observer::JobObserver;
+
+/// How long the worker waits where the disk cannot be written, before it tries again.
+const BETWEEN_TRIES: Duration = Duration::from_secs(3);
+
+/// Runs jobs until the server stops.
+pub(crate) fn work(server: &Arc<Server>) {
+    let mut engine = Engine::new().keep_loaded();
+    let mut turns = Turns::default();
+    let mut idle_since = Instant::now();
+    let mut is_loaded = false;
+    while !server.is_stopping() {
+        match next(server, &turns) {
+            Ok(Some(waiting)) => {
+                turns.taken(&waiting);
+                if let Err(error) = run(server, &mut engine, &waiting) {
+                    stalled(server, &error);
+                }
+                server.set_loaded(engine.loaded_bytes());
+                (is_loaded, idle_since) = (true, Instant::now());
+            }
+            Ok(None) => {
+                let idle_for = idle_since.elapsed();
+                if is_loaded && idle_for >= server.options.idle_after {
+                    engine.release();
+                    turns.unloaded();
+                    server.set_loaded(Bytes(0));
+                    is_loaded = false;
+                }
+                let left = server.options.idle_after.saturating_sub(idle_for);
+                server.wait_for_work(is_loaded.then_some(left));
+                // What is loaded is given back when someone asks for it, or when the machine is short of memory.
+                if server.takes_release() {
+                    engine.release();
+                    turns.unloaded();
+                    is_loaded = false;
+                }
+                server.set_loaded(engine.loaded_bytes());
+            }
+            Err(error) => stalled(server, &error),
+        }
+    }
+}
+
+fn next(server: &Server, turns: &Turns) -> crate::Result<Option<Waiting>> {
+    let waiting = server.store.waiting()?;
+    server.set_stalled(None);
+    Ok(turns.next(&waiting, now()).cloned())
+}
+
+/// Waits a while. The jobs stay in the queue.
+fn stalled(server: &Server, error: &crate::Error) {
+    tracing::warn!("the queue waits: {error}");
+    server.set_stalled(Some(error.to_string()));
+    server.wait_for_work(Some(BETWEEN_TRIES));
+}
+
+/// Runs a job, and writes what became of it.
+///
+/// # Errors
+/// The data base fails. The job is still in the queue then, and its run goes on where it was.
+fn run(server: &Arc<Server>, engine: &mut Engine, waiting: &Waiting) -> crate::Result<()> {
+    let Some(mut job) = server
+        .store
+        .job(&waiting.id)?
+        .filter(|job| job.state == State::Queued)
+    else {
+        // It was cancelled meanwhile.
+        return Ok(());
+    };
+    let running = Running::new(&job);
+    server.set_running(Some(running.clone()));
+    job.state = State::Running;
+    job.started = Some(now());
+    let outcome = server.store.update(&job, 0).and_then(|()| {
+        server.changed(&job);
+        execute(server, engine, &mut job, &running)
+    });
+    server.set_running(None);
+    match outcome {
+        Ok(bytes) => {
+            keep_trying(server, &job, bytes);
+            server.changed(&job);
+            server.finished(&job);
+            Ok(())
+        }
+        Err(error) => {
+            // It waits again, at its place.
+            job.state = State::Queued;
+            job.started = None;
+            keep_trying(server, &job, 0);
+            server.changed(&job);
+            Err(error)
+        }
+    }
+}
+
+/// Writes a job, again and again if the disk cannot be written, until the server stops. After that the job is as it was
+/// when it began, and its images are found again.
+fn keep_trying(server: &Server, job: &Job, bytes: u64) {
+    while let Err(error) = server.store.update(job, bytes) {
+        tracing::warn!("a job cannot be written yet: {error}");
+        server.set_stalled(Some(error.to_string()));
+        if server.is_stopping() {
+            return;
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+    server.set_stalled(None);
+}
+
+/// Generates the images of a job, which then has its last state, and returns the bytes of the images.
+///
+/// # Errors
+/// The disk is full or cannot be written, or the server stops. The job goes on later.
+fn execute(
+    server: &Arc<Server>,
+    engine: &mut Engine,
+    job: &mut Job,
+    running: &Arc<Running>,
+) -> crate::Result<u64> {
+    let folder = server.folder_of(&job.id);
+    let mut observer = JobObserver::new(server, job, running);
+    let outcome = generate(server, engine, job, &folder, &mut observer, &running.interrupt);
+    job.warnings = observer.into_warnings();
+    match outcome {
+        Ok(saved) => {
+            job.images = saved;
+            job.state = State::Done;
+        }
+        Err(Unusable::Pipeline(sd_pipeline::Error::Interrupted)) if !running.is_cancelled() => {
+            return Err(crate::Error::Stopped(std::io::Error::other("the server stops")));
+        }
+        Err(Unusable::Pipeline(sd_pipeline::Error::Interrupted)) => job.state = State::Cancelled,
+        Err(unusable) => {
+            if let Some(error) = unusable.of_storage(folder.path()) {
+                return Err(error);
+            }
+            job.state = State::Failed;
+            job.error = Some(JobError::from(&unusable));
+        }
+    }
+    job.finished = Some(now());
+    // What is not needed any more. The images that came with the job are part of what it asked for.
+    remove(&folder.state());
+    Ok(bytes_in(&folder.images()))
+}
+
+/// Goes on with the interrupted run of the job, if it has one, or begins anew.
+fn generate(
+    server: &Server,
+    engine: &mut Engine,
+    job: &Job,
+    folder: &JobFolder,
+    observer: &mut JobObserver<'_>,
+    interrupt: &Interrupt,
+) -> Result<Vec<crate::job::ResultImage>, Unusable> {
+    let user_dirs = folder.user_dirs();
+    let interrupted = interrupted_runs(&user_dirs).map_err(Unusable::Pipeline)?;
+    for run in interrupted {
+        // One that cannot be resumed is begun again.
+        let Ok(claimed) = ClaimedRun::claim(&user_dirs, &run.id) else {
+            continue;
+        };
+        let Some(models) = models(server, &claimed) else {
+            continue;
+        };
+        match engine.resume(claimed, models, &user_dirs, observer, interrupt) {
+            Ok(saved) => return Ok(observer.images(&saved)),
+            Err(error @ sd_pipeline::Error::Interrupted) => return Err(Unusable::Pipeline(error)),
+            Err(error) => tracing::debug!("a run is begun again: {error}"),
+        }
+    }
+    remove(&folder.state());
+    remove(&folder.images());
+    let request = prepare::request(&job.request, folder, &server.options)?;
+    let saved = engine
+        .run(&request, observer, interrupt)
+        .map_err(Unusable::Pipeline)?;
+    Ok(observer.images(&saved))
+}
+
+/// The models of an interrupted run, if they are still here.
+fn models(server: &Server, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
+    let catalog = prepare::catalog(&server.options);
+    let model = |(name, folder): (&str, Option<&Path>)| match folder {
+        None => Some(sd_catalog::demo_model()),
+        Some(folder) => {
+            catalog.locate(Kind::Model, name).ok()?;
+            folder.exists().then(|| ModelChoice {
+                name: name.to_owned(),
+                files: ModelFiles::at(folder),
+                recommended: Recommended::default(),
+            })
+        }
+    };
+    claimed.models().into_iter().map(model).collect()
+}
+
+impl Unusable {
+    /// The failure of the disk that it is, if it is one.
+    fn of_storage(&self, folder: &Path) -> Option<crate::Error> {
+        let Self::Pipeline(error) = self else {
+            return None;
+        };
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(error) = next {
+            if let Some(source) = error.downcast_ref::<std::io::Error>()
+                && is_of_storage(source)
+            {
+                return Some(crate::Error::Folder {
+                    path: folder.to_owned(),
+                    source: std::io::Error::new(source.kind(), source.to_string()),
+                });
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl From<&Unusable> for JobError {
+    fn from(unusable: &Unusable) -> Self {
+        let (code, message) = match unusable {
+            Unusable::Invalid(invalid) => (
+                "invalid_request",
+                format!("{}: {}", invalid.field, invalid.reason),
+            ),
+            Unusable::Catalog(error) => ("not_found", error.to_string()),
+            Unusable::Pipeline(
+                error
+                @ (sd_pipeline::Error::BudgetTooSmall { .. } | sd_pipeline::Error::TooLittleLeft { .. }),
+            ) => ("does_not_fit", error.to_string()),
+            Unusable::Pipeline(error) => ("failed", error.to_string()),
+        };
+        Self {
+            code: code.to_owned(),
+            message,
+        }
+    }
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::debug!("`{}` cannot be removed: {error}", folder.display());
+    }
+}
+
+/// The seed and the size of the file of a saved image.
+fn result_image(saved: &SavedImage, (width, height): (usize, usize)) -> crate::job::ResultImage {
+    crate::job::ResultImage {
+        name: saved.file_name().to_string_lossy().into_owned(),
+        seed: saved.seed,
+        width,
+        height,
+    }
+}
+
+impl Running {
+    /// Asks the run to end between two pieces of work.
+    pub(crate) fn cancel(&self) {
+        *lock(&self.cancelled) = true;
+        self.interrupt.raise();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        *lock(&self.cancelled)
+    }
+}

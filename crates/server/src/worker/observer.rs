@@ -1,0 +1,175 @@
+//! [`JobObserver`]: what a run reports, for the clients of its job.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sd_pipeline::{Event, Observer, Preview, SavedImage};
+
+use super::result_image;
+use crate::events::{MemoryView, PreviewView};
+use crate::job::{Job, JobId, Progress, ResultImage};
+use crate::lock::lock;
+use crate::server::{Running, Server};
+
+/// The least time between two previews, which are made of a step.
+const BETWEEN_PREVIEWS: Duration = Duration::from_millis(250);
+/// Readings of the memory that are kept.
+const READINGS: usize = 500;
+
+/// Reports the events of a run to the clients of its job.
+pub(super) struct JobObserver<'a> {
+    server: &'a Server,
+    id: JobId,
+    running: &'a Running,
+    began: Instant,
+    progress: Progress,
+    /// Seconds of a step, as an average in which the last ones count most.
+    pace: Option<f64>,
+    size: (usize, usize),
+    budget: Option<u64>,
+    warnings: Vec<String>,
+    last_preview: Option<Instant>,
+}
+
+impl<'a> JobObserver<'a> {
+    pub(super) fn new(server: &'a Server, job: &Job, running: &'a Running) -> Self {
+        Self {
+            server,
+            id: job.id.clone(),
+            running,
+            began: Instant::now(),
+            progress: Progress {
+                stage: "open".to_owned(),
+                image: 0,
+                images: 1,
+                step: 0,
+                steps: 0,
+                fraction: 0.0,
+                seconds_left: None,
+            },
+            pace: None,
+            size: (0, 0),
+            budget: job.plan.as_ref().map(|plan| plan.budget),
+            warnings: Vec::new(),
+            last_preview: None,
+        }
+    }
+
+    /// The warnings of the run.
+    pub(super) fn into_warnings(self) -> Vec<String> {
+        self.warnings
+    }
+
+    /// The images that were saved.
+    pub(super) fn images(&self, saved: &[SavedImage]) -> Vec<ResultImage> {
+        saved.iter().map(|image| result_image(image, self.size)).collect()
+    }
+
+    fn report(&mut self) {
+        *lock(&self.running.progress) = Some(self.progress.clone());
+        self.server.events.progress(&self.id, &self.progress);
+    }
+
+    fn step(&mut self, image: usize, images: usize, step: usize, steps: usize, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let pace = self.pace.map_or(seconds, |pace| 0.7 * pace + 0.3 * seconds);
+        self.pace = Some(pace);
+        let (done, all) = (image * steps + step, images * steps);
+        self.progress = Progress {
+            stage: std::mem::take(&mut self.progress.stage),
+            image,
+            images,
+            step,
+            steps,
+            fraction: done as f64 / all.max(1) as f64,
+            seconds_left: Some(pace * all.saturating_sub(done) as f64),
+        };
+        self.report();
+    }
+
+    fn preview(&mut self, preview: &Preview) {
+        let now = Instant::now();
+        let is_soon = self
+            .last_preview
+            .is_some_and(|last| now.duration_since(last) < BETWEEN_PREVIEWS);
+        if is_soon || !self.server.events.are_heard() {
+            return;
+        }
+        self.last_preview = Some(now);
+        if let Some(png) = png(preview) {
+            let view = PreviewView {
+                image: preview.image,
+                step: preview.step,
+                steps: preview.steps,
+                png: STANDARD.encode(png),
+            };
+            *lock(&self.running.preview) = Some(view.clone());
+            self.server.events.preview(&self.id, &view);
+        }
+    }
+}
+
+impl Observer for JobObserver<'_> {
+    fn observe(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { recipe } => {
+                let size = recipe.size;
+                self.size = (size.width(), size.height());
+                (self.progress.images, self.progress.steps) = (recipe.images, recipe.steps);
+            }
+            Event::Planned { plan } => self.budget = Some(plan.budget.0),
+            Event::Stage { stage, .. } => {
+                self.progress.stage = (*stage).to_owned();
+                self.report();
+            }
+            Event::Step {
+                image,
+                images,
+                step,
+                steps,
+                duration,
+            } => self.step(*image, *images, *step, *steps, *duration),
+            Event::Preview(preview) => self.preview(preview),
+            Event::Memory(reading) => {
+                let view = MemoryView {
+                    at: self.began.elapsed().as_secs_f64(),
+                    process: reading.memory.process.0,
+                    budget: self.budget,
+                    device: reading.device.as_ref().map(|device| device.used.0),
+                    stage: reading.label.clone(),
+                };
+                let mut readings = lock(&self.running.readings);
+                if readings.len() < READINGS {
+                    readings.push(view.clone());
+                }
+                drop(readings);
+                self.server.events.memory(&self.id, &view);
+            }
+            Event::Warning(message) => self.warnings.push((*message).to_owned()),
+            Event::LeftOut { what, reason } => self.warnings.push(format!("{what} is left out: {reason}")),
+            _ => {}
+        }
+    }
+
+    fn wants_previews(&self) -> bool {
+        true
+    }
+}
+
+/// The PNG of a preview.
+fn png(preview: &Preview) -> Option<Vec<u8>> {
+    let pixels = &preview.pixels;
+    let mut bytes = Vec::new();
+    let (width, height) = (
+        u32::try_from(pixels.width()).ok()?,
+        u32::try_from(pixels.height()).ok()?,
+    );
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().ok()?;
+    writer.write_image_data(pixels.pixels()).ok()?;
+    writer.finish().ok()?;
+    Some(bytes)
+}
