@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates from the lowest up: each may use those before it.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "sd-files",
     "sd-hub",
     "sd-memory",
@@ -17,12 +17,13 @@ const CRATES: [&str; 11] = [
     "sd-schedulers",
     "sd-pipeline",
     "sd-catalog",
+    "sd-server",
     "sd-generate",
     "sd-fuzz",
 ];
 
 /// Pairs of which the first may not use the second, although it is in a higher layer.
-const STRANGERS: [(&str, &str); 23] = [
+const STRANGERS: [(&str, &str); 29] = [
     ("sd-memory", "sd-hub"),
     ("sd-ops", "sd-hub"),
     ("sd-weights", "sd-hub"),
@@ -41,6 +42,12 @@ const STRANGERS: [(&str, &str); 23] = [
     ("sd-catalog", "sd-weights"),
     ("sd-catalog", "sd-models"),
     ("sd-catalog", "sd-schedulers"),
+    ("sd-server", "sd-hub"),
+    ("sd-server", "sd-memory"),
+    ("sd-server", "sd-ops"),
+    ("sd-server", "sd-weights"),
+    ("sd-server", "sd-models"),
+    ("sd-server", "sd-schedulers"),
     ("sd-generate", "sd-memory"),
     ("sd-generate", "sd-weights"),
     ("sd-generate", "sd-ops"),
@@ -49,7 +56,7 @@ const STRANGERS: [(&str, &str); 23] = [
 ];
 
 /// Pairs of a crate and a dependency that it may not have.
-const UNKNOWN: [(&str, &str); 11] = [
+const UNKNOWN: [(&str, &str); 15] = [
     ("sd-files", "candle-core"),
     ("sd-hub", "candle-core"),
     ("sd-memory", "candle-core"),
@@ -57,6 +64,10 @@ const UNKNOWN: [(&str, &str); 11] = [
     ("sd-catalog", "clap"),
     ("sd-catalog", "indicatif"),
     ("sd-pipeline", "clap"),
+    ("sd-pipeline", "axum"),
+    ("sd-server", "candle-core"),
+    ("sd-server", "clap"),
+    ("sd-generate", "axum"),
     ("sd-generate", "candle-core"),
     ("sd-weights", "tokenizers"),
     ("sd-models", "tokenizers"),

@@ -41,6 +41,8 @@ fn the_help_of_each_subcommand_is_as_written_down() {
         (&["login"], "help_login.txt", include_str!("help_login.txt")),
         (&["doctor"], "help_doctor.txt", include_str!("help_doctor.txt")),
         (&["convert"], "help_convert.txt", include_str!("help_convert.txt")),
+        (&["serve"], "help_serve.txt", include_str!("help_serve.txt")),
+        (&["ps"], "help_ps.txt", include_str!("help_ps.txt")),
         (&["show"], "help_show.txt", include_str!("help_show.txt")),
         (
             &["completions"],
