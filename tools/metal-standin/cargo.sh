@@ -24,9 +24,15 @@ for path in "$root"/* "$root"/.ci; do
   esac
 done
 {
-  # What computes on the CPU is only compared with here: optimised less it is built sooner. The packages below are those of the
-  # workspace's own builds, which are not built again.
-  awk '/^\[/ {compared = /package\.(candle-core|sd-ops)\]/} compared {sub(/^opt-level = 3/, "opt-level = 1")} 1' "$root/Cargo.toml"
+  # This workspace's crates, optimised less, are built sooner. The packages below them are those of its other builds, which are
+  # not built again.
+  awk '
+    /^\[/ {section = $0}
+    section == "[profile.dev]" {sub(/^opt-level = 1/, "opt-level = 0")}
+    section == "[profile.dev.package.sd-ops]" {sub(/^opt-level = 3/, "opt-level = 1")}
+    {print}
+    section == "[profile.dev.package.\"*\"]" && /^\[/ {print "opt-level = 1"}
+  ' "$root/Cargo.toml"
   printf '\n[patch.crates-io]\n'
   for name in block2 objc2 objc2-foundation objc2-metal; do
     printf '%s = { path = "%s" }\n' "$name" "$home/crates/$name"
