@@ -1,5 +1,6 @@
 //! [`Catalog`]: resolves names to local files, cached repositories and the hub.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use sd_hub::{Cache, Hub, Reference};
@@ -12,7 +13,9 @@ use crate::error::{Error, Result};
 use crate::local::{first_missing, is_complete, local_path, only_file, with_ending};
 use crate::models_path::ModelsPath;
 use crate::names::reference;
+use crate::lora::scaled;
 use crate::presets::DEMO;
+use crate::settings::Settings;
 use crate::similar::similar;
 use crate::wanted::Wanted;
 
@@ -33,8 +36,9 @@ pub enum Location {
 pub struct Catalog {
     pub(crate) hub: Hub,
     models_path: ModelsPath,
-    /// Whether only names of [`Catalog::names`] are resolved.
-    only_known: bool,
+    /// If others send the names: those of the user's configuration, which are resolved beside those of
+    /// [`Catalog::names`]. Nothing else is.
+    own_names: Option<BTreeSet<String>>,
     /// If given, the only models that are resolved.
     only_models: Option<Vec<String>>,
 }
@@ -45,17 +49,18 @@ impl Catalog {
         Self {
             hub: Hub::new(sd_hub::Settings::of_user()),
             models_path: ModelsPath::new(configuration.models_path.clone()),
-            only_known: false,
+            own_names: None,
             only_models: None,
         }
     }
 
-    /// The catalog for names that others send: it resolves those of [`Catalog::names`] and no paths, and of models only
-    /// those of `models`, if they are given. These may be paths.
+    /// The catalog for names that others send: it resolves those of [`Catalog::names`] and of the `configuration`, and no
+    /// paths; and of models only those of `models`, if they are given. These, and those of the configuration, may be paths.
     #[must_use]
-    pub fn for_others(self, models: Option<Vec<String>>) -> Self {
+    pub fn for_others(self, configuration: &Configuration, models: Option<Vec<String>>) -> Self {
+        let settings = configuration.presets.values().chain([&configuration.defaults]);
         Self {
-            only_known: true,
+            own_names: Some(settings.flat_map(names_of).collect()),
             only_models: models,
             ..self
         }
@@ -114,8 +119,13 @@ impl Catalog {
     fn may_resolve(&self, kind: Kind, name: &str) -> bool {
         match (&self.only_models, kind) {
             (Some(models), Kind::Model) => models.iter().any(|own| own == name),
-            _ => !self.only_known || self.names(kind).iter().any(|own| own == name),
+            _ => self.is_known_to_others(name) || self.names(kind).iter().any(|own| own == name),
         }
+    }
+
+    /// Whether a name that may be a path is resolved as one.
+    fn is_known_to_others(&self, name: &str) -> bool {
+        self.own_names.as_ref().is_none_or(|own| own.contains(name))
     }
 
     fn nothing_at(&self, kind: Kind, name: &str) -> Error {
@@ -162,23 +172,32 @@ impl Catalog {
     }
 
     /// The file or folder of a single network or an embedding of `kind` that is called `name`: a path, a file below
-    /// `models_path`, or a repository in the cache. A name that is none of these is returned as a path.
+    /// `models_path`, or a repository in the cache. A name that is none of these is returned as a path, unless others
+    /// have sent it.
     ///
     /// # Errors
-    /// The name is that of several files, or a folder of `models_path` is missing.
+    /// The name is that of several files, or a folder of `models_path` is missing; or others have sent it, and there is
+    /// nothing.
     pub(crate) fn network(&self, kind: FileKind, name: &Path) -> Result<PathBuf> {
         let path = sd_files::native(name);
-        if path.exists() && !self.only_known {
-            return Ok(path);
-        }
         let Some(text) = name.to_str() else {
             return Ok(path);
         };
+        if self.is_known_to_others(text) && path.exists() {
+            return Ok(path);
+        }
         if let Some(found) = self.models_path.find(kind, text)? {
             return Ok(found.to_owned());
         }
         let cached = reference(text).and_then(|reference| self.cached(&reference));
-        Ok(cached.unwrap_or(path))
+        match cached {
+            Some(cached) => Ok(cached),
+            None if self.is_known_to_others(text) => Ok(path),
+            None => Err(Error::NoNetwork {
+                kind,
+                name: text.to_owned(),
+            }),
+        }
     }
 
     /// The cached path of what `reference` names on the hub and the user calls `name`.
@@ -219,6 +238,18 @@ impl Catalog {
     }
 }
 
+/// The names of files and models in `settings`.
+fn names_of(settings: &Settings) -> Vec<String> {
+    let names = [&settings.model, &settings.refiner, &settings.upscaler];
+    let names = names.into_iter().flatten().cloned();
+    let networks = [&settings.vae, &settings.clip_l, &settings.clip_g, &settings.t5xxl];
+    let paths = networks.into_iter().flatten().chain(&settings.embedding);
+    let paths = paths.filter_map(|path| path.to_str().map(str::to_owned));
+    let loras = settings.lora.iter().map(|lora| scaled(lora).name.to_owned());
+    let controlnets = settings.controlnet.iter().cloned();
+    names.chain(paths).chain(loras).chain(controlnets).collect()
+}
+
 fn cached_in(cache: &Cache, reference: &Reference) -> Option<PathBuf> {
     let folder = cache.locate(&reference.id, reference.revision())?;
     match &reference.file {
@@ -244,6 +275,35 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn others_name_no_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, "").unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (own, other) = (file("own.safetensors"), file("other.safetensors"));
+        let mut configuration = Configuration::default();
+        configuration.defaults.vae = Some(own.clone().into());
+        configuration.defaults.lora = vec![format!("{own}:0.5")];
+        let catalog = Catalog::new(&configuration);
+        assert!(catalog.network(FileKind::Vae, Path::new(&other)).is_ok());
+        let catalog = catalog.for_others(&configuration, None);
+        assert_eq!(catalog.network(FileKind::Vae, Path::new(&own)).unwrap(), Path::new(&own));
+        assert!(catalog.locate(Kind::Lora, &own).is_ok());
+        for name in [other.as_str(), "/etc/passwd", "../../etc/passwd", "nothing"] {
+            for kind in [FileKind::Vae, FileKind::Embedding] {
+                let refused = catalog.network(kind, Path::new(name));
+                assert!(matches!(refused, Err(Error::NoNetwork { .. })), "{name}");
+            }
+            for kind in [Kind::Model, Kind::Lora, Kind::ControlNet, Kind::Upscaler] {
+                let refused = catalog.locate(kind, name);
+                assert!(matches!(refused, Err(Error::NothingAt { .. })), "{name}");
+            }
+        }
+    }
 
     #[test]
     fn a_file_is_found_in_its_repository() {

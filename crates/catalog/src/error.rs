@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use sd_hub::Reference;
 use sd_pipeline::ControlKind;
-use sd_pipeline::bundle::Kind;
+use sd_pipeline::bundle::{FileKind, Kind};
 
 /// The result of a look-up in the catalog.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -98,6 +98,14 @@ pub enum Error {
         name: String,
         /// The name of something on this machine that was probably meant.
         similar: Option<String>,
+    },
+    /// Others name a network or an embedding that is not among the files of this machine that they may use.
+    #[error("there is no {} `{name}`", kind.title())]
+    NoNetwork {
+        /// The kind of thing.
+        kind: FileKind,
+        /// The name.
+        name: String,
     },
     /// A repository of the hub is not cached and was not downloaded.
     #[error("the {} `{reference}` is not on this machine", kind.title())]

@@ -1,5 +1,5 @@
-//! The log of the libraries: their warnings are printed as messages; with `RUST_LOG` all events that pass its filter go to
-//! stderr.
+//! The log of the libraries: their warnings, and the ends of a server's jobs, are printed as messages; with `RUST_LOG`
+//! all events that pass its filter go to stderr.
 
 use std::fmt;
 
@@ -22,26 +22,46 @@ pub(crate) fn begin() {
     }
 }
 
-/// Prints the warnings of this workspace's crates.
+/// Prints the warnings of this workspace's crates, and the jobs of a server that have ended.
 struct Warnings;
 
 impl<S: Subscriber> Layer<S> for Warnings {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() <= Level::WARN && event.metadata().target().starts_with("sd_") {
-            let mut message = Message(String::new());
-            event.record(&mut message);
-            terminal::note(&format!("warning: {}", message.0));
+        let (level, target) = (*event.metadata().level(), event.metadata().target());
+        let is_of_jobs = level == Level::INFO && target == sd_server::JOBS;
+        if !is_of_jobs && (level > Level::WARN || !target.starts_with("sd_")) {
+            return;
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let Fields { message, prompt } = fields;
+        match (is_of_jobs, prompt) {
+            (true, Some(prompt)) => terminal::note(&format!("{message}: {prompt}")),
+            (true, None) => terminal::note(&message),
+            (false, _) => terminal::note(&format!("warning: {message}")),
         }
     }
 }
 
-/// The message of an event.
-struct Message(String);
+/// What people are told of an event.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    prompt: Option<String>,
+}
 
-impl Visit for Message {
+impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.0 = format!("{value:?}");
+            self.message = format!("{value:?}");
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => value.clone_into(&mut self.message),
+            "prompt" => self.prompt = Some(value.to_owned()),
+            _ => {}
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<(), Failure> {
         arguments.token.clone().or_else(token_of_environment),
     ) {
         (Some(file), _) => Keys::read(file)?,
-        (None, Some(token)) => Keys::one(token),
+        (None, Some(token)) => Keys::one(token)?,
         (None, None) => Keys::none(),
     };
     let address = match arguments.port {

@@ -33,6 +33,12 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The key can be guessed.
+    #[error("the key has fewer than {least} characters")]
+    ShortKey {
+        /// How many it must have.
+        least: usize,
+    },
     /// There is no folder for jobs: the system names none for the user's state.
     #[error("there is no folder for the state of this user")]
     NoStateFolder,

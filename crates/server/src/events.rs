@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 use crate::job::{JobId, JobView, Progress};
+use crate::server::Running;
 
 /// How many events a listener may be behind. One that is further behind asks for the jobs again.
 const BEHIND: usize = 1024;
@@ -16,6 +17,8 @@ const BEHIND: usize = 1024;
 pub(crate) struct JobEvent {
     /// The job.
     pub(crate) job: JobId,
+    /// Whose job it is.
+    pub(crate) user: String,
     /// `job`, `progress`, `preview`, `memory` or `removed`.
     pub(crate) kind: &'static str,
     /// What clients are sent.
@@ -70,33 +73,35 @@ impl Events {
 
     /// The state or the images of a job have changed.
     pub(crate) fn changed(&self, job: &JobView) {
-        self.send(&job.id, "job", json!(job), job.state.is_ended());
+        self.send(&job.id, &job.user, "job", job, job.state.is_ended());
     }
 
-    pub(crate) fn progress(&self, job: &JobId, progress: &Progress) {
-        self.send(job, "progress", json!(progress), false);
+    pub(crate) fn progress(&self, job: &Running, progress: &Progress) {
+        self.send(&job.id, &job.user, "progress", progress, false);
     }
 
-    pub(crate) fn preview(&self, job: &JobId, preview: &PreviewView) {
-        self.send(job, "preview", json!(preview), false);
+    pub(crate) fn preview(&self, job: &Running, preview: &PreviewView) {
+        self.send(&job.id, &job.user, "preview", preview, false);
     }
 
-    pub(crate) fn memory(&self, job: &JobId, memory: &MemoryView) {
-        self.send(job, "memory", json!(memory), false);
+    pub(crate) fn memory(&self, job: &Running, memory: &MemoryView) {
+        self.send(&job.id, &job.user, "memory", memory, false);
     }
 
-    pub(crate) fn removed(&self, job: &JobId) {
-        self.send(job, "removed", json!({}), true);
+    pub(crate) fn removed(&self, job: &JobId, user: &str) {
+        self.send(job, user, "removed", &json!({}), true);
     }
 
-    fn send(&self, job: &JobId, kind: &'static str, mut data: Value, is_last: bool) {
+    fn send(&self, job: &JobId, user: &str, kind: &'static str, data: &impl Serialize, is_last: bool) {
         if !self.are_heard() {
             return;
         }
+        let mut data = json!(data);
         data["id"] = json!(job);
         // Nobody may listen any more.
         let _ = self.0.send(JobEvent {
             job: job.clone(),
+            user: user.to_owned(),
             kind,
             data: Arc::new(data),
             is_last,

@@ -41,8 +41,8 @@ pub fn jobs(folder: &Path, all: bool) -> Result<Vec<ListedJob>> {
     };
     let filter = Filter {
         states,
-        before: None,
         limit: MOST,
+        ..Filter::default()
     };
     let jobs = Store::open(&file)?.list(&filter)?;
     let listed = jobs.into_iter().map(|job| ListedJob {

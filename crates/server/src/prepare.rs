@@ -60,7 +60,7 @@ impl JobFolder {
 
 /// The catalog that the names of requests are resolved with.
 pub(crate) fn catalog(options: &Options) -> Catalog {
-    Catalog::new(&options.configuration).for_others(options.models.clone())
+    Catalog::new(&options.configuration).for_others(&options.configuration, options.models.clone())
 }
 
 /// The request of the pipeline for a job whose images are in `folder`.

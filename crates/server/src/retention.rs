@@ -2,13 +2,42 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::job::JobId;
 use crate::server::Server;
 use crate::store::now;
 
 /// How long an uploaded file is kept for jobs that use it.
 const UPLOADS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest time between two sweeps.
+const LONGEST_BETWEEN: Duration = Duration::from_secs(10 * 60);
+
+/// Removes what is no longer kept, now and then.
+pub(crate) async fn keep_sweeping(server: Arc<Server>) {
+    let between = server.options.keep_for.clamp(Duration::from_secs(1), LONGEST_BETWEEN);
+    loop {
+        tokio::time::sleep(between).await;
+        let server = server.clone();
+        // It ends with the server.
+        let _ = tokio::task::spawn_blocking(move || sweep(&server)).await;
+    }
+}
+
+/// Removes the folders of jobs that are in no queue: a server was killed before it accepted them, or while it removed
+/// them.
+pub(crate) fn remove_orphans(server: &Server) {
+    for entry in fs::read_dir(server.jobs()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(JobId::parse);
+        let is_of_job = id.is_some_and(|id| server.store.has(&id).unwrap_or(true));
+        if !is_of_job && let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::debug!("an old folder cannot be removed: {error}");
+        }
+    }
+}
 
 /// Removes what is no longer kept. What fails is left for the next time.
 pub(crate) fn sweep(server: &Server) {

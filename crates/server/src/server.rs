@@ -5,20 +5,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sd_pipeline::{Bytes, Interrupt};
 use tokio::net::TcpListener;
 use tokio::runtime;
 
+use crate::access::User;
 use crate::events::{Events, MemoryView, PreviewView};
-use crate::job::{Job, JobId, JobView, Progress, State};
+use crate::job::{Job, JobId, JobView, Progress, ResultImage, State};
 use crate::lock::lock;
 use crate::options::Options;
 use crate::prepare::JobFolder;
 use crate::store::Store;
-use crate::{Error, Result, http, retention, worker};
+use crate::{Error, Result, http, log, retention, worker};
 
 /// How long connections are waited for when the server stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -38,6 +39,8 @@ pub(crate) struct Server {
     /// The model that a client of stable-diffusion-webui's interface has chosen for requests that name none.
     pub(crate) chosen_model: Mutex<Option<String>>,
     running: Mutex<Option<Arc<Running>>>,
+    /// Locked while a change of a job is written and everyone is told.
+    changes: Mutex<()>,
     /// Why the queue waits, if the disk cannot be written.
     stalled: Mutex<Option<String>>,
     /// Bytes of loaded weights and prompts.
@@ -78,6 +81,8 @@ pub(crate) struct Running {
     pub(crate) interrupt: Interrupt,
     pub(crate) cancelled: Mutex<bool>,
     pub(crate) progress: Mutex<Option<Progress>>,
+    /// The images that are saved already.
+    pub(crate) images: Mutex<Vec<ResultImage>>,
     pub(crate) preview: Mutex<Option<PreviewView>>,
     pub(crate) readings: Mutex<Vec<MemoryView>>,
 }
@@ -90,6 +95,7 @@ impl Running {
             interrupt: Interrupt::default(),
             cancelled: Mutex::new(false),
             progress: Mutex::new(None),
+            images: Mutex::new(Vec::new()),
             preview: Mutex::new(None),
             readings: Mutex::new(Vec::new()),
         })
@@ -127,6 +133,7 @@ impl Server {
             began: Instant::now(),
             chosen_model: Mutex::new(None),
             running: Mutex::new(None),
+            changes: Mutex::new(()),
             stalled: Mutex::new(None),
             loaded: AtomicU64::new(0),
             wakes: Mutex::new(Wakes::default()),
@@ -138,7 +145,12 @@ impl Server {
 
     /// The folder of a job.
     pub(crate) fn folder_of(&self, id: &JobId) -> JobFolder {
-        JobFolder::new(self.options.folder.join("jobs").join(id.as_str()))
+        JobFolder::new(self.jobs().join(id.as_str()))
+    }
+
+    /// The folder of the folders of jobs.
+    pub(crate) fn jobs(&self) -> PathBuf {
+        self.options.folder.join("jobs")
     }
 
     /// The folder of uploaded files.
@@ -149,6 +161,19 @@ impl Server {
     /// Since when the server runs.
     pub(crate) fn uptime(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// Writes a few bytes and removes them again, as accepting a job does.
+    ///
+    /// # Errors
+    /// The disk is full or cannot be written.
+    pub(crate) fn try_disk(&self) -> Result<()> {
+        let path = self.options.folder.join("trial");
+        let written = fs::write(&path, [0; 4096]);
+        let removed = fs::remove_file(&path);
+        written
+            .and(removed)
+            .map_err(|source| Error::Folder { path, source })
     }
 
     /// The job that runs, if one does.
@@ -228,23 +253,46 @@ impl Server {
     /// The data base fails.
     pub(crate) fn view(&self, job: Job) -> Result<JobView> {
         let position = match job.state {
-            State::Queued => {
-                let waiting = self.store.waiting()?;
-                waiting
-                    .iter()
-                    .position(|other| other.id == job.id)
-                    .map(|index| index + 1)
-            }
+            State::Queued => self.store.position(&job.id)?,
             _ => None,
         };
         Ok(self.view_at(job, position))
     }
 
     /// A job as clients see it, which is at `position` of the queue.
-    pub(crate) fn view_at(&self, job: Job, position: Option<usize>) -> JobView {
+    fn view_at(&self, mut job: Job, position: Option<usize>) -> JobView {
         let running = self.running().filter(|running| running.id == job.id);
-        let progress = running.and_then(|running| lock(&running.progress).clone());
+        let running = running.filter(|_| !job.state.is_ended());
+        let progress = running.and_then(|running| {
+            job.images.clone_from(&lock(&running.images));
+            lock(&running.progress).clone()
+        });
         JobView::new(job, position, progress)
+    }
+
+    /// The image `index` of a job, if it is saved.
+    ///
+    /// # Errors
+    /// The data base fails.
+    pub(crate) fn image(&self, id: &JobId, index: usize) -> Result<Option<ResultImage>> {
+        if let Some(running) = self.running().filter(|running| running.id == *id)
+            && let Some(image) = lock(&running.images).get(index)
+        {
+            return Ok(Some(image.clone()));
+        }
+        let job = self.store.job(id)?;
+        Ok(job.and_then(|job| job.images.into_iter().nth(index)))
+    }
+
+    /// Until this is dropped, nobody else changes a job. So events come in the order of the changes, and a job cannot be
+    /// cancelled between the look whether it waits and its begin.
+    pub(crate) fn changing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.changes)
+    }
+
+    /// Whether `user` may see and change the jobs of `owner`. With keys of several users, each has its own.
+    pub(crate) fn may_see(&self, user: &User, owner: &str) -> bool {
+        !self.options.keys.are_of_several() || user.0 == owner
     }
 
     /// Tells everyone that a job has changed.
@@ -271,11 +319,7 @@ impl Server {
                 .busy
                 .fetch_add((finished - started).max(0) as u64, Ordering::Relaxed);
         }
-        if self.options.logs_prompts {
-            tracing::info!(job = %job.id, state = job.state.name(), prompt = job.request.prompt);
-        } else {
-            tracing::info!(job = %job.id, state = job.state.name());
-        }
+        log::ended(job, self.options.logs_prompts);
         let ended = [&totals.done, &totals.failed, &totals.cancelled];
         let ended: u64 = ended.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         if ended.is_multiple_of(BETWEEN_SWEEPS) {
@@ -288,10 +332,12 @@ impl Server {
     /// # Errors
     /// The data base fails.
     pub(crate) fn cancel(&self, id: &JobId) -> Result<Option<bool>> {
+        let changing = self.changing();
         if self.store.cancel_waiting(id)? {
-            self.totals.cancelled.fetch_add(1, Ordering::Relaxed);
             if let Some(job) = self.store.job(id)? {
                 self.changed(&job);
+                drop(changing);
+                self.finished(&job);
             }
             return Ok(Some(true));
         }
@@ -307,18 +353,24 @@ impl Server {
     /// # Errors
     /// The disk fails.
     pub(crate) fn remove(&self, id: &JobId) -> Result<bool> {
-        let is_removed = self.store.remove_ended(id)?;
-        if is_removed {
-            let folder = self.folder_of(id);
-            match fs::remove_dir_all(folder.path()) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    let path = folder.path().to_owned();
-                    return Err(Error::Folder { path, source });
-                }
-                _ => self.events.removed(id),
-            }
+        let changing = self.changing();
+        let Some(job) = self.store.job(id)? else {
+            return Ok(false);
+        };
+        if !self.store.remove_ended(id)? {
+            return Ok(false);
         }
-        Ok(is_removed)
+        self.events.removed(id, &job.user);
+        drop(changing);
+        let folder = self.folder_of(id);
+        match fs::remove_dir_all(folder.path()) {
+            // What is left is removed when the server starts again.
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Folder {
+                path: folder.path().to_owned(),
+                source,
+            }),
+            _ => Ok(true),
+        }
     }
 
     fn stop(&self) {
@@ -350,6 +402,7 @@ pub fn serve(
     let listener = std::net::TcpListener::bind(address).map_err(cannot_listen)?;
     listener.set_nonblocking(true).map_err(cannot_listen)?;
     let server = Arc::new(Server::open(options)?);
+    retention::remove_orphans(&server);
     retention::sweep(&server);
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -366,6 +419,7 @@ pub fn serve(
     let served = runtime.block_on(async {
         let listener = TcpListener::from_std(listener).map_err(cannot_listen)?;
         ready(listener.local_addr().map_err(cannot_listen)?);
+        tokio::spawn(retention::keep_sweeping(server.clone()));
         let stopped = {
             let server = server.clone();
             async move {

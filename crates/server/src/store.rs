@@ -16,6 +16,8 @@ use crate::{Error, Result};
 
 /// Incremented when the tables change.
 const VERSION: i64 = 1;
+/// A job with which the server was killed so many times is not begun again: it may be what kills it.
+const MOST_KILLS: i64 = 10;
 /// How long another process is waited for, such as one that makes a copy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -31,6 +33,7 @@ const TABLES: &str = "
         started INTEGER,
         finished INTEGER,
         bytes INTEGER NOT NULL DEFAULT 0,
+        begun INTEGER NOT NULL DEFAULT 0,
         request TEXT NOT NULL,
         rest TEXT NOT NULL
     );
@@ -59,6 +62,8 @@ struct Rest {
 pub(crate) struct Filter {
     /// In one of these states; in any, if there are none.
     pub(crate) states: Vec<State>,
+    /// Those of one user.
+    pub(crate) user: Option<String>,
     /// Added before this one.
     pub(crate) before: Option<JobId>,
     pub(crate) limit: usize,
@@ -96,6 +101,7 @@ impl Store {
     pub(crate) fn add(&self, job: &Job) -> Result<()> {
         let rest = Rest {
             plan: job.plan.clone(),
+            warnings: job.warnings.clone(),
             ..Rest::default()
         };
         lock(&self.connection)
@@ -116,7 +122,24 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what became of a job, whose images take `bytes`.
+    /// Begins the job `id` at `time`, if it waits.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn begin(&self, id: &JobId, time: i64) -> Result<Option<Job>> {
+        let begun = lock(&self.connection)
+            .prepare_cached(
+                "UPDATE jobs SET state = 'running', started = ?2, begun = begun + 1
+                 WHERE id = ?1 AND state = 'queued'",
+            )?
+            .execute(params![id.as_str(), time])?;
+        match begun {
+            0 => Ok(None),
+            _ => self.job(id),
+        }
+    }
+
+    /// Writes what became of a job, whose files take `bytes`.
     ///
     /// # Errors
     /// The disk fails.
@@ -129,7 +152,8 @@ impl Store {
         };
         lock(&self.connection)
             .prepare_cached(
-                "UPDATE jobs SET state = ?2, started = ?3, finished = ?4, bytes = ?5, rest = ?6 WHERE id = ?1",
+                "UPDATE jobs SET state = ?2, started = ?3, finished = ?4, bytes = ?5, rest = ?6, begun = 0
+                 WHERE id = ?1",
             )?
             .execute(params![
                 job.id.as_str(),
@@ -183,13 +207,14 @@ impl Store {
         };
         let query = format!(
             "SELECT {COLUMNS} FROM jobs
-             WHERE number < coalesce((SELECT number FROM jobs WHERE id = ?1), 9223372036854775807) {states}
+             WHERE number < coalesce((SELECT number FROM jobs WHERE id = ?1), 9223372036854775807)
+                AND (?3 IS NULL OR user = ?3) {states}
              ORDER BY number DESC LIMIT ?2"
         );
         let connection = lock(&self.connection);
         let mut statement = connection.prepare_cached(&query)?;
         let before = filter.before.as_ref().map(JobId::as_str);
-        let rows = statement.query_map(params![before, filter.limit as i64], read)?;
+        let rows = statement.query_map(params![before, filter.limit as i64, filter.user], read)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -214,12 +239,73 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Lets the jobs that ran when the server stopped wait again, at the places that they had.
+    /// How many jobs of `user` wait.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn waiting_of(&self, user: &str) -> Result<usize> {
+        let count: i64 = lock(&self.connection)
+            .prepare_cached("SELECT count(*) FROM jobs WHERE state = 'queued' AND user = ?1")?
+            .query_row([user], |row| row.get(0))?;
+        Ok(count as usize)
+    }
+
+    /// How many jobs wait.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn waiting_count(&self) -> Result<usize> {
+        let count: i64 = lock(&self.connection)
+            .prepare_cached("SELECT count(*) FROM jobs WHERE state = 'queued'")?
+            .query_row([], |row| row.get(0))?;
+        Ok(count as usize)
+    }
+
+    /// The place in the queue of the job `id`, from 1: behind those of a higher priority, and the older ones of its own.
+    /// `None` if it does not wait.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn position(&self, id: &JobId) -> Result<Option<usize>> {
+        let position: i64 = lock(&self.connection)
+            .prepare_cached(
+                "SELECT count(*) FROM jobs AS own JOIN jobs AS other
+                    ON other.state = 'queued' AND (other.priority > own.priority
+                        OR other.priority = own.priority AND other.number <= own.number)
+                 WHERE own.id = ?1 AND own.state = 'queued'",
+            )?
+            .query_row([id.as_str()], |row| row.get(0))?;
+        Ok((position > 0).then_some(position as usize))
+    }
+
+    /// Whether there is a job `id`.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn has(&self, id: &JobId) -> Result<bool> {
+        Ok(lock(&self.connection)
+            .prepare_cached("SELECT 1 FROM jobs WHERE id = ?1")?
+            .exists([id.as_str()])?)
+    }
+
+    /// Lets the jobs that ran when the server was killed wait again, at the places that they had. One with which it was
+    /// killed many times fails.
     ///
     /// # Errors
     /// The disk fails.
     pub(crate) fn requeue_running(&self) -> Result<usize> {
+        let rest = Rest {
+            error: Some(JobError {
+                code: "killed".to_owned(),
+                message: format!("the server was killed {MOST_KILLS} times while this job ran"),
+            }),
+            ..Rest::default()
+        };
         let connection = lock(&self.connection);
+        connection.execute(
+            "UPDATE jobs SET state = 'failed', finished = ?1, rest = ?2 WHERE state = 'running' AND begun >= ?3",
+            params![now(), text(&rest), MOST_KILLS],
+        )?;
         Ok(connection.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'", [])?)
     }
 
@@ -281,7 +367,9 @@ fn text<T: Serialize>(value: &T) -> String {
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
-    let rest: Rest = json(row, 9)?;
+    // What another version wrote may have fields that this one does not know. The job is still listed, and fails when
+    // its turn comes.
+    let rest: Rest = json(row, 9)?.unwrap_or_default();
     let state: String = row.get(3)?;
     Ok(Job {
         id: id(row, 0)?,
@@ -292,7 +380,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         created: row.get(5)?,
         started: row.get(6)?,
         finished: row.get(7)?,
-        request: json::<JobRequest>(row, 8)?,
+        request: json::<JobRequest>(row, 8)?.unwrap_or_default(),
         plan: rest.plan,
         images: rest.images,
         warnings: rest.warnings,
@@ -305,9 +393,9 @@ fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<JobId> {
     JobId::parse(&text).ok_or_else(|| wrong(column, format!("`{text}` is no id")))
 }
 
-fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
     let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|error| wrong(column, error.to_string()))
+    Ok(serde_json::from_str(&text).ok())
 }
 
 fn wrong(column: usize, reason: String) -> rusqlite::Error {
@@ -347,8 +435,9 @@ mod tests {
         let store = Store::open(&file).unwrap();
         store.add(&first).unwrap();
         store.add(&second).unwrap();
-        second.state = State::Running;
-        store.update(&second, 0).unwrap();
+        second = store.begin(&second.id, now()).unwrap().unwrap();
+        assert_eq!(second.state, State::Running);
+        assert!(store.begin(&second.id, now()).unwrap().is_none());
         drop(store);
         let store = Store::open(&file).unwrap();
         assert_eq!(store.waiting().unwrap().len(), 1);
@@ -358,6 +447,50 @@ mod tests {
         assert_eq!(store.job(&first.id).unwrap().unwrap().request.prompt, "one");
         assert!(store.cancel_waiting(&first.id).unwrap());
         assert!(!store.cancel_waiting(&first.id).unwrap());
+    }
+
+    #[test]
+    fn a_job_that_kills_the_server_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("jobs.sqlite")).unwrap();
+        let job = job("a");
+        store.add(&job).unwrap();
+        for _ in 1..MOST_KILLS {
+            assert!(store.begin(&job.id, now()).unwrap().is_some());
+            assert_eq!(store.requeue_running().unwrap(), 1);
+        }
+        assert!(store.begin(&job.id, now()).unwrap().is_some());
+        assert_eq!(store.requeue_running().unwrap(), 0);
+        let job = store.job(&job.id).unwrap().unwrap();
+        assert_eq!((job.state, job.error.unwrap().code.as_str()), (State::Failed, "killed"));
+    }
+
+    #[test]
+    fn places_are_those_of_the_priority() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("jobs.sqlite")).unwrap();
+        let (first, mut urgent, third) = (job("a"), job("b"), job("c"));
+        urgent.priority = 1;
+        for job in [&first, &urgent, &third] {
+            store.add(job).unwrap();
+        }
+        let position = |job: &Job| store.position(&job.id).unwrap();
+        assert_eq!([&first, &urgent, &third].map(position), [Some(2), Some(1), Some(3)]);
+        assert!(store.cancel_waiting(&first.id).unwrap());
+        assert_eq!([&first, &third].map(position), [None, Some(2)]);
+        assert_eq!((store.waiting_of("me").unwrap(), store.waiting_of("you").unwrap()), (2, 0));
+    }
+
+    #[test]
+    fn what_another_version_wrote_is_still_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("jobs.sqlite")).unwrap();
+        let job = job("a");
+        store.add(&job).unwrap();
+        lock(&store.connection)
+            .execute("UPDATE jobs SET request = '{\"prompt\":\"a\",\"later\":1}', rest = '7'", [])
+            .unwrap();
+        assert_eq!(store.job(&job.id).unwrap().unwrap().request, JobRequest::default());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Accepts a job: checks it, plans it, and writes it to the store. Only then its client is answered.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 
 use crate::Error;
 use crate::job::{InputError, Invalid, Job, JobId, JobRequest, State};
@@ -36,12 +37,7 @@ impl From<Error> for Refused {
 /// # Errors
 /// It cannot be run, or the disk fails. Nothing of it is left then.
 pub(crate) fn submit(server: &Server, mut request: JobRequest, user: String) -> Result<Job, Refused> {
-    let waiting = server.store.waiting()?;
-    let own = waiting.iter().filter(|job| job.user == user).count();
-    if own >= server.options.limits.waiting {
-        return Err(Refused::TooManyWaiting(own));
-    }
-    drop(waiting);
+    check_waiting(server, &user)?;
     let id = JobId::random().map_err(|source| {
         Refused::Storage(Error::Folder {
             path: "the system's random numbers".into(),
@@ -84,14 +80,22 @@ fn add(server: &Server, request: &mut JobRequest, user: String, id: JobId) -> Re
         warnings: planned.fallback.into_iter().collect(),
         error: None,
     };
+    let changing = server.changing();
+    check_waiting(server, &job.user)?;
     server.store.add(&job)?;
-    server
-        .totals
-        .accepted
-        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     server.changed(&job);
+    drop(changing);
+    server.totals.accepted.fetch_add(1, Ordering::Relaxed);
     server.wake();
     Ok(job)
+}
+
+fn check_waiting(server: &Server, user: &str) -> Result<(), Refused> {
+    let own = server.store.waiting_of(user)?;
+    match own >= server.options.limits.waiting {
+        true => Err(Refused::TooManyWaiting(own)),
+        false => Ok(()),
+    }
 }
 
 fn check_mask(request: &JobRequest) -> Result<(), Unusable> {

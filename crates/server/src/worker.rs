@@ -3,16 +3,18 @@
 mod observer;
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, interrupted_runs};
+use sd_pipeline::source_image::SourceImage;
 use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, ModelFiles, Recommended, SavedImage};
 
 use crate::error::is_of_storage;
-use crate::job::{Job, JobError, State};
+use crate::job::{Job, JobError, ResultImage, State};
 use crate::lock::lock;
 use crate::prepare::{self, JobFolder, Unusable};
 use crate::queue::{Turns, Waiting};
@@ -34,8 +36,9 @@ pub(crate) fn work(server: &Arc<Server>) {
         match next(server, &turns) {
             Ok(Some(waiting)) => {
                 turns.taken(&waiting);
-                if let Err(error) = run(server, &mut engine, &waiting) {
-                    stalled(server, &error);
+                match run(server, &mut engine, &waiting) {
+                    Err(error) if !server.is_stopping() => stalled(server, &error),
+                    _ => {}
                 }
                 server.set_loaded(engine.loaded_bytes());
                 (is_loaded, idle_since) = (true, Instant::now());
@@ -81,53 +84,86 @@ fn stalled(server: &Server, error: &crate::Error) {
 /// # Errors
 /// The data base fails. The job is still in the queue then, and its run goes on where it was.
 fn run(server: &Arc<Server>, engine: &mut Engine, waiting: &Waiting) -> crate::Result<()> {
-    let Some(mut job) = server
-        .store
-        .job(&waiting.id)?
-        .filter(|job| job.state == State::Queued)
-    else {
+    let Some((mut job, running)) = begin(server, waiting)? else {
         // It was cancelled meanwhile.
         return Ok(());
     };
-    let running = Running::new(&job);
-    server.set_running(Some(running.clone()));
-    job.state = State::Running;
-    job.started = Some(now());
-    let outcome = server.store.update(&job, 0).and_then(|()| {
-        server.changed(&job);
-        execute(server, engine, &mut job, &running)
+    let executed = catch_unwind(AssertUnwindSafe(|| execute(server, engine, &mut job, &running)));
+    let outcome = executed.unwrap_or_else(|_| {
+        // The panic has been printed. What it has left in the engine is not used again.
+        *engine = Engine::new().keep_loaded();
+        end(&mut job, State::Failed);
+        job.error = Some(JobError {
+            code: "bug".to_owned(),
+            message: "the program has a bug; its log says more".to_owned(),
+        });
+        Ok(bytes_in(server.folder_of(&job.id).path()))
     });
-    server.set_running(None);
-    match outcome {
-        Ok(bytes) => {
-            keep_trying(server, &job, bytes);
-            server.changed(&job);
-            server.finished(&job);
-            Ok(())
-        }
-        Err(error) => {
-            // It waits again, at its place.
-            job.state = State::Queued;
-            job.started = None;
-            keep_trying(server, &job, 0);
-            server.changed(&job);
-            Err(error)
-        }
+    if outcome.is_err() {
+        // It waits again, at its place.
+        (job.state, job.started) = (State::Queued, None);
     }
+    if job.state.is_ended() {
+        if job.state != State::Done {
+            // What it has finished is kept.
+            job.images.clone_from(&lock(&running.images));
+        }
+        // Its images, and those that came with it, are all that is still needed.
+        remove(&server.folder_of(&job.id).state());
+    }
+    keep_trying(server, &mut job, &running, outcome.as_ref().copied().unwrap_or(0));
+    if job.state.is_ended() {
+        server.finished(&job);
+    }
+    outcome.map(drop)
 }
 
-/// Writes a job, again and again if the disk cannot be written, until the server stops. After that the job is as it was
-/// when it began, and its images are found again.
-fn keep_trying(server: &Server, job: &Job, bytes: u64) {
-    while let Err(error) = server.store.update(job, bytes) {
+/// Begins a job, if it still waits.
+fn begin(server: &Server, waiting: &Waiting) -> crate::Result<Option<(Job, Arc<Running>)>> {
+    let changing = server.changing();
+    let Some(job) = server.store.begin(&waiting.id, now())? else {
+        return Ok(None);
+    };
+    let running = Running::new(&job);
+    server.set_running(Some(running.clone()));
+    server.changed(&job);
+    drop(changing);
+    if server.is_stopping() {
+        // The server has looked for a running job before there was this one.
+        running.interrupt.raise();
+    }
+    Ok(Some((job, running)))
+}
+
+fn end(job: &mut Job, state: State) {
+    job.state = state;
+    job.finished = Some(now());
+}
+
+/// Writes what became of the running job, again and again if the disk cannot be written, until the server stops. After
+/// that the job is as it was when it began, and its run goes on where it was.
+fn keep_trying(server: &Server, job: &mut Job, running: &Running, bytes: u64) {
+    loop {
+        let changing = server.changing();
+        if job.state == State::Queued && running.is_cancelled() {
+            end(job, State::Cancelled);
+        }
+        let written = server.store.update(job, bytes);
+        if written.is_ok() || server.is_stopping() {
+            server.set_running(None);
+        }
+        let Err(error) = written else {
+            server.changed(job);
+            return server.set_stalled(None);
+        };
+        drop(changing);
         tracing::warn!("a job cannot be written yet: {error}");
         server.set_stalled(Some(error.to_string()));
         if server.is_stopping() {
             return;
         }
-        std::thread::sleep(BETWEEN_TRIES);
+        server.wait_for_work(Some(BETWEEN_TRIES));
     }
-    server.set_stalled(None);
 }
 
 /// Generates the images of a job, which then has its last state, and returns the bytes of the images.
@@ -147,24 +183,21 @@ fn execute(
     match outcome {
         Ok(saved) => {
             job.images = saved;
-            job.state = State::Done;
+            end(job, State::Done);
         }
         Err(Unusable::Pipeline(sd_pipeline::Error::Interrupted)) if !running.is_cancelled() => {
             return Err(crate::Error::Stopped(std::io::Error::other("the server stops")));
         }
-        Err(Unusable::Pipeline(sd_pipeline::Error::Interrupted)) => job.state = State::Cancelled,
+        Err(Unusable::Pipeline(sd_pipeline::Error::Interrupted)) => end(job, State::Cancelled),
         Err(unusable) => {
             if let Some(error) = unusable.of_storage(folder.path()) {
                 return Err(error);
             }
-            job.state = State::Failed;
+            end(job, State::Failed);
             job.error = Some(JobError::from(&unusable));
         }
     }
-    job.finished = Some(now());
-    // What is not needed any more. The images that came with the job are part of what it asked for.
-    remove(&folder.state());
-    Ok(bytes_in(&folder.images()))
+    Ok(bytes_in(&folder.images()) + bytes_in(folder.inputs().folder()))
 }
 
 /// Goes on with the interrupted run of the job, if it has one, or begins anew.
@@ -175,7 +208,7 @@ fn generate(
     folder: &JobFolder,
     observer: &mut JobObserver<'_>,
     interrupt: &Interrupt,
-) -> Result<Vec<crate::job::ResultImage>, Unusable> {
+) -> Result<Vec<ResultImage>, Unusable> {
     let user_dirs = folder.user_dirs();
     let interrupted = interrupted_runs(&user_dirs).map_err(Unusable::Pipeline)?;
     for run in interrupted {
@@ -187,9 +220,16 @@ fn generate(
             continue;
         };
         match engine.resume(claimed, models, &user_dirs, observer, interrupt) {
-            Ok(saved) => return Ok(observer.images(&saved)),
+            Ok(saved) => return Ok(saved.iter().map(result_image).collect()),
             Err(error @ sd_pipeline::Error::Interrupted) => return Err(Unusable::Pipeline(error)),
-            Err(error) => tracing::debug!("a run is begun again: {error}"),
+            Err(error) => {
+                let error = Unusable::Pipeline(error);
+                if error.of_storage(folder.path()).is_some() {
+                    // Once it can be written again, the run goes on where it was.
+                    return Err(error);
+                }
+                tracing::debug!("a run is begun again: {error:?}");
+            }
         }
     }
     remove(&folder.state());
@@ -198,7 +238,7 @@ fn generate(
     let saved = engine
         .run(&request, observer, interrupt)
         .map_err(Unusable::Pipeline)?;
-    Ok(observer.images(&saved))
+    Ok(saved.iter().map(result_image).collect())
 }
 
 /// The models of an interrupted run, if they are still here.
@@ -269,9 +309,11 @@ fn remove(folder: &Path) {
     }
 }
 
-/// The seed and the size of the file of a saved image.
-fn result_image(saved: &SavedImage, (width, height): (usize, usize)) -> crate::job::ResultImage {
-    crate::job::ResultImage {
+/// A saved image, with the size that its file has: it may have been upscaled.
+fn result_image(saved: &SavedImage) -> ResultImage {
+    let sides = SourceImage::open(&saved.image).map(|image| image.sides());
+    let (width, height) = sides.unwrap_or_default();
+    ResultImage {
         name: saved.file_name().to_string_lossy().into_owned(),
         seed: saved.seed,
         width,

@@ -33,7 +33,10 @@ fn flag(image: ControlKind) -> &'static str {
 
 fn code(error: &Error) -> u8 {
     match error {
-        Error::NothingAt { .. } | Error::NotInstalled { .. } | Error::PartlyInstalled { .. } => NO_MODEL,
+        Error::NothingAt { .. }
+        | Error::NoNetwork { .. }
+        | Error::NotInstalled { .. }
+        | Error::PartlyInstalled { .. } => NO_MODEL,
         Error::Unusable { .. } | Error::NoParameters { .. } => FAILED,
         _ => USAGE,
     }

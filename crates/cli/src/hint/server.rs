@@ -16,6 +16,7 @@ impl From<Error> for Failure {
                 FAILED,
             ),
             Error::Keys { .. } => ("the file has a key, or NAME:KEY, in each line", USAGE),
+            Error::ShortKey { .. } => ("`openssl rand -hex 16` prints one that nobody guesses", USAGE),
             Error::NoStateFolder => ("--folder names one", USAGE),
             Error::InUse { .. } => ("one server uses a folder: --folder names another one", FAILED),
             Error::NoJobs { .. } => (

@@ -39,6 +39,8 @@ mod progress;
 mod prompts;
 mod resume;
 #[cfg(unix)]
+mod serve;
+#[cfg(unix)]
 mod setup;
 mod source_images;
 mod upscaling;

@@ -35,8 +35,14 @@ impl Keys {
     }
 
     /// One key for everyone.
-    pub fn one(key: String) -> Self {
-        Self(vec![("local".to_owned(), key)])
+    ///
+    /// # Errors
+    /// It is too short.
+    pub fn one(key: String) -> Result<Self> {
+        match key.len() < LEAST {
+            true => Err(Error::ShortKey { least: LEAST }),
+            false => Ok(Self(vec![("local".to_owned(), key)])),
+        }
     }
 
     /// The keys of a file: `NAME:KEY` or `KEY` in each line. Empty lines and those that begin with `#` say nothing.
@@ -69,6 +75,11 @@ impl Keys {
     /// Whether everyone may connect.
     pub fn are_none(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether there are several users.
+    pub(crate) fn are_of_several(&self) -> bool {
+        self.0.iter().any(|(name, _)| *name != self.0[0].0)
     }
 
     /// The user whose key an `Authorization` header has: as a bearer token, or as the password of basic authentication.

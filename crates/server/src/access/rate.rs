@@ -21,6 +21,9 @@ impl Rates {
         let mut addresses = lock(&self.0);
         if addresses.len() >= MOST {
             addresses.retain(|_, (begun, _)| now.duration_since(*begun) < MINUTE);
+            if addresses.len() >= MOST {
+                addresses.clear();
+            }
         }
         let (begun, count) = addresses.entry(address).or_insert((now, 0));
         if now.duration_since(*begun) >= MINUTE {

@@ -1,11 +1,22 @@
 //! Bodies of requests, and work that blocks.
 
-use axum::body::Bytes;
+use std::io;
+use std::time::Duration;
+
+use axum::body::{self, Bytes, HttpBody};
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
+use futures_util::{StreamExt, stream};
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use super::error::{Answer, ApiError};
+
+/// The longest pause in a request, and the longest time that one takes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// A body of more bytes is parsed where others do not wait for it.
+const LONG: usize = 256 << 10;
 
 /// The body of a request, or why there is none.
 pub(crate) type Body = Result<Bytes, BytesRejection>;
@@ -21,16 +32,57 @@ pub(crate) fn bytes(body: Body) -> Answer<Bytes> {
             "too_large",
             "the request is longer than this server takes",
         ),
-        _ => ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", rejection.body_text()),
+        _ => unread(&rejection),
     })
+}
+
+/// The error of a body that cannot be read: it has come too slowly, or not to its end.
+pub(super) fn unread(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        {
+            return ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", error.to_string());
+        }
+        next = error.source();
+    }
+    let message = format!("the request has not come to its end: {error}");
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+}
+
+/// A body that ends with an error if it comes too slowly, so that nobody can keep connections busy.
+pub(super) fn in_time(body: body::Body) -> body::Body {
+    if body.is_end_stream() {
+        return body;
+    }
+    let end = Instant::now() + LONGEST;
+    let chunks = stream::try_unfold(body.into_data_stream(), move |mut chunks| async move {
+        let latest = end.min(Instant::now() + LONGEST_PAUSE);
+        match timeout_at(latest, chunks.next()).await {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(chunk))) => Ok(Some((chunk, chunks))),
+            Ok(Some(Err(error))) => Err(io::Error::other(error)),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the request comes too slowly",
+            )),
+        }
+    });
+    body::Body::from_stream(chunks)
 }
 
 /// The value of a JSON body.
 ///
 /// # Errors
 /// It is no JSON, or not of this form.
-pub(crate) fn json<T: DeserializeOwned>(body: Body) -> Answer<T> {
-    from_slice(&bytes(body)?)
+pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(body: Body) -> Answer<T> {
+    let bytes = bytes(body)?;
+    match bytes.len() > LONG {
+        true => blocking(move || from_slice(&bytes)).await,
+        false => from_slice(&bytes),
+    }
 }
 
 /// The value of JSON.

@@ -59,21 +59,25 @@ impl ApiError {
 
     /// In the shape of OpenAI's interface.
     pub(crate) fn as_openai(&self) -> Response {
+        self.response(json!({ "error": self.openai_object() }))
+    }
+
+    /// The error itself, in the shape of OpenAI's interface.
+    pub(crate) fn openai_object(&self) -> Value {
         let kind = match self.status.as_u16() {
             401 | 403 => "authentication_error",
             429 => "rate_limit_error",
             500.. => "server_error",
             _ => "invalid_request_error",
         };
-        let error = json!({ "message": self.message, "type": kind, "param": self.field, "code": self.code });
-        self.response(json!({ "error": error }))
+        json!({ "message": self.message, "type": kind, "param": self.field, "code": self.code })
     }
 
     /// In the shape of stable-diffusion-webui's interface.
     pub(crate) fn as_webui(&self) -> Response {
         let message = match &self.field {
-            Some(field) => format!("{field}: {}", self.message),
-            None => self.message.clone(),
+            Some(field) if !self.message.starts_with(field.as_str()) => format!("{field}: {}", self.message),
+            _ => self.message.clone(),
         };
         self.response(json!({ "error": self.code, "detail": message, "body": "", "errors": message }))
     }
@@ -155,6 +159,7 @@ impl From<Unusable> for ApiError {
             },
             Unusable::Catalog(
                 sd_catalog::Error::NothingAt { .. }
+                | sd_catalog::Error::NoNetwork { .. }
                 | sd_catalog::Error::NotInstalled { .. }
                 | sd_catalog::Error::NoPreset { .. },
             ) => Self::new(StatusCode::NOT_FOUND, "not_found", message),

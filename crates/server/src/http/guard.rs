@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Shared;
 use super::error::ApiError;
-use super::page;
+use super::{body, page};
 use crate::access::{Rates, User, is_known_host, is_same_origin};
 
 /// What the page may do: everything with this server, nothing with any other.
@@ -44,7 +44,7 @@ pub(crate) async fn check(
         Ok(_) if request.method() == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         Ok(user) => {
             request.extensions_mut().insert(user);
-            next.run(request).await
+            next.run(request.map(body::in_time)).await
         }
     };
     let headers = response.headers_mut();
@@ -86,12 +86,28 @@ impl Guard {
                 "this server does not know the name that it is asked for by: --host-name sets one".to_owned(),
             ));
         }
-        if let Some(origin) = text(headers, header::ORIGIN)
-            && !is_same_origin(origin, host, &options.origins)
+        let origin = headers.get(header::ORIGIN);
+        if let Some(origin) = origin
+            && !origin
+                .to_str()
+                .is_ok_and(|origin| is_same_origin(origin, host, &options.origins))
         {
             return Err(forbidden(
                 "pages of this origin may not use the server: --origin allows one".to_owned(),
             ));
+        }
+        // Also those with a wrong key, so that keys cannot be tried out.
+        if let Some(most) = options.limits.per_minute
+            && let Err(wait) = self.rates.count(address.ip(), most, Instant::now())
+        {
+            return Err(ApiError {
+                retry_after: Some(wait.as_secs() + 1),
+                ..ApiError::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too_many_requests",
+                    "too many requests in a minute",
+                )
+            });
         }
         let is_public = page::is_public(path) || request.method() == Method::OPTIONS;
         let user = match options.keys.user(text(headers, header::AUTHORIZATION)) {
@@ -105,18 +121,6 @@ impl Guard {
                 ));
             }
         };
-        if let Some(most) = options.limits.per_minute
-            && let Err(wait) = self.rates.count(address.ip(), most, Instant::now())
-        {
-            return Err(ApiError {
-                retry_after: Some(wait.as_secs() + 1),
-                ..ApiError::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too_many_requests",
-                    "too many requests in a minute",
-                )
-            });
-        }
         Ok(user)
     }
 }

@@ -15,7 +15,11 @@ pub(super) async fn health() -> Response {
 
 pub(super) async fn ready(State(server): State<Shared>) -> Response {
     let shared = server.clone();
-    let waiting = blocking(move || shared.store.waiting().map(|waiting| waiting.len())).await;
+    let waiting = blocking(move || {
+        shared.try_disk()?;
+        shared.store.waiting_count()
+    })
+    .await;
     let reason = match (waiting, server.stalled()) {
         (_, _) if server.is_stopping() => "the server stops".to_owned(),
         (_, Some(reason)) => reason,

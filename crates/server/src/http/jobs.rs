@@ -1,7 +1,7 @@
 //! `/api/jobs`: jobs are submitted, listed, cancelled and removed, and their images fetched.
 
 use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -10,9 +10,11 @@ use serde_json::json;
 use super::Shared;
 use super::body::{self, Body, blocking};
 use super::error::{Answer, ApiError, json_response};
+use super::job_path::{ImagePath, JobPath};
 use crate::access::User;
 use crate::error::Error;
 use crate::job::{JobId, JobRequest, JobView, State as JobState};
+use crate::server::Server;
 use crate::store::Filter;
 use crate::submit::submit as add;
 
@@ -34,7 +36,7 @@ pub(super) async fn submit(
     Extension(user): Extension<User>,
     body: Body,
 ) -> Answer<Response> {
-    let request: JobRequest = body::json(body)?;
+    let request: JobRequest = body::json(body).await?;
     let view = blocking(move || {
         let job = add(&server, request, user.0).map_err(ApiError::from)?;
         server.view(job).map_err(ApiError::from)
@@ -45,6 +47,7 @@ pub(super) async fn submit(
 
 pub(super) async fn list(
     State(server): State<Shared>,
+    Extension(user): Extension<User>,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Answer<Response> {
     let Query(query) = query
@@ -61,67 +64,73 @@ pub(super) async fn list(
     });
     let filter = Filter {
         states: states.collect::<Result<_, _>>()?,
-        before: query.before.as_deref().map(id).transpose()?,
+        user: server.options.keys.are_of_several().then_some(user.0),
+        before: query.before.as_deref().map(before).transpose()?,
         limit: query.limit.unwrap_or(DEFAULT).min(MOST),
     };
     let views = blocking(move || -> Result<Vec<JobView>, Error> {
         let jobs = server.store.list(&filter)?;
-        let waiting = server.store.waiting()?;
-        let view = |job: crate::job::Job| {
-            let position = waiting.iter().position(|other| other.id == job.id);
-            server.view_at(job, position.map(|index| index + 1))
-        };
-        Ok(jobs.into_iter().map(view).collect())
+        jobs.into_iter().map(|job| server.view(job)).collect()
     })
     .await?;
     Ok(json_response(StatusCode::OK, &json!({ "jobs": views })))
 }
 
-pub(super) async fn show(State(server): State<Shared>, Path(name): Path<String>) -> Answer<Response> {
-    let view = view(server, id(&name)?).await?;
+pub(super) async fn show(
+    State(server): State<Shared>,
+    Extension(user): Extension<User>,
+    JobPath(id): JobPath,
+) -> Answer<Response> {
+    let view = blocking(move || view(&server, &user, &id)).await?;
     Ok(json_response(StatusCode::OK, &json!(view)))
 }
 
-pub(super) async fn cancel(State(server): State<Shared>, Path(name): Path<String>) -> Answer<Response> {
-    let id = id(&name)?;
-    let cancelled = blocking({
-        let (server, id) = (server.clone(), id.clone());
-        move || server.cancel(&id)
+pub(super) async fn cancel(
+    State(server): State<Shared>,
+    Extension(user): Extension<User>,
+    JobPath(id): JobPath,
+) -> Answer<Response> {
+    let view = blocking(move || {
+        view(&server, &user, &id)?;
+        match server.cancel(&id)? {
+            None => Err(ApiError::not_found("job")),
+            Some(false) => Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "ended",
+                "the job has ended already",
+            )),
+            Some(true) => view(&server, &user, &id),
+        }
     })
     .await?;
-    match cancelled {
-        None => Err(ApiError::not_found("job")),
-        Some(false) => Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "ended",
-            "the job has ended already",
-        )),
-        Some(true) => Ok(json_response(StatusCode::OK, &json!(view(server, id).await?))),
-    }
+    Ok(json_response(StatusCode::OK, &json!(view)))
 }
 
-pub(super) async fn remove(State(server): State<Shared>, Path(name): Path<String>) -> Answer<Response> {
-    let id = id(&name)?;
-    let (is_removed, is_there) = blocking(move || -> Result<(bool, bool), Error> {
-        Ok((server.remove(&id)?, server.store.job(&id)?.is_some()))
+pub(super) async fn remove(
+    State(server): State<Shared>,
+    Extension(user): Extension<User>,
+    JobPath(id): JobPath,
+) -> Answer<Response> {
+    blocking(move || {
+        view(&server, &user, &id)?;
+        match (server.remove(&id)?, server.store.has(&id)?) {
+            (true, _) => Ok(StatusCode::NO_CONTENT.into_response()),
+            (false, true) => Err(ApiError::new(
+                StatusCode::CONFLICT,
+                "not_ended",
+                "the job has not ended: cancel it first",
+            )),
+            (false, false) => Err(ApiError::not_found("job")),
+        }
     })
-    .await?;
-    match (is_removed, is_there) {
-        (true, _) => Ok(StatusCode::NO_CONTENT.into_response()),
-        (false, true) => Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "not_ended",
-            "the job has not ended: cancel it first",
-        )),
-        (false, false) => Err(ApiError::not_found("job")),
-    }
+    .await
 }
 
 pub(super) async fn image(
     State(server): State<Shared>,
-    Path((name, index)): Path<(String, String)>,
+    ImagePath(id, index): ImagePath,
 ) -> Answer<Response> {
-    let (bytes, file) = file(server, id(&name)?, &index, false).await?;
+    let (bytes, file) = blocking(move || file(&server, &id, index, false)).await?;
     let kind = match file.rsplit_once('.').map(|(_, extension)| extension) {
         Some("jpg" | "jpeg") => "image/jpeg",
         Some("webp") => "image/webp",
@@ -143,39 +152,40 @@ pub(super) async fn image(
 
 pub(super) async fn metadata(
     State(server): State<Shared>,
-    Path((name, index)): Path<(String, String)>,
+    Extension(user): Extension<User>,
+    ImagePath(id, index): ImagePath,
 ) -> Answer<Response> {
-    let (bytes, _) = file(server, id(&name)?, &index, true).await?;
+    let (bytes, _) = blocking(move || {
+        view(&server, &user, &id)?;
+        file(&server, &id, index, true)
+    })
+    .await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
-/// The id of a path.
-pub(super) fn id(text: &str) -> Answer<JobId> {
-    JobId::parse(text).ok_or_else(|| ApiError::not_found("job"))
+/// The id of the job before those of a list.
+fn before(text: &str) -> Answer<JobId> {
+    JobId::parse(text).ok_or_else(|| ApiError::invalid("before", format!("`{text}` is no id of a job")))
 }
 
-async fn view(server: Shared, id: JobId) -> Answer<JobView> {
-    blocking(move || {
-        let job = server.store.job(&id).map_err(ApiError::from)?;
-        let job = job.ok_or_else(|| ApiError::not_found("job"))?;
-        server.view(job).map_err(ApiError::from)
-    })
-    .await
+/// A job that `user` may see.
+///
+/// # Errors
+/// There is none, or the data base fails.
+pub(super) fn view(server: &Server, user: &User, id: &JobId) -> Answer<JobView> {
+    let job = server.store.job(id)?;
+    let job = job.filter(|job| server.may_see(user, &job.user));
+    Ok(server.view(job.ok_or_else(|| ApiError::not_found("job"))?)?)
 }
 
 /// The file of an image, or its metadata, and the name of the image.
-async fn file(server: Shared, id: JobId, index: &str, is_metadata: bool) -> Answer<(Vec<u8>, String)> {
-    let index: usize = index.parse().map_err(|_| ApiError::not_found("image"))?;
-    blocking(move || {
-        let job = server.store.job(&id).map_err(ApiError::from)?;
-        let image = job.and_then(|mut job| (index < job.images.len()).then(|| job.images.swap_remove(index)));
-        let image = image.ok_or_else(|| ApiError::not_found("image"))?;
-        let mut path = server.folder_of(&id).images().join(&image.name);
-        if is_metadata {
-            path.set_extension("json");
-        }
-        let bytes = std::fs::read(path).map_err(|_| ApiError::not_found("image"))?;
-        Ok::<_, ApiError>((bytes, image.name))
-    })
-    .await
+fn file(server: &Server, id: &JobId, index: usize, is_metadata: bool) -> Answer<(Vec<u8>, String)> {
+    let image = server.image(id, index)?;
+    let image = image.ok_or_else(|| ApiError::not_found("image"))?;
+    let mut path = server.folder_of(id).images().join(&image.name);
+    if is_metadata {
+        path.set_extension("json");
+    }
+    let bytes = std::fs::read(path).map_err(|_| ApiError::not_found("image"))?;
+    Ok((bytes, image.name))
 }

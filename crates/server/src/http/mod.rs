@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod guard;
 mod health;
+mod job_path;
 mod jobs;
 mod memory;
 mod metrics;

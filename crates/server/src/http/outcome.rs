@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use axum::http::StatusCode;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -27,19 +28,21 @@ impl Awaited {
     /// # Errors
     /// It is not accepted.
     pub(super) async fn submit(server: &Shared, request: JobRequest, user: String) -> Answer<Self> {
-        // Before the job can begin.
-        let events = server.events.listen();
-        let job = blocking({
-            let server = server.clone();
-            move || submit(&server, request, user)
-        })
-        .await?;
-        Ok(Self {
-            server: server.clone(),
-            id: job.id,
-            events,
-            is_ended: false,
-        })
+        let server = server.clone();
+        // In a task of its own, which ends also if the client goes away meanwhile, and then drops what it has made.
+        let submitted = tokio::spawn(async move {
+            // Before the job can begin.
+            let events = server.events.listen();
+            let shared = server.clone();
+            let job = blocking(move || submit(&shared, request, user)).await?;
+            Ok(Self {
+                server,
+                id: job.id,
+                events,
+                is_ended: false,
+            })
+        });
+        submitted.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// The next event of the job; `None` once it has ended.
@@ -63,16 +66,15 @@ impl Awaited {
         None
     }
 
-    /// The ended job with the files of its images.
+    /// The ended job with the files of its images, once it has ended.
     ///
     /// # Errors
-    /// It has failed, or was cancelled.
-    pub(super) async fn images(mut self) -> Answer<(Job, Vec<PathBuf>)> {
+    /// It is gone, or the data base fails.
+    pub(super) async fn ended(mut self) -> Answer<(Job, Vec<PathBuf>)> {
         while self.next().await.is_some() {}
         let (server, id) = (self.server.clone(), self.id.clone());
         let job = blocking(move || -> Result<Option<Job>, Error> { server.store.job(&id) }).await?;
         let job = job.ok_or_else(|| ApiError::not_found("job"))?;
-        ended(&job)?;
         let folder = self.server.folder_of(&job.id).images();
         let files = job.images.iter().map(|image| folder.join(&image.name)).collect();
         Ok((job, files))
@@ -81,7 +83,8 @@ impl Awaited {
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        if self.is_ended {
+        // A job whose server stops goes on when it is started again.
+        if self.is_ended || self.server.is_stopping() {
             return;
         }
         let (server, id) = (self.server.clone(), self.id.clone());
@@ -94,9 +97,15 @@ impl Drop for Awaited {
     }
 }
 
-/// Whether an ended job has its images.
-fn ended(job: &Job) -> Answer<()> {
-    use axum::http::StatusCode;
+fn stopped() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", "the server has stopped")
+}
+
+/// Whether an ended job has all its images.
+///
+/// # Errors
+/// It has failed, or was cancelled.
+pub(super) fn check_done(job: &Job) -> Answer<()> {
     match (job.state, &job.error) {
         (State::Done, _) => Ok(()),
         (State::Cancelled, _) => Err(ApiError::new(
@@ -109,10 +118,6 @@ fn ended(job: &Job) -> Answer<()> {
             "generation_failed",
             error.message.clone(),
         )),
-        (_, None) => Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "stopped",
-            "the server has stopped",
-        )),
+        (_, None) => Err(stopped()),
     }
 }

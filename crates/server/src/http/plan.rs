@@ -14,10 +14,10 @@ use crate::job::{InputError, JobId, JobRequest};
 use crate::prepare::{self, JobFolder, Unusable};
 
 pub(super) async fn plan(State(server): State<Shared>, body: Body) -> Answer<Response> {
-    let mut request: JobRequest = body::json(body)?;
+    let mut request: JobRequest = body::json(body).await?;
     let planned = blocking(move || {
         let id = JobId::random().map_err(|error| ApiError::from(crate::Error::Thread(error)))?;
-        let folder = JobFolder::new(server.options.folder.join("jobs").join(format!("plan-{id}")));
+        let folder = JobFolder::new(server.jobs().join(format!("plan-{id}")));
         let planned = planned(&server, &mut request, &folder);
         let _ = fs::remove_dir_all(folder.path());
         planned

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use super::Shared;
-use super::body::blocking;
+use super::body::{blocking, unread};
 use super::error::{Answer, ApiError, json_response};
 use crate::Error;
 use crate::job::JobId;
@@ -74,8 +74,7 @@ pub(super) async fn receive(body: Body, path: &Path, most: u64) -> Answer<()> {
     let mut chunks = body.into_data_stream();
     let mut written = 0;
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk
-            .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", error.to_string()))?;
+        let chunk = chunk.map_err(|error| unread(&error))?;
         written += chunk.len() as u64;
         if written > most {
             return Err(ApiError::new(

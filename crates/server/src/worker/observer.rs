@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sd_pipeline::{Event, Observer, Preview, SavedImage};
+use sd_pipeline::{Event, Observer, Preview};
 
 use super::result_image;
 use crate::events::{MemoryView, PreviewView};
-use crate::job::{Job, JobId, Progress, ResultImage};
+use crate::job::{Job, Progress};
 use crate::lock::lock;
 use crate::server::{Running, Server};
 
@@ -20,23 +20,22 @@ const READINGS: usize = 500;
 /// Reports the events of a run to the clients of its job.
 pub(super) struct JobObserver<'a> {
     server: &'a Server,
-    id: JobId,
+    job: &'a Job,
     running: &'a Running,
     began: Instant,
     progress: Progress,
     /// Seconds of a step, as an average in which the last ones count most.
     pace: Option<f64>,
-    size: (usize, usize),
     budget: Option<u64>,
     warnings: Vec<String>,
     last_preview: Option<Instant>,
 }
 
 impl<'a> JobObserver<'a> {
-    pub(super) fn new(server: &'a Server, job: &Job, running: &'a Running) -> Self {
+    pub(super) fn new(server: &'a Server, job: &'a Job, running: &'a Running) -> Self {
         Self {
             server,
-            id: job.id.clone(),
+            job,
             running,
             began: Instant::now(),
             progress: Progress {
@@ -49,7 +48,6 @@ impl<'a> JobObserver<'a> {
                 seconds_left: None,
             },
             pace: None,
-            size: (0, 0),
             budget: job.plan.as_ref().map(|plan| plan.budget),
             warnings: Vec::new(),
             last_preview: None,
@@ -61,14 +59,9 @@ impl<'a> JobObserver<'a> {
         self.warnings
     }
 
-    /// The images that were saved.
-    pub(super) fn images(&self, saved: &[SavedImage]) -> Vec<ResultImage> {
-        saved.iter().map(|image| result_image(image, self.size)).collect()
-    }
-
     fn report(&mut self) {
         *lock(&self.running.progress) = Some(self.progress.clone());
-        self.server.events.progress(&self.id, &self.progress);
+        self.server.events.progress(self.running, &self.progress);
     }
 
     fn step(&mut self, image: usize, images: usize, step: usize, steps: usize, duration: Duration) {
@@ -105,7 +98,7 @@ impl<'a> JobObserver<'a> {
                 png: STANDARD.encode(png),
             };
             *lock(&self.running.preview) = Some(view.clone());
-            self.server.events.preview(&self.id, &view);
+            self.server.events.preview(self.running, &view);
         }
     }
 }
@@ -114,8 +107,6 @@ impl Observer for JobObserver<'_> {
     fn observe(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { recipe } => {
-                let size = recipe.size;
-                self.size = (size.width(), size.height());
                 (self.progress.images, self.progress.steps) = (recipe.images, recipe.steps);
             }
             Event::Planned { plan } => self.budget = Some(plan.budget.0),
@@ -130,6 +121,10 @@ impl Observer for JobObserver<'_> {
                 steps,
                 duration,
             } => self.step(*image, *images, *step, *steps, *duration),
+            Event::Saved(saved) => {
+                lock(&self.running.images).push(result_image(saved));
+                self.server.changed(self.job);
+            }
             Event::Preview(preview) => self.preview(preview),
             Event::Memory(reading) => {
                 let view = MemoryView {
@@ -144,7 +139,7 @@ impl Observer for JobObserver<'_> {
                     readings.push(view.clone());
                 }
                 drop(readings);
-                self.server.events.memory(&self.id, &view);
+                self.server.events.memory(self.running, &view);
             }
             Event::Warning(message) => self.warnings.push((*message).to_owned()),
             Event::LeftOut { what, reason } => self.warnings.push(format!("{what} is left out: {reason}")),

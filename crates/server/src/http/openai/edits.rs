@@ -3,9 +3,9 @@
 //! A mask of OpenAI's is transparent where the image is drawn anew; one without transparency is taken as this program
 //! takes masks, white where it is.
 
-use axum::extract::multipart::MultipartRejection;
+use axum::extract::multipart::{MultipartError, MultipartRejection};
 use axum::extract::{Multipart, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::{Extension, body::Bytes};
 use base64::Engine;
@@ -13,41 +13,43 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::super::Shared;
+use super::super::body::{blocking, unread};
 use super::super::error::{Answer, ApiError};
-use super::{answer, fields};
+use super::fields::Task;
+use super::{answer, fields, shaped};
 use crate::access::User;
 
 pub(super) async fn edits(
     State(server): State<Shared>,
     Extension(user): Extension<User>,
+    headers: HeaderMap,
     form: Result<Multipart, MultipartRejection>,
 ) -> Response {
-    match fields_of(form).await {
-        Ok(fields) => answer(server, user, fields).await,
-        Err(error) => error.as_openai(),
-    }
+    let answer = async {
+        let fields = fields_of(form).await?;
+        answer(server, user, &headers, Task::Edit, fields).await
+    };
+    shaped(answer.await)
 }
 
 async fn fields_of(form: Result<Multipart, MultipartRejection>) -> Answer<Map<String, Value>> {
-    let wrong = |message: String| ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message);
-    let mut form = form.map_err(|rejection| wrong(rejection.body_text()))?;
+    let mut form = form.map_err(|rejection| {
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", rejection.body_text())
+    })?;
     let mut fields = Map::new();
-    while let Some(field) = form
-        .next_field()
-        .await
-        .map_err(|error| wrong(error.body_text()))?
-    {
+    while let Some(field) = form.next_field().await.map_err(unreadable)? {
         let name = field.name().unwrap_or_default().trim_end_matches("[]").to_owned();
-        let bytes = field.bytes().await.map_err(|error| match error.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(error.status(), "too_large", error.body_text()),
-            _ => wrong(error.body_text()),
-        })?;
+        let bytes = field.bytes().await.map_err(unreadable)?;
         match name.as_str() {
             "image" if fields.contains_key("init_image") => {
                 return Err(ApiError::invalid("image", "edits take one image here"));
             }
             "image" => drop(fields.insert("init_image".to_owned(), Value::from(STANDARD.encode(&bytes)))),
-            "mask" => drop(fields.insert("mask".to_owned(), Value::from(STANDARD.encode(mask(&bytes))))),
+            "mask" => {
+                let mask = blocking(move || Ok::<_, ApiError>(STANDARD.encode(mask(&bytes)))).await?;
+                fields.insert("mask".to_owned(), Value::from(mask));
+            }
+            "init_image" => return Err(ApiError::invalid(name, "the image is sent as `image`")),
             "" => {}
             _ => {
                 let text = String::from_utf8(bytes.to_vec())
@@ -60,8 +62,14 @@ async fn fields_of(form: Result<Multipart, MultipartRejection>) -> Answer<Map<St
     if !fields.contains_key("init_image") {
         return Err(ApiError::invalid("image", "there is no image to edit"));
     }
-    fields.insert("is_edit".to_owned(), Value::from(true));
     Ok(fields)
+}
+
+fn unreadable(error: MultipartError) -> ApiError {
+    match error.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(status, "too_large", error.body_text()),
+        _ => unread(&error),
+    }
 }
 
 /// The mask with white in place of what is transparent, and black in place of what is opaque. A file without

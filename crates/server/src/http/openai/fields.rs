@@ -12,6 +12,13 @@ const THEIR_MODELS: [&str; 3] = ["dall-e", "gpt-image", "chatgpt-image"];
 /// The most partial images of a stream.
 const MOST_PARTIAL: u64 = 3;
 
+/// What is done, which names the events of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    Generation,
+    Edit,
+}
+
 /// What a client wants: images, and how they are sent.
 #[derive(Debug)]
 pub(super) struct Wanted {
@@ -30,16 +37,16 @@ pub(super) struct ReplyForm {
     pub(super) user: Option<String>,
     /// `png`, `jpeg` or `webp`.
     pub(super) format: String,
-    /// Whether these are edits, whose events have other names.
-    pub(super) is_edit: bool,
+    pub(super) task: Task,
+    /// The address of this server, which those of images begin with.
+    pub(super) address: String,
 }
 
 /// What `fields` ask for, where the models `here` can be named.
 ///
 /// # Errors
 /// A field is wrong, or asks for what this program cannot do.
-pub(super) fn wanted(mut fields: Map<String, Value>, here: &[String]) -> Answer<Wanted> {
-    let is_edit = fields.remove("is_edit").is_some();
+pub(super) fn wanted(mut fields: Map<String, Value>, task: Task, here: &[String]) -> Answer<Wanted> {
     if let Some(background) = take::<String>(&mut fields, "background")?
         && background == "transparent"
     {
@@ -64,7 +71,8 @@ pub(super) fn wanted(mut fields: Map<String, Value>, here: &[String]) -> Answer<
             .min(MOST_PARTIAL),
         user: take(&mut fields, "user")?,
         format: format.clone(),
-        is_edit,
+        task,
+        address: String::new(),
     };
     fields.insert("format".to_owned(), Value::from(format));
     if let Some(compression) = take::<u64>(&mut fields, "output_compression")? {
@@ -126,7 +134,7 @@ mod tests {
         let Value::Object(fields) = value else {
             panic!("no fields");
         };
-        wanted(fields, &["demo".to_owned()])
+        wanted(fields, Task::Generation, &["demo".to_owned()])
     }
 
     #[test]

@@ -8,8 +8,9 @@ mod edits;
 mod fields;
 mod reply;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -20,10 +21,10 @@ use super::Shared;
 use super::body::{self, Body, blocking};
 use super::error::{Answer, ApiError, json_response};
 use super::models::here;
-use super::outcome::Awaited;
+use super::outcome::{Awaited, check_done};
 use crate::access::User;
 use crate::prepare;
-use fields::Wanted;
+use fields::{Task, Wanted};
 
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
@@ -33,29 +34,35 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/v1/models/{*name}", get(model))
 }
 
-async fn generations(State(server): State<Shared>, Extension(user): Extension<User>, body: Body) -> Response {
-    let fields = body::json::<Map<String, Value>>(body);
-    match fields {
-        Ok(fields) => answer(server, user, fields).await,
-        Err(error) => error.as_openai(),
-    }
+async fn generations(
+    State(server): State<Shared>,
+    Extension(user): Extension<User>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = async {
+        let fields = body::json::<Map<String, Value>>(body).await?;
+        answer(server, user, &headers, Task::Generation, fields).await
+    };
+    shaped(answer.await)
+}
+
+/// An answer in the shape of this interface.
+fn shaped(answer: Answer<Response>) -> Response {
+    answer.unwrap_or_else(|error| error.as_openai())
 }
 
 /// Generates the images that `fields` ask for, and answers with them, or with a stream of events.
-async fn answer(server: Shared, user: User, fields: Map<String, Value>) -> Response {
-    match answered(server, user, fields).await {
-        Ok(response) => response,
-        Err(error) => error.as_openai(),
-    }
-}
-
-async fn answered(server: Shared, user: User, fields: Map<String, Value>) -> Answer<Response> {
-    let models = blocking({
-        let server = server.clone();
-        move || Ok::<_, ApiError>(here(&prepare::catalog(&server.options), Kind::Model))
-    })
-    .await?;
-    let Wanted { request, reply } = fields::wanted(fields, &models)?;
+async fn answer(
+    server: Shared,
+    user: User,
+    headers: &HeaderMap,
+    task: Task,
+    fields: Map<String, Value>,
+) -> Answer<Response> {
+    let models = names(&server).await?;
+    let Wanted { request, mut reply } = fields::wanted(fields, task, &models)?;
+    reply.address = address(headers);
     // A name that a client gives its own users, so that these take turns.
     let user = match &reply.user {
         Some(name) if server.options.keys.are_none() => name.clone(),
@@ -65,33 +72,42 @@ async fn answered(server: Shared, user: User, fields: Map<String, Value>) -> Ans
     if reply.streams {
         return Ok(reply::stream(awaited, reply).into_response());
     }
-    let (job, files) = awaited.images().await?;
+    let (job, files) = awaited.ended().await?;
+    check_done(&job)?;
     let body = blocking(move || reply::body(&job, &files, &reply)).await?;
     Ok(json_response(StatusCode::OK, &body))
 }
 
+/// The address of this server, as the client has asked for it: through a proxy that adds encryption, or as it is.
+fn address(headers: &HeaderMap) -> String {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let scheme = match text("x-forwarded-proto") {
+        Some("https") => "https",
+        _ => "http",
+    };
+    format!("{scheme}://{}", text("host").unwrap_or_default())
+}
+
 async fn models(State(server): State<Shared>) -> Response {
-    match names(server).await {
-        Ok(names) => {
-            let data: Vec<Value> = names.iter().map(|name| described(name)).collect();
-            json_response(StatusCode::OK, &json!({ "object": "list", "data": data }))
-        }
-        Err(error) => error.as_openai(),
-    }
+    shaped(names(&server).await.map(|names| {
+        let data: Vec<Value> = names.iter().map(|name| described(name)).collect();
+        json_response(StatusCode::OK, &json!({ "object": "list", "data": data }))
+    }))
 }
 
-async fn model(
-    State(server): State<Shared>,
-    axum::extract::Path(name): axum::extract::Path<String>,
-) -> Response {
-    match names(server).await {
-        Ok(names) if names.contains(&name) => json_response(StatusCode::OK, &described(&name)),
-        Ok(_) => ApiError::not_found("model").as_openai(),
-        Err(error) => error.as_openai(),
-    }
+async fn model(State(server): State<Shared>, name: Result<Path<String>, PathRejection>) -> Response {
+    let is_own = |names: Vec<String>| {
+        let Path(name) = name.ok()?;
+        names.contains(&name).then_some(name)
+    };
+    shaped(names(&server).await.and_then(|names| {
+        let name = is_own(names).ok_or_else(|| ApiError::not_found("model"))?;
+        Ok(json_response(StatusCode::OK, &described(&name)))
+    }))
 }
 
-async fn names(server: Shared) -> Answer<Vec<String>> {
+async fn names(server: &Shared) -> Answer<Vec<String>> {
+    let server = server.clone();
     blocking(move || Ok::<_, ApiError>(here(&prepare::catalog(&server.options), Kind::Model))).await
 }
 

@@ -13,8 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::super::body::blocking;
 use super::super::error::{Answer, ApiError};
 use super::super::events::sse;
-use super::super::outcome::Awaited;
-use super::fields::ReplyForm;
+use super::super::outcome::{Awaited, check_done};
+use super::fields::{ReplyForm, Task};
 use crate::job::Job;
 
 /// Events that wait for a client that reads slowly.
@@ -33,7 +33,7 @@ pub(super) fn body(job: &Job, files: &[PathBuf], form: &ReplyForm) -> Answer<Val
         .map(|(index, (image, file))| {
             let mut entry = json!({ "revised_prompt": null, "seed": image.seed });
             if form.as_addresses {
-                entry["url"] = json!(format!("/api/jobs/{}/images/{index}", job.id));
+                entry["url"] = json!(format!("{}/api/jobs/{}/images/{index}", form.address, job.id));
             } else {
                 entry["b64_json"] = json!(encoded(file)?);
             }
@@ -76,10 +76,9 @@ type Events = Sse<KeepAliveStream<ReceiverStream<Result<Event, Infallible>>>>;
 pub(super) fn stream(mut awaited: Awaited, form: ReplyForm) -> Events {
     let (sender, receiver) = mpsc::channel(WAITING);
     let named = move |what: &str| {
-        let of = if form.is_edit {
-            "image_edit"
-        } else {
-            "image_generation"
+        let of = match form.task {
+            Task::Generation => "image_generation",
+            Task::Edit => "image_edit",
         };
         format!("{of}.{what}")
     };
@@ -111,15 +110,7 @@ pub(super) fn stream(mut awaited: Awaited, form: ReplyForm) -> Events {
             }
             sent += 1;
         }
-        let outcome = match awaited.images().await {
-            Ok((job, files)) => {
-                let form = form.clone();
-                let body = blocking(move || body(&job, &files, &form)).await;
-                body.map_err(|error| error.message)
-            }
-            Err(error) => Err(error.message),
-        };
-        match outcome {
+        match finished(awaited, form.clone()).await {
             Ok(body) => {
                 for image in body["data"].as_array().into_iter().flatten() {
                     let mut data = json!({
@@ -141,13 +132,20 @@ pub(super) fn stream(mut awaited: Awaited, form: ReplyForm) -> Events {
                     }
                 }
             }
-            Err(message) => {
-                let error = json!({ "type": "error", "error": { "message": message, "type": "server_error", "code": "generation_failed", "param": null } });
+            Err(error) => {
+                let error = json!({ "type": "error", "error": error.openai_object() });
                 let _ = sender.send(Ok(event_of(&error))).await;
             }
         }
     });
     sse(ReceiverStream::new(receiver))
+}
+
+/// The body of a reply with the images of a job, once it has ended.
+async fn finished(awaited: Awaited, form: ReplyForm) -> Answer<Value> {
+    let (job, files) = awaited.ended().await?;
+    check_done(&job)?;
+    blocking(move || body(&job, &files, &form)).await
 }
 
 fn event_of(data: &Value) -> Event {

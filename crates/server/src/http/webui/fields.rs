@@ -1,29 +1,29 @@
 //! From the fields of stable-diffusion-webui's interface to a request of this program.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::super::error::{Answer, ApiError};
 use crate::job::{ControlRequest, ImageField, JobRequest, SeedField};
 use sd_pipeline::ControlKind;
 
-/// Settings that this program has not, with the values at which they change nothing.
-const WITHOUT: [(&str, Value); 16] = [
-    ("enable_hr", Value::Bool(false)),
-    ("restore_faces", Value::Bool(false)),
-    ("tiling", Value::Bool(false)),
-    ("subseed_strength", Value::Null),
-    ("s_min_uncond", Value::Null),
-    ("s_churn", Value::Null),
-    ("s_tmin", Value::Null),
-    ("eta", Value::Null),
-    ("script_name", Value::Null),
-    ("image_cfg_scale", Value::Null),
-    ("inpainting_mask_invert", Value::Null),
-    ("initial_noise_multiplier", Value::Null),
-    ("refiner_checkpoint_vae", Value::Null),
-    ("token_merging_ratio", Value::Null),
-    ("firstphase_width", Value::Null),
-    ("firstphase_height", Value::Null),
+/// Settings that this program has not, with the numbers at which they change nothing. So do null, false, nothing and
+/// empty texts.
+const WITHOUT: [(&str, &[f64]); 15] = [
+    ("enable_hr", &[]),
+    ("restore_faces", &[]),
+    ("tiling", &[]),
+    ("script_name", &[]),
+    ("subseed_strength", &[0.0]),
+    ("s_min_uncond", &[0.0]),
+    ("s_churn", &[0.0]),
+    ("s_tmin", &[0.0]),
+    ("s_noise", &[1.0]),
+    ("eta", &[0.0, 1.0]),
+    ("inpainting_mask_invert", &[0.0]),
+    ("initial_noise_multiplier", &[0.0, 1.0]),
+    ("token_merging_ratio", &[0.0]),
+    ("firstphase_width", &[0.0]),
+    ("firstphase_height", &[0.0]),
 ];
 /// Names for what a ControlNet of webui's extension is shown.
 const MODULES: [(&str, ControlKind); 4] = [
@@ -44,24 +44,14 @@ pub(super) fn request(
 ) -> Answer<JobRequest> {
     for (name, nothing) in WITHOUT {
         if let Some(value) = sent.get(name)
-            && !changes_nothing(value, &nothing)
+            && !changes_nothing(value, nothing)
         {
             return Err(ApiError::invalid(name, format!("`{name}` is not supported")));
         }
     }
     let overrides = overrides(sent)?;
     let number = |name: &str| of_number(sent, name);
-    let positive = |name: &str| -> Answer<Option<u64>> {
-        number(name)?
-            .map(|value| match value {
-                value if value >= 1.0 && value.fract() == 0.0 && value <= 1e9 => Ok(value as u64),
-                _ => Err(ApiError::invalid(
-                    name,
-                    format!("{value} is no number of this setting"),
-                )),
-            })
-            .transpose()
-    };
+    let positive = |name: &str| of_count(sent, name);
     let images = positive("batch_size")?
         .unwrap_or(1)
         .saturating_mul(positive("n_iter")?.unwrap_or(1));
@@ -80,7 +70,7 @@ pub(super) fn request(
         size,
         steps: positive("steps")?,
         cfg: number("cfg_scale")?,
-        seed: Some(SeedField::Number(number("seed")?.unwrap_or(-1.0) as i64)),
+        seed: Some(seed(sent)?),
         n: Some(images),
         sampler,
         scheduler,
@@ -95,25 +85,26 @@ pub(super) fn request(
         ..JobRequest::default()
     };
     if over_image {
-        let images = sent.get("init_images").and_then(Value::as_array);
-        let image = images.and_then(|images| images.first()).and_then(Value::as_str);
-        let image = image.ok_or_else(|| ApiError::invalid("init_images", "there is no initial image"))?;
-        request.init_image = Some(ImageField::Sent(image.to_owned()));
+        let image = match of_list(sent, "init_images")? {
+            [Value::String(image)] => image.clone(),
+            [] => return Err(ApiError::invalid("init_images", "there is no initial image")),
+            _ => return Err(ApiError::invalid("init_images", "it is not one image in base64")),
+        };
+        request.init_image = Some(ImageField::Sent(image));
         request.mask = of_text(sent, "mask")?.map(ImageField::Sent);
         request.strength = Some(number("denoising_strength")?.unwrap_or(0.75));
     }
     Ok(request)
 }
 
-/// Whether a setting is at its default, which is `nothing` or any form of zero.
-fn changes_nothing(value: &Value, nothing: &Value) -> bool {
-    value == nothing
-        || value.is_null()
-        || value.as_f64() == Some(0.0)
-        || value.as_str() == Some("")
-        || value == &json!(false)
-        // webui's own defaults.
-        || value.as_f64() == Some(1.0) && nothing.is_null()
+/// Whether a setting that this program has not is off, or at one of the numbers that change nothing.
+fn changes_nothing(value: &Value, nothing: &[f64]) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty() || text == "None",
+        Value::Number(number) => number.as_f64().is_some_and(|number| nothing.contains(&number)),
+        _ => false,
+    }
 }
 
 fn of_text(sent: &Map<String, Value>, name: &str) -> Answer<Option<String>> {
@@ -135,13 +126,52 @@ fn of_number(sent: &Map<String, Value>, name: &str) -> Answer<Option<f64>> {
     }
 }
 
+/// A whole number from 1.
+fn of_count(sent: &Map<String, Value>, name: &str) -> Answer<Option<u64>> {
+    of_number(sent, name)?
+        .map(|value| match value {
+            value if value >= 1.0 && value.fract() == 0.0 && value <= 1e9 => Ok(value as u64),
+            _ => Err(ApiError::invalid(
+                name,
+                format!("{value} is no number of this setting"),
+            )),
+        })
+        .transpose()
+}
+
+fn of_list<'a>(sent: &'a Map<String, Value>, name: &str) -> Answer<&'a [Value]> {
+    match sent.get(name) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(values)) => Ok(values),
+        Some(_) => Err(ApiError::invalid(name, format!("{name}: it is no list"))),
+    }
+}
+
+fn of_object<'a>(sent: &'a Map<String, Value>, name: &str) -> Answer<Option<&'a Map<String, Value>>> {
+    match sent.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(values)) => Ok(Some(values)),
+        Some(_) => Err(ApiError::invalid(name, format!("{name}: it is no object"))),
+    }
+}
+
+/// The seed; -1 is a random one.
+fn seed(sent: &Map<String, Value>) -> Answer<SeedField> {
+    match sent.get("seed") {
+        None | Some(Value::Null) => Ok(SeedField::Number(-1)),
+        Some(value) => serde_json::from_value(value.clone())
+            .ok()
+            .filter(|seed| matches!(seed, SeedField::Number(-1..) | SeedField::Large(_)))
+            .ok_or_else(|| ApiError::invalid("seed", "it is no seed: a whole number, or -1 for a random one")),
+    }
+}
+
 /// The one style of the request, if it has one.
 fn style(sent: &Map<String, Value>) -> Answer<Option<String>> {
-    let styles = sent.get("styles").and_then(Value::as_array);
-    match styles.map(Vec::as_slice) {
-        None | Some([]) => Ok(None),
-        Some([Value::String(style)]) => Ok(Some(style.clone())),
-        Some(_) => Err(ApiError::invalid("styles", "a request has one style")),
+    match of_list(sent, "styles")? {
+        [] => Ok(None),
+        [Value::String(style)] => Ok(Some(style.clone())),
+        _ => Err(ApiError::invalid("styles", "a request has one style")),
     }
 }
 
@@ -155,15 +185,19 @@ struct Overrides {
 
 fn overrides(sent: &Map<String, Value>) -> Answer<Overrides> {
     let mut overrides = Overrides::default();
-    let settings = sent.get("override_settings").and_then(Value::as_object);
-    for (name, value) in settings.into_iter().flatten() {
+    let Some(settings) = of_object(sent, "override_settings")? else {
+        return Ok(overrides);
+    };
+    for name in settings.keys() {
         match name.as_str() {
-            "sd_model_checkpoint" => overrides.model = value.as_str().map(without_hash),
-            "sd_vae" => {
-                let vae = value.as_str().filter(|vae| !["Automatic", "None"].contains(vae));
-                overrides.vae = vae.map(str::to_owned);
+            "sd_model_checkpoint" => {
+                overrides.model = of_text(settings, name)?.map(|title| without_hash(&title));
             }
-            "CLIP_stop_at_last_layers" => overrides.clip_skip = value.as_u64(),
+            "sd_vae" => {
+                let vae = of_text(settings, name)?;
+                overrides.vae = vae.filter(|vae| !["Automatic", "None"].contains(&vae.as_str()));
+            }
+            "CLIP_stop_at_last_layers" => overrides.clip_skip = of_count(settings, name)?,
             // Where webui itself saves images, and how.
             _ if name.starts_with("samples_") || name.starts_with("save_") || name.starts_with("grid_") => {}
             _ => {
@@ -185,11 +219,13 @@ pub(super) fn without_hash(title: &str) -> String {
 
 /// The control images of webui's ControlNet extension.
 fn control(sent: &Map<String, Value>) -> Answer<Vec<ControlRequest>> {
-    let scripts = sent.get("alwayson_scripts").and_then(Value::as_object);
     let mut controls = Vec::new();
-    for (script, arguments) in scripts.into_iter().flatten() {
-        let units = arguments.get("args").and_then(Value::as_array);
-        let units = units.map(Vec::as_slice).unwrap_or_default();
+    for (script, arguments) in of_object(sent, "alwayson_scripts")?.into_iter().flatten() {
+        let arguments = arguments.as_object().ok_or_else(|| {
+            let message = format!("the arguments of `{script}` are no object");
+            ApiError::invalid("alwayson_scripts", message)
+        })?;
+        let units = of_list(arguments, "args")?;
         if !script.eq_ignore_ascii_case("controlnet") {
             if units.is_empty() {
                 continue;
@@ -232,6 +268,8 @@ fn control_of(unit: &Map<String, Value>) -> Answer<Option<ControlRequest>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn of(value: Value, over_image: bool) -> Answer<JobRequest> {
@@ -263,6 +301,15 @@ mod tests {
             ("tiling", json!(true)),
             ("script_name", json!("x/y plot")),
             ("subseed_strength", json!(0.5)),
+            ("subseed_strength", json!(1)),
+            ("inpainting_mask_invert", json!(1)),
+            ("seed", json!(1.5)),
+            ("seed", json!(-2)),
+            ("seed", json!("soon")),
+            ("styles", json!("anime")),
+            ("override_settings", json!([])),
+            ("alwayson_scripts", json!({ "controlnet": [] })),
+            ("alwayson_scripts", json!(1)),
             ("styles", json!(["one", "two"])),
             ("steps", json!("many")),
             ("width", json!(-5)),

@@ -7,8 +7,9 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::body::{self, Body};
+use super::super::body::{self, Body, blocking};
 use super::super::error::{ApiError, json_response};
+use super::shaped;
 use crate::job::decoded;
 
 /// The most bytes that the text of a PNG may take.
@@ -21,17 +22,17 @@ struct PngInfo {
 }
 
 pub(super) async fn png_info(body: Body) -> Response {
-    let text = body::json::<PngInfo>(body).and_then(|sent| {
-        let bytes = decoded(&sent.image).ok_or_else(|| ApiError::invalid("image", "it is no base64"))?;
-        Ok(text_of(&bytes).unwrap_or_default())
-    });
-    match text {
-        Ok(text) => json_response(
-            StatusCode::OK,
-            &json!({ "info": text, "items": { "parameters": text }, "parameters": {} }),
-        ),
-        Err(error) => error.as_webui(),
-    }
+    let answer = async {
+        let sent: PngInfo = body::json(body).await?;
+        let text = blocking(move || {
+            let bytes = decoded(&sent.image).ok_or_else(|| ApiError::invalid("image", "it is no base64"))?;
+            Ok::<_, ApiError>(text_of(&bytes).unwrap_or_default())
+        })
+        .await?;
+        let body = json!({ "info": text, "items": { "parameters": text }, "parameters": {} });
+        Ok(json_response(StatusCode::OK, &body))
+    };
+    shaped(answer.await)
 }
 
 /// The `parameters` text of a PNG, if it has one before its pixels.

@@ -125,7 +125,8 @@ pub(super) async fn set_options(State(server): State<Shared>, body: Body) -> Res
 }
 
 async fn set(server: Shared, body: Body) -> Answer<Response> {
-    let settings: Map<String, Value> = body::json(body)?;
+    let settings: Map<String, Value> = body::json(body).await?;
+    let mut chosen = None;
     for (name, value) in settings {
         match (name.as_str(), value) {
             ("sd_model_checkpoint", Value::String(title)) => {
@@ -137,7 +138,7 @@ async fn set(server: Shared, body: Body) -> Answer<Response> {
                         format!("there is no model `{model}`"),
                     ));
                 }
-                *lock(&server.chosen_model) = Some(model);
+                chosen = Some(model);
             }
             // What clients send back as they have read it.
             ("sd_checkpoint_hash" | "sd_vae" | "samples_format" | "CLIP_stop_at_last_layers", _) => {}
@@ -148,6 +149,9 @@ async fn set(server: Shared, body: Body) -> Answer<Response> {
                 ));
             }
         }
+    }
+    if chosen.is_some() {
+        *lock(&server.chosen_model) = chosen;
     }
     Ok(json_response(StatusCode::OK, &json!({})))
 }

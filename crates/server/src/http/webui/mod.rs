@@ -19,9 +19,9 @@ use serde_json::{Map, Value, json};
 use super::Shared;
 use super::body::{self, Body, blocking};
 use super::error::{Answer, ApiError, json_response};
-use super::outcome::Awaited;
+use super::outcome::{Awaited, check_done};
 use crate::access::User;
-use crate::job::Job;
+use crate::job::{Job, State as JobState};
 use crate::lock::lock;
 
 pub(super) fn routes() -> Router<Shared> {
@@ -65,11 +65,15 @@ async fn img2img(State(server): State<Shared>, Extension(user): Extension<User>,
 }
 
 async fn generated(server: Shared, user: User, body: Body, over_image: bool) -> Answer<Response> {
-    let sent: Map<String, Value> = body::json(body)?;
+    let sent: Map<String, Value> = body::json(body).await?;
     let chosen = lock(&server.chosen_model).clone();
     let request = fields::request(&sent, over_image, chosen)?;
     let sends_images = sent.get("send_images").and_then(Value::as_bool).unwrap_or(true);
-    let (job, files) = Awaited::submit(&server, request, user.0).await?.images().await?;
+    let (job, files) = Awaited::submit(&server, request, user.0).await?.ended().await?;
+    // As there, a request that was interrupted is answered with the images that are finished.
+    if job.state != JobState::Cancelled || job.images.is_empty() {
+        check_done(&job)?;
+    }
     let body = blocking(move || {
         let files: Result<Vec<Vec<u8>>, _> = files.iter().map(std::fs::read).collect();
         let files = files.map_err(|_| ApiError::not_found("image"))?;

@@ -22,11 +22,12 @@ pub(super) struct ProgressQuery {
 
 pub(super) async fn progress(
     State(server): State<Shared>,
+    Extension(user): Extension<User>,
     query: Result<Query<ProgressQuery>, QueryRejection>,
 ) -> Response {
     let skips = query.ok().and_then(|Query(query)| query.skip_current_image);
     let skips = matches!(skips.as_deref(), Some("true" | "True" | "1"));
-    let running = server.running();
+    let running = server.running().filter(|running| server.may_see(&user, &running.user));
     let (progress, preview) = match &running {
         Some(running) => (lock(&running.progress).clone(), lock(&running.preview).clone()),
         None => (None, None),
@@ -57,7 +58,7 @@ pub(super) async fn progress(
 /// Cancels the job that runs, if it is one of the user's own.
 pub(super) async fn interrupt(State(server): State<Shared>, Extension(user): Extension<User>) -> Response {
     if let Some(running) = server.running()
-        && (server.options.keys.are_none() || running.user == user.0)
+        && server.may_see(&user, &running.user)
     {
         running.cancel();
     }
