@@ -197,7 +197,7 @@ fn gated(
     bias: Option<&Tensor>,
     result: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (first, second) = (rows_in_order(first)?(second)?);
+    let (first, second) = (rows_in_order(first)?, rows_in_order(second)?);
     let columns = first.dim(D::Minus1)?;
     let rows = first.elem_count() / columns.max(1);
     let stride_of = |tensor: &Tensor| row_stride(tensor).unwrap_or(columns);

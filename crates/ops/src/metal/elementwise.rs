@@ -173,7 +173,7 @@ fn gated(
     result: Option<&Tensor>,
 ) -> Result<Tensor> {
     let device = device_of(first)?;
-    let (first, second) = (rows_in_order(first)?(second)?);
+    let (first, second) = (rows_in_order(first)?, rows_in_order(second)?);
     let columns = first.dim(D::Minus1)?;
     let rows = first.elem_count() / columns.max(1);
     let stride_of = |tensor: &Tensor| count(row_stride(tensor).unwrap_or(columns));
