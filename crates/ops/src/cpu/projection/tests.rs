@@ -272,6 +272,13 @@ fn quantized(quantization: Quantization, (outputs, inputs): (usize, usize)) -> V
     bytes.collect()
 }
 
+/// Results without those of weights that are about as small as subnormal numbers: an instruction may take a number
+/// that rounds to the smallest normal one as zero.
+fn normal(results: &[f32]) -> Vec<f32> {
+    let of = |&value: &f32| if value.abs() < 1e-30 { 0.0 } else { value };
+    results.iter().map(of).collect()
+}
+
 #[track_caller]
 fn check_quantized(quantization: Quantization, (rows, inputs, outputs): (usize, usize, usize), bias: bool) {
     let bytes = &quantized(quantization, (outputs, inputs));
@@ -304,7 +311,7 @@ fn check_quantized(quantization: Quantization, (rows, inputs, outputs): (usize, 
             quantization,
         });
         let found = of(weight, &x);
-        equal(&found, &of(values.into(), &x));
+        equal(&normal(&found), &normal(&of(values.into(), &x)));
         if rows > 1 {
             equal(&of(weight, &x[inputs..2 * inputs]), &found[outputs..2 * outputs]);
         }
