@@ -5,7 +5,8 @@
 //! which stay in the L1 cache, by all of it. Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication", 2008.
 //!
-//! Where the CPU has a matrix unit, it multiplies tiles of pairs of bf16 ([`unit`]), from the same panels.
+//! Where the CPU has a matrix unit, it multiplies tiles of pairs of bf16 ([`unit`](mod@unit)), from
+//! the same panels.
 //!
 //! The stretches depend on the inner dimension alone, and within a stretch products are summed in order. So a
 //! result depends on its own row and column only, and widening a weight changes no bit of it.
