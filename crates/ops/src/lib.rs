@@ -6,8 +6,9 @@
 //! definition for the others. What else depends on the device is in [`Capabilities`].
 //!
 //! CPU activations are 32-bit floats. 16-bit weights stay 16-bit in memory: kernels widen them a panel at a
-//! time, or round activations to bf16 where the CPU has bf16 dot products. Weights of linear layers may stay
-//! quantised; kernels decode them in the same way. On a GPU activations and weights share a type.
+//! time. Where the CPU has a matrix unit for bf16 or fast bf16 dot products, they round activations to bf16
+//! instead, beside weights in bf16. Weights of linear layers may stay quantised; kernels decode them in the same
+//! way. On a GPU activations and weights share a type.
 //!
 //! How work is split into tasks depends on shapes alone, never on threads or free memory: the same inputs
 //! give the same bits.
@@ -51,6 +52,7 @@ pub use concatenate::{Parts, concatenate};
 pub use contiguous::{compact, contiguous, converted, copied};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
+pub use cpu::simd::matrix_unit;
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};
 pub use leaky_relu::{leaky_relu, prelu, scaled_residual};
 pub use linear::{

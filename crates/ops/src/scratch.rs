@@ -56,7 +56,7 @@ impl Scratch {
 
     /// A linear projection.
     pub fn of_linear() -> Self {
-        Self::floats(projection::SCRATCH, 0)
+        Self::floats(projection::scratch(), 0)
     }
 
     /// Attention with heads of `size` features.

@@ -181,6 +181,7 @@ fn instruction_sets() -> Vec<&'static str> {
         ("fma", is_x86_feature_detected!("fma")),
         ("avx512f", is_x86_feature_detected!("avx512f")),
         ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        ("amx_bf16", sd_ops::matrix_unit().is_some()),
     ])
 }
 

@@ -37,11 +37,10 @@ fn extensions() -> String {
         (" avx512f", is_x86_feature_detected!("avx512f")),
         (" avx512bf16", is_x86_feature_detected!("avx512bf16")),
     ];
-    found
-        .iter()
-        .filter(|(_, has)| *has)
-        .map(|(name, _)| *name)
-        .collect()
+    let named = found.iter().filter(|(_, has)| *has).map(|(name, _)| *name);
+    // Only the kernels know whether the operating system lets them use it.
+    let unit = sd_ops::matrix_unit().into_iter().flat_map(|unit| [" ", unit]);
+    named.chain(unit).collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]

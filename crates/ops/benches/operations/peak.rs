@@ -110,6 +110,14 @@ fn f32_loop() -> Loop {
 
 #[cfg(target_arch = "x86_64")]
 fn bf16_loop() -> Option<Loop> {
+    if sd_ops::matrix_unit() == Some("amx_bf16") {
+        return Some(Loop {
+            // SAFETY: the CPU has AMX, and the operating system has given permission.
+            run: |rounds| unsafe { x86::amx(rounds / 16) },
+            // 16 times 16 sums of 32 products, in four tiles.
+            operations: 2 * 16 * 16 * 32 * 4 / 16,
+        });
+    }
     is_x86_feature_detected!("avx512bf16").then_some(Loop {
         // SAFETY: the CPU has AVX-512 with its products of bfloat16.
         run: |rounds| unsafe { x86::avx512_bf16(rounds) },
@@ -157,6 +165,7 @@ fn plain_loop() -> Loop {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::asm;
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
@@ -184,6 +193,38 @@ mod x86 {
             }
         }
         _mm512_reduce_add_ps(black_box(sums)[0])
+    }
+
+    /// # Safety
+    /// The CPU has AMX with products of bfloat16, and this process may use it.
+    pub(super) unsafe fn amx(rounds: u64) -> f32 {
+        // Eight tiles of 16 rows of 64 bytes.
+        #[repr(align(64))]
+        struct Configuration([u8; 64]);
+        let mut configuration = Configuration([0; 64]);
+        configuration.0[0] = 1;
+        for tile in 0..8 {
+            configuration.0[16 + 2 * tile] = 64;
+            configuration.0[48 + tile] = 16;
+        }
+        // SAFETY: guaranteed by the caller; tiles are zero once they are configured.
+        unsafe {
+            asm!(
+                "ldtilecfg [{configuration}]",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                "tilerelease",
+                configuration = in(reg) &raw const configuration,
+                rounds = inout(reg) rounds => _,
+                options(nostack),
+            );
+        }
+        0.0
     }
 
     #[target_feature(enable = "avx2,fma")]

@@ -1,6 +1,7 @@
 //! Elements of dot products: floats, or pairs of bf16 if `PAIRS` is set, each as large as a float.
 
 use super::simd::Simd;
+use super::simd::tiles::{SIDE, TILE};
 
 /// Numbers in an element.
 pub(crate) const fn numbers<const PAIRS: bool>() -> usize {
@@ -35,6 +36,39 @@ pub(crate) fn lay<S: Simd, const PAIRS: bool>(simd: S, from: &[f32], scale: Opti
                 vector = simd.narrow(vector, second);
             }
             simd.store_first(to.as_mut_ptr(), vector, to.len());
+        }
+    }
+}
+
+/// Writes a row's numbers as pairs of bf16 into a row of `depth` consecutive tiles, times `scale` if given, with
+/// zeros after them. The first tile's row begins with `to`.
+#[inline(always)]
+pub(crate) fn lay_in_tiles<S: Simd>(simd: S, from: &[f32], scale: Option<f32>, depth: usize, to: &mut [f32]) {
+    assert!(
+        S::LANES == SIDE
+            && elements::<true>(from.len()) <= depth * SIDE
+            && (depth == 0 || (depth - 1) * TILE + SIDE <= to.len()),
+        "numbers do not fit their tiles. This is a bug."
+    );
+    // Multiplying by 1 changes nothing.
+    let scale = simd.splat(scale.unwrap_or(1.0));
+    for tile in 0..depth {
+        let first = (2 * tile * SIDE).min(from.len());
+        let count = from.len() - first;
+        // SAFETY: as many are loaded as there are, and the rows of all tiles lie inside of `to`.
+        unsafe {
+            let from = from.as_ptr().add(first);
+            let (even, odd) = if count >= 2 * SIDE {
+                (simd.load(from), simd.load(from.add(SIDE)))
+            } else {
+                let (here, after) = (count.min(SIDE), count.saturating_sub(SIDE));
+                (
+                    simd.load_first(from, here),
+                    simd.load_first(from.wrapping_add(SIDE), after),
+                )
+            };
+            let pairs = simd.narrow(simd.mul(even, scale), simd.mul(odd, scale));
+            simd.store(to.as_mut_ptr().add(tile * TILE), pairs);
         }
     }
 }

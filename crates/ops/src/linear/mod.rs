@@ -36,7 +36,7 @@ impl Linear {
     /// A projection with a quantised weight and `bias`, `[outputs]`, on a device that
     /// [takes such weights](Capabilities::takes_quantized_weights). `rows` are the weight's bytes,
     /// `[outputs, bytes of a row]`. Products have the bits of those with the decoded weight: as 32-bit floats,
-    /// or rounded to bf16 on a CPU with dot products of bf16, which are used then.
+    /// or rounded to bf16 on a CPU with a matrix unit or dot products for bf16, which is used then.
     ///
     /// # Errors
     /// `rows` are not bytes on such a device or not of whole blocks, or the shapes do not fit.

@@ -7,6 +7,7 @@
 mod panels;
 mod products;
 mod task;
+mod unit;
 
 use super::scratch::with_scratch;
 use super::simd::InstructionSet;
@@ -20,8 +21,8 @@ use task::Task;
 pub enum Precision {
     /// 32-bit floats.
     Full,
-    /// bf16, if the CPU has bf16 dot products, as PyTorch does in networks with bf16 weights. Sums are
-    /// 32-bit.
+    /// bf16, if the CPU has a matrix unit or fast dot products for it, as PyTorch does in networks with bf16
+    /// weights. Sums are 32-bit.
     Bf16,
 }
 

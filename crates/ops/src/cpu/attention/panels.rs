@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use crate::cpu::buffers::{aligned_length, split_aligned};
 use crate::cpu::simd::MOST_LANES;
+use crate::cpu::simd::tiles::SIDE;
 
 /// The least and the most queries of a task: enough that copying keys and values is cheap in comparison.
 const QUERY_BLOCK: RangeInclusive<usize> = 192..=384;
@@ -33,12 +34,23 @@ impl Tile {
     };
     /// 4 by 3 would use all 16, of which compilers spill one.
     pub(super) const OF_16_REGISTERS: Self = Self { rows: 6, vectors: 2 };
+    /// Of a matrix unit.
+    pub(super) const OF_UNIT: Self = Self {
+        rows: SIDE,
+        vectors: 2,
+    };
 }
 
 /// `count` rounded up to whole tiles.
 pub(super) fn padded(count: usize) -> usize {
-    let many = count.next_multiple_of(Tile::OF_32_REGISTERS.rows);
+    // Half of these rows are the rows of [`Tile::OF_32_REGISTERS`].
+    let many = count.next_multiple_of(Tile::OF_UNIT.rows);
     many.max(count.next_multiple_of(Tile::OF_16_REGISTERS.rows))
+}
+
+/// Floats for the features of a query or key, as floats or as pairs in whole tiles.
+pub(super) fn of_query(size: usize) -> usize {
+    size.max(SIDE)
 }
 
 /// Buffers inside of a thread's scratch. Each group of queries has its own part of those marked "by group".
@@ -48,9 +60,10 @@ pub(super) struct Panels<'a> {
     pub(super) queries: &'a mut [f32],
     /// Sums of weighted values, by group: `[features, queries]`.
     pub(super) sums: &'a mut [f32],
-    /// Keys of a block: `[keys, features]`.
+    /// Keys of a block: `[keys, features]`; on a matrix unit as tiles of 16 keys.
     pub(super) keys: &'a mut [f32],
-    /// Values of a block, by as many features as products have rows: `[features / rows, keys, rows]`.
+    /// Values of a block, by as many features as products have rows: `[features / rows, keys, rows]`; on a matrix
+    /// unit as tiles of 16 features.
     pub(super) values: &'a mut [f32],
     /// Scores of a group: `[keys, queries]`.
     pub(super) scores: &'a mut [f32],
@@ -73,9 +86,9 @@ fn lengths(size: usize, value_size: usize) -> [usize; 8] {
     let queries = query_block(size, value_size);
     let value_size = padded(value_size);
     [
-        queries * size,
+        queries * of_query(size),
         queries * value_size,
-        padded(KEY_BLOCK) * size,
+        padded(KEY_BLOCK) * of_query(size),
         KEY_BLOCK * value_size,
         padded(KEY_BLOCK) * WIDEST,
         KEY_BLOCK * WIDEST,

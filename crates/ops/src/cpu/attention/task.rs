@@ -3,9 +3,10 @@
 //! Each lane is a query, in the products and in the softmax. Nothing moves between lanes, any head size and
 //! any number of keys fill all lanes, and a query's result depends on no other query.
 
-use super::panels::{KEY_BLOCK, Panels, Tile, padded};
+use super::panels::{KEY_BLOCK, Panels, Tile, of_query, padded};
 use super::{Attention, Precision, products};
 use crate::cpu::elements::{elements, lay, numbers};
+use crate::cpu::simd::tiles::SIDE;
 use crate::cpu::simd::{Kernel, Simd, exp2};
 use crate::cpu::target::Target;
 
@@ -25,9 +26,9 @@ pub(super) struct Task<'a> {
 
 /// A group of queries: `vectors` vectors from the one at `first` on.
 #[derive(Debug, Clone, Copy)]
-struct Group {
-    first: usize,
-    vectors: usize,
+pub(super) struct Group {
+    pub(super) first: usize,
+    pub(super) vectors: usize,
 }
 
 impl Kernel for Task<'_> {
@@ -41,6 +42,7 @@ impl Kernel for Task<'_> {
             S::HAS_BF16_DOT && self.settings.precision == Precision::Bf16,
             S::REGISTERS,
         ) {
+            (true, _) if S::HAS_TILES => self.attend_on_unit(simd),
             (true, 32..) => self.attend::<S, true, MANY>(simd, Tile::OF_32_REGISTERS),
             (true, _) => self.attend::<S, true, FEW>(simd, Tile::OF_16_REGISTERS),
             (false, 32..) => self.attend::<S, false, MANY>(simd, Tile::OF_32_REGISTERS),
@@ -49,18 +51,37 @@ impl Kernel for Task<'_> {
     }
 }
 
+/// The groups of a task's queries, of nearly equal sizes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Groups {
+    pub(super) count: usize,
+    vectors: usize,
+}
+
+impl Groups {
+    pub(super) fn new<S: Simd>(queries: usize, tile: Tile) -> Self {
+        let vectors = queries.div_ceil(S::LANES);
+        Self {
+            count: vectors.div_ceil(tile.vectors),
+            vectors,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn group<S: Simd>(self, index: usize) -> Group {
+        let first = self.vectors * index / self.count;
+        Group {
+            first: first * S::LANES,
+            vectors: self.vectors * (index + 1) / self.count - first,
+        }
+    }
+}
+
 impl Task<'_> {
     #[inline(always)]
     fn attend<S: Simd, const PAIRS: bool, const ROWS: usize>(&mut self, simd: S, tile: Tile) {
-        let vectors = self.queries.div_ceil(S::LANES);
-        let groups = vectors.div_ceil(tile.vectors);
-        let group = |index: usize| {
-            let first = vectors * index / groups;
-            Group {
-                first: first * S::LANES,
-                vectors: vectors * (index + 1) / groups - first,
-            }
-        };
+        let all = Groups::new::<S>(self.queries, tile);
+        let (groups, group) = (all.count, |index: usize| all.group::<S>(index));
         for index in 0..groups {
             self.begin::<S, PAIRS>(simd, group(index));
         }
@@ -86,13 +107,13 @@ impl Task<'_> {
 impl Task<'_> {
     /// Packs the queries of a group and resets its accumulators.
     #[inline(always)]
-    fn begin<S: Simd, const PAIRS: bool>(&mut self, simd: S, group: Group) {
+    pub(super) fn begin<S: Simd, const PAIRS: bool>(&mut self, simd: S, group: Group) {
         let Attention { q, size, scale, .. } = *self.settings;
         let width = group.vectors * S::LANES;
         let elements = elements::<PAIRS>(size);
         // The softmax uses powers of 2.
         let scale = (f64::from(scale) * std::f64::consts::LOG2_E) as f32;
-        let queries = &mut self.panels.queries[group.first * size..][..width * elements];
+        let queries = &mut self.panels.queries[group.first * of_query(size)..][..width * of_query(size)];
         for vector in 0..group.vectors {
             let first = group.first + vector * S::LANES;
             let rows = S::LANES.min(self.queries - first);
@@ -111,6 +132,9 @@ impl Task<'_> {
             for element in 0..elements {
                 queries[element * width + vector * S::LANES..][rows..S::LANES].fill(0.0);
             }
+        }
+        if PAIRS && S::HAS_TILES {
+            queries[elements * width..elements.next_multiple_of(SIDE) * width].fill(0.0);
         }
         let padded = padded(self.settings.value_size);
         self.panels.sums[group.first * padded..][..width * padded].fill(0.0);
@@ -189,7 +213,7 @@ impl Task<'_> {
             weights,
         } = &mut self.panels;
         let of_key = elements::<PAIRS>(size);
-        let queries = &queries[first * size..][..width * of_key];
+        let queries = &queries[first * of_query(size)..][..width * of_key];
         let sums = &mut sums[first * padded..][..width * padded];
         products::scores::<S, PAIRS, ROWS, VECTORS>(simd, queries, keys, count, of_key, scores);
         if self.settings.bias.is_some() {
@@ -209,7 +233,7 @@ impl Task<'_> {
 
     /// Packs the bias of a group of queries and a block of keys.
     #[inline(always)]
-    fn lay_out_bias<S: Simd, const VECTORS: usize>(
+    pub(super) fn lay_out_bias<S: Simd, const VECTORS: usize>(
         &mut self,
         simd: S,
         first: usize,
@@ -247,7 +271,7 @@ impl Task<'_> {
 
     /// Divides the sums of a group by its weights and writes them.
     #[inline(always)]
-    fn end<S: Simd>(&mut self, simd: S, group: Group) {
+    pub(super) fn end<S: Simd>(&mut self, simd: S, group: Group) {
         let Attention { value_size, .. } = *self.settings;
         let width = group.vectors * S::LANES;
         let padded = padded(value_size);
@@ -288,7 +312,7 @@ const OUTSIDE: &str = "a block lies outside of its values. This is a bug.";
 
 /// At most `count` of the values from `first` on.
 #[inline(always)]
-fn load_some<S: Simd>(simd: S, values: &[f32], first: usize, count: usize) -> S::Vector {
+pub(super) fn load_some<S: Simd>(simd: S, values: &[f32], first: usize, count: usize) -> S::Vector {
     let values = &values[first.min(values.len())..];
     // SAFETY: no more are loaded than there are.
     unsafe { simd.load_first(values.as_ptr(), values.len().min(count)) }
@@ -354,7 +378,7 @@ unsafe fn transpose<S: Simd>(
 
 /// Adds a bias, `[keys, queries]` as the scores are.
 #[inline(always)]
-fn add_bias<S: Simd>(simd: S, scores: &mut [f32], bias: &[f32]) {
+pub(super) fn add_bias<S: Simd>(simd: S, scores: &mut [f32], bias: &[f32]) {
     let log2_e = simd.splat(std::f32::consts::LOG2_E);
     for (score, bias) in scores.chunks_exact_mut(S::LANES).zip(bias.chunks_exact(S::LANES)) {
         // SAFETY: the chunks are a vector long.
@@ -369,7 +393,7 @@ fn add_bias<S: Simd>(simd: S, scores: &mut [f32], bias: &[f32]) {
 /// query so far, as elements, and adds them to the sums of weights. Returns the factors for what was
 /// accumulated before.
 #[inline(always)]
-fn weigh<S: Simd, const PAIRS: bool, const VECTORS: usize>(
+pub(super) fn weigh<S: Simd, const PAIRS: bool, const VECTORS: usize>(
     simd: S,
     scores: &mut [f32],
     greatest: &mut [f32],

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use super::panel::{OVERHANG, lay_panels, panels, widened};
-use super::partition::{Block, COLUMN_STEP, Limits, PixelVector, WIDE, part};
+use super::panel::{OVERHANG, PANEL, before_tiles, lay_panels, panels, widened};
+use super::partition::{Block, COLUMN_STEP, Limits, PixelVector, WIDE, part, part_in_tiles};
 use super::rows::{copy_pairs, copy_strided, fetch_rows};
 use super::tile::{Finish, Part, SLACK};
+use super::unit::lay_tiles;
 use super::{Convolution, Sizes};
 use crate::cpu::buffers::{aligned_length, split_aligned};
+use crate::cpu::simd::tiles::{SIDE, TileUnit};
 use crate::cpu::simd::{Kernel, Simd};
 
 /// Size limits of tasks: their buffers fit a part of a cache of half a megabyte.
@@ -20,16 +22,43 @@ pub(super) const LIMITS: Limits = Limits {
     plane_of: Layout::plane_of,
 };
 
+/// With a matrix unit: it is so fast that packing counts, so that weights are packed for more pixels.
+pub(super) const LIMITS_OF_TILES: Limits = Limits {
+    pixels: 1024,
+    group: 1,
+    rows: 16,
+    channels: 128,
+    plane: 3072,
+    plane_of: Layout::plane_of,
+};
+
 /// An upper bound for the floats of a task.
 pub(super) fn most(channels: usize, outputs: usize, taps: usize) -> usize {
-    let (part, outputs) = (part(channels, taps), outputs.min(LIMITS.channels));
+    let part = part(channels, taps);
+    let outputs = outputs.min(LIMITS.channels).next_multiple_of(PANEL);
     Buffers {
         planes: part * LIMITS.plane + SLACK,
         widened: widened(2 * part * taps),
+        before_tiles: 0,
         panels: panels(outputs, part * taps) + OVERHANG,
         sums: outputs * LIMITS.pixels_of_vectors(),
     }
     .total()
+}
+
+/// The same on a matrix unit.
+pub(super) fn most_in_tiles(channels: usize, outputs: usize, taps: usize) -> usize {
+    let limits = LIMITS_OF_TILES;
+    let part = part_in_tiles(channels.div_ceil(2), taps);
+    let outputs = outputs.min(limits.channels).next_multiple_of(PANEL);
+    let of_tiles = Buffers {
+        planes: part * limits.plane + SLACK,
+        widened: widened(2 * part * taps),
+        before_tiles: before_tiles(part, taps),
+        panels: panels(outputs, part * taps) + OVERHANG,
+        sums: outputs * limits.pixels_of_vectors(),
+    };
+    of_tiles.total()
 }
 
 /// Consecutive values of a channel's plane, copied from a row of an image.
@@ -251,6 +280,8 @@ pub(super) struct Buffers {
     planes: usize,
     /// Weights widened on the way to pairs.
     widened: usize,
+    /// A panel of pairs on the way to tiles.
+    before_tiles: usize,
     panels: usize,
     sums: usize,
 }
@@ -266,13 +297,25 @@ impl Buffers {
             } else {
                 0
             },
+            before_tiles: if convolution.in_tiles {
+                before_tiles(part, taps)
+            } else {
+                0
+            },
             panels: panels(outputs, part * taps) + OVERHANG,
-            sums: outputs * layout.pixel_vectors.len() * lanes,
+            // Tiles have whole panels of outputs.
+            sums: outputs.next_multiple_of(PANEL) * layout.pixel_vectors.len() * lanes,
         }
     }
 
-    fn lengths(self) -> [usize; 4] {
-        [self.planes, self.widened, self.panels, self.sums]
+    fn lengths(self) -> [usize; 5] {
+        [
+            self.planes,
+            self.widened,
+            self.before_tiles,
+            self.panels,
+            self.sums,
+        ]
     }
 
     pub(super) fn total(self) -> usize {
@@ -299,13 +342,29 @@ impl Kernel for Task<'_> {
             layout,
             ..
         } = self;
-        let [planes, widened, panels, sums] = split_aligned(self.scratch, self.buffers.lengths());
+        let [planes, widened, before_tiles, panels, sums] =
+            split_aligned(self.scratch, self.buffers.lengths());
+        let _unit = convolution.in_tiles.then(|| TileUnit::new(simd));
         let part = convolution.part() * convolution.pair();
         let in_channels = convolution.sizes.in_channels;
         for first in (0..in_channels).step_by(part) {
             let channels = first..(first + part).min(in_channels);
             convolution.fill(simd, layout, &channels, planes);
-            lay_panels(simd, convolution, &block.channels, &channels, widened, panels);
+            if convolution.in_tiles {
+                let first_empty = channels.len().div_ceil(2);
+                let empty = first_empty..first_empty.next_multiple_of(SIDE);
+                planes[empty.start * layout.plane..empty.end * layout.plane].fill(0.0);
+                lay_tiles(
+                    simd,
+                    convolution,
+                    &block.channels,
+                    &channels,
+                    [widened, before_tiles],
+                    panels,
+                );
+            } else {
+                lay_panels(simd, convolution, &block.channels, &channels, widened, panels);
+            }
             let part = Part {
                 taps: &layout.taps,
                 pixel_vectors: &layout.pixel_vectors,

@@ -10,12 +10,13 @@ mod panel;
 mod partition;
 mod rows;
 mod tile;
+mod unit;
 pub(crate) mod upsampled;
 mod winograd;
 
 use std::marker::PhantomData;
 
-use self::partition::{Block, Limits, Partition, part};
+use self::partition::{Block, Limits, Partition, part, part_in_tiles};
 use self::winograd::form::{F23, F43, Form};
 use super::kernel::Values;
 use super::scratch::with_scratch;
@@ -128,20 +129,22 @@ fn conv2d_with(
     );
     let sizes = sizes.as_one_row();
     let in_pairs = set.has_bf16_dot() && matches!(weight, Values::Bf16(_));
+    let in_tiles = in_pairs && set.has_tiles();
     let convolution = Convolution {
         x,
         weight,
         addends,
         sizes,
         in_pairs,
+        in_tiles,
         result: Output(result.as_mut_ptr()),
     };
-    let algorithm = Algorithm::new(&sizes, in_pairs);
+    let algorithm = Algorithm::new(&sizes, in_pairs, in_tiles);
     let partition = Partition::new(batch, &sizes, &algorithm.limits());
     for_each_task(partition.tasks(batch, &sizes), |index| {
         let block = &partition.block(index, batch, &sizes);
         match algorithm {
-            Algorithm::Direct => convolution.run_direct(set, block),
+            Algorithm::Direct | Algorithm::Tiles => convolution.run_direct(set, block),
             Algorithm::WinogradF23 => convolution.run_winograd::<F23>(set, block),
             Algorithm::WinogradF43 => convolution.run_winograd::<F43>(set, block),
         }
@@ -156,6 +159,8 @@ fn conv2d_with(
 enum Algorithm {
     /// The products that define it.
     Direct,
+    /// The same on a matrix unit, which is faster than the transforms of the others.
+    Tiles,
     /// Winograd F(2,3): two neighbouring pixels at a time.
     WinogradF23,
     /// Winograd F(4,3): four neighbouring pixels at a time.
@@ -163,9 +168,11 @@ enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithm for these sizes, with pairs of bf16 or with floats.
-    fn new(sizes: &Sizes, in_pairs: bool) -> Self {
-        if in_pairs && winograd::suits::<F23>(sizes) {
+    /// The algorithm for these sizes, with pairs of bf16, in tiles of these or not, or with floats.
+    fn new(sizes: &Sizes, in_pairs: bool, in_tiles: bool) -> Self {
+        if in_tiles {
+            Self::Tiles
+        } else if in_pairs && winograd::suits::<F23>(sizes) {
             Self::WinogradF23
         } else if !in_pairs && winograd::suits::<F43>(sizes) {
             Self::WinogradF43
@@ -177,6 +184,7 @@ impl Algorithm {
     fn limits(self) -> Limits {
         match self {
             Self::Direct => direct::LIMITS,
+            Self::Tiles => direct::LIMITS_OF_TILES,
             Self::WinogradF23 => winograd::limits::<F23>(),
             Self::WinogradF43 => winograd::limits::<F43>(),
         }
@@ -201,6 +209,8 @@ struct Convolution<'a> {
     sizes: Sizes,
     /// Whether pairs of input channels are multiplied, as pairs of bf16.
     in_pairs: bool,
+    /// Whether these pairs are multiplied in tiles.
+    in_tiles: bool,
     result: Output,
 }
 
@@ -243,13 +253,23 @@ impl Convolution<'_> {
 
     /// Elements of a part (channels, or pairs of them), accumulated at a time.
     fn part(&self) -> usize {
-        part(self.sizes.in_channels.div_ceil(self.pair()), self.sizes.taps())
+        let elements = self.sizes.in_channels.div_ceil(self.pair());
+        if self.in_tiles {
+            part_in_tiles(elements, self.sizes.taps())
+        } else {
+            part(elements, self.sizes.taps())
+        }
     }
 }
 
 /// An upper bound for the floats of a task's buffers.
 pub(crate) fn task(in_channels: usize, out_channels: usize, taps: usize) -> usize {
+    let in_tiles = match InstructionSet::best().has_tiles() {
+        true => direct::most_in_tiles(in_channels, out_channels, taps),
+        false => 0,
+    };
     [
+        in_tiles,
         direct::most(in_channels, out_channels, taps),
         winograd::most::<F23>(in_channels, out_channels, taps),
         winograd::most::<F43>(in_channels, out_channels, taps),

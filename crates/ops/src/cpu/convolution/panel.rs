@@ -56,6 +56,11 @@ pub(super) fn lay_floats<S: Simd>(
 /// Floats after the panels that [`lay_panels`] overwrites, as it writes whole blocks.
 pub(super) const OVERHANG: usize = 2 * PANEL * PANEL;
 
+/// Where panels of elements become tiles, the floats of a panel before that.
+pub(super) fn before_tiles(elements: usize, taps: usize) -> usize {
+    PANEL * elements * taps + OVERHANG
+}
+
 /// Packs the weights of some channels for `outputs`, as floats or as pairs, followed by [`OVERHANG`] unused
 /// floats.
 #[inline(always)]

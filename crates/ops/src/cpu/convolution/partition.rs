@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::Sizes;
 use super::panel::PANEL;
+use crate::cpu::simd::tiles::SIDE;
 
 /// Rows with more pixels are split too.
 pub(super) const WIDE: usize = 64;
@@ -48,6 +49,12 @@ impl Limits {
 /// accumulate in the same parts.
 pub(super) fn part(channels: usize, taps: usize) -> usize {
     in_parts(channels, (PART / taps.max(1)).clamp(1, PART_CHANNELS))
+}
+
+/// Elements of a part in whole tiles: pairs of channels.
+pub(super) fn part_in_tiles(elements: usize, taps: usize) -> usize {
+    let most = (PART / taps.max(1)).clamp(SIDE, PART_CHANNELS);
+    SIDE * in_parts(elements.div_ceil(SIDE), most / SIDE)
 }
 
 /// The size of equal parts of `channels` channels, of at most `most`.

@@ -187,7 +187,7 @@ fn what_is_not_finite_spreads_to_its_windows_and_their_groups_at_most() {
         case.x[4 * 50 + 20] = f32::INFINITY;
         case.x[4 * 50 + 40] = f32::NAN;
         let defined = case.defined();
-        let reach = if Algorithm::new(&case.sizes, false) == Algorithm::WinogradF43 {
+        let reach = if Algorithm::new(&case.sizes, false, false) == Algorithm::WinogradF43 {
             F43::GROUP
         } else {
             1
@@ -228,8 +228,8 @@ fn a_task_takes_no_more_than_was_said() {
         [64, 64, 3, 300, 3, 1, 1],
     ] {
         let sizes = sizes([inputs, outputs], [height, width], [kernel; 2], stride).as_one_row();
-        for in_pairs in [false, true] {
-            let algorithm = Algorithm::new(&sizes, in_pairs);
+        for (in_pairs, in_tiles) in [(false, false), (true, false), (true, true)] {
+            let algorithm = Algorithm::new(&sizes, in_pairs, in_tiles);
             let partition = Partition::new(batch, &sizes, &algorithm.limits());
             let convolution = Convolution {
                 x: &[],
@@ -237,6 +237,7 @@ fn a_task_takes_no_more_than_was_said() {
                 addends: Addends::default(),
                 sizes,
                 in_pairs,
+                in_tiles,
                 result: Output(std::ptr::null_mut()),
             };
             let mut pixels = 0;
@@ -245,13 +246,16 @@ fn a_task_takes_no_more_than_was_said() {
                 for lanes in [4, 8, 16] {
                     let layout = direct::Layout::new(&sizes, &block, lanes);
                     let taken = match algorithm {
-                        Algorithm::Direct => {
+                        Algorithm::Direct | Algorithm::Tiles => {
                             direct::Buffers::new(&convolution, &block, &layout, lanes).total()
                         }
                         Algorithm::WinogradF23 => winograd_takes::<F23>(&convolution, &block, lanes),
                         Algorithm::WinogradF43 => winograd_takes::<F43>(&convolution, &block, lanes),
                     };
-                    let said = task(inputs, outputs, sizes.taps());
+                    let said = match in_tiles {
+                        true => direct::most_in_tiles(inputs, outputs, sizes.taps()),
+                        false => task(inputs, outputs, sizes.taps()),
+                    };
                     assert!(
                         taken <= said,
                         "{taken} of {said}, {sizes:?}, {block:?}, {algorithm:?}"

@@ -26,7 +26,7 @@ pub(super) struct Part<'a> {
     pub(super) plane_step: usize,
     /// Number of planes.
     pub(super) channels: usize,
-    /// Packed weights, a panel for each tap of each channel.
+    /// Packed weights, a panel for each tap of each channel; on a matrix unit tiles ([`unit`](super::unit)).
     pub(super) weights: *const f32,
     /// Output channels.
     pub(super) outputs: usize,
@@ -50,7 +50,9 @@ impl Part<'_> {
     pub(super) unsafe fn multiply<S: Simd>(&self, simd: S) {
         // SAFETY: guaranteed by the caller.
         unsafe {
-            if self.in_pairs {
+            if self.in_pairs && S::HAS_TILES {
+                self.multiply_on_unit(simd);
+            } else if self.in_pairs {
                 self.multiply_elements::<S, true>(simd);
             } else {
                 self.multiply_elements::<S, false>(simd);

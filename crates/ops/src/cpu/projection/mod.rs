@@ -5,6 +5,9 @@
 //! which stay in the L1 cache, by all of it. Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication", 2008.
 //!
+//! Where the CPU has a matrix unit, it multiplies tiles of pairs of bf16 ([`unit`](mod@unit)), from
+//! the same panels.
+//!
 //! The stretches depend on the inner dimension alone, and within a stretch products are summed in order. So a
 //! result depends on its own row and column only, and widening a weight changes no bit of it.
 //!
@@ -22,6 +25,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod unit;
 
 use super::kernel::Values;
 use super::scratch::with_scratch;
@@ -29,7 +33,7 @@ use super::simd::InstructionSet;
 use super::target::Target;
 use super::threads::for_each_task;
 pub(crate) use epilogue::Epilogue;
-use partition::Partition;
+use partition::{Limits, Partition};
 pub(crate) use quantized_rows::QuantizedRows;
 use task::{Task, Workspace};
 
@@ -38,6 +42,13 @@ use task::{Task, Workspace};
 pub(crate) enum Weight<'a> {
     Values(Values<'a>),
     Quantized(QuantizedRows<'a>),
+}
+
+impl Weight<'_> {
+    /// Whether it is multiplied as pairs of bf16, where the CPU has products of these.
+    fn is_narrow(self) -> bool {
+        matches!(self, Self::Values(Values::Bf16(_)) | Self::Quantized(_))
+    }
 }
 
 impl<'a> From<Values<'a>> for Weight<'a> {
@@ -56,7 +67,13 @@ pub(crate) struct Projection<'a> {
 }
 
 /// Floats of scratch of a thread.
-pub(crate) const SCRATCH: usize = Workspace::LENGTH;
+pub(crate) fn scratch() -> usize {
+    let vectors = Workspace::length(Limits::VECTORS);
+    match InstructionSet::best().has_tiles() {
+        true => vectors.max(Workspace::length(Limits::TILES)),
+        false => vectors,
+    }
+}
 
 /// `x * weight^T + bias` with an `epilogue`, row after row. `x` holds `rows` rows of `inputs` values.
 pub(crate) fn project(
@@ -74,10 +91,14 @@ pub(crate) fn project(
     );
     let mut results = Vec::with_capacity(rows * width);
     let target = Target::uninitialized(&mut results, rows * width, width);
-    let partition = Partition::new(rows, width, epilogue.products(), projection.inputs);
+    let limits = match set.has_tiles() && projection.weight.is_narrow() {
+        true => Limits::TILES,
+        false => Limits::VECTORS,
+    };
+    let partition = Partition::new(limits, rows, width, epilogue.products(), projection.inputs);
     for_each_task(partition.tasks(), |index| {
         let (rows, columns) = partition.task(index);
-        with_scratch(Workspace::LENGTH, |scratch| {
+        with_scratch(Workspace::length(limits), |scratch| {
             set.run(Task {
                 set,
                 x,
@@ -86,7 +107,7 @@ pub(crate) fn project(
                 rows,
                 columns,
                 target,
-                workspace: Workspace::new(scratch),
+                workspace: Workspace::new(scratch, limits),
             });
         });
     });

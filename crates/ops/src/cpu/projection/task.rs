@@ -4,12 +4,11 @@ use std::ops::Range;
 
 use super::super::buffers::{aligned_length, split_aligned};
 use super::super::elements::{elements, lay, numbers};
-use super::super::kernel::Values;
 use super::super::simd::{InstructionSet, Kernel, Simd};
 use super::super::target::Target;
 use super::epilogue::{Epilogue, Position, finish};
 use super::pack::{Stretch, pack};
-use super::partition::{BAND_ROWS, PANEL_COLUMNS, ROW_STEP, STRETCH, stretch};
+use super::partition::{Limits, STRETCH, stretch};
 use super::quantized::{Decoded, pack_quantized};
 use super::tile::{self, FETCHED, Rows, Sums, VECTORS};
 use super::{Projection, Weight};
@@ -17,30 +16,40 @@ use super::{Projection, Weight};
 /// The most rows that are read in place: each needs a register for its address. More rows are packed.
 const MOST_IN_PLACE: usize = 6;
 
+/// The rows of a tile on a CPU with many registers.
+const ROW_STEP: usize = Limits::VECTORS.row_step;
+
 /// The scratch buffers of a task.
 pub(super) struct Workspace<'a> {
     /// A packed stretch of the panel.
-    panel: &'a mut [f32],
+    pub(super) panel: &'a mut [f32],
     /// Some decoded values of a quantised weight.
     decoded: &'a mut [f32],
     /// A packed stretch of a few rows.
-    rows: &'a mut [f32],
+    pub(super) rows: &'a mut [f32],
     /// The accumulators.
-    sums: &'a mut [f32],
+    pub(super) sums: &'a mut [f32],
 }
 
 impl<'a> Workspace<'a> {
-    const PANEL: usize = PANEL_COLUMNS * STRETCH;
-    const ROWS: usize = ROW_STEP * STRETCH;
-    // The last tile may have more rows than are left.
-    const SUMS: usize = PANEL_COLUMNS * (BAND_ROWS + ROW_STEP);
-    const LENGTHS: [usize; 4] = [Self::PANEL, Decoded::LENGTH, Self::ROWS, Self::SUMS];
-    /// Floats of all buffers.
-    pub(super) const LENGTH: usize = aligned_length(Self::LENGTHS);
+    const fn lengths(limits: Limits) -> [usize; 4] {
+        [
+            limits.panel_columns * STRETCH,
+            Decoded::LENGTH,
+            limits.row_step * STRETCH,
+            // The last tile may have more rows than are left.
+            limits.panel_columns * (limits.band_rows + limits.row_step),
+        ]
+    }
 
-    /// Splits `scratch`, of [`LENGTH`](Self::LENGTH) floats.
-    pub(super) fn new(scratch: &'a mut [f32]) -> Self {
-        let [panel, decoded, rows, sums] = split_aligned(scratch, Self::LENGTHS);
+    /// Floats of all buffers.
+    pub(super) const fn length(limits: Limits) -> usize {
+        aligned_length(Self::lengths(limits))
+    }
+
+    /// Splits `scratch`, of [`length`](Self::length) floats.
+    pub(super) fn new(scratch: &'a mut [f32], limits: Limits) -> Self {
+        let [panel, decoded, rows, sums] = split_aligned(scratch, Self::lengths(limits));
         Self {
             panel,
             decoded,
@@ -73,10 +82,9 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let tiles = Tiles::new::<S>(self.columns.len(), self.epilogue.products());
-        match self.projection.weight {
-            Weight::Values(Values::Bf16(_)) | Weight::Quantized(_) if S::HAS_BF16_DOT => {
-                self.multiply::<S, true>(simd, tiles);
-            }
+        match self.projection.weight.is_narrow() {
+            true if S::HAS_TILES => self.multiply_on_unit(simd, tiles),
+            true if S::HAS_BF16_DOT => self.multiply::<S, true>(simd, tiles),
             _ => self.multiply::<S, false>(simd, tiles),
         }
         self.finish(simd, tiles);
@@ -85,13 +93,13 @@ impl Kernel for Task<'_> {
 
 /// The tiles of a panel: those of its result columns, then with two products per result those of the second.
 #[derive(Debug, Clone, Copy)]
-struct Tiles {
+pub(super) struct Tiles {
     /// Columns of a tile.
-    columns: usize,
+    pub(super) columns: usize,
     /// Tiles of one product.
     a_section: usize,
     /// All tiles.
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl Tiles {
@@ -106,20 +114,20 @@ impl Tiles {
     }
 
     /// Floats from one row of sums to the next.
-    fn width(self) -> usize {
+    pub(super) fn width(self) -> usize {
         self.count * self.columns
     }
 }
 
 /// A stretch of the inner dimension.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+pub(super) struct Part {
     /// The first value.
-    first: usize,
+    pub(super) first: usize,
     /// Values.
-    count: usize,
+    pub(super) count: usize,
     /// Elements.
-    steps: usize,
+    pub(super) steps: usize,
 }
 
 impl Task<'_> {
@@ -147,7 +155,7 @@ impl Task<'_> {
 
     /// Packs a stretch of the panel.
     #[inline(always)]
-    fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, part: Part) {
+    pub(super) fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, part: Part) {
         for index in 0..tiles.count {
             for vector in 0..VECTORS {
                 let rows = self.weight_rows::<S>(tiles, index, vector);

@@ -5,24 +5,26 @@ use std::mem::transmute;
 
 use half::{bf16, f16};
 
-use super::Simd;
+use super::tiles::{self, TileProduct};
+use super::{Simd, amx};
 
-/// AVX-512 F, BW, DQ and VL; with BF16 where `BF16` is set.
+/// AVX-512 F, BW, DQ and VL; with BF16 where `BF16` is set, and with the tiles of AMX where `TILES` is set.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx512<const BF16: bool>(Proof);
+pub(crate) struct Avx512<const BF16: bool, const TILES: bool>(Proof);
 
 /// Only [`Avx512::detect`] makes one.
 #[derive(Debug, Clone, Copy)]
 struct Proof;
 
-impl<const BF16: bool> Avx512<BF16> {
+impl<const BF16: bool, const TILES: bool> Avx512<BF16, TILES> {
     /// The instruction set, if the CPU has it.
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
-            && (!BF16 || is_x86_feature_detected!("avx512bf16"));
+            && (!BF16 || is_x86_feature_detected!("avx512bf16"))
+            && (!TILES || amx::is_usable());
         has.then_some(Self(Proof))
     }
 }
@@ -86,11 +88,12 @@ unsafe fn quarters(from: *const u8, step: usize) -> __m512 {
     }
 }
 
-impl<const BF16: bool> Simd for Avx512<BF16> {
+impl<const BF16: bool, const TILES: bool> Simd for Avx512<BF16, TILES> {
     type Vector = __m512;
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
     const HAS_BF16_DOT: bool = BF16;
+    const HAS_TILES: bool = TILES;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
@@ -328,6 +331,34 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         }
         let sum = self.fma(self.odd_bf16(a), self.odd_bf16(b), sum);
         self.fma(self.even_bf16(a), self.even_bf16(b), sum)
+    }
+
+    #[inline(always)]
+    fn configure_tiles(self) {
+        if TILES {
+            // SAFETY: `self` is the proof that the CPU and the operating system allow it.
+            unsafe { amx::configure() };
+        }
+    }
+
+    #[inline(always)]
+    fn release_tiles(self) {
+        if TILES {
+            // SAFETY: as above.
+            unsafe { amx::release() };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_tiles<const ROWS: usize, const COLUMNS: usize>(self, product: &TileProduct<'_>) {
+        // SAFETY: guaranteed by the caller; `self` is the proof that the CPU has the instructions.
+        unsafe {
+            if TILES {
+                amx::multiply::<ROWS, COLUMNS>(product);
+            } else {
+                tiles::multiply_plainly::<ROWS, COLUMNS>(product);
+            }
+        }
     }
 
     #[inline(always)]

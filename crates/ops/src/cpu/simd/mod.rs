@@ -6,6 +6,8 @@
 //! loops, and parallelism is outside of `run`.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -15,6 +17,7 @@ mod neon;
 mod portable;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tiles;
 
 use std::sync::LazyLock;
 
@@ -29,6 +32,7 @@ use neon::Neon;
 use portable::Portable;
 
 pub(crate) use functions::exp2;
+use tiles::TileProduct;
 
 /// Vectors of 32-bit lanes. A value of an implementation proves that the CPU has its instructions, so that
 /// only memory access is unsafe.
@@ -44,6 +48,9 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// Whether there is an instruction for [`dot_bf16`](Self::dot_bf16).
     const HAS_BF16_DOT: bool;
+    /// Whether there is a matrix unit for [`multiply_tiles`](Self::multiply_tiles), which kernels then use in the
+    /// place of bf16 dot products. Vectors have 16 lanes then.
+    const HAS_TILES: bool = false;
 
     /// `value` in every lane.
     fn splat(self, value: f32) -> Self::Vector;
@@ -158,6 +165,27 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         self.fma(self.even_bf16(a), self.even_bf16(b), sum)
     }
 
+    /// Prepares this thread for [`multiply_tiles`](Self::multiply_tiles), once for each task: by
+    /// [`TileUnit`](tiles::TileUnit) alone.
+    #[inline(always)]
+    fn configure_tiles(self) {}
+
+    /// Gives up the state of the tiles, which the operating system would save for a sleeping thread.
+    #[inline(always)]
+    fn release_tiles(self) {}
+
+    /// The product of `ROWS` by `COLUMNS` blocks of the sums, 1 or 2 of each. A row of sums depends on its own row
+    /// on the left alone, a column on its own column on the right.
+    ///
+    /// # Safety
+    /// The memory is as [`TileProduct`] states, no other thread touches the sums, and a
+    /// [`TileUnit`](tiles::TileUnit) of this thread exists.
+    #[inline(always)]
+    unsafe fn multiply_tiles<const ROWS: usize, const COLUMNS: usize>(self, product: &TileProduct<'_>) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { tiles::multiply_plainly::<ROWS, COLUMNS>(product) }
+    }
+
     /// Interleaves the lanes of `a` and `b`: the first halves, then the second halves.
     fn interleave(self, a: Self::Vector, b: Self::Vector) -> [Self::Vector; 2];
     /// Deinterleaves the lanes of `a` and then `b`: the even ones, and the odd ones.
@@ -181,6 +209,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// The matrix unit that kernels for the CPU use, by the name that Linux has for it; none if the CPU has none, or the
+/// operating system does not let this process use it. It changes the last bits of results.
+pub fn matrix_unit() -> Option<&'static str> {
+    InstructionSet::best().has_tiles().then_some("amx_bf16")
+}
+
 /// The most lanes of a vector in any instruction set.
 pub(crate) const MOST_LANES: usize = 16;
 
@@ -196,12 +230,15 @@ pub(crate) trait Kernel {
 /// An instruction set that kernels can run with. Only those that the CPU has can be constructed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum InstructionSet {
+    /// AVX-512 with the matrix unit of AMX.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Avx512<true, true>),
     /// AVX-512 with bf16 dot products.
     #[cfg(target_arch = "x86_64")]
-    Avx512Bf16(Avx512<true>),
+    Avx512Bf16(Avx512<true, false>),
     /// AVX-512: F, BW, DQ, VL.
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512<false>),
+    Avx512(Avx512<false, false>),
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2Fma(Avx2Fma),
@@ -209,10 +246,13 @@ pub(crate) enum InstructionSet {
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
     /// Plain Rust, for every CPU.
-    Portable(Portable<false>),
+    Portable(Portable<4, false>),
     /// The same with emulated bf16 dot products, so that these paths are tested everywhere.
     #[cfg(test)]
-    PortableBf16(Portable<true>),
+    PortableBf16(Portable<4, true>),
+    /// The same with emulated products of tiles.
+    #[cfg(test)]
+    PortableTiles(Portable<16, true>),
 }
 
 impl InstructionSet {
@@ -227,6 +267,7 @@ impl InstructionSet {
         let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
+            sets.extend(Avx512::detect().map(Self::Amx));
             let (pairs, plain) = (
                 Avx512::detect().map(Self::Avx512Bf16),
                 Avx512::detect().map(Self::Avx512),
@@ -251,6 +292,7 @@ impl InstructionSet {
     pub(crate) fn all() -> Vec<Self> {
         let mut sets = Self::detected();
         sets.push(Self::PortableBf16(Portable));
+        sets.push(Self::PortableTiles(Portable));
         sets
     }
 
@@ -282,11 +324,28 @@ impl InstructionSet {
         self.run(HasBf16Dot)
     }
 
+    /// Whether products of pairs of bf16 run on a matrix unit.
+    pub(crate) fn has_tiles(self) -> bool {
+        struct HasTiles;
+        impl Kernel for HasTiles {
+            type Output = bool;
+
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> bool {
+                S::HAS_TILES
+            }
+        }
+        self.run(HasTiles)
+    }
+
     /// Runs `kernel` with this instruction set.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self {
             // SAFETY: `simd` is the proof that the CPU has the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(simd) => unsafe { with_avx512_bf16(simd, kernel) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(simd) => unsafe { with_avx512_bf16(simd, kernel) },
             // SAFETY: as above.
@@ -301,19 +360,21 @@ impl InstructionSet {
             Self::Portable(simd) => kernel.run(simd),
             #[cfg(test)]
             Self::PortableBf16(simd) => kernel.run(simd),
+            #[cfg(test)]
+            Self::PortableTiles(simd) => kernel.run(simd),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn with_avx512_bf16<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
+fn with_avx512_bf16<K: Kernel, const TILES: bool>(simd: Avx512<true, TILES>, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn with_avx512<K: Kernel>(simd: Avx512<false>, kernel: K) -> K::Output {
+fn with_avx512<K: Kernel>(simd: Avx512<false, false>, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 

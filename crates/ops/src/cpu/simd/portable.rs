@@ -1,23 +1,36 @@
-//! Vectors of 4 lanes in plain Rust, for any CPU.
+//! Vectors in plain Rust, for any CPU.
+
+use std::array::from_fn;
 
 use half::{bf16, f16};
 
-use super::Simd;
+use super::{Simd, tiles};
 
-/// Plain Rust. With `BF16` it reports a bf16 dot product of its own.
+/// Plain Rust. With `BF16` it reports a bf16 dot product of its own; with 16 lanes then also products of tiles.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Portable<const BF16: bool>;
-
-const LANES: usize = 4;
+pub(crate) struct Portable<const LANES: usize, const BF16: bool>;
 
 #[inline(always)]
-fn map(a: [f32; LANES], of: impl Fn(f32) -> f32) -> [f32; LANES] {
-    [of(a[0]), of(a[1]), of(a[2]), of(a[3])]
+fn map<const LANES: usize>(a: [f32; LANES], of: impl Fn(f32) -> f32) -> [f32; LANES] {
+    from_fn(|lane| of(a[lane]))
 }
 
 #[inline(always)]
-fn zip(a: [f32; LANES], b: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
-    [of(a[0], b[0]), of(a[1], b[1]), of(a[2], b[2]), of(a[3], b[3])]
+fn zip<const LANES: usize>(a: [f32; LANES], b: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    from_fn(|lane| of(a[lane], b[lane]))
+}
+
+/// The lanes folded by halves.
+#[inline(always)]
+fn fold<const LANES: usize>(mut a: [f32; LANES], of: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            a[lane] = of(a[lane], a[lane + half]);
+        }
+        half /= 2;
+    }
+    a[0]
 }
 
 /// Two numbers rounded to bf16 as the halves of a lane.
@@ -33,11 +46,12 @@ fn halves(pair: f32) -> [u16; 2] {
     [pair.to_bits() as u16, (pair.to_bits() >> 16) as u16]
 }
 
-impl<const BF16: bool> Simd for Portable<BF16> {
+impl<const LANES: usize, const BF16: bool> Simd for Portable<LANES, BF16> {
     type Vector = [f32; LANES];
     const LANES: usize = LANES;
     const REGISTERS: usize = 16;
     const HAS_BF16_DOT: bool = BF16;
+    const HAS_TILES: bool = BF16 && LANES == tiles::SIDE;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; LANES] {
@@ -133,14 +147,13 @@ impl<const BF16: bool> Simd for Portable<BF16> {
         then: [f32; LANES],
         otherwise: [f32; LANES],
     ) -> [f32; LANES] {
-        let select = |lane: usize| {
+        from_fn(|lane| {
             if a[lane] < b[lane] {
                 then[lane]
             } else {
                 otherwise[lane]
             }
-        };
-        [select(0), select(1), select(2), select(3)]
+        })
     }
 
     #[inline(always)]
@@ -157,13 +170,12 @@ impl<const BF16: bool> Simd for Portable<BF16> {
 
     #[inline(always)]
     fn sum(self, a: [f32; LANES]) -> f32 {
-        (a[0] + a[2]) + (a[1] + a[3])
+        fold(a, |a, b| a + b)
     }
 
     #[inline(always)]
     fn greatest(self, a: [f32; LANES]) -> f32 {
-        let greater = |a: f32, b: f32| if a > b { a } else { b };
-        greater(greater(a[0], a[2]), greater(a[1], a[3]))
+        fold(a, |a, b| if a > b { a } else { b })
     }
 
     #[inline(always)]
@@ -182,12 +194,14 @@ impl<const BF16: bool> Simd for Portable<BF16> {
 
     #[inline(always)]
     fn narrow(self, first: [f32; LANES], second: [f32; LANES]) -> [f32; LANES] {
-        [
-            rounded(first[0], first[1]),
-            rounded(first[2], first[3]),
-            rounded(second[0], second[1]),
-            rounded(second[2], second[3]),
-        ]
+        from_fn(|lane| {
+            let (from, even) = if 2 * lane < LANES {
+                (&first, 2 * lane)
+            } else {
+                (&second, 2 * lane - LANES)
+            };
+            rounded(from[even], from[even + 1])
+        })
     }
 
     #[inline(always)]
@@ -227,12 +241,26 @@ impl<const BF16: bool> Simd for Portable<BF16> {
 
     #[inline(always)]
     fn interleave(self, a: [f32; LANES], b: [f32; LANES]) -> [[f32; LANES]; 2] {
-        [[a[0], b[0], a[1], b[1]], [a[2], b[2], a[3], b[3]]]
+        [0, LANES / 2].map(|first| {
+            from_fn(|lane| {
+                let from = if lane % 2 == 0 { &a } else { &b };
+                from[first + lane / 2]
+            })
+        })
     }
 
     #[inline(always)]
     fn deinterleave(self, a: [f32; LANES], b: [f32; LANES]) -> [[f32; LANES]; 2] {
-        [[a[0], a[2], b[0], b[2]], [a[1], a[3], b[1], b[3]]]
+        [0, 1].map(|parity| {
+            from_fn(|lane| {
+                let (from, even) = if 2 * lane < LANES {
+                    (&a, 2 * lane)
+                } else {
+                    (&b, 2 * lane - LANES)
+                };
+                from[even + parity]
+            })
+        })
     }
 
     #[inline(always)]

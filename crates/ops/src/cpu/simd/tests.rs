@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use super::functions::{exp, exp2, gelu, gelu_tanh, quick_gelu, sigmoid, silu};
+use super::tiles::{SIDE, TILE, TileProduct, TileUnit, multiply_plainly};
 use super::{InstructionSet, Kernel, Simd};
 
 /// Ordinary numbers and those at the ends of what there is.
@@ -40,6 +41,11 @@ fn same(found: f32, expected: f32, what: &str) {
         found.to_bits() == expected.to_bits() || (found.is_nan() && expected.is_nan()),
         "{what}: {found} instead of {expected}"
     );
+}
+
+/// Whether two numbers are equal, or both not a number.
+fn is(found: f32, expected: f32) -> bool {
+    found == expected || (found.is_nan() && expected.is_nan())
 }
 
 /// Calls `check` with three vectors at a time of the lanes of [`VALUES`], shifted against each other.
@@ -115,14 +121,14 @@ fn arithmetic() {
             for (lane, found) in lanes(simd, simd.fma(x, y, z)).into_iter().enumerate() {
                 let unfused = a[lane] * b[lane] + c[lane];
                 let fused = a[lane].mul_add(b[lane], c[lane]);
-                same(found, if found == unfused { unfused } else { fused }, "fma");
+                same(found, if is(found, unfused) { unfused } else { fused }, "fma");
             }
             for (lane, found) in lanes(simd, simd.negated_fma(x, y, z)).into_iter().enumerate() {
                 let unfused = c[lane] - a[lane] * b[lane];
                 let fused = (-a[lane]).mul_add(b[lane], c[lane]);
                 same(
                     found,
-                    if found == unfused { unfused } else { fused },
+                    if is(found, unfused) { unfused } else { fused },
                     "negated_fma",
                 );
             }
@@ -399,5 +405,71 @@ fn activations() {
             assert_eq!(of(function(simd, simd.splat(1e6))), 1e6);
             assert!(of(function(simd, simd.splat(-1e6))).abs() < 1e-30);
         }
+    });
+}
+
+/// Numbers that look random, as pairs of bf16.
+fn pairs(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut half = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        u32::from(bf16::from_f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0).to_bits())
+    };
+    (0..count)
+        .map(|_| f32::from_bits(half() | half() << 16))
+        .collect()
+}
+
+fn check_tiles<S: Simd, const ROWS: usize, const COLUMNS: usize>(simd: S) {
+    for (taps, depth, between, right_step, sums_step, add) in [
+        (vec![0], 1, SIDE, 2 * SIDE, 2 * SIDE, false),
+        (vec![0], 5, SIDE, 2 * SIDE, 3 * SIDE, true),
+        (vec![0, 1, 7, 40], 3, SIDE + 5, 111, 5 * SIDE + 1, true),
+    ] {
+        let left_block = taps.len() * depth * TILE;
+        let left = pairs(2 * left_block, 1);
+        let right = pairs(SIDE * depth * right_step + between + SIDE + 40, 2);
+        let of = |sums: &mut [f32], plainly: bool| {
+            let product = TileProduct {
+                left: left.as_ptr(),
+                left_block,
+                right: [right.as_ptr(), right[between..].as_ptr()],
+                right_step,
+                taps: &taps,
+                depth,
+                sums: sums.as_mut_ptr(),
+                sums_step,
+                add,
+            };
+            // SAFETY: the lists are as long as the product states.
+            unsafe {
+                if plainly {
+                    multiply_plainly::<ROWS, COLUMNS>(&product);
+                } else {
+                    let _unit = TileUnit::new(simd);
+                    simd.multiply_tiles::<ROWS, COLUMNS>(&product);
+                }
+            }
+        };
+        let (mut found, mut expected) = (vec![2.5; 2 * SIDE * sums_step], vec![2.5; 2 * SIDE * sums_step]);
+        of(&mut found, false);
+        of(&mut expected, true);
+        for (index, (found, expected)) in found.into_iter().zip(expected).enumerate() {
+            same(
+                found,
+                expected,
+                &format!("sum {index} of {ROWS} by {COLUMNS} tiles"),
+            );
+        }
+    }
+}
+
+#[test]
+fn products_of_tiles_have_the_bits_of_the_plain_order() {
+    with_every_set!(|simd: S| {
+        check_tiles::<S, 1, 1>(simd);
+        check_tiles::<S, 1, 2>(simd);
+        check_tiles::<S, 2, 1>(simd);
+        check_tiles::<S, 2, 2>(simd);
     });
 }

@@ -19,6 +19,7 @@ use super::tile::{Part, SLACK};
 use super::{Addends, Output, Sizes};
 use crate::cpu::buffers::{aligned_length, split_aligned};
 use crate::cpu::scratch::with_scratch;
+use crate::cpu::simd::tiles::{SIDE, TileUnit};
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
 use crate::cpu::threads::for_each_task;
 
@@ -43,19 +44,25 @@ const LIMITS: Limits = Limits {
 
 /// An upper bound for the floats of a task.
 pub(crate) fn task(in_channels: usize, out_channels: usize) -> usize {
-    let outputs = out_channels.min(LIMITS.channels);
+    let outputs = out_channels.min(LIMITS.channels).next_multiple_of(PANEL);
+    let part = in_parts(in_channels, PART).max(part_in_tiles(in_channels.div_ceil(2)));
     Buffers {
         lines: 2 * LINES,
-        planes: in_parts(in_channels, PART) * LIMITS.plane + TERMS * SLACK,
+        planes: part * LIMITS.plane + TERMS * SLACK,
         sums: TERMS * outputs * LIMITS.pixels,
         pixels: 4 * LIMITS.pixels,
     }
     .total()
 }
 
+/// Pairs of channels of a part in whole tiles.
+fn part_in_tiles(pairs: usize) -> usize {
+    SIDE * in_parts(pairs.div_ceil(SIDE), PART / SIDE)
+}
+
 /// Floats of the summed weights.
 pub(crate) fn weights(in_channels: usize, out_channels: usize) -> usize {
-    TERMS * in_channels * out_channels.next_multiple_of(PANEL)
+    TERMS * in_channels.max(SIDE) * out_channels.next_multiple_of(PANEL)
 }
 
 /// The convolution of the images in `x` after upsampling by 2, plus `addends`. `x` has an additional row
@@ -178,7 +185,7 @@ impl Buffers {
         Self {
             lines: weights.pair() * LINES,
             planes: TERMS * (weights.part() * block.images.len() * of_image + SLACK),
-            sums: TERMS * block.channels.len() * block.images.len() * vectors,
+            sums: TERMS * block.channels.len().next_multiple_of(PANEL) * block.images.len() * vectors,
             pixels: 4 * vectors,
         }
     }
@@ -213,6 +220,7 @@ impl Kernel for Task<'_> {
         } = self;
         let [lines, planes, sums, pixels] = split_aligned(self.scratch, self.buffers.lengths());
         let weights = convolution.weights;
+        let _unit = weights.in_tiles.then(|| TileUnit::new(simd));
         let outputs = block.channels.len();
         let plane = block.images.len() * block.rows.len() * block.columns.len();
         let (plane_step, sums_step) = (planes.len() / TERMS, sums.len() / TERMS);
@@ -221,6 +229,13 @@ impl Kernel for Task<'_> {
         for part in 0..weights.elements().div_ceil(weights.part()) {
             let channels = weights.channels(part);
             convolution.fill(simd, block, &channels, lines, planes);
+            if weights.in_tiles {
+                let first_empty = channels.len().div_ceil(2);
+                let empty = first_empty * plane..first_empty.next_multiple_of(SIDE) * plane;
+                for planes in planes.chunks_exact_mut(plane_step) {
+                    planes[empty.clone()].fill(0.0);
+                }
+            }
             for term in 0..TERMS {
                 let part = Part {
                     taps: &[0],

@@ -9,10 +9,13 @@ use rayon::prelude::*;
 
 use super::super::panel::{PANEL, widened};
 use super::super::partition::in_parts;
-use super::{PART, TERMS};
+use super::super::unit::turn;
+use super::{PART, TERMS, part_in_tiles};
+use crate::cpu::buffers::{aligned_length, split_aligned};
 use crate::cpu::kernel::Values;
 use crate::cpu::projection::pack::{Stretch, pack};
 use crate::cpu::scratch::with_scratch;
+use crate::cpu::simd::tiles::SIDE;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
 use crate::cpu::threads::on_a_thread;
 
@@ -25,6 +28,8 @@ pub(crate) struct SummedWeights {
     pub(super) out_channels: usize,
     pub(super) in_channels: usize,
     pub(super) in_pairs: bool,
+    /// Whether the panels are tiles of pairs.
+    pub(super) in_tiles: bool,
 }
 
 impl SummedWeights {
@@ -43,19 +48,23 @@ impl SummedWeights {
             out_channels,
             in_channels,
             in_pairs: set.has_bf16_dot() && matches!(weight, Values::Bf16(_)),
+            in_tiles: set.has_tiles() && matches!(weight, Values::Bf16(_)),
         };
         let of_element = TERMS * out_channels.next_multiple_of(PANEL);
-        let mut values = vec![0.0; of_element * sums.elements()];
+        let mut values = vec![0.0; of_element * sums.stored(sums.elements())];
         let parts = values.par_chunks_mut(of_element * sums.part()).enumerate();
         on_a_thread(|| {
             parts.for_each(|(part, panels)| {
                 let channels = sums.channels(part);
-                with_scratch(widened(TERMS * channels.len()), |widened| {
+                let lengths = [widened(TERMS * channels.len()), TERMS * PANEL * sums.part()];
+                with_scratch(aligned_length(lengths), |scratch| {
+                    let [widened, before_tiles] = split_aligned(scratch, lengths);
                     set.run(Summing {
                         weight,
                         weights: &sums,
                         channels,
                         widened,
+                        before_tiles,
                         panels,
                     });
                 });
@@ -76,7 +85,16 @@ impl SummedWeights {
 
     /// Elements of a part.
     pub(super) fn part(&self) -> usize {
-        in_parts(self.elements(), PART)
+        if self.in_tiles {
+            part_in_tiles(self.elements())
+        } else {
+            in_parts(self.elements(), PART)
+        }
+    }
+
+    /// Elements that are stored for these: whole tiles.
+    fn stored(&self, elements: usize) -> usize {
+        elements.next_multiple_of(if self.in_tiles { SIDE } else { 1 })
     }
 
     /// The channels of a part.
@@ -89,7 +107,7 @@ impl SummedWeights {
     pub(super) fn panels(&self, channels: &Range<usize>, term: usize, output: usize) -> &[f32] {
         let (outputs, elements) = (
             self.out_channels.next_multiple_of(PANEL),
-            channels.len().div_ceil(self.pair()),
+            self.stored(channels.len().div_ceil(self.pair())),
         );
         assert!(
             output.is_multiple_of(PANEL),
@@ -106,6 +124,8 @@ struct Summing<'a> {
     weights: &'a SummedWeights,
     channels: Range<usize>,
     widened: &'a mut [f32],
+    /// The vectors of each product for some output channels, on the way to tiles.
+    before_tiles: &'a mut [f32],
     panels: &'a mut [f32],
 }
 
@@ -119,9 +139,11 @@ impl Kernel for Summing<'_> {
             weights,
             channels,
             widened,
+            before_tiles,
             panels,
         } = self;
         let elements = channels.len().div_ceil(weights.pair());
+        let stored = weights.stored(elements);
         let term_step = panels.len() / TERMS;
         for output in (0..weights.out_channels).step_by(S::LANES) {
             let stretch = Stretch::new(
@@ -132,19 +154,26 @@ impl Kernel for Summing<'_> {
                 false,
             );
             pack(simd, stretch, widened, S::LANES);
-            let panel = output / PANEL * PANEL * elements + output % PANEL;
+            let panel = output / PANEL * PANEL * stored + output % PANEL;
             assert!(
                 channels.len() * TERMS * S::LANES <= widened.len()
-                    && panel + (elements - 1) * PANEL + S::LANES <= term_step,
+                    && TERMS * stored * S::LANES <= before_tiles.len()
+                    && panel + (stored - 1) * PANEL + S::LANES <= term_step,
                 "the buffer of weights is too small. This is a bug."
             );
+            let (to, to_term_step) = if weights.in_tiles {
+                before_tiles.fill(0.0);
+                (before_tiles.as_mut_ptr(), stored * PANEL)
+            } else {
+                (panels[panel..].as_mut_ptr(), term_step)
+            };
             for element in 0..elements {
                 let first = element * weights.pair();
                 // SAFETY: as was asserted: each channel has a vector for each place, and each element one for
                 // each term.
                 unsafe {
                     let from = widened.as_ptr().add(first * TERMS * S::LANES);
-                    let to = panels.as_mut_ptr().add(panel + element * PANEL);
+                    let to = to.add(element * PANEL);
                     let sums = summed_kernel(simd, from);
                     if weights.in_pairs {
                         let odd = if first + 1 < channels.len() {
@@ -153,13 +182,24 @@ impl Kernel for Summing<'_> {
                             [simd.zero(); TERMS]
                         };
                         for term in 0..TERMS {
-                            simd.store(to.add(term * term_step), simd.pair(sums[term], odd[term]));
+                            simd.store(to.add(term * to_term_step), simd.pair(sums[term], odd[term]));
                         }
                     } else {
                         for term in 0..TERMS {
-                            simd.store(to.add(term * term_step), sums[term]);
+                            simd.store(to.add(term * to_term_step), sums[term]);
                         }
                     }
+                }
+            }
+            if weights.in_tiles {
+                for term in 0..TERMS {
+                    let from = &before_tiles[term * stored * PANEL..][..stored * PANEL];
+                    turn(
+                        simd,
+                        from,
+                        PANEL,
+                        &mut panels[term * term_step + panel..][..stored * PANEL],
+                    );
                 }
             }
         }
