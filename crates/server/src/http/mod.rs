@@ -12,6 +12,7 @@ mod memory;
 mod metrics;
 mod models;
 mod openai;
+mod openapi;
 mod outcome;
 mod page;
 mod plan;
@@ -91,6 +92,7 @@ fn router(server: Shared) -> Router {
         .route("/api/plan", post(plan::plan))
         .route("/api/models", get(models::models))
         .route("/api/memory", get(memory::memory))
+        .route(openapi::PATH, get(openapi::openapi))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
