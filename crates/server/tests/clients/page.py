@@ -194,7 +194,7 @@ def cancels(visit):
     """A queue of two: the second waits with its position, both are cancelled."""
     page = visit.page
     before = visit.tiles().count()
-    visit.fill(prompt="never finished", steps=60, n=20, seed=1)
+    visit.fill(prompt="never finished", steps=60, n=16, seed=1)
     for _ in range(2):
         page.click("#generate")
         expect(page.locator("#generate")).to_be_enabled()

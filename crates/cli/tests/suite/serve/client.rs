@@ -199,10 +199,15 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The first part of the text, for messages.
+    pub(super) fn start(&self) -> String {
+        self.text().chars().take(500).collect()
+    }
+
     /// Asserts that the status is `status`, and returns the body.
     #[track_caller]
     pub(super) fn is(&self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}\n{}", self.headers, self.text());
+        assert_eq!(self.status, status, "{}\n{}", self.headers, self.start());
         self.json()
     }
 
