@@ -133,6 +133,11 @@ def is_slow(server):
     held[0].settimeout(60)
     answer = held[0].recv(1000)
     assert b" 408 " in answer, answer
+    # Nor do headers.
+    silent = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    silent.sendall(b"GET /health HTTP/1.1\r\nHost: ")
+    assert b" 200 " not in silent.recv(1000)
+    silent.close()
     for connection in held:
         connection.close()
 
