@@ -54,7 +54,12 @@ pub(super) async fn serve(
 }
 
 /// Answers the requests of one connection, until it ends or the server stops.
-async fn connection(stream: TcpStream, address: SocketAddr, router: Router, mut stopping: watch::Receiver<()>) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    router: Router,
+    mut stopping: watch::Receiver<()>,
+) {
     let _ = stream.set_nodelay(true);
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -62,7 +67,9 @@ async fn connection(stream: TcpStream, address: SocketAddr, router: Router, mut 
         router.call(request)
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(LONGEST_HEADERS);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(LONGEST_HEADERS);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = match select(connection.as_mut(), pin!(stopping.changed())).await {
         Either::Left((ended, _)) => ended,

@@ -39,7 +39,9 @@ mod tests {
                 let path = path.replace("openapi::PATH", PATH);
                 let handlers = handlers.lines().next().unwrap_or_default().to_owned();
                 let methods = ["get(", "post(", "delete("];
-                let methods = methods.into_iter().filter(move |method| handlers.contains(method));
+                let methods = methods
+                    .into_iter()
+                    .filter(move |method| handlers.contains(method));
                 methods.map(move |method| format!("{} {path}", method.trim_end_matches('(')))
             })
             .collect()

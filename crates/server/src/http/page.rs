@@ -56,5 +56,8 @@ pub(super) fn is_public(path: &str) -> bool {
             .and_then(|rest| rest.split_once("/images/"))
             .is_some_and(|(_, index)| !index.contains('/'))
     };
-    FILES.iter().any(|(own, ..)| *own == path) || HEALTH.contains(&path) || path == openapi::PATH || is_image()
+    FILES.iter().any(|(own, ..)| *own == path)
+        || HEALTH.contains(&path)
+        || path == openapi::PATH
+        || is_image()
 }

@@ -138,6 +138,9 @@ class Visit:
         expect(self.page.locator("#viewer-delete")).to_have_text("Delete")
         if self.page.locator("#viewer").is_visible():
             self.page.keyboard.press("Escape")
+        # Not opened again by the end of the deletion.
+        self.page.wait_for_timeout(300)
+        expect(self.page.locator("#viewer")).to_be_hidden()
 
 
 def draws(visit):
