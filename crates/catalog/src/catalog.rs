@@ -11,9 +11,9 @@ use crate::configuration::Configuration;
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::local::{first_missing, is_complete, local_path, only_file, with_ending};
+use crate::lora::scaled;
 use crate::models_path::ModelsPath;
 use crate::names::reference;
-use crate::lora::scaled;
 use crate::presets::DEMO;
 use crate::settings::Settings;
 use crate::similar::similar;
@@ -291,7 +291,10 @@ mod tests {
         let catalog = Catalog::new(&configuration);
         assert!(catalog.network(FileKind::Vae, Path::new(&other)).is_ok());
         let catalog = catalog.for_others(&configuration, None);
-        assert_eq!(catalog.network(FileKind::Vae, Path::new(&own)).unwrap(), Path::new(&own));
+        assert_eq!(
+            catalog.network(FileKind::Vae, Path::new(&own)).unwrap(),
+            Path::new(&own)
+        );
         assert!(catalog.locate(Kind::Lora, &own).is_ok());
         for name in [other.as_str(), "/etc/passwd", "../../etc/passwd", "nothing"] {
             for kind in [FileKind::Vae, FileKind::Embedding] {

@@ -52,7 +52,7 @@ pub struct Limits {
     pub body: usize,
     /// Bytes of an uploaded file.
     pub upload: u64,
-    /// Bytes of all uploaded files that no job has used yet.
+    /// Bytes of all uploaded files that are kept for later requests.
     pub uploads: u64,
     /// Jobs of one user that wait.
     pub waiting: usize,

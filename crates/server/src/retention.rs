@@ -17,7 +17,10 @@ const LONGEST_BETWEEN: Duration = Duration::from_secs(10 * 60);
 
 /// Removes what is no longer kept, now and then.
 pub(crate) async fn keep_sweeping(server: Arc<Server>) {
-    let between = server.options.keep_for.clamp(Duration::from_secs(1), LONGEST_BETWEEN);
+    let between = server
+        .options
+        .keep_for
+        .clamp(Duration::from_secs(1), LONGEST_BETWEEN);
     loop {
         tokio::time::sleep(between).await;
         let server = server.clone();

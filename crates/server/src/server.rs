@@ -386,7 +386,7 @@ impl Server {
 /// the end goes on when the server is started again.
 ///
 /// # Errors
-/// The server cannot start, or its connection fails.
+/// The server cannot start.
 pub fn serve(
     options: Options,
     ready: impl FnOnce(SocketAddr),
@@ -429,7 +429,8 @@ pub fn serve(
                 server.stop();
             }
         };
-        http::serve(listener, server.clone(), stopped, FAREWELL).await
+        http::serve(listener, server.clone(), stopped, FAREWELL).await;
+        Ok(())
     });
     server.stop();
     // The worker saves the state of its run first.

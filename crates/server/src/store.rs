@@ -462,7 +462,10 @@ mod tests {
         assert!(store.begin(&job.id, now()).unwrap().is_some());
         assert_eq!(store.requeue_running().unwrap(), 0);
         let job = store.job(&job.id).unwrap().unwrap();
-        assert_eq!((job.state, job.error.unwrap().code.as_str()), (State::Failed, "killed"));
+        assert_eq!(
+            (job.state, job.error.unwrap().code.as_str()),
+            (State::Failed, "killed")
+        );
     }
 
     #[test]
@@ -475,10 +478,16 @@ mod tests {
             store.add(job).unwrap();
         }
         let position = |job: &Job| store.position(&job.id).unwrap();
-        assert_eq!([&first, &urgent, &third].map(position), [Some(2), Some(1), Some(3)]);
+        assert_eq!(
+            [&first, &urgent, &third].map(position),
+            [Some(2), Some(1), Some(3)]
+        );
         assert!(store.cancel_waiting(&first.id).unwrap());
         assert_eq!([&first, &third].map(position), [None, Some(2)]);
-        assert_eq!((store.waiting_of("me").unwrap(), store.waiting_of("you").unwrap()), (2, 0));
+        assert_eq!(
+            (store.waiting_of("me").unwrap(), store.waiting_of("you").unwrap()),
+            (2, 0)
+        );
     }
 
     #[test]
@@ -488,9 +497,15 @@ mod tests {
         let job = job("a");
         store.add(&job).unwrap();
         lock(&store.connection)
-            .execute("UPDATE jobs SET request = '{\"prompt\":\"a\",\"later\":1}', rest = '7'", [])
+            .execute(
+                "UPDATE jobs SET request = '{\"prompt\":\"a\",\"later\":1}', rest = '7'",
+                [],
+            )
             .unwrap();
-        assert_eq!(store.job(&job.id).unwrap().unwrap().request, JobRequest::default());
+        assert_eq!(
+            store.job(&job.id).unwrap().unwrap().request,
+            JobRequest::default()
+        );
     }
 
     #[test]

@@ -19,7 +19,14 @@ fn of_command(fresh: &Fresh, request: &Value) -> Image {
         other => other.to_string(),
     };
     let path = fresh.path().join("expected.png");
-    let arguments = ["--size", &text("size"), "--steps", &text("steps"), "--seed", &text("seed")];
+    let arguments = [
+        "--size",
+        &text("size"),
+        "--steps",
+        &text("steps"),
+        "--seed",
+        &text("seed"),
+    ];
     let mut command = fresh.command();
     command.arg(text("prompt")).args(arguments);
     command.args(["--overwrite", "--output", path.to_str().unwrap()]);
@@ -35,21 +42,37 @@ fn a_job_has_the_image_of_the_command() {
     assert_eq!(server.get("/ready").is(200)["waiting"], 0);
     let request = small("a red circle", 7);
     let plan = server.post("/api/plan", &request).is(200);
-    assert!(plan["predicted_peak"].as_u64() > Some(0) && plan["model"] == "demo", "{plan}");
+    assert!(
+        plan["predicted_peak"].as_u64() > Some(0) && plan["model"] == "demo",
+        "{plan}"
+    );
     let id = server.submit(&request);
     let job = server.done(&id);
     assert_eq!(job["images"][0]["seed"], 7);
-    assert_eq!((&job["images"][0]["width"], &job["images"][0]["height"]), (&json!(64), &json!(64)));
+    assert_eq!(
+        (&job["images"][0]["width"], &job["images"][0]["height"]),
+        (&json!(64), &json!(64))
+    );
     let expected = of_command(&fresh, &request);
     assert_eq!(server.image(&fresh, &id, 0).pixels, expected.pixels);
     let metadata = server.get(&format!("/api/jobs/{id}/images/0/metadata")).is(200);
-    assert_eq!((&metadata["seed"], &metadata["prompt"]), (&json!(7), &json!("a red circle")));
+    assert_eq!(
+        (&metadata["seed"], &metadata["prompt"]),
+        (&json!(7), &json!("a red circle"))
+    );
     let file = server.get(&format!("/api/jobs/{id}/images/0")).body;
     let read = server.send("POST", "/api/read-image", &[], &file).is(200);
-    assert_eq!((&read["request"]["seed"], &read["request"]["steps"]), (&json!(7), &json!(2)));
+    assert_eq!(
+        (&read["request"]["seed"], &read["request"]["steps"]),
+        (&json!(7), &json!(2))
+    );
     assert_eq!(server.get("/api/jobs").is(200)["jobs"][0]["id"], id.as_str());
     let run = fresh.run(&["ps", "--all"]).succeeds();
-    assert!(run.stdout.contains("a red circle") && run.stdout.contains("done"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("a red circle") && run.stdout.contains("done"),
+        "{}",
+        run.stdout
+    );
     // One line for each job, without its prompt.
     let run = server.stop();
     assert_eq!(run.code, Some(0), "{}", run.stderr);
@@ -71,17 +94,35 @@ fn jobs_are_followed_cancelled_and_removed() {
     let first = server.submit(&long);
     let second = server.submit(&small("b", 2));
     let third = server.submit(&small("c", 3));
-    assert_eq!(server.job(&third)["position"].as_u64().unwrap(), if server.job(&first)["state"] == "running" { 2 } else { 3 });
+    assert_eq!(
+        server.job(&third)["position"].as_u64().unwrap(),
+        if server.job(&first)["state"] == "running" {
+            2
+        } else {
+            3
+        }
+    );
     let events = server.follow(&format!("/api/jobs/{first}/events"));
     server.wait(&first, |job| job["progress"]["step"].as_u64() > Some(1));
-    server.send("DELETE", &format!("/api/jobs/{first}"), &[], &[]).is(409);
-    server.post(&format!("/api/jobs/{second}/cancel"), &json!({})).is(200);
+    server
+        .send("DELETE", &format!("/api/jobs/{first}"), &[], &[])
+        .is(409);
+    server
+        .post(&format!("/api/jobs/{second}/cancel"), &json!({}))
+        .is(200);
     assert_eq!(server.job(&second)["state"], "cancelled");
-    server.post(&format!("/api/jobs/{first}/cancel"), &json!({})).is(200);
+    server
+        .post(&format!("/api/jobs/{first}/cancel"), &json!({}))
+        .is(200);
     let job = server.wait(&first, |_| false);
-    assert_eq!((&job["state"], &job["error"]), (&json!("cancelled"), &Value::Null));
+    assert_eq!(
+        (&job["state"], &job["error"]),
+        (&json!("cancelled"), &Value::Null)
+    );
     server.done(&third);
-    server.post(&format!("/api/jobs/{third}/cancel"), &json!({})).is(409);
+    server
+        .post(&format!("/api/jobs/{third}/cancel"), &json!({}))
+        .is(409);
     // The stream of a job ends with it.
     let events = events.join().unwrap();
     let (kind, last) = events.last().unwrap();
@@ -89,14 +130,26 @@ fn jobs_are_followed_cancelled_and_removed() {
     for kind in ["progress", "preview", "memory"] {
         assert!(events.iter().any(|(own, _)| own == kind), "no {kind}");
     }
-    let ended = server.follow(&format!("/api/jobs/{third}/events")).join().unwrap();
+    let ended = server
+        .follow(&format!("/api/jobs/{third}/events"))
+        .join()
+        .unwrap();
     assert_eq!(ended.len(), 1, "{ended:?}");
-    assert_eq!(server.send("DELETE", &format!("/api/jobs/{third}"), &[], &[]).status, 204);
+    assert_eq!(
+        server
+            .send("DELETE", &format!("/api/jobs/{third}"), &[], &[])
+            .status,
+        204
+    );
     for path in ["", "/events", "/images/0", "/images/0/metadata"] {
         server.get(&format!("/api/jobs/{third}{path}")).is(404);
     }
-    server.post(&format!("/api/jobs/{third}/cancel"), &json!({})).is(404);
-    server.send("DELETE", &format!("/api/jobs/{third}"), &[], &[]).is(404);
+    server
+        .post(&format!("/api/jobs/{third}/cancel"), &json!({}))
+        .is(404);
+    server
+        .send("DELETE", &format!("/api/jobs/{third}"), &[], &[])
+        .is(404);
     assert_eq!(server.stop().code, Some(0));
     let states: Vec<Value> = all
         .join()
@@ -117,14 +170,19 @@ fn clients_of_openai_are_answered() {
     let request = |more: Value| {
         let mut request = small("a red circle", 7);
         request["model"] = json!("gpt-image-1");
-        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         request
     };
     let path = "/v1/images/generations";
     let answer = server.post(path, &request(json!({ "quality": "high" }))).is(200);
     let bytes = base64_of(&answer["data"][0]["b64_json"]);
     assert_eq!(image_of(&fresh, &bytes).pixels, expected);
-    let answer = server.post(path, &request(json!({ "response_format": "url" }))).is(200);
+    let answer = server
+        .post(path, &request(json!({ "response_format": "url" })))
+        .is(200);
     let url = answer["data"][0]["url"].as_str().unwrap();
     let address = url.strip_prefix(&format!("http://{}", server.address)).unwrap();
     assert_eq!(image_of(&fresh, &server.get(address).body).pixels, expected);
@@ -141,8 +199,13 @@ fn clients_of_openai_are_answered() {
     assert_eq!(server.get("/v1/models/demo").is(200)["id"], "demo");
     server.get("/v1/models/other").is(404);
     let error = server.post(path, &request(json!({ "n": "two" }))).is(400);
-    assert_eq!((&error["error"]["param"], &error["error"]["type"]), (&json!("n"), &json!("invalid_request_error")));
-    let error = server.post(path, &request(json!({ "model": "none-such" }))).is(404);
+    assert_eq!(
+        (&error["error"]["param"], &error["error"]["type"]),
+        (&json!("n"), &json!("invalid_request_error"))
+    );
+    let error = server
+        .post(path, &request(json!({ "model": "none-such" })))
+        .is(404);
     assert_eq!(error["error"]["code"], "not_found");
 
     // Where the mask is transparent, the image is drawn anew.
@@ -162,7 +225,9 @@ fn clients_of_openai_are_answered() {
         b"--x--\r\n".to_vec(),
     ];
     let kind = [("Content-Type", "multipart/form-data; boundary=x")];
-    let answer = server.send("POST", "/v1/images/edits", &kind, &body.concat()).is(200);
+    let answer = server
+        .send("POST", "/v1/images/edits", &kind, &body.concat())
+        .is(200);
     let edited = image_of(&fresh, &base64_of(&answer["data"][0]["b64_json"]));
     let original = image_of(&fresh, &bytes);
     let difference = |columns: std::ops::Range<usize>| -> u64 {
@@ -170,14 +235,28 @@ fn clients_of_openai_are_answered() {
         let channels = pixels.flat_map(|(x, y)| edited.pixel(x, y).into_iter().zip(original.pixel(x, y)));
         channels.map(|(one, other)| u64::from(one.abs_diff(other))).sum()
     };
-    assert!(difference(0..16) > 4 * difference(48..64), "{} {}", difference(0..16), difference(48..64));
+    assert!(
+        difference(0..16) > 4 * difference(48..64),
+        "{} {}",
+        difference(0..16),
+        difference(48..64)
+    );
 }
 
 #[test]
 fn clients_of_webui_are_answered() {
     let fresh = Fresh::new();
     let server = Server::start(&fresh, &[]);
-    for list in ["samplers", "schedulers", "sd-models", "options", "upscalers", "loras", "prompt-styles", "cmd-flags"] {
+    for list in [
+        "samplers",
+        "schedulers",
+        "sd-models",
+        "options",
+        "upscalers",
+        "loras",
+        "prompt-styles",
+        "cmd-flags",
+    ] {
         server.get(&format!("/sdapi/v1/{list}")).is(200);
     }
     let request = json!({
@@ -188,19 +267,33 @@ fn clients_of_webui_are_answered() {
     let image = base64_of(&answer["images"][0]);
     let info: Value = serde_json::from_str(answer["info"].as_str().unwrap()).unwrap();
     assert_eq!((&info["seed"], &info["all_seeds"]), (&json!(7), &json!([7])));
-    assert!(info["infotexts"][0].as_str().unwrap().contains("Steps: 2"), "{info}");
+    assert!(
+        info["infotexts"][0].as_str().unwrap().contains("Steps: 2"),
+        "{info}"
+    );
     let encoded = &answer["images"][0];
-    let read = server.post("/sdapi/v1/png-info", &json!({ "image": encoded })).is(200);
-    assert!(read["info"].as_str().unwrap().starts_with("a red circle"), "{read}");
+    let read = server
+        .post("/sdapi/v1/png-info", &json!({ "image": encoded }))
+        .is(200);
+    assert!(
+        read["info"].as_str().unwrap().starts_with("a red circle"),
+        "{read}"
+    );
     let mut over = request.clone();
     over["init_images"] = json!([encoded]);
     over["denoising_strength"] = json!(0.5);
     let answer = server.post("/sdapi/v1/img2img", &over).is(200);
     assert_ne!(base64_of(&answer["images"][0]), image);
-    let error = server.post("/sdapi/v1/txt2img", &json!({ "prompt": "a", "enable_hr": true })).is(400);
+    let error = server
+        .post("/sdapi/v1/txt2img", &json!({ "prompt": "a", "enable_hr": true }))
+        .is(400);
     assert!(error["detail"].as_str().unwrap().contains("enable_hr"), "{error}");
-    server.post("/sdapi/v1/options", &json!({ "sd_model_checkpoint": "demo" })).is(200);
-    server.post("/sdapi/v1/options", &json!({ "sd_model_checkpoint": "none" })).is(404);
+    server
+        .post("/sdapi/v1/options", &json!({ "sd_model_checkpoint": "demo" }))
+        .is(200);
+    server
+        .post("/sdapi/v1/options", &json!({ "sd_model_checkpoint": "none" }))
+        .is(404);
     assert_eq!(server.get("/sdapi/v1/progress").is(200)["progress"], 0);
     server.post("/sdapi/v1/interrupt", &json!({})).is(200);
 }
@@ -210,22 +303,60 @@ fn only_clients_with_a_key_and_pages_of_this_host_may_use_it() {
     let fresh = Fresh::new();
     let keys = fresh.path().join("keys");
     fs::write(&keys, format!("ann:{KEY}\nben:another-key-of-the-tests\n")).unwrap();
-    let arguments = ["--token-file", keys.to_str().unwrap(), "--origin", "https://studio.example"];
+    let arguments = [
+        "--token-file",
+        keys.to_str().unwrap(),
+        "--origin",
+        "https://studio.example",
+    ];
     let mut server = Server::start(&fresh, &arguments);
     for path in ["/", "/page.js", "/health", "/ready"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
-    for path in ["/api/jobs", "/api/models", "/api/events", "/metrics", "/v1/models", "/sdapi/v1/options"] {
+    for path in [
+        "/api/jobs",
+        "/api/models",
+        "/api/events",
+        "/metrics",
+        "/v1/models",
+        "/sdapi/v1/options",
+    ] {
         let answer = server.get(path);
         assert_eq!(answer.status, 401, "{path}");
-        assert!(answer.headers.to_lowercase().contains("www-authenticate: basic"), "{}", answer.headers);
-        for wrong in ["Bearer wrong", &format!("Bearer {KEY}x"), &format!("Digest {KEY}"), "Basic !!!", "Bearer"] {
-            assert_eq!(server.send("GET", path, &[("Authorization", wrong)], &[]).status, 401, "{wrong}");
+        // A browser that reads `Basic` would ask for a password in place of the page.
+        let scheme = if path.starts_with("/sdapi") {
+            "basic"
+        } else {
+            "bearer"
+        };
+        let scheme = format!("www-authenticate: {scheme} ");
+        assert!(
+            answer.headers.to_lowercase().contains(&scheme),
+            "{}",
+            answer.headers
+        );
+        for wrong in [
+            "Bearer wrong",
+            &format!("Bearer {KEY}x"),
+            &format!("Digest {KEY}"),
+            "Basic !!!",
+            "Bearer",
+        ] {
+            assert_eq!(
+                server.send("GET", path, &[("Authorization", wrong)], &[]).status,
+                401,
+                "{wrong}"
+            );
         }
     }
     // "anyone:" and the key, in base64.
     let basic = "Basic YW55b25lOmEta2V5LW9mLXRoZS10ZXN0cw==";
-    assert_eq!(server.send("GET", "/sdapi/v1/options", &[("Authorization", basic)], &[]).status, 200);
+    assert_eq!(
+        server
+            .send("GET", "/sdapi/v1/options", &[("Authorization", basic)], &[])
+            .status,
+        200
+    );
     server.authorization = Some(format!("Bearer {KEY}"));
     let id = server.submit(&small("a", 1));
     server.done(&id);
@@ -234,19 +365,37 @@ fn only_clients_with_a_key_and_pages_of_this_host_may_use_it() {
     for host in [address.as_str(), "localhost:1", "127.0.0.1", "[::1]:7860"] {
         assert_eq!(asks(&[("Host", host)]), 200, "{host}");
     }
-    for host in ["evil.example", "localhost.evil.example:80", "", "127.0.0.1.evil.example"] {
+    for host in [
+        "evil.example",
+        "localhost.evil.example:80",
+        "",
+        "127.0.0.1.evil.example",
+    ] {
         assert_eq!(asks(&[("Host", host)]), 403, "{host}");
     }
     assert_eq!(asks(&[("Origin", &format!("http://{address}"))]), 200);
     assert_eq!(asks(&[("Origin", "https://studio.example")]), 200);
-    for origin in ["http://evil.example", "null", "https://studio.example.evil", "\u{e9}"] {
+    for origin in [
+        "http://evil.example",
+        "null",
+        "https://studio.example.evil",
+        "\u{e9}",
+    ] {
         assert_eq!(asks(&[("Origin", origin)]), 403, "{origin}");
     }
     // Each user has jobs of its own. The address of an image is its key.
     server.authorization = Some("Bearer another-key-of-the-tests".to_owned());
     assert_eq!(server.get("/api/jobs").is(200)["jobs"], json!([]));
-    for (method, path) in [("GET", ""), ("GET", "/events"), ("GET", "/images/0/metadata"), ("POST", "/cancel"), ("DELETE", "")] {
-        server.send(method, &format!("/api/jobs/{id}{path}"), &[], &[]).is(404);
+    for (method, path) in [
+        ("GET", ""),
+        ("GET", "/events"),
+        ("GET", "/images/0/metadata"),
+        ("POST", "/cancel"),
+        ("DELETE", ""),
+    ] {
+        server
+            .send(method, &format!("/api/jobs/{id}{path}"), &[], &[])
+            .is(404);
     }
     server.authorization = None;
     assert_eq!(server.get(&format!("/api/jobs/{id}/images/0")).status, 200);
@@ -259,7 +408,14 @@ fn requests_name_no_paths_and_only_allowed_models() {
     fs::write(&file, "nothing to see").unwrap();
     let file = file.to_str().unwrap();
     let server = Server::start(&fresh, &["--most-images", "2"]);
-    for path in [file, "../../etc/passwd", "/etc/passwd", "..", "secret.safetensors", "./secret.safetensors"] {
+    for path in [
+        file,
+        "../../etc/passwd",
+        "/etc/passwd",
+        "..",
+        "secret.safetensors",
+        "./secret.safetensors",
+    ] {
         for field in ["model", "vae", "refiner", "upscaler", "preset"] {
             let mut request = json!({ "prompt": "a", field: path });
             if field == "upscaler" {
@@ -280,18 +436,62 @@ fn requests_name_no_paths_and_only_allowed_models() {
         let answer = server.post("/api/jobs", &json!({ "prompt": "a", "init_image": path }));
         assert_eq!(answer.status, 400, "{path}: {}", answer.text());
     }
-    for path in ["/api/jobs/../../etc/passwd", "/api/jobs/%2e%2e%2f/images/0", "/..%2f..%2fetc/passwd", "/page.js/../../x"] {
+    for path in [
+        "/api/jobs/../../etc/passwd",
+        "/api/jobs/%2e%2e%2f/images/0",
+        "/..%2f..%2fetc/passwd",
+        "/page.js/../../x",
+    ] {
         assert_eq!(server.get(path).status, 404, "{path}");
     }
-    let error = server.post("/api/jobs", &json!({ "prompt": "a", "n": 3 })).is(400);
+    let error = server
+        .post("/api/jobs", &json!({ "prompt": "a", "n": 3 }))
+        .is(400);
     assert_eq!(error["error"]["field"], "n");
     assert_eq!(server.get("/api/jobs").is(200)["jobs"], json!([]));
     drop(server);
     fresh.install("models/tiny-large", "me/mine");
     let server = Server::start(&fresh, &["--allow-model", "me/mine"]);
-    server.post("/api/plan", &json!({ "prompt": "a", "model": "demo" })).is(404);
-    assert_eq!(server.post("/api/plan", &json!({ "prompt": "a", "model": "me/mine" })).status, 200);
-    assert_eq!(server.get("/v1/models").is(200)["data"].as_array().unwrap().len(), 1);
+    server
+        .post("/api/plan", &json!({ "prompt": "a", "model": "demo" }))
+        .is(404);
+    assert_eq!(
+        server
+            .post("/api/plan", &json!({ "prompt": "a", "model": "me/mine" }))
+            .status,
+        200
+    );
+    assert_eq!(
+        server.get("/v1/models").is(200)["data"].as_array().unwrap().len(),
+        1
+    );
+}
+
+#[test]
+fn uploaded_images_are_used() {
+    let fresh = Fresh::new();
+    let server = Server::start(&fresh, &[]);
+    let upload = |bytes: &[u8]| server.send("POST", "/api/uploads", &[], bytes);
+    let answer = upload(&png(64, |x, _| [x as u8, 0, 0, 255])).is(201);
+    assert_eq!((&answer["width"], &answer["height"]), (&json!(64), &json!(64)));
+    let name = format!("upload:{}", answer["upload"].as_str().unwrap());
+    let mut request = small("a", 1);
+    request["init_image"] = json!(name);
+    request["strength"] = json!(0.5);
+    let job = server.done(&server.submit(&request));
+    // Jobs say that there is an image, not which.
+    assert_eq!(job["request"]["init_image"], true);
+    upload(b"no image").is(400);
+    let error = upload(&vec![0; (64 << 20) + 1]).is(413);
+    assert_eq!(error["error"]["code"], "too_large");
+    request["init_image"] = json!(format!("upload:{}", "0".repeat(32)));
+    server.post("/api/jobs", &request).is(400);
+    request["init_image"] = json!("data:image/png;base64,bm8gaW1hZ2U=");
+    assert!((400..500).contains(&server.post("/api/jobs", &request).status));
+    // What was refused leaves nothing.
+    let server_folder = fresh.runs().parent().unwrap().join("server");
+    let count = |folder: &str| fs::read_dir(server_folder.join(folder)).unwrap().count();
+    assert_eq!((count("jobs"), count("uploads")), (1, 1));
 }
 
 #[test]
@@ -317,9 +517,15 @@ fn a_killed_server_goes_on() {
     let server = Server::start(&fresh, &[]);
     for (id, request) in ids.iter().zip(&requests) {
         assert_eq!(server.done(id)["images"].as_array().unwrap().len(), 1);
-        assert_eq!(server.image(&fresh, id, 0).pixels, of_command(&fresh, request).pixels);
+        assert_eq!(
+            server.image(&fresh, id, 0).pixels,
+            of_command(&fresh, request).pixels
+        );
     }
-    assert_eq!(server.get("/api/jobs").is(200)["jobs"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        server.get("/api/jobs").is(200)["jobs"].as_array().unwrap().len(),
+        4
+    );
 }
 
 #[test]
@@ -342,18 +548,32 @@ fn what_does_not_fit_is_refused() {
     let fresh = Fresh::new();
     let server = Server::start(&fresh, &["--memory", "40MB", "--most-per-minute", "8"]);
     for path in ["/api/plan", "/api/jobs"] {
-        let error = server.post(path, &json!({ "prompt": "a", "size": "512x512" })).is(413);
+        let error = server
+            .post(path, &json!({ "prompt": "a", "size": "512x512" }))
+            .is(413);
         assert_eq!(error["error"]["code"], "does_not_fit");
-        assert!(error["error"]["smallest_budget"].as_u64() > Some(40_000_000), "{error}");
+        assert!(
+            error["error"]["smallest_budget"].as_u64() > Some(40_000_000),
+            "{error}"
+        );
     }
-    let error = server.post("/v1/images/generations", &json!({ "prompt": "a", "size": "512x512" })).is(413);
+    let error = server
+        .post(
+            "/v1/images/generations",
+            &json!({ "prompt": "a", "size": "512x512" }),
+        )
+        .is(413);
     assert_eq!(error["error"]["code"], "does_not_fit");
     for _ in 0..5 {
         server.get("/health").is(200);
     }
     let answer = server.get("/health");
     assert_eq!(answer.status, 429);
-    assert!(answer.headers.to_lowercase().contains("retry-after"), "{}", answer.headers);
+    assert!(
+        answer.headers.to_lowercase().contains("retry-after"),
+        "{}",
+        answer.headers
+    );
 }
 
 #[test]
@@ -390,23 +610,43 @@ fn malformed_requests_are_refused() {
     ];
     for path in paths {
         for body in bodies {
-            for headers in [&[json_kind][..], &[("Content-Type", "multipart/form-data; boundary=x")]] {
-                if path.starts_with("/v1/") && body.ends_with(b"\"unknown\":1}") {
-                    // Clients of OpenAI's interface send more with each version.
+            for headers in [
+                &[json_kind][..],
+                &[("Content-Type", "multipart/form-data; boundary=x")],
+            ] {
+                if !path.starts_with("/api/") && body.ends_with(b"\"unknown\":1}") {
+                    // Clients of other interfaces send more with each version.
                     continue;
                 }
                 let answer = server.send("POST", path, headers, body);
-                assert!((400..500).contains(&answer.status), "{path} {:?} {}", String::from_utf8_lossy(body), answer.text());
-                assert!(answer.json().is_object(), "{path}: {}", answer.text());
+                assert!(
+                    (400..500).contains(&answer.status),
+                    "{path} {:?} {}",
+                    String::from_utf8_lossy(body),
+                    answer.start()
+                );
+                assert!(answer.json().is_object(), "{path}: {}", answer.start());
             }
         }
         for method in ["PUT", "PATCH", "DELETE", "BREW"] {
             assert_eq!(server.send(method, path, &[], &[]).status, 405, "{method} {path}");
         }
     }
-    for path in ["/nothing", "/api/jobs/%ff", "/api/jobs/x", "/v1/nothing", "/sdapi/v1/nothing", "/api/jobs?limit=x", "/v1/models/%ff"] {
+    for path in [
+        "/nothing",
+        "/api/jobs/%ff",
+        "/api/jobs/x",
+        "/v1/nothing",
+        "/sdapi/v1/nothing",
+        "/api/jobs?limit=x",
+        "/v1/models/%ff",
+    ] {
         let answer = server.get(path);
-        assert!(matches!(answer.status, 400 | 404) && answer.json().is_object(), "{path}: {}", answer.text());
+        assert!(
+            matches!(answer.status, 400 | 404) && answer.json().is_object(),
+            "{path}: {}",
+            answer.text()
+        );
     }
     for bytes in [
         &b"GET / HTTP/9.9\r\n\r\n"[..],
@@ -415,7 +655,10 @@ fn malformed_requests_are_refused() {
         b"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ] {
         let answer = String::from_utf8_lossy(&server.exchange(bytes)).into_owned();
-        assert!(answer.is_empty() || answer.contains(" 400 ") || answer.contains(" 505 "), "{answer}");
+        assert!(
+            answer.is_empty() || answer.contains(" 400 ") || answer.contains(" 505 "),
+            "{answer}"
+        );
     }
     assert_eq!(server.get("/api/jobs").is(200)["jobs"], json!([]));
     let start = Instant::now();
@@ -440,7 +683,9 @@ fn png(side: u32, pixel: impl Fn(u32, u32) -> [u8; 4]) -> Vec<u8> {
     let mut encoder = png::Encoder::new(&mut bytes, side, side);
     encoder.set_color(png::ColorType::Rgba);
     let pixel = &pixel;
-    let pixels: Vec<u8> = (0..side).flat_map(|y| (0..side).flat_map(move |x| pixel(x, y))).collect();
+    let pixels: Vec<u8> = (0..side)
+        .flat_map(|y| (0..side).flat_map(move |x| pixel(x, y)))
+        .collect();
     encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
     bytes
 }

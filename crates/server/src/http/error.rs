@@ -10,6 +10,10 @@ use crate::job::Invalid;
 use crate::prepare::Unusable;
 use crate::submit::Refused;
 
+/// How keys are sent. A browser that reads `Basic` asks for a name and a password itself, in place of the page.
+const BEARER: &str = "Bearer realm=\"sd-generate\"";
+const BASIC: &str = "Basic realm=\"sd-generate\"";
+
 /// An error as clients are told.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
@@ -59,7 +63,7 @@ impl ApiError {
 
     /// In the shape of OpenAI's interface.
     pub(crate) fn as_openai(&self) -> Response {
-        self.response(json!({ "error": self.openai_object() }))
+        self.response(json!({ "error": self.openai_object() }), BEARER)
     }
 
     /// The error itself, in the shape of OpenAI's interface.
@@ -79,7 +83,8 @@ impl ApiError {
             Some(field) if !self.message.starts_with(field.as_str()) => format!("{field}: {}", self.message),
             _ => self.message.clone(),
         };
-        self.response(json!({ "error": self.code, "detail": message, "body": "", "errors": message }))
+        let body = json!({ "error": self.code, "detail": message, "body": "", "errors": message });
+        self.response(body, BASIC)
     }
 
     /// In the shape of the interface that `path` belongs to.
@@ -101,10 +106,11 @@ impl ApiError {
         if let Some(bytes) = self.smallest_budget {
             error["smallest_budget"] = json!(bytes);
         }
-        self.response(json!({ "error": error }))
+        self.response(json!({ "error": error }), BEARER)
     }
 
-    fn response(&self, body: Value) -> Response {
+    /// The response. One without a key says that it is sent as `scheme` says.
+    fn response(&self, body: Value, scheme: &'static str) -> Response {
         let mut response = json_response(self.status, &body);
         if let Some(seconds) = self.retry_after {
             response
@@ -112,8 +118,8 @@ impl ApiError {
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            let basic = HeaderValue::from_static("Basic realm=\"sd-generate\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, basic);
+            let scheme = HeaderValue::from_static(scheme);
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
     }

@@ -126,10 +126,7 @@ pub(super) async fn remove(
     .await
 }
 
-pub(super) async fn image(
-    State(server): State<Shared>,
-    ImagePath(id, index): ImagePath,
-) -> Answer<Response> {
+pub(super) async fn image(State(server): State<Shared>, ImagePath(id, index): ImagePath) -> Answer<Response> {
     let (bytes, file) = blocking(move || file(&server, &id, index, false)).await?;
     let kind = match file.rsplit_once('.').map(|(_, extension)| extension) {
         Some("jpg" | "jpeg") => "image/jpeg",

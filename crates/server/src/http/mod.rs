@@ -2,6 +2,7 @@
 //! (`/sdapi`), and the page.
 
 mod body;
+mod connections;
 mod error;
 mod events;
 mod guard;
@@ -12,6 +13,7 @@ mod memory;
 mod metrics;
 mod models;
 mod openai;
+mod openapi;
 mod outcome;
 mod page;
 mod plan;
@@ -19,9 +21,7 @@ mod read_image;
 mod uploads;
 mod webui;
 
-use std::future::{Future, IntoFuture};
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,44 +29,22 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
-use futures_util::future::{Either, select};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 use crate::access::Rates;
 use crate::server::Server;
-use crate::{Error, Result};
 
 /// What handlers share.
 pub(crate) type Shared = Arc<Server>;
 
 /// Serves until `stopped` is over, and then for at most `farewell` those who are still connected.
-///
-/// # Errors
-/// The connection fails.
 pub(crate) async fn serve(
     listener: TcpListener,
     server: Shared,
-    stopped: impl Future<Output = ()> + Send + 'static,
+    stopped: impl Future<Output = ()>,
     farewell: Duration,
-) -> Result<()> {
-    let (tell, told) = oneshot::channel();
-    let stopping = async move {
-        stopped.await;
-        let _ = tell.send(());
-    };
-    let service = router(server).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stopping);
-    let last = async move {
-        if told.await.is_ok() {
-            tokio::time::sleep(farewell).await;
-        }
-    };
-    match select(pin!(serving.into_future()), pin!(last)).await {
-        Either::Left((served, _)) => served.map_err(Error::Stopped),
-        // Those who listen to events are connected for as long as they like.
-        Either::Right(((), _)) => Ok(()),
-    }
+) {
+    connections::serve(listener, router(server), stopped, farewell).await;
 }
 
 fn router(server: Shared) -> Router {
@@ -91,6 +69,7 @@ fn router(server: Shared) -> Router {
         .route("/api/plan", post(plan::plan))
         .route("/api/models", get(models::models))
         .route("/api/memory", get(memory::memory))
+        .route(openapi::PATH, get(openapi::openapi))
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))

@@ -98,7 +98,11 @@ impl Drop for Awaited {
 }
 
 fn stopped() -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopped", "the server has stopped")
+    ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "stopped",
+        "the server has stopped",
+    )
 }
 
 /// Whether an ended job has all its images.

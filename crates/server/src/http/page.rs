@@ -5,7 +5,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use super::Shared;
+use super::{Shared, openapi};
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -49,12 +49,15 @@ pub(super) fn routes() -> Router<Shared> {
         })
 }
 
-/// Whether an address needs no key: the page, the signs of life, and images, whose addresses nobody can guess.
+/// Whether an address needs no key: the page, the signs of life, the description of the interfaces, and images, whose addresses nobody can guess.
 pub(super) fn is_public(path: &str) -> bool {
     let is_image = || {
         path.strip_prefix("/api/jobs/")
             .and_then(|rest| rest.split_once("/images/"))
             .is_some_and(|(_, index)| !index.contains('/'))
     };
-    FILES.iter().any(|(own, ..)| *own == path) || HEALTH.contains(&path) || is_image()
+    FILES.iter().any(|(own, ..)| *own == path)
+        || HEALTH.contains(&path)
+        || path == openapi::PATH
+        || is_image()
 }

@@ -36,6 +36,10 @@ pub(super) async fn upload(State(server): State<Shared>, body: Body) -> Answer<R
         move || {
             let image =
                 SourceImage::open(&part).map_err(|error| ApiError::invalid("body", error.to_string()))?;
+            // Others may have come meanwhile.
+            if bytes_in(&folder) > limits.uploads {
+                return Err(too_large(0));
+            }
             std::fs::rename(&part, &file).map_err(|source| {
                 ApiError::from(Error::Folder {
                     path: file.clone(),
@@ -48,6 +52,11 @@ pub(super) async fn upload(State(server): State<Shared>, body: Body) -> Answer<R
     .await?;
     let answer = json!({ "upload": id, "width": width, "height": height });
     Ok(json_response(StatusCode::CREATED, &answer))
+}
+
+fn too_large(most: u64) -> ApiError {
+    let message = format!("this server takes at most {most} bytes now");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
 /// A file that is removed unless it is renamed first.
@@ -77,11 +86,7 @@ pub(super) async fn receive(body: Body, path: &Path, most: u64) -> Answer<()> {
         let chunk = chunk.map_err(|error| unread(&error))?;
         written += chunk.len() as u64;
         if written > most {
-            return Err(ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                format!("this server takes at most {most} bytes now"),
-            ));
+            return Err(too_large(most));
         }
         file.write_all(&chunk).await.map_err(failed)?;
     }

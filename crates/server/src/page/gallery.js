@@ -8,6 +8,7 @@ const tiles = new Map(); // the image's address → its list item
 let entries = []; // { job, image, index } as shown, newest first
 let opened = null; // the address of the image in the large view
 let confirming; // the timer of "Really delete?"
+let deleting = false; // whether the server removes what the large view shows
 let actions = {};
 
 /** The newest image's seed, for "Reuse". */
@@ -64,7 +65,7 @@ function show() {
   byId("seed-reuse").disabled = entries.length === 0;
   if (opened && byId("viewer").open) {
     if (current.has(opened)) showPlace();
-    else byId("viewer").close();
+    else if (!deleting) byId("viewer").close();
   }
 }
 
@@ -214,16 +215,23 @@ async function deleteOpened() {
   }
   stopConfirming();
   const place = entries.indexOf(openedEntry());
+  const url = opened;
+  deleting = true;
   try {
     await remove(`/api/jobs/${job.id}`);
     const next = entries.slice(place).find((entry) => entry.job.id !== job.id) ?? entries.findLast((entry) => entry.job.id !== job.id);
-    if (next) open(next.image.url);
-    else byId("viewer").close();
+    // It may have been closed meanwhile.
+    if (opened === url) {
+      if (next) open(next.image.url);
+      else byId("viewer").close();
+    }
     drop(job.id);
     announce("Deleted");
   } catch (error) {
     notify(error.message, true);
     byId("viewer").close();
+  } finally {
+    deleting = false;
   }
 }
 

@@ -138,6 +138,9 @@ class Visit:
         expect(self.page.locator("#viewer-delete")).to_have_text("Delete")
         if self.page.locator("#viewer").is_visible():
             self.page.keyboard.press("Escape")
+        # Not opened again by the end of the deletion.
+        self.page.wait_for_timeout(300)
+        expect(self.page.locator("#viewer")).to_be_hidden()
 
 
 def draws(visit):
@@ -194,7 +197,7 @@ def cancels(visit):
     """A queue of two: the second waits with its position, both are cancelled."""
     page = visit.page
     before = visit.tiles().count()
-    visit.fill(prompt="never finished", steps=60, n=20, seed=1)
+    visit.fill(prompt="never finished", steps=60, n=16, seed=1)
     for _ in range(2):
         page.click("#generate")
         expect(page.locator("#generate")).to_be_enabled()

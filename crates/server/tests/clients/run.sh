@@ -22,6 +22,6 @@ if [ ! -x "$environment/bin/python" ]; then
     "$environment/bin/pip" install --quiet openai webuiapi playwright || echo "the libraries cannot be installed: their scripts are left out"
 fi
 export PYTHONDONTWRITEBYTECODE=1
-for script in ${*:-openai_client webui_client open_webui malformed full_disk load memory in_browser}; do
+for script in ${*:-openai_client webui_client open_webui malformed full_disk load memory overhead in_browser}; do
     "$environment/bin/python" "$clients/$script.py"
 done

@@ -61,7 +61,10 @@ impl Server {
         let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
         assert!(sent.success());
         let mut texts = [String::new(), String::new()];
-        let (mut stdout, mut stderr) = (self.child.stdout.take().unwrap(), self.child.stderr.take().unwrap());
+        let (mut stdout, mut stderr) = (
+            self.child.stdout.take().unwrap(),
+            self.child.stderr.take().unwrap(),
+        );
         stdout.read_to_string(&mut texts[0]).unwrap();
         stderr.read_to_string(&mut texts[1]).unwrap();
         let code = self.child.wait().unwrap().code();
@@ -87,7 +90,8 @@ impl Server {
     }
 
     fn head(&self, method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n");
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n");
         if !headers.iter().any(|(name, _)| *name == "Host") {
             head += &format!("Host: {}\r\n", self.address);
         }
@@ -106,14 +110,21 @@ impl Server {
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Answer {
         let body = body.to_string();
-        self.send("POST", path, &[("Content-Type", "application/json")], body.as_bytes())
+        self.send(
+            "POST",
+            path,
+            &[("Content-Type", "application/json")],
+            body.as_bytes(),
+        )
     }
 
     /// Follows a stream of events in the background: its lines, until it ends.
     pub(super) fn follow(&self, path: &str) -> thread::JoinHandle<Vec<(String, Value)>> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(LONGEST)).unwrap();
-        stream.write_all(self.head("GET", path, &[], 0).as_bytes()).unwrap();
+        stream
+            .write_all(self.head("GET", path, &[], 0).as_bytes())
+            .unwrap();
         // The answer begins once the server listens to the events.
         let mut lines = BufReader::new(stream);
         let mut status = String::new();
@@ -143,7 +154,9 @@ impl Server {
         let start = Instant::now();
         loop {
             let job = self.job(id);
-            let is_ended = ["done", "failed", "cancelled"].iter().any(|state| job["state"] == *state);
+            let is_ended = ["done", "failed", "cancelled"]
+                .iter()
+                .any(|state| job["state"] == *state);
             if is_ended || is_so(&job) {
                 return job;
             }
@@ -182,10 +195,16 @@ impl Answer {
         let (head, rest) = end.map_or((bytes, &[][..]), |end| (&bytes[..end], &bytes[end + 4..]));
         let headers = String::from_utf8_lossy(head).into_owned();
         let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let is_chunked = headers.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let is_chunked = headers
+            .to_ascii_lowercase()
+            .contains("transfer-encoding: chunked");
         Self {
             status: status.unwrap_or(0),
-            body: if is_chunked { unchunked(rest) } else { rest.to_vec() },
+            body: if is_chunked {
+                unchunked(rest)
+            } else {
+                rest.to_vec()
+            },
             headers,
         }
     }
@@ -199,10 +218,15 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The first part of the text, for messages.
+    pub(super) fn start(&self) -> String {
+        self.text().chars().take(500).collect()
+    }
+
     /// Asserts that the status is `status`, and returns the body.
     #[track_caller]
     pub(super) fn is(&self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}\n{}", self.headers, self.text());
+        assert_eq!(self.status, status, "{}\n{}", self.headers, self.start());
         self.json()
     }
 
@@ -228,7 +252,9 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
         let size = std::str::from_utf8(&rest[..end]).ok();
-        let size = size.and_then(|size| usize::from_str_radix(size, 16).ok()).unwrap_or(0);
+        let size = size
+            .and_then(|size| usize::from_str_radix(size, 16).ok())
+            .unwrap_or(0);
         let start = end + 2;
         if size == 0 || rest.len() < start + size {
             break;

@@ -162,7 +162,9 @@ fn seed(sent: &Map<String, Value>) -> Answer<SeedField> {
         Some(value) => serde_json::from_value(value.clone())
             .ok()
             .filter(|seed| matches!(seed, SeedField::Number(-1..) | SeedField::Large(_)))
-            .ok_or_else(|| ApiError::invalid("seed", "it is no seed: a whole number, or -1 for a random one")),
+            .ok_or_else(|| {
+                ApiError::invalid("seed", "it is no seed: a whole number, or -1 for a random one")
+            }),
     }
 }
 

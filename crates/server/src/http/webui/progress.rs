@@ -27,7 +27,9 @@ pub(super) async fn progress(
 ) -> Response {
     let skips = query.ok().and_then(|Query(query)| query.skip_current_image);
     let skips = matches!(skips.as_deref(), Some("true" | "True" | "1"));
-    let running = server.running().filter(|running| server.may_see(&user, &running.user));
+    let running = server
+        .running()
+        .filter(|running| server.may_see(&user, &running.user));
     let (progress, preview) = match &running {
         Some(running) => (lock(&running.progress).clone(), lock(&running.preview).clone()),
         None => (None, None),
