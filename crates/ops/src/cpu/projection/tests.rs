@@ -313,7 +313,7 @@ fn check_quantized(quantization: Quantization, (rows, inputs, outputs): (usize, 
             quantization,
         });
         let found = of(weight, &x);
-        equal(&&found, &&of(values.into(, &x)));
+        equal(&found, &of(values.into(), &x));
         if rows > 1 {
             equal(&of(weight, &x[inputs..2 * inputs]), &found[outputs..2 * outputs]);
         }
