@@ -32,7 +32,7 @@ const MAY_TEST_DEVICES: [&str; 8] = [
 ];
 
 /// The files and folders that may test features: the operations, and the device code of the weights.
-const MAY_TEST_FEATURES: [&str; 9] = [
+const MAY_TEST_FEATURES: [&str; 10] = [
     // Tests and measurements of a GPU's own.
     "crates/cli/tests/device/",
     "crates/ops/examples/gpu_kernels.rs",
