@@ -27,7 +27,9 @@ pub(crate) use invocation::{Invocation, command, parse};
 pub(crate) use login::LoginArguments;
 pub(crate) use models::{ModelsArguments, ModelsTask};
 pub(crate) use resume::ResumeArguments;
-pub(crate) use serve::{PsArguments, ServeArguments};
+#[cfg(feature = "cluster")]
+pub(crate) use serve::ClusterArguments;
+pub(crate) use serve::{PsArguments, ServeArguments, WorkerArguments};
 pub(crate) use show::ShowArguments;
 
 use std::num::NonZeroUsize;

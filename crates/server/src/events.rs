@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
@@ -25,7 +25,7 @@ pub(crate) struct JobEvent {
 }
 
 /// A small image of what a job is expected to become.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PreviewView {
     pub(crate) image: usize,
     pub(crate) step: usize,
@@ -35,7 +35,7 @@ pub(crate) struct PreviewView {
 }
 
 /// The memory at one moment of a job.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct MemoryView {
     /// Seconds since the job began to run.
     pub(crate) at: f64,

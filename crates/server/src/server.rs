@@ -12,6 +12,8 @@ use sd_pipeline::{Bytes, Interrupt};
 use tokio::net::TcpListener;
 use tokio::runtime;
 
+#[cfg(feature = "cluster")]
+use crate::cluster;
 use crate::events::{Events, MemoryView, PreviewView};
 use crate::job::{Job, JobId, JobView, Progress, State};
 use crate::lock::lock;
@@ -37,7 +39,8 @@ pub(crate) struct Server {
     began: Instant,
     /// The model that a client of stable-diffusion-webui's interface has chosen for requests that name none.
     pub(crate) chosen_model: Mutex<Option<String>>,
-    running: Mutex<Option<Arc<Running>>>,
+    /// The jobs that run: one on this machine, many on others.
+    running: Mutex<Vec<Arc<Running>>>,
     /// Why the queue waits, if the disk cannot be written.
     stalled: Mutex<Option<String>>,
     /// Bytes of loaded weights and prompts.
@@ -70,7 +73,7 @@ pub(crate) struct Totals {
     pub(crate) busy: AtomicU64,
 }
 
-/// The job that runs.
+/// A job that runs.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) id: JobId,
@@ -83,10 +86,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn new(job: &Job) -> Arc<Self> {
+    pub(crate) fn new(id: JobId, user: String) -> Arc<Self> {
         Arc::new(Self {
-            id: job.id.clone(),
-            user: job.user.clone(),
+            id,
+            user,
             interrupt: Interrupt::default(),
             cancelled: Mutex::new(false),
             progress: Mutex::new(None),
@@ -126,7 +129,7 @@ impl Server {
             totals: Totals::default(),
             began: Instant::now(),
             chosen_model: Mutex::new(None),
-            running: Mutex::new(None),
+            running: Mutex::new(Vec::new()),
             stalled: Mutex::new(None),
             loaded: AtomicU64::new(0),
             wakes: Mutex::new(Wakes::default()),
@@ -151,13 +154,25 @@ impl Server {
         self.began.elapsed()
     }
 
-    /// The job that runs, if one does.
+    /// The job that has run the longest, if one runs.
     pub(crate) fn running(&self) -> Option<Arc<Running>> {
-        lock(&self.running).clone()
+        lock(&self.running).first().cloned()
     }
 
-    pub(crate) fn set_running(&self, running: Option<Arc<Running>>) {
-        *lock(&self.running) = running;
+    /// The job `id`, if it runs.
+    pub(crate) fn running_job(&self, id: &JobId) -> Option<Arc<Running>> {
+        lock(&self.running)
+            .iter()
+            .find(|running| running.id == *id)
+            .cloned()
+    }
+
+    pub(crate) fn begin_running(&self, running: Arc<Running>) {
+        lock(&self.running).push(running);
+    }
+
+    pub(crate) fn end_running(&self, id: &JobId) {
+        lock(&self.running).retain(|running| running.id != *id);
     }
 
     /// Why the queue waits, if it does.
@@ -242,7 +257,7 @@ impl Server {
 
     /// A job as clients see it, which is at `position` of the queue.
     pub(crate) fn view_at(&self, job: Job, position: Option<usize>) -> JobView {
-        let running = self.running().filter(|running| running.id == job.id);
+        let running = self.running_job(&job.id);
         let progress = running.and_then(|running| lock(&running.progress).clone());
         JobView::new(job, position, progress)
     }
@@ -295,7 +310,7 @@ impl Server {
             }
             return Ok(Some(true));
         }
-        if let Some(running) = self.running().filter(|running| running.id == *id) {
+        if let Some(running) = self.running_job(id) {
             running.cancel();
             return Ok(Some(true));
         }
@@ -360,7 +375,13 @@ pub fn serve(
         .map_err(Error::Thread)?;
     let worker = std::thread::Builder::new().name("worker".to_owned()).spawn({
         let server = server.clone();
-        move || worker::work(&server)
+        move || {
+            #[cfg(feature = "cluster")]
+            if let Some(queue) = &server.options.queue {
+                return cluster::dispatch(&server, queue);
+            }
+            worker::work(&server);
+        }
     });
     let worker = worker.map_err(Error::Thread)?;
     let served = runtime.block_on(async {

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, interrupted_runs};
-use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, ModelFiles, Recommended, SavedImage};
+use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, ModelFiles, Observer, Recommended, SavedImage};
 
 use crate::error::is_of_storage;
-use crate::job::{Job, JobError, State};
+use crate::job::{Job, JobError, JobRequest, State};
 use crate::lock::lock;
-use crate::prepare::{self, JobFolder, Unusable};
+use crate::prepare::{self, JobFolder, Terms, Unusable};
 use crate::queue::{Turns, Waiting};
 use crate::retention::bytes_in;
 use crate::server::{Running, Server};
 use crate::store::now;
-use observer::JobObserver;
+pub(crate) use observer::JobObserver;
 
 /// How long the worker waits where the disk cannot be written, before it tries again.
 const BETWEEN_TRIES: Duration = Duration::from_secs(3);
@@ -89,15 +89,15 @@ fn run(server: &Arc<Server>, engine: &mut Engine, waiting: &Waiting) -> crate::R
         // It was cancelled meanwhile.
         return Ok(());
     };
-    let running = Running::new(&job);
-    server.set_running(Some(running.clone()));
+    let running = Running::new(job.id.clone(), job.user.clone());
+    server.begin_running(running.clone());
     job.state = State::Running;
     job.started = Some(now());
     let outcome = server.store.update(&job, 0).and_then(|()| {
         server.changed(&job);
         execute(server, engine, &mut job, &running)
     });
-    server.set_running(None);
+    server.end_running(&job.id);
     match outcome {
         Ok(bytes) => {
             keep_trying(server, &job, bytes);
@@ -141,12 +141,21 @@ fn execute(
     running: &Arc<Running>,
 ) -> crate::Result<u64> {
     let folder = server.folder_of(&job.id);
-    let mut observer = JobObserver::new(server, job, running);
-    let outcome = generate(server, engine, job, &folder, &mut observer, &running.interrupt);
+    let budget = job.plan.as_ref().map(|plan| plan.budget);
+    let mut observer = JobObserver::new(&server.events, running, budget);
+    let outcome = generate(
+        (&server.options).into(),
+        engine,
+        &job.request,
+        &folder,
+        &mut observer,
+        &running.interrupt,
+    );
+    let outcome = outcome.map(|saved| observer.images(&saved));
     job.warnings = observer.into_warnings();
     match outcome {
-        Ok(saved) => {
-            job.images = saved;
+        Ok(images) => {
+            job.images = images;
             job.state = State::Done;
         }
         Err(Unusable::Pipeline(sd_pipeline::Error::Interrupted)) if !running.is_cancelled() => {
@@ -168,14 +177,17 @@ fn execute(
 }
 
 /// Goes on with the interrupted run of the job, if it has one, or begins anew.
-fn generate(
-    server: &Server,
+///
+/// # Errors
+/// The job cannot be run, fails, or is interrupted.
+pub(crate) fn generate(
+    terms: Terms<'_>,
     engine: &mut Engine,
-    job: &Job,
+    job: &JobRequest,
     folder: &JobFolder,
-    observer: &mut JobObserver<'_>,
+    observer: &mut dyn Observer,
     interrupt: &Interrupt,
-) -> Result<Vec<crate::job::ResultImage>, Unusable> {
+) -> Result<Vec<SavedImage>, Unusable> {
     let user_dirs = folder.user_dirs();
     let interrupted = interrupted_runs(&user_dirs).map_err(Unusable::Pipeline)?;
     for run in interrupted {
@@ -183,27 +195,30 @@ fn generate(
         let Ok(claimed) = ClaimedRun::claim(&user_dirs, &run.id) else {
             continue;
         };
-        let Some(models) = models(server, &claimed) else {
+        let Some(models) = models(terms, &claimed) else {
             continue;
         };
+        // It may have begun on another machine, in a folder of another name.
+        let claimed = claimed
+            .with_output(&folder.images())
+            .with_source_images(folder.inputs().folder());
         match engine.resume(claimed, models, &user_dirs, observer, interrupt) {
-            Ok(saved) => return Ok(observer.images(&saved)),
+            Ok(saved) => return Ok(saved),
             Err(error @ sd_pipeline::Error::Interrupted) => return Err(Unusable::Pipeline(error)),
             Err(error) => tracing::debug!("a run is begun again: {error}"),
         }
     }
     remove(&folder.state());
     remove(&folder.images());
-    let request = prepare::request(&job.request, folder, &server.options)?;
-    let saved = engine
+    let request = prepare::request(job, folder, terms)?;
+    engine
         .run(&request, observer, interrupt)
-        .map_err(Unusable::Pipeline)?;
-    Ok(observer.images(&saved))
+        .map_err(Unusable::Pipeline)
 }
 
 /// The models of an interrupted run, if they are still here.
-fn models(server: &Server, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
-    let catalog = prepare::catalog(&server.options);
+fn models(terms: Terms<'_>, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
+    let catalog = prepare::catalog(terms);
     let model = |(name, folder): (&str, Option<&Path>)| match folder {
         None => Some(sd_catalog::demo_model()),
         Some(folder) => {
@@ -220,7 +235,7 @@ fn models(server: &Server, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
 
 impl Unusable {
     /// The failure of the disk that it is, if it is one.
-    fn of_storage(&self, folder: &Path) -> Option<crate::Error> {
+    pub(crate) fn of_storage(&self, folder: &Path) -> Option<crate::Error> {
         let Self::Pipeline(error) = self else {
             return None;
         };
@@ -286,7 +301,7 @@ impl Running {
         self.interrupt.raise();
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         *lock(&self.cancelled)
     }
 }

@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     AgainArguments, Arguments, CompletionsArguments, ConvertArguments, DoctorArguments, LoginArguments,
-    ManArguments, ModelsArguments, PsArguments, ResumeArguments, ServeArguments, ShowArguments, aliases,
-    reserved_words, usage,
+    ManArguments, ModelsArguments, PsArguments, ResumeArguments, ServeArguments, ShowArguments,
+    WorkerArguments, aliases, reserved_words, usage,
 };
 use crate::hint::Failure;
 
@@ -52,6 +52,7 @@ enum Command {
     Doctor(DoctorArguments),
     Convert(ConvertArguments),
     Serve(Box<ServeArguments>),
+    Worker(Box<WorkerArguments>),
     Ps(PsArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
@@ -77,6 +78,8 @@ pub(crate) enum Invocation {
     Convert(ConvertArguments),
     /// `generate serve`.
     Serve(Box<ServeArguments>),
+    /// `generate worker`.
+    Worker(Box<WorkerArguments>),
     /// `generate ps`.
     Ps(PsArguments),
     /// `generate completions`.
@@ -154,6 +157,7 @@ fn invocation(words: &[OsString]) -> Invocation {
             Some(Command::Doctor(doctor)) => Invocation::Doctor(doctor),
             Some(Command::Convert(convert)) => Invocation::Convert(convert),
             Some(Command::Serve(serve)) => Invocation::Serve(serve),
+            Some(Command::Worker(worker)) => Invocation::Worker(worker),
             Some(Command::Ps(ps)) => Invocation::Ps(ps),
             Some(Command::Completions(completions)) => Invocation::Completions(completions),
             Some(Command::Man(man)) => Invocation::Man(man),
@@ -223,7 +227,7 @@ mod tests {
             );
         }
         for words in [
-            &["worker"][..],
+            &["worker", "--part", "80"][..],
             &["serve", "--part", "80"],
             &["--seed", "1", "resume"],
             &["--plan", "doctor"],

@@ -1,11 +1,11 @@
-//! Words that are commands, today or later, and so no prompts: a typing error or an old habit must not draw.
+//! Words that are commands, here or elsewhere, and so no prompts: a typing error or an old habit must not draw.
 
 use std::ffi::OsString;
 
 use crate::hint::Failure;
 
 /// Commands that exist.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "again",
     "completions",
     "convert",
@@ -19,9 +19,8 @@ const COMMANDS: [&str; 13] = [
     "resume",
     "serve",
     "show",
+    "worker",
 ];
-/// Commands that do not exist yet.
-const LATER: [&str; 1] = ["worker"];
 /// What other programs call a command.
 const OTHER_NAMES: [(&str, &str); 4] = [
     ("list", "models"),
@@ -53,10 +52,6 @@ fn refused(word: &str) -> Option<Failure> {
     if COMMANDS.contains(&word) {
         let failure = Failure::usage(format!("`{word}` is a command, which comes first"));
         return Some(failure.advising(format!("`generate {word} --help` describes it; {as_prompt}")));
-    }
-    if LATER.contains(&word) {
-        let failure = Failure::usage(format!("there is no command `{word}` yet"));
-        return Some(failure.advising(format!("`generate --help` lists the commands; {as_prompt}")));
     }
     let (_, name) = OTHER_NAMES.iter().find(|(other, _)| *other == word)?;
     let failure = Failure::usage(format!("there is no command `{word}`"));

@@ -24,6 +24,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "cluster")]
+pub(crate) use models::here;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;

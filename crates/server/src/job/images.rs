@@ -35,6 +35,10 @@ impl Inputs {
         Self { folder }
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Writes the images of `request` into the folder, which then says of each only that it is there. Uploaded files,
     /// which are in `uploads`, are linked.
     ///

@@ -12,6 +12,9 @@ pub(crate) struct PlanView {
     pub(crate) predicted_peak: u64,
     /// The budget, in bytes.
     pub(crate) budget: u64,
+    /// The smallest budget that it fits into, in bytes.
+    #[serde(default)]
+    pub(crate) smallest_budget: u64,
     /// How long it will take about, if that is known.
     pub(crate) seconds: Option<f64>,
     /// Whether weights are streamed.
@@ -29,7 +32,7 @@ pub(crate) struct ResultImage {
 }
 
 /// How far the running job has come.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// The stage: `encode`, `load`, `denoise`, `decode` and so on.
     pub(crate) stage: String,

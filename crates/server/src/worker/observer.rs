@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use sd_pipeline::{Event, Observer, Preview, SavedImage};
 
 use super::result_image;
-use crate::events::{MemoryView, PreviewView};
-use crate::job::{Job, JobId, Progress, ResultImage};
+use crate::events::{Events, MemoryView, PreviewView};
+use crate::job::{JobId, Progress, ResultImage};
 use crate::lock::lock;
-use crate::server::{Running, Server};
+use crate::server::Running;
 
 /// The least time between two previews, which are made of a step.
 const BETWEEN_PREVIEWS: Duration = Duration::from_millis(250);
@@ -18,8 +18,8 @@ const BETWEEN_PREVIEWS: Duration = Duration::from_millis(250);
 const READINGS: usize = 500;
 
 /// Reports the events of a run to the clients of its job.
-pub(super) struct JobObserver<'a> {
-    server: &'a Server,
+pub(crate) struct JobObserver<'a> {
+    events: &'a Events,
     id: JobId,
     running: &'a Running,
     began: Instant,
@@ -33,10 +33,10 @@ pub(super) struct JobObserver<'a> {
 }
 
 impl<'a> JobObserver<'a> {
-    pub(super) fn new(server: &'a Server, job: &Job, running: &'a Running) -> Self {
+    pub(crate) fn new(events: &'a Events, running: &'a Running, budget: Option<u64>) -> Self {
         Self {
-            server,
-            id: job.id.clone(),
+            events,
+            id: running.id.clone(),
             running,
             began: Instant::now(),
             progress: Progress {
@@ -50,25 +50,25 @@ impl<'a> JobObserver<'a> {
             },
             pace: None,
             size: (0, 0),
-            budget: job.plan.as_ref().map(|plan| plan.budget),
+            budget,
             warnings: Vec::new(),
             last_preview: None,
         }
     }
 
     /// The warnings of the run.
-    pub(super) fn into_warnings(self) -> Vec<String> {
+    pub(crate) fn into_warnings(self) -> Vec<String> {
         self.warnings
     }
 
     /// The images that were saved.
-    pub(super) fn images(&self, saved: &[SavedImage]) -> Vec<ResultImage> {
+    pub(crate) fn images(&self, saved: &[SavedImage]) -> Vec<ResultImage> {
         saved.iter().map(|image| result_image(image, self.size)).collect()
     }
 
     fn report(&mut self) {
         *lock(&self.running.progress) = Some(self.progress.clone());
-        self.server.events.progress(&self.id, &self.progress);
+        self.events.progress(&self.id, &self.progress);
     }
 
     fn step(&mut self, image: usize, images: usize, step: usize, steps: usize, duration: Duration) {
@@ -93,7 +93,7 @@ impl<'a> JobObserver<'a> {
         let is_soon = self
             .last_preview
             .is_some_and(|last| now.duration_since(last) < BETWEEN_PREVIEWS);
-        if is_soon || !self.server.events.are_heard() {
+        if is_soon || !self.events.are_heard() {
             return;
         }
         self.last_preview = Some(now);
@@ -105,7 +105,7 @@ impl<'a> JobObserver<'a> {
                 png: STANDARD.encode(png),
             };
             *lock(&self.running.preview) = Some(view.clone());
-            self.server.events.preview(&self.id, &view);
+            self.events.preview(&self.id, &view);
         }
     }
 }
@@ -144,7 +144,7 @@ impl Observer for JobObserver<'_> {
                     readings.push(view.clone());
                 }
                 drop(readings);
-                self.server.events.memory(&self.id, &view);
+                self.events.memory(&self.id, &view);
             }
             Event::Warning(message) => self.warnings.push((*message).to_owned()),
             Event::LeftOut { what, reason } => self.warnings.push(format!("{what} is left out: {reason}")),
