@@ -68,6 +68,12 @@ impl Events {
         self.0.receiver_count() > 0
     }
 
+    /// How many listen.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn listeners(&self) -> usize {
+        self.0.receiver_count()
+    }
+
     /// The state or the images of a job have changed.
     pub(crate) fn changed(&self, job: &JobView) {
         self.send(&job.id, "job", json!(job), job.state.is_ended());

@@ -99,7 +99,7 @@ pub(crate) struct ClusterArguments {
 #[command(
     override_usage = "generate worker --queue <URL> [OPTIONS]",
     after_help = "Examples:\n  generate worker --queue nats://queue.local --memory 12GB\n  \
-                  generate worker --queue tls://queue.local --queue-credentials worker.creds --results s3://images/sd\n\n\
+                  generate worker --queue tls://queue.local --queue-credentials worker.creds\n\n\
                   docs/cluster.md describes workers and their queue."
 )]
 pub(crate) struct WorkerArguments {

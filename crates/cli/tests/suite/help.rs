@@ -42,6 +42,7 @@ fn the_help_of_each_subcommand_is_as_written_down() {
         (&["doctor"], "help_doctor.txt", include_str!("help_doctor.txt")),
         (&["convert"], "help_convert.txt", include_str!("help_convert.txt")),
         (&["serve"], "help_serve.txt", include_str!("help_serve.txt")),
+        (&["worker"], "help_worker.txt", include_str!("help_worker.txt")),
         (&["ps"], "help_ps.txt", include_str!("help_ps.txt")),
         (&["show"], "help_show.txt", include_str!("help_show.txt")),
         (

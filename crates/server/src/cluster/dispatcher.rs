@@ -21,7 +21,7 @@ use super::options::QueueOptions;
 use super::results::Results;
 use super::settle::Settler;
 use super::status::{JobMessage, Status};
-use super::subject::{JobKey, MemoryClass, Route};
+use super::subject::{self, JobKey, MemoryClass, Route};
 use crate::events::JobEvent;
 use crate::job::{Job, JobId, State};
 use crate::lock::lock;
@@ -35,6 +35,8 @@ const TICK: Duration = Duration::from_millis(250);
 const BETWEEN_FILLS: Duration = Duration::from_secs(2);
 /// After how long without news it is checked whether a job is still in the queue.
 const BETWEEN_CHECKS: Duration = Duration::from_secs(30);
+/// How often workers are told that someone watches their jobs.
+const BETWEEN_WATCHES: Duration = Duration::from_secs(5);
 /// How long the number of workers of a route is taken for true.
 const BETWEEN_COUNTS: Duration = Duration::from_secs(2);
 /// The longest between two tries to connect.
@@ -108,6 +110,7 @@ struct Dispatcher {
     events: Subscriber,
     local: broadcast::Receiver<JobEvent>,
     filled: Option<Instant>,
+    watched: Option<Instant>,
     /// Whether there may be room for more jobs.
     may_fill: bool,
 }
@@ -140,6 +143,7 @@ impl Dispatcher {
             local: server.events.listen(),
             connection,
             filled: None,
+            watched: None,
             may_fill: true,
         })
     }
@@ -192,6 +196,19 @@ impl Dispatcher {
                 .statuses
                 .watch_with_history(format!("{}.*", self.id));
             self.statuses = Some(watch.await.map_err(ClusterError::queue("watch the jobs"))?);
+        }
+        // One listener is this one.
+        if self.server.events.listeners() > 1
+            && self
+                .watched
+                .is_none_or(|watched| watched.elapsed() >= BETWEEN_WATCHES)
+        {
+            let told = self
+                .connection
+                .client
+                .publish(subject::watch(&self.id), "".into());
+            told.await.map_err(ClusterError::queue("ask for previews"))?;
+            self.watched = Some(Instant::now());
         }
         let cancelled = |job: &Dispatched| {
             let is_cancelled = job.running.as_ref().is_some_and(|running| running.is_cancelled());

@@ -47,6 +47,8 @@ impl Results {
         };
         if let Some(rest) = place.strip_prefix(S3) {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            // The cryptography of connections, which another part of the program may have set.
+            let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
             // The keys, the region and the endpoint are those of the environment, as for other programs.
             let store = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
             let store = store.map_err(|error| wrong(error.to_string()))?;

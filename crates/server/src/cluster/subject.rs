@@ -6,6 +6,7 @@
 //! | `MODEL_CLASS` | the durable consumer of all workers that run jobs of this model and class |
 //! | `FRONT_END.JOB` | the status of a job, in the bucket `sd-status` |
 //! | `sd.events.FRONT_END.JOB` | progress and previews, which nothing keeps |
+//! | `sd.watch.FRONT_END` | says that someone watches jobs of this front end: workers send previews |
 //! | `sd.cancel.FRONT_END.JOB` | tells the worker that its job was cancelled |
 
 use std::fmt::{self, Write};
@@ -94,6 +95,10 @@ impl JobKey {
         format!("sd.events.{self}")
     }
 
+    pub(crate) fn watch(&self) -> String {
+        watch(&self.front_end)
+    }
+
     pub(crate) fn cancel(&self) -> String {
         format!("sd.cancel.{self}")
     }
@@ -108,6 +113,11 @@ impl fmt::Display for JobKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{}", self.front_end, self.job)
     }
+}
+
+/// The subject on which a front end says that its jobs are watched.
+pub(crate) fn watch(front_end: &JobId) -> String {
+    format!("sd.watch.{front_end}")
 }
 
 /// `name` as one word of a subject. Two names never have the same.

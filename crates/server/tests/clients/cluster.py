@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs jobs on several workers, kills workers and the queue meanwhile, and compares the images with those of one process.
 
-    cluster.py target/debug/generate [--jobs 300] [--workers 3] [--kill-every 4] [--restart-queue] [--results folder|queue]
+    cluster.py target/debug/generate [--jobs 300] [--workers 3] [--kill-every 4] [--restart-queue] [--results folder|queue|s3://...]
 
 Starts nats-server, a front end and the workers on this machine, in a temporary folder. A worker that was killed is replaced. Every
 job must have one image, the store of results one object for it, and the image must have the pixels that `generate` gives for the
@@ -55,7 +55,8 @@ class Cluster:
         self.environment.setdefault("RUST_LOG", "info")
         self.queue_port, self.port = port(), port()
         self.processes, self.started, self.kills = {}, 0, 0
-        self.places = ["--results", str(folder / "results")] if options.results == "folder" else []
+        place = {"folder": str(folder / "results"), "queue": None}.get(options.results, options.results)
+        self.places = [] if place is None else ["--results", place]
         self.queue_address = ["--queue", f"nats://127.0.0.1:{self.queue_port}"]
 
     def start(self, name, command):
@@ -196,7 +197,7 @@ def compare(cluster, options, ids):
     prompts.write_text("\n".join(lines) + "\n")
     own = cluster.folder / "own"
     command = [options.generate, "--prompt-file", prompts, "--output", own / "image_%04d.png", "--quiet"]
-    subprocess.run([str(word) for word in command], env=cluster.environment, cwd=cluster.folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([str(word) for word in command], env=cluster.environment, cwd=cluster.folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     expected = {}
     for metadata in own.glob("*.json"):
         expected[json.loads(metadata.read_text())["seed"]] = pixels(metadata.with_suffix(".png"))
@@ -217,7 +218,7 @@ def main():
     parser.add_argument("--kill-every", type=float, default=4)
     parser.add_argument("--most-kills", type=int, default=sys.maxsize)
     parser.add_argument("--restart-queue", action="store_true")
-    parser.add_argument("--results", choices=["folder", "queue"], default="folder")
+    parser.add_argument("--results", default="folder", help="folder, queue, or s3://BUCKET/PREFIX with the environment of its keys")
     parser.add_argument("--within", type=float, default=900)
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     options = parser.parse_args()

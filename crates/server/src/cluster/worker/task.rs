@@ -30,6 +30,10 @@ const BETWEEN_SIGNS: Duration = Duration::from_secs(4);
 const BETWEEN_STORES: Duration = Duration::from_secs(3);
 /// The least time between two previews.
 const BETWEEN_PREVIEWS: Duration = Duration::from_secs(1);
+/// How long previews are sent after someone was said to watch.
+const WATCHED_FOR: Duration = Duration::from_secs(12);
+/// The longest part of its time in which a worker stores states, as one over this.
+const STORING: u32 = 30;
 /// How long a job that was given back waits.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How often what cannot be written is tried again, before the job is given back.
@@ -168,19 +172,31 @@ impl Task<'_> {
         let mut signs = ticks(BETWEEN_SIGNS);
         let mut stores = ticks(BETWEEN_STORES);
         let mut stops = ticks(TICK);
-        let mut last_preview = None;
+        let watches = self.connection.client.subscribe(key.watch()).await;
+        let mut watches = watches.map_err(ClusterError::queue("listen"))?;
+        let mut previews = Previews::default();
         // Once the run is asked to end, for which reason.
         let mut ending: Option<Ended> = None;
         let finished = loop {
             let reason = tokio::select! {
                 finished = &mut outcome => break finished,
                 event = heard.recv() => {
-                    self.forward(&key, event, &mut last_preview).await;
+                    self.forward(&key, event, &mut previews).await;
                     None
                 }
                 Some(_) = cancelled.next() => Some(Ended::Cancelled),
+                Some(_) = watches.next() => {
+                    previews.watched = Some(Instant::now());
+                    None
+                }
                 _ = signs.tick() => self.sign(claimed).await,
-                _ = stores.tick() => self.store(claimed).await,
+                _ = stores.tick() => {
+                    let begin = Instant::now();
+                    let reason = self.store(claimed).await;
+                    // A queue that is slow is asked less often.
+                    stores.reset_after(BETWEEN_STORES.max(begin.elapsed() * STORING));
+                    reason
+                }
                 _ = stops.tick() => is_stopped().then_some(Ended::Stopped),
             };
             if let Some(reason) = reason
@@ -262,14 +278,11 @@ impl Task<'_> {
         &self,
         key: &JobKey,
         event: std::result::Result<JobEvent, broadcast::error::RecvError>,
-        last_preview: &mut Option<Instant>,
+        previews: &mut Previews,
     ) {
         let Ok(event) = event else { return };
-        if event.kind == "preview" {
-            if last_preview.is_some_and(|last| last.elapsed() < BETWEEN_PREVIEWS) {
-                return;
-            }
-            *last_preview = Some(Instant::now());
+        if event.kind == "preview" && !previews.takes_turn() {
+            return;
         }
         let json = event_json(&event).to_string();
         if self.connection.is_connected() {
@@ -409,6 +422,27 @@ impl Task<'_> {
         given_back.map_err(ClusterError::queue("give a job back"))?;
         let sent = self.connection.client.flush().await;
         sent.map_err(ClusterError::queue("give a job back"))
+    }
+}
+
+/// When previews are sent: while someone watches, and not too often.
+#[derive(Debug, Default)]
+struct Previews {
+    watched: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Previews {
+    /// Whether a preview may be sent now, which it then is.
+    fn takes_turn(&mut self) -> bool {
+        let is_watched = self
+            .watched
+            .is_some_and(|watched| watched.elapsed() < WATCHED_FOR);
+        let is_soon = self.last.is_some_and(|last| last.elapsed() < BETWEEN_PREVIEWS);
+        if is_watched && !is_soon {
+            self.last = Some(Instant::now());
+        }
+        is_watched && !is_soon
     }
 }
 
