@@ -27,6 +27,8 @@ pub(crate) use invocation::{Invocation, command, parse};
 pub(crate) use login::LoginArguments;
 pub(crate) use models::{ModelsArguments, ModelsTask};
 pub(crate) use resume::ResumeArguments;
+#[cfg(feature = "cluster")]
+pub(crate) use serve::{ClusterArguments, WorkerArguments};
 pub(crate) use serve::{PsArguments, ServeArguments};
 pub(crate) use show::ShowArguments;
 

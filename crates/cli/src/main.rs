@@ -1,7 +1,8 @@
 //! The `generate` command: arguments, terminal, progress and exit codes.
 //!
 //! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
-//! [`generate`], [`again`], [`show`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`], [`serve`]. Results and messages go
+//! [`generate`], [`again`], [`show`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`], [`serve`],
+//! and `worker` with the feature `cluster`. Results and messages go
 //! through [`terminal`], [`progress`] or [`json`]; [`activity`] shows that work goes on, [`preview`] the image while it
 //! forms; [`hint`] turns an error into a message, a hint and an exit code.
 
@@ -36,6 +37,8 @@ mod stdout_image;
 mod terminal;
 mod ticker;
 mod viewer;
+#[cfg(feature = "cluster")]
+mod worker;
 mod wrapping;
 
 use std::process::ExitCode;
@@ -64,6 +67,8 @@ fn main() -> ExitCode {
         }
         Invocation::Convert(arguments) => (arguments.json, convert::run(&arguments)),
         Invocation::Serve(arguments) => (false, serve::run(*arguments)),
+        #[cfg(feature = "cluster")]
+        Invocation::Worker(arguments) => (false, worker::run(*arguments)),
         Invocation::Ps(arguments) => (arguments.json, serve::list(&arguments)),
         Invocation::Completions(arguments) => {
             completions::completions(&arguments);

@@ -9,6 +9,8 @@ use serde_json::json;
 
 use crate::arguments::{PsArguments, ServeArguments};
 use crate::hint::Failure;
+#[cfg(feature = "cluster")]
+use crate::worker;
 use crate::{signals, terminal};
 
 /// The variable of the environment that has the key, which a command line would show to every user of the machine.
@@ -54,6 +56,10 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<(), Failure> {
             ..Limits::default()
         },
         logs_prompts: arguments.log_prompts,
+        #[cfg(feature = "cluster")]
+        queue: arguments
+            .queue
+            .map(|address| worker::queue(address, arguments.cluster, arguments.keep_results)),
     };
     let interrupt = signals::interrupt()?;
     let ready = |address: SocketAddr| {

@@ -65,6 +65,10 @@ pub enum Error {
     /// The data base of jobs fails.
     #[error("the data base of jobs: {0}")]
     Store(#[from] rusqlite::Error),
+    /// The queue or the store of results cannot be used.
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::ClusterError),
     /// The server's threads cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use crate::job::{JobId, JobView, Progress};
-use crate::server::Running;
+use crate::job::{JobId, JobView, MemoryView, PreviewView, Progress};
+use crate::running::Running;
 
 /// How many events a listener may be behind. One that is further behind asks for the jobs again.
 const BEHIND: usize = 1024;
@@ -27,31 +27,6 @@ pub(crate) struct JobEvent {
     pub(crate) is_last: bool,
 }
 
-/// A small image of what a job is expected to become.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct PreviewView {
-    pub(crate) image: usize,
-    pub(crate) step: usize,
-    pub(crate) steps: usize,
-    /// A PNG, in base64.
-    pub(crate) png: String,
-}
-
-/// The memory at one moment of a job.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct MemoryView {
-    /// Seconds since the job began to run.
-    pub(crate) at: f64,
-    /// Bytes of this process.
-    pub(crate) process: u64,
-    /// Bytes that the job may take.
-    pub(crate) budget: Option<u64>,
-    /// Bytes in use on the GPU, if it has memory of its own.
-    pub(crate) device: Option<u64>,
-    /// The point of the run.
-    pub(crate) stage: String,
-}
-
 /// Sends events to everyone who listens.
 #[derive(Debug)]
 pub(crate) struct Events(broadcast::Sender<JobEvent>);
@@ -69,6 +44,12 @@ impl Events {
     /// Whether anyone listens.
     pub(crate) fn are_heard(&self) -> bool {
         self.0.receiver_count() > 0
+    }
+
+    /// How many listen.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn listeners(&self) -> usize {
+        self.0.receiver_count()
     }
 
     /// The state or the images of a job have changed.

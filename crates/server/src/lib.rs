@@ -5,8 +5,12 @@
 //! ([`worker`]) takes the next job ([`queue`]), runs it on its [`Engine`](sd_pipeline::Engine), and reports what happens
 //! to everyone who listens ([`events`]). A server that was killed goes on with every job, the one that ran from its
 //! last step. Who may connect, and with what, is in [`access`].
+//!
+//! With the feature `cluster` the jobs can also run on other machines (the module of that name).
 
 mod access;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod error;
 mod events;
 mod http;
@@ -18,14 +22,18 @@ mod options;
 mod prepare;
 mod queue;
 mod retention;
+mod running;
 mod server;
+mod serving;
 mod store;
 mod submit;
 mod worker;
 
 pub use access::Keys;
+#[cfg(feature = "cluster")]
+pub use cluster::{ClusterError, QueueOptions, WorkerOptions, work};
 pub use error::{Error, Result};
 pub use listed::{ListedJob, jobs};
 pub use log::JOBS;
 pub use options::{Limits, Options};
-pub use server::serve;
+pub use serving::serve;

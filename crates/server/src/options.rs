@@ -35,6 +35,9 @@ pub struct Options {
     pub limits: Limits,
     /// Whether prompts are logged.
     pub logs_prompts: bool,
+    /// The queue through which workers on other machines run the jobs. Without one they run in this process.
+    #[cfg(feature = "cluster")]
+    pub queue: Option<crate::cluster::QueueOptions>,
 }
 
 /// What a request may ask for.

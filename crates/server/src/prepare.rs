@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use sd_catalog::{Catalog, Layers, Resolved, Settings, user_dirs};
+use sd_catalog::{Catalog, Configuration, Layers, Resolved, Settings, user_dirs};
 use sd_pipeline::seed::Seeds;
 use sd_pipeline::{PlannedRequest, Request, UserDirs};
 
 use crate::job::{Inputs, Invalid, JobRequest, PlanView, SeedField};
-use crate::options::Options;
+use crate::options::{Limits, Options};
 
 /// Why a job cannot be run.
 #[derive(Debug)]
@@ -58,27 +58,53 @@ impl JobFolder {
     }
 }
 
+/// What whoever starts a server or a worker decides about requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub(crate) configuration: &'a Configuration,
+    /// The only models that requests may name, if they are limited.
+    pub(crate) models: Option<&'a [String]>,
+    pub(crate) limits: &'a Limits,
+}
+
+impl<'a> From<&'a Options> for Terms<'a> {
+    fn from(options: &'a Options) -> Self {
+        Self {
+            configuration: &options.configuration,
+            models: options.models.as_deref(),
+            limits: &options.limits,
+        }
+    }
+}
+
 /// The catalog that the names of requests are resolved with.
-pub(crate) fn catalog(options: &Options) -> Catalog {
-    Catalog::new(&options.configuration).for_others(&options.configuration, options.models.clone())
+pub(crate) fn catalog<'a>(terms: impl Into<Terms<'a>>) -> Catalog {
+    let terms = terms.into();
+    let models = terms.models.map(<[String]>::to_vec);
+    Catalog::new(terms.configuration).for_others(terms.configuration, models)
 }
 
 /// The request of the pipeline for a job whose images are in `folder`.
 ///
 /// # Errors
 /// The job cannot be run.
-pub(crate) fn request(job: &JobRequest, folder: &JobFolder, options: &Options) -> Result<Request, Unusable> {
+pub(crate) fn request<'a>(
+    job: &JobRequest,
+    folder: &JobFolder,
+    terms: impl Into<Terms<'a>>,
+) -> Result<Request, Unusable> {
+    let terms = terms.into();
     let typed = Settings {
         output: Some(
             folder
                 .images()
                 .join(format!("{{date}}_{{time}}_%03d.{}", job.extension())),
         ),
-        ..job.settings(&options.limits).map_err(Unusable::Invalid)?
+        ..job.settings(terms.limits).map_err(Unusable::Invalid)?
     };
-    let catalog = catalog(options);
+    let catalog = catalog(terms);
     let inputs = folder.inputs().of(job);
-    let layers = Layers::new(typed, &options.configuration).map_err(Unusable::Catalog)?;
+    let layers = Layers::new(typed, terms.configuration).map_err(Unusable::Catalog)?;
     let layered = match layers.settled() {
         Some(layered) => layered,
         None => layers
@@ -107,6 +133,7 @@ pub(crate) fn plan_view(planned: &PlannedRequest) -> PlanView {
     PlanView {
         predicted_peak: plan.predicted_peak.0,
         budget: plan.budget.0,
+        smallest_budget: plan.smallest_budget.0,
         seconds: plan.duration.map(|duration| duration.as_secs_f64()),
         streams: plan.streams(),
     }

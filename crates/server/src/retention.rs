@@ -42,6 +42,13 @@ pub(crate) fn remove_orphans(server: &Server) {
     }
 }
 
+/// Removes what is no longer kept, if many jobs have ended since the last time.
+pub(crate) fn sweep_if_due(server: &Server) {
+    if server.takes_sweep() {
+        sweep(server);
+    }
+}
+
 /// Removes what is no longer kept. What fails is left for the next time.
 pub(crate) fn sweep(server: &Server) {
     let keep_for = i64::try_from(server.options.keep_for.as_millis()).unwrap_or(i64::MAX);

@@ -1,32 +1,26 @@
-//! [`Server`]: what the worker and the interfaces share, and the start and the end of serving.
+//! [`Server`]: what the worker and the interfaces share.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sd_pipeline::{Bytes, Interrupt};
-use tokio::net::TcpListener;
-use tokio::runtime;
+use sd_pipeline::Bytes;
 
 use crate::access::User;
-use crate::events::{Events, MemoryView, PreviewView};
-use crate::job::{Job, JobId, JobView, Progress, ResultImage, State};
+use crate::events::Events;
+use crate::job::{Job, JobId, JobView, ResultImage, State};
 use crate::lock::lock;
 use crate::options::Options;
 use crate::prepare::JobFolder;
+use crate::running::Running;
 use crate::store::Store;
-use crate::{Error, Result, http, log, retention, worker};
+use crate::{Error, Result, log};
 
-/// How long connections are waited for when the server stops.
-const FAREWELL: Duration = Duration::from_secs(2);
 /// Ended jobs between two looks for what is no longer kept.
 const BETWEEN_SWEEPS: u64 = 20;
-/// Threads for connections. Images are generated on others.
-const THREADS: usize = 2;
 
 /// What the worker and the interfaces share.
 #[derive(Debug)]
@@ -38,13 +32,16 @@ pub(crate) struct Server {
     began: Instant,
     /// The model that a client of stable-diffusion-webui's interface has chosen for requests that name none.
     pub(crate) chosen_model: Mutex<Option<String>>,
-    running: Mutex<Option<Arc<Running>>>,
+    /// The jobs that run, the oldest first: one on this machine, many on others.
+    running: Mutex<Vec<Arc<Running>>>,
     /// Locked while a change of a job is written and everyone is told.
     changes: Mutex<()>,
     /// Why the queue waits, if the disk cannot be written.
     stalled: Mutex<Option<String>>,
     /// Bytes of loaded weights and prompts.
     loaded: AtomicU64,
+    /// Jobs that have ended since the last look for what is no longer kept.
+    unswept: AtomicU64,
     wakes: Mutex<Wakes>,
     woken: Condvar,
     is_stopping: AtomicBool,
@@ -73,37 +70,12 @@ pub(crate) struct Totals {
     pub(crate) busy: AtomicU64,
 }
 
-/// The job that runs.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) id: JobId,
-    pub(crate) user: String,
-    pub(crate) interrupt: Interrupt,
-    pub(crate) cancelled: Mutex<bool>,
-    pub(crate) progress: Mutex<Option<Progress>>,
-    /// The images that are saved already.
-    pub(crate) images: Mutex<Vec<ResultImage>>,
-    pub(crate) preview: Mutex<Option<PreviewView>>,
-    pub(crate) readings: Mutex<Vec<MemoryView>>,
-}
-
-impl Running {
-    pub(crate) fn new(job: &Job) -> Arc<Self> {
-        Arc::new(Self {
-            id: job.id.clone(),
-            user: job.user.clone(),
-            interrupt: Interrupt::default(),
-            cancelled: Mutex::new(false),
-            progress: Mutex::new(None),
-            images: Mutex::new(Vec::new()),
-            preview: Mutex::new(None),
-            readings: Mutex::new(Vec::new()),
-        })
-    }
-}
-
 impl Server {
-    fn open(options: Options) -> Result<Self> {
+    /// Opens the folder of the server. The jobs that the last one had begun wait again.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or another server uses it.
+    pub(crate) fn open(options: Options) -> Result<Self> {
         let folder = options.folder.clone();
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -132,10 +104,11 @@ impl Server {
             totals: Totals::default(),
             began: Instant::now(),
             chosen_model: Mutex::new(None),
-            running: Mutex::new(None),
+            running: Mutex::new(Vec::new()),
             changes: Mutex::new(()),
             stalled: Mutex::new(None),
             loaded: AtomicU64::new(0),
+            unswept: AtomicU64::new(0),
             wakes: Mutex::new(Wakes::default()),
             woken: Condvar::new(),
             is_stopping: AtomicBool::new(false),
@@ -176,13 +149,32 @@ impl Server {
             .map_err(|source| Error::Folder { path, source })
     }
 
-    /// The job that runs, if one does.
-    pub(crate) fn running(&self) -> Option<Arc<Running>> {
+    /// The jobs that run, the one that has run the longest first.
+    pub(crate) fn running(&self) -> Vec<Arc<Running>> {
         lock(&self.running).clone()
     }
 
-    pub(crate) fn set_running(&self, running: Option<Arc<Running>>) {
-        *lock(&self.running) = running;
+    /// The running jobs that `user` may see, the one that has run the longest first.
+    pub(crate) fn running_of(&self, user: &User) -> Vec<Arc<Running>> {
+        let mut running = self.running();
+        running.retain(|running| self.may_see(user, &running.user));
+        running
+    }
+
+    /// The job `id`, if it runs.
+    pub(crate) fn running_job(&self, id: &JobId) -> Option<Arc<Running>> {
+        lock(&self.running)
+            .iter()
+            .find(|running| running.id == *id)
+            .cloned()
+    }
+
+    pub(crate) fn begin_running(&self, running: Arc<Running>) {
+        lock(&self.running).push(running);
+    }
+
+    pub(crate) fn end_running(&self, id: &JobId) {
+        lock(&self.running).retain(|running| running.id != *id);
     }
 
     /// Why the queue waits, if it does.
@@ -261,8 +253,7 @@ impl Server {
 
     /// A job as clients see it, which is at `position` of the queue.
     fn view_at(&self, mut job: Job, position: Option<usize>) -> JobView {
-        let running = self.running().filter(|running| running.id == job.id);
-        let running = running.filter(|_| !job.state.is_ended());
+        let running = self.running_job(&job.id).filter(|_| !job.state.is_ended());
         let progress = running.and_then(|running| {
             job.images.clone_from(&lock(&running.images));
             lock(&running.progress).clone()
@@ -275,7 +266,7 @@ impl Server {
     /// # Errors
     /// The data base fails.
     pub(crate) fn image(&self, id: &JobId, index: usize) -> Result<Option<ResultImage>> {
-        if let Some(running) = self.running().filter(|running| running.id == *id)
+        if let Some(running) = self.running_job(id)
             && let Some(image) = lock(&running.images).get(index)
         {
             return Ok(Some(image.clone()));
@@ -302,7 +293,7 @@ impl Server {
         }
     }
 
-    /// Counts an ended job, and now and then removes what is no longer kept.
+    /// Counts and logs an ended job.
     pub(crate) fn finished(&self, job: &Job) {
         let totals = &self.totals;
         let of_state = match job.state {
@@ -320,11 +311,17 @@ impl Server {
                 .fetch_add((finished - started).max(0) as u64, Ordering::Relaxed);
         }
         log::ended(job, self.options.logs_prompts);
-        let ended = [&totals.done, &totals.failed, &totals.cancelled];
-        let ended: u64 = ended.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-        if ended.is_multiple_of(BETWEEN_SWEEPS) {
-            retention::sweep(self);
+        self.unswept.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether so many jobs have ended since the last call that said so that it is time to look for what is no longer
+    /// kept.
+    pub(crate) fn takes_sweep(&self) -> bool {
+        let is_due = self.unswept.load(Ordering::Relaxed) >= BETWEEN_SWEEPS;
+        if is_due {
+            self.unswept.store(0, Ordering::Relaxed);
         }
+        is_due
     }
 
     /// Cancels a job that waits or runs. `None` if there is none, `false` if it has ended.
@@ -341,7 +338,7 @@ impl Server {
             }
             return Ok(Some(true));
         }
-        if let Some(running) = self.running().filter(|running| running.id == *id) {
+        if let Some(running) = self.running_job(id) {
             running.cancel();
             return Ok(Some(true));
         }
@@ -373,70 +370,12 @@ impl Server {
         }
     }
 
-    fn stop(&self) {
+    /// Ends the runs of this machine, and the worker after that.
+    pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
-        if let Some(running) = self.running() {
+        for running in self.running() {
             running.interrupt.raise();
         }
         self.wake();
     }
-}
-
-/// Serves until `is_stopped` says so. `ready` is called with the address once it can be connected to. A job that runs at
-/// the end goes on when the server is started again.
-///
-/// # Errors
-/// The server cannot start.
-pub fn serve(
-    options: Options,
-    ready: impl FnOnce(SocketAddr),
-    is_stopped: impl Fn() -> bool + Send + 'static,
-) -> Result<()> {
-    if !options.address.ip().is_loopback() && options.keys.are_none() {
-        return Err(Error::Unprotected {
-            address: options.address,
-        });
-    }
-    let address = options.address;
-    let cannot_listen = |source| Error::Address { address, source };
-    let listener = std::net::TcpListener::bind(address).map_err(cannot_listen)?;
-    listener.set_nonblocking(true).map_err(cannot_listen)?;
-    let server = Arc::new(Server::open(options)?);
-    retention::remove_orphans(&server);
-    retention::sweep(&server);
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .max_blocking_threads(16)
-        .thread_name("connections")
-        .enable_all()
-        .build()
-        .map_err(Error::Thread)?;
-    let worker = std::thread::Builder::new().name("worker".to_owned()).spawn({
-        let server = server.clone();
-        move || worker::work(&server)
-    });
-    let worker = worker.map_err(Error::Thread)?;
-    let served = runtime.block_on(async {
-        let listener = TcpListener::from_std(listener).map_err(cannot_listen)?;
-        ready(listener.local_addr().map_err(cannot_listen)?);
-        tokio::spawn(retention::keep_sweeping(server.clone()));
-        let stopped = {
-            let server = server.clone();
-            async move {
-                while !is_stopped() {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                server.stop();
-            }
-        };
-        http::serve(listener, server.clone(), stopped, FAREWELL).await;
-        Ok(())
-    });
-    server.stop();
-    // The worker saves the state of its run first.
-    if worker.join().is_err() {
-        tracing::error!("the worker has panicked. This is a bug.");
-    }
-    runtime.shutdown_timeout(FAREWELL);
-    served
 }

@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, interrupted_runs};
 use sd_pipeline::source_image::SourceImage;
-use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, ModelFiles, Recommended, SavedImage};
+use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, ModelFiles, Observer, Recommended, SavedImage};
 
 use crate::error::is_of_storage;
-use crate::job::{Job, JobError, ResultImage, State};
+use crate::job::{Job, JobError, JobRequest, ResultImage, State};
 use crate::lock::lock;
-use crate::prepare::{self, JobFolder, Unusable};
+use crate::prepare::{self, JobFolder, Terms, Unusable};
 use crate::queue::{Turns, Waiting};
-use crate::retention::bytes_in;
-use crate::server::{Running, Server};
+use crate::retention::{self, bytes_in};
+use crate::running::Running;
+use crate::server::Server;
 use crate::store::now;
-use observer::JobObserver;
+pub(crate) use observer::JobObserver;
 
 /// How long the worker waits where the disk cannot be written, before it tries again.
 const BETWEEN_TRIES: Duration = Duration::from_secs(3);
@@ -93,10 +94,7 @@ fn run(server: &Arc<Server>, engine: &mut Engine, waiting: &Waiting) -> crate::R
         // The panic has been printed. What it has left in the engine is not used again.
         *engine = Engine::new().keep_loaded();
         end(&mut job, State::Failed);
-        job.error = Some(JobError {
-            code: "bug".to_owned(),
-            message: "the program has a bug; its log says more".to_owned(),
-        });
+        job.error = Some(JobError::bug());
         Ok(bytes_in(server.folder_of(&job.id).path()))
     });
     if outcome.is_err() {
@@ -114,6 +112,7 @@ fn run(server: &Arc<Server>, engine: &mut Engine, waiting: &Waiting) -> crate::R
     keep_trying(server, &mut job, &running, outcome.as_ref().copied().unwrap_or(0));
     if job.state.is_ended() {
         server.finished(&job);
+        retention::sweep_if_due(server);
     }
     outcome.map(drop)
 }
@@ -124,8 +123,8 @@ fn begin(server: &Server, waiting: &Waiting) -> crate::Result<Option<(Job, Arc<R
     let Some(job) = server.store.begin(&waiting.id, now())? else {
         return Ok(None);
     };
-    let running = Running::new(&job);
-    server.set_running(Some(running.clone()));
+    let running = Running::new(job.id.clone(), job.user.clone());
+    server.begin_running(running.clone());
     server.changed(&job);
     drop(changing);
     if server.is_stopping() {
@@ -150,7 +149,7 @@ fn keep_trying(server: &Server, job: &mut Job, running: &Running, bytes: u64) {
         }
         let written = server.store.update(job, bytes);
         if written.is_ok() || server.is_stopping() {
-            server.set_running(None);
+            server.end_running(&job.id);
         }
         let Err(error) = written else {
             server.changed(job);
@@ -177,12 +176,21 @@ fn execute(
     running: &Arc<Running>,
 ) -> crate::Result<u64> {
     let folder = server.folder_of(&job.id);
-    let mut observer = JobObserver::new(server, job, running);
-    let outcome = generate(server, engine, job, &folder, &mut observer, &running.interrupt);
+    let budget = job.plan.as_ref().map(|plan| plan.budget);
+    let saved = || server.changed(job);
+    let mut observer = JobObserver::new(&server.events, running, budget, &saved);
+    let outcome = generate(
+        (&server.options).into(),
+        engine,
+        &job.request,
+        &folder,
+        &mut observer,
+        &running.interrupt,
+    );
     job.warnings = observer.into_warnings();
     match outcome {
-        Ok(saved) => {
-            job.images = saved;
+        Ok(images) => {
+            job.images = images;
             end(job, State::Done);
         }
         Err(Unusable::Pipeline(sd_pipeline::Error::Interrupted)) if !running.is_cancelled() => {
@@ -201,12 +209,15 @@ fn execute(
 }
 
 /// Goes on with the interrupted run of the job, if it has one, or begins anew.
-fn generate(
-    server: &Server,
+///
+/// # Errors
+/// The job cannot be run, fails, or is interrupted.
+pub(crate) fn generate(
+    terms: Terms<'_>,
     engine: &mut Engine,
-    job: &Job,
+    job: &JobRequest,
     folder: &JobFolder,
-    observer: &mut JobObserver<'_>,
+    observer: &mut dyn Observer,
     interrupt: &Interrupt,
 ) -> Result<Vec<ResultImage>, Unusable> {
     let user_dirs = folder.user_dirs();
@@ -216,9 +227,13 @@ fn generate(
         let Ok(claimed) = ClaimedRun::claim(&user_dirs, &run.id) else {
             continue;
         };
-        let Some(models) = models(server, &claimed) else {
+        let Some(models) = models(terms, &claimed) else {
             continue;
         };
+        // It may have begun on another machine, in a folder of another name.
+        let claimed = claimed
+            .with_output(&folder.images())
+            .with_source_images(folder.inputs().folder());
         match engine.resume(claimed, models, &user_dirs, observer, interrupt) {
             Ok(saved) => return Ok(saved.iter().map(result_image).collect()),
             Err(error @ sd_pipeline::Error::Interrupted) => return Err(Unusable::Pipeline(error)),
@@ -234,7 +249,7 @@ fn generate(
     }
     remove(&folder.state());
     remove(&folder.images());
-    let request = prepare::request(&job.request, folder, &server.options)?;
+    let request = prepare::request(job, folder, terms)?;
     let saved = engine
         .run(&request, observer, interrupt)
         .map_err(Unusable::Pipeline)?;
@@ -242,8 +257,8 @@ fn generate(
 }
 
 /// The models of an interrupted run, if they are still here.
-fn models(server: &Server, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
-    let catalog = prepare::catalog(&server.options);
+fn models(terms: Terms<'_>, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
+    let catalog = prepare::catalog(terms);
     let model = |(name, folder): (&str, Option<&Path>)| match folder {
         None => Some(sd_catalog::demo_model()),
         Some(folder) => {
@@ -260,7 +275,7 @@ fn models(server: &Server, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
 
 impl Unusable {
     /// The failure of the disk that it is, if it is one.
-    fn of_storage(&self, folder: &Path) -> Option<crate::Error> {
+    pub(crate) fn of_storage(&self, folder: &Path) -> Option<crate::Error> {
         let Self::Pipeline(error) = self else {
             return None;
         };
@@ -318,17 +333,5 @@ fn result_image(saved: &SavedImage) -> ResultImage {
         seed: saved.seed,
         width,
         height,
-    }
-}
-
-impl Running {
-    /// Asks the run to end between two pieces of work.
-    pub(crate) fn cancel(&self) {
-        *lock(&self.cancelled) = true;
-        self.interrupt.raise();
-    }
-
-    fn is_cancelled(&self) -> bool {
-        *lock(&self.cancelled)
     }
 }

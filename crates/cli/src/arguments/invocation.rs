@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+#[cfg(feature = "cluster")]
+use super::WorkerArguments;
 use super::{
     AgainArguments, Arguments, CompletionsArguments, ConvertArguments, DoctorArguments, LoginArguments,
     ManArguments, ModelsArguments, PsArguments, ResumeArguments, ServeArguments, ShowArguments, aliases,
@@ -52,6 +54,8 @@ enum Command {
     Doctor(DoctorArguments),
     Convert(ConvertArguments),
     Serve(Box<ServeArguments>),
+    #[cfg(feature = "cluster")]
+    Worker(Box<WorkerArguments>),
     Ps(PsArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
@@ -77,6 +81,9 @@ pub(crate) enum Invocation {
     Convert(ConvertArguments),
     /// `generate serve`.
     Serve(Box<ServeArguments>),
+    /// `generate worker`.
+    #[cfg(feature = "cluster")]
+    Worker(Box<WorkerArguments>),
     /// `generate ps`.
     Ps(PsArguments),
     /// `generate completions`.
@@ -154,6 +161,8 @@ fn invocation(words: &[OsString]) -> Invocation {
             Some(Command::Doctor(doctor)) => Invocation::Doctor(doctor),
             Some(Command::Convert(convert)) => Invocation::Convert(convert),
             Some(Command::Serve(serve)) => Invocation::Serve(serve),
+            #[cfg(feature = "cluster")]
+            Some(Command::Worker(worker)) => Invocation::Worker(worker),
             Some(Command::Ps(ps)) => Invocation::Ps(ps),
             Some(Command::Completions(completions)) => Invocation::Completions(completions),
             Some(Command::Man(man)) => Invocation::Man(man),

@@ -20,7 +20,7 @@ const COMMANDS: [&str; 13] = [
     "serve",
     "show",
 ];
-/// Commands that do not exist yet.
+/// Commands that do not exist yet, unless the program has the feature `cluster`.
 const LATER: [&str; 1] = ["worker"];
 /// What other programs call a command.
 const OTHER_NAMES: [(&str, &str); 4] = [
@@ -33,7 +33,7 @@ const OTHER_NAMES: [(&str, &str); 4] = [
 /// Why the first of `words`, which is no command, is refused.
 pub(super) fn refused_command(words: &[OsString]) -> Option<Failure> {
     let word = words.get(1)?.to_str()?;
-    match COMMANDS.contains(&word) {
+    match is_command(word) {
         true => None,
         false => refused(word),
     }
@@ -48,9 +48,13 @@ pub(super) fn refused_prompt(prompt: &str, words: &[OsString]) -> Option<Failure
     }
 }
 
+fn is_command(word: &str) -> bool {
+    COMMANDS.contains(&word) || cfg!(feature = "cluster") && LATER.contains(&word)
+}
+
 fn refused(word: &str) -> Option<Failure> {
     let as_prompt = format!("`generate --prompt {word}` draws the word");
-    if COMMANDS.contains(&word) {
+    if is_command(word) {
         let failure = Failure::usage(format!("`{word}` is a command, which comes first"));
         return Some(failure.advising(format!("`generate {word} --help` describes it; {as_prompt}")));
     }

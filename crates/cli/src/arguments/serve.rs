@@ -1,4 +1,4 @@
-//! The arguments of `generate serve` and `generate ps`.
+//! The arguments of `generate serve`, `generate worker` and `generate ps`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -67,9 +67,67 @@ pub(crate) struct ServeArguments {
     /// The most requests of one address in a minute
     #[arg(long, value_name = "N")]
     pub(crate) most_per_minute: Option<u32>,
+    /// The NATS server through which workers run the jobs, such as nats://HOST; several with commas
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "URL")]
+    pub(crate) queue: Option<String>,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArguments,
+    /// Leave images where workers put them, once they are fetched
+    #[cfg(feature = "cluster")]
+    #[arg(long, requires = "queue")]
+    pub(crate) keep_results: bool,
     /// Write prompts to the log
     #[arg(long)]
     pub(crate) log_prompts: bool,
+    /// CPU threads; their number changes no image [default: the CPUs that the process may use]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// What a server and its workers must agree on.
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArguments {
+    /// A file of credentials (.creds) for the queue
+    #[arg(long, value_name = "FILE", requires = "queue")]
+    pub(crate) queue_credentials: Option<PathBuf>,
+    /// Where workers put images: a folder, or s3://BUCKET/PREFIX [default: in the queue]
+    #[arg(long, value_name = "PLACE", requires = "queue")]
+    pub(crate) results: Option<String>,
+}
+
+/// Runs the jobs of servers that are started with --queue
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "generate worker --queue <URL> [OPTIONS]",
+    after_help = "Examples:\n  generate worker --queue nats://queue.local --memory 12GB\n  \
+                  generate worker --queue tls://queue.local --queue-credentials worker.creds\n\n\
+                  docs/cluster.md describes workers and their queue."
+)]
+pub(crate) struct WorkerArguments {
+    /// The NATS server, such as nats://HOST or tls://HOST; several with commas
+    #[arg(long, value_name = "URL")]
+    pub(crate) queue: String,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArguments,
+    /// A model that it runs; without it, all that are on this machine
+    #[arg(long = "allow-model", value_name = "REF")]
+    pub(crate) allow_model: Vec<String>,
+    /// The folder for jobs that run; by default in that of the user's state
+    #[arg(long, value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// The memory budget of a job
+    #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
+    pub(crate) memory: Option<Bytes>,
+    /// The device: auto, cpu, cuda, cuda:N or metal
+    #[arg(long, value_name = "DEVICE", value_parser = parse::device)]
+    pub(crate) device: Option<DeviceChoice>,
+    /// After how long without a job the model is given back, such as 90s or 5m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub(crate) idle_after: Duration,
     /// CPU threads; their number changes no image [default: the CPUs that the process may use]
     #[arg(long, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<NonZeroUsize>,

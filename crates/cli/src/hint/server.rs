@@ -27,6 +27,11 @@ impl From<Error> for Failure {
                 "the folder of the server must be writable and have space; --folder names another one",
                 FAILED,
             ),
+            #[cfg(feature = "cluster")]
+            Error::Cluster(_) => (
+                "docs/cluster.md describes the queue, and what front ends and workers must agree on",
+                FAILED,
+            ),
             _ => return Self::other(error.to_string()),
         };
         Self {

@@ -1,7 +1,9 @@
-//! The output of `--help`, compared with `help.txt` and `help_….txt` beside this file.
+//! The output of `--help`, compared with `help.txt` and `help_….txt` beside this file. Those of the command and of `serve` are as
+//! they are without the feature `cluster`.
 
 use crate::command::Fresh;
 
+#[cfg(not(feature = "cluster"))]
 #[test]
 fn the_help_is_as_written_down() {
     let run = Fresh::new().run(&["--help"]).succeeds();
@@ -41,7 +43,10 @@ fn the_help_of_each_subcommand_is_as_written_down() {
         (&["login"], "help_login.txt", include_str!("help_login.txt")),
         (&["doctor"], "help_doctor.txt", include_str!("help_doctor.txt")),
         (&["convert"], "help_convert.txt", include_str!("help_convert.txt")),
+        #[cfg(not(feature = "cluster"))]
         (&["serve"], "help_serve.txt", include_str!("help_serve.txt")),
+        #[cfg(feature = "cluster")]
+        (&["worker"], "help_worker.txt", include_str!("help_worker.txt")),
         (&["ps"], "help_ps.txt", include_str!("help_ps.txt")),
         (&["show"], "help_show.txt", include_str!("help_show.txt")),
         (

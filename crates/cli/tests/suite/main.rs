@@ -5,6 +5,8 @@
 mod again;
 mod bad_input;
 mod checksums;
+#[cfg(feature = "cluster")]
+mod cluster;
 #[path = "../command/mod.rs"]
 mod command;
 mod completions;

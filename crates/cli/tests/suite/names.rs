@@ -161,12 +161,16 @@ fn what_was_probably_meant_is_named_and_nothing_else() {
 fn words_that_are_commands_never_draw() {
     let fresh = Fresh::new();
     for (words, cause) in [
-        (&["serve"][..], "there is no command `serve` yet"),
-        (&["worker", "--port", "80"], "there is no command `worker` yet"),
-        (&["worker"], "there is no command `worker` yet"),
-        (&["ls"], "there is no command `ls`"),
-        (&["list"], "there is no command `list`"),
+        #[cfg(not(feature = "cluster"))]
+        (
+            &["worker", "--port", "80"][..],
+            "there is no command `worker` yet",
+        ),
+        #[cfg(not(feature = "cluster"))]
         (&["plan", "worker"], "there is no command `worker` yet"),
+        (&["ls"][..], "there is no command `ls`"),
+        (&["list"], "there is no command `list`"),
+        (&["plan", "serve"], "`serve` is a command, which comes first"),
         (
             &["--seed", "1", "serve"],
             "`serve` is a command, which comes first",

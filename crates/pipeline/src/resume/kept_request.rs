@@ -223,6 +223,19 @@ impl KeptRequest {
         }
     }
 
+    /// Changes the folder of the source image, the mask and the control images.
+    pub(super) fn move_source_images_to(&mut self, folder: &Path) {
+        let of_img2img = self.img2img.iter_mut();
+        let of_img2img =
+            of_img2img.flat_map(|img2img| std::iter::once(&mut img2img.image).chain(&mut img2img.mask));
+        let of_controls = self.controls.iter_mut().map(|control| &mut control.image);
+        for path in of_img2img.chain(of_controls) {
+            if let Some(name) = path.file_name() {
+                *path = folder.join(name);
+            }
+        }
+    }
+
     /// The request with `models`, one for each pass.
     pub(super) fn restore(&self, models: Vec<ModelChoice>, user_dirs: &UserDirs) -> Request {
         assert_eq!(

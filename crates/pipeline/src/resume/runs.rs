@@ -220,6 +220,12 @@ impl ClaimedRun {
         self
     }
 
+    /// Changes the folder of the source image, the mask and the control images, which may have moved.
+    pub fn with_source_images(mut self, folder: &Path) -> Self {
+        self.description.request.move_source_images_to(folder);
+        self
+    }
+
     /// The requests after this one in its batch, which were not begun.
     pub fn later(&self) -> &[LaterRequest] {
         &self.description.later

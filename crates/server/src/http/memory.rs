@@ -14,8 +14,10 @@ use crate::lock::lock;
 pub(super) async fn memory(State(server): State<Shared>) -> Answer<Response> {
     let report = blocking(move || {
         let memory = memory_info();
+        // Of those on other machines nothing is kept.
         let running = server.running();
         let timeline = running
+            .first()
             .map(|running| lock(&running.readings).clone())
             .unwrap_or_default();
         let budget = timeline.last().and_then(|reading| reading.budget);

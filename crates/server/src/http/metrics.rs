@@ -12,14 +12,15 @@ use super::Shared;
 use super::body::blocking;
 use super::error::{Answer, ApiError};
 use crate::lock::lock;
+use crate::running::Running;
 
 pub(super) async fn metrics(State(server): State<Shared>) -> Answer<Response> {
     let text = blocking(move || {
         let counts = server.store.counts().map_err(ApiError::from)?;
         let memory = memory_info();
         let running = server.running();
-        let fraction =
-            running.and_then(|running| lock(&running.progress).as_ref().map(|progress| progress.fraction));
+        let fraction = |running: &Running| lock(&running.progress).as_ref().map(|progress| progress.fraction);
+        let fractions: f64 = running.iter().filter_map(|running| fraction(running)).sum();
         let mut text = String::new();
         let mut metric = |name: &str, kind: &str, help: &str, values: &[(String, f64)]| {
             // A string takes every line.
@@ -73,8 +74,8 @@ pub(super) async fn metrics(State(server): State<Shared>) -> Answer<Response> {
         metric(
             "progress_ratio",
             "gauge",
-            "How far the running job is.",
-            &single(fraction.unwrap_or(0.0)),
+            "How far the running jobs are, as their mean.",
+            &single(fractions / running.len().max(1) as f64),
         );
         metric(
             "loaded_bytes",

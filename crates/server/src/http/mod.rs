@@ -25,6 +25,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "cluster")]
+pub(crate) use models::here;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;

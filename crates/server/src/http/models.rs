@@ -41,7 +41,7 @@ fn names(server: &Shared) -> Value {
 }
 
 /// The names of what is completely on this machine and can be used as `kind`.
-pub(super) fn here(catalog: &Catalog, kind: Kind) -> Vec<String> {
+pub(crate) fn here(catalog: &Catalog, kind: Kind) -> Vec<String> {
     let mut names = catalog.names(kind);
     names.retain(|name| match catalog.locate(kind, name) {
         Ok(Location::BuiltIn) => true,

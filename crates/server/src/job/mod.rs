@@ -8,7 +8,7 @@ mod view;
 pub(crate) use id::JobId;
 pub(crate) use images::{InputError, Inputs, decoded};
 pub(crate) use request::{ControlRequest, ImageField, Invalid, JobRequest, SeedField};
-pub(crate) use view::{JobView, PlanView, Progress, ResultImage};
+pub(crate) use view::{JobView, MemoryView, PlanView, PreviewView, Progress, ResultImage};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,16 @@ pub(crate) struct JobError {
     pub(crate) code: String,
     /// A sentence for people.
     pub(crate) message: String,
+}
+
+impl JobError {
+    /// The run has panicked.
+    pub(crate) fn bug() -> Self {
+        Self {
+            code: "bug".to_owned(),
+            message: "the program has a bug; its log says more".to_owned(),
+        }
+    }
 }
 
 /// A job as the store has it.

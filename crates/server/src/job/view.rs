@@ -1,4 +1,4 @@
-//! [`JobView`]: a job as clients see it.
+//! [`JobView`]: a job as clients see it, and what they are told while it runs.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,9 @@ pub(crate) struct PlanView {
     pub(crate) predicted_peak: u64,
     /// The budget, in bytes.
     pub(crate) budget: u64,
+    /// The smallest budget that it fits into, in bytes.
+    #[serde(default)]
+    pub(crate) smallest_budget: u64,
     /// How long it will take about, if that is known.
     pub(crate) seconds: Option<f64>,
     /// Whether weights are streamed.
@@ -29,7 +32,7 @@ pub(crate) struct ResultImage {
 }
 
 /// How far the running job has come.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// The stage: `encode`, `load`, `denoise`, `decode` and so on.
     pub(crate) stage: String,
@@ -43,6 +46,31 @@ pub(crate) struct Progress {
     pub(crate) fraction: f64,
     /// At the pace of the last steps.
     pub(crate) seconds_left: Option<f64>,
+}
+
+/// A small image of what a job is expected to become.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PreviewView {
+    pub(crate) image: usize,
+    pub(crate) step: usize,
+    pub(crate) steps: usize,
+    /// A PNG, in base64.
+    pub(crate) png: String,
+}
+
+/// The memory at one moment of a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MemoryView {
+    /// Seconds since the job began to run.
+    pub(crate) at: f64,
+    /// Bytes of this process.
+    pub(crate) process: u64,
+    /// Bytes that the job may take.
+    pub(crate) budget: Option<u64>,
+    /// Bytes in use on the GPU, if it has memory of its own.
+    pub(crate) device: Option<u64>,
+    /// The point of the run.
+    pub(crate) stage: String,
 }
 
 /// A job as clients see it.

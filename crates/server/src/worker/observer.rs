@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use sd_pipeline::{Event, Observer, Preview};
 
 use super::result_image;
-use crate::events::{MemoryView, PreviewView};
-use crate::job::{Job, Progress};
+use crate::events::Events;
+use crate::job::{MemoryView, PreviewView, Progress};
 use crate::lock::lock;
-use crate::server::{Running, Server};
+use crate::running::Running;
 
 /// The least time between two previews, which are made of a step.
 const BETWEEN_PREVIEWS: Duration = Duration::from_millis(250);
@@ -18,9 +18,10 @@ const BETWEEN_PREVIEWS: Duration = Duration::from_millis(250);
 const READINGS: usize = 500;
 
 /// Reports the events of a run to the clients of its job.
-pub(super) struct JobObserver<'a> {
-    server: &'a Server,
-    job: &'a Job,
+pub(crate) struct JobObserver<'a> {
+    events: &'a Events,
+    /// Called when an image has been saved.
+    saved: &'a dyn Fn(),
     running: &'a Running,
     began: Instant,
     progress: Progress,
@@ -32,10 +33,15 @@ pub(super) struct JobObserver<'a> {
 }
 
 impl<'a> JobObserver<'a> {
-    pub(super) fn new(server: &'a Server, job: &'a Job, running: &'a Running) -> Self {
+    pub(crate) fn new(
+        events: &'a Events,
+        running: &'a Running,
+        budget: Option<u64>,
+        saved: &'a dyn Fn(),
+    ) -> Self {
         Self {
-            server,
-            job,
+            events,
+            saved,
             running,
             began: Instant::now(),
             progress: Progress {
@@ -48,20 +54,20 @@ impl<'a> JobObserver<'a> {
                 seconds_left: None,
             },
             pace: None,
-            budget: job.plan.as_ref().map(|plan| plan.budget),
+            budget,
             warnings: Vec::new(),
             last_preview: None,
         }
     }
 
     /// The warnings of the run.
-    pub(super) fn into_warnings(self) -> Vec<String> {
+    pub(crate) fn into_warnings(self) -> Vec<String> {
         self.warnings
     }
 
     fn report(&mut self) {
         *lock(&self.running.progress) = Some(self.progress.clone());
-        self.server.events.progress(self.running, &self.progress);
+        self.events.progress(self.running, &self.progress);
     }
 
     fn step(&mut self, image: usize, images: usize, step: usize, steps: usize, duration: Duration) {
@@ -86,7 +92,7 @@ impl<'a> JobObserver<'a> {
         let is_soon = self
             .last_preview
             .is_some_and(|last| now.duration_since(last) < BETWEEN_PREVIEWS);
-        if is_soon || !self.server.events.are_heard() {
+        if is_soon || !self.events.are_heard() {
             return;
         }
         self.last_preview = Some(now);
@@ -98,7 +104,7 @@ impl<'a> JobObserver<'a> {
                 png: STANDARD.encode(png),
             };
             *lock(&self.running.preview) = Some(view.clone());
-            self.server.events.preview(self.running, &view);
+            self.events.preview(self.running, &view);
         }
     }
 }
@@ -123,7 +129,7 @@ impl Observer for JobObserver<'_> {
             } => self.step(*image, *images, *step, *steps, *duration),
             Event::Saved(saved) => {
                 lock(&self.running.images).push(result_image(saved));
-                self.server.changed(self.job);
+                (self.saved)();
             }
             Event::Preview(preview) => self.preview(preview),
             Event::Memory(reading) => {
@@ -139,7 +145,7 @@ impl Observer for JobObserver<'_> {
                     readings.push(view.clone());
                 }
                 drop(readings);
-                self.server.events.memory(self.running, &view);
+                self.events.memory(self.running, &view);
             }
             Event::Warning(message) => self.warnings.push((*message).to_owned()),
             Event::LeftOut { what, reason } => self.warnings.push(format!("{what} is left out: {reason}")),

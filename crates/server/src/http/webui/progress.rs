@@ -27,14 +27,14 @@ pub(super) async fn progress(
 ) -> Response {
     let skips = query.ok().and_then(|Query(query)| query.skip_current_image);
     let skips = matches!(skips.as_deref(), Some("true" | "True" | "1"));
-    let running = server
-        .running()
-        .filter(|running| server.may_see(&user, &running.user));
-    let (progress, preview) = match &running {
+    let all = server.running_of(&user);
+    // This interface knows one job at a time: the one that has run the longest.
+    let running = all.first();
+    let (progress, preview) = match running {
         Some(running) => (lock(&running.progress).clone(), lock(&running.preview).clone()),
         None => (None, None),
     };
-    let is_cancelled = running.as_ref().is_some_and(|running| *lock(&running.cancelled));
+    let is_cancelled = running.is_some_and(|running| running.is_cancelled());
     let of = |value: fn(&crate::job::Progress) -> Value| progress.as_ref().map_or(json!(0), value);
     let image = preview.filter(|_| !skips).map(|preview| preview.png);
     let body = json!({
@@ -44,8 +44,8 @@ pub(super) async fn progress(
             "skipped": false,
             "interrupted": is_cancelled,
             "stopping_generation": is_cancelled,
-            "job": running.as_ref().map_or(String::new(), |running| running.id.to_string()),
-            "job_count": i32::from(running.is_some()),
+            "job": running.map_or(String::new(), |running| running.id.to_string()),
+            "job_count": all.len(),
             "job_timestamp": "",
             "job_no": of(|progress| json!(progress.image)),
             "sampling_step": of(|progress| json!(progress.step)),
@@ -57,11 +57,9 @@ pub(super) async fn progress(
     json_response(StatusCode::OK, &body)
 }
 
-/// Cancels the job that runs, if it is one of the user's own.
+/// Cancels the jobs of the user that run.
 pub(super) async fn interrupt(State(server): State<Shared>, Extension(user): Extension<User>) -> Response {
-    if let Some(running) = server.running()
-        && server.may_see(&user, &running.user)
-    {
+    for running in server.running_of(&user) {
         running.cancel();
     }
     json_response(StatusCode::OK, &json!({}))

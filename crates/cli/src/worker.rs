@@ -1,0 +1,47 @@
+//! `generate worker`.
+
+use sd_catalog::Configuration;
+use sd_server::{QueueOptions, WorkerOptions};
+
+use crate::arguments::{ClusterArguments, WorkerArguments};
+use crate::hint::Failure;
+use crate::{signals, terminal};
+
+/// Runs jobs of a queue until a signal.
+///
+/// # Errors
+/// The worker has nothing to run, or cannot use its folder.
+pub(crate) fn run(arguments: WorkerArguments) -> Result<(), Failure> {
+    sd_pipeline::device::compute_with(arguments.threads)?;
+    let mut configuration = Configuration::of_user()?;
+    let defaults = &mut configuration.defaults;
+    defaults.memory = arguments.memory.or(defaults.memory);
+    defaults.device = arguments.device.or(defaults.device);
+    let state = || sd_catalog::user_dirs().state.map(|state| state.join("worker"));
+    let folder = arguments.folder.or_else(state);
+    let folder = folder.ok_or(sd_server::Error::NoStateFolder)?;
+    let options = WorkerOptions {
+        queue: queue(arguments.queue, arguments.cluster, false),
+        folder: std::path::absolute(&folder).unwrap_or(folder),
+        models: (!arguments.allow_model.is_empty()).then_some(arguments.allow_model),
+        configuration,
+        idle_after: arguments.idle_after,
+    };
+    let interrupt = signals::interrupt()?;
+    let ready = |models: &[String]| {
+        // Others wait for this line.
+        terminal::print_line(&format!("ready: {}", models.join(", ")));
+    };
+    sd_server::work(options, ready, || interrupt.is_raised())?;
+    Ok(())
+}
+
+/// What a front end and its workers must agree on.
+pub(crate) fn queue(address: String, arguments: ClusterArguments, keeps_results: bool) -> QueueOptions {
+    QueueOptions {
+        address,
+        credentials: arguments.queue_credentials,
+        results: arguments.results,
+        keeps_results,
+    }
+}
