@@ -1,10 +1,10 @@
 //! Serves images over HTTP: a queue of jobs that outlives the process, and the interfaces that other programs know.
 //!
-//! A request becomes a [`JobRequest`](job::JobRequest), whatever interface it comes through ([`http`]). It is planned
-//! before it is accepted ([`prepare`]) and written to the [`Store`](store::Store) before it is answered. One thread
-//! ([`worker`]) takes the next job ([`queue`]), runs it on its [`Engine`](sd_pipeline::Engine), and reports what happens
-//! to everyone who listens ([`events`]). A server that was killed goes on with every job, the one that ran from its
-//! last step. Who may connect, and with what, is in [`access`].
+//! A request becomes a `JobRequest`, whatever interface it comes through (`http`). It is planned
+//! before it is accepted (`prepare`) and written to the `Store` before it is answered. One thread
+//! (`worker`) takes the next job (`queue`), runs it on its `Engine`, and reports what happens
+//! to everyone who listens (`events`). A server that was killed goes on with every job, the one that ran from its
+//! last step. Who may connect, and with what, is in `access`.
 //!
 //! With the feature `cluster` the jobs can also run on other machines (the module of that name).
 

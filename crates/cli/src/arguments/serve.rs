@@ -34,7 +34,7 @@ pub(crate) struct ServeArguments {
     /// A name of this machine under which clients ask for it
     #[arg(long, value_name = "NAME")]
     pub(crate) host_name: Vec<String>,
-    /// The origin of another page that may use the server, such as https://studio.example
+    /// The origin of another page that may use the server, such as `https://studio.example`
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) origin: Vec<String>,
     /// A model that requests may name; without it, all that are on this machine
@@ -67,7 +67,7 @@ pub(crate) struct ServeArguments {
     /// The most requests of one address in a minute
     #[arg(long, value_name = "N")]
     pub(crate) most_per_minute: Option<u32>,
-    /// The NATS server through which workers run the jobs, such as nats://HOST; several with commas
+    /// The NATS server through which workers run the jobs, such as `nats://HOST`; several with commas
     #[cfg(feature = "cluster")]
     #[arg(long, value_name = "URL")]
     pub(crate) queue: Option<String>,
@@ -108,7 +108,7 @@ pub(crate) struct ClusterArguments {
                   docs/cluster.md describes workers and their queue."
 )]
 pub(crate) struct WorkerArguments {
-    /// The NATS server, such as nats://HOST or tls://HOST; several with commas
+    /// The NATS server, such as `nats://HOST` or `tls://HOST`; several with commas
     #[arg(long, value_name = "URL")]
     pub(crate) queue: String,
     #[command(flatten)]
