@@ -85,12 +85,12 @@ pub(super) fn stream(mut awaited: Awaited, form: ReplyForm) -> Events {
     tokio::spawn(async move {
         let mut sent = 0;
         while let Some(event) = awaited.next().await {
-            // A preview is sent when the next part of the steps is done.
+            // The first preview is sent at once: a quick job has no other. Each further one when the next part of the steps is done.
             let (step, steps) = (event.data["step"].as_u64(), event.data["steps"].as_u64());
             let (Some(step), Some(steps)) = (step, steps) else {
                 continue;
             };
-            let is_due = step * (form.partial_images + 1) >= (sent + 1) * steps;
+            let is_due = sent == 0 || step * (form.partial_images + 1) >= (sent + 1) * steps;
             if event.kind != "preview" || sent >= form.partial_images || !is_due {
                 continue;
             }
