@@ -26,13 +26,12 @@ done
 {
   # This workspace's crates, optimised less, are built sooner. The packages below them are those of its other builds, which are
   # not built again.
-  awk '
-    /^\[/ {section = $0}
-    section == "[profile.dev]" {sub(/^opt-level = 1/, "opt-level = 0")}
+  awk '/^\[/ {section = $0}
     section == "[profile.dev.package.sd-ops]" {sub(/^opt-level = 3/, "opt-level = 1")}
-    {print}
-    section == "[profile.dev.package.\"*\"]" && /^\[/ {print "opt-level = 1"}
-  ' "$root/Cargo.toml"
+    {print}' "$root/Cargo.toml"
+  for crate in memory models pipeline schedulers weights; do
+    printf '\n[profile.dev.package.sd-%s]\nopt-level = 0\n' "$crate"
+  done
   printf '\n[patch.crates-io]\n'
   for name in block2 objc2 objc2-foundation objc2-metal; do
     printf '%s = { path = "%s" }\n' "$name" "$home/crates/$name"
