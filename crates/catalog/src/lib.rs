@@ -23,6 +23,7 @@ mod known_hash;
 mod layers;
 mod local;
 mod lora;
+mod model_of_run;
 mod models_path;
 mod names;
 mod outline;
@@ -51,6 +52,7 @@ pub use generation_parameters::{GenerationParameters, Given, ParametersSource, U
 pub use known_hash::KnownHash;
 pub use layers::{Layered, Layers};
 pub use local::is_complete_folder;
+pub use model_of_run::model_of_run;
 pub use models_path::{KeptFile, ModelsPath};
 pub use names::reference;
 pub use presets::AUTO;

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, InterruptedRun, discard, interrupted_runs};
 use sd_pipeline::save::ImageFormat;
-use sd_pipeline::{Engine, ModelChoice, ModelFiles, Recommended, Request};
+use sd_pipeline::{Engine, ModelChoice, Request};
 use serde_json::{Value, json};
 
 use crate::arguments::ResumeArguments;
@@ -89,25 +88,10 @@ fn names_an_image(path: &Path) -> bool {
 
 /// The models of a run, which must still exist.
 fn models(named: Vec<(&str, Option<&Path>)>) -> Result<Vec<ModelChoice>, Failure> {
-    let models = named.into_iter().map(|(name, folder)| model(name, folder));
+    let models = named
+        .into_iter()
+        .map(|(name, folder)| sd_catalog::model_of_run(name, folder));
     Ok(models.collect::<sd_catalog::Result<Vec<_>>>()?)
-}
-
-/// A model of the run, which must still exist.
-fn model(name: &str, folder: Option<&Path>) -> sd_catalog::Result<ModelChoice> {
-    match folder {
-        None => Ok(sd_catalog::demo_model()),
-        Some(folder) if !folder.exists() => Err(sd_catalog::Error::NothingAt {
-            kind: Kind::Model,
-            name: folder.to_string_lossy().into_owned(),
-            similar: None,
-        }),
-        Some(folder) => Ok(ModelChoice {
-            name: name.to_owned(),
-            files: ModelFiles::at(folder),
-            recommended: Recommended::default(),
-        }),
-    }
 }
 
 fn list(runs: &[InterruptedRun], arguments: &ResumeArguments) {

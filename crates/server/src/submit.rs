@@ -26,6 +26,15 @@ impl From<Unusable> for Refused {
     }
 }
 
+impl From<InputError> for Refused {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Invalid(invalid) => Unusable::Invalid(invalid).into(),
+            InputError::Disk(path, source) => Error::Folder { path, source }.into(),
+        }
+    }
+}
+
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self::Storage(error)
@@ -38,12 +47,7 @@ impl From<Error> for Refused {
 /// It cannot be run, or the disk fails. Nothing of it is left then.
 pub(crate) fn submit(server: &Server, mut request: JobRequest, user: String) -> Result<Job, Refused> {
     check_waiting(server, &user)?;
-    let id = JobId::random().map_err(|source| {
-        Refused::Storage(Error::Folder {
-            path: "the system's random numbers".into(),
-            source,
-        })
-    })?;
+    let id = JobId::random()?;
     let added = add(server, &mut request, user, id.clone());
     if added.is_err() {
         let folder = server.folder_of(&id);
@@ -54,13 +58,7 @@ pub(crate) fn submit(server: &Server, mut request: JobRequest, user: String) -> 
 
 fn add(server: &Server, request: &mut JobRequest, user: String, id: JobId) -> Result<Job, Refused> {
     let folder = server.folder_of(&id);
-    folder
-        .inputs()
-        .store(request, &server.uploads())
-        .map_err(|error| match error {
-            InputError::Invalid(invalid) => Unusable::Invalid(invalid).into(),
-            InputError::Disk(path, source) => Refused::Storage(Error::Folder { path, source }),
-        })?;
+    folder.inputs().store(request, &server.uploads())?;
     check_mask(request)?;
     let resolved = prepare::request(request, &folder, &server.options)?;
     let planned = prepare::planned(&resolved)?;

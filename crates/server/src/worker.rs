@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, interrupted_runs};
 use sd_pipeline::source_image::SourceImage;
-use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, ModelFiles, Observer, Recommended, SavedImage};
+use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, Observer, SavedImage};
 
 use crate::error::is_of_storage;
 use crate::job::{Job, JobError, JobRequest, ResultImage, State};
@@ -259,16 +259,11 @@ pub(crate) fn generate(
 /// The models of an interrupted run, if they are still here.
 fn models(terms: Terms<'_>, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
     let catalog = prepare::catalog(terms);
-    let model = |(name, folder): (&str, Option<&Path>)| match folder {
-        None => Some(sd_catalog::demo_model()),
-        Some(folder) => {
+    let model = |(name, folder): (&str, Option<&Path>)| {
+        if folder.is_some() {
             catalog.locate(Kind::Model, name).ok()?;
-            folder.exists().then(|| ModelChoice {
-                name: name.to_owned(),
-                files: ModelFiles::at(folder),
-                recommended: Recommended::default(),
-            })
         }
+        sd_catalog::model_of_run(name, folder).ok()
     };
     claimed.models().into_iter().map(model).collect()
 }

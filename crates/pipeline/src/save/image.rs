@@ -63,4 +63,17 @@ impl RgbImage {
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
+
+    /// The image as PNG, without metadata. None if it cannot be encoded, as one without pixels.
+    pub fn to_png(&self) -> Option<Vec<u8>> {
+        let (width, height) = (self.width.try_into().ok()?, self.height.try_into().ok()?);
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().ok()?;
+        writer.write_image_data(&self.pixels).ok()?;
+        writer.finish().ok()?;
+        Some(bytes)
+    }
 }

@@ -558,16 +558,12 @@ fn route(job: &Job) -> Route {
 /// The id of this front end, which its folder keeps.
 fn front_end(server: &Server) -> crate::Result<JobId> {
     let file = server.options.folder.join("front-end");
-    let failed = |source| crate::Error::Folder {
-        path: file.clone(),
-        source,
-    };
     if let Ok(text) = std::fs::read_to_string(&file)
         && let Some(id) = JobId::parse(text.trim())
     {
         return Ok(id);
     }
-    let id = JobId::random().map_err(failed)?;
+    let id = JobId::random()?;
     files::write(&file, id.as_str().as_bytes())?;
     Ok(id)
 }

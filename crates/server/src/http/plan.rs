@@ -10,13 +10,14 @@ use serde_json::json;
 use super::Shared;
 use super::body::{self, Body, blocking};
 use super::error::{Answer, ApiError, json_response};
-use crate::job::{InputError, JobId, JobRequest};
-use crate::prepare::{self, JobFolder, Unusable};
+use crate::job::{JobId, JobRequest};
+use crate::prepare::{self, JobFolder};
+use crate::submit::Refused;
 
 pub(super) async fn plan(State(server): State<Shared>, body: Body) -> Answer<Response> {
     let mut request: JobRequest = body::json(body).await?;
     let planned = blocking(move || {
-        let id = JobId::random().map_err(|error| ApiError::from(crate::Error::Thread(error)))?;
+        let id = JobId::random().map_err(ApiError::from)?;
         let folder = JobFolder::new(server.jobs().join(format!("plan-{id}")));
         let planned = planned(&server, &mut request, &folder);
         let _ = fs::remove_dir_all(folder.path());
@@ -27,15 +28,10 @@ pub(super) async fn plan(State(server): State<Shared>, body: Body) -> Answer<Res
 }
 
 fn planned(server: &Shared, request: &mut JobRequest, folder: &JobFolder) -> Answer<serde_json::Value> {
-    folder
-        .inputs()
-        .store(request, &server.uploads())
-        .map_err(|error| match error {
-            InputError::Invalid(invalid) => ApiError::from(invalid),
-            InputError::Disk(path, source) => crate::Error::Folder { path, source }.into(),
-        })?;
+    let stored = folder.inputs().store(request, &server.uploads());
+    stored.map_err(Refused::from)?;
     let resolved = prepare::request(request, folder, &server.options)?;
-    let planned = prepare::planned(&resolved).map_err(|error: Unusable| ApiError::from(error))?;
+    let planned = prepare::planned(&resolved)?;
     let (plan, recipe) = (&planned.plan, &planned.recipe);
     Ok(json!({
         "predicted_peak": plan.predicted_peak,

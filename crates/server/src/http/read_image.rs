@@ -11,11 +11,10 @@ use super::Shared;
 use super::body::blocking;
 use super::error::{Answer, ApiError, json_response};
 use super::uploads::{Part, receive};
-use crate::Error;
 use crate::job::JobId;
 
 pub(super) async fn read_image(State(server): State<Shared>, body: Body) -> Answer<Response> {
-    let id = JobId::random().map_err(|error| ApiError::from(Error::Thread(error)))?;
+    let id = JobId::random()?;
     let part = Part(server.uploads().join(format!("{id}.read")));
     receive(body, &part.0, server.options.limits.upload).await?;
     let parameters = blocking(move || {

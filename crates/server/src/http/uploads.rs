@@ -19,7 +19,7 @@ use crate::job::JobId;
 use crate::retention::bytes_in;
 
 pub(super) async fn upload(State(server): State<Shared>, body: Body) -> Answer<Response> {
-    let id = JobId::random().map_err(|error| ApiError::from(Error::Thread(error)))?;
+    let id = JobId::random()?;
     let folder = server.uploads();
     let limits = server.options.limits;
     let used = blocking({

@@ -18,9 +18,12 @@ impl JobId {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub(crate) fn random() -> std::io::Result<Self> {
+    pub(crate) fn random() -> crate::Result<Self> {
         let mut bytes = [0; LENGTH / 2];
-        getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
+        getrandom::fill(&mut bytes).map_err(|error| crate::Error::Folder {
+            path: "the system's random numbers".into(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
         Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 

@@ -96,7 +96,7 @@ impl<'a> JobObserver<'a> {
             return;
         }
         self.last_preview = Some(now);
-        if let Some(png) = png(preview) {
+        if let Some(png) = preview.pixels.to_png() {
             let view = PreviewView {
                 image: preview.image,
                 step: preview.step,
@@ -156,21 +156,4 @@ impl Observer for JobObserver<'_> {
     fn wants_previews(&self) -> bool {
         true
     }
-}
-
-/// The PNG of a preview.
-fn png(preview: &Preview) -> Option<Vec<u8>> {
-    let pixels = &preview.pixels;
-    let mut bytes = Vec::new();
-    let (width, height) = (
-        u32::try_from(pixels.width()).ok()?,
-        u32::try_from(pixels.height()).ok()?,
-    );
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header().ok()?;
-    writer.write_image_data(pixels.pixels()).ok()?;
-    writer.finish().ok()?;
-    Some(bytes)
 }

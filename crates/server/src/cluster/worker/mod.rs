@@ -111,7 +111,7 @@ pub fn work(
     ready: impl Fn(&[String]),
     is_stopped: impl Fn() -> bool,
 ) -> crate::Result<()> {
-    let id = JobId::random().map_err(crate::Error::Thread)?;
+    let id = JobId::random()?;
     let folder = WorkFolder::make(&options.folder, &id)?;
     let routes = routes(&options, &folder)?;
     let mut models: Vec<String> = routes.iter().map(|route| route.model.clone()).collect();
