@@ -206,20 +206,29 @@ pub fn control_of_large_transformer(fresh: &Fresh, model: &Path, layers: usize, 
 
 /// Writes f32 tensors of these shapes with pseudo-random values.
 fn save(path: &Path, tensors: &[networks::Tensor]) {
+    // Random values that repeat after a prime number, so that no two rows are equal: tests are not optimised, and a random
+    // number for each weight would take them seconds.
+    const PERIOD: usize = 4099;
     let mut state = 1_u32;
+    let mut random = [0.0_f32; PERIOD];
+    for value in &mut random {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = (f64::from(state) / f64::from(u32::MAX) - 0.5) as f32 * 3.4;
+    }
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
         .map(|tensor| {
-            let value = |state: &mut u32| match tensor.values {
-                Values::Ones => 1.0,
-                Values::Around(deviation) => {
-                    *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    (f64::from(*state) / f64::from(u32::MAX) - 0.5) as f32 * 3.4 * deviation
-                }
+            let period: Vec<u8> = match tensor.values {
+                Values::Ones => 1.0_f32.to_le_bytes().to_vec(),
+                Values::Around(deviation) => random
+                    .iter()
+                    .flat_map(|value| (value * deviation).to_le_bytes())
+                    .collect(),
             };
-            (0..tensor.count())
-                .flat_map(|_| value(&mut state).to_le_bytes())
-                .collect()
+            let length = tensor.count() * size_of::<f32>();
+            let mut bytes = period.repeat(length.div_ceil(period.len()));
+            bytes.truncate(length);
+            bytes
         })
         .collect();
     let views = tensors.iter().zip(&bytes).map(|(tensor, bytes)| {

@@ -15,7 +15,7 @@ use crate::stage::{self, CfgMode, latent_sides, patches};
 use crate::{Result, device_budget};
 
 /// The program itself: code, runtime, terminal, small allocations, and the libraries that are loaded with it.
-const PROGRAM: u64 = (44 << 20) + LIBRARY_BYTES;
+const PROGRAM: u64 = (46 << 20) + LIBRARY_BYTES;
 /// Bytes in memory per byte of tokenizer files.
 const TOKENIZER_FACTOR: u64 = 8;
 
