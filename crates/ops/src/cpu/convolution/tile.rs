@@ -50,10 +50,13 @@ impl Part<'_> {
     pub(super) unsafe fn multiply<S: Simd>(&self, simd: S) {
         // SAFETY: guaranteed by the caller.
         unsafe {
-            if self.in_pairs && S::HAS_TILES {
-                self.multiply_on_unit(simd);
-            } else if self.in_pairs {
-                self.multiply_elements::<S, true>(simd);
+            // The constants first, so that no code is compiled for what an instruction set does not have.
+            if S::HAS_BF16_DOT && self.in_pairs {
+                if S::HAS_TILES {
+                    self.multiply_on_unit(simd);
+                } else {
+                    self.multiply_elements::<S, true>(simd);
+                }
             } else {
                 self.multiply_elements::<S, false>(simd);
             }
