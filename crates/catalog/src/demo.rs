@@ -1,6 +1,6 @@
 //! The built-in model `demo`, which needs no download.
 
-use sd_pipeline::{EmbeddedFile, GuidanceScale, ModelChoice, ModelFiles, Recommended};
+use sd_pipeline::{EmbeddedFile, GuidanceScale, ModelChoice, ModelFiles, Recommended, TypeChoice};
 
 use crate::presets::DEMO;
 
@@ -13,6 +13,10 @@ const RECOMMENDED: Recommended = Recommended {
     guidance_scale: Some(GuidanceScale(2.0)),
     sampler: None,
 };
+
+/// The type that `--dtype auto` holds the built-in model's weights in. They are stored in `bf16`, whose products round
+/// activations on devices with units for it: in 32 bits every device generates the same image, up to 1 of 255.
+pub(crate) const WEIGHT_TYPE: TypeChoice = TypeChoice::F32;
 
 /// The built-in model, whose files are embedded in the program.
 pub fn model() -> ModelChoice {

@@ -12,7 +12,7 @@ use sd_pipeline::scheduler::{SamplerKind, ScheduleKind};
 use sd_pipeline::seed::Seeds;
 use sd_pipeline::{
     Bytes, ControlChoice, GuidanceScale, InitImage, LoraChoice, ModelChoice, Names, NetworkFiles,
-    Recommended, RefinerChoice, Request, UpscaleChoice,
+    Recommended, RefinerChoice, Request, TypeChoice, UpscaleChoice,
 };
 
 use crate::catalog::{Catalog, Location};
@@ -382,12 +382,21 @@ impl Resolved {
         Ok(model)
     }
 
+    /// The data type of the weights.
+    fn weight_type(&self) -> TypeChoice {
+        match self.layered.settings.dtype.unwrap_or_default() {
+            TypeChoice::Automatic if self.model.location == Location::BuiltIn => demo::WEIGHT_TYPE,
+            choice => choice,
+        }
+    }
+
     /// The request for the pipeline.
     ///
     /// # Errors
     /// Something is still missing.
     pub fn request(mut self, catalog: &Catalog) -> Result<Request> {
         let model = self.named_model(catalog)?;
+        let weight_type = self.weight_type();
         self.choose_default_controlnets(catalog)?;
         let Layered { preset, settings } = self.layered;
         let controls = self.controls.into_iter().filter_map(|control| {
@@ -470,7 +479,7 @@ impl Resolved {
             output: native(folder),
             file_names,
             device: settings.device.unwrap_or_default(),
-            weight_type: settings.dtype.unwrap_or_default(),
+            weight_type,
             memory: settings.memory,
             host_memory: settings.host_memory,
             user_dirs: user_dirs(),

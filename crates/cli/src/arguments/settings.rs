@@ -144,8 +144,8 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "DEVICE", help_heading = "Machine", value_parser = parse::device)]
     device: Option<DeviceChoice>,
 
-    /// Data type of the weights in memory: auto (as stored), f32, f16 or bf16; f16 leaves the autoencoder, T5 and the
-    /// upscaler as stored, whose values exceed its range [default: auto]
+    /// Data type of the weights in memory: auto (as stored; f32 for the built-in model), f32, f16 or bf16; f16 leaves the
+    /// autoencoder, T5 and the upscaler as stored, whose values exceed its range [default: auto]
     #[arg(long, value_name = "TYPE", help_heading = "Machine", value_parser = parse::weight_type)]
     dtype: Option<TypeChoice>,
 
