@@ -110,9 +110,9 @@ mod tests {
     fn rates_are_those_of_a_computer() {
         for weight_type in [DType::F32, DType::BF16, DType::F16] {
             let rates = Rates::measure(&Device::Cpu, weight_type).unwrap();
-            // From a slow single core to more than any server has.
+            // From a core that a program emulates to more than any server has.
             assert!(
-                (1e8..1e14).contains(&rates.multiply_adds),
+                (1e7..1e14).contains(&rates.multiply_adds),
                 "{weight_type:?}: {rates:?}"
             );
             assert!((1e8..1e13).contains(&rates.bytes), "{weight_type:?}: {rates:?}");

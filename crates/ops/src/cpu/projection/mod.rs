@@ -95,7 +95,13 @@ pub(crate) fn project(
         true => Limits::TILES,
         false => Limits::VECTORS,
     };
-    let partition = Partition::new(limits, rows, width, epilogue.products(), projection.inputs);
+    let partition = Partition::new(
+        limits,
+        rayon::current_num_threads(),
+        (rows, width),
+        epilogue.products(),
+        projection.inputs,
+    );
     for_each_task(partition.tasks(), |index| {
         let (rows, columns) = partition.task(index);
         with_scratch(Workspace::length(limits), |scratch| {

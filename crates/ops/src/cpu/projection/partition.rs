@@ -1,4 +1,4 @@
-//! Partition of a GEMM into tasks, by its shape alone.
+//! Partition of a GEMM into tasks. No result depends on it: each is summed in the order of the elements, in one task.
 
 use std::ops::Range;
 
@@ -11,6 +11,8 @@ pub(super) struct Limits {
     pub(super) row_step: usize,
     /// Columns of a panel. It and its halves are multiples of every tile's columns.
     pub(super) panel_columns: usize,
+    /// Tasks for each thread that are enough for an even load.
+    tasks_a_thread: usize,
 }
 
 impl Limits {
@@ -19,6 +21,7 @@ impl Limits {
         band_rows: 560,
         row_step: 14,
         panel_columns: 128,
+        tasks_a_thread: ENOUGH_TASKS,
     };
     /// Of products of a matrix unit, which is so fast that packing counts: each panel is packed for more rows, and
     /// each row for more columns. Both and the sums fit an L2 cache of 2 MB.
@@ -26,6 +29,7 @@ impl Limits {
         band_rows: 576,
         row_step: 32,
         panel_columns: 256,
+        tasks_a_thread: 4,
     };
 
     /// The fewest rows of a band in a finer partition: the panel is packed again for each band.
@@ -38,7 +42,7 @@ impl Limits {
 const LEAST_COLUMNS: usize = 32;
 /// Largest weight, in values, for which more bands are cheaper than more panels.
 const SMALL_WEIGHT: usize = 1 << 17;
-/// Tasks that are enough for an even load on all threads, where panels can be narrow or bands low enough.
+/// Tasks that are enough for an even load on any number of threads, where panels can be narrow or bands low enough.
 const ENOUGH_TASKS: usize = 24;
 /// The fewest multiplications of a task in a finer partition, a few microseconds' worth.
 const LEAST_PRODUCTS: usize = 1 << 21;
@@ -57,11 +61,19 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// The partition of `rows` by `columns` results, each of which is the dot product of `inputs` values with
+    /// The partition for `threads` of `rows` by `columns` results, each of which is the dot product of `inputs` values with
     /// `products` columns of the weight.
-    pub(super) fn new(limits: Limits, rows: usize, columns: usize, products: usize, inputs: usize) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        threads: usize,
+        (rows, columns): (usize, usize),
+        products: usize,
+        inputs: usize,
+    ) -> Self {
         let all = rows * columns * products * inputs;
-        let enough = ENOUGH_TASKS.min(all / LEAST_PRODUCTS);
+        let enough = ENOUGH_TASKS
+            .min(limits.tasks_a_thread * threads)
+            .min(all / LEAST_PRODUCTS);
         let mut bands = rows.div_ceil(limits.band_rows).max(1);
         let mut panel = limits.panel_columns / products;
         if columns * products * inputs <= SMALL_WEIGHT {
@@ -118,8 +130,8 @@ mod tests {
             (512, 160, 1, 640),
             (8192, 40, 1, 0),
         ] {
-            for limits in [Limits::VECTORS, Limits::TILES] {
-                let partition = Partition::new(limits, rows, columns, products, inputs);
+            for (limits, threads) in [(Limits::VECTORS, 2), (Limits::TILES, 2), (Limits::TILES, 16)] {
+                let partition = Partition::new(limits, threads, (rows, columns), products, inputs);
                 let mut seen = vec![0; rows * columns];
                 for task in 0..partition.tasks() {
                     let (of_rows, of_columns) = partition.task(task);

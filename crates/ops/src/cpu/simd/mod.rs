@@ -242,9 +242,12 @@ pub(crate) enum InstructionSet {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2Fma(Avx2Fma),
+    /// NEON with bf16 dot products.
+    #[cfg(target_arch = "aarch64")]
+    NeonBf16(Neon<true>),
     /// NEON, which every 64-bit ARM has.
     #[cfg(target_arch = "aarch64")]
-    Neon(Neon),
+    Neon(Neon<false>),
     /// Plain Rust, for every CPU.
     Portable(Portable<4, false>),
     /// The same with emulated bf16 dot products, so that these paths are tested everywhere.
@@ -282,7 +285,10 @@ impl InstructionSet {
             sets.extend(Avx2Fma::detect().map(Self::Avx2Fma));
         }
         #[cfg(target_arch = "aarch64")]
-        sets.push(Self::Neon(Neon::new()));
+        {
+            sets.extend(Neon::detect().map(Self::NeonBf16));
+            sets.push(Self::Neon(Neon::new()));
+        }
         sets.push(Self::Portable(Portable));
         sets
     }
@@ -355,6 +361,8 @@ impl InstructionSet {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2Fma(simd) => unsafe { with_avx2_fma(simd, kernel) },
             // Programs for this CPU are compiled with NEON throughout.
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonBf16(simd) => kernel.run(simd),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(simd) => kernel.run(simd),
             Self::Portable(simd) => kernel.run(simd),

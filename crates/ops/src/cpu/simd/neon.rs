@@ -1,14 +1,15 @@
 //! Vectors of 4 lanes: NEON, which every 64-bit ARM has.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 use half::{bf16, f16};
 
 use super::Simd;
 
-/// NEON.
+/// NEON; with `BF16` also the dot products of bf16 that Armv8.6 has (`FEAT_BF16`).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Neon;
+pub(crate) struct Neon<const BF16: bool>;
 
 /// Implementations on vectors only.
 macro_rules! proven {
@@ -22,9 +23,39 @@ macro_rules! proven {
     };
 }
 
-impl Neon {
+impl Neon<false> {
     pub(super) fn new() -> Self {
         Self
+    }
+}
+
+impl Neon<true> {
+    /// If the CPU has the dot products.
+    pub(super) fn detect() -> Option<Self> {
+        std::arch::is_aarch64_feature_detected!("bf16").then_some(Self)
+    }
+}
+
+impl<const BF16: bool> Neon<BF16> {
+    /// Rounds to bf16, ties to even.
+    #[inline(always)]
+    fn rounded(self, values: float32x4_t) -> uint16x4_t {
+        if !BF16 {
+            return rounded(values);
+        }
+        let halves: uint16x4_t;
+        // SAFETY: `self` proves that the CPU has the instruction, which touches these registers alone. The intrinsics
+        // for bf16 are unstable.
+        unsafe {
+            asm!(
+                ".arch_extension bf16",
+                "bfcvtn {halves:v}.4h, {values:v}.4s",
+                halves = lateout(vreg) halves,
+                values = in(vreg) values,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        halves
     }
 }
 
@@ -62,11 +93,11 @@ fn widened(values: uint16x4_t) -> float32x4_t {
     })
 }
 
-impl Simd for Neon {
+impl<const BF16: bool> Simd for Neon<BF16> {
     type Vector = float32x4_t;
     const LANES: usize = 4;
     const REGISTERS: usize = 32;
-    const HAS_BF16_DOT: bool = false;
+    const HAS_BF16_DOT: bool = BF16;
 
     #[inline(always)]
     fn splat(self, value: f32) -> float32x4_t {
@@ -209,16 +240,16 @@ impl Simd for Neon {
     #[inline(always)]
     fn narrow(self, first: float32x4_t, second: float32x4_t) -> float32x4_t {
         proven!(vreinterpretq_f32_u16(vcombine_u16(
-            rounded(first),
-            rounded(second)
+            self.rounded(first),
+            self.rounded(second)
         )))
     }
 
     #[inline(always)]
     fn pair(self, even: float32x4_t, odd: float32x4_t) -> float32x4_t {
         proven!({
-            let even = vmovl_u16(rounded(even));
-            let odd = vshll_n_u16::<16>(rounded(odd));
+            let even = vmovl_u16(self.rounded(even));
+            let odd = vshll_n_u16::<16>(self.rounded(odd));
             vreinterpretq_f32_u32(vorrq_u32(even, odd))
         })
     }
@@ -246,6 +277,27 @@ impl Simd for Neon {
     #[inline(always)]
     fn odd_f16(self, pairs: float32x4_t) -> float32x4_t {
         proven!(widened(vshrn_n_u32::<16>(vreinterpretq_u32_f32(pairs))))
+    }
+
+    #[inline(always)]
+    fn dot_bf16(self, sum: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        if !BF16 {
+            let sum = self.fma(self.odd_bf16(a), self.odd_bf16(b), sum);
+            return self.fma(self.even_bf16(a), self.even_bf16(b), sum);
+        }
+        let mut sum = sum;
+        // SAFETY: as for rounding.
+        unsafe {
+            asm!(
+                ".arch_extension bf16",
+                "bfdot {sum:v}.4s, {a:v}.8h, {b:v}.8h",
+                sum = inout(vreg) sum,
+                a = in(vreg) a,
+                b = in(vreg) b,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sum
     }
 
     #[inline(always)]
