@@ -1,6 +1,6 @@
 //! Times the networks of a model on a GPU by themselves, with all weights in its memory, and prints the memory that each
-//! takes at most, weights included: decoding of one image of 1024 and of 2048 pixels a side, and two texts of 256 tokens
-//! by T5, if the model has it.
+//! takes at most, weights included: decoding of one image of 1024 and of 2048 pixels a side, as a run does it and in
+//! larger bands, and two texts of 256 tokens by T5, if the model has it.
 //!
 //! ```text
 //! cargo run --release -p sd-models --example synthesize -- --arch sd3.5-large DIR
@@ -35,14 +35,22 @@ fn main() {
     };
     for side in [1024, 2048] {
         let config: vae::Config = folder.json("vae/config.json").unwrap();
-        let decoder = vae::Decoder::new(weights("vae"), &config).unwrap();
-        decoder.load().unwrap();
         let side_of_latents = side / config.downsampling();
         let shape = (1, config.latent_channels, side_of_latents, side_of_latents);
         let latents = Tensor::randn(0.0_f32, 1.0, shape, &device).unwrap();
-        measure(&format!("decoding {side}"), &device, || {
-            decoder.decode(&latents).unwrap()
-        });
+        // As a run decodes, then in larger bands.
+        for larger in [None, Some(1_usize << 24), Some(1 << 26), Some(usize::MAX)] {
+            let mut decoder = vae::Decoder::new(weights("vae"), &config).unwrap();
+            if let Some(band) = larger {
+                let stored = band.max(1 << 26);
+                decoder = decoder.with_banding(vae::Banding { band, stored });
+            }
+            decoder.load().unwrap();
+            let bands = larger.map_or_else(String::new, |band| format!(" in bands of {band} values"));
+            measure(&format!("decoding {side}{bands}"), &device, || {
+                decoder.decode(&latents).unwrap()
+            });
+        }
     }
     if let Ok(config) = folder.json::<t5::Config>(&format!("{T5}/config.json")) {
         let encoder = t5::TextEncoder::new(weights(T5), &config).unwrap();
