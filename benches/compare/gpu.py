@@ -3,9 +3,11 @@
 
     cargo build --release --features cuda
     cargo build --release -p sd-models --example synthesize
+    cargo build --release -p sd-models --features cuda --example networks
     gpu.py --models DIR [--compile] [WORK...]      models are written to DIR once (45 GB); needs diffusers
 
 A step is one evaluation of the network for a batch of two, the prompt and the empty prompt: the median without the first three steps.
+Decoding and T5 are timed by themselves too, with their weights in the GPU's memory: seconds a call, and the memory at most.
 """
 
 import argparse
@@ -42,6 +44,8 @@ def main():
         images = [ours(arguments, folder, side, steps, budget) for budget in budgets]
         if len({image for image in images}) > 1:
             print("the images differ between budgets")
+        if program(arguments, "networks").is_file():
+            subprocess.run([program(arguments, "networks"), folder], check=True)
         if not arguments.ours_only:
             theirs(name, folder, side, arguments.compile)
 
@@ -132,9 +136,19 @@ def theirs(name, folder, side, compiles):
     for size in (latent, 2 * latent):
         latents = normal(1, vae.config.latent_channels, size, size)
         decoding = timed(torch, lambda: vae.decode(latents, return_dict=False), 3)
-        line += f"; decoding {8 * size}: {decoding:.3f} s, {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
+        line += f"; decoding {8 * size}: {decoding:.4f} s, {torch.cuda.max_memory_allocated() / 1e9:.2f} GB"
+    del vae, latents
+    if is_sd3:
+        from transformers import T5EncoderModel
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        encoder = T5EncoderModel.from_pretrained(folder, subfolder="text_encoder_3", torch_dtype=dtype).to(device)
+        ids = torch.arange(512, device=device).reshape(2, 256)
+        seconds = timed(torch, lambda: encoder(ids))
+        line += f"; T5, 2 x 256 tokens: {seconds:.4f} s, {torch.cuda.max_memory_allocated() / 1e9:.2f} GB"
+        del encoder
     print(line, flush=True)
-    del vae
     torch.cuda.empty_cache()
 
 

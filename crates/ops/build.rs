@@ -4,9 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The files of kernels, in `src/cuda/kernels`.
-const KERNELS: [&str; 5] = ["attention", "convolution", "copy", "elementwise", "norm"];
+const KERNELS: [&str; 6] = [
+    "attention",
+    "attention_hopper",
+    "convolution",
+    "copy",
+    "elementwise",
+    "norm",
+];
 /// What they include.
-const HEADERS: [&str; 3] = ["functions.cuh", "tensor_cores.cuh", "values.cuh"];
+const HEADERS: [&str; 4] = ["functions.cuh", "hopper.cuh", "tensor_cores.cuh", "values.cuh"];
+/// The kernels for compute capability 9.0 alone, H100 and H200.
+const FOR_HOPPER: &str = "attention_hopper";
 /// The architectures of GeForce RTX 20 to 50, A100, H100 and B200.
 const ARCHITECTURES: [&str; 7] = ["75", "80", "86", "89", "90", "100", "120"];
 
@@ -29,7 +38,8 @@ fn main() {
 }
 
 /// Compiles each file to a fat binary in the folder of the build's results: machine code for every architecture, and
-/// PTX of the newest one for those to come. `CUDA_COMPUTE_CAP=90` compiles for one alone.
+/// PTX of the newest one for those to come. `CUDA_COMPUTE_CAP=90` compiles for one alone. What is not compiled is an
+/// empty file.
 fn compile_kernels() -> Result<(), String> {
     let folder = Path::new("src/cuda/kernels");
     let results = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
@@ -55,18 +65,25 @@ fn compile_kernels() -> Result<(), String> {
     let compile = |name: &str| {
         let source = folder.join(name).with_extension("cu");
         println!("cargo::rerun-if-changed={}", source.display());
+        let result = results.join(name).with_extension("fatbin");
+        let for_hopper = name == FOR_HOPPER;
+        if for_hopper && !architectures.iter().any(|architecture| architecture == "90") {
+            return std::fs::write(&result, []).map_err(|error| format!("{}: {error}", result.display()));
+        }
         let mut command = Command::new(&nvcc);
         command.args(["-fatbin", "-O3", "-std=c++17", "--threads", "0", "-o"]);
-        command
-            .arg(results.join(name).with_extension("fatbin"))
-            .arg(&source);
-        for architecture in &architectures {
-            command.arg(format!(
-                "-gencode=arch=compute_{architecture},code=sm_{architecture}"
-            ));
-        }
-        if let Some(newest) = architectures.last() {
-            command.arg(format!("-gencode=arch=compute_{newest},code=compute_{newest}"));
+        command.arg(&result).arg(&source);
+        if for_hopper {
+            command.arg("-gencode=arch=compute_90a,code=sm_90a");
+        } else {
+            for architecture in &architectures {
+                command.arg(format!(
+                    "-gencode=arch=compute_{architecture},code=sm_{architecture}"
+                ));
+            }
+            if let Some(newest) = architectures.last() {
+                command.arg(format!("-gencode=arch=compute_{newest},code=compute_{newest}"));
+            }
         }
         if let Some(compiler) = std::env::var_os("NVCC_CCBIN") {
             command.arg("-ccbin").arg(compiler);

@@ -54,6 +54,8 @@ pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
 pub use cpu::simd::matrix_unit;
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};
+#[cfg(feature = "cuda")]
+pub use cuda::assume_capability as assume_cuda_capability;
 pub use leaky_relu::{leaky_relu, prelu, scaled_residual};
 pub use linear::{
     Linear, linear, linear_gated_gelu_tanh, linear_gated_residual, linear_geglu, linear_gelu,

@@ -36,7 +36,7 @@ const MAY_TEST_FEATURES: [&str; 10] = [
     // Tests and measurements of a GPU's own.
     "crates/cli/tests/device/",
     "crates/ops/examples/gpu_kernels.rs",
-    "crates/ops/tests/device.rs",
+    "crates/ops/tests/device/",
     "crates/ops/src/",
     "crates/weights/src/buffers/",
     "crates/weights/src/cuda/",

@@ -27,16 +27,25 @@ impl RelativePositions {
 
     /// The bias of a text of `tokens` tokens: `[heads, tokens, tokens]`.
     pub(super) fn bias(&self, tokens: usize, device: &Device) -> candle_core::Result<Tensor> {
-        let classes: Vec<u32> = (0..tokens)
-            .flat_map(|query| (0..tokens).map(move |key| (query, key)))
-            .map(|(query, key)| self.class(query, key) as u32)
+        let (distances, heads) = ((2 * tokens).saturating_sub(1), self.table.dim(1)?);
+        let table: Vec<f32> = self.table.flatten_all()?.to_vec1()?;
+        // The bias depends on the distance alone, from the farthest key before a query to the farthest one after it.
+        let classes: Vec<usize> = (0..distances)
+            .map(|index| {
+                self.class(
+                    (tokens - 1).saturating_sub(index),
+                    index.saturating_sub(tokens - 1),
+                )
+            })
             .collect();
-        let classes = Tensor::from_vec(classes, tokens * tokens, &Device::Cpu)?;
-        let bias = self
-            .table
-            .index_select(&classes, 0)?
-            .reshape((tokens, tokens, ()))?;
-        bias.permute((2, 0, 1))?.contiguous()?.to_device(device)
+        let mut bias = Vec::with_capacity(heads * tokens * tokens);
+        for head in 0..heads {
+            let line: Vec<f32> = classes.iter().map(|class| table[class * heads + head]).collect();
+            for query in 0..tokens {
+                bias.extend_from_slice(&line[tokens - 1 - query..][..tokens]);
+            }
+        }
+        Tensor::from_vec(bias, (heads, tokens, tokens), device)
     }
 
     /// The bucket of the distance from `query` to `key`. Half of the buckets are for keys after the query; of

@@ -1,12 +1,12 @@
-//! Attention: one kernel that stores no scores for the sizes of heads that it has, in 16 bits, and for others products
-//! of chunks of queries with all keys.
+//! Attention: one kernel that stores no scores for the sizes of heads that it has, in 16 bits, another one for Hopper,
+//! and for other sizes products of chunks of queries with all keys.
 
 use candle_core::{D, DType, Tensor};
 
 use super::copy::{copied, copy, in_order};
 use super::launch::{Kernel, Limits, Source, count, suffix};
 use super::tensors::{Address, NONE, address, device_of, optional_address, undefined};
-use super::{concatenate, softmax};
+use super::{attention_hopper, concatenate, softmax};
 use crate::Result;
 use crate::fused_attention::{SCORES, fused_on_cuda};
 
@@ -130,11 +130,11 @@ pub(crate) fn joint_attention(
 }
 
 /// One of the sections of an attention, `[batch, heads, tokens, head size]` each.
-struct Stream<'a> {
-    queries: &'a Tensor,
-    keys: &'a Tensor,
-    values: &'a Tensor,
-    result: &'a Tensor,
+pub(super) struct Stream<'a> {
+    pub(super) queries: &'a Tensor,
+    pub(super) keys: &'a Tensor,
+    pub(super) values: &'a Tensor,
+    pub(super) result: &'a Tensor,
 }
 
 impl<'a> Stream<'a> {
@@ -183,11 +183,14 @@ fn section(tensor: &Tensor) -> Result<Section> {
     })
 }
 
-/// Runs the kernel for one stream or two.
+/// Runs one of the kernels for one stream or two.
 fn fused(streams: &[Stream<'_>], bias: Option<&Tensor>, scale: f64) -> Result<()> {
     let Some(first) = streams.first() else {
         return Ok(());
     };
+    if bias.is_none() && attention_hopper::takes(streams)? {
+        return attention_hopper::fused(streams, scale);
+    }
     let (batch, heads, _, size) = first.queries.dims4()?;
     let Some((compiled, of_block)) = form(size, bias.is_some()) else {
         candle_core::bail!("attention with heads of {size}");

@@ -146,9 +146,12 @@ pub(crate) fn channel_moments(rows: &Tensor, earlier: Option<(usize, &Tensor)>) 
         channels_of_group: 1,
     };
     let name = format!("channel_moments_{}", suffix(rows.dtype())?);
-    launch(&device_of(rows)?, &name, batch * channels, parameters)?;
+    launch(&device_of(rows)?, &name, batch * channels * WARP, parameters)?;
     Ok(result)
 }
+
+/// The threads of a warp.
+const WARP: usize = 32;
 
 /// As kernels have it.
 #[repr(C)]

@@ -1,9 +1,10 @@
 //! Loading kernels and queueing them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, DeviceRepr, LaunchConfig, PushKernelArg, sys,
 };
@@ -16,6 +17,8 @@ use crate::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Source {
     Attention,
+    /// Empty unless the build was for compute capability 9.0 too.
+    AttentionHopper,
     Convolution,
     Copy,
     Elementwise,
@@ -42,6 +45,7 @@ impl Source {
         }
         match self {
             Self::Attention => compiled!("attention"),
+            Self::AttentionHopper => compiled!("attention_hopper"),
             Self::Convolution => compiled!("convolution"),
             Self::Copy => compiled!("copy"),
             Self::Elementwise => compiled!("elementwise"),
@@ -187,13 +191,27 @@ pub(super) fn count(count: usize) -> Result<u32> {
     u32::try_from(count).map_err(Error::wrap)
 }
 
+/// What [`assume_capability`] has set.
+static ASSUMED: OnceLock<(i32, i32)> = OnceLock::new();
+
+/// Chooses kernels as on a GPU of this compute capability, if the GPU has a later one, for the rest of the process: for
+/// tests of the kernels of other GPUs. It has no effect after the first operation.
+pub fn assume_capability(major: i32, minor: i32) {
+    // The first one counts.
+    let _ = ASSUMED.set((major, minor));
+}
+
 /// What of a device kernels are chosen by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Whether it has the tensor cores that the kernels for 16 bits use: compute capability 8.0.
     pub(super) has_tensor_cores: bool,
+    /// Whether it runs the kernels for Hopper, which run on compute capability 9.0 alone, and the build has them.
+    pub(super) is_hopper: bool,
     /// The most shared memory of a block.
     pub(super) shared_bytes: usize,
+    /// The multiprocessors, of which each runs at least one block at a time.
+    pub(super) multiprocessors: usize,
 }
 
 impl Limits {
@@ -208,12 +226,14 @@ impl Limits {
         if let Some(limits) = known.get(&context.ordinal()) {
             return Ok(*limits);
         }
-        let (major, _) = context.compute_capability().w()?;
-        let attribute = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-        let shared_bytes = context.attribute(attribute).w()?;
+        let capability = context.compute_capability().w()?;
+        let capability = capability.min(*ASSUMED.get().unwrap_or(&capability));
+        let attribute = |attribute| usize::try_from(context.attribute(attribute).w()?).map_err(Error::wrap);
         let limits = Self {
-            has_tensor_cores: major >= 8,
-            shared_bytes: usize::try_from(shared_bytes).map_err(Error::wrap)?,
+            has_tensor_cores: capability >= (8, 0),
+            is_hopper: capability == (9, 0) && !Source::AttentionHopper.image().is_empty(),
+            shared_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         };
         known.insert(context.ordinal(), limits);
         Ok(limits)

@@ -6,6 +6,7 @@
 //! lies. Results of operations on images lie so; other images are copied into this order first.
 
 mod attention;
+mod attention_hopper;
 mod channels_last;
 mod concatenate;
 mod conversion;
@@ -20,6 +21,7 @@ mod launch;
 mod matmul;
 mod row_norm;
 mod softmax;
+mod tensor_map;
 mod tensors;
 
 pub(crate) use attention::{attention, joint_attention};
@@ -31,6 +33,7 @@ pub(crate) use elementwise::{activated, add_positions, combined, gated_gelu_tanh
 pub(crate) use filters::channels_last_in_place;
 pub(crate) use group_norm::{channel_moments, group_normalized, group_statistics, grouped_statistics};
 pub(crate) use images::{image_of_tokens, tokens_of_image, upsample_nearest};
+pub use launch::assume_capability;
 pub(crate) use matmul::{linear, linear_gated_gelu_tanh, linear_geglu};
 pub(crate) use row_norm::row_norm;
 pub(crate) use tensors::undefined;

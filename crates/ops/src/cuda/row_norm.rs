@@ -83,6 +83,7 @@ pub(crate) fn row_norm(x: &Tensor, norm: RowNorm<'_>) -> Result<Tensor> {
         17..=32 => ("row_norm_32", 32),
         33..=128 => ("row_norm_128", 32),
         129..=320 => ("row_norm_320", 32),
+        321..=512 => ("row_norm_512", 32),
         _ => ("row_norm", 32),
     };
     let kernel = Kernel {

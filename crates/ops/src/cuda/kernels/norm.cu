@@ -175,18 +175,21 @@ struct Moments {
 };
 
 // For each channel its mean and the sum of squared deviations from it, merged with those of earlier rows (Chan, Golub and LeVeque,
-// "Algorithms for Computing the Sample Variance", 1983): a thread a channel.
+// "Algorithms for Computing the Sample Variance", 1983): a warp a channel.
 template <typename T>
 __device__ void channel_moments(const Moments& moments) {
-  uint32_t index = blockIdx.x * blockDim.x + threadIdx.x;
+  uint32_t index = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
   if (index >= moments.batch * moments.channels) return;
   uint32_t batch = index / moments.channels, channel = index - batch * moments.channels;
   const float* sums = moments.sums + (uint64_t(batch) * moments.slabs * moments.channels + channel) * 2;
   float total = 0.0f, squares = 0.0f;
-  for (uint32_t slab = 0; slab < moments.slabs; slab++) {
+  for (uint32_t slab = lane; slab < moments.slabs; slab += 32) {
     total += sums[uint64_t(slab) * moments.channels * 2];
     squares += sums[uint64_t(slab) * moments.channels * 2 + 1];
   }
+  total = sum_over_lanes(total);
+  squares = sum_over_lanes(squares);
+  if (lane > 0) return;
   float origin = widened(static_cast<const T*>(moments.x)[uint64_t(batch) * moments.pixels * moments.channels + channel]);
   float apart = total / float(moments.pixels);
   float mean = origin + apart, deviations = fmaxf(squares - apart * total, 0.0f);
@@ -366,6 +369,7 @@ __device__ void softmax(const Scores& scores) {
   extern "C" __global__ void row_norm_32_##NAME(const Rows rows) { row_norm<T, N, 32, 1>(rows); }                      \
   extern "C" __global__ void row_norm_128_##NAME(const Rows rows) { row_norm<T, N, 32, 4>(rows); }                     \
   extern "C" __global__ void row_norm_320_##NAME(const Rows rows) { row_norm<T, N, 32, 10>(rows); }                    \
+  extern "C" __global__ void row_norm_512_##NAME(const Rows rows) { row_norm<T, N, 32, 16>(rows); }                     \
   extern "C" __global__ void row_norm_##NAME(const Rows rows) { long_row_norm<T>(rows); }                              \
   extern "C" __global__ void channel_sums_##NAME(const Sums sums) { channel_sums<T, N>(sums); }                        \
   extern "C" __global__ void channel_sums_##NAME##_single(const Sums sums) { channel_sums<T, 1>(sums); }               \

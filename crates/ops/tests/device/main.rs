@@ -4,18 +4,20 @@
 #![cfg(any(feature = "cuda", metal))]
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed.
 
+mod attention;
+#[path = "../random/mod.rs"]
 mod random;
 
 use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor};
 use sd_ops::{
-    Band, BandedConv2d, ChannelMoments, Conv2d, GroupNorm, Heads, LayerNorm, Linear, Precision, RmsNorm,
-    add_positions, attention, concatenate, conv2d, conv2d_onto, conv2d_shifted, gated_gelu_tanh,
-    gated_residual, geglu, gelu, gelu_tanh, group_norm, group_norm_silu, image_of_tokens, joint_attention,
-    layer_norm, linear, linear_gated_residual, linear_geglu, linear_gelu, linear_gelu_tanh,
-    linear_quick_gelu, linear_residual, linear_silu, modulated_layer_norm, quick_gelu, rms_norm, silu, sum,
-    timestep_embedding, tokens_of_image, transpose, upsample_nearest,
+    Band, BandedConv2d, ChannelMoments, Conv2d, GroupNorm, LayerNorm, Linear, RmsNorm, add_positions,
+    concatenate, conv2d, conv2d_onto, conv2d_shifted, gated_gelu_tanh, gated_residual, geglu, gelu,
+    gelu_tanh, group_norm, group_norm_silu, image_of_tokens, layer_norm, linear, linear_gated_residual,
+    linear_geglu, linear_gelu, linear_gelu_tanh, linear_quick_gelu, linear_residual, linear_silu,
+    modulated_layer_norm, quick_gelu, rms_norm, silu, sum, timestep_embedding, tokens_of_image, transpose,
+    upsample_nearest,
 };
 
 /// Relative errors that are allowed.
@@ -87,6 +89,7 @@ fn compare(name: &str, compute: impl Fn(&Target) -> candle_core::Result<Tensor>)
 fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| {
         if cfg!(feature = "cuda") {
+            assume_capability();
             Device::new_cuda_with_stream(0).unwrap()
         } else {
             Device::new_metal(0).unwrap()
@@ -94,6 +97,18 @@ fn device() -> Device {
     });
     DEVICE.clone()
 }
+
+/// Chooses kernels as on a GPU of the compute capability in `SD_TEST_CUDA_CAPABILITY`, such as 8.0.
+fn assume_capability() {
+    #[cfg(feature = "cuda")]
+    if let Ok(capability) = std::env::var(CAPABILITY) {
+        let (major, minor) = capability.split_once('.').unwrap();
+        sd_ops::assume_cuda_capability(major.parse().unwrap(), minor.parse().unwrap());
+    }
+}
+
+#[cfg(feature = "cuda")]
+const CAPABILITY: &str = "SD_TEST_CUDA_CAPABILITY";
 
 #[test]
 fn functions_of_single_values() {
@@ -172,70 +187,6 @@ fn projections_with_what_follows() {
 }
 
 #[test]
-fn attention_of_two_streams() {
-    compare("joint_attention", |target| {
-        let heads = |tokens: usize, seed: u64| Heads {
-            queries: target.random(&[2, tokens, 3, 64], seed),
-            keys: target.random(&[2, tokens, 3, 64], seed + 1),
-            values: target.random(&[2, tokens, 3, 64], seed + 2),
-        };
-        let (first, second) = joint_attention(heads(70, 1), heads(33, 4), 0.3, Precision::Full)?;
-        Tensor::cat(&[first, second], 1)
-    });
-}
-
-#[test]
-fn attention_of_heads_of_every_size() {
-    for size in [8, 40, 72, 80, 96, 128, 160, 256, 512, 600] {
-        compare(&format!("attention of heads of {size}"), |target| {
-            let of = |rows: usize, seed: u64| target.random(&[2, rows, 2, size], seed).transpose(1, 2);
-            let scale = 1.0 / (size as f64).sqrt();
-            attention(
-                &of(45, 1)?,
-                &of(70, 2)?,
-                &of(70, 3)?,
-                None,
-                scale,
-                Precision::Full,
-            )
-        });
-    }
-}
-
-#[test]
-fn attention_of_two_streams_with_heads_of_every_size() {
-    for (size, of_first, of_second) in [(24, 130, 65), (96, 64, 1), (128, 1, 200), (512, 9, 8)] {
-        compare(&format!("joint_attention of heads of {size}"), |target| {
-            let heads = |tokens: usize, seed: u64| Heads {
-                queries: target.random(&[2, tokens, 2, size], seed),
-                keys: target.random(&[2, tokens, 2, size], seed + 1),
-                values: target.random(&[2, tokens, 2, size], seed + 2),
-            };
-            let (first, second) =
-                joint_attention(heads(of_first, 1), heads(of_second, 4), 0.2, Precision::Full)?;
-            Tensor::cat(&[first, second], 1)
-        });
-    }
-}
-
-#[test]
-fn attention_with_scores_far_from_zero() {
-    for (queries, keys) in [(300, 1000), (64, 77), (1, 1)] {
-        compare("attention", |target| {
-            let of = |rows: usize, seed: u64| (target.random(&[1, rows, 2, 64], seed) * 8.0)?.transpose(1, 2);
-            attention(
-                &of(queries, 1)?,
-                &of(keys, 2)?,
-                &of(keys, 3)?,
-                None,
-                0.125,
-                Precision::Full,
-            )
-        });
-    }
-}
-
-#[test]
 fn values_that_change_places() {
     compare("transpose", |target| transpose(&target.random(&[2, 37, 50], 1)));
     compare("sum", |target| {
@@ -261,58 +212,6 @@ fn values_that_change_places() {
         let x = target.random(&[2, 30, 40], 1).transpose(1, 2)?;
         concatenate(&[x.narrow(1, 3, 20)?, x.narrow(1, 0, 9)?], 1)
     });
-}
-
-#[test]
-fn attention_with_and_without_bias() {
-    // The last case is split into chunks of queries.
-    for (batch, heads, queries, keys, size) in [(2, 3, 77, 77, 64), (1, 2, 5, 300, 48), (2, 4, 700, 4096, 64)]
-    {
-        for bias in [
-            None,
-            Some(vec![1, 1, queries, keys]),
-            Some(vec![heads, queries, keys]),
-        ] {
-            compare("attention", |target| {
-                // As the networks hand them over: heads split off a row of features.
-                let of = |rows: usize, seed: u64| {
-                    (target.random(&[batch, rows, heads, size], seed) * 2.0)?.transpose(1, 2)
-                };
-                let bias = bias.as_ref().map(|shape| target.wide(shape, 4));
-                let scale = 1.0 / (size as f64).sqrt();
-                attention(
-                    &of(queries, 1)?,
-                    &of(keys, 2)?,
-                    &of(keys, 3)?,
-                    bias.as_ref(),
-                    scale,
-                    Precision::Full,
-                )
-            });
-        }
-    }
-}
-
-#[test]
-fn a_query_whose_every_key_is_masked_gets_zeros() {
-    let device = device();
-    let of = |seed: u64| {
-        let target = Target {
-            device: device.clone(),
-            held_type: DType::BF16,
-        };
-        target.random(&[1, 1, 4, 8], seed)
-    };
-    let mask = Tensor::full(f32::NEG_INFINITY, (4, 4), &device).unwrap();
-    let found = attention(&of(1), &of(2), &of(3), Some(&mask), 1.0, Precision::Full).unwrap();
-    let sum = found
-        .to_dtype(DType::F32)
-        .unwrap()
-        .abs()
-        .unwrap()
-        .sum_all()
-        .unwrap();
-    assert_eq!(sum.to_scalar::<f32>().unwrap(), 0.0);
 }
 
 #[test]
