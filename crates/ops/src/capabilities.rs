@@ -67,6 +67,9 @@ pub struct Capabilities {
     /// The rows of activations from which a matrix product keeps the whole device busy. With more rows at a
     /// time it takes more memory and is no faster.
     pub saturating_rows: usize,
+    /// The values of a feature map from which a convolution keeps the whole device busy, and the work beside it is
+    /// small. Larger bands of an image take more memory and are hardly faster.
+    pub saturating_values: usize,
     /// Whether linear layers apply an activation, a gate or a residual before they store their results.
     /// Elsewhere the results of the product are a tensor of their own.
     pub fuses_epilogues: bool,
@@ -86,6 +89,7 @@ const CPU: Capabilities = Capabilities {
     takes_quantized_weights: true,
     computes_on_threads: true,
     saturating_rows: 1024,
+    saturating_values: 1 << 22,
     fuses_epilogues: true,
     stores_gates: false,
     fuses_upsampling: true,
@@ -99,6 +103,7 @@ const CUDA: Capabilities = Capabilities {
     takes_quantized_weights: false,
     computes_on_threads: false,
     saturating_rows: 8192,
+    saturating_values: 1 << 25,
     // In place, which takes no more memory.
     fuses_epilogues: true,
     stores_gates: true,
@@ -113,6 +118,7 @@ const METAL: Capabilities = Capabilities {
     takes_quantized_weights: false,
     computes_on_threads: false,
     saturating_rows: 4096,
+    saturating_values: 1 << 22,
     // In place, which takes no more memory.
     fuses_epilogues: true,
     stores_gates: true,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use candle_core::{Result, Tensor};
-use sd_ops::{BandedConv2d, Conv2d, concatenate};
+use sd_ops::{BandedConv2d, Capabilities, Conv2d, concatenate};
 
 use crate::bands::{Rows, convolved, regrouped};
 
@@ -26,16 +26,14 @@ impl Banding {
         band: usize::MAX,
         stored: usize::MAX,
     };
-    /// 16 MB of 32-bit floats: enough to share a convolution among many threads, and small enough that a
-    /// dozen bands matter little.
-    const BAND: usize = 1 << 22;
     /// 256 MB of 32-bit floats, which are stored rather than recomputed.
     const STORED: usize = 1 << 26;
 
-    /// The banding for a network in which a feature map of `largest` values must be stored.
-    pub(super) fn beside(largest: usize) -> Self {
+    /// The banding on a device of `capabilities` for a network in which a feature map of `largest` values must be
+    /// stored.
+    pub(super) fn beside(largest: usize, capabilities: &Capabilities) -> Self {
         Self {
-            band: Self::BAND,
+            band: capabilities.saturating_values,
             stored: largest.max(Self::STORED),
         }
     }

@@ -78,7 +78,7 @@ impl<B: CoderBlock> Coder<B> {
 
     /// The banding for `batch` latents of `height` and `width`.
     pub(super) fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
-        let by_size = || self.config.banding(batch, height, width);
+        let by_size = || self.config.banding([batch, height, width], self.capabilities);
         self.banding.unwrap_or_else(by_size)
     }
 

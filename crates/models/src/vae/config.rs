@@ -1,5 +1,6 @@
 //! The autoencoder's configuration, `vae/config.json`.
 
+use sd_ops::Capabilities;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -75,15 +76,15 @@ impl Config {
         1 << self.block_out_channels.len().saturating_sub(1).min(16)
     }
 
-    /// The banding for `batch` latents of `height` and `width`, which allows for the largest feature map that
-    /// must be stored: the result of a level.
-    pub(super) fn banding(&self, batch: usize, height: usize, width: usize) -> Banding {
+    /// The banding on a device of `capabilities` for `batch` latents of `height` and `width`, which allows for the
+    /// largest feature map that must be stored: the result of a level.
+    pub(super) fn banding(&self, [batch, height, width]: [usize; 3], capabilities: &Capabilities) -> Banding {
         let positions = batch * height * width;
         let levels = self.block_out_channels.iter().rev().enumerate();
         let largest = levels
             .map(|(level, channels)| (channels * positions) << (2 * level))
             .max();
-        Banding::beside(largest.unwrap_or(0))
+        Banding::beside(largest.unwrap_or(0), capabilities)
     }
 
     /// Checks the settings.

@@ -268,7 +268,12 @@ mod tests {
             capabilities: Capabilities::of(&candle_core::Device::Cpu),
             activation_type: DType::F32,
         };
-        let peak = decoding(&config, config.banding(1, side / 8, side / 8), kernels, latents);
+        let peak = decoding(
+            &config,
+            config.banding([1, side / 8, side / 8], kernels.capabilities),
+            kernels,
+            latents,
+        );
         let bytes = 4 * (peak.activations + peak.shared) as u64 + 2 * peak.per_thread;
         bytes as f64 / f64::from(1 << 30)
     }
