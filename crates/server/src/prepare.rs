@@ -48,6 +48,11 @@ impl Unusable {
                 "use a smaller `size`, or close other programs: {} are enough",
                 smallest.as_budget()
             ),
+            Self::Catalog(sd_catalog::Error::NothingAt {
+                name, similar: None, ..
+            }) if sd_catalog::reference(name).is_some() => format!(
+                "`generate models pull {name}` downloads it, on the server; GET /api/models lists what requests may name"
+            ),
             Self::Catalog(
                 sd_catalog::Error::NothingAt { similar, .. } | sd_catalog::Error::NoPreset { similar, .. },
             ) => meant(similar),

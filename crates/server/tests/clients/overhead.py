@@ -7,7 +7,9 @@
 """
 
 import argparse
+import sqlite3
 import statistics
+import tempfile
 import time
 
 from server import Server
@@ -50,11 +52,23 @@ def main():
         between = [after[0] - before[1] for before, after in zip(times, times[1:])]
         wall = times[-1][1] - times[0][1]
         own = sum(finished - started for started, finished in times[1:])
+    print(f"a commit on this disk, which a submission waits for: {shown(committing(count))}")
     print(f"a plan: {shown(planning)}")
     print(f"a submission, with its plan: {shown(submitting)}; while a job runs: {shown(queueing)}")
     print(f"between two jobs of a queue: {shown(between)}; {count} jobs took {wall:.3f} s, of which they ran {own:.3f} s: "
           f"{(wall - own) / count * 1000:.2f} ms each")
     print(f"one at a time, beside the job's own time of {statistics.median(job['seconds'] for job in recent) * 1000:.1f} ms: {shown(added)}")
+
+
+def committing(count):
+    """The seconds of commits like those of the server, in the folder of temporary files."""
+    with tempfile.TemporaryDirectory() as folder:
+        connection = sqlite3.connect(f"{folder}/jobs.sqlite", isolation_level=None)
+        for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "CREATE TABLE jobs (text)"):
+            connection.execute(statement)
+        times = timed(count, lambda _: connection.execute("INSERT INTO jobs VALUES (?)", ("x" * 500,)))
+        connection.close()
+    return times
 
 
 def timed(count, work):
