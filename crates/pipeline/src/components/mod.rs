@@ -5,7 +5,8 @@ mod cache_name;
 mod classes;
 mod model_index;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 use sd_weights::{Checkpoint, LoraFile, ModelSource, WeightOptions, WeightType, Weights};
@@ -27,6 +28,8 @@ pub(crate) use model_index::ModelIndex;
 pub struct Components {
     source: Arc<dyn ModelSource>,
     adaptation: Adaptation,
+    /// The headers that were read. Parsing those of a UNet takes milliseconds, and a run asks for them dozens of times.
+    checkpoints: Mutex<BTreeMap<String, Checkpoint>>,
 }
 
 /// The type that the weights of `component` are held in.
@@ -43,6 +46,7 @@ impl Components {
         Self {
             source,
             adaptation: Adaptation::default(),
+            checkpoints: Mutex::default(),
         }
     }
 
@@ -51,12 +55,18 @@ impl Components {
         &*self.source
     }
 
-    /// The tensors of `component`, from their headers.
+    /// The tensors of `component`, from their headers, which are read once.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
     pub fn checkpoint(&self, component: &str) -> Result<Checkpoint> {
-        Ok(self.source.checkpoint(component)?)
+        let mut checkpoints = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(checkpoint) = checkpoints.get(component) {
+            return Ok(checkpoint.clone());
+        }
+        let checkpoint = self.source.checkpoint(component)?;
+        checkpoints.insert(component.to_owned(), checkpoint.clone());
+        Ok(checkpoint)
     }
 
     /// The weights of `component`, held as `weight_options` say. No weight is read yet.

@@ -23,7 +23,7 @@ pub(crate) struct ApiError {
     /// A sentence for people.
     pub(crate) message: String,
     /// What to do about it.
-    pub(crate) hint: Option<String>,
+    pub(crate) hint: Option<Box<str>>,
     /// The field that is wrong.
     pub(crate) field: Option<String>,
     /// The least budget with which the job would run, in bytes.
@@ -49,7 +49,7 @@ impl ApiError {
     }
 
     /// Adds what to do about it.
-    pub(crate) fn advising(self, hint: impl Into<String>) -> Self {
+    pub(crate) fn advising(self, hint: impl Into<Box<str>>) -> Self {
         Self {
             hint: Some(hint.into()),
             ..self
@@ -176,7 +176,7 @@ impl From<Unusable> for ApiError {
         if let Unusable::Invalid(invalid) = &unusable {
             return invalid.clone().into();
         }
-        let (message, hint) = (unusable.to_string(), unusable.hint());
+        let (message, hint) = (unusable.to_string(), unusable.hint().map(Into::into));
         let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
         let error = match unusable {
             Unusable::Pipeline(
@@ -226,7 +226,7 @@ impl From<Error> for ApiError {
             true => (
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage",
-                Some("the disk of the server needs space and must be writable".to_owned()),
+                Some("the disk of the server needs space and must be writable".into()),
             ),
             false => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", None),
         };

@@ -54,10 +54,12 @@ def main():
     parser.add_argument("--size", default="256x256")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--memory")
+    parser.add_argument("--sampler", help="one whose steps are one evaluation of the network each, such as euler")
     options = parser.parse_args()
     arguments = ["--allow-model", options.model] if options.model else []
     arguments += ["--memory", options.memory] if options.memory else []
-    request = {"size": options.size, "steps": options.steps, "model": options.model or "demo"}
+    request = {"size": options.size, "steps": options.steps, "model": options.model or "demo", "sampler": options.sampler}
+    request = {name: value for name, value in request.items() if value}
     with Server(*arguments) as server:
         follower = Follower(server)
         follower.start()
