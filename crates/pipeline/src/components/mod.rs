@@ -5,8 +5,7 @@ mod cache_name;
 mod classes;
 mod model_index;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use sd_weights::{Checkpoint, LoraFile, ModelSource, WeightOptions, WeightType, Weights};
@@ -28,8 +27,6 @@ pub(crate) use model_index::ModelIndex;
 pub struct Components {
     source: Arc<dyn ModelSource>,
     adaptation: Adaptation,
-    /// The headers that were read. Parsing those of a UNet takes milliseconds, and a run asks for them dozens of times.
-    checkpoints: Mutex<BTreeMap<String, Checkpoint>>,
 }
 
 /// The type that the weights of `component` are held in.
@@ -46,7 +43,6 @@ impl Components {
         Self {
             source,
             adaptation: Adaptation::default(),
-            checkpoints: Mutex::default(),
         }
     }
 
@@ -55,18 +51,12 @@ impl Components {
         &*self.source
     }
 
-    /// The tensors of `component`, from their headers, which are read once.
+    /// The tensors of `component`, from their headers.
     ///
     /// # Errors
     /// Its files are missing or their headers are wrong.
     pub fn checkpoint(&self, component: &str) -> Result<Checkpoint> {
-        let mut checkpoints = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(checkpoint) = checkpoints.get(component) {
-            return Ok(checkpoint.clone());
-        }
-        let checkpoint = self.source.checkpoint(component)?;
-        checkpoints.insert(component.to_owned(), checkpoint.clone());
-        Ok(checkpoint)
+        Ok(self.source.checkpoint(component)?)
     }
 
     /// The weights of `component`, held as `weight_options` say. No weight is read yet.
