@@ -88,7 +88,7 @@ fn fits(catalog: &Catalog, inputs: &Inputs, layered: &Layered) -> Result<bool> {
     let request = Resolved::new(catalog, inputs.clone(), layered.clone())
         .and_then(|resolved| resolved.without_missing_controlnets().request(catalog));
     match request {
-        Ok(request) => Ok(sd_pipeline::plan(&request).is_ok()),
+        Ok(request) => Ok(catalog.planner.plan(&request).is_ok()),
         Err(error @ Error::NoModelsFolder { .. }) => Err(error),
         Err(_) => Ok(false),
     }

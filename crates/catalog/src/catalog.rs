@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use sd_hub::{Cache, Hub, Reference};
-use sd_pipeline::ModelFiles;
 use sd_pipeline::bundle::{FileKind, Kind};
+use sd_pipeline::{ModelFiles, Planner};
 
 use crate::configuration::Configuration;
 use crate::demo;
@@ -41,6 +41,8 @@ pub struct Catalog {
     own_names: Option<BTreeSet<String>>,
     /// If given, the only models that are resolved.
     only_models: Option<Vec<String>>,
+    /// Plans runs, to find the best preset that fits.
+    pub(crate) planner: Planner,
 }
 
 impl Catalog {
@@ -51,7 +53,14 @@ impl Catalog {
             models_path: ModelsPath::new(configuration.models_path.clone()),
             own_names: None,
             only_models: None,
+            planner: Planner::default(),
         }
+    }
+
+    /// Plans runs with what `planner` keeps.
+    #[must_use]
+    pub fn planning_with(self, planner: Planner) -> Self {
+        Self { planner, ..self }
     }
 
     /// The catalog for names that others send: it resolves those of [`Catalog::names`] and of the `configuration`, and no

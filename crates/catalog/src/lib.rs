@@ -48,7 +48,7 @@ pub use demo::model as demo_model;
 pub use demo_language::{OutsideLanguage, outside_language};
 pub use error::{Error, MeantSampler, Result};
 pub use fetch::FetchObserver;
-pub use generation_parameters::{GenerationParameters, Given, ParametersSource, Unmet};
+pub use generation_parameters::{GenerationParameters, Given, ParametersSource, Unmet, parameters_text};
 pub use known_hash::KnownHash;
 pub use layers::{Layered, Layers};
 pub use local::is_complete_folder;

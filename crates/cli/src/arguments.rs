@@ -29,7 +29,7 @@ pub(crate) use models::{ModelsArguments, ModelsTask};
 pub(crate) use resume::ResumeArguments;
 #[cfg(feature = "cluster")]
 pub(crate) use serve::{ClusterArguments, WorkerArguments};
-pub(crate) use serve::{PsArguments, ServeArguments};
+pub(crate) use serve::{EngineArguments, PsArguments, ServeArguments};
 pub(crate) use show::ShowArguments;
 
 use std::num::NonZeroUsize;

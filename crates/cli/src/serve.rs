@@ -7,7 +7,7 @@ use sd_catalog::Configuration;
 use sd_server::{Keys, Limits, ListedJob, Options};
 use serde_json::json;
 
-use crate::arguments::{PsArguments, ServeArguments};
+use crate::arguments::{EngineArguments, PsArguments, ServeArguments};
 use crate::hint::Failure;
 #[cfg(feature = "cluster")]
 use crate::worker;
@@ -21,11 +21,7 @@ const TOKEN: &str = "SD_GENERATE_TOKEN";
 /// # Errors
 /// The server cannot start.
 pub(crate) fn run(arguments: ServeArguments) -> Result<(), Failure> {
-    sd_pipeline::device::compute_with(arguments.threads)?;
-    let mut configuration = Configuration::of_user()?;
-    let defaults = &mut configuration.defaults;
-    defaults.memory = arguments.memory.or(defaults.memory);
-    defaults.device = arguments.device.or(defaults.device);
+    let configuration = configuration(&arguments.engine)?;
     let keys = match (
         &arguments.token_file,
         arguments.token.clone().or_else(token_of_environment),
@@ -46,13 +42,15 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<(), Failure> {
         origins: arguments.origin,
         models: (!arguments.allow_model.is_empty()).then_some(arguments.allow_model),
         configuration,
-        idle_after: arguments.idle_after,
+        idle_after: arguments.engine.idle_after,
         keep_for: arguments.keep_for,
         keep_bytes: arguments.keep.0,
         limits: Limits {
             images: arguments.most_images,
             waiting: arguments.most_waiting,
+            connections: arguments.most_connections,
             per_minute: arguments.most_per_minute,
+            uploads: arguments.keep_uploads.0,
             ..Limits::default()
         },
         logs_prompts: arguments.log_prompts,
@@ -109,6 +107,19 @@ pub(crate) fn list(arguments: &PsArguments) -> Result<(), Failure> {
         terminal::print_line(&format!("{id:8}  {state:9}  {user:10}  {model:20}  {prompt}"));
     }
     Ok(())
+}
+
+/// The user's configuration with what the command line sets of it. From here on so many threads compute as that says.
+///
+/// # Errors
+/// The configuration is wrong, or there cannot be so many threads.
+pub(crate) fn configuration(arguments: &EngineArguments) -> Result<Configuration, Failure> {
+    sd_pipeline::device::compute_with(arguments.threads)?;
+    let mut configuration = Configuration::of_user()?;
+    let defaults = &mut configuration.defaults;
+    defaults.memory = arguments.memory.or(defaults.memory);
+    defaults.device = arguments.device.or(defaults.device);
+    Ok(configuration)
 }
 
 fn token_of_environment() -> Option<String> {

@@ -1,10 +1,10 @@
 //! `generate worker`.
 
-use sd_catalog::Configuration;
 use sd_server::{QueueOptions, WorkerOptions};
 
 use crate::arguments::{ClusterArguments, WorkerArguments};
 use crate::hint::Failure;
+use crate::serve::configuration;
 use crate::{signals, terminal};
 
 /// Runs jobs of a queue until a signal.
@@ -12,11 +12,7 @@ use crate::{signals, terminal};
 /// # Errors
 /// The worker has nothing to run, or cannot use its folder.
 pub(crate) fn run(arguments: WorkerArguments) -> Result<(), Failure> {
-    sd_pipeline::device::compute_with(arguments.threads)?;
-    let mut configuration = Configuration::of_user()?;
-    let defaults = &mut configuration.defaults;
-    defaults.memory = arguments.memory.or(defaults.memory);
-    defaults.device = arguments.device.or(defaults.device);
+    let configuration = configuration(&arguments.engine)?;
     let state = || sd_catalog::user_dirs().state.map(|state| state.join("worker"));
     let folder = arguments.folder.or_else(state);
     let folder = folder.ok_or(sd_server::Error::NoStateFolder)?;
@@ -25,7 +21,7 @@ pub(crate) fn run(arguments: WorkerArguments) -> Result<(), Failure> {
         folder: std::path::absolute(&folder).unwrap_or(folder),
         models: (!arguments.allow_model.is_empty()).then_some(arguments.allow_model),
         configuration,
-        idle_after: arguments.idle_after,
+        idle_after: arguments.engine.idle_after,
     };
     let interrupt = signals::interrupt()?;
     let ready = |models: &[String]| {

@@ -61,6 +61,7 @@ pub use error::{Error, Result};
 pub use event::{Event, Interrupt, Observer, SavedImage};
 pub use failure::{Failure, Warning};
 pub use image_size::{AspectRatio, BadSize, ImageSize, SizeChoice};
+pub use loaded::DeviceMemory;
 pub use machine::{DeviceKind, DeviceReport, Machine, UsableDevice};
 pub use numerics_id::cpu as cpu_numerics_id;
 pub use preview::Preview;
@@ -69,7 +70,7 @@ pub use request::{
     ControlChoice, ControlKind, DeviceChoice, EmbeddingChoice, GuidanceScale, InitImage, LoraChoice,
     ModelChoice, Names, Recommended, RefinerChoice, Request, Strength, TypeChoice, UpscaleChoice,
 };
-pub use run::{PlannedRequest, plan, planned};
+pub use run::{PlannedRequest, Planner, plan, planned};
 pub use sd_memory::{Bytes, DeviceInfo, Limit};
 pub use sd_models::Error as ModelError;
 pub use sd_schedulers as scheduler;

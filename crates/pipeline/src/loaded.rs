@@ -1,15 +1,26 @@
-//! What is loaded in a process: the device, and the cache for the next request.
+//! What is loaded in a process: the device, the tokenizers, and the cache for the next request.
 
 use std::path::PathBuf;
 
 use candle_core::Device;
-use sd_memory::Bytes;
+use sd_memory::{Bytes, DeviceInfo};
 use sd_ops::{Capabilities, Memory};
+use sd_weights::gpu_name;
 
-use crate::Result;
 use crate::device::{self, Opened};
 use crate::request::{DeviceChoice, ModelChoice};
 use crate::request_cache::RequestCache;
+use crate::tokenizer::Tokenizers;
+use crate::{Result, device_budget};
+
+/// The memory of a device that has its own.
+#[derive(Debug, Clone)]
+pub struct DeviceMemory {
+    /// The name of the GPU, if its driver reports one.
+    pub gpu: Option<String>,
+    /// What is in use, and how much there is.
+    pub memory: DeviceInfo,
+}
 
 /// What is loaded in a process.
 #[derive(Debug, Default)]
@@ -19,6 +30,8 @@ pub(crate) struct Loaded {
     cache: Option<RequestCache>,
     /// The base model of the last request.
     model: Option<PathBuf>,
+    /// The tokenizers for the next request.
+    tokenizers: Tokenizers,
     /// Memory of the process in the last request without networks and activations.
     process: Bytes,
 }
@@ -28,8 +41,27 @@ impl Loaded {
     pub(crate) fn with_cache() -> Self {
         Self {
             cache: Some(RequestCache::default()),
+            tokenizers: Tokenizers::keeping(),
             ..Self::default()
         }
+    }
+
+    /// Nothing loaded yet, and nothing cached for the next request but `tokenizers`.
+    pub(crate) fn with_tokenizers(tokenizers: Tokenizers) -> Self {
+        Self {
+            tokenizers,
+            ..Self::default()
+        }
+    }
+
+    /// Shares the tokenizers that others keep.
+    pub(crate) fn share_tokenizers(&mut self, tokenizers: Tokenizers) {
+        self.tokenizers = tokenizers;
+    }
+
+    /// The tokenizers for the next request.
+    pub(crate) fn tokenizers(&self) -> &Tokenizers {
+        &self.tokenizers
     }
 
     /// The device of `choice`, which is opened once. The cache of another device is released.
@@ -40,7 +72,7 @@ impl Loaded {
         if let Some((_, opened)) = self.device.as_ref().filter(|(chosen, _)| *chosen == choice) {
             return Ok(opened.device.clone());
         }
-        self.release();
+        self.release_cache();
         let opened = device::open(choice)?;
         let device = opened.device.clone();
         self.device = Some((choice, opened));
@@ -51,6 +83,15 @@ impl Loaded {
     pub(crate) fn fallback(&self) -> Option<&str> {
         let (_, opened) = self.device.as_ref()?;
         opened.fallback.as_deref()
+    }
+
+    /// The device that is open, and its memory, if it has memory of its own.
+    pub(crate) fn device_memory(&self) -> Option<DeviceMemory> {
+        let (_, opened) = self.device.as_ref()?;
+        Some(DeviceMemory {
+            memory: device_budget::info(&opened.device)?,
+            gpu: gpu_name(&opened.device),
+        })
     }
 
     /// The cache for the next request, if there is one. A device with its own memory has none, because its
@@ -69,7 +110,7 @@ impl Loaded {
             return;
         }
         if self.model.as_deref() != Some(model.files.path()) {
-            self.release();
+            self.release_cache();
             self.model = Some(model.files.path().to_owned());
         }
         self.limit_to(budget.saturating_sub(self.process));
@@ -82,6 +123,11 @@ impl Loaded {
 
     /// Drops everything but the device.
     pub(crate) fn release(&mut self) {
+        self.tokenizers.clear();
+        self.release_cache();
+    }
+
+    fn release_cache(&mut self) {
         if let Some(cache) = &self.cache {
             cache.clear();
         }

@@ -18,6 +18,7 @@ mod job;
 mod listed;
 mod lock;
 mod log;
+mod model_facts;
 mod options;
 mod prepare;
 mod queue;

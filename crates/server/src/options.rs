@@ -59,6 +59,8 @@ pub struct Limits {
     pub uploads: u64,
     /// Jobs of one user that wait.
     pub waiting: usize,
+    /// Connections that are open at a time.
+    pub connections: usize,
     /// Requests of one address in a minute, if they are limited.
     pub per_minute: Option<u32>,
 }
@@ -74,6 +76,7 @@ impl Default for Limits {
             upload: 64 << 20,
             uploads: 1 << 30,
             waiting: 1000,
+            connections: 512,
             per_minute: None,
         }
     }

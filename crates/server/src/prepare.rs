@@ -1,14 +1,15 @@
 //! From a job to the request of the pipeline: its settings over those of the user, its names resolved to what is on this
 //! machine, and its plan. Nothing is downloaded.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sd_catalog::{Catalog, Configuration, Layers, Resolved, Settings, user_dirs};
 use sd_pipeline::seed::Seeds;
-use sd_pipeline::{PlannedRequest, Request, UserDirs};
+use sd_pipeline::{PlannedRequest, Planner, Request, UserDirs};
 
 use crate::job::{Inputs, Invalid, JobRequest, PlanView, SeedField};
-use crate::options::{Limits, Options};
+use crate::options::Limits;
 
 /// Why a job cannot be run.
 #[derive(Debug)]
@@ -19,6 +20,50 @@ pub(crate) enum Unusable {
     Catalog(sd_catalog::Error),
     /// Its model is wrong, or it does not fit.
     Pipeline(sd_pipeline::Error),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(invalid) => write!(formatter, "{}: {}", invalid.field, invalid.reason),
+            Self::Catalog(error) => error.fmt(formatter),
+            Self::Pipeline(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl Unusable {
+    /// What a client can do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        let meant = |similar: &Option<String>| {
+            let similar = similar.as_ref().map(|name| format!("did you mean `{name}`? "));
+            similar.unwrap_or_default() + "GET /api/models lists what requests may name"
+        };
+        Some(match self {
+            Self::Pipeline(sd_pipeline::Error::BudgetTooSmall { smallest, .. }) => format!(
+                "use a smaller `size`, or start the server with --memory {} or more",
+                smallest.as_budget()
+            ),
+            Self::Pipeline(sd_pipeline::Error::TooLittleLeft { smallest, .. }) => format!(
+                "use a smaller `size`, or close other programs: {} are enough",
+                smallest.as_budget()
+            ),
+            Self::Catalog(sd_catalog::Error::NothingAt {
+                name, similar: None, ..
+            }) if sd_catalog::reference(name).is_some() => format!(
+                "`generate models pull {name}` downloads it, on the server; GET /api/models lists what requests may name"
+            ),
+            Self::Catalog(
+                sd_catalog::Error::NothingAt { similar, .. } | sd_catalog::Error::NoPreset { similar, .. },
+            ) => meant(similar),
+            Self::Catalog(sd_catalog::Error::NoNetwork { .. }) => meant(&None),
+            Self::Catalog(
+                sd_catalog::Error::NotInstalled { reference, .. }
+                | sd_catalog::Error::PartlyInstalled { reference, .. },
+            ) => format!("`generate models pull {reference}` downloads it, on the server"),
+            _ => return None,
+        })
+    }
 }
 
 /// The folders of a job.
@@ -65,35 +110,33 @@ pub(crate) struct Terms<'a> {
     /// The only models that requests may name, if they are limited.
     pub(crate) models: Option<&'a [String]>,
     pub(crate) limits: &'a Limits,
+    /// Plans jobs.
+    pub(crate) planner: &'a Planner,
 }
 
-impl<'a> From<&'a Options> for Terms<'a> {
-    fn from(options: &'a Options) -> Self {
-        Self {
-            configuration: &options.configuration,
-            models: options.models.as_deref(),
-            limits: &options.limits,
-        }
+impl Terms<'_> {
+    /// The catalog that the names of requests are resolved with.
+    pub(crate) fn catalog(&self) -> Catalog {
+        let models = self.models.map(<[String]>::to_vec);
+        Catalog::new(self.configuration)
+            .for_others(self.configuration, models)
+            .planning_with(self.planner.clone())
     }
-}
 
-/// The catalog that the names of requests are resolved with.
-pub(crate) fn catalog<'a>(terms: impl Into<Terms<'a>>) -> Catalog {
-    let terms = terms.into();
-    let models = terms.models.map(<[String]>::to_vec);
-    Catalog::new(terms.configuration).for_others(terms.configuration, models)
+    /// Plans `request`. The plan is what the command prints for it.
+    ///
+    /// # Errors
+    /// The model is wrong, or the run does not fit into the memory.
+    pub(crate) fn planned(&self, request: &Request) -> Result<PlannedRequest, Unusable> {
+        self.planner.planned(request).map_err(Unusable::Pipeline)
+    }
 }
 
 /// The request of the pipeline for a job whose images are in `folder`.
 ///
 /// # Errors
 /// The job cannot be run.
-pub(crate) fn request<'a>(
-    job: &JobRequest,
-    folder: &JobFolder,
-    terms: impl Into<Terms<'a>>,
-) -> Result<Request, Unusable> {
-    let terms = terms.into();
+pub(crate) fn request(job: &JobRequest, folder: &JobFolder, terms: Terms<'_>) -> Result<Request, Unusable> {
     let typed = Settings {
         output: Some(
             folder
@@ -102,7 +145,7 @@ pub(crate) fn request<'a>(
         ),
         ..job.settings(terms.limits).map_err(Unusable::Invalid)?
     };
-    let catalog = catalog(terms);
+    let catalog = terms.catalog();
     let inputs = folder.inputs().of(job);
     let layers = Layers::new(typed, terms.configuration).map_err(Unusable::Catalog)?;
     let layered = match layers.settled() {
@@ -117,14 +160,6 @@ pub(crate) fn request<'a>(
         .map_err(Unusable::Catalog)?;
     request.user_dirs = folder.user_dirs();
     Ok(request)
-}
-
-/// Plans `request`. The plan is what the command prints for it.
-///
-/// # Errors
-/// The model is wrong, or the run does not fit into the memory.
-pub(crate) fn planned(request: &Request) -> Result<PlannedRequest, Unusable> {
-    sd_pipeline::planned(request).map_err(Unusable::Pipeline)
 }
 
 /// What clients are told of a plan.

@@ -13,7 +13,7 @@ use crate::store::now;
 const UPLOADS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The longest time between two sweeps.
-const LONGEST_BETWEEN: Duration = Duration::from_secs(10 * 60);
+const LONGEST_BETWEEN: Duration = Duration::from_secs(60);
 
 /// Removes what is no longer kept, now and then.
 pub(crate) async fn keep_sweeping(server: Arc<Server>) {
@@ -39,13 +39,6 @@ pub(crate) fn remove_orphans(server: &Server) {
         if !is_of_job && let Err(error) = fs::remove_dir_all(entry.path()) {
             tracing::debug!("an old folder cannot be removed: {error}");
         }
-    }
-}
-
-/// Removes what is no longer kept, if many jobs have ended since the last time.
-pub(crate) fn sweep_if_due(server: &Server) {
-    if server.takes_sweep() {
-        sweep(server);
     }
 }
 

@@ -7,20 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sd_pipeline::Bytes;
+use sd_pipeline::{DeviceMemory, Engine, Planner};
 
 use crate::access::User;
 use crate::events::Events;
 use crate::job::{Job, JobId, JobView, ResultImage, State};
 use crate::lock::lock;
+use crate::model_facts::ModelFactsCache;
 use crate::options::Options;
-use crate::prepare::JobFolder;
+use crate::prepare::{JobFolder, Terms};
 use crate::running::Running;
 use crate::store::Store;
 use crate::{Error, Result, log};
-
-/// Ended jobs between two looks for what is no longer kept.
-const BETWEEN_SWEEPS: u64 = 20;
 
 /// What the worker and the interfaces share.
 #[derive(Debug)]
@@ -29,6 +27,12 @@ pub(crate) struct Server {
     pub(crate) store: Store,
     pub(crate) events: Events,
     pub(crate) totals: Totals,
+    /// Plans jobs, with the tokenizers of the worker's engine.
+    pub(crate) planner: Planner,
+    /// What the models that were listed are.
+    pub(crate) model_facts: ModelFactsCache,
+    /// Bytes of the uploads that come.
+    pub(crate) uploading: AtomicU64,
     began: Instant,
     /// The model that a client of stable-diffusion-webui's interface has chosen for requests that name none.
     pub(crate) chosen_model: Mutex<Option<String>>,
@@ -40,8 +44,8 @@ pub(crate) struct Server {
     stalled: Mutex<Option<String>>,
     /// Bytes of loaded weights and prompts.
     loaded: AtomicU64,
-    /// Jobs that have ended since the last look for what is no longer kept.
-    unswept: AtomicU64,
+    /// The device of the last job, if it has memory of its own, as it was when the job ended.
+    device: Mutex<Option<DeviceMemory>>,
     wakes: Mutex<Wakes>,
     woken: Condvar,
     is_stopping: AtomicBool,
@@ -102,18 +106,31 @@ impl Server {
             store,
             events: Events::new(),
             totals: Totals::default(),
+            planner: Planner::keeping_tokenizers(),
+            model_facts: ModelFactsCache::default(),
+            uploading: AtomicU64::new(0),
             began: Instant::now(),
             chosen_model: Mutex::new(None),
             running: Mutex::new(Vec::new()),
             changes: Mutex::new(()),
             stalled: Mutex::new(None),
             loaded: AtomicU64::new(0),
-            unswept: AtomicU64::new(0),
+            device: Mutex::new(None),
             wakes: Mutex::new(Wakes::default()),
             woken: Condvar::new(),
             is_stopping: AtomicBool::new(false),
             _folder_lock: folder_lock,
         })
+    }
+
+    /// What whoever started the server has decided about requests.
+    pub(crate) fn terms(&self) -> Terms<'_> {
+        Terms {
+            configuration: &self.options.configuration,
+            models: self.options.models.as_deref(),
+            limits: &self.options.limits,
+            planner: &self.planner,
+        }
     }
 
     /// The folder of a job.
@@ -191,8 +208,15 @@ impl Server {
         self.loaded.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_loaded(&self, bytes: Bytes) {
-        self.loaded.store(bytes.0, Ordering::Relaxed);
+    /// The device of the last job, if it has memory of its own, as it was when the job ended.
+    pub(crate) fn device(&self) -> Option<DeviceMemory> {
+        lock(&self.device).clone()
+    }
+
+    /// Notes what `engine` holds between two jobs.
+    pub(crate) fn note_loaded(&self, engine: &Engine) {
+        self.loaded.store(engine.loaded_bytes().0, Ordering::Relaxed);
+        *lock(&self.device) = engine.device_memory();
     }
 
     /// Whether the server ends.
@@ -311,17 +335,6 @@ impl Server {
                 .fetch_add((finished - started).max(0) as u64, Ordering::Relaxed);
         }
         log::ended(job, self.options.logs_prompts);
-        self.unswept.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether so many jobs have ended since the last call that said so that it is time to look for what is no longer
-    /// kept.
-    pub(crate) fn takes_sweep(&self) -> bool {
-        let is_due = self.unswept.load(Ordering::Relaxed) >= BETWEEN_SWEEPS;
-        if is_due {
-            self.unswept.store(0, Ordering::Relaxed);
-        }
-        is_due
     }
 
     /// Cancels a job that waits or runs. `None` if there is none, `false` if it has ended.

@@ -122,18 +122,23 @@ impl Store {
         Ok(())
     }
 
-    /// Begins the job `id` at `time`, if it waits.
+    /// Begins the job `id` at `time`, if it waits. After a loss of power it may wait again, so that the disk is not waited
+    /// for.
     ///
     /// # Errors
     /// The disk fails.
     pub(crate) fn begin(&self, id: &JobId, time: i64) -> Result<Option<Job>> {
-        let begun = lock(&self.connection)
+        let connection = lock(&self.connection);
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        let begun = connection
             .prepare_cached(
                 "UPDATE jobs SET state = 'running', started = ?2, begun = begun + 1
                  WHERE id = ?1 AND state = 'queued'",
-            )?
-            .execute(params![id.as_str(), time])?;
-        match begun {
+            )
+            .and_then(|mut statement| statement.execute(params![id.as_str(), time]));
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        drop(connection);
+        match begun? {
             0 => Ok(None),
             _ => self.job(id),
         }
@@ -294,11 +299,9 @@ impl Store {
     /// # Errors
     /// The disk fails.
     pub(crate) fn requeue_running(&self) -> Result<usize> {
+        let message = format!("the server was killed {MOST_KILLS} times while this job ran");
         let rest = Rest {
-            error: Some(JobError {
-                code: "killed".to_owned(),
-                message: format!("the server was killed {MOST_KILLS} times while this job ran"),
-            }),
+            error: Some(JobError::new("killed", message)),
             ..Rest::default()
         };
         let connection = lock(&self.connection);

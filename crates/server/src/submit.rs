@@ -60,8 +60,8 @@ fn add(server: &Server, request: &mut JobRequest, user: String, id: JobId) -> Re
     let folder = server.folder_of(&id);
     folder.inputs().store(request, &server.uploads())?;
     check_mask(request)?;
-    let resolved = prepare::request(request, &folder, &server.options)?;
-    let planned = prepare::planned(&resolved)?;
+    let resolved = prepare::request(request, &folder, server.terms())?;
+    let planned = server.terms().planned(&resolved)?;
     prepare::fix_seeds(request, &resolved);
     let job = Job {
         id,

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use sd_pipeline::bundle::Kind;
 use sd_pipeline::resume::{ClaimedRun, interrupted_runs};
 use sd_pipeline::source_image::SourceImage;
-use sd_pipeline::{Bytes, Engine, Interrupt, ModelChoice, Observer, SavedImage};
+use sd_pipeline::{Engine, Interrupt, ModelChoice, Observer, SavedImage};
 
 use crate::error::is_of_storage;
 use crate::job::{Job, JobError, JobRequest, ResultImage, State};
 use crate::lock::lock;
 use crate::prepare::{self, JobFolder, Terms, Unusable};
 use crate::queue::{Turns, Waiting};
-use crate::retention::{self, bytes_in};
+use crate::retention::bytes_in;
 use crate::running::Running;
 use crate::server::Server;
 use crate::store::now;
@@ -27,9 +27,14 @@ pub(crate) use observer::JobObserver;
 /// How long the worker waits where the disk cannot be written, before it tries again.
 const BETWEEN_TRIES: Duration = Duration::from_secs(3);
 
+/// The engine of the jobs. A plan of a submission builds no tokenizer that it has.
+fn engine(server: &Server) -> Engine {
+    Engine::new().keep_loaded().sharing_tokenizers(&server.planner)
+}
+
 /// Runs jobs until the server stops.
 pub(crate) fn work(server: &Arc<Server>) {
-    let mut engine = Engine::new().keep_loaded();
+    let mut engine = engine(server);
     let mut turns = Turns::default();
     let mut idle_since = Instant::now();
     let mut is_loaded = false;
@@ -41,17 +46,21 @@ pub(crate) fn work(server: &Arc<Server>) {
                     Err(error) if !server.is_stopping() => stalled(server, &error),
                     _ => {}
                 }
-                server.set_loaded(engine.loaded_bytes());
+                server.note_loaded(&engine);
                 (is_loaded, idle_since) = (true, Instant::now());
             }
             Ok(None) => {
+                if !is_loaded && server.planner.is_loaded() {
+                    // Someone has planned a job without submitting it.
+                    (is_loaded, idle_since) = (true, Instant::now());
+                }
                 let idle_for = idle_since.elapsed();
                 if is_loaded && idle_for >= server.options.idle_after {
                     engine.release();
                     turns.unloaded();
-                    server.set_loaded(Bytes(0));
                     is_loaded = false;
                 }
+                server.note_loaded(&engine);
                 let left = server.options.idle_after.saturating_sub(idle_for);
                 server.wait_for_work(is_loaded.then_some(left));
                 // What is loaded is given back when someone asks for it, or when the machine is short of memory.
@@ -60,7 +69,7 @@ pub(crate) fn work(server: &Arc<Server>) {
                     turns.unloaded();
                     is_loaded = false;
                 }
-                server.set_loaded(engine.loaded_bytes());
+                server.note_loaded(&engine);
             }
             Err(error) => stalled(server, &error),
         }
@@ -92,7 +101,7 @@ fn run(server: &Arc<Server>, engine: &mut Engine, waiting: &Waiting) -> crate::R
     let executed = catch_unwind(AssertUnwindSafe(|| execute(server, engine, &mut job, &running)));
     let outcome = executed.unwrap_or_else(|_| {
         // The panic has been printed. What it has left in the engine is not used again.
-        *engine = Engine::new().keep_loaded();
+        *engine = self::engine(server);
         end(&mut job, State::Failed);
         job.error = Some(JobError::bug());
         Ok(bytes_in(server.folder_of(&job.id).path()))
@@ -112,7 +121,6 @@ fn run(server: &Arc<Server>, engine: &mut Engine, waiting: &Waiting) -> crate::R
     keep_trying(server, &mut job, &running, outcome.as_ref().copied().unwrap_or(0));
     if job.state.is_ended() {
         server.finished(&job);
-        retention::sweep_if_due(server);
     }
     outcome.map(drop)
 }
@@ -180,7 +188,7 @@ fn execute(
     let saved = || server.changed(job);
     let mut observer = JobObserver::new(&server.events, running, budget, &saved);
     let outcome = generate(
-        (&server.options).into(),
+        server.terms(),
         engine,
         &job.request,
         &folder,
@@ -258,7 +266,7 @@ pub(crate) fn generate(
 
 /// The models of an interrupted run, if they are still here.
 fn models(terms: Terms<'_>, claimed: &ClaimedRun) -> Option<Vec<ModelChoice>> {
-    let catalog = prepare::catalog(terms);
+    let catalog = terms.catalog();
     let model = |(name, folder): (&str, Option<&Path>)| {
         if folder.is_some() {
             catalog.locate(Kind::Model, name).ok()?;
@@ -292,21 +300,18 @@ impl Unusable {
 
 impl From<&Unusable> for JobError {
     fn from(unusable: &Unusable) -> Self {
-        let (code, message) = match unusable {
-            Unusable::Invalid(invalid) => (
-                "invalid_request",
-                format!("{}: {}", invalid.field, invalid.reason),
-            ),
-            Unusable::Catalog(error) => ("not_found", error.to_string()),
+        let code = match unusable {
+            Unusable::Invalid(_) => "invalid_request",
+            Unusable::Catalog(_) => "not_found",
             Unusable::Pipeline(
-                error
-                @ (sd_pipeline::Error::BudgetTooSmall { .. } | sd_pipeline::Error::TooLittleLeft { .. }),
-            ) => ("does_not_fit", error.to_string()),
-            Unusable::Pipeline(error) => ("failed", error.to_string()),
+                sd_pipeline::Error::BudgetTooSmall { .. } | sd_pipeline::Error::TooLittleLeft { .. },
+            ) => "does_not_fit",
+            Unusable::Pipeline(_) => "failed",
         };
         Self {
             code: code.to_owned(),
-            message,
+            message: unusable.to_string(),
+            hint: unusable.hint(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The texts in which programs write an image's settings: text chunks of PNG files, EXIF of JPEG and WebP files.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use flate2::read::ZlibDecoder;
@@ -72,19 +71,31 @@ impl Texts {
 pub(super) fn read(path: &Path, start: &[u8]) -> Result<Texts, String> {
     let file = sd_files::open(path).map_err(|error| error.to_string())?;
     let length = file.metadata().map_err(|error| error.to_string())?.len();
-    let mut file = BufReader::new(file);
+    of_image(&mut BufReader::new(file), length, start)
+}
+
+/// As [`read`], of an image in memory.
+///
+/// # Errors
+/// It is no such image, or truncated.
+pub(super) fn of_bytes(image: &[u8]) -> Result<Texts, String> {
+    let mut file = BufReader::new(Cursor::new(image));
+    of_image(&mut file, image.len() as u64, image)
+}
+
+fn of_image(file: &mut BufReader<impl Read + Seek>, length: u64, start: &[u8]) -> Result<Texts, String> {
     if start.starts_with(PNG) {
-        of_png(&mut file, length)
+        of_png(file, length)
     } else if start.starts_with(JPEG) {
-        of_jpeg(&mut file)
+        of_jpeg(file)
     } else if start.starts_with(WEBP[0]) && start.get(8..12) == Some(WEBP[1]) {
-        of_webp(&mut file, length)
+        of_webp(file, length)
     } else {
         Err("it is neither a PNG, a JPEG, a WebP nor a .json file".to_owned())
     }
 }
 
-fn of_png(file: &mut BufReader<File>, length: u64) -> Result<Texts, String> {
+fn of_png(file: &mut BufReader<impl Read + Seek>, length: u64) -> Result<Texts, String> {
     let mut texts = Texts::default();
     let mut at = skip(file, 0, PNG.len() as u64)?;
     for _ in 0..MOST_PARTS {
@@ -112,7 +123,7 @@ fn of_png(file: &mut BufReader<File>, length: u64) -> Result<Texts, String> {
 
 /// Reads a text chunk with `size` bytes of data, if its keyword is wanted.
 fn of_text_chunk(
-    file: &mut BufReader<File>,
+    file: &mut BufReader<impl Read + Seek>,
     name: [u8; 4],
     size: u64,
     texts: &mut Texts,
@@ -189,7 +200,7 @@ fn inflated(data: &[u8]) -> Result<Vec<u8>, String> {
     Ok(text)
 }
 
-fn of_jpeg(file: &mut BufReader<File>) -> Result<Texts, String> {
+fn of_jpeg(file: &mut BufReader<impl Read + Seek>) -> Result<Texts, String> {
     const EXIF: u8 = 0xe1;
     const SCAN: u8 = 0xda;
     const END: u8 = 0xd9;
@@ -219,7 +230,7 @@ fn of_jpeg(file: &mut BufReader<File>) -> Result<Texts, String> {
     Err("it has too many segments".to_owned())
 }
 
-fn of_webp(file: &mut BufReader<File>, length: u64) -> Result<Texts, String> {
+fn of_webp(file: &mut BufReader<impl Read + Seek>, length: u64) -> Result<Texts, String> {
     let mut texts = Texts::default();
     let mut at = skip(file, 0, 12)?;
     for _ in 0..MOST_PARTS {
@@ -248,19 +259,19 @@ fn of_webp(file: &mut BufReader<File>, length: u64) -> Result<Texts, String> {
 }
 
 /// Skips `count` bytes from `at`. Returns the position after them.
-fn skip(file: &mut BufReader<File>, at: u64, count: u64) -> Result<u64, String> {
+fn skip(file: &mut BufReader<impl Read + Seek>, at: u64, count: u64) -> Result<u64, String> {
     file.seek_relative(count as i64).map_err(cut)?;
     Ok(at + count)
 }
 
-fn array<const COUNT: usize>(file: &mut BufReader<File>) -> Result<[u8; COUNT], String> {
+fn array<const COUNT: usize>(file: &mut impl Read) -> Result<[u8; COUNT], String> {
     let mut bytes = [0; COUNT];
     file.read_exact(&mut bytes).map_err(cut)?;
     Ok(bytes)
 }
 
 /// The next `count` bytes.
-fn bytes(file: &mut BufReader<File>, count: u64) -> Result<Vec<u8>, String> {
+fn bytes(file: &mut impl Read, count: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     file.take(count).read_to_end(&mut bytes).map_err(cut)?;
     match bytes.len() as u64 == count {

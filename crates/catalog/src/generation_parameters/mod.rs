@@ -200,6 +200,11 @@ impl GenerationParameters {
     }
 }
 
+/// The `parameters` text of stable-diffusion-webui in a PNG, JPEG or WebP image, if it has one.
+pub fn parameters_text(image: &[u8]) -> Option<String> {
+    embedded_text::of_bytes(image).ok()?.parameters
+}
+
 /// The parameters in the JSON file at `path`: a sidecar of this program, or a graph of ComfyUI.
 fn of_json(path: &Path) -> std::result::Result<GenerationParameters, String> {
     if let Some(found) = sidecar::read(path)? {

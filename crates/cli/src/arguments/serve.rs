@@ -11,6 +11,23 @@ use sd_pipeline::{Bytes, DeviceChoice};
 
 use super::threads::threads;
 
+/// What the jobs of a server or a worker run with.
+#[derive(Debug, Args)]
+pub(crate) struct EngineArguments {
+    /// The memory budget of a job
+    #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
+    pub(crate) memory: Option<Bytes>,
+    /// The device: auto, cpu, cuda, cuda:N or metal
+    #[arg(long, value_name = "DEVICE", value_parser = parse::device)]
+    pub(crate) device: Option<DeviceChoice>,
+    /// After how long without a job the model is given back, such as 90s or 5m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub(crate) idle_after: Duration,
+    /// CPU threads; their number changes no image [default: the CPUs that the process may use]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
 /// Serves images over HTTP, with a page, a queue, and the interfaces of OpenAI and stable-diffusion-webui
 #[derive(Debug, Args)]
 #[command(
@@ -43,21 +60,17 @@ pub(crate) struct ServeArguments {
     /// The folder of jobs and their images; by default that of the user's state
     #[arg(long, value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-    /// The memory budget of a job
-    #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
-    pub(crate) memory: Option<Bytes>,
-    /// The device: auto, cpu, cuda, cuda:N or metal
-    #[arg(long, value_name = "DEVICE", value_parser = parse::device)]
-    pub(crate) device: Option<DeviceChoice>,
-    /// After how long without a job the model is given back, such as 90s or 5m
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
-    pub(crate) idle_after: Duration,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
     /// How long the images of ended jobs are kept, such as 12h or 7d
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration)]
     pub(crate) keep_for: Duration,
     /// How much the images of ended jobs may take; the oldest are removed first
     #[arg(long, value_name = "SIZE", default_value = "10GB", value_parser = parse::memory)]
     pub(crate) keep: Bytes,
+    /// How much uploaded images may take, which are kept for a day
+    #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = parse::memory)]
+    pub(crate) keep_uploads: Bytes,
     /// The most images of a job
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) most_images: u64,
@@ -67,6 +80,9 @@ pub(crate) struct ServeArguments {
     /// The most requests of one address in a minute
     #[arg(long, value_name = "N")]
     pub(crate) most_per_minute: Option<u32>,
+    /// The most connections at a time
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub(crate) most_connections: usize,
     /// The NATS server through which workers run the jobs, such as `nats://HOST`; several with commas
     #[cfg(feature = "cluster")]
     #[arg(long, value_name = "URL")]
@@ -81,9 +97,6 @@ pub(crate) struct ServeArguments {
     /// Write prompts to the log
     #[arg(long)]
     pub(crate) log_prompts: bool,
-    /// CPU threads; their number changes no image [default: the CPUs that the process may use]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub(crate) threads: Option<NonZeroUsize>,
 }
 
 /// What a server and its workers must agree on.
@@ -119,18 +132,8 @@ pub(crate) struct WorkerArguments {
     /// The folder for jobs that run; by default in that of the user's state
     #[arg(long, value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-    /// The memory budget of a job
-    #[arg(long, value_name = "SIZE", value_parser = parse::memory)]
-    pub(crate) memory: Option<Bytes>,
-    /// The device: auto, cpu, cuda, cuda:N or metal
-    #[arg(long, value_name = "DEVICE", value_parser = parse::device)]
-    pub(crate) device: Option<DeviceChoice>,
-    /// After how long without a job the model is given back, such as 90s or 5m
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
-    pub(crate) idle_after: Duration,
-    /// CPU threads; their number changes no image [default: the CPUs that the process may use]
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub(crate) threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
 }
 
 /// Lists the jobs of a running server

@@ -1,6 +1,7 @@
 //! `generate serve`: the queue, the interfaces, who may connect, and what becomes of a server that is killed.
 
 mod client;
+mod limits;
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -24,6 +24,7 @@ use crate::family::{self, ControlWeights, Defaults, Denoiser, Family, LatentLayo
 use crate::image_size::ImageSize;
 use crate::request::{ControlChoice, EmbeddingChoice, GuidanceScale, LoraChoice};
 use crate::scheduler::{ConfigError, SchedulerConfig};
+use crate::tokenizer::Tokenizers;
 use crate::{Error, Result, finite};
 
 /// Channels of an image.
@@ -65,12 +66,20 @@ impl Bundle {
     /// # Errors
     /// As [`Bundle::from_source`], or a network is in none of the files.
     pub fn open(files: &ModelFiles) -> Result<Self> {
+        Self::open_with(files, &Tokenizers::default())
+    }
+
+    /// As [`open`](Self::open), with the tokenizers that `tokenizers` has of the model already.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_with(files: &ModelFiles, tokenizers: &Tokenizers) -> Result<Self> {
         if !files.exists() {
             return Err(Error::NoModel {
                 folder: files.path().to_owned(),
             });
         }
-        Self::from_source(files.open()?)
+        Self::of(files.open()?, tokenizers)
     }
 
     /// Opens the model of `source`.
@@ -79,6 +88,10 @@ impl Bundle {
     /// There is no model, its family is unknown, a file is missing or wrong, or its components do not fit
     /// together.
     pub fn from_source(source: Arc<dyn ModelSource>) -> Result<Self> {
+        Self::of(source, &Tokenizers::default())
+    }
+
+    fn of(source: Arc<dyn ModelSource>, tokenizers: &Tokenizers) -> Result<Self> {
         let model = &*source;
         if !model.exists() {
             return Err(Error::NoModel {
@@ -86,7 +99,7 @@ impl Bundle {
             });
         }
         let index = ModelIndex::open(model)?;
-        let family = family::recognise(model, &index)?;
+        let family = family::recognise(model, &index, tokenizers)?;
         components::check_class(model, Some(&index), "vae", components::AUTOENCODERS)?;
         let vae: vae::Config = model.config("vae")?.json()?;
         vae.check()?;
@@ -160,6 +173,21 @@ impl Bundle {
             .iter()
             .map(|folders| self.source().vocabulary_bytes(folders.tokenizer))
             .sum()
+    }
+
+    /// Bytes of the weights of all networks, as they are stored.
+    ///
+    /// # Errors
+    /// A file is missing or its header is wrong.
+    pub fn weight_bytes(&self) -> Result<u64> {
+        let encoders = self.family.text_encoders().components();
+        let encoders = encoders.into_iter().map(|folders| folders.encoder);
+        let mut bytes = 0;
+        for component in encoders.chain([self.family.component(), "vae"]) {
+            let checkpoint = self.checkpoint(component)?;
+            bytes += checkpoint.tensors().map(|(_, header)| header.bytes).sum::<u64>();
+        }
+        Ok(bytes)
     }
 
     /// The weights of `component`, held as `weight_options` say.

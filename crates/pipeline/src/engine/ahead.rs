@@ -103,7 +103,7 @@ fn of_models(
     let budget = budgets.into_iter().min().unwrap_or(Bytes(0));
     loaded.begin(&first.model, budget);
 
-    let mut bundle = Bundle::open(&first.model.files)?;
+    let mut bundle = Bundle::open_with(&first.model.files, loaded.tokenizers())?;
     // A part that fails is left out here as in the run.
     for lora in &first.loras {
         let _ = bundle.adapt(lora, false);
@@ -124,7 +124,7 @@ fn of_models(
     let mut entries = Vec::new();
     entries.extend(work.encode(&bundle, &recipes)?);
     if let Some(refiner) = &first.refiner {
-        let bundle = Bundle::open(&refiner.model.files)?;
+        let bundle = Bundle::open_with(&refiner.model.files, work.loaded.tokenizers())?;
         let refined = requests.iter().zip(&recipes).filter_map(|(request, recipe)| {
             let refiner = request.refiner.as_ref()?;
             Some(recipe.refined(refiner, &bundle))

@@ -6,12 +6,12 @@ mod idle;
 use sd_memory::Bytes;
 
 use crate::event::{Event, Interrupt, Observer, SavedImage};
-use crate::loaded::Loaded;
+use crate::loaded::{DeviceMemory, Loaded};
 use crate::memory::{self, cleanup_memory};
 use crate::prompt_cache::AheadEntries;
 use crate::request::{ModelChoice, Request};
 use crate::resume::{ClaimedRun, LaterRequest};
-use crate::run::{Run, RunOrigin};
+use crate::run::{Planner, Run, RunOrigin};
 use crate::user_dirs::UserDirs;
 use crate::{Error, Result};
 use idle::IdleWatch;
@@ -22,7 +22,7 @@ const MOST_AHEAD: usize = 256;
 /// Runs requests one after another. A process has one engine, which owns the device and what is loaded.
 ///
 /// By default nothing stays in memory between two requests. With [`keep_loaded`](Self::keep_loaded) the
-/// resident blocks of the networks and the encoded prompts are cached, within the budget of the request. So a
+/// resident blocks of the networks, the encoded prompts and the tokenizers are cached, within the budget of the request. So a
 /// second request for the same model reads no resident block again. What the next request cannot use is
 /// dropped before a weight is read: blocks of another model, of other LoRA files, of another device or data
 /// type, and blocks that do not fit beside its plan. The cache never changes an image, a plan or an error.
@@ -69,6 +69,13 @@ impl Engine {
             loaded: Loaded::with_cache(),
             ..self
         }
+    }
+
+    /// Uses the tokenizers that `planner` keeps, and keeps its own there.
+    #[must_use]
+    pub fn sharing_tokenizers(mut self, planner: &Planner) -> Self {
+        self.loaded.share_tokenizers(planner.tokenizers().clone());
+        self
     }
 
     /// Generates the images of `request` and saves them. `observer` receives the events; `interrupt` stops
@@ -170,6 +177,11 @@ impl Engine {
         let request = claimed.request(models, user_dirs);
         let origin = RunOrigin::Resumed(Box::new(claimed));
         self.start(&request, origin, observer, interrupt)
+    }
+
+    /// The device of the last request, if it has memory of its own.
+    pub fn device_memory(&self) -> Option<DeviceMemory> {
+        self.loaded.device_memory()
     }
 
     /// Bytes of the cached weights and prompts.

@@ -31,12 +31,13 @@ pub(crate) use layout::{NETWORKS, TEXT_ENCODERS};
 use sd_weights::ModelSource;
 
 use crate::components::ModelIndex;
+use crate::tokenizer::Tokenizers;
 use crate::{Error, Result};
 use control::ControlRecognition;
 
 /// Recognises a model of one family by its configurations and tensors, never by a name. None if the model is
 /// of another family.
-type Recognise = fn(&dyn ModelSource, &ModelIndex) -> Result<Option<Box<dyn Family>>>;
+type Recognise = fn(&dyn ModelSource, &ModelIndex, &Tokenizers) -> Result<Option<Box<dyn Family>>>;
 
 /// The families, in the order in which they are tried.
 const FAMILIES: &[Recognise] = &[
@@ -51,13 +52,17 @@ const FAMILIES: &[Recognise] = &[
 /// The kinds of ControlNets, in the order in which they are tried.
 const CONTROLNETS: &[&ControlRecognition] = &[&unet::CONTROLNETS, &sd3::CONTROLNETS];
 
-/// The family of a model.
+/// The family of a model, whose tokenizers are taken from `tokenizers`.
 ///
 /// # Errors
 /// The model is of no known family, or its files are wrong.
-pub(crate) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<Box<dyn Family>> {
+pub(crate) fn recognise(
+    source: &dyn ModelSource,
+    index: &ModelIndex,
+    tokenizers: &Tokenizers,
+) -> Result<Box<dyn Family>> {
     for recognise in FAMILIES {
-        if let Some(family) = recognise(source, index)? {
+        if let Some(family) = recognise(source, index, tokenizers)? {
             return Ok(family);
         }
     }

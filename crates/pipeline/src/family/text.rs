@@ -12,7 +12,7 @@ use super::layout::TEXT_ENCODERS;
 use crate::components::{self, Components, ModelIndex};
 use crate::device::to_host;
 use crate::prompt::{self, Prompt, WeightedTokens};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, Tokenizers};
 use crate::{Error, Result};
 
 /// CLIP's context length, if a tokenizer's configuration gives none.
@@ -99,8 +99,15 @@ impl Clips {
     ///
     /// # Errors
     /// A file is missing or wrong.
-    pub(super) fn open(source: &dyn ModelSource, index: &ModelIndex) -> Result<Self> {
-        let of = |folders| TextPart::open(source, index, folders, components::CLIPS, clip::Config::check);
+    pub(super) fn open(
+        source: &dyn ModelSource,
+        index: &ModelIndex,
+        tokenizers: &Tokenizers,
+    ) -> Result<Self> {
+        let of = |folders| {
+            let (known, check) = (components::CLIPS, clip::Config::check);
+            TextPart::open(source, index, tokenizers, folders, known, check)
+        };
         let parts = clip_folders(source, index).into_iter().map(of);
         Ok(Self {
             parts: parts.collect::<Result<_>>()?,
@@ -168,6 +175,7 @@ impl<C: serde::de::DeserializeOwned> TextPart<C> {
     pub(super) fn open(
         source: &dyn ModelSource,
         index: &ModelIndex,
+        tokenizers: &Tokenizers,
         folders: TextComponent,
         known: &'static [&'static str],
         check: fn(&C) -> sd_models::Result<()>,
@@ -177,7 +185,7 @@ impl<C: serde::de::DeserializeOwned> TextPart<C> {
         check(&config)?;
         Ok(Self {
             folders,
-            tokenizer: Tokenizer::open(source, folders.tokenizer)?,
+            tokenizer: tokenizers.open(source, folders.tokenizer)?,
             config,
             embeddings: Vec::new(),
         })

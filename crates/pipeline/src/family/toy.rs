@@ -14,6 +14,7 @@ use super::contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextCo
 use super::{ConditioningInputs, ControlModel, ControlWeights, Denoiser, DenoiserInput, EncodedPrompt};
 use crate::components::{Components, ModelIndex};
 use crate::scheduler::SchedulerConfig;
+use crate::tokenizer::Tokenizers;
 use crate::{
     Bytes, DeviceChoice, Error, Event, ImageSize, Interrupt, ModelChoice, Recommended, Request, Result,
 };
@@ -39,7 +40,11 @@ struct ToyDenoiser {
     context: Option<Tensor>,
 }
 
-pub(super) fn recognise(source: &dyn ModelSource, _index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
+pub(super) fn recognise(
+    source: &dyn ModelSource,
+    _index: &ModelIndex,
+    _tokenizers: &Tokenizers,
+) -> Result<Option<Box<dyn Family>>> {
     if !source.has_config("transformer") {
         return Ok(None);
     }

@@ -22,7 +22,7 @@ use init_image::LoadedInitImage;
 pub(crate) use model_pass::ModelPass;
 pub(crate) use planned::opened_and_planned;
 use planned::{Looked, Planned};
-pub use planned::{PlannedRequest, plan, planned};
+pub use planned::{PlannedRequest, Planner, plan, planned};
 use report::Report;
 use upscaling::Upscaling;
 
@@ -103,6 +103,8 @@ impl<'a> Run<'a> {
         };
         report.stage("open", None);
         let mut planned = Planned::of(request, Looked::AtValues, loaded)?;
+        // The plan has room for those of its own models.
+        loaded.tokenizers().drop_unused();
         let cache = loaded.cache().cloned();
         let device = planned.passes[0].weight_options.device.clone();
         let watched = device.clone();

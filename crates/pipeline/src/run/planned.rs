@@ -16,6 +16,7 @@ use crate::plan::{CachedBytes, Plan, SOURCE_IMAGES, SourceImageBytes, Surroundin
 use crate::recipe::{DenoisingRange, Recipe};
 use crate::request::{ControlChoice, Request};
 use crate::request_cache::RequestCache;
+use crate::tokenizer::Tokenizers;
 use crate::{Error, Result, device, device_budget, named};
 
 /// The plan of a run of `request`. No weight is read.
@@ -23,7 +24,7 @@ use crate::{Error, Result, device, device_budget, named};
 /// # Errors
 /// The model or the request is wrong, something that it names is missing, or the budget is too small.
 pub fn plan(request: &Request) -> Result<Plan> {
-    Ok(of_headers(request, &mut Loaded::default())?.plan())
+    Planner::default().plan(request)
 }
 
 /// The opened model of `request` and the plan of its run, on a device that is `loaded` once for several requests.
@@ -53,22 +54,69 @@ pub struct PlannedRequest {
 /// # Errors
 /// As [`plan`].
 pub fn planned(request: &Request) -> Result<PlannedRequest> {
-    let mut loaded = Loaded::default();
-    let planned = of_headers(request, &mut loaded)?;
-    let first = &planned.passes[0];
-    let plan = match first.rates(&request.user_dirs) {
-        Ok(Some(rates)) => planned.plan().timed(&rates),
-        Ok(None) => planned.plan(),
-        Err(error) => {
-            tracing::debug!("the device cannot be measured: {error}");
-            planned.plan()
+    Planner::default().planned(request)
+}
+
+/// Plans requests of many users, also of several threads at once. The tokenizers of the last models are kept for the
+/// next plan, and for the runs of the [`Engine`](crate::Engine) that
+/// [shares](crate::Engine::sharing_tokenizers) them. The default keeps nothing. Clones share what is kept.
+#[derive(Debug, Clone, Default)]
+pub struct Planner {
+    tokenizers: Tokenizers,
+}
+
+impl Planner {
+    /// Keeps the tokenizers of the last models.
+    pub fn keeping_tokenizers() -> Self {
+        Self {
+            tokenizers: Tokenizers::keeping(),
         }
-    };
-    Ok(PlannedRequest {
-        recipe: first.recipe.clone(),
-        plan,
-        fallback: loaded.fallback().map(str::to_owned),
-    })
+    }
+
+    /// Whether it keeps something. An engine that shares its tokenizers
+    /// [releases](crate::Engine::release) it.
+    pub fn is_loaded(&self) -> bool {
+        !self.tokenizers.is_empty()
+    }
+
+    pub(crate) fn tokenizers(&self) -> &Tokenizers {
+        &self.tokenizers
+    }
+
+    /// As [`plan`].
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn plan(&self, request: &Request) -> Result<Plan> {
+        Ok(of_headers(request, &mut self.loaded())?.plan())
+    }
+
+    /// As [`planned`].
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub fn planned(&self, request: &Request) -> Result<PlannedRequest> {
+        let mut loaded = self.loaded();
+        let planned = of_headers(request, &mut loaded)?;
+        let first = &planned.passes[0];
+        let plan = match first.rates(&request.user_dirs) {
+            Ok(Some(rates)) => planned.plan().timed(&rates),
+            Ok(None) => planned.plan(),
+            Err(error) => {
+                tracing::debug!("the device cannot be measured: {error}");
+                planned.plan()
+            }
+        };
+        Ok(PlannedRequest {
+            recipe: first.recipe.clone(),
+            plan,
+            fallback: loaded.fallback().map(str::to_owned),
+        })
+    }
+
+    fn loaded(&self) -> Loaded {
+        Loaded::with_tokenizers(self.tokenizers.clone())
+    }
 }
 
 /// Plans `request` from headers. What is left out of a run is an error here.
@@ -99,6 +147,17 @@ pub(crate) struct Planned {
     cached: Vec<CachedBytes>,
 }
 
+/// What a run is planned for.
+#[derive(Debug, Clone, Copy)]
+struct Conditions<'a> {
+    request: &'a Request,
+    tokenizers: &'a Tokenizers,
+    weight_options: &'a WeightOptions,
+    host: &'a Allowance,
+    /// The limit that the budget comes from.
+    budget_from: &'a Limit,
+}
+
 /// How thoroughly LoRA files and embeddings are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Looked {
@@ -125,17 +184,15 @@ impl Planned {
         };
         loaded.begin(&request.model, budget);
         let cache = loaded.cache().cloned();
-        let within = |looked, budget, cache| {
-            Self::within(
-                request,
-                looked,
-                &weight_options,
-                &host,
-                budget,
-                &budget_from,
-                cache,
-            )
+        let tokenizers = loaded.tokenizers().clone();
+        let conditions = Conditions {
+            request,
+            tokenizers: &tokenizers,
+            weight_options: &weight_options,
+            host: &host,
+            budget_from: &budget_from,
         };
+        let within = |looked, budget, cache| Self::within(&conditions, looked, budget, cache);
         let planned = within(looked, budget, cache.as_ref()).map_err(|error| match error {
             Error::BudgetTooSmall {
                 budget: exceeded,
@@ -213,17 +270,21 @@ impl Planned {
         Ok(())
     }
 
-    /// As [`of`](Self::of), within `budget`, which comes from the limit `budget_from`.
+    /// As [`of`](Self::of), within `budget`.
     fn within(
-        request: &Request,
+        conditions: &Conditions<'_>,
         looked: Looked,
-        weight_options: &WeightOptions,
-        host: &Allowance,
         budget: Bytes,
-        budget_from: &Limit,
         cache: Option<&RequestCache>,
     ) -> Result<Self> {
-        let mut bundle = Bundle::open(&request.model.files)?;
+        let Conditions {
+            request,
+            tokenizers,
+            weight_options,
+            host,
+            budget_from,
+        } = *conditions;
+        let mut bundle = Bundle::open_with(&request.model.files, tokenizers)?;
         let mut failed = Vec::new();
         for lora in &request.loras {
             if let Err(error) = bundle.adapt(lora, looked == Looked::AtValues) {
@@ -293,7 +354,7 @@ impl Planned {
         )?;
         let mut passes = vec![first];
         if let Some(refiner) = &request.refiner {
-            let pass = Bundle::open(&refiner.model.files).and_then(|bundle| {
+            let pass = Bundle::open_with(&refiner.model.files, tokenizers).and_then(|bundle| {
                 let first = &passes[0];
                 if refiner.switch.is_some() {
                     bundle.takes_over_from(&first.bundle)?;

@@ -1,11 +1,13 @@
 //! The tokenizers of CLIP and T5: from prompts to token ids.
 
+mod cache;
 mod embedding_words;
 mod file;
 mod lazy;
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sd_weights::{BuiltInTokenizer, ModelFile, ModelSource, Vocabulary};
 use serde::Deserialize;
@@ -18,6 +20,7 @@ use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use crate::{Error, Result};
+pub(crate) use cache::Tokenizers;
 use embedding_words::EmbeddingWords;
 pub use embedding_words::{Piece, has_word};
 use lazy::LazyTokenizer;
@@ -33,9 +36,16 @@ const CLIP_END: &str = "<|endoftext|>";
 /// The capacity of the tokenizer's word cache. It is thread-local and outlives the tokenizer, so it is off.
 const WORDS_REMEMBERED: usize = 0;
 
-/// Encodes prompts as rows of token ids of equal length.
-#[derive(Debug)]
+/// Encodes prompts as rows of token ids of equal length. Clones share the vocabulary.
+#[derive(Debug, Clone)]
 pub struct Tokenizer {
+    files: Arc<OfFiles>,
+    embedding_words: EmbeddingWords,
+}
+
+/// What the files of a tokenizer say.
+#[derive(Debug)]
+struct OfFiles {
     folder: PathBuf,
     tokenizer: LazyTokenizer,
     vocabulary_size: usize,
@@ -43,7 +53,6 @@ pub struct Tokenizer {
     /// The special tokens before and after a text.
     frame: (Vec<u32>, Vec<u32>),
     limit: Option<usize>,
-    embedding_words: EmbeddingWords,
 }
 
 /// A prompt as token ids.
@@ -184,54 +193,59 @@ impl Tokenizer {
             .model_max_length
             .filter(|limit| (1.0..LONGEST_LIMIT).contains(limit));
         let ids = tokenizer.get_vocab(true).into_values();
-        Ok(Self {
+        Ok(Self::of(OfFiles {
             vocabulary_size: ids.max().map_or(0, |largest| largest as usize + 1),
             folder,
             tokenizer: LazyTokenizer::Built(tokenizer),
             padding,
             frame,
             limit: limit.map(|limit| limit as usize),
-            embedding_words: EmbeddingWords::default(),
-        })
+        }))
     }
 
     /// The `tokenizer` of the binary. Messages show `folder`.
     fn built_in(folder: PathBuf, tokenizer: BuiltInTokenizer) -> Self {
         let ids = tokenizer.special_ids();
-        Self {
+        Self::of(OfFiles {
             folder,
             tokenizer: LazyTokenizer::built_in(tokenizer),
             vocabulary_size: ids.count,
             padding: ids.padding,
             frame: (Vec::from_iter(ids.start), vec![ids.end]),
             limit: Some(tokenizer.longest()),
+        })
+    }
+
+    fn of(files: OfFiles) -> Self {
+        Self {
+            files: Arc::new(files),
             embedding_words: EmbeddingWords::default(),
         }
     }
 
     /// The folder of the tokenizer.
     pub fn folder(&self) -> &std::path::Path {
-        &self.folder
+        &self.files.folder
     }
 
     /// The model's longest sequence, if the configuration has one.
     pub fn limit(&self) -> Option<usize> {
-        self.limit
+        self.files.limit
     }
 
     /// One more than the largest id.
     pub fn vocabulary_size(&self) -> usize {
-        self.vocabulary_size
+        self.files.vocabulary_size
     }
 
     /// The special tokens before and after a text: one each for CLIP, none and one for T5.
     pub fn frame(&self) -> (&[u32], &[u32]) {
-        (&self.frame.0, &self.frame.1)
+        (&self.files.frame.0, &self.files.frame.1)
     }
 
     /// The padding token.
     pub fn padding(&self) -> u32 {
-        self.padding
+        self.files.padding
     }
 
     /// CLIP's token of a comma at the end of a word.
@@ -239,7 +253,7 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer is built into the binary, and damaged.
     pub fn comma(&self) -> Result<Option<u32>> {
-        Ok(self.tokenizer.get(&self.folder)?.token_to_id(",</w>"))
+        Ok(self.files.tokenizer.get(&self.files.folder)?.token_to_id(",</w>"))
     }
 
     /// Makes the word `word` of a text stand for the tokens of `ids`, as textual inversion does. Case does not
@@ -270,19 +284,23 @@ impl Tokenizer {
         let mut ids = self.encoding(text, true)?;
         let truncated = ids.len().saturating_sub(length);
         if truncated > 0 {
-            let closing = self.frame.1.len();
+            let closing = self.files.frame.1.len();
             let tail = ids.split_off(ids.len() - closing);
             ids.truncate(length.saturating_sub(closing));
             ids.extend(tail);
         }
-        ids.resize(length, self.padding);
+        ids.resize(length, self.files.padding);
         Ok(Tokens { ids, truncated })
     }
 
     fn encoding(&self, text: &str, framed: bool) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.get(&self.folder)?.encode_fast(text, framed);
+        let encoding = self
+            .files
+            .tokenizer
+            .get(&self.files.folder)?
+            .encode_fast(text, framed);
         let encoding = encoding.map_err(|error| Error::Tokenizer {
-            folder: self.folder.clone(),
+            folder: self.files.folder.clone(),
             reason: error.to_string(),
         })?;
         Ok(encoding.get_ids().to_vec())

@@ -10,7 +10,7 @@ use super::status::{Status, is_image_name, result_names};
 use super::subject::JobKey;
 use crate::job::{Job, State};
 use crate::prepare::JobFolder;
-use crate::retention::{self, bytes_in};
+use crate::retention::bytes_in;
 use crate::server::Server;
 use crate::store::now;
 
@@ -96,7 +96,6 @@ impl Settler {
         self.server.changed(&job);
         drop(changing);
         self.server.finished(&job);
-        retention::sweep_if_due(&self.server);
         Ok(())
     }
 }

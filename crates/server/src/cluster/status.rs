@@ -199,10 +199,7 @@ mod tests {
     #[test]
     fn a_status_is_read_as_it_is_written() {
         let status = Status::queued("sd.jobs.demo.1g.a.b".to_owned());
-        let failed = status.failed(JobError {
-            code: "failed".to_owned(),
-            message: "no".to_owned(),
-        });
+        let failed = status.failed(JobError::new("failed", "no"));
         let read = Status::parse("key", &failed.bytes()).unwrap();
         assert_eq!((read.state, read.error), (State::Failed, failed.error));
         assert!(matches!(

@@ -22,6 +22,8 @@ pub(crate) struct ApiError {
     pub(crate) code: &'static str,
     /// A sentence for people.
     pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: Option<Box<str>>,
     /// The field that is wrong.
     pub(crate) field: Option<String>,
     /// The least budget with which the job would run, in bytes.
@@ -39,9 +41,26 @@ impl ApiError {
             status,
             code,
             message: message.into(),
+            hint: None,
             field: None,
             smallest_budget: None,
             retry_after: None,
+        }
+    }
+
+    /// Adds what to do about it.
+    pub(crate) fn advising(self, hint: impl Into<Box<str>>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// The message with the hint, for interfaces that have no place for hints.
+    fn whole_message(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message.clone(),
         }
     }
 
@@ -74,14 +93,16 @@ impl ApiError {
             500.. => "server_error",
             _ => "invalid_request_error",
         };
-        json!({ "message": self.message, "type": kind, "param": self.field, "code": self.code })
+        json!({ "message": self.whole_message(), "type": kind, "param": self.field, "code": self.code })
     }
 
     /// In the shape of stable-diffusion-webui's interface.
     pub(crate) fn as_webui(&self) -> Response {
         let message = match &self.field {
-            Some(field) if !self.message.starts_with(field.as_str()) => format!("{field}: {}", self.message),
-            _ => self.message.clone(),
+            Some(field) if !self.message.starts_with(field.as_str()) => {
+                format!("{field}: {}", self.whole_message())
+            }
+            _ => self.whole_message(),
         };
         let body = json!({ "error": self.code, "detail": message, "body": "", "errors": message });
         self.response(body, BASIC)
@@ -100,6 +121,9 @@ impl ApiError {
 
     fn own(&self) -> Response {
         let mut error = json!({ "code": self.code, "message": self.message });
+        if let Some(hint) = &self.hint {
+            error["hint"] = json!(hint);
+        }
         if let Some(field) = &self.field {
             error["field"] = json!(field);
         }
@@ -149,13 +173,12 @@ impl From<Invalid> for ApiError {
 
 impl From<Unusable> for ApiError {
     fn from(unusable: Unusable) -> Self {
-        let message = match &unusable {
-            Unusable::Invalid(invalid) => return invalid.clone().into(),
-            Unusable::Catalog(error) => error.to_string(),
-            Unusable::Pipeline(error) => error.to_string(),
-        };
+        if let Unusable::Invalid(invalid) = &unusable {
+            return invalid.clone().into();
+        }
+        let (message, hint) = (unusable.to_string(), unusable.hint().map(Into::into));
         let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
-        match unusable {
+        let error = match unusable {
             Unusable::Pipeline(
                 sd_pipeline::Error::BudgetTooSmall { smallest, .. }
                 | sd_pipeline::Error::TooLittleLeft { smallest, .. },
@@ -167,13 +190,15 @@ impl From<Unusable> for ApiError {
                 sd_catalog::Error::NothingAt { .. }
                 | sd_catalog::Error::NoNetwork { .. }
                 | sd_catalog::Error::NotInstalled { .. }
+                | sd_catalog::Error::PartlyInstalled { .. }
                 | sd_catalog::Error::NoPreset { .. },
             ) => Self::new(StatusCode::NOT_FOUND, "not_found", message),
             Unusable::Catalog(_) | Unusable::Invalid(_) => {
                 Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
             }
             Unusable::Pipeline(_) => Self::new(unprocessable, "cannot_be_generated", message),
-        }
+        };
+        Self { hint, ..error }
     }
 }
 
@@ -188,6 +213,7 @@ impl From<Refused> for ApiError {
                     "queue_full",
                     format!("{count} jobs of this user wait already"),
                 )
+                .advising("submit it again once some of them have ended")
             },
             Refused::Storage(error) => error.into(),
         }
@@ -196,12 +222,17 @@ impl From<Refused> for ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        let (status, code) = match error.is_of_storage() {
-            true => (StatusCode::INSUFFICIENT_STORAGE, "storage"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        let (status, code, hint) = match error.is_of_storage() {
+            true => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "storage",
+                Some("the disk of the server needs space and must be writable".into()),
+            ),
+            false => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", None),
         };
         Self {
             retry_after: Some(10),
+            hint,
             ..Self::new(status, code, error.to_string())
         }
     }

@@ -20,6 +20,15 @@ pub(super) async fn memory(State(server): State<Shared>) -> Answer<Response> {
             .first()
             .map(|running| lock(&running.readings).clone())
             .unwrap_or_default();
+        // While a job runs, its readings are newer.
+        let used = timeline.last().and_then(|reading| reading.device);
+        let device = server.device().map(|device| {
+            json!({
+                "name": device.gpu,
+                "used": used.unwrap_or(device.memory.used.0),
+                "total": device.memory.total,
+            })
+        });
         let budget = timeline.last().and_then(|reading| reading.budget);
         let budget = budget.or(server
             .options
@@ -34,6 +43,7 @@ pub(super) async fn memory(State(server): State<Shared>) -> Answer<Response> {
             "system_total": memory.system_total,
             "system_available": memory.system_available,
             "loaded": server.loaded(),
+            "device": device,
             "timeline": timeline,
         }))
     })

@@ -47,7 +47,8 @@ pub(crate) async fn serve(
     stopped: impl Future<Output = ()>,
     farewell: Duration,
 ) {
-    connections::serve(listener, router(server), stopped, farewell).await;
+    let most = server.options.limits.connections;
+    connections::serve(listener, router(server), most, stopped, farewell).await;
 }
 
 fn router(server: Shared) -> Router {

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::body::blocking;
 use super::error::{Answer, ApiError, json_response};
-use crate::prepare;
 
 pub(super) async fn models(State(server): State<Shared>) -> Answer<Response> {
     let names = blocking(move || Ok::<_, ApiError>(names(&server))).await?;
@@ -21,15 +20,21 @@ pub(super) async fn models(State(server): State<Shared>) -> Answer<Response> {
 }
 
 fn names(server: &Shared) -> Value {
-    let catalog = prepare::catalog(&server.options);
+    let catalog = server.terms().catalog();
     let own = server.options.configuration.presets.keys();
     let own = own.map(|name| json!({ "name": name, "model": null, "available": true }));
     let presets = ALL.iter().map(|preset| {
         json!({ "name": preset.name, "model": preset.model, "available": is_here(&catalog, preset.model) })
     });
     let models = here(&catalog, Kind::Model).into_iter();
+    let models = models.map(|name| {
+        let facts = catalog.local_model(&name).ok();
+        let facts = facts.and_then(|files| server.model_facts.of(&files));
+        let (family, bytes) = facts.map(|facts| (facts.family, facts.bytes)).unzip();
+        json!({ "name": name, "family": family, "bytes": bytes })
+    });
     json!({
-        "models": models.map(|name| json!({ "name": name })).collect::<Vec<_>>(),
+        "models": models.collect::<Vec<_>>(),
         "presets": own.chain(presets).collect::<Vec<Value>>(),
         "loras": here(&catalog, Kind::Lora),
         "controlnets": here(&catalog, Kind::ControlNet),

@@ -21,6 +21,8 @@ pub(super) async fn plan(State(server): State<Shared>, body: Body) -> Answer<Res
         let folder = JobFolder::new(server.jobs().join(format!("plan-{id}")));
         let planned = planned(&server, &mut request, &folder);
         let _ = fs::remove_dir_all(folder.path());
+        // What it has loaded is given back later.
+        server.wake();
         planned
     })
     .await?;
@@ -30,8 +32,8 @@ pub(super) async fn plan(State(server): State<Shared>, body: Body) -> Answer<Res
 fn planned(server: &Shared, request: &mut JobRequest, folder: &JobFolder) -> Answer<serde_json::Value> {
     let stored = folder.inputs().store(request, &server.uploads());
     stored.map_err(Refused::from)?;
-    let resolved = prepare::request(request, folder, &server.options)?;
-    let planned = prepare::planned(&resolved)?;
+    let resolved = prepare::request(request, folder, server.terms())?;
+    let planned = server.terms().planned(&resolved)?;
     let (plan, recipe) = (&planned.plan, &planned.recipe);
     Ok(json!({
         "predicted_peak": plan.predicted_peak,

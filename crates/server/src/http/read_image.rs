@@ -15,10 +15,11 @@ use crate::job::JobId;
 
 pub(super) async fn read_image(State(server): State<Shared>, body: Body) -> Answer<Response> {
     let id = JobId::random()?;
-    let part = Part(server.uploads().join(format!("{id}.read")));
-    receive(body, &part.0, server.options.limits.upload).await?;
+    let path = server.uploads().join(format!("{id}.read"));
+    let mut part = Part::new(server, path);
+    receive(body, &mut part).await?;
     let parameters = blocking(move || {
-        GenerationParameters::read(&part.0).map_err(|error| {
+        GenerationParameters::read(&part.path).map_err(|error| {
             ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "says_nothing",

@@ -1,6 +1,8 @@
 //! `/api/uploads`: images that later requests use. They are written to disk while they come.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -16,31 +18,18 @@ use super::body::{blocking, unread};
 use super::error::{Answer, ApiError, json_response};
 use crate::Error;
 use crate::job::JobId;
-use crate::retention::bytes_in;
 
 pub(super) async fn upload(State(server): State<Shared>, body: Body) -> Answer<Response> {
     let id = JobId::random()?;
-    let folder = server.uploads();
-    let limits = server.options.limits;
-    let used = blocking({
-        let folder = folder.clone();
-        move || Ok::<_, ApiError>(bytes_in(&folder))
-    })
-    .await?;
-    let most = limits.upload.min(limits.uploads.saturating_sub(used));
-    let file = folder.join(id.as_str());
-    let part = Part(file.with_extension("part"));
-    receive(body, &part.0, most).await?;
+    let file = server.uploads().join(id.as_str());
+    let mut part = Part::new(server, file.with_extension("part"));
+    receive(body, &mut part).await?;
     let (width, height) = blocking({
-        let part = part.0.clone();
+        let part = part.path.clone();
         move || {
             let image =
                 SourceImage::open(&part).map_err(|error| ApiError::invalid("body", error.to_string()))?;
-            // Others may have come meanwhile.
-            if bytes_in(&folder) > limits.uploads {
-                return Err(too_large(0));
-            }
-            std::fs::rename(&part, &file).map_err(|source| {
+            fs::rename(&part, &file).map_err(|source| {
                 ApiError::from(Error::Folder {
                     path: file.clone(),
                     source,
@@ -59,36 +48,74 @@ fn too_large(most: u64) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
 }
 
-/// A file that is removed unless it is renamed first.
-pub(super) struct Part(pub(super) PathBuf);
+/// A file that is written while it comes. It is removed unless it is renamed first.
+pub(super) struct Part {
+    server: Shared,
+    pub(super) path: PathBuf,
+    written: u64,
+}
 
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+impl Part {
+    pub(super) fn new(server: Shared, path: PathBuf) -> Self {
+        Self {
+            server,
+            path,
+            written: 0,
+        }
+    }
+
+    /// Counts `bytes` that have come, beside `kept` bytes of uploads that are kept.
+    ///
+    /// # Errors
+    /// These are more than an upload, or all uploads with those that come, may have.
+    fn count(&mut self, bytes: u64, kept: u64) -> Answer<()> {
+        let limits = self.server.options.limits;
+        self.written += bytes;
+        let coming = self.server.uploading.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.written > limits.upload {
+            return Err(too_large(limits.upload));
+        }
+        if coming > limits.uploads.saturating_sub(kept) {
+            return Err(too_large(limits.uploads.saturating_sub(kept).min(limits.upload)));
+        }
+        Ok(())
     }
 }
 
-/// Writes a body to `path`.
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.server.uploading.fetch_sub(self.written, Ordering::Relaxed);
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Writes a body to the file of `part`.
 ///
 /// # Errors
-/// It has more than `most` bytes, the client goes away, or the disk fails.
-pub(super) async fn receive(body: Body, path: &Path, most: u64) -> Answer<()> {
+/// It has more bytes than are taken, the client goes away, or the disk fails.
+pub(super) async fn receive(body: Body, part: &mut Part) -> Answer<()> {
+    let path = part.path.clone();
     let failed = |source| {
         ApiError::from(Error::Folder {
-            path: path.to_owned(),
+            path: path.clone(),
             source,
         })
     };
-    let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
+    let folder = part.server.uploads();
+    let kept = blocking(move || Ok::<_, ApiError>(bytes_kept(&folder))).await?;
+    let mut file = tokio::fs::File::create(&path).await.map_err(failed)?;
     let mut chunks = body.into_data_stream();
-    let mut written = 0;
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| unread(&error))?;
-        written += chunk.len() as u64;
-        if written > most {
-            return Err(too_large(most));
-        }
+        part.count(chunk.len() as u64, kept)?;
         file.write_all(&chunk).await.map_err(failed)?;
     }
     file.flush().await.map_err(failed)
+}
+
+/// The bytes of the uploads in `folder`, without those that come.
+fn bytes_kept(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let kept = entries.filter(|entry| Path::new(&entry.file_name()).extension().is_none());
+    kept.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
 }

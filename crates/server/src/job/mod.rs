@@ -64,15 +64,24 @@ pub(crate) struct JobError {
     pub(crate) code: String,
     /// A sentence for people.
     pub(crate) message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
 }
 
 impl JobError {
+    /// An error without a hint.
+    pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            hint: None,
+        }
+    }
+
     /// The run has panicked.
     pub(crate) fn bug() -> Self {
-        Self {
-            code: "bug".to_owned(),
-            message: "the program has a bug; its log says more".to_owned(),
-        }
+        Self::new("bug", "the program has a bug; its log says more")
     }
 }
 

@@ -49,6 +49,15 @@ impl Server {
         }
     }
 
+    /// Bytes of memory that are its own, without pages of files, as Linux counts them.
+    #[cfg(target_os = "linux")]
+    pub(super) fn anonymous_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kilobytes: u64 = line.unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+        kilobytes << 10
+    }
+
     /// Kills it as `kill -9` does.
     pub(super) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -15,6 +15,7 @@ use super::titles::STABLE_DIFFUSION_3;
 use super::{ControlModel, ControlWeights, Denoiser};
 use crate::components::{self, ModelIndex};
 use crate::scheduler::SchedulerConfig;
+use crate::tokenizer::Tokenizers;
 use crate::{Error, Result};
 use denoiser::Sd3Denoiser;
 use text::Sd3TextEncoders;
@@ -32,7 +33,11 @@ struct StableDiffusion3 {
 ///
 /// # Errors
 /// A file is wrong, or the transformer lacks a tensor.
-pub(super) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<Option<Box<dyn Family>>> {
+pub(super) fn recognise(
+    source: &dyn ModelSource,
+    index: &ModelIndex,
+    tokenizers: &Tokenizers,
+) -> Result<Option<Box<dyn Family>>> {
     const TENSORS: [&str; 3] = [
         "pos_embed.proj.weight",
         "context_embedder.weight",
@@ -50,7 +55,7 @@ pub(super) fn recognise(source: &dyn ModelSource, index: &ModelIndex) -> Result<
         return Ok(None);
     }
     Ok(Some(Box::new(StableDiffusion3 {
-        text: Sd3TextEncoders::open(source, index, &network)?,
+        text: Sd3TextEncoders::open(source, index, tokenizers, &network)?,
         network,
     })))
 }

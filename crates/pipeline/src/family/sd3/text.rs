@@ -16,6 +16,7 @@ use crate::family::text::{
     ClipRows, Clips, EncodedByClip, TextPart, clip_stage, folders, parsed, run_clip, sequences,
 };
 use crate::prompt::{self, Prompt};
+use crate::tokenizer::Tokenizers;
 use crate::{Error, Result};
 
 /// The default of `max_sequence_length` in diffusers.
@@ -39,13 +40,15 @@ impl Sd3TextEncoders {
     pub(super) fn open(
         source: &dyn ModelSource,
         index: &ModelIndex,
+        tokenizers: &Tokenizers,
         network: &mmdit::Config,
     ) -> Result<Self> {
         let of_t5 = folders(2);
         let has_t5 = index.has(of_t5.encoder, |component| source.has_config(component));
-        let t5 = has_t5.then(|| TextPart::open(source, index, of_t5, components::T5S, t5::Config::check));
+        let (known, check) = (components::T5S, t5::Config::check);
+        let t5 = has_t5.then(|| TextPart::open(source, index, tokenizers, of_t5, known, check));
         Ok(Self {
-            clips: Clips::open(source, index)?,
+            clips: Clips::open(source, index, tokenizers)?,
             t5: t5.transpose()?,
             features: network.joint_attention_dim,
             pooled_features: network.pooled_projection_dim,

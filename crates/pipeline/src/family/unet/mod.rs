@@ -18,6 +18,7 @@ use super::{ControlModel, ControlWeights, Denoiser};
 use crate::components::{self, ModelIndex};
 use crate::image_size::ImageSize;
 use crate::scheduler::{Repairs, SchedulerConfig};
+use crate::tokenizer::Tokenizers;
 use crate::{Error, Result};
 use denoiser::UNetDenoiser;
 
@@ -71,6 +72,7 @@ struct UNetModel<F> {
 pub(super) fn recognise<F: UNetFamily>(
     source: &dyn ModelSource,
     index: &ModelIndex,
+    tokenizers: &Tokenizers,
 ) -> Result<Option<Box<dyn Family>>> {
     let Some(network) = open(source, index)? else {
         return Ok(None);
@@ -85,7 +87,7 @@ pub(super) fn recognise<F: UNetFamily>(
     }
     Ok(Some(Box::new(UNetModel::<F> {
         text: ChunkedClips {
-            clips: Clips::open(source, index)?,
+            clips: Clips::open(source, index, tokenizers)?,
             hidden: F::HIDDEN,
             pooled_features: F::TIME_IDS.and_then(|time_ids| network.pooled_features(time_ids)),
         },

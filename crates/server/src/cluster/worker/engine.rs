@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use sd_pipeline::Engine;
+use sd_pipeline::{Engine, Planner};
 use tokio::sync::oneshot;
 
 use super::terms;
@@ -78,7 +78,7 @@ fn run(engine: &mut Engine, job: &EngineJob) -> Outcome {
     let mut observer = JobObserver::new(&job.events, &job.running, None, &|| {});
     let interrupt = &job.running.interrupt;
     let images = generate(
-        terms(&job.options),
+        terms(&job.options, &Planner::default()),
         engine,
         &job.request,
         &job.folder,

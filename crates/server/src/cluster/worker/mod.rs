@@ -9,6 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sd_pipeline::Planner;
 use sd_pipeline::bundle::Kind;
 
 use super::connection::Connection;
@@ -39,6 +40,7 @@ const LIMITS: Limits = Limits {
     upload: 0,
     uploads: 0,
     waiting: 0,
+    connections: 0,
     per_minute: None,
 };
 
@@ -53,10 +55,11 @@ struct Worker {
 /// What the worker can run: its models, and the jobs that fit into its budget.
 fn routes(options: &WorkerOptions, folder: &WorkFolder) -> Result<Vec<Route>> {
     let no_work = |reason: String| ClusterError::NoWork { reason };
-    let terms = terms(options);
+    let planner = Planner::default();
+    let terms = terms(options, &planner);
     let models = match &options.models {
         Some(models) => models.clone(),
-        None => here(&prepare::catalog(terms), Kind::Model),
+        None => here(&terms.catalog(), Kind::Model),
     };
     if models.is_empty() {
         return Err(no_work("it has no model".to_owned()));
@@ -72,7 +75,7 @@ fn routes(options: &WorkerOptions, folder: &WorkFolder) -> Result<Vec<Route>> {
         ..terms
     };
     let planned = prepare::request(&any, &JobFolder::new(folder.path().join("budget")), all)
-        .and_then(|request| prepare::planned(&request));
+        .and_then(|request| all.planned(&request));
     let budget = planned
         .map_err(|unusable| no_work(message(&unusable)))?
         .plan
@@ -88,11 +91,12 @@ fn routes(options: &WorkerOptions, folder: &WorkFolder) -> Result<Vec<Route>> {
     Ok(routes.collect())
 }
 
-fn terms(options: &WorkerOptions) -> Terms<'_> {
+fn terms<'a>(options: &'a WorkerOptions, planner: &'a Planner) -> Terms<'a> {
     Terms {
         configuration: &options.configuration,
         models: options.models.as_deref(),
         limits: &LIMITS,
+        planner,
     }
 }
 

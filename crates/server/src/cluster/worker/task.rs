@@ -110,10 +110,8 @@ impl Task<'_> {
                 .error
                 .as_ref()
                 .map_or_else(String::new, |error| format!(": {}", error.message));
-            let error = JobError {
-                code: "failed".to_owned(),
-                message: format!("{MOST_ATTEMPTS} workers have begun it, and none came any further{last}"),
-            };
+            let reason = format!("{MOST_ATTEMPTS} workers have begun it, and none came any further{last}");
+            let error = JobError::new("failed", reason);
             self.connection
                 .write_status(&job.key, &status.failed(error), revision)
                 .await?;
@@ -410,10 +408,7 @@ impl Task<'_> {
     /// Gives a job back because of what may not happen to another worker.
     async fn give_back(&self, claimed: &mut Claimed, error: &dyn std::error::Error) -> Result<()> {
         tracing::warn!(job = %claimed.job.key.job, "given back: {error}");
-        claimed.status.error = Some(JobError {
-            code: "failed".to_owned(),
-            message: error.to_string(),
-        });
+        claimed.status.error = Some(JobError::new("failed", error.to_string()));
         self.release(claimed, Some(PAUSE)).await?;
         tokio::time::sleep(PAUSE).await;
         Ok(())

@@ -23,7 +23,6 @@ use super::error::{Answer, ApiError, json_response};
 use super::models::here;
 use super::outcome::{Awaited, check_done};
 use crate::access::User;
-use crate::prepare;
 use fields::{Task, Wanted};
 
 pub(super) fn routes() -> Router<Shared> {
@@ -108,7 +107,7 @@ async fn model(State(server): State<Shared>, name: Result<Path<String>, PathReje
 
 async fn names(server: &Shared) -> Answer<Vec<String>> {
     let server = server.clone();
-    blocking(move || Ok::<_, ApiError>(here(&prepare::catalog(&server.options), Kind::Model))).await
+    blocking(move || Ok::<_, ApiError>(here(&server.terms().catalog(), Kind::Model))).await
 }
 
 fn described(name: &str) -> Value {

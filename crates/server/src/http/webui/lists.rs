@@ -15,7 +15,6 @@ use super::super::models::here;
 use super::fields::without_hash;
 use super::shaped;
 use crate::lock::lock;
-use crate::prepare;
 
 fn list(values: impl Iterator<Item = Value>) -> Response {
     json_response(StatusCode::OK, &Value::from_iter(values))
@@ -23,7 +22,7 @@ fn list(values: impl Iterator<Item = Value>) -> Response {
 
 async fn names(server: &Shared, kind: Kind) -> Answer<Vec<String>> {
     let server = server.clone();
-    blocking(move || Ok::<_, ApiError>(here(&prepare::catalog(&server.options), kind))).await
+    blocking(move || Ok::<_, ApiError>(here(&server.terms().catalog(), kind))).await
 }
 
 /// A list of the names of a kind, each as `entry` has it.

@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sd_catalog::parameters_text;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
@@ -77,9 +78,7 @@ async fn generated(server: Shared, user: User, body: Body, over_image: bool) -> 
     let body = blocking(move || {
         let files: Result<Vec<Vec<u8>>, _> = files.iter().map(std::fs::read).collect();
         let files = files.map_err(|_| ApiError::not_found("image"))?;
-        let texts = files
-            .iter()
-            .map(|file| infotext::text_of(file).unwrap_or_default());
+        let texts = files.iter().map(|file| parameters_text(file).unwrap_or_default());
         let info = info(&job, texts.collect());
         let images: Vec<String> = match sends_images {
             true => files.iter().map(|file| STANDARD.encode(file)).collect(),
