@@ -207,13 +207,15 @@ impl Engine {
         self.idle = None;
         let monitor = memory::monitor();
         let run = Run::open(request, origin, &mut self.loaded, &monitor, observer, interrupt);
+        let tokenizers = self.loaded.tokenizers();
         let outcome = run.and_then(|mut run| {
             let outcome = run.generate();
             if let Err(error) = &outcome
                 && !matches!(error, Error::Interrupted)
             {
-                // The cached blocks may be the cause of the failure.
+                // What is cached may be the cause of the failure.
                 run.forget_cached();
+                tokenizers.clear();
             }
             run.end(outcome)
         });
