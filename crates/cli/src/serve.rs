@@ -9,8 +9,6 @@ use serde_json::json;
 
 use crate::arguments::{EngineArguments, PsArguments, ServeArguments};
 use crate::hint::Failure;
-#[cfg(feature = "cluster")]
-use crate::worker;
 use crate::{signals, terminal};
 
 /// The variable of the environment that has the key, which a command line would show to every user of the machine.
@@ -57,7 +55,7 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<(), Failure> {
         #[cfg(feature = "cluster")]
         queue: arguments
             .queue
-            .map(|address| worker::queue(address, arguments.cluster, arguments.keep_results)),
+            .map(|address| queue(address, arguments.cluster, arguments.keep_results)),
     };
     let interrupt = signals::interrupt()?;
     let ready = |address: SocketAddr| {
@@ -69,6 +67,21 @@ pub(crate) fn run(arguments: ServeArguments) -> Result<(), Failure> {
     };
     sd_server::serve(options, ready, || interrupt.is_raised())?;
     Ok(())
+}
+
+/// What a front end and its workers must agree on.
+#[cfg(feature = "cluster")]
+pub(crate) fn queue(
+    address: String,
+    arguments: crate::arguments::ClusterArguments,
+    keeps_results: bool,
+) -> sd_server::QueueOptions {
+    sd_server::QueueOptions {
+        address,
+        credentials: arguments.queue_credentials,
+        results: arguments.results,
+        keeps_results,
+    }
 }
 
 /// Lists the jobs of a server.

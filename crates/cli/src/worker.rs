@@ -1,10 +1,10 @@
 //! `generate worker`.
 
-use sd_server::{QueueOptions, WorkerOptions};
+use sd_server::WorkerOptions;
 
-use crate::arguments::{ClusterArguments, WorkerArguments};
+use crate::arguments::WorkerArguments;
 use crate::hint::Failure;
-use crate::serve::configuration;
+use crate::serve::{configuration, queue};
 use crate::{signals, terminal};
 
 /// Runs jobs of a queue until a signal.
@@ -30,14 +30,4 @@ pub(crate) fn run(arguments: WorkerArguments) -> Result<(), Failure> {
     };
     sd_server::work(options, ready, || interrupt.is_raised())?;
     Ok(())
-}
-
-/// What a front end and its workers must agree on.
-pub(crate) fn queue(address: String, arguments: ClusterArguments, keeps_results: bool) -> QueueOptions {
-    QueueOptions {
-        address,
-        credentials: arguments.queue_credentials,
-        results: arguments.results,
-        keeps_results,
-    }
 }

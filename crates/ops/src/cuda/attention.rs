@@ -5,6 +5,7 @@ use candle_core::{D, DType, Tensor};
 
 use super::copy::{copied, copy, in_order};
 use super::launch::{Kernel, Limits, Source, count, suffix};
+use super::stream::Stream;
 use super::tensors::{Address, NONE, address, device_of, optional_address, undefined};
 use super::{attention_hopper, concatenate, softmax};
 use crate::Result;
@@ -127,25 +128,6 @@ pub(crate) fn joint_attention(
     // Copied, so that neither part keeps the memory of both.
     let part = |first: usize, count: usize| copied(&mixed.narrow(1, first, count)?);
     Ok((part(0, of_first)?, part(of_first, of_second)?))
-}
-
-/// One of the sections of an attention, `[batch, heads, tokens, head size]` each.
-pub(super) struct Stream<'a> {
-    pub(super) queries: &'a Tensor,
-    pub(super) keys: &'a Tensor,
-    pub(super) values: &'a Tensor,
-    pub(super) result: &'a Tensor,
-}
-
-impl<'a> Stream<'a> {
-    fn of([queries, keys, values]: &'a [Tensor; 3], result: &'a Tensor) -> Self {
-        Self {
-            queries,
-            keys,
-            values,
-            result,
-        }
-    }
 }
 
 /// Whether the kernel takes heads of `size`.

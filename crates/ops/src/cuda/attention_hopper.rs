@@ -3,8 +3,8 @@
 
 use candle_core::Tensor;
 
-use super::attention::Stream;
 use super::launch::{Kernel, Limits, Source, count, suffix};
+use super::stream::Stream;
 use super::tensor_map::TensorMap;
 use super::tensors::{Address, address, device_of};
 use crate::Result;

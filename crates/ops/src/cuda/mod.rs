@@ -21,6 +21,7 @@ mod launch;
 mod matmul;
 mod row_norm;
 mod softmax;
+mod stream;
 mod tensor_map;
 mod tensors;
 
