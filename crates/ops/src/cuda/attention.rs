@@ -5,7 +5,7 @@ use candle_core::{D, DType, Tensor};
 
 use super::copy::{copied, copy, in_order};
 use super::launch::{Kernel, Limits, Source, count, suffix};
-use super::stream::Stream;
+use super::stream::{Section, Stream};
 use super::tensors::{Address, NONE, address, device_of, optional_address, undefined};
 use super::{attention_hopper, concatenate, softmax};
 use crate::Result;
@@ -28,16 +28,6 @@ const THREADS: u32 = 128;
 /// The keys of a tile, and the values behind each of its rows.
 const KEYS: usize = 64;
 const PAD: usize = 8;
-
-/// As kernels have it: an address and the values between neighbours in batch, heads and rows.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Section {
-    values: Address,
-    batch: u64,
-    head: u64,
-    row: u64,
-}
 
 /// As kernels have it.
 #[repr(C)]
@@ -155,16 +145,6 @@ fn readable(tensor: &Tensor) -> Result<Tensor> {
     }
 }
 
-fn section(tensor: &Tensor) -> Result<Section> {
-    let [batch, head, row] = [0, 1, 2].map(|index| tensor.stride()[index] as u64);
-    Ok(Section {
-        values: address(tensor)?,
-        batch,
-        head,
-        row,
-    })
-}
-
 /// Runs one of the kernels for one stream or two.
 fn fused(streams: &[Stream<'_>], bias: Option<&Tensor>, scale: f64) -> Result<()> {
     let Some(first) = streams.first() else {
@@ -195,10 +175,10 @@ fn fused(streams: &[Stream<'_>], bias: Option<&Tensor>, scale: f64) -> Result<()
     }
     let mut blocks = 0;
     for (index, stream) in streams.iter().enumerate() {
-        parameters.queries[index] = section(stream.queries)?;
-        parameters.keys[index] = section(stream.keys)?;
-        parameters.values[index] = section(stream.values)?;
-        parameters.results[index] = section(stream.result)?;
+        parameters.queries[index] = Section::of(stream.queries)?;
+        parameters.keys[index] = Section::of(stream.keys)?;
+        parameters.values[index] = Section::of(stream.values)?;
+        parameters.results[index] = Section::of(stream.result)?;
         parameters.query_counts[index] = count(stream.queries.dim(2)?)?;
         parameters.key_counts[index] = count(stream.keys.dim(2)?)?;
         blocks += stream.queries.dim(2)?.div_ceil(of_block);

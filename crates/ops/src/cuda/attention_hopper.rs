@@ -4,9 +4,9 @@
 use candle_core::Tensor;
 
 use super::launch::{Kernel, Limits, Source, count, suffix};
-use super::stream::Stream;
+use super::stream::{Section, Stream};
 use super::tensor_map::TensorMap;
-use super::tensors::{Address, address, device_of};
+use super::tensors::device_of;
 use crate::Result;
 
 /// How the kernel is compiled for heads of up to a size.
@@ -58,35 +58,13 @@ struct Attention {
     queries: [TensorMap; 2],
     keys: [TensorMap; 2],
     values: [TensorMap; 2],
-    results: [Rows; 2],
+    results: [Section; 2],
     query_counts: [u32; 2],
     key_counts: [u32; 2],
     heads: u32,
     batches: u32,
     size: u32,
     scale: f32,
-}
-
-/// As the kernel has it: an address and the values between neighbours in batch, heads and rows.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Rows {
-    values: Address,
-    batch: u64,
-    head: u64,
-    row: u64,
-}
-
-impl Rows {
-    fn of(tensor: &Tensor) -> Result<Self> {
-        let [batch, head, row] = [0, 1, 2].map(|index| tensor.stride()[index] as u64);
-        Ok(Self {
-            values: address(tensor)?,
-            batch,
-            head,
-            row,
-        })
-    }
 }
 
 /// Whether the device has the kernel and it takes these streams, of one or two: every kind of tensor has values, and
@@ -156,7 +134,10 @@ pub(super) fn fused(streams: &[Stream<'_>], scale: f64) -> Result<()> {
         queries: maps(QUERIES, |stream| stream.queries.clone())?,
         keys: maps(KEYS, |stream| stream.keys.clone())?,
         values: maps(KEYS, |stream| stream.values.clone())?,
-        results: [Rows::of(first.result)?, Rows::of(second.unwrap_or(first).result)?],
+        results: [
+            Section::of(first.result)?,
+            Section::of(second.unwrap_or(first).result)?,
+        ],
         query_counts: tokens(|stream| stream.queries.dims()[2])?,
         key_counts: tokens(|stream| stream.keys.dims()[2])?,
         heads: count(heads)?,

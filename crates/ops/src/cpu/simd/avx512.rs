@@ -6,7 +6,7 @@ use std::mem::transmute;
 use half::{bf16, f16};
 
 use super::tiles::{self, TileProduct};
-use super::{Simd, amx};
+use super::{Simd, amx, dot_of_widened};
 
 /// AVX-512 F, BW, DQ and VL; with BF16 where `BF16` is set, and with the tiles of AMX where `TILES` is set.
 #[derive(Debug, Clone, Copy)]
@@ -329,8 +329,7 @@ impl<const BF16: bool, const TILES: bool> Simd for Avx512<BF16, TILES> {
                 transmute::<__m512, __m512bh>(b)
             ));
         }
-        let sum = self.fma(self.odd_bf16(a), self.odd_bf16(b), sum);
-        self.fma(self.even_bf16(a), self.even_bf16(b), sum)
+        dot_of_widened(self, sum, a, b)
     }
 
     #[inline(always)]

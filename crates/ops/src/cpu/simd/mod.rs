@@ -160,9 +160,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// subnormal numbers to 0.
     #[inline(always)]
     fn dot_bf16(self, sum: Self::Vector, a: Self::Vector, b: Self::Vector) -> Self::Vector {
-        // Odd values first, as Intel's manual specifies.
-        let sum = self.fma(self.odd_bf16(a), self.odd_bf16(b), sum);
-        self.fma(self.even_bf16(a), self.even_bf16(b), sum)
+        dot_of_widened(self, sum, a, b)
     }
 
     /// Prepares this thread for [`multiply_tiles`](Self::multiply_tiles), once for each task: by
@@ -207,6 +205,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn zero(self) -> Self::Vector {
         self.splat(0.0)
     }
+}
+
+/// [`Simd::dot_bf16`] without an instruction for it: odd values first, as Intel's manual specifies.
+#[inline(always)]
+fn dot_of_widened<S: Simd>(simd: S, sum: S::Vector, a: S::Vector, b: S::Vector) -> S::Vector {
+    let sum = simd.fma(simd.odd_bf16(a), simd.odd_bf16(b), sum);
+    simd.fma(simd.even_bf16(a), simd.even_bf16(b), sum)
 }
 
 /// The matrix unit that kernels for the CPU use, by the name that Linux has for it; none if the CPU has none, or the

@@ -5,7 +5,7 @@ use std::arch::asm;
 
 use half::{bf16, f16};
 
-use super::Simd;
+use super::{Simd, dot_of_widened};
 
 /// NEON; with `BF16` also the dot products of bf16 that Armv8.6 has (`FEAT_BF16`).
 #[derive(Debug, Clone, Copy)]
@@ -282,8 +282,7 @@ impl<const BF16: bool> Simd for Neon<BF16> {
     #[inline(always)]
     fn dot_bf16(self, sum: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         if !BF16 {
-            let sum = self.fma(self.odd_bf16(a), self.odd_bf16(b), sum);
-            return self.fma(self.even_bf16(a), self.even_bf16(b), sum);
+            return dot_of_widened(self, sum, a, b);
         }
         let mut sum = sum;
         // SAFETY: as for rounding.
