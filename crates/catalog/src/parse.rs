@@ -4,6 +4,7 @@
 use sd_pipeline::seed::NoiseSource;
 use sd_pipeline::{Bytes, DeviceChoice, Prediction, SizeChoice, TypeChoice};
 
+use crate::devices::Devices;
 use crate::seed_choice::SeedChoice;
 use crate::styles::{self, Style};
 
@@ -200,6 +201,37 @@ pub fn device(text: &str) -> Result<DeviceChoice, String> {
     }
 }
 
+/// One device, or several of one kind: `cuda:all`, or a list such as `cuda:0,cuda:2`.
+///
+/// # Errors
+/// A name is unknown, a GPU is named twice, or the kinds differ.
+pub fn devices(text: &str) -> Result<Devices, String> {
+    if text == "cuda:all" {
+        return Ok(Devices::EveryCuda);
+    }
+    let Some((first, others)) = text.split_once(',') else {
+        return device(text)
+            .map(Devices::One)
+            .map_err(|reason| format!("{reason}, or several: cuda:all, or a list such as cuda:0,cuda:2"));
+    };
+    let names = std::iter::once(first).chain(others.split(','));
+    let devices = names
+        .map(|name| device(name.trim()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let is_cuda = |device: &DeviceChoice| matches!(device, DeviceChoice::Cuda(_));
+    if devices.iter().all(|device| *device == DeviceChoice::Cpu) {
+        return Ok(Devices::Several(devices));
+    }
+    if !devices.iter().all(is_cuda) {
+        return Err("several devices are all GPUs, cuda:N, or all cpu".to_owned());
+    }
+    let twice = (1..devices.len()).find(|&at| devices[..at].contains(&devices[at]));
+    match twice {
+        Some(_) => Err("a GPU is named twice".to_owned()),
+        None => Ok(Devices::Several(devices)),
+    }
+}
+
 /// What a model predicts, by name.
 ///
 /// # Errors
@@ -230,6 +262,35 @@ pub fn weight_type(text: &str) -> Result<TypeChoice, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_one_or_several_of_a_kind() {
+        let cuda =
+            |numbers: &[usize]| Devices::Several(numbers.iter().copied().map(DeviceChoice::Cuda).collect());
+        for (text, expected) in [
+            ("auto", Devices::One(DeviceChoice::Automatic)),
+            ("cuda", Devices::One(DeviceChoice::Cuda(0))),
+            ("cuda:3", Devices::One(DeviceChoice::Cuda(3))),
+            ("cuda:all", Devices::EveryCuda),
+            ("cuda:2,cuda:0", cuda(&[2, 0])),
+            ("cuda, cuda:1", cuda(&[0, 1])),
+            ("cpu,cpu", Devices::Several(vec![DeviceChoice::Cpu; 2])),
+        ] {
+            assert_eq!(devices(text).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "",
+            "gpu",
+            "cuda:all,cpu",
+            "cuda:0,cpu",
+            "cuda:1,cuda:1",
+            "cuda:0,",
+            "auto,auto",
+            "metal,metal",
+        ] {
+            assert!(devices(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn seeds_are_numbers_lists_and_ranges() {

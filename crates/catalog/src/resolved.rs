@@ -478,7 +478,7 @@ impl Resolved {
             clip_skip: settings.clip_skip.map_or(0, |layer| layer as usize - 1),
             output: native(folder),
             file_names,
-            device: settings.device.unwrap_or_default(),
+            device: settings.device.unwrap_or_default().first(),
             weight_type,
             memory: settings.memory,
             host_memory: settings.host_memory,

@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 
 use sd_pipeline::seed::NoiseSource;
-use sd_pipeline::{Bytes, DeviceChoice, Prediction, SizeChoice, TypeChoice};
+use sd_pipeline::{Bytes, Prediction, SizeChoice, TypeChoice};
 
+use crate::devices::Devices;
 use crate::parse;
 use crate::presets::Preset;
 use crate::seed_choice::SeedChoice;
@@ -72,8 +73,8 @@ pub struct Settings {
     pub memory: Option<Bytes>,
     /// The budget of host memory beside a GPU.
     pub host_memory: Option<Bytes>,
-    /// The device.
-    pub device: Option<DeviceChoice>,
+    /// The device, or several.
+    pub device: Option<Devices>,
     /// The data type that weights are held in.
     pub dtype: Option<TypeChoice>,
     /// The output folder, or the file of the image.
@@ -133,7 +134,7 @@ impl Settings {
         Self {
             memory: self.memory,
             host_memory: self.host_memory,
-            device: self.device,
+            device: self.device.clone(),
             output: self.output.clone(),
             overwrite: self.overwrite,
             jpeg_quality: self.jpeg_quality,
@@ -186,7 +187,7 @@ impl Settings {
             "clip-skip" => once(&mut self.clip_skip, parse::clip_skip(text)),
             "memory" => once(&mut self.memory, parse::memory(text)),
             "host-memory" => once(&mut self.host_memory, parse::memory(text)),
-            "device" => once(&mut self.device, parse::device(text)),
+            "device" => once(&mut self.device, parse::devices(text)),
             "dtype" => once(&mut self.dtype, parse::weight_type(text)),
             "output" => once(&mut self.output, Ok(PathBuf::from(text))),
             "jpeg-quality" => once(&mut self.jpeg_quality, parse::jpeg_quality(text)),

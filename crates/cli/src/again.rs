@@ -25,8 +25,8 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
     if typed.device.is_some() {
         parameters.settings.device = None;
     }
-    if let Some(device) = parameters.settings.device
-        && sd_pipeline::device::open(device).is_err()
+    if let Some(devices) = &parameters.settings.device
+        && sd_pipeline::device::open(devices.first()).is_err()
     {
         parameters.settings.device = None;
         warn(

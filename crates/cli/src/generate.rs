@@ -3,9 +3,9 @@
 use sd_catalog::presets::DEMO;
 use sd_catalog::styles::Style;
 use sd_catalog::{
-    Catalog, Configuration, FetchObserver, Layers, OutsideLanguage, Resolved, outside_language,
+    Catalog, Configuration, Devices, FetchObserver, Layers, OutsideLanguage, Resolved, outside_language,
 };
-use sd_pipeline::{Engine, PlannedRequest, Request};
+use sd_pipeline::{DeviceChoice, Engine, PlannedRequest, Request};
 use tempfile::TempDir;
 
 use crate::activity::Activity;
@@ -16,7 +16,7 @@ use crate::printer::Printer;
 use crate::prompts::Prompt;
 use crate::repeated::LastRequest;
 use crate::stdout_image::StdoutImage;
-use crate::{json, lists, progress, prompts, run, signals, terminal};
+use crate::{devices, json, lists, progress, prompts, run, signals, terminal};
 
 /// Prints a list, or resolves and downloads what the command line names, then plans or generates.
 ///
@@ -114,8 +114,27 @@ fn warn_of_language(asked: &[Asked], printer: Printer) {
     }
 }
 
+/// The devices that the images are shared out among, if they are several.
+fn several_devices(asked: &[Asked]) -> Result<Option<Vec<DeviceChoice>>, Failure> {
+    let Some((first, others)) = asked.split_first() else {
+        return Ok(None);
+    };
+    if others.iter().any(|other| other.devices != first.devices) {
+        return Err(Failure::usage(
+            "the prompts of a run have the same --device".to_owned(),
+        ));
+    }
+    let images: usize = asked.iter().map(|asked| asked.request.images).sum();
+    let devices = first.devices.all();
+    Ok((devices.len() > 1 && images > 1).then_some(devices))
+}
+
 /// Generates the images.
 fn generate(arguments: &Arguments, asked: &[Asked], stdout: Option<&StdoutImage>) -> Result<(), Failure> {
+    if let Some(devices) = several_devices(asked)? {
+        let requests: Vec<&Request> = asked.iter().map(|asked| &asked.request).collect();
+        return devices::generate(&requests, &devices, arguments.threads, arguments.display.show());
+    }
     let last = match asked {
         [only] if only.is_default_seed => Some(LastRequest::new(&only.request)),
         _ => None,
@@ -147,6 +166,8 @@ struct Asked {
     request: Request,
     /// Whether nobody has set the seed.
     is_default_seed: bool,
+    /// The devices that generate it.
+    devices: Devices,
     /// The headers of what is not on this machine, for a plan.
     headers: Option<TempDir>,
 }
@@ -194,6 +215,7 @@ fn asked(
     };
     arguments.check_effects(&layered.settings)?;
     let is_default_seed = layered.settings.seed.is_none();
+    let devices = layered.settings.device.clone().unwrap_or_default();
     let mut resolved = Resolved::new(&catalog, inputs, layered)?;
     let mut headers = None;
     if fetches {
@@ -217,6 +239,7 @@ fn asked(
     let asked = Asked {
         request: request.map_err(|error| Failure::from(error).naming_hub_files(folder))?,
         is_default_seed,
+        devices,
         headers,
     };
     Ok((asked, chosen))

@@ -118,6 +118,34 @@ impl Failure {
         }
     }
 
+    /// The error that ended the run of `device`, one of several, as its process has told it.
+    pub(crate) fn of_device(device: &str, message: &str, hint: Option<&str>, code: Option<u8>) -> Self {
+        let code = code.unwrap_or(FAILED);
+        Self {
+            message: match code {
+                INTERRUPTED => message.to_owned(),
+                _ => format!("{device}: {message}"),
+            },
+            hint: hint.map(str::to_owned),
+            code,
+        }
+    }
+
+    /// Names the runs of several devices that can be resumed. Of one run the hint tells already.
+    pub(crate) fn resuming(self, runs: &[String]) -> Self {
+        if runs.len() < 2 {
+            return self;
+        }
+        let commands: Vec<String> = runs
+            .iter()
+            .map(|run| format!("`generate resume {run}`"))
+            .collect();
+        self.advising(format!(
+            "each device has a run of its own: resume them by {}",
+            commands.join(" and ")
+        ))
+    }
+
     /// The error that ended a run. `kept` is the id of the run if it can be resumed.
     pub(crate) fn of_run(error: Error, kept: Option<&str>) -> Self {
         let mut failure = Self::from(error);

@@ -2,7 +2,8 @@
 //!
 //! [`arguments`] reads the command line into an [`Invocation`], which one module each carries out:
 //! [`generate`], [`again`], [`show`], [`resume`], [`models`], [`convert`], [`login`], [`doctor`], [`serve`],
-//! and `worker` with the feature `cluster`. Results and messages go
+//! and `worker` with the feature `cluster`; [`devices`] starts a process of [`share`] for each of several
+//! devices. Results and messages go
 //! through [`terminal`], [`progress`] or [`json`]; [`activity`] shows that work goes on, [`preview`] the image while it
 //! forms; [`hint`] turns an error into a message, a hint and an exit code.
 
@@ -12,6 +13,7 @@ mod arguments;
 mod byte_progress;
 mod completions;
 mod convert;
+mod devices;
 mod doctor;
 mod download_progress;
 mod escaping;
@@ -30,6 +32,7 @@ mod repeated;
 mod resume;
 mod run;
 mod serve;
+mod share;
 mod show;
 mod signals;
 mod status_line;
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     log::begin();
     let (json, outcome) = match arguments::parse() {
         Invocation::Generate(arguments) => (arguments.display.json, generate::run(&arguments)),
+        Invocation::Share => (true, share::run()),
         Invocation::Again(again) => (again.arguments.display.json, again::run(*again)),
         Invocation::Show(arguments) => (arguments.json, show::run(&arguments)),
         Invocation::Resume(arguments) => (arguments.display.json, resume::run(&arguments)),

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use sd_catalog::Configuration;
+use sd_catalog::{Configuration, Devices};
 use sd_server::{Keys, Limits, ListedJob, Options};
 use serde_json::json;
 
@@ -131,7 +131,7 @@ pub(crate) fn configuration(arguments: &EngineArguments) -> Result<Configuration
     let mut configuration = Configuration::of_user()?;
     let defaults = &mut configuration.defaults;
     defaults.memory = arguments.memory.or(defaults.memory);
-    defaults.device = arguments.device.or(defaults.device);
+    defaults.device = arguments.device.map(Devices::One).or(defaults.device.take());
     Ok(configuration)
 }
 

@@ -45,6 +45,7 @@ pub mod resume;
 mod run;
 pub mod save;
 pub mod seed;
+mod share;
 pub mod source_image;
 pub mod stage;
 mod stage_progress;
@@ -78,6 +79,7 @@ pub use sd_weights::{
     BlockCount, ElementType, EmbeddedFile, Error as WeightsError, FileContent, MetalGpu, MetalUnavailable,
     ModelFiles, ModelFolder, NetworkFiles, Prediction, adapter_settings, disk_rate,
 };
+pub use share::Share;
 pub use stage_progress::StageProgress;
 pub use summary::{Budgets, Summaries, Summary};
 pub use user_dirs::UserDirs;

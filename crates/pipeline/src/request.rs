@@ -7,6 +7,7 @@ use sd_weights::ModelFiles;
 use serde::{Deserialize, Serialize};
 
 use crate::image_size::SizeChoice;
+use crate::resume::RunName;
 use crate::save::FileNames;
 use crate::scheduler::{SamplerKind, ScheduleKind};
 use crate::seed::{NoiseSource, Seeds};
@@ -266,6 +267,8 @@ pub struct Request {
     pub memory: Option<Bytes>,
     /// The budget of host memory beside a GPU; by default what is available less a margin.
     pub host_memory: Option<Bytes>,
+    /// The name of the run, if it is known before it begins.
+    pub run_name: Option<RunName>,
     /// The directories that the run may write to beside its output.
     pub user_dirs: UserDirs,
 }
@@ -302,6 +305,7 @@ impl Request {
             weight_type: TypeChoice::Automatic,
             memory: None,
             host_memory: None,
+            run_name: None,
             user_dirs: UserDirs::default(),
         }
     }

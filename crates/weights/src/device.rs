@@ -25,6 +25,14 @@ pub fn open_cuda(ordinal: usize) -> Result<Device> {
     return Device::new_cuda(ordinal);
 }
 
+/// How many NVIDIA GPUs this machine has; none for a build without support for CUDA (feature `cuda`).
+pub fn cuda_devices() -> usize {
+    #[cfg(feature = "cuda")]
+    return crate::cuda::count();
+    #[cfg(not(feature = "cuda"))]
+    return 0;
+}
+
 /// Whether `device` computes in the memory that files are read to, as CPUs and Apple GPUs do. A block is then
 /// ready for its pass once it is read. For other devices it is copied.
 pub(crate) fn computes_in_host_memory(device: &Device) -> bool {

@@ -231,7 +231,7 @@ fn parameters(fields: &Fields, version: String) -> Result<GenerationParameters, 
     if let Some(choices) = choices {
         chosen(&choices, &mut found);
     }
-    found.settings.device = fields.text("device").and_then(|name| parse::device(&name).ok());
+    found.settings.device = fields.text("device").and_then(|name| parse::devices(&name).ok());
     for key in &fields.unknown {
         found
             .differences

@@ -13,6 +13,7 @@ use super::{
     reserved_words, usage,
 };
 use crate::hint::Failure;
+use crate::share;
 
 /// The subcommand of plans.
 const PLAN: &str = "plan";
@@ -65,6 +66,8 @@ enum Command {
 pub(crate) enum Invocation {
     /// `generate PROMPT` or `generate plan PROMPT`.
     Generate(Box<Arguments>),
+    /// The process of one of several devices.
+    Share,
     /// `generate again`.
     Again(Box<AgainArguments>),
     /// `generate show`.
@@ -119,6 +122,9 @@ fn plan() -> clap::Command {
 /// Parses the command line.
 pub(crate) fn parse() -> Invocation {
     let words = with_commands_as_options(std::env::args_os());
+    if words.len() == 2 && words[1] == share::WORD {
+        return Invocation::Share;
+    }
     invocation(&words)
 }
 

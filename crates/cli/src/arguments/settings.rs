@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sd_catalog::styles::Style;
-use sd_catalog::{SeedChoice, Settings, parse};
+use sd_catalog::{Devices, SeedChoice, Settings, parse};
 use sd_pipeline::seed::NoiseSource;
-use sd_pipeline::{Bytes, DeviceChoice, Prediction, SizeChoice, TypeChoice};
+use sd_pipeline::{Bytes, Prediction, SizeChoice, TypeChoice};
 
 /// The flags of the settings that presets and the configuration can set too.
 #[derive(Debug, Clone, Args)]
@@ -140,9 +140,10 @@ pub(crate) struct SettingFlags {
     #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = parse::memory)]
     host_memory: Option<Bytes>,
 
-    /// auto, cpu, cuda, cuda:N or metal [default: auto]
-    #[arg(long, value_name = "DEVICE", help_heading = "Machine", value_parser = parse::device)]
-    device: Option<DeviceChoice>,
+    /// auto, cpu, cuda, cuda:N or metal; cuda:all, or a list such as cuda:0,cuda:2, shares the images out among several
+    /// GPUs [default: auto]
+    #[arg(long, value_name = "DEVICE", help_heading = "Machine", value_parser = parse::devices)]
+    device: Option<Devices>,
 
     /// Data type of the weights in memory: auto (as stored; f32 for the built-in model), f32, f16 or bf16; f16 leaves the
     /// autoencoder, T5 and the upscaler as stored, whose values exceed its range [default: auto]

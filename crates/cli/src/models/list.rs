@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &ModelsArguments) -> Result<(), Failure> {
     }
     let defaults = &configuration.defaults;
     let mut summaries = Summaries::new(
-        defaults.device.unwrap_or_default(),
+        defaults.device.clone().unwrap_or_default().first(),
         defaults.dtype.unwrap_or_default(),
     );
     let repositories = cache.repositories();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Without its data a test has failed.
 
 mod again;
+mod background;
 mod bad_input;
 mod checksums;
 #[cfg(feature = "cluster")]
@@ -15,6 +16,7 @@ mod control;
 mod convert;
 mod crate_order;
 mod device_tests;
+mod devices;
 mod doctor;
 mod documents;
 mod generating;

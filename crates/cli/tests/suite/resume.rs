@@ -4,12 +4,10 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::background::Running;
 use crate::command::{Fresh, Image, Run, model_with_large_transformer, tensor_offset};
 use serde_json::Value;
 
@@ -32,62 +30,6 @@ fn fixture(file: &str) -> String {
         .to_str()
         .unwrap()
         .to_owned()
-}
-
-/// A run in the background with its events.
-struct Running {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn start(fresh: &Fresh, arguments: &[&str]) -> Self {
-        let mut child = fresh
-            .command()
-            .args(arguments)
-            .arg("--json")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    /// Waits for an event of this kind; `false` if the run ends first.
-    fn wait_for(&mut self, kind: &str) -> bool {
-        let mut line = String::new();
-        while self.lines.read_line(&mut line).unwrap() > 0 {
-            if serde_json::from_str::<Value>(&line).is_ok_and(|event| event["event"] == kind) {
-                return true;
-            }
-            line.clear();
-        }
-        false
-    }
-
-    /// Kills the run as `kill -9` does.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Sends Ctrl-C and waits for the end.
-    fn interrupt(self) -> Run {
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
-        let lines = self.lines;
-        let reader = thread::spawn(move || lines.lines().map_while(Result::ok).collect::<Vec<_>>());
-        let mut run = Run::of(self.child.wait_with_output().unwrap());
-        run.stdout = reader.join().unwrap().join("\n");
-        run
-    }
 }
 
 /// The results in an output folder by seed and prompt: the image file, and its metadata without names and times.

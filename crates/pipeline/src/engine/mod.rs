@@ -5,6 +5,7 @@ mod idle;
 
 use sd_memory::Bytes;
 
+use crate::device;
 use crate::event::{Event, Interrupt, Observer, SavedImage};
 use crate::loaded::{DeviceMemory, Loaded};
 use crate::memory::{self, cleanup_memory};
@@ -112,7 +113,7 @@ impl Engine {
             && !others.is_empty()
         {
             let device = self.loaded.device(first.device)?;
-            later = LaterRequest::of_all(others, &device);
+            later = LaterRequest::of_all(others, device::settled(&device));
         }
         let mut images = Vec::new();
         for (index, request) in requests.iter().enumerate() {

@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use sd_memory::Bytes;
 use sd_weights::{NetworkFiles, Prediction};
 use serde::{Deserialize, Serialize};
 
 use super::RunName;
-use crate::device;
 use crate::image_size::ImageSize;
 use crate::recipe::Recipe;
 use crate::request::{
@@ -58,6 +56,9 @@ pub(super) struct KeptRequest {
     pub(super) device: DeviceChoice,
     pub(super) weight_type: TypeChoice,
     pub(super) memory: Option<Bytes>,
+    /// The name that the run is to have, while it is not begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) run_name: Option<RunName>,
 }
 
 /// The settings of image-to-image.
@@ -95,7 +96,7 @@ pub(super) struct KeptModel {
 }
 
 impl KeptRequest {
-    pub(super) fn new(request: &Request, recipe: &Recipe, device: &Device) -> Self {
+    pub(super) fn new(request: &Request, recipe: &Recipe, device: DeviceChoice) -> Self {
         // A full destructuring, so that a new field of a request is not forgotten here.
         let Request {
             prompt: _,
@@ -124,6 +125,7 @@ impl KeptRequest {
             device: _,
             weight_type,
             memory,
+            run_name,
             // It does not change the image, and may have changed since.
             host_memory: _,
             user_dirs: _,
@@ -195,9 +197,10 @@ impl KeptRequest {
             output: absolute(&recipe.output),
             file_names: file_names.clone(),
             earlier_outputs: Vec::new(),
-            device: device::settled(device),
+            device,
             weight_type: *weight_type,
             memory: *memory,
+            run_name: run_name.clone(),
         }
     }
 
@@ -290,6 +293,7 @@ impl KeptRequest {
             device: self.device,
             weight_type: self.weight_type,
             memory: self.memory,
+            run_name: self.run_name.clone(),
             host_memory: None,
             user_dirs: user_dirs.clone(),
         }

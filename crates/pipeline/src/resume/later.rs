@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use super::kept_request::KeptRequest;
 use crate::Result;
 use crate::bundle::Bundle;
 use crate::recipe::Recipe;
-use crate::request::{ModelChoice, Request};
+use crate::request::{DeviceChoice, ModelChoice, Request};
 use crate::source_image::SourceImage;
 use crate::user_dirs::UserDirs;
+
+/// The models that requests share, by their files.
+pub(crate) type Bundles = BTreeMap<PathBuf, Bundle>;
 
 /// A request that was not begun when its batch was interrupted, with all settings resolved.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,24 +24,23 @@ pub struct LaterRequest(pub(super) KeptRequest);
 
 impl LaterRequest {
     /// Each of `requests`, which run on `device`. None for one whose run will fail: that says why.
-    pub(crate) fn of_all(requests: &[&Request], device: &Device) -> Vec<Option<Self>> {
+    pub(crate) fn of_all(requests: &[&Request], device: DeviceChoice) -> Vec<Option<Self>> {
         // Prompts usually share a model, of which configurations count here.
-        let mut bundles: BTreeMap<PathBuf, Bundle> = BTreeMap::new();
+        let mut bundles = Bundles::default();
         let of = |request: &&Request| {
-            let path = request.model.files.path().to_owned();
-            Self::of(request, &path, &mut bundles, device)
+            Self::of(request, &mut bundles, device)
                 .inspect_err(|error| tracing::debug!("a later request cannot be kept: {error}"))
                 .ok()
         };
         requests.iter().map(of).collect()
     }
 
-    fn of(
-        request: &Request,
-        path: &Path,
-        bundles: &mut BTreeMap<PathBuf, Bundle>,
-        device: &Device,
-    ) -> Result<Self> {
+    /// The `request` as it runs on `device`, with its model among `bundles`.
+    ///
+    /// # Errors
+    /// Its model or its initial image cannot be opened, or a setting does not suit them.
+    pub(crate) fn of(request: &Request, bundles: &mut Bundles, device: DeviceChoice) -> Result<Self> {
+        let path = request.model.files.path();
         if !bundles.contains_key(path) {
             bundles.insert(path.to_owned(), Bundle::open(&request.model.files)?);
         }

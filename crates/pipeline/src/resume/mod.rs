@@ -32,6 +32,7 @@ mod tests;
 
 pub use error::ResumeError;
 pub(crate) use journal::Journal;
+pub(crate) use later::Bundles;
 pub use later::LaterRequest;
 pub use name::RunName;
 pub use runs::{ClaimedRun, InterruptedRun, Outline, discard, interrupted_runs};

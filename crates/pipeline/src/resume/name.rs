@@ -87,6 +87,19 @@ impl RunName {
         }
     }
 
+    /// The names of `count` runs that generate the parts of one request: their files begin with the same time, and the runs
+    /// are told apart by the nanosecond.
+    pub(crate) fn of_parts(now: &ZonedDateTime, count: usize) -> Vec<Self> {
+        const MILLISECOND: i32 = 1_000_000;
+        let begun = now.subsec_nanosecond() / MILLISECOND * MILLISECOND;
+        let at = |part: usize| {
+            let part = i32::try_from(part % MILLISECOND as usize).unwrap_or(0);
+            let moment = now.with().subsec_nanosecond(begun + part).build();
+            Self::new(&moment.unwrap_or_else(|_| now.clone()))
+        };
+        (0..count).map(at).collect()
+    }
+
     /// The name of file `number` without its extension: `output_2026-05-04_03-02-01_001`.
     pub(crate) fn file_name(&self, number: usize) -> String {
         format!("{}_{number:03}", self.file_stem)
@@ -169,6 +182,23 @@ mod tests {
         ] {
             assert_eq!(one.number_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn parts_of_a_request_have_the_same_file_names_and_are_runs_of_their_own() {
+        let now = DateTime::constant(2026, 12, 31, 23, 59, 59, 999_999_999)
+            .to_zoned_datetime(TimeZone::UTC)
+            .unwrap();
+        let names = RunName::of_parts(&now, 3);
+        let started: Vec<&str> = names.iter().map(RunName::started).collect();
+        let ends = ["999000000", "999000001", "999000002"];
+        let expected = ends.map(|end| format!("2026-12-31T23:59:59.{end}+00:00"));
+        assert_eq!(started, expected);
+        assert!(
+            names
+                .iter()
+                .all(|name| name.file_stem() == "output_2026-12-31_23-59-59")
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::request::Request;
 use crate::run::ModelPass;
 use crate::scheduler::SamplerState;
 use crate::stage::Progress;
-use crate::{Result, numerics_id};
+use crate::{Result, device, numerics_id};
 
 /// Incremented when the meaning of a field changes.
 pub(super) const FORMAT: u32 = 5;
@@ -97,7 +97,7 @@ impl Description {
             version: crate::VERSION.to_owned(),
             name,
             device: numerics_id::name(device),
-            request: KeptRequest::new(request, recipe, device),
+            request: KeptRequest::new(request, recipe, device::settled(device)),
             models,
             inputs,
             pass_steps: pass_steps?,

@@ -135,7 +135,10 @@ impl<'a> Run<'a> {
         let inputs = identity::inputs(&passes[0].recipe, upscaler)?;
         let name = match &origin {
             RunOrigin::Resumed(claimed) => claimed.name().clone(),
-            RunOrigin::New { .. } => RunName::new(&crate::clock::now()),
+            RunOrigin::New { .. } => request
+                .run_name
+                .clone()
+                .unwrap_or_else(|| RunName::new(&crate::clock::now())),
         };
         let recipe = &passes[0].recipe;
         let names = ImageNames {

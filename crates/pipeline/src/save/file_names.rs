@@ -27,6 +27,19 @@ pub struct FileNames {
     /// Whether existing files are replaced, rather than another name taken.
     #[serde(default)]
     pub replaces: bool,
+    /// Which images of a request these are, if others generate the rest of them.
+    #[serde(default)]
+    pub part: Option<ImagesPart>,
+}
+
+/// Some consecutive images of a request, which others complete. They have the file names that they would have in a run of
+/// all images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagesPart {
+    /// The first of them, from 0.
+    pub first: usize,
+    /// How many images the request has.
+    pub of: usize,
 }
 
 impl FileNames {
@@ -210,6 +223,16 @@ impl ImageNames {
         counts || !parts.contains(&Part::Seed)
     }
 
+    /// The number of the first image, from 1.
+    pub(super) fn first_number(&self) -> usize {
+        self.names.part.map_or(0, |part| part.first) + 1
+    }
+
+    /// How many images the request has, with those that others generate.
+    fn images_of_request(&self) -> usize {
+        self.names.part.map_or(self.images, |part| part.of)
+    }
+
     /// The name of the file of `image`, without its extension, under `number`, which counts from 1.
     pub(crate) fn stem(&self, image: usize, number: usize) -> String {
         let Some(Template(parts)) = &self.names.template else {
@@ -232,7 +255,9 @@ impl ImageNames {
             .collect();
         let suffix = match (is_numbered, number) {
             (true, _) => String::new(),
-            (false, _) if self.images > 1 && self.counts_images() => format!("_{number:0DIGITS$}"),
+            (false, _) if self.images_of_request() > 1 && self.counts_images() => {
+                format!("_{number:0DIGITS$}")
+            }
             (false, 1) => String::new(),
             (false, _) => format!("_{number}"),
         };

@@ -17,7 +17,7 @@ use tempfile::{Builder, NamedTempFile};
 
 pub use encode::ImageFormat;
 pub(crate) use file_names::ImageNames;
-pub use file_names::{BadTemplate, FileNames, Template};
+pub use file_names::{BadTemplate, FileNames, ImagesPart, Template};
 pub use image::RgbImage;
 pub(crate) use interrupted::remove_temporary_files;
 pub use metadata::{EmbeddingRecord, LoraRecord, MemoryReport, Metadata, RefinerSettings};
@@ -70,8 +70,8 @@ impl Gallery {
         tempfile::tempfile_in(folder).map_err(unwritable)?;
         Ok(Self {
             folder: folder.to_owned(),
+            next: names.first_number(),
             names,
-            next: 1,
         })
     }
 

@@ -14,7 +14,7 @@ mod resident;
 mod upload;
 
 use candle_core::cuda_backend::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::{CudaStream, DriverError};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaStream, DriverError};
 
 pub(crate) use buffers::CudaBuffers;
 pub(crate) use memory::{bound, memory, release, restart_peak};
@@ -39,6 +39,11 @@ pub(crate) fn open(ordinal: usize) -> candle_core::Result<CudaDevice> {
         before.note(&memory::memory(&device)?);
     }
     Ok(device)
+}
+
+/// How many GPUs the driver has, without opening one.
+pub(crate) fn count() -> usize {
+    CudaContext::device_count().map_or(0, |count| usize::try_from(count).unwrap_or(0))
 }
 
 /// Whether all threads share one stream. By default candle uses one stream per thread, and nothing would

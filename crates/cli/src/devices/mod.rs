@@ -1,0 +1,220 @@
+//! Shares the images of a run out among several devices: a process for each, whose events become those of the command.
+
+mod process;
+mod progress;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sd_pipeline::{DeviceChoice, Interrupt, Request, Share};
+use serde_json::{Value, json};
+
+use crate::activity::Activity;
+use crate::hint::Failure;
+use crate::printer::Printer;
+use crate::run::Show;
+use crate::share::Task;
+use crate::{signals, terminal, viewer};
+use process::{DeviceProcess, Said};
+use progress::DevicesProgress;
+
+/// The time between two looks at whether the command is interrupted.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Generates the images of `requests` on `devices`, with so many CPU `threads` in all.
+///
+/// # Errors
+/// A device has failed, or the command was interrupted. The other devices have saved their images.
+pub(crate) fn generate(
+    requests: &[&Request],
+    devices: &[DeviceChoice],
+    threads: Option<NonZeroUsize>,
+    show: Show<'_>,
+) -> Result<(), Failure> {
+    let printer = show.printer;
+    refuse_contradictions(show)?;
+    let begun = Instant::now();
+    let shares = Share::out(requests, devices)?;
+    let interrupt = signals::interrupt()?;
+    for share in &shares {
+        let (device, images) = (name(share.device()), share.images());
+        printer.note(&match images.len() {
+            1 => format!("{device} generates image {}", images.end),
+            _ => format!("{device} generates images {} to {}", images.start + 1, images.end),
+        });
+    }
+    let images = shares.iter().map(|share| share.images().len()).sum();
+    let progress = Arc::new(Mutex::new(DevicesProgress::new(shares.len(), images)));
+    let shown = progress.clone();
+    let activity = Activity::start(printer, move |place| Some(locked(&shown).text(place)));
+    let (sender, receiver) = mpsc::channel();
+    let threads = threads_each(threads, shares.len());
+    let mut run = DevicesRun {
+        printer,
+        devices: shares.iter().map(|share| name(share.device())).collect(),
+        processes: Vec::new(),
+        progress,
+        warnings: Vec::new(),
+        saved: Vec::new(),
+        kept: Vec::new(),
+        failure: None,
+    };
+    for (number, share) in shares.into_iter().enumerate() {
+        let task = Task {
+            share,
+            threads,
+            previews: show.preview.is_some(),
+        };
+        let process = DeviceProcess::start(&task, number, sender.clone()).map_err(|error| {
+            let device = &run.devices[number];
+            Failure::other(format!("the process of {device} cannot be started: {error}"))
+        })?;
+        run.processes.push(process);
+    }
+    drop(sender);
+    run.follow(&receiver, interrupt, &activity);
+    drop(activity);
+    let images = run.outcome()?;
+    printer.note(&format!("Done in {:.1} s", begun.elapsed().as_secs_f64()));
+    if let (true, Some(first)) = (show.opens, images.first())
+        && let Err(error) = viewer::open(first)
+    {
+        printer.warn(&format!("the image cannot be opened in a viewer: {error}"));
+    }
+    Ok(())
+}
+
+/// Refuses what shows a single run.
+fn refuse_contradictions(show: Show<'_>) -> Result<(), Failure> {
+    let one_run = [
+        (show.profile.is_some(), "--profile"),
+        // With --json previews are events, which say whose they are.
+        (show.preview.is_some() && !show.printer.json, "--preview"),
+    ];
+    match one_run.into_iter().find(|(is_given, _)| *is_given) {
+        Some((_, option)) => Err(Failure::usage(format!(
+            "{option} shows one device, and these are several"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The CPU threads of each of `count` processes.
+fn threads_each(threads: Option<NonZeroUsize>, count: usize) -> NonZeroUsize {
+    let all = threads.or_else(|| thread::available_parallelism().ok());
+    let each = all.map_or(1, NonZeroUsize::get) / count.max(1);
+    NonZeroUsize::new(each).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The device's name, as the command line has it.
+fn name(device: DeviceChoice) -> String {
+    match device {
+        DeviceChoice::Automatic => "auto".to_owned(),
+        DeviceChoice::Cpu => "cpu".to_owned(),
+        DeviceChoice::Cuda(index) => format!("cuda:{index}"),
+        DeviceChoice::Metal => "metal".to_owned(),
+    }
+}
+
+fn locked(progress: &Mutex<DevicesProgress>) -> MutexGuard<'_, DevicesProgress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The processes of a run, and what they have said.
+struct DevicesRun {
+    printer: Printer,
+    /// The names of the devices.
+    devices: Vec<String>,
+    processes: Vec<DeviceProcess>,
+    progress: Arc<Mutex<DevicesProgress>>,
+    /// What was warned of: each device notices the same.
+    warnings: Vec<String>,
+    saved: Vec<PathBuf>,
+    /// The runs that can be resumed.
+    kept: Vec<String>,
+    /// The first failure.
+    failure: Option<Failure>,
+}
+
+impl DevicesRun {
+    /// Shows what the processes say until all have ended.
+    fn follow(&mut self, receiver: &Receiver<(usize, Said)>, interrupt: &Interrupt, activity: &Activity) {
+        loop {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok((device, Said::Event(event))) => {
+                    locked(&self.progress).observe(device, &event);
+                    self.show(device, event);
+                    activity.draw();
+                }
+                Ok((device, Said::End)) => {
+                    locked(&self.progress).end(device);
+                    if let Some(reason) = self.processes[device].wait()
+                        && self.failure.is_none()
+                    {
+                        let message = format!("{}: its process ended: {reason}", self.devices[device]);
+                        self.failure = Some(Failure::other(message));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if interrupt.is_raised() {
+                self.processes.iter_mut().for_each(DeviceProcess::interrupt);
+            }
+        }
+    }
+
+    /// Shows an event of `device`.
+    fn show(&mut self, device: usize, mut event: Value) {
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        match text("event").as_str() {
+            "error" => {
+                if self.failure.is_none() {
+                    let code = event["code"].as_u64().and_then(|code| u8::try_from(code).ok());
+                    let hint = event["hint"].as_str();
+                    let failure = Failure::of_device(&self.devices[device], &text("message"), hint, code);
+                    self.failure = Some(failure);
+                }
+                // The command ends with an error of its own.
+                return;
+            }
+            "warning" => {
+                let message = text("message");
+                if self.warnings.contains(&message) {
+                    return;
+                }
+                self.printer.warn(&message);
+                self.warnings.push(message);
+            }
+            "saved" => {
+                let image = PathBuf::from(text("image"));
+                if !self.printer.json {
+                    terminal::print_path(Path::new(&image));
+                }
+                self.saved.push(image);
+            }
+            "kept" => self.kept.push(text("run")),
+            _ => {}
+        }
+        if self.printer.json {
+            event["device"] = json!(self.devices[device]);
+            terminal::print_json(event);
+        }
+    }
+
+    /// The images, in the order of their names.
+    fn outcome(self) -> Result<Vec<PathBuf>, Failure> {
+        match self.failure {
+            Some(failure) => Err(failure.resuming(&self.kept)),
+            None => {
+                let mut images = self.saved;
+                images.sort();
+                Ok(images)
+            }
+        }
+    }
+}
