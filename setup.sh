@@ -3,6 +3,7 @@
 #
 #   ./setup.sh            checks what the build needs, builds, tries the program, installs it
 #   ./setup.sh --check    only checks what the build needs
+#   ./setup.sh --cuda     builds and installs `generate-cuda` too, to which `generate` hands over on machines with an NVIDIA GPU
 #
 # PREFIX names another folder than ~/.local to install into. Rust is installed with rustup if it is missing.
 
@@ -18,12 +19,13 @@ stop() {
   exit 1
 }
 
-only_check=
+only_check= cuda=
 case ${1:-} in
   '') ;;
   --check) only_check=yes ;;
+  --cuda) cuda=yes ;;
   -h | --help)
-    sed -n '2,7s/^# \{0,1\}//p' setup.sh
+    sed -n '2,8s/^# \{0,1\}//p' setup.sh
     exit 0
     ;;
   *) stop "\`$1\` is no option of setup.sh" "./setup.sh --help" ;;
@@ -99,6 +101,9 @@ if ((${version%%.*} * 10000 + ${version#*.} < ${needed%%.*} * 10000 + ${needed#*
   stop "Rust $version is too old: the program needs $needed or newer" "$hint"
 fi
 echo "Rust $version and the C compiler are as the build needs them."
+if [[ -n $cuda ]] && ! command -v "${NVCC:-nvcc}" >/dev/null && [[ ! -x ${CUDA_HOME:-/usr/local/cuda}/bin/nvcc ]]; then
+  stop "there is no \`nvcc\`, which compiles for NVIDIA GPUs" "install the CUDA toolkit 13, or name its folder by CUDA_HOME; see docs/cuda.md"
+fi
 [[ -z $only_check ]] || exit 0
 
 target=${CARGO_TARGET_DIR:-target}
@@ -106,6 +111,11 @@ if [[ ! -e $target/dist/generate ]]; then
   echo "Building: expect 10 to 30 minutes on two cores the first time, less on more. It takes about 2 GB of disk in $target."
 fi
 cargo build --profile dist --locked --bin generate
+if [[ -n $cuda ]]; then
+  echo "Building for NVIDIA GPUs: expect as long again, and half an hour on two cores for the kernels."
+  # In a folder of its own: it is the same program with a feature more.
+  CARGO_TARGET_DIR=$target/cuda cargo build --profile dist --locked --bin generate --features cuda
+fi
 
 mkdir -p "$prefix/bin"
 # Written beside its place and renamed, so that a running `generate` is not disturbed. What cannot draw does not replace what is there.
@@ -120,6 +130,11 @@ fi
 echo "It drew a red circle in $((SECONDS - start)) s."
 mv "$new" "$prefix/bin/generate"
 installed=("$prefix/bin/generate")
+if [[ -n $cuda ]]; then
+  install -m 755 "$target/cuda/dist/generate" "$new"
+  mv "$new" "$prefix/bin/generate-cuda"
+  installed+=("$prefix/bin/generate-cuda")
+fi
 
 # Writes what `generate ARGUMENTS` prints to a file, if that begins as it should. The program works without these files.
 write() { # FILE PATTERN ARGUMENTS...

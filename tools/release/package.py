@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Packs a built program into the archive of a release. Needs Python 3.9, cargo, and nothing else.
 
-    package.py pack --target TARGET --program PATH [--output FOLDER]
+    package.py pack --target TARGET --program PATH [--cuda-program PATH] [--output FOLDER]
     package.py notes
 
 `pack` writes sd-generate-VERSION-TARGET.tar.gz, .zip for Windows, with the SHA-256 beside it, and prints the archive's path. The
-archive has the program, its man page and completions (where the program runs on this machine), the documentation and the
-licences of everything that was linked. The same files give the same bytes.
+archive has the program, as `generate-cuda` the one for NVIDIA GPUs if there is one, the man page and completions (where the
+program runs on this machine), the documentation and the licences of everything that was linked. The same files give the same
+bytes.
 
 `notes` prints the section of CHANGELOG.md of the workspace's version.
 """
@@ -29,6 +30,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "sd-generate"
 
+# What people can start.
+PROGRAMS = [f"{name}{suffix}" for name in ("generate", "generate-cuda") for suffix in ("", ".exe")]
 # What `generate WORDS` prints, the name of its file, and how the text is recognised.
 PRINTED = [
     (["man"], "generate.1", r"^\.TH "),
@@ -50,13 +53,14 @@ def main():
     pack_options = commands.add_parser("pack")
     pack_options.add_argument("--target", required=True)
     pack_options.add_argument("--program", type=Path, required=True)
+    pack_options.add_argument("--cuda-program", type=Path)
     pack_options.add_argument("--output", type=Path, default=ROOT / "target/release-archives")
     commands.add_parser("notes")
     options = parser.parse_args()
     if options.command == "notes":
         print(notes(version()))
     else:
-        print(pack(options.target, options.program.resolve(), options.output))
+        print(pack(options.target, options.program.resolve(), options.cuda_program, options.output))
 
 
 def version():
@@ -76,13 +80,15 @@ def notes(of_version):
     return section.group(1).strip()
 
 
-def pack(target, program, output):
+def pack(target, program, cuda_program, output):
     name = f"{PACKAGE}-{version()}-{target}"
     suffix = ".exe" if "windows" in target else ""
     files = {f"generate{suffix}": program.read_bytes()}
+    if cuda_program is not None:
+        files[f"generate-cuda{suffix}"] = cuda_program.read_bytes()
     for document in (path for pattern in DOCUMENTS for path in ROOT.glob(pattern)):
         files[document.relative_to(ROOT).as_posix()] = document.read_bytes()
-    files["LICENCES.md"] = licences(target).encode()
+    files["LICENCES.md"] = licences(target, with_cuda=cuda_program is not None).encode()
     files.update(printed_by(program))
     output.mkdir(parents=True, exist_ok=True)
     write = write_zip if suffix else write_tar
@@ -109,9 +115,10 @@ def printed_by(program):
     return files
 
 
-def licences(target):
+def licences(target, with_cuda):
     """The licences of the packages that are linked into the program, each text once."""
-    graph = metadata("--filter-platform", target)
+    features = ["--features", f"{PACKAGE}/cuda"] if with_cuda else []
+    graph = metadata("--filter-platform", target, *features)
     packages = {package["id"]: package for package in graph["packages"]}
     edges = {node["id"]: node["deps"] for node in graph["resolve"]["nodes"]}
     root = next(package["id"] for package in graph["packages"] if package["name"] == PACKAGE)
@@ -153,7 +160,7 @@ def timestamp():
 
 
 def mode(path):
-    return 0o755 if path.rsplit("/", 1)[-1] in ("generate", "generate.exe") else 0o644
+    return 0o755 if path.rsplit("/", 1)[-1] in PROGRAMS else 0o644
 
 
 def write_tar(output, name, files):

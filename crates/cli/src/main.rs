@@ -13,6 +13,7 @@ mod arguments;
 mod byte_progress;
 mod completions;
 mod convert;
+mod cuda_program;
 mod devices;
 mod doctor;
 mod download_progress;
@@ -54,6 +55,9 @@ use sd_pipeline::memory::{CountingAllocator, keep_heap_small};
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn main() -> ExitCode {
+    if let Some(code) = cuda_program::hand_over() {
+        return code;
+    }
     keep_heap_small();
     leave_threads_to_rayon();
     log::begin();

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 pub use sd_ops::leave_threads_to_rayon;
 use sd_ops::{Backend, Capabilities, Memory};
-pub use sd_weights::cuda_devices;
+pub use sd_weights::{HAS_CUDA, cuda_devices};
 use sd_weights::{MetalUnavailable, WeightType, open_cuda, open_metal};
 
 use crate::request::{DeviceChoice, TypeChoice};

@@ -25,6 +25,9 @@ pub fn open_cuda(ordinal: usize) -> Result<Device> {
     return Device::new_cuda(ordinal);
 }
 
+/// Whether this build has support for NVIDIA GPUs (feature `cuda`).
+pub const HAS_CUDA: bool = cfg!(feature = "cuda");
+
 /// How many NVIDIA GPUs this machine has; none for a build without support for CUDA (feature `cuda`).
 pub fn cuda_devices() -> usize {
     #[cfg(feature = "cuda")]

@@ -73,9 +73,9 @@ pub use blocks::{BlockCount, BlockGuard, Blocks, Pass};
 pub use checkpoint::Checkpoint;
 pub use convert::{Conversion, ConversionProgress, ConversionReport, Encoding, FileLayout};
 pub use device::{
-    LIBRARY_BYTES, allocated_unified_memory, bound_device_memory, cuda_devices, device_memory, gpu_name,
-    is_out_of_device_memory, open_cuda, recommended_working_set, release_device_memory, restart_device_peak,
-    with_autorelease_pool,
+    HAS_CUDA, LIBRARY_BYTES, allocated_unified_memory, bound_device_memory, cuda_devices, device_memory,
+    gpu_name, is_out_of_device_memory, open_cuda, recommended_working_set, release_device_memory,
+    restart_device_peak, with_autorelease_pool,
 };
 pub use device_memory::DeviceMemory;
 pub use disk_rate::disk_rate;

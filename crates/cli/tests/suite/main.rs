@@ -15,6 +15,8 @@ mod configuration;
 mod control;
 mod convert;
 mod crate_order;
+#[cfg(unix)]
+mod cuda_program;
 mod device_tests;
 mod devices;
 mod doctor;

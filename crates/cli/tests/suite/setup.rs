@@ -66,6 +66,8 @@ impl System {
             .env("SHELL", "/bin/bash")
             .env("CARGO_TARGET_DIR", self.fresh.path().join("target"))
             .env("BUILT", self.tools.join("built"))
+            .env("CUDA_HOME", self.fresh.path())
+            .env_remove("NVCC")
             .env_remove("PREFIX");
         Run::of(command.output().unwrap())
     }
@@ -104,6 +106,19 @@ fn the_script_tries_the_program_and_installs_it_with_man_page_and_completions() 
     }
     assert!(!system.has("share/fish/vendor_completions.d/generate.fish"));
     assert!(!system.has("bin/.generate.new"));
+}
+
+#[test]
+fn the_program_for_nvidia_gpus_lies_beside_the_other() {
+    let system = System::with_rust("1.200.0");
+    let run = system.setup("--cuda");
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("error: there is no `nvcc`"), "{}", run.stderr);
+    system.script("nvcc", "exit 0");
+    let run = system.setup("--cuda").succeeds();
+    assert!(run.stderr.contains("--features cuda"), "{}", run.stderr);
+    assert!(system.has("bin/generate") && system.has("bin/generate-cuda"));
+    assert!(run.stdout.contains("bin/generate-cuda"), "{}", run.stdout);
 }
 
 #[test]
