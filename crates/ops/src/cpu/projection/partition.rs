@@ -11,6 +11,12 @@ pub(super) struct Limits {
     pub(super) row_step: usize,
     /// Columns of a panel. It and its halves are multiples of every tile's columns.
     pub(super) panel_columns: usize,
+    /// Columns of a panel that are packed before they are multiplied.
+    pub(super) packed_columns: usize,
+    /// Rows of a band that are laid out before they are multiplied.
+    pub(super) laid_rows: usize,
+    /// The most elements (values or pairs of values) of a stretch, summed at a time.
+    pub(super) stretch: usize,
     /// Tasks for each thread that are enough for an even load.
     tasks_a_thread: usize,
 }
@@ -21,16 +27,31 @@ impl Limits {
         band_rows: 560,
         row_step: 14,
         panel_columns: 128,
+        packed_columns: 128,
+        laid_rows: 14,
+        stretch: STRETCH,
         tasks_a_thread: ENOUGH_TASKS,
     };
-    /// Of products of a matrix unit, which is so fast that packing counts: each panel is packed for more rows, and
-    /// each row for more columns. Both and the sums fit an L2 cache of 2 MB.
+    /// Of products of a matrix unit, which is so fast that packing counts, and reading from an L2 cache. So all rows of a
+    /// band are laid out once for all columns of a panel, and stay in an L2 cache of 2 MB with the sums. A stretch is so
+    /// short that the packed columns, a tile's, stay in an L1 cache.
     pub(super) const TILES: Self = Self {
         band_rows: 576,
         row_step: 32,
-        panel_columns: 256,
+        panel_columns: 512,
+        packed_columns: 32,
+        laid_rows: 576,
+        stretch: 128,
         tasks_a_thread: 4,
     };
+
+    /// Elements of a stretch for an inner dimension of `length` elements.
+    pub(super) fn stretch_of(self, length: usize) -> usize {
+        length
+            .div_ceil(length.div_ceil(self.stretch).max(1))
+            .next_multiple_of(STRETCH_STEP)
+            .max(STRETCH_STEP)
+    }
 
     /// The fewest rows of a band in a finer partition: the panel is packed again for each band.
     const fn least_rows(self) -> usize {
@@ -46,7 +67,7 @@ const SMALL_WEIGHT: usize = 1 << 17;
 const ENOUGH_TASKS: usize = 24;
 /// The fewest multiplications of a task in a finer partition, a few microseconds' worth.
 const LEAST_PRODUCTS: usize = 1 << 21;
-/// The most elements (values or pairs of values) of a stretch, summed at a time.
+/// The most elements of a stretch of products of vectors.
 pub(super) const STRETCH: usize = 512;
 /// Stretches, except the last, have a multiple of this many elements.
 const STRETCH_STEP: usize = 32;
@@ -107,14 +128,6 @@ impl Partition {
     }
 }
 
-/// Elements of a stretch for an inner dimension of `length` elements.
-pub(super) fn stretch(length: usize) -> usize {
-    length
-        .div_ceil(length.div_ceil(STRETCH).max(1))
-        .next_multiple_of(STRETCH_STEP)
-        .max(STRETCH_STEP)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,7 +166,7 @@ mod tests {
     #[test]
     fn stretches_are_nearly_equal() {
         assert_eq!(
-            [0, 1, 320, 513, 2432, 9728].map(stretch),
+            [0, 1, 320, 513, 2432, 9728].map(|length| Limits::VECTORS.stretch_of(length)),
             [32, 32, 320, 288, 512, 512]
         );
     }

@@ -8,7 +8,7 @@ use super::super::simd::{InstructionSet, Kernel, Simd};
 use super::super::target::Target;
 use super::epilogue::{Epilogue, Position, finish};
 use super::pack::{Stretch, pack};
-use super::partition::{Limits, STRETCH, stretch};
+use super::partition::{Limits, STRETCH};
 use super::quantized::{Decoded, pack_quantized};
 use super::tile::{self, FETCHED, Rows, Sums, VECTORS};
 use super::{Projection, Weight};
@@ -19,13 +19,16 @@ const MOST_IN_PLACE: usize = 6;
 /// The rows of a tile on a CPU with many registers.
 const ROW_STEP: usize = Limits::VECTORS.row_step;
 
+/// Floats behind a row of sums of a matrix unit: the rows of its tiles would share the places of a cache.
+const PADDING: usize = 16;
+
 /// The scratch buffers of a task.
 pub(super) struct Workspace<'a> {
-    /// A packed stretch of the panel.
+    /// A packed stretch of columns of the panel.
     pub(super) panel: &'a mut [f32],
     /// Some decoded values of a quantised weight.
     decoded: &'a mut [f32],
-    /// A packed stretch of a few rows.
+    /// A stretch of rows, laid out.
     pub(super) rows: &'a mut [f32],
     /// The accumulators.
     pub(super) sums: &'a mut [f32],
@@ -34,11 +37,11 @@ pub(super) struct Workspace<'a> {
 impl<'a> Workspace<'a> {
     const fn lengths(limits: Limits) -> [usize; 4] {
         [
-            limits.panel_columns * STRETCH,
+            limits.packed_columns * limits.stretch,
             Decoded::LENGTH,
-            limits.row_step * STRETCH,
+            limits.laid_rows * limits.stretch,
             // The last tile may have more rows than are left.
-            limits.panel_columns * (limits.band_rows + limits.row_step),
+            (limits.panel_columns + PADDING) * (limits.band_rows + limits.row_step),
         ]
     }
 
@@ -82,6 +85,10 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let tiles = Tiles::new::<S>(self.columns.len(), self.epilogue.products());
+        let tiles = match self.projection.weight.is_narrow() && S::HAS_TILES {
+            true => tiles.padded(),
+            false => tiles,
+        };
         match self.projection.weight.is_narrow() {
             true if S::HAS_TILES => self.multiply_on_unit(simd, tiles),
             true if S::HAS_BF16_DOT => self.multiply::<S, true>(simd, tiles),
@@ -100,6 +107,8 @@ pub(super) struct Tiles {
     a_section: usize,
     /// All tiles.
     pub(super) count: usize,
+    /// Floats behind a row of sums.
+    padding: usize,
 }
 
 impl Tiles {
@@ -110,12 +119,21 @@ impl Tiles {
             columns: a_tile,
             a_section,
             count: a_section * products,
+            padding: 0,
+        }
+    }
+
+    /// The same with padding behind the rows of sums.
+    fn padded(self) -> Self {
+        Self {
+            padding: PADDING,
+            ..self
         }
     }
 
     /// Floats from one row of sums to the next.
     pub(super) fn width(self) -> usize {
-        self.count * self.columns
+        self.count * self.columns + self.padding
     }
 }
 
@@ -136,7 +154,7 @@ impl Task<'_> {
     fn multiply<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles) {
         let (x, inputs) = (self.x, self.projection.inputs);
         let element = numbers::<PAIRS>();
-        let part = element * stretch(elements::<PAIRS>(inputs));
+        let part = element * Limits::VECTORS.stretch_of(elements::<PAIRS>(inputs));
         // With no inputs the accumulators must be written as 0.
         for first in (0..inputs.max(1)).step_by(part) {
             let count = part.min(inputs - first);
@@ -145,7 +163,9 @@ impl Task<'_> {
                 count,
                 steps: elements::<PAIRS>(count),
             };
-            self.pack::<S, PAIRS>(simd, tiles, part);
+            for index in 0..tiles.count {
+                self.pack::<S, PAIRS>(simd, tiles, part, index, index * tiles.columns * STRETCH);
+            }
             let mut row = self.rows.start;
             while row < self.rows.end {
                 row += self.group::<S, PAIRS>(simd, tiles, x, part, row);
@@ -153,27 +173,31 @@ impl Task<'_> {
         }
     }
 
-    /// Packs a stretch of the panel.
+    /// Packs a stretch of the columns of the tile at `index`, to `position` of the panel.
     #[inline(always)]
-    pub(super) fn pack<S: Simd, const PAIRS: bool>(&mut self, simd: S, tiles: Tiles, part: Part) {
-        for index in 0..tiles.count {
-            for vector in 0..VECTORS {
-                let rows = self.weight_rows::<S>(tiles, index, vector);
-                let values = (part.first, part.count);
-                let position = index * tiles.columns * STRETCH + vector * S::LANES;
-                let to = &mut self.workspace.panel[position..];
-                match self.projection.weight {
-                    Weight::Values(weight) => {
-                        let stretch = Stretch::new(weight, self.projection.inputs, rows, values, PAIRS);
-                        pack(simd, stretch, to, tiles.columns);
-                    }
-                    Weight::Quantized(weight) => {
-                        let decoded = Decoded {
-                            set: self.set,
-                            scratch: self.workspace.decoded,
-                        };
-                        pack_quantized::<S, PAIRS>(simd, weight, decoded, rows, values, (to, tiles.columns));
-                    }
+    pub(super) fn pack<S: Simd, const PAIRS: bool>(
+        &mut self,
+        simd: S,
+        tiles: Tiles,
+        part: Part,
+        index: usize,
+        position: usize,
+    ) {
+        for vector in 0..VECTORS {
+            let rows = self.weight_rows::<S>(tiles, index, vector);
+            let values = (part.first, part.count);
+            let to = &mut self.workspace.panel[position + vector * S::LANES..];
+            match self.projection.weight {
+                Weight::Values(weight) => {
+                    let stretch = Stretch::new(weight, self.projection.inputs, rows, values, PAIRS);
+                    pack(simd, stretch, to, tiles.columns);
+                }
+                Weight::Quantized(weight) => {
+                    let decoded = Decoded {
+                        set: self.set,
+                        scratch: self.workspace.decoded,
+                    };
+                    pack_quantized::<S, PAIRS>(simd, weight, decoded, rows, values, (to, tiles.columns));
                 }
             }
         }
@@ -181,7 +205,7 @@ impl Task<'_> {
 
     /// The rows of the weight (first and count) that are the columns of a vector of the tile at `index`.
     #[inline(always)]
-    fn weight_rows<S: Simd>(&self, tiles: Tiles, index: usize, vector: usize) -> (usize, usize) {
+    pub(super) fn weight_rows<S: Simd>(&self, tiles: Tiles, index: usize, vector: usize) -> (usize, usize) {
         let results = self.projection.outputs / self.epilogue.products();
         let (section, tile) = (index / tiles.a_section, index % tiles.a_section);
         let column = self.columns.start + tile * tiles.columns + vector * S::LANES;
