@@ -1,7 +1,7 @@
 //! What was encoded, kept until it is committed and then run in order.
 
 use crate::MTLSize;
-use crate::library::Function;
+use crate::library::{Function, PARTS};
 use crate::memory::Memory;
 use crate::standin::{count, settings};
 use std::collections::{HashMap, HashSet};
@@ -114,12 +114,26 @@ impl Encoded {
 
 /// As the C++ side has it (msl/standin.h).
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct Call {
     buffers: [*mut c_void; 31],
     shared: [usize; 8],
     grid: [u32; 3],
     group: [u32; 3],
     in_groups: u32,
+    part: u32,
+    parts: u32,
+}
+// What its pointers show is not changed while it is used, but by the kernel that it is for.
+unsafe impl Sync for Call {}
+impl Call {
+    /// Groups that have less to do than a thread costs are run by one.
+    fn is_small(&self) -> bool {
+        const THREADS: u64 = 4096;
+        let of = |sizes: [u32; 3]| sizes.into_iter().map(u64::from).product::<u64>();
+        let threads = of(self.grid) * if self.in_groups == 1 { of(self.group) } else { 1 };
+        threads < THREADS
+    }
 }
 
 fn random() -> u64 {
@@ -319,6 +333,8 @@ fn launch(dispatch: &Dispatch) -> Result<(), String> {
         grid: [dispatch.grid.width as u32, dispatch.grid.height as u32, dispatch.grid.depth as u32],
         group: [dispatch.group.width as u32, dispatch.group.height as u32, dispatch.group.depth as u32],
         in_groups: u32::from(dispatch.in_groups),
+        part: 0,
+        parts: 1,
     };
     for (at, slot) in call.buffers.iter_mut().zip(&dispatch.bound.slots) {
         match slot {
@@ -332,7 +348,17 @@ fn launch(dispatch: &Dispatch) -> Result<(), String> {
     }
     static ONE: Mutex<()> = Mutex::new(());
     let one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    function.call(&call)?;
+    let [first, second] = function.compiled()?;
+    if call.is_small() {
+        unsafe { first(&call) };
+    } else {
+        call.parts = PARTS as u32;
+        let other = Call { part: 1, ..call };
+        std::thread::scope(|scope| {
+            scope.spawn(|| unsafe { second(&other) });
+            unsafe { first(&call) };
+        });
+    }
     drop(one);
     for slot in &dispatch.bound.slots {
         if let Slot::Buffer(memory, _) = slot {
