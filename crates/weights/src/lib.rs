@@ -89,9 +89,9 @@ pub use memory_pressure::MemoryPressure;
 pub use metal_device::{MetalGpu, MetalUnavailable, metal_gpu, open_metal};
 pub use model_family::ModelFamily;
 pub use model_source::{
-    BuiltInTokenizer, ClipPadding, EmbeddedFile, FileContent, MODEL_INDEX, ModelFile, ModelFiles,
-    ModelFolder, ModelSource, NetworkFiles, NetworkKind, Prediction, SourcePart, SpecialIds, TokenizerFiles,
-    Vocabulary, WeightFiles, checkpoint_content, open_controlnet, weight_files,
+    BuiltInTokenizer, ClipPadding, EmbeddedFile, FileContent, HeaderCache, MODEL_INDEX, ModelFile,
+    ModelFiles, ModelFolder, ModelSource, NetworkFiles, NetworkKind, Prediction, SourcePart, SpecialIds,
+    TokenizerFiles, Vocabulary, WeightFiles, checkpoint_content, open_controlnet, weight_files,
 };
 pub use naming::{Layout, Naming, Translated, Translation};
 pub use process_memory::{ProcessMemory, process_memory};
