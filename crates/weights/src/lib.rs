@@ -48,6 +48,7 @@ mod naming;
 #[cfg(any(feature = "cuda", metal))]
 mod parts;
 mod process_memory;
+mod program_pages;
 mod projection_weight;
 mod quantized;
 mod requested;
@@ -95,6 +96,7 @@ pub use model_source::{
 };
 pub use naming::{Layout, Naming, Translated, Translation};
 pub use process_memory::{ProcessMemory, process_memory};
+pub use program_pages::release_program_pages;
 pub use projection_weight::ProjectionWeight;
 pub use requested::RequestedTensors;
 pub use residency::Residency;
