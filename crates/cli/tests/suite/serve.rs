@@ -11,7 +11,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::command::{Fresh, Image, Run};
-use client::{Server, command, image_of, small};
+use client::{Server, command, small};
 
 /// The pixels of the image that the command makes.
 fn of_command(fresh: &Fresh, request: &Value) -> Image {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::{Server, image_of, small};
-use super::{of_command, pixel, png};
+use super::{of_command, png};
 use crate::command::Fresh;
 
 #[test]
