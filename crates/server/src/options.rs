@@ -53,6 +53,8 @@ pub struct Limits {
     pub prompt: usize,
     /// Bytes of a request, images in it included.
     pub body: usize,
+    /// Bytes of all requests that are just coming, without uploads.
+    pub bodies: u64,
     /// Bytes of an uploaded file.
     pub upload: u64,
     /// Bytes of all uploaded files that are kept for later requests.
@@ -73,6 +75,7 @@ impl Default for Limits {
             steps: 200,
             prompt: 20_000,
             body: 64 << 20,
+            bodies: 256 << 20,
             upload: 64 << 20,
             uploads: 1 << 30,
             waiting: 1000,

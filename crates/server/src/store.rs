@@ -1,6 +1,8 @@
 //! [`Store`]: the jobs on disk, in SQLite. A job that was added is there after a kill or a loss of power.
 
-use std::path::Path;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,6 +47,8 @@ const COLUMNS: &str = "id, user, priority, state, model, created, started, finis
 #[derive(Debug)]
 pub(crate) struct Store {
     connection: Mutex<Connection>,
+    /// SQLite's write-ahead log, which has what was committed last.
+    log: PathBuf,
 }
 
 /// What no query asks for.
@@ -89,8 +93,11 @@ impl Store {
         }
         connection.execute_batch(TABLES)?;
         connection.pragma_update(None, "user_version", VERSION)?;
+        let mut log = file.as_os_str().to_owned();
+        log.push("-wal");
         Ok(Self {
             connection: Mutex::new(connection),
+            log: log.into(),
         })
     }
 
@@ -128,47 +135,59 @@ impl Store {
     /// # Errors
     /// The disk fails.
     pub(crate) fn begin(&self, id: &JobId, time: i64) -> Result<Option<Job>> {
-        let connection = lock(&self.connection);
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        let begun = connection
-            .prepare_cached(
-                "UPDATE jobs SET state = 'running', started = ?2, begun = begun + 1
-                 WHERE id = ?1 AND state = 'queued'",
-            )
-            .and_then(|mut statement| statement.execute(params![id.as_str(), time]));
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        drop(connection);
+        let begun = unsynced(&lock(&self.connection), |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE jobs SET state = 'running', started = ?2, begun = begun + 1
+                     WHERE id = ?1 AND state = 'queued'",
+                )?
+                .execute(params![id.as_str(), time])
+        });
         match begun? {
             0 => Ok(None),
             _ => self.job(id),
         }
     }
 
-    /// Writes what became of a job, whose files take `bytes`.
+    /// Writes what became of a job, whose files take `bytes`. When this returns, it is on disk.
     ///
     /// # Errors
     /// The disk fails.
+    #[cfg(feature = "cluster")]
     pub(crate) fn update(&self, job: &Job, bytes: u64) -> Result<()> {
-        let rest = Rest {
-            plan: job.plan.clone(),
-            images: job.images.clone(),
-            warnings: job.warnings.clone(),
-            error: job.error.clone(),
-        };
-        lock(&self.connection)
-            .prepare_cached(
-                "UPDATE jobs SET state = ?2, started = ?3, finished = ?4, bytes = ?5, rest = ?6, begun = 0
-                 WHERE id = ?1",
-            )?
-            .execute(params![
-                job.id.as_str(),
-                job.state.name(),
-                job.started,
-                job.finished,
-                bytes as i64,
-                text(&rest),
-            ])?;
+        write_outcome(&lock(&self.connection), job, bytes)?;
         Ok(())
+    }
+
+    /// As `update`, without waiting for the disk: after a loss of power before the next [`sync`](Self::sync) the job is as
+    /// it was, and runs again to the same images.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn update_unsynced(&self, job: &Job, bytes: u64) -> Result<()> {
+        unsynced(&lock(&self.connection), |connection| {
+            write_outcome(connection, job, bytes)
+        })?;
+        Ok(())
+    }
+
+    /// Waits until everything that was written is on disk. Others read and write meanwhile.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let synced = File::options()
+            .write(true)
+            .open(&self.log)
+            .and_then(|log| log.sync_data());
+        match synced {
+            // Without a log, everything is in the data base, which SQLite syncs then.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Folder {
+                path: self.log.clone(),
+                source: error,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Cancels a job if it waits, and returns whether it did.
@@ -358,6 +377,39 @@ impl Store {
     }
 }
 
+/// Writes by `write` without waiting for the disk. A loss of power may undo it, but nothing that was written before.
+fn unsynced<T>(
+    connection: &Connection,
+    write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let written = write(connection);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    written
+}
+
+fn write_outcome(connection: &Connection, job: &Job, bytes: u64) -> rusqlite::Result<usize> {
+    let rest = Rest {
+        plan: job.plan.clone(),
+        images: job.images.clone(),
+        warnings: job.warnings.clone(),
+        error: job.error.clone(),
+    };
+    connection
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, started = ?3, finished = ?4, bytes = ?5, rest = ?6, begun = 0
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            job.id.as_str(),
+            job.state.name(),
+            job.started,
+            job.finished,
+            bytes as i64,
+            text(&rest),
+        ])
+}
+
 /// The time now, in milliseconds since 1970.
 pub(crate) fn now() -> i64 {
     SystemTime::now()
@@ -406,133 +458,4 @@ fn wrong(column: usize, reason: String) -> rusqlite::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn job(prompt: &str) -> Job {
-        Job {
-            id: JobId::random().unwrap(),
-            user: "me".to_owned(),
-            priority: 0,
-            state: State::Queued,
-            model: "demo".to_owned(),
-            created: now(),
-            started: None,
-            finished: None,
-            request: JobRequest {
-                prompt: prompt.to_owned(),
-                ..JobRequest::default()
-            },
-            plan: None,
-            images: Vec::new(),
-            warnings: Vec::new(),
-            error: None,
-        }
-    }
-
-    #[test]
-    fn jobs_are_there_when_it_is_opened_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("jobs.sqlite");
-        let (first, mut second) = (job("one"), job("two"));
-        let store = Store::open(&file).unwrap();
-        store.add(&first).unwrap();
-        store.add(&second).unwrap();
-        second = store.begin(&second.id, now()).unwrap().unwrap();
-        assert_eq!(second.state, State::Running);
-        assert!(store.begin(&second.id, now()).unwrap().is_none());
-        drop(store);
-        let store = Store::open(&file).unwrap();
-        assert_eq!(store.waiting().unwrap().len(), 1);
-        assert_eq!(store.requeue_running().unwrap(), 1);
-        let waiting: Vec<JobId> = store.waiting().unwrap().into_iter().map(|job| job.id).collect();
-        assert_eq!(waiting, [first.id.clone(), second.id.clone()]);
-        assert_eq!(store.job(&first.id).unwrap().unwrap().request.prompt, "one");
-        assert!(store.cancel_waiting(&first.id).unwrap());
-        assert!(!store.cancel_waiting(&first.id).unwrap());
-    }
-
-    #[test]
-    fn a_job_that_kills_the_server_is_given_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("jobs.sqlite")).unwrap();
-        let job = job("a");
-        store.add(&job).unwrap();
-        for _ in 1..MOST_KILLS {
-            assert!(store.begin(&job.id, now()).unwrap().is_some());
-            assert_eq!(store.requeue_running().unwrap(), 1);
-        }
-        assert!(store.begin(&job.id, now()).unwrap().is_some());
-        assert_eq!(store.requeue_running().unwrap(), 0);
-        let job = store.job(&job.id).unwrap().unwrap();
-        assert_eq!(
-            (job.state, job.error.unwrap().code.as_str()),
-            (State::Failed, "killed")
-        );
-    }
-
-    #[test]
-    fn places_are_those_of_the_priority() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("jobs.sqlite")).unwrap();
-        let (first, mut urgent, third) = (job("a"), job("b"), job("c"));
-        urgent.priority = 1;
-        for job in [&first, &urgent, &third] {
-            store.add(job).unwrap();
-        }
-        let position = |job: &Job| store.position(&job.id).unwrap();
-        assert_eq!(
-            [&first, &urgent, &third].map(position),
-            [Some(2), Some(1), Some(3)]
-        );
-        assert!(store.cancel_waiting(&first.id).unwrap());
-        assert_eq!([&first, &third].map(position), [None, Some(2)]);
-        assert_eq!(
-            (store.waiting_of("me").unwrap(), store.waiting_of("you").unwrap()),
-            (2, 0)
-        );
-    }
-
-    #[test]
-    fn what_another_version_wrote_is_still_listed() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("jobs.sqlite")).unwrap();
-        let job = job("a");
-        store.add(&job).unwrap();
-        lock(&store.connection)
-            .execute(
-                "UPDATE jobs SET request = '{\"prompt\":\"a\",\"later\":1}', rest = '7'",
-                [],
-            )
-            .unwrap();
-        assert_eq!(
-            store.job(&job.id).unwrap().unwrap().request,
-            JobRequest::default()
-        );
-    }
-
-    #[test]
-    fn the_oldest_are_outdated_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("jobs.sqlite")).unwrap();
-        let mut ids = Vec::new();
-        for index in 0..4 {
-            let mut job = job("a");
-            store.add(&job).unwrap();
-            job.state = State::Done;
-            job.finished = Some(index);
-            store.update(&job, 100).unwrap();
-            ids.push(job.id);
-        }
-        assert_eq!(store.outdated(0, 1000).unwrap(), []);
-        assert_eq!(store.outdated(2, 1000).unwrap(), ids[..2]);
-        assert_eq!(store.outdated(0, 250).unwrap(), ids[..2]);
-        assert!(store.remove_ended(&ids[0]).unwrap());
-        let filter = Filter {
-            before: Some(ids[2].clone()),
-            limit: 10,
-            ..Filter::default()
-        };
-        assert_eq!(store.list(&filter).unwrap()[0].id, ids[1]);
-    }
-}
+mod tests;

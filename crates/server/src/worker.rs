@@ -121,6 +121,8 @@ fn run(server: &Arc<Server>, engine: &mut Engine, waiting: &Waiting) -> crate::R
     keep_trying(server, &mut job, &running, outcome.as_ref().copied().unwrap_or(0));
     if job.state.is_ended() {
         server.finished(&job);
+        // Whoever waits for the job has been told: only the next job waits for the disk.
+        server.store.sync()?;
     }
     outcome.map(drop)
 }
@@ -155,7 +157,7 @@ fn keep_trying(server: &Server, job: &mut Job, running: &Running, bytes: u64) {
         if job.state == State::Queued && running.is_cancelled() {
             end(job, State::Cancelled);
         }
-        let written = server.store.update(job, bytes);
+        let written = server.store.update_unsynced(job, bytes);
         if written.is_ok() || server.is_stopping() {
             server.end_running(&job.id);
         }

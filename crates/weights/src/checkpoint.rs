@@ -22,7 +22,8 @@ use crate::{ElementType, Error, FileIdentity, GgufMetadata, Result, TensorHeader
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     place: PathBuf,
-    tensors: BTreeMap<String, Stored>,
+    /// Shared by all copies: a network has hundreds of tensors, and a run copies its checkpoint dozens of times.
+    tensors: Arc<BTreeMap<String, Stored>>,
     /// The updates that are added to tensors while they are read.
     updates: Option<Arc<dyn TensorUpdates>>,
     /// The list of requested tensors, of a checkpoint without a file.
@@ -78,7 +79,7 @@ impl Checkpoint {
     pub(crate) fn of_tensors(place: PathBuf, tensors: BTreeMap<String, Stored>) -> Self {
         Self {
             place,
-            tensors,
+            tensors: Arc::new(tensors),
             updates: None,
             requested: None,
             gguf: None,
@@ -119,7 +120,7 @@ impl Checkpoint {
             None => (name.clone(), stored.clone()),
         });
         Self {
-            tensors: tensors.collect(),
+            tensors: Arc::new(tensors.collect()),
             ..self.clone()
         }
     }
@@ -135,7 +136,7 @@ impl Checkpoint {
             Some((select(name)?, stored))
         });
         Self {
-            tensors: tensors.collect(),
+            tensors: Arc::new(tensors.collect()),
             ..self.clone()
         }
     }
@@ -148,7 +149,7 @@ impl Checkpoint {
     pub(crate) fn translated(&self, naming: Naming) -> Result<Self> {
         let translation = naming.translation(self.tensors.keys().map(String::as_str));
         let mut tensors = BTreeMap::new();
-        for (name, stored) in &self.tensors {
+        for (name, stored) in self.tensors.iter() {
             let translated = translation.diffusers_names(name);
             if translated.is_empty() {
                 tensors.insert(name.clone(), stored.clone());
@@ -165,7 +166,7 @@ impl Checkpoint {
             }
         }
         Ok(Self {
-            tensors,
+            tensors: Arc::new(tensors),
             ..self.clone()
         })
     }
@@ -173,7 +174,7 @@ impl Checkpoint {
     /// The same tensors, where convolutions with a kernel of one pixel for which `is_linear` holds have the
     /// shape of matrices.
     pub(crate) fn with_matrices(mut self, is_linear: impl Fn(&str) -> bool) -> Self {
-        for (name, stored) in &mut self.tensors {
+        for (name, stored) in Arc::make_mut(&mut self.tensors) {
             if let &[outputs, inputs, 1, ..] = stored.header.shape.as_slice()
                 && stored.header.shape[2..].iter().all(|&size| size == 1)
                 && is_linear(name)
@@ -189,7 +190,7 @@ impl Checkpoint {
     pub(crate) fn with_identity(mut self, name: &str, like: &str) -> Self {
         if let Some(like) = self.tensors.get(like) {
             let identity = like.identity();
-            self.tensors.insert(name.to_owned(), identity);
+            Arc::make_mut(&mut self.tensors).insert(name.to_owned(), identity);
         }
         self
     }
@@ -324,7 +325,7 @@ impl Checkpoint {
     /// # Errors
     /// A file cannot be read.
     pub fn first_non_finite(&self) -> Result<Option<(PathBuf, String)>> {
-        for (name, stored) in &self.tensors {
+        for (name, stored) in self.tensors.iter() {
             if !stored.is_finite()? {
                 return Ok(Some((stored.source.path().to_owned(), name.clone())));
             }
@@ -446,7 +447,7 @@ impl Checkpoint {
 
     /// Drops the tensors whose names begin with `prefix` from the page cache.
     pub(crate) fn forget(&self, prefix: &str) {
-        for (name, stored) in &self.tensors {
+        for (name, stored) in self.tensors.iter() {
             if name.starts_with(prefix) {
                 stored.source.forget(stored.header.offset, stored.header.bytes);
             }

@@ -48,6 +48,7 @@ mod naming;
 #[cfg(any(feature = "cuda", metal))]
 mod parts;
 mod process_memory;
+mod program_pages;
 mod projection_weight;
 mod quantized;
 mod requested;
@@ -89,12 +90,13 @@ pub use memory_pressure::MemoryPressure;
 pub use metal_device::{MetalGpu, MetalUnavailable, metal_gpu, open_metal};
 pub use model_family::ModelFamily;
 pub use model_source::{
-    BuiltInTokenizer, ClipPadding, EmbeddedFile, FileContent, MODEL_INDEX, ModelFile, ModelFiles,
-    ModelFolder, ModelSource, NetworkFiles, NetworkKind, Prediction, SourcePart, SpecialIds, TokenizerFiles,
-    Vocabulary, WeightFiles, checkpoint_content, open_controlnet, weight_files,
+    BuiltInTokenizer, ClipPadding, EmbeddedFile, FileContent, HeaderCache, MODEL_INDEX, ModelFile,
+    ModelFiles, ModelFolder, ModelSource, NetworkFiles, NetworkKind, Prediction, SourcePart, SpecialIds,
+    TokenizerFiles, Vocabulary, WeightFiles, checkpoint_content, open_controlnet, weight_files,
 };
 pub use naming::{Layout, Naming, Translated, Translation};
 pub use process_memory::{ProcessMemory, process_memory};
+pub use program_pages::release_program_pages;
 pub use projection_weight::ProjectionWeight;
 pub use requested::RequestedTensors;
 pub use residency::Residency;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use sd_models::vae;
-use sd_weights::{Checkpoint, ModelSource, WeightOptions, WeightType, Weights, open_controlnet};
+use sd_weights::{Checkpoint, HeaderCache, ModelSource, WeightOptions, WeightType, Weights, open_controlnet};
 
 use crate::control::{canny, canny_bytes};
 use crate::family::{self, ControlInput, ControlModel, Family};
@@ -49,6 +49,7 @@ impl Control {
     ) -> Result<Self> {
         let root = &choice.folder;
         let (network_source, component) = open_controlnet(root)?;
+        let network_source: Arc<dyn ModelSource> = Arc::new(HeaderCache::new(network_source));
         let config = family::recognise_control(&*network_source, &component)?;
         if let Some(reason) = family.control_mismatch(&*config, vae) {
             return Err(Error::ForeignControl {

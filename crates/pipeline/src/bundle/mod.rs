@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use sd_weights::{
-    Checkpoint, EmbeddingFile, LoraFile, ModelFiles, ModelPart, ModelSource, Residency, WeightOptions,
-    WeightType, Weights,
+    Checkpoint, EmbeddingFile, HeaderCache, LoraFile, ModelFiles, ModelPart, ModelSource, Residency,
+    WeightOptions, WeightType, Weights,
 };
 
 pub use control::Control;
@@ -92,6 +92,7 @@ impl Bundle {
     }
 
     fn of(source: Arc<dyn ModelSource>, tokenizers: &Tokenizers) -> Result<Self> {
+        let source: Arc<dyn ModelSource> = Arc::new(HeaderCache::new(source));
         let model = &*source;
         if !model.exists() {
             return Err(Error::NoModel {

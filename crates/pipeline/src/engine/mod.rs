@@ -190,12 +190,14 @@ impl Engine {
         self.loaded.bytes()
     }
 
-    /// Releases the cache, and returns its memory to the system.
+    /// Releases the cache, and returns its memory to the system. Pages of the program's file, in which a built-in model
+    /// is, are dropped too.
     #[doc(alias = "unload")]
     pub fn release(&mut self) {
         self.idle = None;
         self.loaded.release();
         cleanup_memory(true);
+        sd_weights::release_program_pages();
     }
 
     fn start(

@@ -147,3 +147,108 @@ impl ModelPass {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use candle_core::Device;
+    use sd_weights::{
+        Checkpoint, FileIdentity, ModelFile, ModelFiles, ModelFolder, ModelSource, Residency, SourcePart,
+        TokenizerFiles, WeightType,
+    };
+
+    use super::*;
+    use crate::{ModelChoice, Recommended, Request};
+
+    /// A model that counts how often the headers of each component are read.
+    #[derive(Debug)]
+    struct Counting {
+        folder: ModelFolder,
+        opened: Mutex<BTreeMap<String, usize>>,
+    }
+
+    impl ModelSource for Counting {
+        fn path(&self) -> &Path {
+            self.folder.path()
+        }
+
+        fn is_embedded(&self) -> bool {
+            false
+        }
+
+        fn exists(&self) -> bool {
+            true
+        }
+
+        fn has_config(&self, component: &str) -> bool {
+            self.folder.has_config(component)
+        }
+
+        fn config(&self, component: &str) -> sd_weights::Result<ModelFile> {
+            self.folder.config(component)
+        }
+
+        fn checkpoint(&self, component: &str) -> sd_weights::Result<Checkpoint> {
+            *self
+                .opened
+                .lock()
+                .unwrap()
+                .entry(component.to_owned())
+                .or_default() += 1;
+            self.folder.checkpoint(component)
+        }
+
+        fn tokenizer(&self, component: &str) -> sd_weights::Result<TokenizerFiles> {
+            self.folder.tokenizer(component)
+        }
+
+        fn vocabulary_bytes(&self, component: &str) -> u64 {
+            self.folder.vocabulary_bytes(component)
+        }
+
+        fn identity(&self, part: SourcePart<'_>) -> sd_weights::Result<Vec<FileIdentity>> {
+            self.folder.identity(part)
+        }
+
+        fn known_sha256(&self, component: &str) -> Option<String> {
+            self.folder.known_sha256(component)
+        }
+    }
+
+    #[test]
+    fn a_pass_reads_the_headers_of_each_network_once() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/families/sd15");
+        let source = Arc::new(Counting {
+            folder: ModelFolder::on_disk(folder),
+            opened: Mutex::default(),
+        });
+        let request = Request::new(
+            "a red circle",
+            ModelChoice {
+                name: "sd15".to_owned(),
+                files: ModelFiles::at(folder),
+                recommended: Recommended::default(),
+            },
+        );
+        let options = WeightOptions::new(Device::Cpu, WeightType::AsStored, Residency::Resident);
+        let bundle = Bundle::from_source(source.clone()).unwrap();
+        let recipe = Recipe::new(&request, &bundle, None).unwrap();
+        let (budget, none) = (Bytes(1 << 30), SourceImageBytes::default());
+        let pass = ModelPass::new(
+            bundle,
+            recipe,
+            &options,
+            Surroundings::ALONE,
+            budget,
+            budget,
+            none,
+        )
+        .unwrap();
+        pass.bundle.denoising_network(&options, &options).unwrap();
+        let once = ["text_encoder", "unet", "vae"].map(|component| (component.to_owned(), 1));
+        assert_eq!(*source.opened.lock().unwrap(), BTreeMap::from(once));
+    }
+}

@@ -158,8 +158,12 @@ impl Gallery {
                 schema: JSON_SCHEMA,
                 metadata,
             };
-            let result = serde_json::to_writer_pretty(&mut *file, &sidecar).map_err(io::Error::from);
-            let result = result.and_then(|()| file.write_all(b"\n"));
+            // Each token would be a write of its own.
+            let text = serde_json::to_vec_pretty(&sidecar).map_err(io::Error::from);
+            let result = text.and_then(|mut text| {
+                text.push(b'\n');
+                file.write_all(&text)
+            });
             result.map_err(|source| Error::Output {
                 path: path.to_owned(),
                 source,

@@ -36,17 +36,22 @@ pub(crate) fn bytes(body: Body) -> Answer<Bytes> {
     })
 }
 
-/// The error of a body that cannot be read: it has come too slowly, or not to its end.
+/// The error of a body that cannot be read: it has come too slowly, beside too many others, or not to its end.
 pub(super) fn unread(error: &(dyn std::error::Error + 'static)) -> ApiError {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-        {
-            return ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", error.to_string());
+        match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::TimedOut) => {
+                return ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", error.to_string());
+            }
+            Some(io::ErrorKind::ResourceBusy) => {
+                return ApiError {
+                    retry_after: Some(5),
+                    ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string())
+                };
+            }
+            _ => next = error.source(),
         }
-        next = error.source();
     }
     let message = format!("the request has not come to its end: {error}");
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message)

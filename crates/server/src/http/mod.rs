@@ -2,6 +2,7 @@
 //! (`/sdapi`), and the page.
 
 mod body;
+mod coming_bodies;
 mod connections;
 mod error;
 mod events;
@@ -57,6 +58,7 @@ fn router(server: Shared) -> Router {
         server: server.clone(),
         rates: Arc::new(Rates::default()),
     };
+    let bodies = coming_bodies::ComingBodies::new(limits.bodies);
     let uploads = Router::new()
         .route("/api/uploads", post(uploads::upload))
         .route("/api/read-image", post(read_image::read_image))
@@ -81,6 +83,7 @@ fn router(server: Shared) -> Router {
         .merge(openai::routes())
         .merge(webui::routes())
         .layer(DefaultBodyLimit::max(limits.body))
+        .layer(middleware::from_fn_with_state(bodies, coming_bodies::count))
         .merge(uploads)
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::wrong_method)

@@ -37,6 +37,7 @@ const LIMITS: Limits = Limits {
     steps: u64::MAX,
     prompt: usize::MAX,
     body: 0,
+    bodies: 0,
     upload: 0,
     uploads: 0,
     waiting: 0,
