@@ -4,8 +4,17 @@ pub use sd_memory::{MemoryInfo, Monitor, Pressure, Reading, Sample, Stage, Timel
 pub use sd_weights::{CountingAllocator, keep_heap_small};
 
 use sd_memory::{Allowance, Bytes, Counters, ProcessMemory};
+use sd_weights::LIBRARY_BYTES;
 
 use crate::event::{Event, Observer};
+
+/// The program itself: code, runtime, terminal, small allocations, and the libraries that are loaded with it. The code of a
+/// build for development, of which little is optimised, is a third larger.
+pub(crate) const PROGRAM: u64 = (if cfg!(debug_assertions) {
+    50 << 20
+} else {
+    46 << 20
+}) + LIBRARY_BYTES;
 
 /// A monitor for a run that starts now. Allocations are counted if the binary uses [`CountingAllocator`].
 pub fn monitor() -> Monitor {

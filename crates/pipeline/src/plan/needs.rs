@@ -3,19 +3,18 @@
 use sd_memory::Bytes;
 use sd_models::vae::{Decoder, Encoder};
 use sd_models::{Conditioned, Footprint, Load, WeightBytes, Work};
-use sd_weights::{LIBRARY_BYTES, Residency, WeightOptions};
+use sd_weights::{Residency, WeightOptions};
 
 use super::{
     Arithmetic, DECODE, DENOISE, ENCODE_CONTROL, ENCODE_IMAGE, SOURCE_IMAGES, SourceImageBytes, Surroundings,
 };
 use crate::bundle::Bundle;
 use crate::family::EncoderStage;
+use crate::memory::PROGRAM;
 use crate::recipe::Recipe;
 use crate::stage::{self, CfgMode, latent_sides, patches};
 use crate::{Result, device_budget};
 
-/// The program itself: code, runtime, terminal, small allocations, and the libraries that are loaded with it.
-const PROGRAM: u64 = (46 << 20) + LIBRARY_BYTES;
 /// Bytes in memory per byte of tokenizer files.
 const TOKENIZER_FACTOR: u64 = 8;
 

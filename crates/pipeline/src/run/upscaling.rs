@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use sd_memory::Bytes;
 use sd_models::{WeightBytes, Work};
-use sd_weights::{LIBRARY_BYTES, WeightOptions};
+use sd_weights::WeightOptions;
 
 use super::model_pass::ModelPass;
+use crate::memory::PROGRAM;
 use crate::plan::{Arithmetic, StagePlan};
 use crate::recipe::Recipe;
 use crate::request::UpscaleChoice;
@@ -27,9 +28,8 @@ pub(crate) struct Upscaling {
 
 impl Upscaling {
     const STAGE: &str = "upscale";
-    /// The program itself after the earlier stages, with the buffers of its threads and the libraries that are loaded
-    /// with it.
-    const PROGRAM: u64 = (48 << 20) + LIBRARY_BYTES;
+    /// The program itself after the earlier stages, with the buffers of its threads.
+    const PROGRAM: u64 = PROGRAM + (2 << 20);
 
     /// The upscaling of `choice` after the last model `pass`, with `prompts` bytes of encoded prompts in
     /// memory. Only headers of the network are read. The plan is for one image at a time until
