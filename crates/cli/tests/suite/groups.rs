@@ -57,10 +57,10 @@ fn generated(fresh: &Fresh, images: &str, more: &[&str]) -> Run {
 #[test]
 fn many_images_take_no_more_memory_state_or_metadata_each_than_a_few() {
     const FEW: u64 = 10;
-    const MANY: u64 = 60;
+    const MANY: u64 = 40;
     let (few, many) = (Fresh::new(), Fresh::new());
     let of_few = generated(&few, "10", &[]);
-    let of_many = generated(&many, "60", &[]);
+    let of_many = generated(&many, "40", &[]);
 
     // The first is saved before the third is begun.
     let events = of_many.events();

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Of so many points where a run can end the test takes one, if nothing else is said.
 #[cfg(debug_assertions)]
-const STRIDE: usize = 6;
+const STRIDE: usize = 9;
 
 /// Input files of the user.
 const PHOTO: &str = "pipeline/tests/fixtures/families/init.png";
@@ -518,14 +518,14 @@ fn the_last_run_is_the_one_that_was_kept_last() {
 /// A run of several prompts ends in the first, in the second and in the third; who resumes it gets all images.
 #[test]
 fn the_prompts_of_a_file_are_resumed_together() {
-    const FILE: &str = "a red circle\n--prompt 'two green squares' --seed 7 --n 2 --steps 9\na blue star\n";
+    const FILE: &str = "a red circle\n--prompt 'two green squares' --seed 7 --n 2 --steps 7\na blue star\n";
     let run = [
         "--prompt-file",
         "prompts.txt",
         "--size",
         "64x64",
         "--steps",
-        "40",
+        "24",
         "--seed",
         "3",
     ];
