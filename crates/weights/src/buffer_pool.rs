@@ -59,11 +59,28 @@ impl Elements {
     }
 }
 
-/// Free buffers, and the tensors that took the other pool.
+/// Free buffers, and the tensors that took the others.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
-    free: Mutex<Vec<Elements>>,
+    free: Mutex<FreeBuffers>,
     in_use: Mutex<Vec<Tensor>>,
+}
+
+/// The free buffers, those first that came back first.
+#[derive(Debug, Default)]
+struct FreeBuffers {
+    buffers: Vec<Elements>,
+    /// How many of them were free already when the reading of the current block began.
+    older: usize,
+    /// Whether a block is being read.
+    is_reading: bool,
+}
+
+impl FreeBuffers {
+    fn remove(&mut self, index: usize) -> Elements {
+        self.older -= usize::from(index < self.older);
+        self.buffers.remove(index)
+    }
 }
 
 impl BufferPool {
@@ -72,14 +89,17 @@ impl BufferPool {
     /// ones, so that it never grows.
     pub(crate) fn take(&self, held_type: DType, count: usize) -> Option<Elements> {
         let mut free = lock(&self.free);
-        if let Some(index) = free.iter().position(|buffer| buffer.is(held_type, count)) {
-            return Some(free.swap_remove(index));
+        if !free.is_reading {
+            free.is_reading = true;
+            free.older = free.buffers.len();
+        }
+        let fitting = free.buffers.iter().position(|buffer| buffer.is(held_type, count));
+        if let Some(index) = fitting {
+            return Some(free.remove(index));
         }
         let mut missing = count * held_type.size_in_bytes();
-        while missing > 0
-            && let Some(buffer) = free.pop()
-        {
-            missing = missing.saturating_sub(buffer.bytes());
+        while missing > 0 && !free.buffers.is_empty() {
+            missing = missing.saturating_sub(free.remove(0).bytes());
         }
         drop(free);
         Elements::zeros(held_type, count)
@@ -90,8 +110,14 @@ impl BufferPool {
         lock(&self.in_use).push(tensor.clone());
     }
 
-    /// The tensors that were recorded since the last call.
+    /// The tensors that were recorded since the last call: those of a block, which has been read. Buffers that were free
+    /// before and that it had no use for are dropped: blocks of other sizes would leave more and more of them.
     pub(crate) fn take_tracked(&self) -> Vec<Tensor> {
+        let mut free = lock(&self.free);
+        let older = free.older;
+        drop(free.buffers.drain(..older));
+        (free.older, free.is_reading) = (0, false);
+        drop(free);
         std::mem::take(&mut lock(&self.in_use))
     }
 
@@ -103,14 +129,14 @@ impl BufferPool {
         Ok(())
     }
 
-    /// Drops all free pool.
+    /// Drops all free buffers.
     pub(crate) fn clear(&self) {
-        lock(&self.free).clear();
+        *lock(&self.free) = FreeBuffers::default();
     }
 }
 
 /// Moves the values of a tensor out of the tensor.
-struct Reclaim<'a>(&'a Mutex<Vec<Elements>>);
+struct Reclaim<'a>(&'a Mutex<FreeBuffers>);
 
 impl InplaceOp1 for Reclaim<'_> {
     fn name(&self) -> &'static str {
@@ -125,7 +151,7 @@ impl InplaceOp1 for Reclaim<'_> {
             CpuStorage::U8(bytes) => Elements::Bytes(std::mem::take(bytes)),
             _ => return Ok(()),
         };
-        lock(self.0).push(elements);
+        lock(self.0).buffers.push(elements);
         Ok(())
     }
 }
@@ -165,6 +191,36 @@ mod tests {
             .collect();
         pool.reclaim(tensors).unwrap();
         assert!(pool.take(DType::F32, 15).unwrap().is(DType::F32, 15));
-        assert_eq!(lock(&pool.free).len(), 2);
+        assert_eq!(lock(&pool.free).buffers.len(), 2);
+    }
+
+    #[test]
+    fn what_a_block_has_no_use_for_is_dropped_after_it() {
+        let pool = BufferPool::default();
+        let free = |counts: &[usize]| {
+            let tensors = counts.iter().map(|&count| {
+                let buffer = Elements::zeros(DType::F32, count).unwrap();
+                buffer.into_tensor(&[count]).unwrap()
+            });
+            pool.reclaim(tensors.collect()).unwrap();
+        };
+        let left = || {
+            lock(&pool.free)
+                .buffers
+                .iter()
+                .map(Elements::bytes)
+                .sum::<usize>()
+                / 4
+        };
+        // A large block comes back, and a small one is read. Meanwhile another one comes back.
+        free(&[100, 100, 10]);
+        pool.take(DType::F32, 10).unwrap();
+        free(&[20, 10]);
+        assert_eq!(left(), 230);
+        pool.take_tracked();
+        assert_eq!(left(), 30, "what came back meanwhile waits for the next block");
+        pool.take(DType::F32, 10).unwrap();
+        pool.take_tracked();
+        assert_eq!(left(), 0);
     }
 }

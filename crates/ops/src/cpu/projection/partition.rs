@@ -36,11 +36,11 @@ impl Limits {
     /// band are laid out once for all columns of a panel, and stay in an L2 cache of 2 MB with the sums. A stretch is so
     /// short that the packed columns, a tile's, stay in an L1 cache.
     pub(super) const TILES: Self = Self {
-        band_rows: 576,
+        band_rows: 448,
         row_step: 32,
         panel_columns: 512,
         packed_columns: 32,
-        laid_rows: 576,
+        laid_rows: 448,
         stretch: 128,
         tasks_a_thread: 4,
     };
@@ -51,6 +51,15 @@ impl Limits {
             .div_ceil(length.div_ceil(self.stretch).max(1))
             .next_multiple_of(STRETCH_STEP)
             .max(STRETCH_STEP)
+    }
+
+    /// The most rows of sums. The last tile of vectors may have more rows than are left of a band; the rows that a matrix
+    /// unit has laid out are whole tiles.
+    pub(super) const fn rows_of_sums(self) -> usize {
+        match self.laid_rows == self.band_rows {
+            true => self.band_rows,
+            false => self.band_rows + self.row_step,
+        }
     }
 
     /// The fewest rows of a band in a finer partition: the panel is packed again for each band.

@@ -40,8 +40,7 @@ impl<'a> Workspace<'a> {
             limits.packed_columns * limits.stretch,
             Decoded::LENGTH,
             limits.laid_rows * limits.stretch,
-            // The last tile may have more rows than are left.
-            (limits.panel_columns + PADDING) * (limits.band_rows + limits.row_step),
+            (limits.panel_columns + PADDING) * limits.rows_of_sums(),
         ]
     }
 
