@@ -3,9 +3,12 @@
 //! A program that is linked with NVIDIA's libraries does not start where they are missing. So there are two, of which people
 //! start one, on machines with and without a GPU.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sd_pipeline::device::HAS_CUDA;
 
@@ -15,6 +18,12 @@ use crate::terminal;
 const NAME: &str = "generate-cuda";
 /// The driver's library: without it there is no GPU to compute on.
 const DRIVER: &str = "libcuda.so";
+
+/// The variable of the environment that the processes have which this one starts: they do not look for `generate-cuda`
+/// again, also if that is this program under another name.
+pub(crate) const HANDED_OVER: &str = "SD_GENERATE_HANDED_OVER";
+/// How long `generate-cuda` may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why `generate-cuda` does not carry out the command.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +39,7 @@ enum Unfit {
 /// Has `generate-cuda` carry out the command, if it lies beside this program and starts. None where this program
 /// carries it out, after a warning if people would wonder why.
 pub(crate) fn hand_over() -> Option<ExitCode> {
-    if HAS_CUDA {
+    if HAS_CUDA || std::env::var_os(HANDED_OVER).is_some() {
         return None;
     }
     let program = beside(&std::env::current_exe().ok()?)?;
@@ -63,29 +72,73 @@ fn beside(path: &Path) -> Option<PathBuf> {
 
 /// Whether the program starts, and is of this version.
 fn tried(program: &Path) -> Result<(), Unfit> {
-    let output = Command::new(program)
+    let start = |error: io::Error| Unfit::Start(error.to_string());
+    let mut child = Command::new(program)
         .arg("--version")
+        .env(HANDED_OVER, "1")
         .stdin(Stdio::null())
-        .output()
-        .map_err(|error| Unfit::Start(error.to_string()))?;
-    fitness(&output)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(start)?;
+    let (stdout, stderr) = (
+        child.stdout.take().map(beginning),
+        child.stderr.take().map(beginning),
+    );
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait().map_err(start)? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Unfit::Start(format!(
+                    "it says nothing for {} s",
+                    PATIENCE.as_secs()
+                )));
+            }
+            None => thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    // A process that it has left behind may hold the pipes open.
+    let said = |text: Option<Receiver<String>>| {
+        text.and_then(|text| text.recv_timeout(Duration::from_millis(200)).ok())
+            .unwrap_or_default()
+    };
+    fitness(status, &said(stdout), &said(stderr))
+}
+
+/// The beginning of what can be read, once that is known.
+fn beginning(from: impl Read + Send + 'static) -> Receiver<String> {
+    const LONGEST: u64 = 1024;
+    let (sender, receiver) = mpsc::channel();
+    // Without a thread nothing is known.
+    let _ = thread::Builder::new().spawn(move || {
+        let mut text = Vec::new();
+        let _ = from.take(LONGEST).read_to_end(&mut text);
+        let _ = sender.send(String::from_utf8_lossy(&text).into_owned());
+    });
+    receiver
 }
 
 /// What the output of `--version` says.
-fn fitness(output: &Output) -> Result<(), Unfit> {
-    if output.status.success() {
-        let version = String::from_utf8_lossy(&output.stdout);
-        return match version.trim() {
+fn fitness(status: ExitStatus, stdout: &str, stderr: &str) -> Result<(), Unfit> {
+    let line = |text: &str| {
+        text.lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .map(str::to_owned)
+    };
+    if status.success() {
+        return match line(stdout).unwrap_or_default() {
             version if version == own_version() => Ok(()),
-            version => Err(Unfit::Version(version.to_owned())),
+            version => Err(Unfit::Version(version.chars().take(80).collect())),
         };
     }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let reason = stderr.lines().next().unwrap_or_default();
-    match reason {
-        reason if reason.contains(DRIVER) => Err(Unfit::NoDriver),
-        "" => Err(Unfit::Start(output.status.to_string())),
-        reason => Err(Unfit::Start(reason.to_owned())),
+    match line(stderr) {
+        Some(reason) if reason.contains(DRIVER) => Err(Unfit::NoDriver),
+        Some(reason) => Err(Unfit::Start(reason)),
+        None => Err(Unfit::Start(status.to_string())),
     }
 }
 
@@ -100,7 +153,10 @@ fn carry_out(program: &Path) -> io::Result<ExitCode> {
     use std::os::unix::process::CommandExt;
 
     // It returns only where that fails.
-    Err(Command::new(program).args(std::env::args_os().skip(1)).exec())
+    Err(Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(HANDED_OVER, "1")
+        .exec())
 }
 
 /// Runs the command in the program, and waits for it.

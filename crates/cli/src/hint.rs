@@ -124,6 +124,7 @@ impl Failure {
         Self {
             message: match code {
                 INTERRUPTED => message.to_owned(),
+                _ if message.starts_with(device) => message.to_owned(),
                 _ => format!("{device}: {message}"),
             },
             hint: hint.map(str::to_owned),

@@ -56,6 +56,10 @@ impl LastRequest {
             return;
         };
         let path = std::path::absolute(&image.image).unwrap_or_else(|_| image.image.clone());
+        // JSON has no other names.
+        let Some(path) = path.to_str() else {
+            return;
+        };
         let text = json!({ "request": self.number, "image": path }).to_string();
         if let Err(error) = write(file, folder, &text) {
             tracing::debug!("the last request is not remembered: {error}");

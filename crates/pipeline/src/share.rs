@@ -1,5 +1,6 @@
 //! Shares the images of requests out among several devices, each with a process of its own.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::{DeviceChoice, ModelChoice, Request};
 use crate::resume::{Bundles, LaterRequest, RunName};
-use crate::save::ImagesPart;
+use crate::save::{ImageNames, ImagesPart};
 use crate::seed::Seeds;
 use crate::user_dirs::UserDirs;
 use crate::{Result, clock, memory};
@@ -27,7 +28,8 @@ impl Share {
     /// the requests. So a device encodes few prompts, and images that share a forward pass stay together. A device
     /// for which there is no image has no share. The images and their file names are those of one device.
     ///
-    /// GPUs have the budget of the requests each, CPUs a part of it. Host memory beside GPUs is shared out too.
+    /// Each device has the budget of the requests. Where they name none, CPUs share the memory that there is, and so do GPUs
+    /// that of the host.
     ///
     /// # Errors
     /// A model or an initial image cannot be opened, or a setting does not suit them.
@@ -36,7 +38,8 @@ impl Share {
         let count = devices.len().min(total);
         let default = memory::allowance().budget();
         let now = clock::now();
-        let names: Vec<Vec<RunName>> = requests.iter().map(|_| RunName::of_parts(&now, count)).collect();
+        let runs = RunName::of_parts(&now, count * requests.len());
+        let numbers = numbers(requests, &runs);
         let mut bundles = Bundles::default();
         let shares = devices.iter().take(count).enumerate().map(|(index, &device)| {
             let images = share(total, count, index);
@@ -44,26 +47,23 @@ impl Share {
             let of_device = |budget: Bytes| Bytes(budget.0 / count as u64);
             let mut parts = Vec::new();
             for (part, request) in parts_of(requests, &images) {
-                let request_of_part = Request {
+                let (whole, run) = (requests[request], &runs[request * count + index]);
+                let mut of_part = Request {
                     images: part.len(),
-                    seeds: seeds(&requests[request].seeds, &part),
+                    seeds: seeds(&whole.seeds, &part),
                     device,
                     memory: match device {
-                        DeviceChoice::Cpu => Some(of_device(requests[request].memory.unwrap_or(default))),
-                        _ => requests[request].memory,
+                        DeviceChoice::Cpu => whole.memory.or(Some(of_device(default))),
+                        _ => whole.memory,
                     },
-                    ..requests[request].clone()
+                    run_name: Some(run.clone()),
+                    ..whole.clone()
                 };
-                let request_of_part = match part.len() == requests[request].images {
-                    true => request_of_part,
-                    false => named(
-                        request_of_part,
-                        &part,
-                        requests[request].images,
-                        &names[request][index],
-                    ),
-                };
-                parts.push(LaterRequest::of(&request_of_part, &mut bundles, device)?);
+                of_part.file_names.part = Some(ImagesPart {
+                    numbers: numbers[request][part].to_vec(),
+                    of: whole.images,
+                });
+                parts.push(LaterRequest::of(&of_part, &mut bundles, device)?);
             }
             Ok(Self {
                 device,
@@ -139,14 +139,24 @@ fn seeds(seeds: &Seeds, part: &Range<usize>) -> Seeds {
     }
 }
 
-/// The `request` for the images `part` of `all`, with the file names that these have in a run of all.
-fn named(mut request: Request, part: &Range<usize>, all: usize, name: &RunName) -> Request {
-    request.file_names.part = Some(ImagesPart {
-        first: part.start,
-        of: all,
+/// The number of each image of each request, as one device would choose them one request after another. All `runs`
+/// have the same names of files.
+fn numbers(requests: &[&Request], runs: &[RunName]) -> Vec<Vec<usize>> {
+    let Some(run) = runs.first() else {
+        return Vec::new();
+    };
+    let mut taken = HashSet::new();
+    let numbers = requests.iter().map(|request| {
+        let names = ImageNames {
+            names: request.file_names.clone(),
+            run: run.clone(),
+            seeds: request.seeds.clone(),
+            model: request.model.name.clone(),
+            images: request.images,
+        };
+        names.numbers_in(&request.output, &mut taken)
     });
-    request.run_name = Some(name.clone());
-    request
+    numbers.collect()
 }
 
 #[cfg(test)]
@@ -186,6 +196,22 @@ mod tests {
         assert_eq!(parts_of(&requests, &(0..4)), [(0..3, 0), (0..1, 1)]);
         assert_eq!(parts_of(&requests, &(2..6)), [(2..3, 0), (0..1, 1), (0..2, 2)]);
         assert_eq!(parts_of(&requests, &(6..8)), [(2..4, 2)]);
+    }
+
+    #[test]
+    fn numbers_are_those_of_one_run_after_another() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("002.png"), "").unwrap();
+        std::fs::write(folder.path().join("005.json"), "").unwrap();
+        let named = |images: usize| {
+            let mut request = request(images, Seeds::From(42));
+            request.output = folder.path().to_owned();
+            request.file_names.template = Some("%03d".parse().unwrap());
+            request
+        };
+        let (one, two) = (named(3), named(2));
+        let runs = RunName::of_parts(&clock::now(), 2);
+        assert_eq!(numbers(&[&one, &two], &runs), [vec![1, 3, 4], vec![6, 7]]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::run::Show;
 use crate::share::Task;
-use crate::{signals, terminal, viewer};
+use crate::{json, signals, terminal, viewer};
 use process::{DeviceProcess, Said};
 use progress::DevicesProgress;
 
@@ -52,7 +52,8 @@ pub(crate) fn generate(
     let shown = progress.clone();
     let activity = Activity::start(printer, move |place| Some(locked(&shown).text(place)));
     let (sender, receiver) = mpsc::channel();
-    let threads = threads_each(threads, shares.len());
+    let count = shares.len();
+    let threads = threads_each(threads, count);
     let mut run = DevicesRun {
         printer,
         devices: shares.iter().map(|share| name(share.device())).collect(),
@@ -62,6 +63,9 @@ pub(crate) fn generate(
         saved: Vec::new(),
         kept: Vec::new(),
         failure: None,
+        has_told: vec![false; count],
+        is_interrupted: false,
+        outputs: outputs(requests),
     };
     for (number, share) in shares.into_iter().enumerate() {
         let task = Task {
@@ -110,6 +114,15 @@ fn threads_each(threads: Option<NonZeroUsize>, count: usize) -> NonZeroUsize {
     NonZeroUsize::new(each).unwrap_or(NonZeroUsize::MIN)
 }
 
+/// The output folders of `requests`, and how the user named them.
+fn outputs(requests: &[&Request]) -> Vec<(PathBuf, PathBuf)> {
+    let outputs = requests.iter().filter_map(|request| {
+        let absolute = std::path::absolute(&request.output).ok()?;
+        Some((absolute, request.output.clone()))
+    });
+    outputs.collect()
+}
+
 /// The device's name, as the command line has it.
 fn name(device: DeviceChoice) -> String {
     match device {
@@ -138,6 +151,11 @@ struct DevicesRun {
     kept: Vec<String>,
     /// The first failure.
     failure: Option<Failure>,
+    /// Which devices have ended, or have said why they fail.
+    has_told: Vec<bool>,
+    is_interrupted: bool,
+    /// The output folders, and how the user named them.
+    outputs: Vec<(PathBuf, PathBuf)>,
 }
 
 impl DevicesRun {
@@ -152,17 +170,19 @@ impl DevicesRun {
                 }
                 Ok((device, Said::End)) => {
                     locked(&self.progress).end(device);
-                    if let Some(reason) = self.processes[device].wait()
-                        && self.failure.is_none()
-                    {
+                    let reason = self.processes[device].wait();
+                    if let Some(reason) = reason.filter(|_| !self.has_told[device]) {
                         let message = format!("{}: its process ended: {reason}", self.devices[device]);
-                        self.failure = Some(Failure::other(message));
+                        let hint = "`generate resume` lists the runs that can be resumed".to_owned();
+                        self.fail(device, &message.clone(), Failure::other(message).advising(hint));
                     }
+                    self.has_told[device] = true;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if interrupt.is_raised() {
+                self.is_interrupted = true;
                 self.processes.iter_mut().for_each(DeviceProcess::interrupt);
             }
         }
@@ -173,12 +193,14 @@ impl DevicesRun {
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
         match text("event").as_str() {
             "error" => {
-                if self.failure.is_none() {
-                    let code = event["code"].as_u64().and_then(|code| u8::try_from(code).ok());
-                    let hint = event["hint"].as_str();
-                    let failure = Failure::of_device(&self.devices[device], &text("message"), hint, code);
-                    self.failure = Some(failure);
-                }
+                let code = event["code"].as_u64().and_then(|code| u8::try_from(code).ok());
+                let hint = event["hint"].as_str();
+                let failure = Failure::of_device(&self.devices[device], &text("message"), hint, code);
+                self.fail(
+                    device,
+                    &format!("{}: {}", self.devices[device], text("message")),
+                    failure,
+                );
                 // The command ends with an error of its own.
                 return;
             }
@@ -191,7 +213,9 @@ impl DevicesRun {
                 self.warnings.push(message);
             }
             "saved" => {
-                let image = PathBuf::from(text("image"));
+                let image = self.as_named(&text("image"));
+                event["metadata"] = json!(self.as_named(&text("metadata")));
+                event["image"] = json!(image);
                 if !self.printer.json {
                     terminal::print_path(Path::new(&image));
                 }
@@ -204,6 +228,31 @@ impl DevicesRun {
             event["device"] = json!(self.devices[device]);
             terminal::print_json(event);
         }
+    }
+
+    /// Takes note of a failure of `device`, and tells of it now if others go on for long.
+    fn fail(&mut self, device: usize, message: &str, failure: Failure) {
+        self.has_told[device] = true;
+        let goes_on = self.has_told.iter().any(|has_told| !has_told);
+        if goes_on && !self.is_interrupted {
+            let warning = format!("{message}; the other devices go on");
+            match self.printer.json {
+                true => json::warning(&warning),
+                false => self.printer.warn(&warning),
+            }
+        }
+        self.failure.get_or_insert(failure);
+    }
+
+    /// The path of `file` below an output folder as the user named it.
+    fn as_named(&self, file: &str) -> PathBuf {
+        let below = |(absolute, named): &(PathBuf, PathBuf)| {
+            Some(named.join(Path::new(file).strip_prefix(absolute).ok()?))
+        };
+        self.outputs
+            .iter()
+            .find_map(below)
+            .unwrap_or_else(|| PathBuf::from(file))
     }
 
     /// The images, in the order of their names.

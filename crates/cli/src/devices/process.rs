@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
+use crate::cuda_program::HANDED_OVER;
 use crate::share::{Task, WORD};
 
 /// What a process said.
@@ -35,6 +36,7 @@ impl DeviceProcess {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg(WORD)
+            .env(HANDED_OVER, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -96,7 +98,7 @@ impl DeviceProcess {
         };
         let said = self.stderr.take().and_then(|thread| thread.join().ok());
         let said = said.unwrap_or_default();
-        match (status.success(), said.lines().next()) {
+        match (status.success(), said.lines().last()) {
             (true, _) => None,
             (false, Some(line)) => Some(format!("{status}: {line}")),
             (false, None) => Some(status.to_string()),

@@ -23,7 +23,13 @@ fn program_beside(fresh: &Fresh, script: &str) -> PathBuf {
 }
 
 fn run(fresh: &Fresh, script: &str) -> Run {
-    let program = program_beside(fresh, script);
+    program_beside(fresh, script);
+    run_in(fresh)
+}
+
+/// Runs the program that lies in the folder.
+fn run_in(fresh: &Fresh) -> Run {
+    let program = fresh.path().join("bin/generate");
     let settled = fresh.command();
     let mut command = Command::new(program);
     for (name, value) in settled.get_envs() {
@@ -56,6 +62,17 @@ fn the_other_program_carries_out_the_command() {
         "{}",
         run.stderr
     );
+}
+
+#[test]
+fn this_program_under_the_other_name_starts_no_others() {
+    let fresh = Fresh::new();
+    let beside = fresh.path().join("bin/generate-cuda");
+    program_beside(&fresh, "");
+    fs::remove_file(&beside).unwrap();
+    std::os::unix::fs::symlink("generate", &beside).unwrap();
+    let run = run_in(&fresh).succeeds();
+    assert!(run.stdout.contains("denoise"), "{}", run.stdout);
 }
 
 #[test]

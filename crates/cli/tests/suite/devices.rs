@@ -58,6 +58,32 @@ fn several_devices_generate_the_images_of_one() {
     assert!(images_of(&several) == expected, "{:?}", several.files("outputs"));
     assert_eq!(fs::read_dir(several.runs()).unwrap().count(), 0);
 
+    // Beside files that are there already.
+    let (one, several) = (Fresh::new(), Fresh::new());
+    let arguments = [
+        &["a red circle", "--n", "4", "--output", "outputs/%03d.png"],
+        &QUICK[..],
+    ]
+    .concat();
+    for fresh in [&one, &several] {
+        fs::create_dir(fresh.path().join("outputs")).unwrap();
+        fs::write(fresh.path().join("outputs/002.json"), "{}").unwrap();
+    }
+    one.run(&arguments).succeeds();
+    let run = several
+        .run(&[&arguments[..], &["--device", "cpu,cpu"]].concat())
+        .succeeds();
+    assert!(
+        run.images().iter().all(|image| image.starts_with("outputs")),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        images_of(&several) == images_of(&one),
+        "{:?}",
+        several.files("outputs")
+    );
+
     // The name that the user gives them.
     let named = ["--output", "named/cat.png"];
     let (one, several) = (Fresh::new(), Fresh::new());
@@ -77,25 +103,21 @@ fn prompts_are_shared_out_too() {
         fs::write(fresh.path().join("prompts.txt"), prompts).unwrap();
     }
     let arguments = [
-        &["--prompt-file", "prompts.txt", "--output", "outputs/{seed}"],
+        &["--prompt-file", "prompts.txt", "--output", "outputs/%03d.png"],
         &QUICK[..],
     ]
     .concat();
-    let pixels = |fresh: &Fresh| {
-        let mut pixels: Vec<_> = images_of(fresh)
-            .into_iter()
-            .map(|(_, _, pixels)| pixels)
-            .collect();
-        pixels.sort();
-        pixels
-    };
     one.run(&arguments).succeeds();
     let run = several.run(&[&arguments[..], &["--device", "cpu,cpu", "--json"]].concat());
     let events = run.succeeds().events();
     let saved: Vec<&Value> = events.iter().filter(|event| event["event"] == "saved").collect();
     assert_eq!(saved.len(), 4);
     assert!(events.iter().all(|event| event["device"] == "cpu"));
-    assert!(pixels(&several) == pixels(&one), "{:?}", several.files("outputs"));
+    assert!(
+        images_of(&several) == images_of(&one),
+        "{:?}",
+        several.files("outputs")
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -34,10 +34,10 @@ pub struct FileNames {
 
 /// Some consecutive images of a request, which others complete. They have the file names that they would have in a run of
 /// all images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImagesPart {
-    /// The first of them, from 0.
-    pub first: usize,
+    /// The number of each, which makes its file name.
+    pub numbers: Vec<usize>,
     /// How many images the request has.
     pub of: usize,
 }
@@ -223,14 +223,36 @@ impl ImageNames {
         counts || !parts.contains(&Part::Seed)
     }
 
-    /// The number of the first image, from 1.
-    pub(super) fn first_number(&self) -> usize {
-        self.names.part.map_or(0, |part| part.first) + 1
+    /// The number of `image`, if it was chosen before the run.
+    pub(super) fn chosen_number(&self, image: usize) -> Option<usize> {
+        self.names.part.as_ref()?.numbers.get(image).copied()
     }
 
     /// How many images the request has, with those that others generate.
     fn images_of_request(&self) -> usize {
-        self.names.part.map_or(self.images, |part| part.of)
+        self.names.part.as_ref().map_or(self.images, |part| part.of)
+    }
+
+    /// The number of each image in `folder` as one run would choose it, where the files `taken` will be too. Its files
+    /// are then taken.
+    pub(crate) fn numbers_in(&self, folder: &Path, taken: &mut HashSet<PathBuf>) -> Vec<usize> {
+        let mut next = 1;
+        let numbers = (0..self.images).map(|image| {
+            let mut number = if self.counts_images() { next } else { 1 };
+            loop {
+                let stem = self.stem(image, number);
+                let files = [self.image_file(&stem), format!("{stem}.json")].map(|name| folder.join(name));
+                let is_free =
+                    |file: &PathBuf| self.names.replaces || !(file.exists() || taken.contains(file));
+                if files.iter().all(is_free) {
+                    taken.extend(files);
+                    next = number + 1;
+                    return number;
+                }
+                number += 1;
+            }
+        });
+        numbers.collect()
     }
 
     /// The name of the file of `image`, without its extension, under `number`, which counts from 1.

@@ -70,8 +70,8 @@ impl Gallery {
         tempfile::tempfile_in(folder).map_err(unwritable)?;
         Ok(Self {
             folder: folder.to_owned(),
-            next: names.first_number(),
             names,
+            next: 1,
         })
     }
 
@@ -85,9 +85,11 @@ impl Gallery {
         let replaces = self.names.names.replaces;
         let mut attempt = 1;
         loop {
-            let number = match self.names.counts_images() {
-                true => self.next,
-                false => attempt,
+            let number = match (self.names.chosen_number(index), self.names.counts_images()) {
+                // Somebody may have taken it since.
+                (Some(chosen), _) => chosen + attempt - 1,
+                (None, true) => self.next,
+                (None, false) => attempt,
             };
             let stem = self.names.stem(index, number);
             let file_name = self.names.image_file(&stem);

@@ -75,7 +75,10 @@ pub(crate) fn the_encoders_are_read_once_for_all_prompts() {
             let (read, passes) = read_ahead(&mut engine, &requests);
             assert_eq!(passes, 1, "{path}");
             // Tables of embeddings are read by rows. Encoders that are read again add all that one prompt reads.
-            assert!(read < of_two + of_one * 3 / 4, "{path}: {read}, {of_two}, {of_one}");
+            assert!(
+                read < of_two + of_one * 3 / 4,
+                "{path}: {read}, {of_two}, {of_one}"
+            );
             for (index, request) in requests.iter().enumerate() {
                 let generated = generate(&mut engine, request);
                 assert_eq!(generated.read_in("encode"), 0, "{path}: {generated:?}");
