@@ -29,7 +29,7 @@ done
   awk '/^\[/ {section = $0}
     section == "[profile.dev.package.sd-ops]" {sub(/^opt-level = 3/, "opt-level = 1")}
     {print}' "$root/Cargo.toml"
-  for crate in memory models pipeline schedulers weights; do
+  for crate in memory pipeline schedulers weights; do
     printf '\n[profile.dev.package.sd-%s]\nopt-level = 0\n' "$crate"
   done
   printf '\n[patch.crates-io]\n'
