@@ -26,9 +26,7 @@ done
 {
   # This workspace's crates, optimised less, are built sooner. The packages below them are those of its other builds, which are
   # not built again.
-  awk '/^\[/ {section = $0}
-    section == "[profile.dev.package.sd-ops]" {sub(/^opt-level = 3/, "opt-level = 1")}
-    {print}' "$root/Cargo.toml"
+  cat "$root/Cargo.toml"
   for crate in memory pipeline schedulers weights; do
     printf '\n[profile.dev.package.sd-%s]\nopt-level = 0\n' "$crate"
   done

@@ -65,10 +65,8 @@ pub(crate) fn execute(
     drop(shown);
     match outcome {
         Ok(images) => {
-            if let (true, Some(first), None) = (opens, images.first(), stdout)
-                && let Err(error) = viewer::open(&first.image)
-            {
-                printer.warn(&format!("the image cannot be opened in a viewer: {error}"));
+            if let (true, Some(first), None) = (opens, images.first(), stdout) {
+                viewer::open_or_warn(&first.image, printer);
             }
             Ok(images)
         }

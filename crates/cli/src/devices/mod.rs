@@ -64,7 +64,7 @@ pub(crate) fn generate(
         kept: Vec::new(),
         failure: None,
         has_told: vec![false; count],
-        is_interrupted: false,
+        interrupt,
         outputs: outputs(requests),
     };
     for (number, share) in shares.into_iter().enumerate() {
@@ -80,14 +80,12 @@ pub(crate) fn generate(
         run.processes.push(process);
     }
     drop(sender);
-    run.follow(&receiver, interrupt, &activity);
+    run.follow(&receiver, &activity);
     drop(activity);
     let images = run.outcome()?;
     printer.note(&format!("Done in {:.1} s", begun.elapsed().as_secs_f64()));
-    if let (true, Some(first)) = (show.opens, images.first())
-        && let Err(error) = viewer::open(first)
-    {
-        printer.warn(&format!("the image cannot be opened in a viewer: {error}"));
+    if let (true, Some(first)) = (show.opens, images.first()) {
+        viewer::open_or_warn(first, printer);
     }
     Ok(())
 }
@@ -153,14 +151,14 @@ struct DevicesRun {
     failure: Option<Failure>,
     /// Which devices have ended, or have said why they fail.
     has_told: Vec<bool>,
-    is_interrupted: bool,
+    interrupt: &'static Interrupt,
     /// The output folders, and how the user named them.
     outputs: Vec<(PathBuf, PathBuf)>,
 }
 
 impl DevicesRun {
     /// Shows what the processes say until all have ended.
-    fn follow(&mut self, receiver: &Receiver<(usize, Said)>, interrupt: &Interrupt, activity: &Activity) {
+    fn follow(&mut self, receiver: &Receiver<(usize, Said)>, activity: &Activity) {
         loop {
             match receiver.recv_timeout(PATIENCE) {
                 Ok((device, Said::Event(event))) => {
@@ -174,15 +172,15 @@ impl DevicesRun {
                     if let Some(reason) = reason.filter(|_| !self.has_told[device]) {
                         let message = format!("{}: its process ended: {reason}", self.devices[device]);
                         let hint = "`generate resume` lists the runs that can be resumed".to_owned();
-                        self.fail(device, &message.clone(), Failure::other(message).advising(hint));
+                        let failure = Failure::other(message.clone()).advising(hint);
+                        self.fail(device, &message, failure);
                     }
                     self.has_told[device] = true;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if interrupt.is_raised() {
-                self.is_interrupted = true;
+            if self.interrupt.is_raised() {
                 self.processes.iter_mut().for_each(DeviceProcess::interrupt);
             }
         }
@@ -217,7 +215,7 @@ impl DevicesRun {
                 event["metadata"] = json!(self.as_named(&text("metadata")));
                 event["image"] = json!(image);
                 if !self.printer.json {
-                    terminal::print_path(Path::new(&image));
+                    terminal::print_path(&image);
                 }
                 self.saved.push(image);
             }
@@ -234,7 +232,7 @@ impl DevicesRun {
     fn fail(&mut self, device: usize, message: &str, failure: Failure) {
         self.has_told[device] = true;
         let goes_on = self.has_told.iter().any(|has_told| !has_told);
-        if goes_on && !self.is_interrupted {
+        if goes_on && !self.interrupt.is_raised() {
             let warning = format!("{message}; the other devices go on");
             match self.printer.json {
                 true => json::warning(&warning),
