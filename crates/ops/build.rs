@@ -4,16 +4,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The files of kernels, in `src/cuda/kernels`.
-const KERNELS: [&str; 6] = [
+const KERNELS: [&str; 7] = [
     "attention",
     "attention_hopper",
     "convolution",
     "copy",
+    "decode",
     "elementwise",
     "norm",
 ];
 /// What they include.
-const HEADERS: [&str; 4] = ["functions.cuh", "hopper.cuh", "tensor_cores.cuh", "values.cuh"];
+const HEADERS: [&str; 5] = [
+    "functions.cuh",
+    "hopper.cuh",
+    "quantization.cuh",
+    "tensor_cores.cuh",
+    "values.cuh",
+];
 /// The kernels for compute capability 9.0 alone, H100 and H200.
 const FOR_HOPPER: &str = "attention_hopper";
 /// The architectures of GeForce RTX 20 to 50, A100, H100 and B200.

@@ -122,6 +122,14 @@ impl Peak {
     }
 }
 
+/// The scratch of the linear layers of `weights`.
+pub(crate) fn linear_scratch(weights: &Weights) -> Scratch {
+    Scratch::of_linear().or(Scratch {
+        per_thread: 0,
+        shared: weights.decoded_bytes(),
+    })
+}
+
 /// Bytes in memory of the tensors of `weights` whose names are `wanted`.
 pub(crate) fn held_bytes(weights: &Weights, wanted: impl Fn(&str) -> bool) -> u64 {
     let element = weights.options().activation_type().size_in_bytes();

@@ -61,6 +61,9 @@ pub struct Capabilities {
     pub widens_weights: bool,
     /// Whether linear layers take weights in quantised blocks.
     pub takes_quantized_weights: bool,
+    /// Whether they decode the whole of such a weight to a tensor, in the type of activations, for each product.
+    /// Elsewhere the product decodes what it multiplies.
+    pub decodes_whole_weights: bool,
     /// Whether operations compute on rayon's threads, so that [`parallel_map`](crate::parallel_map) runs
     /// independent ones in parallel.
     pub computes_on_threads: bool,
@@ -87,6 +90,7 @@ const CPU: Capabilities = Capabilities {
     memory: Memory::Host,
     widens_weights: true,
     takes_quantized_weights: true,
+    decodes_whole_weights: false,
     computes_on_threads: true,
     saturating_rows: 1024,
     saturating_values: 1 << 22,
@@ -100,7 +104,8 @@ const CUDA: Capabilities = Capabilities {
     backend: Backend::Cuda,
     memory: Memory::Discrete,
     widens_weights: false,
-    takes_quantized_weights: false,
+    takes_quantized_weights: true,
+    decodes_whole_weights: true,
     computes_on_threads: false,
     saturating_rows: 8192,
     saturating_values: 1 << 25,
@@ -116,6 +121,7 @@ const METAL: Capabilities = Capabilities {
     memory: Memory::Unified,
     widens_weights: false,
     takes_quantized_weights: false,
+    decodes_whole_weights: true,
     computes_on_threads: false,
     saturating_rows: 4096,
     saturating_values: 1 << 22,

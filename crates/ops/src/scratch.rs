@@ -96,11 +96,16 @@ impl Capabilities {
             Backend::Cuda => fused_on_cuda(size, activation_type),
             Backend::Metal => fused_head(size, activation_type).is_some(),
         };
+        let bytes_of_score = match (self.backend, activation_type) {
+            // A score in 32 bits, and its weight, which takes the place of the score if it has as many.
+            (Backend::Cuda, DType::F16 | DType::BF16) => 4 + 2,
+            _ => activation_type.size_in_bytes(),
+        };
         Scratch {
             per_thread: 0,
             shared: match is_fused {
                 true => 0,
-                false => (SCORES * activation_type.size_in_bytes()) as u64,
+                false => (SCORES * bytes_of_score) as u64,
             },
         }
     }

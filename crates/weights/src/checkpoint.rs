@@ -388,7 +388,7 @@ impl Checkpoint {
         let Some(Elements::Bytes(mut bytes)) = elements else {
             return Err(unsupported());
         };
-        stored.fill_rows(&mut bytes)?;
+        stored.fill_rows(0, &mut bytes)?;
         let tensor = Elements::Bytes(bytes).into_tensor(&[held.rows, held.row_bytes])?;
         if let Some(buffers) = buffers {
             buffers.track(&tensor);

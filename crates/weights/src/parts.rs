@@ -3,7 +3,7 @@
 use candle_core::DType;
 use half::{bf16, f16};
 
-use crate::stored::Stored;
+use crate::stored::{HeldRows, Stored};
 use crate::weight_update::WeightUpdate;
 use crate::{Checkpoint, Result};
 
@@ -14,8 +14,24 @@ impl Checkpoint {
         let default_type = stored.default_type(name)?;
         Ok(Parts {
             stored,
-            held_type: held_type.unwrap_or(default_type),
-            update: self.update(name)?,
+            form: Form::Values {
+                held_type: held_type.unwrap_or(default_type),
+                update: self.update(name)?,
+            },
+        })
+    }
+
+    /// The rows of the tensor `name`, which stay quantised, as [`Checkpoint::held_rows`] says.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "other devices read them whole")
+    )]
+    pub(crate) fn rows_in_parts(&self, name: &str) -> Result<Parts<'_>> {
+        let stored = self.stored(name)?;
+        let unsupported = || stored.unsupported(name, stored.header.element_type);
+        Ok(Parts {
+            stored,
+            form: Form::Rows(self.held_rows(name).ok_or_else(unsupported)?),
         })
     }
 }
@@ -24,25 +40,58 @@ impl Checkpoint {
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
     stored: &'a Stored,
-    held_type: DType,
-    update: Option<WeightUpdate>,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Values {
+        held_type: DType,
+        update: Option<WeightUpdate>,
+    },
+    Rows(HeldRows),
 }
 
 impl Parts<'_> {
-    pub(crate) fn shape(&self) -> &[usize] {
-        &self.stored.header.shape
+    /// The shape of the held tensor.
+    pub(crate) fn shape(&self) -> Vec<usize> {
+        match self.form {
+            Form::Values { .. } => self.stored.header.shape.clone(),
+            Form::Rows(held) => vec![held.rows, held.row_bytes],
+        }
     }
 
     pub(crate) fn held_type(&self) -> DType {
-        self.held_type
+        match self.form {
+            Form::Values { held_type, .. } => held_type,
+            Form::Rows(_) => DType::U8,
+        }
+    }
+
+    /// The bytes that can be read at a time into `room` bytes: parts begin at multiples of them.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "other devices read tensors whole")
+    )]
+    pub(crate) fn step(&self, room: usize) -> usize {
+        match self.form {
+            Form::Values { .. } => room,
+            Form::Rows(HeldRows { row_bytes, .. }) => (room / row_bytes.max(1)).max(1) * row_bytes,
+        }
     }
 
     /// Fills `bytes`, which must be aligned for the held type, with the bytes of the held tensor from
-    /// `offset` on.
+    /// `offset` on. Both ends of quantised rows are ends of rows.
     pub(crate) fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<()> {
-        let first = offset / self.held_type.size_in_bytes();
-        let part = self.stored.part(first, self.update.as_ref());
-        match self.held_type {
+        let (held_type, update) = match &self.form {
+            Form::Values { held_type, update } => (*held_type, update.as_ref()),
+            Form::Rows(held) => {
+                let row = offset / held.row_bytes.max(1);
+                return self.stored.fill_rows(row, bytes);
+            }
+        };
+        let part = self.stored.part(offset / held_type.size_in_bytes(), update);
+        match held_type {
             DType::F16 => part.fill(bytemuck::cast_slice_mut(bytes), f16::from_f32),
             DType::BF16 => part.fill(bytemuck::cast_slice_mut(bytes), bf16::from_f32),
             _ => part.fill(bytemuck::cast_slice_mut(bytes), |value: f32| value),

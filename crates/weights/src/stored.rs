@@ -84,6 +84,10 @@ impl HeldRows {
     }
 }
 
+/// The bytes of the longest row that is held quantised. A row is read at once, and devices of their own memory have
+/// staging buffers of this size.
+pub(crate) const LONGEST_ROW: usize = 16 << 20;
+
 /// The order in which a file stores the values of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Order {
@@ -175,26 +179,32 @@ impl Stored {
             return None;
         }
         let quantization = range.of.held_form(columns)?;
-        Some(HeldRows {
+        let row_bytes = quantization.row_bytes(columns)?;
+        (row_bytes <= LONGEST_ROW).then_some(HeldRows {
             quantization,
             rows,
-            row_bytes: quantization.row_bytes(columns)?,
+            row_bytes,
         })
     }
 
-    /// Fills `bytes` with all rows in the form of [`Stored::held_rows`].
-    pub(crate) fn fill_rows(&self, bytes: &mut [u8]) -> Result<()> {
-        let (&[rows, columns], Some(range)) = (self.header.shape.as_slice(), &self.quantized) else {
+    /// Fills `bytes` with rows from `row` on in the form of [`Stored::held_rows`].
+    pub(crate) fn fill_rows(&self, row: usize, bytes: &mut [u8]) -> Result<()> {
+        let (Some(held), Some(range)) = (self.held_rows(), &self.quantized) else {
             return Ok(());
         };
-        let first = range.first / columns.max(1);
-        let read = |row: usize, to: &mut [u8]| range.of.read_held(&self.source, columns, row, to);
+        let columns = self.header.shape.last().map_or(1, |&columns| columns.max(1));
+        let first = range.first / columns;
+        let read = |row: usize, to: &mut [u8]| range.of.read_held(&self.source, columns, first + row, to);
         if self.order != Order::HalvesSwapped {
-            return read(first, bytes);
+            return read(row, bytes);
         }
-        let (upper, lower) = bytes.split_at_mut(bytes.len() / 2);
-        read(first + rows / 2, upper)?;
-        read(first, lower)
+        let half = held.rows / 2;
+        let upper = half.saturating_sub(row) * held.row_bytes;
+        let (upper, lower) = bytes.split_at_mut(upper.min(bytes.len()));
+        if !upper.is_empty() {
+            read(row + half, upper)?;
+        }
+        read(row.max(half) - half, lower)
     }
 
     /// The tensor of which this one is the form that another program lays out as `layout`. `None` where this

@@ -1,9 +1,9 @@
 //! The memory of the encoder: of its weights and of a forward pass. The counts follow `layer.rs`.
 
-use sd_ops::{Capabilities, Scratch};
+use sd_ops::Capabilities;
 
 use super::TextEncoder;
-use crate::footprint::held_bytes;
+use crate::footprint::{held_bytes, linear_scratch};
 use crate::{Footprint, WeightBytes};
 
 impl TextEncoder {
@@ -38,7 +38,8 @@ impl TextEncoder {
         let feed_forward = 4 * width + inner + before;
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask + added,
-            scratch: Scratch::of_linear()
+            scratch: linear_scratch(&self.model.scope("encoder"))
+                .or(linear_scratch(&self.whole.scope("text_projection")))
                 .or(capabilities.attention_scratch(
                     self.config.hidden_size / self.config.num_attention_heads,
                     weight_options.activation_type(),

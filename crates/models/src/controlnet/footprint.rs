@@ -39,7 +39,7 @@ impl Conditioned for ControlNet {
     }
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
-        let of_time = footprint::condition_footprint(&self.config.network, load, steps, self.activation_type);
+        let of_time = footprint::condition_footprint(&self.config.network, load, steps, &self.weights);
         let (height, width) = load.latents;
         let factor = self.config.downsampling();
         let mut pixels = factor * factor * height * width;
@@ -84,7 +84,7 @@ impl ControlNet {
     }
 
     fn simulate(&self, load: Load) -> (SimulatedPass, Vec<u64>) {
-        let mut pass = SimulatedPass::new(load, self.config.network.in_channels, self.weights.options());
+        let mut pass = SimulatedPass::new(load, self.config.network.in_channels, &self.weights);
         let of_blocks = self.steps.iter().map(|step| match step {
             Step::Shared(spec) => {
                 let activations = pass.pass(spec);

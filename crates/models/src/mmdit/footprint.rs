@@ -3,14 +3,14 @@
 //! The counts follow `block.rs` line by line: a tensor that is dropped there is no longer counted here.
 
 use candle_core::DType;
-use sd_ops::{Capabilities, Scratch};
+use sd_ops::Capabilities;
 use sd_weights::Weights;
 
 use super::block_kind::{BlockKind, ContextStream};
 use super::control::ControlNet;
 use super::{Config, Transformer, work};
 use crate::feed_forward::{FeedForward, HiddenActivation};
-use crate::footprint::held_bytes;
+use crate::footprint::{held_bytes, linear_scratch};
 use crate::{Conditioned, Footprint, Load, WeightBytes, Work};
 
 impl Conditioned for Transformer {
@@ -58,7 +58,10 @@ impl Transformer {
         let held = controls.iter().map(|control| control.stream_bytes(load));
         Footprint {
             activations: bytes.streams(load, &self.kinds) + held.sum::<u64>() + works.fold(own, u64::max),
-            scratch: bytes.scratch(),
+            scratch: controls
+                .iter()
+                .map(|control| control.scratch())
+                .fold(bytes.scratch(), u64::max),
         }
     }
 
@@ -71,15 +74,17 @@ impl Transformer {
 #[derive(Debug)]
 pub(super) struct Bytes<'a> {
     config: &'a Config,
+    weights: &'a Weights,
     capabilities: &'static Capabilities,
     activation_type: DType,
     element: u64,
 }
 
 impl<'a> Bytes<'a> {
-    pub(super) fn new(config: &'a Config, weights: &Weights, activation_type: DType) -> Self {
+    pub(super) fn new(config: &'a Config, weights: &'a Weights, activation_type: DType) -> Self {
         Self {
             config,
+            weights,
             capabilities: Capabilities::of(&weights.options().device),
             activation_type,
             element: activation_type.size_in_bytes() as u64,
@@ -138,7 +143,7 @@ impl<'a> Bytes<'a> {
         Footprint {
             // The position table is read in its stored type, then widened.
             activations: conditioning + context.max(self.positions(load)),
-            scratch: Scratch::of_linear().bytes(),
+            scratch: linear_scratch(self.weights).bytes(),
         }
     }
 
@@ -170,7 +175,7 @@ impl<'a> Bytes<'a> {
 
     /// The scratch of the operations. Threads keep what computing the conditions took.
     pub(super) fn scratch(&self) -> u64 {
-        Scratch::of_linear()
+        linear_scratch(self.weights)
             .or(self
                 .capabilities
                 .attention_scratch(self.config.attention_head_dim, self.activation_type))

@@ -1,11 +1,11 @@
 //! The memory of the encoder: of its weights and of a forward pass. The counts follow `attention.rs` and
 //! `feed_forward.rs`.
 
-use sd_ops::{Capabilities, Scratch};
+use sd_ops::Capabilities;
 
 use super::TextEncoder;
 use super::layer::Half;
-use crate::footprint::held_bytes;
+use crate::footprint::{held_bytes, linear_scratch};
 use crate::{Footprint, WeightBytes};
 
 impl TextEncoder {
@@ -38,7 +38,7 @@ impl TextEncoder {
         let feed_forward = 3 * width + 2 * inner + ungated;
         Footprint {
             activations: attention.max(feed_forward) + bias,
-            scratch: Scratch::of_linear()
+            scratch: linear_scratch(&self.weights.scope("encoder"))
                 .or(capabilities.attention_scratch(self.config.d_kv, weight_options.activation_type()))
                 .bytes(),
         }

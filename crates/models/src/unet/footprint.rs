@@ -5,13 +5,13 @@
 
 use candle_core::DType;
 use sd_ops::{Capabilities, Scratch};
-use sd_weights::{WeightOptions, Weights};
+use sd_weights::Weights;
 
 use super::block_layout::{BlockKind, BlockSpec};
 use super::config::Config;
 use super::{NETWORK, UNet, work};
 use crate::feed_forward::{FeedForward, HiddenActivation};
-use crate::footprint::held_bytes;
+use crate::footprint::{held_bytes, linear_scratch};
 use crate::{Conditioned, Footprint, Load, WeightBytes, Work};
 
 impl Conditioned for UNet {
@@ -35,7 +35,7 @@ impl Conditioned for UNet {
     }
 
     fn condition_footprint(&self, load: Load, steps: usize) -> Footprint {
-        condition_footprint(&self.config, load, steps, self.activation_type)
+        condition_footprint(&self.config, load, steps, &self.weights)
     }
 
     fn condition_work(&self, load: Load, steps: usize) -> Work {
@@ -56,7 +56,7 @@ impl UNet {
     }
 
     fn simulate(&self, load: Load) -> (Footprint, Vec<u64>) {
-        let mut pass = SimulatedPass::new(load, self.config.in_channels, self.weights.options());
+        let mut pass = SimulatedPass::new(load, self.config.in_channels, &self.weights);
         let mut of_blocks = Vec::with_capacity(self.layout.len());
         for spec in &self.layout {
             let mut activations = pass.pass(spec);
@@ -101,13 +101,8 @@ pub(crate) fn condition_bytes(config: &Config, load: Load, steps: usize, activat
 }
 
 /// The memory that computing the conditions takes beside them and the weights.
-pub(crate) fn condition_footprint(
-    config: &Config,
-    load: Load,
-    steps: usize,
-    activation_type: DType,
-) -> Footprint {
-    let element = activation_type.size_in_bytes();
+pub(crate) fn condition_footprint(config: &Config, load: Load, steps: usize, weights: &Weights) -> Footprint {
+    let element = weights.options().activation_type().size_in_bytes();
     let features = config.time_features();
     let added = config.added_embedding().map_or(0, |added| added.features);
     // Timesteps before and after each projection and each silu, the sums, and what is added.
@@ -115,7 +110,7 @@ pub(crate) fn condition_footprint(
     let of_texts = load.texts * (3 * added + 4 * features);
     Footprint {
         activations: ((rows + of_texts) * element) as u64,
-        scratch: Scratch::of_linear().bytes(),
+        scratch: linear_scratch(weights).bytes(),
     }
 }
 
@@ -146,13 +141,16 @@ pub(crate) struct SimulatedPass {
     most: usize,
     /// The scratch of the operations, which threads keep from one to the next.
     scratch: Scratch,
+    /// That of linear layers.
+    of_linear: Scratch,
     capabilities: &'static Capabilities,
 }
 
 impl SimulatedPass {
     /// A pass of latents with `channels` channels.
-    pub(crate) fn new(load: Load, channels: usize, weight_options: &WeightOptions) -> Self {
+    pub(crate) fn new(load: Load, channels: usize, weights: &Weights) -> Self {
         let (height, width) = load.latents;
+        let weight_options = weights.options();
         Self {
             load,
             activation_type: weight_options.activation_type(),
@@ -168,6 +166,7 @@ impl SimulatedPass {
             kept: 0,
             most: 0,
             scratch: Scratch::default(),
+            of_linear: linear_scratch(weights),
             capabilities: Capabilities::of(&weight_options.device),
         }
     }
@@ -281,14 +280,14 @@ impl SimulatedPass {
 
     /// The norm and its tokens, or tokens and their projection; the residual is counted apart.
     fn projection(&mut self) -> Vec<usize> {
-        self.run(Scratch::of_linear());
+        self.run(self.of_linear);
         vec![2 * self.values(self.x)]
     }
 
     fn layer(&mut self, channels: usize, heads: usize) -> Vec<usize> {
         let tokens = self.values(self.x);
         let text = self.load.texts * self.load.tokens * channels;
-        self.run(Scratch::of_linear());
+        self.run(self.of_linear);
         let head = channels / heads;
         self.run(self.capabilities.attention_scratch(head, self.activation_type));
         // The tokens, queries, keys, values, and the result.

@@ -5,9 +5,10 @@ use candle_core::{D, DType, Tensor};
 
 use super::copy::{copied, copy, in_order};
 use super::launch::{Kernel, Limits, Source, count, suffix};
+use super::softmax::{scores, softmax};
 use super::stream::{Section, Stream};
 use super::tensors::{Address, NONE, address, device_of, optional_address, undefined};
-use super::{attention_hopper, concatenate, softmax};
+use super::{attention_hopper, concatenate};
 use crate::Result;
 use crate::fused_attention::{SCORES, fused_on_cuda};
 
@@ -204,16 +205,16 @@ fn by_chunks(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>, scale: f
     let result = undefined(q.device(), &[batch, queries, heads, value_size], q.dtype())?;
     // Where values of the result are, by batch, heads, queries and features.
     let places = [queries * heads * value_size, value_size, heads * value_size, 1];
-    let (transposed, v) = (in_order(k)?.t()?, in_order(v)?);
+    let (k, v) = (in_order(k)?, in_order(v)?);
     let chunk = (SCORES / (batch * heads * keys).max(1)).clamp(1, queries.max(1));
     for first in (0..queries).step_by(chunk) {
         let rows = chunk.min(queries - first);
-        let scores = in_order(&q.narrow(D::Minus2, first, rows)?)?.matmul(&transposed)?;
+        let scores = scores(&in_order(&q.narrow(D::Minus2, first, rows)?)?, &k)?;
         let bias = bias
             .map(|bias| in_order(&bias.narrow(2, first, rows)?.to_dtype(DType::F32)?))
             .transpose()?;
-        softmax::in_place(&scores, bias.as_ref(), scale)?;
-        let mixed = scores.matmul(&v)?;
+        let weights = softmax(scores, bias.as_ref(), scale, q.dtype())?;
+        let mixed = weights.matmul(&v)?;
         copy(&mixed, &result, first * heads * value_size, &places)?;
     }
     result.transpose(1, 2)

@@ -21,6 +21,7 @@ pub(super) enum Source {
     AttentionHopper,
     Convolution,
     Copy,
+    Decode,
     Elementwise,
     Norm,
 }
@@ -48,6 +49,7 @@ impl Source {
             Self::AttentionHopper => compiled!("attention_hopper"),
             Self::Convolution => compiled!("convolution"),
             Self::Copy => compiled!("copy"),
+            Self::Decode => compiled!("decode"),
             Self::Elementwise => compiled!("elementwise"),
             Self::Norm => compiled!("norm"),
         }

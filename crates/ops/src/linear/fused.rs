@@ -59,7 +59,8 @@ pub fn linear_geglu(x: &Tensor, projection: &Linear) -> Result<Tensor> {
         }
         #[cfg(gpu)]
         gpu if has_kernels(gpu) && projection.outputs.is_multiple_of(2) => {
-            crate::gpu::on_gpu!(gpu, linear_geglu(x, &projection.weight, projection.bias.as_ref()))
+            let weight = projection.values(gpu, x.dtype())?;
+            gpu::on_gpu!(gpu, linear_geglu(x, &weight, projection.bias.as_ref()))
         }
         _ => geglu(&linear(x, projection)?),
     }
@@ -80,10 +81,8 @@ pub fn linear_gated_gelu_tanh(x: &Tensor, gate: &Linear, up: &Linear) -> Result<
         }
         #[cfg(gpu)]
         gpu if has_kernels(gpu) && gate.outputs == up.outputs => {
-            crate::gpu::on_gpu!(
-                gpu,
-                linear_gated_gelu_tanh(gates, x, &up.weight, up.bias.as_ref())
-            )
+            let weight = up.values(gpu, x.dtype())?;
+            gpu::on_gpu!(gpu, linear_gated_gelu_tanh(gates, x, &weight, up.bias.as_ref()))
         }
         _ => gated_gelu_tanh(&gates, &linear(x, up)?),
     }

@@ -35,8 +35,9 @@ impl Linear {
 
     /// A projection with a quantised weight and `bias`, `[outputs]`, on a device that
     /// [takes such weights](Capabilities::takes_quantized_weights). `rows` are the weight's bytes,
-    /// `[outputs, bytes of a row]`. Products have the bits of those with the decoded weight: as 32-bit floats,
-    /// or rounded to bf16 on a CPU with a matrix unit or dot products for bf16, which is used then.
+    /// `[outputs, bytes of a row]`. Products have the bits of those with the decoded weight: as 32-bit floats, or
+    /// rounded to bf16 on a CPU with a matrix unit or dot products for bf16, which is used then, or on a GPU rounded to
+    /// the type of the activations.
     ///
     /// # Errors
     /// `rows` are not bytes on such a device or not of whole blocks, or the shapes do not fit.
@@ -105,6 +106,16 @@ impl Linear {
             );
         }
         Ok(())
+    }
+
+    /// The values of the weight, `[outputs, inputs]`: of a quantised one decoded to `dtype`, for this product alone.
+    #[cfg(gpu)]
+    fn values(&self, backend: Backend, dtype: DType) -> Result<Tensor> {
+        let rows = &self.weight;
+        match self.quantization {
+            None => Ok(rows.clone()),
+            Some(quantization) => gpu::on_gpu!(backend, decoded(rows, quantization, self.inputs, dtype)),
+        }
     }
 
     /// Bytes of the weight and the bias.
@@ -181,10 +192,8 @@ fn bytes_of<'a>(storage: &'a Storage, layout: &Layout) -> Result<&'a [u8]> {
 /// The projection of `x`, which was checked, with an `epilogue` in place.
 #[cfg(gpu)]
 fn on_gpu(backend: Backend, x: &Tensor, projection: &Linear, epilogue: gpu::Epilogue<'_>) -> Result<Tensor> {
-    gpu::on_gpu!(
-        backend,
-        linear(x, &projection.weight, projection.bias.as_ref(), epilogue)
-    )
+    let weight = projection.values(backend, x.dtype())?;
+    gpu::on_gpu!(backend, linear(x, &weight, projection.bias.as_ref(), epilogue))
 }
 
 /// The plain definition.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // Without its data a test has failed.
 
 mod attention;
+mod quantization;
 #[path = "../random/mod.rs"]
 mod random;
 

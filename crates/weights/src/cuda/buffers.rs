@@ -10,6 +10,7 @@ use super::upload::Uploader;
 use super::{failed, has_one_stream};
 use crate::buffers::{BufferSet, Buffers, CopyFence};
 use crate::lock::lock;
+use crate::parts::Parts;
 use crate::{Checkpoint, Error, HostMemory, Result};
 
 /// Free tensors of a device, and those in use.
@@ -75,22 +76,27 @@ impl CudaBuffers {
         self.copies.join(&self.compute).map_err(failed)?;
         Ok(tensor)
     }
-}
 
-impl Buffers for CudaBuffers {
     #[allow(unsafe_code)]
-    fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor> {
-        let parts = checkpoint.in_parts(name, held_type)?;
+    fn read_parts(&self, parts: &Parts<'_>, name: &str) -> Result<Tensor> {
         let shape = parts.shape();
         let tensor = self.take(parts.held_type(), shape.iter().product())?;
         lock(&self.in_use).push(tensor.clone());
         // SAFETY: the copies' stream waits for the tensor's last use or its making, by `take`. What computes
         // with it or frees it from now on waits for the copies, by the set of buffers that it is handed out
         // in; and so does `reclaim`.
-        unsafe {
-            lock(&self.uploader).fill(&tensor, name, |offset, bytes| parts.read(offset, bytes))?;
-        }
+        unsafe { lock(&self.uploader).fill(&tensor, name, parts)? };
         Ok(tensor.reshape(shape)?)
+    }
+}
+
+impl Buffers for CudaBuffers {
+    fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor> {
+        self.read_parts(&checkpoint.in_parts(name, held_type)?, name)
+    }
+
+    fn read_held_rows(&self, checkpoint: &Checkpoint, name: &str) -> Result<Tensor> {
+        self.read_parts(&checkpoint.rows_in_parts(name)?, name)
     }
 
     fn finish(&self) -> Result<BufferSet> {

@@ -11,12 +11,14 @@ use super::page_locked::PageLocked;
 use super::upload::pointer;
 use crate::buffers::{BufferSet, Buffers};
 use crate::lock::lock;
+use crate::parts::Parts;
+use crate::stored::LONGEST_ROW;
 use crate::uploads::count_uploaded;
 use crate::{Checkpoint, Result};
 
 /// The staging buffers of a device, which all threads share, and the bytes of each.
 const STAGES: usize = 8;
-const STAGE_BYTES: usize = 16 << 20;
+const STAGE_BYTES: usize = LONGEST_ROW;
 
 /// The staging buffers of each device, by its number.
 static STAGING: Mutex<BTreeMap<usize, Arc<Staging>>> = Mutex::new(BTreeMap::new());
@@ -39,29 +41,12 @@ impl ResidentBuffers {
 }
 
 impl Buffers for ResidentBuffers {
-    #[allow(unsafe_code)]
     fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor> {
-        let parts = checkpoint.in_parts(name, held_type)?;
-        let shape = parts.shape();
-        let device = Device::Cuda(self.device.clone());
-        let tensor = Tensor::zeros(shape.iter().product::<usize>(), parts.held_type(), &device)?;
-        // Copies on the stream of kernels: they come after the allocation, and before all use.
-        let stream = self.device.cuda_stream();
-        let target = pointer(&tensor, &stream)?;
-        let length = tensor.elem_count() * tensor.dtype().size_in_bytes();
-        count_uploaded(length as u64);
-        for offset in (0..length).step_by(STAGE_BYTES) {
-            let count = STAGE_BYTES.min(length - offset);
-            let mut stage = self.staging.take(&self.device)?;
-            let copied = (|| {
-                parts.read(offset, &mut stage.bytes()?[..count])?;
-                // SAFETY: the target lies within the tensor, and nothing else is queued for it before the copy.
-                unsafe { stage.copy_to(0..count, target + offset as CUdeviceptr, &stream) }
-            })();
-            self.staging.give_back(stage);
-            copied?;
-        }
-        Ok(tensor.reshape(shape)?)
+        self.read_parts(&checkpoint.in_parts(name, held_type)?)
+    }
+
+    fn read_held_rows(&self, checkpoint: &Checkpoint, name: &str) -> Result<Tensor> {
+        self.read_parts(&checkpoint.rows_in_parts(name)?)
     }
 
     fn finish(&self) -> Result<BufferSet> {
@@ -73,6 +58,33 @@ impl Buffers for ResidentBuffers {
     }
 
     fn clear(&self) {}
+}
+
+impl ResidentBuffers {
+    #[allow(unsafe_code)]
+    fn read_parts(&self, parts: &Parts<'_>) -> Result<Tensor> {
+        let shape = parts.shape();
+        let device = Device::Cuda(self.device.clone());
+        let tensor = Tensor::zeros(shape.iter().product::<usize>(), parts.held_type(), &device)?;
+        // Copies on the stream of kernels: they come after the allocation, and before all use.
+        let stream = self.device.cuda_stream();
+        let target = pointer(&tensor, &stream)?;
+        let length = tensor.elem_count() * tensor.dtype().size_in_bytes();
+        count_uploaded(length as u64);
+        let step = parts.step(STAGE_BYTES);
+        for offset in (0..length).step_by(step.max(1)) {
+            let count = step.min(length - offset);
+            let mut stage = self.staging.take(&self.device)?;
+            let copied = (|| {
+                parts.read(offset, &mut stage.bytes()?[..count])?;
+                // SAFETY: the target lies within the tensor, and nothing else is queued for it before the copy.
+                unsafe { stage.copy_to(0..count, target + offset as CUdeviceptr, &stream) }
+            })();
+            self.staging.give_back(stage);
+            copied?;
+        }
+        Ok(tensor.reshape(shape)?)
+    }
 }
 
 /// Page-locked memory that threads take turns with.

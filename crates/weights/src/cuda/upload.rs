@@ -9,13 +9,15 @@ use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::{Storage, Tensor};
 
 use super::page_locked::PageLocked;
+use crate::parts::Parts;
+use crate::stored::LONGEST_ROW;
 use crate::uploads::count_uploaded;
 use crate::{HostMemory, Result};
 
 /// The number of staging buffers. While one is copied, the next is filled.
 const STAGES: usize = 3;
 /// The bytes of a staging buffer, enough for several threads to read.
-const STAGE_BYTES: usize = 16 << 20;
+const STAGE_BYTES: usize = LONGEST_ROW;
 
 /// Fills tensors of a device in parallel with kernels.
 #[derive(Debug)]
@@ -39,22 +41,17 @@ impl Uploader {
         }
     }
 
-    /// Queues a copy of the tensor `name` into `tensor` on the copy stream. `read(offset, bytes)` reads the
-    /// bytes from `offset` on. It is not called for a tensor in the host cache.
+    /// Queues a copy of the tensor `name` into `tensor` on the copy stream. `parts` are not read for a tensor in the
+    /// host cache.
     ///
     /// # Safety
     /// Until the copy stream has completed the copy, nothing else reads, writes or frees `tensor`.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn fill(
-        &mut self,
-        tensor: &Tensor,
-        name: &str,
-        mut read: impl FnMut(usize, &mut [u8]) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) unsafe fn fill(&mut self, tensor: &Tensor, name: &str, parts: &Parts<'_>) -> Result<()> {
         let target = pointer(tensor, &self.copies)?;
         let length = tensor.elem_count() * tensor.dtype().size_in_bytes();
         if !self.kept.contains_key(name) && self.host_memory.take(length as u64) {
-            match self.keep(length, &mut read) {
+            match self.keep(length, parts) {
                 Ok(memory) => {
                     self.kept.insert(name.to_owned(), memory);
                 }
@@ -69,23 +66,20 @@ impl Uploader {
             // SAFETY: the target is the whole of the tensor, which the caller leaves alone.
             return unsafe { memory.copy_to(0..length, target, &self.copies) };
         }
-        for offset in (0..length).step_by(STAGE_BYTES) {
-            let count = STAGE_BYTES.min(length - offset);
+        let step = parts.step(STAGE_BYTES);
+        for offset in (0..length).step_by(step.max(1)) {
+            let count = step.min(length - offset);
             let (stage, copies) = self.stage()?;
-            read(offset, &mut stage.bytes()?[..count])?;
+            parts.read(offset, &mut stage.bytes()?[..count])?;
             // SAFETY: the target lies within the tensor, which the caller leaves alone.
             unsafe { stage.copy_to(0..count, target + offset as CUdeviceptr, copies)? };
         }
         Ok(())
     }
 
-    fn keep(
-        &self,
-        length: usize,
-        read: &mut impl FnMut(usize, &mut [u8]) -> Result<()>,
-    ) -> Result<PageLocked> {
+    fn keep(&self, length: usize, parts: &Parts<'_>) -> Result<PageLocked> {
         let mut memory = PageLocked::zeros(self.copies.context(), length)?;
-        read(0, memory.bytes()?)?;
+        parts.read(0, memory.bytes()?)?;
         Ok(memory)
     }
 
@@ -125,6 +119,7 @@ pub(super) fn pointer(tensor: &Tensor, stream: &CudaStream) -> Result<CUdevicept
         CudaStorageSlice::F32(values) => Ok(start(values, stream)),
         CudaStorageSlice::F16(values) => Ok(start(values, stream)),
         CudaStorageSlice::BF16(values) => Ok(start(values, stream)),
+        CudaStorageSlice::U8(bytes) => Ok(start(bytes, stream)),
         _ => not_a_buffer(tensor),
     }
 }
@@ -132,7 +127,7 @@ pub(super) fn pointer(tensor: &Tensor, stream: &CudaStream) -> Result<CUdevicept
 fn not_a_buffer(tensor: &Tensor) -> Result<CUdeviceptr> {
     let (shape, held_type) = (tensor.dims(), tensor.dtype());
     Err(candle_core::Error::msg(format!(
-        "values are copied to whole tensors of floats, not {held_type:?} {shape:?}"
+        "values are copied to whole tensors of floats or bytes, not {held_type:?} {shape:?}"
     ))
     .into())
 }

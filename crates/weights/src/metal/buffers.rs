@@ -93,7 +93,7 @@ impl Buffers for MetalBuffers {
             (self.read_alone(&parts, bytes)?, 0)
         };
         count_uploaded(bytes as u64);
-        let tensor = tensor_in(&buffer, offset, &self.device, held_type, shape)?;
+        let tensor = tensor_in(&buffer, offset, &self.device, held_type, &shape)?;
         lock(&self.in_use).push(tensor.clone());
         Ok(tensor)
     }

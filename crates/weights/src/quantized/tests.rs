@@ -154,7 +154,15 @@ fn check_held(path: &str) -> usize {
             let Some(rows) = stored.held_rows() else { continue };
             // What was there before does not matter.
             let mut bytes = vec![0xa5; rows.bytes()];
-            stored.fill_rows(&mut bytes).unwrap();
+            stored.fill_rows(0, &mut bytes).unwrap();
+            // Parts of it are the same rows.
+            for (first, count) in [(0, 1), (1, 3), (rows.rows / 2, 2), (rows.rows / 3, rows.rows)] {
+                let first = first.min(rows.rows);
+                let count = count.min(rows.rows - first);
+                let mut part = vec![0xa5; count * rows.row_bytes];
+                stored.fill_rows(first, &mut part).unwrap();
+                assert!(part == bytes[first * rows.row_bytes..][..part.len()], "{name}");
+            }
             let columns = stored.header.shape[1];
             let mut values = vec![0.0; rows.rows * columns];
             for (row, values) in bytes.chunks(rows.row_bytes).zip(values.chunks_mut(columns)) {

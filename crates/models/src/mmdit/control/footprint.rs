@@ -69,6 +69,11 @@ impl ControlNet {
         bytes.block(load, &self.kinds).max(adding)
     }
 
+    /// The scratch of its operations.
+    pub(in crate::mmdit) fn scratch(&self) -> u64 {
+        self.bytes().scratch()
+    }
+
     fn bytes(&self) -> Bytes<'_> {
         Bytes::new(&self.network, &self.weights, self.activation_type)
     }

@@ -315,23 +315,25 @@ __device__ void group_normalize(const Groups& groups) {
 }
 
 struct Scores {
-  void* scores;        // [rows, width], in place
+  const float* scores; // [rows, width]
+  void* weights;       // as many; of 32 bits they may be the scores
   const float* bias;   // [rows, width] or none
   uint32_t rows;
   uint32_t width;
   float scale;
 };
 
-// The softmax of scale * scores + bias, by a block of 256 threads a row. A row of nothing but minus infinity becomes zeros.
+// weights = the softmax of scale * scores + bias, by a block of 256 threads a row. A row of nothing but minus infinity becomes zeros.
 template <typename T>
 __device__ void softmax(const Scores& scores) {
   __shared__ float shared[8];
-  T* row = static_cast<T*>(scores.scores) + uint64_t(blockIdx.x) * scores.width;
+  const float* row = scores.scores + uint64_t(blockIdx.x) * scores.width;
+  T* weights = static_cast<T*>(scores.weights) + uint64_t(blockIdx.x) * scores.width;
   const float* bias = scores.bias ? scores.bias + uint64_t(blockIdx.x) * scores.width : nullptr;
   uint32_t thread = threadIdx.x, warp = thread / 32;
   float greatest = -INFINITY, total = 0.0f;
   for (uint32_t i = thread; i < scores.width; i += 256) {
-    float score = widened(row[i]) * scores.scale + (bias ? bias[i] : 0.0f);
+    float score = row[i] * scores.scale + (bias ? bias[i] : 0.0f);
     float larger = fmaxf(greatest, score);
     if (larger == -INFINITY) continue;
     total = total * __expf(greatest - larger) + __expf(score - larger);
@@ -346,7 +348,7 @@ __device__ void softmax(const Scores& scores) {
 #pragma unroll
   for (int i = 1; i < 8; i++) largest = fmaxf(largest, shared[i]);
   if (largest == -INFINITY) {
-    for (uint32_t i = thread; i < scores.width; i += 256) row[i] = rounded<T>(0.0f);
+    for (uint32_t i = thread; i < scores.width; i += 256) weights[i] = rounded<T>(0.0f);
     return;
   }
   total = sum_over_lanes(greatest == -INFINITY ? 0.0f : total * __expf(greatest - largest));
@@ -358,8 +360,8 @@ __device__ void softmax(const Scores& scores) {
   for (int i = 0; i < 8; i++) total += shared[i];
   float factor = 1.0f / total;
   for (uint32_t i = thread; i < scores.width; i += 256) {
-    float score = widened(row[i]) * scores.scale + (bias ? bias[i] : 0.0f);
-    row[i] = rounded<T>(__expf(score - largest) * factor);
+    float score = row[i] * scores.scale + (bias ? bias[i] : 0.0f);
+    weights[i] = rounded<T>(__expf(score - largest) * factor);
   }
 }
 
