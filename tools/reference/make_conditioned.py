@@ -97,7 +97,7 @@ def write(name: str, tensors: dict[str, torch.Tensor]) -> None:
     save_file({key: value.half().contiguous() for key, value in tensors.items()}, LORAS / f"{name}.safetensors")
 
 
-def spelled(of: Matrices, naming: Callable[[str], str], down: str, up: str, alpha: float | None = None) -> dict[str, torch.Tensor]:
+def named(of: Matrices, naming: Callable[[str], str], down: str, up: str, alpha: float | None = None) -> dict[str, torch.Tensor]:
     """The matrices under the layer names that `naming` returns."""
     tensors = {}
     for layer, (lower, upper) in of.items():
@@ -124,16 +124,16 @@ def make_loras_of_sd15() -> None:
         return lambda layer: prefix + name(layer).replace(".", "_")
 
     kohya = ("lora_down", "lora_up", 1.5)
-    write("kohya", spelled(matrices(layers(pipeline.unet, with_convolutions), 81), underscores("lora_unet_"), *kohya)
-          | spelled(matrices(layers(clip, text), 82), underscores("lora_te_", whole), *kohya))
-    write("diffusers", spelled(matrices(layers(pipeline.unet, attention), 83), lambda layer: f"unet.{layer}", "lora.down", "lora.up")
-          | spelled(matrices(layers(clip, text), 84), lambda layer: f"text_encoder.{whole(layer)}",
+    write("kohya", named(matrices(layers(pipeline.unet, with_convolutions), 81), underscores("lora_unet_"), *kohya)
+          | named(matrices(layers(clip, text), 82), underscores("lora_te_", whole), *kohya))
+    write("diffusers", named(matrices(layers(pipeline.unet, attention), 83), lambda layer: f"unet.{layer}", "lora.down", "lora.up")
+          | named(matrices(layers(clip, text), 84), lambda layer: f"text_encoder.{whole(layer)}",
                     "lora_linear_layer.down", "lora_linear_layer.up"))
     peft = ("lora_A", "lora_B")
-    write("peft", spelled(matrices(layers(pipeline.unet, with_convolutions), 85), lambda layer: f"unet.{layer}", *peft)
-          | spelled(matrices(layers(clip, text), 86), lambda layer: f"text_encoder.{whole(layer)}", *peft))
+    write("peft", named(matrices(layers(pipeline.unet, with_convolutions), 85), lambda layer: f"unet.{layer}", *peft)
+          | named(matrices(layers(clip, text), 86), lambda layer: f"text_encoder.{whole(layer)}", *peft))
     lcm = (*with_convolutions, "to_k", "ff.net.2", "proj_out", "conv2", "conv_shortcut", "upsamplers.0.conv")
-    write("lcm", spelled(matrices(layers(pipeline.unet, lcm), 87), underscores("lora_unet_"), *kohya))
+    write("lcm", named(matrices(layers(pipeline.unet, lcm), 87), underscores("lora_unet_"), *kohya))
 
 
 def make_loras_of_sd3() -> dict[str, torch.Tensor]:
@@ -142,10 +142,10 @@ def make_loras_of_sd3() -> dict[str, torch.Tensor]:
     attention = ("to_q", "to_v", "to_out.0", "add_k_proj", "ff.net.0.proj", "ff_context.net.2", "norm1.linear")
     text = ("q_proj", "out_proj", "fc2")
     peft = ("lora_A", "lora_B")
-    tensors = spelled(matrices(layers(pipeline.transformer, attention), 91), lambda layer: f"transformer.{layer}", *peft)
+    tensors = named(matrices(layers(pipeline.transformer, attention), 91), lambda layer: f"transformer.{layer}", *peft)
     for seed, encoder in [(92, "text_encoder"), (93, "text_encoder_2")]:
         of_text = matrices(layers(getattr(pipeline, encoder), text), seed)
-        tensors |= spelled(of_text, lambda layer, encoder=encoder: f"{encoder}.{whole(layer)}", *peft)
+        tensors |= named(of_text, lambda layer, encoder=encoder: f"{encoder}.{whole(layer)}", *peft)
     write("sd3-peft", tensors)
 
     generator = torch.Generator("cpu").manual_seed(94)
@@ -167,7 +167,7 @@ def make_loras_of_sd3() -> dict[str, torch.Tensor]:
                 own |= {f"{key}.lora_A.weight": down.half().float(), f"{key}.lora_B.weight": up_of_part * alpha / RANK}
     for seed, encoder, name in [(95, "text_encoder", "lora_te1_"), (96, "text_encoder_2", "lora_te2_")]:
         of_text = matrices(layers(getattr(pipeline, encoder), text), seed)
-        theirs |= spelled(of_text, lambda layer, name=name: name + whole(layer).replace(".", "_"), "lora_down", "lora_up", alpha)
+        theirs |= named(of_text, lambda layer, name=name: name + whole(layer).replace(".", "_"), "lora_down", "lora_up", alpha)
         for layer, (down, up) in of_text.items():
             key = f"{encoder}.{whole(layer)}"
             own |= {f"{key}.lora_A.weight": down.half().float(), f"{key}.lora_B.weight": up.half().float() * alpha / RANK}

@@ -66,11 +66,11 @@ CASES = [
     Case("sdxl", "sdxl"),
     Case("sdxl-negative", "sdxl", negative_prompt="dark", width=96),
     *(
-        Case(f"{model}-over-{strength}", model, "a photo of a dog", negative, 3, 10, strength=strength)
+        Case(f"{model}-img2img-{strength}", model, "a photo of a dog", negative, 3, 10, strength=strength)
         for model, negative in [("sd15", ""), ("sdxl", ""), ("refiner", "dark")]
         for strength in (0.3, 0.6, 1.0)
     ),
-    Case("refiner-over-without-negative", "refiner", "a photo of a dog", seed=3, steps=10, strength=0.5),
+    Case("refiner-img2img-without-negative", "refiner", "a photo of a dog", seed=3, steps=10, strength=0.5),
     *(
         Case(f"{model}-masked-{strength}", model, "a photo of a dog", "", 3, 10, strength=strength, masked=True)
         for model in ("sd15", "inpainting")
@@ -204,12 +204,12 @@ class Artist:
         self.init, self.mask = make_sources()
 
     def generate(self, case: Case) -> np.ndarray:
-        over = case.strength is not None
+        is_img2img = case.strength is not None
         kind = {
             (False, False): (StableDiffusionPipeline, StableDiffusionXLPipeline),
             (True, False): (StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline),
             (True, True): (StableDiffusionInpaintPipeline, None),
-        }[over, case.masked][case.model in ("sdxl", "refiner")]
+        }[is_img2img, case.masked][case.model in ("sdxl", "refiner")]
         more = {}
         if case.controls:
             kind = StableDiffusionControlNetPipeline
@@ -226,11 +226,11 @@ class Artist:
         if case.controls:
             scales = [scale for _, scale in case.controls]
             more = {"image": [self.init] * len(scales), "controlnet_conditioning_scale": scales}
-        if over:
+        if is_img2img:
             more |= {"image": self.init, "strength": case.strength}
         if case.masked:
             more["mask_image"] = self.mask
-        if not over or case.masked:
+        if not is_img2img or case.masked:
             more |= {"width": case.width, "height": case.height}
         image = pipeline(
             case.prompt, negative_prompt=case.negative_prompt or None, num_inference_steps=case.steps,

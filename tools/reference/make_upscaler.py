@@ -129,13 +129,13 @@ def rename(case: str) -> None:
     folder = MODELS / "upscaler" / case
     state = load_file(folder / "model.safetensors")
     blocks = len({name.split(".")[1] for name in state if name.startswith("body.")})
-    spelled = {
+    releases = {
         "first": {first_name(name, blocks): value for name, value in state.items()},
         "second": {second_name(name): value for name, value in state.items()},
         "parallel": {f"module.{second_name(name)}": value for name, value in state.items()},
         "nested": {"iter": 7, "state_dict": {"params": {"conv_first.weight": torch.zeros(1)}, "params_ema": state}},
     }
-    for name, state in spelled.items():
+    for name, state in releases.items():
         torch.save(state, folder / f"{name}.pth")
 
 

@@ -41,7 +41,7 @@ class Case(Generated):
     sampler: str | None = None
     strength: float | None = None
     masked: bool = False
-    # A ControlNet that follows `init.png`: its folder among the families' or among these.
+    # A ControlNet with `init.png` as its control image: its folder among the families' or among these.
     control: str | None = None
 
 
@@ -49,13 +49,13 @@ def case(model: str, what: str = "", base: str = "sd15", **more) -> Case:
     return Case(f"{model}-{what}".removesuffix("-"), model, base=base, **more)
 
 
-OVER = {"strength": 0.6, "steps": 10, "seed": 3}
+IMG2IMG = {"strength": 0.6, "steps": 10, "seed": 3}
 MASKED = {"strength": 0.7, "steps": 10, "seed": 3, "masked": True}
 
 CASES = [
     # `steps_offset`: left out, and 0.
     case("no-offset"),
-    case("no-offset", "over", **OVER),
+    case("no-offset", "img2img", **IMG2IMG),
     case("no-offset", "masked", **MASKED),
     case("no-offset", "controlled", control="families/control-1"),
     case("no-offset", "ddpm", sampler="DDPM"),
@@ -64,7 +64,7 @@ CASES = [
     case("zero-offset", "lcm", sampler="LCM"),
     # DDIM with the default `clip_sample`.
     case("clips"),
-    case("clips", "over", **OVER),
+    case("clips", "img2img", **IMG2IMG),
     case("clips", "masked", **MASKED),
     case("clips", "controlled", control="families/control-1"),
     case("of-another-class"),
@@ -72,10 +72,10 @@ CASES = [
     case("runge-kutta", "masked", **MASKED),
     # XL without `force_zeros_for_empty_prompt`, with a DDIM that clips.
     case("xl-bare", base="sdxl"),
-    case("xl-bare", "over", base="sdxl", **OVER),
+    case("xl-bare", "img2img", base="sdxl", **IMG2IMG),
     case("xl-bare", "euler", base="sdxl", sampler="Euler"),
     case("xl-moments", base="sdxl"),
-    case("xl-moments", "over", base="sdxl", **OVER),
+    case("xl-moments", "img2img", base="sdxl", **IMG2IMG),
     case("xl-moments", "masked", base="sdxl", **MASKED),
     # A mean alone, and families that read neither.
     case("xl-mean", base="sdxl"),
@@ -83,12 +83,12 @@ CASES = [
     # Guidance-distilled.
     case("distilled", guidance_scale=8.5, steps=4),
     case("distilled", "weak", guidance_scale=1.3, steps=3),
-    case("distilled", "over", guidance_scale=7.3, **OVER),
+    case("distilled", "img2img", guidance_scale=7.3, **IMG2IMG),
     # Shapes of BK-SDM, SSD-1B and Segmind-Vega.
     case("bk-sdm"),
     case("bk-sdm", "controlled", control="variants/bk-sdm-control"),
     case("ssd-1b", base="sdxl"),
-    case("ssd-1b", "over", base="sdxl", **OVER),
+    case("ssd-1b", "img2img", base="sdxl", **IMG2IMG),
 ]
 
 MOMENTS = {"latents_mean": [-1.6574, 1.886, -1.383, 2.5155], "latents_std": [1.7, 0.6, 1.3, 0.8]}

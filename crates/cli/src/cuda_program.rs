@@ -23,7 +23,7 @@ const DRIVER: &str = "libcuda.so";
 /// again, also if that is this program under another name.
 pub(crate) const HANDED_OVER: &str = "SD_GENERATE_HANDED_OVER";
 /// How long `generate-cuda` may take to say its version.
-const PATIENCE: Duration = Duration::from_secs(10);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why `generate-cuda` does not carry out the command.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ fn tried(program: &Path) -> Result<(), Unfit> {
         child.stdout.take().map(beginning),
         child.stderr.take().map(beginning),
     );
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + VERSION_TIMEOUT;
     let status = loop {
         match child.try_wait().map_err(start)? {
             Some(status) => break status,
@@ -94,7 +94,7 @@ fn tried(program: &Path) -> Result<(), Unfit> {
                 let _ = child.wait();
                 return Err(Unfit::Start(format!(
                     "it says nothing for {} s",
-                    PATIENCE.as_secs()
+                    VERSION_TIMEOUT.as_secs()
                 )));
             }
             None => thread::sleep(Duration::from_millis(2)),

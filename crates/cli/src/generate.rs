@@ -31,22 +31,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let prompts = prompts::of(arguments)?;
     sd_pipeline::device::compute_with(arguments.threads)?;
     let stdout = stdout_image(arguments)?;
-    let mut asked = all_asked(arguments, prompts, stdout.as_ref(), &configuration)?;
+    let mut resolved = resolve_all(arguments, prompts, stdout.as_ref(), &configuration)?;
     if arguments.plan {
-        return print_plans(&asked, arguments.display.printer());
+        return print_plans(&resolved, arguments.display.printer());
     }
-    refuse_contradictions(&asked, stdout.is_some())?;
+    refuse_contradictions(&resolved, stdout.is_some())?;
     if stdout.is_some() {
         // The folder of the image does not outlive the command, so that there is nothing to resume.
-        asked
+        resolved
             .iter_mut()
-            .for_each(|asked| asked.request.user_dirs.state = None);
+            .for_each(|one| one.request.user_dirs.state = None);
     }
-    warn_of_language(&asked, arguments.display.printer());
+    warn_of_language(&resolved, arguments.display.printer());
     if arguments.pro {
-        print_needs(&asked[0].request, arguments.display.printer());
+        print_needs(&resolved[0].request, arguments.display.printer());
     }
-    generate(arguments, &asked, stdout.as_ref())
+    generate(arguments, &resolved, stdout.as_ref())
 }
 
 /// Where the image of stdout is written first, if stdout takes one.
@@ -63,38 +63,38 @@ fn stdout_image(arguments: &Arguments) -> Result<Option<StdoutImage>, Failure> {
 }
 
 /// The requests of all `prompts`. What is missing is downloaded.
-fn all_asked(
+fn resolve_all(
     arguments: &Arguments,
     prompts: Vec<Prompt>,
     stdout: Option<&StdoutImage>,
     configuration: &Configuration,
-) -> Result<Vec<Asked>, Failure> {
+) -> Result<Vec<ResolvedRequest>, Failure> {
     let printer = arguments.display.printer();
     let mut preset: Option<Option<String>> = None;
-    let asked = prompts.into_iter().map(|mut prompt| {
+    let requests = prompts.into_iter().map(|mut prompt| {
         if let Some(stdout) = stdout {
             prompt.settings.output = Some(stdout.file());
         }
-        let (asked, chosen) = asked(arguments, prompt, configuration, printer)?;
+        let (request, chosen) = resolve(arguments, prompt, configuration, printer)?;
         // The same choice for every prompt is told once.
         if let Some(chosen) = chosen.filter(|chosen| preset.as_ref() != Some(chosen)) {
             note_preset(chosen.as_deref(), printer);
             preset = Some(chosen);
         }
-        Ok(asked)
+        Ok(request)
     });
-    asked.collect()
+    requests.collect()
 }
 
 /// Refuses what no run of several images, or of several prompts, can do.
-fn refuse_contradictions(asked: &[Asked], is_stdout: bool) -> Result<(), Failure> {
-    let images: usize = asked.iter().map(|asked| asked.request.images).sum();
+fn refuse_contradictions(resolved: &[ResolvedRequest], is_stdout: bool) -> Result<(), Failure> {
+    let images: usize = resolved.iter().map(|one| one.request.images).sum();
     if is_stdout && images > 1 {
         return Err(Failure::usage(format!(
             "stdout takes one image, and these are {images}"
         )));
     }
-    if asked.len() > 1 && asked.iter().any(|asked| asked.request.file_names.replaces) {
+    if resolved.len() > 1 && resolved.iter().any(|one| one.request.file_names.replaces) {
         // The second prompt would replace the images of the first.
         return Err(Failure::usage(
             "--overwrite and several prompts contradict each other".to_owned(),
@@ -104,9 +104,9 @@ fn refuse_contradictions(asked: &[Asked], is_stdout: bool) -> Result<(), Failure
 }
 
 /// Says once what the built-in model can generate, where prompts ask for something else.
-fn warn_of_language(asked: &[Asked], printer: Printer) {
+fn warn_of_language(resolved: &[ResolvedRequest], printer: Printer) {
     let mut told: Vec<String> = Vec::new();
-    for note in asked.iter().filter_map(|asked| language_note(&asked.request)) {
+    for note in resolved.iter().filter_map(|one| language_note(&one.request)) {
         if !told.contains(&note) {
             printer.warn(&note);
             told.push(note);
@@ -115,8 +115,8 @@ fn warn_of_language(asked: &[Asked], printer: Printer) {
 }
 
 /// The devices that the images are shared out among, if they are several.
-fn several_devices(asked: &[Asked]) -> Result<Option<Vec<DeviceChoice>>, Failure> {
-    let Some((first, others)) = asked.split_first() else {
+fn several_devices(resolved: &[ResolvedRequest]) -> Result<Option<Vec<DeviceChoice>>, Failure> {
+    let Some((first, others)) = resolved.split_first() else {
         return Ok(None);
     };
     if others.iter().any(|other| other.devices != first.devices) {
@@ -124,29 +124,33 @@ fn several_devices(asked: &[Asked]) -> Result<Option<Vec<DeviceChoice>>, Failure
             "the prompts of a run have the same --device".to_owned(),
         ));
     }
-    let images: usize = asked.iter().map(|asked| asked.request.images).sum();
+    let images: usize = resolved.iter().map(|one| one.request.images).sum();
     let devices = first.devices.all();
     Ok((devices.len() > 1 && images > 1).then_some(devices))
 }
 
 /// Generates the images.
-fn generate(arguments: &Arguments, asked: &[Asked], stdout: Option<&StdoutImage>) -> Result<(), Failure> {
-    if let Some(devices) = several_devices(asked)? {
-        let requests: Vec<&Request> = asked.iter().map(|asked| &asked.request).collect();
+fn generate(
+    arguments: &Arguments,
+    resolved: &[ResolvedRequest],
+    stdout: Option<&StdoutImage>,
+) -> Result<(), Failure> {
+    if let Some(devices) = several_devices(resolved)? {
+        let requests: Vec<&Request> = resolved.iter().map(|one| &one.request).collect();
         return devices::generate(&requests, &devices, arguments.threads, arguments.display.show());
     }
-    let last = match asked {
+    let last = match resolved {
         [only] if only.is_default_seed => Some(LastRequest::new(&only.request)),
         _ => None,
     };
     let before = last.as_ref().and_then(LastRequest::image);
     let images = run::execute(arguments.display.show(), stdout, |observer, interrupt| {
-        let mut engine = match asked.len() {
+        let mut engine = match resolved.len() {
             1 => Engine::new(),
             // What the next prompt can use stays in memory.
             _ => Engine::new().keep_loaded(),
         };
-        let requests: Vec<&Request> = asked.iter().map(|asked| &asked.request).collect();
+        let requests: Vec<&Request> = resolved.iter().map(|one| &one.request).collect();
         engine.run_all(&requests, observer, interrupt)
     })?;
     if let (Some(last), Some(image), None) = (last, images.first(), stdout) {
@@ -161,8 +165,8 @@ fn generate(arguments: &Arguments, asked: &[Asked], stdout: Option<&StdoutImage>
     Ok(())
 }
 
-/// A request for the pipeline.
-struct Asked {
+/// A request for the pipeline: every model that it names is found.
+struct ResolvedRequest {
     request: Request,
     /// Whether nobody has set the seed.
     is_default_seed: bool,
@@ -187,12 +191,12 @@ fn print_needs(request: &Request, printer: Printer) {
 }
 
 /// Layers the settings, resolves what they name and downloads what is missing. A plan reads headers only.
-fn asked(
+fn resolve(
     arguments: &Arguments,
     prompt: Prompt,
     configuration: &Configuration,
     printer: Printer,
-) -> Result<(Asked, Option<Option<String>>), Failure> {
+) -> Result<(ResolvedRequest, Option<Option<String>>), Failure> {
     let catalog = Catalog::new(configuration);
     let inputs = arguments.inputs(prompt.text);
     let layers = match &arguments.image_settings {
@@ -236,13 +240,13 @@ fn asked(
     }
     let request = resolved.request(&catalog);
     let folder = headers.as_ref().map(TempDir::path);
-    let asked = Asked {
+    let request = ResolvedRequest {
         request: request.map_err(|error| Failure::from(error).naming_hub_files(folder))?,
         is_default_seed,
         devices,
         headers,
     };
-    Ok((asked, chosen))
+    Ok((request, chosen))
 }
 
 /// What the built-in model can generate, if the prompt asks for something else.
@@ -287,10 +291,10 @@ fn note_preset(preset: Option<&str>, printer: Printer) {
 }
 
 /// Prints the plans of all requests.
-fn print_plans(asked: &[Asked], printer: Printer) -> Result<(), Failure> {
-    asked.iter().try_for_each(|asked| {
-        let folder = asked.headers.as_ref().map(TempDir::path);
-        print_plan(&asked.request, printer).map_err(|failure| failure.naming_hub_files(folder))
+fn print_plans(resolved: &[ResolvedRequest], printer: Printer) -> Result<(), Failure> {
+    resolved.iter().try_for_each(|one| {
+        let folder = one.headers.as_ref().map(TempDir::path);
+        print_plan(&one.request, printer).map_err(|failure| failure.naming_hub_files(folder))
     })
 }
 

@@ -58,7 +58,7 @@ fn presets(configuration: &Configuration, catalog: &Catalog) -> String {
 /// download".
 fn download(settings: &Settings, catalog: &Catalog) -> Option<String> {
     let mut wanted = wanted(settings, catalog.models_path()).unwrap_or_default();
-    // A run resamples images if the usual upscaler is not here.
+    // A run resamples images if the default upscaler is not here.
     wanted.retain(|part| part.kind != Some(Kind::Upscaler) || settings.upscaler.is_some());
     if wanted.is_empty() {
         return None;

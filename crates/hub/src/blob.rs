@@ -21,7 +21,7 @@ use crate::{Cache, Error, Event, Hub, Listing, Observer, Result};
 const PIECE: usize = 256 << 10;
 
 /// The partial download of a file.
-struct Arrival<'a> {
+struct PartialDownload<'a> {
     part: &'a Part,
     path: PathBuf,
     file: File,
@@ -31,13 +31,13 @@ struct Arrival<'a> {
     other_length: Option<u64>,
 }
 
-impl<'a> Arrival<'a> {
+impl<'a> PartialDownload<'a> {
     /// Opens the partial download of `part` that earlier calls left in the file at `path`.
     fn open(path: PathBuf, part: &'a Part, observer: &dyn Observer) -> Result<Self> {
         let mut options = File::options();
         options.create(true).truncate(false).read(true).write(true);
         let file = options.open(&path).map_err(Error::cache(&path))?;
-        let mut arrival = Self {
+        let mut partial = Self {
             part,
             path,
             file,
@@ -47,20 +47,20 @@ impl<'a> Arrival<'a> {
         };
         let mut piece = vec![0; PIECE];
         loop {
-            let read = arrival.file.read(&mut piece).map_err(arrival.failed())?;
+            let read = partial.file.read(&mut piece).map_err(partial.failed())?;
             if read == 0 {
                 break;
             }
             if observer.is_stopped() {
                 return Err(Error::Stopped);
             }
-            arrival.hash.update(&piece[..read]);
-            arrival.have += read as u64;
+            partial.hash.update(&piece[..read]);
+            partial.have += read as u64;
         }
-        if arrival.have > part.size {
-            arrival.restart()?;
+        if partial.have > part.size {
+            partial.restart()?;
         }
-        Ok(arrival)
+        Ok(partial)
     }
 
     /// Discards the bytes received so far.
@@ -133,14 +133,14 @@ impl Hub {
             self.check_online(id.as_str())?;
             let mut was_wrong = false;
             loop {
-                let partial = name.with_added_extension(Cache::PARTIAL);
-                let mut arrival = Arrival::open(partial, part, observer)?;
-                self.complete(&mut arrival, listing, (before, tally), observer)?;
-                let Some((what, wanted, found)) = arrival.difference() else {
-                    arrival.finish(&name)?;
+                let path = name.with_added_extension(Cache::PARTIAL);
+                let mut partial = PartialDownload::open(path, part, observer)?;
+                self.complete(&mut partial, listing, (before, tally), observer)?;
+                let Some((what, wanted, found)) = partial.difference() else {
+                    partial.finish(&name)?;
                     break;
                 };
-                fs::remove_file(&arrival.path).map_err(arrival.failed())?;
+                fs::remove_file(&partial.path).map_err(partial.failed())?;
                 // The partial download of an earlier call may be damaged, so one mismatch is retried.
                 if std::mem::replace(&mut was_wrong, true) {
                     return Err(Error::Mismatch {
@@ -162,24 +162,24 @@ impl Hub {
     /// files; `before` is its value for the files before this one.
     fn complete(
         &self,
-        arrival: &mut Arrival<'_>,
+        partial: &mut PartialDownload<'_>,
         listing: &Listing,
         (before, tally): (u64, &mut Tally),
         observer: &mut dyn Observer,
     ) -> Result<()> {
         /// An attempt that brings this many new bytes resets the count of retries.
         const WORTH_A_TRY: u64 = 1 << 20;
-        let part = arrival.part;
+        let part = partial.part;
         let mut retries = Retries::new();
-        let mut most = arrival.have;
-        while arrival.have < part.size && arrival.other_length.is_none() {
-            let received = self.receive(arrival, listing, observer, |have, observer| {
+        let mut most = partial.have;
+        while partial.have < part.size && partial.other_length.is_none() {
+            let received = self.receive(partial, listing, observer, |have, observer| {
                 tally.done = before + have;
                 tally.tell(&part.path, observer);
             });
             if let Err(failure) = received {
-                if arrival.have >= most + WORTH_A_TRY {
-                    most = arrival.have;
+                if partial.have >= most + WORTH_A_TRY {
+                    most = partial.have;
                     retries.restart();
                 }
                 let pause = retries.after(failure)?;
@@ -197,35 +197,35 @@ impl Hub {
     /// Requests the missing bytes once. `tell` is called with the number of bytes present.
     fn receive(
         &self,
-        arrival: &mut Arrival<'_>,
+        partial: &mut PartialDownload<'_>,
         listing: &Listing,
         observer: &mut dyn Observer,
         mut tell: impl FnMut(u64, &mut dyn Observer),
     ) -> Result<(), Failure> {
-        let part = arrival.part;
+        let part = partial.part;
         let url = self.file_address(listing, &part.path);
-        tell(arrival.have, observer);
+        tell(partial.have, observer);
         let response = self
             .client
-            .request(&url, Want::From(arrival.have), &|| observer.is_stopped())?;
+            .request(&url, Want::From(partial.have), &|| observer.is_stopped())?;
         let header = |name: HeaderName| response.headers().get(name)?.to_str().ok();
         let length = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let range = header(CONTENT_RANGE).and_then(Range::read);
-                if range.is_none_or(|range| range.first != arrival.have) {
-                    arrival.restart()?;
+                if range.is_none_or(|range| range.first != partial.have) {
+                    partial.restart()?;
                     return Err(interrupted(&url, "it sent another range than requested"));
                 }
                 range.and_then(|range| range.length)
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                arrival.restart()?;
+                partial.restart()?;
                 return Err(interrupted(&url, "it has no such part"));
             }
             // The server ignores the range and sends the whole file.
             status if status.is_success() => {
-                if arrival.have > 0 {
-                    arrival.restart()?;
+                if partial.have > 0 {
+                    partial.restart()?;
                 }
                 header(CONTENT_LENGTH).and_then(|length| length.parse().ok())
             }
@@ -236,8 +236,8 @@ impl Hub {
                     .into());
             }
         };
-        arrival.other_length = length.filter(|length| *length != part.size);
-        if arrival.other_length.is_some() {
+        partial.other_length = length.filter(|length| *length != part.size);
+        if partial.other_length.is_some() {
             return Ok(());
         }
         let pieces = Pieces::of(response.into_body().into_reader())?;
@@ -255,19 +255,19 @@ impl Hub {
                 continue;
             };
             let piece = piece.map_err(|error| interrupted(&url, &error.to_string()))?;
-            let have = arrival.have + piece.len() as u64;
+            let have = partial.have + piece.len() as u64;
             if have > part.size {
-                arrival.other_length = Some(have);
+                partial.other_length = Some(have);
                 return Ok(());
             }
-            arrival.add(&piece)?;
+            partial.add(&piece)?;
             tell(have, observer);
             if piece.is_empty() {
                 break;
             }
         }
-        if arrival.have < part.size {
-            let reason = format!("it ended after {} of {} bytes", arrival.have, part.size);
+        if partial.have < part.size {
+            let reason = format!("it ended after {} of {} bytes", partial.have, part.size);
             return Err(interrupted(&url, &reason));
         }
         Ok(())

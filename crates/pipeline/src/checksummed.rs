@@ -1,7 +1,7 @@
 //! The program's own files: f32 tensors with a JSON description and a SHA-256 checksum.
 //!
 //! They are safetensors files, so that other programs can read them. The header's metadata holds the
-//! description as JSON, and under the key `seal` the SHA-256 of the description and of every tensor's name,
+//! description as JSON, and under the key `checksum` the SHA-256 of the description and of every tensor's name,
 //! shape and bytes.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +19,9 @@ use sha2::{Digest, Sha256};
 use crate::crash_point::crash_point;
 
 const DESCRIPTION: &str = "description";
-const SEAL: &str = "seal";
+const CHECKSUM: &str = "checksum";
+/// Its key in files of earlier builds, which computed it in the same way.
+const EARLIER_CHECKSUM: &str = "seal";
 /// A longer header is treated as damage.
 const MAXIMUM_HEADER_BYTES: u64 = 100_000_000;
 
@@ -87,12 +89,12 @@ fn write(
     tensors: &[(String, &Tensor)],
 ) -> io::Result<()> {
     let description = serde_json::to_string(description)?;
-    let mut seal = Seal::of(&description);
+    let mut checksum = Checksum::of(&description);
     let mut header = serde_json::Map::new();
     let mut offset = 0;
     for (name, tensor) in tensors {
         let values = values(tensor)?;
-        seal.add(name, tensor.dims(), bytemuck::cast_slice(&values));
+        checksum.add(name, tensor.dims(), bytemuck::cast_slice(&values));
         let end = offset + 4 * values.len();
         let entry = json!({ "dtype": "F32", "shape": tensor.dims(), "data_offsets": [offset, end] });
         header.insert(name.clone(), entry);
@@ -100,7 +102,7 @@ fn write(
     }
     header.insert(
         "__metadata__".to_owned(),
-        json!({ DESCRIPTION: description, SEAL: seal.finish() }),
+        json!({ DESCRIPTION: description, CHECKSUM: checksum.finish() }),
     );
     let mut header = serde_json::to_vec(&header)?;
     // Spaces, so that the tensors start aligned.
@@ -124,23 +126,24 @@ pub(crate) fn read<D: DeserializeOwned>(path: &Path) -> Result<Checksummed<D>, U
     let empty = HashMap::new();
     let texts = header.metadata().as_ref().unwrap_or(&empty);
     let description = text(texts, DESCRIPTION)?;
-    let mut seal = Seal::of(description);
+    let mut checksum = Checksum::of(description);
     let mut tensors = BTreeMap::new();
     for name in header.offset_keys() {
         let view = file.tensor(&name).map_err(damaged)?;
         if view.dtype() != Dtype::F32 {
             return Err(Unreadable::Damaged(format!("`{name}` is not f32")));
         }
-        seal.add(&name, view.shape(), view.data());
+        checksum.add(&name, view.shape(), view.data());
         let (numbers, _) = view.data().as_chunks::<4>();
         let values: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         let tensor = Tensor::from_vec(values, view.shape(), &Device::Cpu)
             .map_err(|error| Unreadable::Damaged(error.to_string()))?;
         tensors.insert(name, tensor);
     }
-    if text(texts, SEAL)? != seal.finish() {
+    let expected = text(texts, EARLIER_CHECKSUM).or_else(|_| text(texts, CHECKSUM))?;
+    if expected != checksum.finish() {
         return Err(Unreadable::Damaged(
-            "its contents are not those of its seal".to_owned(),
+            "its contents do not match its checksum".to_owned(),
         ));
     }
     Ok(Checksummed {
@@ -200,9 +203,9 @@ pub(crate) fn make_private_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// The digest of a file's contents.
-struct Seal(Sha256);
+struct Checksum(Sha256);
 
-impl Seal {
+impl Checksum {
     fn of(description: &str) -> Self {
         Self(Sha256::new().chain_update(description))
     }
@@ -286,6 +289,31 @@ mod tests {
             assert!(!reads(&whole[..index]), "truncated at {index}");
         }
         assert!(!reads(&[whole.as_slice(), b"more"].concat()));
+    }
+
+    #[test]
+    fn a_checksum_under_its_earlier_key_is_verified() {
+        let (_folder, path) = written();
+        let whole = fs::read(&path).unwrap();
+        let header = 8..8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        let text = std::str::from_utf8(&whole[header.clone()]).unwrap();
+        let renamed = text.replace("\"checksum\":", "\"seal\":");
+        assert_ne!(renamed, text);
+        let length = (renamed.len() as u64).to_le_bytes();
+        let mut earlier = [&length[..], renamed.as_bytes(), &whole[header.end..]].concat();
+        fs::write(&path, &earlier).unwrap();
+        read::<serde_json::Value>(&path).unwrap();
+        *earlier.last_mut().unwrap() ^= 1;
+        fs::write(&path, &earlier).unwrap();
+        read::<serde_json::Value>(&path).unwrap_err();
+        let without = text.replace("\"checksum\":", "\"checksun\":");
+        fs::write(
+            &path,
+            [&whole[..8], without.as_bytes(), &whole[header.end..]].concat(),
+        )
+        .unwrap();
+        let error = read::<serde_json::Value>(&path).unwrap_err();
+        assert_eq!(error.to_string(), "it has no checksum");
     }
 
     #[test]

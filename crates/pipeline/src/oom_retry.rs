@@ -66,10 +66,10 @@ mod tests {
                 }
             },
             |may_take| {
-                let tighter = (*may_take / 2).max(smallest);
-                let is_tighter = tighter < *may_take;
-                *may_take = tighter;
-                Ok(is_tighter)
+                let smaller = (*may_take / 2).max(smallest);
+                let is_smaller = smaller < *may_take;
+                *may_take = smaller;
+                Ok(is_smaller)
             },
         );
         (outcome, tried)
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn each_budget_is_tighter_until_the_smallest() {
+    fn each_budget_is_smaller_until_the_smallest() {
         let plan = |predicted: u64| Plan {
             budget: Bytes(1000),
             budget_from: sd_memory::Limit::Requested,

@@ -32,15 +32,15 @@ pub struct Img2Img {
 pub enum DenoisingRange {
     /// All of it.
     #[default]
-    #[serde(rename = "Whole")]
+    #[serde(rename = "full")]
     Full,
     /// Up to this fraction, from 0 to 1.
     #[doc(alias = "denoising_end")]
-    #[serde(rename = "Until")]
+    #[serde(rename = "denoising_end")]
     End(f64),
     /// From this fraction on.
     #[doc(alias = "denoising_start")]
-    #[serde(rename = "From")]
+    #[serde(rename = "denoising_start")]
     Start(f64),
 }
 
@@ -65,10 +65,8 @@ pub struct Recipe {
     /// The images' size.
     pub size: ImageSize,
     /// The part of the denoising schedule that the model runs.
-    #[serde(rename = "share")]
     pub denoising_range: DenoisingRange,
     /// The settings of image-to-image or inpainting; None for text-to-image.
-    #[serde(rename = "over")]
     pub img2img: Option<Img2Img>,
     /// The guidance scale.
     pub guidance_scale: GuidanceScale,
@@ -102,7 +100,7 @@ impl Recipe {
             mask: init.mask.clone(),
             strength: init.strength.unwrap_or(match init.mask {
                 Some(_) => Strength::ALL,
-                None => Strength::OVER_IMAGE,
+                None => Strength::IMG2IMG,
             }),
         });
         let class = PipelineClass::new(bundle, task(img2img.as_ref()), !request.controls.is_empty());

@@ -86,7 +86,7 @@ impl Strength {
     /// Replaces the initial image entirely.
     pub const ALL: Self = Self(1.0);
     /// The default strength of image-to-image.
-    pub const OVER_IMAGE: Self = Self(0.75);
+    pub const IMG2IMG: Self = Self(0.75);
 }
 
 /// A refiner: a second model for an image-to-image pass over the images of the first.

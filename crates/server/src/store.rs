@@ -21,7 +21,7 @@ const VERSION: i64 = 1;
 /// A job with which the server was killed so many times is not begun again: it may be what kills it.
 const MOST_KILLS: i64 = 10;
 /// How long another process is waited for, such as one that makes a copy.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS jobs (
@@ -80,7 +80,7 @@ impl Store {
     /// It is none, is of a later version, or cannot be written.
     pub(crate) fn open(file: &Path) -> Result<Self> {
         let connection = Connection::open(file)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         // Readers do not wait for the writer, and what was committed survives a loss of power.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;

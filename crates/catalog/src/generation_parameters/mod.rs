@@ -53,7 +53,7 @@ pub struct GenerationParameters {
     pub differences: Vec<String>,
     /// The beginning of the SHA-256 of the model's file.
     pub model_hash: Option<String>,
-    /// The strength of image-to-image over an initial image that the file does not hold.
+    /// The strength of image-to-image from an initial image that the file does not hold.
     strength: Option<f64>,
     /// The ControlNets of control images that the file does not hold, with their scales.
     controlnets: Vec<(String, f64)>,

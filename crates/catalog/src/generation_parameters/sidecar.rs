@@ -33,7 +33,7 @@ const SETTINGS: [&str; 25] = [
     "sampler",
     "schedule",
     "clip_skip",
-    "over",
+    "img2img",
     "model",
     "loras",
     "embeddings",
@@ -47,6 +47,8 @@ const SETTINGS: [&str; 25] = [
     "dtype",
     "version",
 ];
+/// Keys that earlier builds wrote, and what they are called today.
+const RENAMED: [(&str, &str); 1] = [("over", "img2img")];
 /// Keys of what is known of an image beside its settings. The words of a style are in the prompt, and the settings of
 /// a preset are under their own keys.
 const FACTS: [&str; 17] = [
@@ -98,6 +100,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             unknown: Vec::new(),
         };
         while let Some(key) = map.next_key::<String>()? {
+            let renamed = RENAMED.iter().find(|(before, _)| *before == key);
+            let key = renamed.map_or(key, |(_, today)| (*today).to_owned());
             if SETTINGS.contains(&key.as_str()) {
                 fields.values.insert(key, map.next_value()?);
                 continue;
@@ -149,7 +153,7 @@ struct Embedding {
 
 /// The settings of image-to-image.
 #[derive(Deserialize)]
-struct Over {
+struct Img2Img {
     image: Option<PathBuf>,
     mask: Option<PathBuf>,
     strength: f64,
@@ -303,17 +307,17 @@ fn files(fields: &Fields, found: &mut GenerationParameters) -> Result<(), String
 
 /// The initial image and the control images.
 fn images(fields: &Fields, found: &mut GenerationParameters) -> Result<(), String> {
-    if let Some(over) = fields.get::<Over>("over")? {
-        match over.image {
+    if let Some(img2img) = fields.get::<Img2Img>("img2img")? {
+        match img2img.image {
             Some(image) => {
                 found.init = Some(InitImage {
                     image,
-                    strength: Some(Strength(over.strength)),
-                    mask: over.mask,
+                    strength: Some(Strength(img2img.strength)),
+                    mask: img2img.mask,
                 });
             }
             None => found.unmet.push(Unmet {
-                setting: "over".to_owned(),
+                setting: "img2img".to_owned(),
                 reason: "the initial image is not named".to_owned(),
                 options: vec!["init-image"],
                 is_missing: false,

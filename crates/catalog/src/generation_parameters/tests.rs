@@ -5,8 +5,8 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use sd_pipeline::TypeChoice;
 use sd_pipeline::seed::NoiseSource;
+use sd_pipeline::{InitImage, Strength, TypeChoice};
 use serde_json::{Value, json};
 
 use super::*;
@@ -380,7 +380,7 @@ fn sidecar() -> Value {
     json!({
         "prompt": "a cat <lora:fur:0.5>", "negative_prompt": "", "seed": 43, "rng": "torch", "steps": 4,
         "guidance_scale": 2.0, "guidance_rescale": 0.0, "width": 64, "height": 48, "sampler": "Flow Euler",
-        "schedule": "normal", "clip_skip": 1, "over": null, "model": "demo", "model_sha256": null,
+        "schedule": "normal", "clip_skip": 1, "img2img": null, "model": "demo", "model_sha256": null,
         "lora": [], "loras": [
             { "name": "fur", "file": "/l/fur.safetensors", "scale": 0.5, "text_scale": 0.5, "hash": null },
             { "name": "/l/other", "file": "/l/other.safetensors", "scale": 1.0, "text_scale": 0.2, "hash": null },
@@ -440,4 +440,25 @@ fn the_sidecar_of_an_image_precedes_its_text() {
     fs::write(&image, png(&[])).unwrap();
     let found = GenerationParameters::read(&image).unwrap();
     assert_eq!(found.source.name(), "sidecar");
+}
+
+#[test]
+fn an_initial_image_is_read_under_its_earlier_key_too() {
+    for key in ["img2img", "over"] {
+        let mut sidecar = sidecar();
+        sidecar.as_object_mut().unwrap().remove("img2img");
+        sidecar[key] = json!({ "image": "/i/init.png", "mask": "/i/mask.png", "strength": 0.4 });
+        let found = read_as("a.json", sidecar.to_string().as_bytes()).unwrap();
+        let expected = InitImage {
+            image: "/i/init.png".into(),
+            strength: Some(Strength(0.4)),
+            mask: Some("/i/mask.png".into()),
+        };
+        assert_eq!(found.init, Some(expected), "{key}");
+        assert_eq!((found.unmet.len(), found.differences.len()), (0, 0), "{key}");
+        // A refiner takes the image of the base model, which no file holds.
+        sidecar[key]["image"] = Value::Null;
+        let found = read_as("a.json", sidecar.to_string().as_bytes()).unwrap();
+        assert_eq!(found.unmet[0].setting, "img2img", "{key}");
+    }
 }

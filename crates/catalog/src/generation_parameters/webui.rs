@@ -140,7 +140,7 @@ fn setting(found: &mut GenerationParameters, key: &str, value: &str, is_hires: b
         "Postprocess upscale by" => found.set("upscale", key, value.strip_suffix(".0").unwrap_or(value)),
         "Postprocess upscaler" if value == "Lanczos" => found.set("upscaler", key, LANCZOS),
         "Postprocess upscaler" => found.set("upscaler", key, value),
-        "Denoising strength" if !is_hires => over_an_image(found, key, value),
+        "Denoising strength" if !is_hires => img2img(found, key, value),
         _ if MASK.contains(&key) => with_a_mask(found, key, value),
         _ if key.starts_with("ControlNet ") => control(found, key, value),
         _ if ORIGIN.contains(&key) => {}
@@ -163,12 +163,12 @@ fn without(found: &mut GenerationParameters, setting: String, with: &str, option
 }
 
 /// The initial image is not in the text.
-fn over_an_image(found: &mut GenerationParameters, key: &str, value: &str) {
+fn img2img(found: &mut GenerationParameters, key: &str, value: &str) {
     found.strength = value.parse().ok();
     without(
         found,
         format!("{key}: {value}"),
-        "over an initial image",
+        "from an initial image",
         &["init-image"],
     );
 }

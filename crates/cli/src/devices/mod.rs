@@ -23,7 +23,7 @@ use process::{DeviceProcess, Said};
 use progress::DevicesProgress;
 
 /// The time between two looks at whether the command is interrupted.
-const PATIENCE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Generates the images of `requests` on `devices`, with so many CPU `threads` in all.
 ///
@@ -160,7 +160,7 @@ impl DevicesRun {
     /// Shows what the processes say until all have ended.
     fn follow(&mut self, receiver: &Receiver<(usize, Said)>, activity: &Activity) {
         loop {
-            match receiver.recv_timeout(PATIENCE) {
+            match receiver.recv_timeout(POLL_INTERVAL) {
                 Ok((device, Said::Event(event))) => {
                     locked(&self.progress).observe(device, &event);
                     self.show(device, event);

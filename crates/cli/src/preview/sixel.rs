@@ -9,7 +9,7 @@ const CELL: usize = 12;
 /// Rows of pixels in a band.
 const BAND: usize = 6;
 
-/// What draws `image` at the cursor, enlarged or reduced so that it fits into `rows` of the terminal.
+/// What draws `image` at the cursor, scaled so that it fits into `rows` of the terminal.
 pub(super) fn sequence(image: &RgbImage, rows: usize) -> Vec<u8> {
     if image.width() * image.height() == 0 {
         return Vec::new();

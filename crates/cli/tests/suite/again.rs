@@ -259,11 +259,11 @@ fn what_an_image_names_and_is_not_here_is_an_error() {
         .run(&["again", "c.png", "--model", "demo"])
         .fails(4, "the LoRA `owner/fur` is not on this machine");
     // An initial image is not in the text.
-    let over = format!("a cat\n{line}, Denoising strength: 0.5");
-    picture(&fresh.path().join("d.png"), "parameters", &over);
+    let img2img = format!("a cat\n{line}, Denoising strength: 0.5");
+    picture(&fresh.path().join("d.png"), "parameters", &img2img);
     let run = fresh
         .run(&["again", "d.png", "--model", "demo"])
-        .fails(2, "over an initial image");
+        .fails(2, "from an initial image");
     assert!(run.stderr.contains("--init-image replaces it"), "{}", run.stderr);
     let init = format!("{FIXTURES}/families/init.png");
     let again = drawn(

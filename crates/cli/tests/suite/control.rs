@@ -15,10 +15,10 @@ const CONDITIONED: &str = concat!(
 
 fn generate(fresh: &Fresh, output: &str, more: &[&str]) -> (Image, Value, String) {
     let model = format!("{FAMILIES}/sd15");
-    let usual = [
+    let always = [
         "a cat", "--model", &model, "--size", "64x64", "--steps", "3", "--output", output,
     ];
-    let run = fresh.run(&[&usual[..], more].concat()).succeeds();
+    let run = fresh.run(&[&always[..], more].concat()).succeeds();
     let path = fresh.path().join(&run.images()[0]);
     let metadata = serde_json::from_slice(&fs::read(path.with_extension("json")).unwrap()).unwrap();
     (Image::read(&path), metadata, run.stderr)
@@ -148,9 +148,9 @@ fn stable_diffusion_3_has_its_own_controlnets() {
     fresh.tiny_model();
     let photo = format!("{FAMILIES}/init.png");
     let generate = |output: &str, more: &[&str]| {
-        let usual = ["a cat", "--model", "model", "--size", "64x64", "--steps", "2"];
+        let always = ["a cat", "--model", "model", "--size", "64x64", "--steps", "2"];
         let run = fresh
-            .run(&[&usual, &["--output", output][..], more].concat())
+            .run(&[&always, &["--output", output][..], more].concat())
             .succeeds();
         (Image::read(&fresh.path().join(&run.images()[0])), run.stderr)
     };

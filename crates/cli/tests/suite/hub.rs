@@ -273,15 +273,15 @@ fn networks_that_go_with_a_model_are_fetched_by_their_ids() {
 }
 
 #[test]
-fn the_usual_controlnet_is_fetched_where_none_is_named() {
+fn the_default_controlnet_is_fetched_where_none_is_named() {
     let (server, fresh) = hub();
-    let usual = "lllyasviel/control_v11p_sd15_openpose";
-    server.put_folder(usual, &Path::new(FAMILIES).join("control-1"));
-    server.put(usual, "diffusion_pytorch_model.bin", "not wanted");
+    let default_controlnet = "lllyasviel/control_v11p_sd15_openpose";
+    server.put_folder(default_controlnet, &Path::new(FAMILIES).join("control-1"));
+    server.put(default_controlnet, "diffusion_pytorch_model.bin", "not wanted");
     let photo = format!("{FAMILIES}/init.png");
     let with = |option: &'static str| [&GENERATE[..], &[option, &photo]].concat();
     let generated = run(&fresh, &server, &with("--pose")).succeeds();
-    for id in [ID, usual] {
+    for id in [ID, default_controlnet] {
         assert!(
             generated.stderr.contains(&format!("Downloading {id}: ")),
             "{}",
@@ -291,9 +291,13 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
     let found = metadata(&fresh, &generated);
     assert_eq!(
         (&found["controlnet"][0]["name"], &found["failures"]),
-        (&usual.into(), &Value::Array(vec![]))
+        (&default_controlnet.into(), &Value::Array(vec![]))
     );
-    assert!(server.served(usual, "diffusion_pytorch_model.bin").is_empty());
+    assert!(
+        server
+            .served(default_controlnet, "diffusion_pytorch_model.bin")
+            .is_empty()
+    );
     // Then it is cached, also offline.
     let requests = server.requests();
     run(&fresh, &server, &with("--pose")).succeeds();
@@ -320,8 +324,8 @@ fn the_usual_controlnet_is_fetched_where_none_is_named() {
 fn a_preset_with_a_default_controlnet_is_chosen() {
     let server = Server::start();
     let fresh = Fresh::new();
-    let usual = "lllyasviel/control_v11p_sd15_openpose";
-    server.put_folder(usual, &Path::new(FAMILIES).join("control-1"));
+    let default_controlnet = "lllyasviel/control_v11p_sd15_openpose";
+    server.put_folder(default_controlnet, &Path::new(FAMILIES).join("control-1"));
     fresh.install("families/sd15", "Lykon/DreamShaper-8");
     fresh.install("models/tiny-large", "stabilityai/stable-diffusion-3.5-large");
     let photo = format!("{FAMILIES}/init.png");
@@ -332,7 +336,10 @@ fn a_preset_with_a_default_controlnet_is_chosen() {
         "{}",
         generated.stderr
     );
-    assert_eq!(metadata(&fresh, &generated)["controlnet"][0]["name"], usual);
+    assert_eq!(
+        metadata(&fresh, &generated)["controlnet"][0]["name"],
+        default_controlnet
+    );
 }
 
 #[test]

@@ -39,8 +39,8 @@ fn image_to_image_and_inpainting() {
         .run(&["a red circle", "--quiet", "--output", "first"])
         .succeeds();
     let path = run.images()[0].to_str().unwrap().to_owned();
-    let over = ["--init-image", &path];
-    let with = |more: &[&'static str]| [&over[..], more].concat();
+    let img2img = ["--init-image", &path];
+    let with = |more: &[&'static str]| [&img2img[..], more].concat();
 
     let little = generate(
         &fresh,
@@ -109,7 +109,7 @@ fn files_that_are_no_images_and_masks_that_do_not_fit() {
                 .unwrap()
                 .contains(reason)
         );
-        assert_eq!(sidecar["over"]["mask"], Value::Null);
+        assert_eq!(sidecar["img2img"]["mask"], Value::Null);
         fresh
             .run(&[&masked[..], &[mask, "--strict"]].concat())
             .fails(1, reason);
@@ -136,7 +136,7 @@ fn a_refiner_is_image_to_image_from_the_saved_image() {
         .run(&["a red circle", "--steps", "8", "--quiet", "--output", "plain"])
         .succeeds();
     let path = plain.images()[0].to_str().unwrap().to_owned();
-    let over = [
+    let img2img = [
         "--init-image",
         &path,
         "--strength",
@@ -145,11 +145,11 @@ fn a_refiner_is_image_to_image_from_the_saved_image() {
         "20",
         "--quiet",
         "--output",
-        "over",
+        "img2img",
     ];
-    let over = fresh.run(&[&["a red circle"][..], &over].concat()).succeeds();
-    let over = Image::read(&fresh.path().join(&over.images()[0]));
-    assert!(refined.pixels == over.pixels);
+    let img2img = fresh.run(&[&["a red circle"][..], &img2img].concat()).succeeds();
+    let img2img = Image::read(&fresh.path().join(&img2img.images()[0]));
+    assert!(refined.pixels == img2img.pixels);
     let plain = Image::read(&fresh.path().join(&path));
     assert!(refined.pixels != plain.pixels);
 }

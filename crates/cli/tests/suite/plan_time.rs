@@ -133,7 +133,7 @@ fn slow_down(path: &std::path::Path, factor: f64) {
     }
     let description = description.to_string();
     let digest = Sha256::digest(&description);
-    texts["seal"] = digest
+    texts["checksum"] = digest
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect::<String>()

@@ -180,7 +180,7 @@ impl ConditioningInputs<'_> {
         match (&self.added, config.added_embedding()) {
             (None, None) => Ok(()),
             (Some(_), None) => refuse("a pooled text".to_owned(), "none".to_owned()),
-            (None, Some(_)) => refuse("no pooled text".to_owned(), "one, and numbers".to_owned()),
+            (None, Some(_)) => refuse("no pooled text".to_owned(), "one, with add_time_ids".to_owned()),
             (Some(given), Some(added)) => {
                 let (pooled_texts, features) = given.text_embeds.dims2()?;
                 let fits = |time_ids: &Vec<f32>| {
@@ -189,14 +189,14 @@ impl ConditioningInputs<'_> {
                 if pooled_texts == texts && given.time_ids.len() == texts && given.time_ids.iter().all(fits) {
                     return Ok(());
                 }
-                let numbers: Vec<usize> = given.time_ids.iter().map(Vec::len).collect();
+                let add_time_ids: Vec<usize> = given.time_ids.iter().map(Vec::len).collect();
                 refuse(
                     format!(
-                        "a pooled text {:?} and {numbers:?} numbers",
+                        "a pooled text {:?} and {add_time_ids:?} add_time_ids",
                         given.text_embeds.dims()
                     ),
                     format!(
-                        "{texts} texts, each with numbers of which each counts {}, together {}",
+                        "{texts} texts that have {1} features with their add_time_ids of {0} features each",
                         added.time_id_features, added.features
                     ),
                 )

@@ -155,7 +155,7 @@ fn every_tensor_of_a_text_encoder_has_its_other_names() {
 }
 
 #[test]
-fn another_spelling_of_a_projection_is_read_too() {
+fn another_name_of_a_projection_is_read_too() {
     let translation = Naming::OPEN_CLIP.translation([]);
     let names = translation.diffusers_names("text_projection.weight");
     assert_eq!(

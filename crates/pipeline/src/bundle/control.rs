@@ -73,7 +73,7 @@ impl Control {
     /// # Errors
     /// The file is damaged.
     pub(super) fn read_image(&mut self) -> Result<()> {
-        self.image = Some(self.followed()?);
+        self.image = Some(self.control_image()?);
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Control {
     }
 
     /// The control image in pixels, at the size of the generated images.
-    fn followed(&self) -> Result<RgbImage> {
+    fn control_image(&self) -> Result<RgbImage> {
         let image = self.source.at(self.size)?;
         Ok(match self.choice.kind {
             ControlKind::Canny => canny(&image, EDGES.0, EDGES.1),
@@ -149,7 +149,7 @@ impl Control {
     pub(crate) fn shown(&self) -> Result<Tensor> {
         let image = match &self.image {
             Some(image) => Cow::Borrowed(image),
-            None => Cow::Owned(self.followed()?),
+            None => Cow::Owned(self.control_image()?),
         };
         // Between -1 and 1.
         let image = image.to_tensor()?;

@@ -40,7 +40,7 @@ pub(super) struct KeptRequest {
     pub(super) rng: NoiseSource,
     pub(super) steps: usize,
     pub(super) size: ImageSize,
-    #[serde(rename = "over")]
+    #[serde(alias = "over")]
     pub(super) img2img: Option<KeptImg2Img>,
     pub(super) guidance_scale: GuidanceScale,
     pub(super) guidance_rescale: f64,

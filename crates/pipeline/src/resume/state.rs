@@ -36,10 +36,10 @@ pub(super) struct Description {
     /// The identities of the input files beside the models.
     pub(super) inputs: Vec<FileIdentity>,
     /// Steps of each model pass.
-    #[serde(rename = "leg_steps")]
+    #[serde(alias = "leg_steps")]
     pub(super) pass_steps: Vec<usize>,
     /// The current model pass.
-    #[serde(rename = "leg")]
+    #[serde(alias = "leg")]
     pub(super) pass: usize,
     /// The duration of the run so far, in seconds.
     pub(super) seconds: f64,

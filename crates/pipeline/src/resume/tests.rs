@@ -335,6 +335,38 @@ fn a_state_of_an_earlier_build_is_refused_as_that() {
     );
 }
 
+/// Earlier builds of this version wrote other keys.
+#[test]
+fn a_state_with_earlier_keys_is_read() {
+    let earlier = |state: &mut Value, keys: &[(&str, &str)]| {
+        let fields = state.as_object_mut().unwrap();
+        for &(before, today) in keys {
+            let value = fields.remove(today).unwrap();
+            fields.insert(before.to_owned(), value);
+        }
+    };
+    let rewritten = |img2img: Value| {
+        let run = Interrupted::new();
+        run.rewrite(|state| {
+            state.description["request"]["img2img"] = img2img;
+            earlier(&mut state.description["request"], &[("over", "img2img")]);
+            earlier(
+                &mut state.description,
+                &[("leg", "pass"), ("leg_steps", "pass_steps")],
+            );
+        });
+        run
+    };
+    let run = rewritten(Value::Null);
+    assert_eq!(run.resume().unwrap().len(), 2);
+    let run = rewritten(json!({ "image": "/init.png", "mask": null, "strength": 0.5 }));
+    let state = checksummed::read::<state::Description>(&run.state()).unwrap();
+    let img2img = state.description.request.img2img.unwrap();
+    assert_eq!(img2img.image, Path::new("/init.png"));
+    assert_eq!(img2img.strength, Strength(0.5));
+    assert_eq!(state.description.pass_steps, [8]);
+}
+
 #[test]
 fn a_state_that_contradicts_itself_is_damaged() {
     let changes: [fn(&mut Checksummed<Value>); 29] = [
@@ -342,10 +374,10 @@ fn a_state_that_contradicts_itself_is_damaged() {
         |state| state.description["name"]["id"] = "../../ab".into(),
         |state| state.description["name"]["started"] = "../../../../tmp/evil".into(),
         |state| state.description["name"]["started"] = "2026-05-04T03:02:01/../../x".into(),
-        |state| state.description["leg"] = 1.into(),
-        |state| state.description["leg_steps"] = json!([8, 8]),
-        |state| state.description["leg_steps"] = json!([7]),
-        |state| state.description["leg_steps"] = json!([u64::MAX]),
+        |state| state.description["pass"] = 1.into(),
+        |state| state.description["pass_steps"] = json!([8, 8]),
+        |state| state.description["pass_steps"] = json!([7]),
+        |state| state.description["pass_steps"] = json!([u64::MAX]),
         |state| state.description["models"] = json!([]),
         |state| state.description["pictures"][0]["image"] = 2.into(),
         |state| state.description["pictures"][0]["image"] = u64::MAX.into(),

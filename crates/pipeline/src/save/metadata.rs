@@ -39,7 +39,6 @@ pub struct Metadata {
     /// How many more of CLIP's last layers were skipped.
     pub clip_skip: usize,
     /// The settings of image-to-image, if it was used.
-    #[serde(rename = "over")]
     pub img2img: Option<Img2Img>,
     /// The style that was added to the prompt.
     pub style: Option<String>,

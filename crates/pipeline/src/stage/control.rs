@@ -60,7 +60,7 @@ fn latents(bundle: &Bundle, weight_options: &WeightOptions) -> Result<Vec<Option
         let mean = device::to_host(&encoded.mean)?;
         bundle
             .components()
-            .check_finite(&mean, "the encoder of what is followed", COMPONENT)?;
+            .check_finite(&mean, "the VAE encoding of a control image", COMPONENT)?;
         Ok(bundle.vae.scale(&mean, scaling)?)
     };
     let of = |control: &Control| match control.input().latents {

@@ -31,7 +31,8 @@ impl Drawing<'_> {
         }
     }
 
-    /// A request for 64x64 pixels: the refiner goes over an image, and the inpainting model fills a mask.
+    /// A request for 64x64 pixels: image-to-image with the refiner, inpainting with the inpainting
+    /// model.
     fn request(&self, files: &ModelFiles, output: &Path) -> Request {
         let families = fixtures().join("families");
         let fills_mask = self.family == "inpainting";

@@ -74,7 +74,7 @@ fn the_smallest_budget_changes_no_pixel() {
         "sd15",
         "sd21",
         "sdxl",
-        "refiner-over-0.6",
+        "refiner-img2img-0.6",
         "inpainting-masked-0.7",
         "sd15-controlled-twice",
     ];

@@ -43,8 +43,8 @@ def main():
         assert drawn.image.tobytes() == again.image.tobytes()
         pair = api.txt2img(prompt="a", batch_size=2, scheduler="Simple", **SMALL)
         assert len(pair.images) == 2 and pair.info["all_seeds"] == [7, 8], pair.info
-        over = api.img2img(images=[drawn.image], prompt="a blue square", denoising_strength=0.6, cfg_scale=7, **SMALL)
-        assert over.image.size == (64, 64) and over.image.tobytes() != drawn.image.tobytes()
+        img2img = api.img2img(images=[drawn.image], prompt="a blue square", denoising_strength=0.6, cfg_scale=7, **SMALL)
+        assert img2img.image.size == (64, 64) and img2img.image.tobytes() != drawn.image.tobytes()
         mask = drawn.image.convert("L").point(lambda _: 255)
         mask.paste(0, (32, 0, 64, 64))
         filled = api.img2img(images=[drawn.image], mask_image=mask, prompt="a blue square", denoising_strength=1, cfg_scale=7, **SMALL)

@@ -13,11 +13,11 @@ use crate::{Error, Result};
 
 /// How long pieces are waited for before the GPU is. The commands of one block take less, except on the
 /// slowest GPUs with the largest networks.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// As long, on a GPU that gives memory back only when it is waited for.
-const LITTLE_PATIENCE: Duration = Duration::from_millis(20);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(20);
 /// As long, after the GPU was waited for. Metal may drop what commands held a moment after their end.
-const PATIENCE_AFTER: Duration = Duration::from_millis(500);
+const TIMEOUT_AFTER_DRAIN: Duration = Duration::from_millis(500);
 /// A GPU that is waited for in less time had nothing to do.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -63,10 +63,14 @@ impl Window {
             if state.retired.is_empty() {
                 break;
             }
-            let patience = if has_drained { PATIENCE_AFTER } else { patience() };
+            let limit = if has_drained {
+                TIMEOUT_AFTER_DRAIN
+            } else {
+                timeout()
+            };
             let (woken, timeout) = self
                 .returned
-                .wait_timeout(state, patience)
+                .wait_timeout(state, limit)
                 .unwrap_or_else(PoisonError::into_inner);
             state = woken;
             if !timeout.timed_out() {
@@ -186,11 +190,11 @@ fn address(mapping: &Mapping) -> usize {
     mapping.start().as_ptr() as usize
 }
 
-fn patience() -> Duration {
+fn timeout() -> Duration {
     if GIVES_BACK_WHEN_WAITED_FOR.load(Ordering::Relaxed) {
-        LITTLE_PATIENCE
+        SHORT_TIMEOUT
     } else {
-        PATIENCE
+        TIMEOUT
     }
 }
 

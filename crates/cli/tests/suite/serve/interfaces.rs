@@ -123,10 +123,10 @@ fn clients_of_webui_are_answered() {
         read["info"].as_str().unwrap().starts_with("a red circle"),
         "{read}"
     );
-    let mut over = request.clone();
-    over["init_images"] = json!([encoded]);
-    over["denoising_strength"] = json!(0.5);
-    let answer = server.post("/sdapi/v1/img2img", &over).is(200);
+    let mut img2img = request.clone();
+    img2img["init_images"] = json!([encoded]);
+    img2img["denoising_strength"] = json!(0.5);
+    let answer = server.post("/sdapi/v1/img2img", &img2img).is(200);
     assert_ne!(base64_of(&answer["images"][0]), image);
     let error = server
         .post("/sdapi/v1/txt2img", &json!({ "prompt": "a", "enable_hr": true }))

@@ -39,7 +39,7 @@ const MODULES: [(&str, ControlKind); 4] = [
 /// A field is wrong, or sets what this program cannot do.
 pub(super) fn request(
     sent: &Map<String, Value>,
-    over_image: bool,
+    is_img2img: bool,
     chosen: Option<String>,
 ) -> Answer<JobRequest> {
     for (name, nothing) in WITHOUT {
@@ -84,7 +84,7 @@ pub(super) fn request(
         control: control(sent)?,
         ..JobRequest::default()
     };
-    if over_image {
+    if is_img2img {
         let image = match of_list(sent, "init_images")? {
             [Value::String(image)] => image.clone(),
             [] => return Err(ApiError::invalid("init_images", "there is no initial image")),
@@ -274,8 +274,8 @@ mod tests {
 
     use super::*;
 
-    fn of(value: Value, over_image: bool) -> Answer<JobRequest> {
-        request(value.as_object().unwrap(), over_image, None)
+    fn of(value: Value, is_img2img: bool) -> Answer<JobRequest> {
+        request(value.as_object().unwrap(), is_img2img, None)
     }
 
     #[test]

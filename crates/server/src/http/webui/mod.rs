@@ -65,10 +65,10 @@ async fn img2img(State(server): State<Shared>, Extension(user): Extension<User>,
     shaped(generated(server, user, body, true).await)
 }
 
-async fn generated(server: Shared, user: User, body: Body, over_image: bool) -> Answer<Response> {
+async fn generated(server: Shared, user: User, body: Body, is_img2img: bool) -> Answer<Response> {
     let sent: Map<String, Value> = body::json(body).await?;
     let chosen = lock(&server.chosen_model).clone();
-    let request = fields::request(&sent, over_image, chosen)?;
+    let request = fields::request(&sent, is_img2img, chosen)?;
     let sends_images = sent.get("send_images").and_then(Value::as_bool).unwrap_or(true);
     let (job, files) = Awaited::submit(&server, request, user.0).await?.ended().await?;
     // As there, a request that was interrupted is answered with the images that are finished.

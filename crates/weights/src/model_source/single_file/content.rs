@@ -1,6 +1,6 @@
 //! The networks that a file holds, recognised by their tensors.
 
-use super::places::{ALONE, PLACES, is_left_over};
+use super::prefixes::{ALONE, TENSOR_PREFIXES, is_left_over};
 use super::{Settings, clip, mmdit, other_families, t5, unet, vae};
 use crate::{Checkpoint, ModelFamily, Naming, NetworkKind, Result};
 
@@ -32,18 +32,18 @@ enum Names {
 /// shape.
 pub(super) fn networks(all: &Checkpoint) -> Result<Vec<Network>> {
     let mut networks = Vec::new();
-    for place in PLACES {
+    for known in TENSOR_PREFIXES {
         let below = all.selected(|name| {
-            let name = name.strip_prefix(place.prefix)?;
+            let name = name.strip_prefix(known.prefix)?;
             (!is_left_over(name)).then(|| name.to_owned())
         });
-        networks.extend(network(&below, place.encoder)?);
+        networks.extend(network(&below, known.encoder)?);
     }
-    let is_placed =
-        |name: &str| PLACES.iter().any(|place| name.starts_with(place.prefix)) || is_left_over(name);
+    let is_taken =
+        |name: &str| TENSOR_PREFIXES.iter().any(|known| name.starts_with(known.prefix)) || is_left_over(name);
     for prefix in ALONE {
         let alone = all.selected(|name| {
-            let bare = name.strip_prefix(prefix).filter(|_| !is_placed(name))?;
+            let bare = name.strip_prefix(prefix).filter(|_| !is_taken(name))?;
             Some(bare.to_owned())
         });
         networks.extend(network(&alone, None)?);
@@ -105,7 +105,7 @@ pub(crate) fn network_kind(component: &str, tensors: &Checkpoint) -> Result<Netw
     })
 }
 
-/// The network of `tensors`, if they are those of a network. `encoder` is the text encoder that their place
+/// The network of `tensors`, if they are those of a network. `encoder` is the text encoder that their prefix
 /// in the file says.
 fn network(tensors: &Checkpoint, encoder: Option<NetworkKind>) -> Result<Option<Network>> {
     let Some(names) = Names::of(tensors) else {

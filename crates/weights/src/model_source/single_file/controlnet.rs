@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::dimensions::{count, size};
-use super::places::is_left_over;
+use super::prefixes::is_left_over;
 use super::{Settings, unet};
 use crate::{Checkpoint, Naming, Result};
 

@@ -10,7 +10,7 @@ mod controlnet;
 mod dimensions;
 mod mmdit;
 mod other_families;
-mod places;
+mod prefixes;
 mod schedule;
 mod t5;
 mod unet;

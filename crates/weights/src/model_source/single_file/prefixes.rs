@@ -4,34 +4,34 @@ use super::super::NetworkKind;
 
 /// A prefix, and what it says of the network below it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct TensorPrefix {
     /// The prefix, with its dot.
     pub(super) prefix: &'static str,
     /// The text encoder that is there, where its tensors alone might be those of another.
     pub(super) encoder: Option<NetworkKind>,
 }
 
-/// A place without a word on the text encoder.
-const fn place(prefix: &'static str) -> Place {
-    Place {
+/// A prefix that says nothing of a text encoder.
+const fn prefix(prefix: &'static str) -> TensorPrefix {
+    TensorPrefix {
         prefix,
         encoder: None,
     }
 }
 
-const fn encoder(prefix: &'static str, kind: NetworkKind) -> Place {
-    Place {
+const fn encoder(prefix: &'static str, kind: NetworkKind) -> TensorPrefix {
+    TensorPrefix {
         prefix,
         encoder: Some(kind),
     }
 }
 
-/// The places, in the order in which they are tried: as the original programs, stable-diffusion.cpp and
+/// The prefixes, in the order in which they are tried: as the original programs, stable-diffusion.cpp and
 /// ComfyUI write them.
-pub(super) const PLACES: &[Place] = &[
-    place("model.diffusion_model."),
-    place("first_stage_model."),
-    place("vae."),
+pub(super) const TENSOR_PREFIXES: &[TensorPrefix] = &[
+    prefix("model.diffusion_model."),
+    prefix("first_stage_model."),
+    prefix("vae."),
     encoder("cond_stage_model.transformer.", NetworkKind::ClipL),
     encoder("cond_stage_model.1.transformer.", NetworkKind::ClipG),
     encoder("cond_stage_model.model.", NetworkKind::ClipH),
@@ -44,8 +44,8 @@ pub(super) const PLACES: &[Place] = &[
     encoder("text_encoders.t5xxl.transformer.", NetworkKind::T5),
 ];
 
-/// The prefixes of a network that is alone in its file, or beside tensors in [`PLACES`]. The first is that of
-/// a file with the bare names.
+/// The prefixes of a network that is alone in its file, or beside tensors below [`TENSOR_PREFIXES`]. The first
+/// is that of a file with the bare names.
 pub(super) const ALONE: [&str; 4] = ["", "diffusion_model.", "unet.", "transformer."];
 
 /// Whether `name` is the name of a tensor that training left behind, or that repeats another: no network
