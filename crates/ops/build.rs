@@ -17,9 +17,9 @@ const KERNELS: [&str; 7] = [
 const HEADERS: [&str; 5] = [
     "functions.cuh",
     "hopper.cuh",
-    "quantization.cuh",
     "tensor_cores.cuh",
     "values.cuh",
+    "../../gpu/quantization.h",
 ];
 /// The kernels for compute capability 9.0 alone, H100 and H200.
 const FOR_HOPPER: &str = "attention_hopper";

@@ -59,10 +59,8 @@ pub struct Capabilities {
     /// Whether operations take weights of any floating-point type and widen them. Activations are then 32-bit
     /// floats. On other devices activations and weights share a type.
     pub widens_weights: bool,
-    /// Whether linear layers take weights in quantised blocks.
-    pub takes_quantized_weights: bool,
-    /// Whether they decode the whole of such a weight to a tensor, in the type of activations, for each product.
-    /// Elsewhere the product decodes what it multiplies.
+    /// Whether linear layers decode the whole of a quantised weight to a tensor, in the type of activations, for each
+    /// product. Elsewhere the product decodes what it multiplies.
     pub decodes_whole_weights: bool,
     /// Whether operations compute on rayon's threads, so that [`parallel_map`](crate::parallel_map) runs
     /// independent ones in parallel.
@@ -89,7 +87,6 @@ const CPU: Capabilities = Capabilities {
     backend: Backend::Cpu,
     memory: Memory::Host,
     widens_weights: true,
-    takes_quantized_weights: true,
     decodes_whole_weights: false,
     computes_on_threads: true,
     saturating_rows: 1024,
@@ -104,7 +101,6 @@ const CUDA: Capabilities = Capabilities {
     backend: Backend::Cuda,
     memory: Memory::Discrete,
     widens_weights: false,
-    takes_quantized_weights: true,
     decodes_whole_weights: true,
     computes_on_threads: false,
     saturating_rows: 8192,
@@ -120,7 +116,6 @@ const METAL: Capabilities = Capabilities {
     backend: Backend::Metal,
     memory: Memory::Unified,
     widens_weights: false,
-    takes_quantized_weights: false,
     decodes_whole_weights: true,
     computes_on_threads: false,
     saturating_rows: 4096,

@@ -377,22 +377,16 @@ impl Checkpoint {
 
     /// Reads the rows of the tensor `name` into host memory, `[rows, bytes of a row]`, as
     /// [`Checkpoint::held_rows`] says. The tensor takes one of `buffers`, as for [`Checkpoint::read`].
-    pub(crate) fn read_held_rows(&self, name: &str, buffers: Option<&BufferPool>) -> Result<Tensor> {
+    pub(crate) fn read_held_rows(&self, name: &str, buffers: &BufferPool) -> Result<Tensor> {
         let stored = self.stored(name)?;
         let unsupported = || stored.unsupported(name, stored.header.element_type);
         let held = self.held_rows(name).ok_or_else(unsupported)?;
-        let elements = match buffers {
-            Some(buffers) => buffers.take(DType::U8, held.bytes()),
-            None => Elements::zeros(DType::U8, held.bytes()),
-        };
-        let Some(Elements::Bytes(mut bytes)) = elements else {
+        let Some(Elements::Bytes(mut bytes)) = buffers.take(DType::U8, held.bytes()) else {
             return Err(unsupported());
         };
         stored.fill_rows(0, &mut bytes)?;
         let tensor = Elements::Bytes(bytes).into_tensor(&[held.rows, held.row_bytes])?;
-        if let Some(buffers) = buffers {
-            buffers.track(&tensor);
-        }
+        buffers.track(&tensor);
         Ok(tensor)
     }
 

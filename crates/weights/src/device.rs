@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Result};
-use sd_ops::Capabilities;
 
 use crate::buffers::{Buffers, HostBuffers};
 use crate::{DeviceMemory, HostMemory};
@@ -46,11 +45,6 @@ pub(crate) fn computes_in_host_memory(device: &Device) -> bool {
 /// On other devices activations and weights share a type.
 pub(crate) fn widens_weights(device: &Device) -> bool {
     device.is_cpu()
-}
-
-/// Whether linear layers on `device` take quantised weights.
-pub(crate) fn takes_quantized_weights(device: &Device) -> bool {
-    Capabilities::of(device).takes_quantized_weights
 }
 
 /// The buffers that blocks are streamed into for `device`, with a cache of them in `host_memory` if the device

@@ -22,10 +22,6 @@ impl Checkpoint {
     }
 
     /// The rows of the tensor `name`, which stay quantised, as [`Checkpoint::held_rows`] says.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(dead_code, reason = "other devices read them whole")
-    )]
     pub(crate) fn rows_in_parts(&self, name: &str) -> Result<Parts<'_>> {
         let stored = self.stored(name)?;
         let unsupported = || stored.unsupported(name, stored.header.element_type);

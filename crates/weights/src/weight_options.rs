@@ -2,15 +2,15 @@
 
 use candle_core::{DType, Device};
 
-use crate::device::{takes_quantized_weights, widens_weights};
+use crate::device::widens_weights;
 use crate::{BlockCache, HostMemory, MemoryPressure, Residency};
 
 /// The data type in which weights are held in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WeightType {
     /// The type of the file: weights stored in 16 bits stay in 16 bits. The weights of projections stay quantised
-    /// if the device computes with such weights. Others, and those that a LoRA updates, become `bfloat16`. A GPU that
-    /// computes with quantised weights keeps them with every type, which is that of their values in products.
+    /// as well. Others, and those that a LoRA updates, become `bfloat16`. A GPU keeps them with every type, which is that
+    /// of their values in products.
     AsStored,
     /// 32-bit floats.
     F32,
@@ -100,8 +100,7 @@ impl WeightOptions {
     /// Whether the weights of projections stay quantised. On a GPU that changes no result, whatever their type: a
     /// product there takes the same values, rounded to the type of the activations.
     pub(crate) fn keeps_quantized(&self) -> bool {
-        let as_stored = self.weight_type == WeightType::AsStored;
-        takes_quantized_weights(&self.device) && (as_stored || !widens_weights(&self.device))
+        self.weight_type == WeightType::AsStored || !widens_weights(&self.device)
     }
 
     /// The type that tensors are converted to, or `None` for the type of the file.

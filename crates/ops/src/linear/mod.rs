@@ -33,22 +33,21 @@ impl Linear {
         Self::of(weight, None, bias, (outputs, inputs))
     }
 
-    /// A projection with a quantised weight and `bias`, `[outputs]`, on a device that
-    /// [takes such weights](Capabilities::takes_quantized_weights). `rows` are the weight's bytes,
+    /// A projection with a quantised weight and `bias`, `[outputs]`. `rows` are the weight's bytes,
     /// `[outputs, bytes of a row]`. Products have the bits of those with the decoded weight: as 32-bit floats, or
     /// rounded to bf16 on a CPU with a matrix unit or dot products for bf16, which is used then, or on a GPU rounded to
     /// the type of the activations.
     ///
     /// # Errors
-    /// `rows` are not bytes on such a device or not of whole blocks, or the shapes do not fit.
+    /// `rows` are not bytes or not of whole blocks, or the shapes do not fit.
     pub fn quantized(rows: Tensor, quantization: Quantization, bias: Option<Tensor>) -> Result<Self> {
         let (outputs, bytes) = rows.dims2()?;
-        let device = rows.device();
-        let takes_rows = rows.dtype() == DType::U8 && Capabilities::of(device).takes_quantized_weights;
         match quantization.row_values(bytes) {
-            Some(inputs) if takes_rows => Self::of(rows, Some(quantization), bias, (outputs, inputs)),
+            Some(inputs) if rows.dtype() == DType::U8 => {
+                Self::of(rows, Some(quantization), bias, (outputs, inputs))
+            }
             _ => bail!(
-                "rows of {bytes} values of {:?} on {device:?} are not those of a weight in {quantization:?}",
+                "rows of {bytes} values of {:?} are not those of a weight in {quantization:?}",
                 rows.dtype()
             ),
         }

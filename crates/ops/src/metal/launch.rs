@@ -14,6 +14,7 @@ use crate::Result;
 pub(super) enum Source {
     Convolution,
     Copy,
+    Decode,
     Elementwise,
     Norm,
 }
@@ -24,6 +25,12 @@ impl Source {
         let own = match self {
             Self::Convolution => include_str!("kernels/convolution.metal"),
             Self::Copy => include_str!("kernels/copy.metal"),
+            Self::Decode => {
+                concat!(
+                    include_str!("../gpu/quantization.h"),
+                    include_str!("kernels/decode.metal")
+                )
+            }
             Self::Elementwise => include_str!("kernels/elementwise.metal"),
             Self::Norm => include_str!("kernels/norm.metal"),
         };

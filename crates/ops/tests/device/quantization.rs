@@ -2,8 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use sd_ops::{
-    Capabilities, Linear, Quantization, linear, linear_gated_gelu_tanh, linear_geglu, linear_gelu_tanh,
-    linear_residual,
+    Linear, Quantization, linear, linear_gated_gelu_tanh, linear_geglu, linear_gelu_tanh, linear_residual,
 };
 
 use super::{Target, device, random};
@@ -92,9 +91,6 @@ fn bits(tensor: &Tensor) -> Vec<u32> {
 
 #[test]
 fn every_form_is_decoded_to_the_bits_of_the_cpu() {
-    if !Capabilities::of(&device()).takes_quantized_weights {
-        return;
-    }
     for form in Quantization::ALL {
         // Where blocks are values, a row may end between the eight of a thread.
         let inputs = if form.block_values() == 1 { 301 } else { 512 };
@@ -111,9 +107,6 @@ fn every_form_is_decoded_to_the_bits_of_the_cpu() {
 
 #[test]
 fn products_with_a_quantised_weight_have_the_bits_of_those_with_its_values() {
-    if !Capabilities::of(&device()).takes_quantized_weights {
-        return;
-    }
     for (form, dtype) in [
         (Quantization::Q4K, DType::BF16),
         (Quantization::ScaledE4M3, DType::F16),

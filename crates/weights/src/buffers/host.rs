@@ -30,7 +30,7 @@ impl Buffers for HostBuffers {
     }
 
     fn read_held_rows(&self, checkpoint: &Checkpoint, name: &str) -> Result<Tensor> {
-        checkpoint.read_held_rows(name, Some(&self.pool))
+        checkpoint.read_held_rows(name, &self.pool)
     }
 
     fn finish(&self) -> Result<BufferSet> {

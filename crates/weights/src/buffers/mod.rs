@@ -16,11 +16,9 @@ pub(crate) trait Buffers: fmt::Debug + Send + Sync {
     /// The tensor's buffer stays in use until its block is reclaimed.
     fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor>;
 
-    /// Reads the quantised rows of the tensor `name`, `[rows, bytes of a row]`, for a device that computes with
-    /// them. The buffer stays in use as for [`read`](Self::read).
-    fn read_held_rows(&self, checkpoint: &Checkpoint, name: &str) -> Result<Tensor> {
-        checkpoint.read_held_rows(name, None)
-    }
+    /// Reads the quantised rows of the tensor `name`, `[rows, bytes of a row]`. The buffer stays in use as for
+    /// [`read`](Self::read).
+    fn read_held_rows(&self, checkpoint: &Checkpoint, name: &str) -> Result<Tensor>;
 
     /// The buffers of all tensors that were read since the last call: those of one block.
     fn finish(&self) -> Result<BufferSet>;

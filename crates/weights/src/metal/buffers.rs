@@ -80,22 +80,30 @@ impl MetalBuffers {
         *used = (offset + bytes).next_multiple_of(ALIGNMENT);
         Ok((buffer.clone(), offset))
     }
-}
 
-impl Buffers for MetalBuffers {
-    fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor> {
-        let parts = checkpoint.in_parts(name, held_type)?;
+    /// Reads a tensor for the block that is being read.
+    fn read_parts(&self, parts: &Parts<'_>) -> Result<Tensor> {
         let (shape, held_type) = (parts.shape(), parts.held_type());
         let bytes = shape.iter().product::<usize>() * held_type.size_in_bytes();
         let (buffer, offset) = if bytes <= SMALL {
-            self.read_shared(&parts, bytes)?
+            self.read_shared(parts, bytes)?
         } else {
-            (self.read_alone(&parts, bytes)?, 0)
+            (self.read_alone(parts, bytes)?, 0)
         };
         count_uploaded(bytes as u64);
         let tensor = tensor_in(&buffer, offset, &self.device, held_type, &shape)?;
         lock(&self.in_use).push(tensor.clone());
         Ok(tensor)
+    }
+}
+
+impl Buffers for MetalBuffers {
+    fn read(&self, checkpoint: &Checkpoint, name: &str, held_type: Option<DType>) -> Result<Tensor> {
+        self.read_parts(&checkpoint.in_parts(name, held_type)?)
+    }
+
+    fn read_held_rows(&self, checkpoint: &Checkpoint, name: &str) -> Result<Tensor> {
+        self.read_parts(&checkpoint.rows_in_parts(name)?)
     }
 
     fn finish(&self) -> Result<BufferSet> {

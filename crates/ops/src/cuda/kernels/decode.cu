@@ -1,5 +1,5 @@
 // Decodes the rows of a quantised weight, for a product that takes its values.
-#include "quantization.cuh"
+#include "../../gpu/quantization.h"
 #include "values.cuh"
 
 struct Rows {
