@@ -122,11 +122,11 @@ impl Peak {
     }
 }
 
-/// The scratch of the linear layers of `weights`.
-pub(crate) fn linear_scratch(weights: &Weights) -> Scratch {
+/// The scratch of the linear layers of `weights` whose tensors have `wanted` names.
+pub(crate) fn linear_scratch(weights: &Weights, wanted: impl Fn(&str) -> bool) -> Scratch {
     Scratch::of_linear().or(Scratch {
         per_thread: 0,
-        shared: weights.decoded_bytes(),
+        shared: weights.decoded_bytes(wanted),
     })
 }
 

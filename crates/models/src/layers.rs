@@ -20,6 +20,9 @@ pub(crate) fn pointwise(weights: &Weights, inputs: usize, outputs: usize) -> Res
 
 /// A 1x1 convolution, as the linear projection of each pixel that it is.
 pub(crate) fn pointwise_conv(weights: &Weights, inputs: usize, outputs: usize) -> Result<Linear> {
+    if weights.shape("weight").is_some_and(|shape| shape.len() == 2) {
+        return linear(weights, inputs, outputs);
+    }
     let weight = weights.tensor("weight", &[outputs, inputs, 1, 1])?;
     let weight = weight.reshape((outputs, inputs))?;
     Ok(Linear::new(weight, Some(weights.tensor("bias", &[outputs])?))?)

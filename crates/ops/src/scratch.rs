@@ -1,6 +1,6 @@
 //! The scratch memory of operations, on each kind of device.
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 use crate::capabilities::{Backend, Capabilities};
 use crate::cpu::convolution::upsampled;
@@ -65,13 +65,31 @@ impl Scratch {
     }
 }
 
-/// Scratch bytes of operations on an NVIDIA GPU, beside what [`Capabilities`] says: the weights of a convolution with
-/// their channels last, at most 2560 to 1280 channels in 16 bits, and the parts of its sums.
-pub const fn scratch_of_gpu() -> u64 {
+/// Scratch bytes of operations on `device`, an NVIDIA GPU, beside what [`Capabilities`] says: the weights of a
+/// convolution with their channels last, at most 2560 to 1280 channels in 16 bits, and the parts of its sums; before
+/// compute capability 8.0 also the scores of attention.
+pub fn scratch_of_gpu(device: &Device) -> u64 {
     const WEIGHTS: u64 = 2 * 9 * 2560 * 1280;
     const PARTS: u64 = 4 * 256 * 128 * 128;
-    WEIGHTS + PARTS
+    let scores = if has_fused_attention(device) {
+        0
+    } else {
+        (SCORES * BYTES_OF_SCORE_ON_CUDA) as u64
+    };
+    WEIGHTS + PARTS + scores
 }
+
+/// Whether an NVIDIA GPU computes attention in one kernel where [`fused_on_cuda`] says so.
+fn has_fused_attention(device: &Device) -> bool {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => crate::cuda::has_tensor_cores(device),
+        _ => true,
+    }
+}
+
+/// The bytes of a score of 16-bit attention in chunks on an NVIDIA GPU: in 32 bits, and its weight.
+const BYTES_OF_SCORE_ON_CUDA: usize = 4 + 2;
 
 impl Capabilities {
     /// The size with which attention stores heads of `size` values once more: queries, keys, values and results.
@@ -97,8 +115,8 @@ impl Capabilities {
             Backend::Metal => fused_head(size, activation_type).is_some(),
         };
         let bytes_of_score = match (self.backend, activation_type) {
-            // A score in 32 bits, and its weight, which takes the place of the score if it has as many.
-            (Backend::Cuda, DType::F16 | DType::BF16) => 4 + 2,
+            // In 32 bits the weight takes the place of the score.
+            (Backend::Cuda, DType::F16 | DType::BF16) => BYTES_OF_SCORE_ON_CUDA,
             _ => activation_type.size_in_bytes(),
         };
         Scratch {

@@ -20,7 +20,7 @@ const PROCESS: u64 = 768 << 20;
 /// footprints do not count; None if the device has no memory of its own.
 pub(crate) fn process(device: &Device) -> Option<u64> {
     let memory = device_memory(device).ok().flatten()?;
-    Some(driver(&memory) + sd_ops::scratch_of_gpu())
+    Some(driver(&memory) + sd_ops::scratch_of_gpu(device))
 }
 
 /// Fragmentation on `device` while activations of `bytes` are allocated and freed: as much again at the most,

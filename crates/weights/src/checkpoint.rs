@@ -375,6 +375,19 @@ impl Checkpoint {
         self.tensors.get(name)?.held_rows()
     }
 
+    /// The values of the largest tensor with a `wanted` name whose rows can be held quantised.
+    pub(crate) fn largest_held_rows(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        let mut largest = 0;
+        for (name, stored) in self.tensors.iter() {
+            let values = stored.header.shape.iter().product();
+            // A plan asks for many networks: most tensors are smaller than one before, which is known the soonest.
+            if values > largest && wanted(name) && self.held_rows(name).is_some() {
+                largest = values;
+            }
+        }
+        largest
+    }
+
     /// Reads the rows of the tensor `name` into host memory, `[rows, bytes of a row]`, as
     /// [`Checkpoint::held_rows`] says. The tensor takes one of `buffers`, as for [`Checkpoint::read`].
     pub(crate) fn read_held_rows(&self, name: &str, buffers: &BufferPool) -> Result<Tensor> {

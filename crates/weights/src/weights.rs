@@ -187,19 +187,17 @@ impl Weights {
         })
     }
 
-    /// The bytes of the largest quantised weight of a projection as its device decodes it, for the time of a product.
-    /// 0 where products decode what they multiply, or nothing is held quantised.
-    pub fn decoded_bytes(&self) -> u64 {
+    /// The bytes of the largest quantised weight of a projection as its device decodes it, for the time of a product,
+    /// of those with `wanted` names. 0 where products decode what they multiply, or nothing is held quantised.
+    pub fn decoded_bytes(&self, wanted: impl Fn(&str) -> bool) -> u64 {
         let decodes = Capabilities::of(&self.options.device).decodes_whole_weights;
         if !decodes || !self.options.keeps_quantized() {
             return 0;
         }
-        let element = self.options.activation_type().size_in_bytes();
-        let tensors = self.checkpoint.tensors();
-        let decoded =
-            tensors.filter(|(name, _)| name.starts_with(&self.prefix) && self.held_rows(name).is_some());
-        let bytes = decoded.map(|(_, header)| (header.shape.iter().product::<usize>() * element) as u64);
-        bytes.max().unwrap_or(0)
+        let values = self
+            .checkpoint
+            .largest_held_rows(|name| name.strip_prefix(self.prefix.as_str()).is_some_and(&wanted));
+        (values * self.options.activation_type().size_in_bytes()) as u64
     }
 
     /// The type in which most of the weights of the file are held; None if it is not one that they are computed

@@ -45,6 +45,10 @@ impl Counted {
 /// A model of zeros, which takes no room. It lies in memory, if there is a folder for that: what was never written is
 /// not cached when it is read from there, and most of the time of these tests would pass with such caching.
 fn model(name: &str) -> TempDir {
+    model_of(name, Contents::Zeros)
+}
+
+fn model_of(name: &str, contents: Contents) -> TempDir {
     let model = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     let model = model.unwrap();
     let folder = model.path();
@@ -55,7 +59,7 @@ fn model(name: &str) -> TempDir {
         fs::write(path, contents).unwrap();
     }
     for component in &architecture.components {
-        shards::write(&folder.join(component.folder), component, Contents::Zeros).unwrap();
+        shards::write(&folder.join(component.folder), component, contents).unwrap();
     }
     fs::write(folder.join("model_index.json"), architecture.index.unwrap()).unwrap();
     model
@@ -129,6 +133,18 @@ fn large_takes_two_gigabytes_and_a_few_thousand_commands_a_step() {
     assert!(dispatches <= 6000, "{dispatches}");
     assert!(moved <= 300_000_000_000, "{moved}");
     stays_within(&fresh, &model, "512x512", "1.2GB", "1", 3 * GB / 2);
+}
+
+#[test]
+fn weights_in_8_bits_stay_so() {
+    let fresh = Fresh::new();
+    let [wide, narrow] = [Contents::Zeros, Contents::ZerosInFp8].map(|contents| {
+        let model = model_of("sd3.5-medium", contents);
+        let counted = stays_within(&fresh, &model, "512x512", "8GB", "1", 8 * GB);
+        stays_within(&fresh, &model, "512x512", "1GB", "1", GB);
+        counted.peak
+    });
+    assert!(narrow < wide * 7 / 10, "{narrow} and {wide}");
 }
 
 #[test]

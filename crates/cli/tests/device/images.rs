@@ -40,6 +40,28 @@ fn no_budget_changes_a_pixel() {
 }
 
 #[test]
+fn an_image_of_quantised_weights_is_that_of_their_values() {
+    let fresh = Fresh::new();
+    for (model, output, held_type) in [
+        ("demo", "demo.gguf", "q8_0"),
+        ("demo.gguf", "values.safetensors", "f32"),
+    ] {
+        fresh
+            .run(&["convert", model, "-o", output, "--to", held_type, "--quiet"])
+            .succeeds();
+    }
+    let of = |model, budget| {
+        let options = [
+            "--device", "metal", "--dtype", "f32", "--memory", budget, "--model", model,
+        ];
+        pixels(&fresh, &options)
+    };
+    let quantised = of("./demo.gguf", "4GB");
+    assert!(quantised == of("./demo.gguf", "80MB"), "budgets differ");
+    assert!(quantised == of("./values.safetensors", "4GB"), "values differ");
+}
+
+#[test]
 fn an_image_is_that_of_a_cpu() {
     let fresh = Fresh::new();
     let on = |device| pixels(&fresh, &["--device", device, "--dtype", "f32"]);

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! With `--zeros` every weight is zero, and the files take no room on most disks: enough to count memory, not to measure speed.
+//! With `--zeros-fp8` matrices are in 8 bits.
 
 #![allow(clippy::print_stderr)]
 
@@ -28,11 +29,16 @@ fn main() -> ExitCode {
         ["--arch", name, "--zeros", folder] => {
             (architecture::named(name), Contents::Zeros, PathBuf::from(folder))
         }
+        ["--arch", name, "--zeros-fp8", folder] => (
+            architecture::named(name),
+            Contents::ZerosInFp8,
+            PathBuf::from(folder),
+        ),
         _ => (None, Contents::Random, PathBuf::new()),
     };
     let Some(architecture) = architecture else {
         eprintln!(
-            "usage: synthesize --arch {} [--zeros] DIR",
+            "usage: synthesize --arch {} [--zeros|--zeros-fp8] DIR",
             ARCHITECTURES.join("|")
         );
         return ExitCode::from(2);

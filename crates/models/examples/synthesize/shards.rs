@@ -14,6 +14,7 @@ use crate::networks::{Tensor, Values};
 const LARGEST_SHARD: usize = 10_000_000_000;
 /// Values that are made at a time.
 const CHUNK: usize = 1 << 24;
+/// The bytes of a value in 16 bits.
 const BYTES_A_VALUE: usize = 2;
 
 /// What the files hold.
@@ -22,6 +23,18 @@ pub(crate) enum Contents {
     Random,
     /// Nothing is written: a file of zeros takes no room where the file system knows holes.
     Zeros,
+    /// The same, with matrices in 8 bits.
+    ZerosInFp8,
+}
+
+impl Contents {
+    /// The type of a tensor, as safetensors names it, and the bytes of its values.
+    fn stored(self, tensor: &Tensor) -> (&'static str, usize) {
+        match tensor.shape[..] {
+            [_, _] if self == Self::ZerosInFp8 => ("F8_E4M3", tensor.count()),
+            _ => ("BF16", tensor.count() * BYTES_A_VALUE),
+        }
+    }
 }
 
 /// Whether `folder` holds the weights of `component` already.
@@ -36,8 +49,8 @@ pub(crate) fn write(folder: &Path, component: &Component, contents: Contents) ->
     fs::create_dir_all(folder)?;
     let mut tensors = component.tensors.clone();
     tensors.sort_by(|one, other| one.name.cmp(&other.name));
-    let shards = divide(&tensors);
-    let total: usize = tensors.iter().map(|tensor| tensor.count() * BYTES_A_VALUE).sum();
+    let shards = divide(&tensors, contents);
+    let total: usize = tensors.iter().map(|tensor| contents.stored(tensor).1).sum();
     let stem = component.file_stem;
     if let [only] = shards[..] {
         write_shard(&folder.join(format!("{stem}.safetensors")), only, contents)?;
@@ -58,10 +71,10 @@ pub(crate) fn write(folder: &Path, component: &Component, contents: Contents) ->
 }
 
 /// Runs of tensors, each of which fits into a file.
-fn divide(tensors: &[Tensor]) -> Vec<&[Tensor]> {
+fn divide(tensors: &[Tensor], contents: Contents) -> Vec<&[Tensor]> {
     let (mut shards, mut first, mut bytes) = (Vec::new(), 0, 0);
     for (index, tensor) in tensors.iter().enumerate() {
-        let more = tensor.count() * BYTES_A_VALUE;
+        let (_, more) = contents.stored(tensor);
         if bytes + more > LARGEST_SHARD && index > first {
             shards.push(&tensors[first..index]);
             (first, bytes) = (index, 0);
@@ -77,8 +90,9 @@ fn write_shard(path: &Path, tensors: &[Tensor], contents: Contents) -> io::Resul
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     let mut offset = 0;
     for tensor in tensors {
-        let end = offset + tensor.count() * BYTES_A_VALUE;
-        let entry = json!({ "dtype": "BF16", "shape": tensor.shape, "data_offsets": [offset, end] });
+        let (held_type, bytes) = contents.stored(tensor);
+        let end = offset + bytes;
+        let entry = json!({ "dtype": held_type, "shape": tensor.shape, "data_offsets": [offset, end] });
         header.insert(tensor.name.clone(), entry);
         offset = end;
     }
@@ -90,7 +104,7 @@ fn write_shard(path: &Path, tensors: &[Tensor], contents: Contents) -> io::Resul
     let mut file = File::create(&unfinished)?;
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(&header)?;
-    if contents == Contents::Zeros {
+    if contents != Contents::Random {
         file.set_len((8 + header.len() + offset) as u64)?;
         drop(file);
         return fs::rename(unfinished, path);

@@ -38,8 +38,10 @@ impl TextEncoder {
         let feed_forward = 4 * width + inner + before;
         Footprint {
             activations: attention.max(feed_forward) + 2 * mask + added,
-            scratch: linear_scratch(&self.model.scope("encoder"))
-                .or(linear_scratch(&self.whole.scope("text_projection")))
+            scratch: linear_scratch(&self.model, |name| name.starts_with("encoder."))
+                .or(linear_scratch(&self.whole, |name| {
+                    name.starts_with("text_projection.")
+                }))
                 .or(capabilities.attention_scratch(
                     self.config.hidden_size / self.config.num_attention_heads,
                     weight_options.activation_type(),

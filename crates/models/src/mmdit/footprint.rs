@@ -143,7 +143,7 @@ impl<'a> Bytes<'a> {
         Footprint {
             // The position table is read in its stored type, then widened.
             activations: conditioning + context.max(self.positions(load)),
-            scratch: linear_scratch(self.weights).bytes(),
+            scratch: linear_scratch(self.weights, is_of_conditions).bytes(),
         }
     }
 
@@ -175,7 +175,7 @@ impl<'a> Bytes<'a> {
 
     /// The scratch of the operations. Threads keep what computing the conditions took.
     pub(super) fn scratch(&self) -> u64 {
-        linear_scratch(self.weights)
+        linear_scratch(self.weights, |name| !is_of_conditions(name))
             .or(self
                 .capabilities
                 .attention_scratch(self.config.attention_head_dim, self.activation_type))
@@ -196,9 +196,7 @@ pub(super) fn condition_weight_bytes(weights: &Weights, layers: usize) -> Weight
         blocks: block_scopes(weights, layers)
             .map(|scope| held_bytes(&scope, is_projection))
             .collect(),
-        always: held_bytes(weights, |name| {
-            name.starts_with("time_text_embed.") || name.starts_with("context_embedder.")
-        }),
+        always: held_bytes(weights, is_of_embedders),
     }
 }
 
@@ -214,6 +212,19 @@ fn block_scopes(weights: &Weights, layers: usize) -> impl Iterator<Item = Weight
 
 fn reads_text(kinds: &[BlockKind]) -> bool {
     kinds.iter().any(|kind| kind.context != ContextStream::None)
+}
+
+/// Whether a tensor of the network is read for the conditions alone.
+fn is_of_conditions(name: &str) -> bool {
+    let of_block = || {
+        let (_, name) = name.strip_prefix("transformer_blocks.")?.split_once('.')?;
+        Some(is_projection(name))
+    };
+    is_of_embedders(name) || of_block().unwrap_or(name.starts_with("norm_out."))
+}
+
+fn is_of_embedders(name: &str) -> bool {
+    name.starts_with("time_text_embed.") || name.starts_with("context_embedder.")
 }
 
 /// Whether a block's tensor belongs to the projections of its modulations.

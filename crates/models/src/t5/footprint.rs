@@ -38,7 +38,7 @@ impl TextEncoder {
         let feed_forward = 3 * width + 2 * inner + ungated;
         Footprint {
             activations: attention.max(feed_forward) + bias,
-            scratch: linear_scratch(&self.weights.scope("encoder"))
+            scratch: linear_scratch(&self.weights, |name| name.starts_with("encoder."))
                 .or(capabilities.attention_scratch(self.config.d_kv, weight_options.activation_type()))
                 .bytes(),
         }

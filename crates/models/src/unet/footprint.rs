@@ -110,7 +110,7 @@ pub(crate) fn condition_footprint(config: &Config, load: Load, steps: usize, wei
     let of_texts = load.texts * (3 * added + 4 * features);
     Footprint {
         activations: ((rows + of_texts) * element) as u64,
-        scratch: linear_scratch(weights).bytes(),
+        scratch: linear_scratch(weights, |_| true).bytes(),
     }
 }
 
@@ -166,7 +166,7 @@ impl SimulatedPass {
             kept: 0,
             most: 0,
             scratch: Scratch::default(),
-            of_linear: linear_scratch(weights),
+            of_linear: linear_scratch(weights, |_| true),
             capabilities: Capabilities::of(&weight_options.device),
         }
     }

@@ -203,6 +203,11 @@ pub fn assume_capability(major: i32, minor: i32) {
     let _ = ASSUMED.set((major, minor));
 }
 
+/// Whether `device` runs the kernels for tensor cores: compute capability 8.0, as far as the driver says.
+pub(crate) fn has_tensor_cores(device: &CudaDevice) -> bool {
+    Limits::of(device).is_ok_and(|limits| limits.has_tensor_cores)
+}
+
 /// What of a device kernels are chosen by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {

@@ -37,6 +37,7 @@ pub(crate) use filters::channels_last_in_place;
 pub(crate) use group_norm::{channel_moments, group_normalized, group_statistics, grouped_statistics};
 pub(crate) use images::{image_of_tokens, tokens_of_image, upsample_nearest};
 pub use launch::assume_capability;
+pub(crate) use launch::has_tensor_cores;
 pub(crate) use matmul::{linear, linear_gated_gelu_tanh, linear_geglu};
 pub(crate) use row_norm::row_norm;
 pub(crate) use tensors::undefined;

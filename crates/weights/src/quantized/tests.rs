@@ -177,6 +177,29 @@ fn check_held(path: &str) -> usize {
 }
 
 #[test]
+fn the_largest_quantised_matrix_of_those_that_are_wanted_is_found() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf/types.gguf");
+    let checkpoint = crate::Checkpoint::open_file(path).unwrap();
+    let held = |name: &str| checkpoint.held_rows(name).is_some();
+    let values = |name: &str| checkpoint.header(name).unwrap().shape.iter().product::<usize>();
+    let names = || {
+        checkpoint
+            .tensors()
+            .map(|(name, _)| name)
+            .filter(|&name| held(name))
+    };
+    let largest = names().map(values).max().unwrap();
+    assert_eq!(checkpoint.largest_held_rows(|_| true), largest);
+    for wanted in names() {
+        assert_eq!(
+            checkpoint.largest_held_rows(|name| name == wanted),
+            values(wanted)
+        );
+    }
+    assert_eq!(checkpoint.largest_held_rows(|name| !held(name)), 0);
+}
+
+#[test]
 fn rows_that_are_held_quantised_have_the_values_of_the_tensor() {
     assert_eq!(check_held("gguf/types.gguf"), 12);
     // Its tensors are no matrices.
