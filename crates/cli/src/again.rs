@@ -3,8 +3,8 @@
 use sd_catalog::{Catalog, Configuration, GenerationParameters};
 
 use crate::arguments::AgainArguments;
+use crate::generate;
 use crate::hint::Failure;
-use crate::{generate, json, terminal};
 
 /// Reads the parameters of the picture, and runs as `generate PROMPT` does.
 ///
@@ -21,7 +21,7 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
     if let Some(failure) = Failure::of_unmet(&unmet.collect::<Vec<_>>()) {
         return Err(failure);
     }
-    let json = again.arguments.display.json;
+    let printer = again.arguments.display.printer();
     if typed.device.is_some() {
         parameters.settings.device = None;
     }
@@ -29,8 +29,7 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
         && sd_pipeline::device::open(devices.first()).is_err()
     {
         parameters.settings.device = None;
-        warn(
-            json,
+        printer.warn_outside_runs(
             "the picture was generated on a device that this machine lacks: the image differs by rounding",
         );
     }
@@ -42,17 +41,8 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
         if typed.strict {
             return Err(Failure::usage(message).advising("without --strict it is generated".to_owned()));
         }
-        warn(json, &message);
+        printer.warn_outside_runs(&message);
     }
     let arguments = again.over(parameters)?;
     generate::run(&arguments)
-}
-
-/// Prints a warning, with `--quiet` too.
-fn warn(json: bool, message: &str) {
-    if json {
-        json::warning(message);
-    } else {
-        terminal::note(&format!("warning: {message}"));
-    }
 }

@@ -81,10 +81,7 @@ pub(crate) fn execute(
                     Some(_) => format!("{prompts}: `generate resume` goes on with them too"),
                     None => prompts,
                 };
-                match printer.json {
-                    true => json::warning(&warning),
-                    false => printer.warn(&warning),
-                }
+                printer.warn_outside_runs(&warning);
             }
             Err(Failure::of_run(error, kept.as_deref()))
         }

@@ -28,7 +28,7 @@ pub fn open(choice: DeviceChoice) -> Result<Opened> {
     let device = match choice {
         DeviceChoice::Cpu => Device::Cpu,
         DeviceChoice::Cuda(index) => open_cuda(index).map_err(|error| Error::Device {
-            device: format!("cuda:{index}"),
+            device: choice.to_string(),
             reason: match error {
                 candle_core::Error::NotCompiledWithCudaSupport => {
                     "this build has no support for it".to_owned()

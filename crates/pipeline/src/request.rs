@@ -1,5 +1,6 @@
 //! A request: the user's settings as typed values.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use sd_memory::Bytes;
@@ -38,6 +39,18 @@ pub enum DeviceChoice {
     Cuda(usize),
     /// The Apple GPU.
     Metal,
+}
+
+impl fmt::Display for DeviceChoice {
+    /// The name of `--device`: `auto`, `cpu`, `cuda:N` or `metal`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Automatic => formatter.write_str("auto"),
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
+            Self::Metal => formatter.write_str("metal"),
+        }
+    }
 }
 
 /// The data type that weights are held in.

@@ -18,7 +18,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::run::Show;
 use crate::share::Task;
-use crate::{json, signals, terminal, viewer};
+use crate::{signals, terminal, viewer};
 use process::{DeviceProcess, Said};
 use progress::DevicesProgress;
 
@@ -41,7 +41,7 @@ pub(crate) fn generate(
     let shares = Share::out(requests, devices)?;
     let interrupt = signals::interrupt()?;
     for share in &shares {
-        let (device, images) = (name(share.device()), share.images());
+        let (device, images) = (share.device().to_string(), share.images());
         printer.note(&match images.len() {
             1 => format!("{device} generates image {}", images.end),
             _ => format!("{device} generates images {} to {}", images.start + 1, images.end),
@@ -56,7 +56,7 @@ pub(crate) fn generate(
     let threads = threads_each(threads, count);
     let mut run = DevicesRun {
         printer,
-        devices: shares.iter().map(|share| name(share.device())).collect(),
+        devices: shares.iter().map(|share| share.device().to_string()).collect(),
         processes: Vec::new(),
         progress,
         warnings: Vec::new(),
@@ -119,16 +119,6 @@ fn outputs(requests: &[&Request]) -> Vec<(PathBuf, PathBuf)> {
         Some((absolute, request.output.clone()))
     });
     outputs.collect()
-}
-
-/// The device's name, as the command line has it.
-fn name(device: DeviceChoice) -> String {
-    match device {
-        DeviceChoice::Automatic => "auto".to_owned(),
-        DeviceChoice::Cpu => "cpu".to_owned(),
-        DeviceChoice::Cuda(index) => format!("cuda:{index}"),
-        DeviceChoice::Metal => "metal".to_owned(),
-    }
 }
 
 fn locked(progress: &Mutex<DevicesProgress>) -> MutexGuard<'_, DevicesProgress> {
@@ -234,10 +224,7 @@ impl DevicesRun {
         let goes_on = self.has_told.iter().any(|has_told| !has_told);
         if goes_on && !self.interrupt.is_raised() {
             let warning = format!("{message}; the other devices go on");
-            match self.printer.json {
-                true => json::warning(&warning),
-                false => self.printer.warn(&warning),
-            }
+            self.printer.warn_outside_runs(&warning);
         }
         self.failure.get_or_insert(failure);
     }
