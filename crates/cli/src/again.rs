@@ -3,8 +3,8 @@
 use sd_catalog::{Catalog, Configuration, GenerationParameters};
 
 use crate::arguments::AgainArguments;
-use crate::generate;
 use crate::hint::Failure;
+use crate::{generate, json};
 
 /// Reads the parameters of the picture, and runs as `generate PROMPT` does.
 ///
@@ -29,7 +29,8 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
         && sd_pipeline::device::open(devices.first()).is_err()
     {
         parameters.settings.device = None;
-        printer.warn_outside_runs(
+        json::warn_outside_runs(
+            printer,
             "the picture was generated on a device that this machine lacks: the image differs by rounding",
         );
     }
@@ -41,7 +42,7 @@ pub(crate) fn run(again: AgainArguments) -> Result<(), Failure> {
         if typed.strict {
             return Err(Failure::usage(message).advising("without --strict it is generated".to_owned()));
         }
-        printer.warn_outside_runs(&message);
+        json::warn_outside_runs(printer, &message);
     }
     let arguments = again.over(parameters)?;
     generate::run(&arguments)

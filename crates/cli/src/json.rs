@@ -8,6 +8,7 @@ use sd_pipeline::{Event, Observer};
 use serde_json::{Value, json};
 
 use crate::preview::base64_png;
+use crate::printer::Printer;
 use crate::progress::RunProgress;
 use crate::terminal;
 use crate::ticker::Ticker;
@@ -138,9 +139,12 @@ pub(crate) fn plan(plan: &Plan, fallback: Option<&str>) {
     terminal::print_json(line);
 }
 
-/// Writes a warning as one line.
-pub(crate) fn warning(message: &str) {
-    terminal::print_json(warning_line(message));
+/// Writes a warning that no run has an event for: as an event with `--json`, else for people, with `--quiet` too.
+pub(crate) fn warn_outside_runs(printer: Printer, message: &str) {
+    match printer.json {
+        true => terminal::print_json(warning_line(message)),
+        false => printer.warn(message),
+    }
 }
 
 fn warning_line(message: &str) -> Value {

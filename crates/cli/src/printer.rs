@@ -1,6 +1,6 @@
 //! [`Printer`]: what `--json`, `--quiet` and `--verbose` let the command write.
 
-use crate::{json, terminal};
+use crate::terminal;
 
 /// What one command prints, and in which form.
 #[derive(Debug, Clone, Copy)]
@@ -30,14 +30,6 @@ impl Printer {
     pub(crate) fn warn(self, warning: &str) {
         if !self.json {
             terminal::note(&format!("warning: {warning}"));
-        }
-    }
-
-    /// Writes a warning that no run has an event for: as one with `--json`, else for people, with `--quiet` too.
-    pub(crate) fn warn_outside_runs(self, warning: &str) {
-        match self.json {
-            true => json::warning(warning),
-            false => self.warn(warning),
         }
     }
 }

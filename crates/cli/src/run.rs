@@ -81,7 +81,7 @@ pub(crate) fn execute(
                     Some(_) => format!("{prompts}: `generate resume` goes on with them too"),
                     None => prompts,
                 };
-                printer.warn_outside_runs(&warning);
+                json::warn_outside_runs(printer, &warning);
             }
             Err(Failure::of_run(error, kept.as_deref()))
         }

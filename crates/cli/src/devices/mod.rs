@@ -18,7 +18,7 @@ use crate::hint::Failure;
 use crate::printer::Printer;
 use crate::run::Show;
 use crate::share::Task;
-use crate::{signals, terminal, viewer};
+use crate::{json, signals, terminal, viewer};
 use process::{DeviceProcess, Said};
 use progress::DevicesProgress;
 
@@ -224,7 +224,7 @@ impl DevicesRun {
         let goes_on = self.has_told.iter().any(|has_told| !has_told);
         if goes_on && !self.interrupt.is_raised() {
             let warning = format!("{message}; the other devices go on");
-            self.printer.warn_outside_runs(&warning);
+            json::warn_outside_runs(self.printer, &warning);
         }
         self.failure.get_or_insert(failure);
     }
