@@ -445,12 +445,10 @@ impl Checkpoint {
             .map_or(Ok(()), |updates| updates.check_unchanged())
     }
 
-    /// Drops the tensors whose names begin with `prefix` from the page cache.
-    pub(crate) fn forget(&self, prefix: &str) {
-        for (name, stored) in self.tensors.iter() {
-            if name.starts_with(prefix) {
-                stored.source.forget(stored.header.offset, stored.header.bytes);
-            }
+    /// Drops the tensors of these names from the page cache.
+    pub(crate) fn forget(&self, names: &[String]) {
+        for stored in names.iter().filter_map(|name| self.tensors.get(name)) {
+            stored.source.forget(stored.header.offset, stored.header.bytes);
         }
     }
 

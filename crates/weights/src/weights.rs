@@ -233,7 +233,7 @@ impl Weights {
             return self.tensor(name, &wanted).map(ProjectionWeight::Values);
         };
         let rows = match &self.reading {
-            Reading::Inspected(inspection) => inspection.rows(held),
+            Reading::Inspected(inspection) => inspection.rows(&full_name, held),
             Reading::Into(buffers) => buffers.read_held_rows(&self.checkpoint, &full_name),
             Reading::Alone => {
                 unshared_buffers(&self.options.device).read_held_rows(&self.checkpoint, &full_name)
@@ -273,9 +273,9 @@ impl Weights {
         self.checkpoint.check_unchanged()
     }
 
-    /// Drops the tensors of this scope from the page cache.
-    pub(crate) fn forget(&self) {
-        self.checkpoint.forget(&self.prefix);
+    /// Drops the tensors of these whole names from the page cache.
+    pub(crate) fn forget(&self, names: &[String]) {
+        self.checkpoint.forget(names);
     }
 }
 
