@@ -135,7 +135,7 @@ impl Weights {
 
     /// The names of the tensors in this scope.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let names = self.checkpoint.tensors().map(|(name, _)| name);
+        let names = self.checkpoint.tensors_below(&self.prefix).map(|(name, _)| name);
         names.filter_map(|name| name.strip_prefix(self.prefix.as_str()))
     }
 
@@ -164,8 +164,7 @@ impl Weights {
     /// The bytes of all tensors in this scope, as stored.
     pub fn bytes(&self) -> u64 {
         self.checkpoint
-            .tensors()
-            .filter(|(name, _)| name.starts_with(&self.prefix))
+            .tensors_below(&self.prefix)
             .map(|(_, header)| header.bytes)
             .sum()
     }
@@ -174,7 +173,8 @@ impl Weights {
     /// weights of projections.
     pub fn held(&self) -> impl Iterator<Item = (&str, &[usize], u64)> {
         let held_type = self.options.held_type();
-        self.checkpoint.tensors().filter_map(move |(full_name, header)| {
+        let tensors = self.checkpoint.tensors_below(&self.prefix);
+        tensors.filter_map(move |(full_name, header)| {
             let name = full_name.strip_prefix(self.prefix.as_str())?;
             if let Some(held) = self.held_rows(full_name) {
                 return Some((name, header.shape.as_slice(), held.bytes() as u64));
