@@ -116,6 +116,12 @@ pub(crate) fn reads_before_passes(device: &Device) -> bool {
     Capabilities::of(device).memory != Memory::Host
 }
 
+/// Whether the bits of a row of a result depend on that row alone, and not on how many are computed together: the kernels
+/// of CPUs promise it.
+pub(crate) fn rows_are_independent(device: &Device) -> bool {
+    Capabilities::of(device).computes_on_threads
+}
+
 /// Waits for all work of `device` and reports the error of any part of it. Work is queued, and reading a
 /// result back reports only the error of the copy: on an Apple GPU a command buffer that failed before it
 /// would leave a result with whatever its buffer held.

@@ -117,6 +117,7 @@ mod tests {
             release_page_cache: false,
             duration: None,
             stages: Vec::new(),
+            kept_encoders: Vec::new(),
         };
         assert_eq!(budget(&plan(800), None), Some(Bytes(600)));
         assert_eq!(budget(&plan(800), Some(Bytes(5000))), Some(Bytes(600)));

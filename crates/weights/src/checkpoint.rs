@@ -1,6 +1,7 @@
 //! The tensors of one network, in one file or in shards: headers are held, tensors are read by name.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -452,12 +453,10 @@ impl Checkpoint {
             .map_or(Ok(()), |updates| updates.check_unchanged())
     }
 
-    /// Drops the tensors whose names begin with `prefix` from the page cache.
-    pub(crate) fn forget(&self, prefix: &str) {
-        for (name, stored) in self.tensors.iter() {
-            if name.starts_with(prefix) {
-                stored.source.forget(stored.header.offset, stored.header.bytes);
-            }
+    /// Drops the tensors of these names from the page cache.
+    pub(crate) fn forget(&self, names: &[String]) {
+        for stored in names.iter().filter_map(|name| self.tensors.get(name)) {
+            stored.source.forget(stored.header.offset, stored.header.bytes);
         }
     }
 
@@ -473,6 +472,19 @@ impl Checkpoint {
             }
             is_new
         })
+    }
+
+    /// The names and headers of the tensors whose names begin with `prefix`, sorted by name.
+    pub(crate) fn tensors_below<'c>(
+        &'c self,
+        prefix: &'c str,
+    ) -> impl Iterator<Item = (&'c str, &'c TensorHeader)> {
+        // All others with the prefix follow it at once.
+        let from = self
+            .tensors
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(move |(name, _)| name.starts_with(prefix))
+            .map(|(name, stored)| (name.as_str(), &stored.header))
     }
 
     /// Reads the given rows of the tensor `name`, in the given order. A row is a run of the last dimension.

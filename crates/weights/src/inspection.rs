@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use candle_core::{DType, Tensor};
 
+use crate::allocator::with_untouched_zeros;
 use crate::buffer_pool::Elements;
 use crate::lock::lock;
 use crate::stored::{HeldRows, default_type};
@@ -21,6 +22,8 @@ const MAXIMUM_VALUES: usize = 1 << 28;
 #[derive(Debug, Default)]
 pub(crate) struct Inspection {
     findings: Mutex<Findings>,
+    /// The names of the tensors that the current block reads.
+    read: Mutex<Vec<String>>,
     /// Zeros of each type, as many as the largest tensor has. All tensors are views of them.
     zeros: Mutex<Vec<Tensor>>,
 }
@@ -41,6 +44,7 @@ impl Inspection {
         wanted: &[usize],
         held_type: Option<DType>,
     ) -> Result<Tensor> {
+        lock(&self.read).push(name.to_owned());
         let values = wanted
             .iter()
             .try_fold(1_usize, |product, &size| product.checked_mul(size));
@@ -57,8 +61,9 @@ impl Inspection {
         self.zeros(held_type, values.unwrap_or(0), wanted)
     }
 
-    /// Zeros in place of the quantised rows of a tensor whose shape was checked.
-    pub(crate) fn rows(&self, held: HeldRows) -> Result<Tensor> {
+    /// Zeros in place of the quantised rows of the tensor `name`, whose shape was checked.
+    pub(crate) fn rows(&self, name: &str, held: HeldRows) -> Result<Tensor> {
+        lock(&self.read).push(name.to_owned());
         self.zeros(DType::U8, held.bytes(), &[held.rows, held.row_bytes])
     }
 
@@ -69,6 +74,11 @@ impl Inspection {
             Some(_) => findings.others += 1,
             None => findings.first = Some(error),
         }
+    }
+
+    /// Ends a block, and returns the names of the tensors that it reads.
+    pub(crate) fn end_block(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.read))
     }
 
     /// Ends the check.
@@ -93,8 +103,9 @@ impl Inspection {
         let flat = match zeros.iter().find(|zeros| zeros.dtype() == held_type) {
             Some(flat) => flat.clone(),
             None => {
-                let elements =
-                    Elements::zeros(held_type, values).unwrap_or_else(|| Elements::F32(vec![0.0; values]));
+                let elements = with_untouched_zeros(|| {
+                    Elements::zeros(held_type, values).unwrap_or_else(|| Elements::F32(vec![0.0; values]))
+                });
                 let flat = elements.into_tensor(&[values])?;
                 zeros.push(flat.clone());
                 flat

@@ -136,7 +136,7 @@ impl Weights {
 
     /// The names of the tensors in this scope.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let names = self.checkpoint.tensors().map(|(name, _)| name);
+        let names = self.checkpoint.tensors_below(&self.prefix).map(|(name, _)| name);
         names.filter_map(|name| name.strip_prefix(self.prefix.as_str()))
     }
 
@@ -165,8 +165,7 @@ impl Weights {
     /// The bytes of all tensors in this scope, as stored.
     pub fn bytes(&self) -> u64 {
         self.checkpoint
-            .tensors()
-            .filter(|(name, _)| name.starts_with(&self.prefix))
+            .tensors_below(&self.prefix)
             .map(|(_, header)| header.bytes)
             .sum()
     }
@@ -175,7 +174,8 @@ impl Weights {
     /// weights of projections.
     pub fn held(&self) -> impl Iterator<Item = (&str, &[usize], u64)> {
         let held_type = self.options.held_type();
-        self.checkpoint.tensors().filter_map(move |(full_name, header)| {
+        let tensors = self.checkpoint.tensors_below(&self.prefix);
+        tensors.filter_map(move |(full_name, header)| {
             let name = full_name.strip_prefix(self.prefix.as_str())?;
             if let Some(held) = self.held_rows(full_name) {
                 return Some((name, header.shape.as_slice(), held.bytes() as u64));
@@ -247,7 +247,7 @@ impl Weights {
             return self.tensor(name, &wanted).map(ProjectionWeight::Values);
         };
         let rows = match &self.reading {
-            Reading::Inspected(inspection) => inspection.rows(held),
+            Reading::Inspected(inspection) => inspection.rows(&full_name, held),
             Reading::Into(buffers) => buffers.read_held_rows(&self.checkpoint, &full_name),
             Reading::Alone => {
                 unshared_buffers(&self.options.device).read_held_rows(&self.checkpoint, &full_name)
@@ -287,9 +287,9 @@ impl Weights {
         self.checkpoint.check_unchanged()
     }
 
-    /// Drops the tensors of this scope from the page cache.
-    pub(crate) fn forget(&self) {
-        self.checkpoint.forget(&self.prefix);
+    /// Drops the tensors of these whole names from the page cache.
+    pub(crate) fn forget(&self, names: &[String]) {
+        self.checkpoint.forget(names);
     }
 }
 

@@ -164,7 +164,7 @@ impl TextEncoder {
             })
         });
         let mut embedded = embedded.collect::<Result<Vec<Batch>>>()?;
-        for (index, layer) in self.layers.pass()?.take(all).enumerate() {
+        for (index, layer) in self.layers.pass_of_first(all)?.enumerate() {
             let layer = layer?;
             for batch in &mut embedded {
                 if index == read {

@@ -23,8 +23,9 @@ const MOST_AHEAD: usize = 256;
 /// Runs requests one after another. A process has one engine, which owns the device and what is loaded.
 ///
 /// By default nothing stays in memory between two requests. With [`keep_loaded`](Self::keep_loaded) the
-/// resident blocks of the networks, the encoded prompts and the tokenizers are cached, within the budget of the request. So a
-/// second request for the same model reads no resident block again. What the next request cannot use is
+/// resident blocks of the networks, the encoded prompts and the tokenizers are cached, within the budget of the request, and
+/// the text encoders where they fit beside all of these. So a second request for the same model reads no resident block again,
+/// and encodes only the prompts that the one before had not. What the next request cannot use is
 /// dropped before a weight is read: blocks of another model, of other LoRA files, of another device or data
 /// type, and blocks that do not fit beside its plan. The cache never changes an image, a plan or an error.
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sd_models::vae::{self, Scaling};
 use sd_models::{Footprint, WeightBytes, Work};
-use sd_weights::{EmbeddingFile, ModelPart, Naming, WeightOptions, Weights};
+use sd_weights::{EmbeddingFile, ModelPart, Naming, Residency, WeightOptions, Weights};
 
 use super::{ControlModel, ControlWeights, Denoiser, EncodedPrompt};
 use crate::components::Components;
@@ -142,7 +142,7 @@ pub trait TextEncoders: Debug + Send + Sync {
     fn tokens(&self, prompts: &[&str]) -> Result<usize>;
 
     /// Encodes the prompts of each of `batches` with one encoder after the other; each is read once for all, and
-    /// dropped before the next is read. The prompts of a batch share a context. No batch changes the bits of another.
+    /// dropped, or returned to the cache, before the next is read. The prompts of a batch share a context. No batch changes the bits of another.
     /// `clip_skip` more of CLIP's last layers are skipped. `pause` is called after each encoder, and an error
     /// of it ends the encoding.
     ///
@@ -153,7 +153,7 @@ pub trait TextEncoders: Debug + Send + Sync {
         components: &Components,
         batches: &[&[&str]],
         clip_skip: usize,
-        weight_options: &WeightOptions,
+        weights: EncoderWeights<'_>,
         pause: &dyn Fn() -> Result<()>,
     ) -> Result<Vec<EncodedPrompt>>;
 
@@ -205,6 +205,44 @@ pub struct TextComponent {
     pub part: ModelPart,
     /// The namings of the encoder's tensors in other programs, which LoRA files use.
     pub namings: &'static [Naming],
+}
+
+/// How the weights of the text encoders are held while they encode.
+#[derive(Debug, Clone, Copy)]
+pub struct EncoderWeights<'a> {
+    options: &'a WeightOptions,
+    kept: &'a [&'static str],
+}
+
+impl<'a> EncoderWeights<'a> {
+    /// Weights that are dropped as soon as they were used, because each is needed once.
+    pub fn used_once(options: &'a WeightOptions) -> Self {
+        Self { options, kept: &[] }
+    }
+
+    /// Weights of which those of the components `kept` stay in the [cache](WeightOptions::block_cache) for the next
+    /// prompt, and the others are dropped as soon as they were used.
+    pub fn keeping(options: &'a WeightOptions, kept: &'a [&'static str]) -> Self {
+        Self { options, kept }
+    }
+
+    /// The options that all of them share.
+    pub fn shared_options(&self) -> &'a WeightOptions {
+        self.options
+    }
+
+    /// The options of the encoder `component`.
+    pub fn of(&self, component: &str) -> WeightOptions {
+        let once = self.options.for_one_pass();
+        if !self.kept.contains(&component) {
+            return once;
+        }
+        WeightOptions {
+            residency: Residency::Resident,
+            block_cache: self.options.block_cache.clone(),
+            ..once
+        }
+    }
 }
 
 /// The memory and the arithmetic of a text encoder's stage.

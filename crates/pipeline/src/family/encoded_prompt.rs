@@ -25,6 +25,33 @@ impl EncodedPrompt {
             .sum()
     }
 
+    /// Prompt `index` alone.
+    ///
+    /// # Errors
+    /// There is no such prompt.
+    pub(crate) fn of(&self, index: usize) -> Result<Self> {
+        let of = |tensor: &Tensor| tensor.narrow(0, index, 1);
+        Ok(Self {
+            context: of(&self.context)?,
+            pooled: self.pooled.as_ref().map(of).transpose()?,
+            truncated: self.truncated,
+        })
+    }
+
+    /// All of `parts`, which have contexts of the same length.
+    ///
+    /// # Errors
+    /// The device is out of memory.
+    pub(crate) fn joined(parts: &[Self]) -> Result<Self> {
+        let contexts: Vec<&Tensor> = parts.iter().map(|part| &part.context).collect();
+        let pooled: Option<Vec<&Tensor>> = parts.iter().map(|part| part.pooled.as_ref()).collect();
+        Ok(Self {
+            context: Tensor::cat(&contexts, 0)?,
+            pooled: pooled.map(|pooled| Tensor::cat(&pooled, 0)).transpose()?,
+            truncated: parts.iter().map(|part| part.truncated).max().unwrap_or(0),
+        })
+    }
+
     /// Replaces the vectors of prompt `index` by zeros.
     ///
     /// # Errors

@@ -21,7 +21,9 @@ mod titles;
 mod toy;
 mod unet;
 
-pub use contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
+pub use contract::{
+    Defaults, EncoderStage, EncoderWeights, Family, LatentLayout, Task, TextComponent, TextEncoders,
+};
 pub use control::{ControlInput, ControlModel, ControlWeights};
 pub use denoiser::{ConditioningInputs, Denoiser, DenoiserInput};
 pub use encoded_prompt::EncodedPrompt;

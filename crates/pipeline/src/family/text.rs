@@ -7,7 +7,7 @@ use sd_models::clip;
 use sd_weights::{EmbeddingFile, ModelPart, ModelSource, Naming, WeightOptions};
 
 use super::EncodedPrompt;
-use super::contract::{EncoderStage, TextComponent, TextEncoders};
+use super::contract::{EncoderStage, EncoderWeights, TextComponent, TextEncoders};
 use super::layout::TEXT_ENCODERS;
 use crate::components::{self, Components, ModelIndex};
 use crate::device::to_host;
@@ -299,7 +299,7 @@ pub(super) fn run_clip(
     part: &TextPart<clip::Config>,
     batches: Vec<ClipRows>,
     wanted: clip::Wanted,
-    weight_options: &WeightOptions,
+    weights: EncoderWeights<'_>,
 ) -> Result<Vec<EncodedByClip>> {
     let component = part.folders.encoder;
     let mut ids = Vec::with_capacity(batches.len());
@@ -309,7 +309,7 @@ pub(super) fn run_clip(
         ids.push(of_rows);
         others.push((weights, chunks));
     }
-    let encoder = part.encoder(components, weight_options, EmbeddingVectors::Read)?;
+    let encoder = part.encoder(components, &weights.of(component), EmbeddingVectors::Read)?;
     let ids: Vec<&[Vec<u32>]> = ids.iter().map(Vec::as_slice).collect();
     let encoded = encoder.encode_each(&ids, wanted)?;
     let finished = encoded
@@ -435,7 +435,7 @@ impl TextEncoders for ChunkedClips {
         components: &Components,
         batches: &[&[&str]],
         clip_skip: usize,
-        weight_options: &WeightOptions,
+        weights: EncoderWeights<'_>,
         pause: &dyn Fn() -> Result<()>,
     ) -> Result<Vec<EncodedPrompt>> {
         let batches: Vec<Vec<Prompt>> = batches.iter().map(|prompts| parsed(prompts)).collect();
@@ -448,7 +448,7 @@ impl TextEncoders for ChunkedClips {
             });
             let rows = rows.collect::<Result<Vec<_>>>()?;
             let wanted = self.wanted(index, clip_skip);
-            let encoded = run_clip(components, part, rows, wanted, weight_options)?;
+            let encoded = run_clip(components, part, rows, wanted, weights)?;
             for (of_batch, encoded) in by_batch.iter_mut().zip(encoded) {
                 of_batch.push(encoded);
             }

@@ -10,7 +10,9 @@ use sd_models::vae::{self, Scaling};
 use sd_models::{Conditioned, Footprint, Load, WeightBytes, Work};
 use sd_weights::{EmbeddingFile, ModelFiles, ModelSource, WeightOptions, Weights};
 
-use super::contract::{Defaults, EncoderStage, Family, LatentLayout, Task, TextComponent, TextEncoders};
+use super::contract::{
+    Defaults, EncoderStage, EncoderWeights, Family, LatentLayout, Task, TextComponent, TextEncoders,
+};
 use super::{ConditioningInputs, ControlModel, ControlWeights, Denoiser, DenoiserInput, EncodedPrompt};
 use crate::components::{Components, ModelIndex};
 use crate::scheduler::SchedulerConfig;
@@ -141,7 +143,7 @@ impl TextEncoders for MeanOfBytes {
         _components: &Components,
         batches: &[&[&str]],
         _clip_skip: usize,
-        _weight_options: &WeightOptions,
+        _weights: EncoderWeights<'_>,
         _pause: &dyn Fn() -> Result<()>,
     ) -> Result<Vec<EncodedPrompt>> {
         let mean = |prompt: &&str| {

@@ -51,6 +51,9 @@ pub struct StagePlan {
     pub streamed: Bytes,
     /// The predicted peak of the process during the stage.
     pub predicted_peak: Bytes,
+    /// How much higher it were if no weights of the stage's networks were streamed.
+    #[serde(skip)]
+    pub(crate) streaming_saves: Bytes,
     /// Bytes read per pass, or per step of the denoising. Resident weights are read once in addition.
     pub read_each_pass: Bytes,
     /// Passes over the network.
@@ -147,6 +150,9 @@ pub struct Plan {
     pub duration: Option<Duration>,
     /// The stages, in order.
     pub stages: Vec<StagePlan>,
+    /// The text encoders whose weights stay in the cache for the next request.
+    #[serde(skip)]
+    pub(crate) kept_encoders: Vec<&'static str>,
 }
 
 fn in_seconds<S: Serializer>(

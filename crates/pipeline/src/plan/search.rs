@@ -41,6 +41,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, free_memory: 
         ),
         streamed: Bytes(streamed),
         predicted_peak: Bytes(if controls_stay { with_controls } else { least }),
+        streaming_saves: Bytes(needs.denoising.peak(blocks, choice.images).saturating_sub(least)),
         read_each_pass: Bytes(streamed),
         // For one batch, until the number of batches is known.
         passes: needs.denoising.evaluations,
@@ -96,6 +97,7 @@ pub(super) fn fastest(needs: &Needs, images: usize, budget: Bytes, free_memory: 
         release_page_cache: free_memory.saturating_sub(peak).0 < streamed,
         duration: None,
         stages,
+        kept_encoders: Vec::new(),
     };
     plan.groups.most_images = plan.most_images_a_group();
     plan.groups.images_a_group = images_a_group;
@@ -109,6 +111,7 @@ fn one_pass(stage: &OnePass) -> StagePlan {
         resident: Bytes(stage.weights.always),
         streamed: Bytes(streamed),
         predicted_peak: Bytes(stage.peak()),
+        streaming_saves: Bytes((stage.beside + stage.weights.always + streamed).saturating_sub(stage.peak())),
         read_each_pass: Bytes(streamed),
         passes: 1,
         loads: 1,

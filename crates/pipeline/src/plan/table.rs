@@ -17,6 +17,7 @@ fn cells(stage: &StagePlan) -> [String; 7] {
         resident,
         streamed,
         predicted_peak,
+        streaming_saves: _,
         read_each_pass,
         passes,
         loads: _,
@@ -153,6 +154,7 @@ mod tests {
                 resident: Bytes(1 << 29),
                 streamed: Bytes(0),
                 predicted_peak: Bytes(1 << 30),
+                streaming_saves: Bytes(0),
                 read_each_pass: Bytes(0),
                 passes: 20,
                 loads: 1,
@@ -162,6 +164,7 @@ mod tests {
                 },
                 duration: None,
             }],
+            kept_encoders: Vec::new(),
         }
     }
 

@@ -65,6 +65,25 @@ impl PromptKey {
         }
     }
 
+    /// Whether `other` is the key of other prompts of as many tokens, which are encoded in the same way.
+    pub(super) fn differs_in_prompts_only(&self, other: &Self) -> bool {
+        let prompts = other.prompts.clone();
+        Self {
+            prompts,
+            ..self.clone()
+        } == *other
+    }
+
+    /// The prompts that are encoded together.
+    pub(super) fn prompts(&self) -> &[String] {
+        &self.prompts
+    }
+
+    /// Tokens of a prompt.
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
     /// The SHA-256 of the key in hexadecimal.
     pub(super) fn digest(&self) -> String {
         // Serialising strings and numbers cannot fail; two failures would only share a name.

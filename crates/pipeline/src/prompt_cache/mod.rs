@@ -23,14 +23,15 @@ use candle_core::Tensor;
 use sd_weights::{FileIdentity, WeightOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::bundle::Bundle;
 use crate::checksummed::{self, Durability};
 use crate::event::Interrupt;
+use crate::family::EncoderWeights;
 use crate::identity::ModelIdentity;
 use crate::resume::RunName;
 use crate::stage::{self, EncodedPrompt};
 use crate::user_dirs::UserDirs;
+use crate::{Result, device};
 pub(crate) use ahead::AheadEntries;
 use key::PromptKey;
 pub(crate) use recent::RecentPrompts;
@@ -84,7 +85,8 @@ impl PromptCache {
         }
     }
 
-    /// As [`stage::encode`], which is called only for prompts that are not cached.
+    /// As [`stage::encode`], which is called only for prompts that are not cached, with text encoders that are held as
+    /// `weights` says.
     ///
     /// # Errors
     /// As [`stage::encode`].
@@ -93,14 +95,17 @@ impl PromptCache {
         bundle: &Bundle,
         prompts: &[&str],
         clip_skip: usize,
-        weight_options: &WeightOptions,
+        weights: EncoderWeights<'_>,
         interrupt: &Interrupt,
     ) -> Result<EncodedPrompt> {
-        let encode = || stage::encode(bundle, prompts, clip_skip, weight_options, interrupt);
+        let encode = |prompts: &[&str]| -> Result<EncodedPrompt> {
+            let mut encoded = stage::encode_with(bundle, &[prompts], clip_skip, weights, interrupt)?;
+            Ok(encoded.pop().expect("one batch has one result. This is a bug."))
+        };
         if !self.keeps() {
-            return encode();
+            return encode(prompts);
         }
-        let key = self.key(bundle, prompts, clip_skip, weight_options)?;
+        let key = self.key(bundle, prompts, clip_skip, weights.shared_options())?;
         if let Some(found) = self.recent.as_ref().and_then(|recent| recent.find(&key)) {
             tracing::debug!("the request before had the same prompt");
             return Ok(found);
@@ -108,7 +113,10 @@ impl PromptCache {
         let encoded = match self.find_on_disk(&key) {
             Some(found) => found,
             None => {
-                let encoded = encode()?;
+                let encoded = match self.completed(bundle, prompts, &key, weights, encode)? {
+                    Some(completed) => completed,
+                    None => encode(prompts)?,
+                };
                 self.keep_on_disk(&key, &encoded, self.limit);
                 encoded
             }
@@ -117,6 +125,48 @@ impl PromptCache {
             recent.keep(key, &encoded);
         }
         Ok(encoded)
+    }
+
+    /// The prompts of `key`, of which those that the request before had too, such as its negative prompt, are not
+    /// encoded again. `None` if it had none of them, or where that could change a bit.
+    fn completed(
+        &self,
+        bundle: &Bundle,
+        prompts: &[&str],
+        key: &PromptKey,
+        weights: EncoderWeights<'_>,
+        encode: impl Fn(&[&str]) -> Result<EncodedPrompt>,
+    ) -> Result<Option<EncodedPrompt>> {
+        let Some(recent) = self
+            .recent
+            .as_ref()
+            .filter(|_| device::rows_are_independent(&weights.shared_options().device))
+        else {
+            return Ok(None);
+        };
+        let mut parts = recent.find_each(key)?;
+        let missing = prompts.iter().zip(&parts).filter(|(_, part)| part.is_none());
+        let missing: Vec<&str> = missing.map(|(prompt, _)| *prompt).collect();
+        if missing.len() == prompts.len() {
+            return Ok(None);
+        }
+        if !missing.is_empty() {
+            // Shorter ones alone would have a shorter context.
+            if bundle.family.text_encoders().tokens(&missing)? != key.tokens() {
+                return Ok(None);
+            }
+            tracing::debug!(
+                "the request before had {} of the prompts",
+                prompts.len() - missing.len()
+            );
+            let encoded = encode(&missing)?;
+            let places = parts.iter_mut().filter(|part| part.is_none());
+            for (index, place) in places.enumerate() {
+                *place = Some(encoded.of(index)?);
+            }
+        }
+        let parts: Vec<EncodedPrompt> = parts.into_iter().flatten().collect();
+        EncodedPrompt::joined(&parts).map(Some)
     }
 
     /// The key of `prompts`.

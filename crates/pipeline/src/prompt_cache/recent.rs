@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::key::PromptKey;
+use crate::Result;
 use crate::family::EncodedPrompt;
 
 /// The encoded prompts of the last request. Clones share them.
@@ -27,6 +28,29 @@ impl RecentPrompts {
         found.is_used = true;
         found.uses_ahead = found.uses_ahead.saturating_sub(1);
         Some(found.encoded.clone())
+    }
+
+    /// Each prompt of `key` that was encoded together with others for this request or the one before.
+    pub(super) fn find_each(&self, key: &PromptKey) -> Result<Vec<Option<EncodedPrompt>>> {
+        let recent = self.lock();
+        // Of truncated prompts it is not known which were.
+        let is_whole = |recent: &&Recent| recent.encoded.truncated == 0;
+        let usable = || {
+            recent
+                .iter()
+                .filter(is_whole)
+                .filter(|recent| recent.key.differs_in_prompts_only(key))
+        };
+        let find = |wanted: &String| {
+            usable().find_map(|recent| {
+                let index = recent.key.prompts().iter().position(|prompt| prompt == wanted)?;
+                Some(recent.encoded.of(index))
+            })
+        };
+        key.prompts()
+            .iter()
+            .map(|prompt| find(prompt).transpose())
+            .collect()
     }
 
     /// Whether it has the prompt of `key`.

@@ -12,6 +12,19 @@ impl Run<'_> {
         self.limit_cache(self.pass().plan.peak_of(phase));
     }
 
+    /// Drops cached blocks that do not fit beside the preparation of the current model pass, whose text encoders take
+    /// their own blocks out of the cache and read those that are not there.
+    pub(super) fn limit_cache_beside_encoding(&self) {
+        let Some(cache) = &self.cache else {
+            return;
+        };
+        let pass = self.pass();
+        let names = pass.encoder_names.iter();
+        let cached: u64 = names.map(|name| cache.blocks.bytes_of(name)).sum();
+        let missing = pass.plan.kept_encoder_bytes().saturating_sub(cached);
+        self.limit_cache(Bytes(pass.plan.peak_of(Phase::Preparation).0 + missing));
+    }
+
     /// As above, beside the upscaling.
     pub(super) fn limit_cache_beside_upscaling(&self) {
         if let Some(upscaling) = &self.upscaling {

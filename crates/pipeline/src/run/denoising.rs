@@ -30,7 +30,7 @@ impl Run<'_> {
     ) -> Result<()> {
         let prompts = match &networks.denoise {
             None => {
-                self.limit_cache_beside(Phase::Preparation);
+                self.limit_cache_beside_encoding();
                 Some(self.encode(kept)?)
             }
             Some(_) => None,

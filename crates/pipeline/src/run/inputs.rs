@@ -3,6 +3,8 @@
 use super::networks::Kept;
 use super::{ModelPass, Run};
 use crate::Result;
+use crate::family::EncoderWeights;
+use crate::plan::Phase;
 use crate::save::RgbImage;
 use crate::stage::{self, EncodedPrompt, InitLatents, Mask};
 
@@ -23,7 +25,10 @@ impl Run<'_> {
         } = &self.passes[self.at];
         let prompts = recipe.texts(bundle);
         let cache = &self.prompts[self.at];
-        let mut encoded = cache.encode(bundle, &prompts, recipe.clip_skip, weight_options, self.interrupt)?;
+        let weights = EncoderWeights::keeping(weight_options, &plan.kept_encoders);
+        // There is room for what the encoders put into the cache now: nothing else comes into it before they are dropped.
+        self.limit_cache_beside(Phase::Preparation);
+        let mut encoded = cache.encode(bundle, &prompts, recipe.clip_skip, weights, self.interrupt)?;
         if prompts.len() > 1 && recipe.negative_prompt.is_empty() && bundle.zeros_without_negative_prompt {
             encoded = encoded.without(0)?;
         }

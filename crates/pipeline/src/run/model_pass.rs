@@ -30,6 +30,8 @@ pub(crate) struct ModelPass {
     pub(crate) surroundings: Surroundings,
     /// The memory of the user's images.
     pub(super) source_images: SourceImageBytes,
+    /// The names in the block cache of the text encoders that the plan keeps.
+    pub(super) encoder_names: Vec<String>,
     /// The type of the denoising network's weights, on which the rates of the device depend, if it is one in which
     /// they are computed.
     rated_type: Option<DType>,
@@ -68,6 +70,7 @@ impl ModelPass {
             plan,
             source_images,
             surroundings,
+            encoder_names: Vec::new(),
         })
     }
 
@@ -144,6 +147,8 @@ impl ModelPass {
         self.weight_options.residency = plan.residency();
         self.weight_options.page_cache = plan.page_cache();
         self.plan = plan;
+        // The new plan keeps none.
+        self.encoder_names.clear();
         Ok(())
     }
 }

@@ -232,42 +232,92 @@ impl Planned {
         Ok(planned)
     }
 
-    /// Sets `cache` as the block cache of all passes, and drops blocks that no pass can use.
+    /// Sets `cache` as the block cache of all passes, in which text encoders are kept too where they fit, and drops
+    /// blocks that no pass can use.
     fn take_over(&mut self, cache: &RequestCache) -> Result<()> {
+        self.keep_encoders()?;
         let mut names = Vec::new();
         let of_passes = self.passes.iter().map(|pass| {
             let weight_type = pass.weight_options.weight_type;
             let denoiser = pass.bundle.denoiser_cache_names(weight_type)?;
             names.extend(denoiser.iter().cloned());
             names.push(pass.bundle.vae_cache_name(weight_type)?);
-            Ok(denoiser)
+            let encoders = pass.plan.kept_encoders.iter();
+            let encoders = encoders.map(|encoder| pass.bundle.components().cache_name(encoder, weight_type));
+            let encoders = encoders.collect::<Result<Vec<_>>>()?;
+            names.extend(encoders.iter().cloned());
+            Ok((denoiser, encoders))
         });
         let of_passes = of_passes.collect::<Result<Vec<_>>>()?;
         cache.blocks.retain(&names);
         let all = cache.bytes().0;
-        let new_prompts = self
-            .passes
-            .iter()
-            .map(ModelPass::prompt_bytes)
-            .sum::<Result<u64>>()?;
+        let new_prompts = self.prompt_bytes()?;
         let leaves = |pass: &ModelPass| pass.plan.leaves_cached();
         let by_all: u64 = self.passes.iter().map(leaves).sum();
+        let bytes_of =
+            |names: &[String]| -> u64 { names.iter().map(|name| cache.blocks.bytes_of(name)).sum() };
         self.cached = self
             .passes
             .iter()
             .zip(&of_passes)
-            .map(|(pass, denoiser)| {
-                let denoiser = denoiser.iter().map(|name| cache.blocks.bytes_of(name)).sum();
+            .map(|(pass, (denoiser, encoders))| {
+                let denoiser = bytes_of(denoiser);
+                let others = all - denoiser - bytes_of(encoders);
                 CachedBytes {
                     denoiser,
-                    others: all - denoiser + new_prompts + (by_all - leaves(pass)),
+                    others: others + new_prompts + (by_all - leaves(pass)),
                 }
             })
             .collect();
-        for pass in &mut self.passes {
+        for (pass, (_, encoders)) in self.passes.iter_mut().zip(of_passes) {
             pass.weight_options.block_cache = Some(cache.blocks.clone());
+            pass.encoder_names = encoders;
         }
         Ok(())
+    }
+
+    /// Keeps the text encoders that fit into the budget beside the peak of every stage and all else that the run leaves
+    /// in the cache, so that they take nothing from the networks of the next request.
+    fn keep_encoders(&mut self) -> Result<()> {
+        let prompts = self.prompt_bytes()?;
+        for index in 0..self.passes.len() {
+            for component in self.passes[index].bundle.family.text_encoders().components() {
+                let before = self.passes[index].plan.clone();
+                let mut kept = before.kept_encoders.clone();
+                kept.push(component.encoder);
+                self.passes[index].plan = before.clone().keeping_encoders(&kept);
+                if self.peak_beside_all(prompts) > before.budget {
+                    self.passes[index].plan = before;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The peak of the run, without a budget, if the run before was of the same kind and all that it left is cached.
+    fn peak_beside_all(&self, prompts: u64) -> Bytes {
+        let leaves = |pass: &ModelPass| pass.plan.leaves_cached();
+        let by_all: u64 = self.passes.iter().map(leaves).sum();
+        let peaks = self.passes.iter().map(|pass| {
+            let plan = &pass.plan;
+            let unlimited = Plan {
+                budget: Bytes(u64::MAX),
+                ..plan.clone()
+            };
+            let mut cached = plan.cached_by_itself();
+            // The prompts of the request before and its own.
+            cached.others += 2 * prompts + (by_all - leaves(pass));
+            unlimited.with_cached(cached).predicted_peak
+        });
+        let upscaling = self.upscaling.iter();
+        let upscaling =
+            upscaling.map(|upscaling| Bytes(upscaling.plan.predicted_peak.0 + by_all + 2 * prompts));
+        peaks.chain(upscaling).max().unwrap_or_default()
+    }
+
+    /// Bytes of the encoded prompts of all passes.
+    fn prompt_bytes(&self) -> Result<u64> {
+        self.passes.iter().map(ModelPass::prompt_bytes).sum()
     }
 
     /// As [`of`](Self::of), within `budget`.

@@ -5,7 +5,7 @@ use sd_weights::WeightOptions;
 use crate::Result;
 use crate::bundle::Bundle;
 use crate::event::Interrupt;
-use crate::family::EncodedPrompt;
+use crate::family::{EncodedPrompt, EncoderWeights};
 
 /// Encodes `prompts` with every text encoder of `bundle`, one after the other; each is dropped before the
 /// next is read. Prompts may use the emphasis of stable-diffusion-webui ([`prompt`](crate::prompt)). `skip`
@@ -35,9 +35,27 @@ pub fn encode_each(
     weight_options: &WeightOptions,
     interrupt: &Interrupt,
 ) -> Result<Vec<EncodedPrompt>> {
-    // Each weight is needed once.
-    let weight_options = weight_options.for_one_pass();
+    encode_with(
+        bundle,
+        batches,
+        skip,
+        EncoderWeights::used_once(weight_options),
+        interrupt,
+    )
+}
+
+/// As [`encode_each`], with text encoders that are held as `weights` says.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn encode_with(
+    bundle: &Bundle,
+    batches: &[&[&str]],
+    skip: usize,
+    weights: EncoderWeights<'_>,
+    interrupt: &Interrupt,
+) -> Result<Vec<EncodedPrompt>> {
     let encoders = bundle.family.text_encoders();
     let pause = || interrupt.check();
-    encoders.encode(bundle.components(), batches, skip, &weight_options, &pause)
+    encoders.encode(bundle.components(), batches, skip, weights, &pause)
 }

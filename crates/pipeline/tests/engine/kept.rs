@@ -62,6 +62,81 @@ pub(crate) fn a_second_request_reads_no_resident_block_again() {
     }
 }
 
+/// `request` with prompts of its own.
+fn with_other_prompts(request: Request, number: u64) -> Request {
+    Request {
+        prompt: format!("a photo of cat {number}"),
+        negative_prompt: Some(format!("a dog {number}")),
+        ..request
+    }
+}
+
+pub(crate) fn a_second_request_with_another_prompt_reads_no_text_encoder_again() {
+    for path in models::ALL {
+        let mut engine = Engine::new().keep_loaded();
+        let first = generate(&mut engine, &with_other_prompts(request(model(path), 1), 1));
+        for number in 2..4 {
+            let other = with_other_prompts(request(model(path), 1), number);
+            let generated = generate(&mut engine, &other);
+            // Rows of the tables are read each time.
+            assert_eq!(
+                first.read_in("encode") - generated.read_in("encode"),
+                models::encoder_bytes(&other.model),
+                "{path}: {first:?}, {generated:?}"
+            );
+            assert_eq!(generated.read_in("denoise"), 0, "{path}: {generated:?}");
+            must_be_as_alone(&generated, &other);
+        }
+        // Of a prompt that the request before had, not even rows.
+        let same_negative = Request {
+            // As many tokens as the one before.
+            prompt: "a photo of cat 7".to_owned(),
+            ..with_other_prompts(request(model(path), 1), 3)
+        };
+        let both = generate(&mut engine, &with_other_prompts(request(model(path), 1), 3));
+        let one = generate(&mut engine, &same_negative);
+        assert_eq!(both.read_in("encode"), 0, "{path}: {both:?}");
+        assert!(one.read_in("encode") > 0, "{path}: {one:?}");
+        assert!(
+            one.read_in("encode") < first.read_in("encode") - models::encoder_bytes(&same_negative.model),
+            "{path}: {first:?}, {one:?}"
+        );
+        must_be_as_alone(&one, &same_negative);
+    }
+}
+
+pub(crate) fn text_encoders_stay_only_where_everything_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = models::with_large_transformer(&folder.path().join("model"));
+    let encoders = models::encoder_bytes(&model);
+    let plan = sd_pipeline::plan(&request(model.clone(), 1)).unwrap();
+    let (whole, smallest) = (plan.predicted_peak.0, plan.smallest_budget.0);
+    // How much less the last request reads than the first.
+    let mut saved = Vec::new();
+    for budget in [smallest, whole, whole + encoders / 2, whole + (64 << 20)] {
+        let mut engine = Engine::new().keep_loaded();
+        let mut reads = Vec::new();
+        for number in 1..4 {
+            let of_budget = Request {
+                memory: Some(Bytes(budget)),
+                ..with_other_prompts(request(model.clone(), 1), number)
+            };
+            let generated = generate(&mut engine, &of_budget);
+            must_be_as_alone(&generated, &of_budget);
+            assert!(generated.predicted_peak <= generated.budget, "{generated:?}");
+            assert!(
+                generated.allocated_peak <= generated.predicted_peak.0,
+                "{budget}: {generated:?}"
+            );
+            assert!(engine.loaded_bytes().0 <= budget);
+            reads.push(generated.read_in("encode"));
+        }
+        saved.push(reads[0] - reads[2]);
+    }
+    // Where there is room for the networks alone, they stay rather than the encoders.
+    assert_eq!(saved, [0, 0, 0, encoders]);
+}
+
 pub(crate) fn other_settings_of_the_same_model_use_its_blocks() {
     for path in models::ALL {
         let mut engine = Engine::new().keep_loaded();

@@ -21,10 +21,18 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 11] = [
+const TESTS: [Test; 14] = [
     (
         "a_second_request_reads_no_resident_block_again",
         kept::a_second_request_reads_no_resident_block_again,
+    ),
+    (
+        "a_second_request_with_another_prompt_reads_no_text_encoder_again",
+        kept::a_second_request_with_another_prompt_reads_no_text_encoder_again,
+    ),
+    (
+        "text_encoders_stay_only_where_everything_fits",
+        kept::text_encoders_stay_only_where_everything_fits,
     ),
     (
         "other_settings_of_the_same_model_use_its_blocks",
@@ -54,6 +62,10 @@ const TESTS: [Test; 11] = [
     (
         "nothing_grows_from_request_to_request",
         released::nothing_grows_from_request_to_request,
+    ),
+    (
+        "ten_prompts_leave_what_the_first_has_left",
+        released::ten_prompts_leave_what_the_first_has_left,
     ),
     (
         "an_interrupted_request_leaves_the_engine_usable",

@@ -68,6 +68,34 @@ pub(crate) fn decoder_bytes(model: &ModelChoice) -> u64 {
     tensors.map(|(_, header)| header.bytes).sum()
 }
 
+/// Bytes of the weights that the text encoders of `model` hold while they encode: without their tables, of which rows are
+/// read, and without the layers that give nothing.
+pub(crate) fn encoder_bytes(model: &ModelChoice) -> u64 {
+    /// SDXL takes its context from before the last layer, and only the second encoder's pooled vectors.
+    const UNUSED: &str = "encoder.layers.1.";
+    let source = model.files.open().unwrap();
+    let is_sdxl = model.name.contains("sdxl");
+    let encoders = ["text_encoder", "text_encoder_2", "text_encoder_3"];
+    let encoders = encoders.iter().filter(|encoder| source.has_config(encoder));
+    encoders
+        .map(|encoder| {
+            let checkpoint = source.checkpoint(encoder).unwrap();
+            let is_held = |name: &str| {
+                let is_table = [
+                    "embedding.weight",
+                    "shared.weight",
+                    "embed_tokens.weight",
+                    "position_ids",
+                ];
+                let is_unused = is_sdxl && *encoder == "text_encoder" && name.contains(UNUSED);
+                !is_unused && !is_table.iter().any(|table| name.ends_with(table))
+            };
+            let tensors = checkpoint.tensors().filter(|(name, _)| is_held(name));
+            tensors.map(|(_, header)| header.bytes).sum::<u64>()
+        })
+        .sum()
+}
+
 /// Writes f32 tensors of these shapes with pseudo-random values.
 fn save(path: &Path, tensors: &[networks::Tensor]) {
     let mut state = 1_u32;

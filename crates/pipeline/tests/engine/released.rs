@@ -89,6 +89,26 @@ pub(crate) fn nothing_grows_from_request_to_request() {
     must_release(engine, baseline);
 }
 
+pub(crate) fn ten_prompts_leave_what_the_first_has_left() {
+    for path in models::ALL {
+        let of_prompt = |number: u64| Request {
+            prompt: format!("a photo of cat {number}"),
+            ..request(model(path), 1)
+        };
+        generate_alone(&of_prompt(0));
+        let baseline = allocated();
+        let mut engine = Engine::new().keep_loaded();
+        generate(&mut engine, &of_prompt(0));
+        let (loaded, first) = (engine.loaded_bytes(), allocated());
+        for number in 1..10 {
+            generate(&mut engine, &of_prompt(number));
+            assert_eq!(engine.loaded_bytes(), loaded, "{path}");
+            must_not_grow(first, allocated(), "another prompt");
+        }
+        must_release(engine, baseline);
+    }
+}
+
 pub(crate) fn an_interrupted_request_leaves_the_engine_usable() {
     for path in models::ALL {
         let request = request(model(path), 1);

@@ -8,6 +8,7 @@ mod pieces;
 mod tests;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static CURRENT: AtomicU64 = AtomicU64::new(0);
@@ -72,6 +73,33 @@ fn counted(bytes: usize, pointer: *mut u8) -> *mut u8 {
     pointer
 }
 
+thread_local! {
+    /// Whether large zeros of this thread are fresh pages.
+    static UNTOUCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `allocate`, whose large allocations of zeros nobody reads or writes: they are fresh pages, which take neither time
+/// nor memory before they are touched. Other zeros may be used pages, which are cleared.
+pub(crate) fn with_untouched_zeros<T>(allocate: impl FnOnce() -> T) -> T {
+    /// Ends it, also after a panic.
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            UNTOUCHED.set(false);
+        }
+    }
+    UNTOUCHED.set(true);
+    let _end = End;
+    allocate()
+}
+
+/// Maps and counts a large piece of fresh pages.
+#[cfg(target_os = "linux")]
+fn map(bytes: usize) -> *mut u8 {
+    count(bytes);
+    counted(bytes, pieces::map(bytes))
+}
+
 /// Allocates and counts a large piece. The second value says whether it is all zeros.
 #[cfg(target_os = "linux")]
 fn take(bytes: usize) -> (*mut u8, bool) {
@@ -80,8 +108,7 @@ fn take(bytes: usize) -> (*mut u8, bool) {
         count(bytes);
         return (pointer, false);
     }
-    count(bytes);
-    (counted(bytes, pieces::map(bytes)), true)
+    (map(bytes), true)
 }
 
 /// Allocations of this size or more are mapped pages, not memory of the system allocator.
@@ -112,6 +139,9 @@ unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         #[cfg(target_os = "linux")]
         if is_large(layout) {
+            if UNTOUCHED.get() {
+                return map(layout.size());
+            }
             let (pointer, is_zero) = take(layout.size());
             if !pointer.is_null() && !is_zero {
                 // SAFETY: the piece has so many bytes.

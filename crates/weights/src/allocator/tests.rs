@@ -35,6 +35,17 @@ fn pieces_are_cached_up_to_the_limit() {
                 .all(|&byte| byte == 0)
         );
 
+        // Zeros that nobody touches are not made of it.
+        allocator.dealloc(again, layout(large));
+        let untouched = super::with_untouched_zeros(|| allocator.alloc_zeroed(layout(large)));
+        assert!(untouched != first && *untouched.add(large / 2) == 0);
+        let used = allocator.alloc(layout(large));
+        assert_eq!(used, first);
+        allocator.dealloc(untouched, layout(large));
+        // Its neighbours are not merged with it.
+        super::pieces::give_all_back(super::allocated_bytes());
+        let again = used;
+
         // Two smaller pieces fit into it, and are merged again, whichever is freed first.
         allocator.dealloc(again, layout(large));
         let pair = [allocator.alloc(layout(LARGE)), allocator.alloc(layout(LARGE))];

@@ -13,6 +13,8 @@ type BuildBlock<B> = dyn Fn(usize, &Weights) -> Result<B> + Send + Sync;
 pub(super) struct BlockList<B> {
     pub(super) scopes: Vec<Weights>,
     build: Box<BuildBlock<B>>,
+    /// The names of the tensors that each block reads.
+    read: Vec<Vec<String>>,
 }
 
 impl<B> BlockList<B> {
@@ -26,16 +28,25 @@ impl<B> BlockList<B> {
         build: impl Fn(usize, &Weights) -> Result<B> + Send + Sync + 'static,
     ) -> Result<Self> {
         let inspection = Arc::new(Inspection::default());
+        let mut read = Vec::with_capacity(scopes.len());
         for (index, scope) in scopes.iter().enumerate() {
             if let Err(error) = build(index, &scope.inspected(&inspection)) {
                 inspection.add(error);
             }
+            read.push(inspection.end_block());
         }
         inspection.end()?;
         Ok(Self {
             scopes,
             build: Box::new(build),
+            read,
         })
+    }
+
+    /// Drops the tensors of block `index` from the page cache. A block may read a few tensors of a large scope; the
+    /// others are those of other blocks, which may be read next.
+    pub(super) fn forget(&self, index: usize) {
+        self.scopes[index].forget(&self.read[index]);
     }
 
     /// Reads block `index` into `buffers`.
@@ -57,7 +68,7 @@ impl<B> BlockList<B> {
             }
         };
         if scope.options().page_cache == PageCache::Release {
-            scope.forget();
+            self.forget(index);
         }
         Ok(LoadedBlock {
             block,

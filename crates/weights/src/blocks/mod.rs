@@ -139,12 +139,20 @@ impl<B: Send + Sync + 'static> Blocks<B> {
     /// # Errors
     /// The thread that reads ahead cannot be started.
     pub fn pass(&self) -> Result<Pass<'_, B>> {
+        self.pass_of_first(self.len())
+    }
+
+    /// As [`pass`](Self::pass), over the first `count` blocks: none of the others is read.
+    ///
+    /// # Errors
+    /// As [`pass`](Self::pass).
+    pub fn pass_of_first(&self, count: usize) -> Result<Pass<'_, B>> {
         let earlier = {
             let mut passes = lock(&self.passes);
             *passes += 1;
             *passes - 1
         };
-        Pass::begin(self, earlier > 0)
+        Pass::begin(self, count.min(self.len()), earlier > 0)
     }
 
     /// The block at `index`, for use outside of the order of the forward pass.
@@ -239,10 +247,10 @@ impl<B> Blocks<B> {
         if let Some(reader) = lock(&self.reader).take() {
             drop(reader);
             let states = lock(&self.states);
-            let streamed = self.list.scopes.iter().zip(states.iter());
+            let streamed = states.iter().enumerate();
             streamed
                 .filter(|(_, state)| matches!(state, BlockState::Streamed))
-                .for_each(|(scope, _)| scope.forget());
+                .for_each(|(index, _)| self.list.forget(index));
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::{Residency, Result};
 /// An iterator over the blocks of a network in the order of the forward pass.
 pub struct Pass<'a, B: Send + Sync + 'static> {
     blocks: &'a Blocks<B>,
+    /// Blocks of the pass, which are the first ones.
+    count: usize,
     next: usize,
     /// Blocks whose turn is over.
     done: usize,
@@ -21,14 +23,15 @@ pub struct Pass<'a, B: Send + Sync + 'static> {
 }
 
 impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
-    pub(super) fn begin(blocks: &'a Blocks<B>, repeats: bool) -> Result<Self> {
+    pub(super) fn begin(blocks: &'a Blocks<B>, count: usize, repeats: bool) -> Result<Self> {
         let this = Self {
             blocks,
+            count,
             next: 0,
             done: 0,
             repeats,
         };
-        count::begin(blocks.len());
+        count::begin(count);
         this.read_ahead(0)?;
         Ok(this)
     }
@@ -36,7 +39,7 @@ impl<'a, B: Send + Sync + 'static> Pass<'a, B> {
     /// Requests the blocks from `index` on that are not in memory: those that become resident, and as many
     /// streamed ones as fit into the window beside the block in use.
     fn read_ahead(&self, index: usize) -> Result<()> {
-        let length = self.blocks.len();
+        let length = self.count;
         let round = if self.repeats { index + length } else { length };
         let mut free_slots = Residency::WINDOW - 1;
         let mut coming = Vec::new();
@@ -133,7 +136,7 @@ impl<B: Send + Sync + 'static> Iterator for Pass<'_, B> {
         let index = self.next;
         // Whoever asks for a block has finished the one before.
         self.finish_until(index);
-        (index < self.blocks.len()).then(|| {
+        (index < self.count).then(|| {
             self.next += 1;
             self.turn_of(index)
         })
@@ -143,7 +146,7 @@ impl<B: Send + Sync + 'static> Iterator for Pass<'_, B> {
 impl<B: Send + Sync + 'static> Drop for Pass<'_, B> {
     fn drop(&mut self) {
         self.finish_until(self.next);
-        count::leave_out(self.blocks.len() - self.done);
+        count::leave_out(self.count - self.done);
         self.blocks.end_reading_where_all_stay();
     }
 }

@@ -13,6 +13,7 @@ mod lora_files;
 mod lora_names;
 mod lycoris;
 mod model_folders;
+mod page_cache;
 mod projections;
 mod quantized;
 mod torch_files;

@@ -10,7 +10,7 @@ use sd_weights::{EmbeddingFile, ModelSource, WeightOptions};
 use crate::components::{self, Components, ModelIndex};
 use crate::device::to_host;
 use crate::family::EncodedPrompt;
-use crate::family::contract::{EncoderStage, TextComponent, TextEncoders};
+use crate::family::contract::{EncoderStage, EncoderWeights, TextComponent, TextEncoders};
 use crate::family::layout::TRANSFORMER;
 use crate::family::text::{
     ClipRows, Clips, EncodedByClip, TextPart, clip_stage, folders, parsed, run_clip, sequences,
@@ -112,7 +112,7 @@ impl Sd3TextEncoders {
         components: &Components,
         part: &TextPart<t5::Config>,
         batches: &[Vec<Prompt>],
-        weight_options: &WeightOptions,
+        weights: EncoderWeights<'_>,
     ) -> Result<Vec<(Tensor, usize)>> {
         let component = part.folders.encoder;
         let mut ids = Vec::with_capacity(batches.len());
@@ -125,7 +125,7 @@ impl Sd3TextEncoders {
             others.push((weights, truncated));
         }
         let ids: Vec<&[Vec<u32>]> = ids.iter().map(Vec::as_slice).collect();
-        let of_network = components.weights(component, weight_options)?;
+        let of_network = components.weights(component, &weights.of(component))?;
         let encoded = t5::TextEncoder::new(of_network, &part.config)?.encode_each(&ids)?;
         let finished = encoded.into_iter().zip(others);
         let finished = finished.map(|(encoded, (weights, truncated))| {
@@ -178,7 +178,7 @@ impl TextEncoders for Sd3TextEncoders {
         components: &Components,
         batches: &[&[&str]],
         clip_skip: usize,
-        weight_options: &WeightOptions,
+        weights: EncoderWeights<'_>,
         pause: &dyn Fn() -> Result<()>,
     ) -> Result<Vec<EncodedPrompt>> {
         let batches: Vec<Vec<Prompt>> = batches.iter().map(|prompts| parsed(prompts)).collect();
@@ -194,7 +194,7 @@ impl TextEncoders for Sd3TextEncoders {
                     chunks: 1,
                 });
             }
-            let encoded = run_clip(components, part, rows, Self::wanted(clip_skip), weight_options)?;
+            let encoded = run_clip(components, part, rows, Self::wanted(clip_skip), weights)?;
             for (of_batch, encoded) in by_batch.iter_mut().zip(encoded) {
                 of_batch.push(encoded);
             }
@@ -203,7 +203,7 @@ impl TextEncoders for Sd3TextEncoders {
         let by_clips = by_batch.into_iter().map(|by_clips| self.joined(&by_clips));
         let by_clips = by_clips.collect::<Result<Vec<_>>>()?;
         let by_t5 = match &self.t5 {
-            Some(part) => self.run_t5(components, part, &batches, weight_options)?,
+            Some(part) => self.run_t5(components, part, &batches, weights)?,
             None => {
                 let of_none = batches.iter().zip(truncated.iter().copied());
                 let of_none = of_none.map(|(prompts, truncated)| {
