@@ -13,9 +13,15 @@ const PROMPT: [&str; 7] = [
     "--steps",
     STEPS,
 ];
+/// Where an image shows no more than a smaller one would.
+const SMALL: [&str; 7] = ["a red circle", "--size", "64x64", "--seed", "7", "--steps", "2"];
 
 fn pixels(fresh: &Fresh, arguments: &[&str]) -> Vec<[u8; 3]> {
-    let run = fresh.run(&[&PROMPT, arguments].concat()).succeeds();
+    pixels_of(fresh, &PROMPT, arguments)
+}
+
+fn pixels_of(fresh: &Fresh, prompt: &[&str], arguments: &[&str]) -> Vec<[u8; 3]> {
+    let run = fresh.run(&[prompt, arguments].concat()).succeeds();
     Image::read(&fresh.path().join(&run.images()[0])).pixels
 }
 
@@ -54,7 +60,7 @@ fn an_image_of_quantised_weights_is_that_of_their_values() {
         let options = [
             "--device", "metal", "--dtype", "f32", "--memory", budget, "--model", model,
         ];
-        pixels(&fresh, &options)
+        pixels_of(&fresh, &SMALL, &options)
     };
     let quantised = of("./demo.gguf", "4GB");
     assert!(quantised == of("./demo.gguf", "80MB"), "budgets differ");
