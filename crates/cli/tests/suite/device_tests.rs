@@ -32,7 +32,7 @@ const MAY_TEST_DEVICES: [&str; 8] = [
 ];
 
 /// The files and folders that may test features: the operations, and the device code of the weights.
-const MAY_TEST_FEATURES: [&str; 10] = [
+const MAY_TEST_FEATURES: [&str; 11] = [
     // Tests and measurements of a GPU's own.
     "crates/cli/tests/device/",
     "crates/ops/examples/gpu_kernels.rs",
@@ -43,6 +43,8 @@ const MAY_TEST_FEATURES: [&str; 10] = [
     "crates/weights/src/device.rs",
     // It declares the module `cuda`.
     "crates/weights/src/lib.rs",
+    // A GPU that shares the machine's memory reads tensors whole.
+    "crates/weights/src/parts.rs",
     // It counts what devices of their own are given.
     "crates/weights/src/uploads.rs",
     "crates/weights/tests/device/",

@@ -9,7 +9,7 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, DeviceRepr, LaunchConfig, PushKernelArg, sys,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
-use candle_core::{CudaDevice, DType, Error, bail};
+use candle_core::{CudaDevice, DType, Device, Error, bail};
 
 use crate::Result;
 
@@ -204,8 +204,9 @@ pub fn assume_capability(major: i32, minor: i32) {
 }
 
 /// Whether `device` runs the kernels for tensor cores: compute capability 8.0, as far as the driver says.
-pub(crate) fn has_tensor_cores(device: &CudaDevice) -> bool {
-    Limits::of(device).is_ok_and(|limits| limits.has_tensor_cores)
+pub(crate) fn has_tensor_cores(device: &Device) -> bool {
+    let limits = device.as_cuda_device().and_then(Limits::of);
+    limits.is_ok_and(|limits| limits.has_tensor_cores)
 }
 
 /// What of a device kernels are chosen by.
