@@ -14,6 +14,7 @@ use super::translation;
 pub(crate) enum Source {
     Convolution,
     Copy,
+    Decode,
     Elementwise,
     Norm,
 }
@@ -23,6 +24,7 @@ impl Source {
         match self {
             Self::Convolution => "convolution",
             Self::Copy => "copy",
+            Self::Decode => "decode",
             Self::Elementwise => "elementwise",
             Self::Norm => "norm",
         }
@@ -32,6 +34,10 @@ impl Source {
         match self {
             Self::Convolution => include_str!("../../src/metal/kernels/convolution.metal"),
             Self::Copy => include_str!("../../src/metal/kernels/copy.metal"),
+            Self::Decode => concat!(
+                include_str!("../../src/gpu/quantization.h"),
+                include_str!("../../src/metal/kernels/decode.metal")
+            ),
             Self::Elementwise => include_str!("../../src/metal/kernels/elementwise.metal"),
             Self::Norm => include_str!("../../src/metal/kernels/norm.metal"),
         }
@@ -39,7 +45,7 @@ impl Source {
 
     /// The program of these kernels.
     pub(crate) fn program(self) -> &'static Path {
-        static PROGRAMS: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
+        static PROGRAMS: [OnceLock<PathBuf>; 5] = [const { OnceLock::new() }; 5];
         let compiler = COMPILER.as_ref().expect("a C++ compiler");
         PROGRAMS[self as usize].get_or_init(|| {
             let program = translation::program(self.name(), self.text());
@@ -67,8 +73,8 @@ static COMPILER: LazyLock<Option<Compiler>> = LazyLock::new(|| {
     found
 });
 
-/// Without warnings: attributes are Metal's.
-const OPTIONS: [&str; 3] = ["-std=c++17", "-O1", "-w"];
+/// Without warnings: attributes are Metal's. Each product and each sum is rounded.
+const OPTIONS: [&str; 4] = ["-std=c++17", "-O1", "-w", "-ffp-contract=off"];
 
 struct Compiler {
     /// Its name and the arguments that it always gets.

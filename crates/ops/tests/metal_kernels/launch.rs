@@ -104,7 +104,8 @@ impl Launch {
         self.bytes(index, words.iter().flat_map(|word| word.to_ne_bytes()).collect())
     }
 
-    fn bytes(mut self, index: u32, bytes: Vec<u8>) -> Self {
+    /// Bytes that the kernel reads.
+    pub(crate) fn bytes(mut self, index: u32, bytes: Vec<u8>) -> Self {
         self.buffers.push((index, Buffer::Bytes(bytes)));
         self
     }

@@ -18,6 +18,7 @@ mod copies;
 mod elementwise;
 mod groups;
 mod launch;
+mod quantization;
 #[path = "../random/mod.rs"]
 mod random;
 mod rows;

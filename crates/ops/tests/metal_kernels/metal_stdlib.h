@@ -29,6 +29,11 @@ inline To same_bits(From from) {
   return to;
 }
 
+template <typename To, typename From>
+inline To as_type(From from) {
+  return same_bits<To>(from);
+}
+
 // A float of 16 bits as IEEE 754 has it. Floats become one by rounding to the nearest, ties to even.
 struct half {
   ushort bits;
