@@ -19,8 +19,9 @@ mod portable;
 mod tests;
 pub(crate) mod tiles;
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
+use candle_core::bail;
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
@@ -31,6 +32,7 @@ use avx512::Avx512;
 use neon::Neon;
 use portable::Portable;
 
+use crate::Result;
 pub(crate) use functions::exp2;
 use tiles::TileProduct;
 
@@ -220,6 +222,36 @@ pub fn matrix_unit() -> Option<&'static str> {
     InstructionSet::best().has_tiles().then_some("amx_bf16")
 }
 
+/// The instruction set that kernels for the CPU use: `amx`, `avx512-bf16`, `avx512`, `avx2`, `neon-bf16`, `neon` or
+/// `portable`.
+pub fn instruction_set() -> &'static str {
+    InstructionSet::best().name()
+}
+
+/// What [`InstructionSet::best`] is for the rest of the process.
+static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
+
+/// Runs kernels for the CPU with the instruction set of this name ([`instruction_set`]) for the rest of the process: for
+/// tests and benchmarks of the kernels of other CPUs. Call it before the first operation.
+///
+/// # Errors
+/// This CPU has no instruction set of this name, or kernels use another one already.
+pub fn assume_instruction_set(name: &str) -> Result<()> {
+    let sets = InstructionSet::detected();
+    let Some(set) = sets.iter().find(|set| set.name() == name) else {
+        let names: Vec<_> = sets.iter().map(|set| set.name()).collect();
+        bail!(
+            "this CPU has no instruction set {name:?}, but {}",
+            names.join(", ")
+        );
+    };
+    let chosen = CHOSEN.get_or_init(|| *set);
+    if chosen.name() != name {
+        bail!("kernels use {} already", chosen.name());
+    }
+    Ok(())
+}
+
 /// The most lanes of a vector in any instruction set.
 pub(crate) const MOST_LANES: usize = 16;
 
@@ -264,10 +296,32 @@ pub(crate) enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// The fastest of this CPU.
+    /// The fastest of this CPU, or the one that [`assume_instruction_set`] has chosen.
     pub(crate) fn best() -> Self {
-        static BEST: LazyLock<InstructionSet> = LazyLock::new(|| InstructionSet::detected()[0]);
-        *BEST
+        *CHOSEN.get_or_init(|| Self::detected()[0])
+    }
+
+    /// The name in [`instruction_set`].
+    fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => "amx",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => "avx512-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Fma(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonBf16(_) => "neon-bf16",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            Self::Portable(_) => "portable",
+            #[cfg(test)]
+            Self::PortableBf16(_) => "portable-bf16",
+            #[cfg(test)]
+            Self::PortableTiles(_) => "portable-tiles",
+        }
     }
 
     /// Those of this CPU, the fastest first.
