@@ -18,6 +18,7 @@ mod portable;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tiles;
+pub(crate) mod wide;
 
 use std::sync::OnceLock;
 
@@ -155,6 +156,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// The bits of each lane from `shift` on under `mask`, at most 24, as a float.
     fn bits(self, words: Self::Vector, shift: u32, mask: u32) -> Self::Vector;
+    /// The four bits of each lane from `shift` on, as a float.
+    #[inline(always)]
+    fn four_bits(self, words: Self::Vector, shift: u32) -> Self::Vector {
+        self.bits(words, shift, 15)
+    }
     /// The byte of each lane at `index`, counted from the lowest, as a signed integer and then a float.
     fn signed_byte(self, words: Self::Vector, index: u32) -> Self::Vector;
 
@@ -196,7 +202,26 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     ///
     /// # Safety
     /// `LANES` rows of `LANES` elements can be read and written, and the blocks do not overlap.
-    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize);
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.transpose_columns(from, from_step, Self::LANES, to, to_step) }
+    }
+
+    /// Transposes a block of `LANES` rows of `columns` 32-bit elements, a multiple of 4 and at most `LANES`. Steps are
+    /// as for [`transpose`](Self::transpose).
+    ///
+    /// # Safety
+    /// `LANES` rows of `columns` elements can be read, and `columns` rows of `LANES` elements written, and the
+    /// blocks do not overlap.
+    unsafe fn transpose_columns(
+        self,
+        from: *const u8,
+        from_step: usize,
+        columns: usize,
+        to: *mut u8,
+        to_step: usize,
+    );
 
     /// Prefetches a cache line into the L2 cache. Any address is allowed.
     #[inline(always)]
@@ -205,7 +230,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Zero in every lane.
     #[inline(always)]
     fn zero(self) -> Self::Vector {
-        self.splat(0.0)
+        Simd::splat(self, 0.0)
     }
 }
 
