@@ -4,7 +4,7 @@ use candle_core::{Device, Layout, Storage, Tensor, bail};
 
 use crate::capabilities::Backend;
 use crate::convolution::{Padding, plain_padded};
-use crate::cpu::convolution::upsampled::{SummedWeights, upsampled_conv2d};
+use crate::cpu::convolution::upsampled::{SummedWeights, Weight, upsampled_conv2d};
 use crate::cpu::convolution::{Addends, Sizes, conv2d};
 use crate::cpu::gather::{Gathered, Rows};
 use crate::cpu::kernel::Values;
@@ -59,8 +59,8 @@ enum Before<'a> {
     },
     /// Nearest-neighbour upsampling by 2.
     Upsampling {
-        /// For the CPU kernel.
-        weights: Option<SummedWeights>,
+        /// Of the CPU kernel, after the first large band.
+        summed: Option<SummedWeights>,
     },
 }
 
@@ -117,23 +117,13 @@ impl<'a> BandedConv2d<'a> {
     /// # Errors
     /// `convolution` has another kernel, a stride above 1, or a result smaller than its input.
     pub fn after_upsampling(convolution: &'a Conv2d) -> Result<Self> {
-        let (outputs, inputs, height, width) = convolution.weight.dims4()?;
+        let (_, _, height, width) = convolution.weight.dims4()?;
         let padding = Padding { before: 1, after: 1 };
         if (height, width, convolution.stride, convolution.padding) != (3, 3, 1, padding) {
             bail!("a convolution by {height} x {width} with {padding:?} after upsampling");
         }
-        let weights = if on_cpu(convolution) {
-            let (storage, layout) = convolution.weight.storage_and_layout();
-            Some(SummedWeights::new(
-                Values::of_storage(&storage, layout)?,
-                outputs,
-                inputs,
-            ))
-        } else {
-            None
-        };
         Ok(Self {
-            before: Before::Upsampling { weights },
+            before: Before::Upsampling { summed: None },
             ..Self::new(convolution)?
         })
     }
@@ -221,11 +211,16 @@ impl<'a> BandedConv2d<'a> {
         let onto = onto.as_ref().map(Tensor::storage_and_layout);
         let onto = onto.as_ref().map(|(storage, layout)| floats(storage, layout));
         let onto = onto.transpose()?;
-        if let Before::Upsampling {
-            weights: Some(weights),
-        } = &self.before
-        {
-            let result = upsampled_conv2d(x, weights, Addends { bias, onto }, height, width);
+        let (weights, weight_layout) = self.convolution.weight.storage_and_layout();
+        let weight = Values::of_storage(&weights, weight_layout)?;
+        let addends = Addends { bias, onto };
+        if let Before::Upsampling { summed } = &mut self.before {
+            let weight = Weight {
+                values: weight,
+                out_channels: shape[1],
+                in_channels,
+            };
+            let result = upsampled_conv2d(x, weight, summed, addends, [height, width]);
             return Tensor::from_vec(result, &shape, &Device::Cpu);
         }
         let kernel = self.convolution.stride + self.convolution.padding.sum();
@@ -242,13 +237,7 @@ impl<'a> BandedConv2d<'a> {
             rows_above: 0,
             columns_left: above,
         };
-        let (storage, layout) = self.convolution.weight.storage_and_layout();
-        let weight = Values::of_storage(&storage, layout)?;
-        Tensor::from_vec(
-            conv2d(x, weight, Addends { bias, onto }, sizes),
-            &shape,
-            &Device::Cpu,
-        )
+        Tensor::from_vec(conv2d(x, weight, addends, sizes), &shape, &Device::Cpu)
     }
 
     /// Gathers the band with values `rows` and the rows around it, after the norm if there is one. Returns

@@ -52,7 +52,7 @@ pub use concatenate::{Parts, concatenate};
 pub use contiguous::{compact, contiguous, converted, copied};
 pub use convolution::{Conv2d, conv2d, conv2d_onto, conv2d_shifted};
 pub use cpu::scratch::release_scratch;
-pub use cpu::simd::matrix_unit;
+pub use cpu::simd::{assume_instruction_set, instruction_set, matrix_unit};
 pub use cpu::threads::{leave_threads_to_rayon, parallel_map};
 #[cfg(feature = "cuda")]
 pub use cuda::assume_capability as assume_cuda_capability;

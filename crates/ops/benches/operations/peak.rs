@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::hint::black_box;
-use std::time::Instant;
 
 use rayon::prelude::*;
+
+use crate::clock::Clock;
 
 /// Rounds of a loop over registers; some tenths of a second.
 const ROUNDS: u64 = 40_000_000;
@@ -22,6 +23,8 @@ pub(crate) struct Peaks {
     pub(crate) bf16: Option<f64>,
     /// Bytes that are read or written while they are copied.
     pub(crate) bandwidth: f64,
+    /// Bytes that are only read.
+    pub(crate) read: f64,
 }
 
 impl Peaks {
@@ -30,6 +33,7 @@ impl Peaks {
             f32: in_registers(f32_loop()),
             bf16: bf16_loop().map(in_registers),
             bandwidth: bandwidth(),
+            read: read(),
         }
     }
 }
@@ -39,13 +43,19 @@ impl fmt::Display for Peaks {
         let threads = rayon::current_num_threads();
         write!(
             formatter,
-            "peak of {threads} threads: {:.0} GFLOP/s in 32 bits",
+            "peak of {threads} threads with {}: {:.0} GFLOP/s in 32 bits",
+            sd_ops::instruction_set(),
             self.f32 / 1e9
         )?;
         if let Some(bf16) = self.bf16 {
             write!(formatter, ", {:.0} GFLOP/s of bfloat16", bf16 / 1e9)?;
         }
-        write!(formatter, ", {:.1} GB/s copied", self.bandwidth / 1e9)
+        write!(
+            formatter,
+            ", {:.1} GB/s copied, {:.1} GB/s read",
+            self.bandwidth / 1e9,
+            self.read / 1e9
+        )
     }
 }
 
@@ -76,10 +86,28 @@ fn bandwidth() -> f64 {
     (2 * COPIED * size_of::<f32>()) as f64 / seconds
 }
 
+fn read() -> f64 {
+    const SUMS: usize = 64;
+    let source = vec![1_u32; COPIED];
+    let share = COPIED.div_ceil(rayon::current_num_threads());
+    let seconds = least_seconds(|| {
+        source.par_chunks(share).for_each(|source| {
+            let mut sums = [0_u32; SUMS];
+            for values in source.as_chunks::<SUMS>().0 {
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = sum.wrapping_add(*value);
+                }
+            }
+            black_box(sums);
+        });
+    });
+    (COPIED * size_of::<u32>()) as f64 / seconds
+}
+
 fn least_seconds(mut run: impl FnMut()) -> f64 {
     let mut least = f64::MAX;
     for _ in 0..TRIES {
-        let start = Instant::now();
+        let start = Clock::start();
         run();
         least = least.min(start.elapsed().as_secs_f64());
     }
@@ -91,13 +119,14 @@ const SUMS: usize = 12;
 
 #[cfg(target_arch = "x86_64")]
 fn f32_loop() -> Loop {
-    if is_x86_feature_detected!("avx512f") {
+    let set = sd_ops::instruction_set();
+    if set == "amx" || set.starts_with("avx512") {
         Loop {
             // SAFETY: the CPU has AVX-512.
             run: |rounds| unsafe { x86::avx512(rounds) },
             operations: 2 * 16 * SUMS as u64,
         }
-    } else if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
+    } else if set == "avx2" {
         Loop {
             // SAFETY: the CPU has AVX2 and FMA.
             run: |rounds| unsafe { x86::avx2(rounds) },
@@ -118,7 +147,7 @@ fn bf16_loop() -> Option<Loop> {
             operations: 2 * 16 * 16 * 32 * 4 / 16,
         });
     }
-    is_x86_feature_detected!("avx512bf16").then_some(Loop {
+    (sd_ops::instruction_set() == "avx512-bf16").then_some(Loop {
         // SAFETY: the CPU has AVX-512 with its products of bfloat16.
         run: |rounds| unsafe { x86::avx512_bf16(rounds) },
         operations: 2 * 32 * SUMS as u64,

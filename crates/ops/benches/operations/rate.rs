@@ -1,9 +1,11 @@
 //! Rates in criterion's output: operations or bytes per second, with their share of the machine's peak.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
+
+use crate::clock::Clock;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy)]
@@ -38,15 +40,15 @@ impl Rate {
 }
 
 impl Measurement for Rate {
-    type Intermediate = Instant;
+    type Intermediate = Clock;
     type Value = Duration;
 
-    fn start(&self) -> Instant {
-        WallTime.start()
+    fn start(&self) -> Clock {
+        Clock::start()
     }
 
-    fn end(&self, start: Instant) -> Duration {
-        WallTime.end(start)
+    fn end(&self, start: Clock) -> Duration {
+        start.elapsed()
     }
 
     fn add(&self, first: &Duration, second: &Duration) -> Duration {

@@ -56,7 +56,7 @@ const fn convolution(
     }
 }
 
-pub(crate) const CONVOLUTIONS: [Convolution; 21] = [
+pub(crate) const CONVOLUTIONS: [Convolution; 36] = [
     convolution("SD 1.5", [2, 4, 320, 64, 3, 1]),
     convolution("SD 1.5", [2, 320, 320, 64, 3, 1]),
     convolution("SD 1.5", [2, 960, 320, 64, 3, 1]),
@@ -64,29 +64,52 @@ pub(crate) const CONVOLUTIONS: [Convolution; 21] = [
     convolution("SD 1.5", [2, 640, 640, 32, 3, 1]),
     convolution("SD 1.5", [2, 1920, 640, 32, 3, 1]),
     convolution("SD 1.5", [2, 640, 640, 32, 1, 1]),
+    convolution("SD 1.5", [2, 320, 320, 64, 1, 1]),
+    convolution("SD 1.5", [2, 960, 320, 64, 1, 1]),
+    convolution("SD 1.5", [2, 1920, 640, 32, 1, 1]),
+    convolution("SD 1.5", [2, 1280, 1280, 16, 1, 1]),
+    convolution("SD 1.5", [2, 2560, 1280, 16, 1, 1]),
+    convolution("SD 1.5", [2, 1280, 1280, 8, 1, 1]),
+    convolution("SD 1.5", [2, 2560, 1280, 8, 1, 1]),
+    convolution("SD 1.5", [2, 640, 640, 32, 3, 2]),
+    convolution("SD 1.5", [2, 1280, 1280, 16, 3, 2]),
     convolution("SD 1.5", [2, 1280, 1280, 16, 3, 1]),
     convolution("SD 1.5", [2, 2560, 1280, 16, 3, 1]),
     convolution("SD 1.5", [2, 1280, 1280, 8, 3, 1]),
     convolution("SD 1.5", [2, 320, 4, 64, 3, 1]),
     convolution("SDXL 1024x1024", [2, 320, 320, 128, 3, 1]),
     convolution("SDXL 1024x1024", [2, 1280, 1280, 32, 3, 1]),
+    convolution("SDXL 1024x1024", [2, 320, 320, 128, 3, 2]),
+    convolution("SDXL 1024x1024", [2, 640, 640, 64, 3, 2]),
+    convolution("SDXL 1024x1024", [2, 1920, 1280, 32, 1, 1]),
     convolution("SD 3.5 Large", [1, 16, 2432, 64, 2, 2]),
     convolution("VAE", [1, 512, 512, 64, 3, 1]),
     convolution("VAE", [1, 512, 512, 128, 3, 1]),
     convolution("VAE", [1, 256, 256, 256, 3, 1]),
     convolution("VAE", [1, 256, 128, 512, 1, 1]),
+    convolution("VAE", [1, 512, 256, 256, 1, 1]),
+    convolution("VAE", [1, 128, 128, 512, 3, 2]),
+    convolution("VAE", [1, 512, 512, 128, 3, 2]),
     convolution("VAE", [1, 128, 128, 512, 3, 1]),
     convolution("VAE", [1, 128, 3, 512, 3, 1]),
     convolution("demo", [1, 32, 32, 256, 3, 1]),
 ];
 
-/// Channels, and the side before upsampling.
-pub(crate) const UPSAMPLED: [(&str, usize, usize); 4] = [
-    ("VAE", 512, 64),
-    ("VAE", 512, 128),
-    ("VAE", 256, 256),
-    ("demo", 64, 64),
+/// Batch, channels, and the side before upsampling.
+pub(crate) const UPSAMPLED: [(&str, usize, usize, usize); 9] = [
+    ("SD 1.5", 2, 1280, 8),
+    ("SD 1.5", 2, 1280, 16),
+    ("SD 1.5", 2, 640, 32),
+    ("SDXL 1024x1024", 2, 1280, 32),
+    ("SDXL 1024x1024", 2, 640, 64),
+    ("VAE", 1, 512, 64),
+    ("VAE", 1, 512, 128),
+    ("VAE", 1, 256, 256),
+    ("demo", 1, 64, 64),
 ];
+
+/// Features that go in, features that come out, of products with few rows: modulations and embeddings.
+pub(crate) const FEW_ROWS: [(&str, usize, usize); 2] = [("SDXL", 1280, 1280), ("SD 3.5 Medium", 1536, 9216)];
 
 /// Batch, heads, queries, keys, features of a head.
 pub(crate) const ATTENTIONS: [(&str, [usize; 5]); 13] = [

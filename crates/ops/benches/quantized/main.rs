@@ -1,6 +1,8 @@
 //! The time of products with quantised weights, as a factor to the same product with a weight of bf16: `cargo
 //! bench -p sd-ops --bench quantized`, or with `-- NAME` for those whose name contains NAME.
 //!
+//! `SD_BENCH_INSTRUCTION_SET` selects the instruction set, as for the benchmark `operations`.
+//!
 //! Both products run in turns, because the speed of a machine changes more in a minute than they differ.
 
 #![allow(clippy::print_stdout)] // It measures, for whoever reads its output.
@@ -25,6 +27,9 @@ const SHAPES: [(&str, usize, usize, usize); 7] = [
 const PAIRS: usize = 15;
 
 fn main() -> Result<()> {
+    if let Ok(name) = std::env::var("SD_BENCH_INSTRUCTION_SET") {
+        sd_ops::assume_instruction_set(&name)?;
+    }
     let filters: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))

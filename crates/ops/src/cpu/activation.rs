@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::lanewise::{Lanewise, write};
 use super::parallel_fill::parallel_fill;
+use super::simd::wide::Arithmetic;
 use super::simd::{InstructionSet, Kernel, Simd, functions};
 
 /// Results of a parallel task.
@@ -20,7 +21,7 @@ pub(crate) enum Activation {
 
 impl Lanewise<1> for Activation {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x]: [S::Vector; 1]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x]: [A::Vector; 1]) -> A::Vector {
         match self {
             Self::Gelu => functions::gelu(simd, x),
             Self::GeluTanh => functions::gelu_tanh(simd, x),
@@ -36,7 +37,7 @@ pub(crate) struct GatedGeluTanh;
 
 impl Lanewise<2> for GatedGeluTanh {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [gate, up]: [S::Vector; 2]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [gate, up]: [A::Vector; 2]) -> A::Vector {
         simd.mul(functions::gelu_tanh(simd, gate), up)
     }
 }
@@ -47,7 +48,7 @@ pub(crate) struct Geglu;
 
 impl Lanewise<2> for Geglu {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [value, gate]: [S::Vector; 2]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [value, gate]: [A::Vector; 2]) -> A::Vector {
         simd.mul(value, functions::gelu(simd, gate))
     }
 }

@@ -1,8 +1,10 @@
 //! Element-wise functions over SIMD vectors.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::parallel_fill::parallel_fill;
+use super::simd::wide::{Arithmetic, Wide};
 use super::simd::{InstructionSet, Kernel, Simd};
 
 /// Values of a parallel task.
@@ -11,7 +13,7 @@ const PIECE: usize = 1 << 13;
 /// An element-wise function of `SOURCES` values.
 pub(crate) trait Lanewise<const SOURCES: usize>: Copy + Sync {
     /// Evaluates it for each lane. To be marked `#[inline(always)]`.
-    fn of<S: Simd>(self, simd: S, values: [S::Vector; SOURCES]) -> S::Vector;
+    fn of<A: Arithmetic>(self, simd: A, values: [A::Vector; SOURCES]) -> A::Vector;
 }
 
 /// Applies `function` to the values of `sources` element by element. All have the same length.
@@ -86,25 +88,47 @@ pub(crate) fn write<'a, S: Simd, F: Lanewise<SOURCES>, const SOURCES: usize>(
         );
     }
     let to = to.as_mut_ptr().cast::<f32>();
-    let mut values = [simd.zero(); SOURCES];
-    let mut first = 0;
+    let wide = length / Wide::<S>::LANES * Wide::<S>::LANES;
     // SAFETY: the sources and what is written are of one length, up to which each value is read, and then
     // written, once.
     unsafe {
-        while first + S::LANES <= length {
-            for (value, source) in values.iter_mut().zip(&sources) {
-                *value = simd.load(source.as_ptr().add(first));
-            }
-            simd.store(to.add(first), function.of(simd, values));
-            first += S::LANES;
-        }
-        if first < length {
-            for (value, source) in values.iter_mut().zip(&sources) {
-                *value = simd.load_first(source.as_ptr().add(first), length - first);
-            }
-            simd.store_first(to.add(first), function.of(simd, values), length - first);
-        }
+        write_vectors(Wide(simd), function, &sources, to, 0..wide);
+        write_vectors(simd, function, &sources, to, wide..length);
         std::slice::from_raw_parts_mut(to, length)
+    }
+}
+
+/// Writes the results at the indices of `range`, a vector of `simd` at a time.
+///
+/// # Safety
+/// The values at these indices can be read and written.
+#[inline(always)]
+unsafe fn write_vectors<A: Arithmetic, F: Lanewise<SOURCES>, const SOURCES: usize>(
+    simd: A,
+    function: F,
+    sources: &[&[f32]; SOURCES],
+    to: *mut f32,
+    range: Range<usize>,
+) {
+    let mut values = [simd.zero(); SOURCES];
+    let mut first = range.start;
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        // The whole vectors first, without masks.
+        while first + A::LANES <= range.end {
+            for (value, source) in values.iter_mut().zip(sources) {
+                *value = simd.load_first(source.as_ptr().add(first), A::LANES);
+            }
+            simd.store_first(to.add(first), function.of(simd, values), A::LANES);
+            first += A::LANES;
+        }
+        if first < range.end {
+            let rest = range.end - first;
+            for (value, source) in values.iter_mut().zip(sources) {
+                *value = simd.load_first(source.as_ptr().add(first), rest);
+            }
+            simd.store_first(to.add(first), function.of(simd, values), rest);
+        }
     }
 }
 

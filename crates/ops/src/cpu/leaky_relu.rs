@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::lanewise::{Lanewise, write};
 use super::sections::Section;
+use super::simd::wide::Arithmetic;
 use super::simd::{InstructionSet, Simd};
 
 /// Leaky ReLU.
@@ -14,7 +15,7 @@ pub(crate) struct LeakyRelu {
 
 impl Lanewise<1> for LeakyRelu {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x]: [S::Vector; 1]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x]: [A::Vector; 1]) -> A::Vector {
         let below = simd.mul(simd.splat(self.slope), x);
         simd.select_less(simd.zero(), x, x, below)
     }
@@ -28,7 +29,7 @@ pub(crate) struct ScaledSum {
 
 impl Lanewise<2> for ScaledSum {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x, y]: [S::Vector; 2]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x, y]: [A::Vector; 2]) -> A::Vector {
         simd.fma(simd.splat(self.scale), y, x)
     }
 }

@@ -11,6 +11,7 @@ use std::mem::MaybeUninit;
 use super::lanewise::{Lanewise, overwrite, write};
 use super::moments::{Moments, add_channels, mean_square};
 use super::sections::Section;
+use super::simd::wide::Arithmetic;
 use super::simd::{InstructionSet, Simd, functions};
 
 /// Larger groups do not stay in the L2 cache. 512 KB.
@@ -25,7 +26,7 @@ struct Weighted {
 
 impl Lanewise<3> for Weighted {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x, weight, bias]: [S::Vector; 3]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x, weight, bias]: [A::Vector; 3]) -> A::Vector {
         let normed = simd.mul(simd.sub(x, simd.splat(self.mean)), simd.splat(self.deviation));
         simd.fma(normed, weight, bias)
     }
@@ -37,7 +38,7 @@ struct Modulated(Weighted);
 
 impl Lanewise<3> for Modulated {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x, scale, shift]: [S::Vector; 3]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x, scale, shift]: [A::Vector; 3]) -> A::Vector {
         self.0.of(simd, [x, simd.add(simd.splat(1.0), scale), shift])
     }
 }
@@ -50,7 +51,7 @@ struct Scaled {
 
 impl Lanewise<2> for Scaled {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x, weight]: [S::Vector; 2]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x, weight]: [A::Vector; 2]) -> A::Vector {
         simd.mul(simd.mul(x, simd.splat(self.scale)), weight)
     }
 }
@@ -61,7 +62,7 @@ struct Gated;
 
 impl Lanewise<3> for Gated {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x, gate, residual]: [S::Vector; 3]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x, gate, residual]: [A::Vector; 3]) -> A::Vector {
         simd.fma(gate, x, residual)
     }
 }
@@ -187,7 +188,7 @@ struct Channel<const SILU: bool>(ChannelNorm);
 
 impl<const SILU: bool> Lanewise<1> for Channel<SILU> {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x]: [S::Vector; 1]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x]: [A::Vector; 1]) -> A::Vector {
         let centred = simd.sub(x, simd.splat(self.0.mean));
         let normed = simd.fma(centred, simd.splat(self.0.scale), simd.splat(self.0.shift));
         if SILU {

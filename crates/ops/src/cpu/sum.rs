@@ -1,7 +1,7 @@
 //! Additions on the CPU.
 
 use super::lanewise::Lanewise;
-use super::simd::Simd;
+use super::simd::wide::Arithmetic;
 
 /// The first plus the second.
 #[derive(Debug, Clone, Copy)]
@@ -9,7 +9,7 @@ pub(crate) struct Sum;
 
 impl Lanewise<2> for Sum {
     #[inline(always)]
-    fn of<S: Simd>(self, simd: S, [x, y]: [S::Vector; 2]) -> S::Vector {
+    fn of<A: Arithmetic>(self, simd: A, [x, y]: [A::Vector; 2]) -> A::Vector {
         simd.add(x, y)
     }
 }

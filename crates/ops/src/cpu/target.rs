@@ -29,6 +29,15 @@ impl Target {
         }
     }
 
+    /// A target of the values of `buffer`, which no one else uses as long as the target is written.
+    pub(crate) fn of(buffer: &mut [f32]) -> Self {
+        Self {
+            values: buffer.as_mut_ptr(),
+            length: buffer.len(),
+            row_step: 0,
+        }
+    }
+
     /// The target from `offset` values on.
     pub(crate) fn at(self, offset: usize) -> Self {
         assert!(

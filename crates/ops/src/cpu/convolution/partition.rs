@@ -143,6 +143,12 @@ impl Partition {
         ]
     }
 
+    /// Tasks for the same output channels.
+    pub(super) fn pixel_blocks(self, batch: usize, sizes: &Sizes) -> usize {
+        let [images, rows, columns, _] = self.pieces(batch, sizes);
+        images * rows * columns
+    }
+
     pub(super) fn tasks(self, batch: usize, sizes: &Sizes) -> usize {
         self.pieces(batch, sizes).iter().product()
     }

@@ -62,17 +62,50 @@ pub(super) fn copy_strided<S: Simd>(simd: S, from: &[f32], stride: usize, to: &m
         return copy_rows(simd, (from, 0), (to, 0), [1, length]);
     }
     let mut first = 0;
-    while stride == 2 && first + S::LANES <= length && 2 * (first + S::LANES) <= from.len() {
-        // SAFETY: as was just compared.
+    while stride == 2 && first < length {
+        let count = S::LANES.min(length - first);
+        // SAFETY: no more is read and written than both slices have.
         unsafe {
-            let from = from.as_ptr().add(2 * first);
-            let [values, _] = simd.deinterleave(simd.load(from), simd.load(from.add(S::LANES)));
-            simd.store(to.as_mut_ptr().add(first), values);
+            let [values, _] = pairs_of(simd, &from[2 * first..], count);
+            simd.store_first(to.as_mut_ptr().add(first), values, count);
         }
-        first += S::LANES;
+        first += count;
     }
     for index in first..length {
         to[index] = from[index * stride];
+    }
+}
+
+/// The `count` values of a row from the one at `first` on, `stride` (1 or 2) apart; zeros if there are none.
+///
+/// # Safety
+/// `count` is 1 to `LANES`, and a row that is not empty has these values.
+#[inline(always)]
+unsafe fn some_of<S: Simd>(simd: S, from: &[f32], first: usize, count: usize, stride: usize) -> S::Vector {
+    // SAFETY: guaranteed by the caller, and slices are checked.
+    unsafe {
+        match (from.is_empty(), stride) {
+            (true, _) => simd.zero(),
+            (_, 1) => simd.load_first(from[first..first + count].as_ptr(), count),
+            _ => pairs_of(simd, &from[2 * first..], count)[0],
+        }
+    }
+}
+
+/// The even and the odd ones of the first `2 * count` values, of which the last one may be missing, and is 0 then.
+///
+/// # Safety
+/// `count` is 1 to `LANES`, and there are at least `2 * count - 1` values.
+#[inline(always)]
+unsafe fn pairs_of<S: Simd>(simd: S, from: &[f32], count: usize) -> [S::Vector; 2] {
+    let length = from.len().min(2 * count);
+    // SAFETY: as many are loaded as there are.
+    unsafe {
+        let (first, second) = (length.min(S::LANES), length.saturating_sub(S::LANES));
+        simd.deinterleave(
+            simd.load_first(from.as_ptr(), first),
+            simd.load_first(from.as_ptr().wrapping_add(S::LANES), second),
+        )
     }
 }
 
@@ -80,23 +113,16 @@ pub(super) fn copy_strided<S: Simd>(simd: S, from: &[f32], stride: usize, to: &m
 #[inline(always)]
 pub(super) fn copy_pairs<S: Simd>(simd: S, even: &[f32], odd: &[f32], stride: usize, to: &mut [f32]) {
     let mut first = 0;
-    let length = even.len().min(odd.len());
-    // SAFETY: vectors are read and written as far as all lists go.
+    // SAFETY: no more is read and written than the slices have.
     unsafe {
-        while stride <= 2 && first + S::LANES <= to.len() && stride * (first + S::LANES) <= length {
-            let (even, odd) = (
-                even.as_ptr().add(stride * first),
-                odd.as_ptr().add(stride * first),
+        while stride <= 2 && first < to.len() {
+            let count = S::LANES.min(to.len() - first);
+            let pairs = simd.pair(
+                some_of(simd, even, first, count, stride),
+                some_of(simd, odd, first, count, stride),
             );
-            let pairs = if stride == 1 {
-                simd.pair(simd.load(even), simd.load(odd))
-            } else {
-                let [even, _] = simd.deinterleave(simd.load(even), simd.load(even.add(S::LANES)));
-                let [odd, _] = simd.deinterleave(simd.load(odd), simd.load(odd.add(S::LANES)));
-                simd.pair(even, odd)
-            };
-            simd.store(to.as_mut_ptr().add(first), pairs);
-            first += S::LANES;
+            simd.store_first(to.as_mut_ptr().add(first), pairs, count);
+            first += count;
         }
         for index in first..to.len() {
             let odd = if odd.is_empty() { 0.0 } else { odd[index * stride] };

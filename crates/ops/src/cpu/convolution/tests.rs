@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::upsampled::{SummedWeights, upsampled_conv2d_with};
+use super::upsampled::{Weight, upsampled_conv2d_with};
 use super::*;
 
 /// Numbers between -1 and 1 that look random.
@@ -309,10 +309,20 @@ fn every_set_of_vectors_gives_what_is_defined_after_upsampling() {
         let defined = case.defined();
         let brains: Vec<bf16> = case.weight.iter().map(|&value| bf16::from_f32(value)).collect();
         for set in InstructionSet::all() {
-            let error = |weight: Values<'_>| {
-                let weights = SummedWeights::new_with(set, weight, outputs, inputs);
-                let found = upsampled_conv2d_with(set, &x, &weights, case.addends(), [height, width]);
-                relative_error(&found, &defined)
+            let error = |values: Values<'_>| {
+                let weight = Weight {
+                    values,
+                    out_channels: outputs,
+                    in_channels: inputs,
+                };
+                let mut summed = None;
+                let mut found = |few_blocks: usize| {
+                    let (addends, size) = (case.addends(), [height, width]);
+                    upsampled_conv2d_with(set, few_blocks, &x, weight, &mut summed, addends, size)
+                };
+                let [by_tasks, first, second] = [usize::MAX, 0, 0].map(&mut found);
+                assert!(summed.is_some() && by_tasks == first && first == second);
+                relative_error(&first, &defined)
             };
             let of_floats = error(Values::F32(&case.weight));
             assert!(of_floats < 1e-6, "{set:?}: {of_floats}");

@@ -75,19 +75,25 @@ pub(super) fn lay_tiles<S: Simd>(
         for tap in 0..taps {
             let to = ((output - outputs.start) * taps + tap * PANEL) * stored;
             let from = &before[tap * PANEL..stored * taps * PANEL];
-            turn(simd, from, taps * PANEL, &mut tiles[to..][..stored * PANEL]);
+            let tiles = &mut tiles[to..][..stored * PANEL];
+            // SAFETY: the slice is as long as these tiles.
+            unsafe { turn(simd, from, taps * PANEL, tiles.as_mut_ptr(), stored / SIDE) };
         }
     }
 }
 
-/// Turns vectors of output channels, of which each is an element and `step` floats from the next, into tiles.
+/// Turns vectors of output channels, of which each is an element and `step` floats from the next, into `count` tiles.
+///
+/// # Safety
+/// The tiles can be written.
 #[inline(always)]
-pub(super) fn turn<S: Simd>(simd: S, from: &[f32], step: usize, tiles: &mut [f32]) {
-    for (index, tile) in tiles.chunks_exact_mut(TILE).enumerate() {
+pub(super) unsafe fn turn<S: Simd>(simd: S, from: &[f32], step: usize, tiles: *mut f32, count: usize) {
+    for index in 0..count {
         let from = &from[index * SIDE * step..][..(SIDE - 1) * step + SIDE];
-        // SAFETY: both are as long as a tile, from row to row.
+        // SAFETY: the elements are as long as a tile, from row to row; the caller vouches for the tile.
         unsafe {
-            simd.transpose(from.as_ptr().cast(), 4 * step, tile.as_mut_ptr().cast(), 4 * SIDE);
+            let to = tiles.add(index * TILE).cast();
+            simd.transpose(from.as_ptr().cast(), 4 * step, to, 4 * SIDE);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The epilogue of the GEMM, which runs before results are written.
 
+use std::ops::Range;
+
 use super::super::activation::{Activation, GatedGeluTanh, Geglu};
 use super::super::lanewise::Lanewise;
 use super::super::simd::Simd;
+use super::super::simd::wide::{Arithmetic, Wide};
 
 /// The operation on a projection's results, bias included, before they are written.
 #[derive(Debug, Clone, Copy)]
@@ -62,14 +65,43 @@ pub(super) unsafe fn finish<S: Simd>(
     to: *mut f32,
     columns: usize,
 ) {
-    let lanes = S::LANES;
+    let wide = match epilogue {
+        Epilogue::Activation(_) | Epilogue::Geglu | Epilogue::GatedGeluTanh { .. } => {
+            columns / Wide::<S>::LANES * Wide::<S>::LANES
+        }
+        // Too few operations to wait for.
+        _ => 0,
+    };
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let sums = (sums, others);
+        finish_vectors(Wide(simd), epilogue, position, sums, bias, to, 0..wide);
+        finish_vectors(simd, epilogue, position, sums, bias, to, wide..columns);
+    }
+}
+
+/// Writes the results of `range`, a vector of `simd` at a time.
+///
+/// # Safety
+/// As for [`finish`].
+#[inline(always)]
+unsafe fn finish_vectors<A: Arithmetic>(
+    simd: A,
+    epilogue: Epilogue<'_>,
+    position: Position,
+    (sums, others): (&[f32], &[f32]),
+    bias: Option<&[f32]>,
+    to: *mut f32,
+    range: Range<usize>,
+) {
+    let lanes = A::LANES;
     // Computed once: a division takes longer than the epilogue of a few results.
     let of_token = match epilogue {
         Epilogue::GatedResidual { tokens, .. } => position.row / tokens * position.width,
         _ => 0,
     };
-    for first in (0..columns).step_by(lanes) {
-        let count = lanes.min(columns - first);
+    for first in range.clone().step_by(lanes) {
+        let count = lanes.min(range.end - first);
         let column = position.column + first;
         let index = position.row * position.width + column;
         let part = |values: &[f32], at: usize| {
@@ -79,7 +111,7 @@ pub(super) unsafe fn finish<S: Simd>(
         };
         let biased = |sums: &[f32], section: usize| {
             // SAFETY: a whole vector can be read.
-            let sums = unsafe { simd.load(sums[first..first + lanes].as_ptr()) };
+            let sums = unsafe { simd.load_first(sums[first..first + lanes].as_ptr(), lanes) };
             match bias {
                 Some(bias) => simd.add(sums, part(bias, section * position.width + column)),
                 None => sums,

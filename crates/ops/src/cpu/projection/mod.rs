@@ -11,11 +11,13 @@
 //! The stretches depend on the inner dimension alone, and within a stretch products are summed in order. So a
 //! result depends on its own row and column only, and widening a weight changes no bit of it.
 //!
-//! A quantised weight is decoded to 32-bit floats while it is packed, and rounded to bf16 where products of bf16
+//! A quantised weight is decoded to 32-bit floats while it is packed ([`lanes`], [`quantized`]), or beside few rows while
+//! it is multiplied ([`few_rows`]), and rounded to bf16 where products of bf16
 //! are the fastest of the CPU. So a product has the bits of the product with the decoded weight, as floats of
 //! 32 bits or of bf16.
 
 mod epilogue;
+mod few_rows;
 mod lanes;
 pub(super) mod pack;
 mod partition;

@@ -88,8 +88,11 @@ impl Kernel for Task<'_> {
             true => tiles.padded(),
             false => tiles,
         };
+        let few = self.has_few_rows::<S>(tiles);
         match self.projection.weight.is_narrow() {
             true if S::HAS_TILES => self.multiply_on_unit(simd, tiles),
+            true if S::HAS_BF16_DOT && few => self.multiply_few::<S, true>(simd, tiles),
+            true if few => self.multiply_few::<S, false>(simd, tiles),
             true if S::HAS_BF16_DOT => self.multiply::<S, true>(simd, tiles),
             _ => self.multiply::<S, false>(simd, tiles),
         }

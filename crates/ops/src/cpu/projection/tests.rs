@@ -323,6 +323,17 @@ fn check_quantized(quantization: Quantization, (rows, inputs, outputs): (usize, 
 }
 
 #[test]
+fn few_rows_have_the_bits_of_many() {
+    for quantization in [Quantization::Q8_0, Quantization::Q4K] {
+        for rows in [1, 2, 3, 4, 5, 8, 9, 15, 16, 17] {
+            for (inputs, outputs) in [(1280, 96), (256, 160)] {
+                check_quantized(quantization, (rows, inputs, outputs), rows % 2 == 0);
+            }
+        }
+    }
+}
+
+#[test]
 fn products_with_quantised_weights_have_the_bits_of_those_with_the_decoded_ones() {
     for quantization in Quantization::ALL {
         for (rows, inputs, outputs) in [(1, 256, 1), (3, 1280, 33), (7, 512, 75), (23, 2304, 17)] {

@@ -332,8 +332,15 @@ impl Simd for Avx2Fma {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
-        for column in (0..8).step_by(4) {
+    unsafe fn transpose_columns(
+        self,
+        from: *const u8,
+        from_step: usize,
+        columns: usize,
+        to: *mut u8,
+        to_step: usize,
+    ) {
+        for column in (0..columns).step_by(4) {
             // SAFETY: the caller vouches for the memory. Each vector holds 4 elements of rows that are 4
             // apart, so that exchanging 4 by 4 in each half gives 8 elements of a column in order.
             unsafe {

@@ -311,6 +311,18 @@ impl<const BF16: bool, const TILES: bool> Simd for Avx512<BF16, TILES> {
     }
 
     #[inline(always)]
+    fn four_bits(self, words: __m512, shift: u32) -> __m512 {
+        proven!({
+            // The index of a permutation is the lowest four bits of a lane.
+            let floats = _mm512_set_ps(
+                15.0, 14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0,
+            );
+            let shift = _mm_cvtsi32_si128(shift as i32);
+            _mm512_permutexvar_ps(_mm512_srl_epi32(_mm512_castps_si512(words), shift), floats)
+        })
+    }
+
+    #[inline(always)]
     fn signed_byte(self, words: __m512, index: u32) -> __m512 {
         proven!({
             let shift = _mm_cvtsi32_si128(24 - 8 * index as i32);
@@ -385,8 +397,15 @@ impl<const BF16: bool, const TILES: bool> Simd for Avx512<BF16, TILES> {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
-        for column in (0..16).step_by(4) {
+    unsafe fn transpose_columns(
+        self,
+        from: *const u8,
+        from_step: usize,
+        columns: usize,
+        to: *mut u8,
+        to_step: usize,
+    ) {
+        for column in (0..columns).step_by(4) {
             // SAFETY: the caller vouches for the memory. Each vector holds 4 elements of rows that are 4
             // apart, so that exchanging 4 by 4 in each quarter gives 16 elements of a column in order.
             unsafe {

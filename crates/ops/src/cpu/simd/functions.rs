@@ -1,11 +1,11 @@
 //! Element-wise functions over vectors.
 
-use super::Simd;
+use super::wide::Arithmetic;
 
 /// `e^x`, to about 2 ulp, clamped to `e^-87` and `e^88`. NaN stays NaN. The remainder after powers of 2 goes
 /// through the polynomial of Cephes' `expf`.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub(crate) fn exp<S: Arithmetic>(simd: S, x: S::Vector) -> S::Vector {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     // This order keeps NaN.
@@ -26,7 +26,7 @@ pub(crate) fn exp<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
 /// powers goes through a minimax polynomial of 2^x with the value 1 and the slope ln 2 at 0, whose relative
 /// error is 1e-7.
 #[inline(always)]
-pub(crate) fn exp2<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub(crate) fn exp2<S: Arithmetic>(simd: S, x: S::Vector) -> S::Vector {
     let whole = simd.round(x);
     let rest = simd.sub(x, whole);
     let mut series = simd.splat(1.330_060_5e-3);
@@ -44,7 +44,7 @@ pub(crate) fn exp2<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
 
 /// `1 / (1 + e^-x)`
 #[inline(always)]
-pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub(crate) fn sigmoid<S: Arithmetic>(simd: S, x: S::Vector) -> S::Vector {
     let one = simd.splat(1.0);
     let power = exp(simd, simd.sub(simd.zero(), x));
     simd.div(one, simd.add(one, power))
@@ -52,19 +52,19 @@ pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
 
 /// `x * sigmoid(x)`
 #[inline(always)]
-pub(crate) fn silu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub(crate) fn silu<S: Arithmetic>(simd: S, x: S::Vector) -> S::Vector {
     simd.mul(x, sigmoid(simd, x))
 }
 
 /// `x * sigmoid(1.702 x)`
 #[inline(always)]
-pub(crate) fn quick_gelu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub(crate) fn quick_gelu<S: Arithmetic>(simd: S, x: S::Vector) -> S::Vector {
     simd.mul(x, sigmoid(simd, simd.mul(simd.splat(1.702), x)))
 }
 
 /// GELU by the tanh approximation, which is `x * sigmoid` of twice its argument.
 #[inline(always)]
-pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub(crate) fn gelu_tanh<S: Arithmetic>(simd: S, x: S::Vector) -> S::Vector {
     const SLOPE: f32 = 1.595_769; // 2 * sqrt(2 / pi)
     let cube = simd.mul(simd.mul(x, x), x);
     let argument = simd.fma(simd.splat(0.044_715), cube, x);
@@ -73,7 +73,7 @@ pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
 
 /// GELU by the error function: `x` times the normal distribution function.
 #[inline(always)]
-pub(crate) fn gelu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+pub(crate) fn gelu<S: Arithmetic>(simd: S, x: S::Vector) -> S::Vector {
     let scaled = simd.mul(simd.abs(x), simd.splat(std::f32::consts::FRAC_1_SQRT_2));
     let smaller = simd.mul(simd.splat(0.5), complementary_error(simd, scaled));
     let greater = simd.sub(simd.splat(1.0), smaller);
@@ -83,7 +83,7 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
 /// The complementary error function of a non-negative number, to a relative error of about 5e-7. Press et
 /// al., "Numerical Recipes", `erfcc`, a Chebyshev fit that stays accurate where the function is small.
 #[inline(always)]
-fn complementary_error<S: Simd>(simd: S, x: S::Vector) -> S::Vector {
+fn complementary_error<S: Arithmetic>(simd: S, x: S::Vector) -> S::Vector {
     const SERIES: [f32; 9] = [
         -0.822_152_2,
         1.488_515_9,

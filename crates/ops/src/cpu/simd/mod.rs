@@ -18,9 +18,11 @@ mod portable;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tiles;
+pub(crate) mod wide;
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
+use candle_core::bail;
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
@@ -31,6 +33,7 @@ use avx512::Avx512;
 use neon::Neon;
 use portable::Portable;
 
+use crate::Result;
 pub(crate) use functions::exp2;
 use tiles::TileProduct;
 
@@ -153,6 +156,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// The bits of each lane from `shift` on under `mask`, at most 24, as a float.
     fn bits(self, words: Self::Vector, shift: u32, mask: u32) -> Self::Vector;
+    /// The four bits of each lane from `shift` on, as a float.
+    #[inline(always)]
+    fn four_bits(self, words: Self::Vector, shift: u32) -> Self::Vector {
+        self.bits(words, shift, 15)
+    }
     /// The byte of each lane at `index`, counted from the lowest, as a signed integer and then a float.
     fn signed_byte(self, words: Self::Vector, index: u32) -> Self::Vector;
 
@@ -194,7 +202,26 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     ///
     /// # Safety
     /// `LANES` rows of `LANES` elements can be read and written, and the blocks do not overlap.
-    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize);
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.transpose_columns(from, from_step, Self::LANES, to, to_step) }
+    }
+
+    /// Transposes a block of `LANES` rows of `columns` 32-bit elements, a multiple of 4 and at most `LANES`. Steps are
+    /// as for [`transpose`](Self::transpose).
+    ///
+    /// # Safety
+    /// `LANES` rows of `columns` elements can be read, and `columns` rows of `LANES` elements written, and the
+    /// blocks do not overlap.
+    unsafe fn transpose_columns(
+        self,
+        from: *const u8,
+        from_step: usize,
+        columns: usize,
+        to: *mut u8,
+        to_step: usize,
+    );
 
     /// Prefetches a cache line into the L2 cache. Any address is allowed.
     #[inline(always)]
@@ -203,7 +230,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Zero in every lane.
     #[inline(always)]
     fn zero(self) -> Self::Vector {
-        self.splat(0.0)
+        Simd::splat(self, 0.0)
     }
 }
 
@@ -218,6 +245,36 @@ fn dot_of_widened<S: Simd>(simd: S, sum: S::Vector, a: S::Vector, b: S::Vector) 
 /// operating system does not let this process use it. It changes the last bits of results.
 pub fn matrix_unit() -> Option<&'static str> {
     InstructionSet::best().has_tiles().then_some("amx_bf16")
+}
+
+/// The instruction set that kernels for the CPU use: `amx`, `avx512-bf16`, `avx512`, `avx2`, `neon-bf16`, `neon` or
+/// `portable`.
+pub fn instruction_set() -> &'static str {
+    InstructionSet::best().name()
+}
+
+/// What [`InstructionSet::best`] is for the rest of the process.
+static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
+
+/// Runs kernels for the CPU with the instruction set of this name ([`instruction_set`]) for the rest of the process: for
+/// tests and benchmarks of the kernels of other CPUs. Call it before the first operation.
+///
+/// # Errors
+/// This CPU has no instruction set of this name, or kernels use another one already.
+pub fn assume_instruction_set(name: &str) -> Result<()> {
+    let sets = InstructionSet::detected();
+    let Some(set) = sets.iter().find(|set| set.name() == name) else {
+        let names: Vec<_> = sets.iter().map(|set| set.name()).collect();
+        bail!(
+            "this CPU has no instruction set {name:?}, but {}",
+            names.join(", ")
+        );
+    };
+    let chosen = CHOSEN.get_or_init(|| *set);
+    if chosen.name() != name {
+        bail!("kernels use {} already", chosen.name());
+    }
+    Ok(())
 }
 
 /// The most lanes of a vector in any instruction set.
@@ -264,10 +321,32 @@ pub(crate) enum InstructionSet {
 }
 
 impl InstructionSet {
-    /// The fastest of this CPU.
+    /// The fastest of this CPU, or the one that [`assume_instruction_set`] has chosen.
     pub(crate) fn best() -> Self {
-        static BEST: LazyLock<InstructionSet> = LazyLock::new(|| InstructionSet::detected()[0]);
-        *BEST
+        *CHOSEN.get_or_init(|| Self::detected()[0])
+    }
+
+    /// The name in [`instruction_set`].
+    fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => "amx",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => "avx512-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Fma(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonBf16(_) => "neon-bf16",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            Self::Portable(_) => "portable",
+            #[cfg(test)]
+            Self::PortableBf16(_) => "portable-bf16",
+            #[cfg(test)]
+            Self::PortableTiles(_) => "portable-tiles",
+        }
     }
 
     /// Those of this CPU, the fastest first.

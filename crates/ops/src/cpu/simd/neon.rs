@@ -328,7 +328,17 @@ impl<const BF16: bool> Simd for Neon<BF16> {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
+    unsafe fn transpose_columns(
+        self,
+        from: *const u8,
+        from_step: usize,
+        columns: usize,
+        to: *mut u8,
+        to_step: usize,
+    ) {
+        if columns < 4 {
+            return;
+        }
         // SAFETY: guaranteed by the caller. Loads and stores of bytes need no alignment.
         unsafe {
             let row = |row: usize| vreinterpretq_f32_u8(vld1q_u8(from.add(row * from_step)));

@@ -264,9 +264,16 @@ impl<const LANES: usize, const BF16: bool> Simd for Portable<LANES, BF16> {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const u8, from_step: usize, to: *mut u8, to_step: usize) {
+    unsafe fn transpose_columns(
+        self,
+        from: *const u8,
+        from_step: usize,
+        columns: usize,
+        to: *mut u8,
+        to_step: usize,
+    ) {
         for row in 0..LANES {
-            for column in 0..LANES {
+            for column in 0..columns {
                 // SAFETY: guaranteed by the caller.
                 unsafe {
                     let value = from

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 
 use super::functions::{exp, exp2, gelu, gelu_tanh, quick_gelu, sigmoid, silu};
 use super::tiles::{SIDE, TILE, TileProduct, TileUnit, multiply_plainly};
-use super::{InstructionSet, Kernel, Simd};
+use super::wide::{Arithmetic, Wide};
+use super::{InstructionSet, Kernel, Simd, assume_instruction_set, instruction_set};
 
 /// Ordinary numbers and those at the ends of what there is.
 const VALUES: [f32; 24] = [
@@ -226,10 +227,12 @@ fn integers_in_words() {
             let words = load(simd, &a);
             for index in 0..4 {
                 let bits = lanes(simd, simd.bits(words, 8 * index + 2, 63));
+                let four = lanes(simd, simd.four_bits(words, 8 * index + 4));
                 let signed = lanes(simd, simd.signed_byte(words, index));
                 for lane in 0..S::LANES {
                     let word = a[lane].to_bits();
                     assert_eq!(bits[lane], ((word >> (8 * index + 2)) & 63) as f32);
+                    assert_eq!(four[lane], ((word >> (8 * index + 4)) & 15) as f32);
                     assert_eq!(signed[lane], f32::from((word >> (8 * index)) as i8));
                 }
             }
@@ -307,20 +310,52 @@ fn products_of_pairs() {
 }
 
 #[test]
+fn wide_vectors_have_the_bits_of_single_ones() {
+    with_every_set!(|simd: S| {
+        let count = Wide::<S>::LANES;
+        let values: Vec<f32> = (0..count).map(|index| index as f32 / 7.0 - 4.0).collect();
+        for count in [count, count - 1, S::LANES + 1, 1] {
+            let mut found = vec![0.0_f32; values.len()];
+            // SAFETY: there are as many values and results.
+            unsafe {
+                let wide = Arithmetic::load_first(Wide(simd), values.as_ptr(), count);
+                let wide = gelu(Wide(simd), wide);
+                Arithmetic::store_first(Wide(simd), found.as_mut_ptr(), wide, count);
+            }
+            for (index, (&value, &found)) in values.iter().zip(&found).enumerate() {
+                let alone = lanes(simd, gelu(simd, simd.splat(value)))[0];
+                let expected = if index < count { alone } else { 0.0 };
+                assert_eq!(found.to_bits(), expected.to_bits());
+            }
+        }
+    });
+}
+
+#[test]
 fn rows_and_columns_exchanged() {
     with_every_set!(|simd: S| {
         let (size, from_step, to_step) = (S::LANES, 4 * S::LANES + 6, 4 * S::LANES + 4);
         let from: Vec<u8> = (0..size * from_step + 1)
             .map(|byte| (byte * 7 % 251) as u8)
             .collect();
-        let mut to = vec![0_u8; size * to_step];
-        // SAFETY: both have as many rows, of more elements.
-        unsafe { simd.transpose(from.as_ptr().add(1), from_step, to.as_mut_ptr(), to_step) };
-        for row in 0..size {
-            for column in 0..size {
-                let (source, place) = (1 + row * from_step + 4 * column, column * to_step + 4 * row);
-                assert_eq!(to[place..place + 4], from[source..source + 4]);
+        for columns in (4..=size).step_by(4) {
+            let mut to = vec![0_u8; size * to_step];
+            let (from, written) = (&from[1..], to.as_mut_ptr());
+            // SAFETY: both have as many rows, of more elements.
+            unsafe {
+                if columns == size {
+                    simd.transpose(from.as_ptr(), from_step, written, to_step);
+                } else {
+                    simd.transpose_columns(from.as_ptr(), from_step, columns, written, to_step);
+                }
             }
+            for row in 0..size {
+                for column in 0..columns {
+                    let (source, place) = (row * from_step + 4 * column, column * to_step + 4 * row);
+                    assert_eq!(to[place..place + 4], from[source..source + 4]);
+                }
+            }
+            assert!(to[columns * to_step..].iter().all(|&byte| byte == 0));
         }
     });
 }
@@ -472,4 +507,15 @@ fn products_of_tiles_have_the_bits_of_the_plain_order() {
         check_tiles::<S, 2, 1>(simd);
         check_tiles::<S, 2, 2>(simd);
     });
+}
+
+#[test]
+fn an_instruction_set_is_assumed_by_name_and_once() {
+    assert!(assume_instruction_set("mmx").is_err());
+    let best = instruction_set();
+    assert!(assume_instruction_set(best).is_ok());
+    for set in InstructionSet::detected() {
+        assert_eq!(assume_instruction_set(set.name()).is_ok(), set.name() == best);
+    }
+    assert_eq!(instruction_set(), best);
 }

@@ -4,6 +4,9 @@
 //! and input pixels `p`, `q`, `r`, the two output pixels at `q` are `a p + (b + c) q` and `(a + b) q + c r`.
 //! Both contain `(a + b + c) q`; the first adds `a (p - q)`, the second `c (r - q)`. That is 3 products
 //! instead of 6, and in two dimensions 9 instead of 36. The upsampled image is never stored.
+//!
+//! The weights of a small image are summed by each task for itself: they would take longer to be written to memory and
+//! read again than to be summed. Those of others are summed once, before the first task.
 
 // Several slices are indexed together.
 #![allow(clippy::needless_range_loop)]
@@ -12,18 +15,21 @@ mod weights;
 
 use std::ops::Range;
 
-use super::panel::PANEL;
+use super::panel::{PANEL, widened};
 use super::partition::{Block, Limits, Partition, PixelVector, in_parts};
 use super::rows::{copy_rows, fetch_rows, write};
 use super::tile::{Part, SLACK};
 use super::{Addends, Output, Sizes};
 use crate::cpu::buffers::{aligned_length, split_aligned};
+use crate::cpu::kernel::Values;
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::tiles::{SIDE, TileUnit};
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
+use crate::cpu::target::Target;
 use crate::cpu::threads::for_each_task;
 
-pub(crate) use self::weights::SummedWeights;
+use self::weights::{Form, Summing};
+pub(crate) use self::weights::{SummedWeights, Weight};
 
 /// Products for an input pixel: of three rows and three columns.
 const TERMS: usize = 9;
@@ -31,6 +37,9 @@ const TERMS: usize = 9;
 const PART: usize = 64;
 /// Values of a channel's rows that are copied at a time.
 const LINES: usize = 1024;
+
+/// Blocks of pixels for which the tasks of some output channels each sum the weights.
+const FEW_BLOCKS: usize = 2;
 
 /// Size limits of tasks, in input pixels.
 const LIMITS: Limits = Limits {
@@ -51,6 +60,9 @@ pub(crate) fn task(in_channels: usize, out_channels: usize) -> usize {
         planes: part * LIMITS.plane + TERMS * SLACK,
         sums: TERMS * outputs * LIMITS.pixels,
         pixels: 4 * LIMITS.pixels,
+        widened: widened(TERMS * 2 * part),
+        before_tiles: TERMS * PANEL * part,
+        panels: TERMS * outputs * part,
     }
     .total()
 }
@@ -66,29 +78,42 @@ pub(crate) fn weights(in_channels: usize, out_channels: usize) -> usize {
 }
 
 /// The convolution of the images in `x` after upsampling by 2, plus `addends`. `x` has an additional row
-/// above and below; `height` and `width` are the rows and columns without them, which are doubled.
+/// above and below; `height` and `width` are the rows and columns without them, which are doubled. `summed` is none, or
+/// what an earlier call with the same weight has left there for later ones.
 pub(crate) fn upsampled_conv2d(
     x: &[f32],
-    weights: &SummedWeights,
+    weight: Weight<'_>,
+    summed: &mut Option<SummedWeights>,
     addends: Addends<'_>,
-    height: usize,
-    width: usize,
+    size: [usize; 2],
 ) -> Vec<f32> {
-    upsampled_conv2d_with(InstructionSet::best(), x, weights, addends, [height, width])
+    upsampled_conv2d_with(
+        InstructionSet::best(),
+        FEW_BLOCKS,
+        x,
+        weight,
+        summed,
+        addends,
+        size,
+    )
 }
 
+/// As [`upsampled_conv2d`], with the vectors of `set`. Weights are summed by tasks for at most `few_blocks` blocks of
+/// pixels.
 pub(super) fn upsampled_conv2d_with(
     set: InstructionSet,
+    few_blocks: usize,
     x: &[f32],
-    weights: &SummedWeights,
+    weight: Weight<'_>,
+    summed: &mut Option<SummedWeights>,
     addends: Addends<'_>,
     [height, width]: [usize; 2],
 ) -> Vec<f32> {
-    let SummedWeights {
+    let Weight {
         in_channels,
         out_channels,
-        ..
-    } = *weights;
+        values,
+    } = weight;
     let sizes = Sizes {
         in_channels,
         height: height + 2,
@@ -107,21 +132,27 @@ pub(super) fn upsampled_conv2d_with(
     let mut result = Vec::with_capacity(length);
     assert!(
         x.len() == batch * in_channels * sizes.pixels()
+            && values.len() == TERMS * in_channels * out_channels
             && addends.fit(batch, out_channels, 4 * height * width),
         "a convolution does not fit its values. This is a bug."
     );
+    let partition = Partition::new(batch, &sizes, &LIMITS);
+    if partition.pixel_blocks(batch, &sizes) > few_blocks && summed.is_none() {
+        *summed = Some(SummedWeights::new(set, weight));
+    }
     let convolution = UpsampledConvolution {
         x,
-        weights,
+        weight: values,
+        form: Form::new(set, weight),
+        summed: summed.as_ref(),
         addends,
         sizes,
         result: Output(result.as_mut_ptr()),
     };
-    let partition = Partition::new(batch, &sizes, &LIMITS);
     for_each_task(partition.tasks(batch, &sizes), |index| {
         let block = &partition.block(index, batch, &sizes);
         let pixel_vectors = &pixel_vectors(block, set.lanes());
-        let buffers = Buffers::new(weights, block, set.lanes());
+        let buffers = Buffers::new(&convolution, block, set.lanes());
         with_scratch(buffers.total(), |scratch| {
             set.run(Task {
                 convolution: &convolution,
@@ -141,7 +172,10 @@ pub(super) fn upsampled_conv2d_with(
 #[derive(Debug)]
 struct UpsampledConvolution<'a> {
     x: &'a [f32],
-    weights: &'a SummedWeights,
+    weight: Values<'a>,
+    form: Form,
+    /// None if each task sums the weights that it needs.
+    summed: Option<&'a SummedWeights>,
     addends: Addends<'a>,
     /// In input pixels.
     sizes: Sizes,
@@ -176,22 +210,47 @@ struct Buffers {
     sums: usize,
     /// Output pixels.
     pixels: usize,
+    /// The buffers of [`Form::buffers`], if the task sums weights.
+    widened: usize,
+    before_tiles: usize,
+    /// A part of the weights, summed.
+    panels: usize,
 }
 
 impl Buffers {
-    fn new(weights: &SummedWeights, block: &Block, lanes: usize) -> Self {
+    fn new(convolution: &UpsampledConvolution<'_>, block: &Block, lanes: usize) -> Self {
+        let form = &convolution.form;
         let of_image = block.rows.len() * block.columns.len();
         let vectors = of_image.next_multiple_of(lanes);
+        let outputs = block.channels.len().next_multiple_of(PANEL);
+        let [widened, before_tiles, panels] = match convolution.summed {
+            Some(_) => [0; 3],
+            None => {
+                let [widened, before_tiles] = form.buffers();
+                [widened, before_tiles, TERMS * outputs * form.part()]
+            }
+        };
         Self {
-            lines: weights.pair() * LINES,
-            planes: TERMS * (weights.part() * block.images.len() * of_image + SLACK),
-            sums: TERMS * block.channels.len().next_multiple_of(PANEL) * block.images.len() * vectors,
+            lines: form.pair() * LINES,
+            planes: TERMS * (form.part() * block.images.len() * of_image + SLACK),
+            sums: TERMS * outputs * block.images.len() * vectors,
             pixels: 4 * vectors,
+            widened,
+            before_tiles,
+            panels,
         }
     }
 
-    fn lengths(self) -> [usize; 4] {
-        [self.lines, self.planes, self.sums, self.pixels]
+    fn lengths(self) -> [usize; 7] {
+        [
+            self.lines,
+            self.planes,
+            self.sums,
+            self.pixels,
+            self.widened,
+            self.before_tiles,
+            self.panels,
+        ]
     }
 
     fn total(self) -> usize {
@@ -218,18 +277,30 @@ impl Kernel for Task<'_> {
             pixel_vectors,
             ..
         } = self;
-        let [lines, planes, sums, pixels] = split_aligned(self.scratch, self.buffers.lengths());
-        let weights = convolution.weights;
-        let _unit = weights.in_tiles.then(|| TileUnit::new(simd));
+        let [lines, planes, sums, pixels, widened, before_tiles, panels] =
+            split_aligned(self.scratch, self.buffers.lengths());
+        let form = convolution.form;
+        let _unit = form.in_tiles.then(|| TileUnit::new(simd));
         let outputs = block.channels.len();
         let plane = block.images.len() * block.rows.len() * block.columns.len();
         let (plane_step, sums_step) = (planes.len() / TERMS, sums.len() / TERMS);
         // The zero padding, which is not overwritten.
         lines.fill(0.0);
-        for part in 0..weights.elements().div_ceil(weights.part()) {
-            let channels = weights.channels(part);
+        for part in 0..form.parts() {
+            let channels = form.channels(part);
             convolution.fill(simd, block, &channels, lines, planes);
-            if weights.in_tiles {
+            if convolution.summed.is_none() {
+                Summing {
+                    weight: convolution.weight,
+                    form,
+                    channels: channels.clone(),
+                    outputs: block.channels.clone(),
+                    buffers: [&mut *widened, &mut *before_tiles],
+                    target: Target::of(panels),
+                }
+                .run(simd);
+            }
+            if form.in_tiles {
                 let first_empty = channels.len().div_ceil(2);
                 let empty = first_empty * plane..first_empty.next_multiple_of(SIDE) * plane;
                 for planes in planes.chunks_exact_mut(plane_step) {
@@ -237,17 +308,21 @@ impl Kernel for Task<'_> {
                 }
             }
             for term in 0..TERMS {
+                let weights = match convolution.summed {
+                    Some(summed) => summed.panels(&channels, term, block.channels.start),
+                    None => &panels[term * form.of_term(&channels, outputs)..],
+                };
                 let part = Part {
                     taps: &[0],
                     pixel_vectors,
                     planes: planes[term * plane_step..].as_ptr(),
                     plane_step: plane,
-                    channels: channels.len().div_ceil(weights.pair()),
-                    weights: weights.panels(&channels, term, block.channels.start).as_ptr(),
+                    channels: channels.len().div_ceil(form.pair()),
+                    weights: weights.as_ptr(),
                     outputs,
                     sums: sums[term * sums_step..].as_mut_ptr(),
                     is_first: part == 0,
-                    in_pairs: weights.in_pairs,
+                    in_pairs: form.in_pairs,
                 };
                 // SAFETY: there are so many planes of this term, and values after them; panels of so many
                 // outputs and elements; and a vector for each output channel and vector of pixels.
@@ -269,7 +344,7 @@ impl UpsampledConvolution<'_> {
         lines: &mut [f32],
         planes: &mut [f32],
     ) {
-        let (sizes, pair) = (&self.sizes, self.weights.pair());
+        let (sizes, pair) = (&self.sizes, self.form.pair());
         let (rows, columns) = (block.rows.len(), block.columns.len());
         let plane = block.images.len() * rows * columns;
         let (of_channel, term_step) = (lines.len() / pair, planes.len() / TERMS);
@@ -317,7 +392,7 @@ impl UpsampledConvolution<'_> {
                                 let from = lines.as_ptr().add(row * line + column);
                                 let to = planes.as_mut_ptr().add(to + column);
                                 let terms = differences(simd, from, line);
-                                if self.weights.in_pairs {
+                                if self.form.in_pairs {
                                     let odd = differences(simd, from.add(of_channel), line);
                                     for term in 0..TERMS {
                                         simd.store(

@@ -5,8 +5,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::super::panel::{PANEL, widened};
 use super::super::partition::in_parts;
 use super::super::unit::turn;
@@ -17,14 +15,21 @@ use crate::cpu::projection::pack::{Stretch, pack};
 use crate::cpu::scratch::with_scratch;
 use crate::cpu::simd::tiles::SIDE;
 use crate::cpu::simd::{InstructionSet, Kernel, Simd};
-use crate::cpu::threads::on_a_thread;
+use crate::cpu::target::Target;
+use crate::cpu::threads::for_each_task;
 
-/// The weights of a 3x3 convolution, summed for each product.
-///
-/// Stored by parts of the input channels (or pairs of them); within a part by products, each as panels.
-#[derive(Debug)]
-pub(crate) struct SummedWeights {
-    values: Vec<f32>,
+/// The weight of a 3x3 convolution.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weight<'a> {
+    pub(crate) values: Values<'a>,
+    pub(crate) out_channels: usize,
+    pub(crate) in_channels: usize,
+}
+
+/// How the sums of a weight are laid out for an instruction set: by parts of the input channels (or pairs of them);
+/// within a part by products, each as panels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Form {
     pub(super) out_channels: usize,
     pub(super) in_channels: usize,
     pub(super) in_pairs: bool,
@@ -32,46 +37,15 @@ pub(crate) struct SummedWeights {
     pub(super) in_tiles: bool,
 }
 
-impl SummedWeights {
-    pub(crate) fn new(weight: Values<'_>, out_channels: usize, in_channels: usize) -> Self {
-        Self::new_with(InstructionSet::best(), weight, out_channels, in_channels)
-    }
-
-    pub(in crate::cpu::convolution) fn new_with(
-        set: InstructionSet,
-        weight: Values<'_>,
-        out_channels: usize,
-        in_channels: usize,
-    ) -> Self {
-        let mut sums = Self {
-            values: Vec::new(),
-            out_channels,
-            in_channels,
-            in_pairs: set.has_bf16_dot() && matches!(weight, Values::Bf16(_)),
-            in_tiles: set.has_tiles() && matches!(weight, Values::Bf16(_)),
-        };
-        let of_element = TERMS * out_channels.next_multiple_of(PANEL);
-        let mut values = vec![0.0; of_element * sums.stored(sums.elements())];
-        let parts = values.par_chunks_mut(of_element * sums.part()).enumerate();
-        on_a_thread(|| {
-            parts.for_each(|(part, panels)| {
-                let channels = sums.channels(part);
-                let lengths = [widened(TERMS * channels.len()), TERMS * PANEL * sums.part()];
-                with_scratch(aligned_length(lengths), |scratch| {
-                    let [widened, before_tiles] = split_aligned(scratch, lengths);
-                    set.run(Summing {
-                        weight,
-                        weights: &sums,
-                        channels,
-                        widened,
-                        before_tiles,
-                        panels,
-                    });
-                });
-            });
-        });
-        sums.values = values;
-        sums
+impl Form {
+    pub(super) fn new(set: InstructionSet, weight: Weight<'_>) -> Self {
+        let narrow = matches!(weight.values, Values::Bf16(_));
+        Self {
+            out_channels: weight.out_channels,
+            in_channels: weight.in_channels,
+            in_pairs: set.has_bf16_dot() && narrow,
+            in_tiles: set.has_tiles() && narrow,
+        }
     }
 
     pub(super) fn pair(&self) -> usize {
@@ -92,6 +66,10 @@ impl SummedWeights {
         }
     }
 
+    pub(super) fn parts(&self) -> usize {
+        self.elements().div_ceil(self.part())
+    }
+
     /// Elements that are stored for these: whole tiles.
     fn stored(&self, elements: usize) -> usize {
         elements.next_multiple_of(if self.in_tiles { SIDE } else { 1 })
@@ -103,30 +81,78 @@ impl SummedWeights {
         part * channels..((part + 1) * channels).min(self.in_channels)
     }
 
+    /// Floats of the sums of one product, of a part with `channels`, for some output channels.
+    pub(super) fn of_term(&self, channels: &Range<usize>, outputs: usize) -> usize {
+        outputs.next_multiple_of(PANEL) * self.stored(channels.len().div_ceil(self.pair()))
+    }
+
+    /// Floats of the buffers that [`Summing`] needs.
+    pub(super) fn buffers(&self) -> [usize; 2] {
+        let part = self.part();
+        [
+            widened(TERMS * self.pair() * part),
+            if self.in_tiles { TERMS * PANEL * part } else { 0 },
+        ]
+    }
+}
+
+/// The weights of a convolution, summed for each product.
+#[derive(Debug)]
+pub(crate) struct SummedWeights {
+    values: Vec<f32>,
+    form: Form,
+}
+
+impl SummedWeights {
+    pub(super) fn new(set: InstructionSet, weight: Weight<'_>) -> Self {
+        let form = Form::new(set, weight);
+        let of_element = TERMS * form.out_channels.next_multiple_of(PANEL);
+        let length = of_element * form.stored(form.elements());
+        let mut values = Vec::with_capacity(length);
+        let target = Target::uninitialized(&mut values, length, 0);
+        let buffers = form.buffers();
+        for_each_task(form.parts(), |part| {
+            with_scratch(aligned_length(buffers), |scratch| {
+                set.run(Summing {
+                    weight: weight.values,
+                    form,
+                    channels: form.channels(part),
+                    outputs: 0..form.out_channels,
+                    buffers: split_aligned(scratch, buffers),
+                    target: target.at(part * of_element * form.part()),
+                });
+            });
+        });
+        // SAFETY: each value belongs to a part, which has been summed.
+        unsafe { values.set_len(length) };
+        Self { values, form }
+    }
+
     /// The panels of a product, of the part with `channels`, from an output channel on.
     pub(super) fn panels(&self, channels: &Range<usize>, term: usize, output: usize) -> &[f32] {
-        let (outputs, elements) = (
-            self.out_channels.next_multiple_of(PANEL),
-            self.stored(channels.len().div_ceil(self.pair())),
-        );
+        let form = &self.form;
         assert!(
             output.is_multiple_of(PANEL),
             "a task begins inside of a panel. This is a bug."
         );
-        let before = TERMS * outputs * (channels.start / self.pair());
-        &self.values[before + term * outputs * elements + output * elements..]
+        let before = TERMS * form.out_channels.next_multiple_of(PANEL) * (channels.start / form.pair());
+        let of_term = form.of_term(channels, form.out_channels);
+        &self.values[before + term * of_term + form.of_term(channels, output)..]
     }
 }
 
-/// Sums the weights of a part.
-struct Summing<'a> {
-    weight: Values<'a>,
-    weights: &'a SummedWeights,
-    channels: Range<usize>,
-    widened: &'a mut [f32],
-    /// The vectors of each product for some output channels, on the way to tiles.
-    before_tiles: &'a mut [f32],
-    panels: &'a mut [f32],
+/// Sums the weights of a part for some output channels.
+pub(super) struct Summing<'a> {
+    pub(super) weight: Values<'a>,
+    pub(super) form: Form,
+    pub(super) channels: Range<usize>,
+    /// From a multiple of [`PANEL`] on.
+    pub(super) outputs: Range<usize>,
+    /// As long as [`Form::buffers`]: the weights of some output channels, and the vectors of each product for these, on
+    /// the way to tiles.
+    pub(super) buffers: [&'a mut [f32]; 2],
+    /// Space for [`Form::of_term`] floats of each product. All are written.
+    pub(super) target: Target,
 }
 
 impl Kernel for Summing<'_> {
@@ -136,20 +162,23 @@ impl Kernel for Summing<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self {
             weight,
-            weights,
+            form,
             channels,
-            widened,
-            before_tiles,
-            panels,
+            outputs,
+            buffers: [widened, before_tiles],
+            target,
         } = self;
-        let elements = channels.len().div_ceil(weights.pair());
-        let stored = weights.stored(elements);
-        let term_step = panels.len() / TERMS;
-        for output in (0..weights.out_channels).step_by(S::LANES) {
+        let elements = channels.len().div_ceil(form.pair());
+        let stored = form.stored(elements);
+        let term_step = form.of_term(&channels, outputs.len());
+        let panels = target.block(1, TERMS * term_step);
+        for output in (0..outputs.len().next_multiple_of(PANEL)).step_by(S::LANES) {
+            // None behind the last one: these sums are zeros.
+            let count = S::LANES.min(outputs.len().saturating_sub(output));
             let stretch = Stretch::new(
                 weight,
-                weights.in_channels * TERMS,
-                (output, S::LANES.min(weights.out_channels - output)),
+                form.in_channels * TERMS,
+                (outputs.start + output, count),
                 (channels.start * TERMS, channels.len() * TERMS),
                 false,
             );
@@ -157,25 +186,25 @@ impl Kernel for Summing<'_> {
             let panel = output / PANEL * PANEL * stored + output % PANEL;
             assert!(
                 channels.len() * TERMS * S::LANES <= widened.len()
-                    && TERMS * stored * S::LANES <= before_tiles.len()
+                    && (!form.in_tiles || TERMS * stored * S::LANES <= before_tiles.len())
                     && panel + (stored - 1) * PANEL + S::LANES <= term_step,
                 "the buffer of weights is too small. This is a bug."
             );
-            let (to, to_term_step) = if weights.in_tiles {
+            let (to, to_term_step) = if form.in_tiles {
                 before_tiles.fill(0.0);
                 (before_tiles.as_mut_ptr(), stored * PANEL)
             } else {
-                (panels[panel..].as_mut_ptr(), term_step)
+                (panels.wrapping_add(panel), term_step)
             };
             for element in 0..elements {
-                let first = element * weights.pair();
+                let first = element * form.pair();
                 // SAFETY: as was asserted: each channel has a vector for each place, and each element one for
                 // each term.
                 unsafe {
                     let from = widened.as_ptr().add(first * TERMS * S::LANES);
                     let to = to.add(element * PANEL);
                     let sums = summed_kernel(simd, from);
-                    if weights.in_pairs {
+                    if form.in_pairs {
                         let odd = if first + 1 < channels.len() {
                             summed_kernel(simd, from.add(TERMS * S::LANES))
                         } else {
@@ -191,15 +220,19 @@ impl Kernel for Summing<'_> {
                     }
                 }
             }
-            if weights.in_tiles {
+            if form.in_tiles {
                 for term in 0..TERMS {
                     let from = &before_tiles[term * stored * PANEL..][..stored * PANEL];
-                    turn(
-                        simd,
-                        from,
-                        PANEL,
-                        &mut panels[term * term_step + panel..][..stored * PANEL],
-                    );
+                    // SAFETY: a panel of a product has so many floats.
+                    unsafe {
+                        turn(
+                            simd,
+                            from,
+                            PANEL,
+                            panels.add(term * term_step + panel),
+                            stored / SIDE,
+                        )
+                    };
                 }
             }
         }
