@@ -11,10 +11,13 @@ impl TextEncoder {
     /// read.
     pub fn weight_bytes(&self) -> WeightBytes {
         let layers = self.model.scope("encoder.layers");
+        let of_layers =
+            (0..self.config.num_hidden_layers).map(|layer| held_bytes(&layers.scope(layer), |_| true));
+        // After the layers, where they are wanted.
+        let norm = held_bytes(&self.model.scope("final_layer_norm"), |_| true);
+        let projection = held_bytes(&self.whole.scope("text_projection"), |_| true);
         WeightBytes {
-            blocks: (0..self.config.num_hidden_layers)
-                .map(|layer| held_bytes(&layers.scope(layer), |_| true))
-                .collect(),
+            blocks: of_layers.chain([norm, projection]).collect(),
             always: 0,
         }
     }

@@ -8,14 +8,20 @@ use super::layer::Half;
 use crate::footprint::{held_bytes, linear_scratch};
 use crate::{Footprint, WeightBytes};
 
+/// What the names of the table of relative positions have.
+const POSITIONS: &str = "relative_attention_bias";
+
 impl TextEncoder {
     /// The weights that an encoding reads. Of the token embeddings only the rows of a text are read.
     pub fn weight_bytes(&self) -> WeightBytes {
         let encoder = self.weights.scope("encoder");
+        let of_halves = Half::scopes(&encoder, self.config.num_layers)
+            .map(|half| held_bytes(&half, |name| !name.contains(POSITIONS)));
+        let around = held_bytes(&encoder, |name| {
+            name.contains(POSITIONS) || name.starts_with("final_layer_norm.")
+        });
         WeightBytes {
-            blocks: Half::scopes(&encoder, self.config.num_layers)
-                .map(|half| held_bytes(&half, |name| !name.contains("relative_attention_bias")))
-                .collect(),
+            blocks: of_halves.chain([around]).collect(),
             always: 0,
         }
     }

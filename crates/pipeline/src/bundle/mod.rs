@@ -207,9 +207,12 @@ impl Bundle {
     pub(crate) fn denoiser_cache_names(&self, weight_type: WeightType) -> Result<Vec<String>> {
         let network = self.components.cache_name(self.family.component(), weight_type);
         let controls = self.controls.iter();
-        std::iter::once(network)
-            .chain(controls.map(|control| control.cache_name(weight_type)))
-            .collect()
+        let names = std::iter::once(network).chain(controls.map(|control| control.cache_name(weight_type)));
+        // Two ControlNets may be of the same file.
+        let mut names = names.collect::<Result<Vec<_>>>()?;
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
     }
 
     /// The name of the autoencoder's weights, held as `weight_type`, in the block cache.

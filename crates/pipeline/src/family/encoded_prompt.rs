@@ -45,9 +45,14 @@ impl EncodedPrompt {
     pub(crate) fn joined(parts: &[Self]) -> Result<Self> {
         let contexts: Vec<&Tensor> = parts.iter().map(|part| &part.context).collect();
         let pooled: Option<Vec<&Tensor>> = parts.iter().map(|part| part.pooled.as_ref()).collect();
+        // A single part may be a view, which would keep the memory of all prompts that it was encoded with.
+        let joined = |tensors: &[&Tensor]| match tensors {
+            [one] => one.force_contiguous(),
+            several => Tensor::cat(several, 0),
+        };
         Ok(Self {
-            context: Tensor::cat(&contexts, 0)?,
-            pooled: pooled.map(|pooled| Tensor::cat(&pooled, 0)).transpose()?,
+            context: joined(&contexts)?,
+            pooled: pooled.as_deref().map(joined).transpose()?,
             truncated: parts.iter().map(|part| part.truncated).max().unwrap_or(0),
         })
     }

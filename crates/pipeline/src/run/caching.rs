@@ -19,10 +19,19 @@ impl Run<'_> {
             return;
         };
         let pass = self.pass();
-        let names = pass.encoder_names.iter();
-        let cached: u64 = names.map(|name| cache.blocks.bytes_of(name)).sum();
-        let missing = pass.plan.kept_encoder_bytes().saturating_sub(cached);
-        self.limit_cache(Bytes(pass.plan.peak_of(Phase::Preparation).0 + missing));
+        let cached = || -> u64 {
+            let names = pass.encoder_names.iter();
+            names.map(|name| cache.blocks.bytes_of(name)).sum()
+        };
+        loop {
+            let before = cached();
+            let missing = pass.plan.kept_encoder_bytes().saturating_sub(before);
+            self.limit_cache(Bytes(pass.plan.peak_of(Phase::Preparation).0 + missing));
+            // What was dropped may be theirs, and is then missing too.
+            if cached() == before {
+                return;
+            }
+        }
     }
 
     /// As above, beside the upscaling.

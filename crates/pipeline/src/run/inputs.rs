@@ -29,6 +29,8 @@ impl Run<'_> {
         // There is room for what the encoders put into the cache now: nothing else comes into it before they are dropped.
         self.limit_cache_beside(Phase::Preparation);
         let mut encoded = cache.encode(bundle, &prompts, recipe.clip_skip, weights, self.interrupt)?;
+        // What a system short of memory got of the encoders is not read in every step, as that of the denoiser is.
+        weight_options.memory_pressure.take_released();
         if prompts.len() > 1 && recipe.negative_prompt.is_empty() && bundle.zeros_without_negative_prompt {
             encoded = encoded.without(0)?;
         }

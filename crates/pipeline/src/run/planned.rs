@@ -262,7 +262,7 @@ impl Planned {
             .zip(&of_passes)
             .map(|(pass, (denoiser, encoders))| {
                 let denoiser = bytes_of(denoiser);
-                let others = all - denoiser - bytes_of(encoders);
+                let others = all.saturating_sub(denoiser + bytes_of(encoders));
                 CachedBytes {
                     denoiser,
                     others: others + new_prompts + (by_all - leaves(pass)),

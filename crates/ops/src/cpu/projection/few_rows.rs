@@ -16,13 +16,8 @@ use super::tile::VECTORS;
 use super::{Projection, Weight};
 use crate::Quantization;
 
-/// The most rows, for vectors with so many registers. Panels are as fast for more.
-const fn few(registers: usize) -> usize {
-    if registers < 32 { 4 } else { MOST }
-}
-
-/// The most rows for any vectors.
-const MOST: usize = 8;
+/// The most rows. Panels are about as fast for more.
+const MOST: usize = 4;
 
 impl Task<'_> {
     /// Whether the rows of the weight are multiplied as they are decoded.
@@ -31,7 +26,7 @@ impl Task<'_> {
         let Weight::Quantized(weight) = self.projection.weight else {
             return false;
         };
-        self.rows.len() <= few(S::REGISTERS)
+        self.rows.len() <= MOST
             && decodes(weight.quantization)
             && self.columns.len().is_multiple_of(tiles.columns)
     }
@@ -63,8 +58,7 @@ impl Task<'_> {
             0 => {}
             1 => self.decoded::<S, 1, PAIRS, NIBBLES>(simd, tiles, weight),
             2 => self.decoded::<S, 2, PAIRS, NIBBLES>(simd, tiles, weight),
-            3..=4 => self.decoded::<S, 4, PAIRS, NIBBLES>(simd, tiles, weight),
-            _ if few(S::REGISTERS) == MOST => self.decoded::<S, MOST, PAIRS, NIBBLES>(simd, tiles, weight),
+            3..=MOST => self.decoded::<S, MOST, PAIRS, NIBBLES>(simd, tiles, weight),
             _ => panic!("too many rows for the registers. This is a bug."),
         }
     }
