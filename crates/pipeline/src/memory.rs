@@ -11,7 +11,7 @@ use crate::event::{Event, Observer};
 /// The program itself: code, runtime, terminal, small allocations, and the libraries that are loaded with it. The code of a
 /// build for development, of which little is optimised, is a third larger.
 pub(crate) const PROGRAM: u64 = (if cfg!(debug_assertions) {
-    50 << 20
+    52 << 20
 } else {
     46 << 20
 }) + LIBRARY_BYTES;
