@@ -27,7 +27,7 @@ done
   # This workspace's crates, optimised less, are built sooner. The packages below them are those of its other builds, which are
   # not built again.
   cat "$root/Cargo.toml"
-  for crate in memory pipeline schedulers weights; do
+  for crate in memory schedulers weights; do
     printf '\n[profile.dev.package.sd-%s]\nopt-level = 0\n' "$crate"
   done
   printf '\n[patch.crates-io]\n'
